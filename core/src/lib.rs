@@ -1,0 +1,1 @@
+//! Ottla: a Kafka client that behaves well.

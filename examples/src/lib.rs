@@ -1,0 +1,1 @@
+//! Example programs, one per language; the Rust ones are in `rust/`.
