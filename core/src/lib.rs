@@ -1,1 +1,4 @@
 //! Ottla: a Kafka client that behaves well.
+
+#[allow(dead_code, unused_imports, reason = "read by the producer and the consumer")]
+mod record;
