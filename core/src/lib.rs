@@ -1,4 +1,6 @@
 //! Ottla: a Kafka client that behaves well.
 
-#[allow(dead_code, unused_imports, reason = "read by the producer and the consumer")]
+#[allow(dead_code, reason = "read by the producer and the consumer")]
 mod record;
+
+pub use record::{Compression, Headers, RecordBatch, RecordIter, RecordRef};

@@ -28,3 +28,6 @@ pub(crate) const CRC_START: usize = 21;
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,6 +207,12 @@ impl RawBatch {
         Ok(batch)
     }
 
+    /// The same header over other records.
+    #[cfg(test)]
+    pub(crate) fn with_payload(&self, codec: i16, payload: Bytes) -> Self {
+        Self { codec, payload, ..self.clone() }
+    }
+
     /// Compares the batch with its checksum.
     pub(crate) fn verify_crc(&self) -> Result<(), RecordError> {
         let actual = crc32c(&self.whole[CRC_START..]);
