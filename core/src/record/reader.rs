@@ -12,8 +12,9 @@ use std::{fmt, str};
 use bytes::Bytes;
 
 use super::compression::{DecompressError, codec_name};
+use super::crc::crc32c;
 use super::pool::ChunkPool;
-use super::{CRC_START, HEADER_LEN, crc32c, varint};
+use super::{CRC_START, HEADER_LEN, varint};
 
 /// Bytes before the part that the batch length counts.
 const LENGTH_END: usize = 12;
