@@ -1,5 +1,7 @@
 //! Ottla: a Kafka client that behaves well.
 #![forbid(unsafe_code)]
 
-#[allow(dead_code, unused_imports, reason = "read by the producer and the consumer")]
+#[allow(dead_code, reason = "read by the producer and the consumer")]
 mod record;
+
+pub use record::{Compression, Headers, RecordBatch, RecordIter, RecordRef};

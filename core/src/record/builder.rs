@@ -8,8 +8,9 @@
 use bytes::Bytes;
 
 use super::compression::Compression;
+use super::crc::{self, crc32c};
 use super::pool::{Chunk, ChunkPool};
-use super::{CRC_START, HEADER_LEN, crc32c, varint};
+use super::{CRC_START, HEADER_LEN, varint};
 
 /// Growth of an open batch: the size of its first, second, and every later chunk.
 const GROWTH: [usize; 3] = [1 << 10, 16 << 10, 64 << 10];
@@ -198,7 +199,7 @@ impl BatchBuilder {
         }
         Some(SealedBatch {
             attributes: bits,
-            body_crc: digest.finalize() as u32,
+            body_crc: crc::Suffix::new(digest.finalize() as u32, body_len as u32),
             body_len,
             body_reserved,
             uncompressed_len: self.bytes,
@@ -234,7 +235,7 @@ fn put_bytes(out: &mut [u8], at: usize, bytes: Option<&[u8]>) -> usize {
 #[derive(Clone, Debug)]
 pub(crate) struct SealedBatch {
     attributes: i16,
-    body_crc: u32,
+    body_crc: crc::Suffix,
     body_len: usize,
     body_reserved: usize,
     uncompressed_len: usize,
@@ -269,12 +270,7 @@ impl SealedBatch {
         header[51..53].copy_from_slice(&producer_epoch.to_be_bytes());
         header[53..57].copy_from_slice(&base_sequence.to_be_bytes());
         header[57..61].copy_from_slice(&self.records.to_be_bytes());
-        let crc = crc_fast::checksum_combine(
-            crc_fast::CrcAlgorithm::Crc32Iscsi,
-            u64::from(crc32c(&header[CRC_START..])),
-            u64::from(self.body_crc),
-            self.body_len as u64,
-        ) as u32;
+        let crc = self.body_crc.after(crc32c(&header[CRC_START..]));
         header[17..21].copy_from_slice(&crc.to_be_bytes());
         header
     }

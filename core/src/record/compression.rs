@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "lz4")]
 use super::pool::{Chunk, ChunkPool};
 
 /// How the records of a batch are compressed before they are sent.

@@ -10,6 +10,7 @@
 
 pub(crate) mod builder;
 pub(crate) mod compression;
+pub(crate) mod crc;
 pub(crate) mod pool;
 pub(crate) mod reader;
 pub(crate) mod varint;
@@ -24,7 +25,5 @@ pub(crate) const HEADER_LEN: usize = 61;
 /// epoch, magic, checksum) is rewritten by brokers without a new checksum.
 pub(crate) const CRC_START: usize = 21;
 
-/// CRC-32C, as the batch header holds it.
-pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
+#[cfg(test)]
+mod tests;
