@@ -1,0 +1,8 @@
+//! Messages of the protocol, as bytes: requests written with their size prefix and header, answers
+//! checked before they are read.
+
+mod versions;
+mod frame;
+
+pub(crate) use frame::{decode_response, encode_request, frame_raw};
+pub(crate) use versions::Versions;
