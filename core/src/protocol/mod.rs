@@ -1,6 +1,7 @@
 //! Messages of the protocol, as bytes: requests written with their size prefix and header, answers
 //! checked before they are read.
 
+mod bounds;
 mod frame;
 mod produce;
 mod versions;
