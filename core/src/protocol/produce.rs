@@ -40,7 +40,6 @@ pub(crate) struct TopicData<'a> {
 /// A request ready for the socket, with its size prefix: the segments in order, and their bytes.
 ///
 /// Whoever calls has bounded its parts: strings by 32,767 bytes (`i16`), the request by 2 GiB.
-#[expect(clippy::too_many_arguments, reason = "the fields of the request, each used once")]
 pub(crate) fn encode_produce(
     version: i16,
     correlation: i32,
