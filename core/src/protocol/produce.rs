@@ -210,7 +210,7 @@ mod tests {
         ];
         let part = |index: i32, body| PartitionData { index, header: [index as u8; 61], body };
         let topic = |name, id, partitions| TopicData { name, id: Uuid::from_u128(id), partitions };
-        let full = vec![
+        let full = [
             topic("orders", 7, vec![part(0, &bodies[0]), part(200_000, &bodies[1])]),
             topic(&long, u128::MAX, vec![part(5, &bodies[2]), part(6, &bodies[3])]),
             topic("nothing", 9, vec![]),
