@@ -94,6 +94,10 @@ impl Pool {
         &self.setup.buffers
     }
 
+    pub(crate) fn client_id(&self) -> &str {
+        &self.setup.client_id
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         self.setup.request_timeout
     }
@@ -135,7 +139,8 @@ impl Pool {
         let on_close = Box::new(move || {
             counters.connections_open.fetch_sub(1, Ordering::Relaxed);
         });
-        match net::open(&self.setup, &broker.endpoint(), broker.name(), SETUP_TIMEOUT, on_close).await
+        match net::open(&self.setup, &broker.endpoint(), broker.name(), SETUP_TIMEOUT, on_close)
+            .await
         {
             Ok(connection) => {
                 Counters::add(&self.counters.connects, 1);
@@ -213,12 +218,10 @@ impl Pool {
             let owner = known.iter().find(|(_, endpoint)| {
                 *endpoint == asked
                     || connection.peer_addr().is_some_and(|peer| {
-                        let same_host = endpoint
-                            .host
-                            .parse::<std::net::IpAddr>()
-                            .map_or(endpoint.host == "localhost" && peer.ip().is_loopback(), |ip| {
-                                ip == peer.ip()
-                            });
+                        let same_host = endpoint.host.parse::<std::net::IpAddr>().map_or(
+                            endpoint.host == "localhost" && peer.ip().is_loopback(),
+                            |ip| ip == peer.ip(),
+                        );
                         peer.port() == endpoint.port && same_host
                     })
             });
