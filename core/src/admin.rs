@@ -7,7 +7,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::cluster::Pool;
+use crate::cluster::{Lane, Pool};
 use crate::config::check_topic;
 use crate::consumer::list_offsets;
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ impl Admin {
         self.pool
             .env()
             .run(async move {
-                let found = list_offsets(&pool, wanted).await;
+                let found = list_offsets(&pool, Lane::Control, wanted).await;
                 Ok(found.into_iter().map(|((t, p), r)| ((t.to_string(), p), r)).collect())
             })
             .await

@@ -156,8 +156,4 @@ impl Client {
     pub fn is_usable(&self) -> bool {
         self.pool.env().alive_here()
     }
-
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
 }

@@ -61,7 +61,6 @@ struct Missing {
 #[derive(Default)]
 struct State {
     brokers: HashMap<i32, Endpoint>,
-    controller: i32,
     topics: HashMap<Arc<str>, TopicState>,
 }
 
@@ -101,10 +100,6 @@ impl Metadata {
 
     pub(crate) fn brokers(&self) -> Vec<(i32, Endpoint)> {
         self.read().brokers.iter().map(|(id, e)| (*id, e.clone())).collect()
-    }
-
-    pub(crate) fn controller(&self) -> i32 {
-        self.read().controller
     }
 
     /// What is known of a topic; makes it one in use and asks for it if it is new or failed.
@@ -184,7 +179,6 @@ impl Metadata {
                 })
                 .collect();
         }
-        state.controller = answer.controller_id.0;
         let several = state.brokers.len() > 1;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref().map(|n| n.0.as_str()) else { continue };

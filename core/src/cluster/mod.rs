@@ -7,7 +7,7 @@ mod pool;
 mod refresh;
 mod stats;
 
-pub(crate) use broker::{Broker, Lane};
+pub(crate) use broker::Lane;
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
 pub(crate) use pool::Pool;
 pub(crate) use stats::Counters;

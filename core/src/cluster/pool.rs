@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
@@ -277,11 +276,6 @@ impl Pool {
             Some(e) => e.context(what),
             None => Error::new(ErrorKind::Connect, what),
         })
-    }
-
-    /// A random draw for who has no generator at hand.
-    pub(crate) fn jitter(&self, up_to: Duration) -> Duration {
-        up_to.mul_f64(self.env().rng().random_range(0.0..1.0))
     }
 }
 

@@ -235,9 +235,9 @@ impl Fetcher {
         if wanted.is_empty() {
             return;
         }
-        let (pool, tx) = (Arc::clone(&self.pool), self.tx.clone());
+        let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {
-            let found = offsets::list(&pool, wanted).await;
+            let found = offsets::list(&pool, lane, wanted).await;
             let _ = tx.send(Event::Offsets(found));
         });
     }

@@ -20,8 +20,13 @@ pub(crate) const LATEST: i64 = -1;
 pub(crate) type Key = (Arc<str>, i32);
 
 /// Asks the leaders; `wanted` gives for each partition a timestamp, or [`EARLIEST`] or [`LATEST`].
-/// A timestamp after the last record gives the end. Each partition gets a result of its own.
-pub(crate) async fn list(pool: &Arc<Pool>, wanted: Vec<(Key, i64)>) -> Vec<(Key, Result<i64>)> {
+/// A timestamp after the last record gives the end. The calls ride on a connection to the leader that
+/// is idle; only if there is none is `lane` opened. Each partition gets a result of its own.
+pub(crate) async fn list(
+    pool: &Arc<Pool>,
+    lane: Lane,
+    wanted: Vec<(Key, i64)>,
+) -> Vec<(Key, Result<i64>)> {
     let mut results = Vec::with_capacity(wanted.len());
     let mut by_leader: BTreeMap<i32, Vec<(Key, i64, i32)>> = BTreeMap::new();
     for (key, time) in wanted {
@@ -50,7 +55,7 @@ pub(crate) async fn list(pool: &Arc<Pool>, wanted: Vec<(Key, i64)>) -> Vec<(Key,
         }
     }
     for (leader, parts) in by_leader {
-        match ask(pool, leader, &parts).await {
+        match ask(pool, lane, leader, &parts).await {
             Ok(mut found) => {
                 for (key, _, _) in parts {
                     let result = found.remove(&key).unwrap_or_else(|| {
@@ -79,10 +84,15 @@ fn name(key: &Key) -> String {
 
 async fn ask(
     pool: &Arc<Pool>,
+    lane: Lane,
     leader: i32,
     parts: &[(Key, i64, i32)],
 ) -> Result<HashMap<Key, Result<i64>>> {
-    let connection = pool.lane(leader, Lane::Control).await?;
+    let idle = pool.broker(leader).and_then(|b| b.open_for_control());
+    let connection = match idle {
+        Some(connection) => connection,
+        None => pool.lane(leader, lane).await?,
+    };
     let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for ((topic, partition), time, epoch) in parts {
         topics.entry(topic).or_default().push(
@@ -132,7 +142,7 @@ async fn ask(
                 (key, time, epoch)
             })
             .collect();
-        found.extend(Box::pin(ask(pool, leader, &parts)).await?);
+        found.extend(Box::pin(ask(pool, lane, leader, &parts)).await?);
     }
     Ok(found)
 }

@@ -159,10 +159,6 @@ impl Connection {
         &self.shared.client_id
     }
 
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.shared.request_timeout
-    }
-
     pub(crate) fn next_correlation(&self) -> i32 {
         self.shared.correlation.fetch_add(1, Ordering::Relaxed)
     }
