@@ -13,7 +13,7 @@ use crate::state::{self, State};
 use crate::topic::Topic;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: MetadataRequest = call.decode(body)?;
+    let request: MetadataRequest = call.decode(ApiKey::METADATA, body)?;
     let shared = call.shared;
     let mut state = shared.state();
 
