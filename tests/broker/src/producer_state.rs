@@ -136,3 +136,6 @@ impl ProducerStates {
         self.producers.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;
