@@ -208,7 +208,8 @@ fn create_topics(version: i16) -> CreateTopicsRequest {
 }
 
 fn delete_topics(version: i16) -> DeleteTopicsRequest {
-    let name = |part: &str| TopicName(text(&format!("created-{part}-{version}")));
+    // CreateTopics begins one version later: each of its topics is deleted by one version.
+    let name = |part: &str| TopicName(text(&format!("created-{part}-{}", version + 1)));
     let request = DeleteTopicsRequest::default().with_timeout_ms(1000);
     match version {
         1..=5 => request.with_topic_names(vec![name("counted"), name("unknown")]),
