@@ -163,11 +163,7 @@ struct Read {
     by_partition: BTreeMap<i32, u64>,
 }
 
-async fn read(
-    mut consumer: Consumer,
-    records: u64,
-    bar: ProgressBar,
-) -> Result<Read, AnyError> {
+async fn read(mut consumer: Consumer, records: u64, bar: ProgressBar) -> Result<Read, AnyError> {
     let begin = Instant::now();
     let mut seen = vec![0u8; records as usize];
     let mut by_partition = BTreeMap::new();
@@ -198,7 +194,7 @@ fn summary(args: &Args, client: &Client, sent: &Sent, read: &Read) {
     println!();
     println!("  produced        {:>12} messages/s", rate(sent.took));
     println!("  consumed        {:>12} messages/s", rate(read.took));
-    println!("  acknowledged    p50 {:.1} ms, p99 {:.1} ms", ms(0.5), ms(0.99));
+    println!("  acknowledged    p50 {:.2} ms, p99 {:.2} ms", ms(0.5), ms(0.99));
     println!(
         "  requests        {} produce ({} records each), {} fetch, {} metadata",
         stats.produce_requests,
