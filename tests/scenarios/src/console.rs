@@ -61,7 +61,7 @@ pub fn read(cluster: &Cluster, topic: &str, count: usize, dir: &Path) -> Result<
     let out = dir.join("console.out");
     process::run(command, &out)?;
     let bytes = std::fs::read(&out).map_err(|e| e.to_string())?;
-    let lines = split(&bytes, LINE);
+    let lines = split(skip_advice(&bytes), LINE);
     let (last, lines) = lines.split_last().ok_or("no output")?;
     if !last.is_empty() {
         return Err(format!("the output ends in the middle of a record: {} bytes", last.len()));
@@ -74,6 +74,17 @@ pub fn read(cluster: &Cluster, topic: &str, count: usize, dir: &Path) -> Result<
             })
         })
         .collect()
+}
+
+/// Releases from 4.2 on say on stdout that `--property` has a newer name, which older ones do not
+/// know.
+fn skip_advice(mut bytes: &[u8]) -> &[u8] {
+    while bytes.starts_with(b"Option --")
+        && let Some(end) = bytes.iter().position(|b| *b == b'\n')
+    {
+        bytes = &bytes[end + 1..];
+    }
+    bytes
 }
 
 fn parse(line: &[u8]) -> Option<Row> {
