@@ -4,4 +4,4 @@
 #[allow(dead_code, reason = "read by the producer and the consumer")]
 mod record;
 
-pub use record::{Compression, Headers, RecordBatch, RecordIter, RecordRef};
+pub use record::{Compression, Headers, RecordBatch, RecordIter, RecordPosition, RecordRef};

@@ -109,10 +109,10 @@ __all__ = [
 def create_topic(
     bootstrap: str,
     name: str,
-    partitions: int = -1,
-    replication: int = -1,
+    partitions: int | None = None,
+    replication: int | None = None,
     *,
     config: Mapping[str, str] | None = None,
 ) -> None:
-    """Creates a topic; -1 takes the cluster's default. See Admin.create_topic."""
+    """Creates a topic; None takes the cluster's default. See Admin.create_topic."""
     Admin(bootstrap).create_topic(name, partitions, replication, config=config)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any, ClassVar
+import types
+from typing import Any, ClassVar, cast
 
 
 class Error(Exception):
@@ -273,7 +274,10 @@ def _retriable(kind: type[Error]) -> type[Error]:
     be either), and `except RetriableError` has to catch exactly those."""
     found = _RETRIABLE.get(kind)
     if found is None:
-        found = type(kind.__name__, (kind, RetriableError), {"__module__": "ottla"})
+        bases: tuple[type[Error], ...] = (kind, RetriableError)
+        made = types.new_class(kind.__name__, bases)
+        made.__module__ = "ottla"
+        found = cast("type[Error]", made)
         _RETRIABLE[kind] = found
     return found
 

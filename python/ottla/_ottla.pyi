@@ -5,6 +5,22 @@ from typing import Literal, Self, final, overload
 
 from typing_extensions import Buffer
 
+__all__ = [
+    "Acked",
+    "Admin",
+    "Batch",
+    "BatchAcked",
+    "BatchDelivery",
+    "BatchIterator",
+    "Batches",
+    "Broker",
+    "Consumer",
+    "Delivery",
+    "Producer",
+    "Record",
+    "__version__",
+]
+
 __version__: str
 
 @final
@@ -174,8 +190,8 @@ class Admin:
     def create_topic(
         self,
         name: str,
-        partitions: int = -1,
-        replication: int = -1,
+        partitions: int | None = None,
+        replication: int | None = None,
         *,
         config: Mapping[str, str] | None = None,
     ) -> None: ...

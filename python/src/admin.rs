@@ -13,6 +13,8 @@ use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
 
 const WHAT: &str = "admin handle";
+/// What CreateTopics takes for "as the brokers are set" (KIP-464).
+const CLUSTER_DEFAULT: i32 = -1;
 
 /// Creates topics and asks about them.
 ///
@@ -35,18 +37,22 @@ impl Admin {
 
     /// Creates a topic and waits until the cluster has it.
     ///
-    /// partitions, replication: -1 takes the cluster's default. config: topic settings by Kafka's
+    /// partitions, replication: None takes the cluster's default. config: topic settings by Kafka's
     /// names, such as {"cleanup.policy": "compact"}. Raises TopicExistsError if there is one.
-    #[pyo3(signature = (name, partitions=-1, replication=-1, *, config=None))]
+    #[pyo3(signature = (name, partitions=None, replication=None, *, config=None))]
     fn create_topic(
         &self,
         py: Python<'_>,
         name: &str,
-        partitions: i32,
-        replication: i16,
+        partitions: Option<i32>,
+        replication: Option<i16>,
         config: Option<BTreeMap<String, String>>,
     ) -> PyResult<()> {
-        let mut topic = NewTopic::new(name, partitions, replication);
+        let mut topic = NewTopic::new(
+            name,
+            partitions.unwrap_or(CLUSTER_DEFAULT),
+            replication.unwrap_or(CLUSTER_DEFAULT as i16),
+        );
         for (key, value) in config.unwrap_or_default() {
             topic = topic.config(key, value);
         }

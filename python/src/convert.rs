@@ -62,6 +62,14 @@ impl<'a> Blob<'a> {
     }
 }
 
+/// For values that are known not to be null.
+impl AsRef<[u8]> for Blob<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.as_option().unwrap_or_default()
+    }
+}
+
 /// `headers`: a sequence of (name, value) pairs. The tuples are made first and own what is read.
 pub(crate) fn header_pairs<'py>(
     headers: &Bound<'py, PyAny>,

@@ -196,11 +196,10 @@ impl Producer {
             nulls |= matches!(blob, Blob::Null);
             blobs.push(blob);
         }
-        let blobs = &blobs;
+        let blobs = &blobs[..];
         let sent = async move {
             if !nulls {
-                let values = blobs.iter().map(|blob| blob.as_option().unwrap_or_default());
-                return producer.send_batch(topic, values).await.map(Parts::Batch);
+                return producer.send_batch(topic, blobs).await.map(Parts::Batch);
             }
             let mut deliveries = Vec::with_capacity(blobs.len());
             for blob in blobs {

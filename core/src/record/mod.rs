@@ -16,7 +16,7 @@ pub(crate) mod reader;
 pub(crate) mod varint;
 
 pub use compression::Compression;
-pub use reader::{Headers, RecordBatch, RecordIter, RecordRef};
+pub use reader::{Headers, RecordBatch, RecordIter, RecordPosition, RecordRef};
 
 /// Bytes of a version 2 batch before its records: from base offset to record count.
 pub(crate) const HEADER_LEN: usize = 61;
