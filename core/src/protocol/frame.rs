@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
+use super::bounds::{self, Refused};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A request as it goes to the socket.
@@ -52,7 +53,8 @@ pub(crate) fn frame_raw(
     buf.freeze()
 }
 
-/// Reads an answer whose correlation id is cut off already.
+/// Reads an answer whose correlation id is cut off already. Nothing is decoded that [`bounds`] does
+/// not vouch for; an answer without a table there is a fault of this crate, and refused.
 pub(crate) fn decode_response<R: Request>(version: i16, mut body: Bytes) -> Result<R::Response> {
     let malformed = |words: &dyn std::fmt::Display| {
         Error::new(
@@ -62,6 +64,18 @@ pub(crate) fn decode_response<R: Request>(version: i16, mut body: Bytes) -> Resu
     };
     if <R::Response as HeaderVersion>::header_version(version) >= 1 {
         skip_tagged(&mut body).ok_or_else(|| malformed(&"its header ends early"))?;
+    }
+    match bounds::check(R::KEY, version, &body) {
+        Ok(()) => {}
+        Err(Refused::Malformed { field }) => {
+            return Err(malformed(&format_args!("length or end of {field}")));
+        }
+        Err(Refused::NoSchema) => {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!("nothing bounds the answer to request {} version {version}", R::KEY),
+            ));
+        }
     }
     let answer = R::Response::decode(&mut body, version).map_err(|e| malformed(&e))?;
     if !body.is_empty() {
@@ -95,4 +109,26 @@ fn varint(body: &mut Bytes) -> Option<u32> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::{MetadataRequest, SaslAuthenticateRequest};
+
+    #[test]
+    fn a_count_that_would_abort_the_process() {
+        // Metadata 9: header tags, throttle time, and 4 billion brokers.
+        let body = Bytes::from_static(&[0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let error = decode_response::<MetadataRequest>(9, body).expect_err("there are no brokers");
+        assert_eq!(error.kind(), ErrorKind::NotKafka);
+        assert!(error.to_string().contains("brokers"), "{error}");
+    }
+
+    #[test]
+    fn an_answer_without_a_table() {
+        let body = Bytes::from_static(&[0; 64]);
+        let error = decode_response::<SaslAuthenticateRequest>(0, body).expect_err("no table");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
 }
