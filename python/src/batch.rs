@@ -241,7 +241,7 @@ impl Record {
     /// Milliseconds since 1970 (UTC); -1 if the producer gave none.
     #[getter]
     fn timestamp(&self) -> i64 {
-        self.read().timestamp_ms()
+        self.read().timestamp()
     }
 
     /// The partition.

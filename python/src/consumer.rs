@@ -299,7 +299,7 @@ impl Consumer {
     /// cluster has told which there are.
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
         let partitions = self.open_turn(py)?.get().assignment();
-        Ok(partitions.into_iter().map(|at| (at.topic, at.partition)).collect())
+        Ok(partitions.into_iter().map(|at| (at.topic.to_string(), at.partition)).collect())
     }
 
     /// Ends the consumer; iterations that wait in other threads end too. Closing twice is fine.

@@ -61,7 +61,6 @@ struct Missing {
 #[derive(Default)]
 struct State {
     brokers: HashMap<i32, Endpoint>,
-    controller: i32,
     topics: HashMap<Arc<str>, TopicState>,
 }
 
@@ -84,11 +83,7 @@ pub(crate) enum Lookup {
 
 impl Metadata {
     pub(crate) fn new() -> Self {
-        Self {
-            state: RwLock::default(),
-            changed: watch::Sender::new(0),
-            ask: Notify::new(),
-        }
+        Self { state: RwLock::default(), changed: watch::Sender::new(0), ask: Notify::new() }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -105,10 +100,6 @@ impl Metadata {
 
     pub(crate) fn brokers(&self) -> Vec<(i32, Endpoint)> {
         self.read().brokers.iter().map(|(id, e)| (*id, e.clone())).collect()
-    }
-
-    pub(crate) fn controller(&self) -> i32 {
-        self.read().controller
     }
 
     /// What is known of a topic; makes it one in use and asks for it if it is new or failed.
@@ -169,7 +160,12 @@ impl Metadata {
     }
 
     /// Applies an answer. Gives the topics that must be asked for again soon.
-    pub(crate) fn merge(&self, answer: &MetadataResponse, from: i32, now: Instant) -> Vec<Arc<str>> {
+    pub(crate) fn merge(
+        &self,
+        answer: &MetadataResponse,
+        from: i32,
+        now: Instant,
+    ) -> Vec<Arc<str>> {
         let mut again = Vec::new();
         let mut state = self.write();
         let state = &mut *state;
@@ -183,7 +179,6 @@ impl Metadata {
                 })
                 .collect();
         }
-        state.controller = answer.controller_id.0;
         let several = state.brokers.len() > 1;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref().map(|n| n.0.as_str()) else { continue };
@@ -213,7 +208,10 @@ impl Metadata {
                     let missing =
                         entry.missing.get_or_insert(Missing { first: now, first_broker: from });
                     let age = now.saturating_duration_since(missing.first);
-                    let another = several && missing.first_broker != from;
+                    // A bootstrap address (negative) may be any of the brokers.
+                    let another = several
+                        && missing.first_broker.min(from) >= 0
+                        && missing.first_broker != from;
                     let proven = (another && age >= UNKNOWN_TOPIC_SPACING)
                         || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER;
                     if proven {
@@ -327,7 +325,7 @@ fn merge_partitions(old: &TopicMeta, fresh: Vec<PartitionMeta>) -> Vec<Partition
 mod tests {
     use super::*;
     use kafka_protocol::messages::metadata_response::{
-        MetadataResponsePartition, MetadataResponseTopic,
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
     };
     use kafka_protocol::messages::{BrokerId, TopicName};
     use kafka_protocol::protocol::StrBytes;
@@ -343,7 +341,13 @@ mod tests {
                     .with_leader_epoch(*epoch)
             })
             .collect();
-        MetadataResponse::default().with_topics(vec![
+        let brokers = (1..=3).map(|id| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(id))
+                .with_host(StrBytes::from_static_str("h"))
+                .with_port(9092)
+        });
+        MetadataResponse::default().with_brokers(brokers.collect()).with_topics(vec![
             MetadataResponseTopic::default()
                 .with_error_code(code)
                 .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
@@ -381,9 +385,7 @@ mod tests {
         assert_eq!(m.merge(&answer(3, &[]), 1, t0 + UNKNOWN_TOPIC_SPACING).len(), 1);
         assert!(matches!(m.lookup("t"), Lookup::Pending));
         assert!(m.merge(&answer(3, &[]), 2, t0 + UNKNOWN_TOPIC_SPACING).is_empty());
-        assert!(
-            matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::UnknownTopic)
-        );
+        assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::UnknownTopic));
         m.created("t");
         assert!(matches!(m.lookup("t"), Lookup::Pending));
     }
@@ -393,8 +395,6 @@ mod tests {
         let m = Metadata::new();
         m.lookup("t");
         m.merge(&answer(29, &[]), 1, Instant::now());
-        assert!(
-            matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::Authorization)
-        );
+        assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::Authorization));
     }
 }

@@ -7,8 +7,8 @@ mod pool;
 mod refresh;
 mod stats;
 
-pub(crate) use broker::{Broker, Lane};
-pub(crate) use metadata::{LeaderHint, Metadata, TopicMeta};
+pub(crate) use broker::Lane;
+pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
 pub(crate) use pool::Pool;
-pub use stats::Stats;
 pub(crate) use stats::Counters;
+pub use stats::Stats;

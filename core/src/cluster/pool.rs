@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use rand::RngExt;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
@@ -94,6 +93,10 @@ impl Pool {
         &self.setup.buffers
     }
 
+    pub(crate) fn client_id(&self) -> &str {
+        &self.setup.client_id
+    }
+
     pub(crate) fn request_timeout(&self) -> Duration {
         self.setup.request_timeout
     }
@@ -135,7 +138,8 @@ impl Pool {
         let on_close = Box::new(move || {
             counters.connections_open.fetch_sub(1, Ordering::Relaxed);
         });
-        match net::open(&self.setup, &broker.endpoint(), broker.name(), SETUP_TIMEOUT, on_close).await
+        match net::open(&self.setup, &broker.endpoint(), broker.name(), SETUP_TIMEOUT, on_close)
+            .await
         {
             Ok(connection) => {
                 Counters::add(&self.counters.connects, 1);
@@ -213,12 +217,10 @@ impl Pool {
             let owner = known.iter().find(|(_, endpoint)| {
                 *endpoint == asked
                     || connection.peer_addr().is_some_and(|peer| {
-                        let same_host = endpoint
-                            .host
-                            .parse::<std::net::IpAddr>()
-                            .map_or(endpoint.host == "localhost" && peer.ip().is_loopback(), |ip| {
-                                ip == peer.ip()
-                            });
+                        let same_host = endpoint.host.parse::<std::net::IpAddr>().map_or(
+                            endpoint.host == "localhost" && peer.ip().is_loopback(),
+                            |ip| ip == peer.ip(),
+                        );
                         peer.port() == endpoint.port && same_host
                     })
             });
@@ -274,11 +276,6 @@ impl Pool {
             Some(e) => e.context(what),
             None => Error::new(ErrorKind::Connect, what),
         })
-    }
-
-    /// A random draw for who has no generator at hand.
-    pub(crate) fn jitter(&self, up_to: Duration) -> Duration {
-        up_to.mul_f64(self.env().rng().random_range(0.0..1.0))
     }
 }
 

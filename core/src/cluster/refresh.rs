@@ -56,7 +56,11 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             match ask(&pool, &names, asked_broker).await {
                 Ok((from, again)) => {
                     asked_broker = Some(from);
-                    period = if on_period { (period * 2).min(METADATA_PERIOD_MAX) } else { METADATA_PERIOD };
+                    period = if on_period {
+                        (period * 2).min(METADATA_PERIOD_MAX)
+                    } else {
+                        METADATA_PERIOD
+                    };
                     if again.is_empty() {
                         backoff.reset();
                         drop(pool);
@@ -94,9 +98,8 @@ pub(crate) async fn ask(
     not: Option<i32>,
 ) -> Result<(i32, Vec<Arc<str>>)> {
     let (from, connection) = pool.control(not).await?;
-    let request = MetadataRequest::default()
-        .with_allow_auto_topic_creation(false)
-        .with_topics(Some(
+    let request =
+        MetadataRequest::default().with_allow_auto_topic_creation(false).with_topics(Some(
             topics
                 .iter()
                 .map(|name| {

@@ -159,10 +159,6 @@ impl Connection {
         &self.shared.client_id
     }
 
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.shared.request_timeout
-    }
-
     pub(crate) fn next_correlation(&self) -> i32 {
         self.shared.correlation.fetch_add(1, Ordering::Relaxed)
     }
@@ -192,7 +188,11 @@ impl Connection {
     }
 
     /// One request and its answer, in the newest version both sides speak, `ours` at most.
-    pub(crate) async fn call<R>(&self, request: &R, ours: (i16, i16)) -> Result<R::Response, CallError>
+    pub(crate) async fn call<R>(
+        &self,
+        request: &R,
+        ours: (i16, i16),
+    ) -> Result<R::Response, CallError>
     where
         R: Request,
     {
@@ -202,9 +202,8 @@ impl Connection {
             .map_err(CallError::Unsent)?;
         let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY };
         let body = self.answer(self.send(frame)).await?;
-        protocol::decode_response::<R>(version, body).map_err(|e| {
-            CallError::InDoubt(e.context(&self.shared.name))
-        })
+        protocol::decode_response::<R>(version, body)
+            .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))
     }
 
     fn gone(&self) -> Error {
@@ -395,9 +394,10 @@ impl Driver {
             std::io::ErrorKind::InvalidData => {
                 Error::new(ErrorKind::NotKafka, format!("{name}: {e}"))
             }
-            std::io::ErrorKind::UnexpectedEof => {
-                Error::new(ErrorKind::Disconnected, format!("{name}: the broker closed the connection"))
-            }
+            std::io::ErrorKind::UnexpectedEof => Error::new(
+                ErrorKind::Disconnected,
+                format!("{name}: the broker closed the connection"),
+            ),
             _ => Error::new(ErrorKind::Disconnected, format!("{name}: {e}")),
         }
     }

@@ -7,7 +7,7 @@ mod frames;
 mod setup;
 mod tcp;
 
-pub(crate) use auth::{Authenticator, NoAuthentication};
+pub(crate) use auth::NoAuthentication;
 pub(crate) use connection::{CallError, Connection, Frame};
 pub(crate) use setup::{SetupContext, open};
 pub use tcp::TcpDialer;

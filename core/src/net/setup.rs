@@ -48,10 +48,9 @@ pub(crate) async fn open(
 ) -> Result<Connection> {
     match tokio::time::timeout(timeout, phases(ctx, endpoint, name.clone(), on_close)).await {
         Ok(result) => result,
-        Err(_) => Err(Error::new(
-            ErrorKind::Connect,
-            format!("{name}: no connection within {timeout:?}"),
-        )),
+        Err(_) => {
+            Err(Error::new(ErrorKind::Connect, format!("{name}: no connection within {timeout:?}")))
+        }
     }
 }
 
@@ -174,13 +173,8 @@ impl AuthExchange for RawExchange {
         body: Bytes,
     ) -> BoxFuture<'a, Result<Bytes>> {
         Box::pin(async move {
-            let frame = protocol::frame_raw(
-                api_key,
-                version,
-                self.correlation,
-                &self.client_id,
-                &body,
-            );
+            let frame =
+                protocol::frame_raw(api_key, version, self.correlation, &self.client_id, &body);
             self.exchange(frame).await
         })
     }

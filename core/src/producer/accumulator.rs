@@ -151,7 +151,10 @@ pub(crate) enum Peek {
     /// A full batch waits.
     Full,
     /// Only an open one; it may be taken early if a broker is idle, and must be once `at` passed.
-    Open { at: Instant, urgent: bool },
+    Open {
+        at: Instant,
+        urgent: bool,
+    },
 }
 
 impl Slot {
@@ -185,9 +188,11 @@ impl Slot {
     /// When the oldest batch here was opened.
     pub(crate) fn oldest_deadline(&self, home: &Accumulator) -> Option<Instant> {
         let inner = self.lock();
-        inner.full.front().map(|b| b.deadline).or_else(|| {
-            inner.open.as_ref().map(|open| open.opened + home.config.delivery_timeout)
-        })
+        inner
+            .full
+            .front()
+            .map(|b| b.deadline)
+            .or_else(|| inner.open.as_ref().map(|open| open.opened + home.config.delivery_timeout))
     }
 
     /// The oldest batch; an open one is sealed.
@@ -412,7 +417,11 @@ impl Accumulator {
         {
             let open = inner.open.take().expect("matched above");
             inner.full.extend(open.seal(self, slot.partition));
-            let _ = self.events.send(Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot)));
+            let _ = self.events.send(Event::Ready(
+                Arc::clone(self),
+                Arc::clone(topic),
+                Arc::clone(slot),
+            ));
             inner.announced = true;
         }
         if inner.open.is_none() {

@@ -91,9 +91,8 @@ impl Sender {
                 self.failed(item, &e, false, now);
                 continue;
             };
-            let hint = hints
-                .get(&(&*item.topic, uuid::Uuid::nil()))
-                .or_else(|| hints.get(&("", item.id)));
+            let hint =
+                hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
             if let Some(hint) = hint {
                 self.hinted(&item.topic, hint, &endpoints);
             }
@@ -177,9 +176,8 @@ impl Sender {
 
     fn retry_delay(&mut self, item: &Item) -> std::time::Duration {
         let Self { topics, rng, .. } = self;
-        let partition = topics
-            .get_mut(&item.topic)
-            .and_then(|t| t.partitions.get_mut(item.partition as usize));
+        let partition =
+            topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
         partition.map(|p| p.backoff.next(rng)).unwrap_or_default()
     }
 

@@ -135,14 +135,14 @@ impl BatchState {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome);
         }
-        match slot.and_then(|i| waiters.get_mut(i as usize)) {
-            Some(waker) => waker.clone_from(cx.waker()),
-            // One task that waits for many records of a batch needs one place, not one for each.
-            None if waiters.last().is_some_and(|w| w.will_wake(cx.waker())) => {}
-            None => {
-                *slot = Some(waiters.len() as u32);
-                waiters.push(cx.waker().clone());
-            }
+        if let Some(waker) = slot.and_then(|i| waiters.get_mut(i as usize)) {
+            waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        // One task that waits for many records of a batch needs one place, not one for each.
+        if !waiters.last().is_some_and(|w| w.will_wake(cx.waker())) {
+            *slot = Some(waiters.len() as u32);
+            waiters.push(cx.waker().clone());
         }
         Poll::Pending
     }

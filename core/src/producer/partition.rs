@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use crate::config::MAX_BATCHES_IN_FLIGHT;
-use crate::error::Error;
 use crate::policy::backoff::Backoff;
 
 /// See the module.
@@ -196,11 +195,6 @@ impl Partition {
         }
     }
 
-    /// Whether epochs are used up: a new producer id is needed.
-    pub(crate) fn exhausted(&self) -> bool {
-        self.epoch == i16::MAX
-    }
-
     /// Ids of batches whose delivery timeout has passed.
     pub(crate) fn expired(&self, now: Instant) -> Vec<u64> {
         let late = |e: &&Entry| e.batch.as_ref().is_some_and(|b| b.deadline <= now);
@@ -216,16 +210,6 @@ impl Partition {
     pub(crate) fn ids(&self, of: impl Fn(&Batch) -> bool) -> Vec<u64> {
         let wanted = |e: &&Entry| e.batch.as_ref().is_some_and(&of);
         self.queue.iter().filter(wanted).map(|e| e.id).collect()
-    }
-
-    /// Resolves everything: the engine ends.
-    pub(crate) fn resolve_all(&mut self, error: &Error) {
-        for entry in self.queue.drain(..) {
-            let maybe = entry.doubt || entry.sent;
-            if let Some(batch) = entry.batch {
-                batch.resolve(Err(error.with_maybe_written(maybe)));
-            }
-        }
     }
 }
 

@@ -27,8 +27,7 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
 use super::leaders::Leader;
 use super::partition::{Partition, ToSend};
-use crate::cluster::{Counters, Lane, Metadata, Pool, TopicMeta};
-use crate::cluster::Lookup;
+use crate::cluster::{Counters, Lane, Lookup, Metadata, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
@@ -336,12 +335,8 @@ impl Sender {
     /// some. Gives whether anything was sent.
     fn round(&mut self, now: Instant) -> bool {
         let mut loads: Vec<Load> = Vec::new();
-        let names: Vec<Arc<str>> = self
-            .topics
-            .values()
-            .filter(|t| t.has_work())
-            .map(|t| Arc::clone(&t.name))
-            .collect();
+        let names: Vec<Arc<str>> =
+            self.topics.values().filter(|t| t.has_work()).map(|t| Arc::clone(&t.name)).collect();
         if names.is_empty() {
             return false;
         }
@@ -475,7 +470,8 @@ impl Sender {
             let batch = match topic.pinned.get_mut(&partition).and_then(VecDeque::pop_front) {
                 Some(batch) => Some(batch),
                 None => {
-                    let (batch, wake) = topic.take(|slot| slot.partition == Some(partition), now, idle);
+                    let (batch, wake) =
+                        topic.take(|slot| slot.partition == Some(partition), now, idle);
                     self.wake_at = earlier(self.wake_at, wake);
                     batch
                 }
@@ -555,7 +551,11 @@ impl Sender {
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
             taken[index] = true;
-            topic.stay(choice.partition, batch.sealed.uncompressed_len(), batch.home.config.batch_size);
+            topic.stay(
+                choice.partition,
+                batch.sealed.uncompressed_len(),
+                batch.home.config.batch_size,
+            );
             let leader = meta.partitions[index].leader;
             self.put(topic, &meta, index, leader, batch, loads);
         }
@@ -604,8 +604,7 @@ impl Sender {
         } else if leader.connection.is_none() && !leader.dialing {
             self.wake_at = earlier(self.wake_at, leader.next_dial(true));
         } else {
-            self.wake_at =
-                earlier(self.wake_at, leader.muted_until.filter(|at| *at > now));
+            self.wake_at = earlier(self.wake_at, leader.muted_until.filter(|at| *at > now));
         }
         None
     }
@@ -843,7 +842,8 @@ impl Topic {
             Some((p, left)) if p == partition => left,
             _ => batch_size,
         };
-        self.sticky = left.checked_sub(bytes).filter(|left| *left > 0).map(|left| (partition, left));
+        self.sticky =
+            left.checked_sub(bytes).filter(|left| *left > 0).map(|left| (partition, left));
     }
 
     fn refuse_partition(&mut self, partition: i32, known: usize) {
@@ -874,8 +874,7 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
-    let answer =
-        connection.call(&request, INIT_VERSIONS).await.map_err(CallError::into_error)?;
+    let answer = connection.call(&request, INIT_VERSIONS).await.map_err(CallError::into_error)?;
     match answer.error_code {
         0 => Ok(answer.producer_id.0),
         code => Err(Error::broker(code, "InitProducerId", None)),
@@ -883,8 +882,9 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
 }
 
 fn take_where(queue: &mut VecDeque<Batch>, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
-    let (gone, stay) = std::mem::take(queue).into_iter().partition(|b| of(b));
-    *queue = stay;
+    let (gone, stay): (Vec<Batch>, Vec<Batch>) =
+        std::mem::take(queue).into_iter().partition(|b| of(b));
+    *queue = stay.into();
     gone
 }
 

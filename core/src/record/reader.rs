@@ -404,7 +404,7 @@ impl RecordBatch {
     }
 
     /// The records from one that an iterator over this batch was at: see
-    /// [`RecordIter::position`]. A position of another batch gives nothing or nonsense, and never
+    /// `RecordIter::position`. A position of another batch gives nothing or nonsense, and never
     /// more than this batch's bytes.
     #[inline]
     pub fn iter_from(&self, position: RecordPosition) -> RecordIter<'_> {
