@@ -87,7 +87,8 @@ impl Broker {
     }
 
     /// How long followers take to copy what is written: acknowledgements and consumers wait that
-    /// long. None: they never do, until this is called again. 0 lets go what waits.
+    /// long. None: they never do, until this is called again. 0 lets go what waits. A topic with one
+    /// replica has no followers and never waits.
     fn set_replica_delay(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let delay = match delay {
             Some(delay) => convert::duration("delay", delay)?,
