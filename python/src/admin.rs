@@ -28,7 +28,11 @@ pub(crate) struct Admin {
 impl Admin {
     #[new]
     #[pyo3(signature = (bootstrap, **settings))]
-    fn new(py: Python<'_>, bootstrap: &str, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        bootstrap: &str,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, &mut settings)?;
         settings.finish()?;

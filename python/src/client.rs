@@ -14,8 +14,9 @@ pub(crate) struct Connect(ottla::ClientBuilder);
 
 impl Connect {
     pub(crate) fn new(bootstrap: &str, settings: &mut Settings<'_>) -> PyResult<Self> {
-        let mut builder =
-            Client::builder().bootstrap(bootstrap).software("ottla-python", env!("CARGO_PKG_VERSION"));
+        let mut builder = Client::builder()
+            .bootstrap(bootstrap)
+            .software("ottla-python", env!("CARGO_PKG_VERSION"));
         if let Some(id) = settings.string("client_id")? {
             builder = builder.client_id(id);
         }

@@ -180,7 +180,11 @@ fn next_record(current: &mut Option<Cursor>) -> Option<Record> {
 impl Consumer {
     #[new]
     #[pyo3(signature = (bootstrap, **settings))]
-    fn new(py: Python<'_>, bootstrap: &str, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        bootstrap: &str,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, &mut settings)?;
         let topics = settings.take("topics")?;
@@ -194,8 +198,7 @@ impl Consumer {
         let check_crc = settings.bool("check_crc")?;
         settings.finish()?;
         let topics = topics.map(|topics| topic_names(&topics)).transpose()?;
-        let assignment =
-            assignment.map(|assignment| assigned(&assignment)).transpose()?;
+        let assignment = assignment.map(|assignment| assigned(&assignment)).transpose()?;
         if topics.is_some() == assignment.is_some() {
             return Err(errors::config(
                 py,
@@ -394,7 +397,10 @@ fn assigned(assignment: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, Start)>
         out.push((topic, partition, convert::start(&start)?));
     }
     if out.is_empty() {
-        return Err(errors::config(assignment.py(), "assignment is empty; name at least one partition"));
+        return Err(errors::config(
+            assignment.py(),
+            "assignment is empty; name at least one partition",
+        ));
     }
     Ok(out)
 }

@@ -139,7 +139,9 @@ pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
     if offset < 0 {
         return Err(errors::config(
             py,
-            &format!("start is {offset}; an offset is 0 or more ('earliest' and 'latest' are words)"),
+            &format!(
+                "start is {offset}; an offset is 0 or more ('earliest' and 'latest' are words)"
+            ),
         ));
     }
     Ok(Start::Offset(offset))
@@ -190,9 +192,9 @@ pub(crate) fn size(what: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
             type_name(value)
         )));
     }
-    value.extract().map_err(|_| {
-        errors::config(py, &format!("{what} is {value}; it takes bytes, 0 or more"))
-    })
+    value
+        .extract()
+        .map_err(|_| errors::config(py, &format!("{what} is {value}; it takes bytes, 0 or more")))
 }
 
 fn parse_size(text: &str) -> Option<usize> {

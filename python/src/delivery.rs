@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use pyo3::prelude::*;
 
+use crate::convert;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 use crate::wait::{Deadline, wait};
-use crate::convert;
 
 /// Where an acknowledged record is.
 #[pyclass(module = "ottla", frozen, eq, hash)]
@@ -142,7 +142,9 @@ impl Delivery {
         let state = match self.inner.get_here().map(|inner| inner.lock().try_get()) {
             None => "of the parent process".to_owned(),
             Some(None) => "on its way".to_owned(),
-            Some(Some(Ok(at))) => format!("acknowledged: partition {}, offset {}", at.partition, at.offset),
+            Some(Some(Ok(at))) => {
+                format!("acknowledged: partition {}, offset {}", at.partition, at.offset)
+            }
             Some(Some(Err(error))) => format!("failed: {}", error.kind().as_str()),
         };
         format!("<ottla.Delivery {state}>")

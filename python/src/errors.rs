@@ -12,9 +12,8 @@ static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The exception object for what the engine says.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    let make = MAKE.get_or_try_init(py, || {
-        py.import("ottla._errors")?.getattr("make").map(Bound::unbind)
-    })?;
+    let make = MAKE
+        .get_or_try_init(py, || py.import("ottla._errors")?.getattr("make").map(Bound::unbind))?;
     make.bind(py).call1((
         error.kind().as_str(),
         error.to_string(),

@@ -13,10 +13,10 @@ use crate::client::Connect;
 use crate::convert::{self, Blob};
 use crate::delivery::{BatchDelivery, Delivery, Parts};
 use crate::errors::{self, OrRaise};
+use crate::exit;
 use crate::fork::Here;
 use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
-use crate::exit;
 
 /// How long `close` and leaving a with block wait for records on their way, if nothing else is said.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,7 +77,11 @@ fn send_when_there_is_space(
 impl Producer {
     #[new]
     #[pyo3(signature = (bootstrap, **settings))]
-    fn new(py: Python<'_>, bootstrap: &str, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        bootstrap: &str,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, &mut settings)?;
         let linger = settings.duration("linger")?;

@@ -6,6 +6,7 @@ import itertools
 import threading
 import uuid
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from conftest import DEADLINE, read, until
@@ -34,7 +35,7 @@ def test_a_record_with_everything(
 
 @pytest.mark.parametrize("compression", ["none", "lz4"])
 def test_null_and_empty_are_different(
-    broker: ottla.testing.Broker, topic: str, compression: str
+    broker: ottla.testing.Broker, topic: str, compression: Any
 ) -> None:
     cases = list(itertools.product([None, b"", b"x" * 3000], repeat=2))
     with ottla.Producer(broker.bootstrap, compression=compression) as producer:
@@ -138,7 +139,8 @@ def test_starting_places_and_seeking(
         producer.send(topic, b"%d" % i, partition=0, timestamp=1_700_000_000_000 + i)
         producer.flush(timeout=DEADLINE)
     moment = datetime.fromtimestamp(1_700_000_000.004, tz=timezone.utc)
-    for start, offset in [("earliest", 0), (7, 7), (moment, 4)]:
+    places: list[tuple[Any, int]] = [("earliest", 0), (7, 7), (moment, 4)]
+    for start, offset in places:
         with ottla.Consumer(broker.bootstrap, assignment=[(topic, 0, start)]) as consumer:
             record = consumer.next(timeout=DEADLINE)
             assert record is not None and record.offset == offset
@@ -166,10 +168,11 @@ def test_leaving_the_block_flushes(broker: ottla.testing.Broker, topic: str) -> 
 
 
 def test_leaving_by_an_exception_flushes_too(broker: ottla.testing.Broker, topic: str) -> None:
+    deliveries: list[ottla.Delivery] = []
     with pytest.raises(ZeroDivisionError), ottla.Producer(broker.bootstrap) as producer:
-        delivery = producer.send(topic, b"x")
+        deliveries.append(producer.send(topic, b"x"))
         _ = 1 / 0
-    assert delivery.result().offset == 0
+    assert deliveries[0].done() and deliveries[0].result().offset == 0
 
 
 def test_threads_share_handles(
