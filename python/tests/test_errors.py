@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -253,7 +253,7 @@ def test_wrong_types_say_what_is_right(
     broker: ottla.testing.Broker, producer: Any, topic: str
 ) -> None:
     any_producer: Any = ottla.Producer
-    for call, message in [
+    cases: list[tuple[Callable[[], object], str]] = [
         (lambda: producer.send(topic, "text"), r"value\.encode\(\)"),
         (lambda: producer.send(topic, b"", key="text"), r"key\.encode\(\)"),
         (lambda: producer.send(topic, 7), "value must be bytes"),
@@ -267,7 +267,8 @@ def test_wrong_types_say_what_is_right(
         (lambda: producer.flush(timeout="1"), "timedelta"),
         (lambda: ottla.Consumer(broker.bootstrap, topics=topic), "write a list"),
         (lambda: any_producer(broker.bootstrap, linger="5ms"), "linger must be seconds"),
-    ]:
+    ]
+    for call, message in cases:
         with pytest.raises(TypeError, match=message):
             call()
 

@@ -48,10 +48,11 @@ def test_null_and_empty_are_different(
 def test_anything_with_bytes_is_taken(
     broker: ottla.testing.Broker, producer: ottla.Producer, topic: str
 ) -> None:
-    values = [bytearray(b"one"), memoryview(b"-two-")[1:4], memoryview(b"t-h-r-e-e")[::2]]
-    for value in values:
-        producer.send(topic, value, partition=0)
-    values[0][:] = b"xxx"
+    changed = bytearray(b"one")
+    producer.send(topic, changed, partition=0)
+    changed[:] = b"xxx"
+    producer.send(topic, memoryview(b"-two-")[1:4], partition=0)
+    producer.send(topic, memoryview(b"t-h-r-e-e")[::2], partition=0)
     producer.flush(timeout=DEADLINE)
     assert [r.value for r in read(broker.bootstrap, topic, 3)] == [b"one", b"two", b"three"]
 
