@@ -410,3 +410,6 @@ pub(crate) fn decode(
 pub(crate) fn increment_sequence(base: i32, by: i32) -> i32 {
     ((i64::from(base) + i64::from(by)) & i64::from(i32::MAX)) as i32
 }
+
+#[cfg(test)]
+mod tests;
