@@ -124,7 +124,8 @@ async fn send(producer: &Producer, topic: &str, args: &Args) -> Result<Sent, Any
     let watch = {
         let failed = Arc::clone(&failed);
         tokio::spawn(async move {
-            let mut acks = Histogram::<u64>::new(3).expect("3 digits are allowed");
+            let mut acks = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3)
+                .expect("a microsecond to an hour in 3 digits");
             let mut first_error = None;
             while let Some((at, delivery)) = times.recv().await {
                 let (at, delivery): (Instant, ottla::Delivery) = (at, delivery);
