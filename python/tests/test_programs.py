@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -33,23 +32,29 @@ def test_the_quickstart_starts_its_own_cluster() -> None:
 def test_what_interop_writes_it_reads(
     broker: ottla.testing.Broker, topic: str, tmp_path: Path
 ) -> None:
-    def pack(data: bytes | None) -> str | None:
-        return None if data is None else base64.b64encode(data).decode()
+    def data(content: bytes | None) -> bytes:
+        return struct.pack("<i", -1 if content is None else len(content)) + (content or b"")
 
-    rows = [
-        {"key": pack(key), "value": pack(value), "headers": headers, "partition": i % 3}
-        for i, (key, value, headers) in enumerate(
-            [
-                (None, None, []),
-                (b"", b"", [["a", None], ["a", pack(b"")], ["a", pack(b"x")]]),
-                (b"k" * 300, bytes(range(256)) * 4000, []),
-            ]
-        )
-    ]
+    def record(
+        partition: int, offset: int, key: bytes | None, value: bytes | None, *headers: bytes
+    ) -> bytes:
+        place = struct.pack("<iq", partition, offset)
+        return place + data(key) + data(value) + struct.pack("<I", len(headers)) + b"".join(headers)
+
+    name = struct.pack("<I", 2) + "ä".encode()
+    headers = [name + data(None), name + data(b""), name + data(b"x")]
+    large = bytes(range(256)) * 3900
+
     given, got = tmp_path / "given", tmp_path / "got"
-    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given.write_bytes(
+        record(0, -1, None, None)
+        + record(0, -1, b"", b"", *headers)
+        + record(1, -1, b"k" * 300, large)
+    )
     run(str(HERE / "interop.py"), "write", broker.bootstrap, topic, str(given), "none")
     run(str(HERE / "interop.py"), "read", broker.bootstrap, topic, "3", str(got))
-    read = [json.loads(line) for line in got.read_text().splitlines()]
-    read.sort(key=lambda row: row["partition"])
-    assert [{name: row[name] for name in rows[0]} for row in read] == rows
+    read = got.read_bytes()
+    assert record(0, 0, None, None) in read
+    assert record(0, 1, b"", b"", *headers) in read
+    assert record(1, 0, b"k" * 300, large) in read
+    assert len(read) == len(given.read_bytes())
