@@ -65,12 +65,7 @@ enum Link {
     Static,
 }
 
-fn compile(
-    place: &mut Place,
-    log: &mut Log,
-    source: &Path,
-    link: Link,
-) -> Result<PathBuf, String> {
+fn compile(place: &mut Place, log: &mut Log, source: &Path, link: Link) -> Result<PathBuf, String> {
     let dist = PathBuf::from(place.fill("{dist}", log)?);
     let folder = place.folder().join("c");
     fs::create_dir_all(&folder).map_err(|e| format!("creating {}: {e}", folder.display()))?;

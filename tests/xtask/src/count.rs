@@ -159,7 +159,9 @@ pub(crate) fn ignored(output: &str) -> Option<usize> {
     let list: Value = serde_json::from_str(output.lines().find(|l| l.starts_with('{'))?).ok()?;
     let suites = list["rust-suites"].as_object()?;
     let cases = suites.values().filter_map(|suite| suite["testcases"].as_object());
-    Some(cases.flat_map(|c| c.values()).filter(|t| t["filter-match"]["status"] == "matches").count())
+    Some(
+        cases.flat_map(|c| c.values()).filter(|t| t["filter-match"]["status"] == "matches").count(),
+    )
 }
 
 /// What a line of `go test -json` says to a reader.

@@ -133,10 +133,13 @@ mod tests {
         let nm = "0001 T ottla_a\n0002 T ottla_b@@V1\n";
         assert!(compare("# names\nottla_a\nottla_b\n", nm).is_empty());
         let problems = compare("ottla_b\nottla_c\n", nm);
-        assert_eq!(problems, [
-            "ottla_a: exported but not listed in c-api/symbols.txt",
-            "ottla_c: listed, not exported"
-        ]);
+        assert_eq!(
+            problems,
+            [
+                "ottla_a: exported but not listed in c-api/symbols.txt",
+                "ottla_c: listed, not exported"
+            ]
+        );
         assert_eq!(compare("", "0 T rust_eh_personality").len(), 1);
     }
 

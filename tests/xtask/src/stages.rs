@@ -9,11 +9,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::count::{Count, Counts};
 use crate::c::{compile_examples, run_c_tests, run_real_c_tests};
-use crate::dist::{check_symbols, check_layout};
-use crate::place::Place;
+use crate::count::{Count, Counts};
+use crate::dist::{check_layout, check_symbols};
 use crate::log::Log;
+use crate::place::Place;
 
 /// Most steps end in a minute; a whole build on two busy cores may take ten.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -69,8 +69,8 @@ pub(crate) struct Step {
 /// What a step does.
 #[derive(Debug)]
 pub(crate) enum Run {
-    /// A program and its arguments.
-    Command(&'static [&'static str]),
+    /// A program and its arguments, with blanks between; 'one word' is quoted.
+    Command(&'static str),
     /// Tests of the workspace that match a nextest filter.
     Nextest(&'static str),
     /// Code of the runner.
@@ -81,7 +81,7 @@ pub(crate) enum Run {
 const CHECK: Step = Step {
     name: "",
     present: &[],
-    run: Run::Command(&[]),
+    run: Run::Command(""),
     count: Count::Exit,
     dir: "",
     env: &[],
@@ -94,9 +94,10 @@ const CHECK: Step = Step {
 pub(crate) const PACKAGES: [&str; 5] =
     ["--workspace", "--exclude", "ottla-python", "--exclude", "ottla-bench"];
 
-/// Tests that need a real cluster have this in their name.
-const NEEDS_NO_CLUSTER: &str = "not test(real_) and not binary(~interop)";
-const NEEDS_A_CLUSTER: &str = "test(real_) and not binary(~interop)";
+/// Tests that need a real cluster have `real_` in their name; those that start programs in all
+/// languages have `interop_`.
+const NEEDS_NO_CLUSTER: &str = "not test(real_) and not test(interop_)";
+const NEEDS_A_CLUSTER: &str = "test(real_) and not test(interop_)";
 
 /// Nothing links from elsewhere than what `cargo xtask dist` laid out.
 const GO_ENV: &[(&str, &str)] = &[
@@ -130,11 +131,7 @@ pub(crate) const STAGES: &[Stage] = &[
         present: &[],
         needs: &[Need::Component("fmt")],
         cluster: false,
-        steps: &[Step {
-            name: "rustfmt",
-            run: Run::Command(&["cargo", "fmt", "--all", "--check"]),
-            ..CHECK
-        }],
+        steps: &[Step { name: "rustfmt", run: Run::Command("cargo fmt --all --check"), ..CHECK }],
     },
     Stage {
         name: "clippy",
@@ -145,28 +142,26 @@ pub(crate) const STAGES: &[Stage] = &[
         steps: &[
             Step {
                 name: "workspace",
-                run: Run::Command(&[
-                    "cargo", "clippy", "--locked", "--workspace", "--all-targets", "--exclude",
-                    "ottla-bench", "--", "-D", "warnings",
-                ]),
+                run: Run::Command(
+                    "cargo clippy --locked --workspace --all-targets --exclude ottla-bench -- \
+                     -D warnings",
+                ),
                 env: &[("PYO3_PYTHON", "{python}")],
                 ..CHECK
             },
             Step {
                 name: "core without features",
-                run: Run::Command(&["cargo", "check", "-p", "ottla", "--no-default-features"]),
+                run: Run::Command("cargo check -p ottla --no-default-features"),
                 ..CHECK
             },
             Step {
                 name: "core with lz4 alone",
-                run: Run::Command(&[
-                    "cargo", "check", "-p", "ottla", "--no-default-features", "--features", "lz4",
-                ]),
+                run: Run::Command("cargo check -p ottla --no-default-features --features lz4"),
                 ..CHECK
             },
             Step {
                 name: "core with testing",
-                run: Run::Command(&["cargo", "check", "-p", "ottla", "--features", "testing"]),
+                run: Run::Command("cargo check -p ottla --features testing"),
                 ..CHECK
             },
         ],
@@ -179,10 +174,10 @@ pub(crate) const STAGES: &[Stage] = &[
         cluster: false,
         steps: &[Step {
             name: "cargo-deny",
-            run: Run::Command(&[
-                "{cargo-tools}/cargo-deny", "--all-features", "--locked", "check", "licenses",
-                "bans", "sources",
-            ]),
+            run: Run::Command(
+                "{cargo-tools}/cargo-deny --all-features --locked check licenses bans \
+                     sources",
+            ),
             ..CHECK
         }],
     },
@@ -201,10 +196,10 @@ pub(crate) const STAGES: &[Stage] = &[
             },
             Step {
                 name: "documentation",
-                run: Run::Command(&[
-                    "cargo", "test", "--locked", "--doc", "--no-fail-fast", "--workspace",
-                    "--exclude", "ottla-python", "--exclude", "ottla-bench",
-                ]),
+                run: Run::Command(
+                    "cargo test --locked --doc --no-fail-fast --workspace --exclude \
+                     ottla-python --exclude ottla-bench",
+                ),
                 count: Count::Libtest,
                 ..CHECK
             },
@@ -220,10 +215,10 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "header is what the source says",
                 present: &["c-api/src/bin/header.rs"],
-                run: Run::Command(&[
-                    "cargo", "run", "--locked", "--quiet", "-p", "ottla-c", "--features", "header",
-                    "--bin", "ottla-header", "--", "--check",
-                ]),
+                run: Run::Command(
+                    "cargo run --locked --quiet -p ottla-c --features header --bin \
+                     ottla-header -- --check",
+                ),
                 ..CHECK
             },
             Step { name: "layout", run: Run::Own(check_layout), ..CHECK },
@@ -257,22 +252,20 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "tests",
                 present: &["python/tests"],
-                run: Run::Command(&["{wheel}/python", "-P", "-m", "pytest", "-m", "not kafka"]),
+                run: Run::Command("{wheel}/python -P -m pytest -m 'not kafka'"),
                 count: Count::Pytest,
                 dir: "python",
                 ..CHECK
             },
             Step {
                 name: "stubs",
-                run: Run::Command(&["{wheel}/python", "-m", "mypy.stubtest", "ottla"]),
+                run: Run::Command("{wheel}/python -m mypy.stubtest ottla"),
                 dir: "{tmp}",
                 ..CHECK
             },
             Step {
                 name: "types",
-                run: Run::Command(&[
-                    "{python-tools}/basedpyright", "--pythonpath", "{wheel}/python",
-                ]),
+                run: Run::Command("{python-tools}/basedpyright --pythonpath {wheel}/python"),
                 dir: "python",
                 ..CHECK
             },
@@ -287,24 +280,21 @@ pub(crate) const STAGES: &[Stage] = &[
         steps: &[
             Step {
                 name: "gofmt",
-                run: Run::Command(&["{gofmt}", "-l", "."]),
+                run: Run::Command("{gofmt} -l ."),
                 count: Count::Silent,
                 dir: "go-bindings",
                 ..CHECK
             },
             Step {
                 name: "vet",
-                run: Run::Command(&["{go}", "vet", "./..."]),
+                run: Run::Command("{go} vet ./..."),
                 dir: "go-bindings",
                 env: GO_ENV,
                 ..CHECK
             },
             Step {
                 name: "tests",
-                run: Run::Command(&[
-                    "{go}", "test", "-json", "-race", "-count=1", "-timeout=10m", "-skip", "Real",
-                    "./...",
-                ]),
+                run: Run::Command("{go} test -json -race -count=1 -timeout=10m -skip Real ./..."),
                 count: Count::GoJson,
                 dir: "go-bindings",
                 env: GO_ENV,
@@ -313,7 +303,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "examples",
                 present: &["examples/go/go.mod"],
-                run: Run::Command(&["{go}", "vet", "./..."]),
+                run: Run::Command("{go} vet ./..."),
                 dir: "examples/go",
                 env: GO_ENV,
                 ..CHECK
@@ -329,14 +319,14 @@ pub(crate) const STAGES: &[Stage] = &[
         steps: &[
             Step {
                 name: "librdkafka",
-                run: Run::Command(&["{foreign}/python", "tests/interop/librdkafka.py"]),
+                run: Run::Command("{foreign}/python tests/interop/librdkafka.py"),
                 env: &[("BOOTSTRAP", "{broker}")],
                 ..CHECK
             },
             Step {
                 name: "franz-go",
                 present: &["tests/interop/franz-go/go.mod"],
-                run: Run::Command(&["{go}", "run", "."]),
+                run: Run::Command("{go} run ."),
                 dir: "tests/interop/franz-go",
                 env: &[
                     ("BOOTSTRAP", "{broker}"),
@@ -370,7 +360,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "python",
                 present: &["python/tests/test_kafka.py"],
-                run: Run::Command(&["{wheel}/python", "-P", "-m", "pytest", "-m", "kafka"]),
+                run: Run::Command("{wheel}/python -P -m pytest -m kafka"),
                 count: Count::Pytest,
                 dir: "python",
                 ..CHECK
@@ -378,10 +368,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "go",
                 present: &["go-bindings/real_test.go"],
-                run: Run::Command(&[
-                    "{go}", "test", "-json", "-race", "-count=1", "-timeout=10m", "-run", "Real",
-                    "./...",
-                ]),
+                run: Run::Command("{go} test -json -race -count=1 -timeout=10m -run Real ./..."),
                 count: Count::GoJson,
                 dir: "go-bindings",
                 env: GO_ENV,
@@ -390,7 +377,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "interop matrix",
                 present: &["tests/scenarios/tests/interop.rs"],
-                run: Run::Nextest("binary(~interop)"),
+                run: Run::Nextest("test(interop_)"),
                 count: Count::Nextest,
                 env: INTEROP_ENV,
                 show: true,
@@ -406,7 +393,7 @@ pub(crate) const STAGES: &[Stage] = &[
         cluster: false,
         steps: &[Step {
             name: "quickstart",
-            run: Run::Command(&["cargo", "run", "--locked", "--release", "--example", "quickstart"]),
+            run: Run::Command("cargo run --locked --release --example quickstart"),
             show: true,
             ..CHECK
         }],
@@ -423,13 +410,13 @@ impl Stage {
     pub(crate) fn all_needs(&self, root: &Path) -> Vec<Need> {
         let mut needs = self.needs.to_vec();
         for step in self.steps(root) {
-            let words: &[&str] = match &step.run {
-                Run::Command(words) => words,
-                Run::Nextest(_) => &["{cargo-tools}"],
-                Run::Own(_) => &[],
+            let line = match step.run {
+                Run::Command(line) => line,
+                Run::Nextest(_) => "{cargo-tools}",
+                Run::Own(_) => "",
             };
-            for word in words.iter().chain(step.env.iter().map(|(_, value)| value)) {
-                needs.extend(NEEDED_FOR.iter().filter(|(w, _)| word.contains(w)).map(|(_, n)| n));
+            for text in [line].into_iter().chain(step.env.iter().map(|(_, value)| *value)) {
+                needs.extend(NEEDED_FOR.iter().filter(|(w, _)| text.contains(w)).map(|(_, n)| n));
             }
         }
         needs
@@ -450,6 +437,19 @@ const NEEDED_FOR: [(&str, Need); 7] = [
 /// The first file of `present` that is not below `root`.
 pub(crate) fn absent<'a>(root: &Path, present: &[&'a str]) -> Option<&'a str> {
     present.iter().copied().find(|path| !root.join(path).exists())
+}
+
+/// A line of a step, word by word.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('\'').enumerate() {
+        // Every other part stands between two quotes.
+        match i % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
 }
 
 /// The stages that `only` and `skip` leave, in their own order; empty `only` means all.
@@ -509,6 +509,11 @@ mod tests {
         assert!(!there.contains(&"go") && there.contains(&"fmt"), "{there:?}");
         let error = select(nowhere, &["go".into()], &[]).unwrap_err();
         assert!(error.contains("go-bindings/go.mod"), "{error}");
+    }
+
+    #[test]
+    fn quoted_words_are_one() {
+        assert_eq!(words("a -m 'not b'  c"), ["a", "-m", "not b", "c"]);
     }
 
     #[test]

@@ -128,21 +128,15 @@ fn print_tail(log: &Log) {
 fn run_step(place: &mut Place, log: &mut Log, step: &Step) -> Result<Counts, String> {
     match &step.run {
         Run::Own(code) => code(place, log),
-        Run::Command(words) => {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            let (success, output) = command(place, log, step, &words)?;
+        Run::Command(line) => {
+            let (success, output) = command(place, log, step, &stages::words(line))?;
             step.count.read(success, &output)
         }
         Run::Nextest(filter) => nextest(place, log, step, filter),
     }
 }
 
-fn nextest(
-    place: &mut Place,
-    log: &mut Log,
-    step: &Step,
-    filter: &str,
-) -> Result<Counts, String> {
+fn nextest(place: &mut Place, log: &mut Log, step: &Step, filter: &str) -> Result<Counts, String> {
     let words = |verb: &str, more: &[&str]| {
         let mut words = vec!["{cargo-tools}/cargo-nextest", "nextest", verb, "--locked"];
         words.extend(PACKAGES);
@@ -205,8 +199,10 @@ fn build_command(
 /// The table that a run ends with, and the sum of it.
 fn closing(rows: &[Row]) -> (String, Counts) {
     let mut all = Counts::default();
-    let mut table =
-        format!("{:<11} {:>7} {:>7} {:>8} {:>8}\n", "stage", "passed", "failed", "skipped", "seconds");
+    let mut table = format!(
+        "{:<11} {:>7} {:>7} {:>8} {:>8}\n",
+        "stage", "passed", "failed", "skipped", "seconds"
+    );
     for Row { stage, counts, time } in rows {
         all += *counts;
         let Counts { passed, failed, skipped } = counts;
