@@ -1,0 +1,295 @@
+//! Every setting: its default, its unit, its range; what is refused and why. Limits that are not
+//! settings are named here too.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::record::Compression;
+
+/// A frame larger than this is not Kafka's: brokers refuse requests over 100 MiB
+/// (`socket.request.max.bytes`), and a fetch answer is bounded by what was asked for plus one
+/// batch. Bounds the memory that a hostile or foreign peer can make this client take.
+pub(crate) const MAX_FRAME: usize = 128 << 20;
+
+/// Requests in flight on one produce lane. The broker answers them one by one; a few keep its
+/// queue from running dry during a round trip, more only add delay.
+pub(crate) const MAX_REQUESTS_IN_FLIGHT: usize = 5;
+
+/// Batches in flight for one producer id and partition: what a broker remembers to recognise
+/// duplicates (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
+pub(crate) const MAX_BATCHES_IN_FLIGHT: usize = 5;
+
+/// Upper bound of a Produce request with more than one batch in it.
+pub(crate) const MAX_PRODUCE_REQUEST: usize = 1 << 20;
+
+/// First delay and cap of the backoff between dials to a needed broker and between retries.
+pub(crate) const BACKOFF_BASE: Duration = Duration::from_millis(100);
+/// See [`BACKOFF_BASE`].
+pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(5);
+
+/// One dial with everything up to the ready connection: TCP, versions, authentication.
+pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Metadata of a topic is not asked for again before it is this old, unless the topic is new.
+pub(crate) const METADATA_MIN_AGE: Duration = Duration::from_millis(250);
+/// Period of the metadata refresh, drawn from +-20 % around it.
+pub(crate) const METADATA_PERIOD: Duration = Duration::from_secs(300);
+/// Unchanged answers stretch the period up to this.
+pub(crate) const METADATA_PERIOD_MAX: Duration = Duration::from_secs(900);
+
+/// Two answers from two brokers at least this far apart make a topic unknown: KRaft publishes
+/// new topics to the brokers one by one.
+pub(crate) const UNKNOWN_TOPIC_SPACING: Duration = Duration::from_secs(1);
+/// The same where only one broker can be asked.
+pub(crate) const UNKNOWN_TOPIC_SPACING_ONE_BROKER: Duration = Duration::from_secs(3);
+
+/// A host and port of the bootstrap list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Host name or IP literal, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Reads "host:port,host:port"; the port may be left out (9092).
+pub(crate) fn parse_bootstrap(list: &str) -> Result<Vec<Endpoint>> {
+    let mut out = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        if part.contains("://") {
+            return Err(Error::config(format!(
+                "bootstrap '{part}' is a URL; write host:port without a scheme"
+            )));
+        }
+        let (host, port) = if let Some(rest) = part.strip_prefix('[') {
+            match rest.split_once(']') {
+                Some((host, "")) => (host, "9092"),
+                Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
+                None => return Err(Error::config(format!("bootstrap '{part}': ']' is missing"))),
+            }
+        } else if part.matches(':').count() > 1 {
+            (part, "9092")
+        } else {
+            part.split_once(':').unwrap_or((part, "9092"))
+        };
+        let port = match port.parse::<u16>() {
+            Ok(p) if p != 0 => p,
+            _ => {
+                return Err(Error::config(format!(
+                    "bootstrap '{part}': '{port}' is not a port (1-65535)"
+                )));
+            }
+        };
+        if host.is_empty() {
+            return Err(Error::config(format!("bootstrap '{part}': the host is empty")));
+        }
+        let endpoint = Endpoint { host: host.to_owned(), port };
+        if !out.contains(&endpoint) {
+            out.push(endpoint);
+        }
+    }
+    if out.is_empty() {
+        return Err(Error::config("bootstrap is empty; give at least one host:port"));
+    }
+    Ok(out)
+}
+
+/// Settings of a client.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientConfig {
+    pub(crate) bootstrap: Vec<Endpoint>,
+    pub(crate) client_id: String,
+    /// KIP-511: what brokers log and count as this client's software.
+    pub(crate) software: (String, String),
+    /// How long `connect` tries to reach a broker.
+    pub(crate) connect_timeout: Duration,
+    /// How long a broker may take to answer a request, its own waiting included.
+    pub(crate) request_timeout: Duration,
+}
+
+impl ClientConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        range("connect_timeout", self.connect_timeout, ms(1), secs(3600))?;
+        range("request_timeout", self.request_timeout, ms(100), secs(3600))?;
+        if self.client_id.len() > 249 {
+            return Err(Error::config("client_id is longer than 249 bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a producer. Producers of a process with equal settings share their open batches,
+/// their requests and their byte budget.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ProducerConfig {
+    pub(crate) linger: Duration,
+    pub(crate) batch_size: usize,
+    pub(crate) compression: Compression,
+    pub(crate) buffer_memory: usize,
+    pub(crate) delivery_timeout: Duration,
+    pub(crate) max_block: Duration,
+    pub(crate) max_record_size: usize,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            batch_size: 256 << 10,
+            compression: Compression::default(),
+            buffer_memory: 64 << 20,
+            delivery_timeout: secs(120),
+            max_block: secs(60),
+            max_record_size: 1 << 20,
+        }
+    }
+}
+
+impl ProducerConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        range("linger", self.linger, Duration::ZERO, secs(60))?;
+        range("batch_size", self.batch_size, 1 << 10, 16 << 20)?;
+        range("buffer_memory", self.buffer_memory, 1 << 20, 1 << 40)?;
+        range("delivery_timeout", self.delivery_timeout, ms(10), secs(86_400))?;
+        range("max_block", self.max_block, Duration::ZERO, secs(86_400))?;
+        range("max_record_size", self.max_record_size, 1, 100 << 20)?;
+        if self.buffer_memory < self.batch_size.max(self.max_record_size) {
+            return Err(Error::config(format!(
+                "buffer_memory ({}) cannot hold one batch_size ({}) or one max_record_size ({})",
+                self.buffer_memory, self.batch_size, self.max_record_size
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a consumer.
+#[derive(Clone, Debug)]
+pub(crate) struct ConsumerConfig {
+    pub(crate) max_wait: Duration,
+    pub(crate) min_bytes: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_partition_bytes: usize,
+    pub(crate) buffer_memory: usize,
+    pub(crate) check_crc: bool,
+    /// Largest size one batch may have once decompressed.
+    pub(crate) max_decompressed: usize,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            max_wait: ms(500),
+            min_bytes: 1,
+            max_bytes: 8 << 20,
+            max_partition_bytes: 1 << 20,
+            buffer_memory: 64 << 20,
+            check_crc: true,
+            max_decompressed: 256 << 20,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    pub(crate) fn check(&self, request_timeout: Duration) -> Result<()> {
+        range("max_wait", self.max_wait, Duration::ZERO, secs(300))?;
+        range("min_bytes", self.min_bytes, 0, 1 << 30)?;
+        range("max_bytes", self.max_bytes, 1 << 10, 100 << 20)?;
+        range("max_partition_bytes", self.max_partition_bytes, 1 << 10, 100 << 20)?;
+        range("buffer_memory", self.buffer_memory, 64 << 10, 1 << 40)?;
+        if self.max_wait >= request_timeout {
+            return Err(Error::config(format!(
+                "max_wait ({:?}) must be below request_timeout ({request_timeout:?}): the broker's \
+                 own waiting counts as part of the request",
+                self.max_wait
+            )));
+        }
+        Ok(())
+    }
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn range<T: PartialOrd + std::fmt::Debug>(name: &str, value: T, min: T, max: T) -> Result<()> {
+    if value < min || value > max {
+        return Err(Error::config(format!("{name} is {value:?}; allowed is {min:?} to {max:?}")));
+    }
+    Ok(())
+}
+
+/// Topic names as brokers accept them (`org.apache.kafka.common.internals.Topic`).
+pub(crate) fn check_topic(name: &str) -> Result<()> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() {
+        return Err(Error::argument("the topic name is empty"));
+    }
+    if name.len() > 249 {
+        return Err(Error::argument(format!(
+            "the topic name has {} bytes; 249 at most",
+            name.len()
+        )));
+    }
+    if name == "." || name == ".." || !name.bytes().all(legal) {
+        return Err(Error::argument(format!(
+            "'{}' is not a topic name; letters, digits, '.', '_' and '-' only",
+            name.escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootstrap_lists() {
+        let show = |s: &str| {
+            parse_bootstrap(s)
+                .map(|v| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+                .map_err(|e| e.kind())
+        };
+        assert_eq!(show("a:1, b ,a:1"), Ok("a:1 b:9092".into()));
+        assert_eq!(show("[::1]:9094,::1"), Ok("[::1]:9094 [::1]:9092".into()));
+        for bad in ["", " , ", "a:b", "a:0", ":1", "kafka://a:1", "[::1", "a:99999"] {
+            assert_eq!(show(bad), Err(crate::ErrorKind::Config), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        let c = ProducerConfig { batch_size: 10, ..Default::default() };
+        assert!(c.check().unwrap_err().message().starts_with("batch_size is 10; allowed"));
+        let c =
+            ProducerConfig { buffer_memory: 1 << 20, batch_size: 2 << 20, ..Default::default() };
+        assert!(c.check().unwrap_err().message().contains("cannot hold"));
+        let c = ConsumerConfig { max_wait: secs(30), ..Default::default() };
+        assert!(c.check(secs(30)).unwrap_err().message().contains("request_timeout"));
+        ProducerConfig::default().check().unwrap();
+    }
+
+    #[test]
+    fn topic_names() {
+        assert!(check_topic("a.b_c-9").is_ok());
+        for bad in ["", ".", "..", "a b", "ä", "a/b"] {
+            assert!(check_topic(bad).is_err(), "{bad}");
+        }
+        assert!(check_topic(&"x".repeat(250)).is_err());
+    }
+}

@@ -1,0 +1,268 @@
+//! Everything that is not the protocol: the thread the engine runs on, its clock, its random
+//! draws, how a connection is opened, and the pools that exist. A process has one by default; a
+//! simulation makes one per virtual client, over streams in memory and in virtual time.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::cluster::Pool;
+use crate::config::Endpoint;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A future in a box, as the traits of this crate return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream to a broker: TCP, TLS, or a pair of pipes in memory.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The remote address, where there is one: lets a bootstrap connection be recognised as a
+    /// broker's.
+    fn peer_addr(&self) -> Option<std::net::SocketAddr> {
+        None
+    }
+}
+
+impl Transport for tokio::io::DuplexStream {}
+
+/// Opens connections. Called on the engine's runtime; a dial may take as long as it likes, the
+/// caller bounds it.
+pub trait Dialer: Send + Sync {
+    /// Opens a stream to `to`. The kind of the error tells a host name that does not resolve
+    /// (`io::ErrorKind::NotFound`) from one that cannot be reached.
+    fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>>;
+}
+
+/// See the module. Cheap to clone; clones are the same environment.
+#[derive(Clone)]
+pub struct Environment(Arc<Inner>);
+
+struct Inner {
+    dialer: Arc<dyn Dialer>,
+    runtime: Runtime,
+    rng: Mutex<StdRng>,
+    pools: Mutex<HashMap<PoolKey, Weak<Pool>>>,
+    started: Instant,
+    started_wall: Duration,
+    pid: u32,
+}
+
+enum Runtime {
+    Caller(Handle),
+    /// The engine's own thread; started when first needed, ends with the environment.
+    Own(OnceLock<OwnThread>),
+}
+
+struct OwnThread {
+    handle: Handle,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        // The thread is not joined: the last handle may be dropped on the thread itself.
+        drop(self.stop.take());
+    }
+}
+
+/// What makes two clients share a pool. The security settings join it with their issue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) bootstrap: Vec<Endpoint>,
+    pub(crate) client_id: String,
+    pub(crate) software: (String, String),
+    pub(crate) request_timeout: Duration,
+}
+
+/// Makes an [`Environment`] that differs from the process's own.
+#[derive(Default)]
+pub struct EnvironmentBuilder {
+    dialer: Option<Arc<dyn Dialer>>,
+    handle: Option<Handle>,
+    seed: Option<u64>,
+}
+
+impl EnvironmentBuilder {
+    /// How connections are opened. Default: TCP.
+    pub fn dialer(mut self, dialer: Arc<dyn Dialer>) -> Self {
+        self.dialer = Some(dialer);
+        self
+    }
+
+    /// Runs the engine on this runtime instead of a thread of its own. Its clock may be paused:
+    /// all waiting of the engine goes through it.
+    pub fn runtime(mut self, handle: Handle) -> Self {
+        self.handle = Some(handle);
+        self
+    }
+
+    /// Makes every random draw repeatable.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The environment.
+    pub fn build(self) -> Environment {
+        let rng = match self.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => rand::make_rng(),
+        };
+        let started = match &self.handle {
+            Some(handle) => {
+                let _guard = handle.enter();
+                Instant::now()
+            }
+            None => Instant::now(),
+        };
+        Environment(Arc::new(Inner {
+            dialer: self.dialer.unwrap_or_else(|| Arc::new(crate::net::TcpDialer)),
+            runtime: match self.handle {
+                Some(handle) => Runtime::Caller(handle),
+                None => Runtime::Own(OnceLock::new()),
+            },
+            rng: Mutex::new(rng),
+            pools: Mutex::new(HashMap::new()),
+            started,
+            started_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            pid: std::process::id(),
+        }))
+    }
+}
+
+impl Environment {
+    /// The process's own environment: TCP, one engine thread, one pool per cluster. After a fork
+    /// the child gets one of its own.
+    pub fn process() -> Self {
+        static PROCESS: Mutex<Option<Environment>> = Mutex::new(None);
+        let mut slot = PROCESS.lock().unwrap_or_else(|e| e.into_inner());
+        match &*slot {
+            Some(env) if env.0.pid == std::process::id() => env.clone(),
+            _ => {
+                let env = Self::builder().build();
+                // The parent's environment is forgotten, not dropped: its thread does not exist
+                // in this process, and its locks may be held by that thread for ever.
+                std::mem::forget(slot.replace(env.clone()));
+                env
+            }
+        }
+    }
+
+    /// An environment with parts of one's own.
+    pub fn builder() -> EnvironmentBuilder {
+        EnvironmentBuilder::default()
+    }
+
+    /// The runtime the engine runs on; starts its thread when first asked.
+    pub(crate) fn handle(&self) -> &Handle {
+        match &self.0.runtime {
+            Runtime::Caller(handle) => handle,
+            Runtime::Own(cell) => &cell.get_or_init(start_thread).handle,
+        }
+    }
+
+    /// Runs a future on the engine. A panic in it ends that future alone; whoever waits for it
+    /// sees its channel closed.
+    pub(crate) fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.handle().spawn(future));
+    }
+
+    /// Runs a future on the engine and waits for it from anywhere. Dropping the wait does not end
+    /// the work.
+    pub(crate) async fn run<T, F>(&self, future: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            let _ = tx.send(future.await);
+        });
+        rx.await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Internal, "the engine ended a task without a result"))
+        })
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// A timer of the engine that any executor may wait for.
+    pub(crate) fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
+        let _guard = self.handle().enter();
+        tokio::time::sleep_until(at)
+    }
+
+    pub(crate) fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
+        let _guard = self.handle().enter();
+        tokio::time::sleep(duration)
+    }
+
+    /// Milliseconds since 1970, from the engine's clock (virtual time included).
+    pub(crate) fn wall_ms(&self) -> i64 {
+        let at = match &self.0.runtime {
+            // The system's clock is corrected while a process runs; its corrections count.
+            Runtime::Own(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Runtime::Caller(_) => {
+                self.0.started_wall + Instant::now().saturating_duration_since(self.0.started)
+            }
+        };
+        i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn dialer(&self) -> &Arc<dyn Dialer> {
+        &self.0.dialer
+    }
+
+    /// A generator for one task, seeded from the environment's.
+    pub(crate) fn rng(&self) -> StdRng {
+        let mut rng = self.0.rng.lock().unwrap_or_else(|e| e.into_inner());
+        StdRng::seed_from_u64(rng.random())
+    }
+
+    /// The pool of a cluster: the one that exists, or what `make` makes.
+    pub(crate) fn pool(&self, key: PoolKey, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
+        let mut pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
+            return pool;
+        }
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        let pool = make();
+        pools.insert(key, Arc::downgrade(&pool));
+        pool
+    }
+
+    /// Whether this environment was made in this process and not inherited through a fork.
+    pub(crate) fn alive_here(&self) -> bool {
+        self.0.pid == std::process::id()
+    }
+}
+
+fn start_thread() -> OwnThread {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .expect("the operating system gives an epoll instance");
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("ottla".into())
+        .spawn(move || {
+            // Ends when the environment is dropped; tasks that are left are dropped with it.
+            let _ = runtime.block_on(stopped);
+        })
+        .expect("the operating system gives a thread");
+    OwnThread { handle, stop: Some(stop) }
+}

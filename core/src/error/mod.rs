@@ -1,0 +1,334 @@
+//! One error type for the whole crate: what happened, whether trying again helps, whether the
+//! record may have been written all the same, and what to do about it.
+
+mod codes;
+
+pub use codes::BrokerCode;
+pub(crate) use codes::{Written, definitely_unwritten, describe};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong. Stable: programs may match on it, and every skin (Python, Go, C)
+/// uses the same words (see [`ErrorKind::as_str`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(i32)]
+pub enum ErrorKind {
+    /// A setting is missing, misspelt or out of its range. Fix the program; never retried.
+    Config = 1,
+    /// An argument of a call is not usable (empty topic name, negative timestamp).
+    InvalidArgument = 2,
+    /// A host name in the bootstrap list could not be resolved.
+    Resolve = 3,
+    /// Nobody could be reached: connection refused, unreachable, set-up timed out.
+    Connect = 4,
+    /// What answered is not a Kafka broker, or sent bytes that are not the protocol.
+    NotKafka = 5,
+    /// The broker and this client share no version of a request that is needed.
+    UnsupportedVersion = 6,
+    /// A connection was lost with requests in flight.
+    Disconnected = 7,
+    /// A deadline passed: the call's, the record's delivery timeout, or the request's.
+    Timeout = 8,
+    /// The buffer stayed full for longer than `max_block`.
+    BufferFull = 9,
+    /// One record is larger than the client or the topic takes.
+    RecordTooLarge = 10,
+    /// The broker refused the record's content.
+    InvalidRecord = 11,
+    /// The cluster does not know the topic.
+    UnknownTopic = 12,
+    /// The topic exists but not this partition.
+    UnknownPartition = 13,
+    /// The topic to be created exists.
+    TopicExists = 14,
+    /// The credentials do not allow this.
+    Authorization = 15,
+    /// The credentials were refused.
+    Authentication = 16,
+    /// The producer was fenced, or its state on the broker is lost beyond mending.
+    Fenced = 17,
+    /// Requested offset is outside what the partition holds.
+    OffsetOutOfRange = 18,
+    /// Fetched bytes are damaged: checksum or structure.
+    Corrupt = 19,
+    /// Fetched records use a codec this build cannot read.
+    UnsupportedCodec = 20,
+    /// Any other error code of the broker; see [`Error::broker_code`].
+    Broker = 21,
+    /// The handle was used after `close`.
+    Closed = 22,
+    /// The process forked: a client does not survive into the child.
+    Forked = 23,
+    /// A fault of this library (a caught panic). Please report it.
+    Internal = 24,
+    /// The caller cancelled the wait (an interrupted call, an ended context).
+    Cancelled = 25,
+}
+
+impl ErrorKind {
+    /// The stable, lower-case name of the kind, the same in every language.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::InvalidArgument => "invalid_argument",
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::NotKafka => "not_kafka",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::BufferFull => "buffer_full",
+            Self::RecordTooLarge => "record_too_large",
+            Self::InvalidRecord => "invalid_record",
+            Self::UnknownTopic => "unknown_topic",
+            Self::UnknownPartition => "unknown_partition",
+            Self::TopicExists => "topic_exists",
+            Self::Authorization => "authorization",
+            Self::Authentication => "authentication",
+            Self::Fenced => "fenced",
+            Self::OffsetOutOfRange => "offset_out_of_range",
+            Self::Corrupt => "corrupt",
+            Self::UnsupportedCodec => "unsupported_codec",
+            Self::Broker => "broker",
+            Self::Closed => "closed",
+            Self::Forked => "forked",
+            Self::Internal => "internal",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the same call may succeed later without a change to program or cluster set-up.
+    const fn retriable(self) -> bool {
+        matches!(
+            self,
+            Self::Resolve
+                | Self::Connect
+                | Self::Disconnected
+                | Self::Timeout
+                | Self::BufferFull
+                | Self::Cancelled
+        )
+    }
+
+    /// Whether the handle that reported it is of no more use.
+    const fn fatal(self) -> bool {
+        matches!(self, Self::Closed | Self::Forked | Self::Authentication | Self::Config)
+    }
+
+    /// What to do, in one sentence.
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Config => "correct the setting and start again",
+            Self::InvalidArgument => "correct the argument",
+            Self::Resolve => "check the spelling of the host and that this machine can resolve it",
+            Self::Connect => {
+                "check that the brokers run and that host, port and firewall let this machine in"
+            }
+            Self::NotKafka => {
+                "check the port: it may speak HTTP or TLS, or belong to another service"
+            }
+            Self::UnsupportedVersion => "use Kafka 3.9 or newer",
+            Self::Disconnected => "try again; if it repeats, look at the broker's log",
+            Self::Timeout => "look at broker load and network, or allow more time",
+            Self::BufferFull => {
+                "send slower, raise buffer_memory, or find out why the brokers do not keep up"
+            }
+            Self::RecordTooLarge => {
+                "split the record, or raise max_record_size here and max.message.bytes of the topic"
+            }
+            Self::InvalidRecord => "look at the topic's settings (cleanup.policy, timestamps)",
+            Self::UnknownTopic => "create the topic first: it is never created by asking",
+            Self::UnknownPartition => "choose one of the topic's partitions, or none at all",
+            Self::TopicExists => "use it, or choose another name",
+            Self::Authorization => "ask the cluster's owners for the right",
+            Self::Authentication => "check the credentials and the mechanism",
+            Self::Fenced => "make a new producer",
+            Self::OffsetOutOfRange => "choose a start: earliest, latest, or a timestamp",
+            Self::Corrupt => "read past the offset, and look at the broker's disk",
+            Self::UnsupportedCodec => "build with the codec's feature",
+            Self::Broker => "look up the broker's error code",
+            Self::Closed => "make a new handle",
+            Self::Forked => "make a new client after the fork",
+            Self::Internal => "report this with the message",
+            Self::Cancelled => "wait again if the result still matters",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The error of every call. Cheap to clone: a batch that fails hands one to each of its records.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    broker_code: Option<i16>,
+    retriable: bool,
+    maybe_written: bool,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            broker_code: None,
+            retriable: kind.retriable(),
+            maybe_written: false,
+        }))
+    }
+
+    /// The error for a code that a broker answered; `what` names the scope ("topic 'events'").
+    pub(crate) fn broker(code: i16, what: impl fmt::Display, broker_message: Option<&str>) -> Self {
+        let entry = describe(code);
+        let message = match broker_message {
+            Some(text) if !text.is_empty() => {
+                format!("{what}: {text} ({}, code {code})", entry.name)
+            }
+            _ => format!("{what}: {} (code {code})", entry.name),
+        };
+        Self(Arc::new(Inner {
+            kind: entry.kind,
+            message,
+            broker_code: Some(code),
+            retriable: entry.retriable,
+            maybe_written: false,
+        }))
+    }
+
+    /// The same error, marked with whether the record may be in the log all the same.
+    pub(crate) fn with_maybe_written(&self, maybe: bool) -> Self {
+        if self.0.maybe_written == maybe {
+            return self.clone();
+        }
+        Self(Arc::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            broker_code: self.0.broker_code,
+            retriable: self.0.retriable,
+            maybe_written: maybe,
+        }))
+    }
+
+    /// The same error with words in front of its message.
+    pub(crate) fn context(&self, what: impl fmt::Display) -> Self {
+        Self(Arc::new(Inner {
+            kind: self.0.kind,
+            message: format!("{what}: {}", self.0.message),
+            broker_code: self.0.broker_code,
+            retriable: self.0.retriable,
+            maybe_written: self.0.maybe_written,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn argument(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    pub(crate) fn closed(what: &str) -> Self {
+        Self::new(ErrorKind::Closed, format!("the {what} is closed"))
+    }
+
+    pub(crate) fn timeout(what: impl fmt::Display, after: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("{what}: no result within {after:?}"))
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The message without advice.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The Kafka error code, if a broker answered one.
+    pub fn broker_code(&self) -> Option<i16> {
+        self.0.broker_code
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retriable(&self) -> bool {
+        self.0.retriable
+    }
+
+    /// Whether the handle (client, producer, consumer) that gave this error is of no more use.
+    pub fn is_fatal(&self) -> bool {
+        self.0.kind.fatal()
+    }
+
+    /// Whether the record may be in the log although its send failed. `false` means that it
+    /// certainly is not: sending it again makes no duplicate.
+    pub fn maybe_written(&self) -> bool {
+        self.0.maybe_written
+    }
+
+    /// What to do about it, in one sentence.
+    pub fn advice(&self) -> &'static str {
+        self.0.kind.advice()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.0.message, self.advice())?;
+        if self.0.maybe_written {
+            f.write_str(" (the record may have been written)")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("broker_code", &self.0.broker_code)
+            .field("retriable", &self.0.retriable)
+            .field("maybe_written", &self.0.maybe_written)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_to_do_and_whether_it_may_be_written() {
+        let e = Error::timeout("record for 'events'", Duration::from_secs(30));
+        assert!(e.is_retriable() && !e.is_fatal() && !e.maybe_written());
+        let e = e.with_maybe_written(true);
+        assert!(e.to_string().ends_with("(the record may have been written)"), "{e}");
+        assert!(e.to_string().contains("allow more time"));
+    }
+
+    #[test]
+    fn a_brokers_words_are_kept() {
+        let e = Error::broker(29, "topic 'x'", Some("Not allowed here."));
+        assert_eq!(e.kind(), ErrorKind::Authorization);
+        assert_eq!(e.broker_code(), Some(29));
+        assert!(e.message().contains("Not allowed here."));
+        assert!(!e.is_retriable());
+    }
+}
