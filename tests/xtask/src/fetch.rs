@@ -2,7 +2,8 @@
 //!
 //! Everything a run will fetch is listed with its size before the first of it is.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use ottla_test_kafka::python::{Python, Venv};
 use ottla_test_kafka::{DEFAULT_VERSION, jars, java};
@@ -73,6 +74,36 @@ pub(crate) fn missing(python: &Python, hermetic: bool, needs: &[Need]) -> Vec<St
     list
 }
 
+/// Crates average this much; some are of other platforms and stay away.
+const CRATE_KB: usize = 160;
+
+/// How many crates of `lock` cargo has not fetched yet, in words. cargo checks them against the
+/// checksums in that file.
+pub(crate) fn missing_crates(lock: &str, cargo_home: &Path) -> Option<String> {
+    let caches: Vec<_> = fs::read_dir(cargo_home.join("registry/cache"))
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default();
+    let value = |block: &str, key: &str| {
+        let line = block.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
+        line.map(|value| value.trim_matches('"').to_owned())
+    };
+    let missing = lock
+        .split("[[package]]")
+        .filter(|block| block.contains("\nsource = "))
+        .filter_map(|block| Some((value(block, "name")?, value(block, "version")?)))
+        .map(|(name, version)| format!("{name}-{version}.crate"))
+        .filter(|file| !caches.iter().any(|cache| cache.join(file).exists()))
+        .count();
+    let megabytes = (missing * CRATE_KB).div_ceil(1000);
+    (missing > 0).then(|| format!("up to {missing} crates of Cargo.lock, some {megabytes} MB"))
+}
+
+/// Where cargo keeps what it fetched.
+pub(crate) fn cargo_home() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).unwrap_or_default()
+}
+
 /// The environment of a need that is made of wheels; fetched now if it is not there.
 pub(crate) fn venv(python: &Python, need: Need) -> Result<Venv, String> {
     let wheels = wheels(need).ok_or_else(|| format!("{need:?} does not come as wheels"))?;
@@ -120,6 +151,23 @@ mod tests {
             }
             assert!(wheels.about.ends_with(" MB"), "{}", wheels.about);
         }
+    }
+
+    #[test]
+    fn crates_that_are_not_there_are_counted() {
+        let lock = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"registry\"\n\n\
+                    [[package]]\nname = \"b\"\nversion = \"2.0.0\"\nsource = \"registry\"\n\n\
+                    [[package]]\nname = \"ours\"\nversion = \"0.1.0\"\n";
+        let home = std::env::temp_dir().join(format!("ottla-cargo-{}", std::process::id()));
+        let cache = home.join("registry/cache/index-1");
+        fs::create_dir_all(&cache).unwrap();
+        let both = missing_crates(lock, &home).unwrap();
+        assert_eq!(both, "up to 2 crates of Cargo.lock, some 1 MB");
+        fs::write(cache.join("a-1.0.0.crate"), "").unwrap();
+        assert!(missing_crates(lock, &home).unwrap().starts_with("up to 1 crates"));
+        fs::write(cache.join("b-2.0.0.crate"), "").unwrap();
+        assert_eq!(missing_crates(lock, &home), None);
+        fs::remove_dir_all(&home).unwrap();
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Log {
         let success = process::run(command, limit, |line| {
             output.push_str(line);
             output.push('\n');
-            if let Some(text) = text(line).filter(|text| !text.is_empty()) {
+            if let Some(text) = text(line) {
                 self.line(&text);
             }
             output.len() < MOST_OUTPUT

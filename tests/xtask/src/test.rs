@@ -52,7 +52,9 @@ pub(crate) fn run(args: &Args, root: PathBuf, target: PathBuf) -> Result<bool, S
     let chosen = stages::select(&root, &args.only, &args.skip)?;
     let needs = all_needs(&chosen, &root);
     let python = machine::check(&needs)?;
-    let missing = fetch::missing(&python, args.hermetic, &needs);
+    let mut missing = fetch::missing(&python, args.hermetic, &needs);
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    missing.extend(fetch::missing_crates(&lock, &fetch::cargo_home()));
     if !missing.is_empty() {
         println!("To be fetched, checked against committed checksums, and kept for later runs:");
         missing.iter().for_each(|thing| println!("  {thing}"));
@@ -169,7 +171,8 @@ fn command(
     build_command(&mut command, place, log, step, words)?;
     if step.count == Count::GoJson {
         return log.run_shown(command, step.limit, |line| {
-            Some(count::go_text(line).unwrap_or_else(|| line.to_owned()))
+            // Events without output tell what the lines of others say in words.
+            Some(count::go_text(line).unwrap_or_else(|| line.to_owned())).filter(|t| !t.is_empty())
         });
     }
     log.run(command, step.limit)
