@@ -20,23 +20,24 @@ pub(crate) const PRIVATE_LIBS: &str =
 /// A compilation takes seconds, a test program less than this.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// Tests that need a real cluster begin with this.
+/// Names of tests begin with one of these; other programs in their folder are no tests.
+const TEST: &str = "test_";
 const REAL: &str = "real_";
 
 /// Every program in `c-api/tests/c` that needs no cluster.
 pub(crate) fn run_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
-    run_tests(place, log, false)
+    run_tests(place, log, TEST)
 }
 
 /// Those that need one, which the environment names.
 pub(crate) fn run_real_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
-    run_tests(place, log, true)
+    run_tests(place, log, REAL)
 }
 
-fn run_tests(place: &mut Place, log: &mut Log, real: bool) -> Result<Counts, String> {
+fn run_tests(place: &mut Place, log: &mut Log, prefix: &str) -> Result<Counts, String> {
     let mut all = Counts::default();
     for source in sources(&place.root().join("c-api/tests/c"))? {
-        if stem(&source).starts_with(REAL) != real {
+        if !stem(&source).starts_with(prefix) {
             continue;
         }
         let program = compile(place, log, &source, Link::Shared)?;
@@ -60,12 +61,17 @@ pub(crate) fn compile_examples(place: &mut Place, log: &mut Log) -> Result<Count
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
+pub(crate) enum Link {
     Shared,
     Static,
 }
 
-fn compile(place: &mut Place, log: &mut Log, source: &Path, link: Link) -> Result<PathBuf, String> {
+pub(crate) fn compile(
+    place: &mut Place,
+    log: &mut Log,
+    source: &Path,
+    link: Link,
+) -> Result<PathBuf, String> {
     let dist = PathBuf::from(place.fill("{dist}", log)?);
     let folder = place.folder().join("c");
     fs::create_dir_all(&folder).map_err(|e| format!("creating {}: {e}", folder.display()))?;

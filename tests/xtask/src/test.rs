@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, root: PathBuf, target: PathBuf) -> Result<bool, S
     let chosen = stages::select(&root, &args.only, &args.skip)?;
     let needs = all_needs(&chosen, &root);
     let python = machine::check(&needs)?;
-    let mut missing = fetch::missing(&python, args.hermetic, &needs);
+    let mut missing = fetch::missing(&root, &python, args.hermetic, &needs);
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     missing.extend(fetch::missing_crates(&lock, &fetch::cargo_home()));
     if !missing.is_empty() {
@@ -192,7 +192,11 @@ fn build_command(
         command.arg(place.fill(arg, log)?);
     }
     for (name, value) in step.env {
-        command.env(name, place.fill(value, log)?);
+        let value = place.fill(value, log)?;
+        // Nothing to say: the same as not saying it.
+        if !value.is_empty() {
+            command.env(name, value);
+        }
     }
     let dir = place.fill(step.dir, log)?;
     command.current_dir(place.root().join(dir));
