@@ -391,12 +391,19 @@ pub(crate) const STAGES: &[Stage] = &[
         present: &["examples/rust/quickstart.rs"],
         needs: &[],
         cluster: false,
-        steps: &[Step {
-            name: "quickstart",
-            run: Run::Command("cargo run --locked --release --example quickstart"),
-            show: true,
-            ..CHECK
-        }],
+        steps: &[
+            Step {
+                name: "build",
+                run: Run::Command("cargo build --locked --release --example quickstart"),
+                ..CHECK
+            },
+            Step {
+                name: "quickstart",
+                run: Run::Command("cargo run --locked --quiet --release --example quickstart"),
+                show: true,
+                ..CHECK
+            },
+        ],
     },
 ];
 
