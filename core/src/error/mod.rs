@@ -3,8 +3,8 @@
 
 mod codes;
 
-pub(crate) use codes::{Written, describe, definitely_unwritten};
 pub use codes::BrokerCode;
+pub(crate) use codes::{Written, definitely_unwritten, describe};
 
 use std::fmt;
 use std::sync::Arc;

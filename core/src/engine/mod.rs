@@ -1,0 +1,48 @@
+//! The room the skins for other languages use: everything is a submission with a tag, everything
+//! that finishes is a [`Completion`] in one queue with one wake-up descriptor.
+//!
+//! ```text
+//! host thread ── submit(tag) ──> EngineProducer ──> producer ──> brokers
+//!      ^                                                            │
+//!      └── drain ── CompletionQueue <── one completion per run ─────┘
+//! ```
+//!
+//! Nothing here calls into the host: the host pulls. The engine's thread only ever pushes into the
+//! queue and, when the queue was empty, makes the descriptor readable.
+//!
+//! [`Engine::echo`] is the same surface without a broker: submissions complete at once, and its
+//! consumers hand back what was submitted. A skin can be tested with it alone.
+
+mod batch;
+mod completion;
+mod echo;
+mod handle;
+mod options;
+mod pack;
+mod queue;
+mod ready;
+mod wake;
+
+pub use batch::{Batch, HeaderViews, RecordView};
+pub use completion::{Completion, CompletionKind};
+pub use handle::{Engine, EngineConsumer, EngineProducer, Submitted};
+pub use options::{ConsumerOptions, ProducerOptions, Start, Subscription};
+pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
+pub use queue::{CompletionQueue, MAX_UNDRAINED};
+
+use crate::error::{Error, ErrorKind};
+
+/// An error about an argument, for skins that check what they were given.
+pub fn argument_error(message: impl Into<String>) -> Error {
+    Error::argument(message)
+}
+
+/// The error for a panic that a skin caught at its boundary.
+pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> Error {
+    let what = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Error::new(ErrorKind::Internal, format!("a panic was caught: {what}"))
+}
