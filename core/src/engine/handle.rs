@@ -8,7 +8,7 @@ use super::argument_error;
 use super::batch::Batch;
 use super::completion::{CompletionKind, Reply};
 use super::echo::{Echo, EchoReader};
-use super::options::{ConsumerOptions, ProducerOptions, Start};
+use super::options::{ClientOptions, ConsumerOptions, ProducerOptions, Start};
 use super::pack::{Entry, Packed};
 use super::queue::{CompletionQueue, MAX_UNDRAINED};
 use super::ready::Ready;
@@ -59,6 +59,19 @@ impl Engine {
     /// every partition, records without a partition go to partition 0, topics exist when used.
     pub fn echo() -> Result<Self> {
         Self::with(|_| Ok(Backend::Echo(Echo::default())))
+    }
+
+    /// A client of a cluster. Returns at once; a `Connected` completion with the options' tag tells
+    /// whether a broker was reached. Handles may be made and used before it.
+    pub fn connect(options: ClientOptions) -> Result<Self> {
+        let _ = options;
+        Err(Error::new(ErrorKind::Internal, "this build has no connections"))
+    }
+
+    /// The same for a thread that waits until a broker was reached, for at most the connect
+    /// timeout. Leaves no completion.
+    pub fn connect_wait(options: ClientOptions) -> Result<Self> {
+        Self::connect(options)
     }
 
     fn with(backend: impl FnOnce(&Arc<CompletionQueue>) -> Result<Backend>) -> Result<Self> {
@@ -176,6 +189,7 @@ impl Engine {
         }
         let consumers = std::mem::take(&mut *self.0.consumers());
         consumers.iter().filter_map(Weak::upgrade).for_each(|ready| ready.fire());
+        self.0.queue.end();
     }
 }
 

@@ -26,7 +26,7 @@ mod wake;
 pub use batch::{Batch, HeaderViews, RecordView};
 pub use completion::{Completion, CompletionKind};
 pub use handle::{Engine, EngineConsumer, EngineProducer, Submitted};
-pub use options::{ConsumerOptions, ProducerOptions, Start, Subscription};
+pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Start, Subscription};
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
 
@@ -35,6 +35,11 @@ use crate::error::{Error, ErrorKind};
 /// An error about an argument, for skins that check what they were given.
 pub fn argument_error(message: impl Into<String>) -> Error {
     Error::argument(message)
+}
+
+/// The error for the use of a closed handle.
+pub fn closed_error(what: &str) -> Error {
+    Error::closed(what)
 }
 
 /// The error for a panic that a skin caught at its boundary.

@@ -16,6 +16,23 @@ pub enum Start {
     Timestamp(i64),
 }
 
+/// Settings of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// "host:port,host:port".
+    pub bootstrap: String,
+    /// What brokers log. Default "ottla".
+    pub client_id: Option<String>,
+    /// Name and version of the software, as brokers count it (KIP-511).
+    pub software: Option<(String, String)>,
+    /// How long to try to reach a broker. Default 10 s.
+    pub connect_timeout: Option<Duration>,
+    /// How long a broker may take to answer. Default 30 s.
+    pub request_timeout: Option<Duration>,
+    /// The tag of the `Connected` completion.
+    pub tag: u64,
+}
+
 /// Settings of an [`EngineProducer`](super::EngineProducer).
 #[derive(Clone, Debug, Default)]
 pub struct ProducerOptions {

@@ -30,6 +30,8 @@ struct State {
     /// Producers that were refused because too much lies undrained, by tag: each hears of space
     /// once, when half of it is drained.
     want_space: Vec<u64>,
+    /// Nothing will be pushed any more.
+    ended: bool,
 }
 
 impl CompletionQueue {
@@ -52,6 +54,21 @@ impl CompletionQueue {
             self.wake.signal();
             self.filled.notify_all();
         }
+    }
+
+    /// Says that nothing comes any more: no wait waits from now on.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.want_space.clear();
+        drop(state);
+        self.filled.notify_all();
+    }
+
+    /// Whether the client is closed and nothing is outstanding; what is in the queue can still be
+    /// drained.
+    pub fn ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Whether a submission has to be refused because the host does not drain; the producer with
@@ -101,11 +118,12 @@ impl CompletionQueue {
         n
     }
 
-    /// Waits until something can be drained; `false` if `timeout` ended first (`None`: no limit).
+    /// Waits until something can be drained; `false` if `timeout` (`None`: no limit) or the end of
+    /// the engine came first.
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         let mut state = self.lock();
-        while state.queue.is_empty() {
+        while state.queue.is_empty() && !state.ended {
             state = match deadline {
                 None => self.filled.wait(state).unwrap_or_else(|e| e.into_inner()),
                 Some(at) => {
@@ -117,7 +135,7 @@ impl CompletionQueue {
                 }
             };
         }
-        true
+        !state.queue.is_empty()
     }
 
     /// The descriptor to poll for reading: level-triggered, readable while the queue holds
