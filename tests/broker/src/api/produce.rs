@@ -46,7 +46,7 @@ struct Done {
 }
 
 pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: ProduceRequest = call.decode(body)?;
+    let request: ProduceRequest = call.decode(ApiKey::PRODUCE, body)?;
     let mut parts = append_all(call, &request);
     if request.acks == -1 {
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
