@@ -10,7 +10,7 @@
 #![allow(non_camel_case_types)]
 #![allow(
     clippy::missing_safety_doc,
-    reason = "the safety of every export is the second rule above and the rules of the header"
+    reason = "the safety of every export is the first rule above and the rules of the header"
 )]
 
 mod batch;
