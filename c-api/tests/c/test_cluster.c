@@ -290,7 +290,7 @@ static void wrong_places(void) {
 
   ottla_client *client = NULL;
   ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
-  options.bootstrap = "host:port:more";
+  options.bootstrap = "host:port";
   FAILS(OTTLA_STATUS_CONFIG, ottla_client_connect(&options, &client, E));
 }
 
