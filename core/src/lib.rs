@@ -47,6 +47,7 @@ mod client;
 mod cluster;
 mod config;
 mod consumer;
+pub mod engine;
 mod environment;
 mod error;
 mod net;
