@@ -4,6 +4,8 @@
 
 mod accumulator;
 mod answers;
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod budget;
 mod delivery;
 mod leaders;
