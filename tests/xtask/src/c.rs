@@ -10,8 +10,10 @@ use crate::log::Log;
 use crate::machine;
 use crate::place::Place;
 
-const WARNINGS: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g"];
-const SANITIZER: [&str; 2] = ["-fsanitize=address", "-fno-omit-frame-pointer"];
+const WARNINGS: [&str; 7] =
+    ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"];
+const SANITIZERS: [&str; 3] =
+    ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"];
 
 /// What a static library written in Rust needs of the system.
 pub(crate) const PRIVATE_LIBS: &str =
@@ -20,16 +22,17 @@ pub(crate) const PRIVATE_LIBS: &str =
 /// A compilation takes seconds, a test program less than this.
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// Names of tests begin with one of these; other programs in their folder are no tests.
+/// Names of tests begin with this; other programs in their folder are no tests.
 const TEST: &str = "test_";
-const REAL: &str = "real_";
+/// The one that also uses the real cluster that the environment names.
+const REAL: &str = "test_cluster";
 
-/// Every program in `c-api/tests/c` that needs no cluster.
+/// Every test program in `c-api/tests/c`.
 pub(crate) fn run_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
     run_tests(place, log, TEST)
 }
 
-/// Those that need one, which the environment names.
+/// Those that know what to do with a real one.
 pub(crate) fn run_real_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
     run_tests(place, log, REAL)
 }
@@ -64,6 +67,8 @@ pub(crate) fn compile_examples(place: &mut Place, log: &mut Log) -> Result<Count
 pub(crate) enum Link {
     Shared,
     Static,
+    /// Static and without sanitizers: for what must be quick.
+    Plain,
 }
 
 pub(crate) fn compile(
@@ -78,14 +83,19 @@ pub(crate) fn compile(
     let program = folder.join(format!("{}-{link:?}", stem(source)));
     let lib = dist.join("lib");
     let mut command: Command = place.command(machine::cc());
-    command.args(WARNINGS).args(SANITIZER).arg("-I").arg(dist.join("include"));
+    command.args(WARNINGS);
+    match link {
+        Link::Plain => command.arg("-O2"),
+        Link::Shared | Link::Static => command.args(SANITIZERS),
+    };
+    command.arg("-I").arg(dist.join("include"));
     command.arg(source).arg("-o").arg(&program);
     match link {
         Link::Shared => {
             command.arg("-L").arg(&lib).arg("-lottla");
             command.arg(format!("-Wl,-rpath,{}", lib.display()));
         }
-        Link::Static => {
+        Link::Static | Link::Plain => {
             command.arg(lib.join("libottla.a")).args(PRIVATE_LIBS.split(' '));
         }
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ottla_test_kafka::python::{Python, Venv};
-use ottla_test_kafka::{DEFAULT_VERSION, jars, java};
+use ottla_test_kafka::{jars, java};
 
 use crate::machine;
 use crate::stages::Need;
@@ -47,7 +47,7 @@ fn wheels(need: Need) -> Option<&'static Wheels> {
         Need::PythonTools => Some(&PYTHON_TOOLS),
         Need::Go => Some(&GO),
         Need::Foreign => Some(&FOREIGN),
-        Need::Component(_) | Need::Cc | Need::Kafka | Need::GoModules => None,
+        Need::Component(_) | Need::Cc | Need::Kafka(_) | Need::GoModules => None,
     }
 }
 
@@ -55,9 +55,9 @@ fn wheels(need: Need) -> Option<&'static Wheels> {
 pub(crate) fn missing(root: &Path, python: &Python, hermetic: bool, needs: &[Need]) -> Vec<String> {
     let mut list = Vec::new();
     for &need in needs {
-        if need == Need::Kafka {
-            if !jars::has(DEFAULT_VERSION) {
-                list.push(format!("Kafka {DEFAULT_VERSION} from Maven Central, 56 MB"));
+        if let Need::Kafka(version) = need {
+            if !jars::has(version) {
+                list.push(format!("Kafka {version} from Maven Central, 56 MB"));
             }
             if !java::has(python, hermetic) {
                 list.push("a Java 25 runtime from PyPI, 35 MB".to_owned());
@@ -145,8 +145,8 @@ pub(crate) fn go(python: &Python, hermetic: bool) -> Result<Option<PathBuf>, Str
 /// again and fails with the reason, others still run.
 pub(crate) fn all(python: &Python, hermetic: bool, needs: &[Need]) {
     for &need in needs {
-        if need == Need::Kafka {
-            let _asked_again = jars::provide(python, DEFAULT_VERSION);
+        if let Need::Kafka(version) = need {
+            let _asked_again = jars::provide(python, version);
             let _asked_again = java::find(python, hermetic);
         } else if need == Need::Go {
             let _asked_again = go(python, hermetic);

@@ -59,7 +59,8 @@ fn component(name: &str) -> Option<String> {
     })
 }
 
-fn answers(program: &str, args: &[&str]) -> bool {
+/// Whether a program runs and succeeds.
+pub(crate) fn answers(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

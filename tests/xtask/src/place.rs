@@ -214,9 +214,9 @@ impl Place {
                 log.prepare(go, LIMIT)?;
                 Ok(program)
             }
-            _ => Ok(c::compile(self, log, Path::new(&source), c::Link::Static)?
-                .display()
-                .to_string()),
+            _ => {
+                Ok(c::compile(self, log, Path::new(&source), c::Link::Plain)?.display().to_string())
+            }
         }
     }
 

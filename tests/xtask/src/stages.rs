@@ -9,6 +9,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ottla_test_kafka::DEFAULT_VERSION;
+
 use crate::c::{compile_examples, run_c_tests, run_real_c_tests};
 use crate::count::{Count, Counts};
 use crate::dist::{check_layout, check_symbols};
@@ -47,8 +49,8 @@ pub(crate) enum Need {
     Go,
     /// librdkafka.
     Foreign,
-    /// Java and Kafka's jars.
-    Kafka,
+    /// Java and the jars of this version of Kafka.
+    Kafka(&'static str),
     /// Modules of the franz-go program.
     GoModules,
 }
@@ -62,6 +64,9 @@ pub(crate) struct Step {
     pub(crate) count: Count,
     /// What it needs beyond what its words tell.
     pub(crate) needs: &'static [Need],
+    /// A program that must be on the machine for this one, and how to get it. Where it is not, the
+    /// step is skipped, and said to be.
+    pub(crate) wants: Option<(&'static str, &'static str)>,
     /// Folder it runs in, relative to the root.
     pub(crate) dir: &'static str,
     pub(crate) env: &'static [(&'static str, &'static str)],
@@ -88,6 +93,7 @@ const CHECK: Step = Step {
     run: Run::Command(""),
     count: Count::Exit,
     needs: &[],
+    wants: None,
     dir: "",
     env: &[],
     show: false,
@@ -95,9 +101,8 @@ const CHECK: Step = Step {
 };
 
 /// The packages every workspace command names: another choice would build them with other features
-/// and so a second time. ottla-python needs a Python to link, ottla-bench builds librdkafka.
-pub(crate) const PACKAGES: [&str; 5] =
-    ["--workspace", "--exclude", "ottla-python", "--exclude", "ottla-bench"];
+/// and so a second time. ottla-python needs a Python to link.
+pub(crate) const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "ottla-python"];
 
 /// Tests that need a real cluster have `real_` in their name; the interop matrix, a step
 /// of its own, `real_interop_`.
@@ -141,10 +146,7 @@ pub(crate) const STAGES: &[Stage] = &[
         steps: &[
             Step {
                 name: "workspace",
-                run: Run::Command(
-                    "cargo clippy --locked --workspace --all-targets --exclude ottla-bench -- \
-                     -D warnings",
-                ),
+                run: Run::Command("cargo clippy --locked --workspace --all-targets -- -D warnings"),
                 env: &[("PYO3_PYTHON", "{python}")],
                 ..CHECK
             },
@@ -196,8 +198,8 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "documentation",
                 run: Run::Command(
-                    "cargo test --locked --doc --no-fail-fast --workspace --exclude \
-                     ottla-python --exclude ottla-bench",
+                    "cargo test --locked --doc --no-fail-fast --workspace \
+                     --exclude ottla-python",
                 ),
                 count: Count::Libtest,
                 ..CHECK
@@ -342,7 +344,7 @@ pub(crate) const STAGES: &[Stage] = &[
         name: "kafka",
         about: "everything that needs real brokers: three of them, shared by all steps",
         present: &[],
-        needs: &[Need::Kafka],
+        needs: &[Need::Kafka("3.9.2"), Need::Kafka(DEFAULT_VERSION)],
         cluster: true,
         steps: &[
             Step {
@@ -353,7 +355,7 @@ pub(crate) const STAGES: &[Stage] = &[
             },
             Step {
                 name: "c",
-                present: &["c-api/tests/c/real_kafka.c"],
+                present: &["c-api/tests/c/test_cluster.c"],
                 run: Run::Own(run_real_c_tests),
                 ..CHECK
             },
@@ -384,6 +386,22 @@ pub(crate) const STAGES: &[Stage] = &[
                 ..CHECK
             },
         ],
+    },
+    Stage {
+        name: "instructions",
+        about: "instructions of the hot paths, counted under callgrind: no more than recorded",
+        present: &["tests/bench/instructions.toml"],
+        needs: &[],
+        cluster: false,
+        steps: &[Step {
+            name: "hot paths",
+            run: Run::Command(
+                "cargo run --locked --quiet -p ottla-bench --bin instructions -- --check",
+            ),
+            wants: Some(("valgrind", "apt-get install valgrind")),
+            show: true,
+            ..CHECK
+        }],
     },
     Stage {
         name: "quickstart",

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, root: PathBuf, target: PathBuf) -> Result<bool, S
         for stage in STAGES {
             let absent = stages::absent(&root, stage.present);
             let note = absent.map(|path| format!(" (not in this tree: {path})"));
-            println!("{:<11} {}{}", stage.name, stage.about, note.unwrap_or_default());
+            println!("{:<12} {}{}", stage.name, stage.about, note.unwrap_or_default());
         }
         return Ok(true);
     }
@@ -108,7 +108,7 @@ fn run_stage(place: &mut Place, stage: &Stage) -> Result<Counts, String> {
             let why = result.err().unwrap_or_else(|| "tests failed".into());
             println!("  FAILED {}: {}: {why}", stage.name, step.name);
             print_tail(&log);
-        } else if step.show {
+        } else if step.show || counts.skipped > 0 && counts.passed == 0 {
             print!("{}", log.step_output());
         }
     }
@@ -128,6 +128,12 @@ fn print_tail(log: &Log) {
 }
 
 fn run_step(place: &mut Place, log: &mut Log, step: &Step) -> Result<Counts, String> {
+    if let Some((program, get)) = step.wants
+        && !machine::answers(program, &["--version"])
+    {
+        log.line(&format!("skipped: {program} is not on this machine. Type: {get}"));
+        return Ok(Counts { skipped: 1, ..Counts::default() });
+    }
     match &step.run {
         Run::Own(code) => code(place, log),
         Run::Command(line) => {
@@ -207,14 +213,14 @@ fn build_command(
 fn closing(rows: &[Row]) -> (String, Counts) {
     let mut all = Counts::default();
     let mut table = format!(
-        "{:<11} {:>7} {:>7} {:>8} {:>8}\n",
+        "{:<12} {:>7} {:>7} {:>8} {:>8}\n",
         "stage", "passed", "failed", "skipped", "seconds"
     );
     for Row { stage, counts, time } in rows {
         all += *counts;
         let Counts { passed, failed, skipped } = counts;
         let seconds = time.as_secs_f64();
-        table += &format!("{stage:<11} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}\n");
+        table += &format!("{stage:<12} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}\n");
     }
     (table, all)
 }
@@ -232,8 +238,8 @@ mod tests {
         };
         let (table, all) = closing(&[row("rust", 120, 0), row("c", 7, 2)]);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[0], "stage        passed  failed  skipped  seconds");
-        assert_eq!(lines[1], "rust            120       0        1      1.2");
+        assert_eq!(lines[0], "stage         passed  failed  skipped  seconds");
+        assert_eq!(lines[1], "rust             120       0        1      1.2");
         assert_eq!(lines.len(), 3);
         assert_eq!(all.closing_line(), "127 passed, 2 failed, 2 skipped");
     }
