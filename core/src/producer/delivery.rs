@@ -297,7 +297,9 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    struct Sink(Mutex<Vec<(u64, u32, u32, Option<Acked>)>>);
+    type Told = (u64, u32, u32, Option<Acked>);
+
+    struct Sink(Mutex<Vec<Told>>);
 
     impl RunSink for Sink {
         fn resolved(&self, run: RunResult<'_>) {
