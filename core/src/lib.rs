@@ -42,11 +42,15 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 pub mod blocking;
 mod client;
 mod cluster;
 mod config;
 mod consumer;
+pub mod engine;
 mod environment;
 mod error;
 mod net;
@@ -66,7 +70,7 @@ pub use net::TcpDialer;
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, TrySendError,
 };
-pub use record::{Compression, Headers, RecordRef};
+pub use record::{Compression, Headers, RecordPosition, RecordRef};
 
 /// An embedded broker for a program's own tests: real protocol, faults on request, no container.
 #[cfg(feature = "testing")]

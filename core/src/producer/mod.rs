@@ -4,6 +4,8 @@
 
 mod accumulator;
 mod answers;
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod budget;
 mod delivery;
 mod leaders;
@@ -225,15 +227,14 @@ impl Producer {
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
-    /// resolves with an error that says whether it may have been written. Closing again does
-    /// nothing.
+    /// resolves with an error that says whether it may have been written. Closing again
+    /// waits for what is left, if anything.
     ///
     /// # Errors
     /// `Timeout` if something had to be given up.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        if self.0.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
+        self.0.closed.store(true, Ordering::Release);
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
@@ -305,10 +306,10 @@ impl Producer {
         (taken, None)
     }
 
-    /// Resolves when some buffer space is free. For bindings.
-    pub(crate) fn space_free(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Resolves when so much buffer space is free. For bindings.
+    pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
-        async move { home.budget.room(1).await }
+        async move { home.budget.room(bytes).await }
     }
 
     /// The pool, for bindings.

@@ -64,8 +64,12 @@ pub(crate) struct ToSend {
 }
 
 impl Partition {
-    /// Whether a batch without sequence can be put in now.
-    pub(crate) fn has_room(&self, now: Instant) -> bool {
+    /// Whether a batch without sequence can be put in now, to be sent to `leader`.
+    pub(crate) fn has_room(&self, leader: i32, now: Instant) -> bool {
+        // What the old leader has not answered may or may not be known to the new one.
+        if self.leader.is_some_and(|old| old != leader) && !self.queue.is_empty() {
+            return false;
+        }
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
         let window = self.queue.front().map_or(0, |oldest| self.next_place - oldest.place);
         !self.bump
@@ -105,7 +109,9 @@ impl Partition {
         }
         let first = self.queue.iter().position(|e| !e.sent && e.batch.is_some())?;
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
-        if self.queue.iter().filter(|e| e.sent).count() >= limit {
+        let in_flight = self.queue.iter().filter(|e| e.sent).count();
+        let moved = self.leader.is_some_and(|old| old != leader);
+        if in_flight >= limit || (moved && in_flight > 0) {
             return None;
         }
         self.sent_to(leader);
@@ -250,12 +256,177 @@ fn advance(sequence: i32, records: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::accumulator::Accumulator;
+    use super::super::record::Record;
+    use super::super::sender::Event;
     use super::*;
+    use crate::config::ProducerConfig;
+    use crate::environment::Environment;
+    use crate::record::pool::ChunkPool;
+
+    const LEADER: i32 = 1;
+
+    /// Batches of `records` records each, as a producer would fill them.
+    fn batches(n: usize, records: usize) -> Vec<Batch> {
+        let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
+        let env = Environment::builder().build();
+        let config = ProducerConfig::default();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        let home = Arc::new(home);
+        let mut made = Vec::new();
+        for _ in 0..n {
+            for _ in 0..records {
+                assert!(home.append(&Record::to("t").value("v"), None).is_ok());
+            }
+            let Ok(Event::Ready(home, _, slot)) = rx.try_recv() else { panic!("not announced") };
+            made.extend(slot.take(&home));
+            slot.peek(&home);
+        }
+        made
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// A partition with `n` batches of two records in flight, ids from 1, all after a first
+    /// acknowledgement; their sequences start at 2.
+    fn in_flight(n: usize) -> Partition {
+        let mut p = Partition::default();
+        let mut made = batches(n + 1, 2).into_iter();
+        assert!(p.has_room(LEADER, now()));
+        p.push(0, made.next().unwrap(), LEADER);
+        assert!(!p.has_room(LEADER, now()), "one in flight until the first is acknowledged");
+        assert!(p.acknowledged(0).is_some());
+        for (i, batch) in made.enumerate() {
+            assert!(p.has_room(LEADER, now()));
+            let sent = p.push(1 + i as u64, batch, LEADER);
+            assert_eq!((sent.epoch, sent.sequence), (0, 2 + 2 * i as i32));
+        }
+        p
+    }
 
     #[test]
     fn sequences_wrap_as_the_brokers_do() {
         assert_eq!(advance(0, 5), 5);
         assert_eq!(advance(i32::MAX, 1), 0);
         assert_eq!(advance(i32::MAX - 2, 5), 2);
+    }
+
+    #[test]
+    fn five_in_flight_at_most() {
+        let p = in_flight(5);
+        assert!(!p.has_room(LEADER, now()));
+    }
+
+    #[test]
+    fn nothing_moves_while_an_answer_is_due() {
+        let mut p = in_flight(2);
+        p.failed(1, true);
+        assert!(p.settle().is_empty());
+        assert!(!p.has_room(LEADER, now()));
+        p.failed(2, true);
+        assert_eq!(p.settle().len(), 2);
+    }
+
+    #[test]
+    fn what_is_unwritten_comes_back_and_the_sequence_is_rewound() {
+        let mut p = in_flight(3);
+        assert!(p.acknowledged(1).is_some());
+        p.failed(2, true);
+        p.failed(3, true);
+        let back = p.settle();
+        assert_eq!(back.len(), 2);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (0, 4));
+    }
+
+    #[test]
+    fn a_batch_in_doubt_stays_and_holds_what_is_before_it() {
+        let mut p = in_flight(3);
+        p.failed(1, true);
+        p.failed(2, false);
+        p.failed(3, true);
+        assert_eq!(p.settle().len(), 1, "only the tail behind the doubtful one");
+        let again = p.next_resend(LEADER, now()).unwrap();
+        assert_eq!((again.id, again.sequence), (1, 2));
+        assert!(p.next_resend(LEADER, now()).is_none(), "one in flight after an error");
+        assert!(p.acknowledged(1).is_some());
+        let again = p.next_resend(LEADER, now()).unwrap();
+        assert_eq!((again.id, again.sequence), (2, 4));
+    }
+
+    #[test]
+    fn doubt_sticks() {
+        let mut p = in_flight(1);
+        p.failed(1, false);
+        assert!(p.settle().is_empty());
+        assert!(p.next_resend(LEADER, now()).is_some());
+        p.failed(1, true);
+        assert!(p.settle().is_empty(), "a later refusal proves nothing about the first attempt");
+        assert!(p.needs_leader());
+    }
+
+    #[test]
+    fn given_up_in_doubt_drains_and_bumps_the_epoch() {
+        let mut p = in_flight(2);
+        let (_, maybe) = p.give_up(1).unwrap();
+        assert!(maybe, "it is on its way");
+        p.failed(1, false);
+        p.failed(2, false);
+        assert!(p.settle().is_empty());
+        assert!(!p.has_room(LEADER, now()), "nothing new behind a hole");
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
+        assert!(p.acknowledged(2).is_some());
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (1, 0));
+    }
+
+    #[test]
+    fn given_up_but_never_sent_again_leaves_no_hole() {
+        let mut p = in_flight(2);
+        p.failed(1, true);
+        p.failed(2, true);
+        let (_, maybe) = p.give_up(2).unwrap();
+        assert!(!maybe);
+        assert_eq!(p.settle().len(), 1);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (0, 2));
+    }
+
+    #[test]
+    fn a_log_that_lost_data_goes_on_under_the_next_epoch() {
+        let mut p = in_flight(1);
+        p.failed(1, false);
+        assert!(p.settle().is_empty());
+        p.next_resend(LEADER, now()).unwrap();
+        p.lost(1);
+        assert_eq!(p.settle().len(), 1);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (1, 0));
+    }
+
+    #[test]
+    fn a_new_leader_gets_nothing_while_the_old_one_owes_answers() {
+        let mut p = in_flight(2);
+        assert!(p.has_room(LEADER, now()) && !p.has_room(2, now()));
+        p.failed(1, false);
+        assert!(p.next_resend(2, now()).is_none());
+        p.failed(2, false);
+        assert_eq!(p.next_resend(2, now()).unwrap().id, 1);
+    }
+
+    #[test]
+    fn a_pause_holds_everything() {
+        let mut p = in_flight(1);
+        p.failed(1, false);
+        p.retry_at = Some(now() + Duration::from_secs(3600));
+        assert!(p.next_resend(LEADER, now()).is_none());
+        assert!(
+            !Partition { retry_at: p.retry_at, ..Partition::default() }.has_room(LEADER, now())
+        );
     }
 }

@@ -35,6 +35,7 @@ codes! {
     INVALID_REPLICA_ASSIGNMENT = InvalidReplicaAssignment,
     INVALID_CONFIG = InvalidConfig,
     INVALID_REQUEST = InvalidRequest,
+    POLICY_VIOLATION = PolicyViolation,
     UNSUPPORTED_FOR_MESSAGE_FORMAT = UnsupportedForMessageFormat,
     OUT_OF_ORDER_SEQUENCE_NUMBER = OutOfOrderSequenceNumber,
     INVALID_PRODUCER_EPOCH = InvalidProducerEpoch,

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The way of a request: a connection ([`connection`]) reads a frame and its head ([`wire`]), asks
-//! the fault script ([`faults`]), and hands the body to its api ([`api`]), which takes the cluster's
-//! lock ([`state`]) once, looks at topics and partitions ([`topic`]), judges batches ([`batch`]) and
+//! the fault script ([`faults`]), and hands the body to its api ([`api`]), which has its lengths and
+//! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks at topics and partitions ([`topic`]), judges batches ([`batch`]) and
 //! sequences ([`producer_state`]), and appends to or reads from a log ([`log`]).
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
@@ -33,6 +33,7 @@ mod faults;
 mod listener;
 mod log;
 mod producer_state;
+mod shape;
 mod state;
 mod stats;
 mod topic;
@@ -47,3 +48,8 @@ pub use config::Storage;
 pub use faults::{Fault, FaultId, FaultRule, Faults};
 pub use stats::{BrokerStats, Stats};
 pub use writer::SourceBatch;
+
+/// The README's example has to run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

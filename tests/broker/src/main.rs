@@ -1,23 +1,25 @@
-//! Runs a test cluster until standard input ends.
+//! Runs a test cluster until standard input ends, or for as long as a command runs.
 //!
 //! `ottla-test-broker [--brokers N] [--topic NAME:PARTITIONS[:REPLICATION]]... [--sink]
-//! [--auto-create PARTITIONS] [--no-record-checks] [--source RECORDSxBYTES]`
+//! [--auto-create PARTITIONS] [--no-record-checks] [--source RECORDSxBYTES] [-- COMMAND...]`
 //!
-//! The first line on standard output is the bootstrap string. Whoever starts it keeps its standard
-//! input open: end of file ends it, so that it never outlives its parent.
+//! With a command, that is run with the bootstrap string in its environment as `BOOTSTRAP`, and its
+//! exit status is this program's. Without, the first line on standard output is the bootstrap
+//! string. Whoever starts it keeps its standard input open: end of file ends it, so that it never
+//! outlives its parent.
 
 use std::io::{Read, Write};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use ottla_test_broker::{Builder, Cluster, SourceBatch, Storage};
 
 const USAGE: &str = "usage: ottla-test-broker [--brokers N] \
     [--topic NAME:PARTITIONS[:REPLICATION]]... [--sink | --source RECORDSxBYTES] \
-    [--auto-create PARTITIONS] [--no-record-checks]";
+    [--auto-create PARTITIONS] [--no-record-checks] [-- COMMAND...]";
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("ottla-test-broker: {message}\n{USAGE}");
             ExitCode::FAILURE
@@ -25,9 +27,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
-    let cluster =
-        configure(std::env::args().skip(1))?.start().map_err(|error| error.to_string())?;
+fn run() -> Result<ExitCode, String> {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let command = args.iter().position(|arg| arg == "--").map(|at| args.split_off(at));
+    let cluster = configure(args.into_iter())?.start().map_err(|error| error.to_string())?;
+    match command.as_deref() {
+        Some([_, program, args @ ..]) => run_command(&cluster, program, args),
+        Some(_) => Err("a command follows '--'".to_owned()),
+        None => run_until_input_ends(&cluster).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn run_command(cluster: &Cluster, program: &str, args: &[String]) -> Result<ExitCode, String> {
+    let status = Command::new(program)
+        .args(args)
+        .env("BOOTSTRAP", cluster.bootstrap())
+        .status()
+        .map_err(|error| format!("cannot run {program}: {error}"))?;
+    // Without a code it was ended by a signal.
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn run_until_input_ends(cluster: &Cluster) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", cluster.bootstrap())
         .and_then(|()| out.flush())

@@ -12,6 +12,9 @@ use crate::error_code as code;
 
 /// Batches remembered per producer and partition: also the limit of a client's batches in flight.
 const REMEMBERED: usize = 5;
+/// Producers remembered in one partition. Ids are the clients' choice; Kafka bounds them by time
+/// (`producer.id.expiration.ms`), which a test does not run long enough for.
+const MAX_PRODUCERS: usize = 100_000;
 
 #[derive(Debug, Clone, Copy)]
 struct RememberedBatch {
@@ -104,6 +107,10 @@ impl ProducerStates {
         if batch.producer_id < 0 {
             return;
         }
+        if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&batch.producer_id)
+        {
+            self.forget();
+        }
         let producer = self
             .producers
             .entry(batch.producer_id)
@@ -129,3 +136,6 @@ impl ProducerStates {
         self.producers.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,8 @@ pub(crate) struct State {
 pub(crate) const MAX_TRANSACTIONAL_IDS: usize = 100_000;
 /// Most partitions of one topic, to keep a mistyped number from exhausting memory.
 pub(crate) const MAX_PARTITIONS: i32 = 100_000;
+/// Most partitions of a cluster: each takes some hundred bytes, and anybody may create topics.
+const MAX_PARTITIONS_TOGETHER: usize = 1_000_000;
 const MAX_TOPIC_NAME: usize = 249;
 
 impl State {
@@ -178,7 +180,21 @@ impl State {
                 format!("a topic has 1 to {MAX_PARTITIONS} partitions, not {}", replicas.len()),
             ));
         }
-        check_replicas(config, replicas)
+        check_replicas(config, replicas)?;
+        self.check_room(replicas.len())
+    }
+
+    fn check_room(&self, more: usize) -> Result<(), Refusal> {
+        let now: usize = self.topics.values().map(|topic| topic.partitions.len()).sum();
+        if now + more > MAX_PARTITIONS_TOGETHER {
+            return Err(Refusal::new(
+                code::POLICY_VIOLATION,
+                format!(
+                    "the cluster has {now} partitions, {more} more exceed {MAX_PARTITIONS_TOGETHER}"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     fn partitions(&self, config: &Config, replicas: Vec<Vec<i32>>) -> Vec<Partition> {
@@ -202,6 +218,7 @@ impl State {
         replicas: Vec<Vec<i32>>,
     ) -> Result<(), Refusal> {
         check_replicas(config, &replicas)?;
+        self.check_room(replicas.len())?;
         let more = self.partitions(config, replicas);
         let topic = self.topics.get_mut(name).ok_or_else(|| unknown_topic(name))?;
         topic.partitions.extend(more);

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::batch::{HEADER_LEN, LENGTH_PREFIX};
 
-/// One prebuilt batch, for [`crate::Storage::Source`].
+/// One prebuilt batch: for [`crate::Storage::Source`], and for requests that a test sends itself.
 #[derive(Debug, Clone)]
 pub struct SourceBatch {
     pub(crate) bytes: Bytes,
@@ -42,6 +42,23 @@ impl SourceBatch {
             },
             Err(_) => self.clone(),
         }
+    }
+
+    /// The same batch as an idempotent producer with this id and epoch would send it, its first
+    /// record under this sequence number.
+    #[must_use]
+    pub fn with_producer(&self, id: i64, epoch: i16, sequence: i32) -> Self {
+        let attributes = i16::from_be_bytes([self.bytes[21], self.bytes[22]]);
+        let producer = (id, epoch, sequence);
+        Self {
+            bytes: wrap(&self.bytes[HEADER_LEN..], self.records as i32, attributes, producer),
+            records: self.records,
+        }
+    }
+
+    /// The batch as a produce request carries it.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// Size in bytes, as sent to consumers.

@@ -18,7 +18,7 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
             .with_api_keys(vec![api_version(ApiKey::API_VERSIONS, min, max)]);
         return Answer::encode(call.correlation_id, 0, &response).map(Outcome::Answer);
     }
-    let request: ApiVersionsRequest = call.decode(body)?;
+    let request: ApiVersionsRequest = call.decode(ApiKey::API_VERSIONS, body)?;
     let mut error_code = call.plan.error_before.or(call.plan.error_after).unwrap_or(code::NONE);
     if call.version >= 3 {
         let (name, version) = (&request.client_software_name, &request.client_software_version);

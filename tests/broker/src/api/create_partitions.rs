@@ -11,7 +11,7 @@ use crate::error_code as code;
 use crate::state::{self, MAX_PARTITIONS, State, unknown_topic};
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: CreatePartitionsRequest = call.decode(body)?;
+    let request: CreatePartitionsRequest = call.decode(ApiKey::CREATE_PARTITIONS, body)?;
     let mut results = Vec::new();
     for topic in request.topics {
         let (before, after) = call.injected(ApiKey::CREATE_PARTITIONS, &topic.name, -1);

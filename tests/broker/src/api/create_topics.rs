@@ -17,7 +17,7 @@ use crate::error_code as code;
 use crate::state::{self, State};
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: CreateTopicsRequest = call.decode(body)?;
+    let request: CreateTopicsRequest = call.decode(ApiKey::CREATE_TOPICS, body)?;
     let config = &call.shared.config;
     let mut seen = HashSet::new();
     let repeated: HashSet<_> =

@@ -10,7 +10,7 @@ use crate::batch::Refusal;
 use crate::error_code as code;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: DeleteTopicsRequest = call.decode(body)?;
+    let request: DeleteTopicsRequest = call.decode(ApiKey::DELETE_TOPICS, body)?;
     let wanted: Vec<(Option<TopicName>, Uuid)> = if call.version >= 6 {
         request.topics.into_iter().map(|topic| (topic.name, topic.topic_id)).collect()
     } else {

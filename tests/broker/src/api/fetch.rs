@@ -23,7 +23,7 @@ pub(crate) const TOPIC_IDS: i16 = 13;
 const MAX_ANSWER: usize = 55 << 20;
 
 pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: FetchRequest = call.decode(body)?;
+    let request: FetchRequest = call.decode(ApiKey::FETCH, body)?;
     let mut answer =
         FetchAnswer { throttle_time_ms: call.throttle_time_ms(), ..Default::default() };
     if request.session_id != 0 {

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 
-use super::{Call, Outcome, str_bytes};
+use super::{ApiKey, Call, Outcome, str_bytes};
 use crate::error_code as code;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: FindCoordinatorRequest = call.decode(body)?;
+    let request: FindCoordinatorRequest = call.decode(ApiKey::FIND_COORDINATOR, body)?;
     let error = call.plan.error_before.or(call.plan.error_after);
     let error = error.unwrap_or(code::COORDINATOR_NOT_AVAILABLE);
     let message = Some(str_bytes("this broker coordinates no groups or transactions"));

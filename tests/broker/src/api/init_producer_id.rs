@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-use super::{Call, Outcome};
+use super::{ApiKey, Call, Outcome};
 use crate::batch::Refusal;
 use crate::error_code as code;
 use crate::state::{MAX_TRANSACTIONAL_IDS, State};
@@ -12,7 +12,7 @@ use crate::state::{MAX_TRANSACTIONAL_IDS, State};
 const LAST_EPOCH: i16 = i16::MAX - 1;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: InitProducerIdRequest = call.decode(body)?;
+    let request: InitProducerIdRequest = call.decode(ApiKey::INIT_PRODUCER_ID, body)?;
     let result = match call.plan.error_before {
         Some(error) => Err(Refusal::new(error, "by fault script")),
         None => {

@@ -39,7 +39,7 @@ impl Found {
 }
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: ListOffsetsRequest = call.decode(body)?;
+    let request: ListOffsetsRequest = call.decode(ApiKey::LIST_OFFSETS, body)?;
     let mut state = call.shared.state();
     let State { topics, replica_delay, .. } = &mut *state;
     let now = Instant::now();

@@ -1,5 +1,7 @@
 //! Metadata: brokers, topics, leaders and their epochs.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -13,7 +15,7 @@ use crate::state::{self, State};
 use crate::topic::Topic;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
-    let request: MetadataRequest = call.decode(body)?;
+    let request: MetadataRequest = call.decode(ApiKey::METADATA, body)?;
     let shared = call.shared;
     let mut state = shared.state();
 
@@ -26,7 +28,12 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
     if everything {
         topics.extend(state.topics.iter().map(|(name, topic)| describe(&state, name, topic)));
     } else {
+        // Each once, as Kafka does: the answer to a name is longer than the name.
+        let mut seen = HashSet::new();
         for wanted in request.topics.iter().flatten() {
+            if !seen.insert((&wanted.name, wanted.topic_id)) {
+                continue;
+            }
             if call.version >= 10 && wanted.topic_id != Uuid::nil() {
                 topics.push(by_id(&state, wanted.topic_id));
                 continue;

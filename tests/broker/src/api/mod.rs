@@ -20,6 +20,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Str
 
 use crate::batch::Refusal;
 use crate::faults::Plan;
+use crate::shape;
 use crate::state::{Broker, Shared};
 use crate::wire::Answer;
 
@@ -105,7 +106,8 @@ impl Call<'_> {
         (before.or(self.plan.error_before), after.or(self.plan.error_after))
     }
 
-    fn decode<T: Decodable + Message>(&self, mut body: Bytes) -> Result<T, String> {
+    fn decode<T: Decodable + Message>(&self, api: ApiKey, mut body: Bytes) -> Result<T, String> {
+        shape::check(api, self.version, &body)?;
         T::decode(&mut body, self.version).map_err(|error| error.to_string())
     }
 }
