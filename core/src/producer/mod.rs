@@ -4,6 +4,8 @@
 
 mod accumulator;
 mod answers;
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod budget;
 mod delivery;
 mod leaders;
@@ -121,7 +123,7 @@ impl ProducerBuilder {
 pub struct Producer(Arc<Inner>);
 
 struct Inner {
-    /// Open for as long as a producer is.
+    /// Keeps the pool alive, and with it the sender.
     _pool: Arc<Pool>,
     home: Arc<Accumulator>,
     closed: AtomicBool,
@@ -226,15 +228,14 @@ impl Producer {
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
-    /// resolves with an error that says whether it may have been written. Closing again does
-    /// nothing.
+    /// resolves with an error that says whether it may have been written. Closing again
+    /// waits for what is left, if anything.
     ///
     /// # Errors
     /// `Timeout` if something had to be given up.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        if self.0.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
+        self.0.closed.store(true, Ordering::Release);
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
