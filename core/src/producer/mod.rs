@@ -97,7 +97,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
-        Ok(Producer(Arc::new(Inner { pool: self.pool, home, closed: AtomicBool::new(false) })))
+        Ok(Producer(Arc::new(Inner { _pool: self.pool, home, closed: AtomicBool::new(false) })))
     }
 }
 
@@ -123,7 +123,8 @@ impl ProducerBuilder {
 pub struct Producer(Arc<Inner>);
 
 struct Inner {
-    pool: Arc<Pool>,
+    /// Keeps the pool alive, and with it the sender.
+    _pool: Arc<Pool>,
     home: Arc<Accumulator>,
     closed: AtomicBool,
 }
@@ -310,11 +311,6 @@ impl Producer {
     pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
         async move { home.budget.room(bytes).await }
-    }
-
-    /// The pool, for bindings.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.0.pool
     }
 }
 
