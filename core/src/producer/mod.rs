@@ -152,6 +152,9 @@ impl From<TrySendError<'_>> for Error {
     }
 }
 
+/// Values that one lock is taken for.
+const CHUNK: usize = 32;
+
 impl Producer {
     /// Takes a record if there is buffer space now.
     ///
@@ -196,21 +199,30 @@ impl Producer {
         values: impl IntoIterator<Item = V>,
     ) -> Result<BatchDelivery> {
         let mut all = BatchDelivery::default();
-        for value in values {
-            let record = Record::to(topic).value(value.as_ref());
+        let mut values = values.into_iter().fuse();
+        loop {
+            // Taken from the caller's iterator first: its code must not run under a batch's lock.
+            let chunk: [Option<V>; CHUNK] = std::array::from_fn(|_| values.next());
+            let given = chunk.iter().flatten().count();
+            let slices: [&[u8]; CHUNK] =
+                std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
+            let mut left = &slices[..given];
             let mut deadline = None;
-            loop {
-                match self.accept(&record, None) {
-                    Ok(accepted) => {
-                        all.add(&accepted.state);
-                        break;
-                    }
+            while !left.is_empty() {
+                self.check_open()?;
+                let (taken, result) = self.0.home.append_values(topic, left, &mut all);
+                left = &left[taken..];
+                match result {
                     Err(e) if e.kind() == ErrorKind::BufferFull => {
                         let deadline = *deadline.get_or_insert_with(|| self.deadline());
+                        let record = Record::to(topic).value_opt(left.first().copied());
                         self.space(record_size(&record), deadline).await?;
                     }
-                    Err(e) => return Err(e),
+                    done => done?,
                 }
+            }
+            if given < CHUNK {
+                break;
             }
         }
         Ok(all)
