@@ -240,7 +240,10 @@ pub(crate) fn check_topic(name: &str) -> Result<()> {
         return Err(Error::argument("the topic name is empty"));
     }
     if name.len() > 249 {
-        return Err(Error::argument(format!("the topic name has {} bytes; 249 at most", name.len())));
+        return Err(Error::argument(format!(
+            "the topic name has {} bytes; 249 at most",
+            name.len()
+        )));
     }
     if name == "." || name == ".." || !name.bytes().all(legal) {
         return Err(Error::argument(format!(
@@ -273,7 +276,8 @@ mod tests {
     fn settings_out_of_range_are_refused_by_name() {
         let c = ProducerConfig { batch_size: 10, ..Default::default() };
         assert!(c.check().unwrap_err().message().starts_with("batch_size is 10; allowed"));
-        let c = ProducerConfig { buffer_memory: 1 << 20, batch_size: 2 << 20, ..Default::default() };
+        let c =
+            ProducerConfig { buffer_memory: 1 << 20, batch_size: 2 << 20, ..Default::default() };
         assert!(c.check().unwrap_err().message().contains("cannot hold"));
         let c = ConsumerConfig { max_wait: secs(30), ..Default::default() };
         assert!(c.check(secs(30)).unwrap_err().message().contains("request_timeout"));

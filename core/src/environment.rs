@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Pool;
 use crate::config::Endpoint;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A future in a box, as the traits of this crate return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -177,6 +178,22 @@ impl Environment {
         drop(self.handle().spawn(future));
     }
 
+    /// Runs a future on the engine and waits for it from anywhere. Dropping the wait does not end
+    /// the work.
+    pub(crate) async fn run<T, F>(&self, future: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            let _ = tx.send(future.await);
+        });
+        rx.await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Internal, "the engine ended a task without a result"))
+        })
+    }
+
     pub(crate) fn now(&self) -> Instant {
         Instant::now()
     }
@@ -194,8 +211,14 @@ impl Environment {
 
     /// Milliseconds since 1970, from the engine's clock (virtual time included).
     pub(crate) fn wall_ms(&self) -> i64 {
-        let since = Instant::now().saturating_duration_since(self.0.started);
-        i64::try_from((self.0.started_wall + since).as_millis()).unwrap_or(i64::MAX)
+        let at = match &self.0.runtime {
+            // The system's clock is corrected while a process runs; its corrections count.
+            Runtime::Own(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Runtime::Caller(_) => {
+                self.0.started_wall + Instant::now().saturating_duration_since(self.0.started)
+            }
+        };
+        i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
     }
 
     pub(crate) fn dialer(&self) -> &Arc<dyn Dialer> {

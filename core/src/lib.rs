@@ -1,6 +1,76 @@
-//! Ottla: a Kafka client that behaves well.
+//! Ottla: a Kafka client that behaves well. Records without a partition go wherever a broker
+//! answers quickly, all clients of a process share their connections, and nothing retries in step.
+//!
+//! # The way of a record
+//!
+//! ```text
+//! app ── send(record) ──> open batch of its topic ──(sealed)──> spread: which partition, which broker
+//!         producer::accumulator     record::builder              policy::spread      │
+//!                                                                                    v
+//!      <── Delivery ── completion <── answer <── lane <── producer::sender: one Produce request per
+//!          producer::delivery         net::connection     broker, carrying every ready batch
+//!
+//! app <── Batch <── consumer::buffer <── record::reader (zero copy) <── lane <── consumer::fetcher
+//! ```
+//!
+//! - [`Client`] is a handle on the process's pool (`cluster`): connections in lanes, metadata, one
+//!   producer id.
+//! - `record` writes and reads batches without I/O; `protocol` frames requests and bounds answers.
+//! - `net` is one connection; `policy` holds decisions as pure functions.
+//! - [`Environment`] carries clock, randomness, dialer and thread, so that a test or a simulation can
+//!   bring its own. [`engine`] is what other languages use.
+//!
+//! # Example
+//! ```
+//! # use ottla::{Client, Record, testing::Cluster};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let broker = Cluster::builder().topic("events", 3, 1).start()?;
+//! # let bootstrap = broker.bootstrap();
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let client = Client::connect(&bootstrap).await?;
+//! let producer = client.producer().build()?;
+//! producer.send(Record::to("events").value("hello")).await?.await?;
+//!
+//! let mut consumer = client.consumer().topics(["events"]).build()?;
+//! let batch = consumer.next().await.expect("the consumer is open")?;
+//! for record in &batch {
+//!     assert_eq!(record.value(), Some(&b"hello"[..]));
+//! }
+//! # Ok(()) })
+//! # }
+//! ```
+#![forbid(unsafe_code)]
 
+mod admin;
+pub mod blocking;
+mod client;
+mod cluster;
+mod config;
+mod consumer;
 pub mod engine;
+mod environment;
 mod error;
+mod net;
+mod policy;
+mod producer;
+mod protocol;
+mod record;
 
-pub use error::{Error, ErrorKind, Result};
+pub use admin::{Admin, NewTopic, OffsetSpec};
+pub use client::{Client, ClientBuilder};
+pub use cluster::Stats;
+pub use config::Endpoint;
+pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
+pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
+pub use error::{BrokerCode, Error, ErrorKind, Result};
+pub use net::TcpDialer;
+pub use producer::{
+    Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, TrySendError,
+};
+pub use record::{Compression, Headers, RecordRef};
+
+/// An embedded broker for a program's own tests: real protocol, faults on request, no container.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use ottla_test_broker::*;
+}

@@ -1,1 +1,50 @@
-//! broker.
+//! An embedded Kafka cluster for tests.
+//!
+//! A [`Cluster`] is a number of brokers in this process that share topics and speak the real
+//! protocol, over loopback TCP and over in-memory streams, on a thread of its own or inside the
+//! caller's runtime and its virtual time. What goes wrong is scripted with [`Faults`]; what
+//! happened is read back from [`Cluster::stats`] and [`Cluster::records`].
+//!
+//! ```
+//! let cluster = ottla_test_broker::Cluster::builder().brokers(3).topic("orders", 6, 3).start()?;
+//! println!("bootstrap.servers={}", cluster.bootstrap());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! The way of a request: a connection ([`connection`]) reads a frame and its head ([`wire`]), asks
+//! the fault script ([`faults`]), and hands the body to its api ([`api`]), which has its lengths and
+//! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks at topics and partitions ([`topic`]), judges batches ([`batch`]) and
+//! sequences ([`producer_state`]), and appends to or reads from a log ([`log`]).
+//!
+//! The crate depends on no Kafka client: its reading of record batches is its own and judges a
+//! client's writer independently.
+#![deny(unsafe_code)]
+#![allow(rustdoc::private_intra_doc_links)]
+
+mod api;
+mod batch;
+mod builder;
+mod cluster;
+mod compression;
+mod config;
+mod connection;
+pub mod error_code;
+mod faults;
+mod listener;
+mod log;
+mod producer_state;
+mod shape;
+mod state;
+mod stats;
+mod topic;
+mod wire;
+mod writer;
+
+pub use api::ApiKey;
+pub use batch::Record;
+pub use builder::Builder;
+pub use cluster::{Cluster, Dialer, Leaders, PartitionInfo};
+pub use config::Storage;
+pub use faults::{Fault, FaultId, FaultRule, Faults};
+pub use stats::{BrokerStats, Stats};
+pub use writer::SourceBatch;

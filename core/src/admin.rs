@@ -1,0 +1,167 @@
+//! Topics and offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::cluster::{Lane, Pool};
+use crate::config::check_topic;
+use crate::consumer::list_offsets;
+use crate::error::{Error, Result};
+use crate::net::CallError;
+
+const CREATE_VERSIONS: (i16, i16) = (2, 7);
+
+/// A topic to create.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    name: String,
+    partitions: i32,
+    replication: i16,
+    configs: BTreeMap<String, String>,
+}
+
+impl NewTopic {
+    /// A topic with so many partitions, each on so many brokers; -1 leaves either to the cluster's
+    /// default.
+    pub fn new(name: impl Into<String>, partitions: i32, replication: i16) -> Self {
+        Self { name: name.into(), partitions, replication, configs: BTreeMap::new() }
+    }
+
+    /// A setting of the topic by Kafka's name, such as `max.message.bytes`.
+    pub fn config(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// An offset to look up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// Of the oldest record.
+    Earliest,
+    /// One past the newest record.
+    Latest,
+    /// Of the first record at or after this time (milliseconds since 1970); the end if there is none.
+    Timestamp(i64),
+}
+
+/// Operations on the cluster; get one from [`Client::admin`](crate::Client::admin).
+#[derive(Clone)]
+pub struct Admin {
+    pool: Arc<Pool>,
+}
+
+impl Admin {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool }
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// `TopicExists`, `InvalidArgument` (partitions, replication, settings), `Authorization`.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<()> {
+        match self.create_topics(vec![topic]).await?.pop() {
+            Some(result) => result,
+            None => Err(Error::broker(-1, "CreateTopics: no answer", None)),
+        }
+    }
+
+    /// Creates topics, each with a result of its own.
+    ///
+    /// # Errors
+    /// If nobody could be asked.
+    pub async fn create_topics(&self, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>> {
+        for topic in &topics {
+            check_topic(&topic.name)?;
+        }
+        let pool = Arc::clone(&self.pool);
+        self.pool.env().run(async move { create(&pool, topics).await }).await
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `Authorization`.
+    pub async fn partitions(&self, topic: &str) -> Result<usize> {
+        check_topic(topic)?;
+        Ok(self.pool.metadata().topic(topic).await?.partitions.len())
+    }
+
+    /// Offsets of partitions, each with a result of its own.
+    ///
+    /// # Errors
+    /// If nobody could be asked.
+    pub async fn list_offsets<T: Into<String>>(
+        &self,
+        wanted: impl IntoIterator<Item = (T, i32, OffsetSpec)>,
+    ) -> Result<Vec<((String, i32), Result<i64>)>> {
+        let wanted: Vec<_> = wanted
+            .into_iter()
+            .map(|(topic, partition, spec)| {
+                let time = match spec {
+                    OffsetSpec::Earliest => -2,
+                    OffsetSpec::Latest => -1,
+                    OffsetSpec::Timestamp(ms) => ms,
+                };
+                ((Arc::from(topic.into()), partition), time)
+            })
+            .collect();
+        let pool = Arc::clone(&self.pool);
+        self.pool
+            .env()
+            .run(async move {
+                let found = list_offsets(&pool, Lane::Control, wanted).await;
+                Ok(found.into_iter().map(|((t, p), r)| ((t.to_string(), p), r)).collect())
+            })
+            .await
+    }
+}
+
+async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>> {
+    let text = |s: &str| StrBytes::from_string(s.to_owned());
+    let request = CreateTopicsRequest::default()
+        .with_timeout_ms(i32::try_from(pool.request_timeout().as_millis() / 2).unwrap_or(30_000))
+        .with_topics(
+            topics
+                .iter()
+                .map(|topic| {
+                    CreatableTopic::default()
+                        .with_name(TopicName(text(&topic.name)))
+                        .with_num_partitions(topic.partitions)
+                        .with_replication_factor(topic.replication)
+                        .with_configs(
+                            topic
+                                .configs
+                                .iter()
+                                .map(|(name, value)| {
+                                    CreatableTopicConfig::default()
+                                        .with_name(text(name))
+                                        .with_value(Some(text(value)))
+                                })
+                                .collect(),
+                        )
+                })
+                .collect(),
+        );
+    let (_, connection) = pool.control(None).await?;
+    let answer = connection.call(&request, CREATE_VERSIONS).await.map_err(CallError::into_error)?;
+    Ok(topics
+        .iter()
+        .map(|topic| {
+            let what = format!("topic '{}'", topic.name);
+            match answer.topics.iter().find(|t| *t.name.0 == *topic.name) {
+                None => Err(Error::broker(-1, format_args!("{what}: no answer"), None)),
+                Some(t) if t.error_code == 0 => {
+                    pool.metadata().created(&topic.name);
+                    Ok(())
+                }
+                Some(t) => Err(Error::broker(t.error_code, what, t.error_message.as_deref())),
+            }
+        })
+        .collect())
+}

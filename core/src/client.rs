@@ -1,0 +1,159 @@
+//! A client: a handle on the process's pool for a cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::Admin;
+use crate::cluster::{Pool, Stats};
+use crate::config::{ClientConfig, parse_bootstrap};
+use crate::consumer::ConsumerBuilder;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::producer::ProducerBuilder;
+
+/// Settings of a [`Client`].
+#[derive(Clone)]
+#[must_use]
+pub struct ClientBuilder {
+    bootstrap: String,
+    client_id: String,
+    software: (String, String),
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    environment: Option<Environment>,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            bootstrap: String::new(),
+            client_id: "ottla".into(),
+            software: ("ottla-rust".into(), env!("CARGO_PKG_VERSION").into()),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            environment: None,
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Addresses to reach the cluster by, "host:port,host:port"; any one will do, tried in random
+    /// order. The port may be left out (9092).
+    pub fn bootstrap(mut self, list: impl AsRef<str>) -> Self {
+        list.as_ref().clone_into(&mut self.bootstrap);
+        self
+    }
+
+    /// What brokers log and count requests under. Default "ottla"; 249 bytes at most.
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = id.into();
+        self
+    }
+
+    /// How long [`connect`](Self::connect) tries to reach a broker. 1 ms to 1 h, default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a broker may take to answer before its connection is closed. 100 ms to 1 h, default
+    /// 30 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Name and version that brokers see as the client software (KIP-511). Default: this crate's.
+    pub fn software(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.software = (name.into(), version.into());
+        self
+    }
+
+    /// Where the client runs. Default: [`Environment::process`].
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
+    /// The client, without contacting anyone yet.
+    ///
+    /// # Errors
+    /// `Config` for a setting out of its range.
+    pub fn build(self) -> Result<Client> {
+        Ok(self.make()?.0)
+    }
+
+    /// The client, once a broker has answered.
+    ///
+    /// # Errors
+    /// `Config`; `Resolve` or `Connect` after `connect_timeout`; `NotKafka`, `Authentication` and
+    /// `UnsupportedVersion` as soon as that is known.
+    pub async fn connect(self) -> Result<Client> {
+        let (client, timeout) = self.make()?;
+        let pool = Arc::clone(&client.pool);
+        client.pool.env().run(async move { pool.reach(timeout).await }).await?;
+        Ok(client)
+    }
+
+    fn make(self) -> Result<(Client, Duration)> {
+        let config = ClientConfig {
+            bootstrap: parse_bootstrap(&self.bootstrap)?,
+            client_id: self.client_id,
+            software: self.software,
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+        };
+        config.check()?;
+        let env = self.environment.unwrap_or_else(Environment::process);
+        Ok((Client { pool: Pool::get(&env, &config) }, config.connect_timeout))
+    }
+}
+
+/// A handle on a cluster. All clients of a process with the same bootstrap list and settings share
+/// one pool of connections, one metadata cache and one producer id; clones and further clients cost
+/// nothing. The pool closes when the last client, producer and consumer of it is dropped.
+#[derive(Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+}
+
+impl Client {
+    /// A client with default settings, once a broker of the list has answered.
+    ///
+    /// # Errors
+    /// See [`ClientBuilder::connect`].
+    pub async fn connect(bootstrap: impl AsRef<str>) -> Result<Self> {
+        Self::builder().bootstrap(bootstrap).connect().await
+    }
+
+    /// A client with settings of one's own.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// A producer's settings.
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(Arc::clone(&self.pool))
+    }
+
+    /// A consumer's settings.
+    pub fn consumer(&self) -> ConsumerBuilder {
+        ConsumerBuilder::new(Arc::clone(&self.pool))
+    }
+
+    /// Topics and offsets.
+    pub fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.pool))
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> Stats {
+        self.pool.counters().snapshot()
+    }
+
+    /// Whether the client was made in this process, and not inherited through a fork: an inherited
+    /// one has no engine thread and must not be used.
+    pub fn is_usable(&self) -> bool {
+        self.pool.env().alive_here()
+    }
+}

@@ -1,0 +1,100 @@
+//! What the application gets.
+
+use std::sync::Arc;
+
+use crate::record::{RecordBatch, RecordIter, RecordRef};
+
+/// Records of one partition with rising offsets. Borrows the fetched bytes: cloning it is a few
+/// reference counts, and it may outlive its consumer.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) records: RecordBatch,
+    /// Records before the offset asked for, which came along because brokers keep whole batches.
+    pub(crate) skip: usize,
+    pub(crate) high_watermark: i64,
+}
+
+/// Iterates over the records of a [`Batch`].
+#[derive(Clone, Debug)]
+pub struct Records<'a>(RecordIter<'a>);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = RecordRef<'a>;
+
+    fn next(&mut self) -> Option<RecordRef<'a>> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Records<'_> {}
+
+impl Batch {
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition's number.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// How many records it holds; at least one.
+    pub fn len(&self) -> usize {
+        self.records.len() - self.skip
+    }
+
+    /// Never true for a batch from a consumer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Offset of the first record.
+    pub fn base_offset(&self) -> i64 {
+        self.iter().next().map_or(self.records.base_offset(), |r| r.offset())
+    }
+
+    /// The offset to go on from after this batch.
+    pub fn next_offset(&self) -> i64 {
+        self.records.last_offset() + 1
+    }
+
+    /// Epoch of the leader that wrote the batch.
+    pub fn leader_epoch(&self) -> i32 {
+        self.records.leader_epoch()
+    }
+
+    /// The partition's high watermark when the batch was fetched: one past the last readable record.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> Records<'_> {
+        let mut records = self.records.iter();
+        for _ in 0..self.skip {
+            records.next();
+        }
+        Records(records)
+    }
+
+    /// The record at an index, from 0; walks the batch.
+    pub fn get(&self, index: usize) -> Option<RecordRef<'_>> {
+        self.iter().nth(index)
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = RecordRef<'a>;
+    type IntoIter = Records<'a>;
+
+    fn into_iter(self) -> Records<'a> {
+        self.iter()
+    }
+}

@@ -1,0 +1,247 @@
+//! Between the fetcher and the application: fetched batches, in order for each partition, within a
+//! byte budget, and where each partition stands.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+
+use super::batch::Batch;
+use super::{Start, TopicPartition};
+use crate::cluster::{Counters, Pool};
+use crate::config::ConsumerConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::reader::{RawBatch, RecordError};
+
+pub(super) type Key = (Arc<str>, i32);
+
+/// A batch as it came.
+pub(super) struct Fetched {
+    pub(super) key: Key,
+    pub(super) raw: RawBatch,
+    /// Records before it are not wanted.
+    pub(super) from: i64,
+    pub(super) high_watermark: i64,
+    /// The partition's seeks when it was asked for.
+    pub(super) generation: u64,
+}
+
+enum Item {
+    Batch(Fetched),
+    Error(Error),
+}
+
+#[derive(Default)]
+struct State {
+    items: VecDeque<Item>,
+    bytes: usize,
+    partitions: BTreeMap<Key, Position>,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Position {
+    next: Option<i64>,
+    buffered: usize,
+    generation: u64,
+    seek: Option<Start>,
+}
+
+/// See the module.
+pub(super) struct Buffer {
+    pub(super) config: ConsumerConfig,
+    state: Mutex<State>,
+    /// Wakes the fetcher: space, a seek, or the end.
+    pub(super) wake: Notify,
+}
+
+impl Buffer {
+    pub(super) fn new(config: ConsumerConfig) -> Self {
+        Self { config, state: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    // --- the fetcher's side
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(super) fn add_partition(&self, key: &Key) {
+        self.lock().partitions.entry(key.clone()).or_default();
+    }
+
+    /// Bytes that may still be fetched, and whether this partition may have some of them. Its share
+    /// is what keeps one busy partition from filling the buffer alone.
+    pub(super) fn room(&self, key: &Key) -> usize {
+        let state = self.lock();
+        let share = (self.config.buffer_memory / state.partitions.len().max(1))
+            .max(self.config.max_partition_bytes);
+        let buffered = state.partitions.get(key).map_or(0, |p| p.buffered);
+        if buffered >= share {
+            return 0;
+        }
+        self.config.buffer_memory.saturating_sub(state.bytes)
+    }
+
+    /// A seek that the application asked for, once, and the partition's generation.
+    pub(super) fn take_seek(&self, key: &Key) -> (Option<Start>, u64) {
+        let mut state = self.lock();
+        match state.partitions.get_mut(key) {
+            Some(p) => (p.seek.take(), p.generation),
+            None => (None, 0),
+        }
+    }
+
+    pub(super) fn push(&self, fetched: impl IntoIterator<Item = Fetched>) {
+        let mut state = self.lock();
+        let inner = &mut *state;
+        for item in fetched {
+            let Some(position) = inner.partitions.get_mut(&item.key) else { continue };
+            // Fetched before a seek: not what is wanted any more.
+            if position.generation != item.generation {
+                continue;
+            }
+            position.buffered += item.raw.payload.len();
+            inner.bytes += item.raw.payload.len();
+            inner.items.push_back(Item::Batch(item));
+        }
+        Self::notify(state);
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        let mut state = self.lock();
+        state.items.push_back(Item::Error(error));
+        Self::notify(state);
+    }
+
+    fn notify(mut state: std::sync::MutexGuard<'_, State>) {
+        let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    // --- the application's side
+
+    pub(super) fn take(&self, pool: &Pool) -> Option<Result<Batch>> {
+        match self.poll_take(pool, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(item) => item,
+            Poll::Pending => None,
+        }
+    }
+
+    pub(super) fn poll_take(
+        &self,
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Batch>>> {
+        loop {
+            let item = {
+                let mut state = self.lock();
+                if state.closed {
+                    return Poll::Ready(None);
+                }
+                match state.items.pop_front() {
+                    None => {
+                        state.waker = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                    Some(Item::Error(e)) => return Poll::Ready(Some(Err(e))),
+                    Some(Item::Batch(fetched)) => {
+                        let size = fetched.raw.payload.len();
+                        let before = state.bytes;
+                        state.bytes -= size;
+                        let half = self.config.buffer_memory / 2;
+                        let mut wake = before > half && state.bytes <= half;
+                        if let Some(position) = state.partitions.get_mut(&fetched.key) {
+                            position.buffered -= size;
+                            position.next = Some(fetched.raw.last_offset + 1);
+                            wake |= position.buffered == 0;
+                        }
+                        if wake {
+                            self.wake.notify_one();
+                        }
+                        fetched
+                    }
+                }
+            };
+            match self.open(pool, item) {
+                // Only records before the offset asked for: nothing to show.
+                Ok(batch) if batch.is_empty() => {}
+                Ok(batch) => {
+                    Counters::add(&pool.counters().records_consumed, batch.len() as u64);
+                    return Poll::Ready(Some(Ok(batch)));
+                }
+                Err(e) => return Poll::Ready(Some(Err(e))),
+            }
+        }
+    }
+
+    fn open(&self, pool: &Pool, fetched: Fetched) -> Result<Batch> {
+        let Fetched { key: (topic, partition), raw, from, high_watermark, .. } = fetched;
+        let damaged = |e: RecordError| {
+            let kind = match e {
+                RecordError::UnsupportedCompression { .. } => ErrorKind::UnsupportedCodec,
+                _ => ErrorKind::Corrupt,
+            };
+            Error::new(kind, format!("topic '{topic}' partition {partition}: {e}"))
+        };
+        if self.config.check_crc {
+            raw.verify_crc().map_err(damaged)?;
+        }
+        let records = raw.open(pool.buffers(), self.config.max_decompressed).map_err(damaged)?;
+        let skip = if raw.base_offset < from {
+            records.iter().take_while(|r| r.offset() < from).count()
+        } else {
+            0
+        };
+        Ok(Batch { topic, partition, records, skip, high_watermark })
+    }
+
+    pub(super) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.lock().partitions.get(&(Arc::from(topic), partition))?.next
+    }
+
+    pub(super) fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        let key: Key = (Arc::from(topic), partition);
+        let mut state = self.lock();
+        let inner = &mut *state;
+        let Some(position) = inner.partitions.get_mut(&key) else {
+            return Err(Error::new(
+                ErrorKind::UnknownPartition,
+                format!("partition {partition} of topic '{topic}' is not read by this consumer"),
+            ));
+        };
+        position.generation += 1;
+        position.seek = Some(to);
+        position.next = if let Start::Offset(at) = to { Some(at) } else { None };
+        inner.bytes -= position.buffered;
+        position.buffered = 0;
+        inner.items.retain(|item| !matches!(item, Item::Batch(b) if b.key == key));
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn assignment(&self) -> Vec<TopicPartition> {
+        let state = self.lock();
+        let all = state.partitions.keys();
+        all.map(|(t, p)| TopicPartition { topic: Arc::clone(t), partition: *p }).collect()
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.items.clear();
+        state.bytes = 0;
+        Self::notify(state);
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,519 @@
+//! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
+//! with every partition that broker leads and the buffer has room for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use rand::rngs::StdRng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Start;
+use super::buffer::{Buffer, Fetched, Key};
+use super::offsets::{self, EARLIEST, LATEST};
+use crate::cluster::{Counters, Lane, LeaderHint, Lookup, Pool, TopicMeta};
+use crate::config::Endpoint;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind, Result, describe};
+use crate::net::CallError;
+use crate::policy::backoff::Backoff;
+use crate::record::reader;
+
+/// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
+const VERSIONS: (i16, i16) = (4, 18);
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+
+enum Event {
+    Offsets(Vec<(Key, Result<i64>)>),
+    Answer { leader: i32, asked: Vec<Asked>, answer: Result<FetchResponse> },
+}
+
+/// One partition of a request in flight.
+struct Asked {
+    key: Key,
+    id: uuid::Uuid,
+    from: i64,
+    generation: u64,
+}
+
+struct Reading {
+    /// The next offset to fetch; `None` until it is known.
+    next: Option<i64>,
+    start: Start,
+    generation: u64,
+    /// In a request, or its start is being asked for.
+    busy: bool,
+    retry_at: Option<Instant>,
+    backoff: Backoff,
+    /// Told to the application; nothing more until a seek.
+    stopped: bool,
+}
+
+impl Reading {
+    fn new(start: Start) -> Self {
+        Self {
+            next: None,
+            start,
+            generation: 0,
+            busy: false,
+            retry_at: None,
+            backoff: Backoff::default(),
+            stopped: false,
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Fetcher {
+    pool: Arc<Pool>,
+    env: Environment,
+    rng: StdRng,
+    buffer: Arc<Buffer>,
+    lane: Lane,
+    topics: Vec<Arc<str>>,
+    start: Start,
+    reading: BTreeMap<Key, Reading>,
+    /// Partitions assigned by hand, until their topic is known.
+    assigned: Vec<(Arc<str>, i32, Start)>,
+    /// Brokers with a request in flight.
+    busy: HashMap<i32, bool>,
+    told: HashMap<Arc<str>, ErrorKind>,
+    tx: mpsc::UnboundedSender<Event>,
+    rx: mpsc::UnboundedReceiver<Event>,
+    wake_at: Option<Instant>,
+}
+
+impl Fetcher {
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        buffer: &Arc<Buffer>,
+        topics: Vec<Arc<str>>,
+        assigned: Vec<(Arc<str>, i32, Start)>,
+        start: Start,
+    ) -> Self {
+        let (tx, rx) = mpsc::unbounded_channel();
+        Self {
+            pool: Arc::clone(pool),
+            env: pool.env().clone(),
+            rng: pool.env().rng(),
+            buffer: Arc::clone(buffer),
+            lane: Lane::Fetch(pool.next_consumer()),
+            topics,
+            start,
+            reading: BTreeMap::new(),
+            assigned,
+            busy: HashMap::new(),
+            told: HashMap::new(),
+            tx,
+            rx,
+            wake_at: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut metadata = self.pool.metadata().subscribe();
+        loop {
+            if self.buffer.is_closed() {
+                break;
+            }
+            let now = self.env.now();
+            self.wake_at = None;
+            self.learn(now);
+            self.find_starts(now);
+            self.fetch(now);
+            let wake = self.wake_at;
+            let first = tokio::select! {
+                event = self.rx.recv() => event,
+                () = self.buffer.wake.notified() => None,
+                _ = metadata.changed() => None,
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => None,
+            };
+            let mut next = first;
+            while let Some(event) = next {
+                self.handle(event);
+                next = self.rx.try_recv().ok();
+            }
+        }
+        // Its connections serve nobody else.
+        for leader in self.busy.keys() {
+            if let Some(broker) = self.pool.broker(*leader) {
+                broker.take(self.lane);
+            }
+        }
+    }
+
+    /// Partitions that are there to read.
+    fn learn(&mut self, now: Instant) {
+        let metadata = Arc::clone(self.pool.metadata());
+        let mut names = self.topics.clone();
+        names.extend(self.assigned.iter().map(|(t, _, _)| Arc::clone(t)));
+        names.sort();
+        names.dedup();
+        for name in names {
+            match metadata.lookup(&name) {
+                Lookup::Pending => {}
+                Lookup::Failed(e) => {
+                    if self.told.insert(Arc::clone(&name), e.kind()) != Some(e.kind()) {
+                        self.buffer.fail(e);
+                    }
+                    let again = now + std::time::Duration::from_secs(5);
+                    self.wake_at = earlier(self.wake_at, Some(again));
+                }
+                Lookup::Known(meta) => self.add(&meta),
+            }
+        }
+        for (key, reading) in &mut self.reading {
+            let (seek, generation) = self.buffer.take_seek(key);
+            if let Some(to) = seek {
+                reading.start = to;
+                reading.next = if let Start::Offset(at) = to { Some(at) } else { None };
+                reading.stopped = false;
+                reading.retry_at = None;
+            }
+            reading.generation = generation;
+        }
+    }
+
+    fn add(&mut self, meta: &Arc<TopicMeta>) {
+        let count = meta.partitions.len() as i32;
+        self.told.remove(&meta.name);
+        if self.topics.contains(&meta.name) {
+            for partition in 0..count {
+                let key = (Arc::clone(&meta.name), partition);
+                if !self.reading.contains_key(&key) {
+                    self.buffer.add_partition(&key);
+                    self.reading.insert(key, Reading::new(self.start));
+                }
+            }
+        }
+        let (known, rest) = std::mem::take(&mut self.assigned)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(topic, _, _)| *topic == meta.name);
+        self.assigned = rest;
+        for (topic, partition, start) in known {
+            if partition >= count {
+                self.buffer.fail(Error::new(
+                    ErrorKind::UnknownPartition,
+                    format!("topic '{topic}' has no partition {partition}, it has {count}"),
+                ));
+                continue;
+            }
+            let key = (topic, partition);
+            self.buffer.add_partition(&key);
+            self.reading.insert(key, Reading::new(start));
+        }
+    }
+
+    /// Asks for the first offsets of partitions that do not have one.
+    fn find_starts(&mut self, now: Instant) {
+        let mut wanted = Vec::new();
+        for (key, reading) in &mut self.reading {
+            if reading.next.is_some() || reading.busy || reading.stopped {
+                continue;
+            }
+            if let Some(at) = reading.retry_at.filter(|at| *at > now) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
+            let time = match reading.start {
+                Start::Offset(at) => {
+                    reading.next = Some(at);
+                    continue;
+                }
+                Start::Earliest => EARLIEST,
+                Start::Latest => LATEST,
+                Start::Timestamp(ms) => ms,
+            };
+            reading.busy = true;
+            wanted.push((key.clone(), time));
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
+        self.env.spawn(async move {
+            let found = offsets::list(&pool, lane, wanted).await;
+            let _ = tx.send(Event::Offsets(found));
+        });
+    }
+
+    /// One request to each leader that has none in flight.
+    fn fetch(&mut self, now: Instant) {
+        let mut by_leader: BTreeMap<i32, Vec<(Asked, i32)>> = BTreeMap::new();
+        let mut budget = self.buffer.config.max_bytes;
+        for (key, reading) in &self.reading {
+            let Some(from) = reading.next else { continue };
+            if reading.busy || reading.stopped {
+                continue;
+            }
+            if let Some(at) = reading.retry_at.filter(|at| *at > now) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
+            let Lookup::Known(meta) = self.pool.metadata().lookup(&key.0) else { continue };
+            let Some(p) = meta.partitions.get(key.1 as usize) else { continue };
+            if p.leader < 0 {
+                self.pool.metadata().want(&key.0);
+                continue;
+            }
+            if self.busy.get(&p.leader).copied().unwrap_or(false) {
+                continue;
+            }
+            let room = self.buffer.room(key);
+            if room == 0 {
+                continue;
+            }
+            budget = budget.min(room);
+            let asked =
+                Asked { key: key.clone(), id: meta.id, from, generation: reading.generation };
+            by_leader.entry(p.leader).or_default().push((asked, p.epoch));
+        }
+        for (leader, parts) in by_leader {
+            self.send(leader, parts, budget);
+        }
+    }
+
+    fn send(&mut self, leader: i32, parts: Vec<(Asked, i32)>, max_bytes: usize) {
+        let config = &self.buffer.config;
+        let ids_known = parts.iter().all(|(asked, _)| !asked.id.is_nil());
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut asked = Vec::with_capacity(parts.len());
+        for (part, epoch) in parts {
+            if let Some(reading) = self.reading.get_mut(&part.key) {
+                reading.busy = true;
+            }
+            let partition = FetchPartition::default()
+                .with_partition(part.key.1)
+                .with_current_leader_epoch(epoch)
+                .with_fetch_offset(part.from)
+                .with_partition_max_bytes(int(config.max_partition_bytes));
+            match topics.last_mut() {
+                Some(last) if *last.topic.0 == *part.key.0 => last.partitions.push(partition),
+                _ => topics.push(
+                    FetchTopic::default()
+                        .with_topic(TopicName(StrBytes::from_string(part.key.0.to_string())))
+                        .with_topic_id(part.id)
+                        .with_partitions(vec![partition]),
+                ),
+            }
+            asked.push(part);
+        }
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(int(config.max_wait.as_millis() as usize))
+            .with_min_bytes(int(config.min_bytes))
+            .with_max_bytes(int(max_bytes))
+            .with_session_epoch(-1)
+            .with_topics(topics);
+        self.busy.insert(leader, true);
+        let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
+        let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
+        self.env.spawn(async move {
+            let answer = match pool.lane(leader, lane).await {
+                Err(e) => Err(e),
+                Ok(connection) => {
+                    Counters::add(&pool.counters().fetch_requests, 1);
+                    connection.call(&request, versions).await.map_err(CallError::into_error)
+                }
+            };
+            let _ = tx.send(Event::Answer { leader, asked, answer });
+        });
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.env.now();
+        match event {
+            Event::Offsets(found) => {
+                for (key, result) in found {
+                    let Some(reading) = self.reading.get_mut(&key) else { continue };
+                    reading.busy = false;
+                    match result {
+                        Ok(offset) => {
+                            // A seek to an offset may have come in between.
+                            reading.next.get_or_insert(offset);
+                            reading.backoff.reset();
+                        }
+                        Err(e) => self.trouble(&key, &e, now),
+                    }
+                }
+            }
+            Event::Answer { leader, asked, answer } => {
+                self.busy.insert(leader, false);
+                for part in &asked {
+                    if let Some(reading) = self.reading.get_mut(&part.key) {
+                        reading.busy = false;
+                    }
+                }
+                match answer.and_then(whole_answer) {
+                    Ok(answer) => self.answered(&asked, answer, now),
+                    Err(e) => {
+                        for part in &asked {
+                            self.pool.metadata().want(&part.key.0);
+                            self.trouble(&part.key, &e, now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits and tries again, or tells the application and stops, as the error says.
+    fn trouble(&mut self, key: &Key, error: &Error, now: Instant) {
+        let Some(reading) = self.reading.get_mut(key) else { return };
+        let passing = error.is_retriable() || error.broker_code().is_none();
+        if passing {
+            let delay = reading.backoff.next(&mut self.rng);
+            reading.retry_at = Some(now + delay);
+            tracing::debug!(topic = %key.0, partition = key.1, error = %error.message(), "fetch");
+        } else {
+            reading.stopped = true;
+            self.buffer.fail(error.clone());
+        }
+    }
+
+    fn answered(&mut self, asked: &[Asked], answer: FetchResponse, now: Instant) {
+        let endpoints: Vec<(i32, Endpoint)> = answer
+            .node_endpoints
+            .iter()
+            .filter_map(|n| {
+                let port = u16::try_from(n.port).ok()?;
+                Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
+            })
+            .collect();
+        let throttled = u64::try_from(answer.throttle_time_ms).unwrap_or(0);
+        for topic in answer.responses {
+            for p in topic.partitions {
+                let Some(part) = asked.iter().find(|a| {
+                    a.key.1 == p.partition_index
+                        && (*a.key.0 == *topic.topic.0
+                            || (topic.topic.0.is_empty() && a.id == topic.topic_id))
+                }) else {
+                    continue;
+                };
+                if p.current_leader.leader_id.0 >= 0 {
+                    let hint = LeaderHint {
+                        partition: p.partition_index,
+                        leader: p.current_leader.leader_id.0,
+                        epoch: p.current_leader.leader_epoch,
+                    };
+                    self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                }
+                match p.error_code {
+                    0 => {
+                        let records = p.records.unwrap_or_default();
+                        self.records(part, records, p.high_watermark);
+                    }
+                    OFFSET_OUT_OF_RANGE => self.out_of_range(part, p.log_start_offset),
+                    code => {
+                        if describe(code).refresh_metadata {
+                            self.pool.metadata().want(&part.key.0);
+                        }
+                        let what = format!("topic '{}' partition {}", part.key.0, part.key.1);
+                        self.trouble(&part.key, &Error::broker(code, what, None), now);
+                    }
+                }
+            }
+        }
+        if throttled > 0 {
+            let until = now + std::time::Duration::from_millis(throttled);
+            for part in asked {
+                if let Some(reading) = self.reading.get_mut(&part.key) {
+                    reading.retry_at = Some(reading.retry_at.map_or(until, |at| at.max(until)));
+                }
+            }
+        }
+    }
+
+    fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) {
+        let Some(reading) = self.reading.get_mut(&part.key) else { return };
+        reading.backoff.reset();
+        reading.retry_at = None;
+        // A seek happened meanwhile: the answer is to an old question.
+        if reading.generation != part.generation || reading.next != Some(part.from) {
+            return;
+        }
+        Counters::add(&self.pool.counters().fetch_bytes, records.len() as u64);
+        let mut next = part.from;
+        let mut fetched = Vec::new();
+        for raw in reader::split(records) {
+            match raw {
+                Ok(raw) => {
+                    if raw.last_offset < next {
+                        continue;
+                    }
+                    next = raw.last_offset + 1;
+                    // Markers of transactions are the broker's, not the application's.
+                    if raw.control {
+                        continue;
+                    }
+                    fetched.push(Fetched {
+                        key: part.key.clone(),
+                        raw,
+                        from: part.from,
+                        high_watermark,
+                        generation: part.generation,
+                    });
+                }
+                Err(e) => {
+                    reading.stopped = true;
+                    let what = format!("topic '{}' partition {}: {e}", part.key.0, part.key.1);
+                    self.buffer.push(std::mem::take(&mut fetched));
+                    self.buffer.fail(Error::new(ErrorKind::Corrupt, what));
+                    break;
+                }
+            }
+        }
+        reading.next = Some(next);
+        self.buffer.push(fetched);
+    }
+
+    /// The records at the position are gone (or never were).
+    fn out_of_range(&mut self, part: &Asked, log_start: i64) {
+        let Some(reading) = self.reading.get_mut(&part.key) else { return };
+        if reading.generation != part.generation {
+            return;
+        }
+        let (topic, partition) = &part.key;
+        if let Start::Offset(_) = reading.start {
+            reading.stopped = true;
+            self.buffer.fail(Error::broker(
+                OFFSET_OUT_OF_RANGE,
+                format_args!(
+                    "topic '{topic}' partition {partition}: offset {} (the log starts at {log_start})",
+                    part.from
+                ),
+                None,
+            ));
+            return;
+        }
+        tracing::warn!(%topic, partition, offset = part.from, log_start, "offset out of range: reset");
+        if let Start::Timestamp(_) = reading.start {
+            reading.start = Start::Earliest;
+        }
+        reading.next = None;
+    }
+}
+
+/// An answer as a whole may carry an error, too.
+fn whole_answer(answer: FetchResponse) -> Result<FetchResponse> {
+    match answer.error_code {
+        0 => Ok(answer),
+        code => Err(Error::broker(code, "Fetch", None)),
+    }
+}
+
+fn int(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

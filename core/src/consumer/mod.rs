@@ -1,0 +1,246 @@
+//! Reading: one task per consumer fetches ahead ([`fetcher`]), within a byte budget, into a buffer
+//! ([`buffer`]); the application takes batches that borrow the fetched bytes. Checksums and
+//! decompression are the taker's, so that they run where the records are used.
+
+mod batch;
+mod buffer;
+mod fetcher;
+mod offsets;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+pub use batch::{Batch, Records};
+pub(crate) use offsets::list as list_offsets;
+
+use buffer::Buffer;
+use fetcher::Fetcher;
+
+use crate::cluster::Pool;
+use crate::config::{ConsumerConfig, check_topic};
+use crate::error::{Error, Result};
+
+/// Where reading of a partition starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The oldest record the partition holds.
+    Earliest,
+    /// Records written from now on.
+    Latest,
+    /// This offset. Outside of what the partition holds, reading it stops with an error.
+    Offset(i64),
+    /// The first record at or after this time, milliseconds since 1970 (UTC).
+    Timestamp(i64),
+}
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// Its number, from 0.
+    pub partition: i32,
+}
+
+/// Settings of a [`Consumer`]; get one from [`Client::consumer`](crate::Client::consumer).
+#[derive(Clone)]
+#[must_use]
+pub struct ConsumerBuilder {
+    pool: Arc<Pool>,
+    config: ConsumerConfig,
+    topics: Vec<String>,
+    assigned: Vec<(String, i32, Start)>,
+    start: Start,
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self {
+            pool,
+            config: ConsumerConfig::default(),
+            topics: Vec::new(),
+            assigned: Vec::new(),
+            start: Start::Earliest,
+        }
+    }
+
+    /// Reads every partition of these topics, those added later included.
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// Reads these partitions.
+    pub fn assign<T: Into<String>>(
+        mut self,
+        partitions: impl IntoIterator<Item = (T, i32, Start)>,
+    ) -> Self {
+        self.assigned.extend(partitions.into_iter().map(|(t, p, s)| (t.into(), p, s)));
+        self
+    }
+
+    /// Where partitions of [`topics`](Self::topics) start. Default: earliest. Also where a partition
+    /// goes on whose records were deleted under the reader (`Earliest` for a timestamp).
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How long a broker may hold a fetch back while it has nothing. 0 to 300 s, below the request
+    /// timeout; default 500 ms.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.config.max_wait = wait;
+        self
+    }
+
+    /// Bytes a broker gathers before it answers, `max_wait` permitting. Default 1.
+    pub fn min_bytes(mut self, bytes: usize) -> Self {
+        self.config.min_bytes = bytes;
+        self
+    }
+
+    /// Bytes of one fetch. 1 KiB to 100 MiB, default 8 MiB. A first batch that is larger comes all
+    /// the same.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_bytes = bytes;
+        self
+    }
+
+    /// Bytes of one partition in one fetch. 1 KiB to 100 MiB, default 1 MiB.
+    pub fn max_partition_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_partition_bytes = bytes;
+        self
+    }
+
+    /// Bytes fetched ahead, as they came from the broker. Default 64 MiB.
+    pub fn buffer_memory(mut self, bytes: usize) -> Self {
+        self.config.buffer_memory = bytes;
+        self
+    }
+
+    /// Whether checksums are compared. Default: yes.
+    pub fn check_crc(mut self, check: bool) -> Self {
+        self.config.check_crc = check;
+        self
+    }
+
+    /// The consumer; fetching starts at once.
+    ///
+    /// # Errors
+    /// `Config` for a setting out of its range, or nothing to read; `InvalidArgument` for what is
+    /// not a topic name.
+    pub fn build(self) -> Result<Consumer> {
+        self.config.check(self.pool.request_timeout())?;
+        if self.topics.is_empty() && self.assigned.is_empty() {
+            return Err(Error::config("nothing to read; name topics or assign partitions"));
+        }
+        for topic in self.topics.iter().chain(self.assigned.iter().map(|(t, _, _)| t)) {
+            check_topic(topic)?;
+        }
+        if let Some((topic, p, _)) = self.assigned.iter().find(|(_, p, _)| *p < 0) {
+            return Err(Error::argument(format!("partition {p} of topic '{topic}' is negative")));
+        }
+        let buffer = Arc::new(Buffer::new(self.config.clone()));
+        let fetcher = Fetcher::new(
+            &self.pool,
+            &buffer,
+            self.topics.iter().map(|t| Arc::from(t.as_str())).collect(),
+            self.assigned.iter().map(|(t, p, s)| (Arc::from(t.as_str()), *p, *s)).collect(),
+            self.start,
+        );
+        self.pool.env().spawn(fetcher.run());
+        Ok(Consumer { pool: self.pool, buffer })
+    }
+}
+
+/// Reads records of partitions it is told to read. `Send`; a `Stream` of batches.
+///
+/// ```
+/// # use ottla::{Client, Record, testing::Cluster};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let broker = Cluster::builder().topic("events", 3, 1).start()?;
+/// # let bootstrap = broker.bootstrap();
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let client = Client::connect(&bootstrap).await?;
+/// # client.producer().build()?.send(Record::to("events").value("hello")).await?.await?;
+/// let mut consumer = client.consumer().topics(["events"]).build()?;
+/// while let Some(batch) = consumer.next().await.transpose()? {
+///     for record in &batch {
+///         println!("{}: {:?}", record.offset(), record.value());
+///     }
+///     # break;
+/// }
+/// # Ok(()) })
+/// # }
+/// ```
+pub struct Consumer {
+    pool: Arc<Pool>,
+    buffer: Arc<Buffer>,
+}
+
+impl Consumer {
+    /// The next batch: records of one partition in order. `None` after [`close`](Self::close).
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// An error is told once and reading goes on with the next call, where it can: `UnknownTopic`
+    /// (asked for again from time to time), `Authorization`, `OffsetOutOfRange`, `Corrupt` and
+    /// `UnsupportedCodec` (the batch is passed over).
+    pub async fn next(&mut self) -> Option<Result<Batch>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// A batch that is there already.
+    pub fn try_next(&mut self) -> Option<Result<Batch>> {
+        self.buffer.take(&self.pool)
+    }
+
+    /// As [`next`](Self::next), for those who poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
+        self.buffer.poll_take(&self.pool, cx)
+    }
+
+    /// The offset after the last record handed out; `None` before the first, or for a partition not
+    /// read.
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.buffer.position(topic, partition)
+    }
+
+    /// Goes on elsewhere in a partition: what is buffered of it is dropped.
+    ///
+    /// # Errors
+    /// `UnknownPartition` for one that is not read.
+    pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        self.buffer.seek(topic, partition, to)
+    }
+
+    /// The partitions being read: of whole topics, those known so far.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.buffer.assignment()
+    }
+
+    /// Ends fetching; `next` gives `None` from now on. Closing again does nothing.
+    ///
+    /// # Errors
+    /// None today.
+    pub async fn close(&mut self) -> Result<()> {
+        self.buffer.close();
+        Ok(())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.buffer.close();
+    }
+}
+
+impl futures_core::Stream for Consumer {
+    type Item = Result<Batch>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Consumer::poll_next(self.get_mut(), cx)
+    }
+}

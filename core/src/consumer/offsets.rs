@@ -1,0 +1,148 @@
+//! Offsets by time: ListOffsets, one request per leader.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::cluster::{Lane, Pool};
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::CallError;
+
+/// Versions of ListOffsets.
+const VERSIONS: (i16, i16) = (1, 10);
+
+pub(crate) const EARLIEST: i64 = -2;
+pub(crate) const LATEST: i64 = -1;
+
+pub(crate) type Key = (Arc<str>, i32);
+
+/// Asks the leaders; `wanted` gives for each partition a timestamp, or [`EARLIEST`] or [`LATEST`].
+/// A timestamp after the last record gives the end. The calls ride on a connection to the leader that
+/// is idle; only if there is none is `lane` opened. Each partition gets a result of its own.
+pub(crate) async fn list(
+    pool: &Arc<Pool>,
+    lane: Lane,
+    wanted: Vec<(Key, i64)>,
+) -> Vec<(Key, Result<i64>)> {
+    let mut results = Vec::with_capacity(wanted.len());
+    let mut by_leader: BTreeMap<i32, Vec<(Key, i64, i32)>> = BTreeMap::new();
+    for (key, time) in wanted {
+        match pool.metadata().topic(&key.0).await {
+            Err(e) => results.push((key, Err(e))),
+            Ok(meta) => {
+                let found = usize::try_from(key.1).ok().and_then(|i| meta.partitions.get(i));
+                match found {
+                    Some(p) if p.leader >= 0 => {
+                        by_leader.entry(p.leader).or_default().push((key, time, p.epoch));
+                    }
+                    Some(_) => {
+                        pool.metadata().want(&key.0);
+                        let e = Error::broker(5, name(&key), None);
+                        results.push((key, Err(e)));
+                    }
+                    None => {
+                        let e = Error::new(
+                            ErrorKind::UnknownPartition,
+                            format!("{} does not exist", name(&key)),
+                        );
+                        results.push((key, Err(e)));
+                    }
+                }
+            }
+        }
+    }
+    for (leader, parts) in by_leader {
+        match ask(pool, lane, leader, &parts).await {
+            Ok(mut found) => {
+                for (key, _, _) in parts {
+                    let result = found.remove(&key).unwrap_or_else(|| {
+                        Err(Error::broker(-1, format_args!("{}: no answer", name(&key)), None))
+                    });
+                    if result.is_err() {
+                        pool.metadata().want(&key.0);
+                    }
+                    results.push((key, result));
+                }
+            }
+            Err(e) => {
+                for (key, _, _) in parts {
+                    pool.metadata().want(&key.0);
+                    results.push((key, Err(e.clone())));
+                }
+            }
+        }
+    }
+    results
+}
+
+fn name(key: &Key) -> String {
+    format!("topic '{}' partition {}", key.0, key.1)
+}
+
+async fn ask(
+    pool: &Arc<Pool>,
+    lane: Lane,
+    leader: i32,
+    parts: &[(Key, i64, i32)],
+) -> Result<HashMap<Key, Result<i64>>> {
+    let idle = pool.broker(leader).and_then(|b| b.open_for_control());
+    let connection = match idle {
+        Some(connection) => connection,
+        None => pool.lane(leader, lane).await?,
+    };
+    let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
+    for ((topic, partition), time, epoch) in parts {
+        topics.entry(topic).or_default().push(
+            ListOffsetsPartition::default()
+                .with_partition_index(*partition)
+                .with_current_leader_epoch(*epoch)
+                .with_timestamp(*time),
+        );
+    }
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(
+        topics
+            .into_iter()
+            .map(|(topic, partitions)| {
+                ListOffsetsTopic::default()
+                    .with_name(TopicName(StrBytes::from_string(topic.to_string())))
+                    .with_partitions(partitions)
+            })
+            .collect(),
+    );
+    let answer = connection.call(&request, VERSIONS).await.map_err(CallError::into_error)?;
+    let mut found = HashMap::new();
+    let mut past_the_end = Vec::new();
+    for topic in &answer.topics {
+        for p in &topic.partitions {
+            let Some((key, _, _)) =
+                parts.iter().find(|((t, i), _, _)| **t == *topic.name.0 && *i == p.partition_index)
+            else {
+                continue;
+            };
+            let result = match p.error_code {
+                0 if p.offset < 0 => {
+                    past_the_end.push((key.clone(), LATEST));
+                    continue;
+                }
+                0 => Ok(p.offset),
+                code => Err(Error::broker(code, name(key), None)),
+            };
+            found.insert(key.clone(), result);
+        }
+    }
+    // No record at or after that time: the end is where the next one will be.
+    if !past_the_end.is_empty() {
+        let parts: Vec<_> = past_the_end
+            .into_iter()
+            .map(|(key, time)| {
+                let epoch = parts.iter().find(|(k, _, _)| *k == key).map_or(-1, |p| p.2);
+                (key, time, epoch)
+            })
+            .collect();
+        found.extend(Box::pin(ask(pool, lane, leader, &parts)).await?);
+    }
+    Ok(found)
+}

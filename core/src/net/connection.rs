@@ -1,0 +1,404 @@
+//! A ready connection: requests go out in the order they are given, many at once, answers come
+//! back in the same order and are matched by correlation id.
+//!
+//! One task owns the stream. It ends when the peer closes, an answer is late or wrong, or every
+//! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
+//! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::protocol::Request;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+
+use super::frames::FrameReader;
+use crate::environment::{Environment, Transport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{self, Versions};
+
+/// A request ready for the socket: segments are written one after the other, never copied.
+pub(crate) struct Frame {
+    pub(crate) segments: Vec<Bytes>,
+    pub(crate) correlation: i32,
+    pub(crate) api_key: i16,
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug)]
+pub(crate) enum CallError {
+    /// The broker cannot have seen the request.
+    Unsent(Error),
+    /// It may have, and may have acted on it.
+    InDoubt(Error),
+}
+
+impl CallError {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Unsent(e) | Self::InDoubt(e) => e,
+        }
+    }
+}
+
+type Answer = Result<Bytes, CallError>;
+
+struct Outgoing {
+    frame: Frame,
+    reply: oneshot::Sender<Answer>,
+    deadline: Instant,
+}
+
+/// A handle; clones share the connection.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    tx: mpsc::UnboundedSender<Outgoing>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    env: Environment,
+    name: String,
+    peer: Option<SocketAddr>,
+    versions: Versions,
+    client_id: String,
+    request_timeout: Duration,
+    correlation: AtomicI32,
+    in_flight: AtomicUsize,
+    closed: AtomicBool,
+    on_close: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What [`Connection::start`] needs to know.
+pub(crate) struct Ready {
+    pub(crate) stream: Box<dyn Transport>,
+    pub(crate) reader: FrameReader,
+    pub(crate) name: String,
+    pub(crate) versions: Versions,
+    pub(crate) client_id: String,
+    pub(crate) request_timeout: Duration,
+    pub(crate) next_correlation: i32,
+    pub(crate) on_close: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Connection {
+    pub(crate) fn start(env: &Environment, ready: Ready) -> Self {
+        let (tx, rx) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            name: ready.name,
+            peer: ready.stream.peer_addr(),
+            versions: ready.versions,
+            client_id: ready.client_id,
+            request_timeout: ready.request_timeout,
+            correlation: AtomicI32::new(ready.next_correlation),
+            in_flight: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            on_close: ready.on_close,
+        });
+        let driver = Driver {
+            stream: ready.stream,
+            reader: ready.reader,
+            rx,
+            rx_open: true,
+            shared: Arc::clone(&shared),
+            write: VecDeque::new(),
+            queued: 0,
+            written: 0,
+            in_flight: VecDeque::new(),
+            timer: Box::pin(env.sleep(Duration::from_secs(86_400))),
+            timer_at: None,
+        };
+        env.spawn(driver.run());
+        Self { tx, shared }
+    }
+
+    /// Broker and address, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.shared.peer
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Requests written or queued and not answered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The newest version of a request that both sides speak.
+    pub(crate) fn version(&self, api_key: i16, ours: (i16, i16)) -> Result<i16> {
+        self.shared.versions.pick(api_key, ours).ok_or_else(|| {
+            Error::new(
+                ErrorKind::UnsupportedVersion,
+                format!(
+                    "{}: no common version of request {api_key} (this client: {} to {}, broker: {})",
+                    self.shared.name,
+                    ours.0,
+                    ours.1,
+                    self.shared.versions.show(api_key)
+                ),
+            )
+        })
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.shared.client_id
+    }
+
+    pub(crate) fn next_correlation(&self) -> i32 {
+        self.shared.correlation.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Queues a frame. The answer is the frame that comes back, correlation id checked and cut off.
+    pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        let deadline = self.shared.env.now() + self.shared.request_timeout;
+        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        let outgoing = Outgoing { frame, reply, deadline };
+        if let Err(mpsc::error::SendError(outgoing)) = self.tx.send(outgoing) {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let _ = outgoing.reply.send(Err(CallError::Unsent(self.gone())));
+        }
+        answer
+    }
+
+    /// Waits for the answer of [`Self::send`].
+    pub(crate) async fn answer(&self, rx: oneshot::Receiver<Answer>) -> Answer {
+        // The channel closes without an answer only if the task that owns the stream panicked.
+        rx.await.unwrap_or_else(|_| {
+            Err(CallError::InDoubt(Error::new(
+                ErrorKind::Internal,
+                format!("{}: the connection's task ended without an answer", self.shared.name),
+            )))
+        })
+    }
+
+    /// One request and its answer, in the newest version both sides speak, `ours` at most.
+    pub(crate) async fn call<R>(
+        &self,
+        request: &R,
+        ours: (i16, i16),
+    ) -> Result<R::Response, CallError>
+    where
+        R: Request,
+    {
+        let version = self.version(R::KEY, ours).map_err(CallError::Unsent)?;
+        let correlation = self.next_correlation();
+        let bytes = protocol::encode_request(version, correlation, self.client_id(), request)
+            .map_err(CallError::Unsent)?;
+        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY };
+        let body = self.answer(self.send(frame)).await?;
+        protocol::decode_response::<R>(version, body)
+            .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))
+    }
+
+    fn gone(&self) -> Error {
+        Error::new(ErrorKind::Disconnected, format!("{}: the connection is closed", self.name()))
+    }
+}
+
+struct Pending {
+    correlation: i32,
+    api_key: i16,
+    reply: oneshot::Sender<Answer>,
+    deadline: Instant,
+    /// Position in the byte stream where its frame ends.
+    end: u64,
+}
+
+struct Driver {
+    stream: Box<dyn Transport>,
+    reader: FrameReader,
+    rx: mpsc::UnboundedReceiver<Outgoing>,
+    rx_open: bool,
+    shared: Arc<Shared>,
+    write: VecDeque<Bytes>,
+    /// Bytes ever queued and ever accepted by the socket.
+    queued: u64,
+    written: u64,
+    in_flight: VecDeque<Pending>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        self.shared.closed.store(true, Ordering::Release);
+        self.rx.close();
+        let name = &self.shared.name;
+        let why = match end {
+            None => Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client")),
+            Some(e) => {
+                tracing::debug!(connection = %name, error = %e.message(), "connection ended");
+                e
+            }
+        };
+        let failed = self.in_flight.len();
+        for pending in self.in_flight.drain(..) {
+            let error = if pending.end <= self.written {
+                CallError::InDoubt(why.clone())
+            } else {
+                CallError::Unsent(why.clone())
+            };
+            let _ = pending.reply.send(Err(error));
+        }
+        self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
+        while let Some(outgoing) = self.rx.recv().await {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
+        }
+        (self.shared.on_close)();
+    }
+
+    /// Ready when the connection is over; `None` if nobody needs it any more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Error>> {
+        while self.rx_open {
+            match self.rx.poll_recv(cx) {
+                Poll::Ready(Some(outgoing)) => self.queue(outgoing),
+                Poll::Ready(None) => self.rx_open = false,
+                Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(Err(e)) = self.poll_write(cx) {
+            return Poll::Ready(Some(self.lost(&e)));
+        }
+        loop {
+            match self.reader.poll_frame(&mut *self.stream, cx) {
+                Poll::Ready(Ok(frame)) => {
+                    if let Err(e) = self.answered(frame) {
+                        return Poll::Ready(Some(e));
+                    }
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Some(self.lost(&e))),
+                Poll::Pending => break,
+            }
+        }
+        if !self.rx_open && self.in_flight.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.poll_deadline(cx).map(Some)
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) {
+        let Outgoing { frame, reply, deadline } = outgoing;
+        for segment in frame.segments {
+            self.queued += segment.len() as u64;
+            if !segment.is_empty() {
+                self.write.push_back(segment);
+            }
+        }
+        self.in_flight.push_back(Pending {
+            correlation: frame.correlation,
+            api_key: frame.api_key,
+            reply,
+            deadline,
+            end: self.queued,
+        });
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        const SLICES: usize = 64;
+        while !self.write.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut n = 0;
+            for (slot, segment) in slices.iter_mut().zip(&self.write) {
+                *slot = IoSlice::new(segment);
+                n += 1;
+            }
+            let stream = Pin::new(&mut *self.stream);
+            let wrote = match stream.poll_write_vectored(cx, &slices[..n]) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(wrote)) => wrote,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => return Poll::Pending,
+            };
+            self.written += wrote as u64;
+            let mut left = wrote;
+            while left > 0 {
+                let front = self.write.front_mut().expect("bytes written were queued");
+                if left >= front.len() {
+                    left -= front.len();
+                    self.write.pop_front();
+                } else {
+                    let _ = front.split_to(left);
+                    left = 0;
+                }
+            }
+        }
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
+        let name = &self.shared.name;
+        let not_kafka = |words: String| Error::new(ErrorKind::NotKafka, format!("{name}: {words}"));
+        if frame.len() < 4 {
+            return Err(not_kafka(format!("an answer of {} bytes", frame.len())));
+        }
+        let got = i32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
+        match self.in_flight.front() {
+            None => Err(not_kafka(format!("an answer ({got}) that nobody asked for"))),
+            Some(p) if p.correlation != got => Err(not_kafka(format!(
+                "an answer with correlation id {got} where {} is due (request {})",
+                p.correlation, p.api_key
+            ))),
+            Some(p) if p.end > self.written => Err(not_kafka(format!(
+                "an answer to a request ({}) that is not sent yet",
+                p.api_key
+            ))),
+            Some(_) => {
+                let pending = self.in_flight.pop_front().expect("checked above");
+                self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+                let _ = pending.reply.send(Ok(frame.slice(4..)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Ready when the oldest request is unanswered for too long: the broker answers in order, so
+    /// every later one is stuck behind it.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some(oldest) = self.in_flight.front() else { return Poll::Pending };
+        if self.timer_at != Some(oldest.deadline) {
+            self.timer_at = Some(oldest.deadline);
+            self.timer.as_mut().reset(oldest.deadline);
+        }
+        match self.timer.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Poll::Ready(Error::timeout(
+                format!("{}: request {}", self.shared.name, oldest.api_key),
+                self.shared.request_timeout,
+            )),
+        }
+    }
+
+    fn lost(&self, e: &std::io::Error) -> Error {
+        let name = &self.shared.name;
+        match e.kind() {
+            std::io::ErrorKind::InvalidData => {
+                Error::new(ErrorKind::NotKafka, format!("{name}: {e}"))
+            }
+            std::io::ErrorKind::UnexpectedEof => Error::new(
+                ErrorKind::Disconnected,
+                format!("{name}: the broker closed the connection"),
+            ),
+            _ => Error::new(ErrorKind::Disconnected, format!("{name}: {e}")),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Cuts the byte stream into frames. Small answers are copied out of a read-ahead buffer, large
+//! ones (fetched batches) are read straight into a pooled buffer that the records borrow from:
+//! fresh pages for every fetch were most of the cost of consuming elsewhere.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::config::MAX_FRAME;
+use crate::record::pool::{Chunk, ChunkPool};
+
+const READ_AHEAD: usize = 16 << 10;
+
+/// A large frame's buffer grows as bytes arrive, never by more than this ahead of them: a peer that
+/// announces 100 MiB and sends ten bytes takes one step of memory.
+const GROWTH: usize = 4 << 20;
+
+pub(crate) struct FrameReader {
+    ahead: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// A large frame under way and its announced size.
+    large: Option<(Chunk, usize)>,
+    pool: ChunkPool,
+}
+
+impl FrameReader {
+    pub(crate) fn new(pool: ChunkPool) -> Self {
+        Self { ahead: vec![0; READ_AHEAD].into(), start: 0, end: 0, large: None, pool }
+    }
+
+    /// The next frame without its size prefix; `UnexpectedEof` when the peer closed.
+    pub(crate) fn poll_frame<S>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Bytes>>
+    where
+        S: AsyncRead + Unpin + ?Sized,
+    {
+        loop {
+            if let Some((chunk, size)) = &mut self.large {
+                if chunk.len() == *size {
+                    let (chunk, _) = self.large.take().expect("checked above");
+                    return Poll::Ready(Ok(chunk.freeze()));
+                }
+                if chunk.capacity() == chunk.len() {
+                    let mut more = self.pool.get((*size).min(chunk.len() * 2 + GROWTH));
+                    more.push(chunk.as_ref());
+                    *chunk = more;
+                }
+                let missing = *size - chunk.len();
+                let room = chunk.room();
+                let take = room.len().min(missing);
+                let n = ready!(read(stream, cx, &mut room[..take]))?;
+                chunk.advance(n);
+                continue;
+            }
+            let have = &self.ahead[self.start..self.end];
+            if have.len() >= 4 {
+                let size = frame_size([have[0], have[1], have[2], have[3]])?;
+                if have.len() >= 4 + size {
+                    let frame = Bytes::copy_from_slice(&have[4..4 + size]);
+                    self.start += 4 + size;
+                    return Poll::Ready(Ok(frame));
+                }
+                if 4 + size > self.ahead.len() {
+                    let mut chunk = self.pool.get(size.min(GROWTH));
+                    chunk.push(&have[4..]);
+                    self.start = self.end;
+                    self.large = Some((chunk, size));
+                    continue;
+                }
+            }
+            self.ahead.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            let n = ready!(read(stream, cx, &mut self.ahead[self.end..]))?;
+            self.end += n;
+        }
+    }
+}
+
+fn read<S>(stream: &mut S, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>
+where
+    S: AsyncRead + Unpin + ?Sized,
+{
+    let mut buf = ReadBuf::new(into);
+    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+    match buf.filled().len() {
+        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+        n => Poll::Ready(Ok(n)),
+    }
+}
+
+/// Checks a size prefix; the error says what the peer seems to speak instead.
+fn frame_size(prefix: [u8; 4]) -> io::Result<usize> {
+    let size = i32::from_be_bytes(prefix);
+    let guess = match prefix {
+        [b'H', b'T', b'T', b'P'] => "the peer answered in HTTP",
+        [b'<', b'!' | b'h' | b'H', _, _] => "the peer answered with an HTML page",
+        [0x15 | 0x16, 0x03, _, _] => "the peer speaks TLS",
+        [b'S', b'S', b'H', b'-'] => "the peer is an SSH server",
+        _ => "",
+    };
+    match usize::try_from(size) {
+        Ok(n) if n <= MAX_FRAME && guess.is_empty() => Ok(n),
+        _ if !guess.is_empty() => Err(io::Error::new(io::ErrorKind::InvalidData, guess)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the peer announced a frame of {size} bytes ({MAX_FRAME} at most)"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+
+    async fn frames(bytes: Vec<u8>, pieces: usize) -> (Vec<Bytes>, io::Error) {
+        let (mut a, mut b) = tokio::io::duplex(pieces);
+        let writer = tokio::spawn(async move { a.write_all(&bytes).await });
+        let mut reader = FrameReader::new(ChunkPool::default());
+        let mut got = Vec::new();
+        loop {
+            match poll_fn(|cx| reader.poll_frame(&mut b, cx)).await {
+                Ok(frame) => got.push(frame),
+                Err(e) => {
+                    drop(b);
+                    let _ = writer.await;
+                    return (got, e);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_of_every_size_in_pieces_of_every_size() {
+        for pieces in [1, 7, 4096, 1 << 20] {
+            let sizes = [0usize, 1, 5, READ_AHEAD - 4, READ_AHEAD - 3, READ_AHEAD, 100_000];
+            let mut bytes = Vec::new();
+            for (i, size) in sizes.iter().enumerate() {
+                bytes.extend((*size as u32).to_be_bytes());
+                bytes.extend(std::iter::repeat_n(i as u8, *size));
+            }
+            let (got, end) = frames(bytes, pieces).await;
+            assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+            assert_eq!(got.iter().map(Bytes::len).collect::<Vec<_>>(), sizes);
+            for (i, frame) in got.iter().enumerate() {
+                assert!(frame.iter().all(|b| *b == i as u8));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn other_protocols_are_named() {
+        for (bytes, words) in [
+            (b"HTTP/1.1 400 Bad Request".to_vec(), "HTTP"),
+            (b"<!DOCTYPE HTML>".to_vec(), "HTML"),
+            (vec![0x15, 3, 3, 0, 2, 2, 70], "TLS"),
+            (vec![0xff, 0xff, 0xff, 0xff], "-1 bytes"),
+            (vec![0x7f, 0, 0, 0], "2130706432 bytes"),
+        ] {
+            let (got, end) = frames(bytes, 64).await;
+            assert!(got.is_empty());
+            assert!(end.to_string().contains(words), "{end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_announced_giant_takes_memory_only_as_it_arrives() {
+        let mut bytes = (MAX_FRAME as u32).to_be_bytes().to_vec();
+        bytes.extend([1; 100_000]);
+        let (mut a, mut b) = tokio::io::duplex(1 << 20);
+        a.write_all(&bytes).await.unwrap();
+        let mut reader = FrameReader::new(ChunkPool::default());
+        let poll = std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(&mut b, cx))).await;
+        assert!(poll.is_pending());
+        let (chunk, size) = reader.large.as_ref().unwrap();
+        assert_eq!((*size, chunk.len()), (MAX_FRAME, 100_000));
+        assert!(chunk.capacity() <= GROWTH);
+    }
+}

@@ -1,0 +1,13 @@
+//! One connection to one broker: opening it ([`setup`]), its phases (dial, versions,
+//! authentication, ready), and then a task that pipelines requests and matches answers.
+
+mod auth;
+mod connection;
+mod frames;
+mod setup;
+mod tcp;
+
+pub(crate) use auth::NoAuthentication;
+pub(crate) use connection::{CallError, Connection, Frame};
+pub(crate) use setup::{SetupContext, open};
+pub use tcp::TcpDialer;

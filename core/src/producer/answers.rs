@@ -1,0 +1,231 @@
+//! What the sender does with an answer, or with the loss of one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kafka_protocol::messages::ProduceResponse;
+use tokio::time::Instant;
+
+use super::accumulator::Batch;
+use super::delivery::BatchAck;
+use super::sender::{InFlight, Item, Sender};
+use crate::cluster::LeaderHint;
+use crate::config::Endpoint;
+use crate::error::{Error, Written, definitely_unwritten, describe};
+use crate::net::CallError;
+
+const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const UNKNOWN_PRODUCER_ID: i16 = 59;
+
+/// What one partition's answer says.
+struct Part<'a> {
+    code: i16,
+    base_offset: i64,
+    append_time: i64,
+    message: Option<&'a str>,
+}
+
+impl Sender {
+    pub(super) fn answered(&mut self, request: u64, answer: Result<ProduceResponse, CallError>) {
+        let Some(sent) = self.in_flight.remove(&request) else { return };
+        let now = self.env.now();
+        if let Some(leader) = self.leaders.get_mut(&sent.leader) {
+            leader.requests -= 1;
+            leader.bytes_in_flight -= sent.bytes;
+        }
+        match answer {
+            Ok(answer) => self.parts(&sent, &answer, now),
+            Err(error) => self.unanswered(&sent, &error, now),
+        }
+        for item in &sent.items {
+            self.settle(&item.topic, item.partition);
+        }
+    }
+
+    fn parts(&mut self, sent: &InFlight, answer: &ProduceResponse, now: Instant) {
+        if let Some(leader) = self.leaders.get_mut(&sent.leader) {
+            leader.answered(now.saturating_duration_since(sent.sent));
+            if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
+                leader.muted_until = Some(now + std::time::Duration::from_millis(ms));
+            }
+        }
+        let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
+        let mut hints: HashMap<(&str, uuid::Uuid), Vec<LeaderHint>> = HashMap::new();
+        for topic in &answer.responses {
+            let key = (topic.name.0.as_str(), topic.topic_id);
+            for p in &topic.partition_responses {
+                parts.insert(
+                    (key.0, key.1, p.index),
+                    Part {
+                        code: p.error_code,
+                        base_offset: p.base_offset,
+                        append_time: p.log_append_time_ms,
+                        message: p.error_message.as_deref(),
+                    },
+                );
+                if p.current_leader.leader_id.0 >= 0 {
+                    hints.entry(key).or_default().push(LeaderHint {
+                        partition: p.index,
+                        leader: p.current_leader.leader_id.0,
+                        epoch: p.current_leader.leader_epoch,
+                    });
+                }
+            }
+        }
+        let endpoints: Vec<(i32, Endpoint)> = answer
+            .node_endpoints
+            .iter()
+            .filter_map(|n| {
+                let port = u16::try_from(n.port).ok()?;
+                Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
+            })
+            .collect();
+        for item in &sent.items {
+            // Versions before 13 name topics, 13 identifies them.
+            let found = parts
+                .get(&(&*item.topic, uuid::Uuid::nil(), item.partition))
+                .or_else(|| parts.get(&("", item.id, item.partition)));
+            let Some(part) = found else {
+                let e = Error::broker(-1, format_args!("topic '{}': no answer", item.topic), None);
+                self.failed(item, &e, false, now);
+                continue;
+            };
+            let hint =
+                hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
+            if let Some(hint) = hint {
+                self.hinted(&item.topic, hint, &endpoints);
+            }
+            self.part(sent.leader, item, part, now);
+        }
+    }
+
+    fn part(&mut self, leader: i32, item: &Item, part: &Part<'_>, now: Instant) {
+        let row = describe(part.code);
+        if row.written == Written::Yes {
+            let Some(partition) = self.partition(item) else { return };
+            let batch = partition.acknowledged(item.batch);
+            if let Some(batch) = batch {
+                self.counters.acknowledged(leader, item.records as u64);
+                batch.resolve(Ok(BatchAck {
+                    partition: item.partition,
+                    base_offset: if part.code == 0 { part.base_offset } else { -1 },
+                    append_time: (part.append_time >= 0).then_some(part.append_time),
+                }));
+            }
+            return;
+        }
+        let what = format!("topic '{}' partition {}", item.topic, item.partition);
+        let error = Error::broker(part.code, what, part.message);
+        match part.code {
+            OUT_OF_ORDER_SEQUENCE => {
+                // Refused before the append. Behind an older batch it is only that one's shadow.
+                let Some(partition) = self.partition(item) else { return };
+                if partition.has_older(item.batch) {
+                    self.failed(item, &error, true, now);
+                } else {
+                    self.lost(item, &error, now);
+                }
+            }
+            UNKNOWN_PRODUCER_ID | INVALID_PRODUCER_EPOCH => self.lost(item, &error, now),
+            code => {
+                let definite = definitely_unwritten(code, part.base_offset);
+                if row.retriable {
+                    if row.refresh_metadata {
+                        self.metadata.want(&item.topic);
+                    }
+                    self.failed(item, &error, definite, now);
+                } else {
+                    self.refused(item, &error, definite);
+                }
+            }
+        }
+    }
+
+    /// The batch will not be taken: its records fail, the rest of the partition goes on.
+    fn refused(&mut self, item: &Item, error: &Error, definite: bool) {
+        let Some(partition) = self.partition(item) else { return };
+        partition.failed(item.batch, definite);
+        if let Some((batch, maybe)) = partition.give_up(item.batch) {
+            batch.resolve(Err(error.with_maybe_written(maybe)));
+        }
+    }
+
+    /// The log lost what was acknowledged before.
+    fn lost(&mut self, item: &Item, error: &Error, now: Instant) {
+        tracing::warn!(topic = %item.topic, partition = item.partition, error = %error.message(),
+            "the broker does not know this producer's earlier records; going on under a new epoch");
+        let delay = self.retry_delay(item);
+        if let Some(partition) = self.partition(item) {
+            partition.lost(item.batch);
+            partition.retry_at = Some(now + delay);
+        }
+    }
+
+    /// To be sent again: elsewhere if it is free to move, else in place.
+    fn failed(&mut self, item: &Item, error: &Error, definite: bool, now: Instant) {
+        let delay = self.retry_delay(item);
+        if let Some(topic) = self.topics.get_mut(&item.topic) {
+            topic.trouble = Some(error.clone());
+        }
+        if let Some(partition) = self.partition(item) {
+            partition.failed(item.batch, definite);
+            partition.retry_at = Some(now + delay);
+        }
+    }
+
+    fn retry_delay(&mut self, item: &Item) -> std::time::Duration {
+        let Self { topics, rng, .. } = self;
+        let partition =
+            topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
+        partition.map(|p| p.backoff.next(rng)).unwrap_or_default()
+    }
+
+    fn hinted(&mut self, topic: &str, hints: &[LeaderHint], endpoints: &[(i32, Endpoint)]) {
+        self.metadata.hint(topic, hints, endpoints);
+    }
+
+    /// The connection ended, or the answer could not be read.
+    fn unanswered(&mut self, sent: &InFlight, error: &CallError, now: Instant) {
+        let Self { leaders, rng, .. } = self;
+        if let Some(leader) = leaders.get_mut(&sent.leader)
+            && leader.connection.as_ref().is_some_and(crate::net::Connection::is_closed)
+        {
+            leader.lost(now, rng);
+        }
+        let (definite, error) = match error {
+            CallError::Unsent(e) => (true, e),
+            CallError::InDoubt(e) => (false, e),
+        };
+        for item in &sent.items {
+            self.metadata.want(&item.topic);
+            self.failed(item, error, definite, now);
+        }
+    }
+
+    /// A leader cannot be reached: the cluster may have named another one meanwhile.
+    pub(super) fn unreachable(&mut self, leader: i32, error: &Error) {
+        tracing::debug!(broker = leader, error = %error.message(), "no produce lane");
+        for topic in self.topics.values_mut() {
+            topic.trouble = Some(error.clone());
+            self.metadata.want(&topic.name);
+        }
+    }
+
+    /// Once nothing of a partition is in flight, what may move goes back to where it came from.
+    pub(super) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
+        let Some(topic) = self.topics.get_mut(topic) else { return };
+        let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
+        let back: Vec<Batch> = state.settle();
+        for batch in back.into_iter().rev() {
+            match batch.partition {
+                None => topic.unbound.push_front(batch),
+                Some(p) => topic.pinned.entry(p).or_default().push_front(batch),
+            }
+        }
+    }
+
+    fn partition(&mut self, item: &Item) -> Option<&mut super::partition::Partition> {
+        self.topics.get_mut(&item.topic)?.partitions.get_mut(item.partition as usize)
+    }
+}

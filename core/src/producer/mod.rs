@@ -1,0 +1,322 @@
+//! Sending: a record is written once into an open batch ([`accumulator`]), the [`sender`] binds
+//! batches to partitions and keeps them in order, and a batch's answer resolves all its records
+//! at once ([`delivery`]).
+
+mod accumulator;
+mod answers;
+mod budget;
+mod delivery;
+mod leaders;
+mod partition;
+mod producers;
+mod record;
+mod sender;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use delivery::{BatchDelivery, Delivery};
+pub(crate) use delivery::{RunResult, RunSink};
+pub(crate) use producers::Producers;
+pub use record::{Acked, BatchAcked, Record};
+
+use accumulator::{Accumulator, RunTag};
+
+use crate::cluster::Pool;
+use crate::config::ProducerConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Compression;
+
+/// Settings of a [`Producer`]; get one from [`Client::producer`](crate::Client::producer).
+#[derive(Clone)]
+#[must_use]
+pub struct ProducerBuilder {
+    pool: Arc<Pool>,
+    config: ProducerConfig,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, config: ProducerConfig::default() }
+    }
+
+    /// How long an open batch may wait for more records while every broker is busy. A broker that
+    /// has nothing in flight gets it at once, whatever is set here. 0 to 60 s, default 5 ms.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.config.linger = linger;
+        self
+    }
+
+    /// Bytes of records, before compression, at which a batch is full. 1 KiB to 16 MiB, default
+    /// 256 KiB. The topic's `max.message.bytes` bounds a batch as a whole.
+    pub fn batch_size(mut self, bytes: usize) -> Self {
+        self.config.batch_size = bytes;
+        self
+    }
+
+    /// The codec of batches. Default: lz4 where it is built in.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = compression;
+        self
+    }
+
+    /// Bytes that open and unacknowledged batches may hold. 1 MiB to 1 TiB, default 64 MiB.
+    pub fn buffer_memory(mut self, bytes: usize) -> Self {
+        self.config.buffer_memory = bytes;
+        self
+    }
+
+    /// By when a record is acknowledged or fails, counted from its batch's first record. 10 ms to
+    /// one day, default 120 s.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.config.delivery_timeout = timeout;
+        self
+    }
+
+    /// How long a send may wait for buffer space. 0 to one day, default 60 s.
+    pub fn max_block(mut self, timeout: Duration) -> Self {
+        self.config.max_block = timeout;
+        self
+    }
+
+    /// Largest record (key, value and headers) this producer takes. 1 B to 100 MiB, default 1 MiB
+    /// (what a topic takes unless told otherwise).
+    pub fn max_record_size(mut self, bytes: usize) -> Self {
+        self.config.max_record_size = bytes;
+        self
+    }
+
+    /// The producer. Producers with equal settings on one client share batches and memory; making
+    /// one costs next to nothing.
+    ///
+    /// # Errors
+    /// `Config` for a setting out of its range.
+    pub fn build(self) -> Result<Producer> {
+        self.config.check()?;
+        let home = self.pool.producers().home(&self.pool, &self.config);
+        Ok(Producer(Arc::new(Inner { pool: self.pool, home, closed: AtomicBool::new(false) })))
+    }
+}
+
+/// Sends records: idempotent, acknowledged by all in-sync replicas, spread over partitions by load.
+/// Cheap to clone and to share between threads.
+///
+/// ```
+/// # use ottla::{Client, Record, testing::Cluster};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let broker = Cluster::builder().topic("events", 3, 1).start()?;
+/// # let bootstrap = broker.bootstrap();
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// let client = Client::connect(&bootstrap).await?;
+/// let producer = client.producer().build()?;
+/// let delivery = producer.send(Record::to("events").value("hello")).await?; // has buffer space
+/// let at = delivery.await?; // acknowledged
+/// assert_eq!(at.offset, 0);
+/// producer.flush().await?;
+/// # Ok(()) })
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Producer(Arc<Inner>);
+
+struct Inner {
+    pool: Arc<Pool>,
+    home: Arc<Accumulator>,
+    closed: AtomicBool,
+}
+
+/// A record that was not taken, and why.
+#[derive(Debug)]
+pub struct TrySendError<'a> {
+    /// `BufferFull` if it would fit later.
+    pub error: Error,
+    /// The record as it was given.
+    pub record: Record<'a>,
+}
+
+impl std::fmt::Display for TrySendError<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for TrySendError<'_> {}
+
+impl From<TrySendError<'_>> for Error {
+    fn from(e: TrySendError<'_>) -> Self {
+        e.error
+    }
+}
+
+impl Producer {
+    /// Takes a record if there is buffer space now.
+    ///
+    /// # Errors
+    /// The record comes back with `BufferFull` (would fit later), `RecordTooLarge`,
+    /// `UnknownPartition`, `InvalidArgument`, `UnknownTopic` (asked a moment ago), or `Closed`.
+    pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
+        match self.append(&record, None) {
+            Ok(delivery) => Ok(delivery),
+            Err(error) => Err(TrySendError { error, record }),
+        }
+    }
+
+    /// Takes a record, waiting for buffer space (`max_block` at most) and for nothing else. Dropping
+    /// the future before it is ready means that the record was not taken.
+    ///
+    /// # Errors
+    /// `BufferFull` after `max_block`; `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`,
+    /// `UnknownTopic`, `Closed` at once.
+    pub async fn send(&self, record: Record<'_>) -> Result<Delivery> {
+        match self.append(&record, None) {
+            Err(e) if e.kind() == ErrorKind::BufferFull => {}
+            done => return done,
+        }
+        let deadline = self.deadline();
+        loop {
+            self.space(record_size(&record), deadline).await?;
+            match self.append(&record, None) {
+                Err(e) if e.kind() == ErrorKind::BufferFull => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Takes many values for one topic; one handle for all.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). Values before the one that failed are on their way.
+    pub async fn send_batch<V: AsRef<[u8]>>(
+        &self,
+        topic: &str,
+        values: impl IntoIterator<Item = V>,
+    ) -> Result<BatchDelivery> {
+        let mut all = BatchDelivery::default();
+        for value in values {
+            let record = Record::to(topic).value(value.as_ref());
+            let mut deadline = None;
+            loop {
+                match self.accept(&record, None) {
+                    Ok(accepted) => {
+                        all.add(&accepted.state);
+                        break;
+                    }
+                    Err(e) if e.kind() == ErrorKind::BufferFull => {
+                        let deadline = *deadline.get_or_insert_with(|| self.deadline());
+                        self.space(record_size(&record), deadline).await?;
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Waits until everything taken before is acknowledged or has failed. Nothing lingers
+    /// meanwhile. Ends by the delivery timeout at the latest.
+    ///
+    /// # Errors
+    /// `Closed` if the producer is closed.
+    pub async fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        self.0.home.flush().await;
+        Ok(())
+    }
+
+    /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
+    /// resolves with an error that says whether it may have been written. Closing again does
+    /// nothing.
+    ///
+    /// # Errors
+    /// `Timeout` if something had to be given up.
+    pub async fn close(&self, timeout: Duration) -> Result<()> {
+        if self.0.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let home = &self.0.home;
+        let sleep = home.env.sleep(timeout);
+        tokio::select! {
+            () = home.flush() => return Ok(()),
+            () = sleep => {}
+        }
+        let left = home.outstanding();
+        let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
+        home.abandon(&error);
+        home.flush().await;
+        Err(error)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.0.closed.load(Ordering::Acquire) { Err(Error::closed("producer")) } else { Ok(()) }
+    }
+
+    fn accept(
+        &self,
+        record: &Record<'_>,
+        run: Option<RunTag<'_>>,
+    ) -> Result<accumulator::Accepted> {
+        self.check_open()?;
+        self.0.home.append(record, run)
+    }
+
+    fn append(&self, record: &Record<'_>, run: Option<RunTag<'_>>) -> Result<Delivery> {
+        let accepted = self.accept(record, run)?;
+        Ok(Delivery::new(accepted.state, accepted.index, accepted.timestamp_ms))
+    }
+
+    fn deadline(&self) -> tokio::time::Instant {
+        self.0.home.env.now() + self.0.home.config.max_block
+    }
+
+    async fn space(&self, bytes: usize, deadline: tokio::time::Instant) -> Result<()> {
+        let home = &self.0.home;
+        let sleep = home.env.sleep_until(deadline);
+        tokio::select! {
+            biased;
+            () = home.budget.room(bytes) => Ok(()),
+            () = sleep => Err(Error::new(
+                ErrorKind::BufferFull,
+                format!(
+                    "buffer_memory ({} bytes) stayed full for {:?}",
+                    home.config.buffer_memory, home.config.max_block
+                ),
+            )),
+        }
+    }
+
+    /// Appends records in order without waiting and stops at the first that is not taken: with
+    /// `BufferFull` it would be later. What is taken is reported to `sink` in runs. For bindings.
+    pub(crate) fn submit_run<'r>(
+        &self,
+        sink: &Arc<dyn RunSink>,
+        tag: u64,
+        first: u32,
+        records: &mut dyn Iterator<Item = Record<'r>>,
+    ) -> (usize, Option<Error>) {
+        let mut taken = 0;
+        for record in records {
+            let run = RunTag { sink, tag, index: first + taken as u32 };
+            match self.accept(&record, Some(run)) {
+                Ok(_) => taken += 1,
+                Err(e) => return (taken, Some(e)),
+            }
+        }
+        (taken, None)
+    }
+
+    /// Resolves when some buffer space is free. For bindings.
+    pub(crate) fn space_free(&self) -> impl Future<Output = ()> + Send + 'static {
+        let home = Arc::clone(&self.0.home);
+        async move { home.budget.room(1).await }
+    }
+
+    /// The pool, for bindings.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.0.pool
+    }
+}
+
+fn record_size(record: &Record<'_>) -> usize {
+    record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + 64
+}

@@ -1,0 +1,896 @@
+//! The sender: one task per pool. Binds batches to partitions as late as it can, puts every ready
+//! batch of a broker into one request, and keeps what is in flight in order.
+//!
+//! ```text
+//! slots (open, full batches) ─┐
+//! taken back after a refusal ─┼─> round: a partition for each ─> one request per leader ─> lane
+//! sent again in place ────────┘                                                             │
+//!                           answers.rs: acknowledged, refused, in doubt <───────────────────┘
+//! ```
+//!
+//! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
+//! task ends (or panics) what it holds resolves with an error as it is dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use kafka_protocol::messages::{
+    InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId,
+};
+use kafka_protocol::protocol::Request;
+use rand::rngs::StdRng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
+use super::leaders::Leader;
+use super::partition::{Partition, ToSend};
+use crate::cluster::{Counters, Lane, Lookup, Metadata, Pool, TopicMeta};
+use crate::config::MAX_PRODUCE_REQUEST;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::net::{CallError, Connection, Frame};
+use crate::policy::backoff::Backoff;
+use crate::policy::spread::{self, Candidate};
+use crate::protocol::{self, PartitionData, TopicData};
+
+/// Versions of Produce: record batches (3) to topic ids (13).
+const VERSIONS: (i16, i16) = (3, 13);
+/// Versions of InitProducerId.
+const INIT_VERSIONS: (i16, i16) = (0, 5);
+
+/// A topic that cannot be used is refused at once for this long before it is asked for again.
+const FAILED_TOPIC: Duration = Duration::from_secs(1);
+
+/// Rounds of requests in one go, so that answers are read in between.
+const MAX_ROUNDS: usize = 16;
+
+/// What happens to the sender.
+pub(crate) enum Event {
+    /// A slot has something.
+    Ready(Arc<Accumulator>, Arc<TopicBatches>, Arc<Slot>),
+    /// Nothing may linger: a flush, or somebody waits for space.
+    Pressure,
+    /// The lane to a leader is open, or could not be opened.
+    Lane(i32, Result<Connection>),
+    /// A request is answered, or never will be.
+    Answer(u64, Result<ProduceResponse, CallError>),
+    ProducerId(Result<i64>),
+    /// The close deadline of a home has passed.
+    Abandon(Arc<Accumulator>, Error),
+    Stop,
+}
+
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    /// The topic's entry in each home, to tell it what is known.
+    homes: Vec<Arc<TopicBatches>>,
+    slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
+    /// Batches without a partition that came back.
+    pub(super) unbound: VecDeque<Batch>,
+    /// Batches with a named partition that came back.
+    pub(super) pinned: HashMap<i32, VecDeque<Batch>>,
+    pub(super) partitions: Vec<Partition>,
+    meta: Option<Arc<TopicMeta>>,
+    /// Where the last batch without a partition went, and bytes until the next choice.
+    sticky: Option<(i32, usize)>,
+    /// Why things do not move, for the message of a timeout.
+    pub(super) trouble: Option<Error>,
+}
+
+/// A request in flight.
+pub(super) struct InFlight {
+    pub(super) leader: i32,
+    pub(super) sent: Instant,
+    pub(super) bytes: usize,
+    pub(super) items: Vec<Item>,
+}
+
+#[derive(Clone)]
+pub(super) struct Item {
+    pub(super) topic: Arc<str>,
+    pub(super) id: uuid::Uuid,
+    pub(super) partition: i32,
+    pub(super) batch: u64,
+    pub(super) records: usize,
+}
+
+/// What a round gathers for one leader.
+struct Load {
+    leader: i32,
+    parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
+    retries: bool,
+}
+
+enum Identity {
+    Unknown,
+    Asked,
+    Known(i64),
+    /// Asked again then.
+    Failed(Instant),
+}
+
+pub(crate) struct Sender {
+    pool: Weak<Pool>,
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) env: Environment,
+    pub(super) rng: StdRng,
+    client_id: Arc<str>,
+    timeout_ms: i32,
+    tx: mpsc::UnboundedSender<Event>,
+    rx: mpsc::UnboundedReceiver<Event>,
+    pub(super) topics: HashMap<Arc<str>, Topic>,
+    pub(super) leaders: HashMap<i32, Leader>,
+    pub(super) in_flight: HashMap<u64, InFlight>,
+    identity: Identity,
+    identity_backoff: Backoff,
+    next_id: u64,
+    /// When to look again although nothing happened.
+    wake_at: Option<Instant>,
+    /// No batch times out before.
+    next_expiry: Option<Instant>,
+}
+
+impl Sender {
+    pub(crate) fn new(
+        pool: &Arc<Pool>,
+        tx: mpsc::UnboundedSender<Event>,
+        rx: mpsc::UnboundedReceiver<Event>,
+    ) -> Self {
+        // The broker gives up on its replicas before this client gives up on the broker, so that
+        // the answer says what happened.
+        let timeout = pool.request_timeout().mul_f64(0.75);
+        Self {
+            pool: Arc::downgrade(pool),
+            metadata: Arc::clone(pool.metadata()),
+            counters: Arc::clone(pool.counters()),
+            env: pool.env().clone(),
+            rng: pool.env().rng(),
+            client_id: Arc::from(pool.client_id()),
+            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+            tx,
+            rx,
+            topics: HashMap::new(),
+            leaders: HashMap::new(),
+            in_flight: HashMap::new(),
+            identity: Identity::Unknown,
+            identity_backoff: Backoff::default(),
+            next_id: 0,
+            wake_at: None,
+            next_expiry: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut metadata = self.metadata.subscribe();
+        loop {
+            let wake = earlier(self.wake_at, self.next_expiry);
+            let event = tokio::select! {
+                event = self.rx.recv() => event,
+                _ = metadata.changed() => Some(Event::Pressure),
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    Some(Event::Pressure)
+                }
+            };
+            let mut next = event;
+            while let Some(event) = next {
+                if matches!(event, Event::Stop) {
+                    return;
+                }
+                self.handle(event);
+                next = self.rx.try_recv().ok();
+            }
+            let now = self.env.now();
+            self.expire(now);
+            self.wake_at = None;
+            for _ in 0..MAX_ROUNDS {
+                if !self.round(now) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Ready(home, batches, slot) => self.ready(home, &batches, slot),
+            Event::Pressure | Event::Stop => {}
+            Event::Lane(leader, result) => {
+                let now = self.env.now();
+                let state = self.leaders.entry(leader).or_default();
+                match result {
+                    Ok(connection) => state.connected(connection),
+                    Err(e) => {
+                        state.dial_failed(now, &mut self.rng);
+                        self.unreachable(leader, &e);
+                    }
+                }
+            }
+            Event::Answer(id, answer) => self.answered(id, answer),
+            Event::ProducerId(Ok(id)) => {
+                self.identity = Identity::Known(id);
+                self.identity_backoff.reset();
+            }
+            Event::ProducerId(Err(e)) => {
+                let delay = self.identity_backoff.next(&mut self.rng);
+                self.identity = Identity::Failed(self.env.now() + delay);
+                for topic in self.topics.values_mut() {
+                    topic.trouble = Some(e.clone());
+                }
+                if !e.is_retriable() && e.broker_code().is_some() {
+                    let all = |_: &Batch| true;
+                    self.fail_where(all, &e);
+                }
+            }
+            Event::Abandon(home, error) => {
+                self.fail_where(move |batch| Arc::ptr_eq(&batch.home, &home), &error);
+            }
+        }
+    }
+
+    fn ready(&mut self, home: Arc<Accumulator>, batches: &Arc<TopicBatches>, slot: Arc<Slot>) {
+        if let Some(deadline) = slot.oldest_deadline(&home) {
+            self.next_expiry = earlier(self.next_expiry, Some(deadline));
+        }
+        let topic = self.topics.entry(Arc::clone(&batches.name)).or_insert_with(|| Topic {
+            name: Arc::clone(&batches.name),
+            homes: Vec::new(),
+            slots: VecDeque::new(),
+            unbound: VecDeque::new(),
+            pinned: HashMap::new(),
+            partitions: Vec::new(),
+            meta: None,
+            sticky: None,
+            trouble: None,
+        });
+        if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
+            topic.homes.push(Arc::clone(batches));
+        }
+        if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
+            topic.slots.push_back((home, slot));
+        }
+    }
+
+    /// Resolves what has passed its delivery timeout.
+    fn expire(&mut self, now: Instant) {
+        if self.next_expiry.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut next = None;
+        let mut settled = Vec::new();
+        for topic in self.topics.values_mut() {
+            let error = topic.timed_out();
+            let late = |b: &Batch| b.deadline <= now;
+            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, late);
+            for queue in topic.pinned.values_mut() {
+                gone.extend(take_where(queue, late));
+            }
+            for (home, slot) in &topic.slots {
+                while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
+                    gone.extend(slot.take(home));
+                }
+                next = earlier(next, slot.oldest_deadline(home));
+            }
+            for batch in gone {
+                batch.resolve(Err(error.clone()));
+            }
+            for (index, partition) in topic.partitions.iter_mut().enumerate() {
+                for id in partition.expired(now) {
+                    if let Some((batch, maybe)) = partition.give_up(id) {
+                        batch.resolve(Err(error.with_maybe_written(maybe)));
+                    }
+                    settled.push((Arc::clone(&topic.name), index as i32));
+                }
+                next = earlier(next, partition.next_deadline());
+            }
+            let waiting = topic.unbound.iter().chain(topic.pinned.values().flatten());
+            next = earlier(next, waiting.map(|b| b.deadline).min());
+        }
+        self.next_expiry = next;
+        for (topic, partition) in settled {
+            self.settle(&topic, partition);
+        }
+    }
+
+    /// Fails everything that `of` picks, wherever it is.
+    fn fail_where(&mut self, of: impl Fn(&Batch) -> bool, error: &Error) {
+        let mut settled = Vec::new();
+        for topic in self.topics.values_mut() {
+            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, &of);
+            for queue in topic.pinned.values_mut() {
+                gone.extend(take_where(queue, &of));
+            }
+            for (home, slot) in &topic.slots {
+                while let Some(batch) = slot.take(home) {
+                    if of(&batch) {
+                        gone.push(batch);
+                    } else if batch.partition.is_none() {
+                        topic.unbound.push_back(batch);
+                    } else if let Some(p) = batch.partition {
+                        topic.pinned.entry(p).or_default().push_back(batch);
+                    }
+                }
+            }
+            for batch in gone {
+                batch.resolve(Err(error.with_maybe_written(false)));
+            }
+            for (index, partition) in topic.partitions.iter_mut().enumerate() {
+                for id in partition.ids(&of) {
+                    if let Some((batch, maybe)) = partition.give_up(id) {
+                        batch.resolve(Err(error.with_maybe_written(maybe)));
+                    }
+                    settled.push((Arc::clone(&topic.name), index as i32));
+                }
+            }
+        }
+        for (topic, partition) in settled {
+            self.settle(&topic, partition);
+        }
+    }
+
+    /// Assigns at most one batch to each partition and sends one request to each leader that got
+    /// some. Gives whether anything was sent.
+    fn round(&mut self, now: Instant) -> bool {
+        let mut loads: Vec<Load> = Vec::new();
+        let names: Vec<Arc<str>> =
+            self.topics.values().filter(|t| t.has_work()).map(|t| Arc::clone(&t.name)).collect();
+        if names.is_empty() {
+            return false;
+        }
+        if !self.identified(now) {
+            return false;
+        }
+        for name in names {
+            // Taken out so that leaders and topic can be changed side by side.
+            let Some(mut topic) = self.topics.remove(&name) else { continue };
+            if self.learn(&mut topic, now) {
+                self.assign_bound(&mut topic, now, &mut loads);
+                self.assign_unbound(&mut topic, now, &mut loads);
+            }
+            self.topics.insert(name, topic);
+        }
+        for leader in self.leaders.values_mut() {
+            leader.assembled = 0;
+        }
+        let any = !loads.is_empty();
+        for load in loads {
+            self.send(load, now);
+        }
+        any
+    }
+
+    /// Whether there is a producer id; asks for one else.
+    fn identified(&mut self, now: Instant) -> bool {
+        match self.identity {
+            Identity::Known(_) => return true,
+            Identity::Asked => return false,
+            Identity::Failed(at) if at > now => {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                return false;
+            }
+            Identity::Unknown | Identity::Failed(_) => {}
+        }
+        self.identity = Identity::Asked;
+        let (pool, tx) = (self.pool.clone(), self.tx.clone());
+        self.env.spawn(async move {
+            let Some(pool) = pool.upgrade() else { return };
+            let _ = tx.send(Event::ProducerId(init_producer_id(&pool).await));
+        });
+        false
+    }
+
+    /// Brings the topic's metadata up to date. `false`: nothing can be sent to it now.
+    fn learn(&mut self, topic: &mut Topic, now: Instant) -> bool {
+        match self.metadata.lookup(&topic.name) {
+            Lookup::Pending => false,
+            Lookup::Failed(error) => {
+                for home in &topic.homes {
+                    home.fail(error.clone(), now + FAILED_TOPIC);
+                }
+                let mut gone: Vec<Batch> = topic.unbound.drain(..).collect();
+                gone.extend(topic.pinned.drain().flat_map(|(_, queue)| queue));
+                for (home, slot) in topic.slots.drain(..) {
+                    while let Some(batch) = slot.take(&home) {
+                        gone.push(batch);
+                    }
+                    // Off the list: it announces itself with its next record.
+                    slot.peek(&home);
+                }
+                for batch in gone {
+                    batch.resolve(Err(error.clone()));
+                }
+                false
+            }
+            Lookup::Known(meta) => {
+                if !topic.meta.as_ref().is_some_and(|old| Arc::ptr_eq(old, &meta)) {
+                    // Another id is another topic of the same name: its partitions know nothing of
+                    // our sequences.
+                    if topic.meta.as_ref().is_some_and(|old| old.id != meta.id) {
+                        tracing::warn!(topic = %topic.name, "the topic was recreated");
+                    }
+                    if topic.partitions.len() < meta.partitions.len() {
+                        topic.partitions.resize_with(meta.partitions.len(), Partition::default);
+                    }
+                    for home in &topic.homes {
+                        let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
+                        home.partitions.store(n, Ordering::Relaxed);
+                    }
+                    topic.meta = Some(meta);
+                }
+                true
+            }
+        }
+    }
+
+    /// Batches sent again in place, and those with a named partition.
+    fn assign_bound(&mut self, topic: &mut Topic, now: Instant, loads: &mut Vec<Load>) {
+        let Some(meta) = topic.meta.clone() else { return };
+        for index in 0..topic.partitions.len() {
+            if !topic.partitions[index].needs_leader() {
+                continue;
+            }
+            let at = topic.partitions[index].retry_at;
+            if at.is_some_and(|at| at > now) {
+                self.wake_at = earlier(self.wake_at, at);
+                continue;
+            }
+            let Some(leader) = self.needed_leader(&meta, index, now) else { continue };
+            if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
+                let bytes =
+                    topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
+                self.load(loads, leader, &meta, index, to_send, bytes, true);
+            }
+        }
+        let mut wanted: Vec<i32> = topic
+            .pinned
+            .iter()
+            .filter(|(_, queue)| !queue.is_empty())
+            .map(|(partition, _)| *partition)
+            .collect();
+        wanted.extend(topic.slots.iter().filter_map(|(_, slot)| slot.partition));
+        wanted.sort_unstable();
+        wanted.dedup();
+        for partition in wanted {
+            let Some(index) =
+                usize::try_from(partition).ok().filter(|i| *i < topic.partitions.len())
+            else {
+                topic.refuse_partition(partition, meta.partitions.len());
+                continue;
+            };
+            let state = &topic.partitions[index];
+            if !state.has_room(now) {
+                self.wake_at = earlier(self.wake_at, state.retry_at.filter(|at| *at > now));
+                continue;
+            }
+            let Some(leader) = self.needed_leader(&meta, index, now) else { continue };
+            let idle = self.leaders.get(&leader).is_some_and(Leader::is_idle);
+            let batch = match topic.pinned.get_mut(&partition).and_then(VecDeque::pop_front) {
+                Some(batch) => Some(batch),
+                None => {
+                    let (batch, wake) =
+                        topic.take(|slot| slot.partition == Some(partition), now, idle);
+                    self.wake_at = earlier(self.wake_at, wake);
+                    batch
+                }
+            };
+            if let Some(batch) = batch {
+                self.put(topic, &meta, index, leader, batch, loads);
+            }
+        }
+    }
+
+    /// Batches that may go anywhere: the better of two partitions drawn at random, staying for a
+    /// batch's worth of bytes.
+    fn assign_unbound(&mut self, topic: &mut Topic, now: Instant, loads: &mut Vec<Load>) {
+        let Some(meta) = topic.meta.clone() else { return };
+        let mut taken = vec![false; topic.partitions.len()];
+        loop {
+            let (full, due) = match topic.next_unbound(now) {
+                Next::Nothing => return,
+                Next::Full => (true, None),
+                Next::Open { due } => (due <= now, Some(due)),
+            };
+            let mut ready: Vec<Candidate> = Vec::new();
+            let mut absent: Vec<Candidate> = Vec::new();
+            let mut retry_at = None;
+            for (index, state) in topic.partitions.iter().enumerate() {
+                let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
+                if leader_id < 0 || taken[index] {
+                    continue;
+                }
+                if !state.has_room(now) {
+                    retry_at = earlier(retry_at, state.retry_at.filter(|at| *at > now));
+                    continue;
+                }
+                let leader = self.leaders.entry(leader_id).or_default();
+                let candidate = Candidate {
+                    partition: index as i32,
+                    bytes_in_flight: leader.bytes_in_flight + leader.assembled,
+                    latency_us: leader.latency_us,
+                };
+                if leader.is_ready(now) {
+                    let fits = leader.assembled < MAX_PRODUCE_REQUEST;
+                    if fits && (full || leader.is_idle()) {
+                        ready.push(candidate);
+                    }
+                } else if leader.may_dial(now, false) {
+                    absent.push(candidate);
+                } else if leader.connection.is_none() && !leader.dialing {
+                    retry_at = earlier(retry_at, leader.next_dial(false));
+                } else {
+                    retry_at = earlier(retry_at, leader.muted_until.filter(|at| *at > now));
+                }
+            }
+            let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
+            let choice = stays.map(|i| ready[i]).or_else(|| {
+                let both: Vec<_> = ready.iter().chain(&absent).copied().collect();
+                let first = both[spread::choose(&both, &mut self.rng)?];
+                if ready.contains(&first) {
+                    return Some(first);
+                }
+                // Its broker is opened for later; the batch does not wait for that if another can
+                // have it now.
+                self.dial(meta.partitions[first.partition as usize].leader);
+                spread::choose(&ready, &mut self.rng).map(|i| ready[i])
+            });
+            let Some(choice) = choice else {
+                self.wake_at = earlier(self.wake_at, earlier(retry_at, due.filter(|at| *at > now)));
+                if meta.partitions.iter().all(|p| p.leader < 0) {
+                    self.metadata.want(&topic.name);
+                }
+                self.rescue(topic, &meta, now);
+                return;
+            };
+            let batch = match topic.unbound.pop_front() {
+                Some(batch) => Some(batch),
+                None => topic.take(|slot| slot.partition.is_none(), now, true).0,
+            };
+            let Some(batch) = batch else { return };
+            let index = choice.partition as usize;
+            taken[index] = true;
+            topic.stay(
+                choice.partition,
+                batch.sealed.uncompressed_len(),
+                batch.home.config.batch_size,
+            );
+            let leader = meta.partitions[index].leader;
+            self.put(topic, &meta, index, leader, batch, loads);
+        }
+    }
+
+    /// No partition can take a batch: if that is because no leader is connected, the probes of
+    /// optional brokers are too slow; any one is needed now.
+    fn rescue(&mut self, topic: &Topic, meta: &TopicMeta, now: Instant) {
+        let leaders: Vec<i32> =
+            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
+        let alive = |l: &Leader| l.connection.is_some() || l.dialing;
+        if leaders.iter().any(|id| self.leaders.get(id).is_some_and(alive)) {
+            return;
+        }
+        let may: Vec<i32> = leaders
+            .iter()
+            .copied()
+            .filter(|id| self.leaders.get(id).is_none_or(|l| l.may_dial(now, true)))
+            .collect();
+        let all: Vec<_> = may
+            .iter()
+            .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
+            .collect();
+        if let Some(i) = spread::choose(&all, &mut self.rng) {
+            self.dial(may[i]);
+        } else {
+            let next = leaders.iter().filter_map(|id| self.leaders.get(id)?.next_dial(true)).min();
+            self.wake_at = earlier(self.wake_at, next.filter(|at| *at > now));
+        }
+        let _ = topic;
+    }
+
+    /// The leader that a bound batch must go to, if it can take a request now; dials it else.
+    fn needed_leader(&mut self, meta: &TopicMeta, index: usize, now: Instant) -> Option<i32> {
+        let id = meta.partitions.get(index).map_or(-1, |p| p.leader);
+        if id < 0 {
+            self.metadata.want(&meta.name);
+            return None;
+        }
+        let leader = self.leaders.entry(id).or_default();
+        if leader.is_ready(now) {
+            return (leader.assembled < MAX_PRODUCE_REQUEST).then_some(id);
+        }
+        if leader.may_dial(now, true) {
+            self.dial(id);
+        } else if leader.connection.is_none() && !leader.dialing {
+            self.wake_at = earlier(self.wake_at, leader.next_dial(true));
+        } else {
+            self.wake_at = earlier(self.wake_at, leader.muted_until.filter(|at| *at > now));
+        }
+        None
+    }
+
+    fn dial(&mut self, id: i32) {
+        let leader = self.leaders.entry(id).or_default();
+        if leader.dialing || leader.connection.is_some() {
+            return;
+        }
+        leader.dialing = true;
+        let (pool, tx) = (self.pool.clone(), self.tx.clone());
+        self.env.spawn(async move {
+            let Some(pool) = pool.upgrade() else { return };
+            let result = pool.lane(id, Lane::Produce).await;
+            let _ = tx.send(Event::Lane(id, result));
+        });
+    }
+
+    fn put(
+        &mut self,
+        topic: &mut Topic,
+        meta: &TopicMeta,
+        index: usize,
+        leader: i32,
+        batch: Batch,
+        loads: &mut Vec<Load>,
+    ) {
+        self.next_id += 1;
+        let bytes = batch.sealed.wire_len();
+        self.next_expiry = earlier(self.next_expiry, Some(batch.deadline));
+        let to_send = topic.partitions[index].push(self.next_id, batch, leader);
+        self.load(loads, leader, meta, index, to_send, bytes, false);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one line of a request, named field by field")]
+    fn load(
+        &mut self,
+        loads: &mut Vec<Load>,
+        leader: i32,
+        meta: &TopicMeta,
+        index: usize,
+        to_send: ToSend,
+        bytes: usize,
+        retry: bool,
+    ) {
+        self.leaders.entry(leader).or_default().assembled += bytes;
+        let load = match loads.iter_mut().position(|l| l.leader == leader) {
+            Some(i) => &mut loads[i],
+            None => {
+                loads.push(Load { leader, parts: Vec::new(), retries: false });
+                loads.last_mut().expect("pushed above")
+            }
+        };
+        load.retries |= retry;
+        load.parts.push((Arc::clone(&meta.name), meta.id, index as i32, to_send));
+    }
+
+    /// One request with everything that a leader got in this round.
+    fn send(&mut self, mut load: Load, now: Instant) {
+        let Identity::Known(producer_id) = self.identity else { return };
+        let Some(connection) = self.leaders.get(&load.leader).and_then(|l| l.connection.clone())
+        else {
+            return;
+        };
+        load.parts.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut items = Vec::with_capacity(load.parts.len());
+        let mut topics: Vec<TopicData<'_>> = Vec::new();
+        let mut ids_known = true;
+        for (name, id, partition, to_send) in &load.parts {
+            let Some(batch) = self
+                .topics
+                .get(name)
+                .and_then(|t| t.partitions.get(*partition as usize))
+                .and_then(|p| p.batch(to_send.id))
+            else {
+                continue;
+            };
+            ids_known &= !id.is_nil();
+            let data = PartitionData {
+                index: *partition,
+                header: batch.sealed.header(producer_id, to_send.epoch, to_send.sequence),
+                body: batch.sealed.segments(),
+            };
+            items.push(Item {
+                topic: Arc::clone(name),
+                id: *id,
+                partition: *partition,
+                batch: to_send.id,
+                records: batch.records(),
+            });
+            match topics.last_mut() {
+                Some(last) if last.name == &**name => last.partitions.push(data),
+                _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),
+            }
+        }
+        self.next_id += 1;
+        let request = self.next_id;
+        let newest = if ids_known { VERSIONS.1 } else { 12 };
+        let correlation = connection.next_correlation();
+        let (receiver, version, bytes) =
+            match connection.version(ProduceRequest::KEY, (VERSIONS.0, newest)) {
+                Ok(version) => {
+                    let (segments, bytes) = protocol::encode_produce(
+                        version,
+                        correlation,
+                        &self.client_id,
+                        None,
+                        -1,
+                        self.timeout_ms,
+                        &topics,
+                    );
+                    let frame = Frame { segments, correlation, api_key: ProduceRequest::KEY };
+                    (Ok(connection.send(frame)), version, bytes)
+                }
+                Err(e) => (Err(e), 0, 0),
+            };
+        drop(topics);
+        Counters::add(&self.counters.produce_requests, 1);
+        Counters::add(&self.counters.produce_bytes, bytes as u64);
+        Counters::add(&self.counters.produce_batches, items.len() as u64);
+        Counters::add(&self.counters.produce_retries, u64::from(load.retries));
+        let leader = self.leaders.entry(load.leader).or_default();
+        leader.requests += 1;
+        leader.bytes_in_flight += bytes;
+        self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
+        let tx = self.tx.clone();
+        self.env.spawn(async move {
+            let answer = match receiver {
+                Err(e) => Err(CallError::Unsent(e)),
+                Ok(receiver) => connection.answer(receiver).await.and_then(|body| {
+                    protocol::decode_response::<ProduceRequest>(version, body)
+                        .map_err(CallError::InDoubt)
+                }),
+            };
+            let _ = tx.send(Event::Answer(request, answer));
+        });
+    }
+}
+
+/// What of a topic's batches without a partition comes next.
+enum Next {
+    Nothing,
+    Full,
+    Open { due: Instant },
+}
+
+impl Topic {
+    fn has_work(&self) -> bool {
+        !self.slots.is_empty()
+            || !self.unbound.is_empty()
+            || self.pinned.values().any(|q| !q.is_empty())
+            || self.partitions.iter().any(Partition::needs_leader)
+    }
+
+    fn timed_out(&self) -> Error {
+        let why = match &self.trouble {
+            Some(e) => format!("; last trouble: {}", e.message()),
+            None if self.meta.is_none() => "; its partitions are not known yet".to_owned(),
+            None => String::new(),
+        };
+        Error::new(
+            ErrorKind::Timeout,
+            format!("a record for topic '{}' was not acknowledged in time{why}", self.name),
+        )
+    }
+
+    fn next_unbound(&mut self, now: Instant) -> Next {
+        if !self.unbound.is_empty() {
+            return Next::Full;
+        }
+        let mut earliest = None;
+        let mut full = false;
+        self.slots.retain(|(home, slot)| {
+            if slot.partition.is_some() {
+                return true;
+            }
+            match slot.peek(home) {
+                Peek::Empty => return false,
+                Peek::Full => full = true,
+                Peek::Open { at, urgent } => {
+                    earliest = earlier(earliest, Some(if urgent { now } else { at }));
+                }
+            }
+            true
+        });
+        match (full, earliest) {
+            (true, _) => Next::Full,
+            (false, Some(due)) => Next::Open { due },
+            (false, None) => Next::Nothing,
+        }
+    }
+
+    /// Takes the first batch among the slots that `of` picks: full ones, overdue ones, and open
+    /// ones if `idle`. Else gives when the next one is due.
+    fn take(
+        &mut self,
+        of: impl Fn(&Slot) -> bool,
+        now: Instant,
+        idle: bool,
+    ) -> (Option<Batch>, Option<Instant>) {
+        let mut wake = None;
+        for pass in 0..2 {
+            let mut i = 0;
+            while i < self.slots.len() {
+                let (home, slot) = &self.slots[i];
+                if !of(slot) {
+                    i += 1;
+                    continue;
+                }
+                let take = match slot.peek(home) {
+                    Peek::Empty => {
+                        self.slots.remove(i);
+                        continue;
+                    }
+                    Peek::Full => true,
+                    // Full ones of other slots first.
+                    Peek::Open { .. } if pass == 0 => false,
+                    Peek::Open { at, urgent } => {
+                        wake = earlier(wake, Some(at));
+                        idle || urgent || at <= now
+                    }
+                };
+                if take && let Some(batch) = slot.take(home) {
+                    return (Some(batch), None);
+                }
+                i += 1;
+            }
+        }
+        (None, wake)
+    }
+
+    /// Keeps the choice for a batch's worth of bytes.
+    fn stay(&mut self, partition: i32, bytes: usize, batch_size: usize) {
+        let left = match self.sticky {
+            Some((p, left)) if p == partition => left,
+            _ => batch_size,
+        };
+        self.sticky =
+            left.checked_sub(bytes).filter(|left| *left > 0).map(|left| (partition, left));
+    }
+
+    fn refuse_partition(&mut self, partition: i32, known: usize) {
+        let error = Error::new(
+            ErrorKind::UnknownPartition,
+            format!("topic '{}' has no partition {partition}, it has {known}", self.name),
+        );
+        let mut gone: Vec<Batch> = self.pinned.remove(&partition).into_iter().flatten().collect();
+        self.slots.retain(|(home, slot)| {
+            if slot.partition != Some(partition) {
+                return true;
+            }
+            while let Some(batch) = slot.take(home) {
+                gone.push(batch);
+            }
+            slot.peek(home) != Peek::Empty
+        });
+        for batch in gone {
+            batch.resolve(Err(error.clone()));
+        }
+    }
+}
+
+async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
+    let (_, connection) = pool.control(None).await?;
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(i32::MAX)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    let answer = connection.call(&request, INIT_VERSIONS).await.map_err(CallError::into_error)?;
+    match answer.error_code {
+        0 => Ok(answer.producer_id.0),
+        code => Err(Error::broker(code, "InitProducerId", None)),
+    }
+}
+
+fn take_where(queue: &mut VecDeque<Batch>, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
+    let (gone, stay): (Vec<Batch>, Vec<Batch>) =
+        std::mem::take(queue).into_iter().partition(|b| of(b));
+    *queue = stay.into();
+    gone
+}
+
+pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,408 @@
+use super::schema::{Field, Kind, SCHEMAS, Schema, Struct};
+use super::{MAX_STRUCTS, MAX_UNKNOWN_TAGS, Refused, check};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::produce_response as produce;
+use kafka_protocol::messages::{
+    ApiVersionsResponse, BrokerId, CreateTopicsResponse, FetchResponse, InitProducerIdResponse,
+    ListOffsetsResponse, MetadataResponse, ProduceResponse, api_versions_response as api_versions,
+    create_topics_response as create_topics, fetch_response as fetch,
+    list_offsets_response as list_offsets, metadata_response as metadata,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use proptest::prelude::*;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use uuid::Uuid;
+
+/// Decodes as the message type of the request; what is left over, or the decoder's error.
+fn decode(api_key: i16, version: i16, body: &[u8]) -> Result<usize, String> {
+    fn one<M: Decodable>(version: i16, body: &[u8]) -> Result<usize, String> {
+        let mut body = Bytes::copy_from_slice(body);
+        M::decode(&mut body, version).map(|_| body.len()).map_err(|e| e.to_string())
+    }
+    match api_key {
+        0 => one::<ProduceResponse>(version, body),
+        1 => one::<FetchResponse>(version, body),
+        2 => one::<ListOffsetsResponse>(version, body),
+        3 => one::<MetadataResponse>(version, body),
+        18 => one::<ApiVersionsResponse>(version, body),
+        19 => one::<CreateTopicsResponse>(version, body),
+        22 => one::<InitProducerIdResponse>(version, body),
+        other => panic!("no decoder for request {other}: add it here with its table"),
+    }
+}
+
+fn all() -> impl Iterator<Item = (&'static Schema, i16)> {
+    SCHEMAS.iter().flat_map(|s| (s.versions.0..=s.versions.1).map(move |version| (s, version)))
+}
+
+/// Writes random messages by the tables.
+struct Author<'a> {
+    out: Vec<u8>,
+    version: i16,
+    flexible: bool,
+    dice: &'a mut StdRng,
+}
+
+impl Author<'_> {
+    fn message(schema: &'static Schema, version: i16, dice: &mut StdRng) -> Vec<u8> {
+        let flexible = version >= schema.flexible;
+        let mut author = Author { out: vec![], version, flexible, dice };
+        author.fields(schema.root);
+        author.out
+    }
+
+    fn fields(&mut self, of: &'static Struct) {
+        let version = self.version;
+        for field in of.fields.iter().filter(|field| field.exists_in(version)) {
+            self.value(field);
+        }
+        if !self.flexible {
+            return;
+        }
+        let mut tags: Vec<(u32, Option<&Field>)> = vec![];
+        for (tag, field) in of.tagged {
+            if field.exists_in(self.version) && self.dice.random() {
+                tags.push((*tag, Some(field)));
+            }
+        }
+        // Small numbers too: one that the decoder knows and the table does not would be found out.
+        let foreign = self.dice.random_range(0..8) * [1, 50_000][self.dice.random_range(0..2)];
+        if self.dice.random_range(0..4) == 0 && of.tagged.iter().all(|(tag, _)| *tag != foreign) {
+            tags.push((foreign, None));
+        }
+        self.varint(tags.len() as u32);
+        for (tag, field) in tags {
+            let before = std::mem::take(&mut self.out);
+            match field {
+                Some(field) => self.value(field),
+                None => self.noise(20),
+            }
+            let value = std::mem::replace(&mut self.out, before);
+            self.varint(tag);
+            self.varint(value.len() as u32);
+            self.out.extend(value);
+        }
+    }
+
+    fn value(&mut self, field: &'static Field) {
+        match field.kind {
+            Kind::Fixed(bytes) => (0..bytes).for_each(|_| self.out.push(self.dice.random())),
+            Kind::Text => {
+                let text = "x".repeat(self.dice.random_range(0..200));
+                if self.flexible {
+                    self.varint(text.len() as u32 + 1);
+                } else {
+                    self.out.put_i16(text.len() as i16);
+                }
+                self.out.extend(text.bytes());
+            }
+            Kind::Bytes => {
+                let bytes = self.dice.random_range(0..300);
+                self.count(bytes);
+                (0..bytes).for_each(|_| self.out.push(self.dice.random()));
+            }
+            Kind::Numbers(size) => {
+                let count = self.dice.random_range(0..4);
+                self.count(count);
+                (0..count * size).for_each(|_| self.out.push(self.dice.random()));
+            }
+            Kind::Structs(of) => {
+                let count = self.dice.random_range(0..4);
+                self.count(count);
+                (0..count).for_each(|_| self.fields(of));
+            }
+            Kind::Struct(of) => self.fields(of),
+        }
+    }
+
+    fn noise(&mut self, most: usize) {
+        let bytes = self.dice.random_range(0..most);
+        (0..bytes).for_each(|_| self.out.push(self.dice.random()));
+    }
+
+    fn count(&mut self, count: usize) {
+        if self.flexible {
+            self.varint(count as u32 + 1);
+        } else {
+            self.out.put_i32(count as i32);
+        }
+    }
+
+    fn varint(&mut self, mut value: u32) {
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
+    }
+}
+
+/// What the walk lets through, the decoder finds complete: it may dislike a text or a null, but it
+/// never runs out of bytes, and so it never reserved more than it was sent.
+fn judge(api_key: i16, version: i16, body: &[u8]) {
+    if check(api_key, version, body).is_ok()
+        && let Err(words) = decode(api_key, version, body)
+    {
+        let known = ["utf-8", "is negative (-1)", "is not valid for version"];
+        assert!(
+            known.iter().any(|known| words.contains(known)),
+            "request {api_key} version {version}: let through, but {words}: {body:02x?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The tables are the decoder's: it reads to the last byte what is written by them.
+    #[test]
+    fn tables_match_the_decoder(seed: u64) {
+        let dice = &mut StdRng::seed_from_u64(seed);
+        for (schema, version) in all() {
+            let body = Author::message(schema, version, dice);
+            let key = schema.api_key;
+            prop_assert_eq!(check(key, version, &body), Ok(()), "{} v{}", key, version);
+            prop_assert_eq!(decode(key, version, &body), Ok(0), "{} v{}", key, version);
+        }
+    }
+
+    #[test]
+    fn mutations(seed: u64) {
+        let dice = &mut StdRng::seed_from_u64(seed);
+        for (schema, version) in all() {
+            let valid = Author::message(schema, version, dice);
+            for _ in 0..20 {
+                let mut body = valid.clone();
+                for _ in 0..dice.random_range(1..4) {
+                    if let Some(at) = (!body.is_empty()).then(|| dice.random_range(0..body.len())) {
+                        body[at] = dice.random();
+                    }
+                }
+                judge(schema.api_key, version, &body);
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes(seed: u64) {
+        let dice = &mut StdRng::seed_from_u64(seed);
+        for (schema, version) in all() {
+            let mut body = vec![0; dice.random_range(0..200)];
+            dice.fill_bytes(&mut body);
+            judge(schema.api_key, version, &body);
+            // Mostly zeros get deeper into a message.
+            for byte in &mut body {
+                *byte = if *byte < 200 { 0 } else { *byte & 3 };
+            }
+            judge(schema.api_key, version, &body);
+        }
+    }
+}
+
+/// Messages of the generated encoder: as they are by default, and with something in every list.
+fn encoded(version: i16, key: i16) -> Vec<Bytes> {
+    fn both<M: Encodable + Default>(version: i16, full: M) -> Vec<Bytes> {
+        [M::default(), full]
+            .iter()
+            .map(|message| {
+                let mut out = BytesMut::new();
+                message.encode(&mut out, version).expect("fields are those of the version");
+                out.freeze()
+            })
+            .collect()
+    }
+    fn since<T: Default>(version: i16, first: i16, value: T) -> T {
+        if version >= first { value } else { T::default() }
+    }
+    let text = || StrBytes::from_static_str("words");
+    let name = |last| TopicName(if version <= last { text() } else { StrBytes::default() });
+    let id = |first| since(version, first, Uuid::from_u128(7));
+    let nodes = vec![BrokerId(1), BrokerId(2)];
+    match key {
+        0 => {
+            let error = produce::BatchIndexAndErrorMessage::default()
+                .with_batch_index_error_message(Some(text()));
+            let leader = produce::LeaderIdAndEpoch::default().with_leader_epoch(4);
+            let partition = produce::PartitionProduceResponse::default()
+                .with_base_offset(1 << 40)
+                .with_record_errors(since(version, 8, vec![error; 2]))
+                .with_error_message(since(version, 8, Some(text())))
+                .with_current_leader(since(version, 10, leader));
+            let topic = produce::TopicProduceResponse::default()
+                .with_name(name(12))
+                .with_topic_id(id(13))
+                .with_partition_responses(vec![partition; 3]);
+            let node = produce::NodeEndpoint::default().with_host(text()).with_rack(Some(text()));
+            let full = ProduceResponse::default()
+                .with_responses(vec![topic; 2])
+                .with_node_endpoints(since(version, 10, vec![node; 2]));
+            both(version, full)
+        }
+        1 => {
+            let epoch = fetch::EpochEndOffset::default().with_epoch(1);
+            let leader = fetch::LeaderIdAndEpoch::default().with_leader_epoch(4);
+            let partition = fetch::PartitionData::default()
+                .with_aborted_transactions(Some(vec![Default::default(); 3]))
+                .with_records(Some(Bytes::from_static(&[255; 200])))
+                .with_diverging_epoch(since(version, 12, epoch))
+                .with_current_leader(since(version, 12, leader));
+            let topic = fetch::FetchableTopicResponse::default()
+                .with_topic(name(12))
+                .with_topic_id(id(13))
+                .with_partitions(vec![partition; 3]);
+            let node = fetch::NodeEndpoint::default().with_host(text()).with_rack(Some(text()));
+            let full = FetchResponse::default()
+                .with_responses(vec![topic; 2])
+                .with_node_endpoints(since(version, 16, vec![node; 2]));
+            both(version, full)
+        }
+        2 => {
+            let partition = list_offsets::ListOffsetsPartitionResponse::default();
+            let topic = list_offsets::ListOffsetsTopicResponse::default()
+                .with_name(name(i16::MAX))
+                .with_partitions(vec![partition; 3]);
+            both(version, ListOffsetsResponse::default().with_topics(vec![topic; 2]))
+        }
+        3 => {
+            let partition = metadata::MetadataResponsePartition::default()
+                .with_replica_nodes(nodes.clone())
+                .with_isr_nodes(nodes.clone())
+                .with_offline_replicas(nodes);
+            let topic = metadata::MetadataResponseTopic::default()
+                .with_name(Some(name(i16::MAX)))
+                .with_topic_id(id(10))
+                .with_partitions(vec![partition; 3]);
+            let broker = metadata::MetadataResponseBroker::default()
+                .with_host(text())
+                .with_rack(Some(text()));
+            let full = MetadataResponse::default()
+                .with_brokers(vec![broker; 3])
+                .with_cluster_id(Some(text()))
+                .with_topics(vec![topic; 2]);
+            both(version, full)
+        }
+        18 => {
+            let supported = api_versions::SupportedFeatureKey::default().with_name(text());
+            let finalized = api_versions::FinalizedFeatureKey::default().with_name(text());
+            let full = ApiVersionsResponse::default()
+                .with_api_keys(vec![Default::default(); 60])
+                .with_supported_features(since(version, 3, vec![supported; 2]))
+                .with_finalized_features(since(version, 3, vec![finalized; 2]))
+                .with_zk_migration_ready(since(version, 3, true));
+            both(version, full)
+        }
+        19 => {
+            let config = create_topics::CreatableTopicConfigs::default()
+                .with_name(text())
+                .with_value(Some(text()));
+            let topic = create_topics::CreatableTopicResult::default()
+                .with_name(name(i16::MAX))
+                .with_topic_id(id(7))
+                .with_topic_config_error_code(since(version, 5, 29))
+                .with_error_message(Some(text()));
+            let topic =
+                if version >= 5 { topic.with_configs(Some(vec![config; 2])) } else { topic };
+            both(version, CreateTopicsResponse::default().with_topics(vec![topic; 2]))
+        }
+        22 => both(version, InitProducerIdResponse::default().with_producer_id(1.into())),
+        other => panic!("no message for request {other}: add it here with its table"),
+    }
+}
+
+#[test]
+fn messages_of_the_encoder() {
+    for (schema, version) in all() {
+        for body in encoded(version, schema.api_key) {
+            assert_eq!(check(schema.api_key, version, &body), Ok(()), "{}", schema.api_key);
+            for end in 0..body.len() {
+                let cut = check(schema.api_key, version, &body[..end]);
+                assert!(matches!(cut, Err(Refused::Malformed { .. })), "cut at {end}: {cut:?}");
+            }
+        }
+    }
+}
+
+/// Every length there is, made as large as it can be, at every position.
+#[test]
+fn huge_counts_and_truncation() {
+    let dice = &mut StdRng::seed_from_u64(1);
+    let huge: [&[u8]; 5] = [
+        &i32::MAX.to_be_bytes(),
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],
+        &[0xff, 0xff, 0xff, 0xff, 0xff],
+        &i16::MAX.to_be_bytes(),
+        &i32::MIN.to_be_bytes(),
+    ];
+    for (schema, version) in all() {
+        let body = Author::message(schema, version, dice);
+        let key = schema.api_key;
+        for end in 0..body.len() {
+            let cut = check(key, version, &body[..end]);
+            assert!(
+                matches!(cut, Err(Refused::Malformed { .. })),
+                "{key} v{version} cut at {end} of {}: {cut:?}",
+                body.len()
+            );
+            for huge in huge {
+                let replaced = [&body[..end], huge, body.get(end + huge.len()..).unwrap_or(&[])];
+                judge(key, version, &replaced.concat());
+                judge(key, version, &[&body[..end], huge, &body[end + 1..]].concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn names_the_field() {
+    let topics_huge = [0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff];
+    assert_eq!(check(2, 2, &topics_huge), Err(Refused::Malformed { field: "topics" }));
+    assert_eq!(check(2, 2, &[0, 0]), Err(Refused::Malformed { field: "throttle_time_ms" }));
+    let open_tags = [0, 0, 0, 0, 1, 5];
+    assert_eq!(check(2, 6, &open_tags), Err(Refused::Malformed { field: "tagged fields" }));
+}
+
+#[test]
+fn without_a_table() {
+    assert_eq!(check(36, 0, &[]), Err(Refused::NoSchema));
+    assert_eq!(check(3, 8, &[]), Err(Refused::NoSchema));
+    assert_eq!(check(0, 14, &[]), Err(Refused::NoSchema));
+}
+
+/// A known tagged field reads exactly its size: the decoder would go on into what follows.
+#[test]
+fn tagged_field_of_another_size() {
+    // ApiVersions 3: no error, no keys, no throttling, tag 1 (8 bytes) in 7 and in 9.
+    for (size, fits) in [(7, false), (8, true), (9, false)] {
+        let body = [&[0, 0, 1, 0, 0, 0, 0, 1, 1, size][..], &[0; 9][..size.into()]].concat();
+        let expected = Refused::Malformed { field: "finalized_features_epoch" };
+        assert_eq!(check(18, 3, &body), if fits { Ok(()) } else { Err(expected) });
+    }
+}
+
+/// Elements that are honest about their number, but far more than memory is meant for.
+#[test]
+fn bounded_memory() {
+    let varint = |mut value: u32| {
+        let mut out = vec![];
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+        out
+    };
+    // ListOffsets 6: each topic an empty name, no partitions, no tagged fields.
+    let topics = |count: u32| {
+        [vec![0; 4], varint(count + 1), [1, 1, 0].repeat(count as usize), vec![0]].concat()
+    };
+    assert_eq!(check(2, 6, &topics(MAX_STRUCTS)), Ok(()));
+    let over = check(2, 6, &topics(MAX_STRUCTS + 1));
+    assert_eq!(over, Err(Refused::Malformed { field: "topics" }));
+
+    // InitProducerId 2: nothing but tagged fields of no bytes behind 16.
+    let tags = |count: u32| [vec![0; 16], varint(count), [9, 0].repeat(count as usize)].concat();
+    assert_eq!(check(22, 2, &tags(MAX_UNKNOWN_TAGS)), Ok(()));
+    let over = check(22, 2, &tags(MAX_UNKNOWN_TAGS + 1));
+    assert_eq!(over, Err(Refused::Malformed { field: "tagged fields" }));
+}

@@ -1,0 +1,312 @@
+//! The open batch: records in wire format, from the moment they are handed over.
+//!
+//! A batch grows by pooled chunks (1 KiB, then 16, then 64), so that thousands of nearly empty ones
+//! fit a budget and no byte is moved when one grows. Nothing is allocated for a record. The bytes
+//! name no partition and no producer: [`SealedBatch::header`] writes those, as often as routing or
+//! the producer epoch changes, without touching the records.
+
+use bytes::Bytes;
+
+use super::compression::Compression;
+use super::crc::{self, crc32c};
+use super::pool::{Chunk, ChunkPool};
+use super::{CRC_START, HEADER_LEN, varint};
+
+/// Growth of an open batch: the size of its first, second, and every later chunk.
+const GROWTH: [usize; 3] = [1 << 10, 16 << 10, 64 << 10];
+
+/// Most bytes of a records section: the batch length field is an `i32` and counts 49 header bytes.
+const MAX_BODY: usize = i32::MAX as usize - HEADER_LEN;
+
+/// A header to write: its name, and its value or null.
+pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
+
+/// Why a record was not appended. The batch is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AppendError {
+    /// This batch cannot take the record; an empty one could.
+    BatchFull,
+    /// No batch can: key, value, header or the whole is beyond the 2 GiB the format can express.
+    TooLarge,
+}
+
+/// Sizes computed before a record is written, so that it is written in one go.
+#[derive(Clone, Copy)]
+struct Layout {
+    timestamp_delta: i64,
+    /// What the length prefix says.
+    content: usize,
+    /// With the prefix.
+    total: usize,
+}
+
+/// An open batch.
+#[derive(Debug)]
+pub(crate) struct BatchBuilder {
+    pool: ChunkPool,
+    chunks: Vec<Chunk>,
+    bytes: usize,
+    reserved: usize,
+    records: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// An empty batch; takes its first chunk with its first record.
+    pub(crate) fn new(pool: ChunkPool) -> Self {
+        Self {
+            pool,
+            chunks: Vec::new(),
+            bytes: 0,
+            reserved: 0,
+            records: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+        }
+    }
+
+    /// Records appended so far.
+    pub(crate) fn len_records(&self) -> usize {
+        self.records as usize
+    }
+
+    /// Bytes of the records section so far, before compression.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of memory held, written or not: what counts against the budget.
+    pub(crate) fn capacity_reserved(&self) -> usize {
+        self.reserved
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Encoded size of a record if it were appended next.
+    pub(crate) fn record_len(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        timestamp_ms: i64,
+    ) -> Result<usize, AppendError> {
+        self.layout(key, value, headers, timestamp_ms).map(|layout| layout.total)
+    }
+
+    #[inline]
+    fn layout(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        timestamp_ms: i64,
+    ) -> Result<Layout, AppendError> {
+        let timestamp_delta =
+            if self.records == 0 { 0 } else { timestamp_ms.wrapping_sub(self.base_timestamp) };
+        let mut content = 1
+            + varint::len(timestamp_delta)
+            + varint::len(i64::from(self.records))
+            + bytes_len(key)
+            + bytes_len(value)
+            + varint::len(headers.len() as i64);
+        for (name, value) in headers {
+            content += bytes_len(Some(name.as_bytes())) + bytes_len(*value);
+        }
+        let total = varint::len(content as i64) + content;
+        if total > MAX_BODY {
+            return Err(AppendError::TooLarge);
+        }
+        if total > MAX_BODY - self.bytes || self.records == i32::MAX {
+            return Err(AppendError::BatchFull);
+        }
+        Ok(Layout { timestamp_delta, content, total })
+    }
+
+    /// Copies a record into the batch. Its index in the batch was [`len_records`] before.
+    ///
+    /// [`len_records`]: Self::len_records
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        timestamp_ms: i64,
+    ) -> Result<(), AppendError> {
+        let layout = self.layout(key, value, headers, timestamp_ms)?;
+        if self.records == 0 {
+            self.base_timestamp = timestamp_ms;
+            self.max_timestamp = timestamp_ms;
+        } else {
+            self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        }
+        let index = i64::from(self.records);
+        let chunk = match self.chunks.last_mut() {
+            Some(last) if last.capacity() - last.len() >= layout.total => last,
+            _ => {
+                let grown = GROWTH[self.chunks.len().min(GROWTH.len() - 1)];
+                let chunk = self.pool.get(grown.max(layout.total));
+                self.reserved += chunk.capacity();
+                self.chunks.push(chunk);
+                let last = self.chunks.len() - 1;
+                &mut self.chunks[last]
+            }
+        };
+        let out = &mut chunk.room()[..layout.total];
+        let mut at = varint::put(out, 0, layout.content as i64);
+        out[at] = 0; // attributes: none are defined for records
+        at = varint::put(out, at + 1, layout.timestamp_delta);
+        at = varint::put(out, at, index);
+        at = put_bytes(out, at, key);
+        at = put_bytes(out, at, value);
+        at = varint::put(out, at, headers.len() as i64);
+        for (name, value) in headers {
+            at = put_bytes(out, at, Some(name.as_bytes()));
+            at = put_bytes(out, at, *value);
+        }
+        debug_assert_eq!(at, layout.total);
+        chunk.advance(layout.total);
+        self.bytes += layout.total;
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Closes the batch: compresses it if that makes it smaller, and computes the checksum of the
+    /// records while they are still in cache. `None` for a batch without records, which the
+    /// protocol does not know.
+    pub(crate) fn seal(self, compression: Compression) -> Option<SealedBatch> {
+        if self.records == 0 {
+            return None;
+        }
+        let compressed = match compression {
+            Compression::None => None,
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => super::compression::lz4::compress(&self.pool, &self.chunks),
+        };
+        let (bits, chunks) = match compressed {
+            Some(chunks) => (compression.bits(), chunks),
+            None => (Compression::None.bits(), self.chunks),
+        };
+        let body_reserved = chunks.iter().map(Chunk::capacity).sum();
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        let mut body_len = 0;
+        for chunk in &chunks {
+            digest.update(chunk.as_ref());
+            body_len += chunk.len();
+        }
+        Some(SealedBatch {
+            attributes: bits,
+            body_crc: crc::Suffix::new(digest.finalize() as u32, body_len as u32),
+            body_len,
+            body_reserved,
+            uncompressed_len: self.bytes,
+            records: self.records,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            segments: chunks.into_iter().map(Chunk::freeze).collect(),
+        })
+    }
+}
+
+#[inline]
+fn bytes_len(bytes: Option<&[u8]>) -> usize {
+    match bytes {
+        None => 1,
+        Some(bytes) => varint::len(bytes.len() as i64) + bytes.len(),
+    }
+}
+
+#[inline]
+fn put_bytes(out: &mut [u8], at: usize, bytes: Option<&[u8]>) -> usize {
+    let Some(bytes) = bytes else {
+        out[at] = 1; // zigzag of -1: null
+        return at + 1;
+    };
+    let at = varint::put(out, at, bytes.len() as i64);
+    let end = at + bytes.len();
+    out[at..end].copy_from_slice(bytes);
+    end
+}
+
+/// A closed batch: its records do not change any more, its header is written per attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct SealedBatch {
+    attributes: i16,
+    body_crc: crc::Suffix,
+    body_len: usize,
+    body_reserved: usize,
+    uncompressed_len: usize,
+    records: i32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    segments: Vec<Bytes>,
+}
+
+impl SealedBatch {
+    /// The batch's header for one attempt. `-1, -1, -1` for a producer without idempotence.
+    ///
+    /// Costs no pass over the records: the checksum is combined from that of the header and the
+    /// one computed at sealing.
+    pub(crate) fn header(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        base_sequence: i32,
+    ) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        // Base offset 0: the broker assigns it.
+        let length = (HEADER_LEN - 12 + self.body_len) as i32;
+        header[8..12].copy_from_slice(&length.to_be_bytes());
+        header[12..16].copy_from_slice(&(-1i32).to_be_bytes()); // leader epoch: the broker's
+        header[16] = 2; // magic
+        header[21..23].copy_from_slice(&self.attributes.to_be_bytes());
+        header[23..27].copy_from_slice(&(self.records - 1).to_be_bytes());
+        header[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
+        header[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        header[43..51].copy_from_slice(&producer_id.to_be_bytes());
+        header[51..53].copy_from_slice(&producer_epoch.to_be_bytes());
+        header[53..57].copy_from_slice(&base_sequence.to_be_bytes());
+        header[57..61].copy_from_slice(&self.records.to_be_bytes());
+        let crc = self.body_crc.after(crc32c(&header[CRC_START..]));
+        header[17..21].copy_from_slice(&crc.to_be_bytes());
+        header
+    }
+
+    /// Bytes on the wire, header included.
+    pub(crate) fn wire_len(&self) -> usize {
+        HEADER_LEN + self.body_len
+    }
+
+    /// Bytes of memory held by the body.
+    pub(crate) fn capacity_reserved(&self) -> usize {
+        self.body_reserved
+    }
+
+    /// Bytes of the records before compression.
+    pub(crate) fn uncompressed_len(&self) -> usize {
+        self.uncompressed_len
+    }
+
+    /// Records in the batch, at least 1.
+    pub(crate) fn records(&self) -> usize {
+        self.records as usize
+    }
+
+    /// The records section, in order.
+    pub(crate) fn segments(&self) -> &[Bytes] {
+        &self.segments
+    }
+
+    /// Timestamp of the first record, in milliseconds since 1970.
+    pub(crate) fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// Largest timestamp of a record, in milliseconds since 1970.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+}

@@ -1,0 +1,30 @@
+//! Record batches of version 2, written and read without I/O.
+//!
+//! ```text
+//! send ──> BatchBuilder (pooled chunks, wire format) ──seal──> SealedBatch ──header()──> request
+//! fetch response ──split──> RawBatch ──open──> RecordBatch ──iter──> RecordRef
+//! ```
+//!
+//! A record is copied once, by [`builder`], and never again until the socket. Reading borrows from
+//! the response, or from one pooled buffer if the batch was compressed.
+
+pub(crate) mod builder;
+pub(crate) mod compression;
+pub(crate) mod crc;
+pub(crate) mod pool;
+pub(crate) mod reader;
+pub(crate) mod varint;
+
+pub use compression::Compression;
+pub use reader::{Headers, RecordPosition, RecordRef};
+pub(crate) use reader::{RecordBatch, RecordIter};
+
+/// Bytes of a version 2 batch before its records: from base offset to record count.
+pub(crate) const HEADER_LEN: usize = 61;
+
+/// First byte the checksum covers: the attributes. What is before it (base offset, length, leader
+/// epoch, magic, checksum) is rewritten by brokers without a new checksum.
+pub(crate) const CRC_START: usize = 21;
+
+#[cfg(test)]
+mod tests;

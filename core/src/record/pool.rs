@@ -1,0 +1,195 @@
+//! A bounded pool of warm buffers.
+//!
+//! Batches come and go thousands of times a second; asking the allocator for each costs page faults
+//! that are dearer than the encoding itself. The pool is last in, first out, because the buffer
+//! given back last is the one still in cache, and it keeps at most a few megabytes: more would
+//! fall out of cache anyway.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Sizes of pooled buffers, ascending. The first three are what open batches grow by; the large
+/// ones take decompressed batches. A larger buffer is made to size and not kept.
+const CLASSES: [usize; 6] = [1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+
+/// What a pool keeps unless told otherwise: about what stays in a last-level cache.
+pub(crate) const DEFAULT_KEEP: usize = 8 << 20;
+
+/// Warm buffers, shared by everyone who clones it.
+#[derive(Clone, Debug)]
+pub(crate) struct ChunkPool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    keep: usize,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    by_class: [Vec<Box<[u8]>>; CLASSES.len()],
+    bytes: usize,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        // Nothing in the critical sections leaves the state half changed.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for ChunkPool {
+    fn default() -> Self {
+        Self::new(DEFAULT_KEEP)
+    }
+}
+
+impl ChunkPool {
+    /// A pool that keeps at most `keep` bytes of idle buffers. What is handed out is not counted:
+    /// the memory budget of producer or consumer bounds that.
+    pub(crate) fn new(keep: usize) -> Self {
+        Self(Arc::new(Shared { keep, idle: Mutex::default() }))
+    }
+
+    /// An empty chunk with room for at least `min` bytes.
+    pub(crate) fn get(&self, min: usize) -> Chunk {
+        let Some(class) = class_for(min) else {
+            return Chunk { buf: zeroed(min), len: 0, pool: None };
+        };
+        let warm = {
+            let mut idle = self.0.lock();
+            let warm = idle.by_class[class].pop();
+            if let Some(buf) = &warm {
+                idle.bytes -= buf.len();
+            }
+            warm
+        };
+        let buf = warm.unwrap_or_else(|| zeroed(CLASSES[class]));
+        Chunk { buf, len: 0, pool: Some(Arc::clone(&self.0)) }
+    }
+
+    /// Bytes of idle buffers at this moment.
+    #[cfg(test)]
+    pub(crate) fn idle_bytes(&self) -> usize {
+        self.0.lock().bytes
+    }
+}
+
+fn class_for(min: usize) -> Option<usize> {
+    CLASSES.iter().position(|&size| size >= min)
+}
+
+fn zeroed(len: usize) -> Box<[u8]> {
+    vec![0; len].into_boxed_slice()
+}
+
+/// A buffer from a pool: `len` bytes written, room for more. Goes back when dropped, also from
+/// within the `Bytes` that [`Chunk::freeze`] makes.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    // Always initialised to its end, so that safe code can write into the room without clearing it.
+    buf: Box<[u8]>,
+    len: usize,
+    pool: Option<Arc<Shared>>,
+}
+
+impl Chunk {
+    pub(crate) fn capacity(&self) -> usize {
+        self.buf.len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The bytes not written yet. Their content is whatever an earlier user left.
+    #[inline]
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        &mut self.buf[self.len..]
+    }
+
+    /// Everything up to the buffer's end, and how much of it is written.
+    pub(crate) fn whole(&mut self) -> (&mut [u8], usize) {
+        (&mut self.buf, self.len)
+    }
+
+    /// Counts `n` more bytes as written.
+    #[inline]
+    pub(crate) fn advance(&mut self, n: usize) {
+        assert!(n <= self.buf.len() - self.len, "a chunk cannot hold more than its buffer");
+        self.len += n;
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.room()[..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(crate) fn freeze(self) -> bytes::Bytes {
+        bytes::Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.buf[..self.len]
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.take() else { return };
+        let buf = std::mem::take(&mut self.buf);
+        let Some(class) = CLASSES.iter().position(|&size| size == buf.len()) else { return };
+        let mut idle = pool.lock();
+        if idle.bytes + buf.len() <= pool.keep {
+            idle.bytes += buf.len();
+            idle.by_class[class].push(buf);
+        } else {
+            // Freed after the lock is gone: returning memory to the system can take long.
+            drop(idle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_in_first_out_and_clean_length() {
+        let pool = ChunkPool::default();
+        let mut a = pool.get(10);
+        a.push(b"a");
+        let mut b = pool.get(10);
+        b.push(b"b");
+        drop(a);
+        drop(b.freeze());
+        assert_eq!(pool.idle_bytes(), 2048);
+        let mut again = pool.get(1);
+        assert_eq!(again.len(), 0);
+        assert_eq!(again.room()[0], b'b', "the buffer given back last comes first");
+    }
+
+    #[test]
+    fn keeps_no_more_than_its_bound() {
+        let pool = ChunkPool::new(3 << 10);
+        let chunks: Vec<_> = (0..10).map(|_| pool.get(1024)).collect();
+        drop(chunks);
+        assert_eq!(pool.idle_bytes(), 3 << 10);
+        drop(pool.get(16 << 10));
+        assert_eq!(pool.idle_bytes(), 3 << 10);
+    }
+
+    #[test]
+    fn oversized_is_made_to_size_and_not_kept() {
+        let pool = ChunkPool::default();
+        let chunk = pool.get((4 << 20) + 1);
+        assert_eq!(chunk.capacity(), (4 << 20) + 1);
+        drop(chunk);
+        assert_eq!(pool.idle_bytes(), 0);
+    }
+}

@@ -1,0 +1,377 @@
+//! Writer and reader against each other, against known bytes, and against damage.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::CRC_START;
+use super::builder::{BatchBuilder, SealedBatch};
+use super::compression::Compression;
+use super::crc::crc32c;
+use super::pool::ChunkPool;
+use super::reader::{RawBatch, RecordError, split};
+
+type Owned = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>, i64);
+
+const LIMIT: usize = 16 << 20;
+
+fn build(records: &[Owned], compression: Compression) -> SealedBatch {
+    let mut builder = BatchBuilder::new(ChunkPool::default());
+    for (key, value, headers, timestamp) in records {
+        let headers: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let before = builder.len_bytes();
+        let len = builder.record_len(key.as_deref(), value.as_deref(), &headers, *timestamp);
+        builder.append(key.as_deref(), value.as_deref(), &headers, *timestamp).unwrap();
+        assert_eq!(builder.len_bytes() - before, len.unwrap());
+        assert!(builder.capacity_reserved() >= builder.len_bytes());
+    }
+    builder.seal(compression).unwrap()
+}
+
+fn wire(batch: &SealedBatch) -> Bytes {
+    let mut out = BytesMut::from(&batch.header(7, 3, 11)[..]);
+    for segment in batch.segments() {
+        out.extend_from_slice(segment);
+    }
+    assert_eq!(out.len(), batch.wire_len());
+    out.freeze()
+}
+
+fn single(bytes: Bytes) -> RawBatch {
+    let mut batches = split(bytes);
+    let batch = batches.next().unwrap().unwrap();
+    assert!(batches.next().is_none());
+    batch
+}
+
+fn read(raw: &RawBatch) -> Vec<Owned> {
+    let batch = raw.open(&ChunkPool::default(), LIMIT).unwrap();
+    let records: Vec<_> = batch
+        .iter()
+        .enumerate()
+        .map(|(i, r)| {
+            assert_eq!(r.offset(), i as i64);
+            let headers = r
+                .headers()
+                .strings()
+                .map(|(name, value)| (name.unwrap().to_owned(), value.map(<[u8]>::to_vec)))
+                .collect();
+            (r.key().map(<[u8]>::to_vec), r.value().map(<[u8]>::to_vec), headers, r.timestamp())
+        })
+        .collect();
+    assert_eq!(records.len(), batch.len());
+    records
+}
+
+fn record() -> impl Strategy<Value = Owned> {
+    let bytes = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
+    let headers = proptest::collection::vec(("[a-c]{0,3}", bytes()), 0..4);
+    (bytes(), bytes(), headers, any::<i64>())
+}
+
+fn json(n: usize) -> Vec<Owned> {
+    (0..n)
+        .map(|i| {
+            let value =
+                format!(r#"{{"id":{i},"name":"somebody","amount":{},"ok":true}}"#, i * 7919);
+            (None, Some(value.into_bytes()), vec![], 1_700_000_000_000 + i as i64)
+        })
+        .collect()
+}
+
+#[test]
+fn bytes_as_the_protocol_defines_them() {
+    let records = [
+        (None, Some(b"hi".to_vec()), vec![], 1000),
+        (Some(b"k".to_vec()), None, vec![("h".to_owned(), Some(b"v".to_vec()))], 1002),
+    ];
+    let batch = build(&records, Compression::None);
+    let bytes = wire(&batch);
+    assert_eq!(
+        bytes[61..],
+        [
+            16, 0, 0, 0, 1, 4, b'h', b'i', 0, // length 8, ts +0, offset +0, null key, 2 bytes
+            22, 0, 4, 2, 2, b'k', 1, 2, 2, b'h', 2, b'v', // length 11, ts +2, offset +1
+        ]
+    );
+    assert_eq!(bytes[..8], [0; 8]);
+    assert_eq!(bytes[8..12], (49 + 21i32).to_be_bytes());
+    assert_eq!(bytes[12..17], [0xff, 0xff, 0xff, 0xff, 2]);
+    assert_eq!(bytes[21..23], [0, 0]);
+    assert_eq!(bytes[23..27], [0, 0, 0, 1]);
+    assert_eq!(bytes[27..35], 1000i64.to_be_bytes());
+    assert_eq!(bytes[35..43], 1002i64.to_be_bytes());
+    assert_eq!(bytes[43..51], 7i64.to_be_bytes());
+    assert_eq!(bytes[51..61], [0, 3, 0, 0, 0, 11, 0, 0, 0, 2]);
+}
+
+#[test]
+fn an_empty_batch_does_not_exist() {
+    assert!(BatchBuilder::new(ChunkPool::default()).seal(Compression::None).is_none());
+}
+
+#[test]
+fn a_record_larger_than_every_chunk() {
+    let records = vec![
+        (None, Some(vec![1; 10]), vec![], 0),
+        (None, Some(vec![2; 5 << 20]), vec![], 0),
+        (None, Some(vec![3; 10]), vec![], 0),
+    ];
+    let batch = build(&records, Compression::None);
+    assert_eq!(batch.segments().len(), 3);
+    assert_eq!(read(&single(wire(&batch))), records);
+}
+
+#[test]
+fn header_can_be_rewritten_for_another_epoch() {
+    let batch = build(&json(3), Compression::None);
+    for (id, epoch, sequence) in [(-1, -1, -1), (7, 0, 0), (i64::MAX, i16::MAX, i32::MAX)] {
+        let mut bytes = BytesMut::from(&batch.header(id, epoch, sequence)[..]);
+        batch.segments().iter().for_each(|segment| bytes.extend_from_slice(segment));
+        let raw = single(bytes.freeze());
+        raw.verify_crc().unwrap();
+        assert_eq!((raw.producer_id, raw.producer_epoch, raw.base_sequence), (id, epoch, sequence));
+    }
+}
+
+#[test]
+fn damage_is_noticed_by_the_checksum() {
+    let mut bytes = wire(&build(&json(3), Compression::None)).to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let result = single(bytes.into()).verify_crc();
+    assert!(matches!(result, Err(RecordError::Checksum { base_offset: 0, .. })), "{result:?}");
+}
+
+#[test]
+fn a_batch_cut_anywhere_ends_the_iteration() {
+    let one = wire(&build(&json(2), Compression::None));
+    for cut in 0..one.len() {
+        let mut both = BytesMut::from(&one[..]);
+        both.extend_from_slice(&one[..cut]);
+        let batches: Vec<_> = split(both.freeze()).collect();
+        assert_eq!(batches.len(), 1, "cut at {cut}");
+        assert!(batches[0].is_ok());
+    }
+}
+
+#[test]
+fn a_payload_cut_anywhere_is_an_error() {
+    let raw = single(wire(&build(&json(2), Compression::None)));
+    for cut in 0..raw.payload.len() {
+        let short = raw.with_payload(raw.codec, raw.payload.slice(..cut));
+        assert!(short.open(&ChunkPool::default(), LIMIT).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn hostile_headers_are_typed_errors() {
+    let good = wire(&build(&json(2), Compression::None));
+    let with = |at: usize, bytes: &[u8]| {
+        let mut damaged = good.to_vec();
+        damaged[at..at + bytes.len()].copy_from_slice(bytes);
+        split(damaged.into()).next()
+    };
+    for magic in [0u8, 1, 3, 255] {
+        let got = with(16, &[magic]);
+        assert!(matches!(got, Some(Err(RecordError::Magic { .. }))), "{got:?}");
+    }
+    for length in [-1, i32::MIN, 0, 48] {
+        let got = with(8, &i32::to_be_bytes(length));
+        assert!(matches!(got, Some(Err(RecordError::Header { .. }))), "{length}: {got:?}");
+    }
+    assert!(with(8, &i32::MAX.to_be_bytes()).is_none(), "cut short by the response's limit");
+    assert!(matches!(with(57, &(-1i32).to_be_bytes()), Some(Err(RecordError::Header { .. }))));
+    let many = with(57, &i32::MAX.to_be_bytes()).unwrap().unwrap();
+    let result = many.open(&ChunkPool::default(), LIMIT);
+    assert!(matches!(result, Err(RecordError::Header { .. })), "{result:?}");
+    let zstd = with(22, &[4]).unwrap().unwrap();
+    let error = zstd.open(&ChunkPool::default(), LIMIT).unwrap_err();
+    assert!(error.to_string().contains("unsupported compression zstd"), "{error}");
+}
+
+#[cfg(feature = "lz4")]
+mod lz4 {
+    use std::io::Write;
+
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+
+    use super::*;
+
+    #[test]
+    fn gets_smaller_and_comes_back() {
+        for n in [3, 20, 1000, 20_000] {
+            let records = json(n);
+            let batch = build(&records, Compression::Lz4);
+            assert!(batch.wire_len() < build(&records, Compression::None).wire_len());
+            let raw = single(wire(&batch));
+            assert_eq!(raw.codec, 3);
+            raw.verify_crc().unwrap();
+            assert_eq!(read(&raw), records);
+        }
+    }
+
+    #[test]
+    fn other_decoders_read_our_frames() {
+        use std::io::Read;
+        let raw = single(wire(&build(&json(5000), Compression::Lz4)));
+        let mut theirs = Vec::new();
+        lz4_flex::frame::FrameDecoder::new(&raw.payload[..]).read_to_end(&mut theirs).unwrap();
+        let plain = single(wire(&build(&json(5000), Compression::None)));
+        assert!(theirs == plain.payload);
+    }
+
+    #[test]
+    fn incompressible_is_sent_as_it_is() {
+        let mut state = 1u64;
+        let noise = (0..100_000).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        let records = vec![(None, Some(noise.collect()), vec![], 0)];
+        let raw = single(wire(&build(&records, Compression::Lz4)));
+        assert_eq!(raw.codec, 0);
+        assert_eq!(read(&raw), records);
+    }
+
+    fn frames(plain: &[u8], info: FrameInfo, pieces: usize) -> Bytes {
+        let mut out = Vec::new();
+        for piece in plain.chunks(plain.len().div_ceil(pieces)) {
+            let mut encoder = FrameEncoder::with_frame_info(info.clone(), &mut out);
+            encoder.write_all(piece).unwrap();
+            encoder.finish().unwrap();
+        }
+        out.into()
+    }
+
+    #[test]
+    fn frames_of_any_client() {
+        let records = json(20_000);
+        let plain = single(wire(&build(&records, Compression::None)));
+        for mode in [BlockMode::Independent, BlockMode::Linked] {
+            for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max4MB] {
+                for (blocks, content) in
+                    [(false, false), (true, false), (false, true), (true, true)]
+                {
+                    for pieces in [1, 3] {
+                        let info = FrameInfo::new()
+                            .block_mode(mode)
+                            .block_size(size)
+                            .block_checksums(blocks)
+                            .content_checksum(content);
+                        let payload = frames(&plain.payload, info, pieces);
+                        let raw = plain.with_payload(3, payload);
+                        assert!(read(&raw) == records, "{mode:?} {size:?} {blocks} {content}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_a_typed_error_at_the_exact_limit() {
+        let plain = single(wire(&build(&json(1), Compression::None)));
+        let zeros = vec![0; 8 << 20];
+        for checksum in [false, true] {
+            for mode in [BlockMode::Independent, BlockMode::Linked] {
+                let info = FrameInfo::new().block_mode(mode).content_checksum(checksum);
+                let payload = frames(&zeros, info, 1);
+                let raw = plain.with_payload(3, payload);
+                for limit in [0, 1, 1000, 65_536, zeros.len() - 1] {
+                    let result = raw.open(&ChunkPool::default(), limit);
+                    assert!(
+                        matches!(result, Err(RecordError::OverLimit { .. })),
+                        "{limit}: {result:?}"
+                    );
+                }
+                let result = raw.open(&ChunkPool::default(), zeros.len());
+                assert!(!matches!(result, Err(RecordError::OverLimit { .. })), "{result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_an_error() {
+        let raw = single(wire(&build(&json(50), Compression::Lz4)));
+        for cut in 0..raw.payload.len() {
+            let short = raw.with_payload(raw.codec, raw.payload.slice(..cut));
+            assert!(short.open(&ChunkPool::default(), LIMIT).is_err(), "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_frames_never_panic_nor_exceed(
+            at in any::<prop::sample::Index>(), to: u8, head in any::<[u8; 3]>(), use_head: bool,
+        ) {
+            let raw = single(wire(&build(&json(200), Compression::Lz4)));
+            let mut payload = raw.payload.to_vec();
+            let at = at.index(payload.len());
+            payload[at] = to;
+            if use_head {
+                payload[4..7].copy_from_slice(&head);
+            }
+            let raw = raw.with_payload(raw.codec, payload.into());
+            if let Ok(batch) = raw.open(&ChunkPool::default(), 1 << 20) {
+                prop_assert!(batch.payload_len() <= 1 << 20);
+                prop_assert_eq!(batch.iter().count(), batch.len());
+            }
+        }
+    }
+}
+
+fn all_compressions() -> Vec<Compression> {
+    vec![
+        Compression::None,
+        #[cfg(feature = "lz4")]
+        Compression::Lz4,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn round_trip(records in proptest::collection::vec(record(), 1..60)) {
+        for compression in all_compressions() {
+            let batch = build(&records, compression);
+            prop_assert_eq!(batch.records(), records.len());
+            let bytes = wire(&batch);
+            // The combined checksum is that of the whole.
+            let whole = crc32c(&bytes[CRC_START..]);
+            prop_assert_eq!(&bytes[17..21], &whole.to_be_bytes()[..]);
+            let raw = single(bytes);
+            raw.verify_crc().unwrap();
+            prop_assert_eq!(raw.max_timestamp, records.iter().map(|r| r.3).max().unwrap());
+            prop_assert_eq!(raw.base_timestamp, records[0].3);
+            prop_assert_eq!(&read(&raw), &records);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), fix: bool) {
+        if fix && bytes.len() > 61 {
+            let length = (bytes.len() - 12) as i32;
+            bytes[0] &= 0x7f;
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            bytes[16] = 2;
+            bytes[23] &= 0x7f;
+            bytes[57..60].copy_from_slice(&[0; 3]);
+        }
+        for raw in split(bytes.into()).flatten() {
+            if let Ok(batch) = raw.open(&ChunkPool::default(), 1 << 20) {
+                prop_assert_eq!(batch.iter().count(), batch.len());
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_records_never_panic(at in any::<prop::sample::Index>(), to: u8) {
+        let raw = single(wire(&build(&json(20), Compression::None)));
+        let mut payload = raw.payload.to_vec();
+        let at = at.index(payload.len());
+        payload[at] = to;
+        let raw = raw.with_payload(raw.codec, payload.into());
+        if let Ok(batch) = raw.open(&ChunkPool::default(), LIMIT) {
+            prop_assert_eq!(batch.iter().count(), batch.len());
+            prop_assert!(batch.iter().all(|r| r.headers().count() == r.headers().len()));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Zigzag variable-length integers, as protocol buffers define them and Kafka's records use them.
+
+/// Longest encoding of a 64-bit value.
+pub(crate) const MAX_LEN: usize = 10;
+
+#[inline]
+pub(crate) fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Encoded length of `value`, in bytes: 1 to 10.
+#[inline]
+pub(crate) fn len(value: i64) -> usize {
+    // Seven bits a byte; `| 1` because zero takes a byte too.
+    let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Writes `value` at `at` and returns the position behind it. The caller has sized `buf`.
+#[inline]
+pub(crate) fn put(buf: &mut [u8], at: usize, value: i64) -> usize {
+    let mut rest = zigzag(value);
+    if rest < 0x80 {
+        buf[at] = rest as u8;
+        return at + 1;
+    }
+    let mut at = at;
+    while rest >= 0x80 {
+        buf[at] = rest as u8 | 0x80;
+        rest >>= 7;
+        at += 1;
+    }
+    buf[at] = rest as u8;
+    at + 1
+}
+
+/// Reads a value off the front of `buf`; `None` if it is cut short or longer than 10 bytes.
+#[inline]
+pub(crate) fn take(buf: &mut &[u8]) -> Option<i64> {
+    let (&first, rest) = buf.split_first()?;
+    if first < 0x80 {
+        *buf = rest;
+        return Some(unzigzag(u64::from(first)));
+    }
+    take_long(buf)
+}
+
+fn take_long(buf: &mut &[u8]) -> Option<i64> {
+    let mut value = 0u64;
+    for (i, &byte) in buf.iter().take(MAX_LEN).enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        // The tenth byte has room for one bit only; more is not a 64-bit value.
+        if i == MAX_LEN - 1 && bits > 1 {
+            return None;
+        }
+        value |= bits << (7 * i);
+        if byte < 0x80 {
+            *buf = &buf[i + 1..];
+            return Some(unzigzag(value));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_encodings() {
+        let known: [(i64, &[u8]); 8] = [
+            (0, &[0]),
+            (-1, &[1]),
+            (1, &[2]),
+            (63, &[0x7e]),
+            (-64, &[0x7f]),
+            (64, &[0x80, 0x01]),
+            (i64::from(i32::MAX), &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
+            (i64::MIN, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+        ];
+        for (value, bytes) in known {
+            let mut buf = [0; MAX_LEN];
+            let end = put(&mut buf, 0, value);
+            assert_eq!(&buf[..end], bytes, "{value}");
+            assert_eq!(len(value), bytes.len(), "{value}");
+            assert_eq!(take(&mut &bytes[..]), Some(value));
+        }
+    }
+
+    #[test]
+    fn overlong_is_refused() {
+        assert_eq!(take(&mut &[0xff; 11][..]), None);
+        assert_eq!(
+            take(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02][..]),
+            None
+        );
+        assert_eq!(take(&mut &[0x80][..]), None);
+        assert_eq!(take(&mut &[][..]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(value: i64) {
+            let mut buf = [0; MAX_LEN];
+            let end = put(&mut buf, 0, value);
+            prop_assert_eq!(end, len(value));
+            let mut rest = &buf[..end];
+            prop_assert_eq!(take(&mut rest), Some(value));
+            prop_assert!(rest.is_empty());
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! ApiVersions: what this broker speaks, and who is asking (KIP-511).
+
+use bytes::Bytes;
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+
+use super::{ApiKey, Call, Outcome, SUPPORTED, versions};
+use crate::error_code as code;
+use crate::wire::Answer;
+
+pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
+    let (min, max) = versions(call.shared, ApiKey::API_VERSIONS).unwrap_or((0, 0));
+    if call.version < min || call.version > max {
+        // Asked in a version that only a newer broker knows: answered in version 0, which every
+        // client can read, and naming the range of this one api so that the client can ask again.
+        let response = ApiVersionsResponse::default()
+            .with_error_code(code::UNSUPPORTED_VERSION)
+            .with_api_keys(vec![api_version(ApiKey::API_VERSIONS, min, max)]);
+        return Answer::encode(call.correlation_id, 0, &response).map(Outcome::Answer);
+    }
+    let request: ApiVersionsRequest = call.decode(ApiKey::API_VERSIONS, body)?;
+    let mut error_code = call.plan.error_before.or(call.plan.error_after).unwrap_or(code::NONE);
+    if call.version >= 3 {
+        let (name, version) = (&request.client_software_name, &request.client_software_version);
+        if is_software_name(name) && is_software_name(version) {
+            call.broker.counters.software(name, version);
+        } else {
+            error_code = code::INVALID_REQUEST;
+        }
+    }
+    let api_keys = if error_code == code::NONE {
+        SUPPORTED
+            .into_iter()
+            .filter_map(|(api, ..)| {
+                let (min, max) = versions(call.shared, api)?;
+                Some(api_version(api, min, max))
+            })
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let response = ApiVersionsResponse::default()
+        .with_error_code(error_code)
+        .with_throttle_time_ms(if call.version >= 1 { call.throttle_time_ms() } else { 0 })
+        .with_api_keys(api_keys);
+    call.answer(&response)
+}
+
+fn api_version(api: ApiKey, min: i16, max: i16) -> ApiVersion {
+    ApiVersion::default().with_api_key(api.0).with_min_version(min).with_max_version(max)
+}
+
+/// KIP-511: letters and digits at both ends, dots and dashes between.
+fn is_software_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    ends.iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(byte))
+}

@@ -1,0 +1,172 @@
+//! Fetch: whole batches from the log, after a wait if there are too few.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::FetchRequest;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::list_offsets::leadership;
+use super::{ApiKey, Call, Outcome};
+use crate::api::fetch_answer::{self, FetchAnswer, PartAnswer, TopicAnswer};
+use crate::error_code as code;
+use crate::log::Slice;
+use crate::state::State;
+
+/// First version that names topics by id (KIP-516).
+pub(crate) const TOPIC_IDS: i16 = 13;
+
+/// Largest answer whatever the request asks for, as Kafka's `fetch.max.bytes` of the broker.
+const MAX_ANSWER: usize = 55 << 20;
+
+pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
+    let request: FetchRequest = call.decode(ApiKey::FETCH, body)?;
+    let mut answer =
+        FetchAnswer { throttle_time_ms: call.throttle_time_ms(), ..Default::default() };
+    if request.session_id != 0 {
+        // Sessions are never granted (the answer's session id is 0), so none can be known.
+        answer.error_code = code::FETCH_SESSION_ID_NOT_FOUND;
+        return fetch_answer::encode(call, answer);
+    }
+    // Injected once per request, not once per look at the log.
+    let injected = injected(call, &request);
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let deadline = Instant::now() + max_wait;
+    let notify = Arc::new(Notify::new());
+    loop {
+        let now = Instant::now();
+        let look = read(call, &request, &injected, now, &notify);
+        if look.ready || now >= deadline {
+            answer.topics = look.topics;
+            call.broker.counters.fetched(look.bytes as u64);
+            return fetch_answer::encode(call, answer);
+        }
+        tokio::select! {
+            () = notify.notified() => {}
+            () = tokio::time::sleep_until(look.next.map_or(deadline, |at| at.min(deadline))) => {}
+        }
+    }
+}
+
+/// Errors of the fault script, in the order in which the request names partitions.
+fn injected(call: &Call<'_>, request: &FetchRequest) -> Vec<Option<i16>> {
+    let mut errors = Vec::new();
+    for topic in &request.topics {
+        let name = if call.version >= TOPIC_IDS {
+            call.shared.state().name_of(topic.topic_id).unwrap_or_default().to_owned()
+        } else {
+            topic.topic.as_str().to_owned()
+        };
+        for partition in &topic.partitions {
+            let (before, after) = call.injected(ApiKey::FETCH, &name, partition.partition);
+            errors.push(before.or(after));
+        }
+    }
+    errors
+}
+
+/// One look at the log.
+struct Look {
+    topics: Vec<TopicAnswer>,
+    bytes: usize,
+    /// Enough to answer with: bytes, an error, or nothing that could still arrive.
+    ready: bool,
+    /// When more becomes visible without a further append.
+    next: Option<Instant>,
+}
+
+fn read(
+    call: &Call<'_>,
+    request: &FetchRequest,
+    injected: &[Option<i16>],
+    now: Instant,
+    notify: &Arc<Notify>,
+) -> Look {
+    let mut state = call.shared.state();
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0).min(MAX_ANSWER);
+    let mut look =
+        Look { topics: Vec::new(), bytes: 0, ready: request.topics.is_empty(), next: None };
+    let mut errors = injected.iter();
+    for topic in &request.topics {
+        let name = if call.version >= TOPIC_IDS {
+            state.name_of(topic.topic_id).map(str::to_owned)
+        } else {
+            Some(topic.topic.as_str().to_owned())
+        };
+        let unknown = match &name {
+            Some(_) => code::UNKNOWN_TOPIC_OR_PARTITION,
+            None => code::UNKNOWN_TOPIC_ID,
+        };
+        let State { topics, replica_delay, .. } = &mut *state;
+        let mut found = name.as_ref().and_then(|name| topics.get_mut(name));
+        let mut partitions = Vec::new();
+        for wanted in &topic.partitions {
+            let mut part = PartAnswer::new(wanted.partition);
+            let partition = found.as_mut().and_then(|topic| topic.partition_mut(wanted.partition));
+            part.error_code = errors.next().copied().flatten().unwrap_or(code::NONE);
+            match partition {
+                None => part.error_code = unknown,
+                Some(partition) => {
+                    if part.error_code == code::NONE {
+                        part.error_code =
+                            leadership(partition, call.broker.id, wanted.current_leader_epoch);
+                    }
+                    if part.error_code == code::NOT_LEADER_OR_FOLLOWER
+                        || part.error_code == code::FENCED_LEADER_EPOCH
+                    {
+                        part.leader =
+                            partition.leader.map(|leader| (leader, partition.leader_epoch));
+                    }
+                    let offset = wanted.fetch_offset;
+                    let range = partition.log.start()..=partition.log.end();
+                    if part.error_code == code::NONE && !range.contains(&offset) {
+                        part.error_code = code::OFFSET_OUT_OF_RANGE;
+                        part.log_start = partition.log.start();
+                        part.high_watermark = partition.high_watermark(now, *replica_delay);
+                    }
+                    if part.error_code == code::NONE {
+                        let high_watermark = partition.high_watermark(now, *replica_delay);
+                        part.high_watermark = high_watermark;
+                        part.log_start = partition.log.start();
+                        let room = usize::try_from(wanted.partition_max_bytes)
+                            .unwrap_or(0)
+                            .min(max_bytes.saturating_sub(look.bytes));
+                        // The first batch of an answer always goes, or a consumer with small
+                        // limits would never get past a large one (KIP-74).
+                        let slice = if offset < high_watermark {
+                            partition.log.read(
+                                offset,
+                                high_watermark,
+                                room,
+                                look.bytes == 0,
+                                call.shared.config.partial_batches,
+                            )
+                        } else {
+                            Slice::default()
+                        };
+                        look.bytes += slice.bytes;
+                        part.batches = slice.batches;
+                        let delay = partition.delay(*replica_delay);
+                        if let Some(at) = partition.log.next_replication(delay) {
+                            look.next = Some(look.next.map_or(at, |next| next.min(at)));
+                        }
+                        partition.wait(notify);
+                    }
+                }
+            }
+            look.ready |= part.error_code != code::NONE;
+            partitions.push(part);
+        }
+        look.topics.push(TopicAnswer {
+            name: topic.topic.clone(),
+            id: if call.version >= TOPIC_IDS { topic.topic_id } else { Uuid::nil() },
+            partitions,
+        });
+    }
+    look.ready |= look.bytes >= min_bytes;
+    look
+}

@@ -1,0 +1,158 @@
+//! ListOffsets: earliest, latest, by timestamp, and of the largest timestamp.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use tokio::time::Instant;
+
+use super::{ApiKey, Call, Outcome};
+use crate::batch;
+use crate::error_code as code;
+use crate::state::State;
+use crate::topic::Partition;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+/// KIP-734
+const MAX_TIMESTAMP: i64 = -3;
+/// KIP-405: there is no tiered storage here, so the local log is the whole log.
+const EARLIEST_LOCAL: i64 = -4;
+/// KIP-1005
+const LATEST_TIERED: i64 = -5;
+
+/// What a lookup found: error code, timestamp, offset and the leader epoch at that offset.
+struct Found {
+    error_code: i16,
+    timestamp: i64,
+    offset: i64,
+    leader_epoch: i32,
+}
+
+impl Found {
+    fn error(error_code: i16) -> Self {
+        Self { error_code, timestamp: -1, offset: -1, leader_epoch: -1 }
+    }
+}
+
+pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
+    let request: ListOffsetsRequest = call.decode(ApiKey::LIST_OFFSETS, body)?;
+    let mut state = call.shared.state();
+    let State { topics, replica_delay, .. } = &mut *state;
+    let now = Instant::now();
+    let mut results = Vec::new();
+    for topic in request.topics {
+        let mut partitions = Vec::new();
+        for wanted in topic.partitions {
+            let (before, after) =
+                call.injected(ApiKey::LIST_OFFSETS, &topic.name, wanted.partition_index);
+            let found = match before.or(after) {
+                Some(error) => Found::error(error),
+                None => match topics
+                    .get_mut(topic.name.as_str())
+                    .and_then(|topic| topic.partition_mut(wanted.partition_index))
+                {
+                    None => Found::error(code::UNKNOWN_TOPIC_OR_PARTITION),
+                    Some(partition) => {
+                        match leadership(partition, call.broker.id, wanted.current_leader_epoch) {
+                            code::NONE => find(partition, wanted.timestamp, now, *replica_delay),
+                            error => Found::error(error),
+                        }
+                    }
+                },
+            };
+            let mut response = ListOffsetsPartitionResponse::default()
+                .with_partition_index(wanted.partition_index)
+                .with_error_code(found.error_code)
+                .with_timestamp(found.timestamp)
+                .with_offset(found.offset);
+            if call.version >= 4 {
+                response.leader_epoch = found.leader_epoch;
+            }
+            partitions.push(response);
+        }
+        results.push(
+            ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions),
+        );
+    }
+    drop(state);
+    let response = ListOffsetsResponse::default()
+        .with_throttle_time_ms(if call.version >= 2 { call.throttle_time_ms() } else { 0 })
+        .with_topics(results);
+    call.answer(&response)
+}
+
+/// Whether this broker leads the partition under the epoch that the client knows (KIP-320). The
+/// epoch is compared first: a client that is behind learns so even from a former leader.
+pub(crate) fn leadership(partition: &Partition, broker: i32, client_epoch: i32) -> i16 {
+    if client_epoch >= 0 && client_epoch < partition.leader_epoch {
+        code::FENCED_LEADER_EPOCH
+    } else if client_epoch > partition.leader_epoch {
+        code::UNKNOWN_LEADER_EPOCH
+    } else if partition.leader != Some(broker) {
+        code::NOT_LEADER_OR_FOLLOWER
+    } else {
+        code::NONE
+    }
+}
+
+fn find(partition: &mut Partition, timestamp: i64, now: Instant, delay: Duration) -> Found {
+    let at = |offset, timestamp, leader_epoch| Found {
+        error_code: code::NONE,
+        timestamp,
+        offset,
+        leader_epoch,
+    };
+    let high_watermark = partition.high_watermark(now, delay);
+    let epoch = partition.leader_epoch;
+    match timestamp {
+        LATEST => at(high_watermark, -1, epoch),
+        EARLIEST | EARLIEST_LOCAL => {
+            let start = partition.log.start();
+            let first = partition.log.batches().next().map_or(epoch, |batch| batch.leader_epoch);
+            at(start, -1, first)
+        }
+        LATEST_TIERED => at(-1, -1, -1),
+        MAX_TIMESTAMP => {
+            let largest = partition
+                .log
+                .batches()
+                .filter(|batch| batch.last_offset < high_watermark)
+                .max_by_key(|batch| (batch.max_timestamp, std::cmp::Reverse(batch.base_offset)))
+                .map(|batch| batch.max_timestamp);
+            match largest {
+                None => at(-1, -1, -1),
+                Some(largest) => by_timestamp(partition, largest, high_watermark),
+            }
+        }
+        target if target >= 0 => by_timestamp(partition, target, high_watermark),
+        _ => Found::error(code::UNSUPPORTED_VERSION),
+    }
+}
+
+/// The first record at or after a time. Only one batch is decoded: the first that reaches it.
+fn by_timestamp(partition: &Partition, target: i64, high_watermark: i64) -> Found {
+    let start = partition.log.start();
+    for stored in partition.log.batches().filter(|batch| batch.max_timestamp >= target) {
+        if stored.last_offset >= high_watermark {
+            break;
+        }
+        let Ok(records) = batch::decode(&stored.data, stored.base_offset, stored.leader_epoch)
+        else {
+            return Found::error(code::CORRUPT_MESSAGE);
+        };
+        let first = records.iter().find(|one| one.timestamp >= target && one.offset >= start);
+        if let Some(record) = first {
+            return Found {
+                error_code: code::NONE,
+                timestamp: record.timestamp,
+                offset: record.offset,
+                leader_epoch: stored.leader_epoch,
+            };
+        }
+    }
+    Found { error_code: code::NONE, timestamp: -1, offset: -1, leader_epoch: -1 }
+}

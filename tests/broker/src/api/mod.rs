@@ -1,0 +1,168 @@
+//! The requests this broker understands, one module each.
+
+pub(crate) mod api_versions;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_topics;
+pub(crate) mod fetch;
+mod fetch_answer;
+pub(crate) mod find_coordinator;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod produce;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
+
+use crate::batch::Refusal;
+use crate::faults::Plan;
+use crate::shape;
+use crate::state::{Broker, Shared};
+use crate::wire::Answer;
+
+/// A kind of request, by its number in the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApiKey(pub i16);
+
+impl ApiKey {
+    /// Produce
+    pub const PRODUCE: Self = Self(0);
+    /// Fetch
+    pub const FETCH: Self = Self(1);
+    /// ListOffsets
+    pub const LIST_OFFSETS: Self = Self(2);
+    /// Metadata
+    pub const METADATA: Self = Self(3);
+    /// FindCoordinator
+    pub const FIND_COORDINATOR: Self = Self(10);
+    /// ApiVersions
+    pub const API_VERSIONS: Self = Self(18);
+    /// CreateTopics
+    pub const CREATE_TOPICS: Self = Self(19);
+    /// DeleteTopics
+    pub const DELETE_TOPICS: Self = Self(20);
+    /// InitProducerId
+    pub const INIT_PRODUCER_ID: Self = Self(22);
+    /// CreatePartitions
+    pub const CREATE_PARTITIONS: Self = Self(37);
+}
+
+/// Every api this broker answers, with the versions it knows.
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 10] = [
+    (ApiKey::PRODUCE, 3, 13),
+    (ApiKey::FETCH, 4, 18),
+    (ApiKey::LIST_OFFSETS, 1, 10),
+    (ApiKey::METADATA, 0, 13),
+    (ApiKey::FIND_COORDINATOR, 0, 6),
+    (ApiKey::API_VERSIONS, 0, 4),
+    (ApiKey::CREATE_TOPICS, 2, 7),
+    (ApiKey::DELETE_TOPICS, 1, 6),
+    (ApiKey::INIT_PRODUCER_ID, 0, 5),
+    (ApiKey::CREATE_PARTITIONS, 0, 3),
+];
+
+/// One request on its way through its handler.
+pub(crate) struct Call<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) broker: &'a Broker,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    pub(crate) plan: Plan,
+    /// For unpacking compressed batches; reused by the connection.
+    pub(crate) scratch: &'a mut Vec<u8>,
+}
+
+/// What becomes of a request.
+pub(crate) enum Outcome {
+    Answer(Answer),
+    /// acks=0.
+    NoAnswer,
+    /// The broker has nothing better than to hang up.
+    Close,
+}
+
+impl Call<'_> {
+    pub(crate) fn answer<T: Encodable + HeaderVersion>(&self, body: &T) -> Result<Outcome, String> {
+        Answer::encode(self.correlation_id, self.version, body).map(Outcome::Answer)
+    }
+
+    pub(crate) fn throttle_time_ms(&self) -> i32 {
+        i32::try_from(self.plan.throttle.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// Errors the fault script has for one partition: (before, after) it takes effect.
+    pub(crate) fn injected(
+        &self,
+        api: ApiKey,
+        topic: &str,
+        partition: i32,
+    ) -> (Option<i16>, Option<i16>) {
+        let (before, after) =
+            self.shared.faults.partition_errors(self.broker.id, api, topic, partition);
+        (before.or(self.plan.error_before), after.or(self.plan.error_after))
+    }
+
+    fn decode<T: Decodable + Message>(&self, api: ApiKey, mut body: Bytes) -> Result<T, String> {
+        shape::check(api, self.version, &body)?;
+        T::decode(&mut body, self.version).map_err(|error| error.to_string())
+    }
+}
+
+/// Handles one request. An error is something no Kafka broker would answer: it ends the connection.
+pub(crate) async fn handle(
+    call: &mut Call<'_>,
+    api: ApiKey,
+    body: Bytes,
+) -> Result<Outcome, String> {
+    if api == ApiKey::API_VERSIONS {
+        return api_versions::handle(call, body);
+    }
+    let Some((min, max)) = versions(call.shared, api) else { return Ok(Outcome::Close) };
+    if !(min..=max).contains(&call.version) {
+        // As Kafka does: a client that asked ApiVersions does not get here.
+        return Ok(Outcome::Close);
+    }
+    match api {
+        ApiKey::PRODUCE => produce::handle(call, body).await,
+        ApiKey::FETCH => fetch::handle(call, body).await,
+        ApiKey::LIST_OFFSETS => list_offsets::handle(call, body),
+        ApiKey::METADATA => metadata::handle(call, body),
+        ApiKey::FIND_COORDINATOR => find_coordinator::handle(call, body),
+        ApiKey::CREATE_TOPICS => create_topics::handle(call, body),
+        ApiKey::DELETE_TOPICS => delete_topics::handle(call, body),
+        ApiKey::INIT_PRODUCER_ID => init_producer_id::handle(call, body),
+        ApiKey::CREATE_PARTITIONS => create_partitions::handle(call, body),
+        _ => Ok(Outcome::Close),
+    }
+}
+
+/// The versions this cluster offers of an api.
+pub(crate) fn versions(shared: &Shared, api: ApiKey) -> Option<(i16, i16)> {
+    let (_, min, max) = SUPPORTED.into_iter().find(|(key, ..)| *key == api)?;
+    let max = shared.config.max_versions.get(&api).map_or(max, |limit| max.min(*limit));
+    (min <= max).then_some((min, max))
+}
+
+pub(crate) fn topic_name(name: &str) -> TopicName {
+    TopicName(str_bytes(name))
+}
+
+pub(crate) fn str_bytes(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub(crate) fn broker_ids(ids: &[i32]) -> Vec<BrokerId> {
+    ids.iter().copied().map(BrokerId).collect()
+}
+
+/// Error code and message of an outcome, as most answers carry them.
+pub(crate) fn verdict<T>(result: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
+    match result {
+        Ok(_) => (0, None),
+        Err(refusal) => (refusal.code, Some(str_bytes(&refusal.message))),
+    }
+}

@@ -1,0 +1,209 @@
+//! Describing and starting a cluster.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::api::ApiKey;
+use crate::cluster::Cluster;
+use crate::config::{Config, Storage};
+use crate::listener;
+use crate::state::{Broker, Gate, Shared};
+use crate::stats::Counters;
+
+/// More brokers than this in one process are taken for a mistake.
+const MAX_BROKERS: i32 = 1000;
+/// Port that brokers without TCP are named with.
+const IN_MEMORY_PORT: u16 = 9092;
+
+/// Describes a cluster. Everything has a default: one broker, loopback TCP, no topics.
+#[derive(Debug, Clone, Default)]
+#[must_use = "a cluster runs once it is started"]
+pub struct Builder {
+    config: Config,
+}
+
+impl Builder {
+    /// Number of brokers, 1 to 1000; their ids are 1 to n. Default 1.
+    pub fn brokers(mut self, brokers: i32) -> Self {
+        self.config.brokers = brokers;
+        self
+    }
+
+    /// Racks, given to brokers in turn. Default none.
+    pub fn racks<S: Into<String>>(mut self, racks: impl IntoIterator<Item = S>) -> Self {
+        self.config.racks = racks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether brokers listen on loopback TCP. Without, they are reached through memory only, are
+    /// named `broker-N:9092`, and no file descriptor is used. Default true.
+    pub fn tcp(mut self, tcp: bool) -> Self {
+        self.config.tcp = tcp;
+        self
+    }
+
+    /// Cluster id. Default: one that no other cluster of this process has.
+    pub fn cluster_id(mut self, id: impl Into<String>) -> Self {
+        self.config.cluster_id = Some(id.into());
+        self
+    }
+
+    /// A topic that exists from the start.
+    pub fn topic(mut self, name: impl Into<String>, partitions: i32, replication: i32) -> Self {
+        self.config.topics.push((name.into(), partitions, replication));
+        self
+    }
+
+    /// What partitions keep. Default: batches.
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.config.storage = storage;
+        self
+    }
+
+    /// Most bytes of batches kept in the whole cluster; beyond, the oldest batches go first and the
+    /// log start of their partitions moves. The newest batch always stays. Default 1 GiB.
+    pub fn max_bytes_retained(mut self, bytes: usize) -> Self {
+        self.config.max_bytes_retained = bytes;
+        self
+    }
+
+    /// `message.max.bytes`: largest batch accepted. Default 1,048,588, as Kafka's.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_message_bytes = bytes;
+        self
+    }
+
+    /// `min.insync.replicas`: fewer in-sync replicas refuse acks=all. Default 1.
+    pub fn min_insync_replicas(mut self, replicas: usize) -> Self {
+        self.config.min_insync_replicas = replicas;
+        self
+    }
+
+    /// How long followers take to copy an append. Default none.
+    pub fn replica_delay(mut self, delay: Duration) -> Self {
+        self.config.replica_delay = delay;
+        self
+    }
+
+    /// Creates unknown topics that a Metadata request names and allows to be created, with this
+    /// many partitions. Default off.
+    pub fn auto_create_topics(mut self, partitions: i32) -> Self {
+        self.config.auto_create = Some(partitions);
+        self
+    }
+
+    /// `num.partitions`: for CreateTopics without a number. Default 1.
+    pub fn default_partitions(mut self, partitions: i32) -> Self {
+        self.config.default_partitions = partitions;
+        self
+    }
+
+    /// Whether a fetch answer may end in the middle of a batch, as Kafka's do. Default true.
+    pub fn partial_batches(mut self, partial: bool) -> Self {
+        self.config.partial_batches = partial;
+        self
+    }
+
+    /// Whether each record of a produced batch is checked; off, only header and CRC are (to measure
+    /// a producer with as little broker beside it as possible). Default true.
+    pub fn check_records(mut self, check: bool) -> Self {
+        self.config.check_records = check;
+        self
+    }
+
+    /// Offers an api only up to `version`, as an older broker would; -1 leaves it out.
+    pub fn max_version(mut self, api: ApiKey, version: i16) -> Self {
+        self.config.max_versions.insert(api, version);
+        self
+    }
+
+    /// Starts the cluster on a thread and runtime of its own. It may be used, and dropped, from any
+    /// thread, also inside another runtime.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a number out of range or an illegal topic; the system's error if no port,
+    /// thread or runtime is to be had.
+    pub fn start(self) -> io::Result<Cluster> {
+        let (stop, mut stopped) = watch::channel(());
+        let (send_handle, handle) = mpsc::sync_channel(1);
+        let thread =
+            std::thread::Builder::new().name("ottla-test-broker".into()).spawn(move || {
+                let runtime =
+                    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                        Ok(runtime) => runtime,
+                        Err(error) => return drop(send_handle.send(Err(error))),
+                    };
+                if send_handle.send(Ok(runtime.handle().clone())).is_ok() {
+                    // Ends when the cluster drops its sender; connections go with the runtime.
+                    runtime.block_on(async { while stopped.changed().await.is_ok() {} });
+                }
+            })?;
+        let handle = handle
+            .recv()
+            .map_err(|_| io::Error::other("the broker thread ended before it started"))??;
+        // Built before the listeners open: if they cannot, dropping it ends the thread.
+        let mut cluster = self.build(handle)?;
+        cluster.stop = Some(stop);
+        cluster.thread = Some(thread);
+        cluster.open()
+    }
+
+    /// Starts the cluster inside the caller's tokio runtime: with a paused clock, in virtual time.
+    /// The runtime needs its I/O driver unless [`Builder::tcp`] is off.
+    ///
+    /// # Errors
+    /// As [`Builder::start`]; also if there is no runtime.
+    pub fn start_on_current_runtime(self) -> io::Result<Cluster> {
+        let handle = Handle::try_current().map_err(io::Error::other)?;
+        self.build(handle)?.open()
+    }
+
+    fn build(self, handle: Handle) -> io::Result<Cluster> {
+        static CLUSTERS: AtomicU64 = AtomicU64::new(1);
+        let mut config = self.config;
+        if !(1..=MAX_BROKERS).contains(&config.brokers) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a cluster has 1 to {MAX_BROKERS} brokers, not {}", config.brokers),
+            ));
+        }
+        config.cluster_id.get_or_insert_with(|| {
+            format!("ottla-test-cluster-{}", CLUSTERS.fetch_add(1, Ordering::Relaxed))
+        });
+        let mut brokers = Vec::new();
+        for id in 1..=config.brokers {
+            let (host, port, socket) = if config.tcp {
+                let (socket, port) = listener::bind(0)?;
+                ("127.0.0.1".to_owned(), port, Some(socket))
+            } else {
+                (format!("broker-{id}"), IN_MEMORY_PORT, None)
+            };
+            let rack = match config.racks.len() {
+                0 => None,
+                racks => Some(config.racks[(id as usize - 1) % racks].clone()),
+            };
+            let gate = Mutex::new(Gate { socket, ..Gate::default() });
+            brokers.push(Broker { id, host, port, rack, counters: Counters::default(), gate });
+        }
+        let shared = Arc::new(Shared::new(config, handle, brokers));
+        Ok(Cluster { shared, stop: None, thread: None })
+    }
+}
+
+impl Cluster {
+    /// Creates the topics and opens the doors.
+    fn open(self) -> io::Result<Self> {
+        for (name, partitions, replication) in &self.shared.config.topics {
+            self.create_topic(name, *partitions, *replication)?;
+        }
+        for broker in &self.shared.brokers {
+            listener::open(&self.shared, broker.id)?;
+        }
+        Ok(self)
+    }
+}

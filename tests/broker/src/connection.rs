@@ -1,0 +1,197 @@
+//! One connection: frames in, answers out, one request at a time.
+//!
+//! A Kafka broker takes the next request of a connection only when the one before is answered:
+//! an acks=all produce that waits for replicas, or a fetch that waits for data, holds up whatever
+//! was pipelined behind it. Clients have to live with that, so this broker does the same.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+
+use crate::api::{self, ApiKey, Call, Outcome};
+use crate::state::Shared;
+use crate::wire::{self, MAX_FRAME};
+
+/// Smallest free room before a read.
+const READ_ROOM: usize = 64 << 10;
+/// Room made at once for a frame that has only announced its length; beyond that a sender has to
+/// deliver what it announced before it gets more.
+const TRUSTED_ROOM: usize = 4 << 20;
+/// Requests read ahead while one is being answered, in bytes; after that the socket fills up.
+const READ_AHEAD: usize = 256 << 10;
+/// A scratch buffer larger than this is given back after use.
+const SCRATCH_KEPT: usize = 8 << 20;
+
+/// Serves one connection in a task of the cluster's runtime until the peer or the broker ends it.
+pub(crate) fn spawn<S>(shared: &Arc<Shared>, broker: i32, stream: S, mut cut: watch::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    let handle = shared.handle.clone();
+    if let Some(broker) = shared.broker(broker) {
+        broker.counters.opened();
+    }
+    handle.spawn(async move {
+        let mut connection = Connection::new(&shared, broker, stream);
+        // A peer that resets, or sends nonsense, ends its own connection and nothing else.
+        tokio::select! {
+            _ = cut.changed() => {}
+            _ = connection.serve() => {}
+        }
+        drop(connection);
+        if let Some(broker) = shared.broker(broker) {
+            broker.counters.closed();
+        }
+    });
+}
+
+struct Connection<'a, S> {
+    shared: &'a Arc<Shared>,
+    broker: i32,
+    stream: S,
+    buffer: BytesMut,
+    scratch: Vec<u8>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
+    fn new(shared: &'a Arc<Shared>, broker: i32, stream: S) -> Self {
+        Self { shared, broker, stream, buffer: BytesMut::new(), scratch: Vec::new() }
+    }
+
+    async fn serve(&mut self) -> io::Result<()> {
+        while let Some(frame) = self.next_frame().await? {
+            if !self.answer(frame).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The next whole frame, without its length; `None` when the peer has closed.
+    async fn next_frame(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let wanted = match self.buffer.first_chunk::<4>() {
+                None => READ_ROOM,
+                Some(prefix) => {
+                    let len = usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
+                    if len > MAX_FRAME {
+                        return Err(io::Error::new(
+                            io::ErrorKind::InvalidData,
+                            format!("a frame of {len} bytes is over the limit of {MAX_FRAME}"),
+                        ));
+                    }
+                    let whole = len + 4;
+                    if self.buffer.len() >= whole {
+                        let mut frame = self.buffer.split_to(whole).freeze();
+                        return Ok(Some(frame.split_off(4)));
+                    }
+                    (whole - self.buffer.len()).min(self.buffer.len().max(TRUSTED_ROOM))
+                }
+            };
+            if self.buffer.capacity() - self.buffer.len() < wanted {
+                self.buffer.reserve(wanted);
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Handles one request; false ends the connection.
+    async fn answer(&mut self, mut frame: Bytes) -> io::Result<bool> {
+        let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+        let head = wire::read_head(&mut frame).map_err(invalid)?;
+        let api = ApiKey(head.api_key);
+        let Some(broker) = self.shared.broker(self.broker) else { return Ok(false) };
+        broker.counters.request(api);
+
+        let plan = self.shared.faults.plan(self.broker, api);
+        if !plan.delay.is_zero() {
+            tokio::time::sleep(plan.delay).await;
+        }
+        if plan.cut_before {
+            return Ok(false);
+        }
+        if plan.black_hole {
+            return self.swallow().await;
+        }
+
+        let mut call = Call {
+            shared: self.shared,
+            broker,
+            version: head.version,
+            correlation_id: head.correlation_id,
+            plan,
+            scratch: &mut self.scratch,
+        };
+        let outcome = {
+            let handled = api::handle(&mut call, api, frame);
+            tokio::pin!(handled);
+            let mut reading = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    outcome = &mut handled => break outcome.map_err(invalid)?,
+                    // A client that leaves during a long poll must not be served to its end.
+                    read = read_ahead(&mut self.stream, &mut self.buffer), if reading => {
+                        if read? == 0 {
+                            return Ok(false);
+                        }
+                        reading = self.buffer.len() < READ_AHEAD;
+                    }
+                }
+            }
+        };
+        if self.scratch.capacity() > SCRATCH_KEPT {
+            self.scratch = Vec::new();
+        }
+
+        if plan.cut_after {
+            return Ok(false);
+        }
+        if plan.black_hole_after {
+            return self.swallow().await;
+        }
+        if !plan.delay_answer.is_zero() {
+            tokio::time::sleep(plan.delay_answer).await;
+        }
+        match outcome {
+            Outcome::Answer(mut answer) => {
+                self.stream.write_all_buf(&mut answer).await?;
+                self.stream.flush().await?;
+            }
+            Outcome::NoAnswer => {}
+            Outcome::Close => return Ok(false),
+        }
+        if !plan.throttle.is_zero() {
+            // KIP-219: the answer goes out at once, then the channel is muted.
+            tokio::time::sleep(plan.throttle).await;
+        }
+        Ok(true)
+    }
+
+    /// Reads and forgets until the peer gives up.
+    async fn swallow(&mut self) -> io::Result<bool> {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(READ_ROOM);
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+async fn read_ahead<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
+    if buffer.capacity() - buffer.len() < READ_ROOM {
+        buffer.reserve(READ_ROOM);
+    }
+    stream.read_buf(buffer).await
+}

@@ -1,0 +1,49 @@
+//! The error codes of the Kafka protocol that this broker answers with, under the protocol's names.
+
+use kafka_protocol::error::ResponseError as E;
+
+macro_rules! codes {
+    ($($name:ident = $kind:ident,)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`")]
+            pub const $name: i16 = E::$kind.code();
+        )*
+    };
+}
+
+/// No error.
+pub const NONE: i16 = 0;
+
+codes! {
+    UNKNOWN_SERVER_ERROR = UnknownServerError,
+    OFFSET_OUT_OF_RANGE = OffsetOutOfRange,
+    CORRUPT_MESSAGE = CorruptMessage,
+    UNKNOWN_TOPIC_OR_PARTITION = UnknownTopicOrPartition,
+    LEADER_NOT_AVAILABLE = LeaderNotAvailable,
+    NOT_LEADER_OR_FOLLOWER = NotLeaderOrFollower,
+    REQUEST_TIMED_OUT = RequestTimedOut,
+    MESSAGE_TOO_LARGE = MessageTooLarge,
+    COORDINATOR_NOT_AVAILABLE = CoordinatorNotAvailable,
+    INVALID_TOPIC_EXCEPTION = InvalidTopicException,
+    NOT_ENOUGH_REPLICAS = NotEnoughReplicas,
+    NOT_ENOUGH_REPLICAS_AFTER_APPEND = NotEnoughReplicasAfterAppend,
+    INVALID_REQUIRED_ACKS = InvalidRequiredAcks,
+    UNSUPPORTED_VERSION = UnsupportedVersion,
+    TOPIC_ALREADY_EXISTS = TopicAlreadyExists,
+    INVALID_PARTITIONS = InvalidPartitions,
+    INVALID_REPLICATION_FACTOR = InvalidReplicationFactor,
+    INVALID_REPLICA_ASSIGNMENT = InvalidReplicaAssignment,
+    INVALID_CONFIG = InvalidConfig,
+    INVALID_REQUEST = InvalidRequest,
+    POLICY_VIOLATION = PolicyViolation,
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = UnsupportedForMessageFormat,
+    OUT_OF_ORDER_SEQUENCE_NUMBER = OutOfOrderSequenceNumber,
+    INVALID_PRODUCER_EPOCH = InvalidProducerEpoch,
+    FETCH_SESSION_ID_NOT_FOUND = FetchSessionIdNotFound,
+    FENCED_LEADER_EPOCH = FencedLeaderEpoch,
+    UNKNOWN_LEADER_EPOCH = UnknownLeaderEpoch,
+    UNSUPPORTED_COMPRESSION_TYPE = UnsupportedCompressionType,
+    INVALID_RECORD = InvalidRecord,
+    PRODUCER_FENCED = ProducerFenced,
+    UNKNOWN_TOPIC_ID = UnknownTopicId,
+}

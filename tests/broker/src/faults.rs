@@ -1,0 +1,307 @@
+//! The fault script: what goes wrong, where, and how often.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::api::ApiKey;
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The next connection is closed as soon as it is accepted (in memory: refused). Counts
+    /// connections, not requests; the api key of the rule does not matter.
+    Refuse,
+    /// The connection is cut when the request has arrived; the request has no effect.
+    CutBeforeAppend,
+    /// The request takes effect, then the connection is cut instead of an answer.
+    CutAfterAppend,
+    /// The request waits this long, and its connection with it, before it takes effect.
+    Delay(Duration),
+    /// The request takes effect at once; its answer, and its connection, wait this long.
+    DelayAnswer(Duration),
+    /// The request has no effect; this connection stays open and never answers anything again.
+    BlackHole,
+    /// As [`Fault::BlackHole`], but the request takes effect first.
+    BlackHoleAfterAppend,
+    /// Answered with this error code; the request has no effect.
+    Error(i16),
+    /// Answered with this error code although the request took effect: a produce answer names the
+    /// offset that the records have.
+    ErrorAfterAppend(i16),
+    /// Answered with this throttle time, after which (KIP-219) the connection is muted for it.
+    Throttle(Duration),
+}
+
+/// A [`Fault`], where it happens and how often. Unless narrowed: every broker, every request, once.
+#[derive(Debug, Clone)]
+#[must_use = "a rule does nothing until it is injected"]
+pub struct FaultRule {
+    fault: Fault,
+    broker: Option<i32>,
+    api: Option<ApiKey>,
+    topic: Option<String>,
+    partition: Option<i32>,
+    skip: usize,
+    times: Option<usize>,
+}
+
+impl FaultRule {
+    /// A rule that applies once, to the next request at any broker.
+    pub fn new(fault: Fault) -> Self {
+        Self {
+            fault,
+            broker: None,
+            api: None,
+            topic: None,
+            partition: None,
+            skip: 0,
+            times: Some(1),
+        }
+    }
+
+    /// Only at this broker.
+    pub fn broker(mut self, id: i32) -> Self {
+        self.broker = Some(id);
+        self
+    }
+
+    /// Only for requests of this kind.
+    pub fn api(mut self, api: ApiKey) -> Self {
+        self.api = Some(api);
+        self
+    }
+
+    /// Only for this topic. Narrows [`Fault::Error`] and [`Fault::ErrorAfterAppend`] of requests
+    /// that name topics; each named partition that matches counts as one time.
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// Only for this partition; see [`FaultRule::topic`].
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Lets this many matching requests pass first.
+    pub fn after(mut self, requests: usize) -> Self {
+        self.skip = requests;
+        self
+    }
+
+    /// Applies this many times, then the rule is gone.
+    pub fn times(mut self, times: usize) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Applies until [`Faults::remove`] or [`Faults::clear`].
+    pub fn always(mut self) -> Self {
+        self.times = None;
+        self
+    }
+
+    fn is_scoped(&self) -> bool {
+        self.topic.is_some() || self.partition.is_some()
+    }
+
+    /// Counts one matching event; true if the fault happens now.
+    fn fires(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        match &mut self.times {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.times == Some(0)
+    }
+}
+
+/// Names an injected rule, to take it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FaultId(u64);
+
+/// The script of one cluster. Rules are looked at in the order they were injected, and all that
+/// match a request apply to it together.
+#[derive(Debug, Default)]
+pub struct Faults {
+    rules: Mutex<Rules>,
+    /// Rules alive, readable without the lock: a cluster without faults pays one load a request.
+    alive: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    next_id: u64,
+    list: Vec<(FaultId, FaultRule)>,
+    fired: u64,
+}
+
+/// What happens to one request as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) delay: Duration,
+    pub(crate) delay_answer: Duration,
+    pub(crate) cut_before: bool,
+    pub(crate) cut_after: bool,
+    pub(crate) black_hole: bool,
+    pub(crate) black_hole_after: bool,
+    pub(crate) error_before: Option<i16>,
+    pub(crate) error_after: Option<i16>,
+    pub(crate) throttle: Duration,
+}
+
+impl Faults {
+    /// Adds a rule to the script.
+    ///
+    /// # Panics
+    /// If a rule narrowed to a topic or partition is neither [`Fault::Error`] nor
+    /// [`Fault::ErrorAfterAppend`]: other faults happen to connections, which carry many partitions.
+    pub fn inject(&self, rule: FaultRule) -> FaultId {
+        assert!(
+            !rule.is_scoped() || matches!(rule.fault, Fault::Error(_) | Fault::ErrorAfterAppend(_)),
+            "{:?} cannot be narrowed to a topic or partition",
+            rule.fault
+        );
+        let mut rules = self.lock();
+        let id = FaultId(rules.next_id);
+        rules.next_id += 1;
+        rules.list.push((id, rule));
+        self.alive.store(rules.list.len(), Ordering::Release);
+        id
+    }
+
+    /// Shorthand: `fault` happens `times` times to requests `api` at `broker`.
+    pub fn on(
+        &self,
+        broker: impl Into<Option<i32>>,
+        api: ApiKey,
+        fault: Fault,
+        times: usize,
+    ) -> FaultId {
+        let mut rule = FaultRule::new(fault).api(api).times(times);
+        rule.broker = broker.into();
+        self.inject(rule)
+    }
+
+    /// Takes a rule back. False if it is spent or was removed.
+    pub fn remove(&self, id: FaultId) -> bool {
+        let mut rules = self.lock();
+        let before = rules.list.len();
+        rules.list.retain(|(other, _)| *other != id);
+        self.alive.store(rules.list.len(), Ordering::Release);
+        rules.list.len() != before
+    }
+
+    /// Takes all rules back.
+    pub fn clear(&self) {
+        self.lock().list.clear();
+        self.alive.store(0, Ordering::Release);
+    }
+
+    /// How often faults have happened so far.
+    pub fn fired(&self) -> u64 {
+        self.lock().fired
+    }
+
+    /// True while a rule could still apply.
+    pub fn is_pending(&self, id: FaultId) -> bool {
+        self.lock().list.iter().any(|(other, _)| *other == id)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Offers an event to every rule that `matches`; `apply` hears of each fault that happens.
+    fn offer(&self, matches: impl Fn(&FaultRule) -> bool, mut apply: impl FnMut(Fault)) {
+        if self.alive.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut rules = self.lock();
+        let mut fired = 0;
+        rules.list.retain_mut(|(_, rule)| {
+            if matches(rule) && rule.fires() {
+                fired += 1;
+                apply(rule.fault);
+            }
+            !rule.is_spent()
+        });
+        rules.fired += fired;
+        self.alive.store(rules.list.len(), Ordering::Release);
+    }
+
+    /// Whether a new connection to `broker` is refused.
+    pub(crate) fn refuses(&self, broker: i32) -> bool {
+        let mut refused = false;
+        self.offer(
+            |rule| rule.fault == Fault::Refuse && rule.broker.is_none_or(|id| id == broker),
+            |_| refused = true,
+        );
+        refused
+    }
+
+    /// What happens to a request as a whole.
+    pub(crate) fn plan(&self, broker: i32, api: ApiKey) -> Plan {
+        let mut plan = Plan::default();
+        self.offer(
+            |rule| {
+                rule.fault != Fault::Refuse
+                    && !rule.is_scoped()
+                    && rule.broker.is_none_or(|id| id == broker)
+                    && rule.api.is_none_or(|key| key == api)
+            },
+            |fault| match fault {
+                Fault::Refuse => {}
+                Fault::CutBeforeAppend => plan.cut_before = true,
+                Fault::CutAfterAppend => plan.cut_after = true,
+                Fault::Delay(time) => plan.delay += time,
+                Fault::DelayAnswer(time) => plan.delay_answer += time,
+                Fault::BlackHole => plan.black_hole = true,
+                Fault::BlackHoleAfterAppend => plan.black_hole_after = true,
+                Fault::Error(code) => plan.error_before = Some(code),
+                Fault::ErrorAfterAppend(code) => plan.error_after = Some(code),
+                Fault::Throttle(time) => plan.throttle = plan.throttle.max(time),
+            },
+        );
+        plan
+    }
+
+    /// Errors for one partition that a request names: (before, after) it takes effect.
+    pub(crate) fn partition_errors(
+        &self,
+        broker: i32,
+        api: ApiKey,
+        topic: &str,
+        partition: i32,
+    ) -> (Option<i16>, Option<i16>) {
+        let mut errors = (None, None);
+        self.offer(
+            |rule| {
+                rule.is_scoped()
+                    && rule.broker.is_none_or(|id| id == broker)
+                    && rule.api.is_none_or(|key| key == api)
+                    && rule.topic.as_deref().is_none_or(|name| name == topic)
+                    && rule.partition.is_none_or(|index| index == partition)
+            },
+            |fault| match fault {
+                Fault::Error(code) => errors.0 = Some(code),
+                Fault::ErrorAfterAppend(code) => errors.1 = Some(code),
+                _ => {}
+            },
+        );
+        errors
+    }
+}

@@ -1,0 +1,141 @@
+//! What a partition remembers about each idempotent producer, and what it accepts next.
+//!
+//! The rules are those of Kafka's `ProducerAppendInfo`: five batches are remembered per producer;
+//! a batch equal in epoch, first and last sequence to one of them is a duplicate and is answered
+//! with the original offset; anything else out of line is `OUT_OF_ORDER_SEQUENCE_NUMBER`, also a
+//! duplicate that is older than the five.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::batch::{BatchHeader, Refusal, increment_sequence};
+use crate::error_code as code;
+
+/// Batches remembered per producer and partition: also the limit of a client's batches in flight.
+const REMEMBERED: usize = 5;
+/// Producers remembered in one partition. Ids are the clients' choice; Kafka bounds them by time
+/// (`producer.id.expiration.ms`), which a test does not run long enough for.
+const MAX_PRODUCERS: usize = 100_000;
+
+#[derive(Debug, Clone, Copy)]
+struct RememberedBatch {
+    first_sequence: i32,
+    last_sequence: i32,
+    base_offset: i64,
+    last_offset: i64,
+}
+
+#[derive(Debug)]
+struct Producer {
+    epoch: i16,
+    batches: VecDeque<RememberedBatch>,
+}
+
+/// A batch's place in its producer's sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// In sequence: append it.
+    Append,
+    /// Appended before, at these offsets: answer with success, append nothing.
+    Duplicate { base_offset: i64, last_offset: i64 },
+}
+
+/// Every producer that wrote to one partition.
+#[derive(Debug, Default)]
+pub(crate) struct ProducerStates {
+    producers: HashMap<i64, Producer>,
+}
+
+impl ProducerStates {
+    /// Judges a batch before it is appended. Batches without a producer id always pass.
+    pub(crate) fn judge(&self, batch: &BatchHeader) -> Result<Verdict, Refusal> {
+        if batch.producer_id < 0 {
+            return Ok(Verdict::Append);
+        }
+        // A producer without state may start anywhere: its records may have been deleted here.
+        let Some(producer) = self.producers.get(&batch.producer_id) else {
+            return Ok(Verdict::Append);
+        };
+        let first = batch.base_sequence;
+        if batch.producer_epoch < producer.epoch {
+            return Err(Refusal::new(
+                code::INVALID_PRODUCER_EPOCH,
+                format!(
+                    "producer {} wrote with epoch {}, its newest is {}",
+                    batch.producer_id, batch.producer_epoch, producer.epoch
+                ),
+            ));
+        }
+        if batch.producer_epoch > producer.epoch {
+            if first == 0 {
+                return Ok(Verdict::Append);
+            }
+            return Err(Refusal::new(
+                code::OUT_OF_ORDER_SEQUENCE_NUMBER,
+                format!(
+                    "producer {} starts epoch {} at sequence {first}, 0 is expected",
+                    batch.producer_id, batch.producer_epoch
+                ),
+            ));
+        }
+        let last = increment_sequence(first, batch.last_offset_delta);
+        if let Some(known) = producer
+            .batches
+            .iter()
+            .find(|known| known.first_sequence == first && known.last_sequence == last)
+        {
+            return Ok(Verdict::Duplicate {
+                base_offset: known.base_offset,
+                last_offset: known.last_offset,
+            });
+        }
+        let expected =
+            producer.batches.back().map(|newest| increment_sequence(newest.last_sequence, 1));
+        match expected {
+            Some(expected) if first != expected => Err(Refusal::new(
+                code::OUT_OF_ORDER_SEQUENCE_NUMBER,
+                format!(
+                    "producer {} sent sequence {first}, {expected} is expected",
+                    batch.producer_id
+                ),
+            )),
+            _ => Ok(Verdict::Append),
+        }
+    }
+
+    /// Remembers a batch that was appended at `base_offset`.
+    pub(crate) fn appended(&mut self, batch: &BatchHeader, base_offset: i64) {
+        if batch.producer_id < 0 {
+            return;
+        }
+        if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&batch.producer_id)
+        {
+            self.forget();
+        }
+        let producer = self
+            .producers
+            .entry(batch.producer_id)
+            .or_insert_with(|| Producer { epoch: batch.producer_epoch, batches: VecDeque::new() });
+        if producer.epoch != batch.producer_epoch {
+            // An older epoch's sequences say nothing about the new one's.
+            producer.epoch = batch.producer_epoch;
+            producer.batches.clear();
+        }
+        if producer.batches.len() == REMEMBERED {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(RememberedBatch {
+            first_sequence: batch.base_sequence,
+            last_sequence: increment_sequence(batch.base_sequence, batch.last_offset_delta),
+            base_offset,
+            last_offset: base_offset + i64::from(batch.last_offset_delta),
+        });
+    }
+
+    /// Forgets every producer, as a broker does after `producer.id.expiration.ms`.
+    pub(crate) fn forget(&mut self) {
+        self.producers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

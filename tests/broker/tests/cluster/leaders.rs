@@ -1,0 +1,125 @@
+use std::time::Duration;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{BrokerId, MetadataRequest, ProduceRequest};
+use ottla_test_broker::{Cluster, error_code as code};
+
+use crate::client::{Client, PRODUCE_VERSION, TOPIC, batch, fetch, produce, start, topic};
+
+fn cluster() -> Cluster {
+    start(|builder| builder.brokers(3).topic(TOPIC, 1, 3).racks(["a", "b"]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_former_leader_hints_at_the_new_one() {
+    let cluster = cluster();
+    let mut client = Client::new(&cluster, 1);
+    assert_eq!(client.produce(0, -1, &batch(1)).await.expect("an answer").error_code, 0);
+    cluster.move_leader(TOPIC, 0, 3).expect("a known partition");
+    let response =
+        client.ask(PRODUCE_VERSION, &produce(0, -1, &batch(1))).await.expect("an answer");
+    let answer = &response.responses[0].partition_responses[0];
+    assert_eq!((answer.error_code, answer.base_offset), (code::NOT_LEADER_OR_FOLLOWER, -1));
+    assert_eq!(answer.current_leader.leader_id, BrokerId(3));
+    assert_eq!(answer.current_leader.leader_epoch, 1);
+    let (host, port) = cluster.address(3).expect("a known broker");
+    let endpoints: Vec<_> = response
+        .node_endpoints
+        .iter()
+        .map(|node| (node.node_id.0, node.host.to_string(), node.port, node.rack.as_deref()))
+        .collect();
+    assert_eq!(endpoints, [(3, host, i32::from(port), Some("a"))]);
+    let moved = Client::new(&cluster, 3).produce(0, -1, &batch(1)).await.expect("an answer");
+    assert_eq!((moved.error_code, moved.base_offset), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_before_ten_have_no_hints() {
+    let cluster = cluster();
+    cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
+    let response =
+        Client::new(&cluster, 1).ask(9, &produce(0, -1, &batch(1))).await.expect("an answer");
+    let answer = &response.responses[0].partition_responses[0];
+    assert_eq!(answer.error_code, code::NOT_LEADER_OR_FOLLOWER);
+    assert_eq!(answer.current_leader.leader_id, BrokerId(-1));
+    assert!(response.node_endpoints.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_from_a_former_leader_hints_too() {
+    let cluster = cluster();
+    cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
+    let id = cluster.topics()[0].1;
+    let mut request = fetch(0, 0);
+    request.topics[0].topic = Default::default();
+    request.topics[0].topic_id = id;
+    let mut client = Client::new(&cluster, 1);
+    // The client knows no epoch, and then the one before the move.
+    for (epoch, expected) in [(-1, code::NOT_LEADER_OR_FOLLOWER), (0, code::FENCED_LEADER_EPOCH)] {
+        request.topics[0].partitions[0].current_leader_epoch = epoch;
+        let response = client.ask(16, &request).await.expect("an answer");
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(data.error_code, expected);
+        assert_eq!(data.current_leader.leader_id, BrokerId(2));
+        assert_eq!(data.current_leader.leader_epoch, 1);
+        assert_eq!(response.node_endpoints[0].node_id, BrokerId(2));
+    }
+    request.topics[0].partitions[0].current_leader_epoch = 2;
+    let response = client.ask(16, &request).await.expect("an answer");
+    assert_eq!(response.responses[0].partitions[0].error_code, code::UNKNOWN_LEADER_EPOCH);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_answers_what_waits_with_the_offset_it_has() {
+    let cluster = cluster();
+    cluster.set_replica_delay(Duration::MAX);
+    let mut client = Client::new(&cluster, 1);
+    let id = client.send(PRODUCE_VERSION, &produce(0, -1, &batch(4))).await.expect("sent");
+    client.silent_for(Duration::from_secs(1)).await;
+    cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
+    let response = client.answer::<ProduceRequest>(id, PRODUCE_VERSION).await.expect("an answer");
+    let answer = &response.responses[0].partition_responses[0];
+    assert_eq!((answer.error_code, answer.base_offset), (code::NOT_LEADER_OR_FOLLOWER, 0));
+    assert_eq!(answer.current_leader.leader_id, BrokerId(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_follows_leaders() {
+    let cluster = cluster();
+    let mut client = Client::new(&cluster, 2);
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(topic()))]));
+    cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
+    let response = client.ask(12, &request).await.expect("an answer");
+    assert_eq!(response.brokers.len(), 3);
+    let partition = &response.topics[0].partitions[0];
+    assert_eq!((partition.leader_id, partition.leader_epoch), (BrokerId(2), 1));
+    cluster.remove_leader(TOPIC, 0).expect("a known partition");
+    let response = client.ask(12, &request).await.expect("an answer");
+    let partition = &response.topics[0].partitions[0];
+    assert_eq!(
+        (partition.error_code, partition.leader_id),
+        (code::LEADER_NOT_AVAILABLE, BrokerId(-1))
+    );
+    assert_eq!(cluster.elect_preferred_leaders(), 1);
+    let response = client.ask(12, &request).await.expect("an answer");
+    assert_eq!(response.topics[0].partitions[0].leader_id, BrokerId(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sequences_survive_a_move() {
+    let cluster = cluster();
+    let first = batch(2).with_producer(9, 0, 0);
+    let answer = Client::new(&cluster, 1).produce(0, -1, &first).await.expect("an answer");
+    assert_eq!((answer.error_code, answer.base_offset), (0, 0));
+    cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
+    let mut client = Client::new(&cluster, 2);
+    let again = client.produce(0, -1, &first).await.expect("an answer");
+    assert_eq!((again.error_code, again.base_offset), (0, 0));
+    let gap = batch(1).with_producer(9, 0, 3);
+    let refused = client.produce(0, -1, &gap).await.expect("an answer");
+    assert_eq!((refused.error_code, refused.base_offset), (code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1));
+    let records = cluster.records(TOPIC, 0).expect("a known partition");
+    assert_eq!(records.len(), 2);
+    assert_eq!((records[1].producer_id, records[1].sequence), (9, 1));
+}

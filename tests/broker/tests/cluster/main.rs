@@ -1,0 +1,16 @@
+//! A whole cluster seen from outside, through the raw protocol.
+//!
+//! Most tests run brokers and client in one runtime, over in-memory streams and in paused time:
+//! then "never answers" is a fact after an hour that takes no time, and every run is the same.
+
+mod client;
+mod faults;
+mod fetch;
+mod hostile;
+mod leaders;
+mod lifecycle;
+mod replication;
+mod requests;
+mod retention;
+mod streams;
+mod versions;

@@ -1,0 +1,201 @@
+//! What each broker is told: `node.properties`, and how its Java is started.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Largest record batch brokers take: 15 MB records with room for headers and framing.
+pub const MAX_MESSAGE_BYTES: u32 = 20 * 1024 * 1024;
+
+/// Ports are taken below the ranges from which systems hand out ports to connecting sockets
+/// (32768 on Linux), so that no client's own end can land on one before the broker listens.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// One broker, which is a controller too.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its id, from 1.
+    pub id: u32,
+    /// Where clients connect, on 127.0.0.1.
+    pub port: u16,
+    /// Where controllers talk to each other.
+    pub controller_port: u16,
+    /// Its folder: properties, logs and data.
+    pub dir: PathBuf,
+}
+
+impl Node {
+    /// The configuration file.
+    pub fn properties_path(&self) -> PathBuf {
+        self.dir.join("node.properties")
+    }
+
+    /// What the broker prints.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("broker.log")
+    }
+
+    /// Its configuration among `all`; `extra` has the last word.
+    pub fn properties(&self, all: &[Node], extra: &BTreeMap<String, String>) -> String {
+        let replicas = all.len().min(3);
+        let min_isr = replicas.saturating_sub(1).max(1);
+        let voters: Vec<String> = all
+            .iter()
+            .map(|node| format!("{}@127.0.0.1:{}", node.id, node.controller_port))
+            .collect();
+        let (port, controller) = (self.port, self.controller_port);
+        let mut set: BTreeMap<String, String> = BTreeMap::new();
+        let mut put = |name: &str, value: String| {
+            set.insert(name.to_owned(), value);
+        };
+        put("process.roles", "broker,controller".into());
+        put("node.id", self.id.to_string());
+        put("controller.quorum.voters", voters.join(","));
+        put("listeners", format!("PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
+        put("advertised.listeners", format!("PLAIN://127.0.0.1:{port}"));
+        put("listener.security.protocol.map", "PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT".into());
+        put("inter.broker.listener.name", "PLAIN".into());
+        put("controller.listener.names", "CONTROLLER".into());
+        put("log.dirs", self.dir.join("data").display().to_string());
+        put("broker.rack", format!("rack-{}", self.id));
+
+        put("default.replication.factor", replicas.to_string());
+        put("min.insync.replicas", min_isr.to_string());
+        put("auto.create.topics.enable", "false".into());
+        put("message.max.bytes", MAX_MESSAGE_BYTES.to_string());
+        put("replica.fetch.max.bytes", MAX_MESSAGE_BYTES.to_string());
+
+        for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
+            put(&format!("{topic}.replication.factor"), replicas.to_string());
+            put(&format!("{topic}.num.partitions"), "8".into());
+        }
+        put("transaction.state.log.min.isr", min_isr.to_string());
+        put("share.coordinator.state.topic.min.isr", min_isr.to_string());
+
+        // A killed broker is fenced when its session ends: sooner than the default 9 s, yet longer
+        // than a busy machine may keep a healthy broker from its heartbeat.
+        put("broker.heartbeat.interval.ms", "1000".into());
+        put("broker.session.timeout.ms", "6000".into());
+
+        // Groups settle within a test.
+        put("group.initial.rebalance.delay.ms", "0".into());
+        put("group.min.session.timeout.ms", "1000".into());
+        put("group.consumer.min.session.timeout.ms", "1000".into());
+        put("group.consumer.session.timeout.ms", "6000".into());
+        put("group.consumer.min.heartbeat.interval.ms", "200".into());
+        put("group.consumer.heartbeat.interval.ms", "500".into());
+
+        // Three brokers share a small machine with the tests.
+        put("num.network.threads", "2".into());
+        put("num.io.threads", "4".into());
+        put("num.recovery.threads.per.data.dir", "1".into());
+        put("log.cleaner.dedupe.buffer.size", (4 * 1024 * 1024).to_string());
+
+        for (name, value) in extra {
+            set.insert(name.clone(), value.clone());
+        }
+        set.iter().fold(String::new(), |mut text, (name, value)| {
+            let _infallible = writeln!(text, "{name}={value}");
+            text
+        })
+    }
+}
+
+/// Options of every JVM here: what is short-lived starts fast, what stays takes little.
+pub fn java_flags(version: &str, heap_mib: u32) -> Vec<String> {
+    let mut flags = vec![
+        format!("-Xmx{heap_mib}m"),
+        "-Xshare:auto".into(),
+        "-XX:+UseSerialGC".into(),
+        "-XX:TieredStopAtLevel=1".into(),
+        "-Djava.awt.headless=true".into(),
+    ];
+    if version.starts_with("3.") {
+        // 3.9 brings reload4j, which looks for a file on the class path.
+        flags.push("-Dlog4j.configuration=log4j.properties".into());
+    } else {
+        flags.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
+        flags.push("-Dorg.slf4j.simpleLogger.showDateTime=true".into());
+        flags.push("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS".into());
+    }
+    flags
+}
+
+/// For reload4j: warnings to standard error.
+pub const LOG4J_PROPERTIES: &str = "log4j.rootLogger=WARN, stderr\n\
+    log4j.appender.stderr=org.apache.log4j.ConsoleAppender\n\
+    log4j.appender.stderr.target=System.err\n\
+    log4j.appender.stderr.layout=org.apache.log4j.PatternLayout\n\
+    log4j.appender.stderr.layout.ConversionPattern=%d{HH:mm:ss.SSS} %p %c: %m%n\n";
+
+/// Lays out `count` nodes below `dir`, on ports that are free now.
+pub fn lay_out(dir: &Path, count: u32, seed: u32) -> Result<Vec<Node>> {
+    let ports = free_ports(count as usize * 2, seed)?;
+    Ok((1..=count)
+        .zip(ports.chunks_exact(2))
+        .map(|(id, pair)| Node {
+            id,
+            port: pair[0],
+            controller_port: pair[1],
+            dir: dir.join(format!("node-{id}")),
+        })
+        .collect())
+}
+
+/// `wanted` free ports. Different seeds begin at different places, so that two runs that start at
+/// the same moment do not reach for the same ones.
+fn free_ports(wanted: usize, seed: u32) -> Result<Vec<u16>> {
+    let width = u32::from(PORTS.end - PORTS.start);
+    let begin = seed.wrapping_mul(0x9E37_79B1) % width;
+    // Held until all are found: a port must not be found twice.
+    let mut held = Vec::new();
+    for step in 0..width {
+        let offset = u16::try_from((begin + step) % width).expect("below the width of a u16 range");
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", PORTS.start + offset)) {
+            held.push((PORTS.start + offset, listener));
+            if held.len() == wanted {
+                return Ok(held.into_iter().map(|(port, _)| port).collect());
+            }
+        }
+    }
+    Err(Error::new(format!("no {wanted} free ports on 127.0.0.1 in {PORTS:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(brokers: u32) -> String {
+        let nodes = lay_out(Path::new("/d"), brokers, 7).unwrap();
+        let extra = BTreeMap::from([("broker.rack".to_owned(), "mine".to_owned())]);
+        nodes[0].properties(&nodes, &extra)
+    }
+
+    #[test]
+    fn three_brokers_replicate_and_one_stands_alone() {
+        let three = properties(3);
+        assert!(three.contains("\ndefault.replication.factor=3\n"));
+        assert!(three.contains("\nmin.insync.replicas=2\n"));
+        let one = properties(1);
+        assert!(one.contains("\ndefault.replication.factor=1\n"));
+        assert!(one.contains("\ntransaction.state.log.min.isr=1\n"));
+    }
+
+    #[test]
+    fn extra_properties_have_the_last_word() {
+        let text = properties(1);
+        assert!(text.contains("\nbroker.rack=mine\n"));
+        assert_eq!(text.matches("broker.rack").count(), 1);
+    }
+
+    #[test]
+    fn ports_are_all_different() {
+        let mut ports = free_ports(12, 3).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 12);
+    }
+}
