@@ -79,3 +79,8 @@ func closed(what string) *Failure {
 		Fatal:   true,
 	}
 }
+
+// StatusName is the stable lower-case name of a status, whatever the number.
+func StatusName(status int32) string {
+	return C.GoString(C.ottla_status_name(C.int32_t(status)))
+}
