@@ -207,6 +207,10 @@ typedef struct ottla_error ottla_error;
 // A producer. Usable from many threads at once.
 typedef struct ottla_producer ottla_producer;
 
+// A Kafka cluster inside this process, for tests: real protocol on ports of 127.0.0.1, records in
+// memory, gone when freed.
+typedef struct ottla_test_broker ottla_test_broker;
+
 // What a batch is.
 typedef struct ottla_batch_info {
   // The topic, NUL-terminated. Lives as long as the batch.
@@ -243,8 +247,9 @@ typedef struct ottla_record_view {
   size_t header_count;
 } ottla_record_view;
 
-// A header of a record. `name` is UTF-8 and need not end in NUL; a null `value` is null, an
-// empty one points somewhere and has length 0.
+// A header of a record. `name` need not end in NUL, and is UTF-8 in records to send; in records
+// read it is whatever bytes were written. A null `value` is null, an empty one points somewhere
+// and has length 0.
 typedef struct ottla_header {
   // The name.
   const char *name;
@@ -646,6 +651,25 @@ const char *ottla_status_name(int32_t status);
 
 // The version of the library, "MAJOR.MINOR.PATCH". Static.
 const char *ottla_version(void);
+
+// Starts a cluster of so many brokers, without topics. Builds for distribution have it; one
+// without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
+ottla_status ottla_test_broker_new(int32_t brokers,
+                                   struct ottla_test_broker **broker,
+                                   struct ottla_error **error);
+
+// Where to reach it, "host:port,host:port"; "" for null. Lives as long as the broker.
+const char *ottla_test_broker_bootstrap(const struct ottla_test_broker *broker);
+
+// Creates a topic in it at once.
+ottla_status ottla_test_broker_create_topic(const struct ottla_test_broker *broker,
+                                            const char *topic,
+                                            int32_t partitions,
+                                            int32_t replication,
+                                            struct ottla_error **error);
+
+// Stops and frees it, with all it holds. Null is allowed.
+void ottla_test_broker_free(struct ottla_test_broker *broker);
 
 #ifdef __cplusplus
 }  // extern "C"

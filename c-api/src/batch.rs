@@ -49,7 +49,7 @@ pub struct ottla_batch_info {
     pub leader_epoch: i32,
 }
 
-fn header_len(name: &str, value: Option<&[u8]>) -> usize {
+fn header_len(name: &[u8], value: Option<&[u8]>) -> usize {
     8 + name.len() + value.map_or(0, <[u8]>::len)
 }
 
@@ -257,8 +257,8 @@ impl Arena {
         let headers_at = place(self.at)?;
         let mut header_count = 0;
         for (name, value) in r.headers.clone() {
-            self.put(&length(Some(name.as_bytes())).to_le_bytes())?;
-            self.put(name.as_bytes())?;
+            self.put(&length(Some(name)).to_le_bytes())?;
+            self.put(name)?;
             self.put(&length(value).to_le_bytes())?;
             self.put(value.unwrap_or_default())?;
             header_count += 1;

@@ -8,6 +8,10 @@
 //! - A handle is one Rust type, freed by the one `_free` of its kind.
 //! - Nothing here calls back into C.
 #![allow(non_camel_case_types)]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the safety of every export is the first rule above and the rules of the header"
+)]
 
 mod batch;
 mod boundary;
@@ -19,6 +23,7 @@ mod options;
 mod producer;
 mod record;
 mod status;
+mod test_broker;
 
 pub use batch::*;
 pub use client::*;
@@ -28,6 +33,7 @@ pub use error::*;
 pub use producer::*;
 pub use record::*;
 pub use status::*;
+pub use test_broker::*;
 
 #[cfg(test)]
 mod layout;

@@ -12,8 +12,9 @@ pub const OTTLA_RECORD_PARTITION: u32 = 1;
 /// `ottla_record.flags`: `timestamp_ms` is set. Without it the record gets the time of the call.
 pub const OTTLA_RECORD_TIMESTAMP: u32 = 2;
 
-/// A header of a record. `name` is UTF-8 and need not end in NUL; a null `value` is null, an
-/// empty one points somewhere and has length 0.
+/// A header of a record. `name` need not end in NUL, and is UTF-8 in records to send; in records
+/// read it is whatever bytes were written. A null `value` is null, an empty one points somewhere
+/// and has length 0.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ottla_header {

@@ -128,6 +128,13 @@ impl ClientConfig {
     }
 }
 
+/// The codec of batches unless told otherwise.
+#[cfg(feature = "lz4")]
+pub(crate) const DEFAULT_COMPRESSION: Compression = Compression::Lz4;
+/// The codec of batches unless told otherwise.
+#[cfg(not(feature = "lz4"))]
+pub(crate) const DEFAULT_COMPRESSION: Compression = Compression::None;
+
 /// Settings of a producer. Producers of a process with equal settings share their open batches,
 /// their requests and their byte budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,7 +153,7 @@ impl Default for ProducerConfig {
         Self {
             linger: Duration::from_millis(5),
             batch_size: 256 << 10,
-            compression: Compression::default(),
+            compression: DEFAULT_COMPRESSION,
             buffer_memory: 64 << 20,
             delivery_timeout: secs(120),
             max_block: secs(60),

@@ -20,6 +20,9 @@ use crate::policy::backoff::Backoff;
 use crate::producer::Producers;
 use crate::record::pool::ChunkPool;
 
+/// How long one broker may take to be reached for a short call while there are others to ask.
+const CONTROL_DIAL: Duration = Duration::from_secs(3);
+
 /// See the module.
 pub(crate) struct Pool {
     setup: SetupContext,
@@ -179,9 +182,25 @@ impl Pool {
         if let Some(found) = open(Broker::open_for_control) {
             return Ok(found);
         }
+        // Those that failed a moment ago come last: their backoff would be waited for.
+        let rested = |b: &&Arc<Broker>| {
+            b.dial.try_lock().is_ok_and(|d| d.not_before.is_none_or(|at| at <= self.env().now()))
+        };
+        let (first, last): (Vec<_>, Vec<_>) = brokers.iter().partition(rested);
         let mut errors: Vec<Error> = Vec::new();
-        for broker in &brokers {
-            match self.lane(broker.id, Lane::Control).await {
+        let count = brokers.len();
+        for (i, broker) in first.into_iter().chain(last).enumerate() {
+            let dial = self.lane(broker.id, Lane::Control);
+            let result = if i + 1 < count {
+                // A black hole must not use up the time of the ones behind it.
+                tokio::time::timeout(CONTROL_DIAL, dial).await.unwrap_or_else(|_| {
+                    let what = format!("{}: no connection within {CONTROL_DIAL:?}", broker.name());
+                    Err(Error::new(ErrorKind::Connect, what))
+                })
+            } else {
+                dial.await
+            };
+            match result {
                 Ok(connection) => return Ok((broker.id, connection)),
                 Err(e) => errors.push(e),
             }

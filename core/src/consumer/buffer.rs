@@ -76,17 +76,18 @@ impl Buffer {
         self.lock().partitions.entry(key.clone()).or_default();
     }
 
-    /// Bytes that may still be fetched, and whether this partition may have some of them. Its share
-    /// is what keeps one busy partition from filling the buffer alone.
-    pub(super) fn room(&self, key: &Key) -> usize {
+    /// Bytes that may still be fetched in all.
+    pub(super) fn room(&self) -> usize {
+        self.config.buffer_memory.saturating_sub(self.lock().bytes)
+    }
+
+    /// Whether a partition has more buffered than its share, which keeps one busy partition from
+    /// filling the buffer alone.
+    pub(super) fn is_full(&self, key: &Key) -> bool {
         let state = self.lock();
         let share = (self.config.buffer_memory / state.partitions.len().max(1))
             .max(self.config.max_partition_bytes);
-        let buffered = state.partitions.get(key).map_or(0, |p| p.buffered);
-        if buffered >= share {
-            return 0;
-        }
-        self.config.buffer_memory.saturating_sub(state.bytes)
+        state.partitions.get(key).is_some_and(|p| p.buffered >= share)
     }
 
     /// A seek that the application asked for, once, and the partition's generation.
@@ -159,6 +160,7 @@ impl Buffer {
                         let before = state.bytes;
                         state.bytes -= size;
                         let half = self.config.buffer_memory / 2;
+                        // The fetcher stopped for want of space, or one partition did.
                         let mut wake = before > half && state.bytes <= half;
                         if let Some(position) = state.partitions.get_mut(&fetched.key) {
                             position.buffered -= size;

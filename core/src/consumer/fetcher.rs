@@ -80,8 +80,8 @@ pub(super) struct Fetcher {
     reading: BTreeMap<Key, Reading>,
     /// Partitions assigned by hand, until their topic is known.
     assigned: Vec<(Arc<str>, i32, Start)>,
-    /// Brokers with a request in flight.
-    busy: HashMap<i32, bool>,
+    /// Brokers asked before, and how many bytes the request in flight there may bring (0: none is).
+    busy: HashMap<i32, usize>,
     told: HashMap<Arc<str>, ErrorKind>,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
@@ -245,7 +245,6 @@ impl Fetcher {
     /// One request to each leader that has none in flight.
     fn fetch(&mut self, now: Instant) {
         let mut by_leader: BTreeMap<i32, Vec<(Asked, i32)>> = BTreeMap::new();
-        let mut budget = self.buffer.config.max_bytes;
         for (key, reading) in &self.reading {
             let Some(from) = reading.next else { continue };
             if reading.busy || reading.stopped {
@@ -261,20 +260,24 @@ impl Fetcher {
                 self.pool.metadata().want(&key.0);
                 continue;
             }
-            if self.busy.get(&p.leader).copied().unwrap_or(false) {
+            if self.busy.get(&p.leader).is_some_and(|bytes| *bytes > 0) || self.buffer.is_full(key)
+            {
                 continue;
             }
-            let room = self.buffer.room(key);
-            if room == 0 {
-                continue;
-            }
-            budget = budget.min(room);
             let asked =
                 Asked { key: key.clone(), id: meta.id, from, generation: reading.generation };
             by_leader.entry(p.leader).or_default().push((asked, p.epoch));
         }
+        // What is in flight counts: all answers together must fit the buffer. Each may bring one
+        // batch that is larger than asked for, since brokers never cut the first.
+        let mut room = self.buffer.room().saturating_sub(self.busy.values().sum());
         for (leader, parts) in by_leader {
-            self.send(leader, parts, budget);
+            let bytes = self.buffer.config.max_bytes.min(room);
+            if bytes == 0 {
+                break;
+            }
+            room -= bytes;
+            self.send(leader, parts, bytes);
         }
     }
 
@@ -310,7 +313,7 @@ impl Fetcher {
             .with_max_bytes(int(max_bytes))
             .with_session_epoch(-1)
             .with_topics(topics);
-        self.busy.insert(leader, true);
+        self.busy.insert(leader, max_bytes);
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {
@@ -343,7 +346,7 @@ impl Fetcher {
                 }
             }
             Event::Answer { leader, asked, answer } => {
-                self.busy.insert(leader, false);
+                self.busy.insert(leader, 0);
                 for part in &asked {
                     if let Some(reading) = self.reading.get_mut(&part.key) {
                         reading.busy = false;

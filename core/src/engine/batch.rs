@@ -1,9 +1,11 @@
 //! Batches as the skins read them, whether they come from a broker or from the echo.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::echo::EchoBatch;
 use super::pack::Cursor;
+use crate::consumer;
+use crate::record::{Headers, RecordPosition, RecordRef};
 
 /// Records of one partition in offset order. Cheap to clone; clones share the bytes.
 #[derive(Clone)]
@@ -12,6 +14,41 @@ pub struct Batch(Source);
 #[derive(Clone)]
 enum Source {
     Echo(Arc<EchoBatch>),
+    Fetched(Arc<Fetched>),
+}
+
+/// A batch, and where its records start, once somebody asks for one by its number: hosts walk a
+/// batch by number, and each step must not walk it again.
+struct Fetched {
+    batch: consumer::Batch,
+    starts: OnceLock<Vec<RecordPosition>>,
+}
+
+impl Fetched {
+    fn get(&self, i: usize) -> Option<RecordRef<'_>> {
+        let starts = self.starts.get_or_init(|| {
+            let mut starts = Vec::with_capacity(self.batch.len());
+            let mut records = self.batch.iter();
+            loop {
+                let start = records.position();
+                match records.next() {
+                    Some(_) => starts.push(start),
+                    None => return starts,
+                }
+            }
+        });
+        self.batch.iter_from(*starts.get(i)?).next()
+    }
+}
+
+fn view(r: RecordRef<'_>) -> RecordView<'_> {
+    RecordView {
+        offset: r.offset(),
+        timestamp_ms: r.timestamp(),
+        key: r.key(),
+        value: r.value(),
+        headers: HeaderViews(HeaderSource::Fetched(r.headers())),
+    }
 }
 
 /// One record of a [`Batch`].
@@ -29,13 +66,15 @@ pub struct RecordView<'a> {
     pub headers: HeaderViews<'a>,
 }
 
-/// The headers of a [`RecordView`], in order.
+/// The headers of a [`RecordView`], in order. Names are bytes: other clients may have written
+/// anything.
 #[derive(Clone)]
 pub struct HeaderViews<'a>(HeaderSource<'a>);
 
 #[derive(Clone)]
 enum HeaderSource<'a> {
     Packed { cursor: Cursor<'a>, left: usize },
+    Fetched(Headers<'a>),
 }
 
 impl<'a> HeaderViews<'a> {
@@ -45,14 +84,15 @@ impl<'a> HeaderViews<'a> {
 }
 
 impl<'a> Iterator for HeaderViews<'a> {
-    type Item = (&'a str, Option<&'a [u8]>);
+    type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
             HeaderSource::Packed { cursor, left } => {
                 *left = left.checked_sub(1)?;
-                cursor.header().ok()
+                cursor.header().ok().map(|(name, value)| (name.as_bytes(), value))
             }
+            HeaderSource::Fetched(headers) => headers.next(),
         }
     }
 }
@@ -62,10 +102,15 @@ impl Batch {
         Self(Source::Echo(batch))
     }
 
+    pub(super) fn fetched(batch: consumer::Batch) -> Self {
+        Self(Source::Fetched(Arc::new(Fetched { batch, starts: OnceLock::new() })))
+    }
+
     /// The topic.
     pub fn topic(&self) -> &str {
         match &self.0 {
             Source::Echo(b) => &b.topic,
+            Source::Fetched(f) => f.batch.topic(),
         }
     }
 
@@ -73,6 +118,7 @@ impl Batch {
     pub fn partition(&self) -> i32 {
         match &self.0 {
             Source::Echo(b) => b.partition,
+            Source::Fetched(f) => f.batch.partition(),
         }
     }
 
@@ -80,6 +126,7 @@ impl Batch {
     pub fn len(&self) -> usize {
         match &self.0 {
             Source::Echo(b) => b.len(),
+            Source::Fetched(f) => f.batch.len(),
         }
     }
 
@@ -92,6 +139,7 @@ impl Batch {
     pub fn next_offset(&self) -> i64 {
         match &self.0 {
             Source::Echo(b) => b.next_offset(),
+            Source::Fetched(f) => f.batch.next_offset(),
         }
     }
 
@@ -99,6 +147,7 @@ impl Batch {
     pub fn leader_epoch(&self) -> i32 {
         match &self.0 {
             Source::Echo(_) => -1,
+            Source::Fetched(f) => f.batch.leader_epoch(),
         }
     }
 
@@ -106,6 +155,7 @@ impl Batch {
     pub fn get(&self, i: usize) -> Option<RecordView<'_>> {
         match &self.0 {
             Source::Echo(b) => b.get(i),
+            Source::Fetched(f) => f.get(i).map(view),
         }
     }
 
@@ -114,6 +164,9 @@ impl Batch {
         match &self.0 {
             Source::Echo(b) => {
                 let _ = (0..b.len()).map_while(|i| b.get(i)).all(&mut visit);
+            }
+            Source::Fetched(f) => {
+                let _ = f.batch.iter().map(view).all(&mut visit);
             }
         }
     }

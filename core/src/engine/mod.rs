@@ -15,19 +15,30 @@
 
 mod batch;
 mod completion;
+mod consumer;
+mod deliveries;
 mod echo;
 mod handle;
+mod operations;
 mod options;
 mod pack;
+mod producer;
 mod queue;
 mod ready;
 mod wake;
 
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod tests;
+
 pub use batch::{Batch, HeaderViews, RecordView};
 pub use completion::{Completion, CompletionKind};
-pub use handle::{Engine, EngineConsumer, EngineProducer, Submitted};
+pub use consumer::EngineConsumer;
+pub use handle::Engine;
 pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Start, Subscription};
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
+pub use producer::{EngineProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
 
 use crate::error::{Error, ErrorKind};

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use crate::client::{Client, ClientBuilder};
+use crate::consumer::{self, ConsumerBuilder};
+use crate::error::Result;
+use crate::producer::ProducerBuilder;
+use crate::record::Compression;
+
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Start {
@@ -14,6 +20,17 @@ pub enum Start {
     Offset(i64),
     /// The first record with this timestamp (ms since 1970) or a later one.
     Timestamp(i64),
+}
+
+impl From<Start> for consumer::Start {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Earliest => Self::Earliest,
+            Start::Latest => Self::Latest,
+            Start::Offset(offset) => Self::Offset(offset),
+            Start::Timestamp(ms) => Self::Timestamp(ms),
+        }
+    }
 }
 
 /// Settings of a client.
@@ -33,6 +50,24 @@ pub struct ClientOptions {
     pub tag: u64,
 }
 
+/// `builder` with the value, if one is given.
+fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match value {
+        Some(value) => set(builder, value),
+        None => builder,
+    }
+}
+
+impl ClientOptions {
+    pub(super) fn builder(&self) -> ClientBuilder {
+        let b = Client::builder().bootstrap(&self.bootstrap);
+        let b = with(b, self.client_id.as_deref(), ClientBuilder::client_id);
+        let b = with(b, self.software.clone(), |b, (name, version)| b.software(name, version));
+        let b = with(b, self.connect_timeout, ClientBuilder::connect_timeout);
+        with(b, self.request_timeout, ClientBuilder::request_timeout)
+    }
+}
+
 /// Settings of an [`EngineProducer`](super::EngineProducer).
 #[derive(Clone, Debug, Default)]
 pub struct ProducerOptions {
@@ -50,6 +85,31 @@ pub struct ProducerOptions {
     pub max_record_size: Option<usize>,
     /// The tag of this producer's `Space` completions.
     pub tag: u64,
+}
+
+impl ProducerOptions {
+    pub(super) fn apply(&self, b: ProducerBuilder) -> Result<ProducerBuilder> {
+        let b = with(b, self.linger, ProducerBuilder::linger);
+        let b = with(b, self.batch_size, ProducerBuilder::batch_size);
+        let b = with(b, self.buffer_memory, ProducerBuilder::buffer_memory);
+        let b = with(b, self.delivery_timeout, ProducerBuilder::delivery_timeout);
+        let b = with(b, self.max_record_size, ProducerBuilder::max_record_size);
+        Ok(match self.lz4 {
+            None => b,
+            Some(false) => b.compression(Compression::None),
+            Some(true) => b.compression(lz4()?),
+        })
+    }
+}
+
+#[cfg(feature = "lz4")]
+fn lz4() -> Result<Compression> {
+    Ok(Compression::Lz4)
+}
+
+#[cfg(not(feature = "lz4"))]
+fn lz4() -> Result<Compression> {
+    Err(crate::error::Error::config("this build has no lz4; choose no compression"))
 }
 
 /// What a consumer reads.
@@ -83,6 +143,23 @@ pub struct ConsumerOptions {
 }
 
 impl ConsumerOptions {
+    pub(super) fn apply(&self, b: ConsumerBuilder) -> ConsumerBuilder {
+        let b = match &self.subscription {
+            Subscription::Topics(topics, start) => {
+                b.topics(topics.iter().map(String::as_str)).start((*start).into())
+            }
+            Subscription::Partitions(list) => {
+                b.assign(list.iter().map(|(t, p, start)| (t.as_str(), *p, (*start).into())))
+            }
+        };
+        let b = with(b, self.max_wait, ConsumerBuilder::max_wait);
+        let b = with(b, self.min_bytes, ConsumerBuilder::min_bytes);
+        let b = with(b, self.max_bytes, ConsumerBuilder::max_bytes);
+        let b = with(b, self.max_partition_bytes, ConsumerBuilder::max_partition_bytes);
+        let b = with(b, self.buffer_memory, ConsumerBuilder::buffer_memory);
+        with(b, self.check_crc, ConsumerBuilder::check_crc)
+    }
+
     /// Defaults, reading `subscription`.
     pub fn new(subscription: Subscription) -> Self {
         Self {

@@ -40,6 +40,13 @@ impl Entry<'_> {
     }
 }
 
+impl Entry<'_> {
+    /// Bytes of buffer it may take, generously.
+    pub(crate) fn footprint(&self) -> usize {
+        self.size() + 64 + 16 * self.headers.len()
+    }
+}
+
 /// Appends one record in the packed form.
 pub fn pack(out: &mut Vec<u8>, entry: &Entry<'_>) {
     out.extend_from_slice(&entry.partition.unwrap_or(-1).to_le_bytes());

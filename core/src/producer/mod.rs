@@ -305,10 +305,10 @@ impl Producer {
         (taken, None)
     }
 
-    /// Resolves when some buffer space is free. For bindings.
-    pub(crate) fn space_free(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Resolves when so much buffer space is free. For bindings.
+    pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
-        async move { home.budget.room(1).await }
+        async move { home.budget.room(bytes).await }
     }
 
     /// The pool, for bindings.

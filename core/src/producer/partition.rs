@@ -57,8 +57,12 @@ pub(crate) struct ToSend {
 }
 
 impl Partition {
-    /// Whether a batch without sequence can be put in now.
-    pub(crate) fn has_room(&self, now: Instant) -> bool {
+    /// Whether a batch without sequence can be put in now, to be sent to `leader`.
+    pub(crate) fn has_room(&self, leader: i32, now: Instant) -> bool {
+        // What the old leader has not answered may or may not be known to the new one.
+        if self.leader.is_some_and(|old| old != leader) && !self.queue.is_empty() {
+            return false;
+        }
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
         !self.bump
             && self.queue.len() < limit
@@ -87,7 +91,9 @@ impl Partition {
         }
         let first = self.queue.iter().position(|e| !e.sent && e.batch.is_some())?;
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
-        if self.queue.iter().filter(|e| e.sent).count() >= limit {
+        let in_flight = self.queue.iter().filter(|e| e.sent).count();
+        let moved = self.leader.is_some_and(|old| old != leader);
+        if in_flight >= limit || (moved && in_flight > 0) {
             return None;
         }
         self.sent_to(leader);

@@ -392,13 +392,14 @@ impl Sender {
                 }
                 let mut gone: Vec<Batch> = topic.unbound.drain(..).collect();
                 gone.extend(topic.pinned.drain().flat_map(|(_, queue)| queue));
-                for (home, slot) in topic.slots.drain(..) {
-                    while let Some(batch) = slot.take(&home) {
+                topic.slots.retain(|(home, slot)| {
+                    while let Some(batch) = slot.take(home) {
                         gone.push(batch);
                     }
-                    // Off the list: it announces itself with its next record.
-                    slot.peek(&home);
-                }
+                    // Empty ones are off the list until they announce themselves; one that got a
+                    // record just now stays.
+                    slot.peek(home) != Peek::Empty
+                });
                 for batch in gone {
                     batch.resolve(Err(error.clone()));
                 }
@@ -461,7 +462,7 @@ impl Sender {
                 continue;
             };
             let state = &topic.partitions[index];
-            if !state.has_room(now) {
+            if !state.has_room(meta.partitions.get(index).map_or(-1, |p| p.leader), now) {
                 self.wake_at = earlier(self.wake_at, state.retry_at.filter(|at| *at > now));
                 continue;
             }
@@ -501,7 +502,7 @@ impl Sender {
                 if leader_id < 0 || taken[index] {
                     continue;
                 }
-                if !state.has_room(now) {
+                if !state.has_room(leader_id, now) {
                     retry_at = earlier(retry_at, state.retry_at.filter(|at| *at > now));
                     continue;
                 }

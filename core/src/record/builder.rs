@@ -81,21 +81,6 @@ impl BatchBuilder {
         self.reserved
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records == 0
-    }
-
-    /// Encoded size of a record if it were appended next.
-    pub(crate) fn record_len(
-        &self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[Header<'_>],
-        timestamp_ms: i64,
-    ) -> Result<usize, AppendError> {
-        self.layout(key, value, headers, timestamp_ms).map(|layout| layout.total)
-    }
-
     #[inline]
     fn layout(
         &self,
@@ -298,15 +283,5 @@ impl SealedBatch {
     /// The records section, in order.
     pub(crate) fn segments(&self) -> &[Bytes] {
         &self.segments
-    }
-
-    /// Timestamp of the first record, in milliseconds since 1970.
-    pub(crate) fn base_timestamp(&self) -> i64 {
-        self.base_timestamp
-    }
-
-    /// Largest timestamp of a record, in milliseconds since 1970.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! [`split`] cuts the field into batches by their headers; [`RawBatch::open`] decompresses one if
 //! need be and walks all its records once, so that a [`RecordBatch`] can be iterated any number of
-//! times without an error to handle. The walk is not free: 16 ns for a
-//! 100-byte record where reading it costs 20 and the checksum 2. An iterator that can fail in the
-//! middle would save it and move the error into every user's loop; the walk is the price of not
-//! doing so, and of never handing out half of a damaged batch.
+//! times without an error to handle. The walk is not free: 8 ns for a 100-byte record where reading
+//! it costs 9 and the checksum 2. An iterator that can fail in the middle would save it and move
+//! the error into every user's loop; the walk is the price of not doing so, and of never handing
+//! out half of a damaged batch.
 
 use std::sync::Arc;
 use std::{fmt, str};
@@ -152,14 +152,10 @@ pub(crate) struct RawBatch {
     /// Codec bits, 0 to 7.
     pub(crate) codec: i16,
     pub(crate) timestamp_type: TimestampType,
-    pub(crate) transactional: bool,
     /// A marker of the transaction coordinator, never given to users.
     pub(crate) control: bool,
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
-    pub(crate) producer_id: i64,
-    pub(crate) producer_epoch: i16,
-    pub(crate) base_sequence: i32,
     /// Records the header promises. May be 0 in a compacted topic.
     pub(crate) count: i32,
     /// The records section, compressed or not.
@@ -194,13 +190,9 @@ impl RawBatch {
             } else {
                 TimestampType::LogAppend
             },
-            transactional: attributes & 16 != 0,
             control: attributes & 32 != 0,
             base_timestamp: i64::from_be_bytes(at(&whole, 27)),
             max_timestamp: i64::from_be_bytes(at(&whole, 35)),
-            producer_id: i64::from_be_bytes(at(&whole, 43)),
-            producer_epoch: i16::from_be_bytes(at(&whole, 51)),
-            base_sequence: i32::from_be_bytes(at(&whole, 53)),
             count,
             payload: whole.slice(HEADER_LEN..),
             crc: u32::from_be_bytes(at(&whole, 17)),
@@ -394,6 +386,7 @@ impl RecordBatch {
     }
 
     /// Bytes of memory the records take, decompressed.
+    #[cfg(test)]
     pub(crate) fn payload_len(&self) -> usize {
         self.payload.len()
     }

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 fn run() -> io::Result<bool> {
     println!("{:<46} {:>12} {:>14} {:>14}", "", "records/s", "broker ns/rec", "records/s/core");
     let mut good = true;
-    for size in [256 << 10, 1 << 20] {
+    for size in [16 << 10, 256 << 10, 1 << 20] {
         let records = size / RECORD_ON_WIRE;
         let batch = SourceBatch::new((0..records).map(|_| RECORD));
         let lz4 = batch.lz4();

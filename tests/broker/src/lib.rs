@@ -48,3 +48,8 @@ pub use config::Storage;
 pub use faults::{Fault, FaultId, FaultRule, Faults};
 pub use stats::{BrokerStats, Stats};
 pub use writer::SourceBatch;
+
+/// The README's example has to run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

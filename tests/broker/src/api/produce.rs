@@ -22,6 +22,9 @@ use crate::state::{Broker, Shared, State};
 const LEADER_HINTS: i16 = 10;
 /// First version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
+/// Batches up to this size are copied out of their frame when they are kept. Half of the smallest
+/// read buffer: larger ones hold on to little more than themselves.
+const COPIED: usize = 32 << 10;
 
 /// One partition of the request, and what has become of it.
 struct Part {
@@ -153,8 +156,13 @@ fn append(
         ));
     }
     let len = data.len();
-    // An endless source has no place for records: it judges them and moves on.
-    let data = if partition.log.stores() { data } else { Bytes::new() };
+    let data = match partition.log.stores() {
+        // An endless source has no place for records: it judges them and moves on.
+        false => Bytes::new(),
+        // Kept as a slice, a small batch would hold on to the whole buffer that it was read into.
+        true if len <= COPIED => Bytes::copy_from_slice(&data),
+        true => data,
+    };
     let appended = partition.append(&header, data, Instant::now(), delay)?;
     let done = Done {
         base_offset: appended.base_offset,

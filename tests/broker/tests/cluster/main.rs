@@ -13,4 +13,5 @@ mod replication;
 mod requests;
 mod retention;
 mod streams;
+mod topics;
 mod versions;
