@@ -109,19 +109,28 @@ func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, *Failure) {
 	return &Consumer{h: h}, nil
 }
 
-// Index is where a record's parts are in a batch's arena: ottla_record_index.
+// Index is where a record's parts are in a batch's arena: ottla_record_index, field by field.
 type Index struct {
-	Offset, TimestampMs    int64
-	KeyAt, ValueAt         uint32
-	KeyLen, ValueLen       int32
-	HeadersAt, HeaderCount uint32
+	Offset, TimestampMs int64
+	KeyAt               uint32
+	KeyLen              int32
+	ValueAt             uint32
+	ValueLen            int32
+	HeadersAt           uint32
+	HeaderCount         uint32
 }
 
-// The index is filled by C as it is: this does not compile if the sizes part.
-var _ = [1]struct{}{}[unsafe.Sizeof(Index{})-unsafe.Sizeof(goIndex{})]
-
-// goIndex is the C struct's layout in Go's order of fields.
-type goIndex = C.ottla_record_index
+// C fills it as it is: this does not compile if a field is somewhere else.
+var (
+	_ [unsafe.Sizeof(Index{})]struct{}               = [unsafe.Sizeof(C.ottla_record_index{})]struct{}{}
+	_ [unsafe.Offsetof(Index{}.TimestampMs)]struct{} = [unsafe.Offsetof(C.ottla_record_index{}.timestamp_ms)]struct{}{}
+	_ [unsafe.Offsetof(Index{}.KeyAt)]struct{}       = [unsafe.Offsetof(C.ottla_record_index{}.key_at)]struct{}{}
+	_ [unsafe.Offsetof(Index{}.KeyLen)]struct{}      = [unsafe.Offsetof(C.ottla_record_index{}.key_len)]struct{}{}
+	_ [unsafe.Offsetof(Index{}.ValueAt)]struct{}     = [unsafe.Offsetof(C.ottla_record_index{}.value_at)]struct{}{}
+	_ [unsafe.Offsetof(Index{}.ValueLen)]struct{}    = [unsafe.Offsetof(C.ottla_record_index{}.value_len)]struct{}{}
+	_ [unsafe.Offsetof(Index{}.HeadersAt)]struct{}   = [unsafe.Offsetof(C.ottla_record_index{}.headers_at)]struct{}{}
+	_ [unsafe.Offsetof(Index{}.HeaderCount)]struct{} = [unsafe.Offsetof(C.ottla_record_index{}.header_count)]struct{}{}
+)
 
 // Batch is a batch copied out of the library: one arena, places in it.
 type Batch struct {
@@ -163,20 +172,18 @@ func (c *Consumer) TryNext() (*Batch, *Failure) {
 	if info.record_count == 0 {
 		return out, nil
 	}
-	raw := make([]C.ottla_record_index, info.record_count)
+	out.Index = make([]Index, info.record_count)
 	status := C.ottla_batch_export(
 		batch,
 		(*C.uint8_t)(unsafe.Pointer(&out.Arena[0])),
 		C.size_t(len(out.Arena)),
-		&raw[0],
+		(*C.ottla_record_index)(unsafe.Pointer(&out.Index[0])),
 		info.record_count,
 		&e,
 	)
 	if f := outcome(status, e); f != nil {
 		return nil, f
 	}
-	// Same size (checked above) and same order of fields (tested): a view, not a copy.
-	out.Index = unsafe.Slice((*Index)(unsafe.Pointer(&raw[0])), len(raw))
 	return out, nil
 }
 
