@@ -190,7 +190,7 @@ type BufferOption interface {
 type bufferMemory int
 
 // BufferMemory bounds, for a producer, the bytes of records without an outcome, for a consumer
-// the bytes fetched and not taken yet. Default 64 MiB.
+// the bytes fetched and not taken yet. Default 64 MiB, for a producer 1 MiB at least.
 func BufferMemory(bytes int) BufferOption { return bufferMemory(bytes) }
 
 func (b bufferMemory) producer(s *producerSettings) (err error) {

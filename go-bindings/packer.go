@@ -17,6 +17,8 @@ const (
 	// are packed and not submitted; the engine has the rest.
 	packedShare = 8
 	packedMost  = 4 << 20
+	// leastMemory is the smallest buffer that the engine works with.
+	leastMemory = 1 << 20
 	// keepBuffer is the largest buffer that is kept for the next pack.
 	keepBuffer = 2 * packFull
 )

@@ -50,7 +50,8 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 		memory = defaultBufferMemory
 	}
 	limit := min(memory/packedShare, packedMost)
-	settings.BufferMemory = memory - limit
+	// The engine takes no less than leastMemory; what the user gave below that, it refuses itself.
+	settings.BufferMemory = max(memory-limit, min(memory, leastMemory))
 	tag := c.tags.Add(1)
 	settings.Tag = tag
 	api, failure := c.api.NewProducer(settings.ProducerOptions)

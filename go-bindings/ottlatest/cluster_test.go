@@ -101,7 +101,7 @@ func TestLittleMemoryWaitsAndLosesNothing(t *testing.T) {
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("small", 3)
 	roundTrip(t, broker.Client(), "small", 3000,
-		ottla.BufferMemory(128<<10), ottla.BatchSize(16<<10), ottla.MaxRecordSize(8<<10))
+		ottla.BufferMemory(1<<20), ottla.BatchSize(16<<10), ottla.MaxRecordSize(8<<10))
 }
 
 func TestProduceSyncToAPartition(t *testing.T) {
