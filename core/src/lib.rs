@@ -42,6 +42,9 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench;
 pub mod blocking;
 mod client;
 mod cluster;

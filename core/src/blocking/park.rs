@@ -10,6 +10,15 @@ use std::time::{Duration, Instant};
 
 struct Unpark(Thread);
 
+thread_local! {
+    /// Made once for each thread: a blocking send would allocate one for every record.
+    static UNPARK: Waker = waker();
+}
+
+fn waker() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
+}
+
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
@@ -19,7 +28,8 @@ impl Wake for Unpark {
 /// Runs `future` on this thread; `None` once `timeout` has passed without a result.
 pub(crate) fn block_on<F: Future>(future: F, timeout: Option<Duration>) -> Option<F::Output> {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    // The destructor of another thread-local may still send when this one is gone.
+    let waker = UNPARK.try_with(Waker::clone).unwrap_or_else(|_| waker());
     let mut cx = Context::from_waker(&waker);
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     loop {

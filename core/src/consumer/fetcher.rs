@@ -368,7 +368,10 @@ impl Fetcher {
     /// Waits and tries again, or tells the application and stops, as the error says.
     fn trouble(&mut self, key: &Key, error: &Error, now: Instant) {
         let Some(reading) = self.reading.get_mut(key) else { return };
-        let passing = error.is_retriable() || error.broker_code().is_none();
+        // A missing topic is told by `learn`, and may be created yet.
+        let passing = error.is_retriable()
+            || error.broker_code().is_none()
+            || error.kind() == ErrorKind::UnknownTopic;
         if passing {
             let delay = reading.backoff.next(&mut self.rng);
             reading.retry_at = Some(now + delay);

@@ -5,6 +5,7 @@
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -29,6 +30,8 @@ const SHARDS: usize = 4;
 
 /// See the module.
 pub(crate) struct Accumulator {
+    /// No other of this process has it, now or later.
+    id: u64,
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
@@ -302,7 +305,9 @@ impl Accumulator {
         counters: &Arc<Counters>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(config.buffer_memory),
             config,
             env: env.clone(),
@@ -324,18 +329,50 @@ impl Accumulator {
         record: &Record<'_>,
         run: Option<RunTag<'_>>,
     ) -> Result<Accepted, Error> {
+        self.with_topic(record.topic, |topic| self.append_to(topic, record, run))
+    }
+
+    /// Finds a topic's batches, or makes them. A thread that sends to the topic it sent to last
+    /// time compares a name instead of locking and hashing: that is most threads.
+    fn with_topic<T>(
+        &self,
+        name: &str,
+        then: impl FnOnce(&Arc<TopicBatches>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        thread_local! {
+            static LAST: RefCell<Option<(u64, Arc<TopicBatches>)>> = const { RefCell::new(None) };
+        }
+        // Borrowed by none but this function; it may be within itself, when `then` wakes somebody
+        // who sends at once, or within the thread's end. Then there is nothing to compare with.
+        let mut then = Some(then);
+        let found = LAST.try_with(|last| match last.try_borrow().as_deref() {
+            Ok(Some((id, topic))) if *id == self.id && *topic.name == *name => {
+                then.take().map(|then| then(topic))
+            }
+            _ => None,
+        });
+        if let Ok(Some(result)) = found {
+            return result;
+        }
+        let topic = self.topic(name)?;
+        let _ = LAST.try_with(|last| {
+            if let Ok(mut last) = last.try_borrow_mut() {
+                *last = Some((self.id, Arc::clone(&topic)));
+            }
+        });
+        then.take().expect("not called if nothing was found")(&topic)
+    }
+
+    fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
-        if let Some(topic) = topics.get(record.topic) {
-            return self.append_to(topic, record, run);
+        if let Some(topic) = topics.get(name) {
+            return Ok(Arc::clone(topic));
         }
         drop(topics);
-        config::check_topic(record.topic)?;
-        let topic = {
-            let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
-            let topic = TopicBatches::new(record.topic);
-            Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic))
-        };
-        self.append_to(&topic, record, run)
+        config::check_topic(name)?;
+        let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
+        let topic = TopicBatches::new(name);
+        Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
     fn append_to(

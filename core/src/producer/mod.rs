@@ -4,6 +4,8 @@
 
 mod accumulator;
 mod answers;
+#[cfg(feature = "bench-internals")]
+pub(crate) mod bench;
 mod budget;
 mod delivery;
 mod leaders;
@@ -95,7 +97,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
-        Ok(Producer(Arc::new(Inner { pool: self.pool, home, closed: AtomicBool::new(false) })))
+        Ok(Producer(Arc::new(Inner { _pool: self.pool, home, closed: AtomicBool::new(false) })))
     }
 }
 
@@ -121,7 +123,8 @@ impl ProducerBuilder {
 pub struct Producer(Arc<Inner>);
 
 struct Inner {
-    pool: Arc<Pool>,
+    /// Keeps the pool alive, and with it the sender.
+    _pool: Arc<Pool>,
     home: Arc<Accumulator>,
     closed: AtomicBool,
 }
@@ -225,15 +228,14 @@ impl Producer {
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
-    /// resolves with an error that says whether it may have been written. Closing again does
-    /// nothing.
+    /// resolves with an error that says whether it may have been written. Closing again
+    /// waits for what is left, if anything.
     ///
     /// # Errors
     /// `Timeout` if something had to be given up.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        if self.0.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
+        self.0.closed.store(true, Ordering::Release);
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
@@ -309,11 +311,6 @@ impl Producer {
     pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
         async move { home.budget.room(bytes).await }
-    }
-
-    /// The pool, for bindings.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.0.pool
     }
 }
 

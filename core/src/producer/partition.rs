@@ -5,6 +5,8 @@
 //! - One in flight until the first acknowledgement after start, error, leader change or new epoch:
 //!   a partition without state accepts *any* first sequence, so a second batch could lock a
 //!   refused first one out. Then at most five, which is what a broker remembers.
+//! - Five counts from the oldest unresolved batch, acknowledged ones behind it included: a broker
+//!   takes a batch older than the five it remembers for a gap, not for a duplicate.
 //! - After an error nothing more is sent until all that is in flight is answered. Then the longest
 //!   tail of batches that are definitely unwritten is taken back (they may go elsewhere) and the
 //!   sequence rewound; the rest is sent again in place, in order.
@@ -25,9 +27,13 @@ pub(crate) struct Partition {
     /// Sequenced batches, oldest first.
     queue: VecDeque<Entry>,
     next_sequence: i32,
+    /// Counts batches given a sequence; goes back with a sequence that is rewound.
+    next_place: u64,
     pub(crate) epoch: i16,
     /// Acknowledged since start, error, leader change or epoch bump.
     proven: bool,
+    /// An attempt failed and others are in flight still: nothing is sent until they are answered.
+    settling: bool,
     /// A hole in the sequence: drain, then bump the epoch.
     bump: bool,
     /// Nothing is sent before; set after errors.
@@ -41,6 +47,7 @@ pub(crate) struct Partition {
 struct Entry {
     id: u64,
     sequence: i32,
+    place: u64,
     /// `None`: resolved already (given up), kept until its attempt is answered.
     batch: Option<Batch>,
     sent: bool,
@@ -64,8 +71,10 @@ impl Partition {
             return false;
         }
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
+        let window = self.queue.front().map_or(0, |oldest| self.next_place - oldest.place);
         !self.bump
-            && self.queue.len() < limit
+            && !self.settling
+            && window < limit as u64
             && self.queue.iter().all(|e| e.sent)
             && self.retry_at.is_none_or(|at| at <= now)
     }
@@ -75,7 +84,16 @@ impl Partition {
         self.sent_to(leader);
         let sequence = self.next_sequence;
         self.next_sequence = advance(sequence, batch.records());
-        self.queue.push_back(Entry { id, sequence, batch: Some(batch), sent: true, doubt: false });
+        let place = self.next_place;
+        self.next_place += 1;
+        self.queue.push_back(Entry {
+            id,
+            sequence,
+            place,
+            batch: Some(batch),
+            sent: true,
+            doubt: false,
+        });
         ToSend { id, epoch: self.epoch, sequence }
     }
 
@@ -86,7 +104,7 @@ impl Partition {
 
     /// A batch to be sent again in place, oldest first, or nothing while the window is closed.
     pub(crate) fn next_resend(&mut self, leader: i32, now: Instant) -> Option<ToSend> {
-        if self.retry_at.is_some_and(|at| at > now) {
+        if self.settling || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         let first = self.queue.iter().position(|e| !e.sent && e.batch.is_some())?;
@@ -108,6 +126,11 @@ impl Partition {
         self.queue.iter().any(|e| !e.sent && e.batch.is_some())
     }
 
+    /// Whether an error is being settled: what fails now fails together with it.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling
+    }
+
     fn sent_to(&mut self, leader: i32) {
         if self.leader != Some(leader) {
             self.leader = Some(leader);
@@ -118,9 +141,12 @@ impl Partition {
     /// The attempt was acknowledged. `None` if the batch was given up before.
     pub(crate) fn acknowledged(&mut self, id: u64) -> Option<Batch> {
         let at = self.queue.iter().position(|e| e.id == id)?;
-        self.proven = true;
-        self.backoff.reset();
-        self.retry_at = None;
+        // Sent before the error that is being settled, it proves nothing about what comes after.
+        if !self.settling {
+            self.proven = true;
+            self.backoff.reset();
+            self.retry_at = None;
+        }
         let entry = self.queue.remove(at).expect("found above");
         if entry.batch.is_none() && self.queue.is_empty() {
             // The given up batch is in the log after all: no hole.
@@ -133,6 +159,7 @@ impl Partition {
     /// The attempt failed. `definite`: this attempt appended nothing.
     pub(crate) fn failed(&mut self, id: u64, definite: bool) {
         self.proven = false;
+        self.settling = true;
         if let Some(entry) = self.queue.iter_mut().find(|e| e.id == id) {
             entry.sent = false;
             entry.doubt |= !definite;
@@ -154,11 +181,12 @@ impl Partition {
     }
 
     /// The log does not know what was acknowledged before this batch, and so does not hold the batch
-    /// either: it goes on under the next epoch, once the partition is drained.
+    /// either, nor any behind it, which would be a gap: they go on under the next epoch, once the
+    /// partition is drained.
     pub(crate) fn lost(&mut self, id: u64) {
         self.failed(id, true);
         self.bump = true;
-        if let Some(entry) = self.queue.iter_mut().find(|e| e.id == id) {
+        for entry in self.queue.iter_mut().skip_while(|e| e.id != id) {
             entry.doubt = false;
         }
     }
@@ -169,6 +197,7 @@ impl Partition {
         if self.queue.iter().any(|e| e.sent) {
             return Vec::new();
         }
+        self.settling = false;
         let mut back = VecDeque::new();
         while let Some(last) = self.queue.back() {
             if last.doubt {
@@ -176,6 +205,7 @@ impl Partition {
             }
             let entry = self.queue.pop_back().expect("looked at above");
             self.next_sequence = entry.sequence;
+            self.next_place = entry.place;
             if let Some(batch) = entry.batch {
                 back.push_front(batch);
             }
@@ -226,12 +256,177 @@ fn advance(sequence: i32, records: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::accumulator::Accumulator;
+    use super::super::record::Record;
+    use super::super::sender::Event;
     use super::*;
+    use crate::config::ProducerConfig;
+    use crate::environment::Environment;
+    use crate::record::pool::ChunkPool;
+
+    const LEADER: i32 = 1;
+
+    /// Batches of `records` records each, as a producer would fill them.
+    fn batches(n: usize, records: usize) -> Vec<Batch> {
+        let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
+        let env = Environment::builder().build();
+        let config = ProducerConfig::default();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        let home = Arc::new(home);
+        let mut made = Vec::new();
+        for _ in 0..n {
+            for _ in 0..records {
+                assert!(home.append(&Record::to("t").value("v"), None).is_ok());
+            }
+            let Ok(Event::Ready(home, _, slot)) = rx.try_recv() else { panic!("not announced") };
+            made.extend(slot.take(&home));
+            slot.peek(&home);
+        }
+        made
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// A partition with `n` batches of two records in flight, ids from 1, all after a first
+    /// acknowledgement; their sequences start at 2.
+    fn in_flight(n: usize) -> Partition {
+        let mut p = Partition::default();
+        let mut made = batches(n + 1, 2).into_iter();
+        assert!(p.has_room(LEADER, now()));
+        p.push(0, made.next().unwrap(), LEADER);
+        assert!(!p.has_room(LEADER, now()), "one in flight until the first is acknowledged");
+        assert!(p.acknowledged(0).is_some());
+        for (i, batch) in made.enumerate() {
+            assert!(p.has_room(LEADER, now()));
+            let sent = p.push(1 + i as u64, batch, LEADER);
+            assert_eq!((sent.epoch, sent.sequence), (0, 2 + 2 * i as i32));
+        }
+        p
+    }
 
     #[test]
     fn sequences_wrap_as_the_brokers_do() {
         assert_eq!(advance(0, 5), 5);
         assert_eq!(advance(i32::MAX, 1), 0);
         assert_eq!(advance(i32::MAX - 2, 5), 2);
+    }
+
+    #[test]
+    fn five_in_flight_at_most() {
+        let p = in_flight(5);
+        assert!(!p.has_room(LEADER, now()));
+    }
+
+    #[test]
+    fn nothing_moves_while_an_answer_is_due() {
+        let mut p = in_flight(2);
+        p.failed(1, true);
+        assert!(p.settle().is_empty());
+        assert!(!p.has_room(LEADER, now()));
+        p.failed(2, true);
+        assert_eq!(p.settle().len(), 2);
+    }
+
+    #[test]
+    fn what_is_unwritten_comes_back_and_the_sequence_is_rewound() {
+        let mut p = in_flight(3);
+        assert!(p.acknowledged(1).is_some());
+        p.failed(2, true);
+        p.failed(3, true);
+        let back = p.settle();
+        assert_eq!(back.len(), 2);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (0, 4));
+    }
+
+    #[test]
+    fn a_batch_in_doubt_stays_and_holds_what_is_before_it() {
+        let mut p = in_flight(3);
+        p.failed(1, true);
+        p.failed(2, false);
+        p.failed(3, true);
+        assert_eq!(p.settle().len(), 1, "only the tail behind the doubtful one");
+        let again = p.next_resend(LEADER, now()).unwrap();
+        assert_eq!((again.id, again.sequence), (1, 2));
+        assert!(p.next_resend(LEADER, now()).is_none(), "one in flight after an error");
+        assert!(p.acknowledged(1).is_some());
+        let again = p.next_resend(LEADER, now()).unwrap();
+        assert_eq!((again.id, again.sequence), (2, 4));
+    }
+
+    #[test]
+    fn doubt_sticks() {
+        let mut p = in_flight(1);
+        p.failed(1, false);
+        assert!(p.settle().is_empty());
+        assert!(p.next_resend(LEADER, now()).is_some());
+        p.failed(1, true);
+        assert!(p.settle().is_empty(), "a later refusal proves nothing about the first attempt");
+        assert!(p.needs_leader());
+    }
+
+    #[test]
+    fn given_up_in_doubt_drains_and_bumps_the_epoch() {
+        let mut p = in_flight(2);
+        let (_, maybe) = p.give_up(1).unwrap();
+        assert!(maybe, "it is on its way");
+        p.failed(1, false);
+        p.failed(2, false);
+        assert!(p.settle().is_empty());
+        assert!(!p.has_room(LEADER, now()), "nothing new behind a hole");
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
+        assert!(p.acknowledged(2).is_some());
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (1, 0));
+    }
+
+    #[test]
+    fn given_up_but_never_sent_again_leaves_no_hole() {
+        let mut p = in_flight(2);
+        p.failed(1, true);
+        p.failed(2, true);
+        let (_, maybe) = p.give_up(2).unwrap();
+        assert!(!maybe);
+        assert_eq!(p.settle().len(), 1);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (0, 2));
+    }
+
+    #[test]
+    fn a_log_that_lost_data_goes_on_under_the_next_epoch() {
+        let mut p = in_flight(1);
+        p.failed(1, false);
+        assert!(p.settle().is_empty());
+        p.next_resend(LEADER, now()).unwrap();
+        p.lost(1);
+        assert_eq!(p.settle().len(), 1);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
+        assert_eq!((sent.epoch, sent.sequence), (1, 0));
+    }
+
+    #[test]
+    fn a_new_leader_gets_nothing_while_the_old_one_owes_answers() {
+        let mut p = in_flight(2);
+        assert!(p.has_room(LEADER, now()) && !p.has_room(2, now()));
+        p.failed(1, false);
+        assert!(p.next_resend(2, now()).is_none());
+        p.failed(2, false);
+        assert_eq!(p.next_resend(2, now()).unwrap().id, 1);
+    }
+
+    #[test]
+    fn a_pause_holds_everything() {
+        let mut p = in_flight(1);
+        p.failed(1, false);
+        p.retry_at = Some(now() + Duration::from_secs(3600));
+        assert!(p.next_resend(LEADER, now()).is_none());
+        assert!(
+            !Partition { retry_at: p.retry_at, ..Partition::default() }.has_room(LEADER, now())
+        );
     }
 }

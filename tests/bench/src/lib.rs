@@ -1,1 +1,51 @@
-//! bench.
+//! What the measurements share: the records they move, and how the processor is read and split.
+
+pub mod machine;
+
+/// The topic of every measurement.
+pub const TOPIC: &str = "bench";
+
+/// Bytes of a value.
+pub const VALUE_LEN: usize = 100;
+
+/// `count` values of [`VALUE_LEN`] bytes as an application would write them: JSON with repeated names
+/// and changing fields, which lz4 makes about a quarter of. The same every time.
+pub fn values(count: usize) -> Vec<[u8; VALUE_LEN]> {
+    const PAGES: [&str; 5] = ["/", "/cart", "/search", "/account", "/product"];
+    // An LCG, Knuth's constants: no two runs may measure different bytes.
+    let mut state = 0x5eed_u64;
+    let mut draw = move || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    (0..count)
+        .map(|i| {
+            let text = format!(
+                r#"{{"id":{i:07},"user":{:05},"event":"page_view","page":"{}","took_ms":{:03},"ok":true,"pad":""#,
+                draw() % 100_000,
+                PAGES[draw() % PAGES.len()],
+                draw() % 1000,
+            );
+            let mut value = [b' '; VALUE_LEN];
+            value[..text.len()].copy_from_slice(text.as_bytes());
+            value[VALUE_LEN - 2..].copy_from_slice(b"\"}");
+            value
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_and_repeat() {
+        let values = values(100_000);
+        for value in [&values[0], &values[99_999]] {
+            let parsed: serde_json::Value = serde_json::from_slice(value).unwrap();
+            assert_eq!(parsed["event"], "page_view");
+        }
+        assert_eq!(values[7], super::values(8)[7]);
+    }
+}

@@ -1,1 +1,16 @@
-//! scenarios.
+//! Scenarios: what a client must do when things go wrong, and that what it writes is what others
+//! read.
+//!
+//! - [`records`]: the records of the interop matrix, and the file they travel in between languages.
+//! - [`interop`]: Ottla's own writer and reader, and other people's, behind one trait.
+//! - [`console`]: Kafka's own writer and reader.
+//! - [`process`]: other programs, run with a deadline.
+//! - [`wait`]: waiting for a condition with a deadline that fails with words.
+//! - [`virtual_cluster`]: client and embedded cluster in one runtime, in virtual time.
+
+pub mod console;
+pub mod interop;
+pub mod process;
+pub mod records;
+pub mod virtual_cluster;
+pub mod wait;

@@ -1,0 +1,91 @@
+//! The other side, in a process of its own: three brokers that forget what they are sent and give
+//! the same batch for ever.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use ottla_bench::{TOPIC, machine, values};
+use ottla_test_broker::{Cluster, SourceBatch, Storage};
+
+/// Partitions of the topic, two for each broker.
+pub(crate) const PARTITIONS: i32 = 6;
+const BROKERS: i32 = 3;
+/// The core of the brokers; clients have 0.
+const CORE: usize = 1;
+/// Records of the batch that consumers get: about 256 KiB before compression.
+const BATCH_RECORDS: usize = 2400;
+
+/// A running broker process; ends with this value, and with the process that holds it.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    child: Child,
+    input: Option<ChildStdin>,
+    bootstrap: String,
+    lz4: bool,
+}
+
+impl Broker {
+    /// Starts one that gives consumers plain or compressed batches.
+    pub(crate) fn spawn(lz4: bool) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(|e| format!("cannot find itself: {e}"))?;
+        let mut child = Command::new(program)
+            .args(["broker", if lz4 { "lz4" } else { "none" }])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("cannot start the broker process: {e}"))?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().ok_or("the broker process has no output")?;
+        let mut bootstrap = String::new();
+        let read = BufReader::new(output).read_line(&mut bootstrap);
+        let broker = Self { child, input, bootstrap: bootstrap.trim().to_owned(), lz4 };
+        match read {
+            Ok(n) if n > 0 => Ok(broker),
+            _ => Err("the broker process ended before it said where it listens".to_owned()),
+        }
+    }
+
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Whether what it gives is compressed with lz4.
+    pub(crate) fn lz4(&self) -> bool {
+        self.lz4
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The end of its input ends it.
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Is the broker process: prints the bootstrap string and runs until standard input ends.
+pub(crate) fn serve(lz4: bool) -> Result<(), String> {
+    machine::pin(CORE);
+    let mut batch = SourceBatch::new(values(BATCH_RECORDS));
+    if lz4 {
+        batch = batch.lz4();
+    }
+    let cluster = Cluster::builder()
+        .brokers(BROKERS)
+        .storage(Storage::Source(batch))
+        // What clients are told to fill, 1 MB of records, and its framing.
+        .max_message_bytes(2 << 20)
+        .check_records(false)
+        .topic(TOPIC, PARTITIONS, 1)
+        .start()
+        .map_err(|e| format!("cannot start brokers: {e}"))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", cluster.bootstrap())
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("cannot print the bootstrap string: {e}"))?;
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut Vec::new())
+        .map_err(|e| format!("cannot read standard input: {e}"))?;
+    Ok(())
+}

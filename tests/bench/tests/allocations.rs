@@ -1,0 +1,168 @@
+//! Nothing is allocated for a record: what the threads that send and receive allocate, counted,
+//! must be what batches need and no more.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use ottla::{Client, Compression, Delivery, ErrorKind, Producer, Record, Start};
+use ottla_bench::{TOPIC, values};
+use ottla_test_broker::{Cluster, SourceBatch, Storage};
+
+/// Records measured, after as many that warm everything up.
+const RECORDS: usize = 200_000;
+/// Allocations per record: a 256 KiB batch has more than 2,000 records, so this is a hundred for a
+/// batch. One for each record would be 1.0.
+const LIMIT: f64 = 0.05;
+const OUTSTANDING: usize = 20_000;
+
+fn cluster() -> Cluster {
+    Cluster::builder()
+        .brokers(3)
+        .topic(TOPIC, 6, 1)
+        .storage(Storage::Source(SourceBatch::new(values(2400))))
+        .start()
+        .expect("brokers start on loopback")
+}
+
+/// Runs `work` twice and counts the second time, on this thread alone: the brokers and the engine
+/// have threads of their own.
+fn allocations_per_record(what: &str, mut work: impl FnMut()) -> f64 {
+    work();
+    let per_record = measure(work).count_total as f64 / RECORDS as f64;
+    println!("{what}: {per_record:.5} allocations per record");
+    per_record
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts")
+}
+
+async fn producer(cluster: &Cluster, codec: Compression) -> Producer {
+    let client = Client::connect(cluster.bootstrap()).await.expect("the brokers listen");
+    client.producer().compression(codec).build().expect("the settings are in range")
+}
+
+fn keep(kept: &mut VecDeque<Delivery>, delivery: Delivery) {
+    if kept.len() == OUTSTANDING
+        && let Some(mut oldest) = kept.pop_front()
+    {
+        oldest.wait(Some(Duration::from_secs(60))).expect("acknowledged");
+    }
+    kept.push_back(delivery);
+}
+
+#[test]
+fn the_counter_sees_an_allocation() {
+    let per_record = allocations_per_record("a box for each record", || {
+        for i in 0..RECORDS {
+            drop(std::hint::black_box(Box::new(i)));
+        }
+    });
+    assert!(per_record >= 1.0);
+}
+
+#[test]
+fn send_allocates_nothing_per_record() {
+    let cluster = cluster();
+    let runtime = runtime();
+    let values = values(1000);
+    for codec in [Compression::None, Compression::Lz4] {
+        let producer = runtime.block_on(producer(&cluster, codec));
+        let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
+        let per_record = allocations_per_record(&format!("send, {codec:?}"), || {
+            runtime.block_on(async {
+                for i in 0..RECORDS {
+                    let record = Record::to(TOPIC).value(&values[i % values.len()]);
+                    if kept.len() == OUTSTANDING
+                        && let Some::<Delivery>(oldest) = kept.pop_front()
+                    {
+                        oldest.await.expect("acknowledged");
+                    }
+                    kept.push_back(producer.send(record).await.expect("taken"));
+                }
+            });
+        });
+        assert!(per_record < LIMIT, "{codec:?}: {per_record} allocations per record");
+    }
+}
+
+#[test]
+fn blocking_send_allocates_nothing_per_record() {
+    let cluster = cluster();
+    let client = ottla::blocking::Client::connect(cluster.bootstrap()).expect("the brokers listen");
+    let producer = client.producer(|settings| settings).expect("the settings are in range");
+    let values = values(1000);
+    let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
+    let per_record = allocations_per_record("blocking send", || {
+        for i in 0..RECORDS {
+            let record = Record::to(TOPIC).value(&values[i % values.len()]);
+            keep(&mut kept, producer.send(record).expect("taken"));
+        }
+    });
+    assert!(per_record < LIMIT, "{per_record} allocations per record");
+}
+
+#[test]
+fn try_send_allocates_nothing_per_record() {
+    let cluster = cluster();
+    let runtime = runtime();
+    let values = values(1000);
+    let producer = runtime.block_on(producer(&cluster, Compression::None));
+    let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
+    let per_record = allocations_per_record("try_send", || {
+        for i in 0..RECORDS {
+            let mut record = Record::to(TOPIC).value(&values[i % values.len()]);
+            let delivery = loop {
+                match producer.try_send(record) {
+                    Ok(delivery) => break delivery,
+                    Err(back) => {
+                        assert_eq!(back.error.kind(), ErrorKind::BufferFull, "{}", back.error);
+                        let mut oldest: Delivery = kept.pop_front().expect("what fills the buffer");
+                        oldest.wait(Some(Duration::from_secs(60))).expect("acknowledged");
+                        record = back.record;
+                    }
+                }
+            };
+            keep(&mut kept, delivery);
+        }
+    });
+    assert!(per_record < LIMIT, "{per_record} allocations per record");
+}
+
+#[test]
+fn send_batch_allocates_nothing_per_record() {
+    let cluster = cluster();
+    let runtime = runtime();
+    let values = values(1000);
+    let producer = runtime.block_on(producer(&cluster, Compression::None));
+    let per_record = allocations_per_record("send_batch of 1,000", || {
+        runtime.block_on(async {
+            for _ in 0..RECORDS / values.len() {
+                let delivery = producer.send_batch(TOPIC, &values).await.expect("taken");
+                assert_eq!(delivery.await.expect("acknowledged").records, values.len());
+            }
+        });
+    });
+    assert!(per_record < LIMIT, "{per_record} allocations per record");
+}
+
+#[test]
+fn iterating_allocates_nothing_per_record() {
+    let cluster = cluster();
+    let runtime = runtime();
+    let mut consumer = runtime.block_on(async {
+        let client = Client::connect(cluster.bootstrap()).await.expect("the brokers listen");
+        client.consumer().topics([TOPIC]).start(Start::Earliest).build().expect("a topic is named")
+    });
+    let per_record = allocations_per_record("consumer", || {
+        runtime.block_on(async {
+            let mut read = 0;
+            while read < RECORDS {
+                let batch = consumer.next().await.expect("open").expect("sound");
+                read += batch.iter().filter(|record| record.value().is_some()).count();
+            }
+        });
+    });
+    assert!(per_record < LIMIT, "{per_record} allocations per record");
+}

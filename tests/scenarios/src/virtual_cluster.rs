@@ -1,0 +1,31 @@
+//! Client and embedded cluster in one runtime, over streams in memory: with a paused clock, hours
+//! pass in milliseconds, and a seed repeats a run.
+
+use std::io;
+use std::sync::Arc;
+
+use ottla::testing::Cluster;
+use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Transport};
+use tokio::runtime::Handle;
+
+/// Dials the brokers of one cluster through memory.
+struct InMemory(ottla::testing::Dialer);
+
+impl Dialer for InMemory {
+    fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
+        Box::pin(async move {
+            let stream = self.0.dial(&to.host, to.port)?;
+            Ok(Box::new(stream) as Box<dyn Transport>)
+        })
+    }
+}
+
+/// Settings of a client of `cluster` that runs in the current runtime and draws from `seed`.
+pub fn client(cluster: &Cluster, seed: u64) -> ClientBuilder {
+    let environment = Environment::builder()
+        .runtime(Handle::current())
+        .dialer(Arc::new(InMemory(cluster.dialer())))
+        .seed(seed)
+        .build();
+    Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
+}

@@ -1,0 +1,265 @@
+//! Random faults against the producer, in virtual time: whatever happens, a record that was
+//! acknowledged is in the log once and in place, one that failed for certain is not there, and none
+//! waits for ever. A failing run names its seed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
+use ottla::{Acked, Compression, Error, Producer, Record};
+use ottla_scenarios::virtual_cluster;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const TOPIC: &str = "t";
+const PARTITIONS: i32 = 6;
+const BROKERS: i32 = 3;
+const RECORDS: usize = 250;
+/// Virtual time by which everything must be over.
+const END: Duration = Duration::from_secs(3600);
+
+/// Seeds where each record has time enough to arrive whatever happens.
+#[test]
+fn patient_producers_deliver_everything_once_and_in_order() {
+    run_all(0..60, Duration::from_secs(600));
+}
+
+/// Seeds where records time out in the middle of faults: then the error tells the truth.
+#[test]
+fn hasty_producers_tell_the_truth() {
+    run_all(1_000..1_060, Duration::from_secs(2));
+}
+
+/// Other seeds, for looking into one or for a long search: `OTTLA_SEEDS=1000..1500`. Those below
+/// 1,000 are patient.
+#[test]
+fn chosen_seeds() {
+    let chosen = std::env::var("OTTLA_SEEDS").unwrap_or_else(|_| "60..62".to_owned());
+    let (first, end) = chosen.split_once("..").expect("OTTLA_SEEDS is FIRST..END");
+    let seeds = first.parse().unwrap()..end.parse().unwrap();
+    let patience = if seeds.start >= 1_000 { 2 } else { 600 };
+    run_all(seeds, Duration::from_secs(patience));
+}
+
+fn run_all(seeds: std::ops::Range<u64>, delivery_timeout: Duration) {
+    let failed: Vec<String> = seeds
+        .filter_map(|seed| {
+            let words = run(seed, delivery_timeout).err()?;
+            Some(format!("seed {seed}: {words}"))
+        })
+        .collect();
+    assert!(failed.is_empty(), "{} seeds failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+fn run(seed: u64, delivery_timeout: Duration) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        match tokio::time::timeout(END, scenario(seed, delivery_timeout)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err("something waits for ever".to_owned()),
+        }
+    })
+}
+
+struct Sent {
+    value: String,
+    partition: Option<i32>,
+    outcome: Result<Acked, Error>,
+}
+
+async fn scenario(seed: u64, delivery_timeout: Duration) -> Result<(), String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let cluster = Cluster::builder()
+        .brokers(BROKERS)
+        .tcp(false)
+        .topic(TOPIC, PARTITIONS, BROKERS)
+        .start_on_current_runtime()
+        .map_err(|e| e.to_string())?;
+    let client = virtual_cluster::client(&cluster, seed)
+        .request_timeout(Duration::from_secs(5))
+        .connect()
+        .await
+        .map_err(|e| e.to_string())?;
+    let producer = client
+        .producer()
+        .linger(Duration::from_millis(rng.random_range(0..20)))
+        .batch_size(1 << 10)
+        .compression(Compression::None)
+        .delivery_timeout(delivery_timeout)
+        .build()
+        .map_err(|e| e.to_string())?;
+    let mut senders = Vec::new();
+    for sender in 0..4 {
+        let partition = (sender % 2 == 1).then_some(sender);
+        let rng = StdRng::seed_from_u64(rng.random());
+        senders.push(tokio::spawn(send(producer.clone(), sender, partition, rng)));
+    }
+    chaos(&cluster, &mut rng).await;
+    let mut sent = Vec::new();
+    for sender in senders {
+        sent.push(sender.await.map_err(|e| e.to_string())?);
+    }
+    let total: usize = sent.iter().map(Vec::len).sum();
+    let patient = delivery_timeout > Duration::from_secs(60);
+    verify(&cluster, &sent, patient)
+        .map_err(|words| format!("{words}; {total} records, {:?}", client.stats()))
+}
+
+async fn send(
+    producer: Producer,
+    sender: i32,
+    partition: Option<i32>,
+    mut rng: StdRng,
+) -> Vec<Sent> {
+    let mut open = Vec::new();
+    for number in 0..RECORDS {
+        // A few records a batch.
+        let value = format!("s{sender}/{number}/{:0width$}", 0, width = rng.random_range(1..400));
+        let mut record = Record::to(TOPIC).value(&value);
+        if let Some(partition) = partition {
+            record = record.partition(partition);
+        }
+        let delivery = producer.send(record).await;
+        open.push((value, delivery));
+        if rng.random_bool(0.2) {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..200))).await;
+        }
+    }
+    let mut sent = Vec::new();
+    for (value, delivery) in open {
+        let outcome = match delivery {
+            Ok(delivery) => delivery.await,
+            Err(e) => Err(e),
+        };
+        sent.push(Sent { value, partition, outcome });
+    }
+    sent
+}
+
+async fn chaos(cluster: &Cluster, rng: &mut StdRng) {
+    for _ in 0..rng.random_range(10..60) {
+        let broker = rng.random_range(1..=BROKERS);
+        let partition = rng.random_range(0..PARTITIONS);
+        let other = rng.random_range(1..=BROKERS);
+        match rng.random_range(0..12) {
+            0..5 => fault(cluster, rng),
+            5..7 => cluster.move_leader(TOPIC, partition, other).unwrap(),
+            7 => cluster.remove_leader(TOPIC, partition).unwrap(),
+            8 => cluster.cut_connections(broker).unwrap(),
+            9 => {
+                let leaders = if rng.random_bool(0.5) { Leaders::Move } else { Leaders::Keep };
+                cluster.stop_broker(broker, leaders).unwrap();
+                tokio::time::sleep(Duration::from_millis(rng.random_range(0..3_000))).await;
+                cluster.start_broker(broker).unwrap();
+            }
+            10 => cluster.set_replica_delay(Duration::from_millis(rng.random_range(0..500))),
+            _ => heal(cluster, rng),
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(0..500))).await;
+    }
+    cluster.faults().clear();
+    cluster.set_replica_delay(Duration::ZERO);
+    heal(cluster, rng);
+}
+
+/// Every partition has a leader again.
+fn heal(cluster: &Cluster, rng: &mut StdRng) {
+    for partition in 0..PARTITIONS {
+        if cluster.partition(TOPIC, partition).unwrap().leader.is_none() {
+            cluster.move_leader(TOPIC, partition, rng.random_range(1..=BROKERS)).unwrap();
+        }
+    }
+}
+
+fn fault(cluster: &Cluster, rng: &mut StdRng) {
+    let time = Duration::from_millis(rng.random_range(1..8_000));
+    let connection = [
+        Fault::CutBeforeAppend,
+        Fault::CutAfterAppend,
+        Fault::CutAfterAppend,
+        Fault::Delay(time),
+        Fault::DelayAnswer(time),
+        Fault::BlackHole,
+        Fault::BlackHoleAfterAppend,
+        Fault::Throttle(time / 4),
+        Fault::Refuse,
+    ];
+    // NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS and the same after the append,
+    // KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_ID, LEADER_NOT_AVAILABLE.
+    let before = [6, 6, 19, 56, 100, 3];
+    let after = [6, 6, 7, 20, 56];
+    let mut rule = match rng.random_range(0..3) {
+        0 => {
+            let code = before[rng.random_range(0..before.len())];
+            FaultRule::new(Fault::Error(code)).api(ApiKey::PRODUCE)
+        }
+        1 => {
+            let code = after[rng.random_range(0..after.len())];
+            FaultRule::new(Fault::ErrorAfterAppend(code)).api(ApiKey::PRODUCE)
+        }
+        _ => {
+            let rule = FaultRule::new(connection[rng.random_range(0..connection.len())]);
+            let apis = [ApiKey::PRODUCE, ApiKey::METADATA, ApiKey::API_VERSIONS];
+            match rng.random_range(0..8) {
+                0 => rule.api(apis[1]),
+                1 => rule.api(apis[2]),
+                _ => rule.api(apis[0]),
+            }
+        }
+    };
+    if rng.random_bool(0.5) {
+        rule = rule.broker(rng.random_range(1..=BROKERS));
+    }
+    cluster.faults().inject(rule.after(rng.random_range(0..3)).times(rng.random_range(1..4)));
+}
+
+fn verify(cluster: &Cluster, sent: &[Vec<Sent>], patient: bool) -> Result<(), String> {
+    let mut found: HashMap<String, (i32, i64)> = HashMap::new();
+    for partition in 0..PARTITIONS {
+        for record in cluster.records(TOPIC, partition).map_err(|e| e.to_string())? {
+            let value = String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap();
+            let here = (partition, record.offset);
+            if let Some(there) = found.insert(value.clone(), here) {
+                return Err(format!("{} is at {there:?} and at {here:?}", brief(&value)));
+            }
+        }
+    }
+    for log in sent {
+        let mut last = -1;
+        for Sent { value, partition, outcome } in log {
+            let at = found.get(value);
+            let name = brief(value);
+            match (outcome, at) {
+                (Ok(acked), None) => {
+                    return Err(format!("{name} was acknowledged at {acked:?} and is lost"));
+                }
+                (Ok(acked), Some(at)) => {
+                    if acked.partition != at.0 || (acked.offset >= 0 && acked.offset != at.1) {
+                        return Err(format!("{name} is at {at:?}, told was {acked:?}"));
+                    }
+                    if partition.is_some_and(|p| p != at.0) {
+                        return Err(format!("{name} is at {at:?}, asked for was {partition:?}"));
+                    }
+                    if partition.is_some() && at.1 <= last {
+                        return Err(format!("{name} at {at:?} is before its elders at {last}"));
+                    }
+                    last = at.1;
+                }
+                (Err(e), _) if patient => return Err(format!("{name} failed: {e}")),
+                (Err(e), Some(at)) if !e.maybe_written() => {
+                    return Err(format!("{name} is at {at:?}, but surely unwritten: {e}"));
+                }
+                (Err(_), _) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn brief(value: &str) -> &str {
+    value.rsplit_once('/').map_or(value, |(name, _)| name)
+}
