@@ -35,6 +35,8 @@ pub(crate) struct Accumulator {
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
+    /// Open producers that share it.
+    pub(crate) users: AtomicUsize,
     pool: ChunkPool,
     counters: Arc<Counters>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
@@ -313,6 +315,7 @@ impl Accumulator {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(config.buffer_memory),
+            users: AtomicUsize::new(0),
             config,
             env: env.clone(),
             pool: pool.clone(),
@@ -484,7 +487,7 @@ impl Accumulator {
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
         size: usize,
-    ) -> Result<(), OpenBatch> {
+    ) -> Result<(), Box<OpenBatch>> {
         let ready = || Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
         if let Some(open) = &inner.open
             && open.builder.len_bytes() + size > self.config.batch_size
@@ -497,7 +500,7 @@ impl Accumulator {
         if inner.open.is_none() {
             let open = self.open_batch();
             if !inner.announced && self.events.send(ready()).is_err() {
-                return Err(open);
+                return Err(Box::new(open));
             }
             inner.announced = true;
             inner.open = Some(open);

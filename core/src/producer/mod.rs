@@ -97,6 +97,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
+        home.users.fetch_add(1, Ordering::AcqRel);
         Ok(Producer(Arc::new(Inner { _pool: self.pool, home, closed: AtomicBool::new(false) })))
     }
 }
@@ -127,6 +128,20 @@ struct Inner {
     _pool: Arc<Pool>,
     home: Arc<Accumulator>,
     closed: AtomicBool,
+}
+
+impl Inner {
+    fn leave(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.home.users.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// A record that was not taken, and why.
@@ -240,14 +255,15 @@ impl Producer {
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
-    /// resolves with an error that says whether it may have been written. Closing again
-    /// waits for what is left, if anything.
+    /// resolves with an error that says whether it may have been written; only if other open
+    /// producers share its batches (equal settings, one client) does it stay on its way, until its
+    /// delivery timeout. Closing again waits for what is left, if anything.
     ///
     /// # Errors
-    /// `Timeout` if something had to be given up.
+    /// `Timeout` if something was left.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
-        self.0.closed.store(true, Ordering::Release);
+        self.0.leave();
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
@@ -256,8 +272,10 @@ impl Producer {
         }
         let left = home.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
-        home.abandon(&error);
-        home.flush().await;
+        if home.users.load(Ordering::Acquire) == 0 {
+            home.abandon(&error);
+            home.flush().await;
+        }
         Err(error)
     }
 
