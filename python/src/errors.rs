@@ -47,6 +47,7 @@ pub(crate) fn config(py: Python<'_>, message: &str) -> PyErr {
     own(py, "ConfigError", message)
 }
 
+#[cfg(feature = "testing")]
 pub(crate) fn argument(py: Python<'_>, message: &str) -> PyErr {
     own(py, "InvalidArgumentError", message)
 }

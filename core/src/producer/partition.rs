@@ -126,6 +126,11 @@ impl Partition {
         self.queue.iter().any(|e| !e.sent && e.batch.is_some())
     }
 
+    /// Whether an error is being settled: what fails now fails together with it.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling
+    }
+
     fn sent_to(&mut self, leader: i32) {
         if self.leader != Some(leader) {
             self.leader = Some(leader);

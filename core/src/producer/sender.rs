@@ -437,7 +437,7 @@ impl Sender {
         loads: &mut Vec<Load>,
     ) {
         let Some(meta) = topic.meta.clone() else { return };
-        for index in 0..topic.partitions.len() {
+        for (index, taken) in taken.iter_mut().enumerate() {
             if !topic.partitions[index].needs_leader() {
                 continue;
             }
@@ -450,7 +450,7 @@ impl Sender {
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
                 let bytes =
                     topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
-                taken[index] = true;
+                *taken = true;
                 self.load(loads, leader, &meta, index, to_send, bytes, true);
             }
         }
