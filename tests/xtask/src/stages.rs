@@ -295,7 +295,9 @@ pub(crate) const STAGES: &[Stage] = &[
             },
             Step {
                 name: "tests",
-                run: Run::Command("{go} test -json -race -count=1 -timeout=10m -skip Real ./..."),
+                run: Run::Command(
+                    "{go} test -json -race -count=1 -timeout=10m -skip ^TestReal ./...",
+                ),
                 count: Count::GoJson,
                 dir: "go-bindings",
                 env: GO_ENV,
@@ -303,9 +305,9 @@ pub(crate) const STAGES: &[Stage] = &[
             },
             Step {
                 name: "examples",
-                present: &["examples/go/go.mod"],
+                present: &["examples/go/quickstart/go.mod"],
                 run: Run::Command("{go} vet ./..."),
-                dir: "examples/go",
+                dir: "examples/go/quickstart",
                 env: GO_ENV,
                 ..CHECK
             },
@@ -369,8 +371,10 @@ pub(crate) const STAGES: &[Stage] = &[
             },
             Step {
                 name: "go",
-                present: &["go-bindings/real_test.go"],
-                run: Run::Command("{go} test -json -race -count=1 -timeout=10m -run Real ./..."),
+                present: &["go-bindings/ottlatest/real_test.go"],
+                run: Run::Command(
+                    "{go} test -json -race -count=1 -timeout=10m -run ^TestReal ./...",
+                ),
                 count: Count::GoJson,
                 dir: "go-bindings",
                 env: GO_ENV,
