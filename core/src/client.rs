@@ -95,6 +95,15 @@ impl ClientBuilder {
         Ok(client)
     }
 
+    /// The client at once, and what to wait for until a broker has answered. For bindings.
+    pub(crate) fn build_and_reach(
+        self,
+    ) -> Result<(Client, impl Future<Output = Result<()>> + Send + 'static)> {
+        let (client, timeout) = self.make()?;
+        let pool = Arc::clone(&client.pool);
+        Ok((client, async move { pool.reach(timeout).await }))
+    }
+
     fn make(self) -> Result<(Client, Duration)> {
         let config = ClientConfig {
             bootstrap: parse_bootstrap(&self.bootstrap)?,

@@ -50,6 +50,7 @@ mod client;
 mod cluster;
 mod config;
 mod consumer;
+pub mod engine;
 mod environment;
 mod error;
 mod net;
@@ -69,7 +70,7 @@ pub use net::TcpDialer;
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, TrySendError,
 };
-pub use record::{Compression, Headers, RecordRef};
+pub use record::{Compression, Headers, RecordPosition, RecordRef};
 
 /// An embedded broker for a program's own tests: real protocol, faults on request, no container.
 #[cfg(feature = "testing")]

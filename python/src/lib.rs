@@ -1,1 +1,53 @@
-//! python.
+//! The native half of the Python package `ottla`: handles over the engine, and waits that let
+//! other threads run and Ctrl-C through.
+//!
+//! The engine's thread never attaches to the interpreter. A Python thread that has to wait
+//! detaches, waits for a [`wait::SLICE`] at most, and looks for signals in between.
+//!
+//! ```text
+//! settings ──> client ──> producer ──> delivery
+//!                    └──> consumer ──> batch ──> record
+//! ```
+
+mod admin;
+mod batch;
+mod client;
+mod consumer;
+mod convert;
+mod delivery;
+mod errors;
+mod exit;
+mod fork;
+mod producer;
+mod settings;
+#[cfg(feature = "testing")]
+mod testing;
+mod wait;
+
+use pyo3::prelude::*;
+
+/// Native half of the package; import `ottla` instead.
+#[pymodule(gil_used = false)]
+mod _ottla {
+    #[pymodule_export]
+    use super::admin::Admin;
+    #[pymodule_export]
+    use super::batch::{Batch, BatchIterator, Record};
+    #[pymodule_export]
+    use super::consumer::{Batches, Consumer};
+    #[pymodule_export]
+    use super::delivery::{Acked, BatchAcked, BatchDelivery, Delivery};
+    #[pymodule_export]
+    use super::producer::Producer;
+    #[cfg(feature = "testing")]
+    #[pymodule_export]
+    use super::testing::Broker;
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        fork::register(module)?;
+        exit::register(module)
+    }
+}

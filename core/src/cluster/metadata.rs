@@ -217,7 +217,8 @@ impl Metadata {
                     if proven {
                         entry.meta = None;
                         entry.wanted = false;
-                        let error = Error::broker(3, format_args!("topic '{name}'"), None);
+                        let error =
+                            Error::broker(3, format_args!("topic '{name}'"), None).settled();
                         entry.error = Some((error, now));
                     } else {
                         again.push(name);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::record::{RecordBatch, RecordIter, RecordRef};
+use crate::record::{RecordBatch, RecordIter, RecordPosition, RecordRef};
 
 /// Records of one partition with rising offsets. Borrows the fetched bytes: cloning it is a few
 /// reference counts, and it may outlive its consumer.
@@ -23,6 +23,7 @@ pub struct Records<'a>(RecordIter<'a>);
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<RecordRef<'a>> {
         self.0.next()
     }
@@ -33,6 +34,14 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl ExactSizeIterator for Records<'_> {}
+
+impl Records<'_> {
+    /// Where the next record starts, for [`Batch::iter_from`].
+    #[inline]
+    pub fn position(&self) -> RecordPosition {
+        self.0.position()
+    }
+}
 
 impl Batch {
     /// The topic's name.
@@ -82,6 +91,14 @@ impl Batch {
             records.next();
         }
         Records(records)
+    }
+
+    /// The records from one that an iterator over this batch was at: finds a record again without
+    /// walking to it. A position of another batch gives nothing or nonsense, and never more than
+    /// this batch's bytes.
+    #[inline]
+    pub fn iter_from(&self, position: RecordPosition) -> Records<'_> {
+        Records(self.records.iter_from(position))
     }
 
     /// The record at an index, from 0; walks the batch.

@@ -29,8 +29,13 @@ const VERSIONS: (i16, i16) = (4, 18);
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 enum Event {
-    Offsets(Vec<(Key, Result<i64>)>),
-    Answer { leader: i32, asked: Vec<Asked>, answer: Result<FetchResponse> },
+    /// Starts that were looked up, and the generation of each partition when they were asked for.
+    Offsets(Vec<(Key, Result<i64>)>, HashMap<Key, u64>),
+    Answer {
+        leader: i32,
+        asked: Vec<Asked>,
+        answer: Result<FetchResponse>,
+    },
 }
 
 /// One partition of a request in flight.
@@ -52,6 +57,8 @@ struct Reading {
     backoff: Backoff,
     /// Told to the application; nothing more until a seek.
     stopped: bool,
+    /// An error that is tried again was told to the application; not again until an answer is good.
+    told: bool,
 }
 
 impl Reading {
@@ -64,7 +71,13 @@ impl Reading {
             retry_at: None,
             backoff: Backoff::default(),
             stopped: false,
+            told: false,
         }
+    }
+
+    fn recovered(&mut self) {
+        self.backoff.reset();
+        self.told = false;
     }
 }
 
@@ -212,6 +225,7 @@ impl Fetcher {
     /// Asks for the first offsets of partitions that do not have one.
     fn find_starts(&mut self, now: Instant) {
         let mut wanted = Vec::new();
+        let mut generations = HashMap::new();
         for (key, reading) in &mut self.reading {
             if reading.next.is_some() || reading.busy || reading.stopped {
                 continue;
@@ -230,6 +244,7 @@ impl Fetcher {
                 Start::Timestamp(ms) => ms,
             };
             reading.busy = true;
+            generations.insert(key.clone(), reading.generation);
             wanted.push((key.clone(), time));
         }
         if wanted.is_empty() {
@@ -238,7 +253,7 @@ impl Fetcher {
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {
             let found = offsets::list(&pool, lane, wanted).await;
-            let _ = tx.send(Event::Offsets(found));
+            let _ = tx.send(Event::Offsets(found, generations));
         });
     }
 
@@ -331,15 +346,16 @@ impl Fetcher {
     fn handle(&mut self, event: Event) {
         let now = self.env.now();
         match event {
-            Event::Offsets(found) => {
+            Event::Offsets(found, generations) => {
                 for (key, result) in found {
                     let Some(reading) = self.reading.get_mut(&key) else { continue };
                     reading.busy = false;
                     match result {
+                        // A seek came in between: this is where the old start would have been.
+                        Ok(_) if generations.get(&key) != Some(&reading.generation) => {}
                         Ok(offset) => {
-                            // A seek to an offset may have come in between.
                             reading.next.get_or_insert(offset);
-                            reading.backoff.reset();
+                            reading.recovered();
                         }
                         Err(e) => self.trouble(&key, &e, now),
                     }
@@ -368,10 +384,24 @@ impl Fetcher {
     /// Waits and tries again, or tells the application and stops, as the error says.
     fn trouble(&mut self, key: &Key, error: &Error, now: Instant) {
         let Some(reading) = self.reading.get_mut(key) else { return };
-        let passing = error.is_retriable() || error.broker_code().is_none();
+        // A missing topic is told by `learn`, and may be created yet.
+        let passing = error.is_retriable()
+            || error.broker_code().is_none()
+            || error.kind() == ErrorKind::UnknownTopic;
         if passing {
             let delay = reading.backoff.next(&mut self.rng);
             reading.retry_at = Some(now + delay);
+            // It may pass with this very broker, but somebody has to know if it does not.
+            let foreign = matches!(
+                error.kind(),
+                ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication
+            );
+            if foreign
+                && reading.backoff.attempts() > 1
+                && !std::mem::replace(&mut reading.told, true)
+            {
+                self.buffer.fail(error.clone());
+            }
             tracing::debug!(topic = %key.0, partition = key.1, error = %error.message(), "fetch");
         } else {
             reading.stopped = true;
@@ -434,7 +464,7 @@ impl Fetcher {
 
     fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) {
         let Some(reading) = self.reading.get_mut(&part.key) else { return };
-        reading.backoff.reset();
+        reading.recovered();
         reading.retry_at = None;
         // A seek happened meanwhile: the answer is to an old question.
         if reading.generation != part.generation || reading.next != Some(part.from) {

@@ -233,6 +233,17 @@ impl Error {
         }))
     }
 
+    /// The same error where the cluster has said it often enough: trying again will not help soon.
+    pub(crate) fn settled(&self) -> Self {
+        Self(Arc::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            broker_code: self.0.broker_code,
+            retriable: false,
+            maybe_written: self.0.maybe_written,
+        }))
+    }
+
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
     }

@@ -35,6 +35,8 @@ pub(crate) struct Accumulator {
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
+    /// Open producers that share it.
+    pub(crate) users: AtomicUsize,
     pool: ChunkPool,
     counters: Arc<Counters>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
@@ -321,6 +323,7 @@ impl Accumulator {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(config.buffer_memory),
+            users: AtomicUsize::new(0),
             config,
             env: env.clone(),
             pool: pool.clone(),

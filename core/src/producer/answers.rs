@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::accumulator::Batch;
 use super::delivery::BatchAck;
 use super::sender::{InFlight, Item, Sender};
-use crate::cluster::LeaderHint;
+use crate::cluster::{LeaderHint, Lookup};
 use crate::config::Endpoint;
 use crate::error::{Error, Written, definitely_unwritten, describe};
 use crate::net::CallError;
@@ -94,7 +94,7 @@ impl Sender {
             let hint =
                 hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
             if let Some(hint) = hint {
-                self.hinted(&item.topic, hint, &endpoints);
+                self.metadata.hint(&item.topic, hint, &endpoints);
             }
             self.part(sent.leader, item, part, now);
         }
@@ -131,10 +131,12 @@ impl Sender {
             code => {
                 let definite = definitely_unwritten(code, part.base_offset);
                 if row.retriable {
-                    if row.refresh_metadata {
+                    // The answer itself may have named the new leader.
+                    let moved = row.refresh_metadata && self.led_elsewhere(item, leader);
+                    if row.refresh_metadata && !moved {
                         self.metadata.want(&item.topic);
                     }
-                    self.failed(item, &error, definite, now);
+                    self.failed_with(item, &error, definite, moved, now);
                 } else {
                     self.refused(item, &error, definite);
                 }
@@ -155,34 +157,51 @@ impl Sender {
     fn lost(&mut self, item: &Item, error: &Error, now: Instant) {
         tracing::warn!(topic = %item.topic, partition = item.partition, error = %error.message(),
             "the broker does not know this producer's earlier records; going on under a new epoch");
-        let delay = self.retry_delay(item);
+        self.delay_retry(item, false, now);
         if let Some(partition) = self.partition(item) {
             partition.lost(item.batch);
-            partition.retry_at = Some(now + delay);
         }
     }
 
     /// To be sent again: elsewhere if it is free to move, else in place.
     fn failed(&mut self, item: &Item, error: &Error, definite: bool, now: Instant) {
-        let delay = self.retry_delay(item);
+        self.failed_with(item, error, definite, false, now);
+    }
+
+    fn failed_with(
+        &mut self,
+        item: &Item,
+        error: &Error,
+        definite: bool,
+        moved: bool,
+        now: Instant,
+    ) {
         if let Some(topic) = self.topics.get_mut(&item.topic) {
             topic.trouble = Some(error.clone());
         }
+        self.delay_retry(item, moved, now);
         if let Some(partition) = self.partition(item) {
             partition.failed(item.batch, definite);
-            partition.retry_at = Some(now + delay);
         }
     }
 
-    fn retry_delay(&mut self, item: &Item) -> std::time::Duration {
+    /// One delay for all batches that fail together. None at all if the partition has moved to a
+    /// leader that is known, unless it keeps moving.
+    fn delay_retry(&mut self, item: &Item, moved: bool, now: Instant) {
         let Self { topics, rng, .. } = self;
         let partition =
             topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
-        partition.map(|p| p.backoff.next(rng)).unwrap_or_default()
+        let Some(partition) = partition.filter(|p| !p.is_settling()) else { return };
+        let first = partition.backoff.attempts() == 0;
+        let delay = partition.backoff.next(rng);
+        partition.retry_at = (!(moved && first)).then(|| now + delay);
     }
 
-    fn hinted(&mut self, topic: &str, hints: &[LeaderHint], endpoints: &[(i32, Endpoint)]) {
-        self.metadata.hint(topic, hints, endpoints);
+    /// Whether somebody else than `asked` is known to lead the partition.
+    fn led_elsewhere(&self, item: &Item, asked: i32) -> bool {
+        let Lookup::Known(meta) = self.metadata.lookup(&item.topic) else { return false };
+        let leader = meta.partitions.get(item.partition as usize).map_or(-1, |p| p.leader);
+        leader >= 0 && leader != asked
     }
 
     /// The connection ended, or the answer could not be read.

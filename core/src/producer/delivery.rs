@@ -297,7 +297,10 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    struct Sink(Mutex<Vec<(u64, u32, u32, Option<Acked>)>>);
+    /// Tag, first, count, and where the first record is.
+    type Seen = (u64, u32, u32, Option<Acked>);
+
+    struct Sink(Mutex<Vec<Seen>>);
 
     impl RunSink for Sink {
         fn resolved(&self, run: RunResult<'_>) {

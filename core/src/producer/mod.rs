@@ -97,7 +97,8 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
-        Ok(Producer(Arc::new(Inner { pool: self.pool, home, closed: AtomicBool::new(false) })))
+        home.users.fetch_add(1, Ordering::AcqRel);
+        Ok(Producer(Arc::new(Inner { _pool: self.pool, home, closed: AtomicBool::new(false) })))
     }
 }
 
@@ -123,9 +124,24 @@ impl ProducerBuilder {
 pub struct Producer(Arc<Inner>);
 
 struct Inner {
-    pool: Arc<Pool>,
+    /// Keeps the pool alive, and with it the sender.
+    _pool: Arc<Pool>,
     home: Arc<Accumulator>,
     closed: AtomicBool,
+}
+
+impl Inner {
+    fn leave(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.home.users.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// A record that was not taken, and why.
@@ -239,15 +255,15 @@ impl Producer {
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
-    /// resolves with an error that says whether it may have been written. Closing again does
-    /// nothing.
+    /// resolves with an error that says whether it may have been written; only if other open
+    /// producers share its batches (equal settings, one client) does it stay on its way, until its
+    /// delivery timeout. Closing again waits for what is left, if anything.
     ///
     /// # Errors
-    /// `Timeout` if something had to be given up.
+    /// `Timeout` if something was left.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        if self.0.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
+        self.0.leave();
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
@@ -256,8 +272,10 @@ impl Producer {
         }
         let left = home.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
-        home.abandon(&error);
-        home.flush().await;
+        if home.users.load(Ordering::Acquire) == 0 {
+            home.abandon(&error);
+            home.flush().await;
+        }
         Err(error)
     }
 
@@ -319,15 +337,10 @@ impl Producer {
         (taken, None)
     }
 
-    /// Resolves when some buffer space is free. For bindings.
-    pub(crate) fn space_free(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Resolves when so much buffer space is free. For bindings.
+    pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
-        async move { home.budget.room(1).await }
-    }
-
-    /// The pool, for bindings.
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.0.pool
+        async move { home.budget.room(bytes).await }
     }
 }
 

@@ -5,6 +5,8 @@
 //! - One in flight until the first acknowledgement after start, error, leader change or new epoch:
 //!   a partition without state accepts *any* first sequence, so a second batch could lock a
 //!   refused first one out. Then at most five, which is what a broker remembers.
+//! - Five counts from the oldest unresolved batch, acknowledged ones behind it included: a broker
+//!   takes a batch older than the five it remembers for a gap, not for a duplicate.
 //! - After an error nothing more is sent until all that is in flight is answered. Then the longest
 //!   tail of batches that are definitely unwritten is taken back (they may go elsewhere) and the
 //!   sequence rewound; the rest is sent again in place, in order.
@@ -25,9 +27,13 @@ pub(crate) struct Partition {
     /// Sequenced batches, oldest first.
     queue: VecDeque<Entry>,
     next_sequence: i32,
+    /// Counts batches given a sequence; goes back with a sequence that is rewound.
+    next_place: u64,
     pub(crate) epoch: i16,
     /// Acknowledged since start, error, leader change or epoch bump.
     proven: bool,
+    /// An attempt failed and others are in flight still: nothing is sent until they are answered.
+    settling: bool,
     /// A hole in the sequence: drain, then bump the epoch.
     bump: bool,
     /// Nothing is sent before; set after errors.
@@ -41,6 +47,7 @@ pub(crate) struct Partition {
 struct Entry {
     id: u64,
     sequence: i32,
+    place: u64,
     /// `None`: resolved already (given up), kept until its attempt is answered.
     batch: Option<Batch>,
     sent: bool,
@@ -64,8 +71,10 @@ impl Partition {
             return false;
         }
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
+        let window = self.queue.front().map_or(0, |oldest| self.next_place - oldest.place);
         !self.bump
-            && self.queue.len() < limit
+            && !self.settling
+            && window < limit as u64
             && self.queue.iter().all(|e| e.sent)
             && self.retry_at.is_none_or(|at| at <= now)
     }
@@ -75,7 +84,16 @@ impl Partition {
         self.sent_to(leader);
         let sequence = self.next_sequence;
         self.next_sequence = advance(sequence, batch.records());
-        self.queue.push_back(Entry { id, sequence, batch: Some(batch), sent: true, doubt: false });
+        let place = self.next_place;
+        self.next_place += 1;
+        self.queue.push_back(Entry {
+            id,
+            sequence,
+            place,
+            batch: Some(batch),
+            sent: true,
+            doubt: false,
+        });
         ToSend { id, epoch: self.epoch, sequence }
     }
 
@@ -86,7 +104,7 @@ impl Partition {
 
     /// A batch to be sent again in place, oldest first, or nothing while the window is closed.
     pub(crate) fn next_resend(&mut self, leader: i32, now: Instant) -> Option<ToSend> {
-        if self.retry_at.is_some_and(|at| at > now) {
+        if self.settling || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         let first = self.queue.iter().position(|e| !e.sent && e.batch.is_some())?;
@@ -108,6 +126,11 @@ impl Partition {
         self.queue.iter().any(|e| !e.sent && e.batch.is_some())
     }
 
+    /// Whether an error is being settled: what fails now fails together with it.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling
+    }
+
     fn sent_to(&mut self, leader: i32) {
         if self.leader != Some(leader) {
             self.leader = Some(leader);
@@ -118,9 +141,12 @@ impl Partition {
     /// The attempt was acknowledged. `None` if the batch was given up before.
     pub(crate) fn acknowledged(&mut self, id: u64) -> Option<Batch> {
         let at = self.queue.iter().position(|e| e.id == id)?;
-        self.proven = true;
-        self.backoff.reset();
-        self.retry_at = None;
+        // Sent before the error that is being settled, it proves nothing about what comes after.
+        if !self.settling {
+            self.proven = true;
+            self.backoff.reset();
+            self.retry_at = None;
+        }
         let entry = self.queue.remove(at).expect("found above");
         if entry.batch.is_none() && self.queue.is_empty() {
             // The given up batch is in the log after all: no hole.
@@ -133,6 +159,7 @@ impl Partition {
     /// The attempt failed. `definite`: this attempt appended nothing.
     pub(crate) fn failed(&mut self, id: u64, definite: bool) {
         self.proven = false;
+        self.settling = true;
         if let Some(entry) = self.queue.iter_mut().find(|e| e.id == id) {
             entry.sent = false;
             entry.doubt |= !definite;
@@ -154,11 +181,12 @@ impl Partition {
     }
 
     /// The log does not know what was acknowledged before this batch, and so does not hold the batch
-    /// either: it goes on under the next epoch, once the partition is drained.
+    /// either, nor any behind it, which would be a gap: they go on under the next epoch, once the
+    /// partition is drained.
     pub(crate) fn lost(&mut self, id: u64) {
         self.failed(id, true);
         self.bump = true;
-        if let Some(entry) = self.queue.iter_mut().find(|e| e.id == id) {
+        for entry in self.queue.iter_mut().skip_while(|e| e.id != id) {
             entry.doubt = false;
         }
     }
@@ -169,6 +197,7 @@ impl Partition {
         if self.queue.iter().any(|e| e.sent) {
             return Vec::new();
         }
+        self.settling = false;
         let mut back = VecDeque::new();
         while let Some(last) = self.queue.back() {
             if last.doubt {
@@ -176,6 +205,7 @@ impl Partition {
             }
             let entry = self.queue.pop_back().expect("looked at above");
             self.next_sequence = entry.sequence;
+            self.next_place = entry.place;
             if let Some(batch) = entry.batch {
                 back.push_front(batch);
             }

@@ -347,8 +347,10 @@ impl Sender {
             // Taken out so that leaders and topic can be changed side by side.
             let Some(mut topic) = self.topics.remove(&name) else { continue };
             if self.learn(&mut topic, now) {
-                self.assign_bound(&mut topic, now, &mut loads);
-                self.assign_unbound(&mut topic, now, &mut loads);
+                // A request may name a partition once: answers are told apart by it.
+                let mut taken = vec![false; topic.partitions.len()];
+                self.assign_bound(&mut topic, now, &mut taken, &mut loads);
+                self.assign_unbound(&mut topic, now, &mut taken, &mut loads);
             }
             self.topics.insert(name, topic);
         }
@@ -427,9 +429,15 @@ impl Sender {
     }
 
     /// Batches sent again in place, and those with a named partition.
-    fn assign_bound(&mut self, topic: &mut Topic, now: Instant, loads: &mut Vec<Load>) {
+    fn assign_bound(
+        &mut self,
+        topic: &mut Topic,
+        now: Instant,
+        taken: &mut [bool],
+        loads: &mut Vec<Load>,
+    ) {
         let Some(meta) = topic.meta.clone() else { return };
-        for index in 0..topic.partitions.len() {
+        for (index, taken) in taken.iter_mut().enumerate() {
             if !topic.partitions[index].needs_leader() {
                 continue;
             }
@@ -442,6 +450,7 @@ impl Sender {
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
                 let bytes =
                     topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
+                *taken = true;
                 self.load(loads, leader, &meta, index, to_send, bytes, true);
             }
         }
@@ -461,6 +470,9 @@ impl Sender {
                 topic.refuse_partition(partition, meta.partitions.len());
                 continue;
             };
+            if taken[index] {
+                continue;
+            }
             let state = &topic.partitions[index];
             if !state.has_room(meta.partitions.get(index).map_or(-1, |p| p.leader), now) {
                 self.wake_at = earlier(self.wake_at, state.retry_at.filter(|at| *at > now));
@@ -478,6 +490,7 @@ impl Sender {
                 }
             };
             if let Some(batch) = batch {
+                taken[index] = true;
                 self.put(topic, &meta, index, leader, batch, loads);
             }
         }
@@ -485,9 +498,14 @@ impl Sender {
 
     /// Batches that may go anywhere: the better of two partitions drawn at random, staying for a
     /// batch's worth of bytes.
-    fn assign_unbound(&mut self, topic: &mut Topic, now: Instant, loads: &mut Vec<Load>) {
+    fn assign_unbound(
+        &mut self,
+        topic: &mut Topic,
+        now: Instant,
+        taken: &mut [bool],
+        loads: &mut Vec<Load>,
+    ) {
         let Some(meta) = topic.meta.clone() else { return };
-        let mut taken = vec![false; topic.partitions.len()];
         loop {
             let (full, due) = match topic.next_unbound(now) {
                 Next::Nothing => return,

@@ -16,7 +16,7 @@ pub(crate) mod reader;
 pub(crate) mod varint;
 
 pub use compression::Compression;
-pub use reader::{Headers, RecordRef};
+pub use reader::{Headers, RecordPosition, RecordRef};
 pub(crate) use reader::{RecordBatch, RecordIter};
 
 /// Bytes of a version 2 batch before its records: from base offset to record count.

@@ -395,6 +395,15 @@ impl RecordBatch {
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter { rest: &self.payload, meta: &self.meta, left: self.len() }
     }
+
+    /// The records from one that an iterator over this batch was at: see
+    /// `RecordIter::position`. A position of another batch gives nothing or nonsense, and never
+    /// more than this batch's bytes.
+    #[inline]
+    pub fn iter_from(&self, position: RecordPosition) -> RecordIter<'_> {
+        let start = self.payload.len().saturating_sub(position.rest as usize);
+        RecordIter { rest: &self.payload[start..], meta: &self.meta, left: position.left as usize }
+    }
 }
 
 impl<'a> IntoIterator for &'a RecordBatch {
@@ -412,6 +421,25 @@ pub struct RecordIter<'a> {
     rest: &'a [u8],
     meta: &'a Meta,
     left: usize,
+}
+
+/// A place between two records of a batch, kept without borrowing from it: what a handle to a
+/// single record is made of where lifetimes cannot be expressed, as in other languages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPosition {
+    /// Bytes from here to the end of the batch.
+    rest: u32,
+    /// Records from here to the end of the batch.
+    left: u32,
+}
+
+impl RecordIter<'_> {
+    /// Where the next record starts, for [`RecordBatch::iter_from`].
+    #[inline]
+    pub fn position(&self) -> RecordPosition {
+        // Both fit: a batch's length is an i32 on the wire, and so is its limit once decompressed.
+        RecordPosition { rest: self.rest.len() as u32, left: self.left as u32 }
+    }
 }
 
 impl<'a> Iterator for RecordIter<'a> {

@@ -57,6 +57,13 @@ fn read(raw: &RawBatch) -> Vec<Owned> {
         })
         .collect();
     assert_eq!(records.len(), batch.len());
+    let mut walk = batch.iter();
+    for expected in batch.iter() {
+        let found = batch.iter_from(walk.position()).next().unwrap();
+        assert_eq!((found.offset(), found.value()), (expected.offset(), expected.value()));
+        walk.next();
+    }
+    assert!(batch.iter_from(walk.position()).next().is_none());
     records
 }
 

@@ -2,7 +2,8 @@
 
 use crate::worker::{Client, Direction, Figure, Job};
 
-const USAGE: &str = "usage: ottla-bench [produce | consume | all] [--records N] [--rounds N] [--json]
+const USAGE: &str =
+    "usage: ottla-bench [produce | consume | all] [--records N] [--rounds N] [--json]
 
   --records N  records per measurement (default 4000000)
   --rounds N   measurements of each figure, whose median is shown (default 3)
@@ -60,7 +61,8 @@ impl Args {
 }
 
 fn worker(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
-    let mut next = || args.next().ok_or_else(|| "a worker is started by the benchmark only".to_owned());
+    let mut next =
+        || args.next().ok_or_else(|| "a worker is started by the benchmark only".to_owned());
     let figure = Figure::named(&next()?)?;
     let client = Client::named(&next()?)?;
     let records = next()?.parse().map_err(|_| "records is no number".to_owned())?;

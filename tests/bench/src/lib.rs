@@ -15,7 +15,8 @@ pub fn values(count: usize) -> Vec<[u8; VALUE_LEN]> {
     // An LCG, Knuth's constants: no two runs may measure different bytes.
     let mut state = 0x5eed_u64;
     let mut draw = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
     (0..count)

@@ -79,7 +79,10 @@ impl Report {
             "{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}\n",
             "100-byte records", "ottla", "rdkafka", "ratio", "ottla", "rdkafka"
         );
-        text += &format!("{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}\n", "", "ns CPU", "ns CPU", "", "M/s", "M/s");
+        text += &format!(
+            "{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}\n",
+            "", "ns CPU", "ns CPU", "", "M/s", "M/s"
+        );
         for row in self.rows.iter().filter(|row| row.client == Client::Ottla) {
             // A batched call is compared with what the other client has.
             let other = self.row(&row.figure, Client::Rdkafka).or_else(|| {

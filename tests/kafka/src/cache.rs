@@ -35,6 +35,11 @@ fn root_from(
         })
 }
 
+/// Whether [`entry`] would return without building.
+pub fn has(kind: &str, name: &str) -> bool {
+    root().is_ok_and(|root| root.join(kind).join(name).join(MARKER).exists())
+}
+
 /// Returns `root/kind/name`, calling `build` with it as an empty folder if it is not complete.
 ///
 /// `build` runs under an exclusive lock. What it leaves when it fails is removed by the next call,

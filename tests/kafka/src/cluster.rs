@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -338,6 +339,22 @@ impl State {
         command.args(node::java_flags(&self.version, 256));
         command.arg("-cp").arg(self.class_path()).arg(class).args(args).stdin(Stdio::null());
         command
+    }
+
+    /// Waits until no broker accepts a connection and the cluster's folder is removed.
+    pub fn wait_gone(&self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let alive = self.bootstrap.split(',').find(|a| TcpStream::connect(a).is_ok());
+            match alive {
+                None if !self.dir.exists() => return Ok(()),
+                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Some(address) => {
+                    return Err(Error::new(format!("a broker still answers at {address}")));
+                }
+                None => return Err(Error::new(format!("{} is still there", self.dir.display()))),
+            }
+        }
     }
 
     fn class_path(&self) -> String {

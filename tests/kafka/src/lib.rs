@@ -36,7 +36,7 @@ pub mod supervisor;
 pub mod up;
 
 pub use cluster::{Cluster, Options, State};
-pub use error::{Error, Result};
+pub use error::{Context, Error, Result};
 
 /// The Kafka release that is used where none is asked for.
 pub const DEFAULT_VERSION: &str = "4.3.0";

@@ -66,8 +66,7 @@ impl Python {
     /// `requirements` is the text of a requirements file with a hash for each distribution;
     /// `download` says how much a first call fetches. Nothing is built: wheels only.
     pub fn venv(&self, name: &str, requirements: &str, download: &str) -> Result<Venv> {
-        let made_from = format!("{} {:?}\n{requirements}", self.path.display(), self.version);
-        let entry = format!("{name}-{}", cache::fingerprint(&made_from));
+        let entry = self.entry_name(name, requirements);
         let dir = cache::entry("venvs", &entry, |dir| {
             eprintln!("fetching {name} from PyPI ({download}), kept in {}", dir.display());
             let list = dir.join("requirements.txt");
@@ -79,6 +78,16 @@ impl Python {
                 .arg(&list))
         })?;
         Ok(Venv { dir })
+    }
+
+    /// Whether [`Self::venv`] would fetch nothing.
+    pub fn has_venv(&self, name: &str, requirements: &str) -> bool {
+        cache::has("venvs", &self.entry_name(name, requirements))
+    }
+
+    fn entry_name(&self, name: &str, requirements: &str) -> String {
+        let made_from = format!("{} {:?}\n{requirements}", self.path.display(), self.version);
+        format!("{name}-{}", cache::fingerprint(&made_from))
     }
 }
 

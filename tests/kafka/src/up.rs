@@ -8,7 +8,14 @@ use crate::cluster::{Cluster, Options, State};
 use crate::error::{Context, Error, Result};
 use crate::supervisor;
 
+/// Environment variable with the path of the file that remembers the cluster of [`up`], for those
+/// who want several. Default: `up.json` in the cache folder.
+pub const UP_VAR: &str = "OTTLA_KAFKA_UP";
+
 fn state_path() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(UP_VAR) {
+        return Ok(PathBuf::from(path));
+    }
     Ok(cache::root()?.join("up.json"))
 }
 

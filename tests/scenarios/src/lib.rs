@@ -2,6 +2,7 @@
 //! read.
 //!
 //! - [`records`]: the records of the interop matrix, and the file they travel in between languages.
+//! - [`hostile`]: a dialer that damages answers.
 //! - [`interop`]: Ottla's own writer and reader, and other people's, behind one trait.
 //! - [`console`]: Kafka's own writer and reader.
 //! - [`process`]: other programs, run with a deadline.
@@ -9,6 +10,7 @@
 //! - [`virtual_cluster`]: client and embedded cluster in one runtime, in virtual time.
 
 pub mod console;
+pub mod hostile;
 pub mod interop;
 pub mod process;
 pub mod records;

@@ -1,2 +1,107 @@
-//! The task runner.
-fn main() {}
+//! The task runner: `cargo xtask test`, `kafka`, `bench`, `dist`.
+//!
+//! A test run goes through the modules below in this order:
+//!
+//! 1. [`stages`] says what there is to run, as data.
+//! 2. [`machine`] looks for what the machine must have and names all that is missing.
+//! 3. [`fetch`] gets the rest from package registries, pinned by checksum.
+//! 4. [`place`] makes what steps ask for: the installed C library ([`dist`]), the wheel, brokers.
+//! 5. [`test`] runs each step by [`process`] into its [`log`], [`c`] compiles programs in C.
+//! 6. [`count`] reads how many tests that were; [`test`] closes with the table.
+
+mod c;
+mod count;
+mod dist;
+mod fetch;
+mod kafka;
+mod log;
+mod machine;
+mod place;
+mod process;
+mod stages;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", about = "Builds, tests and measures Ottla")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run every check there is, or some
+    Test(test::Args),
+    /// Real Kafka brokers, without Docker
+    #[command(subcommand)]
+    Kafka(kafka::Action),
+    /// Measure, on a release build: CPU per message against the embedded broker
+    Bench {
+        /// Print one JSON object per figure and line
+        #[arg(long)]
+        json: bool,
+        /// Handed to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build the C library and lay it out in target/ottla-dist
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<bool, String> {
+    let root = root();
+    let target = target(&root);
+    match task {
+        Task::Test(args) => test::run(&args, root, target),
+        Task::Kafka(action) => kafka::run(action),
+        Task::Bench { json, args } => bench(&root, json, &args),
+        Task::Dist => {
+            let python = machine::check(&[stages::Need::Cc])?;
+            let place = place::Place::new(root, target, false, python);
+            let mut log = log::Log::create(&place.folder(), "dist")?;
+            let made = dist::build(&place, &mut log);
+            log.clear();
+            match made {
+                Ok(folder) => println!("{}", folder.display()),
+                Err(why) => return Err(format!("{}\n{why}", log.tail(40))),
+            }
+            Ok(true)
+        }
+    }
+}
+
+/// Figures of a debug build mean nothing: the benchmark is always built for release.
+fn bench(root: &Path, json: bool, args: &[String]) -> Result<bool, String> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p", "ottla-bench"]);
+    cargo.args(["--features", "rdkafka", "--"]).args(json.then_some("--json")).args(args);
+    let status = cargo.status().map_err(|e| format!("cannot start cargo: {e}"))?;
+    Ok(status.success())
+}
+
+/// The root of the tree this was built from, which is the one it is run in.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
+}
+
+fn target(root: &Path) -> PathBuf {
+    // Relative to where cargo is run, as cargo reads it.
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |own| root.join(own))
+}

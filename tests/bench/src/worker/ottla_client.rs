@@ -21,31 +21,33 @@ pub(super) fn run(job: Job, bootstrap: &str) -> Result<Measured, String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start a runtime: {e}"))?;
-    runtime.block_on(async {
-        let client = ottla::Client::connect(bootstrap).await?;
-        match job.figure.direction {
-            Direction::Produce => {
-                let codec = if job.figure.lz4 { Compression::Lz4 } else { Compression::None };
-                let producer = client.producer().compression(codec).build()?;
-                let send = async |records| match job.figure.batched {
-                    true => send_batches(&producer, records).await,
-                    false => send_each(&producer, records).await,
-                };
-                send(warm_up(job.records)).await?;
-                let meter = Meter::start();
-                send(job.records).await?;
-                Ok(meter.stop(job.records))
+    runtime
+        .block_on(async {
+            let client = ottla::Client::connect(bootstrap).await?;
+            match job.figure.direction {
+                Direction::Produce => {
+                    let codec = if job.figure.lz4 { Compression::Lz4 } else { Compression::None };
+                    let producer = client.producer().compression(codec).build()?;
+                    let send = async |records| match job.figure.batched {
+                        true => send_batches(&producer, records).await,
+                        false => send_each(&producer, records).await,
+                    };
+                    send(warm_up(job.records)).await?;
+                    let meter = Meter::start();
+                    send(job.records).await?;
+                    Ok(meter.stop(job.records))
+                }
+                Direction::Consume => {
+                    let mut consumer =
+                        client.consumer().topics([TOPIC]).start(Start::Earliest).build()?;
+                    consume(&mut consumer, warm_up(job.records)).await?;
+                    let meter = Meter::start();
+                    let read = consume(&mut consumer, job.records).await?;
+                    Ok(meter.stop(read))
+                }
             }
-            Direction::Consume => {
-                let mut consumer = client.consumer().topics([TOPIC]).start(Start::Earliest).build()?;
-                consume(&mut consumer, warm_up(job.records)).await?;
-                let meter = Meter::start();
-                let read = consume(&mut consumer, job.records).await?;
-                Ok(meter.stop(read))
-            }
-        }
-    })
-    .map_err(|e: ottla::Error| format!("{}: {e}", job.figure.name))
+        })
+        .map_err(|e: ottla::Error| format!("{}: {e}", job.figure.name))
 }
 
 /// A send for each record, its handle kept, and checked once.

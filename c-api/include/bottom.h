@@ -1,0 +1,4 @@
+/* Start values of the option structs: all defaults. */
+#define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
+#define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
+#define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}

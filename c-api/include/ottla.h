@@ -1,0 +1,683 @@
+/* Ottla: a Kafka client. Generated from the crate ottla-c; do not edit.
+ *
+ * The interface in a minute:
+ *
+ *   - Make an ottla_client, from it an ottla_producer or ottla_consumer.
+ *   - Submit records with a tag; what becomes of them is an ottla_completion with that tag, taken
+ *     with ottla_poll, in a program's own event loop when ottla_client_fd is readable. The library
+ *     never calls back.
+ *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
+ *     ottla_poll with a timeout.
+ *
+ * Rules:
+ *
+ *   - Every call returns an ottla_status. If `error` is not null, *error is set: to null when it
+ *     worked, else to an error object, which is yours (ottla_error_free).
+ *   - A call with a tag that returns OK leads to completions with that tag; one that fails leads to
+ *     none (submissions: for the records that were not accepted).
+ *   - What a call gives out through a handle pointer is yours, and freed by the ..._free of its
+ *     kind, once, when no other thread uses it. Handles may be freed in any order. Null is allowed
+ *     in every ..._free; elsewhere a null handle is OTTLA_STATUS_INVALID_ARGUMENT.
+ *   - Handles may be used from many threads at once.
+ *   - Strings are NUL-terminated UTF-8 unless they have a length.
+ *   - No handle survives a fork: in the child they give OTTLA_STATUS_FORKED.
+ *
+ * The packed form of records (ottla_producer_send_packed): little-endian, nothing aligned, nothing
+ * between the records:
+ *
+ *   record:  partition i32 (-1: spread) | header_count u32 | timestamp_ms i64 (-1: now)
+ *            | key_len i32 (-1: null) | value_len i32 (-1: null) | key | value | headers
+ *   header:  name_len u32 | name (UTF-8) | value_len i32 (-1: null) | value
+ */
+
+#ifndef OTTLA_H
+#define OTTLA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// `ottla_record.flags`: `partition` is set. Without it the client spreads records.
+#define OTTLA_RECORD_PARTITION 1
+
+// `ottla_record.flags`: `timestamp_ms` is set. Without it the record gets the time of the call.
+#define OTTLA_RECORD_TIMESTAMP 2
+
+// How a call ended. Anything but `OTTLA_STATUS_OK` comes with an error object, if one was asked
+// for. New values may be added: treat those you do not know as failures.
+enum ottla_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // It worked.
+  OTTLA_STATUS_OK = 0,
+  // A setting is missing, misspelt or out of its range.
+  OTTLA_STATUS_CONFIG = 1,
+  // An argument is not usable: null, not UTF-8, an empty topic name.
+  OTTLA_STATUS_INVALID_ARGUMENT = 2,
+  // A host name of the bootstrap list could not be resolved.
+  OTTLA_STATUS_RESOLVE = 3,
+  // Nobody could be reached.
+  OTTLA_STATUS_CONNECT = 4,
+  // What answered does not speak Kafka's protocol.
+  OTTLA_STATUS_NOT_KAFKA = 5,
+  // Broker and client share no version of a request that is needed.
+  OTTLA_STATUS_UNSUPPORTED_VERSION = 6,
+  // A connection was lost with requests in flight.
+  OTTLA_STATUS_DISCONNECTED = 7,
+  // A deadline passed.
+  OTTLA_STATUS_TIMEOUT = 8,
+  // No buffer space now: wait for an `OTTLA_COMPLETION_SPACE`, then submit the rest.
+  OTTLA_STATUS_BUFFER_FULL = 9,
+  // A record is larger than the client or the topic takes.
+  OTTLA_STATUS_RECORD_TOO_LARGE = 10,
+  // The broker refused the record's content.
+  OTTLA_STATUS_INVALID_RECORD = 11,
+  // The cluster does not know the topic.
+  OTTLA_STATUS_UNKNOWN_TOPIC = 12,
+  // The topic has no such partition.
+  OTTLA_STATUS_UNKNOWN_PARTITION = 13,
+  // The topic to be created exists.
+  OTTLA_STATUS_TOPIC_EXISTS = 14,
+  // The credentials do not allow this.
+  OTTLA_STATUS_AUTHORIZATION = 15,
+  // The credentials were refused.
+  OTTLA_STATUS_AUTHENTICATION = 16,
+  // The producer was fenced, or its state on the broker is lost.
+  OTTLA_STATUS_FENCED = 17,
+  // The offset is outside what the partition holds.
+  OTTLA_STATUS_OFFSET_OUT_OF_RANGE = 18,
+  // Fetched bytes are damaged.
+  OTTLA_STATUS_CORRUPT = 19,
+  // Fetched records use a codec that this build cannot read.
+  OTTLA_STATUS_UNSUPPORTED_CODEC = 20,
+  // Another error of the broker: see `ottla_error_broker_code`.
+  OTTLA_STATUS_BROKER = 21,
+  // The handle was used after it, or its client, was closed.
+  OTTLA_STATUS_CLOSED = 22,
+  // This process is a fork of the one that made the client.
+  OTTLA_STATUS_FORKED = 23,
+  // A fault of this library.
+  OTTLA_STATUS_INTERNAL = 24,
+  // The wait was cancelled.
+  OTTLA_STATUS_CANCELLED = 25,
+  // A failure that this version of the interface has no name for.
+  OTTLA_STATUS_UNKNOWN = 1000,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_status ottla_status;
+#else
+typedef int32_t ottla_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What a completion is about. New values may be added: ignore those you do not know, but free
+// their error.
+enum ottla_completion_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Records `first` to `first + count - 1` of the submission `tag` are written, or failed.
+  OTTLA_COMPLETION_DELIVERY = 1,
+  // The client reached a broker, or did not; `tag` from its options.
+  OTTLA_COMPLETION_CONNECTED = 2,
+  // A flush is done.
+  OTTLA_COMPLETION_FLUSHED = 3,
+  // A producer is closed.
+  OTTLA_COMPLETION_CLOSED = 4,
+  // A consumer that had nothing should be asked again; `tag` from its options.
+  OTTLA_COMPLETION_CONSUMER_READY = 5,
+  // A topic was created, or was not.
+  OTTLA_COMPLETION_TOPIC_CREATED = 6,
+  // A producer that had no space has some again; `tag` from its options.
+  OTTLA_COMPLETION_SPACE = 7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_completion_kind ottla_completion_kind;
+#else
+typedef int32_t ottla_completion_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Where reading starts.
+enum ottla_start
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Earliest.
+  OTTLA_START_DEFAULT = 0,
+  // At the oldest record that is kept.
+  OTTLA_START_EARLIEST = 1,
+  // With what is written from now on.
+  OTTLA_START_LATEST = 2,
+  // At the offset `start_value`.
+  OTTLA_START_OFFSET = 3,
+  // At the first record that is as young as `start_value`, in ms since 1970, or younger.
+  OTTLA_START_TIMESTAMP = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_start ottla_start;
+#else
+typedef int32_t ottla_start;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Codecs.
+enum ottla_compression
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // lz4.
+  OTTLA_COMPRESSION_DEFAULT = 0,
+  // Not compressed.
+  OTTLA_COMPRESSION_NONE = 1,
+  // lz4.
+  OTTLA_COMPRESSION_LZ4 = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_compression ottla_compression;
+#else
+typedef int32_t ottla_compression;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Records of one partition in offset order. Depends on no other handle; readable from many
+// threads at once.
+typedef struct ottla_batch ottla_batch;
+
+// A client: one queue of completions and whatever fills it. Clients of one cluster with equal
+// settings share their connections.
+typedef struct ottla_client ottla_client;
+
+// A consumer of topics or partitions. Calls from several threads follow one another.
+typedef struct ottla_consumer ottla_consumer;
+
+// Why something failed. Owned by whoever received it, freed with `ottla_error_free`; it does not
+// depend on any other handle.
+typedef struct ottla_error ottla_error;
+
+// A producer. Usable from many threads at once.
+typedef struct ottla_producer ottla_producer;
+
+// A Kafka cluster inside this process, for tests: real protocol on ports of 127.0.0.1, records in
+// memory, gone when freed.
+typedef struct ottla_test_broker ottla_test_broker;
+
+// What a batch is.
+typedef struct ottla_batch_info {
+  // The topic, NUL-terminated. Lives as long as the batch.
+  const char *topic;
+  // Bytes of the topic.
+  size_t topic_len;
+  // How many records.
+  size_t record_count;
+  // Bytes that `ottla_batch_export` needs for all keys, values and headers.
+  size_t arena_len;
+  // The offset to go on from after this batch.
+  int64_t next_offset;
+  // The partition.
+  int32_t partition;
+  // The leader epoch under which it was written; -1: unknown.
+  int32_t leader_epoch;
+} ottla_batch_info;
+
+// A record of a batch. The pointers live as long as the batch.
+typedef struct ottla_record_view {
+  // Its offset in the partition.
+  int64_t offset;
+  // Milliseconds since 1970; -1: none.
+  int64_t timestamp_ms;
+  // The key; null is null.
+  const uint8_t *key;
+  // Bytes of the key.
+  size_t key_len;
+  // The value; null is null.
+  const uint8_t *value;
+  // Bytes of the value.
+  size_t value_len;
+  // How many headers: `ottla_batch_headers`.
+  size_t header_count;
+} ottla_record_view;
+
+// A header of a record. `name` need not end in NUL, and is UTF-8 in records to send; in records
+// read it is whatever bytes were written. A null `value` is null, an empty one points somewhere
+// and has length 0.
+typedef struct ottla_header {
+  // The name.
+  const char *name;
+  // Bytes of the name.
+  size_t name_len;
+  // The value.
+  const uint8_t *value;
+  // Bytes of the value.
+  size_t value_len;
+} ottla_header;
+
+// A record in the arena that `ottla_batch_export` fills: places and lengths in bytes.
+typedef struct ottla_record_index {
+  // Its offset in the partition.
+  int64_t offset;
+  // Milliseconds since 1970; -1: none.
+  int64_t timestamp_ms;
+  // Where the key starts in the arena.
+  uint32_t key_at;
+  // Bytes of the key; -1: null.
+  int32_t key_len;
+  // Where the value starts.
+  uint32_t value_at;
+  // Bytes of the value; -1: null.
+  int32_t value_len;
+  // Where the headers start: for each name_len u32, name, value_len i32 (-1: null), value, all
+  // little-endian, nothing between them.
+  uint32_t headers_at;
+  // How many headers.
+  uint32_t header_count;
+} ottla_record_index;
+
+// Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
+// are always the default.
+typedef struct ottla_client_options {
+  // Set by the macro.
+  size_t size;
+  // "host:port,host:port".
+  const char *bootstrap;
+  // What brokers log. Default "ottla".
+  const char *client_id;
+  // Name of the software, as brokers count it. Default "ottla-c".
+  const char *software_name;
+  // Version of the software. Default: the library's.
+  const char *software_version;
+  // How long to try to reach a broker, in ms. Default 10,000.
+  int64_t connect_timeout_ms;
+  // How long a broker may take to answer, in ms. Default 30,000.
+  int64_t request_timeout_ms;
+  // The tag of the `OTTLA_COMPLETION_CONNECTED`.
+  uint64_t tag;
+} ottla_client_options;
+
+// One thing that finished.
+typedef struct ottla_completion {
+  // Of the submission, the operation or the handle.
+  uint64_t tag;
+  // Delivery: offset of record `first`; record `first + k` has `offset + k`. -1: unknown.
+  int64_t offset;
+  // Delivery: timestamp of record `first`, ms since 1970. -1: unknown.
+  int64_t timestamp_ms;
+  // Null: success. Else yours: free it with `ottla_error_free`.
+  struct ottla_error *error;
+  // One of `ottla_completion_kind`.
+  int32_t kind;
+  // Delivery: the partition. -1: unknown.
+  int32_t partition;
+  // Delivery: index in the submission of the run's first record.
+  uint32_t first;
+  // Delivery: records in the run.
+  uint32_t count;
+} ottla_completion;
+
+// A partition to read.
+typedef struct ottla_assignment {
+  // The topic.
+  const char *topic;
+  // See `ottla_start`.
+  int64_t start_value;
+  // The partition.
+  int32_t partition;
+  // One of `ottla_start`.
+  int32_t start;
+} ottla_assignment;
+
+// Settings of a consumer: start from `OTTLA_CONSUMER_OPTIONS_INIT`, then set `topics` or
+// `assignments`. 0 is always the default.
+typedef struct ottla_consumer_options {
+  // Set by the macro.
+  size_t size;
+  // Topics to read with all their partitions, `topic_count` of them.
+  const char *const *topics;
+  // See `topics`.
+  size_t topic_count;
+  // Or partitions to read, `assignment_count` of them.
+  const struct ottla_assignment *assignments;
+  // See `assignments`.
+  size_t assignment_count;
+  // For `topics`: see `ottla_start`.
+  int64_t start_value;
+  // For `topics`: one of `ottla_start`.
+  int32_t start;
+  // 1: checksums of batches are not verified.
+  int32_t skip_crc;
+  // How long a broker may wait for `min_bytes`, in ms. Default 500; -1: not at all.
+  int64_t max_wait_ms;
+  // What a broker waits for. Default 1.
+  size_t min_bytes;
+  // Bytes of one answer. Default 8 MiB.
+  size_t max_bytes;
+  // Bytes of one partition in an answer. Default 1 MiB.
+  size_t max_partition_bytes;
+  // Bytes fetched and not taken yet. Default 64 MiB.
+  size_t buffer_memory;
+  // The tag of this consumer's `OTTLA_COMPLETION_CONSUMER_READY`.
+  uint64_t tag;
+} ottla_consumer_options;
+
+// Settings of a producer: start from `OTTLA_PRODUCER_OPTIONS_INIT`. 0 is always the default.
+typedef struct ottla_producer_options {
+  // Set by the macro.
+  size_t size;
+  // How long a record may wait for company, in ms. Default 5; -1: not at all.
+  int64_t linger_ms;
+  // From acceptance to outcome, in ms. Default 120,000.
+  int64_t delivery_timeout_ms;
+  // Bytes of a batch. Default 256 KiB.
+  size_t batch_size;
+  // Bytes of records that are not resolved yet. Default 64 MiB.
+  size_t buffer_memory;
+  // Bytes of one record. Default 1 MiB.
+  size_t max_record_size;
+  // One of `ottla_compression`.
+  int32_t compression;
+  // 0.
+  uint32_t reserved;
+  // The tag of this producer's `OTTLA_COMPLETION_SPACE`.
+  uint64_t tag;
+} ottla_producer_options;
+
+// A record to send. All zero is a record with null key and null value, without headers, spread,
+// stamped with the time of the call. A null pointer is null, an empty key or value points
+// somewhere and has length 0. Nothing of it is used after the call.
+typedef struct ottla_record {
+  // The key.
+  const uint8_t *key;
+  // Bytes of the key.
+  size_t key_len;
+  // The value.
+  const uint8_t *value;
+  // Bytes of the value.
+  size_t value_len;
+  // The headers, in order.
+  const struct ottla_header *headers;
+  // How many headers.
+  size_t header_count;
+  // Milliseconds since 1970, with `OTTLA_RECORD_TIMESTAMP`.
+  int64_t timestamp_ms;
+  // The partition, with `OTTLA_RECORD_PARTITION`.
+  int32_t partition;
+  // `OTTLA_RECORD_...`, or-ed.
+  uint32_t flags;
+} ottla_record;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Tells what the batch is.
+ottla_status ottla_batch_describe(const struct ottla_batch *batch,
+                                  struct ottla_batch_info *info,
+                                  struct ottla_error **error);
+
+// How many records the batch has; 0 for null.
+size_t ottla_batch_len(const struct ottla_batch *batch);
+
+// Record number `i` of the batch, from 0.
+ottla_status ottla_batch_record(const struct ottla_batch *batch,
+                                size_t i,
+                                struct ottla_record_view *record,
+                                struct ottla_error **error);
+
+// Writes the first `max` headers of record number `i` to `headers` and their number to `*count`.
+// The pointers live as long as the batch.
+ottla_status ottla_batch_headers(const struct ottla_batch *batch,
+                                 size_t i,
+                                 struct ottla_header *headers,
+                                 size_t max,
+                                 size_t *count,
+                                 struct ottla_error **error);
+
+// Copies the whole batch in one call: keys, values and headers into `arena`, their places into
+// `index`. Both must be as large as `ottla_batch_describe` says.
+ottla_status ottla_batch_export(const struct ottla_batch *batch,
+                                uint8_t *arena,
+                                size_t arena_len,
+                                struct ottla_record_index *index,
+                                size_t index_len,
+                                struct ottla_error **error);
+
+// Frees a batch and with it all it lent. Null is allowed.
+void ottla_batch_free(struct ottla_batch *batch);
+
+// Makes a client and returns at once: an `OTTLA_COMPLETION_CONNECTED` tells whether a broker was
+// reached. Producers and consumers may be made before it.
+ottla_status ottla_client_new(const struct ottla_client_options *options,
+                              struct ottla_client **client,
+                              struct ottla_error **error);
+
+// Makes a client and waits until it has reached a broker, at most for the options' connect
+// timeout. Leaves no completion.
+ottla_status ottla_client_connect(const struct ottla_client_options *options,
+                                  struct ottla_client **client,
+                                  struct ottla_error **error);
+
+// A client without a broker, for tests of programs and bindings: every record is written at
+// once, to partition 0 unless it names another, topics exist when used, and consumers hand back
+// what was submitted (the last 16 MiB of a partition).
+ottla_status ottla_client_new_echo(struct ottla_client **client, struct ottla_error **error);
+
+// The descriptor to poll for reading: readable while completions wait, cleared by `ottla_poll`. An
+// event loop that has to may read it (8 bytes), and then polls until nothing comes. It belongs to the client and is closed with it; duplicate it (`dup`) for a
+// runtime that closes what it is given. -1 where there is none, and for a null client.
+int32_t ottla_client_fd(const struct ottla_client *client);
+
+// Takes up to `max` completions, oldest first: writes them to `completions` and their number to
+// `*count`. If there are none, waits up to `timeout_ms` for one: 0 does not wait, -1 waits for
+// as long as it takes; nothing until then is OK with `*count` 0. Errors in completions are
+// yours. When fewer than `max` came, all were taken. After `ottla_client_close`, once all were
+// taken: `OTTLA_STATUS_CLOSED`.
+ottla_status ottla_poll(const struct ottla_client *client,
+                        struct ottla_completion *completions,
+                        size_t max,
+                        int64_t timeout_ms,
+                        size_t *count,
+                        struct ottla_error **error);
+
+// Creates a topic: the outcome is an `OTTLA_COMPLETION_TOPIC_CREATED` with this tag.
+// `partitions` and `replication` of -1 leave the choice to the cluster.
+ottla_status ottla_create_topic(const struct ottla_client *client,
+                                const char *topic,
+                                int32_t partitions,
+                                int16_t replication,
+                                uint64_t tag,
+                                struct ottla_error **error);
+
+// Creates a topic and waits for the outcome, for up to `timeout_ms` (-1: no limit).
+ottla_status ottla_create_topic_wait(const struct ottla_client *client,
+                                     const char *topic,
+                                     int32_t partitions,
+                                     int16_t replication,
+                                     int64_t timeout_ms,
+                                     struct ottla_error **error);
+
+// Closes the client: what is still outstanding ends as `OTTLA_STATUS_CLOSED`, and when the call
+// returns all of it can be polled. To have records delivered first, close their producers first.
+// Later calls with the client, its producers and consumers give `OTTLA_STATUS_CLOSED`; closing
+// again is OK.
+ottla_status ottla_client_close(const struct ottla_client *client, struct ottla_error **error);
+
+// Closes the client, if it is not closed, and frees it. Its producers and consumers are closed
+// by it and remain to be freed. Null is allowed.
+void ottla_client_free(struct ottla_client *client);
+
+// A consumer of a client.
+ottla_status ottla_consumer_new(const struct ottla_client *client,
+                                const struct ottla_consumer_options *options,
+                                struct ottla_consumer **consumer,
+                                struct ottla_error **error);
+
+// The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
+// there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
+// worth asking again (it may turn out that there is nothing yet). After an error that is not
+// fatal, ask again.
+ottla_status ottla_consumer_try_next(const struct ottla_consumer *consumer,
+                                     struct ottla_batch **batch,
+                                     struct ottla_error **error);
+
+// Waits for the next batch for up to `timeout_ms` (-1: no limit); nothing until then is OK with
+// `*batch` null. Leaves no completions.
+ottla_status ottla_consumer_next(const struct ottla_consumer *consumer,
+                                 int64_t timeout_ms,
+                                 struct ottla_batch **batch,
+                                 struct ottla_error **error);
+
+// The offset of the next record to be handed out: `*offset`, -1 if it is not known (yet).
+ottla_status ottla_consumer_position(const struct ottla_consumer *consumer,
+                                     const char *topic,
+                                     int32_t partition,
+                                     int64_t *offset,
+                                     struct ottla_error **error);
+
+// Goes on elsewhere in a partition that is read by this consumer. `where` is one of
+// `ottla_start`, `start_value` as there.
+ottla_status ottla_consumer_seek(const struct ottla_consumer *consumer,
+                                 const char *topic,
+                                 int32_t partition,
+                                 int32_t start_at,
+                                 int64_t start_value,
+                                 struct ottla_error **error);
+
+// Stops fetching; a thread that waits in `ottla_consumer_next` gets `OTTLA_STATUS_CLOSED`, and so
+// do later calls. Closing again is OK. Batches stay usable.
+ottla_status ottla_consumer_close(const struct ottla_consumer *consumer,
+                                  struct ottla_error **error);
+
+// Closes the consumer, if it is not closed, and frees it. Null is allowed.
+void ottla_consumer_free(struct ottla_consumer *consumer);
+
+// The status that the error stands for; `OTTLA_STATUS_OK` for null.
+ottla_status ottla_error_status(const struct ottla_error *error);
+
+// Its stable name ("unknown_topic"); "" for null. Lives as long as the error.
+const char *ottla_error_name(const struct ottla_error *error);
+
+// What happened, for people; "" for null. Lives as long as the error.
+const char *ottla_error_message(const struct ottla_error *error);
+
+// What to do about it, in one sentence; "" for null. Lives as long as the error.
+const char *ottla_error_advice(const struct ottla_error *error);
+
+// The Kafka error code that a broker answered; 0 if none did.
+int32_t ottla_error_broker_code(const struct ottla_error *error);
+
+// Whether the same call may succeed later with nothing changed.
+bool ottla_error_is_retriable(const struct ottla_error *error);
+
+// Whether the handle that gave the error is of no more use.
+bool ottla_error_is_fatal(const struct ottla_error *error);
+
+// Whether the record may be in the log although its send failed. `false`: it certainly is not,
+// sending it again makes no duplicate.
+bool ottla_error_maybe_written(const struct ottla_error *error);
+
+// Frees an error. Null is allowed.
+void ottla_error_free(struct ottla_error *error);
+
+// A producer of a client. `options` may be null: all defaults.
+ottla_status ottla_producer_new(const struct ottla_client *client,
+                                const struct ottla_producer_options *options,
+                                struct ottla_producer **producer,
+                                struct ottla_error **error);
+
+// Submits records for one topic, in order, without waiting and without keeping any pointer. Stops
+// at the first record that is refused: `*accepted` (which may be null only if every record not
+// accepted may be lost) is the number before it, and status and error say why. Records before it
+// are on their way. Each accepted record is part of exactly one `OTTLA_COMPLETION_DELIVERY` with
+// this tag.
+ottla_status ottla_producer_send_batch(const struct ottla_producer *producer,
+                                       const char *topic,
+                                       const struct ottla_record *records,
+                                       size_t count,
+                                       uint64_t tag,
+                                       size_t *accepted,
+                                       struct ottla_error **error);
+
+// The same for records packed into one piece of memory: `bytes` holds exactly `count` of them,
+// in the packed form described at the top of this header.
+ottla_status ottla_producer_send_packed(const struct ottla_producer *producer,
+                                        const char *topic,
+                                        const uint8_t *bytes,
+                                        size_t len,
+                                        size_t count,
+                                        uint64_t tag,
+                                        size_t *accepted,
+                                        struct ottla_error **error);
+
+// Asks for an `OTTLA_COMPLETION_FLUSHED` with this tag once everything accepted before the call
+// is resolved; its deliveries come before it.
+ottla_status ottla_producer_flush(const struct ottla_producer *producer,
+                                  uint64_t tag,
+                                  struct ottla_error **error);
+
+// Waits until everything accepted before the call is resolved, for up to `timeout_ms` (-1: no
+// limit but the records' own). How each record fared is told by its completion.
+ottla_status ottla_producer_flush_wait(const struct ottla_producer *producer,
+                                       int64_t timeout_ms,
+                                       struct ottla_error **error);
+
+// Takes no more records and delivers what was accepted, for up to `timeout_ms`; what is left
+// then fails. Its end is an `OTTLA_COMPLETION_CLOSED` with this tag. Closing again is OK.
+ottla_status ottla_producer_close(const struct ottla_producer *producer,
+                                  uint64_t timeout_ms,
+                                  uint64_t tag,
+                                  struct ottla_error **error);
+
+// The same, and waits for the end.
+ottla_status ottla_producer_close_wait(const struct ottla_producer *producer,
+                                       uint64_t timeout_ms,
+                                       struct ottla_error **error);
+
+// Frees a producer. Records that were accepted are still delivered while the client is open.
+// Null is allowed.
+void ottla_producer_free(struct ottla_producer *producer);
+
+// The stable lower-case name of a status ("unknown_topic"), the same in every language. Static;
+// never null, whatever the number.
+const char *ottla_status_name(int32_t status);
+
+// The version of the library, "MAJOR.MINOR.PATCH". Static.
+const char *ottla_version(void);
+
+// Starts a cluster of so many brokers, without topics. Builds for distribution have it; one
+// without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
+ottla_status ottla_test_broker_new(int32_t brokers,
+                                   struct ottla_test_broker **broker,
+                                   struct ottla_error **error);
+
+// Where to reach it, "host:port,host:port"; "" for null. Lives as long as the broker.
+const char *ottla_test_broker_bootstrap(const struct ottla_test_broker *broker);
+
+// Creates a topic in it at once.
+ottla_status ottla_test_broker_create_topic(const struct ottla_test_broker *broker,
+                                            const char *topic,
+                                            int32_t partitions,
+                                            int32_t replication,
+                                            struct ottla_error **error);
+
+// Stops and frees it, with all it holds. Null is allowed.
+void ottla_test_broker_free(struct ottla_test_broker *broker);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* OTTLA_H */
+
+/* Start values of the option structs: all defaults. */
+#define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
+#define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
+#define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}

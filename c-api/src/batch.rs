@@ -1,0 +1,293 @@
+//! Batches: record by record, or all of it in one call.
+
+use std::ffi::{CString, c_char};
+
+use ottla::Result;
+use ottla::engine::{Batch, RecordView, argument_error};
+
+use crate::boundary::{Out, boundary, c_string, free, lent};
+use crate::error::ottla_error;
+use crate::record::{ottla_header, ottla_record_index, ottla_record_view};
+use crate::status::ottla_status;
+
+/// Records of one partition in offset order. Depends on no other handle; readable from many
+/// threads at once.
+pub struct ottla_batch {
+    batch: Batch,
+    topic: CString,
+}
+
+impl ottla_batch {
+    pub(crate) fn boxed(batch: Batch) -> *mut Self {
+        let topic = c_string(batch.topic());
+        Box::into_raw(Box::new(Self { batch, topic }))
+    }
+
+    fn record(&self, i: usize) -> Result<RecordView<'_>> {
+        self.batch
+            .get(i)
+            .ok_or_else(|| argument_error(format!("record {i} of a batch of {}", self.batch.len())))
+    }
+}
+
+/// What a batch is.
+#[repr(C)]
+pub struct ottla_batch_info {
+    /// The topic, NUL-terminated. Lives as long as the batch.
+    pub topic: *const c_char,
+    /// Bytes of the topic.
+    pub topic_len: usize,
+    /// How many records.
+    pub record_count: usize,
+    /// Bytes that `ottla_batch_export` needs for all keys, values and headers.
+    pub arena_len: usize,
+    /// The offset to go on from after this batch.
+    pub next_offset: i64,
+    /// The partition.
+    pub partition: i32,
+    /// The leader epoch under which it was written; -1: unknown.
+    pub leader_epoch: i32,
+}
+
+fn header_len(name: &[u8], value: Option<&[u8]>) -> usize {
+    8 + name.len() + value.map_or(0, <[u8]>::len)
+}
+
+fn arena_len(batch: &Batch) -> usize {
+    let mut total = 0;
+    batch.visit(|r| {
+        total += r.key.map_or(0, <[u8]>::len) + r.value.map_or(0, <[u8]>::len);
+        total += r.headers.map(|(n, v)| header_len(n, v)).sum::<usize>();
+        true
+    });
+    total
+}
+
+/// Tells what the batch is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_describe(
+    batch: *const ottla_batch,
+    info: *mut ottla_batch_info,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (b, out) = unsafe { (lent(batch, "batch")?, Out::new(info, "info")?) };
+        out.set(ottla_batch_info {
+            topic: b.topic.as_ptr(),
+            topic_len: b.topic.as_bytes().len(),
+            record_count: b.batch.len(),
+            arena_len: arena_len(&b.batch),
+            next_offset: b.batch.next_offset(),
+            partition: b.batch.partition(),
+            leader_epoch: b.batch.leader_epoch(),
+        });
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// How many records the batch has; 0 for null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_len(batch: *const ottla_batch) -> usize {
+    // SAFETY: promised by the caller.
+    unsafe { batch.as_ref() }.map_or(0, |b| b.batch.len())
+}
+
+fn parts(bytes: Option<&[u8]>) -> (*const u8, usize) {
+    bytes.map_or((std::ptr::null(), 0), |b| (b.as_ptr(), b.len()))
+}
+
+/// Record number `i` of the batch, from 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_record(
+    batch: *const ottla_batch,
+    i: usize,
+    record: *mut ottla_record_view,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (b, out) = unsafe { (lent(batch, "batch")?, Out::new(record, "record")?) };
+        let r = b.record(i)?;
+        let ((key, key_len), (value, value_len)) = (parts(r.key), parts(r.value));
+        out.set(ottla_record_view {
+            offset: r.offset,
+            timestamp_ms: r.timestamp_ms,
+            key,
+            key_len,
+            value,
+            value_len,
+            header_count: r.headers.count(),
+        });
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Writes the first `max` headers of record number `i` to `headers` and their number to `*count`.
+/// The pointers live as long as the batch.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_headers(
+    batch: *const ottla_batch,
+    i: usize,
+    headers: *mut ottla_header,
+    max: usize,
+    count: *mut usize,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (b, count) = unsafe { (lent(batch, "batch")?, Out::new(count, "count")?) };
+        count.set(0);
+        let r = b.record(i)?;
+        if max == 0 {
+            return Ok(());
+        }
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(headers, "headers") }?;
+        let mut n = 0;
+        for (name, value) in r.headers.take(max) {
+            let (value, value_len) = parts(value);
+            let header =
+                ottla_header { name: name.as_ptr().cast(), name_len: name.len(), value, value_len };
+            // SAFETY: the caller's array has room for `max`, and `n` stays below.
+            unsafe { out.at(n) }.set(header);
+            n += 1;
+        }
+        count.set(n);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Copies the whole batch in one call: keys, values and headers into `arena`, their places into
+/// `index`. Both must be as large as `ottla_batch_describe` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_export(
+    batch: *const ottla_batch,
+    arena: *mut u8,
+    arena_len: usize,
+    index: *mut ottla_record_index,
+    index_len: usize,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let b = unsafe { lent(batch, "batch") }?;
+        // SAFETY: promised by the caller.
+        let mut arena = unsafe { Arena::new(arena, arena_len) }?;
+        if index_len < b.batch.len() {
+            return Err(argument_error(format!(
+                "index has room for {index_len} records; the batch has {}",
+                b.batch.len()
+            )));
+        }
+        if b.batch.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: promised by the caller.
+        let index = unsafe { Out::new(index, "index") }?;
+        let mut outcome = Ok(());
+        let mut i = 0;
+        b.batch.visit(|r| match arena.record(&r) {
+            Ok(entry) if i < index_len => {
+                // SAFETY: the caller's array has room for `index_len`, and `i` is below.
+                unsafe { index.at(i) }.set(entry);
+                i += 1;
+                true
+            }
+            Ok(_) => false,
+            Err(e) => {
+                outcome = Err(e);
+                false
+            }
+        });
+        outcome
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// The caller's memory, filled from the front. Written through a raw pointer: it may be
+/// uninitialised, so it is never seen as a slice.
+struct Arena {
+    to: *mut u8,
+    len: usize,
+    at: usize,
+}
+
+impl Arena {
+    /// # Safety
+    /// `to` is null or valid for writes of `len` bytes while the arena is used.
+    unsafe fn new(to: *mut u8, len: usize) -> Result<Self> {
+        if to.is_null() && len != 0 {
+            return Err(argument_error("arena is null"));
+        }
+        Ok(Self { to, len, at: 0 })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<u32> {
+        let at = self.at;
+        if bytes.len() > self.len - at {
+            return Err(argument_error(format!(
+                "arena has {} bytes, which is too small; ottla_batch_describe tells what is needed",
+                self.len
+            )));
+        }
+        if !bytes.is_empty() {
+            // SAFETY: `at + bytes.len() <= len`, as checked, and the memory is the caller's, which
+            // the batch's own cannot overlap.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.to.add(at), bytes.len()) };
+        }
+        self.at += bytes.len();
+        place(at)
+    }
+
+    fn nullable(&mut self, bytes: Option<&[u8]>) -> Result<(u32, i32)> {
+        Ok((self.put(bytes.unwrap_or_default())?, length(bytes)))
+    }
+
+    fn record(&mut self, r: &RecordView<'_>) -> Result<ottla_record_index> {
+        let (key_at, key_len) = self.nullable(r.key)?;
+        let (value_at, value_len) = self.nullable(r.value)?;
+        let headers_at = place(self.at)?;
+        let mut header_count = 0;
+        for (name, value) in r.headers.clone() {
+            self.put(&length(Some(name)).to_le_bytes())?;
+            self.put(name)?;
+            self.put(&length(value).to_le_bytes())?;
+            self.put(value.unwrap_or_default())?;
+            header_count += 1;
+        }
+        Ok(ottla_record_index {
+            offset: r.offset,
+            timestamp_ms: r.timestamp_ms,
+            key_at,
+            key_len,
+            value_at,
+            value_len,
+            headers_at,
+            header_count,
+        })
+    }
+}
+
+fn place(at: usize) -> Result<u32> {
+    u32::try_from(at).map_err(|_| argument_error("the batch is larger than 4 GiB"))
+}
+
+fn length(bytes: Option<&[u8]>) -> i32 {
+    // Lengths on the wire are i32: a part of a record is never longer.
+    bytes.map_or(-1, |b| i32::try_from(b.len()).unwrap_or(i32::MAX))
+}
+
+/// Frees a batch and with it all it lent. Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_free(batch: *mut ottla_batch) {
+    // SAFETY: promised by the caller.
+    unsafe { free(batch) }
+}

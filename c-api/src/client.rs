@@ -1,0 +1,257 @@
+//! The client: connections, the queue of completions, topics.
+
+use std::ffi::c_char;
+
+use ottla::Result;
+use ottla::engine::{ClientOptions, Engine, argument_error, closed_error};
+
+use crate::boundary::{Out, boundary, free, lent, optional_text, setting_ms, text, timeout};
+use crate::completion::ottla_completion;
+use crate::error::ottla_error;
+use crate::options::{Options, read};
+use crate::status::ottla_status;
+
+/// A client: one queue of completions and whatever fills it. Clients of one cluster with equal
+/// settings share their connections.
+pub struct ottla_client {
+    pub(crate) engine: Engine,
+}
+
+/// Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
+/// are always the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_client_options {
+    /// Set by the macro.
+    pub size: usize,
+    /// "host:port,host:port".
+    pub bootstrap: *const c_char,
+    /// What brokers log. Default "ottla".
+    pub client_id: *const c_char,
+    /// Name of the software, as brokers count it. Default "ottla-c".
+    pub software_name: *const c_char,
+    /// Version of the software. Default: the library's.
+    pub software_version: *const c_char,
+    /// How long to try to reach a broker, in ms. Default 10,000.
+    pub connect_timeout_ms: i64,
+    /// How long a broker may take to answer, in ms. Default 30,000.
+    pub request_timeout_ms: i64,
+    /// The tag of the `OTTLA_COMPLETION_CONNECTED`.
+    pub tag: u64,
+}
+
+// SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
+unsafe impl Options for ottla_client_options {}
+
+/// # Safety
+/// `options` is null or as its `size` says, its strings null or valid.
+unsafe fn settings(options: *const ottla_client_options) -> Result<ClientOptions> {
+    // SAFETY: promised by the caller.
+    let o =
+        unsafe { read(options, "options") }?.ok_or_else(|| argument_error("options is null"))?;
+    // SAFETY: promised by the caller.
+    unsafe {
+        let name = optional_text(o.software_name, "software_name")?.unwrap_or("ottla-c");
+        let version = optional_text(o.software_version, "software_version")?;
+        Ok(ClientOptions {
+            bootstrap: text(o.bootstrap, "bootstrap")?.to_owned(),
+            client_id: optional_text(o.client_id, "client_id")?.map(str::to_owned),
+            software: Some((
+                name.to_owned(),
+                version.unwrap_or(env!("CARGO_PKG_VERSION")).to_owned(),
+            )),
+            connect_timeout: setting_ms(o.connect_timeout_ms),
+            request_timeout: setting_ms(o.request_timeout_ms),
+            tag: o.tag,
+        })
+    }
+}
+
+/// Makes a client and returns at once: an `OTTLA_COMPLETION_CONNECTED` tells whether a broker was
+/// reached. Producers and consumers may be made before it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_new(
+    options: *const ottla_client_options,
+    client: *mut *mut ottla_client,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(client, "client") }?;
+        out.set(std::ptr::null_mut());
+        // SAFETY: promised by the caller.
+        let engine = Engine::connect(unsafe { settings(options) }?)?;
+        out.set(Box::into_raw(Box::new(ottla_client { engine })));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Makes a client and waits until it has reached a broker, at most for the options' connect
+/// timeout. Leaves no completion.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_connect(
+    options: *const ottla_client_options,
+    client: *mut *mut ottla_client,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(client, "client") }?;
+        out.set(std::ptr::null_mut());
+        // SAFETY: promised by the caller.
+        let engine = Engine::connect_wait(unsafe { settings(options) }?)?;
+        out.set(Box::into_raw(Box::new(ottla_client { engine })));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// A client without a broker, for tests of programs and bindings: every record is written at
+/// once, to partition 0 unless it names another, topics exist when used, and consumers hand back
+/// what was submitted (the last 16 MiB of a partition).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_new_echo(
+    client: *mut *mut ottla_client,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(client, "client") }?;
+        out.set(std::ptr::null_mut());
+        out.set(Box::into_raw(Box::new(ottla_client { engine: Engine::echo()? })));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// The descriptor to poll for reading: readable while completions wait, cleared by `ottla_poll`. An
+/// event loop that has to may read it (8 bytes), and then polls until nothing comes. It belongs to the client and is closed with it; duplicate it (`dup`) for a
+/// runtime that closes what it is given. -1 where there is none, and for a null client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_fd(client: *const ottla_client) -> i32 {
+    // SAFETY: promised by the caller.
+    match unsafe { client.as_ref() } {
+        #[cfg(unix)]
+        Some(client) => std::os::fd::AsRawFd::as_raw_fd(&client.engine.queue().fd()),
+        _ => -1,
+    }
+}
+
+/// Takes up to `max` completions, oldest first: writes them to `completions` and their number to
+/// `*count`. If there are none, waits up to `timeout_ms` for one: 0 does not wait, -1 waits for
+/// as long as it takes; nothing until then is OK with `*count` 0. Errors in completions are
+/// yours. When fewer than `max` came, all were taken. After `ottla_client_close`, once all were
+/// taken: `OTTLA_STATUS_CLOSED`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_poll(
+    client: *const ottla_client,
+    completions: *mut ottla_completion,
+    max: usize,
+    timeout_ms: i64,
+    count: *mut usize,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (client, count) = unsafe { (lent(client, "client")?, Out::new(count, "count")?) };
+        count.set(0);
+        if max == 0 {
+            return Ok(());
+        }
+        // SAFETY: promised by the caller.
+        let first = unsafe { Out::new(completions, "completions") }?;
+        let queue = client.engine.queue();
+        if timeout_ms != 0 {
+            queue.wait(timeout(timeout_ms));
+        }
+        let mut at = 0;
+        let taken = queue.drain_with(max, |completion| {
+            // SAFETY: the caller's array has room for `max`, and `at` stays below.
+            unsafe { first.at(at) }.set(completion.into());
+            at += 1;
+        });
+        count.set(taken);
+        if taken == 0 && queue.ended() {
+            return Err(closed_error("client"));
+        }
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Creates a topic: the outcome is an `OTTLA_COMPLETION_TOPIC_CREATED` with this tag.
+/// `partitions` and `replication` of -1 leave the choice to the cluster.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_create_topic(
+    client: *const ottla_client,
+    topic: *const c_char,
+    partitions: i32,
+    replication: i16,
+    tag: u64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (client, topic) = unsafe { (lent(client, "client")?, text(topic, "topic")?) };
+        client.engine.create_topic(tag, topic, partitions, replication);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Creates a topic and waits for the outcome, for up to `timeout_ms` (-1: no limit).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_create_topic_wait(
+    client: *const ottla_client,
+    topic: *const c_char,
+    partitions: i32,
+    replication: i16,
+    timeout_ms: i64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (client, topic) = unsafe { (lent(client, "client")?, text(topic, "topic")?) };
+        client.engine.create_topic_wait(topic, partitions, replication, timeout(timeout_ms))
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Closes the client: what is still outstanding ends as `OTTLA_STATUS_CLOSED`, and when the call
+/// returns all of it can be polled. To have records delivered first, close their producers first.
+/// Later calls with the client, its producers and consumers give `OTTLA_STATUS_CLOSED`; closing
+/// again is OK.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_close(
+    client: *const ottla_client,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        unsafe { lent(client, "client") }?.engine.close();
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Closes the client, if it is not closed, and frees it. Its producers and consumers are closed
+/// by it and remain to be freed. Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_free(client: *mut ottla_client) {
+    // SAFETY: promised by the caller.
+    unsafe { free(client) }
+}
+
+impl Drop for ottla_client {
+    fn drop(&mut self) {
+        self.engine.close();
+    }
+}

@@ -1,0 +1,283 @@
+//! Consumers.
+
+use std::ffi::c_char;
+
+use ottla::Result;
+use ottla::engine::{Batch, ConsumerOptions, EngineConsumer, Start, Subscription, argument_error};
+
+use crate::batch::ottla_batch;
+use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
+use crate::client::ottla_client;
+use crate::error::ottla_error;
+use crate::options::{Options, read};
+use crate::status::ottla_status;
+
+/// A consumer of topics or partitions. Calls from several threads follow one another.
+pub struct ottla_consumer {
+    inner: EngineConsumer,
+}
+
+/// Where reading starts.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_start {
+    /// Earliest.
+    OTTLA_START_DEFAULT = 0,
+    /// At the oldest record that is kept.
+    OTTLA_START_EARLIEST = 1,
+    /// With what is written from now on.
+    OTTLA_START_LATEST = 2,
+    /// At the offset `start_value`.
+    OTTLA_START_OFFSET = 3,
+    /// At the first record that is as young as `start_value`, in ms since 1970, or younger.
+    OTTLA_START_TIMESTAMP = 4,
+}
+
+/// A partition to read.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_assignment {
+    /// The topic.
+    pub topic: *const c_char,
+    /// See `ottla_start`.
+    pub start_value: i64,
+    /// The partition.
+    pub partition: i32,
+    /// One of `ottla_start`.
+    pub start: i32,
+}
+
+/// Settings of a consumer: start from `OTTLA_CONSUMER_OPTIONS_INIT`, then set `topics` or
+/// `assignments`. 0 is always the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_consumer_options {
+    /// Set by the macro.
+    pub size: usize,
+    /// Topics to read with all their partitions, `topic_count` of them.
+    pub topics: *const *const c_char,
+    /// See `topics`.
+    pub topic_count: usize,
+    /// Or partitions to read, `assignment_count` of them.
+    pub assignments: *const ottla_assignment,
+    /// See `assignments`.
+    pub assignment_count: usize,
+    /// For `topics`: see `ottla_start`.
+    pub start_value: i64,
+    /// For `topics`: one of `ottla_start`.
+    pub start: i32,
+    /// 1: checksums of batches are not verified.
+    pub skip_crc: i32,
+    /// How long a broker may wait for `min_bytes`, in ms. Default 500; -1: not at all.
+    pub max_wait_ms: i64,
+    /// What a broker waits for. Default 1.
+    pub min_bytes: usize,
+    /// Bytes of one answer. Default 8 MiB.
+    pub max_bytes: usize,
+    /// Bytes of one partition in an answer. Default 1 MiB.
+    pub max_partition_bytes: usize,
+    /// Bytes fetched and not taken yet. Default 64 MiB.
+    pub buffer_memory: usize,
+    /// The tag of this consumer's `OTTLA_COMPLETION_CONSUMER_READY`.
+    pub tag: u64,
+}
+
+// SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
+unsafe impl Options for ottla_consumer_options {}
+
+fn start(kind: i32, value: i64) -> Result<Start> {
+    match kind {
+        0 | 1 => Ok(Start::Earliest),
+        2 => Ok(Start::Latest),
+        3 if value < 0 => Err(argument_error(format!("start offset is {value}; 0 at least"))),
+        3 => Ok(Start::Offset(value)),
+        4 => Ok(Start::Timestamp(value)),
+        other => Err(argument_error(format!("{other} is no member of ottla_start"))),
+    }
+}
+
+/// # Safety
+/// The pointers in `o` are null or valid.
+unsafe fn settings(o: &ottla_consumer_options) -> Result<ConsumerOptions> {
+    // SAFETY: promised by the caller.
+    let (topics, assignments) = unsafe {
+        (
+            many(o.topics, o.topic_count, "topics")?,
+            many(o.assignments, o.assignment_count, "assignments")?,
+        )
+    };
+    let subscription = match (topics, assignments) {
+        ([], []) => return Err(argument_error("neither topics nor assignments are given")),
+        (topics, []) => {
+            // SAFETY: promised by the caller.
+            let names = topics.iter().map(|t| unsafe { text(*t, "topic") }.map(str::to_owned));
+            Subscription::Topics(names.collect::<Result<_>>()?, start(o.start, o.start_value)?)
+        }
+        ([], assignments) => {
+            let list = assignments.iter().map(|a| {
+                // SAFETY: promised by the caller.
+                let topic = unsafe { text(a.topic, "topic") }?;
+                if a.partition < 0 {
+                    return Err(argument_error(format!("partition is {}", a.partition)));
+                }
+                Ok((topic.to_owned(), a.partition, start(a.start, a.start_value)?))
+            });
+            Subscription::Partitions(list.collect::<Result<_>>()?)
+        }
+        _ => return Err(argument_error("topics and assignments are both given; choose one")),
+    };
+    Ok(ConsumerOptions {
+        max_wait: setting_ms(o.max_wait_ms),
+        min_bytes: setting_size(o.min_bytes),
+        max_bytes: setting_size(o.max_bytes),
+        max_partition_bytes: setting_size(o.max_partition_bytes),
+        buffer_memory: setting_size(o.buffer_memory),
+        check_crc: (o.skip_crc != 0).then_some(false),
+        tag: o.tag,
+        ..ConsumerOptions::new(subscription)
+    })
+}
+
+/// A consumer of a client.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_new(
+    client: *const ottla_client,
+    options: *const ottla_consumer_options,
+    consumer: *mut *mut ottla_consumer,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(consumer, "consumer") }?;
+        out.set(std::ptr::null_mut());
+        // SAFETY: promised by the caller.
+        let (client, options) = unsafe { (lent(client, "client")?, read(options, "options")?) };
+        let options = options.ok_or_else(|| argument_error("options is null"))?;
+        // SAFETY: promised by the caller.
+        let inner = client.engine.consumer(unsafe { settings(&options) }?)?;
+        out.set(Box::into_raw(Box::new(ottla_consumer { inner })));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+fn hand_out(out: &Out<*mut ottla_batch>, batch: Option<Batch>) {
+    if let Some(batch) = batch {
+        out.set(ottla_batch::boxed(batch));
+    }
+}
+
+/// The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
+/// there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
+/// worth asking again (it may turn out that there is nothing yet). After an error that is not
+/// fatal, ask again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_try_next(
+    consumer: *const ottla_consumer,
+    batch: *mut *mut ottla_batch,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(batch, "batch") }?;
+        out.set(std::ptr::null_mut());
+        // SAFETY: promised by the caller.
+        hand_out(&out, unsafe { lent(consumer, "consumer") }?.inner.try_next()?);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Waits for the next batch for up to `timeout_ms` (-1: no limit); nothing until then is OK with
+/// `*batch` null. Leaves no completions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_next(
+    consumer: *const ottla_consumer,
+    timeout_ms: i64,
+    batch: *mut *mut ottla_batch,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(batch, "batch") }?;
+        out.set(std::ptr::null_mut());
+        // SAFETY: promised by the caller.
+        let consumer = unsafe { lent(consumer, "consumer") }?;
+        hand_out(&out, consumer.inner.next(timeout(timeout_ms))?);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// The offset of the next record to be handed out: `*offset`, -1 if it is not known (yet).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_position(
+    consumer: *const ottla_consumer,
+    topic: *const c_char,
+    partition: i32,
+    offset: *mut i64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (out, consumer, topic) = unsafe {
+            (Out::new(offset, "offset")?, lent(consumer, "consumer")?, text(topic, "topic")?)
+        };
+        out.set(consumer.inner.position(topic, partition).unwrap_or(-1));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Goes on elsewhere in a partition that is read by this consumer. `where` is one of
+/// `ottla_start`, `start_value` as there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_seek(
+    consumer: *const ottla_consumer,
+    topic: *const c_char,
+    partition: i32,
+    start_at: i32,
+    start_value: i64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (consumer, topic) = unsafe { (lent(consumer, "consumer")?, text(topic, "topic")?) };
+        consumer.inner.seek(topic, partition, start(start_at, start_value)?)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Stops fetching; a thread that waits in `ottla_consumer_next` gets `OTTLA_STATUS_CLOSED`, and so
+/// do later calls. Closing again is OK. Batches stay usable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_close(
+    consumer: *const ottla_consumer,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        unsafe { lent(consumer, "consumer") }?.inner.close();
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Closes the consumer, if it is not closed, and frees it. Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_free(consumer: *mut ottla_consumer) {
+    // SAFETY: promised by the caller.
+    unsafe { free(consumer) }
+}
+
+impl Drop for ottla_consumer {
+    fn drop(&mut self) {
+        self.inner.close();
+    }
+}

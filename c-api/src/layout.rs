@@ -1,0 +1,43 @@
+//! Sizes and offsets that programs are compiled with: a change here breaks them.
+
+use std::mem::{align_of, offset_of, size_of};
+
+use crate::*;
+
+macro_rules! layout {
+    ($type:ident, $size:literal, $($member:ident @ $at:literal),+) => {
+        #[test]
+        fn $type() {
+            assert_eq!(size_of::<crate::$type>(), $size);
+            assert_eq!(align_of::<crate::$type>(), 8);
+            $(assert_eq!(offset_of!(crate::$type, $member), $at, stringify!($member));)+
+        }
+    };
+}
+
+layout!(ottla_completion, 48, tag @ 0, offset @ 8, timestamp_ms @ 16, error @ 24, kind @ 32,
+    partition @ 36, first @ 40, count @ 44);
+layout!(ottla_header, 32, name @ 0, name_len @ 8, value @ 16, value_len @ 24);
+layout!(ottla_record, 64, key @ 0, key_len @ 8, value @ 16, value_len @ 24, headers @ 32,
+    header_count @ 40, timestamp_ms @ 48, partition @ 56, flags @ 60);
+layout!(ottla_record_view, 56, offset @ 0, timestamp_ms @ 8, key @ 16, key_len @ 24, value @ 32,
+    value_len @ 40, header_count @ 48);
+layout!(ottla_record_index, 40, offset @ 0, timestamp_ms @ 8, key_at @ 16, key_len @ 20,
+    value_at @ 24, value_len @ 28, headers_at @ 32, header_count @ 36);
+layout!(ottla_batch_info, 48, topic @ 0, topic_len @ 8, record_count @ 16, arena_len @ 24,
+    next_offset @ 32, partition @ 40, leader_epoch @ 44);
+layout!(ottla_client_options, 64, size @ 0, bootstrap @ 8, client_id @ 16, software_name @ 24,
+    software_version @ 32, connect_timeout_ms @ 40, request_timeout_ms @ 48, tag @ 56);
+layout!(ottla_producer_options, 64, size @ 0, linger_ms @ 8, delivery_timeout_ms @ 16,
+    batch_size @ 24, buffer_memory @ 32, max_record_size @ 40, compression @ 48, reserved @ 52,
+    tag @ 56);
+layout!(ottla_assignment, 24, topic @ 0, start_value @ 8, partition @ 16, start @ 20);
+layout!(ottla_consumer_options, 104, size @ 0, topics @ 8, topic_count @ 16, assignments @ 24,
+    assignment_count @ 32, start_value @ 40, start @ 48, skip_crc @ 52, max_wait_ms @ 56,
+    min_bytes @ 64, max_bytes @ 72, max_partition_bytes @ 80, buffer_memory @ 88, tag @ 96);
+
+#[test]
+fn enums_are_ints() {
+    assert_eq!(size_of::<ottla_status>(), 4);
+    assert_eq!(size_of::<ottla_completion_kind>(), 4);
+}

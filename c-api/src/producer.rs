@@ -1,0 +1,253 @@
+//! Producers.
+
+use std::ffi::c_char;
+use std::time::Duration;
+
+use ottla::engine::{EngineProducer, ProducerOptions, Submitted, argument_error};
+use ottla::{Error, Result};
+
+use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
+use crate::client::ottla_client;
+use crate::error::ottla_error;
+use crate::options::{Options, read};
+use crate::record::{check, entry, ottla_record};
+use crate::status::ottla_status;
+
+/// A producer. Usable from many threads at once.
+pub struct ottla_producer {
+    inner: EngineProducer,
+}
+
+/// Settings of a producer: start from `OTTLA_PRODUCER_OPTIONS_INIT`. 0 is always the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_producer_options {
+    /// Set by the macro.
+    pub size: usize,
+    /// How long a record may wait for company, in ms. Default 5; -1: not at all.
+    pub linger_ms: i64,
+    /// From acceptance to outcome, in ms. Default 120,000.
+    pub delivery_timeout_ms: i64,
+    /// Bytes of a batch. Default 256 KiB.
+    pub batch_size: usize,
+    /// Bytes of records that are not resolved yet. Default 64 MiB.
+    pub buffer_memory: usize,
+    /// Bytes of one record. Default 1 MiB.
+    pub max_record_size: usize,
+    /// One of `ottla_compression`.
+    pub compression: i32,
+    /// 0.
+    pub reserved: u32,
+    /// The tag of this producer's `OTTLA_COMPLETION_SPACE`.
+    pub tag: u64,
+}
+
+// SAFETY: repr(C), starts with a usize, numbers only.
+unsafe impl Options for ottla_producer_options {}
+
+/// Codecs.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_compression {
+    /// lz4.
+    OTTLA_COMPRESSION_DEFAULT = 0,
+    /// Not compressed.
+    OTTLA_COMPRESSION_NONE = 1,
+    /// lz4.
+    OTTLA_COMPRESSION_LZ4 = 2,
+}
+
+fn settings(given: Option<ottla_producer_options>) -> Result<ProducerOptions> {
+    let Some(o) = given else { return Ok(ProducerOptions::default()) };
+    Ok(ProducerOptions {
+        linger: setting_ms(o.linger_ms),
+        batch_size: setting_size(o.batch_size),
+        lz4: match o.compression {
+            0 => None,
+            1 => Some(false),
+            2 => Some(true),
+            other => {
+                return Err(argument_error(format!("{other} is no member of ottla_compression")));
+            }
+        },
+        buffer_memory: setting_size(o.buffer_memory),
+        delivery_timeout: setting_ms(o.delivery_timeout_ms),
+        max_record_size: setting_size(o.max_record_size),
+        tag: o.tag,
+    })
+}
+
+/// A producer of a client. `options` may be null: all defaults.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_new(
+    client: *const ottla_client,
+    options: *const ottla_producer_options,
+    producer: *mut *mut ottla_producer,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(producer, "producer") }?;
+        out.set(std::ptr::null_mut());
+        // SAFETY: promised by the caller.
+        let (client, options) = unsafe { (lent(client, "client")?, read(options, "options")?) };
+        let inner = client.engine.producer(settings(options)?)?;
+        out.set(Box::into_raw(Box::new(ottla_producer { inner })));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+fn report(accepted: Option<&Out<usize>>, submitted: Submitted) -> Result<()> {
+    if let Some(accepted) = accepted {
+        accepted.set(submitted.accepted);
+    }
+    submitted.refused.map_or(Ok(()), Err)
+}
+
+fn check_count(count: usize) -> Result<(), Error> {
+    if u32::try_from(count).is_err() {
+        return Err(argument_error(format!("{count} records in one call; {} at most", u32::MAX)));
+    }
+    Ok(())
+}
+
+/// Submits records for one topic, in order, without waiting and without keeping any pointer. Stops
+/// at the first record that is refused: `*accepted` (which may be null only if every record not
+/// accepted may be lost) is the number before it, and status and error say why. Records before it
+/// are on their way. Each accepted record is part of exactly one `OTTLA_COMPLETION_DELIVERY` with
+/// this tag.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_send_batch(
+    producer: *const ottla_producer,
+    topic: *const c_char,
+    records: *const ottla_record,
+    count: usize,
+    tag: u64,
+    accepted: *mut usize,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let accepted = unsafe { Out::new(accepted, "accepted") }.ok();
+        accepted.iter().for_each(|a| a.set(0));
+        check_count(count)?;
+        // SAFETY: promised by the caller, for the pointers inside the records too.
+        let (producer, topic, records) = unsafe {
+            (lent(producer, "producer")?, text(topic, "topic")?, many(records, count, "records")?)
+        };
+        // SAFETY: as above.
+        let headers = unsafe { check(records) }?;
+        let mut left = headers.as_slice();
+        // SAFETY: as above.
+        let entries = records.iter().map(|r| unsafe { entry(r, &mut left) });
+        report(accepted.as_ref(), producer.inner.submit(tag, topic, entries))
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// The same for records packed into one piece of memory: `bytes` holds exactly `count` of them,
+/// in the packed form described at the top of this header.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_send_packed(
+    producer: *const ottla_producer,
+    topic: *const c_char,
+    bytes: *const u8,
+    len: usize,
+    count: usize,
+    tag: u64,
+    accepted: *mut usize,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let accepted = unsafe { Out::new(accepted, "accepted") }.ok();
+        accepted.iter().for_each(|a| a.set(0));
+        check_count(count)?;
+        // SAFETY: promised by the caller.
+        let (producer, topic, bytes) = unsafe {
+            (lent(producer, "producer")?, text(topic, "topic")?, many(bytes, len, "bytes")?)
+        };
+        report(accepted.as_ref(), producer.inner.submit_packed(tag, topic, bytes, count))
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Asks for an `OTTLA_COMPLETION_FLUSHED` with this tag once everything accepted before the call
+/// is resolved; its deliveries come before it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_flush(
+    producer: *const ottla_producer,
+    tag: u64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        unsafe { lent(producer, "producer") }?.inner.flush(tag);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Waits until everything accepted before the call is resolved, for up to `timeout_ms` (-1: no
+/// limit but the records' own). How each record fared is told by its completion.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_flush_wait(
+    producer: *const ottla_producer,
+    timeout_ms: i64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        unsafe { lent(producer, "producer") }?.inner.flush_wait(timeout(timeout_ms))
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Takes no more records and delivers what was accepted, for up to `timeout_ms`; what is left
+/// then fails. Its end is an `OTTLA_COMPLETION_CLOSED` with this tag. Closing again is OK.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_close(
+    producer: *const ottla_producer,
+    timeout_ms: u64,
+    tag: u64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let producer = unsafe { lent(producer, "producer") }?;
+        producer.inner.close(tag, Duration::from_millis(timeout_ms));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// The same, and waits for the end.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_close_wait(
+    producer: *const ottla_producer,
+    timeout_ms: u64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let producer = unsafe { lent(producer, "producer") }?;
+        producer.inner.close_wait(Duration::from_millis(timeout_ms))
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Frees a producer. Records that were accepted are still delivered while the client is open.
+/// Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_producer_free(producer: *mut ottla_producer) {
+    // SAFETY: promised by the caller.
+    unsafe { free(producer) }
+}

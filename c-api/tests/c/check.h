@@ -1,0 +1,65 @@
+/* The few macros that the C tests need: a check that counts, and goes on. */
+#ifndef OTTLA_TEST_CHECK_H
+#define OTTLA_TEST_CHECK_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+static int passed, failed;
+
+#define CHECK(condition)                                                       \
+  do {                                                                         \
+    if (condition) {                                                           \
+      passed++;                                                                \
+    } else {                                                                   \
+      failed++;                                                                \
+      fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);  \
+    }                                                                          \
+  } while (0)
+
+/* A call that must work; tells why if it does not. */
+#define OK(call)                                                               \
+  do {                                                                         \
+    ottla_error *error_ = NULL;                                                \
+    ottla_status status_ = (call);                                             \
+    if (status_ == OTTLA_STATUS_OK && error_ == NULL) {                        \
+      passed++;                                                                \
+    } else {                                                                   \
+      failed++;                                                                \
+      fprintf(stderr, "%s:%d: %s: %s: %s\n", __FILE__, __LINE__, #call,        \
+              ottla_error_name(error_), ottla_error_message(error_));          \
+      ottla_error_free(error_);                                                \
+    }                                                                          \
+  } while (0)
+
+/* A call that must fail with this status and an error object that says the same. */
+#define FAILS(expected, call)                                                  \
+  do {                                                                         \
+    ottla_error *error_ = NULL;                                                \
+    ottla_status status_ = (call);                                             \
+    if (status_ == (expected) && ottla_error_status(error_) == (expected) &&   \
+        ottla_error_message(error_)[0] != 0) {                                 \
+      passed++;                                                                \
+    } else {                                                                   \
+      failed++;                                                                \
+      fprintf(stderr, "%s:%d: %s: status %s instead of %s (%s)\n", __FILE__,   \
+              __LINE__, #call, ottla_status_name(status_),                     \
+              ottla_status_name(expected), ottla_error_message(error_));       \
+    }                                                                          \
+    ottla_error_free(error_);                                                  \
+  } while (0)
+
+/* The error out-parameter of a call inside OK or FAILS. */
+#define E (&error_)
+
+static inline int same(const uint8_t *bytes, size_t len, const char *text) {
+  return bytes != NULL && len == strlen(text) && memcmp(bytes, text, len) == 0;
+}
+
+static inline int summary(void) {
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed == 0 ? 0 : 1;
+}
+
+#endif

@@ -1,0 +1,189 @@
+/* The interface against the embedded cluster, and against servers that are none. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include "cluster.h"
+
+static void record_errors(const char *bootstrap) {
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer *producer = NULL;
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  size_t accepted = 0;
+  size_t large = 2 << 20;
+  uint8_t *bytes = calloc(1, large);
+  ottla_record record = {.value = bytes, .value_len = large};
+  FAILS(OTTLA_STATUS_RECORD_TOO_LARGE,
+        ottla_producer_send_batch(producer, "t", &record, 1, 1, &accepted, E));
+  CHECK(accepted == 0);
+
+  /* Nobody knows the topic: accepted, and told afterwards. */
+  record.value_len = 1;
+  OK(ottla_producer_send_batch(producer, "no-such-topic", &record, 1, 2, &accepted, E));
+  CHECK(accepted == 1);
+  ottla_completion done = next_completion(client);
+  CHECK(done.kind == OTTLA_COMPLETION_DELIVERY && done.tag == 2 && done.count == 1);
+  CHECK(ottla_error_status(done.error) == OTTLA_STATUS_UNKNOWN_TOPIC);
+  CHECK(strcmp(ottla_error_name(done.error), "unknown_topic") == 0);
+  CHECK(strstr(ottla_error_message(done.error), "no-such-topic") != NULL);
+  CHECK(ottla_error_advice(done.error)[0] != 0);
+  CHECK(!ottla_error_maybe_written(done.error));
+  ottla_error_free(done.error);
+
+  ottla_consumer *consumer = consume(client, "no-such-topic", 1);
+  ottla_batch *batch = NULL;
+  FAILS(OTTLA_STATUS_UNKNOWN_TOPIC, ottla_consumer_next(consumer, PATIENCE_MS, &batch, E));
+  ottla_consumer_free(consumer);
+
+  record.partition = 77;
+  record.flags = OTTLA_RECORD_PARTITION;
+  ottla_status status = ottla_producer_send_batch(producer, "t", &record, 1, 3, &accepted, NULL);
+  if (status == OTTLA_STATUS_OK) { /* the topic's partitions were not known yet */
+    done = next_completion(client);
+    status = ottla_error_status(done.error);
+    ottla_error_free(done.error);
+  }
+  CHECK(status == OTTLA_STATUS_UNKNOWN_PARTITION);
+  free(bytes);
+
+  /* Use after close, with records on their way. */
+  record.flags = 0;
+  record.partition = 0;
+  OK(ottla_producer_send_batch(producer, "t", &record, 0, 4, &accepted, E));
+  OK(ottla_producer_close_wait(producer, PATIENCE_MS, E));
+  FAILS(OTTLA_STATUS_CLOSED,
+        ottla_producer_send_batch(producer, "t", &record, 0, 4, &accepted, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_producer_flush_wait(producer, -1, E));
+  OK(ottla_client_close(client, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_create_topic_wait(client, "late", 1, 1, -1, E));
+  size_t count = 0;
+  FAILS(OTTLA_STATUS_CLOSED, ottla_poll(client, &done, 1, -1, &count, E));
+  ottla_client_free(client);
+  ottla_producer_free(producer);
+}
+
+/* Records are accepted and the client is closed at once: each of them is told, one way or the
+ * other. */
+static void close_tells_everything(const char *bootstrap) {
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer *producer = NULL;
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  ottla_record records[50] = {{0}};
+  size_t accepted = 0, count = 0;
+  OK(ottla_producer_send_batch(producer, "t", records, 50, 5, &accepted, E));
+  OK(ottla_client_close(client, E));
+  uint32_t told = 0;
+  ottla_completion done;
+  while (ottla_poll(client, &done, 1, -1, &count, NULL) == OTTLA_STATUS_OK) {
+    CHECK(done.kind == OTTLA_COMPLETION_DELIVERY && done.tag == 5);
+    told += done.count;
+    ottla_error_free(done.error);
+  }
+  CHECK(told == accepted && accepted == 50);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+}
+
+static void expect_no_client(const char *bootstrap, ottla_status expected) {
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_client *client = NULL;
+  options.bootstrap = bootstrap;
+  options.connect_timeout_ms = 1500;
+  FAILS(expected, ottla_client_connect(&options, &client, E));
+  CHECK(client == NULL);
+  options.tag = 9;
+  OK(ottla_client_new(&options, &client, E));
+  ottla_completion done = next_completion(client);
+  CHECK(done.kind == OTTLA_COMPLETION_CONNECTED && done.tag == 9);
+  CHECK(ottla_error_status(done.error) == expected);
+  CHECK(ottla_error_advice(done.error)[0] != 0);
+  ottla_error_free(done.error);
+  ottla_client_free(client);
+}
+
+static int local_socket(char bootstrap[32]) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof address;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, len) == 0);
+  CHECK(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
+  snprintf(bootstrap, 32, "127.0.0.1:%d", ntohs(address.sin_port));
+  return listener;
+}
+
+/* A web server: answers whatever comes, as such servers do. Ends when its listener is shut down. */
+static void *serve_http(void *listener) {
+  static const char answer[] =
+      "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+  for (;;) {
+    int peer = accept(*(int *)listener, NULL, NULL);
+    if (peer < 0) {
+      return NULL;
+    }
+    char request[512];
+    if (read(peer, request, sizeof request) > 0) {
+      ssize_t sent = send(peer, answer, sizeof answer - 1, MSG_NOSIGNAL);
+      (void)sent;
+    }
+    close(peer);
+  }
+}
+
+static void wrong_places(void) {
+  char bootstrap[32];
+  /* A port that is taken, but where nobody listens. */
+  int silent = local_socket(bootstrap);
+  expect_no_client(bootstrap, OTTLA_STATUS_CONNECT);
+  close(silent);
+  expect_no_client("name.invalid:9092", OTTLA_STATUS_RESOLVE);
+
+  int listener = local_socket(bootstrap);
+  CHECK(listen(listener, 16) == 0);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, serve_http, &listener) == 0);
+  expect_no_client(bootstrap, OTTLA_STATUS_NOT_KAFKA);
+  shutdown(listener, SHUT_RDWR);
+  pthread_join(thread, NULL);
+  close(listener);
+
+  ottla_client *client = NULL;
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  options.bootstrap = "host:port";
+  FAILS(OTTLA_STATUS_CONFIG, ottla_client_connect(&options, &client, E));
+}
+
+static void settings_out_of_range(const char *bootstrap) {
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer_options options = OTTLA_PRODUCER_OPTIONS_INIT;
+  ottla_producer *producer = NULL;
+  options.batch_size = 1;
+  FAILS(OTTLA_STATUS_CONFIG, ottla_producer_new(client, &options, &producer, E));
+  CHECK(producer == NULL);
+  ottla_client_free(client);
+}
+
+int main(void) {
+  ottla_test_broker *broker = NULL;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_new(0, &broker, E));
+  OK(ottla_test_broker_new(2, &broker, E));
+  if (broker == NULL) {
+    return summary();
+  }
+  OK(ottla_test_broker_create_topic(broker, "t", 2, 1, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_create_topic(broker, "t", 2, 1, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_create_topic(NULL, "t", 2, 1, E));
+  CHECK(ottla_test_broker_bootstrap(NULL)[0] == 0);
+  const char *bootstrap = ottla_test_broker_bootstrap(broker);
+  round_trip(bootstrap, OTTLA_COMPRESSION_LZ4);
+  round_trip(bootstrap, OTTLA_COMPRESSION_NONE);
+  record_errors(bootstrap);
+  close_tells_everything(bootstrap);
+  settings_out_of_range(bootstrap);
+  ottla_test_broker_free(broker);
+  ottla_test_broker_free(NULL);
+  wrong_places();
+  return summary();
+}

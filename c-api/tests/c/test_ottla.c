@@ -1,0 +1,346 @@
+/* Tests of the C interface, from C. Prints "N passed, N failed". */
+#define _POSIX_C_SOURCE 200809L
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include "check.h"
+#include "ottla.h"
+
+static bool readable(const ottla_client *client) {
+  struct pollfd fd = {.fd = ottla_client_fd(client), .events = POLLIN};
+  return poll(&fd, 1, 0) == 1 && (fd.revents & POLLIN) != 0;
+}
+
+static ottla_consumer *consume(ottla_client *client, const char *topic, uint64_t tag) {
+  ottla_consumer_options options = OTTLA_CONSUMER_OPTIONS_INIT;
+  ottla_consumer *consumer = NULL;
+  options.topics = &topic;
+  options.topic_count = 1;
+  options.tag = tag;
+  OK(ottla_consumer_new(client, &options, &consumer, E));
+  return consumer;
+}
+
+static ottla_producer *produce(ottla_client *client, const ottla_producer_options *options) {
+  ottla_producer *producer = NULL;
+  OK(ottla_producer_new(client, options, &producer, E));
+  return producer;
+}
+
+static void echo_round_trip(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer *producer = produce(client, NULL);
+  ottla_consumer *consumer = consume(client, "events", 5);
+
+  ottla_batch *batch = NULL;
+  OK(ottla_consumer_try_next(consumer, &batch, E));
+  CHECK(batch == NULL);
+  CHECK(!readable(client));
+
+  ottla_header headers[2] = {
+      {.name = "trace", .name_len = 5, .value = (const uint8_t *)"1", .value_len = 1},
+      {.name = "null", .name_len = 4},
+  };
+  ottla_record records[3] = {
+      {.value = (const uint8_t *)"hello", .value_len = 5, .key = (const uint8_t *)"k", .key_len = 1},
+      {.headers = headers, .header_count = 2, .timestamp_ms = 77, .flags = OTTLA_RECORD_TIMESTAMP},
+      {.value = (const uint8_t *)"", .partition = 2, .flags = OTTLA_RECORD_PARTITION},
+  };
+  size_t accepted = 0;
+  OK(ottla_producer_send_batch(producer, "events", records, 3, 42, &accepted, E));
+  CHECK(accepted == 3);
+  CHECK(readable(client));
+
+  ottla_completion done[8];
+  size_t count = 0;
+  OK(ottla_poll(client, done, 1, 0, &count, E));
+  CHECK(count == 1 && readable(client));
+  CHECK(done[0].kind == OTTLA_COMPLETION_DELIVERY && done[0].tag == 42 && done[0].error == NULL);
+  CHECK(done[0].first == 0 && done[0].count == 2 && done[0].partition == 0 && done[0].offset == 0);
+  OK(ottla_poll(client, done, 8, -1, &count, E));
+  CHECK(count == 2 && !readable(client));
+  CHECK(done[0].first == 2 && done[0].count == 1 && done[0].partition == 2);
+  CHECK(done[1].kind == OTTLA_COMPLETION_CONSUMER_READY && done[1].tag == 5);
+  OK(ottla_poll(client, done, 8, 0, &count, E));
+  CHECK(count == 0);
+
+  OK(ottla_consumer_try_next(consumer, &batch, E));
+  CHECK(batch != NULL && ottla_batch_len(batch) == 2);
+  ottla_batch_info info;
+  OK(ottla_batch_describe(batch, &info, E));
+  CHECK(strcmp(info.topic, "events") == 0 && info.topic_len == 6 && info.partition == 0);
+  CHECK(info.record_count == 2 && info.next_offset == 2);
+  ottla_record_view view;
+  OK(ottla_batch_record(batch, 0, &view, E));
+  CHECK(same(view.key, view.key_len, "k") && same(view.value, view.value_len, "hello"));
+  CHECK(view.offset == 0 && view.header_count == 0 && view.timestamp_ms > 0);
+  OK(ottla_batch_record(batch, 1, &view, E));
+  CHECK(view.key == NULL && view.value == NULL && view.timestamp_ms == 77);
+  CHECK(view.header_count == 2);
+  ottla_header got[2];
+  OK(ottla_batch_headers(batch, 1, got, 2, &count, E));
+  CHECK(count == 2 && got[0].name_len == 5 && memcmp(got[0].name, "trace", 5) == 0);
+  CHECK(same(got[0].value, got[0].value_len, "1") && got[1].value == NULL);
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_record(batch, 2, &view, E));
+
+  CHECK(info.arena_len == 1 + 5 + (4 + 5 + 4 + 1) + (4 + 4 + 4));
+  uint8_t *arena = malloc(info.arena_len);
+  ottla_record_index index[2];
+  OK(ottla_batch_export(batch, arena, info.arena_len, index, 2, E));
+  CHECK(same(arena + index[0].value_at, (size_t)index[0].value_len, "hello"));
+  CHECK(index[1].key_len == -1 && index[1].value_len == -1 && index[1].header_count == 2);
+  CHECK(arena[index[1].headers_at] == 5 && arena[index[1].headers_at + 4] == 't');
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_batch_export(batch, arena, info.arena_len - 1, index, 2, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_export(batch, arena, info.arena_len, index, 1, E));
+  free(arena);
+  ottla_batch_free(batch);
+
+  OK(ottla_consumer_next(consumer, -1, &batch, E));
+  OK(ottla_batch_record(batch, 0, &view, E));
+  CHECK(view.value != NULL && view.value_len == 0);
+  ottla_batch_free(batch);
+  OK(ottla_consumer_next(consumer, 0, &batch, E));
+  CHECK(batch == NULL);
+  int64_t position = 0;
+  OK(ottla_consumer_position(consumer, "events", 0, &position, E));
+  CHECK(position == 2);
+  OK(ottla_consumer_seek(consumer, "events", 0, OTTLA_START_OFFSET, 1, E));
+  OK(ottla_consumer_next(consumer, -1, &batch, E));
+  CHECK(ottla_batch_len(batch) == 1);
+
+  /* Freed in any order; the batch outlives them all. */
+  ottla_client_free(client);
+  ottla_consumer_free(consumer);
+  ottla_producer_free(producer);
+  OK(ottla_batch_record(batch, 0, &view, E));
+  CHECK(view.offset == 1);
+  ottla_batch_free(batch);
+}
+
+static void packed(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer *producer = produce(client, NULL);
+  static const uint8_t one[] = {
+      0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+      0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 'v'};
+  size_t accepted = 9;
+  OK(ottla_producer_send_packed(producer, "p", one, sizeof one, 1, 7, &accepted, E));
+  CHECK(accepted == 1);
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_packed(producer, "p", one, sizeof one - 1, 1, 7, &accepted, E));
+  CHECK(accepted == 0);
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_packed(producer, "p", one, sizeof one, 2, 7, &accepted, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_packed(producer, "p", NULL, 5, 1, 7, &accepted, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_packed(producer, "", one, sizeof one, 1, 7, &accepted, E));
+  ottla_consumer *consumer = consume(client, "p", 0);
+  ottla_batch *batch = NULL;
+  OK(ottla_consumer_next(consumer, -1, &batch, E));
+  ottla_record_view view;
+  OK(ottla_batch_record(batch, 0, &view, E));
+  CHECK(same(view.value, view.value_len, "v") && view.key == NULL);
+  ottla_batch_free(batch);
+  ottla_consumer_free(consumer);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+}
+
+static void options_and_records_are_checked(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer *producer = NULL;
+  ottla_consumer *consumer = NULL;
+
+  ottla_producer_options small = OTTLA_PRODUCER_OPTIONS_INIT;
+  small.max_record_size = 4;
+  producer = produce(client, &small);
+  ottla_record records[2] = {{.value = (const uint8_t *)"1234", .value_len = 4},
+                             {.value = (const uint8_t *)"12345", .value_len = 5}};
+  size_t accepted = 0;
+  FAILS(OTTLA_STATUS_RECORD_TOO_LARGE,
+        ottla_producer_send_batch(producer, "t", records, 2, 1, &accepted, E));
+  CHECK(accepted == 1);
+  ottla_record no_flag = {.partition = 3};
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_batch(producer, "t", &no_flag, 1, 1, &accepted, E));
+  ottla_record null_value = {.value_len = 3};
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_batch(producer, "t", &null_value, 1, 1, &accepted, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_batch(producer, "\xff", records, 1, 1, &accepted, E));
+  OK(ottla_producer_send_batch(producer, "t", NULL, 0, 1, &accepted, E));
+  ottla_producer_free(producer);
+
+  ottla_producer_options no_size = {.linger_ms = 1};
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_producer_new(client, &no_size, &producer, E));
+  CHECK(producer == NULL);
+  ottla_producer_options codec = OTTLA_PRODUCER_OPTIONS_INIT;
+  codec.compression = 77;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_producer_new(client, &codec, &producer, E));
+  ottla_consumer_options nothing = OTTLA_CONSUMER_OPTIONS_INIT;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &nothing, &consumer, E));
+  ottla_assignment where = {.topic = "t", .partition = 0, .start = OTTLA_START_OFFSET};
+  nothing.assignments = &where;
+  nothing.assignment_count = 1;
+  OK(ottla_consumer_new(client, &nothing, &consumer, E));
+  ottla_batch *batch = NULL;
+  OK(ottla_consumer_next(consumer, -1, &batch, E));
+  CHECK(ottla_batch_len(batch) == 1);
+  ottla_batch_free(batch);
+  ottla_consumer_free(consumer);
+  ottla_client_free(client);
+}
+
+static void null_handles(void) {
+  size_t n = 0;
+  int64_t offset = 0;
+  ottla_completion completion;
+  ottla_batch *batch = NULL;
+  ottla_batch_info info;
+  ottla_record_view view;
+  ottla_record record = {0};
+  ottla_client *client = NULL;
+  ottla_producer *producer = NULL;
+  ottla_consumer *consumer = NULL;
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  const ottla_status invalid = OTTLA_STATUS_INVALID_ARGUMENT;
+
+  FAILS(invalid, ottla_client_new(NULL, &client, E));
+  FAILS(invalid, ottla_client_new(&options, &client, E)); /* no bootstrap */
+  FAILS(invalid, ottla_client_new(&options, NULL, E));
+  FAILS(invalid, ottla_client_connect(NULL, &client, E));
+  FAILS(invalid, ottla_client_new_echo(NULL, E));
+  FAILS(invalid, ottla_client_close(NULL, E));
+  FAILS(invalid, ottla_poll(NULL, &completion, 1, 0, &n, E));
+  FAILS(invalid, ottla_create_topic(NULL, "t", 1, 1, 1, E));
+  FAILS(invalid, ottla_create_topic_wait(NULL, "t", 1, 1, 1, E));
+  FAILS(invalid, ottla_producer_new(NULL, NULL, &producer, E));
+  FAILS(invalid, ottla_producer_send_batch(NULL, "t", &record, 1, 1, &n, E));
+  FAILS(invalid, ottla_producer_send_packed(NULL, "t", (const uint8_t *)"", 0, 0, 1, &n, E));
+  FAILS(invalid, ottla_producer_flush(NULL, 1, E));
+  FAILS(invalid, ottla_producer_flush_wait(NULL, 1, E));
+  FAILS(invalid, ottla_producer_close(NULL, 1, 1, E));
+  FAILS(invalid, ottla_producer_close_wait(NULL, 1, E));
+  FAILS(invalid, ottla_consumer_new(NULL, NULL, &consumer, E));
+  FAILS(invalid, ottla_consumer_try_next(NULL, &batch, E));
+  FAILS(invalid, ottla_consumer_next(NULL, 0, &batch, E));
+  FAILS(invalid, ottla_consumer_position(NULL, "t", 0, &offset, E));
+  FAILS(invalid, ottla_consumer_seek(NULL, "t", 0, OTTLA_START_EARLIEST, 0, E));
+  FAILS(invalid, ottla_consumer_close(NULL, E));
+  FAILS(invalid, ottla_batch_describe(NULL, &info, E));
+  FAILS(invalid, ottla_batch_record(NULL, 0, &view, E));
+  FAILS(invalid, ottla_batch_headers(NULL, 0, NULL, 0, &n, E));
+  FAILS(invalid, ottla_batch_export(NULL, NULL, 0, NULL, 0, E));
+  /* Without an error object to fill, the status alone tells. */
+  CHECK(ottla_client_new_echo(NULL, NULL) == invalid);
+
+  OK(ottla_client_new_echo(&client, E));
+  producer = produce(client, NULL);
+  FAILS(invalid, ottla_poll(client, NULL, 1, 0, &n, E));
+  FAILS(invalid, ottla_poll(client, &completion, 1, 0, NULL, E));
+  FAILS(invalid, ottla_producer_send_batch(producer, NULL, &record, 1, 1, &n, E));
+  FAILS(invalid, ottla_producer_send_batch(producer, "t", NULL, 1, 1, &n, E));
+  FAILS(invalid, ottla_create_topic(client, NULL, 1, 1, 1, E));
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+
+  CHECK(ottla_client_fd(NULL) == -1);
+  CHECK(ottla_batch_len(NULL) == 0);
+  CHECK(ottla_error_status(NULL) == OTTLA_STATUS_OK);
+  CHECK(ottla_error_message(NULL)[0] == 0 && ottla_error_advice(NULL)[0] == 0);
+  CHECK(ottla_error_name(NULL)[0] == 0 && ottla_error_broker_code(NULL) == 0);
+  CHECK(!ottla_error_is_retriable(NULL) && !ottla_error_is_fatal(NULL));
+  CHECK(!ottla_error_maybe_written(NULL));
+  ottla_client_free(NULL);
+  ottla_producer_free(NULL);
+  ottla_consumer_free(NULL);
+  ottla_batch_free(NULL);
+  ottla_error_free(NULL);
+}
+
+static void use_after_close(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer *producer = produce(client, NULL);
+  ottla_producer *other = produce(client, NULL);
+  ottla_consumer *consumer = consume(client, "t", 1);
+  ottla_batch *batch = NULL;
+  ottla_record record = {0};
+  size_t n = 0;
+
+  OK(ottla_producer_flush(producer, 10, E));
+  OK(ottla_producer_close(producer, 1000, 11, E));
+  OK(ottla_producer_close_wait(producer, 1000, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_producer_send_batch(producer, "t", &record, 1, 1, &n, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_producer_flush_wait(producer, 1000, E));
+  OK(ottla_consumer_close(consumer, E));
+  OK(ottla_consumer_close(consumer, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_consumer_try_next(consumer, &batch, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_consumer_next(consumer, -1, &batch, E));
+
+  OK(ottla_client_close(client, E));
+  OK(ottla_client_close(client, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_producer_send_batch(other, "t", &record, 1, 1, &n, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_create_topic_wait(client, "t", 1, 1, 1000, E));
+  ottla_producer *late = NULL;
+  FAILS(OTTLA_STATUS_CLOSED, ottla_producer_new(client, NULL, &late, E));
+  CHECK(late == NULL);
+
+  /* What was outstanding is found in the queue, then the queue ends. */
+  ottla_completion done[8];
+  OK(ottla_poll(client, done, 8, -1, &n, E));
+  CHECK(n == 2 && done[0].tag == 10 && done[0].kind == OTTLA_COMPLETION_FLUSHED);
+  CHECK(n == 2 && done[1].tag == 11 && done[1].kind == OTTLA_COMPLETION_CLOSED);
+  FAILS(OTTLA_STATUS_CLOSED, ottla_poll(client, done, 8, -1, &n, E));
+  ottla_client_free(client);
+  ottla_producer_free(producer);
+  ottla_producer_free(other);
+  ottla_consumer_free(consumer);
+}
+
+static void error_objects(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  OK(ottla_create_topic_wait(client, "made", 1, 1, -1, E));
+  ottla_error *error = NULL;
+  CHECK(ottla_create_topic_wait(client, "made", 1, 1, -1, &error) == OTTLA_STATUS_TOPIC_EXISTS);
+  CHECK(strcmp(ottla_error_name(error), "topic_exists") == 0);
+  CHECK(strcmp(ottla_error_name(error), ottla_status_name(OTTLA_STATUS_TOPIC_EXISTS)) == 0);
+  CHECK(strstr(ottla_error_message(error), "made") != NULL);
+  CHECK(ottla_error_advice(error)[0] != 0);
+  CHECK(!ottla_error_is_retriable(error) && !ottla_error_is_fatal(error));
+  CHECK(!ottla_error_maybe_written(error));
+  ottla_error_free(error);
+
+  /* An error inside a completion is the receiver's. */
+  OK(ottla_create_topic(client, "made", 1, 1, 3, E));
+  ottla_completion done;
+  size_t n = 0;
+  OK(ottla_poll(client, &done, 1, -1, &n, E));
+  CHECK(n == 1 && done.kind == OTTLA_COMPLETION_TOPIC_CREATED && done.tag == 3);
+  CHECK(ottla_error_status(done.error) == OTTLA_STATUS_TOPIC_EXISTS);
+  ottla_error_free(done.error);
+
+  /* A success clears what was there. */
+  error = (ottla_error *)&done;
+  CHECK(ottla_client_close(client, &error) == OTTLA_STATUS_OK && error == NULL);
+  ottla_client_free(client);
+  CHECK(strcmp(ottla_status_name(-5), "unknown") == 0);
+  CHECK(strchr(ottla_version(), '.') != NULL);
+}
+
+int main(void) {
+  echo_round_trip();
+  packed();
+  options_and_records_are_checked();
+  null_handles();
+  use_after_close();
+  error_objects();
+  return summary();
+}

@@ -1,0 +1,168 @@
+//! Consumers of a skin.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::argument_error;
+use super::batch::Batch;
+use super::echo::{Echo, EchoReader};
+use super::handle::{Backend, Engine};
+use super::options::{ConsumerOptions, Start};
+use super::ready::Ready;
+use crate::consumer::Consumer;
+use crate::error::{Error, Result};
+
+/// A consumer of a skin. Calls from several threads follow one another.
+pub struct EngineConsumer {
+    engine: Engine,
+    core: Arc<ConsumerCore>,
+}
+
+pub(super) struct ConsumerCore {
+    ready: Arc<Ready>,
+    closed: AtomicBool,
+    /// `None` once closed.
+    backend: Mutex<Option<ConsumerBackend>>,
+}
+
+enum ConsumerBackend {
+    Echo(Arc<Echo>, EchoReader),
+    Client(Box<Consumer>),
+}
+
+impl ConsumerCore {
+    pub(super) fn new(
+        engine: &Engine,
+        backend: Backend,
+        options: &ConsumerOptions,
+    ) -> Result<Arc<Self>> {
+        let ready = Ready::new(engine.queue(), options.tag);
+        let backend = match backend {
+            Backend::Echo(echo) => {
+                let reader = echo.reader(&options.subscription, &ready)?;
+                ConsumerBackend::Echo(echo, reader)
+            }
+            Backend::Client(client) => {
+                let consumer = options.apply(client.consumer()).build()?;
+                ConsumerBackend::Client(Box::new(consumer))
+            }
+        };
+        let backend = Mutex::new(Some(backend));
+        Ok(Arc::new(Self { ready, closed: AtomicBool::new(false), backend }))
+    }
+
+    fn backend(&self) -> MutexGuard<'_, Option<ConsumerBackend>> {
+        self.backend.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn stop(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            // A thread that is in a call finishes it first; none of them waits with the lock.
+            drop(self.backend().take());
+            self.ready.fire();
+        }
+    }
+}
+
+impl EngineConsumer {
+    pub(super) fn new(engine: &Engine, core: Arc<ConsumerCore>) -> Self {
+        Self { engine: engine.clone(), core }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.engine.check("client")?;
+        if self.core.closed.load(Ordering::Acquire) {
+            return Err(Error::closed("consumer"));
+        }
+        Ok(())
+    }
+
+    fn look(&self) -> Result<Option<Batch>> {
+        self.check()?;
+        match &mut *self.core.backend() {
+            None => Err(Error::closed("consumer")),
+            Some(ConsumerBackend::Echo(echo, reader)) => Ok(reader.next(echo)),
+            Some(ConsumerBackend::Client(consumer)) => {
+                let waker = self.core.ready.waker();
+                match consumer.poll_next(&mut Context::from_waker(&waker)) {
+                    Poll::Pending => Ok(None),
+                    Poll::Ready(Some(next)) => next.map(|batch| Some(Batch::fetched(batch))),
+                    Poll::Ready(None) => Err(Error::closed("consumer")),
+                }
+            }
+        }
+    }
+
+    /// The next batch, if there is one now. If there is none, one `ConsumerReady` completion with
+    /// this consumer's tag comes as soon as it is worth looking again. An error that is not fatal
+    /// may be followed by batches.
+    pub fn try_next(&self) -> Result<Option<Batch>> {
+        self.core.ready.ask();
+        let found = self.look();
+        if !matches!(found, Ok(None)) {
+            self.core.ready.take_back();
+        }
+        found
+    }
+
+    /// Waits for the next batch; `Ok(None)` after `timeout` (`None`: no limit). A close, from
+    /// another thread, ends the wait with [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    pub fn next(&self, timeout: Option<Duration>) -> Result<Option<Batch>> {
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        loop {
+            let seen = self.core.ready.seen();
+            if let Some(batch) = self.look()? {
+                return Ok(Some(batch));
+            }
+            if !self.core.ready.wait(seen, deadline) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The offset of the next record that will be handed out; `None` if it is not read here or
+    /// not known yet.
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        if self.engine.0.is_forked() {
+            return None;
+        }
+        match &*self.core.backend() {
+            None => None,
+            Some(ConsumerBackend::Echo(_, reader)) => reader.position(topic, partition),
+            Some(ConsumerBackend::Client(consumer)) => consumer.position(topic, partition),
+        }
+    }
+
+    /// Goes on at `to` in a partition that is read here.
+    pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        self.check()?;
+        if let Start::Offset(offset) = to
+            && offset < 0
+        {
+            return Err(argument_error(format!("offset is {offset}; 0 at least")));
+        }
+        match &mut *self.core.backend() {
+            None => Err(Error::closed("consumer")),
+            Some(ConsumerBackend::Echo(echo, reader)) => reader.seek(echo, topic, partition, to),
+            Some(ConsumerBackend::Client(consumer)) => consumer.seek(topic, partition, to.into()),
+        }
+    }
+
+    /// Stops fetching. Idempotent; later calls are refused.
+    pub fn close(&self) {
+        if !self.engine.0.is_forked() {
+            self.core.stop();
+        }
+    }
+}
+
+impl Drop for EngineConsumer {
+    fn drop(&mut self) {
+        if self.engine.0.is_forked() {
+            // Nothing of it may be touched here, not even to drop it.
+            std::mem::forget(Arc::clone(&self.core));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The room the skins for other languages use: everything is a submission with a tag, everything
+//! that finishes is a [`Completion`] in one queue with one wake-up descriptor.
+//!
+//! ```text
+//! host thread ── submit(tag) ──> EngineProducer ──> producer ──> brokers
+//!      ^                                                            │
+//!      └── drain ── CompletionQueue <── one completion per run ─────┘
+//! ```
+//!
+//! Nothing here calls into the host: the host pulls. The engine's thread only ever pushes into the
+//! queue and, when the queue was empty, makes the descriptor readable.
+//!
+//! [`Engine::echo`] is the same surface without a broker: submissions complete at once, and its
+//! consumers hand back what was submitted. A skin can be tested with it alone.
+
+mod batch;
+mod completion;
+mod consumer;
+mod deliveries;
+mod echo;
+mod handle;
+mod operations;
+mod options;
+mod pack;
+mod producer;
+mod queue;
+mod ready;
+mod wake;
+
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod tests;
+
+pub use batch::{Batch, HeaderViews, RecordView};
+pub use completion::{Completion, CompletionKind};
+pub use consumer::EngineConsumer;
+pub use handle::Engine;
+pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Start, Subscription};
+pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
+pub use producer::{EngineProducer, Submitted};
+pub use queue::{CompletionQueue, MAX_UNDRAINED};
+
+use crate::error::{Error, ErrorKind};
+
+/// An error about an argument, for skins that check what they were given.
+pub fn argument_error(message: impl Into<String>) -> Error {
+    Error::argument(message)
+}
+
+/// The error for the use of a closed handle.
+pub fn closed_error(what: &str) -> Error {
+    Error::closed(what)
+}
+
+/// The error for a panic that a skin caught at its boundary.
+pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> Error {
+    let what = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Error::new(ErrorKind::Internal, format!("a panic was caught: {what}"))
+}

@@ -1,0 +1,176 @@
+//! Settings as the skins pass them on: what is `None` keeps the client's default.
+
+use std::time::Duration;
+
+use crate::client::{Client, ClientBuilder};
+use crate::consumer::{self, ConsumerBuilder};
+use crate::error::Result;
+use crate::producer::ProducerBuilder;
+use crate::record::Compression;
+
+/// Where reading starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The oldest record that is kept.
+    #[default]
+    Earliest,
+    /// What is written from now on.
+    Latest,
+    /// This offset.
+    Offset(i64),
+    /// The first record with this timestamp (ms since 1970) or a later one.
+    Timestamp(i64),
+}
+
+impl From<Start> for consumer::Start {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Earliest => Self::Earliest,
+            Start::Latest => Self::Latest,
+            Start::Offset(offset) => Self::Offset(offset),
+            Start::Timestamp(ms) => Self::Timestamp(ms),
+        }
+    }
+}
+
+/// Settings of a client.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// "host:port,host:port".
+    pub bootstrap: String,
+    /// What brokers log. Default "ottla".
+    pub client_id: Option<String>,
+    /// Name and version of the software, as brokers count it (KIP-511).
+    pub software: Option<(String, String)>,
+    /// How long to try to reach a broker. Default 10 s.
+    pub connect_timeout: Option<Duration>,
+    /// How long a broker may take to answer. Default 30 s.
+    pub request_timeout: Option<Duration>,
+    /// The tag of the `Connected` completion.
+    pub tag: u64,
+}
+
+/// `builder` with the value, if one is given.
+fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+    match value {
+        Some(value) => set(builder, value),
+        None => builder,
+    }
+}
+
+impl ClientOptions {
+    pub(super) fn builder(&self) -> ClientBuilder {
+        let b = Client::builder().bootstrap(&self.bootstrap);
+        let b = with(b, self.client_id.as_deref(), ClientBuilder::client_id);
+        let b = with(b, self.software.clone(), |b, (name, version)| b.software(name, version));
+        let b = with(b, self.connect_timeout, ClientBuilder::connect_timeout);
+        with(b, self.request_timeout, ClientBuilder::request_timeout)
+    }
+}
+
+/// Settings of an [`EngineProducer`](super::EngineProducer).
+#[derive(Clone, Debug, Default)]
+pub struct ProducerOptions {
+    /// How long a record may wait for company. Default 5 ms.
+    pub linger: Option<Duration>,
+    /// Bytes of a batch. Default 256 KiB.
+    pub batch_size: Option<usize>,
+    /// Whether batches are compressed with lz4. Default: yes.
+    pub lz4: Option<bool>,
+    /// Bytes of records not yet resolved. Default 64 MiB.
+    pub buffer_memory: Option<usize>,
+    /// From acceptance to outcome. Default 120 s.
+    pub delivery_timeout: Option<Duration>,
+    /// Largest record. Default 1 MiB.
+    pub max_record_size: Option<usize>,
+    /// The tag of this producer's `Space` completions.
+    pub tag: u64,
+}
+
+impl ProducerOptions {
+    pub(super) fn apply(&self, b: ProducerBuilder) -> Result<ProducerBuilder> {
+        let b = with(b, self.linger, ProducerBuilder::linger);
+        let b = with(b, self.batch_size, ProducerBuilder::batch_size);
+        let b = with(b, self.buffer_memory, ProducerBuilder::buffer_memory);
+        let b = with(b, self.delivery_timeout, ProducerBuilder::delivery_timeout);
+        let b = with(b, self.max_record_size, ProducerBuilder::max_record_size);
+        Ok(match self.lz4 {
+            None => b,
+            Some(false) => b.compression(Compression::None),
+            Some(true) => b.compression(lz4()?),
+        })
+    }
+}
+
+#[cfg(feature = "lz4")]
+fn lz4() -> Result<Compression> {
+    Ok(Compression::Lz4)
+}
+
+#[cfg(not(feature = "lz4"))]
+fn lz4() -> Result<Compression> {
+    Err(crate::error::Error::config("this build has no lz4; choose no compression"))
+}
+
+/// What a consumer reads.
+#[derive(Clone, Debug)]
+pub enum Subscription {
+    /// All partitions of these topics, from one kind of start.
+    Topics(Vec<String>, Start),
+    /// These partitions, each from its own start.
+    Partitions(Vec<(String, i32, Start)>),
+}
+
+/// Settings of an [`EngineConsumer`](super::EngineConsumer).
+#[derive(Clone, Debug)]
+pub struct ConsumerOptions {
+    /// What it reads.
+    pub subscription: Subscription,
+    /// How long a broker may wait for `min_bytes`. Default 500 ms.
+    pub max_wait: Option<Duration>,
+    /// Default 1.
+    pub min_bytes: Option<usize>,
+    /// Bytes of one answer. Default 8 MiB.
+    pub max_bytes: Option<usize>,
+    /// Bytes of one partition in one answer. Default 1 MiB.
+    pub max_partition_bytes: Option<usize>,
+    /// Bytes fetched and not yet taken. Default 64 MiB.
+    pub buffer_memory: Option<usize>,
+    /// Whether checksums are verified. Default: yes.
+    pub check_crc: Option<bool>,
+    /// The tag of this consumer's `ConsumerReady` completions.
+    pub tag: u64,
+}
+
+impl ConsumerOptions {
+    pub(super) fn apply(&self, b: ConsumerBuilder) -> ConsumerBuilder {
+        let b = match &self.subscription {
+            Subscription::Topics(topics, start) => {
+                b.topics(topics.iter().map(String::as_str)).start((*start).into())
+            }
+            Subscription::Partitions(list) => {
+                b.assign(list.iter().map(|(t, p, start)| (t.as_str(), *p, (*start).into())))
+            }
+        };
+        let b = with(b, self.max_wait, ConsumerBuilder::max_wait);
+        let b = with(b, self.min_bytes, ConsumerBuilder::min_bytes);
+        let b = with(b, self.max_bytes, ConsumerBuilder::max_bytes);
+        let b = with(b, self.max_partition_bytes, ConsumerBuilder::max_partition_bytes);
+        let b = with(b, self.buffer_memory, ConsumerBuilder::buffer_memory);
+        with(b, self.check_crc, ConsumerBuilder::check_crc)
+    }
+
+    /// Defaults, reading `subscription`.
+    pub fn new(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            max_wait: None,
+            min_bytes: None,
+            max_bytes: None,
+            max_partition_bytes: None,
+            buffer_memory: None,
+            check_crc: None,
+            tag: 0,
+        }
+    }
+}

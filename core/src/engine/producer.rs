@@ -1,0 +1,321 @@
+//! Producers of a skin.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::completion::{Completion, CompletionKind, Reply};
+use super::deliveries::Deliveries;
+use super::echo::Echo;
+use super::handle::{Backend, Engine};
+use super::options::ProducerOptions;
+use super::pack::{Entry, Packed};
+use super::queue::{CompletionQueue, MAX_UNDRAINED};
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::producer::{Producer, Record, RunSink};
+
+/// What became of a submission.
+#[derive(Debug)]
+pub struct Submitted {
+    /// This many records, from the first on, were accepted: each of them is part of exactly one
+    /// `Delivery` completion.
+    pub accepted: usize,
+    /// Why the next record was not accepted. [`ErrorKind::BufferFull`]: submit the rest after a
+    /// `Space` completion with the producer's tag.
+    pub refused: Option<Error>,
+}
+
+impl Submitted {
+    fn nothing(error: Error) -> Self {
+        Self { accepted: 0, refused: Some(error) }
+    }
+}
+
+/// A producer of a skin. Usable from many threads at once.
+pub struct EngineProducer {
+    engine: Engine,
+    core: Arc<ProducerCore>,
+}
+
+pub(super) struct ProducerCore {
+    tag: u64,
+    closed: AtomicBool,
+    /// Read-locked during a submission: when [`ProducerCore::stop`] has written `None`, no
+    /// submission is under way and none will be.
+    backend: RwLock<Option<ProducerBackend>>,
+    deliveries: Arc<Deliveries>,
+    space: Arc<Space>,
+    /// `true` once a close is through.
+    ended: watch::Sender<bool>,
+}
+
+#[derive(Clone)]
+enum ProducerBackend {
+    Echo { echo: Arc<Echo>, max_record_size: usize },
+    Client(Producer),
+}
+
+impl ProducerCore {
+    pub(super) fn new(
+        engine: &Engine,
+        backend: Backend,
+        options: &ProducerOptions,
+    ) -> Result<Arc<Self>> {
+        let backend = match backend {
+            Backend::Echo(echo) => ProducerBackend::Echo {
+                echo,
+                max_record_size: options.max_record_size.unwrap_or(1 << 20),
+            },
+            Backend::Client(client) => {
+                ProducerBackend::Client(options.apply(client.producer())?.build()?)
+            }
+        };
+        let queue = engine.queue();
+        Ok(Arc::new(Self {
+            tag: options.tag,
+            closed: AtomicBool::new(false),
+            backend: RwLock::new(Some(backend)),
+            deliveries: Deliveries::new(queue),
+            space: Arc::new(Space {
+                tag: options.tag,
+                queue: Arc::clone(queue),
+                asked: AtomicBool::new(false),
+            }),
+            ended: watch::Sender::new(false),
+        }))
+    }
+
+    pub(super) fn deliveries(&self) -> &Arc<Deliveries> {
+        &self.deliveries
+    }
+
+    /// Takes no more records. Waits for submissions that are under way, which do not wait for
+    /// anything themselves.
+    pub(super) fn stop(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.backend.write().unwrap_or_else(|e| e.into_inner()).take());
+    }
+
+    fn backend(&self) -> Option<ProducerBackend> {
+        self.backend.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
+/// Tells a producer that was refused for lack of space that there is some.
+struct Space {
+    tag: u64,
+    queue: Arc<CompletionQueue>,
+    /// A task waits for space: one completion for all refusals until then.
+    asked: AtomicBool,
+}
+
+impl Space {
+    fn ask(self: &Arc<Self>, env: &Environment, producer: &Producer, bytes: usize) {
+        if self.asked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let free = producer.space_free(bytes);
+        let this = Arc::clone(self);
+        env.spawn(async move {
+            free.await;
+            // In this order: a refusal between the two asks anew, and is told twice.
+            this.asked.store(false, Ordering::Release);
+            this.tell();
+        });
+    }
+
+    fn tell(&self) {
+        if !self.queue.ended() {
+            self.queue.push(Completion::operation(self.tag, CompletionKind::Space, None));
+        }
+    }
+}
+
+impl EngineProducer {
+    pub(super) fn new(engine: &Engine, core: Arc<ProducerCore>) -> Self {
+        Self { engine: engine.clone(), core }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.engine.check("client")?;
+        if self.core.closed.load(Ordering::Acquire) {
+            return Err(Error::closed("producer"));
+        }
+        Ok(())
+    }
+
+    /// Submits records in the packed form (see [`Packed`]): all of `bytes`, which hold `count`.
+    pub fn submit_packed(&self, tag: u64, topic: &str, bytes: &[u8], count: usize) -> Submitted {
+        match Packed::parse(bytes, count) {
+            Ok(packed) => self.submit(tag, topic, packed.entries()),
+            Err(error) => Submitted::nothing(error),
+        }
+    }
+
+    /// Submits records in order, without waiting; stops at the first that is not accepted. At
+    /// most `u32::MAX` records.
+    pub fn submit<'r>(
+        &self,
+        tag: u64,
+        topic: &str,
+        entries: impl Iterator<Item = Entry<'r>>,
+    ) -> Submitted {
+        if let Err(error) = self.check() {
+            return Submitted::nothing(error);
+        }
+        let queue = self.engine.queue();
+        if queue.overfull(self.core.tag) {
+            return Submitted::nothing(Error::new(
+                ErrorKind::BufferFull,
+                format!("{MAX_UNDRAINED} completions wait to be drained; drain them, then send on"),
+            ));
+        }
+        let backend = self.core.backend.read().unwrap_or_else(|e| e.into_inner());
+        match &*backend {
+            None => Submitted::nothing(Error::closed("producer")),
+            Some(ProducerBackend::Echo { echo, max_record_size }) => {
+                let (accepted, refused) = echo.append(queue, tag, topic, *max_record_size, entries);
+                Submitted { accepted, refused }
+            }
+            Some(ProducerBackend::Client(producer)) => {
+                self.submit_to(producer, tag, topic, entries)
+            }
+        }
+    }
+
+    fn submit_to<'r>(
+        &self,
+        producer: &Producer,
+        tag: u64,
+        topic: &str,
+        entries: impl Iterator<Item = Entry<'r>>,
+    ) -> Submitted {
+        let sink: Arc<dyn RunSink> = Arc::clone(&self.core.deliveries) as _;
+        // What the record that is refused, the last that is looked at, would take.
+        let wanted = Cell::new(0);
+        let mut records = entries.map(|entry| {
+            wanted.set(entry.footprint());
+            record(topic, &entry)
+        });
+        let id = self.core.deliveries.begin(tag);
+        let (accepted, refused) = producer.submit_run(&sink, id, 0, &mut records);
+        // Callers give at most `u32::MAX` records.
+        self.core.deliveries.accepted(id, u32::try_from(accepted).unwrap_or(u32::MAX));
+        if refused.as_ref().is_some_and(|e| e.kind() == ErrorKind::BufferFull) {
+            self.core.space.ask(&self.engine.0.env, producer, wanted.get());
+        }
+        Submitted { accepted, refused }
+    }
+
+    /// Ends in a `Flushed` completion once everything accepted before is resolved.
+    pub fn flush(&self, tag: u64) {
+        self.flush_to(Reply::queue(self.engine.queue(), tag, CompletionKind::Flushed));
+    }
+
+    /// The same for a thread that waits.
+    pub fn flush_wait(&self, timeout: Option<Duration>) -> Result<()> {
+        let (reply, waiter) = Reply::waiter();
+        self.flush_to(reply);
+        waiter.wait("flush", timeout)
+    }
+
+    fn flush_to(&self, reply: Reply) {
+        if let Err(error) = self.check() {
+            return reply.resolve(Err(error));
+        }
+        match self.core.backend() {
+            None => reply.resolve(Err(Error::closed("producer"))),
+            Some(ProducerBackend::Echo { .. }) => reply.resolve(Ok(())),
+            Some(ProducerBackend::Client(producer)) => {
+                let shared = &self.engine.0;
+                shared.operations.start(&shared.env, reply, async move { producer.flush().await });
+            }
+        }
+    }
+
+    /// Takes no more records, delivers what was accepted, for at most `timeout`; what is left then
+    /// fails, and so does the close, with [`ErrorKind::Timeout`]. Ends in a `Closed` completion.
+    /// Closing again ends when the first close has.
+    pub fn close(&self, tag: u64, timeout: Duration) {
+        self.close_to(Reply::queue(self.engine.queue(), tag, CompletionKind::Closed), timeout);
+    }
+
+    /// The same for a thread that waits.
+    pub fn close_wait(&self, timeout: Duration) -> Result<()> {
+        let (reply, waiter) = Reply::waiter();
+        self.close_to(reply, timeout);
+        // The close has its own deadline and always resolves.
+        waiter.wait("close", None)
+    }
+
+    fn close_to(&self, reply: Reply, timeout: Duration) {
+        if self.engine.0.is_forked() {
+            let error = self.check().err().unwrap_or_else(|| Error::closed("client"));
+            return reply.resolve(Err(error));
+        }
+        let again = self.core.closed.swap(true, Ordering::AcqRel);
+        let shared = &self.engine.0;
+        let core = Arc::clone(&self.core);
+        match self.core.backend() {
+            // Closed before, or with the client, which has told what became of its records.
+            None => reply.resolve(Ok(())),
+            Some(ProducerBackend::Echo { .. }) => {
+                self.core.stop();
+                reply.resolve(Ok(()));
+            }
+            Some(ProducerBackend::Client(_)) if again => {
+                let mut ended = self.core.ended.subscribe();
+                shared.operations.start(&shared.env, reply, async move {
+                    // Fails only when the sender is gone, which `core` keeps.
+                    let _ = ended.wait_for(|ended| *ended).await;
+                    drop(core);
+                    Ok(())
+                });
+            }
+            Some(ProducerBackend::Client(producer)) => {
+                let ending = Ending(core);
+                shared.operations.start(&shared.env, reply, async move {
+                    let outcome = producer.close(timeout).await;
+                    drop(producer);
+                    drop(ending);
+                    outcome
+                });
+            }
+        }
+    }
+}
+
+/// A close that is under way; when it is through, or cut short, the producer lets go of its client.
+struct Ending(Arc<ProducerCore>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.stop();
+        self.0.ended.send_replace(true);
+    }
+}
+
+impl Drop for EngineProducer {
+    fn drop(&mut self) {
+        if self.engine.0.is_forked() {
+            // Nothing of it may be touched here, not even to drop it.
+            std::mem::forget(Arc::clone(&self.core));
+        }
+    }
+}
+
+fn record<'a>(topic: &'a str, entry: &Entry<'a>) -> Record<'a> {
+    let mut record =
+        Record::to(topic).key_opt(entry.key).value_opt(entry.value).headers(entry.headers);
+    if let Some(partition) = entry.partition {
+        record = record.partition(partition);
+    }
+    if let Some(ms) = entry.timestamp_ms {
+        record = record.timestamp_ms(ms);
+    }
+    record
+}

@@ -1,0 +1,109 @@
+//! The handles together, against the echo.
+
+use std::time::Duration;
+
+use super::*;
+use crate::error::ErrorKind;
+
+fn all(topic: &str) -> ConsumerOptions {
+    ConsumerOptions::new(Subscription::Topics(vec![topic.into()], Start::Earliest))
+}
+
+fn drain(engine: &Engine) -> Vec<Completion> {
+    let mut out = Vec::new();
+    engine.queue().drain(&mut out, usize::MAX);
+    out
+}
+
+fn value(v: &[u8]) -> Entry<'_> {
+    Entry { value: Some(v), ..Entry::default() }
+}
+
+#[test]
+fn an_echo_round_trip() {
+    let engine = Engine::echo().unwrap();
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    let consumer = engine.consumer(ConsumerOptions { tag: 5, ..all("t") }).unwrap();
+    assert!(consumer.try_next().unwrap().is_none());
+
+    let headers: [(&str, Option<&[u8]>); 2] = [("a", Some(b"1")), ("a", None)];
+    let mut bytes = Vec::new();
+    let first = Entry { key: Some(b"k"), timestamp_ms: Some(77), headers: &headers, ..value(b"x") };
+    pack(&mut bytes, &first);
+    pack(&mut bytes, &Entry::default());
+    pack(&mut bytes, &Entry { partition: Some(3), ..value(b"z") });
+    let done = producer.submit_packed(9, "t", &bytes, 3);
+    assert_eq!(done.accepted, 3);
+    assert!(done.refused.is_none());
+
+    let told = drain(&engine);
+    let brief: Vec<_> =
+        told.iter().map(|c| (c.kind, c.tag, c.first, c.count, c.partition, c.offset)).collect();
+    assert_eq!(
+        brief,
+        [
+            (CompletionKind::Delivery, 9, 0, 2, 0, 0),
+            (CompletionKind::Delivery, 9, 2, 1, 3, 0),
+            (CompletionKind::ConsumerReady, 5, 0, 0, -1, -1),
+        ]
+    );
+    let batch = consumer.try_next().unwrap().expect("two records");
+    assert_eq!((batch.topic(), batch.partition(), batch.len()), ("t", 0, 2));
+    let record = batch.get(0).unwrap();
+    assert_eq!((record.key, record.value), (Some(&b"k"[..]), Some(&b"x"[..])));
+    assert_eq!((record.offset, record.timestamp_ms), (0, 77));
+    assert_eq!(record.headers.collect::<Vec<_>>(), headers.map(|(n, v)| (n.as_bytes(), v)));
+    assert_eq!(batch.get(1).unwrap().value, None);
+    assert!(batch.get(2).is_none());
+    let batch = consumer.next(None).unwrap().expect("one record");
+    assert_eq!((batch.partition(), batch.get(0).unwrap().value), (3, Some(&b"z"[..])));
+    assert_eq!(consumer.position("t", 0), Some(2));
+    assert!(consumer.next(Some(Duration::ZERO)).unwrap().is_none());
+    consumer.seek("t", 0, Start::Offset(1)).unwrap();
+    assert_eq!(consumer.try_next().unwrap().unwrap().get(0).unwrap().offset, 1);
+}
+
+#[test]
+fn a_record_too_large_ends_the_call_and_the_rest_is_kept() {
+    let engine = Engine::echo().unwrap();
+    let options = ProducerOptions { max_record_size: Some(4), ..Default::default() };
+    let producer = engine.producer(options).unwrap();
+    let done = producer.submit(1, "t", [value(b"1234"), value(b"12345")].into_iter());
+    assert_eq!(done.accepted, 1);
+    assert_eq!(done.refused.unwrap().kind(), ErrorKind::RecordTooLarge);
+    assert_eq!(drain(&engine).len(), 1);
+}
+
+#[test]
+fn closed_handles_refuse_and_every_operation_still_ends() {
+    let engine = Engine::echo().unwrap();
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    let consumer = engine.consumer(all("t")).unwrap();
+    producer.close_wait(Duration::ZERO).unwrap();
+    producer.close(1, Duration::ZERO);
+    let refused = producer.submit(2, "t", [value(b"v")].into_iter()).refused.unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    producer.flush(3);
+    engine.create_topic(4, "made", 2, 1);
+    engine.create_topic(5, "made", 2, 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.close());
+        let ended = consumer.next(None);
+        assert_eq!(ended.err().expect("closed").kind(), ErrorKind::Closed);
+    });
+    engine.close();
+    engine.create_topic(6, "more", 2, 1);
+    let told: Vec<_> =
+        drain(&engine).into_iter().map(|c| (c.tag, c.error.map(|e| e.kind()))).collect();
+    assert_eq!(
+        told,
+        [
+            (1, None),
+            (3, Some(ErrorKind::Closed)),
+            (4, None),
+            (5, Some(ErrorKind::TopicExists)),
+            (6, Some(ErrorKind::Closed)),
+        ]
+    );
+    assert_eq!(engine.consumer(all("t")).err().unwrap().kind(), ErrorKind::Closed);
+}

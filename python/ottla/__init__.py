@@ -1,0 +1,118 @@
+"""Ottla: a Kafka client that behaves well.
+
+    import ottla
+
+    with ottla.Producer("localhost:9092") as producer:
+        producer.send("events", b"hello")
+
+    with ottla.Consumer("localhost:9092", topics=["events"]) as consumer:
+        for record in consumer:
+            print(record.value)
+
+Nothing has to be polled: the engine works on a thread of its own, which never holds up the
+interpreter. Every wait lets other threads run and ends on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ottla._errors import (
+    AuthenticationError,
+    AuthorizationError,
+    BrokerError,
+    BufferFull,
+    CancelledError,
+    ClosedError,
+    ConfigError,
+    ConnectError,
+    CorruptError,
+    DisconnectedError,
+    Error,
+    FatalError,
+    FencedError,
+    ForkedClientError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidRecordError,
+    NotKafkaError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    ResolveError,
+    RetriableError,
+    TimeoutError,
+    TopicExistsError,
+    UnknownPartitionError,
+    UnknownTopicError,
+    UnsupportedCodecError,
+    UnsupportedVersionError,
+)
+from ottla._ottla import (
+    Acked,
+    Admin,
+    Batch,
+    BatchAcked,
+    BatchDelivery,
+    Consumer,
+    Delivery,
+    Producer,
+    Record,
+    __version__,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Acked",
+    "Admin",
+    "AuthenticationError",
+    "AuthorizationError",
+    "Batch",
+    "BatchAcked",
+    "BatchDelivery",
+    "BrokerError",
+    "BufferFull",
+    "CancelledError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectError",
+    "Consumer",
+    "CorruptError",
+    "Delivery",
+    "DisconnectedError",
+    "Error",
+    "FatalError",
+    "FencedError",
+    "ForkedClientError",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidRecordError",
+    "NotKafkaError",
+    "OffsetOutOfRangeError",
+    "Producer",
+    "Record",
+    "RecordTooLargeError",
+    "ResolveError",
+    "RetriableError",
+    "TimeoutError",
+    "TopicExistsError",
+    "UnknownPartitionError",
+    "UnknownTopicError",
+    "UnsupportedCodecError",
+    "UnsupportedVersionError",
+    "__version__",
+    "create_topic",
+]
+
+
+def create_topic(
+    bootstrap: str,
+    name: str,
+    partitions: int | None = None,
+    replication: int | None = None,
+    *,
+    config: Mapping[str, str] | None = None,
+) -> None:
+    """Creates a topic; None takes the cluster's default. See Admin.create_topic."""
+    Admin(bootstrap).create_topic(name, partitions, replication, config=config)

@@ -1,0 +1,11 @@
+"""An embedded Kafka cluster, for a program's own tests: no Docker, up in milliseconds.
+
+    with ottla.testing.Broker(brokers=3) as broker:
+        broker.create_topic("events", partitions=12)
+        with ottla.Producer(broker.bootstrap) as producer:
+            producer.send("events", b"hello").result(timeout=5)
+"""
+
+from ottla._ottla import Broker
+
+__all__ = ["Broker"]

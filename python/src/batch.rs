@@ -1,0 +1,275 @@
+//! What a consumer gives: batches, and records that read the fetched bytes when they are asked.
+
+use std::sync::{Arc, OnceLock};
+
+use ottla::{RecordPosition, RecordRef};
+use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyInt, PyList, PySlice, PyString, PyTuple};
+
+use crate::convert;
+use crate::fork::Here;
+
+/// A fetched batch, shared by everything that reads it.
+pub(crate) struct Page {
+    batch: ottla::Batch,
+    topic: PyOnceLock<Py<PyString>>,
+}
+
+/// Reading one in a forked child does no harm; giving its buffer back there would.
+pub(crate) type SharedPage = Arc<Here<Page>>;
+
+/// Where reading goes on.
+pub(crate) struct Cursor {
+    page: SharedPage,
+    next: RecordPosition,
+    left: usize,
+}
+
+impl Cursor {
+    pub(crate) fn new(batch: ottla::Batch) -> Self {
+        let next = batch.iter().position();
+        let left = batch.len();
+        let page = Page { batch, topic: PyOnceLock::new() };
+        Self { page: Arc::new(Here::new(page)), next, left }
+    }
+
+    /// The next record.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Option<Record> {
+        let here = self.next;
+        let mut records = self.page.read().batch.iter_from(here);
+        records.next()?;
+        self.next = records.position();
+        self.left = self.left.saturating_sub(1);
+        Some(Record { page: Arc::clone(&self.page), position: here })
+    }
+
+    /// What is left as a batch; `None` if nothing is.
+    pub(crate) fn into_batch(self) -> Option<Batch> {
+        let Self { page, next: first, left: len } = self;
+        (len > 0).then(|| Batch { page, first, len, positions: OnceLock::new() })
+    }
+
+    pub(crate) fn is_of(&self, topic: &str, partition: i32) -> bool {
+        let batch = &self.page.read().batch;
+        batch.partition() == partition && batch.topic() == topic
+    }
+}
+
+fn topic_of<'py>(py: Python<'py>, page: &Page) -> Bound<'py, PyString> {
+    let topic = page.topic.get_or_init(py, || PyString::new(py, page.batch.topic()).unbind());
+    topic.bind(py).clone()
+}
+
+/// Consecutive records of one partition, as they were written together. A sequence of records.
+///
+/// It holds the fetched bytes; so does every record taken from it.
+#[pyclass(module = "ottla", frozen, sequence, weakref)]
+pub(crate) struct Batch {
+    page: SharedPage,
+    first: RecordPosition,
+    len: usize,
+    /// Where each record starts; made when the first is asked for by index.
+    positions: OnceLock<Vec<RecordPosition>>,
+}
+
+impl Batch {
+    fn cursor(&self) -> Cursor {
+        Cursor { page: Arc::clone(&self.page), next: self.first, left: self.len }
+    }
+
+    fn at(&self, index: usize) -> Option<Record> {
+        let positions = self.positions.get_or_init(|| {
+            let mut records = self.page.read().batch.iter_from(self.first);
+            let mut positions = Vec::with_capacity(self.len);
+            loop {
+                let position = records.position();
+                if records.next().is_none() {
+                    return positions;
+                }
+                positions.push(position);
+            }
+        });
+        let position = *positions.get(index)?;
+        Some(Record { page: Arc::clone(&self.page), position })
+    }
+}
+
+#[pymethods]
+impl Batch {
+    /// The topic.
+    #[getter]
+    fn topic<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        topic_of(py, self.page.read())
+    }
+
+    /// The partition.
+    #[getter]
+    fn partition(&self) -> i32 {
+        self.page.read().batch.partition()
+    }
+
+    /// Offset of the first record the batch was written with. Compaction may have removed it.
+    #[getter]
+    fn base_offset(&self) -> i64 {
+        self.page.read().batch.base_offset()
+    }
+
+    /// Offset at which reading goes on after this batch.
+    #[getter]
+    fn next_offset(&self) -> i64 {
+        self.page.read().batch.next_offset()
+    }
+
+    fn __len__(&self) -> usize {
+        self.len
+    }
+
+    fn __getitem__<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = index.py();
+        if let Ok(slice) = index.cast::<PySlice>() {
+            let indices = slice.indices(self.len as isize)?;
+            let records = PyList::empty(py);
+            let mut at = indices.start;
+            for _ in 0..indices.slicelength {
+                let record = usize::try_from(at).ok().and_then(|at| self.at(at));
+                records.append(record.ok_or_else(out_of_range)?)?;
+                at += indices.step;
+            }
+            return Ok(records.into_any());
+        }
+        let Ok(index) = index.cast::<PyInt>() else {
+            return Err(PyTypeError::new_err(format!(
+                "an index must be int or slice, not {}",
+                convert::type_name(index)
+            )));
+        };
+        let index: isize = index.extract().map_err(|_| out_of_range())?;
+        let index = if index < 0 { index + self.len as isize } else { index };
+        let record = usize::try_from(index).ok().and_then(|index| self.at(index));
+        Ok(Bound::new(py, record.ok_or_else(out_of_range)?)?.into_any())
+    }
+
+    fn __iter__(&self) -> BatchIterator {
+        BatchIterator(std::sync::Mutex::new(self.cursor()))
+    }
+
+    fn __repr__(&self) -> String {
+        let batch = &self.page.read().batch;
+        format!(
+            "<ottla.Batch {}[{}] of {} records before offset {}>",
+            batch.topic(),
+            batch.partition(),
+            self.len,
+            batch.next_offset()
+        )
+    }
+}
+
+fn out_of_range() -> PyErr {
+    PyIndexError::new_err("the batch has no record of this index")
+}
+
+/// Iterates over a batch.
+#[pyclass(module = "ottla", frozen)]
+pub(crate) struct BatchIterator(std::sync::Mutex<Cursor>);
+
+#[pymethods]
+impl BatchIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> Option<Record> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).advance()
+    }
+}
+
+/// A record that was read. Its parts are made when they are asked for.
+#[pyclass(module = "ottla", frozen, weakref)]
+pub(crate) struct Record {
+    page: SharedPage,
+    position: RecordPosition,
+}
+
+impl Record {
+    #[inline]
+    fn read(&self) -> RecordRef<'_> {
+        let found = self.page.read().batch.iter_from(self.position).next();
+        found.expect("the position is one that this batch gave, and its bytes do not change")
+    }
+}
+
+#[pymethods]
+impl Record {
+    /// The value, or None if it is null (a tombstone in a compacted topic).
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.read().value().map(|value| PyBytes::new(py, value))
+    }
+
+    /// The key, or None.
+    #[getter]
+    fn key<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.read().key().map(|key| PyBytes::new(py, key))
+    }
+
+    /// (name, value) tuples in the order written; names may repeat, values may be None. A name
+    /// that is not UTF-8 is decoded with "surrogateescape".
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let mut headers = Vec::new();
+        for (name, value) in self.read().headers() {
+            let name = PyString::from_encoded_object(
+                &PyBytes::new(py, name),
+                Some(c"utf-8"),
+                Some(c"surrogateescape"),
+            )?;
+            headers.push((name, value.map(|value| PyBytes::new(py, value))));
+        }
+        PyTuple::new(py, headers)
+    }
+
+    /// Position in the partition.
+    #[getter]
+    fn offset(&self) -> i64 {
+        self.read().offset()
+    }
+
+    /// Milliseconds since 1970 (UTC); -1 if the producer gave none.
+    #[getter]
+    fn timestamp(&self) -> i64 {
+        self.read().timestamp()
+    }
+
+    /// The partition.
+    #[getter]
+    fn partition(&self) -> i32 {
+        self.page.read().batch.partition()
+    }
+
+    /// The topic.
+    #[getter]
+    fn topic<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        topic_of(py, self.page.read())
+    }
+
+    fn __repr__(&self) -> String {
+        let batch = &self.page.read().batch;
+        let record = self.read();
+        let size = |bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => format!("{} bytes", bytes.len()),
+            None => "null".to_owned(),
+        };
+        format!(
+            "<ottla.Record {}[{}] offset {}, key {}, value {}>",
+            batch.topic(),
+            batch.partition(),
+            record.offset(),
+            size(record.key()),
+            size(record.value())
+        )
+    }
+}

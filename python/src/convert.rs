@@ -1,0 +1,220 @@
+//! Values of Python as the engine takes them.
+
+use std::time::Duration;
+
+use ottla::Start;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDateTime, PyDelta, PyInt, PyString, PyTuple, PyTzInfoAccess};
+
+use crate::errors;
+
+/// Bytes of a key, a value or a header. `bytes` is borrowed: it cannot change, and the caller's
+/// reference keeps it. Anything else that has bytes is copied, because its owner may change it
+/// while this thread waits.
+pub(crate) enum Blob<'a> {
+    Null,
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+}
+
+impl<'a> Blob<'a> {
+    #[inline]
+    pub(crate) fn from(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return Ok(Self::Borrowed(bytes.as_bytes()));
+        }
+        Self::from_other(what, value)
+    }
+
+    #[inline]
+    pub(crate) fn from_option(what: &str, value: Option<&'a Bound<'_, PyAny>>) -> PyResult<Self> {
+        value.map_or(Ok(Self::Null), |value| Self::from(what, value))
+    }
+
+    #[cold]
+    fn from_other(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if value.is_none() {
+            return Ok(Self::Null);
+        }
+        if value.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(format!(
+                "{what} is a str; Kafka carries bytes: write {what}.encode()"
+            )));
+        }
+        match PyBuffer::<u8>::get(value) {
+            Ok(buffer) => Ok(Self::Owned(buffer.to_vec(value.py())?)),
+            Err(_) => Err(PyTypeError::new_err(format!(
+                "{what} must be bytes, bytearray, memoryview or None, not {}",
+                type_name(value)
+            ))),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn as_option(&self) -> Option<&[u8]> {
+        match self {
+            Self::Null => None,
+            Self::Borrowed(bytes) => Some(bytes),
+            Self::Owned(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// For values that are known not to be null.
+impl AsRef<[u8]> for Blob<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.as_option().unwrap_or_default()
+    }
+}
+
+/// `headers`: a sequence of (name, value) pairs. The tuples are made first and own what is read.
+pub(crate) fn header_pairs<'py>(
+    headers: &Bound<'py, PyAny>,
+) -> PyResult<Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>> {
+    if headers.hasattr("items")? {
+        return Err(PyTypeError::new_err(
+            "headers is a mapping; names may repeat, so write list(headers.items())",
+        ));
+    }
+    let mut pairs = Vec::with_capacity(headers.len().unwrap_or(0));
+    for pair in headers.try_iter()? {
+        let pair = pair?;
+        let pair = pair.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
+            PyTypeError::new_err("headers must be a sequence of (name, value) tuples")
+        })?;
+        let name = pair.get_item(0)?.cast_into::<PyString>().map_err(|_| {
+            PyTypeError::new_err("the name of a header must be str (its value is bytes or None)")
+        })?;
+        pairs.push((name, pair.get_item(1)?));
+    }
+    Ok(pairs)
+}
+
+/// A timestamp: milliseconds since 1970 (UTC), or a `datetime` that knows its zone.
+pub(crate) fn timestamp_ms(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+    if let Ok(moment) = value.cast::<PyDateTime>() {
+        if moment.get_tzinfo().is_none() {
+            return Err(PyValueError::new_err(
+                "the datetime has no time zone; write datetime.now(timezone.utc), for example",
+            ));
+        }
+        let seconds: f64 = moment.call_method0("timestamp")?.extract()?;
+        return Ok((seconds * 1000.0).round() as i64);
+    }
+    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+        return Err(PyTypeError::new_err(format!(
+            "a timestamp must be an int (milliseconds since 1970) or a datetime, not {}",
+            type_name(value)
+        )));
+    }
+    value.extract()
+}
+
+/// Where to begin: `"earliest"`, `"latest"`, an offset, or a `datetime`.
+pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
+    let py = value.py();
+    if let Ok(word) = value.cast::<PyString>() {
+        return match word.to_str()? {
+            "earliest" => Ok(Start::Earliest),
+            "latest" => Ok(Start::Latest),
+            other => Err(errors::config(
+                py,
+                &format!("start is '{other}'; write 'earliest', 'latest', an offset or a datetime"),
+            )),
+        };
+    }
+    if value.is_instance_of::<PyDateTime>() {
+        return timestamp_ms(value).map(Start::Timestamp);
+    }
+    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+        return Err(PyTypeError::new_err(format!(
+            "start must be 'earliest', 'latest', an int (an offset) or a datetime, not {}",
+            type_name(value)
+        )));
+    }
+    let offset: i64 = value.extract()?;
+    if offset < 0 {
+        return Err(errors::config(
+            py,
+            &format!(
+                "start is {offset}; an offset is 0 or more ('earliest' and 'latest' are words)"
+            ),
+        ));
+    }
+    Ok(Start::Offset(offset))
+}
+
+/// A time span: seconds as int or float, or a `timedelta`.
+pub(crate) fn duration(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let seconds: f64 = if value.is_instance_of::<PyDelta>() {
+        value.call_method0("total_seconds")?.extract()?
+    } else if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyString>() {
+        return Err(not_a_span(what, value));
+    } else {
+        value.extract().map_err(|_| not_a_span(what, value))?
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        errors::config(
+            value.py(),
+            &format!("{what} is {seconds}; it takes seconds, 0 or more (or a timedelta)"),
+        )
+    })
+}
+
+/// As [`duration`] for arguments where `None` is no limit.
+pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    value.map(|value| duration("timeout", value)).transpose()
+}
+
+#[cold]
+fn not_a_span(what: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{what} must be seconds (int or float) or a timedelta, not {}",
+        type_name(value)
+    ))
+}
+
+/// Number of bytes: an int, or a string like `"16 MiB"`.
+pub(crate) fn size(what: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let py = value.py();
+    if let Ok(text) = value.cast::<PyString>() {
+        let text = text.to_str()?;
+        return parse_size(text).ok_or_else(|| {
+            errors::config(py, &format!("{what} is '{text}'; write a size like 65536 or '16 MiB'"))
+        });
+    }
+    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+        return Err(PyTypeError::new_err(format!(
+            "{what} must be an int (bytes) or a string like '16 MiB', not {}",
+            type_name(value)
+        )));
+    }
+    value
+        .extract()
+        .map_err(|_| errors::config(py, &format!("{what} is {value}; it takes bytes, 0 or more")))
+}
+
+fn parse_size(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.replace('_', "").parse::<usize>().ok()?.checked_mul(factor)
+}
+
+/// The name of a value's class, for messages.
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}

@@ -1,0 +1,76 @@
+//! What a fork does to handles. The engine's thread does not exist in a child, and its locks may
+//! be held there for ever: an inherited handle must say so at once, and its destructor must not
+//! touch anything.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::prelude::*;
+
+use crate::errors;
+
+/// How many forks lie between this process and the one that loaded the module. Read on every call,
+/// so it is a number that the interpreter's fork hook raises and not a system call.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Something of the engine, usable only in the process that made it.
+pub(crate) struct Here<T> {
+    inner: Option<T>,
+    generation: u32,
+}
+
+impl<T> Here<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        Self { inner: Some(inner), generation: GENERATION.load(Ordering::Relaxed) }
+    }
+
+    /// Whether this is still the process it was made in.
+    pub(crate) fn is_here(&self) -> bool {
+        self.generation == GENERATION.load(Ordering::Relaxed)
+    }
+
+    /// The thing itself; `what` names it in the error that a child gets.
+    pub(crate) fn get(&self, py: Python<'_>, what: &str) -> PyResult<&T> {
+        match &self.inner {
+            Some(inner) if self.is_here() => Ok(inner),
+            _ => Err(errors::forked(py, what)),
+        }
+    }
+
+    /// The thing itself in whichever process, for reading what does not change.
+    pub(crate) fn read(&self) -> &T {
+        self.inner.as_ref().expect("only dropping takes it")
+    }
+
+    /// The thing itself, if this is its process.
+    pub(crate) fn get_here(&self) -> Option<&T> {
+        self.inner.as_ref().filter(|_| self.is_here())
+    }
+}
+
+impl<T> Drop for Here<T> {
+    fn drop(&mut self) {
+        if !self.is_here() {
+            std::mem::forget(self.inner.take());
+        }
+    }
+}
+
+#[pyfunction]
+fn _after_fork_in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    crate::exit::forget();
+}
+
+/// Has the interpreter call when it forks. A fork behind its back (from C) is noticed by the engine.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let os = py.import("os")?;
+    if !os.hasattr("register_at_fork")? {
+        return Ok(());
+    }
+    let hook = wrap_pyfunction!(_after_fork_in_child, module)?;
+    let arguments = pyo3::types::PyDict::new(py);
+    arguments.set_item("after_in_child", hook)?;
+    os.call_method("register_at_fork", (), Some(&arguments))?;
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! The producer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ottla::{Compression, ErrorKind, Record};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::client::Connect;
+use crate::convert::{self, Blob};
+use crate::delivery::{BatchDelivery, Delivery, Parts};
+use crate::errors::{self, OrRaise};
+use crate::exit;
+use crate::fork::Here;
+use crate::settings::Settings;
+use crate::wait::{Deadline, wait};
+
+/// How long `close` and leaving a with block wait for records on their way, if nothing else is said.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same when the block is left by an exception: whoever pressed Ctrl-C wants to go.
+const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
+
+const WHAT: &str = "producer";
+
+/// Sends records to Kafka.
+///
+/// Producer(bootstrap, **settings) reaches a broker of the list "host:port,host:port" before it
+/// returns. Records are batched, compressed, spread over partitions and sent by the engine's own
+/// thread, acknowledged by all in-sync replicas, without duplicates. Settings: batch_size,
+/// buffer_memory, client_id, compression, connect_timeout, delivery_timeout, linger, max_block,
+/// max_record_size, request_timeout. Time spans are seconds or a timedelta, sizes are ints or
+/// strings like "16 MiB". A producer may be used by many threads.
+#[pyclass(module = "ottla", frozen, weakref)]
+pub(crate) struct Producer {
+    inner: Arc<Here<ottla::Producer>>,
+    closed: AtomicBool,
+}
+
+impl Producer {
+    #[inline]
+    fn get(&self, py: Python<'_>) -> PyResult<&ottla::Producer> {
+        self.inner.get(py, WHAT)
+    }
+
+    fn close_within(&self, py: Python<'_>, timeout: Duration) -> PyResult<()> {
+        let producer = self.get(py)?;
+        self.closed.store(true, Ordering::Relaxed);
+        // The engine ends the wait itself at `timeout`, and resolves what is left.
+        match wait(py, Deadline::never(), || false, producer.close(timeout))? {
+            Some(outcome) => outcome.or_raise(py),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Not in line with `send`: one call where the buffer is full costs a wait anyway.
+#[cold]
+fn send_when_there_is_space(
+    py: Python<'_>,
+    producer: &ottla::Producer,
+    refused: ottla::TrySendError<'_>,
+) -> PyResult<Delivery> {
+    if refused.error.kind() != ErrorKind::BufferFull {
+        return Err(errors::raise(py, &refused.error));
+    }
+    // The engine ends the wait at `max_block`.
+    match wait(py, Deadline::never(), || false, producer.send(refused.record))? {
+        Some(sent) => sent.or_raise(py).map(Delivery::new),
+        None => unreachable!("a wait without an end has a result"),
+    }
+}
+
+#[pymethods]
+impl Producer {
+    #[new]
+    #[pyo3(signature = (bootstrap, **settings))]
+    fn new(
+        py: Python<'_>,
+        bootstrap: &str,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let mut settings = Settings::new(py, WHAT, settings)?;
+        let connect = Connect::new(bootstrap, &mut settings)?;
+        let linger = settings.duration("linger")?;
+        let batch_size = settings.size("batch_size")?;
+        let compression = compression(&mut settings)?;
+        let buffer_memory = settings.size("buffer_memory")?;
+        let delivery_timeout = settings.duration("delivery_timeout")?;
+        let max_block = settings.duration("max_block")?;
+        let max_record_size = settings.size("max_record_size")?;
+        settings.finish()?;
+
+        let mut builder = connect.connect(py)?.producer();
+        if let Some(linger) = linger {
+            builder = builder.linger(linger);
+        }
+        if let Some(bytes) = batch_size {
+            builder = builder.batch_size(bytes);
+        }
+        if let Some(compression) = compression {
+            builder = builder.compression(compression);
+        }
+        if let Some(bytes) = buffer_memory {
+            builder = builder.buffer_memory(bytes);
+        }
+        if let Some(timeout) = delivery_timeout {
+            builder = builder.delivery_timeout(timeout);
+        }
+        if let Some(time) = max_block {
+            builder = builder.max_block(time);
+        }
+        if let Some(bytes) = max_record_size {
+            builder = builder.max_record_size(bytes);
+        }
+        let inner = Arc::new(Here::new(builder.build().or_raise(py)?));
+        exit::opened(&inner);
+        Ok(Self { inner, closed: AtomicBool::new(false) })
+    }
+
+    /// Hands one record over to be sent, and returns a Delivery that nobody has to look at.
+    ///
+    /// value, key: bytes (or bytearray, memoryview), or None for null. headers: (name, value)
+    /// tuples. partition: None leaves the choice to the client. timestamp: milliseconds since 1970
+    /// or a datetime with a zone; None is now.
+    ///
+    /// Returns at once while there is space in the buffer; otherwise waits for space up to
+    /// max_block and then raises BufferFull.
+    #[pyo3(signature = (topic, value, *, key=None, headers=None, partition=None, timestamp=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of a record, by keyword")]
+    fn send(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        value: &Bound<'_, PyAny>,
+        key: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+        partition: Option<i32>,
+        timestamp: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Delivery> {
+        let producer = self.get(py)?;
+        let value = Blob::from("value", value)?;
+        let key = Blob::from_option("key", key)?;
+        let mut record = Record::to(topic).value_opt(value.as_option()).key_opt(key.as_option());
+        if let Some(partition) = partition {
+            record = record.partition(partition);
+        }
+        if let Some(timestamp) = timestamp {
+            record = record.timestamp_ms(convert::timestamp_ms(timestamp)?);
+        }
+        let Some(headers) = headers else {
+            return match producer.try_send(record) {
+                Ok(delivery) => Ok(Delivery::new(delivery)),
+                Err(refused) => send_when_there_is_space(py, producer, refused),
+            };
+        };
+        let pairs = convert::header_pairs(headers)?;
+        let mut blobs = Vec::with_capacity(pairs.len());
+        for (name, value) in &pairs {
+            blobs.push((name.to_str()?, Blob::from("the value of a header", value)?));
+        }
+        let headers: Vec<_> =
+            blobs.iter().map(|(name, value)| (*name, value.as_option())).collect();
+        match producer.try_send(record.headers(&headers)) {
+            Ok(delivery) => Ok(Delivery::new(delivery)),
+            Err(refused) => send_when_there_is_space(py, producer, refused),
+        }
+    }
+
+    /// Hands many values over in one call: the quick way to send a lot.
+    ///
+    /// values: any iterable of bytes (or bytearray, memoryview, None). Waits for space as the
+    /// records go in. If it raises half-way (a record too large, Ctrl-C), the records before are
+    /// sent all the same.
+    fn send_many(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<BatchDelivery> {
+        let producer = self.get(py)?;
+        if values.is_instance_of::<PyString>() || values.is_instance_of::<pyo3::types::PyBytes>() {
+            return Err(PyTypeError::new_err(format!(
+                "values is one {}; send_many takes a list of bytes",
+                convert::type_name(values)
+            )));
+        }
+        // A tuple owns its items: a list could lose them to another thread while this one waits.
+        let values = match values.cast::<PyTuple>() {
+            Ok(tuple) => tuple.clone(),
+            Err(_) => py.get_type::<PyTuple>().call1((values,))?.cast_into::<PyTuple>()?,
+        };
+        let values: Vec<_> = values.iter_borrowed().collect();
+        let mut blobs = Vec::with_capacity(values.len());
+        let mut nulls = false;
+        for value in &values {
+            let blob = Blob::from("value", value)?;
+            nulls |= matches!(blob, Blob::Null);
+            blobs.push(blob);
+        }
+        let blobs = &blobs[..];
+        let sent = async move {
+            if !nulls {
+                return producer.send_batch(topic, blobs).await.map(Parts::Batch);
+            }
+            let mut deliveries = Vec::with_capacity(blobs.len());
+            for blob in blobs {
+                let record = Record::to(topic).value_opt(blob.as_option());
+                deliveries.push(producer.send(record).await?);
+            }
+            Ok(Parts::each(deliveries))
+        };
+        match wait(py, Deadline::never(), || false, sent)? {
+            Some(sent) => sent.or_raise(py).map(BatchDelivery::new),
+            None => unreachable!("a wait without an end has a result"),
+        }
+    }
+
+    /// Waits until it is known what became of every record sent before.
+    ///
+    /// timeout: seconds or a timedelta; None waits until delivery_timeout at most. Raises
+    /// TimeoutError after it; the records are still on their way then. What a record failed with
+    /// is its Delivery's to tell.
+    #[pyo3(signature = (timeout=None))]
+    fn flush(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let producer = self.get(py)?;
+        let timeout = convert::timeout(timeout)?;
+        match wait(py, Deadline::after(timeout), || false, producer.flush())? {
+            Some(outcome) => outcome.or_raise(py),
+            None => Err(errors::timeout(py, "flushing", timeout, true)),
+        }
+    }
+
+    /// Flushes, for at most timeout (default 30 seconds), and ends the producer.
+    ///
+    /// Raises if records were left at the end of the timeout; they fail with an error that says
+    /// whether they may have been written. Closing twice is fine.
+    #[pyo3(signature = (timeout=None))]
+    fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.close_within(py, convert::timeout(timeout)?.unwrap_or(CLOSE_TIMEOUT))
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Closes: within 30 seconds, or 5 if the block is left by an exception.
+    #[pyo3(signature = (exc_type, exc, traceback, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: &Bound<'_, PyAny>,
+        exc: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (exc_type, traceback);
+        if exc.is_none() {
+            return self.close_within(py, CLOSE_TIMEOUT);
+        }
+        // What the block was left by matters more; that records were lost is added to it.
+        match self.close_within(py, CLOSE_TIMEOUT_IN_A_HURRY) {
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
+                exc.call_method1("add_note", (format!("closing the producer: {error}"),))?;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn __repr__(&self) -> &'static str {
+        match self.closed.load(Ordering::Relaxed) {
+            true => "<ottla.Producer closed>",
+            false => "<ottla.Producer>",
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if !*self.closed.get_mut()
+            && let Some(producer) = self.inner.get_here()
+        {
+            exit::orphaned(producer);
+        }
+    }
+}
+
+fn compression(settings: &mut Settings<'_>) -> PyResult<Option<Compression>> {
+    let Some(name) = settings.string("compression")? else { return Ok(None) };
+    match name.as_str() {
+        "none" => Ok(Some(Compression::None)),
+        "lz4" => Ok(Some(Compression::Lz4)),
+        _ => Err(errors::config(
+            settings.py(),
+            &format!("compression is '{name}'; this build has 'lz4' and 'none'"),
+        )),
+    }
+}

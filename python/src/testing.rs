@@ -1,0 +1,148 @@
+//! The embedded broker, for a program's own tests.
+
+use std::io;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use ottla::testing::{Cluster, Leaders};
+use pyo3::prelude::*;
+
+use crate::fork::Here;
+use crate::{convert, errors};
+
+/// A Kafka cluster in this process, on loopback: real protocol, records in memory, gone when it is
+/// closed. Any Kafka client can connect to it.
+#[pyclass(module = "ottla.testing", frozen, weakref)]
+pub(crate) struct Broker {
+    cluster: Here<Mutex<Option<Cluster>>>,
+    bootstrap: String,
+    brokers: i32,
+}
+
+impl Broker {
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&Cluster) -> io::Result<T> + Send,
+    ) -> PyResult<T> {
+        let cluster = self.cluster.get(py, "broker")?;
+        let outcome = py.detach(|| {
+            let cluster = cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            cluster.as_ref().map(act)
+        });
+        match outcome {
+            None => Err(errors::closed(py, "broker")),
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => Err(refused(py, &error)),
+        }
+    }
+}
+
+fn refused(py: Python<'_>, error: &io::Error) -> PyErr {
+    match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::NotFound => {
+            errors::argument(py, &error.to_string())
+        }
+        _ => pyo3::exceptions::PyOSError::new_err(error.to_string()),
+    }
+}
+
+#[pymethods]
+impl Broker {
+    /// brokers: how many, 1 to 1000; their ids are 1 to n. max_message_bytes: the largest batch
+    /// they take, an int or a string like "1 MiB" (default Kafka's, 1,048,588 bytes).
+    #[new]
+    #[pyo3(signature = (brokers=1, *, max_message_bytes=None))]
+    fn new(
+        py: Python<'_>,
+        brokers: i32,
+        max_message_bytes: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let mut builder = Cluster::builder().brokers(brokers);
+        if let Some(bytes) = max_message_bytes {
+            builder = builder.max_message_bytes(convert::size("max_message_bytes", bytes)?);
+        }
+        let cluster = py.detach(|| builder.start()).map_err(|error| refused(py, &error))?;
+        let bootstrap = cluster.bootstrap();
+        Ok(Self { cluster: Here::new(Mutex::new(Some(cluster))), bootstrap, brokers })
+    }
+
+    /// Addresses of all brokers, as clients take them.
+    #[getter]
+    fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Creates a topic. replication: default 3, or the number of brokers if that is smaller.
+    #[pyo3(signature = (name, partitions=1, replication=None))]
+    fn create_topic(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        partitions: i32,
+        replication: Option<i32>,
+    ) -> PyResult<()> {
+        let replication = replication.unwrap_or_else(|| self.brokers.min(3));
+        self.with(py, |cluster| cluster.create_topic(name, partitions, replication).map(drop))
+    }
+
+    /// How long followers take to copy what is written: acknowledgements and consumers wait that
+    /// long. None: they never do, until this is called again. 0 lets go what waits. A topic with one
+    /// replica has no followers and never waits.
+    fn set_replica_delay(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let delay = match delay {
+            Some(delay) => convert::duration("delay", delay)?,
+            None => Duration::MAX,
+        };
+        self.with(py, |cluster| {
+            cluster.set_replica_delay(delay);
+            Ok(())
+        })
+    }
+
+    /// Stops a broker: its port refuses. move_leaders: whether the cluster notices, and others take
+    /// over its partitions.
+    #[pyo3(signature = (broker, *, move_leaders=true))]
+    fn stop_broker(&self, py: Python<'_>, broker: i32, move_leaders: bool) -> PyResult<()> {
+        let leaders = if move_leaders { Leaders::Move } else { Leaders::Keep };
+        self.with(py, |cluster| cluster.stop_broker(broker, leaders))
+    }
+
+    /// Starts a stopped broker again, on its old port.
+    fn start_broker(&self, py: Python<'_>, broker: i32) -> PyResult<()> {
+        self.with(py, |cluster| cluster.start_broker(broker))
+    }
+
+    /// Offset that the next record of a partition gets: how many were written to it.
+    fn log_end(&self, py: Python<'_>, topic: &str, partition: i32) -> PyResult<i64> {
+        self.with(py, |cluster| cluster.partition(topic, partition).map(|info| info.log_end))
+    }
+
+    /// Stops all brokers and forgets all records. Closing twice is fine.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let cluster = self.cluster.get(py, "broker")?;
+        py.detach(|| drop(cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()));
+        Ok(())
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Closes.
+    #[pyo3(signature = (exc_type, exc, traceback, /))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: &Bound<'_, PyAny>,
+        exc: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = (exc_type, exc, traceback);
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<ottla.testing.Broker {}>", self.bootstrap)
+    }
+}

@@ -1,0 +1,166 @@
+"""Handles that are dropped, processes that end, and processes that fork."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+
+from conftest import DEADLINE, Program, read
+
+import ottla
+import ottla.testing
+
+
+def test_what_was_sent_survives_its_producer(broker: ottla.testing.Broker, topic: str) -> None:
+    producer = ottla.Producer(broker.bootstrap, linger=1)
+    deliveries = [producer.send(topic, b"x") for _ in range(100)]
+    gone = weakref.ref(producer)
+    del producer
+    gc.collect()
+    assert gone() is None
+    for delivery in deliveries:
+        delivery.result(timeout=DEADLINE)
+
+
+def test_a_record_outlives_everything_else(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        producer.send(topic, b"kept", headers=[("a", b"b")])
+    [record] = read(broker.bootstrap, topic, 1)
+    gc.collect()
+    assert (record.value, record.headers, record.topic) == (b"kept", (("a", b"b"),), topic)
+
+
+def test_deliveries_may_be_dropped_at_any_time(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        for i in range(20_000):
+            delivery = producer.send(topic, b"x")
+            if i % 1000 == 0:
+                del delivery
+                gc.collect()
+    assert sum(broker.log_end(topic, partition) for partition in range(3)) == 20_000
+
+
+def test_what_is_left_at_exit_is_flushed(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    child = program(
+        """
+import sys, ottla
+
+def forgotten():
+    producer = ottla.Producer(sys.argv[1], linger=1)
+    producer.send_many(sys.argv[2], [b"x"] * 1000)
+
+forgotten()
+kept = ottla.Producer(sys.argv[1])
+for _ in range(1000):
+    kept.send(sys.argv[2], b"y")
+""",
+        broker.bootstrap,
+        topic,
+    )
+    assert child.end() == (0, "", "")
+    assert sum(broker.log_end(topic, partition) for partition in range(3)) == 2000
+
+
+def test_what_cannot_be_delivered_at_exit_is_said(program: Callable[..., Program]) -> None:
+    child = program(
+        """
+import ottla, ottla.testing
+
+broker = ottla.testing.Broker(brokers=2)
+broker.create_topic("stuck")
+broker.set_replica_delay(None)
+producer = ottla.Producer(broker.bootstrap)
+producer.send("stuck", b"x")
+consumer = ottla.Consumer(broker.bootstrap, topics=["stuck"])
+print("leaving", flush=True)
+"""
+    )
+    assert child.line() == "leaving"
+    status, _, errors = child.end()
+    assert status == 0
+    assert "records undelivered" in errors
+
+
+def test_a_daemon_thread_that_waits_does_not_hold_up_the_exit(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    child = program(
+        """
+import sys, threading, ottla
+
+consumer = ottla.Consumer(sys.argv[1], topics=[sys.argv[2]])
+threading.Thread(target=lambda: next(consumer), daemon=True).start()
+print("leaving", flush=True)
+""",
+        broker.bootstrap,
+        topic,
+    )
+    assert child.line() == "leaving"
+    assert child.end() == (0, "", "")
+
+
+FORK = """
+import gc, os, sys, warnings, ottla
+
+warnings.simplefilter("ignore", DeprecationWarning)  # that threads exist at a fork is the point
+bootstrap, topic = sys.argv[1:]
+producer = ottla.Producer(bootstrap, linger=1)
+delivery = producer.send(topic, b"parent")
+many = producer.send_many(topic, [b"parent"])
+consumer = ottla.Consumer(bootstrap, topics=[topic])
+record = next(consumer)
+admin = ottla.Admin(bootstrap)
+unsent = ottla.Producer(bootstrap, linger=60)
+
+pid = os.fork()
+if pid == 0:
+    calls = [
+        lambda: producer.send(topic, b"x"),
+        lambda: producer.send_many(topic, [b"x"]),
+        lambda: producer.flush(),
+        lambda: producer.close(),
+        lambda: delivery.result(),
+        lambda: delivery.done(),
+        lambda: many.result(),
+        lambda: next(consumer),
+        lambda: consumer.next(timeout=1),
+        lambda: consumer.close(),
+        lambda: admin.partitions(topic),
+    ]
+    for number, call in enumerate(calls):
+        try:
+            call()
+        except ottla.ForkedClientError as error:
+            assert error.code == "forked" and "after the fork" in str(error), error
+        else:
+            raise AssertionError(f"call {number} did not say that it is of no use")
+    repr(delivery), repr(many), repr(producer), repr(consumer)
+    assert record.value == b"parent"
+    del calls, call, producer, delivery, many, consumer, record, admin, unsent
+    gc.collect()
+    with ottla.Producer(bootstrap) as own:
+        own.send(topic, b"child").result(timeout=30)
+    print("child done", flush=True)
+    sys.exit(0)
+
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+delivery.result(timeout=30)
+producer.send(topic, b"parent").result(timeout=30)
+assert admin.partitions(topic) == 3
+print("parent done", flush=True)
+"""
+
+
+def test_fork(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    child = program(FORK, broker.bootstrap, topic)
+    status, out, errors = child.end()
+    assert (status, errors) == (0, "")
+    assert out.splitlines() == ["child done", "parent done"]
+    values = sorted(record.value or b"" for record in read(broker.bootstrap, topic, 4))
+    assert values == [b"child", b"parent", b"parent", b"parent"]

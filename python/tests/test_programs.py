@@ -1,0 +1,60 @@
+"""The programs beside the tests: the example, and the Python side of the interop matrix."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import DEADLINE
+
+import ottla.testing
+
+HERE = Path(__file__).parent
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=2 * DEADLINE
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_quickstart_starts_its_own_cluster() -> None:
+    example = HERE.parents[1] / "examples" / "python" / "quickstart.py"
+    out = run(str(example), "--records", "20000")
+    assert "each exactly once" in out
+    assert "received     20,000 records" in out
+
+
+def test_what_interop_writes_it_reads(
+    broker: ottla.testing.Broker, topic: str, tmp_path: Path
+) -> None:
+    def data(content: bytes | None) -> bytes:
+        return struct.pack("<i", -1 if content is None else len(content)) + (content or b"")
+
+    def record(
+        partition: int, offset: int, key: bytes | None, value: bytes | None, *headers: bytes
+    ) -> bytes:
+        place = struct.pack("<iq", partition, offset)
+        return place + data(key) + data(value) + struct.pack("<I", len(headers)) + b"".join(headers)
+
+    name = struct.pack("<I", 2) + "ä".encode()
+    headers = [name + data(None), name + data(b""), name + data(b"x")]
+    large = bytes(range(256)) * 3900
+
+    given, got = tmp_path / "given", tmp_path / "got"
+    given.write_bytes(
+        record(0, -1, None, None)
+        + record(0, -1, b"", b"", *headers)
+        + record(1, -1, b"k" * 300, large)
+    )
+    run(str(HERE / "interop.py"), "write", broker.bootstrap, topic, str(given), "none")
+    run(str(HERE / "interop.py"), "read", broker.bootstrap, topic, "3", str(got))
+    read = got.read_bytes()
+    assert record(0, 0, None, None) in read
+    assert record(0, 1, b"", b"", *headers) in read
+    assert record(1, 0, b"k" * 300, large) in read
+    assert len(read) == len(given.read_bytes())

@@ -1,0 +1,204 @@
+//! A cluster behind a dialer that damages answers: what a broken broker, a foreign server or a bad
+//! proxy would send.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ottla::testing::{ApiKey, Cluster};
+use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Transport};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Handle;
+
+/// One way to damage an answer. Frames begin with a length and a correlation id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A correlation id that nobody sent.
+    Correlation,
+    /// The first half of the frame, then the end of the stream.
+    Truncated,
+    /// The first half of the body, as a frame that is whole.
+    Short,
+    /// More bytes than the message has.
+    Long,
+    /// A length of 2 GiB.
+    HugeLength,
+    /// A length below zero.
+    NegativeLength,
+    /// A frame too small for a correlation id.
+    Tiny,
+    /// The right correlation id before noise: counts and lengths of any size.
+    Noise,
+    /// The same answer twice.
+    Twice,
+    /// Bytes from 0xff: counts and lengths below zero, or as large as they get.
+    Ones,
+}
+
+impl Damage {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Correlation,
+        Self::Truncated,
+        Self::Short,
+        Self::Long,
+        Self::HugeLength,
+        Self::NegativeLength,
+        Self::Tiny,
+        Self::Noise,
+        Self::Twice,
+        Self::Ones,
+    ];
+
+    /// What is sent for a frame, and whether the stream ends then.
+    fn apply(self, frame: &[u8]) -> (Vec<u8>, bool) {
+        let body = &frame[4..];
+        let framed = |body: &[u8]| {
+            let mut out = (body.len() as u32).to_be_bytes().to_vec();
+            out.extend(body);
+            out
+        };
+        let half = &body[..4 + (body.len() - 4) / 2];
+        match self {
+            Self::Correlation => {
+                let mut out = frame.to_vec();
+                out[4] ^= 0x40;
+                (out, false)
+            }
+            Self::Truncated => (frame[..frame.len() / 2].to_vec(), true),
+            Self::Short => (framed(half), false),
+            Self::Long => (framed(&[body, &[0; 9]].concat()), false),
+            Self::HugeLength => ([&i32::MAX.to_be_bytes()[..], body].concat(), false),
+            Self::NegativeLength => ([&(-7i32).to_be_bytes()[..], body].concat(), false),
+            Self::Tiny => (framed(&body[..2]), false),
+            Self::Noise => {
+                let mut out = frame.to_vec();
+                for (i, byte) in out[8..].iter_mut().enumerate() {
+                    *byte = (i as u8).wrapping_mul(167).wrapping_add(59);
+                }
+                (out, false)
+            }
+            Self::Twice => ([frame, frame].concat(), false),
+            Self::Ones => {
+                let mut out = frame.to_vec();
+                out[8..].fill(0xff);
+                (out, false)
+            }
+        }
+    }
+}
+
+/// Which answers are damaged, and how.
+#[derive(Debug, Default)]
+struct Script {
+    pending: VecDeque<(ApiKey, Damage)>,
+    always: Option<(ApiKey, Damage)>,
+    done: usize,
+}
+
+/// See the module. Cheap to clone; clones share the script.
+#[derive(Clone)]
+pub struct Hostile {
+    cluster: ottla::testing::Dialer,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Hostile {
+    /// Nothing is damaged yet.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { cluster: cluster.dialer(), script: Arc::default() }
+    }
+
+    /// Settings of a client that reaches `cluster` only this way.
+    pub fn client(&self, cluster: &Cluster) -> ClientBuilder {
+        let environment = Environment::builder()
+            .runtime(Handle::current())
+            .dialer(Arc::new(self.clone()))
+            .seed(1)
+            .build();
+        Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
+    }
+
+    /// Damages the next answer to a request of this kind, after those asked for earlier.
+    pub fn next(&self, api: ApiKey, damage: Damage) {
+        self.script().pending.push_back((api, damage));
+    }
+
+    /// Damages every answer to requests of this kind, or none any more.
+    pub fn always(&self, damage: Option<(ApiKey, Damage)>) {
+        self.script().always = damage;
+    }
+
+    /// How many answers were damaged.
+    pub fn done(&self) -> usize {
+        self.script().done
+    }
+
+    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damage(&self, api: ApiKey) -> Option<Damage> {
+        let mut script = self.script();
+        let next = script.pending.front().filter(|(wanted, _)| *wanted == api).copied();
+        if next.is_some() {
+            script.pending.pop_front();
+        }
+        let (_, damage) = next.or(script.always.filter(|(wanted, _)| *wanted == api))?;
+        script.done += 1;
+        Some(damage)
+    }
+
+    async fn serve(self, client: DuplexStream, broker: DuplexStream) -> io::Result<()> {
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        let (mut from_broker, mut to_broker) = tokio::io::split(broker);
+        let asked: Mutex<VecDeque<ApiKey>> = Mutex::default();
+        let requests = async {
+            loop {
+                let frame = frame(&mut from_client).await?;
+                let api = ApiKey(i16::from_be_bytes([frame[4], frame[5]]));
+                asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(api);
+                to_broker.write_all(&frame).await?;
+            }
+        };
+        let answers = async {
+            loop {
+                let frame = frame(&mut from_broker).await?;
+                let api = asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let damage = api.and_then(|api| self.damage(api));
+                let (bytes, ends) = damage.map_or((frame.clone(), false), |d| d.apply(&frame));
+                to_client.write_all(&bytes).await?;
+                if ends {
+                    return Ok(());
+                }
+            }
+        };
+        // Either end closing ends both, as with a connection.
+        tokio::select! {
+            end = requests => end,
+            end = answers => end,
+        }
+    }
+}
+
+impl Dialer for Hostile {
+    fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
+        Box::pin(async move {
+            let broker = self.cluster.dial(&to.host, to.port)?;
+            let (near, far) = tokio::io::duplex(64 << 10);
+            // Ends with its streams.
+            drop(tokio::spawn(self.clone().serve(far, broker)));
+            Ok(Box::new(near) as Box<dyn Transport>)
+        })
+    }
+}
+
+/// A frame with its length in front.
+async fn frame(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame).await?;
+    let len = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    frame.resize(4 + len, 0);
+    from.read_exact(&mut frame[4..]).await?;
+    Ok(frame)
+}

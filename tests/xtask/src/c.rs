@@ -1,0 +1,106 @@
+//! C programs of the tree, compiled as users compile theirs: against what `dist` laid out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::count::{Count, Counts};
+use crate::log::Log;
+use crate::machine;
+use crate::place::Place;
+
+const WARNINGS: [&str; 5] = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g"];
+const SANITIZER: [&str; 2] = ["-fsanitize=address", "-fno-omit-frame-pointer"];
+
+/// What a static library written in Rust needs of the system.
+pub(crate) const PRIVATE_LIBS: &str =
+    if cfg!(target_os = "linux") { "-lpthread -ldl -lm -lrt -lutil" } else { "-lpthread -lm" };
+
+/// A compilation takes seconds, a test program less than this.
+const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// Names of tests begin with one of these; other programs in their folder are no tests.
+const TEST: &str = "test_";
+const REAL: &str = "real_";
+
+/// Every program in `c-api/tests/c` that needs no cluster.
+pub(crate) fn run_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
+    run_tests(place, log, TEST)
+}
+
+/// Those that need one, which the environment names.
+pub(crate) fn run_real_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
+    run_tests(place, log, REAL)
+}
+
+fn run_tests(place: &mut Place, log: &mut Log, prefix: &str) -> Result<Counts, String> {
+    let mut all = Counts::default();
+    for source in sources(&place.root().join("c-api/tests/c"))? {
+        if !stem(&source).starts_with(prefix) {
+            continue;
+        }
+        let program = compile(place, log, &source, Link::Shared)?;
+        let (success, output) = log.run(place.command(&program), LIMIT)?;
+        all += Count::Words
+            .read(success, &output)
+            .map_err(|why| format!("{}: {why}", source.display()))?;
+    }
+    Ok(all)
+}
+
+/// Every program in `examples/c`, with the shared and with the static library.
+pub(crate) fn compile_examples(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
+    let mut all = Counts::default();
+    for source in sources(&place.root().join("examples/c"))? {
+        compile(place, log, &source, Link::Shared)?;
+        compile(place, log, &source, Link::Static)?;
+        all += Counts::PASS;
+    }
+    Ok(all)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Link {
+    Shared,
+    Static,
+}
+
+pub(crate) fn compile(
+    place: &mut Place,
+    log: &mut Log,
+    source: &Path,
+    link: Link,
+) -> Result<PathBuf, String> {
+    let dist = PathBuf::from(place.fill("{dist}", log)?);
+    let folder = place.folder().join("c");
+    fs::create_dir_all(&folder).map_err(|e| format!("creating {}: {e}", folder.display()))?;
+    let program = folder.join(format!("{}-{link:?}", stem(source)));
+    let lib = dist.join("lib");
+    let mut command: Command = place.command(machine::cc());
+    command.args(WARNINGS).args(SANITIZER).arg("-I").arg(dist.join("include"));
+    command.arg(source).arg("-o").arg(&program);
+    match link {
+        Link::Shared => {
+            command.arg("-L").arg(&lib).arg("-lottla");
+            command.arg(format!("-Wl,-rpath,{}", lib.display()));
+        }
+        Link::Static => {
+            command.arg(lib.join("libottla.a")).args(PRIVATE_LIBS.split(' '));
+        }
+    }
+    log.prepare(command, LIMIT)?;
+    Ok(program)
+}
+
+fn sources(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(folder).map_err(|e| format!("reading {}: {e}", folder.display()))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    files.sort();
+    if files.is_empty() { Err(format!("no program in {}", folder.display())) } else { Ok(files) }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}

