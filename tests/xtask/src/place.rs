@@ -26,7 +26,8 @@ use crate::log::Log;
 use crate::stages::{GO_ENV, Need, PACKAGES};
 use crate::{c, dist, fetch};
 
-/// The interop tools of Go and C, where the tree has them.
+/// The interop tools.
+const PYTHON_INTEROP: &str = "python/tests/interop.py";
 const GO_INTEROP: &str = "go-bindings/internal/interop";
 const C_INTEROP: &str = "c-api/tests/c/interop.c";
 
@@ -190,16 +191,15 @@ impl Place {
     }
 
     fn interop(&mut self, word: &str, log: &mut Log) -> Result<String, String> {
-        let source = match word {
-            "interop-python" => "python/tests/interop.py",
-            "interop-go" => GO_INTEROP,
-            _ => C_INTEROP,
+        let (part, source) = match word {
+            "interop-python" => ("python/pyproject.toml", PYTHON_INTEROP),
+            "interop-go" => ("go-bindings/go.mod", GO_INTEROP),
+            _ => ("c-api/include/ottla.h", C_INTEROP),
         };
-        let source = self.root.join(source);
-        if !source.exists() {
+        if !self.root.join(part).exists() {
             return Ok(String::new());
         }
-        let source = source.display().to_string();
+        let source = self.root.join(source).display().to_string();
         match word {
             "interop-python" => Ok(format!("{} {source}", self.fill("{wheel}/python", log)?)),
             "interop-go" => {
