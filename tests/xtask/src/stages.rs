@@ -384,6 +384,7 @@ pub(crate) const STAGES: &[Stage] = &[
             run: Run::Command(
                 "cargo run --locked --quiet -p ottla-bench --bin instructions -- --check",
             ),
+            count: Count::Words,
             wants: Some(("valgrind", "apt-get install valgrind")),
             show: true,
             ..CHECK
