@@ -21,7 +21,7 @@ echo "exports are those of c-api/symbols.txt"
 
 out=$target/c
 mkdir -p "$out"
-flags="-std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -g -Ic-api/include"
+flags="-std=c11 -Wall -Wextra -Wpedantic -Werror -g -Ic-api/include"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 libraries="$built/libottla_c.a -lpthread -ldl -lm"
 compile() {
@@ -32,6 +32,13 @@ compile() {
 compile $sanitize c-api/tests/c/test_ottla.c -o "$out/test_ottla"
 # shellcheck disable=SC2086
 compile $sanitize c-api/tests/c/test_cluster.c -o "$out/test_cluster"
+if [ -n "${OTTLA_KAFKA_BOOTSTRAP:-}" ]; then
+  "$out/real_kafka"
+else
+  echo "real Kafka: not tested, OTTLA_KAFKA_BOOTSTRAP is not set"
+fi
+# shellcheck disable=SC2086
+compile $sanitize c-api/tests/c/real_kafka.c -o "$out/real_kafka"
 # shellcheck disable=SC2086
 compile $sanitize c-api/tests/c/interop.c -o "$out/interop-sanitized"
 compile -O2 c-api/tests/c/interop.c -o "$out/interop"
@@ -47,3 +54,8 @@ fi
 export ASAN_OPTIONS=detect_leaks=1
 "$out/test_ottla"
 "$out/test_cluster"
+if [ -n "${OTTLA_KAFKA_BOOTSTRAP:-}" ]; then
+  "$out/real_kafka"
+else
+  echo "real Kafka: not tested, OTTLA_KAFKA_BOOTSTRAP is not set"
+fi

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::delivery::{BatchState, Outcome, RunSink};
+use super::delivery::{BatchDelivery, BatchState, Outcome, RunSink};
 use super::record::Record;
 use super::sender::Event;
 use crate::cluster::Counters;
@@ -35,6 +35,8 @@ pub(crate) struct Accumulator {
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
+    /// Open producers that share it.
+    pub(crate) users: AtomicUsize,
     pool: ChunkPool,
     counters: Arc<Counters>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
@@ -209,6 +211,10 @@ impl Slot {
 }
 
 impl OpenBatch {
+    fn state(&self) -> &Arc<BatchState> {
+        self.rest.state.as_ref().expect("an open batch is not settled")
+    }
+
     fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
         let Some(sealed) = self.builder.seal(home.config.compression) else {
             // Nobody holds a handle to a batch without records.
@@ -309,6 +315,7 @@ impl Accumulator {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(config.buffer_memory),
+            users: AtomicUsize::new(0),
             config,
             env: env.clone(),
             pool: pool.clone(),
@@ -381,21 +388,9 @@ impl Accumulator {
         record: &Record<'_>,
         run: Option<RunTag<'_>>,
     ) -> Result<Accepted, Error> {
-        if let Some(error) = topic.failure() {
-            return Err(error);
-        }
-        if self.events.is_closed() {
-            return Err(Error::closed("client"));
-        }
+        self.check_open(topic)?;
         let size = self.check(topic, record)?;
-        if !self.budget.has_room(size) {
-            // What is open must go now: it is what the space is waiting for.
-            let _ = self.events.send(Event::Pressure);
-            return Err(Error::new(
-                ErrorKind::BufferFull,
-                format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
-            ));
-        }
+        self.check_room(size)?;
         match record.partition {
             None => self.append_in(topic, &topic.shards[shard()], record, size, run),
             Some(_) => {
@@ -403,6 +398,28 @@ impl Accumulator {
                 self.append_in(topic, &slot, record, size, run)
             }
         }
+    }
+
+    fn check_open(&self, topic: &TopicBatches) -> Result<(), Error> {
+        if let Some(error) = topic.failure() {
+            return Err(error);
+        }
+        if self.events.is_closed() {
+            return Err(Error::closed("client"));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, size: usize) -> Result<(), Error> {
+        if self.budget.has_room(size) {
+            return Ok(());
+        }
+        // What is open must go now: it is what the space is waiting for.
+        let _ = self.events.send(Event::Pressure);
+        Err(Error::new(
+            ErrorKind::BufferFull,
+            format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
+        ))
     }
 
     /// What can be known without asking anyone.
@@ -448,34 +465,51 @@ impl Accumulator {
         run: Option<RunTag<'_>>,
     ) -> Result<Accepted, Error> {
         let mut guard = slot.lock();
-        let inner = &mut *guard;
+        if let Err(open) = self.make_room(topic, slot, &mut guard, size) {
+            drop(guard);
+            drop(open.seal(self, slot.partition));
+            return Err(Error::closed("client"));
+        }
+        let open = guard.open.as_mut().expect("opened above");
+        let (index, timestamp_ms) = self.write(open, record)?;
+        let state = open.state();
+        if let Some(run) = run {
+            state.add_to_run(run.sink, run.tag, run.index, index, timestamp_ms);
+        }
+        Ok(Accepted { state: Arc::clone(state), index, timestamp_ms })
+    }
+
+    /// Sees to it that a batch is open which takes `size` bytes more. Gives the batch back if
+    /// nobody is left to send it.
+    fn make_room(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        inner: &mut SlotInner,
+        size: usize,
+    ) -> Result<(), Box<OpenBatch>> {
+        let ready = || Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
         if let Some(open) = &inner.open
             && open.builder.len_bytes() + size > self.config.batch_size
         {
             let open = inner.open.take().expect("matched above");
             inner.full.extend(open.seal(self, slot.partition));
-            let _ = self.events.send(Event::Ready(
-                Arc::clone(self),
-                Arc::clone(topic),
-                Arc::clone(slot),
-            ));
+            let _ = self.events.send(ready());
             inner.announced = true;
         }
         if inner.open.is_none() {
-            inner.open = Some(self.open_batch());
-            if !inner.announced {
-                inner.announced = true;
-                let event = Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
-                if self.events.send(event).is_err() {
-                    inner.announced = false;
-                    let open = inner.open.take().expect("opened above");
-                    drop(guard);
-                    drop(open.seal(self, slot.partition));
-                    return Err(Error::closed("client"));
-                }
+            let open = self.open_batch();
+            if !inner.announced && self.events.send(ready()).is_err() {
+                return Err(Box::new(open));
             }
+            inner.announced = true;
+            inner.open = Some(open);
         }
-        let open = inner.open.as_mut().expect("opened above");
+        Ok(())
+    }
+
+    /// Gives the record's index in the batch and its timestamp.
+    fn write(&self, open: &mut OpenBatch, record: &Record<'_>) -> Result<(u32, i64), Error> {
         let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
         let index = open.builder.len_records() as u32;
         open.builder
@@ -487,11 +521,38 @@ impl Accumulator {
             open.rest.charged = holds;
         }
         open.rest.records += 1;
-        let state = open.rest.state.as_ref().expect("an open batch is not settled");
-        if let Some(run) = run {
-            state.add_to_run(run.sink, run.tag, run.index, index, timestamp_ms);
-        }
-        Ok(Accepted { state: Arc::clone(state), index, timestamp_ms })
+        Ok((index, timestamp_ms))
+    }
+
+    /// Copies values into open batches under one lock. Says how many it took, and why it stopped.
+    pub(crate) fn append_values(
+        self: &Arc<Self>,
+        name: &str,
+        values: &[&[u8]],
+        all: &mut BatchDelivery,
+    ) -> (usize, Result<(), Error>) {
+        let mut taken = 0;
+        let result = self.with_topic(name, |topic| {
+            self.check_open(topic)?;
+            let slot = &topic.shards[shard()];
+            let mut guard = slot.lock();
+            for value in values {
+                let record = Record::to(name).value(*value);
+                let size = self.check(topic, &record)?;
+                self.check_room(size)?;
+                if let Err(open) = self.make_room(topic, slot, &mut guard, size) {
+                    drop(guard);
+                    drop(open.seal(self, slot.partition));
+                    return Err(Error::closed("client"));
+                }
+                let open = guard.open.as_mut().expect("opened above");
+                self.write(open, &record)?;
+                all.add(open.state());
+                taken += 1;
+            }
+            Ok(())
+        });
+        (taken, result)
     }
 
     /// One reading of both clocks for a batch; its records share them.

@@ -97,6 +97,7 @@ impl ProducerBuilder {
     pub fn build(self) -> Result<Producer> {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
+        home.users.fetch_add(1, Ordering::AcqRel);
         Ok(Producer(Arc::new(Inner { _pool: self.pool, home, closed: AtomicBool::new(false) })))
     }
 }
@@ -129,6 +130,20 @@ struct Inner {
     closed: AtomicBool,
 }
 
+impl Inner {
+    fn leave(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.home.users.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// A record that was not taken, and why.
 #[derive(Debug)]
 pub struct TrySendError<'a> {
@@ -151,6 +166,9 @@ impl From<TrySendError<'_>> for Error {
         e.error
     }
 }
+
+/// Values that one lock is taken for.
+const CHUNK: usize = 32;
 
 impl Producer {
     /// Takes a record if there is buffer space now.
@@ -196,21 +214,30 @@ impl Producer {
         values: impl IntoIterator<Item = V>,
     ) -> Result<BatchDelivery> {
         let mut all = BatchDelivery::default();
-        for value in values {
-            let record = Record::to(topic).value(value.as_ref());
+        let mut values = values.into_iter().fuse();
+        loop {
+            // Taken from the caller's iterator first: its code must not run under a batch's lock.
+            let chunk: [Option<V>; CHUNK] = std::array::from_fn(|_| values.next());
+            let given = chunk.iter().flatten().count();
+            let slices: [&[u8]; CHUNK] =
+                std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
+            let mut left = &slices[..given];
             let mut deadline = None;
-            loop {
-                match self.accept(&record, None) {
-                    Ok(accepted) => {
-                        all.add(&accepted.state);
-                        break;
-                    }
+            while !left.is_empty() {
+                self.check_open()?;
+                let (taken, result) = self.0.home.append_values(topic, left, &mut all);
+                left = &left[taken..];
+                match result {
                     Err(e) if e.kind() == ErrorKind::BufferFull => {
                         let deadline = *deadline.get_or_insert_with(|| self.deadline());
+                        let record = Record::to(topic).value_opt(left.first().copied());
                         self.space(record_size(&record), deadline).await?;
                     }
-                    Err(e) => return Err(e),
+                    done => done?,
                 }
+            }
+            if given < CHUNK {
+                break;
             }
         }
         Ok(all)
@@ -228,14 +255,15 @@ impl Producer {
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
-    /// resolves with an error that says whether it may have been written. Closing again
-    /// waits for what is left, if anything.
+    /// resolves with an error that says whether it may have been written; only if other open
+    /// producers share its batches (equal settings, one client) does it stay on its way, until its
+    /// delivery timeout. Closing again waits for what is left, if anything.
     ///
     /// # Errors
-    /// `Timeout` if something had to be given up.
+    /// `Timeout` if something was left.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
-        self.0.closed.store(true, Ordering::Release);
+        self.0.leave();
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
@@ -244,8 +272,10 @@ impl Producer {
         }
         let left = home.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
-        home.abandon(&error);
-        home.flush().await;
+        if home.users.load(Ordering::Acquire) == 0 {
+            home.abandon(&error);
+            home.flush().await;
+        }
         Err(error)
     }
 

@@ -137,6 +137,16 @@ mod tests {
     }
 
     #[test]
+    fn every_length_is_what_is_written() {
+        for bit in 0..64 {
+            for value in [1u64 << bit, (1 << bit) - 1, u64::MAX >> bit] {
+                let value = unzigzag(value);
+                assert_eq!(put(&mut [0; MAX_LEN], 0, value), len(value), "{value}");
+            }
+        }
+    }
+
+    #[test]
     fn overlong_is_refused() {
         assert_eq!(take(&mut &[0xff; 11][..]), None);
         assert_eq!(

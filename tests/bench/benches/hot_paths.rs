@@ -5,6 +5,8 @@
 //! once before the one that is counted, so that buffers are warm and one-time decisions (which
 //! checksum code this processor can run) are made.
 
+#![allow(missing_docs, unreachable_pub, reason = "what the macros expand to is not documented")]
+
 use std::hint::black_box;
 
 use bytes::Bytes;
@@ -58,7 +60,7 @@ fn sends(codec: Compression) -> (Sends, Values, Vec<Delivery>) {
     (sends, values, kept)
 }
 
-/// All a send does on the caller's thread, the batch's acknowledgement, and reading every handle.
+// All a send does on the caller's thread, the batch's acknowledgement, and reading every handle.
 #[library_benchmark]
 #[bench::plain(args = (Compression::None), setup = sends)]
 #[bench::lz4(args = (Compression::Lz4), setup = sends)]

@@ -14,7 +14,7 @@ const RUNNER_VERSION: &str = "=0.20.0";
 /// Builds and runs `benches/hot_paths.rs`.
 pub(crate) fn count() -> Result<Counts, String> {
     check_valgrind()?;
-    let tools = target()?.join("gungraun");
+    let tools = target()?.join("gungraun-runner");
     install_runner(&tools)?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(tools.join("bin")).chain(std::env::split_paths(&path));
@@ -95,9 +95,26 @@ fn parse(output: &str) -> Result<Counts, String> {
     Ok(counts)
 }
 
-/// The new count, whether or not an older one from this machine is beside it.
 fn instructions(summary: &Value) -> Option<u64> {
-    let values = &summary.pointer("/profiles/0/summaries/total/summary/Callgrind/Ir/values")?;
-    let new = values.get("Left").or_else(|| values.get("Both")?.get(0))?;
-    new.get("Int")?.as_u64()
+    summary.pointer("/profiles/0/data/total/metrics/Ir/values/new")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_summaries() {
+        let summary = |name: &str, id: &str, count: u64| {
+            let values = serde_json::json!({ "Ir": { "values": { "new": count, "old": 1 } } });
+            let data = serde_json::json!({ "total": { "metrics": values } });
+            serde_json::json!({
+                "function_name": name, "id": id, "profiles": [{ "data": data }],
+            })
+        };
+        let (a, b) = (summary("send", "lz4", 12), summary("header", "once", 3));
+        let want = Counts::from([("send_lz4".to_owned(), 12), ("header".to_owned(), 3)]);
+        assert_eq!(parse(&format!("noise\n{a}\n{b}\n")), Ok(want));
+        assert!(parse("{\"function_name\": \"send\"}").is_err());
+    }
 }

@@ -1,0 +1,378 @@
+package ottla
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
+)
+
+// closeTimeout is what Close waits for records to be delivered and callbacks to return.
+const closeTimeout = 30 * time.Second
+
+// connectGrace is added to the connect timeout before the wait is given up here: the engine's
+// answer, which says what went wrong, comes first.
+const connectGrace = 5 * time.Second
+
+// connectTag is the first that a client gives out.
+const connectTag = 1
+
+// Client is the connection to a cluster. Clients of one process and cluster with equal settings
+// share their connections.
+type Client struct {
+	api   *capi.Client
+	wake  *os.File
+	calls *callbacks
+	tags  atomic.Uint64
+
+	mu          sync.Mutex
+	submissions map[uint64]*submission
+	operations  map[uint64]*operation
+	producers   map[uint64]*Producer
+	consumers   map[uint64]*Consumer
+	closed      bool
+
+	// drained is closed when nothing comes from the engine any more.
+	drained chan struct{}
+	// finished is closed when Shutdown is over, shutdownErr its result.
+	finished    chan struct{}
+	shutdownErr error
+}
+
+// operation is what a goroutine waits for.
+type operation struct {
+	done chan error
+	// behind: told after the callbacks of everything that completed before it.
+	behind bool
+}
+
+// NewClient connects to a cluster; Brokers is needed. It returns when a broker was reached, or
+// with an error after the connect timeout at the latest.
+func NewClient(options ...ClientOption) (*Client, error) {
+	return NewClientContext(context.Background(), options...)
+}
+
+// NewClientContext is NewClient with a context that bounds the wait for a broker further.
+func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, error) {
+	settings := clientSettings{connectTimeout: defaultConnectTimeout}
+	settings.SoftwareName, settings.SoftwareVersion = "ottla-go", version()
+	for _, o := range options {
+		if err := o.client(&settings); err != nil {
+			return nil, err
+		}
+	}
+	if settings.echo {
+		api, failure := capi.NewEcho()
+		if failure != nil {
+			return nil, failed(failure)
+		}
+		c, _, err := start(api)
+		return c, err
+	}
+	if settings.Bootstrap == "" {
+		return nil, misconfigured("no brokers are given: ottla.Brokers(\"host:9092\")")
+	}
+	settings.Tag = connectTag
+	api, failure := capi.NewClient(settings.ClientOptions)
+	if failure != nil {
+		return nil, failed(failure)
+	}
+	c, connected, err := start(api)
+	if err != nil {
+		return nil, err
+	}
+	limit := settings.connectTimeout + connectGrace
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no broker was reached in %v", limit))
+	defer cancel()
+	select {
+	case err = <-connected.done:
+	case <-ctx.Done():
+		err = ended(ctx, "connecting to "+settings.Bootstrap, false)
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// start sets the two goroutines of a client going: one drains the engine, one runs callbacks.
+func start(api *capi.Client) (*Client, *operation, error) {
+	wake, err := api.WakeFile()
+	if err != nil {
+		api.Free()
+		return nil, nil, &Error{
+			Code: ErrInternal, Message: err.Error(),
+			Advice: "look at the process's limit of open files", cause: err,
+		}
+	}
+	c := &Client{
+		api: api, wake: wake, calls: newCallbacks(),
+		submissions: map[uint64]*submission{},
+		operations:  map[uint64]*operation{},
+		producers:   map[uint64]*Producer{},
+		consumers:   map[uint64]*Consumer{},
+		drained:     make(chan struct{}),
+		finished:    make(chan struct{}),
+	}
+	// The first tag, before anything drains: the connection's completion may be there already.
+	_, connected := c.operation(false)
+	go c.drain()
+	return c, connected, nil
+}
+
+// version is this module's, as the program that uses it was built with.
+func version() string {
+	const path = "github.com/ottla-rs/ottla/go-bindings"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == path && m.Version != "" && m.Version[0] == 'v' {
+				return m.Version[1:]
+			}
+		}
+	}
+	return "" // The library's.
+}
+
+// drain takes completions until the client is closed. It never waits for anything but the wake
+// file: callbacks run elsewhere, and channels it sends to have room.
+func (c *Client) drain() {
+	defer close(c.drained)
+	var word [8]byte
+	for {
+		// All of it before the next read: the descriptor is signalled only when the queue was
+		// empty.
+		for {
+			n, ended := c.api.Poll(c.take)
+			if ended {
+				return
+			}
+			if n == 0 {
+				break
+			}
+		}
+		if _, err := c.wake.Read(word[:]); err != nil {
+			// Shutdown closed the file, after it closed the engine: what was outstanding is in
+			// the queue by now.
+			for {
+				if n, ended := c.api.Poll(c.take); n == 0 || ended {
+					return
+				}
+			}
+		}
+	}
+}
+
+// take tells one completion to whom it concerns.
+func (c *Client) take(done *capi.Completion) {
+	err := failed(done.Failure)
+	switch done.Kind {
+	case capi.Delivery:
+		c.mu.Lock()
+		s := c.submissions[done.Tag]
+		c.mu.Unlock()
+		if s == nil {
+			return
+		}
+		s.resolve(c, outcome{
+			first: int(done.First), count: int(done.Count), partition: done.Partition,
+			offset: done.Offset, timestampMs: done.TimestampMs, err: err,
+		})
+		c.countDown(done.Tag, s, int(done.Count))
+	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated:
+		c.mu.Lock()
+		op := c.operations[done.Tag]
+		delete(c.operations, done.Tag)
+		c.mu.Unlock()
+		switch {
+		case op == nil:
+		case op.behind:
+			c.calls.push(outcome{mark: op.done, err: err})
+		default:
+			op.done <- err
+		}
+	case capi.Space:
+		c.mu.Lock()
+		p := c.producers[done.Tag]
+		c.mu.Unlock()
+		if p != nil {
+			p.packer.space()
+		}
+	case capi.ConsumerReady:
+		c.mu.Lock()
+		consumer := c.consumers[done.Tag]
+		c.mu.Unlock()
+		if consumer != nil {
+			consumer.wakeUp()
+		}
+	}
+}
+
+func (c *Client) addSubmission(s *submission) uint64 {
+	tag := c.tags.Add(1)
+	c.mu.Lock()
+	c.submissions[tag] = s
+	c.mu.Unlock()
+	return tag
+}
+
+func (c *Client) countDown(tag uint64, s *submission, n int) {
+	if s.left.Add(-int64(n)) <= 0 {
+		c.mu.Lock()
+		delete(c.submissions, tag)
+		c.mu.Unlock()
+	}
+}
+
+// operation registers a wait. The channel has room for its one result, so nobody has to listen.
+func (c *Client) operation(behind bool) (uint64, *operation) {
+	op := &operation{done: make(chan error, 1), behind: behind}
+	tag := c.tags.Add(1)
+	c.mu.Lock()
+	c.operations[tag] = op
+	c.mu.Unlock()
+	return tag, op
+}
+
+func (c *Client) forgetOperation(tag uint64) {
+	c.mu.Lock()
+	delete(c.operations, tag)
+	c.mu.Unlock()
+}
+
+// await waits for an operation that was asked for, or was refused with failure.
+func (c *Client) await(ctx context.Context, tag uint64, op *operation, failure *capi.Failure, what string) error {
+	if failure != nil {
+		c.forgetOperation(tag)
+		return failed(failure)
+	}
+	select {
+	case err := <-op.done:
+		return err
+	case <-ctx.Done():
+		c.forgetOperation(tag)
+		return ended(ctx, what, false)
+	case <-c.calls.done:
+		// The client is gone, and with it whoever would have answered; the answer may be there.
+		select {
+		case err := <-op.done:
+			return err
+		default:
+			return closed("client")
+		}
+	}
+}
+
+// CreateTopic creates a topic and waits for it. -1 partitions or replicas leave the choice to the
+// cluster. A topic that exists gives ErrTopicExists. A context without a deadline is bounded by
+// the request timeout.
+func (c *Client) CreateTopic(ctx context.Context, name string, partitions int, replication int) error {
+	if name == "" || hasNUL(name) {
+		return invalid("topic name %q", name)
+	}
+	if partitions != int(int32(partitions)) || replication != int(int16(replication)) {
+		return invalid("%d partitions, %d replicas", partitions, replication)
+	}
+	tag, op := c.operation(false)
+	failure := c.api.CreateTopic(name, int32(partitions), int16(replication), tag)
+	return c.await(ctx, tag, op, failure, "creating topic '"+name+"'")
+}
+
+// Close is Shutdown with a deadline of 30 seconds.
+func (c *Client) Close() error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout,
+		fmt.Errorf("the client was not closed within %v", closeTimeout))
+	defer cancel()
+	return c.Shutdown(ctx)
+}
+
+// Shutdown delivers what was produced, closes producers, consumers and the client, and returns
+// when the last callback has returned. If ctx ends first, the rest fails at once with ErrClosed
+// and the error says how much that was. Shutting down again waits for the first time's end.
+// Not to be called in a callback.
+func (c *Client) Shutdown(ctx context.Context) error {
+	if inCallback() {
+		return invalid("a client can not be closed in a callback, which the close would wait for")
+	}
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	producers := make([]*Producer, 0, len(c.producers))
+	for _, p := range c.producers {
+		producers = append(producers, p)
+	}
+	consumers := make([]*Consumer, 0, len(c.consumers))
+	for _, consumer := range c.consumers {
+		consumers = append(consumers, consumer)
+	}
+	c.mu.Unlock()
+	if !first {
+		select {
+		case <-c.finished:
+			return c.shutdownErr
+		case <-ctx.Done():
+			return ended(ctx, "closing the client", false)
+		}
+	}
+	defer close(c.finished)
+	for _, consumer := range consumers {
+		_ = consumer.Close()
+	}
+	// All at once: they share the deadline.
+	results := make(chan error, len(producers))
+	for _, p := range producers {
+		go func() { results <- p.Shutdown(ctx) }()
+	}
+	var errs []error
+	for range producers {
+		if err := <-results; err != nil {
+			errs = append(errs, err)
+		}
+	}
+	c.api.Close()
+	_ = c.wake.Close()
+	<-c.drained
+	c.orphans()
+	c.calls.end()
+	c.api.Free()
+	select {
+	case <-c.calls.done:
+	case <-ctx.Done():
+		select {
+		case <-c.calls.done:
+		default:
+			errs = append(errs, ended(ctx, "a callback has not returned", false))
+		}
+	}
+	c.shutdownErr = errors.Join(errs...)
+	return c.shutdownErr
+}
+
+// orphans ends what the engine gave no end to. It ends everything itself; this is for the day it
+// does not, so that nobody waits for ever.
+func (c *Client) orphans() {
+	c.mu.Lock()
+	submissions, operations := c.submissions, c.operations
+	c.submissions, c.operations = map[uint64]*submission{}, map[uint64]*operation{}
+	c.mu.Unlock()
+	for _, op := range operations {
+		op.done <- closed("client")
+	}
+	for _, s := range submissions {
+		s.producer.unresolved.Add(-s.left.Load())
+		for _, e := range s.entries {
+			if e.wait != nil {
+				select {
+				case e.wait <- synced{err: closed("client")}:
+				default:
+				}
+			}
+		}
+	}
+}

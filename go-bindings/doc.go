@@ -1,0 +1,22 @@
+// Package ottla is a Kafka client: the Ottla engine for Go.
+//
+//	client, err := ottla.NewClient(ottla.Brokers("localhost:9092"))
+//	defer client.Close()
+//
+//	producer, err := client.NewProducer()
+//	producer.Produce(ctx, ottla.Record{Topic: "events", Value: v}, func(d ottla.Delivery, err error) { ... })
+//	at, err := producer.ProduceSync(ctx, record)
+//	err = producer.Flush(ctx)
+//
+//	consumer, err := client.NewConsumer(ottla.Topics("events"))
+//	for record, err := range consumer.Records(ctx) { ... }
+//
+// What holds everywhere:
+//
+//   - Every record resolves exactly once. An error says whether the record may have been written
+//     (MaybeWritten), whether trying again helps (Error.Retriable) and what to do (Error.Advice).
+//   - A context bounds the wait, not the record: once a record is accepted, an ended context gives
+//     its error with MaybeWritten true, and the record goes its way.
+//   - A nil value is a tombstone, []byte{} is empty, and they come back as they went.
+//   - Clients, producers and consumers may be used from many goroutines.
+package ottla

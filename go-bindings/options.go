@@ -1,0 +1,300 @@
+package ottla
+
+import (
+	"strings"
+	"time"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
+)
+
+// ClientOption is a setting of NewClient.
+type ClientOption interface{ client(*clientSettings) error }
+
+// ProducerOption is a setting of Client.NewProducer.
+type ProducerOption interface{ producer(*producerSettings) error }
+
+// ConsumerOption is a setting of Client.NewConsumer.
+type ConsumerOption interface{ consumer(*consumerSettings) error }
+
+type clientSettings struct {
+	capi.ClientOptions
+	connectTimeout time.Duration
+	echo           bool
+}
+
+type producerSettings struct {
+	capi.ProducerOptions
+	deliveryTimeout time.Duration
+}
+
+type consumerSettings struct {
+	capi.ConsumerOptions
+	topicsStart bool
+}
+
+type (
+	clientOption   func(*clientSettings) error
+	producerOption func(*producerSettings) error
+	consumerOption func(*consumerSettings) error
+)
+
+func (o clientOption) client(s *clientSettings) error       { return o(s) }
+func (o producerOption) producer(s *producerSettings) error { return o(s) }
+func (o consumerOption) consumer(s *consumerSettings) error { return o(s) }
+
+// Defaults that this package has to know; the others are the engine's.
+const (
+	defaultConnectTimeout  = 10 * time.Second
+	defaultDeliveryTimeout = 2 * time.Minute
+	defaultBufferMemory    = 64 << 20
+	defaultMaxRecordSize   = 1 << 20
+)
+
+// milliseconds rounds a duration up to what the engine counts in, so that a short one does not
+// become 0, which would be the default.
+func milliseconds(name string, d time.Duration) (int64, error) {
+	if d < 0 {
+		return 0, misconfigured("%s is %v; it can not be negative", name, d)
+	}
+	return int64((d + time.Millisecond - 1) / time.Millisecond), nil
+}
+
+func positive(name string, d time.Duration) (int64, error) {
+	if d <= 0 {
+		return 0, misconfigured("%s is %v; it has to be positive", name, d)
+	}
+	return milliseconds(name, d)
+}
+
+func size(name string, bytes int) (int, error) {
+	if bytes <= 0 {
+		return 0, misconfigured("%s is %d; it has to be positive", name, bytes)
+	}
+	return bytes, nil
+}
+
+func word(name, s string) (string, error) {
+	if s == "" || hasNUL(s) {
+		return "", misconfigured("%s is %q", name, s)
+	}
+	return s, nil
+}
+
+// Brokers are the brokers to ask first, each "host:port"; a few of the cluster are enough.
+func Brokers(addresses ...string) ClientOption {
+	return clientOption(func(s *clientSettings) error {
+		list, err := word("Brokers", strings.Join(addresses, ","))
+		s.Bootstrap = list
+		return err
+	})
+}
+
+// ClientID is what brokers log. Default "ottla".
+func ClientID(id string) ClientOption {
+	return clientOption(func(s *clientSettings) (err error) {
+		s.ClientOptions.ClientID, err = word("ClientID", id)
+		return err
+	})
+}
+
+// ConnectTimeout is how long NewClient tries to reach a broker. Default 10 s.
+func ConnectTimeout(d time.Duration) ClientOption {
+	return clientOption(func(s *clientSettings) (err error) {
+		s.connectTimeout = d
+		s.ConnectTimeoutMs, err = positive("ConnectTimeout", d)
+		return err
+	})
+}
+
+// RequestTimeout is how long a broker may take to answer. Default 30 s.
+func RequestTimeout(d time.Duration) ClientOption {
+	return clientOption(func(s *clientSettings) (err error) {
+		s.RequestTimeoutMs, err = positive("RequestTimeout", d)
+		return err
+	})
+}
+
+// Echo makes a client without a broker, for tests of programs: every record is written at once,
+// to partition 0 unless it names another; topics exist when used; consumers of the same client
+// read back what was produced (the last 16 MiB of a partition).
+func Echo() ClientOption {
+	return clientOption(func(s *clientSettings) error {
+		s.echo = true
+		return nil
+	})
+}
+
+// Linger is how long a record may wait for company. Default 5 ms; 0: not at all.
+func Linger(d time.Duration) ProducerOption {
+	return producerOption(func(s *producerSettings) (err error) {
+		s.LingerMs, err = milliseconds("Linger", d)
+		if d == 0 {
+			s.LingerMs = -1 // 0 is the default there.
+		}
+		return err
+	})
+}
+
+// DeliveryTimeout is how long a record may take from acceptance to its outcome. Default 2 min.
+func DeliveryTimeout(d time.Duration) ProducerOption {
+	return producerOption(func(s *producerSettings) (err error) {
+		s.deliveryTimeout = d
+		s.DeliveryTimeoutMs, err = positive("DeliveryTimeout", d)
+		return err
+	})
+}
+
+// BatchSize is how many bytes a batch has at most. Default 256 KiB.
+func BatchSize(bytes int) ProducerOption {
+	return producerOption(func(s *producerSettings) (err error) {
+		s.BatchSize, err = size("BatchSize", bytes)
+		return err
+	})
+}
+
+// MaxRecordSize is how many bytes key, value and headers of a record have at most. Default 1 MiB.
+func MaxRecordSize(bytes int) ProducerOption {
+	return producerOption(func(s *producerSettings) (err error) {
+		s.MaxRecordSize, err = size("MaxRecordSize", bytes)
+		return err
+	})
+}
+
+// Codec is how batches are compressed.
+type Codec int32
+
+const (
+	// None: not at all.
+	None = Codec(capi.CompressionNone)
+	// LZ4 is the default.
+	LZ4 = Codec(capi.CompressionLz4)
+)
+
+// Compression is how the producer compresses. Default LZ4.
+func Compression(c Codec) ProducerOption {
+	return producerOption(func(s *producerSettings) error {
+		if c != None && c != LZ4 {
+			return misconfigured("Compression is Codec(%d), which is none of this package's", c)
+		}
+		s.Compression = int32(c)
+		return nil
+	})
+}
+
+// BufferOption is a setting of producers and consumers.
+type BufferOption interface {
+	ProducerOption
+	ConsumerOption
+}
+
+type bufferMemory int
+
+// BufferMemory bounds, for a producer, the bytes of records without an outcome, for a consumer
+// the bytes fetched and not taken yet. Default 64 MiB, for a producer 1 MiB at least.
+func BufferMemory(bytes int) BufferOption { return bufferMemory(bytes) }
+
+func (b bufferMemory) producer(s *producerSettings) (err error) {
+	s.BufferMemory, err = size("BufferMemory", int(b))
+	return err
+}
+
+func (b bufferMemory) consumer(s *consumerSettings) (err error) {
+	s.BufferBytes, err = size("BufferMemory", int(b))
+	return err
+}
+
+// Position is where reading starts.
+type Position struct {
+	kind  int32
+	value int64
+}
+
+// Earliest starts at the oldest record that is kept. It is the default.
+func Earliest() Position { return Position{kind: capi.StartEarliest} }
+
+// Latest starts with what is written from now on.
+func Latest() Position { return Position{kind: capi.StartLatest} }
+
+// AtOffset starts at an offset.
+func AtOffset(offset int64) Position { return Position{capi.StartOffset, offset} }
+
+// AtTime starts at the first record that is as young as t, or younger.
+func AtTime(t time.Time) Position { return Position{capi.StartTimestamp, t.UnixMilli()} }
+
+// TopicPartition is a partition to read and where to start in it.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
+	Start     Position
+}
+
+// Topics are read with all their partitions. Not together with Assign.
+func Topics(names ...string) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) error {
+		for _, name := range names {
+			if _, err := word("Topics", name); err != nil {
+				return err
+			}
+		}
+		s.ConsumerOptions.Topics = append(s.ConsumerOptions.Topics, names...)
+		return nil
+	})
+}
+
+// Assign are partitions to read. Not together with Topics.
+func Assign(partitions ...TopicPartition) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) error {
+		for _, p := range partitions {
+			if _, err := word("Assign", p.Topic); err != nil {
+				return err
+			}
+			s.Assignments = append(s.Assignments, capi.Assignment{
+				Topic: p.Topic, Partition: p.Partition, Start: p.Start.kind, StartValue: p.Start.value,
+			})
+		}
+		return nil
+	})
+}
+
+// Start is where reading of Topics starts. Default Earliest.
+func Start(at Position) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) error {
+		s.ConsumerOptions.Start, s.StartValue, s.topicsStart = at.kind, at.value, true
+		return nil
+	})
+}
+
+// MaxWait is how long a broker may wait for MinBytes. Default 500 ms; 0: not at all.
+func MaxWait(d time.Duration) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) (err error) {
+		s.MaxWaitMs, err = milliseconds("MaxWait", d)
+		if d == 0 {
+			s.MaxWaitMs = -1
+		}
+		return err
+	})
+}
+
+// MinBytes is what a broker waits for. Default 1.
+func MinBytes(bytes int) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) (err error) {
+		s.MinBytes, err = size("MinBytes", bytes)
+		return err
+	})
+}
+
+// MaxBytes is how large a broker's answer may be. Default 8 MiB.
+func MaxBytes(bytes int) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) (err error) {
+		s.MaxBytes, err = size("MaxBytes", bytes)
+		return err
+	})
+}
+
+// MaxPartitionBytes is the share of one partition in an answer. Default 1 MiB.
+func MaxPartitionBytes(bytes int) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) (err error) {
+		s.MaxPartitionBytes, err = size("MaxPartitionBytes", bytes)
+		return err
+	})
+}

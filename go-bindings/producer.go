@@ -1,0 +1,225 @@
+package ottla
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
+)
+
+// Producer writes records. Without settings it is safe: acknowledged by all replicas in sync,
+// idempotent, compressed, spread over partitions and brokers.
+type Producer struct {
+	client *Client
+	api    *capi.Producer
+	packer *packer
+	tag    uint64
+	// unresolved counts records taken and without an outcome.
+	unresolved atomic.Int64
+
+	mu sync.Mutex
+	// silent counts failures of records that had nobody to tell, firstSilent is the first of
+	// them; the next Flush or Shutdown tells.
+	silent      int
+	firstSilent error
+	closed      bool
+
+	finished    chan struct{}
+	shutdownErr error
+}
+
+// NewProducer makes a producer. It costs little: all producers of a client share its connections.
+func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
+	settings := producerSettings{deliveryTimeout: defaultDeliveryTimeout}
+	for _, o := range options {
+		if err := o.producer(&settings); err != nil {
+			return nil, err
+		}
+	}
+	maxRecord := settings.MaxRecordSize
+	if maxRecord == 0 {
+		maxRecord = defaultMaxRecordSize
+	}
+	// One budget: what is packed here is taken from what the engine may hold.
+	memory := settings.BufferMemory
+	if memory == 0 {
+		memory = defaultBufferMemory
+	}
+	limit := min(memory/packedShare, packedMost)
+	// The engine takes no less than leastMemory; what the user gave below that, it refuses itself.
+	settings.BufferMemory = max(memory-limit, min(memory, leastMemory))
+	tag := c.tags.Add(1)
+	settings.Tag = tag
+	api, failure := c.api.NewProducer(settings.ProducerOptions)
+	if failure != nil {
+		return nil, failed(failure)
+	}
+	p := &Producer{client: c, api: api, tag: tag, finished: make(chan struct{})}
+	p.packer = newPacker(c, p, api, limit, maxRecord, settings.deliveryTimeout)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		p.packer.refuseNew()
+		go func() { p.packer.abandon(closed("client")); api.Free() }()
+		return nil, closed("client")
+	}
+	c.producers[tag] = p
+	return p, nil
+}
+
+// Produce sends a record. It copies: the record's slices may be reused when it returns. It waits
+// only for buffer space, or for callbacks that are far behind; ctx bounds that wait. done, which
+// may be nil, is called once with the outcome, also when the record was never accepted.
+//
+// Callbacks run on one goroutine per client, in the order of completion. They may produce; they
+// should not block on other goroutines that produce. What happens to records without a callback
+// is told by the next Flush, Shutdown or Close.
+func (p *Producer) Produce(ctx context.Context, record Record, done func(Delivery, error)) {
+	var err error
+	if done != nil {
+		err = p.client.calls.admit(ctx)
+	}
+	if err == nil {
+		err = p.packer.add(ctx, &record, entry{done: done}, false)
+	}
+	if err != nil {
+		s := &submission{producer: p, topic: record.Topic, entries: []entry{{done: done, timestampMs: -1}}, count: 1}
+		p.unresolved.Add(1)
+		s.resolve(p.client, refusal(0, 1, err))
+	}
+}
+
+// ProduceSync sends a record and waits until it is acknowledged. If ctx ends after the record was
+// accepted, the error is that of ctx with MaybeWritten true, and the record goes its way.
+// It may be called in a callback.
+func (p *Producer) ProduceSync(ctx context.Context, record Record) (Delivery, error) {
+	wait := make(chan synced, 1)
+	if err := p.packer.add(ctx, &record, entry{wait: wait}, true); err != nil {
+		return Delivery{Topic: record.Topic, Partition: -1, Offset: -1}, err
+	}
+	select {
+	case out := <-wait:
+		return out.delivery, out.err
+	case <-ctx.Done():
+		// It may have come at the same moment.
+		select {
+		case out := <-wait:
+			return out.delivery, out.err
+		default:
+		}
+		return Delivery{Topic: record.Topic, Partition: -1, Offset: -1},
+			ended(ctx, "the record was accepted and its outcome is not known", true)
+	}
+}
+
+// Flush sends what waits and returns when every record produced before has its outcome and its
+// callback has returned. It fails if ctx ends first, and if records that had no callback failed
+// since the last Flush. Not to be called in a callback.
+func (p *Producer) Flush(ctx context.Context) error {
+	if inCallback() {
+		return invalid("Flush in a callback would wait for that callback")
+	}
+	if err := p.flush(ctx); err != nil {
+		return err
+	}
+	return p.heard()
+}
+
+func (p *Producer) flush(ctx context.Context) error {
+	if err := p.packer.handOver(ctx); err != nil {
+		return err
+	}
+	tag, op := p.client.operation(true)
+	return p.client.await(ctx, tag, op, p.api.Flush(tag), "flush")
+}
+
+// Close is Shutdown with a deadline of 30 seconds.
+func (p *Producer) Close() error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTimeout,
+		fmt.Errorf("the producer was not flushed within %v", closeTimeout))
+	defer cancel()
+	return p.Shutdown(ctx)
+}
+
+// Shutdown takes no more records, flushes, and closes the producer. If ctx ends first, the rest
+// fails at once with ErrClosed, and the error says how much that was. Shutting down again waits
+// for the first time's end. Not to be called in a callback.
+func (p *Producer) Shutdown(ctx context.Context) error {
+	if inCallback() {
+		return invalid("a producer can not be closed in a callback, which the close would wait for")
+	}
+	p.mu.Lock()
+	first := !p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if !first {
+		select {
+		case <-p.finished:
+			return p.shutdownErr
+		case <-ctx.Done():
+			return ended(ctx, "closing the producer", false)
+		}
+	}
+	defer close(p.finished)
+	p.packer.refuseNew()
+	err := p.flush(ctx)
+	left := p.unresolved.Load()
+	p.packer.abandon(closed("producer"))
+	// No time left for anything: what the engine still has, fails. Its end comes soon and from
+	// the engine itself; ctx may be over.
+	tag, op := p.client.operation(false)
+	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second*5)
+	closeErr := p.client.await(short, tag, op, p.api.Close(0, tag), "closing the producer")
+	cancel()
+	p.api.Free()
+	p.client.mu.Lock()
+	delete(p.client.producers, p.tag)
+	p.client.mu.Unlock()
+	if err == nil {
+		err = closeErr
+	}
+	var e *Error
+	if left > 0 && errors.As(err, &e) {
+		told := *e
+		told.Message = fmt.Sprintf("%d records were not delivered when the producer closed: %s", left, e.Message)
+		err = &told
+	}
+	p.shutdownErr = errors.Join(err, p.heard())
+	return p.shutdownErr
+}
+
+// unheard counts failures that nobody was told of.
+func (p *Producer) unheard(n int, err error) {
+	if n <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.silent == 0 {
+		p.firstSilent = err
+	}
+	p.silent += n
+}
+
+// heard tells of them once.
+func (p *Producer) heard() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.silent == 0 {
+		return nil
+	}
+	n, first := p.silent, p.firstSilent
+	p.silent, p.firstSilent = 0, nil
+	var e *Error
+	if !errors.As(first, &e) {
+		return first
+	}
+	told := *e
+	told.Message = fmt.Sprintf("%d records without a callback failed, the first: %s", n, e.Message)
+	told.Fatal = false
+	return &told
+}

@@ -1,0 +1,88 @@
+package ottla
+
+import (
+	"sync/atomic"
+)
+
+// submission is what one call of the C library took, or will: who is to be told of which record.
+type submission struct {
+	producer *Producer
+	topic    string
+	// entries are shorter than count where the last records have nobody to tell.
+	entries []entry
+	count   int
+	// waits is how many entries are of ProduceSync.
+	waits int
+	// left counts records without an outcome; whoever takes it to zero forgets the submission.
+	left atomic.Int64
+}
+
+// entry is who is to be told of a record: a callback, or a waiting ProduceSync.
+type entry struct {
+	done func(Delivery, error)
+	wait chan<- synced
+	// timestampMs the user gave; -1 for none.
+	timestampMs int64
+}
+
+// synced is what ProduceSync waits for.
+type synced struct {
+	delivery Delivery
+	err      error
+}
+
+func (s *submission) callback(i int) func(Delivery, error) {
+	if i < len(s.entries) {
+		return s.entries[i].done
+	}
+	return nil
+}
+
+// timestampMs is the stamp of record i of a run that starts at record first, whose stamp the
+// broker or the producer said to be ms. A topic may stamp records itself on append; then the
+// first record's own time was overruled, and that of the others with it.
+func (s *submission) timestampMs(first, i int, ms int64) int64 {
+	own := func(i int) int64 {
+		if i < len(s.entries) {
+			return s.entries[i].timestampMs
+		}
+		return -1
+	}
+	if f := own(first); f >= 0 && f != ms {
+		return ms
+	}
+	if t := own(i); t >= 0 {
+		return t
+	}
+	return ms
+}
+
+// resolve tells an outcome to whom it concerns. Called by the goroutine that drains the engine,
+// and for refusals by the one that submits; both keep the order of completion.
+func (s *submission) resolve(c *Client, o outcome) {
+	o.of = s
+	o.first = min(o.first, s.count)
+	o.count = min(o.count, s.count-o.first)
+	told := 0
+	// Straight to the waiting: one goroutine less on their way, and a callback that blocks can
+	// not hold them up.
+	for i := o.first; s.waits > 0 && i < min(o.first+o.count, len(s.entries)); i++ {
+		if wait := s.entries[i].wait; wait != nil {
+			wait <- synced{o.delivery(i - o.first), o.err}
+			told++
+		}
+	}
+	callbacks := 0
+	for i := o.first; i < min(o.first+o.count, len(s.entries)); i++ {
+		if s.entries[i].done != nil {
+			callbacks++
+		}
+	}
+	if o.err != nil {
+		s.producer.unheard(o.count-told-callbacks, o.err)
+	}
+	if callbacks > 0 {
+		c.calls.push(o)
+	}
+	s.producer.unresolved.Add(-int64(o.count))
+}
