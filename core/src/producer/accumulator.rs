@@ -83,6 +83,14 @@ struct SlotInner {
     announced: bool,
 }
 
+impl SlotInner {
+    /// Whether a batch is open that takes `size` bytes more.
+    #[inline]
+    fn takes(&self, size: usize, batch_size: usize) -> bool {
+        self.open.as_ref().is_some_and(|open| open.builder.len_bytes() + size <= batch_size)
+    }
+}
+
 #[derive(Debug)]
 struct OpenBatch {
     builder: BatchBuilder,
@@ -465,7 +473,9 @@ impl Accumulator {
         run: Option<RunTag<'_>>,
     ) -> Result<Accepted, Error> {
         let mut guard = slot.lock();
-        if let Err(open) = self.make_room(topic, slot, &mut guard, size) {
+        if !guard.takes(size, self.config.batch_size)
+            && let Err(open) = self.make_room(topic, slot, &mut guard)
+        {
             drop(guard);
             drop(open.seal(self, slot.partition));
             return Err(Error::closed("client"));
@@ -479,36 +489,33 @@ impl Accumulator {
         Ok(Accepted { state: Arc::clone(state), index, timestamp_ms })
     }
 
-    /// Sees to it that a batch is open which takes `size` bytes more. Gives the batch back if
-    /// nobody is left to send it.
+    /// Opens a batch; one that is open is sealed. Gives the new one back if nobody is left to send
+    /// it. Once per batch: kept out of the way of the records.
+    #[cold]
+    #[inline(never)]
     fn make_room(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
-        size: usize,
     ) -> Result<(), Box<OpenBatch>> {
         let ready = || Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
-        if let Some(open) = &inner.open
-            && open.builder.len_bytes() + size > self.config.batch_size
-        {
-            let open = inner.open.take().expect("matched above");
+        if let Some(open) = inner.open.take() {
             inner.full.extend(open.seal(self, slot.partition));
             let _ = self.events.send(ready());
             inner.announced = true;
         }
-        if inner.open.is_none() {
-            let open = self.open_batch();
-            if !inner.announced && self.events.send(ready()).is_err() {
-                return Err(Box::new(open));
-            }
-            inner.announced = true;
-            inner.open = Some(open);
+        let open = self.open_batch();
+        if !inner.announced && self.events.send(ready()).is_err() {
+            return Err(Box::new(open));
         }
+        inner.announced = true;
+        inner.open = Some(open);
         Ok(())
     }
 
     /// Gives the record's index in the batch and its timestamp.
+    #[inline]
     fn write(&self, open: &mut OpenBatch, record: &Record<'_>) -> Result<(u32, i64), Error> {
         let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
         let index = open.builder.len_records() as u32;
@@ -540,7 +547,9 @@ impl Accumulator {
                 let record = Record::to(name).value(*value);
                 let size = self.check(topic, &record)?;
                 self.check_room(size)?;
-                if let Err(open) = self.make_room(topic, slot, &mut guard, size) {
+                if !guard.takes(size, self.config.batch_size)
+                    && let Err(open) = self.make_room(topic, slot, &mut guard)
+                {
                     drop(guard);
                     drop(open.seal(self, slot.partition));
                     return Err(Error::closed("client"));
