@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::c::{compile_examples, run_c_tests, run_real_c_tests};
 use crate::count::{Count, Counts};
 use crate::dist::{check_layout, check_symbols};
+use crate::instructions::count_instructions;
 use crate::log::Log;
 use crate::place::Place;
 
@@ -95,9 +96,8 @@ const CHECK: Step = Step {
 };
 
 /// The packages every workspace command names: another choice would build them with other features
-/// and so a second time. ottla-python needs a Python to link, ottla-bench builds librdkafka.
-pub(crate) const PACKAGES: [&str; 5] =
-    ["--workspace", "--exclude", "ottla-python", "--exclude", "ottla-bench"];
+/// and so a second time. ottla-python needs a Python to link.
+pub(crate) const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "ottla-python"];
 
 /// Tests that need a real cluster have `real_` in their name; the interop matrix, a step
 /// of its own, `real_interop_`.
@@ -141,10 +141,7 @@ pub(crate) const STAGES: &[Stage] = &[
         steps: &[
             Step {
                 name: "workspace",
-                run: Run::Command(
-                    "cargo clippy --locked --workspace --all-targets --exclude ottla-bench -- \
-                     -D warnings",
-                ),
+                run: Run::Command("cargo clippy --locked --workspace --all-targets -- -D warnings"),
                 env: &[("PYO3_PYTHON", "{python}")],
                 ..CHECK
             },
@@ -197,7 +194,7 @@ pub(crate) const STAGES: &[Stage] = &[
                 name: "documentation",
                 run: Run::Command(
                     "cargo test --locked --doc --no-fail-fast --workspace --exclude \
-                     ottla-python --exclude ottla-bench",
+                     ottla-python",
                 ),
                 count: Count::Libtest,
                 ..CHECK
@@ -384,6 +381,19 @@ pub(crate) const STAGES: &[Stage] = &[
                 ..CHECK
             },
         ],
+    },
+    Stage {
+        name: "instructions",
+        about: "the hot paths take no more instructions than recorded (valgrind)",
+        present: &["tests/bench/instructions.toml"],
+        needs: &[],
+        cluster: false,
+        steps: &[Step {
+            name: "hot paths",
+            run: Run::Own(count_instructions),
+            show: true,
+            ..CHECK
+        }],
     },
     Stage {
         name: "quickstart",
