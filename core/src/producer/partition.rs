@@ -416,6 +416,7 @@ mod tests {
         p.failed(1, false);
         assert!(p.next_resend(2, now()).is_none());
         p.failed(2, false);
+        assert!(p.settle().is_empty(), "both are in doubt");
         assert_eq!(p.next_resend(2, now()).unwrap().id, 1);
     }
 

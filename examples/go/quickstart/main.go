@@ -1,7 +1,7 @@
 // Quickstart writes records to a topic while it reads them back, and checks that every one came
 // back exactly once.
 //
-//	go run . [-bootstrap host:9092] [-records 1000000]
+//	go run ./quickstart [-bootstrap host:9092] [-records 1000000]
 //
 // Without -bootstrap it starts a cluster of three brokers in its own process.
 package main

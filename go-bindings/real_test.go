@@ -1,4 +1,4 @@
-package ottlatest_test
+package ottla_test
 
 import (
 	"fmt"

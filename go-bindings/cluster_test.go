@@ -1,4 +1,4 @@
-package ottlatest_test
+package ottla_test
 
 import (
 	"bytes"
@@ -157,7 +157,7 @@ func TestRecordTooLarge(t *testing.T) {
 	}
 }
 
-func TestUseAfterClose(t *testing.T) {
+func TestUseAfterCloseOfACluster(t *testing.T) {
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("t", 1)
 	client, err := ottla.NewClient(ottla.Brokers(broker.Bootstrap()))
