@@ -392,9 +392,10 @@ impl Sender {
             Lookup::Known(meta) => {
                 if !topic.meta.as_ref().is_some_and(|old| Arc::ptr_eq(old, &meta)) {
                     // Another id is another topic of the same name: its partitions know nothing of
-                    // our sequences.
+                    // our sequences, and take any as the first.
                     if topic.meta.as_ref().is_some_and(|old| old.id != meta.id) {
                         tracing::warn!(topic = %topic.name, "the topic was recreated");
+                        topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
