@@ -65,6 +65,32 @@ async fn every_record_of_many_comes_back_once() {
 }
 
 #[tokio::test]
+async fn eight_producers_and_a_consumer_share_seven_connections() {
+    let cluster = Cluster::builder().brokers(3).topic("t", 6, 3).start().unwrap();
+    let client = within("connect", Client::connect(cluster.bootstrap())).await.unwrap();
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    let values: Vec<_> = (0..2_000).map(|i| format!("{i:0100}")).collect();
+    let mut sends = Vec::new();
+    for _ in 0..8 {
+        // Each a client of its own, as eight libraries in one program would have.
+        let client = within("connect", Client::connect(cluster.bootstrap())).await.unwrap();
+        let (producer, values) = (client.producer().build().unwrap(), values.clone());
+        sends.push(tokio::spawn(async move {
+            producer.send_batch("t", &values).await.unwrap().await.unwrap().records
+        }));
+    }
+    for send in sends {
+        assert_eq!(within("acks", send).await.unwrap(), values.len());
+    }
+    let mut left = 8 * values.len();
+    while left > 0 {
+        left -= within("fetch", consumer.next()).await.unwrap().unwrap().len();
+    }
+    let stats = client.stats();
+    assert!(stats.connects <= 7 && stats.connect_failures == 0, "{stats:?}");
+}
+
+#[tokio::test]
 async fn topics_and_offsets() {
     let cluster = Cluster::builder().brokers(1).start().unwrap();
     let client = within("connect", Client::connect(cluster.bootstrap())).await.unwrap();

@@ -6,7 +6,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static int passed, failed;
+/* Checks, and the tests they belong to. */
+static int passed, failed, tests_passed, tests_failed;
+
+/* A test: passed if every check in it is. */
+#define RUN(test)                                                              \
+  do {                                                                         \
+    int before_ = failed;                                                      \
+    test;                                                                      \
+    if (failed == before_) {                                                   \
+      tests_passed++;                                                          \
+    } else {                                                                   \
+      tests_failed++;                                                          \
+      fprintf(stderr, "FAILED %s\n", #test);                                   \
+    }                                                                          \
+  } while (0)
 
 #define CHECK(condition)                                                       \
   do {                                                                         \
@@ -58,7 +72,11 @@ static inline int same(const uint8_t *bytes, size_t len, const char *text) {
 }
 
 static inline int summary(void) {
-  printf("%d passed, %d failed\n", passed, failed);
+  /* A check between the tests counts as one. */
+  if (failed > 0 && tests_failed == 0) {
+    tests_failed = 1;
+  }
+  printf("%d checks\n%d passed, %d failed\n", passed + failed, tests_passed, tests_failed);
   return failed == 0 ? 0 : 1;
 }
 

@@ -10,7 +10,7 @@ int main(void) {
     fprintf(stderr, "set OTTLA_KAFKA_BOOTSTRAP to host:port of a Kafka cluster\n");
     return 2;
   }
-  round_trip(bootstrap, OTTLA_COMPRESSION_LZ4);
-  round_trip(bootstrap, OTTLA_COMPRESSION_NONE);
+  RUN(round_trip(bootstrap, OTTLA_COMPRESSION_LZ4));
+  RUN(round_trip(bootstrap, OTTLA_COMPRESSION_NONE));
   return summary();
 }

@@ -177,13 +177,13 @@ int main(void) {
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_create_topic(NULL, "t", 2, 1, E));
   CHECK(ottla_test_broker_bootstrap(NULL)[0] == 0);
   const char *bootstrap = ottla_test_broker_bootstrap(broker);
-  round_trip(bootstrap, OTTLA_COMPRESSION_LZ4);
-  round_trip(bootstrap, OTTLA_COMPRESSION_NONE);
-  record_errors(bootstrap);
-  close_tells_everything(bootstrap);
-  settings_out_of_range(bootstrap);
+  RUN(round_trip(bootstrap, OTTLA_COMPRESSION_LZ4));
+  RUN(round_trip(bootstrap, OTTLA_COMPRESSION_NONE));
+  RUN(record_errors(bootstrap));
+  RUN(close_tells_everything(bootstrap));
+  RUN(settings_out_of_range(bootstrap));
   ottla_test_broker_free(broker);
   ottla_test_broker_free(NULL);
-  wrong_places();
+  RUN(wrong_places());
   return summary();
 }

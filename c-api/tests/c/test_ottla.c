@@ -336,11 +336,11 @@ static void error_objects(void) {
 }
 
 int main(void) {
-  echo_round_trip();
-  packed();
-  options_and_records_are_checked();
-  null_handles();
-  use_after_close();
-  error_objects();
+  RUN(echo_round_trip());
+  RUN(packed());
+  RUN(options_and_records_are_checked());
+  RUN(null_handles());
+  RUN(use_after_close());
+  RUN(error_objects());
   return summary();
 }

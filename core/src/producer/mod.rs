@@ -4,6 +4,7 @@
 
 mod accumulator;
 mod answers;
+mod assign;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
 mod budget;
@@ -13,6 +14,7 @@ mod partition;
 mod producers;
 mod record;
 mod sender;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

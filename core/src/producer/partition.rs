@@ -131,6 +131,11 @@ impl Partition {
         self.settling
     }
 
+    /// The log behind it is a new one: one batch in flight until that has acknowledged something.
+    pub(crate) fn recreated(&mut self) {
+        self.proven = false;
+    }
+
     fn sent_to(&mut self, leader: i32) {
         if self.leader != Some(leader) {
             self.leader = Some(leader);

@@ -2,7 +2,7 @@
 //! batch of a broker into one request, and keeps what is in flight in order.
 //!
 //! ```text
-//! slots (open, full batches) ─┐
+//! slots (open, full batches) ─┐   topics.rs        assign.rs
 //! taken back after a refusal ─┼─> round: a partition for each ─> one request per leader ─> lane
 //! sent again in place ────────┘                                                             │
 //!                           answers.rs: acknowledged, refused, in doubt <───────────────────┘
@@ -27,13 +27,12 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
 use super::leaders::Leader;
 use super::partition::{Partition, ToSend};
-use crate::cluster::{Counters, Lane, Lookup, Metadata, Pool, TopicMeta};
-use crate::config::MAX_PRODUCE_REQUEST;
+use super::topics::{Topic, take_where};
+use crate::cluster::{Counters, Lookup, Metadata, Pool};
 use crate::environment::Environment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
-use crate::policy::spread::{self, Candidate};
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
@@ -63,23 +62,6 @@ pub(crate) enum Event {
     Stop,
 }
 
-pub(super) struct Topic {
-    pub(super) name: Arc<str>,
-    /// The topic's entry in each home, to tell it what is known.
-    homes: Vec<Arc<TopicBatches>>,
-    slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
-    /// Batches without a partition that came back.
-    pub(super) unbound: VecDeque<Batch>,
-    /// Batches with a named partition that came back.
-    pub(super) pinned: HashMap<i32, VecDeque<Batch>>,
-    pub(super) partitions: Vec<Partition>,
-    meta: Option<Arc<TopicMeta>>,
-    /// Where the last batch without a partition went, and bytes until the next choice.
-    sticky: Option<(i32, usize)>,
-    /// Why things do not move, for the message of a timeout.
-    pub(super) trouble: Option<Error>,
-}
-
 /// A request in flight.
 pub(super) struct InFlight {
     pub(super) leader: i32,
@@ -98,10 +80,10 @@ pub(super) struct Item {
 }
 
 /// What a round gathers for one leader.
-struct Load {
-    leader: i32,
-    parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
-    retries: bool,
+pub(super) struct Load {
+    pub(super) leader: i32,
+    pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
+    pub(super) retries: bool,
 }
 
 enum Identity {
@@ -113,25 +95,25 @@ enum Identity {
 }
 
 pub(crate) struct Sender {
-    pool: Weak<Pool>,
+    pub(super) pool: Weak<Pool>,
     pub(super) metadata: Arc<Metadata>,
     pub(super) counters: Arc<Counters>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
     client_id: Arc<str>,
     timeout_ms: i32,
-    tx: mpsc::UnboundedSender<Event>,
+    pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     pub(super) topics: HashMap<Arc<str>, Topic>,
     pub(super) leaders: HashMap<i32, Leader>,
     pub(super) in_flight: HashMap<u64, InFlight>,
     identity: Identity,
     identity_backoff: Backoff,
-    next_id: u64,
+    pub(super) next_id: u64,
     /// When to look again although nothing happened.
-    wake_at: Option<Instant>,
+    pub(super) wake_at: Option<Instant>,
     /// No batch times out before.
-    next_expiry: Option<Instant>,
+    pub(super) next_expiry: Option<Instant>,
 }
 
 impl Sender {
@@ -410,9 +392,10 @@ impl Sender {
             Lookup::Known(meta) => {
                 if !topic.meta.as_ref().is_some_and(|old| Arc::ptr_eq(old, &meta)) {
                     // Another id is another topic of the same name: its partitions know nothing of
-                    // our sequences.
+                    // our sequences, and take any as the first.
                     if topic.meta.as_ref().is_some_and(|old| old.id != meta.id) {
                         tracing::warn!(topic = %topic.name, "the topic was recreated");
+                        topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
@@ -426,259 +409,6 @@ impl Sender {
                 true
             }
         }
-    }
-
-    /// Batches sent again in place, and those with a named partition.
-    fn assign_bound(
-        &mut self,
-        topic: &mut Topic,
-        now: Instant,
-        taken: &mut [bool],
-        loads: &mut Vec<Load>,
-    ) {
-        let Some(meta) = topic.meta.clone() else { return };
-        for (index, taken) in taken.iter_mut().enumerate() {
-            if !topic.partitions[index].needs_leader() {
-                continue;
-            }
-            let at = topic.partitions[index].retry_at;
-            if at.is_some_and(|at| at > now) {
-                self.wake_at = earlier(self.wake_at, at);
-                continue;
-            }
-            let Some(leader) = self.needed_leader(&meta, index, now) else { continue };
-            if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
-                let bytes =
-                    topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
-                *taken = true;
-                self.load(loads, leader, &meta, index, to_send, bytes, true);
-            }
-        }
-        let mut wanted: Vec<i32> = topic
-            .pinned
-            .iter()
-            .filter(|(_, queue)| !queue.is_empty())
-            .map(|(partition, _)| *partition)
-            .collect();
-        wanted.extend(topic.slots.iter().filter_map(|(_, slot)| slot.partition));
-        wanted.sort_unstable();
-        wanted.dedup();
-        for partition in wanted {
-            let Some(index) =
-                usize::try_from(partition).ok().filter(|i| *i < topic.partitions.len())
-            else {
-                topic.refuse_partition(partition, meta.partitions.len());
-                continue;
-            };
-            if taken[index] {
-                continue;
-            }
-            let state = &topic.partitions[index];
-            if !state.has_room(meta.partitions.get(index).map_or(-1, |p| p.leader), now) {
-                self.wake_at = earlier(self.wake_at, state.retry_at.filter(|at| *at > now));
-                continue;
-            }
-            let Some(leader) = self.needed_leader(&meta, index, now) else { continue };
-            let idle = self.leaders.get(&leader).is_some_and(Leader::is_idle);
-            let batch = match topic.pinned.get_mut(&partition).and_then(VecDeque::pop_front) {
-                Some(batch) => Some(batch),
-                None => {
-                    let (batch, wake) =
-                        topic.take(|slot| slot.partition == Some(partition), now, idle);
-                    self.wake_at = earlier(self.wake_at, wake);
-                    batch
-                }
-            };
-            if let Some(batch) = batch {
-                taken[index] = true;
-                self.put(topic, &meta, index, leader, batch, loads);
-            }
-        }
-    }
-
-    /// Batches that may go anywhere: the better of two partitions drawn at random, staying for a
-    /// batch's worth of bytes.
-    fn assign_unbound(
-        &mut self,
-        topic: &mut Topic,
-        now: Instant,
-        taken: &mut [bool],
-        loads: &mut Vec<Load>,
-    ) {
-        let Some(meta) = topic.meta.clone() else { return };
-        loop {
-            let (full, due) = match topic.next_unbound(now) {
-                Next::Nothing => return,
-                Next::Full => (true, None),
-                Next::Open { due } => (due <= now, Some(due)),
-            };
-            let mut ready: Vec<Candidate> = Vec::new();
-            let mut absent: Vec<Candidate> = Vec::new();
-            let mut retry_at = None;
-            for (index, state) in topic.partitions.iter().enumerate() {
-                let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
-                if leader_id < 0 || taken[index] {
-                    continue;
-                }
-                if !state.has_room(leader_id, now) {
-                    retry_at = earlier(retry_at, state.retry_at.filter(|at| *at > now));
-                    continue;
-                }
-                let leader = self.leaders.entry(leader_id).or_default();
-                let candidate = Candidate {
-                    partition: index as i32,
-                    bytes_in_flight: leader.bytes_in_flight + leader.assembled,
-                    latency_us: leader.latency_us,
-                };
-                if leader.is_ready(now) {
-                    let fits = leader.assembled < MAX_PRODUCE_REQUEST;
-                    if fits && (full || leader.is_idle()) {
-                        ready.push(candidate);
-                    }
-                } else if leader.may_dial(now, false) {
-                    absent.push(candidate);
-                } else if leader.connection.is_none() && !leader.dialing {
-                    retry_at = earlier(retry_at, leader.next_dial(false));
-                } else {
-                    retry_at = earlier(retry_at, leader.muted_until.filter(|at| *at > now));
-                }
-            }
-            let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
-            let choice = stays.map(|i| ready[i]).or_else(|| {
-                let both: Vec<_> = ready.iter().chain(&absent).copied().collect();
-                let first = both[spread::choose(&both, &mut self.rng)?];
-                if ready.contains(&first) {
-                    return Some(first);
-                }
-                // Its broker is opened for later; the batch does not wait for that if another can
-                // have it now.
-                self.dial(meta.partitions[first.partition as usize].leader);
-                spread::choose(&ready, &mut self.rng).map(|i| ready[i])
-            });
-            let Some(choice) = choice else {
-                self.wake_at = earlier(self.wake_at, earlier(retry_at, due.filter(|at| *at > now)));
-                if meta.partitions.iter().all(|p| p.leader < 0) {
-                    self.metadata.want(&topic.name);
-                }
-                self.rescue(topic, &meta, now);
-                return;
-            };
-            let batch = match topic.unbound.pop_front() {
-                Some(batch) => Some(batch),
-                None => topic.take(|slot| slot.partition.is_none(), now, true).0,
-            };
-            let Some(batch) = batch else { return };
-            let index = choice.partition as usize;
-            taken[index] = true;
-            topic.stay(
-                choice.partition,
-                batch.sealed.uncompressed_len(),
-                batch.home.config.batch_size,
-            );
-            let leader = meta.partitions[index].leader;
-            self.put(topic, &meta, index, leader, batch, loads);
-        }
-    }
-
-    /// No partition can take a batch: if that is because no leader is connected, the probes of
-    /// optional brokers are too slow; any one is needed now.
-    fn rescue(&mut self, topic: &Topic, meta: &TopicMeta, now: Instant) {
-        let leaders: Vec<i32> =
-            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
-        let alive = |l: &Leader| l.connection.is_some() || l.dialing;
-        if leaders.iter().any(|id| self.leaders.get(id).is_some_and(alive)) {
-            return;
-        }
-        let may: Vec<i32> = leaders
-            .iter()
-            .copied()
-            .filter(|id| self.leaders.get(id).is_none_or(|l| l.may_dial(now, true)))
-            .collect();
-        let all: Vec<_> = may
-            .iter()
-            .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
-            .collect();
-        if let Some(i) = spread::choose(&all, &mut self.rng) {
-            self.dial(may[i]);
-        } else {
-            let next = leaders.iter().filter_map(|id| self.leaders.get(id)?.next_dial(true)).min();
-            self.wake_at = earlier(self.wake_at, next.filter(|at| *at > now));
-        }
-        let _ = topic;
-    }
-
-    /// The leader that a bound batch must go to, if it can take a request now; dials it else.
-    fn needed_leader(&mut self, meta: &TopicMeta, index: usize, now: Instant) -> Option<i32> {
-        let id = meta.partitions.get(index).map_or(-1, |p| p.leader);
-        if id < 0 {
-            self.metadata.want(&meta.name);
-            return None;
-        }
-        let leader = self.leaders.entry(id).or_default();
-        if leader.is_ready(now) {
-            return (leader.assembled < MAX_PRODUCE_REQUEST).then_some(id);
-        }
-        if leader.may_dial(now, true) {
-            self.dial(id);
-        } else if leader.connection.is_none() && !leader.dialing {
-            self.wake_at = earlier(self.wake_at, leader.next_dial(true));
-        } else {
-            self.wake_at = earlier(self.wake_at, leader.muted_until.filter(|at| *at > now));
-        }
-        None
-    }
-
-    fn dial(&mut self, id: i32) {
-        let leader = self.leaders.entry(id).or_default();
-        if leader.dialing || leader.connection.is_some() {
-            return;
-        }
-        leader.dialing = true;
-        let (pool, tx) = (self.pool.clone(), self.tx.clone());
-        self.env.spawn(async move {
-            let Some(pool) = pool.upgrade() else { return };
-            let result = pool.lane(id, Lane::Produce).await;
-            let _ = tx.send(Event::Lane(id, result));
-        });
-    }
-
-    fn put(
-        &mut self,
-        topic: &mut Topic,
-        meta: &TopicMeta,
-        index: usize,
-        leader: i32,
-        batch: Batch,
-        loads: &mut Vec<Load>,
-    ) {
-        self.next_id += 1;
-        let bytes = batch.sealed.wire_len();
-        self.next_expiry = earlier(self.next_expiry, Some(batch.deadline));
-        let to_send = topic.partitions[index].push(self.next_id, batch, leader);
-        self.load(loads, leader, meta, index, to_send, bytes, false);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one line of a request, named field by field")]
-    fn load(
-        &mut self,
-        loads: &mut Vec<Load>,
-        leader: i32,
-        meta: &TopicMeta,
-        index: usize,
-        to_send: ToSend,
-        bytes: usize,
-        retry: bool,
-    ) {
-        self.leaders.entry(leader).or_default().assembled += bytes;
-        let load = match loads.iter_mut().position(|l| l.leader == leader) {
-            Some(i) => &mut loads[i],
-            None => {
-                loads.push(Load { leader, parts: Vec::new(), retries: false });
-                loads.last_mut().expect("pushed above")
-            }
-        };
-        load.retries |= retry;
-        load.parts.push((Arc::clone(&meta.name), meta.id, index as i32, to_send));
     }
 
     /// One request with everything that a leader got in this round.
@@ -763,129 +493,6 @@ impl Sender {
     }
 }
 
-/// What of a topic's batches without a partition comes next.
-enum Next {
-    Nothing,
-    Full,
-    Open { due: Instant },
-}
-
-impl Topic {
-    fn has_work(&self) -> bool {
-        !self.slots.is_empty()
-            || !self.unbound.is_empty()
-            || self.pinned.values().any(|q| !q.is_empty())
-            || self.partitions.iter().any(Partition::needs_leader)
-    }
-
-    fn timed_out(&self) -> Error {
-        let why = match &self.trouble {
-            Some(e) => format!("; last trouble: {}", e.message()),
-            None if self.meta.is_none() => "; its partitions are not known yet".to_owned(),
-            None => String::new(),
-        };
-        Error::new(
-            ErrorKind::Timeout,
-            format!("a record for topic '{}' was not acknowledged in time{why}", self.name),
-        )
-    }
-
-    fn next_unbound(&mut self, now: Instant) -> Next {
-        if !self.unbound.is_empty() {
-            return Next::Full;
-        }
-        let mut earliest = None;
-        let mut full = false;
-        self.slots.retain(|(home, slot)| {
-            if slot.partition.is_some() {
-                return true;
-            }
-            match slot.peek(home) {
-                Peek::Empty => return false,
-                Peek::Full => full = true,
-                Peek::Open { at, urgent } => {
-                    earliest = earlier(earliest, Some(if urgent { now } else { at }));
-                }
-            }
-            true
-        });
-        match (full, earliest) {
-            (true, _) => Next::Full,
-            (false, Some(due)) => Next::Open { due },
-            (false, None) => Next::Nothing,
-        }
-    }
-
-    /// Takes the first batch among the slots that `of` picks: full ones, overdue ones, and open
-    /// ones if `idle`. Else gives when the next one is due.
-    fn take(
-        &mut self,
-        of: impl Fn(&Slot) -> bool,
-        now: Instant,
-        idle: bool,
-    ) -> (Option<Batch>, Option<Instant>) {
-        let mut wake = None;
-        for pass in 0..2 {
-            let mut i = 0;
-            while i < self.slots.len() {
-                let (home, slot) = &self.slots[i];
-                if !of(slot) {
-                    i += 1;
-                    continue;
-                }
-                let take = match slot.peek(home) {
-                    Peek::Empty => {
-                        self.slots.remove(i);
-                        continue;
-                    }
-                    Peek::Full => true,
-                    // Full ones of other slots first.
-                    Peek::Open { .. } if pass == 0 => false,
-                    Peek::Open { at, urgent } => {
-                        wake = earlier(wake, Some(at));
-                        idle || urgent || at <= now
-                    }
-                };
-                if take && let Some(batch) = slot.take(home) {
-                    return (Some(batch), None);
-                }
-                i += 1;
-            }
-        }
-        (None, wake)
-    }
-
-    /// Keeps the choice for a batch's worth of bytes.
-    fn stay(&mut self, partition: i32, bytes: usize, batch_size: usize) {
-        let left = match self.sticky {
-            Some((p, left)) if p == partition => left,
-            _ => batch_size,
-        };
-        self.sticky =
-            left.checked_sub(bytes).filter(|left| *left > 0).map(|left| (partition, left));
-    }
-
-    fn refuse_partition(&mut self, partition: i32, known: usize) {
-        let error = Error::new(
-            ErrorKind::UnknownPartition,
-            format!("topic '{}' has no partition {partition}, it has {known}", self.name),
-        );
-        let mut gone: Vec<Batch> = self.pinned.remove(&partition).into_iter().flatten().collect();
-        self.slots.retain(|(home, slot)| {
-            if slot.partition != Some(partition) {
-                return true;
-            }
-            while let Some(batch) = slot.take(home) {
-                gone.push(batch);
-            }
-            slot.peek(home) != Peek::Empty
-        });
-        for batch in gone {
-            batch.resolve(Err(error.clone()));
-        }
-    }
-}
-
 async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
     let (_, connection) = pool.control(None).await?;
     let request = InitProducerIdRequest::default()
@@ -898,13 +505,6 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         0 => Ok(answer.producer_id.0),
         code => Err(Error::broker(code, "InitProducerId", None)),
     }
-}
-
-fn take_where(queue: &mut VecDeque<Batch>, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
-    let (gone, stay): (Vec<Batch>, Vec<Batch>) =
-        std::mem::take(queue).into_iter().partition(|b| of(b));
-    *queue = stay.into();
-    gone
 }
 
 pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

@@ -22,10 +22,11 @@ pub fn values(count: usize) -> Vec<[u8; VALUE_LEN]> {
     (0..count)
         .map(|i| {
             let text = format!(
-                r#"{{"id":{i:07},"user":{:05},"event":"page_view","page":"{}","took_ms":{:03},"ok":true,"pad":""#,
-                draw() % 100_000,
+                r#"{{"id":{},"user":{},"event":"page_view","page":"{}","took_ms":{},"ok":true,"pad":""#,
+                1_000_000 + i,
+                10_000 + draw() % 90_000,
                 PAGES[draw() % PAGES.len()],
-                draw() % 1000,
+                100 + draw() % 900,
             );
             let mut value = [b' '; VALUE_LEN];
             value[..text.len()].copy_from_slice(text.as_bytes());

@@ -84,19 +84,25 @@ async fn scenario(seed: u64, delivery_timeout: Duration) -> Result<(), String> {
         .connect()
         .await
         .map_err(|e| e.to_string())?;
-    let producer = client
-        .producer()
-        .linger(Duration::from_millis(rng.random_range(0..20)))
-        .batch_size(1 << 10)
-        .compression(Compression::None)
-        .delivery_timeout(delivery_timeout)
-        .build()
-        .map_err(|e| e.to_string())?;
+    // Two producers whose settings differ have batches of their own, and share the sender.
+    let linger = Duration::from_millis(rng.random_range(0..20));
+    let producer = |batch_size| {
+        client
+            .producer()
+            .linger(linger)
+            .batch_size(batch_size)
+            .compression(Compression::None)
+            .delivery_timeout(delivery_timeout)
+            .build()
+            .map_err(|e| e.to_string())
+    };
+    let producers = [producer(1 << 10)?, producer(2 << 10)?];
     let mut senders = Vec::new();
     for sender in 0..4 {
         let partition = (sender % 2 == 1).then_some(sender);
         let rng = StdRng::seed_from_u64(rng.random());
-        senders.push(tokio::spawn(send(producer.clone(), sender, partition, rng)));
+        let producer = producers[sender as usize / 2].clone();
+        senders.push(tokio::spawn(send(producer, sender, partition, rng)));
     }
     chaos(&cluster, &mut rng).await;
     let mut sent = Vec::new();

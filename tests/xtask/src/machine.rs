@@ -59,8 +59,7 @@ fn component(name: &str) -> Option<String> {
     })
 }
 
-/// Whether a program runs and succeeds.
-pub(crate) fn answers(program: &str, args: &[&str]) -> bool {
+fn answers(program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

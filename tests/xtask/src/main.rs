@@ -13,6 +13,7 @@ mod c;
 mod count;
 mod dist;
 mod fetch;
+mod instructions;
 mod kafka;
 mod log;
 mod machine;

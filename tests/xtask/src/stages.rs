@@ -15,6 +15,7 @@ use ottla_test_kafka::DEFAULT_VERSION;
 use crate::c::{compile_examples, run_c_tests, run_real_c_tests};
 use crate::count::{Count, Counts};
 use crate::dist::{check_layout, check_symbols};
+use crate::instructions::count_instructions;
 use crate::log::Log;
 use crate::place::Place;
 
@@ -65,9 +66,6 @@ pub(crate) struct Step {
     pub(crate) count: Count,
     /// What it needs beyond what its words tell.
     pub(crate) needs: &'static [Need],
-    /// A program that must be on the machine for this one, and how to get it. Where it is not, the
-    /// step is skipped, and said to be.
-    pub(crate) wants: Option<(&'static str, &'static str)>,
     /// Folder it runs in, relative to the root.
     pub(crate) dir: &'static str,
     pub(crate) env: &'static [(&'static str, &'static str)],
@@ -94,7 +92,6 @@ const CHECK: Step = Step {
     run: Run::Command(""),
     count: Count::Exit,
     needs: &[],
-    wants: None,
     dir: "",
     env: &[],
     show: false,
@@ -375,17 +372,13 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "instructions",
-        about: "instructions of the hot paths, counted under callgrind: no more than recorded",
+        about: "the hot paths take no more instructions than recorded (valgrind)",
         present: &["tests/bench/Cargo.toml"],
         needs: &[],
         cluster: false,
         steps: &[Step {
             name: "hot paths",
-            run: Run::Command(
-                "cargo run --locked --quiet -p ottla-bench --bin instructions -- --check",
-            ),
-            count: Count::Words,
-            wants: Some(("valgrind", "apt-get install valgrind")),
+            run: Run::Own(count_instructions),
             show: true,
             ..CHECK
         }],

@@ -12,9 +12,9 @@ use std::process::ExitCode;
 
 use recorded::Counts;
 
-/// By how much of the recorded count a path may grow before it is a failure: another compiler lays
+/// By how many percent of the recorded count a path may grow before it is a failure: another compiler lays
 /// out a loop differently, a record's work does not change by so much unnoticed.
-const TOLERANCE: f64 = 0.03;
+const TOLERANCE: u64 = 3;
 
 const USAGE: &str = "usage: instructions --check | --record";
 
@@ -64,7 +64,7 @@ fn compare(recorded: &Counts, counted: &Counts) -> (Vec<String>, usize) {
             Some(&now) => {
                 let change = now as f64 / was.max(1) as f64 - 1.0;
                 let said = format!("{now:>12} instructions, {:+.2} %", change * 100.0);
-                if change > TOLERANCE {
+                if now * 100 > was * (100 + TOLERANCE) {
                     Err(format!("{said}; recorded are {was}. If that is meant: --record"))
                 } else {
                     Ok(said)

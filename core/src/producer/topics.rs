@@ -1,0 +1,159 @@
+//! A topic as the sender sees it: where its batches wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
+use super::partition::Partition;
+use super::sender::earlier;
+use crate::cluster::TopicMeta;
+use crate::error::{Error, ErrorKind};
+
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    /// The topic's entry in each home, to tell it what is known.
+    pub(super) homes: Vec<Arc<TopicBatches>>,
+    pub(super) slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
+    /// Batches without a partition that came back.
+    pub(super) unbound: VecDeque<Batch>,
+    /// Batches with a named partition that came back.
+    pub(super) pinned: HashMap<i32, VecDeque<Batch>>,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) meta: Option<Arc<TopicMeta>>,
+    /// Where the last batch without a partition went, and bytes until the next choice.
+    pub(super) sticky: Option<(i32, usize)>,
+    /// Why things do not move, for the message of a timeout.
+    pub(super) trouble: Option<Error>,
+}
+
+/// What of a topic's batches without a partition comes next.
+pub(super) enum Next {
+    Nothing,
+    Full,
+    Open { due: Instant },
+}
+
+impl Topic {
+    pub(super) fn has_work(&self) -> bool {
+        !self.slots.is_empty()
+            || !self.unbound.is_empty()
+            || self.pinned.values().any(|q| !q.is_empty())
+            || self.partitions.iter().any(Partition::needs_leader)
+    }
+
+    pub(super) fn timed_out(&self) -> Error {
+        let why = match &self.trouble {
+            Some(e) => format!("; last trouble: {}", e.message()),
+            None if self.meta.is_none() => "; its partitions are not known yet".to_owned(),
+            None => String::new(),
+        };
+        Error::new(
+            ErrorKind::Timeout,
+            format!("a record for topic '{}' was not acknowledged in time{why}", self.name),
+        )
+    }
+
+    pub(super) fn next_unbound(&mut self, now: Instant) -> Next {
+        if !self.unbound.is_empty() {
+            return Next::Full;
+        }
+        let mut earliest = None;
+        let mut full = false;
+        self.slots.retain(|(home, slot)| {
+            if slot.partition.is_some() {
+                return true;
+            }
+            match slot.peek(home) {
+                Peek::Empty => return false,
+                Peek::Full => full = true,
+                Peek::Open { at, urgent } => {
+                    earliest = earlier(earliest, Some(if urgent { now } else { at }));
+                }
+            }
+            true
+        });
+        match (full, earliest) {
+            (true, _) => Next::Full,
+            (false, Some(due)) => Next::Open { due },
+            (false, None) => Next::Nothing,
+        }
+    }
+
+    /// Takes the first batch among the slots that `of` picks: full ones, overdue ones, and open
+    /// ones if `idle`. Else gives when the next one is due.
+    pub(super) fn take(
+        &mut self,
+        of: impl Fn(&Slot) -> bool,
+        now: Instant,
+        idle: bool,
+    ) -> (Option<Batch>, Option<Instant>) {
+        let mut wake = None;
+        for pass in 0..2 {
+            let mut i = 0;
+            while i < self.slots.len() {
+                let (home, slot) = &self.slots[i];
+                if !of(slot) {
+                    i += 1;
+                    continue;
+                }
+                let take = match slot.peek(home) {
+                    Peek::Empty => {
+                        self.slots.remove(i);
+                        continue;
+                    }
+                    Peek::Full => true,
+                    // Full ones of other slots first.
+                    Peek::Open { .. } if pass == 0 => false,
+                    Peek::Open { at, urgent } => {
+                        wake = earlier(wake, Some(at));
+                        idle || urgent || at <= now
+                    }
+                };
+                if take && let Some(batch) = slot.take(home) {
+                    return (Some(batch), None);
+                }
+                i += 1;
+            }
+        }
+        (None, wake)
+    }
+
+    /// Keeps the choice for a batch's worth of bytes.
+    pub(super) fn stay(&mut self, partition: i32, bytes: usize, batch_size: usize) {
+        let left = match self.sticky {
+            Some((p, left)) if p == partition => left,
+            _ => batch_size,
+        };
+        self.sticky =
+            left.checked_sub(bytes).filter(|left| *left > 0).map(|left| (partition, left));
+    }
+
+    pub(super) fn refuse_partition(&mut self, partition: i32, known: usize) {
+        let error = Error::new(
+            ErrorKind::UnknownPartition,
+            format!("topic '{}' has no partition {partition}, it has {known}", self.name),
+        );
+        let mut gone: Vec<Batch> = self.pinned.remove(&partition).into_iter().flatten().collect();
+        self.slots.retain(|(home, slot)| {
+            if slot.partition != Some(partition) {
+                return true;
+            }
+            while let Some(batch) = slot.take(home) {
+                gone.push(batch);
+            }
+            slot.peek(home) != Peek::Empty
+        });
+        for batch in gone {
+            batch.resolve(Err(error.clone()));
+        }
+    }
+}
+
+pub(super) fn take_where(queue: &mut VecDeque<Batch>, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
+    let (gone, stay): (Vec<Batch>, Vec<Batch>) =
+        std::mem::take(queue).into_iter().partition(|b| of(b));
+    *queue = stay.into();
+    gone
+}
