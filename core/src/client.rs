@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
-use crate::cluster::{Pool, Stats};
+use crate::cluster::Pool;
 use crate::config::{ClientConfig, parse_bootstrap};
 use crate::consumer::ConsumerBuilder;
 use crate::environment::Environment;
 use crate::error::Result;
+use crate::metrics::Stats;
 use crate::producer::ProducerBuilder;
 
 /// Settings of a [`Client`].
@@ -157,7 +158,7 @@ impl Client {
 
     /// What the pool has done so far.
     pub fn stats(&self) -> Stats {
-        self.pool.counters().snapshot()
+        self.pool.metrics().snapshot()
     }
 
     /// Whether the client was made in this process, and not inherited through a fork: an inherited

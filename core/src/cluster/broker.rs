@@ -3,11 +3,12 @@
 //! a connection with them.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
 use crate::config::Endpoint;
+use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
 use crate::policy::backoff::Backoff;
 
@@ -27,7 +28,10 @@ pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
     endpoint: Mutex<Endpoint>,
+    /// A connection that ended stays until the next takes its place: so a reconnect is told from a
+    /// first connect.
     lanes: Mutex<HashMap<Lane, Connection>>,
+    pub(crate) metrics: Arc<BrokerMetrics>,
     /// Held while dialling: dials to one broker are serialised in a process.
     pub(crate) dial: tokio::sync::Mutex<DialState>,
 }
@@ -40,11 +44,12 @@ pub(crate) struct DialState {
 }
 
 impl Broker {
-    pub(crate) fn new(id: i32, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(id: i32, endpoint: Endpoint, metrics: Arc<BrokerMetrics>) -> Self {
         Self {
             id,
             endpoint: Mutex::new(endpoint),
             lanes: Mutex::default(),
+            metrics,
             dial: tokio::sync::Mutex::default(),
         }
     }
@@ -78,15 +83,12 @@ impl Broker {
 
     /// The lane's connection, if it is open.
     pub(crate) fn open(&self, lane: Lane) -> Option<Connection> {
-        let mut lanes = self.lanes();
-        match lanes.get(&lane) {
-            Some(connection) if !connection.is_closed() => Some(connection.clone()),
-            Some(_) => {
-                lanes.remove(&lane);
-                None
-            }
-            None => None,
-        }
+        self.lanes().get(&lane).filter(|connection| !connection.is_closed()).cloned()
+    }
+
+    /// Whether the lane's last connection was lost.
+    pub(crate) fn was_lost(&self, lane: Lane) -> bool {
+        self.lanes().get(&lane).is_some_and(|connection| connection.metrics().was_lost())
     }
 
     pub(crate) fn put(&self, lane: Lane, connection: Connection) {

@@ -143,6 +143,11 @@ impl Metadata {
         }
     }
 
+    /// Whether the topic was ever answered for.
+    pub(crate) fn is_known(&self, topic: &str) -> bool {
+        self.read().topics.get(topic).is_some_and(|t| t.meta.is_some())
+    }
+
     /// Every topic in use, and whether any of them is waited for.
     pub(crate) fn in_use(&self) -> Vec<(Arc<str>, bool)> {
         self.read().topics.iter().map(|(name, t)| (Arc::clone(name), t.wanted)).collect()

@@ -1,14 +1,11 @@
 //! What a process knows of a cluster and shares between all its handles: connections in lanes,
-//! metadata, one producer id, counters.
+//! metadata, one producer id.
 
 mod broker;
 mod metadata;
 mod pool;
 mod refresh;
-mod stats;
 
 pub(crate) use broker::Lane;
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
 pub(crate) use pool::Pool;
-pub(crate) use stats::Counters;
-pub use stats::Stats;

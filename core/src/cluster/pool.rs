@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::broker::{Broker, Lane};
 use super::metadata::Metadata;
 use super::refresh;
-use super::stats::Counters;
 use crate::config::{ClientConfig, SETUP_TIMEOUT};
 use crate::environment::{Environment, PoolKey};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{MetadataReason, Metrics};
 use crate::net::{self, Connection, NoAuthentication, SetupContext};
 use crate::policy::backoff::Backoff;
 use crate::producer::Producers;
@@ -27,7 +27,7 @@ const CONTROL_DIAL: Duration = Duration::from_secs(3);
 pub(crate) struct Pool {
     setup: SetupContext,
     metadata: Arc<Metadata>,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     /// Bootstrap addresses under negative ids.
     brokers: Mutex<HashMap<i32, Arc<Broker>>>,
     producers: OnceLock<Arc<Producers>>,
@@ -53,13 +53,14 @@ impl Pool {
     }
 
     fn new(env: &Environment, config: &ClientConfig) -> Self {
+        let metrics = Arc::new(Metrics::new());
         let brokers = config
             .bootstrap
             .iter()
             .enumerate()
             .map(|(i, endpoint)| {
                 let id = -1 - i as i32;
-                (id, Arc::new(Broker::new(id, endpoint.clone())))
+                (id, Arc::new(Broker::new(id, endpoint.clone(), metrics.broker(id))))
             })
             .collect();
         Self {
@@ -72,7 +73,7 @@ impl Pool {
                 buffers: ChunkPool::new(32 << 20),
             },
             metadata: Arc::new(Metadata::new()),
-            counters: Arc::default(),
+            metrics,
             brokers: Mutex::new(brokers),
             producers: OnceLock::new(),
             next_consumer: AtomicU64::new(0),
@@ -87,8 +88,8 @@ impl Pool {
         &self.metadata
     }
 
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Warm buffers for batches, frames and decompression.
@@ -137,22 +138,22 @@ impl Pool {
         if let Some(at) = dial.not_before.take() {
             tokio::time::sleep_until(at).await;
         }
-        let counters = Arc::clone(&self.counters);
-        let on_close = Box::new(move || {
-            counters.connections_open.fetch_sub(1, Ordering::Relaxed);
-        });
-        match net::open(&self.setup, &broker.endpoint(), broker.name(), SETUP_TIMEOUT, on_close)
-            .await
-        {
+        let (endpoint, reconnect) = (broker.endpoint(), broker.was_lost(lane));
+        let open = net::open(
+            &self.setup,
+            &endpoint,
+            broker.name(),
+            SETUP_TIMEOUT,
+            &broker.metrics,
+            reconnect,
+        );
+        match open.await {
             Ok(connection) => {
-                Counters::add(&self.counters.connects, 1);
-                Counters::add(&self.counters.connections_open, 1);
                 dial.backoff.reset();
                 broker.put(lane, connection.clone());
                 Ok(connection)
             }
             Err(e) => {
-                Counters::add(&self.counters.connect_failures, 1);
                 let delay = dial.backoff.next(&mut self.env().rng());
                 dial.not_before = Some(self.env().now() + delay);
                 tracing::debug!(broker = %broker.name(), error = %e.message(), "dial failed");
@@ -224,7 +225,10 @@ impl Pool {
             match brokers.get(id) {
                 Some(broker) => broker.moved(endpoint),
                 None => {
-                    brokers.insert(*id, Arc::new(Broker::new(*id, endpoint.clone())));
+                    brokers.insert(
+                        *id,
+                        Arc::new(Broker::new(*id, endpoint.clone(), self.metrics.broker(*id))),
+                    );
                 }
             }
         }
@@ -246,6 +250,7 @@ impl Pool {
             if let Some((id, _)) = owner {
                 bootstrap.take(Lane::Control);
                 let broker = &brokers[id];
+                connection.metrics().adopted(&broker.metrics);
                 if broker.open(Lane::Control).is_none() {
                     broker.put(Lane::Control, connection);
                 }
@@ -264,7 +269,12 @@ impl Pool {
         let mut backoff = Backoff::default();
         let mut last: Option<Error> = None;
         loop {
-            match tokio::time::timeout_at(deadline, refresh::ask(self, &[], None)).await {
+            match tokio::time::timeout_at(
+                deadline,
+                refresh::ask(self, &[], None, MetadataReason::FirstContact),
+            )
+            .await
+            {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(e)) => {
                     let hopeless = matches!(

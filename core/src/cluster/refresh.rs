@@ -10,9 +10,9 @@ use kafka_protocol::protocol::StrBytes;
 use rand::RngExt;
 
 use super::pool::Pool;
-use super::stats::Counters;
 use crate::config::{METADATA_MIN_AGE, METADATA_PERIOD, METADATA_PERIOD_MAX};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::MetadataReason;
 use crate::policy::backoff::Backoff;
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
@@ -37,6 +37,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             () = env.sleep(jittered) => true,
         };
         let mut asked_broker = None;
+        let mut failed = false;
         loop {
             let Some(pool) = pool.upgrade() else { return };
             let topics = metadata.in_use();
@@ -53,7 +54,16 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                 .filter(|(_, wanted)| on_period || *wanted)
                 .map(|(name, _)| Arc::clone(name))
                 .collect();
-            match ask(&pool, &names, asked_broker).await {
+            let why = if failed {
+                MetadataReason::Trouble
+            } else if on_period {
+                MetadataReason::Periodic
+            } else if names.iter().any(|name| !metadata.is_known(name)) {
+                MetadataReason::NewTopic
+            } else {
+                MetadataReason::Trouble
+            };
+            match ask(&pool, &names, asked_broker, why).await {
                 Ok((from, again)) => {
                     asked_broker = Some(from);
                     period = if on_period {
@@ -72,6 +82,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                     }
                 }
                 Err(e) => {
+                    failed = true;
                     if matches!(
                         e.kind(),
                         ErrorKind::Authentication
@@ -96,6 +107,7 @@ pub(crate) async fn ask(
     pool: &Arc<Pool>,
     topics: &[Arc<str>],
     not: Option<i32>,
+    why: MetadataReason,
 ) -> Result<(i32, Vec<Arc<str>>)> {
     let (from, connection) = pool.control(not).await?;
     let request =
@@ -108,7 +120,7 @@ pub(crate) async fn ask(
                 })
                 .collect(),
         ));
-    Counters::add(&pool.counters().metadata_requests, 1);
+    pool.metrics().metadata_asked(why);
     let answer = match tokio::time::timeout(PATIENCE, connection.call(&request, VERSIONS)).await {
         Ok(answer) => answer.map_err(|e| e.into_error())?,
         Err(_) => {

@@ -15,10 +15,11 @@ use tokio::time::Instant;
 use super::Start;
 use super::buffer::{Buffer, Fetched, Key};
 use super::offsets::{self, EARLIEST, LATEST};
-use crate::cluster::{Counters, Lane, LeaderHint, Lookup, Pool, TopicMeta};
+use crate::cluster::{Lane, LeaderHint, Lookup, Pool, TopicMeta};
 use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::metrics::Api;
 use crate::net::CallError;
 use crate::policy::backoff::Backoff;
 use crate::record::reader;
@@ -335,7 +336,6 @@ impl Fetcher {
             let answer = match pool.lane(leader, lane).await {
                 Err(e) => Err(e),
                 Ok(connection) => {
-                    Counters::add(&pool.counters().fetch_requests, 1);
                     connection.call(&request, versions).await.map_err(CallError::into_error)
                 }
             };
@@ -368,6 +368,9 @@ impl Fetcher {
                         reading.busy = false;
                     }
                 }
+                if let Ok(answer) = &answer {
+                    self.count(leader, answer);
+                }
                 match answer.and_then(whole_answer) {
                     Ok(answer) => self.answered(&asked, answer, now),
                     Err(e) => {
@@ -378,6 +381,16 @@ impl Fetcher {
                     }
                 }
             }
+        }
+    }
+
+    fn count(&self, leader: i32, answer: &FetchResponse) {
+        let mut parts = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        if answer.error_code != 0 || parts.any(|p| p.error_code != 0) {
+            self.pool.metrics().broker(leader).error_answer(Api::Fetch);
+        }
+        if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
+            self.pool.metrics().broker(leader).throttled(std::time::Duration::from_millis(ms));
         }
     }
 
@@ -434,7 +447,9 @@ impl Fetcher {
                         leader: p.current_leader.leader_id.0,
                         epoch: p.current_leader.leader_epoch,
                     };
-                    self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                    if self.pool.metadata().hint(&part.key.0, &[hint], &endpoints) {
+                        self.pool.metrics().hint_applied();
+                    }
                 }
                 match p.error_code {
                     0 => {
@@ -470,7 +485,7 @@ impl Fetcher {
         if reading.generation != part.generation || reading.next != Some(part.from) {
             return;
         }
-        Counters::add(&self.pool.counters().fetch_bytes, records.len() as u64);
+        self.pool.metrics().records_fetched(records.len());
         let mut next = part.from;
         let mut fetched = Vec::new();
         for raw in reader::split(records) {

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 use super::frames::FrameReader;
 use crate::environment::{Environment, Transport};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Api, ConnectionMetrics, Failure, Sent};
 use crate::protocol::{self, Versions};
 
 /// A request ready for the socket: segments are written one after the other, never copied.
@@ -30,6 +31,8 @@ pub(crate) struct Frame {
     pub(crate) segments: Vec<Bytes>,
     pub(crate) correlation: i32,
     pub(crate) api_key: i16,
+    /// It exists only because an earlier request failed.
+    pub(crate) retry: bool,
 }
 
 /// Why a call has no answer.
@@ -55,6 +58,7 @@ struct Outgoing {
     frame: Frame,
     reply: oneshot::Sender<Answer>,
     deadline: Instant,
+    sent: Sent,
 }
 
 /// A handle; clones share the connection.
@@ -74,7 +78,7 @@ struct Shared {
     correlation: AtomicI32,
     in_flight: AtomicUsize,
     closed: AtomicBool,
-    on_close: Box<dyn Fn() + Send + Sync>,
+    metrics: ConnectionMetrics,
 }
 
 /// What [`Connection::start`] needs to know.
@@ -86,7 +90,7 @@ pub(crate) struct Ready {
     pub(crate) client_id: String,
     pub(crate) request_timeout: Duration,
     pub(crate) next_correlation: i32,
-    pub(crate) on_close: Box<dyn Fn() + Send + Sync>,
+    pub(crate) metrics: ConnectionMetrics,
 }
 
 impl Connection {
@@ -102,7 +106,7 @@ impl Connection {
             correlation: AtomicI32::new(ready.next_correlation),
             in_flight: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
-            on_close: ready.on_close,
+            metrics: ready.metrics,
         });
         let driver = Driver {
             stream: ready.stream,
@@ -132,6 +136,11 @@ impl Connection {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// What is counted for this connection.
+    pub(crate) fn metrics(&self) -> &ConnectionMetrics {
+        &self.shared.metrics
     }
 
     /// Requests written or queued and not answered.
@@ -166,9 +175,13 @@ impl Connection {
     /// Queues a frame. The answer is the frame that comes back, correlation id checked and cut off.
     pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let deadline = self.shared.env.now() + self.shared.request_timeout;
+        let now = self.shared.env.now();
+        let deadline = now + self.shared.request_timeout;
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let outgoing = Outgoing { frame, reply, deadline };
+        let (api, bytes) =
+            (Api::from_key(frame.api_key), frame.segments.iter().map(Bytes::len).sum());
+        let sent = self.shared.metrics.broker().sent(api, bytes, frame.retry, now);
+        let outgoing = Outgoing { frame, reply, deadline, sent };
         if let Err(mpsc::error::SendError(outgoing)) = self.tx.send(outgoing) {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(self.gone())));
@@ -200,7 +213,7 @@ impl Connection {
         let correlation = self.next_correlation();
         let bytes = protocol::encode_request(version, correlation, self.client_id(), request)
             .map_err(CallError::Unsent)?;
-        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY };
+        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry: false };
         let body = self.answer(self.send(frame)).await?;
         protocol::decode_response::<R>(version, body)
             .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))
@@ -216,6 +229,7 @@ struct Pending {
     api_key: i16,
     reply: oneshot::Sender<Answer>,
     deadline: Instant,
+    sent: Sent,
     /// Position in the byte stream where its frame ends.
     end: u64,
 }
@@ -242,8 +256,12 @@ impl Driver {
         self.rx.close();
         let name = &self.shared.name;
         let why = match end {
-            None => Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client")),
+            None => {
+                self.shared.metrics.closed();
+                Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client"))
+            }
             Some(e) => {
+                self.shared.metrics.lost();
                 tracing::debug!(connection = %name, error = %e.message(), "connection ended");
                 e
             }
@@ -255,6 +273,11 @@ impl Driver {
             } else {
                 CallError::Unsent(why.clone())
             };
+            // All of them wait in vain for the oldest, which took too long.
+            pending.sent.failed(match why.kind() {
+                ErrorKind::Timeout => Failure::Timeout,
+                _ => Failure::Disconnected,
+            });
             let _ = pending.reply.send(Err(error));
         }
         self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
@@ -262,7 +285,6 @@ impl Driver {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
         }
-        (self.shared.on_close)();
     }
 
     /// Ready when the connection is over; `None` if nobody needs it any more.
@@ -295,7 +317,7 @@ impl Driver {
     }
 
     fn queue(&mut self, outgoing: Outgoing) {
-        let Outgoing { frame, reply, deadline } = outgoing;
+        let Outgoing { frame, reply, deadline, sent } = outgoing;
         for segment in frame.segments {
             self.queued += segment.len() as u64;
             if !segment.is_empty() {
@@ -307,6 +329,7 @@ impl Driver {
             api_key: frame.api_key,
             reply,
             deadline,
+            sent,
             end: self.queued,
         });
     }
@@ -365,6 +388,7 @@ impl Driver {
             Some(_) => {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+                pending.sent.answered(frame.len(), self.shared.env.now());
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
             }

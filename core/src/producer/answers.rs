@@ -12,6 +12,7 @@ use super::sender::{InFlight, Item, Sender};
 use crate::cluster::{LeaderHint, Lookup};
 use crate::config::Endpoint;
 use crate::error::{Error, Written, definitely_unwritten, describe};
+use crate::metrics::Api;
 use crate::net::CallError;
 
 const OUT_OF_ORDER_SEQUENCE: i16 = 45;
@@ -47,7 +48,9 @@ impl Sender {
         if let Some(leader) = self.leaders.get_mut(&sent.leader) {
             leader.answered(now.saturating_duration_since(sent.sent));
             if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
-                leader.muted_until = Some(now + std::time::Duration::from_millis(ms));
+                let pause = std::time::Duration::from_millis(ms);
+                leader.muted_until = Some(now + pause);
+                self.metrics.broker(sent.leader).throttled(pause);
             }
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
@@ -73,6 +76,9 @@ impl Sender {
                 }
             }
         }
+        if parts.values().any(|part| part.code != 0) {
+            self.metrics.broker(sent.leader).error_answer(Api::Produce);
+        }
         let endpoints: Vec<(i32, Endpoint)> = answer
             .node_endpoints
             .iter()
@@ -94,7 +100,9 @@ impl Sender {
             let hint =
                 hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
             if let Some(hint) = hint {
-                self.metadata.hint(&item.topic, hint, &endpoints);
+                if self.metadata.hint(&item.topic, hint, &endpoints) {
+                    self.metrics.hint_applied();
+                }
             }
             self.part(sent.leader, item, part, now);
         }
@@ -106,7 +114,7 @@ impl Sender {
             let Some(partition) = self.partition(item) else { return };
             let batch = partition.acknowledged(item.batch);
             if let Some(batch) = batch {
-                self.counters.acknowledged(leader, item.records as u64);
+                self.metrics.broker(leader).acknowledged(item.records as u64);
                 batch.resolve(Ok(BatchAck {
                     partition: item.partition,
                     base_offset: if part.code == 0 { part.base_offset } else { -1 },

@@ -261,11 +261,11 @@ impl Sender {
         let load = match loads.iter_mut().position(|l| l.leader == leader) {
             Some(i) => &mut loads[i],
             None => {
-                loads.push(Load { leader, parts: Vec::new(), retries: false });
+                loads.push(Load { leader, parts: Vec::new(), retries: true });
                 loads.last_mut().expect("pushed above")
             }
         };
-        load.retries |= retry;
+        load.retries &= retry;
         load.parts.push((Arc::clone(&meta.name), meta.id, index as i32, to_send));
     }
 }

@@ -28,9 +28,10 @@ use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
 use super::leaders::Leader;
 use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
-use crate::cluster::{Counters, Lookup, Metadata, Pool};
+use crate::cluster::{Lookup, Metadata, Pool};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
@@ -83,6 +84,7 @@ pub(super) struct Item {
 pub(super) struct Load {
     pub(super) leader: i32,
     pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
+    /// Nothing but batches sent before: the request exists only because of them.
     pub(super) retries: bool,
 }
 
@@ -97,7 +99,7 @@ enum Identity {
 pub(crate) struct Sender {
     pub(super) pool: Weak<Pool>,
     pub(super) metadata: Arc<Metadata>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
     client_id: Arc<str>,
@@ -128,7 +130,7 @@ impl Sender {
         Self {
             pool: Arc::downgrade(pool),
             metadata: Arc::clone(pool.metadata()),
-            counters: Arc::clone(pool.counters()),
+            metrics: Arc::clone(pool.metrics()),
             env: pool.env().clone(),
             rng: pool.env().rng(),
             client_id: Arc::from(pool.client_id()),
@@ -465,16 +467,18 @@ impl Sender {
                         self.timeout_ms,
                         &topics,
                     );
-                    let frame = Frame { segments, correlation, api_key: ProduceRequest::KEY };
+                    let frame = Frame {
+                        segments,
+                        correlation,
+                        api_key: ProduceRequest::KEY,
+                        retry: load.retries,
+                    };
                     (Ok(connection.send(frame)), version, bytes)
                 }
                 Err(e) => (Err(e), 0, 0),
             };
         drop(topics);
-        Counters::add(&self.counters.produce_requests, 1);
-        Counters::add(&self.counters.produce_bytes, bytes as u64);
-        Counters::add(&self.counters.produce_batches, items.len() as u64);
-        Counters::add(&self.counters.produce_retries, u64::from(load.retries));
+        self.metrics.batches_sent(items.len());
         let leader = self.leaders.entry(load.leader).or_default();
         leader.requests += 1;
         leader.bytes_in_flight += bytes;
