@@ -390,7 +390,8 @@ impl Fetcher {
             self.pool.metrics().broker(leader).error_answer(Api::Fetch);
         }
         if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
-            self.pool.metrics().broker(leader).throttled(std::time::Duration::from_millis(ms));
+            let pause = std::time::Duration::from_millis(ms);
+            self.pool.metrics().broker(leader).throttled(Api::Fetch, pause);
         }
     }
 

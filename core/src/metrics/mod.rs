@@ -15,6 +15,7 @@ mod api;
 mod bad_stuff;
 mod broker;
 mod histogram;
+mod logs;
 mod stats;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use std::sync::{Arc, RwLock};
 pub(crate) use api::Api;
 pub use bad_stuff::BadStuff;
 pub(crate) use broker::{BrokerMetrics, ConnectionMetrics, DialFailure, Failure, Sent};
+pub(crate) use logs::{Logs, limited};
 pub use stats::{
     BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats, RetryBudgets, Stats,
 };
@@ -49,11 +51,16 @@ pub(crate) enum RetryBudget {
     Fetch,
 }
 
-#[derive(Default)]
 struct Budget {
     /// Bits of an `f64`, NaN at first.
     level: AtomicU64,
     delayed: Counter,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { level: AtomicU64::new(f64::NAN.to_bits()), delayed: Counter::default() }
+    }
 }
 
 impl Budget {
@@ -64,11 +71,16 @@ impl Budget {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Metrics {
+    logs: Arc<Logs>,
     brokers: RwLock<BTreeMap<i32, Arc<BrokerMetrics>>>,
     metadata: [Counter; 5],
     budgets: [Budget; 2],
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
     produce_batches: Counter,
     records_failed: Counter,
     records_rerouted: Counter,
@@ -78,14 +90,29 @@ pub(crate) struct Metrics {
     panic_entries: Counter,
 }
 
+/// Of no pool.
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(tracing::Span::none())
+    }
+}
+
 #[allow(dead_code, reason = "retry budgets, spreading and panic mode call the rest")]
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let metrics = Self::default();
-        for budget in &metrics.budgets {
-            budget.level.store(f64::NAN.to_bits(), Ordering::Relaxed);
+    /// `span`: what events of the pool belong to.
+    pub(crate) fn new(span: tracing::Span) -> Self {
+        Self {
+            logs: Arc::new(Logs::new(span)),
+            brokers: RwLock::default(),
+            metadata: Default::default(),
+            budgets: Default::default(),
+            counts: Counts::default(),
         }
-        metrics
+    }
+
+    /// For [`limited!`].
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// What is counted for a broker, from the first call with its id on. To be kept by the caller:
@@ -94,13 +121,17 @@ impl Metrics {
         let known = self.brokers.read().unwrap_or_else(|e| e.into_inner()).get(&id).cloned();
         known.unwrap_or_else(|| {
             let mut brokers = self.brokers.write().unwrap_or_else(|e| e.into_inner());
-            Arc::clone(brokers.entry(id).or_default())
+            let new = || Arc::new(BrokerMetrics::new(id, Arc::clone(&self.logs)));
+            Arc::clone(brokers.entry(id).or_insert_with(new))
         })
     }
 
     /// A Metadata request is about to be sent.
     pub(crate) fn metadata_asked(&self, why: MetadataReason) {
         self.metadata[why as usize].one();
+        if why == MetadataReason::Rebootstrap {
+            limited!(&self.logs, WARN, "no known broker can be reached: asking the bootstrap list");
+        }
     }
 
     /// What a retry budget holds now, in requests.
@@ -115,36 +146,37 @@ impl Metrics {
 
     /// A Produce request carries so many batches.
     pub(crate) fn batches_sent(&self, batches: usize) {
-        self.produce_batches.add(batches as u64);
+        self.counts.produce_batches.add(batches as u64);
     }
 
     pub(crate) fn records_failed(&self, records: usize) {
-        self.records_failed.add(records as u64);
+        self.counts.records_failed.add(records as u64);
     }
 
     /// Records that were bound to a partition go to another one.
     pub(crate) fn records_rerouted(&self, records: usize) {
-        self.records_rerouted.add(records as u64);
+        self.counts.records_rerouted.add(records as u64);
     }
 
     /// Records in the hands of the application.
     pub(crate) fn records_consumed(&self, records: usize) {
-        self.records_consumed.add(records as u64);
+        self.counts.records_consumed.add(records as u64);
     }
 
     /// Bytes of records in a Fetch answer.
     pub(crate) fn records_fetched(&self, bytes: usize) {
-        self.fetch_bytes.add(bytes as u64);
+        self.counts.fetch_bytes.add(bytes as u64);
     }
 
     /// An answer named a leader that was news.
     pub(crate) fn hint_applied(&self) {
-        self.hints_applied.one();
+        self.counts.hints_applied.one();
     }
 
     /// More than half of the brokers are bad from now on.
     pub(crate) fn panic_entered(&self) {
-        self.panic_entries.one();
+        self.counts.panic_entries.one();
+        limited!(&self.logs, WARN, "more than half of the brokers are bad: none is avoided");
     }
 
     pub(crate) fn snapshot(&self) -> Stats {
@@ -170,17 +202,17 @@ impl Metrics {
                 trouble: reason(MetadataReason::Trouble),
                 rebootstrap: reason(MetadataReason::Rebootstrap),
             },
-            hints_applied: self.hints_applied.get(),
+            hints_applied: self.counts.hints_applied.get(),
             produce_requests: requests(Api::Produce, |r| r.sent),
             produce_retries: requests(Api::Produce, |r| r.retries),
             produce_bytes: requests(Api::Produce, |r| r.bytes_out),
-            produce_batches: self.produce_batches.get(),
+            produce_batches: self.counts.produce_batches.get(),
             records_acknowledged: sum(|b| b.records_acknowledged),
-            records_failed: self.records_failed.get(),
-            records_rerouted: self.records_rerouted.get(),
+            records_failed: self.counts.records_failed.get(),
+            records_rerouted: self.counts.records_rerouted.get(),
             fetch_requests: requests(Api::Fetch, |r| r.sent),
-            fetch_bytes: self.fetch_bytes.get(),
-            records_consumed: self.records_consumed.get(),
+            fetch_bytes: self.counts.fetch_bytes.get(),
+            records_consumed: self.counts.records_consumed.get(),
             acknowledged_by_broker: brokers
                 .iter()
                 .filter(|(_, b)| b.records_acknowledged > 0)
@@ -190,7 +222,7 @@ impl Metrics {
                 produce: self.budgets[RetryBudget::Produce as usize].snapshot(),
                 fetch: self.budgets[RetryBudget::Fetch as usize].snapshot(),
             },
-            panic_entries: self.panic_entries.get(),
+            panic_entries: self.counts.panic_entries.get(),
             brokers,
         };
         stats.bad_stuff = BadStuff::of(&stats);

@@ -261,8 +261,7 @@ impl Driver {
                 Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client"))
             }
             Some(e) => {
-                self.shared.metrics.lost();
-                tracing::debug!(connection = %name, error = %e.message(), "connection ended");
+                self.shared.metrics.lost(&e);
                 e
             }
         };

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::io::AsyncWriteExt;
+use tracing::Instrument;
 
 use super::auth::{AuthExchange, Authenticator};
 use super::connection::{Connection, Ready};
@@ -50,7 +51,9 @@ pub(crate) async fn open(
     reconnect: bool,
 ) -> Result<Connection> {
     let dialing = broker.dialed(ctx.env.now());
-    match tokio::time::timeout(timeout, phases(ctx, endpoint, name.clone(), broker)).await {
+    let phases = phases(ctx, endpoint, name.clone(), broker);
+    let phases = phases.instrument(broker.connect_span(endpoint));
+    match tokio::time::timeout(timeout, phases).await {
         Ok(Ok((raw, versions))) => Ok(Connection::start(
             &ctx.env,
             Ready {
@@ -65,12 +68,14 @@ pub(crate) async fn open(
             },
         )),
         Ok(Err((why, e))) => {
-            dialing.failed(why);
+            dialing.failed(why, &e);
             Err(e)
         }
         Err(_) => {
-            dialing.failed(DialFailure::TimedOut);
-            Err(Error::new(ErrorKind::Connect, format!("{name}: no connection within {timeout:?}")))
+            let words = format!("{name}: no connection within {timeout:?}");
+            let e = Error::new(ErrorKind::Connect, words);
+            dialing.failed(DialFailure::TimedOut, &e);
+            Err(e)
         }
     }
 }

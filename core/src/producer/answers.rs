@@ -50,7 +50,7 @@ impl Sender {
             if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
                 let pause = std::time::Duration::from_millis(ms);
                 leader.muted_until = Some(now + pause);
-                self.metrics.broker(sent.leader).throttled(pause);
+                self.metrics.broker(sent.leader).throttled(Api::Produce, pause);
             }
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
@@ -99,10 +99,10 @@ impl Sender {
             };
             let hint =
                 hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
-            if let Some(hint) = hint {
-                if self.metadata.hint(&item.topic, hint, &endpoints) {
-                    self.metrics.hint_applied();
-                }
+            if let Some(hint) = hint
+                && self.metadata.hint(&item.topic, hint, &endpoints)
+            {
+                self.metrics.hint_applied();
             }
             self.part(sent.leader, item, part, now);
         }
