@@ -419,3 +419,145 @@ impl Drop for Sent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::metrics::Metrics;
+
+    fn broker() -> (Metrics, Arc<BrokerMetrics>) {
+        let metrics = Metrics::default();
+        let broker = metrics.broker(7);
+        (metrics, broker)
+    }
+
+    fn error() -> Error {
+        Error::new(ErrorKind::Disconnected, "gone")
+    }
+
+    #[test]
+    fn a_dial_has_one_outcome() {
+        type Way = fn(Dialing);
+        let table: [(Way, [u64; 4]); 5] = [
+            (|d| drop(d.connected(false, Instant::now())), [1, 0, 0, 0]),
+            (|d| d.failed(DialFailure::Refused, &error()), [0, 1, 0, 0]),
+            (|d| d.failed(DialFailure::TimedOut, &error()), [0, 0, 1, 0]),
+            (|d| d.failed(DialFailure::Other, &error()), [0, 0, 0, 1]),
+            (drop, [0, 0, 1, 0]),
+        ];
+        for (i, (way, outcome)) in table.into_iter().enumerate() {
+            let (_metrics, broker) = broker();
+            way(broker.dialed(Instant::now()));
+            let s = broker.snapshot();
+            let got = [s.connects, s.refused, s.dial_timeouts, s.dial_failures];
+            assert_eq!((got, s.dials), (outcome, 1), "line {i}");
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_once() {
+        type Way = fn(&ConnectionMetrics);
+        let table: [(Way, bool, [u64; 2]); 5] = [
+            (|c| c.lost(&error()), true, [1, 0]),
+            (|c| c.closed_idle(), false, [0, 1]),
+            (|c| c.closed(), false, [0, 0]),
+            (|_| {}, false, [0, 0]),
+            // A driver that is told to close may still see the peer's end of it.
+            (
+                |c| {
+                    c.closed_idle();
+                    c.lost(&error());
+                },
+                false,
+                [0, 1],
+            ),
+        ];
+        for (i, (way, lost, outcome)) in table.into_iter().enumerate() {
+            let (_metrics, broker) = broker();
+            let connection = broker.dialed(Instant::now()).connected(false, Instant::now());
+            assert_eq!(broker.snapshot().connections_open, 1);
+            way(&connection);
+            assert_eq!(connection.was_lost(), lost, "line {i}");
+            drop(connection);
+            let s = broker.snapshot();
+            assert_eq!(([s.losses, s.idle_closes], s.connections_open), (outcome, 0), "line {i}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_lost_is_connected_again() {
+        let (metrics, broker) = broker();
+        let first = broker.dialed(Instant::now()).connected(false, Instant::now());
+        first.lost(&error());
+        let second = broker.dialed(Instant::now()).connected(first.was_lost(), Instant::now());
+        second.closed_idle();
+        let third = broker.dialed(Instant::now()).connected(second.was_lost(), Instant::now());
+        let s = metrics.snapshot();
+        assert_eq!((s.connects, s.connections_open), (3, 1));
+        assert_eq!((s.bad_stuff.reconnects, s.bad_stuff.losses), (1, 1));
+        drop(third);
+    }
+
+    #[test]
+    fn an_adopted_connection_counts_at_its_broker() {
+        let metrics = Metrics::default();
+        let (bootstrap, broker) = (metrics.broker(-1), metrics.broker(3));
+        let connection = bootstrap.dialed(Instant::now()).connected(false, Instant::now());
+        let before = connection.broker().sent(Api::Metadata, 10, false, Instant::now());
+        connection.adopted(&broker);
+        connection.adopted(&metrics.broker(4));
+        let after = connection.broker().sent(Api::Metadata, 20, false, Instant::now());
+        let s = metrics.snapshot();
+        assert_eq!(s.connections_open, 1);
+        assert_eq!((s.brokers[&-1].connections_open, s.brokers[&3].connections_open), (0, 1));
+        before.answered(1, Instant::now());
+        after.failed(Failure::Timeout);
+        connection.lost(&error());
+        let s = metrics.snapshot();
+        let (there, here) =
+            (s.brokers[&-1].requests["Metadata"], s.brokers[&3].requests["Metadata"]);
+        assert_eq!((there.answered, there.in_flight, there.bytes_out), (1, 0, 10));
+        assert_eq!((here.timeouts, here.in_flight, here.bytes_out), (1, 0, 20));
+        assert_eq!((s.brokers[&-1].losses, s.brokers[&3].losses, s.connections_open), (0, 1, 0));
+        assert_eq!(s.brokers[&4], BrokerStats::default());
+    }
+
+    #[test]
+    fn a_request_has_one_outcome() {
+        type Way = fn(Sent);
+        let later = |sent: Sent| {
+            let at = sent.at + Duration::from_millis(40);
+            sent.answered(100, at);
+        };
+        let table: [(Way, [u64; 4]); 4] = [
+            (later, [1, 0, 0, 100]),
+            (|s| s.failed(Failure::Timeout), [0, 1, 0, 0]),
+            (|s| s.failed(Failure::Disconnected), [0, 0, 1, 0]),
+            (drop, [0, 0, 1, 0]),
+        ];
+        for (i, (way, outcome)) in table.into_iter().enumerate() {
+            let (metrics, broker) = broker();
+            let sent = broker.sent(Api::Fetch, 30, i == 1, Instant::now());
+            assert_eq!(broker.snapshot().requests["Fetch"].in_flight, 1);
+            way(sent);
+            let r = broker.snapshot().requests["Fetch"];
+            assert_eq!([r.answered, r.timeouts, r.disconnected, r.bytes_in], outcome, "line {i}");
+            assert_eq!((r.sent, r.in_flight, r.bytes_out), (1, 0, 30), "line {i}");
+            assert_eq!(r.retries, u64::from(i == 1));
+            assert_eq!(r.latency.max, Duration::from_millis(40 * r.answered));
+            assert_eq!(metrics.snapshot().fetch_requests, 1);
+        }
+    }
+
+    /// A fleet of 10,000 clients and 20 brokers in one process has 200,000 of them.
+    #[test]
+    fn what_is_not_used_weighs_little() {
+        assert!(size_of::<BrokerMetrics>() <= 512, "{}", size_of::<BrokerMetrics>());
+        assert!(size_of::<RequestMetrics>() <= 256, "{}", size_of::<RequestMetrics>());
+        let (_metrics, broker) = broker();
+        broker.sent(Api::Produce, 1, false, Instant::now()).answered(1, Instant::now());
+        let used = broker.requests.iter().filter(|r| r.get().is_some()).count();
+        assert_eq!(used, 1);
+    }
+}

@@ -229,3 +229,146 @@ impl Metrics {
         stats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use crate::error::{Error, ErrorKind};
+
+    /// Everything that may happen, what it changes in the view, and how that reads.
+    #[test]
+    fn each_trouble_shows_in_its_field() {
+        type Trouble = fn(&Metrics);
+        type Field = fn(&BadStuff) -> f64;
+        fn error() -> Error {
+            Error::new(ErrorKind::Connect, "no")
+        }
+        let table: [(Trouble, Field, &str); 12] = [
+            (
+                |m| drop(m.broker(1).sent(Api::Fetch, 1, true, Instant::now())),
+                |b| b.retries as f64,
+                "retries 1",
+            ),
+            (
+                |m| m.broker(1).dialed(Instant::now()).failed(DialFailure::Refused, &error()),
+                |b| b.refused as f64,
+                "refused 1",
+            ),
+            (
+                |m| m.broker(1).dialed(Instant::now()).failed(DialFailure::TimedOut, &error()),
+                |b| b.timeouts as f64,
+                "timeouts 1",
+            ),
+            (
+                |m| {
+                    let sent = m.broker(1).sent(Api::Other, 1, false, Instant::now());
+                    sent.failed(Failure::Timeout);
+                },
+                |b| b.timeouts as f64,
+                "timeouts 1",
+            ),
+            (
+                |m| m.broker(1).dialed(Instant::now()).failed(DialFailure::Other, &error()),
+                |b| b.dial_failures as f64,
+                "dial failures 1",
+            ),
+            (
+                |m| {
+                    let dialing = m.broker(1).dialed(Instant::now());
+                    dialing.connected(false, Instant::now()).lost(&error());
+                },
+                |b| b.losses as f64,
+                "losses 1",
+            ),
+            (
+                |m| drop(m.broker(1).dialed(Instant::now()).connected(true, Instant::now())),
+                |b| b.reconnects as f64,
+                "reconnects 1",
+            ),
+            (|m| m.broker(1).error_answer(Api::Produce), |b| b.errors as f64, "errors 1"),
+            (
+                |m| m.broker(1).throttled(Api::Produce, Duration::from_secs(1)),
+                |b| b.throttled as f64,
+                "throttled 1",
+            ),
+            (
+                |m| m.broker(1).ejected(Duration::from_secs(30)),
+                |b| b.ejections as f64,
+                "ejections 1",
+            ),
+            (|m| m.records_failed(1), |b| b.records_failed as f64, "records failed 1"),
+            (
+                |m| {
+                    m.metadata_asked(MetadataReason::Trouble);
+                    m.metadata_asked(MetadataReason::Rebootstrap);
+                    m.broker(1).acknowledged(1_500);
+                    m.records_consumed(500);
+                },
+                |b| b.metadata_per_1000_messages,
+                "metadata per 1,000 messages 1.000",
+            ),
+        ];
+        for (trouble, field, words) in table {
+            let metrics = Metrics::default();
+            trouble(&metrics);
+            let bad = metrics.snapshot().bad_stuff;
+            assert!(!bad.is_zero(), "{words}");
+            assert_eq!(field(&bad), 1.0, "{words}");
+            assert_eq!(bad.to_string(), words);
+        }
+        let metrics = Metrics::default();
+        for (trouble, ..) in table {
+            trouble(&metrics);
+        }
+        assert_eq!(
+            metrics.snapshot().bad_stuff.to_string(),
+            "retries 1, refused 1, timeouts 2, dial failures 1, losses 1, reconnects 1, errors 1, \
+             throttled 1, ejections 1, records failed 1, metadata per 1,000 messages 1.000"
+        );
+    }
+
+    #[test]
+    fn everyday_work_is_not_bad() {
+        let metrics = Metrics::default();
+        for why in
+            [MetadataReason::FirstContact, MetadataReason::NewTopic, MetadataReason::Periodic]
+        {
+            metrics.metadata_asked(why);
+        }
+        let broker = metrics.broker(1);
+        let connection = broker.dialed(Instant::now()).connected(false, Instant::now());
+        broker.sent(Api::Produce, 10, false, Instant::now()).answered(10, Instant::now());
+        broker.acknowledged(5);
+        broker.late(Duration::from_millis(300));
+        metrics.hint_applied();
+        metrics.records_rerouted(3);
+        metrics.batches_sent(2);
+        metrics.records_fetched(100);
+        connection.closed_idle();
+        let stats = metrics.snapshot();
+        assert!(stats.bad_stuff.is_zero(), "{}", stats.bad_stuff);
+        assert_eq!(stats.bad_stuff.to_string(), "none");
+        assert_eq!(
+            (stats.produce_requests, stats.produce_bytes, stats.produce_batches),
+            (1, 10, 2)
+        );
+        assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
+        assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
+    }
+
+    #[test]
+    fn the_budgets() {
+        let metrics = Metrics::default();
+        assert_eq!(metrics.snapshot().retry_budget, RetryBudgets::default());
+        metrics.budget_level(RetryBudget::Produce, 19.4);
+        metrics.budget_level(RetryBudget::Fetch, 0.0);
+        metrics.budget_delayed(RetryBudget::Fetch);
+        let budgets = metrics.snapshot().retry_budget;
+        assert_eq!((budgets.produce.level, budgets.produce.delayed), (Some(19.4), 0));
+        assert_eq!((budgets.fetch.level, budgets.fetch.delayed), (Some(0.0), 1));
+    }
+}
