@@ -90,6 +90,23 @@ struct Counts {
     panic_entries: Counter,
 }
 
+/// The statistics of a pool, to be read at any time, also when the pool is gone: holding this
+/// keeps nothing else alive. For exporters and other languages; programs have
+/// [`Client::stats`](crate::Client::stats).
+#[derive(Clone)]
+pub struct StatsHandle(Arc<Metrics>);
+
+impl StatsHandle {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self(Arc::clone(metrics))
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> Stats {
+        self.0.snapshot()
+    }
+}
+
 /// Of no pool.
 impl Default for Metrics {
     fn default() -> Self {
