@@ -198,6 +198,17 @@ impl Environment {
         Instant::now()
     }
 
+    /// An instant as microseconds since shortly before the environment was made, for atomics.
+    pub(crate) fn micros(&self, at: Instant) -> u64 {
+        let us = at.saturating_duration_since(self.0.started).as_micros();
+        u64::try_from(us).unwrap_or(u64::MAX)
+    }
+
+    /// The instant of [`micros`](Self::micros).
+    pub(crate) fn instant(&self, us: u64) -> Instant {
+        self.0.started + Duration::from_micros(us)
+    }
+
     /// A timer of the engine that any executor may wait for.
     pub(crate) fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
         let _guard = self.handle().enter();

@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Request, StrBytes};
+use rand::RngExt;
 use tokio::io::AsyncWriteExt;
 
 use super::auth::{AuthExchange, Authenticator};
-use super::connection::{Connection, Ready};
+use super::connection::{Connection, OnClose, Ready};
 use super::frames::FrameReader;
 use crate::config::Endpoint;
 use crate::environment::{BoxFuture, Environment, Transport};
@@ -34,6 +35,7 @@ pub(crate) struct SetupContext {
     pub(crate) client_id: String,
     pub(crate) software: (String, String),
     pub(crate) request_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) buffers: ChunkPool,
 }
@@ -44,13 +46,11 @@ pub(crate) async fn open(
     endpoint: &Endpoint,
     name: String,
     timeout: Duration,
-    on_close: Box<dyn Fn() + Send + Sync>,
+    on_close: OnClose,
 ) -> Result<Connection> {
     match tokio::time::timeout(timeout, phases(ctx, endpoint, name.clone(), on_close)).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(Error::new(ErrorKind::Connect, format!("{name}: no connection within {timeout:?}")))
-        }
+        Err(_) => Err(Error::timeout(format_args!("{name}: dialling"), timeout)),
     }
 }
 
@@ -58,7 +58,7 @@ async fn phases(
     ctx: &SetupContext,
     endpoint: &Endpoint,
     name: String,
-    on_close: Box<dyn Fn() + Send + Sync>,
+    on_close: OnClose,
 ) -> Result<Connection> {
     let stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
         let kind = match e.kind() {
@@ -85,6 +85,8 @@ async fn phases(
             versions,
             client_id: ctx.client_id.clone(),
             request_timeout: ctx.request_timeout,
+            // Jittered: what was opened together is not closed together.
+            idle_timeout: ctx.idle_timeout.mul_f64(ctx.env.rng().random_range(0.8..1.0)),
             next_correlation: 1,
             on_close,
         },
