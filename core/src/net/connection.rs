@@ -28,6 +28,7 @@ use tokio::time::{Instant, Sleep};
 use super::frames::FrameReader;
 use crate::environment::{Environment, Transport};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Api, ConnectionMetrics, Failure, Sent};
 use crate::protocol::{self, Throttle, Versions};
 
 /// A request ready for the socket: segments are written one after the other, never copied.
@@ -35,6 +36,8 @@ pub(crate) struct Frame {
     pub(crate) segments: Vec<Bytes>,
     pub(crate) correlation: i32,
     pub(crate) api_key: i16,
+    /// It exists only because an earlier request failed.
+    pub(crate) retry: bool,
 }
 
 /// Why a call has no answer.
@@ -70,20 +73,28 @@ pub(crate) enum Ending {
 /// Called once when a connection is over.
 pub(crate) type OnClose = Box<dyn FnOnce(&Ending) + Send>;
 
+enum Order {
+    Send(Outgoing),
+    /// No more requests: end when what is in flight is answered.
+    Retire,
+}
+
 struct Outgoing {
     frame: Frame,
     reply: oneshot::Sender<Answer>,
     sent: Instant,
+    counted: Sent,
 }
 
 /// A handle; clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    tx: mpsc::UnboundedSender<Outgoing>,
+    tx: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    id: u64,
     env: Environment,
     name: String,
     peer: Option<SocketAddr>,
@@ -99,10 +110,13 @@ struct Shared {
     /// When it was used last, in the same.
     used_us: AtomicU64,
     closed: AtomicBool,
+    metrics: ConnectionMetrics,
 }
 
 /// What [`Connection::start`] needs to know.
 pub(crate) struct Ready {
+    /// No other connection of the pool has it.
+    pub(crate) id: u64,
     pub(crate) stream: Box<dyn Transport>,
     pub(crate) reader: FrameReader,
     pub(crate) name: String,
@@ -113,12 +127,14 @@ pub(crate) struct Ready {
     pub(crate) idle_timeout: Duration,
     pub(crate) next_correlation: i32,
     pub(crate) on_close: OnClose,
+    pub(crate) metrics: ConnectionMetrics,
 }
 
 impl Connection {
     pub(crate) fn start(env: &Environment, ready: Ready) -> Self {
         let (tx, rx) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
+            id: ready.id,
             env: env.clone(),
             name: ready.name,
             peer: ready.stream.peer_addr(),
@@ -131,6 +147,7 @@ impl Connection {
             muted_us: AtomicU64::new(0),
             used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
+            metrics: ready.metrics,
         });
         let idle_at = env.now() + ready.idle_timeout;
         let driver = Driver {
@@ -153,6 +170,10 @@ impl Connection {
         Self { tx, shared }
     }
 
+    pub(crate) fn id(&self) -> u64 {
+        self.shared.id
+    }
+
     /// Broker and address, for messages.
     pub(crate) fn name(&self) -> &str {
         &self.shared.name
@@ -164,6 +185,11 @@ impl Connection {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// What is counted for this connection.
+    pub(crate) fn metrics(&self) -> &ConnectionMetrics {
+        &self.shared.metrics
     }
 
     /// Requests written or queued and not answered.
@@ -179,14 +205,6 @@ impl Connection {
         }
     }
 
-    /// When [`is_late`](Self::is_late) will become true unless an answer comes.
-    pub(crate) fn late_at(&self, after: Duration) -> Option<Instant> {
-        match self.shared.oldest_us.load(Ordering::Relaxed) {
-            0 => None,
-            at => Some(self.shared.env.instant(at) + after),
-        }
-    }
-
     /// The broker has throttled this channel (KIP-219).
     pub(crate) fn mute(&self, until: Instant) {
         self.shared.muted_us.fetch_max(self.shared.env.micros(until), Ordering::Relaxed);
@@ -196,6 +214,12 @@ impl Connection {
     pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
         let until = self.shared.muted_us.load(Ordering::Relaxed);
         (until > self.shared.env.micros(now)).then(|| self.shared.env.instant(until))
+    }
+
+    /// Takes no more requests and closes when what is in flight is answered.
+    pub(crate) fn retire(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        let _ = self.tx.send(Order::Retire);
     }
 
     /// When a request was given last.
@@ -233,8 +257,13 @@ impl Connection {
         let sent = self.shared.env.now();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         self.shared.used_us.store(self.shared.env.micros(sent), Ordering::Relaxed);
-        let outgoing = Outgoing { frame, reply, sent };
-        if let Err(mpsc::error::SendError(outgoing)) = self.tx.send(outgoing) {
+        let (api, bytes) =
+            (Api::from_key(frame.api_key), frame.segments.iter().map(Bytes::len).sum());
+        let counted = self.shared.metrics.broker().sent(api, bytes, frame.retry, sent);
+        let outgoing = Outgoing { frame, reply, sent, counted };
+        if let Err(mpsc::error::SendError(Order::Send(outgoing))) =
+            self.tx.send(Order::Send(outgoing))
+        {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(self.gone())));
         }
@@ -272,7 +301,7 @@ impl Connection {
         let correlation = self.next_correlation();
         let bytes = protocol::encode_request(version, correlation, self.client_id(), request)
             .map_err(CallError::Unsent)?;
-        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY };
+        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry: false };
         let body = self.answer(self.send(frame)).await?;
         let answer = protocol::decode_response::<R>(version, body)
             .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))?;
@@ -298,6 +327,7 @@ struct Pending {
     api_key: i16,
     reply: oneshot::Sender<Answer>,
     sent: Instant,
+    counted: Sent,
     /// Position in the byte stream where its frame ends.
     end: u64,
 }
@@ -305,7 +335,7 @@ struct Pending {
 struct Driver {
     stream: Box<dyn Transport>,
     reader: FrameReader,
-    rx: mpsc::UnboundedReceiver<Outgoing>,
+    rx: mpsc::UnboundedReceiver<Order>,
     rx_open: bool,
     shared: Arc<Shared>,
     write: VecDeque<Bytes>,
@@ -329,6 +359,11 @@ impl Driver {
         self.shared.oldest_us.store(0, Ordering::Relaxed);
         self.rx.close();
         // Before the answers: who hears of a loss finds the broker's state up to date.
+        match &end {
+            Ending::Unneeded => self.shared.metrics.closed(),
+            Ending::Idle => self.shared.metrics.closed_idle(),
+            Ending::Lost(_) => self.shared.metrics.lost(),
+        }
         if let Some(on_close) = self.on_close.take() {
             on_close(&end);
         }
@@ -346,10 +381,16 @@ impl Driver {
             } else {
                 CallError::Unsent(why.clone())
             };
+            // All of them wait in vain for the oldest, which took too long.
+            pending.counted.failed(match why.kind() {
+                ErrorKind::Timeout => Failure::Timeout,
+                _ => Failure::Disconnected,
+            });
             let _ = pending.reply.send(Err(error));
         }
         self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
-        while let Some(outgoing) = self.rx.recv().await {
+        while let Some(order) = self.rx.recv().await {
+            let Order::Send(outgoing) = order else { continue };
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
         }
@@ -359,8 +400,8 @@ impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         while self.rx_open {
             match self.rx.poll_recv(cx) {
-                Poll::Ready(Some(outgoing)) => self.queue(outgoing),
-                Poll::Ready(None) => self.rx_open = false,
+                Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
+                Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
                 Poll::Pending => break,
             }
         }
@@ -385,7 +426,7 @@ impl Driver {
     }
 
     fn queue(&mut self, outgoing: Outgoing) {
-        let Outgoing { frame, reply, sent } = outgoing;
+        let Outgoing { frame, reply, sent, counted } = outgoing;
         self.used = sent;
         if self.in_flight.is_empty() {
             self.oldest(Some(sent));
@@ -401,6 +442,7 @@ impl Driver {
             api_key: frame.api_key,
             reply,
             sent,
+            counted,
             end: self.queued,
         });
     }
@@ -466,6 +508,7 @@ impl Driver {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
                 self.oldest(self.in_flight.front().map(|p| p.sent));
+                pending.counted.answered(frame.len(), self.shared.env.now());
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
             }

@@ -9,5 +9,5 @@ mod tcp;
 
 pub(crate) use auth::NoAuthentication;
 pub(crate) use connection::{CallError, Connection, Ending, Frame, OnClose};
-pub(crate) use setup::{SetupContext, open};
+pub(crate) use setup::{SetupContext, Target, open};
 pub use tcp::TcpDialer;
