@@ -158,7 +158,7 @@ impl Pool {
         let open: Vec<(i32, Connection)> = self
             .lock()
             .values()
-            .filter(|b| Some(b.id) != not)
+            .filter(|b| b.is_member() && Some(b.id) != not)
             .filter_map(|b| b.open_for_control(stuck, now).map(|c| (b.id, c)))
             .collect();
         self.random(|rng| open.choose(rng).cloned())

@@ -75,7 +75,7 @@ fn rebootstrap(pool: &Pool) {
 
 /// The first question of a pool: who are you?
 pub(super) async fn first_contact(pool: &Arc<Pool>) -> Result<()> {
-    let nothing = Question { topics: Vec::new(), all: false, new: false };
+    let nothing = Question { topics: Vec::new(), all: false, new: false, elsewhere: false };
     exchange(pool, &nothing, None, MetadataReason::FirstContact).await.map(drop)
 }
 
@@ -87,9 +87,7 @@ async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<
     } else {
         MetadataReason::Trouble
     };
-    // What did not help comes from another broker, if there is one.
-    let not = not.filter(|_| why == MetadataReason::Trouble);
-    exchange(pool, question, not, why).await
+    exchange(pool, question, not.filter(|_| question.elsewhere), why).await
 }
 
 /// One question to one broker; if it is silent, to a second one as well, and the first answer wins.

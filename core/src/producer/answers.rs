@@ -48,8 +48,8 @@ impl Sender {
     fn parts(&mut self, sent: &InFlight, answer: &ProduceResponse, now: Instant) {
         if let Some(leader) = self.leaders.get(sent.leader) {
             leader.answered(now.saturating_duration_since(sent.sent));
-            if let Some(until) = leader.connection.as_ref().and_then(|c| c.heed(answer)) {
-                leader.broker.metrics.throttled(until.saturating_duration_since(now));
+            if let Some(connection) = &leader.connection {
+                connection.heed(answer);
             }
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
