@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::error::{Error, Result};
-use crate::metrics::MetadataReason;
+use crate::metrics::{MetadataReason, limited};
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
 const VERSIONS: (i16, i16) = (9, 13);
@@ -58,8 +58,6 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                     metadata.all_brokers_refused(&e);
                 }
                 if env.now().saturating_duration_since(answered) >= REBOOTSTRAP_AFTER {
-                    tracing::warn!(error = %e.message(),
-                        "no broker has answered for long; beginning again from the bootstrap list");
                     rebootstrap(&pool);
                     answered = env.now();
                 }
@@ -69,6 +67,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
 }
 
 fn rebootstrap(pool: &Pool) {
+    limited!(pool.metrics().logs(), WARN, "beginning again from the bootstrap list");
     pool.metadata().forget_brokers();
     pool.brokers_changed([]);
 }
@@ -80,7 +79,9 @@ pub(super) async fn first_contact(pool: &Arc<Pool>) -> Result<()> {
 }
 
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
-    let why = if question.new {
+    let why = if !pool.metadata().knows_brokers() {
+        MetadataReason::Rebootstrap
+    } else if question.new {
         MetadataReason::NewTopic
     } else if question.all {
         MetadataReason::Periodic
@@ -120,7 +121,6 @@ fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> R
     match answer.error_code {
         0 => {}
         REBOOTSTRAP_REQUIRED => {
-            tracing::warn!(broker = from, "the broker asks to begin again from the bootstrap list");
             rebootstrap(pool);
             return Err(Error::broker(REBOOTSTRAP_REQUIRED, "Metadata", None));
         }

@@ -19,7 +19,7 @@ use crate::cluster::{Lane, LeaderHint, Lookup, Pool, Purse, TopicMeta};
 use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result, describe};
-use crate::metrics::Api;
+use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::ask::Why;
 use crate::policy::backoff::Backoff;
@@ -430,7 +430,7 @@ impl Fetcher {
             {
                 self.buffer.fail(error.clone());
             }
-            tracing::debug!(topic = %key.0, partition = key.1, error = %error.message(), "fetch");
+            limited!(self.pool.metrics().logs(), DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
         } else {
             reading.stopped = true;
             self.buffer.fail(error.clone());
@@ -547,7 +547,7 @@ impl Fetcher {
             ));
             return;
         }
-        tracing::warn!(%topic, partition, offset = part.from, log_start, "offset out of range: reset");
+        limited!(self.pool.metrics().logs(), WARN, %topic, partition, offset = part.from, log_start, "offset out of range: reset");
         if let Start::Timestamp(_) = reading.start {
             reading.start = Start::Earliest;
         }

@@ -121,7 +121,7 @@ impl Leader {
         let after = self.late_after;
         let late = self.lane().is_some_and(|c| c.is_late(after, now));
         if late && !self.was_late {
-            self.broker.metrics.late();
+            self.broker.metrics.late(after);
         }
         self.was_late = late;
         late
@@ -213,11 +213,6 @@ impl Leaders {
         let panic = !avoid_out(out.len(), of);
         if panic && !self.panic {
             metrics.panic_entered();
-            tracing::warn!(
-                out = out.len(),
-                of,
-                "more than half of the brokers are out: all are used"
-            );
         }
         self.panic = panic;
         if !panic {
