@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Request, StrBytes};
+use rand::RngExt;
 use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
 
 use super::auth::{AuthExchange, Authenticator};
-use super::connection::{Connection, Ready};
+use super::connection::{Connection, OnClose, Ready};
 use super::frames::FrameReader;
 use crate::config::Endpoint;
 use crate::environment::{BoxFuture, Environment, Transport};
@@ -36,20 +37,32 @@ pub(crate) struct SetupContext {
     pub(crate) client_id: String,
     pub(crate) software: (String, String),
     pub(crate) request_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) buffers: ChunkPool,
 }
 
-/// Opens a connection. `name` is what messages call the peer; `reconnect`, whether it takes the
-/// place of one that was lost.
+/// One dial.
+pub(crate) struct Target<'a> {
+    /// Number of the connection, in the pool.
+    pub(crate) id: u64,
+    pub(crate) endpoint: &'a Endpoint,
+    /// What messages call the peer.
+    pub(crate) name: String,
+    /// For everything up to the ready connection.
+    pub(crate) timeout: Duration,
+    pub(crate) broker: &'a Arc<BrokerMetrics>,
+    /// It takes the place of one that was lost.
+    pub(crate) reconnect: bool,
+}
+
+/// Opens a connection.
 pub(crate) async fn open(
     ctx: &SetupContext,
-    endpoint: &Endpoint,
-    name: String,
-    timeout: Duration,
-    broker: &Arc<BrokerMetrics>,
-    reconnect: bool,
-) -> Result<Connection> {
+    target: Target<'_>,
+    on_close: OnClose,
+) -> Result<Connection, (DialFailure, Error)> {
+    let Target { id, endpoint, name, timeout, broker, reconnect } = target;
     let dialing = broker.dialed(ctx.env.now());
     let phases = phases(ctx, endpoint, name.clone(), broker);
     let phases = phases.instrument(broker.connect_span(endpoint));
@@ -57,25 +70,29 @@ pub(crate) async fn open(
         Ok(Ok((raw, versions))) => Ok(Connection::start(
             &ctx.env,
             Ready {
+                id,
                 stream: raw.stream,
                 reader: raw.reader,
                 name: raw.name,
                 versions,
                 client_id: raw.client_id,
                 request_timeout: ctx.request_timeout,
+                // Jittered: what was opened together is not closed together.
+                idle_timeout: ctx.idle_timeout.mul_f64(ctx.env.rng().random_range(0.8..1.0)),
                 next_correlation: 1,
+                on_close,
                 metrics: dialing.connected(reconnect, ctx.env.now()),
             },
         )),
         Ok(Err((why, e))) => {
             dialing.failed(why, &e);
-            Err(e)
+            Err((why, e))
         }
         Err(_) => {
             let words = format!("{name}: no connection within {timeout:?}");
             let e = Error::new(ErrorKind::Connect, words);
             dialing.failed(DialFailure::TimedOut, &e);
-            Err(e)
+            Err((DialFailure::TimedOut, e))
         }
     }
 }

@@ -17,6 +17,7 @@ use super::budget::Budget;
 use super::delivery::{BatchDelivery, BatchState, Outcome, RunSink};
 use super::record::Record;
 use super::sender::Event;
+use super::tries::Tries;
 use crate::config::{self, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -106,6 +107,8 @@ pub(crate) struct Batch {
     pub(crate) home: Arc<Accumulator>,
     pub(crate) partition: Option<i32>,
     pub(crate) deadline: Instant,
+    /// What it has behind it.
+    pub(crate) tries: Tries,
     rest: Unresolved,
 }
 
@@ -248,6 +251,7 @@ impl OpenBatch {
             home: Arc::clone(home),
             partition,
             deadline: self.opened + home.config.delivery_timeout,
+            tries: Tries::default(),
             rest: self.rest,
         })
     }
