@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::error::{Error, Result};
-use crate::metrics::{MetadataReason, limited};
+use crate::metrics::{Api, MetadataReason, limited};
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
 const VERSIONS: (i16, i16) = (9, 13);
@@ -118,6 +118,9 @@ async fn exchange(
 }
 
 fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> Result<()> {
+    if answer.error_code != 0 {
+        pool.metrics().broker(from).error_answer(Api::Metadata);
+    }
     match answer.error_code {
         0 => {}
         REBOOTSTRAP_REQUIRED => {

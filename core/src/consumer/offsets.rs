@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{Lane, Pool};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Api;
 use crate::net::CallError;
 use crate::policy::ask::Why;
 
@@ -129,6 +130,9 @@ async fn ask(
             };
             found.insert(key.clone(), result);
         }
+    }
+    if found.values().any(Result::is_err) {
+        connection.metrics().broker().error_answer(Api::ListOffsets);
     }
     // No record at or after that time: the end is where the next one will be.
     if !past_the_end.is_empty() {

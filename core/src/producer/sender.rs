@@ -33,7 +33,7 @@ use super::topics::{Topic, take_where};
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::metrics::{Metrics, limited};
+use crate::metrics::{Api, Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
@@ -551,10 +551,13 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     // Asking twice costs an id, of which there are enough.
-    let (_, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
+    let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
     match answer.error_code {
         0 => Ok(answer.producer_id.0),
-        code => Err(Error::broker(code, "InitProducerId", None)),
+        code => {
+            pool.metrics().broker(from).error_answer(Api::InitProducerId);
+            Err(Error::broker(code, "InitProducerId", None))
+        }
     }
 }
 
