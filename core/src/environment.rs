@@ -88,6 +88,7 @@ pub struct EnvironmentBuilder {
     dialer: Option<Arc<dyn Dialer>>,
     handle: Option<Handle>,
     seed: Option<u64>,
+    wall_clock: Option<Duration>,
 }
 
 impl EnvironmentBuilder {
@@ -107,6 +108,14 @@ impl EnvironmentBuilder {
     /// Makes every random draw repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// The time of day this environment starts at, as the duration since 1970, instead of the
+    /// machine's: makes timestamps of records repeatable. Only with [`runtime`](Self::runtime), whose
+    /// clock it then follows. Default: the machine's.
+    pub fn wall_clock(mut self, since_1970: Duration) -> Self {
+        self.wall_clock = Some(since_1970);
         self
     }
 
@@ -132,7 +141,9 @@ impl EnvironmentBuilder {
             rng: Mutex::new(rng),
             pools: Mutex::new(HashMap::new()),
             started,
-            started_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            started_wall: self.wall_clock.unwrap_or_else(|| {
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+            }),
             pid: std::process::id(),
         }))
     }
