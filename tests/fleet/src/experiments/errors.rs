@@ -11,9 +11,17 @@ use crate::lab::{Lab, Setup, TOPIC, virtual_time};
 use crate::net::Api;
 use crate::report::{Report, Target};
 
+const STEADY: Duration = Duration::from_secs(10);
 const FAULTY: Duration = Duration::from_secs(60);
-/// What a client may always repeat, whatever it sends: one request a second.
+/// Requests for retries that a client may send whatever else it does: one a second.
 const FLOOR: f64 = 1.0;
+/// And for each first request: a fifth.
+const SHARE: f64 = 0.2;
+
+/// What it has saved up when the errors begin, by the first requests it sent a second.
+fn saved(rate: f64) -> f64 {
+    (10.0 * (FLOOR + SHARE * rate)).max(20.0)
+}
 
 pub(super) fn run(options: &Options) -> Vec<Report> {
     [0.1, 0.5, 1.0].map(|share| injected(share, options.few(), options.seed)).into()
@@ -26,9 +34,6 @@ fn injected(share: f64, clients: u32, seed: u64) -> Report {
         lab.add_producers(clients, Duration::from_secs(5), &load);
         lab.all_connected().await;
         lab.pass(Duration::from_secs(20)).await;
-        lab.phase("steady");
-        lab.pass(Duration::from_secs(10)).await;
-
         let requests = |lab: &Lab| {
             lab.network.log(|log| {
                 let produce = log.by_broker().iter().map(|of| of[Api::Produce as usize]);
@@ -38,7 +43,11 @@ fn injected(share: f64, clients: u32, seed: u64) -> Report {
         let batches = |lab: &Lab| -> u64 {
             lab.cluster.stats().brokers.iter().map(|broker| broker.produce_batches).sum()
         };
+        lab.phase("steady");
+        let before = requests(&lab);
+        lab.pass(STEADY).await;
         let (requests_before, batches_before) = (requests(&lab), batches(&lab));
+        let rate = (requests_before - before) as f64 / STEADY.as_secs_f64();
         lab.phase("faulty");
         let fault = Fault::Error(code::NOT_ENOUGH_REPLICAS);
         let rule = FaultRule::new(fault).api(ApiKey::PRODUCE).always().share(share, seed);
@@ -63,7 +72,7 @@ fn injected(share: f64, clients: u32, seed: u64) -> Report {
                 lab.clients()
             ),
         );
-        let floor = n * FLOOR * FAULTY.as_secs_f64();
+        let floor = n * (FLOOR * FAULTY.as_secs_f64() + saved(rate / n));
         let above = (requests as f64 - floor).max(0.0);
         report.figure(
             "requests / batches above the floor",
