@@ -2,7 +2,7 @@
 //! connection and lets Produce, Fetch and JoinGroup wait there, so that nothing short may share
 //! a connection with them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
     endpoint: Mutex<Endpoint>,
-    lanes: Mutex<HashMap<Lane, Connection>>,
+    lanes: Mutex<BTreeMap<Lane, Connection>>,
     /// Held while dialling: dials to one broker are serialised in a process.
     pub(crate) dial: tokio::sync::Mutex<DialState>,
 }
@@ -72,7 +72,7 @@ impl Broker {
         }
     }
 
-    fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, Connection>> {
+    fn lanes(&self) -> std::sync::MutexGuard<'_, BTreeMap<Lane, Connection>> {
         self.lanes.lock().unwrap_or_else(|e| e.into_inner())
     }
 

@@ -1,7 +1,7 @@
 //! The metadata cache: who the brokers are, which topics are in use, who leads what. Merged per
 //! partition by leader epoch, so that a broker that is behind cannot take a newer leader away.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use kafka_protocol::messages::MetadataResponse;
@@ -60,8 +60,8 @@ struct Missing {
 
 #[derive(Default)]
 struct State {
-    brokers: HashMap<i32, Endpoint>,
-    topics: HashMap<Arc<str>, TopicState>,
+    brokers: BTreeMap<i32, Endpoint>,
+    topics: BTreeMap<Arc<str>, TopicState>,
 }
 
 /// See the module.

@@ -1,6 +1,6 @@
 //! The pool: one per environment and cluster, shared by all clients of a process.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(crate) struct Pool {
     metadata: Arc<Metadata>,
     counters: Arc<Counters>,
     /// Bootstrap addresses under negative ids.
-    brokers: Mutex<HashMap<i32, Arc<Broker>>>,
+    brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
     producers: OnceLock<Arc<Producers>>,
     next_consumer: AtomicU64,
 }
@@ -113,7 +113,7 @@ impl Pool {
         self.next_consumer.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<Broker>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, Arc<Broker>>> {
         self.brokers.lock().unwrap_or_else(|e| e.into_inner())
     }
 

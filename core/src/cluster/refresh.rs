@@ -33,6 +33,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
     loop {
         let jittered = period.mul_f64(rng.random_range(0.8..1.2));
         let on_period = tokio::select! {
+            biased;
             () = metadata.ask.notified() => false,
             () = env.sleep(jittered) => true,
         };

@@ -11,7 +11,7 @@
 //! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
 //! task ends (or panics) what it holds resolves with an error as it is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -104,9 +104,9 @@ pub(crate) struct Sender {
     timeout_ms: i32,
     pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
-    pub(super) topics: HashMap<Arc<str>, Topic>,
-    pub(super) leaders: HashMap<i32, Leader>,
-    pub(super) in_flight: HashMap<u64, InFlight>,
+    pub(super) topics: BTreeMap<Arc<str>, Topic>,
+    pub(super) leaders: BTreeMap<i32, Leader>,
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
     identity: Identity,
     identity_backoff: Backoff,
     pub(super) next_id: u64,
@@ -135,9 +135,9 @@ impl Sender {
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             tx,
             rx,
-            topics: HashMap::new(),
-            leaders: HashMap::new(),
-            in_flight: HashMap::new(),
+            topics: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             identity: Identity::Unknown,
             identity_backoff: Backoff::default(),
             next_id: 0,
@@ -151,6 +151,7 @@ impl Sender {
         loop {
             let wake = earlier(self.wake_at, self.next_expiry);
             let event = tokio::select! {
+                biased;
                 event = self.rx.recv() => event,
                 _ = metadata.changed() => Some(Event::Pressure),
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -222,7 +223,7 @@ impl Sender {
             homes: Vec::new(),
             slots: VecDeque::new(),
             unbound: VecDeque::new(),
-            pinned: HashMap::new(),
+            pinned: BTreeMap::new(),
             partitions: Vec::new(),
             meta: None,
             sticky: None,
@@ -375,7 +376,7 @@ impl Sender {
                     home.fail(error.clone(), now + FAILED_TOPIC);
                 }
                 let mut gone: Vec<Batch> = topic.unbound.drain(..).collect();
-                gone.extend(topic.pinned.drain().flat_map(|(_, queue)| queue));
+                gone.extend(std::mem::take(&mut topic.pinned).into_values().flatten());
                 topic.slots.retain(|(home, slot)| {
                     while let Some(batch) = slot.take(home) {
                         gone.push(batch);

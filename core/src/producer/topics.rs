@@ -1,6 +1,6 @@
 //! A topic as the sender sees it: where its batches wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ pub(super) struct Topic {
     /// Batches without a partition that came back.
     pub(super) unbound: VecDeque<Batch>,
     /// Batches with a named partition that came back.
-    pub(super) pinned: HashMap<i32, VecDeque<Batch>>,
+    pub(super) pinned: BTreeMap<i32, VecDeque<Batch>>,
     pub(super) partitions: Vec<Partition>,
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// Where the last batch without a partition went, and bytes until the next choice.

@@ -9,8 +9,9 @@ use ottla_fleet::lab::{Lab, Setup, TOPIC, virtual_time};
 /// A short life with a death in it.
 fn digests(seed: u64) -> Vec<u64> {
     virtual_time(async {
-        let mut lab = Lab::open(&Setup::new(seed));
+        let mut lab = Lab::open(&Setup { keep: true, ..Setup::new(seed) });
         lab.add_producers(50, Duration::from_secs(2), &Load::of(TOPIC));
+        lab.add_consumers(5, Duration::from_secs(2));
         lab.all_connected().await;
         lab.pass(Duration::from_secs(5)).await;
         lab.kill(1);
