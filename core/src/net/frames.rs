@@ -136,11 +136,7 @@ fn cut(have: &[u8]) -> io::Result<Cut> {
     })
 }
 
-fn read<S>(
-    stream: &mut S,
-    cx: &mut Context<'_>,
-    into: &mut ReadBuf<'_>,
-) -> Poll<io::Result<usize>>
+fn read<S>(stream: &mut S, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<usize>>
 where
     S: AsyncRead + Unpin + ?Sized,
 {

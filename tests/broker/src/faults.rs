@@ -119,10 +119,8 @@ impl FaultRule {
     pub fn share(mut self, share: f64, seed: u64) -> Self {
         assert!((0.0..=1.0).contains(&share), "a share of {share}; 0 to 1 is possible");
         // Every request: 2^64 itself is not a number that a draw could be below.
-        self.share = (share < 1.0).then(|| Share {
-            of_two_to_the_64: (share * 2f64.powi(64)) as u64,
-            state: seed,
-        });
+        self.share = (share < 1.0)
+            .then(|| Share { of_two_to_the_64: (share * 2f64.powi(64)) as u64, state: seed });
         self
     }
 

@@ -21,7 +21,8 @@ const SUBSET: f64 = 6.0;
 const HEAVY: usize = 1_000_000;
 const WATCHED: Duration = Duration::from_secs(120);
 
-pub(super) fn run(options: &Options) -> Vec<Report> {
+/// The experiment.
+pub fn run(options: &Options) -> Vec<Report> {
     let mut reports = Vec::new();
     for brokers in [20, 100] {
         reports.push(light(brokers, brokers, options.seed));
@@ -76,7 +77,8 @@ fn greedy_cover(leaders: &[BTreeSet<i32>], brokers: i32) -> usize {
     chosen
 }
 
-fn light(brokers: i32, partitions: i32, seed: u64) -> Report {
+/// Processes that send little, over this many brokers and partitions of each topic.
+pub fn light(brokers: i32, partitions: i32, seed: u64) -> Report {
     virtual_time(async {
         let setup = Setup { brokers, partitions: 0, ..Setup::new(seed) };
         let mut lab = Lab::open(&setup);
@@ -114,7 +116,8 @@ fn light(brokers: i32, partitions: i32, seed: u64) -> Report {
     })
 }
 
-fn heavy(brokers: i32, seed: u64) -> Report {
+/// One process that sends much.
+pub fn heavy(brokers: i32, seed: u64) -> Report {
     virtual_time(async {
         let setup = Setup { brokers, partitions: 0, ..Setup::new(seed) };
         let mut lab = Lab::open(&setup);

@@ -23,11 +23,13 @@ fn saved(rate: f64) -> f64 {
     (10.0 * (FLOOR + SHARE * rate)).max(20.0)
 }
 
-pub(super) fn run(options: &Options) -> Vec<Report> {
+/// The experiment.
+pub fn run(options: &Options) -> Vec<Report> {
     [0.1, 0.5, 1.0].map(|share| injected(share, options.few(), options.seed)).into()
 }
 
-fn injected(share: f64, clients: u32, seed: u64) -> Report {
+/// One run with this share (0 to 1) of requests refused.
+pub fn injected(share: f64, clients: u32, seed: u64) -> Report {
     virtual_time(async {
         let mut lab = Lab::open(&Setup::new(seed));
         let load = Load { every: Some(Duration::from_millis(10)), ..Load::of(TOPIC) };

@@ -11,7 +11,8 @@ use crate::report::{Report, Target};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn run(options: &Options) -> Vec<Report> {
+/// The experiment.
+pub fn run(options: &Options) -> Vec<Report> {
     let report = virtual_time(async {
         let setup = Setup::new(options.seed);
         let mut lab = Lab::open(&setup);

@@ -3,14 +3,14 @@
 //! Numbers are those of the table in the design notes; 6, 7, 11, 13, 14 and 15 need real brokers,
 //! groups or real time and are measured elsewhere.
 
-mod connections;
-mod errors;
-mod idle;
-mod moved_leaders;
-mod outage;
-mod reset;
-mod rolling;
-mod slow_broker;
+pub mod connections;
+pub mod errors;
+pub mod idle;
+pub mod moved_leaders;
+pub mod outage;
+pub mod reset;
+pub mod rolling;
+pub mod slow_broker;
 
 use crate::lab::Lab;
 use crate::net::Api;

@@ -13,7 +13,8 @@ use crate::report::{Report, Target};
 const PARTITIONS: i32 = 1000;
 const BROKER: i32 = 1;
 
-pub(super) fn run(options: &Options) -> Vec<Report> {
+/// The experiment.
+pub fn run(options: &Options) -> Vec<Report> {
     let (n, seed) = (options.clients, options.seed);
     vec![
         moved("3 moved leaders", To::Anywhere, 1, n, seed),

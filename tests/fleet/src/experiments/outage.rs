@@ -21,7 +21,7 @@ const AFTERWARDS: Duration = Duration::from_secs(120);
 
 /// What becomes of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
+pub enum How {
     /// Its process is killed: connections close, dials are refused.
     Killed,
     /// Nothing reaches it or leaves it, and nobody is told.
@@ -30,7 +30,7 @@ enum How {
 
 /// Who the clients are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
+pub enum Who {
     /// Records that may go anywhere.
     Unkeyed,
     /// Records of one partition per client.
@@ -40,7 +40,7 @@ enum Who {
 }
 
 /// Experiment 1.
-pub(super) fn killed(options: &Options) -> Vec<Report> {
+pub fn killed(options: &Options) -> Vec<Report> {
     let (n, seed) = (options.clients, options.seed);
     vec![
         run("1 killed", How::Killed, Who::Unkeyed, n, seed),
@@ -50,7 +50,7 @@ pub(super) fn killed(options: &Options) -> Vec<Report> {
 }
 
 /// Experiment 9.
-pub(super) fn down(options: &Options) -> Vec<Report> {
+pub fn down(options: &Options) -> Vec<Report> {
     let (n, seed) = (options.clients, options.seed);
     vec![
         run("9 killed", How::Killed, Who::Unkeyed, n, seed),
@@ -58,7 +58,8 @@ pub(super) fn down(options: &Options) -> Vec<Report> {
     ]
 }
 
-fn run(name: &str, how: How, who: Who, clients: u32, seed: u64) -> Report {
+/// One run; `clients` producers, and as many consumers if those are looked at.
+pub fn run(name: &str, how: How, who: Who, clients: u32, seed: u64) -> Report {
     virtual_time(async {
         let setup = Setup { keep: who == Who::Consumers, ..Setup::new(seed) };
         let mut lab = Lab::open(&setup);

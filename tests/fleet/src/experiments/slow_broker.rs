@@ -16,7 +16,8 @@ const RATE: u64 = 100 * 1000;
 const USED: f64 = 0.5;
 const WATCHED: Duration = Duration::from_secs(60);
 
-pub(super) fn run(options: &Options) -> Vec<Report> {
+/// The experiment.
+pub fn run(options: &Options) -> Vec<Report> {
     let report = virtual_time(async {
         let clients = options.few();
         let brokers = 20;
