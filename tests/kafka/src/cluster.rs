@@ -41,6 +41,10 @@ pub struct Options {
     pub properties: BTreeMap<String, String>,
     /// More arguments for `StorageTool format`, such as `--add-scram …`.
     pub format: Vec<String>,
+    /// Ports of a relay on 127.0.0.1, one for each broker in order of id: each gets a second
+    /// listener, whose clients are told these. Tools, other brokers and [`Cluster::bootstrap`]
+    /// keep to the first. Default none.
+    pub advertise: Vec<u16>,
 }
 
 impl Default for Options {
@@ -52,6 +56,7 @@ impl Default for Options {
             hermetic: std::env::var(HERMETIC_VAR).is_ok_and(|v| v == "1"),
             properties: BTreeMap::new(),
             format: Vec::new(),
+            advertise: Vec::new(),
         }
     }
 }
@@ -148,7 +153,7 @@ impl Cluster {
         fs::create_dir(&dir).context(format!("creating {}", dir.display()))?;
         // From here on the folder is removed with the supervisor.
         let supervisor = Supervisor::start(python, &dir)?;
-        let nodes = node::lay_out(&dir, options.brokers, seed)?;
+        let nodes = node::lay_out(&dir, options.brokers, seed, &options.advertise)?;
         for node in &nodes {
             fs::create_dir(&node.dir).context("creating a node's folder")?;
             fs::write(node.properties_path(), node.properties(&nodes, &options.properties))
@@ -200,6 +205,14 @@ impl Cluster {
     /// `host:port` of one broker.
     pub fn address(&self, id: u32) -> Result<String> {
         Ok(format!("127.0.0.1:{}", self.node(id)?.port))
+    }
+
+    /// `host:port` that a relay in front of a broker connects to.
+    pub fn behind_relay(&self, id: u32) -> Result<String> {
+        let relayed = self.node(id)?.relayed.ok_or_else(|| {
+            Error::new("this cluster knows of no relay; name its ports in Options::advertise")
+        })?;
+        Ok(format!("127.0.0.1:{}", relayed.port))
     }
 
     /// Process id of a broker; of its last process when it does not run.
