@@ -29,6 +29,8 @@ pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(5);
 
 /// One dial with everything up to the ready connection: TCP, versions, authentication.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// It doubles with each dial that times out, up to this (KIP-601).
+pub(crate) const SETUP_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// Metadata of a topic is not asked for again before it is this old, unless the topic is new.
 pub(crate) const METADATA_MIN_AGE: Duration = Duration::from_millis(250);
