@@ -248,6 +248,32 @@ impl Cluster {
         self.wait_ready(&[id], 1)
     }
 
+    /// Waits until every broker that runs knows a leader for each partition of these topics, and
+    /// all copies complete: after a topic was made, or a broker has come back.
+    pub fn wait_in_sync(&self, topics: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + READY_DEADLINE;
+        for id in self.ids() {
+            let port = self.node(id)?.port;
+            loop {
+                let whole = |p: &probe::Partition| p.leader >= 0 && p.in_sync == p.replicas;
+                let known = probe::topics(port, topics);
+                if known.as_ref().is_ok_and(|topics| {
+                    topics.values().all(|all| !all.is_empty() && all.iter().all(whole))
+                }) {
+                    break;
+                }
+                if self.own()?.supervisor.wait(id, Duration::from_millis(100))?.is_some() {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    let log = self.logs_tail(25);
+                    return Err(Error::new(format!("broker {id} has {known:?}\n{log}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A command that runs a class of Kafka's tools, such as
     /// `org.apache.kafka.tools.VerifiableProducer`. The caller adds streams and runs it.
     pub fn run_tool(&self, class: &str, args: &[&str]) -> Command {

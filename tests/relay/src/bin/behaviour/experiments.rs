@@ -139,6 +139,10 @@ pub(crate) async fn topics(lab: &mut Lab) -> Result<(), String> {
     for result in admin.create_topics(all).await.map_err(words)? {
         result.map_err(words)?;
     }
+    // Brokers hear of new topics one after the other; what is measured begins when all have.
+    let names: Vec<_> = (0..TOPICS).map(name).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    lab.cluster.cluster.wait_in_sync(&names).map_err(|e| e.to_string())?;
     let bootstrap = lab.relay().bootstrap();
     let fleet = Fleet::start(lab.library, &bootstrap, "topics-", 1).await?;
     let from = Instant::now();

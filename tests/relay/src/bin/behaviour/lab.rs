@@ -19,8 +19,10 @@ const PACE: Duration = Duration::from_millis(100);
 /// Records every client has acknowledged before it counts as started.
 const SETTLED: usize = 20;
 
-/// How long the undisturbed state is looked at.
+/// How long the undisturbed state is looked at, and then left alone: a record that is on its way
+/// when the disturbance begins is no part of it.
 const STEADY: Duration = Duration::from_secs(5);
+const APART: Duration = Duration::from_secs(2);
 
 pub(crate) struct Lab {
     pub(crate) cluster: RelayedCluster,
@@ -49,6 +51,7 @@ impl Lab {
         let client = ottla::Client::connect(lab.around()).await.map_err(|e| e.to_string())?;
         let topic = NewTopic::new(lab.topic(), PARTITIONS, 3);
         client.admin().create_topic(topic).await.map_err(|e| e.to_string())?;
+        lab.cluster.cluster.wait_in_sync(&[&lab.topic()]).map_err(|e| e.to_string())?;
         Ok(lab)
     }
 
@@ -75,8 +78,8 @@ impl Lab {
         let load = Load::start(&fleet.clients, name, &self.topic(), PACE);
         load.reached(SETTLED).await;
         let settled = Instant::now();
-        tokio::time::sleep(STEADY).await;
-        Ok(Run { fleet, born, steady: (settled, Instant::now()), load })
+        tokio::time::sleep(STEADY + APART).await;
+        Ok(Run { fleet, born, steady: (settled, settled + STEADY), load })
     }
 
     /// Waits for the fate of all records and ends the clients.
