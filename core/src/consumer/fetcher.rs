@@ -15,12 +15,15 @@ use tokio::time::Instant;
 use super::Start;
 use super::buffer::{Buffer, Fetched, Key};
 use super::offsets::{self, EARLIEST, LATEST};
-use crate::cluster::{Counters, Lane, LeaderHint, Lookup, Pool, TopicMeta};
+use crate::cluster::{Lane, LeaderHint, Lookup, Pool, TopicMeta};
 use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::metrics::Api;
 use crate::net::CallError;
+use crate::policy::ask::Why;
 use crate::policy::backoff::Backoff;
+use crate::policy::reconnect::Need;
 use crate::record::reader;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
@@ -272,7 +275,7 @@ impl Fetcher {
             let Lookup::Known(meta) = self.pool.metadata().lookup(&key.0) else { continue };
             let Some(p) = meta.partitions.get(key.1 as usize) else { continue };
             if p.leader < 0 {
-                self.pool.metadata().want(&key.0);
+                self.pool.metadata().want(&key.0, Why::Stale);
                 continue;
             }
             if self.busy.get(&p.leader).is_some_and(|bytes| *bytes > 0) || self.buffer.is_full(key)
@@ -332,10 +335,9 @@ impl Fetcher {
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {
-            let answer = match pool.lane(leader, lane).await {
+            let answer = match pool.lane(leader, lane, Need::Needed).await {
                 Err(e) => Err(e),
                 Ok(connection) => {
-                    Counters::add(&pool.counters().fetch_requests, 1);
                     connection.call(&request, versions).await.map_err(CallError::into_error)
                 }
             };
@@ -368,16 +370,29 @@ impl Fetcher {
                         reading.busy = false;
                     }
                 }
+                if let Ok(answer) = &answer {
+                    self.count(leader, answer);
+                }
                 match answer.and_then(whole_answer) {
                     Ok(answer) => self.answered(&asked, answer, now),
                     Err(e) => {
                         for part in &asked {
-                            self.pool.metadata().want(&part.key.0);
+                            self.pool.metadata().want(&part.key.0, Why::Lost);
                             self.trouble(&part.key, &e, now);
                         }
                     }
                 }
             }
+        }
+    }
+
+    fn count(&self, leader: i32, answer: &FetchResponse) {
+        let mut parts = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        if answer.error_code != 0 || parts.any(|p| p.error_code != 0) {
+            self.pool.metrics().broker(leader).error_answer(Api::Fetch);
+        }
+        if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
+            self.pool.metrics().broker(leader).throttled(std::time::Duration::from_millis(ms));
         }
     }
 
@@ -434,7 +449,11 @@ impl Fetcher {
                         leader: p.current_leader.leader_id.0,
                         epoch: p.current_leader.leader_epoch,
                     };
-                    self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                    let named = self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                    if !named.is_empty() {
+                        self.pool.metrics().hint_applied();
+                        self.pool.brokers_changed(named);
+                    }
                 }
                 match p.error_code {
                     0 => {
@@ -444,7 +463,7 @@ impl Fetcher {
                     OFFSET_OUT_OF_RANGE => self.out_of_range(part, p.log_start_offset),
                     code => {
                         if describe(code).refresh_metadata {
-                            self.pool.metadata().want(&part.key.0);
+                            self.pool.metadata().want(&part.key.0, Why::Stale);
                         }
                         let what = format!("topic '{}' partition {}", part.key.0, part.key.1);
                         self.trouble(&part.key, &Error::broker(code, what, None), now);
@@ -470,7 +489,7 @@ impl Fetcher {
         if reading.generation != part.generation || reading.next != Some(part.from) {
             return;
         }
-        Counters::add(&self.pool.counters().fetch_bytes, records.len() as u64);
+        self.pool.metrics().records_fetched(records.len());
         let mut next = part.from;
         let mut fetched = Vec::new();
         for raw in reader::split(records) {

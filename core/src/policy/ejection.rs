@@ -65,6 +65,11 @@ impl Ejection {
         }
     }
 
+    /// Whether it is ejected or half open.
+    pub(crate) fn is_out(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// The probe of a half open broker is on its way: nothing else until it is answered.
     pub(crate) fn probe(&mut self) {
         self.probing = true;
