@@ -9,7 +9,7 @@ use crate::config::{ClientConfig, parse_bootstrap};
 use crate::consumer::ConsumerBuilder;
 use crate::environment::Environment;
 use crate::error::Result;
-use crate::metrics::Stats;
+use crate::metrics::{Stats, StatsHandle};
 use crate::producer::ProducerBuilder;
 
 /// Settings of a [`Client`].
@@ -187,7 +187,7 @@ impl Client {
         Admin::new(Arc::clone(&self.pool))
     }
 
-    /// What the pool has done so far.
+    /// What the pool has done so far. [`Stats::bad_stuff`] is the part to look at first.
     pub fn stats(&self) -> Stats {
         self.pool.metrics().snapshot()
     }
@@ -196,6 +196,11 @@ impl Client {
     /// partitions. Nobody is asked.
     pub fn cluster(&self) -> ClusterView {
         self.pool.view()
+    }
+
+    /// The same as [`stats`](Self::stats) for who must not keep the pool open.
+    pub fn stats_handle(&self) -> StatsHandle {
+        StatsHandle::new(self.pool.metrics())
     }
 
     /// Whether the client was made in this process, and not inherited through a fork: an inherited

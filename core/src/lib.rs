@@ -69,7 +69,7 @@ pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transp
 pub use error::{BrokerCode, Error, ErrorKind, Result};
 pub use metrics::{
     BadStuff, BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats,
-    RetryBudgets, Stats,
+    RetryBudgets, Stats, StatsHandle,
 };
 pub use net::TcpDialer;
 pub use producer::{

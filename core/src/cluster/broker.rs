@@ -321,8 +321,8 @@ impl Broker {
         let mut health = self.health();
         if well {
             health.ejection.succeeded(now);
-        } else if health.ejection.failed(now, rng) {
-            self.metrics.ejected();
+        } else if let Some(pause) = health.ejection.failed(now, rng) {
+            self.metrics.ejected(pause);
         }
         self.note(&health);
     }
@@ -330,8 +330,8 @@ impl Broker {
     /// Its success rate is far below the others'.
     pub(crate) fn eject(&self, now: Instant, rng: &mut impl Rng) {
         let mut health = self.health();
-        health.ejection.eject(now, rng);
-        self.metrics.ejected();
+        let pause = health.ejection.eject(now, rng);
+        self.metrics.ejected(pause);
         self.note(&health);
     }
 

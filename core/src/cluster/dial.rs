@@ -119,7 +119,6 @@ impl Pool {
                         let delay = pool.random(|rng| pool.somewhere().backoff.next(rng));
                         pool.somewhere().not_before = Some(now + delay);
                     }
-                    tracing::debug!(broker = %broker.name(), error = %e.message(), "dial failed");
                     Err(e)
                 }
             };
@@ -158,7 +157,7 @@ impl Pool {
         let open: Vec<(i32, Connection)> = self
             .lock()
             .values()
-            .filter(|b| Some(b.id) != not)
+            .filter(|b| b.is_member() && Some(b.id) != not)
             .filter_map(|b| b.open_for_control(stuck, now).map(|c| (b.id, c)))
             .collect();
         self.random(|rng| open.choose(rng).cloned())
@@ -234,12 +233,11 @@ impl Pool {
     fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
         // A bootstrap connection may have become a broker's meanwhile.
         let owner = self.lock().values().find(|b| b.forget(connection)).cloned();
-        if let Ending::Lost(error) = ending {
+        if let Ending::Lost(_) = ending {
             let broker = owner.as_ref().unwrap_or(dialed);
             let others = self.is_connected(Some(broker.id));
             let now = self.env().now();
             self.random(|rng| broker.connection_lost(others, now, rng));
-            tracing::debug!(broker = %broker.name(), error = %error.message(), "connection lost");
         }
     }
 }

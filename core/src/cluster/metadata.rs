@@ -110,6 +110,8 @@ pub(super) struct Question {
     pub(super) all: bool,
     /// A topic is among them that nobody knows yet.
     pub(super) new: bool,
+    /// A broker did not know a topic: another one must say so too.
+    pub(super) elsewhere: bool,
 }
 
 /// What an answer changed.
@@ -236,7 +238,8 @@ impl Metadata {
         let mut topics: Vec<Arc<str>> = chosen().map(|(name, _)| Arc::clone(name)).collect();
         topics.sort();
         let new = chosen().any(|(_, t)| t.meta.is_none() && t.missing.is_none());
-        Some(Question { topics, all, new })
+        let elsewhere = chosen().any(|(_, t)| t.missing.is_some());
+        Some(Question { topics, all, new, elsewhere })
     }
 
     /// The request is on its way: what is wanted from now on is for the next.
@@ -420,18 +423,17 @@ impl Metadata {
         }
     }
 
-    /// Every topic in use: what is known, or why nothing is.
-    pub(super) fn topics(&self) -> Vec<(Arc<str>, Option<Arc<TopicMeta>>, Option<Error>)> {
+    /// Shows every topic in use, in the order of names: what is known, or why nothing is.
+    pub(super) fn each_topic(
+        &self,
+        mut show: impl FnMut(&str, Option<&TopicMeta>, Option<&Error>),
+    ) {
         let state = self.read();
-        let mut topics: Vec<_> = state
-            .topics
-            .iter()
-            .map(|(name, t)| {
-                (Arc::clone(name), t.meta.clone(), t.error.as_ref().map(|(e, _)| e.clone()))
-            })
-            .collect();
-        topics.sort_by(|a, b| a.0.cmp(&b.0));
-        topics
+        let mut topics: Vec<_> = state.topics.iter().collect();
+        topics.sort_by_key(|(name, _)| *name);
+        for (name, topic) in topics {
+            show(name, topic.meta.as_deref(), topic.error.as_ref().map(|(e, _)| e));
+        }
     }
 }
 

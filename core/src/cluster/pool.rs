@@ -70,7 +70,15 @@ impl Pool {
     }
 
     fn new(env: &Environment, config: &ClientConfig) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
+        // Of nobody's span: the pool outlives the call that makes it.
+        let span = tracing::info_span!(
+            parent: None,
+            "pool",
+            client_id = %config.client_id,
+            bootstrap = bootstrap.join(","),
+        );
+        let metrics = Arc::new(Metrics::new(span));
         let brokers = config
             .bootstrap
             .iter()

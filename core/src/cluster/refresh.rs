@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::error::{Error, Result};
-use crate::metrics::MetadataReason;
+use crate::metrics::{MetadataReason, limited};
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
 const VERSIONS: (i16, i16) = (9, 13);
@@ -58,8 +58,6 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                     metadata.all_brokers_refused(&e);
                 }
                 if env.now().saturating_duration_since(answered) >= REBOOTSTRAP_AFTER {
-                    tracing::warn!(error = %e.message(),
-                        "no broker has answered for long; beginning again from the bootstrap list");
                     rebootstrap(&pool);
                     answered = env.now();
                 }
@@ -69,27 +67,28 @@ pub(crate) async fn run(pool: Weak<Pool>) {
 }
 
 fn rebootstrap(pool: &Pool) {
+    limited!(pool.metrics().logs(), WARN, "beginning again from the bootstrap list");
     pool.metadata().forget_brokers();
     pool.brokers_changed([]);
 }
 
 /// The first question of a pool: who are you?
 pub(super) async fn first_contact(pool: &Arc<Pool>) -> Result<()> {
-    let nothing = Question { topics: Vec::new(), all: false, new: false };
+    let nothing = Question { topics: Vec::new(), all: false, new: false, elsewhere: false };
     exchange(pool, &nothing, None, MetadataReason::FirstContact).await.map(drop)
 }
 
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
-    let why = if question.new {
+    let why = if !pool.metadata().knows_brokers() {
+        MetadataReason::Rebootstrap
+    } else if question.new {
         MetadataReason::NewTopic
     } else if question.all {
         MetadataReason::Periodic
     } else {
         MetadataReason::Trouble
     };
-    // What did not help comes from another broker, if there is one.
-    let not = not.filter(|_| why == MetadataReason::Trouble);
-    exchange(pool, question, not, why).await
+    exchange(pool, question, not.filter(|_| question.elsewhere), why).await
 }
 
 /// One question to one broker; if it is silent, to a second one as well, and the first answer wins.
@@ -122,7 +121,6 @@ fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> R
     match answer.error_code {
         0 => {}
         REBOOTSTRAP_REQUIRED => {
-            tracing::warn!(broker = from, "the broker asks to begin again from the bootstrap list");
             rebootstrap(pool);
             return Err(Error::broker(REBOOTSTRAP_REQUIRED, "Metadata", None));
         }

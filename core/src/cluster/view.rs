@@ -72,26 +72,19 @@ impl ClusterView {
             })
             .collect();
         let known = |n: i32| (n >= 0).then_some(n);
-        let topics = pool
-            .metadata()
-            .topics()
-            .into_iter()
-            .map(|(name, meta, error)| {
-                let view = TopicView {
-                    id: meta.as_ref().filter(|m| !m.id.is_nil()).map(|m| m.id.to_string()),
-                    partitions: meta
-                        .iter()
-                        .flat_map(|m| &m.partitions)
-                        .map(|p| PartitionView {
-                            leader: known(p.leader),
-                            leader_epoch: known(p.epoch),
-                        })
-                        .collect(),
-                    error: error.map(|e| e.message().to_owned()),
-                };
-                (name.to_string(), view)
-            })
-            .collect();
+        let mut topics = BTreeMap::new();
+        pool.metadata().each_topic(|name, meta, error| {
+            let partitions = meta
+                .iter()
+                .flat_map(|m| &m.partitions)
+                .map(|p| PartitionView { leader: known(p.leader), leader_epoch: known(p.epoch) });
+            let view = TopicView {
+                id: meta.filter(|m| !m.id.is_nil()).map(|m| m.id.to_string()),
+                partitions: partitions.collect(),
+                error: error.map(|e| e.message().to_owned()),
+            };
+            topics.insert(name.to_owned(), view);
+        });
         Self { cluster_id: pool.metadata().cluster_id(), brokers, topics }
     }
 }

@@ -15,15 +15,16 @@ use tokio::time::Instant;
 use super::Start;
 use super::buffer::{Buffer, Fetched, Key};
 use super::offsets::{self, EARLIEST, LATEST};
-use crate::cluster::{Lane, LeaderHint, Lookup, Pool, TopicMeta};
+use crate::cluster::{Lane, LeaderHint, Lookup, Pool, Purse, TopicMeta};
 use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result, describe};
-use crate::metrics::Api;
+use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::ask::Why;
 use crate::policy::backoff::Backoff;
 use crate::policy::reconnect::Need;
+use crate::policy::retry_budget::Cost;
 use crate::record::reader;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
@@ -144,6 +145,7 @@ impl Fetcher {
             self.fetch(now);
             let wake = self.wake_at;
             let first = tokio::select! {
+                biased;
                 event = self.rx.recv() => event,
                 () = self.buffer.wake.notified() => None,
                 _ = metadata.changed() => None,
@@ -294,9 +296,23 @@ impl Fetcher {
             if bytes == 0 {
                 break;
             }
+            if let Err(at) = self.pay(&parts, now) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
             room -= bytes;
             self.send(leader, parts, bytes);
         }
+    }
+
+    /// A request in which every partition is tried again is paid from the retry budget.
+    fn pay(&self, parts: &[(Asked, i32)], now: Instant) -> Result<(), Instant> {
+        let again = |key: &Key| self.reading.get(key).is_some_and(|r| r.backoff.attempts() > 0);
+        if parts.iter().all(|(part, _)| again(&part.key)) {
+            return self.pool.budgets().retry(Purse::Fetch, Cost::Definite, now);
+        }
+        self.pool.budgets().first_request(Purse::Fetch, now);
+        Ok(())
     }
 
     fn send(&mut self, leader: i32, parts: Vec<(Asked, i32)>, max_bytes: usize) {
@@ -391,9 +407,6 @@ impl Fetcher {
         if answer.error_code != 0 || parts.any(|p| p.error_code != 0) {
             self.pool.metrics().broker(leader).error_answer(Api::Fetch);
         }
-        if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
-            self.pool.metrics().broker(leader).throttled(std::time::Duration::from_millis(ms));
-        }
     }
 
     /// Waits and tries again, or tells the application and stops, as the error says.
@@ -417,7 +430,7 @@ impl Fetcher {
             {
                 self.buffer.fail(error.clone());
             }
-            tracing::debug!(topic = %key.0, partition = key.1, error = %error.message(), "fetch");
+            limited!(self.pool.metrics().logs(), DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
         } else {
             reading.stopped = true;
             self.buffer.fail(error.clone());
@@ -433,7 +446,6 @@ impl Fetcher {
                 Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
             })
             .collect();
-        let throttled = u64::try_from(answer.throttle_time_ms).unwrap_or(0);
         for topic in answer.responses {
             for p in topic.partitions {
                 let Some(part) = asked.iter().find(|a| {
@@ -468,14 +480,6 @@ impl Fetcher {
                         let what = format!("topic '{}' partition {}", part.key.0, part.key.1);
                         self.trouble(&part.key, &Error::broker(code, what, None), now);
                     }
-                }
-            }
-        }
-        if throttled > 0 {
-            let until = now + std::time::Duration::from_millis(throttled);
-            for part in asked {
-                if let Some(reading) = self.reading.get_mut(&part.key) {
-                    reading.retry_at = Some(reading.retry_at.map_or(until, |at| at.max(until)));
                 }
             }
         }
@@ -543,7 +547,7 @@ impl Fetcher {
             ));
             return;
         }
-        tracing::warn!(%topic, partition, offset = part.from, log_start, "offset out of range: reset");
+        limited!(self.pool.metrics().logs(), WARN, %topic, partition, offset = part.from, log_start, "offset out of range: reset");
         if let Start::Timestamp(_) = reading.start {
             reading.start = Start::Earliest;
         }

@@ -4,6 +4,7 @@ macro_rules! apis {
     ($($(#[$doc:meta])* $name:ident = $key:literal),* $(,)?) => {
         /// A request by its API key, dense, so that counters are found by index.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names, reason = "the protocol's names")]
         pub(crate) enum Api {
             $($(#[$doc])* $name,)*
             /// Whatever has no line of its own here.

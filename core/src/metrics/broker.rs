@@ -1,5 +1,6 @@
-//! What is counted for one broker. Whoever talks to it holds the `Arc` and touches nothing but
-//! atomics; counters of a request exist once the first of its kind is sent.
+//! What is counted for one broker, and logged where it should not happen. Whoever talks to it holds
+//! the `Arc` and touches nothing but atomics; counters of a request exist once the first of its
+//! kind is sent.
 //!
 //! Things that begin and must end are tokens: [`Dialing`], [`ConnectionMetrics`] and [`Sent`]. Each
 //! is counted under exactly one outcome, and a future that is dropped half-way leaves no gauge
@@ -13,7 +14,10 @@ use tokio::time::Instant;
 
 use super::api::Api;
 use super::histogram::Histogram;
+use super::logs::{Logs, limited};
 use super::stats::{BrokerStats, RequestStats};
+use crate::config::Endpoint;
+use crate::error::Error;
 
 /// A number that grows. Counters say nothing about each other's order.
 #[derive(Default)]
@@ -65,8 +69,16 @@ pub(crate) enum Failure {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct BrokerMetrics {
+    id: i32,
+    logs: Arc<Logs>,
+    counts: Counts,
+    set_up: Histogram,
+    requests: [OnceLock<Arc<RequestMetrics>>; Api::ALL.len()],
+}
+
+#[derive(Default)]
+struct Counts {
     dials: Counter,
     connects: Counter,
     reconnects: Counter,
@@ -86,15 +98,28 @@ pub(crate) struct BrokerMetrics {
     throttled: Counter,
     throttle_us: Counter,
     acknowledged: Counter,
-    set_up: Histogram,
-    requests: [OnceLock<Arc<RequestMetrics>>; Api::ALL.len()],
 }
 
 #[allow(dead_code, reason = "broker health calls the rest")]
 impl BrokerMetrics {
+    pub(super) fn new(id: i32, logs: Arc<Logs>) -> Self {
+        Self {
+            id,
+            logs,
+            counts: Counts::default(),
+            set_up: Histogram::default(),
+            requests: Default::default(),
+        }
+    }
+
+    /// The span of one connection's set-up.
+    pub(crate) fn connect_span(&self, address: &Endpoint) -> tracing::Span {
+        tracing::debug_span!(parent: self.logs.span(), "connect", broker = self.id, %address)
+    }
+
     /// An attempt to connect begins.
     pub(crate) fn dialed(self: &Arc<Self>, now: Instant) -> Dialing {
-        self.dials.one();
+        self.counts.dials.one();
         Dialing { broker: Arc::clone(self), since: now, over: false }
     }
 
@@ -115,29 +140,40 @@ impl BrokerMetrics {
     }
 
     /// An answer asked for a pause.
-    pub(crate) fn throttled(&self, pause: Duration) {
-        self.throttled.one();
-        self.throttle_us.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+    pub(crate) fn throttled(&self, api: Api, pause: Duration) {
+        self.counts.throttled.one();
+        self.counts.throttle_us.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+        limited!(
+            &self.logs,
+            WARN,
+            broker = self.id,
+            request = api.name(),
+            ?pause,
+            "throttled by the broker's quota"
+        );
     }
 
     /// Taken out of use for a while.
-    pub(crate) fn ejected(&self) {
-        self.ejections.one();
+    pub(crate) fn ejected(&self, pause: Duration) {
+        self.counts.ejections.one();
+        limited!(&self.logs, WARN, broker = self.id, ?pause, "broker ejected");
     }
 
     /// Tried again while ejected.
     pub(crate) fn probe(&self) {
-        self.probes.one();
+        self.counts.probes.one();
+        limited!(&self.logs, DEBUG, broker = self.id, "ejected broker probed");
     }
 
-    /// A connection became late. Once per episode.
-    pub(crate) fn late(&self) {
-        self.late.one();
+    /// A connection became late: nothing came for so long. Once per episode.
+    pub(crate) fn late(&self, silent: Duration) {
+        self.counts.late.one();
+        limited!(&self.logs, WARN, broker = self.id, ?silent, "broker late");
     }
 
     /// Once per acknowledged batch.
     pub(crate) fn acknowledged(&self, records: u64) {
-        self.acknowledged.add(records);
+        self.counts.acknowledged.add(records);
     }
 
     fn request(&self, api: Api) -> &Arc<RequestMetrics> {
@@ -152,25 +188,26 @@ impl BrokerMetrics {
                 Some((api.name(), request.snapshot()))
             })
             .collect();
+        let counts = &self.counts;
         // What ends is read before what begins: else a gauge could be negative for a moment.
-        let gone = self.ends.get() + self.adopted_out.get();
-        let came = self.connects.get() + self.adopted_in.get();
+        let gone = counts.ends.get() + counts.adopted_out.get();
+        let came = counts.connects.get() + counts.adopted_in.get();
         BrokerStats {
-            dials: self.dials.get(),
-            connects: self.connects.get(),
-            reconnects: self.reconnects.get(),
-            refused: self.refused.get(),
-            dial_timeouts: self.dial_timeouts.get(),
-            dial_failures: self.dial_failures.get(),
-            losses: self.losses.get(),
-            idle_closes: self.idle_closes.get(),
+            dials: counts.dials.get(),
+            connects: counts.connects.get(),
+            reconnects: counts.reconnects.get(),
+            refused: counts.refused.get(),
+            dial_timeouts: counts.dial_timeouts.get(),
+            dial_failures: counts.dial_failures.get(),
+            losses: counts.losses.get(),
+            idle_closes: counts.idle_closes.get(),
             connections_open: came.saturating_sub(gone),
-            ejections: self.ejections.get(),
-            probes: self.probes.get(),
-            late: self.late.get(),
-            throttled: self.throttled.get(),
-            throttle_time: Duration::from_micros(self.throttle_us.get()),
-            records_acknowledged: self.acknowledged.get(),
+            ejections: counts.ejections.get(),
+            probes: counts.probes.get(),
+            late: counts.late.get(),
+            throttled: counts.throttled.get(),
+            throttle_time: Duration::from_micros(counts.throttle_us.get()),
+            records_acknowledged: counts.acknowledged.get(),
             set_up: self.set_up.snapshot(),
             requests,
         }
@@ -188,9 +225,9 @@ impl Dialing {
     /// Ready for requests. `reconnect`: in the place of a connection that was lost.
     pub(crate) fn connected(mut self, reconnect: bool, now: Instant) -> ConnectionMetrics {
         self.over = true;
-        self.broker.connects.one();
+        self.broker.counts.connects.one();
         if reconnect {
-            self.broker.reconnects.one();
+            self.broker.counts.reconnects.one();
         }
         self.broker.set_up.record(now.saturating_duration_since(self.since));
         ConnectionMetrics {
@@ -200,16 +237,20 @@ impl Dialing {
         }
     }
 
-    pub(crate) fn failed(mut self, why: DialFailure) {
+    pub(crate) fn failed(mut self, why: DialFailure, error: &Error) {
         self.count(why);
+        let broker = &self.broker;
+        limited!(
+            &broker.logs, WARN, broker = broker.id, error = %error.message(), "dial failed"
+        );
     }
 
     fn count(&mut self, why: DialFailure) {
         self.over = true;
         match why {
-            DialFailure::Refused => self.broker.refused.one(),
-            DialFailure::TimedOut => self.broker.dial_timeouts.one(),
-            DialFailure::Other => self.broker.dial_failures.one(),
+            DialFailure::Refused => self.broker.counts.refused.one(),
+            DialFailure::TimedOut => self.broker.counts.dial_timeouts.one(),
+            DialFailure::Other => self.broker.counts.dial_failures.one(),
         }
     }
 }
@@ -251,22 +292,27 @@ impl ConnectionMetrics {
     pub(crate) fn adopted(&self, broker: &Arc<BrokerMetrics>) {
         let state = self.state();
         if *state == State::Open && self.adopted.set(Arc::clone(broker)).is_ok() {
-            broker.adopted_in.one();
-            self.first.adopted_out.one();
+            broker.counts.adopted_in.one();
+            self.first.counts.adopted_out.one();
         }
     }
 
     /// The peer closed it, or it had to be given up: an answer that did not come or was wrong.
-    pub(crate) fn lost(&self) {
+    pub(crate) fn lost(&self, error: &Error) {
         if self.over(State::Lost) {
-            self.broker().losses.one();
+            let broker = self.broker();
+            broker.counts.losses.one();
+            limited!(
+                &broker.logs, INFO, broker = broker.id, error = %error.message(),
+                "connection lost"
+            );
         }
     }
 
     /// Nothing used it for a while.
     pub(crate) fn closed_idle(&self) {
         if self.over(State::Closed) {
-            self.broker().idle_closes.one();
+            self.broker().counts.idle_closes.one();
         }
     }
 
@@ -285,7 +331,7 @@ impl ConnectionMetrics {
         let first = *state == State::Open;
         if first {
             *state = how;
-            self.broker().ends.one();
+            self.broker().counts.ends.one();
         }
         first
     }
@@ -371,5 +417,147 @@ impl Drop for Sent {
         if !self.over {
             self.count(Failure::Disconnected);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::metrics::Metrics;
+
+    fn broker() -> (Metrics, Arc<BrokerMetrics>) {
+        let metrics = Metrics::default();
+        let broker = metrics.broker(7);
+        (metrics, broker)
+    }
+
+    fn error() -> Error {
+        Error::new(ErrorKind::Disconnected, "gone")
+    }
+
+    #[test]
+    fn a_dial_has_one_outcome() {
+        type Way = fn(Dialing);
+        let table: [(Way, [u64; 4]); 5] = [
+            (|d| drop(d.connected(false, Instant::now())), [1, 0, 0, 0]),
+            (|d| d.failed(DialFailure::Refused, &error()), [0, 1, 0, 0]),
+            (|d| d.failed(DialFailure::TimedOut, &error()), [0, 0, 1, 0]),
+            (|d| d.failed(DialFailure::Other, &error()), [0, 0, 0, 1]),
+            (drop, [0, 0, 1, 0]),
+        ];
+        for (i, (way, outcome)) in table.into_iter().enumerate() {
+            let (_metrics, broker) = broker();
+            way(broker.dialed(Instant::now()));
+            let s = broker.snapshot();
+            let got = [s.connects, s.refused, s.dial_timeouts, s.dial_failures];
+            assert_eq!((got, s.dials), (outcome, 1), "line {i}");
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_once() {
+        type Way = fn(&ConnectionMetrics);
+        let table: [(Way, bool, [u64; 2]); 5] = [
+            (|c| c.lost(&error()), true, [1, 0]),
+            (|c| c.closed_idle(), false, [0, 1]),
+            (|c| c.closed(), false, [0, 0]),
+            (|_| {}, false, [0, 0]),
+            // A driver that is told to close may still see the peer's end of it.
+            (
+                |c| {
+                    c.closed_idle();
+                    c.lost(&error());
+                },
+                false,
+                [0, 1],
+            ),
+        ];
+        for (i, (way, lost, outcome)) in table.into_iter().enumerate() {
+            let (_metrics, broker) = broker();
+            let connection = broker.dialed(Instant::now()).connected(false, Instant::now());
+            assert_eq!(broker.snapshot().connections_open, 1);
+            way(&connection);
+            assert_eq!(connection.was_lost(), lost, "line {i}");
+            drop(connection);
+            let s = broker.snapshot();
+            assert_eq!(([s.losses, s.idle_closes], s.connections_open), (outcome, 0), "line {i}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_lost_is_connected_again() {
+        let (metrics, broker) = broker();
+        let first = broker.dialed(Instant::now()).connected(false, Instant::now());
+        first.lost(&error());
+        let second = broker.dialed(Instant::now()).connected(first.was_lost(), Instant::now());
+        second.closed_idle();
+        let third = broker.dialed(Instant::now()).connected(second.was_lost(), Instant::now());
+        let s = metrics.snapshot();
+        assert_eq!((s.connects, s.connections_open), (3, 1));
+        assert_eq!((s.bad_stuff.reconnects, s.bad_stuff.losses), (1, 1));
+        drop(third);
+    }
+
+    #[test]
+    fn an_adopted_connection_counts_at_its_broker() {
+        let metrics = Metrics::default();
+        let (bootstrap, broker) = (metrics.broker(-1), metrics.broker(3));
+        let connection = bootstrap.dialed(Instant::now()).connected(false, Instant::now());
+        let before = connection.broker().sent(Api::Metadata, 10, false, Instant::now());
+        connection.adopted(&broker);
+        connection.adopted(&metrics.broker(4));
+        let after = connection.broker().sent(Api::Metadata, 20, false, Instant::now());
+        let s = metrics.snapshot();
+        assert_eq!(s.connections_open, 1);
+        assert_eq!((s.brokers[&-1].connections_open, s.brokers[&3].connections_open), (0, 1));
+        before.answered(1, Instant::now());
+        after.failed(Failure::Timeout);
+        connection.lost(&error());
+        let s = metrics.snapshot();
+        let (there, here) =
+            (s.brokers[&-1].requests["Metadata"], s.brokers[&3].requests["Metadata"]);
+        assert_eq!((there.answered, there.in_flight, there.bytes_out), (1, 0, 10));
+        assert_eq!((here.timeouts, here.in_flight, here.bytes_out), (1, 0, 20));
+        assert_eq!((s.brokers[&-1].losses, s.brokers[&3].losses, s.connections_open), (0, 1, 0));
+        assert_eq!(s.brokers[&4], BrokerStats::default());
+    }
+
+    #[test]
+    fn a_request_has_one_outcome() {
+        type Way = fn(Sent);
+        let later = |sent: Sent| {
+            let at = sent.at + Duration::from_millis(40);
+            sent.answered(100, at);
+        };
+        let table: [(Way, [u64; 4]); 4] = [
+            (later, [1, 0, 0, 100]),
+            (|s| s.failed(Failure::Timeout), [0, 1, 0, 0]),
+            (|s| s.failed(Failure::Disconnected), [0, 0, 1, 0]),
+            (drop, [0, 0, 1, 0]),
+        ];
+        for (i, (way, outcome)) in table.into_iter().enumerate() {
+            let (metrics, broker) = broker();
+            let sent = broker.sent(Api::Fetch, 30, i == 1, Instant::now());
+            assert_eq!(broker.snapshot().requests["Fetch"].in_flight, 1);
+            way(sent);
+            let r = broker.snapshot().requests["Fetch"];
+            assert_eq!([r.answered, r.timeouts, r.disconnected, r.bytes_in], outcome, "line {i}");
+            assert_eq!((r.sent, r.in_flight, r.bytes_out), (1, 0, 30), "line {i}");
+            assert_eq!(r.retries, u64::from(i == 1));
+            assert_eq!(r.latency.max, Duration::from_millis(40 * r.answered));
+            assert_eq!(metrics.snapshot().fetch_requests, 1);
+        }
+    }
+
+    /// A fleet of 10,000 clients and 20 brokers in one process has 200,000 of them.
+    #[test]
+    fn what_is_not_used_weighs_little() {
+        assert!(size_of::<BrokerMetrics>() <= 512, "{}", size_of::<BrokerMetrics>());
+        assert!(size_of::<RequestMetrics>() <= 256, "{}", size_of::<RequestMetrics>());
+        let (_metrics, broker) = broker();
+        broker.sent(Api::Produce, 1, false, Instant::now()).answered(1, Instant::now());
+        let used = broker.requests.iter().filter(|r| r.get().is_some()).count();
+        assert_eq!(used, 1);
     }
 }

@@ -205,11 +205,6 @@ impl Connection {
         }
     }
 
-    /// The broker has throttled this channel (KIP-219).
-    pub(crate) fn mute(&self, until: Instant) {
-        self.shared.muted_us.fetch_max(self.shared.env.micros(until), Ordering::Relaxed);
-    }
-
     /// Until when nothing may be sent, if that is in the future.
     pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
         let until = self.shared.muted_us.load(Ordering::Relaxed);
@@ -305,16 +300,17 @@ impl Connection {
         let body = self.answer(self.send(frame)).await?;
         let answer = protocol::decode_response::<R>(version, body)
             .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))?;
-        self.heed(&answer);
+        self.heed(R::KEY, &answer);
         Ok(answer)
     }
 
-    /// Mutes the channel if the answer asks for it.
-    pub(crate) fn heed(&self, answer: &impl Throttle) -> Option<Instant> {
-        let ms = u64::try_from(answer.throttle_time_ms()).ok().filter(|ms| *ms > 0)?;
-        let until = self.shared.env.now() + Duration::from_millis(ms);
-        self.mute(until);
-        Some(until)
+    /// Mutes the channel if the answer asks for it (KIP-219).
+    pub(crate) fn heed(&self, api_key: i16, answer: &impl Throttle) {
+        let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms()) else { return };
+        let pause = Duration::from_millis(ms);
+        self.shared.metrics.broker().throttled(Api::from_key(api_key), pause);
+        let until = self.shared.env.now() + pause;
+        self.shared.muted_us.fetch_max(self.shared.env.micros(until), Ordering::Relaxed);
     }
 
     fn gone(&self) -> Error {
@@ -362,7 +358,7 @@ impl Driver {
         match &end {
             Ending::Unneeded => self.shared.metrics.closed(),
             Ending::Idle => self.shared.metrics.closed_idle(),
-            Ending::Lost(_) => self.shared.metrics.lost(),
+            Ending::Lost(e) => self.shared.metrics.lost(e),
         }
         if let Some(on_close) = self.on_close.take() {
             on_close(&end);

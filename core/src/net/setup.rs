@@ -11,6 +11,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Request, StrBytes};
 use rand::RngExt;
 use tokio::io::AsyncWriteExt;
+use tracing::Instrument;
 
 use super::auth::{AuthExchange, Authenticator};
 use super::connection::{Connection, OnClose, Ready};
@@ -63,7 +64,9 @@ pub(crate) async fn open(
 ) -> Result<Connection, (DialFailure, Error)> {
     let Target { id, endpoint, name, timeout, broker, reconnect } = target;
     let dialing = broker.dialed(ctx.env.now());
-    match tokio::time::timeout(timeout, phases(ctx, endpoint, name.clone(), broker)).await {
+    let phases = phases(ctx, endpoint, name.clone(), broker);
+    let phases = phases.instrument(broker.connect_span(endpoint));
+    match tokio::time::timeout(timeout, phases).await {
         Ok(Ok((raw, versions))) => Ok(Connection::start(
             &ctx.env,
             Ready {
@@ -82,13 +85,14 @@ pub(crate) async fn open(
             },
         )),
         Ok(Err((why, e))) => {
-            dialing.failed(why);
+            dialing.failed(why, &e);
             Err((why, e))
         }
         Err(_) => {
-            dialing.failed(DialFailure::TimedOut);
             let words = format!("{name}: no connection within {timeout:?}");
-            Err((DialFailure::TimedOut, Error::new(ErrorKind::Connect, words)))
+            let e = Error::new(ErrorKind::Connect, words);
+            dialing.failed(DialFailure::TimedOut, &e);
+            Err((DialFailure::TimedOut, e))
         }
     }
 }

@@ -21,7 +21,7 @@ use super::tries::Tries;
 use crate::config::{self, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, limited};
 use crate::record::builder::{BatchBuilder, SealedBatch};
 use crate::record::pool::ChunkPool;
 
@@ -129,7 +129,10 @@ impl Unresolved {
         let Some(state) = self.state.take() else { return };
         if let Err(e) = &outcome {
             self.home.metrics.records_failed(self.records);
-            tracing::debug!(records = self.records, error = %e.message(), "records failed");
+            limited!(
+                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
+                "records failed"
+            );
         }
         self.home.budget.release(self.charged);
         state.resolve(outcome);

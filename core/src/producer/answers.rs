@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kafka_protocol::messages::ProduceResponse;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::Request;
 use tokio::time::Instant;
 
 use super::delivery::BatchAck;
@@ -12,7 +13,7 @@ use super::tries::Cause;
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};
 use crate::config::Endpoint;
 use crate::error::{Error, ErrorKind, Written, definitely_unwritten, describe};
-use crate::metrics::Api;
+use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::ask::Why;
 
@@ -48,8 +49,8 @@ impl Sender {
     fn parts(&mut self, sent: &InFlight, answer: &ProduceResponse, now: Instant) {
         if let Some(leader) = self.leaders.get(sent.leader) {
             leader.answered(now.saturating_duration_since(sent.sent));
-            if let Some(until) = leader.connection.as_ref().and_then(|c| c.heed(answer)) {
-                leader.broker.metrics.throttled(until.saturating_duration_since(now));
+            if let Some(connection) = &leader.connection {
+                connection.heed(ProduceRequest::KEY, answer);
             }
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
@@ -166,7 +167,7 @@ impl Sender {
 
     /// The log lost what was acknowledged before.
     fn lost(&mut self, item: &Item, error: &Error, now: Instant) {
-        tracing::warn!(topic = %item.topic, partition = item.partition, error = %error.message(),
+        limited!(self.metrics.logs(), WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
             "the broker does not know this producer's earlier records; going on under a new epoch");
         self.delay_retry(item, false, now);
         if let Some(partition) = self.partition(item) {

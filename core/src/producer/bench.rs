@@ -28,7 +28,7 @@ impl Sends {
         let (tx, events) = mpsc::unbounded_channel();
         let config = ProducerConfig { compression, ..ProducerConfig::default() };
         let env = Environment::builder().seed(1).build();
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::<Metrics>::default();
         let home = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
         Self { home: Arc::new(home), events }
     }

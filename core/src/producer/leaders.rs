@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, avoid_out};
 use crate::policy::latency::{Latency, avoid_late};
-use crate::policy::subset::{self, Size};
+use crate::policy::subset::{self, Member, Size};
 
 /// A dial that takes longer is no reason to wait with the next.
 const DIAL_HEDGE: Duration = Duration::from_millis(300);
@@ -112,7 +112,7 @@ impl Leader {
     pub(crate) fn answered(&mut self, took: Duration) {
         self.latency.record(took);
         self.answers = self.answers.wrapping_add(1);
-        if self.answers < 16 || self.answers % 16 == 0 {
+        if self.answers < 16 || self.answers.is_multiple_of(16) {
             self.late_after = self.latency.late_after();
         }
     }
@@ -121,7 +121,7 @@ impl Leader {
         let after = self.late_after;
         let late = self.lane().is_some_and(|c| c.is_late(after, now));
         if late && !self.was_late {
-            self.broker.metrics.late();
+            self.broker.metrics.late(after);
         }
         self.was_late = late;
         late
@@ -132,7 +132,9 @@ impl Leader {
 pub(crate) struct Leaders {
     all: BTreeMap<i32, Leader>,
     size: Size,
-    /// This process's ranking of the brokers, and until when it holds.
+    /// The cluster by the last metadata.
+    members: Vec<Member>,
+    /// This process's ranking of them, and until when it holds.
     ranking: Vec<i32>,
     ranked_until: Option<Instant>,
     /// The first of the ranking; all brokers if the cluster is small or the volume large.
@@ -149,6 +151,7 @@ impl Leaders {
         Self {
             all: BTreeMap::new(),
             size: Size::new(now),
+            members: Vec::new(),
             ranking: Vec::new(),
             ranked_until: None,
             subset: BTreeSet::new(),
@@ -174,7 +177,11 @@ impl Leaders {
                 || leader.dialing.is_some()
                 || members.iter().any(|broker| broker.id == *id)
         });
-        self.ranked_until = None;
+        let racks = pool.racks();
+        if racks != self.members {
+            self.members = racks;
+            self.ranked_until = None;
+        }
     }
 
     /// Bytes put on the way: the volume decides how many brokers are used.
@@ -206,11 +213,6 @@ impl Leaders {
         let panic = !avoid_out(out.len(), of);
         if panic && !self.panic {
             metrics.panic_entered();
-            tracing::warn!(
-                out = out.len(),
-                of,
-                "more than half of the brokers are out: all are used"
-            );
         }
         self.panic = panic;
         if !panic {
@@ -238,7 +240,7 @@ impl Leaders {
         if self.ranked_until.is_none_or(|until| until <= now) {
             let wall = Duration::from_millis(u64::try_from(pool.env().wall_ms()).unwrap_or(0));
             let (turn, left) = pool.chooser().turn(wall);
-            self.ranking = pool.chooser().rank(&pool.racks(), turn);
+            self.ranking = pool.chooser().rank(&self.members, turn);
             self.ranked_until = Some(now + left);
             self.subset.clear();
             self.outside.clear();

@@ -33,7 +33,7 @@ use super::topics::{Topic, take_where};
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
@@ -445,7 +445,7 @@ impl Sender {
                     // Another id is another topic of the same name: its partitions know nothing of
                     // our sequences, and take any as the first.
                     if topic.meta.as_ref().is_some_and(|old| old.id != meta.id) {
-                        tracing::warn!(topic = %topic.name, "the topic was recreated");
+                        limited!(self.metrics.logs(), WARN, topic = %topic.name, "the topic was recreated");
                         topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
