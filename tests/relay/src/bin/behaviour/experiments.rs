@@ -36,6 +36,9 @@ const BETWEEN_LOSSES: Duration = Duration::from_millis(250);
 /// How long the clients of one process are looked at.
 const PROCESS: Duration = Duration::from_secs(10);
 
+/// Connections close when their last handle is dropped; this is for a busy machine.
+const CLOSING: Duration = Duration::from_secs(30);
+
 pub(crate) async fn steady(lab: &mut Lab) -> Result<(), String> {
     let run = lab.run("steady").await?;
     let (from, to) = run.steady;
@@ -232,13 +235,19 @@ pub(crate) async fn lost(lab: &mut Lab) -> Result<(), String> {
     Ok(())
 }
 
-/// So that a drop of the last client of an experiment does not count into the next.
-pub(crate) async fn all_closed(lab: &Lab) {
+/// Waits until the clients of an experiment have closed their connections: those would count in
+/// the next.
+pub(crate) async fn all_closed(lab: &Lab) -> Result<(), String> {
     let open = || {
         let now = Instant::now();
         lab.relay().log().open_at_most(now, now)
     };
+    let dropped = Instant::now();
     while open() > 0 {
+        if dropped.elapsed() > CLOSING {
+            return Err(format!("{} connections outlive their clients by {CLOSING:?}", open()));
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
 }

@@ -135,7 +135,7 @@ async fn measure(
             "lost" => experiments::lost(&mut lab).await,
             other => Err(format!("nothing runs '{other}'")),
         }?;
-        experiments::all_closed(&lab).await;
+        experiments::all_closed(&lab).await?;
     }
     lab.compare().await?;
     Ok(lab.found)
