@@ -254,10 +254,12 @@ fn on_close(
     id: u64,
     permit: crate::environment::Permit,
 ) -> OnClose {
-    let (pool, broker) = (pool.clone(), Arc::clone(broker));
+    // Weak: the broker holds the connection, which holds this. Both would live as long as the other,
+    // and the pool's connections stay open after its last handle.
+    let (pool, broker) = (pool.clone(), Arc::downgrade(broker));
     Box::new(move |ending| {
         drop(permit);
-        if let Some(pool) = pool.upgrade() {
+        if let (Some(pool), Some(broker)) = (pool.upgrade(), broker.upgrade()) {
             pool.ended(&broker, id, ending);
         }
     })

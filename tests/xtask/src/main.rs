@@ -41,7 +41,8 @@ enum Task {
     /// Real Kafka brokers, without Docker
     #[command(subcommand)]
     Kafka(kafka::Action),
-    /// Measure, on a release build: CPU per message against the embedded broker
+    /// Measure, on a release build: CPU per message against the embedded broker; with
+    /// `behaviour`, how many clients behave together on a real cluster whose paths break
     Bench {
         /// Print one JSON object per figure and line
         #[arg(long)]
@@ -98,8 +99,21 @@ fn run(task: Task) -> Result<bool, String> {
 /// Figures of a debug build mean nothing: the benchmark is always built for release.
 fn bench(root: &Path, json: bool, args: &[String]) -> Result<bool, String> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p", "ottla-bench"]);
-    cargo.args(["--features", "rdkafka", "--"]).args(json.then_some("--json")).args(args);
+    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p"]);
+    let args = match args {
+        [first, rest @ ..] if first == "behaviour" => {
+            cargo.args(["ottla-relay", "--bin", "behaviour"]);
+            // Built from source, so only where it takes part.
+            let peer = rest.iter().any(|arg| arg == "rdkafka");
+            cargo.args(peer.then_some(["--features", "rdkafka"]).into_iter().flatten());
+            rest
+        }
+        all => {
+            cargo.args(["ottla-bench", "--features", "rdkafka"]);
+            all
+        }
+    };
+    cargo.arg("--").args(json.then_some("--json")).args(args);
     let status = cargo.status().map_err(|e| format!("cannot start cargo: {e}"))?;
     Ok(status.success())
 }
