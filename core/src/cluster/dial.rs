@@ -59,13 +59,22 @@ impl Pool {
         result(self.dial(&broker, lane, turn).await)
     }
 
-    /// A connection to this broker for a short call: one that is idle, or else `lane`.
+    /// A connection to this broker for a short call: one where nothing waits. If there is none, a new
+    /// one: `lane`, which is of use afterwards, unless that is open and at work already.
     pub(crate) async fn lane_for_call(self: &Arc<Self>, id: i32, lane: Lane) -> Result<Connection> {
         let (stuck, now) = (self.call_patience(), self.env().now());
-        match self.broker(id).and_then(|b| b.open_for_control(stuck, now)) {
-            Some(connection) => Ok(connection),
-            None => self.lane(id, lane, Need::Needed).await,
+        let broker = self.broker(id);
+        if let Some(open) = broker.as_ref().and_then(|b| b.open_for_control(stuck, now)) {
+            return Ok(open);
         }
+        if broker.is_none_or(|b| b.open(lane).is_none()) {
+            let connection = self.lane(id, lane, Need::Needed).await?;
+            // Somebody who waited for the same dial may have been quicker, with a long poll.
+            if connection.in_flight() == 0 {
+                return Ok(connection);
+            }
+        }
+        self.lane(id, Lane::Control, Need::Needed).await
     }
 
     /// Begins a dial in a task of its own.
