@@ -65,7 +65,7 @@ pub use cluster::Stats;
 pub use config::Endpoint;
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
-pub use error::{BrokerCode, Error, ErrorKind, Result};
+pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result};
 pub use net::TcpDialer;
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, TrySendError,
