@@ -53,6 +53,9 @@ mod consumer;
 pub mod engine;
 mod environment;
 mod error;
+#[cfg(feature = "fuzz-internals")]
+#[doc(hidden)]
+pub mod fuzz;
 mod net;
 mod policy;
 mod producer;

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::policy::backoff::Backoff;
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
-const VERSIONS: (i16, i16) = (9, 13);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
 /// An answer that takes longer is not waited for: another broker is asked.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::net::CallError;
 
 /// Versions of ListOffsets.
-const VERSIONS: (i16, i16) = (1, 10);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<ListOffsetsRequest>(1, 10);
 
 pub(crate) const EARLIEST: i64 = -2;
 pub(crate) const LATEST: i64 = -1;

@@ -30,15 +30,15 @@ use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
 use crate::cluster::{Counters, Lookup, Metadata, Pool};
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
-const VERSIONS: (i16, i16) = (3, 13);
+const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
 /// Versions of InitProducerId.
-const INIT_VERSIONS: (i16, i16) = (0, 5);
+const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);

@@ -1,11 +1,12 @@
 //! Messages of the protocol, as bytes: requests written with their size prefix and header, answers
 //! checked before they are read.
 
-mod bounds;
+pub(crate) mod bounds;
 mod frame;
 mod produce;
 mod versions;
 
+pub(crate) use bounds::bounded;
 pub(crate) use frame::{decode_response, encode_request, frame_raw};
 pub(crate) use produce::{PartitionData, TopicData, encode_produce};
 pub(crate) use versions::Versions;

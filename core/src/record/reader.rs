@@ -386,7 +386,7 @@ impl RecordBatch {
     }
 
     /// Bytes of memory the records take, decompressed.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn payload_len(&self) -> usize {
         self.payload.len()
     }
