@@ -117,12 +117,17 @@ async fn ask(
     let mut past_the_end = Vec::new();
     for topic in &answer.topics {
         for p in &topic.partitions {
-            let Some((key, _, _)) =
+            let Some((key, time, _)) =
                 parts.iter().find(|((t, i), _, _)| **t == *topic.name.0 && *i == p.partition_index)
             else {
                 continue;
             };
             let result = match p.error_code {
+                0 if p.offset < 0 && *time == LATEST => {
+                    // Every log has an end: asking once more would bring the same.
+                    let words = format!("{}: an end at offset {}", name(key), p.offset);
+                    Err(Error::new(ErrorKind::NotKafka, words))
+                }
                 0 if p.offset < 0 => {
                     past_the_end.push((key.clone(), LATEST));
                     continue;

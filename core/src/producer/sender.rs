@@ -502,7 +502,9 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         .with_producer_epoch(-1);
     let answer = connection.call(&request, INIT_VERSIONS).await.map_err(CallError::into_error)?;
     match answer.error_code {
-        0 => Ok(answer.producer_id.0),
+        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
+        // With none, what is sent twice would be written twice.
+        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
         code => Err(Error::broker(code, "InitProducerId", None)),
     }
 }
