@@ -14,8 +14,8 @@ use crate::record::pool::ChunkPool;
 /// What the stream goes on with after the bytes of the input. As a length it is beyond every limit.
 const FILLER: u8 = b'A';
 
-/// One unit of filler, so that a byte of the input can stand for a large frame.
-const FILLER_UNIT: usize = 64 << 10;
+/// From here on, a byte of the input stands for so many MiB of filler more: a large frame.
+const FILLER_FROM: u8 = 0xf0;
 
 /// Reads frames until the stream ends or is refused: four bytes for the sizes of pieces in turn, a
 /// byte for how much filler the stream ends with, and the stream.
@@ -26,7 +26,7 @@ pub fn frames(input: &[u8]) -> Verdict {
     let Some((&[a, b, c, d, filler], bytes)) = input.split_first_chunk() else {
         return Verdict::Unfit;
     };
-    let len = bytes.len() + usize::from(filler) * FILLER_UNIT;
+    let len = bytes.len() + (usize::from(filler.saturating_sub(FILLER_FROM)) << 20);
     let mut stream = Stream { bytes, len, at: 0, pieces: [a, b, c, d], turn: 0 };
     let mut reader = FrameReader::new(ChunkPool::default());
     let mut cx = Context::from_waker(Waker::noop());
@@ -102,6 +102,8 @@ impl AsyncRead for Stream<'_> {
         let piece = self.pieces[self.turn % 4];
         self.turn += 1;
         let most = match piece {
+            // Filler comes as it is asked for: a million pieces of it would tell no more.
+            _ if self.at >= self.bytes.len() => usize::MAX,
             // Nothing there yet; without a piece of another size it would never be.
             0 if self.pieces != [0; 4] => return Poll::Pending,
             0 => usize::MAX,

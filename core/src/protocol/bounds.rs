@@ -6,13 +6,20 @@
 //! network reaches it before a walk over the message has found, for each array, string and bytes
 //! field, that what its length promises is there.
 //!
+//! Why not a decoder of our own: it would be the same tables and the messages besides, for every
+//! request still to come, where here one table is all that a request needs, and a version without one
+//! does not compile ([`bounded`]). Why not wait for a decoder that bounds: none is released.
+//!
 //! The walk follows a table (see [`schema`]) instead of decoding: no allocation, one pass, records
 //! skipped as bytes. It is stricter than the decoder in one more place: a tagged field must fill
 //! its own size exactly, because the decoder ignores that size and reads on into what follows.
 //!
 //! Elements can still be larger in memory than on the wire: a topic of 3 bytes becomes a struct of
-//! 100, a tagged field of 2 bytes a tree node of 400. [`MAX_STRUCTS`] and [`MAX_UNKNOWN_TAGS`]
+//! 80, a tagged field of 2 bytes a tree node of 400. [`MAX_STRUCTS`] and [`MAX_UNKNOWN_TAGS`]
 //! bound that to some hundred MiB, far above what any cluster answers.
+//!
+//! That tables and decoder agree is tested with messages written by the tables, by the decoder's own
+//! encoder, and by fuzzing (`core/fuzz`).
 
 #[cfg(any(test, feature = "fuzz-internals"))]
 pub(crate) mod author;

@@ -302,6 +302,10 @@ fn tagged_field_of_another_size() {
 /// Elements that are honest about their number, but far more than memory is meant for.
 #[test]
 fn bounded_memory() {
+    // Partitions of a Fetch answer are the largest; a tree node holds eleven tagged fields.
+    let structs = MAX_STRUCTS as usize * size_of::<fetch::PartitionData>();
+    let tags = MAX_UNKNOWN_TAGS as usize * (11 * size_of::<(i32, Bytes)>() + 16);
+    assert!(structs + tags < 640 << 20, "{structs} and {tags} bytes");
     let varint = |mut value: u32| {
         let mut out = vec![];
         while value >= 0x80 {
