@@ -69,6 +69,9 @@ pub struct BrokerCode {
     pub scope: ErrorScope,
     pub(crate) kind: ErrorKind,
     pub(crate) written: Written,
+    /// It says that the broker itself does badly, rather than the request, the topic or what this
+    /// client believes of the cluster: what its health is judged by.
+    pub(crate) own_fault: bool,
 }
 
 impl BrokerCode {
@@ -90,7 +93,9 @@ const fn row(
     scope: ErrorScope,
     written: Written,
 ) -> BrokerCode {
-    BrokerCode { code, name, retriable, refresh_metadata, fatal, scope, kind, written }
+    // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR.
+    let own_fault = matches!(code, -1 | 7 | 56);
+    BrokerCode { code, name, retriable, refresh_metadata, fatal, scope, kind, written, own_fault }
 }
 
 use ErrorKind as K;

@@ -45,6 +45,10 @@ pub(crate) fn run(args: &Args, root: &Path, target_dir: &Path) -> Result<bool, S
         let input = folder.to_string_lossy().into_owned();
         let time = format!("-max_total_time={}", args.seconds);
         let len = format!("-max_len={max_len}");
+        let built = fuzz(root, &["build", name]).status();
+        if !built.map_err(|e| format!("cannot start cargo: {e}"))?.success() {
+            return Err(format!("the target {name} does not compile"));
+        }
         let found = fuzz(root, &["run", name, &input, "--", &time, &len])
             .args([MALLOC_LIMIT, "-rss_limit_mb=1024", "-timeout=10"])
             .status();
