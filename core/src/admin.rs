@@ -13,7 +13,7 @@ use crate::consumer::list_offsets;
 use crate::error::{Error, Result};
 use crate::net::CallError;
 
-const CREATE_VERSIONS: (i16, i16) = (2, 7);
+const CREATE_VERSIONS: (i16, i16) = crate::protocol::bounded::<CreateTopicsRequest>(2, 7);
 
 /// A topic to create.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Api, MetadataReason, limited};
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
-const VERSIONS: (i16, i16) = (9, 13);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
 /// The broker wants us to begin again from the bootstrap list (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -72,15 +72,12 @@ fn rebootstrap(pool: &Pool) {
     pool.brokers_changed([]);
 }
 
-/// The first question of a pool: who are you?
-pub(super) async fn first_contact(pool: &Arc<Pool>) -> Result<()> {
-    let nothing = Question { topics: Vec::new(), all: false, new: false, elsewhere: false };
-    exchange(pool, &nothing, None, MetadataReason::FirstContact).await.map(drop)
-}
-
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
     let why = if !pool.metadata().knows_brokers() {
-        MetadataReason::Rebootstrap
+        match pool.metadata().cluster_id() {
+            None => MetadataReason::FirstContact,
+            Some(_) => MetadataReason::Rebootstrap,
+        }
     } else if question.new {
         MetadataReason::NewTopic
     } else if question.all {

@@ -14,7 +14,7 @@ use crate::net::CallError;
 use crate::policy::ask::Why;
 
 /// Versions of ListOffsets.
-const VERSIONS: (i16, i16) = (1, 10);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<ListOffsetsRequest>(1, 10);
 
 pub(crate) const EARLIEST: i64 = -2;
 pub(crate) const LATEST: i64 = -1;
@@ -115,12 +115,17 @@ async fn ask(
     let mut past_the_end = Vec::new();
     for topic in &answer.topics {
         for p in &topic.partitions {
-            let Some((key, _, _)) =
+            let Some((key, time, _)) =
                 parts.iter().find(|((t, i), _, _)| **t == *topic.name.0 && *i == p.partition_index)
             else {
                 continue;
             };
             let result = match p.error_code {
+                0 if p.offset < 0 && *time == LATEST => {
+                    // Every log has an end: asking once more would bring the same.
+                    let words = format!("{}: an end at offset {}", name(key), p.offset);
+                    Err(Error::new(ErrorKind::NotKafka, words))
+                }
                 0 if p.offset < 0 => {
                     past_the_end.push((key.clone(), LATEST));
                     continue;

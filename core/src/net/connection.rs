@@ -15,8 +15,8 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -110,6 +110,8 @@ struct Shared {
     /// When it was used last, in the same.
     used_us: AtomicU64,
     closed: AtomicBool,
+    /// What the peer did that no broker does, if that ended it: who comes later is told, too.
+    not_kafka: OnceLock<Error>,
     metrics: ConnectionMetrics,
 }
 
@@ -147,6 +149,7 @@ impl Connection {
             muted_us: AtomicU64::new(0),
             used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
+            not_kafka: OnceLock::new(),
             metrics: ready.metrics,
         });
         let idle_at = env.now() + ready.idle_timeout;
@@ -314,7 +317,11 @@ impl Connection {
     }
 
     fn gone(&self) -> Error {
-        Error::new(ErrorKind::Disconnected, format!("{}: the connection is closed", self.name()))
+        let closed = || {
+            let words = format!("{}: the connection is closed", self.name());
+            Error::new(ErrorKind::Disconnected, words)
+        };
+        self.shared.not_kafka.get().cloned().unwrap_or_else(closed)
     }
 }
 
@@ -351,6 +358,11 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        if let Ending::Lost(e) = &end
+            && e.kind() == ErrorKind::NotKafka
+        {
+            let _ = self.shared.not_kafka.set(e.clone());
+        }
         self.shared.closed.store(true, Ordering::Release);
         self.shared.oldest_us.store(0, Ordering::Relaxed);
         self.rx.close();

@@ -32,16 +32,16 @@ use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
-const VERSIONS: (i16, i16) = (3, 13);
+const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
 /// Versions of InitProducerId.
-const INIT_VERSIONS: (i16, i16) = (0, 5);
+const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
@@ -561,7 +561,9 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
     // Asking twice costs an id, of which there are enough.
     let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
     match answer.error_code {
-        0 => Ok(answer.producer_id.0),
+        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
+        // With none, what is sent twice would be written twice.
+        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
         code => {
             pool.metrics().broker(from).error_answer(Api::InitProducerId);
             Err(Error::broker(code, "InitProducerId", None))
