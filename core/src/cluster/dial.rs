@@ -263,10 +263,11 @@ fn on_close(
     id: u64,
     permit: crate::environment::Permit,
 ) -> OnClose {
-    let (pool, broker) = (pool.clone(), Arc::clone(broker));
+    // The broker holds the connection, and the connection this: neither would ever end.
+    let (pool, broker) = (pool.clone(), Arc::downgrade(broker));
     Box::new(move |ending| {
         drop(permit);
-        if let Some(pool) = pool.upgrade() {
+        if let (Some(pool), Some(broker)) = (pool.upgrade(), broker.upgrade()) {
             pool.ended(&broker, id, ending);
         }
     })
