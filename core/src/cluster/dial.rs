@@ -89,23 +89,27 @@ impl Pool {
         let setup = self.setup.clone();
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         self.env().spawn(async move {
-            let (endpoint, timeout) = (broker.endpoint(), broker.setup_timeout());
-            let reconnect = broker.dialing();
-            let open = async {
-                let words = |e: Error| (DialFailure::Other, e);
-                let permit = setup.env.permit(timeout).await.map_err(words)?;
-                let on_close = on_close(&pool, &broker, id, permit);
-                let target = net::Target {
-                    id,
-                    endpoint: &endpoint,
-                    name: broker.name(),
-                    timeout,
-                    broker: &broker.metrics,
-                    reconnect,
-                };
-                net::open(&setup, target, on_close).await
+            let timeout = broker.setup_timeout();
+            let permit = match setup.env.permit(timeout).await {
+                Ok(permit) => permit,
+                // That this process has no room for a connection says nothing about the broker.
+                Err(e) => {
+                    drop(turn);
+                    let _ = tx.send(Err(e));
+                    return;
+                }
             };
-            let opened = open.await;
+            let endpoint = broker.endpoint();
+            let reconnect = broker.dialing();
+            let target = net::Target {
+                id,
+                endpoint: &endpoint,
+                name: broker.name(),
+                timeout,
+                broker: &broker.metrics,
+                reconnect,
+            };
+            let opened = net::open(&setup, target, on_close(&pool, &broker, id, permit)).await;
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {
