@@ -217,7 +217,7 @@ impl Connection {
         let _ = self.tx.send(Order::Retire);
     }
 
-    /// When a request was given last.
+    /// When a request was given, or answered, last.
     pub(crate) fn last_used(&self) -> Instant {
         self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
     }
@@ -504,7 +504,11 @@ impl Driver {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
                 self.oldest(self.in_flight.front().map(|p| p.sent));
-                pending.counted.answered(frame.len(), self.shared.env.now());
+                // Idle since now, not since a request whose answer took long.
+                let now = self.shared.env.now();
+                self.used = now;
+                self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
+                pending.counted.answered(frame.len(), now);
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
             }
