@@ -35,8 +35,9 @@ pub(crate) struct Somewhere {
 }
 
 impl Pool {
-    /// The open connection of a lane, or a new one. Waits for its turn, and until `need` allows a
-    /// dial.
+    /// The open connection of a lane, or a new one. Waits for its turn. What must go to this broker
+    /// also waits until it may be dialled; what can go elsewhere has an error instead, since it is
+    /// better off looking around.
     pub(crate) async fn lane(
         self: &Arc<Self>,
         id: i32,
@@ -49,14 +50,22 @@ impl Pool {
         if let Some(connection) = broker.open(lane) {
             return Ok(connection);
         }
-        let turn = broker.turn_to_dial().await;
-        if let Some(connection) = broker.open(lane) {
-            return Ok(connection);
-        }
-        if let Some(at) = broker.not_before(need, self.env().now()) {
+        loop {
+            let turn = broker.turn_to_dial().await;
+            if let Some(connection) = broker.open(lane) {
+                return Ok(connection);
+            }
+            let Some(at) = broker.not_before(need, self.env().now()) else {
+                return result(self.dial(&broker, lane, turn).await);
+            };
+            if need != Need::Needed {
+                let words = format!("{}: left alone for a while after a failure", broker.name());
+                return Err(Error::new(ErrorKind::Connect, words));
+            }
+            // Not with the turn in hand: who may dial sooner must not wait for who may later.
+            drop(turn);
             self.env().sleep_until(at).await;
         }
-        result(self.dial(&broker, lane, turn).await)
     }
 
     /// A connection to this broker for a short call: one where nothing waits. If there is none, a new
