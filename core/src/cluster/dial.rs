@@ -35,8 +35,9 @@ pub(crate) struct Somewhere {
 }
 
 impl Pool {
-    /// The open connection of a lane, or a new one. Waits for its turn, and until `need` allows a
-    /// dial.
+    /// The open connection of a lane, or a new one. Waits for its turn. What must go to this broker
+    /// also waits until it may be dialled; what can go elsewhere has an error instead, since it is
+    /// better off looking around.
     pub(crate) async fn lane(
         self: &Arc<Self>,
         id: i32,
@@ -49,14 +50,22 @@ impl Pool {
         if let Some(connection) = broker.open(lane) {
             return Ok(connection);
         }
-        let turn = broker.turn_to_dial().await;
-        if let Some(connection) = broker.open(lane) {
-            return Ok(connection);
-        }
-        if let Some(at) = broker.not_before(need, self.env().now()) {
+        loop {
+            let turn = broker.turn_to_dial().await;
+            if let Some(connection) = broker.open(lane) {
+                return Ok(connection);
+            }
+            let Some(at) = broker.not_before(need, self.env().now()) else {
+                return result(self.dial(&broker, lane, turn).await);
+            };
+            if need != Need::Needed {
+                let words = format!("{}: left alone for a while after a failure", broker.name());
+                return Err(Error::new(ErrorKind::Connect, words));
+            }
+            // Not with the turn in hand: who may dial sooner must not wait for who may later.
+            drop(turn);
             self.env().sleep_until(at).await;
         }
-        result(self.dial(&broker, lane, turn).await)
     }
 
     /// A connection to this broker for a short call: one where nothing waits. If there is none, a new
@@ -89,23 +98,27 @@ impl Pool {
         let setup = self.setup.clone();
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         self.env().spawn(async move {
-            let (endpoint, timeout) = (broker.endpoint(), broker.setup_timeout());
-            let reconnect = broker.dialing();
-            let open = async {
-                let words = |e: Error| (DialFailure::Other, e);
-                let permit = setup.env.permit(timeout).await.map_err(words)?;
-                let on_close = on_close(&pool, &broker, id, permit);
-                let target = net::Target {
-                    id,
-                    endpoint: &endpoint,
-                    name: broker.name(),
-                    timeout,
-                    broker: &broker.metrics,
-                    reconnect,
-                };
-                net::open(&setup, target, on_close).await
+            let timeout = broker.setup_timeout();
+            let permit = match setup.env.permit(timeout).await {
+                Ok(permit) => permit,
+                // That this process has no room for a connection says nothing about the broker.
+                Err(e) => {
+                    drop(turn);
+                    let _ = tx.send(Err(e));
+                    return;
+                }
             };
-            let opened = open.await;
+            let endpoint = broker.endpoint();
+            let reconnect = broker.dialing();
+            let target = net::Target {
+                id,
+                endpoint: &endpoint,
+                name: broker.name(),
+                timeout,
+                broker: &broker.metrics,
+                reconnect,
+            };
+            let opened = net::open(&setup, target, on_close(&pool, &broker, id, permit)).await;
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::error::{Error, Result};
 use crate::metrics::{Api, MetadataReason, limited};
+use crate::net::Connection;
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
 const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
@@ -53,7 +54,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                 answered = env.now();
             }
             Err(e) => {
-                metadata.not_answered(&question);
+                metadata.not_answered(&question, &e);
                 if is_hopeless(&e) {
                     metadata.all_brokers_refused(&e);
                 }
@@ -64,6 +65,11 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             }
         }
     }
+}
+
+/// Whether a broker speaks a version of Metadata that this client does: without one it is of no use.
+pub(super) fn speaks_with(connection: &Connection) -> Result<()> {
+    connection.version(MetadataRequest::KEY, VERSIONS).map(drop)
 }
 
 fn rebootstrap(pool: &Pool) {

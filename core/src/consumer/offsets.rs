@@ -7,6 +7,8 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use tokio::task::JoinSet;
+
 use crate::cluster::{Lane, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Api;
@@ -32,7 +34,7 @@ pub(crate) async fn list(
     let mut results = Vec::with_capacity(wanted.len());
     let mut by_leader: BTreeMap<i32, Vec<(Key, i64, i32)>> = BTreeMap::new();
     for (key, time) in wanted {
-        match pool.metadata().topic(&key.0).await {
+        match pool.metadata().topic(&key.0, pool.request_timeout()).await {
             Err(e) => results.push((key, Err(e))),
             Ok(meta) => {
                 let found = usize::try_from(key.1).ok().and_then(|i| meta.partitions.get(i));
@@ -56,8 +58,18 @@ pub(crate) async fn list(
             }
         }
     }
+    // All at once: one that is silent must not keep back what the others tell.
+    let mut asking = JoinSet::new();
     for (leader, parts) in by_leader {
-        match ask(pool, lane, leader, &parts).await {
+        let pool = Arc::clone(pool);
+        asking.spawn(async move {
+            let found = ask(&pool, lane, leader, &parts).await;
+            (parts, found)
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        let Ok((parts, found)) = asked else { continue };
+        match found {
             Ok(mut found) => {
                 for (key, _, _) in parts {
                     let result = found.remove(&key).unwrap_or_else(|| {

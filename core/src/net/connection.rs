@@ -77,6 +77,8 @@ enum Order {
     Send(Outgoing),
     /// No more requests: end when what is in flight is answered.
     Retire,
+    /// An answer could not be read: whatever sent it, nothing more is believed.
+    Condemn(Error),
 }
 
 struct Outgoing {
@@ -220,7 +222,7 @@ impl Connection {
         let _ = self.tx.send(Order::Retire);
     }
 
-    /// When a request was given last.
+    /// When a request was given, or answered, last.
     pub(crate) fn last_used(&self) -> Instant {
         self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
     }
@@ -301,10 +303,22 @@ impl Connection {
             .map_err(CallError::Unsent)?;
         let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry: false };
         let body = self.answer(self.send(frame)).await?;
-        let answer = protocol::decode_response::<R>(version, body)
-            .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))?;
+        let answer = self.read::<R>(version, body).map_err(CallError::InDoubt)?;
         self.heed(R::KEY, &answer);
         Ok(answer)
+    }
+
+    /// Reads an answer. One that cannot be read ends the connection: what comes behind it, on a
+    /// stream from a peer like that, is worth no more.
+    pub(crate) fn read<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response> {
+        protocol::decode_response::<R>(version, body).map_err(|e| {
+            let e = e.context(&self.shared.name);
+            if e.kind() == ErrorKind::NotKafka {
+                self.shared.closed.store(true, Ordering::Release);
+                let _ = self.tx.send(Order::Condemn(e.clone()));
+            }
+            e
+        })
     }
 
     /// Mutes the channel if the answer asks for it (KIP-219).
@@ -409,6 +423,7 @@ impl Driver {
         while self.rx_open {
             match self.rx.poll_recv(cx) {
                 Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
+                Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(Ending::Lost(e)),
                 Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
                 Poll::Pending => break,
             }
@@ -516,7 +531,11 @@ impl Driver {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
                 self.oldest(self.in_flight.front().map(|p| p.sent));
-                pending.counted.answered(frame.len(), self.shared.env.now());
+                // Idle since now, not since a request whose answer took long.
+                let now = self.shared.env.now();
+                self.used = now;
+                self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
+                pending.counted.answered(frame.len(), now);
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
             }

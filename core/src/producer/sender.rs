@@ -161,11 +161,12 @@ impl Sender {
         self.cluster_changed();
         loop {
             let wake = earlier(self.wake_at, self.next_expiry);
+            let mut told = false;
             let event = tokio::select! {
                 biased;
                 event = self.rx.recv() => event,
                 _ = metadata.changed() => {
-                    self.cluster_changed();
+                    told = true;
                     Some(Event::Pressure)
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -179,6 +180,11 @@ impl Sender {
                 }
                 self.handle(event);
                 next = self.rx.try_recv().ok();
+            }
+            // Before anything is bound by it, whatever woke us.
+            if metadata.has_changed().is_ok_and(|changed| changed) || told {
+                metadata.mark_unchanged();
+                self.cluster_changed();
             }
             let now = self.env.now();
             self.expire(now);
@@ -543,8 +549,7 @@ impl Sender {
             let answer = match receiver {
                 Err(e) => Err(CallError::Unsent(e)),
                 Ok(receiver) => connection.answer(receiver).await.and_then(|body| {
-                    protocol::decode_response::<ProduceRequest>(version, body)
-                        .map_err(CallError::InDoubt)
+                    connection.read::<ProduceRequest>(version, body).map_err(CallError::InDoubt)
                 }),
             };
             let _ = tx.send(Event::Answer(request, answer));

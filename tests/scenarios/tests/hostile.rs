@@ -30,6 +30,12 @@ async fn send(client: &Client, numbers: std::ops::Range<u32>) {
     }
 }
 
+/// Connects, and asks the first question.
+async fn first_use(hostile: &Hostile, cluster: &Cluster) -> ottla::Result<usize> {
+    let client = hostile.client(cluster).request_timeout(Duration::from_secs(10)).connect().await?;
+    client.admin().partitions("t").await
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_answers_are_damaged() {
     for damage in Damage::ALL {
@@ -37,7 +43,7 @@ async fn the_first_answers_are_damaged() {
             let cluster = cluster();
             let hostile = Hostile::new(&cluster);
             hostile.always(Some((api, damage)));
-            let result = within("connect", hostile.client(&cluster).connect()).await;
+            let result = within("first use", first_use(&hostile, &cluster)).await;
             assert!(hostile.done() > 0);
             match result {
                 // An answer too many is noticed with the next request.
@@ -166,7 +172,7 @@ async fn ask(api: ApiKey, hostile: &Hostile, cluster: &Cluster) -> ottla::Result
             let mut found = within("offsets", asked).await?;
             found.pop().expect("an answer for each partition").1.map(drop)
         }
-        _ => Ok(()),
+        _ => within("partitions", client.admin().partitions("t")).await.map(drop),
     }
 }
 
