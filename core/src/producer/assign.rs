@@ -183,7 +183,8 @@ impl Sender {
             // Its lane is opened for later; the batch does not wait for that if another can have it
             // now, and does not open a second lane if one is on its way.
             if !waiting || full {
-                self.dial(meta.partitions[chosen.partition as usize].leader, Need::Optional);
+                let need = if full { Need::Pressed } else { Need::Optional };
+                self.dial(meta.partitions[chosen.partition as usize].leader, need);
             }
             let next = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
             if next.is_none() {
@@ -223,7 +224,9 @@ impl Sender {
                 continue;
             }
             let Some(leader) = self.leaders.get(leader_id) else { continue };
-            if !anybody && leader.is_avoided() {
+            // One that is lost is dialled now and then, or it would never be found again.
+            let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
+            if !anybody && leader.is_avoided() && !probed {
                 continue;
             }
             if anybody && leader.lane().is_none() {
