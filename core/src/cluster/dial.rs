@@ -276,7 +276,8 @@ fn on_close(
     id: u64,
     permit: crate::environment::Permit,
 ) -> OnClose {
-    // The broker holds the connection, and the connection this: neither would ever end.
+    // Weak: the broker holds the connection, which holds this. Both would live as long as the other,
+    // and the pool's connections stay open after its last handle.
     let (pool, broker) = (pool.clone(), Arc::downgrade(broker));
     Box::new(move |ending| {
         drop(permit);

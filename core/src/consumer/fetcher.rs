@@ -28,7 +28,7 @@ use crate::policy::retry_budget::Cost;
 use crate::record::reader;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
-const VERSIONS: (i16, i16) = (4, 18);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
