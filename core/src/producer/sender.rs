@@ -11,7 +11,7 @@
 //! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
 //! task ends (or panics) what it holds resolves with an error as it is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -119,6 +119,9 @@ pub(crate) struct Sender {
     identity: Identity,
     identity_backoff: Backoff,
     pub(super) next_id: u64,
+    /// When the partitions that failed in the answer at hand are tried again, by how often they failed
+    /// before.
+    pub(super) together: BTreeMap<u32, Instant>,
     /// When to look again although nothing happened.
     pub(super) wake_at: Option<Instant>,
     /// No batch times out before.
@@ -151,6 +154,7 @@ impl Sender {
             identity: Identity::Unknown,
             identity_backoff: Backoff::default(),
             next_id: 0,
+            together: BTreeMap::new(),
             wake_at: None,
             next_expiry: None,
         }
