@@ -343,3 +343,20 @@ async fn a_quiet_client_asks_a_few_times_an_hour() {
     let asked = asked(&cluster) - before;
     assert!((3..=12).contains(&asked), "{asked} requests in an hour");
 }
+
+/// One slow hour of the cluster does not teach patience for the rest of the day: short calls are
+/// rare, and what is usual for them is learnt slowly.
+#[tokio::test(start_paused = true)]
+async fn a_silent_broker_is_joined_by_a_second_one_also_after_slow_answers() {
+    let cluster = cluster(3, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let slow = FaultRule::new(Fault::DelayAnswer(secs(8))).api(ApiKey::METADATA);
+    cluster.faults().inject(slow.times(2));
+    within("metadata", client.admin().partitions("t")).await.unwrap();
+    tokio::time::sleep(secs(60)).await;
+    cluster.create_topic("u", 2, 1).unwrap();
+    cluster.faults().inject(FaultRule::new(Fault::BlackHole).api(ApiKey::METADATA));
+    let begun = Instant::now();
+    assert_eq!(within("metadata", client.admin().partitions("u")).await.unwrap(), 2);
+    assert!(begun.elapsed() <= secs(6), "{:?}", begun.elapsed());
+}
