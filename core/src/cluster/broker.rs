@@ -316,6 +316,13 @@ impl Broker {
         self.health().ejection.probe();
     }
 
+    /// The request that would have decided was cut off: another one has to.
+    pub(crate) fn probe_lost(&self) {
+        if self.is_troubled() {
+            self.health().ejection.probe_lost();
+        }
+    }
+
     /// A request was answered (or not) by it. Errors are those that are the broker's own.
     pub(crate) fn answered(&self, well: bool, now: Instant, rng: &mut impl Rng) {
         let mut health = self.health();

@@ -239,6 +239,8 @@ impl Sender {
         let silent = error.kind() == ErrorKind::Timeout;
         if silent {
             self.judge(sent.leader, false, now);
+        } else if let Some(leader) = self.leaders.get(sent.leader) {
+            leader.broker.probe_lost();
         }
         for item in &sent.items {
             // A broker that went silent may be gone for good, and dialling it takes long to fail.

@@ -14,7 +14,6 @@ use super::topics::{Next, Topic};
 use crate::cluster::{Lane, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::policy::ask::Why;
-use crate::policy::ejection::Admission;
 use crate::policy::reconnect::Need;
 use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
@@ -231,6 +230,11 @@ impl Sender {
             if !anybody && leader.is_avoided() && !probed {
                 continue;
             }
+            if leader.is_stuck() {
+                // Its answer, or its end, is waited for; nothing is put behind what is overdue.
+                out.waiting = true;
+                continue;
+            }
             if anybody && leader.lane().is_none() {
                 continue;
             }
@@ -418,9 +422,6 @@ impl Sender {
     ) {
         if let Some(leader) = self.leaders.get(id) {
             leader.assembled += bytes;
-            if leader.broker.admission(round.now) == Admission::HalfOpen {
-                leader.broker.probe();
-            }
         }
         let load = match round.loads.iter_mut().position(|l| l.leader == id) {
             Some(i) => &mut round.loads[i],

@@ -36,6 +36,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
+use crate::policy::ejection::Admission;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
@@ -546,6 +547,9 @@ impl Sender {
         if let Some(leader) = self.leaders.get(load.leader) {
             leader.requests += 1;
             leader.bytes_in_flight += bytes;
+            if leader.broker.admission(now) == Admission::HalfOpen {
+                leader.broker.probe();
+            }
         }
         self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
         let tx = self.tx.clone();
