@@ -154,9 +154,7 @@ impl Broker {
         if let Some(connection) = lanes.get(&lane).filter(|c| !c.is_closed()) {
             return Some(connection.clone());
         }
-        if lane == Lane::Produce
-            && lanes.get(&Lane::Control).is_some_and(|c| !c.is_closed() && c.in_flight() == 0)
-        {
+        if lane == Lane::Produce && lanes.get(&Lane::Control).is_some_and(Connection::is_free) {
             let connection = lanes.remove(&Lane::Control)?;
             lanes.insert(lane, connection.clone());
             return Some(connection);

@@ -239,10 +239,13 @@ impl Pool {
     fn candidates(&self, not: Option<i32>) -> Vec<Arc<Broker>> {
         let now = self.env().now();
         let brokers: Vec<Arc<Broker>> =
-            self.lock().values().filter(|b| b.is_member() && Some(b.id) != not).cloned().collect();
+            self.lock().values().filter(|b| b.is_member()).cloned().collect();
         let (mut known, mut bootstrap): (Vec<_>, Vec<_>) =
             brokers.into_iter().partition(|b| b.id >= 0);
         bootstrap.retain(|b| !known.iter().any(|k| k.endpoint() == b.endpoint()));
+        for brokers in [&mut known, &mut bootstrap] {
+            brokers.retain(|b| Some(b.id) != not);
+        }
         self.random(|rng| {
             known.shuffle(rng);
             bootstrap.shuffle(rng);
