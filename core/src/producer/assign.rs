@@ -11,7 +11,7 @@ use super::accumulator::Batch;
 use super::partition::ToSend;
 use super::sender::{Event, Load, Sender, earlier};
 use super::topics::{Next, Topic};
-use crate::cluster::{Lane, Pool, TopicMeta};
+use crate::cluster::{Lane, Lookup, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::policy::ask::Why;
 use crate::policy::reconnect::Need;
@@ -292,11 +292,18 @@ impl Sender {
         let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
         };
+        // Those whose turn in this round has not come yet, too: a cover that grows topic by topic needs
+        // half as many brokers more as one for all.
         let mut topics: Vec<BTreeSet<i32>> = self
             .topics
             .values()
-            .filter_map(|topic| topic.meta.as_ref())
-            .map(|meta| leaders(meta))
+            .filter_map(|topic| match &topic.meta {
+                Some(meta) => Some(leaders(meta)),
+                None => match self.metadata.lookup(&topic.name) {
+                    Lookup::Known(meta) => Some(leaders(&meta)),
+                    Lookup::Failed(_) | Lookup::Pending => None,
+                },
+            })
             .collect();
         // It is being worked on, and so not among them.
         topics.push(leaders(meta));
