@@ -109,6 +109,11 @@ impl Leader {
         self.avoided
     }
 
+    /// Whether it is not connected and the last dial failed.
+    pub(crate) fn is_lost(&mut self) -> bool {
+        self.lane().is_none() && self.broker.is_unreachable()
+    }
+
     /// Whether its oldest request is overdue, while most brokers' are not.
     pub(crate) fn is_stuck(&self) -> bool {
         self.stuck
