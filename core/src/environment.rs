@@ -98,6 +98,7 @@ pub struct EnvironmentBuilder {
     handle: Option<Handle>,
     seed: Option<u64>,
     max_connections: Option<usize>,
+    wall_clock: Option<Duration>,
 }
 
 impl EnvironmentBuilder {
@@ -127,6 +128,14 @@ impl EnvironmentBuilder {
         self
     }
 
+    /// The time of day this environment starts at, as the duration since 1970, instead of the
+    /// machine's: makes timestamps of records repeatable. Only with [`runtime`](Self::runtime), whose
+    /// clock it then follows. Default: the machine's.
+    pub fn wall_clock(mut self, since_1970: Duration) -> Self {
+        self.wall_clock = Some(since_1970);
+        self
+    }
+
     /// The environment.
     pub fn build(self) -> Environment {
         let rng = match self.seed {
@@ -152,7 +161,9 @@ impl EnvironmentBuilder {
             rng: Mutex::new(rng),
             pools: Mutex::new(HashMap::new()),
             started,
-            started_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            started_wall: self.wall_clock.unwrap_or_else(|| {
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+            }),
             pid: std::process::id(),
         }))
     }

@@ -1,7 +1,7 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
 //! with every partition that broker leads and the buffer has room for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 enum Event {
     /// Starts that were looked up, and the generation of each partition when they were asked for.
-    Offsets(Vec<(Key, Result<i64>)>, HashMap<Key, u64>),
+    Offsets(Vec<(Key, Result<i64>)>, BTreeMap<Key, u64>),
     Answer {
         leader: i32,
         asked: Vec<Asked>,
@@ -98,8 +98,8 @@ pub(super) struct Fetcher {
     /// Partitions assigned by hand, until their topic is known.
     assigned: Vec<(Arc<str>, i32, Start)>,
     /// Brokers asked before, and how many bytes the request in flight there may bring (0: none is).
-    busy: HashMap<i32, usize>,
-    told: HashMap<Arc<str>, ErrorKind>,
+    busy: BTreeMap<i32, usize>,
+    told: BTreeMap<Arc<str>, ErrorKind>,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     wake_at: Option<Instant>,
@@ -124,8 +124,8 @@ impl Fetcher {
             start,
             reading: BTreeMap::new(),
             assigned,
-            busy: HashMap::new(),
-            told: HashMap::new(),
+            busy: BTreeMap::new(),
+            told: BTreeMap::new(),
             tx,
             rx,
             wake_at: None,
@@ -230,7 +230,7 @@ impl Fetcher {
     /// Asks for the first offsets of partitions that do not have one.
     fn find_starts(&mut self, now: Instant) {
         let mut wanted = Vec::new();
-        let mut generations = HashMap::new();
+        let mut generations = BTreeMap::new();
         for (key, reading) in &mut self.reading {
             if reading.next.is_some() || reading.busy || reading.stopped {
                 continue;

@@ -1,6 +1,6 @@
 //! Offsets by time: ListOffsets, one request per leader.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -88,7 +88,7 @@ async fn ask(
     lane: Lane,
     leader: i32,
     parts: &[(Key, i64, i32)],
-) -> Result<HashMap<Key, Result<i64>>> {
+) -> Result<BTreeMap<Key, Result<i64>>> {
     let connection = pool.lane_for_call(leader, lane).await?;
     let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for ((topic, partition), time, epoch) in parts {
@@ -110,7 +110,7 @@ async fn ask(
             .collect(),
     );
     let answer = connection.call(&request, VERSIONS).await.map_err(CallError::into_error)?;
-    let mut found = HashMap::new();
+    let mut found = BTreeMap::new();
     let mut past_the_end = Vec::new();
     for topic in &answer.topics {
         for p in &topic.partitions {

@@ -6,7 +6,7 @@
 //! partition and not eight.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -65,7 +65,7 @@ pub(crate) struct TopicBatches {
     failed: AtomicBool,
     failure: Mutex<Option<(Error, Instant)>>,
     shards: [Arc<Slot>; SHARDS],
-    pinned: RwLock<HashMap<i32, Arc<Slot>>>,
+    pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
 }
 
 /// A place where a batch is open, and the full ones behind it that the sender has not taken yet.

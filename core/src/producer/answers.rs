@@ -278,6 +278,10 @@ impl Sender {
             batch.tries.came_back(cause, now, &mut self.rng);
             topic.put_back(batch);
         }
+        if topic.partitions[partition as usize].needs_leader() {
+            topic.resend.insert(partition as usize);
+        }
+        topic.activate(&mut self.active);
     }
 
     fn partition(&mut self, item: &Item) -> Option<&mut super::partition::Partition> {

@@ -49,8 +49,9 @@ impl Sender {
     ) {
         let Some(meta) = topic.meta.clone() else { return };
         let now = round.now;
-        for (index, taken) in taken.iter_mut().enumerate() {
+        for index in topic.resend.clone() {
             if !topic.partitions[index].needs_leader() {
+                topic.resend.remove(&index);
                 continue;
             }
             let at = topic.partitions[index].retry_at;
@@ -62,7 +63,7 @@ impl Sender {
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
                 let bytes =
                     topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
-                *taken = true;
+                taken[index] = true;
                 self.load(round, leader, &meta, index, to_send, bytes);
             }
         }

@@ -112,6 +112,8 @@ pub(crate) struct Sender {
     pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     pub(super) topics: Topics,
+    /// Topics with something to send, whose turn came longest ago first.
+    pub(super) active: VecDeque<Arc<str>>,
     pub(super) leaders: Leaders,
     pub(super) in_flight: HashMap<u64, InFlight>,
     identity: Identity,
@@ -143,6 +145,7 @@ impl Sender {
             tx,
             rx,
             topics: Topics::default(),
+            active: VecDeque::new(),
             leaders: Leaders::new(pool.env().now()),
             in_flight: HashMap::new(),
             identity: Identity::Unknown,
@@ -223,23 +226,17 @@ impl Sender {
         if let Some(deadline) = slot.oldest_deadline(&home) {
             self.next_expiry = earlier(self.next_expiry, Some(deadline));
         }
-        let topic = self.topics.entry(Arc::clone(&batches.name)).or_insert_with(|| Topic {
-            name: Arc::clone(&batches.name),
-            homes: Vec::new(),
-            slots: VecDeque::new(),
-            unbound: VecDeque::new(),
-            pinned: HashMap::new(),
-            partitions: Vec::new(),
-            meta: None,
-            sticky: None,
-            trouble: None,
-        });
+        let topic = self
+            .topics
+            .entry(Arc::clone(&batches.name))
+            .or_insert_with(|| Topic::new(&batches.name));
         if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
             topic.homes.push(Arc::clone(batches));
         }
         if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
             topic.slots.push_back((home, slot));
         }
+        topic.activate(&mut self.active);
     }
 
     /// Resolves what has passed its delivery timeout.
@@ -291,17 +288,16 @@ impl Sender {
             for queue in topic.pinned.values_mut() {
                 gone.extend(take_where(queue, &of));
             }
-            for (home, slot) in &topic.slots {
-                while let Some(batch) = slot.take(home) {
+            for (home, slot) in topic.slots.clone() {
+                while let Some(batch) = slot.take(&home) {
                     if of(&batch) {
                         gone.push(batch);
-                    } else if batch.partition.is_none() {
-                        topic.unbound.push_back(batch);
-                    } else if let Some(p) = batch.partition {
-                        topic.pinned.entry(p).or_default().push_back(batch);
+                    } else {
+                        topic.keep(batch);
                     }
                 }
             }
+            topic.activate(&mut self.active);
             for batch in gone {
                 batch.resolve(Err(error.with_maybe_written(false)));
             }
@@ -322,9 +318,7 @@ impl Sender {
     /// Assigns at most one batch to each partition and sends one request to each leader that got
     /// some. Gives whether anything was sent.
     fn round(&mut self, now: Instant) -> bool {
-        let names: Vec<Arc<str>> =
-            self.topics.values().filter(|t| t.has_work()).map(|t| Arc::clone(&t.name)).collect();
-        if names.is_empty() {
+        if self.active.is_empty() {
             return false;
         }
         if !self.identified(now) {
@@ -333,17 +327,27 @@ impl Sender {
         let Some(pool) = self.pool.upgrade() else { return false };
         self.leaders.begin_round(&pool, &self.metrics, now);
         let mut round = Round { pool: &pool, now, loads: Vec::new() };
-        for name in names {
+        let mut served = VecDeque::new();
+        for name in std::mem::take(&mut self.active) {
             // Taken out so that leaders and topic can be changed side by side.
             let Some(mut topic) = self.topics.remove(&name) else { continue };
+            let given: usize = round.loads.iter().map(|load| load.parts.len()).sum();
             if self.learn(&mut topic, now) {
                 // A request may name a partition once: answers are told apart by it.
                 let mut taken = vec![false; topic.partitions.len()];
                 self.assign_bound(&mut topic, &mut round, &mut taken);
                 self.assign_unbound(&mut topic, &mut round, &mut taken);
             }
+            topic.active = topic.has_work();
+            if topic.active {
+                // Requests are bounded: who got something lets the others go first next time.
+                let more: usize = round.loads.iter().map(|load| load.parts.len()).sum();
+                let queue = if more > given { &mut served } else { &mut self.active };
+                queue.push_back(Arc::clone(&name));
+            }
             self.topics.insert(name, topic);
         }
+        self.active.append(&mut served);
         let mut any = false;
         for load in round.loads {
             if self.affords(&pool, &load, now) {
@@ -384,9 +388,13 @@ impl Sender {
         for (name, _, index, to_send) in load.parts.iter().rev() {
             let Some(topic) = self.topics.get_mut(name) else { continue };
             let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
-            if let Some(batch) = partition.withdraw(to_send.id, to_send.again) {
-                topic.put_back(batch);
+            match partition.withdraw(to_send.id, to_send.again) {
+                Some(batch) => topic.put_back(batch),
+                None => {
+                    topic.resend.insert(*index as usize);
+                }
             }
+            topic.activate(&mut self.active);
         }
     }
 
@@ -426,7 +434,7 @@ impl Sender {
                     home.fail(error.clone(), now + FAILED_TOPIC);
                 }
                 let mut gone: Vec<Batch> = topic.unbound.drain(..).collect();
-                gone.extend(topic.pinned.drain().flat_map(|(_, queue)| queue));
+                gone.extend(std::mem::take(&mut topic.pinned).into_values().flatten());
                 topic.slots.retain(|(home, slot)| {
                     while let Some(batch) = slot.take(home) {
                         gone.push(batch);

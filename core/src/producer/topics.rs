@@ -1,6 +1,6 @@
 //! A topic as the sender sees it: where its batches wait.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -19,8 +19,12 @@ pub(super) struct Topic {
     /// Batches without a partition that came back.
     pub(super) unbound: VecDeque<Batch>,
     /// Batches with a named partition that came back.
-    pub(super) pinned: HashMap<i32, VecDeque<Batch>>,
+    pub(super) pinned: BTreeMap<i32, VecDeque<Batch>>,
     pub(super) partitions: Vec<Partition>,
+    /// Partitions with something that is sent again in place.
+    pub(super) resend: BTreeSet<usize>,
+    /// On the sender's list of topics with something to send.
+    pub(super) active: bool,
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// Where the last batch without a partition went, and bytes until the next choice.
     pub(super) sticky: Option<(i32, usize)>,
@@ -40,11 +44,35 @@ pub(super) enum Next {
 }
 
 impl Topic {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            homes: Vec::new(),
+            slots: VecDeque::new(),
+            unbound: VecDeque::new(),
+            pinned: BTreeMap::new(),
+            partitions: Vec::new(),
+            resend: BTreeSet::new(),
+            active: false,
+            meta: None,
+            sticky: None,
+            trouble: None,
+        }
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.slots.is_empty()
             || !self.unbound.is_empty()
             || self.pinned.values().any(|q| !q.is_empty())
-            || self.partitions.iter().any(Partition::needs_leader)
+            || !self.resend.is_empty()
+    }
+
+    /// Puts it on the list of topics with something to send, if it has and is not there.
+    pub(super) fn activate(&mut self, list: &mut VecDeque<Arc<str>>) {
+        if !self.active && self.has_work() {
+            self.active = true;
+            list.push_back(Arc::clone(&self.name));
+        }
     }
 
     pub(super) fn timed_out(&self) -> Error {
@@ -93,6 +121,14 @@ impl Topic {
     pub(super) fn pop_unbound(&mut self, now: Instant) -> Option<Batch> {
         let first = self.unbound.iter().position(|b| b.tries.not_before(now).is_none())?;
         self.unbound.remove(first)
+    }
+
+    /// A batch taken out of its slot, for later.
+    pub(super) fn keep(&mut self, batch: Batch) {
+        match batch.partition {
+            None => self.unbound.push_back(batch),
+            Some(p) => self.pinned.entry(p).or_default().push_back(batch),
+        }
     }
 
     /// A batch that came back from a partition, to where it came from.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -104,6 +104,11 @@ impl Cluster {
     /// A handle that only dials, and that may outlive the cluster: then it is refused.
     pub fn dialer(&self) -> Dialer {
         Dialer { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The brokers' doors, for a network of the caller's own.
+    pub fn doors(&self) -> Doors {
+        Doors { shared: Arc::clone(&self.shared) }
     }
 
     /// The fault script.
@@ -222,6 +227,27 @@ impl Cluster {
         if leaders == Leaders::Move {
             self.shared.state().fence(broker);
         }
+        Ok(())
+    }
+
+    /// The controller takes `broker` for dead, as it does when its heartbeats stay away: other in-sync
+    /// replicas lead, and Metadata no longer names it. Its process knows nothing of that and goes on.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn fence_broker(&self, broker: i32) -> io::Result<()> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        self.shared.state().fence(broker);
+        Ok(())
+    }
+
+    /// The controller hears of a fenced broker again: it follows at once, and leads what nobody does.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn unfence_broker(&self, broker: i32) -> io::Result<()> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        self.shared.state().unfence(broker);
         Ok(())
     }
 
@@ -399,5 +425,31 @@ impl Dialer {
                 io::Error::new(io::ErrorKind::NotFound, format!("no broker at {host}:{port}"))
             })?;
         listener::connect_in_memory(&self.shared, broker.id)
+    }
+}
+
+/// The brokers as a network sees them: whether a process listens there, and the hand-over of an
+/// accepted connection. May outlive the cluster: then nobody listens.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    shared: Arc<Shared>,
+}
+
+impl Doors {
+    /// Whether `broker` takes connections now.
+    pub fn is_open(&self, broker: i32) -> bool {
+        listener::is_open(&self.shared, broker)
+    }
+
+    /// Serves `stream` as a connection of `broker`, in the cluster's runtime.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker; `ConnectionRefused` while it is stopped, or when the fault
+    /// script says so.
+    pub fn admit<S>(&self, broker: i32, stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        listener::admit(&self.shared, broker, stream)
     }
 }

@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask test`, `kafka`, `bench`, `dist`.
+//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `dist`.
 //!
 //! A test run goes through the modules below in this order:
 //!
@@ -51,6 +51,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure thousands of clients in virtual time, on a release build: figures beside their targets,
+    /// pages with plots in target/fleet
+    Fleet {
+        /// Handed to the laboratory: experiments by number or name, --clients N, --seed S, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Build the C library and lay it out in target/ottla-dist
     Dist,
 }
@@ -73,6 +80,7 @@ fn run(task: Task) -> Result<bool, String> {
         Task::Test(args) => test::run(&args, root, target),
         Task::Kafka(action) => kafka::run(action),
         Task::Bench { json, args } => bench(&root, json, &args),
+        Task::Fleet { args } => fleet(&root, &target, &args),
         Task::Dist => {
             let python = machine::check(&[stages::Need::Cc])?;
             let place = place::Place::new(root, target, false, python);
@@ -106,6 +114,15 @@ fn bench(root: &Path, json: bool, args: &[String]) -> Result<bool, String> {
         }
     };
     cargo.arg("--").args(json.then_some("--json")).args(args);
+    let status = cargo.status().map_err(|e| format!("cannot start cargo: {e}"))?;
+    Ok(status.success())
+}
+
+/// Thousands of clients in a debug build take a quarter of an hour.
+fn fleet(root: &Path, target: &Path, args: &[String]) -> Result<bool, String> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p", "ottla-fleet"]);
+    cargo.arg("--").arg("--pages").arg(target.join("fleet")).args(args);
     let status = cargo.status().map_err(|e| format!("cannot start cargo: {e}"))?;
     Ok(status.success())
 }

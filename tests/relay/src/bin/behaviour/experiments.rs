@@ -245,7 +245,13 @@ pub(crate) async fn all_closed(lab: &Lab) -> Result<(), String> {
     let dropped = Instant::now();
     while open() > 0 {
         if dropped.elapsed() > CLOSING {
-            return Err(format!("{} connections outlive their clients by {CLOSING:?}", open()));
+            let now = Instant::now();
+            let whose = lab.relay().log().open_at_most_by_client(now, now);
+            let whose: Vec<_> = whose.iter().filter(|(_, open)| **open > 0).collect();
+            return Err(format!(
+                "{} connections outlive their clients by {CLOSING:?}: {whose:?}",
+                open()
+            ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
