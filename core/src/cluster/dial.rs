@@ -35,8 +35,9 @@ pub(crate) struct Somewhere {
 }
 
 impl Pool {
-    /// The open connection of a lane, or a new one. Waits for its turn, and until `need` allows a
-    /// dial.
+    /// The open connection of a lane, or a new one. Waits for its turn, and what is needed until a
+    /// dial is allowed. What is not is turned away where it would have to wait: that is up to a
+    /// minute, in which the broker may become needed, or the pool have lost its last handle.
     pub(crate) async fn lane(
         self: &Arc<Self>,
         id: i32,
@@ -54,6 +55,10 @@ impl Pool {
             return Ok(connection);
         }
         if let Some(at) = broker.not_before(need, self.env().now()) {
+            if need != Need::Needed {
+                let words = format!("{}: left alone while others stand in", broker.name());
+                return Err(Error::new(ErrorKind::Connect, words));
+            }
             self.env().sleep_until(at).await;
         }
         result(self.dial(&broker, lane, turn).await)

@@ -183,7 +183,10 @@ impl Sender {
             // Its lane is opened for later; the batch does not wait for that if another can have it
             // now, and does not open a second lane if one is on its way.
             if !waiting || full {
-                self.dial(meta.partitions[chosen.partition as usize].leader, Need::Optional);
+                // What it was let into the choice for: as less than that it would be turned away.
+                let pressed = full && ready.is_empty();
+                let need = if pressed { Need::Pressed } else { Need::Optional };
+                self.dial(meta.partitions[chosen.partition as usize].leader, need);
             }
             let next = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
             if next.is_none() {
