@@ -11,9 +11,10 @@ use ottla_test_kafka::{Cluster, Options, probe};
 
 const TOPIC: &str = "frozen";
 const CLIENTS: usize = 20;
-/// Records of each client before, and of all during the freeze.
+/// Records of each client until it has settled, and then undisturbed; of all during the freeze.
+const SETTLED: usize = 20;
 const STEADY: usize = 60;
-const FROZEN: usize = 1_000;
+const FROZEN: usize = 1_200;
 const VICTIM: i32 = 1;
 /// Ends a test that would hang.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -39,7 +40,7 @@ async fn freeze(cluster: &Cluster) {
     let leaders = probe::topics(port, &[TOPIC]).unwrap().remove(TOPIC).unwrap();
     let led: HashSet<i32> =
         leaders.iter().filter(|p| p.leader == VICTIM).map(|p| p.index).collect();
-    assert_eq!(led.len(), 10, "a third of the partitions");
+    assert!((5..=15).contains(&led.len()), "it leads about a third: {leaders:?}");
     let elsewhere = |o: &Outcome| o.fate.as_ref().is_ok_and(|at| !led.contains(&at.partition));
 
     let dials = Dials::default();
@@ -47,7 +48,9 @@ async fn freeze(cluster: &Cluster) {
     let clients: Vec<Arc<dyn load::Client>> =
         clients.await.unwrap().into_iter().map(|c| Arc::new(c) as _).collect();
     let load = Load::start(&clients, "frozen", TOPIC, Duration::from_millis(50));
-    load.reached(STEADY).await;
+    load.reached(SETTLED).await;
+    let settled = Instant::now();
+    load.reached(SETTLED + STEADY).await;
     let frozen = Instant::now();
     cluster.pause(VICTIM as u32).unwrap();
     load.reached_in_total(load.acked() + FROZEN).await;
@@ -55,22 +58,30 @@ async fn freeze(cluster: &Cluster) {
     let thawed = Instant::now();
     let outcomes = load.stop().await;
 
+    let used = outcomes.iter().filter(|o| o.resolved < frozen && !elsewhere(o)).count();
+    assert!(used > 0, "nothing was sent to the broker that froze");
     let others: Vec<_> = outcomes.iter().filter(|o| elsewhere(o)).cloned().collect();
-    let before: Vec<_> =
-        others.iter().filter(|o| o.resolved < frozen).map(Outcome::latency).collect();
+    let undisturbed: Vec<_> = others.iter().filter(|o| o.resolved < frozen).cloned().collect();
+    let before = load::latencies(&undisturbed, settled, frozen);
     let during = load::latencies(&others, frozen, thawed);
+    let freeze = thawed - frozen;
     let p = |all: &[Duration], share| quantile(all.iter().copied(), share);
     println!(
-        "{} records before: p50 {:?}, p99 {:?}; {} at other brokers during {:?}: p50 {:?}, p99 {:?}, all {:?}",
+        "at the other brokers: {} records before, p50 {:?}, p99 {:?}; \
+         {} during a freeze of {freeze:?}, p50 {:?}, p99 {:?}, the slowest {:?}",
         before.len(),
         p(&before, 0.5),
         p(&before, 0.99),
         during.len(),
-        thawed - frozen,
         p(&during, 0.5),
         p(&during, 0.99),
         p(&during, 1.0),
     );
+    // A busy machine stalls everybody now and then, which a tail shows and a median does not. Who
+    // waits for the frozen broker waits for a good part of the freeze.
+    assert!(p(&during, 0.5) <= 3 * p(&before, 0.5));
+    assert!(p(&during, 0.99) <= (10 * p(&before, 0.99)).max(freeze / 10));
+    assert!(p(&during, 1.0) < freeze / 2);
     let rows = read_back(cluster.bootstrap(), TOPIC).await.unwrap();
     let verdict = check(&outcomes, &rows);
     println!("{verdict:?}");

@@ -58,6 +58,7 @@ fn real_rolling_restart_under_400_clients_in_21_processes() {
     println!(
         "{acked} records acknowledged, {per_client_and_broker:.2} connects per client and broker"
     );
+    assert!(connects > 0, "nobody noticed that brokers were away");
     assert!(per_client_and_broker <= RECONNECTS, "{per_client_and_broker}");
 
     let rows = runtime.block_on(read_back(cluster.bootstrap(), TOPIC)).unwrap();
