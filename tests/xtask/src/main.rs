@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `dist`.
+//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `fuzz`, `dist`.
 //!
 //! A test run goes through the modules below in this order:
 //!
@@ -13,6 +13,7 @@ mod c;
 mod count;
 mod dist;
 mod fetch;
+mod fuzz;
 mod instructions;
 mod kafka;
 mod log;
@@ -58,6 +59,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Look for input from the network that is not dealt with, and keep what is new in the corpus
+    Fuzz(fuzz::Args),
     /// Build the C library and lay it out in target/ottla-dist
     Dist,
 }
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<bool, String> {
         Task::Kafka(action) => kafka::run(action),
         Task::Bench { json, args } => bench(&root, json, &args),
         Task::Fleet { args } => fleet(&root, &target, &args),
+        Task::Fuzz(args) => fuzz::run(&args, &root, &target),
         Task::Dist => {
             let python = machine::check(&[stages::Need::Cc])?;
             let place = place::Place::new(root, target, false, python);
