@@ -65,6 +65,11 @@ impl Ejection {
         }
     }
 
+    /// Whether it is ejected or half open.
+    pub(crate) fn is_out(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// The probe of a half open broker is on its way: nothing else until it is answered.
     pub(crate) fn probe(&mut self) {
         self.probing = true;
@@ -89,26 +94,23 @@ impl Ejection {
     }
 
     /// A request was answered with an error that is the broker's, or its answer never came. Whether
-    /// it is ejected for that.
-    pub(crate) fn failed(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
+    /// it is ejected for that, and for how long.
+    pub(crate) fn failed(&mut self, now: Instant, rng: &mut impl Rng) -> Option<Duration> {
         self.failed += 1;
         self.consecutive += 1;
         let probe_failed = self.probing || self.until.is_some_and(|until| until <= now);
         let over = self.consecutive >= CONSECUTIVE && self.until.is_none();
-        if probe_failed || over {
-            self.eject(now, rng);
-            return true;
-        }
-        false
+        (probe_failed || over).then(|| self.eject(now, rng))
     }
 
     /// Out of the choice for a while.
-    pub(crate) fn eject(&mut self, now: Instant, rng: &mut impl Rng) {
+    pub(crate) fn eject(&mut self, now: Instant, rng: &mut impl Rng) -> Duration {
         self.times += 1;
         self.consecutive = 0;
         self.probing = false;
-        let time = (BASE * self.times).min(MOST);
-        self.until = Some(now + time.mul_f64(rng.random_range(JITTER)));
+        let time = (BASE * self.times).min(MOST).mul_f64(rng.random_range(JITTER));
+        self.until = Some(now + time);
+        time
     }
 
     /// A newer leader epoch names the broker: what it did before counts no more.
@@ -166,13 +168,13 @@ mod tests {
         let now = Instant::now();
         let mut e = Ejection::default();
         for _ in 0..4 {
-            assert!(!e.failed(now, &mut rng));
+            assert!(e.failed(now, &mut rng).is_none());
         }
         e.succeeded(now);
         for _ in 0..4 {
-            assert!(!e.failed(now, &mut rng));
+            assert!(e.failed(now, &mut rng).is_none());
         }
-        assert!(e.failed(now, &mut rng));
+        assert!(e.failed(now, &mut rng).is_some());
         let time = until(&e, now);
         assert!((15..=30).contains(&time.as_secs()), "{time:?}");
     }
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(e.admission(now), Admission::HalfOpen);
         e.probe();
         assert!(matches!(e.admission(now), Admission::Ejected { .. }), "one at a time");
-        assert!(e.failed(now, &mut rng), "out again, for longer");
+        assert!(e.failed(now, &mut rng).is_some(), "out again, for longer");
         now += until(&e, now);
         e.probe();
         assert!(e.succeeded(now));
@@ -240,7 +242,8 @@ mod tests {
     #[test]
     fn the_one_far_below_the_others_is_found() {
         let good = |id| (id, 100, 0);
-        let table: &[(Vec<(i32, u32, u32)>, Vec<i32>)] = &[
+        type Row = (Vec<(i32, u32, u32)>, Vec<i32>);
+        let table: &[Row] = &[
             (vec![good(1), good(2), good(3), good(4), good(5)], vec![]),
             (vec![good(1), good(2), good(3), good(4), (5, 40, 60)], vec![5]),
             // Too few to compare, or too little to say.

@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn more_than_half_late_is_nobodys_fault() {
-        for (late, of, avoid) in [(0, 3, true), (1, 3, true), (2, 3, false), (1, 2, true), (1, 1, false)] {
+        for (late, of, avoid) in
+            [(0, 3, true), (1, 3, true), (2, 3, false), (1, 2, true), (1, 1, false)]
+        {
             assert_eq!(avoid_late(late, of), avoid, "{late} of {of}");
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod ejection;
 pub(crate) mod latency;
+pub(crate) mod log_limit;
 pub(crate) mod reconnect;
 pub(crate) mod retry_budget;
 pub(crate) mod spread;

@@ -17,6 +17,9 @@ use crate::config::{SETUP_TIMEOUT, SETUP_TIMEOUT_MAX};
 /// After a connection is lost, what must go to the broker brings it back within this.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 
+/// Over so long a starting client spreads the dials it could do without.
+const AT_LAUNCH: Duration = Duration::from_secs(1);
+
 /// Probes of a broker that nothing must go to, in seconds.
 const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
 const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
@@ -30,15 +33,6 @@ pub(crate) enum Need {
     Pressed,
     /// Something must go to this very broker.
     Needed,
-}
-
-/// How a dial failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DialFailure {
-    /// Refused, unreachable, reset, or answered by something that is not a broker.
-    Refused,
-    /// Nothing came back in time.
-    TimedOut,
 }
 
 /// See the module. State of one broker.
@@ -65,11 +59,6 @@ impl Reconnect {
         }
     }
 
-    /// Whether it may be dialled now.
-    pub(crate) fn may_dial(&self, need: Need, now: Instant) -> bool {
-        self.not_before(need).is_none_or(|at| at <= now)
-    }
-
     /// The last dial failed: nothing goes there that can go elsewhere.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.failures > 0
@@ -85,12 +74,11 @@ impl Reconnect {
         *self = Self::default();
     }
 
-    pub(crate) fn failed(&mut self, how: DialFailure, now: Instant, rng: &mut impl Rng) {
+    /// A dial failed; `timed_out`: because nothing came back in time.
+    pub(crate) fn failed(&mut self, timed_out: bool, now: Instant, rng: &mut impl Rng) {
         let probe = if self.failures == 0 { FIRST_PROBE } else { LATER_PROBES };
         self.failures += 1;
-        if how == DialFailure::TimedOut {
-            self.timeouts += 1;
-        }
+        self.timeouts += u32::from(timed_out);
         self.needed_at = Some(now + self.backoff.next(rng));
         self.optional_at = Some(now + seconds(probe, rng));
     }
@@ -102,6 +90,12 @@ impl Reconnect {
         self.needed_at = Some(soon);
         self.optional_at =
             Some(if others_connected { now + seconds(FIRST_PROBE, rng) } else { soon });
+    }
+
+    /// Never dialled yet, and others are connected: at launch a client opens its connections one
+    /// after the other, and a fleet that starts together does not knock all at once.
+    pub(crate) fn hold_back(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.optional_at = Some(now + AT_LAUNCH.mul_f64(rng.random_range(0.0..1.0)));
     }
 
     /// A newer leader epoch names the broker: the controller sees it alive.
@@ -127,6 +121,10 @@ mod tests {
 
     use Need::{Needed, Optional, Pressed};
 
+    fn may_dial(broker: &Reconnect, need: Need, now: Instant) -> bool {
+        broker.not_before(need).is_none_or(|at| at <= now)
+    }
+
     #[test]
     fn an_optional_broker_is_probed_late_and_a_needed_one_soon() {
         let mut rng = StdRng::seed_from_u64(5);
@@ -134,14 +132,16 @@ mod tests {
         let secs = |n| now + Duration::from_secs(n);
         for _ in 0..200 {
             let mut broker = Reconnect::default();
-            assert!(broker.may_dial(Optional, now));
-            broker.failed(DialFailure::Refused, now, &mut rng);
-            assert!(broker.may_dial(Needed, now + Duration::from_millis(100)));
+            assert!(may_dial(&broker, Optional, now));
+            broker.failed(false, now, &mut rng);
+            assert!(may_dial(&broker, Needed, now + Duration::from_millis(100)));
             for need in [Optional, Pressed] {
-                assert!(!broker.may_dial(need, secs(4)) && broker.may_dial(need, secs(60)));
+                assert!(!may_dial(&broker, need, secs(4)) && may_dial(&broker, need, secs(60)));
             }
-            broker.failed(DialFailure::Refused, now, &mut rng);
-            assert!(!broker.may_dial(Optional, secs(44)) && broker.may_dial(Optional, secs(75)));
+            broker.failed(false, now, &mut rng);
+            assert!(
+                !may_dial(&broker, Optional, secs(44)) && may_dial(&broker, Optional, secs(75))
+            );
         }
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let mut per_second = [0u32; 60];
         for _ in 0..10_000 {
             let mut broker = Reconnect::default();
-            broker.failed(DialFailure::Refused, now, &mut rng);
+            broker.failed(false, now, &mut rng);
             let at = broker.not_before(Optional).unwrap() - now;
             per_second[at.as_secs() as usize] += 1;
         }
@@ -166,11 +166,11 @@ mod tests {
         let soon = now + AFTER_LOSS;
         let mut broker = Reconnect::default();
         broker.lost(true, now, &mut rng);
-        assert!(broker.may_dial(Needed, soon) && broker.may_dial(Pressed, soon));
-        assert!(!broker.may_dial(Optional, now + Duration::from_secs(4)));
+        assert!(may_dial(&broker, Needed, soon) && may_dial(&broker, Pressed, soon));
+        assert!(!may_dial(&broker, Optional, now + Duration::from_secs(4)));
         assert!(!broker.is_unreachable());
         broker.lost(false, now, &mut rng);
-        assert!(broker.may_dial(Optional, soon), "there is nobody else");
+        assert!(may_dial(&broker, Optional, soon), "there is nobody else");
     }
 
     #[test]
@@ -179,8 +179,8 @@ mod tests {
         let now = Instant::now();
         let mut broker = Reconnect::default();
         let mut seen = vec![broker.setup_timeout().as_secs()];
-        for how in [DialFailure::Refused, DialFailure::TimedOut, DialFailure::TimedOut] {
-            broker.failed(how, now, &mut rng);
+        for timed_out in [false, true, true] {
+            broker.failed(timed_out, now, &mut rng);
             seen.push(broker.setup_timeout().as_secs());
         }
         assert_eq!(seen, [10, 10, 20, 30]);
@@ -194,9 +194,9 @@ mod tests {
         let now = Instant::now();
         let mut broker = Reconnect::default();
         for _ in 0..8 {
-            broker.failed(DialFailure::TimedOut, now, &mut rng);
+            broker.failed(true, now, &mut rng);
         }
         broker.named_leader(now, &mut rng);
-        assert!(broker.may_dial(Optional, now + AFTER_LOSS) && !broker.is_unreachable());
+        assert!(may_dial(&broker, Optional, now + AFTER_LOSS) && !broker.is_unreachable());
     }
 }

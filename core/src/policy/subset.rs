@@ -282,7 +282,8 @@ mod tests {
             for turn in [0, 1, 17] {
                 let mut hits = vec![0u32; n as usize + 1];
                 for index in 0..count {
-                    let rank = Chooser { ordinal: Some((index, count)), ..chooser(1) }.rank(&all, turn);
+                    let rank =
+                        Chooser { ordinal: Some((index, count)), ..chooser(1) }.rank(&all, turn);
                     assert_eq!(rank.iter().collect::<BTreeSet<_>>().len(), n as usize);
                     for id in &rank[..6] {
                         hits[*id as usize] += 1;
@@ -337,9 +338,8 @@ mod tests {
     #[test]
     fn a_thousand_topics_need_little_more_than_a_cover_from_scratch() {
         let mut rng = StdRng::seed_from_u64(11);
-        let topics: Vec<BTreeSet<i32>> = (0..1_000)
-            .map(|_| (0..4).map(|_| rng.random_range(1..=100)).collect())
-            .collect();
+        let topics: Vec<BTreeSet<i32>> =
+            (0..1_000).map(|_| (0..4).map(|_| rng.random_range(1..=100)).collect()).collect();
         let none = BTreeSet::new();
         let scratch = cover(&topics, &none, &none, &[]).len();
         let rank = chooser(4).rank(&brokers(100), 0);

@@ -17,10 +17,11 @@ use super::budget::Budget;
 use super::delivery::{BatchDelivery, BatchState, Outcome, RunSink};
 use super::record::Record;
 use super::sender::Event;
-use crate::cluster::Counters;
+use super::tries::Tries;
 use crate::config::{self, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::{Metrics, limited};
 use crate::record::builder::{BatchBuilder, SealedBatch};
 use crate::record::pool::ChunkPool;
 
@@ -38,7 +39,7 @@ pub(crate) struct Accumulator {
     /// Open producers that share it.
     pub(crate) users: AtomicUsize,
     pool: ChunkPool,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     events: mpsc::UnboundedSender<Event>,
     next_batch: AtomicU64,
@@ -106,6 +107,8 @@ pub(crate) struct Batch {
     pub(crate) home: Arc<Accumulator>,
     pub(crate) partition: Option<i32>,
     pub(crate) deadline: Instant,
+    /// What it has behind it.
+    pub(crate) tries: Tries,
     rest: Unresolved,
 }
 
@@ -125,8 +128,11 @@ impl Unresolved {
     fn settle(&mut self, outcome: Outcome) {
         let Some(state) = self.state.take() else { return };
         if let Err(e) = &outcome {
-            Counters::add(&self.home.counters.records_failed, self.records as u64);
-            tracing::debug!(records = self.records, error = %e.message(), "records failed");
+            self.home.metrics.records_failed(self.records);
+            limited!(
+                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
+                "records failed"
+            );
         }
         self.home.budget.release(self.charged);
         state.resolve(outcome);
@@ -245,6 +251,7 @@ impl OpenBatch {
             home: Arc::clone(home),
             partition,
             deadline: self.opened + home.config.delivery_timeout,
+            tries: Tries::default(),
             rest: self.rest,
         })
     }
@@ -316,7 +323,7 @@ impl Accumulator {
         config: ProducerConfig,
         env: &Environment,
         pool: &ChunkPool,
-        counters: &Arc<Counters>,
+        metrics: &Arc<Metrics>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -327,7 +334,7 @@ impl Accumulator {
             config,
             env: env.clone(),
             pool: pool.clone(),
-            counters: Arc::clone(counters),
+            metrics: Arc::clone(metrics),
             topics: RwLock::default(),
             events,
             next_batch: AtomicU64::new(1),

@@ -15,6 +15,7 @@ mod producers;
 mod record;
 mod sender;
 mod topics;
+mod tries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! A topic as the sender sees it: where its batches wait.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -21,6 +21,10 @@ pub(super) struct Topic {
     /// Batches with a named partition that came back.
     pub(super) pinned: BTreeMap<i32, VecDeque<Batch>>,
     pub(super) partitions: Vec<Partition>,
+    /// Partitions with something that is sent again in place.
+    pub(super) resend: BTreeSet<usize>,
+    /// On the sender's list of topics with something to send.
+    pub(super) active: bool,
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// Where the last batch without a partition went, and bytes until the next choice.
     pub(super) sticky: Option<(i32, usize)>,
@@ -31,16 +35,44 @@ pub(super) struct Topic {
 /// What of a topic's batches without a partition comes next.
 pub(super) enum Next {
     Nothing,
+    /// Only batches that were refused and have to wait until then.
+    Later(Instant),
     Full,
-    Open { due: Instant },
+    Open {
+        due: Instant,
+    },
 }
 
 impl Topic {
+    pub(super) fn new(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            homes: Vec::new(),
+            slots: VecDeque::new(),
+            unbound: VecDeque::new(),
+            pinned: BTreeMap::new(),
+            partitions: Vec::new(),
+            resend: BTreeSet::new(),
+            active: false,
+            meta: None,
+            sticky: None,
+            trouble: None,
+        }
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.slots.is_empty()
             || !self.unbound.is_empty()
             || self.pinned.values().any(|q| !q.is_empty())
-            || self.partitions.iter().any(Partition::needs_leader)
+            || !self.resend.is_empty()
+    }
+
+    /// Puts it on the list of topics with something to send, if it has and is not there.
+    pub(super) fn activate(&mut self, list: &mut VecDeque<Arc<str>>) {
+        if !self.active && self.has_work() {
+            self.active = true;
+            list.push_back(Arc::clone(&self.name));
+        }
     }
 
     pub(super) fn timed_out(&self) -> Error {
@@ -56,8 +88,12 @@ impl Topic {
     }
 
     pub(super) fn next_unbound(&mut self, now: Instant) -> Next {
-        if !self.unbound.is_empty() {
-            return Next::Full;
+        let mut later = None;
+        for batch in &self.unbound {
+            match batch.tries.not_before(now) {
+                None => return Next::Full,
+                at => later = earlier(later, at),
+            }
         }
         let mut earliest = None;
         let mut full = false;
@@ -77,7 +113,29 @@ impl Topic {
         match (full, earliest) {
             (true, _) => Next::Full,
             (false, Some(due)) => Next::Open { due },
-            (false, None) => Next::Nothing,
+            (false, None) => later.map_or(Next::Nothing, Next::Later),
+        }
+    }
+
+    /// The first batch that came back and may go on.
+    pub(super) fn pop_unbound(&mut self, now: Instant) -> Option<Batch> {
+        let first = self.unbound.iter().position(|b| b.tries.not_before(now).is_none())?;
+        self.unbound.remove(first)
+    }
+
+    /// A batch taken out of its slot, for later.
+    pub(super) fn keep(&mut self, batch: Batch) {
+        match batch.partition {
+            None => self.unbound.push_back(batch),
+            Some(p) => self.pinned.entry(p).or_default().push_back(batch),
+        }
+    }
+
+    /// A batch that came back from a partition, to where it came from.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        match batch.partition {
+            None => self.unbound.push_front(batch),
+            Some(p) => self.pinned.entry(p).or_default().push_front(batch),
         }
     }
 
