@@ -35,8 +35,9 @@ pub(crate) struct Somewhere {
 }
 
 impl Pool {
-    /// The open connection of a lane, or a new one. Waits for its turn, and until `need` allows a
-    /// dial.
+    /// The open connection of a lane, or a new one. Waits for its turn. What must go to this broker
+    /// also waits until it may be dialled; what can go elsewhere has an error instead, since it is
+    /// better off looking around.
     pub(crate) async fn lane(
         self: &Arc<Self>,
         id: i32,
@@ -49,23 +50,40 @@ impl Pool {
         if let Some(connection) = broker.open(lane) {
             return Ok(connection);
         }
-        let turn = broker.turn_to_dial().await;
-        if let Some(connection) = broker.open(lane) {
-            return Ok(connection);
-        }
-        if let Some(at) = broker.not_before(need, self.env().now()) {
+        loop {
+            let turn = broker.turn_to_dial().await;
+            if let Some(connection) = broker.open(lane) {
+                return Ok(connection);
+            }
+            let Some(at) = broker.not_before(need, self.env().now()) else {
+                return result(self.dial(&broker, lane, turn).await);
+            };
+            if need != Need::Needed {
+                let words = format!("{}: left alone for a while after a failure", broker.name());
+                return Err(Error::new(ErrorKind::Connect, words));
+            }
+            // Not with the turn in hand: who may dial sooner must not wait for who may later.
+            drop(turn);
             self.env().sleep_until(at).await;
         }
-        result(self.dial(&broker, lane, turn).await)
     }
 
-    /// A connection to this broker for a short call: one that is idle, or else `lane`.
+    /// A connection to this broker for a short call: one where nothing waits. If there is none, a new
+    /// one: `lane`, which is of use afterwards, unless that is open and at work already.
     pub(crate) async fn lane_for_call(self: &Arc<Self>, id: i32, lane: Lane) -> Result<Connection> {
         let (stuck, now) = (self.call_patience(), self.env().now());
-        match self.broker(id).and_then(|b| b.open_for_control(stuck, now)) {
-            Some(connection) => Ok(connection),
-            None => self.lane(id, lane, Need::Needed).await,
+        let broker = self.broker(id);
+        if let Some(open) = broker.as_ref().and_then(|b| b.open_for_control(stuck, now)) {
+            return Ok(open);
         }
+        if broker.is_none_or(|b| b.open(lane).is_none()) {
+            let connection = self.lane(id, lane, Need::Needed).await?;
+            // Somebody who waited for the same dial may have been quicker, with a long poll.
+            if connection.in_flight() == 0 {
+                return Ok(connection);
+            }
+        }
+        self.lane(id, Lane::Control, Need::Needed).await
     }
 
     /// Begins a dial in a task of its own.
@@ -80,23 +98,27 @@ impl Pool {
         let setup = self.setup.clone();
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         self.env().spawn(async move {
-            let (endpoint, timeout) = (broker.endpoint(), broker.setup_timeout());
-            let reconnect = broker.dialing();
-            let open = async {
-                let words = |e: Error| (DialFailure::Other, e);
-                let permit = setup.env.permit(timeout).await.map_err(words)?;
-                let on_close = on_close(&pool, &broker, id, permit);
-                let target = net::Target {
-                    id,
-                    endpoint: &endpoint,
-                    name: broker.name(),
-                    timeout,
-                    broker: &broker.metrics,
-                    reconnect,
-                };
-                net::open(&setup, target, on_close).await
+            let timeout = broker.setup_timeout();
+            let permit = match setup.env.permit(timeout).await {
+                Ok(permit) => permit,
+                // That this process has no room for a connection says nothing about the broker.
+                Err(e) => {
+                    drop(turn);
+                    let _ = tx.send(Err(e));
+                    return;
+                }
             };
-            let opened = open.await;
+            let endpoint = broker.endpoint();
+            let reconnect = broker.dialing();
+            let target = net::Target {
+                id,
+                endpoint: &endpoint,
+                name: broker.name(),
+                timeout,
+                broker: &broker.metrics,
+                reconnect,
+            };
+            let opened = net::open(&setup, target, on_close(&pool, &broker, id, permit)).await;
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {
@@ -254,10 +276,12 @@ fn on_close(
     id: u64,
     permit: crate::environment::Permit,
 ) -> OnClose {
-    let (pool, broker) = (pool.clone(), Arc::clone(broker));
+    // Weak: the broker holds the connection, which holds this. Both would live as long as the other,
+    // and the pool's connections stay open after its last handle.
+    let (pool, broker) = (pool.clone(), Arc::downgrade(broker));
     Box::new(move |ending| {
         drop(permit);
-        if let Some(pool) = pool.upgrade() {
+        if let (Some(pool), Some(broker)) = (pool.upgrade(), broker.upgrade()) {
             pool.ended(&broker, id, ending);
         }
     })

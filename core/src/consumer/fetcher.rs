@@ -28,7 +28,7 @@ use crate::policy::retry_budget::Cost;
 use crate::record::reader;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
-const VERSIONS: (i16, i16) = (4, 18);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
@@ -227,10 +227,11 @@ impl Fetcher {
         }
     }
 
-    /// Asks for the first offsets of partitions that do not have one.
+    /// Asks for the first offsets of partitions that do not have one. Each leader for itself: one that
+    /// is silent must not keep back what the others tell.
     fn find_starts(&mut self, now: Instant) {
-        let mut wanted = Vec::new();
-        let mut generations = BTreeMap::new();
+        let metadata = Arc::clone(self.pool.metadata());
+        let mut by_leader: BTreeMap<i32, (Vec<_>, BTreeMap<Key, u64>)> = BTreeMap::new();
         for (key, reading) in &mut self.reading {
             if reading.next.is_some() || reading.busy || reading.stopped {
                 continue;
@@ -249,17 +250,21 @@ impl Fetcher {
                 Start::Timestamp(ms) => ms,
             };
             reading.busy = true;
-            generations.insert(key.clone(), reading.generation);
+            let leader = match metadata.lookup(&key.0) {
+                Lookup::Known(meta) => meta.partitions.get(key.1 as usize).map_or(-1, |p| p.leader),
+                Lookup::Failed(_) | Lookup::Pending => -1,
+            };
+            let (wanted, generations) = by_leader.entry(leader).or_default();
             wanted.push((key.clone(), time));
+            generations.insert(key.clone(), reading.generation);
         }
-        if wanted.is_empty() {
-            return;
+        for (wanted, generations) in by_leader.into_values() {
+            let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
+            self.env.spawn(async move {
+                let found = offsets::list(&pool, lane, wanted).await;
+                let _ = tx.send(Event::Offsets(found, generations));
+            });
         }
-        let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
-        self.env.spawn(async move {
-            let found = offsets::list(&pool, lane, wanted).await;
-            let _ = tx.send(Event::Offsets(found, generations));
-        });
     }
 
     /// One request to each leader that has none in flight.

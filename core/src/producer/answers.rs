@@ -55,10 +55,11 @@ impl Sender {
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
         let mut hints: HashMap<(&str, uuid::Uuid), Vec<LeaderHint>> = HashMap::new();
+        let mut twice = false;
         for topic in &answer.responses {
             let key = (topic.name.0.as_str(), topic.topic_id);
             for p in &topic.partition_responses {
-                parts.insert(
+                let earlier = parts.insert(
                     (key.0, key.1, p.index),
                     Part {
                         code: p.error_code,
@@ -67,6 +68,7 @@ impl Sender {
                         message: p.error_message.as_deref(),
                     },
                 );
+                twice |= earlier.is_some();
                 if p.current_leader.leader_id.0 >= 0 {
                     hints.entry(key).or_default().push(LeaderHint {
                         partition: p.index,
@@ -75,6 +77,12 @@ impl Sender {
                     });
                 }
             }
+        }
+        if twice {
+            // Which of the two is true? Sent again in place, the broker tells what it has.
+            let words = "the answer to Produce names a partition twice";
+            let error = CallError::InDoubt(Error::new(ErrorKind::NotKafka, words));
+            return self.unanswered(sent, &error, now);
         }
         if parts.values().any(|part| part.code != 0) {
             self.metrics.broker(sent.leader).error_answer(Api::Produce);

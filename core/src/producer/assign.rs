@@ -35,6 +35,8 @@ struct Choices {
     absent: Vec<Candidate>,
     /// A leader that is connected, or will be in a moment, would do later.
     waiting: bool,
+    /// A lane is being opened: another is not begun before that one is there, or takes long.
+    dialing: bool,
     /// When to look again, at the latest.
     look_at: Option<Instant>,
 }
@@ -172,7 +174,7 @@ impl Sender {
                 self.rescue(meta, round);
             }
         }
-        let Choices { ready, absent, waiting, look_at } = choices;
+        let Choices { ready, absent, dialing, look_at, .. } = choices;
         let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
         if let Some(i) = stays {
             return Some(ready[i]);
@@ -181,9 +183,10 @@ impl Sender {
         let chosen = spread::choose(&both, &mut self.rng).map(|i| both[i]);
         if let Some(chosen) = chosen.filter(|chosen| !ready.contains(chosen)) {
             // Its lane is opened for later; the batch does not wait for that if another can have it
-            // now, and does not open a second lane if one is on its way.
-            if !waiting || full {
-                self.dial(meta.partitions[chosen.partition as usize].leader, Need::Optional);
+            // now.
+            if !dialing {
+                let need = if full && ready.is_empty() { Need::Pressed } else { Need::Optional };
+                self.dial(meta.partitions[chosen.partition as usize].leader, need);
             }
             let next = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
             if next.is_none() {
@@ -250,7 +253,9 @@ impl Sender {
                 continue;
             }
             if let Some(since) = leader.dialing {
-                out.waiting |= leader.is_dialing(now);
+                let hopeful = leader.is_dialing(now);
+                out.waiting |= hopeful;
+                out.dialing |= hopeful;
                 note(&mut out.look_at, Some(since + Duration::from_millis(300)));
                 continue;
             }

@@ -32,16 +32,16 @@ use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::environment::Environment;
-use crate::error::{Error, Result};
-use crate::metrics::{Metrics, limited};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Api, Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
-const VERSIONS: (i16, i16) = (3, 13);
+const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
 /// Versions of InitProducerId.
-const INIT_VERSIONS: (i16, i16) = (0, 5);
+const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
@@ -161,11 +161,12 @@ impl Sender {
         self.cluster_changed();
         loop {
             let wake = earlier(self.wake_at, self.next_expiry);
+            let mut told = false;
             let event = tokio::select! {
                 biased;
                 event = self.rx.recv() => event,
                 _ = metadata.changed() => {
-                    self.cluster_changed();
+                    told = true;
                     Some(Event::Pressure)
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -179,6 +180,11 @@ impl Sender {
                 }
                 self.handle(event);
                 next = self.rx.try_recv().ok();
+            }
+            // Before anything is bound by it, whatever woke us.
+            if metadata.has_changed().is_ok_and(|changed| changed) || told {
+                metadata.mark_unchanged();
+                self.cluster_changed();
             }
             let now = self.env.now();
             self.expire(now);
@@ -543,8 +549,7 @@ impl Sender {
             let answer = match receiver {
                 Err(e) => Err(CallError::Unsent(e)),
                 Ok(receiver) => connection.answer(receiver).await.and_then(|body| {
-                    protocol::decode_response::<ProduceRequest>(version, body)
-                        .map_err(CallError::InDoubt)
+                    connection.read::<ProduceRequest>(version, body).map_err(CallError::InDoubt)
                 }),
             };
             let _ = tx.send(Event::Answer(request, answer));
@@ -559,10 +564,15 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     // Asking twice costs an id, of which there are enough.
-    let (_, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
+    let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
     match answer.error_code {
-        0 => Ok(answer.producer_id.0),
-        code => Err(Error::broker(code, "InitProducerId", None)),
+        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
+        // With none, what is sent twice would be written twice.
+        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
+        code => {
+            pool.metrics().broker(from).error_answer(Api::InitProducerId);
+            Err(Error::broker(code, "InitProducerId", None))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::batch::{self, Record, Refusal};
 use crate::builder::Builder;
 use crate::faults::Faults;
 use crate::listener;
-use crate::state::{self, Shared, State, unknown_topic};
+use crate::state::{self, Broker, Shared, State, unknown_topic};
 use crate::stats::Stats;
 use crate::topic::Partition;
 
@@ -68,7 +68,10 @@ impl Cluster {
             .shared
             .brokers
             .iter()
-            .map(|broker| format!("{}:{}", broker.host, broker.port))
+            .map(|broker| {
+                let (host, port) = broker.named_at();
+                format!("{host}:{port}")
+            })
             .collect();
         addresses.join(",")
     }
@@ -80,7 +83,7 @@ impl Cluster {
 
     /// Host and port under which a broker is named in Metadata.
     pub fn address(&self, broker: i32) -> Option<(String, u16)> {
-        self.shared.broker(broker).map(|broker| (broker.host.clone(), broker.port))
+        self.shared.broker(broker).map(Broker::named_at)
     }
 
     /// A new connection to a broker through memory instead of TCP.
@@ -262,6 +265,41 @@ impl Cluster {
         Ok(())
     }
 
+    /// From now on answers name a broker at this address. In-memory dials find it there, and no
+    /// longer where it was; a TCP port stays what it is. Two brokers may have one address: dials
+    /// then reach the one with the lower id, as with a proxy that stands for both.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn move_broker(&self, broker: i32, host: &str, port: u16) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        found.ok_or_else(|| listener::unknown_broker(broker))?.name_at(host, port);
+        Ok(())
+    }
+
+    /// Cuts a broker off from the controller: it goes on serving, but answers Metadata with what it
+    /// knows now, whatever happens elsewhere, until [`Cluster::reconnect_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn cut_off_broker(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
+        let now = crate::api::metadata::everything(&self.shared);
+        *found.stale() = Some(Box::new(now));
+        Ok(())
+    }
+
+    /// Ends [`Cluster::cut_off_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn reconnect_broker(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        *found.ok_or_else(|| listener::unknown_broker(broker))?.stale() = None;
+        Ok(())
+    }
+
     /// Cuts all connections of a broker, which goes on listening.
     ///
     /// # Errors
@@ -420,7 +458,7 @@ impl Dialer {
             .shared
             .brokers
             .iter()
-            .find(|broker| broker.host == host && broker.port == port)
+            .find(|broker| broker.named_at() == (host.to_owned(), port))
             .ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("no broker at {host}:{port}"))
             })?;

@@ -435,6 +435,21 @@ async fn a_dropped_producer_and_client_resolve_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_close_with_the_last_handle() {
+    let cluster = cluster(3, 6);
+    let client = connect(&cluster).await;
+    let producer = client.producer().build().unwrap();
+    let consumer = client.consumer().topics(["t"]).build().unwrap();
+    acks(send_pinned(&producer, 0..6).await).await;
+    drop(client);
+    drop(consumer);
+    assert!(cluster.stats().connections_open() >= 3, "a producer is left");
+    drop(producer);
+    // Long before they would for being idle.
+    until("closed connections", || cluster.stats().connections_open() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn s32_nobody_dials_in_a_loop_while_all_brokers_are_down() {
     let cluster = cluster(3, 6);
     let client = connect(&cluster).await;

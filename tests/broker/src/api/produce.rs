@@ -301,10 +301,11 @@ fn response(call: &Call<'_>, request: &ProduceRequest, parts: &[Part]) -> Produc
         .into_iter()
         .filter_map(|id| call.shared.broker(id))
         .map(|broker| {
+            let (host, port) = broker.named_at();
             NodeEndpoint::default()
                 .with_node_id(BrokerId(broker.id))
-                .with_host(str_bytes(&broker.host))
-                .with_port(i32::from(broker.port))
+                .with_host(str_bytes(&host))
+                .with_port(i32::from(port))
                 .with_rack(broker.rack.as_deref().map(str_bytes))
         })
         .collect();
