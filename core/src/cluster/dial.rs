@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
 use crate::net::{self, Connection, Ending, OnClose};
 use crate::policy::backoff::Backoff;
-use crate::policy::reconnect::Need;
+use crate::policy::reconnect::{Loss, Need};
 
 /// A dial for a short call that takes longer is left to itself while another address is tried.
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -260,11 +260,13 @@ impl Pool {
     fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
         // A bootstrap connection may have become a broker's meanwhile.
         let owner = self.lock().values().find(|b| b.forget(connection)).cloned();
-        if let Ending::Lost(_) = ending {
+        if let Ending::Lost(error) = ending {
             let broker = owner.as_ref().unwrap_or(dialed);
             let others = self.is_connected(Some(broker.id));
             let now = self.env().now();
-            self.random(|rng| broker.connection_lost(others, now, rng));
+            let silent = error.kind() == ErrorKind::Timeout;
+            let how = if silent { Loss::Silence } else { Loss::Cut };
+            self.random(|rng| broker.connection_lost(how, others, now, rng));
         }
     }
 }
