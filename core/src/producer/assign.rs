@@ -315,8 +315,16 @@ impl Sender {
     /// somebody.
     fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
         let now = round.now;
-        let ids: BTreeSet<i32> =
+        let mut ids: BTreeSet<i32> =
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
+        // Those that are used anyway, unless they cannot be reached: who is rescued by others would
+        // be connected to everybody in the end.
+        let mut used = ids.clone();
+        used.retain(|id| self.leaders.is_used(*id));
+        let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
+        if leaders.any(|broker| !broker.is_unreachable()) {
+            ids = used;
+        }
         let mut may = Vec::new();
         let mut next = None;
         for id in ids {
