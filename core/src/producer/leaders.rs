@@ -252,7 +252,9 @@ impl Leaders {
         if !panic {
             self.avoid(&out);
         }
-        if avoid_late(late.len(), connected) {
+        // A client with a single lane cannot tell its broker's silence from everybody's: it tries one
+        // other broker, and believes in a common cause if that is late too.
+        if avoid_late(late.len(), connected.max(of.min(2))) {
             self.avoid(&late);
             for id in late {
                 if let Some(leader) = self.all.get_mut(&id) {

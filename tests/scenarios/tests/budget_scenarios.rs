@@ -194,7 +194,7 @@ async fn what_rides_with_first_attempts_is_free() {
     let busy = Record::to("t").partition(1).value("x");
     let begun = Instant::now();
     while begun.elapsed() < secs(60) {
-        acked(&producer, busy.clone()).await;
+        acked(&producer, busy).await;
         tokio::time::sleep(ms(20)).await;
     }
     let stats = client.stats();
