@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use ottla::testing::{ApiKey, Cluster, Leaders};
 use ottla::{BrokerHealth, Client, Compression, Producer, Record};
 use ottla_scenarios::network::{Dial, Network};
-use ottla_scenarios::steps::{acked, cluster, connect, free, ms, pinned, secs};
-use ottla_scenarios::wait::within;
+use ottla_scenarios::steps::{acked, broker, cluster, connect, free, ms, pinned, secs};
+use ottla_scenarios::wait::{until, within};
 use tokio::time::{Duration, Instant};
 
 /// Clients in processes of their own that have written to every broker.
@@ -111,6 +111,7 @@ async fn the_first_dial_after_a_loss_is_jittered_and_so_is_the_first_retry() {
     let network = Network::new(&cluster);
     let fleet = fleet(&network, &cluster, 60).await;
     cluster.stop_broker(1, Leaders::Keep).unwrap();
+    until("all have lost it", || fleet.iter().all(|(c, _)| broker(c, 1).losses == 1)).await;
     let begun = Instant::now();
     let mut stuck = Vec::new();
     for (_, producer) in &fleet {
