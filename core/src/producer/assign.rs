@@ -311,8 +311,21 @@ impl Sender {
     /// somebody.
     fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
         let now = round.now;
-        let ids: BTreeSet<i32> =
+        let mut ids: BTreeSet<i32> =
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
+        // Those that are used anyway, unless they cannot be reached: who is rescued by others would
+        // be connected to everybody in the end.
+        let mut used = ids.clone();
+        used.retain(|id| self.leaders.is_used(*id));
+        let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
+        if leaders.any(|broker| !broker.is_unreachable()) {
+            ids = used;
+        }
+        let mut leaders = ids.iter().filter_map(|id| round.pool.broker(*id));
+        if leaders.any(|broker| broker.is_unreachable()) && !round.pool.is_connected(None) {
+            // The cluster may be somewhere else by now, where only the bootstrap list leads.
+            self.metadata.want(&meta.name, Why::Lost);
+        }
         let mut may = Vec::new();
         let mut next = None;
         for id in ids {
@@ -328,19 +341,17 @@ impl Sender {
                 at => next = earlier(next, at),
             }
         }
-        if let Some(at) = round.pool.somewhere_not_before(now)
-            && !round.pool.is_connected(None)
-        {
-            self.wake_at = earlier(self.wake_at, Some(at));
-            return;
-        }
         let all: Vec<_> = may
             .iter()
             .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
             .collect();
-        match spread::choose(&all, &mut self.rng) {
-            Some(i) => self.dial(may[i], Need::Needed),
-            None => self.wake_at = earlier(self.wake_at, next),
+        let Some(i) = spread::choose(&all, &mut self.rng) else {
+            self.wake_at = earlier(self.wake_at, next);
+            return;
+        };
+        match round.pool.look_for_somebody(now) {
+            Ok(()) => self.dial(may[i], Need::Needed),
+            Err(at) => self.wake_at = earlier(self.wake_at, Some(at)),
         }
     }
 
