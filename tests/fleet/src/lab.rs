@@ -22,6 +22,9 @@ pub const TOPIC: &str = "events";
 /// partitions get other leaders (`broker.session.timeout.ms`).
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(9);
 
+/// Retries are counted no oftener.
+const RETRIES_COUNTED_EVERY: Duration = Duration::from_secs(5);
+
 /// What a lab is made of.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -69,8 +72,8 @@ pub struct Lab {
     bootstrap: Arc<str>,
     rng: StdRng,
     marks: Vec<(u64, String)>,
-    /// Produce retries of all clients since the start, at the end of each second.
-    retries: Vec<u64>,
+    /// When retries were counted, and those of all clients until then.
+    retries: Vec<(u64, u64)>,
 }
 
 /// Runs a script in virtual time: the clock stands still while anything can be done, and jumps to the
@@ -138,17 +141,17 @@ impl Lab {
         }
     }
 
-    /// Lets this much time pass, and counts retries at the end of each second.
+    /// Lets this much time pass, and counts retries now and then: asking ten thousand clients for
+    /// their statistics is no small matter.
     pub async fn pass(&mut self, time: Duration) {
         let end = Instant::now() + time;
+        let every = RETRIES_COUNTED_EVERY.max(time / 100);
         loop {
+            tokio::time::sleep_until(end.min(Instant::now() + every)).await;
             let now = self.now_ms();
-            let second = Instant::now() + Duration::from_millis(1000 - now % 1000);
-            tokio::time::sleep_until(second.min(end)).await;
-            let seconds = (self.now_ms() / 1000) as usize;
-            if self.retries.len() < seconds {
-                let retries = self.produce_retries();
-                self.retries.resize(seconds, retries);
+            let last = self.retries.last().map_or(0, |(at, _)| *at);
+            if now - last >= every.as_millis() as u64 {
+                self.retries.push((now, self.produce_retries()));
             }
             if Instant::now() >= end {
                 return;
@@ -184,13 +187,16 @@ impl Lab {
         self.members.iter().map(|member| member.stats().produce_retries).sum()
     }
 
-    /// The same, by second.
+    /// The same per second, as a mean between two counts.
     pub fn retries_by_second(&self) -> Vec<f64> {
-        let mut before = 0;
-        self.retries
-            .iter()
-            .map(|retries| (retries - std::mem::replace(&mut before, *retries)) as f64)
-            .collect()
+        let mut seconds = Vec::new();
+        let (mut since, mut before) = (0, 0);
+        for &(at, retries) in &self.retries {
+            let per_second = (retries - before) as f64 * 1000.0 / (at - since) as f64;
+            seconds.resize((at / 1000) as usize, per_second);
+            (since, before) = (at, retries);
+        }
+        seconds
     }
 
     /// Waits until every client has reached the cluster.

@@ -110,7 +110,10 @@ fn experiment(args: &Args, experiment: &Experiment) -> Result<bool, String> {
     }
     let page = write_page(&args.pages, experiment, &reports)?;
     let memory = peak_memory().map_or(String::new(), |mb| format!(", {mb} MB at most"));
-    eprintln!("ottla-fleet: {} took {took:.1?}{memory}; {}", experiment.name, page.display());
+    // What a busy machine takes says little: the processor's time is the weight of a fleet.
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let (name, cpu, page) = (experiment.name, cpu.tv_sec, page.display());
+    eprintln!("ottla-fleet: {name} took {took:.1?}, {cpu} s of CPU{memory}; {page}");
     let missed: Vec<String> = reports
         .iter()
         .flat_map(|report| {

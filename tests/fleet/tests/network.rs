@@ -166,7 +166,7 @@ fn a_reset_is_seen_at_once_and_a_hang_up_after_the_delay() {
         // What is written to an end that is gone comes back as a reset.
         two.write_all(&[1]).await.expect("the kernel takes it");
         assert_eq!(two.read(&mut [0]).await.expect("the end, again"), 0);
-        tokio::time::sleep(ms(10)).await;
+        tokio::time::sleep(ms(11)).await;
         let end = two.write_all(&[1]).await.expect_err("reset");
         assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
     });

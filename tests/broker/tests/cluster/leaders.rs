@@ -126,6 +126,28 @@ async fn sequences_survive_a_move() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fenced_broker_leads_nothing_and_does_not_know() {
+    let cluster = start(|builder| builder.brokers(2).topic(TOPIC, 1, 2));
+    let mut client = Client::new(&cluster, 1);
+    assert_eq!(client.produce(0, -1, &batch(1)).await.expect("an answer").error_code, 0);
+    cluster.fence_broker(1).expect("a known broker");
+    assert_eq!(cluster.partition(TOPIC, 0).expect("a known partition").leader, Some(2));
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    let named =
+        |brokers: &[kafka_protocol::messages::metadata_response::MetadataResponseBroker]| {
+            brokers.iter().map(|broker| broker.node_id.0).collect::<Vec<_>>()
+        };
+    let answer = client.ask(12, &request).await.expect("its connection is still open");
+    assert_eq!(named(&answer.brokers), [2]);
+    let refused = client.produce(0, -1, &batch(1)).await.expect("an answer");
+    assert_eq!(refused.error_code, code::NOT_LEADER_OR_FOLLOWER);
+    cluster.unfence_broker(1).expect("a known broker");
+    let answer = client.ask(12, &request).await.expect("an answer");
+    assert_eq!(named(&answer.brokers), [1, 2]);
+    assert_eq!(cluster.partition(TOPIC, 0).expect("a known partition").leader, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_moved_is_named_and_found_at_its_new_address() {
     let cluster = cluster();
     let old = cluster.address(2).expect("a known broker");

@@ -113,7 +113,7 @@ impl Shared {
         let mut state = conn.state();
         let gone = state.gone[to as usize];
         let direction = &mut state.to[to as usize];
-        if direction.reset {
+        if direction.reset && !gone {
             return;
         }
         match direction.under_way.pop_front() {
