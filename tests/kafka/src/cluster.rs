@@ -257,6 +257,18 @@ impl Cluster {
         self.wait_ready(&ids, ids.len())
     }
 
+    /// The partitions of a topic, as the first broker that answers knows them.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<probe::Partition>> {
+        let mut last = Error::new("the cluster has no broker");
+        for id in self.ids() {
+            match probe::topics(self.node(id)?.port, &[topic]) {
+                Ok(mut topics) => return Ok(topics.remove(topic).unwrap_or_default()),
+                Err(e) => last = Error::new(format!("broker {id}: {e}")),
+            }
+        }
+        Err(last)
+    }
+
     /// Waits until every broker that runs knows a leader for each partition of these topics, and
     /// all copies complete: after a topic was made, or a broker has come back.
     pub fn wait_in_sync(&self, topics: &[&str]) -> Result<()> {

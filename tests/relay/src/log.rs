@@ -115,6 +115,20 @@ impl Log {
         all
     }
 
+    /// What each connection was used for: its broker, and how many requests of each kind it carried,
+    /// by Kafka's number of the kind.
+    pub fn uses(&self) -> BTreeMap<u64, (u32, BTreeMap<i16, usize>)> {
+        let mut all: BTreeMap<u64, (u32, BTreeMap<i16, usize>)> = BTreeMap::new();
+        for event in &self.events {
+            let (_, kinds) =
+                all.entry(event.connection).or_insert_with(|| (event.broker, BTreeMap::new()));
+            if let What::Request { key, .. } = event.what {
+                *kinds.entry(key).or_default() += 1;
+            }
+        }
+        all
+    }
+
     /// Connections closed by the relay.
     pub fn resets(&self) -> usize {
         self.events.iter().filter(|event| event.what == What::Closed(End::Relay)).count()
@@ -263,6 +277,9 @@ mod tests {
         // Nothing happens within it.
         assert_eq!(story.log.open_at_most(from, story.time(15)), 3);
         assert_eq!(story.log.at_broker(2).open_at_most(story.start, to), 1);
+        let uses = story.log.uses();
+        let kinds = BTreeMap::from([(ApiKey::ApiVersions as i16, 1)]);
+        assert_eq!((uses.len(), &uses[&10]), (5, &(2, kinds)));
     }
 
     #[test]

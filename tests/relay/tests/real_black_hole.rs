@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ottla::{Client, NewTopic};
 use ottla_relay::load::{self, Dials, Load, OttlaClient, Outcome, check, quantile, read_back};
-use ottla_test_kafka::{Cluster, Options, probe};
+use ottla_test_kafka::{Cluster, Options};
 
 const TOPIC: &str = "frozen";
 const CLIENTS: usize = 20;
@@ -36,8 +36,7 @@ async fn freeze(cluster: &Cluster) {
     let topic = NewTopic::new(TOPIC, 30, 1).config("min.insync.replicas", "1");
     client.admin().create_topic(topic).await.unwrap();
     cluster.wait_in_sync(&[TOPIC]).unwrap();
-    let port = cluster.address(2).unwrap().rsplit(':').next().unwrap().parse().unwrap();
-    let leaders = probe::topics(port, &[TOPIC]).unwrap().remove(TOPIC).unwrap();
+    let leaders = cluster.partitions(TOPIC).unwrap();
     let led: HashSet<i32> =
         leaders.iter().filter(|p| p.leader == VICTIM).map(|p| p.index).collect();
     assert!((5..=15).contains(&led.len()), "it leads about a third: {leaders:?}");

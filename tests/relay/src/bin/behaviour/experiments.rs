@@ -90,6 +90,7 @@ pub(crate) async fn unreachable(lab: &mut Lab) -> Result<(), String> {
     let outcomes = lab.end(run).await;
     let before = p99(&outcomes, steady);
     lab.found.put("unreachable_steady_ack_p99", before);
+    lab.found.put("unreachable_before", lab.share_of(VICTIM, &outcomes, steady)?);
     lab.found.put_beside("unreachable_ack_p99", p99(&outcomes, (from, to)), before);
     let (over, all) = over_1s(&outcomes, (from, to));
     lab.found.put("unreachable_over_1s", 100.0 * over as f64 / all as f64);
@@ -109,7 +110,9 @@ pub(crate) async fn hole(lab: &mut Lab) -> Result<(), String> {
     lab.found.put("hole_connects", into.connects() as f64 / clients);
     lab.found.put("hole_metadata", log.requests(ApiKey::Metadata) as f64 / clients);
     lab.relay().heal(VICTIM);
+    let steady = run.steady;
     let outcomes = lab.end(run).await;
+    lab.found.put("hole_before", lab.share_of(VICTIM, &outcomes, steady)?);
     lab.found.put("hole_ack_p99", p99(&outcomes, (from, to)));
     let (over, all) = over_1s(&outcomes, (from, to));
     lab.found.put("hole_over_1s", 100.0 * over as f64 / all as f64);
@@ -129,6 +132,7 @@ pub(crate) async fn throttled(lab: &mut Lab) -> Result<(), String> {
     let outcomes = lab.end(run).await;
     let before = p99(&outcomes, steady);
     lab.found.put("throttled_steady_ack_p99", before);
+    lab.found.put("throttled_before", lab.share_of(VICTIM, &outcomes, steady)?);
     lab.found.put_beside("throttled_ack_p99", p99(&outcomes, (from, to)), before);
     lab.found.put("throttled_over_1s", over_1s(&outcomes, (from, to)).0 as f64);
     Ok(())
@@ -217,7 +221,12 @@ pub(crate) async fn process(lab: &mut Lab) -> Result<(), String> {
     for producer in producing {
         producer.await.map_err(|e| e.to_string())?.map_err(words)?;
     }
-    lab.found.put("process_open", lab.relay().log().open_at_most(from, Instant::now()) as f64);
+    let open = lab.relay().log().open_at_most(from, Instant::now());
+    lab.found.put("process_open", open as f64);
+    if lab.found.missed().contains(&"process_open") {
+        // Broker, and requests by kind, of each.
+        eprintln!("{open} connections: {:?}", lab.log(from, Instant::now()).uses().values());
+    }
     consuming.abort();
     match consuming.await {
         // It had ended before: with an error, since nobody closes it.

@@ -62,16 +62,19 @@ pub(crate) const FIGURES: &[Figure] = {
         figure("reset_connects", "connects afterwards", "", AtMost(41.0), 41.0),
         figure("reset_peak", "most connects within 10 ms", "", AtMost(4.0), 4.0),
         figure("reset_ack_p99", "ack p99 of the 2 s after", "s", AtMost(0.13), 0.13),
+        own("unreachable_before", "share of records that went to it before", "%", None),
         figure("unreachable_attempts", "dials to it per client", "", AtMost(3.9), 4.0),
         figure("unreachable_metadata", "Metadata requests per client", "", AtMost(2.9), 3.0),
         own("unreachable_steady_ack_p99", "ack p99 before", "s", None),
         figure("unreachable_ack_p99", "ack p99 meanwhile", "s", TimesSteady(2.0), 29.4),
         own("unreachable_over_1s", "share over 1 s", "%", None),
+        own("hole_before", "share of records that went to it before", "%", None),
         figure("hole_ack_p99", "ack p99 meanwhile", "s", AtMost(1.0), 28.8),
         figure("hole_over_1s", "share over 1 s", "%", AtMost(1.0), 23.0),
         own("hole_requests", "Produce requests into it per client", "", None),
         own("hole_connects", "connects to it per client", "", None),
         own("hole_metadata", "Metadata requests per client", "", None),
+        own("throttled_before", "share of records that went to it before", "%", None),
         figure(
             "throttled_clients",
             "clients that sent on a muted connection",
@@ -114,6 +117,19 @@ pub(crate) fn named(name: &str) -> &'static Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_measured_is_listed_and_what_is_listed_is_measured() {
+        // A name that is wrong would show after minutes.
+        let sources = [include_str!("experiments.rs"), include_str!("lab.rs")].concat();
+        let words = sources.split('"').collect::<Vec<_>>();
+        let puts = |pair: &&[&str]| pair[0].ends_with("put(") || pair[0].ends_with("put_beside(");
+        let mut measured: Vec<_> = words.windows(2).filter(puts).map(|pair| pair[1]).collect();
+        let mut listed: Vec<_> = FIGURES.iter().map(|figure| figure.name).collect();
+        measured.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(measured, listed);
+    }
 
     #[test]
     fn every_figure_belongs_to_an_experiment_and_has_a_name_of_its_own() {

@@ -122,6 +122,7 @@ async fn measure(
     args: &Args,
 ) -> Result<report::Found, String> {
     let mut lab = Lab::new(cluster, library, args.clients).await?;
+    experiments::all_closed(&lab).await?;
     for (name, about) in EXPERIMENTS.into_iter().filter(|(name, _)| args.wants(name)) {
         eprintln!("{}: {name}: {about}", library.name());
         match name {
