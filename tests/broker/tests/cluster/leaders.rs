@@ -126,7 +126,6 @@ async fn sequences_survive_a_move() {
 }
 
 #[tokio::test(start_paused = true)]
-<<<<<<< HEAD
 async fn a_fenced_broker_leads_nothing_and_does_not_know() {
     let cluster = start(|builder| builder.brokers(2).topic(TOPIC, 1, 2));
     let mut client = Client::new(&cluster, 1);
@@ -146,7 +145,9 @@ async fn a_fenced_broker_leads_nothing_and_does_not_know() {
     let answer = client.ask(12, &request).await.expect("an answer");
     assert_eq!(named(&answer.brokers), [1, 2]);
     assert_eq!(cluster.partition(TOPIC, 0).expect("a known partition").leader, Some(2));
-=======
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_moved_is_named_and_found_at_its_new_address() {
     let cluster = cluster();
     let old = cluster.address(2).expect("a known broker");
@@ -179,5 +180,4 @@ async fn a_broker_that_is_cut_off_tells_what_it_knew() {
     assert_eq!(told(2).await, (3, 1, 0));
     cluster.reconnect_broker(1).expect("a known broker");
     assert_eq!(told(1).await, (3, 1, 0));
->>>>>>> main
 }
