@@ -59,7 +59,6 @@ struct Place {
 struct Health {
     reconnect: Reconnect,
     ejection: Ejection,
-    dialed: bool,
 }
 
 /// How a broker does, for people.
@@ -229,32 +228,12 @@ impl Broker {
         self.health().reconnect.not_before(need).filter(|at| *at > now)
     }
 
-    /// As [`not_before`](Self::not_before) for a broker that others can stand in for. If it was
-    /// never dialled, and others are connected, it is held back a little.
-    pub(crate) fn optional_not_before(
-        &self,
-        need: Need,
-        others_connected: bool,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Option<Instant> {
-        let mut health = self.health();
-        if !health.dialed {
-            health.dialed = true;
-            if others_connected && need == Need::Optional {
-                health.reconnect.hold_back(now, rng);
-            }
-        }
-        health.reconnect.not_before(need).filter(|at| *at > now)
-    }
-
     pub(crate) fn setup_timeout(&self) -> Duration {
         self.health().reconnect.setup_timeout()
     }
 
     /// A dial begins. Whether it is in the place of a connection that was lost.
     pub(crate) fn dialing(&self) -> bool {
-        self.health().dialed = true;
         self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 

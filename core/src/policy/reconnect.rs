@@ -17,9 +17,6 @@ use crate::config::{SETUP_TIMEOUT, SETUP_TIMEOUT_MAX};
 /// After a connection is lost, what must go to the broker brings it back within this.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 
-/// Over so long a starting client spreads the dials it could do without.
-const AT_LAUNCH: Duration = Duration::from_secs(1);
-
 /// Probes of a broker that nothing must go to, in seconds.
 const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
 const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
@@ -90,12 +87,6 @@ impl Reconnect {
         self.needed_at = Some(soon);
         self.optional_at =
             Some(if others_connected { now + seconds(FIRST_PROBE, rng) } else { soon });
-    }
-
-    /// Never dialled yet, and others are connected: at launch a client opens its connections one
-    /// after the other, and a fleet that starts together does not knock all at once.
-    pub(crate) fn hold_back(&mut self, now: Instant, rng: &mut impl Rng) {
-        self.optional_at = Some(now + AT_LAUNCH.mul_f64(rng.random_range(0.0..1.0)));
     }
 
     /// A newer leader epoch names the broker: the controller sees it alive.

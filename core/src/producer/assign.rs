@@ -179,20 +179,20 @@ impl Sender {
         if let Some(i) = stays {
             return Some(ready[i]);
         }
-        let both: Vec<Candidate> = ready.iter().chain(&absent).copied().collect();
-        let chosen = spread::choose(&both, &mut self.rng).map(|i| both[i]);
-        if let Some(chosen) = chosen.filter(|chosen| !ready.contains(chosen)) {
+        // One lane does until the volume asks for another: a client that sends little holds few.
+        let mut both = ready.clone();
+        if ready.is_empty() || self.leaders.ask_for_more() {
+            both.extend(absent);
+        }
+        let mut chosen = spread::choose(&both, &mut self.rng).map(|i| both[i]);
+        if let Some(absent) = chosen.filter(|chosen| !ready.contains(chosen)) {
             // Its lane is opened for later; the batch does not wait for that if another can have it
             // now.
             if !dialing {
-                let need = if full && ready.is_empty() { Need::Pressed } else { Need::Optional };
-                self.dial(meta.partitions[chosen.partition as usize].leader, need);
+                let need = if full || !ready.is_empty() { Need::Pressed } else { Need::Optional };
+                self.dial(meta.partitions[absent.partition as usize].leader, need);
             }
-            let next = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
-            if next.is_none() {
-                self.wake_at = earlier(self.wake_at, look_at);
-            }
-            return next;
+            chosen = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
         }
         if chosen.is_none() {
             self.wake_at = earlier(self.wake_at, look_at);
@@ -216,6 +216,9 @@ impl Sender {
     ) -> Choices {
         let now = round.now;
         let connected = self.leaders.is_connected();
+        // Full batches wait while all that is connected is busy, or much was sent on few lanes.
+        let pressed = full || self.leaders.ask_for_more();
+        let need = if pressed { Need::Pressed } else { Need::Optional };
         let mut out = Choices::default();
         let note = |at: &mut Option<Instant>, next: Option<Instant>| {
             *at = earlier(*at, next.filter(|next| *next > now));
@@ -228,6 +231,9 @@ impl Sender {
             let Some(leader) = self.leaders.get(leader_id) else { continue };
             if !anybody && leader.is_avoided() {
                 continue;
+            }
+            if !connected {
+                leader.adopt();
             }
             if anybody && leader.lane().is_none() {
                 continue;
@@ -259,23 +265,10 @@ impl Sender {
                 note(&mut out.look_at, Some(since + Duration::from_millis(300)));
                 continue;
             }
-            // Full batches wait while all that is connected is busy: the volume asks for more.
-            let need = if full { Need::Pressed } else { Need::Optional };
-            let at = leader.broker.optional_not_before(need, connected, now, &mut self.rng);
-            match at {
+            match leader.broker.not_before(need, now) {
                 None => out.absent.push(candidate),
-                Some(at) => note(&mut out.look_at, Some(at)),
+                at => note(&mut out.look_at, at),
             }
-        }
-        if !out.ready.is_empty() && full {
-            // There is room for this one: whoever is optional stays optional.
-            let Self { leaders, rng, .. } = self;
-            out.absent.retain(|c| {
-                let id = meta.partitions[c.partition as usize].leader;
-                leaders.get(id).is_some_and(|l| {
-                    l.broker.optional_not_before(Need::Optional, connected, now, rng).is_none()
-                })
-            });
         }
         out
     }
@@ -378,6 +371,8 @@ impl Sender {
             return;
         }
         leader.dialing = Some(now);
+        self.leaders.opening();
+        let Some(leader) = self.leaders.get(id) else { return };
         if leader.broker.is_unreachable() {
             leader.broker.metrics.probe();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cluster::{Broker, Pool};
+use crate::cluster::{Broker, Lane, Pool};
 use crate::config::MAX_REQUESTS_IN_FLIGHT;
 use crate::metrics::Metrics;
 use crate::net::Connection;
@@ -20,6 +20,14 @@ const DIAL_HEDGE: Duration = Duration::from_millis(300);
 
 /// Brokers used outside the subset are given up after so long, unless they are needed again.
 const OUTSIDE_FOR: Duration = Duration::from_secs(300);
+
+/// Bytes sent since the last lane was opened that ask for one more: about a batch. A client that
+/// sends a record a second stays with one broker for an hour; one that sends much has opened all
+/// lanes of its subset after a few batches.
+const BYTES_PER_LANE: usize = 256 << 10;
+
+/// Brokers used outside the subset are chosen anew if so many hundredths of them would do.
+const TOO_MANY: usize = 115;
 
 /// One broker.
 pub(crate) struct Leader {
@@ -70,6 +78,13 @@ impl Leader {
             self.connection = None;
         }
         self.connection.as_ref()
+    }
+
+    /// Takes over the connection that short calls came by, if it is idle.
+    pub(crate) fn adopt(&mut self) {
+        if self.lane().is_none() {
+            self.connection = self.broker.open(Lane::Produce);
+        }
     }
 
     /// Whether a request can be sent to it now.
@@ -144,6 +159,8 @@ pub(crate) struct Leaders {
     outside_until: Option<Instant>,
     /// More than half of the brokers are out: everybody is used.
     panic: bool,
+    /// Bytes sent since a lane was opened.
+    since_opened: usize,
 }
 
 impl Leaders {
@@ -158,6 +175,7 @@ impl Leaders {
             outside: BTreeSet::new(),
             outside_until: None,
             panic: false,
+            since_opened: 0,
         }
     }
 
@@ -187,6 +205,17 @@ impl Leaders {
     /// Bytes put on the way: the volume decides how many brokers are used.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.size.sent(bytes, now);
+        self.since_opened = self.since_opened.saturating_add(bytes);
+    }
+
+    /// Whether what is sent asks for one more lane.
+    pub(crate) fn ask_for_more(&self) -> bool {
+        self.since_opened >= BYTES_PER_LANE
+    }
+
+    /// A lane is being opened.
+    pub(crate) fn opening(&mut self) {
+        self.since_opened = 0;
     }
 
     /// Before a round: the subset as it is now, and who is avoided.
@@ -279,12 +308,31 @@ impl Leaders {
             .map(|(id, _)| *id)
             .collect();
         let more = subset::cover(&open, &used, &connected, &self.ranking);
-        let any = !more.is_empty();
-        self.outside.extend(more);
-        if any {
-            self.outside_until.get_or_insert(now + OUTSIDE_FOR);
+        if more.is_empty() {
+            return false;
         }
-        any
+        self.outside.extend(more);
+        self.outside_until.get_or_insert(now + OUTSIDE_FOR);
+        // Topics came one by one, and the best choice for each was not the best for all of them.
+        let afresh = subset::cover(&open, &self.subset, &BTreeSet::new(), &self.ranking);
+        if afresh.len() * TOO_MANY < self.outside.len() * 100 {
+            self.outside = afresh.into_iter().collect();
+            self.give_up_unused();
+        }
+        true
+    }
+
+    /// Closes lanes that were opened for a choice that is no longer made.
+    fn give_up_unused(&mut self) {
+        for (id, leader) in &mut self.all {
+            let used = self.subset.contains(id) || self.outside.contains(id);
+            if !used
+                && leader.requests == 0
+                && let Some(connection) = leader.connection.take()
+            {
+                connection.retire();
+            }
+        }
     }
 
     pub(crate) fn connected(&mut self, id: i32, connection: Connection) {

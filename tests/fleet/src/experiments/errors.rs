@@ -75,7 +75,8 @@ pub fn injected(share: f64, clients: u32, seed: u64) -> Report {
             ),
         );
         let floor = n * (FLOOR * FAULTY.as_secs_f64() + saved(rate / n));
-        let above = (requests as f64 - floor).max(0.0);
+        // What is sent after the errors succeeds, and belongs to no minute of the floor.
+        let above = (requests_during as f64 - floor).max(0.0);
         report.figure(
             "requests / batches above the floor",
             above / batches.max(1) as f64,
