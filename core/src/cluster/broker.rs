@@ -153,9 +153,7 @@ impl Broker {
         if let Some(connection) = lanes.get(&lane).filter(|c| !c.is_closed()) {
             return Some(connection.clone());
         }
-        if lane == Lane::Produce
-            && lanes.get(&Lane::Control).is_some_and(|c| !c.is_closed() && c.in_flight() == 0)
-        {
+        if lane == Lane::Produce && lanes.get(&Lane::Control).is_some_and(Connection::is_free) {
             let connection = lanes.remove(&Lane::Control)?;
             lanes.insert(lane, connection.clone());
             return Some(connection);
@@ -293,6 +291,13 @@ impl Broker {
     pub(crate) fn probe(&self) {
         self.metrics.probe();
         self.health().ejection.probe();
+    }
+
+    /// The request that would have decided was cut off: another one has to.
+    pub(crate) fn probe_lost(&self) {
+        if self.is_troubled() {
+            self.health().ejection.probe_lost();
+        }
     }
 
     /// A request was answered (or not) by it. Errors are those that are the broker's own.

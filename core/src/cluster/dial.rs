@@ -25,7 +25,9 @@ use crate::policy::reconnect::Need;
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Short calls are unanswered for so long before another broker is asked, at least.
-pub(super) const CALL_PATIENCE: Duration = Duration::from_secs(1);
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
+/// And at most: short calls are so rare that one slow answer counts as usual for a day.
+const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The pace of dials while nothing is connected.
 #[derive(Default)]
@@ -187,7 +189,7 @@ impl Pool {
 
     /// How long an answer to a short call is waited for before another broker is asked.
     pub(super) fn call_patience(&self) -> Duration {
-        CALL_PATIENCE.max(self.control_latency().late_after())
+        self.control_latency().late_after().clamp(CALL_PATIENCE, CALL_PATIENCE_MAX)
     }
 
     /// Dials one after the other, known brokers first, then the bootstrap list (KIP-899), until one
@@ -237,10 +239,13 @@ impl Pool {
     fn candidates(&self, not: Option<i32>) -> Vec<Arc<Broker>> {
         let now = self.env().now();
         let brokers: Vec<Arc<Broker>> =
-            self.lock().values().filter(|b| b.is_member() && Some(b.id) != not).cloned().collect();
+            self.lock().values().filter(|b| b.is_member()).cloned().collect();
         let (mut known, mut bootstrap): (Vec<_>, Vec<_>) =
             brokers.into_iter().partition(|b| b.id >= 0);
         bootstrap.retain(|b| !known.iter().any(|k| k.endpoint() == b.endpoint()));
+        for brokers in [&mut known, &mut bootstrap] {
+            brokers.retain(|b| Some(b.id) != not);
+        }
         self.random(|rng| {
             known.shuffle(rng);
             bootstrap.shuffle(rng);

@@ -216,6 +216,13 @@ impl Connection {
         (until > self.shared.env.micros(now)).then(|| self.shared.env.instant(until))
     }
 
+    /// Whether a request given now would be the next that the broker answers.
+    pub(crate) fn is_free(&self) -> bool {
+        !self.is_closed()
+            && self.in_flight() == 0
+            && self.muted_until(self.shared.env.now()).is_none()
+    }
+
     /// Takes no more requests and closes when what is in flight is answered.
     pub(crate) fn retire(&self) {
         self.shared.closed.store(true, Ordering::Release);

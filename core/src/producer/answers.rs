@@ -33,6 +33,7 @@ impl Sender {
     pub(super) fn answered(&mut self, request: u64, answer: Result<ProduceResponse, CallError>) {
         let Some(sent) = self.in_flight.remove(&request) else { return };
         let now = self.env.now();
+        self.together.clear();
         if let Some(leader) = self.leaders.get(sent.leader) {
             leader.requests -= 1;
             leader.bytes_in_flight -= sent.bytes;
@@ -208,16 +209,18 @@ impl Sender {
         }
     }
 
-    /// One delay for all batches that fail together. None at all if the partition has moved to a
-    /// leader that is known, unless it keeps moving.
+    /// One delay for all that fails together as often as before, so that it is sent again together: a
+    /// hundred requests for a hundred partitions would empty the retry budget. None at all if the
+    /// partition has moved to a leader that is known, unless it keeps moving.
     fn delay_retry(&mut self, item: &Item, moved: bool, now: Instant) {
-        let Self { topics, rng, .. } = self;
+        let Self { topics, rng, together, .. } = self;
         let partition =
             topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
         let Some(partition) = partition.filter(|p| !p.is_settling()) else { return };
-        let first = partition.backoff.attempts() == 0;
-        let delay = partition.backoff.next(rng);
-        partition.retry_at = (!(moved && first)).then(|| now + delay);
+        let before = partition.backoff.attempts();
+        let own = now + partition.backoff.next(rng);
+        let at = *together.entry(before).or_insert(own);
+        partition.retry_at = (!(moved && before == 0)).then_some(at);
     }
 
     /// Whether somebody else than `asked` is known to lead the partition.
@@ -236,6 +239,8 @@ impl Sender {
         let silent = error.kind() == ErrorKind::Timeout;
         if silent {
             self.judge(sent.leader, false, now);
+        } else if let Some(leader) = self.leaders.get(sent.leader) {
+            leader.broker.probe_lost();
         }
         for item in &sent.items {
             // A broker that went silent may be gone for good, and dialling it takes long to fail.

@@ -11,10 +11,9 @@ use super::accumulator::Batch;
 use super::partition::ToSend;
 use super::sender::{Event, Load, Sender, earlier};
 use super::topics::{Next, Topic};
-use crate::cluster::{Lane, Pool, TopicMeta};
+use crate::cluster::{Lane, Lookup, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::policy::ask::Why;
-use crate::policy::ejection::Admission;
 use crate::policy::reconnect::Need;
 use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
@@ -229,7 +228,14 @@ impl Sender {
                 continue;
             }
             let Some(leader) = self.leaders.get(leader_id) else { continue };
-            if !anybody && leader.is_avoided() {
+            // One that is lost is dialled now and then, or it would never be found again.
+            let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
+            if !anybody && leader.is_avoided() && !probed {
+                continue;
+            }
+            if leader.is_stuck() {
+                // Its answer, or its end, is waited for; nothing is put behind what is overdue.
+                out.waiting = true;
                 continue;
             }
             if !connected {
@@ -279,11 +285,18 @@ impl Sender {
         let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
         };
+        // Those whose turn in this round has not come yet, too: a cover that grows topic by topic needs
+        // half as many brokers more as one for all.
         let mut topics: Vec<BTreeSet<i32>> = self
             .topics
             .values()
-            .filter_map(|topic| topic.meta.as_ref())
-            .map(|meta| leaders(meta))
+            .filter_map(|topic| match &topic.meta {
+                Some(meta) => Some(leaders(meta)),
+                None => match self.metadata.lookup(&topic.name) {
+                    Lookup::Known(meta) => Some(leaders(&meta)),
+                    Lookup::Failed(_) | Lookup::Pending => None,
+                },
+            })
             .collect();
         // It is being worked on, and so not among them.
         topics.push(leaders(meta));
@@ -411,9 +424,6 @@ impl Sender {
     ) {
         if let Some(leader) = self.leaders.get(id) {
             leader.assembled += bytes;
-            if leader.broker.admission(round.now) == Admission::HalfOpen {
-                leader.broker.probe();
-            }
         }
         let load = match round.loads.iter_mut().position(|l| l.leader == id) {
             Some(i) => &mut round.loads[i],

@@ -109,6 +109,11 @@ impl Leader {
         self.avoided
     }
 
+    /// Whether it is not connected and the last dial failed.
+    pub(crate) fn is_lost(&mut self) -> bool {
+        self.lane().is_none() && self.broker.is_unreachable()
+    }
+
     /// Whether its oldest request is overdue, while most brokers' are not.
     pub(crate) fn is_stuck(&self) -> bool {
         self.stuck
@@ -247,7 +252,9 @@ impl Leaders {
         if !panic {
             self.avoid(&out);
         }
-        if avoid_late(late.len(), connected) {
+        // A client with a single lane cannot tell its broker's silence from everybody's: it tries one
+        // other broker, and believes in a common cause if that is late too.
+        if avoid_late(late.len(), connected.max(of.min(2))) {
             self.avoid(&late);
             for id in late {
                 if let Some(leader) = self.all.get_mut(&id) {

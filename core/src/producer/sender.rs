@@ -11,7 +11,7 @@
 //! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
 //! task ends (or panics) what it holds resolves with an error as it is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -36,6 +36,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
+use crate::policy::ejection::Admission;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
@@ -119,6 +120,9 @@ pub(crate) struct Sender {
     identity: Identity,
     identity_backoff: Backoff,
     pub(super) next_id: u64,
+    /// When the partitions that failed in the answer at hand are tried again, by how often they failed
+    /// before.
+    pub(super) together: BTreeMap<u32, Instant>,
     /// When to look again although nothing happened.
     pub(super) wake_at: Option<Instant>,
     /// No batch times out before.
@@ -151,6 +155,7 @@ impl Sender {
             identity: Identity::Unknown,
             identity_backoff: Backoff::default(),
             next_id: 0,
+            together: BTreeMap::new(),
             wake_at: None,
             next_expiry: None,
         }
@@ -542,6 +547,9 @@ impl Sender {
         if let Some(leader) = self.leaders.get(load.leader) {
             leader.requests += 1;
             leader.bytes_in_flight += bytes;
+            if leader.broker.admission(now) == Admission::HalfOpen {
+                leader.broker.probe();
+            }
         }
         self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
         let tx = self.tx.clone();

@@ -248,6 +248,15 @@ impl Cluster {
         self.wait_ready(&[id], 1)
     }
 
+    /// The same for all brokers at once, none of which runs: one alone has no quorum.
+    pub fn restart_all(&self) -> Result<()> {
+        let ids = self.ids();
+        for &id in &ids {
+            self.launch(id)?;
+        }
+        self.wait_ready(&ids, ids.len())
+    }
+
     /// Waits until every broker that runs knows a leader for each partition of these topics, and
     /// all copies complete: after a topic was made, or a broker has come back.
     pub fn wait_in_sync(&self, topics: &[&str]) -> Result<()> {

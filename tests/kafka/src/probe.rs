@@ -27,6 +27,8 @@ pub struct View {
 /// One partition, as a broker knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
+    /// Its number.
+    pub index: i32,
     /// Its leader, or -1 while there is none.
     pub leader: i32,
     /// Brokers that are to have a copy.
@@ -109,11 +111,11 @@ fn parse_topics(rest: &mut &[u8]) -> Option<BTreeMap<String, Vec<Partition>>> {
         let mut partitions = Vec::new();
         for _ in 0..int(rest)? {
             let _error = bytes(rest, 2)?;
-            let _index = int(rest)?;
+            let index = int(rest)?;
             let leader = int(rest)?;
             let _epoch = int(rest)?;
             let (replicas, in_sync, _offline) = (ints(rest)?, ints(rest)?, ints(rest)?);
-            partitions.push(Partition { leader, replicas, in_sync });
+            partitions.push(Partition { index, leader, replicas, in_sync });
         }
         topics.insert(name, partitions);
     }
@@ -163,7 +165,7 @@ mod tests {
         answer.extend([0, 0, 0, 2, 0, 3, 0, 1, b'u', 0, 0, 0, 0, 0, 0, 0, 0, 1, b't', 0]);
         answer.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1]);
         answer.extend([0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0]);
-        let known = vec![Partition { leader: 7, replicas: 2, in_sync: 1 }];
+        let known = vec![Partition { index: 0, leader: 7, replicas: 2, in_sync: 1 }];
         let both = BTreeMap::from([("t".to_owned(), known), ("u".to_owned(), Vec::new())]);
         assert_eq!(parse_topics(&mut &answer[..]), Some(both));
         for cut in 0..answer.len() {

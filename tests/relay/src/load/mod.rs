@@ -3,6 +3,7 @@
 
 mod check;
 mod ottla_client;
+pub mod process;
 #[cfg(feature = "rdkafka")]
 mod rdkafka_client;
 
@@ -109,12 +110,19 @@ impl Load {
         self.shared.acked.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
 
-    /// Waits until every client has so many records acknowledged, or a condition of the caller's
-    /// holds for the counts.
+    /// Waits until every client has so many records acknowledged.
     pub async fn reached(&self, each: usize) {
+        self.until(|| self.shared.acked.iter().all(|n| n.load(Ordering::Relaxed) >= each)).await;
+    }
+
+    /// Waits until all clients together have so many records acknowledged.
+    pub async fn reached_in_total(&self, count: usize) {
+        self.until(|| self.acked() >= count).await;
+    }
+
+    async fn until(&self, holds: impl Fn() -> bool) {
         let mut changed = self.shared.changed.subscribe();
-        let below = |n: &AtomicUsize| n.load(Ordering::Relaxed) < each;
-        while self.shared.acked.iter().any(below) {
+        while !holds() {
             // The sender lives as long as this value.
             let _ = changed.changed().await;
         }

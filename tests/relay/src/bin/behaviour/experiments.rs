@@ -135,17 +135,27 @@ pub(crate) async fn throttled(lab: &mut Lab) -> Result<(), String> {
 }
 
 pub(crate) async fn topics(lab: &mut Lab) -> Result<(), String> {
-    let words = |e: ottla::Error| format!("creating topics: {e}");
+    let words = |e: ottla::Error| format!("making topics: {e}");
     let name = |i: usize| format!("many-{}-{i}", lab.library.name());
-    let admin = ottla::Client::connect(lab.around()).await.map_err(words)?.admin();
+    let around = ottla::Client::connect(lab.around()).await.map_err(words)?;
     let all = (0..TOPICS).map(|i| NewTopic::new(name(i), 1, 3)).collect();
-    for result in admin.create_topics(all).await.map_err(words)? {
+    for result in around.admin().create_topics(all).await.map_err(words)? {
         result.map_err(words)?;
     }
-    // Brokers hear of new topics one after the other; what is measured begins when all have.
+    // They are new to the client alone. Brokers hear of them one after the other, and begin to copy
+    // them later still: what is measured begins when each has acknowledged a record of somebody else.
     let names: Vec<_> = (0..TOPICS).map(name).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     lab.cluster.cluster.wait_in_sync(&names).map_err(|e| e.to_string())?;
+    let producer = around.producer().build().map_err(words)?;
+    let mut first = Vec::with_capacity(TOPICS);
+    for name in &names {
+        first.push(producer.send(Record::to(name).value("first")).await.map_err(words)?);
+    }
+    for delivery in first {
+        delivery.await.map_err(words)?;
+    }
+    drop((producer, around));
     let bootstrap = lab.relay().bootstrap();
     let fleet = Fleet::start(lab.library, &bootstrap, "topics-", 1).await?;
     let from = Instant::now();
@@ -245,7 +255,13 @@ pub(crate) async fn all_closed(lab: &Lab) -> Result<(), String> {
     let dropped = Instant::now();
     while open() > 0 {
         if dropped.elapsed() > CLOSING {
-            return Err(format!("{} connections outlive their clients by {CLOSING:?}", open()));
+            let now = Instant::now();
+            let whose = lab.relay().log().open_at_most_by_client(now, now);
+            let whose: Vec<_> = whose.iter().filter(|(_, open)| **open > 0).collect();
+            return Err(format!(
+                "{} connections outlive their clients by {CLOSING:?}: {whose:?}",
+                open()
+            ));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
