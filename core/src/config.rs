@@ -135,6 +135,20 @@ pub(crate) const DEFAULT_COMPRESSION: Compression = Compression::Lz4;
 #[cfg(not(feature = "lz4"))]
 pub(crate) const DEFAULT_COMPRESSION: Compression = Compression::None;
 
+/// How a record that names no partition gets one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Partitioner {
+    /// By load: wherever a broker answers quickly, a batch at a time. Keys are payload.
+    #[default]
+    Spread,
+    /// By key, as Java's client does by default: records with the same key go to the same
+    /// partition, in order, for as long as the topic keeps its number of partitions. For compacted
+    /// topics. Such records wait for the leader of their partition, and share its fate; records
+    /// without a key are spread.
+    KeyHash,
+}
+
 /// Settings of a producer. Producers of a process with equal settings share their open batches,
 /// their requests and their byte budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +156,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) linger: Duration,
     pub(crate) batch_size: usize,
     pub(crate) compression: Compression,
+    pub(crate) partitioner: Partitioner,
     pub(crate) buffer_memory: usize,
     pub(crate) delivery_timeout: Duration,
     pub(crate) max_block: Duration,
@@ -154,6 +169,7 @@ impl Default for ProducerConfig {
             linger: Duration::from_millis(5),
             batch_size: 256 << 10,
             compression: DEFAULT_COMPRESSION,
+            partitioner: Partitioner::Spread,
             buffer_memory: 64 << 20,
             delivery_timeout: secs(120),
             max_block: secs(60),

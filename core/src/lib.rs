@@ -62,7 +62,7 @@ mod record;
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
 pub use cluster::Stats;
-pub use config::Endpoint;
+pub use config::{Endpoint, Partitioner};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, Result};

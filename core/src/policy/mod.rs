@@ -2,4 +2,5 @@
 //! a decision out. One per file; the simulation uses them unchanged.
 
 pub(crate) mod backoff;
+pub(crate) mod key_hash;
 pub(crate) mod spread;

@@ -6,7 +6,7 @@
 //! partition and not eight.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -14,14 +14,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::delivery::{BatchDelivery, BatchState, Outcome, RunSink};
+use super::delivery::{BatchDelivery, BatchState, RunSink};
 use super::record::Record;
 use super::sender::Event;
+pub(crate) use super::slot::{Batch, Peek, Slot};
+use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
 use crate::cluster::Counters;
-use crate::config::{self, ProducerConfig};
+use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
-use crate::record::builder::{BatchBuilder, SealedBatch};
+use crate::policy::key_hash;
+use crate::record::builder::BatchBuilder;
 use crate::record::pool::ChunkPool;
 
 /// Open batches per topic: enough that a few threads rarely meet, few enough that records still
@@ -38,7 +41,7 @@ pub(crate) struct Accumulator {
     /// Open producers that share it.
     pub(crate) users: AtomicUsize,
     pool: ChunkPool,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     events: mpsc::UnboundedSender<Event>,
     next_batch: AtomicU64,
@@ -47,6 +50,8 @@ pub(crate) struct Accumulator {
     resolved: Notify,
     /// Open batches with a smaller number do not linger.
     flush_below: AtomicU64,
+    /// Topics with keyed records that wait for the number of partitions.
+    pub(super) unrouted: AtomicUsize,
 }
 
 impl std::fmt::Debug for Accumulator {
@@ -65,189 +70,8 @@ pub(crate) struct TopicBatches {
     failure: Mutex<Option<(Error, Instant)>>,
     shards: [Arc<Slot>; SHARDS],
     pinned: RwLock<HashMap<i32, Arc<Slot>>>,
-}
-
-/// A place where a batch is open, and the full ones behind it that the sender has not taken yet.
-/// One lock orders both, so that batches of a partition leave in the order they were filled.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) partition: Option<i32>,
-    inner: Mutex<SlotInner>,
-}
-
-#[derive(Debug, Default)]
-struct SlotInner {
-    full: VecDeque<Batch>,
-    open: Option<OpenBatch>,
-    /// The sender has this slot on its list.
-    announced: bool,
-}
-
-impl SlotInner {
-    /// Whether a batch is open that takes `size` bytes more.
-    #[inline]
-    fn takes(&self, size: usize, batch_size: usize) -> bool {
-        self.open.as_ref().is_some_and(|open| open.builder.len_bytes() + size <= batch_size)
-    }
-}
-
-#[derive(Debug)]
-struct OpenBatch {
-    builder: BatchBuilder,
-    opened: Instant,
-    opened_ms: i64,
-    rest: Unresolved,
-}
-
-/// A sealed batch on its way.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) sealed: SealedBatch,
-    pub(crate) home: Arc<Accumulator>,
-    pub(crate) partition: Option<i32>,
-    pub(crate) deadline: Instant,
-    rest: Unresolved,
-}
-
-/// What of a batch must be settled exactly once: its records' results, its memory, its place among
-/// the unresolved. Dropped without a result (a panic, the end of the engine) it settles itself.
-#[derive(Debug)]
-struct Unresolved {
-    home: Arc<Accumulator>,
-    /// `None` once settled.
-    state: Option<Arc<BatchState>>,
-    number: u64,
-    charged: usize,
-    records: usize,
-}
-
-impl Unresolved {
-    fn settle(&mut self, outcome: Outcome) {
-        let Some(state) = self.state.take() else { return };
-        if let Err(e) = &outcome {
-            Counters::add(&self.home.counters.records_failed, self.records as u64);
-            tracing::debug!(records = self.records, error = %e.message(), "records failed");
-        }
-        self.home.budget.release(self.charged);
-        state.resolve(outcome);
-        self.home.batch_resolved(self.number);
-    }
-}
-
-impl Drop for Unresolved {
-    fn drop(&mut self) {
-        if self.state.is_some() {
-            self.settle(Err(Error::new(
-                ErrorKind::Closed,
-                "the engine ended before the record was acknowledged",
-            )
-            .with_maybe_written(true)));
-        }
-    }
-}
-
-impl Batch {
-    /// Resolves all its records.
-    pub(crate) fn resolve(mut self, outcome: Outcome) {
-        self.rest.settle(outcome);
-    }
-
-    pub(crate) fn records(&self) -> usize {
-        self.sealed.records()
-    }
-}
-
-/// What the sender may take from a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peek {
-    Empty,
-    /// A full batch waits.
-    Full,
-    /// Only an open one; it may be taken early if a broker is idle, and must be once `at` passed.
-    Open {
-        at: Instant,
-        urgent: bool,
-    },
-}
-
-impl Slot {
-    fn new(partition: Option<i32>) -> Arc<Self> {
-        Arc::new(Self { partition, inner: Mutex::default() })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, SlotInner> {
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
-    pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
-        let mut inner = self.lock();
-        if !inner.full.is_empty() {
-            return Peek::Full;
-        }
-        match &inner.open {
-            Some(open) => {
-                let urgent = open.rest.number < home.flush_below.load(Ordering::Acquire)
-                    || home.budget.is_wanted();
-                Peek::Open { at: open.opened + home.config.linger, urgent }
-            }
-            None => {
-                inner.announced = false;
-                Peek::Empty
-            }
-        }
-    }
-
-    /// When the oldest batch here was opened.
-    pub(crate) fn oldest_deadline(&self, home: &Accumulator) -> Option<Instant> {
-        let inner = self.lock();
-        inner
-            .full
-            .front()
-            .map(|b| b.deadline)
-            .or_else(|| inner.open.as_ref().map(|open| open.opened + home.config.delivery_timeout))
-    }
-
-    /// The oldest batch; an open one is sealed.
-    pub(crate) fn take(&self, home: &Arc<Accumulator>) -> Option<Batch> {
-        let mut inner = self.lock();
-        inner.full.pop_front().or_else(|| {
-            let open = inner.open.take()?;
-            open.seal(home, self.partition)
-        })
-    }
-}
-
-impl OpenBatch {
-    fn state(&self) -> &Arc<BatchState> {
-        self.rest.state.as_ref().expect("an open batch is not settled")
-    }
-
-    fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
-        let Some(sealed) = self.builder.seal(home.config.compression) else {
-            // Nobody holds a handle to a batch without records.
-            self.rest.state = None;
-            home.budget.release(self.rest.charged);
-            home.batch_resolved(self.rest.number);
-            return None;
-        };
-        // Compressed bytes may take less memory than the open batch did.
-        let holds = sealed.capacity_reserved();
-        if holds < self.rest.charged {
-            home.budget.release(self.rest.charged - holds);
-        } else {
-            home.budget.charge(holds - self.rest.charged);
-        }
-        self.rest.charged = holds;
-        self.rest.records = sealed.records();
-        Some(Batch {
-            sealed,
-            home: Arc::clone(home),
-            partition,
-            deadline: self.opened + home.config.delivery_timeout,
-            rest: self.rest,
-        })
-    }
+    /// See `unrouted.rs`.
+    pub(super) unrouted: Arc<Slot>,
 }
 
 impl TopicBatches {
@@ -259,6 +83,7 @@ impl TopicBatches {
             failure: Mutex::default(),
             shards: std::array::from_fn(|_| Slot::new(None)),
             pinned: RwLock::default(),
+            unrouted: Slot::new(Some(UNROUTED)),
         })
     }
 
@@ -284,8 +109,7 @@ impl TopicBatches {
         }
     }
 
-    fn slot(&self, partition: Option<i32>) -> Arc<Slot> {
-        let partition = partition.expect("a slot is looked up for a named partition");
+    pub(super) fn slot(&self, partition: i32) -> Arc<Slot> {
         if let Some(slot) = self.pinned.read().unwrap_or_else(|e| e.into_inner()).get(&partition) {
             return Arc::clone(slot);
         }
@@ -302,6 +126,7 @@ pub(crate) struct Accepted {
 }
 
 /// Who wants the completion, for submissions of bindings.
+#[derive(Clone, Copy)]
 pub(crate) struct RunTag<'a> {
     pub(crate) sink: &'a Arc<dyn RunSink>,
     pub(crate) tag: u64,
@@ -310,6 +135,16 @@ pub(crate) struct RunTag<'a> {
 
 /// Bytes of a record besides its payload, generously: what the limits are checked with.
 const RECORD_OVERHEAD: usize = 40;
+
+/// Most bytes that a record takes in a batch.
+pub(super) fn size_of(record: &Record<'_>) -> usize {
+    let mut size =
+        RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    for (name, value) in record.headers {
+        size += 10 + name.len() + value.map_or(0, <[u8]>::len);
+    }
+    size
+}
 
 impl Accumulator {
     pub(crate) fn new(
@@ -334,6 +169,7 @@ impl Accumulator {
             unresolved: Mutex::default(),
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
+            unrouted: AtomicUsize::new(0),
         }
     }
 
@@ -399,12 +235,18 @@ impl Accumulator {
         self.check_open(topic)?;
         let size = self.check(topic, record)?;
         self.check_room(size)?;
-        match record.partition {
-            None => self.append_in(topic, &topic.shards[shard()], record, size, run),
-            Some(_) => {
-                let slot = topic.slot(record.partition);
-                self.append_in(topic, &slot, record, size, run)
+        let partition = match (record.partition, record.key) {
+            (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
+                match topic.partitions.load(Ordering::Acquire) {
+                    0 => return self.append_unrouted(topic, record, key, size, run),
+                    partitions => Some(key_hash::partition(key, partitions)),
+                }
             }
+            (named, _) => named,
+        };
+        match partition {
+            None => self.append_in(topic, &topic.shards[shard()], record, size, run),
+            Some(partition) => self.append_in(topic, &topic.slot(partition), record, size, run),
         }
     }
 
@@ -432,12 +274,7 @@ impl Accumulator {
 
     /// What can be known without asking anyone.
     fn check(&self, topic: &TopicBatches, record: &Record<'_>) -> Result<usize, Error> {
-        let mut size = RECORD_OVERHEAD
-            + record.key.map_or(0, <[u8]>::len)
-            + record.value.map_or(0, <[u8]>::len);
-        for (name, value) in record.headers {
-            size += 10 + name.len() + value.map_or(0, <[u8]>::len);
-        }
+        let size = size_of(record);
         if size - RECORD_OVERHEAD > self.config.max_record_size {
             return Err(Error::new(
                 ErrorKind::RecordTooLarge,
@@ -450,7 +287,7 @@ impl Accumulator {
             ));
         }
         if let Some(partition) = record.partition {
-            let known = topic.partitions.load(Ordering::Relaxed);
+            let known = topic.partitions.load(Ordering::Acquire);
             if partition < 0 || (known > 0 && partition >= known) {
                 return Err(Error::new(
                     ErrorKind::UnknownPartition,
@@ -464,7 +301,7 @@ impl Accumulator {
         Ok(size)
     }
 
-    fn append_in(
+    pub(super) fn append_in(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
@@ -473,13 +310,32 @@ impl Accumulator {
         run: Option<RunTag<'_>>,
     ) -> Result<Accepted, Error> {
         let mut guard = slot.lock();
-        if !guard.takes(size, self.config.batch_size)
-            && let Err(open) = self.make_room(topic, slot, &mut guard)
-        {
-            drop(guard);
-            drop(open.seal(self, slot.partition));
-            return Err(Error::closed("client"));
+        self.room_in(topic, slot, &mut guard, size)?;
+        self.append_open(&mut guard, record, run)
+    }
+
+    /// Sees to it that a batch is open that takes `size` bytes more.
+    #[inline]
+    pub(super) fn room_in(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        guard: &mut SlotInner,
+        size: usize,
+    ) -> Result<(), Error> {
+        if guard.takes(size, self.config.batch_size) {
+            return Ok(());
         }
+        self.make_room(topic, slot, guard)
+    }
+
+    /// Copies a record into the open batch, which there is.
+    pub(super) fn append_open(
+        &self,
+        guard: &mut SlotInner,
+        record: &Record<'_>,
+        run: Option<RunTag<'_>>,
+    ) -> Result<Accepted, Error> {
         let open = guard.open.as_mut().expect("opened above");
         let (index, timestamp_ms) = self.write(open, record)?;
         let state = open.state();
@@ -489,8 +345,8 @@ impl Accumulator {
         Ok(Accepted { state: Arc::clone(state), index, timestamp_ms })
     }
 
-    /// Opens a batch; one that is open is sealed. Gives the new one back if nobody is left to send
-    /// it. Once per batch: kept out of the way of the records.
+    /// Opens a batch; one that is open is sealed. Once per batch: kept out of the way of the
+    /// records.
     #[cold]
     #[inline(never)]
     fn make_room(
@@ -498,19 +354,18 @@ impl Accumulator {
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
-    ) -> Result<(), Box<OpenBatch>> {
+    ) -> Result<(), Error> {
         let ready = || Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
         if let Some(open) = inner.open.take() {
             inner.full.extend(open.seal(self, slot.partition));
             let _ = self.events.send(ready());
             inner.announced = true;
         }
-        let open = self.open_batch();
         if !inner.announced && self.events.send(ready()).is_err() {
-            return Err(Box::new(open));
+            return Err(Error::closed("client"));
         }
         inner.announced = true;
-        inner.open = Some(open);
+        inner.open = Some(self.open_batch());
         Ok(())
     }
 
@@ -547,13 +402,7 @@ impl Accumulator {
                 let record = Record::to(name).value(*value);
                 let size = self.check(topic, &record)?;
                 self.check_room(size)?;
-                if !guard.takes(size, self.config.batch_size)
-                    && let Err(open) = self.make_room(topic, slot, &mut guard)
-                {
-                    drop(guard);
-                    drop(open.seal(self, slot.partition));
-                    return Err(Error::closed("client"));
-                }
+                self.room_in(topic, slot, &mut guard, size)?;
                 let open = guard.open.as_mut().expect("opened above");
                 self.write(open, &record)?;
                 all.add(open.state());
@@ -578,17 +427,33 @@ impl Accumulator {
                 number,
                 charged: 0,
                 records: 0,
+                unrouted: false,
             },
         }
     }
 
-    fn batch_resolved(&self, number: u64) {
+    pub(super) fn batch_resolved(&self, number: u64) {
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
         self.resolved.notify_waiters();
     }
 
+    /// Whether the open batch with this number has to go although it is not full.
+    pub(super) fn may_not_linger(&self, number: u64) -> bool {
+        number < self.flush_below.load(Ordering::Acquire) || self.budget.is_wanted()
+    }
+
     /// Everything accepted before the call is resolved when this returns.
     pub(crate) async fn flush(&self) {
+        // Records that wait for their partition are in batches with later numbers once they have it.
+        let unrouted = self.unrouted.load(Ordering::Acquire) > 0;
+        self.flush_opened().await;
+        if unrouted {
+            self.flush_opened().await;
+        }
+    }
+
+    /// Every batch opened before the call is resolved when this returns.
+    async fn flush_opened(&self) {
         let target = self.next_batch.load(Ordering::Acquire);
         loop {
             let resolved = self.resolved.notified();
@@ -619,7 +484,8 @@ impl Accumulator {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         for topic in topics.values() {
             let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
-            for slot in topic.shards.iter().chain(pinned.values()) {
+            let waiting = std::iter::once(&topic.unrouted);
+            for slot in topic.shards.iter().chain(pinned.values()).chain(waiting) {
                 let left = std::mem::take(&mut *slot.lock());
                 drop(left);
             }

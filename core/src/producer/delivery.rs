@@ -39,26 +39,42 @@ pub(crate) struct RunResult<'a> {
     pub(crate) outcome: Result<Acked, &'a Error>,
 }
 
-struct Run {
-    sink: Arc<dyn RunSink>,
-    tag: u64,
-    first: u32,
-    count: u32,
+pub(super) struct Run {
+    pub(super) sink: Arc<dyn RunSink>,
+    pub(super) tag: u64,
+    pub(super) first: u32,
+    pub(super) count: u32,
     /// Index of its first record in the batch, and that record's timestamp.
-    at: u32,
+    pub(super) at: u32,
     timestamp_ms: i64,
+}
+
+/// Where a record is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) state: Arc<BatchState>,
+    pub(crate) index: u32,
+}
+
+/// What ends a batch's waiting.
+enum End {
+    Resolved(Outcome),
+    /// Its records are in other batches now, by index: they waited for their partitions.
+    Moved(Vec<Place>),
 }
 
 #[derive(Default)]
 pub(crate) struct BatchState {
-    outcome: OnceLock<Outcome>,
+    end: OnceLock<End>,
     waiters: Mutex<Vec<Waker>>,
     runs: Mutex<Vec<Run>>,
 }
 
 impl fmt::Debug for BatchState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BatchState").field("outcome", &self.outcome).finish_non_exhaustive()
+        f.debug_struct("BatchState")
+            .field("ended", &self.end.get().is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,15 +112,20 @@ impl BatchState {
         });
     }
 
+    /// The submissions whose records are in this batch, in the batch's order; they are told by
+    /// whoever takes them.
+    pub(super) fn take_runs(&self) -> Vec<Run> {
+        std::mem::take(&mut *self.runs.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
     /// Once per batch, and the only place where one resolves.
     pub(crate) fn resolve(&self, outcome: Outcome) {
-        if self.outcome.set(outcome).is_err() {
+        if self.end.set(End::Resolved(outcome)).is_err() {
             debug_assert!(false, "a batch resolved twice");
             return;
         }
-        let outcome = self.outcome.get().expect("set above");
-        let runs = std::mem::take(&mut *self.runs.lock().unwrap_or_else(|e| e.into_inner()));
-        for run in runs {
+        let Some(End::Resolved(outcome)) = self.end.get() else { unreachable!("set above") };
+        for run in self.take_runs() {
             let result = match outcome {
                 Ok(ack) => Ok(acked(ack, run.at, run.timestamp_ms)),
                 Err(e) => Err(e),
@@ -116,24 +137,42 @@ impl BatchState {
                 outcome: result,
             });
         }
+        self.wake();
+    }
+
+    /// In place of resolving: who waits is to look at its record's new place.
+    pub(super) fn moved(&self, places: Vec<Place>) {
+        debug_assert!(self.end.get().is_none(), "a batch that is resolved cannot move");
+        let _ = self.end.set(End::Moved(places));
+        self.wake();
+    }
+
+    fn wake(&self) {
         for waker in std::mem::take(&mut *self.waiters()) {
             waker.wake();
         }
     }
 
-    pub(crate) fn outcome(&self) -> Option<&Outcome> {
-        self.outcome.get()
+    /// The outcome of the record with this index, and its index in the batch that resolved it.
+    fn outcome(&self, index: u32) -> Option<(&Outcome, u32)> {
+        match self.end.get()? {
+            End::Resolved(outcome) => Some((outcome, index)),
+            End::Moved(places) => {
+                let place = &places[index as usize];
+                place.state.outcome(place.index)
+            }
+        }
     }
 
     /// `slot` is where this waiter's waker is kept.
-    fn poll(&self, slot: &mut Option<u32>, cx: &mut Context<'_>) -> Poll<&Outcome> {
-        if let Some(outcome) = self.outcome.get() {
-            return Poll::Ready(outcome);
+    fn poll(&self, slot: &mut Option<u32>, cx: &mut Context<'_>) -> Poll<&End> {
+        if let Some(end) = self.end.get() {
+            return Poll::Ready(end);
         }
         let mut waiters = self.waiters();
-        // Resolved in between: whoever resolved took the waiters before this one was in.
-        if let Some(outcome) = self.outcome.get() {
-            return Poll::Ready(outcome);
+        // Ended in between: whoever ended it took the waiters before this one was in.
+        if let Some(end) = self.end.get() {
+            return Poll::Ready(end);
         }
         if let Some(waker) = slot.and_then(|i| waiters.get_mut(i as usize)) {
             waker.clone_from(cx.waker());
@@ -174,12 +213,13 @@ impl Delivery {
 
     /// The result, if it is there.
     pub fn try_get(&self) -> Option<Result<Acked>> {
-        self.state.outcome().map(|outcome| self.read(outcome))
+        let (outcome, index) = self.state.outcome(self.index)?;
+        Some(self.read(outcome, index))
     }
 
     /// Whether the result is there.
     pub fn is_done(&self) -> bool {
-        self.state.outcome().is_some()
+        self.state.outcome(self.index).is_some()
     }
 
     /// Blocks the thread until the result is there; `None` waits until the delivery timeout.
@@ -194,9 +234,9 @@ impl Delivery {
         }
     }
 
-    fn read(&self, outcome: &Outcome) -> Result<Acked> {
+    fn read(&self, outcome: &Outcome, index: u32) -> Result<Acked> {
         match outcome {
-            Ok(ack) => Ok(acked(ack, self.index, self.timestamp_ms)),
+            Ok(ack) => Ok(acked(ack, index, self.timestamp_ms)),
             Err(e) => Err(e.clone()),
         }
     }
@@ -212,12 +252,17 @@ impl Future for Delivery {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        match this.state.poll(&mut this.slot, cx) {
-            Poll::Ready(outcome) => Poll::Ready(match outcome {
-                Ok(ack) => Ok(acked(ack, this.index, this.timestamp_ms)),
-                Err(e) => Err(e.clone()),
-            }),
-            Poll::Pending => Poll::Pending,
+        loop {
+            let place = match this.state.poll(&mut this.slot, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(End::Resolved(outcome)) => {
+                    return Poll::Ready(this.read(outcome, this.index));
+                }
+                Poll::Ready(End::Moved(places)) => places[this.index as usize].clone(),
+            };
+            this.state = place.state;
+            this.index = place.index;
+            this.slot = None;
         }
     }
 }
@@ -253,7 +298,7 @@ impl BatchDelivery {
 
     /// Whether every record is resolved.
     pub fn is_done(&self) -> bool {
-        self.parts.iter().all(|p| p.outcome().is_some())
+        self.parts.iter().all(|p| p.end.get().is_some())
     }
 
     /// Blocks the thread until every record is resolved. See [`Delivery::wait`].
@@ -276,8 +321,9 @@ impl Future for BatchDelivery {
         while let Some(part) = this.parts.get(this.done) {
             match part.poll(&mut this.slot, cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => {
-                    if let Err(e) = outcome {
+                // Values without keys do not wait for a partition, so they do not move.
+                Poll::Ready(end) => {
+                    if let End::Resolved(Err(e)) = end {
                         this.failed.get_or_insert_with(|| e.clone());
                     }
                     this.done += 1;

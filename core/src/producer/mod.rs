@@ -14,7 +14,9 @@ mod partition;
 mod producers;
 mod record;
 mod sender;
+mod slot;
 mod topics;
+mod unrouted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +30,7 @@ pub use record::{Acked, BatchAcked, Record};
 use accumulator::{Accumulator, RunTag};
 
 use crate::cluster::Pool;
-use crate::config::ProducerConfig;
+use crate::config::{Partitioner, ProducerConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Compression;
 
@@ -62,6 +64,12 @@ impl ProducerBuilder {
     /// The codec of batches. Default: lz4 where it is built in.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;
+        self
+    }
+
+    /// How records that name no partition get one. Default: spread by load.
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.config.partitioner = partitioner;
         self
     }
 

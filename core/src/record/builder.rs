@@ -81,6 +81,16 @@ impl BatchBuilder {
         self.reserved
     }
 
+    /// What the records' timestamps are counted from.
+    pub(crate) fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// The records in order, each whole in one chunk; for who wants them elsewhere.
+    pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
+        std::mem::take(&mut self.chunks)
+    }
+
     #[inline]
     fn layout(
         &self,

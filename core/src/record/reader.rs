@@ -442,6 +442,22 @@ impl RecordIter<'_> {
     }
 }
 
+/// Records as an open batch holds them, read back: from the first byte to the last, or to the first
+/// that is none.
+pub(crate) fn walk(bytes: &[u8], base_timestamp: i64) -> impl Iterator<Item = RecordRef<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let record = take_record(&mut rest)?;
+        Some(RecordRef {
+            offset: record.offset_delta,
+            timestamp: base_timestamp.wrapping_add(record.timestamp_delta),
+            key: record.key,
+            value: record.value,
+            headers: Headers { rest: record.headers, left: record.header_count },
+        })
+    })
+}
+
 impl<'a> Iterator for RecordIter<'a> {
     type Item = RecordRef<'a>;
 

@@ -1,0 +1,208 @@
+//! Keyed records of a topic whose number of partitions is not known yet, where keys choose the
+//! partition. They are taken like all others, wait in a slot of their own in the order they came,
+//! and go into the batches of their partitions before any later record does. A handle that was given
+//! out meanwhile finds its record at its new place.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::accumulator::{Accepted, Accumulator, RunTag, TopicBatches, size_of};
+use super::delivery::{BatchState, Place, Run};
+use super::record::Record;
+use super::slot::OpenBatch;
+use crate::error::Error;
+use crate::policy::key_hash;
+use crate::record::reader;
+
+impl Accumulator {
+    pub(super) fn append_unrouted(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        record: &Record<'_>,
+        key: &[u8],
+        size: usize,
+        run: Option<RunTag<'_>>,
+    ) -> Result<Accepted, Error> {
+        let mut guard = topic.unrouted.lock();
+        // Learned in between: whoever routes holds the same lock, so all before are where they belong.
+        let partitions = topic.partitions.load(Ordering::Acquire);
+        if partitions > 0 {
+            drop(guard);
+            let slot = topic.slot(key_hash::partition(key, partitions));
+            return self.append_in(topic, &slot, record, size, run);
+        }
+        // One batch whatever its size: it is never sent as it is.
+        if guard.open.is_none() {
+            self.room_in(topic, &topic.unrouted, &mut guard, size)?;
+            if let Some(open) = &mut guard.open {
+                open.rest.waits_for_partition();
+            }
+        }
+        self.append_open(&mut guard, record, run)
+    }
+
+    /// Copies every record into the batch of its partition.
+    fn route(self: &Arc<Self>, topic: &Arc<TopicBatches>, mut open: OpenBatch, partitions: i32) {
+        let runs = open.state().take_runs();
+        let mut tagged = runs.iter().flat_map(tags).peekable();
+        let mut places = Vec::with_capacity(open.builder.len_records());
+        let base_timestamp = open.builder.base_timestamp();
+        // Chunk by chunk, each given back before the next: the records are not in memory twice.
+        for chunk in open.builder.take_chunks() {
+            for record in reader::walk(chunk.as_ref(), base_timestamp) {
+                let key = record.key().unwrap_or_default();
+                let slot = topic.slot(key_hash::partition(key, partitions));
+                // Names were strings when they came in.
+                let named = record.headers().strings();
+                let headers: Vec<_> =
+                    named.map(|(name, v)| (name.unwrap_or_default(), v)).collect();
+                let record = Record::to(&topic.name)
+                    .key_opt(record.key())
+                    .value_opt(record.value())
+                    .headers(&headers)
+                    .timestamp_ms(record.timestamp());
+                let index = places.len() as u32;
+                let run = tagged.next_if(|(at, _)| *at == index).map(|(_, tag)| tag);
+                let mut guard = slot.lock();
+                let appended =
+                    self.room_in(topic, &slot, &mut guard, size_of(&record)).and_then(|()| {
+                        if let Some(partition) = &mut guard.open {
+                            partition.opened = partition.opened.min(open.opened);
+                        }
+                        self.append_open(&mut guard, &record, run)
+                    });
+                drop(guard);
+                places.push(match appended {
+                    Ok(accepted) => Place { state: accepted.state, index: accepted.index },
+                    Err(error) => failed(error, run),
+                });
+            }
+            open.rest.release(chunk.capacity());
+        }
+        open.rest.moved(places);
+    }
+}
+
+/// A submission's records in a batch: index in the batch, and who is told.
+fn tags(run: &Run) -> impl Iterator<Item = (u32, RunTag<'_>)> {
+    (0..run.count)
+        .map(|i| (run.at + i, RunTag { sink: &run.sink, tag: run.tag, index: run.first + i }))
+}
+
+/// The place of a record that no batch took.
+fn failed(error: Error, run: Option<RunTag<'_>>) -> Place {
+    let state = Arc::<BatchState>::default();
+    if let Some(run) = run {
+        state.add_to_run(run.sink, run.tag, run.index, 0, 0);
+    }
+    state.resolve(Err(error));
+    Place { state, index: 0 }
+}
+
+impl TopicBatches {
+    /// The topic has so many partitions: what waited for that is routed.
+    pub(crate) fn learned(self: &Arc<Self>, partitions: i32) {
+        if self.partitions.load(Ordering::Relaxed) == partitions {
+            return;
+        }
+        let mut waiting = self.unrouted.lock();
+        if let Some(open) = waiting.open.take() {
+            let home = Arc::clone(&open.rest.home);
+            home.route(self, open, partitions);
+        }
+        self.partitions.store(partitions, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::{Partitioner, ProducerConfig};
+    use crate::environment::Environment;
+    use crate::error::ErrorKind;
+    use crate::producer::delivery::{BatchAck, RunResult, RunSink};
+    use crate::producer::sender::Event;
+    use crate::record::pool::ChunkPool;
+
+    /// Tag, index in the submission, and the outcome of every record that was told.
+    #[derive(Default)]
+    struct Sink(Mutex<Vec<(u64, u32, Result<i32, ErrorKind>)>>);
+
+    impl RunSink for Sink {
+        fn resolved(&self, run: RunResult<'_>) {
+            let mut told = self.0.lock().unwrap();
+            for i in 0..run.count {
+                let outcome = run.outcome.as_ref().map(|at| at.partition).map_err(|e| e.kind());
+                told.push((run.tag, run.first + i, outcome));
+            }
+        }
+    }
+
+    fn home() -> (Arc<Accumulator>, mpsc::UnboundedReceiver<Event>) {
+        let (tx, events) = mpsc::unbounded_channel();
+        let config =
+            ProducerConfig { partitioner: Partitioner::KeyHash, ..ProducerConfig::default() };
+        let env = Environment::builder().seed(1).build();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        (Arc::new(home), events)
+    }
+
+    /// Keys by number; several chunks of records.
+    const RECORDS: u32 = 3_000;
+
+    fn submit(home: &Arc<Accumulator>, sink: &Arc<dyn RunSink>, only: impl Fn(u32) -> bool) {
+        for i in (0..RECORDS).filter(|i| only(*i)) {
+            let key = i.to_be_bytes();
+            let record = Record::to("t").key(&key).value(&[7; 30]);
+            // Every third has no submission to tell.
+            let run = (i % 3 != 0).then_some(RunTag { sink, tag: u64::from(i % 2), index: i });
+            home.append(&record, run).unwrap();
+        }
+    }
+
+    #[test]
+    fn submissions_are_told_of_records_that_moved() {
+        let (home, mut events) = home();
+        let seen = Arc::new(Sink::default());
+        let sink: Arc<dyn RunSink> = seen.clone();
+        submit(&home, &sink, |_| true);
+        let Ok(Event::Ready(_, topic, waiting)) = events.try_recv() else { panic!("announced") };
+        let held = home.budget.used();
+        topic.learned(5);
+        assert!(waiting.take(&home).is_none(), "nothing waits any more");
+        assert!(home.budget.used() < held + (5 * 128 << 10), "what moved is counted twice");
+        for partition in 0..5 {
+            while let Some(batch) = topic.slot(partition).take(&home) {
+                assert_eq!(batch.partition, Some(partition));
+                batch.resolve(Ok(BatchAck { partition, base_offset: 0, append_time: None }));
+            }
+        }
+        assert_eq!((home.budget.used(), home.outstanding()), (0, 0));
+        let mut told = std::mem::take(&mut *seen.0.lock().unwrap());
+        told.sort_by_key(|(_, index, _)| *index);
+        let expected: Vec<_> = (0..RECORDS)
+            .filter(|i| i % 3 != 0)
+            .map(|i| (u64::from(i % 2), i, Ok(key_hash::partition(&i.to_be_bytes(), 5))))
+            .collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn without_a_sender_what_cannot_move_fails() {
+        let (home, mut events) = home();
+        let seen = Arc::new(Sink::default());
+        let sink: Arc<dyn RunSink> = seen.clone();
+        submit(&home, &sink, |i| i < 10);
+        let Ok(Event::Ready(_, topic, _)) = events.try_recv() else { panic!("announced") };
+        drop(events);
+        topic.learned(5);
+        assert_eq!((home.budget.used(), home.outstanding()), (0, 0));
+        let told = seen.0.lock().unwrap();
+        assert_eq!(told.len(), 6);
+        assert!(told.iter().all(|(_, _, outcome)| *outcome == Err(ErrorKind::Closed)), "{told:?}");
+    }
+}
