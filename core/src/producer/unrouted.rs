@@ -128,9 +128,11 @@ mod tests {
     use crate::producer::sender::Event;
     use crate::record::pool::ChunkPool;
 
-    /// Tag, index in the submission, and the outcome of every record that was told.
+    /// Tag, index in the submission, and the partition or what failed.
+    type Told = (u64, u32, Result<i32, ErrorKind>);
+
     #[derive(Default)]
-    struct Sink(Mutex<Vec<(u64, u32, Result<i32, ErrorKind>)>>);
+    struct Sink(Mutex<Vec<Told>>);
 
     impl RunSink for Sink {
         fn resolved(&self, run: RunResult<'_>) {
@@ -174,7 +176,7 @@ mod tests {
         let held = home.budget.used();
         topic.learned(5);
         assert!(waiting.take(&home).is_none(), "nothing waits any more");
-        assert!(home.budget.used() < held + (5 * 128 << 10), "what moved is counted twice");
+        assert!(home.budget.used() < held + 5 * (128 << 10), "what moved is counted twice");
         for partition in 0..5 {
             while let Some(batch) = topic.slot(partition).take(&home) {
                 assert_eq!(batch.partition, Some(partition));
