@@ -24,6 +24,7 @@ use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::policy::key_hash;
+use crate::record::Compression;
 use crate::record::builder::BatchBuilder;
 use crate::record::pool::ChunkPool;
 
@@ -63,6 +64,7 @@ impl std::fmt::Debug for Accumulator {
 /// A topic as producers see it.
 pub(crate) struct TopicBatches {
     pub(crate) name: Arc<str>,
+    compression: Compression,
     /// 0 while unknown. Lets a partition that does not exist be refused at once.
     pub(crate) partitions: AtomicI32,
     /// Why nothing can be sent to it, for a while.
@@ -75,9 +77,11 @@ pub(crate) struct TopicBatches {
 }
 
 impl TopicBatches {
-    fn new(name: &str) -> Arc<Self> {
+    fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
+        let own = config.topic_compression.get(name);
         Arc::new(Self {
             name: Arc::from(name),
+            compression: own.copied().unwrap_or(config.compression),
             partitions: AtomicI32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -222,7 +226,7 @@ impl Accumulator {
         drop(topics);
         config::check_topic(name)?;
         let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
-        let topic = TopicBatches::new(name);
+        let topic = TopicBatches::new(name, &self.config);
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
@@ -365,7 +369,7 @@ impl Accumulator {
             return Err(Error::closed("client"));
         }
         inner.announced = true;
-        inner.open = Some(self.open_batch());
+        inner.open = Some(self.open_batch(topic.compression));
         Ok(())
     }
 
@@ -414,13 +418,14 @@ impl Accumulator {
     }
 
     /// One reading of both clocks for a batch; its records share them.
-    fn open_batch(self: &Arc<Self>) -> OpenBatch {
+    fn open_batch(self: &Arc<Self>, compression: Compression) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number);
         OpenBatch {
             builder: BatchBuilder::new(self.pool.clone()),
             opened: self.env.now(),
             opened_ms: self.env.wall_ms(),
+            compression,
             rest: Unresolved {
                 home: Arc::clone(self),
                 state: Some(Arc::default()),

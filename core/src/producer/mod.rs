@@ -67,6 +67,12 @@ impl ProducerBuilder {
         self
     }
 
+    /// The codec of one topic's batches, instead of [`compression`](Self::compression).
+    pub fn topic_compression(mut self, topic: impl Into<String>, compression: Compression) -> Self {
+        self.config.topic_compression.insert(topic.into(), compression);
+        self
+    }
+
     /// How records that name no partition get one. Default: spread by load.
     pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
         self.config.partitioner = partitioner;

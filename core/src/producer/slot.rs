@@ -10,6 +10,7 @@ use super::accumulator::Accumulator;
 use super::delivery::{BatchState, Outcome, Place};
 use crate::cluster::Counters;
 use crate::error::{Error, ErrorKind};
+use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
 
 /// A place where a batch is open, and the full ones behind it that the sender has not taken yet.
@@ -45,6 +46,7 @@ pub(super) struct OpenBatch {
     pub(super) builder: BatchBuilder,
     pub(super) opened: Instant,
     pub(super) opened_ms: i64,
+    pub(super) compression: Compression,
     pub(super) rest: Unresolved,
 }
 
@@ -202,7 +204,7 @@ impl OpenBatch {
     }
 
     pub(super) fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
-        let Some(sealed) = self.builder.seal(home.config.compression) else {
+        let Some(sealed) = self.builder.seal(self.compression) else {
             // Nobody holds a handle to a batch without records.
             self.rest.state = None;
             home.budget.release(self.rest.charged);

@@ -176,11 +176,7 @@ impl BatchBuilder {
         if self.records == 0 {
             return None;
         }
-        let compressed = match compression {
-            Compression::None => None,
-            #[cfg(feature = "lz4")]
-            Compression::Lz4 => super::compression::lz4::compress(&self.pool, &self.chunks),
-        };
+        let compressed = super::compression::compress(compression, &self.pool, &self.chunks);
         let (bits, chunks) = match compressed {
             Some(chunks) => (compression.bits(), chunks),
             None => (Compression::None.bits(), self.chunks),

@@ -12,7 +12,7 @@ use std::{fmt, str};
 
 use bytes::Bytes;
 
-use super::compression::{DecompressError, codec_name};
+use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::pool::ChunkPool;
 use super::{CRC_START, HEADER_LEN, varint};
@@ -227,23 +227,20 @@ impl RawBatch {
         let base_offset = self.base_offset;
         let payload = match self.codec {
             0 => self.payload.clone(),
-            #[cfg(feature = "lz4")]
-            3 => {
+            codec => {
                 let limit = limit_bytes.min(i32::MAX as usize);
-                super::compression::lz4::decompress(pool, &self.payload, limit)
+                compression::decompress(codec, pool, &self.payload, limit)
                     .map_err(|error| match error {
                         DecompressError::OverLimit => RecordError::OverLimit { base_offset, limit },
                         DecompressError::Damaged => RecordError::Decompress { base_offset },
+                        DecompressError::Unsupported => RecordError::UnsupportedCompression {
+                            base_offset,
+                            codec: codec_name(codec),
+                        },
                     })?
                     .freeze()
             }
-            other => {
-                let codec = codec_name(other);
-                return Err(RecordError::UnsupportedCompression { base_offset, codec });
-            }
         };
-        #[cfg(not(feature = "lz4"))]
-        let _ = (pool, limit_bytes, DecompressError::OverLimit, DecompressError::Damaged);
         if self.count as usize > payload.len() / MIN_RECORD {
             let what = "more records than bytes for them";
             return Err(RecordError::Header { base_offset, what });
