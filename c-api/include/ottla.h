@@ -504,6 +504,16 @@ ottla_status ottla_create_topic_wait(const struct ottla_client *client,
                                      int64_t timeout_ms,
                                      struct ottla_error **error);
 
+// What the connections, producers and consumers of the client's cluster have done so far, as JSON:
+// an object whose `bad_stuff` is all zero when all is well; times are in seconds. It is yours,
+// freed with `ottla_string_free`. Names stay, and there may be more of them in later versions.
+ottla_status ottla_client_stats_json(const struct ottla_client *client,
+                                     char **json,
+                                     struct ottla_error **error);
+
+// Frees a string that a call gave out through a pointer. Null is allowed.
+void ottla_string_free(char *string);
+
 // Closes the client: what is still outstanding ends as `OTTLA_STATUS_CLOSED`, and when the call
 // returns all of it can be polled. To have records delivered first, close their producers first.
 // Later calls with the client, its producers and consumers give `OTTLA_STATUS_CLOSED`; closing

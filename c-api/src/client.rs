@@ -1,11 +1,13 @@
 //! The client: connections, the queue of completions, topics.
 
-use std::ffi::c_char;
+use std::ffi::{CString, c_char};
 
 use ottla::Result;
 use ottla::engine::{ClientOptions, Engine, argument_error, closed_error};
 
-use crate::boundary::{Out, boundary, free, lent, optional_text, setting_ms, text, timeout};
+use crate::boundary::{
+    Out, boundary, c_string, free, guard, lent, optional_text, setting_ms, text, timeout,
+};
 use crate::completion::ottla_completion;
 use crate::error::ottla_error;
 use crate::options::{Options, read};
@@ -222,6 +224,39 @@ pub unsafe extern "C" fn ottla_create_topic_wait(
     };
     // SAFETY: promised by the caller.
     unsafe { boundary(error, call) }
+}
+
+/// What the connections, producers and consumers of the client's cluster have done so far, as JSON:
+/// an object whose `bad_stuff` is all zero when all is well; times are in seconds. It is yours,
+/// freed with `ottla_string_free`. Names stay, and there may be more of them in later versions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_stats_json(
+    client: *const ottla_client,
+    json: *mut *mut c_char,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (client, out) = unsafe { (lent(client, "client")?, Out::new(json, "json")?) };
+        out.set(std::ptr::null_mut());
+        let stats = client.engine.stats()?;
+        let json = serde_json::to_string(&stats).expect("numbers and names are JSON");
+        out.set(c_string(&json).into_raw());
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Frees a string that a call gave out through a pointer. Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_string_free(string: *mut c_char) {
+    guard(|| {
+        if !string.is_null() {
+            // SAFETY: made by `CString::into_raw`, and freed once by the caller's promise.
+            drop(unsafe { CString::from_raw(string) });
+        }
+    });
 }
 
 /// Closes the client: what is still outstanding ends as `OTTLA_STATUS_CLOSED`, and when the call

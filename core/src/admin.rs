@@ -149,6 +149,7 @@ async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()
                 .collect(),
         );
     let (_, connection) = pool.control(None).await?;
+    // Asked once: a second time would say that the topic exists, and not whose it is.
     let answer = connection.call(&request, CREATE_VERSIONS).await.map_err(CallError::into_error)?;
     Ok(topics
         .iter()

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
-use crate::cluster::{Pool, Stats};
+use crate::cluster::{ClusterView, Pool};
 use crate::config::{ClientConfig, parse_bootstrap};
 use crate::consumer::ConsumerBuilder;
 use crate::environment::Environment;
 use crate::error::Result;
+use crate::metrics::{Stats, StatsHandle};
 use crate::producer::ProducerBuilder;
 
 /// Settings of a [`Client`].
@@ -20,6 +21,9 @@ pub struct ClientBuilder {
     software: (String, String),
     connect_timeout: Duration,
     request_timeout: Duration,
+    idle_timeout: Duration,
+    rack: Option<String>,
+    ordinal: Option<(u32, u32)>,
     environment: Option<Environment>,
 }
 
@@ -31,6 +35,9 @@ impl Default for ClientBuilder {
             software: ("ottla-rust".into(), env!("CARGO_PKG_VERSION").into()),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(540),
+            rack: None,
+            ordinal: None,
             environment: None,
         }
     }
@@ -60,6 +67,28 @@ impl ClientBuilder {
     /// 30 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// A connection that nothing was asked on for so long is closed, up to a fifth sooner. 1 s to one
+    /// day, default 9 minutes: brokers close theirs after 10 (`connections.max.idle.ms`).
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// The rack (availability zone) this process runs in, by the name brokers have in `broker.rack`.
+    /// A client that does not need all brokers then uses those of its own rack first. Default: none,
+    /// then it takes its brokers from all racks alike.
+    pub fn rack(mut self, rack: impl Into<String>) -> Self {
+        self.rack = Some(rack.into());
+        self
+    }
+
+    /// This process's number among `count` equal ones, from 0 (a StatefulSet's ordinal): which
+    /// brokers each uses is then shared out exactly instead of by chance. Default: by chance.
+    pub fn ordinal(mut self, index: u32, count: u32) -> Self {
+        self.ordinal = Some((index, count));
         self
     }
 
@@ -111,6 +140,9 @@ impl ClientBuilder {
             software: self.software,
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
+            idle_timeout: self.idle_timeout,
+            rack: self.rack,
+            ordinal: self.ordinal,
         };
         config.check()?;
         let env = self.environment.unwrap_or_else(Environment::process);
@@ -155,9 +187,20 @@ impl Client {
         Admin::new(Arc::clone(&self.pool))
     }
 
-    /// What the pool has done so far.
+    /// What the pool has done so far. [`Stats::bad_stuff`] is the part to look at first.
     pub fn stats(&self) -> Stats {
-        self.pool.counters().snapshot()
+        self.pool.metrics().snapshot()
+    }
+
+    /// What is known of the cluster now: brokers and how they do, topics in use and who leads their
+    /// partitions. Nobody is asked.
+    pub fn cluster(&self) -> ClusterView {
+        self.pool.view()
+    }
+
+    /// The same as [`stats`](Self::stats) for who must not keep the pool open.
+    pub fn stats_handle(&self) -> StatsHandle {
+        StatsHandle::new(self.pool.metrics())
     }
 
     /// Whether the client was made in this process, and not inherited through a fork: an inherited

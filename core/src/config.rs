@@ -30,6 +30,12 @@ pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(5);
 
 /// One dial with everything up to the ready connection: TCP, versions, authentication.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// It doubles with each dial that times out, up to this (KIP-601).
+pub(crate) const SETUP_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// Connections of a process to all clusters together. A broker must hold some memory for each;
+/// three brokers, eight producers and a consumer need seven.
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
 
 /// Metadata of a topic is not asked for again before it is this old, unless the topic is new.
 pub(crate) const METADATA_MIN_AGE: Duration = Duration::from_millis(250);
@@ -116,12 +122,25 @@ pub(crate) struct ClientConfig {
     pub(crate) connect_timeout: Duration,
     /// How long a broker may take to answer a request, its own waiting included.
     pub(crate) request_timeout: Duration,
+    /// A connection that nothing was asked on for so long is closed.
+    pub(crate) idle_timeout: Duration,
+    pub(crate) rack: Option<String>,
+    /// (index, count) of this process among its equals.
+    pub(crate) ordinal: Option<(u32, u32)>,
 }
 
 impl ClientConfig {
     pub(crate) fn check(&self) -> Result<()> {
         range("connect_timeout", self.connect_timeout, ms(1), secs(3600))?;
         range("request_timeout", self.request_timeout, ms(100), secs(3600))?;
+        range("idle_timeout", self.idle_timeout, secs(1), secs(86_400))?;
+        if let Some((index, count)) = self.ordinal
+            && index >= count
+        {
+            return Err(Error::config(format!(
+                "ordinal is {index} of {count}; ordinals count from 0 to one below the count"
+            )));
+        }
         if self.client_id.len() > 249 {
             return Err(Error::config("client_id is longer than 249 bytes"));
         }

@@ -13,10 +13,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::cluster::Pool;
-use crate::config::Endpoint;
+use crate::config::{Endpoint, MAX_CONNECTIONS};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A future in a box, as the traits of this crate return it.
@@ -41,6 +42,9 @@ pub trait Dialer: Send + Sync {
     fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>>;
 }
 
+/// Room for one connection; free again when dropped.
+pub(crate) type Permit = OwnedSemaphorePermit;
+
 /// See the module. Cheap to clone; clones are the same environment.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
@@ -50,6 +54,8 @@ struct Inner {
     runtime: Runtime,
     rng: Mutex<StdRng>,
     pools: Mutex<HashMap<PoolKey, Weak<Pool>>>,
+    max_connections: usize,
+    connections: Arc<Semaphore>,
     started: Instant,
     started_wall: Duration,
     pid: u32,
@@ -80,6 +86,9 @@ pub(crate) struct PoolKey {
     pub(crate) client_id: String,
     pub(crate) software: (String, String),
     pub(crate) request_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) rack: Option<String>,
+    pub(crate) ordinal: Option<(u32, u32)>,
 }
 
 /// Makes an [`Environment`] that differs from the process's own.
@@ -88,6 +97,7 @@ pub struct EnvironmentBuilder {
     dialer: Option<Arc<dyn Dialer>>,
     handle: Option<Handle>,
     seed: Option<u64>,
+    max_connections: Option<usize>,
 }
 
 impl EnvironmentBuilder {
@@ -110,6 +120,13 @@ impl EnvironmentBuilder {
         self
     }
 
+    /// Connections that all clients of the environment together may have open or be opening. At the
+    /// cap the one that was idle longest is closed to make room. 1 or more, default 1,024.
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.max_connections = Some(most.max(1));
+        self
+    }
+
     /// The environment.
     pub fn build(self) -> Environment {
         let rng = match self.seed {
@@ -123,7 +140,10 @@ impl EnvironmentBuilder {
             }
             None => Instant::now(),
         };
+        let max_connections = self.max_connections.unwrap_or(MAX_CONNECTIONS);
         Environment(Arc::new(Inner {
+            max_connections,
+            connections: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
             dialer: self.dialer.unwrap_or_else(|| Arc::new(crate::net::TcpDialer)),
             runtime: match self.handle {
                 Some(handle) => Runtime::Caller(handle),
@@ -198,6 +218,17 @@ impl Environment {
         Instant::now()
     }
 
+    /// An instant as microseconds since shortly before the environment was made, for atomics.
+    pub(crate) fn micros(&self, at: Instant) -> u64 {
+        let us = at.saturating_duration_since(self.0.started).as_micros();
+        u64::try_from(us).unwrap_or(u64::MAX)
+    }
+
+    /// The instant of [`micros`](Self::micros).
+    pub(crate) fn instant(&self, us: u64) -> Instant {
+        self.0.started + Duration::from_micros(us)
+    }
+
     /// A timer of the engine that any executor may wait for.
     pub(crate) fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
         let _guard = self.handle().enter();
@@ -219,6 +250,35 @@ impl Environment {
             }
         };
         i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Room for one more connection. At the cap, the connection of any pool that was idle longest is
+    /// closed for it; if all are at work, one has to end first.
+    pub(crate) async fn permit(&self, timeout: Duration) -> Result<Permit> {
+        let connections = &self.0.connections;
+        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let pools: Vec<Arc<Pool>> = {
+            let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+            pools.values().filter_map(Weak::upgrade).collect()
+        };
+        let idle = pools.iter().filter_map(|pool| pool.longest_idle()).min_by_key(|(at, _)| *at);
+        drop(pools);
+        if let Some((_, connection)) = idle {
+            connection.retire();
+        }
+        match tokio::time::timeout(timeout, Arc::clone(connections).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Error::new(
+                ErrorKind::Connect,
+                format!(
+                    "all {} connections that this process may open are at work; raise \
+                     max_connections, or use fewer consumers",
+                    self.0.max_connections
+                ),
+            )),
+        }
     }
 
     pub(crate) fn dialer(&self) -> &Arc<dyn Dialer> {

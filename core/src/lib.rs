@@ -53,6 +53,7 @@ mod consumer;
 pub mod engine;
 mod environment;
 mod error;
+mod metrics;
 mod net;
 mod policy;
 mod producer;
@@ -61,11 +62,15 @@ mod record;
 
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
-pub use cluster::Stats;
+pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
 pub use config::{Endpoint, Partitioner};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, Result};
+pub use metrics::{
+    BadStuff, BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats,
+    RetryBudgets, Stats, StatsHandle,
+};
 pub use net::TcpDialer;
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, TrySendError,

@@ -79,6 +79,11 @@ int main(int argc, char **argv) {
     ottla_batch_free(batch);
   }
 
+  char *stats = NULL;
+  check(ottla_client_stats_json(client, &stats, &error), error);
+  printf("%s\n", stats);
+  ottla_string_free(stats);
+
   check(ottla_producer_close_wait(producer, 10000, &error), error);
   ottla_producer_free(producer);
   ottla_consumer_free(consumer);

@@ -50,6 +50,8 @@ def run(bootstrap: str, topic: str, records: int) -> None:
     assert seen == set(values)
     print(f"received  {records:>9,} records in {took:.2f} s ({records / took:,.0f} per second)")
     print("each exactly once, from partitions", dict(sorted(partitions.items())))
+    bad = {name: n for name, n in consumer.stats()["bad_stuff"].items() if n}
+    print("bad stuff:", bad or "none")
 
 
 def main() -> None:

@@ -204,6 +204,7 @@ fn summary(args: &Args, client: &Client, sent: &Sent, read: &Read) {
         stats.metadata_requests
     );
     println!("  connections     {} opened, {} failed", stats.connects, stats.connect_failures);
+    println!("  bad stuff       {}", stats.bad_stuff);
     let share = |n: u64| 100.0 * n as f64 / args.records as f64;
     let brokers: Vec<_> = stats
         .acknowledged_by_broker

@@ -15,6 +15,7 @@ use crate::convert;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 use crate::settings::Settings;
+use crate::stats::Statistics;
 use crate::wait::{Deadline, SLICE, wait};
 
 const WHAT: &str = "consumer";
@@ -35,6 +36,7 @@ pub(crate) struct Consumer {
     /// The batch that records are taken from. Never locked across a wait.
     current: Mutex<Option<Cursor>>,
     closed: AtomicBool,
+    statistics: Statistics,
 }
 
 /// Something that one thread at a time takes out, uses (perhaps waiting long) and puts back.
@@ -206,7 +208,8 @@ impl Consumer {
             ));
         }
 
-        let mut builder = connect.connect(py)?.consumer();
+        let client = connect.connect(py)?;
+        let mut builder = client.consumer();
         if let Some(topics) = topics {
             builder = builder.topics(topics);
         }
@@ -239,6 +242,7 @@ impl Consumer {
             turn: Here::new(Turn::new(consumer)),
             current: Mutex::new(None),
             closed: AtomicBool::new(false),
+            statistics: Statistics::of(&client),
         })
     }
 
@@ -303,6 +307,13 @@ impl Consumer {
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
         let partitions = self.open_turn(py)?.get().assignment();
         Ok(partitions.into_iter().map(|at| (at.topic.to_string(), at.partition)).collect())
+    }
+
+    /// What all handles of this process on the cluster have done together, as a dict; its
+    /// "bad_stuff" is all zero when all is well. Also when the consumer is closed, and while another
+    /// thread waits for records.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.statistics.dict(py, WHAT)
     }
 
     /// Ends the consumer; iterations that wait in other threads end too. Closing twice is fine.

@@ -20,6 +20,7 @@ mod exit;
 mod fork;
 mod producer;
 mod settings;
+mod stats;
 #[cfg(feature = "testing")]
 mod testing;
 mod wait;

@@ -16,6 +16,7 @@ use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::fork::Here;
 use crate::settings::Settings;
+use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
 
 /// How long `close` and leaving a with block wait for records on their way, if nothing else is said.
@@ -36,6 +37,7 @@ const WHAT: &str = "producer";
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Producer {
     inner: Arc<Here<ottla::Producer>>,
+    statistics: Statistics,
     closed: AtomicBool,
 }
 
@@ -93,7 +95,8 @@ impl Producer {
         let max_record_size = settings.size("max_record_size")?;
         settings.finish()?;
 
-        let mut builder = connect.connect(py)?.producer();
+        let client = connect.connect(py)?;
+        let mut builder = client.producer();
         if let Some(linger) = linger {
             builder = builder.linger(linger);
         }
@@ -117,7 +120,8 @@ impl Producer {
         }
         let inner = Arc::new(Here::new(builder.build().or_raise(py)?));
         exit::opened(&inner);
-        Ok(Self { inner, closed: AtomicBool::new(false) })
+        let statistics = Statistics::of(&client);
+        Ok(Self { inner, statistics, closed: AtomicBool::new(false) })
     }
 
     /// Hands one record over to be sent, and returns a Delivery that nobody has to look at.
@@ -231,6 +235,12 @@ impl Producer {
             Some(outcome) => outcome.or_raise(py),
             None => Err(errors::timeout(py, "flushing", timeout, true)),
         }
+    }
+
+    /// What all handles of this process on the cluster have done together, as a dict; its
+    /// "bad_stuff" is all zero when all is well. Also when the producer is closed.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        self.statistics.dict(py, WHAT)
     }
 
     /// Flushes, for at most timeout (default 30 seconds), and ends the producer.

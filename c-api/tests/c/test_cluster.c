@@ -165,6 +165,38 @@ static void settings_out_of_range(const char *bootstrap) {
   ottla_client_free(client);
 }
 
+/* The statistics as text, "" if there are none. Freed by the caller. */
+static char *stats_of(ottla_client *client) {
+  char *json = NULL;
+  OK(ottla_client_stats_json(client, &json, E));
+  return json;
+}
+
+static void statistics(const char *bootstrap) {
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer *producer = NULL;
+  size_t accepted = 0;
+  ottla_record record = {0};
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  OK(ottla_producer_send_batch(producer, "t", &record, 1, 1, &accepted, E));
+  OK(ottla_producer_flush_wait(producer, PATIENCE_MS, E));
+  char *json = stats_of(client);
+  CHECK(json[0] == '{' && json[strlen(json) - 1] == '}');
+  CHECK(strstr(json, "\"bad_stuff\":{\"retries\":") != NULL);
+  CHECK(strstr(json, "\"records_acknowledged\":0,") == NULL);
+  CHECK(strstr(json, "\"Produce\":{\"sent\":") != NULL);
+  ottla_string_free(json);
+  ottla_string_free(NULL);
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_client_stats_json(client, NULL, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_client_stats_json(NULL, &json, E));
+  ottla_producer_free(producer);
+  OK(ottla_client_close(client, E));
+  json = (char *)bootstrap;
+  FAILS(OTTLA_STATUS_CLOSED, ottla_client_stats_json(client, &json, E));
+  CHECK(json == NULL);
+  ottla_client_free(client);
+}
+
 int main(void) {
   ottla_test_broker *broker = NULL;
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_new(0, &broker, E));
@@ -182,6 +214,7 @@ int main(void) {
   RUN(record_errors(bootstrap));
   RUN(close_tells_everything(bootstrap));
   RUN(settings_out_of_range(bootstrap));
+  RUN(statistics(bootstrap));
   ottla_test_broker_free(broker);
   ottla_test_broker_free(NULL);
   RUN(wrong_places());

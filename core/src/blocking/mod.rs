@@ -25,8 +25,8 @@ use std::time::Duration;
 
 pub(crate) use park::block_on;
 
-use crate::cluster::Stats;
 use crate::error::{Error, Result};
+use crate::metrics::Stats;
 use crate::{
     Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, Delivery, NewTopic, OffsetSpec,
     ProducerBuilder, Record, Start, TopicPartition, TrySendError,

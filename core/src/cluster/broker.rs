@@ -1,15 +1,24 @@
-//! One broker (or bootstrap address) and its lanes. A broker answers one request at a time per
-//! connection and lets Produce, Fetch and JoinGroup wait there, so that nothing short may share
-//! a connection with them.
+//! One broker (or bootstrap address): its lanes, and how it does. A broker answers one request at a
+//! time per connection and lets Produce, Fetch and JoinGroup wait there, so that nothing short may
+//! share a connection with them.
+//!
+//! Health is one for all that use the broker: when a consumer finds it unreachable, a producer knows.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use rand::Rng;
+use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::config::Endpoint;
+use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
-use crate::policy::backoff::Backoff;
+use crate::policy::ejection::{Admission, Ejection};
+use crate::policy::reconnect::{Need, Reconnect};
 
 /// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,41 +35,102 @@ pub(crate) enum Lane {
 pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
-    endpoint: Mutex<Endpoint>,
-    lanes: Mutex<HashMap<Lane, Connection>>,
+    pub(crate) metrics: Arc<BrokerMetrics>,
+    place: Mutex<Place>,
+    lanes: Mutex<BTreeMap<Lane, Connection>>,
     /// Held while dialling: dials to one broker are serialised in a process.
-    pub(crate) dial: tokio::sync::Mutex<DialState>,
+    dial: Arc<tokio::sync::Mutex<()>>,
+    health: Mutex<Health>,
+    /// Something is wrong with it: readable without the lock, because it is looked at per batch.
+    troubled: AtomicBool,
+    /// Connections lost and not replaced yet.
+    lost: AtomicUsize,
+    /// Part of the cluster by the last metadata.
+    member: AtomicBool,
 }
 
-/// Pace of dials to a broker.
+#[derive(Clone)]
+struct Place {
+    endpoint: Endpoint,
+    rack: Option<String>,
+}
+
 #[derive(Default)]
-pub(crate) struct DialState {
-    pub(crate) backoff: Backoff,
-    pub(crate) not_before: Option<Instant>,
+struct Health {
+    reconnect: Reconnect,
+    ejection: Ejection,
+    dialed: bool,
+}
+
+/// How a broker does, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BrokerHealth {
+    /// Nothing is known against it.
+    Good,
+    /// The last dial failed: records that can go elsewhere do, until a probe succeeds.
+    Unreachable,
+    /// It answered with errors too often, and is left alone for a while.
+    Ejected,
 }
 
 impl Broker {
-    pub(crate) fn new(id: i32, endpoint: Endpoint) -> Self {
+    pub(crate) fn new(
+        id: i32,
+        endpoint: Endpoint,
+        rack: Option<String>,
+        metrics: Arc<BrokerMetrics>,
+    ) -> Self {
         Self {
             id,
-            endpoint: Mutex::new(endpoint),
+            metrics,
+            place: Mutex::new(Place { endpoint, rack }),
             lanes: Mutex::default(),
-            dial: tokio::sync::Mutex::default(),
+            dial: Arc::default(),
+            health: Mutex::default(),
+            troubled: AtomicBool::new(false),
+            lost: AtomicUsize::new(0),
+            member: AtomicBool::new(true),
         }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        self.endpoint.lock().unwrap_or_else(|e| e.into_inner()).clone()
+        self.place().endpoint.clone()
     }
 
-    /// The broker is elsewhere now: connections to the old address get no new work.
-    pub(crate) fn moved(&self, endpoint: &Endpoint) {
-        let mut current = self.endpoint.lock().unwrap_or_else(|e| e.into_inner());
-        if *current != *endpoint {
-            *current = endpoint.clone();
-            drop(current);
-            self.lanes().clear();
+    pub(crate) fn rack(&self) -> Option<String> {
+        self.place().rack.clone()
+    }
+
+    /// Metadata names it, here: connections to an old address get no new work.
+    pub(crate) fn named_at(&self, endpoint: &Endpoint, rack: Option<String>) {
+        self.member.store(true, Ordering::Relaxed);
+        let mut place = self.place();
+        place.rack = rack;
+        if place.endpoint != *endpoint {
+            place.endpoint = endpoint.clone();
+            drop(place);
+            let old = std::mem::take(&mut *self.lanes());
+            old.values().for_each(Connection::retire);
+            // What failed there says nothing about here.
+            let mut health = self.health();
+            health.reconnect = Reconnect::default();
+            self.note(&health);
         }
+    }
+
+    /// Metadata names it no more. It may come back: what is known of it is kept.
+    pub(crate) fn vanished(&self) {
+        self.member.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.member.load(Ordering::Relaxed)
     }
 
     /// For messages.
@@ -72,21 +142,26 @@ impl Broker {
         }
     }
 
-    fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, Connection>> {
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<Lane, Connection>> {
         self.lanes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The lane's connection, if it is open.
+    /// The lane's connection, if it is open. A producer that needs one takes the control lane's if
+    /// nothing waits there: short calls ride on whatever is idle, and one connection less is one
+    /// less for every client of a fleet.
     pub(crate) fn open(&self, lane: Lane) -> Option<Connection> {
         let mut lanes = self.lanes();
-        match lanes.get(&lane) {
-            Some(connection) if !connection.is_closed() => Some(connection.clone()),
-            Some(_) => {
-                lanes.remove(&lane);
-                None
-            }
-            None => None,
+        if let Some(connection) = lanes.get(&lane).filter(|c| !c.is_closed()) {
+            return Some(connection.clone());
         }
+        if lane == Lane::Produce
+            && lanes.get(&Lane::Control).is_some_and(|c| !c.is_closed() && c.in_flight() == 0)
+        {
+            let connection = lanes.remove(&Lane::Control)?;
+            lanes.insert(lane, connection.clone());
+            return Some(connection);
+        }
+        None
     }
 
     pub(crate) fn put(&self, lane: Lane, connection: Connection) {
@@ -97,15 +172,183 @@ impl Broker {
         self.lanes().remove(&lane)
     }
 
-    /// A connection that a short call may use now: the control lane, or any lane without requests
-    /// in flight.
-    pub(crate) fn open_for_control(&self) -> Option<Connection> {
-        self.open(Lane::Control).or_else(|| {
-            let lanes = self.lanes();
-            lanes
-                .values()
-                .find(|connection| !connection.is_closed() && connection.in_flight() == 0)
-                .cloned()
-        })
+    /// Forgets a connection that ended. Whether it was this broker's.
+    pub(crate) fn forget(&self, connection: u64) -> bool {
+        let mut lanes = self.lanes();
+        let before = lanes.len();
+        lanes.retain(|_, c| c.id() != connection);
+        lanes.len() != before
+    }
+
+    /// A connection that a short call may use now: the control lane unless it is stuck, or any lane
+    /// without requests in flight.
+    pub(crate) fn open_for_control(&self, stuck: Duration, now: Instant) -> Option<Connection> {
+        let lanes = self.lanes();
+        let usable = |c: &&Connection| !c.is_closed() && c.muted_until(now).is_none();
+        let control =
+            lanes.get(&Lane::Control).filter(usable).filter(|c| !c.is_late(stuck, now)).cloned();
+        control.or_else(|| lanes.values().filter(usable).find(|c| c.in_flight() == 0).cloned())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.lanes().values().any(|c| !c.is_closed())
+    }
+
+    /// The connection without requests in flight that was used last the longest ago.
+    pub(crate) fn longest_idle(&self) -> Option<(Instant, Connection)> {
+        let lanes = self.lanes();
+        lanes
+            .values()
+            .filter(|c| !c.is_closed() && c.in_flight() == 0)
+            .map(|c| (c.last_used(), c.clone()))
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// Lanes that are open, for people.
+    pub(crate) fn open_lanes(&self) -> usize {
+        self.lanes().values().filter(|c| !c.is_closed()).count()
+    }
+
+    /// This caller's turn to dial.
+    pub(crate) async fn turn_to_dial(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.dial).lock_owned().await
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Keeps what is read without the lock up to date.
+    fn note(&self, health: &Health) {
+        let troubled = health.reconnect.is_unreachable() || health.ejection.is_out();
+        self.troubled.store(troubled, Ordering::Relaxed);
+    }
+
+    /// From when on it may be dialled; `None`: now.
+    pub(crate) fn not_before(&self, need: Need, now: Instant) -> Option<Instant> {
+        self.health().reconnect.not_before(need).filter(|at| *at > now)
+    }
+
+    /// As [`not_before`](Self::not_before) for a broker that others can stand in for. If it was
+    /// never dialled, and others are connected, it is held back a little.
+    pub(crate) fn optional_not_before(
+        &self,
+        need: Need,
+        others_connected: bool,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Option<Instant> {
+        let mut health = self.health();
+        if !health.dialed {
+            health.dialed = true;
+            if others_connected && need == Need::Optional {
+                health.reconnect.hold_back(now, rng);
+            }
+        }
+        health.reconnect.not_before(need).filter(|at| *at > now)
+    }
+
+    pub(crate) fn setup_timeout(&self) -> Duration {
+        self.health().reconnect.setup_timeout()
+    }
+
+    /// A dial begins. Whether it is in the place of a connection that was lost.
+    pub(crate) fn dialing(&self) -> bool {
+        self.health().dialed = true;
+        self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+
+    pub(crate) fn connected(&self) {
+        let mut health = self.health();
+        health.reconnect.connected();
+        self.note(&health);
+    }
+
+    pub(crate) fn dial_failed(
+        &self,
+        timed_out: bool,
+        reconnect: bool,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        if reconnect {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut health = self.health();
+        health.reconnect.failed(timed_out, now, rng);
+        self.note(&health);
+    }
+
+    /// A connection ended unasked.
+    pub(crate) fn connection_lost(&self, others_connected: bool, now: Instant, rng: &mut impl Rng) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.health().reconnect.lost(others_connected, now, rng);
+    }
+
+    /// A newer leader epoch names it: whoever says so sees it alive.
+    pub(crate) fn named_leader(&self, now: Instant, rng: &mut impl Rng) {
+        let mut health = self.health();
+        health.reconnect.named_leader(now, rng);
+        health.ejection.named_leader();
+        self.note(&health);
+    }
+
+    /// Whether something is known against it, at the price of one load.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.is_troubled() && self.health().reconnect.is_unreachable()
+    }
+
+    /// Whether records that can go elsewhere may be sent here.
+    pub(crate) fn admission(&self, now: Instant) -> Admission {
+        if !self.is_troubled() {
+            return Admission::Open;
+        }
+        self.health().ejection.admission(now)
+    }
+
+    /// The request that is sent now decides about a broker that is half open.
+    pub(crate) fn probe(&self) {
+        self.metrics.probe();
+        self.health().ejection.probe();
+    }
+
+    /// A request was answered (or not) by it. Errors are those that are the broker's own.
+    pub(crate) fn answered(&self, well: bool, now: Instant, rng: &mut impl Rng) {
+        let mut health = self.health();
+        if well {
+            health.ejection.succeeded(now);
+        } else if let Some(pause) = health.ejection.failed(now, rng) {
+            self.metrics.ejected(pause);
+        }
+        self.note(&health);
+    }
+
+    /// Its success rate is far below the others'.
+    pub(crate) fn eject(&self, now: Instant, rng: &mut impl Rng) {
+        let mut health = self.health();
+        let pause = health.ejection.eject(now, rng);
+        self.metrics.ejected(pause);
+        self.note(&health);
+    }
+
+    /// (succeeded, failed) since the last call.
+    pub(crate) fn window(&self) -> (u32, u32) {
+        self.health().ejection.window()
+    }
+
+    /// For people.
+    pub(crate) fn condition(&self, now: Instant) -> BrokerHealth {
+        let health = self.health();
+        if health.reconnect.is_unreachable() {
+            BrokerHealth::Unreachable
+        } else if matches!(health.ejection.admission(now), Admission::Open) {
+            BrokerHealth::Good
+        } else {
+            BrokerHealth::Ejected
+        }
     }
 }

@@ -1,19 +1,29 @@
 //! The metadata cache: who the brokers are, which topics are in use, who leads what. Merged per
 //! partition by leader epoch, so that a broker that is behind cannot take a newer leader away.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use kafka_protocol::messages::MetadataResponse;
+use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::merge::{self, Merge};
 use crate::config::{Endpoint, UNKNOWN_TOPIC_SPACING, UNKNOWN_TOPIC_SPACING_ONE_BROKER};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::policy::ask::{AskPlan, Why};
 
 /// A topic that is missing or forbidden is not asked for again for this long.
-const FAILURE_REMEMBERED: std::time::Duration = std::time::Duration::from_secs(5);
+const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
+
+/// A topic that nobody used for so long is no longer in use, and not asked for.
+const UNUSED_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What is known of a topic; never changes, a newer one takes its place.
 #[derive(Debug, Clone)]
@@ -41,14 +51,23 @@ pub(crate) struct LeaderHint {
     pub(crate) epoch: i32,
 }
 
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BrokerPlace {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) rack: Option<String>,
+}
+
 #[derive(Default)]
-struct TopicState {
-    meta: Option<Arc<TopicMeta>>,
-    /// Asked for since the last answer.
+pub(super) struct TopicState {
+    pub(super) meta: Option<Arc<TopicMeta>>,
+    /// To be in the next request.
     wanted: bool,
     /// Why it cannot be used, and since when that is known.
     error: Option<(Error, Instant)>,
     missing: Option<Missing>,
+    /// When somebody looked it up last, in the environment's microseconds.
+    used_us: AtomicU64,
 }
 
 /// Answers that did not know the topic: brokers learn of new topics one by one, so one such answer
@@ -60,17 +79,20 @@ struct Missing {
 
 #[derive(Default)]
 struct State {
-    brokers: HashMap<i32, Endpoint>,
-    topics: HashMap<Arc<str>, TopicState>,
+    cluster_id: Option<String>,
+    brokers: BTreeMap<i32, BrokerPlace>,
+    topics: HashMap<Arc<str>, TopicState, FixedState>,
 }
 
 /// See the module.
 pub(crate) struct Metadata {
+    env: Environment,
     state: RwLock<State>,
     /// Counts merges; waiters watch it.
     changed: watch::Sender<u64>,
-    /// Wakes the refresher.
-    pub(crate) ask: Notify,
+    plan: Mutex<(AskPlan, StdRng)>,
+    /// Wakes the refresher when the plan changes.
+    pub(super) ask: Notify,
 }
 
 /// The state of a topic for who wants to use it.
@@ -81,9 +103,37 @@ pub(crate) enum Lookup {
     Pending,
 }
 
+/// What to ask for.
+pub(super) struct Question {
+    pub(super) topics: Vec<Arc<str>>,
+    /// Everything in use, because it is time.
+    pub(super) all: bool,
+    /// A topic is among them that nobody knows yet.
+    pub(super) new: bool,
+    /// A broker did not know a topic: another one must say so too.
+    pub(super) elsewhere: bool,
+}
+
+/// What an answer changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Merged {
+    /// Anything at all that was not known.
+    pub(crate) changed: bool,
+    /// Brokers that a newer leader epoch than the known one names.
+    pub(crate) named: BTreeSet<i32>,
+}
+
 impl Metadata {
-    pub(crate) fn new() -> Self {
-        Self { state: RwLock::default(), changed: watch::Sender::new(0), ask: Notify::new() }
+    pub(crate) fn new(env: &Environment) -> Self {
+        let mut rng = env.rng();
+        let plan = AskPlan::new(env.now(), &mut rng);
+        Self {
+            env: env.clone(),
+            state: RwLock::default(),
+            changed: watch::Sender::new(0),
+            plan: Mutex::new((plan, rng)),
+            ask: Notify::new(),
+        }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -94,22 +144,48 @@ impl Metadata {
         self.state.write().unwrap_or_else(|e| e.into_inner())
     }
 
+    pub(super) fn plan<T>(&self, act: impl FnOnce(&mut AskPlan, &mut StdRng, Instant) -> T) -> T {
+        let now = self.env.now();
+        let mut plan = self.plan.lock().unwrap_or_else(|e| e.into_inner());
+        let (plan, rng) = &mut *plan;
+        act(plan, rng, now)
+    }
+
+    fn plan_for(&self, why: Why) {
+        self.plan(|plan, rng, now| plan.want(why, now, rng));
+        self.ask.notify_one();
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
-    pub(crate) fn brokers(&self) -> Vec<(i32, Endpoint)> {
-        self.read().brokers.iter().map(|(id, e)| (*id, e.clone())).collect()
+    fn tell(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn cluster_id(&self) -> Option<String> {
+        self.read().cluster_id.clone()
+    }
+
+    pub(crate) fn brokers(&self) -> Vec<(i32, BrokerPlace)> {
+        self.read().brokers.iter().map(|(id, place)| (*id, place.clone())).collect()
+    }
+
+    pub(crate) fn knows_brokers(&self) -> bool {
+        !self.read().brokers.is_empty()
     }
 
     /// What is known of a topic; makes it one in use and asks for it if it is new or failed.
     pub(crate) fn lookup(&self, topic: &str) -> Lookup {
+        let now = self.env.now();
         if let Some(state) = self.read().topics.get(topic) {
+            state.used_us.store(self.env.micros(now), Ordering::Relaxed);
             if let Some(meta) = &state.meta {
                 return Lookup::Known(Arc::clone(meta));
             }
             if let Some((error, since)) = &state.error
-                && since.elapsed() < FAILURE_REMEMBERED
+                && now.saturating_duration_since(*since) < FAILURE_REMEMBERED
             {
                 return Lookup::Failed(error.clone());
             }
@@ -117,21 +193,24 @@ impl Metadata {
                 return Lookup::Pending;
             }
         }
-        self.want(topic);
+        self.want(topic, Why::New);
         Lookup::Pending
     }
 
-    /// Asks for a topic again.
-    pub(crate) fn want(&self, topic: &str) {
+    /// Asks for a topic (again).
+    pub(crate) fn want(&self, topic: &str, why: Why) {
         let mut state = self.write();
         let entry = match state.topics.get_mut(topic) {
             Some(entry) => entry,
             None => state.topics.entry(Arc::from(topic)).or_default(),
         };
-        entry.wanted = true;
+        entry.used_us.store(self.env.micros(self.env.now()), Ordering::Relaxed);
         entry.error = None;
+        let asked = std::mem::replace(&mut entry.wanted, true);
         drop(state);
-        self.ask.notify_one();
+        if !asked || why != Why::New {
+            self.plan_for(why);
+        }
     }
 
     /// Our own CreateTopics clears what we remember of missing ones.
@@ -143,67 +222,112 @@ impl Metadata {
         }
     }
 
-    /// Every topic in use, and whether any of them is waited for.
-    pub(crate) fn in_use(&self) -> Vec<(Arc<str>, bool)> {
-        self.read().topics.iter().map(|(name, t)| (Arc::clone(name), t.wanted)).collect()
+    /// What to put into a request now, if it is time for one. What nobody uses any more is
+    /// forgotten on the way.
+    pub(super) fn question(&self) -> Option<Question> {
+        let all = self.plan(|plan, _, now| plan.due(now))?;
+        let now_us = self.env.micros(self.env.now());
+        let mut state = self.write();
+        if all {
+            state.topics.retain(|_, t| {
+                let used = t.used_us.load(Ordering::Relaxed);
+                t.wanted || u128::from(now_us.saturating_sub(used)) < UNUSED_AFTER.as_micros()
+            });
+        }
+        let chosen = || state.topics.iter().filter(|(_, t)| all || t.wanted);
+        let mut topics: Vec<Arc<str>> = chosen().map(|(name, _)| Arc::clone(name)).collect();
+        topics.sort();
+        let new = chosen().any(|(_, t)| t.meta.is_none() && t.missing.is_none());
+        let elsewhere = chosen().any(|(_, t)| t.missing.is_some());
+        Some(Question { topics, all, new, elsewhere })
     }
 
-    /// Fails everything that is waited for: nobody could be asked.
-    pub(crate) fn all_brokers_refused(&self, error: &Error) {
+    /// The request is on its way: what is wanted from now on is for the next.
+    pub(super) fn asked(&self, question: &Question) {
+        self.plan(|plan, _, _| plan.asked());
+        let mut state = self.write();
+        for name in &question.topics {
+            // One without partitions stays pending until the answer.
+            if let Some(topic) = state.topics.get_mut(name).filter(|t| t.meta.is_some()) {
+                topic.wanted = false;
+            }
+        }
+    }
+
+    /// Nobody answered: what was asked for is wanted still.
+    pub(super) fn not_answered(&self, question: &Question) {
+        let mut state = self.write();
+        for name in &question.topics {
+            if let Some(topic) = state.topics.get_mut(name) {
+                topic.wanted = true;
+            }
+        }
+        drop(state);
+        self.plan(|plan, rng, now| plan.failed(question.all, now, rng));
+    }
+
+    /// Fails everything that is waited for: every broker refuses us.
+    pub(super) fn all_brokers_refused(&self, error: &Error) {
+        let now = self.env.now();
         let mut state = self.write();
         for topic in state.topics.values_mut().filter(|t| t.wanted && t.meta.is_none()) {
-            topic.error = Some((error.clone(), Instant::now()));
+            topic.error = Some((error.clone(), now));
             topic.wanted = false;
         }
         drop(state);
-        self.changed.send_modify(|n| *n += 1);
+        self.tell();
     }
 
-    /// Applies an answer. Gives the topics that must be asked for again soon.
-    pub(crate) fn merge(
-        &self,
-        answer: &MetadataResponse,
-        from: i32,
-        now: Instant,
-    ) -> Vec<Arc<str>> {
-        let mut again = Vec::new();
-        let mut state = self.write();
-        let state = &mut *state;
-        if !answer.brokers.is_empty() {
-            state.brokers = answer
-                .brokers
-                .iter()
-                .filter_map(|b| {
-                    let port = u16::try_from(b.port).ok()?;
-                    Some((b.node_id.0, Endpoint { host: b.host.to_string(), port }))
-                })
-                .collect();
+    /// Forgets the brokers, to begin again from the bootstrap list (KIP-899, KIP-1102).
+    pub(super) fn forget_brokers(&self) {
+        self.write().brokers.clear();
+    }
+
+    /// Applies an answer of the broker `from` (negative: a bootstrap address).
+    pub(crate) fn merge(&self, answer: &MetadataResponse, from: i32, all: bool) -> Merged {
+        let now = self.env.now();
+        let mut merged = Merged::default();
+        let mut guard = self.write();
+        let state = &mut *guard;
+        let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
+        if cluster_id.is_some() && state.cluster_id.is_some() && cluster_id != state.cluster_id {
+            tracing::warn!(was = ?state.cluster_id, is = ?cluster_id, "this is another cluster now");
+        }
+        if cluster_id.is_some() {
+            state.cluster_id = cluster_id;
+        }
+        // A broker that is cut off from the controller goes on answering what it knew. Older epochs
+        // betray it; then neither its list of brokers nor what it does not know counts.
+        let behind = answer.topics.iter().any(|topic| {
+            let known = topic.name.as_ref().and_then(|n| state.topics.get(n.0.as_str()));
+            known.and_then(|t| t.meta.as_ref()).is_some_and(|meta| merge::is_behind(meta, topic))
+        });
+        if !answer.brokers.is_empty() && !behind {
+            let brokers = merge::brokers(answer);
+            merged.changed |= brokers != state.brokers;
+            state.brokers = brokers;
         }
         let several = state.brokers.len() > 1;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref().map(|n| n.0.as_str()) else { continue };
             // What nobody asked for is not kept.
             let Some(entry) = state.topics.get_mut(name) else { continue };
-            let name: Arc<str> = Arc::from(name);
             match topic.error_code {
                 0 | 5 => {
                     entry.missing = None;
                     entry.error = None;
-                    let fresh = partitions(topic);
-                    let merged = match &entry.meta {
-                        Some(old) if old.id == topic.topic_id => merge_partitions(old, fresh),
-                        _ => fresh,
-                    };
-                    let leaderless = merged.is_empty() || merged.iter().any(|p| p.leader < 0);
-                    if leaderless {
-                        again.push(Arc::clone(&name));
-                    }
-                    entry.wanted = merged.is_empty();
-                    let meta = TopicMeta { name, id: topic.topic_id, partitions: merged };
+                    let Merge { meta, changed, named } =
+                        merge::topic(entry.meta.as_ref(), name, topic);
+                    merged.changed |= changed;
+                    merged.named.extend(named);
+                    // A partition without leader is asked for again by whoever needs it, not by
+                    // everybody who knows of it.
+                    entry.wanted = meta.partitions.is_empty();
                     if !meta.partitions.is_empty() {
-                        entry.meta = Some(Arc::new(meta));
+                        entry.meta = Some(meta);
                     }
                 }
+                3 | 100 if behind && entry.meta.is_some() => entry.wanted = true,
                 3 | 100 => {
                     let missing =
                         entry.missing.get_or_insert(Missing { first: now, first_broker: from });
@@ -215,19 +339,19 @@ impl Metadata {
                     let proven = (another && age >= UNKNOWN_TOPIC_SPACING)
                         || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER;
                     if proven {
-                        entry.meta = None;
+                        merged.changed |= entry.meta.take().is_some();
                         entry.wanted = false;
                         let error =
                             Error::broker(3, format_args!("topic '{name}'"), None).settled();
                         entry.error = Some((error, now));
                     } else {
-                        again.push(name);
+                        entry.wanted = true;
                     }
                 }
                 code => {
                     let error = Error::broker(code, format_args!("topic '{name}'"), None);
                     if error.is_retriable() {
-                        again.push(name);
+                        entry.wanted = true;
                     } else {
                         entry.wanted = false;
                         entry.meta = None;
@@ -236,19 +360,29 @@ impl Metadata {
                 }
             }
         }
-        self.changed.send_modify(|n| *n += 1);
-        again
+        // Also what the answer did not mention.
+        let again = state.topics.values().any(|t| t.wanted);
+        drop(guard);
+        self.plan(|plan, rng, now| {
+            plan.answered(all, merged.changed, now, rng);
+            if again {
+                plan.want(Why::Again, now, rng);
+            }
+        });
+        self.tell();
+        merged
     }
 
-    /// Applies leaders named in an answer; gives whether anything is newer than what was known.
+    /// Applies leaders named in an answer, without asking anybody (KIP-951). Gives the brokers that
+    /// are named by an epoch newer than what was known; none: nothing was news.
     pub(crate) fn hint(
         &self,
         topic: &str,
         hints: &[LeaderHint],
         endpoints: &[(i32, Endpoint)],
-    ) -> bool {
+    ) -> BTreeSet<i32> {
         let mut state = self.write();
-        let mut changed = false;
+        let mut named = BTreeSet::new();
         let entry = state.topics.get_mut(topic);
         if let Some(meta) = entry.and_then(|t| t.meta.as_mut()) {
             let mut partitions = meta.partitions.clone();
@@ -256,21 +390,22 @@ impl Metadata {
                 let slot = usize::try_from(hint.partition).ok().and_then(|i| partitions.get_mut(i));
                 if let Some(slot) = slot.filter(|s| hint.leader >= 0 && hint.epoch > s.epoch) {
                     *slot = PartitionMeta { leader: hint.leader, epoch: hint.epoch };
-                    changed = true;
+                    named.insert(hint.leader);
                 }
             }
-            if changed {
+            if !named.is_empty() {
                 *meta = Arc::new(TopicMeta { name: meta.name.clone(), id: meta.id, partitions });
             }
         }
-        if changed {
+        if !named.is_empty() {
             for (id, endpoint) in endpoints {
-                state.brokers.insert(*id, endpoint.clone());
+                let rack = state.brokers.get(id).and_then(|place| place.rack.clone());
+                state.brokers.insert(*id, BrokerPlace { endpoint: endpoint.clone(), rack });
             }
             drop(state);
-            self.changed.send_modify(|n| *n += 1);
+            self.tell();
         }
-        changed
+        named
     }
 
     /// Waits until a topic is known or fails.
@@ -287,115 +422,20 @@ impl Metadata {
             }
         }
     }
-}
 
-fn partitions(
-    topic: &kafka_protocol::messages::metadata_response::MetadataResponseTopic,
-) -> Vec<PartitionMeta> {
-    let mut out = Vec::with_capacity(topic.partitions.len());
-    for p in &topic.partitions {
-        let Ok(index) = usize::try_from(p.partition_index) else { continue };
-        // Partitions are numbered without gaps; an answer that names a far one is damaged, and must
-        // not make this table large.
-        if index >= topic.partitions.len() {
-            continue;
-        }
-        if out.len() <= index {
-            out.resize(index + 1, PartitionMeta { leader: -1, epoch: -1 });
-        }
-        out[index] = PartitionMeta { leader: p.leader_id.0, epoch: p.leader_epoch };
-    }
-    out
-}
-
-/// The newer of both for each partition; partitions are never lost while the topic id stays.
-fn merge_partitions(old: &TopicMeta, fresh: Vec<PartitionMeta>) -> Vec<PartitionMeta> {
-    let mut merged = fresh;
-    if merged.len() < old.partitions.len() {
-        merged.extend_from_slice(&old.partitions[merged.len()..]);
-    }
-    for (new, old) in merged.iter_mut().zip(&old.partitions) {
-        if old.epoch > new.epoch {
-            *new = *old;
+    /// Shows every topic in use, in the order of names: what is known, or why nothing is.
+    pub(super) fn each_topic(
+        &self,
+        mut show: impl FnMut(&str, Option<&TopicMeta>, Option<&Error>),
+    ) {
+        let state = self.read();
+        let mut topics: Vec<_> = state.topics.iter().collect();
+        topics.sort_by_key(|(name, _)| *name);
+        for (name, topic) in topics {
+            show(name, topic.meta.as_deref(), topic.error.as_ref().map(|(e, _)| e));
         }
     }
-    merged
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kafka_protocol::messages::metadata_response::{
-        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-    };
-    use kafka_protocol::messages::{BrokerId, TopicName};
-    use kafka_protocol::protocol::StrBytes;
-
-    fn answer(code: i16, leaders: &[(i32, i32)]) -> MetadataResponse {
-        let partitions = leaders
-            .iter()
-            .enumerate()
-            .map(|(i, (leader, epoch))| {
-                MetadataResponsePartition::default()
-                    .with_partition_index(i as i32)
-                    .with_leader_id(BrokerId(*leader))
-                    .with_leader_epoch(*epoch)
-            })
-            .collect();
-        let brokers = (1..=3).map(|id| {
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(id))
-                .with_host(StrBytes::from_static_str("h"))
-                .with_port(9092)
-        });
-        MetadataResponse::default().with_brokers(brokers.collect()).with_topics(vec![
-            MetadataResponseTopic::default()
-                .with_error_code(code)
-                .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
-                .with_partitions(partitions),
-        ])
-    }
-
-    fn leaders(m: &Metadata) -> Vec<(i32, i32)> {
-        match m.lookup("t") {
-            Lookup::Known(t) => t.partitions.iter().map(|p| (p.leader, p.epoch)).collect(),
-            _ => vec![],
-        }
-    }
-
-    #[test]
-    fn the_newer_epoch_wins_whatever_comes_last() {
-        let m = Metadata::new();
-        assert!(matches!(m.lookup("t"), Lookup::Pending));
-        let now = Instant::now();
-        m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, now);
-        m.merge(&answer(0, &[(3, 6), (1, 4)]), 2, now);
-        assert_eq!(leaders(&m), [(3, 6), (2, 5)]);
-        let hint = |leader, epoch| LeaderHint { partition: 0, leader, epoch };
-        assert!(!m.hint("t", &[hint(9, 6)], &[]));
-        assert!(m.hint("t", &[hint(2, 7)], &[]));
-        assert_eq!(leaders(&m), [(2, 7), (2, 5)]);
-    }
-
-    #[test]
-    fn one_broker_that_does_not_know_a_topic_proves_nothing() {
-        let m = Metadata::new();
-        m.lookup("t");
-        let t0 = Instant::now();
-        assert_eq!(m.merge(&answer(3, &[]), 1, t0).len(), 1);
-        assert_eq!(m.merge(&answer(3, &[]), 1, t0 + UNKNOWN_TOPIC_SPACING).len(), 1);
-        assert!(matches!(m.lookup("t"), Lookup::Pending));
-        assert!(m.merge(&answer(3, &[]), 2, t0 + UNKNOWN_TOPIC_SPACING).is_empty());
-        assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::UnknownTopic));
-        m.created("t");
-        assert!(matches!(m.lookup("t"), Lookup::Pending));
-    }
-
-    #[test]
-    fn a_refusal_fails_its_topic_with_the_kind() {
-        let m = Metadata::new();
-        m.lookup("t");
-        m.merge(&answer(29, &[]), 1, Instant::now());
-        assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::Authorization));
-    }
-}
+mod tests;

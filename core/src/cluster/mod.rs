@@ -1,14 +1,26 @@
 //! What a process knows of a cluster and shares between all its handles: connections in lanes,
-//! metadata, one producer id, counters.
+//! brokers and how they do, metadata, one producer id, retry budgets.
+//!
+//! ```text
+//! Pool ─┬─ Broker: lanes, when it may be dialled, ejection    broker.rs, dial.rs
+//!       ├─ Metadata: topics in use, leaders, epochs           metadata.rs, merge.rs, refresh.rs
+//!       ├─ short calls anybody can answer                     call.rs
+//!       └─ retry budgets                                      budgets.rs
+//! ```
 
 mod broker;
+mod budgets;
+mod call;
+mod dial;
+mod merge;
 mod metadata;
 mod pool;
 mod refresh;
-mod stats;
+mod view;
 
-pub(crate) use broker::Lane;
+pub use broker::BrokerHealth;
+pub(crate) use broker::{Broker, Lane};
+pub(crate) use budgets::Purse;
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
 pub(crate) use pool::Pool;
-pub(crate) use stats::Counters;
-pub use stats::Stats;
+pub use view::{BrokerView, ClusterView, PartitionView, TopicView};

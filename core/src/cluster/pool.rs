@@ -1,37 +1,51 @@
-//! The pool: one per environment and cluster, shared by all clients of a process.
+//! The pool: one per environment and cluster, shared by all clients of a process. The one place
+//! where connections are opened ([`dial`](super::dial)) and brokers are known.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use rand::seq::SliceRandom;
+use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use super::broker::{Broker, Lane};
+use super::budgets::Budgets;
+use super::dial::Somewhere;
 use super::metadata::Metadata;
-use super::refresh;
-use super::stats::Counters;
-use crate::config::{ClientConfig, SETUP_TIMEOUT};
+use super::{refresh, view};
+use crate::config::{ClientConfig, Endpoint};
 use crate::environment::{Environment, PoolKey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{self, Connection, NoAuthentication, SetupContext};
-use crate::policy::backoff::Backoff;
+use crate::metrics::Metrics;
+use crate::net::{Connection, NoAuthentication, SetupContext};
+use crate::policy::ejection;
+use crate::policy::latency::Latency;
+use crate::policy::subset::{Chooser, Member};
 use crate::producer::Producers;
 use crate::record::pool::ChunkPool;
 
-/// How long one broker may take to be reached for a short call while there are others to ask.
-const CONTROL_DIAL: Duration = Duration::from_secs(3);
-
 /// See the module.
 pub(crate) struct Pool {
-    setup: SetupContext,
+    pub(super) setup: SetupContext,
     metadata: Arc<Metadata>,
-    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
+    budgets: Budgets,
     /// Bootstrap addresses under negative ids.
-    brokers: Mutex<HashMap<i32, Arc<Broker>>>,
+    brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
+    /// The pace of dials while nothing is connected at all.
+    pub(super) somewhere: Mutex<Somewhere>,
+    /// Held while looking for anybody to ask.
+    pub(super) reaching: tokio::sync::Mutex<()>,
+    /// How long short calls take.
+    control: Mutex<Latency>,
+    rng: Mutex<StdRng>,
+    chooser: Chooser,
+    /// When success rates were compared last, in the environment's microseconds.
+    compared_us: AtomicU64,
     producers: OnceLock<Arc<Producers>>,
     next_consumer: AtomicU64,
+    pub(super) next_connection: AtomicU64,
 }
 
 impl Pool {
@@ -44,6 +58,9 @@ impl Pool {
             client_id: config.client_id.clone(),
             software: config.software.clone(),
             request_timeout: config.request_timeout,
+            idle_timeout: config.idle_timeout,
+            rack: config.rack.clone(),
+            ordinal: config.ordinal,
         };
         env.pool(key, || {
             let pool = Arc::new(Self::new(env, config));
@@ -53,29 +70,53 @@ impl Pool {
     }
 
     fn new(env: &Environment, config: &ClientConfig) -> Self {
+        let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
+        // Of nobody's span: the pool outlives the call that makes it.
+        let span = tracing::info_span!(
+            parent: None,
+            "pool",
+            client_id = %config.client_id,
+            bootstrap = bootstrap.join(","),
+        );
+        let metrics = Arc::new(Metrics::new(span));
         let brokers = config
             .bootstrap
             .iter()
             .enumerate()
             .map(|(i, endpoint)| {
                 let id = -1 - i as i32;
-                (id, Arc::new(Broker::new(id, endpoint.clone())))
+                (id, Arc::new(Broker::new(id, endpoint.clone(), None, metrics.broker(id))))
             })
             .collect();
+        let mut rng = env.rng();
+        let chooser = Chooser {
+            instance: rand::RngExt::random(&mut rng),
+            rack: config.rack.clone(),
+            ordinal: config.ordinal,
+        };
         Self {
             setup: SetupContext {
                 env: env.clone(),
                 client_id: config.client_id.clone(),
                 software: config.software.clone(),
                 request_timeout: config.request_timeout,
+                idle_timeout: config.idle_timeout,
                 authenticator: Arc::new(NoAuthentication),
                 buffers: ChunkPool::new(32 << 20),
             },
-            metadata: Arc::new(Metadata::new()),
-            counters: Arc::default(),
+            metadata: Arc::new(Metadata::new(env)),
+            budgets: Budgets::new(env.now(), &metrics),
+            metrics,
             brokers: Mutex::new(brokers),
+            somewhere: Mutex::default(),
+            reaching: tokio::sync::Mutex::default(),
+            control: Mutex::default(),
+            rng: Mutex::new(rng),
+            chooser,
+            compared_us: AtomicU64::new(0),
             producers: OnceLock::new(),
             next_consumer: AtomicU64::new(0),
+            next_connection: AtomicU64::new(0),
         }
     }
 
@@ -87,8 +128,13 @@ impl Pool {
         &self.metadata
     }
 
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// What retries are paid from.
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     /// Warm buffers for batches, frames and decompression.
@@ -104,6 +150,11 @@ impl Pool {
         self.setup.request_timeout
     }
 
+    /// Who chooses this process's subset of the brokers.
+    pub(crate) fn chooser(&self) -> &Chooser {
+        &self.chooser
+    }
+
     /// What all producers of the pool share.
     pub(crate) fn producers(self: &Arc<Self>) -> &Arc<Producers> {
         self.producers.get_or_init(|| Producers::start(self))
@@ -113,189 +164,173 @@ impl Pool {
         self.next_consumer.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<Broker>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Broker>>> {
         self.brokers.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    pub(crate) fn random<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.rng.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    pub(super) fn control_latency(&self) -> MutexGuard<'_, Latency> {
+        self.control.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     pub(crate) fn broker(&self, id: i32) -> Option<Arc<Broker>> {
-        self.lock().get(&id).cloned()
+        self.lock().get(&id).filter(|b| b.is_member()).cloned()
     }
 
-    /// The open connection of a lane, or a new one. Waits for its turn and for the backoff after
-    /// earlier failures.
-    pub(crate) async fn lane(&self, id: i32, lane: Lane) -> Result<Connection> {
-        let broker = self.broker(id).ok_or_else(|| {
-            Error::new(ErrorKind::Connect, format!("broker {id} is not part of the cluster now"))
-        })?;
-        if let Some(connection) = broker.open(lane) {
-            return Ok(connection);
-        }
-        let mut dial = broker.dial.lock().await;
-        if let Some(connection) = broker.open(lane) {
-            return Ok(connection);
-        }
-        if let Some(at) = dial.not_before.take() {
-            tokio::time::sleep_until(at).await;
-        }
-        let counters = Arc::clone(&self.counters);
-        let on_close = Box::new(move || {
-            counters.connections_open.fetch_sub(1, Ordering::Relaxed);
-        });
-        match net::open(&self.setup, &broker.endpoint(), broker.name(), SETUP_TIMEOUT, on_close)
-            .await
-        {
-            Ok(connection) => {
-                Counters::add(&self.counters.connects, 1);
-                Counters::add(&self.counters.connections_open, 1);
-                dial.backoff.reset();
-                broker.put(lane, connection.clone());
-                Ok(connection)
-            }
-            Err(e) => {
-                Counters::add(&self.counters.connect_failures, 1);
-                let delay = dial.backoff.next(&mut self.env().rng());
-                dial.not_before = Some(self.env().now() + delay);
-                tracing::debug!(broker = %broker.name(), error = %e.message(), "dial failed");
-                Err(e)
-            }
-        }
+    /// Brokers that metadata names.
+    pub(crate) fn members(&self) -> Vec<Arc<Broker>> {
+        self.lock().values().filter(|b| b.id >= 0 && b.is_member()).cloned().collect()
     }
 
-    /// A connection for a short call, to another broker than `not` if there is one, and the id of
-    /// its broker. One that is open, chosen at random; else known brokers and then bootstrap
-    /// addresses are dialled in random order.
-    pub(crate) async fn control(&self, not: Option<i32>) -> Result<(i32, Connection)> {
-        let mut brokers: Vec<_> = self.lock().values().cloned().collect();
-        brokers.shuffle(&mut self.env().rng());
-        // Stable: random within known brokers (first) and within bootstrap addresses, the one that
-        // was just asked last.
-        brokers.sort_by_key(|b| (Some(b.id) == not, b.id < 0));
-        let open = |wanted: fn(&Broker) -> Option<Connection>| {
-            brokers
-                .iter()
-                .filter(|b| Some(b.id) != not || brokers.len() == 1)
-                .find_map(|b| wanted(b).map(|c| (b.id, c)))
-        };
-        if let Some(found) = open(|b| b.open(Lane::Control)) {
-            return Ok(found);
-        }
-        if let Some(found) = open(Broker::open_for_control) {
-            return Ok(found);
-        }
-        // Those that failed a moment ago come last: their backoff would be waited for.
-        let rested = |b: &&Arc<Broker>| {
-            b.dial.try_lock().is_ok_and(|d| d.not_before.is_none_or(|at| at <= self.env().now()))
-        };
-        let (first, last): (Vec<_>, Vec<_>) = brokers.iter().partition(rested);
-        let mut errors: Vec<Error> = Vec::new();
-        let count = brokers.len();
-        for (i, broker) in first.into_iter().chain(last).enumerate() {
-            let dial = self.lane(broker.id, Lane::Control);
-            let result = if i + 1 < count {
-                // A black hole must not use up the time of the ones behind it.
-                tokio::time::timeout(CONTROL_DIAL, dial).await.unwrap_or_else(|_| {
-                    let what = format!("{}: no connection within {CONTROL_DIAL:?}", broker.name());
-                    Err(Error::new(ErrorKind::Connect, what))
-                })
-            } else {
-                dial.await
-            };
-            match result {
-                Ok(connection) => return Ok((broker.id, connection)),
-                Err(e) => errors.push(e),
-            }
-        }
-        Err(summary(errors))
+    /// The same for the choice of a subset.
+    pub(crate) fn racks(&self) -> Vec<Member> {
+        self.members().iter().map(|b| Member { id: b.id, rack: b.rack() }).collect()
     }
 
-    /// A broker did not answer a short call in time: its control connection gets no more of them.
-    pub(crate) fn silent(&self, id: i32) {
-        if let Some(broker) = self.broker(id) {
-            broker.take(Lane::Control);
-        }
+    /// Whether any other broker than `but` is connected.
+    pub(crate) fn is_connected(&self, but: Option<i32>) -> bool {
+        self.lock().values().any(|b| Some(b.id) != but && b.is_connected())
     }
 
-    /// After metadata: new brokers, moved ones, vanished ones; bootstrap connections whose broker
-    /// is now known become its control lane.
-    pub(crate) fn brokers_changed(&self) {
+    /// After metadata or a hint: new brokers, moved ones, vanished ones; those that a newer leader
+    /// epoch names are back; bootstrap connections whose broker is now known become its own.
+    pub(crate) fn brokers_changed(&self, named: impl IntoIterator<Item = i32>) {
         let known = self.metadata.brokers();
         let mut brokers = self.lock();
-        for (id, endpoint) in &known {
+        for (id, place) in &known {
             match brokers.get(id) {
-                Some(broker) => broker.moved(endpoint),
+                Some(broker) => broker.named_at(&place.endpoint, place.rack.clone()),
                 None => {
-                    brokers.insert(*id, Arc::new(Broker::new(*id, endpoint.clone())));
+                    let metrics = self.metrics.broker(*id);
+                    let (endpoint, rack) = (place.endpoint.clone(), place.rack.clone());
+                    brokers.insert(*id, Arc::new(Broker::new(*id, endpoint, rack, metrics)));
                 }
             }
         }
-        brokers.retain(|id, _| *id < 0 || known.iter().any(|(k, _)| k == id));
+        for broker in brokers.values().filter(|b| b.id >= 0) {
+            if !known.iter().any(|(id, _)| *id == broker.id) {
+                broker.vanished();
+            }
+        }
+        let now = self.env().now();
+        for id in named {
+            if let Some(broker) = brokers.get(&id) {
+                self.random(|rng| broker.named_leader(now, rng));
+            }
+        }
         let bootstraps: Vec<_> = brokers.values().filter(|b| b.id < 0).cloned().collect();
         for bootstrap in bootstraps {
             let Some(connection) = bootstrap.open(Lane::Control) else { continue };
             let asked = bootstrap.endpoint();
-            let owner = known.iter().find(|(_, endpoint)| {
-                *endpoint == asked
-                    || connection.peer_addr().is_some_and(|peer| {
-                        let same_host = endpoint.host.parse::<std::net::IpAddr>().map_or(
-                            endpoint.host == "localhost" && peer.ip().is_loopback(),
-                            |ip| ip == peer.ip(),
-                        );
-                        peer.port() == endpoint.port && same_host
-                    })
-            });
-            if let Some((id, _)) = owner {
-                bootstrap.take(Lane::Control);
-                let broker = &brokers[id];
-                if broker.open(Lane::Control).is_none() {
-                    broker.put(Lane::Control, connection);
-                }
+            let mut owners =
+                known.iter().filter(|(_, place)| is_at(&place.endpoint, &asked, &connection));
+            // Two brokers behind one address: nobody can tell whose it is.
+            let (Some((id, _)), None) = (owners.next(), owners.next()) else { continue };
+            bootstrap.take(Lane::Control);
+            let broker = &brokers[id];
+            connection.metrics().adopted(&broker.metrics);
+            if broker.open(Lane::Control).is_none() {
+                broker.put(Lane::Control, connection);
+            }
+            broker.connected();
+        }
+    }
+
+    /// A request was answered by a broker, or not: errors are those that are its own. Compares
+    /// success rates now and then.
+    pub(crate) fn judge(&self, broker: &Broker, well: bool, now: Instant) {
+        self.random(|rng| broker.answered(well, now, rng));
+        let now_us = self.env().micros(now);
+        let before = self.compared_us.load(Ordering::Relaxed);
+        let due = u128::from(now_us.saturating_sub(before)) >= ejection::WINDOW.as_micros();
+        if !due
+            || self
+                .compared_us
+                .compare_exchange(before, now_us, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let members = self.members();
+        let window: Vec<_> = members
+            .iter()
+            .map(|b| {
+                let (succeeded, failed) = b.window();
+                (b.id, succeeded, failed)
+            })
+            .collect();
+        for id in ejection::outliers(&window) {
+            if let Some(broker) = members.iter().find(|b| b.id == id) {
+                self.random(|rng| broker.eject(now, rng));
             }
         }
+    }
+
+    /// What is known of the cluster, for people and tests.
+    pub(crate) fn view(&self) -> view::ClusterView {
+        view::ClusterView::of(self)
+    }
+
+    /// Addresses of the bootstrap list, for messages.
+    pub(super) fn bootstrap_list(&self) -> String {
+        let brokers = self.lock();
+        let list: Vec<_> =
+            brokers.values().rev().filter(|b| b.id < 0).map(|b| b.endpoint().to_string()).collect();
+        list.join(", ")
+    }
+
+    /// The connection that was used last the longest ago, if nothing waits on it.
+    pub(crate) fn longest_idle(&self) -> Option<(Instant, Connection)> {
+        self.lock().values().filter_map(|b| b.longest_idle()).min_by_key(|(at, _)| *at)
     }
 
     /// Reaches the cluster for the first time. Tries until the deadline, unless every address
     /// answered something that trying again will not change.
     pub(crate) async fn reach(self: &Arc<Self>, timeout: Duration) -> Result<()> {
-        if !self.metadata.brokers().is_empty() {
-            return Ok(());
-        }
-        let deadline = Instant::now() + timeout;
-        let mut rng = self.env().rng();
-        let mut backoff = Backoff::default();
+        let deadline = self.env().now() + timeout;
         let mut last: Option<Error> = None;
-        loop {
-            match tokio::time::timeout_at(deadline, refresh::ask(self, &[], None)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(e)) => {
-                    let hopeless = matches!(
-                        e.kind(),
-                        ErrorKind::NotKafka
-                            | ErrorKind::Authentication
-                            | ErrorKind::UnsupportedVersion
-                    );
-                    if hopeless {
-                        return Err(e);
-                    }
-                    last = Some(e);
+        while !self.metadata.knows_brokers() {
+            match tokio::time::timeout_at(deadline, refresh::first_contact(self)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(e)) if is_hopeless(&e) => return Err(e),
+                Ok(Err(e)) => last = Some(e),
+                Err(_) => {
+                    let list = self.bootstrap_list();
+                    let what = format!("no broker reached within {timeout:?} at {list}");
+                    return Err(match last {
+                        Some(e) => e.context(what),
+                        None => Error::new(ErrorKind::Connect, what),
+                    });
                 }
-                Err(_) => break,
             }
-            let at = Instant::now() + backoff.next(&mut rng);
-            if at >= deadline {
-                break;
-            }
-            tokio::time::sleep_until(at).await;
         }
-        let addresses: Vec<_> = {
-            let brokers = self.lock();
-            brokers.values().filter(|b| b.id < 0).map(|b| b.endpoint().to_string()).collect()
-        };
-        let what = format!("no broker reached within {timeout:?} at {}", addresses.join(", "));
-        Err(match last {
-            Some(e) => e.context(what),
-            None => Error::new(ErrorKind::Connect, what),
-        })
+        Ok(())
     }
+}
+
+/// What asking again will not change.
+pub(super) fn is_hopeless(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotKafka | ErrorKind::Authentication | ErrorKind::UnsupportedVersion
+    )
+}
+
+/// Whether a connection to the bootstrap address `asked` leads to `endpoint`.
+fn is_at(endpoint: &Endpoint, asked: &Endpoint, connection: &Connection) -> bool {
+    *endpoint == *asked
+        || connection.peer_addr().is_some_and(|peer| {
+            let same_host = endpoint
+                .host
+                .parse::<std::net::IpAddr>()
+                .map_or(endpoint.host == "localhost" && peer.ip().is_loopback(), |ip| {
+                    ip == peer.ip()
+                });
+            peer.port() == endpoint.port && same_host
+        })
 }
 
 impl Drop for Pool {
@@ -306,15 +341,4 @@ impl Drop for Pool {
             producers.stop();
         }
     }
-}
-
-/// One error for several dials: what all share, or the one that says most.
-fn summary(mut errors: Vec<Error>) -> Error {
-    // Unreachable brokers are common while another address has the real answer (wrong port,
-    // refused credentials), so connection errors come last.
-    errors.sort_by_key(|e| matches!(e.kind(), ErrorKind::Connect | ErrorKind::Disconnected));
-    errors
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| Error::new(ErrorKind::Connect, "there is no broker to ask"))
 }

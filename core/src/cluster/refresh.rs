@@ -1,25 +1,28 @@
-//! Keeps the metadata fresh: one request in flight per pool, for the topics in use only, at once
-//! for new ones, on a jittered period else.
+//! Keeps the metadata fresh: one request in flight per pool, for the topics in use only; when, is
+//! [`policy::ask`](crate::policy::ask)'s.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{MetadataRequest, TopicName};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use rand::RngExt;
+use tokio::time::Instant;
 
-use super::pool::Pool;
-use super::stats::Counters;
-use crate::config::{METADATA_MIN_AGE, METADATA_PERIOD, METADATA_PERIOD_MAX};
-use crate::error::{Error, ErrorKind, Result};
-use crate::policy::backoff::Backoff;
+use super::metadata::Question;
+use super::pool::{Pool, is_hopeless};
+use crate::error::{Error, Result};
+use crate::metrics::{MetadataReason, limited};
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
 const VERSIONS: (i16, i16) = (9, 13);
 
-/// An answer that takes longer is not waited for: another broker is asked.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The broker wants us to begin again from the bootstrap list (KIP-1102).
+const REBOOTSTRAP_REQUIRED: i16 = 129;
+
+/// No broker that is known has answered for so long: they may be a cluster that is gone, while the
+/// bootstrap list leads to its successor (KIP-1102, `metadata.recovery.rebootstrap.trigger.ms`).
+const REBOOTSTRAP_AFTER: Duration = Duration::from_secs(300);
 
 /// Runs as long as the pool exists.
 pub(crate) async fn run(pool: Weak<Pool>) {
@@ -27,80 +30,79 @@ pub(crate) async fn run(pool: Weak<Pool>) {
     else {
         return;
     };
-    let mut rng = env.rng();
-    let mut backoff = Backoff::default();
-    let mut period = METADATA_PERIOD;
+    let mut asked_broker = None;
+    let mut answered = env.now();
     loop {
-        let jittered = period.mul_f64(rng.random_range(0.8..1.2));
-        let on_period = tokio::select! {
-            () = metadata.ask.notified() => false,
-            () = env.sleep(jittered) => true,
-        };
-        let mut asked_broker = None;
-        loop {
-            let Some(pool) = pool.upgrade() else { return };
-            let topics = metadata.in_use();
-            if !on_period && !topics.iter().any(|(_, wanted)| *wanted) {
-                break;
+        let at = metadata.plan(|plan, _, _| plan.next());
+        tokio::select! {
+            biased;
+            () = metadata.ask.notified() => {}
+            () = env.sleep_until(at) => {}
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        let Some(question) = metadata.question() else { continue };
+        metadata.asked(&question);
+        // Nothing in use: nothing to ask.
+        if question.topics.is_empty() {
+            metadata.plan(|plan, rng, now| plan.answered(question.all, false, now, rng));
+            continue;
+        }
+        match ask(&pool, &question, asked_broker).await {
+            Ok(from) => {
+                asked_broker = Some(from);
+                answered = env.now();
             }
-            if on_period && topics.is_empty() {
-                break;
-            }
-            // New topics are asked for alone, so that a thousand of them do not make a thousand
-            // answers about all.
-            let names: Vec<_> = topics
-                .iter()
-                .filter(|(_, wanted)| on_period || *wanted)
-                .map(|(name, _)| Arc::clone(name))
-                .collect();
-            match ask(&pool, &names, asked_broker).await {
-                Ok((from, again)) => {
-                    asked_broker = Some(from);
-                    period = if on_period {
-                        (period * 2).min(METADATA_PERIOD_MAX)
-                    } else {
-                        METADATA_PERIOD
-                    };
-                    if again.is_empty() {
-                        backoff.reset();
-                        drop(pool);
-                        env.sleep(METADATA_MIN_AGE.mul_f64(rng.random_range(0.2..0.4))).await;
-                        break;
-                    }
-                    for name in again {
-                        metadata.want(&name);
-                    }
+            Err(e) => {
+                metadata.not_answered(&question);
+                if is_hopeless(&e) {
+                    metadata.all_brokers_refused(&e);
                 }
-                Err(e) => {
-                    if matches!(
-                        e.kind(),
-                        ErrorKind::Authentication
-                            | ErrorKind::NotKafka
-                            | ErrorKind::UnsupportedVersion
-                    ) {
-                        metadata.all_brokers_refused(&e);
-                        break;
-                    }
+                if env.now().saturating_duration_since(answered) >= REBOOTSTRAP_AFTER {
+                    rebootstrap(&pool);
+                    answered = env.now();
                 }
             }
-            drop(pool);
-            let pause = backoff.next(&mut rng).max(METADATA_MIN_AGE / 5);
-            env.sleep(pause).await;
         }
     }
 }
 
-/// One request to one broker, another than `not` if there is one. Gives who answered and the
-/// topics to ask for again.
-pub(crate) async fn ask(
+fn rebootstrap(pool: &Pool) {
+    limited!(pool.metrics().logs(), WARN, "beginning again from the bootstrap list");
+    pool.metadata().forget_brokers();
+    pool.brokers_changed([]);
+}
+
+/// The first question of a pool: who are you?
+pub(super) async fn first_contact(pool: &Arc<Pool>) -> Result<()> {
+    let nothing = Question { topics: Vec::new(), all: false, new: false, elsewhere: false };
+    exchange(pool, &nothing, None, MetadataReason::FirstContact).await.map(drop)
+}
+
+async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
+    let why = if !pool.metadata().knows_brokers() {
+        MetadataReason::Rebootstrap
+    } else if question.new {
+        MetadataReason::NewTopic
+    } else if question.all {
+        MetadataReason::Periodic
+    } else {
+        MetadataReason::Trouble
+    };
+    exchange(pool, question, not.filter(|_| question.elsewhere), why).await
+}
+
+/// One question to one broker; if it is silent, to a second one as well, and the first answer wins.
+/// Gives who answered.
+async fn exchange(
     pool: &Arc<Pool>,
-    topics: &[Arc<str>],
+    question: &Question,
     not: Option<i32>,
-) -> Result<(i32, Vec<Arc<str>>)> {
-    let (from, connection) = pool.control(not).await?;
+    why: MetadataReason,
+) -> Result<i32> {
     let request =
         MetadataRequest::default().with_allow_auto_topic_creation(false).with_topics(Some(
-            topics
+            question
+                .topics
                 .iter()
                 .map(|name| {
                     MetadataRequestTopic::default()
@@ -108,18 +110,31 @@ pub(crate) async fn ask(
                 })
                 .collect(),
         ));
-    Counters::add(&pool.counters().metadata_requests, 1);
-    let answer = match tokio::time::timeout(PATIENCE, connection.call(&request, VERSIONS)).await {
-        Ok(answer) => answer.map_err(|e| e.into_error())?,
-        Err(_) => {
-            pool.silent(from);
-            return Err(Error::timeout(format!("{}: Metadata", connection.name()), PATIENCE));
+    pool.metrics().metadata_asked(why);
+    let hedged = |_: i32| pool.metrics().metadata_asked(MetadataReason::Trouble);
+    let (from, answer) = pool.call_anybody(&request, VERSIONS, not, hedged).await?;
+    apply(pool, &answer, from, question.all)?;
+    Ok(from)
+}
+
+fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> Result<()> {
+    match answer.error_code {
+        0 => {}
+        REBOOTSTRAP_REQUIRED => {
+            rebootstrap(pool);
+            return Err(Error::broker(REBOOTSTRAP_REQUIRED, "Metadata", None));
         }
-    };
-    if answer.error_code != 0 {
-        return Err(Error::broker(answer.error_code, "Metadata", None));
+        code => return Err(Error::broker(code, "Metadata", None)),
     }
-    let again = pool.metadata().merge(&answer, from, pool.env().now());
-    pool.brokers_changed();
-    Ok((from, again))
+    let merged = pool.metadata().merge(answer, from, all);
+    pool.brokers_changed(merged.named);
+    Ok(())
+}
+
+impl Pool {
+    /// Notes how long a short call took.
+    pub(super) fn called(&self, since: Instant) {
+        let took = self.env().now().saturating_duration_since(since);
+        self.control_latency().record(took);
+    }
 }

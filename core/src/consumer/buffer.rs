@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::batch::Batch;
 use super::{Start, TopicPartition};
-use crate::cluster::{Counters, Pool};
+use crate::cluster::Pool;
 use crate::config::ConsumerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::reader::{RawBatch, RecordError};
@@ -178,7 +178,7 @@ impl Buffer {
                 // Only records before the offset asked for: nothing to show.
                 Ok(batch) if batch.is_empty() => {}
                 Ok(batch) => {
-                    Counters::add(&pool.counters().records_consumed, batch.len() as u64);
+                    pool.metrics().records_consumed(batch.len());
                     return Poll::Ready(Some(Ok(batch)));
                 }
                 Err(e) => return Poll::Ready(Some(Err(e))),

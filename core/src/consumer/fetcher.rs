@@ -15,12 +15,16 @@ use tokio::time::Instant;
 use super::Start;
 use super::buffer::{Buffer, Fetched, Key};
 use super::offsets::{self, EARLIEST, LATEST};
-use crate::cluster::{Counters, Lane, LeaderHint, Lookup, Pool, TopicMeta};
+use crate::cluster::{Lane, LeaderHint, Lookup, Pool, Purse, TopicMeta};
 use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result, describe};
+use crate::metrics::{Api, limited};
 use crate::net::CallError;
+use crate::policy::ask::Why;
 use crate::policy::backoff::Backoff;
+use crate::policy::reconnect::Need;
+use crate::policy::retry_budget::Cost;
 use crate::record::reader;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
@@ -141,6 +145,7 @@ impl Fetcher {
             self.fetch(now);
             let wake = self.wake_at;
             let first = tokio::select! {
+                biased;
                 event = self.rx.recv() => event,
                 () = self.buffer.wake.notified() => None,
                 _ = metadata.changed() => None,
@@ -272,7 +277,7 @@ impl Fetcher {
             let Lookup::Known(meta) = self.pool.metadata().lookup(&key.0) else { continue };
             let Some(p) = meta.partitions.get(key.1 as usize) else { continue };
             if p.leader < 0 {
-                self.pool.metadata().want(&key.0);
+                self.pool.metadata().want(&key.0, Why::Stale);
                 continue;
             }
             if self.busy.get(&p.leader).is_some_and(|bytes| *bytes > 0) || self.buffer.is_full(key)
@@ -291,9 +296,23 @@ impl Fetcher {
             if bytes == 0 {
                 break;
             }
+            if let Err(at) = self.pay(&parts, now) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
             room -= bytes;
             self.send(leader, parts, bytes);
         }
+    }
+
+    /// A request in which every partition is tried again is paid from the retry budget.
+    fn pay(&self, parts: &[(Asked, i32)], now: Instant) -> Result<(), Instant> {
+        let again = |key: &Key| self.reading.get(key).is_some_and(|r| r.backoff.attempts() > 0);
+        if parts.iter().all(|(part, _)| again(&part.key)) {
+            return self.pool.budgets().retry(Purse::Fetch, Cost::Definite, now);
+        }
+        self.pool.budgets().first_request(Purse::Fetch, now);
+        Ok(())
     }
 
     fn send(&mut self, leader: i32, parts: Vec<(Asked, i32)>, max_bytes: usize) {
@@ -332,10 +351,9 @@ impl Fetcher {
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {
-            let answer = match pool.lane(leader, lane).await {
+            let answer = match pool.lane(leader, lane, Need::Needed).await {
                 Err(e) => Err(e),
                 Ok(connection) => {
-                    Counters::add(&pool.counters().fetch_requests, 1);
                     connection.call(&request, versions).await.map_err(CallError::into_error)
                 }
             };
@@ -368,16 +386,26 @@ impl Fetcher {
                         reading.busy = false;
                     }
                 }
+                if let Ok(answer) = &answer {
+                    self.count(leader, answer);
+                }
                 match answer.and_then(whole_answer) {
                     Ok(answer) => self.answered(&asked, answer, now),
                     Err(e) => {
                         for part in &asked {
-                            self.pool.metadata().want(&part.key.0);
+                            self.pool.metadata().want(&part.key.0, Why::Lost);
                             self.trouble(&part.key, &e, now);
                         }
                     }
                 }
             }
+        }
+    }
+
+    fn count(&self, leader: i32, answer: &FetchResponse) {
+        let mut parts = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        if answer.error_code != 0 || parts.any(|p| p.error_code != 0) {
+            self.pool.metrics().broker(leader).error_answer(Api::Fetch);
         }
     }
 
@@ -402,7 +430,7 @@ impl Fetcher {
             {
                 self.buffer.fail(error.clone());
             }
-            tracing::debug!(topic = %key.0, partition = key.1, error = %error.message(), "fetch");
+            limited!(self.pool.metrics().logs(), DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
         } else {
             reading.stopped = true;
             self.buffer.fail(error.clone());
@@ -418,7 +446,6 @@ impl Fetcher {
                 Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
             })
             .collect();
-        let throttled = u64::try_from(answer.throttle_time_ms).unwrap_or(0);
         for topic in answer.responses {
             for p in topic.partitions {
                 let Some(part) = asked.iter().find(|a| {
@@ -434,7 +461,11 @@ impl Fetcher {
                         leader: p.current_leader.leader_id.0,
                         epoch: p.current_leader.leader_epoch,
                     };
-                    self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                    let named = self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                    if !named.is_empty() {
+                        self.pool.metrics().hint_applied();
+                        self.pool.brokers_changed(named);
+                    }
                 }
                 match p.error_code {
                     0 => {
@@ -444,19 +475,11 @@ impl Fetcher {
                     OFFSET_OUT_OF_RANGE => self.out_of_range(part, p.log_start_offset),
                     code => {
                         if describe(code).refresh_metadata {
-                            self.pool.metadata().want(&part.key.0);
+                            self.pool.metadata().want(&part.key.0, Why::Stale);
                         }
                         let what = format!("topic '{}' partition {}", part.key.0, part.key.1);
                         self.trouble(&part.key, &Error::broker(code, what, None), now);
                     }
-                }
-            }
-        }
-        if throttled > 0 {
-            let until = now + std::time::Duration::from_millis(throttled);
-            for part in asked {
-                if let Some(reading) = self.reading.get_mut(&part.key) {
-                    reading.retry_at = Some(reading.retry_at.map_or(until, |at| at.max(until)));
                 }
             }
         }
@@ -470,7 +493,7 @@ impl Fetcher {
         if reading.generation != part.generation || reading.next != Some(part.from) {
             return;
         }
-        Counters::add(&self.pool.counters().fetch_bytes, records.len() as u64);
+        self.pool.metrics().records_fetched(records.len());
         let mut next = part.from;
         let mut fetched = Vec::new();
         for raw in reader::split(records) {
@@ -524,7 +547,7 @@ impl Fetcher {
             ));
             return;
         }
-        tracing::warn!(%topic, partition, offset = part.from, log_start, "offset out of range: reset");
+        limited!(self.pool.metrics().logs(), WARN, %topic, partition, offset = part.from, log_start, "offset out of range: reset");
         if let Start::Timestamp(_) = reading.start {
             reading.start = Start::Earliest;
         }

@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::cluster::{Lane, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::CallError;
+use crate::policy::ask::Why;
 
 /// Versions of ListOffsets.
 const VERSIONS: (i16, i16) = (1, 10);
@@ -39,7 +40,7 @@ pub(crate) async fn list(
                         by_leader.entry(p.leader).or_default().push((key, time, p.epoch));
                     }
                     Some(_) => {
-                        pool.metadata().want(&key.0);
+                        pool.metadata().want(&key.0, Why::Stale);
                         let e = Error::broker(5, name(&key), None);
                         results.push((key, Err(e)));
                     }
@@ -62,14 +63,14 @@ pub(crate) async fn list(
                         Err(Error::broker(-1, format_args!("{}: no answer", name(&key)), None))
                     });
                     if result.is_err() {
-                        pool.metadata().want(&key.0);
+                        pool.metadata().want(&key.0, Why::Stale);
                     }
                     results.push((key, result));
                 }
             }
             Err(e) => {
                 for (key, _, _) in parts {
-                    pool.metadata().want(&key.0);
+                    pool.metadata().want(&key.0, Why::Lost);
                     results.push((key, Err(e.clone())));
                 }
             }
@@ -88,11 +89,7 @@ async fn ask(
     leader: i32,
     parts: &[(Key, i64, i32)],
 ) -> Result<HashMap<Key, Result<i64>>> {
-    let idle = pool.broker(leader).and_then(|b| b.open_for_control());
-    let connection = match idle {
-        Some(connection) => connection,
-        None => pool.lane(leader, lane).await?,
-    };
+    let connection = pool.lane_for_call(leader, lane).await?;
     let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for ((topic, partition), time, epoch) in parts {
         topics.entry(topic).or_default().push(

@@ -16,6 +16,7 @@ use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Stats;
 
 /// One client of a skin: a queue and what fills it. Cheap to clone; clones are the same client.
 #[derive(Clone)]
@@ -142,6 +143,14 @@ impl Engine {
     fn backend(&self) -> Result<Backend> {
         self.check("client")?;
         self.0.parts().backend.clone().ok_or_else(|| Error::closed("client"))
+    }
+
+    /// What the pool of the client has done so far; nothing for an echo.
+    pub fn stats(&self) -> Result<Stats> {
+        Ok(match self.backend()? {
+            Backend::Echo(_) => Stats::default(),
+            Backend::Client(client) => client.stats(),
+        })
     }
 
     /// A producer.

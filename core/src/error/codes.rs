@@ -34,6 +34,9 @@ pub struct BrokerCode {
     pub refresh_metadata: bool,
     pub(crate) kind: ErrorKind,
     pub(crate) written: Written,
+    /// It says that the broker itself does badly, rather than the request, the topic or what this
+    /// client believes of the cluster: what its health is judged by.
+    pub(crate) own_fault: bool,
 }
 
 const fn row(
@@ -44,7 +47,9 @@ const fn row(
     refresh_metadata: bool,
     written: Written,
 ) -> BrokerCode {
-    BrokerCode { code, name, retriable, refresh_metadata, kind, written }
+    // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR.
+    let own_fault = matches!(code, -1 | 7 | 56);
+    BrokerCode { code, name, retriable, refresh_metadata, kind, written, own_fault }
 }
 
 use ErrorKind as K;

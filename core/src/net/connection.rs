@@ -1,9 +1,14 @@
 //! A ready connection: requests go out in the order they are given, many at once, answers come
 //! back in the same order and are matched by correlation id.
 //!
-//! One task owns the stream. It ends when the peer closes, an answer is late or wrong, or every
-//! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
-//! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
+//! One task owns the stream. It ends when the peer closes, an answer is overdue or wrong, nothing was
+//! asked for long, or every handle is gone and nothing is in flight. What was in flight then learns
+//! whether its frame had been handed to the socket whole: only if it had not is it certain that the
+//! broker never saw it.
+//!
+//! A handle tells the age of the oldest unanswered request, from which others conclude that the
+//! connection is *late*, and until when the broker has asked for silence (KIP-219): both belong to
+//! the connection, since a broker answers its requests one by one and throttles by channel.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -11,7 +16,7 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,13 +28,16 @@ use tokio::time::{Instant, Sleep};
 use super::frames::FrameReader;
 use crate::environment::{Environment, Transport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{self, Versions};
+use crate::metrics::{Api, ConnectionMetrics, Failure, Sent};
+use crate::protocol::{self, Throttle, Versions};
 
 /// A request ready for the socket: segments are written one after the other, never copied.
 pub(crate) struct Frame {
     pub(crate) segments: Vec<Bytes>,
     pub(crate) correlation: i32,
     pub(crate) api_key: i16,
+    /// It exists only because an earlier request failed.
+    pub(crate) retry: bool,
 }
 
 /// Why a call has no answer.
@@ -51,20 +59,42 @@ impl CallError {
 
 type Answer = Result<Bytes, CallError>;
 
+/// Why a connection is over.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// Every handle is gone.
+    Unneeded,
+    /// Nothing was asked for so long that the socket is better given back.
+    Idle,
+    /// The peer closed it, went silent, or sent what no broker sends.
+    Lost(Error),
+}
+
+/// Called once when a connection is over.
+pub(crate) type OnClose = Box<dyn FnOnce(&Ending) + Send>;
+
+enum Order {
+    Send(Outgoing),
+    /// No more requests: end when what is in flight is answered.
+    Retire,
+}
+
 struct Outgoing {
     frame: Frame,
     reply: oneshot::Sender<Answer>,
-    deadline: Instant,
+    sent: Instant,
+    counted: Sent,
 }
 
 /// A handle; clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    tx: mpsc::UnboundedSender<Outgoing>,
+    tx: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    id: u64,
     env: Environment,
     name: String,
     peer: Option<SocketAddr>,
@@ -73,26 +103,38 @@ struct Shared {
     request_timeout: Duration,
     correlation: AtomicI32,
     in_flight: AtomicUsize,
+    /// When the oldest unanswered request was given, in the environment's microseconds; 0: none is.
+    oldest_us: AtomicU64,
+    /// Until when the broker has asked for silence, in the same; 0: not.
+    muted_us: AtomicU64,
+    /// When it was used last, in the same.
+    used_us: AtomicU64,
     closed: AtomicBool,
-    on_close: Box<dyn Fn() + Send + Sync>,
+    metrics: ConnectionMetrics,
 }
 
 /// What [`Connection::start`] needs to know.
 pub(crate) struct Ready {
+    /// No other connection of the pool has it.
+    pub(crate) id: u64,
     pub(crate) stream: Box<dyn Transport>,
     pub(crate) reader: FrameReader,
     pub(crate) name: String,
     pub(crate) versions: Versions,
     pub(crate) client_id: String,
     pub(crate) request_timeout: Duration,
+    /// Closed after nothing was asked for so long.
+    pub(crate) idle_timeout: Duration,
     pub(crate) next_correlation: i32,
-    pub(crate) on_close: Box<dyn Fn() + Send + Sync>,
+    pub(crate) on_close: OnClose,
+    pub(crate) metrics: ConnectionMetrics,
 }
 
 impl Connection {
     pub(crate) fn start(env: &Environment, ready: Ready) -> Self {
         let (tx, rx) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
+            id: ready.id,
             env: env.clone(),
             name: ready.name,
             peer: ready.stream.peer_addr(),
@@ -101,9 +143,13 @@ impl Connection {
             request_timeout: ready.request_timeout,
             correlation: AtomicI32::new(ready.next_correlation),
             in_flight: AtomicUsize::new(0),
+            oldest_us: AtomicU64::new(0),
+            muted_us: AtomicU64::new(0),
+            used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
-            on_close: ready.on_close,
+            metrics: ready.metrics,
         });
+        let idle_at = env.now() + ready.idle_timeout;
         let driver = Driver {
             stream: ready.stream,
             reader: ready.reader,
@@ -114,11 +160,18 @@ impl Connection {
             queued: 0,
             written: 0,
             in_flight: VecDeque::new(),
-            timer: Box::pin(env.sleep(Duration::from_secs(86_400))),
-            timer_at: None,
+            idle_timeout: ready.idle_timeout,
+            used: env.now(),
+            on_close: Some(ready.on_close),
+            timer: Box::pin(env.sleep_until(idle_at)),
+            timer_at: idle_at,
         };
         env.spawn(driver.run());
         Self { tx, shared }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.shared.id
     }
 
     /// Broker and address, for messages.
@@ -134,9 +187,39 @@ impl Connection {
         self.shared.closed.load(Ordering::Acquire)
     }
 
+    /// What is counted for this connection.
+    pub(crate) fn metrics(&self) -> &ConnectionMetrics {
+        &self.shared.metrics
+    }
+
     /// Requests written or queued and not answered.
     pub(crate) fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the oldest unanswered request is unanswered for longer than `after`.
+    pub(crate) fn is_late(&self, after: Duration, now: Instant) -> bool {
+        match self.shared.oldest_us.load(Ordering::Relaxed) {
+            0 => false,
+            at => self.shared.env.micros(now).saturating_sub(at) as u128 > after.as_micros(),
+        }
+    }
+
+    /// Until when nothing may be sent, if that is in the future.
+    pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
+        let until = self.shared.muted_us.load(Ordering::Relaxed);
+        (until > self.shared.env.micros(now)).then(|| self.shared.env.instant(until))
+    }
+
+    /// Takes no more requests and closes when what is in flight is answered.
+    pub(crate) fn retire(&self) {
+        self.shared.closed.store(true, Ordering::Release);
+        let _ = self.tx.send(Order::Retire);
+    }
+
+    /// When a request was given last.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
     }
 
     /// The newest version of a request that both sides speak.
@@ -166,10 +249,16 @@ impl Connection {
     /// Queues a frame. The answer is the frame that comes back, correlation id checked and cut off.
     pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        let deadline = self.shared.env.now() + self.shared.request_timeout;
+        let sent = self.shared.env.now();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let outgoing = Outgoing { frame, reply, deadline };
-        if let Err(mpsc::error::SendError(outgoing)) = self.tx.send(outgoing) {
+        self.shared.used_us.store(self.shared.env.micros(sent), Ordering::Relaxed);
+        let (api, bytes) =
+            (Api::from_key(frame.api_key), frame.segments.iter().map(Bytes::len).sum());
+        let counted = self.shared.metrics.broker().sent(api, bytes, frame.retry, sent);
+        let outgoing = Outgoing { frame, reply, sent, counted };
+        if let Err(mpsc::error::SendError(Order::Send(outgoing))) =
+            self.tx.send(Order::Send(outgoing))
+        {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(self.gone())));
         }
@@ -187,7 +276,8 @@ impl Connection {
         })
     }
 
-    /// One request and its answer, in the newest version both sides speak, `ours` at most.
+    /// One request and its answer, in the newest version both sides speak, `ours` at most. Waits
+    /// while the broker has the channel throttled, unless the request is one that must go on.
     pub(crate) async fn call<R>(
         &self,
         request: &R,
@@ -195,15 +285,32 @@ impl Connection {
     ) -> Result<R::Response, CallError>
     where
         R: Request,
+        R::Response: Throttle,
     {
+        if !protocol::goes_on_throttled(R::KEY)
+            && let Some(until) = self.muted_until(self.shared.env.now())
+        {
+            self.shared.env.sleep_until(until).await;
+        }
         let version = self.version(R::KEY, ours).map_err(CallError::Unsent)?;
         let correlation = self.next_correlation();
         let bytes = protocol::encode_request(version, correlation, self.client_id(), request)
             .map_err(CallError::Unsent)?;
-        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY };
+        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry: false };
         let body = self.answer(self.send(frame)).await?;
-        protocol::decode_response::<R>(version, body)
-            .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))
+        let answer = protocol::decode_response::<R>(version, body)
+            .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))?;
+        self.heed(R::KEY, &answer);
+        Ok(answer)
+    }
+
+    /// Mutes the channel if the answer asks for it (KIP-219).
+    pub(crate) fn heed(&self, api_key: i16, answer: &impl Throttle) {
+        let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms()) else { return };
+        let pause = Duration::from_millis(ms);
+        self.shared.metrics.broker().throttled(Api::from_key(api_key), pause);
+        let until = self.shared.env.now() + pause;
+        self.shared.muted_us.fetch_max(self.shared.env.micros(until), Ordering::Relaxed);
     }
 
     fn gone(&self) -> Error {
@@ -215,7 +322,8 @@ struct Pending {
     correlation: i32,
     api_key: i16,
     reply: oneshot::Sender<Answer>,
-    deadline: Instant,
+    sent: Instant,
+    counted: Sent,
     /// Position in the byte stream where its frame ends.
     end: u64,
 }
@@ -223,7 +331,7 @@ struct Pending {
 struct Driver {
     stream: Box<dyn Transport>,
     reader: FrameReader,
-    rx: mpsc::UnboundedReceiver<Outgoing>,
+    rx: mpsc::UnboundedReceiver<Order>,
     rx_open: bool,
     shared: Arc<Shared>,
     write: VecDeque<Bytes>,
@@ -231,22 +339,36 @@ struct Driver {
     queued: u64,
     written: u64,
     in_flight: VecDeque<Pending>,
+    idle_timeout: Duration,
+    used: Instant,
+    on_close: Option<OnClose>,
+    /// Set for the next deadline or earlier: requests only move deadlines back, so that it is set
+    /// again when it fires and not with each request.
     timer: Pin<Box<Sleep>>,
-    timer_at: Option<Instant>,
+    timer_at: Instant,
 }
 
 impl Driver {
     async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
         self.shared.closed.store(true, Ordering::Release);
+        self.shared.oldest_us.store(0, Ordering::Relaxed);
         self.rx.close();
+        // Before the answers: who hears of a loss finds the broker's state up to date.
+        match &end {
+            Ending::Unneeded => self.shared.metrics.closed(),
+            Ending::Idle => self.shared.metrics.closed_idle(),
+            Ending::Lost(e) => self.shared.metrics.lost(e),
+        }
+        if let Some(on_close) = self.on_close.take() {
+            on_close(&end);
+        }
         let name = &self.shared.name;
         let why = match end {
-            None => Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client")),
-            Some(e) => {
-                tracing::debug!(connection = %name, error = %e.message(), "connection ended");
-                e
+            Ending::Unneeded | Ending::Idle => {
+                Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client"))
             }
+            Ending::Lost(e) => e,
         };
         let failed = self.in_flight.len();
         for pending in self.in_flight.drain(..) {
@@ -255,47 +377,56 @@ impl Driver {
             } else {
                 CallError::Unsent(why.clone())
             };
+            // All of them wait in vain for the oldest, which took too long.
+            pending.counted.failed(match why.kind() {
+                ErrorKind::Timeout => Failure::Timeout,
+                _ => Failure::Disconnected,
+            });
             let _ = pending.reply.send(Err(error));
         }
         self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
-        while let Some(outgoing) = self.rx.recv().await {
+        while let Some(order) = self.rx.recv().await {
+            let Order::Send(outgoing) = order else { continue };
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
         }
-        (self.shared.on_close)();
     }
 
-    /// Ready when the connection is over; `None` if nobody needs it any more.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Error>> {
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         while self.rx_open {
             match self.rx.poll_recv(cx) {
-                Poll::Ready(Some(outgoing)) => self.queue(outgoing),
-                Poll::Ready(None) => self.rx_open = false,
+                Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
+                Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
                 Poll::Pending => break,
             }
         }
         if let Poll::Ready(Err(e)) = self.poll_write(cx) {
-            return Poll::Ready(Some(self.lost(&e)));
+            return Poll::Ready(Ending::Lost(self.lost(&e)));
         }
         loop {
             match self.reader.poll_frame(&mut *self.stream, cx) {
                 Poll::Ready(Ok(frame)) => {
                     if let Err(e) = self.answered(frame) {
-                        return Poll::Ready(Some(e));
+                        return Poll::Ready(Ending::Lost(e));
                     }
                 }
-                Poll::Ready(Err(e)) => return Poll::Ready(Some(self.lost(&e))),
+                Poll::Ready(Err(e)) => return Poll::Ready(Ending::Lost(self.lost(&e))),
                 Poll::Pending => break,
             }
         }
         if !self.rx_open && self.in_flight.is_empty() {
-            return Poll::Ready(None);
+            return Poll::Ready(Ending::Unneeded);
         }
-        self.poll_deadline(cx).map(Some)
+        self.poll_deadline(cx)
     }
 
     fn queue(&mut self, outgoing: Outgoing) {
-        let Outgoing { frame, reply, deadline } = outgoing;
+        let Outgoing { frame, reply, sent, counted } = outgoing;
+        self.used = sent;
+        if self.in_flight.is_empty() {
+            self.oldest(Some(sent));
+        }
         for segment in frame.segments {
             self.queued += segment.len() as u64;
             if !segment.is_empty() {
@@ -306,9 +437,16 @@ impl Driver {
             correlation: frame.correlation,
             api_key: frame.api_key,
             reply,
-            deadline,
+            sent,
+            counted,
             end: self.queued,
         });
+    }
+
+    fn oldest(&self, sent: Option<Instant>) {
+        // Never 0 for a request: the environment may be as young as the request is.
+        let us = sent.map_or(0, |at| self.shared.env.micros(at).max(1));
+        self.shared.oldest_us.store(us, Ordering::Relaxed);
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -365,27 +503,45 @@ impl Driver {
             Some(_) => {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+                self.oldest(self.in_flight.front().map(|p| p.sent));
+                pending.counted.answered(frame.len(), self.shared.env.now());
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
             }
         }
     }
 
-    /// Ready when the oldest request is unanswered for too long: the broker answers in order, so
-    /// every later one is stuck behind it.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let Some(oldest) = self.in_flight.front() else { return Poll::Pending };
-        if self.timer_at != Some(oldest.deadline) {
-            self.timer_at = Some(oldest.deadline);
-            self.timer.as_mut().reset(oldest.deadline);
+    /// Ready when the oldest request is unanswered for too long (the broker answers in order, so
+    /// every later one is stuck behind it), or when nothing was asked for long.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        loop {
+            let deadline = match self.in_flight.front() {
+                Some(oldest) => oldest.sent + self.shared.request_timeout,
+                None => self.used + self.idle_timeout,
+            };
+            if deadline < self.timer_at {
+                self.arm(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if deadline > self.timer_at {
+                self.arm(deadline);
+                continue;
+            }
+            return Poll::Ready(match self.in_flight.front() {
+                None => Ending::Idle,
+                Some(oldest) => Ending::Lost(Error::timeout(
+                    format!("{}: request {}", self.shared.name, oldest.api_key),
+                    self.shared.request_timeout,
+                )),
+            });
         }
-        match self.timer.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => Poll::Ready(Error::timeout(
-                format!("{}: request {}", self.shared.name, oldest.api_key),
-                self.shared.request_timeout,
-            )),
-        }
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.timer_at = at;
+        self.timer.as_mut().reset(at);
     }
 
     fn lost(&self, e: &std::io::Error) -> Error {

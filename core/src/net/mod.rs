@@ -8,6 +8,6 @@ mod setup;
 mod tcp;
 
 pub(crate) use auth::NoAuthentication;
-pub(crate) use connection::{CallError, Connection, Frame};
-pub(crate) use setup::{SetupContext, open};
+pub(crate) use connection::{CallError, Connection, Ending, Frame, OnClose};
+pub(crate) use setup::{SetupContext, Target, open};
 pub use tcp::TcpDialer;

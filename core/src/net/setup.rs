@@ -9,14 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Request, StrBytes};
+use rand::RngExt;
 use tokio::io::AsyncWriteExt;
+use tracing::Instrument;
 
 use super::auth::{AuthExchange, Authenticator};
-use super::connection::{Connection, Ready};
+use super::connection::{Connection, OnClose, Ready};
 use super::frames::FrameReader;
 use crate::config::Endpoint;
 use crate::environment::{BoxFuture, Environment, Transport};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Api, BrokerMetrics, DialFailure};
 use crate::protocol::{self, Versions};
 use crate::record::pool::ChunkPool;
 
@@ -34,22 +37,62 @@ pub(crate) struct SetupContext {
     pub(crate) client_id: String,
     pub(crate) software: (String, String),
     pub(crate) request_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) buffers: ChunkPool,
 }
 
-/// Opens a connection. `name` is what messages call the peer.
+/// One dial.
+pub(crate) struct Target<'a> {
+    /// Number of the connection, in the pool.
+    pub(crate) id: u64,
+    pub(crate) endpoint: &'a Endpoint,
+    /// What messages call the peer.
+    pub(crate) name: String,
+    /// For everything up to the ready connection.
+    pub(crate) timeout: Duration,
+    pub(crate) broker: &'a Arc<BrokerMetrics>,
+    /// It takes the place of one that was lost.
+    pub(crate) reconnect: bool,
+}
+
+/// Opens a connection.
 pub(crate) async fn open(
     ctx: &SetupContext,
-    endpoint: &Endpoint,
-    name: String,
-    timeout: Duration,
-    on_close: Box<dyn Fn() + Send + Sync>,
-) -> Result<Connection> {
-    match tokio::time::timeout(timeout, phases(ctx, endpoint, name.clone(), on_close)).await {
-        Ok(result) => result,
+    target: Target<'_>,
+    on_close: OnClose,
+) -> Result<Connection, (DialFailure, Error)> {
+    let Target { id, endpoint, name, timeout, broker, reconnect } = target;
+    let dialing = broker.dialed(ctx.env.now());
+    let phases = phases(ctx, endpoint, name.clone(), broker);
+    let phases = phases.instrument(broker.connect_span(endpoint));
+    match tokio::time::timeout(timeout, phases).await {
+        Ok(Ok((raw, versions))) => Ok(Connection::start(
+            &ctx.env,
+            Ready {
+                id,
+                stream: raw.stream,
+                reader: raw.reader,
+                name: raw.name,
+                versions,
+                client_id: raw.client_id,
+                request_timeout: ctx.request_timeout,
+                // Jittered: what was opened together is not closed together.
+                idle_timeout: ctx.idle_timeout.mul_f64(ctx.env.rng().random_range(0.8..1.0)),
+                next_correlation: 1,
+                on_close,
+                metrics: dialing.connected(reconnect, ctx.env.now()),
+            },
+        )),
+        Ok(Err((why, e))) => {
+            dialing.failed(why, &e);
+            Err((why, e))
+        }
         Err(_) => {
-            Err(Error::new(ErrorKind::Connect, format!("{name}: no connection within {timeout:?}")))
+            let words = format!("{name}: no connection within {timeout:?}");
+            let e = Error::new(ErrorKind::Connect, words);
+            dialing.failed(DialFailure::TimedOut, &e);
+            Err((DialFailure::TimedOut, e))
         }
     }
 }
@@ -58,14 +101,14 @@ async fn phases(
     ctx: &SetupContext,
     endpoint: &Endpoint,
     name: String,
-    on_close: Box<dyn Fn() + Send + Sync>,
-) -> Result<Connection> {
+    broker: &Arc<BrokerMetrics>,
+) -> Result<(RawExchange, Versions), (DialFailure, Error)> {
     let stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
         let kind = match e.kind() {
             io::ErrorKind::NotFound => ErrorKind::Resolve,
             _ => ErrorKind::Connect,
         };
-        Error::new(kind, format!("{name}: {e}"))
+        (DialFailure::of(&e), Error::new(kind, format!("{name}: {e}")))
     })?;
     let mut raw = RawExchange {
         stream,
@@ -73,22 +116,13 @@ async fn phases(
         client_id: ctx.client_id.clone(),
         correlation: FIRST_CORRELATION,
         name,
+        env: ctx.env.clone(),
+        metrics: Arc::clone(broker),
     };
-    let versions = raw.versions(ctx).await?;
-    ctx.authenticator.authenticate(&mut raw).await.map_err(|e| e.context(&raw.name))?;
-    Ok(Connection::start(
-        &ctx.env,
-        Ready {
-            stream: raw.stream,
-            reader: raw.reader,
-            name: raw.name,
-            versions,
-            client_id: ctx.client_id.clone(),
-            request_timeout: ctx.request_timeout,
-            next_correlation: 1,
-            on_close,
-        },
-    ))
+    let other = |e| (DialFailure::Other, e);
+    let versions = raw.versions(ctx).await.map_err(other)?;
+    ctx.authenticator.authenticate(&mut raw).await.map_err(|e| other(e.context(&raw.name)))?;
+    Ok((raw, versions))
 }
 
 /// One request at a time, before the connection is ready for pipelining.
@@ -98,6 +132,8 @@ struct RawExchange {
     client_id: String,
     correlation: i32,
     name: String,
+    env: Environment,
+    metrics: Arc<BrokerMetrics>,
 }
 
 impl RawExchange {
@@ -110,7 +146,7 @@ impl RawExchange {
         for version in [3, 0] {
             let bytes =
                 protocol::encode_request(version, self.correlation, &self.client_id, &request)?;
-            let body = self.exchange(bytes).await.map_err(|e| {
+            let body = self.exchange(Api::ApiVersions, bytes).await.map_err(|e| {
                 // A TLS listener, and much else that is not Kafka, hangs up on the first bytes.
                 match e.kind() {
                     ErrorKind::Disconnected => Error::new(
@@ -143,11 +179,12 @@ impl RawExchange {
         ))
     }
 
-    async fn exchange(&mut self, request: Bytes) -> Result<Bytes> {
+    async fn exchange(&mut self, api: Api, request: Bytes) -> Result<Bytes> {
         let lost = |name: &str, e: io::Error| match e.kind() {
             io::ErrorKind::InvalidData => Error::new(ErrorKind::NotKafka, format!("{name}: {e}")),
             _ => Error::new(ErrorKind::Disconnected, format!("{name}: {e}")),
         };
+        let sent = self.metrics.sent(api, request.len(), false, self.env.now());
         self.stream.write_all(&request).await.map_err(|e| lost(&self.name, e))?;
         self.stream.flush().await.map_err(|e| lost(&self.name, e))?;
         let Self { stream, reader, .. } = self;
@@ -160,6 +197,7 @@ impl RawExchange {
                 format!("{}: the first answer has a wrong correlation id", self.name),
             ));
         }
+        sent.answered(frame.len(), self.env.now());
         self.correlation = self.correlation.wrapping_add(1);
         Ok(frame.slice(4..))
     }
@@ -175,7 +213,7 @@ impl AuthExchange for RawExchange {
         Box::pin(async move {
             let frame =
                 protocol::frame_raw(api_key, version, self.correlation, &self.client_id, &body);
-            self.exchange(frame).await
+            self.exchange(Api::from_key(api_key), frame).await
         })
     }
 }

@@ -13,6 +13,8 @@ use crate::config::{BACKOFF_BASE, BACKOFF_CAP};
 /// The delays of one thing that keeps failing.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    base: Duration,
+    cap: Duration,
     ceilings: backon::ExponentialBackoff,
     attempts: u32,
 }
@@ -31,13 +33,13 @@ impl Backoff {
             .with_max_delay(cap)
             .without_max_times()
             .build();
-        Self { ceilings, attempts: 0 }
+        Self { base, cap, ceilings, attempts: 0 }
     }
 
     /// How long to wait before the next attempt.
     pub(crate) fn next(&mut self, rng: &mut impl Rng) -> Duration {
         self.attempts += 1;
-        let ceiling = self.ceilings.next().unwrap_or(BACKOFF_CAP);
+        let ceiling = self.ceilings.next().unwrap_or(self.cap);
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(rng.random_range(0..=nanos))
     }
@@ -49,7 +51,9 @@ impl Backoff {
 
     /// After a success: the next failure starts small again.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        if self.attempts > 0 {
+            *self = Self::new(self.base, self.cap);
+        }
     }
 }
 

@@ -1,6 +1,13 @@
 //! Decisions without I/O and without a clock of their own: input, state, now and a generator in,
 //! a decision out. One per file; the simulation uses them unchanged.
 
+pub(crate) mod ask;
 pub(crate) mod backoff;
+pub(crate) mod ejection;
 pub(crate) mod key_hash;
+pub(crate) mod latency;
+pub(crate) mod log_limit;
+pub(crate) mod reconnect;
+pub(crate) mod retry_budget;
 pub(crate) mod spread;
+pub(crate) mod subset;

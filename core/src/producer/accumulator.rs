@@ -19,10 +19,10 @@ use super::record::Record;
 use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
-use crate::cluster::Counters;
 use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::Metrics;
 use crate::policy::key_hash;
 use crate::record::Compression;
 use crate::record::builder::BatchBuilder;
@@ -42,7 +42,7 @@ pub(crate) struct Accumulator {
     /// Open producers that share it.
     pub(crate) users: AtomicUsize,
     pool: ChunkPool,
-    pub(super) counters: Arc<Counters>,
+    pub(super) metrics: Arc<Metrics>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     events: mpsc::UnboundedSender<Event>,
     next_batch: AtomicU64,
@@ -155,7 +155,7 @@ impl Accumulator {
         config: ProducerConfig,
         env: &Environment,
         pool: &ChunkPool,
-        counters: &Arc<Counters>,
+        metrics: &Arc<Metrics>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -166,7 +166,7 @@ impl Accumulator {
             config,
             env: env.clone(),
             pool: pool.clone(),
-            counters: Arc::clone(counters),
+            metrics: Arc::clone(metrics),
             topics: RwLock::default(),
             events,
             next_batch: AtomicU64::new(1),

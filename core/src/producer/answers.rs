@@ -1,18 +1,21 @@
 //! What the sender does with an answer, or with the loss of one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kafka_protocol::messages::ProduceResponse;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::Request;
 use tokio::time::Instant;
 
-use super::accumulator::Batch;
 use super::delivery::BatchAck;
 use super::sender::{InFlight, Item, Sender};
-use crate::cluster::{LeaderHint, Lookup};
+use super::tries::Cause;
+use crate::cluster::{LeaderHint, Lookup, TopicMeta};
 use crate::config::Endpoint;
-use crate::error::{Error, Written, definitely_unwritten, describe};
+use crate::error::{Error, ErrorKind, Written, definitely_unwritten, describe};
+use crate::metrics::{Api, limited};
 use crate::net::CallError;
+use crate::policy::ask::Why;
 
 const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -30,7 +33,7 @@ impl Sender {
     pub(super) fn answered(&mut self, request: u64, answer: Result<ProduceResponse, CallError>) {
         let Some(sent) = self.in_flight.remove(&request) else { return };
         let now = self.env.now();
-        if let Some(leader) = self.leaders.get_mut(&sent.leader) {
+        if let Some(leader) = self.leaders.get(sent.leader) {
             leader.requests -= 1;
             leader.bytes_in_flight -= sent.bytes;
         }
@@ -44,10 +47,10 @@ impl Sender {
     }
 
     fn parts(&mut self, sent: &InFlight, answer: &ProduceResponse, now: Instant) {
-        if let Some(leader) = self.leaders.get_mut(&sent.leader) {
+        if let Some(leader) = self.leaders.get(sent.leader) {
             leader.answered(now.saturating_duration_since(sent.sent));
-            if let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms) {
-                leader.muted_until = Some(now + std::time::Duration::from_millis(ms));
+            if let Some(connection) = &leader.connection {
+                connection.heed(ProduceRequest::KEY, answer);
             }
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
@@ -73,6 +76,11 @@ impl Sender {
                 }
             }
         }
+        if parts.values().any(|part| part.code != 0) {
+            self.metrics.broker(sent.leader).error_answer(Api::Produce);
+        }
+        let own_fault = |code: i16| describe(code).own_fault;
+        self.judge(sent.leader, !parts.values().all(|part| own_fault(part.code)), now);
         let endpoints: Vec<(i32, Endpoint)> = answer
             .node_endpoints
             .iter()
@@ -94,7 +102,11 @@ impl Sender {
             let hint =
                 hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
             if let Some(hint) = hint {
-                self.metadata.hint(&item.topic, hint, &endpoints);
+                let named = self.metadata.hint(&item.topic, hint, &endpoints);
+                if !named.is_empty() {
+                    self.metrics.hint_applied();
+                    self.named(named);
+                }
             }
             self.part(sent.leader, item, part, now);
         }
@@ -106,7 +118,7 @@ impl Sender {
             let Some(partition) = self.partition(item) else { return };
             let batch = partition.acknowledged(item.batch);
             if let Some(batch) = batch {
-                self.counters.acknowledged(leader, item.records as u64);
+                self.metrics.broker(leader).acknowledged(item.records as u64);
                 batch.resolve(Ok(BatchAck {
                     partition: item.partition,
                     base_offset: if part.code == 0 { part.base_offset } else { -1 },
@@ -134,7 +146,7 @@ impl Sender {
                     // The answer itself may have named the new leader.
                     let moved = row.refresh_metadata && self.led_elsewhere(item, leader);
                     if row.refresh_metadata && !moved {
-                        self.metadata.want(&item.topic);
+                        self.metadata.want(&item.topic, Why::Stale);
                     }
                     self.failed_with(item, &error, definite, moved, now);
                 } else {
@@ -147,7 +159,7 @@ impl Sender {
     /// The batch will not be taken: its records fail, the rest of the partition goes on.
     fn refused(&mut self, item: &Item, error: &Error, definite: bool) {
         let Some(partition) = self.partition(item) else { return };
-        partition.failed(item.batch, definite);
+        partition.failed(item.batch, definite, Cause::Failed);
         if let Some((batch, maybe)) = partition.give_up(item.batch) {
             batch.resolve(Err(error.with_maybe_written(maybe)));
         }
@@ -155,7 +167,7 @@ impl Sender {
 
     /// The log lost what was acknowledged before.
     fn lost(&mut self, item: &Item, error: &Error, now: Instant) {
-        tracing::warn!(topic = %item.topic, partition = item.partition, error = %error.message(),
+        limited!(self.metrics.logs(), WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
             "the broker does not know this producer's earlier records; going on under a new epoch");
         self.delay_retry(item, false, now);
         if let Some(partition) = self.partition(item) {
@@ -180,8 +192,11 @@ impl Sender {
             topic.trouble = Some(error.clone());
         }
         self.delay_retry(item, moved, now);
+        // Another leader is another place, and what never left is not sent again.
+        let unsent = definite && error.broker_code().is_none();
+        let cause = if moved || unsent { Cause::Moved } else { Cause::Failed };
         if let Some(partition) = self.partition(item) {
-            partition.failed(item.batch, definite);
+            partition.failed(item.batch, definite, cause);
         }
     }
 
@@ -206,28 +221,47 @@ impl Sender {
 
     /// The connection ended, or the answer could not be read.
     fn unanswered(&mut self, sent: &InFlight, error: &CallError, now: Instant) {
-        let Self { leaders, rng, .. } = self;
-        if let Some(leader) = leaders.get_mut(&sent.leader)
-            && leader.connection.as_ref().is_some_and(crate::net::Connection::is_closed)
-        {
-            leader.lost(now, rng);
-        }
         let (definite, error) = match error {
             CallError::Unsent(e) => (true, e),
             CallError::InDoubt(e) => (false, e),
         };
+        let silent = error.kind() == ErrorKind::Timeout;
+        if silent {
+            self.judge(sent.leader, false, now);
+        }
         for item in &sent.items {
-            self.metadata.want(&item.topic);
+            // A broker that went silent may be gone for good, and dialling it takes long to fail.
+            // After a loss the dial tells, and soon.
+            if silent {
+                self.metadata.want(&item.topic, Why::Lost);
+            }
             self.failed(item, error, definite, now);
         }
     }
 
-    /// A leader cannot be reached: the cluster may have named another one meanwhile.
+    /// A leader cannot be reached. Records that can go elsewhere do; what must go there asks for
+    /// metadata when its turn to dial comes again.
     pub(super) fn unreachable(&mut self, leader: i32, error: &Error) {
-        tracing::debug!(broker = leader, error = %error.message(), "no produce lane");
         for topic in self.topics.values_mut() {
-            topic.trouble = Some(error.clone());
-            self.metadata.want(&topic.name);
+            let led = |meta: &Arc<TopicMeta>| meta.partitions.iter().any(|p| p.leader == leader);
+            if topic.meta.as_ref().is_some_and(led) {
+                topic.trouble = Some(error.clone());
+            }
+        }
+    }
+
+    /// A newer leader epoch names these brokers.
+    fn named(&mut self, ids: BTreeSet<i32>) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.brokers_changed(ids);
+        }
+    }
+
+    fn judge(&mut self, leader: i32, well: bool, now: Instant) {
+        if let Some(pool) = self.pool.upgrade()
+            && let Some(leader) = self.leaders.get(leader)
+        {
+            pool.judge(&leader.broker, well, now);
         }
     }
 
@@ -235,12 +269,14 @@ impl Sender {
     pub(super) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
         let Some(topic) = self.topics.get_mut(topic) else { return };
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
-        let back: Vec<Batch> = state.settle();
-        for batch in back.into_iter().rev() {
-            match batch.partition {
-                None => topic.unbound.push_front(batch),
-                Some(p) => topic.pinned.entry(p).or_default().push_front(batch),
+        let now = self.env.now();
+        let back = state.settle();
+        for (mut batch, cause) in back.into_iter().rev() {
+            if batch.partition.is_none() {
+                self.metrics.records_rerouted(batch.records());
             }
+            batch.tries.came_back(cause, now, &mut self.rng);
+            topic.put_back(batch);
         }
     }
 

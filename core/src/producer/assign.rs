@@ -1,30 +1,54 @@
 //! Binding: which partition each batch goes to in a round, and so which leader. As late as can be:
 //! a batch without a partition is free until it is put into a request.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
-use super::leaders::Leader;
 use super::partition::ToSend;
 use super::sender::{Event, Load, Sender, earlier};
 use super::topics::{Next, Topic};
-use crate::cluster::{Lane, TopicMeta};
+use crate::cluster::{Lane, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
+use crate::policy::ask::Why;
+use crate::policy::ejection::Admission;
+use crate::policy::reconnect::Need;
+use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
+
+/// What a round works with.
+pub(super) struct Round<'a> {
+    pub(super) pool: &'a Arc<Pool>,
+    pub(super) now: Instant,
+    pub(super) loads: Vec<Load>,
+}
+
+/// Partitions that a batch could go to.
+#[derive(Default)]
+struct Choices {
+    /// Their leaders take a request now.
+    ready: Vec<Candidate>,
+    /// Their leaders are not connected, and may be dialled.
+    absent: Vec<Candidate>,
+    /// A leader that is connected, or will be in a moment, would do later.
+    waiting: bool,
+    /// When to look again, at the latest.
+    look_at: Option<Instant>,
+}
 
 impl Sender {
     /// Batches sent again in place, and those with a named partition.
     pub(super) fn assign_bound(
         &mut self,
         topic: &mut Topic,
-        now: Instant,
+        round: &mut Round<'_>,
         taken: &mut [bool],
-        loads: &mut Vec<Load>,
     ) {
         let Some(meta) = topic.meta.clone() else { return };
+        let now = round.now;
         for (index, taken) in taken.iter_mut().enumerate() {
             if !topic.partitions[index].needs_leader() {
                 continue;
@@ -34,12 +58,12 @@ impl Sender {
                 self.wake_at = earlier(self.wake_at, at);
                 continue;
             }
-            let Some(leader) = self.needed_leader(&meta, index, now) else { continue };
+            let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
                 let bytes =
                     topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
                 *taken = true;
-                self.load(loads, leader, &meta, index, to_send, bytes, true);
+                self.load(round, leader, &meta, index, to_send, bytes);
             }
         }
         let mut wanted: Vec<i32> = topic
@@ -66,8 +90,8 @@ impl Sender {
                 self.wake_at = earlier(self.wake_at, state.retry_at.filter(|at| *at > now));
                 continue;
             }
-            let Some(leader) = self.needed_leader(&meta, index, now) else { continue };
-            let idle = self.leaders.get(&leader).is_some_and(Leader::is_idle);
+            let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
+            let idle = self.leaders.get(leader).is_some_and(|l| l.is_idle());
             let batch = match topic.pinned.get_mut(&partition).and_then(VecDeque::pop_front) {
                 Some(batch) => Some(batch),
                 None => {
@@ -79,7 +103,7 @@ impl Sender {
             };
             if let Some(batch) = batch {
                 taken[index] = true;
-                self.put(topic, &meta, index, leader, batch, loads);
+                self.put(topic, &meta, index, leader, batch, round);
             }
         }
     }
@@ -89,71 +113,27 @@ impl Sender {
     pub(super) fn assign_unbound(
         &mut self,
         topic: &mut Topic,
-        now: Instant,
+        round: &mut Round<'_>,
         taken: &mut [bool],
-        loads: &mut Vec<Load>,
     ) {
         let Some(meta) = topic.meta.clone() else { return };
         loop {
-            let (full, due) = match topic.next_unbound(now) {
+            let (full, due) = match topic.next_unbound(round.now) {
                 Next::Nothing => return,
+                Next::Later(at) => {
+                    self.wake_at = earlier(self.wake_at, Some(at));
+                    return;
+                }
                 Next::Full => (true, None),
-                Next::Open { due } => (due <= now, Some(due)),
+                Next::Open { due } => (due <= round.now, Some(due)),
             };
-            let mut ready: Vec<Candidate> = Vec::new();
-            let mut absent: Vec<Candidate> = Vec::new();
-            let mut retry_at = None;
-            for (index, state) in topic.partitions.iter().enumerate() {
-                let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
-                if leader_id < 0 || taken[index] {
-                    continue;
-                }
-                if !state.has_room(leader_id, now) {
-                    retry_at = earlier(retry_at, state.retry_at.filter(|at| *at > now));
-                    continue;
-                }
-                let leader = self.leaders.entry(leader_id).or_default();
-                let candidate = Candidate {
-                    partition: index as i32,
-                    bytes_in_flight: leader.bytes_in_flight + leader.assembled,
-                    latency_us: leader.latency_us,
-                };
-                if leader.is_ready(now) {
-                    let fits = leader.assembled < MAX_PRODUCE_REQUEST;
-                    if fits && (full || leader.is_idle()) {
-                        ready.push(candidate);
-                    }
-                } else if leader.may_dial(now, false) {
-                    absent.push(candidate);
-                } else if leader.connection.is_none() && !leader.dialing {
-                    retry_at = earlier(retry_at, leader.next_dial(false));
-                } else {
-                    retry_at = earlier(retry_at, leader.muted_until.filter(|at| *at > now));
-                }
-            }
-            let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
-            let choice = stays.map(|i| ready[i]).or_else(|| {
-                let both: Vec<_> = ready.iter().chain(&absent).copied().collect();
-                let first = both[spread::choose(&both, &mut self.rng)?];
-                if ready.contains(&first) {
-                    return Some(first);
-                }
-                // Its broker is opened for later; the batch does not wait for that if another can
-                // have it now.
-                self.dial(meta.partitions[first.partition as usize].leader);
-                spread::choose(&ready, &mut self.rng).map(|i| ready[i])
-            });
-            let Some(choice) = choice else {
-                self.wake_at = earlier(self.wake_at, earlier(retry_at, due.filter(|at| *at > now)));
-                if meta.partitions.iter().all(|p| p.leader < 0) {
-                    self.metadata.want(&topic.name);
-                }
-                self.rescue(topic, &meta, now);
+            let Some(choice) = self.choose(topic, &meta, full, taken, round) else {
+                self.wake_at = earlier(self.wake_at, due.filter(|at| *at > round.now));
                 return;
             };
-            let batch = match topic.unbound.pop_front() {
+            let batch = match topic.pop_unbound(round.now) {
                 Some(batch) => Some(batch),
-                None => topic.take(|slot| slot.partition.is_none(), now, true).0,
+                None => topic.take(|slot| slot.partition.is_none(), round.now, true).0,
             };
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
@@ -164,68 +144,241 @@ impl Sender {
                 batch.home.config.batch_size,
             );
             let leader = meta.partitions[index].leader;
-            self.put(topic, &meta, index, leader, batch, loads);
+            self.put(topic, &meta, index, leader, batch, round);
         }
     }
 
-    /// No partition can take a batch: if that is because no leader is connected, the probes of
-    /// optional brokers are too slow; any one is needed now.
-    fn rescue(&mut self, topic: &Topic, meta: &TopicMeta, now: Instant) {
-        let leaders: Vec<i32> =
+    /// Where a batch goes now, if anywhere. Opens lanes on the way: to brokers that could take some
+    /// of the load, and if there is none that could, to one that must.
+    fn choose(
+        &mut self,
+        topic: &mut Topic,
+        meta: &TopicMeta,
+        full: bool,
+        taken: &[bool],
+        round: &Round<'_>,
+    ) -> Option<Candidate> {
+        let now = round.now;
+        let mut choices = self.choices(topic, meta, full, taken, round, false);
+        if choices.is_nothing() && self.leave_subset(meta, now) {
+            choices = self.choices(topic, meta, full, taken, round, false);
+        }
+        if choices.is_nothing() {
+            // Only brokers that are better avoided are left: one that is connected is used all the
+            // same, else there is somebody to be dialled.
+            choices = self.choices(topic, meta, full, taken, round, true);
+            if choices.is_nothing() {
+                self.rescue(meta, round);
+            }
+        }
+        let Choices { ready, absent, waiting, look_at } = choices;
+        let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
+        if let Some(i) = stays {
+            return Some(ready[i]);
+        }
+        let both: Vec<Candidate> = ready.iter().chain(&absent).copied().collect();
+        let chosen = spread::choose(&both, &mut self.rng).map(|i| both[i]);
+        if let Some(chosen) = chosen.filter(|chosen| !ready.contains(chosen)) {
+            // Its lane is opened for later; the batch does not wait for that if another can have it
+            // now, and does not open a second lane if one is on its way.
+            if !waiting || full {
+                self.dial(meta.partitions[chosen.partition as usize].leader, Need::Optional);
+            }
+            let next = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
+            if next.is_none() {
+                self.wake_at = earlier(self.wake_at, look_at);
+            }
+            return next;
+        }
+        if chosen.is_none() {
+            self.wake_at = earlier(self.wake_at, look_at);
+            if meta.partitions.iter().all(|p| p.leader < 0) {
+                self.metadata.want(&meta.name, Why::Stale);
+            }
+        }
+        chosen
+    }
+
+    /// What can be chosen from. `anybody`: brokers outside the subset and those that are better
+    /// avoided too, but only if they are connected.
+    fn choices(
+        &mut self,
+        topic: &Topic,
+        meta: &TopicMeta,
+        full: bool,
+        taken: &[bool],
+        round: &Round<'_>,
+        anybody: bool,
+    ) -> Choices {
+        let now = round.now;
+        let connected = self.leaders.is_connected();
+        let mut out = Choices::default();
+        let note = |at: &mut Option<Instant>, next: Option<Instant>| {
+            *at = earlier(*at, next.filter(|next| *next > now));
+        };
+        for (index, state) in topic.partitions.iter().enumerate() {
+            let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
+            if leader_id < 0 || !(anybody || self.leaders.is_used(leader_id)) {
+                continue;
+            }
+            let Some(leader) = self.leaders.get(leader_id) else { continue };
+            if !anybody && leader.is_avoided() {
+                continue;
+            }
+            if anybody && leader.lane().is_none() {
+                continue;
+            }
+            if taken[index] || !state.has_room(leader_id, now) {
+                // Something is in flight there, or an error is being settled: it will do again.
+                out.waiting = true;
+                note(&mut out.look_at, state.retry_at);
+                continue;
+            }
+            let candidate = Candidate {
+                partition: index as i32,
+                bytes_in_flight: leader.bytes_in_flight + leader.assembled,
+                latency_us: leader.latency_us(),
+            };
+            if leader.lane().is_some() {
+                out.waiting = true;
+                note(&mut out.look_at, leader.muted_until(now));
+                let fits = leader.assembled < MAX_PRODUCE_REQUEST;
+                if leader.is_ready(now) && fits && (full || leader.is_idle()) {
+                    out.ready.push(candidate);
+                }
+                continue;
+            }
+            if let Some(since) = leader.dialing {
+                out.waiting |= leader.is_dialing(now);
+                note(&mut out.look_at, Some(since + Duration::from_millis(300)));
+                continue;
+            }
+            // Full batches wait while all that is connected is busy: the volume asks for more.
+            let need = if full { Need::Pressed } else { Need::Optional };
+            let at = leader.broker.optional_not_before(need, connected, now, &mut self.rng);
+            match at {
+                None => out.absent.push(candidate),
+                Some(at) => note(&mut out.look_at, Some(at)),
+            }
+        }
+        if !out.ready.is_empty() && full {
+            // There is room for this one: whoever is optional stays optional.
+            let Self { leaders, rng, .. } = self;
+            out.absent.retain(|c| {
+                let id = meta.partitions[c.partition as usize].leader;
+                leaders.get(id).is_some_and(|l| {
+                    l.broker.optional_not_before(Need::Optional, connected, now, rng).is_none()
+                })
+            });
+        }
+        out
+    }
+
+    /// The topic has no usable partition inside the subset: some brokers outside are used as well,
+    /// chosen so that they cover every topic in use.
+    fn leave_subset(&mut self, meta: &TopicMeta, now: Instant) -> bool {
+        let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
+            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
+        };
+        let mut topics: Vec<BTreeSet<i32>> = self
+            .topics
+            .values()
+            .filter_map(|topic| topic.meta.as_ref())
+            .map(|meta| leaders(meta))
+            .collect();
+        // It is being worked on, and so not among them.
+        topics.push(leaders(meta));
+        self.leaders.widen(&topics, now)
+    }
+
+    /// No partition can take a batch, because no leader is connected and none may be dialled for
+    /// what it is worth: any one is needed now. One at a time, at the pace of all that look for
+    /// somebody.
+    fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
+        let now = round.now;
+        let ids: BTreeSet<i32> =
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
-        let alive = |l: &Leader| l.connection.is_some() || l.dialing;
-        if leaders.iter().any(|id| self.leaders.get(id).is_some_and(alive)) {
+        let mut may = Vec::new();
+        let mut next = None;
+        for id in ids {
+            let Some(leader) = self.leaders.get(id) else { continue };
+            if leader.is_dialing(now) {
+                return;
+            }
+            if leader.dialing.is_some() || leader.lane().is_some() {
+                continue;
+            }
+            match leader.broker.not_before(Need::Needed, now) {
+                None => may.push(id),
+                at => next = earlier(next, at),
+            }
+        }
+        if let Some(at) = round.pool.somewhere_not_before(now)
+            && !round.pool.is_connected(None)
+        {
+            self.wake_at = earlier(self.wake_at, Some(at));
             return;
         }
-        let may: Vec<i32> = leaders
-            .iter()
-            .copied()
-            .filter(|id| self.leaders.get(id).is_none_or(|l| l.may_dial(now, true)))
-            .collect();
         let all: Vec<_> = may
             .iter()
             .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
             .collect();
-        if let Some(i) = spread::choose(&all, &mut self.rng) {
-            self.dial(may[i]);
-        } else {
-            let next = leaders.iter().filter_map(|id| self.leaders.get(id)?.next_dial(true)).min();
-            self.wake_at = earlier(self.wake_at, next.filter(|at| *at > now));
+        match spread::choose(&all, &mut self.rng) {
+            Some(i) => self.dial(may[i], Need::Needed),
+            None => self.wake_at = earlier(self.wake_at, next),
         }
-        let _ = topic;
     }
 
     /// The leader that a bound batch must go to, if it can take a request now; dials it else.
-    fn needed_leader(&mut self, meta: &TopicMeta, index: usize, now: Instant) -> Option<i32> {
+    fn needed_leader(&mut self, meta: &TopicMeta, index: usize, round: &Round<'_>) -> Option<i32> {
+        let now = round.now;
         let id = meta.partitions.get(index).map_or(-1, |p| p.leader);
-        if id < 0 {
-            self.metadata.want(&meta.name);
+        let Some(leader) = self.leaders.get(id) else {
+            self.metadata.want(&meta.name, Why::Stale);
+            return None;
+        };
+        if leader.lane().is_some() {
+            if leader.is_ready(now) {
+                // A late connection gets nothing new; its answer, or its end, is waited for.
+                return (!leader.is_stuck() && leader.assembled < MAX_PRODUCE_REQUEST)
+                    .then_some(id);
+            }
+            self.wake_at = earlier(self.wake_at, leader.muted_until(now));
             return None;
         }
-        let leader = self.leaders.entry(id).or_default();
-        if leader.is_ready(now) {
-            return (leader.assembled < MAX_PRODUCE_REQUEST).then_some(id);
-        }
-        if leader.may_dial(now, true) {
-            self.dial(id);
-        } else if leader.connection.is_none() && !leader.dialing {
-            self.wake_at = earlier(self.wake_at, leader.next_dial(true));
-        } else {
-            self.wake_at = earlier(self.wake_at, leader.muted_until.filter(|at| *at > now));
+        if leader.dialing.is_none() {
+            if leader.broker.is_unreachable() {
+                // The cluster may have named another one meanwhile.
+                self.metadata.want(&meta.name, Why::Lost);
+            }
+            match leader.broker.not_before(Need::Needed, now) {
+                None => self.dial(id, Need::Needed),
+                at => self.wake_at = earlier(self.wake_at, at),
+            }
         }
         None
     }
 
-    fn dial(&mut self, id: i32) {
-        let leader = self.leaders.entry(id).or_default();
-        if leader.dialing || leader.connection.is_some() {
+    fn dial(&mut self, id: i32, need: Need) {
+        let now = self.env.now();
+        let Some(leader) = self.leaders.get(id) else { return };
+        if leader.dialing.is_some() || leader.lane().is_some() {
             return;
         }
-        leader.dialing = true;
+        if let Some(connection) = leader.broker.open(Lane::Produce) {
+            leader.connection = Some(connection);
+            // This round has looked already; the next one finds it.
+            let _ = self.tx.send(Event::Pressure);
+            return;
+        }
+        leader.dialing = Some(now);
+        if leader.broker.is_unreachable() {
+            leader.broker.metrics.probe();
+        }
         let (pool, tx) = (self.pool.clone(), self.tx.clone());
         self.env.spawn(async move {
             let Some(pool) = pool.upgrade() else { return };
-            let result = pool.lane(id, Lane::Produce).await;
+            let result = pool.lane(id, Lane::Produce, need).await;
             let _ = tx.send(Event::Lane(id, result));
         });
     }
@@ -237,35 +390,60 @@ impl Sender {
         index: usize,
         leader: i32,
         batch: Batch,
-        loads: &mut Vec<Load>,
+        round: &mut Round<'_>,
     ) {
         self.next_id += 1;
         let bytes = batch.sealed.wire_len();
         self.next_expiry = earlier(self.next_expiry, Some(batch.deadline));
         let to_send = topic.partitions[index].push(self.next_id, batch, leader);
-        self.load(loads, leader, meta, index, to_send, bytes, false);
+        self.load(round, leader, meta, index, to_send, bytes);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one line of a request, named field by field")]
     fn load(
         &mut self,
-        loads: &mut Vec<Load>,
-        leader: i32,
+        round: &mut Round<'_>,
+        id: i32,
         meta: &TopicMeta,
         index: usize,
         to_send: ToSend,
         bytes: usize,
-        retry: bool,
     ) {
-        self.leaders.entry(leader).or_default().assembled += bytes;
-        let load = match loads.iter_mut().position(|l| l.leader == leader) {
-            Some(i) => &mut loads[i],
+        if let Some(leader) = self.leaders.get(id) {
+            leader.assembled += bytes;
+            if leader.broker.admission(round.now) == Admission::HalfOpen {
+                leader.broker.probe();
+            }
+        }
+        let load = match round.loads.iter_mut().position(|l| l.leader == id) {
+            Some(i) => &mut round.loads[i],
             None => {
-                loads.push(Load { leader, parts: Vec::new(), retries: false });
-                loads.last_mut().expect("pushed above")
+                round.loads.push(Load { leader: id, parts: Vec::new(), bytes: 0 });
+                round.loads.last_mut().expect("pushed above")
             }
         };
-        load.retries |= retry;
+        load.bytes += bytes;
         load.parts.push((Arc::clone(&meta.name), meta.id, index as i32, to_send));
+    }
+}
+
+impl Choices {
+    /// Neither now nor in a moment, nor with a lane that may be opened.
+    fn is_nothing(&self) -> bool {
+        self.ready.is_empty() && self.absent.is_empty() && !self.waiting
+    }
+}
+
+impl Load {
+    /// What the request costs the retry budget: nothing if anything in it is no retry.
+    pub(super) fn cost(&self) -> Option<Cost> {
+        let mut cost = Some(Cost::Definite);
+        for (_, _, _, to_send) in &self.parts {
+            match to_send.retry {
+                None => return None,
+                Some(Cost::InDoubt) => cost = Some(Cost::InDoubt),
+                Some(Cost::Definite) => {}
+            }
+        }
+        cost
     }
 }

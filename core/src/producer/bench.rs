@@ -9,9 +9,9 @@ use super::accumulator::Accumulator;
 use super::delivery::BatchAck;
 use super::sender::Event;
 use super::{Delivery, Record};
-use crate::cluster::Counters;
 use crate::config::ProducerConfig;
 use crate::environment::Environment;
+use crate::metrics::Metrics;
 use crate::record::Compression;
 use crate::record::pool::ChunkPool;
 
@@ -28,8 +28,8 @@ impl Sends {
         let (tx, events) = mpsc::unbounded_channel();
         let config = ProducerConfig { compression, ..ProducerConfig::default() };
         let env = Environment::builder().seed(1).build();
-        let counters = Arc::<Counters>::default();
-        let home = Accumulator::new(config, &env, &ChunkPool::default(), &counters, tx);
+        let metrics = Arc::<Metrics>::default();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
         Self { home: Arc::new(home), events }
     }
 

@@ -1,49 +1,87 @@
-//! The sender's view of a broker: its produce lane, what is in flight on it, and when it may be
-//! dialled again.
+//! The sender's view of the brokers: produce lanes and what is in flight on them, and which of them
+//! this process uses for records that may go anywhere.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
+use crate::cluster::{Broker, Pool};
 use crate::config::MAX_REQUESTS_IN_FLIGHT;
+use crate::metrics::Metrics;
 use crate::net::Connection;
-use crate::policy::backoff::Backoff;
+use crate::policy::ejection::{Admission, avoid_out};
+use crate::policy::latency::{Latency, avoid_late};
+use crate::policy::subset::{self, Member, Size};
 
-/// After the connection is lost, records that wait make it come back within this, jittered: a
-/// fleet that lost the same broker must not return in one instant.
-const RECONNECT_JITTER: Duration = Duration::from_millis(100);
+/// A dial that takes longer is no reason to wait with the next.
+const DIAL_HEDGE: Duration = Duration::from_millis(300);
 
-/// When a broker that records need not go to is tried again after it could not be reached.
-const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
-const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
+/// Brokers used outside the subset are given up after so long, unless they are needed again.
+const OUTSIDE_FOR: Duration = Duration::from_secs(300);
 
-#[derive(Default)]
+/// One broker.
 pub(crate) struct Leader {
+    pub(crate) broker: Arc<Broker>,
     pub(crate) connection: Option<Connection>,
-    pub(crate) dialing: bool,
+    /// Since when its lane is being opened.
+    pub(crate) dialing: Option<Instant>,
     pub(crate) requests: usize,
     pub(crate) bytes_in_flight: usize,
-    pub(crate) latency_us: u32,
-    /// Throttled by the broker (KIP-219): nothing is sent before.
-    pub(crate) muted_until: Option<Instant>,
-    /// Dialled no sooner if a batch needs this very broker; and if others would do.
-    needed_at: Option<Instant>,
-    optional_at: Option<Instant>,
-    backoff: Backoff,
+    latency: Box<Latency>,
+    /// Of the latency; a quantile is too dear to be looked up per batch.
+    late_after: Duration,
+    answers: u32,
+    was_late: bool,
+    /// Records that can go elsewhere do, in this round.
+    avoided: bool,
+    /// It gets nothing new at all, in this round: what is in flight is overdue.
+    stuck: bool,
     /// Being assembled in this round.
     pub(crate) assembled: usize,
+    /// Requests that are nothing but retries wait for the budget until then.
+    pub(crate) retries_wait: Option<Instant>,
 }
 
 impl Leader {
-    /// Whether a request can be sent to it now.
-    pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
+    fn new(broker: Arc<Broker>) -> Self {
+        let latency = Box::<Latency>::default();
+        Self {
+            broker,
+            connection: None,
+            dialing: None,
+            requests: 0,
+            bytes_in_flight: 0,
+            late_after: latency.late_after(),
+            latency,
+            answers: 0,
+            was_late: false,
+            avoided: false,
+            stuck: false,
+            assembled: 0,
+            retries_wait: None,
+        }
+    }
+
+    /// The open lane.
+    pub(crate) fn lane(&mut self) -> Option<&Connection> {
         if self.connection.as_ref().is_some_and(Connection::is_closed) {
             self.connection = None;
         }
-        self.connection.is_some()
-            && self.requests < MAX_REQUESTS_IN_FLIGHT
-            && self.muted_until.is_none_or(|until| until <= now)
+        self.connection.as_ref()
+    }
+
+    /// Whether a request can be sent to it now.
+    pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
+        let requests = self.requests;
+        self.lane()
+            .is_some_and(|c| requests < MAX_REQUESTS_IN_FLIGHT && c.muted_until(now).is_none())
+    }
+
+    /// Until when the broker keeps us silent.
+    pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
+        self.connection.as_ref()?.muted_until(now)
     }
 
     /// Nothing in flight: what is there may go at once.
@@ -51,70 +89,214 @@ impl Leader {
         self.requests == 0
     }
 
-    /// Whether it may be dialled now.
-    pub(crate) fn may_dial(&self, now: Instant, needed: bool) -> bool {
-        let at = if needed { self.needed_at } else { self.optional_at };
-        self.connection.is_none() && !self.dialing && at.is_none_or(|at| at <= now)
+    /// Whether records that can go elsewhere go elsewhere.
+    pub(crate) fn is_avoided(&self) -> bool {
+        self.avoided
     }
 
-    /// When to look at it again, if it is what something waits for.
-    pub(crate) fn next_dial(&self, needed: bool) -> Option<Instant> {
-        if needed { self.needed_at } else { self.optional_at }
+    /// Whether its oldest request is overdue, while most brokers' are not.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck
     }
 
-    pub(crate) fn connected(&mut self, connection: Connection) {
-        self.connection = Some(connection);
-        self.dialing = false;
-        self.backoff.reset();
-        self.needed_at = None;
-        self.optional_at = None;
+    pub(crate) fn latency_us(&self) -> u32 {
+        self.latency.mean_us()
     }
 
-    pub(crate) fn dial_failed(&mut self, now: Instant, rng: &mut impl Rng) {
-        self.dialing = false;
-        let probe = if self.backoff.attempts() == 0 { FIRST_PROBE } else { LATER_PROBES };
-        self.needed_at = Some(now + self.backoff.next(rng));
-        self.optional_at = Some(now + Duration::from_secs_f64(rng.random_range(probe)));
+    /// Whether a dial is under way that may still be waited for.
+    pub(crate) fn is_dialing(&self, now: Instant) -> bool {
+        self.dialing.is_some_and(|since| now.saturating_duration_since(since) < DIAL_HEDGE)
     }
 
-    pub(crate) fn lost(&mut self, now: Instant, rng: &mut impl Rng) {
-        self.connection = None;
-        let at = now + RECONNECT_JITTER.mul_f64(rng.random_range(0.0..1.0));
-        self.needed_at = Some(at);
-        self.optional_at = Some(at);
-    }
-
-    /// A newer leader epoch names this broker: it is back.
+    /// A request was answered, so long after it was sent.
     pub(crate) fn answered(&mut self, took: Duration) {
-        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        self.latency_us = if self.latency_us == 0 {
-            us
-        } else {
-            // One eighth of the new, as TCP smooths its round trip.
-            self.latency_us - self.latency_us / 8 + us / 8
-        };
+        self.latency.record(took);
+        self.answers = self.answers.wrapping_add(1);
+        if self.answers < 16 || self.answers.is_multiple_of(16) {
+            self.late_after = self.latency.late_after();
+        }
+    }
+
+    fn is_late(&mut self, now: Instant) -> bool {
+        let after = self.late_after;
+        let late = self.lane().is_some_and(|c| c.is_late(after, now));
+        if late && !self.was_late {
+            self.broker.metrics.late(after);
+        }
+        self.was_late = late;
+        late
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
+/// All of them.
+pub(crate) struct Leaders {
+    all: BTreeMap<i32, Leader>,
+    size: Size,
+    /// The cluster by the last metadata.
+    members: Vec<Member>,
+    /// This process's ranking of them, and until when it holds.
+    ranking: Vec<i32>,
+    ranked_until: Option<Instant>,
+    /// The first of the ranking; all brokers if the cluster is small or the volume large.
+    subset: BTreeSet<i32>,
+    /// Used beyond them, because a topic has no partition inside.
+    outside: BTreeSet<i32>,
+    outside_until: Option<Instant>,
+    /// More than half of the brokers are out: everybody is used.
+    panic: bool,
+}
 
-    #[test]
-    fn an_optional_broker_is_probed_late_and_a_needed_one_soon() {
-        let mut rng = StdRng::seed_from_u64(5);
-        let now = Instant::now();
-        let secs = |n| now + Duration::from_secs(n);
-        for _ in 0..200 {
-            let mut leader = Leader { dialing: true, ..Leader::default() };
-            leader.dial_failed(now, &mut rng);
-            assert!(leader.may_dial(now + Duration::from_millis(100), true));
-            assert!(!leader.may_dial(secs(4), false) && leader.may_dial(secs(60), false));
-            leader.dialing = true;
-            leader.dial_failed(now, &mut rng);
-            assert!(!leader.may_dial(secs(44), false) && leader.may_dial(secs(75), false));
+impl Leaders {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            size: Size::new(now),
+            members: Vec::new(),
+            ranking: Vec::new(),
+            ranked_until: None,
+            subset: BTreeSet::new(),
+            outside: BTreeSet::new(),
+            outside_until: None,
+            panic: false,
+        }
+    }
+
+    pub(crate) fn get(&mut self, id: i32) -> Option<&mut Leader> {
+        self.all.get_mut(&id)
+    }
+
+    /// The cluster may have changed: who is in it, and where.
+    pub(crate) fn learn(&mut self, pool: &Pool) {
+        let members = pool.members();
+        for broker in &members {
+            self.all.entry(broker.id).or_insert_with(|| Leader::new(Arc::clone(broker)));
+        }
+        // One that vanished stays as long as something is in flight to it.
+        self.all.retain(|id, leader| {
+            leader.requests > 0
+                || leader.dialing.is_some()
+                || members.iter().any(|broker| broker.id == *id)
+        });
+        let racks = pool.racks();
+        if racks != self.members {
+            self.members = racks;
+            self.ranked_until = None;
+        }
+    }
+
+    /// Bytes put on the way: the volume decides how many brokers are used.
+    pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
+        self.size.sent(bytes, now);
+    }
+
+    /// Before a round: the subset as it is now, and who is avoided.
+    pub(crate) fn begin_round(&mut self, pool: &Pool, metrics: &Metrics, now: Instant) {
+        self.choose_subset(pool, now);
+        let of = self.all.len();
+        let mut out = BTreeSet::new();
+        let (mut late, mut connected) = (Vec::new(), 0);
+        for (id, leader) in &mut self.all {
+            leader.avoided = false;
+            leader.stuck = false;
+            leader.assembled = 0;
+            if leader.broker.is_troubled()
+                && (leader.broker.is_unreachable()
+                    || matches!(leader.broker.admission(now), Admission::Ejected { .. }))
+            {
+                out.insert(*id);
+            }
+            if leader.is_late(now) {
+                late.push(*id);
+            }
+            connected += usize::from(leader.connection.is_some());
+        }
+        let panic = !avoid_out(out.len(), of);
+        if panic && !self.panic {
+            metrics.panic_entered();
+        }
+        self.panic = panic;
+        if !panic {
+            self.avoid(&out);
+        }
+        if avoid_late(late.len(), connected) {
+            self.avoid(&late);
+            for id in late {
+                if let Some(leader) = self.all.get_mut(&id) {
+                    leader.stuck = true;
+                }
+            }
+        }
+    }
+
+    fn avoid<'a>(&mut self, ids: impl IntoIterator<Item = &'a i32>) {
+        for id in ids {
+            if let Some(leader) = self.all.get_mut(id) {
+                leader.avoided = true;
+            }
+        }
+    }
+
+    fn choose_subset(&mut self, pool: &Pool, now: Instant) {
+        if self.ranked_until.is_none_or(|until| until <= now) {
+            let wall = Duration::from_millis(u64::try_from(pool.env().wall_ms()).unwrap_or(0));
+            let (turn, left) = pool.chooser().turn(wall);
+            self.ranking = pool.chooser().rank(&self.members, turn);
+            self.ranked_until = Some(now + left);
+            self.subset.clear();
+            self.outside.clear();
+        }
+        if self.outside_until.is_some_and(|until| until <= now) {
+            self.outside.clear();
+            self.outside_until = None;
+        }
+        let size = self.size.get(self.ranking.len(), now);
+        if self.subset.len() != size {
+            self.subset = self.ranking[..size].iter().copied().collect();
+        }
+    }
+
+    /// Whether records that may go anywhere may go there.
+    pub(crate) fn is_used(&self, id: i32) -> bool {
+        self.subset.contains(&id) || self.outside.contains(&id)
+    }
+
+    /// Whether any lane is open.
+    pub(crate) fn is_connected(&mut self) -> bool {
+        self.all.values_mut().any(|leader| leader.lane().is_some())
+    }
+
+    /// Goes outside for topics that have no usable partition inside: `topics` gives the leaders of
+    /// each topic in use. Whether that helps any of them.
+    pub(crate) fn widen(&mut self, topics: &[BTreeSet<i32>], now: Instant) -> bool {
+        let usable = |id: &i32| self.all.get(id).is_some_and(|leader| !leader.avoided);
+        let open: Vec<BTreeSet<i32>> =
+            topics.iter().map(|leaders| leaders.iter().copied().filter(usable).collect()).collect();
+        let used: BTreeSet<i32> = self.subset.union(&self.outside).copied().collect();
+        let connected: BTreeSet<i32> = self
+            .all
+            .iter()
+            .filter(|(_, leader)| leader.broker.is_connected())
+            .map(|(id, _)| *id)
+            .collect();
+        let more = subset::cover(&open, &used, &connected, &self.ranking);
+        let any = !more.is_empty();
+        self.outside.extend(more);
+        if any {
+            self.outside_until.get_or_insert(now + OUTSIDE_FOR);
+        }
+        any
+    }
+
+    pub(crate) fn connected(&mut self, id: i32, connection: Connection) {
+        if let Some(leader) = self.all.get_mut(&id) {
+            leader.connection = Some(connection);
+            leader.dialing = None;
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, id: i32) {
+        if let Some(leader) = self.all.get_mut(&id) {
+            leader.dialing = None;
         }
     }
 }

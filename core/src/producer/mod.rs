@@ -16,6 +16,7 @@ mod record;
 mod sender;
 mod slot;
 mod topics;
+mod tries;
 mod unrouted;
 
 use std::sync::Arc;

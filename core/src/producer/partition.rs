@@ -18,8 +18,10 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
+use super::tries::Cause;
 use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
+use crate::policy::retry_budget::Cost;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ struct Entry {
     sent: bool,
     /// At least one attempt may have been appended. Sticks.
     doubt: bool,
+    /// Why the last attempt came to nothing.
+    cause: Cause,
 }
 
 /// A batch to put into a request.
@@ -61,6 +65,10 @@ pub(crate) struct ToSend {
     pub(crate) id: u64,
     pub(crate) epoch: i16,
     pub(crate) sequence: i32,
+    /// It was in a request before, under this sequence.
+    pub(crate) again: bool,
+    /// What a request of nothing but this costs the retry budget.
+    pub(crate) retry: Option<Cost>,
 }
 
 impl Partition {
@@ -86,6 +94,7 @@ impl Partition {
         self.next_sequence = advance(sequence, batch.records());
         let place = self.next_place;
         self.next_place += 1;
+        let retry = batch.tries.is_retry().then_some(Cost::Definite);
         self.queue.push_back(Entry {
             id,
             sequence,
@@ -93,8 +102,9 @@ impl Partition {
             batch: Some(batch),
             sent: true,
             doubt: false,
+            cause: Cause::Failed,
         });
-        ToSend { id, epoch: self.epoch, sequence }
+        ToSend { id, epoch: self.epoch, sequence, again: false, retry }
     }
 
     /// A batch by its id.
@@ -118,7 +128,26 @@ impl Partition {
         let epoch = self.epoch;
         let entry = &mut self.queue[first];
         entry.sent = true;
-        Some(ToSend { id: entry.id, epoch, sequence: entry.sequence })
+        let retry = match (entry.doubt, entry.cause) {
+            (true, _) => Some(Cost::InDoubt),
+            (false, Cause::Failed) => Some(Cost::Definite),
+            (false, Cause::Moved) => None,
+        };
+        Some(ToSend { id: entry.id, epoch, sequence: entry.sequence, again: true, retry })
+    }
+
+    /// The batch was put into a request that is not sent after all.
+    pub(crate) fn withdraw(&mut self, id: u64, again: bool) -> Option<Batch> {
+        let entry = self.queue.iter_mut().find(|e| e.id == id)?;
+        entry.sent = false;
+        if again {
+            return None;
+        }
+        // Given its sequence in this very round, and so the last one.
+        let entry = self.queue.pop_back()?;
+        self.next_sequence = entry.sequence;
+        self.next_place = entry.place;
+        entry.batch
     }
 
     /// Whether anything waits to be sent again in place: it needs this partition's leader.
@@ -162,12 +191,13 @@ impl Partition {
     }
 
     /// The attempt failed. `definite`: this attempt appended nothing.
-    pub(crate) fn failed(&mut self, id: u64, definite: bool) {
+    pub(crate) fn failed(&mut self, id: u64, definite: bool, cause: Cause) {
         self.proven = false;
         self.settling = true;
         if let Some(entry) = self.queue.iter_mut().find(|e| e.id == id) {
             entry.sent = false;
             entry.doubt |= !definite;
+            entry.cause = cause;
         }
     }
 
@@ -189,7 +219,7 @@ impl Partition {
     /// either, nor any behind it, which would be a gap: they go on under the next epoch, once the
     /// partition is drained.
     pub(crate) fn lost(&mut self, id: u64) {
-        self.failed(id, true);
+        self.failed(id, true, Cause::Failed);
         self.bump = true;
         for entry in self.queue.iter_mut().skip_while(|e| e.id != id) {
             entry.doubt = false;
@@ -197,8 +227,8 @@ impl Partition {
     }
 
     /// Once everything in flight is answered: takes back what is definitely unwritten, oldest
-    /// first. What stays is sent again in place.
-    pub(crate) fn settle(&mut self) -> Vec<Batch> {
+    /// first, with why. What stays is sent again in place.
+    pub(crate) fn settle(&mut self) -> Vec<(Batch, Cause)> {
         if self.queue.iter().any(|e| e.sent) {
             return Vec::new();
         }
@@ -212,7 +242,7 @@ impl Partition {
             self.next_sequence = entry.sequence;
             self.next_place = entry.place;
             if let Some(batch) = entry.batch {
-                back.push_front(batch);
+                back.push_front((batch, entry.cause));
             }
         }
         // Given up batches in doubt cannot be rewound over; those at the front are done with, and
@@ -330,10 +360,10 @@ mod tests {
     #[test]
     fn nothing_moves_while_an_answer_is_due() {
         let mut p = in_flight(2);
-        p.failed(1, true);
+        p.failed(1, true, Cause::Failed);
         assert!(p.settle().is_empty());
         assert!(!p.has_room(LEADER, now()));
-        p.failed(2, true);
+        p.failed(2, true, Cause::Failed);
         assert_eq!(p.settle().len(), 2);
     }
 
@@ -341,8 +371,8 @@ mod tests {
     fn what_is_unwritten_comes_back_and_the_sequence_is_rewound() {
         let mut p = in_flight(3);
         assert!(p.acknowledged(1).is_some());
-        p.failed(2, true);
-        p.failed(3, true);
+        p.failed(2, true, Cause::Failed);
+        p.failed(3, true, Cause::Failed);
         let back = p.settle();
         assert_eq!(back.len(), 2);
         let sent = p.push(9, batches(1, 1).remove(0), LEADER);
@@ -352,9 +382,9 @@ mod tests {
     #[test]
     fn a_batch_in_doubt_stays_and_holds_what_is_before_it() {
         let mut p = in_flight(3);
-        p.failed(1, true);
-        p.failed(2, false);
-        p.failed(3, true);
+        p.failed(1, true, Cause::Failed);
+        p.failed(2, false, Cause::Failed);
+        p.failed(3, true, Cause::Failed);
         assert_eq!(p.settle().len(), 1, "only the tail behind the doubtful one");
         let again = p.next_resend(LEADER, now()).unwrap();
         assert_eq!((again.id, again.sequence), (1, 2));
@@ -367,10 +397,10 @@ mod tests {
     #[test]
     fn doubt_sticks() {
         let mut p = in_flight(1);
-        p.failed(1, false);
+        p.failed(1, false, Cause::Failed);
         assert!(p.settle().is_empty());
         assert!(p.next_resend(LEADER, now()).is_some());
-        p.failed(1, true);
+        p.failed(1, true, Cause::Failed);
         assert!(p.settle().is_empty(), "a later refusal proves nothing about the first attempt");
         assert!(p.needs_leader());
     }
@@ -380,8 +410,8 @@ mod tests {
         let mut p = in_flight(2);
         let (_, maybe) = p.give_up(1).unwrap();
         assert!(maybe, "it is on its way");
-        p.failed(1, false);
-        p.failed(2, false);
+        p.failed(1, false, Cause::Failed);
+        p.failed(2, false, Cause::Failed);
         assert!(p.settle().is_empty());
         assert!(!p.has_room(LEADER, now()), "nothing new behind a hole");
         assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
@@ -393,8 +423,8 @@ mod tests {
     #[test]
     fn given_up_but_never_sent_again_leaves_no_hole() {
         let mut p = in_flight(2);
-        p.failed(1, true);
-        p.failed(2, true);
+        p.failed(1, true, Cause::Failed);
+        p.failed(2, true, Cause::Failed);
         let (_, maybe) = p.give_up(2).unwrap();
         assert!(!maybe);
         assert_eq!(p.settle().len(), 1);
@@ -405,7 +435,7 @@ mod tests {
     #[test]
     fn a_log_that_lost_data_goes_on_under_the_next_epoch() {
         let mut p = in_flight(1);
-        p.failed(1, false);
+        p.failed(1, false, Cause::Failed);
         assert!(p.settle().is_empty());
         p.next_resend(LEADER, now()).unwrap();
         p.lost(1);
@@ -418,9 +448,9 @@ mod tests {
     fn a_new_leader_gets_nothing_while_the_old_one_owes_answers() {
         let mut p = in_flight(2);
         assert!(p.has_room(LEADER, now()) && !p.has_room(2, now()));
-        p.failed(1, false);
+        p.failed(1, false, Cause::Failed);
         assert!(p.next_resend(2, now()).is_none());
-        p.failed(2, false);
+        p.failed(2, false, Cause::Failed);
         assert!(p.settle().is_empty(), "both are in doubt");
         assert_eq!(p.next_resend(2, now()).unwrap().id, 1);
     }
@@ -428,7 +458,7 @@ mod tests {
     #[test]
     fn a_pause_holds_everything() {
         let mut p = in_flight(1);
-        p.failed(1, false);
+        p.failed(1, false, Cause::Failed);
         p.retry_at = Some(now() + Duration::from_secs(3600));
         assert!(p.next_resend(LEADER, now()).is_none());
         assert!(

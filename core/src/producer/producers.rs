@@ -44,7 +44,7 @@ impl Producers {
             config.clone(),
             pool.env(),
             pool.buffers(),
-            pool.counters(),
+            pool.metrics(),
             self.events.clone(),
         ));
         homes.insert(config.clone(), Arc::downgrade(&home));

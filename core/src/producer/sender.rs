@@ -15,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use kafka_protocol::messages::{
     InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId,
 };
@@ -24,12 +25,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
-use super::leaders::Leader;
+use super::assign::Round;
+use super::leaders::Leaders;
 use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
-use crate::cluster::{Counters, Lookup, Metadata, Pool};
+use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::metrics::{Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{self, PartitionData, TopicData};
@@ -82,8 +85,12 @@ pub(super) struct Item {
 pub(super) struct Load {
     pub(super) leader: i32,
     pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
-    pub(super) retries: bool,
+    pub(super) bytes: usize,
 }
+
+/// Hashing that is the same in every run: a simulation must repeat, and the order in which topics
+/// are looked at follows from it.
+pub(super) type Topics = HashMap<Arc<str>, Topic, FixedState>;
 
 enum Identity {
     Unknown,
@@ -96,15 +103,15 @@ enum Identity {
 pub(crate) struct Sender {
     pub(super) pool: Weak<Pool>,
     pub(super) metadata: Arc<Metadata>,
-    pub(super) counters: Arc<Counters>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
     client_id: Arc<str>,
     timeout_ms: i32,
     pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
-    pub(super) topics: HashMap<Arc<str>, Topic>,
-    pub(super) leaders: HashMap<i32, Leader>,
+    pub(super) topics: Topics,
+    pub(super) leaders: Leaders,
     pub(super) in_flight: HashMap<u64, InFlight>,
     identity: Identity,
     identity_backoff: Backoff,
@@ -127,15 +134,15 @@ impl Sender {
         Self {
             pool: Arc::downgrade(pool),
             metadata: Arc::clone(pool.metadata()),
-            counters: Arc::clone(pool.counters()),
+            metrics: Arc::clone(pool.metrics()),
             env: pool.env().clone(),
             rng: pool.env().rng(),
             client_id: Arc::from(pool.client_id()),
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             tx,
             rx,
-            topics: HashMap::new(),
-            leaders: HashMap::new(),
+            topics: Topics::default(),
+            leaders: Leaders::new(pool.env().now()),
             in_flight: HashMap::new(),
             identity: Identity::Unknown,
             identity_backoff: Backoff::default(),
@@ -147,11 +154,16 @@ impl Sender {
 
     pub(crate) async fn run(mut self) {
         let mut metadata = self.metadata.subscribe();
+        self.cluster_changed();
         loop {
             let wake = earlier(self.wake_at, self.next_expiry);
             let event = tokio::select! {
+                biased;
                 event = self.rx.recv() => event,
-                _ = metadata.changed() => Some(Event::Pressure),
+                _ = metadata.changed() => {
+                    self.cluster_changed();
+                    Some(Event::Pressure)
+                }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     Some(Event::Pressure)
                 }
@@ -179,16 +191,10 @@ impl Sender {
         match event {
             Event::Ready(home, batches, slot) => self.ready(home, &batches, slot),
             Event::Pressure | Event::Stop => {}
-            Event::Lane(leader, result) => {
-                let now = self.env.now();
-                let state = self.leaders.entry(leader).or_default();
-                match result {
-                    Ok(connection) => state.connected(connection),
-                    Err(e) => {
-                        state.dial_failed(now, &mut self.rng);
-                        self.unreachable(leader, &e);
-                    }
-                }
+            Event::Lane(leader, Ok(connection)) => self.leaders.connected(leader, connection),
+            Event::Lane(leader, Err(e)) => {
+                self.leaders.dial_failed(leader);
+                self.unreachable(leader, &e);
             }
             Event::Answer(id, answer) => self.answered(id, answer),
             Event::ProducerId(Ok(id)) => {
@@ -307,7 +313,6 @@ impl Sender {
     /// Assigns at most one batch to each partition and sends one request to each leader that got
     /// some. Gives whether anything was sent.
     fn round(&mut self, now: Instant) -> bool {
-        let mut loads: Vec<Load> = Vec::new();
         let names: Vec<Arc<str>> =
             self.topics.values().filter(|t| t.has_work()).map(|t| Arc::clone(&t.name)).collect();
         if names.is_empty() {
@@ -316,25 +321,71 @@ impl Sender {
         if !self.identified(now) {
             return false;
         }
+        let Some(pool) = self.pool.upgrade() else { return false };
+        self.leaders.begin_round(&pool, &self.metrics, now);
+        let mut round = Round { pool: &pool, now, loads: Vec::new() };
         for name in names {
             // Taken out so that leaders and topic can be changed side by side.
             let Some(mut topic) = self.topics.remove(&name) else { continue };
             if self.learn(&mut topic, now) {
                 // A request may name a partition once: answers are told apart by it.
                 let mut taken = vec![false; topic.partitions.len()];
-                self.assign_bound(&mut topic, now, &mut taken, &mut loads);
-                self.assign_unbound(&mut topic, now, &mut taken, &mut loads);
+                self.assign_bound(&mut topic, &mut round, &mut taken);
+                self.assign_unbound(&mut topic, &mut round, &mut taken);
             }
             self.topics.insert(name, topic);
         }
-        for leader in self.leaders.values_mut() {
-            leader.assembled = 0;
-        }
-        let any = !loads.is_empty();
-        for load in loads {
-            self.send(load, now);
+        let mut any = false;
+        for load in round.loads {
+            if self.affords(&pool, &load, now) {
+                any = true;
+                self.send(load, now);
+            } else {
+                self.withdraw(&load);
+            }
         }
         any
+    }
+
+    /// Whether the retry budget lets a request go that is nothing but retries.
+    fn affords(&mut self, pool: &Pool, load: &Load, now: Instant) -> bool {
+        let Some(leader) = self.leaders.get(load.leader) else { return true };
+        let Some(cost) = load.cost() else {
+            leader.retries_wait = None;
+            pool.budgets().first_request(Purse::Produce, now);
+            return true;
+        };
+        match pool.budgets().retry(Purse::Produce, cost, now) {
+            Ok(()) => {
+                leader.retries_wait = None;
+                true
+            }
+            Err(at) => {
+                if leader.retries_wait.replace(at).is_none() {
+                    pool.budgets().delayed(Purse::Produce);
+                }
+                self.wake_at = earlier(self.wake_at, Some(at));
+                false
+            }
+        }
+    }
+
+    /// What was assembled is not sent after all: back to where it was.
+    fn withdraw(&mut self, load: &Load) {
+        for (name, _, index, to_send) in load.parts.iter().rev() {
+            let Some(topic) = self.topics.get_mut(name) else { continue };
+            let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
+            if let Some(batch) = partition.withdraw(to_send.id, to_send.again) {
+                topic.put_back(batch);
+            }
+        }
+    }
+
+    /// Brokers may have come, gone or moved.
+    fn cluster_changed(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            self.leaders.learn(&pool);
+        }
     }
 
     /// Whether there is a producer id; asks for one else.
@@ -385,7 +436,7 @@ impl Sender {
                     // Another id is another topic of the same name: its partitions know nothing of
                     // our sequences, and take any as the first.
                     if topic.meta.as_ref().is_some_and(|old| old.id != meta.id) {
-                        tracing::warn!(topic = %topic.name, "the topic was recreated");
+                        limited!(self.metrics.logs(), WARN, topic = %topic.name, "the topic was recreated");
                         topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
@@ -404,10 +455,9 @@ impl Sender {
     /// One request with everything that a leader got in this round.
     fn send(&mut self, mut load: Load, now: Instant) {
         let Identity::Known(producer_id) = self.identity else { return };
-        let Some(connection) = self.leaders.get(&load.leader).and_then(|l| l.connection.clone())
-        else {
-            return;
-        };
+        let retries = load.cost().is_some();
+        let connection = self.leaders.get(load.leader).and_then(|l| l.connection.clone());
+        let Some(connection) = connection else { return self.withdraw(&load) };
         load.parts.sort_by(|a, b| a.0.cmp(&b.0));
         let mut items = Vec::with_capacity(load.parts.len());
         let mut topics: Vec<TopicData<'_>> = Vec::new();
@@ -443,31 +493,32 @@ impl Sender {
         let request = self.next_id;
         let newest = if ids_known { VERSIONS.1 } else { 12 };
         let correlation = connection.next_correlation();
-        let (receiver, version, bytes) =
-            match connection.version(ProduceRequest::KEY, (VERSIONS.0, newest)) {
-                Ok(version) => {
-                    let (segments, bytes) = protocol::encode_produce(
-                        version,
-                        correlation,
-                        &self.client_id,
-                        None,
-                        -1,
-                        self.timeout_ms,
-                        &topics,
-                    );
-                    let frame = Frame { segments, correlation, api_key: ProduceRequest::KEY };
-                    (Ok(connection.send(frame)), version, bytes)
-                }
-                Err(e) => (Err(e), 0, 0),
-            };
+        let (receiver, version, bytes) = match connection
+            .version(ProduceRequest::KEY, (VERSIONS.0, newest))
+        {
+            Ok(version) => {
+                let (segments, bytes) = protocol::encode_produce(
+                    version,
+                    correlation,
+                    &self.client_id,
+                    None,
+                    -1,
+                    self.timeout_ms,
+                    &topics,
+                );
+                let frame =
+                    Frame { segments, correlation, api_key: ProduceRequest::KEY, retry: retries };
+                (Ok(connection.send(frame)), version, bytes)
+            }
+            Err(e) => (Err(e), 0, 0),
+        };
         drop(topics);
-        Counters::add(&self.counters.produce_requests, 1);
-        Counters::add(&self.counters.produce_bytes, bytes as u64);
-        Counters::add(&self.counters.produce_batches, items.len() as u64);
-        Counters::add(&self.counters.produce_retries, u64::from(load.retries));
-        let leader = self.leaders.entry(load.leader).or_default();
-        leader.requests += 1;
-        leader.bytes_in_flight += bytes;
+        self.metrics.batches_sent(items.len());
+        self.leaders.sent(bytes, now);
+        if let Some(leader) = self.leaders.get(load.leader) {
+            leader.requests += 1;
+            leader.bytes_in_flight += bytes;
+        }
         self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
         let tx = self.tx.clone();
         self.env.spawn(async move {
@@ -484,13 +535,13 @@ impl Sender {
 }
 
 async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
-    let (_, connection) = pool.control(None).await?;
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
-    let answer = connection.call(&request, INIT_VERSIONS).await.map_err(CallError::into_error)?;
+    // Asking twice costs an id, of which there are enough.
+    let (_, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
     match answer.error_code {
         0 => Ok(answer.producer_id.0),
         code => Err(Error::broker(code, "InitProducerId", None)),

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
 use super::delivery::{BatchState, Outcome, Place};
-use crate::cluster::Counters;
+use super::tries::Tries;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::limited;
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
 
@@ -57,6 +58,8 @@ pub(crate) struct Batch {
     pub(crate) home: Arc<Accumulator>,
     pub(crate) partition: Option<i32>,
     pub(crate) deadline: Instant,
+    /// What it has behind it.
+    pub(crate) tries: Tries,
     rest: Unresolved,
 }
 
@@ -78,8 +81,11 @@ impl Unresolved {
     fn settle(&mut self, outcome: Outcome) {
         let Some(state) = self.state.take() else { return };
         if let Err(e) = &outcome {
-            Counters::add(&self.home.counters.records_failed, self.records as u64);
-            tracing::debug!(records = self.records, error = %e.message(), "records failed");
+            self.home.metrics.records_failed(self.records);
+            limited!(
+                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
+                "records failed"
+            );
         }
         self.home.budget.release(self.charged);
         state.resolve(outcome);
@@ -225,6 +231,7 @@ impl OpenBatch {
             home: Arc::clone(home),
             partition,
             deadline: self.opened + home.config.delivery_timeout,
+            tries: Tries::default(),
             rest: self.rest,
         })
     }

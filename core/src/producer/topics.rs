@@ -31,8 +31,12 @@ pub(super) struct Topic {
 /// What of a topic's batches without a partition comes next.
 pub(super) enum Next {
     Nothing,
+    /// Only batches that were refused and have to wait until then.
+    Later(Instant),
     Full,
-    Open { due: Instant },
+    Open {
+        due: Instant,
+    },
 }
 
 impl Topic {
@@ -56,8 +60,12 @@ impl Topic {
     }
 
     pub(super) fn next_unbound(&mut self, now: Instant) -> Next {
-        if !self.unbound.is_empty() {
-            return Next::Full;
+        let mut later = None;
+        for batch in &self.unbound {
+            match batch.tries.not_before(now) {
+                None => return Next::Full,
+                at => later = earlier(later, at),
+            }
         }
         let mut earliest = None;
         let mut full = false;
@@ -77,7 +85,21 @@ impl Topic {
         match (full, earliest) {
             (true, _) => Next::Full,
             (false, Some(due)) => Next::Open { due },
-            (false, None) => Next::Nothing,
+            (false, None) => later.map_or(Next::Nothing, Next::Later),
+        }
+    }
+
+    /// The first batch that came back and may go on.
+    pub(super) fn pop_unbound(&mut self, now: Instant) -> Option<Batch> {
+        let first = self.unbound.iter().position(|b| b.tries.not_before(now).is_none())?;
+        self.unbound.remove(first)
+    }
+
+    /// A batch that came back from a partition, to where it came from.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        match batch.partition {
+            None => self.unbound.push_front(batch),
+            Some(p) => self.pinned.entry(p).or_default().push_front(batch),
         }
     }
 

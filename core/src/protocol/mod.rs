@@ -4,8 +4,10 @@
 mod bounds;
 mod frame;
 mod produce;
+mod throttle;
 mod versions;
 
 pub(crate) use frame::{decode_response, encode_request, frame_raw};
 pub(crate) use produce::{PartitionData, TopicData, encode_produce};
+pub(crate) use throttle::{Throttle, goes_on_throttled};
 pub(crate) use versions::Versions;

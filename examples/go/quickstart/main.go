@@ -71,6 +71,11 @@ func run(ctx context.Context, bootstrap string, records int) error {
 	all := time.Since(start)
 	fmt.Printf("read back, each exactly once: in %v, %d a second\n", all.Round(time.Millisecond), rate(all))
 	fmt.Println("records in each partition:", shares)
+	stats, err := client.Stats()
+	if err != nil {
+		return err
+	}
+	fmt.Println("bad stuff:", stats.BadStuff)
 	return nil
 }
 

@@ -194,6 +194,22 @@ func (c *Client) CreateTopic(topic string, partitions int32, replication int16, 
 	return outcome(status, e)
 }
 
+// StatsJSON is what the handles of the client's cluster have done, as JSON.
+func (c *Client) StatsJSON() (string, *Failure) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.h == nil {
+		return "", closed("client")
+	}
+	var text *C.char
+	var e *C.ottla_error
+	if f := outcome(C.ottla_client_stats_json(c.h, &text, &e), e); f != nil {
+		return "", f
+	}
+	defer C.ottla_string_free(text)
+	return C.GoString(text), nil
+}
+
 // Close ends everything outstanding; what became of it can be polled when this returns.
 func (c *Client) Close() {
 	c.mu.RLock()

@@ -1,0 +1,64 @@
+//! The retry budgets of a pool: one for Produce, one for fetching and lookups, so that a storm of
+//! one does not starve the other. Heartbeats, joins, commits and the like are paid from neither:
+//! their backoff paces them.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
+
+use crate::metrics::{self, Metrics};
+use crate::policy::retry_budget::{Cost, RetryBudget};
+
+/// See the module.
+pub(crate) struct Budgets {
+    produce: Mutex<RetryBudget>,
+    fetch: Mutex<RetryBudget>,
+    metrics: Arc<Metrics>,
+}
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purse {
+    Produce,
+    /// Fetch, offsets, metadata, topics.
+    Fetch,
+}
+
+impl Budgets {
+    pub(super) fn new(now: Instant, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            produce: Mutex::new(RetryBudget::new(now)),
+            fetch: Mutex::new(RetryBudget::new(now)),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    fn with<T>(&self, purse: Purse, act: impl FnOnce(&mut RetryBudget) -> T) -> T {
+        let (budget, counted) = match purse {
+            Purse::Produce => (&self.produce, metrics::RetryBudget::Produce),
+            Purse::Fetch => (&self.fetch, metrics::RetryBudget::Fetch),
+        };
+        let mut budget = budget.lock().unwrap_or_else(|e| e.into_inner());
+        let result = act(&mut budget);
+        self.metrics.budget_level(counted, budget.level());
+        result
+    }
+
+    /// A request that is no retry is sent.
+    pub(crate) fn first_request(&self, purse: Purse, now: Instant) {
+        self.with(purse, |budget| budget.first_request(now));
+    }
+
+    /// Pays for a request that exists only because of a retry, or says from when on it can.
+    pub(crate) fn retry(&self, purse: Purse, cost: Cost, now: Instant) -> Result<(), Instant> {
+        self.with(purse, |budget| budget.retry(cost, now))
+    }
+
+    /// A request has to wait for the budget.
+    pub(crate) fn delayed(&self, purse: Purse) {
+        self.metrics.budget_delayed(match purse {
+            Purse::Produce => metrics::RetryBudget::Produce,
+            Purse::Fetch => metrics::RetryBudget::Fetch,
+        });
+    }
+}

@@ -1,0 +1,283 @@
+//! Opening connections: to a broker for a lane, or to anybody for a short call.
+//!
+//! A dial, once begun, runs to its end whoever stops waiting for it: its outcome is what the pool
+//! knows of the broker. Dials to one broker are serialised. While nothing at all is connected, all
+//! that look for *somebody* share one pace, so that a process whose cluster is down knocks as often
+//! as one broker's backoff allows, however many brokers and callers there are.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rand::seq::{IndexedRandom, SliceRandom};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::time::Instant;
+
+use super::broker::{Broker, Lane};
+use super::pool::{Pool, is_hopeless};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::DialFailure;
+use crate::net::{self, Connection, Ending, OnClose};
+use crate::policy::backoff::Backoff;
+use crate::policy::reconnect::Need;
+
+/// A dial for a short call that takes longer is left to itself while another address is tried.
+const DIAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Short calls are unanswered for so long before another broker is asked, at least.
+pub(super) const CALL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The pace of dials while nothing is connected.
+#[derive(Default)]
+pub(crate) struct Somewhere {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+}
+
+impl Pool {
+    /// The open connection of a lane, or a new one. Waits for its turn, and until `need` allows a
+    /// dial.
+    pub(crate) async fn lane(
+        self: &Arc<Self>,
+        id: i32,
+        lane: Lane,
+        need: Need,
+    ) -> Result<Connection> {
+        let broker = self.broker(id).ok_or_else(|| {
+            Error::new(ErrorKind::Connect, format!("broker {id} is not part of the cluster now"))
+        })?;
+        if let Some(connection) = broker.open(lane) {
+            return Ok(connection);
+        }
+        let turn = broker.turn_to_dial().await;
+        if let Some(connection) = broker.open(lane) {
+            return Ok(connection);
+        }
+        if let Some(at) = broker.not_before(need, self.env().now()) {
+            self.env().sleep_until(at).await;
+        }
+        result(self.dial(&broker, lane, turn).await)
+    }
+
+    /// A connection to this broker for a short call: one that is idle, or else `lane`.
+    pub(crate) async fn lane_for_call(self: &Arc<Self>, id: i32, lane: Lane) -> Result<Connection> {
+        let (stuck, now) = (self.call_patience(), self.env().now());
+        match self.broker(id).and_then(|b| b.open_for_control(stuck, now)) {
+            Some(connection) => Ok(connection),
+            None => self.lane(id, lane, Need::Needed).await,
+        }
+    }
+
+    /// Begins a dial in a task of its own.
+    fn dial(
+        self: &Arc<Self>,
+        broker: &Arc<Broker>,
+        lane: Lane,
+        turn: OwnedMutexGuard<()>,
+    ) -> oneshot::Receiver<Result<Connection>> {
+        let (tx, rx) = oneshot::channel();
+        let (pool, broker) = (Arc::downgrade(self), Arc::clone(broker));
+        let setup = self.setup.clone();
+        let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        self.env().spawn(async move {
+            let (endpoint, timeout) = (broker.endpoint(), broker.setup_timeout());
+            let reconnect = broker.dialing();
+            let open = async {
+                let words = |e: Error| (DialFailure::Other, e);
+                let permit = setup.env.permit(timeout).await.map_err(words)?;
+                let on_close = on_close(&pool, &broker, id, permit);
+                let target = net::Target {
+                    id,
+                    endpoint: &endpoint,
+                    name: broker.name(),
+                    timeout,
+                    broker: &broker.metrics,
+                    reconnect,
+                };
+                net::open(&setup, target, on_close).await
+            };
+            let opened = open.await;
+            let Some(pool) = pool.upgrade() else { return };
+            let result = match opened {
+                Ok(connection) if broker.endpoint() == endpoint => {
+                    broker.connected();
+                    pool.somewhere().reached();
+                    broker.put(lane, connection.clone());
+                    Ok(connection)
+                }
+                // It moved while we dialled: that one is not it any more.
+                Ok(connection) => {
+                    connection.retire();
+                    let words = format!("{}: it is elsewhere by now", connection.name());
+                    Err(Error::new(ErrorKind::Connect, words))
+                }
+                Err((why, e)) => {
+                    let now = setup.env.now();
+                    let timed_out = why == DialFailure::TimedOut;
+                    pool.random(|rng| broker.dial_failed(timed_out, reconnect, now, rng));
+                    if !pool.is_connected(None) {
+                        let delay = pool.random(|rng| pool.somewhere().backoff.next(rng));
+                        pool.somewhere().not_before = Some(now + delay);
+                    }
+                    Err(e)
+                }
+            };
+            // Before anybody hears of it: who waits for a turn finds the lane open.
+            drop(turn);
+            let _ = tx.send(result);
+        });
+        rx
+    }
+
+    pub(super) fn somewhere(&self) -> std::sync::MutexGuard<'_, Somewhere> {
+        self.somewhere.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// From when on anybody may be dialled although nothing is connected; `None`: now.
+    pub(crate) fn somewhere_not_before(&self, now: Instant) -> Option<Instant> {
+        self.somewhere().not_before.filter(|at| *at > now)
+    }
+
+    /// A connection for a short call, and the id of its broker; to another than `not` if there is
+    /// one. One that is open, chosen at random, else a new one.
+    pub(crate) async fn control(self: &Arc<Self>, not: Option<i32>) -> Result<(i32, Connection)> {
+        if let Some(found) = self.open_control(not) {
+            return Ok(found);
+        }
+        let _one_at_a_time = self.reaching.lock().await;
+        if let Some(found) = self.open_control(not) {
+            return Ok(found);
+        }
+        self.reach_anybody(not).await
+    }
+
+    pub(super) fn open_control(&self, not: Option<i32>) -> Option<(i32, Connection)> {
+        let now = self.env().now();
+        let stuck = self.call_patience();
+        let open: Vec<(i32, Connection)> = self
+            .lock()
+            .values()
+            .filter(|b| b.is_member() && Some(b.id) != not)
+            .filter_map(|b| b.open_for_control(stuck, now).map(|c| (b.id, c)))
+            .collect();
+        self.random(|rng| open.choose(rng).cloned())
+    }
+
+    /// How long an answer to a short call is waited for before another broker is asked.
+    pub(super) fn call_patience(&self) -> Duration {
+        CALL_PATIENCE.max(self.control_latency().late_after())
+    }
+
+    /// Dials one after the other, known brokers first, then the bootstrap list (KIP-899), until one
+    /// is reached or all were tried.
+    async fn reach_anybody(self: &Arc<Self>, not: Option<i32>) -> Result<(i32, Connection)> {
+        let mut candidates = self.candidates(not);
+        if candidates.is_empty() {
+            candidates = self.candidates(None);
+        }
+        let mut errors = Vec::new();
+        let mut waiting: Vec<(i32, oneshot::Receiver<Result<Connection>>)> = Vec::new();
+        for broker in candidates {
+            if let Some(at) = self.somewhere_not_before(self.env().now()) {
+                self.env().sleep_until(at).await;
+                // Somebody else may have been luckier meanwhile.
+                if let Some(found) = self.open_control(not) {
+                    return Ok(found);
+                }
+            }
+            // A dial that is on its way already is somebody's; its outcome comes by itself.
+            let turn = tokio::time::timeout(DIAL_PATIENCE, broker.turn_to_dial()).await;
+            let Ok(turn) = turn else { continue };
+            if let Some(connection) = broker.open(Lane::Control) {
+                return Ok((broker.id, connection));
+            }
+            let mut outcome = self.dial(&broker, Lane::Control, turn);
+            match tokio::time::timeout(DIAL_PATIENCE, &mut outcome).await {
+                Err(_) => waiting.push((broker.id, outcome)),
+                Ok(outcome) => match result(outcome) {
+                    Ok(connection) => return Ok((broker.id, connection)),
+                    Err(e) => errors.push(e),
+                },
+            }
+        }
+        // Whoever is slow may still be the only one there is.
+        for (id, outcome) in waiting {
+            match result(outcome.await) {
+                Ok(connection) => return Ok((id, connection)),
+                Err(e) => errors.push(e),
+            }
+        }
+        Err(summary(errors))
+    }
+
+    /// Whom to dial for a short call: known brokers that are not backing off, in random order, then
+    /// bootstrap addresses that are not the same.
+    fn candidates(&self, not: Option<i32>) -> Vec<Arc<Broker>> {
+        let now = self.env().now();
+        let brokers: Vec<Arc<Broker>> =
+            self.lock().values().filter(|b| b.is_member() && Some(b.id) != not).cloned().collect();
+        let (mut known, mut bootstrap): (Vec<_>, Vec<_>) =
+            brokers.into_iter().partition(|b| b.id >= 0);
+        bootstrap.retain(|b| !known.iter().any(|k| k.endpoint() == b.endpoint()));
+        self.random(|rng| {
+            known.shuffle(rng);
+            bootstrap.shuffle(rng);
+        });
+        known.extend(bootstrap);
+        // Stable: those that failed a moment ago come last, their backoff is waited for.
+        known.sort_by_key(|b| b.not_before(Need::Needed, now).is_some());
+        known
+    }
+
+    /// A connection ended.
+    fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
+        // A bootstrap connection may have become a broker's meanwhile.
+        let owner = self.lock().values().find(|b| b.forget(connection)).cloned();
+        if let Ending::Lost(_) = ending {
+            let broker = owner.as_ref().unwrap_or(dialed);
+            let others = self.is_connected(Some(broker.id));
+            let now = self.env().now();
+            self.random(|rng| broker.connection_lost(others, now, rng));
+        }
+    }
+}
+
+impl Somewhere {
+    fn reached(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn on_close(
+    pool: &Weak<Pool>,
+    broker: &Arc<Broker>,
+    id: u64,
+    permit: crate::environment::Permit,
+) -> OnClose {
+    let (pool, broker) = (pool.clone(), Arc::clone(broker));
+    Box::new(move |ending| {
+        drop(permit);
+        if let Some(pool) = pool.upgrade() {
+            pool.ended(&broker, id, ending);
+        }
+    })
+}
+
+fn result(outcome: Result<Result<Connection>, oneshot::error::RecvError>) -> Result<Connection> {
+    outcome.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Internal, "the engine ended a dial without a result"))
+    })
+}
+
+/// One error for several dials. Only if every address gave an answer that trying again will not
+/// change is that the answer; else it is said, but what counts is that some were not reached.
+fn summary(mut errors: Vec<Error>) -> Error {
+    errors.sort_by_key(|e| !is_hopeless(e));
+    let told = errors.iter().take_while(|e| is_hopeless(e)).count();
+    match (errors.first(), errors.get(told)) {
+        (None, _) => Error::new(ErrorKind::Connect, "there is no broker to ask"),
+        (Some(first), None) => first.clone(),
+        (Some(first), Some(other)) if told > 0 => other.context(first.message()),
+        (Some(_), Some(other)) => other.clone(),
+    }
+}

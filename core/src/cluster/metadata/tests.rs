@@ -1,0 +1,151 @@
+use super::*;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+fn answer(code: i16, leaders: &[(i32, i32)]) -> MetadataResponse {
+    let partitions = leaders
+        .iter()
+        .enumerate()
+        .map(|(i, (leader, epoch))| {
+            MetadataResponsePartition::default()
+                .with_partition_index(i as i32)
+                .with_leader_id(BrokerId(*leader))
+                .with_leader_epoch(*epoch)
+        })
+        .collect();
+    MetadataResponse::default().with_brokers((1..=3).map(broker).collect()).with_topics(vec![
+        MetadataResponseTopic::default()
+            .with_error_code(code)
+            .with_name(Some(TopicName(StrBytes::from_static_str("t"))))
+            .with_partitions(partitions),
+    ])
+}
+
+fn broker(id: i32) -> MetadataResponseBroker {
+    MetadataResponseBroker::default()
+        .with_node_id(BrokerId(id))
+        .with_host(StrBytes::from_static_str("h"))
+        .with_port(9092)
+}
+
+fn leaders(m: &Metadata) -> Vec<(i32, i32)> {
+    match m.lookup("t") {
+        Lookup::Known(t) => t.partitions.iter().map(|p| (p.leader, p.epoch)).collect(),
+        _ => vec![],
+    }
+}
+
+fn metadata() -> Metadata {
+    let handle = tokio::runtime::Handle::current();
+    Metadata::new(&Environment::builder().runtime(handle).seed(1).build())
+}
+
+async fn pass(time: Duration) {
+    tokio::time::advance(time).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newer_epoch_wins_whatever_comes_last() {
+    let m = metadata();
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    let merged = m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    assert!(merged.changed && merged.named.is_empty(), "all is new, nobody is named anew");
+    let merged = m.merge(&answer(0, &[(3, 6), (1, 4)]), 2, false);
+    assert_eq!(merged.named, BTreeSet::from([3]));
+    assert_eq!(leaders(&m), [(3, 6), (2, 5)]);
+    let hint = |leader, epoch| LeaderHint { partition: 0, leader, epoch };
+    assert!(m.hint("t", &[hint(9, 6)], &[]).is_empty());
+    assert_eq!(m.hint("t", &[hint(2, 7)], &[]), BTreeSet::from([2]));
+    assert_eq!(leaders(&m), [(2, 7), (2, 5)]);
+    assert_eq!(m.merge(&answer(0, &[(2, 7), (2, 5)]), 1, false), Merged::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_cut_off_changes_nothing() {
+    let m = metadata();
+    m.lookup("t");
+    m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    let mut old = answer(0, &[(9, 4), (2, 5)]);
+    old.brokers.truncate(1);
+    assert_eq!(m.merge(&old, 9, false), Merged::default());
+    assert_eq!(m.brokers().len(), 3);
+    assert_eq!(leaders(&m), [(1, 5), (2, 5)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_topic_id_is_another_topic() {
+    let m = metadata();
+    m.lookup("t");
+    m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    let mut recreated = answer(0, &[(3, 0)]);
+    recreated.topics[0].topic_id = Uuid::from_u128(7);
+    assert!(m.merge(&recreated, 1, false).changed);
+    assert_eq!(leaders(&m), [(3, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_broker_that_does_not_know_a_topic_proves_nothing() {
+    let m = metadata();
+    m.lookup("t");
+    m.merge(&answer(3, &[]), 1, false);
+    pass(UNKNOWN_TOPIC_SPACING).await;
+    m.merge(&answer(3, &[]), 1, false);
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    m.merge(&answer(3, &[]), 2, false);
+    assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::UnknownTopic));
+    m.created("t");
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_fails_its_topic_with_the_kind_and_is_remembered_for_a_while() {
+    let m = metadata();
+    m.lookup("t");
+    m.asked(&m.question().expect("a new topic"));
+    m.merge(&answer(29, &[]), 1, false);
+    assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::Authorization));
+    assert!(m.question().is_none());
+    pass(FAILURE_REMEMBERED).await;
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    assert!(m.question().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_topics_in_use_are_asked_for() {
+    let m = metadata();
+    m.lookup("t");
+    let question = m.question().expect("a new topic asks at once");
+    assert_eq!((question.topics.len(), question.all, question.new), (1, false, true));
+    m.asked(&question);
+    m.merge(&answer(0, &[(1, 5)]), 1, false);
+    assert!(m.question().is_none());
+    pass(Duration::from_secs(360)).await;
+    let question = m.question().expect("the period has passed");
+    assert_eq!((question.topics.len(), question.all, question.new), (1, true, false));
+    m.asked(&question);
+    m.merge(&answer(0, &[(1, 5)]), 1, true);
+    pass(UNUSED_AFTER).await;
+    assert!(m.question().expect("another period").topics.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_wishes_are_one_question() {
+    let m = metadata();
+    m.lookup("t");
+    m.asked(&m.question().expect("new"));
+    m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    for _ in 0..1_000 {
+        m.want("t", Why::Stale);
+    }
+    assert!(m.question().is_none(), "what is known is too young");
+    pass(Duration::from_millis(500)).await;
+    let question = m.question().expect("due");
+    m.asked(&question);
+    assert!(m.question().is_none());
+    m.not_answered(&question);
+    pass(Duration::from_millis(250)).await;
+    assert_eq!(m.question().expect("wanted still").topics.len(), 1);
+}

@@ -1,0 +1,150 @@
+//! What a pool logs. Every event belongs to the pool's span, and no call site may flood: see
+//! [`limited!`].
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+use tracing::Span;
+
+use crate::policy::log_limit::{Decision, LogLimit};
+
+/// The pool's span and what each call site has said lately.
+pub(crate) struct Logs {
+    span: Span,
+    sites: Mutex<HashMap<&'static str, LogLimit>>,
+}
+
+impl Logs {
+    pub(crate) fn new(span: Span) -> Self {
+        Self { span, sites: Mutex::default() }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Whether the call site may log now. For [`limited!`].
+    pub(crate) fn decide(&self, site: &'static str) -> Decision {
+        let mut sites = self.sites.lock().unwrap_or_else(|e| e.into_inner());
+        sites.entry(site).or_default().decide(Instant::now())
+    }
+}
+
+/// An event of the pool, as `tracing::event!` takes it, unless this line has said too much lately:
+/// `limited!(logs, WARN, broker = 3, "the broker is late")`. The next one that passes carries
+/// `suppressed`, the number of those that did not.
+macro_rules! limited {
+    ($logs:expr, $level:ident, $($event:tt)+) => {
+        // Nothing is counted, and no lock taken, where nobody listens.
+        if tracing::enabled!(tracing::Level::$level) {
+            use $crate::policy::log_limit::Decision;
+            let logs: &$crate::metrics::Logs = $logs;
+            match logs.decide(concat!(file!(), ":", line!())) {
+                Decision::Pass { suppressed: 0 } => {
+                    tracing::event!(parent: logs.span(), tracing::Level::$level, $($event)+);
+                }
+                Decision::Pass { suppressed } => {
+                    tracing::event!(
+                        parent: logs.span(), tracing::Level::$level, suppressed, $($event)+
+                    );
+                }
+                Decision::Suppress => {}
+            }
+        }
+    };
+}
+pub(crate) use limited;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Debug;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata};
+
+    use crate::metrics::Metrics;
+
+    /// Every event as its fields in one line, with the span that it names as its parent.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.0 += &format!(" {}={value:?}", field.name());
+        }
+    }
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() <= tracing::Level::INFO
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(42)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let parent = event.parent().map_or(0, Id::into_u64);
+            let mut line = Line(format!("{} in {parent}:", event.metadata().level()));
+            event.record(&mut line);
+            self.0.lock().unwrap().push(line.0);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// What is logged while `work` runs.
+    fn lines(work: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        tracing::subscriber::with_default(lines.clone(), work);
+        std::mem::take(&mut *lines.0.lock().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_a_few_lines_in_the_pools_span() {
+        let metrics = Lines::default();
+        let metrics = tracing::subscriber::with_default(metrics, || {
+            Metrics::new(tracing::info_span!(parent: None, "pool"))
+        });
+        let broker = metrics.broker(3);
+        let throttled = || broker.throttled(crate::metrics::Api::Fetch, Duration::from_secs(1));
+        let line = "WARN in 42: message=throttled by the broker's quota broker=3 \
+                    request=\"Fetch\" pause=1s";
+        let flood = lines(|| (0..1_000).for_each(|_| throttled()));
+        assert_eq!(flood, [line; 5]);
+        // Another line has an allowance of its own, and so has another pool.
+        let other = lines(|| broker.ejected(Duration::from_secs(30)));
+        assert_eq!(other, ["WARN in 42: message=broker ejected broker=3 pause=30s"]);
+        let elsewhere = Metrics::default();
+        let theirs = lines(|| elsewhere.broker(3).ejected(Duration::from_secs(30)));
+        assert_eq!(theirs, ["WARN in 0: message=broker ejected broker=3 pause=30s"]);
+
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let next = lines(|| (0..3).for_each(|_| throttled()));
+        assert_eq!(next.len(), 1, "{next:?}");
+        assert!(next[0].contains(" suppressed=995"), "{next:?}");
+        assert_eq!(metrics.snapshot().bad_stuff.throttled, 1_003, "all are counted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_listens_to_is_not_counted_as_said() {
+        let metrics = Metrics::default();
+        let broker = metrics.broker(1);
+        // The subscriber takes INFO and above: probes are DEBUG.
+        assert!(lines(|| (0..100).for_each(|_| broker.probe())).is_empty());
+        assert!(metrics.logs().sites.lock().unwrap().is_empty());
+    }
+}

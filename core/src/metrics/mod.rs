@@ -1,0 +1,391 @@
+//! What a pool counts, and how often it may log.
+//!
+//! ```text
+//! Metrics (one per pool)
+//!  ├─ pool-wide: records, batches, metadata by reason, retry budgets, hints, panic
+//!  └─ broker(id): BrokerMetrics, held by whoever talks to it
+//!      ├─ dialed(now) ─> Dialing ─┬─ connected(reconnect, now) ─> ConnectionMetrics ─ lost() | closed_idle()
+//!      │                          └─ failed(why)                                      | closed() | adopted(broker)
+//!      └─ sent(api, bytes, retry, now) ─> Sent ── answered(bytes, now) | failed(why)
+//! ```
+//!
+//! What can be added up from the brokers is not counted a second time.
+
+mod api;
+mod bad_stuff;
+mod broker;
+mod histogram;
+mod logs;
+mod stats;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+pub(crate) use api::Api;
+pub use bad_stuff::BadStuff;
+pub(crate) use broker::{BrokerMetrics, ConnectionMetrics, DialFailure, Failure, Sent};
+pub(crate) use logs::{Logs, limited};
+pub use stats::{
+    BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats, RetryBudgets, Stats,
+};
+
+use broker::Counter;
+
+/// Why metadata is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MetadataReason {
+    FirstContact,
+    NewTopic,
+    Periodic,
+    /// A leader is missing, or refused without naming another; a broker was lost or is silent.
+    Trouble,
+    Rebootstrap,
+}
+
+/// Which retry budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryBudget {
+    Produce,
+    /// Fetch and lookups.
+    Fetch,
+}
+
+struct Budget {
+    /// Bits of an `f64`, NaN at first.
+    level: AtomicU64,
+    delayed: Counter,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { level: AtomicU64::new(f64::NAN.to_bits()), delayed: Counter::default() }
+    }
+}
+
+impl Budget {
+    fn snapshot(&self) -> RetryBudgetStats {
+        let level = f64::from_bits(self.level.load(Ordering::Relaxed));
+        RetryBudgetStats { level: (!level.is_nan()).then_some(level), delayed: self.delayed.get() }
+    }
+}
+
+/// See the module.
+pub(crate) struct Metrics {
+    logs: Arc<Logs>,
+    brokers: RwLock<BTreeMap<i32, Arc<BrokerMetrics>>>,
+    metadata: [Counter; 5],
+    budgets: [Budget; 2],
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    produce_batches: Counter,
+    records_failed: Counter,
+    records_rerouted: Counter,
+    records_consumed: Counter,
+    fetch_bytes: Counter,
+    hints_applied: Counter,
+    panic_entries: Counter,
+}
+
+/// The statistics of a pool, to be read at any time, also when the pool is gone: holding this
+/// keeps nothing else alive. For exporters and other languages; programs have
+/// [`Client::stats`](crate::Client::stats).
+#[derive(Clone)]
+pub struct StatsHandle(Arc<Metrics>);
+
+impl StatsHandle {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self(Arc::clone(metrics))
+    }
+
+    /// What the pool has done so far.
+    pub fn stats(&self) -> Stats {
+        self.0.snapshot()
+    }
+}
+
+/// Of no pool.
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(tracing::Span::none())
+    }
+}
+
+#[allow(dead_code, reason = "retry budgets, spreading and panic mode call the rest")]
+impl Metrics {
+    /// `span`: what events of the pool belong to.
+    pub(crate) fn new(span: tracing::Span) -> Self {
+        Self {
+            logs: Arc::new(Logs::new(span)),
+            brokers: RwLock::default(),
+            metadata: Default::default(),
+            budgets: Default::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// For [`limited!`].
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// What is counted for a broker, from the first call with its id on. To be kept by the caller:
+    /// the map is behind a lock.
+    pub(crate) fn broker(&self, id: i32) -> Arc<BrokerMetrics> {
+        let known = self.brokers.read().unwrap_or_else(|e| e.into_inner()).get(&id).cloned();
+        known.unwrap_or_else(|| {
+            let mut brokers = self.brokers.write().unwrap_or_else(|e| e.into_inner());
+            let new = || Arc::new(BrokerMetrics::new(id, Arc::clone(&self.logs)));
+            Arc::clone(brokers.entry(id).or_insert_with(new))
+        })
+    }
+
+    /// A Metadata request is about to be sent.
+    pub(crate) fn metadata_asked(&self, why: MetadataReason) {
+        self.metadata[why as usize].one();
+        if why == MetadataReason::Rebootstrap {
+            limited!(&self.logs, WARN, "no known broker can be reached: asking the bootstrap list");
+        }
+    }
+
+    /// What a retry budget holds now, in requests.
+    pub(crate) fn budget_level(&self, which: RetryBudget, requests: f64) {
+        self.budgets[which as usize].level.store(requests.to_bits(), Ordering::Relaxed);
+    }
+
+    /// A request has to wait for a retry budget. Once per request.
+    pub(crate) fn budget_delayed(&self, which: RetryBudget) {
+        self.budgets[which as usize].delayed.one();
+    }
+
+    /// A Produce request carries so many batches.
+    pub(crate) fn batches_sent(&self, batches: usize) {
+        self.counts.produce_batches.add(batches as u64);
+    }
+
+    pub(crate) fn records_failed(&self, records: usize) {
+        self.counts.records_failed.add(records as u64);
+    }
+
+    /// Records that were bound to a partition go to another one.
+    pub(crate) fn records_rerouted(&self, records: usize) {
+        self.counts.records_rerouted.add(records as u64);
+    }
+
+    /// Records in the hands of the application.
+    pub(crate) fn records_consumed(&self, records: usize) {
+        self.counts.records_consumed.add(records as u64);
+    }
+
+    /// Bytes of records in a Fetch answer.
+    pub(crate) fn records_fetched(&self, bytes: usize) {
+        self.counts.fetch_bytes.add(bytes as u64);
+    }
+
+    /// An answer named a leader that was news.
+    pub(crate) fn hint_applied(&self) {
+        self.counts.hints_applied.one();
+    }
+
+    /// More than half of the brokers are bad from now on.
+    pub(crate) fn panic_entered(&self) {
+        self.counts.panic_entries.one();
+        limited!(&self.logs, WARN, "more than half of the brokers are bad: none is avoided");
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        let brokers: BTreeMap<i32, BrokerStats> = {
+            let brokers = self.brokers.read().unwrap_or_else(|e| e.into_inner());
+            brokers.iter().map(|(id, broker)| (*id, broker.snapshot())).collect()
+        };
+        let sum = |count: fn(&BrokerStats) -> u64| brokers.values().map(count).sum();
+        let requests = |api: Api, count: fn(&RequestStats) -> u64| {
+            brokers.values().filter_map(|b| b.requests.get(api.name())).map(count).sum()
+        };
+        let reason = |why: MetadataReason| self.metadata[why as usize].get();
+        let mut stats = Stats {
+            bad_stuff: BadStuff::default(),
+            connects: sum(|b| b.connects),
+            connect_failures: sum(|b| b.refused + b.dial_timeouts + b.dial_failures),
+            connections_open: sum(|b| b.connections_open),
+            metadata_requests: requests(Api::Metadata, |r| r.sent),
+            metadata_reasons: MetadataReasons {
+                first_contact: reason(MetadataReason::FirstContact),
+                new_topic: reason(MetadataReason::NewTopic),
+                periodic: reason(MetadataReason::Periodic),
+                trouble: reason(MetadataReason::Trouble),
+                rebootstrap: reason(MetadataReason::Rebootstrap),
+            },
+            hints_applied: self.counts.hints_applied.get(),
+            produce_requests: requests(Api::Produce, |r| r.sent),
+            produce_retries: requests(Api::Produce, |r| r.retries),
+            produce_bytes: requests(Api::Produce, |r| r.bytes_out),
+            produce_batches: self.counts.produce_batches.get(),
+            records_acknowledged: sum(|b| b.records_acknowledged),
+            records_failed: self.counts.records_failed.get(),
+            records_rerouted: self.counts.records_rerouted.get(),
+            fetch_requests: requests(Api::Fetch, |r| r.sent),
+            fetch_bytes: self.counts.fetch_bytes.get(),
+            records_consumed: self.counts.records_consumed.get(),
+            acknowledged_by_broker: brokers
+                .iter()
+                .filter(|(_, b)| b.records_acknowledged > 0)
+                .map(|(id, b)| (*id, b.records_acknowledged))
+                .collect(),
+            retry_budget: RetryBudgets {
+                produce: self.budgets[RetryBudget::Produce as usize].snapshot(),
+                fetch: self.budgets[RetryBudget::Fetch as usize].snapshot(),
+            },
+            panic_entries: self.counts.panic_entries.get(),
+            brokers,
+        };
+        stats.bad_stuff = BadStuff::of(&stats);
+        stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use crate::error::{Error, ErrorKind};
+
+    /// Everything that may happen, what it changes in the view, and how that reads.
+    #[test]
+    fn each_trouble_shows_in_its_field() {
+        type Trouble = fn(&Metrics);
+        type Field = fn(&BadStuff) -> f64;
+        fn error() -> Error {
+            Error::new(ErrorKind::Connect, "no")
+        }
+        let table: [(Trouble, Field, &str); 12] = [
+            (
+                |m| drop(m.broker(1).sent(Api::Fetch, 1, true, Instant::now())),
+                |b| b.retries as f64,
+                "retries 1",
+            ),
+            (
+                |m| m.broker(1).dialed(Instant::now()).failed(DialFailure::Refused, &error()),
+                |b| b.refused as f64,
+                "refused 1",
+            ),
+            (
+                |m| m.broker(1).dialed(Instant::now()).failed(DialFailure::TimedOut, &error()),
+                |b| b.timeouts as f64,
+                "timeouts 1",
+            ),
+            (
+                |m| {
+                    let sent = m.broker(1).sent(Api::Other, 1, false, Instant::now());
+                    sent.failed(Failure::Timeout);
+                },
+                |b| b.timeouts as f64,
+                "timeouts 1",
+            ),
+            (
+                |m| m.broker(1).dialed(Instant::now()).failed(DialFailure::Other, &error()),
+                |b| b.dial_failures as f64,
+                "dial failures 1",
+            ),
+            (
+                |m| {
+                    let dialing = m.broker(1).dialed(Instant::now());
+                    dialing.connected(false, Instant::now()).lost(&error());
+                },
+                |b| b.losses as f64,
+                "losses 1",
+            ),
+            (
+                |m| drop(m.broker(1).dialed(Instant::now()).connected(true, Instant::now())),
+                |b| b.reconnects as f64,
+                "reconnects 1",
+            ),
+            (|m| m.broker(1).error_answer(Api::Produce), |b| b.errors as f64, "errors 1"),
+            (
+                |m| m.broker(1).throttled(Api::Produce, Duration::from_secs(1)),
+                |b| b.throttled as f64,
+                "throttled 1",
+            ),
+            (
+                |m| m.broker(1).ejected(Duration::from_secs(30)),
+                |b| b.ejections as f64,
+                "ejections 1",
+            ),
+            (|m| m.records_failed(1), |b| b.records_failed as f64, "records failed 1"),
+            (
+                |m| {
+                    m.metadata_asked(MetadataReason::Trouble);
+                    m.metadata_asked(MetadataReason::Rebootstrap);
+                    m.broker(1).acknowledged(1_500);
+                    m.records_consumed(500);
+                },
+                |b| b.metadata_per_1000_messages,
+                "metadata per 1,000 messages 1.000",
+            ),
+        ];
+        for (trouble, field, words) in table {
+            let metrics = Metrics::default();
+            trouble(&metrics);
+            let bad = metrics.snapshot().bad_stuff;
+            assert!(!bad.is_zero(), "{words}");
+            assert_eq!(field(&bad), 1.0, "{words}");
+            assert_eq!(bad.to_string(), words);
+        }
+        let metrics = Metrics::default();
+        for (trouble, ..) in table {
+            trouble(&metrics);
+        }
+        assert_eq!(
+            metrics.snapshot().bad_stuff.to_string(),
+            "retries 1, refused 1, timeouts 2, dial failures 1, losses 1, reconnects 1, errors 1, \
+             throttled 1, ejections 1, records failed 1, metadata per 1,000 messages 1.000"
+        );
+    }
+
+    #[test]
+    fn everyday_work_is_not_bad() {
+        let metrics = Metrics::default();
+        for why in
+            [MetadataReason::FirstContact, MetadataReason::NewTopic, MetadataReason::Periodic]
+        {
+            metrics.metadata_asked(why);
+        }
+        let broker = metrics.broker(1);
+        let connection = broker.dialed(Instant::now()).connected(false, Instant::now());
+        broker.sent(Api::Produce, 10, false, Instant::now()).answered(10, Instant::now());
+        broker.acknowledged(5);
+        broker.late(Duration::from_millis(300));
+        metrics.hint_applied();
+        metrics.records_rerouted(3);
+        metrics.batches_sent(2);
+        metrics.records_fetched(100);
+        connection.closed_idle();
+        let stats = metrics.snapshot();
+        assert!(stats.bad_stuff.is_zero(), "{}", stats.bad_stuff);
+        assert_eq!(stats.bad_stuff.to_string(), "none");
+        assert_eq!(
+            (stats.produce_requests, stats.produce_bytes, stats.produce_batches),
+            (1, 10, 2)
+        );
+        assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
+        assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
+    }
+
+    #[test]
+    fn the_budgets() {
+        let metrics = Metrics::default();
+        assert_eq!(metrics.snapshot().retry_budget, RetryBudgets::default());
+        metrics.budget_level(RetryBudget::Produce, 19.4);
+        metrics.budget_level(RetryBudget::Fetch, 0.0);
+        metrics.budget_delayed(RetryBudget::Fetch);
+        let budgets = metrics.snapshot().retry_budget;
+        assert_eq!((budgets.produce.level, budgets.produce.delayed), (Some(19.4), 0));
+        assert_eq!((budgets.fetch.level, budgets.fetch.delayed), (Some(0.0), 1));
+    }
+}

@@ -1,0 +1,193 @@
+//! The snapshot: plain numbers, for people, tests and other languages.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::bad_stuff::BadStuff;
+
+fn seconds<S: Serializer>(duration: &Duration, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_f64(duration.as_secs_f64())
+}
+
+/// A snapshot of what a pool has done since it exists. All handles of a process on one cluster
+/// share a pool, so they count together.
+///
+/// Serialised, durations are seconds, as floating point numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What should not happen: all zero when all is well.
+    pub bad_stuff: BadStuff,
+    /// Connections opened.
+    pub connects: u64,
+    /// Dials that did not become a connection.
+    pub connect_failures: u64,
+    /// Connections open now.
+    pub connections_open: u64,
+    /// Metadata requests sent.
+    pub metadata_requests: u64,
+    /// Of those, why.
+    pub metadata_reasons: MetadataReasons,
+    /// Leaders learnt from Produce and Fetch answers (KIP-951), without asking.
+    pub hints_applied: u64,
+    /// Produce requests sent.
+    pub produce_requests: u64,
+    /// Of those, requests that exist only because of a retry.
+    pub produce_retries: u64,
+    /// Bytes of Produce requests sent.
+    pub produce_bytes: u64,
+    /// Batches sent, each attempt counted.
+    pub produce_batches: u64,
+    /// Records acknowledged.
+    pub records_acknowledged: u64,
+    /// Records that resolved with an error.
+    pub records_failed: u64,
+    /// Records that were bound to a partition and taken to another one, unsent.
+    pub records_rerouted: u64,
+    /// Fetch requests sent.
+    pub fetch_requests: u64,
+    /// Bytes of records fetched, as they came.
+    pub fetch_bytes: u64,
+    /// Records handed to the application.
+    pub records_consumed: u64,
+    /// Records acknowledged by broker id.
+    pub acknowledged_by_broker: BTreeMap<i32, u64>,
+    /// What may be spent on retries.
+    pub retry_budget: RetryBudgets,
+    /// How often more than half of the brokers were bad at once, so that none was avoided.
+    pub panic_entries: u64,
+    /// By broker id. Negative: a bootstrap address whose broker is not known.
+    pub brokers: BTreeMap<i32, BrokerStats>,
+}
+
+/// Metadata requests by what made them necessary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MetadataReasons {
+    /// To reach the cluster for the first time.
+    pub first_contact: u64,
+    /// A topic was used for the first time.
+    pub new_topic: u64,
+    /// The refresh that comes every few minutes.
+    pub periodic: u64,
+    /// A leader is missing, or refused and named no other; a broker was lost or did not answer.
+    pub trouble: u64,
+    /// No known broker could be reached, and the bootstrap list was asked again (KIP-899).
+    pub rebootstrap: u64,
+}
+
+/// Retries may take no more than their share: an empty budget delays them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RetryBudgets {
+    /// For Produce.
+    pub produce: RetryBudgetStats,
+    /// For Fetch and the lookup of offsets.
+    pub fetch: RetryBudgetStats,
+}
+
+/// One retry budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RetryBudgetStats {
+    /// Requests that may be retried at once now. `None` before the first request.
+    pub level: Option<f64>,
+    /// Requests that had to wait because it was empty.
+    pub delayed: u64,
+}
+
+/// One broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BrokerStats {
+    /// Attempts to connect.
+    pub dials: u64,
+    /// Attempts that became a connection.
+    pub connects: u64,
+    /// Of those, in the place of a connection that was lost (and not just closed as idle).
+    pub reconnects: u64,
+    /// Attempts that were refused.
+    pub refused: u64,
+    /// Attempts that took too long.
+    pub dial_timeouts: u64,
+    /// Attempts that failed in another way: no such host, TLS, authentication.
+    pub dial_failures: u64,
+    /// Connections that the broker closed, or that had to be given up.
+    pub losses: u64,
+    /// Connections closed because nothing used them.
+    pub idle_closes: u64,
+    /// Connections open now.
+    pub connections_open: u64,
+    /// How often the broker was taken out of use for a while.
+    pub ejections: u64,
+    /// Attempts to use it again.
+    pub probes: u64,
+    /// How often a connection became late: its oldest request unanswered for unusually long.
+    pub late: u64,
+    /// Answers that asked for a pause.
+    pub throttled: u64,
+    /// The pauses asked for, in total.
+    #[serde(serialize_with = "seconds")]
+    pub throttle_time: Duration,
+    /// Records it acknowledged.
+    pub records_acknowledged: u64,
+    /// From the dial to a connection that is ready, authentication included.
+    pub set_up: LatencyStats,
+    /// By name of the request ("Produce", "Fetch", ...); those that were sent.
+    pub requests: BTreeMap<&'static str, RequestStats>,
+}
+
+/// Requests of one kind to one broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RequestStats {
+    /// Requests sent.
+    pub sent: u64,
+    /// Answers, whatever they say.
+    pub answered: u64,
+    /// Answers that say that the request, or a part of it, failed.
+    pub errors: u64,
+    /// Requests without an answer within the request timeout.
+    pub timeouts: u64,
+    /// Requests whose connection ended before the answer.
+    pub disconnected: u64,
+    /// Requests that exist only because an earlier one failed.
+    pub retries: u64,
+    /// Bytes of the requests.
+    pub bytes_out: u64,
+    /// Bytes of the answers.
+    pub bytes_in: u64,
+    /// Requests without an answer or another end now.
+    pub in_flight: u64,
+    /// From the request to its answer. A Fetch waits at the broker for data.
+    pub latency: LatencyStats,
+}
+
+/// How long something took. Quantiles are right within 12.5 %, mean and maximum exact; 1 us at
+/// least, 1 h at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LatencyStats {
+    /// How many were measured; all else is zero if none was.
+    pub count: u64,
+    /// The mean.
+    #[serde(serialize_with = "seconds")]
+    pub mean: Duration,
+    /// Half took no longer.
+    #[serde(serialize_with = "seconds")]
+    pub p50: Duration,
+    /// Nine of ten took no longer.
+    #[serde(serialize_with = "seconds")]
+    pub p90: Duration,
+    /// 99 % took no longer.
+    #[serde(serialize_with = "seconds")]
+    pub p99: Duration,
+    /// 99.9 % took no longer.
+    #[serde(serialize_with = "seconds")]
+    pub p999: Duration,
+    /// The longest.
+    #[serde(serialize_with = "seconds")]
+    pub max: Duration,
+}

@@ -1,0 +1,256 @@
+//! When to ask for metadata. One plan for a whole pool: whatever is wanted rides in the next
+//! request, so that a thousand partitions that move make one request and not a thousand.
+//!
+//! - A topic nobody knows yet asks at once.
+//! - An error without a hint asks when what is known is 250 ms old, jittered: the answer that just
+//!   came may know better.
+//! - A lost broker that something needs asks another one within U(0, 250 ms), never once per dial.
+//! - Asking again for what did not help backs off to 5 s, for as long as somebody wants it.
+//! - Else every 5 minutes +-20 %, up to 15 while the answers bring nothing new.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use crate::config::{METADATA_MIN_AGE, METADATA_PERIOD, METADATA_PERIOD_MAX};
+
+/// After so long without trouble the next one is a new one.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Why metadata is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Nobody knows the topic yet.
+    New,
+    /// An answer says that what is known is wrong, and names nothing better.
+    Stale,
+    /// A broker that something must go to cannot be reached.
+    Lost,
+    /// The last answer did not help: a topic is missing, a partition has no leader.
+    Again,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct AskPlan {
+    /// When to ask, if anything is wanted.
+    at: Option<Instant>,
+    period: Duration,
+    periodic_at: Instant,
+    answered: Option<Instant>,
+    backoff: Backoff,
+    /// When something other than a new topic was wanted last.
+    trouble: Option<Instant>,
+    /// Asked since the trouble began: the next ask backs off.
+    asked_in_trouble: bool,
+}
+
+impl AskPlan {
+    pub(crate) fn new(now: Instant, rng: &mut impl Rng) -> Self {
+        let mut plan = Self {
+            at: None,
+            period: METADATA_PERIOD,
+            periodic_at: now,
+            answered: None,
+            backoff: Backoff::default(),
+            trouble: None,
+            asked_in_trouble: false,
+        };
+        plan.next_period(now, rng);
+        plan
+    }
+
+    fn next_period(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.periodic_at = now + self.period.mul_f64(rng.random_range(0.8..1.2));
+    }
+
+    /// Something is wanted. Several wishes become one request at the earliest of their times.
+    pub(crate) fn want(&mut self, why: Why, now: Instant, rng: &mut impl Rng) {
+        if why == Why::New {
+            self.at = Some(now);
+            return;
+        }
+        if self.trouble.is_none_or(|at| now.saturating_duration_since(at) >= CALM) {
+            self.backoff.reset();
+            self.asked_in_trouble = false;
+        }
+        self.trouble = Some(now);
+        // Planned already, sooner or later: more wishes do not make it more urgent.
+        if self.at.is_some() {
+            return;
+        }
+        let jitter = METADATA_MIN_AGE.mul_f64(rng.random_range(0.0..1.0));
+        let soonest = match why {
+            Why::Lost => now + jitter,
+            _ => self.answered.map_or(now, |at| (at + METADATA_MIN_AGE + jitter).max(now)),
+        };
+        let paced = if self.asked_in_trouble {
+            now + self.backoff.next(rng).max(METADATA_MIN_AGE / 5)
+        } else {
+            now
+        };
+        self.at = Some(soonest.max(paced));
+    }
+
+    /// When to ask next: for what is wanted, or else for all that is in use.
+    pub(crate) fn next(&self) -> Instant {
+        self.at.map_or(self.periodic_at, |at| at.min(self.periodic_at))
+    }
+
+    /// What is due: everything in use (`true`), or what is wanted; `None`: nothing yet.
+    pub(crate) fn due(&self, now: Instant) -> Option<bool> {
+        if self.periodic_at <= now {
+            return Some(true);
+        }
+        self.at.filter(|at| *at <= now).map(|_| false)
+    }
+
+    /// A request is on its way: wishes from now on are for the next one.
+    pub(crate) fn asked(&mut self) {
+        self.at = None;
+        self.asked_in_trouble = self.trouble.is_some();
+    }
+
+    /// It was answered. `changed`: with something that was not known.
+    pub(crate) fn answered(&mut self, all: bool, changed: bool, now: Instant, rng: &mut impl Rng) {
+        self.answered = Some(now);
+        if changed {
+            self.period = METADATA_PERIOD;
+        } else if all {
+            self.period = (self.period * 2).min(METADATA_PERIOD_MAX);
+        }
+        if all || changed {
+            self.next_period(now, rng);
+        }
+    }
+
+    /// Nobody answered: what was asked for is wanted still.
+    pub(crate) fn failed(&mut self, all: bool, now: Instant, rng: &mut impl Rng) {
+        if all {
+            self.next_period(now, rng);
+        }
+        self.trouble = Some(now);
+        self.asked_in_trouble = true;
+        let at = now + self.backoff.next(rng).max(METADATA_MIN_AGE / 5);
+        self.at = Some(self.at.map_or(at, |planned| planned.max(at)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn a_new_topic_asks_at_once_whatever_was_asked_before() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        assert_eq!(plan.due(now), None);
+        plan.want(Why::Stale, now, &mut rng);
+        plan.answered(false, true, now, &mut rng);
+        plan.want(Why::New, now, &mut rng);
+        assert_eq!(plan.due(now), Some(false));
+    }
+
+    #[test]
+    fn a_thousand_wishes_are_one_request() {
+        let mut rng = StdRng::seed_from_u64(2);
+        let now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        plan.answered(false, true, now, &mut rng);
+        for _ in 0..1_000 {
+            plan.want(Why::Stale, now, &mut rng);
+        }
+        assert_eq!(plan.due(now), None);
+        let at = plan.next() - now;
+        assert!((ms(250)..=ms(500)).contains(&at), "{at:?}");
+        plan.asked();
+        assert!(plan.next() - now > Duration::from_secs(200), "nothing is left but the period");
+    }
+
+    #[test]
+    fn a_lost_broker_asks_within_250_ms_and_then_backs_off_to_5_s() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        plan.answered(false, true, now, &mut rng);
+        now += Duration::from_secs(60);
+        plan.want(Why::Lost, now, &mut rng);
+        assert!(plan.next() - now <= ms(250));
+        let start = now;
+        let mut asked = 0;
+        while now - start < Duration::from_secs(60) {
+            now = plan.next();
+            plan.asked();
+            plan.answered(false, false, now, &mut rng);
+            asked += 1;
+            plan.want(Why::Lost, now, &mut rng);
+        }
+        // The formula: ceilings 0.1, 0.2, ... 5 s with means of half: about 6 + 57 / 2.5.
+        assert!((20..=42).contains(&asked), "{asked}");
+    }
+
+    #[test]
+    fn trouble_that_is_over_is_forgotten() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let mut now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        for _ in 0..12 {
+            plan.want(Why::Lost, now, &mut rng);
+            now = plan.next();
+            plan.asked();
+            plan.answered(false, false, now, &mut rng);
+        }
+        now += CALM;
+        plan.want(Why::Lost, now, &mut rng);
+        assert!(plan.next() - now <= ms(250));
+    }
+
+    #[test]
+    fn the_period_is_jittered_and_stretches_while_nothing_changes() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        let mut gaps = Vec::new();
+        for _ in 0..6 {
+            let at = plan.next();
+            assert_eq!(plan.due(at), Some(true));
+            gaps.push((at - now).as_secs());
+            now = at;
+            plan.asked();
+            plan.answered(true, false, now, &mut rng);
+        }
+        for (gap, period) in gaps.iter().zip([300u64, 600, 900, 900, 900, 900]) {
+            assert!((period * 8 / 10..=period * 12 / 10).contains(gap), "{gaps:?}");
+        }
+        let hour: u64 = gaps.iter().take(4).sum();
+        assert!(hour < 3_600 && gaps.len() <= 12);
+        plan.answered(true, true, now, &mut rng);
+        assert!((plan.next() - now).as_secs() <= 360);
+    }
+
+    #[test]
+    fn no_answer_backs_off_too() {
+        let mut rng = StdRng::seed_from_u64(6);
+        let mut now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        plan.want(Why::New, now, &mut rng);
+        let start = now;
+        let mut asked = 0;
+        while now - start < Duration::from_secs(60) {
+            now = plan.next();
+            plan.asked();
+            plan.failed(false, now, &mut rng);
+            asked += 1;
+        }
+        assert!((20..=42).contains(&asked), "{asked}");
+    }
+}

@@ -1,0 +1,202 @@
+//! When a broker may be dialled (again), and for how long a dial may take.
+//!
+//! What matters is whether something must go to *this* broker. One that others can stand in for is
+//! probed late: after a failed dial first within U(5 s, 60 s), then every U(45 s, 75 s), so that a
+//! fleet of ten thousand that lost one broker knocks a few hundred times a second at most, evenly.
+//! One that is needed (the leader of a pinned or doubtful batch or of a fetched partition, a
+//! coordinator) is tried with full-jitter backoff from 100 ms to 5 s.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use crate::config::{SETUP_TIMEOUT, SETUP_TIMEOUT_MAX};
+
+/// After a connection is lost, what must go to the broker brings it back within this.
+const AFTER_LOSS: Duration = Duration::from_millis(100);
+
+/// Over so long a starting client spreads the dials it could do without.
+const AT_LAUNCH: Duration = Duration::from_secs(1);
+
+/// Probes of a broker that nothing must go to, in seconds.
+const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
+const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
+
+/// Why a broker would be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Others can stand in for it.
+    Optional,
+    /// Others can, but all of them are busy, or none is connected.
+    Pressed,
+    /// Something must go to this very broker.
+    Needed,
+}
+
+/// See the module. State of one broker.
+#[derive(Debug, Default)]
+pub(crate) struct Reconnect {
+    backoff: Backoff,
+    /// Dials that failed since one succeeded.
+    failures: u32,
+    /// Of those, timed out.
+    timeouts: u32,
+    needed_at: Option<Instant>,
+    optional_at: Option<Instant>,
+}
+
+impl Reconnect {
+    /// From when on it may be dialled; `None`: now.
+    pub(crate) fn not_before(&self, need: Need) -> Option<Instant> {
+        match need {
+            Need::Needed => self.needed_at,
+            // A lost connection comes back when the volume asks; a dial that failed does not make
+            // the next one more promising because there is much to send.
+            Need::Pressed if self.failures == 0 => self.needed_at,
+            Need::Pressed | Need::Optional => self.optional_at,
+        }
+    }
+
+    /// The last dial failed: nothing goes there that can go elsewhere.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// How long the next dial may take with everything up to the ready connection: grows while
+    /// dials time out, since a broker that is only slow must be given the time it needs (KIP-601).
+    pub(crate) fn setup_timeout(&self) -> Duration {
+        (SETUP_TIMEOUT * (1 << self.timeouts.min(4))).min(SETUP_TIMEOUT_MAX)
+    }
+
+    pub(crate) fn connected(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A dial failed; `timed_out`: because nothing came back in time.
+    pub(crate) fn failed(&mut self, timed_out: bool, now: Instant, rng: &mut impl Rng) {
+        let probe = if self.failures == 0 { FIRST_PROBE } else { LATER_PROBES };
+        self.failures += 1;
+        self.timeouts += u32::from(timed_out);
+        self.needed_at = Some(now + self.backoff.next(rng));
+        self.optional_at = Some(now + seconds(probe, rng));
+    }
+
+    /// The connection ended unasked. While others stand in it is left alone for a while: the
+    /// cluster may be restarting it, and every client lost it in the same instant.
+    pub(crate) fn lost(&mut self, others_connected: bool, now: Instant, rng: &mut impl Rng) {
+        let soon = now + AFTER_LOSS.mul_f64(rng.random_range(0.0..1.0));
+        self.needed_at = Some(soon);
+        self.optional_at =
+            Some(if others_connected { now + seconds(FIRST_PROBE, rng) } else { soon });
+    }
+
+    /// Never dialled yet, and others are connected: at launch a client opens its connections one
+    /// after the other, and a fleet that starts together does not knock all at once.
+    pub(crate) fn hold_back(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.optional_at = Some(now + AT_LAUNCH.mul_f64(rng.random_range(0.0..1.0)));
+    }
+
+    /// A newer leader epoch names the broker: the controller sees it alive.
+    pub(crate) fn named_leader(&mut self, now: Instant, rng: &mut impl Rng) {
+        let soon = now + AFTER_LOSS.mul_f64(rng.random_range(0.0..1.0));
+        self.failures = 0;
+        self.timeouts = 0;
+        self.backoff.reset();
+        self.needed_at = self.needed_at.map(|at| at.min(soon));
+        self.optional_at = self.optional_at.map(|at| at.min(soon));
+    }
+}
+
+fn seconds(range: std::ops::Range<f64>, rng: &mut impl Rng) -> Duration {
+    Duration::from_secs_f64(rng.random_range(range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use Need::{Needed, Optional, Pressed};
+
+    fn may_dial(broker: &Reconnect, need: Need, now: Instant) -> bool {
+        broker.not_before(need).is_none_or(|at| at <= now)
+    }
+
+    #[test]
+    fn an_optional_broker_is_probed_late_and_a_needed_one_soon() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let now = Instant::now();
+        let secs = |n| now + Duration::from_secs(n);
+        for _ in 0..200 {
+            let mut broker = Reconnect::default();
+            assert!(may_dial(&broker, Optional, now));
+            broker.failed(false, now, &mut rng);
+            assert!(may_dial(&broker, Needed, now + Duration::from_millis(100)));
+            for need in [Optional, Pressed] {
+                assert!(!may_dial(&broker, need, secs(4)) && may_dial(&broker, need, secs(60)));
+            }
+            broker.failed(false, now, &mut rng);
+            assert!(
+                !may_dial(&broker, Optional, secs(44)) && may_dial(&broker, Optional, secs(75))
+            );
+        }
+    }
+
+    #[test]
+    fn probes_of_a_fleet_are_spread_evenly() {
+        let mut rng = StdRng::seed_from_u64(6);
+        let now = Instant::now();
+        let mut per_second = [0u32; 60];
+        for _ in 0..10_000 {
+            let mut broker = Reconnect::default();
+            broker.failed(false, now, &mut rng);
+            let at = broker.not_before(Optional).unwrap() - now;
+            per_second[at.as_secs() as usize] += 1;
+        }
+        assert!(per_second.iter().all(|n| *n <= 10_000 / 30), "{per_second:?}");
+    }
+
+    #[test]
+    fn a_lost_broker_comes_back_at_once_only_for_what_must_go_there() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let now = Instant::now();
+        let soon = now + AFTER_LOSS;
+        let mut broker = Reconnect::default();
+        broker.lost(true, now, &mut rng);
+        assert!(may_dial(&broker, Needed, soon) && may_dial(&broker, Pressed, soon));
+        assert!(!may_dial(&broker, Optional, now + Duration::from_secs(4)));
+        assert!(!broker.is_unreachable());
+        broker.lost(false, now, &mut rng);
+        assert!(may_dial(&broker, Optional, soon), "there is nobody else");
+    }
+
+    #[test]
+    fn setup_timeouts_grow_only_with_timeouts() {
+        let mut rng = StdRng::seed_from_u64(8);
+        let now = Instant::now();
+        let mut broker = Reconnect::default();
+        let mut seen = vec![broker.setup_timeout().as_secs()];
+        for timed_out in [false, true, true] {
+            broker.failed(timed_out, now, &mut rng);
+            seen.push(broker.setup_timeout().as_secs());
+        }
+        assert_eq!(seen, [10, 10, 20, 30]);
+        broker.connected();
+        assert_eq!(broker.setup_timeout().as_secs(), 10);
+    }
+
+    #[test]
+    fn a_newer_leader_epoch_ends_the_waiting() {
+        let mut rng = StdRng::seed_from_u64(9);
+        let now = Instant::now();
+        let mut broker = Reconnect::default();
+        for _ in 0..8 {
+            broker.failed(true, now, &mut rng);
+        }
+        broker.named_leader(now, &mut rng);
+        assert!(may_dial(&broker, Optional, now + AFTER_LOSS) && !broker.is_unreachable());
+    }
+}

@@ -1,0 +1,39 @@
+//! `throttle_time_ms`, wherever a broker says it (KIP-219): the answer comes at once, and the client
+//! keeps silent on that channel for the time it names, whatever the next request is.
+
+use kafka_protocol::messages::{
+    CreateTopicsResponse, FetchResponse, InitProducerIdResponse, ListOffsetsResponse,
+    MetadataResponse, ProduceResponse,
+};
+
+/// An answer that may ask for silence.
+pub(crate) trait Throttle {
+    /// Milliseconds; 0: no.
+    fn throttle_time_ms(&self) -> i32;
+}
+
+macro_rules! throttle {
+    ($($answer:ty),* $(,)?) => {
+        $(impl Throttle for $answer {
+            fn throttle_time_ms(&self) -> i32 {
+                self.throttle_time_ms
+            }
+        })*
+    };
+}
+
+throttle!(
+    CreateTopicsResponse,
+    FetchResponse,
+    InitProducerIdResponse,
+    ListOffsetsResponse,
+    MetadataResponse,
+    ProduceResponse,
+);
+
+/// Requests that are sent on a throttled channel all the same: a member that keeps silent loses its
+/// membership, and a commit that waits is a rewind. OffsetCommit, JoinGroup, Heartbeat, LeaveGroup,
+/// SyncGroup, ConsumerGroupHeartbeat, ShareGroupHeartbeat.
+pub(crate) fn goes_on_throttled(api_key: i16) -> bool {
+    matches!(api_key, 8 | 11 | 12 | 13 | 14 | 68 | 76)
+}
