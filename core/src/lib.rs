@@ -73,7 +73,8 @@ pub use metrics::{
 };
 pub use net::TcpDialer;
 pub use producer::{
-    Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, TrySendError,
+    Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
+    TrySendError,
 };
 pub use record::{Compression, Headers, RecordPosition, RecordRef};
 

@@ -6,6 +6,7 @@ pub(crate) mod backoff;
 pub(crate) mod ejection;
 pub(crate) mod key_hash;
 pub(crate) mod latency;
+pub(crate) mod linger;
 pub(crate) mod log_limit;
 pub(crate) mod reconnect;
 pub(crate) mod retry_budget;

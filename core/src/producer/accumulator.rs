@@ -5,7 +5,6 @@
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -14,11 +13,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::delivery::{BatchDelivery, BatchState, RunSink};
+use super::delivery::{BatchDelivery, Delivery, RunTag};
+use super::recent;
 use super::record::Record;
 use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
+use super::states::Owner;
 use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -30,12 +31,12 @@ use crate::record::pool::ChunkPool;
 
 /// Open batches per topic: enough that a few threads rarely meet, few enough that records still
 /// share batches.
-const SHARDS: usize = 4;
+pub(super) const SHARDS: usize = 8;
 
 /// See the module.
 pub(crate) struct Accumulator {
     /// No other of this process has it, now or later.
-    id: u64,
+    pub(super) id: u64,
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
@@ -70,7 +71,7 @@ pub(crate) struct TopicBatches {
     /// Why nothing can be sent to it, for a while.
     failed: AtomicBool,
     failure: Mutex<Option<(Error, Instant)>>,
-    shards: [Arc<Slot>; SHARDS],
+    pub(super) shards: [Arc<Slot>; SHARDS],
     pinned: RwLock<HashMap<i32, Arc<Slot>>>,
     /// See `unrouted.rs`.
     pub(super) unrouted: Arc<Slot>,
@@ -122,25 +123,11 @@ impl TopicBatches {
     }
 }
 
-/// Where an accepted record is.
-pub(crate) struct Accepted {
-    pub(crate) state: Arc<BatchState>,
-    pub(crate) index: u32,
-    pub(crate) timestamp_ms: i64,
-}
-
-/// Who wants the completion, for submissions of bindings.
-#[derive(Clone, Copy)]
-pub(crate) struct RunTag<'a> {
-    pub(crate) sink: &'a Arc<dyn RunSink>,
-    pub(crate) tag: u64,
-    pub(crate) index: u32,
-}
-
 /// Bytes of a record besides its payload, generously: what the limits are checked with.
 const RECORD_OVERHEAD: usize = 40;
 
 /// Most bytes that a record takes in a batch.
+#[inline]
 pub(super) fn size_of(record: &Record<'_>) -> usize {
     let mut size =
         RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
@@ -179,46 +166,54 @@ impl Accumulator {
 
     /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit
     /// later; every other one concerns this record alone.
-    pub(crate) fn append(
+    #[inline]
+    pub(crate) fn append(self: &Arc<Self>, record: &Record<'_>) -> Result<Delivery, Error> {
+        self.append_with(record, |open, index| {
+            let owner = open.owner();
+            Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms))
+        })
+    }
+
+    /// The same for a record of a binding's submission.
+    pub(crate) fn append_run(
         self: &Arc<Self>,
         record: &Record<'_>,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        self.with_topic(record.topic, |topic| self.append_to(topic, record, run))
+        run: RunTag<'_>,
+    ) -> Result<(), Error> {
+        self.append_with(record, |open, index| {
+            let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
+            open.owner().state().add_to_run(run, index, timestamp_ms);
+        })
     }
 
-    /// Finds a topic's batches, or makes them. A thread that sends to the topic it sent to last
-    /// time compares a name instead of locking and hashing: that is most threads.
-    fn with_topic<T>(
-        &self,
-        name: &str,
-        then: impl FnOnce(&Arc<TopicBatches>) -> Result<T, Error>,
+    #[inline]
+    fn append_with<T>(
+        self: &Arc<Self>,
+        record: &Record<'_>,
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
-        thread_local! {
-            static LAST: RefCell<Option<(u64, Arc<TopicBatches>)>> = const { RefCell::new(None) };
+        let size = size_of(record);
+        if record.partition.is_none()
+            && (record.key.is_none() || self.config.partitioner == Partitioner::Spread)
+        {
+            return recent::with(self, record.topic, |topic, slot| {
+                self.check(topic, record, size)?;
+                self.append_in(topic, slot, record, size, take)
+            });
         }
-        // Borrowed by none but this function; it may be within itself, when `then` wakes somebody
-        // who sends at once, or within the thread's end. Then there is nothing to compare with.
-        let mut then = Some(then);
-        let found = LAST.try_with(|last| match last.try_borrow().as_deref() {
-            Ok(Some((id, topic))) if *id == self.id && *topic.name == *name => {
-                then.take().map(|then| then(topic))
-            }
-            _ => None,
-        });
-        if let Ok(Some(result)) = found {
-            return result;
-        }
-        let topic = self.topic(name)?;
-        let _ = LAST.try_with(|last| {
-            if let Ok(mut last) = last.try_borrow_mut() {
-                *last = Some((self.id, Arc::clone(&topic)));
-            }
-        });
-        then.take().expect("not called if nothing was found")(&topic)
+        let topic = self.topic(record.topic)?;
+        self.check(&topic, record, size)?;
+        let partition = match (record.partition, record.key) {
+            (None, Some(key)) => match topic.partitions.load(Ordering::Acquire) {
+                0 => return self.append_unrouted(&topic, record, key, size, take),
+                partitions => key_hash::partition(key, partitions),
+            },
+            (named, _) => named.unwrap_or_default(),
+        };
+        self.append_in(&topic, &topic.slot(partition), record, size, take)
     }
 
-    fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
+    pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         if let Some(topic) = topics.get(name) {
             return Ok(Arc::clone(topic));
@@ -230,63 +225,37 @@ impl Accumulator {
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
-    fn append_to(
-        self: &Arc<Self>,
-        topic: &Arc<TopicBatches>,
-        record: &Record<'_>,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        self.check_open(topic)?;
-        let size = self.check(topic, record)?;
-        self.check_room(size)?;
-        let partition = match (record.partition, record.key) {
-            (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
-                match topic.partitions.load(Ordering::Acquire) {
-                    0 => return self.append_unrouted(topic, record, key, size, run),
-                    partitions => Some(key_hash::partition(key, partitions)),
-                }
-            }
-            (named, _) => named,
-        };
-        match partition {
-            None => self.append_in(topic, &topic.shards[shard()], record, size, run),
-            Some(partition) => self.append_in(topic, &topic.slot(partition), record, size, run),
-        }
-    }
-
-    fn check_open(&self, topic: &TopicBatches) -> Result<(), Error> {
-        if let Some(error) = topic.failure() {
-            return Err(error);
-        }
-        if self.events.is_closed() {
-            return Err(Error::closed("client"));
+    /// What can be known without asking anyone; and whether there is space.
+    #[inline]
+    fn check(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> Result<(), Error> {
+        if topic.failed.load(Ordering::Acquire)
+            || size > self.config.max_record_size + RECORD_OVERHEAD
+            || record.partition.is_some()
+            || record.timestamp_ms.is_some_and(|ms| ms < 0)
+            || !self.budget.has_room(size)
+        {
+            return self.check_closely(topic, record, size);
         }
         Ok(())
     }
 
-    fn check_room(&self, size: usize) -> Result<(), Error> {
-        if self.budget.has_room(size) {
-            return Ok(());
+    #[cold]
+    fn check_closely(
+        &self,
+        topic: &TopicBatches,
+        record: &Record<'_>,
+        size: usize,
+    ) -> Result<(), Error> {
+        if let Some(error) = topic.failure() {
+            return Err(error);
         }
-        // What is open must go now: it is what the space is waiting for.
-        let _ = self.events.send(Event::Pressure);
-        Err(Error::new(
-            ErrorKind::BufferFull,
-            format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
-        ))
-    }
-
-    /// What can be known without asking anyone.
-    fn check(&self, topic: &TopicBatches, record: &Record<'_>) -> Result<usize, Error> {
-        let size = size_of(record);
-        if size - RECORD_OVERHEAD > self.config.max_record_size {
+        let payload = size - RECORD_OVERHEAD;
+        if payload > self.config.max_record_size {
             return Err(Error::new(
                 ErrorKind::RecordTooLarge,
                 format!(
-                    "a record of {} bytes for topic '{}'; max_record_size is {}",
-                    size - RECORD_OVERHEAD,
-                    topic.name,
-                    self.config.max_record_size
+                    "a record of {payload} bytes for topic '{}'; max_record_size is {}",
+                    topic.name, self.config.max_record_size
                 ),
             ));
         }
@@ -302,80 +271,50 @@ impl Accumulator {
         if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
             return Err(Error::argument(format!("the timestamp {ms} is negative")));
         }
-        Ok(size)
+        if self.budget.has_room(size) {
+            return Ok(());
+        }
+        // What is open must go now: it is what the space is waiting for.
+        let _ = self.events.send(Event::Pressure);
+        Err(Error::new(
+            ErrorKind::BufferFull,
+            format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
+        ))
     }
 
-    pub(super) fn append_in(
+    #[inline]
+    pub(super) fn append_in<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         record: &Record<'_>,
         size: usize,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        let mut guard = slot.lock();
-        self.room_in(topic, slot, &mut guard, size)?;
-        self.append_open(&mut guard, record, run)
-    }
-
-    /// Sees to it that a batch is open that takes `size` bytes more.
-    #[inline]
-    pub(super) fn room_in(
-        self: &Arc<Self>,
-        topic: &Arc<TopicBatches>,
-        slot: &Arc<Slot>,
-        guard: &mut SlotInner,
-        size: usize,
-    ) -> Result<(), Error> {
-        if guard.takes(size, self.config.batch_size) {
-            return Ok(());
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        loop {
+            let mut inner = slot.lock();
+            if inner.takes(size, self.config.batch_size) {
+                return self.append_open(topic, slot, &mut inner, record, take);
+            }
+            drop(inner);
+            self.turn(topic, slot, size)?;
         }
-        self.make_room(topic, slot, guard)
     }
 
     /// Copies a record into the open batch, which there is.
-    pub(super) fn append_open(
-        &self,
-        guard: &mut SlotInner,
-        record: &Record<'_>,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        let open = guard.open.as_mut().expect("opened above");
-        let (index, timestamp_ms) = self.write(open, record)?;
-        let state = open.state();
-        if let Some(run) = run {
-            state.add_to_run(run.sink, run.tag, run.index, index, timestamp_ms);
-        }
-        Ok(Accepted { state: Arc::clone(state), index, timestamp_ms })
-    }
-
-    /// Opens a batch; one that is open is sealed. Once per batch: kept out of the way of the
-    /// records.
-    #[cold]
-    #[inline(never)]
-    fn make_room(
+    #[inline]
+    pub(super) fn append_open<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
-    ) -> Result<(), Error> {
-        let ready = || Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
-        if let Some(open) = inner.open.take() {
-            inner.full.extend(open.seal(self, slot.partition));
-            let _ = self.events.send(ready());
-            inner.announced = true;
+        record: &Record<'_>,
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        if !inner.announced {
+            self.announce(topic, slot, inner)?;
         }
-        if !inner.announced && self.events.send(ready()).is_err() {
-            return Err(Error::closed("client"));
-        }
-        inner.announced = true;
-        inner.open = Some(self.open_batch(topic.compression));
-        Ok(())
-    }
-
-    /// Gives the record's index in the batch and its timestamp.
-    #[inline]
-    fn write(&self, open: &mut OpenBatch, record: &Record<'_>) -> Result<(u32, i64), Error> {
+        let open = inner.open.as_mut().expect("a batch that takes the record is open");
         let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
         let index = open.builder.len_records() as u32;
         open.builder
@@ -387,10 +326,59 @@ impl Accumulator {
             open.rest.charged = holds;
         }
         open.rest.records += 1;
-        Ok((index, timestamp_ms))
+        Ok(take(open, index))
     }
 
-    /// Copies values into open batches under one lock. Says how many it took, and why it stopped.
+    /// Tells the sender that there is something in a slot.
+    #[cold]
+    fn announce(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        inner: &mut SlotInner,
+    ) -> Result<(), Error> {
+        let ready = Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
+        if self.events.send(ready).is_err() {
+            // Nobody is left to send it: it resolves as it is dropped.
+            drop(inner.open.take());
+            return Err(Error::closed("client"));
+        }
+        inner.announced = true;
+        Ok(())
+    }
+
+    /// Opens a batch that takes `size` bytes, unless somebody else just has. One that was open is
+    /// sealed, by this thread and without the lock. Once per batch: kept out of the way of the
+    /// records.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn turn(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        size: usize,
+    ) -> Result<(), Error> {
+        if self.events.is_closed() {
+            return Err(Error::closed("client"));
+        }
+        let mut inner = slot.lock();
+        if inner.takes(size, self.config.batch_size) {
+            return Ok(());
+        }
+        let full = inner.turn(self.open_batch(topic.compression));
+        drop(inner);
+        if let Some(full) = full
+            && slot.seal(self, full)
+        {
+            // Whatever the sender knows of the slot, it is to look at it now.
+            let mut inner = slot.lock();
+            self.announce(topic, slot, &mut inner)?;
+        }
+        Ok(())
+    }
+
+    /// Copies values into open batches, many under one lock. Says how many it took, and why it
+    /// stopped.
     pub(crate) fn append_values(
         self: &Arc<Self>,
         name: &str,
@@ -398,37 +386,65 @@ impl Accumulator {
         all: &mut BatchDelivery,
     ) -> (usize, Result<(), Error>) {
         let mut taken = 0;
-        let result = self.with_topic(name, |topic| {
-            self.check_open(topic)?;
-            let slot = &topic.shards[shard()];
-            let mut guard = slot.lock();
-            for value in values {
-                let record = Record::to(name).value(*value);
-                let size = self.check(topic, &record)?;
-                self.check_room(size)?;
-                self.room_in(topic, slot, &mut guard, size)?;
-                let open = guard.open.as_mut().expect("opened above");
-                self.write(open, &record)?;
-                all.add(open.state());
-                taken += 1;
+        let result = recent::with(self, name, |topic, slot| {
+            while taken < values.len() {
+                let size = RECORD_OVERHEAD + values[taken].len();
+                self.check(topic, &Record::to(name), size)?;
+                let mut inner = slot.lock();
+                if !inner.takes(size, self.config.batch_size) {
+                    drop(inner);
+                    self.turn(topic, slot, size)?;
+                    continue;
+                }
+                let before = taken;
+                let first = inner.open.as_ref().map_or(0, |open| open.builder.len_records());
+                let result = self.append_some(topic, slot, &mut inner, name, values, &mut taken);
+                if let (true, Some(open)) = (taken > before, &mut inner.open) {
+                    all.add(taken - before, first as u32, open.owner());
+                }
+                result?;
             }
             Ok(())
         });
         (taken, result)
     }
 
+    /// Copies values for as long as the open batch takes them.
+    fn append_some(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        inner: &mut SlotInner,
+        name: &str,
+        values: &[&[u8]],
+        taken: &mut usize,
+    ) -> Result<(), Error> {
+        while let Some(value) = values.get(*taken) {
+            let record = Record::to(name).value(*value);
+            let size = RECORD_OVERHEAD + value.len();
+            if !inner.takes(size, self.config.batch_size) {
+                break;
+            }
+            self.check(topic, &record, size)?;
+            self.append_open(topic, slot, inner, &record, |_, _| ())?;
+            *taken += 1;
+        }
+        Ok(())
+    }
+
     /// One reading of both clocks for a batch; its records share them.
     fn open_batch(self: &Arc<Self>, compression: Compression) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number);
+        let opened_ms = self.env.wall_ms();
         OpenBatch {
             builder: BatchBuilder::new(self.pool.clone()),
             opened: self.env.now(),
-            opened_ms: self.env.wall_ms(),
+            opened_ms,
             compression,
             rest: Unresolved {
                 home: Arc::clone(self),
-                state: Some(Arc::default()),
+                owner: Some(Owner::new(opened_ms)),
                 number,
                 charged: 0,
                 records: 0,
@@ -491,8 +507,7 @@ impl Accumulator {
             let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
             let waiting = std::iter::once(&topic.unrouted);
             for slot in topic.shards.iter().chain(pinned.values()).chain(waiting) {
-                let left = std::mem::take(&mut *slot.lock());
-                drop(left);
+                slot.clear();
             }
         }
     }
@@ -501,13 +516,4 @@ impl Accumulator {
     pub(crate) fn abandon(self: &Arc<Self>, error: &Error) {
         let _ = self.events.send(Event::Abandon(Arc::clone(self), error.clone()));
     }
-}
-
-/// The shard of this thread: a thread stays with its own, so that one thread fills one batch.
-fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-    }
-    MINE.with(|mine| *mine)
 }

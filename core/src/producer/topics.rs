@@ -34,8 +34,10 @@ pub(super) enum Next {
     /// Only batches that were refused and have to wait until then.
     Later(Instant),
     Full,
+    /// Open ones: due at the latest then. Others are not to be taken before `later`.
     Open {
         due: Instant,
+        later: Option<Instant>,
     },
 }
 
@@ -76,15 +78,14 @@ impl Topic {
             match slot.peek(home) {
                 Peek::Empty => return false,
                 Peek::Full => full = true,
-                Peek::Open { at, urgent } => {
-                    earliest = earlier(earliest, Some(if urgent { now } else { at }));
-                }
+                Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
+                Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
             }
             true
         });
         match (full, earliest) {
             (true, _) => Next::Full,
-            (false, Some(due)) => Next::Open { due },
+            (false, Some(due)) => Next::Open { due, later },
             (false, None) => later.map_or(Next::Nothing, Next::Later),
         }
     }
@@ -128,9 +129,9 @@ impl Topic {
                     Peek::Full => true,
                     // Full ones of other slots first.
                     Peek::Open { .. } if pass == 0 => false,
-                    Peek::Open { at, urgent } => {
-                        wake = earlier(wake, Some(at));
-                        idle || urgent || at <= now
+                    Peek::Open { early, at } => {
+                        wake = earlier(wake, Some(if idle { early } else { at }));
+                        if idle { early <= now } else { at <= now }
                     }
                 };
                 if take && let Some(batch) = slot.take(home) {

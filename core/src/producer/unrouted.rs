@@ -6,45 +6,49 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::accumulator::{Accepted, Accumulator, RunTag, TopicBatches, size_of};
-use super::delivery::{BatchState, Place, Run};
+use super::accumulator::{Accumulator, TopicBatches, size_of};
+use super::delivery::RunTag;
 use super::record::Record;
 use super::slot::OpenBatch;
+use super::states::{Owner, Place};
 use crate::error::Error;
 use crate::policy::key_hash;
 use crate::record::reader;
 
 impl Accumulator {
-    pub(super) fn append_unrouted(
+    pub(super) fn append_unrouted<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         record: &Record<'_>,
         key: &[u8],
         size: usize,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        let mut guard = topic.unrouted.lock();
-        // Learned in between: whoever routes holds the same lock, so all before are where they belong.
-        let partitions = topic.partitions.load(Ordering::Acquire);
-        if partitions > 0 {
-            drop(guard);
-            let slot = topic.slot(key_hash::partition(key, partitions));
-            return self.append_in(topic, &slot, record, size, run);
-        }
-        // One batch whatever its size: it is never sent as it is.
-        if guard.open.is_none() {
-            self.room_in(topic, &topic.unrouted, &mut guard, size)?;
-            if let Some(open) = &mut guard.open {
-                open.rest.waits_for_partition();
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        let slot = &topic.unrouted;
+        loop {
+            let mut inner = slot.lock();
+            // Learned in between: whoever routes holds the same lock, so all that came before are
+            // where they belong.
+            let partitions = topic.partitions.load(Ordering::Acquire);
+            if partitions > 0 {
+                drop(inner);
+                let slot = topic.slot(key_hash::partition(key, partitions));
+                return self.append_in(topic, &slot, record, size, take);
             }
+            // One batch whatever its size: it is never sent as it is.
+            if let Some(open) = &mut inner.open {
+                open.rest.waits_for_partition();
+                return self.append_open(topic, slot, &mut inner, record, take);
+            }
+            drop(inner);
+            self.turn(topic, slot, size)?;
         }
-        self.append_open(&mut guard, record, run)
     }
 
     /// Copies every record into the batch of its partition.
     fn route(self: &Arc<Self>, topic: &Arc<TopicBatches>, mut open: OpenBatch, partitions: i32) {
-        let runs = open.state().take_runs();
-        let mut tagged = runs.iter().flat_map(tags).peekable();
+        let runs = open.owner().state().take_runs();
+        let mut tags = runs.iter().flat_map(|run| run.tags()).peekable();
         let mut places = Vec::with_capacity(open.builder.len_records());
         let base_timestamp = open.builder.base_timestamp();
         // Chunk by chunk, each given back before the next: the records are not in memory twice.
@@ -52,6 +56,7 @@ impl Accumulator {
             for record in reader::walk(chunk.as_ref(), base_timestamp) {
                 let key = record.key().unwrap_or_default();
                 let slot = topic.slot(key_hash::partition(key, partitions));
+                let timestamp_ms = record.timestamp();
                 // Names were strings when they came in.
                 let named = record.headers().strings();
                 let headers: Vec<_> =
@@ -60,22 +65,21 @@ impl Accumulator {
                     .key_opt(record.key())
                     .value_opt(record.value())
                     .headers(&headers)
-                    .timestamp_ms(record.timestamp());
-                let index = places.len() as u32;
-                let run = tagged.next_if(|(at, _)| *at == index).map(|(_, tag)| tag);
-                let mut guard = slot.lock();
-                let appended =
-                    self.room_in(topic, &slot, &mut guard, size_of(&record)).and_then(|()| {
-                        if let Some(partition) = &mut guard.open {
-                            partition.opened = partition.opened.min(open.opened);
-                        }
-                        self.append_open(&mut guard, &record, run)
-                    });
-                drop(guard);
-                places.push(match appended {
-                    Ok(accepted) => Place { state: accepted.state, index: accepted.index },
-                    Err(error) => failed(error, run),
-                });
+                    .timestamp_ms(timestamp_ms);
+                let at = places.len() as u32;
+                let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
+                let since = open.opened;
+                let take = |open: &mut OpenBatch, index| {
+                    // The deadline is that of the wait as a whole.
+                    open.opened = open.opened.min(since);
+                    let owner = open.owner();
+                    if let Some(run) = run {
+                        owner.state().add_to_run(run, index, timestamp_ms);
+                    }
+                    Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
+                };
+                let appended = self.append_in(topic, &slot, &record, size_of(&record), take);
+                places.push(appended.unwrap_or_else(|error| failed(error, run)));
             }
             open.rest.release(chunk.capacity());
         }
@@ -83,20 +87,15 @@ impl Accumulator {
     }
 }
 
-/// A submission's records in a batch: index in the batch, and who is told.
-fn tags(run: &Run) -> impl Iterator<Item = (u32, RunTag<'_>)> {
-    (0..run.count)
-        .map(|i| (run.at + i, RunTag { sink: &run.sink, tag: run.tag, index: run.first + i }))
-}
-
 /// The place of a record that no batch took.
 fn failed(error: Error, run: Option<RunTag<'_>>) -> Place {
-    let state = Arc::<BatchState>::default();
+    let mut owner = Owner::new(0);
     if let Some(run) = run {
-        state.add_to_run(run.sink, run.tag, run.index, 0, 0);
+        owner.state().add_to_run(run, 0, 0);
     }
-    state.resolve(Err(error));
-    Place { state, index: 0 }
+    let place = Place { share: owner.share(), mark: owner.mark(0, None) };
+    owner.resolve(&Err(error));
+    place
 }
 
 impl TopicBatches {
@@ -124,7 +123,7 @@ mod tests {
     use crate::config::{Partitioner, ProducerConfig};
     use crate::environment::Environment;
     use crate::error::ErrorKind;
-    use crate::producer::delivery::{BatchAck, RunResult, RunSink};
+    use crate::producer::delivery::{BatchAck, RunResult, RunSink, RunTag};
     use crate::producer::sender::Event;
     use crate::record::pool::ChunkPool;
 
@@ -161,8 +160,12 @@ mod tests {
             let key = i.to_be_bytes();
             let record = Record::to("t").key(&key).value(&[7; 30]);
             // Every third has no submission to tell.
-            let run = (i % 3 != 0).then_some(RunTag { sink, tag: u64::from(i % 2), index: i });
-            home.append(&record, run).unwrap();
+            if i % 3 == 0 {
+                drop(home.append(&record).unwrap());
+            } else {
+                let run = RunTag { sink, tag: u64::from(i % 2), index: i };
+                home.append_run(&record, run).unwrap();
+            }
         }
     }
 
