@@ -27,8 +27,10 @@ pub(crate) enum Shape {
     Each,
     /// Many in one call, where a client has such a call.
     Batch,
-    /// A send for each, to one partition after the other of [`TAIL_TOPICS`] topics.
+    /// A send for each, to one of [`TAIL_TOPICS`](ottla_bench::TAIL_TOPICS) topics after the other.
     LongTail,
+    /// The same, to one named partition of them after the other.
+    LongTailPinned,
     /// A send for each, from so many threads that share the producer.
     Threads(usize),
 }
@@ -44,19 +46,21 @@ pub(crate) struct Figure {
 }
 
 /// All figures, those of one codec next to each other: they share a broker process.
-pub(crate) const FIGURES: [Figure; 9] = {
+pub(crate) const FIGURES: [Figure; 10] = {
     const fn figure(name: &'static str, about: &'static str, lz4: bool, shape: Shape) -> Figure {
         let direction =
             if name.as_bytes()[0] == b'p' { Direction::Produce } else { Direction::Consume };
         Figure { name, about, direction, lz4, shape }
     }
-    const TAIL: &str = "produce, 1,000 topics x 4 partitions in turn";
+    const TAIL: &str = "produce, 1,000 topics in turn";
+    const PINNED: &str = "produce, 1,000 topics x 4 partitions in turn";
     [
         figure("produce_plain", "produce, a send and a handle per record", false, Shape::Each),
         figure("produce_batch", "produce, send_batch of 1,000", false, Shape::Batch),
         figure("produce_threads_2", "produce, from 2 threads", false, Shape::Threads(2)),
         figure("produce_threads_8", "produce, from 8 threads", false, Shape::Threads(8)),
         figure("produce_longtail", TAIL, false, Shape::LongTail),
+        figure("produce_longtail_pinned", PINNED, false, Shape::LongTailPinned),
         figure("consume_plain", "consume", false, Shape::Each),
         figure("produce_lz4", "produce lz4, a send and a handle per record", true, Shape::Each),
         figure("produce_batch_lz4", "produce lz4, send_batch of 1,000", true, Shape::Batch),
@@ -76,7 +80,7 @@ impl Figure {
     /// Whether there is anything to measure for this client: librdkafka's batched call is not in its
     /// Rust binding, and its threads are its own.
     pub(crate) fn has(&self, client: Client) -> bool {
-        client == Client::Ottla || matches!(self.shape, Shape::Each | Shape::LongTail)
+        client == Client::Ottla || !matches!(self.shape, Shape::Batch | Shape::Threads(_))
     }
 }
 

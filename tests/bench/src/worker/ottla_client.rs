@@ -52,6 +52,10 @@ fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measur
             Shape::Each => runtime.block_on(send_each(&producer, records, |_, v| one(v)))?,
             Shape::Batch => runtime.block_on(send_batches(&producer, records))?,
             Shape::LongTail => {
+                let in_turn = |i: usize, value| Record::to(&tail[i % TAIL_TOPICS]).value(value);
+                runtime.block_on(send_each(&producer, records, in_turn))?;
+            }
+            Shape::LongTailPinned => {
                 let in_turn = |i: usize, value| {
                     let partition = (i / TAIL_TOPICS) as i32 % TAIL_PARTITIONS;
                     Record::to(&tail[i % TAIL_TOPICS]).partition(partition).value(value)

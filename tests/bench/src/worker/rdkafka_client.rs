@@ -61,14 +61,15 @@ fn produce(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
         .set("compression.codec", if job.figure.lz4 { "lz4" } else { "none" })
         .create_with_context(count.clone())?;
     let tail: Vec<String> = match job.figure.shape {
-        Shape::LongTail => (0..TAIL_TOPICS).map(tail_topic).collect(),
+        Shape::LongTail | Shape::LongTailPinned => (0..TAIL_TOPICS).map(tail_topic).collect(),
         _ => Vec::new(),
     };
     let warm = job.length.warm_up();
-    send(&producer, warm, &tail)?;
+    let pinned = job.figure.shape == Shape::LongTailPinned;
+    send(&producer, warm, &tail, pinned)?;
     let meter = Meter::start();
-    let sent =
-        meter.run(job.length, |records| send(&producer, records, &tail).map(|()| records))?;
+    let sent = meter
+        .run(job.length, |records| send(&producer, records, &tail, pinned).map(|()| records))?;
     let measured = meter.stop(sent);
     let (acked, failed) =
         (count.0.acked.load(Ordering::Relaxed), count.0.failed.load(Ordering::Relaxed));
@@ -78,12 +79,13 @@ fn produce(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
     Ok(measured)
 }
 
-/// To the one topic, or to one partition after the other of `tail`.
+/// To the one topic, or to one topic or partition after the other of `tail`.
 fn send(producer: &BaseProducer<Count>, records: usize, tail: &[String]) -> Result<(), KafkaError> {
     let values = values(VALUES);
     for i in 0..records {
         let mut record = match tail.get(i % tail.len().max(1)) {
             None => BaseRecord::<(), _>::to(TOPIC),
+            Some(topic) if !pinned => BaseRecord::to(topic),
             Some(topic) => {
                 let partition = (i / tail.len()) as i32 % TAIL_PARTITIONS;
                 BaseRecord::to(topic).partition(partition)
