@@ -13,7 +13,7 @@ use crate::consumer::list_offsets;
 use crate::error::{Error, Result};
 use crate::net::CallError;
 
-const CREATE_VERSIONS: (i16, i16) = (2, 7);
+const CREATE_VERSIONS: (i16, i16) = crate::protocol::bounded::<CreateTopicsRequest>(2, 7);
 
 /// A topic to create.
 #[derive(Clone, Debug)]
@@ -86,10 +86,11 @@ impl Admin {
     /// How many partitions a topic has.
     ///
     /// # Errors
-    /// `UnknownTopic`, `Authorization`.
+    /// `UnknownTopic`, `Authorization`; after the request timeout, why nobody answers.
     pub async fn partitions(&self, topic: &str) -> Result<usize> {
         check_topic(topic)?;
-        Ok(self.pool.metadata().topic(topic).await?.partitions.len())
+        let patience = self.pool.request_timeout();
+        Ok(self.pool.metadata().topic(topic, patience).await?.partitions.len())
     }
 
     /// Offsets of partitions, each with a result of its own.

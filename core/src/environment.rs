@@ -42,6 +42,9 @@ pub trait Dialer: Send + Sync {
     fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>>;
 }
 
+/// At the cap of connections, who waits for room looks this often for one that has become idle.
+const IDLE_LOOKED_FOR: Duration = Duration::from_millis(50);
+
 /// Room for one connection; free again when dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
@@ -98,6 +101,7 @@ pub struct EnvironmentBuilder {
     handle: Option<Handle>,
     seed: Option<u64>,
     max_connections: Option<usize>,
+    wall_clock: Option<Duration>,
 }
 
 impl EnvironmentBuilder {
@@ -127,6 +131,14 @@ impl EnvironmentBuilder {
         self
     }
 
+    /// The time of day this environment starts at, as the duration since 1970, instead of the
+    /// machine's: makes timestamps of records repeatable. Only with [`runtime`](Self::runtime), whose
+    /// clock it then follows. Default: the machine's.
+    pub fn wall_clock(mut self, since_1970: Duration) -> Self {
+        self.wall_clock = Some(since_1970);
+        self
+    }
+
     /// The environment.
     pub fn build(self) -> Environment {
         let rng = match self.seed {
@@ -152,7 +164,9 @@ impl EnvironmentBuilder {
             rng: Mutex::new(rng),
             pools: Mutex::new(HashMap::new()),
             started,
-            started_wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            started_wall: self.wall_clock.unwrap_or_else(|| {
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+            }),
             pid: std::process::id(),
         }))
     }
@@ -253,31 +267,41 @@ impl Environment {
     }
 
     /// Room for one more connection. At the cap, the connection of any pool that was idle longest is
-    /// closed for it; if all are at work, one has to end first.
+    /// closed for it; if all are at work, the first that has nothing to do.
     pub(crate) async fn permit(&self, timeout: Duration) -> Result<Permit> {
         let connections = &self.0.connections;
-        if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
-            return Ok(permit);
+        let deadline = self.now() + timeout;
+        loop {
+            if let Ok(permit) = Arc::clone(connections).try_acquire_owned() {
+                return Ok(permit);
+            }
+            self.make_room();
+            let look = deadline.min(self.now() + IDLE_LOOKED_FOR);
+            let acquired = Arc::clone(connections).acquire_owned();
+            if let Ok(Ok(permit)) = tokio::time::timeout_at(look, acquired).await {
+                return Ok(permit);
+            }
+            if self.now() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::Connect,
+                    format!(
+                        "all {} connections that this process may open are at work; raise \
+                         max_connections, or use fewer consumers",
+                        self.0.max_connections
+                    ),
+                ));
+            }
         }
+    }
+
+    fn make_room(&self) {
         let pools: Vec<Arc<Pool>> = {
             let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
             pools.values().filter_map(Weak::upgrade).collect()
         };
         let idle = pools.iter().filter_map(|pool| pool.longest_idle()).min_by_key(|(at, _)| *at);
-        drop(pools);
         if let Some((_, connection)) = idle {
             connection.retire();
-        }
-        match tokio::time::timeout(timeout, Arc::clone(connections).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Error::new(
-                ErrorKind::Connect,
-                format!(
-                    "all {} connections that this process may open are at work; raise \
-                     max_connections, or use fewer consumers",
-                    self.0.max_connections
-                ),
-            )),
         }
     }
 

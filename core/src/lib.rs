@@ -53,6 +53,9 @@ mod consumer;
 pub mod engine;
 mod environment;
 mod error;
+#[cfg(feature = "fuzz-internals")]
+#[doc(hidden)]
+pub mod fuzz;
 mod metrics;
 mod net;
 mod policy;
@@ -66,7 +69,7 @@ pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicVie
 pub use config::{Endpoint, Partitioner};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
-pub use error::{BrokerCode, Error, ErrorKind, Result};
+pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result};
 pub use metrics::{
     BadStuff, BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats,
     RetryBudgets, Stats, StatsHandle,

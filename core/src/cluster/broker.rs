@@ -18,7 +18,7 @@ use crate::config::Endpoint;
 use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, Ejection};
-use crate::policy::reconnect::{Need, Reconnect};
+use crate::policy::reconnect::{Loss, Need, Reconnect};
 
 /// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,7 +59,6 @@ struct Place {
 struct Health {
     reconnect: Reconnect,
     ejection: Ejection,
-    dialed: bool,
 }
 
 /// How a broker does, for people.
@@ -154,9 +153,7 @@ impl Broker {
         if let Some(connection) = lanes.get(&lane).filter(|c| !c.is_closed()) {
             return Some(connection.clone());
         }
-        if lane == Lane::Produce
-            && lanes.get(&Lane::Control).is_some_and(|c| !c.is_closed() && c.in_flight() == 0)
-        {
+        if lane == Lane::Produce && lanes.get(&Lane::Control).is_some_and(Connection::is_free) {
             let connection = lanes.remove(&Lane::Control)?;
             lanes.insert(lane, connection.clone());
             return Some(connection);
@@ -229,32 +226,12 @@ impl Broker {
         self.health().reconnect.not_before(need).filter(|at| *at > now)
     }
 
-    /// As [`not_before`](Self::not_before) for a broker that others can stand in for. If it was
-    /// never dialled, and others are connected, it is held back a little.
-    pub(crate) fn optional_not_before(
-        &self,
-        need: Need,
-        others_connected: bool,
-        now: Instant,
-        rng: &mut impl Rng,
-    ) -> Option<Instant> {
-        let mut health = self.health();
-        if !health.dialed {
-            health.dialed = true;
-            if others_connected && need == Need::Optional {
-                health.reconnect.hold_back(now, rng);
-            }
-        }
-        health.reconnect.not_before(need).filter(|at| *at > now)
-    }
-
     pub(crate) fn setup_timeout(&self) -> Duration {
         self.health().reconnect.setup_timeout()
     }
 
     /// A dial begins. Whether it is in the place of a connection that was lost.
     pub(crate) fn dialing(&self) -> bool {
-        self.health().dialed = true;
         self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
@@ -280,9 +257,15 @@ impl Broker {
     }
 
     /// A connection ended unasked.
-    pub(crate) fn connection_lost(&self, others_connected: bool, now: Instant, rng: &mut impl Rng) {
+    pub(crate) fn connection_lost(
+        &self,
+        how: Loss,
+        others_connected: bool,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        self.health().reconnect.lost(others_connected, now, rng);
+        self.health().reconnect.lost(how, others_connected, now, rng);
     }
 
     /// A newer leader epoch names it: whoever says so sees it alive.
@@ -314,6 +297,13 @@ impl Broker {
     pub(crate) fn probe(&self) {
         self.metrics.probe();
         self.health().ejection.probe();
+    }
+
+    /// The request that would have decided was cut off: another one has to.
+    pub(crate) fn probe_lost(&self) {
+        if self.is_troubled() {
+            self.health().ejection.probe_lost();
+        }
     }
 
     /// A request was answered (or not) by it. Errors are those that are the broker's own.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::budgets::Purse;
 use super::pool::Pool;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::{CallError, Connection};
 use crate::policy::retry_budget::Cost;
 use crate::protocol::Throttle;
@@ -88,7 +88,12 @@ impl Pool {
         }
         // A dial for the second one must not hold up the first one's answer.
         let second = async {
+            let asked = connection.id();
             let (id, connection) = self.control(Some(id)).await.map_err(CallError::Unsent)?;
+            if connection.id() == asked {
+                let words = format!("{}: there is nobody else to ask", connection.name());
+                return Err(CallError::Unsent(Error::new(ErrorKind::Connect, words)));
+            }
             self.pay().await;
             hedged(id);
             let since = self.env().now();

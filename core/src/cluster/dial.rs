@@ -19,13 +19,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
 use crate::net::{self, Connection, Ending, OnClose};
 use crate::policy::backoff::Backoff;
-use crate::policy::reconnect::Need;
+use crate::policy::reconnect::{Loss, Need};
 
 /// A dial for a short call that takes longer is left to itself while another address is tried.
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Short calls are unanswered for so long before another broker is asked, at least.
-pub(super) const CALL_PATIENCE: Duration = Duration::from_secs(1);
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
+/// And at most: short calls are so rare that one slow answer counts as usual for a day.
+const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The pace of dials while nothing is connected.
 #[derive(Default)]
@@ -35,8 +37,9 @@ pub(crate) struct Somewhere {
 }
 
 impl Pool {
-    /// The open connection of a lane, or a new one. Waits for its turn, and until `need` allows a
-    /// dial.
+    /// The open connection of a lane, or a new one. Waits for its turn. What must go to this broker
+    /// also waits until it may be dialled; what can go elsewhere has an error instead, since it is
+    /// better off looking around.
     pub(crate) async fn lane(
         self: &Arc<Self>,
         id: i32,
@@ -49,23 +52,40 @@ impl Pool {
         if let Some(connection) = broker.open(lane) {
             return Ok(connection);
         }
-        let turn = broker.turn_to_dial().await;
-        if let Some(connection) = broker.open(lane) {
-            return Ok(connection);
-        }
-        if let Some(at) = broker.not_before(need, self.env().now()) {
+        loop {
+            let turn = broker.turn_to_dial().await;
+            if let Some(connection) = broker.open(lane) {
+                return Ok(connection);
+            }
+            let Some(at) = broker.not_before(need, self.env().now()) else {
+                return result(self.dial(&broker, lane, turn).await);
+            };
+            if need != Need::Needed {
+                let words = format!("{}: left alone for a while after a failure", broker.name());
+                return Err(Error::new(ErrorKind::Connect, words));
+            }
+            // Not with the turn in hand: who may dial sooner must not wait for who may later.
+            drop(turn);
             self.env().sleep_until(at).await;
         }
-        result(self.dial(&broker, lane, turn).await)
     }
 
-    /// A connection to this broker for a short call: one that is idle, or else `lane`.
+    /// A connection to this broker for a short call: one where nothing waits. If there is none, a new
+    /// one: `lane`, which is of use afterwards, unless that is open and at work already.
     pub(crate) async fn lane_for_call(self: &Arc<Self>, id: i32, lane: Lane) -> Result<Connection> {
         let (stuck, now) = (self.call_patience(), self.env().now());
-        match self.broker(id).and_then(|b| b.open_for_control(stuck, now)) {
-            Some(connection) => Ok(connection),
-            None => self.lane(id, lane, Need::Needed).await,
+        let broker = self.broker(id);
+        if let Some(open) = broker.as_ref().and_then(|b| b.open_for_control(stuck, now)) {
+            return Ok(open);
         }
+        if broker.is_none_or(|b| b.open(lane).is_none()) {
+            let connection = self.lane(id, lane, Need::Needed).await?;
+            // Somebody who waited for the same dial may have been quicker, with a long poll.
+            if connection.in_flight() == 0 {
+                return Ok(connection);
+            }
+        }
+        self.lane(id, Lane::Control, Need::Needed).await
     }
 
     /// Begins a dial in a task of its own.
@@ -80,23 +100,27 @@ impl Pool {
         let setup = self.setup.clone();
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         self.env().spawn(async move {
-            let (endpoint, timeout) = (broker.endpoint(), broker.setup_timeout());
-            let reconnect = broker.dialing();
-            let open = async {
-                let words = |e: Error| (DialFailure::Other, e);
-                let permit = setup.env.permit(timeout).await.map_err(words)?;
-                let on_close = on_close(&pool, &broker, id, permit);
-                let target = net::Target {
-                    id,
-                    endpoint: &endpoint,
-                    name: broker.name(),
-                    timeout,
-                    broker: &broker.metrics,
-                    reconnect,
-                };
-                net::open(&setup, target, on_close).await
+            let timeout = broker.setup_timeout();
+            let permit = match setup.env.permit(timeout).await {
+                Ok(permit) => permit,
+                // That this process has no room for a connection says nothing about the broker.
+                Err(e) => {
+                    drop(turn);
+                    let _ = tx.send(Err(e));
+                    return;
+                }
             };
-            let opened = open.await;
+            let endpoint = broker.endpoint();
+            let reconnect = broker.dialing();
+            let target = net::Target {
+                id,
+                endpoint: &endpoint,
+                name: broker.name(),
+                timeout,
+                broker: &broker.metrics,
+                reconnect,
+            };
+            let opened = net::open(&setup, target, on_close(&pool, &broker, id, permit)).await;
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {
@@ -165,7 +189,7 @@ impl Pool {
 
     /// How long an answer to a short call is waited for before another broker is asked.
     pub(super) fn call_patience(&self) -> Duration {
-        CALL_PATIENCE.max(self.control_latency().late_after())
+        self.control_latency().late_after().clamp(CALL_PATIENCE, CALL_PATIENCE_MAX)
     }
 
     /// Dials one after the other, known brokers first, then the bootstrap list (KIP-899), until one
@@ -215,10 +239,13 @@ impl Pool {
     fn candidates(&self, not: Option<i32>) -> Vec<Arc<Broker>> {
         let now = self.env().now();
         let brokers: Vec<Arc<Broker>> =
-            self.lock().values().filter(|b| b.is_member() && Some(b.id) != not).cloned().collect();
+            self.lock().values().filter(|b| b.is_member()).cloned().collect();
         let (mut known, mut bootstrap): (Vec<_>, Vec<_>) =
             brokers.into_iter().partition(|b| b.id >= 0);
         bootstrap.retain(|b| !known.iter().any(|k| k.endpoint() == b.endpoint()));
+        for brokers in [&mut known, &mut bootstrap] {
+            brokers.retain(|b| Some(b.id) != not);
+        }
         self.random(|rng| {
             known.shuffle(rng);
             bootstrap.shuffle(rng);
@@ -233,11 +260,13 @@ impl Pool {
     fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
         // A bootstrap connection may have become a broker's meanwhile.
         let owner = self.lock().values().find(|b| b.forget(connection)).cloned();
-        if let Ending::Lost(_) = ending {
+        if let Ending::Lost(error) = ending {
             let broker = owner.as_ref().unwrap_or(dialed);
             let others = self.is_connected(Some(broker.id));
             let now = self.env().now();
-            self.random(|rng| broker.connection_lost(others, now, rng));
+            let silent = error.kind() == ErrorKind::Timeout;
+            let how = if silent { Loss::Silence } else { Loss::Cut };
+            self.random(|rng| broker.connection_lost(how, others, now, rng));
         }
     }
 }
@@ -254,10 +283,12 @@ fn on_close(
     id: u64,
     permit: crate::environment::Permit,
 ) -> OnClose {
-    let (pool, broker) = (pool.clone(), Arc::clone(broker));
+    // Weak: the broker holds the connection, which holds this. Both would live as long as the other,
+    // and the pool's connections stay open after its last handle.
+    let (pool, broker) = (pool.clone(), Arc::downgrade(broker));
     Box::new(move |ending| {
         drop(permit);
-        if let Some(pool) = pool.upgrade() {
+        if let (Some(pool), Some(broker)) = (pool.upgrade(), broker.upgrade()) {
             pool.ended(&broker, id, ending);
         }
     })

@@ -79,6 +79,8 @@ struct Missing {
 
 #[derive(Default)]
 struct State {
+    /// Why the last question was not answered; none: it was.
+    trouble: Option<Error>,
     cluster_id: Option<String>,
     brokers: BTreeMap<i32, BrokerPlace>,
     topics: HashMap<Arc<str>, TopicState, FixedState>,
@@ -255,8 +257,9 @@ impl Metadata {
     }
 
     /// Nobody answered: what was asked for is wanted still.
-    pub(super) fn not_answered(&self, question: &Question) {
+    pub(super) fn not_answered(&self, question: &Question, error: &Error) {
         let mut state = self.write();
+        state.trouble = Some(error.clone());
         for name in &question.topics {
             if let Some(topic) = state.topics.get_mut(name) {
                 topic.wanted = true;
@@ -289,6 +292,7 @@ impl Metadata {
         let mut merged = Merged::default();
         let mut guard = self.write();
         let state = &mut *guard;
+        state.trouble = None;
         let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
         if cluster_id.is_some() && state.cluster_id.is_some() && cluster_id != state.cluster_id {
             tracing::warn!(was = ?state.cluster_id, is = ?cluster_id, "this is another cluster now");
@@ -408,8 +412,28 @@ impl Metadata {
         named
     }
 
-    /// Waits until a topic is known or fails.
-    pub(crate) async fn topic(&self, name: &str) -> Result<Arc<TopicMeta>, Error> {
+    /// Waits until a topic is known or fails, `patience` at most.
+    pub(crate) async fn topic(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Arc<TopicMeta>, Error> {
+        let sleep = self.env.sleep(patience);
+        tokio::select! {
+            biased;
+            found = self.topic_soon(name) => found,
+            () = sleep => {
+                let trouble = self.read().trouble.clone();
+                let what = format!("asking about topic '{name}' for {patience:?}");
+                Err(match trouble {
+                    Some(e) => e.context(what),
+                    None => Error::timeout(what, patience),
+                })
+            }
+        }
+    }
+
+    async fn topic_soon(&self, name: &str) -> Result<Arc<TopicMeta>, Error> {
         let mut changed = self.subscribe();
         loop {
             match self.lookup(name) {

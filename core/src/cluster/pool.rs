@@ -292,8 +292,14 @@ impl Pool {
     pub(crate) async fn reach(self: &Arc<Self>, timeout: Duration) -> Result<()> {
         let deadline = self.env().now() + timeout;
         let mut last: Option<Error> = None;
+        // A broker that has answered the version exchange is one: what it knows is asked with the
+        // first topic, and not twice.
         while !self.metadata.knows_brokers() {
-            match tokio::time::timeout_at(deadline, refresh::first_contact(self)).await {
+            let reached = async {
+                let (_, connection) = self.control(None).await?;
+                refresh::speaks_with(&connection)
+            };
+            match tokio::time::timeout_at(deadline, reached).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(e)) if is_hopeless(&e) => return Err(e),
                 Ok(Err(e)) => last = Some(e),

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::error::{Error, Result};
-use crate::metrics::{MetadataReason, limited};
+use crate::metrics::{Api, MetadataReason, limited};
+use crate::net::Connection;
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
-const VERSIONS: (i16, i16) = (9, 13);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
 /// The broker wants us to begin again from the bootstrap list (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -53,7 +54,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                 answered = env.now();
             }
             Err(e) => {
-                metadata.not_answered(&question);
+                metadata.not_answered(&question, &e);
                 if is_hopeless(&e) {
                     metadata.all_brokers_refused(&e);
                 }
@@ -66,21 +67,23 @@ pub(crate) async fn run(pool: Weak<Pool>) {
     }
 }
 
+/// Whether a broker speaks a version of Metadata that this client does: without one it is of no use.
+pub(super) fn speaks_with(connection: &Connection) -> Result<()> {
+    connection.version(MetadataRequest::KEY, VERSIONS).map(drop)
+}
+
 fn rebootstrap(pool: &Pool) {
     limited!(pool.metrics().logs(), WARN, "beginning again from the bootstrap list");
     pool.metadata().forget_brokers();
     pool.brokers_changed([]);
 }
 
-/// The first question of a pool: who are you?
-pub(super) async fn first_contact(pool: &Arc<Pool>) -> Result<()> {
-    let nothing = Question { topics: Vec::new(), all: false, new: false, elsewhere: false };
-    exchange(pool, &nothing, None, MetadataReason::FirstContact).await.map(drop)
-}
-
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
     let why = if !pool.metadata().knows_brokers() {
-        MetadataReason::Rebootstrap
+        match pool.metadata().cluster_id() {
+            None => MetadataReason::FirstContact,
+            Some(_) => MetadataReason::Rebootstrap,
+        }
     } else if question.new {
         MetadataReason::NewTopic
     } else if question.all {
@@ -118,6 +121,9 @@ async fn exchange(
 }
 
 fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> Result<()> {
+    if answer.error_code != 0 {
+        pool.metrics().broker(from).error_answer(Api::Metadata);
+    }
     match answer.error_code {
         0 => {}
         REBOOTSTRAP_REQUIRED => {

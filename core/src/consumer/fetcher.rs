@@ -1,7 +1,7 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
 //! with every partition that broker leads and the buffer has room for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,13 +28,13 @@ use crate::policy::retry_budget::Cost;
 use crate::record::reader;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
-const VERSIONS: (i16, i16) = (4, 18);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 enum Event {
     /// Starts that were looked up, and the generation of each partition when they were asked for.
-    Offsets(Vec<(Key, Result<i64>)>, HashMap<Key, u64>),
+    Offsets(Vec<(Key, Result<i64>)>, BTreeMap<Key, u64>),
     Answer {
         leader: i32,
         asked: Vec<Asked>,
@@ -98,8 +98,8 @@ pub(super) struct Fetcher {
     /// Partitions assigned by hand, until their topic is known.
     assigned: Vec<(Arc<str>, i32, Start)>,
     /// Brokers asked before, and how many bytes the request in flight there may bring (0: none is).
-    busy: HashMap<i32, usize>,
-    told: HashMap<Arc<str>, ErrorKind>,
+    busy: BTreeMap<i32, usize>,
+    told: BTreeMap<Arc<str>, ErrorKind>,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     wake_at: Option<Instant>,
@@ -124,8 +124,8 @@ impl Fetcher {
             start,
             reading: BTreeMap::new(),
             assigned,
-            busy: HashMap::new(),
-            told: HashMap::new(),
+            busy: BTreeMap::new(),
+            told: BTreeMap::new(),
             tx,
             rx,
             wake_at: None,
@@ -227,10 +227,11 @@ impl Fetcher {
         }
     }
 
-    /// Asks for the first offsets of partitions that do not have one.
+    /// Asks for the first offsets of partitions that do not have one. Each leader for itself: one that
+    /// is silent must not keep back what the others tell.
     fn find_starts(&mut self, now: Instant) {
-        let mut wanted = Vec::new();
-        let mut generations = HashMap::new();
+        let metadata = Arc::clone(self.pool.metadata());
+        let mut by_leader: BTreeMap<i32, (Vec<_>, BTreeMap<Key, u64>)> = BTreeMap::new();
         for (key, reading) in &mut self.reading {
             if reading.next.is_some() || reading.busy || reading.stopped {
                 continue;
@@ -249,17 +250,21 @@ impl Fetcher {
                 Start::Timestamp(ms) => ms,
             };
             reading.busy = true;
-            generations.insert(key.clone(), reading.generation);
+            let leader = match metadata.lookup(&key.0) {
+                Lookup::Known(meta) => meta.partitions.get(key.1 as usize).map_or(-1, |p| p.leader),
+                Lookup::Failed(_) | Lookup::Pending => -1,
+            };
+            let (wanted, generations) = by_leader.entry(leader).or_default();
             wanted.push((key.clone(), time));
+            generations.insert(key.clone(), reading.generation);
         }
-        if wanted.is_empty() {
-            return;
+        for (wanted, generations) in by_leader.into_values() {
+            let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
+            self.env.spawn(async move {
+                let found = offsets::list(&pool, lane, wanted).await;
+                let _ = tx.send(Event::Offsets(found, generations));
+            });
         }
-        let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
-        self.env.spawn(async move {
-            let found = offsets::list(&pool, lane, wanted).await;
-            let _ = tx.send(Event::Offsets(found, generations));
-        });
     }
 
     /// One request to each leader that has none in flight.

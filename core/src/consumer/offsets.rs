@@ -1,19 +1,22 @@
 //! Offsets by time: ListOffsets, one request per leader.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use tokio::task::JoinSet;
+
 use crate::cluster::{Lane, Pool};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Api;
 use crate::net::CallError;
 use crate::policy::ask::Why;
 
 /// Versions of ListOffsets.
-const VERSIONS: (i16, i16) = (1, 10);
+const VERSIONS: (i16, i16) = crate::protocol::bounded::<ListOffsetsRequest>(1, 10);
 
 pub(crate) const EARLIEST: i64 = -2;
 pub(crate) const LATEST: i64 = -1;
@@ -31,7 +34,7 @@ pub(crate) async fn list(
     let mut results = Vec::with_capacity(wanted.len());
     let mut by_leader: BTreeMap<i32, Vec<(Key, i64, i32)>> = BTreeMap::new();
     for (key, time) in wanted {
-        match pool.metadata().topic(&key.0).await {
+        match pool.metadata().topic(&key.0, pool.request_timeout()).await {
             Err(e) => results.push((key, Err(e))),
             Ok(meta) => {
                 let found = usize::try_from(key.1).ok().and_then(|i| meta.partitions.get(i));
@@ -55,8 +58,18 @@ pub(crate) async fn list(
             }
         }
     }
+    // All at once: one that is silent must not keep back what the others tell.
+    let mut asking = JoinSet::new();
     for (leader, parts) in by_leader {
-        match ask(pool, lane, leader, &parts).await {
+        let pool = Arc::clone(pool);
+        asking.spawn(async move {
+            let found = ask(&pool, lane, leader, &parts).await;
+            (parts, found)
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        let Ok((parts, found)) = asked else { continue };
+        match found {
             Ok(mut found) => {
                 for (key, _, _) in parts {
                     let result = found.remove(&key).unwrap_or_else(|| {
@@ -88,7 +101,7 @@ async fn ask(
     lane: Lane,
     leader: i32,
     parts: &[(Key, i64, i32)],
-) -> Result<HashMap<Key, Result<i64>>> {
+) -> Result<BTreeMap<Key, Result<i64>>> {
     let connection = pool.lane_for_call(leader, lane).await?;
     let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for ((topic, partition), time, epoch) in parts {
@@ -110,16 +123,21 @@ async fn ask(
             .collect(),
     );
     let answer = connection.call(&request, VERSIONS).await.map_err(CallError::into_error)?;
-    let mut found = HashMap::new();
+    let mut found = BTreeMap::new();
     let mut past_the_end = Vec::new();
     for topic in &answer.topics {
         for p in &topic.partitions {
-            let Some((key, _, _)) =
+            let Some((key, time, _)) =
                 parts.iter().find(|((t, i), _, _)| **t == *topic.name.0 && *i == p.partition_index)
             else {
                 continue;
             };
             let result = match p.error_code {
+                0 if p.offset < 0 && *time == LATEST => {
+                    // Every log has an end: asking once more would bring the same.
+                    let words = format!("{}: an end at offset {}", name(key), p.offset);
+                    Err(Error::new(ErrorKind::NotKafka, words))
+                }
                 0 if p.offset < 0 => {
                     past_the_end.push((key.clone(), LATEST));
                     continue;
@@ -129,6 +147,9 @@ async fn ask(
             };
             found.insert(key.clone(), result);
         }
+    }
+    if found.values().any(Result::is_err) {
+        connection.metrics().broker().error_answer(Api::ListOffsets);
     }
     // No record at or after that time: the end is where the next one will be.
     if !past_the_end.is_empty() {

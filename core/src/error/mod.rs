@@ -3,7 +3,7 @@
 
 mod codes;
 
-pub use codes::BrokerCode;
+pub use codes::{BrokerCode, ErrorScope};
 pub(crate) use codes::{Written, definitely_unwritten, describe};
 
 use std::fmt;
@@ -176,6 +176,7 @@ struct Inner {
     message: String,
     broker_code: Option<i16>,
     retriable: bool,
+    fatal: bool,
     maybe_written: bool,
 }
 
@@ -186,6 +187,7 @@ impl Error {
             message: message.into(),
             broker_code: None,
             retriable: kind.retriable(),
+            fatal: kind.fatal(),
             maybe_written: false,
         }))
     }
@@ -204,6 +206,7 @@ impl Error {
             message,
             broker_code: Some(code),
             retriable: entry.retriable,
+            fatal: entry.fatal,
             maybe_written: false,
         }))
     }
@@ -218,6 +221,7 @@ impl Error {
             message: self.0.message.clone(),
             broker_code: self.0.broker_code,
             retriable: self.0.retriable,
+            fatal: self.0.fatal,
             maybe_written: maybe,
         }))
     }
@@ -229,6 +233,7 @@ impl Error {
             message: format!("{what}: {}", self.0.message),
             broker_code: self.0.broker_code,
             retriable: self.0.retriable,
+            fatal: self.0.fatal,
             maybe_written: self.0.maybe_written,
         }))
     }
@@ -240,6 +245,7 @@ impl Error {
             message: self.0.message.clone(),
             broker_code: self.0.broker_code,
             retriable: false,
+            fatal: self.0.fatal,
             maybe_written: self.0.maybe_written,
         }))
     }
@@ -282,7 +288,7 @@ impl Error {
 
     /// Whether the handle (client, producer, consumer) that gave this error is of no more use.
     pub fn is_fatal(&self) -> bool {
-        self.0.kind.fatal()
+        self.0.fatal
     }
 
     /// Whether the record may be in the log although its send failed. `false` means that it
@@ -341,5 +347,8 @@ mod tests {
         assert_eq!(e.broker_code(), Some(29));
         assert!(e.message().contains("Not allowed here."));
         assert!(!e.is_retriable());
+        assert!(!e.is_fatal());
+        let fenced = Error::broker(90, "transactional id 'x'", None).context("commit");
+        assert!(fenced.is_fatal() && fenced.settled().is_fatal());
     }
 }

@@ -100,7 +100,6 @@ struct Counts {
     acknowledged: Counter,
 }
 
-#[allow(dead_code, reason = "broker health calls the rest")]
 impl BrokerMetrics {
     pub(super) fn new(id: i32, logs: Arc<Logs>) -> Self {
         Self {
@@ -233,7 +232,7 @@ impl Dialing {
         ConnectionMetrics {
             first: Arc::clone(&self.broker),
             adopted: OnceLock::new(),
-            state: Mutex::new(State::Open),
+            open: Mutex::new(true),
         }
     }
 
@@ -263,13 +262,6 @@ impl Drop for Dialing {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    Lost,
-    Closed,
-}
-
 /// An open connection. The first of [`lost`](Self::lost), [`closed_idle`](Self::closed_idle) and
 /// [`closed`](Self::closed) counts; dropped without one, it was closed.
 pub(crate) struct ConnectionMetrics {
@@ -277,10 +269,9 @@ pub(crate) struct ConnectionMetrics {
     adopted: OnceLock<Arc<BrokerMetrics>>,
     /// Held while the connection ends or changes its broker: it must not end at one and be open
     /// at the other.
-    state: Mutex<State>,
+    open: Mutex<bool>,
 }
 
-#[allow(dead_code, reason = "the pool's idle close calls the rest")]
 impl ConnectionMetrics {
     /// Where to count now.
     pub(crate) fn broker(&self) -> &Arc<BrokerMetrics> {
@@ -290,8 +281,8 @@ impl ConnectionMetrics {
     /// The connection to a bootstrap address turns out to be this broker's: it, and what is sent
     /// from now on, count there. What is in flight is answered where it was sent.
     pub(crate) fn adopted(&self, broker: &Arc<BrokerMetrics>) {
-        let state = self.state();
-        if *state == State::Open && self.adopted.set(Arc::clone(broker)).is_ok() {
+        let open = self.open();
+        if *open && self.adopted.set(Arc::clone(broker)).is_ok() {
             broker.counts.adopted_in.one();
             self.first.counts.adopted_out.one();
         }
@@ -299,7 +290,7 @@ impl ConnectionMetrics {
 
     /// The peer closed it, or it had to be given up: an answer that did not come or was wrong.
     pub(crate) fn lost(&self, error: &Error) {
-        if self.over(State::Lost) {
+        if self.over() {
             let broker = self.broker();
             broker.counts.losses.one();
             limited!(
@@ -311,33 +302,27 @@ impl ConnectionMetrics {
 
     /// Nothing used it for a while.
     pub(crate) fn closed_idle(&self) {
-        if self.over(State::Closed) {
+        if self.over() {
             self.broker().counts.idle_closes.one();
         }
     }
 
     /// Nobody needs it any more.
     pub(crate) fn closed(&self) {
-        self.over(State::Closed);
+        self.over();
     }
 
-    /// Whether it ended as [`lost`](Self::lost): then the next one in its place is a reconnect.
-    pub(crate) fn was_lost(&self) -> bool {
-        *self.state() == State::Lost
-    }
-
-    fn over(&self, how: State) -> bool {
-        let mut state = self.state();
-        let first = *state == State::Open;
-        if first {
-            *state = how;
+    /// Whether it was open until now.
+    fn over(&self) -> bool {
+        let was_open = std::mem::replace(&mut *self.open(), false);
+        if was_open {
             self.broker().counts.ends.one();
         }
-        first
+        was_open
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    fn open(&self) -> MutexGuard<'_, bool> {
+        self.open.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -458,45 +443,29 @@ mod tests {
     #[test]
     fn a_connection_ends_once() {
         type Way = fn(&ConnectionMetrics);
-        let table: [(Way, bool, [u64; 2]); 5] = [
-            (|c| c.lost(&error()), true, [1, 0]),
-            (|c| c.closed_idle(), false, [0, 1]),
-            (|c| c.closed(), false, [0, 0]),
-            (|_| {}, false, [0, 0]),
+        let table: [(Way, [u64; 2]); 5] = [
+            (|c| c.lost(&error()), [1, 0]),
+            (|c| c.closed_idle(), [0, 1]),
+            (|c| c.closed(), [0, 0]),
+            (|_| {}, [0, 0]),
             // A driver that is told to close may still see the peer's end of it.
             (
                 |c| {
                     c.closed_idle();
                     c.lost(&error());
                 },
-                false,
                 [0, 1],
             ),
         ];
-        for (i, (way, lost, outcome)) in table.into_iter().enumerate() {
+        for (i, (way, outcome)) in table.into_iter().enumerate() {
             let (_metrics, broker) = broker();
             let connection = broker.dialed(Instant::now()).connected(false, Instant::now());
             assert_eq!(broker.snapshot().connections_open, 1);
             way(&connection);
-            assert_eq!(connection.was_lost(), lost, "line {i}");
             drop(connection);
             let s = broker.snapshot();
             assert_eq!(([s.losses, s.idle_closes], s.connections_open), (outcome, 0), "line {i}");
         }
-    }
-
-    #[test]
-    fn only_what_was_lost_is_connected_again() {
-        let (metrics, broker) = broker();
-        let first = broker.dialed(Instant::now()).connected(false, Instant::now());
-        first.lost(&error());
-        let second = broker.dialed(Instant::now()).connected(first.was_lost(), Instant::now());
-        second.closed_idle();
-        let third = broker.dialed(Instant::now()).connected(second.was_lost(), Instant::now());
-        let s = metrics.snapshot();
-        assert_eq!((s.connects, s.connections_open), (3, 1));
-        assert_eq!((s.bad_stuff.reconnects, s.bad_stuff.losses), (1, 1));
-        drop(third);
     }
 
     #[test]

@@ -114,7 +114,6 @@ impl Default for Metrics {
     }
 }
 
-#[allow(dead_code, reason = "retry budgets, spreading and panic mode call the rest")]
 impl Metrics {
     /// `span`: what events of the pool belong to.
     pub(crate) fn new(span: tracing::Span) -> Self {
@@ -146,9 +145,6 @@ impl Metrics {
     /// A Metadata request is about to be sent.
     pub(crate) fn metadata_asked(&self, why: MetadataReason) {
         self.metadata[why as usize].one();
-        if why == MetadataReason::Rebootstrap {
-            limited!(&self.logs, WARN, "no known broker can be reached: asking the bootstrap list");
-        }
     }
 
     /// What a retry budget holds now, in requests.

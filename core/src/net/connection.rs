@@ -15,8 +15,8 @@ use std::future::poll_fn;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ enum Order {
     Send(Outgoing),
     /// No more requests: end when what is in flight is answered.
     Retire,
+    /// An answer could not be read: whatever sent it, nothing more is believed.
+    Condemn(Error),
 }
 
 struct Outgoing {
@@ -110,6 +112,8 @@ struct Shared {
     /// When it was used last, in the same.
     used_us: AtomicU64,
     closed: AtomicBool,
+    /// What the peer did that no broker does, if that ended it: who comes later is told, too.
+    not_kafka: OnceLock<Error>,
     metrics: ConnectionMetrics,
 }
 
@@ -147,6 +151,7 @@ impl Connection {
             muted_us: AtomicU64::new(0),
             used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
+            not_kafka: OnceLock::new(),
             metrics: ready.metrics,
         });
         let idle_at = env.now() + ready.idle_timeout;
@@ -211,13 +216,20 @@ impl Connection {
         (until > self.shared.env.micros(now)).then(|| self.shared.env.instant(until))
     }
 
+    /// Whether a request given now would be the next that the broker answers.
+    pub(crate) fn is_free(&self) -> bool {
+        !self.is_closed()
+            && self.in_flight() == 0
+            && self.muted_until(self.shared.env.now()).is_none()
+    }
+
     /// Takes no more requests and closes when what is in flight is answered.
     pub(crate) fn retire(&self) {
         self.shared.closed.store(true, Ordering::Release);
         let _ = self.tx.send(Order::Retire);
     }
 
-    /// When a request was given last.
+    /// When a request was given, or answered, last.
     pub(crate) fn last_used(&self) -> Instant {
         self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
     }
@@ -298,10 +310,22 @@ impl Connection {
             .map_err(CallError::Unsent)?;
         let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry: false };
         let body = self.answer(self.send(frame)).await?;
-        let answer = protocol::decode_response::<R>(version, body)
-            .map_err(|e| CallError::InDoubt(e.context(&self.shared.name)))?;
+        let answer = self.read::<R>(version, body).map_err(CallError::InDoubt)?;
         self.heed(R::KEY, &answer);
         Ok(answer)
+    }
+
+    /// Reads an answer. One that cannot be read ends the connection: what comes behind it, on a
+    /// stream from a peer like that, is worth no more.
+    pub(crate) fn read<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response> {
+        protocol::decode_response::<R>(version, body).map_err(|e| {
+            let e = e.context(&self.shared.name);
+            if e.kind() == ErrorKind::NotKafka {
+                self.shared.closed.store(true, Ordering::Release);
+                let _ = self.tx.send(Order::Condemn(e.clone()));
+            }
+            e
+        })
     }
 
     /// Mutes the channel if the answer asks for it (KIP-219).
@@ -314,7 +338,11 @@ impl Connection {
     }
 
     fn gone(&self) -> Error {
-        Error::new(ErrorKind::Disconnected, format!("{}: the connection is closed", self.name()))
+        let closed = || {
+            let words = format!("{}: the connection is closed", self.name());
+            Error::new(ErrorKind::Disconnected, words)
+        };
+        self.shared.not_kafka.get().cloned().unwrap_or_else(closed)
     }
 }
 
@@ -351,6 +379,11 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        if let Ending::Lost(e) = &end
+            && e.kind() == ErrorKind::NotKafka
+        {
+            let _ = self.shared.not_kafka.set(e.clone());
+        }
         self.shared.closed.store(true, Ordering::Release);
         self.shared.oldest_us.store(0, Ordering::Relaxed);
         self.rx.close();
@@ -397,6 +430,7 @@ impl Driver {
         while self.rx_open {
             match self.rx.poll_recv(cx) {
                 Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
+                Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(Ending::Lost(e)),
                 Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
                 Poll::Pending => break,
             }
@@ -504,7 +538,11 @@ impl Driver {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
                 self.oldest(self.in_flight.front().map(|p| p.sent));
-                pending.counted.answered(frame.len(), self.shared.env.now());
+                // Idle since now, not since a request whose answer took long.
+                let now = self.shared.env.now();
+                self.used = now;
+                self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
+                pending.counted.answered(frame.len(), now);
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
             }

@@ -1,8 +1,12 @@
-//! Cuts the byte stream into frames. Small answers are copied out of a read-ahead buffer, large
+//! Cuts the byte stream into frames. Small answers are copied out of what was read ahead, large
 //! ones (fetched batches) are read straight into a pooled buffer that the records borrow from:
 //! fresh pages for every fetch were most of the cost of consuming elsewhere.
+//!
+//! What is read ahead lands on the stack and moves to the heap only if it is more than one frame,
+//! or less: a connection that waits for an answer holds no buffer.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -19,17 +23,27 @@ const READ_AHEAD: usize = 16 << 10;
 const GROWTH: usize = 4 << 20;
 
 pub(crate) struct FrameReader {
-    ahead: Box<[u8]>,
+    /// Bytes read and not cut yet; nothing, and no memory, while the connection is quiet.
+    ahead: Vec<u8>,
     start: usize,
-    end: usize,
     /// A large frame under way and its announced size.
     large: Option<(Chunk, usize)>,
     pool: ChunkPool,
 }
 
+/// What the bytes at hand begin with.
+enum Cut {
+    /// A whole frame, and the bytes it took with its prefix.
+    Frame(Bytes, usize),
+    /// A frame of this size that gets a buffer of its own.
+    Large(usize),
+    /// Less than a frame.
+    More,
+}
+
 impl FrameReader {
     pub(crate) fn new(pool: ChunkPool) -> Self {
-        Self { ahead: vec![0; READ_AHEAD].into(), start: 0, end: 0, large: None, pool }
+        Self { ahead: Vec::new(), start: 0, large: None, pool }
     }
 
     /// The next frame without its size prefix; `UnexpectedEof` when the peer closed.
@@ -55,42 +69,79 @@ impl FrameReader {
                 let missing = *size - chunk.len();
                 let room = chunk.room();
                 let take = room.len().min(missing);
-                let n = ready!(read(stream, cx, &mut room[..take]))?;
+                let n = ready!(read(stream, cx, &mut ReadBuf::new(&mut room[..take])))?;
                 chunk.advance(n);
                 continue;
             }
-            let have = &self.ahead[self.start..self.end];
-            if have.len() >= 4 {
-                let size = frame_size([have[0], have[1], have[2], have[3]])?;
-                if have.len() >= 4 + size {
-                    let frame = Bytes::copy_from_slice(&have[4..4 + size]);
-                    self.start += 4 + size;
-                    return Poll::Ready(Ok(frame));
-                }
-                if 4 + size > self.ahead.len() {
-                    let mut chunk = self.pool.get(size.min(GROWTH));
-                    chunk.push(&have[4..]);
-                    self.start = self.end;
-                    self.large = Some((chunk, size));
-                    continue;
+            if !self.ahead.is_empty() {
+                match cut(&self.ahead[self.start..])? {
+                    Cut::Frame(frame, used) => {
+                        self.start += used;
+                        if self.start == self.ahead.len() {
+                            self.forget();
+                        }
+                        return Poll::Ready(Ok(frame));
+                    }
+                    Cut::Large(size) => {
+                        let ahead = std::mem::take(&mut self.ahead);
+                        self.begin_large(&ahead[self.start..], size);
+                        self.start = 0;
+                        continue;
+                    }
+                    Cut::More => {}
                 }
             }
-            self.ahead.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-            let n = ready!(read(stream, cx, &mut self.ahead[self.end..]))?;
-            self.end += n;
+            let mut bytes = [MaybeUninit::uninit(); READ_AHEAD];
+            let mut buf = ReadBuf::uninit(&mut bytes);
+            ready!(read(stream, cx, &mut buf))?;
+            let got = buf.filled();
+            if self.ahead.is_empty() {
+                // Most answers come alone and whole.
+                match cut(got)? {
+                    Cut::Frame(frame, used) => {
+                        self.ahead.extend_from_slice(&got[used..]);
+                        return Poll::Ready(Ok(frame));
+                    }
+                    Cut::Large(size) => self.begin_large(got, size),
+                    Cut::More => self.ahead.extend_from_slice(got),
+                }
+            } else {
+                self.ahead.drain(..self.start);
+                self.start = 0;
+                self.ahead.extend_from_slice(got);
+            }
         }
+    }
+
+    /// `have` is the prefix and the frame's first bytes; it holds no other frame's, being shorter.
+    fn begin_large(&mut self, have: &[u8], size: usize) {
+        let mut chunk = self.pool.get(size.min(GROWTH));
+        chunk.push(&have[4..]);
+        self.large = Some((chunk, size));
+    }
+
+    fn forget(&mut self) {
+        self.ahead = Vec::new();
+        self.start = 0;
     }
 }
 
-fn read<S>(stream: &mut S, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>
+fn cut(have: &[u8]) -> io::Result<Cut> {
+    let Some(prefix) = have.first_chunk::<4>() else { return Ok(Cut::More) };
+    let size = frame_size(*prefix)?;
+    Ok(match have.get(4..4 + size) {
+        Some(frame) => Cut::Frame(Bytes::copy_from_slice(frame), 4 + size),
+        None if 4 + size > READ_AHEAD => Cut::Large(size),
+        None => Cut::More,
+    })
+}
+
+fn read<S>(stream: &mut S, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<usize>>
 where
     S: AsyncRead + Unpin + ?Sized,
 {
-    let mut buf = ReadBuf::new(into);
-    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-    match buf.filled().len() {
+    ready!(Pin::new(stream).poll_read(cx, into))?;
+    match into.filled().len() {
         0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         n => Poll::Ready(Ok(n)),
     }
@@ -155,6 +206,23 @@ mod tests {
                 assert!(frame.iter().all(|b| *b == i as u8));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_quiet_connection_holds_no_buffer() {
+        let (mut a, mut b) = tokio::io::duplex(1 << 20);
+        let mut reader = FrameReader::new(ChunkPool::default());
+        a.write_all(&[0, 0, 0, 1, 7, 0, 0, 0, 1, 8, 0, 0]).await.unwrap();
+        for want in [7, 8] {
+            let frame = poll_fn(|cx| reader.poll_frame(&mut b, cx)).await.unwrap();
+            assert_eq!(frame[..], [want]);
+        }
+        a.write_all(&[0, 1, 9]).await.unwrap();
+        let frame = poll_fn(|cx| reader.poll_frame(&mut b, cx)).await.unwrap();
+        assert_eq!(frame[..], [9]);
+        let poll = poll_fn(|cx| Poll::Ready(reader.poll_frame(&mut b, cx))).await;
+        assert!(poll.is_pending());
+        assert_eq!(reader.ahead.capacity(), 0);
     }
 
     #[tokio::test]

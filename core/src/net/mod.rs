@@ -3,7 +3,7 @@
 
 mod auth;
 mod connection;
-mod frames;
+pub(crate) mod frames;
 mod setup;
 mod tcp;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use rand::RngExt;
 use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
@@ -29,6 +29,9 @@ use crate::record::pool::ChunkPool;
 const FIRST_CORRELATION: i32 = 0x0d0a_0d0a;
 
 const UNSUPPORTED_VERSION: i16 = 35;
+
+/// Nothing between the two is asked for.
+const VERSIONS: (i16, i16) = protocol::bounded::<ApiVersionsRequest>(0, 3);
 
 /// What every connection of a pool is opened with.
 #[derive(Clone)]
@@ -143,7 +146,7 @@ impl RawExchange {
             .with_client_software_version(StrBytes::from_string(ctx.software.1.clone()));
         // A broker that does not know the version answers error 35 in the layout of version 0, or
         // in the layout asked for; so the code alone is read, and version 0 asked next.
-        for version in [3, 0] {
+        for version in [VERSIONS.1, VERSIONS.0] {
             let bytes =
                 protocol::encode_request(version, self.correlation, &self.client_id, &request)?;
             let body = self.exchange(Api::ApiVersions, bytes).await.map_err(|e| {
@@ -217,5 +220,3 @@ impl AuthExchange for RawExchange {
         })
     }
 }
-
-const _: i16 = ApiVersionsRequest::KEY;

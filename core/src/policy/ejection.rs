@@ -75,6 +75,11 @@ impl Ejection {
         self.probing = true;
     }
 
+    /// The probe's connection ended, which says nothing about what the broker would have answered.
+    pub(crate) fn probe_lost(&mut self) {
+        self.probing = false;
+    }
+
     /// A request was answered without an error that is the broker's. Whether an ejection ended.
     pub(crate) fn succeeded(&mut self, now: Instant) -> bool {
         self.consecutive = 0;
@@ -177,6 +182,20 @@ mod tests {
         assert!(e.failed(now, &mut rng).is_some());
         let time = until(&e, now);
         assert!((15..=30).contains(&time.as_secs()), "{time:?}");
+    }
+
+    #[test]
+    fn a_probe_that_is_lost_makes_room_for_another() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut now = Instant::now();
+        let mut e = Ejection::default();
+        e.eject(now, &mut rng);
+        now += BASE;
+        assert_eq!(e.admission(now), Admission::HalfOpen);
+        e.probe();
+        assert!(matches!(e.admission(now), Admission::Ejected { .. }));
+        e.probe_lost();
+        assert_eq!(e.admission(now), Admission::HalfOpen);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -72,7 +72,7 @@ pub(crate) struct TopicBatches {
     failed: AtomicBool,
     failure: Mutex<Option<(Error, Instant)>>,
     pub(super) shards: [Arc<Slot>; SHARDS],
-    pinned: RwLock<HashMap<i32, Arc<Slot>>>,
+    pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
     /// See `unrouted.rs`.
     pub(super) unrouted: Arc<Slot>,
 }

@@ -33,6 +33,7 @@ impl Sender {
     pub(super) fn answered(&mut self, request: u64, answer: Result<ProduceResponse, CallError>) {
         let Some(sent) = self.in_flight.remove(&request) else { return };
         let now = self.env.now();
+        self.together.clear();
         if let Some(leader) = self.leaders.get(sent.leader) {
             leader.requests -= 1;
             leader.bytes_in_flight -= sent.bytes;
@@ -55,10 +56,11 @@ impl Sender {
         }
         let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
         let mut hints: HashMap<(&str, uuid::Uuid), Vec<LeaderHint>> = HashMap::new();
+        let mut twice = false;
         for topic in &answer.responses {
             let key = (topic.name.0.as_str(), topic.topic_id);
             for p in &topic.partition_responses {
-                parts.insert(
+                let earlier = parts.insert(
                     (key.0, key.1, p.index),
                     Part {
                         code: p.error_code,
@@ -67,6 +69,7 @@ impl Sender {
                         message: p.error_message.as_deref(),
                     },
                 );
+                twice |= earlier.is_some();
                 if p.current_leader.leader_id.0 >= 0 {
                     hints.entry(key).or_default().push(LeaderHint {
                         partition: p.index,
@@ -75,6 +78,12 @@ impl Sender {
                     });
                 }
             }
+        }
+        if twice {
+            // Which of the two is true? Sent again in place, the broker tells what it has.
+            let words = "the answer to Produce names a partition twice";
+            let error = CallError::InDoubt(Error::new(ErrorKind::NotKafka, words));
+            return self.unanswered(sent, &error, now);
         }
         if parts.values().any(|part| part.code != 0) {
             self.metrics.broker(sent.leader).error_answer(Api::Produce);
@@ -200,16 +209,18 @@ impl Sender {
         }
     }
 
-    /// One delay for all batches that fail together. None at all if the partition has moved to a
-    /// leader that is known, unless it keeps moving.
+    /// One delay for all that fails together as often as before, so that it is sent again together: a
+    /// hundred requests for a hundred partitions would empty the retry budget. None at all if the
+    /// partition has moved to a leader that is known, unless it keeps moving.
     fn delay_retry(&mut self, item: &Item, moved: bool, now: Instant) {
-        let Self { topics, rng, .. } = self;
+        let Self { topics, rng, together, .. } = self;
         let partition =
             topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
         let Some(partition) = partition.filter(|p| !p.is_settling()) else { return };
-        let first = partition.backoff.attempts() == 0;
-        let delay = partition.backoff.next(rng);
-        partition.retry_at = (!(moved && first)).then(|| now + delay);
+        let before = partition.backoff.attempts();
+        let own = now + partition.backoff.next(rng);
+        let at = *together.entry(before).or_insert(own);
+        partition.retry_at = (!(moved && before == 0)).then_some(at);
     }
 
     /// Whether somebody else than `asked` is known to lead the partition.
@@ -228,6 +239,8 @@ impl Sender {
         let silent = error.kind() == ErrorKind::Timeout;
         if silent {
             self.judge(sent.leader, false, now);
+        } else if let Some(leader) = self.leaders.get(sent.leader) {
+            leader.broker.probe_lost();
         }
         for item in &sent.items {
             // A broker that went silent may be gone for good, and dialling it takes long to fail.
@@ -278,6 +291,10 @@ impl Sender {
             batch.tries.came_back(cause, now, &mut self.rng);
             topic.put_back(batch);
         }
+        if topic.partitions[partition as usize].needs_leader() {
+            topic.resend.insert(partition as usize);
+        }
+        topic.activate(&mut self.active);
     }
 
     fn partition(&mut self, item: &Item) -> Option<&mut super::partition::Partition> {

@@ -11,10 +11,9 @@ use super::accumulator::Batch;
 use super::partition::ToSend;
 use super::sender::{Event, Load, Sender, earlier};
 use super::topics::{Next, Topic};
-use crate::cluster::{Lane, Pool, TopicMeta};
+use crate::cluster::{Lane, Lookup, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::policy::ask::Why;
-use crate::policy::ejection::Admission;
 use crate::policy::reconnect::Need;
 use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
@@ -35,6 +34,8 @@ struct Choices {
     absent: Vec<Candidate>,
     /// A leader that is connected, or will be in a moment, would do later.
     waiting: bool,
+    /// A lane is being opened: another is not begun before that one is there, or takes long.
+    dialing: bool,
     /// When to look again, at the latest.
     look_at: Option<Instant>,
 }
@@ -49,8 +50,9 @@ impl Sender {
     ) {
         let Some(meta) = topic.meta.clone() else { return };
         let now = round.now;
-        for (index, taken) in taken.iter_mut().enumerate() {
+        for index in topic.resend.clone() {
             if !topic.partitions[index].needs_leader() {
+                topic.resend.remove(&index);
                 continue;
             }
             let at = topic.partitions[index].retry_at;
@@ -62,7 +64,7 @@ impl Sender {
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
                 let bytes =
                     topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
-                *taken = true;
+                taken[index] = true;
                 self.load(round, leader, &meta, index, to_send, bytes);
             }
         }
@@ -141,11 +143,9 @@ impl Sender {
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
             taken[index] = true;
-            topic.stay(
-                choice.partition,
-                batch.sealed.uncompressed_len(),
-                batch.home.config.batch_size,
-            );
+            let size = batch.home.config.batch_size;
+            let bytes = batch.sealed.uncompressed_len();
+            topic.stay(choice.partition, bytes, size, round.now, &mut self.rng);
             let leader = meta.partitions[index].leader;
             self.put(topic, &meta, index, leader, batch, round);
         }
@@ -174,24 +174,30 @@ impl Sender {
                 self.rescue(meta, round);
             }
         }
-        let Choices { ready, absent, waiting, look_at } = choices;
-        let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
-        if let Some(i) = stays {
-            return Some(ready[i]);
+        let Choices { ready, absent, mut dialing, look_at, .. } = choices;
+        // Few lanes do until the volume asks for more; then one is opened for later.
+        if !ready.is_empty()
+            && !dialing
+            && self.leaders.wants_more(now, &mut self.rng)
+            && let Some(i) = spread::choose(&absent, &mut self.rng)
+        {
+            self.dial(meta.partitions[absent[i].partition as usize].leader, Need::Pressed);
+            dialing = true;
         }
-        let both: Vec<Candidate> = ready.iter().chain(&absent).copied().collect();
-        let chosen = spread::choose(&both, &mut self.rng).map(|i| both[i]);
-        if let Some(chosen) = chosen.filter(|chosen| !ready.contains(chosen)) {
-            // Its lane is opened for later; the batch does not wait for that if another can have it
-            // now, and does not open a second lane if one is on its way.
-            if !waiting || full {
-                self.dial(meta.partitions[chosen.partition as usize].leader, Need::Optional);
+        let sticky = topic.sticky.filter(|sticky| sticky.until > now);
+        let stays = sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
+        let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
+        let chosen = choice.map(|i| ready[i]);
+        if chosen.is_none() && !dialing {
+            if let Some(i) = spread::choose(&absent, &mut self.rng) {
+                let need = if full { Need::Pressed } else { Need::Optional };
+                self.dial(meta.partitions[absent[i].partition as usize].leader, need);
+            } else if !self.leaders.is_connected()
+                && self.leaders.adopt_any(meta.partitions.iter().map(|p| p.leader))
+            {
+                // This round has looked already; the next one finds it.
+                let _ = self.tx.send(Event::Pressure);
             }
-            let next = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
-            if next.is_none() {
-                self.wake_at = earlier(self.wake_at, look_at);
-            }
-            return next;
         }
         if chosen.is_none() {
             self.wake_at = earlier(self.wake_at, look_at);
@@ -215,6 +221,9 @@ impl Sender {
     ) -> Choices {
         let now = round.now;
         let connected = self.leaders.is_connected();
+        // A batch that waits while all that is connected is busy is as pressing as much volume is.
+        let pressed = full || self.leaders.wants_more(now, &mut self.rng);
+        let need = if pressed { Need::Pressed } else { Need::Optional };
         let mut out = Choices::default();
         let note = |at: &mut Option<Instant>, next: Option<Instant>| {
             *at = earlier(*at, next.filter(|next| *next > now));
@@ -225,8 +234,18 @@ impl Sender {
                 continue;
             }
             let Some(leader) = self.leaders.get(leader_id) else { continue };
-            if !anybody && leader.is_avoided() {
+            // One that is lost is dialled now and then, or it would never be found again.
+            let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
+            if !anybody && leader.is_avoided() && !probed {
                 continue;
+            }
+            if leader.is_stuck() {
+                // Its answer, or its end, is waited for; nothing is put behind what is overdue.
+                out.waiting = true;
+                continue;
+            }
+            if !connected {
+                leader.adopt();
             }
             if anybody && leader.lane().is_none() {
                 continue;
@@ -252,27 +271,16 @@ impl Sender {
                 continue;
             }
             if let Some(since) = leader.dialing {
-                out.waiting |= leader.is_dialing(now);
+                let hopeful = leader.is_dialing(now);
+                out.waiting |= hopeful;
+                out.dialing |= hopeful;
                 note(&mut out.look_at, Some(since + Duration::from_millis(300)));
                 continue;
             }
-            // Full batches wait while all that is connected is busy: the volume asks for more.
-            let need = if full { Need::Pressed } else { Need::Optional };
-            let at = leader.broker.optional_not_before(need, connected, now, &mut self.rng);
-            match at {
+            match leader.broker.not_before(need, now) {
                 None => out.absent.push(candidate),
-                Some(at) => note(&mut out.look_at, Some(at)),
+                at => note(&mut out.look_at, at),
             }
-        }
-        if !out.ready.is_empty() && full {
-            // There is room for this one: whoever is optional stays optional.
-            let Self { leaders, rng, .. } = self;
-            out.absent.retain(|c| {
-                let id = meta.partitions[c.partition as usize].leader;
-                leaders.get(id).is_some_and(|l| {
-                    l.broker.optional_not_before(Need::Optional, connected, now, rng).is_none()
-                })
-            });
         }
         out
     }
@@ -283,11 +291,18 @@ impl Sender {
         let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
         };
+        // Those whose turn in this round has not come yet, too: a cover that grows topic by topic needs
+        // half as many brokers more as one for all.
         let mut topics: Vec<BTreeSet<i32>> = self
             .topics
             .values()
-            .filter_map(|topic| topic.meta.as_ref())
-            .map(|meta| leaders(meta))
+            .filter_map(|topic| match &topic.meta {
+                Some(meta) => Some(leaders(meta)),
+                None => match self.metadata.lookup(&topic.name) {
+                    Lookup::Known(meta) => Some(leaders(&meta)),
+                    Lookup::Failed(_) | Lookup::Pending => None,
+                },
+            })
             .collect();
         // It is being worked on, and so not among them.
         topics.push(leaders(meta));
@@ -375,6 +390,8 @@ impl Sender {
             return;
         }
         leader.dialing = Some(now);
+        self.leaders.opening();
+        let Some(leader) = self.leaders.get(id) else { return };
         if leader.broker.is_unreachable() {
             leader.broker.metrics.probe();
         }
@@ -413,9 +430,6 @@ impl Sender {
     ) {
         if let Some(leader) = self.leaders.get(id) {
             leader.assembled += bytes;
-            if leader.broker.admission(round.now) == Admission::HalfOpen {
-                leader.broker.probe();
-            }
         }
         let load = match round.loads.iter_mut().position(|l| l.leader == id) {
             Some(i) => &mut round.loads[i],

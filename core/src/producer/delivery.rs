@@ -110,7 +110,7 @@ impl BatchState {
 fn acked(ack: &BatchAck, index: u32, timestamp_ms: i64) -> Acked {
     Acked {
         partition: ack.partition,
-        offset: if ack.base_offset < 0 { -1 } else { ack.base_offset + i64::from(index) },
+        offset: if ack.base_offset < 0 { -1 } else { ack.base_offset.saturating_add(index.into()) },
         timestamp_ms: ack.append_time.unwrap_or(timestamp_ms),
     }
 }

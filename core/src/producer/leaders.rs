@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
-use crate::cluster::{Broker, Pool};
+use crate::cluster::{Broker, Lane, Pool};
 use crate::config::MAX_REQUESTS_IN_FLIGHT;
 use crate::metrics::Metrics;
 use crate::net::Connection;
@@ -20,6 +21,23 @@ const DIAL_HEDGE: Duration = Duration::from_millis(300);
 
 /// Brokers used outside the subset are given up after so long, unless they are needed again.
 const OUTSIDE_FOR: Duration = Duration::from_secs(300);
+
+/// Bytes sent since the last lane was opened that ask for one more: about a batch. A client that
+/// sends a record a second stays with one broker for an hour; one that sends much has opened all
+/// lanes of its subset after a few batches.
+const BYTES_PER_LANE: usize = 256 << 10;
+
+/// With a single lane, a second one is opened after so many seconds: so that the loss of the first
+/// makes nobody wait, and a fleet that lost a broker does not dial in the same second. A process that
+/// lives shorter never opens it.
+const SPARE_AFTER: std::ops::Range<f64> = 5.0..60.0;
+
+/// With more lanes than one another is opened after so long, in seconds: what came back has work again
+/// before the subset turns.
+const TURN_AFTER: std::ops::Range<f64> = 600.0..1_200.0;
+
+/// Brokers used outside the subset are chosen anew if so many hundredths of them would do.
+const TOO_MANY: usize = 115;
 
 /// One broker.
 pub(crate) struct Leader {
@@ -72,6 +90,13 @@ impl Leader {
         self.connection.as_ref()
     }
 
+    /// Takes over the connection that short calls came by, if it is idle.
+    pub(crate) fn adopt(&mut self) {
+        if self.lane().is_none() {
+            self.connection = self.broker.open(Lane::Produce);
+        }
+    }
+
     /// Whether a request can be sent to it now.
     pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
         let requests = self.requests;
@@ -92,6 +117,11 @@ impl Leader {
     /// Whether records that can go elsewhere go elsewhere.
     pub(crate) fn is_avoided(&self) -> bool {
         self.avoided
+    }
+
+    /// Whether it is not connected and the last dial failed.
+    pub(crate) fn is_lost(&mut self) -> bool {
+        self.lane().is_none() && self.broker.is_unreachable()
     }
 
     /// Whether its oldest request is overdue, while most brokers' are not.
@@ -144,6 +174,12 @@ pub(crate) struct Leaders {
     outside_until: Option<Instant>,
     /// More than half of the brokers are out: everybody is used.
     panic: bool,
+    /// Bytes sent since a lane was opened.
+    since_opened: usize,
+    /// Lanes open as this round began.
+    lanes: usize,
+    /// When one more lane is opened, whatever the volume is.
+    spare_at: Option<Instant>,
 }
 
 impl Leaders {
@@ -158,6 +194,9 @@ impl Leaders {
             outside: BTreeSet::new(),
             outside_until: None,
             panic: false,
+            since_opened: 0,
+            lanes: 0,
+            spare_at: None,
         }
     }
 
@@ -187,6 +226,44 @@ impl Leaders {
     /// Bytes put on the way: the volume decides how many brokers are used.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.size.sent(bytes, now);
+        self.since_opened = self.since_opened.saturating_add(bytes);
+    }
+
+    /// Whether one more lane is wanted: because much is sent on the few there are, because there is
+    /// only one, or because it is time to look at others. Those that are not used meanwhile close.
+    pub(crate) fn wants_more(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
+        if self.since_opened >= BYTES_PER_LANE {
+            return true;
+        }
+        if self.lanes == 0 {
+            return false;
+        }
+        // Spread over minutes, whatever it is for.
+        let at = *self.spare_at.get_or_insert_with(|| {
+            let seconds = if self.lanes == 1 { SPARE_AFTER } else { TURN_AFTER };
+            now + Duration::from_secs_f64(rng.random_range(seconds))
+        });
+        at <= now
+    }
+
+    /// Nothing is connected but what short calls came by: that will do, also outside the subset.
+    pub(crate) fn adopt_any(&mut self, among: impl Iterator<Item = i32>) -> bool {
+        for id in among {
+            if let Some(leader) = self.all.get_mut(&id) {
+                leader.adopt();
+                if leader.lane().is_some() {
+                    self.outside.insert(id);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// A lane is being opened.
+    pub(crate) fn opening(&mut self) {
+        self.since_opened = 0;
+        self.spare_at = None;
     }
 
     /// Before a round: the subset as it is now, and who is avoided.
@@ -210,6 +287,12 @@ impl Leaders {
             }
             connected += usize::from(leader.connection.is_some());
         }
+        // A lane less: what was sent before says nothing about how many are needed now.
+        if connected < self.lanes {
+            self.spare_at = None;
+            self.since_opened = 0;
+        }
+        self.lanes = connected;
         let panic = !avoid_out(out.len(), of);
         if panic && !self.panic {
             metrics.panic_entered();
@@ -218,7 +301,9 @@ impl Leaders {
         if !panic {
             self.avoid(&out);
         }
-        if avoid_late(late.len(), connected) {
+        // A client with a single lane cannot tell its broker's silence from everybody's: it tries one
+        // other broker, and believes in a common cause if that is late too.
+        if avoid_late(late.len(), connected.max(of.min(2))) {
             self.avoid(&late);
             for id in late {
                 if let Some(leader) = self.all.get_mut(&id) {
@@ -279,12 +364,31 @@ impl Leaders {
             .map(|(id, _)| *id)
             .collect();
         let more = subset::cover(&open, &used, &connected, &self.ranking);
-        let any = !more.is_empty();
-        self.outside.extend(more);
-        if any {
-            self.outside_until.get_or_insert(now + OUTSIDE_FOR);
+        if more.is_empty() {
+            return false;
         }
-        any
+        self.outside.extend(more);
+        self.outside_until.get_or_insert(now + OUTSIDE_FOR);
+        // Topics came one by one, and the best choice for each was not the best for all of them.
+        let afresh = subset::cover(&open, &self.subset, &BTreeSet::new(), &self.ranking);
+        if afresh.len() * TOO_MANY < self.outside.len() * 100 {
+            self.outside = afresh.into_iter().collect();
+            self.give_up_unused();
+        }
+        true
+    }
+
+    /// Closes lanes that were opened for a choice that is no longer made.
+    fn give_up_unused(&mut self) {
+        for (id, leader) in &mut self.all {
+            let used = self.subset.contains(id) || self.outside.contains(id);
+            if !used
+                && leader.requests == 0
+                && let Some(connection) = leader.connection.take()
+            {
+                connection.retire();
+            }
+        }
     }
 
     pub(crate) fn connected(&mut self, id: i32, connection: Connection) {

@@ -327,6 +327,7 @@ impl Producer {
         let home = &self.0.home;
         let sleep = home.env.sleep(timeout);
         tokio::select! {
+            biased;
             () = home.flush() => return Ok(()),
             () = sleep => {}
         }

@@ -11,7 +11,7 @@
 //! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
 //! task ends (or panics) what it holds resolves with an error as it is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -31,16 +31,17 @@ use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::environment::Environment;
-use crate::error::{Error, Result};
-use crate::metrics::{Metrics, limited};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Api, Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
 use crate::policy::backoff::Backoff;
+use crate::policy::ejection::Admission;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
-const VERSIONS: (i16, i16) = (3, 13);
+const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
 /// Versions of InitProducerId.
-const INIT_VERSIONS: (i16, i16) = (0, 5);
+const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
@@ -111,11 +112,16 @@ pub(crate) struct Sender {
     pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     pub(super) topics: Topics,
+    /// Topics with something to send, whose turn came longest ago first.
+    pub(super) active: VecDeque<Arc<str>>,
     pub(super) leaders: Leaders,
     pub(super) in_flight: HashMap<u64, InFlight>,
     identity: Identity,
     identity_backoff: Backoff,
     pub(super) next_id: u64,
+    /// When the partitions that failed in the answer at hand are tried again, by how often they failed
+    /// before.
+    pub(super) together: BTreeMap<u32, Instant>,
     /// When to look again although nothing happened.
     pub(super) wake_at: Option<Instant>,
     /// No batch times out before.
@@ -142,11 +148,13 @@ impl Sender {
             tx,
             rx,
             topics: Topics::default(),
+            active: VecDeque::new(),
             leaders: Leaders::new(pool.env().now()),
             in_flight: HashMap::new(),
             identity: Identity::Unknown,
             identity_backoff: Backoff::default(),
             next_id: 0,
+            together: BTreeMap::new(),
             wake_at: None,
             next_expiry: None,
         }
@@ -157,11 +165,12 @@ impl Sender {
         self.cluster_changed();
         loop {
             let wake = earlier(self.wake_at, self.next_expiry);
+            let mut told = false;
             let event = tokio::select! {
                 biased;
                 event = self.rx.recv() => event,
                 _ = metadata.changed() => {
-                    self.cluster_changed();
+                    told = true;
                     Some(Event::Pressure)
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
@@ -175,6 +184,11 @@ impl Sender {
                 }
                 self.handle(event);
                 next = self.rx.try_recv().ok();
+            }
+            // Before anything is bound by it, whatever woke us.
+            if metadata.has_changed().is_ok_and(|changed| changed) || told {
+                metadata.mark_unchanged();
+                self.cluster_changed();
             }
             let now = self.env.now();
             self.expire(now);
@@ -221,23 +235,17 @@ impl Sender {
         if let Some(deadline) = slot.oldest_deadline(&home) {
             self.next_expiry = earlier(self.next_expiry, Some(deadline));
         }
-        let topic = self.topics.entry(Arc::clone(&batches.name)).or_insert_with(|| Topic {
-            name: Arc::clone(&batches.name),
-            homes: Vec::new(),
-            slots: VecDeque::new(),
-            unbound: VecDeque::new(),
-            pinned: HashMap::new(),
-            partitions: Vec::new(),
-            meta: None,
-            sticky: None,
-            trouble: None,
-        });
+        let topic = self
+            .topics
+            .entry(Arc::clone(&batches.name))
+            .or_insert_with(|| Topic::new(&batches.name));
         if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
             topic.homes.push(Arc::clone(batches));
         }
         if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
             topic.slots.push_back((home, slot));
         }
+        topic.activate(&mut self.active);
     }
 
     /// Resolves what has passed its delivery timeout.
@@ -293,6 +301,7 @@ impl Sender {
             for (home, slot) in topic.slots.iter().filter(|(home, _)| of(home)) {
                 gone.extend(std::iter::from_fn(|| slot.take(home)));
             }
+            topic.activate(&mut self.active);
             for batch in gone {
                 batch.resolve(Err(error.with_maybe_written(false)));
             }
@@ -313,9 +322,7 @@ impl Sender {
     /// Assigns at most one batch to each partition and sends one request to each leader that got
     /// some. Gives whether anything was sent.
     fn round(&mut self, now: Instant) -> bool {
-        let names: Vec<Arc<str>> =
-            self.topics.values().filter(|t| t.has_work()).map(|t| Arc::clone(&t.name)).collect();
-        if names.is_empty() {
+        if self.active.is_empty() {
             return false;
         }
         if !self.identified(now) {
@@ -324,17 +331,27 @@ impl Sender {
         let Some(pool) = self.pool.upgrade() else { return false };
         self.leaders.begin_round(&pool, &self.metrics, now);
         let mut round = Round { pool: &pool, now, loads: Vec::new() };
-        for name in names {
+        let mut served = VecDeque::new();
+        for name in std::mem::take(&mut self.active) {
             // Taken out so that leaders and topic can be changed side by side.
             let Some(mut topic) = self.topics.remove(&name) else { continue };
+            let given: usize = round.loads.iter().map(|load| load.parts.len()).sum();
             if self.learn(&mut topic, now) {
                 // A request may name a partition once: answers are told apart by it.
                 let mut taken = vec![false; topic.partitions.len()];
                 self.assign_bound(&mut topic, &mut round, &mut taken);
                 self.assign_unbound(&mut topic, &mut round, &mut taken);
             }
+            topic.active = topic.has_work();
+            if topic.active {
+                // Requests are bounded: who got something lets the others go first next time.
+                let more: usize = round.loads.iter().map(|load| load.parts.len()).sum();
+                let queue = if more > given { &mut served } else { &mut self.active };
+                queue.push_back(Arc::clone(&name));
+            }
             self.topics.insert(name, topic);
         }
+        self.active.append(&mut served);
         let mut any = false;
         for load in round.loads {
             if self.affords(&pool, &load, now) {
@@ -375,9 +392,13 @@ impl Sender {
         for (name, _, index, to_send) in load.parts.iter().rev() {
             let Some(topic) = self.topics.get_mut(name) else { continue };
             let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
-            if let Some(batch) = partition.withdraw(to_send.id, to_send.again) {
-                topic.put_back(batch);
+            match partition.withdraw(to_send.id, to_send.again) {
+                Some(batch) => topic.put_back(batch),
+                None => {
+                    topic.resend.insert(*index as usize);
+                }
             }
+            topic.activate(&mut self.active);
         }
     }
 
@@ -417,7 +438,7 @@ impl Sender {
                     home.fail(error.clone(), now + FAILED_TOPIC);
                 }
                 let mut gone: Vec<Batch> = topic.unbound.drain(..).collect();
-                gone.extend(topic.pinned.drain().flat_map(|(_, queue)| queue));
+                gone.extend(std::mem::take(&mut topic.pinned).into_values().flatten());
                 topic.slots.retain(|(home, slot)| {
                     while let Some(batch) = slot.take(home) {
                         gone.push(batch);
@@ -518,6 +539,9 @@ impl Sender {
         if let Some(leader) = self.leaders.get(load.leader) {
             leader.requests += 1;
             leader.bytes_in_flight += bytes;
+            if leader.broker.admission(now) == Admission::HalfOpen {
+                leader.broker.probe();
+            }
         }
         self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
         let tx = self.tx.clone();
@@ -525,8 +549,7 @@ impl Sender {
             let answer = match receiver {
                 Err(e) => Err(CallError::Unsent(e)),
                 Ok(receiver) => connection.answer(receiver).await.and_then(|body| {
-                    protocol::decode_response::<ProduceRequest>(version, body)
-                        .map_err(CallError::InDoubt)
+                    connection.read::<ProduceRequest>(version, body).map_err(CallError::InDoubt)
                 }),
             };
             let _ = tx.send(Event::Answer(request, answer));
@@ -541,10 +564,15 @@ async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     // Asking twice costs an id, of which there are enough.
-    let (_, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
+    let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
     match answer.error_code {
-        0 => Ok(answer.producer_id.0),
-        code => Err(Error::broker(code, "InitProducerId", None)),
+        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
+        // With none, what is sent twice would be written twice.
+        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
+        code => {
+            pool.metrics().broker(from).error_answer(Api::InitProducerId);
+            Err(Error::broker(code, "InitProducerId", None))
+        }
     }
 }
 

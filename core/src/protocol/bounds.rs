@@ -6,16 +6,26 @@
 //! network reaches it before a walk over the message has found, for each array, string and bytes
 //! field, that what its length promises is there.
 //!
+//! Why not a decoder of our own: it would be the same tables and the messages besides, for every
+//! request still to come, where here one table is all that a request needs, and a version without one
+//! does not compile ([`bounded`]). Why not wait for a decoder that bounds: none is released.
+//!
 //! The walk follows a table (see [`schema`]) instead of decoding: no allocation, one pass, records
 //! skipped as bytes. It is stricter than the decoder in one more place: a tagged field must fill
 //! its own size exactly, because the decoder ignores that size and reads on into what follows.
 //!
 //! Elements can still be larger in memory than on the wire: a topic of 3 bytes becomes a struct of
-//! 100, a tagged field of 2 bytes a tree node of 400. [`MAX_STRUCTS`] and [`MAX_UNKNOWN_TAGS`]
+//! 80, a tagged field of 2 bytes a tree node of 400. [`MAX_STRUCTS`] and [`MAX_UNKNOWN_TAGS`]
 //! bound that to some hundred MiB, far above what any cluster answers.
+//!
+//! That tables and decoder agree is tested with messages written by the tables, by the decoder's own
+//! encoder, and by fuzzing (`core/fuzz`).
 
-pub(super) mod schema;
+#[cfg(any(test, feature = "fuzz-internals"))]
+pub(crate) mod author;
+pub(crate) mod schema;
 
+use kafka_protocol::protocol::Request;
 use schema::{Field, Kind, Struct};
 
 /// Most structs in the arrays of an answer. The largest honest answers list each partition of a
@@ -36,6 +46,20 @@ pub(crate) enum Refused {
         /// The field, by its name in the protocol's documents; `tagged fields` for their section.
         field: &'static str,
     },
+}
+
+/// First and last version of a request to send: does not compile unless the answers to all of them
+/// have a table.
+pub(crate) const fn bounded<R: Request>(first: i16, last: i16) -> (i16, i16) {
+    let mut i = 0;
+    while i < schema::SCHEMAS.len() {
+        let schema = &schema::SCHEMAS[i];
+        if schema.api_key == R::KEY && schema.versions.0 <= first && last <= schema.versions.1 {
+            return (first, last);
+        }
+        i += 1;
+    }
+    panic!("no table in protocol/bounds/schema.rs for the answers to this request and version")
 }
 
 /// Walks the body of an answer (behind its header) and compares each count and length with the

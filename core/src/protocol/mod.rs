@@ -1,12 +1,13 @@
 //! Messages of the protocol, as bytes: requests written with their size prefix and header, answers
 //! checked before they are read.
 
-mod bounds;
+pub(crate) mod bounds;
 mod frame;
 mod produce;
 mod throttle;
 mod versions;
 
+pub(crate) use bounds::bounded;
 pub(crate) use frame::{decode_response, encode_request, frame_raw};
 pub(crate) use produce::{PartitionData, TopicData, encode_produce};
 pub(crate) use throttle::{Throttle, goes_on_throttled};

@@ -177,7 +177,9 @@ impl RawBatch {
         if count < 0 {
             return damaged("negative record count");
         }
-        let Some(last_offset) = base_offset.checked_add(i64::from(last_delta)) else {
+        // There is an offset to go on from behind it, too.
+        let last_offset = base_offset.checked_add(i64::from(last_delta));
+        let Some(last_offset) = last_offset.filter(|last| *last < i64::MAX) else {
             return damaged("last offset beyond 2^63");
         };
         let batch = Self {
@@ -383,7 +385,7 @@ impl RecordBatch {
     }
 
     /// Bytes of memory the records take, decompressed.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn payload_len(&self) -> usize {
         self.payload.len()
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -12,8 +12,7 @@ use crate::api::ApiKey;
 use crate::cluster::Cluster;
 use crate::config::{Config, Storage};
 use crate::listener;
-use crate::state::{Broker, Gate, Shared};
-use crate::stats::Counters;
+use crate::state::{Broker, Shared};
 
 /// More brokers than this in one process are taken for a mistake.
 const MAX_BROKERS: i32 = 1000;
@@ -187,8 +186,7 @@ impl Builder {
                 0 => None,
                 racks => Some(config.racks[(id as usize - 1) % racks].clone()),
             };
-            let gate = Mutex::new(Gate { socket, ..Gate::default() });
-            brokers.push(Broker { id, host, port, rack, counters: Counters::default(), gate });
+            brokers.push(Broker::new(id, host, port, rack, socket));
         }
         let shared = Arc::new(Shared::new(config, handle, brokers));
         Ok(Cluster { shared, stop: None, thread: None })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::batch::{self, Record, Refusal};
 use crate::builder::Builder;
 use crate::faults::Faults;
 use crate::listener;
-use crate::state::{self, Shared, State, unknown_topic};
+use crate::state::{self, Broker, Shared, State, unknown_topic};
 use crate::stats::Stats;
 use crate::topic::Partition;
 
@@ -68,7 +68,10 @@ impl Cluster {
             .shared
             .brokers
             .iter()
-            .map(|broker| format!("{}:{}", broker.host, broker.port))
+            .map(|broker| {
+                let (host, port) = broker.named_at();
+                format!("{host}:{port}")
+            })
             .collect();
         addresses.join(",")
     }
@@ -80,7 +83,7 @@ impl Cluster {
 
     /// Host and port under which a broker is named in Metadata.
     pub fn address(&self, broker: i32) -> Option<(String, u16)> {
-        self.shared.broker(broker).map(|broker| (broker.host.clone(), broker.port))
+        self.shared.broker(broker).map(Broker::named_at)
     }
 
     /// A new connection to a broker through memory instead of TCP.
@@ -104,6 +107,11 @@ impl Cluster {
     /// A handle that only dials, and that may outlive the cluster: then it is refused.
     pub fn dialer(&self) -> Dialer {
         Dialer { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The brokers' doors, for a network of the caller's own.
+    pub fn doors(&self) -> Doors {
+        Doors { shared: Arc::clone(&self.shared) }
     }
 
     /// The fault script.
@@ -225,6 +233,27 @@ impl Cluster {
         Ok(())
     }
 
+    /// The controller takes `broker` for dead, as it does when its heartbeats stay away: other in-sync
+    /// replicas lead, and Metadata no longer names it. Its process knows nothing of that and goes on.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn fence_broker(&self, broker: i32) -> io::Result<()> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        self.shared.state().fence(broker);
+        Ok(())
+    }
+
+    /// The controller hears of a fenced broker again: it follows at once, and leads what nobody does.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn unfence_broker(&self, broker: i32) -> io::Result<()> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        self.shared.state().unfence(broker);
+        Ok(())
+    }
+
     /// Starts a stopped broker on its old port. It follows at once; leaders stay where they are
     /// unless a partition has none.
     ///
@@ -233,6 +262,41 @@ impl Cluster {
     pub fn start_broker(&self, broker: i32) -> io::Result<()> {
         listener::open(&self.shared, broker)?;
         self.shared.state().unfence(broker);
+        Ok(())
+    }
+
+    /// From now on answers name a broker at this address. In-memory dials find it there, and no
+    /// longer where it was; a TCP port stays what it is. Two brokers may have one address: dials
+    /// then reach the one with the lower id, as with a proxy that stands for both.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn move_broker(&self, broker: i32, host: &str, port: u16) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        found.ok_or_else(|| listener::unknown_broker(broker))?.name_at(host, port);
+        Ok(())
+    }
+
+    /// Cuts a broker off from the controller: it goes on serving, but answers Metadata with what it
+    /// knows now, whatever happens elsewhere, until [`Cluster::reconnect_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn cut_off_broker(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
+        let now = crate::api::metadata::everything(&self.shared);
+        *found.stale() = Some(Box::new(now));
+        Ok(())
+    }
+
+    /// Ends [`Cluster::cut_off_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn reconnect_broker(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        *found.ok_or_else(|| listener::unknown_broker(broker))?.stale() = None;
         Ok(())
     }
 
@@ -394,10 +458,36 @@ impl Dialer {
             .shared
             .brokers
             .iter()
-            .find(|broker| broker.host == host && broker.port == port)
+            .find(|broker| broker.named_at() == (host.to_owned(), port))
             .ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("no broker at {host}:{port}"))
             })?;
         listener::connect_in_memory(&self.shared, broker.id)
+    }
+}
+
+/// The brokers as a network sees them: whether a process listens there, and the hand-over of an
+/// accepted connection. May outlive the cluster: then nobody listens.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    shared: Arc<Shared>,
+}
+
+impl Doors {
+    /// Whether `broker` takes connections now.
+    pub fn is_open(&self, broker: i32) -> bool {
+        listener::is_open(&self.shared, broker)
+    }
+
+    /// Serves `stream` as a connection of `broker`, in the cluster's runtime.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker; `ConnectionRefused` while it is stopped, or when the fault
+    /// script says so.
+    pub fn admit<S>(&self, broker: i32, stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        listener::admit(&self.shared, broker, stream)
     }
 }

@@ -4,18 +4,25 @@
 //! an acks=all produce that waits for replicas, or a fetch that waits for data, holds up whatever
 //! was pipelined behind it. Clients have to live with that, so this broker does the same.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
 use crate::api::{self, ApiKey, Call, Outcome};
 use crate::state::Shared;
 use crate::wire::{self, MAX_FRAME};
 
-/// Smallest free room before a read.
+/// Bytes read at once where no frame is known to be under way. They land on the stack: a connection
+/// that waits for a request holds no buffer, so that a test may have tens of thousands of them.
+const FIRST_READ: usize = 16 << 10;
+/// Smallest free room before a read behind bytes that wait for their turn.
 const READ_ROOM: usize = 64 << 10;
 /// Room made at once for a frame that has only announced its length; beyond that a sender has to
 /// deliver what it announced before it gets more.
@@ -39,6 +46,7 @@ where
         let mut connection = Connection::new(&shared, broker, stream);
         // A peer that resets, or sends nonsense, ends its own connection and nothing else.
         tokio::select! {
+            biased;
             _ = cut.changed() => {}
             _ = connection.serve() => {}
         }
@@ -75,7 +83,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn next_frame(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let wanted = match self.buffer.first_chunk::<4>() {
-                None => READ_ROOM,
+                None => {
+                    if read_first(&mut self.stream, &mut self.buffer).await? == 0 {
+                        return Ok(None);
+                    }
+                    continue;
+                }
                 Some(prefix) => {
                     let len = usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
                     if len > MAX_FRAME {
@@ -87,6 +100,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     let whole = len + 4;
                     if self.buffer.len() >= whole {
                         let mut frame = self.buffer.split_to(whole).freeze();
+                        if self.buffer.is_empty() {
+                            self.buffer = BytesMut::new();
+                        }
                         return Ok(Some(frame.split_off(4)));
                     }
                     (whole - self.buffer.len()).min(self.buffer.len().max(TRUSTED_ROOM))
@@ -186,10 +202,28 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 }
 
+/// Reads without having room made for it beforehand.
+async fn read_first<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut bytes = [MaybeUninit::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
+}
+
 async fn read_ahead<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
 ) -> io::Result<usize> {
+    if buffer.is_empty() {
+        return read_first(stream, buffer).await;
+    }
     if buffer.capacity() - buffer.len() < READ_ROOM {
         buffer.reserve(READ_ROOM);
     }

@@ -45,6 +45,25 @@ pub struct FaultRule {
     partition: Option<i32>,
     skip: usize,
     times: Option<usize>,
+    share: Option<Share>,
+}
+
+/// A draw per matching event: the same draws in every run.
+#[derive(Debug, Clone)]
+struct Share {
+    of_two_to_the_64: u64,
+    state: u64,
+}
+
+impl Share {
+    /// SplitMix64 (Steele, Lea, Flood 2014): no dependency, and good enough to throw dice with.
+    fn hits(&mut self) -> bool {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) < self.of_two_to_the_64
+    }
 }
 
 impl FaultRule {
@@ -58,6 +77,7 @@ impl FaultRule {
             partition: None,
             skip: 0,
             times: Some(1),
+            share: None,
         }
     }
 
@@ -92,6 +112,18 @@ impl FaultRule {
         self
     }
 
+    /// Applies to this share (0 to 1) of the matching requests, each drawn for itself from `seed`.
+    ///
+    /// # Panics
+    /// If `share` is not between 0 and 1.
+    pub fn share(mut self, share: f64, seed: u64) -> Self {
+        assert!((0.0..=1.0).contains(&share), "a share of {share}; 0 to 1 is possible");
+        // Every request: 2^64 itself is not a number that a draw could be below.
+        self.share = (share < 1.0)
+            .then(|| Share { of_two_to_the_64: (share * 2f64.powi(64)) as u64, state: seed });
+        self
+    }
+
     /// Applies this many times, then the rule is gone.
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
@@ -112,6 +144,9 @@ impl FaultRule {
     fn fires(&mut self) -> bool {
         if self.skip > 0 {
             self.skip -= 1;
+            return false;
+        }
+        if self.share.as_mut().is_some_and(|share| !share.hits()) {
             return false;
         }
         match &mut self.times {

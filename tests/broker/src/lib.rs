@@ -43,7 +43,7 @@ mod writer;
 pub use api::ApiKey;
 pub use batch::Record;
 pub use builder::Builder;
-pub use cluster::{Cluster, Dialer, Leaders, PartitionInfo};
+pub use cluster::{Cluster, Dialer, Doors, Leaders, PartitionInfo};
 pub use config::Storage;
 pub use faults::{Fault, FaultId, FaultRule, Faults};
 pub use stats::{BrokerStats, Stats};

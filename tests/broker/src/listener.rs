@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -131,20 +131,34 @@ async fn accept(
     }
 }
 
+/// Whether a broker lets anybody in.
+pub(crate) fn is_open(shared: &Shared, id: i32) -> bool {
+    shared.broker(id).is_some_and(|broker| broker.gate().connections.is_some())
+}
+
+/// Serves a connection that came in some other way than through the broker's port.
+pub(crate) fn admit<S>(shared: &Arc<Shared>, id: i32, stream: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broker = shared.broker(id).ok_or_else(|| unknown_broker(id))?;
+    let cut = broker.gate().connections.as_ref().map(watch::Sender::subscribe);
+    match cut {
+        Some(cut) if !shared.faults.refuses(id) => {
+            connection::spawn(shared, id, stream, cut);
+            Ok(())
+        }
+        _ => {
+            broker.counters.refused();
+            let words = format!("broker {id} refuses connections");
+            Err(io::Error::new(io::ErrorKind::ConnectionRefused, words))
+        }
+    }
+}
+
 /// A connection to a broker through memory.
 pub(crate) fn connect_in_memory(shared: &Arc<Shared>, id: i32) -> io::Result<DuplexStream> {
-    let broker = shared.broker(id).ok_or_else(|| unknown_broker(id))?;
-    let refused = || {
-        broker.counters.refused();
-        io::Error::new(io::ErrorKind::ConnectionRefused, format!("broker {id} refuses connections"))
-    };
-    let Some(cut) = broker.gate().connections.as_ref().map(watch::Sender::subscribe) else {
-        return Err(refused());
-    };
-    if shared.faults.refuses(id) {
-        return Err(refused());
-    }
     let (near, far) = tokio::io::duplex(IN_MEMORY_BUFFER);
-    connection::spawn(shared, id, far, cut);
+    admit(shared, id, far)?;
     Ok(near)
 }

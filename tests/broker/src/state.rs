@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kafka_protocol::messages::MetadataResponse;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -16,15 +17,19 @@ use crate::log::Keeps;
 use crate::stats::Counters;
 use crate::topic::{Partition, Topic};
 
-/// One broker's fixed address and its gate.
+/// One broker: where it is, and its gate.
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) id: i32,
-    pub(crate) host: String,
+    /// What it listens on.
     pub(crate) port: u16,
     pub(crate) rack: Option<String>,
     pub(crate) counters: Counters,
     pub(crate) gate: Mutex<Gate>,
+    /// Host and port that answers name it at.
+    named_at: Mutex<(String, u16)>,
+    /// What it knew of the cluster when it was cut off.
+    stale: Mutex<Option<Box<MetadataResponse>>>,
 }
 
 /// Whether a broker lets anybody in. Dropping a sender ends what watches it.
@@ -37,6 +42,36 @@ pub(crate) struct Gate {
 }
 
 impl Broker {
+    pub(crate) fn new(
+        id: i32,
+        host: String,
+        port: u16,
+        rack: Option<String>,
+        socket: Option<socket2::Socket>,
+    ) -> Self {
+        Self {
+            id,
+            port,
+            rack,
+            counters: Counters::default(),
+            gate: Mutex::new(Gate { socket, ..Gate::default() }),
+            named_at: Mutex::new((host, port)),
+            stale: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn named_at(&self) -> (String, u16) {
+        self.named_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn name_at(&self, host: &str, port: u16) {
+        *self.named_at.lock().unwrap_or_else(PoisonError::into_inner) = (host.to_owned(), port);
+    }
+
+    pub(crate) fn stale(&self) -> MutexGuard<'_, Option<Box<MetadataResponse>>> {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }

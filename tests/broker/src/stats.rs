@@ -23,6 +23,7 @@ pub(crate) struct Counters {
     produce_records: AtomicU64,
     produce_bytes: AtomicU64,
     fetch_bytes: AtomicU64,
+    metadata_topics: AtomicU64,
     software: Mutex<BTreeMap<(String, String), u64>>,
 }
 
@@ -39,6 +40,7 @@ impl Default for Counters {
             produce_records: AtomicU64::new(0),
             produce_bytes: AtomicU64::new(0),
             fetch_bytes: AtomicU64::new(0),
+            metadata_topics: AtomicU64::new(0),
             software: Mutex::new(BTreeMap::new()),
         }
     }
@@ -86,6 +88,10 @@ impl Counters {
         add(&self.fetch_bytes, bytes);
     }
 
+    pub(crate) fn described(&self, topics: u64) {
+        add(&self.metadata_topics, topics);
+    }
+
     pub(crate) fn software(&self, name: &str, version: &str) {
         let mut known = self.software.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = (name.to_owned(), version.to_owned());
@@ -113,6 +119,7 @@ impl Counters {
             produce_records: get(&self.produce_records),
             produce_bytes: get(&self.produce_bytes),
             fetch_bytes: get(&self.fetch_bytes),
+            metadata_topics: get(&self.metadata_topics),
             software: self
                 .software
                 .lock()
@@ -148,6 +155,8 @@ pub struct BrokerStats {
     pub produce_bytes: u64,
     /// Bytes of batches sent to consumers.
     pub fetch_bytes: u64,
+    /// Topics described in Metadata answers, known or not.
+    pub metadata_topics: u64,
     /// (name, version) that clients stated in ApiVersions (KIP-511), and on how many connections.
     pub software: BTreeMap<(String, String), u64>,
 }

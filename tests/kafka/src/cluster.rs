@@ -41,6 +41,10 @@ pub struct Options {
     pub properties: BTreeMap<String, String>,
     /// More arguments for `StorageTool format`, such as `--add-scram …`.
     pub format: Vec<String>,
+    /// Ports of a relay on 127.0.0.1, one for each broker in order of id: each gets a second
+    /// listener, whose clients are told these. Tools, other brokers and [`Cluster::bootstrap`]
+    /// keep to the first. Default none.
+    pub advertise: Vec<u16>,
 }
 
 impl Default for Options {
@@ -52,6 +56,7 @@ impl Default for Options {
             hermetic: std::env::var(HERMETIC_VAR).is_ok_and(|v| v == "1"),
             properties: BTreeMap::new(),
             format: Vec::new(),
+            advertise: Vec::new(),
         }
     }
 }
@@ -148,7 +153,7 @@ impl Cluster {
         fs::create_dir(&dir).context(format!("creating {}", dir.display()))?;
         // From here on the folder is removed with the supervisor.
         let supervisor = Supervisor::start(python, &dir)?;
-        let nodes = node::lay_out(&dir, options.brokers, seed)?;
+        let nodes = node::lay_out(&dir, options.brokers, seed, &options.advertise)?;
         for node in &nodes {
             fs::create_dir(&node.dir).context("creating a node's folder")?;
             fs::write(node.properties_path(), node.properties(&nodes, &options.properties))
@@ -202,6 +207,14 @@ impl Cluster {
         Ok(format!("127.0.0.1:{}", self.node(id)?.port))
     }
 
+    /// `host:port` that a relay in front of a broker connects to.
+    pub fn behind_relay(&self, id: u32) -> Result<String> {
+        let relayed = self.node(id)?.relayed.ok_or_else(|| {
+            Error::new("this cluster knows of no relay; name its ports in Options::advertise")
+        })?;
+        Ok(format!("127.0.0.1:{}", relayed.port))
+    }
+
     /// Process id of a broker; of its last process when it does not run.
     pub fn broker_pid(&self, id: u32) -> Result<u32> {
         self.lock_pids().get(&id).copied().ok_or_else(|| no_such_broker(id))
@@ -233,6 +246,41 @@ impl Cluster {
     pub fn restart(&self, id: u32) -> Result<()> {
         self.launch(id)?;
         self.wait_ready(&[id], 1)
+    }
+
+    /// The same for all brokers at once, none of which runs: one alone has no quorum.
+    pub fn restart_all(&self) -> Result<()> {
+        let ids = self.ids();
+        for &id in &ids {
+            self.launch(id)?;
+        }
+        self.wait_ready(&ids, ids.len())
+    }
+
+    /// Waits until every broker that runs knows a leader for each partition of these topics, and
+    /// all copies complete: after a topic was made, or a broker has come back.
+    pub fn wait_in_sync(&self, topics: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + READY_DEADLINE;
+        for id in self.ids() {
+            let port = self.node(id)?.port;
+            loop {
+                let whole = |p: &probe::Partition| p.leader >= 0 && p.in_sync == p.replicas;
+                let known = probe::topics(port, topics);
+                if known.as_ref().is_ok_and(|topics| {
+                    topics.values().all(|all| !all.is_empty() && all.iter().all(whole))
+                }) {
+                    break;
+                }
+                if self.own()?.supervisor.wait(id, Duration::from_millis(100))?.is_some() {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    let log = self.logs_tail(25);
+                    return Err(Error::new(format!("broker {id} has {known:?}\n{log}")));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A command that runs a class of Kafka's tools, such as

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Largest record batch brokers take: 15 MB records with room for headers and framing.
 pub const MAX_MESSAGE_BYTES: u32 = 20 * 1024 * 1024;
@@ -13,6 +13,15 @@ pub const MAX_MESSAGE_BYTES: u32 = 20 * 1024 * 1024;
 /// Ports are taken below the ranges from which systems hand out ports to connecting sockets
 /// (32768 on Linux), so that no client's own end can land on one before the broker listens.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A listener behind a relay: clients are told the relay's port, the relay connects to this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Relayed {
+    /// Where the broker listens, on 127.0.0.1.
+    pub port: u16,
+    /// Where the relay listens.
+    pub advertised: u16,
+}
 
 /// One broker, which is a controller too.
 #[derive(Debug, Clone)]
@@ -23,6 +32,8 @@ pub struct Node {
     pub port: u16,
     /// Where controllers talk to each other.
     pub controller_port: u16,
+    /// A second listener for clients that come through a relay.
+    pub relayed: Option<Relayed>,
     /// Its folder: properties, logs and data.
     pub dir: PathBuf,
 }
@@ -54,9 +65,17 @@ impl Node {
         put("process.roles", "broker,controller".into());
         put("node.id", self.id.to_string());
         put("controller.quorum.voters", voters.join(","));
-        put("listeners", format!("PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
-        put("advertised.listeners", format!("PLAIN://127.0.0.1:{port}"));
-        put("listener.security.protocol.map", "PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT".into());
+        let mut listeners = format!("PLAIN://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+        let mut advertised = format!("PLAIN://127.0.0.1:{port}");
+        let mut protocols = "PLAIN:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+        if let Some(relayed) = self.relayed {
+            listeners += &format!(",RELAYED://127.0.0.1:{}", relayed.port);
+            advertised += &format!(",RELAYED://127.0.0.1:{}", relayed.advertised);
+            protocols += ",RELAYED:PLAINTEXT";
+        }
+        put("listeners", listeners);
+        put("advertised.listeners", advertised);
+        put("listener.security.protocol.map", protocols);
         put("inter.broker.listener.name", "PLAIN".into());
         put("controller.listener.names", "CONTROLLER".into());
         put("log.dirs", self.dir.join("data").display().to_string());
@@ -131,37 +150,54 @@ pub const LOG4J_PROPERTIES: &str = "log4j.rootLogger=WARN, stderr\n\
     log4j.appender.stderr.layout=org.apache.log4j.PatternLayout\n\
     log4j.appender.stderr.layout.ConversionPattern=%d{HH:mm:ss.SSS} %p %c: %m%n\n";
 
-/// Lays out `count` nodes below `dir`, on ports that are free now.
-pub fn lay_out(dir: &Path, count: u32, seed: u32) -> Result<Vec<Node>> {
-    let ports = free_ports(count as usize * 2, seed)?;
+/// Lays out `count` nodes below `dir`, on ports that are free now. `advertise` names the ports of
+/// relays, one for each node, or none.
+pub fn lay_out(dir: &Path, count: u32, seed: u32, advertise: &[u16]) -> Result<Vec<Node>> {
+    if !advertise.is_empty() && advertise.len() != count as usize {
+        return Err(Error::new(format!(
+            "{count} brokers and {} ports of relays; give each broker one, or none at all",
+            advertise.len()
+        )));
+    }
+    let each = if advertise.is_empty() { 2 } else { 3 };
+    // Let go of before the brokers start, all at once: a port must not be found twice.
+    let ports = numbers(&hold_ports(count as usize * each, seed)?)?;
     Ok((1..=count)
-        .zip(ports.chunks_exact(2))
-        .map(|(id, pair)| Node {
+        .zip(ports.chunks_exact(each))
+        .enumerate()
+        .map(|(i, (id, ports))| Node {
             id,
-            port: pair[0],
-            controller_port: pair[1],
+            port: ports[0],
+            controller_port: ports[1],
+            relayed: advertise.get(i).map(|&advertised| Relayed { port: ports[2], advertised }),
             dir: dir.join(format!("node-{id}")),
         })
         .collect())
 }
 
-/// `wanted` free ports. Different seeds begin at different places, so that two runs that start at
-/// the same moment do not reach for the same ones.
-fn free_ports(wanted: usize, seed: u32) -> Result<Vec<u16>> {
+/// `wanted` listening sockets on 127.0.0.1 whose ports no connecting socket is given. Different
+/// seeds begin at different places, so that two runs that start at the same moment do not reach for
+/// the same ones.
+pub fn hold_ports(wanted: usize, seed: u32) -> Result<Vec<TcpListener>> {
     let width = u32::from(PORTS.end - PORTS.start);
     let begin = seed.wrapping_mul(0x9E37_79B1) % width;
-    // Held until all are found: a port must not be found twice.
     let mut held = Vec::new();
     for step in 0..width {
         let offset = u16::try_from((begin + step) % width).expect("below the width of a u16 range");
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", PORTS.start + offset)) {
-            held.push((PORTS.start + offset, listener));
+            held.push(listener);
             if held.len() == wanted {
-                return Ok(held.into_iter().map(|(port, _)| port).collect());
+                return Ok(held);
             }
         }
     }
     Err(Error::new(format!("no {wanted} free ports on 127.0.0.1 in {PORTS:?}")))
+}
+
+/// The ports of listening sockets.
+pub fn numbers(held: &[TcpListener]) -> Result<Vec<u16>> {
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    held.iter().map(port).collect::<std::io::Result<_>>().context("asking for a port")
 }
 
 #[cfg(test)]
@@ -169,7 +205,7 @@ mod tests {
     use super::*;
 
     fn properties(brokers: u32) -> String {
-        let nodes = lay_out(Path::new("/d"), brokers, 7).unwrap();
+        let nodes = lay_out(Path::new("/d"), brokers, 7, &[]).unwrap();
         let extra = BTreeMap::from([("broker.rack".to_owned(), "mine".to_owned())]);
         nodes[0].properties(&nodes, &extra)
     }
@@ -192,8 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn clients_behind_a_relay_are_told_its_port_and_brokers_are_not() {
+        let nodes = lay_out(Path::new("/d"), 2, 7, &[11, 12]).unwrap();
+        let text = nodes[1].properties(&nodes, &BTreeMap::new());
+        let (plain, behind) = (nodes[1].port, nodes[1].relayed.unwrap().port);
+        let advertised = format!("PLAIN://127.0.0.1:{plain},RELAYED://127.0.0.1:12");
+        assert!(text.contains(&format!("advertised.listeners={advertised}\n")), "{text}");
+        assert!(text.contains(&format!(",RELAYED://127.0.0.1:{behind}\n")), "{text}");
+        assert!(text.contains("\ninter.broker.listener.name=PLAIN\n"));
+        let error = lay_out(Path::new("/d"), 2, 7, &[11]).unwrap_err().to_string();
+        assert!(error.contains("2 brokers and 1 ports"), "{error}");
+    }
+
+    #[test]
     fn ports_are_all_different() {
-        let mut ports = free_ports(12, 3).unwrap();
+        let mut ports = numbers(&hold_ports(12, 3).unwrap()).unwrap();
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 12);

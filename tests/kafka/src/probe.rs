@@ -2,6 +2,7 @@
 //!
 //! An open port is not enough: a broker listens before it knows its controller and the others.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -23,18 +24,49 @@ pub struct View {
     pub controller: i32,
 }
 
-/// Asks the broker at `port` of 127.0.0.1.
+/// One partition, as a broker knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number.
+    pub index: i32,
+    /// Its leader, or -1 while there is none.
+    pub leader: i32,
+    /// Brokers that are to have a copy.
+    pub replicas: usize,
+    /// Brokers whose copy is complete.
+    pub in_sync: usize,
+}
+
+/// Asks the broker at `port` of 127.0.0.1 about its cluster.
 pub fn view(port: u16) -> io::Result<View> {
+    parse_view(&mut &ask(port, &[])?[..]).ok_or_else(no_answer)
+}
+
+/// Asks the broker at `port` of 127.0.0.1 about topics: partitions by name, none for a topic that it
+/// does not know.
+pub fn topics(port: u16, names: &[&str]) -> io::Result<BTreeMap<String, Vec<Partition>>> {
+    parse_topics(&mut &ask(port, names)?[..]).ok_or_else(no_answer)
+}
+
+fn ask(port: u16, topics: &[&str]) -> io::Result<Vec<u8>> {
     let mut stream =
         TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    // Header v1: key, version, correlation, client id. Body: no topics, no auto-creation.
+    let text = |request: &mut Vec<u8>, text: &str| {
+        let length = i16::try_from(text.len()).map_err(io::Error::other)?;
+        request.extend(length.to_be_bytes());
+        request.extend(text.as_bytes());
+        Ok::<_, io::Error>(())
+    };
+    // Header v1: key, version, correlation, client id. Body: topics, no auto-creation.
     let mut request = METADATA_V7.to_vec();
     request.extend(1_i32.to_be_bytes());
-    request.extend(5_i16.to_be_bytes());
-    request.extend(b"probe");
-    request.extend(0_i32.to_be_bytes());
+    text(&mut request, "probe")?;
+    request.extend(i32::try_from(topics.len()).map_err(io::Error::other)?.to_be_bytes());
+    for topic in topics {
+        text(&mut request, topic)?;
+    }
     request.push(0);
     let length = u32::try_from(request.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], &request[..]].concat())?;
@@ -43,26 +75,51 @@ pub fn view(port: u16) -> io::Result<View> {
     stream.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
     if length > MAX_ANSWER {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a Kafka answer"));
+        return Err(no_answer());
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer)?;
-    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a Kafka answer"))
+    Ok(answer)
 }
 
-fn parse(answer: &[u8]) -> Option<View> {
-    let mut rest = answer;
-    let _correlation = int(&mut rest)?;
-    let _throttle = int(&mut rest)?;
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a Kafka answer")
+}
+
+/// Leaves `rest` at the topics.
+fn parse_view(rest: &mut &[u8]) -> Option<View> {
+    let _correlation = int(rest)?;
+    let _throttle = int(rest)?;
     let mut brokers = Vec::new();
-    for _ in 0..int(&mut rest)? {
-        brokers.push(int(&mut rest)?);
-        skip_string(&mut rest)?;
-        let _port = int(&mut rest)?;
-        skip_string(&mut rest)?;
+    for _ in 0..int(rest)? {
+        brokers.push(int(rest)?);
+        string(rest)?;
+        let _port = int(rest)?;
+        string(rest)?;
     }
-    skip_string(&mut rest)?;
-    Some(View { brokers, controller: int(&mut rest)? })
+    string(rest)?;
+    Some(View { brokers, controller: int(rest)? })
+}
+
+fn parse_topics(rest: &mut &[u8]) -> Option<BTreeMap<String, Vec<Partition>>> {
+    parse_view(rest)?;
+    let mut topics = BTreeMap::new();
+    for _ in 0..int(rest)? {
+        let _error = bytes(rest, 2)?;
+        let name = String::from_utf8(string(rest)?.to_vec()).ok()?;
+        let _internal = bytes(rest, 1)?;
+        let mut partitions = Vec::new();
+        for _ in 0..int(rest)? {
+            let _error = bytes(rest, 2)?;
+            let index = int(rest)?;
+            let leader = int(rest)?;
+            let _epoch = int(rest)?;
+            let (replicas, in_sync, _offline) = (ints(rest)?, ints(rest)?, ints(rest)?);
+            partitions.push(Partition { index, leader, replicas, in_sync });
+        }
+        topics.insert(name, partitions);
+    }
+    Some(topics)
 }
 
 fn int(rest: &mut &[u8]) -> Option<i32> {
@@ -71,12 +128,23 @@ fn int(rest: &mut &[u8]) -> Option<i32> {
     Some(i32::from_be_bytes(*head))
 }
 
+/// How many numbers a list has.
+fn ints(rest: &mut &[u8]) -> Option<usize> {
+    let count = usize::try_from(int(rest)?).ok()?;
+    bytes(rest, count.checked_mul(4)?).map(|_| count)
+}
+
 /// A length of -1 is null: nothing follows.
-fn skip_string(rest: &mut &[u8]) -> Option<()> {
+fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (head, tail) = rest.split_first_chunk()?;
-    let length = usize::try_from(i16::from_be_bytes(*head)).unwrap_or(0);
-    *rest = tail.get(length..)?;
-    Some(())
+    *rest = tail;
+    bytes(rest, usize::try_from(i16::from_be_bytes(*head)).unwrap_or(0))
+}
+
+fn bytes<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (head, tail) = rest.split_at_checked(count)?;
+    *rest = tail;
+    Some(head)
 }
 
 #[cfg(test)]
@@ -88,9 +156,20 @@ mod tests {
         let mut answer = vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
         answer.extend([0, 0, 0, 7, 0, 1, b'h', 0, 0, 0, 9, 0xff, 0xff]);
         answer.extend([0, 2, b'i', b'd', 0, 0, 0, 7, 0, 0, 0, 0]);
-        assert_eq!(parse(&answer), Some(View { brokers: vec![7], controller: 7 }));
+        assert_eq!(parse_view(&mut &answer[..]), Some(View { brokers: vec![7], controller: 7 }));
         for cut in 0..answer.len() - 4 {
-            assert_eq!(parse(&answer[..cut]), None, "cut at {cut}");
+            assert_eq!(parse_view(&mut &answer[..cut]), None, "cut at {cut}");
+        }
+
+        let mut answer = answer[..answer.len() - 4].to_vec();
+        answer.extend([0, 0, 0, 2, 0, 3, 0, 1, b'u', 0, 0, 0, 0, 0, 0, 0, 0, 1, b't', 0]);
+        answer.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1]);
+        answer.extend([0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0]);
+        let known = vec![Partition { index: 0, leader: 7, replicas: 2, in_sync: 1 }];
+        let both = BTreeMap::from([("t".to_owned(), known), ("u".to_owned(), Vec::new())]);
+        assert_eq!(parse_topics(&mut &answer[..]), Some(both));
+        for cut in 0..answer.len() {
+            assert_eq!(parse_topics(&mut &answer[..cut]), None, "cut at {cut}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Real brokers: started, broken, mended, and gone when nobody holds them.
 
+use std::time::{Duration, Instant};
+
 use ottla_test_kafka::{Cluster, Options, probe};
 
 #[test]
@@ -33,4 +35,12 @@ fn real_three_brokers_survive_each_fault() {
     let made = cluster.run_tool("org.apache.kafka.tools.TopicCommand", &args).output().unwrap();
     let said = String::from_utf8_lossy(&made.stdout);
     assert!(said.contains("Created topic t"), "{made:?}\n{}", cluster.logs_tail(20));
+    cluster.wait_in_sync(&["t"]).unwrap();
+    cluster.stop(1).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while probe::topics(port, &["t"]).unwrap()["t"].iter().any(|p| p.in_sync == 3) {
+        assert!(Instant::now() < deadline, "a broker that has left is still in sync");
+    }
+    cluster.restart(1).unwrap();
+    cluster.wait_in_sync(&["t"]).unwrap();
 }

@@ -1,5 +1,5 @@
-//! A cluster behind a dialer that damages answers: what a broken broker, a foreign server or a bad
-//! proxy would send.
+//! A cluster behind a dialer that damages or rewrites answers: what a broken broker, a foreign server
+//! or a bad proxy would send.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +17,8 @@ pub enum Damage {
     Correlation,
     /// The first half of the frame, then the end of the stream.
     Truncated,
+    /// A length of 100 MiB, which is allowed, then the frame's bytes and the end of the stream.
+    Promised,
     /// The first half of the body, as a frame that is whole.
     Short,
     /// More bytes than the message has.
@@ -33,13 +35,18 @@ pub enum Damage {
     Twice,
     /// Bytes from 0xff: counts and lengths below zero, or as large as they get.
     Ones,
+    /// The first count of the message is as large as it can be.
+    HugeCount,
+    /// The first count of the message is -2 or, where counts have no sign, as large.
+    NegativeCount,
 }
 
 impl Damage {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Correlation,
         Self::Truncated,
+        Self::Promised,
         Self::Short,
         Self::Long,
         Self::HugeLength,
@@ -48,10 +55,12 @@ impl Damage {
         Self::Noise,
         Self::Twice,
         Self::Ones,
+        Self::HugeCount,
+        Self::NegativeCount,
     ];
 
     /// What is sent for a frame, and whether the stream ends then.
-    fn apply(self, frame: &[u8]) -> (Vec<u8>, bool) {
+    fn apply(self, asked: Asked, frame: &[u8]) -> (Vec<u8>, bool) {
         let body = &frame[4..];
         let framed = |body: &[u8]| {
             let mut out = (body.len() as u32).to_be_bytes().to_vec();
@@ -66,6 +75,7 @@ impl Damage {
                 (out, false)
             }
             Self::Truncated => (frame[..frame.len() / 2].to_vec(), true),
+            Self::Promised => ([&(100u32 << 20).to_be_bytes()[..], body].concat(), true),
             Self::Short => (framed(half), false),
             Self::Long => (framed(&[body, &[0; 9]].concat()), false),
             Self::HugeLength => ([&i32::MAX.to_be_bytes()[..], body].concat(), false),
@@ -84,15 +94,56 @@ impl Damage {
                 out[8..].fill(0xff);
                 (out, false)
             }
+            Self::HugeCount => (framed(&with_count(asked, body, i32::MAX)), false),
+            Self::NegativeCount => (framed(&with_count(asked, body, -2)), false),
         }
     }
 }
 
+/// What an answer is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    api: ApiKey,
+    version: i16,
+}
+
+/// The body of an answer (from its correlation id) with another count in its first list; that of
+/// InitProducerId, which has no list, with another count of tagged fields.
+fn with_count(asked: Asked, body: &[u8], count: i32) -> Vec<u8> {
+    // Where the count is behind the header, and the first version with compact counts.
+    let v = asked.version;
+    let (at, flexible) = match asked.api {
+        ApiKey::PRODUCE => (0, 9),
+        ApiKey::FETCH => (if v >= 7 { 10 } else { 4 }, 12),
+        ApiKey::LIST_OFFSETS => (if v >= 2 { 4 } else { 0 }, 6),
+        ApiKey::METADATA => (4, 9),
+        ApiKey::API_VERSIONS => (2, 3),
+        ApiKey::INIT_PRODUCER_ID => (16, 2),
+        other => panic!("where answers to {other:?} have a list is not known here"),
+    };
+    let compact = v >= flexible;
+    // The answer to ApiVersions keeps the oldest header in every version.
+    let header = if compact && asked.api != ApiKey::API_VERSIONS { 5 } else { 4 };
+    let (before, rest) = body.split_at(header + at);
+    if compact {
+        let old = 1 + rest.iter().take_while(|byte| **byte >= 0x80).count();
+        let sign = if count < 0 { 0x0f } else { 0x07 };
+        let low = 0x80 | (count as u8 & 0x7f);
+        [before, &[low, 0xff, 0xff, 0xff, sign], &rest[old..]].concat()
+    } else {
+        [before, &count.to_be_bytes(), &rest[4..]].concat()
+    }
+}
+
+/// Makes another answer from the version and the body (from its correlation id) of an honest one.
+type Rewrite = Arc<dyn Fn(i16, &[u8]) -> Vec<u8> + Send + Sync>;
+
 /// Which answers are damaged, and how.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Script {
     pending: VecDeque<(ApiKey, Damage)>,
     always: Option<(ApiKey, Damage)>,
+    rewrite: Option<(ApiKey, Rewrite)>,
     done: usize,
 }
 
@@ -129,7 +180,22 @@ impl Hostile {
         self.script().always = damage;
     }
 
-    /// How many answers were damaged.
+    /// Rewrites every answer to requests of this kind: from its version and its body, which begins
+    /// with the correlation id, to another body.
+    pub fn rewrite(
+        &self,
+        api: ApiKey,
+        rewrite: impl Fn(i16, &[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) {
+        self.script().rewrite = Some((api, Arc::new(rewrite)));
+    }
+
+    /// Rewrites nothing any more.
+    pub fn rewrite_nothing(&self) {
+        self.script().rewrite = None;
+    }
+
+    /// How many answers were damaged or rewritten.
     pub fn done(&self) -> usize {
         self.script().done
     }
@@ -138,35 +204,50 @@ impl Hostile {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn damage(&self, api: ApiKey) -> Option<Damage> {
+    /// What is sent for an answer, and whether the stream ends then.
+    fn answer(&self, asked: Asked, frame: Vec<u8>) -> (Vec<u8>, bool) {
         let mut script = self.script();
-        let next = script.pending.front().filter(|(wanted, _)| *wanted == api).copied();
+        let next = script.pending.front().filter(|(wanted, _)| *wanted == asked.api).copied();
         if next.is_some() {
             script.pending.pop_front();
         }
-        let (_, damage) = next.or(script.always.filter(|(wanted, _)| *wanted == api))?;
-        script.done += 1;
-        Some(damage)
+        let damage = next.or(script.always.filter(|(wanted, _)| *wanted == asked.api));
+        let rewrite = script.rewrite.clone().filter(|(wanted, _)| *wanted == asked.api);
+        script.done += usize::from(damage.is_some() || rewrite.is_some());
+        drop(script);
+        match (damage, rewrite) {
+            (Some((_, damage)), _) => damage.apply(asked, &frame),
+            (None, Some((_, rewrite))) => {
+                let body = rewrite(asked.version, &frame[4..]);
+                ([&(body.len() as u32).to_be_bytes()[..], &body].concat(), false)
+            }
+            (None, None) => (frame, false),
+        }
     }
 
     async fn serve(self, client: DuplexStream, broker: DuplexStream) -> io::Result<()> {
         let (mut from_client, mut to_client) = tokio::io::split(client);
         let (mut from_broker, mut to_broker) = tokio::io::split(broker);
-        let asked: Mutex<VecDeque<ApiKey>> = Mutex::default();
+        let asked: Mutex<VecDeque<Asked>> = Mutex::default();
         let requests = async {
             loop {
                 let frame = frame(&mut from_client).await?;
-                let api = ApiKey(i16::from_be_bytes([frame[4], frame[5]]));
-                asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(api);
+                let request = Asked {
+                    api: ApiKey(i16::from_be_bytes([frame[4], frame[5]])),
+                    version: i16::from_be_bytes([frame[6], frame[7]]),
+                };
+                asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
                 to_broker.write_all(&frame).await?;
             }
         };
         let answers = async {
             loop {
                 let frame = frame(&mut from_broker).await?;
-                let api = asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let damage = api.and_then(|api| self.damage(api));
-                let (bytes, ends) = damage.map_or((frame.clone(), false), |d| d.apply(&frame));
+                let request = asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let (bytes, ends) = match request {
+                    Some(request) => self.answer(request, frame),
+                    None => (frame, false),
+                };
                 to_client.write_all(&bytes).await?;
                 if ends {
                     return Ok(());

@@ -6,13 +6,17 @@
 //! - [`interop`]: Ottla's own writer and reader, and other people's, behind one trait.
 //! - [`console`]: Kafka's own writer and reader.
 //! - [`process`]: other programs, run with a deadline.
+//! - [`network`]: a network that a test can look at and spoil.
+//! - [`steps`]: steps that many scenarios share.
 //! - [`wait`]: waiting for a condition with a deadline that fails with words.
 //! - [`virtual_cluster`]: client and embedded cluster in one runtime, in virtual time.
 
 pub mod console;
 pub mod hostile;
 pub mod interop;
+pub mod network;
 pub mod process;
 pub mod records;
+pub mod steps;
 pub mod virtual_cluster;
 pub mod wait;

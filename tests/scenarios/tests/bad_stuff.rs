@@ -11,6 +11,8 @@ use ottla_scenarios::wait::{until, within};
 const NOT_LEADER: i16 = 6;
 const MESSAGE_TOO_LARGE: i16 = 10;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
+/// The broker's own fault, where the others are the topic's or the record's.
+const STORAGE_ERROR: i16 = 56;
 
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -81,14 +83,17 @@ async fn all_is_well() {
         }
         assert_all_well(&client, &format!("after round {round}"));
     }
-    // A quiet hour: metadata is refreshed, and nothing else happens.
+    // A quiet hour: metadata is refreshed, what nobody uses is closed and opened when it is wanted.
     tokio::time::sleep(secs(3_600)).await;
     assert_all_well(&client, "after an hour");
     within("ack", producer.send(Record::to("t").value("x")).await.unwrap()).await.unwrap();
+    assert_all_well(&client, "after the hour's first record");
+    let idle: u64 = client.stats().brokers.values().map(|b| b.idle_closes).sum();
+    assert!(idle > 0, "no connection was idle for long enough");
 
     let stats = client.stats();
     let why = &stats.metadata_reasons;
-    assert!(why.first_contact >= 1 && why.new_topic >= 1 && why.periodic >= 3, "{why:?}");
+    assert!(why.first_contact == 1 && why.periodic >= 3, "{why:?}");
     assert_eq!(
         stats.metadata_requests,
         why.first_contact + why.new_topic + why.periodic + why.trouble + why.rebootstrap
@@ -137,10 +142,32 @@ async fn an_error_answer() {
     let (client, _cluster, result) = one_fault(rule).await;
     result.unwrap();
     let bad = client.stats().bad_stuff;
-    assert_eq!(bad.errors, 1, "{bad}");
+    assert_eq!((bad.errors, bad.retries), (1, 1), "{bad}");
     assert_eq!((bad.losses, bad.timeouts, bad.records_failed), (0, 0, 0), "{bad}");
     let produce = produce(&client, 1);
     assert_eq!((produce.errors, produce.sent), (1, produce.answered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_the_other_requests() {
+    for (name, api, code) in [
+        ("InitProducerId", ApiKey::INIT_PRODUCER_ID, 14),
+        ("ListOffsets", ApiKey::LIST_OFFSETS, NOT_LEADER),
+        ("Fetch", ApiKey::FETCH, NOT_LEADER),
+    ] {
+        let cluster = cluster(1);
+        cluster.faults().inject(FaultRule::new(Fault::Error(code)).api(api));
+        let client = connect(&cluster).await;
+        let producer = client.producer().build().unwrap();
+        send(&producer, 0).await.unwrap();
+        let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+        within("fetch", consumer.next()).await.unwrap().unwrap();
+        let stats = client.stats();
+        assert_eq!(stats.bad_stuff.errors, 1, "{name}: {stats:?}");
+        let at: u64 =
+            stats.brokers.values().filter_map(|b| b.requests.get(name)).map(|r| r.errors).sum();
+        assert_eq!(at, 1, "{name}: {stats:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,6 +247,23 @@ async fn a_refused_dial() {
     assert!(broker.reconnects <= broker.losses, "{broker:?}");
     let of = |count: fn(&ottla::BrokerStats) -> u64| stats.brokers.values().map(count).sum::<u64>();
     assert_eq!(of(|b| b.dials), stats.connects + stats.connect_failures);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_nothing_but_errors() {
+    let cluster = cluster(3);
+    let (client, producer) = at_work(&cluster).await;
+    let leader = cluster.partition("t", 0).unwrap().leader.unwrap();
+    let error = FaultRule::new(Fault::Error(STORAGE_ERROR)).api(ApiKey::PRODUCE);
+    let fault = cluster.faults().inject(error.broker(leader).always());
+    let delivery = producer.send(Record::to("t").partition(0).value("x")).await.unwrap();
+    until("an ejection", || client.stats().bad_stuff.ejections > 0).await;
+    cluster.faults().remove(fault);
+    within("an ack", delivery).await.unwrap();
+    let stats = client.stats();
+    let ejected: Vec<_> = stats.brokers.values().map(|b| b.ejections).filter(|n| *n > 0).collect();
+    assert_eq!(ejected, [stats.brokers[&leader].ejections], "{stats:?}");
+    assert_eq!(stats.bad_stuff.records_failed, 0, "{}", stats.bad_stuff);
 }
 
 #[tokio::test(start_paused = true)]

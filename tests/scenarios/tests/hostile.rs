@@ -1,8 +1,11 @@
 //! Scenario 33: answers that no broker should send. A typed error or a new attempt, bounded memory,
 //! no panic, and nothing lost or doubled.
 
+use std::time::Duration;
+
+use allocation_counter::measure;
 use ottla::testing::{ApiKey, Cluster};
-use ottla::{Client, Compression, ErrorKind, Record};
+use ottla::{Client, Compression, ErrorKind, OffsetSpec, Record};
 use ottla_scenarios::hostile::{Damage, Hostile};
 use ottla_scenarios::wait::within;
 
@@ -27,6 +30,12 @@ async fn send(client: &Client, numbers: std::ops::Range<u32>) {
     }
 }
 
+/// Connects, and asks the first question.
+async fn first_use(hostile: &Hostile, cluster: &Cluster) -> ottla::Result<usize> {
+    let client = hostile.client(cluster).request_timeout(Duration::from_secs(10)).connect().await?;
+    client.admin().partitions("t").await
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_answers_are_damaged() {
     for damage in Damage::ALL {
@@ -34,7 +43,7 @@ async fn the_first_answers_are_damaged() {
             let cluster = cluster();
             let hostile = Hostile::new(&cluster);
             hostile.always(Some((api, damage)));
-            let result = within("connect", hostile.client(&cluster).connect()).await;
+            let result = within("first use", first_use(&hostile, &cluster)).await;
             assert!(hostile.done() > 0);
             match result {
                 // An answer too many is noticed with the next request.
@@ -71,15 +80,37 @@ async fn answers_to_produce_are_damaged() {
         }
         send(&client, 10..60).await;
         assert_eq!(hostile.done(), 3, "{damage:?}");
-        let mut stored: Vec<u32> = cluster
-            .records("t", 0)
-            .unwrap()
-            .iter()
-            .map(|r| str::from_utf8(r.value.as_ref().unwrap()).unwrap().parse().unwrap())
-            .collect();
-        stored.sort_unstable();
-        assert!(stored.into_iter().eq(0..60), "{damage:?}: a record is missing or doubled");
+        assert_stored(&cluster, damage);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_to_init_producer_id_are_damaged() {
+    for damage in Damage::ALL {
+        let cluster = cluster();
+        let hostile = Hostile::new(&cluster);
+        let client = connect(&hostile, &cluster).await;
+        for _ in 0..3 {
+            hostile.next(ApiKey::INIT_PRODUCER_ID, damage);
+        }
+        send(&client, 0..60).await;
+        // The first of two answers is sound, and one id is enough.
+        let expected = if damage == Damage::Twice { 1 } else { 3 };
+        assert_eq!(hostile.done(), expected, "{damage:?}");
+        assert_stored(&cluster, damage);
+    }
+}
+
+/// Records 0 to 60 are in the log, each of them once.
+fn assert_stored(cluster: &Cluster, damage: Damage) {
+    let mut stored: Vec<u32> = cluster
+        .records("t", 0)
+        .unwrap()
+        .iter()
+        .map(|r| str::from_utf8(r.value.as_ref().unwrap()).unwrap().parse().unwrap())
+        .collect();
+    stored.sort_unstable();
+    assert!(stored.into_iter().eq(0..60), "{damage:?}: a record is missing or doubled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,4 +151,101 @@ async fn a_consumer_is_told_of_answers_that_stay_damaged() {
     hostile.always(None);
     let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
     assert_eq!(batch.base_offset(), 0);
+}
+
+/// What fails when every answer to requests of this kind is damaged.
+async fn ask(api: ApiKey, hostile: &Hostile, cluster: &Cluster) -> ottla::Result<()> {
+    let client = within("connect", hostile.client(cluster).connect()).await?;
+    match api {
+        ApiKey::PRODUCE | ApiKey::INIT_PRODUCER_ID => {
+            let patience = Duration::from_secs(20);
+            let producer = client.producer().delivery_timeout(patience).build()?;
+            within("ack", producer.send(Record::to("t").value("v")).await?).await.map(drop)
+        }
+        ApiKey::FETCH => {
+            let mut consumer = client.consumer().topics(["t"]).build()?;
+            within("a batch", consumer.next()).await.expect("it is open").map(drop)
+        }
+        ApiKey::LIST_OFFSETS => {
+            let admin = client.admin();
+            let asked = admin.list_offsets([("t", 0, OffsetSpec::Latest)]);
+            let mut found = within("offsets", asked).await?;
+            found.pop().expect("an answer for each partition").1.map(drop)
+        }
+        _ => within("partitions", client.admin().partitions("t")).await.map(drop),
+    }
+}
+
+/// One client and one broker on this thread: what came of it, and the most memory both took.
+fn with_damage(api: ApiKey, damage: Option<Damage>) -> (ottla::Result<()>, u64) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    let mut result = Ok(());
+    let memory = measure(|| {
+        result = runtime.block_on(async {
+            let cluster = cluster();
+            let hostile = Hostile::new(&cluster);
+            send(&connect(&hostile, &cluster).await, 0..10).await;
+            hostile.always(damage.map(|damage| (api, damage)));
+            let result = ask(api, &hostile, &cluster).await;
+            assert!(damage.is_none() || hostile.done() > 0, "{api:?} {damage:?}");
+            result
+        });
+    });
+    (result, memory.bytes_max)
+}
+
+/// Whatever is damaged, and however often: an error that says what it is, and memory for the first
+/// piece of a large frame at most.
+#[test]
+fn every_answer_stays_damaged() {
+    const PIECE: u64 = 4 << 20;
+    for api in [
+        ApiKey::API_VERSIONS,
+        ApiKey::METADATA,
+        ApiKey::INIT_PRODUCER_ID,
+        ApiKey::PRODUCE,
+        ApiKey::LIST_OFFSETS,
+        ApiKey::FETCH,
+    ] {
+        let (sound, usual) = with_damage(api, None);
+        assert!(sound.is_ok(), "{api:?}: {sound:?}");
+        for damage in Damage::ALL {
+            let ends = matches!(damage, Damage::Truncated | Damage::Promised);
+            if api == ApiKey::FETCH && ends {
+                // For the consumer a broker that went away, which it waits for without a word.
+                continue;
+            }
+            let (result, peak) = with_damage(api, Some(damage));
+            let piece = if damage == Damage::Promised { PIECE } else { 0 };
+            let limit = usual + piece + (256 << 10);
+            assert!(peak < limit, "{api:?} {damage:?}: {peak} bytes, {usual} without");
+            if damage == Damage::Twice && api != ApiKey::API_VERSIONS {
+                assert!(result.is_ok(), "{api:?} {damage:?}: {result:?}");
+                continue;
+            }
+            let e = result.expect_err("nothing could be read");
+            let produce = api == ApiKey::PRODUCE;
+            let kind = match api {
+                // Tried again until time is up.
+                ApiKey::PRODUCE | ApiKey::INIT_PRODUCER_ID => ErrorKind::Timeout,
+                // The first answer tells whether it is Kafka at all.
+                ApiKey::API_VERSIONS => ErrorKind::NotKafka,
+                _ if ends => ErrorKind::Disconnected,
+                _ => ErrorKind::NotKafka,
+            };
+            assert_eq!((e.kind(), e.maybe_written()), (kind, produce), "{api:?} {damage:?}: {e}");
+            let cause = match damage {
+                Damage::Correlation => "correlation id",
+                Damage::Truncated | Damage::Promised => "closed the connection",
+                Damage::HugeLength => "a frame of 2147483647 bytes",
+                Damage::NegativeLength => "a frame of -7 bytes",
+                Damage::Tiny | Damage::Twice => "answer",
+                Damage::Long => "left over",
+                Damage::HugeCount | Damage::NegativeCount => "length or end of",
+                Damage::Short | Damage::Noise | Damage::Ones => "malformed",
+            };
+            assert!(e.message().contains(cause), "{api:?} {damage:?}: {e}");
+        }
+    }
 }

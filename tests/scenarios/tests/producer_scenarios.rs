@@ -435,6 +435,46 @@ async fn a_dropped_producer_and_client_resolve_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_close_with_the_last_handle() {
+    let cluster = cluster(3, 6);
+    let client = connect(&cluster).await;
+    let producer = client.producer().build().unwrap();
+    let consumer = client.consumer().topics(["t"]).build().unwrap();
+    acks(send_pinned(&producer, 0..6).await).await;
+    drop(client);
+    drop(consumer);
+    assert!(cluster.stats().connections_open() >= 3, "a producer is left");
+    drop(producer);
+    // Long before they would for being idle.
+    until("closed connections", || cluster.stats().connections_open() == 0).await;
+}
+
+/// Whatever was being dialled when all connections were lost at once.
+#[tokio::test(start_paused = true)]
+async fn connections_close_with_the_last_handle_after_a_reset() {
+    for seed in 0..60 {
+        let cluster = cluster(3, 6);
+        let client = virtual_cluster::client(&cluster, seed);
+        let client = within("connect", client.connect()).await.unwrap();
+        let producer = client.producer().build().unwrap();
+        acks(send_pinned(&producer, 0..6).await).await;
+        for broker in cluster.broker_ids() {
+            cluster.cut_connections(broker).unwrap();
+        }
+        let mut deliveries = Vec::new();
+        for i in 0..20 {
+            deliveries.push(producer.send(Record::to("t").value(&value(i))).await.unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        acks(deliveries).await;
+        drop((client, producer));
+        // What is needed is dialled within 5 s; nothing else may be waited for.
+        tokio::time::sleep(secs(5)).await;
+        assert_eq!(cluster.stats().connections_open(), 0, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn s32_nobody_dials_in_a_loop_while_all_brokers_are_down() {
     let cluster = cluster(3, 6);
     let client = connect(&cluster).await;

@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask test`, `kafka`, `bench`, `dist`.
+//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `fuzz`, `dist`.
 //!
 //! A test run goes through the modules below in this order:
 //!
@@ -13,6 +13,7 @@ mod c;
 mod count;
 mod dist;
 mod fetch;
+mod fuzz;
 mod instructions;
 mod kafka;
 mod log;
@@ -41,7 +42,8 @@ enum Task {
     /// Real Kafka brokers, without Docker
     #[command(subcommand)]
     Kafka(kafka::Action),
-    /// Measure, on a release build: CPU per message against the embedded broker
+    /// Measure, on a release build: CPU per message against the embedded broker; with
+    /// `behaviour`, how many clients behave together on a real cluster whose paths break
     Bench {
         /// Print one JSON object per figure and line
         #[arg(long)]
@@ -50,6 +52,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure thousands of clients in virtual time, on a release build: figures beside their targets,
+    /// pages with plots in target/fleet
+    Fleet {
+        /// Handed to the laboratory: experiments by number or name, --clients N, --seed S, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Look for input from the network that is not dealt with, and keep what is new in the corpus
+    Fuzz(fuzz::Args),
     /// Build the C library and lay it out in target/ottla-dist
     Dist,
 }
@@ -72,6 +83,8 @@ fn run(task: Task) -> Result<bool, String> {
         Task::Test(args) => test::run(&args, root, target),
         Task::Kafka(action) => kafka::run(action),
         Task::Bench { json, args } => bench(&root, json, &args),
+        Task::Fleet { args } => fleet(&root, &target, &args),
+        Task::Fuzz(args) => fuzz::run(&args, &root, &target),
         Task::Dist => {
             let python = machine::check(&[stages::Need::Cc])?;
             let place = place::Place::new(root, target, false, python);
@@ -90,8 +103,30 @@ fn run(task: Task) -> Result<bool, String> {
 /// Figures of a debug build mean nothing: the benchmark is always built for release.
 fn bench(root: &Path, json: bool, args: &[String]) -> Result<bool, String> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p", "ottla-bench"]);
-    cargo.args(["--features", "rdkafka", "--"]).args(json.then_some("--json")).args(args);
+    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p"]);
+    let args = match args {
+        [first, rest @ ..] if first == "behaviour" => {
+            cargo.args(["ottla-relay", "--bin", "behaviour"]);
+            // Built from source, so only where it takes part.
+            let peer = rest.iter().any(|arg| arg == "rdkafka");
+            cargo.args(peer.then_some(["--features", "rdkafka"]).into_iter().flatten());
+            rest
+        }
+        all => {
+            cargo.args(["ottla-bench", "--features", "rdkafka"]);
+            all
+        }
+    };
+    cargo.arg("--").args(json.then_some("--json")).args(args);
+    let status = cargo.status().map_err(|e| format!("cannot start cargo: {e}"))?;
+    Ok(status.success())
+}
+
+/// Thousands of clients in a debug build take a quarter of an hour.
+fn fleet(root: &Path, target: &Path, args: &[String]) -> Result<bool, String> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root).args(["run", "--locked", "--release", "--quiet", "-p", "ottla-fleet"]);
+    cargo.arg("--").arg("--pages").arg(target.join("fleet")).args(args);
     let status = cargo.status().map_err(|e| format!("cannot start cargo: {e}"))?;
     Ok(status.success())
 }

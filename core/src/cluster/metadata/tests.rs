@@ -145,7 +145,7 @@ async fn many_wishes_are_one_question() {
     let question = m.question().expect("due");
     m.asked(&question);
     assert!(m.question().is_none());
-    m.not_answered(&question);
+    m.not_answered(&question, &Error::new(ErrorKind::Disconnected, "gone"));
     pass(Duration::from_millis(250)).await;
     assert_eq!(m.question().expect("wanted still").topics.len(), 1);
 }

@@ -5,31 +5,31 @@
 //! answer. To read the answer to another request, add its table here.
 
 /// The answer to one request.
-pub(super) struct Schema {
-    pub(super) api_key: i16,
+pub(crate) struct Schema {
+    pub(crate) api_key: i16,
     /// First and last version described, never beyond those the decoder knows.
-    pub(super) versions: (i16, i16),
+    pub(crate) versions: (i16, i16),
     /// First version with compact lengths and tagged fields.
-    pub(super) flexible: i16,
-    pub(super) root: &'static Struct,
+    pub(crate) flexible: i16,
+    pub(crate) root: &'static Struct,
 }
 
 /// A message, or a structure in one.
-pub(super) struct Struct {
-    pub(super) fields: &'static [Field],
+pub(crate) struct Struct {
+    pub(crate) fields: &'static [Field],
     /// Optional fields, by tag.
-    pub(super) tagged: &'static [(u32, Field)],
+    pub(crate) tagged: &'static [(u32, Field)],
 }
 
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     since: i16,
     until: i16,
 }
 
 impl Field {
-    pub(super) const fn exists_in(&self, version: i16) -> bool {
+    pub(crate) const fn exists_in(&self, version: i16) -> bool {
         self.since <= version && version <= self.until
     }
 
@@ -45,7 +45,7 @@ impl Field {
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A number, a flag or an id of so many bytes.
     Fixed(usize),
     /// A string or null.
@@ -76,7 +76,7 @@ const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 
 /// All tables.
-pub(super) static SCHEMAS: [Schema; 7] = [
+pub(crate) static SCHEMAS: [Schema; 7] = [
     Schema { api_key: 0, versions: (3, 13), flexible: 9, root: &PRODUCE },
     Schema { api_key: 1, versions: (4, 18), flexible: 12, root: &FETCH },
     Schema { api_key: 2, versions: (1, 10), flexible: 6, root: &LIST_OFFSETS },
@@ -87,7 +87,7 @@ pub(super) static SCHEMAS: [Schema; 7] = [
 ];
 
 /// The table for an answer.
-pub(super) fn find(api_key: i16, version: i16) -> Option<&'static Schema> {
+pub(crate) fn find(api_key: i16, version: i16) -> Option<&'static Schema> {
     SCHEMAS.iter().find(|schema| {
         schema.api_key == api_key && (schema.versions.0..=schema.versions.1).contains(&version)
     })

@@ -1,13 +1,14 @@
-use super::schema::{Field, Kind, SCHEMAS, Schema, Struct};
-use super::{MAX_STRUCTS, MAX_UNKNOWN_TAGS, Refused, check};
-use bytes::{BufMut, Bytes, BytesMut};
+use super::author::message;
+use super::schema::{SCHEMAS, Schema};
+use super::{MAX_STRUCTS, MAX_UNKNOWN_TAGS, Refused, bounded, check};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::produce_response as produce;
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, CreateTopicsResponse, FetchResponse, InitProducerIdResponse,
-    ListOffsetsResponse, MetadataResponse, ProduceResponse, api_versions_response as api_versions,
-    create_topics_response as create_topics, fetch_response as fetch,
-    list_offsets_response as list_offsets, metadata_response as metadata,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceResponse, SaslHandshakeRequest,
+    api_versions_response as api_versions, create_topics_response as create_topics,
+    fetch_response as fetch, list_offsets_response as list_offsets, metadata_response as metadata,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -36,108 +37,6 @@ fn all() -> impl Iterator<Item = (&'static Schema, i16)> {
     SCHEMAS.iter().flat_map(|s| (s.versions.0..=s.versions.1).map(move |version| (s, version)))
 }
 
-/// Writes random messages by the tables.
-struct Author<'a> {
-    out: Vec<u8>,
-    version: i16,
-    flexible: bool,
-    dice: &'a mut StdRng,
-}
-
-impl Author<'_> {
-    fn message(schema: &'static Schema, version: i16, dice: &mut StdRng) -> Vec<u8> {
-        let flexible = version >= schema.flexible;
-        let mut author = Author { out: vec![], version, flexible, dice };
-        author.fields(schema.root);
-        author.out
-    }
-
-    fn fields(&mut self, of: &'static Struct) {
-        let version = self.version;
-        for field in of.fields.iter().filter(|field| field.exists_in(version)) {
-            self.value(field);
-        }
-        if !self.flexible {
-            return;
-        }
-        let mut tags: Vec<(u32, Option<&Field>)> = vec![];
-        for (tag, field) in of.tagged {
-            if field.exists_in(self.version) && self.dice.random() {
-                tags.push((*tag, Some(field)));
-            }
-        }
-        // Small numbers too: one that the decoder knows and the table does not would be found out.
-        let foreign = self.dice.random_range(0..8) * [1, 50_000][self.dice.random_range(0..2)];
-        if self.dice.random_range(0..4) == 0 && of.tagged.iter().all(|(tag, _)| *tag != foreign) {
-            tags.push((foreign, None));
-        }
-        self.varint(tags.len() as u32);
-        for (tag, field) in tags {
-            let before = std::mem::take(&mut self.out);
-            match field {
-                Some(field) => self.value(field),
-                None => self.noise(20),
-            }
-            let value = std::mem::replace(&mut self.out, before);
-            self.varint(tag);
-            self.varint(value.len() as u32);
-            self.out.extend(value);
-        }
-    }
-
-    fn value(&mut self, field: &'static Field) {
-        match field.kind {
-            Kind::Fixed(bytes) => (0..bytes).for_each(|_| self.out.push(self.dice.random())),
-            Kind::Text => {
-                let text = "x".repeat(self.dice.random_range(0..200));
-                if self.flexible {
-                    self.varint(text.len() as u32 + 1);
-                } else {
-                    self.out.put_i16(text.len() as i16);
-                }
-                self.out.extend(text.bytes());
-            }
-            Kind::Bytes => {
-                let bytes = self.dice.random_range(0..300);
-                self.count(bytes);
-                (0..bytes).for_each(|_| self.out.push(self.dice.random()));
-            }
-            Kind::Numbers(size) => {
-                let count = self.dice.random_range(0..4);
-                self.count(count);
-                (0..count * size).for_each(|_| self.out.push(self.dice.random()));
-            }
-            Kind::Structs(of) => {
-                let count = self.dice.random_range(0..4);
-                self.count(count);
-                (0..count).for_each(|_| self.fields(of));
-            }
-            Kind::Struct(of) => self.fields(of),
-        }
-    }
-
-    fn noise(&mut self, most: usize) {
-        let bytes = self.dice.random_range(0..most);
-        (0..bytes).for_each(|_| self.out.push(self.dice.random()));
-    }
-
-    fn count(&mut self, count: usize) {
-        if self.flexible {
-            self.varint(count as u32 + 1);
-        } else {
-            self.out.put_i32(count as i32);
-        }
-    }
-
-    fn varint(&mut self, mut value: u32) {
-        while value >= 0x80 {
-            self.out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.out.push(value as u8);
-    }
-}
-
 /// What the walk lets through, the decoder finds complete: it may dislike a text or a null, but it
 /// never runs out of bytes, and so it never reserved more than it was sent.
 fn judge(api_key: i16, version: i16, body: &[u8]) {
@@ -160,7 +59,7 @@ proptest! {
     fn tables_match_the_decoder(seed: u64) {
         let dice = &mut StdRng::seed_from_u64(seed);
         for (schema, version) in all() {
-            let body = Author::message(schema, version, dice);
+            let body = message(schema, version, dice);
             let key = schema.api_key;
             prop_assert_eq!(check(key, version, &body), Ok(()), "{} v{}", key, version);
             prop_assert_eq!(decode(key, version, &body), Ok(0), "{} v{}", key, version);
@@ -171,7 +70,7 @@ proptest! {
     fn mutations(seed: u64) {
         let dice = &mut StdRng::seed_from_u64(seed);
         for (schema, version) in all() {
-            let valid = Author::message(schema, version, dice);
+            let valid = message(schema, version, dice);
             for _ in 0..20 {
                 let mut body = valid.clone();
                 for _ in 0..dice.random_range(1..4) {
@@ -335,7 +234,7 @@ fn huge_counts_and_truncation() {
         &i32::MIN.to_be_bytes(),
     ];
     for (schema, version) in all() {
-        let body = Author::message(schema, version, dice);
+        let body = message(schema, version, dice);
         let key = schema.api_key;
         for end in 0..body.len() {
             let cut = check(key, version, &body[..end]);
@@ -369,6 +268,26 @@ fn without_a_table() {
     assert_eq!(check(0, 14, &[]), Err(Refused::NoSchema));
 }
 
+/// Versions that are sent are checked where they are named, when they are compiled. Here they run.
+#[test]
+fn versions_without_a_table() {
+    assert_eq!(bounded::<MetadataRequest>(9, 13), (9, 13));
+    for (first, last) in [(8, 13), (9, 14), (0, 0)] {
+        let refused = std::panic::catch_unwind(|| bounded::<MetadataRequest>(first, last));
+        assert!(refused.is_err(), "{first} to {last}");
+    }
+    assert!(std::panic::catch_unwind(|| bounded::<SaslHandshakeRequest>(0, 0)).is_err());
+}
+
+/// A table never claims a version whose answer the decoder refuses to read at all.
+#[test]
+fn versions_the_decoder_knows() {
+    for (schema, version) in all() {
+        let words = decode(schema.api_key, version, &[]).expect_err("nothing to read");
+        assert!(!words.contains("specified version"), "{} v{version}: {words}", schema.api_key);
+    }
+}
+
 /// A known tagged field reads exactly its size: the decoder would go on into what follows.
 #[test]
 fn tagged_field_of_another_size() {
@@ -383,6 +302,10 @@ fn tagged_field_of_another_size() {
 /// Elements that are honest about their number, but far more than memory is meant for.
 #[test]
 fn bounded_memory() {
+    // Partitions of a Fetch answer are the largest; a tree node holds eleven tagged fields.
+    let structs = MAX_STRUCTS as usize * size_of::<fetch::PartitionData>();
+    let tags = MAX_UNKNOWN_TAGS as usize * (11 * size_of::<(i32, Bytes)>() + 16);
+    assert!(structs + tags < 640 << 20, "{structs} and {tags} bytes");
     let varint = |mut value: u32| {
         let mut out = vec![];
         while value >= 0x80 {

@@ -265,9 +265,13 @@ fn grow(pool: &ChunkPool, out: Chunk, room: usize, limit: usize) -> Chunk {
     if out.capacity() - out.len() >= room {
         return out;
     }
-    // Doubling, but never beyond what the limit and one more block could need.
+    // Doubling, and in the last step at once what the limit and one more block could need: while
+    // the content is moved there are two of it, and two that are both as large as the limit would be
+    // a third more.
     let need = out.len() + room;
-    let mut larger = pool.get(need.max((out.capacity() * 2).min(limit.saturating_add(room))));
+    let double = out.capacity() * 2;
+    let most = limit.saturating_add(room);
+    let mut larger = pool.get(need.max(if double < limit { double } else { most }));
     larger.push(out.as_ref());
     larger
 }

@@ -45,6 +45,7 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
             return fetch_answer::encode(call, answer);
         }
         tokio::select! {
+            biased;
             () = notify.notified() => {}
             () = tokio::time::sleep_until(look.next.map_or(deadline, |at| at.min(deadline))) => {}
         }

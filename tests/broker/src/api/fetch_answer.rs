@@ -167,8 +167,9 @@ impl Writer {
         put_unsigned(&mut field, brokers.len() as u32 + 1);
         for broker in brokers {
             field.put_i32(broker.id);
-            put_string(&mut field, &broker.host, true);
-            field.put_i32(i32::from(broker.port));
+            let (host, port) = broker.named_at();
+            put_string(&mut field, &host, true);
+            field.put_i32(i32::from(port));
             match &broker.rack {
                 Some(rack) => put_string(&mut field, rack, true),
                 None => field.put_u8(0),

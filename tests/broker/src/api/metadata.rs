@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -11,48 +12,29 @@ use uuid::Uuid;
 
 use super::{ApiKey, Call, Outcome, broker_ids, str_bytes, topic_name};
 use crate::error_code as code;
-use crate::state::{self, State};
+use crate::state::{self, Shared, State};
 use crate::topic::Topic;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
     let request: MetadataRequest = call.decode(ApiKey::METADATA, body)?;
     let shared = call.shared;
-    let mut state = shared.state();
-
-    let everything = match &request.topics {
-        None => true,
+    let wanted = match &request.topics {
         // Version 0 has no null: an empty list asks for all topics.
-        Some(topics) => call.version == 0 && topics.is_empty(),
+        Some(topics) if call.version > 0 || !topics.is_empty() => Some(topics.as_slice()),
+        _ => None,
     };
-    let mut topics = Vec::new();
-    if everything {
-        topics.extend(state.topics.iter().map(|(name, topic)| describe(&state, name, topic)));
-    } else {
-        // Each once, as Kafka does: the answer to a name is longer than the name.
-        let mut seen = HashSet::new();
-        for wanted in request.topics.iter().flatten() {
-            if !seen.insert((&wanted.name, wanted.topic_id)) {
-                continue;
+    let mut response = match &*call.broker.stale() {
+        Some(stale) => narrowed(stale, wanted, call.version),
+        None => {
+            let mut state = shared.state();
+            if request.allow_auto_topic_creation {
+                create_missing(shared, &mut state, wanted.unwrap_or_default(), call.version);
             }
-            if call.version >= 10 && wanted.topic_id != Uuid::nil() {
-                topics.push(by_id(&state, wanted.topic_id));
-                continue;
-            }
-            let name = wanted.name.as_ref().map_or("", |name| name.as_str());
-            if request.allow_auto_topic_creation
-                && let Some(partitions) = shared.config.auto_create
-                && !state.topics.contains_key(name)
-            {
-                let config = &shared.config;
-                let replicas = state::spread(config, 0, partitions, config.default_replication());
-                // An illegal name is found again, and answered, below.
-                let _ = state.create_topic(config, name, replicas, config.max_message_bytes);
-            }
-            topics.push(by_name(&state, name));
+            response(shared, &state, wanted, call.version)
         }
-    }
-
-    for topic in &mut topics {
+    };
+    call.broker.counters.described(response.topics.len() as u64);
+    for topic in &mut response.topics {
         let name = topic.name.as_ref().map_or("", |name| name.as_str());
         let (before, after) = call.injected(ApiKey::METADATA, name, -1);
         if let Some(error) = before.or(after) {
@@ -60,52 +42,140 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
             topic.partitions.clear();
         }
     }
+    if call.version == 0 {
+        response.brokers.iter_mut().for_each(|broker| broker.rack = None);
+    }
+    call.answer(&response.with_throttle_time_ms(call.throttle_time_ms()))
+}
 
+/// All that can be told now.
+pub(crate) fn everything(shared: &Shared) -> MetadataResponse {
+    response(shared, &shared.state(), None, i16::MAX)
+}
+
+fn response(
+    shared: &Shared,
+    state: &State,
+    wanted: Option<&[MetadataRequestTopic]>,
+    version: i16,
+) -> MetadataResponse {
+    let topics = match wanted {
+        None => state.topics.iter().map(|(name, topic)| describe(state, name, topic)).collect(),
+        Some(wanted) => once(wanted)
+            .map(|wanted| match by(wanted, version) {
+                By::Id(id) => by_id(state, id),
+                By::Name(name) => by_name(state, name),
+            })
+            .collect(),
+    };
     let brokers = shared
         .brokers
         .iter()
         .filter(|broker| !state.is_fenced(broker.id))
         .map(|broker| {
-            let described = MetadataResponseBroker::default()
+            let (host, port) = broker.named_at();
+            MetadataResponseBroker::default()
                 .with_node_id(BrokerId(broker.id))
-                .with_host(str_bytes(&broker.host))
-                .with_port(i32::from(broker.port));
-            match (&broker.rack, call.version) {
-                (Some(rack), 1..) => described.with_rack(Some(str_bytes(rack))),
-                _ => described.with_rack(None),
-            }
+                .with_host(str_bytes(&host))
+                .with_port(i32::from(port))
+                .with_rack(broker.rack.as_deref().map(str_bytes))
         })
         .collect();
-    let response = MetadataResponse::default()
-        .with_throttle_time_ms(call.throttle_time_ms())
+    MetadataResponse::default()
         .with_brokers(brokers)
         .with_cluster_id(shared.config.cluster_id.as_deref().map(str_bytes))
         .with_controller_id(BrokerId(state.controller()))
-        .with_topics(topics);
-    drop(state);
-    call.answer(&response)
+        .with_topics(topics)
+}
+
+/// What is asked for, of what a broker knew when it was cut off.
+fn narrowed(
+    stale: &MetadataResponse,
+    wanted: Option<&[MetadataRequestTopic]>,
+    version: i16,
+) -> MetadataResponse {
+    let Some(wanted) = wanted else { return stale.clone() };
+    let topics = once(wanted)
+        .map(|wanted| {
+            let wanted = by(wanted, version);
+            let found = stale.topics.iter().find(|topic| match wanted {
+                By::Id(id) => topic.topic_id == id,
+                By::Name(name) => topic.name.as_ref().is_some_and(|n| n.as_str() == name),
+            });
+            found.cloned().unwrap_or_else(|| match wanted {
+                By::Id(id) => unknown_id(id),
+                By::Name(name) => unknown_name(name),
+            })
+        })
+        .collect();
+    stale.clone().with_topics(topics)
+}
+
+/// Each once, as Kafka does: the answer to a name is longer than the name.
+fn once(wanted: &[MetadataRequestTopic]) -> impl Iterator<Item = &MetadataRequestTopic> {
+    let mut seen = HashSet::new();
+    wanted.iter().filter(move |wanted| seen.insert((&wanted.name, wanted.topic_id)))
+}
+
+enum By<'a> {
+    Id(Uuid),
+    Name(&'a str),
+}
+
+fn by(wanted: &MetadataRequestTopic, version: i16) -> By<'_> {
+    if version >= 10 && wanted.topic_id != Uuid::nil() {
+        return By::Id(wanted.topic_id);
+    }
+    By::Name(wanted.name.as_ref().map_or("", |name| name.as_str()))
+}
+
+fn create_missing(
+    shared: &Shared,
+    state: &mut State,
+    wanted: &[MetadataRequestTopic],
+    version: i16,
+) {
+    let config = &shared.config;
+    let Some(partitions) = config.auto_create else { return };
+    for wanted in once(wanted) {
+        if let By::Name(name) = by(wanted, version)
+            && !state.topics.contains_key(name)
+        {
+            let replicas = state::spread(config, 0, partitions, config.default_replication());
+            // An illegal name is found again, and answered, by who describes it.
+            let _ = state.create_topic(config, name, replicas, config.max_message_bytes);
+        }
+    }
 }
 
 fn by_id(state: &State, id: Uuid) -> MetadataResponseTopic {
     match state.name_of(id).and_then(|name| Some((name, state.topics.get(name)?))) {
         Some((name, topic)) => describe(state, name, topic),
-        None => MetadataResponseTopic::default()
-            .with_error_code(code::UNKNOWN_TOPIC_ID)
-            .with_name(None)
-            .with_topic_id(id),
+        None => unknown_id(id),
     }
+}
+
+fn unknown_id(id: Uuid) -> MetadataResponseTopic {
+    MetadataResponseTopic::default()
+        .with_error_code(code::UNKNOWN_TOPIC_ID)
+        .with_name(None)
+        .with_topic_id(id)
 }
 
 fn by_name(state: &State, name: &str) -> MetadataResponseTopic {
     match state.topics.get(name) {
         Some(topic) => describe(state, name, topic),
-        None => MetadataResponseTopic::default()
-            .with_error_code(match state::check_name(name) {
-                Ok(()) => code::UNKNOWN_TOPIC_OR_PARTITION,
-                Err(refusal) => refusal.code,
-            })
-            .with_name(Some(topic_name(name))),
+        None => unknown_name(name),
     }
+}
+
+fn unknown_name(name: &str) -> MetadataResponseTopic {
+    MetadataResponseTopic::default()
+        .with_error_code(match state::check_name(name) {
+            Ok(()) => code::UNKNOWN_TOPIC_OR_PARTITION,
+            Err(refusal) => refusal.code,
+        })
+        .with_name(Some(topic_name(name)))
 }
 
 fn describe(state: &State, name: &str, topic: &Topic) -> MetadataResponseTopic {

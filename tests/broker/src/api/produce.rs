@@ -22,8 +22,8 @@ use crate::state::{Broker, Shared, State};
 const LEADER_HINTS: i16 = 10;
 /// First version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
-/// Batches up to this size are copied out of their frame when they are kept. Half of the smallest
-/// read buffer: larger ones hold on to little more than themselves.
+/// Batches up to this size are copied out of their frame when they are kept. What is read into one
+/// buffer stays in memory together: a small batch must not hold on to its neighbours.
 const COPIED: usize = 32 << 10;
 
 /// One partition of the request, and what has become of it.
@@ -198,6 +198,7 @@ async fn wait_for_replicas(shared: &Arc<Shared>, parts: &mut [Part], deadline: I
             return;
         }
         tokio::select! {
+            biased;
             () = notify.notified() => {}
             () = tokio::time::sleep_until(next.map_or(deadline, |next| next.min(deadline))) => {}
         }
@@ -300,10 +301,11 @@ fn response(call: &Call<'_>, request: &ProduceRequest, parts: &[Part]) -> Produc
         .into_iter()
         .filter_map(|id| call.shared.broker(id))
         .map(|broker| {
+            let (host, port) = broker.named_at();
             NodeEndpoint::default()
                 .with_node_id(BrokerId(broker.id))
-                .with_host(str_bytes(&broker.host))
-                .with_port(i32::from(broker.port))
+                .with_host(str_bytes(&host))
+                .with_port(i32::from(port))
                 .with_rack(broker.rack.as_deref().map(str_bytes))
         })
         .collect();

@@ -238,3 +238,25 @@ async fn a_fetch_fault_leaves_other_connections_alone() {
     let data = Client::new(&cluster, 1).fetch(0, 0).await.expect("an answer");
     assert_eq!(data.error_code, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_requests_is_drawn_and_repeats() {
+    let mut runs = Vec::new();
+    for (share, seed) in [(0.1, 1), (0.1, 1), (0.1, 2), (1.0, 1)] {
+        let cluster = cluster();
+        let rule = FaultRule::new(Fault::Error(code::NOT_ENOUGH_REPLICAS)).api(ApiKey::PRODUCE);
+        cluster.faults().inject(rule.always().share(share, seed));
+        let mut client = Client::new(&cluster, 1);
+        let mut errors = Vec::new();
+        for _ in 0..1000 {
+            let answer = client.produce(0, -1, &batch(1)).await.expect("an answer");
+            errors.push(answer.error_code != 0);
+        }
+        runs.push(errors);
+    }
+    let hits = |run: &Vec<bool>| run.iter().filter(|hit| **hit).count();
+    assert!((70..130).contains(&hits(&runs[0])), "{}", hits(&runs[0]));
+    assert_eq!(hits(&runs[3]), 1000);
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+}

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{BrokerId, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, ProduceRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use ottla_test_broker::{Cluster, error_code as code};
 
 use crate::client::{Client, PRODUCE_VERSION, TOPIC, batch, fetch, produce, start, topic};
@@ -122,4 +123,61 @@ async fn sequences_survive_a_move() {
     let records = cluster.records(TOPIC, 0).expect("a known partition");
     assert_eq!(records.len(), 2);
     assert_eq!((records[1].producer_id, records[1].sequence), (9, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fenced_broker_leads_nothing_and_does_not_know() {
+    let cluster = start(|builder| builder.brokers(2).topic(TOPIC, 1, 2));
+    let mut client = Client::new(&cluster, 1);
+    assert_eq!(client.produce(0, -1, &batch(1)).await.expect("an answer").error_code, 0);
+    cluster.fence_broker(1).expect("a known broker");
+    assert_eq!(cluster.partition(TOPIC, 0).expect("a known partition").leader, Some(2));
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    let named =
+        |brokers: &[kafka_protocol::messages::metadata_response::MetadataResponseBroker]| {
+            brokers.iter().map(|broker| broker.node_id.0).collect::<Vec<_>>()
+        };
+    let answer = client.ask(12, &request).await.expect("its connection is still open");
+    assert_eq!(named(&answer.brokers), [2]);
+    let refused = client.produce(0, -1, &batch(1)).await.expect("an answer");
+    assert_eq!(refused.error_code, code::NOT_LEADER_OR_FOLLOWER);
+    cluster.unfence_broker(1).expect("a known broker");
+    let answer = client.ask(12, &request).await.expect("an answer");
+    assert_eq!(named(&answer.brokers), [1, 2]);
+    assert_eq!(cluster.partition(TOPIC, 0).expect("a known partition").leader, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_moved_is_named_and_found_at_its_new_address() {
+    let cluster = cluster();
+    let old = cluster.address(2).expect("a known broker");
+    cluster.move_broker(2, "elsewhere", 7).expect("a known broker");
+    let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+    let response = Client::new(&cluster, 1).ask(9, &request).await.expect("an answer");
+    let named = response.brokers.iter().find(|b| b.node_id == BrokerId(2)).expect("named");
+    assert_eq!((named.host.as_str(), named.port), ("elsewhere", 7));
+    cluster.dial_in_memory("elsewhere", 7).expect("it is there");
+    let refused = cluster.dial_in_memory(&old.0, old.1).expect_err("nobody is there");
+    assert_eq!(refused.kind(), std::io::ErrorKind::NotFound);
+    assert!(cluster.move_broker(9, "elsewhere", 7).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_cut_off_tells_what_it_knew() {
+    let cluster = cluster();
+    cluster.cut_off_broker(1).expect("a known broker");
+    cluster.move_leader(TOPIC, 0, 3).expect("a known partition");
+    cluster.create_topic("later", 1, 1).expect("a topic");
+    let named = |name| MetadataRequestTopic::default().with_name(Some(name));
+    let later = TopicName(StrBytes::from_static_str("later"));
+    let request = MetadataRequest::default().with_topics(Some(vec![named(topic()), named(later)]));
+    let told = async |broker| {
+        let response = Client::new(&cluster, broker).ask(9, &request).await.expect("an answer");
+        let leaders = &response.topics[0].partitions[0];
+        (leaders.leader_id.0, leaders.leader_epoch, response.topics[1].error_code)
+    };
+    assert_eq!(told(1).await, (1, 0, code::UNKNOWN_TOPIC_OR_PARTITION));
+    assert_eq!(told(2).await, (3, 1, 0));
+    cluster.reconnect_broker(1).expect("a known broker");
+    assert_eq!(told(1).await, (3, 1, 0));
 }

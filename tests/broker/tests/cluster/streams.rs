@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiVersionsRequest;
-use ottla_test_broker::{ApiKey, Cluster, Fault};
+use ottla_test_broker::{ApiKey, Cluster, Fault, Leaders};
 use tokio::time::Instant;
 
 use crate::client::{Client, TOPIC, batch, start};
@@ -56,4 +56,21 @@ async fn a_large_batch_fits_through_a_small_stream() {
     assert_eq!(client.produce(0, 1, &large).await.expect("an answer").error_code, 0);
     let data = client.fetch(0, 0).await.expect("an answer");
     assert_eq!(data.records.expect("records").len(), large.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_of_the_callers_own_brings_connections_to_the_door() {
+    let cluster = start(|builder| builder.brokers(2));
+    let doors = cluster.doors();
+    let (near, far) = tokio::io::duplex(4096);
+    doors.admit(2, far).expect("an open door");
+    Client::over(near).ask(0, &ApiVersionsRequest::default()).await.expect("an answer");
+    assert_eq!(cluster.stats().brokers[1].requests_of(ApiKey::API_VERSIONS), 1);
+
+    cluster.stop_broker(2, Leaders::Keep).expect("a broker");
+    assert_eq!((doors.is_open(1), doors.is_open(2)), (true, false));
+    let (_near, far) = tokio::io::duplex(4096);
+    let refused = doors.admit(2, far).expect_err("closed");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(cluster.stats().brokers[1].connections_refused, 1);
 }

@@ -1,0 +1,26 @@
+//! What reads bytes from the network, for fuzzing: `core/fuzz` feeds it what a fuzzer makes up,
+//! `core/tests/corpus.rs` what fuzzers found. Not a part of the public interface; there with the
+//! feature `fuzz-internals` only, and free to change.
+//!
+//! Each function takes an input as the fuzzer writes it and panics if the reader under test does
+//! what it never may; what an input that it understands comes to is a [`Verdict`]. The readers
+//! are judged by something simpler than they are, not by "no panic" alone.
+
+mod answers;
+mod frames;
+mod records;
+
+pub use answers::{answer, known_answers, written_answer};
+pub use frames::frames;
+pub use records::records;
+
+/// What became of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The reader under test was not called: not an input.
+    Unfit,
+    /// All of it was read.
+    Taken,
+    /// It was refused, with an error that says why.
+    Refused,
+}

@@ -1,0 +1,220 @@
+//! One client of the fleet: a process of its own as far as the crate can tell, and what it does.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use ottla::{Client, Compression, Environment, Producer, Record, Stats};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::ledger::Ledger;
+use crate::net::Network;
+
+/// 1 January 2026: the time of day that every run starts at.
+const WALL_CLOCK: Duration = Duration::from_secs(1_767_225_600);
+
+/// Where a client's records go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// They name no partition.
+    Anywhere,
+    /// All to one partition, the client's number modulo this.
+    OneOf(i32),
+    /// Each to a partition drawn from this many.
+    AnyOf(i32),
+}
+
+/// What a client sends.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Topics; records go to them in turn.
+    pub topics: Arc<[String]>,
+    /// Where in a topic.
+    pub to: To,
+    /// One record in this time, at a phase of the client's own. `None`: only one at the start.
+    pub every: Option<Duration>,
+    /// Records at each of these times.
+    pub burst: usize,
+    /// Bytes of a value.
+    pub value: usize,
+}
+
+impl Load {
+    /// One record of 100 bytes a second, without a partition.
+    pub fn of(topic: &str) -> Self {
+        Self {
+            topics: Arc::new([topic.to_owned()]),
+            to: To::Anywhere,
+            every: Some(Duration::from_secs(1)),
+            burst: 1,
+            value: 100,
+        }
+    }
+}
+
+/// A client; the lab holds them by number.
+pub struct Member {
+    /// Its number: what the network calls it.
+    pub number: u32,
+    network: Network,
+    ledger: Ledger,
+    client: OnceLock<Client>,
+    connect_failures: AtomicU64,
+    /// Topic (by its place in the load) and partition of every record acknowledged.
+    partitions: Mutex<BTreeSet<(u32, i32)>>,
+    stop: AtomicBool,
+}
+
+impl Member {
+    pub(crate) fn new(number: u32, network: &Network, ledger: &Ledger) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            network: network.clone(),
+            ledger: ledger.clone(),
+            client: OnceLock::new(),
+            connect_failures: AtomicU64::new(0),
+            partitions: Mutex::default(),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// What the client counts about itself; nothing before it has connected.
+    pub fn stats(&self) -> Stats {
+        self.client.get().map(Client::stats).unwrap_or_default()
+    }
+
+    /// Whether it has reached the cluster.
+    pub fn is_connected(&self) -> bool {
+        self.client.get().is_some()
+    }
+
+    /// How often connecting failed.
+    pub fn connect_failures(&self) -> u64 {
+        self.connect_failures.load(Ordering::Relaxed)
+    }
+
+    /// Partitions that have a record of this client's producer id.
+    pub fn partitions_written(&self) -> usize {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// It sends nothing more; what it sent goes on.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The client, once it is connected. Tries again for ever, as a supervisor would that starts a
+    /// process anew.
+    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64) -> Client {
+        let environment = Environment::builder()
+            .runtime(Handle::current())
+            .dialer(self.network.dialer(self.number))
+            .seed(seed)
+            .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()))
+            .build();
+        let builder = Client::builder().bootstrap(bootstrap).environment(environment);
+        loop {
+            match builder.clone().connect().await {
+                Ok(client) => {
+                    let _ = self.client.set(client.clone());
+                    return client;
+                }
+                Err(_) => drop(self.connect_failures.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+    }
+
+    /// Connects at `at` and sends its load until it is stopped.
+    pub(crate) async fn produce(
+        self: Arc<Self>,
+        at: Instant,
+        bootstrap: Arc<str>,
+        seed: u64,
+        load: Load,
+    ) {
+        tokio::time::sleep_until(at).await;
+        let client = self.connect(&bootstrap, seed).await;
+        let producer = client
+            .producer()
+            .compression(Compression::None)
+            .build()
+            .expect("the settings are the defaults");
+        drop(client);
+        let mut rng = StdRng::seed_from_u64(!seed);
+        let value = vec![b'x'; load.value];
+        let Some(every) = load.every else {
+            return self.send(&producer, &load, 0, &value, &mut rng).await;
+        };
+        let mut next = Instant::now() + every.mul_f64(rng.random());
+        for count in 0.. {
+            tokio::time::sleep_until(next).await;
+            next += every;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            for i in 0..load.burst {
+                self.send(&producer, &load, count * load.burst + i, &value, &mut rng).await;
+            }
+        }
+        // What is still on its way needs the producer's pool.
+        let _ = producer.flush().await;
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        producer: &Producer,
+        load: &Load,
+        count: usize,
+        value: &[u8],
+        rng: &mut StdRng,
+    ) {
+        let topic = count % load.topics.len();
+        let mut record = Record::to(&load.topics[topic]).value(value);
+        match load.to {
+            To::Anywhere => {}
+            To::OneOf(n) => record = record.partition((self.number % n.unsigned_abs()) as i32),
+            To::AnyOf(n) => record = record.partition(rng.random_range(0..n)),
+        }
+        let sent = self.ledger.sent(self.number, self.network.now_ms());
+        match producer.send(record).await {
+            Ok(delivery) => {
+                let me = Arc::clone(self);
+                tokio::spawn(async move {
+                    let result = delivery.await;
+                    me.ledger.resolved(sent, me.network.now_ms(), &result);
+                    if let Ok(acked) = result {
+                        let mut partitions =
+                            me.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+                        partitions.insert((topic as u32, acked.partition));
+                    }
+                });
+            }
+            Err(e) => self.ledger.resolved(sent, self.network.now_ms(), &Err(e)),
+        }
+    }
+
+    /// Connects at `at` and reads all partitions of a topic from the end on, until it is stopped.
+    pub(crate) async fn consume(
+        self: Arc<Self>,
+        at: Instant,
+        bootstrap: Arc<str>,
+        seed: u64,
+        topic: String,
+    ) {
+        tokio::time::sleep_until(at).await;
+        let client = self.connect(&bootstrap, seed).await;
+        let mut consumer =
+            client.consumer().topics([topic]).build().expect("the settings are the defaults");
+        while let Some(batch) = consumer.next().await {
+            // An error has been reported by the consumer's own counters; it goes on by itself.
+            drop(batch);
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Fleets of a few hundred: the experiments' own scripts, small enough for every test run. Time is
+//! virtual, so that figures are exact and may be asserted; a failure prints them all, and the seed.
+
+use std::time::Duration;
+
+use ottla_fleet::client::Load;
+use ottla_fleet::experiments::outage::{self, How, Who};
+use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset};
+use ottla_fleet::lab::{Lab, Setup, TOPIC, virtual_time};
+use ottla_fleet::report::Report;
+
+const SEED: u64 = 1;
+
+/// Of the figures that have a target, these meet it.
+fn holds(report: &Report, figures: &[&str]) {
+    let missed = report.missed();
+    for name in figures {
+        let _exists = report.value(name);
+        assert!(
+            !missed.iter().any(|figure| figure.name == *name),
+            "'{name}' is missed with seed {SEED}\n{}",
+            report.table()
+        );
+    }
+}
+
+/// A short life with a death in it.
+fn digests(seed: u64) -> Vec<u64> {
+    virtual_time(async {
+        let setup = Setup { brokers: 5, partitions: 10, keep: true, ..Setup::new(seed) };
+        let mut lab = Lab::open(&setup);
+        lab.add_producers(30, Duration::from_secs(2), &Load::of(TOPIC));
+        lab.add_consumers(2, Duration::from_secs(2));
+        lab.all_connected().await;
+        lab.pass(Duration::from_secs(5)).await;
+        lab.kill(1);
+        lab.pass(Duration::from_secs(5)).await;
+        lab.fence(1);
+        lab.pass(Duration::from_secs(10)).await;
+        lab.restart(1);
+        lab.pass(Duration::from_secs(10)).await;
+        lab.network.log(|log| log.digests().to_vec())
+    })
+}
+
+#[test]
+fn a_seed_repeats_a_run() {
+    let first = digests(7);
+    assert_eq!(first, digests(7), "seed 7: two runs differ");
+    assert_ne!(first, digests(8), "the seed changes nothing");
+}
+
+#[test]
+fn a_broker_is_killed() {
+    let report = outage::run("1 killed", How::Killed, Who::Unkeyed, 100, SEED);
+    holds(
+        &report,
+        &[
+            "dials per client",
+            "ack p99 while it is down, ms",
+            "records that failed",
+            "records never resolved",
+            "acknowledged records lost",
+        ],
+    );
+}
+
+#[test]
+fn a_broker_falls_into_a_black_hole() {
+    let report = outage::run("9 black hole", How::BlackHole, Who::Unkeyed, 100, SEED);
+    holds(
+        &report,
+        &[
+            "ack p99 while it is down, ms",
+            "ack p99.9 while it is down, ms",
+            "records that failed",
+            "records never resolved",
+            "acknowledged records lost",
+        ],
+    );
+}
+
+#[test]
+fn all_connections_are_reset_at_once() {
+    let options = Options { clients: 300, seed: SEED };
+    holds(
+        &reset::run(&options)[0],
+        &[
+            "peak of SYNs per 10 ms and broker",
+            "SYNs dropped by a full backlog",
+            "until 99 % of the clients had an ack, ms",
+            "records that failed",
+            "records never resolved",
+        ],
+    );
+}
+
+#[test]
+fn leaders_move_and_nobody_asks_twice() {
+    for report in moved_leaders::run(&Options { clients: 40, seed: SEED }) {
+        let figures =
+            ["Metadata requests per client", "records that failed", "records never resolved"];
+        holds(&report, &figures);
+    }
+}
+
+#[test]
+fn an_idle_hour_asks_for_little() {
+    let options = Options { clients: 200, seed: SEED };
+    holds(&idle::run(&options)[0], &["Metadata requests of the busiest client in the hour"]);
+}
+
+#[test]
+fn a_tenth_of_the_requests_is_refused() {
+    let report = errors::injected(0.1, 4, SEED);
+    let figures =
+        ["requests / batches above the floor", "records that failed", "records never resolved"];
+    holds(&report, &figures);
+}

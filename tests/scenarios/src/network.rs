@@ -1,0 +1,135 @@
+//! A network between client and cluster that a test can look at and spoil: dials that hang, names
+//! that lead elsewhere, and when who was dialled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ottla::Transport;
+use ottla::testing::Cluster;
+use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, EnvironmentBuilder};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// See the module. Cheap to clone; clones are the same network.
+#[derive(Clone)]
+pub struct Network {
+    cluster: ottla::testing::Dialer,
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    hanging: BTreeSet<String>,
+    aliases: BTreeMap<String, (String, u16)>,
+    dials: Vec<Dial>,
+}
+
+/// One dial.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// The host that was dialled.
+    pub host: String,
+    /// When it began.
+    pub at: Instant,
+    /// When it was over, however it went; none: it hangs.
+    pub over: Option<Instant>,
+}
+
+impl Dial {
+    /// How long it took, or takes.
+    pub fn took(&self) -> Duration {
+        self.over.unwrap_or_else(Instant::now) - self.at
+    }
+}
+
+impl Network {
+    /// A network without faults.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { cluster: cluster.dialer(), state: Arc::default(), changed: watch::Sender::new(()) }
+    }
+
+    /// Environment of one process on this network, in the current runtime.
+    pub fn environment(&self, seed: u64) -> EnvironmentBuilder {
+        Environment::builder().runtime(Handle::current()).dialer(Arc::new(self.clone())).seed(seed)
+    }
+
+    /// Settings of a client of `cluster`, in a process of its own.
+    pub fn client(&self, cluster: &Cluster, seed: u64) -> ClientBuilder {
+        Client::builder().bootstrap(cluster.bootstrap()).environment(self.environment(seed).build())
+    }
+
+    /// Dials to this host hang from now on, as where packets are dropped.
+    pub fn hang(&self, host: &str) {
+        self.state().hanging.insert(host.to_owned());
+    }
+
+    /// Dials to this host go on, those that hang included.
+    pub fn release(&self, host: &str) {
+        self.state().hanging.remove(host);
+        self.changed.send_replace(());
+    }
+
+    /// Dials to the host `name` reach `host`, whatever their port.
+    pub fn alias(&self, name: &str, (host, port): (String, u16)) {
+        self.state().aliases.insert(name.to_owned(), (host, port));
+    }
+
+    /// All dials to a host so far.
+    pub fn dials(&self, host: &str) -> Vec<Dial> {
+        self.state().dials.iter().filter(|dial| dial.host == host).cloned().collect()
+    }
+
+    /// All dials so far.
+    pub fn all_dials(&self) -> Vec<Dial> {
+        self.state().dials.clone()
+    }
+
+    /// The most dials to a host that were under way at one time.
+    pub fn most_at_once(&self, host: &str) -> usize {
+        let dials = self.dials(host);
+        let under_way = |at: Instant| {
+            dials.iter().filter(|d| d.at <= at && d.over.is_none_or(|over| over > at)).count()
+        };
+        dials.iter().map(|dial| under_way(dial.at)).max().unwrap_or(0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes the end of a dial, also of one that is given up.
+struct UnderWay(Network, usize);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.state().dials[self.1].over = Some(Instant::now());
+    }
+}
+
+impl Dialer for Network {
+    fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
+        let number = {
+            let mut state = self.state();
+            state.dials.push(Dial { host: to.host.clone(), at: Instant::now(), over: None });
+            state.dials.len() - 1
+        };
+        let under_way = UnderWay(self.clone(), number);
+        Box::pin(async move {
+            let mut changed = self.changed.subscribe();
+            while self.state().hanging.contains(&to.host) {
+                // The sender is this network's, which is here.
+                let _ = changed.changed().await;
+            }
+            let place = self.state().aliases.get(&to.host).cloned();
+            let (host, port) = place.unwrap_or_else(|| (to.host.clone(), to.port));
+            let stream = self.cluster.dial(&host, port)?;
+            drop(under_way);
+            Ok(Box::new(stream) as Box<dyn Transport>)
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Steps that many scenarios in virtual time share.
+
+use std::time::Duration;
+
+use ottla::testing::{ApiKey, Cluster};
+use ottla::{Acked, BrokerStats, Client, ClientBuilder, Producer, Record, RequestStats};
+
+use crate::wait::within;
+
+/// So many seconds.
+pub fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// So many milliseconds.
+pub fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Brokers reached through memory, with one topic, "t", whose every replica is everywhere.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn cluster(brokers: i32, partitions: i32) -> Cluster {
+    Cluster::builder()
+        .brokers(brokers)
+        .tcp(false)
+        .topic("t", partitions, brokers.min(3))
+        .start_on_current_runtime()
+        .expect("a cluster in memory starts")
+}
+
+/// The client, once it has reached its cluster.
+///
+/// # Panics
+/// If it has not [soon](crate::wait::SOON).
+pub async fn connect(client: ClientBuilder) -> Client {
+    within("connect", client.connect()).await.expect("the cluster is there")
+}
+
+/// A small record for any partition of "t".
+pub fn free() -> Record<'static> {
+    Record::to("t").value("x")
+}
+
+/// A small record for this partition of "t".
+pub fn pinned(partition: i32) -> Record<'static> {
+    free().partition(partition)
+}
+
+/// Sends a record; where it is acknowledged.
+///
+/// # Panics
+/// If it is not [soon](crate::wait::SOON).
+pub async fn acked(producer: &Producer, record: Record<'_>) -> Acked {
+    let delivery = within("space", producer.send(record)).await.expect("a valid record");
+    within("an ack", delivery).await.expect("an ack")
+}
+
+/// What the client has counted of one broker.
+pub fn broker(client: &Client, id: i32) -> BrokerStats {
+    client.stats().brokers.get(&id).cloned().unwrap_or_default()
+}
+
+/// The same of one kind of request, by its name in the protocol.
+pub fn requests(client: &Client, id: i32, name: &str) -> RequestStats {
+    broker(client, id).requests.get(name).copied().unwrap_or_default()
+}
+
+/// Requests of one kind that a broker has read.
+pub fn seen(cluster: &Cluster, broker: i32, api: ApiKey) -> u64 {
+    cluster.stats().broker(broker).map_or(0, |b| b.requests_of(api))
+}
+
+/// Brokers that the client has a connection to.
+pub fn connected(client: &Client) -> Vec<i32> {
+    let brokers = client.cluster().brokers;
+    brokers.into_iter().filter(|(_, b)| b.connections > 0).map(|(id, _)| id).collect()
+}

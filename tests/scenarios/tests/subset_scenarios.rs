@@ -1,0 +1,244 @@
+//! The subset: a client with little to send uses few brokers, goes beyond them for as few topics as
+//! needed, and uses all when it has much. In virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla::testing::{ApiKey, Cluster, Leaders, Storage};
+use ottla::{Client, Compression, Producer, Record};
+use ottla_scenarios::steps::{acked, cluster, connect, connected, free, ms, secs};
+use ottla_scenarios::virtual_cluster;
+use ottla_scenarios::wait::within;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use tokio::time::Instant;
+
+async fn small(cluster: &Cluster, seed: u64) -> (Client, Producer) {
+    let client = connect(virtual_cluster::client(cluster, seed)).await;
+    let builder = client.producer().batch_size(1 << 10).compression(Compression::None);
+    let producer = builder.build().unwrap();
+    (client, producer)
+}
+
+/// Bursts of small batches for a while, more at once than one broker takes.
+async fn bursts(producer: &Producer, topic: &str, rounds: usize) {
+    let values = [[7; 900]; 40];
+    for _ in 0..rounds {
+        let sent = within("space", producer.send_batch(topic, &values)).await.unwrap();
+        within("acks", sent).await.unwrap();
+        tokio::time::sleep(secs(1)).await;
+    }
+}
+
+fn used(client: &Client) -> BTreeSet<i32> {
+    client.stats().acknowledged_by_broker.into_keys().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_little_to_send_uses_six_of_twenty_brokers() {
+    let cluster = cluster(20, 60);
+    let mut hits: BTreeMap<i32, usize> = BTreeMap::new();
+    for seed in 0..20 {
+        let (client, producer) = small(&cluster, seed).await;
+        bursts(&producer, "t", 30).await;
+        let used = used(&client);
+        assert_eq!(used.len(), 6, "seed {seed}: {used:?}");
+        let open = client.stats().connections_open;
+        assert!(open <= 7, "seed {seed}: {open} connections");
+        used.into_iter().for_each(|id| *hits.entry(id).or_default() += 1);
+    }
+    // 120 places on 20 brokers: nobody is everybody's choice.
+    assert!(hits.len() >= 18 && hits.values().all(|n| *n <= 14), "{hits:?}");
+}
+
+/// One record now and then: not even six are needed.
+#[tokio::test(start_paused = true)]
+async fn a_client_with_hardly_anything_to_send_uses_fewer_still() {
+    for seed in 0..5 {
+        let cluster = cluster(20, 60);
+        let (client, producer) = small(&cluster, seed).await;
+        for _ in 0..300 {
+            acked(&producer, free()).await;
+            tokio::time::sleep(secs(1)).await;
+        }
+        let open = cluster.stats().connections_open();
+        assert!(open <= 7, "seed {seed}: {open} connections");
+        assert!(used(&client).len() <= 6);
+    }
+}
+
+/// Leaders of many topics on four brokers each, and how few brokers reach all of them from those
+/// that are used anyway, taken greedily.
+fn greedy(topics: &[BTreeSet<i32>], used: &BTreeSet<i32>) -> usize {
+    let mut open: Vec<_> = topics.iter().filter(|leaders| leaders.is_disjoint(used)).collect();
+    let mut count = used.len();
+    while !open.is_empty() {
+        let covers = |id: i32| open.iter().filter(|leaders| leaders.contains(&id)).count();
+        let best = (1..=20).max_by_key(|id| covers(*id)).unwrap();
+        open.retain(|leaders| !leaders.contains(&best));
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_without_a_partition_inside_take_as_few_brokers_more_as_needed() {
+    let mut builder = Cluster::builder().brokers(20).tcp(false).topic("t", 60, 1);
+    for topic in 0..100 {
+        builder = builder.topic(format!("t{topic}"), 4, 1);
+    }
+    let cluster = builder.start_on_current_runtime().unwrap();
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut topics = Vec::new();
+    for topic in 0..100 {
+        let mut all: Vec<i32> = (1..=20).collect();
+        all.shuffle(&mut rng);
+        for (partition, id) in all[..4].iter().enumerate() {
+            cluster.move_leader(&format!("t{topic}"), partition as i32, *id).unwrap();
+        }
+        topics.push(all[..4].iter().copied().collect::<BTreeSet<i32>>());
+    }
+    for seed in 0..3 {
+        let (client, producer) = small(&cluster, seed).await;
+        bursts(&producer, "t", 20).await;
+        let inside = used(&client);
+        assert_eq!(inside.len(), 6);
+        for round in 0..5 {
+            let begun = Instant::now();
+            let mut deliveries = Vec::new();
+            for topic in 0..100 {
+                let name = format!("t{topic}");
+                deliveries.push(producer.send(Record::to(&name).value("x")).await.unwrap());
+            }
+            for delivery in deliveries {
+                within("an ack", delivery).await.unwrap();
+            }
+            assert!(begun.elapsed() < secs(2), "round {round}: {:?}", begun.elapsed());
+            tokio::time::sleep(secs(1)).await;
+        }
+        let used = used(&client);
+        assert!(topics.iter().all(|leaders| !leaders.is_disjoint(&used)));
+        let best = greedy(&topics, &inside);
+        // The first topic is asked about alone, and cannot know what the others will need.
+        let most = 1.2 * best as f64 + 1.0;
+        assert!(used.len() as f64 <= most, "seed {seed}: {} brokers, greedy {best}", used.len());
+        let open = client.stats().connections_open;
+        assert!(open <= used.len() as u64 + 1, "seed {seed}: {open} connections");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_lives_outside_is_reached_there_and_nobody_else_is() {
+    for seed in 0..5 {
+        let cluster = cluster(20, 60);
+        cluster.create_topic("far", 1, 1).unwrap();
+        let (client, producer) = small(&cluster, seed).await;
+        bursts(&producer, "t", 20).await;
+        let inside = used(&client);
+        let far = (1..=20).find(|id| !inside.contains(id)).unwrap();
+        cluster.move_leader("far", 0, far).unwrap();
+        for _ in 0..10 {
+            acked(&producer, Record::to("far").value("x")).await;
+            bursts(&producer, "t", 1).await;
+        }
+        let mut expected = inside.clone();
+        expected.insert(far);
+        assert_eq!(used(&client), expected, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subset_that_is_down_is_left_and_nothing_waits() {
+    let cluster = cluster(20, 60);
+    let (client, producer) = small(&cluster, 1).await;
+    bursts(&producer, "t", 20).await;
+    let inside = used(&client);
+    for id in &inside {
+        cluster.stop_broker(*id, Leaders::Keep).unwrap();
+    }
+    for _ in 0..20 {
+        let begun = Instant::now();
+        acked(&producer, free()).await;
+        assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
+        tokio::time::sleep(ms(500)).await;
+    }
+    let more: BTreeSet<i32> = used(&client).difference(&inside).copied().collect();
+    assert!(!more.is_empty() && more.len() <= 3, "{more:?}: as few as needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_much_to_send_uses_them_all_and_later_few_again() {
+    let cluster = Cluster::builder()
+        .brokers(20)
+        .tcp(false)
+        .topic("t", 60, 1)
+        .storage(Storage::Sink)
+        .check_records(false)
+        .start_on_current_runtime()
+        .unwrap();
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().compression(Compression::None).build().unwrap();
+    let value = vec![7; 100_000];
+    // 24 MB each second, as forty records at a time.
+    let begun = Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < secs(15) {
+        let mut deliveries = Vec::new();
+        for _ in 0..40 {
+            let record = Record::to("t").value(&value);
+            deliveries.push(within("space", producer.send(record)).await.unwrap());
+            sent += value.len();
+        }
+        for delivery in deliveries {
+            within("an ack", delivery).await.unwrap();
+        }
+        let due = secs(1).mul_f64(sent as f64 / 24e6);
+        tokio::time::sleep_until(begun + due).await;
+    }
+    let all = used(&client).len();
+    assert!(all >= 18, "{all} of 20 brokers at 24 MB/s");
+
+    // Little again: after minutes, those that are not needed close.
+    for _ in 0..180 {
+        acked(&producer, Record::to("t").value("x")).await;
+        tokio::time::sleep(secs(10)).await;
+    }
+    let open = connected(&client).len();
+    assert!(open <= 7, "{open} connections are left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ordinals_share_the_brokers_exactly() {
+    let cluster = cluster(20, 60);
+    let mut hits: BTreeMap<i32, usize> = BTreeMap::new();
+    for index in 0..10 {
+        let settings = virtual_cluster::client(&cluster, u64::from(index)).ordinal(index, 10);
+        let client = connect(settings).await;
+        let builder = client.producer().batch_size(1 << 10).compression(Compression::None);
+        bursts(&builder.build().unwrap(), "t", 30).await;
+        let used = used(&client);
+        assert_eq!(used.len(), 6, "{index}: {used:?}");
+        used.into_iter().for_each(|id| *hits.entry(id).or_default() += 1);
+    }
+    assert!(hits.len() == 20 && hits.values().all(|n| *n == 3), "{hits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn brokers_of_the_own_rack_come_first() {
+    let cluster = Cluster::builder()
+        .brokers(21)
+        .racks(["a", "b", "c"])
+        .tcp(false)
+        .topic("t", 63, 1)
+        .start_on_current_runtime()
+        .unwrap();
+    for (number, rack) in ["a", "b", "c"].into_iter().enumerate() {
+        let settings = virtual_cluster::client(&cluster, 1).rack(rack);
+        let client = connect(settings).await;
+        let builder = client.producer().batch_size(1 << 10).compression(Compression::None);
+        bursts(&builder.build().unwrap(), "t", 20).await;
+        let used = used(&client);
+        assert!(used.iter().all(|id| (*id as usize - 1) % 3 == number), "{rack}: {used:?}");
+    }
+    assert!(cluster.stats().requests_of(ApiKey::PRODUCE) > 0);
+}
