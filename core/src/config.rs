@@ -1,6 +1,7 @@
 //! Every setting: its default, its unit, its range; what is refused and why. Limits that are not
 //! settings are named here too.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -154,6 +155,20 @@ pub(crate) const DEFAULT_COMPRESSION: Compression = Compression::Lz4;
 #[cfg(not(feature = "lz4"))]
 pub(crate) const DEFAULT_COMPRESSION: Compression = Compression::None;
 
+/// How a record that names no partition gets one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Partitioner {
+    /// By load: wherever a broker answers quickly, a batch at a time. Keys are payload.
+    #[default]
+    Spread,
+    /// By key, as Java's client does by default: records with the same key go to the same
+    /// partition, in order, for as long as the topic keeps its number of partitions. For compacted
+    /// topics. Such records wait for the leader of their partition, and share its fate; records
+    /// without a key are spread.
+    KeyHash,
+}
+
 /// Settings of a producer. Producers of a process with equal settings share their open batches,
 /// their requests and their byte budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +176,9 @@ pub(crate) struct ProducerConfig {
     pub(crate) linger: Duration,
     pub(crate) batch_size: usize,
     pub(crate) compression: Compression,
+    /// Topics with another codec than that.
+    pub(crate) topic_compression: BTreeMap<String, Compression>,
+    pub(crate) partitioner: Partitioner,
     pub(crate) buffer_memory: usize,
     pub(crate) delivery_timeout: Duration,
     pub(crate) max_block: Duration,
@@ -173,6 +191,8 @@ impl Default for ProducerConfig {
             linger: Duration::from_millis(5),
             batch_size: 256 << 10,
             compression: DEFAULT_COMPRESSION,
+            topic_compression: BTreeMap::new(),
+            partitioner: Partitioner::Spread,
             buffer_memory: 64 << 20,
             delivery_timeout: secs(120),
             max_block: secs(60),
@@ -189,6 +209,11 @@ impl ProducerConfig {
         range("delivery_timeout", self.delivery_timeout, ms(10), secs(86_400))?;
         range("max_block", self.max_block, Duration::ZERO, secs(86_400))?;
         range("max_record_size", self.max_record_size, 1, 100 << 20)?;
+        self.compression.check()?;
+        for (topic, compression) in &self.topic_compression {
+            check_topic(topic)?;
+            compression.check().map_err(|e| e.context(format_args!("topic '{topic}'")))?;
+        }
         if self.buffer_memory < self.batch_size.max(self.max_record_size) {
             return Err(Error::config(format!(
                 "buffer_memory ({}) cannot hold one batch_size ({}) or one max_record_size ({})",

@@ -4,7 +4,9 @@
 pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod ejection;
+pub(crate) mod key_hash;
 pub(crate) mod latency;
+pub(crate) mod linger;
 pub(crate) mod log_limit;
 pub(crate) mod reconnect;
 pub(crate) mod retry_budget;

@@ -5,8 +5,7 @@
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -14,32 +13,37 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::delivery::{BatchDelivery, BatchState, Outcome, RunSink};
+use super::delivery::{BatchDelivery, Delivery, RunTag};
+use super::recent;
 use super::record::Record;
 use super::sender::Event;
-use super::tries::Tries;
-use crate::config::{self, ProducerConfig};
+pub(crate) use super::slot::{Batch, Peek, Slot};
+use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
+use super::states::Owner;
+use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
-use crate::metrics::{Metrics, limited};
-use crate::record::builder::{BatchBuilder, SealedBatch};
+use crate::metrics::Metrics;
+use crate::policy::key_hash;
+use crate::record::Compression;
+use crate::record::builder::BatchBuilder;
 use crate::record::pool::ChunkPool;
 
 /// Open batches per topic: enough that a few threads rarely meet, few enough that records still
 /// share batches.
-const SHARDS: usize = 4;
+pub(super) const SHARDS: usize = 8;
 
 /// See the module.
 pub(crate) struct Accumulator {
     /// No other of this process has it, now or later.
-    id: u64,
+    pub(super) id: u64,
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
     /// Open producers that share it.
     pub(crate) users: AtomicUsize,
     pool: ChunkPool,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     events: mpsc::UnboundedSender<Event>,
     next_batch: AtomicU64,
@@ -48,6 +52,8 @@ pub(crate) struct Accumulator {
     resolved: Notify,
     /// Open batches with a smaller number do not linger.
     flush_below: AtomicU64,
+    /// Topics with keyed records that wait for the number of partitions.
+    pub(super) unrouted: AtomicUsize,
 }
 
 impl std::fmt::Debug for Accumulator {
@@ -59,213 +65,30 @@ impl std::fmt::Debug for Accumulator {
 /// A topic as producers see it.
 pub(crate) struct TopicBatches {
     pub(crate) name: Arc<str>,
+    compression: Compression,
     /// 0 while unknown. Lets a partition that does not exist be refused at once.
     pub(crate) partitions: AtomicI32,
     /// Why nothing can be sent to it, for a while.
     failed: AtomicBool,
     failure: Mutex<Option<(Error, Instant)>>,
-    shards: [Arc<Slot>; SHARDS],
+    pub(super) shards: [Arc<Slot>; SHARDS],
     pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
-}
-
-/// A place where a batch is open, and the full ones behind it that the sender has not taken yet.
-/// One lock orders both, so that batches of a partition leave in the order they were filled.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) partition: Option<i32>,
-    inner: Mutex<SlotInner>,
-}
-
-#[derive(Debug, Default)]
-struct SlotInner {
-    full: VecDeque<Batch>,
-    open: Option<OpenBatch>,
-    /// The sender has this slot on its list.
-    announced: bool,
-}
-
-impl SlotInner {
-    /// Whether a batch is open that takes `size` bytes more.
-    #[inline]
-    fn takes(&self, size: usize, batch_size: usize) -> bool {
-        self.open.as_ref().is_some_and(|open| open.builder.len_bytes() + size <= batch_size)
-    }
-}
-
-#[derive(Debug)]
-struct OpenBatch {
-    builder: BatchBuilder,
-    opened: Instant,
-    opened_ms: i64,
-    rest: Unresolved,
-}
-
-/// A sealed batch on its way.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) sealed: SealedBatch,
-    pub(crate) home: Arc<Accumulator>,
-    pub(crate) partition: Option<i32>,
-    pub(crate) deadline: Instant,
-    /// What it has behind it.
-    pub(crate) tries: Tries,
-    rest: Unresolved,
-}
-
-/// What of a batch must be settled exactly once: its records' results, its memory, its place among
-/// the unresolved. Dropped without a result (a panic, the end of the engine) it settles itself.
-#[derive(Debug)]
-struct Unresolved {
-    home: Arc<Accumulator>,
-    /// `None` once settled.
-    state: Option<Arc<BatchState>>,
-    number: u64,
-    charged: usize,
-    records: usize,
-}
-
-impl Unresolved {
-    fn settle(&mut self, outcome: Outcome) {
-        let Some(state) = self.state.take() else { return };
-        if let Err(e) = &outcome {
-            self.home.metrics.records_failed(self.records);
-            limited!(
-                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
-                "records failed"
-            );
-        }
-        self.home.budget.release(self.charged);
-        state.resolve(outcome);
-        self.home.batch_resolved(self.number);
-    }
-}
-
-impl Drop for Unresolved {
-    fn drop(&mut self) {
-        if self.state.is_some() {
-            self.settle(Err(Error::new(
-                ErrorKind::Closed,
-                "the engine ended before the record was acknowledged",
-            )
-            .with_maybe_written(true)));
-        }
-    }
-}
-
-impl Batch {
-    /// Resolves all its records.
-    pub(crate) fn resolve(mut self, outcome: Outcome) {
-        self.rest.settle(outcome);
-    }
-
-    pub(crate) fn records(&self) -> usize {
-        self.sealed.records()
-    }
-}
-
-/// What the sender may take from a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Peek {
-    Empty,
-    /// A full batch waits.
-    Full,
-    /// Only an open one; it may be taken early if a broker is idle, and must be once `at` passed.
-    Open {
-        at: Instant,
-        urgent: bool,
-    },
-}
-
-impl Slot {
-    fn new(partition: Option<i32>) -> Arc<Self> {
-        Arc::new(Self { partition, inner: Mutex::default() })
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, SlotInner> {
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
-    pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
-        let mut inner = self.lock();
-        if !inner.full.is_empty() {
-            return Peek::Full;
-        }
-        match &inner.open {
-            Some(open) => {
-                let urgent = open.rest.number < home.flush_below.load(Ordering::Acquire)
-                    || home.budget.is_wanted();
-                Peek::Open { at: open.opened + home.config.linger, urgent }
-            }
-            None => {
-                inner.announced = false;
-                Peek::Empty
-            }
-        }
-    }
-
-    /// When the oldest batch here was opened.
-    pub(crate) fn oldest_deadline(&self, home: &Accumulator) -> Option<Instant> {
-        let inner = self.lock();
-        inner
-            .full
-            .front()
-            .map(|b| b.deadline)
-            .or_else(|| inner.open.as_ref().map(|open| open.opened + home.config.delivery_timeout))
-    }
-
-    /// The oldest batch; an open one is sealed.
-    pub(crate) fn take(&self, home: &Arc<Accumulator>) -> Option<Batch> {
-        let mut inner = self.lock();
-        inner.full.pop_front().or_else(|| {
-            let open = inner.open.take()?;
-            open.seal(home, self.partition)
-        })
-    }
-}
-
-impl OpenBatch {
-    fn state(&self) -> &Arc<BatchState> {
-        self.rest.state.as_ref().expect("an open batch is not settled")
-    }
-
-    fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
-        let Some(sealed) = self.builder.seal(home.config.compression) else {
-            // Nobody holds a handle to a batch without records.
-            self.rest.state = None;
-            home.budget.release(self.rest.charged);
-            home.batch_resolved(self.rest.number);
-            return None;
-        };
-        // Compressed bytes may take less memory than the open batch did.
-        let holds = sealed.capacity_reserved();
-        if holds < self.rest.charged {
-            home.budget.release(self.rest.charged - holds);
-        } else {
-            home.budget.charge(holds - self.rest.charged);
-        }
-        self.rest.charged = holds;
-        self.rest.records = sealed.records();
-        Some(Batch {
-            sealed,
-            home: Arc::clone(home),
-            partition,
-            deadline: self.opened + home.config.delivery_timeout,
-            tries: Tries::default(),
-            rest: self.rest,
-        })
-    }
+    /// See `unrouted.rs`.
+    pub(super) unrouted: Arc<Slot>,
 }
 
 impl TopicBatches {
-    fn new(name: &str) -> Arc<Self> {
+    fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
+        let own = config.topic_compression.get(name);
         Arc::new(Self {
             name: Arc::from(name),
+            compression: own.copied().unwrap_or(config.compression),
             partitions: AtomicI32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             shards: std::array::from_fn(|_| Slot::new(None)),
             pinned: RwLock::default(),
+            unrouted: Slot::new(Some(UNROUTED)),
         })
     }
 
@@ -291,8 +114,7 @@ impl TopicBatches {
         }
     }
 
-    fn slot(&self, partition: Option<i32>) -> Arc<Slot> {
-        let partition = partition.expect("a slot is looked up for a named partition");
+    pub(super) fn slot(&self, partition: i32) -> Arc<Slot> {
         if let Some(slot) = self.pinned.read().unwrap_or_else(|e| e.into_inner()).get(&partition) {
             return Arc::clone(slot);
         }
@@ -301,22 +123,19 @@ impl TopicBatches {
     }
 }
 
-/// Where an accepted record is.
-pub(crate) struct Accepted {
-    pub(crate) state: Arc<BatchState>,
-    pub(crate) index: u32,
-    pub(crate) timestamp_ms: i64,
-}
-
-/// Who wants the completion, for submissions of bindings.
-pub(crate) struct RunTag<'a> {
-    pub(crate) sink: &'a Arc<dyn RunSink>,
-    pub(crate) tag: u64,
-    pub(crate) index: u32,
-}
-
 /// Bytes of a record besides its payload, generously: what the limits are checked with.
 const RECORD_OVERHEAD: usize = 40;
+
+/// Most bytes that a record takes in a batch.
+#[inline]
+pub(super) fn size_of(record: &Record<'_>) -> usize {
+    let mut size =
+        RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    for (name, value) in record.headers {
+        size += 10 + name.len() + value.map_or(0, <[u8]>::len);
+    }
+    size
+}
 
 impl Accumulator {
     pub(crate) fn new(
@@ -341,51 +160,60 @@ impl Accumulator {
             unresolved: Mutex::default(),
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
+            unrouted: AtomicUsize::new(0),
         }
     }
 
     /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit
     /// later; every other one concerns this record alone.
-    pub(crate) fn append(
+    #[inline]
+    pub(crate) fn append(self: &Arc<Self>, record: &Record<'_>) -> Result<Delivery, Error> {
+        self.append_with(record, |open, index| {
+            let owner = open.owner();
+            Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms))
+        })
+    }
+
+    /// The same for a record of a binding's submission.
+    pub(crate) fn append_run(
         self: &Arc<Self>,
         record: &Record<'_>,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        self.with_topic(record.topic, |topic| self.append_to(topic, record, run))
+        run: RunTag<'_>,
+    ) -> Result<(), Error> {
+        self.append_with(record, |open, index| {
+            let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
+            open.owner().state().add_to_run(run, index, timestamp_ms);
+        })
     }
 
-    /// Finds a topic's batches, or makes them. A thread that sends to the topic it sent to last
-    /// time compares a name instead of locking and hashing: that is most threads.
-    fn with_topic<T>(
-        &self,
-        name: &str,
-        then: impl FnOnce(&Arc<TopicBatches>) -> Result<T, Error>,
+    #[inline]
+    fn append_with<T>(
+        self: &Arc<Self>,
+        record: &Record<'_>,
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
-        thread_local! {
-            static LAST: RefCell<Option<(u64, Arc<TopicBatches>)>> = const { RefCell::new(None) };
+        let size = size_of(record);
+        if record.partition.is_none()
+            && (record.key.is_none() || self.config.partitioner == Partitioner::Spread)
+        {
+            return recent::with(self, record.topic, |topic, slot| {
+                self.check(topic, record, size)?;
+                self.append_in(topic, slot, record, size, take)
+            });
         }
-        // Borrowed by none but this function; it may be within itself, when `then` wakes somebody
-        // who sends at once, or within the thread's end. Then there is nothing to compare with.
-        let mut then = Some(then);
-        let found = LAST.try_with(|last| match last.try_borrow().as_deref() {
-            Ok(Some((id, topic))) if *id == self.id && *topic.name == *name => {
-                then.take().map(|then| then(topic))
-            }
-            _ => None,
-        });
-        if let Ok(Some(result)) = found {
-            return result;
-        }
-        let topic = self.topic(name)?;
-        let _ = LAST.try_with(|last| {
-            if let Ok(mut last) = last.try_borrow_mut() {
-                *last = Some((self.id, Arc::clone(&topic)));
-            }
-        });
-        then.take().expect("not called if nothing was found")(&topic)
+        let topic = self.topic(record.topic)?;
+        self.check(&topic, record, size)?;
+        let partition = match (record.partition, record.key) {
+            (None, Some(key)) => match topic.partitions.load(Ordering::Acquire) {
+                0 => return self.append_unrouted(&topic, record, key, size, take),
+                partitions => key_hash::partition(key, partitions),
+            },
+            (named, _) => named.unwrap_or_default(),
+        };
+        self.append_in(&topic, &topic.slot(partition), record, size, take)
     }
 
-    fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
+    pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         if let Some(topic) = topics.get(name) {
             return Ok(Arc::clone(topic));
@@ -393,39 +221,56 @@ impl Accumulator {
         drop(topics);
         config::check_topic(name)?;
         let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
-        let topic = TopicBatches::new(name);
+        let topic = TopicBatches::new(name, &self.config);
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
-    fn append_to(
-        self: &Arc<Self>,
-        topic: &Arc<TopicBatches>,
-        record: &Record<'_>,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        self.check_open(topic)?;
-        let size = self.check(topic, record)?;
-        self.check_room(size)?;
-        match record.partition {
-            None => self.append_in(topic, &topic.shards[shard()], record, size, run),
-            Some(_) => {
-                let slot = topic.slot(record.partition);
-                self.append_in(topic, &slot, record, size, run)
-            }
-        }
-    }
-
-    fn check_open(&self, topic: &TopicBatches) -> Result<(), Error> {
-        if let Some(error) = topic.failure() {
-            return Err(error);
-        }
-        if self.events.is_closed() {
-            return Err(Error::closed("client"));
+    /// What can be known without asking anyone; and whether there is space.
+    #[inline]
+    fn check(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> Result<(), Error> {
+        if topic.failed.load(Ordering::Acquire)
+            || size > self.config.max_record_size + RECORD_OVERHEAD
+            || record.partition.is_some()
+            || record.timestamp_ms.is_some_and(|ms| ms < 0)
+            || !self.budget.has_room(size)
+        {
+            return self.check_closely(topic, record, size);
         }
         Ok(())
     }
 
-    fn check_room(&self, size: usize) -> Result<(), Error> {
+    #[cold]
+    fn check_closely(
+        &self,
+        topic: &TopicBatches,
+        record: &Record<'_>,
+        size: usize,
+    ) -> Result<(), Error> {
+        if let Some(error) = topic.failure() {
+            return Err(error);
+        }
+        let payload = size - RECORD_OVERHEAD;
+        if payload > self.config.max_record_size {
+            return Err(Error::new(
+                ErrorKind::RecordTooLarge,
+                format!(
+                    "a record of {payload} bytes for topic '{}'; max_record_size is {}",
+                    topic.name, self.config.max_record_size
+                ),
+            ));
+        }
+        if let Some(partition) = record.partition {
+            let known = topic.partitions.load(Ordering::Acquire);
+            if partition < 0 || (known > 0 && partition >= known) {
+                return Err(Error::new(
+                    ErrorKind::UnknownPartition,
+                    format!("topic '{}' has no partition {partition}, it has {known}", topic.name),
+                ));
+            }
+        }
+        if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
+            return Err(Error::argument(format!("the timestamp {ms} is negative")));
+        }
         if self.budget.has_room(size) {
             return Ok(());
         }
@@ -437,93 +282,39 @@ impl Accumulator {
         ))
     }
 
-    /// What can be known without asking anyone.
-    fn check(&self, topic: &TopicBatches, record: &Record<'_>) -> Result<usize, Error> {
-        let mut size = RECORD_OVERHEAD
-            + record.key.map_or(0, <[u8]>::len)
-            + record.value.map_or(0, <[u8]>::len);
-        for (name, value) in record.headers {
-            size += 10 + name.len() + value.map_or(0, <[u8]>::len);
-        }
-        if size - RECORD_OVERHEAD > self.config.max_record_size {
-            return Err(Error::new(
-                ErrorKind::RecordTooLarge,
-                format!(
-                    "a record of {} bytes for topic '{}'; max_record_size is {}",
-                    size - RECORD_OVERHEAD,
-                    topic.name,
-                    self.config.max_record_size
-                ),
-            ));
-        }
-        if let Some(partition) = record.partition {
-            let known = topic.partitions.load(Ordering::Relaxed);
-            if partition < 0 || (known > 0 && partition >= known) {
-                return Err(Error::new(
-                    ErrorKind::UnknownPartition,
-                    format!("topic '{}' has no partition {partition}, it has {known}", topic.name),
-                ));
-            }
-        }
-        if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
-            return Err(Error::argument(format!("the timestamp {ms} is negative")));
-        }
-        Ok(size)
-    }
-
-    fn append_in(
+    #[inline]
+    pub(super) fn append_in<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         record: &Record<'_>,
         size: usize,
-        run: Option<RunTag<'_>>,
-    ) -> Result<Accepted, Error> {
-        let mut guard = slot.lock();
-        if !guard.takes(size, self.config.batch_size)
-            && let Err(open) = self.make_room(topic, slot, &mut guard)
-        {
-            drop(guard);
-            drop(open.seal(self, slot.partition));
-            return Err(Error::closed("client"));
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        loop {
+            let mut inner = slot.lock();
+            if inner.takes(size, self.config.batch_size) {
+                return self.append_open(topic, slot, &mut inner, record, take);
+            }
+            drop(inner);
+            self.turn(topic, slot, size)?;
         }
-        let open = guard.open.as_mut().expect("opened above");
-        let (index, timestamp_ms) = self.write(open, record)?;
-        let state = open.state();
-        if let Some(run) = run {
-            state.add_to_run(run.sink, run.tag, run.index, index, timestamp_ms);
-        }
-        Ok(Accepted { state: Arc::clone(state), index, timestamp_ms })
     }
 
-    /// Opens a batch; one that is open is sealed. Gives the new one back if nobody is left to send
-    /// it. Once per batch: kept out of the way of the records.
-    #[cold]
-    #[inline(never)]
-    fn make_room(
+    /// Copies a record into the open batch, which there is.
+    #[inline]
+    pub(super) fn append_open<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
-    ) -> Result<(), Box<OpenBatch>> {
-        let ready = || Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
-        if let Some(open) = inner.open.take() {
-            inner.full.extend(open.seal(self, slot.partition));
-            let _ = self.events.send(ready());
-            inner.announced = true;
+        record: &Record<'_>,
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        if !inner.announced {
+            self.announce(topic, slot, inner)?;
         }
-        let open = self.open_batch();
-        if !inner.announced && self.events.send(ready()).is_err() {
-            return Err(Box::new(open));
-        }
-        inner.announced = true;
-        inner.open = Some(open);
-        Ok(())
-    }
-
-    /// Gives the record's index in the batch and its timestamp.
-    #[inline]
-    fn write(&self, open: &mut OpenBatch, record: &Record<'_>) -> Result<(u32, i64), Error> {
+        let open = inner.open.as_mut().expect("a batch that takes the record is open");
         let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
         let index = open.builder.len_records() as u32;
         open.builder
@@ -535,10 +326,59 @@ impl Accumulator {
             open.rest.charged = holds;
         }
         open.rest.records += 1;
-        Ok((index, timestamp_ms))
+        Ok(take(open, index))
     }
 
-    /// Copies values into open batches under one lock. Says how many it took, and why it stopped.
+    /// Tells the sender that there is something in a slot.
+    #[cold]
+    fn announce(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        inner: &mut SlotInner,
+    ) -> Result<(), Error> {
+        let ready = Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
+        if self.events.send(ready).is_err() {
+            // Nobody is left to send it: it resolves as it is dropped.
+            drop(inner.open.take());
+            return Err(Error::closed("client"));
+        }
+        inner.announced = true;
+        Ok(())
+    }
+
+    /// Opens a batch that takes `size` bytes, unless somebody else just has. One that was open is
+    /// sealed, by this thread and without the lock. Once per batch: kept out of the way of the
+    /// records.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn turn(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        size: usize,
+    ) -> Result<(), Error> {
+        if self.events.is_closed() {
+            return Err(Error::closed("client"));
+        }
+        let mut inner = slot.lock();
+        if inner.takes(size, self.config.batch_size) {
+            return Ok(());
+        }
+        let full = inner.turn(self.open_batch(topic.compression));
+        drop(inner);
+        if let Some(full) = full
+            && slot.seal(self, full)
+        {
+            // Whatever the sender knows of the slot, it is to look at it now.
+            let mut inner = slot.lock();
+            self.announce(topic, slot, &mut inner)?;
+        }
+        Ok(())
+    }
+
+    /// Copies values into open batches, many under one lock. Says how many it took, and why it
+    /// stopped.
     pub(crate) fn append_values(
         self: &Arc<Self>,
         name: &str,
@@ -546,56 +386,95 @@ impl Accumulator {
         all: &mut BatchDelivery,
     ) -> (usize, Result<(), Error>) {
         let mut taken = 0;
-        let result = self.with_topic(name, |topic| {
-            self.check_open(topic)?;
-            let slot = &topic.shards[shard()];
-            let mut guard = slot.lock();
-            for value in values {
-                let record = Record::to(name).value(*value);
-                let size = self.check(topic, &record)?;
-                self.check_room(size)?;
-                if !guard.takes(size, self.config.batch_size)
-                    && let Err(open) = self.make_room(topic, slot, &mut guard)
-                {
-                    drop(guard);
-                    drop(open.seal(self, slot.partition));
-                    return Err(Error::closed("client"));
+        let result = recent::with(self, name, |topic, slot| {
+            while taken < values.len() {
+                let size = RECORD_OVERHEAD + values[taken].len();
+                self.check(topic, &Record::to(name), size)?;
+                let mut inner = slot.lock();
+                if !inner.takes(size, self.config.batch_size) {
+                    drop(inner);
+                    self.turn(topic, slot, size)?;
+                    continue;
                 }
-                let open = guard.open.as_mut().expect("opened above");
-                self.write(open, &record)?;
-                all.add(open.state());
-                taken += 1;
+                let before = taken;
+                let first = inner.open.as_ref().map_or(0, |open| open.builder.len_records());
+                let result = self.append_some(topic, slot, &mut inner, name, values, &mut taken);
+                if let (true, Some(open)) = (taken > before, &mut inner.open) {
+                    all.add(taken - before, first as u32, open.owner());
+                }
+                result?;
             }
             Ok(())
         });
         (taken, result)
     }
 
+    /// Copies values for as long as the open batch takes them.
+    fn append_some(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        slot: &Arc<Slot>,
+        inner: &mut SlotInner,
+        name: &str,
+        values: &[&[u8]],
+        taken: &mut usize,
+    ) -> Result<(), Error> {
+        while let Some(value) = values.get(*taken) {
+            let record = Record::to(name).value(*value);
+            let size = RECORD_OVERHEAD + value.len();
+            if !inner.takes(size, self.config.batch_size) {
+                break;
+            }
+            self.check(topic, &record, size)?;
+            self.append_open(topic, slot, inner, &record, |_, _| ())?;
+            *taken += 1;
+        }
+        Ok(())
+    }
+
     /// One reading of both clocks for a batch; its records share them.
-    fn open_batch(self: &Arc<Self>) -> OpenBatch {
+    fn open_batch(self: &Arc<Self>, compression: Compression) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number);
+        let opened_ms = self.env.wall_ms();
         OpenBatch {
             builder: BatchBuilder::new(self.pool.clone()),
             opened: self.env.now(),
-            opened_ms: self.env.wall_ms(),
+            opened_ms,
+            compression,
             rest: Unresolved {
                 home: Arc::clone(self),
-                state: Some(Arc::default()),
+                owner: Some(Owner::new(opened_ms)),
                 number,
                 charged: 0,
                 records: 0,
+                unrouted: false,
             },
         }
     }
 
-    fn batch_resolved(&self, number: u64) {
+    pub(super) fn batch_resolved(&self, number: u64) {
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
         self.resolved.notify_waiters();
     }
 
+    /// Whether the open batch with this number has to go although it is not full.
+    pub(super) fn may_not_linger(&self, number: u64) -> bool {
+        number < self.flush_below.load(Ordering::Acquire) || self.budget.is_wanted()
+    }
+
     /// Everything accepted before the call is resolved when this returns.
     pub(crate) async fn flush(&self) {
+        // Records that wait for their partition are in batches with later numbers once they have it.
+        let unrouted = self.unrouted.load(Ordering::Acquire) > 0;
+        self.flush_opened().await;
+        if unrouted {
+            self.flush_opened().await;
+        }
+    }
+
+    /// Every batch opened before the call is resolved when this returns.
+    async fn flush_opened(&self) {
         let target = self.next_batch.load(Ordering::Acquire);
         loop {
             let resolved = self.resolved.notified();
@@ -626,9 +505,9 @@ impl Accumulator {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         for topic in topics.values() {
             let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
-            for slot in topic.shards.iter().chain(pinned.values()) {
-                let left = std::mem::take(&mut *slot.lock());
-                drop(left);
+            let waiting = std::iter::once(&topic.unrouted);
+            for slot in topic.shards.iter().chain(pinned.values()).chain(waiting) {
+                slot.clear();
             }
         }
     }
@@ -637,13 +516,4 @@ impl Accumulator {
     pub(crate) fn abandon(self: &Arc<Self>, error: &Error) {
         let _ = self.events.send(Event::Abandon(Arc::clone(self), error.clone()));
     }
-}
-
-/// The shard of this thread: a thread stays with its own, so that one thread fills one batch.
-fn shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-    }
-    MINE.with(|mine| *mine)
 }

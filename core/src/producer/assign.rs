@@ -127,7 +127,10 @@ impl Sender {
                     return;
                 }
                 Next::Full => (true, None),
-                Next::Open { due } => (due <= round.now, Some(due)),
+                Next::Open { due, later } => {
+                    self.wake_at = earlier(self.wake_at, later);
+                    (due <= round.now, Some(due))
+                }
             };
             let Some(choice) = self.choose(topic, &meta, full, taken, round) else {
                 self.wake_at = earlier(self.wake_at, due.filter(|at| *at > round.now));

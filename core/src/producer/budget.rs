@@ -35,6 +35,12 @@ impl Budget {
         self.line.notify_one();
     }
 
+    /// Bytes held now.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
     /// Whether somebody waits: then nothing may linger.
     pub(crate) fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0

@@ -1,14 +1,14 @@
 //! The handle of a record is its batch's shared state and an index: nothing is allocated for it,
 //! and a batch resolves all its records at once.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::record::{Acked, BatchAcked};
+use super::states::{BatchState, Found, Mark, Owner, Share};
 use crate::blocking::block_on;
 use crate::error::{Error, Result};
 
@@ -39,7 +39,17 @@ pub(crate) struct RunResult<'a> {
     pub(crate) outcome: Result<Acked, &'a Error>,
 }
 
-struct Run {
+/// Who is told of a record of a submission.
+#[derive(Clone, Copy)]
+pub(crate) struct RunTag<'a> {
+    pub(crate) sink: &'a Arc<dyn RunSink>,
+    pub(crate) tag: u64,
+    /// Index within the submission.
+    pub(crate) index: u32,
+}
+
+/// A run that is not told yet.
+pub(super) struct Run {
     sink: Arc<dyn RunSink>,
     tag: u64,
     first: u32,
@@ -49,105 +59,54 @@ struct Run {
     timestamp_ms: i64,
 }
 
-#[derive(Default)]
-pub(crate) struct BatchState {
-    outcome: OnceLock<Outcome>,
-    waiters: Mutex<Vec<Waker>>,
-    runs: Mutex<Vec<Run>>,
-}
+impl Run {
+    pub(super) fn tell(&self, outcome: &Outcome) {
+        let outcome = match outcome {
+            Ok(ack) => Ok(acked(ack, self.at, self.timestamp_ms)),
+            Err(e) => Err(e),
+        };
+        self.sink.resolved(RunResult {
+            tag: self.tag,
+            first: self.first,
+            count: self.count,
+            outcome,
+        });
+    }
 
-impl fmt::Debug for BatchState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BatchState").field("outcome", &self.outcome).finish_non_exhaustive()
+    /// Its records: index in the batch, and who is told.
+    pub(super) fn tags(&self) -> impl Iterator<Item = (u32, RunTag<'_>)> {
+        (0..self.count).map(|i| {
+            (self.at + i, RunTag { sink: &self.sink, tag: self.tag, index: self.first + i })
+        })
     }
 }
 
 impl BatchState {
-    fn waiters(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
-        self.waiters.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
     /// Registers a record of a submission; consecutive ones grow the last run. Called under the
     /// open batch's lock, so before the batch can resolve.
-    pub(crate) fn add_to_run(
-        &self,
-        sink: &Arc<dyn RunSink>,
-        tag: u64,
-        index_in_submission: u32,
-        index_in_batch: u32,
-        timestamp_ms: i64,
-    ) {
-        let mut runs = self.runs.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(last) = runs.last_mut()
-            && last.tag == tag
-            && last.first + last.count == index_in_submission
-            && Arc::ptr_eq(&last.sink, sink)
-        {
-            last.count += 1;
-            return;
-        }
-        runs.push(Run {
-            sink: Arc::clone(sink),
-            tag,
-            first: index_in_submission,
-            count: 1,
-            at: index_in_batch,
-            timestamp_ms,
-        });
-    }
-
-    /// Once per batch, and the only place where one resolves.
-    pub(crate) fn resolve(&self, outcome: Outcome) {
-        if self.outcome.set(outcome).is_err() {
-            debug_assert!(false, "a batch resolved twice");
-            return;
-        }
-        let outcome = self.outcome.get().expect("set above");
-        let runs = std::mem::take(&mut *self.runs.lock().unwrap_or_else(|e| e.into_inner()));
-        for run in runs {
-            let result = match outcome {
-                Ok(ack) => Ok(acked(ack, run.at, run.timestamp_ms)),
-                Err(e) => Err(e),
-            };
-            run.sink.resolved(RunResult {
+    pub(super) fn add_to_run(&self, run: RunTag<'_>, index_in_batch: u32, timestamp_ms: i64) {
+        self.add_run(|runs| {
+            if let Some(last) = runs.last_mut()
+                && last.tag == run.tag
+                && last.first + last.count == run.index
+                && Arc::ptr_eq(&last.sink, run.sink)
+            {
+                last.count += 1;
+                return;
+            }
+            runs.push(Run {
+                sink: Arc::clone(run.sink),
                 tag: run.tag,
-                first: run.first,
-                count: run.count,
-                outcome: result,
+                first: run.index,
+                count: 1,
+                at: index_in_batch,
+                timestamp_ms,
             });
-        }
-        for waker in std::mem::take(&mut *self.waiters()) {
-            waker.wake();
-        }
-    }
-
-    pub(crate) fn outcome(&self) -> Option<&Outcome> {
-        self.outcome.get()
-    }
-
-    /// `slot` is where this waiter's waker is kept.
-    fn poll(&self, slot: &mut Option<u32>, cx: &mut Context<'_>) -> Poll<&Outcome> {
-        if let Some(outcome) = self.outcome.get() {
-            return Poll::Ready(outcome);
-        }
-        let mut waiters = self.waiters();
-        // Resolved in between: whoever resolved took the waiters before this one was in.
-        if let Some(outcome) = self.outcome.get() {
-            return Poll::Ready(outcome);
-        }
-        if let Some(waker) = slot.and_then(|i| waiters.get_mut(i as usize)) {
-            waker.clone_from(cx.waker());
-            return Poll::Pending;
-        }
-        // One task that waits for many records of a batch needs one place, not one for each.
-        if !waiters.last().is_some_and(|w| w.will_wake(cx.waker())) {
-            *slot = Some(waiters.len() as u32);
-            waiters.push(cx.waker().clone());
-        }
-        Poll::Pending
+        });
     }
 }
 
+#[inline]
 fn acked(ack: &BatchAck, index: u32, timestamp_ms: i64) -> Acked {
     Acked {
         partition: ack.partition,
@@ -161,25 +120,46 @@ fn acked(ack: &BatchAck, index: u32, timestamp_ms: i64) -> Acked {
 #[derive(Debug)]
 #[must_use = "dropping it is fine, but then nobody learns what became of the record"]
 pub struct Delivery {
-    state: Arc<BatchState>,
-    index: u32,
-    timestamp_ms: i64,
-    slot: Option<u32>,
+    share: Share,
+    mark: Mark,
 }
 
 impl Delivery {
-    pub(crate) fn new(state: Arc<BatchState>, index: u32, timestamp_ms: i64) -> Self {
-        Self { state, index, timestamp_ms, slot: None }
+    #[inline]
+    pub(crate) fn new(share: Share, mark: Mark) -> Self {
+        Self { share, mark }
+    }
+
+    #[inline(always)]
+    fn acked(&self, ack: &BatchAck) -> Acked {
+        let timestamp_ms = match ack.append_time {
+            Some(time) => time,
+            None => self.share.state().timestamp_ms(self.mark),
+        };
+        acked(ack, self.mark.index, timestamp_ms)
     }
 
     /// The result, if it is there.
+    #[inline]
     pub fn try_get(&self) -> Option<Result<Acked>> {
-        self.state.outcome().map(|outcome| self.read(outcome))
+        match self.share.state().acknowledged() {
+            Some(ack) => Some(Ok(self.acked(&ack))),
+            None => self.try_get_other(),
+        }
+    }
+
+    #[cold]
+    fn try_get_other(&self) -> Option<Result<Acked>> {
+        match self.share.state().find(self.mark.index)? {
+            Found::Acknowledged(ack) => Some(Ok(self.acked(&ack))),
+            Found::Failed(error) => Some(Err(error)),
+            Found::Moved(place) => Self::new(place.share, place.mark).try_get(),
+        }
     }
 
     /// Whether the result is there.
     pub fn is_done(&self) -> bool {
-        self.state.outcome().is_some()
+        self.try_get().is_some()
     }
 
     /// Blocks the thread until the result is there; `None` waits until the delivery timeout.
@@ -193,13 +173,6 @@ impl Delivery {
             None => Err(still_waiting(timeout)),
         }
     }
-
-    fn read(&self, outcome: &Outcome) -> Result<Acked> {
-        match outcome {
-            Ok(ack) => Ok(acked(ack, self.index, self.timestamp_ms)),
-            Err(e) => Err(e.clone()),
-        }
-    }
 }
 
 fn still_waiting(timeout: Option<Duration>) -> Error {
@@ -210,14 +183,26 @@ fn still_waiting(timeout: Option<Duration>) -> Error {
 impl Future for Delivery {
     type Output = Result<Acked>;
 
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        match this.state.poll(&mut this.slot, cx) {
-            Poll::Ready(outcome) => Poll::Ready(match outcome {
-                Ok(ack) => Ok(acked(ack, this.index, this.timestamp_ms)),
-                Err(e) => Err(e.clone()),
-            }),
-            Poll::Pending => Poll::Pending,
+        match this.share.state().acknowledged() {
+            Some(ack) => Poll::Ready(Ok(this.acked(&ack))),
+            None => this.wait_or_fail(cx),
+        }
+    }
+}
+
+impl Delivery {
+    #[cold]
+    fn wait_or_fail(&mut self, cx: &mut Context<'_>) -> Poll<Result<Acked>> {
+        loop {
+            match self.share.state().poll(self.mark.index, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Found::Acknowledged(ack)) => return Poll::Ready(Ok(self.acked(&ack))),
+                Poll::Ready(Found::Failed(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Found::Moved(place)) => *self = Self::new(place.share, place.mark),
+            }
         }
     }
 }
@@ -226,18 +211,20 @@ impl Future for Delivery {
 #[derive(Debug, Default)]
 #[must_use = "dropping it is fine, but then nobody learns what became of the records"]
 pub struct BatchDelivery {
-    parts: Vec<Arc<BatchState>>,
+    /// Each with the index of the first record there.
+    parts: Vec<(Share, u32)>,
     records: usize,
     done: usize,
-    slot: Option<u32>,
     failed: Option<Error>,
 }
 
 impl BatchDelivery {
-    pub(crate) fn add(&mut self, state: &Arc<BatchState>) {
-        self.records += 1;
-        if !self.parts.last().is_some_and(|last| Arc::ptr_eq(last, state)) {
-            self.parts.push(Arc::clone(state));
+    /// Records that a batch took, from the one with this index on.
+    #[inline]
+    pub(super) fn add(&mut self, records: usize, first: u32, owner: &mut Owner) {
+        self.records += records;
+        if !self.parts.last().is_some_and(|(last, _)| owner.gave(last)) {
+            self.parts.push((owner.share(), first));
         }
     }
 
@@ -253,7 +240,7 @@ impl BatchDelivery {
 
     /// Whether every record is resolved.
     pub fn is_done(&self) -> bool {
-        self.parts.iter().all(|p| p.outcome().is_some())
+        self.parts.iter().all(|(part, _)| !part.state().is_pending())
     }
 
     /// Blocks the thread until every record is resolved. See [`Delivery::wait`].
@@ -273,15 +260,15 @@ impl Future for BatchDelivery {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        while let Some(part) = this.parts.get(this.done) {
-            match part.poll(&mut this.slot, cx) {
+        while let Some((part, first)) = this.parts.get(this.done) {
+            match part.state().poll(*first, cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => {
-                    if let Err(e) = outcome {
-                        this.failed.get_or_insert_with(|| e.clone());
+                // Values without keys do not wait for a partition, so they do not move.
+                Poll::Ready(found) => {
+                    if let Found::Failed(e) = found {
+                        this.failed.get_or_insert(e);
                     }
                     this.done += 1;
-                    this.slot = None;
                 }
             }
         }
@@ -294,6 +281,8 @@ impl Future for BatchDelivery {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::error::ErrorKind;
 
@@ -310,27 +299,33 @@ mod tests {
 
     #[test]
     fn runs_are_one_completion_per_submission_and_batch() {
-        let state = BatchState::default();
+        let owner = Owner::new(0);
         let seen = Arc::new(Sink(Mutex::default()));
         let sink: Arc<dyn RunSink> = seen.clone();
         for i in 0..3 {
-            state.add_to_run(&sink, 7, i, 10 + i, 5);
+            owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index: i }, 10 + i, 5);
         }
-        state.add_to_run(&sink, 8, 0, 13, 5);
-        state.resolve(Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
+        owner.state().add_to_run(RunTag { sink: &sink, tag: 8, index: 0 }, 13, 5);
+        owner.resolve(&Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
         let at = |offset| Some(Acked { partition: 2, offset, timestamp_ms: 5 });
         assert_eq!(*seen.0.lock().unwrap(), [(7, 0, 3, at(110)), (8, 0, 1, at(113))]);
     }
 
     #[test]
     fn a_wait_that_times_out_leaves_the_handle_usable() {
-        let state = Arc::new(BatchState::default());
-        let mut delivery = Delivery::new(Arc::clone(&state), 4, 9);
+        let mut owner = Owner::new(9);
+        let mut delivery = Delivery::new(owner.share(), owner.mark(4, None));
         let e = delivery.wait(Some(Duration::ZERO)).unwrap_err();
         assert!(e.kind() == ErrorKind::Timeout && e.maybe_written());
-        state.resolve(Ok(BatchAck { partition: 0, base_offset: 10, append_time: Some(3) }));
+        owner.resolve(&Ok(BatchAck { partition: 0, base_offset: 10, append_time: Some(3) }));
         let want = Acked { partition: 0, offset: 14, timestamp_ms: 3 };
         assert_eq!(delivery.wait(None).unwrap(), want);
         assert_eq!(delivery.try_get().unwrap().unwrap(), want);
+    }
+
+    #[test]
+    fn the_size_of_a_handle() {
+        // Two registers: a send returns it without going through memory.
+        assert_eq!(size_of::<Result<Delivery>>(), 16);
     }
 }

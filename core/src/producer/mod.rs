@@ -12,13 +12,19 @@ mod delivery;
 mod leaders;
 mod partition;
 mod producers;
+mod recent;
 mod record;
 mod sender;
+mod slot;
+mod states;
 mod topics;
 mod tries;
+mod unrouted;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub use delivery::{BatchDelivery, Delivery};
@@ -26,10 +32,12 @@ pub(crate) use delivery::{RunResult, RunSink};
 pub(crate) use producers::Producers;
 pub use record::{Acked, BatchAcked, Record};
 
-use accumulator::{Accumulator, RunTag};
+use accumulator::Accumulator;
+use delivery::RunTag;
 
 use crate::cluster::Pool;
-use crate::config::ProducerConfig;
+use crate::config::{Partitioner, ProducerConfig};
+use crate::environment::BoxFuture;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Compression;
 
@@ -63,6 +71,18 @@ impl ProducerBuilder {
     /// The codec of batches. Default: lz4 where it is built in.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;
+        self
+    }
+
+    /// The codec of one topic's batches, instead of [`compression`](Self::compression).
+    pub fn topic_compression(mut self, topic: impl Into<String>, compression: Compression) -> Self {
+        self.config.topic_compression.insert(topic.into(), compression);
+        self
+    }
+
+    /// How records that name no partition get one. Default: spread by load.
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.config.partitioner = partitioner;
         self
     }
 
@@ -170,6 +190,41 @@ impl From<TrySendError<'_>> for Error {
     }
 }
 
+/// A [`Producer::send`]: ready as soon as there is space for the record, which is at once unless the
+/// buffer is full. Written out and not an `async fn`, which would move the record several times.
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Sending<'a> {
+    producer: &'a Producer,
+    record: Record<'a>,
+    /// Where there was no space.
+    waiting: Option<BoxFuture<'a, Result<Delivery>>>,
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<Delivery>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.waiting.is_none() {
+            match this.producer.append(&this.record) {
+                Err(e) if e.kind() == ErrorKind::BufferFull => {}
+                done => return Poll::Ready(done),
+            }
+        }
+        this.wait(cx)
+    }
+}
+
+impl Sending<'_> {
+    #[cold]
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
+        let (producer, record) = (self.producer, self.record);
+        let later = || -> BoxFuture<'_, _> { Box::pin(producer.send_later(record)) };
+        self.waiting.get_or_insert_with(later).as_mut().poll(cx)
+    }
+}
+
 /// Values that one lock is taken for.
 const CHUNK: usize = 32;
 
@@ -179,8 +234,9 @@ impl Producer {
     /// # Errors
     /// The record comes back with `BufferFull` (would fit later), `RecordTooLarge`,
     /// `UnknownPartition`, `InvalidArgument`, `UnknownTopic` (asked a moment ago), or `Closed`.
+    #[inline]
     pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
-        match self.append(&record, None) {
+        match self.append(&record) {
             Ok(delivery) => Ok(delivery),
             Err(error) => Err(TrySendError { error, record }),
         }
@@ -192,15 +248,16 @@ impl Producer {
     /// # Errors
     /// `BufferFull` after `max_block`; `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`,
     /// `UnknownTopic`, `Closed` at once.
-    pub async fn send(&self, record: Record<'_>) -> Result<Delivery> {
-        match self.append(&record, None) {
-            Err(e) if e.kind() == ErrorKind::BufferFull => {}
-            done => return done,
-        }
+    #[inline]
+    pub fn send<'a>(&'a self, record: Record<'a>) -> Sending<'a> {
+        Sending { producer: self, record, waiting: None }
+    }
+
+    async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
         let deadline = self.deadline();
         loop {
             self.space(record_size(&record), deadline).await?;
-            match self.append(&record, None) {
+            match self.append(&record) {
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
             }
@@ -287,18 +344,9 @@ impl Producer {
         if self.0.closed.load(Ordering::Acquire) { Err(Error::closed("producer")) } else { Ok(()) }
     }
 
-    fn accept(
-        &self,
-        record: &Record<'_>,
-        run: Option<RunTag<'_>>,
-    ) -> Result<accumulator::Accepted> {
+    fn append(&self, record: &Record<'_>) -> Result<Delivery> {
         self.check_open()?;
-        self.0.home.append(record, run)
-    }
-
-    fn append(&self, record: &Record<'_>, run: Option<RunTag<'_>>) -> Result<Delivery> {
-        let accepted = self.accept(record, run)?;
-        Ok(Delivery::new(accepted.state, accepted.index, accepted.timestamp_ms))
+        self.0.home.append(record)
     }
 
     fn deadline(&self) -> tokio::time::Instant {
@@ -333,8 +381,8 @@ impl Producer {
         let mut taken = 0;
         for record in records {
             let run = RunTag { sink, tag, index: first + taken as u32 };
-            match self.accept(&record, Some(run)) {
-                Ok(_) => taken += 1,
+            match self.check_open().and_then(|()| self.0.home.append_run(&record, run)) {
+                Ok(()) => taken += 1,
                 Err(e) => return (taken, Some(e)),
             }
         }

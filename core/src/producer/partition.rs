@@ -314,7 +314,7 @@ mod tests {
         let mut made = Vec::new();
         for _ in 0..n {
             for _ in 0..records {
-                assert!(home.append(&Record::to("t").value("v"), None).is_ok());
+                assert!(home.append(&Record::to("t").value("v")).is_ok());
             }
             let Ok(Event::Ready(home, _, slot)) = rx.try_recv() else { panic!("not announced") };
             made.extend(slot.take(&home));

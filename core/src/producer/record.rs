@@ -30,7 +30,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The key. It is payload: it does not choose the partition.
+    /// The key. It is payload: it chooses the partition only with
+    /// [`Partitioner::KeyHash`](crate::Partitioner::KeyHash).
     pub fn key<K: AsRef<[u8]> + ?Sized>(self, key: &'a K) -> Self {
         self.key_opt(Some(key.as_ref()))
     }

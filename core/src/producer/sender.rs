@@ -12,7 +12,6 @@
 //! task ends (or panics) what it holds resolves with an error as it is dropped.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -223,12 +222,11 @@ impl Sender {
                     topic.trouble = Some(e.clone());
                 }
                 if !e.is_retriable() && e.broker_code().is_some() {
-                    let all = |_: &Batch| true;
-                    self.fail_where(all, &e);
+                    self.fail_where(|_| true, &e);
                 }
             }
             Event::Abandon(home, error) => {
-                self.fail_where(move |batch| Arc::ptr_eq(&batch.home, &home), &error);
+                self.fail_where(|of| Arc::ptr_eq(of, &home), &error);
             }
         }
     }
@@ -291,29 +289,24 @@ impl Sender {
         }
     }
 
-    /// Fails everything that `of` picks, wherever it is.
-    fn fail_where(&mut self, of: impl Fn(&Batch) -> bool, error: &Error) {
+    /// Fails everything of the homes that `of` picks, wherever it is.
+    fn fail_where(&mut self, of: impl Fn(&Arc<Accumulator>) -> bool, error: &Error) {
         let mut settled = Vec::new();
+        let batch_of = |batch: &Batch| of(&batch.home);
         for topic in self.topics.values_mut() {
-            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, &of);
+            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, batch_of);
             for queue in topic.pinned.values_mut() {
-                gone.extend(take_where(queue, &of));
+                gone.extend(take_where(queue, batch_of));
             }
-            for (home, slot) in topic.slots.clone() {
-                while let Some(batch) = slot.take(&home) {
-                    if of(&batch) {
-                        gone.push(batch);
-                    } else {
-                        topic.keep(batch);
-                    }
-                }
+            for (home, slot) in topic.slots.iter().filter(|(home, _)| of(home)) {
+                gone.extend(std::iter::from_fn(|| slot.take(home)));
             }
             topic.activate(&mut self.active);
             for batch in gone {
                 batch.resolve(Err(error.with_maybe_written(false)));
             }
             for (index, partition) in topic.partitions.iter_mut().enumerate() {
-                for id in partition.ids(&of) {
+                for id in partition.ids(batch_of) {
                     if let Some((batch, maybe)) = partition.give_up(id) {
                         batch.resolve(Err(error.with_maybe_written(maybe)));
                     }
@@ -470,12 +463,11 @@ impl Sender {
                     if topic.partitions.len() < meta.partitions.len() {
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
                     }
-                    for home in &topic.homes {
-                        let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
-                        home.partitions.store(n, Ordering::Relaxed);
-                    }
-                    topic.meta = Some(meta);
+                    topic.meta = Some(Arc::clone(&meta));
                 }
+                // A home that uses the topic for the first time learns of it here, too.
+                let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
+                topic.homes.iter().for_each(|home| home.learned(n));
                 true
             }
         }

@@ -52,8 +52,10 @@ pub(super) enum Next {
     /// Only batches that were refused and have to wait until then.
     Later(Instant),
     Full,
+    /// Open ones: due at the latest then. Others are not to be taken before `later`.
     Open {
         due: Instant,
+        later: Option<Instant>,
     },
 }
 
@@ -118,15 +120,14 @@ impl Topic {
             match slot.peek(home) {
                 Peek::Empty => return false,
                 Peek::Full => full = true,
-                Peek::Open { at, urgent } => {
-                    earliest = earlier(earliest, Some(if urgent { now } else { at }));
-                }
+                Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
+                Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
             }
             true
         });
         match (full, earliest) {
             (true, _) => Next::Full,
-            (false, Some(due)) => Next::Open { due },
+            (false, Some(due)) => Next::Open { due, later },
             (false, None) => later.map_or(Next::Nothing, Next::Later),
         }
     }
@@ -135,14 +136,6 @@ impl Topic {
     pub(super) fn pop_unbound(&mut self, now: Instant) -> Option<Batch> {
         let first = self.unbound.iter().position(|b| b.tries.not_before(now).is_none())?;
         self.unbound.remove(first)
-    }
-
-    /// A batch taken out of its slot, for later.
-    pub(super) fn keep(&mut self, batch: Batch) {
-        match batch.partition {
-            None => self.unbound.push_back(batch),
-            Some(p) => self.pinned.entry(p).or_default().push_back(batch),
-        }
     }
 
     /// A batch that came back from a partition, to where it came from.
@@ -178,9 +171,9 @@ impl Topic {
                     Peek::Full => true,
                     // Full ones of other slots first.
                     Peek::Open { .. } if pass == 0 => false,
-                    Peek::Open { at, urgent } => {
-                        wake = earlier(wake, Some(at));
-                        idle || urgent || at <= now
+                    Peek::Open { early, at } => {
+                        wake = earlier(wake, Some(if idle { early } else { at }));
+                        if idle { early <= now } else { at <= now }
                     }
                 };
                 if take && let Some(batch) = slot.take(home) {

@@ -81,7 +81,80 @@ impl BatchBuilder {
         self.reserved
     }
 
+    /// What the records' timestamps are counted from.
+    pub(crate) fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// The records in order, each whole in one chunk; for who wants them elsewhere.
+    pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
+        std::mem::take(&mut self.chunks)
+    }
+
+    /// Copies a record into the batch. Its index in the batch was [`len_records`] before.
+    ///
+    /// [`len_records`]: Self::len_records
     #[inline]
+    pub(crate) fn append(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        timestamp_ms: i64,
+    ) -> Result<(), AppendError> {
+        if headers.is_empty() && self.append_small(key, value, timestamp_ms) {
+            return Ok(());
+        }
+        self.append_any(key, value, headers, timestamp_ms)
+    }
+
+    /// What nearly every record is: a few kilobytes at most, no headers, in the chunk that is open.
+    /// All its numbers fit a machine word each. `false` if it is not such a record.
+    #[inline]
+    fn append_small(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp_ms: i64,
+    ) -> bool {
+        let timestamp = varint::zigzag(timestamp_ms.wrapping_sub(self.base_timestamp));
+        let (key, value) =
+            (key.map_or(Field::NULL, Field::of), value.map_or(Field::NULL, Field::of));
+        let index = varint::zigzag(i64::from(self.records));
+        let payload = key.bytes.len() + value.bytes.len();
+        // An empty batch has no chunk, and so no base timestamp is missed here.
+        let Some(chunk) = self.chunks.last_mut() else { return false };
+        let room = chunk.room();
+        if payload > Packed::PAYLOAD
+            || timestamp >= 1 << 14
+            || index >= 1 << 21
+            || room.len() < payload + 3 * Packed::LEN
+        {
+            return false;
+        }
+        // No attributes are defined for records; then the deltas.
+        let deltas = Packed::byte(0).and(Packed::short(timestamp)).and(Packed::medium(index));
+        let (key_len, value_len) = (key.len(), value.len());
+        let content = deltas.len + key_len.len + value_len.len + payload + 1;
+        let mut at = Packed::short(2 * content as u64).and(deltas).put(room, 0);
+        if key.is_null {
+            at = key_len.and(value_len).put(room, at);
+        } else {
+            at = key_len.put(room, at);
+            room[at..at + key.bytes.len()].copy_from_slice(key.bytes);
+            at = value_len.put(room, at + key.bytes.len());
+        }
+        room[at..at + value.bytes.len()].copy_from_slice(value.bytes);
+        at += value.bytes.len();
+        room[at] = 0; // no headers
+        chunk.advance(at + 1);
+        self.bytes += at + 1;
+        self.records += 1;
+        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
+        true
+    }
+
+    /// Sizes first, so that the record is written in one go.
     fn layout(
         &self,
         key: Option<&[u8]>,
@@ -110,11 +183,9 @@ impl BatchBuilder {
         Ok(Layout { timestamp_delta, content, total })
     }
 
-    /// Copies a record into the batch. Its index in the batch was [`len_records`] before.
-    ///
-    /// [`len_records`]: Self::len_records
-    #[inline]
-    pub(crate) fn append(
+    /// Any record; a new chunk where the open one has no room.
+    #[inline(never)]
+    fn append_any(
         &mut self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
@@ -166,11 +237,7 @@ impl BatchBuilder {
         if self.records == 0 {
             return None;
         }
-        let compressed = match compression {
-            Compression::None => None,
-            #[cfg(feature = "lz4")]
-            Compression::Lz4 => super::compression::lz4::compress(&self.pool, &self.chunks),
-        };
+        let compressed = super::compression::compress(compression, &self.pool, &self.chunks);
         let (bits, chunks) = match compressed {
             Some(chunks) => (compression.bits(), chunks),
             None => (Compression::None.bits(), self.chunks),
@@ -193,6 +260,80 @@ impl BatchBuilder {
             max_timestamp: self.max_timestamp,
             segments: chunks.into_iter().map(Chunk::freeze).collect(),
         })
+    }
+}
+
+/// A key or a value.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    bytes: &'a [u8],
+    is_null: bool,
+}
+
+impl<'a> Field<'a> {
+    const NULL: Self = Self { bytes: &[], is_null: true };
+
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, is_null: false }
+    }
+
+    /// Its length as written.
+    #[inline]
+    fn len(&self) -> Packed {
+        // Zigzag of -1: null.
+        if self.is_null { Packed::byte(1) } else { Packed::short(2 * self.bytes.len() as u64) }
+    }
+}
+
+/// A few bytes in a word, written by one store: what is behind them is written over next.
+#[derive(Clone, Copy)]
+struct Packed {
+    bits: u64,
+    len: usize,
+}
+
+impl Packed {
+    const LEN: usize = 8;
+    /// Most payload of a record whose lengths are [`short`](Self::short).
+    const PAYLOAD: usize = 8_000;
+
+    #[inline]
+    fn byte(byte: u8) -> Self {
+        Self { bits: u64::from(byte), len: 1 }
+    }
+
+    /// A varint below 2^14.
+    #[inline]
+    fn short(value: u64) -> Self {
+        if value < 0x80 {
+            Self { bits: value, len: 1 }
+        } else {
+            Self { bits: value & 0x7f | 0x80 | (value >> 7) << 8, len: 2 }
+        }
+    }
+
+    /// A varint below 2^21.
+    #[inline]
+    fn medium(value: u64) -> Self {
+        if value < 1 << 14 {
+            Self::short(value)
+        } else {
+            let low = value & 0x7f | 0x80 | (value >> 7 & 0x7f | 0x80) << 8;
+            Self { bits: low | (value >> 14) << 16, len: 3 }
+        }
+    }
+
+    /// Both; together they are 8 bytes at most.
+    #[inline]
+    fn and(self, next: Self) -> Self {
+        Self { bits: self.bits | next.bits << (8 * self.len), len: self.len + next.len }
+    }
+
+    /// Writes all 8 bytes and gives the position behind those that count.
+    #[inline]
+    fn put(self, out: &mut [u8], at: usize) -> usize {
+        out[at..at + Self::LEN].copy_from_slice(&self.bits.to_le_bytes());
+        at + self.len
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::compression::Contexts;
+
 /// Sizes of pooled buffers, ascending. The first three are what open batches grow by; the large
 /// ones take decompressed batches. A larger buffer is made to size and not kept.
 const CLASSES: [usize; 6] = [1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
@@ -22,6 +24,8 @@ pub(crate) struct ChunkPool(Arc<Shared>);
 struct Shared {
     keep: usize,
     idle: Mutex<Idle>,
+    #[allow(dead_code, reason = "a build without codecs keeps nothing for them")]
+    contexts: Contexts,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +51,7 @@ impl ChunkPool {
     /// A pool that keeps at most `keep` bytes of idle buffers. What is handed out is not counted:
     /// the memory budget of producer or consumer bounds that.
     pub(crate) fn new(keep: usize) -> Self {
-        Self(Arc::new(Shared { keep, idle: Mutex::default() }))
+        Self(Arc::new(Shared { keep, idle: Mutex::default(), contexts: Contexts::default() }))
     }
 
     /// An empty chunk with room for at least `min` bytes.
@@ -65,6 +69,12 @@ impl ChunkPool {
         };
         let buf = warm.unwrap_or_else(|| zeroed(CLASSES[class]));
         Chunk { buf, len: 0, pool: Some(Arc::clone(&self.0)) }
+    }
+
+    /// What codecs keep between batches.
+    #[allow(dead_code, reason = "a build without codecs keeps nothing for them")]
+    pub(crate) fn contexts(&self) -> &Contexts {
+        &self.0.contexts
     }
 
     /// Bytes of idle buffers at this moment.
@@ -108,6 +118,7 @@ impl Chunk {
     }
 
     /// Everything up to the buffer's end, and how much of it is written.
+    #[cfg(feature = "lz4")]
     pub(crate) fn whole(&mut self) -> (&mut [u8], usize) {
         (&mut self.buf, self.len)
     }
@@ -122,10 +133,6 @@ impl Chunk {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.room()[..bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
     }
 
     pub(crate) fn freeze(self) -> bytes::Bytes {

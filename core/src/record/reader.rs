@@ -12,7 +12,7 @@ use std::{fmt, str};
 
 use bytes::Bytes;
 
-use super::compression::{DecompressError, codec_name};
+use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::pool::ChunkPool;
 use super::{CRC_START, HEADER_LEN, varint};
@@ -229,23 +229,20 @@ impl RawBatch {
         let base_offset = self.base_offset;
         let payload = match self.codec {
             0 => self.payload.clone(),
-            #[cfg(feature = "lz4")]
-            3 => {
+            codec => {
                 let limit = limit_bytes.min(i32::MAX as usize);
-                super::compression::lz4::decompress(pool, &self.payload, limit)
+                compression::decompress(codec, pool, &self.payload, limit)
                     .map_err(|error| match error {
                         DecompressError::OverLimit => RecordError::OverLimit { base_offset, limit },
                         DecompressError::Damaged => RecordError::Decompress { base_offset },
+                        DecompressError::Unsupported => RecordError::UnsupportedCompression {
+                            base_offset,
+                            codec: codec_name(codec),
+                        },
                     })?
                     .freeze()
             }
-            other => {
-                let codec = codec_name(other);
-                return Err(RecordError::UnsupportedCompression { base_offset, codec });
-            }
         };
-        #[cfg(not(feature = "lz4"))]
-        let _ = (pool, limit_bytes, DecompressError::OverLimit, DecompressError::Damaged);
         if self.count as usize > payload.len() / MIN_RECORD {
             let what = "more records than bytes for them";
             return Err(RecordError::Header { base_offset, what });
@@ -442,6 +439,22 @@ impl RecordIter<'_> {
         // Both fit: a batch's length is an i32 on the wire, and so is its limit once decompressed.
         RecordPosition { rest: self.rest.len() as u32, left: self.left as u32 }
     }
+}
+
+/// Records as an open batch holds them, read back: from the first byte to the last, or to the first
+/// that is none.
+pub(crate) fn walk(bytes: &[u8], base_timestamp: i64) -> impl Iterator<Item = RecordRef<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let record = take_record(&mut rest)?;
+        Some(RecordRef {
+            offset: record.offset_delta,
+            timestamp: base_timestamp.wrapping_add(record.timestamp_delta),
+            key: record.key,
+            value: record.value,
+            headers: Headers { rest: record.headers, left: record.header_count },
+        })
+    })
 }
 
 impl<'a> Iterator for RecordIter<'a> {

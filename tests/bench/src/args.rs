@@ -1,13 +1,15 @@
 //! The command line.
 
-use crate::worker::{Client, Direction, Figure, Job};
+use crate::worker::{Client, Direction, Figure, Job, Length};
 
-const USAGE: &str =
-    "usage: ottla-bench [produce | consume | all] [--records N] [--rounds N] [--json]
+const USAGE: &str = "usage: ottla-bench [produce | consume | all] [--only FIGURE] [--records N] \
+[--seconds N] [--rounds N] [--json]
 
-  --records N  records per measurement (default 4000000)
-  --rounds N   measurements of each figure, whose median is shown (default 3)
-  --json       one object per figure and line instead of a table";
+  --only FIGURE  this figure alone, by its name in --json without _cpu_ns
+  --records N    records per measurement (default 4000000)
+  --seconds N    in place of that: records for so long, to look at memory
+  --rounds N     measurements of each figure, whose median is shown (default 3)
+  --json         one object per figure and line instead of a table";
 
 /// What this process is to do.
 #[derive(Debug)]
@@ -24,14 +26,21 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub(crate) struct Args {
     direction: Option<Direction>,
-    pub(crate) records: usize,
+    only: Option<Figure>,
+    pub(crate) length: Length,
     pub(crate) rounds: usize,
     pub(crate) json: bool,
 }
 
 impl Args {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
-        let mut parsed = Self { direction: None, records: 4_000_000, rounds: 3, json: false };
+        let mut parsed = Self {
+            direction: None,
+            only: None,
+            length: Length::Records(4_000_000),
+            rounds: 3,
+            json: false,
+        };
         while let Some(arg) = args.next() {
             let mut number = || {
                 let value = args.next().and_then(|value| value.parse().ok());
@@ -41,7 +50,12 @@ impl Args {
                 "produce" => parsed.direction = Some(Direction::Produce),
                 "consume" => parsed.direction = Some(Direction::Consume),
                 "all" => parsed.direction = None,
-                "--records" => parsed.records = number()?,
+                "--only" => {
+                    let name = args.next().ok_or_else(|| format!("{arg} needs a name\n{USAGE}"))?;
+                    parsed.only = Some(Figure::named(&name)?);
+                }
+                "--records" => parsed.length = Length::Records(number()?),
+                "--seconds" => parsed.length = Length::Seconds(number()? as u64),
                 "--rounds" => parsed.rounds = number()?,
                 "--json" => parsed.json = true,
                 "--help" | "-h" => return Err(USAGE.to_owned()),
@@ -57,6 +71,7 @@ impl Args {
 
     pub(crate) fn wants(&self, figure: &Figure) -> bool {
         self.direction.is_none_or(|direction| direction == figure.direction)
+            && self.only.is_none_or(|only| only == *figure)
     }
 }
 
@@ -65,6 +80,6 @@ fn worker(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
         || args.next().ok_or_else(|| "a worker is started by the benchmark only".to_owned());
     let figure = Figure::named(&next()?)?;
     let client = Client::named(&next()?)?;
-    let records = next()?.parse().map_err(|_| "records is no number".to_owned())?;
-    Ok(Mode::Worker { job: Job { figure, client, records }, bootstrap: next()? })
+    let length = Length::parse(&next()?).ok_or("a length is a number, or one and an s")?;
+    Ok(Mode::Worker { job: Job { figure, client, length }, bootstrap: next()? })
 }

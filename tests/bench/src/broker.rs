@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use ottla_bench::{TOPIC, machine, values};
+use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, machine, tail_topic, values};
 use ottla_test_broker::{Cluster, SourceBatch, Storage};
 
 /// Partitions of the topic, two for each broker.
@@ -70,15 +70,17 @@ pub(crate) fn serve(lz4: bool) -> Result<(), String> {
     if lz4 {
         batch = batch.lz4();
     }
-    let cluster = Cluster::builder()
+    let mut builder = Cluster::builder()
         .brokers(BROKERS)
         .storage(Storage::Source(batch))
         // What clients are told to fill, 1 MB of records, and its framing.
         .max_message_bytes(2 << 20)
         .check_records(false)
-        .topic(TOPIC, PARTITIONS, 1)
-        .start()
-        .map_err(|e| format!("cannot start brokers: {e}"))?;
+        .topic(TOPIC, PARTITIONS, 1);
+    for topic in 0..TAIL_TOPICS {
+        builder = builder.topic(tail_topic(topic), TAIL_PARTITIONS, 1);
+    }
+    let cluster = builder.start().map_err(|e| format!("cannot start brokers: {e}"))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", cluster.bootstrap())
         .and_then(|()| out.flush())

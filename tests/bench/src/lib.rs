@@ -5,6 +5,16 @@ pub mod machine;
 /// The topic of every measurement.
 pub const TOPIC: &str = "bench";
 
+/// Topics of the long tail, and partitions of each.
+pub const TAIL_TOPICS: usize = 1000;
+/// See [`TAIL_TOPICS`].
+pub const TAIL_PARTITIONS: i32 = 4;
+
+/// The name of one of them.
+pub fn tail_topic(number: usize) -> String {
+    format!("tail-{number}")
+}
+
 /// Bytes of a value.
 pub const VALUE_LEN: usize = 100;
 

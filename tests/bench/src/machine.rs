@@ -13,6 +13,14 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
+/// Most memory this process had at one time, in bytes; 0 where the system does not tell.
+pub fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
 /// Keeps this process, and the threads it starts from now on, on one core. Says whether it could:
 /// not with fewer cores, or where a container forbids it. A measurement without is noisier, not
 /// wrong.
@@ -28,6 +36,12 @@ pub fn pin(core: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_is_told() {
+        assert!(peak_memory() > 100_000);
+    }
 
     #[test]
     fn work_takes_time() {

@@ -53,7 +53,7 @@ fn measure(args: &Args) -> Result<(), String> {
         // Client by client within a round: what disturbs the machine for a while meets both.
         for _ in 0..args.rounds {
             for &client in clients.iter().filter(|client| figure.has(**client)) {
-                let job = Job { figure: *figure, client, records: args.records };
+                let job = Job { figure: *figure, client, length: args.length };
                 report.add(figure, client, worker::spawn(job, broker.bootstrap())?);
             }
         }

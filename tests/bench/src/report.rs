@@ -63,6 +63,7 @@ impl Report {
             let figures = [
                 ("cpu_ns", (row.cpu_ns() * 10.0).round() / 10.0, "ns"),
                 ("records_per_s", row.per_second().round(), "1/s"),
+                ("peak_mb", row.median(|round| round.peak_mb).round(), "MB"),
             ];
             for (what, value, unit) in figures {
                 let name = format!("{}_{what}", row.figure.name);
@@ -76,12 +77,12 @@ impl Report {
 
     pub(crate) fn print_table(&self) -> Result<(), String> {
         let mut text = format!(
-            "{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}\n",
-            "100-byte records", "ottla", "rdkafka", "ratio", "ottla", "rdkafka"
+            "{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}{:>12}{:>12}\n",
+            "100-byte records", "ottla", "rdkafka", "ratio", "ottla", "rdkafka", "ottla", "ottla"
         );
         text += &format!(
-            "{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}\n",
-            "", "ns CPU", "ns CPU", "", "M/s", "M/s"
+            "{:<46}{:>12}{:>14}{:>8}{:>12}{:>12}{:>12}{:>12}\n",
+            "", "ns CPU", "ns CPU", "", "M/s", "M/s", "KB/request", "peak MB"
         );
         for row in self.rows.iter().filter(|row| row.client == Client::Ottla) {
             // A batched call is compared with what the other client has.
@@ -96,13 +97,15 @@ impl Report {
                 value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
             };
             text += &format!(
-                "{:<46}{:>12.1}{:>14}{:>8}{:>12.2}{:>12}\n",
+                "{:<46}{:>12.1}{:>14}{:>8}{:>12.2}{:>12}{:>12}{:>12.0}\n",
                 row.figure.about,
                 row.cpu_ns(),
                 cell(other.map(Row::cpu_ns), 1),
                 cell(other.map(|other| other.cpu_ns() / row.cpu_ns()), 1),
                 row.per_second() / 1e6,
                 cell(other.map(|other| other.per_second() / 1e6), 2),
+                cell(row.rounds[0].request_kb, 0),
+                row.median(|round| round.peak_mb),
             );
         }
         print(&text)

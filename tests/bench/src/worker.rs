@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ottla_bench::machine;
+use serde::{Deserialize, Serialize};
 
 /// The core of a client; the brokers have the other.
 const CORE: usize = 0;
@@ -19,6 +20,21 @@ pub(crate) enum Direction {
     Consume,
 }
 
+/// How records are given to a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A send and a handle for each.
+    Each,
+    /// Many in one call, where a client has such a call.
+    Batch,
+    /// A send for each, to one of [`TAIL_TOPICS`](ottla_bench::TAIL_TOPICS) topics after the other.
+    LongTail,
+    /// The same, to one named partition of them after the other.
+    LongTailPinned,
+    /// A send for each, from so many threads that share the producer.
+    Threads(usize),
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figure {
@@ -26,37 +42,45 @@ pub(crate) struct Figure {
     pub(crate) about: &'static str,
     pub(crate) direction: Direction,
     pub(crate) lz4: bool,
-    /// Many records in one call, where a client has such a call.
-    pub(crate) batched: bool,
+    pub(crate) shape: Shape,
 }
 
 /// All figures, those of one codec next to each other: they share a broker process.
-pub(crate) const FIGURES: [Figure; 6] = {
-    const fn figure(name: &'static str, about: &'static str, lz4: bool, batched: bool) -> Figure {
+pub(crate) const FIGURES: [Figure; 10] = {
+    const fn figure(name: &'static str, about: &'static str, lz4: bool, shape: Shape) -> Figure {
         let direction =
             if name.as_bytes()[0] == b'p' { Direction::Produce } else { Direction::Consume };
-        Figure { name, about, direction, lz4, batched }
+        Figure { name, about, direction, lz4, shape }
     }
+    const TAIL: &str = "produce, 1,000 topics in turn";
+    const PINNED: &str = "produce, 1,000 topics x 4 partitions in turn";
     [
-        figure("produce_plain", "produce, a send and a handle per record", false, false),
-        figure("produce_batch_plain", "produce, send_batch of 1,000", false, true),
-        figure("consume_plain", "consume", false, false),
-        figure("produce_lz4", "produce lz4, a send and a handle per record", true, false),
-        figure("produce_batch_lz4", "produce lz4, send_batch of 1,000", true, true),
-        figure("consume_lz4", "consume lz4", true, false),
+        figure("produce_plain", "produce, a send and a handle per record", false, Shape::Each),
+        figure("produce_batch", "produce, send_batch of 1,000", false, Shape::Batch),
+        figure("produce_threads_2", "produce, from 2 threads", false, Shape::Threads(2)),
+        figure("produce_threads_8", "produce, from 8 threads", false, Shape::Threads(8)),
+        figure("produce_longtail", TAIL, false, Shape::LongTail),
+        figure("produce_longtail_pinned", PINNED, false, Shape::LongTailPinned),
+        figure("consume_plain", "consume", false, Shape::Each),
+        figure("produce_lz4", "produce lz4, a send and a handle per record", true, Shape::Each),
+        figure("produce_batch_lz4", "produce lz4, send_batch of 1,000", true, Shape::Batch),
+        figure("consume_lz4", "consume lz4", true, Shape::Each),
     ]
 };
 
 impl Figure {
     pub(crate) fn named(name: &str) -> Result<Self, String> {
         let found = FIGURES.iter().find(|figure| figure.name == name);
-        found.copied().ok_or_else(|| format!("no figure is named '{name}'"))
+        found.copied().ok_or_else(|| {
+            let names: Vec<&str> = FIGURES.iter().map(|figure| figure.name).collect();
+            format!("no figure is named '{name}'; there are {}", names.join(", "))
+        })
     }
 
     /// Whether there is anything to measure for this client: librdkafka's batched call is not in its
-    /// Rust binding.
+    /// Rust binding, and its threads are its own.
     pub(crate) fn has(&self, client: Client) -> bool {
-        client == Client::Ottla || !self.batched
+        client == Client::Ottla || !matches!(self.shape, Shape::Batch | Shape::Threads(_))
     }
 }
 
@@ -81,20 +105,66 @@ impl Client {
     }
 }
 
+/// How long a measurement takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    Records(usize),
+    /// Records go on until so much time has passed: for looking at memory.
+    Seconds(u64),
+}
+
+impl Length {
+    /// As the command line has it.
+    fn arg(self) -> String {
+        match self {
+            Self::Records(n) => n.to_string(),
+            Self::Seconds(n) => format!("{n}s"),
+        }
+    }
+
+    pub(crate) fn parse(arg: &str) -> Option<Self> {
+        match arg.strip_suffix('s') {
+            Some(seconds) => seconds.parse().ok().map(Self::Seconds),
+            None => arg.parse().ok().map(Self::Records),
+        }
+    }
+
+    /// Records moved before the clock runs: connections, metadata and warm buffers are not what is
+    /// measured.
+    fn warm_up(self) -> usize {
+        match self {
+            Self::Records(records) => (records / 10).clamp(10_000, 400_000),
+            Self::Seconds(_) => 400_000,
+        }
+    }
+
+    /// Records of one go; a measurement by time is several of them.
+    fn step(self) -> usize {
+        match self {
+            Self::Records(records) => records,
+            Self::Seconds(_) => 1_000_000,
+        }
+    }
+}
+
 /// One measurement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
     pub(crate) figure: Figure,
     pub(crate) client: Client,
-    pub(crate) records: usize,
+    pub(crate) length: Length,
 }
 
 /// What it yielded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// Processor time of the client process for a record, in nanoseconds.
     pub(crate) cpu_ns: f64,
     pub(crate) per_second: f64,
+    /// Most memory the process had at one time, in megabytes.
+    pub(crate) peak_mb: f64,
+    /// Bytes of a Produce request on average, where the client tells.
+    pub(crate) request_kb: Option<f64>,
 }
 
 /// Measures in a new process.
@@ -102,7 +172,7 @@ pub(crate) fn spawn(job: Job, bootstrap: &str) -> Result<Measured, String> {
     let program = std::env::current_exe().map_err(|e| format!("cannot find itself: {e}"))?;
     let name = format!("{} of {}", job.figure.name, job.client.name());
     let output = Command::new(program)
-        .args(["worker", job.figure.name, job.client.name(), &job.records.to_string(), bootstrap])
+        .args(["worker", job.figure.name, job.client.name(), &job.length.arg(), bootstrap])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -111,11 +181,8 @@ pub(crate) fn spawn(job: Job, bootstrap: &str) -> Result<Measured, String> {
         return Err(format!("{name}: {}", output.status));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = text.split_whitespace().flat_map(str::parse).collect();
-    match numbers[..] {
-        [cpu_ns, per_second] => Ok(Measured { cpu_ns, per_second }),
-        _ => Err(format!("{name}: its process printed '{}'", text.trim())),
-    }
+    serde_json::from_str(&text)
+        .map_err(|_| format!("{name}: its process printed '{}'", text.trim()))
 }
 
 /// Is the process of one measurement.
@@ -128,7 +195,7 @@ pub(crate) fn run(job: Job, bootstrap: &str) -> Result<(), String> {
         #[cfg(not(feature = "rdkafka"))]
         Client::Rdkafka => return Err("built without the feature 'rdkafka'".to_owned()),
     };
-    println!("{} {}", meter.cpu_ns, meter.per_second);
+    println!("{}", serde_json::to_string(&meter).map_err(|e| e.to_string())?);
     Ok(())
 }
 
@@ -144,18 +211,30 @@ impl Meter {
         Self { cpu: machine::cpu_time(), started: Instant::now() }
     }
 
+    /// Moves records by `step`, which is told how many and gives how many it moved, for as long as
+    /// the measurement takes; gives how many there were.
+    fn run<E>(
+        &self,
+        length: Length,
+        mut step: impl FnMut(usize) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let mut moved = step(length.step())?;
+        while let Length::Seconds(n) = length
+            && self.started.elapsed() < Duration::from_secs(n)
+        {
+            moved += step(length.step())?;
+        }
+        Ok(moved)
+    }
+
     fn stop(self, records: usize) -> Measured {
         let cpu = machine::cpu_time() - self.cpu;
         let records = records as f64;
         Measured {
             cpu_ns: cpu.as_nanos() as f64 / records,
             per_second: records / self.started.elapsed().as_secs_f64(),
+            peak_mb: machine::peak_memory() as f64 / 1e6,
+            request_kb: None,
         }
     }
-}
-
-/// Records moved before the clock runs: connections, metadata and warm buffers are not what is
-/// measured.
-fn warm_up(records: usize) -> usize {
-    (records / 10).clamp(10_000, 400_000)
 }

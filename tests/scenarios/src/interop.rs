@@ -15,18 +15,6 @@ fn words(e: impl std::fmt::Display) -> String {
     e.to_string()
 }
 
-/// The codec by the name that tools are given.
-///
-/// # Errors
-/// For any other name than `none` and `lz4`.
-pub fn codec(name: &str) -> Result<Compression> {
-    match name {
-        "none" => Ok(Compression::None),
-        "lz4" => Ok(Compression::Lz4),
-        other => Err(format!("no codec '{other}': none or lz4")),
-    }
-}
-
 /// Creates a topic.
 ///
 /// # Errors

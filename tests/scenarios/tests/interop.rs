@@ -105,18 +105,24 @@ impl Matrix {
         (writes, cells)
     }
 
-    /// Half of the records plain, half with lz4. Kafka's own producer writes numbers, plain.
+    /// As many records with each codec; the other skins have two. Kafka's own producer writes numbers,
+    /// plain.
     fn write(&self, side: &Side, topic: &str, seed: u64) -> interop::Result<Vec<Row>> {
         if matches!(side, Side::Kafka) {
             return console::write(&self.cluster, topic, RECORDS, &self.dir);
         }
         let rows = records::generate(RECORDS, seed);
-        for (half, codec) in rows.chunks(RECORDS / 2).zip(["none", "lz4"]) {
+        let codecs: &[&str] = match side {
+            Side::Tool(_) => &["none", "lz4"],
+            _ => &["none", "lz4", "snappy", "gzip", "zstd"],
+        };
+        for (part, codec) in rows.chunks(RECORDS / codecs.len()).zip(codecs) {
             let bootstrap = self.cluster.bootstrap();
             match side {
-                Side::Tool(tool) => tool.write(bootstrap, topic, half, codec, &self.dir)?,
+                Side::Tool(tool) => tool.write(bootstrap, topic, part, codec, &self.dir)?,
                 _ => {
-                    let write = interop::write(bootstrap, topic, half, interop::codec(codec)?);
+                    let codec = codec.parse().map_err(|e: ottla::Error| e.to_string())?;
+                    let write = interop::write(bootstrap, topic, part, codec);
                     self.within("writing", write)?;
                 }
             }

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 
-use ottla::{BatchDelivery, Compression, Consumer, Delivery, Producer, Record, Start};
-use ottla_bench::{TOPIC, values};
+use std::sync::OnceLock;
 
-use super::{Direction, Job, Measured, Meter, warm_up};
+use ottla::{BatchDelivery, Client, Compression, Consumer, Delivery, Producer, Record, Start};
+use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, VALUE_LEN, tail_topic, values};
+use tokio::runtime::Runtime;
+
+use super::{Direction, Job, Measured, Meter, Shape};
 
 /// Handles kept before the oldest is waited for: somewhat more than the batches in flight to all
 /// partitions hold.
@@ -21,38 +24,76 @@ pub(super) fn run(job: Job, bootstrap: &str) -> Result<Measured, String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start a runtime: {e}"))?;
-    runtime
-        .block_on(async {
-            let client = ottla::Client::connect(bootstrap).await?;
-            match job.figure.direction {
-                Direction::Produce => {
-                    let codec = if job.figure.lz4 { Compression::Lz4 } else { Compression::None };
-                    let producer = client.producer().compression(codec).build()?;
-                    let send = async |records| match job.figure.batched {
-                        true => send_batches(&producer, records).await,
-                        false => send_each(&producer, records).await,
-                    };
-                    send(warm_up(job.records)).await?;
-                    let meter = Meter::start();
-                    send(job.records).await?;
-                    Ok(meter.stop(job.records))
-                }
-                Direction::Consume => {
-                    let mut consumer =
-                        client.consumer().topics([TOPIC]).start(Start::Earliest).build()?;
-                    consume(&mut consumer, warm_up(job.records)).await?;
-                    let meter = Meter::start();
-                    let read = consume(&mut consumer, job.records).await?;
-                    Ok(meter.stop(read))
-                }
+    let measure = || {
+        let client = runtime.block_on(Client::connect(bootstrap))?;
+        match job.figure.direction {
+            Direction::Produce => produce(&runtime, &client, job),
+            Direction::Consume => {
+                let consumer = client.consumer().topics([TOPIC]).start(Start::Earliest);
+                let mut consumer = consumer.build()?;
+                let mut step = |records| runtime.block_on(consume(&mut consumer, records));
+                step(job.length.warm_up())?;
+                let meter = Meter::start();
+                let read = meter.run(job.length, step)?;
+                Ok(meter.stop(read))
             }
-        })
-        .map_err(|e: ottla::Error| format!("{}: {e}", job.figure.name))
+        }
+    };
+    measure().map_err(|e: ottla::Error| format!("{}: {e}", job.figure.name))
+}
+
+fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measured> {
+    let codec = if job.figure.lz4 { Compression::Lz4 } else { Compression::None };
+    let producer = client.producer().compression(codec).build()?;
+    let tail: Vec<String> = (0..TAIL_TOPICS).map(tail_topic).collect();
+    let one = |values| Record::to(TOPIC).value(values);
+    let step = |records| -> ottla::Result<usize> {
+        match job.figure.shape {
+            Shape::Each => runtime.block_on(send_each(&producer, records, |_, v| one(v)))?,
+            Shape::Batch => runtime.block_on(send_batches(&producer, records))?,
+            Shape::LongTail => {
+                let in_turn = |i: usize, value| Record::to(&tail[i % TAIL_TOPICS]).value(value);
+                runtime.block_on(send_each(&producer, records, in_turn))?;
+            }
+            Shape::LongTailPinned => {
+                let in_turn = |i: usize, value| {
+                    let partition = (i / TAIL_TOPICS) as i32 % TAIL_PARTITIONS;
+                    Record::to(&tail[i % TAIL_TOPICS]).partition(partition).value(value)
+                };
+                runtime.block_on(send_each(&producer, records, in_turn))?;
+            }
+            Shape::Threads(threads) => std::thread::scope(|scope| {
+                let work = || block_on(send_each(&producer, records / threads, |_, v| one(v)));
+                let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                running.into_iter().try_for_each(|thread| thread.join().expect("a sender panicked"))
+            })?,
+        }
+        Ok(records)
+    };
+    step(job.length.warm_up())?;
+    let before = client.stats();
+    let meter = Meter::start();
+    let sent = meter.run(job.length, step)?;
+    let measured = meter.stop(sent);
+    let after = client.stats();
+    let requests = after.produce_requests - before.produce_requests;
+    let bytes = after.produce_bytes - before.produce_bytes;
+    Ok(Measured { request_kb: Some(bytes as f64 / requests as f64 / 1e3), ..measured })
+}
+
+/// Drives a future on a thread without a runtime: the client needs none.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime without I/O needs nothing of the system").block_on(future)
 }
 
 /// A send for each record, its handle kept, and checked once.
-async fn send_each(producer: &Producer, records: usize) -> ottla::Result<()> {
-    let values = values(VALUES);
+async fn send_each<'a>(
+    producer: &Producer,
+    records: usize,
+    record: impl Fn(usize, &'static [u8]) -> Record<'a>,
+) -> ottla::Result<()> {
+    let values = kept_values();
     let mut kept: VecDeque<Delivery> = VecDeque::with_capacity(OUTSTANDING);
     for i in 0..records {
         if kept.len() == OUTSTANDING
@@ -60,7 +101,7 @@ async fn send_each(producer: &Producer, records: usize) -> ottla::Result<()> {
         {
             black_box(oldest.await?);
         }
-        kept.push_back(producer.send(Record::to(TOPIC).value(&values[i % VALUES])).await?);
+        kept.push_back(producer.send(record(i, &values[i % VALUES])).await?);
     }
     producer.flush().await?;
     for handle in kept {
@@ -69,8 +110,13 @@ async fn send_each(producer: &Producer, records: usize) -> ottla::Result<()> {
     Ok(())
 }
 
+fn kept_values() -> &'static [[u8; VALUE_LEN]] {
+    static MADE: OnceLock<Vec<[u8; VALUE_LEN]>> = OnceLock::new();
+    MADE.get_or_init(|| values(VALUES))
+}
+
 async fn send_batches(producer: &Producer, records: usize) -> ottla::Result<()> {
-    let values = values(VALUES);
+    let values = kept_values();
     let mut kept: VecDeque<BatchDelivery> = VecDeque::new();
     let mut sent = 0;
     while sent < records {

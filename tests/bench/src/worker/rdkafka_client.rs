@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ottla_bench::{TOPIC, values};
+use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, tail_topic, values};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
-use super::{Direction, Job, Measured, Meter, warm_up};
+use super::{Direction, Job, Measured, Meter, Shape};
 use crate::broker::PARTITIONS;
 
 /// Sends between two calls of poll, which delivers what is acknowledged.
@@ -60,22 +60,38 @@ fn produce(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
         .set("queue.buffering.max.messages", "1000000")
         .set("compression.codec", if job.figure.lz4 { "lz4" } else { "none" })
         .create_with_context(count.clone())?;
-    send(&producer, warm_up(job.records))?;
+    let tail: Vec<String> = match job.figure.shape {
+        Shape::LongTail | Shape::LongTailPinned => (0..TAIL_TOPICS).map(tail_topic).collect(),
+        _ => Vec::new(),
+    };
+    let warm = job.length.warm_up();
+    let pinned = job.figure.shape == Shape::LongTailPinned;
+    send(&producer, warm, &tail, pinned)?;
     let meter = Meter::start();
-    send(&producer, job.records)?;
-    let measured = meter.stop(job.records);
+    let sent = meter
+        .run(job.length, |records| send(&producer, records, &tail, pinned).map(|()| records))?;
+    let measured = meter.stop(sent);
     let (acked, failed) =
         (count.0.acked.load(Ordering::Relaxed), count.0.failed.load(Ordering::Relaxed));
-    if failed > 0 || acked != job.records + warm_up(job.records) {
+    if failed > 0 || acked != sent + warm {
         return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
     }
     Ok(measured)
 }
 
-fn send(producer: &BaseProducer<Count>, records: usize) -> Result<(), KafkaError> {
+/// To the one topic, or to one topic or partition after the other of `tail`.
+fn send(producer: &BaseProducer<Count>, records: usize, tail: &[String]) -> Result<(), KafkaError> {
     let values = values(VALUES);
     for i in 0..records {
-        let mut record = BaseRecord::<(), _>::to(TOPIC).payload(&values[i % VALUES]);
+        let mut record = match tail.get(i % tail.len().max(1)) {
+            None => BaseRecord::<(), _>::to(TOPIC),
+            Some(topic) if !pinned => BaseRecord::to(topic),
+            Some(topic) => {
+                let partition = (i / tail.len()) as i32 % TAIL_PARTITIONS;
+                BaseRecord::to(topic).partition(partition)
+            }
+        }
+        .payload(&values[i % VALUES]);
         while let Err((e, back)) = producer.send(record) {
             if e.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 return Err(e);
@@ -103,10 +119,10 @@ fn consume(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
         assigned.add_partition_offset(TOPIC, partition, Offset::Offset(0))?;
     }
     consumer.assign(&assigned)?;
-    read(&consumer, warm_up(job.records))?;
+    read(&consumer, job.length.warm_up())?;
     let meter = Meter::start();
-    read(&consumer, job.records)?;
-    Ok(meter.stop(job.records))
+    let moved = meter.run(job.length, |records| read(&consumer, records).map(|()| records))?;
+    Ok(meter.stop(moved))
 }
 
 fn read(consumer: &BaseConsumer, records: usize) -> Result<(), KafkaError> {

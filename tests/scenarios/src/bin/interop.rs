@@ -25,7 +25,12 @@ async fn run(args: &[&str]) -> interop::Result<()> {
     match args {
         ["write", bootstrap, topic, file, codec @ ..] if codec.len() < 2 => {
             let rows = records::load(Path::new(file)).map_err(|e| e.to_string())?;
-            let codec = interop::codec(codec.first().copied().unwrap_or("none"))?;
+            let codec = codec
+                .first()
+                .copied()
+                .unwrap_or("none")
+                .parse()
+                .map_err(|e: ottla::Error| e.to_string())?;
             interop::write(bootstrap, topic, &rows, codec).await
         }
         ["read", bootstrap, topic, count, file] => {

@@ -1,0 +1,336 @@
+//! Where a batch is open, and what a batch owes its records.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::time::Instant;
+
+use super::accumulator::Accumulator;
+use super::delivery::Outcome;
+use super::states::{Owner, Place};
+use super::tries::Tries;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::limited;
+use crate::policy::linger::{self, Pace};
+use crate::record::Compression;
+use crate::record::builder::{BatchBuilder, SealedBatch};
+
+/// A place where a batch is open, and the full ones behind it that the sender has not taken yet.
+/// One lock orders both, so that batches of a partition leave in the order they were filled. It is
+/// held for copying a record, never for compressing a batch.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Slot {
+    pub(crate) partition: Option<i32>,
+    inner: Mutex<SlotInner>,
+}
+
+/// The partition of the slot where keyed records wait until it is known how many there are. By the
+/// time the sender looks for it among a topic's partitions, the slot is empty.
+pub(super) const UNROUTED: i32 = -1;
+
+#[derive(Debug, Default)]
+pub(super) struct SlotInner {
+    full: VecDeque<Full>,
+    pub(super) open: Option<OpenBatch>,
+    /// The sender has this slot on its list, or will be told when a batch is sealed.
+    pub(super) announced: bool,
+    /// How quickly its batches have filled of late.
+    pace: Pace,
+}
+
+/// A batch that takes no more records.
+#[derive(Debug)]
+enum Full {
+    /// Somebody is compressing the batch with this number. It keeps its place in the line.
+    Sealing(u64),
+    Sealed(Batch),
+}
+
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    pub(super) builder: BatchBuilder,
+    pub(super) opened: Instant,
+    pub(super) opened_ms: i64,
+    pub(super) compression: Compression,
+    pub(super) rest: Unresolved,
+}
+
+/// A sealed batch on its way.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) sealed: SealedBatch,
+    pub(crate) home: Arc<Accumulator>,
+    pub(crate) partition: Option<i32>,
+    pub(crate) deadline: Instant,
+    /// What it has behind it.
+    pub(crate) tries: Tries,
+    rest: Unresolved,
+}
+
+/// What of a batch must be settled exactly once: its records' results, its memory, its place among
+/// the unresolved. Dropped without a result (a panic, the end of the engine) it settles itself.
+#[derive(Debug)]
+pub(super) struct Unresolved {
+    pub(super) home: Arc<Accumulator>,
+    /// `None` once settled.
+    pub(super) owner: Option<Owner>,
+    pub(super) number: u64,
+    pub(super) charged: usize,
+    pub(super) records: usize,
+    /// Counted among the unrouted.
+    pub(super) unrouted: bool,
+}
+
+impl Unresolved {
+    fn settle(&mut self, outcome: &Outcome) {
+        let Some(owner) = self.owner.take() else { return };
+        if let Err(e) = outcome {
+            self.home.metrics.records_failed(self.records);
+            limited!(
+                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
+                "records failed"
+            );
+        }
+        self.home.budget.release(self.charged);
+        owner.resolve(outcome);
+        self.ended();
+    }
+
+    /// The records are in other batches now, which resolve them.
+    pub(super) fn moved(&mut self, places: Vec<Place>) {
+        let Some(owner) = self.owner.take() else { return };
+        self.home.budget.release(self.charged);
+        owner.moved(places);
+        self.ended();
+    }
+
+    fn ended(&mut self) {
+        if std::mem::take(&mut self.unrouted) {
+            self.home.unrouted.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.home.batch_resolved(self.number);
+    }
+
+    /// Its records have no partition yet.
+    pub(super) fn waits_for_partition(&mut self) {
+        if !std::mem::replace(&mut self.unrouted, true) {
+            self.home.unrouted.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// So much of its memory is free.
+    pub(super) fn release(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.charged);
+        self.charged -= bytes;
+        self.home.budget.release(bytes);
+    }
+}
+
+impl Drop for Unresolved {
+    fn drop(&mut self) {
+        if self.owner.is_some() {
+            self.settle(&Err(Error::new(
+                ErrorKind::Closed,
+                "the engine ended before the record was acknowledged",
+            )
+            .with_maybe_written(true)));
+        }
+    }
+}
+
+impl Batch {
+    /// Resolves all its records.
+    pub(crate) fn resolve(mut self, outcome: Outcome) {
+        self.rest.settle(&outcome);
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.sealed.records()
+    }
+}
+
+/// What the sender may take from a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peek {
+    Empty,
+    /// A full batch waits.
+    Full,
+    /// Only an open one: not to be taken before `early`, then if a broker is idle, and in any case
+    /// once `at` has passed.
+    Open {
+        early: Instant,
+        at: Instant,
+    },
+}
+
+impl Slot {
+    pub(super) fn new(partition: Option<i32>) -> Arc<Self> {
+        Arc::new(Self { partition, inner: Mutex::default() })
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, SlotInner> {
+        self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
+    pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
+        let mut inner = self.lock();
+        match (inner.full.front(), &inner.open) {
+            (Some(Full::Sealed(_)), _) => Peek::Full,
+            // Whoever seals it announces the slot then.
+            (Some(Full::Sealing(_)), _) => Peek::Empty,
+            (None, Some(open)) if open.builder.len_records() > 0 => {
+                if open.builder.len_bytes() >= home.config.batch_size {
+                    // One large record: nothing else comes into its batch.
+                    return Peek::Full;
+                }
+                if home.may_not_linger(open.rest.number) {
+                    return Peek::Open { early: open.opened, at: open.opened };
+                }
+                let at = open.opened + home.config.linger;
+                Peek::Open { early: linger::early(open.opened, inner.pace).min(at), at }
+            }
+            (None, _) => {
+                inner.announced = false;
+                Peek::Empty
+            }
+        }
+    }
+
+    /// By when the oldest batch that can be taken here has to be resolved.
+    pub(crate) fn oldest_deadline(&self, home: &Accumulator) -> Option<Instant> {
+        let inner = self.lock();
+        match (inner.full.front(), &inner.open) {
+            (Some(Full::Sealed(batch)), _) => Some(batch.deadline),
+            (Some(Full::Sealing(_)), _) => None,
+            (None, Some(open)) if open.builder.len_records() > 0 => {
+                Some(open.opened + home.config.delivery_timeout)
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// The oldest batch; an open one is sealed.
+    pub(crate) fn take(&self, home: &Arc<Accumulator>) -> Option<Batch> {
+        let mut inner = self.lock();
+        match inner.full.front() {
+            Some(Full::Sealing(_)) => None,
+            Some(Full::Sealed(_)) => match inner.full.pop_front() {
+                Some(Full::Sealed(batch)) => Some(batch),
+                _ => unreachable!("looked at under the same lock"),
+            },
+            None => {
+                let open = inner.close()?;
+                // Nobody else takes from a slot, so nothing behind it can overtake it meanwhile.
+                drop(inner);
+                open.seal(home, self.partition)
+            }
+        }
+    }
+
+    /// Everything here, to be dropped: nobody is left to send it.
+    pub(super) fn clear(&self) {
+        let left = std::mem::take(&mut *self.lock());
+        drop(left);
+    }
+
+    /// Compresses a batch that is full, at its place in the line. `false` if the slot was cleared
+    /// meanwhile: then the batch is resolved.
+    pub(super) fn seal(&self, home: &Arc<Accumulator>, open: OpenBatch) -> bool {
+        let mut place = InLine { slot: self, number: open.rest.number, sealed: None };
+        place.sealed = open.seal(home, self.partition);
+        place.settle()
+    }
+}
+
+/// The place of a batch that is being sealed; given up if that panics.
+struct InLine<'a> {
+    slot: &'a Slot,
+    number: u64,
+    sealed: Option<Batch>,
+}
+
+impl InLine<'_> {
+    fn settle(&mut self) -> bool {
+        let mut inner = self.slot.lock();
+        let here = |full: &Full| matches!(full, Full::Sealing(number) if *number == self.number);
+        let Some(at) = inner.full.iter().position(here) else { return false };
+        match self.sealed.take() {
+            Some(batch) => inner.full[at] = Full::Sealed(batch),
+            None => drop(inner.full.remove(at)),
+        }
+        true
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.settle();
+        }
+    }
+}
+
+impl SlotInner {
+    /// Whether a batch is open that takes `size` bytes more. An empty one takes anything.
+    #[inline]
+    pub(super) fn takes(&self, size: usize, batch_size: usize) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let bytes = open.builder.len_bytes();
+            bytes + size <= batch_size || bytes == 0
+        })
+    }
+
+    /// Takes the open batch, which takes no more records.
+    fn close(&mut self) -> Option<OpenBatch> {
+        let open = self.open.take()?;
+        self.pace.closed(open.opened, open.builder.len_bytes());
+        Some(open)
+    }
+
+    /// Opens `next`. A batch that was open keeps its place in the line, and is to be sealed.
+    pub(super) fn turn(&mut self, next: OpenBatch) -> Option<OpenBatch> {
+        let full = self.close();
+        if let Some(full) = &full {
+            self.full.push_back(Full::Sealing(full.rest.number));
+        }
+        self.pace.opened(next.opened);
+        self.open = Some(next);
+        full
+    }
+}
+
+impl OpenBatch {
+    #[inline]
+    pub(super) fn owner(&mut self) -> &mut Owner {
+        self.rest.owner.as_mut().expect("an open batch is not settled")
+    }
+
+    fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
+        let Some(sealed) = self.builder.seal(self.compression) else {
+            // Nobody holds a handle to a batch without records.
+            self.rest.moved(Vec::new());
+            return None;
+        };
+        // Compressed bytes may take less memory than the open batch did.
+        let holds = sealed.capacity_reserved();
+        if holds < self.rest.charged {
+            home.budget.release(self.rest.charged - holds);
+        } else {
+            home.budget.charge(holds - self.rest.charged);
+        }
+        self.rest.charged = holds;
+        self.rest.records = sealed.records();
+        Some(Batch {
+            sealed,
+            home: Arc::clone(home),
+            partition,
+            deadline: self.opened + home.config.delivery_timeout,
+            tries: Tries::default(),
+            rest: self.rest,
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! Keyed records of a topic whose number of partitions is not known yet, where keys choose the
+//! partition. They are taken like all others, wait in a slot of their own in the order they came,
+//! and go into the batches of their partitions before any later record does. A handle that was given
+//! out meanwhile finds its record at its new place.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::accumulator::{Accumulator, TopicBatches, size_of};
+use super::delivery::RunTag;
+use super::record::Record;
+use super::slot::OpenBatch;
+use super::states::{Owner, Place};
+use crate::error::Error;
+use crate::policy::key_hash;
+use crate::record::reader;
+
+impl Accumulator {
+    pub(super) fn append_unrouted<T>(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        record: &Record<'_>,
+        key: &[u8],
+        size: usize,
+        take: impl FnOnce(&mut OpenBatch, u32) -> T,
+    ) -> Result<T, Error> {
+        let slot = &topic.unrouted;
+        loop {
+            let mut inner = slot.lock();
+            // Learned in between: whoever routes holds the same lock, so all that came before are
+            // where they belong.
+            let partitions = topic.partitions.load(Ordering::Acquire);
+            if partitions > 0 {
+                drop(inner);
+                let slot = topic.slot(key_hash::partition(key, partitions));
+                return self.append_in(topic, &slot, record, size, take);
+            }
+            // One batch whatever its size: it is never sent as it is.
+            if let Some(open) = &mut inner.open {
+                open.rest.waits_for_partition();
+                return self.append_open(topic, slot, &mut inner, record, take);
+            }
+            drop(inner);
+            self.turn(topic, slot, size)?;
+        }
+    }
+
+    /// Copies every record into the batch of its partition.
+    fn route(self: &Arc<Self>, topic: &Arc<TopicBatches>, mut open: OpenBatch, partitions: i32) {
+        let runs = open.owner().state().take_runs();
+        let mut tags = runs.iter().flat_map(|run| run.tags()).peekable();
+        let mut places = Vec::with_capacity(open.builder.len_records());
+        let base_timestamp = open.builder.base_timestamp();
+        // Chunk by chunk, each given back before the next: the records are not in memory twice.
+        for chunk in open.builder.take_chunks() {
+            for record in reader::walk(chunk.as_ref(), base_timestamp) {
+                let key = record.key().unwrap_or_default();
+                let slot = topic.slot(key_hash::partition(key, partitions));
+                let timestamp_ms = record.timestamp();
+                // Names were strings when they came in.
+                let named = record.headers().strings();
+                let headers: Vec<_> =
+                    named.map(|(name, v)| (name.unwrap_or_default(), v)).collect();
+                let record = Record::to(&topic.name)
+                    .key_opt(record.key())
+                    .value_opt(record.value())
+                    .headers(&headers)
+                    .timestamp_ms(timestamp_ms);
+                let at = places.len() as u32;
+                let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
+                let since = open.opened;
+                let take = |open: &mut OpenBatch, index| {
+                    // The deadline is that of the wait as a whole.
+                    open.opened = open.opened.min(since);
+                    let owner = open.owner();
+                    if let Some(run) = run {
+                        owner.state().add_to_run(run, index, timestamp_ms);
+                    }
+                    Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
+                };
+                let appended = self.append_in(topic, &slot, &record, size_of(&record), take);
+                places.push(appended.unwrap_or_else(|error| failed(error, run)));
+            }
+            open.rest.release(chunk.capacity());
+        }
+        open.rest.moved(places);
+    }
+}
+
+/// The place of a record that no batch took.
+fn failed(error: Error, run: Option<RunTag<'_>>) -> Place {
+    let mut owner = Owner::new(0);
+    if let Some(run) = run {
+        owner.state().add_to_run(run, 0, 0);
+    }
+    let place = Place { share: owner.share(), mark: owner.mark(0, None) };
+    owner.resolve(&Err(error));
+    place
+}
+
+impl TopicBatches {
+    /// The topic has so many partitions: what waited for that is routed.
+    pub(crate) fn learned(self: &Arc<Self>, partitions: i32) {
+        if self.partitions.load(Ordering::Relaxed) == partitions {
+            return;
+        }
+        let mut waiting = self.unrouted.lock();
+        if let Some(open) = waiting.open.take() {
+            let home = Arc::clone(&open.rest.home);
+            home.route(self, open, partitions);
+        }
+        self.partitions.store(partitions, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::{Partitioner, ProducerConfig};
+    use crate::environment::Environment;
+    use crate::error::ErrorKind;
+    use crate::producer::delivery::{BatchAck, RunResult, RunSink, RunTag};
+    use crate::producer::sender::Event;
+    use crate::record::pool::ChunkPool;
+
+    /// Tag, index in the submission, and the partition or what failed.
+    type Told = (u64, u32, Result<i32, ErrorKind>);
+
+    #[derive(Default)]
+    struct Sink(Mutex<Vec<Told>>);
+
+    impl RunSink for Sink {
+        fn resolved(&self, run: RunResult<'_>) {
+            let mut told = self.0.lock().unwrap();
+            for i in 0..run.count {
+                let outcome = run.outcome.as_ref().map(|at| at.partition).map_err(|e| e.kind());
+                told.push((run.tag, run.first + i, outcome));
+            }
+        }
+    }
+
+    fn home() -> (Arc<Accumulator>, mpsc::UnboundedReceiver<Event>) {
+        let (tx, events) = mpsc::unbounded_channel();
+        let config =
+            ProducerConfig { partitioner: Partitioner::KeyHash, ..ProducerConfig::default() };
+        let env = Environment::builder().seed(1).build();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        (Arc::new(home), events)
+    }
+
+    /// Keys by number; several chunks of records.
+    const RECORDS: u32 = 3_000;
+
+    fn submit(home: &Arc<Accumulator>, sink: &Arc<dyn RunSink>, only: impl Fn(u32) -> bool) {
+        for i in (0..RECORDS).filter(|i| only(*i)) {
+            let key = i.to_be_bytes();
+            let record = Record::to("t").key(&key).value(&[7; 30]);
+            // Every third has no submission to tell.
+            if i % 3 == 0 {
+                drop(home.append(&record).unwrap());
+            } else {
+                let run = RunTag { sink, tag: u64::from(i % 2), index: i };
+                home.append_run(&record, run).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn submissions_are_told_of_records_that_moved() {
+        let (home, mut events) = home();
+        let seen = Arc::new(Sink::default());
+        let sink: Arc<dyn RunSink> = seen.clone();
+        submit(&home, &sink, |_| true);
+        let Ok(Event::Ready(_, topic, waiting)) = events.try_recv() else { panic!("announced") };
+        let held = home.budget.used();
+        topic.learned(5);
+        assert!(waiting.take(&home).is_none(), "nothing waits any more");
+        assert!(home.budget.used() < held + 5 * (128 << 10), "what moved is counted twice");
+        for partition in 0..5 {
+            while let Some(batch) = topic.slot(partition).take(&home) {
+                assert_eq!(batch.partition, Some(partition));
+                batch.resolve(Ok(BatchAck { partition, base_offset: 0, append_time: None }));
+            }
+        }
+        assert_eq!((home.budget.used(), home.outstanding()), (0, 0));
+        let mut told = std::mem::take(&mut *seen.0.lock().unwrap());
+        told.sort_by_key(|(_, index, _)| *index);
+        let expected: Vec<_> = (0..RECORDS)
+            .filter(|i| i % 3 != 0)
+            .map(|i| (u64::from(i % 2), i, Ok(key_hash::partition(&i.to_be_bytes(), 5))))
+            .collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn without_a_sender_what_cannot_move_fails() {
+        let (home, mut events) = home();
+        let seen = Arc::new(Sink::default());
+        let sink: Arc<dyn RunSink> = seen.clone();
+        submit(&home, &sink, |i| i < 10);
+        let Ok(Event::Ready(_, topic, _)) = events.try_recv() else { panic!("announced") };
+        drop(events);
+        topic.learned(5);
+        assert_eq!((home.budget.used(), home.outstanding()), (0, 0));
+        let told = seen.0.lock().unwrap();
+        assert_eq!(told.len(), 6);
+        assert!(told.iter().all(|(_, _, outcome)| *outcome == Err(ErrorKind::Closed)), "{told:?}");
+    }
+}

@@ -1,0 +1,206 @@
+//! LZ4, framed here over `lz4_flex`'s block functions: independent blocks of 64 KiB, which is a
+//! quarter cheaper than a streaming encoder. Reading takes what any client writes: linked blocks,
+//! blocks of up to 4 MiB, frames with checksums, several frames in a row. Those checksums are passed
+//! over, as the CRC of the batch has covered all of it. A streaming decoder would compare them, and
+//! clear a buffer of the block size for each frame: 4 MiB for 21 bytes, which a batch of a megabyte
+//! can hold fifty thousand times.
+
+use lz4_flex::block::{self, CompressTable};
+
+use super::{DecompressError, Output, grow};
+use crate::record::pool::{Chunk, ChunkPool};
+
+const BLOCK: usize = 64 << 10;
+/// Magic, version 1 with independent blocks and no checksums (the batch has its own CRC),
+/// blocks of at most 64 KiB, and the header's checksum, constant like the rest.
+const FRAME_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
+const STORED: u32 = 1 << 31;
+/// Distance an LZ4 match may reach back.
+const WINDOW: usize = 64 << 10;
+
+/// Where matches are looked up, and where a block is written before it is known how long it gets.
+pub(super) struct Tables {
+    /// For blocks whose positions fit 16 bits: half the memory to clear and to keep in cache.
+    small: CompressTable,
+    large: Option<CompressTable>,
+    block: Vec<u8>,
+    /// The first small chunks of a batch are joined: a block finds no match outside itself.
+    joined: Vec<u8>,
+}
+
+impl Tables {
+    fn new() -> Self {
+        Self { small: CompressTable::small(), large: None, block: Vec::new(), joined: Vec::new() }
+    }
+
+    fn write(&mut self, input: &[u8], out: &mut Output<'_>) {
+        let table = if input.len() < usize::from(u16::MAX) {
+            &mut self.small
+        } else {
+            self.large.get_or_insert_with(CompressTable::large)
+        };
+        let most = block::get_maximum_output_size(input.len());
+        if self.block.len() < most {
+            self.block.resize(most, 0);
+        }
+        match block::compress_into_with_table(input, &mut self.block, table) {
+            Ok(len) if len < input.len() => {
+                out.push(&(len as u32).to_le_bytes());
+                out.push(&self.block[..len]);
+            }
+            _ => {
+                out.push(&(input.len() as u32 | STORED).to_le_bytes());
+                out.push(input);
+            }
+        }
+    }
+
+    fn write_joined(&mut self, out: &mut Output<'_>) {
+        if !self.joined.is_empty() {
+            let joined = std::mem::take(&mut self.joined);
+            self.write(&joined, out);
+            self.joined = joined;
+            self.joined.clear();
+        }
+    }
+}
+
+/// Compresses `input` as one frame. `None` if it would not get smaller.
+pub(super) fn compress(pool: &ChunkPool, input: &[Chunk]) -> Option<Vec<Chunk>> {
+    pool.contexts().lz4.lend(Tables::new, |tables| {
+        let mut out = Output::new(pool, input);
+        out.push(&FRAME_HEADER);
+        tables.joined.clear();
+        for bytes in input.iter().map(Chunk::as_ref) {
+            if bytes.len() < BLOCK / 2 && tables.joined.len() + bytes.len() <= BLOCK {
+                tables.joined.extend_from_slice(bytes);
+                continue;
+            }
+            tables.write_joined(&mut out);
+            for block in bytes.chunks(BLOCK) {
+                tables.write(block, &mut out);
+            }
+            if out.is_useless() {
+                return None;
+            }
+        }
+        tables.write_joined(&mut out);
+        out.push(&0u32.to_le_bytes());
+        out.finish()
+    })
+}
+
+/// Decompresses all frames of `input`.
+pub(super) fn decompress(
+    pool: &ChunkPool,
+    input: &[u8],
+    mut out: Chunk,
+    limit: usize,
+) -> Result<Chunk, DecompressError> {
+    let mut rest = input;
+    loop {
+        let frame = FrameInfo::parse(rest).ok_or(DecompressError::Damaged)?;
+        out = frame.decode(pool, out, limit, &mut rest)?;
+        if rest.is_empty() {
+            return Ok(out);
+        }
+    }
+}
+
+/// How to read one frame.
+struct FrameInfo {
+    /// Bytes before its first block.
+    header: usize,
+    /// Whether blocks refer to earlier ones.
+    linked: bool,
+    block_max: usize,
+    /// Bytes behind each block, and behind the end mark.
+    block_checksum: usize,
+    content_checksum: usize,
+}
+
+impl FrameInfo {
+    fn parse(input: &[u8]) -> Option<Self> {
+        let (magic, rest) = input.split_first_chunk::<4>()?;
+        let (&[flags, descriptor], _) = rest.split_first_chunk::<2>()?;
+        // Version 01; no reserved bit, no dictionary.
+        if *magic != MAGIC || flags & 0b1100_0011 != 0b0100_0000 {
+            return None;
+        }
+        let block_max = match descriptor {
+            0x40 => 64 << 10,
+            0x50 => 256 << 10,
+            0x60 => 1 << 20,
+            0x70 => 4 << 20,
+            _ => return None,
+        };
+        let set = |bit: u8, bytes: usize| if flags & bit != 0 { bytes } else { 0 };
+        let header = FRAME_HEADER.len() + set(0b1000, 8);
+        (input.len() >= header).then_some(Self {
+            header,
+            linked: flags & 0b10_0000 == 0,
+            block_max,
+            block_checksum: set(0b1_0000, 4),
+            content_checksum: set(0b100, 4),
+        })
+    }
+
+    fn decode(
+        &self,
+        pool: &ChunkPool,
+        mut out: Chunk,
+        limit: usize,
+        rest: &mut &[u8],
+    ) -> Result<Chunk, DecompressError> {
+        let mut input = &rest[self.header..];
+        let start = out.len();
+        loop {
+            let (size, after) = input.split_first_chunk::<4>().ok_or(DecompressError::Damaged)?;
+            let size = u32::from_le_bytes(*size);
+            if size == 0 {
+                *rest = after.get(self.content_checksum..).ok_or(DecompressError::Damaged)?;
+                return Ok(out);
+            }
+            let len = (size & !STORED) as usize;
+            if len > self.block_max || len > after.len() {
+                return Err(DecompressError::Damaged);
+            }
+            let (block, after) = after.split_at(len);
+            input = after.get(self.block_checksum..).ok_or(DecompressError::Damaged)?;
+            if size & STORED != 0 {
+                if len > limit - out.len() {
+                    return Err(DecompressError::OverLimit);
+                }
+                out = grow(pool, out, len, limit);
+                out.push(block);
+                continue;
+            }
+            // A byte of LZ4 stands for at most 255 bytes of output: a small block asks for
+            // little memory whatever its frame declares.
+            let most = self.block_max.min(len.saturating_mul(255));
+            let room = most.min(limit - out.len() + 1);
+            out = grow(pool, out, room, limit);
+            let (whole, filled) = out.whole();
+            let (done, free) = whole.split_at_mut(filled);
+            let free = &mut free[..room];
+            let window = &done[start.max(filled.saturating_sub(WINDOW))..];
+            let decoded = if self.linked && !window.is_empty() {
+                block::decompress_into_with_dict(block, free, window)
+            } else {
+                block::decompress_into(block, free)
+            };
+            let n = match decoded {
+                Ok(n) => n,
+                Err(block::DecompressError::OutputTooSmall { .. }) if room < most => {
+                    return Err(DecompressError::OverLimit);
+                }
+                Err(_) => return Err(DecompressError::Damaged),
+            };
+            out.advance(n);
+            if out.len() > limit {
+                return Err(DecompressError::OverLimit);
+            }
+        }
+    }
+}
