@@ -18,7 +18,7 @@ use crate::config::Endpoint;
 use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, Ejection};
-use crate::policy::reconnect::{Need, Reconnect};
+use crate::policy::reconnect::{Loss, Need, Reconnect};
 
 /// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -257,9 +257,15 @@ impl Broker {
     }
 
     /// A connection ended unasked.
-    pub(crate) fn connection_lost(&self, others_connected: bool, now: Instant, rng: &mut impl Rng) {
+    pub(crate) fn connection_lost(
+        &self,
+        how: Loss,
+        others_connected: bool,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        self.health().reconnect.lost(others_connected, now, rng);
+        self.health().reconnect.lost(how, others_connected, now, rng);
     }
 
     /// A newer leader epoch names it: whoever says so sees it alive.

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
 use crate::net::{self, Connection, Ending, OnClose};
 use crate::policy::backoff::Backoff;
-use crate::policy::reconnect::Need;
+use crate::policy::reconnect::{Loss, Need};
 
 /// A dial for a short call that takes longer is left to itself while another address is tried.
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -28,6 +28,9 @@ const DIAL_PATIENCE: Duration = Duration::from_secs(1);
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
 /// And at most: short calls are so rare that one slow answer counts as usual for a day.
 const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
+
+/// So many known brokers are tried, drawn anew each time, before the bootstrap list has its turn.
+const KNOWN_TRIED: usize = 3;
 
 /// The pace of dials while nothing is connected.
 #[derive(Default)]
@@ -139,10 +142,6 @@ impl Pool {
                     let now = setup.env.now();
                     let timed_out = why == DialFailure::TimedOut;
                     pool.random(|rng| broker.dial_failed(timed_out, reconnect, now, rng));
-                    if !pool.is_connected(None) {
-                        let delay = pool.random(|rng| pool.somewhere().backoff.next(rng));
-                        pool.somewhere().not_before = Some(now + delay);
-                    }
                     Err(e)
                 }
             };
@@ -153,13 +152,23 @@ impl Pool {
         rx
     }
 
-    pub(super) fn somewhere(&self) -> std::sync::MutexGuard<'_, Somewhere> {
+    fn somewhere(&self) -> std::sync::MutexGuard<'_, Somewhere> {
         self.somewhere.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// From when on anybody may be dialled although nothing is connected; `None`: now.
-    pub(crate) fn somewhere_not_before(&self, now: Instant) -> Option<Instant> {
-        self.somewhere().not_before.filter(|at| *at > now)
+    /// Whoever looks for *somebody* asks here first: while nothing is connected all of them share one
+    /// pace. If it is not time yet, tells from when on to ask again.
+    pub(crate) fn look_for_somebody(&self, now: Instant) -> Result<(), Instant> {
+        if self.is_connected(None) {
+            return Ok(());
+        }
+        let mut somewhere = self.somewhere();
+        if let Some(at) = somewhere.not_before.filter(|at| *at > now) {
+            return Err(at);
+        }
+        let delay = self.random(|rng| somewhere.backoff.next(rng));
+        somewhere.not_before = Some(now + delay);
+        Ok(())
     }
 
     /// A connection for a short call, and the id of its broker; to another than `not` if there is
@@ -202,7 +211,7 @@ impl Pool {
         let mut errors = Vec::new();
         let mut waiting: Vec<(i32, oneshot::Receiver<Result<Connection>>)> = Vec::new();
         for broker in candidates {
-            if let Some(at) = self.somewhere_not_before(self.env().now()) {
+            while let Err(at) = self.look_for_somebody(self.env().now()) {
                 self.env().sleep_until(at).await;
                 // Somebody else may have been luckier meanwhile.
                 if let Some(found) = self.open_control(not) {
@@ -250,6 +259,10 @@ impl Pool {
             known.shuffle(rng);
             bootstrap.shuffle(rng);
         });
+        // Of many that are known a few have to do before the list: they may all be gone.
+        if !bootstrap.is_empty() {
+            known.truncate(KNOWN_TRIED);
+        }
         known.extend(bootstrap);
         // Stable: those that failed a moment ago come last, their backoff is waited for.
         known.sort_by_key(|b| b.not_before(Need::Needed, now).is_some());
@@ -260,11 +273,13 @@ impl Pool {
     fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
         // A bootstrap connection may have become a broker's meanwhile.
         let owner = self.lock().values().find(|b| b.forget(connection)).cloned();
-        if let Ending::Lost(_) = ending {
+        if let Ending::Lost(error) = ending {
             let broker = owner.as_ref().unwrap_or(dialed);
             let others = self.is_connected(Some(broker.id));
             let now = self.env().now();
-            self.random(|rng| broker.connection_lost(others, now, rng));
+            let silent = error.kind() == ErrorKind::Timeout;
+            let how = if silent { Loss::Silence } else { Loss::Cut };
+            self.random(|rng| broker.connection_lost(how, others, now, rng));
         }
     }
 }

@@ -17,6 +17,10 @@ use crate::config::{SETUP_TIMEOUT, SETUP_TIMEOUT_MAX};
 /// After a connection is lost, what must go to the broker brings it back within this.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 
+/// After its silence was waited for until the request timeout, within this: a fleet that fell silent
+/// together must not dial together, and what has waited so long loses little.
+const AFTER_SILENCE: Duration = Duration::from_secs(5);
+
 /// Probes of a broker that nothing must go to, in seconds.
 const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
 const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
@@ -30,6 +34,15 @@ pub(crate) enum Need {
     Pressed,
     /// Something must go to this very broker.
     Needed,
+}
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The peer closed it, or broke the protocol.
+    Cut,
+    /// No answer came within the request timeout.
+    Silence,
 }
 
 /// See the module. State of one broker.
@@ -82,8 +95,18 @@ impl Reconnect {
 
     /// The connection ended unasked. While others stand in it is left alone for a while: the
     /// cluster may be restarting it, and every client lost it in the same instant.
-    pub(crate) fn lost(&mut self, others_connected: bool, now: Instant, rng: &mut impl Rng) {
-        let soon = now + AFTER_LOSS.mul_f64(rng.random_range(0.0..1.0));
+    pub(crate) fn lost(
+        &mut self,
+        how: Loss,
+        others_connected: bool,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        let within = match how {
+            Loss::Cut => AFTER_LOSS,
+            Loss::Silence => AFTER_SILENCE,
+        };
+        let soon = now + within.mul_f64(rng.random_range(0.0..1.0));
         self.needed_at = Some(soon);
         self.optional_at =
             Some(if others_connected { now + seconds(FIRST_PROBE, rng) } else { soon });
@@ -156,12 +179,20 @@ mod tests {
         let now = Instant::now();
         let soon = now + AFTER_LOSS;
         let mut broker = Reconnect::default();
-        broker.lost(true, now, &mut rng);
+        broker.lost(Loss::Cut, true, now, &mut rng);
         assert!(may_dial(&broker, Needed, soon) && may_dial(&broker, Pressed, soon));
         assert!(!may_dial(&broker, Optional, now + Duration::from_secs(4)));
         assert!(!broker.is_unreachable());
-        broker.lost(false, now, &mut rng);
+        broker.lost(Loss::Cut, false, now, &mut rng);
         assert!(may_dial(&broker, Optional, soon), "there is nobody else");
+        let mut waits: Vec<Duration> = (0..100)
+            .map(|_| {
+                broker.lost(Loss::Silence, true, now, &mut rng);
+                broker.not_before(Needed).unwrap() - now
+            })
+            .collect();
+        waits.sort();
+        assert!(waits[25] > AFTER_LOSS * 5 && waits[99] <= AFTER_SILENCE, "{waits:?}");
     }
 
     #[test]

@@ -140,11 +140,9 @@ impl Sender {
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
             taken[index] = true;
-            topic.stay(
-                choice.partition,
-                batch.sealed.uncompressed_len(),
-                batch.home.config.batch_size,
-            );
+            let size = batch.home.config.batch_size;
+            let bytes = batch.sealed.uncompressed_len();
+            topic.stay(choice.partition, bytes, size, round.now, &mut self.rng);
             let leader = meta.partitions[index].leader;
             self.put(topic, &meta, index, leader, batch, round);
         }
@@ -173,25 +171,30 @@ impl Sender {
                 self.rescue(meta, round);
             }
         }
-        let Choices { ready, absent, dialing, look_at, .. } = choices;
-        let stays = topic.sticky.and_then(|(p, _)| ready.iter().position(|c| c.partition == p));
-        if let Some(i) = stays {
-            return Some(ready[i]);
+        let Choices { ready, absent, mut dialing, look_at, .. } = choices;
+        // Few lanes do until the volume asks for more; then one is opened for later.
+        if !ready.is_empty()
+            && !dialing
+            && self.leaders.wants_more(now, &mut self.rng)
+            && let Some(i) = spread::choose(&absent, &mut self.rng)
+        {
+            self.dial(meta.partitions[absent[i].partition as usize].leader, Need::Pressed);
+            dialing = true;
         }
-        // One lane does until the volume asks for another: a client that sends little holds few.
-        let mut both = ready.clone();
-        if ready.is_empty() || self.leaders.ask_for_more() {
-            both.extend(absent);
-        }
-        let mut chosen = spread::choose(&both, &mut self.rng).map(|i| both[i]);
-        if let Some(absent) = chosen.filter(|chosen| !ready.contains(chosen)) {
-            // Its lane is opened for later; the batch does not wait for that if another can have it
-            // now.
-            if !dialing {
-                let need = if full || !ready.is_empty() { Need::Pressed } else { Need::Optional };
-                self.dial(meta.partitions[absent.partition as usize].leader, need);
+        let sticky = topic.sticky.filter(|sticky| sticky.until > now);
+        let stays = sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
+        let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
+        let chosen = choice.map(|i| ready[i]);
+        if chosen.is_none() && !dialing {
+            if let Some(i) = spread::choose(&absent, &mut self.rng) {
+                let need = if full { Need::Pressed } else { Need::Optional };
+                self.dial(meta.partitions[absent[i].partition as usize].leader, need);
+            } else if !self.leaders.is_connected()
+                && self.leaders.adopt_any(meta.partitions.iter().map(|p| p.leader))
+            {
+                // This round has looked already; the next one finds it.
+                let _ = self.tx.send(Event::Pressure);
             }
-            chosen = spread::choose(&ready, &mut self.rng).map(|i| ready[i]);
         }
         if chosen.is_none() {
             self.wake_at = earlier(self.wake_at, look_at);
@@ -215,8 +218,8 @@ impl Sender {
     ) -> Choices {
         let now = round.now;
         let connected = self.leaders.is_connected();
-        // Full batches wait while all that is connected is busy, or much was sent on few lanes.
-        let pressed = full || self.leaders.ask_for_more();
+        // A batch that waits while all that is connected is busy is as pressing as much volume is.
+        let pressed = full || self.leaders.wants_more(now, &mut self.rng);
         let need = if pressed { Need::Pressed } else { Need::Optional };
         let mut out = Choices::default();
         let note = |at: &mut Option<Instant>, next: Option<Instant>| {
@@ -308,8 +311,21 @@ impl Sender {
     /// somebody.
     fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
         let now = round.now;
-        let ids: BTreeSet<i32> =
+        let mut ids: BTreeSet<i32> =
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
+        // Those that are used anyway, unless they cannot be reached: who is rescued by others would
+        // be connected to everybody in the end.
+        let mut used = ids.clone();
+        used.retain(|id| self.leaders.is_used(*id));
+        let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
+        if leaders.any(|broker| !broker.is_unreachable()) {
+            ids = used;
+        }
+        let mut leaders = ids.iter().filter_map(|id| round.pool.broker(*id));
+        if leaders.any(|broker| broker.is_unreachable()) && !round.pool.is_connected(None) {
+            // The cluster may be somewhere else by now, where only the bootstrap list leads.
+            self.metadata.want(&meta.name, Why::Lost);
+        }
         let mut may = Vec::new();
         let mut next = None;
         for id in ids {
@@ -325,19 +341,17 @@ impl Sender {
                 at => next = earlier(next, at),
             }
         }
-        if let Some(at) = round.pool.somewhere_not_before(now)
-            && !round.pool.is_connected(None)
-        {
-            self.wake_at = earlier(self.wake_at, Some(at));
-            return;
-        }
         let all: Vec<_> = may
             .iter()
             .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
             .collect();
-        match spread::choose(&all, &mut self.rng) {
-            Some(i) => self.dial(may[i], Need::Needed),
-            None => self.wake_at = earlier(self.wake_at, next),
+        let Some(i) = spread::choose(&all, &mut self.rng) else {
+            self.wake_at = earlier(self.wake_at, next);
+            return;
+        };
+        match round.pool.look_for_somebody(now) {
+            Ok(()) => self.dial(may[i], Need::Needed),
+            Err(at) => self.wake_at = earlier(self.wake_at, Some(at)),
         }
     }
 

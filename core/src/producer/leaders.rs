@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
 use crate::cluster::{Broker, Lane, Pool};
@@ -25,6 +26,15 @@ const OUTSIDE_FOR: Duration = Duration::from_secs(300);
 /// sends a record a second stays with one broker for an hour; one that sends much has opened all
 /// lanes of its subset after a few batches.
 const BYTES_PER_LANE: usize = 256 << 10;
+
+/// With a single lane, a second one is opened after so many seconds: so that the loss of the first
+/// makes nobody wait, and a fleet that lost a broker does not dial in the same second. A process that
+/// lives shorter never opens it.
+const SPARE_AFTER: std::ops::Range<f64> = 5.0..60.0;
+
+/// With more lanes than one another is opened after so long, in seconds: what came back has work again
+/// before the subset turns.
+const TURN_AFTER: std::ops::Range<f64> = 600.0..1_200.0;
 
 /// Brokers used outside the subset are chosen anew if so many hundredths of them would do.
 const TOO_MANY: usize = 115;
@@ -166,6 +176,10 @@ pub(crate) struct Leaders {
     panic: bool,
     /// Bytes sent since a lane was opened.
     since_opened: usize,
+    /// Lanes open as this round began.
+    lanes: usize,
+    /// When one more lane is opened, whatever the volume is.
+    spare_at: Option<Instant>,
 }
 
 impl Leaders {
@@ -181,6 +195,8 @@ impl Leaders {
             outside_until: None,
             panic: false,
             since_opened: 0,
+            lanes: 0,
+            spare_at: None,
         }
     }
 
@@ -213,14 +229,41 @@ impl Leaders {
         self.since_opened = self.since_opened.saturating_add(bytes);
     }
 
-    /// Whether what is sent asks for one more lane.
-    pub(crate) fn ask_for_more(&self) -> bool {
-        self.since_opened >= BYTES_PER_LANE
+    /// Whether one more lane is wanted: because much is sent on the few there are, because there is
+    /// only one, or because it is time to look at others. Those that are not used meanwhile close.
+    pub(crate) fn wants_more(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
+        if self.since_opened >= BYTES_PER_LANE {
+            return true;
+        }
+        if self.lanes == 0 {
+            return false;
+        }
+        // Spread over minutes, whatever it is for.
+        let at = *self.spare_at.get_or_insert_with(|| {
+            let seconds = if self.lanes == 1 { SPARE_AFTER } else { TURN_AFTER };
+            now + Duration::from_secs_f64(rng.random_range(seconds))
+        });
+        at <= now
+    }
+
+    /// Nothing is connected but what short calls came by: that will do, also outside the subset.
+    pub(crate) fn adopt_any(&mut self, among: impl Iterator<Item = i32>) -> bool {
+        for id in among {
+            if let Some(leader) = self.all.get_mut(&id) {
+                leader.adopt();
+                if leader.lane().is_some() {
+                    self.outside.insert(id);
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// A lane is being opened.
     pub(crate) fn opening(&mut self) {
         self.since_opened = 0;
+        self.spare_at = None;
     }
 
     /// Before a round: the subset as it is now, and who is avoided.
@@ -244,6 +287,12 @@ impl Leaders {
             }
             connected += usize::from(leader.connection.is_some());
         }
+        // A lane less: what was sent before says nothing about how many are needed now.
+        if connected < self.lanes {
+            self.spare_at = None;
+            self.since_opened = 0;
+        }
+        self.lanes = connected;
         let panic = !avoid_out(out.len(), of);
         if panic && !self.panic {
             metrics.panic_entered();

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
@@ -26,11 +28,23 @@ pub(super) struct Topic {
     /// On the sender's list of topics with something to send.
     pub(super) active: bool,
     pub(super) meta: Option<Arc<TopicMeta>>,
-    /// Where the last batch without a partition went, and bytes until the next choice.
-    pub(super) sticky: Option<(i32, usize)>,
+    /// Where the last batch without a partition went, until the next choice.
+    pub(super) sticky: Option<Sticky>,
     /// Why things do not move, for the message of a timeout.
     pub(super) trouble: Option<Error>,
 }
+
+/// A choice that is kept for a batch's worth of bytes, or for a while: one that sends a record a
+/// second would stay for an hour, and a broker that came back would be without work for so long.
+#[derive(Clone, Copy)]
+pub(super) struct Sticky {
+    pub(super) partition: i32,
+    left: usize,
+    pub(super) until: Instant,
+}
+
+/// How long a choice is kept at most, in seconds.
+const STAY: std::ops::Range<f64> = 300.0..600.0;
 
 /// What of a topic's batches without a partition comes next.
 pub(super) enum Next {
@@ -179,13 +193,24 @@ impl Topic {
     }
 
     /// Keeps the choice for a batch's worth of bytes.
-    pub(super) fn stay(&mut self, partition: i32, bytes: usize, batch_size: usize) {
-        let left = match self.sticky {
-            Some((p, left)) if p == partition => left,
-            _ => batch_size,
+    pub(super) fn stay(
+        &mut self,
+        partition: i32,
+        bytes: usize,
+        batch_size: usize,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        let mut sticky = match self.sticky {
+            Some(sticky) if sticky.partition == partition && sticky.until > now => sticky,
+            _ => Sticky {
+                partition,
+                left: batch_size,
+                until: now + Duration::from_secs_f64(rng.random_range(STAY)),
+            },
         };
-        self.sticky =
-            left.checked_sub(bytes).filter(|left| *left > 0).map(|left| (partition, left));
+        sticky.left = sticky.left.saturating_sub(bytes);
+        self.sticky = (sticky.left > 0).then_some(sticky);
     }
 
     pub(super) fn refuse_partition(&mut self, partition: i32, known: usize) {

@@ -181,8 +181,8 @@ async fn a_quiet_process_that_only_produces_needs_no_more_than_its_brokers() {
         let client = connect(virtual_cluster::client(&cluster, seed)).await;
         let producer = client.producer().build().unwrap();
         // An hour: metadata is refreshed meanwhile.
-        for _ in 0..360 {
-            acked(&producer, free()).await;
+        for n in 0..360 {
+            acked(&producer, pinned(n % 3)).await;
             tokio::time::sleep(secs(10)).await;
         }
         let most: u64 = cluster.stats().brokers.iter().map(|b| b.most_connections_open).sum();

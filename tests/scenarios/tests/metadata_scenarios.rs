@@ -223,6 +223,27 @@ async fn a_silent_broker_is_joined_by_a_second_one() {
     }
 }
 
+/// Once its connection is overdue nobody asks there again, until it has answered or is closed.
+#[tokio::test(start_paused = true)]
+async fn a_silent_broker_is_waited_for_once() {
+    for seed in 0..4 {
+        let cluster = cluster(3, 3);
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        client.admin().partitions("t").await.unwrap();
+        cluster.faults().inject(FaultRule::new(Fault::BlackHole).api(ApiKey::METADATA));
+        let mut waited = 0;
+        for topic in 0..20 {
+            let name = format!("u{topic}");
+            cluster.create_topic(&name, 1, 1).unwrap();
+            let begun = Instant::now();
+            within("metadata", client.admin().partitions(&name)).await.unwrap();
+            waited += u32::from(begun.elapsed() > ms(100));
+            tokio::time::sleep(secs(1)).await;
+        }
+        assert_eq!(waited, 1, "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_broker_does_not_hold_up_a_producers_id() {
     for seed in 0..8 {

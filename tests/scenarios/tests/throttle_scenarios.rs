@@ -3,8 +3,8 @@
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, Compression, NewTopic, OffsetSpec, Producer, Record, Start};
-use ottla_scenarios::steps::seen;
 use ottla_scenarios::steps::{acked, broker, cluster, connect, connected, free, ms, pinned, secs};
+use ottla_scenarios::steps::{requests, seen};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 use tokio::time::{Duration, Instant};
@@ -135,7 +135,12 @@ async fn s11_a_throttled_short_call_mutes_the_control_lane() {
             _ => timed("offsets", admin.list_offsets([("t", 0, OffsetSpec::Latest)])).await,
         };
         assert!(first < ms(100), "{api:?}: the answer that asks for the pause has come: {first:?}");
-        let second = timed("metadata", admin.partitions("v")).await;
+        let sent = requests(&client, 1, "Metadata").sent;
+        let silent = async {
+            tokio::time::sleep(ms(4_500)).await;
+            assert_eq!(requests(&client, 1, "Metadata").sent, sent, "{api:?}: sent while muted");
+        };
+        let (second, ()) = tokio::join!(timed("metadata", admin.partitions("v")), silent);
         assert!((ms(4_900)..ms(5_200)).contains(&second), "{api:?}: {second:?}");
         let stats = broker(&client, 1);
         assert_eq!((stats.throttled, stats.throttle_time), (1, secs(5)), "{api:?}");
