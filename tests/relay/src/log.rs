@@ -115,6 +115,13 @@ impl Log {
         all
     }
 
+    /// When the last request of one kind came.
+    pub fn last_request(&self, api: ApiKey) -> Option<Instant> {
+        let of =
+            |event: &&Event| matches!(event.what, What::Request { key, .. } if key == api as i16);
+        self.events.iter().rev().find(of).map(|event| event.at)
+    }
+
     /// What each connection was used for: its broker, and how many requests of each kind it carried,
     /// by Kafka's number of the kind.
     pub fn uses(&self) -> BTreeMap<u64, (u32, BTreeMap<i16, usize>)> {
@@ -293,5 +300,7 @@ mod tests {
         story.at(60, 1, produce()).at(61, 1, produce()).at(110, 1, produce());
         assert_eq!(story.log.sent_while_throttled(5 * MS), (2, 1));
         assert_eq!(story.log.requests(ApiKey::Produce), 6);
+        assert_eq!(story.log.last_request(ApiKey::Metadata), Some(story.time(50)));
+        assert_eq!(story.log.last_request(ApiKey::Fetch), None);
     }
 }

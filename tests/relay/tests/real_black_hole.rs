@@ -84,5 +84,7 @@ async fn freeze(cluster: &Cluster) {
     let rows = read_back(cluster.bootstrap(), TOPIC).await.unwrap();
     let verdict = check(&outcomes, &rows);
     println!("{verdict:?}");
-    assert_eq!((verdict.failed, verdict.lost, verdict.duplicated), (0, 0, 0), "{verdict:?}");
+    // Records that name no partition may change places while one of them waits.
+    let verdict = load::Verdict { out_of_order: 0, ..verdict };
+    assert!(verdict.is_clean(), "{verdict:?}");
 }

@@ -24,8 +24,10 @@ pub struct Verdict {
     pub acked: usize,
     /// Records that failed.
     pub failed: usize,
-    /// Acknowledged, and nowhere to be read, or not where the broker said.
+    /// Acknowledged, and nowhere to be read.
     pub lost: usize,
+    /// Acknowledged, and to be read elsewhere than was said.
+    pub misplaced: usize,
     /// Copies beyond the first.
     pub duplicated: usize,
     /// Records of one client behind a later one of it in the same partition.
@@ -82,7 +84,8 @@ pub fn check(outcomes: &[Outcome], rows: &[Row]) -> Verdict {
                 let there = |(partition, offset): &(i32, i64)| {
                     *partition == at.partition && (at.offset < 0 || *offset == at.offset)
                 };
-                verdict.lost += usize::from(!found.iter().any(there));
+                verdict.lost += usize::from(found.is_empty());
+                verdict.misplaced += usize::from(!found.is_empty() && !found.iter().any(there));
             }
         }
     }
@@ -149,7 +152,8 @@ mod tests {
         // 0 is gone; 1 is elsewhere than said; 2 is there twice, once behind 3.
         let rows = [row("a/0/1", 1, 4), row("a/0/2", 2, 0), row("a/0/3", 2, 1), row("a/0/2", 2, 2)];
         let verdict = check(&outcomes, &rows);
-        let wanted = Verdict { acked: 3, failed: 1, lost: 2, duplicated: 1, out_of_order: 1 };
+        let wanted =
+            Verdict { acked: 3, failed: 1, lost: 1, misplaced: 1, duplicated: 1, out_of_order: 1 };
         assert_eq!(verdict, wanted);
         assert!(!verdict.is_clean());
     }

@@ -176,6 +176,8 @@ pub(crate) async fn topics(lab: &mut Lab) -> Result<(), String> {
     let log = lab.log(from, Instant::now());
     lab.found.put("topics_produce", log.requests(ApiKey::Produce) as f64);
     lab.found.put("topics_metadata", log.requests(ApiKey::Metadata) as f64);
+    let last = log.last_request(ApiKey::Produce).map_or(Duration::ZERO, |at| at - from);
+    lab.found.put("topics_sent", last.as_secs_f64());
     lab.found.put("topics_ack_p99", quantile(latencies, 0.99).as_secs_f64());
     let _ = tokio::task::spawn_blocking(move || drop(fleet)).await;
     Ok(())

@@ -88,6 +88,7 @@ pub(crate) const FIGURES: &[Figure] = {
         own("throttled_ack_p99", "ack p99 meanwhile", "s", TimesSteady(2.0)),
         figure("topics_produce", "Produce requests", "", AtMost(6.0), 3.0),
         figure("topics_metadata", "Metadata requests", "", AtMost(2.0), 1.0),
+        own("topics_sent", "until the last Produce request", "s", None),
         figure("topics_ack_p99", "ack p99", "s", AtMost(0.13), 0.13),
         figure("process_open", "open connections, at most", "", AtMost(7.0), 28.0),
         figure("lost_lost", "records lost", "", AtMost(0.0), 0.0),
@@ -101,6 +102,7 @@ pub(crate) const FIGURES: &[Figure] = {
         ),
         own("all_failed", "records failed, whole run", "", AtMost(0.0)),
         own("all_lost", "records lost, whole run", "", AtMost(0.0)),
+        own("all_misplaced", "records elsewhere than acknowledged", "", AtMost(0.0)),
         own("all_duplicated", "records duplicated, whole run", "", AtMost(0.0)),
     ]
 };

@@ -134,6 +134,7 @@ impl Lab {
         eprintln!("{}: {verdict:?}", self.library.name());
         self.found.put("all_failed", verdict.failed as f64);
         self.found.put("all_lost", verdict.lost as f64);
+        self.found.put("all_misplaced", verdict.misplaced as f64);
         self.found.put("all_duplicated", verdict.duplicated as f64);
         if let Some(failed) = self.outcomes.iter().find_map(|o| o.fate.as_ref().err()) {
             eprintln!("{}: the first failure: {failed}", self.library.name());

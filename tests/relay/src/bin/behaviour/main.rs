@@ -96,7 +96,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let args = Args::parse(std::env::args().skip(1))?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
+    // All clients on one thread, as each would be in a process of its own: what is sent from several
+    // threads has no order that could be looked at.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
     let mut all = Vec::new();
     for library in &args.libraries {
         // A cluster of its own for each: none meets what another has left there.
