@@ -188,16 +188,12 @@ impl Sender {
         let stays = sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
         let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
         let chosen = choice.map(|i| ready[i]);
-        if chosen.is_none() && !dialing {
-            if let Some(i) = spread::choose(&absent, &mut self.rng) {
-                let need = if full { Need::Pressed } else { Need::Optional };
-                self.dial(meta.partitions[absent[i].partition as usize].leader, need);
-            } else if !self.leaders.is_connected()
-                && self.leaders.adopt_any(meta.partitions.iter().map(|p| p.leader))
-            {
-                // This round has looked already; the next one finds it.
-                let _ = self.tx.send(Event::Pressure);
-            }
+        if chosen.is_none()
+            && !dialing
+            && let Some(i) = spread::choose(&absent, &mut self.rng)
+        {
+            let need = if full { Need::Pressed } else { Need::Optional };
+            self.dial(meta.partitions[absent[i].partition as usize].leader, need);
         }
         if chosen.is_none() {
             self.wake_at = earlier(self.wake_at, look_at);

@@ -30,7 +30,8 @@ const BYTES_PER_LANE: usize = 256 << 10;
 /// With a single lane, a second one is opened after so many seconds: so that the loss of the first
 /// makes nobody wait, and a fleet that lost a broker does not dial in the same second. A process that
 /// lives shorter never opens it.
-const SPARE_AFTER: std::ops::Range<f64> = 5.0..60.0;
+const SPARE_AT_START: std::ops::Range<f64> = 1.0..10.0;
+const SPARE_AFTER_LOSS: std::ops::Range<f64> = 5.0..60.0;
 
 /// With more lanes than one another is opened after so long, in seconds: what came back has work again
 /// before the subset turns.
@@ -176,8 +177,9 @@ pub(crate) struct Leaders {
     panic: bool,
     /// Bytes sent since a lane was opened.
     since_opened: usize,
-    /// Lanes open as this round began.
+    /// Lanes open as this round began, and whether there were more of them at any time.
     lanes: usize,
+    lost_one: bool,
     /// When one more lane is opened, whatever the volume is.
     spare_at: Option<Instant>,
 }
@@ -196,6 +198,7 @@ impl Leaders {
             panic: false,
             since_opened: 0,
             lanes: 0,
+            lost_one: false,
             spare_at: None,
         }
     }
@@ -240,24 +243,14 @@ impl Leaders {
         }
         // Spread over minutes, whatever it is for.
         let at = *self.spare_at.get_or_insert_with(|| {
-            let seconds = if self.lanes == 1 { SPARE_AFTER } else { TURN_AFTER };
+            let seconds = match (self.lanes, self.lost_one) {
+                (1, false) => SPARE_AT_START,
+                (1, true) => SPARE_AFTER_LOSS,
+                _ => TURN_AFTER,
+            };
             now + Duration::from_secs_f64(rng.random_range(seconds))
         });
         at <= now
-    }
-
-    /// Nothing is connected but what short calls came by: that will do, also outside the subset.
-    pub(crate) fn adopt_any(&mut self, among: impl Iterator<Item = i32>) -> bool {
-        for id in among {
-            if let Some(leader) = self.all.get_mut(&id) {
-                leader.adopt();
-                if leader.lane().is_some() {
-                    self.outside.insert(id);
-                    return true;
-                }
-            }
-        }
-        false
     }
 
     /// A lane is being opened.
@@ -291,6 +284,7 @@ impl Leaders {
         if connected < self.lanes {
             self.spare_at = None;
             self.since_opened = 0;
+            self.lost_one = true;
         }
         self.lanes = connected;
         let panic = !avoid_out(out.len(), of);
