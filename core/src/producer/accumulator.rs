@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::budget::Budget;
+use super::budget::{Budget, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
 use super::record::Record;
@@ -123,6 +123,14 @@ impl TopicBatches {
     }
 }
 
+/// Which space a record may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// What nobody waits for.
+    Spare,
+    Any,
+}
+
 /// Bytes of a record besides its payload, generously: what the limits are checked with.
 const RECORD_OVERHEAD: usize = 40;
 
@@ -168,19 +176,34 @@ impl Accumulator {
     /// later; every other one concerns this record alone.
     #[inline]
     pub(crate) fn append(self: &Arc<Self>, record: &Record<'_>) -> Result<Delivery, Error> {
-        self.append_with(record, |open, index| {
+        self.append_for(record, Space::Spare)
+    }
+
+    /// The same for who is first in line for space.
+    pub(crate) fn append_in_turn(
+        self: &Arc<Self>,
+        record: &Record<'_>,
+        _turn: &Turn<'_>,
+    ) -> Result<Delivery, Error> {
+        self.append_for(record, Space::Any)
+    }
+
+    #[inline]
+    fn append_for(self: &Arc<Self>, record: &Record<'_>, space: Space) -> Result<Delivery, Error> {
+        self.append_with(record, space, |open, index| {
             let owner = open.owner();
             Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms))
         })
     }
 
-    /// The same for a record of a binding's submission.
+    /// The same for a record of a binding's submission. Whoever submits waits without keeping a
+    /// place in line, so it takes what space there is.
     pub(crate) fn append_run(
         self: &Arc<Self>,
         record: &Record<'_>,
         run: RunTag<'_>,
     ) -> Result<(), Error> {
-        self.append_with(record, |open, index| {
+        self.append_with(record, Space::Any, |open, index| {
             let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
             open.owner().state().add_to_run(run, index, timestamp_ms);
         })
@@ -190,6 +213,7 @@ impl Accumulator {
     fn append_with<T>(
         self: &Arc<Self>,
         record: &Record<'_>,
+        space: Space,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let size = size_of(record);
@@ -197,12 +221,12 @@ impl Accumulator {
             && (record.key.is_none() || self.config.partitioner == Partitioner::Spread)
         {
             return recent::with(self, record.topic, |topic, slot| {
-                self.check(topic, record, size)?;
+                self.check(topic, record, size, space)?;
                 self.append_in(topic, slot, record, size, take)
             });
         }
         let topic = self.topic(record.topic)?;
-        self.check(&topic, record, size)?;
+        self.check(&topic, record, size, space)?;
         let partition = match (record.partition, record.key) {
             (None, Some(key)) => match topic.partitions.load(Ordering::Acquire) {
                 0 => return self.append_unrouted(&topic, record, key, size, take),
@@ -227,14 +251,20 @@ impl Accumulator {
 
     /// What can be known without asking anyone; and whether there is space.
     #[inline]
-    fn check(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> Result<(), Error> {
+    fn check(
+        &self,
+        topic: &TopicBatches,
+        record: &Record<'_>,
+        size: usize,
+        space: Space,
+    ) -> Result<(), Error> {
         if topic.failed.load(Ordering::Acquire)
             || size > self.config.max_record_size + RECORD_OVERHEAD
             || record.partition.is_some()
             || record.timestamp_ms.is_some_and(|ms| ms < 0)
             || !self.budget.has_room(size)
         {
-            return self.check_closely(topic, record, size);
+            return self.check_closely(topic, record, size, space);
         }
         Ok(())
     }
@@ -245,6 +275,7 @@ impl Accumulator {
         topic: &TopicBatches,
         record: &Record<'_>,
         size: usize,
+        space: Space,
     ) -> Result<(), Error> {
         if let Some(error) = topic.failure() {
             return Err(error);
@@ -271,11 +302,17 @@ impl Accumulator {
         if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
             return Err(Error::argument(format!("the timestamp {ms} is negative")));
         }
-        if self.budget.has_room(size) {
+        let room = match space {
+            Space::Spare => self.budget.has_room(size),
+            Space::Any => self.budget.fits(size),
+        };
+        if room {
             return Ok(());
         }
-        // What is open must go now: it is what the space is waiting for.
-        let _ = self.events.send(Event::Pressure);
+        // Once, and not for each try of somebody who tries again and again.
+        if self.budget.press() {
+            let _ = self.events.send(Event::Pressure);
+        }
         Err(Error::new(
             ErrorKind::BufferFull,
             format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
@@ -383,13 +420,15 @@ impl Accumulator {
         self: &Arc<Self>,
         name: &str,
         values: &[&[u8]],
+        turn: Option<&Turn<'_>>,
         all: &mut BatchDelivery,
     ) -> (usize, Result<(), Error>) {
+        let space = if turn.is_some() { Space::Any } else { Space::Spare };
         let mut taken = 0;
         let result = recent::with(self, name, |topic, slot| {
             while taken < values.len() {
                 let size = RECORD_OVERHEAD + values[taken].len();
-                self.check(topic, &Record::to(name), size)?;
+                self.check(topic, &Record::to(name), size, space)?;
                 let mut inner = slot.lock();
                 if !inner.takes(size, self.config.batch_size) {
                     drop(inner);
@@ -398,7 +437,7 @@ impl Accumulator {
                 }
                 let before = taken;
                 let first = inner.open.as_ref().map_or(0, |open| open.builder.len_records());
-                let result = self.append_some(topic, slot, &mut inner, name, values, &mut taken);
+                let result = self.append_some(topic, slot, &mut inner, values, space, &mut taken);
                 if let (true, Some(open)) = (taken > before, &mut inner.open) {
                     all.add(taken - before, first as u32, open.owner());
                 }
@@ -415,17 +454,17 @@ impl Accumulator {
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
-        name: &str,
         values: &[&[u8]],
+        space: Space,
         taken: &mut usize,
     ) -> Result<(), Error> {
         while let Some(value) = values.get(*taken) {
-            let record = Record::to(name).value(*value);
+            let record = Record::to(&topic.name).value(*value);
             let size = RECORD_OVERHEAD + value.len();
             if !inner.takes(size, self.config.batch_size) {
                 break;
             }
-            self.check(topic, &record, size)?;
+            self.check(topic, &record, size, space)?;
             self.append_open(topic, slot, inner, &record, |_, _| ())?;
             *taken += 1;
         }

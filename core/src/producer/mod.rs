@@ -32,7 +32,8 @@ pub(crate) use delivery::{RunResult, RunSink};
 pub(crate) use producers::Producers;
 pub use record::{Acked, BatchAcked, Record};
 
-use accumulator::Accumulator;
+use accumulator::{Accumulator, size_of};
+use budget::Turn;
 use delivery::RunTag;
 
 use crate::cluster::Pool;
@@ -256,8 +257,10 @@ impl Producer {
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
         let deadline = self.deadline();
         loop {
-            self.space(record_size(&record), deadline).await?;
-            match self.append(&record) {
+            let turn = self.space(size_of(&record), deadline).await?;
+            self.check_open()?;
+            match self.0.home.append_in_turn(&record, &turn) {
+                // Somebody who does not wait in line was quicker.
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
             }
@@ -283,15 +286,18 @@ impl Producer {
                 std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
             let mut left = &slices[..given];
             let mut deadline = None;
+            let mut turn = None;
             while !left.is_empty() {
                 self.check_open()?;
-                let (taken, result) = self.0.home.append_values(topic, left, &mut all);
+                let home = &self.0.home;
+                let (taken, result) = home.append_values(topic, left, turn.as_ref(), &mut all);
                 left = &left[taken..];
                 match result {
                     Err(e) if e.kind() == ErrorKind::BufferFull => {
                         let deadline = *deadline.get_or_insert_with(|| self.deadline());
                         let record = Record::to(topic).value_opt(left.first().copied());
-                        self.space(record_size(&record), deadline).await?;
+                        drop(turn.take());
+                        turn = Some(self.space(size_of(&record), deadline).await?);
                     }
                     done => done?,
                 }
@@ -353,12 +359,13 @@ impl Producer {
         self.0.home.env.now() + self.0.home.config.max_block
     }
 
-    async fn space(&self, bytes: usize, deadline: tokio::time::Instant) -> Result<()> {
+    /// Waits in line for space.
+    async fn space(&self, bytes: usize, deadline: tokio::time::Instant) -> Result<Turn<'_>> {
         let home = &self.0.home;
         let sleep = home.env.sleep_until(deadline);
         tokio::select! {
             biased;
-            () = home.budget.room(bytes) => Ok(()),
+            turn = home.budget.turn(bytes) => Ok(turn),
             () = sleep => Err(Error::new(
                 ErrorKind::BufferFull,
                 format!(
@@ -392,10 +399,6 @@ impl Producer {
     /// Resolves when so much buffer space is free. For bindings.
     pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
-        async move { home.budget.room(bytes).await }
+        async move { drop(home.budget.turn(bytes).await) }
     }
-}
-
-fn record_size(record: &Record<'_>) -> usize {
-    record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + 64
 }

@@ -496,3 +496,65 @@ async fn s32_nobody_dials_in_a_loop_while_all_brokers_are_down() {
     acks(deliveries).await;
     within("ack", free).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn s05_trying_again_and_again_empties_a_full_buffer_too() {
+    let cluster = cluster(1, 1);
+    let client = connect(&cluster).await;
+    let producer = client
+        .producer()
+        .linger(secs(60))
+        .batch_size(1 << 20)
+        .buffer_memory(1 << 20)
+        .compression(Compression::None)
+        .build()
+        .unwrap();
+    // Something is in flight, so that nothing goes because the broker is idle.
+    let slow = FaultRule::new(Fault::DelayAnswer(Duration::from_millis(500)));
+    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
+    let begun = Instant::now();
+    let payload = vec![7; 100_000];
+    let mut taken = Vec::new();
+    let mut refused = 0;
+    while taken.len() < 30 {
+        match producer.try_send(Record::to("t").value(&payload)) {
+            Ok(delivery) => taken.push(delivery),
+            Err(back) => {
+                assert_eq!(back.error.kind(), ErrorKind::BufferFull);
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    assert!(refused > 0 && begun.elapsed() < secs(30), "{refused}, {:?}", begun.elapsed());
+    within("flush", producer.flush()).await.unwrap();
+    acks(taken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_what_is_wrong_with_one_record_concerns_that_record_alone() {
+    let cluster = cluster(3, 3);
+    let client = connect(&cluster).await;
+    let producer = client.producer().build().unwrap();
+    within("ack", producer.send(Record::to("t").value("known")).await.unwrap()).await.unwrap();
+    let sent = cluster.stats().requests_of(ApiKey::PRODUCE);
+    let large = vec![0; (1 << 20) + 1];
+    let wrong = [
+        (Record::to("t").value(&large), ErrorKind::RecordTooLarge),
+        (Record::to("t").timestamp_ms(-1), ErrorKind::InvalidArgument),
+        (Record::to("t").partition(3), ErrorKind::UnknownPartition),
+        (Record::to("t").partition(-1), ErrorKind::UnknownPartition),
+        (Record::to("no such name").value("x"), ErrorKind::InvalidArgument),
+        (Record::to("").value("x"), ErrorKind::InvalidArgument),
+    ];
+    // At once, and before any network; in between, all is well.
+    let mut well = Vec::new();
+    for (record, kind) in wrong {
+        let error = producer.send(record).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(!error.maybe_written());
+        well.push(producer.try_send(Record::to("t").value("x")).unwrap());
+    }
+    assert_eq!(cluster.stats().requests_of(ApiKey::PRODUCE), sent);
+    acks(well).await;
+}
