@@ -191,3 +191,53 @@ async fn a_quiet_process_that_only_produces_needs_no_more_than_its_brokers() {
         assert!(client.stats().bad_stuff.is_zero(), "{}", client.stats().bad_stuff);
     }
 }
+
+/// Acks in the order of their length: so many producers, each with eight records a round on their way
+/// at times that differ between them; brokers take 3 ms for an answer.
+async fn acks_of(producers: usize) -> Vec<Duration> {
+    let cluster = cluster(3, 6);
+    cluster
+        .faults()
+        .inject(FaultRule::new(Fault::DelayAnswer(ms(3))).api(ApiKey::PRODUCE).always());
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let consumer = client.consumer().topics(["t"]).start(Start::Latest);
+    let mut consumer = consumer.build().unwrap();
+    let reader = tokio::spawn(async move { while consumer.next().await.is_some() {} });
+    let producers: Vec<Producer> =
+        (0..producers).map(|_| client.producer().build().unwrap()).collect();
+    let mut tasks = Vec::new();
+    for task in 0..8usize {
+        let producer = producers[task % producers.len()].clone();
+        tasks.push(tokio::spawn(async move {
+            let mut took = Vec::new();
+            for round in 0..100 {
+                let begun = Instant::now();
+                acked(&producer, pinned((task % 6) as i32)).await;
+                took.push(begun.elapsed());
+                tokio::time::sleep(ms(7 + (task as u64 * 5 + round) % 11)).await;
+            }
+            took
+        }));
+    }
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await.unwrap());
+    }
+    reader.abort();
+    all.sort();
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ack_takes_no_longer_with_eight_producers_than_with_one() {
+    let (one, eight) = (acks_of(1).await, acks_of(8).await);
+    let p99 = |acks: &[Duration]| acks[acks.len() * 99 / 100];
+    let sum = |acks: &[Duration]| acks.iter().sum::<Duration>();
+    assert!(p99(&eight) <= p99(&one), "{:?}, {:?} with one", p99(&eight), p99(&one));
+    assert!(
+        sum(&eight) <= sum(&one) + sum(&one) / 50,
+        "{:?}, {:?} with one",
+        sum(&eight),
+        sum(&one)
+    );
+}
