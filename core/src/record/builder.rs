@@ -108,8 +108,9 @@ impl BatchBuilder {
         self.append_any(key, value, headers, timestamp_ms)
     }
 
-    /// What nearly every record is: a few kilobytes at most, no headers, in the chunk that is open.
-    /// All its numbers fit a machine word each. `false` if it is not such a record.
+    /// What nearly every record is: a few kilobytes at most, with the batch's own timestamp, no
+    /// headers, in the chunk that is open. Its numbers are put together in registers and written
+    /// whole. `false` if it is not such a record.
     #[inline]
     fn append_small(
         &mut self,
@@ -117,40 +118,41 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         timestamp_ms: i64,
     ) -> bool {
-        let timestamp = varint::zigzag(timestamp_ms.wrapping_sub(self.base_timestamp));
-        let (key, value) =
-            (key.map_or(Field::NULL, Field::of), value.map_or(Field::NULL, Field::of));
-        let index = varint::zigzag(i64::from(self.records));
-        let payload = key.bytes.len() + value.bytes.len();
-        // An empty batch has no chunk, and so no base timestamp is missed here.
+        // An empty batch has no chunk, and so no base timestamp yet.
         let Some(chunk) = self.chunks.last_mut() else { return false };
+        let payload = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
         let room = chunk.room();
-        if payload > Packed::PAYLOAD
-            || timestamp >= 1 << 14
-            || index >= 1 << 21
+        if timestamp_ms != self.base_timestamp
+            || payload > Packed::PAYLOAD
+            || self.records >= Packed::RECORDS
             || room.len() < payload + 3 * Packed::LEN
         {
             return false;
         }
-        // No attributes are defined for records; then the deltas.
-        let deltas = Packed::byte(0).and(Packed::short(timestamp)).and(Packed::medium(index));
-        let (key_len, value_len) = (key.len(), value.len());
+        // A byte of attributes, of which none are defined for records, and one of no time behind
+        // the base; then the index.
+        let index = Packed::medium(2 * self.records as u64);
+        let deltas = Packed { bits: index.bits << 16, len: index.len + 2 };
+        let (key_len, value_len) = (Packed::len_of(key), Packed::len_of(value));
         let content = deltas.len + key_len.len + value_len.len + payload + 1;
         let mut at = Packed::short(2 * content as u64).and(deltas).put(room, 0);
-        if key.is_null {
-            at = key_len.and(value_len).put(room, at);
-        } else {
+        if let Some(key) = key {
             at = key_len.put(room, at);
-            room[at..at + key.bytes.len()].copy_from_slice(key.bytes);
-            at = value_len.put(room, at + key.bytes.len());
+            room[at..at + key.len()].copy_from_slice(key);
+            at = value_len.put(room, at + key.len());
+        } else {
+            // The null key is one byte.
+            let both = Packed { bits: 1 | value_len.bits << 8, len: value_len.len + 1 };
+            at = both.put(room, at);
         }
-        room[at..at + value.bytes.len()].copy_from_slice(value.bytes);
-        at += value.bytes.len();
+        if let Some(value) = value {
+            room[at..at + value.len()].copy_from_slice(value);
+            at += value.len();
+        }
         room[at] = 0; // no headers
         chunk.advance(at + 1);
         self.bytes += at + 1;
         self.records += 1;
-        self.max_timestamp = self.max_timestamp.max(timestamp_ms);
         true
     }
 
@@ -184,6 +186,7 @@ impl BatchBuilder {
     }
 
     /// Any record; a new chunk where the open one has no room.
+    #[cold]
     #[inline(never)]
     fn append_any(
         &mut self,
@@ -263,29 +266,7 @@ impl BatchBuilder {
     }
 }
 
-/// A key or a value.
-#[derive(Clone, Copy)]
-struct Field<'a> {
-    bytes: &'a [u8],
-    is_null: bool,
-}
-
-impl<'a> Field<'a> {
-    const NULL: Self = Self { bytes: &[], is_null: true };
-
-    fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, is_null: false }
-    }
-
-    /// Its length as written.
-    #[inline]
-    fn len(&self) -> Packed {
-        // Zigzag of -1: null.
-        if self.is_null { Packed::byte(1) } else { Packed::short(2 * self.bytes.len() as u64) }
-    }
-}
-
-/// A few bytes in a word, written by one store: what is behind them is written over next.
+/// A few bytes in a register, written by one store: what is behind them is written over next.
 #[derive(Clone, Copy)]
 struct Packed {
     bits: u64,
@@ -294,13 +275,10 @@ struct Packed {
 
 impl Packed {
     const LEN: usize = 8;
-    /// Most payload of a record whose lengths are [`short`](Self::short).
+    /// Most payload of a record whose lengths are [`short`](Self::short), its own included.
     const PAYLOAD: usize = 8_000;
-
-    #[inline]
-    fn byte(byte: u8) -> Self {
-        Self { bits: u64::from(byte), len: 1 }
-    }
+    /// As many records have a [`medium`](Self::medium) index.
+    const RECORDS: i32 = 1 << 20;
 
     /// A varint below 2^14.
     #[inline]
@@ -316,11 +294,16 @@ impl Packed {
     #[inline]
     fn medium(value: u64) -> Self {
         if value < 1 << 14 {
-            Self::short(value)
-        } else {
-            let low = value & 0x7f | 0x80 | (value >> 7 & 0x7f | 0x80) << 8;
-            Self { bits: low | (value >> 14) << 16, len: 3 }
+            return Self::short(value);
         }
+        let low = value & 0x7f | 0x80 | (value >> 7 & 0x7f | 0x80) << 8;
+        Self { bits: low | (value >> 14) << 16, len: 3 }
+    }
+
+    /// The length of a key or a value as written; that of null is -1, which is 1 as zigzag.
+    #[inline]
+    fn len_of(bytes: Option<&[u8]>) -> Self {
+        bytes.map_or(Self { bits: 1, len: 1 }, |bytes| Self::short(2 * bytes.len() as u64))
     }
 
     /// Both; together they are 8 bytes at most.

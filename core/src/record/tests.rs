@@ -126,6 +126,33 @@ fn a_record_larger_than_every_chunk() {
     assert_eq!(read(&single(wire(&batch))), records);
 }
 
+/// Records that are written by registers and those that are not, next to each other: on both sides
+/// of every length, index and size that decides which it is.
+#[test]
+fn every_way_of_writing_a_record_reads_the_same() {
+    let now = 1_700_000_000_000;
+    let some = |len: usize| Some((0..len).map(|i| i as u8).collect::<Vec<_>>());
+    let mut records: Vec<Owned> = Vec::new();
+    for len in
+        [0, 1, 50, 52, 53, 54, 55, 56, 63, 64, 65, 127, 128, 7_900, 7_999, 8_000, 8_001, 9_000]
+    {
+        for key in [None, some(0), some(3), some(63), some(64), some(200)] {
+            records.push((key.clone(), some(len), vec![], now));
+            records.push((key, None, vec![], now));
+            records.push((some(len), some(1), vec![], now));
+        }
+        records.push((None, some(len), vec![("h".to_owned(), some(2))], now));
+        records.push((None, some(len), vec![], now - 1));
+        records.push((None, some(len), vec![], now + 70));
+    }
+    // Past the indices of two bytes.
+    records.extend((0..9_000).map(|_| (None, some(1), vec![], now)));
+    let batch = build(&records, Compression::None);
+    let raw = single(wire(&batch));
+    assert_eq!((raw.base_timestamp, raw.max_timestamp), (now, now + 70));
+    assert!(read(&raw) == records);
+}
+
 #[test]
 fn header_can_be_rewritten_for_another_epoch() {
     let batch = build(&json(3), Compression::None);
