@@ -232,9 +232,20 @@ impl Cluster {
         self.wait_exit(id)
     }
 
-    /// SIGSTOP: connections stay open and connects succeed, but nothing answers.
+    /// SIGSTOP: connections stay open and connects succeed, but nothing answers. Returns when all of
+    /// its threads have stopped: the signal is on its way when it is sent, and until it has reached
+    /// every one of them the broker still answers.
     pub fn pause(&self, id: u32) -> Result<()> {
-        self.own()?.supervisor.signal(id, "SIGSTOP")
+        self.own()?.supervisor.signal(id, "SIGSTOP")?;
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.broker_pid(id)?));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !all_stopped(&tasks) {
+            if Instant::now() >= deadline {
+                return Err(Error::new(format!("broker {id} goes on after SIGSTOP")));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// SIGCONT: the end of [`Self::pause`].
@@ -469,4 +480,14 @@ fn no_such_broker(id: u32) -> Error {
 
 fn not_ours() -> Error {
     Error::new("this cluster is shared with other tests; break one of your own: Cluster::start")
+}
+/// Whether every thread of a process is stopped, as Linux tells it; where nobody tells, what was sent
+/// is believed.
+fn all_stopped(tasks: &Path) -> bool {
+    let Ok(tasks) = std::fs::read_dir(tasks) else { return true };
+    tasks.flatten().all(|task| {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
+        // "pid (name) state ...", and a name may hold anything.
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 't']))
+    })
 }
