@@ -80,7 +80,12 @@ fn produce(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
 }
 
 /// To the one topic, or to one topic or partition after the other of `tail`.
-fn send(producer: &BaseProducer<Count>, records: usize, tail: &[String]) -> Result<(), KafkaError> {
+fn send(
+    producer: &BaseProducer<Count>,
+    records: usize,
+    tail: &[String],
+    pinned: bool,
+) -> Result<(), KafkaError> {
     let values = values(VALUES);
     for i in 0..records {
         let mut record = match tail.get(i % tail.len().max(1)) {
