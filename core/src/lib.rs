@@ -13,8 +13,8 @@
 //! app <── Batch <── consumer::buffer <── record::reader (zero copy) <── lane <── consumer::fetcher
 //! ```
 //!
-//! - [`Client`] is a handle on the process's pool (`cluster`): connections in lanes, metadata, one
-//!   producer id.
+//! - [`Client`] is a handle on the process's pool (`cluster`): brokers, connections in lanes, metadata,
+//!   retry budgets, one producer id. `metrics` counts what it does, by broker and request.
 //! - `record` writes and reads batches without I/O; `protocol` frames requests and bounds answers.
 //! - `net` is one connection; `policy` holds decisions as pure functions.
 //! - [`Environment`] carries clock, randomness, dialer and thread, so that a test or a simulation can

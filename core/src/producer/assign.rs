@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -266,11 +265,11 @@ impl Sender {
                 }
                 continue;
             }
-            if let Some(since) = leader.dialing {
+            if leader.dialing.is_some() {
                 let hopeful = leader.is_dialing(now);
                 out.waiting |= hopeful;
                 out.dialing |= hopeful;
-                note(&mut out.look_at, Some(since + Duration::from_millis(300)));
+                note(&mut out.look_at, leader.dial_hedged_at());
                 continue;
             }
             match leader.broker.not_before(need, now) {

@@ -134,6 +134,11 @@ impl Leader {
         self.latency.mean_us()
     }
 
+    /// When a dial that is under way is no longer waited for.
+    pub(crate) fn dial_hedged_at(&self) -> Option<Instant> {
+        self.dialing.map(|since| since + DIAL_HEDGE)
+    }
+
     /// Whether a dial is under way that may still be waited for.
     pub(crate) fn is_dialing(&self, now: Instant) -> bool {
         self.dialing.is_some_and(|since| now.saturating_duration_since(since) < DIAL_HEDGE)

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 use super::compression::Contexts;
 
 /// Sizes of pooled buffers, ascending. The first three are what open batches grow by; the large
@@ -24,7 +25,7 @@ pub(crate) struct ChunkPool(Arc<Shared>);
 struct Shared {
     keep: usize,
     idle: Mutex<Idle>,
-    #[allow(dead_code, reason = "a build without codecs keeps nothing for them")]
+    #[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
     contexts: Contexts,
 }
 
@@ -51,7 +52,12 @@ impl ChunkPool {
     /// A pool that keeps at most `keep` bytes of idle buffers. What is handed out is not counted:
     /// the memory budget of producer or consumer bounds that.
     pub(crate) fn new(keep: usize) -> Self {
-        Self(Arc::new(Shared { keep, idle: Mutex::default(), contexts: Contexts::default() }))
+        Self(Arc::new(Shared {
+            keep,
+            idle: Mutex::default(),
+            #[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
+            contexts: Contexts::default(),
+        }))
     }
 
     /// An empty chunk with room for at least `min` bytes.
@@ -72,7 +78,7 @@ impl ChunkPool {
     }
 
     /// What codecs keep between batches.
-    #[allow(dead_code, reason = "a build without codecs keeps nothing for them")]
+    #[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
     pub(crate) fn contexts(&self) -> &Contexts {
         &self.0.contexts
     }

@@ -16,6 +16,7 @@
     allow(dead_code, unused_variables, reason = "every part of it is some codec's")
 )]
 
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 mod contexts;
 #[cfg(feature = "gzip")]
 mod gzip;
@@ -30,6 +31,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+#[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 pub(crate) use contexts::Contexts;
 
 use super::pool::{Chunk, ChunkPool};
