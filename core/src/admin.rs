@@ -151,7 +151,8 @@ async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()
         );
     let (_, connection) = pool.control(None).await?;
     // Asked once: a second time would say that the topic exists, and not whose it is.
-    let answer = connection.call(&request, CREATE_VERSIONS).await.map_err(CallError::into_error)?;
+    let answer =
+        connection.call(&request, CREATE_VERSIONS, false).await.map_err(CallError::into_error)?;
     Ok(topics
         .iter()
         .map(|topic| {

@@ -33,6 +33,10 @@ pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// It doubles with each dial that times out, up to this (KIP-601).
 pub(crate) const SETUP_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
+/// A broker that asks for more silence than this is not believed (KIP-219): its quotas are kept over
+/// seconds, and the field could silence a consumer for 24 days.
+pub(crate) const MAX_THROTTLE: Duration = Duration::from_secs(600);
+
 /// Connections of a process to all clusters together. A broker must hold some memory for each;
 /// three brokers, eight producers and a consumer need seven.
 pub(crate) const MAX_CONNECTIONS: usize = 1024;

@@ -41,7 +41,7 @@ impl Pool {
             } else {
                 hedged(id);
             }
-            match self.call_hedged(request, versions, id, &connection, &hedged).await {
+            match self.call_hedged(request, versions, id, &connection, asked > 1, &hedged).await {
                 Ok(found) => return Ok(found),
                 Err(CallError::Unsent(e) | CallError::InDoubt(e)) => {
                     if asked >= ASKED || !e.is_retriable() {
@@ -71,6 +71,7 @@ impl Pool {
         versions: (i16, i16),
         id: i32,
         connection: &Connection,
+        retry: bool,
         hedged: &impl Fn(i32),
     ) -> Result<(i32, R::Response), CallError>
     where
@@ -78,7 +79,7 @@ impl Pool {
         R::Response: Throttle + Send,
     {
         let since = self.env().now();
-        let first = self.call_one(request, versions, connection, since);
+        let first = self.call_one(request, versions, connection, retry, since);
         tokio::pin!(first);
         let patience = self.call_patience();
         tokio::select! {
@@ -97,7 +98,7 @@ impl Pool {
             self.pay().await;
             hedged(id);
             let since = self.env().now();
-            Ok((id, self.call_one(request, versions, &connection, since).await?))
+            Ok((id, self.call_one(request, versions, &connection, true, since).await?))
         };
         tokio::pin!(second);
         tokio::select! {
@@ -118,13 +119,14 @@ impl Pool {
         request: &R,
         versions: (i16, i16),
         connection: &Connection,
+        retry: bool,
         since: Instant,
     ) -> Result<R::Response, CallError>
     where
         R: Request,
         R::Response: Throttle,
     {
-        let answer = connection.call(request, versions).await?;
+        let answer = connection.call(request, versions, retry).await?;
         self.called(since);
         Ok(answer)
     }

@@ -1,7 +1,7 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
 //! with every partition that broker leads and the buffer has room for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -99,6 +99,8 @@ pub(super) struct Fetcher {
     assigned: Vec<(Arc<str>, i32, Start)>,
     /// Brokers asked before, and how many bytes the request in flight there may bring (0: none is).
     busy: BTreeMap<i32, usize>,
+    /// Brokers whose next request waits for the retry budget.
+    unpaid: BTreeSet<i32>,
     told: BTreeMap<Arc<str>, ErrorKind>,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
@@ -125,6 +127,7 @@ impl Fetcher {
             reading: BTreeMap::new(),
             assigned,
             busy: BTreeMap::new(),
+            unpaid: BTreeSet::new(),
             told: BTreeMap::new(),
             tx,
             rx,
@@ -301,26 +304,37 @@ impl Fetcher {
             if bytes == 0 {
                 break;
             }
-            if let Err(at) = self.pay(&parts, now) {
-                self.wake_at = earlier(self.wake_at, Some(at));
-                continue;
-            }
+            let retry = match self.pay(leader, &parts, now) {
+                Ok(retry) => retry,
+                Err(at) => {
+                    self.wake_at = earlier(self.wake_at, Some(at));
+                    continue;
+                }
+            };
             room -= bytes;
-            self.send(leader, parts, bytes);
+            self.send(leader, parts, bytes, retry);
         }
     }
 
-    /// A request in which every partition is tried again is paid from the retry budget.
-    fn pay(&self, parts: &[(Asked, i32)], now: Instant) -> Result<(), Instant> {
+    /// A request in which every partition is tried again is paid from the retry budget. Tells whether
+    /// it was one, or when there will be enough.
+    fn pay(&mut self, leader: i32, parts: &[(Asked, i32)], now: Instant) -> Result<bool, Instant> {
         let again = |key: &Key| self.reading.get(key).is_some_and(|r| r.backoff.attempts() > 0);
-        if parts.iter().all(|(part, _)| again(&part.key)) {
-            return self.pool.budgets().retry(Purse::Fetch, Cost::Definite, now);
+        let budgets = self.pool.budgets();
+        let retry = parts.iter().all(|(part, _)| again(&part.key));
+        if !retry {
+            budgets.first_request(Purse::Fetch, now);
+        } else if let Err(at) = budgets.retry(Purse::Fetch, Cost::Definite, now) {
+            if self.unpaid.insert(leader) {
+                budgets.delayed(Purse::Fetch);
+            }
+            return Err(at);
         }
-        self.pool.budgets().first_request(Purse::Fetch, now);
-        Ok(())
+        self.unpaid.remove(&leader);
+        Ok(retry)
     }
 
-    fn send(&mut self, leader: i32, parts: Vec<(Asked, i32)>, max_bytes: usize) {
+    fn send(&mut self, leader: i32, parts: Vec<(Asked, i32)>, max_bytes: usize, retry: bool) {
         let config = &self.buffer.config;
         let ids_known = parts.iter().all(|(asked, _)| !asked.id.is_nil());
         let mut topics: Vec<FetchTopic> = Vec::new();
@@ -359,7 +373,7 @@ impl Fetcher {
             let answer = match pool.lane(leader, lane, Need::Needed).await {
                 Err(e) => Err(e),
                 Ok(connection) => {
-                    connection.call(&request, versions).await.map_err(CallError::into_error)
+                    connection.call(&request, versions, retry).await.map_err(CallError::into_error)
                 }
             };
             let _ = tx.send(Event::Answer { leader, asked, answer });

@@ -122,7 +122,7 @@ async fn ask(
             })
             .collect(),
     );
-    let answer = connection.call(&request, VERSIONS).await.map_err(CallError::into_error)?;
+    let answer = connection.call(&request, VERSIONS, false).await.map_err(CallError::into_error)?;
     let mut found = BTreeMap::new();
     let mut past_the_end = Vec::new();
     for topic in &answer.topics {

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::frames::FrameReader;
+use crate::config::MAX_THROTTLE;
 use crate::environment::{Environment, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, ConnectionMetrics, Failure, Sent};
@@ -290,10 +291,12 @@ impl Connection {
 
     /// One request and its answer, in the newest version both sides speak, `ours` at most. Waits
     /// while the broker has the channel throttled, unless the request is one that must go on.
+    /// `retry`: it exists only because an earlier one came to nothing.
     pub(crate) async fn call<R>(
         &self,
         request: &R,
         ours: (i16, i16),
+        retry: bool,
     ) -> Result<R::Response, CallError>
     where
         R: Request,
@@ -308,7 +311,7 @@ impl Connection {
         let correlation = self.next_correlation();
         let bytes = protocol::encode_request(version, correlation, self.client_id(), request)
             .map_err(CallError::Unsent)?;
-        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry: false };
+        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry };
         let body = self.answer(self.send(frame)).await?;
         let answer = self.read::<R>(version, body).map_err(CallError::InDoubt)?;
         self.heed(R::KEY, &answer);
@@ -331,7 +334,7 @@ impl Connection {
     /// Mutes the channel if the answer asks for it (KIP-219).
     pub(crate) fn heed(&self, api_key: i16, answer: &impl Throttle) {
         let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms()) else { return };
-        let pause = Duration::from_millis(ms);
+        let pause = Duration::from_millis(ms).min(MAX_THROTTLE);
         self.shared.metrics.broker().throttled(Api::from_key(api_key), pause);
         let until = self.shared.env.now() + pause;
         self.shared.muted_us.fetch_max(self.shared.env.micros(until), Ordering::Relaxed);

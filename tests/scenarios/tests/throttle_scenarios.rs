@@ -187,3 +187,18 @@ async fn s11_produce_does_not_take_over_a_muted_control_lane() {
     acked(&producer, free()).await;
     assert!(begun.elapsed() < secs(21), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn s33_a_broker_that_asks_for_weeks_of_silence_is_not_believed() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    acked(&producer, free()).await;
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    throttle(&cluster, 1, ApiKey::FETCH, Duration::from_millis(i32::MAX as u64));
+    until("throttled", || broker(&client, 1).throttled == 1).await;
+    acked(&producer, free()).await;
+    let hour = tokio::time::timeout(secs(3_600), consumer.next()).await;
+    hour.expect("a record within the hour").unwrap().unwrap();
+}
