@@ -105,15 +105,17 @@ impl Matrix {
         (writes, cells)
     }
 
-    /// As many records with each codec that all skins read. Kafka's own producer writes numbers,
+    /// As many records with each codec; the other skins have two. Kafka's own producer writes numbers,
     /// plain.
     fn write(&self, side: &Side, topic: &str, seed: u64) -> interop::Result<Vec<Row>> {
         if matches!(side, Side::Kafka) {
             return console::write(&self.cluster, topic, RECORDS, &self.dir);
         }
         let rows = records::generate(RECORDS, seed);
-        // What every skin reads: those built on the C library and the wheel know these two.
-        let codecs = ["none", "lz4"];
+        let codecs: &[&str] = match side {
+            Side::Tool(_) => &["none", "lz4"],
+            _ => &["none", "lz4", "snappy", "gzip", "zstd"],
+        };
         for (part, codec) in rows.chunks(RECORDS / codecs.len()).zip(codecs) {
             let bootstrap = self.cluster.bootstrap();
             match side {
