@@ -1,13 +1,14 @@
 //! Where a batch is open, and what a batch owes its records.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
 use super::delivery::{Outcome, Run};
+use super::lock::{Guard, Lock};
 use super::states::{Owner, Place};
 use super::tries::Tries;
 use crate::config::InDoubt;
@@ -24,7 +25,7 @@ use crate::record::builder::{BatchBuilder, SealedBatch};
 #[repr(align(128))]
 pub(crate) struct Slot {
     pub(crate) partition: Option<i32>,
-    inner: Mutex<SlotInner>,
+    inner: Lock<SlotInner>,
 }
 
 /// The partition of the slot where keyed records wait until it is known how many there are. By the
@@ -214,12 +215,12 @@ pub(crate) enum Peek {
 
 impl Slot {
     pub(super) fn new(partition: Option<i32>) -> Arc<Self> {
-        Arc::new(Self { partition, inner: Mutex::default() })
+        Arc::new(Self { partition, inner: Lock::default() })
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, SlotInner> {
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    pub(super) fn lock(&self) -> Guard<'_, SlotInner> {
+        self.inner.lock()
     }
 
     /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
