@@ -249,6 +249,9 @@ impl Sender {
             topic.homes.push(Arc::clone(batches));
         }
         if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
+            if slot.partition.is_some() {
+                topic.tell_leader(&home, &slot);
+            }
             topic.slots.push_back((home, slot));
         }
         topic.activate(&mut self.active);
@@ -469,6 +472,7 @@ impl Sender {
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
                     }
                     topic.meta = Some(Arc::clone(&meta));
+                    topic.tell_leaders();
                 }
                 // A home that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
