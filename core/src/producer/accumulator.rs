@@ -196,6 +196,35 @@ impl Accumulator {
         }
     }
 
+    /// What nearly every send comes to: a record without partition goes into a batch that is open
+    /// and has room. `None` if anything about it is not like that; then nothing has happened, and
+    /// [`append`](Self::append) is to be asked.
+    #[inline]
+    pub(crate) fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
+        if record.partition.is_some() || !self.spreads(record) || !record.headers.is_empty() {
+            return None;
+        }
+        let size = size_of(record);
+        recent::known(self, record.topic, |topic, slot| {
+            if self.must_be_checked(topic, record, size) {
+                return None;
+            }
+            let mut inner = slot.lock();
+            if !inner.announced || !inner.takes(size, topic.batch_size()) {
+                return None;
+            }
+            let open = inner.open.as_mut()?;
+            let index = open.builder.len_records() as u32;
+            let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
+            if !open.builder.append_small(record.key, record.value, timestamp_ms) {
+                return None;
+            }
+            open.rest.records += 1;
+            let owner = open.owner();
+            Some(Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms)))
+        })
+    }
+
     /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit
     /// later; every other one concerns this record alone.
     #[inline]
@@ -241,9 +270,7 @@ impl Accumulator {
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let size = size_of(record);
-        if record.partition.is_none()
-            && (record.key.is_none() || self.config.partitioner == Partitioner::Spread)
-        {
+        if record.partition.is_none() && self.spreads(record) {
             return recent::with(self, record.topic, |topic, slot| {
                 self.check(topic, record, size, space)?;
                 self.append_in(topic, slot, record, size, take)
@@ -259,6 +286,12 @@ impl Accumulator {
             (named, _) => named.unwrap_or_default(),
         };
         self.append_in(&topic, &topic.slot(partition), record, size, take)
+    }
+
+    /// Whether its key leaves open where it goes.
+    #[inline]
+    fn spreads(&self, record: &Record<'_>) -> bool {
+        record.key.is_none() || self.config.partitioner == Partitioner::Spread
     }
 
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
@@ -282,15 +315,20 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        if topic.failed.load(Ordering::Acquire)
+        if self.must_be_checked(topic, record, size) {
+            return self.check_closely(topic, record, size, space);
+        }
+        Ok(())
+    }
+
+    /// Whether anything about it may be wrong.
+    #[inline]
+    fn must_be_checked(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> bool {
+        topic.failed.load(Ordering::Acquire)
             || size > self.config.max_record_size + RECORD_OVERHEAD
             || record.partition.is_some()
             || record.timestamp_ms.is_some_and(|ms| ms < 0)
             || !self.budget.has_room(size)
-        {
-            return self.check_closely(topic, record, size, space);
-        }
-        Ok(())
     }
 
     #[cold]

@@ -11,6 +11,7 @@ mod budget;
 mod delivery;
 mod gate;
 mod leaders;
+mod lock;
 mod partition;
 mod producers;
 mod recent;
@@ -222,20 +223,25 @@ impl Future for Sending<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.waiting.is_none() {
-            match this.producer.append(&this.record) {
-                Err(e) if e.kind() == ErrorKind::BufferFull => {}
-                done => return Poll::Ready(done),
-            }
+        if this.waiting.is_none()
+            && let Some(delivery) = this.producer.append_at_once(&this.record)
+        {
+            return Poll::Ready(Ok(delivery));
         }
-        this.wait(cx)
+        this.append_or_wait(cx)
     }
 }
 
 impl Sending<'_> {
-    #[cold]
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
+    #[inline(never)]
+    fn append_or_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
         let (producer, record) = (self.producer, self.record);
+        if self.waiting.is_none() {
+            match producer.append(&record) {
+                Err(e) if e.kind() == ErrorKind::BufferFull => {}
+                done => return Poll::Ready(done),
+            }
+        }
         let later = || -> BoxFuture<'_, _> { Box::pin(producer.send_later(record)) };
         self.waiting.get_or_insert_with(later).as_mut().poll(cx)
     }
@@ -252,9 +258,9 @@ impl Producer {
     /// `UnknownPartition`, `InvalidArgument`, `UnknownTopic` (asked a moment ago), or `Closed`.
     #[inline]
     pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
-        match self.append(&record) {
-            Ok(delivery) => Ok(delivery),
-            Err(error) => Err(TrySendError { error, record }),
+        match self.append_at_once(&record) {
+            Some(delivery) => Ok(delivery),
+            None => self.append(&record).map_err(|error| TrySendError { error, record }),
         }
     }
 
@@ -365,6 +371,14 @@ impl Producer {
 
     fn check_open(&self) -> Result<()> {
         if self.0.closed.load(Ordering::Acquire) { Err(Error::closed("producer")) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.0.home.append_at_once(record)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<Delivery> {

@@ -1,14 +1,15 @@
 //! Where a batch is open, and what a batch owes its records.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
 use super::budget::{Share, Shares};
 use super::delivery::{Outcome, Run};
+use super::lock::{Guard, Lock};
 use super::states::{Owner, Place};
 use super::tries::Tries;
 use crate::config::InDoubt;
@@ -27,7 +28,7 @@ pub(crate) struct Slot {
     pub(crate) partition: Option<i32>,
     /// Its own part of the budget; that of the topic if it names no partition.
     share: Arc<Share>,
-    inner: Mutex<SlotInner>,
+    inner: Lock<SlotInner>,
 }
 
 /// The partition of the slot where keyed records wait until it is known how many there are. By the
@@ -232,7 +233,7 @@ pub(crate) enum Peek {
 impl Slot {
     pub(super) fn new(partition: Option<i32>, share: &Arc<Share>) -> Arc<Self> {
         let share = Arc::clone(share);
-        Arc::new(Self { partition, share, inner: Mutex::default() })
+        Arc::new(Self { partition, share, inner: Lock::default() })
     }
 
     /// Whose part of the budget its next batch is of.
@@ -246,8 +247,8 @@ impl Slot {
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, SlotInner> {
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    pub(super) fn lock(&self) -> Guard<'_, SlotInner> {
+        self.inner.lock()
     }
 
     /// What could be taken. Empty: the slot is off the sender's list until it announces itself.

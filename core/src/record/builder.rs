@@ -112,7 +112,7 @@ impl BatchBuilder {
     /// headers, in the chunk that is open. Its numbers are put together in registers and written
     /// whole. `false` if it is not such a record.
     #[inline]
-    fn append_small(
+    pub(crate) fn append_small(
         &mut self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
