@@ -26,6 +26,8 @@ const WARM: Duration = Duration::from_secs(120);
 const WATCHED: Duration = Duration::from_secs(60);
 /// Between a client's first refresh and its next there are four minutes at least.
 const WATCHED_AFTER: Duration = Duration::from_secs(120);
+/// Choices of quiet clients end within minutes anyway: they are looked at before.
+const WATCHED_QUIET: Duration = Duration::from_secs(20);
 /// Every client asks again within this: the longest period there is, and its jitter.
 const REFRESHED: Duration = Duration::from_secs(18 * 60);
 /// Who is not looked at sends so much less.
@@ -127,6 +129,7 @@ fn gini(counts: &[u64]) -> f64 {
     2.0 * ranked / (n * total.max(1) as f64) - (n + 1.0) / n
 }
 
+/// How evenly records (all of one size) lie.
 fn figures(report: &mut Report, when: &str, counts: &[u64], target: Target) {
     let most = highest(counts) / mean(counts);
     report.figure(format!("max / mean of bytes per partition {when}"), most, target);
@@ -139,9 +142,12 @@ pub fn doubled(case: &Case) -> Report {
     virtual_time(async {
         let mut lab = case.open();
         let every = Duration::from_secs(1).mul_f64(f64::from(case.clients) / f64::from(case.rate));
-        // As much as fills the lanes of a subset while it warms up.
-        let value = (16.0 * 1024.0 * every.as_secs_f64()).max(1024.0) as usize;
-        let load = Load { every: Some(every), value, batch: Some(value), ..Load::of(TOPIC) };
+        let mut load = Load { every: Some(every), ..Load::of(TOPIC) };
+        if !case.quiet {
+            // As much as opens the lanes of a subset while it warms up.
+            load.value = (16.0 * 1024.0 * every.as_secs_f64()).max(1024.0) as usize;
+            load.batch = Some(load.value);
+        }
         lab.add_producers(case.clients, Duration::from_secs(10), &load);
         lab.all_connected().await;
         lab.pass(WARM).await;
@@ -158,7 +164,8 @@ pub fn doubled(case: &Case) -> Report {
         lab.phase("doubled");
         lab.cluster.create_partitions(TOPIC, 2 * case.partitions).expect("more than there were");
         let asked = requests_by_client(&lab, Api::Metadata);
-        let (fair, refreshes) = after_refresh(&mut lab, &asked).await;
+        let watched = if case.quiet { WATCHED_QUIET } else { WATCHED_AFTER };
+        let (fair, refreshes) = after_refresh(&mut lab, &asked, watched).await;
         lab.drain(Duration::from_secs(150)).await;
 
         let variant = match (case.ordinals, case.quiet) {
@@ -196,10 +203,10 @@ pub fn doubled(case: &Case) -> Report {
     })
 }
 
-/// What each client wrote in the time after its first refresh, and how often each had asked by then.
-async fn after_refresh(lab: &mut Lab, asked: &[u64]) -> (Written, Vec<u64>) {
+/// What each client wrote in this time after its first refresh, and how often each had asked by then.
+async fn after_refresh(lab: &mut Lab, asked: &[u64], time: Duration) -> (Written, Vec<u64>) {
     let clients = lab.members.len();
-    let end = lab.now_ms() + (REFRESHED + WATCHED_AFTER).as_millis() as u64;
+    let end = lab.now_ms() + (REFRESHED + time).as_millis() as u64;
     let mut written = Written::new();
     let mut refreshes = vec![0; clients];
     // Who has refreshed, what it had written by then, and until when it is looked at.
@@ -216,7 +223,7 @@ async fn after_refresh(lab: &mut Lab, asked: &[u64]) -> (Written, Vec<u64>) {
             }
             member.slow_down(1);
             // Its next record may be due in a while still.
-            watched.insert(*client, (member.written(), now + WATCHED_AFTER.as_millis() as u64));
+            watched.insert(*client, (member.written(), now + time.as_millis() as u64));
             false
         });
         watched.retain(|client, (before, until)| {
