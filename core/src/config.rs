@@ -173,6 +173,47 @@ pub enum Partitioner {
     KeyHash,
 }
 
+/// What a batch without a partition does once nobody can tell whether it was written: its connection
+/// was cut before the answer, or its broker is silent while others answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InDoubt {
+    /// It waits for its partition and is sent again there, where the broker recognises what it has:
+    /// no duplicate, and the acknowledgement comes as late as the broker does.
+    #[default]
+    Wait,
+    /// It goes to another partition at once: acknowledged soon, and perhaps written twice. For those
+    /// who would rather have a duplicate than a wait. Records with a partition of their own wait
+    /// all the same.
+    Reroute,
+}
+
+/// What acknowledges a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Acks {
+    /// All in-sync replicas. Idempotent: what is sent again is written once.
+    #[default]
+    All,
+    /// The leader alone: lost if it dies before a follower has the record. Not idempotent: a batch
+    /// whose answer is lost is sent again and may be written twice.
+    Leader,
+    /// Nobody: a record counts as acknowledged, without an offset, once it is handed to the socket.
+    /// What the broker refuses or loses is lost silently.
+    None,
+}
+
+impl Acks {
+    /// As the protocol has it.
+    pub(crate) fn wire(self) -> i16 {
+        match self {
+            Self::All => -1,
+            Self::Leader => 1,
+            Self::None => 0,
+        }
+    }
+}
+
 /// Settings of a producer. Producers of a process with equal settings share their open batches,
 /// their requests and their byte budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -183,6 +224,8 @@ pub(crate) struct ProducerConfig {
     /// Topics with another codec than that.
     pub(crate) topic_compression: BTreeMap<String, Compression>,
     pub(crate) partitioner: Partitioner,
+    pub(crate) acks: Acks,
+    pub(crate) in_doubt: InDoubt,
     pub(crate) buffer_memory: usize,
     pub(crate) delivery_timeout: Duration,
     pub(crate) max_block: Duration,
@@ -197,6 +240,8 @@ impl Default for ProducerConfig {
             compression: DEFAULT_COMPRESSION,
             topic_compression: BTreeMap::new(),
             partitioner: Partitioner::Spread,
+            acks: Acks::All,
+            in_doubt: InDoubt::Wait,
             buffer_memory: 64 << 20,
             delivery_timeout: secs(120),
             max_block: secs(60),

@@ -66,7 +66,7 @@ mod record;
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
-pub use config::{Endpoint, Partitioner};
+pub use config::{Acks, Endpoint, InDoubt, Partitioner};
 pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result};

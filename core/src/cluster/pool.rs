@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -43,7 +43,7 @@ pub(crate) struct Pool {
     chooser: Chooser,
     /// When success rates were compared last, in the environment's microseconds.
     compared_us: AtomicU64,
-    producers: OnceLock<Arc<Producers>>,
+    producers: Producers,
     next_consumer: AtomicU64,
     pub(super) next_connection: AtomicU64,
 }
@@ -114,7 +114,7 @@ impl Pool {
             rng: Mutex::new(rng),
             chooser,
             compared_us: AtomicU64::new(0),
-            producers: OnceLock::new(),
+            producers: Producers::default(),
             next_consumer: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
         }
@@ -156,8 +156,8 @@ impl Pool {
     }
 
     /// What all producers of the pool share.
-    pub(crate) fn producers(self: &Arc<Self>) -> &Arc<Producers> {
-        self.producers.get_or_init(|| Producers::start(self))
+    pub(crate) fn producers(&self) -> &Producers {
+        &self.producers
     }
 
     pub(crate) fn next_consumer(&self) -> u64 {
@@ -343,8 +343,6 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // The refresher finds the pool gone and ends.
         self.metadata.ask.notify_one();
-        if let Some(producers) = self.producers.get() {
-            producers.stop();
-        }
+        self.producers.stop();
     }
 }

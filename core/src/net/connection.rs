@@ -39,6 +39,8 @@ pub(crate) struct Frame {
     pub(crate) api_key: i16,
     /// It exists only because an earlier request failed.
     pub(crate) retry: bool,
+    /// Whether the broker answers it; else it is done with once the socket has it (acks=0).
+    pub(crate) answered: bool,
 }
 
 /// Why a call has no answer.
@@ -166,6 +168,7 @@ impl Connection {
             queued: 0,
             written: 0,
             in_flight: VecDeque::new(),
+            unwritten: VecDeque::new(),
             idle_timeout: ready.idle_timeout,
             used: env.now(),
             on_close: Some(ready.on_close),
@@ -311,7 +314,8 @@ impl Connection {
         let correlation = self.next_correlation();
         let bytes = protocol::encode_request(version, correlation, self.client_id(), request)
             .map_err(CallError::Unsent)?;
-        let frame = Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry };
+        let frame =
+            Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry, answered: true };
         let body = self.answer(self.send(frame)).await?;
         let answer = self.read::<R>(version, body).map_err(CallError::InDoubt)?;
         self.heed(R::KEY, &answer);
@@ -370,6 +374,8 @@ struct Driver {
     queued: u64,
     written: u64,
     in_flight: VecDeque<Pending>,
+    /// Requests that nobody answers, until they are written.
+    unwritten: VecDeque<Pending>,
     idle_timeout: Duration,
     used: Instant,
     on_close: Option<OnClose>,
@@ -406,8 +412,8 @@ impl Driver {
             }
             Ending::Lost(e) => e,
         };
-        let failed = self.in_flight.len();
-        for pending in self.in_flight.drain(..) {
+        let failed = self.in_flight.len() + self.unwritten.len();
+        for pending in self.in_flight.drain(..).chain(self.unwritten.drain(..)) {
             let error = if pending.end <= self.written {
                 CallError::InDoubt(why.clone())
             } else {
@@ -452,7 +458,7 @@ impl Driver {
                 Poll::Pending => break,
             }
         }
-        if !self.rx_open && self.in_flight.is_empty() {
+        if !self.rx_open && self.in_flight.is_empty() && self.unwritten.is_empty() {
             return Poll::Ready(Ending::Unneeded);
         }
         self.poll_deadline(cx)
@@ -461,7 +467,7 @@ impl Driver {
     fn queue(&mut self, outgoing: Outgoing) {
         let Outgoing { frame, reply, sent, counted } = outgoing;
         self.used = sent;
-        if self.in_flight.is_empty() {
+        if self.in_flight.is_empty() && frame.answered {
             self.oldest(Some(sent));
         }
         for segment in frame.segments {
@@ -470,7 +476,8 @@ impl Driver {
                 self.write.push_back(segment);
             }
         }
-        self.in_flight.push_back(Pending {
+        let waiting = if frame.answered { &mut self.in_flight } else { &mut self.unwritten };
+        waiting.push_back(Pending {
             correlation: frame.correlation,
             api_key: frame.api_key,
             reply,
@@ -505,6 +512,7 @@ impl Driver {
                 Poll::Pending => return Poll::Pending,
             };
             self.written += wrote as u64;
+            self.written_unanswered();
             let mut left = wrote;
             while left > 0 {
                 let front = self.write.front_mut().expect("bytes written were queued");
@@ -518,6 +526,16 @@ impl Driver {
             }
         }
         Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    /// The socket has requests that nobody answers: that is all their senders wait for.
+    fn written_unanswered(&mut self) {
+        while self.unwritten.front().is_some_and(|p| p.end <= self.written) {
+            let Some(pending) = self.unwritten.pop_front() else { return };
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            pending.counted.answered(0, self.shared.env.now());
+            let _ = pending.reply.send(Ok(Bytes::new()));
+        }
     }
 
     fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
@@ -556,7 +574,7 @@ impl Driver {
     /// every later one is stuck behind it), or when nothing was asked for long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
-            let deadline = match self.in_flight.front() {
+            let deadline = match self.oldest_pending() {
                 Some(oldest) => oldest.sent + self.shared.request_timeout,
                 None => self.used + self.idle_timeout,
             };
@@ -570,7 +588,7 @@ impl Driver {
                 self.arm(deadline);
                 continue;
             }
-            return Poll::Ready(match self.in_flight.front() {
+            return Poll::Ready(match self.oldest_pending() {
                 None => Ending::Idle,
                 Some(oldest) => Ending::Lost(Error::timeout(
                     format!("{}: request {}", self.shared.name, oldest.api_key),
@@ -578,6 +596,11 @@ impl Driver {
                 )),
             });
         }
+    }
+
+    fn oldest_pending(&self) -> Option<&Pending> {
+        let fronts = [self.in_flight.front(), self.unwritten.front()];
+        fronts.into_iter().flatten().min_by_key(|p| p.sent)
     }
 
     fn arm(&mut self, at: Instant) {

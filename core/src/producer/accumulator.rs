@@ -5,7 +5,8 @@
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -47,8 +48,9 @@ pub(crate) struct Accumulator {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     events: mpsc::UnboundedSender<Event>,
     next_batch: AtomicU64,
-    /// Batches not resolved yet, by number: what flush waits for.
-    unresolved: Mutex<BTreeSet<u64>>,
+    /// Batches not resolved yet, by number: what flush waits for. Those that one was split into share
+    /// its number.
+    unresolved: Mutex<BTreeMap<u64, u32>>,
     resolved: Notify,
     /// Open batches with a smaller number do not linger.
     flush_below: AtomicU64,
@@ -66,6 +68,8 @@ impl std::fmt::Debug for Accumulator {
 pub(crate) struct TopicBatches {
     pub(crate) name: Arc<str>,
     compression: Compression,
+    /// Bytes at which a batch is full: the setting, or less once the topic has refused as much.
+    batch_size: AtomicUsize,
     /// 0 while unknown. Lets a partition that does not exist be refused at once.
     pub(crate) partitions: AtomicI32,
     /// Why nothing can be sent to it, for a while.
@@ -83,6 +87,7 @@ impl TopicBatches {
         Arc::new(Self {
             name: Arc::from(name),
             compression: own.copied().unwrap_or(config.compression),
+            batch_size: AtomicUsize::new(config.batch_size),
             partitions: AtomicI32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
@@ -97,6 +102,16 @@ impl TopicBatches {
     pub(crate) fn fail(&self, error: Error, until: Instant) {
         *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some((error, until));
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// The topic did not take a batch of so many bytes before compression.
+    pub(crate) fn took_less_than(&self, bytes: usize) {
+        self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn batch_size(&self) -> usize {
+        self.batch_size.load(Ordering::Relaxed)
     }
 
     fn failure(&self) -> Option<Error> {
@@ -122,6 +137,9 @@ impl TopicBatches {
         Arc::clone(pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition))))
     }
 }
+
+/// Batches do not get smaller, however little a topic takes.
+const MIN_BATCH: usize = 1 << 10;
 
 /// Which space a record may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -330,7 +348,7 @@ impl Accumulator {
     ) -> Result<T, Error> {
         loop {
             let mut inner = slot.lock();
-            if inner.takes(size, self.config.batch_size) {
+            if inner.takes(size, topic.batch_size()) {
                 return self.append_open(topic, slot, &mut inner, record, take);
             }
             drop(inner);
@@ -399,7 +417,7 @@ impl Accumulator {
             return Err(Error::closed("client"));
         }
         let mut inner = slot.lock();
-        if inner.takes(size, self.config.batch_size) {
+        if inner.takes(size, topic.batch_size()) {
             return Ok(());
         }
         let full = inner.turn(self.open_batch(topic.compression));
@@ -430,7 +448,7 @@ impl Accumulator {
                 let size = RECORD_OVERHEAD + values[taken].len();
                 self.check(topic, &Record::to(name), size, space)?;
                 let mut inner = slot.lock();
-                if !inner.takes(size, self.config.batch_size) {
+                if !inner.takes(size, topic.batch_size()) {
                     drop(inner);
                     self.turn(topic, slot, size)?;
                     continue;
@@ -461,7 +479,7 @@ impl Accumulator {
         while let Some(value) = values.get(*taken) {
             let record = Record::to(&topic.name).value(*value);
             let size = RECORD_OVERHEAD + value.len();
-            if !inner.takes(size, self.config.batch_size) {
+            if !inner.takes(size, topic.batch_size()) {
                 break;
             }
             self.check(topic, &record, size, space)?;
@@ -474,7 +492,7 @@ impl Accumulator {
     /// One reading of both clocks for a batch; its records share them.
     fn open_batch(self: &Arc<Self>, compression: Compression) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number);
+        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
         let opened_ms = self.env.wall_ms();
         OpenBatch {
             builder: BatchBuilder::new(self.pool.clone()),
@@ -492,8 +510,26 @@ impl Accumulator {
         }
     }
 
+    /// One more batch has this number.
+    pub(super) fn batch_again(&self, number: u64) {
+        let mut unresolved = self.unresolved.lock().unwrap_or_else(|e| e.into_inner());
+        *unresolved.entry(number).or_default() += 1;
+    }
+
+    /// Warm memory for batches.
+    pub(super) fn buffers(&self) -> &ChunkPool {
+        &self.pool
+    }
+
     pub(super) fn batch_resolved(&self, number: u64) {
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).remove(&number);
+        let mut unresolved = self.unresolved.lock().unwrap_or_else(|e| e.into_inner());
+        if let Entry::Occupied(mut batches) = unresolved.entry(number) {
+            *batches.get_mut() -= 1;
+            if *batches.get() == 0 {
+                batches.remove();
+            }
+        }
+        drop(unresolved);
         self.resolved.notify_waiters();
     }
 
@@ -531,7 +567,7 @@ impl Accumulator {
     }
 
     fn oldest_unresolved(&self) -> Option<u64> {
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).first().copied()
+        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).keys().next().copied()
     }
 
     /// Batches that nobody has resolved yet.

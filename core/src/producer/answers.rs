@@ -3,20 +3,25 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::Request;
 use tokio::time::Instant;
 
+use super::accumulator::Batch;
 use super::delivery::BatchAck;
 use super::sender::{InFlight, Item, Sender};
+use super::split::{Cut, split};
 use super::tries::Cause;
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};
 use crate::config::Endpoint;
-use crate::error::{Error, ErrorKind, Written, definitely_unwritten, describe};
+use crate::error::{Error, ErrorKind, ErrorScope, Written, definitely_unwritten, describe};
 use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::ask::Why;
 
+const MESSAGE_TOO_LARGE: i16 = 10;
+const RECORD_LIST_TOO_LARGE: i16 = 18;
 const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
@@ -27,10 +32,15 @@ struct Part<'a> {
     base_offset: i64,
     append_time: i64,
     message: Option<&'a str>,
+    record_errors: &'a [BatchIndexAndErrorMessage],
 }
 
 impl Sender {
-    pub(super) fn answered(&mut self, request: u64, answer: Result<ProduceResponse, CallError>) {
+    pub(super) fn answered(
+        &mut self,
+        request: u64,
+        answer: Result<Option<ProduceResponse>, CallError>,
+    ) {
         let Some(sent) = self.in_flight.remove(&request) else { return };
         let now = self.env.now();
         self.together.clear();
@@ -39,7 +49,12 @@ impl Sender {
             leader.bytes_in_flight -= sent.bytes;
         }
         match answer {
-            Ok(answer) => self.parts(&sent, &answer, now),
+            Ok(Some(answer)) => self.parts(&sent, &answer, now),
+            Ok(None) => {
+                for item in &sent.items {
+                    self.acknowledged(sent.leader, item, -1, None);
+                }
+            }
             Err(error) => self.unanswered(&sent, &error, now),
         }
         for item in &sent.items {
@@ -67,6 +82,7 @@ impl Sender {
                         base_offset: p.base_offset,
                         append_time: p.log_append_time_ms,
                         message: p.error_message.as_deref(),
+                        record_errors: &p.record_errors,
                     },
                 );
                 twice |= earlier.is_some();
@@ -124,20 +140,15 @@ impl Sender {
     fn part(&mut self, leader: i32, item: &Item, part: &Part<'_>, now: Instant) {
         let row = describe(part.code);
         if row.written == Written::Yes {
-            let Some(partition) = self.partition(item) else { return };
-            let batch = partition.acknowledged(item.batch);
-            if let Some(batch) = batch {
-                self.metrics.broker(leader).acknowledged(item.records as u64);
-                batch.resolve(Ok(BatchAck {
-                    partition: item.partition,
-                    base_offset: if part.code == 0 { part.base_offset } else { -1 },
-                    append_time: (part.append_time >= 0).then_some(part.append_time),
-                }));
-            }
-            return;
+            let base_offset = if part.code == 0 { part.base_offset } else { -1 };
+            let append_time = (part.append_time >= 0).then_some(part.append_time);
+            return self.acknowledged(leader, item, base_offset, append_time);
         }
         let what = format!("topic '{}' partition {}", item.topic, item.partition);
-        let error = Error::broker(part.code, what, part.message);
+        // Of a batch of one record, what is said about that is all there is to say.
+        let own = part.record_errors.first().filter(|_| item.records == 1);
+        let words = own.and_then(|bad| bad.batch_index_error_message.as_deref());
+        let error = Error::broker(part.code, what, words.or(part.message));
         match part.code {
             OUT_OF_ORDER_SEQUENCE => {
                 // Refused before the append. Behind an older batch it is only that one's shadow.
@@ -158,10 +169,68 @@ impl Sender {
                         self.metadata.want(&item.topic, Why::Stale);
                     }
                     self.failed_with(item, &error, definite, moved, now);
+                } else if let Some(cut) = self.cut(item, part, &error, definite) {
+                    self.taken_apart(item, code, cut, now);
                 } else {
                     self.refused(item, &error, definite);
                 }
             }
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        leader: i32,
+        item: &Item,
+        base_offset: i64,
+        append_time: Option<i64>,
+    ) {
+        let Some(partition) = self.partition(item) else { return };
+        if let Some(batch) = partition.acknowledged(item.batch) {
+            self.metrics.broker(leader).acknowledged(item.records as u64);
+            let partition = item.partition;
+            batch.resolve(Ok(BatchAck { partition, base_offset, append_time }));
+        }
+    }
+
+    /// How to take a batch apart of which the broker dislikes some records or the size. `None` if there
+    /// is nothing to be gained: it is a single record, or may have been written by an earlier attempt.
+    fn cut(&mut self, item: &Item, part: &Part<'_>, error: &Error, definite: bool) -> Option<Cut> {
+        let concerns_records = describe(part.code).scope == ErrorScope::Record;
+        let certain = definite && !self.partition(item)?.in_doubt(item.batch);
+        if !concerns_records || !certain || item.records < 2 {
+            return None;
+        }
+        let of = |bad: &BatchIndexAndErrorMessage| {
+            let index = u32::try_from(bad.batch_index).ok()?;
+            let what = format!("topic '{}' partition {}", item.topic, item.partition);
+            let words = bad.batch_index_error_message.as_deref();
+            let own = words.map(|words| Error::broker(part.code, what, Some(words)));
+            let known = (index as usize) < item.records;
+            known.then(|| (index, own.unwrap_or_else(|| error.clone())))
+        };
+        let bad: Vec<_> = part.record_errors.iter().filter_map(of).collect();
+        Some(if bad.is_empty() { Cut::Halves } else { Cut::Without(bad.into()) })
+    }
+
+    fn taken_apart(&mut self, item: &Item, code: i16, cut: Cut, now: Instant) {
+        limited!(self.metrics.logs(), DEBUG, topic = %item.topic, partition = item.partition, records = item.records,
+            "a refused batch is taken apart");
+        // Batches behind it may have to be settled in place first; then so does this one, and not as
+        // fast as it can be refused.
+        if self.partition(item).is_some_and(|p| p.has_newer(item.batch)) {
+            self.delay_retry(item, false, now);
+        }
+        let too_large = matches!(code, MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE);
+        if too_large
+            && let Some(topic) = self.topics.get(&item.topic)
+            && let Some(batch) = topic.batch(item)
+        {
+            let bytes = batch.sealed.uncompressed_len();
+            topic.homes.iter().for_each(|home| home.took_less_than(bytes));
+        }
+        if let Some(partition) = self.partition(item) {
+            partition.failed(item.batch, true, Cause::Cut(cut));
         }
     }
 
@@ -204,8 +273,41 @@ impl Sender {
         // Another leader is another place, and what never left is not sent again.
         let unsent = definite && error.broker_code().is_none();
         let cause = if moved || unsent { Cause::Moved } else { Cause::Failed };
-        if let Some(partition) = self.partition(item) {
-            partition.failed(item.batch, definite, cause);
+        let Some(partition) = self.partition(item) else { return };
+        partition.failed(item.batch, definite, cause);
+        if !definite {
+            self.reroute(item, now);
+        }
+    }
+
+    /// A batch that nobody knows to be written or not goes elsewhere, if its producer would rather have
+    /// a duplicate than a wait. Its place in the sequence stays empty: the partition is drained and
+    /// goes on under the next epoch, under which the broker could not recognise the batch either.
+    pub(super) fn reroute(&mut self, item: &Item, now: Instant) {
+        let Some(topic) = self.topics.get_mut(&item.topic) else { return };
+        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };
+        if !partition.batch(item.batch).is_some_and(Batch::reroutes) {
+            return;
+        }
+        let Some((mut batch, _)) = partition.give_up(item.batch) else { return };
+        self.metrics.records_rerouted(batch.records());
+        batch.tries.rerouted();
+        batch.tries.came_back(&Cause::Failed, now, &mut self.rng);
+        topic.put_back(batch);
+        topic.activate(&mut self.active);
+    }
+
+    /// Takes what may go elsewhere away from brokers that are silent while others answer: their
+    /// answers may be long in coming.
+    pub(super) fn reroute_late(&mut self, now: Instant) {
+        let late = self.leaders.newly_stuck();
+        if late.is_empty() {
+            return;
+        }
+        let of_them = self.in_flight.values().filter(|sent| late.contains(&sent.leader));
+        let items: Vec<Item> = of_them.flat_map(|sent| sent.items.iter().cloned()).collect();
+        for item in &items {
+            self.reroute(item, now);
         }
     }
 
@@ -284,11 +386,20 @@ impl Sender {
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
         let now = self.env.now();
         let back = state.settle();
+        if let Some(producer_id) = state.take_used_up() {
+            self.gate.used_up(producer_id);
+        }
         for (mut batch, cause) in back.into_iter().rev() {
-            if batch.partition.is_none() {
+            if batch.partition.is_none() && !matches!(cause, Cause::Cut(_)) {
                 self.metrics.records_rerouted(batch.records());
             }
-            batch.tries.came_back(cause, now, &mut self.rng);
+            if let Cause::Cut(cut) = &cause {
+                for piece in split(batch, cut).into_iter().rev() {
+                    topic.put_back(piece);
+                }
+                continue;
+            }
+            batch.tries.came_back(&cause, now, &mut self.rng);
             topic.put_back(batch);
         }
         if topic.partitions[partition as usize].needs_leader() {

@@ -418,10 +418,11 @@ impl Sender {
         batch: Batch,
         round: &mut Round<'_>,
     ) {
+        let producer_id = self.gate.producer_id();
         self.next_id += 1;
         let bytes = batch.sealed.wire_len();
         self.next_expiry = earlier(self.next_expiry, Some(batch.deadline));
-        let to_send = topic.partitions[index].push(self.next_id, batch, leader);
+        let to_send = topic.partitions[index].push(self.next_id, batch, leader, producer_id);
         self.load(round, leader, meta, index, to_send, bytes);
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::record::{Acked, BatchAcked};
-use super::states::{BatchState, Found, Mark, Owner, Share};
+use super::states::{BatchState, Found, Mark, Owner, Place, Share};
 use crate::blocking::block_on;
 use crate::error::{Error, Result};
 
@@ -207,12 +207,43 @@ impl Delivery {
     }
 }
 
+/// Records of a `send_batch` in one batch: the index of the first there, and how many.
+#[derive(Debug)]
+struct Part {
+    share: Share,
+    first: u32,
+    records: u32,
+}
+
+impl Part {
+    /// Where its records are, if they have left their batch.
+    fn moved(&self) -> Option<Vec<Self>> {
+        let places = self.share.state().places(self.first, self.records)?;
+        let mut parts: Vec<Self> = Vec::new();
+        for Place { share, mark } in places {
+            match parts.last_mut() {
+                Some(last) if last.share.is(&share) && last.first + last.records == mark.index => {
+                    last.records += 1;
+                }
+                _ => parts.push(Self { share, first: mark.index, records: 1 }),
+            }
+        }
+        Some(parts)
+    }
+
+    fn is_done(&self) -> bool {
+        match self.moved() {
+            Some(parts) => parts.iter().all(Self::is_done),
+            None => !self.share.state().is_pending(),
+        }
+    }
+}
+
 /// What will become of the records of one `send_batch`.
 #[derive(Debug, Default)]
 #[must_use = "dropping it is fine, but then nobody learns what became of the records"]
 pub struct BatchDelivery {
-    /// Each with the index of the first record there.
-    parts: Vec<(Share, u32)>,
+    parts: Vec<Part>,
     records: usize,
     done: usize,
     failed: Option<Error>,
@@ -223,8 +254,11 @@ impl BatchDelivery {
     #[inline]
     pub(super) fn add(&mut self, records: usize, first: u32, owner: &mut Owner) {
         self.records += records;
-        if !self.parts.last().is_some_and(|(last, _)| owner.gave(last)) {
-            self.parts.push((owner.share(), first));
+        match self.parts.last_mut() {
+            Some(last) if owner.gave(&last.share) && last.first + last.records == first => {
+                last.records += records as u32;
+            }
+            _ => self.parts.push(Part { share: owner.share(), first, records: records as u32 }),
         }
     }
 
@@ -240,7 +274,7 @@ impl BatchDelivery {
 
     /// Whether every record is resolved.
     pub fn is_done(&self) -> bool {
-        self.parts.iter().all(|(part, _)| !part.state().is_pending())
+        self.parts[self.done..].iter().all(Part::is_done)
     }
 
     /// Blocks the thread until every record is resolved. See [`Delivery::wait`].
@@ -260,17 +294,18 @@ impl Future for BatchDelivery {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        while let Some((part, first)) = this.parts.get(this.done) {
-            match part.state().poll(*first, cx) {
+        while let Some(part) = this.parts.get(this.done) {
+            match part.share.state().poll(part.first, cx) {
                 Poll::Pending => return Poll::Pending,
-                // Values without keys do not wait for a partition, so they do not move.
-                Poll::Ready(found) => {
-                    if let Found::Failed(e) = found {
-                        this.failed.get_or_insert(e);
-                    }
-                    this.done += 1;
+                Poll::Ready(Found::Moved(_)) => {
+                    let parts = part.moved().unwrap_or_default();
+                    this.parts.splice(this.done..=this.done, parts);
+                    continue;
                 }
+                Poll::Ready(Found::Failed(e)) => drop(this.failed.get_or_insert(e)),
+                Poll::Ready(Found::Acknowledged(_)) => {}
             }
+            this.done += 1;
         }
         Poll::Ready(match &this.failed {
             Some(e) => Err(e.clone()),

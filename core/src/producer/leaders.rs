@@ -19,6 +19,9 @@ use crate::policy::subset::{self, Member, Size};
 /// A dial that takes longer is no reason to wait with the next.
 const DIAL_HEDGE: Duration = Duration::from_millis(300);
 
+/// How soon a broker that was not late is looked at again at the earliest.
+const LATE_CHECK: Duration = Duration::from_millis(10);
+
 /// Brokers used outside the subset are given up after so long, unless they are needed again.
 const OUTSIDE_FOR: Duration = Duration::from_secs(300);
 
@@ -57,6 +60,8 @@ pub(crate) struct Leader {
     avoided: bool,
     /// It gets nothing new at all, in this round: what is in flight is overdue.
     stuck: bool,
+    /// What could be taken away from it, since it is stuck, is.
+    passed_on: bool,
     /// Being assembled in this round.
     pub(crate) assembled: usize,
     /// Requests that are nothing but retries wait for the budget until then.
@@ -78,6 +83,7 @@ impl Leader {
             was_late: false,
             avoided: false,
             stuck: false,
+            passed_on: false,
             assembled: 0,
             retries_wait: None,
         }
@@ -310,6 +316,25 @@ impl Leaders {
                 }
             }
         }
+    }
+
+    /// Brokers that are stuck, and were not when this was asked last.
+    pub(crate) fn newly_stuck(&mut self) -> Vec<i32> {
+        let mut new = Vec::new();
+        for (id, leader) in &mut self.all {
+            if leader.stuck && !leader.passed_on {
+                new.push(*id);
+            }
+            leader.passed_on = leader.stuck;
+        }
+        new
+    }
+
+    /// When a broker is late that has not answered a request since `sent`. Asked again soon if it is
+    /// late already, but believed to share a common cause with others; `None` once it is stuck.
+    pub(crate) fn late_at(&self, id: i32, sent: Instant, now: Instant) -> Option<Instant> {
+        let leader = self.all.get(&id).filter(|leader| !leader.stuck)?;
+        Some((sent + leader.late_after).max(now + LATE_CHECK))
     }
 
     fn avoid<'a>(&mut self, ids: impl IntoIterator<Item = &'a i32>) {

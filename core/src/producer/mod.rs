@@ -9,6 +9,7 @@ mod assign;
 pub(crate) mod bench;
 mod budget;
 mod delivery;
+mod gate;
 mod leaders;
 mod partition;
 mod producers;
@@ -16,6 +17,7 @@ mod recent;
 mod record;
 mod sender;
 mod slot;
+mod split;
 mod states;
 mod topics;
 mod tries;
@@ -37,7 +39,7 @@ use budget::Turn;
 use delivery::RunTag;
 
 use crate::cluster::Pool;
-use crate::config::{Partitioner, ProducerConfig};
+use crate::config::{Acks, InDoubt, Partitioner, ProducerConfig};
 use crate::environment::BoxFuture;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Compression;
@@ -84,6 +86,19 @@ impl ProducerBuilder {
     /// How records that name no partition get one. Default: spread by load.
     pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
         self.config.partitioner = partitioner;
+        self
+    }
+
+    /// What acknowledges a record. Default: all in-sync replicas, idempotently.
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.config.acks = acks;
+        self
+    }
+
+    /// What a batch does once nobody can tell whether it was written. Default: it waits where it was
+    /// sent, and is written once.
+    pub fn in_doubt(mut self, in_doubt: InDoubt) -> Self {
+        self.config.in_doubt = in_doubt;
         self
     }
 

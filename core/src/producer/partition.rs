@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
+use super::gate::Stamp;
 use super::tries::Cause;
 use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
@@ -31,7 +32,10 @@ pub(crate) struct Partition {
     next_sequence: i32,
     /// Counts batches given a sequence; goes back with a sequence that is rewound.
     next_place: u64,
-    pub(crate) epoch: i16,
+    epoch: i16,
+    /// Whose epoch; `None` until something is sent, and again once its epochs are used up.
+    producer_id: Option<i64>,
+    used_up: Option<i64>,
     /// Acknowledged since start, error, leader change or epoch bump.
     proven: bool,
     /// An attempt failed and others are in flight still: nothing is sent until they are answered.
@@ -63,8 +67,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ToSend {
     pub(crate) id: u64,
-    pub(crate) epoch: i16,
-    pub(crate) sequence: i32,
+    pub(crate) stamp: Stamp,
     /// It was in a request before, under this sequence.
     pub(crate) again: bool,
     /// What a request of nothing but this costs the retry budget.
@@ -88,13 +91,15 @@ impl Partition {
     }
 
     /// Gives a batch the next sequence.
-    pub(crate) fn push(&mut self, id: u64, batch: Batch, leader: i32) -> ToSend {
+    pub(crate) fn push(&mut self, id: u64, batch: Batch, leader: i32, producer_id: i64) -> ToSend {
         self.sent_to(leader);
+        // One that has begun stays with its id: the broker knows its sequence by it.
+        self.producer_id.get_or_insert(producer_id);
         let sequence = self.next_sequence;
         self.next_sequence = advance(sequence, batch.records());
         let place = self.next_place;
         self.next_place += 1;
-        let retry = batch.tries.is_retry().then_some(Cost::Definite);
+        let retry = batch.tries.cost();
         self.queue.push_back(Entry {
             id,
             sequence,
@@ -104,7 +109,7 @@ impl Partition {
             doubt: false,
             cause: Cause::Failed,
         });
-        ToSend { id, epoch: self.epoch, sequence, again: false, retry }
+        ToSend { id, stamp: self.stamp(sequence), again: false, retry }
     }
 
     /// A batch by its id.
@@ -125,15 +130,15 @@ impl Partition {
             return None;
         }
         self.sent_to(leader);
-        let epoch = self.epoch;
+        let stamp = self.stamp(self.queue[first].sequence);
         let entry = &mut self.queue[first];
         entry.sent = true;
-        let retry = match (entry.doubt, entry.cause) {
+        let retry = match (entry.doubt, &entry.cause) {
             (true, _) => Some(Cost::InDoubt),
             (false, Cause::Failed) => Some(Cost::Definite),
-            (false, Cause::Moved) => None,
+            (false, Cause::Moved | Cause::Cut(_)) => None,
         };
-        Some(ToSend { id: entry.id, epoch, sequence: entry.sequence, again: true, retry })
+        Some(ToSend { id: entry.id, stamp, again: true, retry })
     }
 
     /// The batch was put into a request that is not sent after all.
@@ -215,6 +220,16 @@ impl Partition {
         self.queue.front().is_some_and(|front| front.id != id)
     }
 
+    /// Whether a newer batch of the partition is unresolved.
+    pub(crate) fn has_newer(&self, id: u64) -> bool {
+        self.queue.back().is_some_and(|back| back.id != id)
+    }
+
+    /// Whether an attempt of the batch may have been appended.
+    pub(crate) fn in_doubt(&self, id: u64) -> bool {
+        self.queue.iter().any(|e| e.id == id && e.doubt)
+    }
+
     /// The log does not know what was acknowledged before this batch, and so does not hold the batch
     /// either, nor any behind it, which would be a gap: they go on under the next epoch, once the
     /// partition is drained.
@@ -262,8 +277,25 @@ impl Partition {
             self.bump = false;
             self.proven = false;
             self.next_sequence = 0;
-            self.epoch = self.epoch.saturating_add(1);
+            match self.epoch.checked_add(1) {
+                Some(next) => self.epoch = next,
+                // The last one there is: it goes on as the first of another producer id.
+                None => {
+                    self.epoch = 0;
+                    self.used_up = self.producer_id.take();
+                }
+            }
         }
+    }
+
+    /// The producer id that this partition has used up since this was asked last.
+    pub(crate) fn take_used_up(&mut self) -> Option<i64> {
+        self.used_up.take()
+    }
+
+    fn stamp(&self, sequence: i32) -> Stamp {
+        let producer_id = self.producer_id.unwrap_or(-1);
+        Stamp { producer_id, epoch: self.epoch, sequence }
     }
 
     /// Ids of batches whose delivery timeout has passed.
@@ -333,13 +365,13 @@ mod tests {
         let mut p = Partition::default();
         let mut made = batches(n + 1, 2).into_iter();
         assert!(p.has_room(LEADER, now()));
-        p.push(0, made.next().unwrap(), LEADER);
+        p.push(0, made.next().unwrap(), LEADER, 7);
         assert!(!p.has_room(LEADER, now()), "one in flight until the first is acknowledged");
         assert!(p.acknowledged(0).is_some());
         for (i, batch) in made.enumerate() {
             assert!(p.has_room(LEADER, now()));
-            let sent = p.push(1 + i as u64, batch, LEADER);
-            assert_eq!((sent.epoch, sent.sequence), (0, 2 + 2 * i as i32));
+            let sent = p.push(1 + i as u64, batch, LEADER, 7);
+            assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 2 + 2 * i as i32));
         }
         p
     }
@@ -375,8 +407,8 @@ mod tests {
         p.failed(3, true, Cause::Failed);
         let back = p.settle();
         assert_eq!(back.len(), 2);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
-        assert_eq!((sent.epoch, sent.sequence), (0, 4));
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 4));
     }
 
     #[test]
@@ -387,11 +419,11 @@ mod tests {
         p.failed(3, true, Cause::Failed);
         assert_eq!(p.settle().len(), 1, "only the tail behind the doubtful one");
         let again = p.next_resend(LEADER, now()).unwrap();
-        assert_eq!((again.id, again.sequence), (1, 2));
+        assert_eq!((again.id, again.stamp.sequence), (1, 2));
         assert!(p.next_resend(LEADER, now()).is_none(), "one in flight after an error");
         assert!(p.acknowledged(1).is_some());
         let again = p.next_resend(LEADER, now()).unwrap();
-        assert_eq!((again.id, again.sequence), (2, 4));
+        assert_eq!((again.id, again.stamp.sequence), (2, 4));
     }
 
     #[test]
@@ -416,8 +448,26 @@ mod tests {
         assert!(!p.has_room(LEADER, now()), "nothing new behind a hole");
         assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
         assert!(p.acknowledged(2).is_some());
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
-        assert_eq!((sent.epoch, sent.sequence), (1, 0));
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
+    }
+
+    #[test]
+    fn after_the_last_epoch_it_goes_on_under_another_producer_id() {
+        let mut p = in_flight(2);
+        p.epoch = i16::MAX;
+        p.give_up(1).unwrap();
+        p.failed(1, false, Cause::Failed);
+        assert!(p.settle().is_empty() && p.take_used_up().is_none(), "not drained yet");
+        assert!(p.acknowledged(2).is_some());
+        assert!(p.settle().is_empty());
+        assert_eq!((p.take_used_up(), p.take_used_up()), (Some(7), None));
+        let stamp = p.push(9, batches(1, 1).remove(0), LEADER, 8).stamp;
+        assert_eq!(stamp, Stamp { producer_id: 8, epoch: 0, sequence: 0 });
+        // One that has begun under an id stays with it.
+        assert!(p.acknowledged(9).is_some());
+        let stamp = p.push(10, batches(1, 1).remove(0), LEADER, 99).stamp;
+        assert_eq!(stamp, Stamp { producer_id: 8, epoch: 0, sequence: 1 });
     }
 
     #[test]
@@ -428,8 +478,8 @@ mod tests {
         let (_, maybe) = p.give_up(2).unwrap();
         assert!(!maybe);
         assert_eq!(p.settle().len(), 1);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
-        assert_eq!((sent.epoch, sent.sequence), (0, 2));
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 2));
     }
 
     #[test]
@@ -440,8 +490,8 @@ mod tests {
         p.next_resend(LEADER, now()).unwrap();
         p.lost(1);
         assert_eq!(p.settle().len(), 1);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER);
-        assert_eq!((sent.epoch, sent.sequence), (1, 0));
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
     }
 
     #[test]

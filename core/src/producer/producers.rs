@@ -1,6 +1,6 @@
-//! What all producers of a pool share: the sender, and an accumulator for each set of settings.
+//! What all producers of a pool share: the senders, and an accumulator for each set of settings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -9,28 +9,37 @@ use tokio::sync::mpsc;
 use super::accumulator::Accumulator;
 use super::sender::{Event, Sender};
 use crate::cluster::Pool;
-use crate::config::ProducerConfig;
+use crate::config::{Acks, ProducerConfig};
+
+type Homes = HashMap<ProducerConfig, Weak<Accumulator>>;
 
 /// See the module.
+#[derive(Default)]
 pub(crate) struct Producers {
-    events: mpsc::UnboundedSender<Event>,
-    homes: Arc<Mutex<HashMap<ProducerConfig, Weak<Accumulator>>>>,
+    /// The sender for each kind of acknowledgement that is used.
+    senders: Mutex<BTreeMap<Acks, mpsc::UnboundedSender<Event>>>,
+    homes: Arc<Mutex<Homes>>,
 }
 
 impl Producers {
-    pub(crate) fn start(pool: &Arc<Pool>) -> Arc<Self> {
-        let (events, rx) = mpsc::unbounded_channel();
-        let homes: Arc<Mutex<HashMap<ProducerConfig, Weak<Accumulator>>>> = Arc::default();
-        let sender = Sender::new(pool, events.clone(), rx);
-        let left = Arc::clone(&homes);
-        pool.env().spawn(async move {
-            // Batches that the sender holds resolve as they are dropped; those still open in their
-            // homes are dropped here, so that nobody waits for ever.
-            let guard = DropOpen(left);
-            sender.run().await;
-            drop(guard);
-        });
-        Arc::new(Self { events, homes })
+    /// The sender for one kind of acknowledgement. A request carries one, and batches of one kind only
+    /// are numbered: a sender for each has nothing to tell apart. They share the lanes.
+    fn sender(&self, pool: &Arc<Pool>, acks: Acks) -> mpsc::UnboundedSender<Event> {
+        let mut senders = self.senders.lock().unwrap_or_else(|e| e.into_inner());
+        let start = || {
+            let (events, rx) = mpsc::unbounded_channel();
+            let sender = Sender::new(pool, acks, events.clone(), rx);
+            let left = DropOpen { acks, homes: Arc::clone(&self.homes) };
+            pool.env().spawn(async move {
+                // Batches that the sender holds resolve as they are dropped; those still open in
+                // their homes are dropped here, so that nobody waits for ever.
+                let guard = left;
+                sender.run().await;
+                drop(guard);
+            });
+            events
+        };
+        senders.entry(acks).or_insert_with(start).clone()
     }
 
     /// The accumulator for these settings.
@@ -45,7 +54,7 @@ impl Producers {
             pool.env(),
             pool.buffers(),
             pool.metrics(),
-            self.events.clone(),
+            self.sender(pool, config.acks),
         ));
         homes.insert(config.clone(), Arc::downgrade(&home));
         home
@@ -53,17 +62,23 @@ impl Producers {
 
     /// The pool is gone: whatever is left resolves with an error.
     pub(crate) fn stop(&self) {
-        let _ = self.events.send(Event::Stop);
+        for sender in self.senders.lock().unwrap_or_else(|e| e.into_inner()).values() {
+            let _ = sender.send(Event::Stop);
+        }
     }
 }
 
-struct DropOpen(Arc<Mutex<HashMap<ProducerConfig, Weak<Accumulator>>>>);
+struct DropOpen {
+    acks: Acks,
+    homes: Arc<Mutex<Homes>>,
+}
 
 impl Drop for DropOpen {
     fn drop(&mut self) {
         let homes: Vec<_> = {
-            let homes = self.0.lock().unwrap_or_else(|e| e.into_inner());
-            homes.values().filter_map(Weak::upgrade).collect()
+            let homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
+            let of_it = homes.iter().filter(|(config, _)| config.acks == self.acks);
+            of_it.filter_map(|(_, home)| home.upgrade()).collect()
         };
         for home in homes {
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| home.drop_open()));

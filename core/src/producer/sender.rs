@@ -1,4 +1,4 @@
-//! The sender: one task per pool. Binds batches to partitions as late as it can, puts every ready
+//! The sender: one task per pool and kind of acknowledgement. Binds batches to partitions as late as it can, puts every ready
 //! batch of a broker into one request, and keeps what is in flight in order.
 //!
 //! ```text
@@ -16,9 +16,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use kafka_protocol::messages::{
-    InitProducerIdRequest, ProduceRequest, ProduceResponse, ProducerId,
-};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::Request;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
@@ -26,22 +24,21 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
 use super::assign::Round;
+use super::gate::{Gate, Passage, Stamp, init_producer_id};
 use super::leaders::Leaders;
 use super::partition::{Partition, ToSend};
 use super::topics::{Topic, take_where};
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
+use crate::config::{Acks, InDoubt};
 use crate::environment::Environment;
-use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{Api, Metrics, limited};
+use crate::error::{Error, Result};
+use crate::metrics::{Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
-use crate::policy::backoff::Backoff;
 use crate::policy::ejection::Admission;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
 const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
-/// Versions of InitProducerId.
-const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
@@ -57,8 +54,8 @@ pub(crate) enum Event {
     Pressure,
     /// The lane to a leader is open, or could not be opened.
     Lane(i32, Result<Connection>),
-    /// A request is answered, or never will be.
-    Answer(u64, Result<ProduceResponse, CallError>),
+    /// A request is answered, or never will be. `None`: it is written, and nobody answers such.
+    Answer(u64, Result<Option<ProduceResponse>, CallError>),
     ProducerId(Result<i64>),
     /// The close deadline of a home has passed.
     Abandon(Arc<Accumulator>, Error),
@@ -93,14 +90,6 @@ pub(super) struct Load {
 /// are looked at follows from it.
 pub(super) type Topics = HashMap<Arc<str>, Topic, FixedState>;
 
-enum Identity {
-    Unknown,
-    Asked,
-    Known(i64),
-    /// Asked again then.
-    Failed(Instant),
-}
-
 pub(crate) struct Sender {
     pub(super) pool: Weak<Pool>,
     pub(super) metadata: Arc<Metadata>,
@@ -109,6 +98,7 @@ pub(crate) struct Sender {
     pub(super) rng: StdRng,
     client_id: Arc<str>,
     timeout_ms: i32,
+    acks: Acks,
     pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     pub(super) topics: Topics,
@@ -116,9 +106,10 @@ pub(crate) struct Sender {
     pub(super) active: VecDeque<Arc<str>>,
     pub(super) leaders: Leaders,
     pub(super) in_flight: HashMap<u64, InFlight>,
-    identity: Identity,
-    identity_backoff: Backoff,
+    pub(super) gate: Gate,
     pub(super) next_id: u64,
+    /// There are batches that do not wait for a broker that is silent.
+    reroutes: bool,
     /// When the partitions that failed in the answer at hand are tried again, by how often they failed
     /// before.
     pub(super) together: BTreeMap<u32, Instant>,
@@ -131,6 +122,7 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new(
         pool: &Arc<Pool>,
+        acks: Acks,
         tx: mpsc::UnboundedSender<Event>,
         rx: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
@@ -144,6 +136,7 @@ impl Sender {
             env: pool.env().clone(),
             rng: pool.env().rng(),
             client_id: Arc::from(pool.client_id()),
+            acks,
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             tx,
             rx,
@@ -151,9 +144,9 @@ impl Sender {
             active: VecDeque::new(),
             leaders: Leaders::new(pool.env().now()),
             in_flight: HashMap::new(),
-            identity: Identity::Unknown,
-            identity_backoff: Backoff::default(),
+            gate: Gate::new(acks),
             next_id: 0,
+            reroutes: false,
             together: BTreeMap::new(),
             wake_at: None,
             next_expiry: None,
@@ -193,12 +186,28 @@ impl Sender {
             let now = self.env.now();
             self.expire(now);
             self.wake_at = None;
+            self.look_for_late(now);
             for _ in 0..MAX_ROUNDS {
                 if !self.round(now) {
                     break;
                 }
             }
+            if self.reroutes {
+                let late = |sent: &InFlight| self.leaders.late_at(sent.leader, sent.sent, now);
+                let next = self.in_flight.values().filter_map(late).min();
+                self.wake_at = earlier(self.wake_at, next);
+            }
         }
+    }
+
+    /// What may go elsewhere does not wait for the answer of a broker that is silent.
+    fn look_for_late(&mut self, now: Instant) {
+        if !self.reroutes || self.in_flight.is_empty() {
+            return;
+        }
+        let Some(pool) = self.pool.upgrade() else { return };
+        self.leaders.begin_round(&pool, &self.metrics, now);
+        self.reroute_late(now);
     }
 
     fn handle(&mut self, event: Event) {
@@ -211,13 +220,9 @@ impl Sender {
                 self.unreachable(leader, &e);
             }
             Event::Answer(id, answer) => self.answered(id, answer),
-            Event::ProducerId(Ok(id)) => {
-                self.identity = Identity::Known(id);
-                self.identity_backoff.reset();
-            }
-            Event::ProducerId(Err(e)) => {
-                let delay = self.identity_backoff.next(&mut self.rng);
-                self.identity = Identity::Failed(self.env.now() + delay);
+            Event::ProducerId(id) => {
+                self.gate.told(&id, self.env.now(), &mut self.rng);
+                let Err(e) = id else { return };
                 for topic in self.topics.values_mut() {
                     topic.trouble = Some(e.clone());
                 }
@@ -232,6 +237,7 @@ impl Sender {
     }
 
     fn ready(&mut self, home: Arc<Accumulator>, batches: &Arc<TopicBatches>, slot: Arc<Slot>) {
+        self.reroutes |= home.config.in_doubt == InDoubt::Reroute;
         if let Some(deadline) = slot.oldest_deadline(&home) {
             self.next_expiry = earlier(self.next_expiry, Some(deadline));
         }
@@ -325,7 +331,7 @@ impl Sender {
         if self.active.is_empty() {
             return false;
         }
-        if !self.identified(now) {
+        if !self.passes(now) {
             return false;
         }
         let Some(pool) = self.pool.upgrade() else { return false };
@@ -409,24 +415,23 @@ impl Sender {
         }
     }
 
-    /// Whether there is a producer id; asks for one else.
-    fn identified(&mut self, now: Instant) -> bool {
-        match self.identity {
-            Identity::Known(_) => return true,
-            Identity::Asked => return false,
-            Identity::Failed(at) if at > now => {
-                self.wake_at = earlier(self.wake_at, Some(at));
-                return false;
+    /// Whether batches may pass the gate; asks for what is missing else.
+    fn passes(&mut self, now: Instant) -> bool {
+        match self.gate.passage(now) {
+            Passage::Open => true,
+            Passage::Shut(until) => {
+                self.wake_at = earlier(self.wake_at, until);
+                false
             }
-            Identity::Unknown | Identity::Failed(_) => {}
+            Passage::Ask => {
+                let (pool, tx) = (self.pool.clone(), self.tx.clone());
+                self.env.spawn(async move {
+                    let Some(pool) = pool.upgrade() else { return };
+                    let _ = tx.send(Event::ProducerId(init_producer_id(&pool).await));
+                });
+                false
+            }
         }
-        self.identity = Identity::Asked;
-        let (pool, tx) = (self.pool.clone(), self.tx.clone());
-        self.env.spawn(async move {
-            let Some(pool) = pool.upgrade() else { return };
-            let _ = tx.send(Event::ProducerId(init_producer_id(&pool).await));
-        });
-        false
     }
 
     /// Brings the topic's metadata up to date. `false`: nothing can be sent to it now.
@@ -477,7 +482,6 @@ impl Sender {
 
     /// One request with everything that a leader got in this round.
     fn send(&mut self, mut load: Load, now: Instant) {
-        let Identity::Known(producer_id) = self.identity else { return };
         let retries = load.cost().is_some();
         let connection = self.leaders.get(load.leader).and_then(|l| l.connection.clone());
         let Some(connection) = connection else { return self.withdraw(&load) };
@@ -497,7 +501,10 @@ impl Sender {
             ids_known &= !id.is_nil();
             let data = PartitionData {
                 index: *partition,
-                header: batch.sealed.header(producer_id, to_send.epoch, to_send.sequence),
+                header: {
+                    let Stamp { producer_id, epoch, sequence } = self.gate.stamp(to_send.stamp);
+                    batch.sealed.header(producer_id, epoch, sequence)
+                },
                 body: batch.sealed.segments(),
             };
             items.push(Item {
@@ -515,26 +522,31 @@ impl Sender {
         self.next_id += 1;
         let request = self.next_id;
         let newest = if ids_known { VERSIONS.1 } else { 12 };
+        let answered = self.acks != Acks::None;
         let correlation = connection.next_correlation();
-        let (receiver, version, bytes) = match connection
-            .version(ProduceRequest::KEY, (VERSIONS.0, newest))
-        {
-            Ok(version) => {
-                let (segments, bytes) = protocol::encode_produce(
-                    version,
-                    correlation,
-                    &self.client_id,
-                    None,
-                    -1,
-                    self.timeout_ms,
-                    &topics,
-                );
-                let frame =
-                    Frame { segments, correlation, api_key: ProduceRequest::KEY, retry: retries };
-                (Ok(connection.send(frame)), version, bytes)
-            }
-            Err(e) => (Err(e), 0, 0),
-        };
+        let (receiver, version, bytes) =
+            match connection.version(ProduceRequest::KEY, (VERSIONS.0, newest)) {
+                Ok(version) => {
+                    let (segments, bytes) = protocol::encode_produce(
+                        version,
+                        correlation,
+                        &self.client_id,
+                        None,
+                        self.acks.wire(),
+                        self.timeout_ms,
+                        &topics,
+                    );
+                    let frame = Frame {
+                        segments,
+                        correlation,
+                        api_key: ProduceRequest::KEY,
+                        retry: retries,
+                        answered,
+                    };
+                    (Ok(connection.send(frame)), version, bytes)
+                }
+                Err(e) => (Err(e), 0, 0),
+            };
         drop(topics);
         self.metrics.batches_sent(items.len());
         self.leaders.sent(bytes, now);
@@ -550,31 +562,16 @@ impl Sender {
         self.env.spawn(async move {
             let answer = match receiver {
                 Err(e) => Err(CallError::Unsent(e)),
-                Ok(receiver) => connection.answer(receiver).await.and_then(|body| {
-                    connection.read::<ProduceRequest>(version, body).map_err(CallError::InDoubt)
+                Ok(receiver) => connection.answer(receiver).await.and_then(|body| match answered {
+                    true => connection
+                        .read::<ProduceRequest>(version, body)
+                        .map(Some)
+                        .map_err(CallError::InDoubt),
+                    false => Ok(None),
                 }),
             };
             let _ = tx.send(Event::Answer(request, answer));
         });
-    }
-}
-
-async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(None)
-        .with_transaction_timeout_ms(i32::MAX)
-        .with_producer_id(ProducerId(-1))
-        .with_producer_epoch(-1);
-    // Asking twice costs an id, of which there are enough.
-    let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
-    match answer.error_code {
-        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
-        // With none, what is sent twice would be written twice.
-        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
-        code => {
-            pool.metrics().broker(from).error_answer(Api::InitProducerId);
-            Err(Error::broker(code, "InitProducerId", None))
-        }
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
-use super::delivery::Outcome;
+use super::delivery::{Outcome, Run};
 use super::states::{Owner, Place};
 use super::tries::Tries;
+use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
 use crate::policy::linger::{self, Pace};
@@ -64,6 +65,7 @@ pub(crate) struct Batch {
     pub(crate) home: Arc<Accumulator>,
     pub(crate) partition: Option<i32>,
     pub(crate) deadline: Instant,
+    compression: Compression,
     /// What it has behind it.
     pub(crate) tries: Tries,
     rest: Unresolved,
@@ -143,7 +145,52 @@ impl Drop for Unresolved {
 impl Batch {
     /// Resolves all its records.
     pub(crate) fn resolve(mut self, outcome: Outcome) {
+        let outcome = outcome.map_err(|e| match self.tries.in_doubt() {
+            // Whatever is certain of the last attempt, an earlier one may have written it.
+            true => e.with_maybe_written(true),
+            false => e,
+        });
         self.rest.settle(&outcome);
+    }
+
+    /// Whether it may go elsewhere although it may be written already.
+    pub(crate) fn reroutes(&self) -> bool {
+        self.partition.is_none() && self.home.config.in_doubt == InDoubt::Reroute
+    }
+
+    /// The submissions whose records it holds; they are told by whoever takes them.
+    pub(super) fn take_runs(&self) -> Vec<Run> {
+        self.rest.owner.as_ref().map(|owner| owner.state().take_runs()).unwrap_or_default()
+    }
+
+    /// The records are in these places now, which resolve them.
+    pub(super) fn moved(mut self, places: Vec<Place>) {
+        self.rest.moved(places);
+    }
+
+    /// An empty batch for some of its records: one of those that a flush waits for, if this one is.
+    pub(super) fn open_piece(&self) -> OpenBatch {
+        let opened_ms = self.sealed.base_timestamp();
+        self.home.batch_again(self.rest.number);
+        OpenBatch {
+            builder: BatchBuilder::new(self.home.buffers().clone()),
+            opened: self.deadline - self.home.config.delivery_timeout,
+            opened_ms,
+            compression: self.compression,
+            rest: Unresolved {
+                home: Arc::clone(&self.home),
+                owner: Some(Owner::new(opened_ms)),
+                number: self.rest.number,
+                charged: 0,
+                records: 0,
+                unrouted: false,
+            },
+        }
+    }
+
+    /// Seals such a piece, for the same partition.
+    pub(super) fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
+        piece.seal(&self.home, self.partition)
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -329,6 +376,7 @@ impl OpenBatch {
             home: Arc::clone(home),
             partition,
             deadline: self.opened + home.config.delivery_timeout,
+            compression: self.compression,
             tries: Tries::default(),
             rest: self.rest,
         })

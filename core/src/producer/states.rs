@@ -176,6 +176,15 @@ impl BatchState {
         })
     }
 
+    /// Where so many records from the one with this index on are, if they have moved.
+    pub(super) fn places(&self, first: u32, records: u32) -> Option<Vec<Place>> {
+        if self.status.load(Ordering::Acquire) != MOVED {
+            return None;
+        }
+        let range = first as usize..(first + records) as usize;
+        Some(self.rest().places[range].to_vec())
+    }
+
     /// The timestamp of a record, as it was sent.
     #[inline]
     pub(super) fn timestamp_ms(&self, mark: Mark) -> i64 {
@@ -315,6 +324,11 @@ impl Drop for Owner {
 pub(crate) struct Share(&'static BatchState);
 
 impl Share {
+    /// Whether both are of one state.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+
     #[inline]
     pub(super) fn state(&self) -> &BatchState {
         self.0

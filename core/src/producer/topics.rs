@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
 use super::partition::Partition;
-use super::sender::earlier;
+use super::sender::{Item, earlier};
 use crate::cluster::TopicMeta;
 use crate::error::{Error, ErrorKind};
 
@@ -89,6 +89,11 @@ impl Topic {
             self.active = true;
             list.push_back(Arc::clone(&self.name));
         }
+    }
+
+    /// The batch that was sent as this item.
+    pub(super) fn batch(&self, item: &Item) -> Option<&Batch> {
+        self.partitions.get(item.partition as usize)?.batch(item.batch)
     }
 
     pub(super) fn timed_out(&self) -> Error {

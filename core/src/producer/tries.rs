@@ -4,15 +4,19 @@
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::split::Cut;
 use crate::policy::backoff::Backoff;
+use crate::policy::retry_budget::Cost;
 
 /// Why an attempt of a batch came to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Cause {
     /// It never left, or its partition has another leader now: going there is no retry.
     Moved,
     /// The broker refused it, or nobody knows.
     Failed,
+    /// The broker refuses it as it is: taken apart, it may go on.
+    Cut(Cut),
 }
 
 /// See the module.
@@ -21,6 +25,8 @@ pub(crate) struct Tries {
     /// Made when first needed: most batches are refused never.
     backoff: Option<Box<Backoff>>,
     refused: bool,
+    /// It may be written already, in a partition that it has left.
+    doubt: bool,
     not_before: Option<Instant>,
 }
 
@@ -28,18 +34,28 @@ impl Tries {
     /// It came back from a partition. The first time it goes elsewhere at once; one that is refused
     /// wherever it goes waits longer each time, or a cluster that refuses everything would be asked
     /// as fast as it can refuse.
-    pub(crate) fn came_back(&mut self, cause: Cause, now: Instant, rng: &mut impl Rng) {
-        self.refused = cause == Cause::Failed;
+    pub(crate) fn came_back(&mut self, cause: &Cause, now: Instant, rng: &mut impl Rng) {
+        self.refused = matches!(cause, Cause::Failed);
         match (&mut self.backoff, cause) {
             (None, Cause::Failed) => self.backoff = Some(Box::default()),
             (Some(backoff), Cause::Failed) => self.not_before = Some(now + backoff.next(rng)),
-            (_, Cause::Moved) => self.not_before = None,
+            (_, Cause::Moved | Cause::Cut(_)) => self.not_before = None,
         }
     }
 
-    /// Whether sending it is a retry, which the budget pays for.
-    pub(crate) fn is_retry(&self) -> bool {
-        self.refused
+    /// It goes elsewhere although its last attempt may have been written.
+    pub(crate) fn rerouted(&mut self) {
+        self.doubt = true;
+    }
+
+    /// Whether an attempt elsewhere may have been written. Sticks.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.doubt
+    }
+
+    /// What a request of nothing but this costs the retry budget; `None` if it is no retry.
+    pub(crate) fn cost(&self) -> Option<Cost> {
+        self.refused.then_some(if self.doubt { Cost::InDoubt } else { Cost::Definite })
     }
 
     /// It may be put into a request no sooner.
@@ -60,16 +76,16 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let now = Instant::now();
         let mut tries = Tries::default();
-        assert!(!tries.is_retry());
-        tries.came_back(Cause::Failed, now, &mut rng);
-        assert!(tries.is_retry() && tries.not_before(now).is_none());
+        assert!(tries.cost().is_none());
+        tries.came_back(&Cause::Failed, now, &mut rng);
+        assert!(tries.cost() == Some(Cost::Definite) && tries.not_before(now).is_none());
         let mut sum = Duration::ZERO;
         for _ in 0..12 {
-            tries.came_back(Cause::Failed, now, &mut rng);
+            tries.came_back(&Cause::Failed, now, &mut rng);
             sum += tries.not_before(now).map_or(Duration::ZERO, |at| at - now);
         }
         assert!(sum > Duration::from_secs(5), "{sum:?}");
-        tries.came_back(Cause::Moved, now, &mut rng);
-        assert!(!tries.is_retry() && tries.not_before(now).is_none());
+        tries.came_back(&Cause::Moved, now, &mut rng);
+        assert!(tries.cost().is_none() && tries.not_before(now).is_none());
     }
 }

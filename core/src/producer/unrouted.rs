@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::accumulator::{Accumulator, TopicBatches, size_of};
-use super::delivery::RunTag;
 use super::record::Record;
 use super::slot::OpenBatch;
-use super::states::{Owner, Place};
+use super::split::failed;
+use super::states::Place;
 use crate::error::Error;
 use crate::policy::key_hash;
 use crate::record::reader;
@@ -85,17 +85,6 @@ impl Accumulator {
         }
         open.rest.moved(places);
     }
-}
-
-/// The place of a record that no batch took.
-fn failed(error: Error, run: Option<RunTag<'_>>) -> Place {
-    let mut owner = Owner::new(0);
-    if let Some(run) = run {
-        owner.state().add_to_run(run, 0, 0);
-    }
-    let place = Place { share: owner.share(), mark: owner.mark(0, None) };
-    owner.resolve(&Err(error));
-    place
 }
 
 impl TopicBatches {

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::compression::Compression;
+use super::compression::{self, Compression, DecompressError};
 use super::crc::{self, crc32c};
 use super::pool::{Chunk, ChunkPool};
 use super::{CRC_START, HEADER_LEN, varint};
@@ -402,6 +402,23 @@ impl SealedBatch {
     /// Records in the batch, at least 1.
     pub(crate) fn records(&self) -> usize {
         self.records as usize
+    }
+
+    /// What the records' timestamps are counted from.
+    pub(crate) fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
+    /// The records as they were before compression, in one piece.
+    pub(crate) fn records_section(&self, pool: &ChunkPool) -> Result<Bytes, DecompressError> {
+        let joined = self.segments.concat();
+        match self.attributes {
+            0 => Ok(joined.into()),
+            codec => {
+                let limit = self.uncompressed_len;
+                Ok(compression::decompress(codec, pool, &joined, limit)?.freeze())
+            }
+        }
     }
 
     /// The records section, in order.

@@ -44,11 +44,13 @@ pub(crate) struct BatchHeader {
 pub(crate) struct Refusal {
     pub(crate) code: i16,
     pub(crate) message: String,
+    /// Records that are to blame, by index, and why (KIP-467).
+    pub(crate) records: Vec<(i32, String)>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: i16, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), records: Vec::new() }
     }
 }
 
@@ -95,6 +97,15 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<BatchHeader, Refusal> {
     })
 }
 
+/// What a topic asks of its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// `max.message.bytes`.
+    pub(crate) max_message_bytes: usize,
+    /// `cleanup.policy` is compact: a record without a key could not be compacted.
+    pub(crate) compacted: bool,
+}
+
 /// How deep [`check`] looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
@@ -107,10 +118,11 @@ pub(crate) enum Depth {
 /// Judges the only batch of a produce request's partition, as Kafka's log validation does.
 pub(crate) fn check(
     bytes: &[u8],
-    max_message_bytes: usize,
+    rules: Rules,
     depth: Depth,
     scratch: &mut Vec<u8>,
 ) -> Result<BatchHeader, Refusal> {
+    let max_message_bytes = rules.max_message_bytes;
     let header = read_header(bytes)?;
     let claimed = LENGTH_PREFIX as i64 + i64::from(header.length);
     if claimed < HEADER_LEN as i64 || claimed > bytes.len() as i64 {
@@ -159,11 +171,11 @@ pub(crate) fn check(
     if depth == Depth::Records {
         let payload = &bytes[HEADER_LEN..];
         match codec_of(&header)? {
-            Codec::None => walk(payload, header.record_count)?,
+            Codec::None => walk(payload, header.record_count, rules)?,
             codec => {
                 compression::decompress(codec, payload, scratch)
                     .map_err(|error| corrupt(format!("{codec:?} payload: {error}")))?;
-                walk(scratch, header.record_count)?;
+                walk(scratch, header.record_count, rules)?;
             }
         }
     }
@@ -178,10 +190,17 @@ fn codec_of(header: &BatchHeader) -> Result<Codec, Refusal> {
 }
 
 /// Walks `count` records that fill `payload` exactly.
-fn walk(payload: &[u8], count: i32) -> Result<(), Refusal> {
+fn walk(payload: &[u8], count: i32, rules: Rules) -> Result<(), Refusal> {
     let mut cursor = Cursor { bytes: payload, at: 0 };
+    let mut records = Vec::new();
     for expected in 0..count {
-        cursor.record(expected)?;
+        if cursor.record(expected)?.key.is_none() && rules.compacted {
+            records.push((expected, "a compacted topic takes no record without a key".to_owned()));
+        }
+    }
+    if !records.is_empty() {
+        let message = format!("{} of {count} records are rejected", records.len());
+        return Err(Refusal { records, ..invalid(message) });
     }
     if cursor.at != payload.len() {
         return Err(invalid(format!(

@@ -138,10 +138,20 @@ impl Cluster {
     pub fn create_topic(&self, name: &str, partitions: i32, replication: i32) -> io::Result<Uuid> {
         let config = &self.shared.config;
         let replicas = state::spread(config, 0, partitions, replication);
-        self.shared
-            .state()
-            .create_topic(config, name, replicas, config.max_message_bytes)
-            .map_err(refused)
+        self.shared.state().create_topic(config, name, replicas, config.rules()).map_err(refused)
+    }
+
+    /// Sets a topic's `cleanup.policy` to compact: it takes no records without keys any more. Nothing
+    /// is compacted.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such topic.
+    pub fn compact(&self, name: &str) -> io::Result<()> {
+        let mut state = self.shared.state();
+        let topic =
+            state.topics.get_mut(name).ok_or_else(|| refused(state::unknown_topic(name)))?;
+        topic.rules.compacted = true;
+        Ok(())
     }
 
     /// Deletes a topic and its records. A later topic of the same name has another id.

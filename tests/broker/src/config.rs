@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::api::ApiKey;
+use crate::batch::Rules;
 use crate::writer::SourceBatch;
 
 /// What partitions keep of what is produced.
@@ -40,6 +41,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Of a topic that says nothing else.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { max_message_bytes: self.max_message_bytes, compacted: false }
+    }
+
     /// Default bound on all batches of a cluster together.
     pub(crate) const MAX_BYTES_RETAINED: usize = 1 << 30;
     /// Kafka's default of `message.max.bytes`.

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::batch::Refusal;
+use crate::batch::{Refusal, Rules};
 use crate::config::{Config, Storage};
 use crate::error_code as code;
 use crate::faults::Faults;
@@ -183,7 +183,7 @@ impl State {
         config: &Config,
         name: &str,
         replicas: Vec<Vec<i32>>,
-        max_message_bytes: usize,
+        rules: Rules,
     ) -> Result<Uuid, Refusal> {
         self.check_new_topic(config, name, &replicas)?;
         self.topics_created += 1;
@@ -191,7 +191,7 @@ impl State {
         let id =
             Uuid::from_u64_pair(0x6f74_746c_6174_4000, 0x8000_0000_0000_0000 | self.topics_created);
         let partitions = self.partitions(config, replicas);
-        self.topics.insert(name.to_owned(), Topic { id, partitions, max_message_bytes });
+        self.topics.insert(name.to_owned(), Topic { id, partitions, rules });
         self.names.insert(id, name.to_owned());
         Ok(id)
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::batch::{BatchHeader, Refusal};
+use crate::batch::{BatchHeader, Refusal, Rules};
 use crate::log::{Keeps, PartitionLog};
 use crate::producer_state::{ProducerStates, Verdict};
 
@@ -16,7 +16,7 @@ use crate::producer_state::{ProducerStates, Verdict};
 pub(crate) struct Topic {
     pub(crate) id: Uuid,
     pub(crate) partitions: Vec<Partition>,
-    pub(crate) max_message_bytes: usize,
+    pub(crate) rules: Rules,
 }
 
 impl Topic {

@@ -85,11 +85,14 @@ fn create(
     validate_only: bool,
 ) -> Result<Created, Refusal> {
     let replicas = replicas(config, topic)?;
-    let mut max_message_bytes = config.max_message_bytes;
+    let mut rules = config.rules();
     for entry in &topic.configs {
+        let value = entry.value.as_ref().map_or("", |value| value.as_str());
+        if entry.name.as_str() == "cleanup.policy" {
+            rules.compacted = value.split(',').any(|policy| policy.trim() == "compact");
+        }
         if entry.name.as_str() == "max.message.bytes" {
-            let value = entry.value.as_ref().map_or("", |value| value.as_str());
-            max_message_bytes = value.parse().map_err(|_| {
+            rules.max_message_bytes = value.parse().map_err(|_| {
                 Refusal::new(code::INVALID_CONFIG, format!("max.message.bytes is '{value}'"))
             })?;
         }
@@ -100,7 +103,7 @@ fn create(
         state.check_new_topic(config, &topic.name, &replicas)?;
         Uuid::nil()
     } else {
-        state.create_topic(config, &topic.name, replicas, max_message_bytes)?
+        state.create_topic(config, &topic.name, replicas, rules)?
     };
     Ok(Created { id, partitions, replication })
 }

@@ -143,7 +143,7 @@ fn create_missing(
         {
             let replicas = state::spread(config, 0, partitions, config.default_replication());
             // An illegal name is found again, and answered, by who describes it.
-            let _ = state.create_topic(config, name, replicas, config.max_message_bytes);
+            let _ = state.create_topic(config, name, replicas, config.rules());
         }
     }
 }

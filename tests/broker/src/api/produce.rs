@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
 };
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 use tokio::sync::Notify;
@@ -69,7 +70,7 @@ fn append_all(call: &mut Call<'_>, request: &ProduceRequest) -> Vec<Part> {
     let depth = if shared.config.check_records { Depth::Records } else { Depth::Header };
     let mut parts = Vec::new();
     for (topic_index, topic) in request.topic_data.iter().enumerate() {
-        let (name, topic_id, max_message_bytes) = {
+        let (name, topic_id, rules) = {
             let state = shared.state();
             let name = if call.version >= TOPIC_IDS {
                 state.name_of(topic.topic_id).unwrap_or_default().to_owned()
@@ -77,9 +78,8 @@ fn append_all(call: &mut Call<'_>, request: &ProduceRequest) -> Vec<Part> {
                 topic.name.as_str().to_owned()
             };
             let found = state.topics.get(&name);
-            let max =
-                found.map_or(shared.config.max_message_bytes, |topic| topic.max_message_bytes);
-            (name, found.map_or(topic.topic_id, |topic| topic.id), max)
+            let rules = found.map_or(shared.config.rules(), |topic| topic.rules);
+            (name, found.map_or(topic.topic_id, |topic| topic.id), rules)
         };
         for data in &topic.partition_data {
             let (before, after) = call.injected(ApiKey::PRODUCE, &name, data.index);
@@ -87,10 +87,8 @@ fn append_all(call: &mut Call<'_>, request: &ProduceRequest) -> Vec<Part> {
             let judged = match (&data.records, before) {
                 (_, Some(error)) => Err(Refusal::new(error, "by fault script")),
                 (None, None) => Err(Refusal::new(code::INVALID_RECORD, "no records")),
-                (Some(records), None) => {
-                    batch::check(records, max_message_bytes, depth, call.scratch)
-                        .map(|header| (header, records.clone()))
-                }
+                (Some(records), None) => batch::check(records, rules, depth, call.scratch)
+                    .map(|header| (header, records.clone())),
             };
             let mut part = Part {
                 topic_index,
@@ -281,6 +279,14 @@ fn response(call: &Call<'_>, request: &ProduceRequest, parts: &[Part]) -> Produc
                 answer.error_code = refusal.code;
                 if call.version >= 8 && !refusal.message.is_empty() {
                     answer.error_message = Some(str_bytes(&refusal.message));
+                }
+                if call.version >= 8 {
+                    let blamed = |(index, message): &(i32, String)| {
+                        BatchIndexAndErrorMessage::default()
+                            .with_batch_index(*index)
+                            .with_batch_index_error_message(Some(str_bytes(message)))
+                    };
+                    answer.record_errors = refusal.records.iter().map(blamed).collect();
                 }
             }
         }

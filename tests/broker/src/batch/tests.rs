@@ -8,8 +8,12 @@ use crate::writer::{NO_PRODUCER, put_record, wrap};
 
 const MAX: usize = 1 << 20;
 
+fn rules(max_message_bytes: usize) -> Rules {
+    Rules { max_message_bytes, compacted: false }
+}
+
 fn judge(batch: &[u8]) -> Result<BatchHeader, Refusal> {
-    check(batch, MAX, Depth::Records, &mut Vec::new())
+    check(batch, rules(MAX), Depth::Records, &mut Vec::new())
 }
 
 fn refused(batch: &[u8]) -> i16 {
@@ -150,7 +154,8 @@ fn a_batch_that_unpacks_to_gigabytes_is_refused() {
     let zeros = vec![0; 300 << 20];
     let bomb = wrap(&gzip(&zeros), 1, 1, NO_PRODUCER);
     drop(zeros);
-    let refusal = check(&bomb, 16 << 20, Depth::Records, &mut Vec::new()).expect_err("a bomb");
+    let refusal =
+        check(&bomb, rules(16 << 20), Depth::Records, &mut Vec::new()).expect_err("a bomb");
     assert_eq!(refusal.code, code::CORRUPT_MESSAGE);
     assert!(refusal.message.contains("unpacks to more than"), "{}", refusal.message);
     // A snappy block states its length in front; a false one must not be believed.
@@ -193,9 +198,9 @@ fn what_kafka_refuses_is_refused_with_its_code() {
     );
     assert_eq!(refused(&wrap(&payload(), 3, 0, (7, 0, -1))), invalid, "id without a sequence");
     assert_eq!(refused(&wrap(&payload(), 3, 0, (7, -1, 0))), invalid, "id without an epoch");
-    let small = check(&good, good.len() - 1, Depth::Records, &mut Vec::new());
+    let small = check(&good, rules(good.len() - 1), Depth::Records, &mut Vec::new());
     assert_eq!(small.expect_err("too large").code, code::MESSAGE_TOO_LARGE);
-    check(&good, good.len(), Depth::Records, &mut Vec::new()).expect("large enough");
+    check(&good, rules(good.len()), Depth::Records, &mut Vec::new()).expect("large enough");
 }
 
 #[test]
@@ -232,7 +237,7 @@ fn malformed_records_are_refused() {
 fn without_record_checks_only_header_and_crc_count() {
     let wrong = wrap(&[1, 2, 3], 5, 0, NO_PRODUCER);
     assert_eq!(refused(&wrong), code::INVALID_RECORD);
-    check(&wrong, MAX, Depth::Header, &mut Vec::new()).expect("its header is good");
+    check(&wrong, rules(MAX), Depth::Header, &mut Vec::new()).expect("its header is good");
 }
 
 proptest! {

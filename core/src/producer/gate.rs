@@ -1,0 +1,169 @@
+//! The gate before a batch gets its sequence: the only place where it is decided under whose name it is
+//! written. Idempotent batches wait here for the producer id, which one call gets for the whole process;
+//! what is not idempotent has none and passes.
+
+use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
+use rand::Rng;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use crate::cluster::Pool;
+use crate::config::Acks;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Api;
+use crate::policy::backoff::Backoff;
+use crate::protocol;
+
+/// Versions of InitProducerId.
+const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
+
+/// Under whose name a batch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) sequence: i32,
+}
+
+impl Stamp {
+    /// Of a batch that the broker does not recognise when it comes again.
+    const NONE: Self = Self { producer_id: -1, epoch: -1, sequence: -1 };
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Gate {
+    acks: Acks,
+    identity: Identity,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+enum Identity {
+    Unknown,
+    Asked,
+    Known(i64),
+    /// Asked again then.
+    Failed(Instant),
+}
+
+/// Whether batches may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    Open,
+    /// A producer id is to be asked for.
+    Ask,
+    /// Until something happens, or until then.
+    Shut(Option<Instant>),
+}
+
+impl Gate {
+    pub(super) fn new(acks: Acks) -> Self {
+        Self { acks, identity: Identity::Unknown, backoff: Backoff::default() }
+    }
+
+    /// Asked before a round: what cannot pass is better not taken from where more can join it.
+    pub(super) fn passage(&mut self, now: Instant) -> Passage {
+        match self.identity {
+            _ if self.acks != Acks::All => Passage::Open,
+            Identity::Known(_) => Passage::Open,
+            Identity::Asked => Passage::Shut(None),
+            Identity::Failed(at) if at > now => Passage::Shut(Some(at)),
+            Identity::Unknown | Identity::Failed(_) => {
+                self.identity = Identity::Asked;
+                Passage::Ask
+            }
+        }
+    }
+
+    /// The producer id under which a partition begins; -1: none is needed.
+    pub(super) fn producer_id(&self) -> i64 {
+        match self.identity {
+            Identity::Known(id) => id,
+            _ => -1,
+        }
+    }
+
+    /// What is written into the header of a batch that has these.
+    pub(super) fn stamp(&self, stamp: Stamp) -> Stamp {
+        if self.acks == Acks::All { stamp } else { Stamp::NONE }
+    }
+
+    /// What the call for a producer id gave.
+    pub(super) fn told(&mut self, id: &Result<i64>, now: Instant, rng: &mut impl Rng) {
+        match id {
+            Ok(id) => {
+                self.identity = Identity::Known(*id);
+                self.backoff.reset();
+            }
+            Err(_) => self.identity = Identity::Failed(now + self.backoff.next(rng)),
+        }
+    }
+
+    /// A partition has used the last epoch of this producer id: who begins anew needs another.
+    pub(super) fn used_up(&mut self, producer_id: i64) {
+        if matches!(self.identity, Identity::Known(id) if id == producer_id) {
+            self.identity = Identity::Unknown;
+        }
+    }
+}
+
+pub(super) async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(i32::MAX)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    // Asking twice costs an id, of which there are enough.
+    let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
+    match answer.error_code {
+        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
+        // With none, what is sent twice would be written twice.
+        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
+        code => {
+            pool.metrics().broker(from).error_answer(Api::InitProducerId);
+            Err(Error::broker(code, "InitProducerId", None))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    #[test]
+    fn one_call_for_all_and_another_when_the_epochs_are_used_up() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut gate = Gate::new(Acks::All);
+        assert_eq!(gate.passage(now), Passage::Ask);
+        assert_eq!(gate.passage(now), Passage::Shut(None), "it is asked already");
+        gate.told(&Ok(7), now, &mut rng);
+        assert_eq!((gate.passage(now), gate.producer_id()), (Passage::Open, 7));
+        gate.used_up(6);
+        assert_eq!(gate.passage(now), Passage::Open, "an id that was replaced already");
+        gate.used_up(7);
+        assert_eq!(gate.passage(now), Passage::Ask);
+    }
+
+    #[test]
+    fn a_refusal_is_tried_again_later() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut gate = Gate::new(Acks::All);
+        assert_eq!(gate.passage(now), Passage::Ask);
+        gate.told(&Err(Error::closed("x")), now, &mut rng);
+        let Passage::Shut(Some(at)) = gate.passage(now) else { panic!("no second call at once") };
+        assert!(at > now && gate.passage(at) == Passage::Ask);
+    }
+
+    #[test]
+    fn what_is_not_idempotent_needs_no_name() {
+        for acks in [Acks::Leader, Acks::None] {
+            let mut gate = Gate::new(acks);
+            assert_eq!(gate.passage(Instant::now()), Passage::Open);
+            let stamp = Stamp { producer_id: -1, epoch: 0, sequence: 12 };
+            assert_eq!(gate.stamp(stamp), Stamp::NONE);
+        }
+    }
+}

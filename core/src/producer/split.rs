@@ -1,0 +1,100 @@
+//! A batch that the broker refuses for one of its records, or for its size, is taken apart: the culprit
+//! fails alone, the others go on in batches of their own. The handles follow their records.
+//!
+//! Only batches that are certainly unwritten come here.
+
+use std::sync::Arc;
+
+use super::delivery::RunTag;
+use super::slot::{Batch, OpenBatch};
+use super::states::{Owner, Place};
+use crate::error::{Error, ErrorKind};
+use crate::record::reader::{self, RecordRef};
+
+/// How a batch is taken apart.
+#[derive(Clone, Debug)]
+pub(crate) enum Cut {
+    /// Too many bytes, or nobody says for which record: in halves, as often as it takes.
+    Halves,
+    /// Without these records, by index (KIP-467); each with what is wrong with it.
+    Without(Arc<[(u32, Error)]>),
+}
+
+impl Cut {
+    fn culprit(&self, index: u32) -> Option<&Error> {
+        match self {
+            Self::Halves => None,
+            Self::Without(bad) => bad.iter().find(|(at, _)| *at == index).map(|(_, error)| error),
+        }
+    }
+}
+
+/// The batches that the records of `batch` are in afterwards, in their order.
+pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
+    let bytes = match batch.sealed.records_section(batch.home.buffers()) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            // Compressed by this process a moment ago: its memory is damaged, or its codec is.
+            let words = format!("a batch that was compressed here cannot be read: {e:?}");
+            batch.resolve(Err(Error::new(ErrorKind::Internal, words)));
+            return Vec::new();
+        }
+    };
+    let count = batch.records();
+    let half = count.div_ceil(2);
+    let runs = batch.take_runs();
+    let mut tags = runs.iter().flat_map(|run| run.tags()).peekable();
+    let mut places = Vec::with_capacity(count);
+    let mut open: Option<OpenBatch> = None;
+    let mut pieces = Vec::new();
+    for (at, record) in (0..).zip(reader::walk(&bytes, batch.sealed.base_timestamp())) {
+        let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
+        if let Some(error) = cut.culprit(at) {
+            places.push(failed(error.clone(), run));
+            continue;
+        }
+        if matches!(cut, Cut::Halves) && at as usize == half {
+            pieces.extend(open.take());
+        }
+        let open = open.get_or_insert_with(|| batch.open_piece());
+        places.push(copy(open, &record, run));
+    }
+    pieces.extend(open);
+    while places.len() < count {
+        let words = "a batch that was filled here cannot be read to its end";
+        let run = tags.next_if(|(index, _)| *index as usize == places.len()).map(|(_, run)| run);
+        places.push(failed(Error::new(ErrorKind::Internal, words), run));
+    }
+    let pieces = pieces.into_iter().filter_map(|piece| batch.seal_piece(piece)).collect();
+    batch.moved(places);
+    pieces
+}
+
+/// Copies a record into an open batch.
+fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -> Place {
+    // Names were strings when they came in.
+    let named = record.headers().strings();
+    let headers: Vec<_> = named.map(|(name, v)| (name.unwrap_or_default(), v)).collect();
+    let timestamp_ms = record.timestamp();
+    let index = open.builder.len_records() as u32;
+    if open.builder.append(record.key(), record.value(), &headers, timestamp_ms).is_err() {
+        let words = "a record that was in a batch does not fit into a smaller one";
+        return failed(Error::new(ErrorKind::Internal, words), run);
+    }
+    let owner = open.owner();
+    if let Some(run) = run {
+        owner.state().add_to_run(run, index, timestamp_ms);
+    }
+    Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
+}
+
+/// The place of a record that is in no batch.
+pub(super) fn failed(error: Error, run: Option<RunTag<'_>>) -> Place {
+    let mut owner = Owner::new(0);
+    if let Some(run) = run {
+        owner.state().add_to_run(run, 0, 0);
+    }
+    let place = Place { share: owner.share(), mark: owner.mark(0, None) };
+    owner.resolve(&Err(error));
+    place
+}

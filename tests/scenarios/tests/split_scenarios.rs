@@ -1,0 +1,188 @@
+//! Batches that a broker refuses for some of their records, or for their size.
+
+use std::collections::BTreeSet;
+
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
+use ottla::{Client, Compression, Delivery, ErrorKind, Producer, Record};
+use ottla_scenarios::steps::{cluster, connect, secs};
+use ottla_scenarios::virtual_cluster;
+use ottla_scenarios::wait::within;
+
+const INVALID_RECORD: i16 = 87;
+
+async fn client(cluster: &Cluster) -> Client {
+    connect(virtual_cluster::client(cluster, 1)).await
+}
+
+/// Ready, and with its topic known: what is sent next is in one batch.
+async fn producer(client: &Client, compression: Compression) -> Producer {
+    let producer = client.producer().linger(secs(1)).compression(compression).build().unwrap();
+    let first = producer.send(Record::to("t").key(b"first").value("")).await.unwrap();
+    within("the first ack", first).await.unwrap();
+    producer
+}
+
+fn values(cluster: &Cluster, partitions: i32) -> Vec<String> {
+    let stored = (0..partitions).flat_map(|p| cluster.records("t", p).unwrap());
+    let text = |value: Option<bytes::Bytes>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+    stored.map(|record| text(record.value)).filter(|value| !value.is_empty()).collect()
+}
+
+/// Sends records in one go; those whose number `bad` picks have no key.
+fn send(producer: &Producer, n: usize, bad: impl Fn(usize) -> bool) -> Vec<Delivery> {
+    (0..n)
+        .map(|i| {
+            let (key, value) = (i.to_be_bytes(), format!("{i}"));
+            let record = Record::to("t").value(&value).headers(&[("h", Some(b"x"))]);
+            let record = if bad(i) { record } else { record.key(&key) };
+            producer.try_send(record).unwrap()
+        })
+        .collect()
+}
+
+async fn only_the_culprits_fail(compression: Compression, prepare: impl Fn(&Cluster)) {
+    let cluster = cluster(3, 3);
+    cluster.compact("t").unwrap();
+    prepare(&cluster);
+    let client = client(&cluster).await;
+    let producer = producer(&client, compression).await;
+    let bad = |i: usize| i == 0 || i == 37 || i == 38 || i == 99;
+    let deliveries = send(&producer, 100, bad);
+    within("flush", producer.flush()).await.unwrap();
+    let mut at = Vec::new();
+    for (i, delivery) in deliveries.into_iter().enumerate() {
+        match delivery.try_get().expect("flush waits for what a batch was split into") {
+            Ok(acked) => at.push((acked.partition, acked.offset, i)),
+            Err(e) => {
+                assert!(bad(i), "{i}: {e}");
+                assert_eq!(e.kind(), ErrorKind::InvalidRecord, "{e}");
+                assert!(!e.maybe_written() && !e.is_retriable(), "{e}");
+            }
+        }
+    }
+    assert_eq!(at.len(), 96);
+    for (partition, offset, i) in at {
+        let record = &cluster.records("t", partition).unwrap()[offset as usize];
+        assert_eq!(record.value.as_deref(), Some(i.to_string().as_bytes()));
+        assert_eq!(record.key.as_deref(), Some(&i.to_be_bytes()[..]));
+        assert_eq!(record.headers.len(), 1);
+    }
+    let all = values(&cluster, 3);
+    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (96, 96));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_of_a_mixed_batch_only_the_culprits_fail() {
+    only_the_culprits_fail(Compression::None, |_| ()).await;
+    only_the_culprits_fail(Compression::Lz4, |_| ()).await;
+    only_the_culprits_fail(Compression::ZSTD, |_| ()).await;
+}
+
+/// Brokers before Produce version 8 do not say which records are to blame.
+#[tokio::test(start_paused = true)]
+async fn s10_culprits_are_found_where_the_broker_does_not_name_them() {
+    let cluster = Cluster::builder()
+        .brokers(1)
+        .tcp(false)
+        .max_version(ApiKey::PRODUCE, 7)
+        .topic("t", 1, 1)
+        .start_on_current_runtime()
+        .unwrap();
+    cluster.compact("t").unwrap();
+    let client = client(&cluster).await;
+    let producer = producer(&client, Compression::Lz4).await;
+    let one = |i: usize| i == 21;
+    let record = |i: usize| (i.to_be_bytes(), i.to_string());
+    let deliveries: Vec<_> = (0..64)
+        .map(|i| {
+            let (key, value) = record(i);
+            let record = Record::to("t").partition(0).value(&value);
+            producer.try_send(if one(i) { record } else { record.key(&key) }).unwrap()
+        })
+        .collect();
+    within("flush", producer.flush()).await.unwrap();
+    for (i, delivery) in deliveries.iter().enumerate() {
+        assert_eq!(delivery.try_get().unwrap().is_err(), one(i), "{i}");
+    }
+    assert_eq!(values(&cluster, 1).len(), 63);
+    // What names a partition keeps its order there.
+    let expected: Vec<_> = (0..64).filter(|i| !one(*i)).map(|i| i.to_string()).collect();
+    assert_eq!(values(&cluster, 1), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_a_batch_larger_than_the_topic_takes_goes_in_parts() {
+    let cluster = Cluster::builder()
+        .brokers(3)
+        .tcp(false)
+        .max_message_bytes(20_000)
+        .topic("t", 3, 3)
+        .start_on_current_runtime()
+        .unwrap();
+    let client = client(&cluster).await;
+    let producer = producer(&client, Compression::None).await;
+    let value = |i: usize| format!("{i:0500}");
+    // 100 KB in one batch, through one handle.
+    let sent = producer.send_batch("t", (0..200).map(value)).await.unwrap();
+    let acked = within("acks", sent).await.unwrap();
+    assert_eq!(acked.records, 200);
+    let before = cluster.stats().requests_of(ApiKey::PRODUCE);
+    // What was learned once is not learned again: no batch is refused any more.
+    let errors = client.stats().bad_stuff;
+    let sent = producer.send_batch("t", (200..2_000).map(value)).await.unwrap();
+    within("acks", sent).await.unwrap();
+    assert_eq!(client.stats().bad_stuff, errors);
+    let after = cluster.stats().requests_of(ApiKey::PRODUCE);
+    assert!(after - before <= 1_800 * 600 / 10_000 + 3, "{}", after - before);
+    let all: BTreeSet<_> = values(&cluster, 3).into_iter().collect();
+    assert_eq!((all.len(), values(&cluster, 3).len()), (2_000, 2_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s10_a_record_larger_than_the_topic_takes_fails_alone() {
+    let cluster = Cluster::builder()
+        .brokers(3)
+        .tcp(false)
+        .max_message_bytes(20_000)
+        .topic("t", 3, 3)
+        .start_on_current_runtime()
+        .unwrap();
+    let client = client(&cluster).await;
+    let producer = producer(&client, Compression::None).await;
+    let large = "x".repeat(30_000);
+    let mut deliveries = Vec::new();
+    for i in 0..41 {
+        let value = if i == 20 { large.clone() } else { format!("{i}") };
+        deliveries.push(producer.send(Record::to("t").value(&value)).await.unwrap());
+    }
+    for (i, delivery) in deliveries.into_iter().enumerate() {
+        match (i, within("its result", delivery).await) {
+            (20, Err(e)) => {
+                assert_eq!(e.kind(), ErrorKind::RecordTooLarge, "{e}");
+                assert!(!e.maybe_written());
+            }
+            (20, Ok(_)) => panic!("the topic does not take that"),
+            (i, result) => drop(result.unwrap_or_else(|e| panic!("{i}: {e}"))),
+        }
+    }
+    assert_eq!(values(&cluster, 3).len(), 40);
+}
+
+/// A refusal after doubt proves nothing: such a batch is not taken apart, or it could be in the log
+/// twice.
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_doubt_is_not_taken_apart() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = producer(&client, Compression::None).await;
+    let faults = cluster.faults();
+    faults.inject(FaultRule::new(Fault::CutAfterAppend).api(ApiKey::PRODUCE));
+    faults.inject(FaultRule::new(Fault::Error(INVALID_RECORD)).api(ApiKey::PRODUCE).after(1));
+    let deliveries = send(&producer, 10, |_| false);
+    within("flush", producer.flush()).await.unwrap();
+    for delivery in deliveries {
+        let e = delivery.try_get().unwrap().unwrap_err();
+        assert!(e.kind() == ErrorKind::InvalidRecord && e.maybe_written(), "{e}");
+    }
+    assert_eq!(values(&cluster, 1).len(), 10, "once");
+}
