@@ -469,6 +469,8 @@ impl Sender {
                         topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
+                        // A choice among fewer, which one that sends little keeps for minutes.
+                        topic.sticky = None;
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
                     }
                     topic.meta = Some(Arc::clone(&meta));
