@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::budget::{Budget, Turn};
+use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
 use super::record::Record;
@@ -54,6 +54,8 @@ pub(crate) struct Accumulator {
     resolved: Notify,
     /// Open batches with a smaller number do not linger.
     flush_below: AtomicU64,
+    /// What partitions that records name hold by the broker that leads them.
+    brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
     /// Topics with keyed records that wait for the number of partitions.
     pub(super) unrouted: AtomicUsize,
 }
@@ -84,6 +86,7 @@ pub(crate) struct TopicBatches {
 impl TopicBatches {
     fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
+        let share = Arc::default();
         Arc::new(Self {
             name: Arc::from(name),
             compression: own.copied().unwrap_or(config.compression),
@@ -91,9 +94,9 @@ impl TopicBatches {
             partitions: AtomicI32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            shards: std::array::from_fn(|_| Slot::new(None)),
+            shards: std::array::from_fn(|_| Slot::new(None, &share)),
             pinned: RwLock::default(),
-            unrouted: Slot::new(Some(UNROUTED)),
+            unrouted: Slot::new(Some(UNROUTED), &share),
         })
     }
 
@@ -134,7 +137,9 @@ impl TopicBatches {
             return Arc::clone(slot);
         }
         let mut pinned = self.pinned.write().unwrap_or_else(|e| e.into_inner());
-        Arc::clone(pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition))))
+        Arc::clone(
+            pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition), &Arc::default())),
+        )
     }
 }
 
@@ -186,6 +191,7 @@ impl Accumulator {
             unresolved: Mutex::default(),
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
+            brokers: Mutex::default(),
             unrouted: AtomicUsize::new(0),
         }
     }
@@ -365,14 +371,67 @@ impl Accumulator {
         if room {
             return Ok(());
         }
-        // Once, and not for each try of somebody who tries again and again.
-        if self.budget.press() {
-            let _ = self.events.send(Event::Pressure);
-        }
+        self.press();
         Err(Error::new(
             ErrorKind::BufferFull,
             format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
         ))
+    }
+
+    /// What is open must go: it is what the space is waiting for.
+    fn press(&self) {
+        // Once, and not for each try of somebody who tries again and again.
+        if self.budget.press() {
+            let _ = self.events.send(Event::Pressure);
+        }
+    }
+
+    /// There is space, but not for this holder.
+    #[cold]
+    pub(super) fn share_used_up(&self, topic: &TopicBatches) -> Error {
+        self.press();
+        let limit = self.config.buffer_memory;
+        Error::new(
+            ErrorKind::BufferFull,
+            format!(
+                "unacknowledged records of topic '{}' fill their share of buffer_memory ({limit} bytes); \
+                 the rest is for others",
+                topic.name
+            ),
+        )
+    }
+
+    /// Whose part of the budget a record would be of.
+    pub(super) fn shares(&self, record: &Record<'_>) -> Result<Shares, Error> {
+        let topic = self.topic(record.topic)?;
+        let partitions = topic.partitions.load(Ordering::Acquire);
+        let slot = match (record.partition, record.key) {
+            (Some(partition), _) => topic.slot(partition),
+            (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
+                match partitions {
+                    0 => Arc::clone(&topic.unrouted),
+                    n => topic.slot(key_hash::partition(key, n)),
+                }
+            }
+            (None, _) => Arc::clone(&topic.shards[0]),
+        };
+        let inner = slot.lock();
+        Ok(self.shares_of(&slot, &inner))
+    }
+
+    /// Until it is known who leads a partition, nobody does.
+    fn shares_of(&self, slot: &Slot, inner: &SlotInner) -> Shares {
+        let mut shares = slot.shares(inner);
+        if slot.partition.is_some() && shares.broker.is_none() {
+            shares.broker = Some(self.share_of(-1));
+        }
+        shares
+    }
+
+    /// The share of a broker in the budget; -1: of partitions that nobody leads.
+    pub(super) fn share_of(&self, broker: i32) -> Arc<Share> {
+        let mut brokers = self.brokers.lock().unwrap_or_else(|e| e.into_inner());
+        Arc::clone(brokers.entry(broker).or_default())
     }
 
     #[inline]
@@ -415,8 +474,7 @@ impl Accumulator {
             .map_err(|_| Error::argument("the record is larger than the format can express"))?;
         let holds = open.builder.capacity_reserved();
         if holds > open.rest.charged {
-            self.budget.charge(holds - open.rest.charged);
-            open.rest.charged = holds;
+            open.rest.holds(holds);
         }
         open.rest.records += 1;
         Ok(take(open, index))
@@ -458,7 +516,11 @@ impl Accumulator {
         if inner.takes(size, topic.batch_size()) {
             return Ok(());
         }
-        let full = inner.turn(self.open_batch(topic.compression));
+        let shares = self.shares_of(slot, &inner);
+        if !self.budget.shares_fit(&shares, size) {
+            return Err(self.share_used_up(topic));
+        }
+        let full = inner.turn(self.open_batch(topic.compression, shares));
         drop(inner);
         if let Some(full) = full
             && slot.seal(self, full)
@@ -528,7 +590,7 @@ impl Accumulator {
     }
 
     /// One reading of both clocks for a batch; its records share them.
-    fn open_batch(self: &Arc<Self>, compression: Compression) -> OpenBatch {
+    fn open_batch(self: &Arc<Self>, compression: Compression, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
         let opened_ms = self.env.wall_ms();
@@ -542,6 +604,7 @@ impl Accumulator {
                 owner: Some(Owner::new(opened_ms)),
                 number,
                 charged: 0,
+                shares,
                 records: 0,
                 unrouted: false,
             },

@@ -36,7 +36,7 @@ pub(crate) use producers::Producers;
 pub use record::{Acked, BatchAcked, Record};
 
 use accumulator::{Accumulator, size_of};
-use budget::Turn;
+use budget::{Shares, Turn};
 use delivery::RunTag;
 
 use crate::cluster::Pool;
@@ -278,7 +278,8 @@ impl Producer {
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
         let deadline = self.deadline();
         loop {
-            let turn = self.space(size_of(&record), deadline).await?;
+            let shares = self.0.home.shares(&record)?;
+            let turn = self.space(&shares, size_of(&record), deadline).await?;
             self.check_open()?;
             match self.0.home.append_in_turn(&record, &turn) {
                 // Somebody who does not wait in line was quicker.
@@ -307,6 +308,7 @@ impl Producer {
                 std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
             let mut left = &slices[..given];
             let mut deadline = None;
+            let shares = self.0.home.shares(&Record::to(topic))?;
             let mut turn = None;
             while !left.is_empty() {
                 self.check_open()?;
@@ -318,7 +320,7 @@ impl Producer {
                         let deadline = *deadline.get_or_insert_with(|| self.deadline());
                         let record = Record::to(topic).value_opt(left.first().copied());
                         drop(turn.take());
-                        turn = Some(self.space(size_of(&record), deadline).await?);
+                        turn = Some(self.space(&shares, size_of(&record), deadline).await?);
                     }
                     done => done?,
                 }
@@ -389,12 +391,17 @@ impl Producer {
     }
 
     /// Waits in line for space.
-    async fn space(&self, bytes: usize, deadline: tokio::time::Instant) -> Result<Turn<'_>> {
+    async fn space<'a>(
+        &'a self,
+        shares: &'a Shares,
+        bytes: usize,
+        deadline: tokio::time::Instant,
+    ) -> Result<Turn<'a>> {
         let home = &self.0.home;
         let sleep = home.env.sleep_until(deadline);
         tokio::select! {
             biased;
-            turn = home.budget.turn(bytes) => Ok(turn),
+            turn = home.budget.turn(shares, bytes) => Ok(turn),
             () = sleep => Err(Error::new(
                 ErrorKind::BufferFull,
                 format!(
@@ -425,9 +432,23 @@ impl Producer {
         (taken, None)
     }
 
-    /// Resolves when so much buffer space is free. For bindings.
-    pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
+    /// How often buffer space was given back. For bindings.
+    pub(crate) fn releases(&self) -> u64 {
+        self.0.home.budget.releases()
+    }
+
+    /// Resolves when so much buffer space is free, and some was given back since there had been `before`
+    /// releases: what is free may not be for everyone. For bindings.
+    pub(crate) fn space_free(
+        &self,
+        bytes: usize,
+        before: u64,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
-        async move { drop(home.budget.turn(bytes).await) }
+        async move {
+            let nobodys = Shares { own: Arc::default(), broker: None };
+            drop(home.budget.turn(&nobodys, bytes).await);
+            home.budget.released_since(before).await;
+        }
     }
 }

@@ -249,6 +249,9 @@ impl Sender {
             topic.homes.push(Arc::clone(batches));
         }
         if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
+            if slot.partition.is_some() {
+                topic.tell_leader(&home, &slot);
+            }
             topic.slots.push_back((home, slot));
         }
         topic.activate(&mut self.active);
@@ -466,9 +469,12 @@ impl Sender {
                         topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
+                        // A choice among fewer, which one that sends little keeps for minutes.
+                        topic.sticky = None;
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
                     }
                     topic.meta = Some(Arc::clone(&meta));
+                    topic.tell_leaders();
                 }
                 // A home that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);

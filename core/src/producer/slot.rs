@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
+use super::budget::{Share, Shares};
 use super::delivery::{Outcome, Run};
 use super::lock::{Guard, Lock};
 use super::states::{Owner, Place};
@@ -25,6 +26,8 @@ use crate::record::builder::{BatchBuilder, SealedBatch};
 #[repr(align(128))]
 pub(crate) struct Slot {
     pub(crate) partition: Option<i32>,
+    /// Its own part of the budget; that of the topic if it names no partition.
+    share: Arc<Share>,
     inner: Lock<SlotInner>,
 }
 
@@ -40,6 +43,8 @@ pub(super) struct SlotInner {
     pub(super) announced: bool,
     /// How quickly its batches have filled of late.
     pace: Pace,
+    /// Of the broker that leads its partition.
+    pub(super) broker: Option<Arc<Share>>,
 }
 
 /// A batch that takes no more records.
@@ -47,7 +52,7 @@ pub(super) struct SlotInner {
 enum Full {
     /// Somebody is compressing the batch with this number. It keeps its place in the line.
     Sealing(u64),
-    Sealed(Batch),
+    Sealed(Box<Batch>),
 }
 
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub(super) struct Unresolved {
     pub(super) owner: Option<Owner>,
     pub(super) number: u64,
     pub(super) charged: usize,
+    /// Of whose part of the budget.
+    pub(super) shares: Shares,
     pub(super) records: usize,
     /// Counted among the unrouted.
     pub(super) unrouted: bool,
@@ -96,7 +103,7 @@ impl Unresolved {
                 "records failed"
             );
         }
-        self.home.budget.release(self.charged);
+        self.holds(0);
         owner.resolve(outcome);
         self.ended();
     }
@@ -104,7 +111,7 @@ impl Unresolved {
     /// The records are in other batches now, which resolve them.
     pub(super) fn moved(&mut self, places: Vec<Place>) {
         let Some(owner) = self.owner.take() else { return };
-        self.home.budget.release(self.charged);
+        self.holds(0);
         owner.moved(places);
         self.ended();
     }
@@ -123,11 +130,20 @@ impl Unresolved {
         }
     }
 
+    /// It has so much memory now.
+    #[inline]
+    pub(super) fn holds(&mut self, bytes: usize) {
+        if bytes > self.charged {
+            self.home.budget.charge(&self.shares, bytes - self.charged);
+        } else {
+            self.home.budget.release(&self.shares, self.charged - bytes);
+        }
+        self.charged = bytes;
+    }
+
     /// So much of its memory is free.
     pub(super) fn release(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.charged);
-        self.charged -= bytes;
-        self.home.budget.release(bytes);
+        self.holds(self.charged.saturating_sub(bytes));
     }
 }
 
@@ -183,6 +199,7 @@ impl Batch {
                 owner: Some(Owner::new(opened_ms)),
                 number: self.rest.number,
                 charged: 0,
+                shares: self.rest.shares.clone(),
                 records: 0,
                 unrouted: false,
             },
@@ -214,8 +231,19 @@ pub(crate) enum Peek {
 }
 
 impl Slot {
-    pub(super) fn new(partition: Option<i32>) -> Arc<Self> {
-        Arc::new(Self { partition, inner: Lock::default() })
+    pub(super) fn new(partition: Option<i32>, share: &Arc<Share>) -> Arc<Self> {
+        let share = Arc::clone(share);
+        Arc::new(Self { partition, share, inner: Lock::default() })
+    }
+
+    /// Whose part of the budget its next batch is of.
+    pub(super) fn shares(&self, inner: &SlotInner) -> Shares {
+        Shares { own: Arc::clone(&self.share), broker: inner.broker.clone() }
+    }
+
+    /// A broker leads its partition.
+    pub(super) fn led_by(&self, broker: &Arc<Share>) {
+        self.lock().broker = Some(Arc::clone(broker));
     }
 
     #[inline]
@@ -267,7 +295,7 @@ impl Slot {
         match inner.full.front() {
             Some(Full::Sealing(_)) => None,
             Some(Full::Sealed(_)) => match inner.full.pop_front() {
-                Some(Full::Sealed(batch)) => Some(batch),
+                Some(Full::Sealed(batch)) => Some(*batch),
                 _ => unreachable!("looked at under the same lock"),
             },
             None => {
@@ -307,7 +335,7 @@ impl InLine<'_> {
         let here = |full: &Full| matches!(full, Full::Sealing(number) if *number == self.number);
         let Some(at) = inner.full.iter().position(here) else { return false };
         match self.sealed.take() {
-            Some(batch) => inner.full[at] = Full::Sealed(batch),
+            Some(batch) => inner.full[at] = Full::Sealed(Box::new(batch)),
             None => drop(inner.full.remove(at)),
         }
         true
@@ -364,13 +392,7 @@ impl OpenBatch {
             return None;
         };
         // Compressed bytes may take less memory than the open batch did.
-        let holds = sealed.capacity_reserved();
-        if holds < self.rest.charged {
-            home.budget.release(self.rest.charged - holds);
-        } else {
-            home.budget.charge(holds - self.rest.charged);
-        }
-        self.rest.charged = holds;
+        self.rest.holds(sealed.capacity_reserved());
         self.rest.records = sealed.records();
         Some(Batch {
             sealed,
