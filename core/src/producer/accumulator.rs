@@ -520,7 +520,7 @@ impl Accumulator {
         if !self.budget.shares_fit(&shares, size) {
             return Err(self.share_used_up(topic));
         }
-        let full = inner.turn(self.open_batch(topic.compression, shares));
+        let full = inner.turn(self.open_batch(topic, shares));
         drop(inner);
         if let Some(full) = full
             && slot.seal(self, full)
@@ -590,7 +590,7 @@ impl Accumulator {
     }
 
     /// One reading of both clocks for a batch; its records share them.
-    fn open_batch(self: &Arc<Self>, compression: Compression, shares: Shares) -> OpenBatch {
+    fn open_batch(self: &Arc<Self>, topic: &TopicBatches, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
         let opened_ms = self.env.wall_ms();
@@ -598,9 +598,12 @@ impl Accumulator {
             builder: BatchBuilder::new(self.pool.clone()),
             opened: self.env.now(),
             opened_ms,
-            compression,
+            compression: topic.compression,
             rest: Unresolved {
                 home: Arc::clone(self),
+                topic: Arc::clone(&topic.name),
+                timestamps_ms: (opened_ms, opened_ms),
+                broker: -1,
                 owner: Some(Owner::new(opened_ms)),
                 number,
                 charged: 0,

@@ -16,6 +16,7 @@ mod partition;
 mod producers;
 mod recent;
 mod record;
+mod resolution;
 mod sender;
 mod slot;
 mod split;

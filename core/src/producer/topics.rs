@@ -91,6 +91,14 @@ impl Topic {
         }
     }
 
+    /// Records that are not resolved.
+    pub(super) fn records(&self) -> usize {
+        let waiting = self.unbound.iter().chain(self.pinned.values().flatten());
+        let waiting: usize = waiting.map(Batch::records).sum();
+        let open: usize = self.slots.iter().map(|(_, slot)| slot.records()).sum();
+        waiting + open + self.partitions.iter().map(Partition::records).sum::<usize>()
+    }
+
     /// Says who leads the partition of a slot: whoever leads many that take nothing must not fill the
     /// buffer with what is for them.
     pub(super) fn tell_leader(&self, home: &Accumulator, slot: &Slot) {

@@ -6,6 +6,7 @@ use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, Record as Store
 use ottla::{Acked, Client, Compression, Delivery, ErrorKind, Producer, ProducerBuilder, Record};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
+use ottla_scenarios::warnings::Warnings;
 use tokio::time::Instant;
 
 const NOT_ENOUGH_REPLICAS: i16 = 19;
@@ -421,6 +422,8 @@ async fn s14_a_thousand_topics_share_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_producer_and_client_resolve_what_is_left() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
     let cluster = cluster(1, 1);
     let client = connect(&cluster).await;
     let producer = client.producer().build().unwrap();
@@ -432,6 +435,20 @@ async fn a_dropped_producer_and_client_resolve_what_is_left() {
         let error = within("an end", delivery).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     }
+    let said = warnings.text();
+    assert!(said.contains("records=5") && said.contains("dropped"), "{said}");
+}
+
+/// The client lives on, and what was given to it: nothing is lost for want of a variable.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_producers_records_are_delivered_while_its_client_lives() {
+    let cluster = cluster(3, 3);
+    let client = connect(&cluster).await;
+    let producer = client.producer().linger(secs(10)).build().unwrap();
+    let deliveries = send_pinned(&producer, 0..5).await;
+    drop(producer);
+    acks(deliveries).await;
+    assert_eq!(stored(&cluster, 0).len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
