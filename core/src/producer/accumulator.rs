@@ -143,6 +143,9 @@ impl TopicBatches {
     }
 }
 
+/// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
+const MAX_HEADERS: usize = 10_000;
+
 /// Batches do not get smaller, however little a topic takes.
 const MIN_BATCH: usize = 1 << 10;
 
@@ -328,6 +331,7 @@ impl Accumulator {
             || size > self.config.max_record_size + RECORD_OVERHEAD
             || record.partition.is_some()
             || record.timestamp_ms.is_some_and(|ms| ms < 0)
+            || record.headers.len() > MAX_HEADERS
             || !self.budget.has_room(size)
     }
 
@@ -363,6 +367,12 @@ impl Accumulator {
         }
         if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
             return Err(Error::argument(format!("the timestamp {ms} is negative")));
+        }
+        if record.headers.len() > MAX_HEADERS {
+            return Err(Error::argument(format!(
+                "the record has {} headers; {MAX_HEADERS} at most",
+                record.headers.len()
+            )));
         }
         let room = match space {
             Space::Spare => self.budget.has_room(size),

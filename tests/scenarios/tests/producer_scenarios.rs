@@ -556,9 +556,11 @@ async fn s10_what_is_wrong_with_one_record_concerns_that_record_alone() {
     within("ack", producer.send(Record::to("t").value("known")).await.unwrap()).await.unwrap();
     let sent = cluster.stats().requests_of(ApiKey::PRODUCE);
     let large = vec![0; (1 << 20) + 1];
+    let headers = vec![("h", None); 10_001];
     let wrong = [
         (Record::to("t").value(&large), ErrorKind::RecordTooLarge),
         (Record::to("t").timestamp_ms(-1), ErrorKind::InvalidArgument),
+        (Record::to("t").headers(&headers), ErrorKind::InvalidArgument),
         (Record::to("t").partition(3), ErrorKind::UnknownPartition),
         (Record::to("t").partition(-1), ErrorKind::UnknownPartition),
         (Record::to("no such name").value("x"), ErrorKind::InvalidArgument),
