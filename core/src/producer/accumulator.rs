@@ -17,6 +17,7 @@ use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
 use super::record::Record;
+use super::sealing::Sealing;
 use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
@@ -56,6 +57,8 @@ pub(crate) struct Accumulator {
     flush_below: AtomicU64,
     /// What partitions that records name hold by the broker that leads them.
     brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
+    /// Batches that somebody else compresses.
+    pub(super) sealing: Sealing,
     /// Topics with keyed records that wait for the number of partitions.
     pub(super) unrouted: AtomicUsize,
 }
@@ -195,6 +198,7 @@ impl Accumulator {
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
             brokers: Mutex::default(),
+            sealing: Sealing::default(),
             unrouted: AtomicUsize::new(0),
         }
     }
@@ -532,14 +536,24 @@ impl Accumulator {
         }
         let full = inner.turn(self.open_batch(topic, shares));
         drop(inner);
-        if let Some(full) = full
-            && slot.seal(self, full)
-        {
-            // Whatever the sender knows of the slot, it is to look at it now.
-            let mut inner = slot.lock();
-            self.announce(topic, slot, &mut inner)?;
+        if let Some(full) = full {
+            if full.takes_long() {
+                self.seal_later(slot, full);
+            } else if slot.seal(self, full) {
+                // Whatever the sender knows of the slot, it is to look at it now.
+                let mut inner = slot.lock();
+                self.announce(topic, slot, &mut inner)?;
+            }
         }
         Ok(())
+    }
+
+    /// A batch of a topic that was sealed elsewhere can be sent.
+    pub(super) fn announce_sealed(self: &Arc<Self>, topic: &str, slot: &Arc<Slot>) {
+        // Without a sender, what is in the slot has been dropped.
+        if let Ok(topic) = self.topic(topic) {
+            let _ = self.announce(&topic, slot, &mut slot.lock());
+        }
     }
 
     /// Copies values into open batches, many under one lock. Says how many it took, and why it

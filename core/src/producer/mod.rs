@@ -17,6 +17,7 @@ mod producers;
 mod recent;
 mod record;
 mod resolution;
+mod sealing;
 mod sender;
 mod slot;
 mod split;
