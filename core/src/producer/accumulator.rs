@@ -17,6 +17,7 @@ use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
 use super::record::Record;
+use super::sealing::Sealing;
 use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
@@ -56,6 +57,8 @@ pub(crate) struct Accumulator {
     flush_below: AtomicU64,
     /// What partitions that records name hold by the broker that leads them.
     brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
+    /// Batches that somebody else compresses.
+    pub(super) sealing: Sealing,
     /// Topics with keyed records that wait for the number of partitions.
     pub(super) unrouted: AtomicUsize,
 }
@@ -143,6 +146,9 @@ impl TopicBatches {
     }
 }
 
+/// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
+const MAX_HEADERS: usize = 10_000;
+
 /// Batches do not get smaller, however little a topic takes.
 const MIN_BATCH: usize = 1 << 10;
 
@@ -192,6 +198,7 @@ impl Accumulator {
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
             brokers: Mutex::default(),
+            sealing: Sealing::default(),
             unrouted: AtomicUsize::new(0),
         }
     }
@@ -338,6 +345,7 @@ impl Accumulator {
         topic.failed.load(Ordering::Acquire)
             || size > self.config.max_record_size + RECORD_OVERHEAD
             || record.timestamp_ms.is_some_and(|ms| ms < 0)
+            || record.headers.len() > MAX_HEADERS
             || !self.budget.has_room(size)
     }
 
@@ -373,6 +381,12 @@ impl Accumulator {
         }
         if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
             return Err(Error::argument(format!("the timestamp {ms} is negative")));
+        }
+        if record.headers.len() > MAX_HEADERS {
+            return Err(Error::argument(format!(
+                "the record has {} headers; {MAX_HEADERS} at most",
+                record.headers.len()
+            )));
         }
         let room = match space {
             Space::Spare => self.budget.has_room(size),
@@ -530,16 +544,26 @@ impl Accumulator {
         if !self.budget.shares_fit(&shares, size) {
             return Err(self.share_used_up(topic));
         }
-        let full = inner.turn(self.open_batch(topic.compression, shares));
+        let full = inner.turn(self.open_batch(topic, shares));
         drop(inner);
-        if let Some(full) = full
-            && slot.seal(self, full)
-        {
-            // Whatever the sender knows of the slot, it is to look at it now.
-            let mut inner = slot.lock();
-            self.announce(topic, slot, &mut inner)?;
+        if let Some(full) = full {
+            if full.takes_long() {
+                self.seal_later(slot, full);
+            } else if slot.seal(self, full) {
+                // Whatever the sender knows of the slot, it is to look at it now.
+                let mut inner = slot.lock();
+                self.announce(topic, slot, &mut inner)?;
+            }
         }
         Ok(())
+    }
+
+    /// A batch of a topic that was sealed elsewhere can be sent.
+    pub(super) fn announce_sealed(self: &Arc<Self>, topic: &str, slot: &Arc<Slot>) {
+        // Without a sender, what is in the slot has been dropped.
+        if let Ok(topic) = self.topic(topic) {
+            let _ = self.announce(&topic, slot, &mut slot.lock());
+        }
     }
 
     /// Copies values into open batches, many under one lock. Says how many it took, and why it
@@ -600,7 +624,7 @@ impl Accumulator {
     }
 
     /// One reading of both clocks for a batch; its records share them.
-    fn open_batch(self: &Arc<Self>, compression: Compression, shares: Shares) -> OpenBatch {
+    fn open_batch(self: &Arc<Self>, topic: &TopicBatches, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
         let opened_ms = self.env.wall_ms();
@@ -608,9 +632,12 @@ impl Accumulator {
             builder: BatchBuilder::new(self.pool.clone()),
             opened: self.env.now(),
             opened_ms,
-            compression,
+            compression: topic.compression,
             rest: Unresolved {
                 home: Arc::clone(self),
+                topic: Arc::clone(&topic.name),
+                timestamps_ms: (opened_ms, opened_ms),
+                broker: -1,
                 owner: Some(Owner::new(opened_ms)),
                 number,
                 charged: 0,

@@ -16,6 +16,8 @@ mod partition;
 mod producers;
 mod recent;
 mod record;
+mod resolution;
+mod sealing;
 mod sender;
 mod slot;
 mod split;

@@ -173,6 +173,7 @@ impl Sender {
             let mut next = event;
             while let Some(event) = next {
                 if matches!(event, Event::Stop) {
+                    self.left_behind();
                     return;
                 }
                 self.handle(event);
@@ -197,6 +198,17 @@ impl Sender {
                 let next = self.in_flight.values().filter_map(late).min();
                 self.wake_at = earlier(self.wake_at, next);
             }
+        }
+    }
+
+    /// Every handle is gone, and records are left: they resolve with an error as they are dropped.
+    fn left_behind(&self) {
+        let records: usize = self.topics.values().map(Topic::records).sum();
+        if records > 0 {
+            tracing::warn!(
+                parent: self.metrics.logs().span(), records,
+                "client and producers were dropped with records unacknowledged; flush or close before that"
+            );
         }
     }
 

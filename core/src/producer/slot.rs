@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
 use super::budget::{Share, Shares};
-use super::delivery::{Outcome, Run};
+use super::delivery::{BatchAck, Outcome, Run};
 use super::lock::{Guard, Lock};
+use super::resolution::{Fate, Resolution};
 use super::states::{Owner, Place};
 use super::tries::Tries;
 use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
-use crate::metrics::limited;
 use crate::policy::linger::{self, Pace};
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
@@ -82,6 +82,11 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(super) struct Unresolved {
     pub(super) home: Arc<Accumulator>,
+    pub(super) topic: Arc<str>,
+    /// Of its first record and the latest.
+    pub(super) timestamps_ms: (i64, i64),
+    /// Who acknowledged it; -1 else.
+    pub(super) broker: i32,
     /// `None` once settled.
     pub(super) owner: Option<Owner>,
     pub(super) number: u64,
@@ -96,13 +101,19 @@ pub(super) struct Unresolved {
 impl Unresolved {
     fn settle(&mut self, outcome: &Outcome) {
         let Some(owner) = self.owner.take() else { return };
-        if let Err(e) = outcome {
-            self.home.metrics.records_failed(self.records);
-            limited!(
-                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
-                "records failed"
-            );
-        }
+        self.home.metrics.resolved(&Resolution {
+            topic: &self.topic,
+            records: self.records,
+            timestamps_ms: self.timestamps_ms,
+            fate: match outcome {
+                Ok(ack) => Fate::Acknowledged {
+                    broker: self.broker,
+                    partition: ack.partition,
+                    base_offset: ack.base_offset,
+                },
+                Err(e) => Fate::failed(e),
+            },
+        });
         self.holds(0);
         owner.resolve(outcome);
         self.ended();
@@ -170,6 +181,12 @@ impl Batch {
         self.rest.settle(&outcome);
     }
 
+    /// Acknowledges all its records.
+    pub(crate) fn acknowledged(mut self, broker: i32, ack: BatchAck) {
+        self.rest.broker = broker;
+        self.rest.settle(&Ok(ack));
+    }
+
     /// Whether it may go elsewhere although it may be written already.
     pub(crate) fn reroutes(&self) -> bool {
         self.partition.is_none() && self.home.config.in_doubt == InDoubt::Reroute
@@ -196,6 +213,9 @@ impl Batch {
             compression: self.compression,
             rest: Unresolved {
                 home: Arc::clone(&self.home),
+                topic: Arc::clone(&self.rest.topic),
+                timestamps_ms: self.rest.timestamps_ms,
+                broker: -1,
                 owner: Some(Owner::new(opened_ms)),
                 number: self.rest.number,
                 charged: 0,
@@ -208,7 +228,9 @@ impl Batch {
 
     /// Seals such a piece, for the same partition.
     pub(super) fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
-        piece.seal(&self.home, self.partition)
+        let mut piece = piece.seal(&self.home, self.partition)?;
+        piece.tries = self.tries.of_piece();
+        Some(piece)
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -290,7 +312,8 @@ impl Slot {
     }
 
     /// The oldest batch; an open one is sealed.
-    pub(crate) fn take(&self, home: &Arc<Accumulator>) -> Option<Batch> {
+    /// Nothing if compressing it takes long: it announces itself when that is done.
+    pub(crate) fn take(self: &Arc<Self>, home: &Arc<Accumulator>) -> Option<Batch> {
         let mut inner = self.lock();
         match inner.full.front() {
             Some(Full::Sealing(_)) => None,
@@ -300,11 +323,31 @@ impl Slot {
             },
             None => {
                 let open = inner.close()?;
+                if open.takes_long() {
+                    inner.full.push_back(Full::Sealing(open.rest.number));
+                    drop(inner);
+                    home.seal_later(self, open);
+                    return None;
+                }
                 // Nobody else takes from a slot, so nothing behind it can overtake it meanwhile.
                 drop(inner);
                 open.seal(home, self.partition)
             }
         }
+    }
+
+    /// Records here.
+    pub(crate) fn records(&self) -> usize {
+        let inner = self.lock();
+        let full: usize = inner
+            .full
+            .iter()
+            .map(|full| match full {
+                Full::Sealing(_) => 0,
+                Full::Sealed(batch) => batch.records(),
+            })
+            .sum();
+        full + inner.open.as_ref().map_or(0, |open| open.builder.len_records())
     }
 
     /// Everything here, to be dropped: nobody is left to send it.
@@ -380,6 +423,11 @@ impl SlotInner {
 }
 
 impl OpenBatch {
+    /// Whether compressing it keeps a thread busy for longer than others should wait for it.
+    pub(super) fn takes_long(&self) -> bool {
+        self.compression.takes_long(self.builder.len_bytes())
+    }
+
     #[inline]
     pub(super) fn owner(&mut self) -> &mut Owner {
         self.rest.owner.as_mut().expect("an open batch is not settled")
@@ -394,6 +442,7 @@ impl OpenBatch {
         // Compressed bytes may take less memory than the open batch did.
         self.rest.holds(sealed.capacity_reserved());
         self.rest.records = sealed.records();
+        self.rest.timestamps_ms = sealed.timestamps_ms();
         Some(Batch {
             sealed,
             home: Arc::clone(home),

@@ -91,6 +91,14 @@ impl Topic {
         }
     }
 
+    /// Records that are not resolved.
+    pub(super) fn records(&self) -> usize {
+        let waiting = self.unbound.iter().chain(self.pinned.values().flatten());
+        let waiting: usize = waiting.map(Batch::records).sum();
+        let open: usize = self.slots.iter().map(|(_, slot)| slot.records()).sum();
+        waiting + open + self.partitions.iter().map(Partition::records).sum::<usize>()
+    }
+
     /// Says who leads the partition of a slot: whoever leads many that take nothing must not fill the
     /// buffer with what is for them.
     pub(super) fn tell_leader(&self, home: &Accumulator, slot: &Slot) {
@@ -205,7 +213,8 @@ impl Topic {
         (None, wake)
     }
 
-    /// Keeps the choice for a batch's worth of bytes.
+    /// Keeps the choice for a batch's worth of bytes. What goes elsewhere because the leader of one
+    /// that is kept is busy changes nothing.
     pub(super) fn stay(
         &mut self,
         partition: i32,
@@ -215,8 +224,9 @@ impl Topic {
         rng: &mut impl Rng,
     ) {
         let mut sticky = match self.sticky {
-            Some(sticky) if sticky.partition == partition && sticky.until > now => sticky,
-            _ => Sticky {
+            Some(sticky) if sticky.partition == partition => sticky,
+            Some(_) => return,
+            None => Sticky {
                 partition,
                 left: batch_size,
                 until: now + Duration::from_secs_f64(rng.random_range(STAY)),

@@ -409,6 +409,11 @@ impl SealedBatch {
         self.base_timestamp
     }
 
+    /// Of the first record and the latest, in milliseconds since 1970.
+    pub(crate) fn timestamps_ms(&self) -> (i64, i64) {
+        (self.base_timestamp, self.max_timestamp)
+    }
+
     /// The records as they were before compression, in one piece.
     pub(crate) fn records_section(&self, pool: &ChunkPool) -> Result<Bytes, DecompressError> {
         let joined = self.segments.concat();

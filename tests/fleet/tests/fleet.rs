@@ -6,7 +6,7 @@ use std::time::Duration;
 use ottla_fleet::client::Load;
 use ottla_fleet::experiments::outage::{self, How, Who};
 use ottla_fleet::experiments::spread::{self, Case};
-use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset};
+use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset, slow_broker};
 use ottla_fleet::lab::{Lab, Setup, TOPIC, virtual_time};
 use ottla_fleet::report::Report;
 
@@ -150,4 +150,13 @@ fn quiet_clients_find_new_partitions_after_one_refresh() {
         "refreshes of the busiest client until then",
     ];
     holds(&spread::doubled(&quiet), &figures);
+}
+
+#[test]
+fn a_slow_broker_gets_what_it_can_carry() {
+    let report = slow_broker::of(6, 6, SEED);
+    holds(&report, &["records that failed", "records never resolved"]);
+    // So few clients make about ninety choices of it: a standard deviation of a ninth.
+    let share = report.value("its bytes / its share of the capacity");
+    assert!((0.5..=1.5).contains(&share), "seed {SEED}\n{}", report.table());
 }
