@@ -251,7 +251,7 @@ mod tests {
         let mut at = std::collections::HashMap::<usize, usize>::new();
         for name in &names {
             let first = place(name, MOST);
-            assert!(first % WAYS == 0 && first < MOST);
+            assert!(first.is_multiple_of(WAYS) && first < MOST);
             *at.entry(first).or_default() += 1;
         }
         // At random it would be 27.

@@ -203,7 +203,7 @@ impl Sender {
 
     /// Every handle is gone, and records are left: they resolve with an error as they are dropped.
     fn left_behind(&self) {
-        let records: usize = self.topics.values().map(Topic::records).sum();
+        let records: usize = self.topics.values().map(|topic| topic.records()).sum();
         if records > 0 {
             tracing::warn!(
                 parent: self.metrics.logs().span(), records,
