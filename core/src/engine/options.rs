@@ -65,7 +65,8 @@ fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
 }
 
 impl ClientOptions {
-    pub(super) fn builder(&self) -> ClientBuilder {
+    /// A client with these settings, to be connected.
+    pub fn builder(&self) -> ClientBuilder {
         let b = Client::builder().bootstrap(&self.bootstrap);
         let b = with(b, self.client_id.as_deref(), ClientBuilder::client_id);
         let b = with(b, self.software.clone(), |b, (name, version)| b.software(name, version));
@@ -77,8 +78,8 @@ impl ClientOptions {
     }
 }
 
-/// Settings of an [`EngineProducer`](super::EngineProducer). It never waits for buffer space, so
-/// that there is no `max_block` here.
+/// Settings of an [`EngineProducer`](super::EngineProducer). It never waits for buffer space:
+/// `max_block` is a setting of those that do.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerOptions {
     /// How long a record may wait for company. Default 5 ms.
@@ -106,7 +107,8 @@ pub struct ProducerOptions {
 }
 
 impl ProducerOptions {
-    pub(super) fn apply(&self, b: ProducerBuilder) -> ProducerBuilder {
+    /// The producer with these settings, for skins that hold one themselves.
+    pub fn apply(&self, b: ProducerBuilder) -> ProducerBuilder {
         let b = with(b, self.linger, ProducerBuilder::linger);
         let b = with(b, self.batch_size, ProducerBuilder::batch_size);
         let b = with(b, self.compression, ProducerBuilder::compression);
