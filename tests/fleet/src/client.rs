@@ -1,7 +1,7 @@
 //! One client of the fleet: a process of its own as far as the crate can tell, and what it does.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ pub struct Load {
     pub burst: usize,
     /// Bytes of a value.
     pub value: usize,
+    /// The producer's `batch_size`; a choice of a partition is kept for so many bytes. `None`: the
+    /// default.
+    pub batch: Option<usize>,
 }
 
 impl Load {
@@ -52,6 +55,7 @@ impl Load {
             every: Some(Duration::from_secs(1)),
             burst: 1,
             value: 100,
+            batch: None,
         }
     }
 }
@@ -64,20 +68,30 @@ pub struct Member {
     ledger: Ledger,
     client: OnceLock<Client>,
     connect_failures: AtomicU64,
-    /// Topic (by its place in the load) and partition of every record acknowledged.
-    partitions: Mutex<BTreeSet<(u32, i32)>>,
+    ordinal: Option<(u32, u32)>,
+    /// Records acknowledged, by topic (its place in the load) and partition.
+    written: Mutex<BTreeMap<(u32, i32), u64>>,
+    /// Times that it waits longer than its load says.
+    slower: AtomicU32,
     stop: AtomicBool,
 }
 
 impl Member {
-    pub(crate) fn new(number: u32, network: &Network, ledger: &Ledger) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u32,
+        network: &Network,
+        ledger: &Ledger,
+        ordinal: Option<(u32, u32)>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             network: network.clone(),
             ledger: ledger.clone(),
             client: OnceLock::new(),
             connect_failures: AtomicU64::new(0),
-            partitions: Mutex::default(),
+            ordinal,
+            written: Mutex::default(),
+            slower: AtomicU32::new(1),
             stop: AtomicBool::new(false),
         })
     }
@@ -97,9 +111,14 @@ impl Member {
         self.connect_failures.load(Ordering::Relaxed)
     }
 
-    /// Partitions that have a record of this client's producer id.
-    pub fn partitions_written(&self) -> usize {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// Records of this client that were acknowledged, by topic (its place in the load) and partition.
+    pub fn written(&self) -> BTreeMap<(u32, i32), u64> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From its next record on it sends this many times less often than its load says.
+    pub fn slow_down(&self, times: u32) {
+        self.slower.store(times, Ordering::Relaxed);
     }
 
     /// It sends nothing more; what it sent goes on.
@@ -116,7 +135,10 @@ impl Member {
             .seed(seed)
             .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()))
             .build();
-        let builder = Client::builder().bootstrap(bootstrap).environment(environment);
+        let mut builder = Client::builder().bootstrap(bootstrap).environment(environment);
+        if let Some((index, count)) = self.ordinal {
+            builder = builder.ordinal(index, count);
+        }
         loop {
             match builder.clone().connect().await {
                 Ok(client) => {
@@ -138,11 +160,11 @@ impl Member {
     ) {
         tokio::time::sleep_until(at).await;
         let client = self.connect(&bootstrap, seed).await;
-        let producer = client
-            .producer()
-            .compression(Compression::None)
-            .build()
-            .expect("the settings are the defaults");
+        let mut producer = client.producer().compression(Compression::None);
+        if let Some(bytes) = load.batch {
+            producer = producer.batch_size(bytes);
+        }
+        let producer = producer.build().expect("the settings are in their ranges");
         drop(client);
         let mut rng = StdRng::seed_from_u64(!seed);
         let value = vec![b'x'; load.value];
@@ -152,7 +174,7 @@ impl Member {
         let mut next = Instant::now() + every.mul_f64(rng.random());
         for count in 0.. {
             tokio::time::sleep_until(next).await;
-            next += every;
+            next += every * self.slower.load(Ordering::Relaxed);
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -187,9 +209,8 @@ impl Member {
                     let result = delivery.await;
                     me.ledger.resolved(sent, me.network.now_ms(), &result);
                     if let Ok(acked) = result {
-                        let mut partitions =
-                            me.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-                        partitions.insert((topic as u32, acked.partition));
+                        let mut written = me.written.lock().unwrap_or_else(PoisonError::into_inner);
+                        *written.entry((topic as u32, acked.partition)).or_default() += 1;
                     }
                 });
             }

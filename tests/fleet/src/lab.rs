@@ -38,12 +38,15 @@ pub struct Setup {
     pub link: Link,
     /// Whether records are kept, for consumers.
     pub keep: bool,
+    /// Clients know their number among so many equal ones.
+    pub ordinals: Option<u32>,
 }
 
 impl Setup {
     /// 20 brokers, 60 partitions, a round trip of 2 ms.
     pub fn new(seed: u64) -> Self {
-        Self { brokers: 20, partitions: 60, seed, link: Link::default(), keep: false }
+        let link = Link::default();
+        Self { brokers: 20, partitions: 60, seed, link, keep: false, ordinals: None }
     }
 }
 
@@ -70,6 +73,7 @@ pub struct Lab {
     /// The clients, by number.
     pub members: Vec<Arc<Member>>,
     bootstrap: Arc<str>,
+    ordinals: Option<u32>,
     rng: StdRng,
     marks: Vec<(u64, String)>,
     /// When retries were counted, and those of all clients until then.
@@ -106,6 +110,7 @@ impl Lab {
         let network = Network::new(setup.brokers, setup.link, Brokers(cluster.doors()));
         Self {
             bootstrap: cluster.bootstrap().into(),
+            ordinals: setup.ordinals,
             cluster,
             network,
             ledger: Ledger::default(),
@@ -118,7 +123,8 @@ impl Lab {
 
     fn enlist(&mut self, over: Duration) -> (Arc<Member>, Instant, u64) {
         let number = self.members.len() as u32;
-        let member = Member::new(number, &self.network, &self.ledger);
+        let ordinal = self.ordinals.map(|count| (number, count));
+        let member = Member::new(number, &self.network, &self.ledger, ordinal);
         self.members.push(Arc::clone(&member));
         let at = Instant::now() + over.mul_f64(self.rng.random());
         (member, at, self.rng.random())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ottla_fleet::client::Load;
 use ottla_fleet::experiments::outage::{self, How, Who};
+use ottla_fleet::experiments::spread::{self, Case};
 use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset};
 use ottla_fleet::lab::{Lab, Setup, TOPIC, virtual_time};
 use ottla_fleet::report::Report;
@@ -116,4 +117,37 @@ fn a_tenth_of_the_requests_is_refused() {
     let figures =
         ["requests / batches above the floor", "records that failed", "records never resolved"];
     holds(&report, &figures);
+}
+
+/// So few brokers that each client uses all, and only the choices are left to chance.
+const SPREAD: Case = Case {
+    brokers: 3,
+    partitions: 3,
+    ordinals: false,
+    quiet: false,
+    clients: 20,
+    rate: 500,
+    seed: SEED,
+};
+
+#[test]
+fn partitions_are_filled_alike_and_new_ones_after_one_refresh() {
+    let figures = [
+        "max / mean of bytes per partition before",
+        "max / mean of bytes per partition after one refresh",
+        "refreshes of the busiest client until then",
+        "records that failed",
+        "records never resolved",
+    ];
+    holds(&spread::doubled(&SPREAD), &figures);
+}
+
+#[test]
+fn quiet_clients_find_new_partitions_after_one_refresh() {
+    let quiet = Case { quiet: true, clients: 200, rate: 200, ..SPREAD };
+    let figures = [
+        "share of the new partitions after one refresh, %",
+        "refreshes of the busiest client until then",
+    ];
+    holds(&spread::doubled(&quiet), &figures);
 }

@@ -5,15 +5,16 @@ use std::hint::black_box;
 
 use std::sync::OnceLock;
 
-use ottla::{BatchDelivery, Client, Compression, Consumer, Delivery, Producer, Record, Start};
+use ottla::{
+    Acked, BatchDelivery, Client, Compression, Consumer, Delivery, Producer, Record, Start,
+};
 use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, VALUE_LEN, tail_topic, values};
 use tokio::runtime::Runtime;
 
 use super::{Direction, Job, Measured, Meter, Shape};
 
-/// Handles kept before the oldest is waited for: somewhat more than the batches in flight to all
-/// partitions hold.
-const OUTSTANDING: usize = 50_000;
+/// Handles kept before the oldest is waited for: four batches of the default size.
+const OUTSTANDING: usize = 10_000;
 /// Records in one `send_batch`.
 const BATCH: usize = 1000;
 /// Distinct values, sent again and again; a power of two.
@@ -99,15 +100,21 @@ async fn send_each<'a>(
         if kept.len() == OUTSTANDING
             && let Some(oldest) = kept.pop_front()
         {
-            black_box(oldest.await?);
+            look_at(oldest.await?);
         }
         kept.push_back(producer.send(record(i, &values[i % VALUES])).await?);
     }
     producer.flush().await?;
     for handle in kept {
-        black_box(handle.await?);
+        look_at(handle.await?);
     }
     Ok(())
+}
+
+/// What an application does with a place: it reads it.
+fn look_at(at: Acked) {
+    black_box(at.partition);
+    black_box(at.offset);
 }
 
 fn kept_values() -> &'static [[u8; VALUE_LEN]] {

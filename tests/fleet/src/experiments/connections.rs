@@ -163,7 +163,7 @@ fn used(report: &mut Report, lab: &Lab, brokers: i32, open: &[Vec<i32>]) {
     let all: BTreeSet<i32> = open.iter().flatten().copied().collect();
     let share = all.len() as f64 / f64::from(brokers);
     report.figure("share of the brokers that any process uses, %", share * 100.0, Target::Told);
-    let pairs: usize = lab.members.iter().map(|member| member.partitions_written()).sum();
+    let pairs: usize = lab.members.iter().map(|member| member.written().len()).sum();
     report.figure("producer id x partition pairs", pairs as f64, Target::Told);
     let phase = lab.ledger.of("steady");
     report.figure("ack p99, ms", phase.quantile(0.99), Target::Told);

@@ -1,6 +1,6 @@
 //! The experiments: each a set-up, a script and what is measured, beside what is wanted of it.
 //!
-//! Numbers are those of the table in the design notes; 6, 7, 11, 13, 14 and 15 need real brokers,
+//! Numbers are those of the table in the design notes; 6, 11, 13, 14 and 15 need real brokers,
 //! groups or real time and are measured elsewhere.
 
 pub mod connections;
@@ -11,6 +11,7 @@ pub mod outage;
 pub mod reset;
 pub mod rolling;
 pub mod slow_broker;
+pub mod spread;
 
 use crate::lab::Lab;
 use crate::net::Api;
@@ -44,12 +45,13 @@ pub struct Experiment {
 }
 
 /// All of them.
-pub const ALL: [Experiment; 9] = [
+pub const ALL: [Experiment; 10] = [
     Experiment { number: 1, name: "outage", run: outage::killed },
     Experiment { number: 2, name: "reset", run: reset::run },
     Experiment { number: 3, name: "moved-leaders", run: moved_leaders::run },
     Experiment { number: 4, name: "idle", run: idle::run },
     Experiment { number: 5, name: "errors", run: errors::run },
+    Experiment { number: 7, name: "spread", run: spread::run },
     Experiment { number: 8, name: "slow-broker", run: slow_broker::run },
     Experiment { number: 9, name: "broker-down", run: outage::down },
     Experiment { number: 10, name: "connections", run: connections::run },
