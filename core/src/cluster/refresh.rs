@@ -25,6 +25,9 @@ const REBOOTSTRAP_REQUIRED: i16 = 129;
 /// bootstrap list leads to its successor (KIP-1102, `metadata.recovery.rebootstrap.trigger.ms`).
 const REBOOTSTRAP_AFTER: Duration = Duration::from_secs(300);
 
+/// Buffers that nobody has needed for so long at least are given back.
+const TRIM_AFTER: Duration = Duration::from_secs(60);
+
 /// Runs as long as the pool exists.
 pub(crate) async fn run(pool: Weak<Pool>) {
     let Some((metadata, env)) = pool.upgrade().map(|p| (p.metadata().clone(), p.env().clone()))
@@ -33,6 +36,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
     };
     let mut asked_broker = None;
     let mut answered = env.now();
+    let mut trimmed = env.now();
     loop {
         let at = metadata.plan(|plan, _, _| plan.next());
         tokio::select! {
@@ -41,6 +45,11 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             () = env.sleep_until(at) => {}
         }
         let Some(pool) = pool.upgrade() else { return };
+        // It is awake anyway: a timer for this alone would wake ten thousand idle clients.
+        if env.now().saturating_duration_since(trimmed) >= TRIM_AFTER {
+            trimmed = env.now();
+            pool.buffers().trim();
+        }
         let Some(question) = metadata.question() else { continue };
         metadata.asked(&question);
         // Nothing in use: nothing to ask.

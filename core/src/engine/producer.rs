@@ -71,7 +71,7 @@ impl ProducerCore {
                 max_record_size: options.max_record_size.unwrap_or(1 << 20),
             },
             Backend::Client(client) => {
-                ProducerBackend::Client(options.apply(client.producer())?.build()?)
+                ProducerBackend::Client(options.apply(client.producer()).build()?)
             }
         };
         let queue = engine.queue();
@@ -114,11 +114,12 @@ struct Space {
 }
 
 impl Space {
-    fn ask(self: &Arc<Self>, env: &Environment, producer: &Producer, bytes: usize) {
+    /// `before`: releases of memory before the refusal.
+    fn ask(self: &Arc<Self>, env: &Environment, producer: &Producer, bytes: usize, before: u64) {
         if self.asked.swap(true, Ordering::AcqRel) {
             return;
         }
-        let free = producer.space_free(bytes);
+        let free = producer.space_free(bytes, before);
         let this = Arc::clone(self);
         env.spawn(async move {
             free.await;
@@ -202,11 +203,12 @@ impl EngineProducer {
             record(topic, &entry)
         });
         let id = self.core.deliveries.begin(tag);
+        let before = producer.releases();
         let (accepted, refused) = producer.submit_run(&sink, id, 0, &mut records);
         // Callers give at most `u32::MAX` records.
         self.core.deliveries.accepted(id, u32::try_from(accepted).unwrap_or(u32::MAX));
         if refused.as_ref().is_some_and(|e| e.kind() == ErrorKind::BufferFull) {
-            self.core.space.ask(&self.engine.0.env, producer, wanted.get());
+            self.core.space.ask(&self.engine.0.env, producer, wanted.get(), before);
         }
         Submitted { accepted, refused }
     }

@@ -4,6 +4,7 @@
 pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod ejection;
+pub(crate) mod in_flight;
 pub(crate) mod key_hash;
 pub(crate) mod latency;
 pub(crate) mod linger;

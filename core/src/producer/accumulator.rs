@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::budget::{Budget, Turn};
+use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
 use super::record::Record;
+use super::sealing::Sealing;
 use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
@@ -54,6 +55,10 @@ pub(crate) struct Accumulator {
     resolved: Notify,
     /// Open batches with a smaller number do not linger.
     flush_below: AtomicU64,
+    /// What partitions that records name hold by the broker that leads them.
+    brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
+    /// Batches that somebody else compresses.
+    pub(super) sealing: Sealing,
     /// Topics with keyed records that wait for the number of partitions.
     pub(super) unrouted: AtomicUsize,
 }
@@ -84,6 +89,7 @@ pub(crate) struct TopicBatches {
 impl TopicBatches {
     fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
+        let share = Arc::default();
         Arc::new(Self {
             name: Arc::from(name),
             compression: own.copied().unwrap_or(config.compression),
@@ -91,9 +97,9 @@ impl TopicBatches {
             partitions: AtomicI32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            shards: std::array::from_fn(|_| Slot::new(None)),
+            shards: std::array::from_fn(|_| Slot::new(None, &share)),
             pinned: RwLock::default(),
-            unrouted: Slot::new(Some(UNROUTED)),
+            unrouted: Slot::new(Some(UNROUTED), &share),
         })
     }
 
@@ -134,9 +140,14 @@ impl TopicBatches {
             return Arc::clone(slot);
         }
         let mut pinned = self.pinned.write().unwrap_or_else(|e| e.into_inner());
-        Arc::clone(pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition))))
+        Arc::clone(
+            pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition), &Arc::default())),
+        )
     }
 }
+
+/// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
+const MAX_HEADERS: usize = 10_000;
 
 /// Batches do not get smaller, however little a topic takes.
 const MIN_BATCH: usize = 1 << 10;
@@ -186,8 +197,39 @@ impl Accumulator {
             unresolved: Mutex::default(),
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
+            brokers: Mutex::default(),
+            sealing: Sealing::default(),
             unrouted: AtomicUsize::new(0),
         }
+    }
+
+    /// What nearly every send comes to: a record without partition goes into a batch that is open
+    /// and has room. `None` if anything about it is not like that; then nothing has happened, and
+    /// [`append`](Self::append) is to be asked.
+    #[inline]
+    pub(crate) fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
+        if record.partition.is_some() || !self.spreads(record) || !record.headers.is_empty() {
+            return None;
+        }
+        let size = size_of(record);
+        recent::known(self, record.topic, |topic, slot| {
+            if self.must_be_checked(topic, record, size) {
+                return None;
+            }
+            let mut inner = slot.lock();
+            if !inner.announced || !inner.takes(size, topic.batch_size()) {
+                return None;
+            }
+            let open = inner.open.as_mut()?;
+            let index = open.builder.len_records() as u32;
+            let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
+            if !open.builder.append_small(record.key, record.value, timestamp_ms) {
+                return None;
+            }
+            open.rest.records += 1;
+            let owner = open.owner();
+            Some(Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms)))
+        })
     }
 
     /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit
@@ -235,9 +277,7 @@ impl Accumulator {
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let size = size_of(record);
-        if record.partition.is_none()
-            && (record.key.is_none() || self.config.partitioner == Partitioner::Spread)
-        {
+        if record.partition.is_none() && self.spreads(record) {
             return recent::with(self, record.topic, |topic, slot| {
                 self.check(topic, record, size, space)?;
                 self.append_in(topic, slot, record, size, take)
@@ -253,6 +293,12 @@ impl Accumulator {
             (named, _) => named.unwrap_or_default(),
         };
         self.append_in(&topic, &topic.slot(partition), record, size, take)
+    }
+
+    /// Whether its key leaves open where it goes.
+    #[inline]
+    fn spreads(&self, record: &Record<'_>) -> bool {
+        record.key.is_none() || self.config.partitioner == Partitioner::Spread
     }
 
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
@@ -276,15 +322,21 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        if topic.failed.load(Ordering::Acquire)
-            || size > self.config.max_record_size + RECORD_OVERHEAD
-            || record.partition.is_some()
-            || record.timestamp_ms.is_some_and(|ms| ms < 0)
-            || !self.budget.has_room(size)
-        {
+        if self.must_be_checked(topic, record, size) {
             return self.check_closely(topic, record, size, space);
         }
         Ok(())
+    }
+
+    /// Whether anything about it may be wrong.
+    #[inline]
+    fn must_be_checked(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> bool {
+        topic.failed.load(Ordering::Acquire)
+            || size > self.config.max_record_size + RECORD_OVERHEAD
+            || record.partition.is_some()
+            || record.timestamp_ms.is_some_and(|ms| ms < 0)
+            || record.headers.len() > MAX_HEADERS
+            || !self.budget.has_room(size)
     }
 
     #[cold]
@@ -320,6 +372,12 @@ impl Accumulator {
         if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
             return Err(Error::argument(format!("the timestamp {ms} is negative")));
         }
+        if record.headers.len() > MAX_HEADERS {
+            return Err(Error::argument(format!(
+                "the record has {} headers; {MAX_HEADERS} at most",
+                record.headers.len()
+            )));
+        }
         let room = match space {
             Space::Spare => self.budget.has_room(size),
             Space::Any => self.budget.fits(size),
@@ -327,14 +385,67 @@ impl Accumulator {
         if room {
             return Ok(());
         }
-        // Once, and not for each try of somebody who tries again and again.
-        if self.budget.press() {
-            let _ = self.events.send(Event::Pressure);
-        }
+        self.press();
         Err(Error::new(
             ErrorKind::BufferFull,
             format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
         ))
+    }
+
+    /// What is open must go: it is what the space is waiting for.
+    fn press(&self) {
+        // Once, and not for each try of somebody who tries again and again.
+        if self.budget.press() {
+            let _ = self.events.send(Event::Pressure);
+        }
+    }
+
+    /// There is space, but not for this holder.
+    #[cold]
+    pub(super) fn share_used_up(&self, topic: &TopicBatches) -> Error {
+        self.press();
+        let limit = self.config.buffer_memory;
+        Error::new(
+            ErrorKind::BufferFull,
+            format!(
+                "unacknowledged records of topic '{}' fill their share of buffer_memory ({limit} bytes); \
+                 the rest is for others",
+                topic.name
+            ),
+        )
+    }
+
+    /// Whose part of the budget a record would be of.
+    pub(super) fn shares(&self, record: &Record<'_>) -> Result<Shares, Error> {
+        let topic = self.topic(record.topic)?;
+        let partitions = topic.partitions.load(Ordering::Acquire);
+        let slot = match (record.partition, record.key) {
+            (Some(partition), _) => topic.slot(partition),
+            (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
+                match partitions {
+                    0 => Arc::clone(&topic.unrouted),
+                    n => topic.slot(key_hash::partition(key, n)),
+                }
+            }
+            (None, _) => Arc::clone(&topic.shards[0]),
+        };
+        let inner = slot.lock();
+        Ok(self.shares_of(&slot, &inner))
+    }
+
+    /// Until it is known who leads a partition, nobody does.
+    fn shares_of(&self, slot: &Slot, inner: &SlotInner) -> Shares {
+        let mut shares = slot.shares(inner);
+        if slot.partition.is_some() && shares.broker.is_none() {
+            shares.broker = Some(self.share_of(-1));
+        }
+        shares
+    }
+
+    /// The share of a broker in the budget; -1: of partitions that nobody leads.
+    pub(super) fn share_of(&self, broker: i32) -> Arc<Share> {
+        let mut brokers = self.brokers.lock().unwrap_or_else(|e| e.into_inner());
+        Arc::clone(brokers.entry(broker).or_default())
     }
 
     #[inline]
@@ -377,8 +488,7 @@ impl Accumulator {
             .map_err(|_| Error::argument("the record is larger than the format can express"))?;
         let holds = open.builder.capacity_reserved();
         if holds > open.rest.charged {
-            self.budget.charge(holds - open.rest.charged);
-            open.rest.charged = holds;
+            open.rest.holds(holds);
         }
         open.rest.records += 1;
         Ok(take(open, index))
@@ -420,16 +530,30 @@ impl Accumulator {
         if inner.takes(size, topic.batch_size()) {
             return Ok(());
         }
-        let full = inner.turn(self.open_batch(topic.compression));
+        let shares = self.shares_of(slot, &inner);
+        if !self.budget.shares_fit(&shares, size) {
+            return Err(self.share_used_up(topic));
+        }
+        let full = inner.turn(self.open_batch(topic, shares));
         drop(inner);
-        if let Some(full) = full
-            && slot.seal(self, full)
-        {
-            // Whatever the sender knows of the slot, it is to look at it now.
-            let mut inner = slot.lock();
-            self.announce(topic, slot, &mut inner)?;
+        if let Some(full) = full {
+            if full.takes_long() {
+                self.seal_later(slot, full);
+            } else if slot.seal(self, full) {
+                // Whatever the sender knows of the slot, it is to look at it now.
+                let mut inner = slot.lock();
+                self.announce(topic, slot, &mut inner)?;
+            }
         }
         Ok(())
+    }
+
+    /// A batch of a topic that was sealed elsewhere can be sent.
+    pub(super) fn announce_sealed(self: &Arc<Self>, topic: &str, slot: &Arc<Slot>) {
+        // Without a sender, what is in the slot has been dropped.
+        if let Ok(topic) = self.topic(topic) {
+            let _ = self.announce(&topic, slot, &mut slot.lock());
+        }
     }
 
     /// Copies values into open batches, many under one lock. Says how many it took, and why it
@@ -490,7 +614,7 @@ impl Accumulator {
     }
 
     /// One reading of both clocks for a batch; its records share them.
-    fn open_batch(self: &Arc<Self>, compression: Compression) -> OpenBatch {
+    fn open_batch(self: &Arc<Self>, topic: &TopicBatches, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
         let opened_ms = self.env.wall_ms();
@@ -498,12 +622,16 @@ impl Accumulator {
             builder: BatchBuilder::new(self.pool.clone()),
             opened: self.env.now(),
             opened_ms,
-            compression,
+            compression: topic.compression,
             rest: Unresolved {
                 home: Arc::clone(self),
+                topic: Arc::clone(&topic.name),
+                timestamps_ms: (opened_ms, opened_ms),
+                broker: -1,
                 owner: Some(Owner::new(opened_ms)),
                 number,
                 charged: 0,
+                shares,
                 records: 0,
                 unrouted: false,
             },

@@ -180,16 +180,15 @@ impl Sender {
 
     fn acknowledged(
         &mut self,
-        leader: i32,
+        broker: i32,
         item: &Item,
         base_offset: i64,
         append_time: Option<i64>,
     ) {
         let Some(partition) = self.partition(item) else { return };
         if let Some(batch) = partition.acknowledged(item.batch) {
-            self.metrics.broker(leader).acknowledged(item.records as u64);
             let partition = item.partition;
-            batch.resolve(Ok(BatchAck { partition, base_offset, append_time }));
+            batch.acknowledged(broker, BatchAck { partition, base_offset, append_time });
         }
     }
 

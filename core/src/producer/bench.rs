@@ -40,7 +40,9 @@ impl Sends {
     pub fn send(&self, topic: &str, values: &[impl AsRef<[u8]>], kept: &mut Vec<Delivery>) {
         for value in values {
             let record = Record::to(topic).value(value.as_ref());
-            kept.push(self.home.append(&record).expect("the values fit the buffer"));
+            let at_once = self.home.append_at_once(&record);
+            let delivery = at_once.map_or_else(|| self.home.append(&record), Ok);
+            kept.push(delivery.expect("the values fit the buffer"));
         }
     }
 

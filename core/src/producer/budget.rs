@@ -1,6 +1,10 @@
-//! The byte budget of open and unacknowledged batches.
+//! The byte budget of open and unacknowledged batches, and the share of it that one holder may have: a
+//! topic, a partition that records name, or a broker that leads such partitions. Without shares a
+//! single partition that takes nothing would fill all of it within seconds, and every other topic would
+//! wait for that one.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
@@ -19,12 +23,50 @@ pub(crate) struct Budget {
     line: Semaphore,
     /// What the first waits for.
     freed: Notify,
+    /// How often something was released, and what those wait for who watch that.
+    releases: AtomicU64,
+    released: Notify,
+}
+
+/// A holder may have this many times what all together leave free: two thirds of the budget if there is
+/// one such, two fifths each if there are two, so that there always is something for others (the
+/// dynamic thresholds of shared-memory switches, Choudhury and Hahne 1998). How many holders there
+/// are need not be known.
+const TIMES_FREE: usize = 2;
+
+/// What one holder has, and who waits for more of it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    held: AtomicUsize,
+    line: Semaphore,
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self { held: AtomicUsize::new(0), line: Semaphore::new(1) }
+    }
+}
+
+/// Whose share a batch is part of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shares {
+    /// The topic's, or the partition's if its records name one.
+    pub(crate) own: Arc<Share>,
+    /// The broker's that leads that partition.
+    pub(crate) broker: Option<Arc<Share>>,
+}
+
+impl Shares {
+    fn all(&self) -> impl Iterator<Item = &Share> {
+        std::iter::once(&*self.own).chain(self.broker.as_deref())
+    }
 }
 
 /// Being first in line, with room. Whoever waits behind stays there for as long as this exists, so
 /// the holder appends first and drops it then.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
+    _own: SemaphorePermit<'a>,
     _first: SemaphorePermit<'a>,
     _waiting: Waiting<'a>,
 }
@@ -48,6 +90,8 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             line: Semaphore::new(1),
             freed: Notify::new(),
+            releases: AtomicU64::new(0),
+            released: Notify::new(),
         }
     }
 
@@ -70,14 +114,52 @@ impl Budget {
         !self.pressed.swap(true, Ordering::AcqRel)
     }
 
-    pub(crate) fn charge(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::AcqRel);
+    /// Whether these holders may have `bytes` more. One that has nothing may always have something: it is
+    /// not to blame for what other partitions of its broker have.
+    pub(crate) fn shares_fit(&self, shares: &Shares, bytes: usize) -> bool {
+        let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        let held = |share: &Share| share.held.load(Ordering::Relaxed);
+        held(&shares.own) == 0
+            || shares.all().all(|share| held(share) + bytes <= free.saturating_mul(TIMES_FREE))
     }
 
-    pub(crate) fn release(&self, bytes: usize) {
+    pub(crate) fn charge(&self, shares: &Shares, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::AcqRel);
+        for share in shares.all() {
+            share.held.fetch_add(bytes, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn release(&self, shares: &Shares, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         self.used.fetch_sub(bytes, Ordering::AcqRel);
+        for share in shares.all() {
+            share.held.fetch_sub(bytes, Ordering::AcqRel);
+        }
         self.pressed.store(false, Ordering::Release);
+        self.releases.fetch_add(1, Ordering::AcqRel);
         self.freed.notify_one();
+        self.released.notify_waiters();
+    }
+
+    /// How often something was released.
+    pub(crate) fn releases(&self) -> u64 {
+        self.releases.load(Ordering::Acquire)
+    }
+
+    /// Waits until something is released that was not when there had been `before` releases.
+    pub(crate) async fn released_since(&self, before: u64) {
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            released.as_mut().enable();
+            if self.releases() != before {
+                return;
+            }
+            released.await;
+        }
     }
 
     /// Bytes held now.
@@ -92,16 +174,27 @@ impl Budget {
     }
 
     /// Waits in line until `bytes` fit. First come, first served: one that wants much is not
-    /// overtaken for ever by those that want little.
-    pub(crate) async fn turn(&self, bytes: usize) -> Turn<'_> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(self);
-        let first = self.line.acquire().await.expect("the line is never closed");
-        while !self.fits(bytes) {
-            // One that came before the wait is remembered.
-            self.freed.notified().await;
+    /// overtaken for ever by those that want little. Who wants more of a share that is used up waits
+    /// among its own kind until then, and is in nobody else's way.
+    pub(crate) async fn turn<'a>(&'a self, shares: &'a Shares, bytes: usize) -> Turn<'a> {
+        let own = shares.own.line.acquire().await.expect("the line is never closed");
+        loop {
+            let before = self.releases();
+            if !self.shares_fit(shares, bytes) {
+                self.released_since(before).await;
+                continue;
+            }
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let waiting = Waiting(self);
+            let first = self.line.acquire().await.expect("the line is never closed");
+            while !self.fits(bytes) {
+                // One that came before the wait is remembered.
+                self.freed.notified().await;
+            }
+            if self.shares_fit(shares, bytes) {
+                return Turn { _own: own, _first: first, _waiting: waiting };
+            }
         }
-        Turn { _first: first, _waiting: waiting }
     }
 }
 
@@ -109,6 +202,10 @@ impl Budget {
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
+
+    fn shares() -> Shares {
+        Shares { own: Arc::default(), broker: None }
+    }
 
     /// Starts waiters for so many bytes each, one after the other; what they get is charged, and
     /// noted by their number.
@@ -119,8 +216,9 @@ mod tests {
             let before = budget.waiting.load(Ordering::Relaxed);
             let watched = Arc::clone(&budget);
             tokio::spawn(async move {
-                let turn = budget.turn(bytes).await;
-                budget.charge(bytes);
+                let shares = shares();
+                let turn = budget.turn(&shares, bytes).await;
+                budget.charge(&shares, bytes);
                 served.lock().unwrap().push(number);
                 drop(turn);
             });
@@ -140,16 +238,17 @@ mod tests {
     #[tokio::test]
     async fn served_in_the_order_they_came() {
         let budget = Arc::new(Budget::new(100));
-        budget.charge(100);
+        let all = shares();
+        budget.charge(&all, 100);
         let served = line(&budget, &[10, 90, 5, 5]).await;
-        budget.release(20);
+        budget.release(&all, 20);
         settled().await;
         assert_eq!(*served.lock().unwrap(), [0], "5 would fit, but 90 was there first");
         assert!(budget.fits(5) && !budget.has_room(5), "nor does a newcomer overtake it");
-        budget.release(80);
+        budget.release(&all, 80);
         settled().await;
         assert_eq!(*served.lock().unwrap(), [0, 1]);
-        budget.release(90);
+        budget.release(&all, 90);
         settled().await;
         assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3]);
         assert!(!budget.is_wanted() && budget.has_room(5));
@@ -158,8 +257,10 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_makes_place() {
         let budget = Arc::new(Budget::new(100));
-        budget.charge(95);
-        let mut impatient = Box::pin(budget.turn(90));
+        let all = shares();
+        budget.charge(&all, 95);
+        let own = shares();
+        let mut impatient = Box::pin(budget.turn(&own, 90));
         assert!(
             std::future::poll_fn(|cx| {
                 std::task::Poll::Ready(impatient.as_mut().poll(cx).is_pending())
@@ -176,11 +277,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_news_once_until_there_is_space() {
-        let budget = Budget::new(10);
-        budget.charge(10);
+        let (budget, all) = (Budget::new(10), shares());
+        budget.charge(&all, 10);
         assert!(!budget.is_wanted());
         assert!(budget.press() && !budget.press() && budget.is_wanted());
-        budget.release(10);
+        budget.release(&all, 10);
         assert!(!budget.is_wanted() && budget.press());
     }
 
@@ -188,7 +289,52 @@ mod tests {
     fn an_empty_budget_takes_anything() {
         let budget = Budget::new(10);
         assert!(budget.has_room(1000));
-        budget.charge(1);
+        budget.charge(&shares(), 1);
         assert!(!budget.has_room(10));
+    }
+
+    #[test]
+    fn every_holder_leaves_something_for_the_next() {
+        let budget = Budget::new(900);
+        let (a, b, c) = (shares(), shares(), shares());
+        let fill = |of: &Shares| {
+            let before = budget.used();
+            while budget.shares_fit(of, 10) {
+                budget.charge(of, 10);
+            }
+            budget.used() - before
+        };
+        // What one has already is not taken from it.
+        assert_eq!((fill(&a), fill(&b), fill(&a)), (600, 200, 0));
+        assert!(budget.shares_fit(&c, 10));
+    }
+
+    #[test]
+    fn a_broker_has_a_share_whatever_its_partitions_have() {
+        let budget = Budget::new(900);
+        let broker = Arc::new(Share::default());
+        let of_it = || Shares { own: Arc::default(), broker: Some(Arc::clone(&broker)) };
+        let partitions: Vec<_> = (0..6).map(|_| of_it()).collect();
+        for partition in partitions.iter().cycle().take(60) {
+            assert!(budget.shares_fit(partition, 10));
+            budget.charge(partition, 10);
+        }
+        assert!(!budget.shares_fit(&partitions[0], 10) && budget.shares_fit(&shares(), 10));
+        assert!(budget.shares_fit(&of_it(), 10), "a partition that has nothing");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_share_is_in_nobodys_way() {
+        let budget = Arc::new(Budget::new(100));
+        let (stalled, other) = (shares(), shares());
+        budget.charge(&stalled, 70);
+        let own = stalled.clone();
+        let mut waits = Box::pin(budget.turn(&own, 10));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        assert!(budget.has_room(10), "there is room for others");
+        drop(budget.turn(&other, 10).await);
+        budget.release(&stalled, 40);
+        assert!(waits.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -136,7 +136,7 @@ impl Delivery {
             Some(time) => time,
             None => self.share.state().timestamp_ms(self.mark),
         };
-        acked(ack, self.mark.index, timestamp_ms)
+        acked(ack, self.mark.index(), timestamp_ms)
     }
 
     /// The result, if it is there.
@@ -150,7 +150,7 @@ impl Delivery {
 
     #[cold]
     fn try_get_other(&self) -> Option<Result<Acked>> {
-        match self.share.state().find(self.mark.index)? {
+        match self.share.state().find(self.mark.index())? {
             Found::Acknowledged(ack) => Some(Ok(self.acked(&ack))),
             Found::Failed(error) => Some(Err(error)),
             Found::Moved(place) => Self::new(place.share, place.mark).try_get(),
@@ -197,7 +197,7 @@ impl Delivery {
     #[cold]
     fn wait_or_fail(&mut self, cx: &mut Context<'_>) -> Poll<Result<Acked>> {
         loop {
-            match self.share.state().poll(self.mark.index, cx) {
+            match self.share.state().poll(self.mark.index(), cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Found::Acknowledged(ack)) => return Poll::Ready(Ok(self.acked(&ack))),
                 Poll::Ready(Found::Failed(error)) => return Poll::Ready(Err(error)),
@@ -222,10 +222,12 @@ impl Part {
         let mut parts: Vec<Self> = Vec::new();
         for Place { share, mark } in places {
             match parts.last_mut() {
-                Some(last) if last.share.is(&share) && last.first + last.records == mark.index => {
+                Some(last)
+                    if last.share.is(&share) && last.first + last.records == mark.index() =>
+                {
                     last.records += 1;
                 }
-                _ => parts.push(Self { share, first: mark.index, records: 1 }),
+                _ => parts.push(Self { share, first: mark.index(), records: 1 }),
             }
         }
         Some(parts)

@@ -9,10 +9,10 @@ use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
 use crate::cluster::{Broker, Lane, Pool};
-use crate::config::MAX_REQUESTS_IN_FLIGHT;
 use crate::metrics::Metrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, avoid_out};
+use crate::policy::in_flight::Limit;
 use crate::policy::latency::{Latency, avoid_late};
 use crate::policy::subset::{self, Member, Size};
 
@@ -52,6 +52,7 @@ pub(crate) struct Leader {
     pub(crate) requests: usize,
     pub(crate) bytes_in_flight: usize,
     latency: Box<Latency>,
+    limit: Limit,
     /// Of the latency; a quantile is too dear to be looked up per batch.
     late_after: Duration,
     answers: u32,
@@ -79,6 +80,7 @@ impl Leader {
             bytes_in_flight: 0,
             late_after: latency.late_after(),
             latency,
+            limit: Limit::default(),
             answers: 0,
             was_late: false,
             avoided: false,
@@ -106,9 +108,8 @@ impl Leader {
 
     /// Whether a request can be sent to it now.
     pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
-        let requests = self.requests;
-        self.lane()
-            .is_some_and(|c| requests < MAX_REQUESTS_IN_FLIGHT && c.muted_until(now).is_none())
+        let (requests, limit) = (self.requests, self.limit.get());
+        self.lane().is_some_and(|c| requests < limit && c.muted_until(now).is_none())
     }
 
     /// Until when the broker keeps us silent.
@@ -155,6 +156,8 @@ impl Leader {
     /// A request was answered, so long after it was sent.
     pub(crate) fn answered(&mut self, took: Duration) {
         self.latency.record(took);
+        // It is not among those that are left.
+        self.limit.answered(took, self.requests + 1);
         self.answers = self.answers.wrapping_add(1);
         if self.answers < 16 || self.answers.is_multiple_of(16) {
             self.late_after = self.latency.late_after();
@@ -419,6 +422,7 @@ impl Leaders {
 
     pub(crate) fn connected(&mut self, id: i32, connection: Connection) {
         if let Some(leader) = self.all.get_mut(&id) {
+            leader.limit = Limit::default();
             leader.connection = Some(connection);
             leader.dialing = None;
         }

@@ -11,10 +11,13 @@ mod budget;
 mod delivery;
 mod gate;
 mod leaders;
+mod lock;
 mod partition;
 mod producers;
 mod recent;
 mod record;
+mod resolution;
+mod sealing;
 mod sender;
 mod slot;
 mod split;
@@ -35,7 +38,7 @@ pub(crate) use producers::Producers;
 pub use record::{Acked, BatchAcked, Record};
 
 use accumulator::{Accumulator, size_of};
-use budget::Turn;
+use budget::{Shares, Turn};
 use delivery::RunTag;
 
 use crate::cluster::Pool;
@@ -222,20 +225,25 @@ impl Future for Sending<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.waiting.is_none() {
-            match this.producer.append(&this.record) {
-                Err(e) if e.kind() == ErrorKind::BufferFull => {}
-                done => return Poll::Ready(done),
-            }
+        if this.waiting.is_none()
+            && let Some(delivery) = this.producer.append_at_once(&this.record)
+        {
+            return Poll::Ready(Ok(delivery));
         }
-        this.wait(cx)
+        this.append_or_wait(cx)
     }
 }
 
 impl Sending<'_> {
-    #[cold]
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
+    #[inline(never)]
+    fn append_or_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
         let (producer, record) = (self.producer, self.record);
+        if self.waiting.is_none() {
+            match producer.append(&record) {
+                Err(e) if e.kind() == ErrorKind::BufferFull => {}
+                done => return Poll::Ready(done),
+            }
+        }
         let later = || -> BoxFuture<'_, _> { Box::pin(producer.send_later(record)) };
         self.waiting.get_or_insert_with(later).as_mut().poll(cx)
     }
@@ -252,9 +260,9 @@ impl Producer {
     /// `UnknownPartition`, `InvalidArgument`, `UnknownTopic` (asked a moment ago), or `Closed`.
     #[inline]
     pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
-        match self.append(&record) {
-            Ok(delivery) => Ok(delivery),
-            Err(error) => Err(TrySendError { error, record }),
+        match self.append_at_once(&record) {
+            Some(delivery) => Ok(delivery),
+            None => self.append(&record).map_err(|error| TrySendError { error, record }),
         }
     }
 
@@ -272,7 +280,8 @@ impl Producer {
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
         let deadline = self.deadline();
         loop {
-            let turn = self.space(size_of(&record), deadline).await?;
+            let shares = self.0.home.shares(&record)?;
+            let turn = self.space(&shares, size_of(&record), deadline).await?;
             self.check_open()?;
             match self.0.home.append_in_turn(&record, &turn) {
                 // Somebody who does not wait in line was quicker.
@@ -301,6 +310,7 @@ impl Producer {
                 std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
             let mut left = &slices[..given];
             let mut deadline = None;
+            let shares = self.0.home.shares(&Record::to(topic))?;
             let mut turn = None;
             while !left.is_empty() {
                 self.check_open()?;
@@ -312,7 +322,7 @@ impl Producer {
                         let deadline = *deadline.get_or_insert_with(|| self.deadline());
                         let record = Record::to(topic).value_opt(left.first().copied());
                         drop(turn.take());
-                        turn = Some(self.space(size_of(&record), deadline).await?);
+                        turn = Some(self.space(&shares, size_of(&record), deadline).await?);
                     }
                     done => done?,
                 }
@@ -365,6 +375,14 @@ impl Producer {
         if self.0.closed.load(Ordering::Acquire) { Err(Error::closed("producer")) } else { Ok(()) }
     }
 
+    #[inline]
+    fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.0.home.append_at_once(record)
+    }
+
     fn append(&self, record: &Record<'_>) -> Result<Delivery> {
         self.check_open()?;
         self.0.home.append(record)
@@ -375,12 +393,17 @@ impl Producer {
     }
 
     /// Waits in line for space.
-    async fn space(&self, bytes: usize, deadline: tokio::time::Instant) -> Result<Turn<'_>> {
+    async fn space<'a>(
+        &'a self,
+        shares: &'a Shares,
+        bytes: usize,
+        deadline: tokio::time::Instant,
+    ) -> Result<Turn<'a>> {
         let home = &self.0.home;
         let sleep = home.env.sleep_until(deadline);
         tokio::select! {
             biased;
-            turn = home.budget.turn(bytes) => Ok(turn),
+            turn = home.budget.turn(shares, bytes) => Ok(turn),
             () = sleep => Err(Error::new(
                 ErrorKind::BufferFull,
                 format!(
@@ -411,9 +434,23 @@ impl Producer {
         (taken, None)
     }
 
-    /// Resolves when so much buffer space is free. For bindings.
-    pub(crate) fn space_free(&self, bytes: usize) -> impl Future<Output = ()> + Send + 'static {
+    /// How often buffer space was given back. For bindings.
+    pub(crate) fn releases(&self) -> u64 {
+        self.0.home.budget.releases()
+    }
+
+    /// Resolves when so much buffer space is free, and some was given back since there had been `before`
+    /// releases: what is free may not be for everyone. For bindings.
+    pub(crate) fn space_free(
+        &self,
+        bytes: usize,
+        before: u64,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let home = Arc::clone(&self.0.home);
-        async move { drop(home.budget.turn(bytes).await) }
+        async move {
+            let nobodys = Shares { own: Arc::default(), broker: None };
+            drop(home.budget.turn(&nobodys, bytes).await);
+            home.budget.released_since(before).await;
+        }
     }
 }

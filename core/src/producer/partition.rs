@@ -309,6 +309,11 @@ impl Partition {
         self.queue.iter().filter_map(|e| e.batch.as_ref()).map(|b| b.deadline).min()
     }
 
+    /// Records that are not resolved.
+    pub(crate) fn records(&self) -> usize {
+        self.queue.iter().filter_map(|e| e.batch.as_ref()).map(Batch::records).sum()
+    }
+
     /// Ids of the batches of one home, or of all.
     pub(crate) fn ids(&self, of: impl Fn(&Batch) -> bool) -> Vec<u64> {
         let wanted = |e: &&Entry| e.batch.as_ref().is_some_and(&of);

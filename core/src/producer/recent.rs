@@ -59,6 +59,21 @@ pub(super) fn with<T>(
     }
 }
 
+/// The same for a topic that this thread remembers. `None` if it does not, or if `then` says so; in
+/// that case `then` has done nothing.
+#[inline]
+pub(super) fn known<T>(
+    home: &Accumulator,
+    name: &str,
+    then: impl FnOnce(&TopicBatches, &Slot) -> Option<T>,
+) -> Option<T> {
+    let found = RECENT.try_with(|recent| {
+        let table = recent.try_borrow().ok()?;
+        table.find(home.id, name).and_then(|recent| then(&recent.topic, &recent.slot))
+    });
+    found.ok().flatten()
+}
+
 #[cold]
 fn remember(home: &Accumulator, name: &str) -> Result<(Arc<TopicBatches>, Arc<Slot>), Error> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

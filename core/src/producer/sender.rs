@@ -173,6 +173,7 @@ impl Sender {
             let mut next = event;
             while let Some(event) = next {
                 if matches!(event, Event::Stop) {
+                    self.left_behind();
                     return;
                 }
                 self.handle(event);
@@ -197,6 +198,17 @@ impl Sender {
                 let next = self.in_flight.values().filter_map(late).min();
                 self.wake_at = earlier(self.wake_at, next);
             }
+        }
+    }
+
+    /// Every handle is gone, and records are left: they resolve with an error as they are dropped.
+    fn left_behind(&self) {
+        let records: usize = self.topics.values().map(Topic::records).sum();
+        if records > 0 {
+            tracing::warn!(
+                parent: self.metrics.logs().span(), records,
+                "client and producers were dropped with records unacknowledged; flush or close before that"
+            );
         }
     }
 
@@ -249,6 +261,9 @@ impl Sender {
             topic.homes.push(Arc::clone(batches));
         }
         if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
+            if slot.partition.is_some() {
+                topic.tell_leader(&home, &slot);
+            }
             topic.slots.push_back((home, slot));
         }
         topic.activate(&mut self.active);
@@ -471,6 +486,7 @@ impl Sender {
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
                     }
                     topic.meta = Some(Arc::clone(&meta));
+                    topic.tell_leaders();
                 }
                 // A home that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);

@@ -1,18 +1,20 @@
 //! Where a batch is open, and what a batch owes its records.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
-use super::delivery::{Outcome, Run};
+use super::budget::{Share, Shares};
+use super::delivery::{BatchAck, Outcome, Run};
+use super::lock::{Guard, Lock};
+use super::resolution::{Fate, Resolution};
 use super::states::{Owner, Place};
 use super::tries::Tries;
 use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
-use crate::metrics::limited;
 use crate::policy::linger::{self, Pace};
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
@@ -24,7 +26,9 @@ use crate::record::builder::{BatchBuilder, SealedBatch};
 #[repr(align(128))]
 pub(crate) struct Slot {
     pub(crate) partition: Option<i32>,
-    inner: Mutex<SlotInner>,
+    /// Its own part of the budget; that of the topic if it names no partition.
+    share: Arc<Share>,
+    inner: Lock<SlotInner>,
 }
 
 /// The partition of the slot where keyed records wait until it is known how many there are. By the
@@ -39,6 +43,8 @@ pub(super) struct SlotInner {
     pub(super) announced: bool,
     /// How quickly its batches have filled of late.
     pace: Pace,
+    /// Of the broker that leads its partition.
+    pub(super) broker: Option<Arc<Share>>,
 }
 
 /// A batch that takes no more records.
@@ -46,7 +52,7 @@ pub(super) struct SlotInner {
 enum Full {
     /// Somebody is compressing the batch with this number. It keeps its place in the line.
     Sealing(u64),
-    Sealed(Batch),
+    Sealed(Box<Batch>),
 }
 
 #[derive(Debug)]
@@ -76,10 +82,17 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(super) struct Unresolved {
     pub(super) home: Arc<Accumulator>,
+    pub(super) topic: Arc<str>,
+    /// Of its first record and the latest.
+    pub(super) timestamps_ms: (i64, i64),
+    /// Who acknowledged it; -1 else.
+    pub(super) broker: i32,
     /// `None` once settled.
     pub(super) owner: Option<Owner>,
     pub(super) number: u64,
     pub(super) charged: usize,
+    /// Of whose part of the budget.
+    pub(super) shares: Shares,
     pub(super) records: usize,
     /// Counted among the unrouted.
     pub(super) unrouted: bool,
@@ -88,14 +101,20 @@ pub(super) struct Unresolved {
 impl Unresolved {
     fn settle(&mut self, outcome: &Outcome) {
         let Some(owner) = self.owner.take() else { return };
-        if let Err(e) = outcome {
-            self.home.metrics.records_failed(self.records);
-            limited!(
-                self.home.metrics.logs(), DEBUG, records = self.records, error = %e.message(),
-                "records failed"
-            );
-        }
-        self.home.budget.release(self.charged);
+        self.home.metrics.resolved(&Resolution {
+            topic: &self.topic,
+            records: self.records,
+            timestamps_ms: self.timestamps_ms,
+            fate: match outcome {
+                Ok(ack) => Fate::Acknowledged {
+                    broker: self.broker,
+                    partition: ack.partition,
+                    base_offset: ack.base_offset,
+                },
+                Err(e) => Fate::failed(e),
+            },
+        });
+        self.holds(0);
         owner.resolve(outcome);
         self.ended();
     }
@@ -103,7 +122,7 @@ impl Unresolved {
     /// The records are in other batches now, which resolve them.
     pub(super) fn moved(&mut self, places: Vec<Place>) {
         let Some(owner) = self.owner.take() else { return };
-        self.home.budget.release(self.charged);
+        self.holds(0);
         owner.moved(places);
         self.ended();
     }
@@ -122,11 +141,20 @@ impl Unresolved {
         }
     }
 
+    /// It has so much memory now.
+    #[inline]
+    pub(super) fn holds(&mut self, bytes: usize) {
+        if bytes > self.charged {
+            self.home.budget.charge(&self.shares, bytes - self.charged);
+        } else {
+            self.home.budget.release(&self.shares, self.charged - bytes);
+        }
+        self.charged = bytes;
+    }
+
     /// So much of its memory is free.
     pub(super) fn release(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.charged);
-        self.charged -= bytes;
-        self.home.budget.release(bytes);
+        self.holds(self.charged.saturating_sub(bytes));
     }
 }
 
@@ -151,6 +179,12 @@ impl Batch {
             false => e,
         });
         self.rest.settle(&outcome);
+    }
+
+    /// Acknowledges all its records.
+    pub(crate) fn acknowledged(mut self, broker: i32, ack: BatchAck) {
+        self.rest.broker = broker;
+        self.rest.settle(&Ok(ack));
     }
 
     /// Whether it may go elsewhere although it may be written already.
@@ -179,9 +213,13 @@ impl Batch {
             compression: self.compression,
             rest: Unresolved {
                 home: Arc::clone(&self.home),
+                topic: Arc::clone(&self.rest.topic),
+                timestamps_ms: self.rest.timestamps_ms,
+                broker: -1,
                 owner: Some(Owner::new(opened_ms)),
                 number: self.rest.number,
                 charged: 0,
+                shares: self.rest.shares.clone(),
                 records: 0,
                 unrouted: false,
             },
@@ -190,7 +228,9 @@ impl Batch {
 
     /// Seals such a piece, for the same partition.
     pub(super) fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
-        piece.seal(&self.home, self.partition)
+        let mut piece = piece.seal(&self.home, self.partition)?;
+        piece.tries = self.tries.of_piece();
+        Some(piece)
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -213,13 +253,24 @@ pub(crate) enum Peek {
 }
 
 impl Slot {
-    pub(super) fn new(partition: Option<i32>) -> Arc<Self> {
-        Arc::new(Self { partition, inner: Mutex::default() })
+    pub(super) fn new(partition: Option<i32>, share: &Arc<Share>) -> Arc<Self> {
+        let share = Arc::clone(share);
+        Arc::new(Self { partition, share, inner: Lock::default() })
+    }
+
+    /// Whose part of the budget its next batch is of.
+    pub(super) fn shares(&self, inner: &SlotInner) -> Shares {
+        Shares { own: Arc::clone(&self.share), broker: inner.broker.clone() }
+    }
+
+    /// A broker leads its partition.
+    pub(super) fn led_by(&self, broker: &Arc<Share>) {
+        self.lock().broker = Some(Arc::clone(broker));
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, SlotInner> {
-        self.inner.lock().unwrap_or_else(|e| e.into_inner())
+    pub(super) fn lock(&self) -> Guard<'_, SlotInner> {
+        self.inner.lock()
     }
 
     /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
@@ -261,21 +312,42 @@ impl Slot {
     }
 
     /// The oldest batch; an open one is sealed.
-    pub(crate) fn take(&self, home: &Arc<Accumulator>) -> Option<Batch> {
+    /// Nothing if compressing it takes long: it announces itself when that is done.
+    pub(crate) fn take(self: &Arc<Self>, home: &Arc<Accumulator>) -> Option<Batch> {
         let mut inner = self.lock();
         match inner.full.front() {
             Some(Full::Sealing(_)) => None,
             Some(Full::Sealed(_)) => match inner.full.pop_front() {
-                Some(Full::Sealed(batch)) => Some(batch),
+                Some(Full::Sealed(batch)) => Some(*batch),
                 _ => unreachable!("looked at under the same lock"),
             },
             None => {
                 let open = inner.close()?;
+                if open.takes_long() {
+                    inner.full.push_back(Full::Sealing(open.rest.number));
+                    drop(inner);
+                    home.seal_later(self, open);
+                    return None;
+                }
                 // Nobody else takes from a slot, so nothing behind it can overtake it meanwhile.
                 drop(inner);
                 open.seal(home, self.partition)
             }
         }
+    }
+
+    /// Records here.
+    pub(crate) fn records(&self) -> usize {
+        let inner = self.lock();
+        let full: usize = inner
+            .full
+            .iter()
+            .map(|full| match full {
+                Full::Sealing(_) => 0,
+                Full::Sealed(batch) => batch.records(),
+            })
+            .sum();
+        full + inner.open.as_ref().map_or(0, |open| open.builder.len_records())
     }
 
     /// Everything here, to be dropped: nobody is left to send it.
@@ -306,7 +378,7 @@ impl InLine<'_> {
         let here = |full: &Full| matches!(full, Full::Sealing(number) if *number == self.number);
         let Some(at) = inner.full.iter().position(here) else { return false };
         match self.sealed.take() {
-            Some(batch) => inner.full[at] = Full::Sealed(batch),
+            Some(batch) => inner.full[at] = Full::Sealed(Box::new(batch)),
             None => drop(inner.full.remove(at)),
         }
         true
@@ -351,6 +423,11 @@ impl SlotInner {
 }
 
 impl OpenBatch {
+    /// Whether compressing it keeps a thread busy for longer than others should wait for it.
+    pub(super) fn takes_long(&self) -> bool {
+        self.compression.takes_long(self.builder.len_bytes())
+    }
+
     #[inline]
     pub(super) fn owner(&mut self) -> &mut Owner {
         self.rest.owner.as_mut().expect("an open batch is not settled")
@@ -363,14 +440,9 @@ impl OpenBatch {
             return None;
         };
         // Compressed bytes may take less memory than the open batch did.
-        let holds = sealed.capacity_reserved();
-        if holds < self.rest.charged {
-            home.budget.release(self.rest.charged - holds);
-        } else {
-            home.budget.charge(holds - self.rest.charged);
-        }
-        self.rest.charged = holds;
+        self.rest.holds(sealed.capacity_reserved());
         self.rest.records = sealed.records();
+        self.rest.timestamps_ms = sealed.timestamps_ms();
         Some(Batch {
             sealed,
             home: Arc::clone(home),

@@ -66,17 +66,31 @@ struct Rest {
     far: BTreeMap<u32, i64>,
 }
 
-/// What a handle knows of its record besides the batch.
+/// What a handle knows of its record besides the batch. One word, so that a handle is two of them and
+/// is returned in registers: written to memory as three and read as two, it would have to wait until
+/// the record's bytes before it have left the store buffer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark {
-    pub(crate) index: u32,
-    /// Milliseconds of the record's timestamp behind that of its batch, or [`Mark::FAR`].
-    behind: i32,
-}
+pub(crate) struct Mark(u64);
 
 impl Mark {
     /// The timestamp is among those that are kept with the state.
     const FAR: i32 = i32::MIN;
+
+    #[inline]
+    fn new(index: u32, behind: i32) -> Self {
+        Self(u64::from(index) | u64::from(behind.cast_unsigned()) << 32)
+    }
+
+    #[inline]
+    pub(crate) fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Milliseconds of the record's timestamp behind that of its batch, or [`Mark::FAR`].
+    #[inline]
+    fn behind(self) -> i32 {
+        (self.0 >> 32) as i32
+    }
 }
 
 /// Where a record is.
@@ -188,10 +202,10 @@ impl BatchState {
     /// The timestamp of a record, as it was sent.
     #[inline]
     pub(super) fn timestamp_ms(&self, mark: Mark) -> i64 {
-        if mark.behind == Mark::FAR {
-            return self.rest().far.get(&mark.index).copied().unwrap_or_default();
+        if mark.behind() == Mark::FAR {
+            return self.rest().far.get(&mark.index()).copied().unwrap_or_default();
         }
-        self.opened_ms.load(Ordering::Relaxed) + i64::from(mark.behind)
+        self.opened_ms.load(Ordering::Relaxed) + i64::from(mark.behind())
     }
 
     /// `index` is that of a record that no other handle waits for.
@@ -281,7 +295,7 @@ impl Owner {
     #[inline]
     pub(super) fn mark(&self, index: u32, timestamp_ms: Option<i64>) -> Mark {
         match timestamp_ms {
-            None => Mark { index, behind: 0 },
+            None => Mark::new(index, 0),
             Some(timestamp_ms) => self.mark_own(index, timestamp_ms),
         }
     }
@@ -289,10 +303,10 @@ impl Owner {
     fn mark_own(&self, index: u32, timestamp_ms: i64) -> Mark {
         let behind = timestamp_ms.saturating_sub(self.state.opened_ms.load(Ordering::Relaxed));
         match i32::try_from(behind) {
-            Ok(behind) if behind != Mark::FAR => Mark { index, behind },
+            Ok(behind) if behind != Mark::FAR => Mark::new(index, behind),
             _ => {
                 self.state.rest().far.insert(index, timestamp_ms);
-                Mark { index, behind: Mark::FAR }
+                Mark::new(index, Mark::FAR)
             }
         }
     }
@@ -550,7 +564,7 @@ mod tests {
         new.resolve(&Err(Error::closed("client")));
         drop(handle);
         release_dropped();
-        assert_eq!((place.mark.index, target.shares.load(Ordering::Relaxed)), (7, 1));
+        assert_eq!((place.mark.index(), target.shares.load(Ordering::Relaxed)), (7, 1));
         let Some(Found::Failed(error)) = place.share.state().find(7) else { panic!("failed") };
         assert_eq!(error.kind(), ErrorKind::Closed);
         drop(place);

@@ -91,6 +91,29 @@ impl Topic {
         }
     }
 
+    /// Records that are not resolved.
+    pub(super) fn records(&self) -> usize {
+        let waiting = self.unbound.iter().chain(self.pinned.values().flatten());
+        let waiting: usize = waiting.map(Batch::records).sum();
+        let open: usize = self.slots.iter().map(|(_, slot)| slot.records()).sum();
+        waiting + open + self.partitions.iter().map(Partition::records).sum::<usize>()
+    }
+
+    /// Says who leads the partition of a slot: whoever leads many that take nothing must not fill the
+    /// buffer with what is for them.
+    pub(super) fn tell_leader(&self, home: &Accumulator, slot: &Slot) {
+        if let (Some(meta), Some(partition)) = (&self.meta, slot.partition) {
+            slot.led_by(&home.share_of(leader_of(meta, partition)));
+        }
+    }
+
+    /// The same for all slots that there are.
+    pub(super) fn tell_leaders(&self) {
+        for (home, slot) in &self.slots {
+            self.tell_leader(home, slot);
+        }
+    }
+
     /// The batch that was sent as this item.
     pub(super) fn batch(&self, item: &Item) -> Option<&Batch> {
         self.partitions.get(item.partition as usize)?.batch(item.batch)
@@ -232,6 +255,11 @@ impl Topic {
             batch.resolve(Err(error.clone()));
         }
     }
+}
+
+fn leader_of(meta: &TopicMeta, partition: i32) -> i32 {
+    let index = usize::try_from(partition).ok();
+    index.and_then(|index| meta.partitions.get(index)).map_or(-1, |p| p.leader)
 }
 
 pub(super) fn take_where(queue: &mut VecDeque<Batch>, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {

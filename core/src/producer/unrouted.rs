@@ -37,6 +37,9 @@ impl Accumulator {
             }
             // One batch whatever its size: it is never sent as it is.
             if let Some(open) = &mut inner.open {
+                if !self.budget.shares_fit(&open.rest.shares, size) {
+                    return Err(self.share_used_up(topic));
+                }
                 open.rest.waits_for_partition();
                 return self.append_open(topic, slot, &mut inner, record, take);
             }

@@ -112,7 +112,7 @@ impl BatchBuilder {
     /// headers, in the chunk that is open. Its numbers are put together in registers and written
     /// whole. `false` if it is not such a record.
     #[inline]
-    fn append_small(
+    pub(crate) fn append_small(
         &mut self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
@@ -407,6 +407,11 @@ impl SealedBatch {
     /// What the records' timestamps are counted from.
     pub(crate) fn base_timestamp(&self) -> i64 {
         self.base_timestamp
+    }
+
+    /// Of the first record and the latest, in milliseconds since 1970.
+    pub(crate) fn timestamps_ms(&self) -> (i64, i64) {
+        (self.base_timestamp, self.max_timestamp)
     }
 
     /// The records as they were before compression, in one piece.

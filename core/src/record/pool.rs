@@ -32,6 +32,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Idle {
     by_class: [Vec<Box<[u8]>>; CLASSES.len()],
+    /// The fewest of each since the last trim: so many nobody has needed.
+    least: [usize; CLASSES.len()],
     bytes: usize,
 }
 
@@ -70,11 +72,31 @@ impl ChunkPool {
             let warm = idle.by_class[class].pop();
             if let Some(buf) = &warm {
                 idle.bytes -= buf.len();
+                idle.least[class] = idle.least[class].min(idle.by_class[class].len());
             }
             warm
         };
         let buf = warm.unwrap_or_else(|| zeroed(CLASSES[class]));
         Chunk { buf, len: 0, pool: Some(Arc::clone(&self.0)) }
+    }
+
+    /// Gives back what nobody has used since the last call: a burst an hour ago is no reason to hold
+    /// its buffers.
+    pub(crate) fn trim(&self) {
+        let mut unused = Vec::new();
+        let mut idle = self.0.lock();
+        let Idle { by_class, least, bytes } = &mut *idle;
+        for (class, least) in by_class.iter_mut().zip(least) {
+            // Those at the bottom have lain there longest.
+            unused.extend(class.drain(..*least));
+            *least = class.len();
+        }
+        *bytes -= unused.iter().map(|buf| buf.len()).sum::<usize>();
+        drop(idle);
+        #[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
+        if !unused.is_empty() {
+            self.0.contexts.clear();
+        }
     }
 
     /// What codecs keep between batches.
@@ -195,6 +217,21 @@ mod tests {
         assert_eq!(pool.idle_bytes(), 3 << 10);
         drop(pool.get(16 << 10));
         assert_eq!(pool.idle_bytes(), 3 << 10);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_given_back() {
+        let pool = ChunkPool::default();
+        let chunks: Vec<_> = (0..10).map(|_| pool.get(1024)).collect();
+        drop(chunks);
+        pool.trim();
+        assert_eq!(pool.idle_bytes(), 10 << 10, "they were used just now");
+        let three: Vec<_> = (0..3).map(|_| pool.get(1024)).collect();
+        drop(three);
+        pool.trim();
+        assert_eq!(pool.idle_bytes(), 3 << 10);
+        pool.trim();
+        assert_eq!(pool.idle_bytes(), 0);
     }
 
     #[test]

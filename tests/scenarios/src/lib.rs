@@ -20,3 +20,4 @@ pub mod records;
 pub mod steps;
 pub mod virtual_cluster;
 pub mod wait;
+pub mod warnings;

@@ -3,10 +3,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla::testing::Cluster;
 use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Transport};
 use tokio::runtime::Handle;
+
+/// The same hour of the day in every run: subsets rotate by it.
+const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
 
 /// Dials the brokers of one cluster through memory.
 struct InMemory(ottla::testing::Dialer);
@@ -26,6 +30,7 @@ pub fn client(cluster: &Cluster, seed: u64) -> ClientBuilder {
         .runtime(Handle::current())
         .dialer(Arc::new(InMemory(cluster.dialer())))
         .seed(seed)
+        .wall_clock(WALL_CLOCK)
         .build();
     Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
 }

@@ -6,6 +6,7 @@ use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, Record as Store
 use ottla::{Acked, Client, Compression, Delivery, ErrorKind, Producer, ProducerBuilder, Record};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
+use ottla_scenarios::warnings::Warnings;
 use tokio::time::Instant;
 
 const NOT_ENOUGH_REPLICAS: i16 = 19;
@@ -421,6 +422,8 @@ async fn s14_a_thousand_topics_share_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_producer_and_client_resolve_what_is_left() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
     let cluster = cluster(1, 1);
     let client = connect(&cluster).await;
     let producer = client.producer().build().unwrap();
@@ -432,6 +435,20 @@ async fn a_dropped_producer_and_client_resolve_what_is_left() {
         let error = within("an end", delivery).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     }
+    let said = warnings.text();
+    assert!(said.contains("records=5") && said.contains("dropped"), "{said}");
+}
+
+/// The client lives on, and what was given to it: nothing is lost for want of a variable.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_producers_records_are_delivered_while_its_client_lives() {
+    let cluster = cluster(3, 3);
+    let client = connect(&cluster).await;
+    let producer = client.producer().linger(secs(10)).build().unwrap();
+    let deliveries = send_pinned(&producer, 0..5).await;
+    drop(producer);
+    acks(deliveries).await;
+    assert_eq!(stored(&cluster, 0).len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -539,9 +556,11 @@ async fn s10_what_is_wrong_with_one_record_concerns_that_record_alone() {
     within("ack", producer.send(Record::to("t").value("known")).await.unwrap()).await.unwrap();
     let sent = cluster.stats().requests_of(ApiKey::PRODUCE);
     let large = vec![0; (1 << 20) + 1];
+    let headers = vec![("h", None); 10_001];
     let wrong = [
         (Record::to("t").value(&large), ErrorKind::RecordTooLarge),
         (Record::to("t").timestamp_ms(-1), ErrorKind::InvalidArgument),
+        (Record::to("t").headers(&headers), ErrorKind::InvalidArgument),
         (Record::to("t").partition(3), ErrorKind::UnknownPartition),
         (Record::to("t").partition(-1), ErrorKind::UnknownPartition),
         (Record::to("no such name").value("x"), ErrorKind::InvalidArgument),

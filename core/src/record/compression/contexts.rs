@@ -21,6 +21,22 @@ pub(crate) struct Contexts {
     pub(super) unzstd: Idle<zstd::zstd_safe::DCtx<'static>>,
 }
 
+impl Contexts {
+    /// Forgets those that are idle.
+    pub(crate) fn clear(&self) {
+        #[cfg(feature = "gzip")]
+        self.deflate.clear();
+        #[cfg(feature = "lz4")]
+        self.lz4.clear();
+        #[cfg(feature = "snappy")]
+        self.snappy.clear();
+        #[cfg(feature = "zstd")]
+        self.zstd.clear();
+        #[cfg(feature = "zstd")]
+        self.unzstd.clear();
+    }
+}
+
 impl std::fmt::Debug for Contexts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Contexts").finish_non_exhaustive()
@@ -37,6 +53,12 @@ impl<T> Default for Idle<T> {
 }
 
 impl<T> Idle<T> {
+    fn clear(&self) {
+        let idle = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        // Freed without the lock: zstd's take megabytes.
+        drop(idle);
+    }
+
     /// Lends one that is idle, or what `make` makes. One that is dropped by a panic is not kept.
     pub(super) fn lend<R>(&self, make: impl FnOnce() -> T, work: impl FnOnce(&mut T) -> R) -> R {
         let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();

@@ -106,6 +106,8 @@ impl Case {
 
 /// Records by partition.
 type Written = BTreeMap<i32, u64>;
+/// The same by topic and partition.
+type ByTopic = BTreeMap<(u32, i32), u64>;
 
 /// Of one client, or what it wrote between two counts.
 fn add(to: &mut Written, now: &BTreeMap<(u32, i32), u64>, then: &BTreeMap<(u32, i32), u64>) {
@@ -210,7 +212,7 @@ async fn after_refresh(lab: &mut Lab, asked: &[u64], time: Duration) -> (Written
     let mut written = Written::new();
     let mut refreshes = vec![0; clients];
     // Who has refreshed, what it had written by then, and until when it is looked at.
-    let mut watched: BTreeMap<usize, (BTreeMap<(u32, i32), u64>, u64)> = BTreeMap::new();
+    let mut watched: BTreeMap<usize, (ByTopic, u64)> = BTreeMap::new();
     let mut left: Vec<usize> = (0..clients).collect();
     while (!left.is_empty() || !watched.is_empty()) && lab.now_ms() < end {
         lab.pass(Duration::from_secs(1)).await;

@@ -1,0 +1,56 @@
+//! What became of a batch: one event for each, at the moment its records resolve. Whoever counts records
+//! learns of them here and nowhere else.
+
+use crate::error::Error;
+use crate::metrics::{Metrics, limited};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Resolution<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) records: usize,
+    /// Of the first record and the latest, in milliseconds since 1970.
+    pub(crate) timestamps_ms: (i64, i64),
+    pub(crate) fate: Fate<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Fate<'a> {
+    Acknowledged {
+        broker: i32,
+        partition: i32,
+        /// -1: nobody told.
+        base_offset: i64,
+    },
+    NotWritten(&'a Error),
+    MaybeWritten(&'a Error),
+}
+
+impl<'a> Fate<'a> {
+    pub(crate) fn failed(error: &'a Error) -> Self {
+        if error.maybe_written() { Self::MaybeWritten(error) } else { Self::NotWritten(error) }
+    }
+}
+
+impl Metrics {
+    /// A batch is resolved.
+    pub(crate) fn resolved(&self, it: &Resolution<'_>) {
+        match it.fate {
+            Fate::Acknowledged { broker, partition, base_offset } => {
+                self.broker(broker).acknowledged(it.records as u64);
+                tracing::trace!(
+                    topic = it.topic, partition, base_offset, records = it.records,
+                    timestamps_ms = ?it.timestamps_ms, "acknowledged"
+                );
+            }
+            Fate::NotWritten(error) | Fate::MaybeWritten(error) => {
+                self.records_failed(it.records);
+                limited!(
+                    self.logs(), DEBUG, topic = it.topic, records = it.records,
+                    timestamps_ms = ?it.timestamps_ms, maybe_written = error.maybe_written(),
+                    error = %error.message(), "records failed"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Who may fill the buffer, and who waits for whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
+use ottla::{Client, Compression, ErrorKind, Partitioner, Producer, Record};
+use ottla_scenarios::steps::{connect, ms, secs};
+use ottla_scenarios::virtual_cluster;
+use ottla_scenarios::wait::within;
+
+const VALUE: [u8; 1_000] = [b'x'; 1_000];
+
+fn cluster() -> Cluster {
+    let cluster = Cluster::builder()
+        .brokers(3)
+        .tcp(false)
+        .topic("stalled", 12, 3)
+        .topic("a", 6, 3)
+        .topic("b", 6, 3)
+        .start_on_current_runtime()
+        .unwrap();
+    // An append takes its time: what is in flight, and so the buffer, decides on the throughput.
+    cluster.set_replica_delay(ms(20));
+    cluster
+}
+
+async fn client(cluster: &Cluster) -> Client {
+    connect(virtual_cluster::client(cluster, 1)).await
+}
+
+fn producer(client: &Client) -> Producer {
+    client
+        .producer()
+        .batch_size(16 << 10)
+        .compression(Compression::None)
+        .partitioner(Partitioner::KeyHash)
+        .buffer_memory(4 << 20)
+        .max_block(secs(3_600))
+        .build()
+        .unwrap()
+}
+
+/// What of records goes where nobody takes them.
+#[derive(Clone, Copy)]
+enum Stalled {
+    Nothing,
+    Topic,
+    Partition,
+    /// All partitions that a broker leads.
+    Broker,
+}
+
+/// Records of two topics, spread and by key, that are acknowledged in ten seconds, while others are sent
+/// where nothing is taken.
+async fn acknowledged(stalled: Stalled) -> u64 {
+    let cluster = cluster();
+    let client = client(&cluster).await;
+    let producer = producer(&client);
+    let of = |p: i32| cluster.partition("stalled", p).unwrap().leader == Some(1);
+    let partitions: Vec<Option<i32>> = match stalled {
+        Stalled::Nothing => Vec::new(),
+        Stalled::Topic => vec![None],
+        Stalled::Partition => vec![Some(0)],
+        Stalled::Broker => (0..12).filter(|p| of(*p)).map(Some).collect(),
+    };
+    // The partitions of that topic refuse, retriably, for ever: the brokers themselves are well.
+    let refused = FaultRule::new(Fault::Error(19)).api(ApiKey::PRODUCE).topic("stalled").always();
+    cluster.faults().inject(refused);
+    let mut tasks = Vec::new();
+    for partition in partitions {
+        for _ in 0..4 {
+            let producer = producer.clone();
+            tasks.push(tokio::spawn(async move {
+                loop {
+                    let mut record = Record::to("stalled").value(&VALUE);
+                    record = match partition {
+                        Some(partition) => record.partition(partition),
+                        None => record,
+                    };
+                    drop(producer.send(record).await.unwrap());
+                }
+            }));
+        }
+    }
+    // The buffer is as full as they can make it.
+    tokio::time::sleep(secs(5)).await;
+    let acked = Arc::new(AtomicU64::new(0));
+    for number in 0..8 {
+        let (producer, acked) = (producer.clone(), Arc::clone(&acked));
+        tasks.push(tokio::spawn(async move {
+            for i in 0u64.. {
+                let key = i.to_be_bytes();
+                let record = match number % 2 {
+                    0 => Record::to("a").value(&VALUE),
+                    _ => Record::to("b").value(&VALUE).key(&key),
+                };
+                let delivery = producer.send(record).await.unwrap();
+                let acked = Arc::clone(&acked);
+                // One at a time and task: what is measured is who gets in, and how soon.
+                if i % 16 == 0 {
+                    delivery.await.unwrap();
+                    acked.fetch_add(16, Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+    tokio::time::sleep(secs(10)).await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    acked.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn s09_what_is_stalled_leaves_other_topics_their_throughput() {
+    let alone = acknowledged(Stalled::Nothing).await;
+    assert!(alone > 10_000, "{alone}");
+    for stalled in [Stalled::Topic, Stalled::Partition, Stalled::Broker] {
+        let beside = acknowledged(stalled).await;
+        assert!(beside as f64 >= 0.95 * alone as f64, "{beside} of {alone}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s09_a_full_share_is_said_and_others_have_room() {
+    let cluster = cluster();
+    let client = client(&cluster).await;
+    let producer = producer(&client);
+    cluster.set_partition_replica_delay("stalled", 0, Some(secs(3_600))).unwrap();
+    let to_it = || producer.try_send(Record::to("stalled").partition(0).value(&VALUE));
+    let full = loop {
+        match to_it() {
+            Ok(delivery) => drop(delivery),
+            Err(e) => break e.error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::BufferFull);
+    assert!(full.message().contains("their share of buffer_memory"), "{full}");
+    let delivery = producer.try_send(Record::to("a").value(&VALUE)).unwrap();
+    within("ack", delivery).await.unwrap();
+    // Who waits for the full share waits for no one else's place, and nobody for theirs.
+    let waits = tokio::spawn({
+        let producer = producer.clone();
+        async move { producer.send(Record::to("stalled").partition(0).value(&VALUE)).await.is_ok() }
+    });
+    for _ in 0..100 {
+        let delivery = within("space", producer.send(Record::to("a").value(&VALUE))).await.unwrap();
+        within("ack", delivery).await.unwrap();
+    }
+    assert!(!waits.is_finished());
+    cluster.set_partition_replica_delay("stalled", 0, Some(ms(1))).unwrap();
+    assert!(within("space", waits).await.unwrap());
+}
