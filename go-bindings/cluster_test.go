@@ -89,7 +89,8 @@ func roundTrip(t *testing.T, client *ottla.Client, topic string, n int, options 
 func TestRoundTrip(t *testing.T) {
 	broker := ottlatest.NewCluster(t, 3)
 	client := broker.Client()
-	for name, codec := range map[string]ottla.Codec{"none": ottla.None, "lz4": ottla.LZ4} {
+	for _, codec := range allCodecs {
+		name := codec.String()
 		t.Run(name, func(t *testing.T) {
 			broker.CreateTopic(name, 6)
 			roundTrip(t, client, name, 5000, ottla.Compression(codec))

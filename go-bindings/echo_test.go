@@ -518,6 +518,31 @@ func TestSpaceIsWaitedForAndACancelledWaitGivesItBack(t *testing.T) {
 	}
 }
 
+func TestTheWaitForSpaceEndsWithMaxBlock(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c, BufferMemory(packedShare*1000), MaxBlock(time.Millisecond))
+	k := p.packer
+	k.mu.Lock()
+	k.submitting = true // Nothing leaves.
+	k.mu.Unlock()
+	p.Produce(ctx, Record{Topic: "t", Value: make([]byte, 900)}, nil)
+	_, err := p.ProduceSync(ctx, Record{Topic: "t", Value: make([]byte, 500)})
+	var e *Error
+	if !errors.As(err, &e) || e.Code != ErrBufferFull || !e.Retriable || e.MaybeWritten() {
+		t.Errorf("no space: %v", err)
+	}
+	k.mu.Lock()
+	if len(k.waiters) != 0 {
+		t.Errorf("%d waiters are left", len(k.waiters))
+	}
+	k.submitting = false
+	k.work.Signal()
+	k.mu.Unlock()
+	if err := p.Flush(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAContextThatEndsAfterAcceptance(t *testing.T) {
 	c := echoClient(t)
 	p := newProducer(t, c)
@@ -732,9 +757,20 @@ func TestSettingsAreChecked(t *testing.T) {
 	for name, err := range map[string]error{
 		"no brokers":        client(),
 		"empty brokers":     client(Brokers()),
+		"no rack":           client(Rack("")),
+		"ordinal of none":   client(Ordinal(0, 0)),
+		"ordinal too large": client(Ordinal(2, 2)),
+		"negative ordinal":  client(Ordinal(-1, 2)),
+		"no idle timeout":   client(IdleTimeout(0)),
 		"negative linger":   producer(Linger(-1)),
 		"no buffer":         producer(BufferMemory(0)),
-		"codec":             producer(Compression(99)),
+		"negative block":    producer(MaxBlock(-1)),
+		"no codec":          producer(Compression(Codec{})),
+		"topic's codec":     producer(TopicCompression("t", Codec{})),
+		"no topic":          producer(TopicCompression("", Zstd)),
+		"partitioner":       producer(Partitioner(7)),
+		"acks":              producer(Acks(-1)),
+		"doubt":             producer(InDoubt(0)),
 		"nothing to read":   consumer(),
 		"two things":        consumer(Topics("t"), Assign(TopicPartition{Topic: "t"})),
 		"start with assign": consumer(Start(Latest()), Assign(TopicPartition{Topic: "t"})),

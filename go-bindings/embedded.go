@@ -1,15 +1,28 @@
 package ottla
 
-import "github.com/ottla-rs/ottla/go-bindings/internal/capi"
+import (
+	"time"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
+)
 
 // EmbeddedBroker is a Kafka cluster inside this process, for tests and for trying things out: the
 // real protocol on ports of 127.0.0.1, records in memory, gone when closed. In tests,
 // ottlatest.NewBroker is shorter.
 type EmbeddedBroker struct{ api *capi.TestBroker }
 
-// StartEmbeddedBroker starts a cluster of so many brokers, without topics.
-func StartEmbeddedBroker(brokers int) (*EmbeddedBroker, error) {
-	api, failure := capi.NewTestBroker(int32(min(brokers, 1<<20)))
+// StartEmbeddedBroker starts a cluster of so many brokers, without topics. Their ids are 1 to n; racks
+// are given to them in turn.
+func StartEmbeddedBroker(brokers int, racks ...string) (*EmbeddedBroker, error) {
+	if brokers < 1 {
+		return nil, invalid("a cluster of %d brokers", brokers)
+	}
+	for _, rack := range racks {
+		if hasNUL(rack) {
+			return nil, invalid("rack %q", rack)
+		}
+	}
+	api, failure := capi.NewTestBroker(int32(min(brokers, 1<<20)), racks)
 	if failure != nil {
 		return nil, failed(failure)
 	}
@@ -19,12 +32,58 @@ func StartEmbeddedBroker(brokers int) (*EmbeddedBroker, error) {
 // Bootstrap is where to reach it: "host:port,host:port", for Brokers. "" once it is closed.
 func (b *EmbeddedBroker) Bootstrap() string { return b.api.Bootstrap() }
 
-// CreateTopic creates a topic at once.
+// CreateTopic creates a topic at once; partition p is led by broker p mod n + 1.
 func (b *EmbeddedBroker) CreateTopic(name string, partitions, replication int) error {
 	if name == "" || hasNUL(name) {
 		return invalid("topic name %q", name)
 	}
 	return failed(b.api.CreateTopic(name, int32(min(partitions, 1<<30)), int32(min(replication, 1<<30))))
+}
+
+// SetReplicaDelay is how long followers take to copy what is written: acknowledgements by all
+// replicas and consumers wait that long. Also for what waits now: 0 lets it go; negative: they never
+// copy, until this is called again. A topic with one replica has no followers and never waits.
+func (b *EmbeddedBroker) SetReplicaDelay(d time.Duration) error {
+	ms := int64(-1)
+	if d >= 0 {
+		ms, _ = milliseconds("SetReplicaDelay", d)
+	}
+	return failed(b.api.SetReplicaDelay(ms))
+}
+
+// StopBroker stops the broker with this id: its port refuses, its connections are cut, its records
+// stay. moveLeaders: the cluster notices, and others take over its partitions.
+func (b *EmbeddedBroker) StopBroker(id int, moveLeaders bool) error {
+	return failed(b.api.StopBroker(int32(min(id, 1<<20)), moveLeaders))
+}
+
+// StartBroker starts a stopped broker again, on its old port.
+func (b *EmbeddedBroker) StartBroker(id int) error {
+	return failed(b.api.StartBroker(int32(min(id, 1<<20))))
+}
+
+// LogEnd is the offset that the next record of a partition gets: how many were written to it.
+func (b *EmbeddedBroker) LogEnd(topic string, partition int32) (int64, error) {
+	if hasNUL(topic) {
+		return 0, invalid("topic name %q", topic)
+	}
+	offset, failure := b.api.LogEnd(topic, partition)
+	return offset, failed(failure)
+}
+
+// Codecs are those that the batches kept in a topic are compressed with, at whatever level.
+func (b *EmbeddedBroker) Codecs(topic string) ([]Codec, error) {
+	if hasNUL(topic) {
+		return nil, invalid("topic name %q", topic)
+	}
+	bits, failure := b.api.Codecs(topic)
+	var codecs []Codec
+	for _, codec := range []Codec{None, LZ4, Snappy, Gzip, Zstd} {
+		if bits&(1<<codec.kind) != 0 {
+			codecs = append(codecs, codec)
+		}
+	}
+	return codecs, failed(failure)
 }
 
 // Close stops it; what it holds is gone. Closing again does nothing.

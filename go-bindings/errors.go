@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
@@ -154,6 +155,16 @@ func misconfigured(format string, args ...any) error {
 		Message: fmt.Sprintf(format, args...),
 		Advice:  "correct the setting and start again",
 		Fatal:   true,
+	}
+}
+
+// bufferFull is the error of a wait for space that MaxBlock ended.
+func bufferFull(after time.Duration) error {
+	return &Error{
+		Code:      ErrBufferFull,
+		Message:   fmt.Sprintf("BufferMemory stayed full for %v", after),
+		Advice:    "send slower, raise BufferMemory or MaxBlock, or find out why the brokers do not keep up",
+		Retriable: true,
 	}
 }
 

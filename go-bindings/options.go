@@ -1,6 +1,7 @@
 package ottla
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ type clientSettings struct {
 
 type producerSettings struct {
 	capi.ProducerOptions
-	deliveryTimeout time.Duration
+	deliveryTimeout, maxBlock time.Duration
 }
 
 type consumerSettings struct {
@@ -46,9 +47,13 @@ func (o consumerOption) consumer(s *consumerSettings) error { return o(s) }
 const (
 	defaultConnectTimeout  = 10 * time.Second
 	defaultDeliveryTimeout = 2 * time.Minute
+	defaultMaxBlock        = time.Minute
 	defaultBufferMemory    = 64 << 20
 	defaultMaxRecordSize   = 1 << 20
 )
+
+// maxMaxBlock is the engine's bound of a max_block.
+const maxMaxBlock = 24 * time.Hour
 
 // milliseconds rounds a duration up to what the engine counts in, so that a short one does not
 // become 0, which would be the default.
@@ -97,7 +102,7 @@ func ClientID(id string) ClientOption {
 	})
 }
 
-// ConnectTimeout is how long NewClient tries to reach a broker. Default 10 s.
+// ConnectTimeout is how long NewClient tries to reach a broker. 1 ms to 1 h, default 10 s.
 func ConnectTimeout(d time.Duration) ClientOption {
 	return clientOption(func(s *clientSettings) (err error) {
 		s.connectTimeout = d
@@ -106,11 +111,42 @@ func ConnectTimeout(d time.Duration) ClientOption {
 	})
 }
 
-// RequestTimeout is how long a broker may take to answer. Default 30 s.
+// RequestTimeout is how long a broker may take to answer. 100 ms to 1 h, default 30 s.
 func RequestTimeout(d time.Duration) ClientOption {
 	return clientOption(func(s *clientSettings) (err error) {
 		s.RequestTimeoutMs, err = positive("RequestTimeout", d)
 		return err
+	})
+}
+
+// IdleTimeout closes a connection that nothing was asked on for so long, or up to a fifth sooner. 1 s
+// to one day, default 9 minutes: brokers close theirs after 10.
+func IdleTimeout(d time.Duration) ClientOption {
+	return clientOption(func(s *clientSettings) (err error) {
+		s.IdleTimeoutMs, err = positive("IdleTimeout", d)
+		return err
+	})
+}
+
+// Rack is the rack (availability zone) this process runs in, by the name that brokers have in
+// broker.rack. A client that does not need all brokers then uses those of its own rack first.
+// Default: none, then it takes its brokers from all racks alike.
+func Rack(name string) ClientOption {
+	return clientOption(func(s *clientSettings) (err error) {
+		s.ClientOptions.Rack, err = word("Rack", name)
+		return err
+	})
+}
+
+// Ordinal is this process's number among count equal ones, from 0 (a StatefulSet's ordinal): which
+// brokers each uses is then shared out exactly instead of by chance. Default: by chance.
+func Ordinal(index, count int) ClientOption {
+	return clientOption(func(s *clientSettings) error {
+		if index < 0 || index >= count || count > math.MaxInt32 {
+			return misconfigured("Ordinal is %d of %d; ordinals count from 0 to one below the count", index, count)
+		}
+		s.OrdinalIndex, s.OrdinalCount = uint32(index), uint32(count)
+		return nil
 	})
 }
 
@@ -124,7 +160,7 @@ func Echo() ClientOption {
 	})
 }
 
-// Linger is how long a record may wait for company. Default 5 ms; 0: not at all.
+// Linger is how long a record may wait for company. To 60 s, default 5 ms; 0: not at all.
 func Linger(d time.Duration) ProducerOption {
 	return producerOption(func(s *producerSettings) (err error) {
 		s.LingerMs, err = milliseconds("Linger", d)
@@ -135,7 +171,8 @@ func Linger(d time.Duration) ProducerOption {
 	})
 }
 
-// DeliveryTimeout is how long a record may take from acceptance to its outcome. Default 2 min.
+// DeliveryTimeout is how long a record may take from acceptance to its outcome. 10 ms to one day,
+// default 2 min.
 func DeliveryTimeout(d time.Duration) ProducerOption {
 	return producerOption(func(s *producerSettings) (err error) {
 		s.deliveryTimeout = d
@@ -144,7 +181,19 @@ func DeliveryTimeout(d time.Duration) ProducerOption {
 	})
 }
 
-// BatchSize is how many bytes a batch has at most. Default 256 KiB.
+// MaxBlock is how long producing a record may wait for buffer space; then it fails with
+// ErrBufferFull. A context may end the wait sooner. To one day, default 60 s; 0: not at all.
+func MaxBlock(d time.Duration) ProducerOption {
+	return producerOption(func(s *producerSettings) error {
+		if d < 0 || d > maxMaxBlock {
+			return misconfigured("MaxBlock is %v; allowed is 0 to %v", d, maxMaxBlock)
+		}
+		s.maxBlock = d
+		return nil
+	})
+}
+
+// BatchSize is how many bytes a batch has at most. 1 KiB to 16 MiB, default 256 KiB.
 func BatchSize(bytes int) ProducerOption {
 	return producerOption(func(s *producerSettings) (err error) {
 		s.BatchSize, err = size("BatchSize", bytes)
@@ -152,32 +201,12 @@ func BatchSize(bytes int) ProducerOption {
 	})
 }
 
-// MaxRecordSize is how many bytes key, value and headers of a record have at most. Default 1 MiB.
+// MaxRecordSize is how many bytes key, value and headers of a record have at most. To 100 MiB,
+// default 1 MiB.
 func MaxRecordSize(bytes int) ProducerOption {
 	return producerOption(func(s *producerSettings) (err error) {
 		s.MaxRecordSize, err = size("MaxRecordSize", bytes)
 		return err
-	})
-}
-
-// Codec is how batches are compressed.
-type Codec int32
-
-const (
-	// None: not at all.
-	None = Codec(capi.CompressionNone)
-	// LZ4 is the default.
-	LZ4 = Codec(capi.CompressionLz4)
-)
-
-// Compression is how the producer compresses. Default LZ4.
-func Compression(c Codec) ProducerOption {
-	return producerOption(func(s *producerSettings) error {
-		if c != None && c != LZ4 {
-			return misconfigured("Compression is Codec(%d), which is none of this package's", c)
-		}
-		s.Compression = int32(c)
-		return nil
 	})
 }
 

@@ -32,9 +32,10 @@ type packer struct {
 	client *Client
 	owner  *Producer
 	api    *capi.Producer
-	// limit of packed; maxRecord of a record's parts; patience is the delivery timeout.
-	limit, maxRecord int
-	patience         time.Duration
+	// limit of packed; maxRecord of a record's parts; patience is the delivery timeout; maxBlock
+	// bounds the wait for space.
+	limit, maxRecord   int
+	patience, maxBlock time.Duration
 
 	mu   sync.Mutex
 	work *sync.Cond
@@ -89,10 +90,10 @@ type flusher struct {
 	done  chan struct{}
 }
 
-func newPacker(c *Client, p *Producer, api *capi.Producer, limit, maxRecord int, patience time.Duration) *packer {
+func newPacker(c *Client, p *Producer, api *capi.Producer, limit, maxRecord int, patience, maxBlock time.Duration) *packer {
 	k := &packer{
 		client: c, owner: p, api: api,
-		limit: limit, maxRecord: maxRecord, patience: patience,
+		limit: limit, maxRecord: maxRecord, patience: patience, maxBlock: maxBlock,
 		topics: map[string]capi.TopicName{},
 		open:   map[string]*pack{},
 		done:   make(chan struct{}),
@@ -194,16 +195,20 @@ func (k *packer) begin(topic string) (*pack, error) {
 }
 
 // wait queues for space: first come, first served, so that large records are not starved. What
-// ends it: space, the context, a close.
+// ends it: space, the context, maxBlock, a close.
 func (k *packer) wait(ctx context.Context, size int) error {
 	w := &spaceWaiter{size: size, woken: make(chan struct{})}
 	k.waiters = append(k.waiters, w)
 	k.mu.Unlock()
-	var stopped bool
+	timer := time.NewTimer(k.maxBlock)
+	defer timer.Stop()
+	var stopped error
 	select {
 	case <-w.woken:
 	case <-ctx.Done():
-		stopped = true
+		stopped = ended(ctx, "waiting for buffer space", false)
+	case <-timer.C:
+		stopped = bufferFull(k.maxBlock)
 	}
 	k.mu.Lock()
 	switch {
@@ -212,9 +217,9 @@ func (k *packer) wait(ctx context.Context, size int) error {
 			k.release(size)
 		}
 		return closed("producer")
-	case w.granted && stopped:
+	case w.granted && stopped != nil:
 		k.release(size)
-		return ended(ctx, "waiting for buffer space", false)
+		return stopped
 	case w.granted:
 		return nil
 	default:
@@ -226,7 +231,7 @@ func (k *packer) wait(ctx context.Context, size int) error {
 		}
 		// Those behind may fit where this one did not.
 		k.release(0)
-		return ended(ctx, "waiting for buffer space", false)
+		return stopped
 	}
 }
 

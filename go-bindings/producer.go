@@ -34,7 +34,7 @@ type Producer struct {
 
 // NewProducer makes a producer. It costs little: all producers of a client share its connections.
 func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
-	settings := producerSettings{deliveryTimeout: defaultDeliveryTimeout}
+	settings := producerSettings{deliveryTimeout: defaultDeliveryTimeout, maxBlock: defaultMaxBlock}
 	for _, o := range options {
 		if err := o.producer(&settings); err != nil {
 			return nil, err
@@ -59,7 +59,7 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 		return nil, failed(failure)
 	}
 	p := &Producer{client: c, api: api, tag: tag, finished: make(chan struct{})}
-	p.packer = newPacker(c, p, api, limit, maxRecord, settings.deliveryTimeout)
+	p.packer = newPacker(c, p, api, limit, maxRecord, settings.deliveryTimeout, settings.maxBlock)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -72,8 +72,9 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 }
 
 // Produce sends a record. It copies: the record's slices may be reused when it returns. It waits
-// only for buffer space, or for callbacks that are far behind; ctx bounds that wait. done, which
-// may be nil, is called once with the outcome, also when the record was never accepted.
+// only for buffer space (MaxBlock at most), or for callbacks that are far behind; ctx bounds that
+// wait. done, which may be nil, is called once with the outcome, also when the record was never
+// accepted.
 //
 // Callbacks run on one goroutine per client, in the order of completion. They may produce; they
 // should not block on other goroutines that produce. What happens to records without a callback

@@ -31,7 +31,8 @@ func realKafka(t *testing.T) *ottla.Client {
 
 func TestRealRoundTrip(t *testing.T) {
 	client := realKafka(t)
-	for name, codec := range map[string]ottla.Codec{"none": ottla.None, "lz4": ottla.LZ4} {
+	for _, codec := range allCodecs {
+		name := codec.String()
 		t.Run(name, func(t *testing.T) {
 			topic := fmt.Sprintf("go-%s-%d", name, time.Now().UnixNano())
 			if err := client.CreateTopic(within(t), topic, 6, -1); err != nil {

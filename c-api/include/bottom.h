@@ -2,3 +2,4 @@
 #define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
 #define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
 #define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}
+#define OTTLA_TEST_BROKER_OPTIONS_INIT {.size = sizeof(ottla_test_broker_options)}

@@ -168,7 +168,7 @@ typedef int32_t ottla_start;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// Codecs.
+// Codecs. Records that do not get smaller are sent as they are.
 enum ottla_compression
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -178,14 +178,92 @@ enum ottla_compression
   OTTLA_COMPRESSION_DEFAULT = 0,
   // Not compressed.
   OTTLA_COMPRESSION_NONE = 1,
-  // lz4.
+  // lz4: little CPU.
   OTTLA_COMPRESSION_LZ4 = 2,
+  // gzip: small and slow, read by everything. Has levels.
+  OTTLA_COMPRESSION_GZIP = 3,
+  // Snappy: about as quick as lz4 and as small.
+  OTTLA_COMPRESSION_SNAPPY = 4,
+  // Zstandard: smaller than gzip at a fraction of its CPU. Has levels.
+  OTTLA_COMPRESSION_ZSTD = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
 typedef enum ottla_compression ottla_compression;
 #else
 typedef int32_t ottla_compression;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a record that names no partition gets one.
+enum ottla_partitioner
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_PARTITIONER_SPREAD`.
+  OTTLA_PARTITIONER_DEFAULT = 0,
+  // By load: wherever a broker answers quickly, a batch at a time. Keys are payload.
+  OTTLA_PARTITIONER_SPREAD = 1,
+  // By key (murmur2), as Java's client does: records with the same key go to the same partition,
+  // in order, for as long as the topic keeps its number of partitions. Such records wait for the
+  // leader of their partition and share its fate; records without a key are spread.
+  OTTLA_PARTITIONER_KEY_HASH = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_partitioner ottla_partitioner;
+#else
+typedef int32_t ottla_partitioner;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What acknowledges a record. Not Kafka's numbers.
+enum ottla_acks
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_ACKS_ALL`.
+  OTTLA_ACKS_DEFAULT = 0,
+  // All in-sync replicas. Idempotent: what is sent again is written once.
+  OTTLA_ACKS_ALL = 1,
+  // The leader alone: lost if it dies before a follower has the record. Not idempotent: a batch
+  // whose answer is lost is sent again and may be written twice.
+  OTTLA_ACKS_LEADER = 2,
+  // Nobody: a record counts as written, at offset -1, once it is handed to the socket. What the
+  // broker refuses or loses is lost silently.
+  OTTLA_ACKS_NONE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_acks ottla_acks;
+#else
+typedef int32_t ottla_acks;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What a batch without a partition does once nobody can tell whether it was written: its connection
+// was cut before the answer, or its broker is silent while others answer.
+enum ottla_in_doubt
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_IN_DOUBT_WAIT`.
+  OTTLA_IN_DOUBT_DEFAULT = 0,
+  // It waits for its partition and is sent again there, where the broker recognises what it has:
+  // no duplicate, and the acknowledgement comes as late as the broker does.
+  OTTLA_IN_DOUBT_WAIT = 1,
+  // It goes to another partition at once: acknowledged soon, and perhaps written twice. Records
+  // with a partition of their own wait all the same.
+  OTTLA_IN_DOUBT_REROUTE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_in_doubt ottla_in_doubt;
+#else
+typedef int32_t ottla_in_doubt;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -208,7 +286,8 @@ typedef struct ottla_error ottla_error;
 typedef struct ottla_producer ottla_producer;
 
 // A Kafka cluster inside this process, for tests: real protocol on ports of 127.0.0.1, records in
-// memory, gone when freed.
+// memory, gone when freed. Its calls answer `OTTLA_STATUS_INVALID_ARGUMENT` for brokers, topics and
+// partitions that it does not have.
 typedef struct ottla_test_broker ottla_test_broker;
 
 // What a batch is.
@@ -283,7 +362,7 @@ typedef struct ottla_record_index {
 } ottla_record_index;
 
 // Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
-// are always the default.
+// are always the default. A value out of its range is `OTTLA_STATUS_CONFIG`.
 typedef struct ottla_client_options {
   // Set by the macro.
   size_t size;
@@ -295,12 +374,24 @@ typedef struct ottla_client_options {
   const char *software_name;
   // Version of the software. Default: the library's.
   const char *software_version;
-  // How long to try to reach a broker, in ms. Default 10,000.
+  // How long to try to reach a broker, in ms. 1 to 3,600,000 (an hour), default 10,000.
   int64_t connect_timeout_ms;
-  // How long a broker may take to answer, in ms. Default 30,000.
+  // How long a broker may take to answer, in ms. 100 to 3,600,000, default 30,000.
   int64_t request_timeout_ms;
   // The tag of the `OTTLA_COMPLETION_CONNECTED`.
   uint64_t tag;
+  // The rack (availability zone) this process runs in, by the name brokers have in `broker.rack`:
+  // a client that does not need all brokers then uses those of its own rack first. Default:
+  // none, then it takes its brokers from all racks alike.
+  const char *rack;
+  // A connection that nothing was asked on for so long is closed, up to a fifth sooner, in ms.
+  // 1,000 to 86,400,000 (a day), default 540,000: brokers close theirs after 600,000.
+  int64_t idle_timeout_ms;
+  // This process's number among `ordinal_count` equal ones, from 0 (a StatefulSet's ordinal):
+  // which brokers each uses is then shared out exactly instead of by chance.
+  uint32_t ordinal_index;
+  // How many there are. Default 0: not known, by chance.
+  uint32_t ordinal_count;
 } ottla_client_options;
 
 // One thing that finished.
@@ -368,26 +459,52 @@ typedef struct ottla_consumer_options {
   uint64_t tag;
 } ottla_consumer_options;
 
-// Settings of a producer: start from `OTTLA_PRODUCER_OPTIONS_INIT`. 0 is always the default.
+// The codec of one topic.
+typedef struct ottla_topic_compression {
+  // The topic.
+  const char *topic;
+  // One of `ottla_compression`.
+  int32_t compression;
+  // As in `ottla_producer_options`.
+  int32_t compression_level;
+} ottla_topic_compression;
+
+// Settings of a producer: start from `OTTLA_PRODUCER_OPTIONS_INIT`. 0 is always the default. A value
+// out of its range is `OTTLA_STATUS_CONFIG`, a number that is no member of its enum
+// `OTTLA_STATUS_INVALID_ARGUMENT`. Sending never waits for space, so that there is no time to
+// bound that by.
 typedef struct ottla_producer_options {
   // Set by the macro.
   size_t size;
-  // How long a record may wait for company, in ms. Default 5; -1: not at all.
+  // How long a record may wait for company, in ms. To 60,000, default 5; -1: not at all.
   int64_t linger_ms;
-  // From acceptance to outcome, in ms. Default 120,000.
+  // From acceptance to outcome, in ms. 10 to 86,400,000 (a day), default 120,000.
   int64_t delivery_timeout_ms;
-  // Bytes of a batch. Default 256 KiB.
+  // Bytes of a batch. 1 KiB to 16 MiB, default 256 KiB.
   size_t batch_size;
-  // Bytes of records that are not resolved yet. Default 64 MiB.
+  // Bytes of records that are not resolved yet. 1 MiB to 1 TiB, default 64 MiB.
   size_t buffer_memory;
-  // Bytes of one record. Default 1 MiB.
+  // Bytes of one record. To 100 MiB, default 1 MiB.
   size_t max_record_size;
   // One of `ottla_compression`.
   int32_t compression;
-  // 0.
-  uint32_t reserved;
+  // How hard `compression` tries, where it has levels: gzip 1 (quick) to 9 (small), zstd -7 to
+  // 22. 0: the codec's usual level (6 and 3).
+  int32_t compression_level;
   // The tag of this producer's `OTTLA_COMPLETION_SPACE`.
   uint64_t tag;
+  // Topics with another codec than `compression`, `topic_compression_count` of them.
+  const struct ottla_topic_compression *topic_compressions;
+  // See `topic_compressions`.
+  size_t topic_compression_count;
+  // One of `ottla_partitioner`.
+  int32_t partitioner;
+  // One of `ottla_acks`.
+  int32_t acks;
+  // One of `ottla_in_doubt`.
+  int32_t in_doubt;
+  // 0.
+  int32_t reserved;
 } ottla_producer_options;
 
 // A record to send. All zero is a record with null key and null value, without headers, spread,
@@ -413,6 +530,21 @@ typedef struct ottla_record {
   // `OTTLA_RECORD_...`, or-ed.
   uint32_t flags;
 } ottla_record;
+
+// What a cluster for tests is like: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
+// always the default.
+typedef struct ottla_test_broker_options {
+  // Set by the macro.
+  size_t size;
+  // Racks (`broker.rack`), given to the brokers in turn, `rack_count` of them. Default: none.
+  const char *const *racks;
+  // See `racks`.
+  size_t rack_count;
+  // How many brokers; their ids are 1 to n. 1 to 1000, default 1.
+  int32_t brokers;
+  // 0.
+  int32_t reserved;
+} ottla_test_broker_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -662,21 +794,54 @@ const char *ottla_status_name(int32_t status);
 // The version of the library, "MAJOR.MINOR.PATCH". Static.
 const char *ottla_version(void);
 
-// Starts a cluster of so many brokers, without topics. Builds for distribution have it; one
-// without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
-ottla_status ottla_test_broker_new(int32_t brokers,
+// Starts a cluster without topics. `options` may be null: one broker. Builds for distribution have
+// it; one without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
+ottla_status ottla_test_broker_new(const struct ottla_test_broker_options *options,
                                    struct ottla_test_broker **broker,
                                    struct ottla_error **error);
 
 // Where to reach it, "host:port,host:port"; "" for null. Lives as long as the broker.
 const char *ottla_test_broker_bootstrap(const struct ottla_test_broker *broker);
 
-// Creates a topic in it at once.
+// Creates a topic in it at once; partition p is led by broker p mod n + 1.
 ottla_status ottla_test_broker_create_topic(const struct ottla_test_broker *broker,
                                             const char *topic,
                                             int32_t partitions,
                                             int32_t replication,
                                             struct ottla_error **error);
+
+// How long followers take to copy what is written: acknowledgements by all replicas and consumers
+// wait that long. Also for what waits now: 0 lets it go; -1: they never copy, until this is called
+// again. A topic with one replica has no followers and never waits.
+ottla_status ottla_test_broker_set_replica_delay(const struct ottla_test_broker *broker,
+                                                 int64_t delay_ms,
+                                                 struct ottla_error **error);
+
+// Stops the broker with this id: its port refuses, its connections are cut, its records stay.
+// `move_leaders` other than 0: the cluster notices, and others take over its partitions.
+ottla_status ottla_test_broker_stop_broker(const struct ottla_test_broker *broker,
+                                           int32_t id,
+                                           int32_t move_leaders,
+                                           struct ottla_error **error);
+
+// Starts a stopped broker again, on its old port.
+ottla_status ottla_test_broker_start_broker(const struct ottla_test_broker *broker,
+                                            int32_t id,
+                                            struct ottla_error **error);
+
+// Writes the offset that the next record of a partition gets to `*offset`: how many were written.
+ottla_status ottla_test_broker_log_end(const struct ottla_test_broker *broker,
+                                       const char *topic,
+                                       int32_t partition,
+                                       int64_t *offset,
+                                       struct ottla_error **error);
+
+// Says how the batches kept in a topic are compressed: bit `1 << c` of `*codecs` is set for each
+// `ottla_compression` c that occurs.
+ottla_status ottla_test_broker_codecs(const struct ottla_test_broker *broker,
+                                      const char *topic,
+                                      uint32_t *codecs,
+                                      struct ottla_error **error);
 
 // Stops and frees it, with all it holds. Null is allowed.
 void ottla_test_broker_free(struct ottla_test_broker *broker);
@@ -691,3 +856,4 @@ void ottla_test_broker_free(struct ottla_test_broker *broker);
 #define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
 #define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
 #define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}
+#define OTTLA_TEST_BROKER_OPTIONS_INIT {.size = sizeof(ottla_test_broker_options)}

@@ -20,7 +20,7 @@ pub struct ottla_client {
 }
 
 /// Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
-/// are always the default.
+/// are always the default. A value out of its range is `OTTLA_STATUS_CONFIG`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ottla_client_options {
@@ -34,12 +34,24 @@ pub struct ottla_client_options {
     pub software_name: *const c_char,
     /// Version of the software. Default: the library's.
     pub software_version: *const c_char,
-    /// How long to try to reach a broker, in ms. Default 10,000.
+    /// How long to try to reach a broker, in ms. 1 to 3,600,000 (an hour), default 10,000.
     pub connect_timeout_ms: i64,
-    /// How long a broker may take to answer, in ms. Default 30,000.
+    /// How long a broker may take to answer, in ms. 100 to 3,600,000, default 30,000.
     pub request_timeout_ms: i64,
     /// The tag of the `OTTLA_COMPLETION_CONNECTED`.
     pub tag: u64,
+    /// The rack (availability zone) this process runs in, by the name brokers have in `broker.rack`:
+    /// a client that does not need all brokers then uses those of its own rack first. Default:
+    /// none, then it takes its brokers from all racks alike.
+    pub rack: *const c_char,
+    /// A connection that nothing was asked on for so long is closed, up to a fifth sooner, in ms.
+    /// 1,000 to 86,400,000 (a day), default 540,000: brokers close theirs after 600,000.
+    pub idle_timeout_ms: i64,
+    /// This process's number among `ordinal_count` equal ones, from 0 (a StatefulSet's ordinal):
+    /// which brokers each uses is then shared out exactly instead of by chance.
+    pub ordinal_index: u32,
+    /// How many there are. Default 0: not known, by chance.
+    pub ordinal_count: u32,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
@@ -64,6 +76,10 @@ unsafe fn settings(options: *const ottla_client_options) -> Result<ClientOptions
             )),
             connect_timeout: setting_ms(o.connect_timeout_ms),
             request_timeout: setting_ms(o.request_timeout_ms),
+            idle_timeout: setting_ms(o.idle_timeout_ms),
+            rack: optional_text(o.rack, "rack")?.map(str::to_owned),
+            ordinal: ((o.ordinal_index, o.ordinal_count) != (0, 0))
+                .then_some((o.ordinal_index, o.ordinal_count)),
             tag: o.tag,
         })
     }

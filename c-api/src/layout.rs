@@ -26,15 +26,21 @@ layout!(ottla_record_index, 40, offset @ 0, timestamp_ms @ 8, key_at @ 16, key_l
     value_at @ 24, value_len @ 28, headers_at @ 32, header_count @ 36);
 layout!(ottla_batch_info, 48, topic @ 0, topic_len @ 8, record_count @ 16, arena_len @ 24,
     next_offset @ 32, partition @ 40, leader_epoch @ 44);
-layout!(ottla_client_options, 64, size @ 0, bootstrap @ 8, client_id @ 16, software_name @ 24,
-    software_version @ 32, connect_timeout_ms @ 40, request_timeout_ms @ 48, tag @ 56);
-layout!(ottla_producer_options, 64, size @ 0, linger_ms @ 8, delivery_timeout_ms @ 16,
-    batch_size @ 24, buffer_memory @ 32, max_record_size @ 40, compression @ 48, reserved @ 52,
-    tag @ 56);
+layout!(ottla_client_options, 88, size @ 0, bootstrap @ 8, client_id @ 16, software_name @ 24,
+    software_version @ 32, connect_timeout_ms @ 40, request_timeout_ms @ 48, tag @ 56,
+    rack @ 64, idle_timeout_ms @ 72, ordinal_index @ 80, ordinal_count @ 84);
+layout!(ottla_producer_options, 96, size @ 0, linger_ms @ 8, delivery_timeout_ms @ 16,
+    batch_size @ 24, buffer_memory @ 32, max_record_size @ 40, compression @ 48,
+    compression_level @ 52, tag @ 56, topic_compressions @ 64, topic_compression_count @ 72,
+    partitioner @ 80, acks @ 84, in_doubt @ 88, reserved @ 92);
+layout!(ottla_topic_compression, 16, topic @ 0, compression @ 8, compression_level @ 12);
 layout!(ottla_assignment, 24, topic @ 0, start_value @ 8, partition @ 16, start @ 20);
 layout!(ottla_consumer_options, 104, size @ 0, topics @ 8, topic_count @ 16, assignments @ 24,
     assignment_count @ 32, start_value @ 40, start @ 48, skip_crc @ 52, max_wait_ms @ 56,
     min_bytes @ 64, max_bytes @ 72, max_partition_bytes @ 80, buffer_memory @ 88, tag @ 96);
+
+layout!(ottla_test_broker_options, 32, size @ 0, racks @ 8, rack_count @ 16, brokers @ 24,
+    reserved @ 28);
 
 #[test]
 fn enums_are_ints() {

@@ -3,78 +3,20 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use ottla::engine::{EngineProducer, ProducerOptions, Submitted, argument_error};
+use ottla::engine::{EngineProducer, Submitted, argument_error};
 use ottla::{Error, Result};
 
-use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
+use crate::boundary::{Out, boundary, free, lent, many, text, timeout};
 use crate::client::ottla_client;
 use crate::error::ottla_error;
-use crate::options::{Options, read};
+use crate::options::read;
+use crate::producer_options::{ottla_producer_options, settings};
 use crate::record::{check, entry, ottla_record};
 use crate::status::ottla_status;
 
 /// A producer. Usable from many threads at once.
 pub struct ottla_producer {
     inner: EngineProducer,
-}
-
-/// Settings of a producer: start from `OTTLA_PRODUCER_OPTIONS_INIT`. 0 is always the default.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ottla_producer_options {
-    /// Set by the macro.
-    pub size: usize,
-    /// How long a record may wait for company, in ms. Default 5; -1: not at all.
-    pub linger_ms: i64,
-    /// From acceptance to outcome, in ms. Default 120,000.
-    pub delivery_timeout_ms: i64,
-    /// Bytes of a batch. Default 256 KiB.
-    pub batch_size: usize,
-    /// Bytes of records that are not resolved yet. Default 64 MiB.
-    pub buffer_memory: usize,
-    /// Bytes of one record. Default 1 MiB.
-    pub max_record_size: usize,
-    /// One of `ottla_compression`.
-    pub compression: i32,
-    /// 0.
-    pub reserved: u32,
-    /// The tag of this producer's `OTTLA_COMPLETION_SPACE`.
-    pub tag: u64,
-}
-
-// SAFETY: repr(C), starts with a usize, numbers only.
-unsafe impl Options for ottla_producer_options {}
-
-/// Codecs.
-#[repr(i32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ottla_compression {
-    /// lz4.
-    OTTLA_COMPRESSION_DEFAULT = 0,
-    /// Not compressed.
-    OTTLA_COMPRESSION_NONE = 1,
-    /// lz4.
-    OTTLA_COMPRESSION_LZ4 = 2,
-}
-
-fn settings(given: Option<ottla_producer_options>) -> Result<ProducerOptions> {
-    let Some(o) = given else { return Ok(ProducerOptions::default()) };
-    Ok(ProducerOptions {
-        linger: setting_ms(o.linger_ms),
-        batch_size: setting_size(o.batch_size),
-        lz4: match o.compression {
-            0 => None,
-            1 => Some(false),
-            2 => Some(true),
-            other => {
-                return Err(argument_error(format!("{other} is no member of ottla_compression")));
-            }
-        },
-        buffer_memory: setting_size(o.buffer_memory),
-        delivery_timeout: setting_ms(o.delivery_timeout_ms),
-        max_record_size: setting_size(o.max_record_size),
-        tag: o.tag,
-    })
 }
 
 /// A producer of a client. `options` may be null: all defaults.
@@ -91,7 +33,9 @@ pub unsafe extern "C" fn ottla_producer_new(
         out.set(std::ptr::null_mut());
         // SAFETY: promised by the caller.
         let (client, options) = unsafe { (lent(client, "client")?, read(options, "options")?) };
-        let inner = client.engine.producer(settings(options)?)?;
+        // SAFETY: promised by the caller, for the pointers inside the options too.
+        let options = options.map_or(Ok(Default::default()), |o| unsafe { settings(&o) })?;
+        let inner = client.engine.producer(options)?;
         out.set(Box::into_raw(Box::new(ottla_producer { inner })));
         Ok(())
     };

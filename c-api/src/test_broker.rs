@@ -5,27 +5,59 @@ use std::ffi::{CString, c_char};
 
 use ottla::Result;
 
-use crate::boundary::{Out, boundary, free, lent, text};
+use crate::boundary::{Out, boundary, free, lent, many, text};
 use crate::error::ottla_error;
+use crate::options::{Options, read};
 use crate::status::ottla_status;
 
 /// A Kafka cluster inside this process, for tests: real protocol on ports of 127.0.0.1, records in
-/// memory, gone when freed.
+/// memory, gone when freed. Its calls answer `OTTLA_STATUS_INVALID_ARGUMENT` for brokers, topics and
+/// partitions that it does not have.
 pub struct ottla_test_broker {
     cluster: imp::Cluster,
     bootstrap: CString,
 }
 
+/// What a cluster for tests is like: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
+/// always the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_test_broker_options {
+    /// Set by the macro.
+    pub size: usize,
+    /// Racks (`broker.rack`), given to the brokers in turn, `rack_count` of them. Default: none.
+    pub racks: *const *const c_char,
+    /// See `racks`.
+    pub rack_count: usize,
+    /// How many brokers; their ids are 1 to n. 1 to 1000, default 1.
+    pub brokers: i32,
+    /// 0.
+    pub reserved: i32,
+}
+
+// SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
+unsafe impl Options for ottla_test_broker_options {}
+
 #[cfg(feature = "test-broker")]
 mod imp {
+    use std::io;
+    use std::time::Duration;
+
     use ottla::Result;
     use ottla::engine::argument_error;
-
     pub(super) use ottla_test_broker::Cluster;
+    use ottla_test_broker::{Codec, Leaders};
 
-    pub(super) fn start(brokers: i32) -> Result<Cluster> {
+    use crate::producer_options::ottla_compression;
+
+    fn done<T>(outcome: io::Result<T>) -> Result<T> {
+        outcome.map_err(|e| argument_error(e.to_string()))
+    }
+
+    pub(super) fn start(brokers: i32, racks: &[&str]) -> Result<Cluster> {
         Cluster::builder()
             .brokers(brokers)
+            .racks(racks.iter().copied())
             .start()
             .map_err(|e| argument_error(format!("the test broker did not start: {e}")))
     }
@@ -36,15 +68,43 @@ mod imp {
         partitions: i32,
         replicas: i32,
     ) -> Result<()> {
-        cluster
-            .create_topic(topic, partitions, replicas)
-            .map(drop)
-            .map_err(|e| argument_error(e.to_string()))
+        done(cluster.create_topic(topic, partitions, replicas).map(drop))
+    }
+
+    pub(super) fn set_replica_delay(cluster: &Cluster, delay: Option<Duration>) {
+        cluster.set_replica_delay(delay.unwrap_or(Duration::MAX));
+    }
+
+    pub(super) fn stop(cluster: &Cluster, broker: i32, move_leaders: bool) -> Result<()> {
+        let leaders = if move_leaders { Leaders::Move } else { Leaders::Keep };
+        done(cluster.stop_broker(broker, leaders))
+    }
+
+    pub(super) fn start_again(cluster: &Cluster, broker: i32) -> Result<()> {
+        done(cluster.start_broker(broker))
+    }
+
+    pub(super) fn log_end(cluster: &Cluster, topic: &str, partition: i32) -> Result<i64> {
+        done(cluster.partition(topic, partition)).map(|info| info.log_end)
+    }
+
+    pub(super) fn codecs(cluster: &Cluster, topic: &str) -> Result<u32> {
+        let codecs = done(cluster.codecs(topic))?;
+        let member = |codec: &Codec| match codec {
+            Codec::None => ottla_compression::OTTLA_COMPRESSION_NONE,
+            Codec::Gzip => ottla_compression::OTTLA_COMPRESSION_GZIP,
+            Codec::Snappy => ottla_compression::OTTLA_COMPRESSION_SNAPPY,
+            Codec::Lz4 => ottla_compression::OTTLA_COMPRESSION_LZ4,
+            Codec::Zstd => ottla_compression::OTTLA_COMPRESSION_ZSTD,
+        };
+        Ok(codecs.iter().fold(0, |bits, codec| bits | 1 << member(codec) as u32))
     }
 }
 
 #[cfg(not(feature = "test-broker"))]
 mod imp {
+    use std::time::Duration;
+
     use ottla::Result;
     use ottla::engine::argument_error;
 
@@ -57,7 +117,7 @@ mod imp {
         }
     }
 
-    pub(super) fn start(_brokers: i32) -> Result<Cluster> {
+    pub(super) fn start(_brokers: i32, _racks: &[&str]) -> Result<Cluster> {
         Err(argument_error(
             "this build has no test broker; build ottla-c with the feature test-broker",
         ))
@@ -66,13 +126,33 @@ mod imp {
     pub(super) fn create(cluster: &Cluster, _: &str, _: i32, _: i32) -> Result<()> {
         match *cluster {}
     }
+
+    pub(super) fn set_replica_delay(cluster: &Cluster, _: Option<Duration>) {
+        match *cluster {}
+    }
+
+    pub(super) fn stop(cluster: &Cluster, _: i32, _: bool) -> Result<()> {
+        match *cluster {}
+    }
+
+    pub(super) fn start_again(cluster: &Cluster, _: i32) -> Result<()> {
+        match *cluster {}
+    }
+
+    pub(super) fn log_end(cluster: &Cluster, _: &str, _: i32) -> Result<i64> {
+        match *cluster {}
+    }
+
+    pub(super) fn codecs(cluster: &Cluster, _: &str) -> Result<u32> {
+        match *cluster {}
+    }
 }
 
-/// Starts a cluster of so many brokers, without topics. Builds for distribution have it; one
-/// without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
+/// Starts a cluster without topics. `options` may be null: one broker. Builds for distribution have
+/// it; one without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_test_broker_new(
-    brokers: i32,
+    options: *const ottla_test_broker_options,
     broker: *mut *mut ottla_test_broker,
     error: *mut *mut ottla_error,
 ) -> ottla_status {
@@ -80,7 +160,18 @@ pub unsafe extern "C" fn ottla_test_broker_new(
         // SAFETY: promised by the caller.
         let out = unsafe { Out::new(broker, "broker") }?;
         out.set(std::ptr::null_mut());
-        let cluster = imp::start(brokers)?;
+        // SAFETY: promised by the caller.
+        let (brokers, racks) = match unsafe { read(options, "options") }? {
+            None => (1, Vec::new()),
+            Some(o) => {
+                // SAFETY: promised by the caller.
+                let racks = unsafe { many(o.racks, o.rack_count, "racks") }?;
+                // SAFETY: promised by the caller.
+                let racks = racks.iter().map(|rack| unsafe { text(*rack, "rack") });
+                (if o.brokers == 0 { 1 } else { o.brokers }, racks.collect::<Result<_>>()?)
+            }
+        };
+        let cluster = imp::start(brokers, &racks)?;
         let bootstrap = crate::boundary::c_string(&cluster.bootstrap());
         out.set(Box::into_raw(Box::new(ottla_test_broker { cluster, bootstrap })));
         Ok(())
@@ -98,7 +189,7 @@ pub unsafe extern "C" fn ottla_test_broker_bootstrap(
     unsafe { broker.as_ref() }.map_or(c"".as_ptr(), |b| b.bootstrap.as_ptr())
 }
 
-/// Creates a topic in it at once.
+/// Creates a topic in it at once; partition p is led by broker p mod n + 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_test_broker_create_topic(
     broker: *const ottla_test_broker,
@@ -111,6 +202,99 @@ pub unsafe extern "C" fn ottla_test_broker_create_topic(
         // SAFETY: promised by the caller.
         let (broker, topic) = unsafe { (lent(broker, "broker")?, text(topic, "topic")?) };
         imp::create(&broker.cluster, topic, partitions, replication)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// How long followers take to copy what is written: acknowledgements by all replicas and consumers
+/// wait that long. Also for what waits now: 0 lets it go; -1: they never copy, until this is called
+/// again. A topic with one replica has no followers and never waits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_set_replica_delay(
+    broker: *const ottla_test_broker,
+    delay_ms: i64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let broker = unsafe { lent(broker, "broker") }?;
+        imp::set_replica_delay(&broker.cluster, crate::boundary::timeout(delay_ms));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Stops the broker with this id: its port refuses, its connections are cut, its records stay.
+/// `move_leaders` other than 0: the cluster notices, and others take over its partitions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_stop_broker(
+    broker: *const ottla_test_broker,
+    id: i32,
+    move_leaders: i32,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        imp::stop(&unsafe { lent(broker, "broker") }?.cluster, id, move_leaders != 0)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Starts a stopped broker again, on its old port.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_start_broker(
+    broker: *const ottla_test_broker,
+    id: i32,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        imp::start_again(&unsafe { lent(broker, "broker") }?.cluster, id)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Writes the offset that the next record of a partition gets to `*offset`: how many were written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_log_end(
+    broker: *const ottla_test_broker,
+    topic: *const c_char,
+    partition: i32,
+    offset: *mut i64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (broker, topic, out) = unsafe {
+            (lent(broker, "broker")?, text(topic, "topic")?, Out::new(offset, "offset")?)
+        };
+        out.set(imp::log_end(&broker.cluster, topic, partition)?);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Says how the batches kept in a topic are compressed: bit `1 << c` of `*codecs` is set for each
+/// `ottla_compression` c that occurs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_codecs(
+    broker: *const ottla_test_broker,
+    topic: *const c_char,
+    codecs: *mut u32,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (broker, topic, out) = unsafe {
+            (lent(broker, "broker")?, text(topic, "topic")?, Out::new(codecs, "codecs")?)
+        };
+        out.set(imp::codecs(&broker.cluster, topic)?);
+        Ok(())
     };
     // SAFETY: promised by the caller.
     unsafe { boundary(error, call) }

@@ -4,6 +4,7 @@ package ottlatest
 
 import (
 	"testing"
+	"time"
 
 	ottla "github.com/ottla-rs/ottla/go-bindings"
 )
@@ -20,10 +21,11 @@ func NewBroker(t testing.TB) *Broker {
 	return NewCluster(t, 1)
 }
 
-// NewCluster starts a cluster of so many brokers for the test; a failure ends the test.
-func NewCluster(t testing.TB, brokers int) *Broker {
+// NewCluster starts a cluster of so many brokers for the test, racks given to them in turn; a failure
+// ends the test.
+func NewCluster(t testing.TB, brokers int, racks ...string) *Broker {
 	t.Helper()
-	embedded, err := ottla.StartEmbeddedBroker(brokers)
+	embedded, err := ottla.StartEmbeddedBroker(brokers, racks...)
 	if err != nil {
 		t.Fatalf("starting the embedded broker: %v", err)
 	}
@@ -37,9 +39,62 @@ func (b *Broker) Bootstrap() string { return b.embedded.Bootstrap() }
 // CreateTopic creates a topic with one replica of each partition; a failure ends the test.
 func (b *Broker) CreateTopic(name string, partitions int) {
 	b.t.Helper()
-	if err := b.embedded.CreateTopic(name, partitions, 1); err != nil {
+	b.CreateReplicatedTopic(name, partitions, 1)
+}
+
+// CreateReplicatedTopic creates a topic with so many replicas of each partition, of which partition
+// p is led by broker p mod n + 1; a failure ends the test.
+func (b *Broker) CreateReplicatedTopic(name string, partitions, replication int) {
+	b.t.Helper()
+	if err := b.embedded.CreateTopic(name, partitions, replication); err != nil {
 		b.t.Fatalf("creating topic %s: %v", name, err)
 	}
+}
+
+// SetReplicaDelay is how long followers take to copy what is written, negative for ever:
+// acknowledgements by all replicas and consumers wait that long, also those that wait now.
+func (b *Broker) SetReplicaDelay(d time.Duration) {
+	b.t.Helper()
+	if err := b.embedded.SetReplicaDelay(d); err != nil {
+		b.t.Fatalf("setting the replica delay: %v", err)
+	}
+}
+
+// StopBroker stops the broker with this id, 1 to n; moveLeaders: others take over its partitions. A
+// failure ends the test.
+func (b *Broker) StopBroker(id int, moveLeaders bool) {
+	b.t.Helper()
+	if err := b.embedded.StopBroker(id, moveLeaders); err != nil {
+		b.t.Fatalf("stopping broker %d: %v", id, err)
+	}
+}
+
+// StartBroker starts a stopped broker again, on its old port; a failure ends the test.
+func (b *Broker) StartBroker(id int) {
+	b.t.Helper()
+	if err := b.embedded.StartBroker(id); err != nil {
+		b.t.Fatalf("starting broker %d: %v", id, err)
+	}
+}
+
+// LogEnd is how many records were written to a partition; a failure ends the test.
+func (b *Broker) LogEnd(topic string, partition int32) int64 {
+	b.t.Helper()
+	end, err := b.embedded.LogEnd(topic, partition)
+	if err != nil {
+		b.t.Fatalf("asking for %s[%d]: %v", topic, partition, err)
+	}
+	return end
+}
+
+// Codecs are those that the batches of a topic are compressed with; a failure ends the test.
+func (b *Broker) Codecs(topic string) []ottla.Codec {
+	b.t.Helper()
+	codecs, err := b.embedded.Codecs(topic)
+	if err != nil {
+		b.t.Fatalf("asking for %s: %v", topic, err)
+	}
+	return codecs
 }
 
 // Client connects to it; the client is closed with the test.

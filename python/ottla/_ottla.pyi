@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Literal, Self, final, overload
+from typing import Literal, Self, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 __version__: str
+
+_Codec: TypeAlias = Literal["none", "lz4", "snappy", "gzip", "zstd"]
 
 @final
 class Acked:
@@ -63,16 +65,24 @@ class Producer:
         cls,
         bootstrap: str,
         *,
+        acks: Literal["all", "leader", "none"] | None = None,
         batch_size: int | str | None = None,
         buffer_memory: int | str | None = None,
         client_id: str | None = None,
-        compression: Literal["none", "lz4"] | None = None,
+        compression: _Codec | None = None,
+        compression_level: int | None = None,
         connect_timeout: float | timedelta | None = None,
         delivery_timeout: float | timedelta | None = None,
+        idle_timeout: float | timedelta | None = None,
+        in_doubt: Literal["wait", "reroute"] | None = None,
         linger: float | timedelta | None = None,
         max_block: float | timedelta | None = None,
         max_record_size: int | str | None = None,
+        ordinal: tuple[int, int] | None = None,
+        partitioner: Literal["spread", "key_hash"] | None = None,
+        rack: str | None = None,
         request_timeout: float | timedelta | None = None,
+        topic_compression: Mapping[str, _Codec | tuple[_Codec, int]] | None = None,
     ) -> Self: ...
     def send(
         self,
@@ -111,10 +121,13 @@ class Consumer:
         check_crc: bool | None = None,
         client_id: str | None = None,
         connect_timeout: float | timedelta | None = None,
+        idle_timeout: float | timedelta | None = None,
         max_bytes: int | str | None = None,
         max_partition_bytes: int | str | None = None,
         max_wait: float | timedelta | None = None,
         min_bytes: int | str | None = None,
+        ordinal: tuple[int, int] | None = None,
+        rack: str | None = None,
         request_timeout: float | timedelta | None = None,
     ) -> Self: ...
     def __iter__(self) -> Self: ...
@@ -189,6 +202,9 @@ class Admin:
         *,
         client_id: str | None = None,
         connect_timeout: float | timedelta | None = None,
+        idle_timeout: float | timedelta | None = None,
+        ordinal: tuple[int, int] | None = None,
+        rack: str | None = None,
         request_timeout: float | timedelta | None = None,
     ) -> Self: ...
     def create_topic(
@@ -203,7 +219,13 @@ class Admin:
 
 @final
 class Broker:
-    def __new__(cls, brokers: int = 1, *, max_message_bytes: int | str | None = None) -> Self: ...
+    def __new__(
+        cls,
+        brokers: int = 1,
+        *,
+        max_message_bytes: int | str | None = None,
+        racks: Sequence[str] | None = None,
+    ) -> Self: ...
     @property
     def bootstrap(self) -> str: ...
     def create_topic(
@@ -212,6 +234,7 @@ class Broker:
     def set_replica_delay(self, delay: float | timedelta | None) -> None: ...
     def stop_broker(self, broker: int, *, move_leaders: bool = True) -> None: ...
     def start_broker(self, broker: int) -> None: ...
+    def codecs(self, topic: str) -> set[str]: ...
     def log_end(self, topic: str, partition: int) -> int: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...

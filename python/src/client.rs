@@ -2,31 +2,33 @@
 //! so that a client for each handle costs no connection.
 
 use ottla::Client;
+use ottla::engine::ClientOptions;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::errors::OrRaise;
+use crate::convert;
+use crate::errors::{self, OrRaise};
 use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
 
-/// What `client_id`, `connect_timeout` and `request_timeout` say, taken before the connection is
-/// made so that a misspelt setting is reported first.
+/// What the settings of a client say, taken before the connection is made so that a misspelt setting
+/// is reported first.
 pub(crate) struct Connect(ottla::ClientBuilder);
 
 impl Connect {
     pub(crate) fn new(bootstrap: &str, settings: &mut Settings<'_>) -> PyResult<Self> {
-        let mut builder = Client::builder()
-            .bootstrap(bootstrap)
-            .software("ottla-python", env!("CARGO_PKG_VERSION"));
-        if let Some(id) = settings.string("client_id")? {
-            builder = builder.client_id(id);
-        }
-        if let Some(timeout) = settings.duration("connect_timeout")? {
-            builder = builder.connect_timeout(timeout);
-        }
-        if let Some(timeout) = settings.duration("request_timeout")? {
-            builder = builder.request_timeout(timeout);
-        }
-        Ok(Self(builder))
+        let options = ClientOptions {
+            bootstrap: bootstrap.to_owned(),
+            client_id: settings.string("client_id")?,
+            software: Some(("ottla-python".into(), env!("CARGO_PKG_VERSION").into())),
+            connect_timeout: settings.duration("connect_timeout")?,
+            request_timeout: settings.duration("request_timeout")?,
+            idle_timeout: settings.duration("idle_timeout")?,
+            rack: settings.string("rack")?,
+            ordinal: ordinal(settings)?,
+            tag: 0,
+        };
+        Ok(Self(options.builder()))
     }
 
     /// Reaches a broker; the engine ends it at `connect_timeout`.
@@ -35,5 +37,23 @@ impl Connect {
             Some(client) => client.or_raise(py),
             None => unreachable!("a wait without an end has a result"),
         }
+    }
+}
+
+/// `ordinal`: a pair of ints, as (index, count).
+fn ordinal(settings: &mut Settings<'_>) -> PyResult<Option<(u32, u32)>> {
+    let Some(value) = settings.take("ordinal")? else { return Ok(None) };
+    let (index, count) = value.extract::<(i64, i64)>().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "ordinal must be two ints, (index, count), not {}",
+            convert::type_name(&value)
+        ))
+    })?;
+    match (u32::try_from(index), u32::try_from(count)) {
+        (Ok(index), Ok(count)) => Ok(Some((index, count))),
+        _ => Err(errors::config(
+            settings.py(),
+            &format!("ordinal is ({index}, {count}); ordinals count from 0 to one below the count"),
+        )),
     }
 }

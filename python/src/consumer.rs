@@ -27,9 +27,9 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 ///
 /// Consumer(bootstrap, topics=["events"]) or Consumer(bootstrap, assignment=[("events", 0,
 /// "earliest")]). Iterating gives records; batches() gives batches; next() gives one record. More
-/// settings: buffer_memory, check_crc, client_id, connect_timeout, max_bytes, max_partition_bytes,
-/// max_wait, min_bytes, request_timeout, start. Several threads may share one; each record goes to
-/// one of them.
+/// settings: buffer_memory, check_crc, max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
+/// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout, ordinal,
+/// rack, request_timeout. Several threads may share one; each record goes to one of them.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
     turn: Here<Turn<ottla::Consumer>>,

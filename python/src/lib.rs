@@ -11,6 +11,7 @@
 
 mod admin;
 mod batch;
+mod choices;
 mod client;
 mod consumer;
 mod convert;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ottla::{Compression, ErrorKind, Record};
+use ottla::engine::ProducerOptions;
+use ottla::{ErrorKind, Record};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use crate::choices;
 use crate::client::Connect;
 use crate::convert::{self, Blob};
 use crate::delivery::{BatchDelivery, Delivery, Parts};
@@ -30,10 +32,41 @@ const WHAT: &str = "producer";
 ///
 /// Producer(bootstrap, **settings) reaches a broker of the list "host:port,host:port" before it
 /// returns. Records are batched, compressed, spread over partitions and sent by the engine's own
-/// thread, acknowledged by all in-sync replicas, without duplicates. Settings: batch_size,
-/// buffer_memory, client_id, compression, connect_timeout, delivery_timeout, linger, max_block,
-/// max_record_size, request_timeout. Time spans are seconds or a timedelta, sizes are ints or
-/// strings like "16 MiB". A producer may be used by many threads.
+/// thread, acknowledged by all in-sync replicas, without duplicates. A producer may be used by many
+/// threads. Time spans are seconds or a timedelta, sizes are bytes or strings like "16 MiB".
+///
+/// How records go out:
+///   linger             how long an open batch may wait while all brokers are busy; 0 to 60 s,
+///                      default 5 ms
+///   batch_size         at which a batch is full; 1 KiB to 16 MiB, default 256 KiB
+///   compression        "lz4" (default), "none", "snappy", "gzip" or "zstd"
+///   compression_level  of "gzip" 1 (quick) to 9 (small), usually 6; of "zstd" -7 to 22, usually 3
+///   topic_compression  for some topics another codec: {"logs": "zstd", "audit": ("gzip", 9)}
+///   partitioner        for records that name no partition. "spread" (default): by load, keys are
+///                      payload. "key_hash": by key (murmur2, as Java's client does), the same key
+///                      in the same partition and in order, waiting for that partition's leader
+///   acks               "all" (default): in-sync replicas, idempotent. "leader": lost if it dies
+///                      too soon, and perhaps written twice. "none": nobody; a record counts as
+///                      written, at offset -1, once it is handed to the socket
+///   in_doubt           for batches of which nobody can tell whether they were written, their
+///                      connection cut or their broker silent. "wait" (default): for their
+///                      partition, written once. "reroute": to another one at once, perhaps twice
+/// Limits:
+///   buffer_memory      of records not yet acknowledged; 1 MiB to 1 TiB, default 64 MiB
+///   max_block          how long a send may wait for that; 0 to one day, default 60 s
+///   delivery_timeout   from send to outcome; 10 ms to one day, default 120 s
+///   max_record_size    of key, value and headers; to 100 MiB, default 1 MiB
+/// The client:
+///   client_id          what brokers log; default "ottla"
+///   rack               this process's rack (availability zone), as brokers have it in broker.rack:
+///                      its brokers are used first; default none
+///   ordinal            (index, count): this process's number among equal ones, from 0; which
+///                      brokers each uses is then shared out exactly; default by chance
+///   connect_timeout    how long to try to reach a broker; 1 ms to 1 h, default 10 s
+///   request_timeout    how long a broker may take to answer; 100 ms to 1 h, default 30 s
+///   idle_timeout       after which an unused connection is closed; 1 s to one day, default 9 min
+///
+/// Raises ConfigError for a setting it does not have and for a value out of its range.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Producer {
     inner: Arc<Here<ottla::Producer>>,
@@ -86,37 +119,26 @@ impl Producer {
     ) -> PyResult<Self> {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, &mut settings)?;
-        let linger = settings.duration("linger")?;
-        let batch_size = settings.size("batch_size")?;
-        let compression = compression(&mut settings)?;
-        let buffer_memory = settings.size("buffer_memory")?;
-        let delivery_timeout = settings.duration("delivery_timeout")?;
+        let options = ProducerOptions {
+            linger: settings.duration("linger")?,
+            batch_size: settings.size("batch_size")?,
+            compression: choices::compression(&mut settings)?,
+            topic_compression: choices::topic_compression(&mut settings)?,
+            partitioner: choices::partitioner(&mut settings)?,
+            acks: choices::acks(&mut settings)?,
+            in_doubt: choices::in_doubt(&mut settings)?,
+            buffer_memory: settings.size("buffer_memory")?,
+            delivery_timeout: settings.duration("delivery_timeout")?,
+            max_record_size: settings.size("max_record_size")?,
+            tag: 0,
+        };
         let max_block = settings.duration("max_block")?;
-        let max_record_size = settings.size("max_record_size")?;
         settings.finish()?;
 
         let client = connect.connect(py)?;
-        let mut builder = client.producer();
-        if let Some(linger) = linger {
-            builder = builder.linger(linger);
-        }
-        if let Some(bytes) = batch_size {
-            builder = builder.batch_size(bytes);
-        }
-        if let Some(compression) = compression {
-            builder = builder.compression(compression);
-        }
-        if let Some(bytes) = buffer_memory {
-            builder = builder.buffer_memory(bytes);
-        }
-        if let Some(timeout) = delivery_timeout {
-            builder = builder.delivery_timeout(timeout);
-        }
+        let mut builder = options.apply(client.producer());
         if let Some(time) = max_block {
             builder = builder.max_block(time);
-        }
-        if let Some(bytes) = max_record_size {
-            builder = builder.max_record_size(bytes);
         }
         let inner = Arc::new(Here::new(builder.build().or_raise(py)?));
         exit::opened(&inner);
@@ -294,17 +316,5 @@ impl Drop for Producer {
         {
             exit::orphaned(producer);
         }
-    }
-}
-
-fn compression(settings: &mut Settings<'_>) -> PyResult<Option<Compression>> {
-    let Some(name) = settings.string("compression")? else { return Ok(None) };
-    match name.as_str() {
-        "none" => Ok(Some(Compression::None)),
-        "lz4" => Ok(Some(Compression::Lz4)),
-        _ => Err(errors::config(
-            settings.py(),
-            &format!("compression is '{name}'; this build has 'lz4' and 'none'"),
-        )),
     }
 }

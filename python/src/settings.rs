@@ -10,14 +10,18 @@ use crate::{convert, errors};
 
 /// Names people bring from other clients, and what they are called here.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("acks", "nothing: it is always all"),
     ("auto_offset_reset", "start='earliest' or 'latest'"),
     ("batch_num_messages", "batch_size (bytes)"),
     ("check_crcs", "check_crc"),
+    ("client_rack", "rack"),
     ("compression_codec", "compression"),
+    ("compression_gzip_level", "compression_level"),
+    ("compression_lz4_level", "nothing: lz4 has no levels here"),
     ("compression_type", "compression"),
+    ("compression_zstd_level", "compression_level"),
+    ("connections_max_idle_ms", "idle_timeout (seconds)"),
     ("delivery_timeout_ms", "delivery_timeout (seconds)"),
-    ("enable_idempotence", "nothing: it is always on"),
+    ("enable_idempotence", "nothing: it is on with acks='all'"),
     ("fetch_max_bytes", "max_bytes"),
     ("fetch_max_wait_ms", "max_wait (seconds)"),
     ("fetch_min_bytes", "min_bytes"),
@@ -27,8 +31,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("max_request_size", "max_record_size"),
     ("message_max_bytes", "max_record_size"),
     ("message_timeout_ms", "delivery_timeout (seconds)"),
+    ("partitioner_class", "partitioner"),
     ("queue_buffering_max_kbytes", "buffer_memory (bytes)"),
     ("queue_buffering_max_ms", "linger (seconds)"),
+    ("request_required_acks", "acks"),
     ("request_timeout_ms", "request_timeout (seconds)"),
 ];
 

@@ -1,10 +1,11 @@
 //! The embedded broker, for a program's own tests.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ottla::testing::{Cluster, Leaders};
+use ottla::testing::{Cluster, Codec, Leaders};
 use pyo3::prelude::*;
 
 use crate::fork::Here;
@@ -50,15 +51,17 @@ fn refused(py: Python<'_>, error: &io::Error) -> PyErr {
 #[pymethods]
 impl Broker {
     /// brokers: how many, 1 to 1000; their ids are 1 to n. max_message_bytes: the largest batch
-    /// they take, an int or a string like "1 MiB" (default Kafka's, 1,048,588 bytes).
+    /// they take, an int or a string like "1 MiB" (default Kafka's, 1,048,588 bytes). racks: given
+    /// to the brokers in turn.
     #[new]
-    #[pyo3(signature = (brokers=1, *, max_message_bytes=None))]
+    #[pyo3(signature = (brokers=1, *, max_message_bytes=None, racks=None))]
     fn new(
         py: Python<'_>,
         brokers: i32,
         max_message_bytes: Option<&Bound<'_, PyAny>>,
+        racks: Option<Vec<String>>,
     ) -> PyResult<Self> {
-        let mut builder = Cluster::builder().brokers(brokers);
+        let mut builder = Cluster::builder().brokers(brokers).racks(racks.unwrap_or_default());
         if let Some(bytes) = max_message_bytes {
             builder = builder.max_message_bytes(convert::size("max_message_bytes", bytes)?);
         }
@@ -116,6 +119,12 @@ impl Broker {
     /// Offset that the next record of a partition gets: how many were written to it.
     fn log_end(&self, py: Python<'_>, topic: &str, partition: i32) -> PyResult<i64> {
         self.with(py, |cluster| cluster.partition(topic, partition).map(|info| info.log_end))
+    }
+
+    /// Names of the codecs that the batches kept in a topic are compressed with.
+    fn codecs(&self, py: Python<'_>, topic: &str) -> PyResult<BTreeSet<&'static str>> {
+        let codecs = self.with(py, |cluster| cluster.codecs(topic))?;
+        Ok(codecs.into_iter().map(Codec::as_str).collect())
     }
 
     /// Stops all brokers and forgets all records. Closing twice is fine.

@@ -1,6 +1,6 @@
 """The Python side of the interop matrix: writes the records of a file, reads records into one.
 
-    interop.py write BOOTSTRAP TOPIC FILE CODEC    codec: none or lz4
+    interop.py write BOOTSTRAP TOPIC FILE CODEC    codec: none, lz4, snappy, gzip or zstd
     interop.py read BOOTSTRAP TOPIC COUNT FILE
 
 A file is records of little-endian fields, as the tools of all languages exchange them:

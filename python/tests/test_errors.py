@@ -214,14 +214,13 @@ def test_use_after_close(broker: ottla.testing.Broker, topic: str) -> None:
         ({"lingr": 1}, r"no setting 'lingr' \(use linger\)"),
         ({"linger_ms": 1}, r"use linger \(seconds\)"),
         ({"linger.ms": 1}, r"use linger \(seconds\)"),
-        ({"acks": "all"}, "always all"),
-        ({"zebra": 1}, "no setting 'zebra'; it has batch_size"),
+        ({"enable_idempotence": True}, "it is on with acks='all'"),
+        ({"zebra": 1}, "no setting 'zebra'; it has acks, batch_size"),
         ({"linger": -1}, "linger is -1"),
         ({"linger": float("nan")}, "linger is NaN"),
         ({"batch_size": "16 bananas"}, "write a size like"),
         ({"batch_size": -1}, "batch_size is -1"),
         ({"batch_size": 1}, "batch_size is 1; allowed"),
-        ({"compression": "zstd"}, "'lz4' and 'none'"),
     ],
 )
 def test_settings_that_are_refused(

@@ -33,7 +33,7 @@ def test_a_record_with_everything(
     assert record.timestamp == 1_700_000_000_123
 
 
-@pytest.mark.parametrize("compression", ["none", "lz4"])
+@pytest.mark.parametrize("compression", ["none", "lz4", "snappy", "gzip", "zstd"])
 def test_null_and_empty_are_different(
     broker: ottla.testing.Broker, topic: str, compression: Any
 ) -> None:

@@ -24,9 +24,16 @@ fn main() -> ExitCode {
         export: ExportConfig {
             // Members carry them as int32_t, so that no number from C is undefined behaviour:
             // cbindgen sees no use of them.
-            include: ["ottla_completion_kind", "ottla_start", "ottla_compression"]
-                .map(Into::into)
-                .into(),
+            include: [
+                "ottla_completion_kind",
+                "ottla_start",
+                "ottla_compression",
+                "ottla_partitioner",
+                "ottla_acks",
+                "ottla_in_doubt",
+            ]
+            .map(Into::into)
+            .into(),
             ..ExportConfig::default()
         },
         usize_is_size_t: true,

@@ -1,7 +1,7 @@
 /* Sends the records of a file, or writes the records of a topic to one, for comparison with other
  * clients.
  *
- *   interop write BOOTSTRAP TOPIC FILE [none|lz4]
+ *   interop write BOOTSTRAP TOPIC FILE [none|lz4|gzip|snappy|zstd]
  *   interop read BOOTSTRAP TOPIC COUNT FILE
  *
  * The file, little-endian: for each record partition i32 (-1: spread), offset i64 (-1 when writing),
@@ -167,6 +167,24 @@ static bool take(ottla_client *client, int64_t timeout_ms, uint64_t *acknowledge
   return space;
 }
 
+static int32_t compression(const char *codec) {
+  static const struct {
+    const char *name;
+    int32_t compression;
+  } codecs[] = {
+      {"none", OTTLA_COMPRESSION_NONE},     {"lz4", OTTLA_COMPRESSION_LZ4},
+      {"gzip", OTTLA_COMPRESSION_GZIP},     {"snappy", OTTLA_COMPRESSION_SNAPPY},
+      {"zstd", OTTLA_COMPRESSION_ZSTD},
+  };
+  for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++) {
+    if (strcmp(codec, codecs[i].name) == 0) {
+      return codecs[i].compression;
+    }
+  }
+  fail("the codec is none of none, lz4, gzip, snappy and zstd");
+  return OTTLA_COMPRESSION_DEFAULT;
+}
+
 static void write_topic(const char *bootstrap, const char *topic, const char *path,
                         const char *codec) {
   FILE *file = fopen(path, "rb");
@@ -177,13 +195,7 @@ static void write_topic(const char *bootstrap, const char *topic, const char *pa
   ottla_producer_options options = OTTLA_PRODUCER_OPTIONS_INIT;
   ottla_producer *producer = NULL;
   ottla_error *error = NULL;
-  if (strcmp(codec, "none") == 0) {
-    options.compression = OTTLA_COMPRESSION_NONE;
-  } else if (strcmp(codec, "lz4") == 0) {
-    options.compression = OTTLA_COMPRESSION_LZ4;
-  } else {
-    fail("the codec is neither none nor lz4");
-  }
+  options.compression = compression(codec);
   /* Room for records that are a full MiB without what belongs to them. */
   options.max_record_size = 2 << 20;
   check(ottla_producer_new(client, &options, &producer, &error), error, "making the producer");
@@ -308,7 +320,7 @@ int main(int argc, char **argv) {
     read_topic(argv[2], argv[3], strtoull(argv[4], NULL, 10), argv[5]);
     return 0;
   }
-  fprintf(stderr, "usage: interop write BOOTSTRAP TOPIC FILE [none|lz4]\n"
+  fprintf(stderr, "usage: interop write BOOTSTRAP TOPIC FILE [none|lz4|gzip|snappy|zstd]\n"
                   "       interop read BOOTSTRAP TOPIC COUNT FILE\n");
   return 2;
 }

@@ -10,7 +10,8 @@ int main(void) {
     fprintf(stderr, "set OTTLA_KAFKA_BOOTSTRAP to host:port of a Kafka cluster\n");
     return 2;
   }
-  RUN(round_trip(bootstrap, OTTLA_COMPRESSION_LZ4));
-  RUN(round_trip(bootstrap, OTTLA_COMPRESSION_NONE));
+  for (int32_t codec = OTTLA_COMPRESSION_NONE; codec <= OTTLA_COMPRESSION_ZSTD; codec++) {
+    RUN(round_trip(bootstrap, codec));
+  }
   return summary();
 }

@@ -180,9 +180,6 @@ static void options_and_records_are_checked(void) {
   ottla_producer_options no_size = {.linger_ms = 1};
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_producer_new(client, &no_size, &producer, E));
   CHECK(producer == NULL);
-  ottla_producer_options codec = OTTLA_PRODUCER_OPTIONS_INIT;
-  codec.compression = 77;
-  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_producer_new(client, &codec, &producer, E));
   ottla_consumer_options nothing = OTTLA_CONSUMER_OPTIONS_INIT;
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &nothing, &consumer, E));
   ottla_assignment where = {.topic = "t", .partition = 0, .start = OTTLA_START_OFFSET};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::client::{Client, ClientBuilder};
+use crate::config::{Acks, InDoubt, Partitioner};
 use crate::consumer::{self, ConsumerBuilder};
-use crate::error::Result;
 use crate::producer::ProducerBuilder;
 use crate::record::Compression;
 
@@ -46,6 +46,12 @@ pub struct ClientOptions {
     pub connect_timeout: Option<Duration>,
     /// How long a broker may take to answer. Default 30 s.
     pub request_timeout: Option<Duration>,
+    /// When a connection that nothing is asked on is closed. Default 9 min.
+    pub idle_timeout: Option<Duration>,
+    /// The rack whose brokers are used first. Default: none.
+    pub rack: Option<String>,
+    /// (index, count) of this process among its equals. Default: not known.
+    pub ordinal: Option<(u32, u32)>,
     /// The tag of the `Connected` completion.
     pub tag: u64,
 }
@@ -59,24 +65,37 @@ fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
 }
 
 impl ClientOptions {
-    pub(super) fn builder(&self) -> ClientBuilder {
+    /// A client with these settings, to be connected.
+    pub fn builder(&self) -> ClientBuilder {
         let b = Client::builder().bootstrap(&self.bootstrap);
         let b = with(b, self.client_id.as_deref(), ClientBuilder::client_id);
         let b = with(b, self.software.clone(), |b, (name, version)| b.software(name, version));
         let b = with(b, self.connect_timeout, ClientBuilder::connect_timeout);
-        with(b, self.request_timeout, ClientBuilder::request_timeout)
+        let b = with(b, self.request_timeout, ClientBuilder::request_timeout);
+        let b = with(b, self.idle_timeout, ClientBuilder::idle_timeout);
+        let b = with(b, self.rack.as_deref(), ClientBuilder::rack);
+        with(b, self.ordinal, |b, (index, count)| b.ordinal(index, count))
     }
 }
 
-/// Settings of an [`EngineProducer`](super::EngineProducer).
+/// Settings of an [`EngineProducer`](super::EngineProducer). It never waits for buffer space:
+/// `max_block` is a setting of those that do.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerOptions {
     /// How long a record may wait for company. Default 5 ms.
     pub linger: Option<Duration>,
     /// Bytes of a batch. Default 256 KiB.
     pub batch_size: Option<usize>,
-    /// Whether batches are compressed with lz4. Default: yes.
-    pub lz4: Option<bool>,
+    /// The codec of batches. Default: lz4 where it is built in.
+    pub compression: Option<Compression>,
+    /// Topics with another codec than that.
+    pub topic_compression: Vec<(String, Compression)>,
+    /// How records that name no partition get one. Default: spread by load.
+    pub partitioner: Option<Partitioner>,
+    /// What acknowledges a record. Default: all in-sync replicas.
+    pub acks: Option<Acks>,
+    /// What a batch does once nobody can tell whether it was written. Default: it waits.
+    pub in_doubt: Option<InDoubt>,
     /// Bytes of records not yet resolved. Default 64 MiB.
     pub buffer_memory: Option<usize>,
     /// From acceptance to outcome. Default 120 s.
@@ -88,28 +107,22 @@ pub struct ProducerOptions {
 }
 
 impl ProducerOptions {
-    pub(super) fn apply(&self, b: ProducerBuilder) -> Result<ProducerBuilder> {
+    /// The producer with these settings, for skins that hold one themselves.
+    pub fn apply(&self, b: ProducerBuilder) -> ProducerBuilder {
         let b = with(b, self.linger, ProducerBuilder::linger);
         let b = with(b, self.batch_size, ProducerBuilder::batch_size);
+        let b = with(b, self.compression, ProducerBuilder::compression);
+        let b = self
+            .topic_compression
+            .iter()
+            .fold(b, |b, (topic, codec)| b.topic_compression(topic.as_str(), *codec));
+        let b = with(b, self.partitioner, ProducerBuilder::partitioner);
+        let b = with(b, self.acks, ProducerBuilder::acks);
+        let b = with(b, self.in_doubt, ProducerBuilder::in_doubt);
         let b = with(b, self.buffer_memory, ProducerBuilder::buffer_memory);
         let b = with(b, self.delivery_timeout, ProducerBuilder::delivery_timeout);
-        let b = with(b, self.max_record_size, ProducerBuilder::max_record_size);
-        Ok(match self.lz4 {
-            None => b,
-            Some(false) => b.compression(Compression::None),
-            Some(true) => b.compression(lz4()?),
-        })
+        with(b, self.max_record_size, ProducerBuilder::max_record_size)
     }
-}
-
-#[cfg(feature = "lz4")]
-fn lz4() -> Result<Compression> {
-    Ok(Compression::Lz4)
-}
-
-#[cfg(not(feature = "lz4"))]
-fn lz4() -> Result<Compression> {
-    Err(crate::error::Error::config("this build has no lz4; choose no compression"))
 }
 
 /// What a consumer reads.

@@ -71,7 +71,7 @@ impl ProducerCore {
                 max_record_size: options.max_record_size.unwrap_or(1 << 20),
             },
             Backend::Client(client) => {
-                ProducerBackend::Client(options.apply(client.producer())?.build()?)
+                ProducerBackend::Client(options.apply(client.producer()).build()?)
             }
         };
         let queue = engine.queue();

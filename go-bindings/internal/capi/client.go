@@ -49,9 +49,10 @@ type Completion struct {
 
 // ClientOptions are ottla_client_options; zero is always the default.
 type ClientOptions struct {
-	Bootstrap, ClientID, SoftwareName, SoftwareVersion string
-	ConnectTimeoutMs, RequestTimeoutMs                 int64
-	Tag                                                uint64
+	Bootstrap, ClientID, SoftwareName, SoftwareVersion, Rack string
+	ConnectTimeoutMs, RequestTimeoutMs, IdleTimeoutMs        int64
+	OrdinalIndex, OrdinalCount                               uint32
+	Tag                                                      uint64
 }
 
 // Client is an ottla_client. Its methods may be called from many goroutines, except Poll.
@@ -75,6 +76,7 @@ func cString(s string) *C.char {
 func NewClient(o ClientOptions) (*Client, *Failure) {
 	texts := [...]*C.char{
 		C.CString(o.Bootstrap), cString(o.ClientID), cString(o.SoftwareName), cString(o.SoftwareVersion),
+		cString(o.Rack),
 	}
 	defer func() {
 		for _, t := range texts {
@@ -90,6 +92,10 @@ func NewClient(o ClientOptions) (*Client, *Failure) {
 		connect_timeout_ms: C.int64_t(o.ConnectTimeoutMs),
 		request_timeout_ms: C.int64_t(o.RequestTimeoutMs),
 		tag:                C.uint64_t(o.Tag),
+		rack:               texts[4],
+		idle_timeout_ms:    C.int64_t(o.IdleTimeoutMs),
+		ordinal_index:      C.uint32_t(o.OrdinalIndex),
+		ordinal_count:      C.uint32_t(o.OrdinalCount),
 	}
 	var h *C.ottla_client
 	var e *C.ottla_error

@@ -3,6 +3,7 @@ package capi
 /*
 #cgo noescape ottla_producer_send_packed
 #cgo nocallback ottla_producer_send_packed
+#include <stdlib.h>
 #include <ottla.h>
 */
 import "C"
@@ -13,17 +14,47 @@ import (
 	"unsafe"
 )
 
-// Values of ProducerOptions.Compression.
+// Values of Compression: ottla_compression.
 const (
-	CompressionNone = int32(C.OTTLA_COMPRESSION_NONE)
-	CompressionLz4  = int32(C.OTTLA_COMPRESSION_LZ4)
+	CompressionNone   = int32(C.OTTLA_COMPRESSION_NONE)
+	CompressionLz4    = int32(C.OTTLA_COMPRESSION_LZ4)
+	CompressionGzip   = int32(C.OTTLA_COMPRESSION_GZIP)
+	CompressionSnappy = int32(C.OTTLA_COMPRESSION_SNAPPY)
+	CompressionZstd   = int32(C.OTTLA_COMPRESSION_ZSTD)
 )
+
+// Values of Partitioner: ottla_partitioner.
+const (
+	PartitionerSpread  = int32(C.OTTLA_PARTITIONER_SPREAD)
+	PartitionerKeyHash = int32(C.OTTLA_PARTITIONER_KEY_HASH)
+)
+
+// Values of Acks: ottla_acks.
+const (
+	AcksAll    = int32(C.OTTLA_ACKS_ALL)
+	AcksLeader = int32(C.OTTLA_ACKS_LEADER)
+	AcksNone   = int32(C.OTTLA_ACKS_NONE)
+)
+
+// Values of InDoubt: ottla_in_doubt.
+const (
+	InDoubtWait    = int32(C.OTTLA_IN_DOUBT_WAIT)
+	InDoubtReroute = int32(C.OTTLA_IN_DOUBT_REROUTE)
+)
+
+// TopicCompression is the codec of one topic: ottla_topic_compression.
+type TopicCompression struct {
+	Topic              string
+	Compression, Level int32
+}
 
 // ProducerOptions are ottla_producer_options; zero is always the default.
 type ProducerOptions struct {
 	LingerMs, DeliveryTimeoutMs            int64
 	BatchSize, BufferMemory, MaxRecordSize int
-	Compression                            int32
+	Compression, CompressionLevel          int32
+	TopicCompressions                      []TopicCompression
+	Partitioner, Acks, InDoubt             int32
 	Tag                                    uint64
 }
 
@@ -56,7 +87,28 @@ func (c *Client) NewProducer(o ProducerOptions) (*Producer, *Failure) {
 		buffer_memory:       clampSize(o.BufferMemory),
 		max_record_size:     clampSize(o.MaxRecordSize),
 		compression:         C.int32_t(o.Compression),
+		compression_level:   C.int32_t(o.CompressionLevel),
+		partitioner:         C.int32_t(o.Partitioner),
+		acks:                C.int32_t(o.Acks),
+		in_doubt:            C.int32_t(o.InDoubt),
 		tag:                 C.uint64_t(o.Tag),
+	}
+	if n := len(o.TopicCompressions); n > 0 {
+		// In C's memory, as it holds pointers.
+		array := C.malloc(C.size_t(n) * C.size_t(unsafe.Sizeof(C.ottla_topic_compression{})))
+		defer C.free(array)
+		list := unsafe.Slice((*C.ottla_topic_compression)(array), n)
+		for i, t := range o.TopicCompressions {
+			topic := C.CString(t.Topic)
+			defer C.free(unsafe.Pointer(topic))
+			list[i] = C.ottla_topic_compression{
+				topic:             topic,
+				compression:       C.int32_t(t.Compression),
+				compression_level: C.int32_t(t.Level),
+			}
+		}
+		options.topic_compressions = (*C.ottla_topic_compression)(array)
+		options.topic_compression_count = C.size_t(n)
 	}
 	var h *C.ottla_producer
 	var e *C.ottla_error

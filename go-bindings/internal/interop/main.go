@@ -1,6 +1,6 @@
 // Interop writes and reads the files by which clients of different languages are compared.
 //
-//	interop write BOOTSTRAP TOPIC FILE [none|lz4]
+//	interop write BOOTSTRAP TOPIC FILE [none|lz4|gzip|snappy|zstd]
 //	interop read  BOOTSTRAP TOPIC COUNT FILE
 //
 // A file is records, one behind the other, all numbers little-endian:
@@ -31,6 +31,10 @@ const (
 	largest = 100 << 20
 )
 
+var codecs = map[string]ottla.Codec{
+	"none": ottla.None, "lz4": ottla.LZ4, "gzip": ottla.Gzip, "snappy": ottla.Snappy, "zstd": ottla.Zstd,
+}
+
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "interop:", err)
@@ -41,7 +45,7 @@ func main() {
 func run(args []string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	usage := errors.New("usage: interop write BOOTSTRAP TOPIC FILE [none|lz4] | interop read BOOTSTRAP TOPIC COUNT FILE")
+	usage := errors.New("usage: interop write BOOTSTRAP TOPIC FILE [none|lz4|gzip|snappy|zstd] | interop read BOOTSTRAP TOPIC COUNT FILE")
 	if len(args) < 4 || len(args) > 5 {
 		return usage
 	}
@@ -67,9 +71,9 @@ func run(args []string) (err error) {
 }
 
 func write(ctx context.Context, client *ottla.Client, topic, path, compression string) error {
-	codec, known := map[string]ottla.Codec{"none": ottla.None, "lz4": ottla.LZ4}[compression]
+	codec, known := codecs[compression]
 	if !known {
-		return fmt.Errorf("compression is %q; none or lz4", compression)
+		return fmt.Errorf("compression is %q; none, lz4, gzip, snappy or zstd", compression)
 	}
 	file, err := os.Open(path)
 	if err != nil {

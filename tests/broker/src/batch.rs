@@ -182,6 +182,11 @@ pub(crate) fn check(
     Ok(header)
 }
 
+/// How a batch is compressed.
+pub(crate) fn codec(batch: &[u8]) -> Result<Codec, Refusal> {
+    codec_of(&read_header(batch)?)
+}
+
 fn codec_of(header: &BatchHeader) -> Result<Codec, Refusal> {
     let id = header.attributes & ATTRIBUTE_CODEC;
     Codec::from_id(id).ok_or_else(|| {

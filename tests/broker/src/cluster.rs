@@ -1,5 +1,6 @@
 //! The cluster as its user holds it: start, script, inspect, stop.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use crate::batch::{self, Record, Refusal};
 use crate::builder::Builder;
+use crate::compression::Codec;
 use crate::faults::Faults;
 use crate::listener;
 use crate::state::{self, Broker, Shared, State, unknown_topic};
@@ -408,6 +410,22 @@ impl Cluster {
             records.extend(decoded.into_iter().filter(|record| record.offset >= start));
         }
         Ok(records)
+    }
+
+    /// How the batches kept in a topic are compressed: every way that occurs.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such topic; `InvalidData` as for [`Cluster::records`].
+    pub fn codecs(&self, topic: &str) -> io::Result<BTreeSet<Codec>> {
+        let state = self.shared.state();
+        let found = state.topics.get(topic).ok_or_else(|| refused(unknown_topic(topic)))?;
+        let batches = found.partitions.iter().flat_map(|partition| partition.log.batches());
+        batches
+            .map(|stored| {
+                batch::codec(&stored.data)
+                    .map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal.message))
+            })
+            .collect()
     }
 
     /// Bytes of all batches kept now.

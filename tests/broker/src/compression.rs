@@ -10,17 +10,34 @@ const MAX_UNPACKED: usize = 256 << 20;
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER: usize = 16;
 
-/// A batch's compression, by the number in its attributes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Codec {
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Codec {
+    /// As they are.
     None,
+    /// gzip.
     Gzip,
+    /// Snappy, in any of its framings.
     Snappy,
+    /// LZ4 frames.
     Lz4,
+    /// Zstandard.
     Zstd,
 }
 
 impl Codec {
+    /// What Kafka calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// By the number in a batch's attributes.
     pub(crate) fn from_id(id: i16) -> Option<Self> {
         match id {
             0 => Some(Self::None),

@@ -44,6 +44,7 @@ pub use api::ApiKey;
 pub use batch::Record;
 pub use builder::Builder;
 pub use cluster::{Cluster, Dialer, Doors, Leaders, PartitionInfo};
+pub use compression::Codec;
 pub use config::Storage;
 pub use faults::{Fault, FaultId, FaultRule, Faults};
 pub use stats::{BrokerStats, Stats};

@@ -12,6 +12,8 @@ use tokio::runtime::Runtime;
 
 const RECORDS: usize = 100_000;
 const PARTITIONS: i32 = 6;
+/// Each writer writes a part of its records in each.
+const CODECS: [&str; 5] = ["none", "lz4", "snappy", "gzip", "zstd"];
 
 /// Languages whose tools are built elsewhere, and who says where they are.
 const TOOLS: [(&str, &str); 3] =
@@ -112,11 +114,7 @@ impl Matrix {
             return console::write(&self.cluster, topic, RECORDS, &self.dir);
         }
         let rows = records::generate(RECORDS, seed);
-        let codecs: &[&str] = match side {
-            Side::Tool(_) => &["none", "lz4"],
-            _ => &["none", "lz4", "snappy", "gzip", "zstd"],
-        };
-        for (part, codec) in rows.chunks(RECORDS / codecs.len()).zip(codecs) {
+        for (part, codec) in rows.chunks(RECORDS / CODECS.len()).zip(CODECS) {
             let bootstrap = self.cluster.bootstrap();
             match side {
                 Side::Tool(tool) => tool.write(bootstrap, topic, part, codec, &self.dir)?,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ottla::testing::{ApiKey, Cluster};
+use ottla::testing::{ApiKey, Cluster, Codec};
 use ottla::{Client, Compression, ErrorKind, ProducerBuilder, Record};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
@@ -121,6 +121,8 @@ async fn a_topic_has_a_codec_of_its_own() {
         within("an ack", delivery).await.unwrap();
         assert_eq!(cluster.records(codec, 0).unwrap()[0].value.as_deref(), Some(&value[..]));
         sizes.push(cluster.retained_bytes() - before);
+        let found: Vec<_> = cluster.codecs(codec).unwrap().into_iter().map(Codec::as_str).collect();
+        assert_eq!(found, [codec]);
     }
     assert!(sizes[0] > value.len() && sizes[1..].iter().all(|s| *s < value.len() / 2), "{sizes:?}");
     let wrong = Compression::Gzip { level: 10 };

@@ -116,6 +116,35 @@ impl Compression {
         bytes > 2 * per_ms
     }
 
+    /// The codec that is called so ("none", "lz4", "snappy", "gzip", "zstd"), at a level or at its
+    /// usual one.
+    ///
+    /// # Errors
+    /// `Config` for a name that this build does not have, and for a level that the codec does not
+    /// have: gzip has 1 to 9, zstd -7 to 22, the others none.
+    pub fn named(name: &str, level: Option<i32>) -> Result<Self> {
+        let all = all();
+        let Some(usual) = all.iter().find(|codec| codec_name(codec.bits()) == name) else {
+            let built: Vec<String> = all.iter().map(ToString::to_string).collect();
+            let built = built.join(", ");
+            return Err(Error::config(format!("compression is '{name}'; this build has {built}")));
+        };
+        let codec = match (*usual, level) {
+            (usual, None) => usual,
+            #[cfg(feature = "gzip")]
+            (Self::Gzip { .. }, Some(level)) => Self::Gzip { level },
+            #[cfg(feature = "zstd")]
+            (Self::Zstd { .. }, Some(level)) => Self::Zstd { level },
+            (_, Some(level)) => {
+                return Err(Error::config(format!(
+                    "compression level is {level}; {name} has no levels, gzip and zstd have"
+                )));
+            }
+        };
+        codec.check()?;
+        Ok(codec)
+    }
+
     /// The codec's bits in the attributes of a batch.
     pub(crate) fn bits(self) -> i16 {
         match self {
@@ -169,43 +198,11 @@ impl FromStr for Compression {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, level) = match text.split_once(':') {
-            None => (text, None),
-            Some((name, level)) => match level.parse::<i32>() {
-                Ok(level) => (name, Some(level)),
-                Err(_) => {
-                    return Err(Error::config(format!("compression '{text}': no level '{level}'")));
-                }
-            },
-        };
-        let codec = match (name, level) {
-            ("none", None) => Some(Self::None),
-            #[cfg(feature = "lz4")]
-            ("lz4", None) => Some(Self::Lz4),
-            #[cfg(feature = "snappy")]
-            ("snappy", None) => Some(Self::Snappy),
-            #[cfg(feature = "gzip")]
-            ("gzip", None) => Some(Self::GZIP),
-            #[cfg(feature = "gzip")]
-            ("gzip", Some(level)) => Some(Self::Gzip { level }),
-            #[cfg(feature = "zstd")]
-            ("zstd", None) => Some(Self::ZSTD),
-            #[cfg(feature = "zstd")]
-            ("zstd", Some(level)) => Some(Self::Zstd { level }),
-            _ => None,
-        };
-        let Some(codec) = codec else {
-            let built: Vec<String> = all().iter().map(ToString::to_string).collect();
-            let built = built.join(", ");
-            return Err(Error::config(match level {
-                Some(_) => {
-                    format!("compression '{text}': {name} has no levels, or is not built in")
-                }
-                None => format!("compression is '{text}'; this build has {built}"),
-            }));
-        };
-        codec.check()?;
-        Ok(codec)
+        let Some((name, level)) = text.split_once(':') else { return Self::named(text, None) };
+        match level.parse() {
+            Ok(level) => Self::named(name, Some(level)),
+            Err(_) => Err(Error::config(format!("compression '{text}': no level '{level}'"))),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use ottla_scenarios::{interop, records};
 
-const USAGE: &str = "usage: interop write BOOTSTRAP TOPIC FILE [none|lz4]\n       \
+const USAGE: &str = "usage: interop write BOOTSTRAP TOPIC FILE [none|lz4|snappy|gzip|zstd]\n       \
                      interop read BOOTSTRAP TOPIC COUNT FILE";
 
 #[tokio::main(flavor = "current_thread")]
