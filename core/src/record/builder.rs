@@ -44,7 +44,11 @@ struct Layout {
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     pool: ChunkPool,
+    /// Full ones.
     chunks: Vec<Chunk>,
+    /// Where the next record goes. Not behind the pointer of the others: who sends to a thousand
+    /// topics in turn finds nothing in cache, and every pointer is another wait.
+    open: Chunk,
     bytes: usize,
     reserved: usize,
     records: i32,
@@ -58,6 +62,7 @@ impl BatchBuilder {
         Self {
             pool,
             chunks: Vec::new(),
+            open: Chunk::empty(),
             bytes: 0,
             reserved: 0,
             records: 0,
@@ -88,7 +93,11 @@ impl BatchBuilder {
 
     /// The records in order, each whole in one chunk; for who wants them elsewhere.
     pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
-        std::mem::take(&mut self.chunks)
+        let mut chunks = std::mem::take(&mut self.chunks);
+        if self.open.len() > 0 {
+            chunks.push(std::mem::replace(&mut self.open, Chunk::empty()));
+        }
+        chunks
     }
 
     /// Copies a record into the batch. Its index in the batch was [`len_records`] before.
@@ -118,10 +127,9 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         timestamp_ms: i64,
     ) -> bool {
-        // An empty batch has no chunk, and so no base timestamp yet.
-        let Some(chunk) = self.chunks.last_mut() else { return false };
         let payload = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-        let room = chunk.room();
+        // An empty batch has no room, and so needs no base timestamp yet.
+        let room = self.open.room();
         if timestamp_ms != self.base_timestamp
             || payload > Packed::PAYLOAD
             || self.records >= Packed::RECORDS
@@ -150,7 +158,7 @@ impl BatchBuilder {
             at += value.len();
         }
         room[at] = 0; // no headers
-        chunk.advance(at + 1);
+        self.open.advance(at + 1);
         self.bytes += at + 1;
         self.records += 1;
         true
@@ -203,18 +211,15 @@ impl BatchBuilder {
             self.max_timestamp = self.max_timestamp.max(timestamp_ms);
         }
         let index = i64::from(self.records);
-        let chunk = match self.chunks.last_mut() {
-            Some(last) if last.capacity() - last.len() >= layout.total => last,
-            _ => {
-                let grown = GROWTH[self.chunks.len().min(GROWTH.len() - 1)];
-                let chunk = self.pool.get(grown.max(layout.total));
-                self.reserved += chunk.capacity();
-                self.chunks.push(chunk);
-                let last = self.chunks.len() - 1;
-                &mut self.chunks[last]
-            }
-        };
-        let out = &mut chunk.room()[..layout.total];
+        if self.open.room().len() < layout.total {
+            let full = usize::from(self.open.len() > 0);
+            let grown = GROWTH[(self.chunks.len() + full).min(GROWTH.len() - 1)];
+            let next = self.pool.get(grown.max(layout.total));
+            self.reserved += next.capacity();
+            let last = std::mem::replace(&mut self.open, next);
+            self.chunks.extend((full > 0).then_some(last));
+        }
+        let out = &mut self.open.room()[..layout.total];
         let mut at = varint::put(out, 0, layout.content as i64);
         out[at] = 0; // attributes: none are defined for records
         at = varint::put(out, at + 1, layout.timestamp_delta);
@@ -227,7 +232,7 @@ impl BatchBuilder {
             at = put_bytes(out, at, *value);
         }
         debug_assert_eq!(at, layout.total);
-        chunk.advance(layout.total);
+        self.open.advance(layout.total);
         self.bytes += layout.total;
         self.records += 1;
         Ok(())
@@ -236,14 +241,15 @@ impl BatchBuilder {
     /// Closes the batch: compresses it if that makes it smaller, and computes the checksum of the
     /// records while they are still in cache. `None` for a batch without records, which the
     /// protocol does not know.
-    pub(crate) fn seal(self, compression: Compression) -> Option<SealedBatch> {
+    pub(crate) fn seal(mut self, compression: Compression) -> Option<SealedBatch> {
         if self.records == 0 {
             return None;
         }
-        let compressed = super::compression::compress(compression, &self.pool, &self.chunks);
+        let plain = self.take_chunks();
+        let compressed = super::compression::compress(compression, &self.pool, &plain);
         let (bits, chunks) = match compressed {
             Some(chunks) => (compression.bits(), chunks),
-            None => (Compression::None.bits(), self.chunks),
+            None => (Compression::None.bits(), plain),
         };
         let body_reserved = chunks.iter().map(Chunk::capacity).sum();
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);

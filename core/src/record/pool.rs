@@ -131,6 +131,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// One without room.
+    pub(crate) fn empty() -> Self {
+        Self { buf: Box::default(), len: 0, pool: None }
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.buf.len()
     }
