@@ -87,7 +87,7 @@ pub(crate) struct TopicBatches {
 }
 
 impl TopicBatches {
-    fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
+    pub(super) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
         let share = Arc::default();
         Arc::new(Self {
@@ -203,16 +203,24 @@ impl Accumulator {
         }
     }
 
-    /// What nearly every send comes to: a record without partition goes into a batch that is open
-    /// and has room. `None` if anything about it is not like that; then nothing has happened, and
+    /// What nearly every send comes to: a record goes into a batch that is open and has room.
+    /// `None` if anything about it is not like that; then nothing has happened, and
     /// [`append`](Self::append) is to be asked.
     #[inline]
     pub(crate) fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
-        if record.partition.is_some() || !self.spreads(record) || !record.headers.is_empty() {
+        if !record.headers.is_empty() {
             return None;
         }
+        let partition = |topic: &TopicBatches| match (record.partition, record.key) {
+            (None, Some(key)) if !self.spreads(record) => {
+                // None is remembered before it is known how many there are.
+                let partitions = topic.partitions.load(Ordering::Acquire);
+                Some(if partitions > 0 { key_hash::partition(key, partitions) } else { UNROUTED })
+            }
+            (named, _) => named,
+        };
         let size = size_of(record);
-        recent::known(self, record.topic, |topic, slot| {
+        recent::known(self, record.topic, partition, |topic, slot| {
             if self.must_be_checked(topic, record, size) {
                 return None;
             }
@@ -292,7 +300,10 @@ impl Accumulator {
             },
             (named, _) => named.unwrap_or_default(),
         };
-        self.append_in(&topic, &topic.slot(partition), record, size, take)
+        let slot = topic.slot(partition);
+        let taken = self.append_in(&topic, &slot, record, size, take);
+        recent::remember_pinned(self, &topic, &slot);
+        taken
     }
 
     /// Whether its key leaves open where it goes.
@@ -322,18 +333,17 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        if self.must_be_checked(topic, record, size) {
+        if record.partition.is_some() || self.must_be_checked(topic, record, size) {
             return self.check_closely(topic, record, size, space);
         }
         Ok(())
     }
 
-    /// Whether anything about it may be wrong.
+    /// Whether anything about it may be wrong besides the partition.
     #[inline]
     fn must_be_checked(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> bool {
         topic.failed.load(Ordering::Acquire)
             || size > self.config.max_record_size + RECORD_OVERHEAD
-            || record.partition.is_some()
             || record.timestamp_ms.is_some_and(|ms| ms < 0)
             || record.headers.len() > MAX_HEADERS
             || !self.budget.has_room(size)
