@@ -49,7 +49,7 @@ async fn send(producer: Producer, sender: i32, stop: Arc<AtomicBool>) -> Vec<(St
 async fn rolled(seed: u64, restart: impl AsyncFn(&Cluster, i32)) -> u64 {
     let cluster = cluster(BROKERS, PARTITIONS);
     // What is in flight when a broker goes away has been appended there, and not acknowledged.
-    cluster.set_replica_delay(ms(10));
+    cluster.set_replica_delay(ms(30));
     let client = connect(virtual_cluster::client(&cluster, seed)).await;
     let producer = client.producer().build().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
