@@ -212,6 +212,11 @@ impl Environment {
         drop(self.handle().spawn(future));
     }
 
+    /// Runs what takes long, and asks nobody, on a thread beside the engine's.
+    pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        drop(self.handle().spawn_blocking(work));
+    }
+
     /// Runs a future on the engine and waits for it from anywhere. Dropping the wait does not end
     /// the work.
     pub(crate) async fn run<T, F>(&self, future: F) -> Result<T>

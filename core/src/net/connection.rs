@@ -104,6 +104,7 @@ struct Shared {
     name: String,
     peer: Option<SocketAddr>,
     versions: Versions,
+    round_trip: Duration,
     client_id: String,
     request_timeout: Duration,
     correlation: AtomicI32,
@@ -128,6 +129,7 @@ pub(crate) struct Ready {
     pub(crate) reader: FrameReader,
     pub(crate) name: String,
     pub(crate) versions: Versions,
+    pub(crate) round_trip: Duration,
     pub(crate) client_id: String,
     pub(crate) request_timeout: Duration,
     /// Closed after nothing was asked for so long.
@@ -146,6 +148,7 @@ impl Connection {
             name: ready.name,
             peer: ready.stream.peer_addr(),
             versions: ready.versions,
+            round_trip: ready.round_trip,
             client_id: ready.client_id,
             request_timeout: ready.request_timeout,
             correlation: AtomicI32::new(ready.next_correlation),
@@ -186,6 +189,11 @@ impl Connection {
     /// Broker and address, for messages.
     pub(crate) fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// What the way to the broker and back took as the connection was opened.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.shared.round_trip
     }
 
     pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {

@@ -70,7 +70,7 @@ pub(crate) async fn open(
     let phases = phases(ctx, endpoint, name.clone(), broker);
     let phases = phases.instrument(broker.connect_span(endpoint));
     match tokio::time::timeout(timeout, phases).await {
-        Ok(Ok((raw, versions))) => Ok(Connection::start(
+        Ok(Ok((raw, versions, round_trip))) => Ok(Connection::start(
             &ctx.env,
             Ready {
                 id,
@@ -78,6 +78,7 @@ pub(crate) async fn open(
                 reader: raw.reader,
                 name: raw.name,
                 versions,
+                round_trip,
                 client_id: raw.client_id,
                 request_timeout: ctx.request_timeout,
                 // Jittered: what was opened together is not closed together.
@@ -105,7 +106,8 @@ async fn phases(
     endpoint: &Endpoint,
     name: String,
     broker: &Arc<BrokerMetrics>,
-) -> Result<(RawExchange, Versions), (DialFailure, Error)> {
+) -> Result<(RawExchange, Versions, Duration), (DialFailure, Error)> {
+    let began = ctx.env.now();
     let stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
         let kind = match e.kind() {
             io::ErrorKind::NotFound => ErrorKind::Resolve,
@@ -123,9 +125,12 @@ async fn phases(
         metrics: Arc::clone(broker),
     };
     let other = |e| (DialFailure::Other, e);
+    let dialled = ctx.env.now();
     let versions = raw.versions(ctx).await.map_err(other)?;
+    // Looking the name up may take longer than the way, and so may a broker with much to do.
+    let round_trip = (dialled - began).min(ctx.env.now() - dialled);
     ctx.authenticator.authenticate(&mut raw).await.map_err(|e| other(e.context(&raw.name)))?;
-    Ok((raw, versions))
+    Ok((raw, versions, round_trip))
 }
 
 /// One request at a time, before the connection is ready for pipelining.

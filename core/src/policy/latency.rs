@@ -1,4 +1,4 @@
-//! How long a lane's answers take: a smoothed mean for choosing, and a high quantile for calling a
+//! How long a lane's answers take: a smoothed mean beyond the round trip for choosing, and a high quantile for calling a
 //! connection *late*.
 
 use std::time::Duration;
@@ -19,13 +19,15 @@ const FADE_AFTER: u32 = 512;
 #[derive(Debug)]
 pub(crate) struct Latency {
     mean_us: u32,
+    /// The shortest answer since the counts were halved, and before that.
+    least_us: [u32; 2],
     samples: u32,
     counts: [u16; BUCKETS],
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { mean_us: 0, samples: 0, counts: [0; BUCKETS] }
+        Self { mean_us: 0, least_us: [u32::MAX; 2], samples: 0, counts: [0; BUCKETS] }
     }
 }
 
@@ -39,11 +41,13 @@ impl Latency {
             // One eighth of the new, as TCP smooths its round trip.
             self.mean_us - self.mean_us / 8 + short / 8
         };
+        self.least_us[0] = self.least_us[0].min(short);
         let slot = &mut self.counts[bucket(us)];
         *slot = slot.saturating_add(1);
         self.samples += 1;
         if self.samples >= FADE_AFTER {
             self.samples = 0;
+            self.least_us = [u32::MAX, self.least_us[0]];
             for count in &mut self.counts {
                 *count /= 2;
                 self.samples += u32::from(*count);
@@ -51,9 +55,12 @@ impl Latency {
         }
     }
 
-    /// Smoothed mean in microseconds; 0 before the first answer.
-    pub(crate) fn mean_us(&self) -> u32 {
-        self.mean_us
+    /// The smoothed mean of what answers take beyond the round trip, in microseconds: the time that
+    /// requests spend at the broker. A measured round trip may hold waiting of its own; no answer is
+    /// quicker than one.
+    pub(crate) fn beyond_us(&self, round_trip: Duration) -> u32 {
+        let round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        self.mean_us.saturating_sub(round_trip.min(self.least_us[0]).min(self.least_us[1]))
     }
 
     /// 99 of 100 recent answers came within this, rounded up by a fifth at most.
@@ -103,7 +110,7 @@ mod tests {
     #[test]
     fn without_answers_only_the_floor_counts() {
         let latency = Latency::default();
-        assert_eq!((latency.mean_us(), latency.p99()), (0, Duration::ZERO));
+        assert_eq!((latency.mean_us, latency.p99()), (0, Duration::ZERO));
         assert_eq!(latency.late_after(), LATE_FLOOR);
     }
 
@@ -128,7 +135,30 @@ mod tests {
             latency.record(Duration::from_millis(1));
         }
         assert_eq!(latency.late_after(), LATE_FLOOR);
-        assert!(latency.mean_us() < 1_100);
+        assert!(latency.mean_us < 1_100);
+    }
+
+    #[test]
+    fn time_at_the_broker_is_what_is_beyond_the_round_trip() {
+        let ms = Duration::from_millis;
+        let mut latency = Latency::default();
+        assert_eq!(latency.beyond_us(ms(2)), 0);
+        for _ in 0..200 {
+            latency.record(ms(5));
+        }
+        let near = |latency: &Latency, round_trip, us: u32| {
+            let beyond = latency.beyond_us(round_trip);
+            assert!(beyond.abs_diff(us) < 100, "{beyond}");
+        };
+        near(&latency, ms(2), 3_000);
+        // It was measured while much was under way, and some answers were quicker.
+        near(&latency, ms(30), 0);
+        // Its way is longer now than when it was measured; what was quick is forgotten in the end.
+        for _ in 0..2 * FADE_AFTER {
+            latency.record(ms(50));
+        }
+        near(&latency, ms(60), 0);
+        near(&latency, ms(2), 48_000);
     }
 
     #[test]

@@ -1,6 +1,10 @@
-//! Which partition a sealed batch without a partition goes to: the better of two drawn at random,
-//! by what is in flight to the leader and then by how quickly it answers. No hashing: keys are
-//! payload.
+//! Which partition a sealed batch without a partition goes to. Two are drawn, and the one with less in
+//! flight to its leader gets it. No hashing: keys are payload.
+//!
+//! Brokers that answer alike are drawn alike. One that takes several times as long is drawn that much
+//! less often: at equal load, the time that a request spends at a broker is in inverse proportion to
+//! what the broker can carry. So a slow broker gets its share of the bytes, not none (nobody would
+//! see it recover) and not as many as the others (whoever meets it would wait).
 
 use rand::{Rng, RngExt};
 
@@ -10,7 +14,7 @@ pub(crate) struct Candidate {
     pub(crate) partition: i32,
     /// Bytes of produce requests in flight to its leader, what is being assembled included.
     pub(crate) bytes_in_flight: usize,
-    /// The leader's answer time, smoothed, in microseconds.
+    /// What the leader's answers take beyond the round trip, smoothed, in microseconds; 0: not known.
     pub(crate) latency_us: u32,
 }
 
@@ -19,26 +23,67 @@ pub(crate) fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usi
     match candidates.len() {
         0 => None,
         1 => Some(0),
-        n => {
-            let a = rng.random_range(0..n);
-            // Drawn from the others, so that two different ones are compared.
-            let b = (a + rng.random_range(1..n)) % n;
-            Some(if better(&candidates[b], &candidates[a]) { b } else { a })
+        _ => {
+            let (a, b) = draw_two(candidates, rng);
+            let less = candidates[b].bytes_in_flight < candidates[a].bytes_in_flight;
+            Some(if less { b } else { a })
         }
     }
 }
 
-/// Less in flight wins. Between equals only a latency of another order counts: if every microsecond
-/// did, the quickest of three equal brokers would win every draw it is in, and get half of all.
-fn better(a: &Candidate, b: &Candidate) -> bool {
-    if a.bytes_in_flight != b.bytes_in_flight {
-        return a.bytes_in_flight < b.bytes_in_flight;
-    }
-    u64::from(a.latency_us) * 2 + NOISE_US < u64::from(b.latency_us)
-}
-
 /// Differences below a millisecond are scheduling.
 const NOISE_US: u64 = 1_000;
+
+/// Two different ones of at least two.
+fn draw_two(candidates: &[Candidate], rng: &mut impl Rng) -> (usize, usize) {
+    let n = candidates.len();
+    let Some(pace) = pace(candidates) else {
+        let a = rng.random_range(0..n);
+        return (a, (a + rng.random_range(1..n)) % n);
+    };
+    let weight = |candidate: &Candidate| pace.weight(candidate);
+    let all: f64 = candidates.iter().map(weight).sum();
+    let mut draw = |but: Option<usize>| {
+        let others = candidates.iter().enumerate().filter(|(i, _)| Some(*i) != but);
+        let mut left = rng.random::<f64>() * (all - but.map_or(0.0, |i| weight(&candidates[i])));
+        let mut last = 0;
+        for (i, candidate) in others {
+            last = i;
+            left -= weight(candidate);
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    };
+    let a = draw(None);
+    (a, draw(Some(a)))
+}
+
+/// What those that answer alike take.
+struct Pace {
+    mean_us: f64,
+    up_to_us: u64,
+}
+
+/// `None` if all answer alike. If every microsecond counted, the quickest of three equal brokers would
+/// get half of all: so only those of another order than the quickest are slow.
+fn pace(candidates: &[Candidate]) -> Option<Pace> {
+    let us = |c: &Candidate| u64::from(c.latency_us);
+    let quickest = candidates.iter().map(us).min()?;
+    let up_to_us = quickest * 2 + NOISE_US;
+    let alike = candidates.iter().map(us).filter(|us| *us <= up_to_us);
+    let (sum, n) = alike.fold((0, 0), |(sum, n), us| (sum + us, n + 1));
+    let mean_us = (sum as f64 / n as f64).max(NOISE_US as f64);
+    (n < candidates.len()).then_some(Pace { mean_us, up_to_us })
+}
+
+impl Pace {
+    fn weight(&self, candidate: &Candidate) -> f64 {
+        let us = u64::from(candidate.latency_us);
+        if us <= self.up_to_us { 1.0 } else { self.mean_us / us as f64 }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +124,44 @@ mod tests {
         assert!(hits.iter().all(|h| (850..1150).contains(h)), "{hits:?}");
     }
 
+    /// How often each of these answer times is chosen in 100,000 draws, in per mille.
+    fn shares(latencies_us: &[u32]) -> Vec<u32> {
+        let mut rng = StdRng::seed_from_u64(5);
+        let all: Vec<_> =
+            latencies_us.iter().enumerate().map(|(p, us)| candidate(p as i32, 0, *us)).collect();
+        let mut hits = vec![0u32; all.len()];
+        for _ in 0..100_000 {
+            hits[choose(&all, &mut rng).unwrap()] += 1;
+        }
+        hits.iter().map(|n| (n + 50) / 100).collect()
+    }
+
+    #[test]
+    fn one_that_is_slower_by_an_order_is_chosen_so_much_less_often() {
+        for (latencies_us, slow) in [
+            // Ten times as slow: a tenth of each of the others' share.
+            ([2_000, 20_000, 2_000, 2_000, 2_000, 2_000], 0.1 / 5.1),
+            // The mean of the others counts, and not the quickest by chance.
+            ([1_000, 20_000, 3_000, 2_000, 3_000, 1_000], 0.1 / 5.1),
+            // Below a millisecond all are as good.
+            ([100, 10_000, 900, 10, 300, 0], 0.1 / 5.1),
+            // Five times.
+            ([2_000, 10_000, 2_000, 2_000, 2_000, 2_000], 0.2 / 5.2),
+            // Twice is nothing yet.
+            ([2_000, 4_900, 2_000, 2_000, 2_000, 2_000], 1.0 / 6.0),
+        ] {
+            let shares = shares(&latencies_us);
+            let off = (f64::from(shares[1]) - 1000.0 * slow).abs();
+            assert!(off <= 5.0, "{latencies_us:?}: {shares:?}");
+            let rest: Vec<u32> = [0, 2, 3, 4, 5].map(|i| shares[i]).into();
+            let (least, most) = (rest.iter().min().unwrap(), rest.iter().max().unwrap());
+            assert!(most - least <= 10, "{latencies_us:?}: {shares:?}");
+        }
+        // Most are slow: the quick ones get most all the same.
+        let shares = shares(&[1_000, 10_000, 10_000, 10_000]);
+        assert!((760..780).contains(&shares[0]), "{shares:?}");
+    }
+
     #[test]
     fn the_busiest_of_all_is_never_chosen() {
         let mut rng = StdRng::seed_from_u64(3);
@@ -88,7 +171,6 @@ mod tests {
             hits[choose(&all, &mut rng).unwrap()] += 1;
         }
         assert_eq!(hits[0], 0);
-        // The slow one wins only against the busy one.
-        assert!(hits[2] > hits[1], "{hits:?}");
+        assert!(hits[2] > hits[1] * 5, "{hits:?}");
     }
 }

@@ -17,6 +17,7 @@ use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
 use super::record::Record;
+use super::sealing::Sealing;
 use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
@@ -56,6 +57,8 @@ pub(crate) struct Accumulator {
     flush_below: AtomicU64,
     /// What partitions that records name hold by the broker that leads them.
     brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
+    /// Batches that somebody else compresses.
+    pub(super) sealing: Sealing,
     /// Topics with keyed records that wait for the number of partitions.
     pub(super) unrouted: AtomicUsize,
 }
@@ -84,7 +87,7 @@ pub(crate) struct TopicBatches {
 }
 
 impl TopicBatches {
-    fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
+    pub(super) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
         let share = Arc::default();
         Arc::new(Self {
@@ -195,20 +198,29 @@ impl Accumulator {
             resolved: Notify::new(),
             flush_below: AtomicU64::new(0),
             brokers: Mutex::default(),
+            sealing: Sealing::default(),
             unrouted: AtomicUsize::new(0),
         }
     }
 
-    /// What nearly every send comes to: a record without partition goes into a batch that is open
-    /// and has room. `None` if anything about it is not like that; then nothing has happened, and
+    /// What nearly every send comes to: a record goes into a batch that is open and has room.
+    /// `None` if anything about it is not like that; then nothing has happened, and
     /// [`append`](Self::append) is to be asked.
     #[inline]
     pub(crate) fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
-        if record.partition.is_some() || !self.spreads(record) || !record.headers.is_empty() {
+        if !record.headers.is_empty() {
             return None;
         }
+        let partition = |topic: &TopicBatches| match (record.partition, record.key) {
+            (None, Some(key)) if !self.spreads(record) => {
+                // None is remembered before it is known how many there are.
+                let partitions = topic.partitions.load(Ordering::Acquire);
+                Some(if partitions > 0 { key_hash::partition(key, partitions) } else { UNROUTED })
+            }
+            (named, _) => named,
+        };
         let size = size_of(record);
-        recent::known(self, record.topic, |topic, slot| {
+        recent::known(self, record.topic, partition, |topic, slot| {
             if self.must_be_checked(topic, record, size) {
                 return None;
             }
@@ -288,7 +300,10 @@ impl Accumulator {
             },
             (named, _) => named.unwrap_or_default(),
         };
-        self.append_in(&topic, &topic.slot(partition), record, size, take)
+        let slot = topic.slot(partition);
+        let taken = self.append_in(&topic, &slot, record, size, take);
+        recent::remember_pinned(self, &topic, &slot);
+        taken
     }
 
     /// Whether its key leaves open where it goes.
@@ -318,18 +333,17 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        if self.must_be_checked(topic, record, size) {
+        if record.partition.is_some() || self.must_be_checked(topic, record, size) {
             return self.check_closely(topic, record, size, space);
         }
         Ok(())
     }
 
-    /// Whether anything about it may be wrong.
+    /// Whether anything about it may be wrong besides the partition.
     #[inline]
     fn must_be_checked(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> bool {
         topic.failed.load(Ordering::Acquire)
             || size > self.config.max_record_size + RECORD_OVERHEAD
-            || record.partition.is_some()
             || record.timestamp_ms.is_some_and(|ms| ms < 0)
             || record.headers.len() > MAX_HEADERS
             || !self.budget.has_room(size)
@@ -532,14 +546,24 @@ impl Accumulator {
         }
         let full = inner.turn(self.open_batch(topic, shares));
         drop(inner);
-        if let Some(full) = full
-            && slot.seal(self, full)
-        {
-            // Whatever the sender knows of the slot, it is to look at it now.
-            let mut inner = slot.lock();
-            self.announce(topic, slot, &mut inner)?;
+        if let Some(full) = full {
+            if full.takes_long() {
+                self.seal_later(slot, full);
+            } else if slot.seal(self, full) {
+                // Whatever the sender knows of the slot, it is to look at it now.
+                let mut inner = slot.lock();
+                self.announce(topic, slot, &mut inner)?;
+            }
         }
         Ok(())
+    }
+
+    /// A batch of a topic that was sealed elsewhere can be sent.
+    pub(super) fn announce_sealed(self: &Arc<Self>, topic: &str, slot: &Arc<Slot>) {
+        // Without a sender, what is in the slot has been dropped.
+        if let Ok(topic) = self.topic(topic) {
+            let _ = self.announce(&topic, slot, &mut slot.lock());
+        }
     }
 
     /// Copies values into open batches, many under one lock. Says how many it took, and why it

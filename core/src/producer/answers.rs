@@ -69,23 +69,20 @@ impl Sender {
                 connection.heed(ProduceRequest::KEY, answer);
             }
         }
-        let mut parts: HashMap<(&str, uuid::Uuid, i32), Part<'_>> = HashMap::new();
+        let mut parts: Vec<((&str, uuid::Uuid, i32), Part<'_>)> =
+            Vec::with_capacity(sent.items.len());
         let mut hints: HashMap<(&str, uuid::Uuid), Vec<LeaderHint>> = HashMap::new();
-        let mut twice = false;
         for topic in &answer.responses {
             let key = (topic.name.0.as_str(), topic.topic_id);
             for p in &topic.partition_responses {
-                let earlier = parts.insert(
-                    (key.0, key.1, p.index),
-                    Part {
-                        code: p.error_code,
-                        base_offset: p.base_offset,
-                        append_time: p.log_append_time_ms,
-                        message: p.error_message.as_deref(),
-                        record_errors: &p.record_errors,
-                    },
-                );
-                twice |= earlier.is_some();
+                let part = Part {
+                    code: p.error_code,
+                    base_offset: p.base_offset,
+                    append_time: p.log_append_time_ms,
+                    message: p.error_message.as_deref(),
+                    record_errors: &p.record_errors,
+                };
+                parts.push(((key.0, key.1, p.index), part));
                 if p.current_leader.leader_id.0 >= 0 {
                     hints.entry(key).or_default().push(LeaderHint {
                         partition: p.index,
@@ -95,17 +92,29 @@ impl Sender {
                 }
             }
         }
-        if twice {
+        // Versions before 13 name topics, 13 identifies them.
+        let is = |item: &Item, (name, id, partition): &(&str, uuid::Uuid, i32)| {
+            *partition == item.partition
+                && (if id.is_nil() { *name == &*item.topic } else { *id == item.id })
+        };
+        // Brokers answer in the order of the request, but nobody says that they must.
+        let in_order = parts.len() == sent.items.len()
+            && parts.iter().zip(&sent.items).all(|((key, _), item)| is(item, key));
+        let by_key: HashMap<_, _> = match in_order {
+            true => HashMap::new(),
+            false => parts.iter().map(|(key, part)| (*key, part)).collect(),
+        };
+        if !in_order && by_key.len() < parts.len() {
             // Which of the two is true? Sent again in place, the broker tells what it has.
             let words = "the answer to Produce names a partition twice";
             let error = CallError::InDoubt(Error::new(ErrorKind::NotKafka, words));
             return self.unanswered(sent, &error, now);
         }
-        if parts.values().any(|part| part.code != 0) {
+        if parts.iter().any(|(_, part)| part.code != 0) {
             self.metrics.broker(sent.leader).error_answer(Api::Produce);
         }
         let own_fault = |code: i16| describe(code).own_fault;
-        self.judge(sent.leader, !parts.values().all(|part| own_fault(part.code)), now);
+        self.judge(sent.leader, !parts.iter().all(|(_, part)| own_fault(part.code)), now);
         let endpoints: Vec<(i32, Endpoint)> = answer
             .node_endpoints
             .iter()
@@ -114,18 +123,25 @@ impl Sender {
                 Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
             })
             .collect();
-        for item in &sent.items {
-            // Versions before 13 name topics, 13 identifies them.
-            let found = parts
-                .get(&(&*item.topic, uuid::Uuid::nil(), item.partition))
-                .or_else(|| parts.get(&("", item.id, item.partition)));
+        for (at, item) in sent.items.iter().enumerate() {
+            let found = match in_order {
+                true => Some(&parts[at].1),
+                false => by_key
+                    .get(&(&*item.topic, uuid::Uuid::nil(), item.partition))
+                    .or_else(|| by_key.get(&("", item.id, item.partition)))
+                    .copied(),
+            };
             let Some(part) = found else {
                 let e = Error::broker(-1, format_args!("topic '{}': no answer", item.topic), None);
                 self.failed(item, &e, false, now);
                 continue;
             };
-            let hint =
-                hints.get(&(&*item.topic, uuid::Uuid::nil())).or_else(|| hints.get(&("", item.id)));
+            let hint = match hints.is_empty() {
+                true => None,
+                false => hints
+                    .get(&(&*item.topic, uuid::Uuid::nil()))
+                    .or_else(|| hints.get(&("", item.id))),
+            };
             if let Some(hint) = hint {
                 let named = self.metadata.hint(&item.topic, hint, &endpoints);
                 if !named.is_empty() {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
+use super::leaders::Leader;
 use super::partition::ToSend;
 use super::sender::{Event, Load, Sender, earlier};
-use super::topics::{Next, Topic};
+use super::topics::{Next, Sticky, Topic};
 use crate::cluster::{Lane, Lookup, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::policy::ask::Why;
@@ -183,8 +184,11 @@ impl Sender {
             self.dial(meta.partitions[absent[i].partition as usize].leader, Need::Pressed);
             dialing = true;
         }
-        let sticky = topic.sticky.filter(|sticky| sticky.until > now);
-        let stays = sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
+        // While its leader is only busy, others take what comes, and the choice stands: the share of
+        // the bytes follows the draws.
+        topic.sticky = topic.sticky.filter(|s| s.until > now && self.keeps(topic, meta, s, now));
+        let stays =
+            topic.sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
         let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
         let chosen = choice.map(|i| ready[i]);
         if chosen.is_none()
@@ -201,6 +205,20 @@ impl Sender {
             }
         }
         chosen
+    }
+
+    /// Whether a choice is kept: not once records avoid its leader, or may not go there for a while.
+    fn keeps(&mut self, topic: &Topic, meta: &TopicMeta, sticky: &Sticky, now: Instant) -> bool {
+        let index = sticky.partition as usize;
+        let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
+        let waits = topic.partitions.get(index).and_then(|p| p.retry_at).is_some_and(|at| at > now);
+        let usable = |leader: &mut Leader| {
+            leader.lane().is_some()
+                && !leader.is_avoided()
+                && !leader.is_stuck()
+                && leader.muted_until(now).is_none()
+        };
+        !waits && self.leaders.is_used(leader) && self.leaders.get(leader).is_some_and(usable)
     }
 
     /// What can be chosen from. `anybody`: brokers outside the subset and those that are better

@@ -137,8 +137,10 @@ impl Leader {
         self.stuck
     }
 
+    /// What its answers take beyond the round trip, smoothed.
     pub(crate) fn latency_us(&self) -> u32 {
-        self.latency.mean_us()
+        let round_trip = self.connection.as_ref().map_or(Duration::MAX, Connection::round_trip);
+        self.latency.beyond_us(round_trip)
     }
 
     /// When a dial that is under way is no longer waited for.

@@ -17,6 +17,7 @@ mod producers;
 mod recent;
 mod record;
 mod resolution;
+mod sealing;
 mod sender;
 mod slot;
 mod split;
@@ -104,7 +105,9 @@ impl ProducerBuilder {
         self
     }
 
-    /// Bytes that open and unacknowledged batches may hold. 1 MiB to 1 TiB, default 64 MiB.
+    /// Bytes that open and unacknowledged batches may hold. 1 MiB to 1 TiB, default 64 MiB. One topic (of
+    /// records with a partition or a hashed key: one partition, and one broker) holds twice what all
+    /// leave free at most, two thirds if it is alone: what takes nothing does not stop the rest.
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.config.buffer_memory = bytes;
         self

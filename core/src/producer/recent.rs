@@ -1,6 +1,6 @@
 //! Where a thread's records went of late. Most threads send to the topic that they sent to before:
 //! comparing a name costs a tenth of locking and hashing. One that sends to many topics in turn gets
-//! a table of them.
+//! a table of them, with the slots of the partitions that it names.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,26 +11,35 @@ use super::slot::Slot;
 use crate::error::Error;
 
 /// Most topics that a thread remembers.
-const MOST: usize = 1 << 10;
+const MOST: usize = 1 << 11;
+/// Places that a topic may be at. Of a thousand topics in twice as many places, hardly one is crowded
+/// out; with one place for each it would be two hundred.
+const WAYS: usize = 4;
+/// Partitions with higher numbers are looked up where all threads look.
+const MOST_PINNED: usize = 1 << 10;
 
 struct Recent {
     home: u64,
     topic: Arc<TopicBatches>,
     /// This thread's own of the topic's open batches: one thread fills one batch.
     slot: Arc<Slot>,
+    /// By partition: those that records of this thread named.
+    pinned: Vec<Option<Arc<Slot>>>,
 }
 
-/// By a hash of the name, at its only place.
+/// By a hash of the name, at one of [`WAYS`] places.
 struct Table {
     /// A power of two of them, or none.
     entries: Vec<Option<Recent>>,
+    /// Who makes place next.
+    next_out: usize,
     /// Where the last record's topic was found.
     last: Cell<usize>,
 }
 
 thread_local! {
     static RECENT: RefCell<Table> =
-        const { RefCell::new(Table { entries: Vec::new(), last: Cell::new(0) }) };
+        const { RefCell::new(Table { entries: Vec::new(), next_out: 0, last: Cell::new(0) }) };
 }
 
 /// Calls `then` with a topic's batches, made if need be, and this thread's slot among them.
@@ -59,19 +68,49 @@ pub(super) fn with<T>(
     }
 }
 
-/// The same for a topic that this thread remembers. `None` if it does not, or if `then` says so; in
-/// that case `then` has done nothing.
+/// The same for what this thread remembers: a topic, and of it the slot of the partition that
+/// `partition` chooses. `None` if it does not remember it, or if `then` says so; in that case `then`
+/// has done nothing.
 #[inline]
 pub(super) fn known<T>(
     home: &Accumulator,
     name: &str,
+    partition: impl FnOnce(&TopicBatches) -> Option<i32>,
     then: impl FnOnce(&TopicBatches, &Slot) -> Option<T>,
 ) -> Option<T> {
     let found = RECENT.try_with(|recent| {
         let table = recent.try_borrow().ok()?;
-        table.find(home.id, name).and_then(|recent| then(&recent.topic, &recent.slot))
+        let recent = table.find(home.id, name)?;
+        let slot = match partition(&recent.topic) {
+            None => &recent.slot,
+            Some(partition) => recent.pinned.get(usize::try_from(partition).ok()?)?.as_ref()?,
+        };
+        then(&recent.topic, slot)
     });
     found.ok().flatten()
+}
+
+/// This thread has found the slot of a partition, and will find it sooner next time.
+pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slot: &Arc<Slot>) {
+    let Some(index) = slot.partition.and_then(|p| usize::try_from(p).ok()) else { return };
+    if index >= MOST_PINNED {
+        return;
+    }
+    let note = || {
+        let noted = RECENT.try_with(|recent| {
+            let Ok(mut table) = recent.try_borrow_mut() else { return false };
+            let Some(recent) = table.find_mut(home.id, &topic.name) else { return false };
+            if recent.pinned.len() <= index {
+                recent.pinned.resize(index + 1, None);
+            }
+            recent.pinned[index].get_or_insert_with(|| Arc::clone(slot));
+            true
+        });
+        noted.unwrap_or_default()
+    };
+    if !note() && remember(home, &topic.name).is_ok() {
+        note();
+    }
 }
 
 #[cold]
@@ -84,9 +123,11 @@ fn remember(home: &Accumulator, name: &str) -> Result<(Arc<TopicBatches>, Arc<Sl
     let shard = SHARD.try_with(|shard| *shard).unwrap_or(0);
     let slot = Arc::clone(&topic.shards[shard]);
     let _ = RECENT.try_with(|recent| {
-        if let Ok(mut table) = recent.try_borrow_mut() {
+        if let Ok(mut table) = recent.try_borrow_mut()
+            && table.find(home.id, name).is_none()
+        {
             let (topic, slot) = (Arc::clone(&topic), Arc::clone(&slot));
-            table.insert(Recent { home: home.id, topic, slot });
+            table.insert(Recent { home: home.id, topic, slot, pinned: Vec::new() });
         }
     });
     Ok((topic, slot))
@@ -109,33 +150,48 @@ impl Table {
     }
 
     fn find_other(&self, home: u64, name: &str) -> Option<&Recent> {
-        let place = place(name, self.entries.len());
-        self.last.set(place);
-        self.entries.get(place)?.as_ref().filter(|recent| recent.is(home, name))
+        let first = place(name, self.entries.len());
+        let ways = self.entries.get(first..first + WAYS)?;
+        let here = |entry: &Option<Recent>| entry.as_ref().is_some_and(|r| r.is(home, name));
+        let way = ways.iter().position(here)?;
+        self.last.set(first + way);
+        ways[way].as_ref()
     }
 
+    fn find_mut(&mut self, home: u64, name: &str) -> Option<&mut Recent> {
+        self.find(home, name)?;
+        self.entries[self.last.get()].as_mut()
+    }
+
+    /// One that is not there.
     fn insert(&mut self, recent: Recent) {
-        let name = &recent.topic.name;
-        let taken = match self.entries.get(place(name, self.entries.len())) {
-            None => true,
-            Some(None) => false,
-            // The same name at another home takes its place: few programs have two producers with
-            // different settings in one thread.
-            Some(Some(old)) => old.topic.name != *name,
-        };
-        if taken && self.entries.len() < MOST {
-            let size = (self.entries.len() * 2).max(1);
-            let old = std::mem::take(&mut self.entries);
-            self.entries.resize_with(size, || None);
-            old.into_iter().flatten().for_each(|recent| self.put(recent));
+        let mut rest = Some(recent);
+        while let Some(recent) = rest.take() {
+            rest = self.put(recent);
+            if rest.is_some() && self.entries.len() == MOST {
+                return;
+            }
+            if rest.is_some() {
+                let size = (self.entries.len() * 2).max(WAYS);
+                let old = std::mem::take(&mut self.entries);
+                self.entries.resize_with(size, || None);
+                old.into_iter().flatten().for_each(|old| drop(self.put(old)));
+            }
         }
-        self.put(recent);
     }
 
-    fn put(&mut self, recent: Recent) {
-        let place = place(&recent.topic.name, self.entries.len());
-        self.entries[place] = Some(recent);
-        self.last.set(place);
+    /// Gives back one for which there is no place: in a table that cannot grow an older one.
+    fn put(&mut self, recent: Recent) -> Option<Recent> {
+        let first = place(&recent.topic.name, self.entries.len());
+        let Some(ways) = self.entries.get_mut(first..first + WAYS) else { return Some(recent) };
+        let mut way = ways.iter().position(Option::is_none);
+        if way.is_none() && self.entries.len() == MOST {
+            self.next_out = (self.next_out + 1) % WAYS;
+            way = Some(self.next_out);
+        }
+        let Some(way) = way else { return Some(recent) };
+        self.last.set(first + way);
+        self.entries[first + way].replace(recent)
     }
 }
 
@@ -152,14 +208,14 @@ fn ends(name: &[u8]) -> (u64, u64) {
     (word, word)
 }
 
-/// The place of a name in a table of so many, which is a power of two.
+/// The first place of a name in a table of so many, which is a power of two.
 #[inline]
 fn place(name: &str, size: usize) -> usize {
     let (first, last) = ends(name.as_bytes());
     // What tells names apart is most often in the last bytes, which are the highest of their word:
     // the whole product is folded, so that every bit of it counts.
     let product = u128::from(first.rotate_left(29) ^ last) * 0x9e37_79b9_7f4a_7c15;
-    (product ^ product >> 64) as usize & size.wrapping_sub(1)
+    (product ^ product >> 64) as usize & size.wrapping_sub(1) & !(WAYS - 1)
 }
 
 /// Compares names without a call: they are short.
@@ -192,9 +248,50 @@ mod tests {
     #[test]
     fn places_are_spread() {
         let names: Vec<String> = (0..1000).map(|i| format!("team.events-{i}")).collect();
-        let taken: std::collections::HashSet<_> = names.iter().map(|n| place(n, MOST)).collect();
-        // At random it would be 638.
-        assert!(taken.len() > 550, "{} places for 1,000 names", taken.len());
-        assert!(names.iter().all(|name| place(name, 1) == 0));
+        let mut at = std::collections::HashMap::<usize, usize>::new();
+        for name in &names {
+            let first = place(name, MOST);
+            assert!(first.is_multiple_of(WAYS) && first < MOST);
+            *at.entry(first).or_default() += 1;
+        }
+        // At random it would be 27.
+        let crowded: usize = at.values().map(|n| n.saturating_sub(WAYS)).sum();
+        assert!(crowded < 60, "{crowded} of 1,000 names have no place");
+        assert!(names.iter().all(|name| place(name, WAYS) == 0));
+    }
+
+    /// A table with so many topics, each found after it was put in.
+    fn filled(topics: usize) -> (Table, Vec<String>) {
+        let mut table = Table { entries: Vec::new(), next_out: 0, last: Cell::new(0) };
+        let names: Vec<String> = (0..topics).map(|i| format!("topic-{i}")).collect();
+        let config = crate::config::ProducerConfig::default();
+        for name in &names {
+            let topic = TopicBatches::new(name, &config);
+            let slot = Arc::clone(&topic.shards[0]);
+            table.insert(Recent { home: 7, topic, slot, pinned: Vec::new() });
+            assert!(table.find(7, name).is_some(), "{name}");
+        }
+        (table, names)
+    }
+
+    #[test]
+    fn a_topic_is_found_again_and_no_other_is() {
+        let (table, names) = filled(300);
+        let found = names.iter().filter(|name| {
+            let found = table.find(7, name);
+            assert!(found.is_none_or(|recent| *recent.topic.name == ***name));
+            assert!(table.find(8, name).is_none(), "another home's");
+            found.is_some()
+        });
+        assert!(found.count() > 290);
+        assert!(table.find(7, "topic-300").is_none());
+    }
+
+    #[test]
+    fn a_full_table_does_not_grow() {
+        let (table, names) = filled(3 * MOST);
+        assert_eq!(table.entries.len(), MOST);
+        let found = names.iter().filter(|name| table.find(7, name).is_some()).count();
+        assert!(found > MOST / 2 && found <= MOST, "{found}");
     }
 }

@@ -88,7 +88,7 @@ pub(super) struct Load {
 
 /// Hashing that is the same in every run: a simulation must repeat, and the order in which topics
 /// are looked at follows from it.
-pub(super) type Topics = HashMap<Arc<str>, Topic, FixedState>;
+pub(super) type Topics = HashMap<Arc<str>, Box<Topic>, FixedState>;
 
 pub(crate) struct Sender {
     pub(super) pool: Weak<Pool>,
@@ -203,7 +203,7 @@ impl Sender {
 
     /// Every handle is gone, and records are left: they resolve with an error as they are dropped.
     fn left_behind(&self) {
-        let records: usize = self.topics.values().map(Topic::records).sum();
+        let records: usize = self.topics.values().map(|topic| topic.records()).sum();
         if records > 0 {
             tracing::warn!(
                 parent: self.metrics.logs().span(), records,
@@ -256,7 +256,7 @@ impl Sender {
         let topic = self
             .topics
             .entry(Arc::clone(&batches.name))
-            .or_insert_with(|| Topic::new(&batches.name));
+            .or_insert_with(|| Box::new(Topic::new(&batches.name)));
         if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
             topic.homes.push(Arc::clone(batches));
         }
@@ -352,6 +352,7 @@ impl Sender {
         let Some(pool) = self.pool.upgrade() else { return false };
         self.leaders.begin_round(&pool, &self.metrics, now);
         let mut round = Round { pool: &pool, now, loads: Vec::new() };
+        let mut taken = Vec::new();
         let mut served = VecDeque::new();
         for name in std::mem::take(&mut self.active) {
             // Taken out so that leaders and topic can be changed side by side.
@@ -359,7 +360,8 @@ impl Sender {
             let given: usize = round.loads.iter().map(|load| load.parts.len()).sum();
             if self.learn(&mut topic, now) {
                 // A request may name a partition once: answers are told apart by it.
-                let mut taken = vec![false; topic.partitions.len()];
+                taken.clear();
+                taken.resize(topic.partitions.len(), false);
                 self.assign_bound(&mut topic, &mut round, &mut taken);
                 self.assign_unbound(&mut topic, &mut round, &mut taken);
             }
@@ -497,11 +499,10 @@ impl Sender {
     }
 
     /// One request with everything that a leader got in this round.
-    fn send(&mut self, mut load: Load, now: Instant) {
+    fn send(&mut self, load: Load, now: Instant) {
         let retries = load.cost().is_some();
         let connection = self.leaders.get(load.leader).and_then(|l| l.connection.clone());
         let Some(connection) = connection else { return self.withdraw(&load) };
-        load.parts.sort_by(|a, b| a.0.cmp(&b.0));
         let mut items = Vec::with_capacity(load.parts.len());
         let mut topics: Vec<TopicData<'_>> = Vec::new();
         let mut ids_known = true;
@@ -530,6 +531,7 @@ impl Sender {
                 batch: to_send.id,
                 records: batch.records(),
             });
+            // A round comes to a topic once: what goes to its partitions is side by side.
             match topics.last_mut() {
                 Some(last) if last.name == &**name => last.partitions.push(data),
                 _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),

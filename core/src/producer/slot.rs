@@ -228,7 +228,9 @@ impl Batch {
 
     /// Seals such a piece, for the same partition.
     pub(super) fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
-        piece.seal(&self.home, self.partition)
+        let mut piece = piece.seal(&self.home, self.partition)?;
+        piece.tries = self.tries.of_piece();
+        Some(piece)
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -310,7 +312,8 @@ impl Slot {
     }
 
     /// The oldest batch; an open one is sealed.
-    pub(crate) fn take(&self, home: &Arc<Accumulator>) -> Option<Batch> {
+    /// Nothing if compressing it takes long: it announces itself when that is done.
+    pub(crate) fn take(self: &Arc<Self>, home: &Arc<Accumulator>) -> Option<Batch> {
         let mut inner = self.lock();
         match inner.full.front() {
             Some(Full::Sealing(_)) => None,
@@ -320,6 +323,12 @@ impl Slot {
             },
             None => {
                 let open = inner.close()?;
+                if open.takes_long() {
+                    inner.full.push_back(Full::Sealing(open.rest.number));
+                    drop(inner);
+                    home.seal_later(self, open);
+                    return None;
+                }
                 // Nobody else takes from a slot, so nothing behind it can overtake it meanwhile.
                 drop(inner);
                 open.seal(home, self.partition)
@@ -414,6 +423,11 @@ impl SlotInner {
 }
 
 impl OpenBatch {
+    /// Whether compressing it keeps a thread busy for longer than others should wait for it.
+    pub(super) fn takes_long(&self) -> bool {
+        self.compression.takes_long(self.builder.len_bytes())
+    }
+
     #[inline]
     pub(super) fn owner(&mut self) -> &mut Owner {
         self.rest.owner.as_mut().expect("an open batch is not settled")

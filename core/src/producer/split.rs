@@ -50,7 +50,8 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
     for (at, record) in (0..).zip(reader::walk(&bytes, batch.sealed.base_timestamp())) {
         let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
         if let Some(error) = cut.culprit(at) {
-            places.push(failed(error.clone(), run));
+            let maybe = batch.tries.in_doubt() || error.maybe_written();
+            places.push(failed(error.with_maybe_written(maybe), run));
             continue;
         }
         if matches!(cut, Cut::Halves) && at as usize == half {

@@ -213,7 +213,8 @@ impl Topic {
         (None, wake)
     }
 
-    /// Keeps the choice for a batch's worth of bytes.
+    /// Keeps the choice for a batch's worth of bytes. What goes elsewhere because the leader of one
+    /// that is kept is busy changes nothing.
     pub(super) fn stay(
         &mut self,
         partition: i32,
@@ -223,8 +224,9 @@ impl Topic {
         rng: &mut impl Rng,
     ) {
         let mut sticky = match self.sticky {
-            Some(sticky) if sticky.partition == partition && sticky.until > now => sticky,
-            _ => Sticky {
+            Some(sticky) if sticky.partition == partition => sticky,
+            Some(_) => return,
+            None => Sticky {
                 partition,
                 left: batch_size,
                 until: now + Duration::from_secs_f64(rng.random_range(STAY)),

@@ -43,6 +43,11 @@ impl Tries {
         }
     }
 
+    /// What a part of the batch has behind it.
+    pub(crate) fn of_piece(&self) -> Self {
+        Self { doubt: self.doubt, ..Self::default() }
+    }
+
     /// It goes elsewhere although its last attempt may have been written.
     pub(crate) fn rerouted(&mut self) {
         self.doubt = true;

@@ -1,6 +1,6 @@
 //! The open batch: records in wire format, from the moment they are handed over.
 //!
-//! A batch grows by pooled chunks (1 KiB, then 16, then 64), so that thousands of nearly empty ones
+//! A batch grows by pooled chunks (1 KiB, then 4, 16 and 64), so that thousands of nearly empty ones
 //! fit a budget and no byte is moved when one grows. Nothing is allocated for a record. The bytes
 //! name no partition and no producer: [`SealedBatch::header`] writes those, as often as routing or
 //! the producer epoch changes, without touching the records.
@@ -12,8 +12,8 @@ use super::crc::{self, crc32c};
 use super::pool::{Chunk, ChunkPool};
 use super::{CRC_START, HEADER_LEN, varint};
 
-/// Growth of an open batch: the size of its first, second, and every later chunk.
-const GROWTH: [usize; 3] = [1 << 10, 16 << 10, 64 << 10];
+/// Growth of an open batch: the sizes of its first chunks, and of every later one.
+const GROWTH: [usize; 4] = [1 << 10, 4 << 10, 16 << 10, 64 << 10];
 
 /// Most bytes of a records section: the batch length field is an `i32` and counts 49 header bytes.
 const MAX_BODY: usize = i32::MAX as usize - HEADER_LEN;

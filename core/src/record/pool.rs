@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 use super::compression::Contexts;
 
-/// Sizes of pooled buffers, ascending. The first three are what open batches grow by; the large
+/// Sizes of pooled buffers, ascending. The first four are what open batches grow by; the large
 /// ones take decompressed batches. A larger buffer is made to size and not kept.
-const CLASSES: [usize; 6] = [1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+const CLASSES: [usize; 7] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 
 /// What a pool keeps unless told otherwise: about what stays in a last-level cache.
 pub(crate) const DEFAULT_KEEP: usize = 8 << 20;

@@ -44,6 +44,8 @@ pub struct Load {
     /// The producer's `batch_size`; a choice of a partition is kept for so many bytes. `None`: the
     /// default.
     pub batch: Option<usize>,
+    /// Values begin with the client's number and the record's, for [`crate::lab::Lab::read_back`].
+    pub numbered: bool,
 }
 
 impl Load {
@@ -56,6 +58,7 @@ impl Load {
             burst: 1,
             value: 100,
             batch: None,
+            numbered: false,
         }
     }
 }
@@ -71,6 +74,8 @@ pub struct Member {
     ordinal: Option<(u32, u32)>,
     /// Records acknowledged, by topic (its place in the load) and partition.
     written: Mutex<BTreeMap<(u32, i32), u64>>,
+    /// Numbers of the records acknowledged, if they have any.
+    acked: Mutex<Vec<u32>>,
     /// Times that it waits longer than its load says.
     slower: AtomicU32,
     stop: AtomicBool,
@@ -91,6 +96,7 @@ impl Member {
             connect_failures: AtomicU64::new(0),
             ordinal,
             written: Mutex::default(),
+            acked: Mutex::default(),
             slower: AtomicU32::new(1),
             stop: AtomicBool::new(false),
         })
@@ -114,6 +120,11 @@ impl Member {
     /// Records of this client that were acknowledged, by topic (its place in the load) and partition.
     pub fn written(&self) -> BTreeMap<(u32, i32), u64> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Numbers of the records that were acknowledged, if the load gives them any.
+    pub fn acked(&self) -> Vec<u32> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From its next record on it sends this many times less often than its load says.
@@ -195,6 +206,11 @@ impl Member {
         rng: &mut StdRng,
     ) {
         let topic = count % load.topics.len();
+        let numbers = load.numbered.then(|| [self.number, count as u32]);
+        let value = match numbers {
+            Some(numbers) => &numbered(numbers, value.len())[..],
+            None => value,
+        };
         let mut record = Record::to(&load.topics[topic]).value(value);
         match load.to {
             To::Anywhere => {}
@@ -211,6 +227,11 @@ impl Member {
                     if let Ok(acked) = result {
                         let mut written = me.written.lock().unwrap_or_else(PoisonError::into_inner);
                         *written.entry((topic as u32, acked.partition)).or_default() += 1;
+                        drop(written);
+                        if let Some([_, number]) = numbers {
+                            let mut acked = me.acked.lock().unwrap_or_else(PoisonError::into_inner);
+                            acked.push(number);
+                        }
                     }
                 });
             }
@@ -238,4 +259,17 @@ impl Member {
             }
         }
     }
+}
+
+fn numbered(numbers: [u32; 2], len: usize) -> Vec<u8> {
+    let mut value: Vec<u8> = numbers.into_iter().flat_map(u32::to_be_bytes).collect();
+    value.resize(len.max(value.len()), b'x');
+    value
+}
+
+/// The numbers of a client and of its record, from a value that has them.
+pub(crate) fn numbers_of(value: &[u8]) -> Option<[u32; 2]> {
+    let (client, rest) = value.split_first_chunk()?;
+    let (record, _) = rest.split_first_chunk()?;
+    Some([u32::from_be_bytes(*client), u32::from_be_bytes(*record)])
 }

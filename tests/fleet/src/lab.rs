@@ -1,5 +1,6 @@
 //! Cluster, network and clients in one runtime of virtual time.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use crate::client::{Load, Member};
+use crate::client::{Load, Member, numbers_of};
 use crate::ledger::Ledger;
 use crate::net::{Api, Host, Link, Network, Stream};
 use crate::plot::Plot;
@@ -48,6 +49,15 @@ impl Setup {
         let link = Link::default();
         Self { brokers: 20, partitions: 60, seed, link, keep: false, ordinals: None }
     }
+}
+
+/// What became of numbered records, by what is in the partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Acknowledged, and not there.
+    pub lost: u64,
+    /// There more than once, acknowledged or not.
+    pub doubled: u64,
 }
 
 struct Brokers(Doors);
@@ -241,6 +251,28 @@ impl Lab {
         let end = Instant::now() + limit;
         while self.ledger.total().unresolved() > 0 && Instant::now() < end {
             self.pass(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Reads all of [`TOPIC`] and compares it with what clients were told; their records must be kept
+    /// and numbered.
+    pub fn read_back(&self) -> ReadBack {
+        let mut there: Vec<BTreeMap<u32, u32>> = vec![BTreeMap::new(); self.members.len()];
+        let partitions = self.cluster.partitions(TOPIC).expect("the topic of the lab");
+        for partition in 0..partitions {
+            let records =
+                self.cluster.records(TOPIC, partition).expect("batches that were checked");
+            for value in records.into_iter().filter_map(|record| record.value) {
+                let [client, number] = numbers_of(&value).expect("records of this load");
+                *there[client as usize].entry(number).or_default() += 1;
+            }
+        }
+        let missing = |(member, there): (&Arc<Member>, &BTreeMap<u32, u32>)| {
+            member.acked().iter().filter(|number| !there.contains_key(number)).count() as u64
+        };
+        ReadBack {
+            lost: self.members.iter().zip(&there).map(missing).sum(),
+            doubled: there.iter().flat_map(BTreeMap::values).filter(|n| **n > 1).count() as u64,
         }
     }
 

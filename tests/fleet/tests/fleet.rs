@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ottla_fleet::client::Load;
 use ottla_fleet::experiments::outage::{self, How, Who};
+use ottla_fleet::experiments::paths;
 use ottla_fleet::experiments::spread::{self, Case};
-use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset};
+use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset, slow_broker};
 use ottla_fleet::lab::{Lab, Setup, TOPIC, virtual_time};
 use ottla_fleet::report::Report;
 
@@ -150,4 +151,35 @@ fn quiet_clients_find_new_partitions_after_one_refresh() {
         "refreshes of the busiest client until then",
     ];
     holds(&spread::doubled(&quiet), &figures);
+}
+
+#[test]
+fn a_slow_broker_gets_what_it_can_carry() {
+    let report = slow_broker::of(6, 6, SEED);
+    holds(&report, &["records that failed", "records never resolved"]);
+    // So few clients make about ninety choices of it: a standard deviation of a ninth.
+    let share = report.value("its bytes / its share of the capacity");
+    assert!((0.5..=1.5).contains(&share), "seed {SEED}\n{}", report.table());
+}
+
+/// As many clients as on the real cluster, with the bounds of the measurements there.
+#[test]
+fn paths_break_and_records_take_another_one() {
+    use paths::How;
+    let all = ["ack p99 meanwhile, ms", "records that failed", "records never resolved"];
+    let all = [&all[..], &["acknowledged records lost", "records there twice"]].concat();
+    for (how, more) in [
+        (How::Unreachable, None),
+        (How::BlackHole, Some("records that waited over 1 s, %")),
+        (How::Throttled, Some("Produce requests on muted lanes")),
+        (How::Reset, Some("peak of SYNs per 10 ms and broker")),
+    ] {
+        let report = paths::broken(how, 40, SEED);
+        let figures: Vec<_> = all.iter().copied().chain(more).collect();
+        holds(&report, &figures);
+        assert!(report.value("records acknowledged") > 10_000.0, "{}", report.table());
+        if how == How::Throttled {
+            assert!(report.value("clients asked for silence") > 5.0, "{}", report.table());
+        }
+    }
 }

@@ -67,7 +67,7 @@ fn real_s10_refusals_concern_their_records_alone() {
         .producer(|p| p.compression(Compression::None).linger(Duration::from_millis(200)))
         .expect("settings are fine");
     let results = send(&producer, "small", 2_000, 500, |_| true);
-    results.into_iter().for_each(|result| drop(result.expect("is acknowledged")));
+    results.into_iter().collect::<Result<Vec<_>>>().expect("all are acknowledged");
     assert_eq!(written(&client, "small", 2), 2_000);
     let large = "x".repeat(30_000);
     let mut large = producer.send(Record::to("small").value(&large)).expect("there is space");

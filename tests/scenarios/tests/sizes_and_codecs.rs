@@ -129,3 +129,27 @@ async fn a_topic_has_a_codec_of_its_own() {
     let error = client.producer().topic_compression("t", wrong).build().err().unwrap();
     assert!(error.kind() == ErrorKind::Config && error.message().contains("1 to 9"), "{error}");
 }
+
+/// Such batches are compressed beside the threads that send and those of the engine: that changes
+/// nothing about their order, nor about what a flush waits for.
+#[tokio::test(start_paused = true)]
+async fn a_slow_codec_keeps_the_order_and_the_flush() {
+    let (cluster, client) = connect().await;
+    let producer = client.producer().compression(Compression::Gzip { level: 9 }).build().unwrap();
+    let mut deliveries = Vec::new();
+    for i in 0..4_000 {
+        let value = format!("{i}:{:0500}", i * 7919 % 1_000_003);
+        let record = Record::to("gzip").partition(0).value(&value);
+        deliveries.push(within("space", producer.send(record)).await.unwrap());
+    }
+    within("flush", producer.flush()).await.unwrap();
+    for (i, delivery) in deliveries.into_iter().enumerate() {
+        let acked = delivery.try_get().expect("flush waits for it").unwrap();
+        assert_eq!((acked.partition, acked.offset), (0, i as i64));
+    }
+    let stored = cluster.records("gzip", 0).unwrap();
+    for (i, record) in stored.iter().enumerate() {
+        assert!(record.value.as_ref().unwrap().starts_with(format!("{i}:").as_bytes()), "{i}");
+    }
+    within("close", producer.close(Duration::from_secs(1))).await.unwrap();
+}

@@ -89,6 +89,33 @@ impl Compression {
     #[cfg(feature = "zstd")]
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 
+    /// Whether so many bytes keep a processor busy for more than two milliseconds or so. Only the order
+    /// of magnitude counts: bytes a millisecond, of text, on a machine of 2020.
+    pub(crate) fn takes_long(self, bytes: usize) -> bool {
+        let per_ms = match self {
+            Self::None => return false,
+            #[cfg(feature = "snappy")]
+            Self::Snappy => 400_000,
+            #[cfg(feature = "lz4")]
+            Self::Lz4 => 500_000,
+            #[cfg(feature = "gzip")]
+            Self::Gzip { level } => {
+                if level < 4 {
+                    100_000
+                } else {
+                    25_000
+                }
+            }
+            #[cfg(feature = "zstd")]
+            Self::Zstd { level } => match level {
+                ..=4 => 200_000,
+                5..=9 => 60_000,
+                _ => 5_000,
+            },
+        };
+        bytes > 2 * per_ms
+    }
+
     /// The codec that is called so ("none", "lz4", "snappy", "gzip", "zstd"), at a level or at its
     /// usual one.
     ///

@@ -13,8 +13,9 @@ use tokio::runtime::Runtime;
 
 use super::{Direction, Job, Measured, Meter, Shape};
 
-/// Handles kept before the oldest is waited for: four batches of the default size.
-const OUTSTANDING: usize = 10_000;
+/// Handles kept before the oldest is waited for: somewhat more than the batches in flight to all
+/// partitions hold.
+const OUTSTANDING: usize = 50_000;
 /// Records in one `send_batch`.
 const BATCH: usize = 1000;
 /// Distinct values, sent again and again; a power of two.

@@ -49,6 +49,9 @@ pub struct Log {
     by_second: Vec<Requests>,
     /// Produce requests to each broker in each second.
     produce: Vec<Vec<u32>>,
+    /// The broker whose Produce requests are kept one by one.
+    watched: Option<i32>,
+    seen: Vec<(u64, u32)>,
 }
 
 /// FNV-1a's offset basis.
@@ -107,6 +110,9 @@ impl Log {
         }
         self.by_second[second][api] += 1;
         if seen.api == Api::Produce {
+            if self.watched == Some(broker) {
+                self.seen.push((at_ms, name.0));
+            }
             let produce = &mut self.produce[broker as usize - 1];
             if produce.len() <= second {
                 produce.resize(second + 1, 0);
@@ -177,6 +183,17 @@ impl Log {
         let seconds = self.produce[broker as usize - 1].iter().enumerate();
         let within = seconds.filter(|(second, _)| (from..to).contains(&(*second as u64)));
         within.map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    pub(crate) fn watch(&mut self, broker: i32) {
+        self.watched = Some(broker);
+        self.seen.clear();
+    }
+
+    /// Produce requests to the watched broker since it is watched: when each was written, in
+    /// milliseconds, and by which client.
+    pub fn seen(&self) -> &[(u64, u32)] {
+        &self.seen
     }
 
     /// One number per client: the same for two runs in which it dialled and asked the same at the same

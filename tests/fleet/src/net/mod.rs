@@ -113,6 +113,11 @@ impl Network {
         read(&self.0.state().log)
     }
 
+    /// From now on the log keeps each Produce request to this broker.
+    pub fn watch(&self, broker: i32) {
+        self.0.state().log.watch(broker);
+    }
+
     /// Connections that are open at a broker, accepted or in its backlog.
     pub fn open_at(&self, broker: i32) -> usize {
         self.conns_of(&[broker]).len()
