@@ -1,0 +1,157 @@
+//! What waits to be sent again, how long it waits, and what is said when it has waited too long.
+
+use std::time::Duration;
+
+use ottla::testing::{ApiKey, Fault, FaultRule};
+use ottla::{Compression, Delivery, ErrorKind, Producer, Record};
+use ottla_scenarios::steps::{acked, cluster, connect, ms, pinned, secs, seen};
+use ottla_scenarios::virtual_cluster;
+use ottla_scenarios::wait::{until, within};
+use tokio::time::Instant;
+
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+const REFUSALS: usize = 7;
+const SEEDS: u64 = 40;
+
+/// The times between eight attempts at one record whose partition refuses seven.
+async fn gaps(seed: u64) -> Vec<Duration> {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, seed)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    let rule = FaultRule::new(Fault::Error(NOT_ENOUGH_REPLICAS)).api(ApiKey::PRODUCE);
+    cluster.faults().inject(rule.times(REFUSALS));
+    let delivery = producer.send(pinned(0)).await.unwrap();
+    let before = seen(&cluster, 1, ApiKey::PRODUCE);
+    let mut times = Vec::new();
+    for attempt in 0..=REFUSALS as u64 {
+        until("an attempt", || seen(&cluster, 1, ApiKey::PRODUCE) > before + attempt).await;
+        times.push(Instant::now());
+    }
+    within("an ack", delivery).await.unwrap();
+    assert_eq!(cluster.records("t", 0).unwrap().len(), 2, "seed {seed}: delivered once");
+    assert_eq!(seen(&cluster, 1, ApiKey::PRODUCE), before + REFUSALS as u64 + 1, "seed {seed}");
+    times.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s12_gaps_grow_and_no_two_are_alike() {
+    let mut all: Vec<Vec<Duration>> = Vec::new();
+    for seed in 0..SEEDS {
+        all.push(gaps(seed).await);
+    }
+    let mut means = Vec::new();
+    for n in 0..REFUSALS {
+        let mut of: Vec<Duration> = all.iter().map(|gaps| gaps[n]).collect();
+        of.sort_unstable();
+        // Clamped first, then drawn: from nothing to the ceiling, the first and the last alike.
+        let ceiling = ms(100 * (1 << n)).min(secs(5));
+        let most = of[of.len() - 1];
+        assert!(most <= ceiling + ms(3), "gap {n}: {most:?} of {ceiling:?}");
+        assert!(most >= ceiling * 3 / 4 && of[0] <= ceiling / 4, "gap {n}: {of:?}");
+        let mean = of.iter().sum::<Duration>() / SEEDS as u32;
+        assert!((ceiling / 3..ceiling * 2 / 3).contains(&mean), "gap {n}: {mean:?}");
+        means.push(mean);
+        // A fleet that was refused together comes back one by one: what falls on the same millisecond
+        // is what as many draws from so many milliseconds do.
+        of.dedup();
+        let expected = |draws: f64, days: f64| days * (1.0 - (1.0 - 1.0 / days).powf(draws));
+        let distinct = expected(SEEDS as f64, ceiling.as_millis() as f64);
+        assert!(of.len() as f64 >= 0.85 * distinct, "gap {n}: {} of {distinct:.1}", of.len());
+    }
+    // Past the cap they grow no more.
+    assert!(means[..6].is_sorted(), "{means:?}");
+    // Nor does a run repeat a gap, but for what falls on the same millisecond among the short ones.
+    let repeated = all.iter().flat_map(|gaps| gaps.windows(2)).filter(|pair| pair[0] == pair[1]);
+    assert!(repeated.count() <= 2, "{all:?}");
+}
+
+/// A record of 900 bytes, which is a batch of its own.
+fn value(number: usize) -> Vec<u8> {
+    format!("{number:0900}").into_bytes()
+}
+
+async fn send(producer: &Producer, number: usize) -> Delivery {
+    let value = value(number);
+    producer.send(Record::to("t").partition(0).value(&value)).await.unwrap()
+}
+
+/// What timed out behind an answer that never came: the one in flight may have been written, those
+/// behind it were not, and what is sent afterwards is acknowledged, under the next epoch.
+#[tokio::test(start_paused = true)]
+async fn s13_timed_out_behind_a_batch_in_doubt() {
+    for appended in [true, false] {
+        let cluster = cluster(1, 1);
+        let client = virtual_cluster::client(&cluster, 1).request_timeout(secs(4));
+        let client = connect(client).await;
+        let producer = client.producer().batch_size(1 << 10).compression(Compression::None);
+        let producer = producer.delivery_timeout(secs(3)).build().unwrap();
+        let fault = match appended {
+            true => Fault::BlackHoleAfterAppend,
+            false => Fault::BlackHole,
+        };
+        cluster.faults().inject(FaultRule::new(fault).api(ApiKey::PRODUCE));
+        let begun = Instant::now();
+        // The first of all: until it is acknowledged nothing is put behind it.
+        let doubtful = send(&producer, 1).await;
+        tokio::time::sleep(secs(1)).await;
+        let queued = [send(&producer, 2).await, send(&producer, 3).await];
+        let error = within("the timeout", doubtful).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(error.maybe_written(), "it was on its way: {error}");
+        assert!((secs(3)..ms(3_100)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        for delivery in queued {
+            let error = within("the timeout", delivery).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout);
+            assert!(!error.maybe_written(), "it had no sequence yet: {error}");
+        }
+        let mut later = Vec::new();
+        for number in 4..20 {
+            later.push(send(&producer, number).await);
+        }
+        for delivery in later {
+            within("an ack", delivery).await.unwrap();
+        }
+        let stored = cluster.records("t", 0).unwrap();
+        let numbers: Vec<usize> = stored
+            .iter()
+            .map(|r| std::str::from_utf8(r.value.as_deref().unwrap()).unwrap().parse().unwrap())
+            .collect();
+        let wanted: Vec<usize> = appended.then_some(1).into_iter().chain(4..20).collect();
+        assert_eq!(numbers, wanted);
+        let first = &stored[usize::from(appended)];
+        assert_eq!(
+            (first.producer_epoch, first.sequence),
+            (1, 0),
+            "a hole in the sequence ends the epoch"
+        );
+    }
+}
+
+/// What was refused for certain leaves no hole: the sequence is rewound, and the epoch goes on.
+#[tokio::test(start_paused = true)]
+async fn s13_timed_out_while_the_partition_refuses() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().batch_size(1 << 10).compression(Compression::None);
+    let producer = producer.delivery_timeout(secs(3)).build().unwrap();
+    within("ack", send(&producer, 0).await).await.unwrap();
+    let refusal = FaultRule::new(Fault::Error(NOT_ENOUGH_REPLICAS)).api(ApiKey::PRODUCE).always();
+    let refusal = cluster.faults().inject(refusal);
+    let mut refused = Vec::new();
+    for number in 1..8 {
+        refused.push(send(&producer, number).await);
+    }
+    for delivery in refused {
+        let error = within("the timeout", delivery).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(!error.maybe_written(), "{error}");
+    }
+    cluster.faults().remove(refusal);
+    for number in 8..12 {
+        within("ack", send(&producer, number).await).await.unwrap();
+    }
+    let stored = cluster.records("t", 0).unwrap();
+    let sequences: Vec<_> = stored.iter().map(|r| (r.producer_epoch, r.sequence)).collect();
+    assert_eq!(sequences, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
+}
