@@ -113,25 +113,38 @@ def test_in_doubt(in_doubt: Any) -> None:
             assert len(written()) == (1 if in_doubt == "wait" else 2)
 
 
-def brokers_used(broker: ottla.testing.Broker, **settings: Any) -> set[int]:
-    with ottla.Producer(broker.bootstrap, **settings) as producer:
-        for _ in range(100):
-            producer.send("t", b"x").result(timeout=DEADLINE)
-        return set(producer.stats()["acknowledged_by_broker"])
+def brokers_used(producer: ottla.Producer) -> set[int]:
+    """Sends bursts of small batches until five brokers took some. A producer with little to send uses
+    six of twelve: five are more than are left of those if the ones that must not be used are taken
+    away."""
+
+    def burst() -> bool:
+        producer.send_many("t", [bytes(900)] * 40).result(timeout=DEADLINE)
+        return len(producer.stats()["acknowledged_by_broker"]) >= 5
+
+    until(burst, "five brokers are used")
+    return set(producer.stats()["acknowledged_by_broker"])
+
+
+SMALL: dict[str, Any] = {"batch_size": "1 KiB", "compression": "none"}
 
 
 def test_the_own_rack_is_used() -> None:
     with ottla.testing.Broker(brokers=12, racks=["a", "b"]) as broker:
         broker.create_topic("t", partitions=24, replication=1)
-        assert {id % 2 for id in brokers_used(broker, rack="a")} == {1}
-        assert {id % 2 for id in brokers_used(broker, rack="b")} == {0}
+        for rack, odd in {"a": 1, "b": 0}.items():
+            with ottla.Producer(broker.bootstrap, rack=rack, **SMALL) as producer:
+                assert {id % 2 for id in brokers_used(producer)} == {odd}
 
 
 def test_ordinals_share_brokers_out() -> None:
     with ottla.testing.Broker(brokers=12) as broker:
         broker.create_topic("t", partitions=24, replication=1)
-        first, second = (brokers_used(broker, ordinal=(index, 2)) for index in range(2))
-        assert first and second and not first & second
+        with (
+            ottla.Producer(broker.bootstrap, ordinal=(0, 2), **SMALL) as first,
+            ottla.Producer(broker.bootstrap, ordinal=(1, 2), **SMALL) as second,
+        ):
+            assert not brokers_used(first) & brokers_used(second)
 
 
 @pytest.mark.parametrize("reads", [False, True])

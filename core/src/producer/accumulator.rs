@@ -5,14 +5,13 @@
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
 
-use std::collections::HashMap;
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
 
+use super::admission::{RECORD_OVERHEAD, Space, size_of};
 use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
 use super::recent;
@@ -22,18 +21,14 @@ use super::sender::Event;
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
 use super::states::Owner;
+use super::topic_batches::TopicBatches;
 use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::policy::key_hash;
-use crate::record::Compression;
 use crate::record::builder::BatchBuilder;
 use crate::record::pool::ChunkPool;
-
-/// Open batches per topic: enough that a few threads rarely meet, few enough that records still
-/// share batches.
-pub(super) const SHARDS: usize = 8;
 
 /// See the module.
 pub(crate) struct Accumulator {
@@ -47,16 +42,16 @@ pub(crate) struct Accumulator {
     pool: ChunkPool,
     pub(super) metrics: Arc<Metrics>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
-    events: mpsc::UnboundedSender<Event>,
-    next_batch: AtomicU64,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) next_batch: AtomicU64,
     /// Batches not resolved yet, by number: what flush waits for. Those that one was split into share
     /// its number.
-    unresolved: Mutex<BTreeMap<u64, u32>>,
-    resolved: Notify,
+    pub(super) unresolved: Mutex<BTreeMap<u64, u32>>,
+    pub(super) resolved: Notify,
     /// Open batches with a smaller number do not linger.
-    flush_below: AtomicU64,
+    pub(super) flush_below: AtomicU64,
     /// What partitions that records name hold by the broker that leads them.
-    brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
+    pub(super) brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
     /// Batches that somebody else compresses.
     pub(super) sealing: Sealing,
     /// Topics with keyed records that wait for the number of partitions.
@@ -67,111 +62,6 @@ impl std::fmt::Debug for Accumulator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Accumulator").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// A topic as producers see it.
-pub(crate) struct TopicBatches {
-    pub(crate) name: Arc<str>,
-    compression: Compression,
-    /// Bytes at which a batch is full: the setting, or less once the topic has refused as much.
-    batch_size: AtomicUsize,
-    /// 0 while unknown. Lets a partition that does not exist be refused at once.
-    pub(crate) partitions: AtomicI32,
-    /// Why nothing can be sent to it, for a while.
-    failed: AtomicBool,
-    failure: Mutex<Option<(Error, Instant)>>,
-    pub(super) shards: [Arc<Slot>; SHARDS],
-    pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
-    /// See `unrouted.rs`.
-    pub(super) unrouted: Arc<Slot>,
-}
-
-impl TopicBatches {
-    pub(super) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
-        let own = config.topic_compression.get(name);
-        let share = Arc::default();
-        Arc::new(Self {
-            name: Arc::from(name),
-            compression: own.copied().unwrap_or(config.compression),
-            batch_size: AtomicUsize::new(config.batch_size),
-            partitions: AtomicI32::new(0),
-            failed: AtomicBool::new(false),
-            failure: Mutex::default(),
-            shards: std::array::from_fn(|_| Slot::new(None, &share)),
-            pinned: RwLock::default(),
-            unrouted: Slot::new(Some(UNROUTED), &share),
-        })
-    }
-
-    /// Nothing can be sent to this topic for now: records are refused at once until it is asked for
-    /// again.
-    pub(crate) fn fail(&self, error: Error, until: Instant) {
-        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some((error, until));
-        self.failed.store(true, Ordering::Release);
-    }
-
-    /// The topic did not take a batch of so many bytes before compression.
-    pub(crate) fn took_less_than(&self, bytes: usize) {
-        self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn batch_size(&self) -> usize {
-        self.batch_size.load(Ordering::Relaxed)
-    }
-
-    fn failure(&self) -> Option<Error> {
-        if !self.failed.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
-        match &*failure {
-            Some((error, until)) if Instant::now() < *until => Some(error.clone()),
-            _ => {
-                *failure = None;
-                self.failed.store(false, Ordering::Release);
-                None
-            }
-        }
-    }
-
-    pub(super) fn slot(&self, partition: i32) -> Arc<Slot> {
-        if let Some(slot) = self.pinned.read().unwrap_or_else(|e| e.into_inner()).get(&partition) {
-            return Arc::clone(slot);
-        }
-        let mut pinned = self.pinned.write().unwrap_or_else(|e| e.into_inner());
-        Arc::clone(
-            pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition), &Arc::default())),
-        )
-    }
-}
-
-/// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
-const MAX_HEADERS: usize = 10_000;
-
-/// Batches do not get smaller, however little a topic takes.
-const MIN_BATCH: usize = 1 << 10;
-
-/// Which space a record may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Space {
-    /// What nobody waits for.
-    Spare,
-    Any,
-}
-
-/// Bytes of a record besides its payload, generously: what the limits are checked with.
-const RECORD_OVERHEAD: usize = 40;
-
-/// Most bytes that a record takes in a batch.
-#[inline]
-pub(super) fn size_of(record: &Record<'_>) -> usize {
-    let mut size =
-        RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-    for (name, value) in record.headers {
-        size += 10 + name.len() + value.map_or(0, <[u8]>::len);
-    }
-    size
 }
 
 impl Accumulator {
@@ -322,140 +212,6 @@ impl Accumulator {
         let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
         let topic = TopicBatches::new(name, &self.config);
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
-    }
-
-    /// What can be known without asking anyone; and whether there is space.
-    #[inline]
-    fn check(
-        &self,
-        topic: &TopicBatches,
-        record: &Record<'_>,
-        size: usize,
-        space: Space,
-    ) -> Result<(), Error> {
-        if record.partition.is_some() || self.must_be_checked(topic, record, size) {
-            return self.check_closely(topic, record, size, space);
-        }
-        Ok(())
-    }
-
-    /// Whether anything about it may be wrong besides the partition.
-    #[inline]
-    fn must_be_checked(&self, topic: &TopicBatches, record: &Record<'_>, size: usize) -> bool {
-        topic.failed.load(Ordering::Acquire)
-            || size > self.config.max_record_size + RECORD_OVERHEAD
-            || record.timestamp_ms.is_some_and(|ms| ms < 0)
-            || record.headers.len() > MAX_HEADERS
-            || !self.budget.has_room(size)
-    }
-
-    #[cold]
-    fn check_closely(
-        &self,
-        topic: &TopicBatches,
-        record: &Record<'_>,
-        size: usize,
-        space: Space,
-    ) -> Result<(), Error> {
-        if let Some(error) = topic.failure() {
-            return Err(error);
-        }
-        let payload = size - RECORD_OVERHEAD;
-        if payload > self.config.max_record_size {
-            return Err(Error::new(
-                ErrorKind::RecordTooLarge,
-                format!(
-                    "a record of {payload} bytes for topic '{}'; max_record_size is {}",
-                    topic.name, self.config.max_record_size
-                ),
-            ));
-        }
-        if let Some(partition) = record.partition {
-            let known = topic.partitions.load(Ordering::Acquire);
-            if partition < 0 || (known > 0 && partition >= known) {
-                return Err(Error::new(
-                    ErrorKind::UnknownPartition,
-                    format!("topic '{}' has no partition {partition}, it has {known}", topic.name),
-                ));
-            }
-        }
-        if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
-            return Err(Error::argument(format!("the timestamp {ms} is negative")));
-        }
-        if record.headers.len() > MAX_HEADERS {
-            return Err(Error::argument(format!(
-                "the record has {} headers; {MAX_HEADERS} at most",
-                record.headers.len()
-            )));
-        }
-        let room = match space {
-            Space::Spare => self.budget.has_room(size),
-            Space::Any => self.budget.fits(size),
-        };
-        if room {
-            return Ok(());
-        }
-        self.press();
-        Err(Error::new(
-            ErrorKind::BufferFull,
-            format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
-        ))
-    }
-
-    /// What is open must go: it is what the space is waiting for.
-    fn press(&self) {
-        // Once, and not for each try of somebody who tries again and again.
-        if self.budget.press() {
-            let _ = self.events.send(Event::Pressure);
-        }
-    }
-
-    /// There is space, but not for this holder.
-    #[cold]
-    pub(super) fn share_used_up(&self, topic: &TopicBatches) -> Error {
-        self.press();
-        let limit = self.config.buffer_memory;
-        Error::new(
-            ErrorKind::BufferFull,
-            format!(
-                "unacknowledged records of topic '{}' fill their share of buffer_memory ({limit} bytes); \
-                 the rest is for others",
-                topic.name
-            ),
-        )
-    }
-
-    /// Whose part of the budget a record would be of.
-    pub(super) fn shares(&self, record: &Record<'_>) -> Result<Shares, Error> {
-        let topic = self.topic(record.topic)?;
-        let partitions = topic.partitions.load(Ordering::Acquire);
-        let slot = match (record.partition, record.key) {
-            (Some(partition), _) => topic.slot(partition),
-            (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
-                match partitions {
-                    0 => Arc::clone(&topic.unrouted),
-                    n => topic.slot(key_hash::partition(key, n)),
-                }
-            }
-            (None, _) => Arc::clone(&topic.shards[0]),
-        };
-        let inner = slot.lock();
-        Ok(self.shares_of(&slot, &inner))
-    }
-
-    /// Until it is known who leads a partition, nobody does.
-    fn shares_of(&self, slot: &Slot, inner: &SlotInner) -> Shares {
-        let mut shares = slot.shares(inner);
-        if slot.partition.is_some() && shares.broker.is_none() {
-            shares.broker = Some(self.share_of(-1));
-        }
-        shares
-    }
-
-    /// The share of a broker in the budget; -1: of partitions that nobody leads.
-    pub(super) fn share_of(&self, broker: i32) -> Arc<Share> {
-        let mut brokers = self.brokers.lock().unwrap_or_else(|e| e.into_inner());
-        Arc::clone(brokers.entry(broker).or_default())
     }
 
     #[inline]
@@ -648,69 +404,9 @@ impl Accumulator {
         }
     }
 
-    /// One more batch has this number.
-    pub(super) fn batch_again(&self, number: u64) {
-        let mut unresolved = self.unresolved.lock().unwrap_or_else(|e| e.into_inner());
-        *unresolved.entry(number).or_default() += 1;
-    }
-
     /// Warm memory for batches.
     pub(super) fn buffers(&self) -> &ChunkPool {
         &self.pool
-    }
-
-    pub(super) fn batch_resolved(&self, number: u64) {
-        let mut unresolved = self.unresolved.lock().unwrap_or_else(|e| e.into_inner());
-        if let Entry::Occupied(mut batches) = unresolved.entry(number) {
-            *batches.get_mut() -= 1;
-            if *batches.get() == 0 {
-                batches.remove();
-            }
-        }
-        drop(unresolved);
-        self.resolved.notify_waiters();
-    }
-
-    /// Whether the open batch with this number has to go although it is not full.
-    pub(super) fn may_not_linger(&self, number: u64) -> bool {
-        number < self.flush_below.load(Ordering::Acquire) || self.budget.is_wanted()
-    }
-
-    /// Everything accepted before the call is resolved when this returns.
-    pub(crate) async fn flush(&self) {
-        // Records that wait for their partition are in batches with later numbers once they have it.
-        let unrouted = self.unrouted.load(Ordering::Acquire) > 0;
-        self.flush_opened().await;
-        if unrouted {
-            self.flush_opened().await;
-        }
-    }
-
-    /// Every batch opened before the call is resolved when this returns.
-    async fn flush_opened(&self) {
-        let target = self.next_batch.load(Ordering::Acquire);
-        loop {
-            let resolved = self.resolved.notified();
-            tokio::pin!(resolved);
-            resolved.as_mut().enable();
-            if self.oldest_unresolved().is_none_or(|oldest| oldest >= target) {
-                return;
-            }
-            // Open batches may keep taking records of others; they go at once now.
-            if self.flush_below.fetch_max(target, Ordering::AcqRel) < target {
-                let _ = self.events.send(Event::Pressure);
-            }
-            resolved.await;
-        }
-    }
-
-    fn oldest_unresolved(&self) -> Option<u64> {
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).keys().next().copied()
-    }
-
-    /// Batches that nobody has resolved yet.
-    pub(crate) fn outstanding(&self) -> usize {
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).len()
     }
 
     /// The sender is gone (a panic): nothing will take what is open, so it resolves here.
@@ -723,10 +419,5 @@ impl Accumulator {
                 slot.clear();
             }
         }
-    }
-
-    /// Resolves everything that is not resolved with `error`: the close deadline has passed.
-    pub(crate) fn abandon(self: &Arc<Self>, error: &Error) {
-        let _ = self.events.send(Event::Abandon(Arc::clone(self), error.clone()));
     }
 }

@@ -3,12 +3,15 @@
 //! at once ([`delivery`]).
 
 mod accumulator;
+mod admission;
 mod answers;
 mod assign;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
 mod budget;
 mod delivery;
+mod endings;
+mod flush;
 mod gate;
 mod leaders;
 mod lock;
@@ -22,6 +25,7 @@ mod sender;
 mod slot;
 mod split;
 mod states;
+mod topic_batches;
 mod topics;
 mod tries;
 mod unrouted;
@@ -37,7 +41,8 @@ pub(crate) use delivery::{RunResult, RunSink};
 pub(crate) use producers::Producers;
 pub use record::{Acked, BatchAcked, Record};
 
-use accumulator::{Accumulator, size_of};
+use accumulator::Accumulator;
+use admission::size_of;
 use budget::{Shares, Turn};
 use delivery::RunTag;
 

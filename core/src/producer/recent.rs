@@ -6,8 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::accumulator::{Accumulator, SHARDS, TopicBatches};
+use super::accumulator::Accumulator;
 use super::slot::Slot;
+use super::topic_batches::{SHARDS, TopicBatches};
 use crate::error::Error;
 
 /// Most topics that a thread remembers.

@@ -22,12 +22,13 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
+use super::accumulator::{Accumulator, Batch, Peek, Slot};
 use super::assign::Round;
 use super::gate::{Gate, Passage, Stamp, init_producer_id};
 use super::leaders::Leaders;
 use super::partition::{Partition, ToSend};
-use super::topics::{Topic, take_where};
+use super::topic_batches::TopicBatches;
+use super::topics::Topic;
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::config::{Acks, InDoubt};
 use crate::environment::Environment;
@@ -201,17 +202,6 @@ impl Sender {
         }
     }
 
-    /// Every handle is gone, and records are left: they resolve with an error as they are dropped.
-    fn left_behind(&self) {
-        let records: usize = self.topics.values().map(|topic| topic.records()).sum();
-        if records > 0 {
-            tracing::warn!(
-                parent: self.metrics.logs().span(), records,
-                "client and producers were dropped with records unacknowledged; flush or close before that"
-            );
-        }
-    }
-
     /// What may go elsewhere does not wait for the answer of a broker that is silent.
     fn look_for_late(&mut self, now: Instant) {
         if !self.reroutes || self.in_flight.is_empty() {
@@ -267,77 +257,6 @@ impl Sender {
             topic.slots.push_back((home, slot));
         }
         topic.activate(&mut self.active);
-    }
-
-    /// Resolves what has passed its delivery timeout.
-    fn expire(&mut self, now: Instant) {
-        if self.next_expiry.is_none_or(|at| at > now) {
-            return;
-        }
-        let mut next = None;
-        let mut settled = Vec::new();
-        for topic in self.topics.values_mut() {
-            let error = topic.timed_out();
-            let late = |b: &Batch| b.deadline <= now;
-            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, late);
-            for queue in topic.pinned.values_mut() {
-                gone.extend(take_where(queue, late));
-            }
-            for (home, slot) in &topic.slots {
-                while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
-                    gone.extend(slot.take(home));
-                }
-                next = earlier(next, slot.oldest_deadline(home));
-            }
-            for batch in gone {
-                batch.resolve(Err(error.clone()));
-            }
-            for (index, partition) in topic.partitions.iter_mut().enumerate() {
-                for id in partition.expired(now) {
-                    if let Some((batch, maybe)) = partition.give_up(id) {
-                        batch.resolve(Err(error.with_maybe_written(maybe)));
-                    }
-                    settled.push((Arc::clone(&topic.name), index as i32));
-                }
-                next = earlier(next, partition.next_deadline());
-            }
-            let waiting = topic.unbound.iter().chain(topic.pinned.values().flatten());
-            next = earlier(next, waiting.map(|b| b.deadline).min());
-        }
-        self.next_expiry = next;
-        for (topic, partition) in settled {
-            self.settle(&topic, partition);
-        }
-    }
-
-    /// Fails everything of the homes that `of` picks, wherever it is.
-    fn fail_where(&mut self, of: impl Fn(&Arc<Accumulator>) -> bool, error: &Error) {
-        let mut settled = Vec::new();
-        let batch_of = |batch: &Batch| of(&batch.home);
-        for topic in self.topics.values_mut() {
-            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, batch_of);
-            for queue in topic.pinned.values_mut() {
-                gone.extend(take_where(queue, batch_of));
-            }
-            for (home, slot) in topic.slots.iter().filter(|(home, _)| of(home)) {
-                gone.extend(std::iter::from_fn(|| slot.take(home)));
-            }
-            topic.activate(&mut self.active);
-            for batch in gone {
-                batch.resolve(Err(error.with_maybe_written(false)));
-            }
-            for (index, partition) in topic.partitions.iter_mut().enumerate() {
-                for id in partition.ids(batch_of) {
-                    if let Some((batch, maybe)) = partition.give_up(id) {
-                        batch.resolve(Err(error.with_maybe_written(maybe)));
-                    }
-                    settled.push((Arc::clone(&topic.name), index as i32));
-                }
-            }
-        }
-        for (topic, partition) in settled {
-            self.settle(&topic, partition);
-        }
     }
 
     /// Assigns at most one batch to each partition and sends one request to each leader that got

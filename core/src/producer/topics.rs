@@ -7,9 +7,10 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Batch, Peek, Slot, TopicBatches};
+use super::accumulator::{Accumulator, Batch, Peek, Slot};
 use super::partition::Partition;
 use super::sender::{Item, earlier};
+use super::topic_batches::TopicBatches;
 use crate::cluster::TopicMeta;
 use crate::error::{Error, ErrorKind};
 

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::accumulator::{Accumulator, TopicBatches, size_of};
+use super::accumulator::Accumulator;
+use super::admission::size_of;
 use super::record::Record;
 use super::slot::OpenBatch;
 use super::split::failed;
 use super::states::Place;
+use super::topic_batches::TopicBatches;
 use crate::error::Error;
 use crate::policy::key_hash;
 use crate::record::reader;

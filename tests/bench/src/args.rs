@@ -81,5 +81,6 @@ fn worker(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
     let figure = Figure::named(&next()?)?;
     let client = Client::named(&next()?)?;
     let length = Length::parse(&next()?).ok_or("a length is a number, or one and an s")?;
-    Ok(Mode::Worker { job: Job { figure, client, length }, bootstrap: next()? })
+    let sink = next()?.parse().map_err(|_| "a sink is the number of a process")?;
+    Ok(Mode::Worker { job: Job { figure, client, length, sink }, bootstrap: next()? })
 }

@@ -49,6 +49,11 @@ impl Broker {
         &self.bootstrap
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether what it gives is compressed with lz4.
     pub(crate) fn lz4(&self) -> bool {
         self.lz4

@@ -13,10 +13,30 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
+/// The same of another process; zero where the system does not tell.
+pub fn cpu_time_of(process: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
+    // The first number is the time on a processor in nanoseconds.
+    let time = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.flatten().filter_map(time).sum())
+}
+
 /// Most memory this process had at one time, in bytes; 0 where the system does not tell.
 pub fn peak_memory() -> u64 {
+    status("VmHWM:")
+}
+
+/// Memory this process has now, in bytes; 0 where the system does not tell.
+pub fn memory() -> u64 {
+    status("VmRSS:")
+}
+
+fn status(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) << 10
 }
@@ -40,7 +60,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn memory_is_told() {
-        assert!(peak_memory() > 100_000);
+        assert!(memory() > 100_000 && peak_memory() >= memory());
     }
 
     #[test]
@@ -50,5 +70,14 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(cpu_time() > before);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_time_of_another_process_is_told() {
+        let before = cpu_time();
+        let told = cpu_time_of(std::process::id());
+        // Ended threads are in the one and not in the other.
+        assert!(told > Duration::ZERO && told < before + Duration::from_secs(3600));
     }
 }

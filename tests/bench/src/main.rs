@@ -42,7 +42,7 @@ fn measure(args: &Args) -> Result<(), String> {
         eprintln!("ottla-bench: built without the feature 'rdkafka': nothing to compare with");
         &[Client::Ottla]
     };
-    let mut report = Report::default();
+    let mut report = Report::new(args.length);
     let mut last: Option<Broker> = None;
     for figure in worker::FIGURES.iter().filter(|figure| args.wants(figure)) {
         // What the clients of one figure share is one broker process, so that it cannot favour one.
@@ -51,9 +51,10 @@ fn measure(args: &Args) -> Result<(), String> {
             _ => Broker::spawn(figure.lz4)?,
         };
         // Client by client within a round: what disturbs the machine for a while meets both.
-        for _ in 0..args.rounds {
+        for _ in 0..figure.rounds(args.rounds) {
             for &client in clients.iter().filter(|client| figure.has(**client)) {
-                let job = Job { figure: *figure, client, length: args.length };
+                let job =
+                    Job { figure: *figure, client, length: args.length, sink: broker.process() };
                 report.add(figure, client, worker::spawn(job, broker.bootstrap())?);
             }
         }

@@ -3,6 +3,7 @@
 mod ottla_client;
 #[cfg(feature = "rdkafka")]
 mod rdkafka_client;
+mod sparse;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub(crate) enum Shape {
     LongTailPinned,
     /// A send for each, from so many threads that share the producer.
     Threads(usize),
+    /// Few records, and then as many as go, with settings that nobody has touched.
+    Sparse,
 }
 
 /// What is measured.
@@ -46,7 +49,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, those of one codec next to each other: they share a broker process.
-pub(crate) const FIGURES: [Figure; 10] = {
+pub(crate) const FIGURES: [Figure; 11] = {
     const fn figure(name: &'static str, about: &'static str, lz4: bool, shape: Shape) -> Figure {
         let direction =
             if name.as_bytes()[0] == b'p' { Direction::Produce } else { Direction::Consume };
@@ -61,6 +64,7 @@ pub(crate) const FIGURES: [Figure; 10] = {
         figure("produce_threads_8", "produce, from 8 threads", false, Shape::Threads(8)),
         figure("produce_longtail", TAIL, false, Shape::LongTail),
         figure("produce_longtail_pinned", PINNED, false, Shape::LongTailPinned),
+        figure("produce_sparse", "produce, 1 and 1,000 records/s", false, Shape::Sparse),
         figure("consume_plain", "consume", false, Shape::Each),
         figure("produce_lz4", "produce lz4, a send and a handle per record", true, Shape::Each),
         figure("produce_batch_lz4", "produce lz4, send_batch of 1,000", true, Shape::Batch),
@@ -80,7 +84,13 @@ impl Figure {
     /// Whether there is anything to measure for this client: librdkafka's batched call is not in its
     /// Rust binding, and its threads are its own.
     pub(crate) fn has(&self, client: Client) -> bool {
-        client == Client::Ottla || !matches!(self.shape, Shape::Batch | Shape::Threads(_))
+        let alone = matches!(self.shape, Shape::Batch | Shape::Threads(_) | Shape::Sparse);
+        client == Client::Ottla || !alone
+    }
+
+    /// One of the clock takes as long each time, and tells a percentile itself.
+    pub(crate) fn rounds(&self, asked: usize) -> usize {
+        if self.shape == Shape::Sparse { 1 } else { asked }
     }
 }
 
@@ -153,18 +163,26 @@ pub(crate) struct Job {
     pub(crate) figure: Figure,
     pub(crate) client: Client,
     pub(crate) length: Length,
+    /// The process of the brokers.
+    pub(crate) sink: u32,
 }
 
 /// What it yielded.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// Processor time of the client process for a record, in nanoseconds.
     pub(crate) cpu_ns: f64,
     pub(crate) per_second: f64,
+    /// How much of a core the client's process used, and the brokers'.
+    pub(crate) client_share: f64,
+    pub(crate) sink_share: f64,
     /// Most memory the process had at one time, in megabytes.
     pub(crate) peak_mb: f64,
+    /// What it had before, after a tenth of the time, and at the end.
+    pub(crate) memory_mb: [f64; 3],
     /// Bytes of a Produce request on average, where the client tells.
     pub(crate) request_kb: Option<f64>,
+    pub(crate) sparse: Option<sparse::Sparse>,
 }
 
 /// Measures in a new process.
@@ -172,7 +190,8 @@ pub(crate) fn spawn(job: Job, bootstrap: &str) -> Result<Measured, String> {
     let program = std::env::current_exe().map_err(|e| format!("cannot find itself: {e}"))?;
     let name = format!("{} of {}", job.figure.name, job.client.name());
     let output = Command::new(program)
-        .args(["worker", job.figure.name, job.client.name(), &job.length.arg(), bootstrap])
+        .args(["worker", job.figure.name, job.client.name(), &job.length.arg()])
+        .args([&job.sink.to_string(), bootstrap])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
@@ -203,38 +222,57 @@ pub(crate) fn run(job: Job, bootstrap: &str) -> Result<(), String> {
 #[derive(Debug)]
 struct Meter {
     cpu: Duration,
+    sink: u32,
+    sink_cpu: Duration,
     started: Instant,
+    memory: [u64; 2],
 }
 
 impl Meter {
-    fn start() -> Self {
-        Self { cpu: machine::cpu_time(), started: Instant::now() }
+    fn start(job: Job) -> Self {
+        Self {
+            sink: job.sink,
+            sink_cpu: machine::cpu_time_of(job.sink),
+            memory: [machine::memory(), 0],
+            cpu: machine::cpu_time(),
+            started: Instant::now(),
+        }
     }
 
     /// Moves records by `step`, which is told how many and gives how many it moved, for as long as
     /// the measurement takes; gives how many there were.
     fn run<E>(
-        &self,
+        &mut self,
         length: Length,
         mut step: impl FnMut(usize) -> Result<usize, E>,
     ) -> Result<usize, E> {
         let mut moved = step(length.step())?;
+        self.memory[1] = machine::memory();
         while let Length::Seconds(n) = length
             && self.started.elapsed() < Duration::from_secs(n)
         {
             moved += step(length.step())?;
+            if self.started.elapsed() < Duration::from_secs(n) / 10 {
+                self.memory[1] = machine::memory();
+            }
         }
         Ok(moved)
     }
 
     fn stop(self, records: usize) -> Measured {
         let cpu = machine::cpu_time() - self.cpu;
+        let sink = machine::cpu_time_of(self.sink).saturating_sub(self.sink_cpu);
+        let seconds = self.started.elapsed().as_secs_f64();
         let records = records as f64;
+        let [before, tenth] = self.memory.map(|bytes| bytes as f64 / 1e6);
         Measured {
             cpu_ns: cpu.as_nanos() as f64 / records,
-            per_second: records / self.started.elapsed().as_secs_f64(),
+            per_second: records / seconds,
+            client_share: cpu.as_secs_f64() / seconds,
+            sink_share: sink.as_secs_f64() / seconds,
             peak_mb: machine::peak_memory() as f64 / 1e6,
-            request_kb: None,
+            memory_mb: [before, tenth, machine::memory() as f64 / 1e6],
+            ..Measured::default()
         }
     }
 }

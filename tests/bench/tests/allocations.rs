@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use ottla::{Client, Compression, Delivery, ErrorKind, Producer, Record, Start};
-use ottla_bench::{TOPIC, values};
+use ottla::{Client, Compression, Delivery, Environment, ErrorKind, Producer, Record, Start};
+use ottla_bench::{TOPIC, tail_topic, values};
 use ottla_test_broker::{Cluster, SourceBatch, Storage};
 
 /// Records measured, after as many that warm everything up.
@@ -15,14 +15,20 @@ const RECORDS: usize = 200_000;
 /// batch. One for each record would be 1.0.
 const LIMIT: f64 = 0.05;
 const OUTSTANDING: usize = 20_000;
+/// Allocations of a batch, on its way from its first record to its acknowledgement, with its part of
+/// the request that carries it.
+const BATCH_LIMIT: f64 = 20.0;
+const TAIL_TOPICS: usize = 200;
 
 fn cluster() -> Cluster {
-    Cluster::builder()
+    let mut builder = Cluster::builder()
         .brokers(3)
         .topic(TOPIC, 6, 1)
-        .storage(Storage::Source(SourceBatch::new(values(2400))))
-        .start()
-        .expect("brokers start on loopback")
+        .storage(Storage::Source(SourceBatch::new(values(2400))));
+    for topic in 0..TAIL_TOPICS {
+        builder = builder.topic(tail_topic(topic), 4, 1);
+    }
+    builder.start().expect("brokers start on loopback")
 }
 
 /// Runs `work` twice and counts the second time, on this thread alone: the brokers and the engine
@@ -41,6 +47,29 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn producer(cluster: &Cluster, codec: Compression) -> Producer {
     let client = Client::connect(cluster.bootstrap()).await.expect("the brokers listen");
     client.producer().compression(codec).build().expect("the settings are in range")
+}
+
+/// A client whose engine has no thread of its own: what it allocates is counted as well.
+async fn all_on_this_thread(cluster: &Cluster) -> Client {
+    let here = Environment::builder().runtime(tokio::runtime::Handle::current()).build();
+    let client = Client::builder().bootstrap(cluster.bootstrap()).environment(here).connect().await;
+    client.expect("the brokers listen")
+}
+
+/// Sends a record for each number, and waits for the oldest once there are many.
+async fn send_all<'a>(
+    producer: &Producer,
+    kept: &mut VecDeque<Delivery>,
+    record: impl Fn(usize) -> Record<'a>,
+) {
+    for i in 0..RECORDS {
+        if kept.len() == OUTSTANDING
+            && let Some(oldest) = kept.pop_front()
+        {
+            oldest.await.expect("acknowledged");
+        }
+        kept.push_back(producer.send(record(i)).await.expect("taken"));
+    }
 }
 
 fn keep(kept: &mut VecDeque<Delivery>, delivery: Delivery) {
@@ -71,19 +100,56 @@ fn send_allocates_nothing_per_record() {
         let producer = runtime.block_on(producer(&cluster, codec));
         let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
         let per_record = allocations_per_record(&format!("send, {codec:?}"), || {
-            runtime.block_on(async {
-                for i in 0..RECORDS {
-                    let record = Record::to(TOPIC).value(&values[i % values.len()]);
-                    if kept.len() == OUTSTANDING
-                        && let Some::<Delivery>(oldest) = kept.pop_front()
-                    {
-                        oldest.await.expect("acknowledged");
-                    }
-                    kept.push_back(producer.send(record).await.expect("taken"));
-                }
-            });
+            let record = |i| Record::to(TOPIC).value(&values[i % values.len()]);
+            runtime.block_on(send_all(&producer, &mut kept, record));
         });
         assert!(per_record < LIMIT, "{codec:?}: {per_record} allocations per record");
+    }
+}
+
+#[test]
+fn the_engine_allocates_nothing_per_record_either() {
+    let cluster = cluster();
+    let runtime = runtime();
+    let values = values(1000);
+    for codec in [Compression::None, Compression::Lz4] {
+        let client = runtime.block_on(all_on_this_thread(&cluster));
+        let producer = client.producer().compression(codec).build().expect("in range");
+        let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
+        let per_record = allocations_per_record(&format!("send and engine, {codec:?}"), || {
+            let record = |i| Record::to(TOPIC).value(&values[i % values.len()]);
+            runtime.block_on(send_all(&producer, &mut kept, record));
+        });
+        assert!(per_record < LIMIT, "{codec:?}: {per_record} allocations per record");
+    }
+}
+
+/// Batches of the long tail are small, so what counts is what each of them costs.
+#[test]
+fn the_long_tail_allocates_for_its_batches_alone() {
+    let cluster = cluster();
+    let runtime = runtime();
+    let values = values(1000);
+    let topics: Vec<String> = (0..TAIL_TOPICS).map(tail_topic).collect();
+    let client = runtime.block_on(all_on_this_thread(&cluster));
+    let producer = client.producer().build().expect("in range");
+    let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
+    for named in [false, true] {
+        let mut batches = 0;
+        let per_record = allocations_per_record(&format!("long tail, named: {named}"), || {
+            let before = client.stats().produce_batches;
+            runtime.block_on(send_all(&producer, &mut kept, |i| {
+                let record = Record::to(&topics[i % TAIL_TOPICS]).value(&values[i % values.len()]);
+                if named { record.partition((i / TAIL_TOPICS % 4) as i32) } else { record }
+            }));
+            batches = client.stats().produce_batches - before;
+        });
+        let per_batch = per_record * RECORDS as f64 / batches as f64;
+        println!(
+            "{:.0} records and {per_batch:.1} allocations per batch",
+            RECORDS as f64 / batches as f64
+        );
+        assert!(per_batch < BATCH_LIMIT, "named: {named}: {per_batch} allocations per batch");
     }
 }
 
@@ -135,16 +201,18 @@ fn send_batch_allocates_nothing_per_record() {
     let cluster = cluster();
     let runtime = runtime();
     let values = values(1000);
-    let producer = runtime.block_on(producer(&cluster, Compression::None));
-    let per_record = allocations_per_record("send_batch of 1,000", || {
-        runtime.block_on(async {
-            for _ in 0..RECORDS / values.len() {
-                let delivery = producer.send_batch(TOPIC, &values).await.expect("taken");
-                assert_eq!(delivery.await.expect("acknowledged").records, values.len());
-            }
+    for codec in [Compression::None, Compression::Lz4] {
+        let producer = runtime.block_on(producer(&cluster, codec));
+        let per_record = allocations_per_record(&format!("send_batch of 1,000, {codec:?}"), || {
+            runtime.block_on(async {
+                for _ in 0..RECORDS / values.len() {
+                    let delivery = producer.send_batch(TOPIC, &values).await.expect("taken");
+                    assert_eq!(delivery.await.expect("acknowledged").records, values.len());
+                }
+            });
         });
-    });
-    assert!(per_record < LIMIT, "{per_record} allocations per record");
+        assert!(per_record < LIMIT, "{codec:?}: {per_record} allocations per record");
+    }
 }
 
 #[test]

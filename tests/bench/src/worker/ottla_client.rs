@@ -11,7 +11,7 @@ use ottla::{
 use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, VALUE_LEN, tail_topic, values};
 use tokio::runtime::Runtime;
 
-use super::{Direction, Job, Measured, Meter, Shape};
+use super::{Direction, Job, Measured, Meter, Shape, sparse};
 
 /// Handles kept before the oldest is waited for: somewhat more than the batches in flight to all
 /// partitions hold.
@@ -26,6 +26,10 @@ pub(super) fn run(job: Job, bootstrap: &str) -> Result<Measured, String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start a runtime: {e}"))?;
+    if job.figure.shape == Shape::Sparse {
+        let measured = runtime.block_on(sparse::measure(bootstrap));
+        return measured.map_err(|e| format!("{}: {e}", job.figure.name));
+    }
     let measure = || {
         let client = runtime.block_on(Client::connect(bootstrap))?;
         match job.figure.direction {
@@ -35,7 +39,7 @@ pub(super) fn run(job: Job, bootstrap: &str) -> Result<Measured, String> {
                 let mut consumer = consumer.build()?;
                 let mut step = |records| runtime.block_on(consume(&mut consumer, records));
                 step(job.length.warm_up())?;
-                let meter = Meter::start();
+                let mut meter = Meter::start(job);
                 let read = meter.run(job.length, step)?;
                 Ok(meter.stop(read))
             }
@@ -64,6 +68,7 @@ fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measur
                 };
                 runtime.block_on(send_each(&producer, records, in_turn))?;
             }
+            Shape::Sparse => unreachable!("is measured by its own function"),
             Shape::Threads(threads) => std::thread::scope(|scope| {
                 let work = || block_on(send_each(&producer, records / threads, |_, v| one(v)));
                 let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -74,7 +79,7 @@ fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measur
     };
     step(job.length.warm_up())?;
     let before = client.stats();
-    let meter = Meter::start();
+    let mut meter = Meter::start(job);
     let sent = meter.run(job.length, step)?;
     let measured = meter.stop(sent);
     let after = client.stats();

@@ -67,7 +67,7 @@ fn produce(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
     let warm = job.length.warm_up();
     let pinned = job.figure.shape == Shape::LongTailPinned;
     send(&producer, warm, &tail, pinned)?;
-    let meter = Meter::start();
+    let mut meter = Meter::start(job);
     let sent = meter
         .run(job.length, |records| send(&producer, records, &tail, pinned).map(|()| records))?;
     let measured = meter.stop(sent);
@@ -125,7 +125,7 @@ fn consume(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
     }
     consumer.assign(&assigned)?;
     read(&consumer, job.length.warm_up())?;
-    let meter = Meter::start();
+    let mut meter = Meter::start(job);
     let moved = meter.run(job.length, |records| read(&consumer, records).map(|()| records))?;
     Ok(meter.stop(moved))
 }

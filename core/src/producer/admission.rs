@@ -1,0 +1,180 @@
+//! Whether a record is taken: what can be known of it at once, and whether there is space for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::accumulator::Accumulator;
+use super::budget::{Share, Shares};
+use super::record::Record;
+use super::sender::Event;
+use super::slot::{Slot, SlotInner};
+use super::topic_batches::TopicBatches;
+use crate::config::Partitioner;
+use crate::error::{Error, ErrorKind};
+use crate::policy::key_hash;
+
+/// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
+const MAX_HEADERS: usize = 10_000;
+
+/// Which space a record may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Space {
+    /// What nobody waits for.
+    Spare,
+    Any,
+}
+
+/// Bytes of a record besides its payload, generously: what the limits are checked with.
+pub(super) const RECORD_OVERHEAD: usize = 40;
+
+/// Most bytes that a record takes in a batch.
+#[inline]
+pub(super) fn size_of(record: &Record<'_>) -> usize {
+    let mut size =
+        RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+    for (name, value) in record.headers {
+        size += 10 + name.len() + value.map_or(0, <[u8]>::len);
+    }
+    size
+}
+
+impl Accumulator {
+    /// What can be known without asking anyone; and whether there is space.
+    #[inline]
+    pub(super) fn check(
+        &self,
+        topic: &TopicBatches,
+        record: &Record<'_>,
+        size: usize,
+        space: Space,
+    ) -> Result<(), Error> {
+        if record.partition.is_some() || self.must_be_checked(topic, record, size) {
+            return self.check_closely(topic, record, size, space);
+        }
+        Ok(())
+    }
+
+    /// Whether anything about it may be wrong besides the partition.
+    #[inline]
+    pub(super) fn must_be_checked(
+        &self,
+        topic: &TopicBatches,
+        record: &Record<'_>,
+        size: usize,
+    ) -> bool {
+        topic.failed.load(Ordering::Acquire)
+            || size > self.config.max_record_size + RECORD_OVERHEAD
+            || record.timestamp_ms.is_some_and(|ms| ms < 0)
+            || record.headers.len() > MAX_HEADERS
+            || !self.budget.has_room(size)
+    }
+
+    #[cold]
+    fn check_closely(
+        &self,
+        topic: &TopicBatches,
+        record: &Record<'_>,
+        size: usize,
+        space: Space,
+    ) -> Result<(), Error> {
+        if let Some(error) = topic.failure() {
+            return Err(error);
+        }
+        let payload = size - RECORD_OVERHEAD;
+        if payload > self.config.max_record_size {
+            return Err(Error::new(
+                ErrorKind::RecordTooLarge,
+                format!(
+                    "a record of {payload} bytes for topic '{}'; max_record_size is {}",
+                    topic.name, self.config.max_record_size
+                ),
+            ));
+        }
+        if let Some(partition) = record.partition {
+            let known = topic.partitions.load(Ordering::Acquire);
+            if partition < 0 || (known > 0 && partition >= known) {
+                return Err(Error::new(
+                    ErrorKind::UnknownPartition,
+                    format!("topic '{}' has no partition {partition}, it has {known}", topic.name),
+                ));
+            }
+        }
+        if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {
+            return Err(Error::argument(format!("the timestamp {ms} is negative")));
+        }
+        if record.headers.len() > MAX_HEADERS {
+            return Err(Error::argument(format!(
+                "the record has {} headers; {MAX_HEADERS} at most",
+                record.headers.len()
+            )));
+        }
+        let room = match space {
+            Space::Spare => self.budget.has_room(size),
+            Space::Any => self.budget.fits(size),
+        };
+        if room {
+            return Ok(());
+        }
+        self.press();
+        Err(Error::new(
+            ErrorKind::BufferFull,
+            format!("buffer_memory ({} bytes) is full", self.config.buffer_memory),
+        ))
+    }
+
+    /// What is open must go: it is what the space is waiting for.
+    fn press(&self) {
+        // Once, and not for each try of somebody who tries again and again.
+        if self.budget.press() {
+            let _ = self.events.send(Event::Pressure);
+        }
+    }
+
+    /// There is space, but not for this holder.
+    #[cold]
+    pub(super) fn share_used_up(&self, topic: &TopicBatches) -> Error {
+        self.press();
+        let limit = self.config.buffer_memory;
+        Error::new(
+            ErrorKind::BufferFull,
+            format!(
+                "unacknowledged records of topic '{}' fill their share of buffer_memory ({limit} bytes); \
+                 the rest is for others",
+                topic.name
+            ),
+        )
+    }
+
+    /// Whose part of the budget a record would be of.
+    pub(super) fn shares(&self, record: &Record<'_>) -> Result<Shares, Error> {
+        let topic = self.topic(record.topic)?;
+        let partitions = topic.partitions.load(Ordering::Acquire);
+        let slot = match (record.partition, record.key) {
+            (Some(partition), _) => topic.slot(partition),
+            (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
+                match partitions {
+                    0 => Arc::clone(&topic.unrouted),
+                    n => topic.slot(key_hash::partition(key, n)),
+                }
+            }
+            (None, _) => Arc::clone(&topic.shards[0]),
+        };
+        let inner = slot.lock();
+        Ok(self.shares_of(&slot, &inner))
+    }
+
+    /// Until it is known who leads a partition, nobody does.
+    pub(super) fn shares_of(&self, slot: &Slot, inner: &SlotInner) -> Shares {
+        let mut shares = slot.shares(inner);
+        if slot.partition.is_some() && shares.broker.is_none() {
+            shares.broker = Some(self.share_of(-1));
+        }
+        shares
+    }
+
+    /// The share of a broker in the budget; -1: of partitions that nobody leads.
+    pub(super) fn share_of(&self, broker: i32) -> Arc<Share> {
+        let mut brokers = self.brokers.lock().unwrap_or_else(|e| e.into_inner());
+        Arc::clone(brokers.entry(broker).or_default())
+    }
+}

@@ -1,0 +1,96 @@
+//! A topic as producers see it: where its batches are open, and what is known of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use tokio::time::Instant;
+
+use super::slot::{Slot, UNROUTED};
+use crate::config::ProducerConfig;
+use crate::error::Error;
+use crate::record::Compression;
+
+/// Open batches per topic: enough that a few threads rarely meet, few enough that records still
+/// share batches.
+pub(super) const SHARDS: usize = 8;
+
+/// Batches do not get smaller, however little a topic takes.
+const MIN_BATCH: usize = 1 << 10;
+
+/// See the module. Of one accumulator.
+pub(crate) struct TopicBatches {
+    pub(crate) name: Arc<str>,
+    pub(super) compression: Compression,
+    /// Bytes at which a batch is full: the setting, or less once the topic has refused as much.
+    batch_size: AtomicUsize,
+    /// 0 while unknown. Lets a partition that does not exist be refused at once.
+    pub(crate) partitions: AtomicI32,
+    /// Why nothing can be sent to it, for a while.
+    pub(super) failed: AtomicBool,
+    failure: Mutex<Option<(Error, Instant)>>,
+    pub(super) shards: [Arc<Slot>; SHARDS],
+    pub(super) pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
+    /// See `unrouted.rs`.
+    pub(super) unrouted: Arc<Slot>,
+}
+
+impl TopicBatches {
+    pub(super) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
+        let own = config.topic_compression.get(name);
+        let share = Arc::default();
+        Arc::new(Self {
+            name: Arc::from(name),
+            compression: own.copied().unwrap_or(config.compression),
+            batch_size: AtomicUsize::new(config.batch_size),
+            partitions: AtomicI32::new(0),
+            failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            shards: std::array::from_fn(|_| Slot::new(None, &share)),
+            pinned: RwLock::default(),
+            unrouted: Slot::new(Some(UNROUTED), &share),
+        })
+    }
+
+    /// Nothing can be sent to this topic for now: records are refused at once until it is asked for
+    /// again.
+    pub(crate) fn fail(&self, error: Error, until: Instant) {
+        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some((error, until));
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// The topic did not take a batch of so many bytes before compression.
+    pub(crate) fn took_less_than(&self, bytes: usize) {
+        self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn batch_size(&self) -> usize {
+        self.batch_size.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn failure(&self) -> Option<Error> {
+        if !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
+        match &*failure {
+            Some((error, until)) if Instant::now() < *until => Some(error.clone()),
+            _ => {
+                *failure = None;
+                self.failed.store(false, Ordering::Release);
+                None
+            }
+        }
+    }
+
+    pub(super) fn slot(&self, partition: i32) -> Arc<Slot> {
+        if let Some(slot) = self.pinned.read().unwrap_or_else(|e| e.into_inner()).get(&partition) {
+            return Arc::clone(slot);
+        }
+        let mut pinned = self.pinned.write().unwrap_or_else(|e| e.into_inner());
+        Arc::clone(
+            pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition), &Arc::default())),
+        )
+    }
+}
