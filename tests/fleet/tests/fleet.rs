@@ -127,7 +127,7 @@ const SPREAD: Case = Case {
     ordinals: false,
     quiet: false,
     clients: 20,
-    rate: 500,
+    rate: 300,
     seed: SEED,
 };
 
