@@ -7,11 +7,13 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::cluster::{Lane, Pool};
+use crate::cluster::{Lane, Pool, Purse};
 use crate::config::check_topic;
-use crate::consumer::list_offsets;
+use crate::consumer::{list_offsets, offsets};
 use crate::error::{Error, Result};
 use crate::net::CallError;
+use crate::policy::backoff::Backoff;
+use crate::policy::retry_budget::Cost;
 
 const CREATE_VERSIONS: (i16, i16) = crate::protocol::bounded::<CreateTopicsRequest>(2, 7);
 
@@ -93,7 +95,9 @@ impl Admin {
         Ok(self.pool.metadata().topic(topic, patience).await?.partitions.len())
     }
 
-    /// Offsets of partitions, each with a result of its own.
+    /// Offsets of partitions, each with a result of its own. What may be otherwise in a moment (a leader
+    /// that has just moved, a topic that has just been created) is asked again, for as long as a request
+    /// may take.
     ///
     /// # Errors
     /// If nobody could be asked.
@@ -116,10 +120,43 @@ impl Admin {
         self.pool
             .env()
             .run(async move {
-                let found = list_offsets(&pool, Lane::Control, wanted).await;
+                let found = look_up(&pool, wanted).await;
                 Ok(found.into_iter().map(|((t, p), r)| ((t.to_string(), p), r)).collect())
             })
             .await
+    }
+}
+
+/// One lookup after the other, of what a retry may help.
+async fn look_up(
+    pool: &Arc<Pool>,
+    wanted: Vec<(offsets::Key, i64)>,
+) -> Vec<(offsets::Key, Result<i64>)> {
+    let env = pool.env();
+    let deadline = env.now() + pool.request_timeout();
+    let mut backoff = Backoff::default();
+    let mut ended = Vec::new();
+    let mut left = wanted;
+    pool.budgets().first_request(Purse::Fetch, env.now());
+    loop {
+        let found = list_offsets(pool, Lane::Control, left.clone()).await;
+        let (again, done): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(_, r)| r.as_ref().is_err_and(Error::is_retriable));
+        ended.extend(done);
+        if again.is_empty() {
+            return ended;
+        }
+        let mut at = env.now() + pool.random(|rng| backoff.next(rng));
+        if let Err(paid) = pool.budgets().retry(Purse::Fetch, Cost::Definite, at) {
+            pool.budgets().delayed(Purse::Fetch);
+            at = paid;
+        }
+        if at >= deadline {
+            ended.extend(again);
+            return ended;
+        }
+        left.retain(|(key, _)| again.iter().any(|(of, _)| of == key));
+        env.sleep_until(at).await;
     }
 }
 

@@ -5,7 +5,7 @@
 mod batch;
 mod buffer;
 mod fetcher;
-mod offsets;
+pub(crate) mod offsets;
 
 use std::pin::Pin;
 use std::sync::Arc;

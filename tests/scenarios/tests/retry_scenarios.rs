@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Fault, FaultRule};
-use ottla::{Compression, Delivery, ErrorKind, Producer, Record};
+use ottla::{Compression, Delivery, ErrorKind, OffsetSpec, Producer, Record};
 use ottla_scenarios::steps::{acked, cluster, connect, ms, pinned, secs, seen};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -154,4 +154,28 @@ async fn s13_timed_out_while_the_partition_refuses() {
     let stored = cluster.records("t", 0).unwrap();
     let sequences: Vec<_> = stored.iter().map(|r| (r.producer_epoch, r.sequence)).collect();
     assert_eq!(sequences, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]);
+}
+
+/// A leader that has just moved, a topic that has just been created: who looks up an offset hears of it
+/// only if it stays so.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_of_offsets_is_tried_again() {
+    let cluster = cluster(3, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let admin = client.admin();
+    let not_leader = || FaultRule::new(Fault::Error(6)).api(ApiKey::LIST_OFFSETS);
+    cluster.faults().inject(not_leader().times(3));
+    let wanted = || [("t", 0, OffsetSpec::Latest), ("t", 1, OffsetSpec::Latest)];
+    let found = within("offsets", admin.list_offsets(wanted())).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|(_, offset)| matches!(offset, Ok(0))), "{found:?}");
+    cluster.faults().inject(not_leader().always());
+    let began = tokio::time::Instant::now();
+    let found = within("an end", admin.list_offsets(wanted())).await.unwrap();
+    assert!(found.iter().all(|(_, offset)| offset.is_err()), "{found:?}");
+    assert!(began.elapsed() <= secs(30), "no longer than a request may take");
+    // What asking again does not change is told at once.
+    let before = cluster.stats().requests_of(ApiKey::LIST_OFFSETS);
+    let found = within("no", admin.list_offsets([("t", 7, OffsetSpec::Latest)])).await.unwrap();
+    assert!(found[0].1.is_err() && cluster.stats().requests_of(ApiKey::LIST_OFFSETS) == before);
 }
