@@ -31,6 +31,22 @@ pub(crate) fn choose(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usi
     }
 }
 
+/// Topics with more partitions are not looked at whole for each batch.
+const MANY: usize = 64;
+/// As many are looked at instead: enough that some of the brokers that could be used are among them.
+const SAMPLE: usize = 32;
+
+/// Which of `n` partitions are looked at: all of a few, a sample of many. `with` is among them, the
+/// choice that may stand. If nothing of a sample will do, all are to be looked at.
+pub(crate) fn sample(n: usize, with: Option<usize>, rng: &mut impl Rng) -> Option<Vec<usize>> {
+    if n <= MANY {
+        return None;
+    }
+    let mut some = rand::seq::index::sample(rng, n, SAMPLE).into_vec();
+    some.extend(with.filter(|i| *i < n && !some.contains(i)));
+    Some(some)
+}
+
 /// Differences below a millisecond are scheduling.
 const NOISE_US: u64 = 1_000;
 
@@ -93,6 +109,24 @@ mod tests {
 
     fn candidate(partition: i32, bytes_in_flight: usize, latency_us: u32) -> Candidate {
         Candidate { partition, bytes_in_flight, latency_us }
+    }
+
+    #[test]
+    fn of_many_partitions_a_sample_in_which_each_is_as_often() {
+        let mut rng = StdRng::seed_from_u64(9);
+        assert_eq!(sample(MANY, None, &mut rng), None);
+        let mut hits = [0u32; 100];
+        for _ in 0..3_000 {
+            let mut some = sample(100, Some(7), &mut rng).unwrap();
+            assert!(some.contains(&7) && (SAMPLE..=SAMPLE + 1).contains(&some.len()));
+            some.iter().for_each(|i| hits[*i] += 1);
+            some.sort_unstable();
+            assert!(some.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+        let others = hits.iter().enumerate().filter(|(i, _)| *i != 7);
+        assert!(others.map(|(_, n)| n).all(|n| (800..1_120).contains(n)), "{hits:?}");
+        // A choice from before the topic was made anew, with fewer partitions.
+        assert_eq!(sample(100, Some(100), &mut rng).unwrap().len(), SAMPLE);
     }
 
     #[test]

@@ -25,6 +25,16 @@ pub(super) struct Round<'a> {
     pub(super) loads: Vec<Load>,
 }
 
+/// What a choice is made for.
+struct Look<'a> {
+    topic: &'a Topic,
+    meta: &'a TopicMeta,
+    /// A full batch waits, or an overdue one.
+    full: bool,
+    /// Partitions that this round's request names already.
+    taken: &'a [bool],
+}
+
 /// Partitions that a batch could go to.
 #[derive(Default)]
 struct Choices {
@@ -162,14 +172,15 @@ impl Sender {
         round: &Round<'_>,
     ) -> Option<Candidate> {
         let now = round.now;
-        let mut choices = self.choices(topic, meta, full, taken, round, false);
+        let look = Look { topic, meta, full, taken };
+        let mut choices = self.some_choices(&look, round);
         if choices.is_nothing() && self.leave_subset(meta, now) {
-            choices = self.choices(topic, meta, full, taken, round, false);
+            choices = self.choices(&look, round, false);
         }
         if choices.is_nothing() {
             // Only brokers that are better avoided are left: one that is connected is used all the
             // same, else there is somebody to be dialled.
-            choices = self.choices(topic, meta, full, taken, round, true);
+            choices = self.choices(&look, round, true);
             if choices.is_nothing() {
                 self.rescue(meta, round);
             }
@@ -221,17 +232,33 @@ impl Sender {
         !waits && self.leaders.is_used(leader) && self.leaders.get(leader).is_some_and(usable)
     }
 
+    /// What can be chosen from among a sample of the partitions, if there are many, or else among all.
+    fn some_choices(&mut self, look: &Look<'_>, round: &Round<'_>) -> Choices {
+        let with = look.topic.sticky.map(|sticky| sticky.partition as usize);
+        if let Some(some) = spread::sample(look.topic.partitions.len(), with, &mut self.rng) {
+            let choices = self.choices_of(some, look, round, false);
+            // Two, so that there is something to compare.
+            if choices.ready.len() > 1 {
+                return choices;
+            }
+        }
+        self.choices(look, round, false)
+    }
+
     /// What can be chosen from. `anybody`: brokers outside the subset and those that are better
     /// avoided too, but only if they are connected.
-    fn choices(
+    fn choices(&mut self, look: &Look<'_>, round: &Round<'_>, anybody: bool) -> Choices {
+        self.choices_of(0..look.topic.partitions.len(), look, round, anybody)
+    }
+
+    fn choices_of(
         &mut self,
-        topic: &Topic,
-        meta: &TopicMeta,
-        full: bool,
-        taken: &[bool],
+        which: impl IntoIterator<Item = usize>,
+        look: &Look<'_>,
         round: &Round<'_>,
         anybody: bool,
     ) -> Choices {
+        let Look { topic, meta, full, taken } = *look;
         let now = round.now;
         let connected = self.leaders.is_connected();
         // A batch that waits while all that is connected is busy is as pressing as much volume is.
@@ -241,7 +268,8 @@ impl Sender {
         let note = |at: &mut Option<Instant>, next: Option<Instant>| {
             *at = earlier(*at, next.filter(|next| *next > now));
         };
-        for (index, state) in topic.partitions.iter().enumerate() {
+        for index in which {
+            let state = &topic.partitions[index];
             let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
             if leader_id < 0 || !(anybody || self.leaders.is_used(leader_id)) {
                 continue;

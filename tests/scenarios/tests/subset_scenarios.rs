@@ -240,3 +240,19 @@ async fn brokers_of_the_own_rack_come_first() {
     }
     assert!(cluster.stats().requests_of(ApiKey::PRODUCE) > 0);
 }
+
+/// Of many partitions only a sample is looked at for each batch; all get their part.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_partitions_are_all_used() {
+    let cluster = cluster(3, 1_000);
+    let (client, producer) = small(&cluster, 1).await;
+    let values = vec![[7; 900]; 10_000];
+    let sent = within("space", producer.send_batch("t", &values)).await.unwrap();
+    within("acks", sent).await.unwrap();
+    let counts: Vec<i64> = (0..1_000).map(|p| cluster.partition("t", p).unwrap().log_end).collect();
+    assert_eq!(counts.iter().sum::<i64>(), 10_000);
+    // Ten each: drawn at random, one in twenty thousand partitions would have none.
+    let empty = counts.iter().filter(|n| **n == 0).count();
+    assert!(empty <= 2 && counts.iter().all(|n| *n <= 30), "{empty} empty, {counts:?}");
+    assert_eq!(used(&client).len(), 3);
+}
