@@ -309,6 +309,10 @@ impl Accumulator {
                 // Whatever the sender knows of the slot, it is to look at it now.
                 let mut inner = slot.lock();
                 self.announce(topic, slot, &mut inner)?;
+                drop(inner);
+                if self.budget.is_far_ahead() {
+                    std::thread::yield_now();
+                }
             }
         }
         Ok(())

@@ -34,6 +34,8 @@ pub(crate) struct Budget {
 /// are need not be known.
 const TIMES_FREE: usize = 2;
 
+const FAR_AHEAD: usize = 4 << 20;
+
 /// What one holder has, and who waits for more of it.
 #[derive(Debug)]
 pub(crate) struct Share {
@@ -112,6 +114,13 @@ impl Budget {
     /// whether this is news.
     pub(crate) fn press(&self) -> bool {
         !self.pressed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether more is waiting than fits a processor's cache. Where threads that send share processors
+    /// with the engine, it gets one of them only after all of them, and what it sends is cold by then:
+    /// who has filled a batch lets it go first.
+    pub(crate) fn is_far_ahead(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > FAR_AHEAD
     }
 
     /// Whether these holders may have `bytes` more. One that has nothing may always have something: it is
