@@ -178,20 +178,20 @@ impl Accumulator {
         if record.partition.is_none() && self.spreads(record) {
             return recent::with(self, record.topic, |topic, slot| {
                 self.check(topic, record, size, space)?;
-                self.append_in(topic, slot, record, size, take)
+                self.append_in(topic, slot, record, size, space, take)
             });
         }
         let topic = self.topic(record.topic)?;
         self.check(&topic, record, size, space)?;
         let partition = match (record.partition, record.key) {
             (None, Some(key)) => match topic.partitions.load(Ordering::Acquire) {
-                0 => return self.append_unrouted(&topic, record, key, size, take),
+                0 => return self.append_unrouted(&topic, record, key, size, space, take),
                 partitions => key_hash::partition(key, partitions),
             },
             (named, _) => named.unwrap_or_default(),
         };
         let slot = topic.slot(partition);
-        let taken = self.append_in(&topic, &slot, record, size, take);
+        let taken = self.append_in(&topic, &slot, record, size, space, take);
         recent::remember_pinned(self, &topic, &slot);
         taken
     }
@@ -221,6 +221,7 @@ impl Accumulator {
         slot: &Arc<Slot>,
         record: &Record<'_>,
         size: usize,
+        space: Space,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         loop {
@@ -229,7 +230,7 @@ impl Accumulator {
                 return self.append_open(topic, slot, &mut inner, record, take);
             }
             drop(inner);
-            self.turn(topic, slot, size)?;
+            self.turn(topic, slot, size, space)?;
         }
     }
 
@@ -288,6 +289,7 @@ impl Accumulator {
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         size: usize,
+        space: Space,
     ) -> Result<(), Error> {
         if self.events.is_closed() {
             return Err(Error::closed("client"));
@@ -297,7 +299,7 @@ impl Accumulator {
             return Ok(());
         }
         let shares = self.shares_of(slot, &inner);
-        if !self.budget.shares_fit(&shares, size) {
+        if space != Space::Held && !self.budget.shares_fit(&shares, size) {
             return Err(self.share_used_up(topic));
         }
         let full = inner.turn(self.open_batch(topic, shares));
@@ -344,7 +346,7 @@ impl Accumulator {
                 let mut inner = slot.lock();
                 if !inner.takes(size, topic.batch_size()) {
                     drop(inner);
-                    self.turn(topic, slot, size)?;
+                    self.turn(topic, slot, size, space)?;
                     continue;
                 }
                 let before = taken;

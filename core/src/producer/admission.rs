@@ -22,6 +22,8 @@ pub(super) enum Space {
     /// What nobody waits for.
     Spare,
     Any,
+    /// What it has already: it was taken, and only changes its batch.
+    Held,
 }
 
 /// Bytes of a record besides its payload, generously: what the limits are checked with.
@@ -111,6 +113,7 @@ impl Accumulator {
         let room = match space {
             Space::Spare => self.budget.has_room(size),
             Space::Any => self.budget.fits(size),
+            Space::Held => true,
         };
         if room {
             return Ok(());

@@ -1,6 +1,6 @@
 //! What the sender does with an answer, or with the loss of one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
@@ -224,7 +224,7 @@ impl Sender {
             let known = (index as usize) < item.records;
             known.then(|| (index, own.unwrap_or_else(|| error.clone())))
         };
-        let bad: Vec<_> = part.record_errors.iter().filter_map(of).collect();
+        let bad: BTreeMap<_, _> = part.record_errors.iter().filter_map(of).collect();
         Some(if bad.is_empty() { Cut::Halves } else { Cut::Without(bad.into()) })
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Only batches that are certainly unwritten come here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::delivery::RunTag;
@@ -17,14 +18,14 @@ pub(crate) enum Cut {
     /// Too many bytes, or nobody says for which record: in halves, as often as it takes.
     Halves,
     /// Without these records, by index (KIP-467); each with what is wrong with it.
-    Without(Arc<[(u32, Error)]>),
+    Without(Arc<BTreeMap<u32, Error>>),
 }
 
 impl Cut {
     fn culprit(&self, index: u32) -> Option<&Error> {
         match self {
             Self::Halves => None,
-            Self::Without(bad) => bad.iter().find(|(at, _)| *at == index).map(|(_, error)| error),
+            Self::Without(bad) => bad.get(&index),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::accumulator::Accumulator;
-use super::admission::size_of;
+use super::admission::{Space, size_of};
 use super::record::Record;
 use super::slot::OpenBatch;
 use super::split::failed;
@@ -24,6 +24,7 @@ impl Accumulator {
         record: &Record<'_>,
         key: &[u8],
         size: usize,
+        space: Space,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let slot = &topic.unrouted;
@@ -35,7 +36,7 @@ impl Accumulator {
             if partitions > 0 {
                 drop(inner);
                 let slot = topic.slot(key_hash::partition(key, partitions));
-                return self.append_in(topic, &slot, record, size, take);
+                return self.append_in(topic, &slot, record, size, space, take);
             }
             // One batch whatever its size: it is never sent as it is.
             if let Some(open) = &mut inner.open {
@@ -46,7 +47,7 @@ impl Accumulator {
                 return self.append_open(topic, slot, &mut inner, record, take);
             }
             drop(inner);
-            self.turn(topic, slot, size)?;
+            self.turn(topic, slot, size, space)?;
         }
     }
 
@@ -83,7 +84,8 @@ impl Accumulator {
                     }
                     Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
                 };
-                let appended = self.append_in(topic, &slot, &record, size_of(&record), take);
+                let size = size_of(&record);
+                let appended = self.append_in(topic, &slot, &record, size, Space::Held, take);
                 places.push(appended.unwrap_or_else(|error| failed(error, run)));
             }
             open.rest.release(chunk.capacity());
@@ -188,6 +190,35 @@ mod tests {
             .map(|i| (u64::from(i % 2), i, Ok(key_hash::partition(&i.to_be_bytes(), 5))))
             .collect();
         assert_eq!(told, expected);
+    }
+
+    /// What was taken stays taken, however full the buffer is by then.
+    #[test]
+    fn a_full_share_is_no_reason_not_to_move() {
+        let (tx, mut events) = mpsc::unbounded_channel();
+        let config = ProducerConfig {
+            partitioner: Partitioner::KeyHash,
+            batch_size: 16 << 10,
+            buffer_memory: 1 << 20,
+            ..ProducerConfig::default()
+        };
+        let env = Environment::builder().seed(1).build();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        let home = Arc::new(home);
+        let mut deliveries = Vec::new();
+        let full = loop {
+            let key = (deliveries.len() as u32).to_be_bytes();
+            match home.append(&Record::to("t").key(&key).value(&[7; 300])) {
+                Ok(delivery) => deliveries.push(delivery),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::BufferFull);
+        let Ok(Event::Ready(_, topic, _)) = events.try_recv() else { panic!("announced") };
+        topic.learned(3);
+        assert!(deliveries.iter().all(|delivery| delivery.try_get().is_none()));
+        let moved: usize = (0..3).map(|partition| topic.slot(partition).records()).sum();
+        assert_eq!(moved, deliveries.len());
     }
 
     #[test]
