@@ -1,12 +1,12 @@
 //! What of a Metadata answer is newer than what is known.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 
-use super::metadata::{BrokerPlace, PartitionMeta, TopicMeta};
+use super::metadata::{BrokerPlace, Brokers, PartitionMeta, TopicMeta};
 use crate::config::Endpoint;
 
 /// A topic after an answer.
@@ -18,7 +18,7 @@ pub(super) struct Merge {
 }
 
 /// Brokers of an answer; one with a port that is none is left out.
-pub(super) fn brokers(answer: &MetadataResponse) -> BTreeMap<i32, BrokerPlace> {
+pub(super) fn brokers(answer: &MetadataResponse) -> Brokers {
     answer
         .brokers
         .iter()

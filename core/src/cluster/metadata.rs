@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::merge::{self, Merge};
+use super::merge;
 use crate::config::{Endpoint, UNKNOWN_TOPIC_SPACING, UNKNOWN_TOPIC_SPACING_ONE_BROKER};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -77,12 +77,15 @@ struct Missing {
     first_broker: i32,
 }
 
+/// Where each broker is, by its id.
+pub(crate) type Brokers = BTreeMap<i32, BrokerPlace>;
+
 #[derive(Default)]
 struct State {
     /// Why the last question was not answered; none: it was.
     trouble: Option<Error>,
     cluster_id: Option<String>,
-    brokers: BTreeMap<i32, BrokerPlace>,
+    brokers: Brokers,
     topics: HashMap<Arc<str>, TopicState, FixedState>,
 }
 
@@ -114,15 +117,6 @@ pub(super) struct Question {
     pub(super) new: bool,
     /// A broker did not know a topic: another one must say so too.
     pub(super) elsewhere: bool,
-}
-
-/// What an answer changed.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Merged {
-    /// Anything at all that was not known.
-    pub(crate) changed: bool,
-    /// Brokers that a newer leader epoch than the known one names.
-    pub(crate) named: BTreeSet<i32>,
 }
 
 impl Metadata {
@@ -168,10 +162,6 @@ impl Metadata {
 
     pub(crate) fn cluster_id(&self) -> Option<String> {
         self.read().cluster_id.clone()
-    }
-
-    pub(crate) fn brokers(&self) -> Vec<(i32, BrokerPlace)> {
-        self.read().brokers.iter().map(|(id, place)| (*id, place.clone())).collect()
     }
 
     pub(crate) fn knows_brokers(&self) -> bool {
@@ -286,10 +276,18 @@ impl Metadata {
         self.write().brokers.clear();
     }
 
-    /// Applies an answer of the broker `from` (negative: a bootstrap address).
-    pub(crate) fn merge(&self, answer: &MetadataResponse, from: i32, all: bool) -> Merged {
+    /// Applies an answer of the broker `from` (negative: a bootstrap address). `brokers` hears of the
+    /// brokers, and of those that a newer leader epoch names, before anybody can read of a topic
+    /// whose leaders they are. Tells whether anything at all was news.
+    pub(crate) fn merge(
+        &self,
+        answer: &MetadataResponse,
+        from: i32,
+        all: bool,
+        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
+    ) -> bool {
         let now = self.env.now();
-        let mut merged = Merged::default();
+        let (mut changed, mut named) = (false, BTreeSet::new());
         let mut guard = self.write();
         let state = &mut *guard;
         state.trouble = None;
@@ -308,7 +306,7 @@ impl Metadata {
         });
         if !answer.brokers.is_empty() && !behind {
             let brokers = merge::brokers(answer);
-            merged.changed |= brokers != state.brokers;
+            changed |= brokers != state.brokers;
             state.brokers = brokers;
         }
         let several = state.brokers.len() > 1;
@@ -320,10 +318,10 @@ impl Metadata {
                 0 | 5 => {
                     entry.missing = None;
                     entry.error = None;
-                    let Merge { meta, changed, named } =
-                        merge::topic(entry.meta.as_ref(), name, topic);
-                    merged.changed |= changed;
-                    merged.named.extend(named);
+                    let merge = merge::topic(entry.meta.as_ref(), name, topic);
+                    changed |= merge.changed;
+                    named.extend(merge.named);
+                    let meta = merge.meta;
                     // A partition without leader is asked for again by whoever needs it, not by
                     // everybody who knows of it.
                     entry.wanted = meta.partitions.is_empty();
@@ -343,7 +341,7 @@ impl Metadata {
                     let proven = (another && age >= UNKNOWN_TOPIC_SPACING)
                         || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER;
                     if proven {
-                        merged.changed |= entry.meta.take().is_some();
+                        changed |= entry.meta.take().is_some();
                         entry.wanted = false;
                         let error =
                             Error::broker(3, format_args!("topic '{name}'"), None).settled();
@@ -366,24 +364,27 @@ impl Metadata {
         }
         // Also what the answer did not mention.
         let again = state.topics.values().any(|t| t.wanted);
+        brokers(&state.brokers, &named);
         drop(guard);
         self.plan(|plan, rng, now| {
-            plan.answered(all, merged.changed, now, rng);
+            plan.answered(all, changed, now, rng);
             if again {
                 plan.want(Why::Again, now, rng);
             }
         });
         self.tell();
-        merged
+        changed
     }
 
     /// Applies leaders named in an answer, without asking anybody (KIP-951). Gives the brokers that
-    /// are named by an epoch newer than what was known; none: nothing was news.
+    /// are named by an epoch newer than what was known; none: nothing was news. `brokers` as in
+    /// [`merge`](Self::merge), if something was.
     pub(crate) fn hint(
         &self,
         topic: &str,
         hints: &[LeaderHint],
         endpoints: &[(i32, Endpoint)],
+        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
     ) -> BTreeSet<i32> {
         let mut state = self.write();
         let mut named = BTreeSet::new();
@@ -406,6 +407,7 @@ impl Metadata {
                 let rack = state.brokers.get(id).and_then(|place| place.rack.clone());
                 state.brokers.insert(*id, BrokerPlace { endpoint: endpoint.clone(), rack });
             }
+            brokers(&state.brokers, &named);
             drop(state);
             self.tell();
         }

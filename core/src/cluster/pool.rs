@@ -1,7 +1,7 @@
 //! The pool: one per environment and cluster, shared by all clients of a process. The one place
 //! where connections are opened ([`dial`](super::dial)) and brokers are known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::broker::{Broker, Lane};
 use super::budgets::Budgets;
 use super::dial::Somewhere;
-use super::metadata::Metadata;
+use super::metadata::{Brokers, Metadata};
 use super::{refresh, view};
 use crate::config::{ClientConfig, Endpoint};
 use crate::environment::{Environment, PoolKey};
@@ -197,10 +197,9 @@ impl Pool {
 
     /// After metadata or a hint: new brokers, moved ones, vanished ones; those that a newer leader
     /// epoch names are back; bootstrap connections whose broker is now known become its own.
-    pub(crate) fn brokers_changed(&self, named: impl IntoIterator<Item = i32>) {
-        let known = self.metadata.brokers();
+    pub(crate) fn brokers_changed(&self, known: &Brokers, named: &BTreeSet<i32>) {
         let mut brokers = self.lock();
-        for (id, place) in &known {
+        for (id, place) in known {
             match brokers.get(id) {
                 Some(broker) => broker.named_at(&place.endpoint, place.rack.clone()),
                 None => {
@@ -211,13 +210,13 @@ impl Pool {
             }
         }
         for broker in brokers.values().filter(|b| b.id >= 0) {
-            if !known.iter().any(|(id, _)| *id == broker.id) {
+            if !known.contains_key(&broker.id) {
                 broker.vanished();
             }
         }
         let now = self.env().now();
         for id in named {
-            if let Some(broker) = brokers.get(&id) {
+            if let Some(broker) = brokers.get(id) {
                 self.random(|rng| broker.named_leader(now, rng));
             }
         }

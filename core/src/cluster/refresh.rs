@@ -1,6 +1,7 @@
 //! Keeps the metadata fresh: one request in flight per pool, for the topics in use only; when, is
 //! [`policy::ask`](crate::policy::ask)'s.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ pub(super) fn speaks_with(connection: &Connection) -> Result<()> {
 fn rebootstrap(pool: &Pool) {
     limited!(pool.metrics().logs(), WARN, "beginning again from the bootstrap list");
     pool.metadata().forget_brokers();
-    pool.brokers_changed([]);
+    pool.brokers_changed(&BTreeMap::new(), &BTreeSet::new());
 }
 
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
@@ -141,8 +142,7 @@ fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> R
         }
         code => return Err(Error::broker(code, "Metadata", None)),
     }
-    let merged = pool.metadata().merge(answer, from, all);
-    pool.brokers_changed(merged.named);
+    pool.metadata().merge(answer, from, all, |all, named| pool.brokers_changed(all, named));
     Ok(())
 }
 

@@ -384,6 +384,7 @@ impl Fetcher {
         let now = self.env.now();
         match event {
             Event::Offsets(found, generations) => {
+                let mut again = None;
                 for (key, result) in found {
                     let Some(reading) = self.reading.get_mut(&key) else { continue };
                     reading.busy = false;
@@ -394,7 +395,7 @@ impl Fetcher {
                             reading.next.get_or_insert(offset);
                             reading.recovered();
                         }
-                        Err(e) => self.trouble(&key, &e, now),
+                        Err(e) => self.trouble(&key, &e, now, &mut again),
                     }
                 }
             }
@@ -411,9 +412,10 @@ impl Fetcher {
                 match answer.and_then(whole_answer) {
                     Ok(answer) => self.answered(&asked, answer, now),
                     Err(e) => {
+                        let mut again = None;
                         for part in &asked {
                             self.pool.metadata().want(&part.key.0, Why::Lost);
-                            self.trouble(&part.key, &e, now);
+                            self.trouble(&part.key, &e, now, &mut again);
                         }
                     }
                 }
@@ -428,8 +430,10 @@ impl Fetcher {
         }
     }
 
-    /// Waits and tries again, or tells the application and stops, as the error says.
-    fn trouble(&mut self, key: &Key, error: &Error, now: Instant) {
+    /// Waits and tries again, or tells the application and stops, as the error says. What failed in
+    /// one request is tried again at one time, `again`, which the first of them draws: with a delay
+    /// for each partition the one request would come back as many.
+    fn trouble(&mut self, key: &Key, error: &Error, now: Instant, again: &mut Option<Instant>) {
         let Some(reading) = self.reading.get_mut(key) else { return };
         // A missing topic is told by `learn`, and may be created yet.
         let passing = error.is_retriable()
@@ -437,7 +441,7 @@ impl Fetcher {
             || error.kind() == ErrorKind::UnknownTopic;
         if passing {
             let delay = reading.backoff.next(&mut self.rng);
-            reading.retry_at = Some(now + delay);
+            reading.retry_at = Some(*again.get_or_insert(now + delay));
             // It may pass with this very broker, but somebody has to know if it does not.
             let foreign = matches!(
                 error.kind(),
@@ -465,6 +469,7 @@ impl Fetcher {
                 Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
             })
             .collect();
+        let mut again = None;
         for topic in answer.responses {
             for p in topic.partitions {
                 let Some(part) = asked.iter().find(|a| {
@@ -480,10 +485,13 @@ impl Fetcher {
                         leader: p.current_leader.leader_id.0,
                         epoch: p.current_leader.leader_epoch,
                     };
-                    let named = self.pool.metadata().hint(&part.key.0, &[hint], &endpoints);
+                    let pool = &self.pool;
+                    let named =
+                        pool.metadata().hint(&part.key.0, &[hint], &endpoints, |all, named| {
+                            pool.brokers_changed(all, named);
+                        });
                     if !named.is_empty() {
                         self.pool.metrics().hint_applied();
-                        self.pool.brokers_changed(named);
                     }
                 }
                 match p.error_code {
@@ -497,7 +505,7 @@ impl Fetcher {
                             self.pool.metadata().want(&part.key.0, Why::Stale);
                         }
                         let what = format!("topic '{}' partition {}", part.key.0, part.key.1);
-                        self.trouble(&part.key, &Error::broker(code, what, None), now);
+                        self.trouble(&part.key, &Error::broker(code, what, None), now, &mut again);
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! What the sender does with an answer, or with the loss of one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
@@ -143,10 +143,14 @@ impl Sender {
                     .or_else(|| hints.get(&("", item.id))),
             };
             if let Some(hint) = hint {
-                let named = self.metadata.hint(&item.topic, hint, &endpoints);
+                let pool = &self.pool;
+                let named = self.metadata.hint(&item.topic, hint, &endpoints, |all, named| {
+                    if let Some(pool) = pool.upgrade() {
+                        pool.brokers_changed(all, named);
+                    }
+                });
                 if !named.is_empty() {
                     self.metrics.hint_applied();
-                    self.named(named);
                 }
             }
             self.part(sent.leader, item, part, now);
@@ -377,13 +381,6 @@ impl Sender {
             if topic.meta.as_ref().is_some_and(led) {
                 topic.trouble = Some(error.clone());
             }
-        }
-    }
-
-    /// A newer leader epoch names these brokers.
-    fn named(&mut self, ids: BTreeSet<i32>) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.brokers_changed(ids);
         }
     }
 

@@ -107,5 +107,6 @@ async fn count(cluster: &RelayedCluster) {
     assert!(everywhere(relay, ApiKey::Fetch, from), "not every broker was fetched from");
     let open = relay.log().open_at_most(from, Instant::now());
     println!("{PRODUCERS} producers and a consumer: {open} connections");
-    assert!(open <= 3 + 3 + 1, "{PRODUCERS} producers and a consumer: {open} connections");
+    let uses = relay.log().between(from, Instant::now()).uses();
+    assert!(open <= 3 + 3 + 1, "{PRODUCERS} producers and a consumer: {open} connections {uses:?}");
 }

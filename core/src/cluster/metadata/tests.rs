@@ -31,6 +31,13 @@ fn broker(id: i32) -> MetadataResponseBroker {
         .with_port(9092)
 }
 
+/// Merges; tells whether anything was news, and who is named by a newer epoch.
+fn merge(m: &Metadata, answer: &MetadataResponse, from: i32, all: bool) -> (bool, Vec<i32>) {
+    let mut names = Vec::new();
+    let changed = m.merge(answer, from, all, |_, named| names.extend(named));
+    (changed, names)
+}
+
 fn leaders(m: &Metadata) -> Vec<(i32, i32)> {
     match m.lookup("t") {
         Lookup::Known(t) => t.partitions.iter().map(|p| (p.leader, p.epoch)).collect(),
@@ -51,27 +58,44 @@ async fn pass(time: Duration) {
 async fn the_newer_epoch_wins_whatever_comes_last() {
     let m = metadata();
     assert!(matches!(m.lookup("t"), Lookup::Pending));
-    let merged = m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
-    assert!(merged.changed && merged.named.is_empty(), "all is new, nobody is named anew");
-    let merged = m.merge(&answer(0, &[(3, 6), (1, 4)]), 2, false);
-    assert_eq!(merged.named, BTreeSet::from([3]));
+    let all_new = merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
+    assert_eq!(all_new, (true, vec![]), "nobody is named anew");
+    assert_eq!(merge(&m, &answer(0, &[(3, 6), (1, 4)]), 2, false), (true, vec![3]));
     assert_eq!(leaders(&m), [(3, 6), (2, 5)]);
     let hint = |leader, epoch| LeaderHint { partition: 0, leader, epoch };
-    assert!(m.hint("t", &[hint(9, 6)], &[]).is_empty());
-    assert_eq!(m.hint("t", &[hint(2, 7)], &[]), BTreeSet::from([2]));
+    let stale = |_: &Brokers, _: &BTreeSet<i32>| unreachable!("it is no news");
+    assert!(m.hint("t", &[hint(9, 6)], &[], stale).is_empty());
+    assert_eq!(m.hint("t", &[hint(2, 7)], &[], |_, _| {}), BTreeSet::from([2]));
     assert_eq!(leaders(&m), [(2, 7), (2, 5)]);
-    assert_eq!(m.merge(&answer(0, &[(2, 7), (2, 5)]), 1, false), Merged::default());
+    assert_eq!(merge(&m, &answer(0, &[(2, 7), (2, 5)]), 1, false), (false, vec![]));
+}
+
+/// Else who learns of a topic at once dials a leader that is no broker of the cluster yet.
+#[tokio::test(start_paused = true)]
+async fn brokers_are_told_before_topics_can_be_read() {
+    let m = metadata();
+    m.lookup("t");
+    let mut told = 0;
+    let mut hidden = |brokers: &Brokers| {
+        told += 1;
+        assert_eq!(brokers.len(), 3);
+        assert!(m.state.try_read().is_err(), "nobody reads meanwhile");
+    };
+    m.merge(&answer(0, &[(1, 5)]), 1, false, |brokers, _| hidden(brokers));
+    let hint = LeaderHint { partition: 0, leader: 2, epoch: 6 };
+    m.hint("t", &[hint], &[], |brokers, _| hidden(brokers));
+    assert_eq!((told, leaders(&m)), (2, vec![(2, 6)]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_is_cut_off_changes_nothing() {
     let m = metadata();
     m.lookup("t");
-    m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
     let mut old = answer(0, &[(9, 4), (2, 5)]);
     old.brokers.truncate(1);
-    assert_eq!(m.merge(&old, 9, false), Merged::default());
-    assert_eq!(m.brokers().len(), 3);
+    assert_eq!(merge(&m, &old, 9, false), (false, vec![]));
+    assert_eq!(m.read().brokers.len(), 3);
     assert_eq!(leaders(&m), [(1, 5), (2, 5)]);
 }
 
@@ -79,10 +103,10 @@ async fn a_broker_that_is_cut_off_changes_nothing() {
 async fn another_topic_id_is_another_topic() {
     let m = metadata();
     m.lookup("t");
-    m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
     let mut recreated = answer(0, &[(3, 0)]);
     recreated.topics[0].topic_id = Uuid::from_u128(7);
-    assert!(m.merge(&recreated, 1, false).changed);
+    assert!(merge(&m, &recreated, 1, false).0);
     assert_eq!(leaders(&m), [(3, 0)]);
 }
 
@@ -90,11 +114,11 @@ async fn another_topic_id_is_another_topic() {
 async fn one_broker_that_does_not_know_a_topic_proves_nothing() {
     let m = metadata();
     m.lookup("t");
-    m.merge(&answer(3, &[]), 1, false);
+    merge(&m, &answer(3, &[]), 1, false);
     pass(UNKNOWN_TOPIC_SPACING).await;
-    m.merge(&answer(3, &[]), 1, false);
+    merge(&m, &answer(3, &[]), 1, false);
     assert!(matches!(m.lookup("t"), Lookup::Pending));
-    m.merge(&answer(3, &[]), 2, false);
+    merge(&m, &answer(3, &[]), 2, false);
     assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::UnknownTopic));
     m.created("t");
     assert!(matches!(m.lookup("t"), Lookup::Pending));
@@ -105,7 +129,7 @@ async fn a_refusal_fails_its_topic_with_the_kind_and_is_remembered_for_a_while()
     let m = metadata();
     m.lookup("t");
     m.asked(&m.question().expect("a new topic"));
-    m.merge(&answer(29, &[]), 1, false);
+    merge(&m, &answer(29, &[]), 1, false);
     assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::Authorization));
     assert!(m.question().is_none());
     pass(FAILURE_REMEMBERED).await;
@@ -120,13 +144,13 @@ async fn only_topics_in_use_are_asked_for() {
     let question = m.question().expect("a new topic asks at once");
     assert_eq!((question.topics.len(), question.all, question.new), (1, false, true));
     m.asked(&question);
-    m.merge(&answer(0, &[(1, 5)]), 1, false);
+    merge(&m, &answer(0, &[(1, 5)]), 1, false);
     assert!(m.question().is_none());
     pass(Duration::from_secs(360)).await;
     let question = m.question().expect("the period has passed");
     assert_eq!((question.topics.len(), question.all, question.new), (1, true, false));
     m.asked(&question);
-    m.merge(&answer(0, &[(1, 5)]), 1, true);
+    merge(&m, &answer(0, &[(1, 5)]), 1, true);
     pass(UNUSED_AFTER).await;
     assert!(m.question().expect("another period").topics.is_empty());
 }
@@ -136,7 +160,7 @@ async fn many_wishes_are_one_question() {
     let m = metadata();
     m.lookup("t");
     m.asked(&m.question().expect("new"));
-    m.merge(&answer(0, &[(1, 5), (2, 5)]), 1, false);
+    merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
     for _ in 0..1_000 {
         m.want("t", Why::Stale);
     }
