@@ -236,7 +236,7 @@ impl Metadata {
 
     /// The request is on its way: what is wanted from now on is for the next.
     pub(super) fn asked(&self, question: &Question) {
-        self.plan(|plan, _, _| plan.asked());
+        self.plan(|plan, _, now| plan.asked(now));
         let mut state = self.write();
         for name in &question.topics {
             // One without partitions stays pending until the answer.

@@ -1,7 +1,9 @@
 //! When to ask for metadata. One plan for a whole pool: whatever is wanted rides in the next
 //! request, so that a thousand partitions that move make one request and not a thousand.
 //!
-//! - A topic nobody knows yet asks at once.
+//! - A topic nobody knows yet asks at once. More of them right after it are gathered until none
+//!   comes for 10 ms, 50 ms at most: who begins with a thousand topics asks twice, and not once for
+//!   each round trip that it takes to name them all.
 //! - An error without a hint asks when what is known is 250 ms old, jittered: the answer that just
 //!   came may know better.
 //! - A lost broker that something needs asks another one within U(0, 250 ms), never once per dial.
@@ -18,6 +20,13 @@ use crate::config::{METADATA_MIN_AGE, METADATA_PERIOD, METADATA_PERIOD_MAX};
 
 /// After so long without trouble the next one is a new one.
 const CALM: Duration = Duration::from_secs(10);
+
+/// New topics this soon after some that were asked for are part of the same beginning.
+const BURST: Duration = Duration::from_millis(100);
+/// They are asked for when no more have come for so long,
+const QUIET: Duration = Duration::from_millis(10);
+/// or when the first of them has waited for so long.
+const GATHERED: Duration = Duration::from_millis(50);
 
 /// Why metadata is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,10 @@ pub(crate) enum Why {
 pub(crate) struct AskPlan {
     /// When to ask, if anything is wanted.
     at: Option<Instant>,
+    /// The same for topics that nobody knows yet.
+    new: Option<Gathering>,
+    /// When such topics were asked for last.
+    asked_new: Option<Instant>,
     period: Duration,
     periodic_at: Instant,
     answered: Option<Instant>,
@@ -47,10 +60,18 @@ pub(crate) struct AskPlan {
     asked_in_trouble: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Gathering {
+    since: Instant,
+    until: Instant,
+}
+
 impl AskPlan {
     pub(crate) fn new(now: Instant, rng: &mut impl Rng) -> Self {
         let mut plan = Self {
             at: None,
+            new: None,
+            asked_new: None,
             period: METADATA_PERIOD,
             periodic_at: now,
             answered: None,
@@ -69,7 +90,10 @@ impl AskPlan {
     /// Something is wanted. Several wishes become one request at the earliest of their times.
     pub(crate) fn want(&mut self, why: Why, now: Instant, rng: &mut impl Rng) {
         if why == Why::New {
-            self.at = Some(now);
+            let burst = self.asked_new.is_some_and(|at| now.saturating_duration_since(at) < BURST);
+            let since = self.new.map_or(now, |new| new.since);
+            let until = if burst { (now + QUIET).min(since + GATHERED) } else { since };
+            self.new = Some(Gathering { since, until });
             return;
         }
         if self.trouble.is_none_or(|at| now.saturating_duration_since(at) >= CALM) {
@@ -96,7 +120,7 @@ impl AskPlan {
 
     /// When to ask next: for what is wanted, or else for all that is in use.
     pub(crate) fn next(&self) -> Instant {
-        self.at.map_or(self.periodic_at, |at| at.min(self.periodic_at))
+        self.wanted().map_or(self.periodic_at, |at| at.min(self.periodic_at))
     }
 
     /// What is due: everything in use (`true`), or what is wanted; `None`: nothing yet.
@@ -104,12 +128,19 @@ impl AskPlan {
         if self.periodic_at <= now {
             return Some(true);
         }
-        self.at.filter(|at| *at <= now).map(|_| false)
+        self.wanted().filter(|at| *at <= now).map(|_| false)
+    }
+
+    fn wanted(&self) -> Option<Instant> {
+        self.at.into_iter().chain(self.new.map(|new| new.until)).min()
     }
 
     /// A request is on its way: wishes from now on are for the next one.
-    pub(crate) fn asked(&mut self) {
+    pub(crate) fn asked(&mut self, now: Instant) {
         self.at = None;
+        if self.new.take().is_some() {
+            self.asked_new = Some(now);
+        }
         self.asked_in_trouble = self.trouble.is_some();
     }
 
@@ -161,6 +192,39 @@ mod tests {
     }
 
     #[test]
+    fn new_topics_in_a_row_are_gathered() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let start = Instant::now();
+        let mut now = start;
+        let mut plan = AskPlan::new(now, &mut rng);
+        plan.want(Why::New, now, &mut rng);
+        assert_eq!(plan.due(now), Some(false), "the first waits for nobody");
+        plan.asked(now);
+        // One every millisecond, through the answer: until a pause, or for as long as one may wait.
+        for (wishes, waits) in [(20, ms(29)), (200, ms(50))] {
+            let first = now + ms(1);
+            let mut asked = None;
+            for _ in 0..wishes {
+                now += ms(1);
+                plan.want(Why::New, now, &mut rng);
+                if plan.due(now).is_some() {
+                    asked = Some(now);
+                    break;
+                }
+            }
+            let asked = asked.unwrap_or_else(|| plan.next());
+            assert_eq!(asked - first, waits);
+            now = asked;
+            plan.asked(now);
+            plan.answered(false, true, now, &mut rng);
+        }
+        // What comes later begins anew.
+        now += BURST;
+        plan.want(Why::New, now, &mut rng);
+        assert_eq!(plan.due(now), Some(false));
+    }
+
+    #[test]
     fn a_thousand_wishes_are_one_request() {
         let mut rng = StdRng::seed_from_u64(2);
         let now = Instant::now();
@@ -172,7 +236,7 @@ mod tests {
         assert_eq!(plan.due(now), None);
         let at = plan.next() - now;
         assert!((ms(250)..=ms(500)).contains(&at), "{at:?}");
-        plan.asked();
+        plan.asked(now);
         assert!(plan.next() - now > Duration::from_secs(200), "nothing is left but the period");
     }
 
@@ -189,7 +253,7 @@ mod tests {
         let mut asked = 0;
         while now - start < Duration::from_secs(60) {
             now = plan.next();
-            plan.asked();
+            plan.asked(now);
             plan.answered(false, false, now, &mut rng);
             asked += 1;
             plan.want(Why::Lost, now, &mut rng);
@@ -206,7 +270,7 @@ mod tests {
         for _ in 0..12 {
             plan.want(Why::Lost, now, &mut rng);
             now = plan.next();
-            plan.asked();
+            plan.asked(now);
             plan.answered(false, false, now, &mut rng);
         }
         now += CALM;
@@ -225,7 +289,7 @@ mod tests {
             assert_eq!(plan.due(at), Some(true));
             gaps.push((at - now).as_secs());
             now = at;
-            plan.asked();
+            plan.asked(now);
             plan.answered(true, false, now, &mut rng);
         }
         for (gap, period) in gaps.iter().zip([300u64, 600, 900, 900, 900, 900]) {
@@ -247,7 +311,7 @@ mod tests {
         let mut asked = 0;
         while now - start < Duration::from_secs(60) {
             now = plan.next();
-            plan.asked();
+            plan.asked(now);
             plan.failed(false, now, &mut rng);
             asked += 1;
         }

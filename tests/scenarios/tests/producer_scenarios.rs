@@ -420,6 +420,33 @@ async fn s14_a_thousand_topics_share_requests() {
     }
 }
 
+/// An answer takes shorter than to name a thousand topics: each answer finds new ones to ask for.
+#[tokio::test(start_paused = true)]
+async fn s14_topics_that_come_one_after_the_other_share_requests_too() {
+    let mut builder = Cluster::builder().brokers(3).tcp(false);
+    for topic in 0..1_000 {
+        builder = builder.topic(format!("t{topic}"), 3, 3);
+    }
+    let cluster = builder.start_on_current_runtime().unwrap();
+    let client = connect(&cluster).await;
+    let slow = FaultRule::new(Fault::Delay(Duration::from_millis(3))).api(ApiKey::METADATA);
+    cluster.faults().inject(slow);
+    let producer = client.producer().build().unwrap();
+    let of = |api| cluster.stats().requests_of(api);
+    let (metadata, produce) = (of(ApiKey::METADATA), of(ApiKey::PRODUCE));
+    let mut deliveries = Vec::new();
+    for topic in 0..1_000 {
+        let topic = format!("t{topic}");
+        deliveries.push(producer.send(Record::to(&topic).value("x")).await.unwrap());
+        if topic.ends_with("00") {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    }
+    acks(deliveries).await;
+    assert_eq!(of(ApiKey::METADATA) - metadata, 2);
+    assert!(of(ApiKey::PRODUCE) - produce <= 6, "{}", of(ApiKey::PRODUCE) - produce);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_producer_and_client_resolve_what_is_left() {
     let warnings = Warnings::default();
