@@ -1,16 +1,17 @@
 //! Binding: which partition each batch goes to in a round, and so which leader. As late as can be:
 //! a batch without a partition is free until it is put into a request.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::leaders::Leader;
+use super::line::Next;
 use super::partition::ToSend;
 use super::sender::{Event, Load, Sender, earlier};
-use super::topics::{Next, Sticky, Topic};
+use super::topics::{Sticky, Topic};
 use crate::cluster::{Lane, Lookup, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::policy::ask::Why;
@@ -78,15 +79,8 @@ impl Sender {
                 self.load(round, leader, &meta, index, to_send, bytes);
             }
         }
-        let mut wanted: Vec<i32> = topic
-            .pinned
-            .iter()
-            .filter(|(_, queue)| !queue.is_empty())
-            .map(|(partition, _)| *partition)
-            .collect();
-        wanted.extend(topic.slots.iter().filter_map(|(_, slot)| slot.partition));
-        wanted.sort_unstable();
-        wanted.dedup();
+        topic.pinned.retain(|_, line| !line.is_empty());
+        let wanted: Vec<i32> = topic.pinned.keys().copied().collect();
         for partition in wanted {
             let Some(index) =
                 usize::try_from(partition).ok().filter(|i| *i < topic.partitions.len())
@@ -104,11 +98,11 @@ impl Sender {
             }
             let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
             let idle = self.leaders.get(leader).is_some_and(|l| l.is_idle());
-            let batch = match topic.pinned.get_mut(&partition).and_then(VecDeque::pop_front) {
+            let line = topic.line(Some(partition));
+            let batch = match line.pop_back() {
                 Some(batch) => Some(batch),
                 None => {
-                    let (batch, wake) =
-                        topic.take(|slot| slot.partition == Some(partition), now, idle);
+                    let (batch, wake) = line.take(now, idle);
                     self.wake_at = earlier(self.wake_at, wake);
                     batch
                 }
@@ -130,7 +124,7 @@ impl Sender {
     ) {
         let Some(meta) = topic.meta.clone() else { return };
         loop {
-            let (full, due) = match topic.next_unbound(round.now) {
+            let (full, due) = match topic.unbound.next(round.now) {
                 Next::Nothing => return,
                 Next::Later(at) => {
                     self.wake_at = earlier(self.wake_at, Some(at));
@@ -146,9 +140,9 @@ impl Sender {
                 self.wake_at = earlier(self.wake_at, due.filter(|at| *at > round.now));
                 return;
             };
-            let batch = match topic.pop_unbound(round.now) {
+            let batch = match topic.unbound.pop_back_due(round.now) {
                 Some(batch) => Some(batch),
-                None => topic.take(|slot| slot.partition.is_none(), round.now, true).0,
+                None => topic.unbound.take(round.now, true).0,
             };
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;

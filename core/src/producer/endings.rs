@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch};
 use super::sender::{Sender, earlier};
-use super::topics::take_where;
 use crate::error::Error;
 
 impl Sender {
@@ -20,16 +19,16 @@ impl Sender {
         let mut settled = Vec::new();
         for topic in self.topics.values_mut() {
             let error = topic.timed_out();
-            let late = |b: &Batch| b.deadline <= now;
-            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, late);
-            for queue in topic.pinned.values_mut() {
-                gone.extend(take_where(queue, late));
-            }
-            for (home, slot) in &topic.slots {
-                while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
-                    gone.extend(slot.take(home));
+            let mut gone = Vec::new();
+            for line in topic.lines_mut() {
+                gone.extend(line.take_back(|b| b.deadline <= now));
+                for (home, slot) in line.slots() {
+                    while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
+                        gone.extend(slot.take(home));
+                    }
+                    next = earlier(next, slot.oldest_deadline(home));
                 }
-                next = earlier(next, slot.oldest_deadline(home));
+                next = earlier(next, line.back_deadline());
             }
             for batch in gone {
                 batch.resolve(Err(error.clone()));
@@ -43,8 +42,6 @@ impl Sender {
                 }
                 next = earlier(next, partition.next_deadline());
             }
-            let waiting = topic.unbound.iter().chain(topic.pinned.values().flatten());
-            next = earlier(next, waiting.map(|b| b.deadline).min());
         }
         self.next_expiry = next;
         for (topic, partition) in settled {
@@ -57,12 +54,12 @@ impl Sender {
         let mut settled = Vec::new();
         let batch_of = |batch: &Batch| of(&batch.home);
         for topic in self.topics.values_mut() {
-            let mut gone: Vec<Batch> = take_where(&mut topic.unbound, batch_of);
-            for queue in topic.pinned.values_mut() {
-                gone.extend(take_where(queue, batch_of));
-            }
-            for (home, slot) in topic.slots.iter().filter(|(home, _)| of(home)) {
-                gone.extend(std::iter::from_fn(|| slot.take(home)));
+            let mut gone = Vec::new();
+            for line in topic.lines_mut() {
+                gone.extend(line.take_back(batch_of));
+                for (home, slot) in line.slots().filter(|(home, _)| of(home)) {
+                    gone.extend(std::iter::from_fn(|| slot.take(home)));
+                }
             }
             topic.activate(&mut self.active);
             for batch in gone {

@@ -14,6 +14,7 @@ mod endings;
 mod flush;
 mod gate;
 mod leaders;
+mod line;
 mod lock;
 mod partition;
 mod producers;

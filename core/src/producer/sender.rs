@@ -22,10 +22,11 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Batch, Peek, Slot};
+use super::accumulator::{Accumulator, Slot};
 use super::assign::Round;
 use super::gate::{Gate, Passage, Stamp, init_producer_id};
 use super::leaders::Leaders;
+use super::line::Line;
 use super::partition::{Partition, ToSend};
 use super::topic_batches::TopicBatches;
 use super::topics::Topic;
@@ -250,11 +251,8 @@ impl Sender {
         if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
             topic.homes.push(Arc::clone(batches));
         }
-        if !topic.slots.iter().any(|(_, s)| Arc::ptr_eq(s, &slot)) {
-            if slot.partition.is_some() {
-                topic.tell_leader(&home, &slot);
-            }
-            topic.slots.push_back((home, slot));
+        if topic.line(slot.partition).add(&home, &slot) {
+            topic.tell_leader(&home, &slot);
         }
         topic.activate(&mut self.active);
     }
@@ -378,17 +376,7 @@ impl Sender {
                 for home in &topic.homes {
                     home.fail(error.clone(), now + FAILED_TOPIC);
                 }
-                let mut gone: Vec<Batch> = topic.unbound.drain(..).collect();
-                gone.extend(std::mem::take(&mut topic.pinned).into_values().flatten());
-                topic.slots.retain(|(home, slot)| {
-                    while let Some(batch) = slot.take(home) {
-                        gone.push(batch);
-                    }
-                    // Empty ones are off the list until they announce themselves; one that got a
-                    // record just now stays.
-                    slot.peek(home) != Peek::Empty
-                });
-                for batch in gone {
+                for batch in topic.lines_mut().flat_map(Line::take_all) {
                     batch.resolve(Err(error.clone()));
                 }
                 false

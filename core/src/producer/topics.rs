@@ -7,9 +7,10 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Batch, Peek, Slot};
+use super::accumulator::{Accumulator, Batch, Slot};
+use super::line::Line;
 use super::partition::Partition;
-use super::sender::{Item, earlier};
+use super::sender::Item;
 use super::topic_batches::TopicBatches;
 use crate::cluster::TopicMeta;
 use crate::error::{Error, ErrorKind};
@@ -18,11 +19,10 @@ pub(super) struct Topic {
     pub(super) name: Arc<str>,
     /// The topic's entry in each home, to tell it what is known.
     pub(super) homes: Vec<Arc<TopicBatches>>,
-    pub(super) slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
-    /// Batches without a partition that came back.
-    pub(super) unbound: VecDeque<Batch>,
-    /// Batches with a named partition that came back.
-    pub(super) pinned: BTreeMap<i32, VecDeque<Batch>>,
+    /// Batches that may go to any partition.
+    pub(super) unbound: Line,
+    /// Batches with a named partition; none that is empty stays for longer than a round.
+    pub(super) pinned: BTreeMap<i32, Line>,
     pub(super) partitions: Vec<Partition>,
     /// Partitions with something that is sent again in place.
     pub(super) resend: BTreeSet<usize>,
@@ -47,26 +47,12 @@ pub(super) struct Sticky {
 /// How long a choice is kept at most, in seconds.
 const STAY: std::ops::Range<f64> = 300.0..600.0;
 
-/// What of a topic's batches without a partition comes next.
-pub(super) enum Next {
-    Nothing,
-    /// Only batches that were refused and have to wait until then.
-    Later(Instant),
-    Full,
-    /// Open ones: due at the latest then. Others are not to be taken before `later`.
-    Open {
-        due: Instant,
-        later: Option<Instant>,
-    },
-}
-
 impl Topic {
     pub(super) fn new(name: &Arc<str>) -> Self {
         Self {
             name: Arc::clone(name),
             homes: Vec::new(),
-            slots: VecDeque::new(),
-            unbound: VecDeque::new(),
+            unbound: Line::default(),
             pinned: BTreeMap::new(),
             partitions: Vec::new(),
             resend: BTreeSet::new(),
@@ -78,10 +64,23 @@ impl Topic {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        !self.slots.is_empty()
-            || !self.unbound.is_empty()
-            || self.pinned.values().any(|q| !q.is_empty())
-            || !self.resend.is_empty()
+        !self.resend.is_empty() || self.lines().any(|line| !line.is_empty())
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Line> {
+        std::iter::once(&self.unbound).chain(self.pinned.values())
+    }
+
+    pub(super) fn lines_mut(&mut self) -> impl Iterator<Item = &mut Line> {
+        std::iter::once(&mut self.unbound).chain(self.pinned.values_mut())
+    }
+
+    /// The line of what goes to a partition that is named, or to any.
+    pub(super) fn line(&mut self, partition: Option<i32>) -> &mut Line {
+        match partition {
+            None => &mut self.unbound,
+            Some(partition) => self.pinned.entry(partition).or_default(),
+        }
     }
 
     /// Puts it on the list of topics with something to send, if it has and is not there.
@@ -94,10 +93,8 @@ impl Topic {
 
     /// Records that are not resolved.
     pub(super) fn records(&self) -> usize {
-        let waiting = self.unbound.iter().chain(self.pinned.values().flatten());
-        let waiting: usize = waiting.map(Batch::records).sum();
-        let open: usize = self.slots.iter().map(|(_, slot)| slot.records()).sum();
-        waiting + open + self.partitions.iter().map(Partition::records).sum::<usize>()
+        let waiting: usize = self.lines().map(Line::records).sum();
+        waiting + self.partitions.iter().map(Partition::records).sum::<usize>()
     }
 
     /// Says who leads the partition of a slot: whoever leads many that take nothing must not fill the
@@ -110,7 +107,7 @@ impl Topic {
 
     /// The same for all slots that there are.
     pub(super) fn tell_leaders(&self) {
-        for (home, slot) in &self.slots {
+        for (home, slot) in self.pinned.values().flat_map(Line::slots) {
             self.tell_leader(home, slot);
         }
     }
@@ -132,86 +129,9 @@ impl Topic {
         )
     }
 
-    pub(super) fn next_unbound(&mut self, now: Instant) -> Next {
-        let mut later = None;
-        for batch in &self.unbound {
-            match batch.tries.not_before(now) {
-                None => return Next::Full,
-                at => later = earlier(later, at),
-            }
-        }
-        let mut earliest = None;
-        let mut full = false;
-        self.slots.retain(|(home, slot)| {
-            if slot.partition.is_some() {
-                return true;
-            }
-            match slot.peek(home) {
-                Peek::Empty => return false,
-                Peek::Full => full = true,
-                Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
-                Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
-            }
-            true
-        });
-        match (full, earliest) {
-            (true, _) => Next::Full,
-            (false, Some(due)) => Next::Open { due, later },
-            (false, None) => later.map_or(Next::Nothing, Next::Later),
-        }
-    }
-
-    /// The first batch that came back and may go on.
-    pub(super) fn pop_unbound(&mut self, now: Instant) -> Option<Batch> {
-        let first = self.unbound.iter().position(|b| b.tries.not_before(now).is_none())?;
-        self.unbound.remove(first)
-    }
-
     /// A batch that came back from a partition, to where it came from.
     pub(super) fn put_back(&mut self, batch: Batch) {
-        match batch.partition {
-            None => self.unbound.push_front(batch),
-            Some(p) => self.pinned.entry(p).or_default().push_front(batch),
-        }
-    }
-
-    /// Takes the first batch among the slots that `of` picks: full ones, overdue ones, and open
-    /// ones if `idle`. Else gives when the next one is due.
-    pub(super) fn take(
-        &mut self,
-        of: impl Fn(&Slot) -> bool,
-        now: Instant,
-        idle: bool,
-    ) -> (Option<Batch>, Option<Instant>) {
-        let mut wake = None;
-        for pass in 0..2 {
-            let mut i = 0;
-            while i < self.slots.len() {
-                let (home, slot) = &self.slots[i];
-                if !of(slot) {
-                    i += 1;
-                    continue;
-                }
-                let take = match slot.peek(home) {
-                    Peek::Empty => {
-                        self.slots.remove(i);
-                        continue;
-                    }
-                    Peek::Full => true,
-                    // Full ones of other slots first.
-                    Peek::Open { .. } if pass == 0 => false,
-                    Peek::Open { early, at } => {
-                        wake = earlier(wake, Some(if idle { early } else { at }));
-                        if idle { early <= now } else { at <= now }
-                    }
-                };
-                if take && let Some(batch) = slot.take(home) {
-                    return (Some(batch), None);
-                }
-                i += 1;
-            }
-        }
-        (None, wake)
+        self.line(batch.partition).put_back(batch);
     }
 
     /// Keeps the choice for a batch's worth of bytes. What goes elsewhere because the leader of one
@@ -242,17 +162,7 @@ impl Topic {
             ErrorKind::UnknownPartition,
             format!("topic '{}' has no partition {partition}, it has {known}", self.name),
         );
-        let mut gone: Vec<Batch> = self.pinned.remove(&partition).into_iter().flatten().collect();
-        self.slots.retain(|(home, slot)| {
-            if slot.partition != Some(partition) {
-                return true;
-            }
-            while let Some(batch) = slot.take(home) {
-                gone.push(batch);
-            }
-            slot.peek(home) != Peek::Empty
-        });
-        for batch in gone {
+        for batch in self.line(Some(partition)).take_all() {
             batch.resolve(Err(error.clone()));
         }
     }
@@ -261,11 +171,4 @@ impl Topic {
 fn leader_of(meta: &TopicMeta, partition: i32) -> i32 {
     let index = usize::try_from(partition).ok();
     index.and_then(|index| meta.partitions.get(index)).map_or(-1, |p| p.leader)
-}
-
-pub(super) fn take_where(queue: &mut VecDeque<Batch>, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
-    let (gone, stay): (Vec<Batch>, Vec<Batch>) =
-        std::mem::take(queue).into_iter().partition(|b| of(b));
-    *queue = stay.into();
-    gone
 }

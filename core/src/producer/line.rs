@@ -1,0 +1,153 @@
+//! Where batches wait that go to the same place: to a partition that was named, or to whichever of
+//! the topic's is best. What came back goes before what is new.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::accumulator::{Accumulator, Batch, Peek, Slot};
+use super::sender::earlier;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Line {
+    /// Batches that came back.
+    back: VecDeque<Batch>,
+    /// Those that have announced themselves, one for each producer (and thread).
+    slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
+}
+
+/// What comes next.
+pub(super) enum Next {
+    Nothing,
+    /// Only batches that were refused and have to wait until then.
+    Later(Instant),
+    Full,
+    /// Open ones: due at the latest then. Others are not to be taken before `later`.
+    Open {
+        due: Instant,
+        later: Option<Instant>,
+    },
+}
+
+impl Line {
+    pub(super) fn is_empty(&self) -> bool {
+        self.back.is_empty() && self.slots.is_empty()
+    }
+
+    /// Records here.
+    pub(super) fn records(&self) -> usize {
+        let back: usize = self.back.iter().map(Batch::records).sum();
+        back + self.slots.iter().map(|(_, slot)| slot.records()).sum::<usize>()
+    }
+
+    /// Adds a slot that has announced itself. Whether it was not here.
+    pub(super) fn add(&mut self, home: &Arc<Accumulator>, slot: &Arc<Slot>) -> bool {
+        let new = !self.slots.iter().any(|(_, s)| Arc::ptr_eq(s, slot));
+        if new {
+            self.slots.push_back((Arc::clone(home), Arc::clone(slot)));
+        }
+        new
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = &(Arc<Accumulator>, Arc<Slot>)> {
+        self.slots.iter()
+    }
+
+    /// A batch that came back.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        self.back.push_front(batch);
+    }
+
+    /// The first batch that came back.
+    pub(super) fn pop_back(&mut self) -> Option<Batch> {
+        self.back.pop_front()
+    }
+
+    /// The first batch that came back and may go on.
+    pub(super) fn pop_back_due(&mut self, now: Instant) -> Option<Batch> {
+        let first = self.back.iter().position(|b| b.tries.not_before(now).is_none())?;
+        self.back.remove(first)
+    }
+
+    pub(super) fn next(&mut self, now: Instant) -> Next {
+        let mut later = None;
+        for batch in &self.back {
+            match batch.tries.not_before(now) {
+                None => return Next::Full,
+                at => later = earlier(later, at),
+            }
+        }
+        let mut earliest = None;
+        let mut full = false;
+        self.slots.retain(|(home, slot)| {
+            match slot.peek(home) {
+                Peek::Empty => return false,
+                Peek::Full => full = true,
+                Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
+                Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
+            }
+            true
+        });
+        match (full, earliest) {
+            (true, _) => Next::Full,
+            (false, Some(due)) => Next::Open { due, later },
+            (false, None) => later.map_or(Next::Nothing, Next::Later),
+        }
+    }
+
+    /// Takes the first batch of the slots: full ones, overdue ones, and open ones if `idle`. Else
+    /// gives when the next one is due.
+    pub(super) fn take(&mut self, now: Instant, idle: bool) -> (Option<Batch>, Option<Instant>) {
+        let mut wake = None;
+        for pass in 0..2 {
+            let mut i = 0;
+            while i < self.slots.len() {
+                let (home, slot) = &self.slots[i];
+                let take = match slot.peek(home) {
+                    Peek::Empty => {
+                        self.slots.remove(i);
+                        continue;
+                    }
+                    Peek::Full => true,
+                    // Full ones of other slots first.
+                    Peek::Open { .. } if pass == 0 => false,
+                    Peek::Open { early, at } => {
+                        wake = earlier(wake, Some(if idle { early } else { at }));
+                        if idle { early <= now } else { at <= now }
+                    }
+                };
+                if take && let Some(batch) = slot.take(home) {
+                    return (Some(batch), None);
+                }
+                i += 1;
+            }
+        }
+        (None, wake)
+    }
+
+    /// Takes what `of` picks of what came back.
+    pub(super) fn take_back(&mut self, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
+        let (gone, stay): (Vec<Batch>, Vec<Batch>) =
+            std::mem::take(&mut self.back).into_iter().partition(|b| of(b));
+        self.back = stay.into();
+        gone
+    }
+
+    /// Takes all batches there are. A slot that got a record just now stays on the list; an empty
+    /// one is off it until it announces itself.
+    pub(super) fn take_all(&mut self) -> Vec<Batch> {
+        let mut gone: Vec<Batch> = self.back.drain(..).collect();
+        self.slots.retain(|(home, slot)| {
+            gone.extend(std::iter::from_fn(|| slot.take(home)));
+            slot.peek(home) != Peek::Empty
+        });
+        gone
+    }
+
+    /// By when the oldest of what came back has to be resolved.
+    pub(super) fn back_deadline(&self) -> Option<Instant> {
+        self.back.iter().map(|b| b.deadline).min()
+    }
+}
