@@ -45,6 +45,9 @@ const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
 
+/// A topic is looked up again after so long though nothing has changed: that says it is in use.
+const LEARN_AGAIN: Duration = Duration::from_secs(10);
+
 /// Rounds of requests in one go, so that answers are read in between.
 const MAX_ROUNDS: usize = 16;
 
@@ -119,6 +122,8 @@ pub(crate) struct Sender {
     pub(super) wake_at: Option<Instant>,
     /// No batch times out before.
     pub(super) next_expiry: Option<Instant>,
+    /// How often the metadata has changed.
+    changes: u64,
 }
 
 impl Sender {
@@ -152,6 +157,7 @@ impl Sender {
             together: BTreeMap::new(),
             wake_at: None,
             next_expiry: None,
+            changes: 0,
         }
     }
 
@@ -250,6 +256,7 @@ impl Sender {
             .or_insert_with(|| Box::new(Topic::new(&batches.name)));
         if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
             topic.homes.push(Arc::clone(batches));
+            topic.learned = None;
         }
         if topic.line(slot.partition).add(&home, &slot) {
             topic.tell_leader(&home, &slot);
@@ -344,6 +351,7 @@ impl Sender {
 
     /// Brokers may have come, gone or moved.
     fn cluster_changed(&mut self) {
+        self.changes += 1;
         if let Some(pool) = self.pool.upgrade() {
             self.leaders.learn(&pool);
         }
@@ -370,6 +378,10 @@ impl Sender {
 
     /// Brings the topic's metadata up to date. `false`: nothing can be sent to it now.
     fn learn(&mut self, topic: &mut Topic, now: Instant) -> bool {
+        if topic.learned.is_some_and(|(changes, until)| changes == self.changes && until > now) {
+            return true;
+        }
+        topic.learned = None;
         match self.metadata.lookup(&topic.name) {
             Lookup::Pending => false,
             Lookup::Failed(error) => {
@@ -400,6 +412,7 @@ impl Sender {
                 // A home that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
                 topic.homes.iter().for_each(|home| home.learned(n));
+                topic.learned = Some((self.changes, now + LEARN_AGAIN));
                 true
             }
         }

@@ -29,6 +29,8 @@ pub(super) struct Topic {
     /// On the sender's list of topics with something to send.
     pub(super) active: bool,
     pub(super) meta: Option<Arc<TopicMeta>>,
+    /// In which state of the cluster `meta` was looked up, and until when it need not be again.
+    pub(super) learned: Option<(u64, Instant)>,
     /// Where the last batch without a partition went, until the next choice.
     pub(super) sticky: Option<Sticky>,
     /// Why things do not move, for the message of a timeout.
@@ -58,6 +60,7 @@ impl Topic {
             resend: BTreeSet::new(),
             active: false,
             meta: None,
+            learned: None,
             sticky: None,
             trouble: None,
         }

@@ -102,7 +102,7 @@ impl Report {
                     ("ack_minus_round_trip_p99_us_at_1000_per_s", sparse.thousand_us.round(), "us"),
                     ("batch_fill", hundredths(sparse.fill), "of a batch"),
                 ],
-                None => vec![
+                None => [
                     ("cpu_ns", (row.cpu_ns() * 10.0).round() / 10.0, "ns"),
                     ("records_per_s", row.per_second().round(), "1/s"),
                     ("client_share", hundredths(row.client_share()), "of a core"),
@@ -111,7 +111,12 @@ impl Report {
                     ("rss_before_mb", row.memory()[0], "MB"),
                     ("rss_tenth_mb", row.memory()[1], "MB"),
                     ("rss_end_mb", row.memory()[2], "MB"),
-                ],
+                ]
+                .into_iter()
+                .chain(
+                    row.rounds[0].request_records.map(|n| ("records_per_request", n.round(), "")),
+                )
+                .collect(),
             };
             for (what, value, unit) in figures {
                 let name = format!("{}_{what}", row.figure.name);

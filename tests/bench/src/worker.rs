@@ -182,6 +182,8 @@ pub(crate) struct Measured {
     pub(crate) memory_mb: [f64; 3],
     /// Bytes of a Produce request on average, where the client tells.
     pub(crate) request_kb: Option<f64>,
+    /// And records.
+    pub(crate) request_records: Option<f64>,
     pub(crate) sparse: Option<sparse::Sparse>,
 }
 

@@ -85,7 +85,12 @@ fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measur
     let after = client.stats();
     let requests = after.produce_requests - before.produce_requests;
     let bytes = after.produce_bytes - before.produce_bytes;
-    Ok(Measured { request_kb: Some(bytes as f64 / requests as f64 / 1e3), ..measured })
+    let per_request = |n: u64| Some(n as f64 / requests as f64);
+    Ok(Measured {
+        request_kb: per_request(bytes).map(|bytes| bytes / 1e3),
+        request_records: per_request(sent as u64),
+        ..measured
+    })
 }
 
 /// Drives a future on a thread without a runtime: the client needs none.
