@@ -280,8 +280,8 @@ impl Cluster {
         Err(last)
     }
 
-    /// Waits until every broker that runs knows a leader for each partition of these topics, and
-    /// all copies complete: after a topic was made, or a broker has come back.
+    /// Waits until every broker that runs knows a leader for each partition of these topics and all
+    /// copies complete, and leads those that are its own: after a topic was made, or a broker has come back.
     pub fn wait_in_sync(&self, topics: &[&str]) -> Result<()> {
         let deadline = Instant::now() + READY_DEADLINE;
         for id in self.ids() {
@@ -289,9 +289,13 @@ impl Cluster {
             loop {
                 let whole = |p: &probe::Partition| p.leader >= 0 && p.in_sync == p.replicas;
                 let known = probe::topics(port, topics);
-                if known.as_ref().is_ok_and(|topics| {
+                let known_whole = |topics: &BTreeMap<_, Vec<probe::Partition>>| {
                     topics.values().all(|all| !all.is_empty() && all.iter().all(whole))
-                }) {
+                };
+                if let Ok(topics) = &known
+                    && known_whole(topics)
+                    && probe::leads(port, &led_by(id, topics)).unwrap_or(false)
+                {
                     break;
                 }
                 if self.own()?.supervisor.wait(id, Duration::from_millis(100))?.is_some() {
@@ -389,6 +393,14 @@ impl Cluster {
     fn lock_pids(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, u32>> {
         self.pids.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Those of the partitions that this broker leads.
+fn led_by(id: u32, topics: &BTreeMap<String, Vec<probe::Partition>>) -> BTreeMap<String, Vec<i32>> {
+    let own = |all: &Vec<probe::Partition>| {
+        all.iter().filter(|p| i64::from(p.leader) == i64::from(id)).map(|p| p.index).collect()
+    };
+    topics.iter().map(|(name, all)| (name.clone(), own(all))).collect()
 }
 
 impl State {

@@ -1,4 +1,4 @@
-//! Is a broker ready? Asked in Kafka's own words, by a client that knows one request.
+//! Is a broker ready? Asked in Kafka's own words, by a client that knows two requests.
 //!
 //! An open port is not enough: a broker listens before it knows its controller and the others.
 
@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// Metadata version 7: before the compact encoding, and in every release from 1.1 to 4.3.
 const METADATA_V7: [u8; 4] = [0, 3, 0, 7];
+
+/// ListOffsets version 1, the first that Kafka 4 has left.
+const LIST_OFFSETS_V1: [u8; 4] = [0, 2, 0, 1];
 
 /// An answer about brokers alone stays far below this.
 const MAX_ANSWER: usize = 1 << 20;
@@ -39,35 +42,67 @@ pub struct Partition {
 
 /// Asks the broker at `port` of 127.0.0.1 about its cluster.
 pub fn view(port: u16) -> io::Result<View> {
-    parse_view(&mut &ask(port, &[])?[..]).ok_or_else(no_answer)
+    parse_view(&mut &ask(port, METADATA_V7, &metadata(&[])?)?[..]).ok_or_else(no_answer)
 }
 
 /// Asks the broker at `port` of 127.0.0.1 about topics: partitions by name, none for a topic that it
 /// does not know.
 pub fn topics(port: u16, names: &[&str]) -> io::Result<BTreeMap<String, Vec<Partition>>> {
-    parse_topics(&mut &ask(port, names)?[..]).ok_or_else(no_answer)
+    parse_topics(&mut &ask(port, METADATA_V7, &metadata(names)?)?[..]).ok_or_else(no_answer)
 }
 
-fn ask(port: u16, topics: &[&str]) -> io::Result<Vec<u8>> {
+/// Whether the broker at `port` of 127.0.0.1 acts as the leader of these partitions. Metadata names
+/// a leader before that broker has taken office: until then it refuses what is sent to it.
+pub fn leads(port: u16, topics: &BTreeMap<String, Vec<i32>>) -> io::Result<bool> {
+    // No replica, the topics, and of each partition the end.
+    let mut body = (-1_i32).to_be_bytes().to_vec();
+    count(&mut body, topics.len())?;
+    for (topic, partitions) in topics {
+        text(&mut body, topic)?;
+        count(&mut body, partitions.len())?;
+        for partition in partitions {
+            body.extend(partition.to_be_bytes());
+            body.extend((-1_i64).to_be_bytes());
+        }
+    }
+    let answer = ask(port, LIST_OFFSETS_V1, &body)?;
+    let errors = parse_errors(&mut &answer[..]).ok_or_else(no_answer)?;
+    let asked: usize = topics.values().map(Vec::len).sum();
+    Ok(errors.len() == asked && errors.into_iter().all(|error| error == 0))
+}
+
+/// Topics, no auto-creation.
+fn metadata(topics: &[&str]) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    count(&mut body, topics.len())?;
+    for topic in topics {
+        text(&mut body, topic)?;
+    }
+    body.push(0);
+    Ok(body)
+}
+
+fn count(request: &mut Vec<u8>, count: usize) -> io::Result<()> {
+    request.extend(i32::try_from(count).map_err(io::Error::other)?.to_be_bytes());
+    Ok(())
+}
+
+fn text(request: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    request.extend(i16::try_from(text.len()).map_err(io::Error::other)?.to_be_bytes());
+    request.extend(text.as_bytes());
+    Ok(())
+}
+
+fn ask(port: u16, key_and_version: [u8; 4], body: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream =
         TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let text = |request: &mut Vec<u8>, text: &str| {
-        let length = i16::try_from(text.len()).map_err(io::Error::other)?;
-        request.extend(length.to_be_bytes());
-        request.extend(text.as_bytes());
-        Ok::<_, io::Error>(())
-    };
-    // Header v1: key, version, correlation, client id. Body: topics, no auto-creation.
-    let mut request = METADATA_V7.to_vec();
+    // Header v1: key, version, correlation, client id.
+    let mut request = key_and_version.to_vec();
     request.extend(1_i32.to_be_bytes());
     text(&mut request, "probe")?;
-    request.extend(i32::try_from(topics.len()).map_err(io::Error::other)?.to_be_bytes());
-    for topic in topics {
-        text(&mut request, topic)?;
-    }
-    request.push(0);
+    request.extend(body);
     let length = u32::try_from(request.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes()[..], &request[..]].concat())?;
 
@@ -122,6 +157,21 @@ fn parse_topics(rest: &mut &[u8]) -> Option<BTreeMap<String, Vec<Partition>>> {
     Some(topics)
 }
 
+/// The error of each partition.
+fn parse_errors(rest: &mut &[u8]) -> Option<Vec<i16>> {
+    let _correlation = int(rest)?;
+    let mut errors = Vec::new();
+    for _ in 0..int(rest)? {
+        string(rest)?;
+        for _ in 0..int(rest)? {
+            let _index = int(rest)?;
+            errors.push(i16::from_be_bytes(bytes(rest, 2)?.try_into().ok()?));
+            let _timestamp_and_offset = bytes(rest, 16)?;
+        }
+    }
+    Some(errors)
+}
+
 fn int(rest: &mut &[u8]) -> Option<i32> {
     let (head, tail) = rest.split_first_chunk()?;
     *rest = tail;
@@ -170,6 +220,15 @@ mod tests {
         assert_eq!(parse_topics(&mut &answer[..]), Some(both));
         for cut in 0..answer.len() {
             assert_eq!(parse_topics(&mut &answer[..cut]), None, "cut at {cut}");
+        }
+
+        let mut answer = vec![0, 0, 0, 1, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 2];
+        answer.extend(
+            [[0, 0, 0, 0, 0, 6], [0, 0, 0, 1, 0, 0]].map(|p| [&p[..], &[0; 16]].concat()).concat(),
+        );
+        assert_eq!(parse_errors(&mut &answer[..]), Some(vec![6, 0]));
+        for cut in 0..answer.len() {
+            assert_eq!(parse_errors(&mut &answer[..cut]), None, "cut at {cut}");
         }
     }
 }
