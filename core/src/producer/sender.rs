@@ -32,7 +32,7 @@ use super::topic_batches::TopicBatches;
 use super::topics::Topic;
 use crate::cluster::{Lookup, Metadata, Pool, Purse};
 use crate::config::{Acks, InDoubt};
-use crate::environment::Environment;
+use crate::environment::{Environment, earlier};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, limited};
 use crate::net::{CallError, Connection, Frame};
@@ -510,12 +510,5 @@ impl Sender {
             };
             let _ = tx.send(Event::Answer(request, answer));
         });
-    }
-}
-
-pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }
