@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::delivery::BatchAck;
-use super::sender::{InFlight, Item, Sender};
+use super::requests::{InFlight, Item};
+use super::sender::Sender;
 use super::split::{Cut, split};
 use super::tries::Cause;
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};

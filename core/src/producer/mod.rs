@@ -9,6 +9,7 @@ mod assign;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
 mod budget;
+mod choices;
 mod delivery;
 mod endings;
 mod flush;
@@ -20,6 +21,7 @@ mod partition;
 mod producers;
 mod recent;
 mod record;
+mod requests;
 mod resolution;
 mod sealing;
 mod sender;
