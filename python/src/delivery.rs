@@ -69,6 +69,18 @@ impl<F> Shared<F> {
     }
 }
 
+impl<F> Shared<F>
+where
+    F: Future + Send + Unpin,
+    F::Output: Send,
+{
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<F::Output> {
+        let timeout = convert::timeout(timeout)?;
+        wait(py, Deadline::after(timeout), || false, self)?
+            .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
+    }
+}
+
 impl<F: Future + Unpin> Future for &Shared<F> {
     type Output = F::Output;
 
@@ -100,9 +112,7 @@ impl Delivery {
         if let Some(outcome) = inner.lock().try_get() {
             return Ok(outcome);
         }
-        let timeout = convert::timeout(timeout)?;
-        wait(py, Deadline::after(timeout), || false, inner)?
-            .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
+        inner.wait(py, timeout)
     }
 }
 
@@ -221,10 +231,7 @@ impl BatchDelivery {
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ottla::Result<usize>> {
-        let inner = self.inner.get(py, "delivery")?;
-        let timeout = convert::timeout(timeout)?;
-        wait(py, Deadline::after(timeout), || false, inner)?
-            .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
+        self.inner.get(py, "delivery")?.wait(py, timeout)
     }
 }
 
