@@ -89,6 +89,11 @@ impl<F: Future + Unpin> Future for &Shared<F> {
     }
 }
 
+/// The exception for what went wrong, if anything did.
+fn unraised<T>(py: Python<'_>, outcome: ottla::Result<T>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    outcome.err().map(|error| errors::exception(py, &error)).transpose()
+}
+
 const WAITING: &str = "waiting for the acknowledgement";
 
 /// What will become of one record. Nobody has to keep or ask it: the record is sent all the same.
@@ -137,10 +142,7 @@ impl Delivery {
         py: Python<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.outcome(py, timeout)? {
-            Ok(_) => Ok(None),
-            Err(error) => errors::exception(py, &error).map(Some),
-        }
+        unraised(py, self.outcome(py, timeout)?)
     }
 
     /// Whether it is known what became of the record.
@@ -254,10 +256,7 @@ impl BatchDelivery {
         py: Python<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.outcome(py, timeout)? {
-            Ok(_) => Ok(None),
-            Err(error) => errors::exception(py, &error).map(Some),
-        }
+        unraised(py, self.outcome(py, timeout)?)
     }
 
     /// Whether it is known what became of every record.
