@@ -1,6 +1,6 @@
 //! The batches of a Fetch response: [`split`] cuts the records field into them by their headers, and
-//! [`RawBatch::open`] decompresses one if need be. Reading the records in one is another file's
-//! ([`records`](super::records)). Neither copies.
+//! [`RawBatch::open`] decompresses one if need be and walks all its records once. Reading them is
+//! another file's ([`records`](super::records)). Neither copies.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::pool::ChunkPool;
-use super::records::{Meta, RecordBatch};
+use super::records::{MIN_RECORD, Meta, RecordBatch, take_record};
 use super::{CRC_START, HEADER_LEN};
 
 /// Bytes before the part that the batch length counts.
@@ -234,6 +234,23 @@ impl RawBatch {
                     .freeze()
             }
         };
+        if self.count as usize > payload.len() / MIN_RECORD {
+            let what = "more records than bytes for them";
+            return Err(RecordError::Header { base_offset, what });
+        }
+        let last_delta = self.last_offset - base_offset;
+        let mut rest = &payload[..];
+        for index in 0..self.count {
+            let ok = take_record(&mut rest).is_some_and(|record| {
+                (0..=last_delta).contains(&record.offset_delta) && record.headers_are_sound()
+            });
+            if !ok {
+                return Err(RecordError::Record { base_offset, index });
+            }
+        }
+        if !rest.is_empty() {
+            return Err(RecordError::Header { base_offset, what: "bytes behind the last record" });
+        }
         let meta = Meta {
             base_offset,
             last_offset: self.last_offset,
@@ -243,6 +260,6 @@ impl RawBatch {
                 .then_some(self.max_timestamp),
             count: self.count,
         };
-        RecordBatch::checked(payload, meta)
+        Ok(RecordBatch::new(payload, meta))
     }
 }

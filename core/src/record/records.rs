@@ -11,18 +11,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::reader::RecordError;
 use super::varint;
 
 /// The least a record takes: length, attributes, two deltas, null key, null value, no headers.
-const MIN_RECORD: usize = 7;
+pub(super) const MIN_RECORD: usize = 7;
 /// The least a header takes: an empty name and a null value.
 const MIN_HEADER: usize = 2;
 
 /// A record's fields as encoded.
-struct Encoded<'a> {
+pub(super) struct Encoded<'a> {
     timestamp_delta: i64,
-    offset_delta: i64,
+    pub(super) offset_delta: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     header_count: usize,
@@ -31,7 +30,7 @@ struct Encoded<'a> {
 
 impl Encoded<'_> {
     #[inline]
-    fn headers_are_sound(&self) -> bool {
+    pub(super) fn headers_are_sound(&self) -> bool {
         if self.header_count == 0 {
             return self.headers.is_empty();
         }
@@ -46,7 +45,7 @@ impl Encoded<'_> {
 }
 
 #[inline]
-fn take_record<'a>(rest: &mut &'a [u8]) -> Option<Encoded<'a>> {
+pub(super) fn take_record<'a>(rest: &mut &'a [u8]) -> Option<Encoded<'a>> {
     let len = usize::try_from(varint::take(rest)?).ok()?;
     let (mut body, after) = rest.split_at_checked(len)?;
     *rest = after;
@@ -105,27 +104,9 @@ pub(super) struct Meta {
 }
 
 impl RecordBatch {
-    /// Walks all records once: what their headers say must be what there is.
-    pub(super) fn checked(payload: Bytes, meta: Meta) -> Result<Self, RecordError> {
-        let base_offset = meta.base_offset;
-        if meta.count as usize > payload.len() / MIN_RECORD {
-            let what = "more records than bytes for them";
-            return Err(RecordError::Header { base_offset, what });
-        }
-        let last_delta = meta.last_offset - base_offset;
-        let mut rest = &payload[..];
-        for index in 0..meta.count {
-            let ok = take_record(&mut rest).is_some_and(|record| {
-                (0..=last_delta).contains(&record.offset_delta) && record.headers_are_sound()
-            });
-            if !ok {
-                return Err(RecordError::Record { base_offset, index });
-            }
-        }
-        if !rest.is_empty() {
-            return Err(RecordError::Header { base_offset, what: "bytes behind the last record" });
-        }
-        Ok(Self { payload, meta: Arc::new(meta) })
+    /// Of a payload that has been walked: it holds as many records as `meta` says, and nothing else.
+    pub(super) fn new(payload: Bytes, meta: Meta) -> Self {
+        Self { payload, meta: Arc::new(meta) }
     }
 
     /// Number of records.
