@@ -214,6 +214,14 @@ impl Accumulator {
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
+    /// A topic that was missing is there.
+    pub(super) fn topic_created(&self, name: &str) {
+        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
+        if let Some(topic) = topics.get(name) {
+            topic.recovered();
+        }
+    }
+
     #[inline]
     pub(super) fn append_in<T>(
         self: &Arc<Self>,

@@ -83,7 +83,7 @@ impl Sender {
         let wanted: Vec<i32> = topic.pinned.keys().copied().collect();
         for partition in wanted {
             let Some(index) =
-                usize::try_from(partition).ok().filter(|i| *i < topic.partitions.len())
+                usize::try_from(partition).ok().filter(|i| *i < meta.partitions.len())
             else {
                 topic.refuse_partition(partition, meta.partitions.len());
                 continue;
