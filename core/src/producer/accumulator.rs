@@ -425,13 +425,23 @@ impl Accumulator {
 
     /// The sender is gone (a panic): nothing will take what is open, so it resolves here.
     pub(crate) fn drop_open(&self) {
-        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
-        for topic in topics.values() {
+        self.slots().iter().for_each(|slot| slot.clear());
+    }
+
+    /// Everything that the sender has not taken fails.
+    pub(super) fn fail_open(&self, error: &Error) {
+        self.slots().iter().for_each(|slot| slot.fail(error));
+    }
+
+    /// All there are: what resolves in them may come back for more, so no lock is held then.
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        let mut slots = Vec::new();
+        for topic in self.topics.read().unwrap_or_else(|e| e.into_inner()).values() {
+            slots.extend(topic.shards.iter().cloned());
             let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
-            let waiting = std::iter::once(&topic.unrouted);
-            for slot in topic.shards.iter().chain(pinned.values()).chain(waiting) {
-                slot.clear();
-            }
+            slots.extend(pinned.values().cloned());
+            slots.push(Arc::clone(&topic.unrouted));
         }
+        slots
     }
 }

@@ -240,6 +240,8 @@ impl Sender {
                 }
             }
             Event::Abandon(home, error) => {
+                // Also what is not on any list, because it is being compressed.
+                home.fail_open(&error.with_maybe_written(false));
                 self.fail_where(|of| Arc::ptr_eq(of, &home), &error);
             }
         }
