@@ -352,10 +352,11 @@ impl Accumulator {
                 let size = RECORD_OVERHEAD + values[taken].len();
                 self.check(topic, &Record::to(name), size, space)?;
                 let mut inner = slot.lock();
-                if !inner.takes(size, topic.batch_size()) {
+                // Not checked again: a batch that is opened gets its first record.
+                while !inner.takes(size, topic.batch_size()) {
                     drop(inner);
                     self.turn(topic, slot, size, space)?;
-                    continue;
+                    inner = slot.lock();
                 }
                 let before = taken;
                 let first = inner.open.as_ref().map_or(0, |open| open.builder.len_records());
@@ -370,7 +371,7 @@ impl Accumulator {
         (taken, result)
     }
 
-    /// Copies values for as long as the open batch takes them.
+    /// Copies values for as long as the open batch takes them; the first is known to be taken.
     fn append_some(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
@@ -380,13 +381,16 @@ impl Accumulator {
         space: Space,
         taken: &mut usize,
     ) -> Result<(), Error> {
+        let first = *taken;
         while let Some(value) = values.get(*taken) {
             let record = Record::to(&topic.name).value(*value);
             let size = RECORD_OVERHEAD + value.len();
-            if !inner.takes(size, topic.batch_size()) {
-                break;
+            if *taken > first {
+                if !inner.takes(size, topic.batch_size()) {
+                    break;
+                }
+                self.check(topic, &record, size, space)?;
             }
-            self.check(topic, &record, size, space)?;
             self.append_open(topic, slot, inner, &record, |_, _| ())?;
             *taken += 1;
         }

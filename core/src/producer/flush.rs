@@ -75,3 +75,69 @@ impl Accumulator {
         let _ = self.events.send(Event::Abandon(Arc::clone(self), error.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Waker};
+
+    use tokio::sync::mpsc;
+
+    use super::super::budget::Shares;
+    use super::super::delivery::BatchDelivery;
+    use super::super::slot::Slot;
+    use super::*;
+    use crate::config::ProducerConfig;
+    use crate::environment::Environment;
+    use crate::record::pool::ChunkPool;
+
+    /// Runs `act` again and again while another thread waits for space, and does not, and does.
+    fn while_space_comes_and_goes(home: &Accumulator, act: impl Fn()) {
+        struct Done(Arc<AtomicBool>);
+        impl Drop for Done {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let done = Done(Arc::default());
+        let seen = Arc::clone(&done.0);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let shares = Shares { own: Arc::default(), broker: None };
+                while !seen.load(Ordering::Relaxed) {
+                    let mut turn = pin!(home.budget.turn(&shares, 1));
+                    let mut cx = Context::from_waker(Waker::noop());
+                    assert!(turn.as_mut().poll(&mut cx).is_ready());
+                }
+            });
+            // Dropped whatever happens: the scope waits for the other thread.
+            let _done = done;
+            (0..200_000).for_each(|_| act());
+        });
+    }
+
+    /// A batch that is opened for a record which is refused then is none that a flush waits for:
+    /// nobody would ever send it.
+    #[test]
+    fn no_batch_is_left_open_without_a_record() {
+        let (tx, _events) = mpsc::unbounded_channel();
+        let config = ProducerConfig::default();
+        let env = Environment::builder().seed(1).build();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        let home = Arc::new(home);
+        let topic = home.topic("t").unwrap();
+        let end = |slot: &Arc<Slot>| {
+            if let Some(batch) = slot.take(&home) {
+                batch.resolve(Err(Error::closed("producer")));
+            }
+        };
+        while_space_comes_and_goes(&home, || {
+            let mut all = BatchDelivery::default();
+            let (taken, _) = home.append_values("t", &[b"v"], None, &mut all);
+            let batches = home.outstanding();
+            assert_eq!(batches, taken, "{taken} records taken, {batches} batches waited for");
+            topic.shards.iter().for_each(&end);
+        });
+    }
+}

@@ -40,7 +40,8 @@ impl Accumulator {
             }
             // One batch whatever its size: it is never sent as it is.
             if let Some(open) = &mut inner.open {
-                if !self.budget.shares_fit(&open.rest.shares, size) {
+                let has_some = open.builder.len_records() > 0;
+                if has_some && !self.budget.shares_fit(&open.rest.shares, size) {
                     return Err(self.share_used_up(topic));
                 }
                 open.rest.waits_for_partition();
