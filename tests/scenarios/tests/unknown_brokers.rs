@@ -1,12 +1,8 @@
 //! Leaders that are no brokers of the cluster, as far as anybody knows: nobody dials them, and nobody
 //! goes round in circles meanwhile. In virtual time, which stands still for who does.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{BrokerId, ProduceResponse};
-use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla::testing::{ApiKey, Fault, Leaders};
 use ottla::{ErrorKind, Record};
-use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acked, cluster, connect, free, pinned, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -66,33 +62,4 @@ async fn a_broker_leaves_while_its_answer_is_waited_for() {
     let begun = Instant::now();
     assert_eq!(within("an ack", waits).await.unwrap().offset, 1);
     assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
-}
-
-/// The answer that names the new leader does not say where it is.
-#[tokio::test(start_paused = true)]
-async fn a_new_leader_that_nobody_knows_is_asked_for() {
-    for record in [free(), pinned(0)] {
-        let cluster = cluster(3, 1);
-        let hostile = Hostile::new(&cluster);
-        let client = connect(hostile.client(&cluster)).await;
-        let producer = client.producer().build().unwrap();
-        acked(&producer, record).await;
-        hostile.rewrite(ApiKey::PRODUCE, |version, body| {
-            let mut body = Bytes::copy_from_slice(body);
-            let mut out = BytesMut::new();
-            out.put_i32(body.get_i32());
-            out.put_u8(body.get_u8());
-            let mut answer = ProduceResponse::decode(&mut body, version).unwrap();
-            let leader = &mut answer.responses[0].partition_responses[0].current_leader.leader_id;
-            *leader = if leader.0 >= 0 { BrokerId(9) } else { *leader };
-            answer.node_endpoints.clear();
-            answer.encode(&mut out, version).unwrap();
-            out.to_vec()
-        });
-        cluster.move_leader("t", 0, 2).unwrap();
-        let begun = Instant::now();
-        assert_eq!(acked(&producer, record).await.offset, 1);
-        assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
-        assert!(hostile.done() >= 2 && client.stats().hints_applied == 1);
-    }
 }
