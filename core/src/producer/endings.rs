@@ -26,9 +26,10 @@ impl Sender {
                     while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
                         gone.extend(slot.take(home));
                     }
-                    next = earlier(next, slot.oldest_deadline(home));
                 }
-                next = earlier(next, line.back_deadline());
+                line.forget_empty();
+                let deadlines = line.slots().map(|(home, slot)| slot.oldest_deadline(home));
+                next = deadlines.fold(earlier(next, line.back_deadline()), earlier);
             }
             for batch in gone {
                 batch.resolve(Err(error.clone()));
@@ -60,6 +61,7 @@ impl Sender {
                 for (home, slot) in line.slots().filter(|(home, _)| of(home)) {
                     gone.extend(std::iter::from_fn(|| slot.take(home)));
                 }
+                line.forget_empty();
             }
             topic.activate(&mut self.active);
             for batch in gone {
