@@ -161,8 +161,17 @@ impl Broker {
         None
     }
 
-    pub(crate) fn put(&self, lane: Lane, connection: Connection) {
-        self.lanes().insert(lane, connection);
+    /// Gives a lane the connection that was made for it; what the lane has then. A producer may have
+    /// taken over the control lane's while this one was dialled: that stays. If both did, one would
+    /// be used by somebody and known to nobody.
+    pub(crate) fn put(&self, lane: Lane, connection: Connection) -> Connection {
+        let mut lanes = self.lanes();
+        if let Some(open) = lanes.get(&lane).filter(|c| !c.is_closed()) {
+            connection.retire();
+            return open.clone();
+        }
+        lanes.insert(lane, connection.clone());
+        connection
     }
 
     pub(crate) fn take(&self, lane: Lane) -> Option<Connection> {

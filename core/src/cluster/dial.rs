@@ -129,8 +129,7 @@ impl Pool {
                 Ok(connection) if broker.endpoint() == endpoint => {
                     broker.connected();
                     pool.somewhere().reached();
-                    broker.put(lane, connection.clone());
-                    Ok(connection)
+                    Ok(broker.put(lane, connection))
                 }
                 // It moved while we dialled: that one is not it any more.
                 Ok(connection) => {

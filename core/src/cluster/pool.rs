@@ -231,9 +231,7 @@ impl Pool {
             bootstrap.take(Lane::Control);
             let broker = &brokers[id];
             connection.metrics().adopted(&broker.metrics);
-            if broker.open(Lane::Control).is_none() {
-                broker.put(Lane::Control, connection);
-            }
+            broker.put(Lane::Control, connection);
             broker.connected();
         }
     }

@@ -1,8 +1,11 @@
 //! The pool of connections: how many there are, who makes room, when they close, and what becomes
 //! of them when brokers move, vanish and return. In virtual time; one over real sockets.
 
+use ottla::Start;
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{BrokerHealth, Client, Compression, Environment, ErrorKind, OffsetSpec, Start};
+use ottla::{
+    Acks, BrokerHealth, Client, Compression, Environment, ErrorKind, NewTopic, OffsetSpec,
+};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{
     acked, broker, cluster, connect, connected, free, ms, pinned, requests,
@@ -440,4 +443,34 @@ async fn s31_a_broker_vanishes_and_returns() {
         assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
         assert_eq!(broker(&client, 2).connections_open, 1);
     }
+}
+
+/// Producers take over the control lane's connection while one of them dials: what is dialled then is
+/// one too many. Without this the two would use one each, of which the pool knows one.
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_is_taken_over_while_it_is_dialled_stays_the_only_one() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    within("metadata", client.admin().partitions("t")).await.unwrap();
+    cluster.faults().on(1, ApiKey::CREATE_TOPICS, Fault::Delay(secs(1)), 1);
+    cluster.faults().on(1, ApiKey::API_VERSIONS, Fault::Delay(secs(2)), 1);
+    let admin = client.admin();
+    let slow = tokio::spawn(async move { admin.create_topic(NewTopic::new("u", 1, 1)).await });
+    until("the control lane is busy", || requests(&client, 1, "CreateTopics").sent == 1).await;
+    let begun = Instant::now();
+    // One needs no producer id, and dials at once; the other asks for one, behind the slow call.
+    let dials = client.producer().acks(Acks::Leader).build().unwrap();
+    let waits = client.producer().build().unwrap();
+    let first = within("space", dials.send(free())).await.unwrap();
+    acked(&waits, free()).await;
+    within("a topic", slow).await.unwrap().unwrap();
+    within("metadata", client.admin().partitions("u")).await.unwrap();
+    within("ack", first).await.unwrap();
+    assert!(begun.elapsed() < secs(2), "it waited for the dial: {:?}", begun.elapsed());
+    until("dialled", || client.stats().connects == 2).await;
+    until("one is left", || broker(&client, 1).connections_open == 1).await;
+    acked(&dials, free()).await;
+    acked(&waits, free()).await;
+    assert_eq!(broker(&client, 1).connections_open, 1);
+    assert_eq!(client.cluster().brokers[&1].connections, 1);
 }
