@@ -10,7 +10,7 @@ use ottla_scenarios::wait::within;
 use tokio::time::Instant;
 
 /// So large that it is compressed on a thread of its own.
-const LARGE: [u8; 300_000] = [b'x'; 300_000];
+static LARGE: [u8; 300_000] = [b'x'; 300_000];
 
 async fn start() -> (Cluster, Producer) {
     let cluster = cluster(1, 1);

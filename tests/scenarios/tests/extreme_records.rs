@@ -11,7 +11,8 @@ const CODECS: [&str; 5] = ["none", "lz4", "snappy", "gzip", "zstd"];
 const BYTES: [Option<&[u8]>; 4] = [None, Some(b""), Some(b"x"), Some(&[0xff; 200])];
 const TIMES: [Option<i64>; 6] =
     [None, Some(0), Some(i64::MAX), Some(1), Some(i64::MAX - 1), Some(i32::MAX as i64)];
-const HEADERS: [&[(&str, Option<&[u8]>)]; 3] =
+type Header = (&'static str, Option<&'static [u8]>);
+const HEADERS: [&[Header]; 3] =
     [&[], &[("", None)], &[("a", Some(b"")), ("a", Some(b"y")), ("\u{1f980}", None)]];
 
 #[tokio::test(start_paused = true)]
