@@ -5,24 +5,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{BrokerId, ProduceResponse, TopicName};
+use kafka_protocol::messages::{BrokerId, MetadataResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla::testing::{ApiKey, Cluster};
-use ottla::{Acked, Client, Producer};
+use ottla::{Acked, Client, Producer, Record};
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acked, cluster, connect, free, pinned, secs};
 use ottla_scenarios::wait::within;
 use tokio::time::Instant;
 
 /// Changes every answer to Produce.
-fn change(hostile: &Hostile, change: impl Fn(&mut ProduceResponse) + Send + Sync + 'static) {
-    hostile.rewrite(ApiKey::PRODUCE, move |version, body| {
+fn change(hostile: &Hostile, changed: impl Fn(&mut ProduceResponse) + Send + Sync + 'static) {
+    change_any(hostile, ApiKey::PRODUCE, changed);
+}
+
+/// Changes every answer to a request whose answers have tagged fields.
+fn change_any<A: Decodable + Encodable>(
+    hostile: &Hostile,
+    api: ApiKey,
+    change: impl Fn(&mut A) + Send + Sync + 'static,
+) {
+    hostile.rewrite(api, move |version, body| {
         let mut body = Bytes::copy_from_slice(body);
         let mut out = BytesMut::new();
         out.put_i32(body.get_i32());
         assert_eq!(body.get_u8(), 0, "the broker writes no tagged fields in headers");
         out.put_u8(0);
-        let mut answer = ProduceResponse::decode(&mut body, version).unwrap();
+        let mut answer = A::decode(&mut body, version).unwrap();
         change(&mut answer);
         answer.encode(&mut out, version).unwrap();
         out.to_vec()
@@ -135,5 +144,36 @@ async fn a_new_leader_that_nobody_knows_is_asked_for() {
         assert_eq!(acked(&odd.producer, record).await.offset, 1);
         assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
         assert!(odd.hostile.done() >= 2 && odd.client.stats().hints_applied == 1);
+    }
+}
+
+/// KIP-1102: the broker that was asked wants the client to begin again from the bootstrap list. What
+/// is on its way, and what there are connections for, does not notice.
+#[tokio::test(start_paused = true)]
+async fn a_broker_sends_the_client_back_to_the_bootstrap_list() {
+    let odd = start(3, 3).await;
+    odd.cluster.create_topic("u", 3, 3).unwrap();
+    let again = AtomicBool::new(true);
+    change_any(&odd.hostile, ApiKey::METADATA, move |answer: &mut MetadataResponse| {
+        if again.swap(false, Ordering::Relaxed) {
+            answer.error_code = 129;
+            answer.brokers.clear();
+            answer.topics.clear();
+        }
+    });
+    let begun = Instant::now();
+    let new = odd.producer.send(Record::to("u").value("x")).await.unwrap();
+    for partition in 0..3 {
+        acked(&odd.producer, pinned(partition)).await;
+        acked(&odd.producer, free()).await;
+    }
+    within("an ack", new).await.unwrap();
+    assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
+    assert_eq!(odd.client.stats().metadata_reasons.rebootstrap, 1);
+    for id in odd.cluster.broker_ids() {
+        odd.cluster.cut_connections(id).unwrap();
+    }
+    for partition in 0..3 {
+        acked(&odd.producer, pinned(partition)).await;
     }
 }
