@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use super::admission::{RECORD_OVERHEAD, Space, size_of};
 use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
+use super::flush;
 use super::recent;
 use super::record::Record;
 use super::sealing::Sealing;
@@ -44,9 +45,8 @@ pub(crate) struct Accumulator {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) next_batch: AtomicU64,
-    /// Batches not resolved yet, by number: what flush waits for. Those that one was split into share
-    /// its number.
-    pub(super) unresolved: Mutex<BTreeMap<u64, u32>>,
+    /// Batches not resolved yet: what flush waits for.
+    pub(super) unresolved: Mutex<flush::Numbers>,
     pub(super) resolved: Notify,
     /// Open batches with a smaller number do not linger.
     pub(super) flush_below: AtomicU64,
@@ -400,7 +400,7 @@ impl Accumulator {
     /// One reading of both clocks for a batch; its records share them.
     fn open_batch(self: &Arc<Self>, topic: &TopicBatches, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
+        self.batch_opened(number);
         let opened_ms = self.env.wall_ms();
         OpenBatch {
             builder: BatchBuilder::new(self.pool.clone()),

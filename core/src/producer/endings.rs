@@ -23,12 +23,10 @@ impl Sender {
             for line in topic.lines_mut() {
                 gone.extend(line.take_back(|b| b.deadline <= now));
                 for (home, slot) in line.slots() {
-                    while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
-                        gone.extend(slot.take(home));
-                    }
+                    gone.extend(slot.take_expired(home, now));
                 }
                 line.forget_empty();
-                let deadlines = line.slots().map(|(home, slot)| slot.oldest_deadline(home));
+                let deadlines = line.slots().map(|(home, slot)| slot.first_deadline(home));
                 next = deadlines.fold(earlier(next, line.back_deadline()), earlier);
             }
             for batch in gone {

@@ -249,7 +249,7 @@ impl Sender {
 
     fn ready(&mut self, home: Arc<Accumulator>, batches: &Arc<TopicBatches>, slot: Arc<Slot>) {
         self.reroutes |= home.config.in_doubt == InDoubt::Reroute;
-        if let Some(deadline) = slot.oldest_deadline(&home) {
+        if let Some(deadline) = slot.first_deadline(&home) {
             self.next_expiry = earlier(self.next_expiry, Some(deadline));
         }
         let topic = self

@@ -300,17 +300,37 @@ impl Slot {
         }
     }
 
-    /// By when the oldest batch that can be taken here has to be resolved.
-    pub(crate) fn oldest_deadline(&self, home: &Accumulator) -> Option<Instant> {
+    /// By when the first of the batches here has to be resolved. That is not always the one at the
+    /// front: records that waited for their partition are older than what they come behind.
+    pub(crate) fn first_deadline(&self, home: &Accumulator) -> Option<Instant> {
         let inner = self.lock();
-        match (inner.full.front(), &inner.open) {
-            (Some(Full::Sealed(batch)), _) => Some(batch.deadline),
-            (Some(Full::Sealing(_) | Full::Ended(..)), _) => None,
-            (None, Some(open)) if open.builder.len_records() > 0 => {
-                Some(open.opened + home.config.delivery_timeout)
+        let sealed = inner.full.iter().filter_map(Full::deadline);
+        sealed.chain(inner.open_deadline(home)).min()
+    }
+
+    /// Takes what had to be resolved by now. What is being compressed announces itself when it is
+    /// done.
+    pub(super) fn take_expired(&self, home: &Arc<Accumulator>, now: Instant) -> Vec<Batch> {
+        let mut inner = self.lock();
+        let late = |at: Instant| at <= now;
+        let mut gone = Vec::new();
+        for full in std::mem::take(&mut inner.full) {
+            match full {
+                Full::Sealed(batch) if late(batch.deadline) => gone.push(*batch),
+                stays => inner.full.push_back(stays),
             }
-            (None, _) => None,
         }
+        let open = match inner.open_deadline(home) {
+            Some(at) if late(at) => inner.close(),
+            _ => None,
+        };
+        drop(inner);
+        if let Some(mut open) = open {
+            // Nobody will send it.
+            open.compression = Compression::None;
+            gone.extend(open.seal(home, self.partition));
+        }
+        gone
     }
 
     /// The oldest batch; an open one is sealed.
@@ -432,7 +452,22 @@ impl Drop for InLine<'_> {
     }
 }
 
+impl Full {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Sealed(batch) => Some(batch.deadline),
+            Self::Sealing(_) | Self::Ended(..) => None,
+        }
+    }
+}
+
 impl SlotInner {
+    /// By when the open batch has to be resolved, if there is anything in it.
+    fn open_deadline(&self, home: &Accumulator) -> Option<Instant> {
+        let open = self.open.as_ref().filter(|open| open.builder.len_records() > 0)?;
+        Some(open.opened + home.config.delivery_timeout)
+    }
+
     /// Whether a batch is open that takes `size` bytes more. An empty one takes anything.
     #[inline]
     pub(super) fn takes(&self, size: usize, batch_size: usize) -> bool {
