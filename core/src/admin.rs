@@ -198,6 +198,7 @@ async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()
                 None => Err(Error::broker(-1, format_args!("{what}: no answer"), None)),
                 Some(t) if t.error_code == 0 => {
                     pool.metadata().created(&topic.name);
+                    pool.producers().created(&topic.name);
                     Ok(())
                 }
                 Some(t) => Err(Error::broker(t.error_code, what, t.error_message.as_deref())),

@@ -378,10 +378,12 @@ impl Metadata {
 
     /// Applies leaders named in an answer, without asking anybody (KIP-951). Gives the brokers that
     /// are named by an epoch newer than what was known; none: nothing was news. `brokers` as in
-    /// [`merge`](Self::merge), if something was.
+    /// [`merge`](Self::merge), if something was. `id` is that of the topic that was asked about, nil
+    /// if nobody told: its leaders are not those of another one of the same name.
     pub(crate) fn hint(
         &self,
         topic: &str,
+        id: Uuid,
         hints: &[LeaderHint],
         endpoints: &[(i32, Endpoint)],
         brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
@@ -389,7 +391,8 @@ impl Metadata {
         let mut state = self.write();
         let mut named = BTreeSet::new();
         let entry = state.topics.get_mut(topic);
-        if let Some(meta) = entry.and_then(|t| t.meta.as_mut()) {
+        let same = |meta: &&mut Arc<TopicMeta>| id.is_nil() || meta.id == id;
+        if let Some(meta) = entry.and_then(|t| t.meta.as_mut()).filter(same) {
             let mut partitions = meta.partitions.clone();
             for hint in hints {
                 let slot = usize::try_from(hint.partition).ok().and_then(|i| partitions.get_mut(i));

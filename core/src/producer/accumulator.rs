@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use super::admission::{RECORD_OVERHEAD, Space, size_of};
 use super::budget::{Budget, Share, Shares, Turn};
 use super::delivery::{BatchDelivery, Delivery, RunTag};
+use super::flush;
 use super::recent;
 use super::record::Record;
 use super::sealing::Sealing;
@@ -44,9 +45,8 @@ pub(crate) struct Accumulator {
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) next_batch: AtomicU64,
-    /// Batches not resolved yet, by number: what flush waits for. Those that one was split into share
-    /// its number.
-    pub(super) unresolved: Mutex<BTreeMap<u64, u32>>,
+    /// Batches not resolved yet: what flush waits for.
+    pub(super) unresolved: Mutex<flush::Numbers>,
     pub(super) resolved: Notify,
     /// Open batches with a smaller number do not linger.
     pub(super) flush_below: AtomicU64,
@@ -214,6 +214,14 @@ impl Accumulator {
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
+    /// A topic that was missing is there.
+    pub(super) fn topic_created(&self, name: &str) {
+        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
+        if let Some(topic) = topics.get(name) {
+            topic.recovered();
+        }
+    }
+
     #[inline]
     pub(super) fn append_in<T>(
         self: &Arc<Self>,
@@ -344,10 +352,11 @@ impl Accumulator {
                 let size = RECORD_OVERHEAD + values[taken].len();
                 self.check(topic, &Record::to(name), size, space)?;
                 let mut inner = slot.lock();
-                if !inner.takes(size, topic.batch_size()) {
+                // Not checked again: a batch that is opened gets its first record.
+                while !inner.takes(size, topic.batch_size()) {
                     drop(inner);
                     self.turn(topic, slot, size, space)?;
-                    continue;
+                    inner = slot.lock();
                 }
                 let before = taken;
                 let first = inner.open.as_ref().map_or(0, |open| open.builder.len_records());
@@ -362,7 +371,7 @@ impl Accumulator {
         (taken, result)
     }
 
-    /// Copies values for as long as the open batch takes them.
+    /// Copies values for as long as the open batch takes them; the first is known to be taken.
     fn append_some(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
@@ -372,13 +381,16 @@ impl Accumulator {
         space: Space,
         taken: &mut usize,
     ) -> Result<(), Error> {
+        let first = *taken;
         while let Some(value) = values.get(*taken) {
             let record = Record::to(&topic.name).value(*value);
             let size = RECORD_OVERHEAD + value.len();
-            if !inner.takes(size, topic.batch_size()) {
-                break;
+            if *taken > first {
+                if !inner.takes(size, topic.batch_size()) {
+                    break;
+                }
+                self.check(topic, &record, size, space)?;
             }
-            self.check(topic, &record, size, space)?;
             self.append_open(topic, slot, inner, &record, |_, _| ())?;
             *taken += 1;
         }
@@ -388,7 +400,7 @@ impl Accumulator {
     /// One reading of both clocks for a batch; its records share them.
     fn open_batch(self: &Arc<Self>, topic: &TopicBatches, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
-        self.unresolved.lock().unwrap_or_else(|e| e.into_inner()).insert(number, 1);
+        self.batch_opened(number);
         let opened_ms = self.env.wall_ms();
         OpenBatch {
             builder: BatchBuilder::new(self.pool.clone()),
@@ -417,13 +429,23 @@ impl Accumulator {
 
     /// The sender is gone (a panic): nothing will take what is open, so it resolves here.
     pub(crate) fn drop_open(&self) {
-        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
-        for topic in topics.values() {
+        self.slots().iter().for_each(|slot| slot.clear());
+    }
+
+    /// Everything that the sender has not taken fails.
+    pub(super) fn fail_open(&self, error: &Error) {
+        self.slots().iter().for_each(|slot| slot.fail(error));
+    }
+
+    /// All there are: what resolves in them may come back for more, so no lock is held then.
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        let mut slots = Vec::new();
+        for topic in self.topics.read().unwrap_or_else(|e| e.into_inner()).values() {
+            slots.extend(topic.shards.iter().cloned());
             let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
-            let waiting = std::iter::once(&topic.unrouted);
-            for slot in topic.shards.iter().chain(pinned.values()).chain(waiting) {
-                slot.clear();
-            }
+            slots.extend(pinned.values().cloned());
+            slots.push(Arc::clone(&topic.unrouted));
         }
+        slots
     }
 }

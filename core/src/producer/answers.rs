@@ -142,11 +142,12 @@ impl Sender {
             };
             if let Some(hint) = hint {
                 let pool = &self.pool;
-                let named = self.metadata.hint(&item.topic, hint, &endpoints, |all, named| {
-                    if let Some(pool) = pool.upgrade() {
-                        pool.brokers_changed(all, named);
-                    }
-                });
+                let named =
+                    self.metadata.hint(&item.topic, item.id, hint, &endpoints, |all, named| {
+                        if let Some(pool) = pool.upgrade() {
+                            pool.brokers_changed(all, named);
+                        }
+                    });
                 if !named.is_empty() {
                     self.metrics.hint_applied();
                 }

@@ -57,7 +57,7 @@ impl Sender {
         let wanted: Vec<i32> = topic.pinned.keys().copied().collect();
         for partition in wanted {
             let Some(index) =
-                usize::try_from(partition).ok().filter(|i| *i < topic.partitions.len())
+                usize::try_from(partition).ok().filter(|i| *i < meta.partitions.len())
             else {
                 topic.refuse_partition(partition, meta.partitions.len());
                 continue;
@@ -133,7 +133,7 @@ impl Sender {
     fn needed_leader(&mut self, meta: &TopicMeta, index: usize, round: &Round<'_>) -> Option<i32> {
         let now = round.now;
         let id = meta.partitions.get(index).map_or(-1, |p| p.leader);
-        let Some(leader) = self.leaders.get(id) else {
+        let Some(leader) = self.leaders.known(id) else {
             self.metadata.want(&meta.name, Why::Stale);
             return None;
         };

@@ -100,7 +100,7 @@ impl Sender {
         }
         if chosen.is_none() {
             self.wake_at = earlier(self.wake_at, look_at);
-            if meta.partitions.iter().all(|p| p.leader < 0) {
+            if meta.partitions.iter().all(|p| self.leaders.known(p.leader).is_none()) {
                 self.metadata.want(&meta.name, Why::Stale);
             }
         }
@@ -163,7 +163,7 @@ impl Sender {
             if leader_id < 0 || !(anybody || self.leaders.is_used(leader_id)) {
                 continue;
             }
-            let Some(leader) = self.leaders.get(leader_id) else { continue };
+            let Some(leader) = self.leaders.known(leader_id) else { continue };
             // One that is lost is dialled now and then, or it would never be found again.
             let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
             if !anybody && leader.is_avoided() && !probed {
@@ -262,7 +262,7 @@ impl Sender {
         let mut may = Vec::new();
         let mut next = None;
         for id in ids {
-            let Some(leader) = self.leaders.get(id) else { continue };
+            let Some(leader) = self.leaders.known(id) else { continue };
             if leader.is_dialing(now) {
                 return;
             }

@@ -24,12 +24,11 @@ impl Sender {
             for line in topic.lines_mut() {
                 gone.extend(line.take_back(|b| b.deadline <= now));
                 for (home, slot) in line.slots() {
-                    while slot.oldest_deadline(home).is_some_and(|at| at <= now) {
-                        gone.extend(slot.take(home));
-                    }
-                    next = earlier(next, slot.oldest_deadline(home));
+                    gone.extend(slot.take_expired(home, now));
                 }
-                next = earlier(next, line.back_deadline());
+                line.forget_empty();
+                let deadlines = line.slots().map(|(home, slot)| slot.first_deadline(home));
+                next = deadlines.fold(earlier(next, line.back_deadline()), earlier);
             }
             for batch in gone {
                 batch.resolve(Err(error.clone()));
@@ -61,6 +60,7 @@ impl Sender {
                 for (home, slot) in line.slots().filter(|(home, _)| of(home)) {
                     gone.extend(std::iter::from_fn(|| slot.take(home)));
                 }
+                line.forget_empty();
             }
             topic.activate(&mut self.active);
             for batch in gone {

@@ -223,6 +223,13 @@ impl Leaders {
         self.all.get_mut(&id)
     }
 
+    /// One that records may be sent to. What is no part of the cluster any more cannot be dialled:
+    /// whoever has records for it asks who leads now.
+    pub(crate) fn known(&mut self, id: i32) -> Option<&mut Leader> {
+        let leader = self.all.get_mut(&id)?;
+        (leader.broker.is_member() || leader.lane().is_some()).then_some(leader)
+    }
+
     /// The cluster may have changed: who is in it, and where.
     pub(crate) fn learn(&mut self, pool: &Pool) {
         let members = pool.members();

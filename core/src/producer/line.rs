@@ -135,15 +135,22 @@ impl Line {
         gone
     }
 
-    /// Takes all batches there are. A slot that got a record just now stays on the list; an empty
-    /// one is off it until it announces itself.
+    /// Takes all batches there are, for a place that takes no more: what comes meanwhile as well.
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
         let mut gone: Vec<Batch> = self.back.drain(..).collect();
-        self.slots.retain(|(home, slot)| {
-            gone.extend(std::iter::from_fn(|| slot.take(home)));
-            slot.peek(home) != Peek::Empty
-        });
+        while !self.slots.is_empty() {
+            for (home, slot) in &self.slots {
+                gone.extend(std::iter::from_fn(|| slot.take(home)));
+            }
+            self.forget_empty();
+        }
         gone
+    }
+
+    /// A slot that something was taken from and that is empty now is off the list until it announces
+    /// itself: for as long as it is on it, a record that comes is told to nobody.
+    pub(super) fn forget_empty(&mut self) {
+        self.slots.retain(|(home, slot)| slot.peek(home) != Peek::Empty);
     }
 
     /// By when the oldest of what came back has to be resolved.

@@ -60,6 +60,15 @@ impl Producers {
         home
     }
 
+    /// Our own CreateTopics made a topic: nobody refuses its records any more for having been missing.
+    pub(crate) fn created(&self, topic: &str) {
+        let homes: Vec<_> = {
+            let homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
+            homes.values().filter_map(Weak::upgrade).collect()
+        };
+        homes.iter().for_each(|home| home.topic_created(topic));
+    }
+
     /// The pool is gone: whatever is left resolves with an error.
     pub(crate) fn stop(&self) {
         for sender in self.senders.lock().unwrap_or_else(|e| e.into_inner()).values() {

@@ -59,12 +59,12 @@ impl Worker {
             };
             drop(jobs);
             // One that panics resolves as it is dropped; the others are not to blame.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                let topic = Arc::clone(&open.rest.topic);
-                if slot.seal(&self.home, open) {
-                    self.home.announce_sealed(&topic, &slot);
-                }
-            }));
+            let topic = Arc::clone(&open.rest.topic);
+            let sealed = catch_unwind(AssertUnwindSafe(|| slot.seal(&self.home, open)));
+            // Also after a panic: what is behind it in the line has waited for it.
+            if sealed.unwrap_or(true) {
+                self.home.announce_sealed(&topic, &slot);
+            }
         }
     }
 }

@@ -211,6 +211,8 @@ impl Sender {
                 }
             }
             Event::Abandon(home, error) => {
+                // Also what is not on any list, because it is being compressed.
+                home.fail_open(&error.with_maybe_written(false));
                 self.fail_where(|of| Arc::ptr_eq(of, &home), &error);
             }
         }
@@ -218,7 +220,7 @@ impl Sender {
 
     fn ready(&mut self, home: Arc<Accumulator>, batches: &Arc<TopicBatches>, slot: Arc<Slot>) {
         self.reroutes |= home.config.in_doubt == InDoubt::Reroute;
-        if let Some(deadline) = slot.oldest_deadline(&home) {
+        if let Some(deadline) = slot.first_deadline(&home) {
             self.next_expiry = earlier(self.next_expiry, Some(deadline));
         }
         let topic = self

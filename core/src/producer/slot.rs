@@ -52,6 +52,8 @@ pub(super) struct SlotInner {
 enum Full {
     /// Somebody is compressing the batch with this number. It keeps its place in the line.
     Sealing(u64),
+    /// The same, but nobody will send it: its records fail as soon as that is done.
+    Ended(u64, Error),
     Sealed(Box<Batch>),
 }
 
@@ -279,7 +281,7 @@ impl Slot {
         match (inner.full.front(), &inner.open) {
             (Some(Full::Sealed(_)), _) => Peek::Full,
             // Whoever seals it announces the slot then.
-            (Some(Full::Sealing(_)), _) => Peek::Empty,
+            (Some(Full::Sealing(_) | Full::Ended(..)), _) => Peek::Empty,
             (None, Some(open)) if open.builder.len_records() > 0 => {
                 if open.builder.len_bytes() >= home.config.batch_size {
                     // One large record: nothing else comes into its batch.
@@ -298,17 +300,37 @@ impl Slot {
         }
     }
 
-    /// By when the oldest batch that can be taken here has to be resolved.
-    pub(crate) fn oldest_deadline(&self, home: &Accumulator) -> Option<Instant> {
+    /// By when the first of the batches here has to be resolved. That is not always the one at the
+    /// front: records that waited for their partition are older than what they come behind.
+    pub(crate) fn first_deadline(&self, home: &Accumulator) -> Option<Instant> {
         let inner = self.lock();
-        match (inner.full.front(), &inner.open) {
-            (Some(Full::Sealed(batch)), _) => Some(batch.deadline),
-            (Some(Full::Sealing(_)), _) => None,
-            (None, Some(open)) if open.builder.len_records() > 0 => {
-                Some(open.opened + home.config.delivery_timeout)
+        let sealed = inner.full.iter().filter_map(Full::deadline);
+        sealed.chain(inner.open_deadline(home)).min()
+    }
+
+    /// Takes what had to be resolved by now. What is being compressed announces itself when it is
+    /// done.
+    pub(super) fn take_expired(&self, home: &Arc<Accumulator>, now: Instant) -> Vec<Batch> {
+        let mut inner = self.lock();
+        let late = |at: Instant| at <= now;
+        let mut gone = Vec::new();
+        for full in std::mem::take(&mut inner.full) {
+            match full {
+                Full::Sealed(batch) if late(batch.deadline) => gone.push(*batch),
+                stays => inner.full.push_back(stays),
             }
-            (None, _) => None,
         }
+        let open = match inner.open_deadline(home) {
+            Some(at) if late(at) => inner.close(),
+            _ => None,
+        };
+        drop(inner);
+        if let Some(mut open) = open {
+            // Nobody will send it.
+            open.compression = Compression::None;
+            gone.extend(open.seal(home, self.partition));
+        }
+        gone
     }
 
     /// The oldest batch; an open one is sealed.
@@ -316,7 +338,7 @@ impl Slot {
     pub(crate) fn take(self: &Arc<Self>, home: &Arc<Accumulator>) -> Option<Batch> {
         let mut inner = self.lock();
         match inner.full.front() {
-            Some(Full::Sealing(_)) => None,
+            Some(Full::Sealing(_) | Full::Ended(..)) => None,
             Some(Full::Sealed(_)) => match inner.full.pop_front() {
                 Some(Full::Sealed(batch)) => Some(*batch),
                 _ => unreachable!("looked at under the same lock"),
@@ -343,11 +365,33 @@ impl Slot {
             .full
             .iter()
             .map(|full| match full {
-                Full::Sealing(_) => 0,
+                Full::Sealing(_) | Full::Ended(..) => 0,
                 Full::Sealed(batch) => batch.records(),
             })
             .sum();
         full + inner.open.as_ref().map_or(0, |open| open.builder.len_records())
+    }
+
+    /// Everything here fails; what is being compressed, when that is done.
+    pub(super) fn fail(&self, error: &Error) {
+        let mut inner = self.lock();
+        let open = inner.close();
+        let (mut sealed, mut sealing) = (Vec::new(), VecDeque::new());
+        for full in inner.full.drain(..) {
+            match full {
+                Full::Sealed(batch) => sealed.push(batch),
+                Full::Sealing(number) => sealing.push_back(Full::Ended(number, error.clone())),
+                ended @ Full::Ended(..) => sealing.push_back(ended),
+            }
+        }
+        inner.full = sealing;
+        drop(inner);
+        for batch in sealed {
+            batch.resolve(Err(error.clone()));
+        }
+        if let Some(mut open) = open {
+            open.rest.settle(&Err(error.clone()));
+        }
     }
 
     /// Everything here, to be dropped: nobody is left to send it.
@@ -358,7 +402,13 @@ impl Slot {
 
     /// Compresses a batch that is full, at its place in the line. `false` if the slot was cleared
     /// meanwhile: then the batch is resolved.
-    pub(super) fn seal(&self, home: &Arc<Accumulator>, open: OpenBatch) -> bool {
+    pub(super) fn seal(&self, home: &Arc<Accumulator>, mut open: OpenBatch) -> bool {
+        let here =
+            |full: &Full| matches!(full, Full::Ended(number, _) if *number == open.rest.number);
+        if self.lock().full.iter().any(here) {
+            // It may have waited for long, and is not worth the work.
+            open.compression = Compression::None;
+        }
         let mut place = InLine { slot: self, number: open.rest.number, sealed: None };
         place.sealed = open.seal(home, self.partition);
         place.settle()
@@ -375,11 +425,20 @@ struct InLine<'a> {
 impl InLine<'_> {
     fn settle(&mut self) -> bool {
         let mut inner = self.slot.lock();
-        let here = |full: &Full| matches!(full, Full::Sealing(number) if *number == self.number);
+        let here = |full: &Full| match full {
+            Full::Sealing(number) | Full::Ended(number, _) => *number == self.number,
+            Full::Sealed(_) => false,
+        };
         let Some(at) = inner.full.iter().position(here) else { return false };
-        match self.sealed.take() {
-            Some(batch) => inner.full[at] = Full::Sealed(Box::new(batch)),
-            None => drop(inner.full.remove(at)),
+        match (self.sealed.take(), &mut inner.full[at]) {
+            (Some(batch), place @ Full::Sealing(_)) => *place = Full::Sealed(Box::new(batch)),
+            (batch, _) => {
+                let place = inner.full.remove(at);
+                drop(inner);
+                if let (Some(batch), Some(Full::Ended(_, error))) = (batch, place) {
+                    batch.resolve(Err(error));
+                }
+            }
         }
         true
     }
@@ -393,7 +452,22 @@ impl Drop for InLine<'_> {
     }
 }
 
+impl Full {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Sealed(batch) => Some(batch.deadline),
+            Self::Sealing(_) | Self::Ended(..) => None,
+        }
+    }
+}
+
 impl SlotInner {
+    /// By when the open batch has to be resolved, if there is anything in it.
+    fn open_deadline(&self, home: &Accumulator) -> Option<Instant> {
+        let open = self.open.as_ref().filter(|open| open.builder.len_records() > 0)?;
+        Some(open.opened + home.config.delivery_timeout)
+    }
+
     /// Whether a batch is open that takes `size` bytes more. An empty one takes anything.
     #[inline]
     pub(super) fn takes(&self, size: usize, batch_size: usize) -> bool {

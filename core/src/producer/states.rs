@@ -229,7 +229,13 @@ impl BatchState {
             return self.find(index).map_or(Poll::Pending, Poll::Ready);
         }
         if let Some(waker) = rest.waiters.get_mut(&index) {
-            waker.clone_from(cx.waker());
+            if !waker.will_wake(cx.waker()) {
+                // Another task has the handle now. The one before may count on this place for other
+                // records of the batch: it is to look again.
+                let before = std::mem::replace(waker, cx.waker().clone());
+                drop(rest);
+                before.wake();
+            }
             return Poll::Pending;
         }
         // One task that waits for many records of a batch needs one place, not one for each.

@@ -59,6 +59,12 @@ impl TopicBatches {
         self.failed.store(true, Ordering::Release);
     }
 
+    /// What was wrong with it is over.
+    pub(super) fn recovered(&self) {
+        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        self.failed.store(false, Ordering::Release);
+    }
+
     /// The topic did not take a batch of so many bytes before compression.
     pub(crate) fn took_less_than(&self, bytes: usize) {
         self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);

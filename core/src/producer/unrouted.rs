@@ -40,7 +40,8 @@ impl Accumulator {
             }
             // One batch whatever its size: it is never sent as it is.
             if let Some(open) = &mut inner.open {
-                if !self.budget.shares_fit(&open.rest.shares, size) {
+                let has_some = open.builder.len_records() > 0;
+                if has_some && !self.budget.shares_fit(&open.rest.shares, size) {
                     return Err(self.share_used_up(topic));
                 }
                 open.rest.waits_for_partition();
@@ -57,6 +58,7 @@ impl Accumulator {
         let mut tags = runs.iter().flat_map(|run| run.tags()).peekable();
         let mut places = Vec::with_capacity(open.builder.len_records());
         let base_timestamp = open.builder.base_timestamp();
+        let mut noted = None;
         // Chunk by chunk, each given back before the next: the records are not in memory twice.
         for chunk in open.builder.take_chunks() {
             for record in walk(chunk.as_ref(), base_timestamp) {
@@ -73,6 +75,9 @@ impl Accumulator {
                 let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
                 let since = open.opened;
                 let take = |open: &mut OpenBatch, index| {
+                    if noted.replace(open.rest.number) != Some(open.rest.number) {
+                        self.batch_routed(open.rest.number, since);
+                    }
                     // The deadline is that of the wait as a whole.
                     open.opened = open.opened.min(since);
                     let owner = open.owner();

@@ -64,8 +64,8 @@ async fn the_newer_epoch_wins_whatever_comes_last() {
     assert_eq!(leaders(&m), [(3, 6), (2, 5)]);
     let hint = |leader, epoch| LeaderHint { partition: 0, leader, epoch };
     let stale = |_: &Brokers, _: &BTreeSet<i32>| unreachable!("it is no news");
-    assert!(m.hint("t", &[hint(9, 6)], &[], stale).is_empty());
-    assert_eq!(m.hint("t", &[hint(2, 7)], &[], |_, _| {}), BTreeSet::from([2]));
+    assert!(m.hint("t", Uuid::nil(), &[hint(9, 6)], &[], stale).is_empty());
+    assert_eq!(m.hint("t", Uuid::nil(), &[hint(2, 7)], &[], |_, _| {}), BTreeSet::from([2]));
     assert_eq!(leaders(&m), [(2, 7), (2, 5)]);
     assert_eq!(merge(&m, &answer(0, &[(2, 7), (2, 5)]), 1, false), (false, vec![]));
 }
@@ -83,7 +83,7 @@ async fn brokers_are_told_before_topics_can_be_read() {
     };
     m.merge(&answer(0, &[(1, 5)]), 1, false, |brokers, _| hidden(brokers));
     let hint = LeaderHint { partition: 0, leader: 2, epoch: 6 };
-    m.hint("t", &[hint], &[], |brokers, _| hidden(brokers));
+    m.hint("t", Uuid::nil(), &[hint], &[], |brokers, _| hidden(brokers));
     assert_eq!((told, leaders(&m)), (2, vec![(2, 6)]));
 }
 
@@ -108,6 +108,23 @@ async fn another_topic_id_is_another_topic() {
     recreated.topics[0].topic_id = Uuid::from_u128(7);
     assert!(merge(&m, &recreated, 1, false).0);
     assert_eq!(leaders(&m), [(3, 0)]);
+}
+
+/// An answer that was long on its way knows the leaders of the topic that it was asked about.
+#[tokio::test(start_paused = true)]
+async fn a_hint_about_a_topic_that_is_gone_says_nothing_of_its_successor() {
+    let m = metadata();
+    m.lookup("t");
+    let (old, new) = (Uuid::from_u128(6), Uuid::from_u128(7));
+    let mut recreated = answer(0, &[(3, 0)]);
+    recreated.topics[0].topic_id = new;
+    merge(&m, &recreated, 1, false);
+    let hint = LeaderHint { partition: 0, leader: 2, epoch: 9 };
+    let stale = |_: &Brokers, _: &BTreeSet<i32>| unreachable!("it is no news");
+    assert!(m.hint("t", old, &[hint], &[], stale).is_empty());
+    assert_eq!(leaders(&m), [(3, 0)]);
+    // Whoever is too old to tell an id cannot mean another topic.
+    assert_eq!(m.hint("t", Uuid::nil(), &[hint], &[], |_, _| {}), BTreeSet::from([2]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,10 +121,15 @@ impl Fetcher {
                         epoch: p.current_leader.leader_epoch,
                     };
                     let pool = &self.pool;
-                    let named =
-                        pool.metadata().hint(&part.key.0, &[hint], &endpoints, |all, named| {
+                    let named = pool.metadata().hint(
+                        &part.key.0,
+                        part.id,
+                        &[hint],
+                        &endpoints,
+                        |all, named| {
                             pool.brokers_changed(all, named);
-                        });
+                        },
+                    );
                     if !named.is_empty() {
                         self.pool.metrics().hint_applied();
                     }
