@@ -124,8 +124,7 @@ async fn scenario(seed: u64) -> Vec<String> {
             tokio::time::timeout(secs(60), ends(&late, "close", most, user.producer.close(most)));
         drop(closing.await);
     }
-    let late = std::mem::take(&mut *late.lock().unwrap());
-    late
+    std::mem::take(&mut *late.lock().unwrap())
 }
 
 async fn use_it(user: User, mut rng: StdRng) {
