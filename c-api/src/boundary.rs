@@ -81,6 +81,24 @@ impl<T> Out<T> {
     }
 }
 
+impl<T> Out<*mut T> {
+    /// Where a pointer to something new is written: null until there is one.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new).
+    pub(crate) unsafe fn null(pointer: *mut *mut T, name: &str) -> Result<Self> {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Self::new(pointer, name) }?;
+        out.set(std::ptr::null_mut());
+        Ok(out)
+    }
+
+    /// The caller has `value` from now on, until [`free`].
+    pub(crate) fn give(&self, value: T) {
+        self.set(Box::into_raw(Box::new(value)));
+    }
+}
+
 /// Many things that the caller lends; null is allowed for none.
 ///
 /// # Safety

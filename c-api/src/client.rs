@@ -95,11 +95,10 @@ pub unsafe extern "C" fn ottla_client_new(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(client, "client") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(client, "client") }?;
         // SAFETY: promised by the caller.
         let engine = Engine::connect(unsafe { settings(options) }?)?;
-        out.set(Box::into_raw(Box::new(ottla_client { engine })));
+        out.give(ottla_client { engine });
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -116,11 +115,10 @@ pub unsafe extern "C" fn ottla_client_connect(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(client, "client") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(client, "client") }?;
         // SAFETY: promised by the caller.
         let engine = Engine::connect_wait(unsafe { settings(options) }?)?;
-        out.set(Box::into_raw(Box::new(ottla_client { engine })));
+        out.give(ottla_client { engine });
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -137,9 +135,8 @@ pub unsafe extern "C" fn ottla_client_new_echo(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(client, "client") }?;
-        out.set(std::ptr::null_mut());
-        out.set(Box::into_raw(Box::new(ottla_client { engine: Engine::echo()? })));
+        let out = unsafe { Out::null(client, "client") }?;
+        out.give(ottla_client { engine: Engine::echo()? });
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -253,8 +250,7 @@ pub unsafe extern "C" fn ottla_client_stats_json(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let (client, out) = unsafe { (lent(client, "client")?, Out::new(json, "json")?) };
-        out.set(std::ptr::null_mut());
+        let (client, out) = unsafe { (lent(client, "client")?, Out::null(json, "json")?) };
         let stats = client.engine.stats()?;
         let json = serde_json::to_string(&stats).expect("numbers and names are JSON");
         out.set(c_string(&json).into_raw());

@@ -148,14 +148,13 @@ pub unsafe extern "C" fn ottla_consumer_new(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(consumer, "consumer") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(consumer, "consumer") }?;
         // SAFETY: promised by the caller.
         let (client, options) = unsafe { (lent(client, "client")?, read(options, "options")?) };
         let options = options.ok_or_else(|| argument_error("options is null"))?;
         // SAFETY: promised by the caller.
         let inner = client.engine.consumer(unsafe { settings(&options) }?)?;
-        out.set(Box::into_raw(Box::new(ottla_consumer { inner })));
+        out.give(ottla_consumer { inner });
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -180,8 +179,7 @@ pub unsafe extern "C" fn ottla_consumer_try_next(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(batch, "batch") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(batch, "batch") }?;
         // SAFETY: promised by the caller.
         hand_out(&out, unsafe { lent(consumer, "consumer") }?.inner.try_next()?);
         Ok(())
@@ -201,8 +199,7 @@ pub unsafe extern "C" fn ottla_consumer_next(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(batch, "batch") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(batch, "batch") }?;
         // SAFETY: promised by the caller.
         let consumer = unsafe { lent(consumer, "consumer") }?;
         hand_out(&out, consumer.inner.next(timeout(timeout_ms))?);

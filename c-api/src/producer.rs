@@ -29,14 +29,13 @@ pub unsafe extern "C" fn ottla_producer_new(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(producer, "producer") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(producer, "producer") }?;
         // SAFETY: promised by the caller.
         let (client, options) = unsafe { (lent(client, "client")?, read(options, "options")?) };
         // SAFETY: promised by the caller, for the pointers inside the options too.
         let options = options.map_or(Ok(Default::default()), |o| unsafe { settings(&o) })?;
         let inner = client.engine.producer(options)?;
-        out.set(Box::into_raw(Box::new(ottla_producer { inner })));
+        out.give(ottla_producer { inner });
         Ok(())
     };
     // SAFETY: promised by the caller.

@@ -158,8 +158,7 @@ pub unsafe extern "C" fn ottla_test_broker_new(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let out = unsafe { Out::new(broker, "broker") }?;
-        out.set(std::ptr::null_mut());
+        let out = unsafe { Out::null(broker, "broker") }?;
         // SAFETY: promised by the caller.
         let (brokers, racks) = match unsafe { read(options, "options") }? {
             None => (1, Vec::new()),
@@ -173,7 +172,7 @@ pub unsafe extern "C" fn ottla_test_broker_new(
         };
         let cluster = imp::start(brokers, &racks)?;
         let bootstrap = crate::boundary::c_string(&cluster.bootstrap());
-        out.set(Box::into_raw(Box::new(ottla_test_broker { cluster, bootstrap })));
+        out.give(ottla_test_broker { cluster, bootstrap });
         Ok(())
     };
     // SAFETY: promised by the caller.

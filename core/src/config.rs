@@ -63,6 +63,13 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// A broker's, as answers name it; `None` if the port is none.
+    pub(crate) fn of_broker(host: &str, port: i32) -> Option<Self> {
+        Some(Self { host: host.to_string(), port: u16::try_from(port).ok()? })
+    }
+}
+
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.contains(':') {

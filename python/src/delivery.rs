@@ -69,12 +69,29 @@ impl<F> Shared<F> {
     }
 }
 
+impl<F> Shared<F>
+where
+    F: Future + Send + Unpin,
+    F::Output: Send,
+{
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<F::Output> {
+        let timeout = convert::timeout(timeout)?;
+        wait(py, Deadline::after(timeout), || false, self)?
+            .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
+    }
+}
+
 impl<F: Future + Unpin> Future for &Shared<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         Pin::new(&mut *self.lock()).poll(context)
     }
+}
+
+/// The exception for what went wrong, if anything did.
+fn unraised<T>(py: Python<'_>, outcome: ottla::Result<T>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    outcome.err().map(|error| errors::exception(py, &error)).transpose()
 }
 
 const WAITING: &str = "waiting for the acknowledgement";
@@ -100,9 +117,7 @@ impl Delivery {
         if let Some(outcome) = inner.lock().try_get() {
             return Ok(outcome);
         }
-        let timeout = convert::timeout(timeout)?;
-        wait(py, Deadline::after(timeout), || false, inner)?
-            .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
+        inner.wait(py, timeout)
     }
 }
 
@@ -127,10 +142,7 @@ impl Delivery {
         py: Python<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.outcome(py, timeout)? {
-            Ok(_) => Ok(None),
-            Err(error) => errors::exception(py, &error).map(Some),
-        }
+        unraised(py, self.outcome(py, timeout)?)
     }
 
     /// Whether it is known what became of the record.
@@ -221,10 +233,7 @@ impl BatchDelivery {
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ottla::Result<usize>> {
-        let inner = self.inner.get(py, "delivery")?;
-        let timeout = convert::timeout(timeout)?;
-        wait(py, Deadline::after(timeout), || false, inner)?
-            .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
+        self.inner.get(py, "delivery")?.wait(py, timeout)
     }
 }
 
@@ -247,10 +256,7 @@ impl BatchDelivery {
         py: Python<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.outcome(py, timeout)? {
-            Ok(_) => Ok(None),
-            Err(error) => errors::exception(py, &error).map(Some),
-        }
+        unraised(py, self.outcome(py, timeout)?)
     }
 
     /// Whether it is known what became of every record.

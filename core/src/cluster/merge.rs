@@ -23,8 +23,7 @@ pub(super) fn brokers(answer: &MetadataResponse) -> Brokers {
         .brokers
         .iter()
         .filter_map(|b| {
-            let port = u16::try_from(b.port).ok()?;
-            let endpoint = Endpoint { host: b.host.to_string(), port };
+            let endpoint = Endpoint::of_broker(&b.host, b.port)?;
             let rack = b.rack.as_ref().map(ToString::to_string);
             Some((b.node_id.0, BrokerPlace { endpoint, rack }))
         })

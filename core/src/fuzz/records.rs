@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::Verdict;
 use crate::record::Compression;
+use crate::record::RecordBatch;
 use crate::record::compression;
 use crate::record::pool::ChunkPool;
-use crate::record::reader::{RawBatch, RecordBatch, RecordError, split};
+use crate::record::reader::{RawBatch, RecordError, split};
 use crate::record::{CRC_START, HEADER_LEN, crc::crc32c};
 
 /// What batches may decompress to, by a bit of the input.

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::delivery::BatchAck;
-use super::sender::{InFlight, Item, Sender};
+use super::requests::{InFlight, Item};
+use super::sender::Sender;
 use super::split::{Cut, split};
 use super::tries::Cause;
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};
@@ -118,10 +119,7 @@ impl Sender {
         let endpoints: Vec<(i32, Endpoint)> = answer
             .node_endpoints
             .iter()
-            .filter_map(|n| {
-                let port = u16::try_from(n.port).ok()?;
-                Some((n.node_id.0, Endpoint { host: n.host.to_string(), port }))
-            })
+            .filter_map(|n| Some((n.node_id.0, Endpoint::of_broker(&n.host, n.port)?)))
             .collect();
         for (at, item) in sent.items.iter().enumerate() {
             let found = match in_order {

@@ -1,54 +1,28 @@
 //! Binding: which partition each batch goes to in a round, and so which leader. As late as can be:
-//! a batch without a partition is free until it is put into a request.
+//! a batch without a partition is free until it is put into a request. What there is to choose from
+//! for those is told by [`choices`](super::choices).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
-use super::leaders::Leader;
 use super::line::Next;
 use super::partition::ToSend;
-use super::sender::{Event, Load, Sender, earlier};
-use super::topics::{Sticky, Topic};
-use crate::cluster::{Lane, Lookup, Pool, TopicMeta};
+use super::requests::Load;
+use super::sender::{Event, Sender};
+use super::topics::Topic;
+use crate::cluster::{Lane, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
+use crate::environment::earlier;
 use crate::policy::ask::Why;
 use crate::policy::reconnect::Need;
-use crate::policy::retry_budget::Cost;
-use crate::policy::spread::{self, Candidate};
 
 /// What a round works with.
 pub(super) struct Round<'a> {
     pub(super) pool: &'a Arc<Pool>,
     pub(super) now: Instant,
     pub(super) loads: Vec<Load>,
-}
-
-/// What a choice is made for.
-struct Look<'a> {
-    topic: &'a Topic,
-    meta: &'a TopicMeta,
-    /// A full batch waits, or an overdue one.
-    full: bool,
-    /// Partitions that this round's request names already.
-    taken: &'a [bool],
-}
-
-/// Partitions that a batch could go to.
-#[derive(Default)]
-struct Choices {
-    /// Their leaders take a request now.
-    ready: Vec<Candidate>,
-    /// Their leaders are not connected, and may be dialled.
-    absent: Vec<Candidate>,
-    /// A leader that is connected, or will be in a moment, would do later.
-    waiting: bool,
-    /// A lane is being opened: another is not begun before that one is there, or takes long.
-    dialing: bool,
-    /// When to look again, at the latest.
-    look_at: Option<Instant>,
 }
 
 impl Sender {
@@ -155,244 +129,6 @@ impl Sender {
         }
     }
 
-    /// Where a batch goes now, if anywhere. Opens lanes on the way: to brokers that could take some
-    /// of the load, and if there is none that could, to one that must.
-    fn choose(
-        &mut self,
-        topic: &mut Topic,
-        meta: &TopicMeta,
-        full: bool,
-        taken: &[bool],
-        round: &Round<'_>,
-    ) -> Option<Candidate> {
-        let now = round.now;
-        let look = Look { topic, meta, full, taken };
-        let mut choices = self.some_choices(&look, round);
-        if choices.is_nothing() && self.leave_subset(meta, now) {
-            choices = self.choices(&look, round, false);
-        }
-        if choices.is_nothing() {
-            // Only brokers that are better avoided are left: one that is connected is used all the
-            // same, else there is somebody to be dialled.
-            choices = self.choices(&look, round, true);
-            if choices.is_nothing() {
-                self.rescue(meta, round);
-            }
-        }
-        let Choices { ready, absent, mut dialing, look_at, .. } = choices;
-        // Few lanes do until the volume asks for more; then one is opened for later.
-        if !ready.is_empty()
-            && !dialing
-            && self.leaders.wants_more(now, &mut self.rng)
-            && let Some(i) = spread::choose(&absent, &mut self.rng)
-        {
-            self.dial(meta.partitions[absent[i].partition as usize].leader, Need::Pressed);
-            dialing = true;
-        }
-        // While its leader is only busy, others take what comes, and the choice stands: the share of
-        // the bytes follows the draws.
-        topic.sticky = topic.sticky.filter(|s| s.until > now && self.keeps(topic, meta, s, now));
-        let stays =
-            topic.sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
-        let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
-        let chosen = choice.map(|i| ready[i]);
-        if chosen.is_none()
-            && !dialing
-            && let Some(i) = spread::choose(&absent, &mut self.rng)
-        {
-            let need = if full { Need::Pressed } else { Need::Optional };
-            self.dial(meta.partitions[absent[i].partition as usize].leader, need);
-        }
-        if chosen.is_none() {
-            self.wake_at = earlier(self.wake_at, look_at);
-            if meta.partitions.iter().all(|p| self.leaders.known(p.leader).is_none()) {
-                self.metadata.want(&meta.name, Why::Stale);
-            }
-        }
-        chosen
-    }
-
-    /// Whether a choice is kept: not once records avoid its leader, or may not go there for a while.
-    fn keeps(&mut self, topic: &Topic, meta: &TopicMeta, sticky: &Sticky, now: Instant) -> bool {
-        let index = sticky.partition as usize;
-        let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
-        let waits = topic.partitions.get(index).and_then(|p| p.retry_at).is_some_and(|at| at > now);
-        let usable = |leader: &mut Leader| {
-            leader.lane().is_some()
-                && !leader.is_avoided()
-                && !leader.is_stuck()
-                && leader.muted_until(now).is_none()
-        };
-        !waits && self.leaders.is_used(leader) && self.leaders.get(leader).is_some_and(usable)
-    }
-
-    /// What can be chosen from among a sample of the partitions, if there are many, or else among all.
-    fn some_choices(&mut self, look: &Look<'_>, round: &Round<'_>) -> Choices {
-        let with = look.topic.sticky.map(|sticky| sticky.partition as usize);
-        if let Some(some) = spread::sample(look.topic.partitions.len(), with, &mut self.rng) {
-            let choices = self.choices_of(some, look, round, false);
-            // Two, so that there is something to compare.
-            if choices.ready.len() > 1 {
-                return choices;
-            }
-        }
-        self.choices(look, round, false)
-    }
-
-    /// What can be chosen from. `anybody`: brokers outside the subset and those that are better
-    /// avoided too, but only if they are connected.
-    fn choices(&mut self, look: &Look<'_>, round: &Round<'_>, anybody: bool) -> Choices {
-        self.choices_of(0..look.topic.partitions.len(), look, round, anybody)
-    }
-
-    fn choices_of(
-        &mut self,
-        which: impl IntoIterator<Item = usize>,
-        look: &Look<'_>,
-        round: &Round<'_>,
-        anybody: bool,
-    ) -> Choices {
-        let Look { topic, meta, full, taken } = *look;
-        let now = round.now;
-        let connected = self.leaders.is_connected();
-        // A batch that waits while all that is connected is busy is as pressing as much volume is.
-        let pressed = full || self.leaders.wants_more(now, &mut self.rng);
-        let need = if pressed { Need::Pressed } else { Need::Optional };
-        let mut out = Choices::default();
-        let note = |at: &mut Option<Instant>, next: Option<Instant>| {
-            *at = earlier(*at, next.filter(|next| *next > now));
-        };
-        for index in which {
-            let state = &topic.partitions[index];
-            let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
-            if leader_id < 0 || !(anybody || self.leaders.is_used(leader_id)) {
-                continue;
-            }
-            let Some(leader) = self.leaders.known(leader_id) else { continue };
-            // One that is lost is dialled now and then, or it would never be found again.
-            let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
-            if !anybody && leader.is_avoided() && !probed {
-                continue;
-            }
-            if leader.is_stuck() {
-                // Its answer, or its end, is waited for; nothing is put behind what is overdue.
-                out.waiting = true;
-                continue;
-            }
-            if !connected {
-                leader.adopt();
-            }
-            if anybody && leader.lane().is_none() {
-                continue;
-            }
-            if taken[index] || !state.has_room(leader_id, now) {
-                // Something is in flight there, or an error is being settled: it will do again.
-                out.waiting = true;
-                note(&mut out.look_at, state.retry_at);
-                continue;
-            }
-            let candidate = Candidate {
-                partition: index as i32,
-                bytes_in_flight: leader.bytes_in_flight + leader.assembled,
-                latency_us: leader.latency_us(),
-            };
-            if leader.lane().is_some() {
-                out.waiting = true;
-                note(&mut out.look_at, leader.muted_until(now));
-                let fits = leader.assembled < MAX_PRODUCE_REQUEST;
-                if leader.is_ready(now) && fits && (full || leader.is_idle()) {
-                    out.ready.push(candidate);
-                }
-                continue;
-            }
-            if leader.dialing.is_some() {
-                let hopeful = leader.is_dialing(now);
-                out.waiting |= hopeful;
-                out.dialing |= hopeful;
-                note(&mut out.look_at, leader.dial_hedged_at());
-                continue;
-            }
-            match leader.broker.not_before(need, now) {
-                None => out.absent.push(candidate),
-                at => note(&mut out.look_at, at),
-            }
-        }
-        out
-    }
-
-    /// The topic has no usable partition inside the subset: some brokers outside are used as well,
-    /// chosen so that they cover every topic in use.
-    fn leave_subset(&mut self, meta: &TopicMeta, now: Instant) -> bool {
-        let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
-            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
-        };
-        // Those whose turn in this round has not come yet, too: a cover that grows topic by topic needs
-        // half as many brokers more as one for all.
-        let mut topics: Vec<BTreeSet<i32>> = self
-            .topics
-            .values()
-            .filter_map(|topic| match &topic.meta {
-                Some(meta) => Some(leaders(meta)),
-                None => match self.metadata.lookup(&topic.name) {
-                    Lookup::Known(meta) => Some(leaders(&meta)),
-                    Lookup::Failed(_) | Lookup::Pending => None,
-                },
-            })
-            .collect();
-        // It is being worked on, and so not among them.
-        topics.push(leaders(meta));
-        self.leaders.widen(&topics, now)
-    }
-
-    /// No partition can take a batch, because no leader is connected and none may be dialled for
-    /// what it is worth: any one is needed now. One at a time, at the pace of all that look for
-    /// somebody.
-    fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
-        let now = round.now;
-        let mut ids: BTreeSet<i32> =
-            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
-        // Those that are used anyway, unless they cannot be reached: who is rescued by others would
-        // be connected to everybody in the end.
-        let mut used = ids.clone();
-        used.retain(|id| self.leaders.is_used(*id));
-        let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
-        if leaders.any(|broker| !broker.is_unreachable()) {
-            ids = used;
-        }
-        let mut leaders = ids.iter().filter_map(|id| round.pool.broker(*id));
-        if leaders.any(|broker| broker.is_unreachable()) && !round.pool.is_connected(None) {
-            // The cluster may be somewhere else by now, where only the bootstrap list leads.
-            self.metadata.want(&meta.name, Why::Lost);
-        }
-        let mut may = Vec::new();
-        let mut next = None;
-        for id in ids {
-            let Some(leader) = self.leaders.known(id) else { continue };
-            if leader.is_dialing(now) {
-                return;
-            }
-            if leader.dialing.is_some() || leader.lane().is_some() {
-                continue;
-            }
-            match leader.broker.not_before(Need::Needed, now) {
-                None => may.push(id),
-                at => next = earlier(next, at),
-            }
-        }
-        let all: Vec<_> = may
-            .iter()
-            .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
-            .collect();
-        let Some(i) = spread::choose(&all, &mut self.rng) else {
-            self.wake_at = earlier(self.wake_at, next);
-            return;
-        };
-        match round.pool.look_for_somebody(now) {
-            Ok(()) => self.dial(may[i], Need::Needed),
-            Err(at) => self.wake_at = earlier(self.wake_at, Some(at)),
-        }
-    }
-
     /// The leader that a bound batch must go to, if it can take a request now; dials it else.
     fn needed_leader(&mut self, meta: &TopicMeta, index: usize, round: &Round<'_>) -> Option<i32> {
         let now = round.now;
@@ -423,7 +159,7 @@ impl Sender {
         None
     }
 
-    fn dial(&mut self, id: i32, need: Need) {
+    pub(super) fn dial(&mut self, id: i32, need: Need) {
         let now = self.env.now();
         let Some(leader) = self.leaders.get(id) else { return };
         if leader.dialing.is_some() || leader.lane().is_some() {
@@ -487,27 +223,5 @@ impl Sender {
         };
         load.bytes += bytes;
         load.parts.push((Arc::clone(&meta.name), meta.id, index as i32, to_send));
-    }
-}
-
-impl Choices {
-    /// Neither now nor in a moment, nor with a lane that may be opened.
-    fn is_nothing(&self) -> bool {
-        self.ready.is_empty() && self.absent.is_empty() && !self.waiting
-    }
-}
-
-impl Load {
-    /// What the request costs the retry budget: nothing if anything in it is no retry.
-    pub(super) fn cost(&self) -> Option<Cost> {
-        let mut cost = Some(Cost::Definite);
-        for (_, _, _, to_send) in &self.parts {
-            match to_send.retry {
-                None => return None,
-                Some(Cost::InDoubt) => cost = Some(Cost::InDoubt),
-                Some(Cost::Definite) => {}
-            }
-        }
-        cost
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch};
-use super::sender::{Sender, earlier};
+use super::sender::Sender;
+use crate::environment::earlier;
 use crate::error::Error;
 
 impl Sender {

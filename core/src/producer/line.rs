@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot};
-use super::sender::earlier;
+use crate::environment::earlier;
 
 /// See the module.
 #[derive(Default)]

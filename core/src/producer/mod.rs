@@ -1,6 +1,17 @@
 //! Sending: a record is written once into an open batch ([`accumulator`]), the [`sender`] binds
 //! batches to partitions and keeps them in order, and a batch's answer resolves all its records
 //! at once ([`delivery`]).
+//!
+//! ```text
+//! a record is taken            admission.rs, budget.rs, flush.rs
+//!   into an open batch         accumulator.rs, recent.rs, topic_batches.rs, slot.rs; unrouted.rs
+//! a batch waits                topics.rs, line.rs, sealing.rs
+//!   gets a partition           assign.rs, choices.rs, leaders.rs
+//!   and a sequence             gate.rs, partition.rs
+//!   and goes out               requests.rs
+//! what comes of it             answers.rs, tries.rs, split.rs, endings.rs
+//!   is told to its records     resolution.rs, delivery.rs, states.rs
+//! ```
 
 mod accumulator;
 mod admission;
@@ -9,6 +20,7 @@ mod assign;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod bench;
 mod budget;
+mod choices;
 mod delivery;
 mod endings;
 mod flush;
@@ -20,6 +32,7 @@ mod partition;
 mod producers;
 mod recent;
 mod record;
+mod requests;
 mod resolution;
 mod sealing;
 mod sender;

@@ -11,7 +11,9 @@
 //!   tail of batches that are definitely unwritten is taken back (they may go elsewhere) and the
 //!   sequence rewound; the rest is sent again in place, in order.
 //! - A batch given up while in doubt leaves a hole: the partition is drained and goes on at
-//!   sequence 0 under the next epoch.
+//!   sequence 0 under the next epoch ([`sequence`]).
+
+mod sequence;
 
 use std::collections::VecDeque;
 
@@ -24,18 +26,14 @@ use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
 use crate::policy::retry_budget::Cost;
 
+use sequence::{Position, Sequence};
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     /// Sequenced batches, oldest first.
     queue: VecDeque<Entry>,
-    next_sequence: i32,
-    /// Counts batches given a sequence; goes back with a sequence that is rewound.
-    next_place: u64,
-    epoch: i16,
-    /// Whose epoch; `None` until something is sent, and again once its epochs are used up.
-    producer_id: Option<i64>,
-    used_up: Option<i64>,
+    sequence: Sequence,
     /// Acknowledged since start, error, leader change or epoch bump.
     proven: bool,
     /// An attempt failed and others are in flight still: nothing is sent until they are answered.
@@ -52,8 +50,7 @@ pub(crate) struct Partition {
 #[derive(Debug)]
 struct Entry {
     id: u64,
-    sequence: i32,
-    place: u64,
+    position: Position,
     /// `None`: resolved already (given up), kept until its attempt is answered.
     batch: Option<Batch>,
     sent: bool,
@@ -82,7 +79,8 @@ impl Partition {
             return false;
         }
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
-        let window = self.queue.front().map_or(0, |oldest| self.next_place - oldest.place);
+        let window =
+            self.queue.front().map_or(0, |oldest| self.sequence.given_since(oldest.position));
         !self.bump
             && !self.settling
             && window < limit as u64
@@ -93,23 +91,17 @@ impl Partition {
     /// Gives a batch the next sequence.
     pub(crate) fn push(&mut self, id: u64, batch: Batch, leader: i32, producer_id: i64) -> ToSend {
         self.sent_to(leader);
-        // One that has begun stays with its id: the broker knows its sequence by it.
-        self.producer_id.get_or_insert(producer_id);
-        let sequence = self.next_sequence;
-        self.next_sequence = advance(sequence, batch.records());
-        let place = self.next_place;
-        self.next_place += 1;
+        let position = self.sequence.give(batch.records(), producer_id);
         let retry = batch.tries.cost();
         self.queue.push_back(Entry {
             id,
-            sequence,
-            place,
+            position,
             batch: Some(batch),
             sent: true,
             doubt: false,
             cause: Cause::Failed,
         });
-        ToSend { id, stamp: self.stamp(sequence), again: false, retry }
+        ToSend { id, stamp: self.sequence.stamp(position), again: false, retry }
     }
 
     /// A batch by its id.
@@ -130,7 +122,7 @@ impl Partition {
             return None;
         }
         self.sent_to(leader);
-        let stamp = self.stamp(self.queue[first].sequence);
+        let stamp = self.sequence.stamp(self.queue[first].position);
         let entry = &mut self.queue[first];
         entry.sent = true;
         let retry = match (entry.doubt, &entry.cause) {
@@ -150,8 +142,7 @@ impl Partition {
         }
         // Given its sequence in this very round, and so the last one.
         let entry = self.queue.pop_back()?;
-        self.next_sequence = entry.sequence;
-        self.next_place = entry.place;
+        self.sequence.rewind(entry.position);
         entry.batch
     }
 
@@ -254,8 +245,7 @@ impl Partition {
                 break;
             }
             let entry = self.queue.pop_back().expect("looked at above");
-            self.next_sequence = entry.sequence;
-            self.next_place = entry.place;
+            self.sequence.rewind(entry.position);
             if let Some(batch) = entry.batch {
                 back.push_front((batch, entry.cause));
             }
@@ -276,26 +266,13 @@ impl Partition {
         if self.bump && self.queue.is_empty() {
             self.bump = false;
             self.proven = false;
-            self.next_sequence = 0;
-            match self.epoch.checked_add(1) {
-                Some(next) => self.epoch = next,
-                // The last one there is: it goes on as the first of another producer id.
-                None => {
-                    self.epoch = 0;
-                    self.used_up = self.producer_id.take();
-                }
-            }
+            self.sequence.begin_epoch();
         }
     }
 
     /// The producer id that this partition has used up since this was asked last.
     pub(crate) fn take_used_up(&mut self) -> Option<i64> {
-        self.used_up.take()
-    }
-
-    fn stamp(&self, sequence: i32) -> Stamp {
-        let producer_id = self.producer_id.unwrap_or(-1);
-        Stamp { producer_id, epoch: self.epoch, sequence }
+        self.sequence.take_used_up()
     }
 
     /// Ids of batches whose delivery timeout has passed.
@@ -319,11 +296,6 @@ impl Partition {
         let wanted = |e: &&Entry| e.batch.as_ref().is_some_and(&of);
         self.queue.iter().filter(wanted).map(|e| e.id).collect()
     }
-}
-
-/// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
-fn advance(sequence: i32, records: usize) -> i32 {
-    ((i64::from(sequence) + records as i64) % (i64::from(i32::MAX) + 1)) as i32
 }
 
 #[cfg(test)]
@@ -379,13 +351,6 @@ mod tests {
             assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 2 + 2 * i as i32));
         }
         p
-    }
-
-    #[test]
-    fn sequences_wrap_as_the_brokers_do() {
-        assert_eq!(advance(0, 5), 5);
-        assert_eq!(advance(i32::MAX, 1), 0);
-        assert_eq!(advance(i32::MAX - 2, 5), 2);
     }
 
     #[test]
@@ -460,7 +425,7 @@ mod tests {
     #[test]
     fn after_the_last_epoch_it_goes_on_under_another_producer_id() {
         let mut p = in_flight(2);
-        p.epoch = i16::MAX;
+        p.sequence.skip_to(i16::MAX);
         p.give_up(1).unwrap();
         p.failed(1, false, Cause::Failed);
         assert!(p.settle().is_empty() && p.take_used_up().is_none(), "not drained yet");

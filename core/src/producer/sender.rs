@@ -2,7 +2,7 @@
 //! batch of a broker into one request, and keeps what is in flight in order.
 //!
 //! ```text
-//! slots (open, full batches) ─┐   topics.rs        assign.rs
+//! slots (open, full batches) ─┐   topics.rs    assign.rs, choices.rs        requests.rs
 //! taken back after a refusal ─┼─> round: a partition for each ─> one request per leader ─> lane
 //! sent again in place ────────┘                                                             │
 //!                           answers.rs: acknowledged, refused, in doubt <───────────────────┘
@@ -16,31 +16,26 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use kafka_protocol::protocol::Request;
+use kafka_protocol::messages::ProduceResponse;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Slot};
 use super::assign::Round;
-use super::gate::{Gate, Passage, Stamp, init_producer_id};
+use super::gate::{Gate, Passage, init_producer_id};
 use super::leaders::Leaders;
 use super::line::Line;
-use super::partition::{Partition, ToSend};
+use super::partition::Partition;
+use super::requests::InFlight;
 use super::topic_batches::TopicBatches;
 use super::topics::Topic;
-use crate::cluster::{Lookup, Metadata, Pool, Purse};
+use crate::cluster::{Lookup, Metadata, Pool};
 use crate::config::{Acks, InDoubt};
-use crate::environment::Environment;
+use crate::environment::{Environment, earlier};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, limited};
-use crate::net::{CallError, Connection, Frame};
-use crate::policy::ejection::Admission;
-use crate::protocol::{self, PartitionData, TopicData};
-
-/// Versions of Produce: record batches (3) to topic ids (13).
-const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
+use crate::net::{CallError, Connection};
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
@@ -67,30 +62,6 @@ pub(crate) enum Event {
     Stop,
 }
 
-/// A request in flight.
-pub(super) struct InFlight {
-    pub(super) leader: i32,
-    pub(super) sent: Instant,
-    pub(super) bytes: usize,
-    pub(super) items: Vec<Item>,
-}
-
-#[derive(Clone)]
-pub(super) struct Item {
-    pub(super) topic: Arc<str>,
-    pub(super) id: uuid::Uuid,
-    pub(super) partition: i32,
-    pub(super) batch: u64,
-    pub(super) records: usize,
-}
-
-/// What a round gathers for one leader.
-pub(super) struct Load {
-    pub(super) leader: i32,
-    pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
-    pub(super) bytes: usize,
-}
-
 /// Hashing that is the same in every run: a simulation must repeat, and the order in which topics
 /// are looked at follows from it.
 pub(super) type Topics = HashMap<Arc<str>, Box<Topic>, FixedState>;
@@ -101,9 +72,9 @@ pub(crate) struct Sender {
     pub(super) metrics: Arc<Metrics>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
-    client_id: Arc<str>,
-    timeout_ms: i32,
-    acks: Acks,
+    pub(super) client_id: Arc<str>,
+    pub(super) timeout_ms: i32,
+    pub(super) acks: Acks,
     pub(super) tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     pub(super) topics: Topics,
@@ -313,44 +284,6 @@ impl Sender {
         any
     }
 
-    /// Whether the retry budget lets a request go that is nothing but retries.
-    fn affords(&mut self, pool: &Pool, load: &Load, now: Instant) -> bool {
-        let Some(leader) = self.leaders.get(load.leader) else { return true };
-        let Some(cost) = load.cost() else {
-            leader.retries_wait = None;
-            pool.budgets().first_request(Purse::Produce, now);
-            return true;
-        };
-        match pool.budgets().retry(Purse::Produce, cost, now) {
-            Ok(()) => {
-                leader.retries_wait = None;
-                true
-            }
-            Err(at) => {
-                if leader.retries_wait.replace(at).is_none() {
-                    pool.budgets().delayed(Purse::Produce);
-                }
-                self.wake_at = earlier(self.wake_at, Some(at));
-                false
-            }
-        }
-    }
-
-    /// What was assembled is not sent after all: back to where it was.
-    fn withdraw(&mut self, load: &Load) {
-        for (name, _, index, to_send) in load.parts.iter().rev() {
-            let Some(topic) = self.topics.get_mut(name) else { continue };
-            let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
-            match partition.withdraw(to_send.id, to_send.again) {
-                Some(batch) => topic.put_back(batch),
-                None => {
-                    topic.resend.insert(*index as usize);
-                }
-            }
-            topic.activate(&mut self.active);
-        }
-    }
-
     /// Brokers may have come, gone or moved.
     fn cluster_changed(&mut self) {
         self.changes += 1;
@@ -418,106 +351,5 @@ impl Sender {
                 true
             }
         }
-    }
-
-    /// One request with everything that a leader got in this round.
-    fn send(&mut self, load: Load, now: Instant) {
-        let retries = load.cost().is_some();
-        let connection = self.leaders.get(load.leader).and_then(|l| l.connection.clone());
-        let Some(connection) = connection else { return self.withdraw(&load) };
-        let mut items = Vec::with_capacity(load.parts.len());
-        let mut topics: Vec<TopicData<'_>> = Vec::new();
-        let mut ids_known = true;
-        for (name, id, partition, to_send) in &load.parts {
-            let Some(batch) = self
-                .topics
-                .get(name)
-                .and_then(|t| t.partitions.get(*partition as usize))
-                .and_then(|p| p.batch(to_send.id))
-            else {
-                continue;
-            };
-            ids_known &= !id.is_nil();
-            let data = PartitionData {
-                index: *partition,
-                header: {
-                    let Stamp { producer_id, epoch, sequence } = self.gate.stamp(to_send.stamp);
-                    batch.sealed.header(producer_id, epoch, sequence)
-                },
-                body: batch.sealed.segments(),
-            };
-            items.push(Item {
-                topic: Arc::clone(name),
-                id: *id,
-                partition: *partition,
-                batch: to_send.id,
-                records: batch.records(),
-            });
-            // A round comes to a topic once: what goes to its partitions is side by side.
-            match topics.last_mut() {
-                Some(last) if last.name == &**name => last.partitions.push(data),
-                _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),
-            }
-        }
-        self.next_id += 1;
-        let request = self.next_id;
-        let newest = if ids_known { VERSIONS.1 } else { 12 };
-        let answered = self.acks != Acks::None;
-        let correlation = connection.next_correlation();
-        let (receiver, version, bytes) =
-            match connection.version(ProduceRequest::KEY, (VERSIONS.0, newest)) {
-                Ok(version) => {
-                    let (segments, bytes) = protocol::encode_produce(
-                        version,
-                        correlation,
-                        &self.client_id,
-                        None,
-                        self.acks.wire(),
-                        self.timeout_ms,
-                        &topics,
-                    );
-                    let frame = Frame {
-                        segments,
-                        correlation,
-                        api_key: ProduceRequest::KEY,
-                        retry: retries,
-                        answered,
-                    };
-                    (Ok(connection.send(frame)), version, bytes)
-                }
-                Err(e) => (Err(e), 0, 0),
-            };
-        drop(topics);
-        self.metrics.batches_sent(items.len());
-        self.leaders.sent(bytes, now);
-        if let Some(leader) = self.leaders.get(load.leader) {
-            leader.requests += 1;
-            leader.bytes_in_flight += bytes;
-            if leader.broker.admission(now) == Admission::HalfOpen {
-                leader.broker.probe();
-            }
-        }
-        self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
-        let tx = self.tx.clone();
-        self.env.spawn(async move {
-            let answer = match receiver {
-                Err(e) => Err(CallError::Unsent(e)),
-                Ok(receiver) => connection.answer(receiver).await.and_then(|body| match answered {
-                    true => connection
-                        .read::<ProduceRequest>(version, body)
-                        .map(Some)
-                        .map_err(CallError::InDoubt),
-                    false => Ok(None),
-                }),
-            };
-            let _ = tx.send(Event::Answer(request, answer));
-        });
-    }
-}
-
-pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

@@ -10,7 +10,7 @@ use super::delivery::RunTag;
 use super::slot::{Batch, OpenBatch};
 use super::states::{Owner, Place};
 use crate::error::{Error, ErrorKind};
-use crate::record::reader::{self, RecordRef};
+use crate::record::{RecordRef, walk};
 
 /// How a batch is taken apart.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
     let mut places = Vec::with_capacity(count);
     let mut open: Option<OpenBatch> = None;
     let mut pieces = Vec::new();
-    for (at, record) in (0..).zip(reader::walk(&bytes, batch.sealed.base_timestamp())) {
+    for (at, record) in (0..).zip(walk(&bytes, batch.sealed.base_timestamp())) {
         let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
         if let Some(error) = cut.culprit(at) {
             let maybe = batch.tries.in_doubt() || error.maybe_written();
@@ -74,9 +74,7 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
 
 /// Copies a record into an open batch.
 fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -> Place {
-    // Names were strings when they came in.
-    let named = record.headers().strings();
-    let headers: Vec<_> = named.map(|(name, v)| (name.unwrap_or_default(), v)).collect();
+    let headers = headers(record);
     let timestamp_ms = record.timestamp();
     let index = open.builder.len_records() as u32;
     if open.builder.append(record.key(), record.value(), &headers, timestamp_ms).is_err() {
@@ -88,6 +86,11 @@ fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -
         owner.state().add_to_run(run, index, timestamp_ms);
     }
     Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
+}
+
+/// The headers of a record that an application sent: their names were strings when they came in.
+pub(super) fn headers<'a>(record: &RecordRef<'a>) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    record.headers().strings().map(|(name, v)| (name.unwrap_or_default(), v)).collect()
 }
 
 /// The place of a record that is in no batch.

@@ -1,26 +1,23 @@
 //! What handles look at: the state of a batch, which says what became of its records.
 //!
-//! Sending a record must not touch a counter that other processors touch, so handles are counted in
-//! bulk: how many were given out is a plain number of the open batch, known to nobody else until
-//! the batch is settled, and a thread that drops one handle after the other of a batch counts them
-//! for itself and settles when it comes to another batch. A reference count would be two locked
-//! instructions for a record, each waiting until the record's bytes have left the store buffer:
-//! a third of what a send costs.
-//!
-//! The states live in a slab that the process has for good. One returns to the list of idle ones with its last
-//! handle; memory is never returned, so there are as many as there were batches with handles at one
-//! time, 256 bytes each.
+//! Handles are counted in bulk ([`shares`]); with the last one its state goes back to the idle ones
+//! ([`slab`]).
 
-use std::cell::Cell;
+mod shares;
+mod slab;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, Ordering, fence};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::delivery::{BatchAck, Outcome, Run};
 use crate::error::Error;
+
+pub(crate) use shares::{Owner, Share};
+
+use slab::Slab;
 
 /// Nothing is known yet.
 const PENDING: u8 = 0;
@@ -31,9 +28,6 @@ const MOVED: u8 = 3;
 
 /// No append time.
 const NO_TIME: i64 = i64::MIN;
-
-/// Shares of a batch that is not settled: more than there can be handles.
-const UNSETTLED: i64 = 1 << 40;
 
 /// See the module.
 #[repr(align(128))]
@@ -108,6 +102,21 @@ pub(super) enum Found {
 }
 
 impl BatchState {
+    fn new(slab: &'static Slab, number: u32) -> Self {
+        Self {
+            slab,
+            number,
+            next: AtomicU32::new(0),
+            status: AtomicU8::new(PENDING),
+            partition: AtomicI32::new(0),
+            base_offset: AtomicI64::new(0),
+            append_time: AtomicI64::new(0),
+            opened_ms: AtomicI64::new(0),
+            shares: AtomicI64::new(0),
+            rest: Mutex::default(),
+        }
+    }
+
     fn rest(&self) -> MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -262,381 +271,5 @@ impl BatchState {
 impl fmt::Debug for BatchState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BatchState").field("pending", &self.is_pending()).finish_non_exhaustive()
-    }
-}
-
-/// The batch's own end of its state: gives out shares, and settles once.
-#[derive(Debug)]
-pub(crate) struct Owner {
-    state: &'static BatchState,
-    given: i64,
-}
-
-impl Owner {
-    /// For a batch whose records have this timestamp, milliseconds since 1970, unless they have
-    /// one of their own.
-    pub(super) fn new(opened_ms: i64) -> Self {
-        Self::of(&SLAB, opened_ms)
-    }
-
-    fn of(slab: &'static Slab, opened_ms: i64) -> Self {
-        let state = slab.take_idle();
-        state.opened_ms.store(opened_ms, Ordering::Relaxed);
-        state.shares.store(UNSETTLED, Ordering::Relaxed);
-        Self { state, given: 0 }
-    }
-
-    pub(super) fn state(&self) -> &BatchState {
-        self.state
-    }
-
-    /// A share for a handle.
-    #[inline]
-    pub(super) fn share(&mut self) -> Share {
-        self.given += 1;
-        Share(self.state)
-    }
-
-    /// What the handle of a record has to know.
-    #[inline]
-    pub(super) fn mark(&self, index: u32, timestamp_ms: Option<i64>) -> Mark {
-        match timestamp_ms {
-            None => Mark::new(index, 0),
-            Some(timestamp_ms) => self.mark_own(index, timestamp_ms),
-        }
-    }
-
-    fn mark_own(&self, index: u32, timestamp_ms: i64) -> Mark {
-        let behind = timestamp_ms.saturating_sub(self.state.opened_ms.load(Ordering::Relaxed));
-        match i32::try_from(behind) {
-            Ok(behind) if behind != Mark::FAR => Mark::new(index, behind),
-            _ => {
-                self.state.rest().far.insert(index, timestamp_ms);
-                Mark::new(index, Mark::FAR)
-            }
-        }
-    }
-
-    /// Whether the share is one of this state.
-    #[inline]
-    pub(super) fn gave(&self, share: &Share) -> bool {
-        std::ptr::eq(self.state, share.0)
-    }
-
-    /// Every record has this outcome.
-    pub(super) fn resolve(self, outcome: &Outcome) {
-        self.state.resolve(outcome);
-    }
-
-    /// In place of resolving: who waits is to look at its record's new place.
-    pub(super) fn moved(self, places: Vec<Place>) {
-        self.state.moved(places);
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.state.release(UNSETTLED - self.given);
-    }
-}
-
-/// A handle's part in a state.
-pub(crate) struct Share(&'static BatchState);
-
-impl Share {
-    /// Whether both are of one state.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        std::ptr::eq(self.0, other.0)
-    }
-
-    #[inline]
-    pub(super) fn state(&self) -> &BatchState {
-        self.0
-    }
-}
-
-impl Clone for Share {
-    fn clone(&self) -> Self {
-        self.0.shares.fetch_add(1, Ordering::Relaxed);
-        Self(self.0)
-    }
-}
-
-impl Drop for Share {
-    #[inline]
-    fn drop(&mut self) {
-        if DROPPED.try_with(|dropped| dropped.count(self.0)).is_err() {
-            // The thread is at its end.
-            self.0.release(1);
-        }
-    }
-}
-
-impl fmt::Debug for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-thread_local! {
-    static DROPPED: Dropped = const { Dropped(Cell::new((None, 0))) };
-}
-
-/// Shares that this thread has dropped and not released yet, all of one state.
-struct Dropped(Cell<(Option<&'static BatchState>, i64)>);
-
-impl Dropped {
-    #[inline]
-    fn count(&self, state: &'static BatchState) {
-        match self.0.get() {
-            (Some(last), n) if std::ptr::eq(last, state) => self.0.set((Some(last), n + 1)),
-            _ => self.turn_to(Some(state)),
-        }
-    }
-
-    #[cold]
-    fn turn_to(&self, state: Option<&'static BatchState>) {
-        // Set first: releasing may drop shares of other states.
-        if let (Some(last), n) = self.0.replace((state, i64::from(state.is_some()))) {
-            last.release(n);
-        }
-    }
-}
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.turn_to(None);
-    }
-}
-
-/// States of the first block; each further one has twice as many.
-const FIRST: usize = 64;
-const BLOCKS: usize = 24;
-
-static SLAB: Slab = Slab::new();
-
-/// All states there are, in blocks that never go away.
-struct Slab {
-    blocks: [OnceLock<Box<[BatchState]>>; BLOCKS],
-    grown: AtomicUsize,
-    /// The list of idle states. Low half: the number of the first plus 1, or 0. High half: counts
-    /// changes, so that a list that looks the same is the same. Not a lock, because a process may be
-    /// forked at any moment, and a lock that another thread held then would be held for ever.
-    idle: AtomicU64,
-}
-
-impl Slab {
-    const fn new() -> Self {
-        Self {
-            blocks: [const { OnceLock::new() }; BLOCKS],
-            grown: AtomicUsize::new(0),
-            idle: AtomicU64::new(0),
-        }
-    }
-
-    fn at(&'static self, number: u32) -> &'static BatchState {
-        let n = number as usize + FIRST;
-        let block = (n.ilog2() - FIRST.ilog2()) as usize;
-        let states = self.blocks[block].get().expect("numbers are of blocks that exist");
-        &states[n - (FIRST << block)]
-    }
-
-    fn take_idle(&'static self) -> &'static BatchState {
-        let mut head = self.idle.load(Ordering::Acquire);
-        while let Some(number) = (head as u32).checked_sub(1) {
-            let state = self.at(number);
-            let new = changed(head, state.next.load(Ordering::Relaxed));
-            let swap =
-                self.idle.compare_exchange_weak(head, new, Ordering::Acquire, Ordering::Acquire);
-            match swap {
-                Ok(_) => return state,
-                Err(now) => head = now,
-            }
-        }
-        self.grow()
-    }
-
-    fn put_idle(&self, state: &BatchState) {
-        let mut head = self.idle.load(Ordering::Relaxed);
-        loop {
-            state.next.store(head as u32, Ordering::Relaxed);
-            let new = changed(head, state.number + 1);
-            let swap =
-                self.idle.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed);
-            match swap {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    /// A block more: one for the caller, the rest idle.
-    #[cold]
-    fn grow(&'static self) -> &'static BatchState {
-        let block = self.grown.fetch_add(1, Ordering::Relaxed);
-        assert!(block < BLOCKS, "a billion batches have handles");
-        let first = (FIRST << block) - FIRST;
-        let numbers = first..first + (FIRST << block);
-        let states = self.blocks[block]
-            .get_or_init(|| numbers.map(|number| BatchState::new(self, number as u32)).collect());
-        for state in &states[1..] {
-            self.put_idle(state);
-        }
-        &states[0]
-    }
-}
-
-fn changed(head: u64, first: u32) -> u64 {
-    (head >> 32).wrapping_add(1) << 32 | u64::from(first)
-}
-
-impl BatchState {
-    fn new(slab: &'static Slab, number: u32) -> Self {
-        Self {
-            slab,
-            number,
-            next: AtomicU32::new(0),
-            status: AtomicU8::new(PENDING),
-            partition: AtomicI32::new(0),
-            base_offset: AtomicI64::new(0),
-            append_time: AtomicI64::new(0),
-            opened_ms: AtomicI64::new(0),
-            shares: AtomicI64::new(0),
-            rest: Mutex::default(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ErrorKind;
-
-    fn acked(base_offset: i64) -> Outcome {
-        Ok(BatchAck { partition: 1, base_offset, append_time: None })
-    }
-
-    fn offset(share: &Share) -> Option<i64> {
-        match share.state().find(0)? {
-            Found::Acknowledged(ack) => Some(ack.base_offset),
-            _ => panic!("neither failed nor moved"),
-        }
-    }
-
-    /// States that no other test uses.
-    fn slab() -> &'static Slab {
-        Box::leak(Box::new(Slab::new()))
-    }
-
-    /// Until nothing is left: what is released may have held shares itself.
-    fn release_dropped() {
-        while DROPPED.with(|dropped| dropped.0.get().0.is_some()) {
-            DROPPED.with(|dropped| dropped.turn_to(None));
-        }
-    }
-
-    #[test]
-    fn a_state_is_idle_once_all_handles_are_gone_and_not_before() {
-        for settled_first in [true, false] {
-            let slab = slab();
-            let mut owner = Owner::of(slab, 0);
-            let state = owner.state;
-            let (kept, other) = (owner.share(), owner.share());
-            if settled_first {
-                owner.resolve(&acked(5));
-                drop(other);
-            } else {
-                drop(other);
-                release_dropped();
-                owner.resolve(&acked(5));
-            }
-            release_dropped();
-            assert_eq!((offset(&kept), state.shares.load(Ordering::Relaxed)), (Some(5), 1));
-            drop(kept);
-            release_dropped();
-            assert_eq!(state.shares.load(Ordering::Relaxed), 0);
-            assert!(state.is_pending() && std::ptr::eq(slab.take_idle(), state), "used again");
-        }
-    }
-
-    #[test]
-    fn a_state_that_moved_holds_its_places_until_it_is_gone() {
-        let slab = slab();
-        let (mut old, mut new) = (Owner::of(slab, 0), Owner::of(slab, 0));
-        let target = new.state;
-        let handle = old.share();
-        old.moved(vec![Place { share: new.share(), mark: new.mark(7, None) }]);
-        let Some(Found::Moved(place)) = handle.state().find(0) else { panic!("moved") };
-        new.resolve(&Err(Error::closed("client")));
-        drop(handle);
-        release_dropped();
-        assert_eq!((place.mark.index(), target.shares.load(Ordering::Relaxed)), (7, 1));
-        let Some(Found::Failed(error)) = place.share.state().find(7) else { panic!("failed") };
-        assert_eq!(error.kind(), ErrorKind::Closed);
-        drop(place);
-        release_dropped();
-        assert_eq!(target.shares.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn timestamps_near_and_far() {
-        let now = 1_700_000_000_000;
-        let mut owner = Owner::new(now);
-        let share = owner.share();
-        let month = 31 * 86_400_000;
-        for ms in [now, now + 1, now - 86_400_000, 0, now - month, now + month, i64::MAX] {
-            let mark = owner.mark(3, Some(ms));
-            assert_eq!(share.state().timestamp_ms(mark), ms);
-        }
-        assert_eq!(share.state().timestamp_ms(owner.mark(4, None)), now);
-    }
-
-    /// Many threads open, settle and drop handles that other threads gave out: every handle sees its
-    /// own batch, whatever state is used again meanwhile.
-    #[test]
-    fn states_are_not_mixed_up() {
-        let slab = slab();
-        let (tx, rx) = std::sync::mpsc::sync_channel::<(Share, i64)>(512);
-        let rx = std::sync::Arc::new(Mutex::new(rx));
-        std::thread::scope(|scope| {
-            let mut running = Vec::new();
-            for thread in 0..3i64 {
-                let tx = tx.clone();
-                running.push(scope.spawn(move || {
-                    for batch in 0..2_000 {
-                        let mut owner = Owner::of(slab, 0);
-                        let id = thread * 1_000_000 + batch;
-                        let early: Vec<_> = (0..5).map(|_| owner.share()).collect();
-                        assert!(early.iter().all(|share| offset(share).is_none()));
-                        let late = owner.share();
-                        owner.resolve(&acked(id));
-                        for share in early {
-                            tx.send((share, id)).unwrap();
-                        }
-                        assert_eq!(offset(&late), Some(id));
-                    }
-                }));
-            }
-            drop(tx);
-            for _ in 0..3 {
-                let rx = rx.clone();
-                running.push(scope.spawn(move || {
-                    loop {
-                        let next = rx.lock().unwrap().recv();
-                        let Ok((share, id)) = next else { break };
-                        assert_eq!(offset(&share), Some(id));
-                    }
-                }));
-            }
-            // Joined by hand: a scope ends before what threads do at their very end.
-            running.into_iter().for_each(|thread| thread.join().unwrap());
-        });
-        // Ended threads have released what they dropped: everything is idle again.
-        let made: usize = (0..slab.grown.load(Ordering::Relaxed)).map(|block| FIRST << block).sum();
-        assert!(made < 2_000, "{made} states made: none was used again");
-        let idle: std::collections::HashSet<_> =
-            (0..made).map(|_| std::ptr::from_ref(slab.take_idle())).collect();
-        assert_eq!(idle.len(), made, "a state is lost, or twice in the list");
-        assert_eq!(slab.idle.load(Ordering::Relaxed) as u32, 0);
     }
 }

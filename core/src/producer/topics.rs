@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, Batch, Slot};
 use super::line::Line;
 use super::partition::Partition;
-use super::sender::Item;
+use super::requests::Item;
 use super::topic_batches::TopicBatches;
 use crate::cluster::TopicMeta;
 use crate::error::{Error, ErrorKind};

@@ -10,12 +10,12 @@ use super::accumulator::Accumulator;
 use super::admission::{Space, size_of};
 use super::record::Record;
 use super::slot::OpenBatch;
-use super::split::failed;
+use super::split::{failed, headers};
 use super::states::Place;
 use super::topic_batches::TopicBatches;
 use crate::error::Error;
 use crate::policy::key_hash;
-use crate::record::reader;
+use crate::record::walk;
 
 impl Accumulator {
     pub(super) fn append_unrouted<T>(
@@ -61,14 +61,11 @@ impl Accumulator {
         let mut noted = None;
         // Chunk by chunk, each given back before the next: the records are not in memory twice.
         for chunk in open.builder.take_chunks() {
-            for record in reader::walk(chunk.as_ref(), base_timestamp) {
+            for record in walk(chunk.as_ref(), base_timestamp) {
                 let key = record.key().unwrap_or_default();
                 let slot = topic.slot(key_hash::partition(key, partitions));
                 let timestamp_ms = record.timestamp();
-                // Names were strings when they came in.
-                let named = record.headers().strings();
-                let headers: Vec<_> =
-                    named.map(|(name, v)| (name.unwrap_or_default(), v)).collect();
+                let headers = headers(&record);
                 let record = Record::to(&topic.name)
                     .key_opt(record.key())
                     .value_opt(record.value())

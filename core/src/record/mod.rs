@@ -13,11 +13,12 @@ pub(crate) mod compression;
 pub(crate) mod crc;
 pub(crate) mod pool;
 pub(crate) mod reader;
+mod records;
 pub(crate) mod varint;
 
 pub use compression::Compression;
-pub use reader::{Headers, RecordPosition, RecordRef};
-pub(crate) use reader::{RecordBatch, RecordIter};
+pub use records::{Headers, RecordPosition, RecordRef};
+pub(crate) use records::{RecordBatch, RecordIter, walk};
 
 /// Bytes of a version 2 batch before its records: from base offset to record count.
 pub(crate) const HEADER_LEN: usize = 61;

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::batch::{self, Record, Refusal};
 use crate::builder::Builder;
 use crate::compression::Codec;
+use crate::doors::{Dialer, Doors};
 use crate::faults::Faults;
 use crate::listener;
 use crate::state::{self, Broker, Shared, State, unknown_topic};
@@ -466,56 +467,5 @@ impl Drop for Cluster {
             // A panic over there was printed when it happened; a second one here would abort.
             let _ = thread.join();
         }
-    }
-}
-
-/// Dials brokers of one cluster through memory.
-#[derive(Debug, Clone)]
-pub struct Dialer {
-    shared: Arc<Shared>,
-}
-
-impl Dialer {
-    /// A new connection to the broker with this address.
-    ///
-    /// # Errors
-    /// `NotFound` if no broker has the address, `ConnectionRefused` if the broker, or the cluster,
-    /// is stopped or the fault script says so.
-    pub fn dial(&self, host: &str, port: u16) -> io::Result<DuplexStream> {
-        let broker = self
-            .shared
-            .brokers
-            .iter()
-            .find(|broker| broker.named_at() == (host.to_owned(), port))
-            .ok_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, format!("no broker at {host}:{port}"))
-            })?;
-        listener::connect_in_memory(&self.shared, broker.id)
-    }
-}
-
-/// The brokers as a network sees them: whether a process listens there, and the hand-over of an
-/// accepted connection. May outlive the cluster: then nobody listens.
-#[derive(Debug, Clone)]
-pub struct Doors {
-    shared: Arc<Shared>,
-}
-
-impl Doors {
-    /// Whether `broker` takes connections now.
-    pub fn is_open(&self, broker: i32) -> bool {
-        listener::is_open(&self.shared, broker)
-    }
-
-    /// Serves `stream` as a connection of `broker`, in the cluster's runtime.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker; `ConnectionRefused` while it is stopped, or when the fault
-    /// script says so.
-    pub fn admit<S>(&self, broker: i32, stream: S) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        listener::admit(&self.shared, broker, stream)
     }
 }

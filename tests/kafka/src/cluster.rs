@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Context, Error, Result};
 use crate::node::{self, Node};
 use crate::probe;
 use crate::python::Python;
+use crate::state::State;
 use crate::supervisor::Supervisor;
 use crate::{BOOTSTRAP_VAR, DEFAULT_VERSION, HERMETIC_VAR, STATE_VAR, jars, java};
 
@@ -59,25 +57,6 @@ impl Default for Options {
             advertise: Vec::new(),
         }
     }
-}
-
-/// What others need to know to use a cluster they did not start. Written as JSON.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct State {
-    /// `host:port` of each broker, with commas.
-    pub bootstrap: String,
-    /// The Kafka release.
-    pub version: String,
-    /// The `java` that runs it.
-    pub java: PathBuf,
-    /// The folder of its jars.
-    pub libs: PathBuf,
-    /// Folder of the cluster: `node-N/` with properties, log and data.
-    pub dir: PathBuf,
-    /// Process id of each broker.
-    pub pids: BTreeMap<u32, u32>,
-    /// Process id of the supervisor, which is the process group of all of them.
-    pub supervisor: u32,
 }
 
 /// A running cluster. Dropping it ends its brokers and removes their data.
@@ -403,46 +382,12 @@ fn led_by(id: u32, topics: &BTreeMap<String, Vec<probe::Partition>>) -> BTreeMap
     topics.iter().map(|(name, all)| (name.clone(), own(all))).collect()
 }
 
-impl State {
-    /// Reads what [`State::write`] wrote.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).context(format!("reading {}", path.display()))?;
-        serde_json::from_str(&text).context(format!("reading {}", path.display()))
-    }
-
-    /// Writes this as JSON.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).context("writing a state")?;
-        fs::write(path, text).context(format!("writing {}", path.display()))
-    }
-
-    /// A command that runs a class of Kafka's tools.
-    pub fn tool(&self, class: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.java);
-        command.args(node::java_flags(&self.version, 256));
-        command.arg("-cp").arg(self.class_path()).arg(class).args(args).stdin(Stdio::null());
-        command
-    }
-
-    /// Waits until no broker accepts a connection and the cluster's folder is removed.
-    pub fn wait_gone(&self, limit: Duration) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let alive = self.bootstrap.split(',').find(|a| TcpStream::connect(a).is_ok());
-            match alive {
-                None if !self.dir.exists() => return Ok(()),
-                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-                Some(address) => {
-                    return Err(Error::new(format!("a broker still answers at {address}")));
-                }
-                None => return Err(Error::new(format!("{} is still there", self.dir.display()))),
-            }
-        }
-    }
-
-    fn class_path(&self) -> String {
-        format!("{}:{}/*", self.dir.display(), self.libs.display())
-    }
+fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    let last = all[all.len().saturating_sub(lines)..].join("\n");
+    format!("--- {}\n{last}\n", path.display())
 }
 
 fn format_storage(state: &State, nodes: &[Node], more: &[String]) -> Result<()> {
@@ -473,14 +418,6 @@ fn format_storage(state: &State, nodes: &[Node], more: &[String]) -> Result<()> 
     Ok(())
 }
 
-fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let all: Vec<&str> = text.lines().collect();
-    let last = all[all.len().saturating_sub(lines)..].join("\n");
-    format!("--- {}\n{last}\n", path.display())
-}
-
 fn fresh_seed() -> u32 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.subsec_nanos() ^ std::process::id().rotate_left(16)
@@ -493,6 +430,7 @@ fn no_such_broker(id: u32) -> Error {
 fn not_ours() -> Error {
     Error::new("this cluster is shared with other tests; break one of your own: Cluster::start")
 }
+
 /// Whether every thread of a process is stopped, as Linux tells it; where nobody tells, what was sent
 /// is believed.
 fn all_stopped(tasks: &Path) -> bool {

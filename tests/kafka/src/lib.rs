@@ -10,6 +10,7 @@
 //! 6. [`supervisor`] starts the brokers below a small process that ends them when its pipe closes:
 //!    whatever happens to the test run, no broker outlives it.
 //! 7. [`cluster`] puts it together: [`Cluster::start`], [`Cluster::kill`], [`Cluster::restart`], …
+//! 8. [`state`] is what other processes are told of it.
 //!
 //! Tests that only need *a* cluster call [`Cluster::shared`]: the task runner starts one for all of
 //! them. Tests that break brokers call [`Cluster::start`] and have their own.
@@ -32,11 +33,13 @@ pub mod java;
 pub mod node;
 pub mod probe;
 pub mod python;
+pub mod state;
 pub mod supervisor;
 pub mod up;
 
-pub use cluster::{Cluster, Options, State};
+pub use cluster::{Cluster, Options};
 pub use error::{Context, Error, Result};
+pub use state::State;
 
 /// The Kafka release that is used where none is asked for.
 pub const DEFAULT_VERSION: &str = "4.3.0";

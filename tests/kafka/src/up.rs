@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::cache;
-use crate::cluster::{Cluster, Options, State};
+use crate::cluster::{Cluster, Options};
 use crate::error::{Context, Error, Result};
+use crate::state::State;
 use crate::supervisor;
 
 /// Environment variable with the path of the file that remembers the cluster of [`up`], for those

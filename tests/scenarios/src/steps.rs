@@ -1,9 +1,13 @@
 //! Steps that many scenarios in virtual time share.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use ottla::testing::{ApiKey, Cluster};
-use ottla::{Acked, BrokerStats, Client, ClientBuilder, Producer, Record, RequestStats};
+use ottla::testing::{ApiKey, Cluster, Record as Stored};
+use ottla::{
+    Acked, BrokerStats, Client, ClientBuilder, Compression, Delivery, Producer, ProducerBuilder,
+    Record, RequestStats,
+};
 
 use crate::wait::within;
 
@@ -55,6 +59,58 @@ pub fn pinned(partition: i32) -> Record<'static> {
 pub async fn acked(producer: &Producer, record: Record<'_>) -> Acked {
     let delivery = within("space", producer.send(record)).await.expect("a valid record");
     within("an ack", delivery).await.expect("an ack")
+}
+
+/// A producer whose every record of 900 bytes is a batch of its own.
+pub fn small_batches(client: &Client) -> ProducerBuilder {
+    client.producer().batch_size(1 << 10).compression(Compression::None)
+}
+
+/// 900 bytes that tell the number.
+pub fn value(number: usize) -> Vec<u8> {
+    format!("{number:0900}").into_bytes()
+}
+
+/// Sends a record with each of the numbers to partition 0 of "t".
+///
+/// # Panics
+/// If one is refused.
+pub async fn send_pinned(producer: &Producer, numbers: Range<usize>) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    for number in numbers {
+        let value = value(number);
+        let record = Record::to("t").partition(0).value(&value);
+        deliveries.push(producer.send(record).await.expect("a valid record"));
+    }
+    deliveries
+}
+
+/// Where records are acknowledged.
+///
+/// # Panics
+/// If one is not [soon](crate::wait::SOON).
+pub async fn acks(deliveries: Vec<Delivery>) -> Vec<Acked> {
+    let mut acks = Vec::new();
+    for delivery in deliveries {
+        acks.push(within("an ack", delivery).await.expect("an ack"));
+    }
+    acks
+}
+
+/// Three records acknowledged, so that partition 0 has five batches in flight from then on.
+///
+/// # Panics
+/// If one is not [soon](crate::wait::SOON).
+pub async fn warm(producer: &Producer) -> Vec<Acked> {
+    acks(send_pinned(producer, 0..3).await).await
+}
+
+/// What a partition of "t" holds.
+///
+/// # Panics
+/// If there is no such partition.
+pub fn stored(cluster: &Cluster, partition: i32) -> Vec<Stored> {
+    cluster.records("t", partition).expect("a partition of the topic")
 }
 
 /// What the client has counted of one broker.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{Client, Compression, ErrorKind, Partitioner, Producer, Record};
-use ottla_scenarios::steps::{connect, ms, secs};
+use ottla_scenarios::steps::{self, acks, connect, ms, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
+use tokio::time::Instant;
 
 const VALUE: [u8; 1_000] = [b'x'; 1_000];
 
@@ -149,4 +150,95 @@ async fn s09_a_full_share_is_said_and_others_have_room() {
     assert!(!waits.is_finished());
     cluster.set_partition_replica_delay("stalled", 0, Some(ms(1))).unwrap();
     assert!(within("space", waits).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s05_a_full_buffer_drains_under_a_long_linger() {
+    let cluster = steps::cluster(1, 1);
+    let client = client(&cluster).await;
+    let linger = secs(60);
+    let producer = client
+        .producer()
+        .linger(linger)
+        .batch_size(1 << 20)
+        .buffer_memory(2 << 20)
+        .compression(Compression::None)
+        .build()
+        .unwrap();
+    // The broker is never idle, so that nothing goes early for its sake.
+    let slow = FaultRule::new(Fault::DelayAnswer(ms(500)));
+    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
+    let begun = Instant::now();
+    let payload = vec![7; 100_000];
+    let mut deliveries = Vec::new();
+    for _ in 0..60 {
+        let sending = producer.send(Record::to("t").value(&payload));
+        deliveries.push(within("space", sending).await.unwrap());
+    }
+    assert!(begun.elapsed() < linger / 2, "sending waited {:?}", begun.elapsed());
+    within("flush", producer.flush()).await.unwrap();
+    assert!(begun.elapsed() < linger, "flush waited for the linger: {:?}", begun.elapsed());
+    acks(deliveries).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s05_the_wait_for_space_is_bounded() {
+    let cluster = steps::cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = client
+        .producer()
+        .buffer_memory(1 << 20)
+        .max_block(secs(2))
+        .compression(Compression::None)
+        .build()
+        .unwrap();
+    cluster.stop_broker(1, Leaders::Keep).unwrap();
+    let payload = vec![7; 100_000];
+    let mut taken = Vec::new();
+    let begun = Instant::now();
+    let error = loop {
+        match within("space or refusal", producer.send(Record::to("t").value(&payload))).await {
+            Ok(delivery) => taken.push(delivery),
+            Err(error) => break error,
+        }
+        assert!(taken.len() < 20, "1 MiB holds no more than ten");
+    };
+    assert_eq!(error.kind(), ErrorKind::BufferFull);
+    assert!((secs(2)..secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    cluster.start_broker(1).unwrap();
+    acks(taken).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s05_trying_again_and_again_empties_a_full_buffer_too() {
+    let cluster = steps::cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = client
+        .producer()
+        .linger(secs(60))
+        .batch_size(1 << 20)
+        .buffer_memory(1 << 20)
+        .compression(Compression::None)
+        .build()
+        .unwrap();
+    // Something is in flight, so that nothing goes because the broker is idle.
+    let slow = FaultRule::new(Fault::DelayAnswer(ms(500)));
+    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
+    let begun = Instant::now();
+    let payload = vec![7; 100_000];
+    let mut taken = Vec::new();
+    let mut refused = 0;
+    while taken.len() < 30 {
+        match producer.try_send(Record::to("t").value(&payload)) {
+            Ok(delivery) => taken.push(delivery),
+            Err(back) => {
+                assert_eq!(back.error.kind(), ErrorKind::BufferFull);
+                refused += 1;
+                tokio::time::sleep(ms(10)).await;
+            }
+        }
+    }
+    assert!(refused > 0 && begun.elapsed() < secs(30), "{refused}, {:?}", begun.elapsed());
+    within("flush", producer.flush()).await.unwrap();
+    acks(taken).await;
 }

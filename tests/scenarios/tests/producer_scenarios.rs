@@ -1,65 +1,17 @@
 //! What the producer does when things go wrong, one scenario each, in virtual time.
 
-use std::time::Duration;
-
-use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, Record as Stored};
-use ottla::{Acked, Client, Compression, Delivery, ErrorKind, Producer, ProducerBuilder, Record};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
+use ottla::{Acked, ErrorKind, Record};
+use ottla_scenarios::steps::{
+    acks, cluster, connect, ms, secs, send_pinned, small_batches, stored, value, warm,
+};
 use ottla_scenarios::virtual_cluster;
-use ottla_scenarios::wait::{until, within};
-use ottla_scenarios::warnings::Warnings;
+use ottla_scenarios::wait::within;
 use tokio::time::Instant;
 
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 const NOT_LEADER: i16 = 6;
 const OUT_OF_ORDER: i16 = 45;
-
-fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
-fn cluster(brokers: i32, partitions: i32) -> Cluster {
-    Cluster::builder()
-        .brokers(brokers)
-        .tcp(false)
-        .topic("t", partitions, brokers)
-        .start_on_current_runtime()
-        .unwrap()
-}
-
-async fn connect(cluster: &Cluster) -> Client {
-    within("connect", virtual_cluster::client(cluster, 1).connect()).await.unwrap()
-}
-
-/// A producer whose every record of 900 bytes is a batch of its own.
-fn small_batches(client: &Client) -> ProducerBuilder {
-    client.producer().batch_size(1 << 10).compression(Compression::None)
-}
-
-fn value(number: usize) -> Vec<u8> {
-    format!("{number:0900}").into_bytes()
-}
-
-async fn send_pinned(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<Delivery> {
-    let mut deliveries = Vec::new();
-    for number in numbers {
-        let value = value(number);
-        let record = Record::to("t").partition(0).value(&value);
-        deliveries.push(producer.send(record).await.unwrap());
-    }
-    deliveries
-}
-
-async fn acks(deliveries: Vec<Delivery>) -> Vec<Acked> {
-    let mut acks = Vec::new();
-    for delivery in deliveries {
-        acks.push(within("an ack", delivery).await.unwrap());
-    }
-    acks
-}
-
-fn stored(cluster: &Cluster, partition: i32) -> Vec<Stored> {
-    cluster.records("t", partition).unwrap()
-}
 
 /// Partition 0 holds the numbers, each once, in order, where the acknowledgements say.
 fn assert_in_order(cluster: &Cluster, acks: &[Acked]) {
@@ -71,14 +23,9 @@ fn assert_in_order(cluster: &Cluster, acks: &[Acked]) {
     }
 }
 
-/// A few records acknowledged, so that the partition has five in flight from then on.
-async fn warm(producer: &Producer) -> Vec<Acked> {
-    acks(send_pinned(producer, 0..3).await).await
-}
-
 async fn survives(fault: FaultRule) -> Cluster {
     let cluster = cluster(3, 3);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = small_batches(&client).build().unwrap();
     let mut all = warm(&producer).await;
     let fault = cluster.faults().inject(fault.api(ApiKey::PRODUCE));
@@ -147,13 +94,13 @@ async fn s12_seven_refusals_and_delivered_once() {
 #[tokio::test(start_paused = true)]
 async fn the_leader_moves_again_and_again() {
     let cluster = cluster(3, 1);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = small_batches(&client).build().unwrap();
     let mut deliveries = Vec::new();
     for round in 0..30 {
         deliveries.extend(send_pinned(&producer, round * 10..round * 10 + 10).await);
         cluster.move_leader("t", 0, round as i32 % 3 + 1).unwrap();
-        tokio::time::sleep(Duration::from_millis(round as u64 * 7 % 40)).await;
+        tokio::time::sleep(ms(round as u64 * 7 % 40)).await;
     }
     let acks = acks(deliveries).await;
     assert_in_order(&cluster, &acks);
@@ -162,7 +109,7 @@ async fn the_leader_moves_again_and_again() {
 #[tokio::test(start_paused = true)]
 async fn s03_leaderless_for_a_while() {
     let cluster = cluster(3, 6);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().build().unwrap();
     for partition in 0..6 {
         cluster.remove_leader("t", partition).unwrap();
@@ -186,7 +133,7 @@ async fn s03_leaderless_for_a_while() {
 #[tokio::test(start_paused = true)]
 async fn s03_leaderless_past_the_deadline() {
     let cluster = cluster(3, 3);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().delivery_timeout(secs(3)).build().unwrap();
     for partition in 0..3 {
         cluster.remove_leader("t", partition).unwrap();
@@ -203,115 +150,9 @@ async fn s03_leaderless_past_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s05_a_full_buffer_drains_under_a_long_linger() {
-    let cluster = cluster(1, 1);
-    let client = connect(&cluster).await;
-    let linger = secs(60);
-    let producer = client
-        .producer()
-        .linger(linger)
-        .batch_size(1 << 20)
-        .buffer_memory(2 << 20)
-        .compression(Compression::None)
-        .build()
-        .unwrap();
-    // The broker is never idle, so that nothing goes early for its sake.
-    let slow = FaultRule::new(Fault::DelayAnswer(Duration::from_millis(500)));
-    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
-    let begun = Instant::now();
-    let payload = vec![7; 100_000];
-    let mut deliveries = Vec::new();
-    for _ in 0..60 {
-        let sending = producer.send(Record::to("t").value(&payload));
-        deliveries.push(within("space", sending).await.unwrap());
-    }
-    assert!(begun.elapsed() < linger / 2, "sending waited {:?}", begun.elapsed());
-    within("flush", producer.flush()).await.unwrap();
-    assert!(begun.elapsed() < linger, "flush waited for the linger: {:?}", begun.elapsed());
-    acks(deliveries).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn s05_the_wait_for_space_is_bounded() {
-    let cluster = cluster(1, 1);
-    let client = connect(&cluster).await;
-    let producer = client
-        .producer()
-        .buffer_memory(1 << 20)
-        .max_block(secs(2))
-        .compression(Compression::None)
-        .build()
-        .unwrap();
-    cluster.stop_broker(1, Leaders::Keep).unwrap();
-    let payload = vec![7; 100_000];
-    let mut taken = Vec::new();
-    let begun = Instant::now();
-    let error = loop {
-        match within("space or refusal", producer.send(Record::to("t").value(&payload))).await {
-            Ok(delivery) => taken.push(delivery),
-            Err(error) => break error,
-        }
-        assert!(taken.len() < 20, "1 MiB holds no more than ten");
-    };
-    assert_eq!(error.kind(), ErrorKind::BufferFull);
-    assert!((secs(2)..secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    cluster.start_broker(1).unwrap();
-    acks(taken).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn s06_close_while_nothing_is_reachable() {
-    let cluster = cluster(3, 3);
-    let client = connect(&cluster).await;
-    let producer = client.producer().build().unwrap();
-    for broker in cluster.broker_ids() {
-        cluster.stop_broker(broker, Leaders::Keep).unwrap();
-    }
-    let deliveries = send_pinned(&producer, 0..10).await;
-    let begun = Instant::now();
-    let error = within("close", producer.close(secs(5))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!((secs(5)..secs(6)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    for delivery in deliveries {
-        let error = delivery.try_get().expect("close resolves everything").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert!(!error.maybe_written(), "nothing left this process: {error}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn s06_close_while_the_answer_is_lost() {
-    let cluster = cluster(1, 1);
-    let client = connect(&cluster).await;
-    let producer = small_batches(&client).build().unwrap();
-    warm(&producer).await;
-    cluster.faults().on(1, ApiKey::PRODUCE, Fault::BlackHoleAfterAppend, 1);
-    let deliveries = send_pinned(&producer, 3..4).await;
-    until("the append", || stored(&cluster, 0).len() == 4).await;
-    within("close", producer.close(secs(5))).await.unwrap_err();
-    for delivery in deliveries {
-        let error = delivery.try_get().expect("close resolves everything").unwrap_err();
-        assert!(error.maybe_written(), "it is in the log: {error}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn s06_flush_while_nothing_is_reachable() {
-    let cluster = cluster(1, 1);
-    let client = connect(&cluster).await;
-    let producer = client.producer().delivery_timeout(secs(10)).build().unwrap();
-    cluster.stop_broker(1, Leaders::Keep).unwrap();
-    let delivery = producer.send(Record::to("t").value("x")).await.unwrap();
-    let begun = Instant::now();
-    within("flush", producer.flush()).await.unwrap();
-    assert!((secs(9)..secs(11)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    assert_eq!(delivery.try_get().unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-}
-
-#[tokio::test(start_paused = true)]
 async fn s07_a_sparse_record_has_no_linger_added() {
     let cluster = cluster(3, 6);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().linger(secs(30)).build().unwrap();
     // Virtual time moves only when everybody waits: what is asked of the clock is the linger.
     for round in 0..50 {
@@ -319,10 +160,7 @@ async fn s07_a_sparse_record_has_no_linger_added() {
         let delivery = producer.send(Record::to("t").value("x")).await.unwrap();
         within("ack", delivery).await.unwrap();
         let took = begun.elapsed();
-        assert!(
-            took < Duration::from_millis(if round == 0 { 500 } else { 50 }),
-            "{round}: {took:?}"
-        );
+        assert!(took < ms(if round == 0 { 500 } else { 50 }), "{round}: {took:?}");
         tokio::time::sleep(secs(1)).await;
     }
 }
@@ -334,7 +172,7 @@ async fn s07_the_first_record_to_each_of_50_topics() {
         builder = builder.topic(format!("t{topic}"), 3, 3);
     }
     let cluster = builder.start_on_current_runtime().unwrap();
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().linger(secs(30)).build().unwrap();
     for topic in 0..50 {
         let begun = Instant::now();
@@ -348,7 +186,7 @@ async fn s07_the_first_record_to_each_of_50_topics() {
 #[tokio::test(start_paused = true)]
 async fn s08_a_leader_named_in_the_answer_is_used_at_once() {
     let cluster = cluster(3, 1);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = small_batches(&client).build().unwrap();
     warm(&producer).await;
     for (number, leader) in [(3, 2), (4, 3), (5, 1)] {
@@ -363,7 +201,7 @@ async fn s08_a_leader_named_in_the_answer_is_used_at_once() {
 #[tokio::test(start_paused = true)]
 async fn s11_throttled_means_silent() {
     let cluster = cluster(1, 3);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().build().unwrap();
     cluster.faults().on(1, ApiKey::PRODUCE, Fault::Throttle(secs(5)), 1);
     let first = producer.send(Record::to("t").value("x")).await.unwrap();
@@ -372,7 +210,7 @@ async fn s11_throttled_means_silent() {
     let sent = cluster.stats().requests_of(ApiKey::PRODUCE);
     let mut deliveries = send_pinned(&producer, 0..5).await;
     deliveries.push(producer.send(Record::to("t").value("x")).await.unwrap());
-    tokio::time::sleep(Duration::from_millis(4_900)).await;
+    tokio::time::sleep(ms(4_900)).await;
     assert_eq!(cluster.stats().requests_of(ApiKey::PRODUCE), sent, "sent while throttled");
     acks(deliveries).await;
     assert!((secs(5)..secs(6)).contains(&throttled.elapsed()), "{:?}", throttled.elapsed());
@@ -381,7 +219,7 @@ async fn s11_throttled_means_silent() {
 #[tokio::test(start_paused = true)]
 async fn s11_throttled_by_one_broker_records_go_elsewhere() {
     let cluster = cluster(3, 3);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = small_batches(&client).build().unwrap();
     // Connections to all of them.
     for partition in 0..3 {
@@ -405,7 +243,7 @@ async fn s14_a_thousand_topics_share_requests() {
         builder = builder.topic(format!("t{topic}"), 3, 3);
     }
     let cluster = builder.start_on_current_runtime().unwrap();
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().build().unwrap();
     for round in ["before the topics are known", "after"] {
         let before = cluster.stats().requests_of(ApiKey::PRODUCE);
@@ -428,8 +266,8 @@ async fn s14_topics_that_come_one_after_the_other_share_requests_too() {
         builder = builder.topic(format!("t{topic}"), 3, 3);
     }
     let cluster = builder.start_on_current_runtime().unwrap();
-    let client = connect(&cluster).await;
-    let slow = FaultRule::new(Fault::Delay(Duration::from_millis(3))).api(ApiKey::METADATA);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let slow = FaultRule::new(Fault::Delay(ms(3))).api(ApiKey::METADATA);
     cluster.faults().inject(slow);
     let producer = client.producer().build().unwrap();
     let of = |api| cluster.stats().requests_of(api);
@@ -439,7 +277,7 @@ async fn s14_topics_that_come_one_after_the_other_share_requests_too() {
         let topic = format!("t{topic}");
         deliveries.push(producer.send(Record::to(&topic).value("x")).await.unwrap());
         if topic.ends_with("00") {
-            tokio::time::sleep(Duration::from_millis(3)).await;
+            tokio::time::sleep(ms(3)).await;
         }
     }
     acks(deliveries).await;
@@ -448,80 +286,9 @@ async fn s14_topics_that_come_one_after_the_other_share_requests_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_producer_and_client_resolve_what_is_left() {
-    let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
-    let cluster = cluster(1, 1);
-    let client = connect(&cluster).await;
-    let producer = client.producer().build().unwrap();
-    cluster.stop_broker(1, Leaders::Keep).unwrap();
-    let deliveries = send_pinned(&producer, 0..5).await;
-    drop(producer);
-    drop(client);
-    for delivery in deliveries {
-        let error = within("an end", delivery).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
-    }
-    let said = warnings.text();
-    assert!(said.contains("records=5") && said.contains("dropped"), "{said}");
-}
-
-/// The client lives on, and what was given to it: nothing is lost for want of a variable.
-#[tokio::test(start_paused = true)]
-async fn a_dropped_producers_records_are_delivered_while_its_client_lives() {
-    let cluster = cluster(3, 3);
-    let client = connect(&cluster).await;
-    let producer = client.producer().linger(secs(10)).build().unwrap();
-    let deliveries = send_pinned(&producer, 0..5).await;
-    drop(producer);
-    acks(deliveries).await;
-    assert_eq!(stored(&cluster, 0).len(), 5);
-}
-
-#[tokio::test(start_paused = true)]
-async fn connections_close_with_the_last_handle() {
-    let cluster = cluster(3, 6);
-    let client = connect(&cluster).await;
-    let producer = client.producer().build().unwrap();
-    let consumer = client.consumer().topics(["t"]).build().unwrap();
-    acks(send_pinned(&producer, 0..6).await).await;
-    drop(client);
-    drop(consumer);
-    assert!(cluster.stats().connections_open() >= 3, "a producer is left");
-    drop(producer);
-    // Long before they would for being idle.
-    until("closed connections", || cluster.stats().connections_open() == 0).await;
-}
-
-/// Whatever was being dialled when all connections were lost at once.
-#[tokio::test(start_paused = true)]
-async fn connections_close_with_the_last_handle_after_a_reset() {
-    for seed in 0..60 {
-        let cluster = cluster(3, 6);
-        let client = virtual_cluster::client(&cluster, seed);
-        let client = within("connect", client.connect()).await.unwrap();
-        let producer = client.producer().build().unwrap();
-        acks(send_pinned(&producer, 0..6).await).await;
-        for broker in cluster.broker_ids() {
-            cluster.cut_connections(broker).unwrap();
-        }
-        let mut deliveries = Vec::new();
-        for i in 0..20 {
-            deliveries.push(producer.send(Record::to("t").value(&value(i))).await.unwrap());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        acks(deliveries).await;
-        drop((client, producer));
-        // What is needed is dialled within 5 s; nothing else may be waited for.
-        tokio::time::sleep(secs(5)).await;
-        assert_eq!(cluster.stats().connections_open(), 0, "seed {seed}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn s32_nobody_dials_in_a_loop_while_all_brokers_are_down() {
     let cluster = cluster(3, 6);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().build().unwrap();
     within("ack", producer.send(Record::to("t").value("x")).await.unwrap()).await.unwrap();
     for broker in cluster.broker_ids() {
@@ -542,43 +309,9 @@ async fn s32_nobody_dials_in_a_loop_while_all_brokers_are_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s05_trying_again_and_again_empties_a_full_buffer_too() {
-    let cluster = cluster(1, 1);
-    let client = connect(&cluster).await;
-    let producer = client
-        .producer()
-        .linger(secs(60))
-        .batch_size(1 << 20)
-        .buffer_memory(1 << 20)
-        .compression(Compression::None)
-        .build()
-        .unwrap();
-    // Something is in flight, so that nothing goes because the broker is idle.
-    let slow = FaultRule::new(Fault::DelayAnswer(Duration::from_millis(500)));
-    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
-    let begun = Instant::now();
-    let payload = vec![7; 100_000];
-    let mut taken = Vec::new();
-    let mut refused = 0;
-    while taken.len() < 30 {
-        match producer.try_send(Record::to("t").value(&payload)) {
-            Ok(delivery) => taken.push(delivery),
-            Err(back) => {
-                assert_eq!(back.error.kind(), ErrorKind::BufferFull);
-                refused += 1;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-    }
-    assert!(refused > 0 && begun.elapsed() < secs(30), "{refused}, {:?}", begun.elapsed());
-    within("flush", producer.flush()).await.unwrap();
-    acks(taken).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn s10_what_is_wrong_with_one_record_concerns_that_record_alone() {
     let cluster = cluster(3, 3);
-    let client = connect(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().build().unwrap();
     within("ack", producer.send(Record::to("t").value("known")).await.unwrap()).await.unwrap();
     let sent = cluster.stats().requests_of(ApiKey::PRODUCE);

@@ -9,7 +9,7 @@ use ottla_test_kafka::python::{Python, Venv};
 use ottla_test_kafka::{jars, java};
 
 use crate::machine;
-use crate::stages::Need;
+use crate::stage::Need;
 
 /// A virtual environment made from a requirements file in which every file has its sha256.
 #[derive(Debug)]

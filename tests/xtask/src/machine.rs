@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use ottla_test_kafka::python::Python;
 
-use crate::stages::Need;
+use crate::stage::Need;
 
 /// The oldest Go that go-bindings are written for.
 const OLDEST_GO: (u32, u32) = (1, 24);

@@ -2,7 +2,7 @@
 //!
 //! A test run goes through the modules below in this order:
 //!
-//! 1. [`stages`] says what there is to run, as data.
+//! 1. [`stages`] says what there is to run, as data; [`stage`] what such a thing is.
 //! 2. [`machine`] looks for what the machine must have and names all that is missing.
 //! 3. [`fetch`] gets the rest from package registries, pinned by checksum.
 //! 4. [`place`] makes what steps ask for: the installed C library ([`dist`]), the wheel, brokers.
@@ -20,6 +20,7 @@ mod log;
 mod machine;
 mod place;
 mod process;
+mod stage;
 mod stages;
 mod test;
 
@@ -86,7 +87,7 @@ fn run(task: Task) -> Result<bool, String> {
         Task::Fleet { args } => fleet(&root, &target, &args),
         Task::Fuzz(args) => fuzz::run(&args, &root, &target),
         Task::Dist => {
-            let python = machine::check(&[stages::Need::Cc])?;
+            let python = machine::check(&[stage::Need::Cc])?;
             let place = place::Place::new(root, target, false, python);
             let mut log = log::Log::create(&place.folder(), "dist")?;
             let made = dist::build(&place, &mut log);

@@ -23,7 +23,8 @@ use ottla_test_kafka::python::Python;
 use ottla_test_kafka::{Cluster, HERMETIC_VAR};
 
 use crate::log::Log;
-use crate::stages::{GO_ENV, Need, PACKAGES};
+use crate::stage::Need;
+use crate::stages::{GO_ENV, PACKAGES};
 use crate::{c, dist, fetch};
 
 /// The interop tools.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::count::{self, Count, Counts};
 use crate::log::Log;
 use crate::place::Place;
-use crate::stages::{self, Need, PACKAGES, Run, STAGES, Stage, Step};
+use crate::stage::{self, Need, Run, Stage, Step};
+use crate::stages::{self, PACKAGES, STAGES};
 use crate::{fetch, machine};
 
 /// How much of a failed step is printed; the whole is in its log.
@@ -43,7 +44,7 @@ struct Row {
 pub(crate) fn run(args: &Args, root: PathBuf, target: PathBuf) -> Result<bool, String> {
     if args.list {
         for stage in STAGES {
-            let absent = stages::absent(&root, stage.present);
+            let absent = stage::absent(&root, stage.present);
             let note = absent.map(|path| format!(" (not in this tree: {path})"));
             println!("{:<12} {}{}", stage.name, stage.about, note.unwrap_or_default());
         }
@@ -131,7 +132,7 @@ fn run_step(place: &mut Place, log: &mut Log, step: &Step) -> Result<Counts, Str
     match &step.run {
         Run::Own(code) => code(place, log),
         Run::Command(line) => {
-            let (success, output) = command(place, log, step, &stages::words(line))?;
+            let (success, output) = command(place, log, step, &stage::words(line))?;
             step.count.read(success, &output)
         }
         Run::Nextest(filter) => nextest(place, log, step, filter),

@@ -1,0 +1,326 @@
+//! The task that owns the stream of a connection: writes what handles have ordered, matches answers.
+//!
+//! It ends when the peer closes, an answer is overdue or wrong, nothing was asked for long, or every
+//! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
+//! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+
+use super::{Answer, CallError, Ending, OnClose, Order, Outgoing, Shared};
+use crate::environment::Transport;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::{Failure, Sent};
+use crate::net::frames::FrameReader;
+
+/// A request that is not answered, or not written.
+struct Pending {
+    correlation: i32,
+    api_key: i16,
+    reply: oneshot::Sender<Answer>,
+    sent: Instant,
+    counted: Sent,
+    /// Position in the byte stream where its frame ends.
+    end: u64,
+}
+
+/// See the module.
+pub(super) struct Driver {
+    stream: Box<dyn Transport>,
+    reader: FrameReader,
+    rx: mpsc::UnboundedReceiver<Order>,
+    rx_open: bool,
+    shared: Arc<Shared>,
+    write: VecDeque<Bytes>,
+    /// Bytes ever queued and ever accepted by the socket.
+    queued: u64,
+    written: u64,
+    in_flight: VecDeque<Pending>,
+    /// Requests that nobody answers, until they are written.
+    unwritten: VecDeque<Pending>,
+    idle_timeout: Duration,
+    used: Instant,
+    on_close: Option<OnClose>,
+    /// Set for the next deadline or earlier: requests only move deadlines back, so that it is set
+    /// again when it fires and not with each request.
+    timer: Pin<Box<Sleep>>,
+    timer_at: Instant,
+}
+
+impl Driver {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        rx: mpsc::UnboundedReceiver<Order>,
+        stream: Box<dyn Transport>,
+        reader: FrameReader,
+        idle_timeout: Duration,
+        on_close: OnClose,
+    ) -> Self {
+        let used = shared.env.now();
+        let idle_at = used + idle_timeout;
+        Self {
+            stream,
+            reader,
+            rx,
+            rx_open: true,
+            write: VecDeque::new(),
+            queued: 0,
+            written: 0,
+            in_flight: VecDeque::new(),
+            unwritten: VecDeque::new(),
+            idle_timeout,
+            used,
+            on_close: Some(on_close),
+            timer: Box::pin(shared.env.sleep_until(idle_at)),
+            timer_at: idle_at,
+            shared,
+        }
+    }
+
+    /// Until the connection is over, and everybody who waits is told.
+    pub(super) async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        if let Ending::Lost(e) = &end
+            && e.kind() == ErrorKind::NotKafka
+        {
+            let _ = self.shared.not_kafka.set(e.clone());
+        }
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.oldest_us.store(0, Ordering::Relaxed);
+        self.rx.close();
+        // Before the answers: who hears of a loss finds the broker's state up to date.
+        match &end {
+            Ending::Unneeded => self.shared.metrics.closed(),
+            Ending::Idle => self.shared.metrics.closed_idle(),
+            Ending::Lost(e) => self.shared.metrics.lost(e),
+        }
+        if let Some(on_close) = self.on_close.take() {
+            on_close(&end);
+        }
+        let name = &self.shared.name;
+        let why = match end {
+            Ending::Unneeded | Ending::Idle => {
+                Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client"))
+            }
+            Ending::Lost(e) => e,
+        };
+        let failed = self.in_flight.len() + self.unwritten.len();
+        for pending in self.in_flight.drain(..).chain(self.unwritten.drain(..)) {
+            let error = if pending.end <= self.written {
+                CallError::InDoubt(why.clone())
+            } else {
+                CallError::Unsent(why.clone())
+            };
+            // All of them wait in vain for the oldest, which took too long.
+            pending.counted.failed(match why.kind() {
+                ErrorKind::Timeout => Failure::Timeout,
+                _ => Failure::Disconnected,
+            });
+            let _ = pending.reply.send(Err(error));
+        }
+        self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
+        while let Some(order) = self.rx.recv().await {
+            let Order::Send(outgoing) = order else { continue };
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
+        }
+    }
+
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        while self.rx_open {
+            match self.rx.poll_recv(cx) {
+                Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
+                Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(Ending::Lost(e)),
+                Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
+                Poll::Pending => break,
+            }
+        }
+        if let Poll::Ready(Err(e)) = self.poll_write(cx) {
+            return Poll::Ready(Ending::Lost(self.lost(&e)));
+        }
+        loop {
+            match self.reader.poll_frame(&mut *self.stream, cx) {
+                Poll::Ready(Ok(frame)) => {
+                    if let Err(e) = self.answered(frame) {
+                        return Poll::Ready(Ending::Lost(e));
+                    }
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Ending::Lost(self.lost(&e))),
+                Poll::Pending => break,
+            }
+        }
+        if !self.rx_open && self.in_flight.is_empty() && self.unwritten.is_empty() {
+            return Poll::Ready(Ending::Unneeded);
+        }
+        self.poll_deadline(cx)
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) {
+        let Outgoing { frame, reply, sent, counted } = outgoing;
+        self.used = sent;
+        if self.in_flight.is_empty() && frame.answered {
+            self.oldest(Some(sent));
+        }
+        for segment in frame.segments {
+            self.queued += segment.len() as u64;
+            if !segment.is_empty() {
+                self.write.push_back(segment);
+            }
+        }
+        let waiting = if frame.answered { &mut self.in_flight } else { &mut self.unwritten };
+        waiting.push_back(Pending {
+            correlation: frame.correlation,
+            api_key: frame.api_key,
+            reply,
+            sent,
+            counted,
+            end: self.queued,
+        });
+    }
+
+    fn oldest(&self, sent: Option<Instant>) {
+        // Never 0 for a request: the environment may be as young as the request is.
+        let us = sent.map_or(0, |at| self.shared.env.micros(at).max(1));
+        self.shared.oldest_us.store(us, Ordering::Relaxed);
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        const SLICES: usize = 64;
+        while !self.write.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let mut n = 0;
+            for (slot, segment) in slices.iter_mut().zip(&self.write) {
+                *slot = IoSlice::new(segment);
+                n += 1;
+            }
+            let stream = Pin::new(&mut *self.stream);
+            let wrote = match stream.poll_write_vectored(cx, &slices[..n]) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(wrote)) => wrote,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => return Poll::Pending,
+            };
+            self.written += wrote as u64;
+            self.written_unanswered();
+            let mut left = wrote;
+            while left > 0 {
+                let front = self.write.front_mut().expect("bytes written were queued");
+                if left >= front.len() {
+                    left -= front.len();
+                    self.write.pop_front();
+                } else {
+                    let _ = front.split_to(left);
+                    left = 0;
+                }
+            }
+        }
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    /// The socket has requests that nobody answers: that is all their senders wait for.
+    fn written_unanswered(&mut self) {
+        while self.unwritten.front().is_some_and(|p| p.end <= self.written) {
+            let Some(pending) = self.unwritten.pop_front() else { return };
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            pending.counted.answered(0, self.shared.env.now());
+            let _ = pending.reply.send(Ok(Bytes::new()));
+        }
+    }
+
+    fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
+        let name = &self.shared.name;
+        let not_kafka = |words: String| Error::new(ErrorKind::NotKafka, format!("{name}: {words}"));
+        if frame.len() < 4 {
+            return Err(not_kafka(format!("an answer of {} bytes", frame.len())));
+        }
+        let got = i32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
+        match self.in_flight.front() {
+            None => Err(not_kafka(format!("an answer ({got}) that nobody asked for"))),
+            Some(p) if p.correlation != got => Err(not_kafka(format!(
+                "an answer with correlation id {got} where {} is due (request {})",
+                p.correlation, p.api_key
+            ))),
+            Some(p) if p.end > self.written => Err(not_kafka(format!(
+                "an answer to a request ({}) that is not sent yet",
+                p.api_key
+            ))),
+            Some(_) => {
+                let pending = self.in_flight.pop_front().expect("checked above");
+                self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+                self.oldest(self.in_flight.front().map(|p| p.sent));
+                // Idle since now, not since a request whose answer took long.
+                let now = self.shared.env.now();
+                self.used = now;
+                self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
+                pending.counted.answered(frame.len(), now);
+                let _ = pending.reply.send(Ok(frame.slice(4..)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Ready when the oldest request is unanswered for too long (the broker answers in order, so
+    /// every later one is stuck behind it), or when nothing was asked for long.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        loop {
+            let deadline = match self.oldest_pending() {
+                Some(oldest) => oldest.sent + self.shared.request_timeout,
+                None => self.used + self.idle_timeout,
+            };
+            if deadline < self.timer_at {
+                self.arm(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if deadline > self.timer_at {
+                self.arm(deadline);
+                continue;
+            }
+            return Poll::Ready(match self.oldest_pending() {
+                None => Ending::Idle,
+                Some(oldest) => Ending::Lost(Error::timeout(
+                    format!("{}: request {}", self.shared.name, oldest.api_key),
+                    self.shared.request_timeout,
+                )),
+            });
+        }
+    }
+
+    fn oldest_pending(&self) -> Option<&Pending> {
+        let fronts = [self.in_flight.front(), self.unwritten.front()];
+        fronts.into_iter().flatten().min_by_key(|p| p.sent)
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.timer_at = at;
+        self.timer.as_mut().reset(at);
+    }
+
+    fn lost(&self, e: &std::io::Error) -> Error {
+        let name = &self.shared.name;
+        match e.kind() {
+            std::io::ErrorKind::InvalidData => {
+                Error::new(ErrorKind::NotKafka, format!("{name}: {e}"))
+            }
+            std::io::ErrorKind::UnexpectedEof => Error::new(
+                ErrorKind::Disconnected,
+                format!("{name}: the broker closed the connection"),
+            ),
+            _ => Error::new(ErrorKind::Disconnected, format!("{name}: {e}")),
+        }
+    }
+}

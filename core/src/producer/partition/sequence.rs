@@ -1,0 +1,118 @@
+//! The sequence numbers of one partition's batches, and what brokers know them by: a producer id and
+//! its epoch. A broker takes a batch only if it follows the last one of the same id and epoch, and
+//! the first of a new epoch only at 0: whatever was given and not written is given again, and what
+//! cannot be mended ends with the epoch.
+
+use crate::producer::gate::Stamp;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Sequence {
+    /// What the next batch gets.
+    next: Position,
+    epoch: i16,
+    /// Whose epoch; `None` until something is sent, and again once its epochs are used up.
+    producer_id: Option<i64>,
+    used_up: Option<i64>,
+}
+
+/// A batch's part in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
+    /// That of its first record.
+    sequence: i32,
+    /// Counts batches given a sequence, over all epochs.
+    place: u64,
+}
+
+impl Sequence {
+    /// The part of a batch with so many records, behind all that were given before.
+    pub(super) fn give(&mut self, records: usize, producer_id: i64) -> Position {
+        // One that has begun stays with its id: the broker knows its sequence by it.
+        self.producer_id.get_or_insert(producer_id);
+        let given = self.next;
+        self.next = Position { sequence: advance(given.sequence, records), place: given.place + 1 };
+        given
+    }
+
+    /// The batch that was given this, and all behind it, are in no log: theirs is given again.
+    pub(super) fn rewind(&mut self, to: Position) {
+        self.next = to;
+    }
+
+    /// How many batches were given something since, this one included.
+    pub(super) fn given_since(&self, oldest: Position) -> u64 {
+        self.next.place - oldest.place
+    }
+
+    /// What a request says of the batch that was given this.
+    pub(super) fn stamp(&self, position: Position) -> Stamp {
+        let producer_id = self.producer_id.unwrap_or(-1);
+        Stamp { producer_id, epoch: self.epoch, sequence: position.sequence }
+    }
+
+    /// On at 0, under the next epoch.
+    pub(super) fn begin_epoch(&mut self) {
+        self.next.sequence = 0;
+        match self.epoch.checked_add(1) {
+            Some(next) => self.epoch = next,
+            // The last one there is: it goes on as the first of another producer id.
+            None => {
+                self.epoch = 0;
+                self.used_up = self.producer_id.take();
+            }
+        }
+    }
+
+    /// The producer id that has been used up since this was asked last.
+    pub(super) fn take_used_up(&mut self) -> Option<i64> {
+        self.used_up.take()
+    }
+
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, epoch: i16) {
+        self.epoch = epoch;
+    }
+}
+
+/// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
+fn advance(sequence: i32, records: usize) -> i32 {
+    ((i64::from(sequence) + records as i64) % (i64::from(i32::MAX) + 1)) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: i64 = 7;
+
+    #[test]
+    fn sequences_wrap_as_the_brokers_do() {
+        assert_eq!(advance(0, 5), 5);
+        assert_eq!(advance(i32::MAX, 1), 0);
+        assert_eq!(advance(i32::MAX - 2, 5), 2);
+    }
+
+    #[test]
+    fn what_is_rewound_is_given_again() {
+        let mut sequence = Sequence::default();
+        let first = sequence.give(3, ID);
+        let second = sequence.give(4, ID);
+        assert_eq!((sequence.stamp(second).sequence, sequence.given_since(first)), (3, 2));
+        sequence.rewind(second);
+        let again = sequence.give(1, ID);
+        assert_eq!((sequence.stamp(again).sequence, sequence.given_since(first)), (3, 2));
+        assert_eq!(sequence.stamp(sequence.next).sequence, 4);
+    }
+
+    /// The window of five counts on over a new epoch: it is of batches, not of their numbers.
+    #[test]
+    fn an_epoch_begins_at_0_and_counts_on() {
+        let mut sequence = Sequence::default();
+        let old = sequence.give(3, ID);
+        sequence.begin_epoch();
+        let new = sequence.give(3, ID);
+        assert_eq!(sequence.stamp(new), Stamp { producer_id: ID, epoch: 1, sequence: 0 });
+        assert_eq!(sequence.given_since(old), 2);
+    }
+}

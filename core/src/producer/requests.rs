@@ -1,0 +1,195 @@
+//! One Produce request for each leader that got something in a round: whether the retry budget lets
+//! it go, what it is made of, and what becomes of it if it cannot go.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::protocol::Request;
+use tokio::time::Instant;
+
+use super::gate::Stamp;
+use super::partition::ToSend;
+use super::sender::{Event, Sender};
+use crate::cluster::{Pool, Purse};
+use crate::config::Acks;
+use crate::environment::earlier;
+use crate::net::{CallError, Frame};
+use crate::policy::ejection::Admission;
+use crate::policy::retry_budget::Cost;
+use crate::protocol::{self, PartitionData, TopicData};
+
+/// Versions of Produce: record batches (3) to topic ids (13).
+const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
+
+/// A request in flight.
+pub(super) struct InFlight {
+    pub(super) leader: i32,
+    pub(super) sent: Instant,
+    pub(super) bytes: usize,
+    pub(super) items: Vec<Item>,
+}
+
+#[derive(Clone)]
+pub(super) struct Item {
+    pub(super) topic: Arc<str>,
+    pub(super) id: uuid::Uuid,
+    pub(super) partition: i32,
+    pub(super) batch: u64,
+    pub(super) records: usize,
+}
+
+/// What a round gathers for one leader.
+pub(super) struct Load {
+    pub(super) leader: i32,
+    pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
+    pub(super) bytes: usize,
+}
+
+impl Load {
+    /// What the request costs the retry budget: nothing if anything in it is no retry.
+    pub(super) fn cost(&self) -> Option<Cost> {
+        let mut cost = Some(Cost::Definite);
+        for (_, _, _, to_send) in &self.parts {
+            match to_send.retry {
+                None => return None,
+                Some(Cost::InDoubt) => cost = Some(Cost::InDoubt),
+                Some(Cost::Definite) => {}
+            }
+        }
+        cost
+    }
+}
+
+impl Sender {
+    /// Whether the retry budget lets a request go that is nothing but retries.
+    pub(super) fn affords(&mut self, pool: &Pool, load: &Load, now: Instant) -> bool {
+        let Some(leader) = self.leaders.get(load.leader) else { return true };
+        let Some(cost) = load.cost() else {
+            leader.retries_wait = None;
+            pool.budgets().first_request(Purse::Produce, now);
+            return true;
+        };
+        match pool.budgets().retry(Purse::Produce, cost, now) {
+            Ok(()) => {
+                leader.retries_wait = None;
+                true
+            }
+            Err(at) => {
+                if leader.retries_wait.replace(at).is_none() {
+                    pool.budgets().delayed(Purse::Produce);
+                }
+                self.wake_at = earlier(self.wake_at, Some(at));
+                false
+            }
+        }
+    }
+
+    /// What was assembled is not sent after all: back to where it was.
+    pub(super) fn withdraw(&mut self, load: &Load) {
+        for (name, _, index, to_send) in load.parts.iter().rev() {
+            let Some(topic) = self.topics.get_mut(name) else { continue };
+            let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
+            match partition.withdraw(to_send.id, to_send.again) {
+                Some(batch) => topic.put_back(batch),
+                None => {
+                    topic.resend.insert(*index as usize);
+                }
+            }
+            topic.activate(&mut self.active);
+        }
+    }
+
+    /// One request with everything that a leader got in this round.
+    pub(super) fn send(&mut self, load: Load, now: Instant) {
+        let retries = load.cost().is_some();
+        let connection = self.leaders.get(load.leader).and_then(|l| l.connection.clone());
+        let Some(connection) = connection else { return self.withdraw(&load) };
+        let mut items = Vec::with_capacity(load.parts.len());
+        let mut topics: Vec<TopicData<'_>> = Vec::new();
+        let mut ids_known = true;
+        for (name, id, partition, to_send) in &load.parts {
+            let Some(batch) = self
+                .topics
+                .get(name)
+                .and_then(|t| t.partitions.get(*partition as usize))
+                .and_then(|p| p.batch(to_send.id))
+            else {
+                continue;
+            };
+            ids_known &= !id.is_nil();
+            let data = PartitionData {
+                index: *partition,
+                header: {
+                    let Stamp { producer_id, epoch, sequence } = self.gate.stamp(to_send.stamp);
+                    batch.sealed.header(producer_id, epoch, sequence)
+                },
+                body: batch.sealed.segments(),
+            };
+            items.push(Item {
+                topic: Arc::clone(name),
+                id: *id,
+                partition: *partition,
+                batch: to_send.id,
+                records: batch.records(),
+            });
+            // A round comes to a topic once: what goes to its partitions is side by side.
+            match topics.last_mut() {
+                Some(last) if last.name == &**name => last.partitions.push(data),
+                _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),
+            }
+        }
+        self.next_id += 1;
+        let request = self.next_id;
+        let newest = if ids_known { VERSIONS.1 } else { 12 };
+        let answered = self.acks != Acks::None;
+        let correlation = connection.next_correlation();
+        let (receiver, version, bytes) =
+            match connection.version(ProduceRequest::KEY, (VERSIONS.0, newest)) {
+                Ok(version) => {
+                    let (segments, bytes) = protocol::encode_produce(
+                        version,
+                        correlation,
+                        &self.client_id,
+                        None,
+                        self.acks.wire(),
+                        self.timeout_ms,
+                        &topics,
+                    );
+                    let frame = Frame {
+                        segments,
+                        correlation,
+                        api_key: ProduceRequest::KEY,
+                        retry: retries,
+                        answered,
+                    };
+                    (Ok(connection.send(frame)), version, bytes)
+                }
+                Err(e) => (Err(e), 0, 0),
+            };
+        drop(topics);
+        self.metrics.batches_sent(items.len());
+        self.leaders.sent(bytes, now);
+        if let Some(leader) = self.leaders.get(load.leader) {
+            leader.requests += 1;
+            leader.bytes_in_flight += bytes;
+            if leader.broker.admission(now) == Admission::HalfOpen {
+                leader.broker.probe();
+            }
+        }
+        self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
+        let tx = self.tx.clone();
+        self.env.spawn(async move {
+            let answer = match receiver {
+                Err(e) => Err(CallError::Unsent(e)),
+                Ok(receiver) => connection.answer(receiver).await.and_then(|body| match answered {
+                    true => connection
+                        .read::<ProduceRequest>(version, body)
+                        .map(Some)
+                        .map_err(CallError::InDoubt),
+                    false => Ok(None),
+                }),
+            };
+            let _ = tx.send(Event::Answer(request, answer));
+        });
+    }
+}

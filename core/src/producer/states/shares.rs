@@ -1,0 +1,249 @@
+//! How many handles look at a state, counted in bulk.
+//!
+//! Sending a record must not touch a counter that other processors touch: how many handles were
+//! given out is a plain number of the open batch, known to nobody else until the batch is settled,
+//! and a thread that drops one handle after the other of a batch counts them for itself and settles
+//! when it comes to another batch. A reference count would be two locked instructions for a record,
+//! each waiting until the record's bytes have left the store buffer: a third of what a send costs.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use super::slab::{SLAB, Slab};
+use super::{BatchState, Mark, Place};
+use crate::producer::delivery::Outcome;
+
+/// Shares of a batch that is not settled: more than there can be handles.
+const UNSETTLED: i64 = 1 << 40;
+
+/// The batch's own end of its state: gives out shares, and settles once.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    state: &'static BatchState,
+    given: i64,
+}
+
+impl Owner {
+    /// For a batch whose records have this timestamp, milliseconds since 1970, unless they have
+    /// one of their own.
+    pub(in crate::producer) fn new(opened_ms: i64) -> Self {
+        Self::of(&SLAB, opened_ms)
+    }
+
+    pub(super) fn of(slab: &'static Slab, opened_ms: i64) -> Self {
+        let state = slab.take_idle();
+        state.opened_ms.store(opened_ms, Ordering::Relaxed);
+        state.shares.store(UNSETTLED, Ordering::Relaxed);
+        Self { state, given: 0 }
+    }
+
+    pub(in crate::producer) fn state(&self) -> &BatchState {
+        self.state
+    }
+
+    /// A share for a handle.
+    #[inline]
+    pub(in crate::producer) fn share(&mut self) -> Share {
+        self.given += 1;
+        Share(self.state)
+    }
+
+    /// What the handle of a record has to know.
+    #[inline]
+    pub(in crate::producer) fn mark(&self, index: u32, timestamp_ms: Option<i64>) -> Mark {
+        match timestamp_ms {
+            None => Mark::new(index, 0),
+            Some(timestamp_ms) => self.mark_own(index, timestamp_ms),
+        }
+    }
+
+    fn mark_own(&self, index: u32, timestamp_ms: i64) -> Mark {
+        let behind = timestamp_ms.saturating_sub(self.state.opened_ms.load(Ordering::Relaxed));
+        match i32::try_from(behind) {
+            Ok(behind) if behind != Mark::FAR => Mark::new(index, behind),
+            _ => {
+                self.state.rest().far.insert(index, timestamp_ms);
+                Mark::new(index, Mark::FAR)
+            }
+        }
+    }
+
+    /// Whether the share is one of this state.
+    #[inline]
+    pub(in crate::producer) fn gave(&self, share: &Share) -> bool {
+        std::ptr::eq(self.state, share.0)
+    }
+
+    /// Every record has this outcome.
+    pub(in crate::producer) fn resolve(self, outcome: &Outcome) {
+        self.state.resolve(outcome);
+    }
+
+    /// In place of resolving: who waits is to look at its record's new place.
+    pub(in crate::producer) fn moved(self, places: Vec<Place>) {
+        self.state.moved(places);
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.state.release(UNSETTLED - self.given);
+    }
+}
+
+/// A handle's part in a state.
+pub(crate) struct Share(&'static BatchState);
+
+impl Share {
+    /// Whether both are of one state.
+    pub(in crate::producer) fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+
+    #[inline]
+    pub(in crate::producer) fn state(&self) -> &BatchState {
+        self.0
+    }
+}
+
+impl Clone for Share {
+    fn clone(&self) -> Self {
+        self.0.shares.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Drop for Share {
+    #[inline]
+    fn drop(&mut self) {
+        if DROPPED.try_with(|dropped| dropped.count(self.0)).is_err() {
+            // The thread is at its end.
+            self.0.release(1);
+        }
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+thread_local! {
+    static DROPPED: Dropped = const { Dropped(Cell::new((None, 0))) };
+}
+
+/// Shares that this thread has dropped and not released yet, all of one state.
+struct Dropped(Cell<(Option<&'static BatchState>, i64)>);
+
+impl Dropped {
+    #[inline]
+    fn count(&self, state: &'static BatchState) {
+        match self.0.get() {
+            (Some(last), n) if std::ptr::eq(last, state) => self.0.set((Some(last), n + 1)),
+            _ => self.turn_to(Some(state)),
+        }
+    }
+
+    #[cold]
+    fn turn_to(&self, state: Option<&'static BatchState>) {
+        // Set first: releasing may drop shares of other states.
+        if let (Some(last), n) = self.0.replace((state, i64::from(state.is_some()))) {
+            last.release(n);
+        }
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.turn_to(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Found;
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::producer::delivery::BatchAck;
+
+    fn acked(base_offset: i64) -> Outcome {
+        Ok(BatchAck { partition: 1, base_offset, append_time: None })
+    }
+
+    fn offset(share: &Share) -> Option<i64> {
+        match share.state().find(0)? {
+            Found::Acknowledged(ack) => Some(ack.base_offset),
+            _ => panic!("neither failed nor moved"),
+        }
+    }
+
+    /// States that no other test uses.
+    fn slab() -> &'static Slab {
+        Box::leak(Box::new(Slab::new()))
+    }
+
+    /// Until nothing is left: what is released may have held shares itself.
+    fn release_dropped() {
+        while DROPPED.with(|dropped| dropped.0.get().0.is_some()) {
+            DROPPED.with(|dropped| dropped.turn_to(None));
+        }
+    }
+
+    #[test]
+    fn a_state_is_idle_once_all_handles_are_gone_and_not_before() {
+        for settled_first in [true, false] {
+            let slab = slab();
+            let mut owner = Owner::of(slab, 0);
+            let state = owner.state;
+            let (kept, other) = (owner.share(), owner.share());
+            if settled_first {
+                owner.resolve(&acked(5));
+                drop(other);
+            } else {
+                drop(other);
+                release_dropped();
+                owner.resolve(&acked(5));
+            }
+            release_dropped();
+            assert_eq!((offset(&kept), state.shares.load(Ordering::Relaxed)), (Some(5), 1));
+            drop(kept);
+            release_dropped();
+            assert_eq!(state.shares.load(Ordering::Relaxed), 0);
+            assert!(state.is_pending() && std::ptr::eq(slab.take_idle(), state), "used again");
+        }
+    }
+
+    #[test]
+    fn a_state_that_moved_holds_its_places_until_it_is_gone() {
+        let slab = slab();
+        let (mut old, mut new) = (Owner::of(slab, 0), Owner::of(slab, 0));
+        let target = new.state;
+        let handle = old.share();
+        old.moved(vec![Place { share: new.share(), mark: new.mark(7, None) }]);
+        let Some(Found::Moved(place)) = handle.state().find(0) else { panic!("moved") };
+        new.resolve(&Err(Error::closed("client")));
+        drop(handle);
+        release_dropped();
+        assert_eq!((place.mark.index(), target.shares.load(Ordering::Relaxed)), (7, 1));
+        let Some(Found::Failed(error)) = place.share.state().find(7) else { panic!("failed") };
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        drop(place);
+        release_dropped();
+        assert_eq!(target.shares.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn timestamps_near_and_far() {
+        let now = 1_700_000_000_000;
+        let mut owner = Owner::new(now);
+        let share = owner.share();
+        let month = 31 * 86_400_000;
+        for ms in [now, now + 1, now - 86_400_000, 0, now - month, now + month, i64::MAX] {
+            let mark = owner.mark(3, Some(ms));
+            assert_eq!(share.state().timestamp_ms(mark), ms);
+        }
+        assert_eq!(share.state().timestamp_ms(owner.mark(4, None)), now);
+    }
+}

@@ -1,0 +1,212 @@
+package ottla
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestCallbacksRunInOrderOnOneGoroutine(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	const each, goroutines = 5000, 8
+	var running atomic.Int32
+	last := make(map[int]int64) // No lock: the race detector judges.
+	count := 0
+	var wg sync.WaitGroup
+	for g := range goroutines {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			record := Record{Topic: fmt.Sprint("topic-", g%2), Value: []byte("v"), To: ToPartition(int32(g))}
+			for i := range each {
+				p.Produce(ctx, record, func(d Delivery, err error) {
+					if running.Add(1) != 1 {
+						t.Error("two callbacks at once")
+					}
+					if err != nil || d.Offset != int64(i) || d.Partition != int32(g) || d.Topic != record.Topic {
+						t.Errorf("goroutine %d record %d: %+v, %v", g, i, d, err)
+					}
+					if prev, ok := last[g]; ok && d.Offset != prev+1 {
+						t.Errorf("offset %d after %d", d.Offset, prev)
+					}
+					last[g] = d.Offset
+					count++
+					running.Add(-1)
+				})
+			}
+		}()
+	}
+	wg.Wait()
+	if err := p.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// Flush came after the callbacks: no lock needed here either.
+	if count != each*goroutines {
+		t.Fatalf("%d callbacks, want %d", count, each*goroutines)
+	}
+}
+
+func TestProducingInACallback(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	// Little memory, so that callbacks meet a full buffer.
+	p := newProducer(t, c, BufferMemory(16<<10), MaxRecordSize(8<<10))
+	value := make([]byte, 1500)
+	const chains, length = 50, 40
+	done := make(chan error, chains)
+	var next func(left int) func(Delivery, error)
+	next = func(left int) func(Delivery, error) {
+		return func(_ Delivery, err error) {
+			if err != nil || left == 0 {
+				done <- err
+				return
+			}
+			p.Produce(ctx, Record{Topic: "chain", Value: value}, next(left-1))
+		}
+	}
+	for range chains {
+		p.Produce(ctx, Record{Topic: "chain", Value: value}, next(length))
+	}
+	for range chains {
+		if err := receive(t, done, "the end of a chain"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestACallbackMayWaitForARecordButNotForItself(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	done := make(chan [3]error, 1)
+	p.Produce(ctx, Record{Topic: "in", Value: []byte("v")}, func(Delivery, error) {
+		_, err := p.ProduceSync(ctx, Record{Topic: "in", Value: []byte("sync")})
+		done <- [3]error{err, p.Flush(ctx), c.Close()}
+	})
+	got := receive(t, done, "the callback")
+	if got[0] != nil {
+		t.Errorf("ProduceSync in a callback: %v", got[0])
+	}
+	if !errors.Is(got[1], ErrInvalidArgument) || !errors.Is(got[2], ErrInvalidArgument) {
+		t.Errorf("Flush and Close in a callback: %v, %v", got[1], got[2])
+	}
+}
+
+func TestACallbackThatEndsItsGoroutineDoesNotStopTheOthers(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	told := make(chan int, 3)
+	for i := range 3 {
+		p.Produce(ctx, Record{Topic: "exit", Value: []byte("v")}, func(Delivery, error) {
+			told <- i
+			if i == 1 {
+				runtime.Goexit()
+			}
+		})
+	}
+	for i := range 3 {
+		if got := receive(t, told, "a callback"); got != i {
+			t.Fatalf("callback %d came instead of %d", got, i)
+		}
+	}
+}
+
+func TestASlowCallbackHoldsProducersBack(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c, DeliveryTimeout(time.Hour))
+	release, reached := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	callback := func(Delivery, error) {
+		once.Do(func() { close(reached); <-release })
+	}
+	p.Produce(ctx, Record{Topic: "slow"}, callback)
+	receive(t, reached, "the callback that blocks")
+	var produced atomic.Int64
+	stop, cancel := context.WithCancel(ctx)
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		for stop.Err() == nil {
+			p.Produce(stop, Record{Topic: "slow"}, callback)
+			produced.Add(1)
+		}
+	}()
+	for c.calls.backlog.Load() <= maxBacklog {
+		if ctx.Err() != nil {
+			t.Fatal("the backlog never filled")
+		}
+		runtime.Gosched()
+	}
+	cancel()
+	receive(t, finished, "the end of a held Produce")
+	// Beyond the backlog only what was packed and under way at that moment.
+	if most := int64(maxBacklog + defaultBufferMemory/headLen); produced.Load() > most {
+		t.Errorf("%d records while the callback was stuck", produced.Load())
+	}
+	close(release)
+	if err := p.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if left := c.calls.backlog.Load(); left != 0 {
+		t.Errorf("backlog is %d after a flush", left)
+	}
+}
+
+func TestRefusalsComeThroughTheCallback(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c, MaxRecordSize(10))
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	for _, tt := range []struct {
+		name   string
+		ctx    context.Context
+		record Record
+		want   error
+	}{
+		{"no topic", ctx, Record{}, ErrInvalidArgument},
+		{"NUL in the topic", ctx, Record{Topic: "a\x00b"}, ErrInvalidArgument},
+		{"negative partition", ctx, Record{Topic: "t", To: ToPartition(-3)}, ErrInvalidArgument},
+		{"before 1970", ctx, Record{Topic: "t", Timestamp: time.UnixMilli(-5)}, ErrInvalidArgument},
+		{"header name", ctx, Record{Topic: "t", Headers: []Header{{Name: "\xff"}}}, ErrInvalidArgument},
+		{"too large", ctx, Record{Topic: "t", Value: make([]byte, 11)}, ErrRecordTooLarge},
+		{"ended context", cancelled, Record{Topic: "t"}, context.Canceled},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			told := make(chan error, 1)
+			p.Produce(tt.ctx, tt.record, func(_ Delivery, err error) { told <- err })
+			if err := receive(t, told, "the callback"); !errors.Is(err, tt.want) || MaybeWritten(err) {
+				t.Errorf("callback: %v", err)
+			}
+			if _, err := p.ProduceSync(tt.ctx, tt.record); !errors.Is(err, tt.want) || MaybeWritten(err) {
+				t.Errorf("ProduceSync: %v", err)
+			}
+		})
+	}
+	// None of them held on to anything.
+	if err := p.Flush(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := p.unresolved.Load(); n != 0 || p.packer.packed != 0 {
+		t.Errorf("%d unresolved, %d bytes packed", n, p.packer.packed)
+	}
+}
+
+func TestFailuresNobodyWasToldOfComeWithTheFlush(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c, MaxRecordSize(10))
+	for range 3 {
+		p.Produce(ctx, Record{Topic: "t", Value: make([]byte, 11)}, nil)
+	}
+	err := p.Flush(ctx)
+	if !errors.Is(err, ErrRecordTooLarge) || !strings.Contains(err.Error(), "3 records without a callback") {
+		t.Fatalf("flush: %v", err)
+	}
+	if err := p.Flush(ctx); err != nil {
+		t.Fatalf("told twice: %v", err)
+	}
+}

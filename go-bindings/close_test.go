@@ -1,0 +1,176 @@
+package ottla
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestRecordsEndWithTheContextAndWithClose(t *testing.T) {
+	c := echoClient(t)
+	consumer, err := c.NewConsumer(Topics("silent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(within(t))
+	loop := func(ctx context.Context) <-chan error {
+		out := make(chan error, 1)
+		go func() {
+			var last error
+			n := 0
+			for _, err := range consumer.Records(ctx) {
+				last = err
+				n++
+			}
+			if n != 1 {
+				last = fmt.Errorf("%d yields, the last %w", n, last)
+			}
+			out <- last
+		}()
+		return out
+	}
+	first := loop(ctx)
+	cancel()
+	if err := receive(t, first, "the loop"); !errors.Is(err, context.Canceled) {
+		t.Errorf("context: %v", err)
+	}
+	second := loop(within(t))
+	if err := consumer.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, second, "the loop"); !errors.Is(err, ErrClosed) {
+		t.Errorf("close: %v", err)
+	}
+}
+
+func TestUseAfterClose(t *testing.T) {
+	ctx := within(t)
+	c, err := NewClient(Echo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProducer(t, c)
+	consumer, err := c.NewConsumer(Topics("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("closing again: %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Errorf("closing the producer after its client: %v", err)
+	}
+	if err := consumer.Close(); err != nil {
+		t.Errorf("closing the consumer after its client: %v", err)
+	}
+	_, sync := p.ProduceSync(ctx, Record{Topic: "t"})
+	_, producer := c.NewProducer()
+	_, reader := c.NewConsumer(Topics("t"))
+	_, next := consumer.Next(ctx)
+	for name, err := range map[string]error{
+		"ProduceSync": sync, "NewProducer": producer, "NewConsumer": reader, "Next": next,
+		"Flush":       p.flush(ctx),
+		"CreateTopic": c.CreateTopic(ctx, "t", 1, 1),
+		"Seek":        consumer.Seek("t", 0, Earliest()),
+	} {
+		var e *Error
+		if !errors.Is(err, ErrClosed) || !errors.As(err, &e) || !e.Fatal || e.MaybeWritten() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCallbacksOfRecordsProducedAfterCloseAreCalled(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 1)
+	p.Produce(ctx, Record{Topic: "t"}, func(_ Delivery, err error) { told <- err })
+	if err := receive(t, told, "the callback"); !errors.Is(err, ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+func TestCloseDeliversFirst(t *testing.T) {
+	ctx := within(t)
+	c, err := NewClient(Echo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProducer(t, c)
+	told := 0
+	for range 10_000 {
+		p.Produce(ctx, Record{Topic: "t", Value: []byte("v")}, func(_ Delivery, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			told++
+		})
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if told != 10_000 {
+		t.Fatalf("%d callbacks", told)
+	}
+}
+
+func TestShutdownThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
+	c := echoClient(t)
+	p := newProducer(t, c)
+	k := p.packer
+	k.mu.Lock()
+	k.blocked = true // As if the brokers did not keep up.
+	k.mu.Unlock()
+	told := make(chan error, 1)
+	p.Produce(within(t), Record{Topic: "t", Value: []byte("v")}, func(_ Delivery, err error) { told <- err })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := p.Shutdown(ctx)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "1 records were not delivered") {
+		t.Errorf("shutdown: %v", err)
+	}
+	if err := receive(t, told, "the callback"); !errors.Is(err, ErrClosed) || MaybeWritten(err) {
+		t.Errorf("the record: %v", err)
+	}
+}
+
+func TestGoroutinesAndHandlesGo(t *testing.T) {
+	ctx := within(t)
+	before := runtime.NumGoroutine()
+	for range 20 {
+		c, err := NewClient(Echo())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newProducer(t, c)
+		consumer, err := c.NewConsumer(Topics("t"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.ProduceSync(ctx, Record{Topic: "t", Value: []byte("v")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := consumer.Next(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for runtime.NumGoroutine() > before {
+		if ctx.Err() != nil {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+		}
+		runtime.Gosched()
+	}
+}
