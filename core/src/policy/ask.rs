@@ -165,7 +165,10 @@ impl AskPlan {
         self.trouble = Some(now);
         self.asked_in_trouble = true;
         let at = now + self.backoff.next(rng).max(METADATA_MIN_AGE / 5);
-        self.at = Some(self.at.map_or(at, |planned| planned.max(at)));
+        // Also for topics that came meanwhile: who names new ones all the time must not ask all the
+        // time somebody who does not answer.
+        self.at = Some(self.wanted().map_or(at, |planned| planned.max(at)));
+        self.new = None;
     }
 }
 
@@ -299,6 +302,25 @@ mod tests {
         assert!(hour < 3_600 && gaps.len() <= 12);
         plan.answered(true, true, now, &mut rng);
         assert!((plan.next() - now).as_secs() <= 360);
+    }
+
+    #[test]
+    fn topics_that_come_while_nobody_answers_wait_for_the_backoff() {
+        let mut rng = StdRng::seed_from_u64(8);
+        let mut now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        plan.want(Why::New, now, &mut rng);
+        let start = now;
+        let mut asked = 0;
+        while now - start < Duration::from_secs(60) {
+            now = plan.next();
+            plan.asked(now);
+            plan.want(Why::New, now + ms(1), &mut rng);
+            now += ms(2);
+            plan.failed(false, now, &mut rng);
+            asked += 1;
+        }
+        assert!((20..=42).contains(&asked), "{asked}");
     }
 
     #[test]
