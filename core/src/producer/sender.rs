@@ -1,5 +1,5 @@
-//! The sender: one task per pool and kind of acknowledgement. Binds batches to partitions as late as it can, puts every ready
-//! batch of a broker into one request, and keeps what is in flight in order.
+//! The sender: one task per pool and kind of acknowledgement. Binds batches to partitions as late as
+//! it can, puts every ready batch of a broker into one request, and keeps what is in flight in order.
 //!
 //! ```text
 //! slots (open, full batches) ─┐   topics.rs    assign.rs, choices.rs        requests.rs

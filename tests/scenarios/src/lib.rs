@@ -7,6 +7,7 @@
 //! - [`console`]: Kafka's own writer and reader.
 //! - [`process`]: other programs, run with a deadline.
 //! - [`network`]: a network that a test can look at and spoil.
+//! - [`seeds`]: model tests, a run for each seed.
 //! - [`steps`]: steps that many scenarios share.
 //! - [`wait`]: waiting for a condition with a deadline that fails with words.
 //! - [`virtual_cluster`]: client and embedded cluster in one runtime, in virtual time.
@@ -17,6 +18,7 @@ pub mod interop;
 pub mod network;
 pub mod process;
 pub mod records;
+pub mod seeds;
 pub mod steps;
 pub mod virtual_cluster;
 pub mod wait;

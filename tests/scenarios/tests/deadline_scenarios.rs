@@ -2,11 +2,24 @@
 //! time.
 
 use ottla::testing::{ApiKey, Fault, FaultRule, Leaders};
-use ottla::{ErrorKind, Partitioner, Record};
+use ottla::{ErrorKind, Partitioner, Producer, Record};
 use ottla_scenarios::steps::{acked, cluster, connect, free, ms, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
+
+/// Each of three records, some time apart, takes a delivery timeout of 3 s and no longer.
+async fn three_time_out(producer: &Producer, record: Record<'_>, apart: Duration) {
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let delivery = producer.send(record).await.unwrap();
+        let error = within("the timeout", delivery).await.unwrap_err();
+        assert_eq!((error.kind(), error.maybe_written()), (ErrorKind::Timeout, false));
+        let took = begun.elapsed();
+        assert!((secs(3)..secs(3) + ms(100)).contains(&took), "{took:?}");
+        tokio::time::sleep(apart).await;
+    }
+}
 
 /// One record after the other times out while nobody can be asked about their topic.
 #[tokio::test(start_paused = true)]
@@ -19,15 +32,7 @@ async fn s03_records_of_a_topic_that_nobody_knows_time_out_one_after_the_other()
         cluster.stop_broker(broker, Leaders::Keep).unwrap();
     }
     for record in [free(), free().partition(1), free().key("k")] {
-        for _ in 0..3 {
-            let begun = Instant::now();
-            let delivery = producer.send(record).await.unwrap();
-            let error = within("the timeout", delivery).await.unwrap_err();
-            assert_eq!((error.kind(), error.maybe_written()), (ErrorKind::Timeout, false));
-            let took = begun.elapsed();
-            assert!((secs(3)..secs(3) + ms(100)).contains(&took), "{took:?}");
-            tokio::time::sleep(secs(20)).await;
-        }
+        three_time_out(&producer, record, secs(20)).await;
     }
 }
 
@@ -40,15 +45,7 @@ async fn s03_records_without_a_producer_id_time_out_one_after_the_other() {
     let silent = FaultRule::new(Fault::BlackHole).api(ApiKey::INIT_PRODUCER_ID);
     cluster.faults().inject(silent.always());
     for record in [free(), free().partition(1)] {
-        for _ in 0..3 {
-            let begun = Instant::now();
-            let delivery = producer.send(record).await.unwrap();
-            let error = within("the timeout", delivery).await.unwrap_err();
-            assert_eq!((error.kind(), error.maybe_written()), (ErrorKind::Timeout, false));
-            let took = begun.elapsed();
-            assert!((secs(3)..secs(3) + ms(100)).contains(&took), "{took:?}");
-            tokio::time::sleep(secs(2)).await;
-        }
+        three_time_out(&producer, record, secs(2)).await;
     }
     cluster.faults().clear();
     acked(&producer, Record::to("t").value("x")).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{Acks, Compression, InDoubt, Partitioner, Producer, Record};
+use ottla_scenarios::seeds;
 use ottla_scenarios::steps::{ms, secs};
 use ottla_scenarios::virtual_cluster;
 use rand::rngs::StdRng;
@@ -26,27 +27,17 @@ fn every_wait_ends() {
     run_all(0..60);
 }
 
-/// Other seeds, for looking into one or for a long search: `OTTLA_SEEDS=1000..1500`.
+/// See [`seeds::chosen`].
 #[test]
 fn chosen_seeds() {
-    let chosen = std::env::var("OTTLA_SEEDS").unwrap_or_else(|_| "60..62".to_owned());
-    let (first, end) = chosen.split_once("..").expect("OTTLA_SEEDS is FIRST..END");
-    run_all(first.parse().unwrap()..end.parse().unwrap());
+    run_all(seeds::chosen());
 }
 
 fn run_all(seeds: std::ops::Range<u64>) {
-    let failed: Vec<String> = seeds
-        .filter_map(|seed| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .unwrap();
-            let late = runtime.block_on(scenario(seed));
-            (!late.is_empty()).then(|| format!("seed {seed}: {}", late.join("; ")))
-        })
-        .collect();
-    assert!(failed.is_empty(), "{} seeds failed:\n{}", failed.len(), failed.join("\n"));
+    seeds::run_all(seeds, |seed| {
+        let late = seeds::runtime().block_on(scenario(seed));
+        if late.is_empty() { Ok(()) } else { Err(late.join("; ")) }
+    });
 }
 
 /// Waits for what has to end within `most`, and notes it if it does not.

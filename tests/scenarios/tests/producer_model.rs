@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{Acked, Compression, Error, ErrorKind, InDoubt, Producer, Record};
+use ottla_scenarios::seeds;
 use ottla_scenarios::virtual_cluster;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -56,32 +57,19 @@ fn rerouting_producers_lose_nothing() {
     run_all(30_000..30_030);
 }
 
-/// Other seeds, for looking into one or for a long search: `OTTLA_SEEDS=1000..1500`. From 10,000 on
-/// records are hasty, from 20,000 on they are rerouted in doubt, from 30,000 on both.
+/// See [`seeds::chosen`]. From 10,000 on records are hasty, from 20,000 on they are rerouted in doubt,
+/// from 30,000 on both.
 #[test]
 fn chosen_seeds() {
-    let chosen = std::env::var("OTTLA_SEEDS").unwrap_or_else(|_| "60..62".to_owned());
-    let (first, end) = chosen.split_once("..").expect("OTTLA_SEEDS is FIRST..END");
-    run_all(first.parse().unwrap()..end.parse().unwrap());
+    run_all(seeds::chosen());
 }
 
 fn run_all(seeds: std::ops::Range<u64>) {
-    let failed: Vec<String> = seeds
-        .filter_map(|seed| {
-            let words = run(seed, Kind::of(seed)).err()?;
-            Some(format!("seed {seed}: {words}"))
-        })
-        .collect();
-    assert!(failed.is_empty(), "{} seeds failed:\n{}", failed.len(), failed.join("\n"));
+    seeds::run_all(seeds, |seed| run(seed, Kind::of(seed)));
 }
 
 fn run(seed: u64, kind: Kind) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    seeds::runtime().block_on(async {
         match tokio::time::timeout(END, scenario(seed, kind)).await {
             Ok(outcome) => outcome,
             Err(_) => Err("something waits for ever".to_owned()),

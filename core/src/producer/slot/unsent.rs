@@ -1,0 +1,95 @@
+//! What leaves a slot without being sent: batches whose time is over, those of a producer whose close
+//! may wait no longer, and what nobody is left to send.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Accumulator, Batch, Full, Slot, SlotInner};
+use crate::error::Error;
+use crate::record::Compression;
+
+impl Slot {
+    /// By when the first of the batches here has to be resolved. That is not always the one at the
+    /// front: records that waited for their partition are older than what they come behind.
+    pub(crate) fn first_deadline(&self, home: &Accumulator) -> Option<Instant> {
+        let inner = self.lock();
+        let sealed = inner.full.iter().filter_map(Full::deadline);
+        sealed.chain(inner.open_deadline(home)).min()
+    }
+
+    /// Takes what had to be resolved by now. What is being compressed announces itself when it is
+    /// done.
+    pub(in crate::producer) fn take_expired(
+        &self,
+        home: &Arc<Accumulator>,
+        now: Instant,
+    ) -> Vec<Batch> {
+        let mut inner = self.lock();
+        let late = |at: Instant| at <= now;
+        let mut gone = Vec::new();
+        for full in std::mem::take(&mut inner.full) {
+            match full {
+                Full::Sealed(batch) if late(batch.deadline) => gone.push(*batch),
+                stays => inner.full.push_back(stays),
+            }
+        }
+        let open = match inner.open_deadline(home) {
+            Some(at) if late(at) => inner.close(),
+            _ => None,
+        };
+        drop(inner);
+        if let Some(mut open) = open {
+            // Nobody will send it.
+            open.compression = Compression::None;
+            gone.extend(open.seal(home, self.partition));
+        }
+        gone
+    }
+
+    /// Everything here fails; what is being compressed, when that is done.
+    pub(in crate::producer) fn fail(&self, error: &Error) {
+        let mut inner = self.lock();
+        let open = inner.close();
+        let (mut sealed, mut sealing) = (Vec::new(), VecDeque::new());
+        for full in inner.full.drain(..) {
+            match full {
+                Full::Sealed(batch) => sealed.push(batch),
+                Full::Sealing(number) => sealing.push_back(Full::Ended(number, error.clone())),
+                ended @ Full::Ended(..) => sealing.push_back(ended),
+            }
+        }
+        inner.full = sealing;
+        drop(inner);
+        for batch in sealed {
+            batch.resolve(Err(error.clone()));
+        }
+        if let Some(mut open) = open {
+            open.rest.settle(&Err(error.clone()));
+        }
+    }
+
+    /// Everything here, to be dropped: nobody is left to send it.
+    pub(in crate::producer) fn clear(&self) {
+        let left = std::mem::take(&mut *self.lock());
+        drop(left);
+    }
+}
+
+impl Full {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Sealed(batch) => Some(batch.deadline),
+            Self::Sealing(_) | Self::Ended(..) => None,
+        }
+    }
+}
+
+impl SlotInner {
+    /// By when the open batch has to be resolved, if there is anything in it.
+    fn open_deadline(&self, home: &Accumulator) -> Option<Instant> {
+        let open = self.open.as_ref().filter(|open| open.builder.len_records() > 0)?;
+        Some(open.opened + home.config.delivery_timeout)
+    }
+}
