@@ -81,6 +81,7 @@ unsafe fn settings(options: *const ottla_client_options) -> Result<ClientOptions
             ordinal: ((o.ordinal_index, o.ordinal_count) != (0, 0))
                 .then_some((o.ordinal_index, o.ordinal_count)),
             tag: o.tag,
+            ..ClientOptions::default()
         })
     }
 }

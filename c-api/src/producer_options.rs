@@ -187,5 +187,6 @@ pub(crate) unsafe fn settings(o: &ottla_producer_options) -> Result<ProducerOpti
         delivery_timeout: setting_ms(o.delivery_timeout_ms),
         max_record_size: setting_size(o.max_record_size),
         tag: o.tag,
+        ..ProducerOptions::default()
     })
 }

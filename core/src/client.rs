@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::admin::Admin;
 use crate::cluster::{ClusterView, Pool};
+use crate::config::foreign::Owner;
+use crate::config::properties::{self, Properties, Value};
 use crate::config::{ClientConfig, parse_bootstrap};
 use crate::consumer::ConsumerBuilder;
 use crate::environment::Environment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{Stats, StatsHandle};
 use crate::producer::ProducerBuilder;
 
@@ -25,6 +27,8 @@ pub struct ClientBuilder {
     rack: Option<String>,
     ordinal: Option<(u32, u32)>,
     environment: Option<Environment>,
+    /// Why its properties were refused.
+    refused: Option<Error>,
 }
 
 impl Default for ClientBuilder {
@@ -39,6 +43,7 @@ impl Default for ClientBuilder {
             rack: None,
             ordinal: None,
             environment: None,
+            refused: None,
         }
     }
 }
@@ -104,6 +109,46 @@ impl ClientBuilder {
         self
     }
 
+    /// Takes the settings of a client from properties as Java's client and librdkafka have them:
+    /// `bootstrap.servers`, `client.id`, `client.rack`, `request.timeout.ms`, `connections.max.idle.ms`
+    /// and their aliases. Those of producers and consumers are passed over: they are for
+    /// [`ProducerBuilder::from_properties`] and [`ConsumerBuilder::from_properties`]. What is named by
+    /// none of them keeps the default it has here.
+    ///
+    /// A name that no client has, and one that asks for what is not done here, is refused when the
+    /// client is made (`Config`), with what there is instead.
+    /// ```
+    /// # use ottla::Client;
+    /// let properties = [("bootstrap.servers", "localhost:9092"), ("security.protocol", "SSL")];
+    /// let error = Client::builder().from_properties(properties).build().err().unwrap();
+    /// assert!(error.message().contains("TLS and SASL are not offered yet"));
+    /// ```
+    pub fn from_properties<K: Into<String>, V: Into<String>>(
+        self,
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.read_properties(&properties.into_iter().collect())
+    }
+
+    pub(crate) fn read_properties(mut self, properties: &Properties) -> Self {
+        let settings = properties::read(Owner::Client, properties);
+        let taken = settings.and_then(|settings| {
+            for (name, value) in settings {
+                match (name, value) {
+                    ("bootstrap", Value::Text(list)) => self.bootstrap = list,
+                    ("client_id", Value::Text(id)) => self.client_id = id,
+                    ("rack", Value::Text(rack)) => self.rack = Some(rack),
+                    ("request_timeout", Value::Time(time)) => self.request_timeout = time,
+                    ("idle_timeout", Value::Time(time)) => self.idle_timeout = time,
+                    (name, _) => return Err(properties::not_taken(name)),
+                }
+            }
+            Ok(())
+        });
+        self.refused = self.refused.or(taken.err());
+        self
+    }
+
     /// The client, without contacting anyone yet.
     ///
     /// # Errors
@@ -134,6 +179,9 @@ impl ClientBuilder {
     }
 
     fn make(self) -> Result<(Client, Duration)> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         let config = ClientConfig {
             bootstrap: parse_bootstrap(&self.bootstrap)?,
             client_id: self.client_id,

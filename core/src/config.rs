@@ -1,6 +1,9 @@
 //! Every setting: its default, its unit, its range; what is refused and why. Limits that are not
 //! settings are named here too.
 
+pub(crate) mod foreign;
+pub(crate) mod properties;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -19,6 +19,8 @@ use buffer::Buffer;
 use fetcher::Fetcher;
 
 use crate::cluster::Pool;
+use crate::config::foreign::Owner;
+use crate::config::properties::{self, Properties, Value};
 use crate::config::{ConsumerConfig, check_topic};
 use crate::error::{Error, Result};
 
@@ -53,6 +55,8 @@ pub struct ConsumerBuilder {
     topics: Vec<String>,
     assigned: Vec<(String, i32, Start)>,
     start: Start,
+    /// Why its properties were refused.
+    refused: Option<Error>,
 }
 
 impl ConsumerBuilder {
@@ -63,6 +67,7 @@ impl ConsumerBuilder {
             topics: Vec::new(),
             assigned: Vec::new(),
             start: Start::Earliest,
+            refused: None,
         }
     }
 
@@ -126,12 +131,56 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Takes the settings of a consumer from properties as Java's client and librdkafka have them:
+    /// `auto.offset.reset`, `fetch.max.wait.ms`, `fetch.min.bytes`, `fetch.max.bytes`,
+    /// `max.partition.fetch.bytes`, `check.crcs` and their aliases. Those of clients are passed over
+    /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
+    ///
+    /// What is not named keeps the default it has here: reading starts at the oldest record, unless
+    /// [`start`](Self::start) is told otherwise.
+    ///
+    /// A producer's property, a name that no client has, and one that asks for what is not done here,
+    /// is refused by [`build`](Self::build) (`Config`), with what there is instead.
+    pub fn from_properties<K: Into<String>, V: Into<String>>(
+        self,
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.read_properties(&properties.into_iter().collect())
+    }
+
+    pub(crate) fn read_properties(mut self, properties: &Properties) -> Self {
+        let settings = properties::read(Owner::Consumer, properties);
+        let taken = settings.and_then(|settings| {
+            let config = &mut self.config;
+            for (name, value) in settings {
+                match (name, value) {
+                    ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
+                    ("check_crc", Value::Flag(check)) => config.check_crc = check,
+                    ("max_bytes", Value::Size(bytes)) => config.max_bytes = bytes,
+                    ("max_partition_bytes", Value::Size(bytes)) => {
+                        config.max_partition_bytes = bytes;
+                    }
+                    ("max_wait", Value::Time(time)) => config.max_wait = time,
+                    ("min_bytes", Value::Size(bytes)) => config.min_bytes = bytes,
+                    ("start", Value::Start(start)) => self.start = start,
+                    (name, _) => return Err(properties::not_taken(name)),
+                }
+            }
+            Ok(())
+        });
+        self.refused = self.refused.or(taken.err());
+        self
+    }
+
     /// The consumer; fetching starts at once.
     ///
     /// # Errors
     /// `Config` for a setting out of its range, or nothing to read; `InvalidArgument` for what is
     /// not a topic name.
     pub fn build(self) -> Result<Consumer> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         self.config.check(self.pool.request_timeout())?;
         if self.topics.is_empty() && self.assigned.is_empty() {
             return Err(Error::config("nothing to read; name topics or assign partitions"));

@@ -41,6 +41,11 @@ pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
 pub use producer::{EngineProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
 
+pub use crate::config::foreign::{
+    Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest,
+};
+pub use crate::config::properties::Properties;
+
 use crate::error::{Error, ErrorKind};
 
 /// An error about an argument, for skins that check what they were given.

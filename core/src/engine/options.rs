@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{Client, ClientBuilder};
+use crate::config::properties::Properties;
 use crate::config::{Acks, InDoubt, Partitioner};
 use crate::consumer::{self, ConsumerBuilder};
 use crate::producer::ProducerBuilder;
@@ -36,8 +37,10 @@ impl From<Start> for consumer::Start {
 /// Settings of a client.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
-    /// "host:port,host:port".
+    /// "host:port,host:port"; empty: what the properties say.
     pub bootstrap: String,
+    /// Settings by the names of other clients. What is given here too goes before them.
+    pub properties: Properties,
     /// What brokers log. Default "ottla".
     pub client_id: Option<String>,
     /// Name and version of the software, as brokers count it (KIP-511).
@@ -67,7 +70,9 @@ fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
 impl ClientOptions {
     /// A client with these settings, to be connected.
     pub fn builder(&self) -> ClientBuilder {
-        let b = Client::builder().bootstrap(&self.bootstrap);
+        let b = Client::builder().read_properties(&self.properties);
+        let bootstrap = Some(&self.bootstrap).filter(|list| !list.is_empty());
+        let b = with(b, bootstrap, ClientBuilder::bootstrap);
         let b = with(b, self.client_id.as_deref(), ClientBuilder::client_id);
         let b = with(b, self.software.clone(), |b, (name, version)| b.software(name, version));
         let b = with(b, self.connect_timeout, ClientBuilder::connect_timeout);
@@ -82,6 +87,8 @@ impl ClientOptions {
 /// `max_block` is a setting of those that do.
 #[derive(Clone, Debug, Default)]
 pub struct ProducerOptions {
+    /// Settings by the names of other clients. What is given here too goes before them.
+    pub properties: Properties,
     /// How long a record may wait for company. Default 5 ms.
     pub linger: Option<Duration>,
     /// Bytes of a batch. Default 256 KiB.
@@ -109,6 +116,7 @@ pub struct ProducerOptions {
 impl ProducerOptions {
     /// The producer with these settings, for skins that hold one themselves.
     pub fn apply(&self, b: ProducerBuilder) -> ProducerBuilder {
+        let b = b.read_properties(&self.properties);
         let b = with(b, self.linger, ProducerBuilder::linger);
         let b = with(b, self.batch_size, ProducerBuilder::batch_size);
         let b = with(b, self.compression, ProducerBuilder::compression);
@@ -139,6 +147,8 @@ pub enum Subscription {
 pub struct ConsumerOptions {
     /// What it reads.
     pub subscription: Subscription,
+    /// Settings by the names of other clients. What is given here too goes before them.
+    pub properties: Properties,
     /// How long a broker may wait for `min_bytes`. Default 500 ms.
     pub max_wait: Option<Duration>,
     /// Default 1.
@@ -157,9 +167,13 @@ pub struct ConsumerOptions {
 
 impl ConsumerOptions {
     pub(super) fn apply(&self, b: ConsumerBuilder) -> ConsumerBuilder {
+        let b = b.read_properties(&self.properties);
         let b = match &self.subscription {
             Subscription::Topics(topics, start) => {
-                b.topics(topics.iter().map(String::as_str)).start((*start).into())
+                // The default is no choice: properties may have made one.
+                let start = Some(*start).filter(|start| *start != Start::default());
+                let b = b.topics(topics.iter().map(String::as_str));
+                with(b, start.map(Into::into), ConsumerBuilder::start)
             }
             Subscription::Partitions(list) => {
                 b.assign(list.iter().map(|(t, p, start)| (t.as_str(), *p, (*start).into())))
@@ -177,6 +191,7 @@ impl ConsumerOptions {
     pub fn new(subscription: Subscription) -> Self {
         Self {
             subscription,
+            properties: Properties::default(),
             max_wait: None,
             min_bytes: None,
             max_bytes: None,

@@ -61,6 +61,8 @@ use budget::{Shares, Turn};
 use delivery::RunTag;
 
 use crate::cluster::Pool;
+use crate::config::foreign::Owner;
+use crate::config::properties::{self, Properties, Value};
 use crate::config::{Acks, InDoubt, Partitioner, ProducerConfig};
 use crate::environment::BoxFuture;
 use crate::error::{Error, ErrorKind, Result};
@@ -72,11 +74,13 @@ use crate::record::Compression;
 pub struct ProducerBuilder {
     pool: Arc<Pool>,
     config: ProducerConfig,
+    /// Why its properties were refused.
+    refused: Option<Error>,
 }
 
 impl ProducerBuilder {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, config: ProducerConfig::default() }
+        Self { pool, config: ProducerConfig::default(), refused: None }
     }
 
     /// How long an open batch may wait for more records while every broker is busy. A broker that
@@ -152,12 +156,56 @@ impl ProducerBuilder {
         self
     }
 
+    /// Takes the settings of a producer from properties as Java's client and librdkafka have them:
+    /// `acks`, `linger.ms`, `batch.size`, `buffer.memory`, `compression.type` and its levels,
+    /// `delivery.timeout.ms`, `max.block.ms`, `max.request.size`, `partitioner` and their aliases. Those of
+    /// clients are passed over ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
+    ///
+    /// What is not named keeps the default it has here: records with keys are spread too, unless
+    /// [`partitioner`](Self::partitioner) is told otherwise.
+    ///
+    /// A consumer's property, a name that no client has, and one that asks for what is not done here,
+    /// is refused by [`build`](Self::build) (`Config`), with what there is instead.
+    pub fn from_properties<K: Into<String>, V: Into<String>>(
+        self,
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.read_properties(&properties.into_iter().collect())
+    }
+
+    pub(crate) fn read_properties(mut self, properties: &Properties) -> Self {
+        let settings = properties::read(Owner::Producer, properties);
+        let taken = settings.and_then(|settings| {
+            let config = &mut self.config;
+            for (name, value) in settings {
+                match (name, value) {
+                    ("acks", Value::Acks(acks)) => config.acks = acks,
+                    ("batch_size", Value::Size(bytes)) => config.batch_size = bytes,
+                    ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
+                    ("compression", Value::Compression(codec)) => config.compression = codec,
+                    ("delivery_timeout", Value::Time(time)) => config.delivery_timeout = time,
+                    ("linger", Value::Time(time)) => config.linger = time,
+                    ("max_block", Value::Time(time)) => config.max_block = time,
+                    ("max_record_size", Value::Size(bytes)) => config.max_record_size = bytes,
+                    ("partitioner", Value::Partitioner(how)) => config.partitioner = how,
+                    (name, _) => return Err(properties::not_taken(name)),
+                }
+            }
+            Ok(())
+        });
+        self.refused = self.refused.or(taken.err());
+        self
+    }
+
     /// The producer. Producers with equal settings on one client share batches and memory; making
     /// one costs next to nothing.
     ///
     /// # Errors
     /// `Config` for a setting out of its range.
     pub fn build(self) -> Result<Producer> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
         home.users.fetch_add(1, Ordering::AcqRel);

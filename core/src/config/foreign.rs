@@ -1,0 +1,351 @@
+//! What other clients of Kafka call their settings, and what is written here instead: a table, and
+//! how a name is looked up in it. One for all languages, so that nobody gets another answer.
+
+/// Whose setting it is, with other clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Owner {
+    /// Any handle's: how brokers are reached.
+    Client,
+    /// A producer's.
+    Producer,
+    /// A consumer's.
+    Consumer,
+}
+
+/// What the values of a foreign setting are. Ours are time spans, bytes, and words of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Values {
+    /// As they are.
+    Text,
+    /// Milliseconds of a time span.
+    Milliseconds,
+    /// Bytes.
+    Bytes,
+    /// Units of 1,024 bytes.
+    Kibibytes,
+    /// `true` or `false`.
+    Flag,
+    /// `all`, `-1`, `1` or `0`.
+    Acks,
+    /// The name of a codec.
+    Codec,
+    /// A codec's level.
+    Level,
+    /// librdkafka's word for a partitioner, or a class of Java's.
+    Partitioner,
+    /// Where to start without a committed offset.
+    Start,
+}
+
+/// What stands here for a setting of another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Meaning {
+    /// A setting with a name of its own.
+    Setting {
+        /// The name: the same word in every language, in its own spelling.
+        name: &'static str,
+        /// What the other client's values are.
+        values: Values,
+    },
+    /// No setting.
+    Nothing {
+        /// Why it is not needed, or what there is instead.
+        instead: &'static str,
+        /// Values that ask for what is done here anyway.
+        as_here: &'static [&'static str],
+    },
+}
+
+/// A setting of another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Foreign {
+    /// The name as it is written elsewhere. One that ends in `*` stands for all that begin so.
+    pub name: &'static str,
+    /// Whose it is.
+    pub owner: Owner,
+    /// What stands here for it.
+    pub meaning: Meaning,
+}
+
+/// What another client calls `name`, however it is spelt: `linger.ms`, `linger_ms` and `LINGER-MS` are
+/// one.
+pub fn foreign(name: &str) -> Option<&'static Foreign> {
+    let plain = plain(name);
+    let exact = TABLE.iter().find(|row| !row.name.ends_with('*') && self::plain(row.name) == plain);
+    exact.or_else(|| {
+        let begins = |row: &&Foreign| {
+            let begin = row.name.strip_suffix('*');
+            begin.is_some_and(|begin| plain.starts_with(&self::plain(begin)))
+        };
+        TABLE.iter().find(begins)
+    })
+}
+
+/// All of them.
+pub fn foreign_names() -> &'static [Foreign] {
+    TABLE
+}
+
+/// The word that somebody meant who wrote `name`: no more than a third of its letters is wrong.
+pub fn nearest<'a>(name: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = plain(name);
+    let distances = words.into_iter().map(|word| (distance(&name, &plain(word)), word));
+    let (distance, word) = distances.min()?;
+    (distance <= (word.len() / 3).max(1)).then_some(word)
+}
+
+/// Java and librdkafka write dots, clients in Python underscores.
+fn plain(name: &str) -> String {
+    name.trim().to_lowercase().replace(['.', '-'], "_")
+}
+
+/// Edits (insert, delete, replace) between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+use Owner::{Client, Consumer, Producer};
+
+const fn is(name: &'static str, owner: Owner, setting: &'static str, values: Values) -> Foreign {
+    Foreign { name, owner, meaning: Meaning::Setting { name: setting, values } }
+}
+
+const fn no(name: &'static str, owner: Owner, instead: &'static str) -> Foreign {
+    like(name, owner, instead, &[])
+}
+
+const fn like(
+    name: &'static str,
+    owner: Owner,
+    instead: &'static str,
+    as_here: &'static [&'static str],
+) -> Foreign {
+    Foreign { name, owner, meaning: Meaning::Nothing { instead, as_here } }
+}
+
+const PLAINTEXT: &str = "TLS and SASL are not offered yet: brokers are reached in plaintext";
+const BACKOFF: &str =
+    "not needed: pauses after a failure grow from 100 ms to 5 s, spread at random";
+const SETUP: &str = "not needed: 10 s, up to 30 s after failures; connect_timeout is how long a new \
+                     client tries";
+const SYSTEM: &str = "not needed: sockets are as the system has them, without Nagle's delay";
+const VERSIONS: &str = "not needed: versions are agreed on with each broker";
+const STATS: &str = "not needed: stats tell what is done, by broker and request";
+const LOGS: &str = "not needed: a call that fails says so, the rest is logged";
+const METADATA: &str = "not needed: metadata is refreshed every 5 minutes, and when a leader moves";
+const OWN_THREAD: &str = "not needed: the client works on a thread of its own";
+const BYTES: &str = "not needed: keys and values are bytes, which the program makes and reads";
+const DELIVERY: &str = "not needed: every send gives a delivery, which tells what became of it";
+const TRANSACTIONS: &str = "transactions are not offered yet";
+const GROUPS: &str = "consumer groups are not offered yet: a consumer reads whole topics, or the \
+                      partitions it is given";
+const COMMITS: &str = "nothing is committed yet: keep the offsets, and start from them";
+const BY_LOAD: &str = "not needed: what names no partition goes where a broker answers quickly";
+const RETRIES: &str = "not needed: a record is sent again until its delivery_timeout";
+const ONLY_NAMED: &str = "not needed: only topics that are named are read";
+
+#[rustfmt::skip]
+const TABLE: &[Foreign] = &[
+    // How brokers are reached.
+    is("bootstrap.servers", Client, "bootstrap", Values::Text),
+    is("metadata.broker.list", Client, "bootstrap", Values::Text),
+    is("client.id", Client, "client_id", Values::Text),
+    is("client.rack", Client, "rack", Values::Text),
+    is("request.timeout.ms", Client, "request_timeout", Values::Milliseconds),
+    is("socket.timeout.ms", Client, "request_timeout", Values::Milliseconds),
+    is("connections.max.idle.ms", Client, "idle_timeout", Values::Milliseconds),
+    like("security.protocol", Client, PLAINTEXT, &["plaintext"]),
+    no("ssl.*", Client, PLAINTEXT),
+    no("sasl.*", Client, PLAINTEXT),
+    no("enable.ssl.*", Client, PLAINTEXT),
+    no("enable.sasl.*", Client, PLAINTEXT),
+    no("https.*", Client, PLAINTEXT),
+    no("security.providers", Client, PLAINTEXT),
+    no("oauth_cb", Client, PLAINTEXT),
+    no("socks5_proxy", Client, "proxies are not offered"),
+    no("proxy_url", Client, "proxies are not offered"),
+    like("client.dns.lookup", Client, "not needed: every address of a host is tried", &["use_all_dns_ips"]),
+    no("reconnect.backoff.*", Client, BACKOFF),
+    no("retry.backoff.*", Client, BACKOFF),
+    no("socket.connection.setup.timeout.*", Client, SETUP),
+    no("default.api.timeout.ms", Client, "not needed: each call that waits takes its own timeout"),
+    like("receive.buffer.bytes", Client, SYSTEM, &["-1"]),
+    like("send.buffer.bytes", Client, SYSTEM, &["-1"]),
+    no("socket.*", Client, SYSTEM),
+    no("sock.chunk.*", Client, SYSTEM),
+    no("broker.address.*", Client, SYSTEM),
+    like("api.version.request", Client, VERSIONS, &["true"]),
+    no("api.version.*", Client, VERSIONS),
+    no("api_version", Client, VERSIONS),
+    no("broker.version.fallback", Client, VERSIONS),
+    no("metadata.max.age.ms", Client, METADATA),
+    no("metadata.max.idle.ms", Client, METADATA),
+    no("topic.metadata.*", Client, METADATA),
+    like("metadata.recovery.strategy", Client, "not needed: a client that lost all its brokers asks bootstrap again", &["rebootstrap"]),
+    no("metadata.recovery.*", Client, "not needed: a client that lost all its brokers asks bootstrap again"),
+    like("allow.auto.create.topics", Client, "no topic is ever created by asking: create it", &["false"]),
+    no("bootstrap_topics_filter", Client, ONLY_NAMED),
+    no("metric.reporters", Client, STATS),
+    no("metrics.*", Client, STATS),
+    no("enable.metrics.push", Client, STATS),
+    no("auto.include.jmx.reporter", Client, STATS),
+    like("statistics.interval.ms", Client, STATS, &["0"]),
+    no("stats_cb", Client, STATS),
+    no("throttle_cb", Client, STATS),
+    no("error_cb", Client, LOGS),
+    no("log_cb", Client, LOGS),
+    no("logger", Client, LOGS),
+    no("debug", Client, LOGS),
+    no("log.*", Client, LOGS),
+    no("loop", Client, OWN_THREAD),
+    no("selector", Client, OWN_THREAD),
+    no("kafka_client", Client, "not needed: all handles of a process share their connections"),
+    no("interceptor.classes", Client, "not offered: call what it does around send, or for each record"),
+    no("plugin.library.paths", Client, "plugins are not offered"),
+    no("config.providers", Client, "not offered: put the values in before they get here"),
+    no("schema.registry.*", Client, "a schema registry is no part of this client: keys and values are bytes"),
+
+    // How records go out.
+    is("acks", Producer, "acks", Values::Acks),
+    is("request.required.acks", Producer, "acks", Values::Acks),
+    is("linger.ms", Producer, "linger", Values::Milliseconds),
+    is("queue.buffering.max.ms", Producer, "linger", Values::Milliseconds),
+    is("batch.size", Producer, "batch_size", Values::Bytes),
+    is("max_batch_size", Producer, "batch_size", Values::Bytes),
+    no("batch.num.messages", Producer, "a batch is bounded by its bytes: batch_size"),
+    is("buffer.memory", Producer, "buffer_memory", Values::Bytes),
+    is("queue.buffering.max.kbytes", Producer, "buffer_memory", Values::Kibibytes),
+    no("queue.buffering.max.messages", Producer, "the buffer is bounded by its bytes: buffer_memory"),
+    no("queue.buffering.backpressure.threshold", Producer, BY_LOAD),
+    is("compression.type", Producer, "compression", Values::Codec),
+    is("compression.codec", Producer, "compression", Values::Codec),
+    is("compression.level", Producer, "compression_level", Values::Level),
+    is("compression.gzip.level", Producer, "compression_level", Values::Level),
+    is("compression.zstd.level", Producer, "compression_level", Values::Level),
+    no("compression.lz4.level", Producer, "lz4 has no levels here"),
+    is("delivery.timeout.ms", Producer, "delivery_timeout", Values::Milliseconds),
+    is("message.timeout.ms", Producer, "delivery_timeout", Values::Milliseconds),
+    is("max.block.ms", Producer, "max_block", Values::Milliseconds),
+    is("max.request.size", Producer, "max_record_size", Values::Bytes),
+    is("message.max.bytes", Producer, "max_record_size", Values::Bytes),
+    like("enable.idempotence", Producer, "not needed: it is on with acks all, and off with the others", &["true"]),
+    like("enable.gapless.guarantee", Producer, "not offered: a record that fails does not fail those behind it", &["false"]),
+    like("retries", Producer, RETRIES, &["2147483647"]),
+    like("message.send.max.retries", Producer, RETRIES, &["2147483647"]),
+    like("max.in.flight.requests.per.connection", Producer, "not needed: five, in order", &["1", "2", "3", "4", "5"]),
+    like("max.in.flight", Producer, "not needed: five, in order", &["1", "2", "3", "4", "5"]),
+    is("partitioner", Producer, "partitioner", Values::Partitioner),
+    is("partitioner.class", Producer, "partitioner", Values::Partitioner),
+    like("partitioner.ignore.keys", Producer, "choose a partitioner: spread ignores keys, key_hash follows them", &["true"]),
+    like("partitioner.adaptive.partitioning.enable", Producer, BY_LOAD, &["true"]),
+    no("partitioner.availability.timeout.ms", Producer, BY_LOAD),
+    no("sticky.partitioning.linger.ms", Producer, BY_LOAD),
+    like("key.serializer", Producer, BYTES, &["org.apache.kafka.common.serialization.bytearrayserializer"]),
+    like("value.serializer", Producer, BYTES, &["org.apache.kafka.common.serialization.bytearrayserializer"]),
+    no("on_delivery", Producer, DELIVERY),
+    no("callback", Producer, DELIVERY),
+    no("dr_cb", Producer, DELIVERY),
+    no("dr_msg_cb", Producer, DELIVERY),
+    no("delivery.report.only.error", Producer, DELIVERY),
+    no("transactional.id", Producer, TRANSACTIONS),
+    no("transaction.timeout.ms", Producer, TRANSACTIONS),
+    no("transaction.two.phase.commit.enable", Producer, TRANSACTIONS),
+
+    // How records come in.
+    is("auto.offset.reset", Consumer, "start", Values::Start),
+    is("fetch.max.wait.ms", Consumer, "max_wait", Values::Milliseconds),
+    is("fetch.wait.max.ms", Consumer, "max_wait", Values::Milliseconds),
+    is("fetch.min.bytes", Consumer, "min_bytes", Values::Bytes),
+    is("fetch.max.bytes", Consumer, "max_bytes", Values::Bytes),
+    is("max.partition.fetch.bytes", Consumer, "max_partition_bytes", Values::Bytes),
+    is("fetch.message.max.bytes", Consumer, "max_partition_bytes", Values::Bytes),
+    is("queued.max.messages.kbytes", Consumer, "buffer_memory", Values::Kibibytes),
+    no("queued.min.messages", Consumer, "the buffer is bounded by its bytes: buffer_memory"),
+    no("receive.message.max.bytes", Consumer, "an answer is bounded by max_bytes"),
+    is("check.crcs", Consumer, "check_crc", Values::Flag),
+    no("fetch.error.backoff.ms", Consumer, BACKOFF),
+    no("fetch.queue.backoff.ms", Consumer, BACKOFF),
+    no("max.poll.records", Consumer, "not needed: records are taken one by one, or a batch at a time as it was written"),
+    no("max_records", Consumer, "not needed: records are taken one by one, or a batch at a time as it was written"),
+    no("consumer_timeout_ms", Consumer, "not needed: the calls that wait for records take a timeout"),
+    like("enable.partition.eof", Consumer, "not offered: give the call that waits for records a timeout", &["false"]),
+    like("isolation.level", Consumer, "read_committed is not offered yet: records of aborted transactions are read too", &["read_uncommitted"]),
+    like("exclude.internal.topics", Consumer, ONLY_NAMED, &["true"]),
+    no("topic.blacklist", Consumer, ONLY_NAMED),
+    like("key.deserializer", Consumer, BYTES, &["org.apache.kafka.common.serialization.bytearraydeserializer"]),
+    like("value.deserializer", Consumer, BYTES, &["org.apache.kafka.common.serialization.bytearraydeserializer"]),
+    no("group.*", Consumer, GROUPS),
+    no("group", Consumer, GROUPS),
+    no("session.timeout.ms", Consumer, GROUPS),
+    no("heartbeat.interval.ms", Consumer, GROUPS),
+    no("max.poll.interval.ms", Consumer, GROUPS),
+    no("rebalance_timeout_ms", Consumer, GROUPS),
+    no("partition.assignment.strategy", Consumer, GROUPS),
+    no("coordinator.query.interval.ms", Consumer, GROUPS),
+    like("enable.auto.commit", Consumer, COMMITS, &["false"]),
+    like("enable.auto.offset.store", Consumer, COMMITS, &["false"]),
+    no("auto.commit.*", Consumer, COMMITS),
+    no("offset.store.*", Consumer, COMMITS),
+    no("default_offset_commit_callback", Consumer, COMMITS),
+    no("on_commit", Consumer, COMMITS),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_however_it_is_spelt() {
+        for name in ["linger.ms", "linger_ms", "LINGER-MS", " linger.ms "] {
+            let found = foreign(name).unwrap();
+            assert_eq!((found.name, found.owner), ("linger.ms", Producer), "{name:?}");
+        }
+        assert_eq!(foreign("ssl_cafile").unwrap().name, "ssl.*");
+        assert_eq!(foreign("sasl.jaas.config").unwrap().name, "sasl.*");
+        // Exact names come before beginnings.
+        assert_eq!(foreign("socket.timeout.ms").unwrap().name, "socket.timeout.ms");
+        assert_eq!(foreign("socket.keepalive.enable").unwrap().name, "socket.*");
+        assert_eq!(foreign("lingr.ms"), None);
+        assert_eq!(foreign(""), None);
+    }
+
+    #[test]
+    fn no_name_is_there_twice_and_every_sentence_goes_on_after_a_name() {
+        let mut names: Vec<_> = TABLE.iter().map(|row| plain(row.name)).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        for row in TABLE {
+            if let Meaning::Nothing { instead, as_here } = row.meaning {
+                assert!(!instead.ends_with('.') && !instead.contains("  "), "{row:?}");
+                assert!(as_here.iter().all(|value| *value == value.to_lowercase()), "{row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_third_of_the_letters_may_be_wrong() {
+        let words = ["linger", "batch_size", "acks"];
+        assert_eq!(nearest("lingr", words), Some("linger"));
+        assert_eq!(nearest("batch.sise", words), Some("batch_size"));
+        assert_eq!(nearest("ack", words), Some("acks"));
+        assert_eq!(nearest("zebra", words), None);
+        assert_eq!(nearest("x", []), None);
+    }
+}
