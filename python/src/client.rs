@@ -26,7 +26,7 @@ impl Connect {
             idle_timeout: settings.duration("idle_timeout")?,
             rack: settings.string("rack")?,
             ordinal: ordinal(settings)?,
-            tag: 0,
+            ..Default::default()
         };
         Ok(Self(options.builder()))
     }

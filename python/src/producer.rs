@@ -130,7 +130,7 @@ impl Producer {
             buffer_memory: settings.size("buffer_memory")?,
             delivery_timeout: settings.duration("delivery_timeout")?,
             max_record_size: settings.size("max_record_size")?,
-            tag: 0,
+            ..Default::default()
         };
         let max_block = settings.duration("max_block")?;
         settings.finish()?;
