@@ -89,7 +89,6 @@ fn start(kind: i32, value: i64) -> Result<Start> {
     match kind {
         0 | 1 => Ok(Start::Earliest),
         2 => Ok(Start::Latest),
-        3 if value < 0 => Err(argument_error(format!("start offset is {value}; 0 at least"))),
         3 => Ok(Start::Offset(value)),
         4 => Ok(Start::Timestamp(value)),
         other => Err(argument_error(format!("{other} is no member of ottla_start"))),

@@ -9,7 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::{Lane, Pool, Purse};
 use crate::config::check_topic;
-use crate::consumer::{list_offsets, offsets};
+use crate::consumer::{check_time, list_offsets, offsets};
 use crate::error::{Error, Result};
 use crate::net::CallError;
 use crate::policy::backoff::Backoff;
@@ -100,7 +100,7 @@ impl Admin {
     /// may take.
     ///
     /// # Errors
-    /// If nobody could be asked.
+    /// `InvalidArgument` for a time below zero; if nobody could be asked.
     pub async fn list_offsets<T: Into<String>>(
         &self,
         wanted: impl IntoIterator<Item = (T, i32, OffsetSpec)>,
@@ -109,13 +109,16 @@ impl Admin {
             .into_iter()
             .map(|(topic, partition, spec)| {
                 let time = match spec {
-                    OffsetSpec::Earliest => -2,
-                    OffsetSpec::Latest => -1,
-                    OffsetSpec::Timestamp(ms) => ms,
+                    OffsetSpec::Earliest => offsets::EARLIEST,
+                    OffsetSpec::Latest => offsets::LATEST,
+                    OffsetSpec::Timestamp(ms) => {
+                        check_time(ms)?;
+                        ms
+                    }
                 };
-                ((Arc::from(topic.into()), partition), time)
+                Ok(((Arc::from(topic.into()), partition), time))
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let pool = Arc::clone(&self.pool);
         self.pool
             .env()

@@ -67,7 +67,9 @@ pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
 pub use config::{Acks, Endpoint, InDoubt, Partitioner};
-pub use consumer::{Batch, Consumer, ConsumerBuilder, Records, Start, TopicPartition};
+pub use consumer::{
+    Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, Start, TopicPartition,
+};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result};
 pub use metrics::{

@@ -131,10 +131,13 @@ impl Buffer {
 
     // --- the application's side
 
+    /// What is there already.
     pub(super) fn take(&self, pool: &Pool) -> Option<Result<Batch>> {
-        match self.poll_take(pool, &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(item) => item,
-            Poll::Pending => None,
+        loop {
+            let item = self.pop(&mut self.lock())?;
+            if let Some(shown) = self.show(pool, item) {
+                return Some(shown);
+            }
         }
     }
 
@@ -143,46 +146,70 @@ impl Buffer {
         pool: &Pool,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Batch>>> {
+        // Cloning and dropping a waker is somebody else's code: neither happens under the lock.
+        let mut waker = None;
         loop {
-            let item = {
-                let mut state = self.lock();
-                if state.closed {
-                    return Poll::Ready(None);
-                }
-                match state.items.pop_front() {
-                    None => {
-                        state.waker = Some(cx.waker().clone());
-                        return Poll::Pending;
-                    }
-                    Some(Item::Error(e)) => return Poll::Ready(Some(Err(e))),
-                    Some(Item::Batch(fetched)) => {
-                        let size = fetched.raw.payload.len();
-                        let before = state.bytes;
-                        state.bytes -= size;
-                        let half = self.config.buffer_memory / 2;
-                        // The fetcher stopped for want of space, or one partition did.
-                        let mut wake = before > half && state.bytes <= half;
-                        if let Some(position) = state.partitions.get_mut(&fetched.key) {
-                            position.buffered -= size;
-                            position.next = Some(fetched.raw.last_offset + 1);
-                            wake |= position.buffered == 0;
-                        }
-                        if wake {
-                            self.wake.notify_one();
-                        }
-                        fetched
-                    }
-                }
-            };
-            match self.open(pool, item) {
-                // Only records before the offset asked for: nothing to show.
-                Ok(batch) if batch.is_empty() => {}
-                Ok(batch) => {
-                    pool.metrics().records_consumed(batch.len());
-                    return Poll::Ready(Some(Ok(batch)));
-                }
-                Err(e) => return Poll::Ready(Some(Err(e))),
+            let mut state = self.lock();
+            if state.closed {
+                return Poll::Ready(None);
             }
+            if let Some(item) = self.pop(&mut state) {
+                drop(state);
+                if let Some(shown) = self.show(pool, item) {
+                    return Poll::Ready(Some(shown));
+                }
+                continue;
+            }
+            if state.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            if let Some(waker) = waker.take() {
+                let old = state.waker.replace(waker);
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
+            drop(state);
+            waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// The next item in line, accounted for.
+    fn pop(&self, state: &mut State) -> Option<Item> {
+        let item = state.items.pop_front()?;
+        if let Item::Batch(fetched) = &item {
+            let size = fetched.raw.payload.len();
+            let before = state.bytes;
+            state.bytes -= size;
+            let half = self.config.buffer_memory / 2;
+            // The fetcher stopped for want of space, or one partition did.
+            let mut wake = before > half && state.bytes <= half;
+            if let Some(position) = state.partitions.get_mut(&fetched.key) {
+                position.buffered -= size;
+                position.next = Some(fetched.raw.last_offset + 1);
+                wake |= position.buffered == 0;
+            }
+            if wake {
+                self.wake.notify_one();
+            }
+        }
+        Some(item)
+    }
+
+    /// What the application sees of an item; nothing of records that are all before the offset asked
+    /// for.
+    fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
+        let opened = match item {
+            Item::Error(e) => Err(e),
+            Item::Batch(fetched) => self.open(pool, fetched),
+        };
+        match opened {
+            Ok(batch) if batch.is_empty() => None,
+            Ok(batch) => {
+                pool.metrics().records_consumed(batch.len());
+                Some(Ok(batch))
+            }
+            Err(e) => Some(Err(e)),
         }
     }
 
@@ -212,8 +239,12 @@ impl Buffer {
     }
 
     pub(super) fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        to.check()?;
         let key: Key = (Arc::from(topic), partition);
         let mut state = self.lock();
+        if state.closed {
+            return Err(Error::closed("consumer"));
+        }
         let inner = &mut *state;
         let Some(position) = inner.partitions.get_mut(&key) else {
             return Err(Error::new(

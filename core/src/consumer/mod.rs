@@ -37,6 +37,30 @@ pub enum Start {
     Timestamp(i64),
 }
 
+impl Start {
+    /// Whether it means anything: below zero offsets and times are other words on the wire ("the end",
+    /// "the beginning"), and never what the caller meant.
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Self::Offset(at) if at < 0 => {
+                Err(Error::argument(format!("start offset is {at}; 0 at least")))
+            }
+            Self::Timestamp(ms) => check_time(ms),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a time before 1970, which brokers would take for something else.
+pub(crate) fn check_time(ms: i64) -> Result<()> {
+    if ms >= 0 {
+        return Ok(());
+    }
+    Err(Error::argument(format!(
+        "{ms} ms as a time to start at is before 1970; 0 at least (or start at the earliest record)"
+    )))
+}
+
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -176,7 +200,7 @@ impl ConsumerBuilder {
     ///
     /// # Errors
     /// `Config` for a setting out of its range, or nothing to read; `InvalidArgument` for what is
-    /// not a topic name.
+    /// not a topic name, and for a start below zero.
     pub fn build(self) -> Result<Consumer> {
         if let Some(error) = self.refused {
             return Err(error);
@@ -191,6 +215,8 @@ impl ConsumerBuilder {
         if let Some((topic, p, _)) = self.assigned.iter().find(|(_, p, _)| *p < 0) {
             return Err(Error::argument(format!("partition {p} of topic '{topic}' is negative")));
         }
+        self.start.check()?;
+        self.assigned.iter().try_for_each(|(_, _, start)| start.check())?;
         let buffer = Arc::new(Buffer::new(self.config.clone()));
         let fetcher = Fetcher::new(
             &self.pool,
@@ -251,6 +277,11 @@ impl Consumer {
         self.buffer.poll_take(&self.pool, cx)
     }
 
+    /// A handle to ask and steer it from elsewhere while somebody waits for records.
+    pub fn control(&self) -> ConsumerControl {
+        ConsumerControl { buffer: Arc::clone(&self.buffer) }
+    }
+
     /// The offset after the last record handed out; `None` before the first, or for a partition not
     /// read.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
@@ -260,7 +291,8 @@ impl Consumer {
     /// Goes on elsewhere in a partition: what is buffered of it is dropped.
     ///
     /// # Errors
-    /// `UnknownPartition` for one that is not read.
+    /// `UnknownPartition` for one that is not read, `InvalidArgument` for a start below zero, `Closed`
+    /// after [`close`](Self::close).
     pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
         self.buffer.seek(topic, partition, to)
     }
@@ -277,6 +309,43 @@ impl Consumer {
     pub async fn close(&mut self) -> Result<()> {
         self.buffer.close();
         Ok(())
+    }
+}
+
+/// Asks and steers a [`Consumer`] from any thread or task, also while another one waits for its
+/// records: nothing here waits for anybody. Cheap to clone. It does not keep the consumer open.
+#[derive(Clone)]
+pub struct ConsumerControl {
+    buffer: Arc<Buffer>,
+}
+
+impl ConsumerControl {
+    /// As [`Consumer::position`].
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.buffer.position(topic, partition)
+    }
+
+    /// As [`Consumer::seek`].
+    ///
+    /// # Errors
+    /// Those of [`Consumer::seek`].
+    pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        self.buffer.seek(topic, partition, to)
+    }
+
+    /// As [`Consumer::assignment`].
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.buffer.assignment()
+    }
+
+    /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.
+    pub fn close(&self) {
+        self.buffer.close();
+    }
+
+    /// Whether the consumer was closed or dropped.
+    pub fn is_closed(&self) -> bool {
+        self.buffer.is_closed()
     }
 }
 

@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::argument_error;
 use super::batch::Batch;
 use super::echo::{Echo, EchoReader};
 use super::handle::{Backend, Engine};
-use super::options::{ConsumerOptions, Start};
+use super::options::{ConsumerOptions, Start, Subscription};
 use super::ready::Ready;
-use crate::consumer::Consumer;
+use crate::consumer::{self, Consumer, ConsumerControl};
 use crate::error::{Error, Result};
 
 /// A consumer of a skin. Calls from several threads follow one another.
@@ -23,8 +22,10 @@ pub struct EngineConsumer {
 pub(super) struct ConsumerCore {
     ready: Arc<Ready>,
     closed: AtomicBool,
-    /// `None` once closed.
+    /// `None` once closed. Held while a batch is opened, which takes a while.
     backend: Mutex<Option<ConsumerBackend>>,
+    /// Of a consumer of a client: what asks and steers it does not wait for who reads.
+    control: Option<ConsumerControl>,
 }
 
 enum ConsumerBackend {
@@ -38,19 +39,25 @@ impl ConsumerCore {
         backend: Backend,
         options: &ConsumerOptions,
     ) -> Result<Arc<Self>> {
+        let check = |start: Start| consumer::Start::from(start).check();
+        match &options.subscription {
+            Subscription::Topics(_, start) => check(*start)?,
+            Subscription::Partitions(list) => list.iter().try_for_each(|part| check(part.2))?,
+        }
         let ready = Ready::new(engine.queue(), options.tag);
-        let backend = match backend {
+        let (backend, control) = match backend {
             Backend::Echo(echo) => {
                 let reader = echo.reader(&options.subscription, &ready)?;
-                ConsumerBackend::Echo(echo, reader)
+                (ConsumerBackend::Echo(echo, reader), None)
             }
             Backend::Client(client) => {
                 let consumer = options.apply(client.consumer()).build()?;
-                ConsumerBackend::Client(Box::new(consumer))
+                let control = consumer.control();
+                (ConsumerBackend::Client(Box::new(consumer)), Some(control))
             }
         };
         let backend = Mutex::new(Some(backend));
-        Ok(Arc::new(Self { ready, closed: AtomicBool::new(false), backend }))
+        Ok(Arc::new(Self { ready, closed: AtomicBool::new(false), backend, control }))
     }
 
     fn backend(&self) -> MutexGuard<'_, Option<ConsumerBackend>> {
@@ -128,25 +135,25 @@ impl EngineConsumer {
         if self.engine.0.is_forked() {
             return None;
         }
+        if let Some(control) = &self.core.control {
+            return control.position(topic, partition).filter(|_| !control.is_closed());
+        }
         match &*self.core.backend() {
-            None => None,
             Some(ConsumerBackend::Echo(_, reader)) => reader.position(topic, partition),
-            Some(ConsumerBackend::Client(consumer)) => consumer.position(topic, partition),
+            _ => None,
         }
     }
 
     /// Goes on at `to` in a partition that is read here.
     pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
         self.check()?;
-        if let Start::Offset(offset) = to
-            && offset < 0
-        {
-            return Err(argument_error(format!("offset is {offset}; 0 at least")));
+        consumer::Start::from(to).check()?;
+        if let Some(control) = &self.core.control {
+            return control.seek(topic, partition, to.into());
         }
         match &mut *self.core.backend() {
-            None => Err(Error::closed("consumer")),
             Some(ConsumerBackend::Echo(echo, reader)) => reader.seek(echo, topic, partition, to),
-            Some(ConsumerBackend::Client(consumer)) => consumer.seek(topic, partition, to.into()),
+            _ => Err(Error::closed("consumer")),
         }
     }
 
