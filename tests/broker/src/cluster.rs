@@ -207,6 +207,25 @@ impl Cluster {
         })
     }
 
+    /// An unclean election: `broker` becomes the leader although its log ends before the first batch
+    /// that reaches `end`. What lay behind is lost, also for those who have read it. Returns where the
+    /// log ends now.
+    ///
+    /// # Errors
+    /// `InvalidInput` if topic, partition or broker is unknown.
+    pub fn elect_uncleanly(
+        &self,
+        topic: &str,
+        partition: i32,
+        broker: i32,
+        end: i64,
+    ) -> io::Result<i64> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        let mut state = self.shared.state();
+        let end = state.elect_uncleanly(topic, partition, broker, end);
+        end.ok_or_else(|| refused(unknown_topic(&format!("{topic}[{partition}]"))))
+    }
+
     /// Takes the leader away from a partition until [`Cluster::move_leader`].
     ///
     /// # Errors

@@ -64,6 +64,8 @@ pub(crate) struct PartitionLog {
     start: i64,
     end: i64,
     high_watermark: i64,
+    /// Leader epochs and the offsets they began at, as Kafka's `LeaderEpochFileCache` keeps them.
+    epochs: Vec<(i32, i64)>,
     /// Ends of batches that the followers do not have yet, and when each was appended.
     unreplicated: VecDeque<(i64, Instant)>,
 }
@@ -88,8 +90,44 @@ impl PartitionLog {
             start: 0,
             end,
             high_watermark: end,
+            epochs: vec![(0, 0)],
             unreplicated: VecDeque::new(),
         }
+    }
+
+    /// A leader takes over under a new epoch. One that wrote nothing is forgotten, as in Kafka.
+    pub(crate) fn begin_epoch(&mut self, epoch: i32) {
+        self.epochs.retain(|(_, start)| *start < self.end);
+        self.epochs.push((epoch, self.end));
+    }
+
+    /// The largest epoch known up to `epoch`, and where it ends; `None` for one larger than all that
+    /// are known. Kafka's `LeaderEpochFileCache.endOffsetFor`.
+    pub(crate) fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        if self.epochs.last().is_some_and(|(latest, _)| *latest == epoch) {
+            return Some((epoch, self.end));
+        }
+        let next = self.epochs.partition_point(|(known, _)| *known <= epoch);
+        let &(_, end) = self.epochs.get(next)?;
+        let floor = next.checked_sub(1).map_or(epoch, |at| self.epochs[at].0);
+        Some((floor, end))
+    }
+
+    /// Cuts the log back to the batches that end before `end`: a leader without the rest took over.
+    /// Returns the bytes freed and how many batches they were.
+    pub(crate) fn cut_back(&mut self, end: i64) -> (usize, usize) {
+        let (mut freed, mut gone) = (0, 0);
+        while self.batches.back().is_some_and(|batch| batch.last_offset >= end) {
+            let Some(batch) = self.batches.pop_back() else { break };
+            freed += batch.data.len();
+            gone += 1;
+            self.end = batch.base_offset;
+        }
+        let end = self.end;
+        self.high_watermark = self.high_watermark.min(end);
+        self.unreplicated.retain(|(to, _)| *to <= end);
+        self.epochs.retain(|(epoch, start)| *start < end || *epoch == 0);
+        (freed, gone)
     }
 
     pub(crate) fn start(&self) -> i64 {

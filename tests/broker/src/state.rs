@@ -310,6 +310,36 @@ impl State {
         Some(start)
     }
 
+    /// A replica that lacks what is at `end` or after it becomes the leader.
+    pub(crate) fn elect_uncleanly(
+        &mut self,
+        name: &str,
+        partition: i32,
+        leader: i32,
+        end: i64,
+    ) -> Option<i64> {
+        let topic = self.topics.get_mut(name)?;
+        let id = topic.id;
+        let found = topic.partition_mut(partition)?;
+        let (freed, mut gone) = found.log.cut_back(end);
+        // What it knew of producers was rebuilt from a log that is no more.
+        found.producers.forget();
+        if !found.replicas.contains(&leader) {
+            found.replicas.push(leader);
+        }
+        found.isr = vec![leader];
+        found.lead(Some(leader));
+        let end = found.log.end();
+        self.retained_bytes -= freed;
+        for at in (0..self.arrivals.len()).rev() {
+            if gone > 0 && self.arrivals[at] == (id, partition) {
+                self.arrivals.remove(at);
+                gone -= 1;
+            }
+        }
+        Some(end)
+    }
+
     pub(crate) fn retained_bytes(&self) -> usize {
         self.retained_bytes
     }

@@ -69,6 +69,9 @@ impl Partition {
     pub(crate) fn lead(&mut self, leader: Option<i32>) {
         self.leader = leader;
         self.leader_epoch += 1;
+        if leader.is_some() {
+            self.log.begin_epoch(self.leader_epoch);
+        }
         self.waiters.wake();
     }
 

@@ -13,11 +13,14 @@ use super::list_offsets::leadership;
 use super::{ApiKey, Call, Outcome};
 use crate::api::fetch_answer::{self, FetchAnswer, PartAnswer, TopicAnswer};
 use crate::error_code as code;
-use crate::log::Slice;
+use crate::log::{PartitionLog, Slice};
 use crate::state::State;
 
 /// First version that names topics by id (KIP-516).
 pub(crate) const TOPIC_IDS: i16 = 13;
+
+/// First version that tells the epoch of what was fetched last (KIP-595).
+const EPOCHS: i16 = 12;
 
 /// Largest answer whatever the request asks for, as Kafka's `fetch.max.bytes` of the broker.
 const MAX_ANSWER: usize = 55 << 20;
@@ -50,6 +53,18 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
             () = tokio::time::sleep_until(look.next.map_or(deadline, |at| at.min(deadline))) => {}
         }
     }
+}
+
+/// Where a client that has read up to `offset`, last under `epoch`, and the log part; `None`: nowhere.
+fn diverges(log: &PartitionLog, offset: i64, epoch: i32) -> Result<Option<(i32, i64)>, i16> {
+    if epoch < 0 {
+        return Ok(None);
+    }
+    let (known, end) = log.end_of_epoch(epoch).ok_or(code::OFFSET_OUT_OF_RANGE)?;
+    if offset < log.start() {
+        return Err(code::OFFSET_OUT_OF_RANGE);
+    }
+    Ok((known < epoch || end < offset).then_some((known, end)))
 }
 
 /// Errors of the fault script, in the order in which the request names partitions.
@@ -123,13 +138,25 @@ fn read(
                             partition.leader.map(|leader| (leader, partition.leader_epoch));
                     }
                     let offset = wanted.fetch_offset;
+                    // The epoch is looked at before the offset: where both are wrong, the client
+                    // learns where its records part from the log (Partition.fetchRecords).
+                    if part.error_code == code::NONE && call.version >= EPOCHS {
+                        match diverges(&partition.log, offset, wanted.last_fetched_epoch) {
+                            Ok(diverging) => part.diverging = diverging,
+                            Err(refusal) => part.error_code = refusal,
+                        }
+                    }
                     let range = partition.log.start()..=partition.log.end();
-                    if part.error_code == code::NONE && !range.contains(&offset) {
+                    if part.error_code == code::NONE
+                        && part.diverging.is_none()
+                        && !range.contains(&offset)
+                    {
                         part.error_code = code::OFFSET_OUT_OF_RANGE;
+                    }
+                    if part.error_code == code::OFFSET_OUT_OF_RANGE || part.diverging.is_some() {
                         part.log_start = partition.log.start();
                         part.high_watermark = partition.high_watermark(now, *replica_delay);
-                    }
-                    if part.error_code == code::NONE {
+                    } else if part.error_code == code::NONE {
                         let high_watermark = partition.high_watermark(now, *replica_delay);
                         part.high_watermark = high_watermark;
                         part.log_start = partition.log.start();
@@ -159,7 +186,7 @@ fn read(
                     }
                 }
             }
-            look.ready |= part.error_code != code::NONE;
+            look.ready |= part.error_code != code::NONE || part.diverging.is_some();
             partitions.push(part);
         }
         look.topics.push(TopicAnswer {

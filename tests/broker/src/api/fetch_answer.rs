@@ -38,6 +38,8 @@ pub(crate) struct PartAnswer {
     pub(crate) log_start: i64,
     /// Leader and its epoch, for those who asked the wrong broker.
     pub(crate) leader: Option<(i32, i32)>,
+    /// Where the log and what the client has read part: an epoch and its end (KIP-595).
+    pub(crate) diverging: Option<(i32, i64)>,
     pub(crate) batches: Vec<ServedBatch>,
 }
 
@@ -49,6 +51,7 @@ impl PartAnswer {
             high_watermark: -1,
             log_start: -1,
             leader: None,
+            diverging: None,
             batches: Vec::new(),
         }
     }
@@ -148,16 +151,24 @@ impl Writer {
                 self.answer.push(batch.rest);
             }
         }
-        match part.leader {
-            Some((leader, epoch)) if self.flexible => {
-                put_unsigned(&mut self.head, 1);
-                put_unsigned(&mut self.head, 1); // tag 1: current leader
-                put_unsigned(&mut self.head, 9);
-                self.head.put_i32(leader);
-                self.head.put_i32(epoch);
-                self.head.put_u8(0);
-            }
-            _ => self.no_tags(),
+        if !self.flexible {
+            return;
+        }
+        let tags = u32::from(part.diverging.is_some()) + u32::from(part.leader.is_some());
+        put_unsigned(&mut self.head, tags);
+        if let Some((epoch, end)) = part.diverging {
+            put_unsigned(&mut self.head, 0); // tag 0: diverging epoch
+            put_unsigned(&mut self.head, 13);
+            self.head.put_i32(epoch);
+            self.head.put_i64(end);
+            self.head.put_u8(0);
+        }
+        if let Some((leader, epoch)) = part.leader {
+            put_unsigned(&mut self.head, 1); // tag 1: current leader
+            put_unsigned(&mut self.head, 9);
+            self.head.put_i32(leader);
+            self.head.put_i32(epoch);
+            self.head.put_u8(0);
         }
     }
 

@@ -174,3 +174,41 @@ async fn a_sink_counts_and_keeps_nothing() {
     assert_eq!(cluster.retained_bytes(), 0);
     assert!(cluster.records(TOPIC, 0).expect("a known partition").is_empty());
 }
+
+/// Epoch 0 wrote offsets 0 to 5, epoch 1 nothing, epoch 2 the rest.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_tells_its_epoch_learns_where_the_log_parted() {
+    let cluster = start(|builder| builder.brokers(2).topic(TOPIC, 1, 2));
+    Client::new(&cluster, 1).produce(0, -1, &batch(6)).await.expect("an answer");
+    cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
+    cluster.move_leader(TOPIC, 0, 1).expect("a known partition");
+    let mut client = Client::new(&cluster, 1);
+    client.produce(0, -1, &batch(4)).await.expect("an answer");
+    let mut ask = async |offset, epoch| {
+        let mut request = fetch(0, offset);
+        request.topics[0].partitions[0].last_fetched_epoch = epoch;
+        let response = client.ask(FETCH_VERSION, &request).await.expect("an answer");
+        let data = &response.responses[0].partitions[0];
+        let at = &data.diverging_epoch;
+        (data.error_code, at.epoch, at.end_offset, base_offsets(data))
+    };
+    let parted = |epoch, end| (0, epoch, end, vec![]);
+    assert_eq!(ask(6, 0).await, (0, -1, -1, vec![6]));
+    assert_eq!(ask(10, 2).await, (0, -1, -1, vec![]));
+    assert_eq!(ask(8, 0).await, parted(0, 6), "epoch 0 never wrote 6 and 7");
+    assert_eq!(ask(6, 1).await, parted(0, 6), "epoch 1 never wrote at all");
+    assert_eq!(ask(99, 2).await, parted(2, 10));
+    assert_eq!(ask(6, 3).await.0, code::OFFSET_OUT_OF_RANGE, "an epoch that nobody knows");
+
+    // A replica that has only the first batch takes over.
+    assert_eq!(cluster.elect_uncleanly(TOPIC, 0, 2, 9).expect("a known partition"), 6);
+    let mut client = Client::new(&cluster, 2);
+    client.produce(0, -1, &batch(2)).await.expect("an answer");
+    let mut request = fetch(0, 10);
+    request.topics[0].partitions[0].last_fetched_epoch = 2;
+    let response = client.ask(FETCH_VERSION, &request).await.expect("an answer");
+    let at = &response.responses[0].partitions[0].diverging_epoch;
+    assert_eq!((at.epoch, at.end_offset), (0, 6));
+    let info = cluster.partition(TOPIC, 0).expect("a known partition");
+    assert_eq!((info.log_end, info.leader_epoch, info.isr), (8, 3, vec![2]));
+}
