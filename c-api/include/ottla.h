@@ -8,6 +8,7 @@
  *     never calls back.
  *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
  *     ottla_poll with a timeout.
+ *   - What the library has to say for a program's own log, a thread takes with ottla_logs_next.
  *
  * Rules:
  *
@@ -267,6 +268,34 @@ typedef int32_t ottla_in_doubt;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How important a line of the log is.
+enum ottla_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_LOG_WARN`.
+  OTTLA_LOG_DEFAULT = 0,
+  // Something is broken and stays so.
+  OTTLA_LOG_ERROR = 1,
+  // Something is wrong: a broker that cannot be reached, records that are lost. Told once while
+  // it lasts.
+  OTTLA_LOG_WARN = 2,
+  // What is worth knowing and no trouble: a connection was lost.
+  OTTLA_LOG_INFO = 3,
+  // What helps to find a fault.
+  OTTLA_LOG_DEBUG = 4,
+  // Every batch.
+  OTTLA_LOG_TRACE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_log_level ottla_log_level;
+#else
+typedef int32_t ottla_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // Records of one partition in offset order. Depends on no other handle; readable from many
 // threads at once.
 typedef struct ottla_batch ottla_batch;
@@ -281,6 +310,13 @@ typedef struct ottla_consumer ottla_consumer;
 // Why something failed. Owned by whoever received it, freed with `ottla_error_free`; it does not
 // depend on any other handle.
 typedef struct ottla_error ottla_error;
+
+// One line. Depends on no other handle.
+typedef struct ottla_log ottla_log;
+
+// The lines that this process has to say, for a thread that takes them one by one. A program may
+// open several (16 at most); it needs no client for it.
+typedef struct ottla_logs ottla_logs;
 
 // A producer. Usable from many threads at once.
 typedef struct ottla_producer ottla_producer;
@@ -458,6 +494,32 @@ typedef struct ottla_consumer_options {
   // The tag of this consumer's `OTTLA_COMPLETION_CONSUMER_READY`.
   uint64_t tag;
 } ottla_consumer_options;
+
+// What a line is. The pointers live as long as the line.
+typedef struct ottla_log_info {
+  // Who says it: "ottla::net", "ottla::cluster", "ottla::producer", "ottla::consumer".
+  const char *target;
+  // The text, without its fields.
+  const char *message;
+  // When it was said, in ns since 1970.
+  int64_t time_ns;
+  // Lines lost between the one before and this one, because nobody took them.
+  uint64_t dropped;
+  // How many fields: `ottla_log_fields`.
+  size_t field_count;
+  // One of `ottla_log_level`.
+  int32_t level;
+  // 0.
+  int32_t reserved;
+} ottla_log_info;
+
+// A field of a line. The pointers live as long as the line.
+typedef struct ottla_log_field {
+  // The name: "broker".
+  const char *name;
+  // The value as text: "3".
+  const char *value;
+} ottla_log_field;
 
 // The codec of one topic.
 typedef struct ottla_topic_compression {
@@ -728,6 +790,47 @@ bool ottla_error_maybe_written(const struct ottla_error *error);
 
 // Frees an error. Null is allowed.
 void ottla_error_free(struct ottla_error *error);
+
+// Every line from now on that is as important as `level` (an `ottla_log_level`), or more so, is
+// kept for `ottla_logs_next`. 1,024 may wait; those that come then are lost, and counted.
+ottla_status ottla_logs_open(int32_t level, struct ottla_logs **logs, struct ottla_error **error);
+
+// The next line. If there is none, waits up to `timeout_ms` for one: 0 does not wait, -1 waits for
+// as long as it takes; none until then is OK with a null `*log`. The line is yours, freed with
+// `ottla_log_free`. After `ottla_logs_close`, once all were taken: `OTTLA_STATUS_CLOSED`.
+ottla_status ottla_logs_next(const struct ottla_logs *logs,
+                             int64_t timeout_ms,
+                             struct ottla_log **log,
+                             struct ottla_error **error);
+
+// The descriptor to poll for reading: readable while a line waits, and after `ottla_logs_close`.
+// It belongs to the reader and is closed with it. -1 where there is none, and for a null reader.
+int32_t ottla_logs_fd(const struct ottla_logs *logs);
+
+// Lines lost so far because nobody took them; 0 for a null reader.
+uint64_t ottla_logs_dropped(const struct ottla_logs *logs);
+
+// Takes no more lines, and wakes the thread that waits for one. Closing again is OK.
+ottla_status ottla_logs_close(const struct ottla_logs *logs, struct ottla_error **error);
+
+// Closes the reader, if it is not closed, and frees it: no thread may be waiting in it. Null is
+// allowed.
+void ottla_logs_free(struct ottla_logs *logs);
+
+// What a line is.
+ottla_status ottla_log_describe(const struct ottla_log *log,
+                                struct ottla_log_info *info,
+                                struct ottla_error **error);
+
+// Writes the first `max` fields of a line to `fields` and their number to `*count`.
+ottla_status ottla_log_fields(const struct ottla_log *log,
+                              struct ottla_log_field *fields,
+                              size_t max,
+                              size_t *count,
+                              struct ottla_error **error);
+
+// Frees a line. Null is allowed.
+void ottla_log_free(struct ottla_log *log);
 
 // A producer of a client. `options` may be null: all defaults.
 ottla_status ottla_producer_new(const struct ottla_client *client,

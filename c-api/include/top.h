@@ -8,6 +8,7 @@
  *     never calls back.
  *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
  *     ottla_poll with a timeout.
+ *   - What the library has to say for a program's own log, a thread takes with ottla_logs_next.
  *
  * Rules:
  *

@@ -38,6 +38,9 @@ layout!(ottla_assignment, 24, topic @ 0, start_value @ 8, partition @ 16, start 
 layout!(ottla_consumer_options, 104, size @ 0, topics @ 8, topic_count @ 16, assignments @ 24,
     assignment_count @ 32, start_value @ 40, start @ 48, skip_crc @ 52, max_wait_ms @ 56,
     min_bytes @ 64, max_bytes @ 72, max_partition_bytes @ 80, buffer_memory @ 88, tag @ 96);
+layout!(ottla_log_info, 48, target @ 0, message @ 8, time_ns @ 16, dropped @ 24, field_count @ 32,
+    level @ 40, reserved @ 44);
+layout!(ottla_log_field, 16, name @ 0, value @ 8);
 
 layout!(ottla_test_broker_options, 32, size @ 0, racks @ 8, rack_count @ 16, brokers @ 24,
     reserved @ 28);
@@ -46,4 +49,5 @@ layout!(ottla_test_broker_options, 32, size @ 0, racks @ 8, rack_count @ 16, bro
 fn enums_are_ints() {
     assert_eq!(size_of::<ottla_status>(), 4);
     assert_eq!(size_of::<ottla_completion_kind>(), 4);
+    assert_eq!(size_of::<ottla_log_level>(), 4);
 }

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "cluster.h"
 
@@ -191,6 +192,71 @@ static void statistics(const char *bootstrap) {
   ottla_client_free(client);
 }
 
+/* What the library has to say, for a program's own log: a thread takes line after line. */
+static void log_lines(void) {
+  ottla_logs *logs = NULL;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_logs_open(6, &logs, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_logs_open(OTTLA_LOG_INFO, NULL, E));
+  CHECK(logs == NULL && ottla_logs_fd(NULL) == -1 && ottla_logs_dropped(NULL) == 0);
+  OK(ottla_logs_open(OTTLA_LOG_DEFAULT, &logs, E));
+  if (logs == NULL) {
+    return;
+  }
+  char bootstrap[32];
+  int closed = local_socket(bootstrap); /* bound, and nobody listens */
+  expect_no_client(bootstrap, OTTLA_STATUS_CONNECT);
+  close(closed);
+
+  int told = 0;
+  struct pollfd fd = {.fd = ottla_logs_fd(logs), .events = POLLIN};
+  while (!told) {
+    ottla_log *log = NULL;
+    CHECK(poll(&fd, 1, PATIENCE_MS) == 1);
+    OK(ottla_logs_next(logs, PATIENCE_MS, &log, E));
+    if (log == NULL) {
+      break;
+    }
+    ottla_log_info info;
+    OK(ottla_log_describe(log, &info, E));
+    CHECK(info.level >= OTTLA_LOG_ERROR && info.level <= OTTLA_LOG_WARN && info.dropped == 0);
+    CHECK(strncmp(info.target, "ottla::", 7) == 0 && info.message[0] != 0);
+    CHECK(info.time_ns / 1000000000 <= time(NULL) && info.time_ns / 1000000000 > 1700000000);
+    ottla_log_field fields[16];
+    size_t count = 0;
+    OK(ottla_log_fields(log, fields, 0, &count, E));
+    CHECK(count == 0 && info.field_count > 0 && info.field_count <= 16);
+    OK(ottla_log_fields(log, fields, 16, &count, E));
+    CHECK(count == info.field_count);
+    for (size_t i = 0; i < count; i++) {
+      told |= strcmp(fields[i].name, "error") == 0 && strstr(fields[i].value, bootstrap) != NULL;
+    }
+    ottla_log_free(log);
+  }
+  CHECK(told);
+  CHECK(ottla_logs_dropped(logs) == 0);
+
+  pid_t child = fork();
+  if (child == 0) {
+    ottla_log *log = NULL;
+    _exit(ottla_logs_next(logs, PATIENCE_MS, &log, NULL) == OTTLA_STATUS_FORKED ? 0 : 1);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+
+  OK(ottla_logs_close(logs, E));
+  OK(ottla_logs_close(logs, E));
+  ottla_log *log = NULL;
+  while (ottla_logs_next(logs, 0, &log, NULL) == OTTLA_STATUS_OK) {
+    ottla_log_free(log);
+  }
+  FAILS(OTTLA_STATUS_CLOSED, ottla_logs_next(logs, -1, &log, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_logs_next(NULL, 0, &log, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_log_describe(NULL, NULL, E));
+  ottla_logs_free(logs);
+  ottla_logs_free(NULL);
+  ottla_log_free(NULL);
+}
+
 int main(void) {
   ottla_test_broker *broker = NULL;
   ottla_test_broker_options options = OTTLA_TEST_BROKER_OPTIONS_INIT;
@@ -215,5 +281,6 @@ int main(void) {
   ottla_test_broker_free(broker);
   ottla_test_broker_free(NULL);
   RUN(wrong_places());
+  RUN(log_lines());
   return summary();
 }

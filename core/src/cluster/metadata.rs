@@ -293,7 +293,7 @@ impl Metadata {
         state.trouble = None;
         let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
         if cluster_id.is_some() && state.cluster_id.is_some() && cluster_id != state.cluster_id {
-            tracing::warn!(was = ?state.cluster_id, is = ?cluster_id, "this is another cluster now");
+            tracing::warn!(target: "ottla::cluster", was = ?state.cluster_id, is = ?cluster_id, "this is another cluster now");
         }
         if cluster_id.is_some() {
             state.cluster_id = cluster_id;

@@ -71,14 +71,16 @@ impl Pool {
 
     fn new(env: &Environment, config: &ClientConfig) -> Self {
         let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
+        let bootstrap = bootstrap.join(",");
         // Of nobody's span: the pool outlives the call that makes it.
         let span = tracing::info_span!(
+            target: "ottla::cluster",
             parent: None,
             "pool",
             client_id = %config.client_id,
-            bootstrap = bootstrap.join(","),
+            bootstrap = bootstrap.as_str(),
         );
-        let metrics = Arc::new(Metrics::new(span));
+        let metrics = Arc::new(Metrics::new(span, bootstrap));
         let brokers = config
             .bootstrap
             .iter()

@@ -83,7 +83,12 @@ pub(super) fn speaks_with(connection: &Connection) -> Result<()> {
 }
 
 fn rebootstrap(pool: &Pool) {
-    limited!(pool.metrics().logs(), WARN, "beginning again from the bootstrap list");
+    limited!(
+        pool.metrics().logs(),
+        "ottla::cluster",
+        WARN,
+        "beginning again from the bootstrap list"
+    );
     pool.metadata().forget_brokers();
     pool.brokers_changed(&BTreeMap::new(), &BTreeSet::new());
 }

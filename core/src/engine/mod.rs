@@ -19,6 +19,7 @@ mod consumer;
 mod deliveries;
 mod echo;
 mod handle;
+pub mod logs;
 mod operations;
 mod options;
 mod pack;

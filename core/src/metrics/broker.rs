@@ -81,7 +81,7 @@ impl BrokerMetrics {
 
     /// The span of one connection's set-up.
     pub(crate) fn connect_span(&self, address: &Endpoint) -> tracing::Span {
-        tracing::debug_span!(parent: self.logs.span(), "connect", broker = self.id, %address)
+        tracing::debug_span!(target: "ottla::net", parent: self.logs.span(), "connect", broker = self.id, %address)
     }
 
     /// An attempt to connect begins.
@@ -112,6 +112,7 @@ impl BrokerMetrics {
         self.counts.throttle_us.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         limited!(
             &self.logs,
+            "ottla::cluster",
             WARN,
             broker = self.id,
             request = api.name(),
@@ -123,19 +124,19 @@ impl BrokerMetrics {
     /// Taken out of use for a while.
     pub(crate) fn ejected(&self, pause: Duration) {
         self.counts.ejections.one();
-        limited!(&self.logs, WARN, broker = self.id, ?pause, "broker ejected");
+        limited!(&self.logs, "ottla::cluster", WARN, broker = self.id, ?pause, "broker ejected");
     }
 
     /// Tried again while ejected.
     pub(crate) fn probe(&self) {
         self.counts.probes.one();
-        limited!(&self.logs, DEBUG, broker = self.id, "ejected broker probed");
+        limited!(&self.logs, "ottla::cluster", DEBUG, broker = self.id, "ejected broker probed");
     }
 
     /// A connection became late: nothing came for so long. Once per episode.
     pub(crate) fn late(&self, silent: Duration) {
         self.counts.late.one();
-        limited!(&self.logs, WARN, broker = self.id, ?silent, "broker late");
+        limited!(&self.logs, "ottla::net", WARN, broker = self.id, ?silent, "broker late");
     }
 
     /// Once per acknowledged batch.

@@ -1,5 +1,9 @@
-//! What a pool logs. Every event belongs to the pool's span, and no call site may flood: see
-//! [`limited!`].
+//! What a pool logs, to `tracing` and to the readers of [`engine::logs`](crate::engine::logs). Every
+//! event belongs to the pool's span, its target is the room of the crate that it is about
+//! (`ottla::net`, `ottla::cluster`, `ottla::producer`, `ottla::consumer`), and no call site may flood:
+//! see [`limited!`].
+//!
+//! A subscriber is foreign code: nobody logs while holding a lock.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,16 +16,22 @@ use crate::policy::log_limit::{Decision, LogLimit};
 /// The pool's span and what each call site has said lately.
 pub(crate) struct Logs {
     span: Span,
+    /// Addresses of the bootstrap list: the span's words, for those who see no spans.
+    bootstrap: String,
     sites: Mutex<HashMap<&'static str, LogLimit>>,
 }
 
 impl Logs {
-    pub(crate) fn new(span: Span) -> Self {
-        Self { span, sites: Mutex::default() }
+    pub(crate) fn new(span: Span, bootstrap: String) -> Self {
+        Self { span, bootstrap, sites: Mutex::default() }
     }
 
     pub(crate) fn span(&self) -> &Span {
         &self.span
+    }
+
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
     }
 
     /// Whether the call site may log now. For [`limited!`].
@@ -31,30 +41,97 @@ impl Logs {
     }
 }
 
-/// An event of the pool, as `tracing::event!` takes it, unless this line has said too much lately:
-/// `limited!(logs, WARN, broker = 3, "the broker is late")`. The next one that passes carries
+/// An event of the pool, as `tracing::event!` takes it: its target, its level, its fields and then
+/// its text. `event!(logs, "ottla::net", WARN, broker = 3, "the broker is late")`.
+macro_rules! event {
+    ($logs:expr, $target:literal, $level:ident, $($event:tt)+) => {{
+        let logs: &$crate::metrics::Logs = $logs;
+        tracing::event!(
+            target: $target, parent: logs.span(), tracing::Level::$level, $($event)+
+        );
+        let level = $crate::metrics::log_level!($level);
+        if $crate::engine::logs::wanted(level) {
+            let mut line = $crate::engine::logs::Log::new(level, $target);
+            $crate::metrics::put_together!(line, $($event)+);
+            if !logs.bootstrap().is_empty() {
+                line.field("bootstrap", format_args!("{}", logs.bootstrap()));
+            }
+            $crate::engine::logs::tell(line);
+        }
+    }};
+}
+
+/// The same unless this call site has said too much lately. The next one that passes carries
 /// `suppressed`, the number of those that did not.
 macro_rules! limited {
-    ($logs:expr, $level:ident, $($event:tt)+) => {
+    ($logs:expr, $target:literal, $level:ident, $($event:tt)+) => {
         // Nothing is counted, and no lock taken, where nobody listens.
-        if tracing::enabled!(tracing::Level::$level) {
+        if tracing::enabled!(target: $target, tracing::Level::$level)
+            || $crate::engine::logs::wanted($crate::metrics::log_level!($level))
+        {
             use $crate::policy::log_limit::Decision;
             let logs: &$crate::metrics::Logs = $logs;
             match logs.decide(concat!(file!(), ":", line!())) {
                 Decision::Pass { suppressed: 0 } => {
-                    tracing::event!(parent: logs.span(), tracing::Level::$level, $($event)+);
+                    $crate::metrics::event!(logs, $target, $level, $($event)+);
                 }
                 Decision::Pass { suppressed } => {
-                    tracing::event!(
-                        parent: logs.span(), tracing::Level::$level, suppressed, $($event)+
-                    );
+                    $crate::metrics::event!(logs, $target, $level, suppressed, $($event)+);
                 }
                 Decision::Suppress => {}
             }
         }
     };
 }
-pub(crate) use limited;
+
+/// `tracing`'s name of a level as ours.
+macro_rules! log_level {
+    (ERROR) => {
+        $crate::engine::logs::LogLevel::Error
+    };
+    (WARN) => {
+        $crate::engine::logs::LogLevel::Warn
+    };
+    (INFO) => {
+        $crate::engine::logs::LogLevel::Info
+    };
+    (DEBUG) => {
+        $crate::engine::logs::LogLevel::Debug
+    };
+    (TRACE) => {
+        $crate::engine::logs::LogLevel::Trace
+    };
+}
+
+/// Fields and text, as `tracing` writes them, into a [`Log`](crate::engine::logs::Log).
+macro_rules! put_together {
+    ($line:ident, $name:ident = %$value:expr, $($rest:tt)+) => {
+        $line.field(stringify!($name), format_args!("{}", $value));
+        $crate::metrics::put_together!($line, $($rest)+);
+    };
+    ($line:ident, $name:ident = ?$value:expr, $($rest:tt)+) => {
+        $line.field(stringify!($name), format_args!("{:?}", $value));
+        $crate::metrics::put_together!($line, $($rest)+);
+    };
+    ($line:ident, $name:ident = $value:expr, $($rest:tt)+) => {
+        $line.field(stringify!($name), format_args!("{}", $value));
+        $crate::metrics::put_together!($line, $($rest)+);
+    };
+    ($line:ident, %$name:ident, $($rest:tt)+) => {
+        $crate::metrics::put_together!($line, $name = %$name, $($rest)+);
+    };
+    ($line:ident, ?$name:ident, $($rest:tt)+) => {
+        $crate::metrics::put_together!($line, $name = ?$name, $($rest)+);
+    };
+    ($line:ident, $name:ident, $($rest:tt)+) => {
+        $crate::metrics::put_together!($line, $name = %$name, $($rest)+);
+    };
+    ($line:ident, $($text:tt)+) => {
+        $line.say(format_args!($($text)+));
+    };
+}
+
+pub(crate) use {event, limited, log_level, put_together};
 
 #[cfg(test)]
 mod tests {
@@ -117,7 +194,7 @@ mod tests {
     async fn a_flood_is_a_few_lines_in_the_pools_span() {
         let metrics = Lines::default();
         let metrics = tracing::subscriber::with_default(metrics, || {
-            Metrics::new(tracing::info_span!(parent: None, "pool"))
+            Metrics::new(tracing::info_span!(parent: None, "pool"), String::new())
         });
         let broker = metrics.broker(3);
         let throttled = || broker.throttled(crate::metrics::Api::Fetch, Duration::from_secs(1));

@@ -25,7 +25,7 @@ use std::sync::{Arc, RwLock};
 pub(crate) use api::Api;
 pub use bad_stuff::BadStuff;
 pub(crate) use broker::{BrokerMetrics, ConnectionMetrics, DialFailure, Failure, Sent};
-pub(crate) use logs::{Logs, limited};
+pub(crate) use logs::{Logs, event, limited, log_level, put_together};
 pub use stats::{
     BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats, RetryBudgets, Stats,
 };
@@ -110,15 +110,15 @@ impl StatsHandle {
 /// Of no pool.
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new(tracing::Span::none())
+        Self::new(tracing::Span::none(), String::new())
     }
 }
 
 impl Metrics {
-    /// `span`: what events of the pool belong to.
-    pub(crate) fn new(span: tracing::Span) -> Self {
+    /// `span`: what events of the pool belong to; `bootstrap`: its words.
+    pub(crate) fn new(span: tracing::Span, bootstrap: String) -> Self {
         Self {
-            logs: Arc::new(Logs::new(span)),
+            logs: Arc::new(Logs::new(span, bootstrap)),
             brokers: RwLock::default(),
             metadata: Default::default(),
             budgets: Default::default(),
@@ -189,7 +189,12 @@ impl Metrics {
     /// More than half of the brokers are bad from now on.
     pub(crate) fn panic_entered(&self) {
         self.counts.panic_entries.one();
-        limited!(&self.logs, WARN, "more than half of the brokers are bad: none is avoided");
+        limited!(
+            &self.logs,
+            "ottla::cluster",
+            WARN,
+            "more than half of the brokers are bad: none is avoided"
+        );
     }
 
     pub(crate) fn snapshot(&self) -> Stats {

@@ -232,7 +232,7 @@ impl Sender {
     }
 
     fn taken_apart(&mut self, item: &Item, code: i16, cut: Cut, now: Instant) {
-        limited!(self.metrics.logs(), DEBUG, topic = %item.topic, partition = item.partition, records = item.records,
+        limited!(self.metrics.logs(), "ottla::producer", DEBUG, topic = %item.topic, partition = item.partition, records = item.records,
             "a refused batch is taken apart");
         // Batches behind it may have to be settled in place first; then so does this one, and not as
         // fast as it can be refused.
@@ -263,7 +263,7 @@ impl Sender {
 
     /// The log lost what was acknowledged before.
     fn lost(&mut self, item: &Item, error: &Error, now: Instant) {
-        limited!(self.metrics.logs(), WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
+        limited!(self.metrics.logs(), "ottla::producer", WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
             "the broker does not know this producer's earlier records; going on under a new epoch");
         self.delay_retry(item, false, now);
         if let Some(partition) = self.partition(item) {

@@ -9,6 +9,7 @@ use super::accumulator::{Accumulator, Batch};
 use super::sender::Sender;
 use crate::environment::earlier;
 use crate::error::Error;
+use crate::metrics::event;
 
 impl Sender {
     /// Resolves what has passed its delivery timeout.
@@ -84,8 +85,11 @@ impl Sender {
     pub(super) fn left_behind(&self) {
         let records: usize = self.topics.values().map(|topic| topic.records()).sum();
         if records > 0 {
-            tracing::warn!(
-                parent: self.metrics.logs().span(), records,
+            event!(
+                self.metrics.logs(),
+                "ottla::producer",
+                WARN,
+                records,
                 "client and producers were dropped with records unacknowledged; flush or close before that"
             );
         }

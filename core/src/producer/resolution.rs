@@ -2,7 +2,7 @@
 //! learns of them here and nowhere else.
 
 use crate::error::Error;
-use crate::metrics::{Metrics, limited};
+use crate::metrics::{Metrics, event, limited};
 
 /// See the module.
 #[derive(Debug)]
@@ -38,15 +38,15 @@ impl Metrics {
         match it.fate {
             Fate::Acknowledged { broker, partition, base_offset } => {
                 self.broker(broker).acknowledged(it.records as u64);
-                tracing::trace!(
-                    topic = it.topic, partition, base_offset, records = it.records,
+                event!(
+                    self.logs(), "ottla::producer", TRACE, topic = it.topic, partition, base_offset, records = it.records,
                     timestamps_ms = ?it.timestamps_ms, "acknowledged"
                 );
             }
             Fate::NotWritten(error) | Fate::MaybeWritten(error) => {
                 self.records_failed(it.records);
                 limited!(
-                    self.logs(), DEBUG, topic = it.topic, records = it.records,
+                    self.logs(), "ottla::producer", DEBUG, topic = it.topic, records = it.records,
                     timestamps_ms = ?it.timestamps_ms, maybe_written = error.maybe_written(),
                     error = %error.message(), "records failed"
                 );

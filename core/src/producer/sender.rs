@@ -333,7 +333,7 @@ impl Sender {
                     // Another id is another topic of the same name: its partitions know nothing of
                     // our sequences, and take any as the first.
                     if topic.meta.as_ref().is_some_and(|old| old.id != meta.id) {
-                        limited!(self.metrics.logs(), WARN, topic = %topic.name, "the topic was recreated");
+                        limited!(self.metrics.logs(), "ottla::producer", WARN, topic = %topic.name, "the topic was recreated");
                         topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {

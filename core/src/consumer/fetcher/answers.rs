@@ -91,7 +91,7 @@ impl Fetcher {
             {
                 self.buffer.fail(error.clone());
             }
-            limited!(self.pool.metrics().logs(), DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
+            limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
         } else {
             reading.stopped = true;
             self.buffer.fail(error.clone());
@@ -214,7 +214,7 @@ impl Fetcher {
             ));
             return;
         }
-        limited!(self.pool.metrics().logs(), WARN, %topic, partition, offset = part.from, log_start, "offset out of range: reset");
+        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, offset = part.from, log_start, "offset out of range: reset");
         if let Start::Timestamp(_) = reading.start {
             reading.start = Start::Earliest;
         }

@@ -71,7 +71,7 @@ impl Dialing {
         self.count(why);
         let broker = &self.broker;
         limited!(
-            &broker.logs, WARN, broker = broker.id, error = %error.message(), "dial failed"
+            &broker.logs, "ottla::net", WARN, broker = broker.id, error = %error.message(), "dial failed"
         );
     }
 
@@ -125,7 +125,7 @@ impl ConnectionMetrics {
             let broker = self.broker();
             broker.counts.losses.one();
             limited!(
-                &broker.logs, INFO, broker = broker.id, error = %error.message(),
+                &broker.logs, "ottla::net", INFO, broker = broker.id, error = %error.message(),
                 "connection lost"
             );
         }
