@@ -15,17 +15,21 @@ const maxBacklog = 1 << 16
 
 // callbacks runs what users gave to Produce: on one goroutine per client, in the order of
 // completion. That goroutine is not the one that drains the engine, so a callback may wait for
-// buffer space, which the other one announces.
+// buffer space, which the other one announces. It ends with the client; what is told after that,
+// of records produced too late, starts another one, which ends when it has told it.
 type callbacks struct {
 	mu    sync.Mutex
 	some  *sync.Cond
 	queue []outcome
 	// room is closed, and replaced, when the backlog has fallen to half.
-	room  chan struct{}
-	ended bool
+	room chan struct{}
+	// ended: the client is closed. running: the goroutine is there, or about to be.
+	ended, running bool
 
 	backlog atomic.Int64
-	done    chan struct{}
+	// done is closed when the client is closed and everything until then was told.
+	done   chan struct{}
+	finish sync.Once
 
 	// Of the goroutine alone: what it took, and how far it got. Kept here and not on its stack
 	// because a callback may end its goroutine (runtime.Goexit, as t.FailNow does); the next one
@@ -46,7 +50,7 @@ type outcome struct {
 }
 
 func newCallbacks() *callbacks {
-	c := &callbacks{room: make(chan struct{}), done: make(chan struct{})}
+	c := &callbacks{room: make(chan struct{}), running: true, done: make(chan struct{})}
 	c.some = sync.NewCond(&c.mu)
 	go c.run()
 	return c
@@ -55,9 +59,15 @@ func newCallbacks() *callbacks {
 func (c *callbacks) push(o outcome) {
 	c.mu.Lock()
 	c.queue = append(c.queue, o)
+	start := !c.running
+	c.running = true
 	c.mu.Unlock()
 	c.backlog.Add(int64(o.count))
-	c.some.Signal()
+	if start {
+		go c.run()
+	} else {
+		c.some.Signal()
+	}
 }
 
 // end lets the goroutine go once it told everything.
@@ -75,7 +85,7 @@ func (c *callbacks) run() {
 	finished := false
 	defer func() {
 		if finished {
-			close(c.done)
+			c.finish.Do(func() { close(c.done) })
 		} else if r := recover(); r != nil {
 			panic(r) // A callback's panic is the program's.
 		} else {
@@ -94,6 +104,7 @@ func (c *callbacks) run() {
 			c.some.Wait()
 		}
 		if len(c.queue) == 0 {
+			c.running = false
 			c.mu.Unlock()
 			finished = true
 			return
@@ -162,8 +173,6 @@ func (c *callbacks) admit(ctx context.Context) error {
 		}
 		select {
 		case <-room:
-		case <-c.done:
-			return nil
 		case <-ctx.Done():
 			return ended(ctx, "waiting for callbacks to catch up", false)
 		}

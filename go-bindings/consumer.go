@@ -70,8 +70,8 @@ func (c *Client) NewConsumer(options ...ConsumerOption) (*Consumer, error) {
 	return consumer, nil
 }
 
-// wakeUp says that it is worth asking again. One token is enough: who takes it asks until
-// nothing is left.
+// wakeUp says that it is worth asking again. One token is enough: who takes it asks, and hands it
+// on unless nothing was there.
 func (c *Consumer) wakeUp() {
 	select {
 	case c.ready <- struct{}{}:
@@ -84,19 +84,29 @@ func (c *Consumer) wakeUp() {
 // nothing: the next one goes on with the record behind the one in hand.
 func (c *Consumer) Records(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
-		for batch, err := range c.Batches(ctx) {
+		var batch *Batch
+		at := 0
+		// Deferred: the loop's body may panic, or end its goroutine.
+		defer func() {
+			if batch != nil {
+				c.putBack(batch, at)
+			}
+		}()
+		for next, err := range c.Batches(ctx) {
 			if err != nil {
 				if !yield(nil, err) {
 					return
 				}
 				continue
 			}
-			for i := range batch.Records {
-				if !yield(&batch.Records[i], nil) {
-					c.putBack(batch, i+1)
+			for batch, at = next, 0; at < len(batch.Records); {
+				record := &batch.Records[at]
+				at++
+				if !yield(record, nil) {
 					return
 				}
 			}
+			batch = nil
 		}
 	}
 }
@@ -123,8 +133,13 @@ func over(err error) bool {
 
 // Next waits for the next batch. After an error that is not fatal, ask again.
 func (c *Consumer) Next(ctx context.Context) (*Batch, error) {
+	token := false
 	for {
 		if ctx.Err() != nil {
+			if token {
+				// It came for whoever sleeps, and this one will not look.
+				c.wakeUp()
+			}
 			return nil, ended(ctx, "waiting for records", false)
 		}
 		batch, err := c.tryNext()
@@ -136,6 +151,7 @@ func (c *Consumer) Next(ctx context.Context) (*Batch, error) {
 		}
 		select {
 		case <-c.ready:
+			token = true
 		case <-c.closed:
 			return nil, closed("consumer")
 		case <-ctx.Done():
@@ -193,6 +209,9 @@ func (c *Consumer) putBack(batch *Batch, i int) {
 func (c *Consumer) Seek(topic string, partition int32, to Position) error {
 	if topic == "" || hasNUL(topic) {
 		return invalid("topic name %q", topic)
+	}
+	if wrong := to.wrong(); wrong != "" {
+		return invalid("%s", wrong)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,7 @@
 package ottla
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -61,7 +62,11 @@ func milliseconds(name string, d time.Duration) (int64, error) {
 	if d < 0 {
 		return 0, misconfigured("%s is %v; it can not be negative", name, d)
 	}
-	return int64((d + time.Millisecond - 1) / time.Millisecond), nil
+	ms := d / time.Millisecond
+	if d%time.Millisecond != 0 {
+		ms++
+	}
+	return int64(ms), nil
 }
 
 func positive(name string, d time.Duration) (int64, error) {
@@ -244,11 +249,24 @@ func Earliest() Position { return Position{kind: capi.StartEarliest} }
 // Latest starts with what is written from now on.
 func Latest() Position { return Position{kind: capi.StartLatest} }
 
-// AtOffset starts at an offset.
+// AtOffset starts at an offset, 0 or more.
 func AtOffset(offset int64) Position { return Position{capi.StartOffset, offset} }
 
-// AtTime starts at the first record that is as young as t, or younger.
+// AtTime starts at the first record that is as young as t, or younger. A t before 1970, like the zero
+// time, is refused where the position is used: Earliest reads everything.
 func AtTime(t time.Time) Position { return Position{capi.StartTimestamp, t.UnixMilli()} }
+
+// wrong says what can not be a position; "" for those that can.
+func (p Position) wrong() string {
+	switch {
+	case p.value >= 0:
+		return ""
+	case p.kind == capi.StartTimestamp:
+		return fmt.Sprintf("AtTime(%v) is before 1970; Earliest reads everything", time.UnixMilli(p.value).UTC())
+	default:
+		return fmt.Sprintf("AtOffset(%d): offsets count from 0", p.value)
+	}
+}
 
 // TopicPartition is a partition to read and where to start in it.
 type TopicPartition struct {
@@ -277,6 +295,12 @@ func Assign(partitions ...TopicPartition) ConsumerOption {
 			if _, err := word("Assign", p.Topic); err != nil {
 				return err
 			}
+			if wrong := p.Start.wrong(); wrong != "" {
+				return misconfigured("Assign of %s[%d]: %s", p.Topic, p.Partition, wrong)
+			}
+			if p.Partition < 0 {
+				return misconfigured("Assign of %s[%d]: partitions count from 0", p.Topic, p.Partition)
+			}
 			s.Assignments = append(s.Assignments, capi.Assignment{
 				Topic: p.Topic, Partition: p.Partition, Start: p.Start.kind, StartValue: p.Start.value,
 			})
@@ -289,6 +313,9 @@ func Assign(partitions ...TopicPartition) ConsumerOption {
 func Start(at Position) ConsumerOption {
 	return consumerOption(func(s *consumerSettings) error {
 		s.ConsumerOptions.Start, s.StartValue, s.topicsStart = at.kind, at.value, true
+		if wrong := at.wrong(); wrong != "" {
+			return misconfigured("Start: %s", wrong)
+		}
 		return nil
 	})
 }

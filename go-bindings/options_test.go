@@ -2,7 +2,9 @@ package ottla
 
 import (
 	"errors"
+	"math"
 	"testing"
+	"time"
 )
 
 func TestSettingsAreChecked(t *testing.T) {
@@ -30,9 +32,41 @@ func TestSettingsAreChecked(t *testing.T) {
 		"nothing to read":   consumer(),
 		"two things":        consumer(Topics("t"), Assign(TopicPartition{Topic: "t"})),
 		"start with assign": consumer(Start(Latest()), Assign(TopicPartition{Topic: "t"})),
+		"the zero time":     consumer(Topics("t"), Start(AtTime(time.Time{}))),
+		"-1 ms, latest":     consumer(Topics("t"), Start(AtTime(time.UnixMilli(-1)))),
+		"-2 ms, earliest":   consumer(Assign(TopicPartition{Topic: "t", Start: AtTime(time.UnixMilli(-2))})),
+		"negative offset":   consumer(Assign(TopicPartition{Topic: "t", Start: AtOffset(-1)})),
+		"no partition":      consumer(Assign(TopicPartition{Topic: "t", Partition: -1})),
+		"negative wait":     consumer(Topics("t"), MaxWait(-1)),
+		"negative bytes":    consumer(Topics("t"), MinBytes(-1)),
 	} {
 		if !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDurationsAreRoundedUpToMilliseconds(t *testing.T) {
+	for d, want := range map[time.Duration]int64{
+		0: 0, 1: 1, time.Millisecond: 1, time.Millisecond + 1: 2, time.Hour: 3_600_000,
+		// As programs write "for ever": it must not wrap around to "not at all".
+		math.MaxInt64: math.MaxInt64/1_000_000 + 1,
+	} {
+		if got, err := milliseconds("d", d); err != nil || got != want {
+			t.Errorf("%v: %d ms, %v", d, got, err)
+		}
+	}
+}
+
+func TestAPlaceThatCanNotBeIsRefusedBySeek(t *testing.T) {
+	c := echoClient(t)
+	consumer, err := c.NewConsumer(Topics("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []Position{AtTime(time.Time{}), AtTime(time.UnixMilli(-1)), AtOffset(-1), AtOffset(-2)} {
+		if err := consumer.Seek("t", 0, to); !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("%+v: %v", to, err)
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 // Produce sends a record. It copies: the record's slices may be reused when it returns. It waits
 // only for buffer space (MaxBlock at most), or for callbacks that are far behind; ctx bounds that
 // wait. done, which may be nil, is called once with the outcome, also when the record was never
-// accepted.
+// accepted, and when the client is closed.
 //
 // Callbacks run on one goroutine per client, in the order of completion. They may produce; they
 // should not block on other goroutines that produce. What happens to records without a callback

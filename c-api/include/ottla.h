@@ -726,8 +726,8 @@ ottla_status ottla_consumer_new(const struct ottla_client *client,
 
 // The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
 // there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
-// worth asking again (it may turn out that there is nothing yet). After an error that is not
-// fatal, ask again.
+// worth asking again (it may turn out that there is nothing yet); one for all threads that asked,
+// so who takes it asks until there is none. After an error that is not fatal, ask again.
 ottla_status ottla_consumer_try_next(const struct ottla_consumer *consumer,
                                      struct ottla_batch **batch,
                                      struct ottla_error **error);
@@ -839,10 +839,10 @@ ottla_status ottla_producer_new(const struct ottla_client *client,
                                 struct ottla_error **error);
 
 // Submits records for one topic, in order, without waiting and without keeping any pointer. Stops
-// at the first record that is refused: `*accepted` (which may be null only if every record not
-// accepted may be lost) is the number before it, and status and error say why. Records before it
-// are on their way. Each accepted record is part of exactly one `OTTLA_COMPLETION_DELIVERY` with
-// this tag.
+// at the first record that is refused, also one with something wrong in it: `*accepted` (which may
+// be null only if every record not accepted may be lost) is the number before it, and status and
+// error say why. Records before it are on their way. Each accepted record is part of exactly one
+// `OTTLA_COMPLETION_DELIVERY` with this tag.
 ottla_status ottla_producer_send_batch(const struct ottla_producer *producer,
                                        const char *topic,
                                        const struct ottla_record *records,
@@ -852,7 +852,8 @@ ottla_status ottla_producer_send_batch(const struct ottla_producer *producer,
                                        struct ottla_error **error);
 
 // The same for records packed into one piece of memory: `bytes` holds exactly `count` of them,
-// in the packed form described at the top of this header.
+// in the packed form described at the top of this header. Bytes that are not in that form, from
+// the first to the last, are refused whole, with `*accepted` 0.
 ottla_status ottla_producer_send_packed(const struct ottla_producer *producer,
                                         const char *topic,
                                         const uint8_t *bytes,

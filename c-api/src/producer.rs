@@ -57,10 +57,10 @@ fn check_count(count: usize) -> Result<(), Error> {
 }
 
 /// Submits records for one topic, in order, without waiting and without keeping any pointer. Stops
-/// at the first record that is refused: `*accepted` (which may be null only if every record not
-/// accepted may be lost) is the number before it, and status and error say why. Records before it
-/// are on their way. Each accepted record is part of exactly one `OTTLA_COMPLETION_DELIVERY` with
-/// this tag.
+/// at the first record that is refused, also one with something wrong in it: `*accepted` (which may
+/// be null only if every record not accepted may be lost) is the number before it, and status and
+/// error say why. Records before it are on their way. Each accepted record is part of exactly one
+/// `OTTLA_COMPLETION_DELIVERY` with this tag.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_producer_send_batch(
     producer: *const ottla_producer,
@@ -81,18 +81,20 @@ pub unsafe extern "C" fn ottla_producer_send_batch(
             (lent(producer, "producer")?, text(topic, "topic")?, many(records, count, "records")?)
         };
         // SAFETY: as above.
-        let headers = unsafe { check(records) }?;
-        let mut left = headers.as_slice();
+        let checked = unsafe { check(records) };
+        let mut left = checked.headers.as_slice();
         // SAFETY: as above.
-        let entries = records.iter().map(|r| unsafe { entry(r, &mut left) });
-        report(accepted.as_ref(), producer.inner.submit(tag, topic, entries))
+        let entries = records[..checked.good].iter().map(|r| unsafe { entry(r, &mut left) });
+        report(accepted.as_ref(), producer.inner.submit(tag, topic, entries))?;
+        checked.wrong.map_or(Ok(()), Err)
     };
     // SAFETY: promised by the caller.
     unsafe { boundary(error, call) }
 }
 
 /// The same for records packed into one piece of memory: `bytes` holds exactly `count` of them,
-/// in the packed form described at the top of this header.
+/// in the packed form described at the top of this header. Bytes that are not in that form, from
+/// the first to the last, are refused whole, with `*accepted` 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_producer_send_packed(
     producer: *const ottla_producer,

@@ -98,49 +98,74 @@ pub struct ottla_record_index {
 
 pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
 
-/// Checks the records of a call: gives the headers of all of them in one vector.
+/// What [`check`] found.
+pub(crate) struct Checked<'a> {
+    /// Of all good records.
+    pub(crate) headers: Vec<Header<'a>>,
+    /// How many records, from the first on, have nothing wrong with them.
+    pub(crate) good: usize,
+    /// What is wrong with the next one.
+    pub(crate) wrong: Option<ottla::Error>,
+}
+
+/// Checks the records of a call, up to the first with something wrong.
 ///
 /// # Safety
 /// Every pointer in `records` is null or valid, for its length, for `'a`.
-pub(crate) unsafe fn check<'a>(records: &[ottla_record]) -> Result<Vec<Header<'a>>> {
+pub(crate) unsafe fn check<'a>(records: &[ottla_record]) -> Checked<'a> {
     let mut headers = Vec::new();
     for (i, r) in records.iter().enumerate() {
-        let about = |e: ottla::Error| argument_error(format!("record {i}: {}", e.message()));
+        let before = headers.len();
         // SAFETY: promised by the caller.
-        unsafe {
-            nullable(r.key, r.key_len, "key").map_err(about)?;
-            nullable(r.value, r.value_len, "value").map_err(about)?;
-            for h in many(r.headers, r.header_count, "headers").map_err(about)? {
-                let name = many(h.name.cast::<u8>(), h.name_len, "a header's name");
-                let name = std::str::from_utf8(name.map_err(about)?).map_err(|_| {
-                    argument_error(format!("record {i}: a header's name is not UTF-8"))
-                })?;
-                let value = nullable(h.value, h.value_len, "a header's value").map_err(about)?;
-                headers.push((name, value));
-            }
-        }
-        let flags = OTTLA_RECORD_PARTITION | OTTLA_RECORD_TIMESTAMP;
-        if r.flags & !flags != 0 {
-            return Err(argument_error(format!("record {i}: flags has unknown bits")));
-        }
-        // A value without its flag would silently not be used.
-        if r.flags & OTTLA_RECORD_PARTITION == 0 && r.partition != 0 {
-            return Err(argument_error(format!(
-                "record {i}: partition is {} but flags lacks OTTLA_RECORD_PARTITION",
-                r.partition
-            )));
-        }
-        if r.flags & OTTLA_RECORD_TIMESTAMP == 0 && r.timestamp_ms != 0 {
-            return Err(argument_error(format!(
-                "record {i}: timestamp_ms is {} but flags lacks OTTLA_RECORD_TIMESTAMP",
-                r.timestamp_ms
-            )));
-        }
-        if r.partition < 0 || r.timestamp_ms < 0 {
-            return Err(argument_error(format!("record {i}: partition or timestamp is negative")));
+        if let Err(e) = unsafe { check_one(r, &mut headers) } {
+            headers.truncate(before);
+            let wrong = Some(argument_error(format!("record {i}: {}", e.message())));
+            return Checked { headers, good: i, wrong };
         }
     }
-    Ok(headers)
+    Checked { headers, good: records.len(), wrong: None }
+}
+
+/// # Safety
+/// As [`check`].
+unsafe fn check_one<'a>(r: &ottla_record, headers: &mut Vec<Header<'a>>) -> Result<()> {
+    // SAFETY: promised by the caller.
+    unsafe {
+        nullable(r.key, r.key_len, "key")?;
+        nullable(r.value, r.value_len, "value")?;
+        for h in many(r.headers, r.header_count, "headers")? {
+            let name = many(h.name.cast::<u8>(), h.name_len, "a header's name")?;
+            let name = std::str::from_utf8(name)
+                .map_err(|_| argument_error("a header's name is not UTF-8"))?;
+            headers.push((name, nullable(h.value, h.value_len, "a header's value")?));
+        }
+    }
+    if r.flags & !(OTTLA_RECORD_PARTITION | OTTLA_RECORD_TIMESTAMP) != 0 {
+        return Err(argument_error("flags has unknown bits"));
+    }
+    // A value without its flag would silently not be used.
+    if r.flags & OTTLA_RECORD_PARTITION == 0 && r.partition != 0 {
+        return Err(argument_error(format!(
+            "partition is {} but flags lacks OTTLA_RECORD_PARTITION",
+            r.partition
+        )));
+    }
+    if r.flags & OTTLA_RECORD_TIMESTAMP == 0 && r.timestamp_ms != 0 {
+        return Err(argument_error(format!(
+            "timestamp_ms is {} but flags lacks OTTLA_RECORD_TIMESTAMP",
+            r.timestamp_ms
+        )));
+    }
+    if r.partition < 0 {
+        return Err(argument_error(format!("partition is {}; they count from 0", r.partition)));
+    }
+    if r.timestamp_ms < 0 {
+        return Err(argument_error(format!(
+            "timestamp_ms is {}; records are stamped from 0 (1970) on",
+            r.timestamp_ms
+        )));
+    }
+    Ok(())
 }
 
 /// A record that [`check`] has passed; takes its headers from the front of `headers`.

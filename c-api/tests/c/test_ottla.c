@@ -151,6 +151,73 @@ static void packed(void) {
   ottla_client_free(client);
 }
 
+/* How many records the completions of `tag` were about. */
+static size_t told(ottla_client *client, uint64_t tag) {
+  ottla_completion done[16];
+  size_t count = 0, records = 0;
+  OK(ottla_poll(client, done, 16, 0, &count, E));
+  for (size_t i = 0; i < count; i++) {
+    CHECK(done[i].kind == OTTLA_COMPLETION_DELIVERY && done[i].error == NULL);
+    records += done[i].tag == tag ? done[i].count : 0;
+  }
+  return records;
+}
+
+/* Whatever a record is refused for, those before it are on their way and counted. */
+static void accepted_is_the_number_before_the_refused_record(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer_options small = OTTLA_PRODUCER_OPTIONS_INIT;
+  small.max_record_size = 4;
+  ottla_producer *producer = produce(client, &small);
+  ottla_header no_name = {.name = NULL, .name_len = 3};
+  ottla_header no_text = {.name = "\xff", .name_len = 1};
+  ottla_header good = {.name = "h", .name_len = 1};
+  ottla_header null_value[] = {good, {.name = "h", .name_len = 1, .value_len = 2}};
+  const ottla_record wrong[] = {
+      {.value = (const uint8_t *)"12345", .value_len = 5}, /* too large */
+      {.key_len = 1},
+      {.value_len = 3},
+      {.value_len = SIZE_MAX, .value = (const uint8_t *)""},
+      {.header_count = 1},
+      {.headers = &no_name, .header_count = 1},
+      {.headers = &no_text, .header_count = 1},
+      {.headers = null_value, .header_count = 2},
+      {.flags = 8},
+      {.partition = 3},
+      {.timestamp_ms = 3},
+      {.partition = -1, .flags = OTTLA_RECORD_PARTITION},
+      {.timestamp_ms = -1, .flags = OTTLA_RECORD_TIMESTAMP},
+  };
+  const ottla_record plain = {.headers = &good, .header_count = 1};
+  uint64_t tag = 100;
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    for (size_t before = 0; before < 4; before++) {
+      ottla_record records[6] = {plain, plain, plain, plain, plain, plain};
+      records[before] = wrong[i];
+      size_t accepted = 99;
+      ottla_error *error = NULL;
+      ottla_status status =
+          ottla_producer_send_batch(producer, "t", records, 6, ++tag, &accepted, &error);
+      CHECK(status == (i == 0 ? OTTLA_STATUS_RECORD_TOO_LARGE : OTTLA_STATUS_INVALID_ARGUMENT));
+      CHECK(ottla_error_status(error) == status && !ottla_error_maybe_written(error));
+      char record[16];
+      snprintf(record, sizeof record, "record %zu: ", before);
+      CHECK(i == 0 || strncmp(ottla_error_message(error), record, strlen(record)) == 0);
+      ottla_error_free(error);
+      CHECK(accepted == before);
+      CHECK(told(client, tag) == before);
+    }
+  }
+  /* What concerns the call and no record of it: nothing is sent. */
+  size_t accepted = 99;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_producer_send_batch(producer, NULL, &plain, 1, ++tag, &accepted, E));
+  CHECK(accepted == 0 && told(client, tag) == 0);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+}
+
 static void options_and_records_are_checked(void) {
   ottla_client *client = NULL;
   OK(ottla_client_new_echo(&client, E));
@@ -335,6 +402,7 @@ static void error_objects(void) {
 int main(void) {
   RUN(echo_round_trip());
   RUN(packed());
+  RUN(accepted_is_the_number_before_the_refused_record());
   RUN(options_and_records_are_checked());
   RUN(null_handles());
   RUN(use_after_close());

@@ -86,9 +86,11 @@ impl EngineConsumer {
         Ok(())
     }
 
-    fn look(&self) -> Result<Option<Batch>> {
+    /// One look at a time. `ask`: for a completion, if there is nothing.
+    fn look(&self, ask: bool) -> Result<Option<Batch>> {
         self.check()?;
-        match &mut *self.core.backend() {
+        let mut backend = self.core.backend();
+        let mut look = || match &mut *backend {
             None => Err(Error::closed("consumer")),
             Some(ConsumerBackend::Echo(echo, reader)) => Ok(reader.next(echo)),
             Some(ConsumerBackend::Client(consumer)) => {
@@ -99,19 +101,16 @@ impl EngineConsumer {
                     Poll::Ready(None) => Err(Error::closed("consumer")),
                 }
             }
-        }
+        };
+        if ask { self.core.ready.asking(look) } else { look() }
     }
 
     /// The next batch, if there is one now. If there is none, one `ConsumerReady` completion with
-    /// this consumer's tag comes as soon as it is worth looking again. An error that is not fatal
-    /// may be followed by batches.
+    /// this consumer's tag comes as soon as it is worth looking again: one for all threads that
+    /// looked, so that whoever gets it looks until nothing is left. An error that is not fatal may
+    /// be followed by batches.
     pub fn try_next(&self) -> Result<Option<Batch>> {
-        self.core.ready.ask();
-        let found = self.look();
-        if !matches!(found, Ok(None)) {
-            self.core.ready.take_back();
-        }
-        found
+        self.look(true)
     }
 
     /// Waits for the next batch; `Ok(None)` after `timeout` (`None`: no limit). A close, from
@@ -120,7 +119,7 @@ impl EngineConsumer {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
             let seen = self.core.ready.seen();
-            if let Some(batch) = self.look()? {
+            if let Some(batch) = self.look(false)? {
                 return Ok(Some(batch));
             }
             if !self.core.ready.wait(seen, deadline) {

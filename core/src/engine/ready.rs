@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::completion::{Completion, CompletionKind};
 use super::queue::CompletionQueue;
+use crate::error::Result;
 
 pub(crate) struct Ready {
     queue: Arc<CompletionQueue>,
@@ -38,15 +39,19 @@ impl Ready {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// To be called *before* looking whether there is something: what comes after is then not
-    /// missed.
-    pub(crate) fn ask(&self) {
-        self.lock().asked = true;
-    }
-
-    /// The look found something: no completion is wanted.
-    pub(crate) fn take_back(&self) {
-        self.lock().asked = false;
+    /// Looks whether there is something, and asks for a completion if there is not. One look at a
+    /// time.
+    ///
+    /// Asked *before* looking: what comes after is then not missed. A look that found something
+    /// takes back what it asked for itself, and leaves the ask of another who found nothing: the
+    /// batch that was found may be the one whose arrival is about to be told to that other.
+    pub(crate) fn asking<T>(&self, look: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
+        let by_another = std::mem::replace(&mut self.lock().asked, true);
+        let found = look();
+        if !by_another && !matches!(found, Ok(None)) {
+            self.lock().asked = false;
+        }
+        found
     }
 
     /// What [`Ready::wait`] compares with; to be read before looking.
@@ -96,5 +101,32 @@ impl Wake for Ready {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.fire();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(queue: &CompletionQueue) -> Vec<(u64, CompletionKind)> {
+        let mut told = Vec::new();
+        queue.drain(&mut told, 99);
+        told.iter().map(|c| (c.tag, c.kind)).collect()
+    }
+
+    /// Two threads ask one consumer. The first finds nothing and relies on its completion; the second
+    /// finds the batch before its arrival was told.
+    #[test]
+    fn who_finds_something_leaves_the_ask_of_another() {
+        let queue = CompletionQueue::new().unwrap();
+        let ready = Ready::new(&queue, 7);
+        assert_eq!(ready.asking::<()>(|| Ok(None)).unwrap(), None);
+        assert_eq!(ready.asking(|| Ok(Some(1))).unwrap(), Some(1));
+        ready.fire();
+        assert_eq!(drained(&queue), [(7, CompletionKind::ConsumerReady)]);
+        // Nobody is left who found nothing.
+        assert_eq!(ready.asking(|| Ok(Some(2))).unwrap(), Some(2));
+        ready.fire();
+        assert_eq!(drained(&queue), []);
     }
 }

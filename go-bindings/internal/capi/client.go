@@ -9,7 +9,7 @@ package capi
 #cgo noescape ottla_poll
 #cgo nocallback ottla_poll
 #include <stdlib.h>
-#include <ottla.h>
+#include "library.h"
 */
 import "C"
 

@@ -6,7 +6,7 @@ package capi
 #cgo noescape ottla_batch_describe
 #cgo nocallback ottla_batch_describe
 #include <stdlib.h>
-#include <ottla.h>
+#include "library.h"
 */
 import "C"
 

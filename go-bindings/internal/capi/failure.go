@@ -1,7 +1,7 @@
 package capi
 
 /*
-#include <ottla.h>
+#include "library.h"
 
 // All of an error in one crossing; the strings live as long as the error.
 typedef struct {

@@ -4,7 +4,7 @@ package capi
 #cgo noescape ottla_producer_send_packed
 #cgo nocallback ottla_producer_send_packed
 #include <stdlib.h>
-#include <ottla.h>
+#include "library.h"
 */
 import "C"
 

@@ -2,7 +2,7 @@ package capi
 
 /*
 #include <stdlib.h>
-#include <ottla.h>
+#include "library.h"
 */
 import "C"
 

@@ -1,0 +1,88 @@
+package ottla_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A build that can not work says in one sentence what to do, not that "build constraints exclude all
+// Go files".
+func TestABuildWithoutCgoSaysWhatToDo(t *testing.T) {
+	cgo, platform := "build with CGO_ENABLED=1", "runs on Linux, macOS and other Unix systems"
+	for _, tt := range []struct {
+		name string
+		args []string
+		env  []string
+		want string
+	}{
+		{"cgo is off", []string{"build", "./..."}, []string{"CGO_ENABLED=0"}, cgo},
+		{"vet", []string{"vet", "./..."}, []string{"CGO_ENABLED=0"}, cgo},
+		// Nothing but this package: a whole standard library is not built for the test's sake.
+		{"another architecture", []string{"build", "./internal/capi"}, []string{"GOOS=linux", "GOARCH=s390x"}, cgo},
+		{"another system", []string{"build", "./internal/capi"}, []string{"GOOS=darwin", "GOARCH=arm64"}, cgo},
+		{"no descriptors", []string{"build", "./internal/capi"}, []string{"GOOS=windows", "GOARCH=amd64"}, platform},
+		{"no compiler", []string{"build", "./internal/capi"}, []string{"PATH=" + onlyGo(t)}, cgo},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			command := exec.Command("go", tt.args...)
+			for _, variable := range os.Environ() {
+				if !strings.HasPrefix(variable, "CGO_ENABLED=") && !strings.HasPrefix(variable, "CC=") {
+					command.Env = append(command.Env, variable)
+				}
+			}
+			command.Env = append(command.Env, tt.env...)
+			out, err := command.CombinedOutput()
+			said := string(out)
+			if err == nil || !strings.Contains(said, tt.want) || strings.Contains(said, "build constraints exclude") {
+				t.Errorf("%v: %s", err, said)
+			}
+			// The heading, and the sentence.
+			if lines := strings.Split(strings.TrimSpace(said), "\n"); len(lines) > 3 {
+				t.Errorf("%d lines:\n%s", len(lines), said)
+			}
+		})
+	}
+}
+
+// onlyGo is a folder for a search path with no compiler on it.
+func onlyGo(t *testing.T) string {
+	t.Helper()
+	program, err := exec.LookPath("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := exec.Command(program, "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(root)), "bin")
+}
+
+// The library was not laid out.
+func TestABuildWithoutTheLibrarySaysWhereItComesFrom(t *testing.T) {
+	module := t.TempDir()
+	internal := filepath.Join(module, "go-bindings/internal")
+	if err := os.MkdirAll(internal, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(internal, "capi"), os.DirFS("internal/capi")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(module, "go-bindings/go.mod"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("go", "build", "./...")
+	command.Dir = filepath.Join(module, "go-bindings")
+	command.Env = append(os.Environ(), "CGO_ENABLED=1", "CGO_CFLAGS=", "GOFLAGS=")
+	out, err := command.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "cargo xtask dist") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
