@@ -144,7 +144,7 @@ async fn look_up(
     loop {
         let found = list_offsets(pool, Lane::Control, left.clone()).await;
         let (again, done): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(_, r)| r.as_ref().is_err_and(Error::is_retriable));
+            found.into_iter().partition(|(_, r)| r.as_ref().is_err_and(|e| !e.is_final()));
         ended.extend(done);
         if again.is_empty() {
             return ended;
@@ -189,7 +189,7 @@ async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()
                 })
                 .collect(),
         );
-    let (_, connection) = pool.control(None).await?;
+    let (_, connection) = pool.control().await?;
     // Asked once: a second time would say that the topic exists, and not whose it is.
     let answer =
         connection.call(&request, CREATE_VERSIONS, false).await.map_err(CallError::into_error)?;

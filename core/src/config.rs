@@ -56,6 +56,8 @@ pub(crate) const METADATA_PERIOD_MAX: Duration = Duration::from_secs(900);
 pub(crate) const UNKNOWN_TOPIC_SPACING: Duration = Duration::from_secs(1);
 /// The same where only one broker can be asked.
 pub(crate) const UNKNOWN_TOPIC_SPACING_ONE_BROKER: Duration = Duration::from_secs(3);
+/// What a broker said against a topic so long before says nothing about now.
+pub(crate) const OBJECTION_FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// A host and port of the bootstrap list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,9 +69,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A broker's, as answers name it; `None` if the port is none.
+    /// A broker's, as answers name it; `None` if nobody can be dialled there.
     pub(crate) fn of_broker(host: &str, port: i32) -> Option<Self> {
-        Some(Self { host: host.to_string(), port: u16::try_from(port).ok()? })
+        let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
+        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
     }
 }
 

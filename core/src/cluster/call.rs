@@ -18,37 +18,41 @@ const ASKED: usize = 3;
 
 impl Pool {
     /// A call that may be made twice without harm. A broker that is silent for long is joined by a
-    /// second one, and the first answer wins; one that is lost is replaced. `hedged` hears of each
-    /// further broker that is asked. Gives the answer and whose it is.
+    /// second one, and the first answer wins; one that is lost is replaced. So is one whose answer
+    /// cannot be read, or that `check` finds an error in: what one broker says condemns nothing but
+    /// itself. An error that trying again will not help comes back only if every broker that was asked
+    /// gave one. `hedged` hears of each further broker that is asked. Gives the answer and whose it is.
     pub(crate) async fn call_anybody<R>(
         self: &Arc<Self>,
         request: &R,
         versions: (i16, i16),
         not: Option<i32>,
+        check: impl Fn(&Connection, &R::Response) -> Result<()> + Sync,
         hedged: impl Fn(i32),
     ) -> Result<(i32, R::Response)>
     where
         R: Request + Sync,
         R::Response: Throttle + Send,
     {
-        let mut not = not;
-        let mut asked = 0;
+        let mut not = Vec::from_iter(not);
+        let mut errors: Vec<Error> = Vec::new();
+        let call = Call { request, versions, check: &check };
         loop {
-            let (id, connection) = self.control(not).await?;
-            asked += 1;
-            if asked == 1 {
+            let (id, connection) = self.control_but(&not).await?;
+            if errors.is_empty() {
                 self.budgets().first_request(Purse::Fetch, self.env().now());
             } else {
                 hedged(id);
             }
-            match self.call_hedged(request, versions, id, &connection, asked > 1, &hedged).await {
+            match self.call_hedged(&call, id, &connection, !errors.is_empty(), &hedged).await {
                 Ok(found) => return Ok(found),
                 Err(CallError::Unsent(e) | CallError::InDoubt(e)) => {
-                    if asked >= ASKED || !e.is_retriable() {
-                        return Err(e);
+                    errors.push(e);
+                    if errors.len() >= ASKED {
+                        return Err(verdict(errors));
                     }
                     self.pay().await;
-                    not = Some(id);
+                    not.push(id);
                 }
             }
         }
@@ -65,10 +69,9 @@ impl Pool {
         }
     }
 
-    async fn call_hedged<R>(
+    async fn call_hedged<R, C>(
         self: &Arc<Self>,
-        request: &R,
-        versions: (i16, i16),
+        call: &Call<'_, R, C>,
         id: i32,
         connection: &Connection,
         retry: bool,
@@ -77,9 +80,10 @@ impl Pool {
     where
         R: Request + Sync,
         R::Response: Throttle + Send,
+        C: Fn(&Connection, &R::Response) -> Result<()> + Sync,
     {
         let since = self.env().now();
-        let first = self.call_one(request, versions, connection, retry, since);
+        let first = self.call_one(call, connection, retry, since);
         tokio::pin!(first);
         let patience = self.call_patience();
         tokio::select! {
@@ -90,7 +94,7 @@ impl Pool {
         // A dial for the second one must not hold up the first one's answer.
         let second = async {
             let asked = connection.id();
-            let (id, connection) = self.control(Some(id)).await.map_err(CallError::Unsent)?;
+            let (id, connection) = self.control_but(&[id]).await.map_err(CallError::Unsent)?;
             if connection.id() == asked {
                 let words = format!("{}: there is nobody else to ask", connection.name());
                 return Err(CallError::Unsent(Error::new(ErrorKind::Connect, words)));
@@ -98,7 +102,7 @@ impl Pool {
             self.pay().await;
             hedged(id);
             let since = self.env().now();
-            Ok((id, self.call_one(request, versions, &connection, true, since).await?))
+            Ok((id, self.call_one(call, &connection, true, since).await?))
         };
         tokio::pin!(second);
         tokio::select! {
@@ -114,10 +118,9 @@ impl Pool {
         }
     }
 
-    async fn call_one<R>(
+    async fn call_one<R, C>(
         &self,
-        request: &R,
-        versions: (i16, i16),
+        call: &Call<'_, R, C>,
         connection: &Connection,
         retry: bool,
         since: Instant,
@@ -125,9 +128,25 @@ impl Pool {
     where
         R: Request,
         R::Response: Throttle,
+        C: Fn(&Connection, &R::Response) -> Result<()>,
     {
-        let answer = connection.call(request, versions, retry).await?;
+        let answer = connection.call(call.request, call.versions, retry).await?;
         self.called(since);
+        (call.check)(connection, &answer).map_err(CallError::InDoubt)?;
         Ok(answer)
     }
+}
+
+/// What is asked, and what is wrong with an answer.
+struct Call<'a, R, C> {
+    request: &'a R,
+    versions: (i16, i16),
+    check: &'a C,
+}
+
+/// One error for what several brokers said. Only if all of them said what trying again will not help
+/// is that the answer.
+fn verdict(mut errors: Vec<Error>) -> Error {
+    let passing = errors.iter().position(|e| !e.is_final());
+    errors.swap_remove(passing.unwrap_or(0))
 }

@@ -170,9 +170,14 @@ impl Pool {
         Ok(())
     }
 
-    /// A connection for a short call, and the id of its broker; to another than `not` if there is
-    /// one. One that is open, chosen at random, else a new one.
-    pub(crate) async fn control(self: &Arc<Self>, not: Option<i32>) -> Result<(i32, Connection)> {
+    /// A connection for a short call, and the id of its broker. One that is open, chosen at random,
+    /// else a new one.
+    pub(crate) async fn control(self: &Arc<Self>) -> Result<(i32, Connection)> {
+        self.control_but(&[]).await
+    }
+
+    /// The same to another than `not` if there is one.
+    pub(crate) async fn control_but(self: &Arc<Self>, not: &[i32]) -> Result<(i32, Connection)> {
         if let Some(found) = self.open_control(not) {
             return Ok(found);
         }
@@ -183,13 +188,13 @@ impl Pool {
         self.reach_anybody(not).await
     }
 
-    pub(super) fn open_control(&self, not: Option<i32>) -> Option<(i32, Connection)> {
+    pub(super) fn open_control(&self, not: &[i32]) -> Option<(i32, Connection)> {
         let now = self.env().now();
         let stuck = self.call_patience();
         let open: Vec<(i32, Connection)> = self
             .lock()
             .values()
-            .filter(|b| b.is_member() && Some(b.id) != not)
+            .filter(|b| b.is_member() && !not.contains(&b.id))
             .filter_map(|b| b.open_for_control(stuck, now).map(|c| (b.id, c)))
             .collect();
         self.random(|rng| open.choose(rng).cloned())
@@ -202,10 +207,10 @@ impl Pool {
 
     /// Dials one after the other, known brokers first, then the bootstrap list (KIP-899), until one
     /// is reached or all were tried.
-    async fn reach_anybody(self: &Arc<Self>, not: Option<i32>) -> Result<(i32, Connection)> {
+    async fn reach_anybody(self: &Arc<Self>, not: &[i32]) -> Result<(i32, Connection)> {
         let mut candidates = self.candidates(not);
         if candidates.is_empty() {
-            candidates = self.candidates(None);
+            candidates = self.candidates(&[]);
         }
         let mut errors = Vec::new();
         let mut waiting: Vec<(i32, oneshot::Receiver<Result<Connection>>)> = Vec::new();
@@ -244,7 +249,7 @@ impl Pool {
 
     /// Whom to dial for a short call: known brokers that are not backing off, in random order, then
     /// bootstrap addresses that are not the same.
-    fn candidates(&self, not: Option<i32>) -> Vec<Arc<Broker>> {
+    fn candidates(&self, not: &[i32]) -> Vec<Arc<Broker>> {
         let now = self.env().now();
         let brokers: Vec<Arc<Broker>> =
             self.lock().values().filter(|b| b.is_member()).cloned().collect();
@@ -252,7 +257,7 @@ impl Pool {
             brokers.into_iter().partition(|b| b.id >= 0);
         bootstrap.retain(|b| !known.iter().any(|k| k.endpoint() == b.endpoint()));
         for brokers in [&mut known, &mut bootstrap] {
-            brokers.retain(|b| Some(b.id) != not);
+            brokers.retain(|b| !not.contains(&b.id));
         }
         self.random(|rng| {
             known.shuffle(rng);

@@ -17,11 +17,13 @@ pub(super) struct Merge {
     pub(super) named: BTreeSet<i32>,
 }
 
-/// Brokers of an answer; one with a port that is none is left out.
+/// Brokers of an answer. One with an address that is none is left out, and one with an id below zero:
+/// that is nobody's on the wire, and a bootstrap address's here.
 pub(super) fn brokers(answer: &MetadataResponse) -> Brokers {
     answer
         .brokers
         .iter()
+        .filter(|b| b.node_id.0 >= 0)
         .filter_map(|b| {
             let endpoint = Endpoint::of_broker(&b.host, b.port)?;
             let rack = b.rack.as_ref().map(ToString::to_string);
@@ -80,7 +82,7 @@ fn partitions(topic: &MetadataResponseTopic) -> Vec<PartitionMeta> {
         if out.len() <= index {
             out.resize(index + 1, PartitionMeta { leader: -1, epoch: -1 });
         }
-        out[index] = PartitionMeta { leader: p.leader_id.0, epoch: p.leader_epoch };
+        out[index] = PartitionMeta { leader: p.leader_id.0.max(-1), epoch: p.leader_epoch };
     }
     out
 }

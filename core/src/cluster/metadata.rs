@@ -1,29 +1,34 @@
 //! The metadata cache: who the brokers are, which topics are in use, who leads what. Merged per
 //! partition by leader epoch, so that a broker that is behind cannot take a newer leader away.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod answers;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use kafka_protocol::messages::MetadataResponse;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::merge;
-use crate::config::{Endpoint, UNKNOWN_TOPIC_SPACING, UNKNOWN_TOPIC_SPACING_ONE_BROKER};
+use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::policy::agreement::Objection;
 use crate::policy::ask::{AskPlan, Why};
 
 /// A topic that is missing or forbidden is not asked for again for this long.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
 
-/// A topic that nobody used for so long is no longer in use, and not asked for.
+/// A topic that nobody used for so long is no longer in use, not asked for, and forgotten.
 const UNUSED_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// With so many topics those that are not in use any more are looked for when one is added, and not
+/// only when all are asked for: a service may name a new one with every record.
+const MANY_TOPICS: usize = 1 << 10;
 
 /// What is known of a topic; never changes, a newer one takes its place.
 #[derive(Debug, Clone)]
@@ -63,18 +68,25 @@ pub(super) struct TopicState {
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// To be in the next request.
     wanted: bool,
+    /// In the request that is on its way. Apart from `wanted`: what is wished for meanwhile may be about
+    /// what has changed since, and is not granted by its answer.
+    asked: bool,
     /// Why it cannot be used, and since when that is known.
     error: Option<(Error, Instant)>,
-    missing: Option<Missing>,
+    /// What was said against it and is not believed yet.
+    objection: Option<Objection>,
+    /// A missing right was told, and no answer since says that it is there.
+    forbidden: bool,
     /// When somebody looked it up last, in the environment's microseconds.
     used_us: AtomicU64,
 }
 
-/// Answers that did not know the topic: brokers learn of new topics one by one, so one such answer
-/// proves nothing.
-struct Missing {
-    first: Instant,
-    first_broker: i32,
+impl TopicState {
+    /// Whether somebody has used it lately.
+    fn in_use(&self, now_us: u64) -> bool {
+        let unused = now_us.saturating_sub(self.used_us.load(Ordering::Relaxed));
+        u128::from(unused) < UNUSED_AFTER.as_micros()
+    }
 }
 
 /// Where each broker is, by its id.
@@ -85,8 +97,20 @@ struct State {
     /// Why the last question was not answered; none: it was.
     trouble: Option<Error>,
     cluster_id: Option<String>,
+    /// By the last answer; as long as a broker's answer may be.
     brokers: Brokers,
+    /// Those that were used in the last [`UNUSED_AFTER`]; with more than [`MANY_TOPICS`] of them, up to
+    /// as many again.
     topics: HashMap<Arc<str>, TopicState, FixedState>,
+    /// With so many topics those that are not in use are looked for.
+    swept_at: usize,
+}
+
+impl State {
+    fn forget_unused(&mut self, now_us: u64) {
+        self.topics.retain(|_, topic| topic.in_use(now_us));
+        self.swept_at = (2 * self.topics.len()).max(MANY_TOPICS);
+    }
 }
 
 /// See the module.
@@ -181,7 +205,7 @@ impl Metadata {
             {
                 return Lookup::Failed(error.clone());
             }
-            if state.wanted {
+            if state.wanted || state.asked {
                 return Lookup::Pending;
             }
         }
@@ -191,15 +215,20 @@ impl Metadata {
 
     /// Asks for a topic (again).
     pub(crate) fn want(&self, topic: &str, why: Why) {
-        let mut state = self.write();
+        let now_us = self.env.micros(self.env.now());
+        let mut guard = self.write();
+        let state = &mut *guard;
+        if state.topics.len() >= state.swept_at.max(MANY_TOPICS) {
+            state.forget_unused(now_us);
+        }
         let entry = match state.topics.get_mut(topic) {
             Some(entry) => entry,
             None => state.topics.entry(Arc::from(topic)).or_default(),
         };
-        entry.used_us.store(self.env.micros(self.env.now()), Ordering::Relaxed);
+        entry.used_us.store(now_us, Ordering::Relaxed);
         entry.error = None;
         let asked = std::mem::replace(&mut entry.wanted, true);
-        drop(state);
+        drop(guard);
         if !asked || why != Why::New {
             self.plan_for(why);
         }
@@ -210,7 +239,7 @@ impl Metadata {
         let mut state = self.write();
         if let Some(entry) = state.topics.get_mut(topic) {
             entry.error = None;
-            entry.missing = None;
+            entry.objection = None;
         }
     }
 
@@ -221,16 +250,13 @@ impl Metadata {
         let now_us = self.env.micros(self.env.now());
         let mut state = self.write();
         if all {
-            state.topics.retain(|_, t| {
-                let used = t.used_us.load(Ordering::Relaxed);
-                t.wanted || u128::from(now_us.saturating_sub(used)) < UNUSED_AFTER.as_micros()
-            });
+            state.forget_unused(now_us);
         }
         let chosen = || state.topics.iter().filter(|(_, t)| all || t.wanted);
         let mut topics: Vec<Arc<str>> = chosen().map(|(name, _)| Arc::clone(name)).collect();
         topics.sort();
-        let new = chosen().any(|(_, t)| t.meta.is_none() && t.missing.is_none());
-        let elsewhere = chosen().any(|(_, t)| t.missing.is_some());
+        let new = chosen().any(|(_, t)| t.meta.is_none() && t.objection.is_none());
+        let elsewhere = chosen().any(|(_, t)| t.objection.is_some());
         Some(Question { topics, all, new, elsewhere })
     }
 
@@ -239,8 +265,8 @@ impl Metadata {
         self.plan(|plan, _, now| plan.asked(now));
         let mut state = self.write();
         for name in &question.topics {
-            // One without partitions stays pending until the answer.
-            if let Some(topic) = state.topics.get_mut(name).filter(|t| t.meta.is_some()) {
+            if let Some(topic) = state.topics.get_mut(name) {
+                topic.asked = true;
                 topic.wanted = false;
             }
         }
@@ -252,6 +278,7 @@ impl Metadata {
         state.trouble = Some(error.clone());
         for name in &question.topics {
             if let Some(topic) = state.topics.get_mut(name) {
+                topic.asked = false;
                 topic.wanted = true;
             }
         }
@@ -274,147 +301,6 @@ impl Metadata {
     /// Forgets the brokers, to begin again from the bootstrap list (KIP-899, KIP-1102).
     pub(super) fn forget_brokers(&self) {
         self.write().brokers.clear();
-    }
-
-    /// Applies an answer of the broker `from` (negative: a bootstrap address). `brokers` hears of the
-    /// brokers, and of those that a newer leader epoch names, before anybody can read of a topic
-    /// whose leaders they are. Tells whether anything at all was news.
-    pub(crate) fn merge(
-        &self,
-        answer: &MetadataResponse,
-        from: i32,
-        all: bool,
-        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
-    ) -> bool {
-        let now = self.env.now();
-        let (mut changed, mut named) = (false, BTreeSet::new());
-        let mut guard = self.write();
-        let state = &mut *guard;
-        state.trouble = None;
-        let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
-        if cluster_id.is_some() && state.cluster_id.is_some() && cluster_id != state.cluster_id {
-            tracing::warn!(target: "ottla::cluster", was = ?state.cluster_id, is = ?cluster_id, "this is another cluster now");
-        }
-        if cluster_id.is_some() {
-            state.cluster_id = cluster_id;
-        }
-        // A broker that is cut off from the controller goes on answering what it knew. Older epochs
-        // betray it; then neither its list of brokers nor what it does not know counts.
-        let behind = answer.topics.iter().any(|topic| {
-            let known = topic.name.as_ref().and_then(|n| state.topics.get(n.0.as_str()));
-            known.and_then(|t| t.meta.as_ref()).is_some_and(|meta| merge::is_behind(meta, topic))
-        });
-        if !answer.brokers.is_empty() && !behind {
-            let brokers = merge::brokers(answer);
-            changed |= brokers != state.brokers;
-            state.brokers = brokers;
-        }
-        let several = state.brokers.len() > 1;
-        for topic in &answer.topics {
-            let Some(name) = topic.name.as_ref().map(|n| n.0.as_str()) else { continue };
-            // What nobody asked for is not kept.
-            let Some(entry) = state.topics.get_mut(name) else { continue };
-            match topic.error_code {
-                0 | 5 => {
-                    entry.missing = None;
-                    entry.error = None;
-                    let merge = merge::topic(entry.meta.as_ref(), name, topic);
-                    changed |= merge.changed;
-                    named.extend(merge.named);
-                    let meta = merge.meta;
-                    // A partition without leader is asked for again by whoever needs it, not by
-                    // everybody who knows of it.
-                    entry.wanted = meta.partitions.is_empty();
-                    if !meta.partitions.is_empty() {
-                        entry.meta = Some(meta);
-                    }
-                }
-                3 | 100 if behind && entry.meta.is_some() => entry.wanted = true,
-                3 | 100 => {
-                    let missing =
-                        entry.missing.get_or_insert(Missing { first: now, first_broker: from });
-                    let age = now.saturating_duration_since(missing.first);
-                    // A bootstrap address (negative) may be any of the brokers.
-                    let another = several
-                        && missing.first_broker.min(from) >= 0
-                        && missing.first_broker != from;
-                    let proven = (another && age >= UNKNOWN_TOPIC_SPACING)
-                        || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER;
-                    if proven {
-                        changed |= entry.meta.take().is_some();
-                        entry.wanted = false;
-                        let error =
-                            Error::broker(3, format_args!("topic '{name}'"), None).settled();
-                        entry.error = Some((error, now));
-                    } else {
-                        entry.wanted = true;
-                    }
-                }
-                code => {
-                    let error = Error::broker(code, format_args!("topic '{name}'"), None);
-                    if error.is_retriable() {
-                        entry.wanted = true;
-                    } else {
-                        entry.wanted = false;
-                        entry.meta = None;
-                        entry.error = Some((error, now));
-                    }
-                }
-            }
-        }
-        // Also what the answer did not mention.
-        let again = state.topics.values().any(|t| t.wanted);
-        brokers(&state.brokers, &named);
-        drop(guard);
-        self.plan(|plan, rng, now| {
-            plan.answered(all, changed, now, rng);
-            if again {
-                plan.want(Why::Again, now, rng);
-            }
-        });
-        self.tell();
-        changed
-    }
-
-    /// Applies leaders named in an answer, without asking anybody (KIP-951). Gives the brokers that
-    /// are named by an epoch newer than what was known; none: nothing was news. `brokers` as in
-    /// [`merge`](Self::merge), if something was. `id` is that of the topic that was asked about, nil
-    /// if nobody told: its leaders are not those of another one of the same name.
-    pub(crate) fn hint(
-        &self,
-        topic: &str,
-        id: Uuid,
-        hints: &[LeaderHint],
-        endpoints: &[(i32, Endpoint)],
-        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
-    ) -> BTreeSet<i32> {
-        let mut state = self.write();
-        let mut named = BTreeSet::new();
-        let entry = state.topics.get_mut(topic);
-        let same = |meta: &&mut Arc<TopicMeta>| id.is_nil() || meta.id == id;
-        if let Some(meta) = entry.and_then(|t| t.meta.as_mut()).filter(same) {
-            let mut partitions = meta.partitions.clone();
-            for hint in hints {
-                let slot = usize::try_from(hint.partition).ok().and_then(|i| partitions.get_mut(i));
-                if let Some(slot) = slot.filter(|s| hint.leader >= 0 && hint.epoch > s.epoch) {
-                    *slot = PartitionMeta { leader: hint.leader, epoch: hint.epoch };
-                    named.insert(hint.leader);
-                }
-            }
-            if !named.is_empty() {
-                *meta = Arc::new(TopicMeta { name: meta.name.clone(), id: meta.id, partitions });
-            }
-        }
-        if !named.is_empty() {
-            for (id, endpoint) in endpoints {
-                let rack = state.brokers.get(id).and_then(|place| place.rack.clone());
-                state.brokers.insert(*id, BrokerPlace { endpoint: endpoint.clone(), rack });
-            }
-            brokers(&state.brokers, &named);
-            drop(state);
-            self.tell();
-        }
-        named
     }
 
     /// Waits until a topic is known or fails, `patience` at most.

@@ -295,7 +295,7 @@ impl Pool {
         // first topic, and not twice.
         while !self.metadata.knows_brokers() {
             let reached = async {
-                let (_, connection) = self.control(None).await?;
+                let (_, connection) = self.control().await?;
                 refresh::speaks_with(&connection)
             };
             match tokio::time::timeout_at(deadline, reached).await {

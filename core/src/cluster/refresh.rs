@@ -130,25 +130,34 @@ async fn exchange(
         ));
     pool.metrics().metadata_asked(why);
     let hedged = |_: i32| pool.metrics().metadata_asked(MetadataReason::Trouble);
-    let (from, answer) = pool.call_anybody(&request, VERSIONS, not, hedged).await?;
-    apply(pool, &answer, from, question.all)?;
+    let check = |by: &Connection, answer: &MetadataResponse| match answer.error_code {
+        // Done as it says, once.
+        0 | REBOOTSTRAP_REQUIRED => Ok(()),
+        code => {
+            by.metrics().broker().error_answer(Api::Metadata);
+            Err(Error::broker(code, "Metadata", None))
+        }
+    };
+    let (from, answer) = pool.call_anybody(&request, VERSIONS, not, check, hedged).await?;
+    if answer.error_code == REBOOTSTRAP_REQUIRED {
+        pool.metrics().broker(from).error_answer(Api::Metadata);
+        rebootstrap(pool);
+        return Err(Error::broker(REBOOTSTRAP_REQUIRED, "Metadata", None));
+    }
+    apply(pool, &answer, from, question.all);
     Ok(from)
 }
 
-fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) -> Result<()> {
-    if answer.error_code != 0 {
-        pool.metrics().broker(from).error_answer(Api::Metadata);
+fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) {
+    let metadata = pool.metadata();
+    let merged = metadata.merge(answer, from, all, |all, named| pool.brokers_changed(all, named));
+    // Once for each time that it lasts: records and calls have the error meanwhile.
+    for (topic, error) in merged.forbidden {
+        limited!(pool.metrics().logs(), "ottla::cluster", WARN, %topic, error = %error.message(), "topic may not be used");
     }
-    match answer.error_code {
-        0 => {}
-        REBOOTSTRAP_REQUIRED => {
-            rebootstrap(pool);
-            return Err(Error::broker(REBOOTSTRAP_REQUIRED, "Metadata", None));
-        }
-        code => return Err(Error::broker(code, "Metadata", None)),
+    for topic in merged.allowed {
+        limited!(pool.metrics().logs(), "ottla::cluster", INFO, %topic, "topic may be used again");
     }
-    pool.metadata().merge(answer, from, all, |all, named| pool.brokers_changed(all, named));
-    Ok(())
 }
 
 impl Pool {

@@ -286,6 +286,12 @@ impl Error {
         self.0.retriable
     }
 
+    /// Whether trying again will not help, also with other brokers: it says nothing of how the broker
+    /// itself does.
+    pub(crate) fn is_final(&self) -> bool {
+        !self.is_retriable() && self.broker_code().is_none_or(|code| !describe(code).own_fault)
+    }
+
     /// Whether the handle (client, producer, consumer) that gave this error is of no more use.
     pub fn is_fatal(&self) -> bool {
         self.0.fatal

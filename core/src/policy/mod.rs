@@ -1,6 +1,7 @@
 //! Decisions without I/O and without a clock of their own: input, state, now and a generator in,
 //! a decision out. One per file; the simulation uses them unchanged.
 
+pub(crate) mod agreement;
 pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod ejection;

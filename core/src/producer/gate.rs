@@ -2,7 +2,7 @@
 //! written. Idempotent batches wait here for the producer id, which one call gets for the whole process;
 //! what is not idempotent has none and passes.
 
-use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use rand::Rng;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use crate::cluster::Pool;
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Api;
+use crate::net::Connection;
 use crate::policy::backoff::Backoff;
 use crate::protocol;
 
@@ -114,17 +115,18 @@ pub(super) async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
-    // Asking twice costs an id, of which there are enough.
-    let (from, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, |_| {}).await?;
-    match answer.error_code {
-        0 if answer.producer_id.0 >= 0 => Ok(answer.producer_id.0),
+    let check = |by: &Connection, answer: &InitProducerIdResponse| match answer.error_code {
+        0 if answer.producer_id.0 >= 0 => Ok(()),
         // With none, what is sent twice would be written twice.
         0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
         code => {
-            pool.metrics().broker(from).error_answer(Api::InitProducerId);
+            by.metrics().broker().error_answer(Api::InitProducerId);
             Err(Error::broker(code, "InitProducerId", None))
         }
-    }
+    };
+    // Asking twice costs an id, of which there are enough.
+    let (_, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, check, |_| {}).await?;
+    Ok(answer.producer_id.0)
 }
 
 #[cfg(test)]

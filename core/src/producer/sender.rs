@@ -206,7 +206,7 @@ impl Sender {
                 for topic in self.topics.values_mut() {
                     topic.trouble = Some(e.clone());
                 }
-                if !e.is_retriable() && e.broker_code().is_some() {
+                if e.is_final() && e.broker_code().is_some() {
                     self.fail_where(|_| true, &e);
                 }
             }

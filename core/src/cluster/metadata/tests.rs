@@ -1,8 +1,11 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::config::UNKNOWN_TOPIC_SPACING;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::messages::{BrokerId, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 fn answer(code: i16, leaders: &[(i32, i32)]) -> MetadataResponse {
@@ -34,8 +37,8 @@ fn broker(id: i32) -> MetadataResponseBroker {
 /// Merges; tells whether anything was news, and who is named by a newer epoch.
 fn merge(m: &Metadata, answer: &MetadataResponse, from: i32, all: bool) -> (bool, Vec<i32>) {
     let mut names = Vec::new();
-    let changed = m.merge(answer, from, all, |_, named| names.extend(named));
-    (changed, names)
+    let merged = m.merge(answer, from, all, |_, named| names.extend(named));
+    (merged.changed, names)
 }
 
 fn leaders(m: &Metadata) -> Vec<(i32, i32)> {
@@ -189,4 +192,82 @@ async fn many_wishes_are_one_question() {
     m.not_answered(&question, &Error::new(ErrorKind::Disconnected, "gone"));
     pass(Duration::from_millis(250)).await;
     assert_eq!(m.question().expect("wanted still").topics.len(), 1);
+}
+
+/// The answer was made before the wish, and may be what the wish is about.
+#[tokio::test(start_paused = true)]
+async fn a_wish_survives_the_answer_that_was_on_its_way() {
+    let m = metadata();
+    m.lookup("t");
+    m.asked(&m.question().expect("a new topic"));
+    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    pass(Duration::from_secs(1)).await;
+    m.want("t", Why::Lost);
+    pass(Duration::from_millis(250)).await;
+    m.asked(&m.question().expect("a broker was lost"));
+    m.want("t", Why::Stale);
+    merge(&m, &answer(0, &[(1, 5)]), 2, false);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(m.question().expect("wished for since").topics.len(), 1);
+    // A new one that is waited for is asked for once.
+    m.lookup("u");
+    m.asked(&m.question().expect("a new topic"));
+    assert!(matches!(m.lookup("u"), Lookup::Pending));
+    assert!(m.question().is_none(), "it is asked for already");
+}
+
+/// What the answer leaves out was asked for, and is wanted still.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_the_answer_leaves_out_is_asked_for_again() {
+    let m = metadata();
+    m.lookup("t");
+    m.asked(&m.question().expect("a new topic"));
+    let mut empty = answer(0, &[]);
+    empty.topics.clear();
+    merge(&m, &empty, 1, false);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(m.question().expect("not answered").topics.len(), 1);
+}
+
+/// One that was missing long ago, and is missing at one broker now, may be on its way to it.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_missing_once_is_not_missing_by_one_answer_for_ever() {
+    let m = metadata();
+    m.lookup("t");
+    merge(&m, &answer(3, &[]), 1, false);
+    pass(UNKNOWN_TOPIC_SPACING).await;
+    merge(&m, &answer(3, &[]), 2, false);
+    assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
+    pass(FAILURE_REMEMBERED).await;
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    merge(&m, &answer(3, &[]), 1, false);
+    assert!(matches!(m.lookup("t"), Lookup::Pending), "it may have been made meanwhile");
+    // Nor by two of which the first was about another hour.
+    pass(Duration::from_secs(3600)).await;
+    merge(&m, &answer(3, &[]), 1, false);
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    pass(UNKNOWN_TOPIC_SPACING).await;
+    merge(&m, &answer(3, &[]), 3, false);
+    assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn brokers_with_ids_or_addresses_that_are_none_are_left_out() {
+    let m = metadata();
+    m.lookup("t");
+    let mut odd = answer(0, &[(1, 5), (-7, 5)]);
+    odd.brokers.extend([broker(-1), broker(-2), broker(i32::MIN)]);
+    odd.brokers.push(broker(7).with_port(0));
+    odd.brokers.push(broker(8).with_port(-1));
+    odd.brokers.push(broker(9).with_host(StrBytes::from_static_str("")));
+    let mut known = Vec::new();
+    m.merge(&odd, 1, false, |brokers, _| known.extend(brokers.keys().copied()));
+    assert_eq!(known, [1, 2, 3]);
+    assert_eq!(leaders(&m), [(1, 5), (-1, 5)], "nobody leads, whatever nobody is called");
+    let hint = LeaderHint { partition: 0, leader: 2, epoch: 6 };
+    let endpoint = Endpoint { host: "elsewhere".into(), port: 9092 };
+    let endpoints = [(-1, endpoint.clone()), (2, endpoint)];
+    let mut known = Vec::new();
+    m.hint("t", Uuid::nil(), &[hint], &endpoints, |all, _| known.extend(all.keys().copied()));
+    assert_eq!(known, [1, 2, 3]);
 }

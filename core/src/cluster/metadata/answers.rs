@@ -1,0 +1,185 @@
+//! What an answer changes: that to a Metadata request, and the leaders that others name in passing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kafka_protocol::messages::MetadataResponse;
+use uuid::Uuid;
+
+use super::{BrokerPlace, Brokers, LeaderHint, Metadata, PartitionMeta, TopicMeta};
+use crate::cluster::merge;
+use crate::config::Endpoint;
+use crate::error::{Error, ErrorKind, describe};
+use crate::policy::agreement::{Objection, Witness, Word};
+use crate::policy::ask::Why;
+
+/// What became of an answer, for whoever tells people: nothing is logged under the lock.
+#[derive(Default)]
+pub(in crate::cluster) struct Merged {
+    /// Anything at all was news.
+    pub(in crate::cluster) changed: bool,
+    /// Topics that may not be used any more, with the error.
+    pub(in crate::cluster) forbidden: Vec<(Arc<str>, Error)>,
+    /// Topics that may be used again.
+    pub(in crate::cluster) allowed: Vec<Arc<str>>,
+}
+
+impl Metadata {
+    /// Applies an answer of the broker `from` (negative: a bootstrap address). `brokers` hears of the
+    /// brokers, and of those that a newer leader epoch names, before anybody can read of a topic
+    /// whose leaders they are.
+    pub(in crate::cluster) fn merge(
+        &self,
+        answer: &MetadataResponse,
+        from: i32,
+        all: bool,
+        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
+    ) -> Merged {
+        let now = self.env.now();
+        let (mut merged, mut named) = (Merged::default(), BTreeSet::new());
+        let mut guard = self.write();
+        let state = &mut *guard;
+        state.trouble = None;
+        let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
+        if cluster_id.is_some() {
+            state.cluster_id = cluster_id;
+        }
+        // A broker that is cut off from the controller goes on answering what it knew. Older epochs
+        // betray it; then neither its list of brokers nor what it does not know counts.
+        let behind = answer.topics.iter().any(|topic| {
+            let known = topic.name.as_ref().and_then(|n| state.topics.get(n.0.as_str()));
+            known.and_then(|t| t.meta.as_ref()).is_some_and(|meta| merge::is_behind(meta, topic))
+        });
+        let told = merge::brokers(answer);
+        // One that names nobody, not even itself, has just started and knows nothing yet.
+        let knows_the_cluster = !told.is_empty();
+        if knows_the_cluster && !behind {
+            merged.changed |= told != state.brokers;
+            state.brokers = told;
+        }
+        let several = state.brokers.len() > 1;
+        for topic in &answer.topics {
+            let Some(name) = topic.name.as_ref().map(|n| n.0.as_str()) else { continue };
+            // What nobody asked for is not kept.
+            let Some((name, _)) = state.topics.get_key_value(name) else { continue };
+            let name = Arc::clone(name);
+            let Some(entry) = state.topics.get_mut(&name) else { continue };
+            entry.asked = false;
+            let code = topic.error_code;
+            if matches!(code, 0 | 5) {
+                entry.objection = None;
+                entry.error = None;
+                if std::mem::take(&mut entry.forbidden) {
+                    merged.allowed.push(Arc::clone(&name));
+                }
+                let merge = merge::topic(entry.meta.as_ref(), &name, topic);
+                merged.changed |= merge.changed;
+                named.extend(merge.named);
+                let meta = merge.meta;
+                // A partition without leader is asked for again by whoever needs it, not by
+                // everybody who knows of it.
+                entry.wanted |= meta.partitions.is_empty();
+                if !meta.partitions.is_empty() {
+                    entry.meta = Some(meta);
+                }
+                continue;
+            }
+            let error = Error::broker(code, format_args!("topic '{name}'"), None);
+            let word = word(code).filter(|_| knows_the_cluster);
+            let word =
+                word.filter(|word| !(behind && *word == Word::Missing && entry.meta.is_some()));
+            let Some(word) = word else {
+                // Whoever waits for the topic in vain is told this.
+                state.trouble = Some(error);
+                entry.wanted = true;
+                continue;
+            };
+            let witness = Witness { broker: from, several, known: entry.meta.is_some() };
+            if !Objection::hear(&mut entry.objection, word, witness, now) {
+                entry.wanted = true;
+                continue;
+            }
+            merged.changed |= entry.meta.take().is_some();
+            entry.wanted = false;
+            let error = if word == Word::Missing {
+                Error::broker(3, format_args!("topic '{name}'"), None).settled()
+            } else {
+                error
+            };
+            let forbidden = error.kind() == ErrorKind::Authorization;
+            if forbidden && !std::mem::replace(&mut entry.forbidden, true) {
+                merged.forbidden.push((name, error.clone()));
+            }
+            entry.error = Some((error, now));
+        }
+        // Also what the answer did not mention.
+        let mut again = false;
+        for topic in state.topics.values_mut() {
+            topic.wanted |= std::mem::take(&mut topic.asked);
+            again |= topic.wanted;
+        }
+        brokers(&state.brokers, &named);
+        drop(guard);
+        self.plan(|plan, rng, now| {
+            plan.answered(all, merged.changed, now, rng);
+            if again {
+                plan.want(Why::Again, now, rng);
+            }
+        });
+        self.tell();
+        merged
+    }
+
+    /// Applies leaders named in an answer, without asking anybody (KIP-951). Gives the brokers that
+    /// are named by an epoch newer than what was known; none: nothing was news. `brokers` as in
+    /// [`merge`](Self::merge), if something was. `id` is that of the topic that was asked about, nil
+    /// if nobody told: its leaders are not those of another one of the same name.
+    pub(crate) fn hint(
+        &self,
+        topic: &str,
+        id: Uuid,
+        hints: &[LeaderHint],
+        endpoints: &[(i32, Endpoint)],
+        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
+    ) -> BTreeSet<i32> {
+        let mut state = self.write();
+        let mut named = BTreeSet::new();
+        let entry = state.topics.get_mut(topic);
+        let same = |meta: &&mut Arc<TopicMeta>| id.is_nil() || meta.id == id;
+        if let Some(meta) = entry.and_then(|t| t.meta.as_mut()).filter(same) {
+            let mut partitions = meta.partitions.clone();
+            for hint in hints {
+                let slot = usize::try_from(hint.partition).ok().and_then(|i| partitions.get_mut(i));
+                if let Some(slot) = slot.filter(|s| hint.leader >= 0 && hint.epoch > s.epoch) {
+                    *slot = PartitionMeta { leader: hint.leader, epoch: hint.epoch };
+                    named.insert(hint.leader);
+                }
+            }
+            if !named.is_empty() {
+                *meta = Arc::new(TopicMeta { name: meta.name.clone(), id: meta.id, partitions });
+            }
+        }
+        if !named.is_empty() {
+            // Only of those that lead something by now: an answer may name as many as it likes.
+            for (id, endpoint) in endpoints.iter().filter(|(id, _)| named.contains(id)) {
+                let rack = state.brokers.get(id).and_then(|place| place.rack.clone());
+                state.brokers.insert(*id, BrokerPlace { endpoint: endpoint.clone(), rack });
+            }
+            brokers(&state.brokers, &named);
+            drop(state);
+            self.tell();
+        }
+        named
+    }
+}
+
+/// What an error of a topic says against it; none: it says nothing of the topic, or will pass.
+fn word(code: i16) -> Option<Word> {
+    let row = describe(code);
+    match row.kind {
+        ErrorKind::UnknownTopic => Some(Word::Missing),
+        _ if row.retriable || row.own_fault => None,
+        ErrorKind::Authorization | ErrorKind::InvalidArgument => Some(Word::Refused),
+        _ => Some(Word::Odd),
+    }
+}

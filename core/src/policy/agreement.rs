@@ -1,0 +1,142 @@
+//! What brokers say against a topic, and when they are believed. Brokers learn of topics and rights
+//! one by one, a broker may be cut off, and one may simply be broken: what one of them says alone
+//! condemns nothing that others know better.
+//!
+//! - A topic is missing if two brokers do not know it, at least a second apart; where only one can be
+//!   asked, if it does not know it for three seconds.
+//! - Who asks for a topic that nobody has told it anything of is refused at once by a broker that knows
+//!   the topic's rules: a name that is none, a right that is missing. What is in use already is
+//!   refused by two brokers, or twice with a second in between.
+//! - A broker that names no brokers has just started, and knows nothing of the cluster yet: nothing
+//!   that it says counts. Neither does an answer that says that the broker itself is in trouble.
+
+use tokio::time::Instant;
+
+use crate::config::{OBJECTION_FORGOTTEN, UNKNOWN_TOPIC_SPACING, UNKNOWN_TOPIC_SPACING_ONE_BROKER};
+
+/// What a broker says of a topic instead of who leads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It does not know the topic.
+    Missing,
+    /// Nobody may use it like that: a right is missing, or the name is none.
+    Refused,
+    /// Another error that trying again is not known to help.
+    Odd,
+}
+
+/// Who says it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Witness {
+    /// Negative for a bootstrap address, which may be any of the brokers.
+    pub(crate) broker: i32,
+    /// The cluster has more brokers than one.
+    pub(crate) several: bool,
+    /// The topic was known before.
+    pub(crate) known: bool,
+}
+
+/// What was said against a topic and is not believed yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Objection {
+    word: Word,
+    broker: i32,
+    first: Instant,
+    last: Instant,
+}
+
+impl Objection {
+    /// One more answer says this. Whether it is believed; then what was said before is forgotten, so
+    /// that the next time begins anew.
+    pub(crate) fn hear(
+        before: &mut Option<Self>,
+        word: Word,
+        witness: Witness,
+        now: Instant,
+    ) -> bool {
+        let same = |o: &Self| {
+            o.word == word && now.saturating_duration_since(o.last) < OBJECTION_FORGOTTEN
+        };
+        let told_before = before.filter(same);
+        let mut objection =
+            told_before.unwrap_or(Self { word, broker: witness.broker, first: now, last: now });
+        objection.last = now;
+        let age = now.saturating_duration_since(objection.first);
+        let another = witness.several
+            && objection.broker.min(witness.broker) >= 0
+            && objection.broker != witness.broker;
+        let believed = match word {
+            Word::Missing => {
+                (another && age >= UNKNOWN_TOPIC_SPACING) || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER
+            }
+            Word::Refused if !witness.known || !witness.several => true,
+            Word::Refused | Word::Odd => another || age >= UNKNOWN_TOPIC_SPACING,
+        };
+        *before = (!believed).then_some(objection);
+        believed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Answers as (milliseconds, broker); whether each is believed.
+    fn run(word: Word, several: bool, known: bool, answers: &[(u64, i32)]) -> Vec<bool> {
+        let start = Instant::now();
+        let mut objection = None;
+        let hear = |&(ms, broker): &(u64, i32)| {
+            let witness = Witness { broker, several, known };
+            Objection::hear(&mut objection, word, witness, start + Duration::from_millis(ms))
+        };
+        answers.iter().map(hear).collect()
+    }
+
+    #[test]
+    fn a_topic_is_missing_by_two_brokers_a_second_apart() {
+        use Word::Missing;
+        type Case = (bool, &'static [(u64, i32)], &'static [bool]);
+        let table: [Case; 8] = [
+            (true, &[(0, 1), (500, 2), (1_000, 2)], &[false, false, true]),
+            (true, &[(0, 1), (1_000, 1), (2_999, 1), (3_000, 1)], &[false, false, false, true]),
+            // A bootstrap address may be the broker that was asked before.
+            (true, &[(0, 1), (1_000, -1), (3_000, -1)], &[false, false, true]),
+            (true, &[(0, -1), (1_000, 1), (3_000, 1)], &[false, false, true]),
+            (false, &[(0, 1), (1_000, 2), (3_000, 1)], &[false, false, true]),
+            // What was believed is not believed at once the next time.
+            (true, &[(0, 1), (1_000, 2), (1_001, 1), (2_001, 2)], &[false, true, false, true]),
+            // Nor does the word of another hour count.
+            (true, &[(0, 1), (60_000, 2), (61_000, 1)], &[false, false, true]),
+            (false, &[(0, 1), (60_000, 1), (63_000, 1)], &[false, false, true]),
+        ];
+        for (i, (several, answers, believed)) in table.into_iter().enumerate() {
+            for known in [false, true] {
+                assert_eq!(run(Missing, several, known, answers), believed, "line {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_is_refused_by_two_and_the_unknown_at_once() {
+        use Word::{Odd, Refused};
+        assert_eq!(run(Refused, true, false, &[(0, 1)]), [true]);
+        assert_eq!(run(Refused, false, true, &[(0, 1)]), [true]);
+        assert_eq!(run(Refused, true, true, &[(0, 1), (300, 1), (300, 2)]), [false, false, true]);
+        assert_eq!(run(Refused, true, true, &[(0, 1), (1_000, 1)]), [false, true]);
+        assert_eq!(run(Odd, true, false, &[(0, 1), (10, 2)]), [false, true]);
+        assert_eq!(run(Odd, false, false, &[(0, 1), (10, 1), (1_000, 1)]), [false, false, true]);
+    }
+
+    #[test]
+    fn one_word_is_not_another() {
+        let now = Instant::now();
+        let witness = |broker| Witness { broker, several: true, known: true };
+        let mut objection = None;
+        assert!(!Objection::hear(&mut objection, Word::Refused, witness(1), now));
+        assert!(!Objection::hear(&mut objection, Word::Odd, witness(2), now));
+        assert!(!Objection::hear(&mut objection, Word::Refused, witness(2), now));
+        assert!(Objection::hear(&mut objection, Word::Refused, witness(1), now));
+    }
+}
