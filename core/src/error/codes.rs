@@ -5,8 +5,11 @@
 //! Sources: `org.apache.kafka.common.protocol.Errors` of 4.3 for names and for what is retriable
 //! (a copy of both is what the table is tested against); for fatal codes `TransactionManager` and
 //! `ConsumerHeartbeatRequestManager` of the Java client; for the last column
-//! `ReplicaManager.appendRecords`, `DelayedProduce.tryComplete` and KIP-98/360. A code whose
-//! place in the broker has not been checked leaves the record in doubt.
+//! `ReplicaManager.appendToLocalLog`, `DelayedProduce.tryComplete` and KIP-98/360. Refused before the
+//! append is what `KafkaApis.handleProduceRequest` (rights, the topic, the shape of the batch),
+//! `ReplicaManager` (acks, internal topics), `UnifiedLog.append` up to `localLog.append` (sizes,
+//! checksums) and `LogValidator` (every record) refuse. A code whose place in the broker has not been
+//! checked leaves the record in doubt; so does UNKNOWN_SERVER_ERROR, which is any exception anywhere.
 
 use super::ErrorKind;
 
@@ -108,7 +111,7 @@ const TABLE: &[BrokerCode] = &[
     row(-1,  "UNKNOWN_SERVER_ERROR",                  K::Broker,            false, false,   false, S::Request,     W::InDoubt),
     row(0,   "NONE",                                  K::Broker,            false, false,   false, S::Request,     W::Yes),
     row(1,   "OFFSET_OUT_OF_RANGE",                   K::OffsetOutOfRange,  false, false,   false, S::Topic,       W::InDoubt),
-    row(2,   "CORRUPT_MESSAGE",                       K::Corrupt,           true,  false,   false, S::Record,      W::InDoubt),
+    row(2,   "CORRUPT_MESSAGE",                       K::Corrupt,           true,  false,   false, S::Record,      W::No),
     row(3,   "UNKNOWN_TOPIC_OR_PARTITION",            K::UnknownTopic,      true,  true,    false, S::Topic,       W::NoIfBaseOffsetUnset),
     row(4,   "INVALID_FETCH_SIZE",                    K::Broker,            false, false,   false, S::Topic,       W::InDoubt),
     row(5,   "LEADER_NOT_AVAILABLE",                  K::Broker,            true,  true,    false, S::Topic,       W::InDoubt),
@@ -123,11 +126,11 @@ const TABLE: &[BrokerCode] = &[
     row(14,  "COORDINATOR_LOAD_IN_PROGRESS",          K::Broker,            true,  false,   false, S::Coordinator, W::InDoubt),
     row(15,  "COORDINATOR_NOT_AVAILABLE",             K::Broker,            true,  false,   false, S::Coordinator, W::InDoubt),
     row(16,  "NOT_COORDINATOR",                       K::Broker,            true,  false,   false, S::Coordinator, W::InDoubt),
-    row(17,  "INVALID_TOPIC_EXCEPTION",               K::InvalidArgument,   false, false,   false, S::Topic,       W::InDoubt),
-    row(18,  "RECORD_LIST_TOO_LARGE",                 K::RecordTooLarge,    false, false,   false, S::Record,      W::InDoubt),
+    row(17,  "INVALID_TOPIC_EXCEPTION",               K::InvalidArgument,   false, false,   false, S::Topic,       W::No),
+    row(18,  "RECORD_LIST_TOO_LARGE",                 K::RecordTooLarge,    false, false,   false, S::Record,      W::No),
     row(19,  "NOT_ENOUGH_REPLICAS",                   K::Broker,            true,  false,   false, S::Topic,       W::No),
     row(20,  "NOT_ENOUGH_REPLICAS_AFTER_APPEND",      K::Broker,            true,  false,   false, S::Topic,       W::InDoubt),
-    row(21,  "INVALID_REQUIRED_ACKS",                 K::Config,            false, false,   true,  S::Request,     W::InDoubt),
+    row(21,  "INVALID_REQUIRED_ACKS",                 K::Config,            false, false,   true,  S::Request,     W::No),
     row(22,  "ILLEGAL_GENERATION",                    K::Broker,            false, false,   false, S::Group,       W::InDoubt),
     row(23,  "INCONSISTENT_GROUP_PROTOCOL",           K::Config,            false, false,   true,  S::Group,       W::InDoubt),
     row(24,  "INVALID_GROUP_ID",                      K::Config,            false, false,   true,  S::Group,       W::InDoubt),
@@ -138,7 +141,7 @@ const TABLE: &[BrokerCode] = &[
     row(29,  "TOPIC_AUTHORIZATION_FAILED",            K::Authorization,     false, false,   false, S::Topic,       W::No),
     row(30,  "GROUP_AUTHORIZATION_FAILED",            K::Authorization,     false, false,   false, S::Group,       W::No),
     row(31,  "CLUSTER_AUTHORIZATION_FAILED",          K::Authorization,     false, false,   false, S::Cluster,     W::No),
-    row(32,  "INVALID_TIMESTAMP",                     K::InvalidRecord,     false, false,   false, S::Record,      W::InDoubt),
+    row(32,  "INVALID_TIMESTAMP",                     K::InvalidRecord,     false, false,   false, S::Record,      W::No),
     row(33,  "UNSUPPORTED_SASL_MECHANISM",            K::Authentication,    false, false,   true,  S::Connection,  W::InDoubt),
     row(34,  "ILLEGAL_SASL_STATE",                    K::Authentication,    false, false,   true,  S::Connection,  W::InDoubt),
     row(35,  "UNSUPPORTED_VERSION",                   K::UnsupportedVersion, false, false,   false, S::Connection,  W::InDoubt),
@@ -149,7 +152,7 @@ const TABLE: &[BrokerCode] = &[
     row(40,  "INVALID_CONFIG",                        K::InvalidArgument,   false, false,   false, S::Request,     W::InDoubt),
     row(41,  "NOT_CONTROLLER",                        K::Broker,            true,  true,    false, S::Cluster,     W::InDoubt),
     row(42,  "INVALID_REQUEST",                       K::Broker,            false, false,   false, S::Request,     W::InDoubt),
-    row(43,  "UNSUPPORTED_FOR_MESSAGE_FORMAT",        K::Broker,            false, false,   false, S::Topic,       W::InDoubt),
+    row(43,  "UNSUPPORTED_FOR_MESSAGE_FORMAT",        K::Broker,            false, false,   false, S::Topic,       W::No),
     row(44,  "POLICY_VIOLATION",                      K::InvalidArgument,   false, false,   false, S::Request,     W::InDoubt),
     row(45,  "OUT_OF_ORDER_SEQUENCE_NUMBER",          K::Broker,            false, false,   false, S::Topic,       W::InDoubt),
     row(46,  "DUPLICATE_SEQUENCE_NUMBER",             K::Broker,            false, false,   false, S::Topic,       W::Yes),
@@ -182,7 +185,7 @@ const TABLE: &[BrokerCode] = &[
     row(73,  "TOPIC_DELETION_DISABLED",               K::Broker,            false, false,   false, S::Request,     W::InDoubt),
     row(74,  "FENCED_LEADER_EPOCH",                   K::Broker,            true,  true,    false, S::Topic,       W::InDoubt),
     row(75,  "UNKNOWN_LEADER_EPOCH",                  K::Broker,            true,  false,   false, S::Topic,       W::InDoubt),
-    row(76,  "UNSUPPORTED_COMPRESSION_TYPE",          K::UnsupportedCodec,  false, false,   false, S::Record,      W::InDoubt),
+    row(76,  "UNSUPPORTED_COMPRESSION_TYPE",          K::UnsupportedCodec,  false, false,   false, S::Record,      W::No),
     row(77,  "STALE_BROKER_EPOCH",                    K::Broker,            false, false,   false, S::Request,     W::InDoubt),
     row(78,  "OFFSET_NOT_AVAILABLE",                  K::Broker,            true,  false,   false, S::Topic,       W::InDoubt),
     row(79,  "MEMBER_ID_REQUIRED",                    K::Broker,            false, false,   false, S::Group,       W::InDoubt),

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DescribeProducersRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::{HeaderVersion, Request};
 use rand::SeedableRng;
@@ -67,6 +67,7 @@ fn decode(api_key: i16, version: i16, body: Bytes) -> crate::Result<()> {
         18 => one::<ApiVersionsRequest>(version, body),
         19 => one::<CreateTopicsRequest>(version, body),
         22 => one::<InitProducerIdRequest>(version, body),
+        61 => one::<DescribeProducersRequest>(version, body),
         other => panic!("no decoder for request {other}: add it here with its table"),
     }
 }
@@ -83,6 +84,7 @@ fn header_version(api_key: i16, version: i16) -> i16 {
         18 => one::<ApiVersionsRequest>(version),
         19 => one::<CreateTopicsRequest>(version),
         22 => one::<InitProducerIdRequest>(version),
+        61 => one::<DescribeProducersRequest>(version),
         other => panic!("no header for request {other}: add it here with its table"),
     }
 }

@@ -43,6 +43,7 @@ apis!(
     CreateTopics = 19,
     InitProducerId = 22,
     SaslAuthenticate = 36,
+    DescribeProducers = 61,
 );
 
 #[cfg(test)]

@@ -175,10 +175,12 @@ impl Sender {
                 if partition.has_older(item.batch) {
                     self.failed(item, &error, true, now);
                 } else {
-                    self.lost(item, &error, now);
+                    self.out_of_sequence(item, &error, now);
                 }
             }
-            UNKNOWN_PRODUCER_ID | INVALID_PRODUCER_EPOCH => self.lost(item, &error, now),
+            UNKNOWN_PRODUCER_ID | INVALID_PRODUCER_EPOCH => {
+                self.out_of_sequence(item, &error, now);
+            }
             code => {
                 let definite = definitely_unwritten(code, part.base_offset);
                 if row.retriable {
@@ -189,7 +191,7 @@ impl Sender {
                     }
                     self.failed_with(item, &error, definite, moved, now);
                 } else if let Some(cut) = self.cut(item, part, &error, definite) {
-                    self.taken_apart(item, code, cut, now);
+                    self.taken_apart(item, code, cut);
                 } else {
                     self.refused(item, &error, definite);
                 }
@@ -205,8 +207,14 @@ impl Sender {
         append_time: Option<i64>,
     ) {
         let Some(partition) = self.partition(item) else { return };
-        if let Some(batch) = partition.acknowledged(item.batch) {
-            let partition = item.partition;
+        let batch = partition.acknowledged(item.batch);
+        // Before it in the log, and so with everybody by now.
+        let proven = partition.take_proven();
+        let partition = item.partition;
+        for batch in proven {
+            batch.acknowledged(broker, BatchAck { partition, base_offset: -1, append_time: None });
+        }
+        if let Some(batch) = batch {
             batch.acknowledged(broker, BatchAck { partition, base_offset, append_time });
         }
     }
@@ -231,14 +239,9 @@ impl Sender {
         Some(if bad.is_empty() { Cut::Halves } else { Cut::Without(bad.into()) })
     }
 
-    fn taken_apart(&mut self, item: &Item, code: i16, cut: Cut, now: Instant) {
+    fn taken_apart(&mut self, item: &Item, code: i16, cut: Cut) {
         limited!(self.metrics.logs(), "ottla::producer", DEBUG, topic = %item.topic, partition = item.partition, records = item.records,
             "a refused batch is taken apart");
-        // Batches behind it may have to be settled in place first; then so does this one, and not as
-        // fast as it can be refused.
-        if self.partition(item).is_some_and(|p| p.has_newer(item.batch)) {
-            self.delay_retry(item, false, now);
-        }
         let too_large = matches!(code, MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE);
         if too_large
             && let Some(topic) = self.topics.get(&item.topic)
@@ -261,13 +264,17 @@ impl Sender {
         }
     }
 
-    /// The log lost what was acknowledged before.
-    fn lost(&mut self, item: &Item, error: &Error, now: Instant) {
+    /// The broker knows other sequences of us than this batch's: the log has lost what was acknowledged
+    /// before, or the broker has forgotten what is in it.
+    fn out_of_sequence(&mut self, item: &Item, error: &Error, now: Instant) {
         limited!(self.metrics.logs(), "ottla::producer", WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
-            "the broker does not know this producer's earlier records; going on under a new epoch");
+            "the broker does not know this producer's earlier records");
+        if let Some(topic) = self.topics.get_mut(&item.topic) {
+            topic.trouble = Some(error.clone());
+        }
         self.delay_retry(item, false, now);
         if let Some(partition) = self.partition(item) {
-            partition.lost(item.batch);
+            partition.out_of_sequence(item.batch);
         }
     }
 
@@ -396,7 +403,15 @@ impl Sender {
         let Some(topic) = self.topics.get_mut(topic) else { return };
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
         let now = self.env.now();
-        let back = state.settle();
+        let mut back = state.settle();
+        while let Some((at, batch)) = state.take_halved() {
+            let records = batch.records();
+            let parts = split(batch, &Cut::Halves);
+            let ids = self.next_id + 1..;
+            self.next_id += parts.len() as u64;
+            let without_place = state.put_parts(at, ids.zip(parts).collect(), records);
+            back.extend(without_place.into_iter().map(|batch| (batch, Cause::Moved)));
+        }
         if let Some(producer_id) = state.take_used_up() {
             self.gate.used_up(producer_id);
         }
@@ -419,7 +434,7 @@ impl Sender {
         topic.activate(&mut self.active);
     }
 
-    fn partition(&mut self, item: &Item) -> Option<&mut super::partition::Partition> {
+    pub(super) fn partition(&mut self, item: &Item) -> Option<&mut super::partition::Partition> {
         self.topics.get_mut(&item.topic)?.partitions.get_mut(item.partition as usize)
     }
 }

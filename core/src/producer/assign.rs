@@ -2,12 +2,14 @@
 //! a batch without a partition is free until it is put into a request. What there is to choose from
 //! for those is told by [`choices`](super::choices).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::line::Next;
+use super::lookup::Wanted;
 use super::partition::ToSend;
 use super::requests::Load;
 use super::sender::{Event, Sender};
@@ -23,6 +25,8 @@ pub(super) struct Round<'a> {
     pub(super) pool: &'a Arc<Pool>,
     pub(super) now: Instant,
     pub(super) loads: Vec<Load>,
+    /// What leaders are to be asked for.
+    pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
 }
 
 impl Sender {
@@ -43,6 +47,14 @@ impl Sender {
             let at = topic.partitions[index].retry_at;
             if at.is_some_and(|at| at > now) {
                 self.wake_at = earlier(self.wake_at, at);
+                continue;
+            }
+            let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
+            if let Some(producer_id) = topic.partitions[index].wants_lookup()
+                && leader >= 0
+            {
+                let wanted = (Arc::clone(&topic.name), index as i32, producer_id);
+                round.lookups.entry(leader).or_default().push(wanted);
                 continue;
             }
             let Some(leader) = self.needed_leader(&meta, index, round) else { continue };

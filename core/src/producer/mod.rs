@@ -9,7 +9,7 @@
 //!   gets a partition           assign.rs, choices.rs, leaders.rs
 //!   and a sequence             gate.rs, partition.rs
 //!   and goes out               requests.rs
-//! what comes of it             answers.rs, tries.rs, split.rs, endings.rs
+//! what comes of it             answers.rs, tries.rs, split.rs, lookup.rs, endings.rs
 //!   is told to its records     resolution.rs, delivery.rs, states.rs
 //! ```
 
@@ -28,6 +28,7 @@ mod gate;
 mod leaders;
 mod line;
 mod lock;
+mod lookup;
 mod partition;
 mod producers;
 mod recent;

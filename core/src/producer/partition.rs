@@ -12,7 +12,13 @@
 //!   sequence rewound; the rest is sent again in place, in order.
 //! - A batch given up while in doubt leaves a hole: the partition is drained and goes on at
 //!   sequence 0 under the next epoch ([`sequence`]).
+//! - One that is too large and has doubtful ones behind it is cut in place: its halves have its
+//!   sequences. What is behind a hole for certain, and certainly unwritten, does not wait there.
+//! - Doubt sticks: a refusal of its sequence does not end it. Whether such a batch is in the log is
+//!   looked up at the leader ([`doubt`]).
 
+mod cutting;
+mod doubt;
 mod sequence;
 
 use std::collections::VecDeque;
@@ -26,6 +32,9 @@ use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
 use crate::policy::retry_budget::Cost;
 
+pub(crate) use doubt::LastKnown;
+
+use doubt::Asked;
 use sequence::{Position, Sequence};
 
 /// See the module.
@@ -45,6 +54,8 @@ pub(crate) struct Partition {
     pub(crate) backoff: Backoff,
     /// Whom the last batch was sent to.
     leader: Option<i32>,
+    /// The last of the batches that were acknowledged.
+    acknowledged: Option<Position>,
 }
 
 #[derive(Debug)]
@@ -58,6 +69,9 @@ struct Entry {
     doubt: bool,
     /// Why the last attempt came to nothing.
     cause: Cause,
+    asked: Asked,
+    /// It cannot be appended under this epoch any more, though it is in no log.
+    locked_out: bool,
 }
 
 /// A batch to put into a request.
@@ -100,6 +114,8 @@ impl Partition {
             sent: true,
             doubt: false,
             cause: Cause::Failed,
+            asked: Asked::No,
+            locked_out: false,
         });
         ToSend { id, stamp: self.sequence.stamp(position), again: false, retry }
     }
@@ -114,10 +130,13 @@ impl Partition {
         if self.settling || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
-        let first = self.queue.iter().position(|e| !e.sent && e.batch.is_some())?;
+        let moved = self.leader.is_some_and(|old| old != leader);
+        if moved {
+            self.told_by_another();
+        }
+        let first = self.first_to_resend()?;
         let limit = if self.proven { MAX_BATCHES_IN_FLIGHT } else { 1 };
         let in_flight = self.queue.iter().filter(|e| e.sent).count();
-        let moved = self.leader.is_some_and(|old| old != leader);
         if in_flight >= limit || (moved && in_flight > 0) {
             return None;
         }
@@ -142,7 +161,7 @@ impl Partition {
         }
         // Given its sequence in this very round, and so the last one.
         let entry = self.queue.pop_back()?;
-        self.sequence.rewind(entry.position);
+        self.rewind(entry.position);
         entry.batch
     }
 
@@ -159,6 +178,7 @@ impl Partition {
     /// The log behind it is a new one: one batch in flight until that has acknowledged something.
     pub(crate) fn recreated(&mut self) {
         self.proven = false;
+        self.told_by_another();
     }
 
     fn sent_to(&mut self, leader: i32) {
@@ -178,6 +198,9 @@ impl Partition {
             self.retry_at = None;
         }
         let entry = self.queue.remove(at).expect("found above");
+        if self.acknowledged.is_none_or(|last| last.is_before(entry.position)) {
+            self.acknowledged = Some(entry.position);
+        }
         if entry.batch.is_none() && self.queue.is_empty() {
             // The given up batch is in the log after all: no hole.
             self.bump = false;
@@ -206,14 +229,10 @@ impl Partition {
     }
 
     /// Whether an older batch of the partition is still unresolved: then OUT_OF_ORDER_SEQUENCE is
-    /// only its shadow. Else the log lost data.
+    /// only its shadow.
     pub(crate) fn has_older(&self, id: u64) -> bool {
-        self.queue.front().is_some_and(|front| front.id != id)
-    }
-
-    /// Whether a newer batch of the partition is unresolved.
-    pub(crate) fn has_newer(&self, id: u64) -> bool {
-        self.queue.back().is_some_and(|back| back.id != id)
+        let older = |e: &&Entry| !matches!(e.asked, Asked::There(_));
+        self.queue.iter().find(older).is_some_and(|front| front.id != id)
     }
 
     /// Whether an attempt of the batch may have been appended.
@@ -221,44 +240,42 @@ impl Partition {
         self.queue.iter().any(|e| e.id == id && e.doubt)
     }
 
-    /// The log does not know what was acknowledged before this batch, and so does not hold the batch
-    /// either, nor any behind it, which would be a gap: they go on under the next epoch, once the
-    /// partition is drained.
-    pub(crate) fn lost(&mut self, id: u64) {
-        self.failed(id, true, Cause::Failed);
-        self.bump = true;
-        for entry in self.queue.iter_mut().skip_while(|e| e.id != id) {
-            entry.doubt = false;
-        }
-    }
-
-    /// Once everything in flight is answered: takes back what is definitely unwritten, oldest
-    /// first, with why. What stays is sent again in place.
+    /// Once everything in flight is answered: takes back what is definitely unwritten and need not
+    /// stay, oldest first, with why. What stays is sent again in place.
     pub(crate) fn settle(&mut self) -> Vec<(Batch, Cause)> {
         if self.queue.iter().any(|e| e.sent) {
             return Vec::new();
         }
         self.settling = false;
-        let mut back = VecDeque::new();
-        while let Some(last) = self.queue.back() {
-            if last.doubt {
-                break;
-            }
-            let entry = self.queue.pop_back().expect("looked at above");
-            self.sequence.rewind(entry.position);
-            if let Some(batch) = entry.batch {
-                back.push_front((batch, entry.cause));
+        // Behind the last doubtful one nothing is in the log: it is as if it had never been sent.
+        let tail = self.queue.iter().rposition(|e| e.doubt).map_or(0, |last| last + 1);
+        if let Some(first) = self.queue.get(tail) {
+            self.rewind(first.position);
+        }
+        let mut back = Vec::new();
+        // A certain hole: what is behind it cannot be appended under this epoch.
+        let mut hole = false;
+        for (at, entry) in std::mem::take(&mut self.queue).into_iter().enumerate() {
+            hole |= !entry.doubt && at < tail && entry.leaves_a_hole();
+            if !entry.doubt && (hole || at >= tail) {
+                back.extend(entry.batch.map(|batch| (batch, entry.cause)));
+            } else if entry.batch.is_some() {
+                self.queue.push_back(entry);
+            } else {
+                // Given up in doubt: not to be rewound over. What is behind it waits for the new
+                // epoch.
+                self.bump = true;
             }
         }
-        // Given up batches in doubt cannot be rewound over; those at the front are done with, and
-        // what is behind them waits for the new epoch.
-        let before = self.queue.len();
-        self.queue.retain(|e| e.batch.is_some());
-        if self.queue.len() < before {
-            self.bump = true;
-        }
+        self.bump |= hole;
         self.drained();
-        back.into()
+        back
+    }
+
+    fn rewind(&mut self, to: Position) {
+        self.sequence.rewind(to);
+        // Places behind are given again.
+        self.acknowledged = self.acknowledged.filter(|last| last.is_before(to));
     }
 
     /// A drained partition with a hole behind it goes on under a new epoch.
@@ -306,6 +323,7 @@ mod tests {
     use super::super::accumulator::Accumulator;
     use super::super::record::Record;
     use super::super::sender::Event;
+    use super::super::split::Cut;
     use super::*;
     use crate::config::ProducerConfig;
     use crate::environment::Environment;
@@ -455,11 +473,144 @@ mod tests {
     #[test]
     fn a_log_that_lost_data_goes_on_under_the_next_epoch() {
         let mut p = in_flight(1);
-        p.failed(1, false, Cause::Failed);
-        assert!(p.settle().is_empty());
-        p.next_resend(LEADER, now()).unwrap();
-        p.lost(1);
+        p.failed(1, true, Cause::Failed);
         assert_eq!(p.settle().len(), 1);
+        let refused = p.push(8, batches(1, 1).remove(0), LEADER, 7);
+        p.out_of_sequence(refused.id);
+        assert_eq!(p.settle().len(), 1);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
+    }
+
+    /// So many batches in doubt, of which the broker does not know the first any more; they are being
+    /// looked up. Sequences 2 to 3, 4 to 5, and so on, under epoch 0.
+    fn forgotten(n: usize) -> Partition {
+        let mut p = in_flight(n);
+        (1..=n as u64).for_each(|id| p.failed(id, false, Cause::Failed));
+        assert!(p.settle().is_empty());
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 1);
+        p.out_of_sequence(1);
+        assert!(p.settle().is_empty(), "doubt sticks");
+        assert_eq!(p.wants_lookup(), Some(7));
+        p.lookup_begun();
+        assert!(p.wants_lookup().is_none() && p.next_resend(LEADER, now()).is_none());
+        p
+    }
+
+    fn last(epoch: i32, sequence: i32) -> Option<LastKnown> {
+        Some(LastKnown { epoch, sequence })
+    }
+
+    #[test]
+    fn what_the_broker_forgot_is_acknowledged_with_what_it_remembers() {
+        let mut p = forgotten(3);
+        let out = p.looked_up(last(0, 7));
+        assert!(out.acknowledged.is_empty() && out.unknown.is_empty(), "nobody has it for sure");
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 3, "that which is remembered");
+        assert!(p.next_resend(LEADER, now()).is_none());
+        assert!(p.acknowledged(3).is_some());
+        // The second was not looked up: its sequence was not refused.
+        assert_eq!(p.take_proven().len(), 1);
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
+        p.out_of_sequence(2);
+        assert!(p.settle().is_empty());
+        p.lookup_begun();
+        assert_eq!(p.looked_up(last(0, 7)).acknowledged.len(), 1);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 8), "no hole");
+    }
+
+    #[test]
+    fn what_the_log_takes_next_or_has_last_is_sent_again() {
+        for known in [last(0, 1), last(0, 3)] {
+            let mut p = forgotten(2);
+            let out = p.looked_up(known);
+            assert!(out.acknowledged.is_empty() && out.unknown.is_empty());
+            assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 1);
+        }
+    }
+
+    #[test]
+    fn what_proves_nothing() {
+        // Nothing of us; another epoch; too little; more than we know of.
+        for known in [None, last(1, 9), last(0, 0), last(0, 99)] {
+            let mut p = forgotten(1);
+            let out = p.looked_up(known);
+            assert!(out.acknowledged.is_empty(), "{known:?}");
+            assert_eq!(out.unknown.len(), 1, "{known:?}");
+            assert!(p.settle().is_empty());
+            let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+            assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn another_leader_is_asked_anew() {
+        let mut p = forgotten(2);
+        p.looked_up(last(0, 5));
+        assert_eq!(p.next_resend(2, now()).unwrap().id, 1, "what one knows, another may not");
+    }
+
+    #[test]
+    fn a_witness_that_is_refused_has_all_looked_up_again() {
+        let mut p = forgotten(2);
+        p.looked_up(last(0, 5));
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
+        assert!(!p.has_older(2));
+        p.out_of_sequence(2);
+        assert!(p.settle().is_empty());
+        p.lookup_begun();
+        assert_eq!(p.looked_up(None).unknown.len(), 2);
+        assert!(p.settle().is_empty());
+    }
+
+    #[test]
+    fn locked_out_by_a_doubtful_one_behind_it() {
+        let mut p = in_flight(3);
+        p.failed(1, true, Cause::Failed);
+        p.failed(2, false, Cause::Failed);
+        p.failed(3, true, Cause::Failed);
+        assert_eq!(p.settle().len(), 1);
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 1);
+        p.out_of_sequence(1);
+        assert_eq!(p.settle().len(), 1, "it is in no log, and cannot be appended there");
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
+        assert!(p.acknowledged(2).is_some());
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
+    }
+
+    #[test]
+    fn halves_take_the_place_of_the_whole() {
+        let mut p = in_flight(3);
+        p.failed(1, true, Cause::Cut(Cut::Halves));
+        p.failed(2, false, Cause::Failed);
+        p.failed(3, true, Cause::Failed);
+        assert_eq!(p.settle().len(), 1);
+        let (at, whole) = p.take_halved().unwrap();
+        assert!(p.take_halved().is_none());
+        let parts = batches(2, 1).into_iter().zip(11..).map(|(batch, id)| (id, batch)).collect();
+        assert!(p.put_parts(at, parts, whole.records()).is_empty());
+        for (id, sequence) in [(11, 2), (12, 3), (2, 4)] {
+            let again = p.next_resend(LEADER, now()).unwrap();
+            assert_eq!((again.id, again.stamp.epoch, again.stamp.sequence), (id, 0, sequence));
+            assert!(p.acknowledged(id).is_some());
+        }
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 6));
+    }
+
+    #[test]
+    fn a_culprit_leaves_a_hole_and_what_is_behind_it_does_not_wait() {
+        let mut p = in_flight(4);
+        p.failed(1, true, Cause::Failed);
+        p.failed(2, true, Cause::Failed);
+        p.failed(3, false, Cause::Failed);
+        p.failed(4, false, Cause::Failed);
+        assert!(!p.give_up(1).unwrap().1);
+        assert_eq!(p.settle().len(), 1, "the second is in no log");
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 3);
+        assert!(p.acknowledged(3).is_some() && p.acknowledged(4).is_some());
         let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
     }

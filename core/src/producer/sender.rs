@@ -26,6 +26,7 @@ use super::assign::Round;
 use super::gate::{Gate, Passage, init_producer_id};
 use super::leaders::Leaders;
 use super::line::Line;
+use super::lookup::Told;
 use super::partition::Partition;
 use super::requests::InFlight;
 use super::topic_batches::TopicBatches;
@@ -57,6 +58,8 @@ pub(crate) enum Event {
     /// A request is answered, or never will be. `None`: it is written, and nobody answers such.
     Answer(u64, Result<Option<ProduceResponse>, CallError>),
     ProducerId(Result<i64>),
+    /// What a leader knows of us in a partition.
+    LookedUp(Told),
     /// The close deadline of a home has passed.
     Abandon(Arc<Accumulator>, Error),
     Stop,
@@ -210,6 +213,7 @@ impl Sender {
                     self.fail_where(|_| true, &e);
                 }
             }
+            Event::LookedUp(told) => self.looked_up(told),
             Event::Abandon(home, error) => {
                 // Also what is not on any list, because it is being compressed.
                 home.fail_open(&error.with_maybe_written(false));
@@ -248,7 +252,7 @@ impl Sender {
         }
         let Some(pool) = self.pool.upgrade() else { return false };
         self.leaders.begin_round(&pool, &self.metrics, now);
-        let mut round = Round { pool: &pool, now, loads: Vec::new() };
+        let mut round = Round { pool: &pool, now, loads: Vec::new(), lookups: BTreeMap::new() };
         let mut taken = Vec::new();
         let mut served = VecDeque::new();
         for name in std::mem::take(&mut self.active) {
@@ -272,6 +276,7 @@ impl Sender {
             self.topics.insert(name, topic);
         }
         self.active.append(&mut served);
+        self.look_up(std::mem::take(&mut round.lookups));
         let mut any = false;
         for load in round.loads {
             if self.affords(&pool, &load, now) {

@@ -2,8 +2,8 @@
 //! keeps silent on that channel for the time it names, whatever the next request is.
 
 use kafka_protocol::messages::{
-    CreateTopicsResponse, FetchResponse, InitProducerIdResponse, ListOffsetsResponse,
-    MetadataResponse, ProduceResponse,
+    CreateTopicsResponse, DescribeProducersResponse, FetchResponse, InitProducerIdResponse,
+    ListOffsetsResponse, MetadataResponse, ProduceResponse,
 };
 
 /// An answer that may ask for silence.
@@ -24,6 +24,7 @@ macro_rules! throttle {
 
 throttle!(
     CreateTopicsResponse,
+    DescribeProducersResponse,
     FetchResponse,
     InitProducerIdResponse,
     ListOffsetsResponse,

@@ -104,6 +104,8 @@ pub(crate) struct Rules {
     pub(crate) max_message_bytes: usize,
     /// `cleanup.policy` is compact: a record without a key could not be compacted.
     pub(crate) compacted: bool,
+    /// Records with a later timestamp are refused (`message.timestamp.after.max.ms`).
+    pub(crate) latest_timestamp: i64,
 }
 
 /// How deep [`check`] looks.
@@ -171,11 +173,11 @@ pub(crate) fn check(
     if depth == Depth::Records {
         let payload = &bytes[HEADER_LEN..];
         match codec_of(&header)? {
-            Codec::None => walk(payload, header.record_count, rules)?,
+            Codec::None => walk(payload, &header, rules)?,
             codec => {
                 compression::decompress(codec, payload, scratch)
                     .map_err(|error| corrupt(format!("{codec:?} payload: {error}")))?;
-                walk(scratch, header.record_count, rules)?;
+                walk(scratch, &header, rules)?;
             }
         }
     }
@@ -194,18 +196,28 @@ fn codec_of(header: &BatchHeader) -> Result<Codec, Refusal> {
     })
 }
 
-/// Walks `count` records that fill `payload` exactly.
-fn walk(payload: &[u8], count: i32, rules: Rules) -> Result<(), Refusal> {
+/// Walks the records, which fill `payload` exactly.
+fn walk(payload: &[u8], header: &BatchHeader, rules: Rules) -> Result<(), Refusal> {
+    let count = header.record_count;
     let mut cursor = Cursor { bytes: payload, at: 0 };
     let mut records = Vec::new();
+    let mut blame = code::INVALID_RECORD;
     for expected in 0..count {
-        if cursor.record(expected)?.key.is_none() && rules.compacted {
+        let record = cursor.record(expected)?;
+        if record.key.is_none() && rules.compacted {
             records.push((expected, "a compacted topic takes no record without a key".to_owned()));
+        }
+        let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+        if timestamp > rules.latest_timestamp {
+            // Whatever else is wrong with others, the batch is refused for this
+            // (`LogValidator.processRecordErrors`).
+            blame = code::INVALID_TIMESTAMP;
+            records.push((expected, format!("the timestamp {timestamp} is out of range")));
         }
     }
     if !records.is_empty() {
         let message = format!("{} of {count} records are rejected", records.len());
-        return Err(Refusal { records, ..invalid(message) });
+        return Err(Refusal { records, ..Refusal::new(blame, message) });
     }
     if cursor.at != payload.len() {
         return Err(invalid(format!(

@@ -157,6 +157,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets the latest timestamp that a topic takes, in milliseconds since 1970, as
+    /// `message.timestamp.after.max.ms` does from the broker's clock on.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such topic.
+    pub fn refuse_timestamps_after(&self, name: &str, latest_ms: i64) -> io::Result<()> {
+        let mut state = self.shared.state();
+        let topic =
+            state.topics.get_mut(name).ok_or_else(|| refused(state::unknown_topic(name)))?;
+        topic.rules.latest_timestamp = latest_ms;
+        Ok(())
+    }
+
     /// Deletes a topic and its records. A later topic of the same name has another id.
     ///
     /// # Errors
@@ -376,6 +389,18 @@ impl Cluster {
             .state()
             .delete_records(topic, partition, offset)
             .ok_or_else(|| refused(unknown_topic(topic)))
+    }
+
+    /// Forgets all but the last batch of each of a partition's producers, as a broker does that is
+    /// shut down and started again: an older batch that is sent again is out of order then, and no
+    /// duplicate.
+    ///
+    /// # Errors
+    /// `InvalidInput` if topic or partition is unknown.
+    pub fn forget_older_batches(&self, topic: &str, partition: i32) -> io::Result<()> {
+        self.with_partition(topic, partition, |partition, _| {
+            partition.producers.forget_all_but_the_last();
+        })
     }
 
     /// Forgets a partition's producers, as a broker does when they expire: the next batch of each

@@ -43,7 +43,11 @@ pub(crate) struct Config {
 impl Config {
     /// Of a topic that says nothing else.
     pub(crate) fn rules(&self) -> Rules {
-        Rules { max_message_bytes: self.max_message_bytes, compacted: false }
+        Rules {
+            max_message_bytes: self.max_message_bytes,
+            compacted: false,
+            latest_timestamp: i64::MAX,
+        }
     }
 
     /// Default bound on all batches of a cluster together.

@@ -28,6 +28,7 @@ codes! {
     NOT_ENOUGH_REPLICAS = NotEnoughReplicas,
     NOT_ENOUGH_REPLICAS_AFTER_APPEND = NotEnoughReplicasAfterAppend,
     INVALID_REQUIRED_ACKS = InvalidRequiredAcks,
+    INVALID_TIMESTAMP = InvalidTimestamp,
     UNSUPPORTED_VERSION = UnsupportedVersion,
     TOPIC_ALREADY_EXISTS = TopicAlreadyExists,
     INVALID_PARTITIONS = InvalidPartitions,

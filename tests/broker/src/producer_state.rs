@@ -131,6 +131,22 @@ impl ProducerStates {
         });
     }
 
+    /// What a broker knows again after a clean restart: its snapshot has the last batch of each
+    /// producer and no other (`ProducerStateManager.readSnapshot`).
+    pub(crate) fn forget_all_but_the_last(&mut self) {
+        for producer in self.producers.values_mut() {
+            producer.batches.drain(..producer.batches.len().saturating_sub(1));
+        }
+    }
+
+    /// Id, epoch and last sequence of each producer.
+    pub(crate) fn newest(&self) -> impl Iterator<Item = (i64, i16, i32)> {
+        self.producers.iter().map(|(id, producer)| {
+            let last = producer.batches.back().map_or(-1, |batch| batch.last_sequence);
+            (*id, producer.epoch, last)
+        })
+    }
+
     /// Forgets every producer, as a broker does after `producer.id.expiration.ms`.
     pub(crate) fn forget(&mut self) {
         self.producers.clear();

@@ -223,6 +223,11 @@ static CREATE_PARTITIONS: Shape = Shape {
     ]),
 };
 
+static DESCRIBE_PRODUCERS: Shape = Shape {
+    flexible: 0,
+    body: plain(&[(0, ON, Array(&plain(&[(0, ON, String), (0, ON, Values(&INT32))])))]),
+};
+
 /// The schema of a request that this broker reads.
 fn shape(api: ApiKey) -> Option<&'static Shape> {
     Some(match api {
@@ -236,6 +241,7 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::DELETE_TOPICS => &DELETE_TOPICS,
         ApiKey::INIT_PRODUCER_ID => &INIT_PRODUCER_ID,
         ApiKey::CREATE_PARTITIONS => &CREATE_PARTITIONS,
+        ApiKey::DESCRIBE_PRODUCERS => &DESCRIBE_PRODUCERS,
         _ => return None,
     })
 }

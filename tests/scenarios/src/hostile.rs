@@ -117,6 +117,7 @@ fn with_count(asked: Asked, body: &[u8], count: i32) -> Vec<u8> {
         ApiKey::FETCH => (if v >= 7 { 10 } else { 4 }, 12),
         ApiKey::LIST_OFFSETS => (if v >= 2 { 4 } else { 0 }, 6),
         ApiKey::METADATA => (4, 9),
+        ApiKey::DESCRIBE_PRODUCERS => (4, 0),
         ApiKey::API_VERSIONS => (2, 3),
         ApiKey::INIT_PRODUCER_ID => (16, 2),
         other => panic!("where answers to {other:?} have a list is not known here"),

@@ -60,6 +60,32 @@ fn real_s10_refusals_concern_their_records_alone() {
         assert_eq!(written(&client, "compacted", 2) - before, 495);
     }
 
+    // A timestamp that is two hours ahead: Kafka 4 takes one hour. The broker names the record.
+    client.create_topic(NewTopic::new("times", 1, 1)).expect("creates a topic");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_millis()).unwrap();
+    let producer =
+        client.producer(|p| p.linger(Duration::from_millis(200))).expect("settings are fine");
+    for records in [100, 1] {
+        let handles: Vec<_> = (0..records)
+            .map(|i| {
+                let ahead = if i == records / 2 { 7_200_000 } else { 0 };
+                let record = Record::to("times").value("x").timestamp_ms(now + ahead);
+                producer.send(record).expect("there is space")
+            })
+            .collect();
+        for (i, mut handle) in handles.into_iter().enumerate() {
+            match handle.wait(WAIT) {
+                Ok(_) => assert!(i != records / 2, "{i}: taken"),
+                Err(e) => {
+                    assert_eq!((i, e.kind()), (records / 2, ErrorKind::InvalidRecord), "{e}");
+                    assert!(e.broker_code() == Some(32) && !e.maybe_written(), "{e}");
+                }
+            }
+        }
+    }
+    assert_eq!(written(&client, "times", 1), 99);
+
     // Batches that are larger than the topic takes; and a record that is.
     let small = NewTopic::new("small", 2, 1).config("max.message.bytes", "20000");
     client.create_topic(small).expect("creates a topic");

@@ -110,6 +110,57 @@ async fn s10_culprits_are_found_where_the_broker_does_not_name_them() {
     assert_eq!(values(&cluster, 1), expected);
 }
 
+/// Kafka 4 refuses timestamps that are an hour ahead.
+#[tokio::test(start_paused = true)]
+async fn one_bad_timestamp_fails_alone() {
+    const LATEST: i64 = 1_800_000_000_000;
+    for (records, compression) in
+        [(100, Compression::None), (100, Compression::Lz4), (1, Compression::None)]
+    {
+        let cluster = cluster(3, 3);
+        cluster.refuse_timestamps_after("t", LATEST).unwrap();
+        let client = client(&cluster).await;
+        let producer = producer(&client, compression).await;
+        let bad = records / 2;
+        let deliveries: Vec<_> = (0..records)
+            .map(|i| {
+                let value = i.to_string();
+                let time = LATEST + i64::from(i == bad);
+                producer.try_send(Record::to("t").value(&value).timestamp_ms(time)).unwrap()
+            })
+            .collect();
+        within("flush", producer.flush()).await.unwrap();
+        for (i, delivery) in deliveries.iter().enumerate() {
+            match delivery.try_get().unwrap() {
+                Ok(acked) => assert!(i != bad && acked.offset >= 0),
+                Err(e) => {
+                    assert!(i == bad && e.kind() == ErrorKind::InvalidRecord, "{i}: {e}");
+                    assert!(!e.maybe_written() && !e.is_retriable(), "{e}");
+                    assert!(e.to_string().contains("1800000000001"), "{e}");
+                }
+            }
+        }
+        assert_eq!(values(&cluster, 3).len(), records - 1);
+    }
+}
+
+/// What the broker refuses before it appends anything is not written, whatever it is refused for.
+#[tokio::test(start_paused = true)]
+async fn refusals_before_the_append_are_certain() {
+    // CORRUPT_MESSAGE alone is sent again.
+    for code in [10, 17, 18, 21, 29, 32, 43, 76, 87] {
+        let cluster = cluster(1, 1);
+        let client = client(&cluster).await;
+        let producer = producer(&client, Compression::None).await;
+        let fault = FaultRule::new(Fault::Error(code)).api(ApiKey::PRODUCE).always();
+        cluster.faults().inject(fault);
+        for delivery in send(&producer, 5, |_| false) {
+            let e = within("its end", delivery).await.unwrap_err();
+            assert!(!e.maybe_written() && e.broker_code() == Some(code), "{code}: {e}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn s10_a_batch_larger_than_the_topic_takes_goes_in_parts() {
     let cluster = Cluster::builder()

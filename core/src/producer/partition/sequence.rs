@@ -25,6 +25,32 @@ pub(super) struct Position {
     place: u64,
 }
 
+impl Position {
+    pub(super) fn is_before(self, other: Self) -> bool {
+        self.place < other.place
+    }
+
+    /// The sequence of the last of so many records.
+    pub(super) fn last_sequence(self, records: usize) -> i32 {
+        advance(self.sequence, records - 1)
+    }
+
+    /// Whether a log whose last sequence is this one takes the batch next.
+    pub(super) fn follows(self, last: i32) -> bool {
+        advance(last, 1) == self.sequence
+    }
+
+    /// The part of what is behind so many of the batch's records, in a batch of its own.
+    pub(super) fn behind(self, records: usize, batches: u64) -> Self {
+        Self { sequence: advance(self.sequence, records), place: self.place + batches }
+    }
+
+    /// So many batches have come between.
+    pub(super) fn moves_on(&mut self, batches: u64) {
+        self.place += batches;
+    }
+}
+
 impl Sequence {
     /// The part of a batch with so many records, behind all that were given before.
     pub(super) fn give(&mut self, records: usize, producer_id: i64) -> Position {
@@ -38,6 +64,20 @@ impl Sequence {
     /// The batch that was given this, and all behind it, are in no log: theirs is given again.
     pub(super) fn rewind(&mut self, to: Position) {
         self.next = to;
+    }
+
+    /// One that was given something has become so many more, with what it was given.
+    pub(super) fn became_more(&mut self, batches: u64) {
+        self.next.moves_on(batches);
+    }
+
+    /// Under whose name the partition is written to; `None`: nothing was sent.
+    pub(super) fn producer_id(&self) -> Option<i64> {
+        self.producer_id
+    }
+
+    pub(super) fn epoch(&self) -> i16 {
+        self.epoch
     }
 
     /// How many batches were given something since, this one included.
@@ -80,6 +120,13 @@ fn advance(sequence: i32, records: usize) -> i32 {
     ((i64::from(sequence) + records as i64) % (i64::from(i32::MAX) + 1)) as i32
 }
 
+/// Whether a log whose last sequence is `last` has gone beyond `sequence`: they wrap, and no log is ever
+/// half of all sequences behind.
+pub(super) fn is_beyond(last: i32, sequence: i32) -> bool {
+    let ahead = (i64::from(last) - i64::from(sequence)).rem_euclid(i64::from(i32::MAX) + 1);
+    ahead > 0 && ahead < i64::from(i32::MAX) / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +138,13 @@ mod tests {
         assert_eq!(advance(0, 5), 5);
         assert_eq!(advance(i32::MAX, 1), 0);
         assert_eq!(advance(i32::MAX - 2, 5), 2);
+    }
+
+    #[test]
+    fn beyond_is_also_behind_the_end() {
+        assert!(is_beyond(8, 7) && !is_beyond(7, 7) && !is_beyond(6, 7));
+        assert!(is_beyond(2, i32::MAX - 3) && !is_beyond(i32::MAX - 3, 2));
+        assert!(!is_beyond(-1, 0) || advance(-1, 1) == 0, "a log that has nothing yet");
     }
 
     #[test]

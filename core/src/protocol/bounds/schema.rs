@@ -76,7 +76,7 @@ const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 
 /// All tables.
-pub(crate) static SCHEMAS: [Schema; 7] = [
+pub(crate) static SCHEMAS: [Schema; 8] = [
     Schema { api_key: 0, versions: (3, 13), flexible: 9, root: &PRODUCE },
     Schema { api_key: 1, versions: (4, 18), flexible: 12, root: &FETCH },
     Schema { api_key: 2, versions: (1, 10), flexible: 6, root: &LIST_OFFSETS },
@@ -84,6 +84,7 @@ pub(crate) static SCHEMAS: [Schema; 7] = [
     Schema { api_key: 18, versions: (0, 4), flexible: 3, root: &API_VERSIONS },
     Schema { api_key: 19, versions: (2, 7), flexible: 5, root: &CREATE_TOPICS },
     Schema { api_key: 22, versions: (0, 6), flexible: 2, root: &INIT_PRODUCER_ID },
+    Schema { api_key: 61, versions: (0, 0), flexible: 0, root: &DESCRIBE_PRODUCERS },
 ];
 
 /// The table for an answer.
@@ -263,4 +264,26 @@ static INIT_PRODUCER_ID: Struct = plain(&[
     field("producer_epoch", I16),
     field("ongoing_txn_producer_id", I64).since(6),
     field("ongoing_txn_producer_epoch", I16).since(6),
+]);
+
+static DESCRIBE_PRODUCERS: Struct =
+    plain(&[field("throttle_time_ms", I32), field("topics", Kind::Structs(&DESCRIBED_TOPIC))]);
+
+static DESCRIBED_TOPIC: Struct =
+    plain(&[field("name", TEXT), field("partitions", Kind::Structs(&DESCRIBED_PARTITION))]);
+
+static DESCRIBED_PARTITION: Struct = plain(&[
+    field("partition_index", I32),
+    field("error_code", I16),
+    field("error_message", TEXT),
+    field("active_producers", Kind::Structs(&ACTIVE_PRODUCER)),
+]);
+
+static ACTIVE_PRODUCER: Struct = plain(&[
+    field("producer_id", I64),
+    field("producer_epoch", I32),
+    field("last_sequence", I32),
+    field("last_timestamp", I64),
+    field("coordinator_epoch", I32),
+    field("current_txn_start_offset", I64),
 ]);

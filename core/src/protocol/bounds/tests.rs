@@ -5,9 +5,10 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::produce_response as produce;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, CreateTopicsResponse, FetchResponse, InitProducerIdResponse,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceResponse, SaslHandshakeRequest,
-    api_versions_response as api_versions, create_topics_response as create_topics,
+    ApiVersionsResponse, BrokerId, CreateTopicsResponse, DescribeProducersResponse, FetchResponse,
+    InitProducerIdResponse, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    ProduceResponse, SaslHandshakeRequest, api_versions_response as api_versions,
+    create_topics_response as create_topics, describe_producers_response as describe_producers,
     fetch_response as fetch, list_offsets_response as list_offsets, metadata_response as metadata,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -29,6 +30,7 @@ fn decode(api_key: i16, version: i16, body: &[u8]) -> Result<usize, String> {
         18 => one::<ApiVersionsResponse>(version, body),
         19 => one::<CreateTopicsResponse>(version, body),
         22 => one::<InitProducerIdResponse>(version, body),
+        61 => one::<DescribeProducersResponse>(version, body),
         other => panic!("no decoder for request {other}: add it here with its table"),
     }
 }
@@ -205,6 +207,18 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
             both(version, CreateTopicsResponse::default().with_topics(vec![topic; 2]))
         }
         22 => both(version, InitProducerIdResponse::default().with_producer_id(1.into())),
+        61 => {
+            let producer = describe_producers::ProducerState::default()
+                .with_producer_id(1.into())
+                .with_last_sequence(7);
+            let partition = describe_producers::PartitionResponse::default()
+                .with_error_message(Some(text()))
+                .with_active_producers(vec![producer; 2]);
+            let topic = describe_producers::TopicResponse::default()
+                .with_name(name(i16::MAX))
+                .with_partitions(vec![partition; 2]);
+            both(version, DescribeProducersResponse::default().with_topics(vec![topic; 2]))
+        }
         other => panic!("no message for request {other}: add it here with its table"),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod api_versions;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_topics;
+pub(crate) mod describe_producers;
 pub(crate) mod fetch;
 mod fetch_answer;
 pub(crate) mod find_coordinator;
@@ -49,10 +50,12 @@ impl ApiKey {
     pub const INIT_PRODUCER_ID: Self = Self(22);
     /// CreatePartitions
     pub const CREATE_PARTITIONS: Self = Self(37);
+    /// DescribeProducers
+    pub const DESCRIBE_PRODUCERS: Self = Self(61);
 }
 
 /// Every api this broker answers, with the versions it knows.
-pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 10] = [
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 11] = [
     (ApiKey::PRODUCE, 3, 13),
     (ApiKey::FETCH, 4, 18),
     (ApiKey::LIST_OFFSETS, 1, 10),
@@ -63,6 +66,7 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 10] = [
     (ApiKey::DELETE_TOPICS, 1, 6),
     (ApiKey::INIT_PRODUCER_ID, 0, 5),
     (ApiKey::CREATE_PARTITIONS, 0, 3),
+    (ApiKey::DESCRIBE_PRODUCERS, 0, 0),
 ];
 
 /// One request on its way through its handler.
@@ -136,6 +140,7 @@ pub(crate) async fn handle(
         ApiKey::DELETE_TOPICS => delete_topics::handle(call, body),
         ApiKey::INIT_PRODUCER_ID => init_producer_id::handle(call, body),
         ApiKey::CREATE_PARTITIONS => create_partitions::handle(call, body),
+        ApiKey::DESCRIBE_PRODUCERS => describe_producers::handle(call, body),
         _ => Ok(Outcome::Close),
     }
 }

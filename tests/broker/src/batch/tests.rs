@@ -9,7 +9,7 @@ use crate::writer::{NO_PRODUCER, put_record, wrap};
 const MAX: usize = 1 << 20;
 
 fn rules(max_message_bytes: usize) -> Rules {
-    Rules { max_message_bytes, compacted: false }
+    Rules { max_message_bytes, compacted: false, latest_timestamp: i64::MAX }
 }
 
 fn judge(batch: &[u8]) -> Result<BatchHeader, Refusal> {

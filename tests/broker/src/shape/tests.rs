@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, ProduceRequest,
+    DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::Decodable;
 use proptest::prelude::*;
@@ -43,6 +43,7 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::DELETE_TOPICS => left::<DeleteTopicsRequest>(version, body),
         ApiKey::INIT_PRODUCER_ID => left::<InitProducerIdRequest>(version, body),
         ApiKey::CREATE_PARTITIONS => left::<CreatePartitionsRequest>(version, body),
+        ApiKey::DESCRIBE_PRODUCERS => left::<DescribeProducersRequest>(version, body),
         _ => panic!("api {api} has no decoder here"),
     }
 }

@@ -8,6 +8,7 @@ use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{
     FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
 };
@@ -16,8 +17,9 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
+    DeleteTopicsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId,
+    TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -61,6 +63,7 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(20, 1..=6, &|version| encode(version, &delete_topics(version)));
     all(22, 0..=5, &|version| encode(version, &init_producer_id(version)));
     all(37, 0..=3, &|version| encode(version, &create_partitions(version, target)));
+    all(61, 0..=0, &|version| encode(version, &describe_producers(target)));
     samples
 }
 
@@ -238,4 +241,10 @@ fn create_partitions(version: i16, target: &Target) -> CreatePartitionsRequest {
             .with_count(i32::from(version) + 3)
             .with_assignments(Some(vec![assignment])),
     ])
+}
+
+fn describe_producers(target: &Target) -> DescribeProducersRequest {
+    let topic =
+        TopicRequest::default().with_name(target.topic()).with_partition_indexes(vec![0, 9]);
+    DescribeProducersRequest::default().with_topics(vec![topic])
 }
