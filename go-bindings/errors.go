@@ -66,6 +66,8 @@ const (
 	ErrInternal Code = 24
 	// ErrCancelled: the context was cancelled.
 	ErrCancelled Code = 25
+	// ErrOutOfResources: the system has no thread, descriptor or memory left for this process.
+	ErrOutOfResources Code = 26
 	// ErrUnknown: a failure that this version of the package has no name for.
 	ErrUnknown Code = 1000
 )

@@ -7,7 +7,7 @@ import (
 
 func TestEveryCodeHasItsName(t *testing.T) {
 	seen := map[string]Code{}
-	for code := ErrConfig; code <= ErrCancelled; code++ {
+	for code := ErrConfig; code <= ErrOutOfResources; code++ {
 		name := code.String()
 		if other, twice := seen[name]; twice || name == "" || name == ErrUnknown.String() {
 			t.Errorf("code %d is %q, as is %d", code, name, other)

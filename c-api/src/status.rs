@@ -61,13 +61,15 @@ pub enum ottla_status {
     OTTLA_STATUS_INTERNAL = 24,
     /// The wait was cancelled.
     OTTLA_STATUS_CANCELLED = 25,
+    /// The system has no thread, descriptor or memory left for this process.
+    OTTLA_STATUS_OUT_OF_RESOURCES = 26,
     /// A failure that this version of the interface has no name for.
     OTTLA_STATUS_UNKNOWN = 1000,
 }
 
 use ottla_status::*;
 
-const NAMED: [(ottla_status, &CStr); 27] = [
+const NAMED: [(ottla_status, &CStr); 28] = [
     (OTTLA_STATUS_OK, c"ok"),
     (OTTLA_STATUS_CONFIG, c"config"),
     (OTTLA_STATUS_INVALID_ARGUMENT, c"invalid_argument"),
@@ -94,6 +96,7 @@ const NAMED: [(ottla_status, &CStr); 27] = [
     (OTTLA_STATUS_FORKED, c"forked"),
     (OTTLA_STATUS_INTERNAL, c"internal"),
     (OTTLA_STATUS_CANCELLED, c"cancelled"),
+    (OTTLA_STATUS_OUT_OF_RESOURCES, c"out_of_resources"),
     (OTTLA_STATUS_UNKNOWN, c"unknown"),
 ];
 
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn kinds_and_statuses_share_numbers_and_names() {
-        for kind in [ErrorKind::Config, ErrorKind::UnknownTopic, ErrorKind::Cancelled] {
+        for kind in [ErrorKind::Config, ErrorKind::Cancelled, ErrorKind::OutOfResources] {
             let status = ottla_status::of(kind);
             assert_eq!(status as i32, kind as i32);
             assert_eq!(name(status as i32).to_str(), Ok(kind.as_str()));

@@ -152,7 +152,8 @@ impl ClientBuilder {
     /// The client, without contacting anyone yet.
     ///
     /// # Errors
-    /// `Config` for a setting out of its range.
+    /// `Config` for a setting out of its range; `OutOfResources` if the system has no thread or
+    /// descriptor left for the engine.
     pub fn build(self) -> Result<Client> {
         Ok(self.make()?.0)
     }
@@ -160,7 +161,7 @@ impl ClientBuilder {
     /// The client, once a broker has answered.
     ///
     /// # Errors
-    /// `Config`; `Resolve` or `Connect` after `connect_timeout`; `NotKafka`, `Authentication` and
+    /// As [`build`](Self::build); `Resolve` or `Connect` after `connect_timeout`; `NotKafka`, `Authentication` and
     /// `UnsupportedVersion` as soon as that is known.
     pub async fn connect(self) -> Result<Client> {
         let (client, timeout) = self.make()?;
@@ -194,6 +195,7 @@ impl ClientBuilder {
         };
         config.check()?;
         let env = self.environment.unwrap_or_else(Environment::process);
+        env.start()?;
         Ok((Client { pool: Pool::get(&env, &config) }, config.connect_timeout))
     }
 }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rand::rngs::StdRng;
+use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::cluster::Pool;
 use crate::config::{Endpoint, MAX_CONNECTIONS};
 use crate::error::{Error, ErrorKind, Result};
+use crate::threads::{self, Workers};
 
 /// A future in a box, as the traits of this crate return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -67,7 +68,12 @@ struct Inner {
 enum Runtime {
     Caller(Handle),
     /// The engine's own thread; started when first needed, ends with the environment.
-    Own(OnceLock<OwnThread>),
+    Own {
+        thread: OnceLock<OwnThread>,
+        /// Held while it is started: an attempt that fails leaves the next one its chance.
+        starting: Mutex<()>,
+        workers: Arc<Workers>,
+    },
 }
 
 struct OwnThread {
@@ -79,6 +85,14 @@ impl Drop for OwnThread {
     fn drop(&mut self) {
         // The thread is not joined: the last handle may be dropped on the thread itself.
         drop(self.stop.take());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Runtime::Own { workers, .. } = &self.runtime {
+            workers.end();
+        }
     }
 }
 
@@ -143,7 +157,7 @@ impl EnvironmentBuilder {
     pub fn build(self) -> Environment {
         let rng = match self.seed {
             Some(seed) => StdRng::seed_from_u64(seed),
-            None => rand::make_rng(),
+            None => system_seeded(),
         };
         let started = match &self.handle {
             Some(handle) => {
@@ -153,13 +167,20 @@ impl EnvironmentBuilder {
             None => Instant::now(),
         };
         let max_connections = self.max_connections.unwrap_or(MAX_CONNECTIONS);
+        let workers = Arc::<Workers>::default();
+        let dialer = self.dialer.unwrap_or_else(|| match &self.handle {
+            Some(_) => Arc::new(crate::net::TcpDialer),
+            None => Arc::new(crate::net::Tcp::with(&workers)),
+        });
         Environment(Arc::new(Inner {
             max_connections,
             connections: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
-            dialer: self.dialer.unwrap_or_else(|| Arc::new(crate::net::TcpDialer)),
+            dialer,
             runtime: match self.handle {
                 Some(handle) => Runtime::Caller(handle),
-                None => Runtime::Own(OnceLock::new()),
+                None => {
+                    Runtime::Own { thread: OnceLock::new(), starting: Mutex::default(), workers }
+                }
             },
             rng: Mutex::new(rng),
             pools: Mutex::new(HashMap::new()),
@@ -177,17 +198,21 @@ impl Environment {
     /// the child gets one of its own.
     pub fn process() -> Self {
         static PROCESS: Mutex<Option<Environment>> = Mutex::new(None);
-        let mut slot = PROCESS.lock().unwrap_or_else(|e| e.into_inner());
-        match &*slot {
-            Some(env) if env.0.pid == std::process::id() => env.clone(),
-            _ => {
-                let env = Self::builder().build();
-                // The parent's environment is forgotten, not dropped: its thread does not exist
-                // in this process, and its locks may be held by that thread for ever.
-                std::mem::forget(slot.replace(env.clone()));
-                env
-            }
+        let slot = || PROCESS.lock().unwrap_or_else(|e| e.into_inner());
+        let here = |env: &&Self| env.alive_here();
+        if let Some(env) = slot().as_ref().filter(here) {
+            return env.clone();
         }
+        // Made without the lock, which is held for so short that hardly a fork falls into it.
+        let new = Self::builder().build();
+        let mut slot = slot();
+        if let Some(env) = slot.as_ref().filter(here) {
+            return env.clone();
+        }
+        // The parent's environment is forgotten, not dropped: its thread does not exist in this
+        // process, and its locks may be held by that thread for ever.
+        std::mem::forget(slot.replace(new.clone()));
+        new
     }
 
     /// An environment with parts of one's own.
@@ -195,11 +220,35 @@ impl Environment {
         EnvironmentBuilder::default()
     }
 
-    /// The runtime the engine runs on; starts its thread when first asked.
+    /// Has the engine run: to be called before anything is made that counts on it.
+    ///
+    /// # Errors
+    /// `OutOfResources` if the operating system has no thread or descriptor left for it. The next call
+    /// tries again.
+    pub(crate) fn start(&self) -> Result<()> {
+        let Runtime::Own { thread, starting, .. } = &self.0.runtime else { return Ok(()) };
+        if thread.get().is_some() {
+            return Ok(());
+        }
+        let _one_at_a_time = starting.lock().unwrap_or_else(|e| e.into_inner());
+        if thread.get().is_none() {
+            // Nobody else sets it while the lock is held.
+            let _ = thread.set(start_thread()?);
+        }
+        Ok(())
+    }
+
+    /// The runtime the engine runs on, which whoever made the first handle has started.
     pub(crate) fn handle(&self) -> &Handle {
         match &self.0.runtime {
             Runtime::Caller(handle) => handle,
-            Runtime::Own(cell) => &cell.get_or_init(start_thread).handle,
+            Runtime::Own { thread, .. } => {
+                if thread.get().is_none() {
+                    // Only tests come without a client.
+                    self.start().expect("clients are made only where the engine runs");
+                }
+                &thread.get().expect("started above, if it was not before").handle
+            }
         }
     }
 
@@ -212,9 +261,17 @@ impl Environment {
         drop(self.handle().spawn(future));
     }
 
-    /// Runs what takes long, and asks nobody, on a thread beside the engine's.
+    /// Runs what takes long, and asks nobody, on a thread beside the engine's; where there is none to
+    /// be had, on this one.
     pub(crate) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
-        drop(self.handle().spawn_blocking(work));
+        match &self.0.runtime {
+            Runtime::Caller(handle) => drop(handle.spawn_blocking(work)),
+            Runtime::Own { workers, .. } => {
+                if let Err((work, _)) = workers.run(Box::new(work)) {
+                    work();
+                }
+            }
+        }
     }
 
     /// Runs a future on the engine and waits for it from anywhere. Dropping the wait does not end
@@ -263,7 +320,7 @@ impl Environment {
     pub(crate) fn wall_ms(&self) -> i64 {
         let at = match &self.0.runtime {
             // The system's clock is corrected while a process runs; its corrections count.
-            Runtime::Own(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Runtime::Own { .. } => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             Runtime::Caller(_) => {
                 self.0.started_wall + Instant::now().saturating_duration_since(self.0.started)
             }
@@ -346,20 +403,31 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
     }
 }
 
-fn start_thread() -> OwnThread {
+/// A generator of this process and no other. Not seeded from the thread's: that one is copied by a fork,
+/// and the children of a pre-forking server would draw in step.
+pub(crate) fn system_seeded() -> StdRng {
+    StdRng::try_from_rng(&mut SysRng).unwrap_or_else(|_| {
+        // A system without randomness has a clock, and processes have numbers.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        StdRng::seed_from_u64(now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32)
+    })
+}
+
+fn start_thread() -> Result<OwnThread> {
+    let refused = |what: &str, e: &io::Error| {
+        Error::new(ErrorKind::OutOfResources, format!("the system gives no {what}: {e}"))
+    };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
-        .expect("the operating system gives an epoll instance");
+        .map_err(|e| refused("descriptors to wait for sockets with", &e))?;
     let handle = runtime.handle().clone();
-    std::thread::Builder::new()
-        .name("ottla".into())
-        .spawn(move || {
-            // Ends when the environment is dropped; tasks that are left are dropped with it.
-            let _ = runtime.block_on(stopped);
-        })
-        .expect("the operating system gives a thread");
-    OwnThread { handle, stop: Some(stop) }
+    threads::start("ottla", move || {
+        // Ends when the environment is dropped; tasks that are left are dropped with it.
+        let _ = runtime.block_on(stopped);
+    })
+    .map_err(|e| refused("thread", &e))?;
+    Ok(OwnThread { handle, stop: Some(stop) })
 }

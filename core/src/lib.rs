@@ -62,6 +62,7 @@ mod policy;
 mod producer;
 mod protocol;
 mod record;
+mod threads;
 
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};

@@ -235,6 +235,12 @@ class CancelledError(RetriableError):
     _code = "cancelled"
 
 
+class OutOfResourcesError(RetriableError):
+    """The operating system has no thread, descriptor or memory left for this process."""
+
+    _code = "out_of_resources"
+
+
 _BY_CODE: dict[str, type[Error]] = {
     cls._code: cls  # pyright: ignore[reportPrivateUsage]
     for cls in (
@@ -263,6 +269,7 @@ _BY_CODE: dict[str, type[Error]] = {
         ForkedClientError,
         InternalError,
         CancelledError,
+        OutOfResourcesError,
     )
 }
 

@@ -104,7 +104,10 @@ impl Engine {
 
     fn with(backend: Backend) -> Result<Self> {
         let queue = CompletionQueue::new().map_err(|e| {
-            Error::new(ErrorKind::Internal, format!("the wake-up descriptor was not made: {e}"))
+            Error::new(
+                ErrorKind::OutOfResources,
+                format!("no descriptor to wake the host with: {e}"),
+            )
         })?;
         Ok(Self(Arc::new(Shared {
             queue,

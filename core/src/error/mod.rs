@@ -69,6 +69,9 @@ pub enum ErrorKind {
     Internal = 24,
     /// The caller cancelled the wait (an interrupted call, an ended context).
     Cancelled = 25,
+    /// The operating system has no thread, descriptor or memory left for this process. Works again
+    /// when there is some.
+    OutOfResources = 26,
 }
 
 impl ErrorKind {
@@ -100,6 +103,7 @@ impl ErrorKind {
             Self::Forked => "forked",
             Self::Internal => "internal",
             Self::Cancelled => "cancelled",
+            Self::OutOfResources => "out_of_resources",
         }
     }
 
@@ -113,6 +117,7 @@ impl ErrorKind {
                 | Self::Timeout
                 | Self::BufferFull
                 | Self::Cancelled
+                | Self::OutOfResources
         )
     }
 
@@ -157,6 +162,9 @@ impl ErrorKind {
             Self::Forked => "make a new client after the fork",
             Self::Internal => "report this with the message",
             Self::Cancelled => "wait again if the result still matters",
+            Self::OutOfResources => {
+                "raise the process's limits (ulimit -n, -u), or find out what uses them up"
+            }
         }
     }
 }

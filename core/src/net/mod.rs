@@ -10,4 +10,5 @@ mod tcp;
 pub(crate) use auth::NoAuthentication;
 pub(crate) use connection::{CallError, Connection, Ending, Frame, OnClose};
 pub(crate) use setup::{SetupContext, Target, open};
+pub(crate) use tcp::Tcp;
 pub use tcp::TcpDialer;

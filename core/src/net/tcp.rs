@@ -2,14 +2,21 @@
 //! asked for.
 
 use std::io;
+use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::config::Endpoint;
-use crate::environment::{BoxFuture, Dialer, Transport};
+use crate::environment::{BoxFuture, Dialer, Transport, system_seeded};
+use crate::threads::Workers;
 
 /// Half a megabyte: less stalls a sender that writes batches of 256 KiB, more than 1 MiB gains
 /// nothing. The receive buffer is left to the kernel's autotuning: a fixed one doubles the cost
@@ -23,44 +30,158 @@ const PER_ADDRESS: Duration = Duration::from_secs(3);
 /// Dials TCP.
 pub struct TcpDialer;
 
-impl Transport for TcpStream {
-    fn peer_addr(&self) -> Option<std::net::SocketAddr> {
-        Self::peer_addr(self).ok()
+impl Dialer for TcpDialer {
+    fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
+        Box::pin(dial(None, to))
     }
 }
 
-impl Dialer for TcpDialer {
+/// The same where names are looked up by the engine's own threads.
+pub(crate) struct Tcp {
+    workers: Arc<Workers>,
+}
+
+impl Tcp {
+    pub(crate) fn with(workers: &Arc<Workers>) -> Self {
+        Self { workers: Arc::clone(workers) }
+    }
+}
+
+impl Dialer for Tcp {
     fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
-        Box::pin(async move {
-            let mut addresses: Vec<_> = tokio::net::lookup_host((to.host.as_str(), to.port))
-                .await
-                .map_err(|e| io::Error::new(io::ErrorKind::NotFound, e))?
-                .collect();
-            addresses.shuffle(&mut rand::rng());
-            let several = addresses.len() > 1;
-            let mut last = None;
-            for address in addresses {
-                let connect = TcpStream::connect(address);
-                let result = if several {
-                    match tokio::time::timeout(PER_ADDRESS, connect).await {
-                        Ok(result) => result,
-                        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-                    }
-                } else {
-                    connect.await
-                };
-                match result {
-                    Ok(stream) => {
-                        configure(&stream);
-                        return Ok(Box::new(stream) as Box<dyn Transport>);
-                    }
-                    Err(e) => last = Some(e),
-                }
+        Box::pin(dial(Some(&self.workers), to))
+    }
+}
+
+async fn dial(workers: Option<&Arc<Workers>>, to: &Endpoint) -> io::Result<Box<dyn Transport>> {
+    let mut addresses = look_up(workers, to).await?;
+    addresses.shuffle(&mut system_seeded());
+    let several = addresses.len() > 1;
+    let mut last = None;
+    for address in addresses {
+        let connect = TcpStream::connect(address);
+        let result = if several {
+            match tokio::time::timeout(PER_ADDRESS, connect).await {
+                Ok(result) => result,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
-            Err(last.unwrap_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address")
-            }))
-        })
+        } else {
+            connect.await
+        };
+        match result {
+            Ok(stream) => {
+                configure(&stream);
+                return Ok(Box::new(Stream(stream)) as Box<dyn Transport>);
+            }
+            Err(e) => last = Some(e),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "the name resolves to no address")
+    }))
+}
+
+/// The addresses of a host. The system's resolver has no other way than to keep a thread waiting.
+async fn look_up(workers: Option<&Arc<Workers>>, to: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let unknown = |e| io::Error::new(io::ErrorKind::NotFound, e);
+    let (host, port) = (to.host.clone(), to.port);
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let Some(workers) = workers else {
+        return Ok(tokio::net::lookup_host((host, port)).await.map_err(unknown)?.collect());
+    };
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    let job = move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+        let _ = tx.send(found);
+    };
+    workers.run(Box::new(job)).map_err(|(_, e)| {
+        io::Error::new(
+            e.kind(),
+            format!("the system gives no thread to look the name up with: {e}"),
+        )
+    })?;
+    match rx.await {
+        Ok(found) => found.map_err(unknown),
+        Err(_) => Err(io::Error::other("looking the name up was ended")),
+    }
+}
+
+/// A socket whose writes raise no signal. A peer that has closed is an error like any other; but in a
+/// process that has not said otherwise a plain `writev` to it ends the process (SIGPIPE). Rust's `main`
+/// says otherwise, and so does Python's; a program in C or Go, and a Python script that wants to end
+/// quietly in a pipe, does not.
+struct Stream(TcpStream);
+
+impl Transport for Stream {
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.peer_addr().ok()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // The standard library writes to sockets with `send` and MSG_NOSIGNAL.
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+        // What tokio does with `writev`: one system call while there is room.
+        loop {
+            std::task::ready!(self.0.poll_write_ready(cx))?;
+            let write = || {
+                let mut nothing = SendAncillaryBuffer::default();
+                Ok(sendmsg(&self.0, bufs, &mut nothing, SendFlags::NOSIGNAL)?)
+            };
+            match self.0.try_io(tokio::io::Interest::WRITABLE, write) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                wrote => return Poll::Ready(wrote),
+            }
+        }
+    }
+
+    // Elsewhere sockets are made with SO_NOSIGPIPE, or there is no such signal.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 

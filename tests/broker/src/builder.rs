@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::api::ApiKey;
 use crate::cluster::Cluster;
 use crate::config::{Config, Storage};
-use crate::listener;
 use crate::state::{Broker, Shared};
+use crate::{host, listener};
 
 /// More brokers than this in one process are taken for a mistake.
 const MAX_BROKERS: i32 = 1000;
@@ -130,18 +130,16 @@ impl Builder {
     pub fn start(self) -> io::Result<Cluster> {
         let (stop, mut stopped) = watch::channel(());
         let (send_handle, handle) = mpsc::sync_channel(1);
-        let thread =
-            std::thread::Builder::new().name("ottla-test-broker".into()).spawn(move || {
-                let runtime =
-                    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                        Ok(runtime) => runtime,
-                        Err(error) => return drop(send_handle.send(Err(error))),
-                    };
-                if send_handle.send(Ok(runtime.handle().clone())).is_ok() {
-                    // Ends when the cluster drops its sender; connections go with the runtime.
-                    runtime.block_on(async { while stopped.changed().await.is_ok() {} });
-                }
-            })?;
+        let thread = host::start(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(send_handle.send(Err(error))),
+            };
+            if send_handle.send(Ok(runtime.handle().clone())).is_ok() {
+                // Ends when the cluster drops its sender; connections go with the runtime.
+                runtime.block_on(async { while stopped.changed().await.is_ok() {} });
+            }
+        })?;
         let handle = handle
             .recv()
             .map_err(|_| io::Error::other("the broker thread ended before it started"))??;

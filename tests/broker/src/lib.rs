@@ -31,6 +31,7 @@ mod connection;
 mod doors;
 pub mod error_code;
 mod faults;
+mod host;
 mod listener;
 mod log;
 mod producer_state;

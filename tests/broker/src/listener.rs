@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::connection;
+use crate::host::Quiet;
 use crate::state::Shared;
 
 /// Dials that wait for the broker to accept them.
@@ -126,7 +127,7 @@ async fn accept(
         }
         let cut = broker.gate().connections.as_ref().map(watch::Sender::subscribe);
         if let Some(cut) = cut {
-            connection::spawn(&shared, id, stream, cut);
+            connection::spawn(&shared, id, Quiet(stream), cut);
         }
     }
 }
