@@ -103,6 +103,8 @@ enum ottla_status
   OTTLA_STATUS_INTERNAL = 24,
   // The wait was cancelled.
   OTTLA_STATUS_CANCELLED = 25,
+  // The system has no thread, descriptor or memory left for this process.
+  OTTLA_STATUS_OUT_OF_RESOURCES = 26,
   // A failure that this version of the interface has no name for.
   OTTLA_STATUS_UNKNOWN = 1000,
 };
