@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 pub use crate::producer::bench::Sends;
 use crate::record::Compression;
-use crate::record::builder::{BatchBuilder, SealedBatch};
+use crate::record::builder::{BatchBuilder, HeaderList, SealedBatch};
 use crate::record::pool::ChunkPool;
 use crate::record::reader;
 
@@ -23,7 +23,7 @@ pub fn append(pool: &Pool, values: &[impl AsRef<[u8]>]) -> Open {
     let mut builder = BatchBuilder::new(pool.0.clone());
     for value in values {
         builder
-            .append(None, Some(value.as_ref()), &[], 1_700_000_000_000)
+            .append(None, Some(value.as_ref()), HeaderList::NONE, 1_700_000_000_000)
             .expect("the values of a measurement fit a batch");
     }
     Open(builder)

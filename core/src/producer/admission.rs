@@ -34,7 +34,7 @@ pub(super) const RECORD_OVERHEAD: usize = 40;
 pub(super) fn size_of(record: &Record<'_>) -> usize {
     let mut size =
         RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-    for (name, value) in record.headers {
+    for (name, value) in record.headers.iter() {
         size += 10 + name.len() + value.map_or(0, <[u8]>::len);
     }
     size

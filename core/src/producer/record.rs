@@ -1,5 +1,7 @@
 //! What goes in and what comes out.
 
+use crate::record::builder::HeaderList;
+
 /// A record to send; borrows everything, so that making one costs nothing.
 ///
 /// ```
@@ -14,14 +16,21 @@ pub struct Record<'a> {
     pub(crate) partition: Option<i32>,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: &'a [(&'a str, Option<&'a [u8]>)],
+    pub(crate) headers: HeaderList<'a>,
     pub(crate) timestamp_ms: Option<i64>,
 }
 
 impl<'a> Record<'a> {
     /// A record for a topic; without a value it is a tombstone (null).
     pub fn to(topic: &'a str) -> Self {
-        Self { topic, partition: None, key: None, value: None, headers: &[], timestamp_ms: None }
+        Self {
+            topic,
+            partition: None,
+            key: None,
+            value: None,
+            headers: HeaderList::NONE,
+            timestamp_ms: None,
+        }
     }
 
     /// Names the partition. Without this the batch goes wherever a broker answers quickly.
@@ -55,7 +64,15 @@ impl<'a> Record<'a> {
 
     /// Headers in order; names may repeat.
     pub fn headers(mut self, headers: &'a [(&'a str, Option<&'a [u8]>)]) -> Self {
-        self.headers = headers;
+        self.headers = HeaderList::Text(headers);
+        self
+    }
+
+    /// The same for names that may not be UTF-8: those of a record that somebody else wrote, to be
+    /// sent on ([`RecordRef::headers`](crate::RecordRef::headers) gives them so). Kafka's own clients
+    /// take them for text.
+    pub fn raw_headers(mut self, headers: &'a [(&'a [u8], Option<&'a [u8]>)]) -> Self {
+        self.headers = HeaderList::Raw(headers);
         self
     }
 

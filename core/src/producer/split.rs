@@ -10,6 +10,7 @@ use super::delivery::RunTag;
 use super::slot::{Batch, OpenBatch};
 use super::states::{Owner, Place};
 use crate::error::{Error, ErrorKind};
+use crate::record::builder::HeaderList;
 use crate::record::{RecordRef, walk};
 
 /// How a batch is taken apart.
@@ -74,10 +75,10 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
 
 /// Copies a record into an open batch.
 fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -> Place {
-    let headers = headers(record);
-    let timestamp_ms = record.timestamp();
+    let headers: Vec<_> = record.headers().collect();
+    let (headers, timestamp_ms) = (HeaderList::Raw(&headers), record.timestamp());
     let index = open.builder.len_records() as u32;
-    if open.builder.append(record.key(), record.value(), &headers, timestamp_ms).is_err() {
+    if open.builder.append(record.key(), record.value(), headers, timestamp_ms).is_err() {
         let words = "a record that was in a batch does not fit into a smaller one";
         return failed(Error::new(ErrorKind::Internal, words), run);
     }
@@ -86,11 +87,6 @@ fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -
         owner.state().add_to_run(run, index, timestamp_ms);
     }
     Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
-}
-
-/// The headers of a record that an application sent: their names were strings when they came in.
-pub(super) fn headers<'a>(record: &RecordRef<'a>) -> Vec<(&'a str, Option<&'a [u8]>)> {
-    record.headers().strings().map(|(name, v)| (name.unwrap_or_default(), v)).collect()
 }
 
 /// The place of a record that is in no batch.

@@ -10,7 +10,7 @@ use super::accumulator::Accumulator;
 use super::admission::{Space, size_of};
 use super::record::Record;
 use super::slot::OpenBatch;
-use super::split::{failed, headers};
+use super::split::failed;
 use super::states::Place;
 use super::topic_batches::TopicBatches;
 use crate::error::Error;
@@ -65,11 +65,11 @@ impl Accumulator {
                 let key = record.key().unwrap_or_default();
                 let slot = topic.slot(key_hash::partition(key, partitions));
                 let timestamp_ms = record.timestamp();
-                let headers = headers(&record);
+                let headers: Vec<_> = record.headers().collect();
                 let record = Record::to(&topic.name)
                     .key_opt(record.key())
                     .value_opt(record.value())
-                    .headers(&headers)
+                    .raw_headers(&headers)
                     .timestamp_ms(timestamp_ms);
                 let at = places.len() as u32;
                 let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);

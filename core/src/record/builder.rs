@@ -18,8 +18,39 @@ const GROWTH: [usize; 4] = [1 << 10, 4 << 10, 16 << 10, 64 << 10];
 /// Most bytes of a records section: the batch length field is an `i32` and counts 49 header bytes.
 const MAX_BODY: usize = i32::MAX as usize - HEADER_LEN;
 
-/// A header to write: its name, and its value or null.
-pub(crate) type Header<'a> = (&'a str, Option<&'a [u8]>);
+/// Headers to write: their names, and their values or null.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HeaderList<'a> {
+    /// Names are text, as they should be.
+    Text(&'a [(&'a str, Option<&'a [u8]>)]),
+    /// Names are what somebody else wrote.
+    Raw(&'a [(&'a [u8], Option<&'a [u8]>)]),
+}
+
+impl<'a> HeaderList<'a> {
+    pub(crate) const NONE: Self = Self::Text(&[]);
+
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Text(headers) => headers.len(),
+            Self::Raw(headers) => headers.len(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let (text, raw): (&[_], &[_]) = match self {
+            Self::Text(headers) => (headers, &[]),
+            Self::Raw(headers) => (&[], headers),
+        };
+        text.iter().map(|(name, value)| (name.as_bytes(), *value)).chain(raw.iter().copied())
+    }
+}
 
 /// Why a record was not appended. The batch is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +139,7 @@ impl BatchBuilder {
         &mut self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &[Header<'_>],
+        headers: HeaderList<'_>,
         timestamp_ms: i64,
     ) -> Result<(), AppendError> {
         if headers.is_empty() && self.append_small(key, value, timestamp_ms) {
@@ -169,7 +200,7 @@ impl BatchBuilder {
         &self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &[Header<'_>],
+        headers: HeaderList<'_>,
         timestamp_ms: i64,
     ) -> Result<Layout, AppendError> {
         let timestamp_delta =
@@ -180,8 +211,8 @@ impl BatchBuilder {
             + bytes_len(key)
             + bytes_len(value)
             + varint::len(headers.len() as i64);
-        for (name, value) in headers {
-            content += bytes_len(Some(name.as_bytes())) + bytes_len(*value);
+        for (name, value) in headers.iter() {
+            content += bytes_len(Some(name)) + bytes_len(value);
         }
         let total = varint::len(content as i64) + content;
         if total > MAX_BODY {
@@ -200,7 +231,7 @@ impl BatchBuilder {
         &mut self,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &[Header<'_>],
+        headers: HeaderList<'_>,
         timestamp_ms: i64,
     ) -> Result<(), AppendError> {
         let layout = self.layout(key, value, headers, timestamp_ms)?;
@@ -227,9 +258,9 @@ impl BatchBuilder {
         at = put_bytes(out, at, key);
         at = put_bytes(out, at, value);
         at = varint::put(out, at, headers.len() as i64);
-        for (name, value) in headers {
-            at = put_bytes(out, at, Some(name.as_bytes()));
-            at = put_bytes(out, at, *value);
+        for (name, value) in headers.iter() {
+            at = put_bytes(out, at, Some(name));
+            at = put_bytes(out, at, value);
         }
         debug_assert_eq!(at, layout.total);
         self.open.advance(layout.total);
