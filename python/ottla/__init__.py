@@ -15,6 +15,7 @@ interpreter. Every wait lets other threads run and ends on Ctrl-C.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ottla._errors import (
@@ -73,6 +74,7 @@ from ottla._stats import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import SupportsIndex
 
 __all__ = [
     "Acked",
@@ -125,12 +127,14 @@ __all__ = [
     "create_topic",
 ]
 
+Sequence.register(Batch)  # pyright: ignore[reportAttributeAccessIssue]
+
 
 def create_topic(
     bootstrap: str,
     name: str,
-    partitions: int | None = None,
-    replication: int | None = None,
+    partitions: SupportsIndex | None = None,
+    replication: SupportsIndex | None = None,
     *,
     config: Mapping[str, str] | None = None,
 ) -> None:

@@ -60,16 +60,10 @@ class Error(Exception):
         return self._text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return make, (
-            self.code,
-            self._text,
-            self.message,
-            self.advice,
-            self.broker_code,
-            self.retriable,
-            self.fatal,
-            self.maybe_written,
-        )
+        kind = type(self)
+        made = kind in _RETRIABLE.values()
+        # All there is to know of it is an attribute, notes included.
+        return _copied, (kind.__bases__[0] if made else kind, made, self._text), self.__dict__
 
 
 class RetriableError(Error):
@@ -287,6 +281,15 @@ def _retriable(kind: type[Error]) -> type[Error]:
         found = cast("type[Error]", made)
         _RETRIABLE[kind] = found
     return found
+
+
+def _copied(kind: type[Error], retriable: bool, text: str) -> Error:
+    """An error without its attributes, for pickle and copy to fill."""
+    if retriable:
+        kind = _retriable(kind)
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
 
 
 def make(

@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Literal, Self, TypeAlias, final, overload
+from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
@@ -10,6 +10,7 @@ from ottla._stats import Stats
 __all__ = [
     "Acked",
     "Admin",
+    "BackwardsIterator",
     "Batch",
     "BatchAcked",
     "BatchDelivery",
@@ -25,10 +26,14 @@ __all__ = [
 
 __version__: str
 
+_Start: TypeAlias = Literal["earliest", "latest"] | SupportsIndex | datetime
+_Seconds: TypeAlias = float | SupportsIndex | timedelta
+_Size: TypeAlias = SupportsIndex | str
 _Codec: TypeAlias = Literal["none", "lz4", "snappy", "gzip", "zstd"]
 
 @final
 class Acked:
+    def __new__(cls, partition: int, offset: int, timestamp: int) -> Self: ...
     @property
     def partition(self) -> int: ...
     @property
@@ -40,6 +45,7 @@ class Acked:
 
 @final
 class BatchAcked:
+    def __new__(cls, records: int) -> Self: ...
     @property
     def records(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
@@ -47,14 +53,14 @@ class BatchAcked:
 
 @final
 class Delivery:
-    def result(self, timeout: float | timedelta | None = None) -> Acked: ...
-    def exception(self, timeout: float | timedelta | None = None) -> BaseException | None: ...
+    def result(self, timeout: _Seconds | None = None) -> Acked: ...
+    def exception(self, timeout: _Seconds | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...
 
 @final
 class BatchDelivery:
-    def result(self, timeout: float | timedelta | None = None) -> BatchAcked: ...
-    def exception(self, timeout: float | timedelta | None = None) -> BaseException | None: ...
+    def result(self, timeout: _Seconds | None = None) -> BatchAcked: ...
+    def exception(self, timeout: _Seconds | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...
     def __len__(self) -> int: ...
     def __bool__(self) -> Literal[True]: ...
@@ -66,38 +72,62 @@ class Producer:
         bootstrap: str,
         *,
         acks: Literal["all", "leader", "none"] | None = None,
-        batch_size: int | str | None = None,
-        buffer_memory: int | str | None = None,
+        batch_size: _Size | None = None,
+        buffer_memory: _Size | None = None,
         client_id: str | None = None,
         compression: _Codec | None = None,
-        compression_level: int | None = None,
-        connect_timeout: float | timedelta | None = None,
-        delivery_timeout: float | timedelta | None = None,
-        idle_timeout: float | timedelta | None = None,
+        compression_level: SupportsIndex | None = None,
+        connect_timeout: _Seconds | None = None,
+        delivery_timeout: _Seconds | None = None,
+        idle_timeout: _Seconds | None = None,
         in_doubt: Literal["wait", "reroute"] | None = None,
-        linger: float | timedelta | None = None,
-        max_block: float | timedelta | None = None,
-        max_record_size: int | str | None = None,
-        ordinal: tuple[int, int] | None = None,
+        linger: _Seconds | None = None,
+        max_block: _Seconds | None = None,
+        max_record_size: _Size | None = None,
+        ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         partitioner: Literal["spread", "key_hash"] | None = None,
         rack: str | None = None,
-        request_timeout: float | timedelta | None = None,
-        topic_compression: Mapping[str, _Codec | tuple[_Codec, int]] | None = None,
+        request_timeout: _Seconds | None = None,
+        topic_compression: Mapping[str, _Codec | tuple[_Codec, SupportsIndex]] | None = None,
     ) -> Self: ...
+    @staticmethod
+    def from_properties(
+        properties: Mapping[str, Any],
+        *,
+        bootstrap: str | None = None,
+        acks: Literal["all", "leader", "none"] | None = None,
+        batch_size: _Size | None = None,
+        buffer_memory: _Size | None = None,
+        client_id: str | None = None,
+        compression: _Codec | None = None,
+        compression_level: SupportsIndex | None = None,
+        connect_timeout: _Seconds | None = None,
+        delivery_timeout: _Seconds | None = None,
+        idle_timeout: _Seconds | None = None,
+        in_doubt: Literal["wait", "reroute"] | None = None,
+        linger: _Seconds | None = None,
+        max_block: _Seconds | None = None,
+        max_record_size: _Size | None = None,
+        ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
+        partitioner: Literal["spread", "key_hash"] | None = None,
+        rack: str | None = None,
+        request_timeout: _Seconds | None = None,
+        topic_compression: Mapping[str, _Codec | tuple[_Codec, SupportsIndex]] | None = None,
+    ) -> Producer: ...
     def send(
         self,
         topic: str,
         value: Buffer | None,
         *,
         key: Buffer | None = None,
-        headers: Sequence[tuple[str, Buffer | None]] | None = None,
-        partition: int | None = None,
-        timestamp: int | datetime | None = None,
+        headers: Sequence[tuple[str | bytes, Buffer | None]] | None = None,
+        partition: SupportsIndex | None = None,
+        timestamp: SupportsIndex | datetime | None = None,
     ) -> Delivery: ...
     def send_many(self, topic: str, values: Iterable[Buffer | None]) -> BatchDelivery: ...
-    def flush(self, timeout: float | timedelta | None = None) -> None: ...
+    def flush(self, timeout: _Seconds | None = None) -> None: ...
     def stats(self) -> Stats: ...
-    def close(self, timeout: float | timedelta | None = None) -> None: ...
+    def close(self, timeout: _Seconds | None = None) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -114,30 +144,48 @@ class Consumer:
         bootstrap: str,
         *,
         topics: Iterable[str] | None = None,
-        assignment: Iterable[tuple[str, int, Literal["earliest", "latest"] | int | datetime]]
-        | None = None,
-        start: Literal["earliest", "latest"] | int | datetime | None = None,
-        buffer_memory: int | str | None = None,
+        assignment: Iterable[tuple[str, SupportsIndex, _Start]] | None = None,
+        start: _Start | None = None,
+        buffer_memory: _Size | None = None,
         check_crc: bool | None = None,
         client_id: str | None = None,
-        connect_timeout: float | timedelta | None = None,
-        idle_timeout: float | timedelta | None = None,
-        max_bytes: int | str | None = None,
-        max_partition_bytes: int | str | None = None,
-        max_wait: float | timedelta | None = None,
-        min_bytes: int | str | None = None,
-        ordinal: tuple[int, int] | None = None,
+        connect_timeout: _Seconds | None = None,
+        idle_timeout: _Seconds | None = None,
+        max_bytes: _Size | None = None,
+        max_partition_bytes: _Size | None = None,
+        max_wait: _Seconds | None = None,
+        min_bytes: _Size | None = None,
+        ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
-        request_timeout: float | timedelta | None = None,
+        request_timeout: _Seconds | None = None,
     ) -> Self: ...
+    @staticmethod
+    def from_properties(
+        properties: Mapping[str, Any],
+        *,
+        bootstrap: str | None = None,
+        topics: Iterable[str] | None = None,
+        assignment: Iterable[tuple[str, SupportsIndex, _Start]] | None = None,
+        start: _Start | None = None,
+        buffer_memory: _Size | None = None,
+        check_crc: bool | None = None,
+        client_id: str | None = None,
+        connect_timeout: _Seconds | None = None,
+        idle_timeout: _Seconds | None = None,
+        max_bytes: _Size | None = None,
+        max_partition_bytes: _Size | None = None,
+        max_wait: _Seconds | None = None,
+        min_bytes: _Size | None = None,
+        ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
+        rack: str | None = None,
+        request_timeout: _Seconds | None = None,
+    ) -> Consumer: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Record: ...
-    def next(self, timeout: float | timedelta | None = None) -> Record | None: ...
-    def batches(self, timeout: float | timedelta | None = None) -> Batches: ...
-    def position(self, topic: str, partition: int) -> int | None: ...
-    def seek(
-        self, topic: str, partition: int, start: Literal["earliest", "latest"] | int | datetime
-    ) -> None: ...
+    def next(self, timeout: _Seconds | None = None) -> Record | None: ...
+    def batches(self, timeout: _Seconds | None = None) -> Batches: ...
+    def position(self, topic: str, partition: SupportsIndex) -> int | None: ...
+    def seek(self, topic: str, partition: SupportsIndex, start: _Start) -> None: ...
     def assignment(self) -> list[tuple[str, int]]: ...
     def stats(self) -> Stats: ...
     def close(self) -> None: ...
@@ -156,7 +204,7 @@ class Batches(Iterator[Batch]):
     def __next__(self) -> Batch: ...
 
 @final
-class Batch:
+class Batch(Sequence[Record]):
     @property
     def topic(self) -> str: ...
     @property
@@ -167,13 +215,22 @@ class Batch:
     def next_offset(self) -> int: ...
     def __len__(self) -> int: ...
     @overload
-    def __getitem__(self, key: int, /) -> Record: ...
+    def __getitem__(self, key: SupportsIndex, /) -> Record: ...
     @overload
     def __getitem__(self, key: slice, /) -> list[Record]: ...
     def __iter__(self) -> BatchIterator: ...
+    def __reversed__(self) -> BackwardsIterator: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def index(self, value: object, start: int = 0, stop: int | None = None) -> int: ...
+    def count(self, value: object) -> int: ...
 
 @final
 class BatchIterator(Iterator[Record]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Record: ...
+
+@final
+class BackwardsIterator(Iterator[Record]):
     def __iter__(self) -> Self: ...
     def __next__(self) -> Record: ...
 
@@ -193,6 +250,8 @@ class Record:
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Admin:
@@ -201,17 +260,29 @@ class Admin:
         bootstrap: str,
         *,
         client_id: str | None = None,
-        connect_timeout: float | timedelta | None = None,
-        idle_timeout: float | timedelta | None = None,
-        ordinal: tuple[int, int] | None = None,
+        connect_timeout: _Seconds | None = None,
+        idle_timeout: _Seconds | None = None,
+        ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
-        request_timeout: float | timedelta | None = None,
+        request_timeout: _Seconds | None = None,
     ) -> Self: ...
+    @staticmethod
+    def from_properties(
+        properties: Mapping[str, Any],
+        *,
+        bootstrap: str | None = None,
+        client_id: str | None = None,
+        connect_timeout: _Seconds | None = None,
+        idle_timeout: _Seconds | None = None,
+        ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
+        rack: str | None = None,
+        request_timeout: _Seconds | None = None,
+    ) -> Admin: ...
     def create_topic(
         self,
         name: str,
-        partitions: int | None = None,
-        replication: int | None = None,
+        partitions: SupportsIndex | None = None,
+        replication: SupportsIndex | None = None,
         *,
         config: Mapping[str, str] | None = None,
     ) -> None: ...
@@ -223,7 +294,7 @@ class Broker:
         cls,
         brokers: int = 1,
         *,
-        max_message_bytes: int | str | None = None,
+        max_message_bytes: _Size | None = None,
         racks: Sequence[str] | None = None,
     ) -> Self: ...
     @property
@@ -231,7 +302,7 @@ class Broker:
     def create_topic(
         self, name: str, partitions: int = 1, replication: int | None = None
     ) -> None: ...
-    def set_replica_delay(self, delay: float | timedelta | None) -> None: ...
+    def set_replica_delay(self, delay: _Seconds | None) -> None: ...
     def stop_broker(self, broker: int, *, move_leaders: bool = True) -> None: ...
     def start_broker(self, broker: int) -> None: ...
     def codecs(self, topic: str) -> set[str]: ...

@@ -1,15 +1,16 @@
 //! Administration.
 
-use std::collections::BTreeMap;
-
 use ottla::NewTopic;
+use ottla::engine::Properties;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::client::Connect;
+use crate::convert;
 use crate::errors::OrRaise;
 use crate::fork::Here;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::wait::{Deadline, wait};
 
 const WHAT: &str = "admin handle";
@@ -25,19 +26,42 @@ pub(crate) struct Admin {
     inner: Here<ottla::Admin>,
 }
 
-#[pymethods]
 impl Admin {
-    #[new]
-    #[pyo3(signature = (bootstrap, **settings))]
-    fn new(
+    fn make(
         py: Python<'_>,
-        bootstrap: &str,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let mut settings = Settings::new(py, WHAT, settings)?;
-        let connect = Connect::new(bootstrap, &mut settings)?;
+        let connect = Connect::new(bootstrap, properties, &mut settings)?;
         settings.finish()?;
         Ok(Self { inner: Here::new(connect.connect(py)?.admin()) })
+    }
+}
+
+#[pymethods]
+impl Admin {
+    #[new]
+    #[pyo3(signature = (bootstrap=None, **settings), text_signature = "(bootstrap, **settings)")]
+    fn new(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        Self::make(py, bootstrap, None, settings)
+    }
+
+    /// An admin handle with settings by the names of other clients; see Producer.from_properties.
+    #[staticmethod]
+    #[pyo3(signature = (properties, **settings))]
+    fn from_properties(
+        py: Python<'_>,
+        properties: &Bound<'_, PyAny>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let properties = settings::properties(properties)?;
+        Self::make(py, None, Some(&properties), settings)
     }
 
     /// Creates a topic and waits until the cluster has it.
@@ -48,17 +72,18 @@ impl Admin {
     fn create_topic(
         &self,
         py: Python<'_>,
-        name: &str,
-        partitions: Option<i32>,
-        replication: Option<i16>,
-        config: Option<BTreeMap<String, String>>,
+        name: &Bound<'_, PyAny>,
+        partitions: Option<&Bound<'_, PyAny>>,
+        replication: Option<&Bound<'_, PyAny>>,
+        config: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let mut topic = NewTopic::new(
-            name,
-            partitions.unwrap_or(CLUSTER_DEFAULT),
-            replication.unwrap_or(CLUSTER_DEFAULT as i16),
-        );
-        for (key, value) in config.unwrap_or_default() {
+        let name = convert::text("name", name)?;
+        let number = |value| convert::integer("partitions", "an int", value);
+        let partitions = partitions.map_or(Ok(CLUSTER_DEFAULT), number)?;
+        let number = |value| convert::integer("replication", "an int", value);
+        let replication = replication.map_or(Ok(CLUSTER_DEFAULT as i16), number)?;
+        let mut topic = NewTopic::new(name, partitions, replication);
+        for (key, value) in config.map_or(Ok(Vec::new()), topic_config)? {
             topic = topic.config(key, value);
         }
         let admin = self.inner.get(py, WHAT)?;
@@ -69,11 +94,30 @@ impl Admin {
     }
 
     /// How many partitions a topic has. Raises UnknownTopicError if there is none.
-    fn partitions(&self, py: Python<'_>, topic: &str) -> PyResult<usize> {
+    fn partitions(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let topic = convert::text("topic", topic)?;
         let admin = self.inner.get(py, WHAT)?;
         match wait(py, Deadline::never(), || false, admin.partitions(topic))? {
             Some(outcome) => outcome.or_raise(py),
             None => unreachable!("a wait without an end has a result"),
         }
     }
+}
+
+/// `config`: a mapping of topic settings, text both.
+fn topic_config(config: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    let wrong = || {
+        PyTypeError::new_err(format!("config must be a dict, not {}", convert::type_name(config)))
+    };
+    if !config.hasattr("keys")? {
+        return Err(wrong());
+    }
+    let config = config.py().get_type::<PyDict>().call1((config,)).map_err(|_| wrong())?;
+    let config = config.cast_into::<PyDict>()?;
+    let pairs = config.iter().map(|(name, value)| {
+        let name = convert::text("the name of a topic's config", &name)?;
+        let value = convert::text(&format!("config: '{name}'"), &value)?;
+        Ok((name.to_owned(), value.to_owned()))
+    });
+    pairs.collect()
 }

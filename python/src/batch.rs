@@ -1,12 +1,14 @@
 //! What a consumer gives: batches, and records that read the fetched bytes when they are asked.
 
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ottla::{RecordPosition, RecordRef};
-use pyo3::exceptions::{PyIndexError, PyTypeError};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyInt, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PySlice, PyString, PyTuple};
 
 use crate::convert;
 use crate::fork::Here;
@@ -67,6 +69,7 @@ fn topic_of<'py>(py: Python<'py>, page: &Page) -> Bound<'py, PyString> {
 ///
 /// It holds the fetched bytes; so does every record taken from it.
 #[pyclass(module = "ottla", frozen, sequence, weakref)]
+#[derive(Clone)]
 pub(crate) struct Batch {
     page: SharedPage,
     first: RecordPosition,
@@ -78,6 +81,11 @@ pub(crate) struct Batch {
 impl Batch {
     fn cursor(&self) -> Cursor {
         Cursor { page: Arc::clone(&self.page), next: self.first, left: self.len }
+    }
+
+    fn records(&self) -> impl Iterator<Item = Record> {
+        let mut cursor = self.cursor();
+        std::iter::from_fn(move || cursor.advance())
     }
 
     fn at(&self, index: usize) -> Option<Record> {
@@ -140,12 +148,12 @@ impl Batch {
             }
             return Ok(records.into_any());
         }
-        let Ok(index) = index.cast::<PyInt>() else {
+        if !convert::is_integer(index) {
             return Err(PyTypeError::new_err(format!(
                 "an index must be int or slice, not {}",
                 convert::type_name(index)
             )));
-        };
+        }
         let index: isize = index.extract().map_err(|_| out_of_range())?;
         let index = if index < 0 { index + self.len as isize } else { index };
         let record = usize::try_from(index).ok().and_then(|index| self.at(index));
@@ -154,6 +162,46 @@ impl Batch {
 
     fn __iter__(&self) -> BatchIterator {
         BatchIterator(std::sync::Mutex::new(self.cursor()))
+    }
+
+    fn __reversed__(&self) -> BackwardsIterator {
+        BackwardsIterator { batch: self.clone(), left: AtomicUsize::new(self.len) }
+    }
+
+    fn __contains__(&self, value: &Bound<'_, PyAny>) -> bool {
+        match value.cast::<Record>() {
+            Ok(record) => self.records().any(|own| own == *record.get()),
+            Err(_) => false,
+        }
+    }
+
+    /// The first index of a record. Raises ValueError if it is not there.
+    #[pyo3(signature = (value, start=0, stop=None))]
+    fn index(
+        &self,
+        value: &Bound<'_, PyAny>,
+        start: isize,
+        stop: Option<isize>,
+    ) -> PyResult<usize> {
+        // Negative ones count from the end, as in a slice.
+        let bound = |at: isize| match at < 0 {
+            true => self.len.saturating_sub(at.unsigned_abs()),
+            false => at.unsigned_abs().min(self.len),
+        };
+        let (start, stop) = (bound(start), stop.map_or(self.len, bound));
+        let found = value.cast::<Record>().ok().and_then(|record| {
+            let mut records = self.records().enumerate().take(stop).skip(start);
+            records.find(|(_, own)| own == record.get()).map(|(at, _)| at)
+        });
+        found.ok_or_else(|| PyValueError::new_err("the record is not in the batch"))
+    }
+
+    /// How often a record is in the batch: once or not at all.
+    fn count(&self, value: &Bound<'_, PyAny>) -> usize {
+        match value.cast::<Record>() {
+            Ok(record) => self.records().filter(|own| own == record.get()).count(),
+            Err(_) => 0,
+        }
     }
 
     fn __repr__(&self) -> String {
@@ -187,8 +235,29 @@ impl BatchIterator {
     }
 }
 
-/// A record that was read. Its parts are made when they are asked for.
-#[pyclass(module = "ottla", frozen, weakref)]
+/// Goes through a batch from its end.
+#[pyclass(module = "ottla", frozen)]
+pub(crate) struct BackwardsIterator {
+    batch: Batch,
+    left: AtomicUsize,
+}
+
+#[pymethods]
+impl BackwardsIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> Option<Record> {
+        let down = |left: usize| left.checked_sub(1);
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, down).ok()?;
+        self.batch.at(left - 1)
+    }
+}
+
+/// A record that was read. Its parts are made when they are asked for. Two are equal if everything
+/// that can be read of them is.
+#[pyclass(module = "ottla", frozen, weakref, eq, hash)]
 pub(crate) struct Record {
     page: SharedPage,
     position: RecordPosition,
@@ -199,6 +268,33 @@ impl Record {
     fn read(&self) -> RecordRef<'_> {
         let found = self.page.read().batch.iter_from(self.position).next();
         found.expect("the position is one that this batch gave, and its bytes do not change")
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        let (page, other_page) = (self.page.read(), other.page.read());
+        if page.batch.partition() != other_page.batch.partition()
+            || page.batch.topic() != other_page.batch.topic()
+        {
+            return false;
+        }
+        let (own, others) = (self.read(), other.read());
+        own.offset() == others.offset()
+            && own.timestamp() == others.timestamp()
+            && own.key() == others.key()
+            && own.value() == others.value()
+            && own.headers().eq(others.headers())
+    }
+}
+
+impl Eq for Record {}
+
+/// By its place: what is elsewhere is not equal.
+impl Hash for Record {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let batch = &self.page.read().batch;
+        (batch.topic(), batch.partition(), self.read().offset()).hash(state);
     }
 }
 
@@ -217,7 +313,7 @@ impl Record {
     }
 
     /// (name, value) tuples in the order written; names may repeat, values may be None. A name
-    /// that is not UTF-8 is decoded with "surrogateescape".
+    /// that is not UTF-8 is decoded with "surrogateescape", as send() takes it back.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let mut headers = Vec::new();

@@ -3,7 +3,7 @@
 use ottla::{Acks, Compression, InDoubt, Partitioner};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyInt, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::convert;
 use crate::errors::{self, OrRaise};
@@ -115,7 +115,7 @@ fn of_topic(topic: &Bound<'_, PyAny>, codec: &Bound<'_, PyAny>) -> PyResult<(Str
 }
 
 fn level(value: &Bound<'_, PyAny>) -> PyResult<i32> {
-    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+    if !convert::is_integer(value) {
         return Err(PyTypeError::new_err(format!(
             "a compression level must be an int, not {}",
             convert::type_name(value)

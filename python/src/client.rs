@@ -2,9 +2,10 @@
 //! so that a client for each handle costs no connection.
 
 use ottla::Client;
-use ottla::engine::ClientOptions;
+use ottla::engine::{ClientOptions, Properties};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
 
 use crate::convert;
 use crate::errors::{self, OrRaise};
@@ -13,12 +14,28 @@ use crate::wait::{Deadline, wait};
 
 /// What the settings of a client say, taken before the connection is made so that a misspelt setting
 /// is reported first.
-pub(crate) struct Connect(ottla::ClientBuilder);
+pub(crate) struct Connect {
+    builder: ottla::ClientBuilder,
+    /// Whether nothing says where the brokers are.
+    nowhere: bool,
+    who: &'static str,
+}
 
 impl Connect {
-    pub(crate) fn new(bootstrap: &str, settings: &mut Settings<'_>) -> PyResult<Self> {
+    /// `bootstrap` is the argument of a constructor; a setting where the rest comes from properties.
+    pub(crate) fn new(
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
+        settings: &mut Settings<'_>,
+    ) -> PyResult<Self> {
+        let bootstrap = match (bootstrap, properties) {
+            (None, Some(_)) => settings.take("bootstrap")?,
+            (given, _) => given.cloned(),
+        };
+        let nowhere = bootstrap.is_none() && properties.is_none();
         let options = ClientOptions {
-            bootstrap: bootstrap.to_owned(),
+            bootstrap: bootstrap.map_or(Ok(String::new()), |list| addresses(&list))?,
+            properties: properties.cloned().unwrap_or_default(),
             client_id: settings.string("client_id")?,
             software: Some(("ottla-python".into(), env!("CARGO_PKG_VERSION").into())),
             connect_timeout: settings.duration("connect_timeout")?,
@@ -28,27 +45,46 @@ impl Connect {
             ordinal: ordinal(settings)?,
             ..Default::default()
         };
-        Ok(Self(options.builder()))
+        Ok(Self { builder: options.builder(), nowhere, who: settings.who() })
     }
 
     /// Reaches a broker; the engine ends it at `connect_timeout`.
     pub(crate) fn connect(self, py: Python<'_>) -> PyResult<Client> {
-        match wait(py, Deadline::never(), || false, self.0.connect())? {
+        if self.nowhere {
+            return Err(PyTypeError::new_err(format!(
+                "a {} needs bootstrap, its first argument: 'host:port,host:port'",
+                self.who
+            )));
+        }
+        match wait(py, Deadline::never(), || false, self.builder.connect())? {
             Some(client) => client.or_raise(py),
             None => unreachable!("a wait without an end has a result"),
         }
     }
 }
 
+fn addresses(list: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(text) = list.cast::<PyString>() {
+        return Ok(text.to_str()?.to_owned());
+    }
+    Err(PyTypeError::new_err(format!(
+        "bootstrap must be a str, 'host:port,host:port', not {}",
+        convert::type_name(list)
+    )))
+}
+
 /// `ordinal`: a pair of ints, as (index, count).
 fn ordinal(settings: &mut Settings<'_>) -> PyResult<Option<(u32, u32)>> {
     let Some(value) = settings.take("ordinal")? else { return Ok(None) };
-    let (index, count) = value.extract::<(i64, i64)>().map_err(|_| {
+    let pair = value.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
         PyTypeError::new_err(format!(
             "ordinal must be two ints, (index, count), not {}",
             convert::type_name(&value)
         ))
     })?;
+    let part =
+        |at| convert::integer::<i64>("ordinal", "two ints, (index, count)", &pair.get_item(at)?);
+    let (index, count) = (part(0)?, part(1)?);
     match (u32::try_from(index), u32::try_from(count)) {
         (Ok(index), Ok(count)) => Ok(Some((index, count))),
         _ => Err(errors::config(

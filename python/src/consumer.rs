@@ -1,27 +1,28 @@
 //! The consumer.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use ottla::Start;
+use ottla::engine::Properties;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::batch::{Batch, Cursor, Record};
 use crate::client::Connect;
-use crate::convert;
+use crate::convert::{self, Given};
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, SLICE, wait};
 
 const WHAT: &str = "consumer";
-/// How long `close` waits for another thread to let go of the consumer. Such a thread looks up
-/// every [`SLICE`], so this is reached only if it is stuck.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// Reads records from Kafka: whole topics, or partitions that are named.
 ///
@@ -29,51 +30,110 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// "earliest")]). Iterating gives records; batches() gives batches; next() gives one record. More
 /// settings: buffer_memory, check_crc, max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout, ordinal,
-/// rack, request_timeout. Several threads may share one; each record goes to one of them.
+/// rack, request_timeout. Several threads may share one; each record goes to one of them. What is not
+/// reading (position, seek, assignment, stats, close) never waits for who reads: it may be called
+/// from any thread, and from a signal handler.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
-    turn: Here<Turn<ottla::Consumer>>,
-    /// The batch that records are taken from. Never locked across a wait.
-    current: Mutex<Option<Cursor>>,
+    reader: Here<Reader>,
     closed: AtomicBool,
     statistics: Statistics,
 }
 
-/// Something that one thread at a time takes out, uses (perhaps waiting long) and puts back.
-struct Turn<T> {
-    slot: Mutex<Option<T>>,
+/// What threads that read share. Of two locks that are held together the consumer's is taken first.
+struct Reader {
+    /// Locked while it is looked whether there is a batch, and while that is opened. Never across a
+    /// wait.
+    consumer: Mutex<ottla::Consumer>,
+    control: ottla::ConsumerControl,
+    /// The batches that records are taken from, in order. More than one only after a signal handler
+    /// read while its thread waited for a batch.
+    current: Mutex<VecDeque<Cursor>>,
+    turn: Turn,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Reader {
+    fn new(consumer: ottla::Consumer) -> Self {
+        Self {
+            control: consumer.control(),
+            consumer: Mutex::new(consumer),
+            current: Mutex::default(),
+            turn: Turn::default(),
+        }
+    }
+
+    /// Puts the next batch behind the current ones. Whoever seeks comes before or after it as a
+    /// whole, so that no batch from before a seek is found there.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<ottla::Result<()>>> {
+        let mut consumer = lock(&self.consumer);
+        match consumer.poll_next(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(Some(Ok(batch))) => {
+                lock(&self.current).push_back(Cursor::new(batch));
+                Poll::Ready(Some(Ok(())))
+            }
+        }
+    }
+
+    fn seek(&self, topic: &str, partition: i32, to: Start) -> ottla::Result<()> {
+        let _no_batch_comes = lock(&self.consumer);
+        self.control.seek(topic, partition, to)?;
+        // Records in hand that were read before the seek are not wanted any more.
+        let mut current = lock(&self.current);
+        let (unwanted, kept) =
+            current.drain(..).partition::<VecDeque<_>, _>(|cursor| cursor.is_of(topic, partition));
+        *current = kept;
+        drop(current);
+        drop(unwanted);
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.control.close();
+        let current = std::mem::take(&mut *lock(&self.current));
+        drop(current);
+    }
+}
+
+/// One thread at a time waits for batches: the engine wakes one, which then wakes the next.
+#[derive(Default)]
+struct Turn {
+    holder: Mutex<Option<ThreadId>>,
     free: Condvar,
 }
 
-impl<T: Send> Turn<T> {
-    fn new(thing: T) -> Self {
-        Self { slot: Mutex::new(Some(thing)), free: Condvar::new() }
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<T>> {
-        self.slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Waits for the turn; `None` when `deadline` passes or `stop` says so.
+impl Turn {
+    /// Waits for the turn; `None` when `deadline` passes or `stop` says so. A thread that has it
+    /// already, because it is in a signal handler in the middle of its wait, goes on with it.
     fn take(
         &self,
         py: Python<'_>,
         deadline: Deadline,
         stop: impl Fn() -> bool,
-    ) -> PyResult<Option<Held<'_, T>>> {
-        let held = |thing| Held { thing: Some(thing), turn: self };
+    ) -> PyResult<Option<Held<'_>>> {
+        let own = thread::current().id();
         loop {
-            if let Some(thing) = self.slot().take() {
-                return Ok(Some(held(thing)));
+            {
+                let mut holder = lock(&self.holder);
+                if holder.is_none_or(|holder| holder == own) {
+                    let first = holder.replace(own).is_none();
+                    return Ok(Some(Held { turn: first.then_some(self) }));
+                }
             }
             if deadline.left().is_zero() || stop() {
                 return Ok(None);
             }
             let slice = deadline.left().min(SLICE);
             py.detach(|| {
-                let slot = self.slot();
-                if slot.is_none() {
-                    let _ = self.free.wait_timeout(slot, slice);
+                let holder = lock(&self.holder);
+                if holder.is_some() {
+                    let _ = self.free.wait_timeout(holder, slice);
                 }
             });
             py.check_signals()?;
@@ -81,22 +141,17 @@ impl<T: Send> Turn<T> {
     }
 }
 
-/// The turn, given back when dropped.
-struct Held<'a, T: Send> {
-    thing: Option<T>,
-    turn: &'a Turn<T>,
+/// The turn, given back when dropped by the call that took it first.
+struct Held<'a> {
+    turn: Option<&'a Turn>,
 }
 
-impl<T: Send> Held<'_, T> {
-    fn get(&mut self) -> &mut T {
-        self.thing.as_mut().expect("only dropping takes it")
-    }
-}
-
-impl<T: Send> Drop for Held<'_, T> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        *self.turn.slot() = self.thing.take();
-        self.turn.free.notify_one();
+        if let Some(turn) = self.turn {
+            *lock(&turn.holder) = None;
+            turn.free.notify_one();
+        }
     }
 }
 
@@ -110,88 +165,18 @@ enum Fetched<T> {
 }
 
 impl Consumer {
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
-
-    fn current(&self) -> MutexGuard<'_, Option<Cursor>> {
-        self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// What is made of the batch in hand or, if `from` finds nothing there, of the next one.
-    fn fetch<T>(
-        &self,
+    fn make(
         py: Python<'_>,
-        deadline: Deadline,
-        from: impl Fn(&mut Option<Cursor>) -> Option<T>,
-    ) -> PyResult<Fetched<T>> {
-        let turn = self.turn.get(py, WHAT)?;
-        if self.is_closed() {
-            return Ok(Fetched::End);
-        }
-        if let Some(found) = from(&mut self.current()) {
-            return Ok(Fetched::Got(found));
-        }
-        let stop = || self.is_closed();
-        let Some(mut held) = turn.take(py, deadline, stop)? else {
-            return Ok(if stop() { Fetched::End } else { Fetched::Nothing });
-        };
-        loop {
-            // Another thread may have brought a batch while this one waited for its turn.
-            if let Some(found) = from(&mut self.current()) {
-                return Ok(Fetched::Got(found));
-            }
-            let consumer = held.get();
-            let next = match consumer.try_next() {
-                Some(next) => Some(Some(next)),
-                None => wait(py, deadline, stop, consumer.next())?,
-            };
-            match next {
-                Some(Some(Ok(batch))) => *self.current() = Some(Cursor::new(batch)),
-                Some(Some(Err(error))) => return Err(errors::raise(py, &error)),
-                Some(None) => return Ok(Fetched::End),
-                None => return Ok(if stop() { Fetched::End } else { Fetched::Nothing }),
-            }
-        }
-    }
-
-    fn next_batch(&self, py: Python<'_>, deadline: Deadline) -> PyResult<Fetched<Batch>> {
-        self.fetch(py, deadline, |current| current.take().and_then(Cursor::into_batch))
-    }
-
-    fn open_turn(&self, py: Python<'_>) -> PyResult<Held<'_, ottla::Consumer>> {
-        let turn = self.turn.get(py, WHAT)?;
-        if !self.is_closed()
-            && let Some(held) = turn.take(py, Deadline::never(), || self.is_closed())?
-        {
-            return Ok(held);
-        }
-        Err(errors::closed(py, WHAT))
-    }
-}
-
-fn next_record(current: &mut Option<Cursor>) -> Option<Record> {
-    let record = current.as_mut()?.advance();
-    if record.is_none() {
-        *current = None;
-    }
-    record
-}
-
-#[pymethods]
-impl Consumer {
-    #[new]
-    #[pyo3(signature = (bootstrap, **settings))]
-    fn new(
-        py: Python<'_>,
-        bootstrap: &str,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let mut settings = Settings::new(py, WHAT, settings)?;
-        let connect = Connect::new(bootstrap, &mut settings)?;
+        let connect = Connect::new(bootstrap, properties, &mut settings)?;
         let topics = settings.take("topics")?;
         let assignment = settings.take("assignment")?;
-        let start = settings.take("start")?.map(|start| convert::start(&start)).transpose()?;
+        let start = settings.take("start")?;
+        let start = start.map(|start| convert::start(Given::Setting, &start)).transpose()?;
         let max_wait = settings.duration("max_wait")?;
         let min_bytes = settings.size("min_bytes")?;
         let max_bytes = settings.size("max_bytes")?;
@@ -210,6 +195,9 @@ impl Consumer {
 
         let client = connect.connect(py)?;
         let mut builder = client.consumer();
+        if let Some(properties) = properties {
+            builder = builder.from_properties(properties.iter());
+        }
         if let Some(topics) = topics {
             builder = builder.topics(topics);
         }
@@ -239,11 +227,110 @@ impl Consumer {
         }
         let consumer = builder.build().or_raise(py)?;
         Ok(Self {
-            turn: Here::new(Turn::new(consumer)),
-            current: Mutex::new(None),
+            reader: Here::new(Reader::new(consumer)),
             closed: AtomicBool::new(false),
             statistics: Statistics::of(&client),
         })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What is made of the batches in hand or, if `from` finds nothing there, of the next one.
+    fn fetch<T>(
+        &self,
+        py: Python<'_>,
+        deadline: Deadline,
+        from: impl Fn(&mut VecDeque<Cursor>) -> Option<T>,
+    ) -> PyResult<Fetched<T>> {
+        let reader = self.reader.get(py, WHAT)?;
+        let find = || from(&mut lock(&reader.current));
+        let _turn = loop {
+            if self.is_closed() {
+                return Ok(Fetched::End);
+            }
+            if let Some(found) = find() {
+                return Ok(Fetched::Got(found));
+            }
+            // Somebody else may bring records while this thread waits for its turn.
+            let stop = || self.is_closed() || !lock(&reader.current).is_empty();
+            match reader.turn.take(py, deadline, stop)? {
+                Some(turn) => break turn,
+                None if deadline.left().is_zero() => return Ok(Fetched::Nothing),
+                None => {}
+            }
+        };
+        loop {
+            if let Some(found) = find() {
+                return Ok(Fetched::Got(found));
+            }
+            // A signal handler may close it, or read, while this thread waits.
+            let stop = || self.is_closed() || !lock(&reader.current).is_empty();
+            let next = std::future::poll_fn(|context| reader.poll(context));
+            match wait(py, deadline, stop, next)? {
+                Some(Some(Ok(()))) => {}
+                Some(Some(Err(error))) => return Err(errors::raise(py, &error)),
+                Some(None) => return Ok(Fetched::End),
+                None if self.is_closed() => return Ok(Fetched::End),
+                None if deadline.left().is_zero() => {
+                    return Ok(find().map_or(Fetched::Nothing, Fetched::Got));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn next_batch(&self, py: Python<'_>, deadline: Deadline) -> PyResult<Fetched<Batch>> {
+        self.fetch(py, deadline, |current| {
+            std::iter::from_fn(|| current.pop_front()).find_map(Cursor::into_batch)
+        })
+    }
+
+    /// What asks and steers, without waiting for who reads.
+    fn open(&self, py: Python<'_>) -> PyResult<&Reader> {
+        let reader = self.reader.get(py, WHAT)?;
+        if self.is_closed() { Err(errors::closed(py, WHAT)) } else { Ok(reader) }
+    }
+}
+
+fn next_record(current: &mut VecDeque<Cursor>) -> Option<Record> {
+    loop {
+        if let Some(record) = current.front_mut()?.advance() {
+            return Some(record);
+        }
+        current.pop_front();
+    }
+}
+
+#[pymethods]
+impl Consumer {
+    #[new]
+    #[pyo3(signature = (bootstrap=None, **settings), text_signature = "(bootstrap, **settings)")]
+    fn new(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        Self::make(py, bootstrap, None, settings)
+    }
+
+    /// A consumer with settings by the names that Java's client and librdkafka have for them, such
+    /// as {"bootstrap.servers": "localhost:9092", "fetch.min.bytes": 1000}, completed or overruled by
+    /// keywords as Consumer takes them: topics or assignment among them. What is named by neither
+    /// keeps the default it has here: reading starts at the oldest record.
+    ///
+    /// Raises ConfigError for a property that no client has, and for one that asks for what is not
+    /// done here, with what there is instead.
+    #[staticmethod]
+    #[pyo3(signature = (properties, **settings))]
+    fn from_properties(
+        py: Python<'_>,
+        properties: &Bound<'_, PyAny>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let properties = settings::properties(properties)?;
+        Self::make(py, None, Some(&properties), settings)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -279,33 +366,36 @@ impl Consumer {
 
     /// Offset of the next record of a partition that the engine hands over, or None if it is not
     /// known yet or not read here. Records of a batch in hand are before it.
-    fn position(&self, py: Python<'_>, topic: &str, partition: i32) -> PyResult<Option<i64>> {
-        Ok(self.open_turn(py)?.get().position(topic, partition))
+    fn position(
+        &self,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        partition: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<i64>> {
+        let topic = convert::text("topic", topic)?;
+        let partition = convert::partition(partition)?;
+        Ok(self.open(py)?.control.position(topic, partition))
     }
 
     /// Goes on at another place of a partition: "earliest", "latest", an offset or a datetime.
     fn seek(
         &self,
         py: Python<'_>,
-        topic: &str,
-        partition: i32,
+        topic: &Bound<'_, PyAny>,
+        partition: &Bound<'_, PyAny>,
         start: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let start = convert::start(start)?;
-        let mut held = self.open_turn(py)?;
-        held.get().seek(topic, partition, start).or_raise(py)?;
-        // Records in hand that were read before the seek are not wanted any more.
-        let mut current = self.current();
-        if current.as_ref().is_some_and(|cursor| cursor.is_of(topic, partition)) {
-            *current = None;
-        }
-        Ok(())
+        let topic = convert::text("topic", topic)?;
+        let partition = convert::partition(partition)?;
+        let start = convert::start(Given::Argument, start)?;
+        let reader = self.open(py)?;
+        py.detach(|| reader.seek(topic, partition, start)).or_raise(py)
     }
 
     /// The partitions read here, as (topic, partition) tuples; for whole topics empty until the
     /// cluster has told which there are.
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
-        let partitions = self.open_turn(py)?.get().assignment();
+        let partitions = self.open(py)?.control.assignment();
         Ok(partitions.into_iter().map(|at| (at.topic.to_string(), at.partition)).collect())
     }
 
@@ -318,21 +408,10 @@ impl Consumer {
 
     /// Ends the consumer; iterations that wait in other threads end too. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let turn = self.turn.get(py, WHAT)?;
+        let reader = self.reader.get(py, WHAT)?;
         self.closed.store(true, Ordering::Relaxed);
-        *self.current() = None;
-        let Some(mut held) = turn.take(py, Deadline::after(Some(CLOSE_WAIT)), || false)? else {
-            return Err(errors::timeout(
-                py,
-                "closing the consumer while another thread uses it",
-                Some(CLOSE_WAIT),
-                false,
-            ));
-        };
-        match wait(py, Deadline::never(), || false, held.get().close())? {
-            Some(outcome) => outcome.or_raise(py),
-            None => Ok(()),
-        }
+        reader.close();
+        Ok(())
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -385,8 +464,8 @@ fn topic_names(topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         )));
     }
     let mut names = Vec::new();
-    for topic in topics.try_iter()? {
-        names.push(topic?.extract::<String>()?);
+    for topic in convert::iterate("topics", "names", topics)? {
+        names.push(convert::text("each of topics", &topic?)?.to_owned());
     }
     if names.is_empty() {
         return Err(errors::config(topics.py(), "topics is empty; name at least one"));
@@ -396,16 +475,19 @@ fn topic_names(topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
 
 fn assigned(assignment: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, Start)>> {
     let mut out = Vec::new();
-    for entry in assignment.try_iter()? {
+    for entry in convert::iterate("assignment", "(topic, partition, start) tuples", assignment)? {
         let entry = entry?;
-        let Ok((topic, partition, start)) = entry.extract::<(String, i32, Bound<'_, PyAny>)>()
-        else {
-            return Err(PyTypeError::new_err(
+        let Some(entry) = entry.cast::<PyTuple>().ok().filter(|entry| entry.len() == 3) else {
+            return Err(PyTypeError::new_err(format!(
                 "assignment must be a list of (topic, partition, start) tuples, where start is \
-                 'earliest', 'latest', an offset or a datetime",
-            ));
+                 'earliest', 'latest', an offset or a datetime; one of them is {}",
+                convert::type_name(&entry)
+            )));
         };
-        out.push((topic, partition, convert::start(&start)?));
+        let topic = convert::text("the topic in assignment", &entry.get_item(0)?)?.to_owned();
+        let partition = entry.get_item(1)?;
+        let partition = convert::integer("the partition in assignment", "an int", &partition)?;
+        out.push((topic, partition, convert::start(Given::Setting, &entry.get_item(2)?)?));
     }
     if out.is_empty() {
         return Err(errors::config(

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use ottla::Start;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDateTime, PyDelta, PyInt, PyString, PyTuple, PyTzInfoAccess};
+use pyo3::types::{
+    PyBool, PyBytes, PyDateTime, PyDelta, PyInt, PyIterator, PyString, PyTuple, PyTzInfoAccess,
+};
 
 use crate::errors;
 
@@ -70,74 +72,148 @@ impl AsRef<[u8]> for Blob<'_> {
     }
 }
 
+/// The name of a header: text, or bytes where it is not UTF-8.
+pub(crate) enum HeaderName<'py> {
+    Text(Bound<'py, PyString>),
+    Bytes(Bound<'py, PyBytes>),
+}
+
+impl<'py> HeaderName<'py> {
+    fn from(name: Bound<'py, PyAny>) -> PyResult<Self> {
+        let name = match name.cast_into::<PyBytes>() {
+            Ok(bytes) => return Ok(Self::Bytes(bytes)),
+            Err(other) => other.into_inner(),
+        };
+        let Ok(text) = name.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!(
+                "the name of a header must be str or bytes, not {} (its value is bytes or None)",
+                type_name(&name)
+            )));
+        };
+        if text.to_str().is_ok() {
+            return Ok(Self::Text(text.clone()));
+        }
+        // What was read from such bytes goes back to them; anything else raises UnicodeEncodeError.
+        let bytes = name.call_method1("encode", ("utf-8", "surrogateescape"))?;
+        Ok(Self::Bytes(bytes.cast_into()?))
+    }
+
+    pub(crate) fn as_bytes(&self) -> PyResult<&[u8]> {
+        match self {
+            Self::Text(text) => text.to_str().map(str::as_bytes),
+            Self::Bytes(bytes) => Ok(bytes.as_bytes()),
+        }
+    }
+}
+
 /// `headers`: a sequence of (name, value) pairs. The tuples are made first and own what is read.
 pub(crate) fn header_pairs<'py>(
     headers: &Bound<'py, PyAny>,
-) -> PyResult<Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>> {
+) -> PyResult<Vec<(HeaderName<'py>, Bound<'py, PyAny>)>> {
     if headers.hasattr("items")? {
         return Err(PyTypeError::new_err(
             "headers is a mapping; names may repeat, so write list(headers.items())",
         ));
     }
     let mut pairs = Vec::with_capacity(headers.len().unwrap_or(0));
-    for pair in headers.try_iter()? {
+    for pair in iterate("headers", "(name, value) tuples", headers)? {
         let pair = pair?;
         let pair = pair.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2).ok_or_else(|| {
             PyTypeError::new_err("headers must be a sequence of (name, value) tuples")
         })?;
-        let name = pair.get_item(0)?.cast_into::<PyString>().map_err(|_| {
-            PyTypeError::new_err("the name of a header must be str (its value is bytes or None)")
-        })?;
-        pairs.push((name, pair.get_item(1)?));
+        pairs.push((HeaderName::from(pair.get_item(0)?)?, pair.get_item(1)?));
     }
     Ok(pairs)
 }
 
+/// Goes over something that must be iterable.
+pub(crate) fn iterate<'py>(
+    what: &str,
+    of: &str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyIterator>> {
+    value.try_iter().map_err(|_| {
+        PyTypeError::new_err(format!("{what} must be a list of {of}, not {}", type_name(value)))
+    })
+}
+
+#[inline]
+pub(crate) fn text<'a>(what: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str(),
+        Err(_) => {
+            Err(PyTypeError::new_err(format!("{what} must be a str, not {}", type_name(value))))
+        }
+    }
+}
+
+/// Whether it counts as an int: everything with `__index__`, as integers of numpy have it, but no
+/// bool, which is one by accident.
+pub(crate) fn is_integer(value: &Bound<'_, PyAny>) -> bool {
+    match value.is_instance_of::<PyInt>() {
+        true => !value.is_instance_of::<PyBool>(),
+        false => value.get_type().hasattr("__index__").unwrap_or(false),
+    }
+}
+
+/// An int of a certain width. `wanted` says what else would do.
+pub(crate) fn integer<T>(what: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyResult<T>
+where
+    T: for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    let py = value.py();
+    if is_integer(value) {
+        return value.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(py) {
+                errors::argument(py, &format!("{what} is {value}, which is out of range"))
+            } else {
+                error
+            }
+        });
+    }
+    Err(PyTypeError::new_err(format!("{what} must be {wanted}, not {}", type_name(value))))
+}
+
+#[inline]
+pub(crate) fn partition(value: &Bound<'_, PyAny>) -> PyResult<i32> {
+    integer("partition", "an int", value)
+}
+
 /// A timestamp: milliseconds since 1970 (UTC), or a `datetime` that knows its zone.
-pub(crate) fn timestamp_ms(value: &Bound<'_, PyAny>) -> PyResult<i64> {
+pub(crate) fn timestamp_ms(what: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     if let Ok(moment) = value.cast::<PyDateTime>() {
         if moment.get_tzinfo().is_none() {
-            return Err(PyValueError::new_err(
-                "the datetime has no time zone; write datetime.now(timezone.utc), for example",
-            ));
+            return Err(PyValueError::new_err(format!(
+                "{what} is a datetime without a time zone; write datetime.now(timezone.utc), for \
+                 example"
+            )));
         }
         let seconds: f64 = moment.call_method0("timestamp")?.extract()?;
         return Ok((seconds * 1000.0).round() as i64);
     }
-    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
-        return Err(PyTypeError::new_err(format!(
-            "a timestamp must be an int (milliseconds since 1970) or a datetime, not {}",
-            type_name(value)
-        )));
-    }
-    value.extract()
+    integer(what, "an int (milliseconds since 1970) or a datetime", value)
 }
 
 /// Where to begin: `"earliest"`, `"latest"`, an offset, or a `datetime`.
-pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
+pub(crate) fn start(given: Given, value: &Bound<'_, PyAny>) -> PyResult<Start> {
     let py = value.py();
     if let Ok(word) = value.cast::<PyString>() {
         return match word.to_str()? {
             "earliest" => Ok(Start::Earliest),
             "latest" => Ok(Start::Latest),
-            other => Err(errors::config(
+            other => Err(given.wrong(
                 py,
                 &format!("start is '{other}'; write 'earliest', 'latest', an offset or a datetime"),
             )),
         };
     }
     if value.is_instance_of::<PyDateTime>() {
-        return timestamp_ms(value).map(Start::Timestamp);
+        return timestamp_ms("start", value).map(Start::Timestamp);
     }
-    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
-        return Err(PyTypeError::new_err(format!(
-            "start must be 'earliest', 'latest', an int (an offset) or a datetime, not {}",
-            type_name(value)
-        )));
-    }
-    let offset: i64 = value.extract()?;
+    let wanted = "'earliest', 'latest', an int (an offset) or a datetime";
+    let offset: i64 = integer("start", wanted, value)?;
     if offset < 0 {
-        return Err(errors::config(
+        return Err(given.wrong(
             py,
             &format!(
                 "start is {offset}; an offset is 0 or more ('earliest' and 'latest' are words)"
@@ -147,8 +223,25 @@ pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<Start> {
     Ok(Start::Offset(offset))
 }
 
+/// Where a value comes from: what is wrong with a setting leaves its handle unmade, what is wrong
+/// with an argument of a call leaves it as it was.
+#[derive(Clone, Copy)]
+pub(crate) enum Given {
+    Setting,
+    Argument,
+}
+
+impl Given {
+    fn wrong(self, py: Python<'_>, message: &str) -> PyErr {
+        match self {
+            Self::Setting => errors::config(py, message),
+            Self::Argument => errors::argument(py, message),
+        }
+    }
+}
+
 /// A time span: seconds as int or float, or a `timedelta`.
-pub(crate) fn duration(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+pub(crate) fn duration(given: Given, what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds: f64 = if value.is_instance_of::<PyDelta>() {
         value.call_method0("total_seconds")?.extract()?
     } else if value.is_instance_of::<PyBool>() || value.is_instance_of::<PyString>() {
@@ -157,7 +250,7 @@ pub(crate) fn duration(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
         value.extract().map_err(|_| not_a_span(what, value))?
     };
     Duration::try_from_secs_f64(seconds).map_err(|_| {
-        errors::config(
+        given.wrong(
             value.py(),
             &format!("{what} is {seconds}; it takes seconds, 0 or more (or a timedelta)"),
         )
@@ -166,7 +259,7 @@ pub(crate) fn duration(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duratio
 
 /// As [`duration`] for arguments where `None` is no limit.
 pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
-    value.map(|value| duration("timeout", value)).transpose()
+    value.map(|value| duration(Given::Argument, "timeout", value)).transpose()
 }
 
 #[cold]
@@ -186,7 +279,7 @@ pub(crate) fn size(what: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
             errors::config(py, &format!("{what} is '{text}'; write a size like 65536 or '16 MiB'"))
         });
     }
-    if value.is_instance_of::<PyBool>() || !value.is_instance_of::<PyInt>() {
+    if !is_integer(value) {
         return Err(PyTypeError::new_err(format!(
             "{what} must be an int (bytes) or a string like '16 MiB', not {}",
             type_name(value)

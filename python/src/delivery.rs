@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use crate::convert;
 use crate::errors::{self, OrRaise};
@@ -29,6 +30,17 @@ pub(crate) struct Acked {
 
 #[pymethods]
 impl Acked {
+    /// Made by the client; by hand for tests and copies.
+    #[new]
+    fn new(partition: i32, offset: i64, timestamp: i64) -> Self {
+        Self { partition, offset, timestamp }
+    }
+
+    /// For pickle and copy.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyType>, (i32, i64, i64)) {
+        (py.get_type::<Self>(), (self.partition, self.offset, self.timestamp))
+    }
+
     fn __repr__(&self) -> String {
         let Self { partition, offset, timestamp } = self;
         format!("Acked(partition={partition}, offset={offset}, timestamp={timestamp})")
@@ -53,6 +65,17 @@ pub(crate) struct BatchAcked {
 
 #[pymethods]
 impl BatchAcked {
+    /// Made by the client; by hand for tests and copies.
+    #[new]
+    fn new(records: usize) -> Self {
+        Self { records }
+    }
+
+    /// For pickle and copy.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> (Bound<'py, PyType>, (usize,)) {
+        (py.get_type::<Self>(), (self.records,))
+    }
+
     fn __repr__(&self) -> String {
         format!("BatchAcked(records={})", self.records)
     }

@@ -47,7 +47,6 @@ pub(crate) fn config(py: Python<'_>, message: &str) -> PyErr {
     own(py, "ConfigError", message)
 }
 
-#[cfg(feature = "testing")]
 pub(crate) fn argument(py: Python<'_>, message: &str) -> PyErr {
     own(py, "InvalidArgumentError", message)
 }

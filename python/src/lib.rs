@@ -34,7 +34,7 @@ mod _ottla {
     #[pymodule_export]
     use super::admin::Admin;
     #[pymodule_export]
-    use super::batch::{Batch, BatchIterator, Record};
+    use super::batch::{BackwardsIterator, Batch, BatchIterator, Record};
     #[pymodule_export]
     use super::consumer::{Batches, Consumer};
     #[pymodule_export]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ottla::engine::ProducerOptions;
+use ottla::engine::{ProducerOptions, Properties};
 use ottla::{ErrorKind, Record};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -17,7 +17,7 @@ use crate::delivery::{BatchDelivery, Delivery, Parts};
 use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::fork::Here;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
 
@@ -75,6 +75,42 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
+    fn make(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let mut settings = Settings::new(py, WHAT, settings)?;
+        let connect = Connect::new(bootstrap, properties, &mut settings)?;
+        let options = ProducerOptions {
+            properties: properties.cloned().unwrap_or_default(),
+            linger: settings.duration("linger")?,
+            batch_size: settings.size("batch_size")?,
+            compression: choices::compression(&mut settings)?,
+            topic_compression: choices::topic_compression(&mut settings)?,
+            partitioner: choices::partitioner(&mut settings)?,
+            acks: choices::acks(&mut settings)?,
+            in_doubt: choices::in_doubt(&mut settings)?,
+            buffer_memory: settings.size("buffer_memory")?,
+            delivery_timeout: settings.duration("delivery_timeout")?,
+            max_record_size: settings.size("max_record_size")?,
+            ..Default::default()
+        };
+        let max_block = settings.duration("max_block")?;
+        settings.finish()?;
+
+        let client = connect.connect(py)?;
+        let mut builder = options.apply(client.producer());
+        if let Some(time) = max_block {
+            builder = builder.max_block(time);
+        }
+        let inner = Arc::new(Here::new(builder.build().or_raise(py)?));
+        exit::opened(&inner);
+        let statistics = Statistics::of(&client);
+        Ok(Self { inner, statistics, closed: AtomicBool::new(false) })
+    }
+
     #[inline]
     fn get(&self, py: Python<'_>) -> PyResult<&ottla::Producer> {
         self.inner.get(py, WHAT)
@@ -108,73 +144,96 @@ fn send_when_there_is_space(
     }
 }
 
+/// What `send` takes by keyword.
+const ARGUMENTS: [&str; 4] = ["headers", "key", "partition", "timestamp"];
+
+/// The error for keywords that `send` does not have: callbacks of other clients, mostly.
+#[cold]
+fn not_arguments(other: &Bound<'_, PyDict>) -> PyErr {
+    let names = other.keys().iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let complaints = names.iter().map(|name| match name.as_str() {
+        "timestamp_ms" => "'timestamp_ms' (use timestamp)".to_owned(),
+        name => match settings::hint(name, &ARGUMENTS) {
+            Some(hint) => format!("'{name}' ({hint})"),
+            None => format!("'{name}'"),
+        },
+    });
+    PyTypeError::new_err(format!(
+        "send() has no argument {}; it has {}",
+        complaints.collect::<Vec<_>>().join(", "),
+        ARGUMENTS.join(", ")
+    ))
+}
+
 #[pymethods]
 impl Producer {
     #[new]
-    #[pyo3(signature = (bootstrap, **settings))]
+    #[pyo3(signature = (bootstrap=None, **settings), text_signature = "(bootstrap, **settings)")]
     fn new(
         py: Python<'_>,
-        bootstrap: &str,
+        bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let mut settings = Settings::new(py, WHAT, settings)?;
-        let connect = Connect::new(bootstrap, &mut settings)?;
-        let options = ProducerOptions {
-            linger: settings.duration("linger")?,
-            batch_size: settings.size("batch_size")?,
-            compression: choices::compression(&mut settings)?,
-            topic_compression: choices::topic_compression(&mut settings)?,
-            partitioner: choices::partitioner(&mut settings)?,
-            acks: choices::acks(&mut settings)?,
-            in_doubt: choices::in_doubt(&mut settings)?,
-            buffer_memory: settings.size("buffer_memory")?,
-            delivery_timeout: settings.duration("delivery_timeout")?,
-            max_record_size: settings.size("max_record_size")?,
-            ..Default::default()
-        };
-        let max_block = settings.duration("max_block")?;
-        settings.finish()?;
+        Self::make(py, bootstrap, None, settings)
+    }
 
-        let client = connect.connect(py)?;
-        let mut builder = options.apply(client.producer());
-        if let Some(time) = max_block {
-            builder = builder.max_block(time);
-        }
-        let inner = Arc::new(Here::new(builder.build().or_raise(py)?));
-        exit::opened(&inner);
-        let statistics = Statistics::of(&client);
-        Ok(Self { inner, statistics, closed: AtomicBool::new(false) })
+    /// A producer with settings by the names that Java's client and librdkafka have for them, such
+    /// as {"bootstrap.servers": "localhost:9092", "linger.ms": 5}, completed or overruled by
+    /// keywords as Producer takes them. What is named by neither keeps the default it has here:
+    /// records with keys are spread too, unless partitioner="key_hash" is given.
+    ///
+    /// Raises ConfigError for a property that no client has, and for one that asks for what is not
+    /// done here, with what there is instead.
+    #[staticmethod]
+    #[pyo3(signature = (properties, **settings))]
+    fn from_properties(
+        py: Python<'_>,
+        properties: &Bound<'_, PyAny>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let properties = settings::properties(properties)?;
+        Self::make(py, None, Some(&properties), settings)
     }
 
     /// Hands one record over to be sent, and returns a Delivery that nobody has to look at.
     ///
     /// value, key: bytes (or bytearray, memoryview), or None for null. headers: (name, value)
-    /// tuples. partition: None leaves the choice to the client. timestamp: milliseconds since 1970
-    /// or a datetime with a zone; None is now.
+    /// tuples; a name is str, or bytes where it is not UTF-8, and those of a record that was read are
+    /// taken as they are. partition: None leaves the choice to the client. timestamp: milliseconds
+    /// since 1970 or a datetime with a zone; None is now.
     ///
     /// Returns at once while there is space in the buffer; otherwise waits for space up to
     /// max_block and then raises BufferFull.
-    #[pyo3(signature = (topic, value, *, key=None, headers=None, partition=None, timestamp=None))]
+    #[pyo3(
+        signature = (topic, value, *, key=None, headers=None, partition=None, timestamp=None, **other),
+        text_signature = "($self, topic, value, *, key=None, headers=None, partition=None, \
+                          timestamp=None)"
+    )]
     #[expect(clippy::too_many_arguments, reason = "they are the parts of a record, by keyword")]
     fn send(
         &self,
         py: Python<'_>,
-        topic: &str,
+        topic: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
         key: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
-        partition: Option<i32>,
+        partition: Option<&Bound<'_, PyAny>>,
         timestamp: Option<&Bound<'_, PyAny>>,
+        other: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Delivery> {
         let producer = self.get(py)?;
+        if let Some(other) = other {
+            return Err(not_arguments(other));
+        }
+        let topic = convert::text("topic", topic)?;
         let value = Blob::from("value", value)?;
         let key = Blob::from_option("key", key)?;
         let mut record = Record::to(topic).value_opt(value.as_option()).key_opt(key.as_option());
         if let Some(partition) = partition {
-            record = record.partition(partition);
+            record = record.partition(convert::partition(partition)?);
         }
         if let Some(timestamp) = timestamp {
-            record = record.timestamp_ms(convert::timestamp_ms(timestamp)?);
+            record = record.timestamp_ms(convert::timestamp_ms("timestamp", timestamp)?);
         }
         let Some(headers) = headers else {
             return match producer.try_send(record) {
@@ -185,11 +244,11 @@ impl Producer {
         let pairs = convert::header_pairs(headers)?;
         let mut blobs = Vec::with_capacity(pairs.len());
         for (name, value) in &pairs {
-            blobs.push((name.to_str()?, Blob::from("the value of a header", value)?));
+            blobs.push((name.as_bytes()?, Blob::from("the value of a header", value)?));
         }
         let headers: Vec<_> =
             blobs.iter().map(|(name, value)| (*name, value.as_option())).collect();
-        match producer.try_send(record.headers(&headers)) {
+        match producer.try_send(record.raw_headers(&headers)) {
             Ok(delivery) => Ok(Delivery::new(delivery)),
             Err(refused) => send_when_there_is_space(py, producer, refused),
         }
@@ -203,10 +262,11 @@ impl Producer {
     fn send_many(
         &self,
         py: Python<'_>,
-        topic: &str,
+        topic: &Bound<'_, PyAny>,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<BatchDelivery> {
         let producer = self.get(py)?;
+        let topic = convert::text("topic", topic)?;
         if values.is_instance_of::<PyString>() || values.is_instance_of::<pyo3::types::PyBytes>() {
             return Err(PyTypeError::new_err(format!(
                 "values is one {}; send_many takes a list of bytes",
@@ -216,7 +276,11 @@ impl Producer {
         // A tuple owns its items: a list could lose them to another thread while this one waits.
         let values = match values.cast::<PyTuple>() {
             Ok(tuple) => tuple.clone(),
-            Err(_) => py.get_type::<PyTuple>().call1((values,))?.cast_into::<PyTuple>()?,
+            Err(_) => {
+                // What goes wrong inside of an iterator is its own to say.
+                convert::iterate("values", "bytes", values)?;
+                py.get_type::<PyTuple>().call1((values,))?.cast_into::<PyTuple>()?
+            }
         };
         let values: Vec<_> = values.iter_borrowed().collect();
         let mut blobs = Vec::with_capacity(values.len());

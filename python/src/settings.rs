@@ -2,41 +2,13 @@
 
 use std::time::Duration;
 
+use ottla::engine::{Meaning, Owner, Properties, Values, foreign, nearest};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString};
+use pyo3::types::{PyBool, PyDict};
 
+use crate::convert::Given;
 use crate::{convert, errors};
-
-/// Names people bring from other clients, and what they are called here.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("auto_offset_reset", "start='earliest' or 'latest'"),
-    ("batch_num_messages", "batch_size (bytes)"),
-    ("check_crcs", "check_crc"),
-    ("client_rack", "rack"),
-    ("compression_codec", "compression"),
-    ("compression_gzip_level", "compression_level"),
-    ("compression_lz4_level", "nothing: lz4 has no levels here"),
-    ("compression_type", "compression"),
-    ("compression_zstd_level", "compression_level"),
-    ("connections_max_idle_ms", "idle_timeout (seconds)"),
-    ("delivery_timeout_ms", "delivery_timeout (seconds)"),
-    ("enable_idempotence", "nothing: it is on with acks='all'"),
-    ("fetch_max_bytes", "max_bytes"),
-    ("fetch_max_wait_ms", "max_wait (seconds)"),
-    ("fetch_min_bytes", "min_bytes"),
-    ("linger_ms", "linger (seconds)"),
-    ("max_block_ms", "max_block (seconds)"),
-    ("max_partition_fetch_bytes", "max_partition_bytes"),
-    ("max_request_size", "max_record_size"),
-    ("message_max_bytes", "max_record_size"),
-    ("message_timeout_ms", "delivery_timeout (seconds)"),
-    ("partitioner_class", "partitioner"),
-    ("queue_buffering_max_kbytes", "buffer_memory (bytes)"),
-    ("queue_buffering_max_ms", "linger (seconds)"),
-    ("request_required_acks", "acks"),
-    ("request_timeout_ms", "request_timeout (seconds)"),
-];
 
 /// The settings of one constructor call, taken one by one.
 pub(crate) struct Settings<'py> {
@@ -62,6 +34,10 @@ impl<'py> Settings<'py> {
         self.py
     }
 
+    pub(crate) fn who(&self) -> &'static str {
+        self.who
+    }
+
     /// The setting as it was given. `None` as a value counts as not given.
     pub(crate) fn take(&mut self, name: &'static str) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.known.push(name);
@@ -72,7 +48,7 @@ impl<'py> Settings<'py> {
     }
 
     pub(crate) fn duration(&mut self, name: &'static str) -> PyResult<Option<Duration>> {
-        self.take(name)?.map(|value| convert::duration(name, &value)).transpose()
+        self.take(name)?.map(|value| convert::duration(Given::Setting, name, &value)).transpose()
     }
 
     pub(crate) fn size(&mut self, name: &'static str) -> PyResult<Option<usize>> {
@@ -88,11 +64,7 @@ impl<'py> Settings<'py> {
     }
 
     pub(crate) fn string(&mut self, name: &'static str) -> PyResult<Option<String>> {
-        let Some(value) = self.take(name)? else { return Ok(None) };
-        match value.cast::<PyString>() {
-            Ok(text) => Ok(Some(text.to_str()?.to_owned())),
-            Err(_) => Err(self.wrong_type(name, "a str", &value)),
-        }
+        self.take(name)?.map(|value| convert::text(name, &value).map(str::to_owned)).transpose()
     }
 
     fn wrong_type(&self, name: &str, wanted: &str, value: &Bound<'py, PyAny>) -> PyErr {
@@ -106,7 +78,7 @@ impl<'py> Settings<'py> {
         for name in left.keys() {
             let name = name.to_string();
             complaints.push(match hint(&name, &self.known) {
-                Some(hint) => format!("'{name}' (use {hint})"),
+                Some(hint) => format!("'{name}' ({hint})"),
                 None => format!("'{name}'"),
             });
         }
@@ -122,28 +94,45 @@ impl<'py> Settings<'py> {
     }
 }
 
-fn hint(name: &str, known: &[&'static str]) -> Option<String> {
-    let plain = name.to_lowercase().replace(['.', '-'], "_");
-    if let Some((_, here)) = ELSEWHERE.iter().find(|(there, _)| *there == plain) {
-        return Some((*here).to_owned());
+/// What to write instead of a name that is none here.
+pub(crate) fn hint(name: &str, known: &[&'static str]) -> Option<String> {
+    let Some(row) = foreign(name) else {
+        return nearest(name, known.iter().copied()).map(|word| format!("use {word}"));
+    };
+    let owner = match row.owner {
+        Owner::Producer => "a producer's",
+        Owner::Consumer => "a consumer's",
+        _ => "another handle's",
+    };
+    match row.meaning {
+        Meaning::Nothing { instead, .. } => Some(instead.to_owned()),
+        Meaning::Setting { name: "bootstrap", .. } => {
+            Some("use bootstrap, the first argument: 'host:port,host:port'".to_owned())
+        }
+        Meaning::Setting { name, values } if known.contains(&name) => Some(match values {
+            Values::Milliseconds => format!("use {name} (seconds)"),
+            Values::Bytes | Values::Kibibytes => format!("use {name} (bytes)"),
+            _ => format!("use {name}"),
+        }),
+        Meaning::Setting { name, .. } => Some(format!("it is {owner}: {name}")),
+        _ => None,
     }
-    let nearest = known.iter().map(|known| (distance(&plain, known), known)).min()?;
-    // A third of the letters wrong is a typo; more is another word.
-    (nearest.0 <= (nearest.1.len() / 3).max(1)).then(|| (*nearest.1).to_owned())
 }
 
-/// Edits (insert, delete, replace) between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+/// Properties as other clients have them, of any mapping. `None` is an empty value.
+pub(crate) fn properties(given: &Bound<'_, PyAny>) -> PyResult<Properties> {
+    // A copy, which nobody changes meanwhile.
+    let given = given.py().get_type::<PyDict>().call1((given,)).map_err(|_| {
+        PyTypeError::new_err(format!(
+            "properties must be a dict, not {}",
+            convert::type_name(given)
+        ))
+    })?;
+    let pairs = given.cast_into::<PyDict>()?;
+    let pairs = pairs.iter().map(|(name, value)| {
+        let name = convert::text("the name of a property", &name)?.to_owned();
+        let value = if value.is_none() { String::new() } else { value.str()?.to_string() };
+        Ok((name, value))
+    });
+    pairs.collect::<PyResult<Vec<_>>>().map(|pairs| pairs.into_iter().collect())
 }

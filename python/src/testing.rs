@@ -8,6 +8,7 @@ use std::time::Duration;
 use ottla::testing::{Cluster, Codec, Leaders};
 use pyo3::prelude::*;
 
+use crate::convert::Given;
 use crate::fork::Here;
 use crate::{convert, errors};
 
@@ -94,7 +95,7 @@ impl Broker {
     /// replica has no followers and never waits.
     fn set_replica_delay(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let delay = match delay {
-            Some(delay) => convert::duration("delay", delay)?,
+            Some(delay) => convert::duration(Given::Argument, "delay", delay)?,
             None => Duration::MAX,
         };
         self.with(py, |cluster| {

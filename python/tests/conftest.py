@@ -69,11 +69,22 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+SIGNALS = """\
+import signal
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+"""Signals as a program has them that was started from a terminal. What ignores or blocks them (nohup, a
+shell's `&`, a supervisor) hands that down to these tests, and they to what they start."""
+
+
 class Program:
     """A Python program in a process of its own."""
 
     def __init__(self, path: Path, code: str, *arguments: str) -> None:
-        path.write_text(code)
+        path.write_text(SIGNALS + code)
         self.process = subprocess.Popen(
             [sys.executable, str(path), *arguments],
             stdout=subprocess.PIPE,
@@ -105,6 +116,10 @@ class Program:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
+
+    def signal(self) -> None:
+        """One that means what the program makes of it."""
+        self.process.send_signal(signal.SIGUSR1)
 
     def end(self) -> tuple[int, str, str]:
         """Its exit status and what it still said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -73,6 +74,30 @@ def silent_peer() -> Iterator[str]:
 )
 def test_ctrl_c(program: Callable[..., Program], silent_peer: str, call: str) -> None:
     child = program(PROGRAM, call, silent_peer)
+    assert child.line() == "ready"
+    child.wait_until_it_waits()
+    child.interrupt()
+    assert child.line() == "interrupted"
+    assert child.end()[0] == 0
+
+
+@pytest.fixture
+def signals_are_ignored_and_blocked() -> Iterator[None]:
+    """As below nohup, in a shell's background, or below a supervisor that blocks them."""
+    numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_are_ignored_and_blocked")
+def test_ctrl_c_whatever_these_tests_were_started_by(
+    program: Callable[..., Program], silent_peer: str
+) -> None:
+    child = program(PROGRAM, "next", silent_peer)
     assert child.line() == "ready"
     child.wait_until_it_waits()
     child.interrupt()
