@@ -35,7 +35,8 @@ impl Submitted {
     }
 }
 
-/// A producer of a skin. Usable from many threads at once.
+/// A producer of a skin. Usable from many threads at once. What one is given one submission after the
+/// other is in that order within a partition, whichever threads submit it; see [`Producer`].
 pub struct EngineProducer {
     engine: Engine,
     core: Arc<ProducerCore>,

@@ -19,6 +19,7 @@ use super::recent;
 use super::record::Record;
 use super::sealing::Sealing;
 use super::sender::Event;
+use super::shard::{Shard, Shards};
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
 use super::states::Owner;
@@ -40,6 +41,8 @@ pub(crate) struct Accumulator {
     pub(crate) budget: Budget,
     /// Open producers that share it.
     pub(crate) users: AtomicUsize,
+    /// Which of a topic's open batches their handles fill.
+    pub(super) shards: Shards,
     pool: ChunkPool,
     pub(super) metrics: Arc<Metrics>,
     topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
@@ -77,6 +80,7 @@ impl Accumulator {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             budget: Budget::new(config.buffer_memory),
             users: AtomicUsize::new(0),
+            shards: Shards::default(),
             config,
             env: env.clone(),
             pool: pool.clone(),
@@ -97,7 +101,7 @@ impl Accumulator {
     /// `None` if anything about it is not like that; then nothing has happened, and
     /// [`append`](Self::append) is to be asked.
     #[inline]
-    pub(crate) fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
+    pub(crate) fn append_at_once(&self, shard: Shard, record: &Record<'_>) -> Option<Delivery> {
         if !record.headers.is_empty() {
             return None;
         }
@@ -110,7 +114,7 @@ impl Accumulator {
             (named, _) => named,
         };
         let size = size_of(record);
-        recent::known(self, record.topic, partition, |topic, slot| {
+        recent::known(self, shard, record.topic, partition, |topic, slot| {
             if self.must_be_checked(topic, record, size) {
                 return None;
             }
@@ -133,22 +137,32 @@ impl Accumulator {
     /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit
     /// later; every other one concerns this record alone.
     #[inline]
-    pub(crate) fn append(self: &Arc<Self>, record: &Record<'_>) -> Result<Delivery, Error> {
-        self.append_for(record, Space::Spare)
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        shard: Shard,
+        record: &Record<'_>,
+    ) -> Result<Delivery, Error> {
+        self.append_for(shard, record, Space::Spare)
     }
 
     /// The same for who is first in line for space.
     pub(crate) fn append_in_turn(
         self: &Arc<Self>,
+        shard: Shard,
         record: &Record<'_>,
         _turn: &Turn<'_>,
     ) -> Result<Delivery, Error> {
-        self.append_for(record, Space::Any)
+        self.append_for(shard, record, Space::Any)
     }
 
     #[inline]
-    fn append_for(self: &Arc<Self>, record: &Record<'_>, space: Space) -> Result<Delivery, Error> {
-        self.append_with(record, space, |open, index| {
+    fn append_for(
+        self: &Arc<Self>,
+        shard: Shard,
+        record: &Record<'_>,
+        space: Space,
+    ) -> Result<Delivery, Error> {
+        self.append_with(shard, record, space, |open, index| {
             let owner = open.owner();
             Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms))
         })
@@ -158,10 +172,11 @@ impl Accumulator {
     /// place in line, so it takes what space there is.
     pub(crate) fn append_run(
         self: &Arc<Self>,
+        shard: Shard,
         record: &Record<'_>,
         run: RunTag<'_>,
     ) -> Result<(), Error> {
-        self.append_with(record, Space::Any, |open, index| {
+        self.append_with(shard, record, Space::Any, |open, index| {
             let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
             open.owner().state().add_to_run(run, index, timestamp_ms);
         })
@@ -170,13 +185,14 @@ impl Accumulator {
     #[inline]
     fn append_with<T>(
         self: &Arc<Self>,
+        shard: Shard,
         record: &Record<'_>,
         space: Space,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let size = size_of(record);
         if record.partition.is_none() && self.spreads(record) {
-            return recent::with(self, record.topic, |topic, slot| {
+            return recent::with(self, shard, record.topic, |topic, slot| {
                 self.check(topic, record, size, space)?;
                 self.append_in(topic, slot, record, size, space, take)
             });
@@ -340,6 +356,7 @@ impl Accumulator {
     /// stopped.
     pub(crate) fn append_values(
         self: &Arc<Self>,
+        shard: Shard,
         name: &str,
         values: &[&[u8]],
         turn: Option<&Turn<'_>>,
@@ -347,7 +364,7 @@ impl Accumulator {
     ) -> (usize, Result<(), Error>) {
         let space = if turn.is_some() { Space::Any } else { Space::Spare };
         let mut taken = 0;
-        let result = recent::with(self, name, |topic, slot| {
+        let result = recent::with(self, shard, name, |topic, slot| {
             while taken < values.len() {
                 let size = RECORD_OVERHEAD + values[taken].len();
                 self.check(topic, &Record::to(name), size, space)?;
@@ -441,7 +458,7 @@ impl Accumulator {
     fn slots(&self) -> Vec<Arc<Slot>> {
         let mut slots = Vec::new();
         for topic in self.topics.read().unwrap_or_else(|e| e.into_inner()).values() {
-            slots.extend(topic.shards.iter().cloned());
+            slots.extend(topic.shards().cloned());
             let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
             slots.extend(pinned.values().cloned());
             slots.push(Arc::clone(&topic.unrouted));

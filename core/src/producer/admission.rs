@@ -7,6 +7,7 @@ use super::accumulator::Accumulator;
 use super::budget::{Share, Shares};
 use super::record::Record;
 use super::sender::Event;
+use super::shard::Shard;
 use super::slot::{Slot, SlotInner};
 use super::topic_batches::TopicBatches;
 use crate::config::Partitioner;
@@ -149,7 +150,7 @@ impl Accumulator {
     }
 
     /// Whose part of the budget a record would be of.
-    pub(super) fn shares(&self, record: &Record<'_>) -> Result<Shares, Error> {
+    pub(super) fn shares(&self, shard: Shard, record: &Record<'_>) -> Result<Shares, Error> {
         let topic = self.topic(record.topic)?;
         let partitions = topic.partitions.load(Ordering::Acquire);
         let slot = match (record.partition, record.key) {
@@ -160,7 +161,7 @@ impl Accumulator {
                     n => topic.slot(key_hash::partition(key, n)),
                 }
             }
-            (None, _) => Arc::clone(&topic.shards[0]),
+            (None, _) => Arc::clone(topic.shard(shard)),
         };
         let inner = slot.lock();
         Ok(self.shares_of(&slot, &inner))

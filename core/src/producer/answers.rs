@@ -310,6 +310,10 @@ impl Sender {
     /// goes on under the next epoch, under which the broker could not recognise the batch either.
     pub(super) fn reroute(&mut self, item: &Item, now: Instant) {
         let Some(topic) = self.topics.get_mut(&item.topic) else { return };
+        // Where there is no other partition, it would come to this one, behind later ones.
+        if topic.partitions.len() == 1 {
+            return;
+        }
         let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };
         if !partition.batch(item.batch).is_some_and(Batch::reroutes) {
             return;

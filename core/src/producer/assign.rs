@@ -109,8 +109,10 @@ impl Sender {
         taken: &mut [bool],
     ) {
         let Some(meta) = topic.meta.clone() else { return };
+        // Where all go to the same partition, they go there in the order in which they came.
+        let in_order = topic.partitions.len() == 1;
         loop {
-            let (full, due) = match topic.unbound.next(round.now) {
+            let (full, due) = match topic.unbound.next(round.now, in_order) {
                 Next::Nothing => return,
                 Next::Later(at) => {
                     self.wake_at = earlier(self.wake_at, Some(at));
@@ -126,7 +128,7 @@ impl Sender {
                 self.wake_at = earlier(self.wake_at, due.filter(|at| *at > round.now));
                 return;
             };
-            let batch = match topic.unbound.pop_back_due(round.now) {
+            let batch = match topic.unbound.pop_back_due(round.now, in_order) {
                 Some(batch) => Some(batch),
                 None => topic.unbound.take(round.now, true).0,
             };

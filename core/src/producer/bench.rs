@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::accumulator::Accumulator;
 use super::delivery::BatchAck;
 use super::sender::Event;
+use super::shard::Shard;
 use super::{Delivery, Record};
 use crate::config::ProducerConfig;
 use crate::environment::Environment;
@@ -19,6 +20,7 @@ use crate::record::pool::ChunkPool;
 #[derive(Debug)]
 pub struct Sends {
     home: Arc<Accumulator>,
+    shard: Shard,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
@@ -30,7 +32,7 @@ impl Sends {
         let env = Environment::builder().seed(1).build();
         let metrics = Arc::<Metrics>::default();
         let home = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
-        Self { home: Arc::new(home), events }
+        Self { home: Arc::new(home), shard: Shard::default(), events }
     }
 
     /// Sends a record for each value and keeps the handles.
@@ -40,8 +42,8 @@ impl Sends {
     pub fn send(&self, topic: &str, values: &[impl AsRef<[u8]>], kept: &mut Vec<Delivery>) {
         for value in values {
             let record = Record::to(topic).value(value.as_ref());
-            let at_once = self.home.append_at_once(&record);
-            let delivery = at_once.map_or_else(|| self.home.append(&record), Ok);
+            let at_once = self.home.append_at_once(self.shard, &record);
+            let delivery = at_once.map_or_else(|| self.home.append(self.shard, &record), Ok);
             kept.push(delivery.expect("the values fit the buffer"));
         }
     }

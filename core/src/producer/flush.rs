@@ -119,6 +119,7 @@ mod tests {
 
     use super::super::budget::Shares;
     use super::super::delivery::BatchDelivery;
+    use super::super::shard::Shard;
     use super::super::slot::Slot;
     use super::*;
     use crate::config::ProducerConfig;
@@ -167,10 +168,10 @@ mod tests {
         };
         while_space_comes_and_goes(&home, || {
             let mut all = BatchDelivery::default();
-            let (taken, _) = home.append_values("t", &[b"v"], None, &mut all);
+            let (taken, _) = home.append_values(Shard::default(), "t", &[b"v"], None, &mut all);
             let batches = home.outstanding();
             assert_eq!(batches, taken, "{taken} records taken, {batches} batches waited for");
-            topic.shards.iter().for_each(&end);
+            topic.shards().for_each(&end);
         });
     }
 }

@@ -65,14 +65,23 @@ impl Line {
         self.back.pop_front()
     }
 
-    /// The first batch that came back and may go on.
-    pub(super) fn pop_back_due(&mut self, now: Instant) -> Option<Batch> {
+    /// The first batch that came back and may go on. `in_order`: not before those that came back before
+    /// it.
+    pub(super) fn pop_back_due(&mut self, now: Instant, in_order: bool) -> Option<Batch> {
+        if in_order {
+            self.back.front().filter(|b| b.tries.not_before(now).is_none())?;
+            return self.back.pop_front();
+        }
         let first = self.back.iter().position(|b| b.tries.not_before(now).is_none())?;
         self.back.remove(first)
     }
 
-    pub(super) fn next(&mut self, now: Instant) -> Next {
+    /// `in_order`: nothing goes before what came back.
+    pub(super) fn next(&mut self, now: Instant, in_order: bool) -> Next {
         let mut later = None;
+        if in_order && let Some(first) = self.back.front() {
+            return first.tries.not_before(now).map_or(Next::Full, Next::Later);
+        }
         for batch in &self.back {
             match batch.tries.not_before(now) {
                 None => return Next::Full,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! a record is taken            admission.rs, budget.rs, flush.rs
-//!   into an open batch         accumulator.rs, recent.rs, topic_batches.rs, slot.rs; unrouted.rs
+//!   into an open batch         accumulator.rs, shard.rs, recent.rs, topic_batches.rs, slot.rs; unrouted.rs
 //! a batch waits                topics.rs, line.rs, sealing.rs
 //!   gets a partition           assign.rs, choices.rs, leaders.rs
 //!   and a sequence             gate.rs, partition.rs
@@ -37,6 +37,7 @@ mod requests;
 mod resolution;
 mod sealing;
 mod sender;
+mod shard;
 mod slot;
 mod split;
 mod states;
@@ -60,6 +61,7 @@ use accumulator::Accumulator;
 use admission::size_of;
 use budget::{Shares, Turn};
 use delivery::RunTag;
+use shard::Shard;
 
 use crate::cluster::Pool;
 use crate::config::foreign::Owner;
@@ -210,12 +212,22 @@ impl ProducerBuilder {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
         home.users.fetch_add(1, Ordering::AcqRel);
-        Ok(Producer(Arc::new(Inner { _pool: self.pool, home, closed: AtomicBool::new(false) })))
+        let shard = home.shards.take();
+        let inner = Inner { _pool: self.pool, home, closed: AtomicBool::new(false) };
+        Ok(Producer(Arc::new(inner), shard))
     }
 }
 
 /// Sends records: idempotent, acknowledged by all in-sync replicas, spread over partitions by load.
 /// Cheap to clone and to share between threads.
+///
+/// # Order
+/// What one handle is given one after the other stays in that order within a partition, whichever
+/// threads or tasks give it: always in a topic of one partition, for a named partition, and for equal
+/// keys with [`Partitioner::KeyHash`]; of records that are spread, a batch that had to move to another
+/// partition may come behind later ones. A clone is a handle of its own, in no order with the others:
+/// threads that send much have a clone each and do not wait for one another. Nor are records that name
+/// their partition in an order with records that do not.
 ///
 /// ```
 /// # use ottla::{Client, Record, testing::Cluster};
@@ -232,8 +244,19 @@ impl ProducerBuilder {
 /// # Ok(()) })
 /// # }
 /// ```
-#[derive(Clone)]
-pub struct Producer(Arc<Inner>);
+pub struct Producer(Arc<Inner>, Shard);
+
+impl Clone for Producer {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0), self.0.home.shards.take())
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.0.home.shards.give_back(self.1);
+    }
+}
 
 struct Inner {
     /// Keeps the pool alive, and with it the sender.
@@ -350,10 +373,10 @@ impl Producer {
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
         let deadline = self.deadline();
         loop {
-            let shares = self.0.home.shares(&record)?;
+            let shares = self.0.home.shares(self.1, &record)?;
             let turn = self.space(&shares, size_of(&record), deadline).await?;
             self.check_open()?;
-            match self.0.home.append_in_turn(&record, &turn) {
+            match self.0.home.append_in_turn(self.1, &record, &turn) {
                 // Somebody who does not wait in line was quicker.
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
@@ -380,12 +403,13 @@ impl Producer {
                 std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
             let mut left = &slices[..given];
             let mut deadline = None;
-            let shares = self.0.home.shares(&Record::to(topic))?;
+            let shares = self.0.home.shares(self.1, &Record::to(topic))?;
             let mut turn = None;
             while !left.is_empty() {
                 self.check_open()?;
                 let home = &self.0.home;
-                let (taken, result) = home.append_values(topic, left, turn.as_ref(), &mut all);
+                let (taken, result) =
+                    home.append_values(self.1, topic, left, turn.as_ref(), &mut all);
                 left = &left[taken..];
                 match result {
                     Err(e) if e.kind() == ErrorKind::BufferFull => {
@@ -450,12 +474,12 @@ impl Producer {
         if self.0.closed.load(Ordering::Acquire) {
             return None;
         }
-        self.0.home.append_at_once(record)
+        self.0.home.append_at_once(self.1, record)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<Delivery> {
         self.check_open()?;
-        self.0.home.append(record)
+        self.0.home.append(self.1, record)
     }
 
     fn deadline(&self) -> tokio::time::Instant {
@@ -496,7 +520,7 @@ impl Producer {
         let mut taken = 0;
         for record in records {
             let run = RunTag { sink, tag, index: first + taken as u32 };
-            match self.check_open().and_then(|()| self.0.home.append_run(&record, run)) {
+            match self.check_open().and_then(|()| self.0.home.append_run(self.1, &record, run)) {
                 Ok(()) => taken += 1,
                 Err(e) => return (taken, Some(e)),
             }

@@ -323,6 +323,7 @@ mod tests {
     use super::super::accumulator::Accumulator;
     use super::super::record::Record;
     use super::super::sender::Event;
+    use super::super::shard::Shard;
     use super::super::split::Cut;
     use super::*;
     use crate::config::ProducerConfig;
@@ -341,7 +342,7 @@ mod tests {
         let mut made = Vec::new();
         for _ in 0..n {
             for _ in 0..records {
-                assert!(home.append(&Record::to("t").value("v")).is_ok());
+                assert!(home.append(Shard::default(), &Record::to("t").value("v")).is_ok());
             }
             let Ok(Event::Ready(home, _, slot)) = rx.try_recv() else { panic!("not announced") };
             made.extend(slot.take(&home));

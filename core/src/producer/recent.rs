@@ -4,11 +4,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::accumulator::Accumulator;
+use super::shard::Shard;
 use super::slot::Slot;
-use super::topic_batches::{SHARDS, TopicBatches};
+use super::topic_batches::TopicBatches;
 use crate::error::Error;
 
 /// Most topics that a thread remembers.
@@ -22,8 +22,6 @@ const MOST_PINNED: usize = 1 << 10;
 struct Recent {
     home: u64,
     topic: Arc<TopicBatches>,
-    /// This thread's own of the topic's open batches: one thread fills one batch.
-    slot: Arc<Slot>,
     /// By partition: those that records of this thread named.
     pinned: Vec<Option<Arc<Slot>>>,
 }
@@ -43,10 +41,11 @@ thread_local! {
         const { RefCell::new(Table { entries: Vec::new(), next_out: 0, last: Cell::new(0) }) };
 }
 
-/// Calls `then` with a topic's batches, made if need be, and this thread's slot among them.
+/// Calls `then` with a topic's batches, made if need be, and the slot of a shard among them.
 #[inline]
 pub(super) fn with<T>(
     home: &Accumulator,
+    shard: Shard,
     name: &str,
     then: impl FnOnce(&Arc<TopicBatches>, &Arc<Slot>) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -54,16 +53,16 @@ pub(super) fn with<T>(
     // sends at once, or within the thread's end. Then there is nothing to compare with.
     let mut then = Some(then);
     let found = RECENT.try_with(|recent| match recent.try_borrow().as_deref() {
-        Ok(table) => table
-            .find(home.id, name)
-            .and_then(|recent| then.take().map(|then| then(&recent.topic, &recent.slot))),
+        Ok(table) => table.find(home.id, name).and_then(|recent| {
+            then.take().map(|then| then(&recent.topic, recent.topic.shard(shard)))
+        }),
         Err(_) => None,
     });
     match (found, then) {
         (Ok(Some(result)), _) => result,
         (_, Some(then)) => {
-            let (topic, slot) = remember(home, name)?;
-            then(&topic, &slot)
+            let topic = remember(home, name)?;
+            then(&topic, topic.shard(shard))
         }
         (_, None) => unreachable!("it was called, and so gave a result"),
     }
@@ -75,6 +74,7 @@ pub(super) fn with<T>(
 #[inline]
 pub(super) fn known<T>(
     home: &Accumulator,
+    shard: Shard,
     name: &str,
     partition: impl FnOnce(&TopicBatches) -> Option<i32>,
     then: impl FnOnce(&TopicBatches, &Slot) -> Option<T>,
@@ -83,7 +83,7 @@ pub(super) fn known<T>(
         let table = recent.try_borrow().ok()?;
         let recent = table.find(home.id, name)?;
         let slot = match partition(&recent.topic) {
-            None => &recent.slot,
+            None => recent.topic.open_at(shard)?,
             Some(partition) => recent.pinned.get(usize::try_from(partition).ok()?)?.as_ref()?,
         };
         then(&recent.topic, slot)
@@ -115,23 +115,17 @@ pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slo
 }
 
 #[cold]
-fn remember(home: &Accumulator, name: &str) -> Result<(Arc<TopicBatches>, Arc<Slot>), Error> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-    }
+fn remember(home: &Accumulator, name: &str) -> Result<Arc<TopicBatches>, Error> {
     let topic = home.topic(name)?;
-    let shard = SHARD.try_with(|shard| *shard).unwrap_or(0);
-    let slot = Arc::clone(&topic.shards[shard]);
     let _ = RECENT.try_with(|recent| {
         if let Ok(mut table) = recent.try_borrow_mut()
             && table.find(home.id, name).is_none()
         {
-            let (topic, slot) = (Arc::clone(&topic), Arc::clone(&slot));
-            table.insert(Recent { home: home.id, topic, slot, pinned: Vec::new() });
+            let topic = Arc::clone(&topic);
+            table.insert(Recent { home: home.id, topic, pinned: Vec::new() });
         }
     });
-    Ok((topic, slot))
+    Ok(topic)
 }
 
 impl Recent {
@@ -268,8 +262,7 @@ mod tests {
         let config = crate::config::ProducerConfig::default();
         for name in &names {
             let topic = TopicBatches::new(name, &config);
-            let slot = Arc::clone(&topic.shards[0]);
-            table.insert(Recent { home: 7, topic, slot, pinned: Vec::new() });
+            table.insert(Recent { home: 7, topic, pinned: Vec::new() });
             assert!(table.find(7, name).is_some(), "{name}");
         }
         (table, names)

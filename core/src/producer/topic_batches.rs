@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::time::Instant;
 
+use super::budget::Share;
+use super::shard::{SHARDS, Shard};
 use super::slot::{Slot, UNROUTED};
 use crate::config::ProducerConfig;
 use crate::error::Error;
 use crate::record::Compression;
-
-/// Open batches per topic: enough that a few threads rarely meet, few enough that records still
-/// share batches.
-pub(super) const SHARDS: usize = 8;
 
 /// Batches do not get smaller, however little a topic takes.
 const MIN_BATCH: usize = 1 << 10;
@@ -29,7 +27,10 @@ pub(crate) struct TopicBatches {
     /// Why nothing can be sent to it, for a while.
     pub(super) failed: AtomicBool,
     failure: Mutex<Option<(Error, Instant)>>,
-    pub(super) shards: [Arc<Slot>; SHARDS],
+    /// Made when a handle of the shard sends to the topic: most topics have one.
+    shards: [OnceLock<Arc<Slot>>; SHARDS],
+    /// Its part of the budget.
+    share: Arc<Share>,
     pub(super) pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
     /// See `unrouted.rs`.
     pub(super) unrouted: Arc<Slot>,
@@ -39,6 +40,7 @@ impl TopicBatches {
     pub(super) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
         let share = Arc::default();
+        let unrouted = Slot::new(Some(UNROUTED), &share);
         Arc::new(Self {
             name: Arc::from(name),
             compression: own.copied().unwrap_or(config.compression),
@@ -46,9 +48,10 @@ impl TopicBatches {
             partitions: AtomicI32::new(0),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
-            shards: std::array::from_fn(|_| Slot::new(None, &share)),
+            shards: [const { OnceLock::new() }; SHARDS],
+            share,
             pinned: RwLock::default(),
-            unrouted: Slot::new(Some(UNROUTED), &share),
+            unrouted,
         })
     }
 
@@ -88,6 +91,23 @@ impl TopicBatches {
                 None
             }
         }
+    }
+
+    /// Where records without a partition are open that come through handles of a shard, if any have.
+    #[inline]
+    pub(super) fn open_at(&self, shard: Shard) -> Option<&Arc<Slot>> {
+        self.shards[shard.index()].get()
+    }
+
+    /// The same, made if need be.
+    #[inline]
+    pub(super) fn shard(&self, shard: Shard) -> &Arc<Slot> {
+        self.shards[shard.index()].get_or_init(|| Slot::new(None, &self.share))
+    }
+
+    /// All that were made.
+    pub(super) fn shards(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.shards.iter().filter_map(OnceLock::get)
     }
 
     pub(super) fn slot(&self, partition: i32) -> Arc<Slot> {

@@ -123,6 +123,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::producer::delivery::{BatchAck, RunResult, RunSink, RunTag};
     use crate::producer::sender::Event;
+    use crate::producer::shard::Shard;
     use crate::record::pool::ChunkPool;
 
     /// Tag, index in the submission, and the partition or what failed.
@@ -159,10 +160,10 @@ mod tests {
             let record = Record::to("t").key(&key).value(&[7; 30]);
             // Every third has no submission to tell.
             if i % 3 == 0 {
-                drop(home.append(&record).unwrap());
+                drop(home.append(Shard::default(), &record).unwrap());
             } else {
                 let run = RunTag { sink, tag: u64::from(i % 2), index: i };
-                home.append_run(&record, run).unwrap();
+                home.append_run(Shard::default(), &record, run).unwrap();
             }
         }
     }
@@ -210,7 +211,7 @@ mod tests {
         let mut deliveries = Vec::new();
         let full = loop {
             let key = (deliveries.len() as u32).to_be_bytes();
-            match home.append(&Record::to("t").key(&key).value(&[7; 300])) {
+            match home.append(Shard::default(), &Record::to("t").key(&key).value(&[7; 300])) {
                 Ok(delivery) => deliveries.push(delivery),
                 Err(e) => break e,
             }

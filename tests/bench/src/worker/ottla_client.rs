@@ -70,8 +70,15 @@ fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measur
             }
             Shape::Sparse => unreachable!("is measured by its own function"),
             Shape::Threads(threads) => std::thread::scope(|scope| {
-                let work = || block_on(send_each(&producer, records / threads, |_, v| one(v)));
-                let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                // A handle each: what comes through one stays in its order, and so meets at one lock.
+                let running: Vec<_> = (0..threads)
+                    .map(|_| {
+                        let own = producer.clone();
+                        scope.spawn(move || {
+                            block_on(send_each(&own, records / threads, |_, v| one(v)))
+                        })
+                    })
+                    .collect();
                 running.into_iter().try_for_each(|thread| thread.join().expect("a sender panicked"))
             })?,
         }

@@ -1,0 +1,58 @@
+//! Which of a topic's open batches a handle fills. What comes through one handle is in one line, and so
+//! stays in the order of the calls, whichever threads they are made on: a task that moves between
+//! threads, or a pool of them that hands a handle on, is one caller. A clone is another handle, and
+//! takes the shard that the fewest have: threads with a clone each do not meet at one lock.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Open batches per topic: enough that a few threads rarely meet, few enough that records still
+/// share batches.
+pub(super) const SHARDS: usize = 8;
+
+/// One of them. More handles than there are share them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shard(u8);
+
+impl Shard {
+    #[inline]
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0) % SHARDS
+    }
+}
+
+/// How many handles each shard has. Of one accumulator.
+#[derive(Debug, Default)]
+pub(super) struct Shards([AtomicUsize; SHARDS]);
+
+impl Shards {
+    /// The one with the fewest, the first of several: a clone that comes and goes is always the same.
+    pub(super) fn take(&self) -> Shard {
+        let handles = |shard: &usize| self.0[*shard].load(Ordering::Relaxed);
+        let index = (0..SHARDS).min_by_key(handles).unwrap_or_default();
+        self.0[index].fetch_add(1, Ordering::Relaxed);
+        Shard(index as u8)
+    }
+
+    pub(super) fn give_back(&self, shard: Shard) {
+        self.0[shard.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_handle_has_one_of_its_own_until_they_are_used_up() {
+        let shards = Shards::default();
+        let taken: Vec<_> = (0..SHARDS + 2).map(|_| shards.take().index()).collect();
+        assert_eq!(taken, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]);
+        // A clone for each call is the same each time.
+        shards.give_back(Shard(3));
+        for _ in 0..10 {
+            let shard = shards.take();
+            assert_eq!(shard.index(), 3);
+            shards.give_back(shard);
+        }
+    }
+}
