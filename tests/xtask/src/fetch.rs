@@ -64,7 +64,7 @@ pub(crate) fn missing(root: &Path, python: &Python, hermetic: bool, needs: &[Nee
             }
         } else if need == Need::GoModules {
             if !has_go_modules(root) {
-                list.push("franz-go and its codecs as Go modules, 42 MB".to_owned());
+                list.push("franz-go, its kfake and its codecs as Go modules, 84 MB".to_owned());
             }
         } else if let Some(wheels) = wheels(need)
             && !(need == Need::Go && !hermetic && machine::has_go())
@@ -78,19 +78,25 @@ pub(crate) fn missing(root: &Path, python: &Python, hermetic: bool, needs: &[Nee
     list
 }
 
-/// Whether Go has the modules of the franz-go program; Go checks them against its `go.sum`.
+/// Whether Go has the modules that the programs in `franz-go` are built from: those of `go.mod`. Its
+/// `go.sum`, which Go checks them against, has more, of tests that nobody runs here.
 fn has_go_modules(root: &Path) -> bool {
     let folder = |name, below: &str| std::env::var_os(name).map(|v| PathBuf::from(v).join(below));
     let cache = folder("GOMODCACHE", "")
         .or_else(|| folder("GOPATH", "pkg/mod"))
         .or_else(|| folder("HOME", "go/pkg/mod"));
-    let sum = fs::read_to_string(root.join("tests/interop/franz-go/go.sum")).unwrap_or_default();
-    let versions = sum.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        let (module, version) = (words.next()?, words.next()?);
-        (!version.ends_with("/go.mod")).then(|| format!("cache/download/{module}/@v/{version}.zip"))
-    });
-    cache.is_some_and(|cache| versions.into_iter().all(|path| cache.join(path).exists()))
+    let list = fs::read_to_string(root.join("tests/interop/franz-go/go.mod")).unwrap_or_default();
+    let archives: Vec<_> = list.lines().filter_map(archive).collect();
+    cache.is_some_and(|cache| {
+        !archives.is_empty() && archives.iter().all(|path| cache.join(path).exists())
+    })
+}
+
+/// Where Go's cache keeps the module that a line of a `require` block names.
+fn archive(line: &str) -> Option<String> {
+    let (module, rest) = line.strip_prefix('\t')?.split_once(" v")?;
+    let version = rest.split(' ').next()?;
+    Some(format!("cache/download/{module}/@v/v{version}.zip"))
 }
 
 /// Crates average this much; some are of other platforms and stay away.
@@ -170,6 +176,16 @@ mod tests {
             }
             assert!(wheels.about.ends_with(" MB"), "{}", wheels.about);
         }
+    }
+
+    #[test]
+    fn go_modules_are_looked_for_where_go_keeps_them() {
+        assert_eq!(
+            archive("\tgithub.com/a/b/v4 v4.1.33 // indirect").unwrap(),
+            "cache/download/github.com/a/b/v4/@v/v4.1.33.zip"
+        );
+        assert_eq!(archive("go 1.26.0"), None);
+        assert!(!has_go_modules(Path::new("/nonexistent")), "without a list nothing is there");
     }
 
     #[test]

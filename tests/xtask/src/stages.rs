@@ -20,8 +20,8 @@ use crate::stage::{CHECK, Need, Run, Stage, Step, absent};
 pub(crate) const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "ottla-python"];
 
 /// Tests that need a real cluster have `real_` in their name; the interop matrix, a step
-/// of its own, `real_interop_`.
-const NEEDS_NO_CLUSTER: &str = "not test(real_)";
+/// of its own, `real_interop_`. Those that need brokers of other authors have `foreign_broker_`.
+const NEEDS_NO_CLUSTER: &str = "not (test(real_) or test(foreign_broker_))";
 const NEEDS_A_CLUSTER: &str = "test(real_) and not test(real_interop_)";
 
 /// Nothing links from elsewhere than what `cargo xtask dist` laid out.
@@ -212,7 +212,7 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "foreign",
-        about: "other people's clients against the embedded broker",
+        about: "other people's clients against the embedded broker, ours against their brokers",
         present: &["tests/interop"],
         needs: &[],
         cluster: false,
@@ -230,6 +230,20 @@ pub(crate) const STAGES: &[Stage] = &[
                 dir: "tests/interop/franz-go",
                 env: &[
                     ("BOOTSTRAP", "{broker}"),
+                    ("CGO_ENABLED", "0"),
+                    ("GOTOOLCHAIN", "local"),
+                    ("GOFLAGS", "-mod=readonly"),
+                ],
+                ..CHECK
+            },
+            Step {
+                name: "franz-go's kfake",
+                present: &["tests/scenarios/Cargo.toml"],
+                needs: &[Need::GoModules],
+                run: Run::Nextest("test(foreign_broker_kfake_)"),
+                count: Count::Nextest,
+                env: &[
+                    ("OTTLA_FOREIGN_KFAKE", "{go} -C tests/interop/franz-go run ./kfake"),
                     ("CGO_ENABLED", "0"),
                     ("GOTOOLCHAIN", "local"),
                     ("GOFLAGS", "-mod=readonly"),
