@@ -30,6 +30,8 @@ type Client struct {
 	wake  *os.File
 	calls *callbacks
 	tags  atomic.Uint64
+	// unlog ends the use of the logger.
+	unlog func()
 
 	mu          sync.Mutex
 	submissions map[uint64]*submission
@@ -72,19 +74,28 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 		if failure != nil {
 			return nil, failed(failure)
 		}
-		c, _, err := start(api)
+		c, _, err := start(api, func() {})
 		return c, err
 	}
 	if settings.Bootstrap == "" {
 		return nil, misconfigured("no brokers are given: ottla.Brokers(\"host:9092\")")
 	}
+	unlog := func() {}
+	if !settings.quiet {
+		var err error
+		if unlog, err = processLogs.join(settings.logger); err != nil {
+			return nil, err
+		}
+	}
 	settings.Tag = connectTag
 	api, failure := capi.NewClient(settings.ClientOptions)
 	if failure != nil {
+		unlog()
 		return nil, failed(failure)
 	}
-	c, connected, err := start(api)
+	c, connected, err := start(api, unlog)
 	if err != nil {
+		unlog()
 		return nil, err
 	}
 	limit := settings.connectTimeout + connectGrace
@@ -103,17 +114,14 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 }
 
 // start sets the two goroutines of a client going: one drains the engine, one runs callbacks.
-func start(api *capi.Client) (*Client, *operation, error) {
+func start(api *capi.Client, unlog func()) (*Client, *operation, error) {
 	wake, err := api.WakeFile()
 	if err != nil {
 		api.Free()
-		return nil, nil, &Error{
-			Code: ErrInternal, Message: err.Error(),
-			Advice: "look at the process's limit of open files", cause: err,
-		}
+		return nil, nil, noDescriptor(err)
 	}
 	c := &Client{
-		api: api, wake: wake, calls: newCallbacks(),
+		api: api, wake: wake, calls: newCallbacks(), unlog: unlog,
 		submissions: map[uint64]*submission{},
 		operations:  map[uint64]*operation{},
 		producers:   map[uint64]*Producer{},
@@ -125,6 +133,13 @@ func start(api *capi.Client) (*Client, *operation, error) {
 	_, connected := c.operation(false)
 	go c.drain()
 	return c, connected, nil
+}
+
+func noDescriptor(err error) error {
+	return &Error{
+		Code: ErrInternal, Message: err.Error(),
+		Advice: "look at the process's limit of open files", cause: err,
+	}
 }
 
 // version is this module's, as the program that uses it was built with.
@@ -341,6 +356,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	c.orphans()
 	c.calls.end()
 	c.api.Free()
+	c.unlog()
 	select {
 	case <-c.calls.done:
 	case <-ctx.Done():

@@ -2,6 +2,7 @@ package ottla
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ type clientSettings struct {
 	capi.ClientOptions
 	connectTimeout time.Duration
 	echo           bool
+	// logger is nil for slog.Default, from warnings on; quiet: none.
+	logger *slog.Logger
+	quiet  bool
 }
 
 type producerSettings struct {
@@ -151,6 +155,22 @@ func Ordinal(index, count int) ClientOption {
 			return misconfigured("Ordinal is %d of %d; ordinals count from 0 to one below the count", index, count)
 		}
 		s.OrdinalIndex, s.OrdinalCount = uint32(index), uint32(count)
+		return nil
+	})
+}
+
+// Logger is where the library says what it has to say: a broker that can not be reached, records that
+// are lost. What lasts is said once. A line has its own level, the time it was said, a "target"
+// ("ottla::net", "ottla::cluster", "ottla::producer", "ottla::consumer") and what it is about. From which
+// level on is the handler's choice, asked once, when the client is made; nil: nothing is said.
+//
+// Without this option it is slog.Default, from warnings on. What is said concerns the process: with
+// several clients, each logger gets the lines of all of them, once. Handlers run on a goroutine of
+// their own, which lives while such a client does; a handler that is too slow loses lines, which the
+// next one counts.
+func Logger(logger *slog.Logger) ClientOption {
+	return clientOption(func(s *clientSettings) error {
+		s.logger, s.quiet = logger, logger == nil
 		return nil
 	})
 }

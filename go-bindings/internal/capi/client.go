@@ -14,11 +14,9 @@ package capi
 import "C"
 
 import (
-	"fmt"
 	"math"
 	"os"
 	"sync"
-	"syscall"
 	"unsafe"
 )
 
@@ -127,27 +125,7 @@ func (c *Client) WakeFile() (*os.File, error) {
 	if c.h == nil {
 		return nil, os.ErrClosed
 	}
-	fd := int(C.ottla_client_fd(c.h))
-	if fd < 0 {
-		return nil, fmt.Errorf("ottla: this platform has no descriptor to wait on")
-	}
-	// A duplicate: the file closes what it is given, and the original belongs to the client. The
-	// lock keeps a concurrent fork and exec from inheriting it.
-	syscall.ForkLock.RLock()
-	own, err := syscall.Dup(fd)
-	if err == nil {
-		syscall.CloseOnExec(own)
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, fmt.Errorf("ottla: duplicating the wake descriptor: %w", err)
-	}
-	// Without O_NONBLOCK the file would not enter the poller.
-	if err := syscall.SetNonblock(own, true); err != nil {
-		_ = syscall.Close(own)
-		return nil, fmt.Errorf("ottla: wake descriptor: %w", err)
-	}
-	return os.NewFile(uintptr(own), "ottla-wake"), nil
+	return wakeFile(int(C.ottla_client_fd(c.h)), "ottla-wake")
 }
 
 // Poll takes completions, oldest first, and hands them to each. It never waits; the result is
