@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::{StdRng, SysRng};
@@ -358,7 +358,7 @@ impl Environment {
 
     fn make_room(&self) {
         let pools: Vec<Arc<Pool>> = {
-            let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+            let pools = self.pools();
             pools.values().filter_map(Weak::upgrade).collect()
         };
         let idle = pools.iter().filter_map(|pool| pool.longest_idle()).min_by_key(|(at, _)| *at);
@@ -379,14 +379,25 @@ impl Environment {
 
     /// The pool of a cluster: the one that exists, or what `make` makes.
     pub(crate) fn pool(&self, key: PoolKey, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
-        let mut pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+        let there = self.pools().get(&key).and_then(Weak::upgrade);
+        if let Some(pool) = there {
+            return pool;
+        }
+        // Made without the lock: it opens a span, and whoever listens may use a client. Of two that
+        // are made at once, the first that is in stays.
+        let made = make();
+        let mut pools = self.pools();
         if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
+            drop(pools);
             return pool;
         }
         pools.retain(|_, pool| pool.strong_count() > 0);
-        let pool = make();
-        pools.insert(key, Arc::downgrade(&pool));
-        pool
+        pools.insert(key, Arc::downgrade(&made));
+        made
+    }
+
+    fn pools(&self) -> MutexGuard<'_, HashMap<PoolKey, Weak<Pool>>> {
+        self.0.pools.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Whether this environment was made in this process and not inherited through a fork.

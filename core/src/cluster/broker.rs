@@ -315,23 +315,33 @@ impl Broker {
         }
     }
 
-    /// A request was answered (or not) by it. Errors are those that are the broker's own.
-    pub(crate) fn answered(&self, well: bool, now: Instant, rng: &mut impl Rng) {
+    /// A request was answered (or not) by it. Errors are those that are the broker's own. If that was
+    /// one too many: for how long it is avoided, which the caller tells without a lock.
+    #[must_use]
+    pub(crate) fn answered(
+        &self,
+        well: bool,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Option<Duration> {
         let mut health = self.health();
-        if well {
+        let pause = if well {
             health.ejection.succeeded(now);
-        } else if let Some(pause) = health.ejection.failed(now, rng) {
-            self.metrics.ejected(pause);
-        }
+            None
+        } else {
+            health.ejection.failed(now, rng)
+        };
         self.note(&health);
+        pause
     }
 
-    /// Its success rate is far below the others'.
-    pub(crate) fn eject(&self, now: Instant, rng: &mut impl Rng) {
+    /// Its success rate is far below the others'. For how long it is avoided, as above.
+    #[must_use]
+    pub(crate) fn eject(&self, now: Instant, rng: &mut impl Rng) -> Duration {
         let mut health = self.health();
         let pause = health.ejection.eject(now, rng);
-        self.metrics.ejected(pause);
         self.note(&health);
+        pause
     }
 
     /// (succeeded, failed) since the last call.

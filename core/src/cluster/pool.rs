@@ -2,7 +2,7 @@
 //! where connections are opened ([`dial`](super::dial)) and brokers are known.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Pool {
     producers: Producers,
     next_consumer: AtomicU64,
     pub(super) next_connection: AtomicU64,
+    /// Somebody has started its refresher.
+    refreshed: AtomicBool,
 }
 
 impl Pool {
@@ -62,11 +64,11 @@ impl Pool {
             rack: config.rack.clone(),
             ordinal: config.ordinal,
         };
-        env.pool(key, || {
-            let pool = Arc::new(Self::new(env, config));
+        let pool = env.pool(key, || Arc::new(Self::new(env, config)));
+        if !pool.refreshed.swap(true, Ordering::AcqRel) {
             env.spawn(refresh::run(Arc::downgrade(&pool)));
-            pool
-        })
+        }
+        pool
     }
 
     fn new(env: &Environment, config: &ClientConfig) -> Self {
@@ -119,6 +121,7 @@ impl Pool {
             producers: Producers::default(),
             next_consumer: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
+            refreshed: AtomicBool::new(false),
         }
     }
 
@@ -241,7 +244,9 @@ impl Pool {
     /// A request was answered by a broker, or not: errors are those that are its own. Compares
     /// success rates now and then.
     pub(crate) fn judge(&self, broker: &Broker, well: bool, now: Instant) {
-        self.random(|rng| broker.answered(well, now, rng));
+        if let Some(pause) = self.random(|rng| broker.answered(well, now, rng)) {
+            broker.metrics.ejected(pause);
+        }
         let now_us = self.env().micros(now);
         let before = self.compared_us.load(Ordering::Relaxed);
         let due = u128::from(now_us.saturating_sub(before)) >= ejection::WINDOW.as_micros();
@@ -263,7 +268,8 @@ impl Pool {
             .collect();
         for id in ejection::outliers(&window) {
             if let Some(broker) = members.iter().find(|b| b.id == id) {
-                self.random(|rng| broker.eject(now, rng));
+                let pause = self.random(|rng| broker.eject(now, rng));
+                broker.metrics.ejected(pause);
             }
         }
     }

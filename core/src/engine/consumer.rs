@@ -67,7 +67,9 @@ impl ConsumerCore {
     pub(super) fn stop(&self) {
         if !self.closed.swap(true, Ordering::AcqRel) {
             // A thread that is in a call finishes it first; none of them waits with the lock.
-            drop(self.backend().take());
+            let backend = self.backend().take();
+            // The last handle of a pool, perhaps: its end is told to whoever listens.
+            drop(backend);
             self.ready.fire();
         }
     }

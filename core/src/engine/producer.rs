@@ -98,7 +98,9 @@ impl ProducerCore {
     /// anything themselves.
     pub(super) fn stop(&self) {
         self.closed.store(true, Ordering::Release);
-        drop(self.backend.write().unwrap_or_else(|e| e.into_inner()).take());
+        let backend = self.backend.write().unwrap_or_else(|e| e.into_inner()).take();
+        // The last handle of a pool, perhaps: its end is told to whoever listens.
+        drop(backend);
     }
 
     fn backend(&self) -> Option<ProducerBackend> {

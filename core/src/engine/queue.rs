@@ -98,14 +98,23 @@ impl CompletionQueue {
         self.drain_with(max, |c| out.push(c))
     }
 
-    /// The same, each completion handed to `take`, under the queue's lock.
-    pub fn drain_with(&self, max: usize, mut take: impl FnMut(Completion)) -> usize {
+    /// The same, each completion handed to `take`.
+    pub fn drain_with(&self, max: usize, take: impl FnMut(Completion)) -> usize {
+        let taken = self.take(max);
+        let n = taken.len();
+        // Without the lock: `take` may do anything.
+        taken.into_iter().for_each(take);
+        n
+    }
+
+    fn take(&self, max: usize) -> VecDeque<Completion> {
         let mut state = self.lock();
         let n = max.min(state.queue.len());
         if n == 0 {
-            return 0;
+            return VecDeque::new();
         }
-        state.queue.drain(..n).for_each(&mut take);
+        let rest = state.queue.split_off(n);
+        let taken = std::mem::replace(&mut state.queue, rest);
         if state.queue.is_empty() {
             self.wake.clear();
         }
@@ -115,7 +124,7 @@ impl CompletionQueue {
                 self.push_locked(&mut state, space);
             }
         }
-        n
+        taken
     }
 
     /// Waits until something can be drained; `false` if `timeout` (`None`: no limit) or the end of

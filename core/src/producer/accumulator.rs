@@ -251,7 +251,12 @@ impl Accumulator {
         loop {
             let mut inner = slot.lock();
             if inner.takes(size, topic.batch_size()) {
-                return self.append_open(topic, slot, &mut inner, record, take);
+                let taken = self.append_open(topic, slot, &mut inner, record, take);
+                drop(inner);
+                if taken.is_err() {
+                    self.after_refusal(slot, space);
+                }
+                return taken;
             }
             drop(inner);
             self.turn(topic, slot, size, space)?;
@@ -295,12 +300,21 @@ impl Accumulator {
     ) -> Result<(), Error> {
         let ready = Event::Ready(Arc::clone(self), Arc::clone(topic), Arc::clone(slot));
         if self.events.send(ready).is_err() {
-            // Nobody is left to send it: it resolves as it is dropped.
-            drop(inner.open.take());
             return Err(Error::closed("client"));
         }
         inner.announced = true;
         Ok(())
+    }
+
+    /// A record was refused by an open batch. If that is because nobody is left to send it, what is in
+    /// the slot resolves here, as it is dropped: not under the slot's lock, since whoever waits for it
+    /// or hears of it may send.
+    #[cold]
+    pub(super) fn after_refusal(&self, slot: &Slot, space: Space) {
+        // Who moves records holds another slot's lock, and looks afterwards.
+        if space != Space::Held && self.events.is_closed() {
+            slot.clear();
+        }
     }
 
     /// Opens a batch that takes `size` bytes, unless somebody else just has. One that was open is
@@ -334,8 +348,12 @@ impl Accumulator {
             } else if slot.seal(self, full) {
                 // Whatever the sender knows of the slot, it is to look at it now.
                 let mut inner = slot.lock();
-                self.announce(topic, slot, &mut inner)?;
+                let announced = self.announce(topic, slot, &mut inner);
                 drop(inner);
+                if announced.is_err() {
+                    self.after_refusal(slot, space);
+                }
+                announced?;
                 if self.budget.is_far_ahead() {
                     std::thread::yield_now();
                 }
@@ -348,7 +366,12 @@ impl Accumulator {
     pub(super) fn announce_sealed(self: &Arc<Self>, topic: &str, slot: &Arc<Slot>) {
         // Without a sender, what is in the slot has been dropped.
         if let Ok(topic) = self.topic(topic) {
-            let _ = self.announce(&topic, slot, &mut slot.lock());
+            let mut inner = slot.lock();
+            let announced = self.announce(&topic, slot, &mut inner);
+            drop(inner);
+            if announced.is_err() {
+                self.after_refusal(slot, Space::Any);
+            }
         }
     }
 
@@ -380,6 +403,10 @@ impl Accumulator {
                 let result = self.append_some(topic, slot, &mut inner, values, space, &mut taken);
                 if let (true, Some(open)) = (taken > before, &mut inner.open) {
                     all.add(taken - before, first as u32, open.owner());
+                }
+                drop(inner);
+                if result.is_err() {
+                    self.after_refusal(slot, space);
                 }
                 result?;
             }

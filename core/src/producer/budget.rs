@@ -26,6 +26,20 @@ pub(crate) struct Budget {
     /// How often something was released, and what those wait for who watch that.
     releases: AtomicU64,
     released: Notify,
+    /// How many there are that want nobody woken now.
+    quiet: AtomicUsize,
+}
+
+/// While it exists, who waits for space is not woken. For who releases under a lock.
+#[derive(Debug)]
+pub(crate) struct Quiet<'a>(&'a Budget);
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        if self.0.quiet.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.tell();
+        }
+    }
 }
 
 /// A holder may have this many times what all together leave free: two thirds of the budget if there is
@@ -94,6 +108,7 @@ impl Budget {
             freed: Notify::new(),
             releases: AtomicU64::new(0),
             released: Notify::new(),
+            quiet: AtomicUsize::new(0),
         }
     }
 
@@ -149,8 +164,21 @@ impl Budget {
         }
         self.pressed.store(false, Ordering::Release);
         self.releases.fetch_add(1, Ordering::AcqRel);
+        // After the release: who ends the quiet tells of all that came before its end.
+        if self.quiet.load(Ordering::Acquire) == 0 {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
         self.freed.notify_one();
         self.released.notify_waiters();
+    }
+
+    /// Nobody is woken until this is dropped.
+    pub(crate) fn quiet(&self) -> Quiet<'_> {
+        self.quiet.fetch_add(1, Ordering::AcqRel);
+        Quiet(self)
     }
 
     /// How often something was released.

@@ -60,6 +60,17 @@ struct Rest {
     far: BTreeMap<u32, i64>,
 }
 
+impl Rest {
+    /// Whether the end of the batch wakes this waker, also for the record with this index. One task that
+    /// waits for many records of a batch needs one place, not one for each.
+    fn knows(&self, index: u32, waker: &Waker) -> bool {
+        match self.waiters.get(&index) {
+            Some(there) => there.will_wake(waker),
+            None => self.waiters.last_key_value().is_some_and(|(_, last)| last.will_wake(waker)),
+        }
+    }
+}
+
 /// What a handle knows of its record besides the batch. One word, so that a handle is two of them and
 /// is returned in registers: written to memory as three and read as two, it would have to wait until
 /// the record's bytes before it have left the store buffer.
@@ -160,10 +171,10 @@ impl BatchState {
     }
 
     fn wake(&self) {
-        // Taken after the status is set: who was not in looks at the status again.
-        for waker in std::mem::take(&mut self.rest().waiters).into_values() {
-            waker.wake();
-        }
+        // Taken after the status is set: who was not in looks at the status again. Woken without the
+        // lock: a waker is the program's own, and may look at its handle on the spot.
+        let waiters = std::mem::take(&mut self.rest().waiters);
+        waiters.into_values().for_each(Waker::wake);
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -222,25 +233,25 @@ impl BatchState {
         if let Some(found) = self.find(index) {
             return Poll::Ready(found);
         }
+        if self.rest().knows(index, cx.waker()) && self.is_pending() {
+            return Poll::Pending;
+        }
+        // Cloned, woken and dropped without the lock: all of that is the program's own code.
+        let waker = cx.waker().clone();
         let mut rest = self.rest();
         // Ended in between: whoever ended it took the waiters before this one was in.
         if !self.is_pending() {
             drop(rest);
             return self.find(index).map_or(Poll::Pending, Poll::Ready);
         }
-        if let Some(waker) = rest.waiters.get_mut(&index) {
-            if !waker.will_wake(cx.waker()) {
-                // Another task has the handle now. The one before may count on this place for other
-                // records of the batch: it is to look again.
-                let before = std::mem::replace(waker, cx.waker().clone());
-                drop(rest);
-                before.wake();
-            }
-            return Poll::Pending;
-        }
-        // One task that waits for many records of a batch needs one place, not one for each.
-        if !rest.waiters.last_key_value().is_some_and(|(_, w)| w.will_wake(cx.waker())) {
-            rest.waiters.insert(index, cx.waker().clone());
+        let before = rest.waiters.insert(index, waker);
+        drop(rest);
+        if let Some(before) = before
+            && !before.will_wake(cx.waker())
+        {
+            // Another task has the handle now. The one before may count on this place for other
+            // records of the batch: it is to look again.
+            before.wake();
         }
         Poll::Pending
     }
@@ -254,15 +265,14 @@ impl BatchState {
     }
 
     fn recycle(&'static self) {
-        // Places hold shares of other states: dropped without the lock.
-        let places = {
+        // Places hold shares of other states, wakers are the program's: dropped without the lock.
+        let left = {
             let mut rest = self.rest();
             rest.error = None;
-            rest.waiters.clear();
             rest.far.clear();
-            std::mem::take(&mut rest.places)
+            (std::mem::take(&mut rest.places), std::mem::take(&mut rest.waiters))
         };
-        drop(places);
+        drop(left);
         self.status.store(PENDING, Ordering::Relaxed);
         self.slab.put_idle(self);
     }

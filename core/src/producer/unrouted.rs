@@ -45,15 +45,26 @@ impl Accumulator {
                     return Err(self.share_used_up(topic));
                 }
                 open.rest.waits_for_partition();
-                return self.append_open(topic, slot, &mut inner, record, take);
+                let taken = self.append_open(topic, slot, &mut inner, record, take);
+                drop(inner);
+                if taken.is_err() {
+                    self.after_refusal(slot, space);
+                }
+                return taken;
             }
             drop(inner);
             self.turn(topic, slot, size, space)?;
         }
     }
 
-    /// Copies every record into the batch of its partition.
-    fn route(self: &Arc<Self>, topic: &Arc<TopicBatches>, mut open: OpenBatch, partitions: i32) {
+    /// Copies every record into the batch of its partition. Where they are is told to who waits for them
+    /// by the caller, without the lock.
+    fn route(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        open: &mut OpenBatch,
+        partitions: i32,
+    ) -> Vec<Place> {
         let runs = open.owner().state().take_runs();
         let mut tags = runs.iter().flat_map(|run| run.tags()).peekable();
         let mut places = Vec::with_capacity(open.builder.len_records());
@@ -92,7 +103,7 @@ impl Accumulator {
             }
             open.rest.release(chunk.capacity());
         }
-        open.rest.moved(places);
+        places
     }
 }
 
@@ -103,11 +114,21 @@ impl TopicBatches {
             return;
         }
         let mut waiting = self.unrouted.lock();
-        if let Some(open) = waiting.open.take() {
-            let home = Arc::clone(&open.rest.home);
-            home.route(self, open, partitions);
-        }
+        let Some(mut open) = waiting.open.take() else {
+            return self.partitions.store(partitions, Ordering::Release);
+        };
+        let home = Arc::clone(&open.rest.home);
+        // Whoever waits for space, or for one of the records, may send on the spot when woken: that
+        // comes after the lock.
+        let quiet = home.budget.quiet();
+        let places = home.route(self, &mut open, partitions);
         self.partitions.store(partitions, Ordering::Release);
+        drop(waiting);
+        drop(quiet);
+        open.rest.moved(places);
+        if home.events.is_closed() {
+            home.drop_open();
+        }
     }
 }
 
