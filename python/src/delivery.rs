@@ -137,7 +137,8 @@ impl Delivery {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ottla::Result<ottla::Acked>> {
         let inner = self.inner.get(py, "delivery")?;
-        if let Some(outcome) = inner.lock().try_get() {
+        let outcome = inner.lock().try_get();
+        if let Some(outcome) = outcome {
             return Ok(outcome);
         }
         inner.wait(py, timeout)
