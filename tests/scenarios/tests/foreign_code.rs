@@ -286,7 +286,7 @@ fn a_subscriber_may_use_the_client_that_it_hears_of() {
         tokio::time::sleep(secs(60)).await;
         let heard = std::mem::take(&mut *nosy.0.lock().unwrap());
         let said = |what: &str| heard.lines.keys().any(|line| line.contains(what));
-        for what in ["pool", "metrics::broker:", "producer::resolution"] {
+        for what in ["pool", "ottla::net", "ottla::producer"] {
             assert!(said(what), "{what}: {:?}", heard.lines);
         }
     });
