@@ -92,7 +92,8 @@ impl Admin {
     pub async fn partitions(&self, topic: &str) -> Result<usize> {
         check_topic(topic)?;
         let patience = self.pool.request_timeout();
-        Ok(self.pool.metadata().topic(topic, patience).await?.partitions.len())
+        let found = self.pool.metadata().topic(topic, patience).await;
+        Ok(found.map_err(|e| self.pool.explain_wait(e))?.partitions.len())
     }
 
     /// Offsets of partitions, each with a result of its own. What may be otherwise in a moment (a leader

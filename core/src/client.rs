@@ -242,6 +242,11 @@ impl Client {
         self.pool.metrics().snapshot()
     }
 
+    /// The error of a wait that ended in vain, with what was in its way.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        self.pool.explain_by_any(error)
+    }
+
     /// What is known of the cluster now: brokers and how they do, topics in use and who leads their
     /// partitions. Nobody is asked.
     pub fn cluster(&self) -> ClusterView {

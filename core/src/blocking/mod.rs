@@ -155,7 +155,7 @@ impl Producer {
     pub fn flush(&self, timeout: Option<Duration>) -> Result<()> {
         match block_on(self.0.flush(), timeout) {
             Some(result) => result,
-            None => Err(Error::timeout("flush", timeout.unwrap_or_default())),
+            None => Err(self.0.explain(Error::timeout("flush", timeout.unwrap_or_default()))),
         }
     }
 

@@ -14,7 +14,9 @@ use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use super::trouble::Attempts;
 use crate::config::Endpoint;
+use crate::error::Error;
 use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, Ejection};
@@ -58,6 +60,8 @@ struct Place {
 #[derive(Default)]
 struct Health {
     reconnect: Reconnect,
+    /// While it does not get through.
+    attempts: Option<Attempts>,
     ejection: Ejection,
 }
 
@@ -119,6 +123,7 @@ impl Broker {
             // What failed there says nothing about here.
             let mut health = self.health();
             health.reconnect = Reconnect::default();
+            health.attempts = None;
             self.note(&health);
         }
     }
@@ -178,12 +183,12 @@ impl Broker {
         self.lanes().remove(&lane)
     }
 
-    /// Forgets a connection that ended. Whether it was this broker's.
-    pub(crate) fn forget(&self, connection: u64) -> bool {
+    /// Forgets a connection that ended, and gives it back if it was this broker's.
+    pub(crate) fn forget(&self, connection: u64) -> Option<Connection> {
         let mut lanes = self.lanes();
-        let before = lanes.len();
-        lanes.retain(|_, c| c.id() != connection);
-        lanes.len() != before
+        let (lane, _) = lanes.iter().find(|(_, c)| c.id() == connection)?;
+        let lane = *lane;
+        lanes.remove(&lane)
     }
 
     /// A connection that a short call may use now: the control lane unless it is stuck, or any lane
@@ -240,47 +245,94 @@ impl Broker {
     }
 
     /// A dial begins. Whether it is in the place of a connection that was lost.
-    pub(crate) fn dialing(&self) -> bool {
+    pub(crate) fn dialing(&self, now: Instant) -> bool {
+        self.health().attempts.get_or_insert_with(|| Attempts::new(now)).dials += 1;
         self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
     }
 
     pub(crate) fn connected(&self) {
         let mut health = self.health();
         health.reconnect.connected();
+        if !health.reconnect.hangs_up() {
+            health.attempts = None;
+        }
         self.note(&health);
     }
 
+    /// Whether it has hung up on all that it was asked lately.
+    pub(crate) fn hangs_up(&self) -> bool {
+        self.health().reconnect.hangs_up()
+    }
+
+    /// Since when attempts to get through to it have come to nothing, and how the last one ended that
+    /// has.
+    pub(crate) fn trouble(&self) -> Option<(Instant, Option<Error>)> {
+        self.attempts().map(|(since, _, last)| (since, last))
+    }
+
+    /// The same with how many dials there were.
+    pub(super) fn attempts(&self) -> Option<(Instant, u32, Option<Error>)> {
+        // One that answers ends the spell, whatever the ones before it did.
+        let proven = self.lanes().values().any(|c| !c.is_closed() && c.has_answered());
+        let mut health = self.health();
+        if proven {
+            health.reconnect.proven();
+            health.attempts = None;
+        }
+        health.attempts.as_ref().map(|a| (a.since, a.dials, a.last.clone()))
+    }
+
+    /// A dial came to nothing. Whether that is news.
     pub(crate) fn dial_failed(
         &self,
         timed_out: bool,
         reconnect: bool,
+        error: &Error,
         now: Instant,
         rng: &mut impl Rng,
-    ) {
+    ) -> bool {
         if reconnect {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         let mut health = self.health();
         health.reconnect.failed(timed_out, now, rng);
         self.note(&health);
+        health.attempts.get_or_insert_with(|| Attempts::new(now)).failed(error)
     }
 
-    /// A connection ended unasked.
+    /// A connection came to nothing: the peer hung up on the first thing it was asked. Whether that is
+    /// news.
+    pub(crate) fn hung_up(&self, error: &Error, now: Instant, rng: &mut impl Rng) -> bool {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        let mut health = self.health();
+        health.reconnect.hung_up(now, rng);
+        self.note(&health);
+        health.attempts.get_or_insert_with(|| Attempts::new(now)).failed(error)
+    }
+
+    /// A connection ended unasked; `answered`: it had been of use.
     pub(crate) fn connection_lost(
         &self,
         how: Loss,
+        answered: bool,
         others_connected: bool,
         now: Instant,
         rng: &mut impl Rng,
     ) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        self.health().reconnect.lost(how, others_connected, now, rng);
+        let mut health = self.health();
+        if answered {
+            health.reconnect.proven();
+            health.attempts = None;
+        }
+        health.reconnect.lost(how, others_connected, now, rng);
     }
 
     /// A newer leader epoch names it: whoever says so sees it alive.
     pub(crate) fn named_leader(&self, now: Instant, rng: &mut impl Rng) {
         let mut health = self.health();
         health.reconnect.named_leader(now, rng);
+        health.attempts = None;
         health.ejection.named_leader();
         self.note(&health);
     }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::broker::{Broker, Lane};
 use super::pool::{Pool, is_hopeless};
+use super::trouble;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
 use crate::net::{self, Connection, Ending, OnClose};
@@ -64,8 +65,14 @@ impl Pool {
                 return result(self.dial(&broker, lane, turn).await);
             };
             if need != Need::Needed {
-                let words = format!("{}: left alone for a while after a failure", broker.name());
-                return Err(Error::new(ErrorKind::Connect, words));
+                let left_alone = "left alone for a while after a failure";
+                return Err(match broker.trouble() {
+                    Some((_, Some(e))) => e.and(left_alone),
+                    _ => {
+                        let words = format!("{}: {left_alone}", broker.name());
+                        Error::new(ErrorKind::Connect, words)
+                    }
+                });
             }
             // Not with the turn in hand: who may dial sooner must not wait for who may later.
             drop(turn);
@@ -114,7 +121,7 @@ impl Pool {
                 }
             };
             let endpoint = broker.endpoint();
-            let reconnect = broker.dialing();
+            let reconnect = broker.dialing(setup.env.now());
             let target = net::Target {
                 id,
                 endpoint: &endpoint,
@@ -128,7 +135,10 @@ impl Pool {
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {
                     broker.connected();
-                    pool.somewhere().reached();
+                    // Else whoever looks for somebody would find it again and again, at once.
+                    if !broker.hangs_up() {
+                        pool.somewhere().reached();
+                    }
                     Ok(broker.put(lane, connection))
                 }
                 // It moved while we dialled: that one is not it any more.
@@ -140,7 +150,12 @@ impl Pool {
                 Err((why, e)) => {
                     let now = setup.env.now();
                     let timed_out = why == DialFailure::TimedOut;
-                    pool.random(|rng| broker.dial_failed(timed_out, reconnect, now, rng));
+                    let e = pool.of_address(&broker, &endpoint, e);
+                    let news =
+                        pool.random(|rng| broker.dial_failed(timed_out, reconnect, &e, now, rng));
+                    if news {
+                        pool.spell_began(&broker, &e);
+                    }
                     Err(e)
                 }
             };
@@ -276,14 +291,24 @@ impl Pool {
     /// A connection ended.
     fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
         // A bootstrap connection may have become a broker's meanwhile.
-        let owner = self.lock().values().find(|b| b.forget(connection)).cloned();
-        if let Ending::Lost(error) = ending {
-            let broker = owner.as_ref().unwrap_or(dialed);
-            let others = self.is_connected(Some(broker.id));
-            let now = self.env().now();
-            let silent = error.kind() == ErrorKind::Timeout;
-            let how = if silent { Loss::Silence } else { Loss::Cut };
-            self.random(|rng| broker.connection_lost(how, others, now, rng));
+        let owner = self.lock().values().find_map(|b| Some((Arc::clone(b), b.forget(connection)?)));
+        let broker = owner.as_ref().map_or(dialed, |(broker, _)| broker);
+        let now = self.env().now();
+        match ending {
+            Ending::Unneeded | Ending::Idle => {}
+            Ending::Lost(error) => {
+                let others = self.is_connected(Some(broker.id));
+                let answered = owner.as_ref().is_some_and(|(_, c)| c.has_answered());
+                let silent = error.kind() == ErrorKind::Timeout;
+                let how = if silent { Loss::Silence } else { Loss::Cut };
+                self.random(|rng| broker.connection_lost(how, answered, others, now, rng));
+            }
+            Ending::HungUp(error) => {
+                let error = self.of_address(broker, &broker.endpoint(), error.clone());
+                if self.random(|rng| broker.hung_up(&error, now, rng)) {
+                    self.spell_began(broker, &error);
+                }
+            }
         }
     }
 }
@@ -317,15 +342,17 @@ fn result(outcome: Result<Result<Connection>, oneshot::error::RecvError>) -> Res
     })
 }
 
-/// One error for several dials. Only if every address gave an answer that trying again will not
-/// change is that the answer; else it is said, but what counts is that some were not reached.
-fn summary(mut errors: Vec<Error>) -> Error {
-    errors.sort_by_key(|e| !is_hopeless(e));
-    let told = errors.iter().take_while(|e| is_hopeless(e)).count();
-    match (errors.first(), errors.get(told)) {
-        (None, _) => Error::new(ErrorKind::Connect, "there is no broker to ask"),
-        (Some(first), None) => first.clone(),
-        (Some(first), Some(other)) if told > 0 => other.context(first.message()),
-        (Some(_), Some(other)) => other.clone(),
+/// One error for several dials, with what each of them came to. Only if every address gave an answer
+/// that trying again will not change is it of that kind; else what counts is that some were not reached.
+fn summary(errors: Vec<Error>) -> Error {
+    let Some(told) = errors.iter().find(|e| !is_hopeless(e)).or(errors.first()) else {
+        return Error::new(ErrorKind::Connect, "there is no broker to ask");
+    };
+    let mut words: Vec<String> = Vec::new();
+    for error in &errors {
+        if !words.iter().any(|known| known == error.message()) {
+            words.push(error.message().to_owned());
+        }
     }
+    told.in_words(trouble::listed(words.into_iter()))
 }

@@ -3,7 +3,7 @@
 
 mod answers;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -38,6 +38,13 @@ pub(crate) struct TopicMeta {
     pub(crate) id: Uuid,
     /// By partition number.
     pub(crate) partitions: Vec<PartitionMeta>,
+}
+
+impl TopicMeta {
+    /// Brokers that lead a partition of it, each once.
+    pub(crate) fn leaders(&self) -> BTreeSet<i32> {
+        self.partitions.iter().map(|p| p.leader).filter(|leader| *leader >= 0).collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +102,7 @@ pub(crate) type Brokers = BTreeMap<i32, BrokerPlace>;
 #[derive(Default)]
 struct State {
     /// Why the last question was not answered; none: it was.
-    trouble: Option<Error>,
+    trouble: Option<(Instant, Error)>,
     cluster_id: Option<String>,
     /// By the last answer; as long as a broker's answer may be.
     brokers: Brokers,
@@ -182,6 +189,11 @@ impl Metadata {
 
     fn tell(&self) {
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Since when nobody answers, and how it ended last.
+    pub(crate) fn trouble(&self) -> Option<(Instant, Error)> {
+        self.read().trouble.clone()
     }
 
     pub(crate) fn cluster_id(&self) -> Option<String> {
@@ -275,7 +287,9 @@ impl Metadata {
     /// Nobody answered: what was asked for is wanted still.
     pub(super) fn not_answered(&self, question: &Question, error: &Error) {
         let mut state = self.write();
-        state.trouble = Some(error.clone());
+        // Since the first of them.
+        let since = state.trouble.as_ref().map_or(self.env.now(), |(since, _)| *since);
+        state.trouble = Some((since, error.clone()));
         for name in &question.topics {
             if let Some(topic) = state.topics.get_mut(name) {
                 topic.asked = false;
@@ -314,7 +328,7 @@ impl Metadata {
             biased;
             found = self.topic_soon(name) => found,
             () = sleep => {
-                let trouble = self.read().trouble.clone();
+                let trouble = self.trouble().map(|(_, e)| e);
                 let what = format!("asking about topic '{name}' for {patience:?}");
                 Err(match trouble {
                     Some(e) => e.context(what),

@@ -4,6 +4,7 @@
 //! ```text
 //! Pool ─┬─ Broker: lanes, when it may be dialled, ejection    broker.rs, dial.rs
 //!       ├─ Metadata: topics in use, leaders, epochs           metadata.rs, merge.rs, refresh.rs
+//!       ├─ what stands between it and a broker                trouble.rs
 //!       ├─ short calls anybody can answer                     call.rs
 //!       └─ retry budgets                                      budgets.rs
 //! ```
@@ -16,6 +17,7 @@ mod merge;
 mod metadata;
 mod pool;
 mod refresh;
+mod trouble;
 mod view;
 
 pub use broker::BrokerHealth;

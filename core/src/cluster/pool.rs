@@ -17,13 +17,17 @@ use super::{refresh, view};
 use crate::config::{ClientConfig, Endpoint};
 use crate::environment::{Environment, PoolKey};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, event};
 use crate::net::{Connection, NoAuthentication, SetupContext};
 use crate::policy::ejection;
 use crate::policy::latency::Latency;
 use crate::policy::subset::{Chooser, Member};
 use crate::producer::Producers;
 use crate::record::pool::ChunkPool;
+
+/// A first contact that takes longer is worth a line in the log. By then a second address was tried,
+/// if the first one swallows dials.
+const REACHED_SOON: Duration = Duration::from_millis(1_500);
 
 /// See the module.
 pub(crate) struct Pool {
@@ -195,6 +199,11 @@ impl Pool {
         self.members().iter().map(|b| Member { id: b.id, rack: b.rack() }).collect()
     }
 
+    /// Whether this broker is connected.
+    pub(crate) fn is_connected_to(&self, id: i32) -> bool {
+        self.broker(id).is_some_and(|broker| broker.is_connected())
+    }
+
     /// Whether any other broker than `but` is connected.
     pub(crate) fn is_connected(&self, but: Option<i32>) -> bool {
         self.lock().values().any(|b| Some(b.id) != but && b.is_connected())
@@ -279,14 +288,6 @@ impl Pool {
         view::ClusterView::of(self)
     }
 
-    /// Addresses of the bootstrap list, for messages.
-    pub(super) fn bootstrap_list(&self) -> String {
-        let brokers = self.lock();
-        let list: Vec<_> =
-            brokers.values().rev().filter(|b| b.id < 0).map(|b| b.endpoint().to_string()).collect();
-        list.join(", ")
-    }
-
     /// The connection that was used last the longest ago, if nothing waits on it.
     pub(crate) fn longest_idle(&self) -> Option<(Instant, Connection)> {
         self.lock().values().filter_map(|b| b.longest_idle()).min_by_key(|(at, _)| *at)
@@ -295,30 +296,44 @@ impl Pool {
     /// Reaches the cluster for the first time. Tries until the deadline, unless every address
     /// answered something that trying again will not change.
     pub(crate) async fn reach(self: &Arc<Self>, timeout: Duration) -> Result<()> {
-        let deadline = self.env().now() + timeout;
-        let mut last: Option<Error> = None;
-        // A broker that has answered the version exchange is one: what it knows is asked with the
-        // first topic, and not twice.
-        while !self.metadata.knows_brokers() {
-            let reached = async {
-                let (_, connection) = self.control().await?;
-                refresh::speaks_with(&connection)
-            };
-            match tokio::time::timeout_at(deadline, reached).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(e)) if is_hopeless(&e) => return Err(e),
-                Ok(Err(e)) => last = Some(e),
-                Err(_) => {
-                    let list = self.bootstrap_list();
-                    let what = format!("no broker reached within {timeout:?} at {list}");
-                    return Err(match last {
-                        Some(e) => e.context(what),
-                        None => Error::new(ErrorKind::Connect, what),
-                    });
+        let last: Mutex<Option<Error>> = Mutex::default();
+        let reached = async {
+            // A broker that has answered the version exchange is one: what it knows is asked with the
+            // first topic, and not twice.
+            while !self.metadata.knows_brokers() {
+                match self.control().await.and_then(|(_, c)| refresh::speaks_with(&c)) {
+                    Ok(()) => break,
+                    Err(e) if is_hopeless(&e) => return Err(e),
+                    Err(e) => *last.lock().unwrap_or_else(|e| e.into_inner()) = Some(e),
                 }
             }
+            Ok(())
+        };
+        tokio::pin!(reached);
+        let (env, deadline) = (self.env(), self.env().now() + timeout);
+        let patience = REACHED_SOON.min(timeout);
+        tokio::select! {
+            biased;
+            outcome = &mut reached => return outcome,
+            () = env.sleep(patience) => {}
         }
-        Ok(())
+        // Brokers may start later than services do: it goes on, but not silently.
+        event!(
+            self.metrics.logs(), "ottla::cluster", WARN, tried = %self.tried(),
+            "no broker reached yet; trying for {timeout:?}"
+        );
+        tokio::select! {
+            biased;
+            outcome = &mut reached => outcome,
+            () = env.sleep_until(deadline) => {
+                let words = format!("no broker reached within {timeout:?}: {}", self.tried());
+                let last = last.lock().unwrap_or_else(|e| e.into_inner()).take();
+                Err(match last {
+                    Some(e) => e.in_words(words),
+                    None => Error::new(ErrorKind::Connect, words),
+                })
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! back is read in [`answers`].
 
 mod answers;
+mod troubles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,12 +27,15 @@ use crate::policy::backoff::Backoff;
 use crate::policy::reconnect::Need;
 use crate::policy::retry_budget::Cost;
 
+use troubles::Troubles;
+
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
 const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
 
 enum Event {
     /// Starts that were looked up, and the generation of each partition when they were asked for.
-    Offsets(Vec<(Key, Result<i64>)>, BTreeMap<Key, u64>),
+    /// By the leader that was asked; -1: there was none.
+    Offsets(i32, Vec<(Key, Result<i64>)>, BTreeMap<Key, u64>),
     Answer {
         leader: i32,
         asked: Vec<Asked>,
@@ -99,6 +103,7 @@ pub(super) struct Fetcher {
     /// Brokers whose next request waits for the retry budget.
     unpaid: BTreeSet<i32>,
     told: BTreeMap<Arc<str>, ErrorKind>,
+    troubles: Troubles,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
     wake_at: Option<Instant>,
@@ -126,6 +131,7 @@ impl Fetcher {
             busy: BTreeMap::new(),
             unpaid: BTreeSet::new(),
             told: BTreeMap::new(),
+            troubles: Troubles::default(),
             tx,
             rx,
             wake_at: None,
@@ -143,6 +149,7 @@ impl Fetcher {
             self.learn(now);
             self.find_starts(now);
             self.fetch(now);
+            self.tell_troubles(now);
             let wake = self.wake_at;
             let first = tokio::select! {
                 biased;
@@ -174,7 +181,7 @@ impl Fetcher {
         names.dedup();
         for name in names {
             match metadata.lookup(&name) {
-                Lookup::Pending => {}
+                Lookup::Pending => self.troubles.wait_for(None),
                 Lookup::Failed(e) => {
                     if self.told.insert(Arc::clone(&name), e.kind()) != Some(e.kind()) {
                         self.buffer.fail(e);
@@ -258,11 +265,12 @@ impl Fetcher {
             wanted.push((key.clone(), time));
             generations.insert(key.clone(), reading.generation);
         }
-        for (wanted, generations) in by_leader.into_values() {
+        for (leader, (wanted, generations)) in by_leader {
+            self.troubles.wait_for((leader >= 0).then_some(leader));
             let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
             self.env.spawn(async move {
                 let found = offsets::list(&pool, lane, wanted).await;
-                let _ = tx.send(Event::Offsets(found, generations));
+                let _ = tx.send(Event::Offsets(leader, found, generations));
             });
         }
     }
@@ -364,6 +372,7 @@ impl Fetcher {
             .with_session_epoch(-1)
             .with_topics(topics);
         self.busy.insert(leader, max_bytes);
+        self.troubles.wait_for(Some(leader));
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {

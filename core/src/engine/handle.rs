@@ -197,7 +197,12 @@ impl Engine {
     ) -> Result<()> {
         let (reply, waiter) = Reply::waiter();
         self.create_topic_to(reply, topic, partitions, replication);
-        waiter.wait("create_topic", timeout)
+        waiter.wait("create_topic", timeout).map_err(|error| match self.backend() {
+            Ok(Backend::Client(client)) if error.kind() == ErrorKind::Timeout => {
+                client.explain(error)
+            }
+            _ => error,
+        })
     }
 
     fn create_topic_to(&self, reply: Reply, topic: &str, partitions: i32, replication: i16) {

@@ -225,7 +225,12 @@ impl EngineProducer {
     pub fn flush_wait(&self, timeout: Option<Duration>) -> Result<()> {
         let (reply, waiter) = Reply::waiter();
         self.flush_to(reply);
-        waiter.wait("flush", timeout)
+        waiter.wait("flush", timeout).map_err(|error| match self.core.backend() {
+            Some(ProducerBackend::Client(producer)) if error.kind() == ErrorKind::Timeout => {
+                producer.explain(error)
+            }
+            _ => error,
+        })
     }
 
     fn flush_to(&self, reply: Reply) {

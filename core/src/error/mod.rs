@@ -179,9 +179,12 @@ impl fmt::Display for ErrorKind {
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
+    /// Where the kind has several causes, and this one its own remedy.
+    advice: Option<&'static str>,
     broker_code: Option<i16>,
     retriable: bool,
     fatal: bool,
@@ -193,6 +196,7 @@ impl Error {
         Self(Arc::new(Inner {
             kind,
             message: message.into(),
+            advice: None,
             broker_code: None,
             retriable: kind.retriable(),
             fatal: kind.fatal(),
@@ -212,6 +216,7 @@ impl Error {
         Self(Arc::new(Inner {
             kind: entry.kind,
             message,
+            advice: None,
             broker_code: Some(code),
             retriable: entry.retriable,
             fatal: entry.fatal,
@@ -219,43 +224,44 @@ impl Error {
         }))
     }
 
+    /// The same error, changed: it may be shared.
+    fn but(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
+    }
+
     /// The same error, marked with whether the record may be in the log all the same.
     pub(crate) fn with_maybe_written(&self, maybe: bool) -> Self {
         if self.0.maybe_written == maybe {
             return self.clone();
         }
-        Self(Arc::new(Inner {
-            kind: self.0.kind,
-            message: self.0.message.clone(),
-            broker_code: self.0.broker_code,
-            retriable: self.0.retriable,
-            fatal: self.0.fatal,
-            maybe_written: maybe,
-        }))
+        self.but(|inner| inner.maybe_written = maybe)
     }
 
     /// The same error with words in front of its message.
     pub(crate) fn context(&self, what: impl fmt::Display) -> Self {
-        Self(Arc::new(Inner {
-            kind: self.0.kind,
-            message: format!("{what}: {}", self.0.message),
-            broker_code: self.0.broker_code,
-            retriable: self.0.retriable,
-            fatal: self.0.fatal,
-            maybe_written: self.0.maybe_written,
-        }))
+        self.but(|inner| inner.message = format!("{what}: {}", inner.message))
+    }
+
+    /// The same error with words behind its message.
+    pub(crate) fn and(&self, what: impl fmt::Display) -> Self {
+        self.but(|inner| inner.message = format!("{}; {what}", inner.message))
+    }
+
+    /// The same error in other words.
+    pub(crate) fn in_words(&self, message: impl Into<String>) -> Self {
+        self.but(|inner| inner.message = message.into())
+    }
+
+    /// The same error with a remedy of its own.
+    pub(crate) fn advise(&self, advice: &'static str) -> Self {
+        self.but(|inner| inner.advice = Some(advice))
     }
 
     /// The same error where the cluster has said it often enough: trying again will not help soon.
     pub(crate) fn settled(&self) -> Self {
-        Self(Arc::new(Inner {
-            kind: self.0.kind,
-            message: self.0.message.clone(),
-            broker_code: self.0.broker_code,
-            retriable: false,
-            fatal: self.0.fatal,
-            maybe_written: self.0.maybe_written,
-        }))
+        self.but(|inner| inner.retriable = false)
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -313,7 +319,7 @@ impl Error {
 
     /// What to do about it, in one sentence.
     pub fn advice(&self) -> &'static str {
-        self.0.kind.advice()
+        self.0.advice.unwrap_or(self.0.kind.advice())
     }
 }
 

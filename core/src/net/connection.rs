@@ -67,6 +67,8 @@ pub(crate) enum Ending {
     Idle,
     /// The peer closed it, went silent, or sent what no broker sends.
     Lost(Error),
+    /// The peer closed it instead of answering the first thing that was asked.
+    HungUp(Error),
 }
 
 /// Called once when a connection is over.
@@ -112,6 +114,8 @@ struct Shared {
     /// When it was used last, in the same.
     used_us: AtomicU64,
     closed: AtomicBool,
+    /// Something that was asked on it was answered.
+    answered: AtomicBool,
     /// What the peer did that no broker does, if that ended it: who comes later is told, too.
     not_kafka: OnceLock<Error>,
     metrics: ConnectionMetrics,
@@ -153,6 +157,7 @@ impl Connection {
             muted_us: AtomicU64::new(0),
             used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             not_kafka: OnceLock::new(),
             metrics: ready.metrics,
         });
@@ -188,6 +193,11 @@ impl Connection {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether it was of use already: the peer has answered more than the version exchange.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// What is counted for this connection.

@@ -53,6 +53,8 @@ pub(crate) struct Reconnect {
     failures: u32,
     /// Of those, timed out.
     timeouts: u32,
+    /// Connections that ended before they were of any use, since one was.
+    hang_ups: u32,
     needed_at: Option<Instant>,
     optional_at: Option<Instant>,
 }
@@ -80,8 +82,34 @@ impl Reconnect {
         (SETUP_TIMEOUT * (1 << self.timeouts.min(4))).min(SETUP_TIMEOUT_MAX)
     }
 
+    /// A connection is ready. After one that came to nothing it has to prove itself: a listener that
+    /// takes everybody, and hangs up on what they ask, is not dialled as if it did well.
     pub(crate) fn connected(&mut self) {
-        *self = Self::default();
+        let before = std::mem::take(self);
+        if before.hang_ups > 0 {
+            self.hang_ups = before.hang_ups;
+            self.backoff = before.backoff;
+        }
+    }
+
+    /// A connection answered a request.
+    pub(crate) fn proven(&mut self) {
+        if self.hang_ups > 0 {
+            self.hang_ups = 0;
+            self.backoff.reset();
+        }
+    }
+
+    /// Whether connections have come to nothing lately.
+    pub(crate) fn hangs_up(&self) -> bool {
+        self.hang_ups > 0
+    }
+
+    /// The peer closed a connection instead of answering the first thing it was asked: the dial that
+    /// made it might as well have failed.
+    pub(crate) fn hung_up(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.hang_ups += 1;
+        self.failed(false, now, rng);
     }
 
     /// A dial failed; `timed_out`: because nothing came back in time.
@@ -117,6 +145,7 @@ impl Reconnect {
         let soon = now + AFTER_LOSS.mul_f64(rng.random_range(0.0..1.0));
         self.failures = 0;
         self.timeouts = 0;
+        self.hang_ups = 0;
         self.backoff.reset();
         self.needed_at = self.needed_at.map(|at| at.min(soon));
         self.optional_at = self.optional_at.map(|at| at.min(soon));
@@ -208,6 +237,27 @@ mod tests {
         assert_eq!(seen, [10, 10, 20, 30]);
         broker.connected();
         assert_eq!(broker.setup_timeout().as_secs(), 10);
+    }
+
+    #[test]
+    fn who_hangs_up_on_every_request_is_dialled_as_who_refuses() {
+        let mut rng = StdRng::seed_from_u64(10);
+        let start = Instant::now();
+        let (mut now, mut dials) = (start, 0);
+        let mut broker = Reconnect::default();
+        while now - start < Duration::from_secs(120) {
+            now = broker.not_before(Needed).unwrap_or(now).max(now);
+            broker.connected();
+            assert!(!broker.is_unreachable(), "a dial succeeded");
+            broker.hung_up(now, &mut rng);
+            assert!(broker.is_unreachable() && broker.hangs_up());
+            dials += 1;
+        }
+        assert!((30..=75).contains(&dials), "{dials}");
+        broker.connected();
+        broker.proven();
+        broker.lost(Loss::Cut, false, now, &mut rng);
+        assert!(may_dial(&broker, Needed, now + AFTER_LOSS) && !broker.hangs_up());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What ends without an answer: records whose delivery timeout has passed, those of a producer whose
 //! close may wait no longer, and those of a client that was dropped.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -19,8 +20,14 @@ impl Sender {
         }
         let mut next = None;
         let mut settled = Vec::new();
+        let pool = self.pool.upgrade();
         for topic in self.topics.values_mut() {
-            let error = topic.timed_out();
+            let (timed_out, meta) = (topic.timed_out(), topic.meta.clone());
+            // What was in the way is looked for once something has waited in vain.
+            let error = LazyCell::new(|| match &pool {
+                Some(pool) => pool.explain(timed_out, meta.iter().flat_map(|m| m.leaders())),
+                None => timed_out,
+            });
             let mut gone = Vec::new();
             for line in topic.lines_mut() {
                 gone.extend(line.take_back(|b| b.deadline <= now));

@@ -213,7 +213,7 @@ impl ProducerBuilder {
         let home = self.pool.producers().home(&self.pool, &self.config);
         home.users.fetch_add(1, Ordering::AcqRel);
         let shard = home.shards.take();
-        let inner = Inner { _pool: self.pool, home, closed: AtomicBool::new(false) };
+        let inner = Inner { pool: self.pool, home, closed: AtomicBool::new(false) };
         Ok(Producer(Arc::new(inner), shard))
     }
 }
@@ -260,7 +260,7 @@ impl Drop for Producer {
 
 struct Inner {
     /// Keeps the pool alive, and with it the sender.
-    _pool: Arc<Pool>,
+    pool: Arc<Pool>,
     home: Arc<Accumulator>,
     closed: AtomicBool,
 }
@@ -458,11 +458,17 @@ impl Producer {
         }
         let left = home.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
+        let error = self.explain(error);
         if home.users.load(Ordering::Acquire) == 0 {
             home.abandon(&error);
             home.flush().await;
         }
         Err(error)
+    }
+
+    /// The error of a wait that ended in vain, with what was in its way.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        self.0.pool.explain_by_any(error)
     }
 
     fn check_open(&self) -> Result<()> {

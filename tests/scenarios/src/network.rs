@@ -24,6 +24,7 @@ pub struct Network {
 #[derive(Default)]
 struct State {
     hanging: BTreeSet<String>,
+    refusing: BTreeSet<String>,
     aliases: BTreeMap<String, (String, u16)>,
     dials: Vec<Dial>,
 }
@@ -67,9 +68,17 @@ impl Network {
         self.state().hanging.insert(host.to_owned());
     }
 
+    /// Dials to this host are refused from now on, as where nobody listens.
+    pub fn refuse(&self, host: &str) {
+        self.state().refusing.insert(host.to_owned());
+    }
+
     /// Dials to this host go on, those that hang included.
     pub fn release(&self, host: &str) {
-        self.state().hanging.remove(host);
+        let mut state = self.state();
+        state.hanging.remove(host);
+        state.refusing.remove(host);
+        drop(state);
         self.changed.send_replace(());
     }
 
@@ -124,6 +133,9 @@ impl Dialer for Network {
             while self.state().hanging.contains(&to.host) {
                 // The sender is this network's, which is here.
                 let _ = changed.changed().await;
+            }
+            if self.state().refusing.contains(&to.host) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let place = self.state().aliases.get(&to.host).cloned();
             let (host, port) = place.unwrap_or_else(|| (to.host.clone(), to.port));

@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Collects warnings and errors, a line each. Clones share what they have collected.
+/// Collects warnings and errors, a line each, with the target in front. Clones share what they have collected.
 #[derive(Clone, Default)]
 pub struct Warnings(Arc<Mutex<String>>);
 
@@ -15,6 +15,11 @@ impl Warnings {
     /// All lines so far.
     pub fn text(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lines so far that contain `words`.
+    pub fn with(&self, words: &str) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
     }
 }
 
@@ -41,6 +46,7 @@ impl Subscriber for Warnings {
 
     fn event(&self, event: &Event<'_>) {
         let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = write!(text, "{}: ", event.metadata().target());
         event.record(&mut Fields(&mut text));
         text.push('\n');
     }

@@ -39,7 +39,8 @@ impl Metadata {
         let (mut merged, mut named) = (Merged::default(), BTreeSet::new());
         let mut guard = self.write();
         let state = &mut *guard;
-        state.trouble = None;
+        let trouble = state.trouble.take();
+        let troubled_since = trouble.map_or(now, |(since, _)| since);
         let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
         if cluster_id.is_some() {
             state.cluster_id = cluster_id;
@@ -90,7 +91,7 @@ impl Metadata {
                 word.filter(|word| !(behind && *word == Word::Missing && entry.meta.is_some()));
             let Some(word) = word else {
                 // Whoever waits for the topic in vain is told this.
-                state.trouble = Some(error);
+                state.trouble = Some((troubled_since, error));
                 entry.wanted = true;
                 continue;
             };

@@ -21,7 +21,8 @@ impl Fetcher {
     pub(super) fn handle(&mut self, event: Event) {
         let now = self.env.now();
         match event {
-            Event::Offsets(found, generations) => {
+            Event::Offsets(leader, found, generations) => {
+                self.troubles.waited_for((leader >= 0).then_some(leader));
                 let mut again = None;
                 for (key, result) in found {
                     let Some(reading) = self.reading.get_mut(&key) else { continue };
@@ -39,6 +40,7 @@ impl Fetcher {
             }
             Event::Answer { leader, asked, answer } => {
                 self.busy.insert(leader, 0);
+                self.troubles.waited_for(Some(leader));
                 for part in &asked {
                     if let Some(reading) = self.reading.get_mut(&part.key) {
                         reading.busy = false;

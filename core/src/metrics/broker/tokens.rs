@@ -70,8 +70,9 @@ impl Dialing {
     pub(crate) fn failed(mut self, why: DialFailure, error: &Error) {
         self.count(why);
         let broker = &self.broker;
+        // Once a spell, whoever knows the spell says it louder.
         limited!(
-            &broker.logs, "ottla::net", WARN, broker = broker.id, error = %error.message(), "dial failed"
+            &broker.logs, "ottla::net", DEBUG, broker = broker.id, error = %error.message(), "dial failed"
         );
     }
 

@@ -23,6 +23,8 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
 
+const MAY_WANT_SASL: &str = "use a listener without SASL, which this client does not speak yet; else look at the broker's log";
+
 /// A request that is not answered, or not written.
 struct Pending {
     correlation: i32,
@@ -102,7 +104,7 @@ impl Driver {
         match &end {
             Ending::Unneeded => self.shared.metrics.closed(),
             Ending::Idle => self.shared.metrics.closed_idle(),
-            Ending::Lost(e) => self.shared.metrics.lost(e),
+            Ending::Lost(e) | Ending::HungUp(e) => self.shared.metrics.lost(e),
         }
         if let Some(on_close) = self.on_close.take() {
             on_close(&end);
@@ -112,7 +114,7 @@ impl Driver {
             Ending::Unneeded | Ending::Idle => {
                 Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client"))
             }
-            Ending::Lost(e) => e,
+            Ending::Lost(e) | Ending::HungUp(e) => e,
         };
         let failed = self.in_flight.len() + self.unwritten.len();
         for pending in self.in_flight.drain(..).chain(self.unwritten.drain(..)) {
@@ -147,7 +149,7 @@ impl Driver {
             }
         }
         if let Poll::Ready(Err(e)) = self.poll_write(cx) {
-            return Poll::Ready(Ending::Lost(self.lost(&e)));
+            return Poll::Ready(self.lost(&e));
         }
         loop {
             match self.reader.poll_frame(&mut *self.stream, cx) {
@@ -156,7 +158,7 @@ impl Driver {
                         return Poll::Ready(Ending::Lost(e));
                     }
                 }
-                Poll::Ready(Err(e)) => return Poll::Ready(Ending::Lost(self.lost(&e))),
+                Poll::Ready(Err(e)) => return Poll::Ready(self.lost(&e)),
                 Poll::Pending => break,
             }
         }
@@ -265,6 +267,7 @@ impl Driver {
                 let now = self.shared.env.now();
                 self.used = now;
                 self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
+                self.shared.answered.store(true, Ordering::Relaxed);
                 pending.counted.answered(frame.len(), now);
                 let _ = pending.reply.send(Ok(frame.slice(4..)));
                 Ok(())
@@ -310,17 +313,24 @@ impl Driver {
         self.timer.as_mut().reset(at);
     }
 
-    fn lost(&self, e: &std::io::Error) -> Error {
+    fn lost(&self, e: &std::io::Error) -> Ending {
         let name = &self.shared.name;
-        match e.kind() {
-            std::io::ErrorKind::InvalidData => {
-                Error::new(ErrorKind::NotKafka, format!("{name}: {e}"))
-            }
-            std::io::ErrorKind::UnexpectedEof => Error::new(
-                ErrorKind::Disconnected,
-                format!("{name}: the broker closed the connection"),
-            ),
-            _ => Error::new(ErrorKind::Disconnected, format!("{name}: {e}")),
+        let disconnected = |words: String| Error::new(ErrorKind::Disconnected, words);
+        if e.kind() == std::io::ErrorKind::InvalidData {
+            return Ending::Lost(Error::new(ErrorKind::NotKafka, format!("{name}: {e}")));
         }
+        // A listener with SASL tells its versions to anybody, and nothing else.
+        if !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed) {
+            let words = format!(
+                "{name}: the peer hung up after ApiVersions, before any other answer; it may want SASL"
+            );
+            return Ending::HungUp(disconnected(words).advise(MAY_WANT_SASL));
+        }
+        Ending::Lost(match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                disconnected(format!("{name}: the broker closed the connection"))
+            }
+            _ => disconnected(format!("{name}: {e}")),
+        })
     }
 }

@@ -1,0 +1,171 @@
+//! What stands between a client and its brokers, for whoever waits for them: which address was tried,
+//! where it came from, and what the peer did. While a trouble lasts it is one spell: logged once, and
+//! told once to each consumer that is in its way.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::broker::Broker;
+use super::pool::Pool;
+use crate::config::Endpoint;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::event;
+
+/// A trouble that has lasted for so long is told to consumers: half of the time that `connect` takes
+/// by default, and longer than a restart of a broker that hands its leaders over.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
+/// Addresses named in one message.
+const NAMED: usize = 8;
+
+const ADVERTISED: &str = "let the brokers advertise an address that this machine can reach \
+                          (advertised.listeners), or let this machine reach that one";
+
+/// Attempts to get through to a broker, since the last one that did.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    pub(super) since: Instant,
+    pub(super) dials: u32,
+    /// How the last one ended that has.
+    pub(super) last: Option<Error>,
+}
+
+impl Attempts {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, dials: 0, last: None }
+    }
+
+    /// One ended in vain. Whether it is the first of the spell.
+    pub(super) fn failed(&mut self, error: &Error) -> bool {
+        self.last.replace(error.clone()).is_none()
+    }
+}
+
+/// Something that whoever waits should know.
+pub(crate) struct Trouble {
+    /// When it began: names the spell.
+    pub(crate) since: Instant,
+    pub(crate) error: Error,
+}
+
+impl Trouble {
+    /// From when on it has lasted long enough to be told unasked.
+    pub(crate) fn told_at(&self) -> Instant {
+        self.since + TOLD_AFTER
+    }
+}
+
+impl Pool {
+    /// When to look again whether a wait that begins now has come into trouble.
+    pub(crate) fn trouble_may_be_told_at(&self, now: Instant) -> Instant {
+        now + TOLD_AFTER
+    }
+
+    /// What stands between this client and a broker, if anything does.
+    pub(crate) fn trouble_with(&self, id: i32, now: Instant) -> Option<Trouble> {
+        let broker = self.broker(id)?;
+        let (since, error) = broker.trouble()?;
+        let error = error.unwrap_or_else(|| self.no_connection_yet(&broker, since, now));
+        Some(Trouble { since, error })
+    }
+
+    /// What stands between this client and the whole cluster, if anything does.
+    pub(crate) fn trouble_with_all(&self, now: Instant) -> Option<Trouble> {
+        if let Some((since, error)) = self.metadata().trouble() {
+            return Some(Trouble { since, error });
+        }
+        if self.is_connected(None) {
+            return None;
+        }
+        let brokers: Vec<_> = self.lock().values().filter(|b| b.is_member()).cloned().collect();
+        let troubles = brokers.iter().filter_map(|b| Some((b, b.trouble()?)));
+        let (broker, (since, error)) = troubles.min_by_key(|(_, (since, _))| *since)?;
+        let error = error.unwrap_or_else(|| self.no_connection_yet(broker, since, now));
+        Some(Trouble { since, error })
+    }
+
+    /// The error of a wait that ended in vain, with what may have been in its way: the brokers it waited
+    /// for, or any at all.
+    pub(crate) fn explain(&self, error: Error, waited_for: impl IntoIterator<Item = i32>) -> Error {
+        let now = self.env().now();
+        let mut told = error;
+        let troubles = waited_for.into_iter().filter_map(|id| self.trouble_with(id, now));
+        for trouble in troubles.chain(self.trouble_with_all(now)).take(NAMED) {
+            if !told.message().contains(trouble.error.message()) {
+                told = told.and(trouble.error.message());
+            }
+        }
+        told
+    }
+
+    /// The same for a wait that may have been for any broker.
+    pub(crate) fn explain_by_any(&self, error: Error) -> Error {
+        let ids: Vec<i32> = self.members().iter().map(|broker| broker.id).collect();
+        self.explain(error, ids)
+    }
+
+    /// The same for what a wait ended with, if that is that its time was over.
+    pub(crate) fn explain_wait(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Timeout { self.explain_by_any(error) } else { error }
+    }
+
+    fn no_connection_yet(&self, broker: &Broker, since: Instant, now: Instant) -> Error {
+        let after = now.saturating_duration_since(since);
+        let words = format!("{}: no connection yet, after {after:.1?}", broker.name());
+        self.of_address(broker, &broker.endpoint(), Error::new(ErrorKind::Connect, words))
+    }
+
+    /// An error of the address of a broker: whose idea it was to go there.
+    pub(super) fn of_address(&self, broker: &Broker, endpoint: &Endpoint, error: Error) -> Error {
+        let listed =
+            broker.id < 0 || self.lock().values().any(|b| b.id < 0 && b.endpoint() == *endpoint);
+        if listed {
+            return error;
+        }
+        let told = error.and("the brokers advertise this address, it is not of the bootstrap list");
+        match told.kind() {
+            ErrorKind::Connect | ErrorKind::Resolve => told.advise(ADVERTISED),
+            _ => told,
+        }
+    }
+
+    /// The first failure of a spell. With no lock held.
+    pub(super) fn spell_began(&self, broker: &Broker, error: &Error) {
+        event!(
+            self.metrics().logs(), "ottla::net", WARN, broker = broker.id,
+            error = %error.message(), "broker cannot be reached"
+        );
+    }
+
+    /// What was tried of the bootstrap list, address by address, and how it ended.
+    pub(super) fn tried(&self) -> String {
+        let now = self.env().now();
+        let brokers: Vec<_> = self.lock().values().rev().filter(|b| b.id < 0).cloned().collect();
+        let tried = brokers.iter().map(|broker| match broker.attempts() {
+            None => format!("{}: not tried yet", broker.name()),
+            Some((_, dials, Some(error))) => format!("{} ({})", error.message(), times(dials)),
+            Some((since, dials, None)) => {
+                let error = self.no_connection_yet(broker, since, now);
+                format!("{} ({})", error.message(), times(dials))
+            }
+        });
+        listed(tried)
+    }
+}
+
+fn times(n: u32) -> String {
+    if n == 1 { "1 dial".into() } else { format!("{n} dials") }
+}
+
+/// The first few of many, in one line.
+pub(super) fn listed(words: impl Iterator<Item = String>) -> String {
+    let mut words: Vec<_> = words.collect();
+    let more = words.len().saturating_sub(NAMED);
+    words.truncate(NAMED);
+    let mut line = words.join("; ");
+    if more > 0 {
+        line.push_str(&format!("; and {more} more"));
+    }
+    line
+}

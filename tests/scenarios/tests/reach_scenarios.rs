@@ -1,0 +1,223 @@
+//! What a client says of a cluster that it cannot reach: whatever waits tells what stands in its way,
+//! once while it lasts. In virtual time.
+
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
+use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record};
+use ottla_scenarios::network::Network;
+use ottla_scenarios::steps::{acked, cluster, connect, free, secs};
+use ottla_scenarios::wait::{until, within};
+use ottla_scenarios::warnings::Warnings;
+use tokio::time::{Duration, Instant};
+
+/// What `connect` gives a client by default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Dials to a broker that is needed, in so many seconds: full jitter with ceilings of 0.1, 0.2, ...
+/// 5 s, and a margin of five standard deviations.
+fn most_dials(seconds: u64) -> usize {
+    let steady = seconds as f64 / 2.5;
+    (8.0 + steady + 5.0 * 0.58 * steady.sqrt()).ceil() as usize
+}
+
+/// One broker behind the name "front", which gives its own name, as brokers do.
+fn behind_a_front() -> (Cluster, Network, String) {
+    let cluster = cluster(1, 1);
+    let network = Network::new(&cluster);
+    let (host, port) = cluster.address(1).unwrap();
+    network.alias("front", (host.clone(), port));
+    (cluster, network, host)
+}
+
+async fn connect_to_front(network: &Network, cluster: &Cluster) -> Client {
+    connect(network.client(cluster, 1).bootstrap("front:9092")).await
+}
+
+fn consumer(client: &Client) -> Consumer {
+    client.consumer().topics(["t"]).build().unwrap()
+}
+
+/// The error that the consumer gives, and after how long.
+async fn told(consumer: &mut Consumer) -> (Error, Duration) {
+    let begun = Instant::now();
+    let error = within("an error", consumer.next()).await.unwrap().unwrap_err();
+    (error, begun.elapsed())
+}
+
+/// Nothing comes for so long.
+async fn silent(consumer: &mut Consumer, time: Duration) {
+    if let Ok(item) = tokio::time::timeout(time, consumer.next()).await {
+        panic!("{item:?} within {time:?}");
+    }
+}
+
+fn says(error: &Error, words: &[&str]) {
+    for word in words {
+        assert!(error.message().contains(word), "no '{word}' in: {}", error.message());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_tells_of_an_advertised_address_that_refuses_once_a_spell() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let (cluster, network, host) = behind_a_front();
+    network.refuse(&host);
+    let client = connect_to_front(&network, &cluster).await;
+    let mut consumer = consumer(&client);
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < CONNECT_TIMEOUT, "told after {after:?}");
+    assert!(error.is_retriable() && !error.is_fatal(), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    let (_, port) = cluster.address(1).unwrap();
+    says(&error, &[&format!("broker 1 at {host}:{port}"), "refused", "advertise", "bootstrap"]);
+    assert!(error.advice().contains("advertised.listeners"), "{}", error.advice());
+
+    let begun = Instant::now();
+    silent(&mut consumer, secs(120)).await;
+    let dials = network.dials(&host).iter().filter(|d| d.at >= begun).count();
+    assert!(dials <= most_dials(120), "{dials} dials in two minutes");
+    assert!(dials >= 20, "{dials}: it is looked for all the time");
+    let said = warnings.with(&host);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("ottla::net: "), "{said:?}");
+
+    // It comes back: the spell is over, and the next one is told again.
+    network.release(&host);
+    let producer = client.producer().build().unwrap();
+    acked(&producer, free()).await;
+    assert_eq!(within("a batch", consumer.next()).await.unwrap().unwrap().len(), 1);
+    network.refuse(&host);
+    cluster.cut_connections(1).unwrap();
+    let (error, _) = told(&mut consumer).await;
+    says(&error, &[&host, "refused"]);
+    assert_eq!(warnings.with(&host).len(), 2, "{}", warnings.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_tells_of_an_advertised_address_that_swallows_dials() {
+    let (cluster, network, host) = behind_a_front();
+    network.hang(&host);
+    let client = connect_to_front(&network, &cluster).await;
+    let mut consumer = consumer(&client);
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < CONNECT_TIMEOUT, "told after {after:?}");
+    assert!(error.is_retriable(), "{error:?}");
+    says(&error, &[&host, "no connection", "advertise"]);
+    silent(&mut consumer, secs(120)).await;
+    network.release(&host);
+    acked(&client.producer().build().unwrap(), free()).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+}
+
+/// What a listener with SASL does to who comes without: it tells its versions, and hangs up on
+/// whatever is asked then.
+fn hang_up_after_versions(cluster: &Cluster) {
+    for api in [ApiKey::METADATA, ApiKey::FETCH, ApiKey::PRODUCE, ApiKey::LIST_OFFSETS] {
+        cluster.faults().inject(FaultRule::new(Fault::CutBeforeAppend).api(api).always());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_before_a_sasl_listener_tells_so_and_dials_ever_slower() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let cluster = cluster(1, 1);
+    hang_up_after_versions(&cluster);
+    let network = Network::new(&cluster);
+    let client = connect(network.client(&cluster, 1)).await;
+    let mut consumer = consumer(&client);
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < CONNECT_TIMEOUT, "told after {after:?}");
+    assert!(error.is_retriable(), "{error:?}");
+    says(&error, &["hung up after ApiVersions", "SASL"]);
+    let begun = Instant::now();
+    silent(&mut consumer, secs(120)).await;
+    let dials = network.all_dials().iter().filter(|d| d.at >= begun).count();
+    assert!(dials <= most_dials(120), "{dials} dials in two minutes");
+    let said = warnings.with("SASL");
+    assert_eq!(said.len(), 1, "{said:?}");
+    cluster.faults().clear();
+    acked(&client.producer().build().unwrap(), free()).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+}
+
+/// The broker that leads the partition is of this kind, and not the one that metadata comes from.
+#[tokio::test(start_paused = true)]
+async fn so_does_one_whose_leader_hangs_up() {
+    let cluster = cluster(2, 1);
+    for api in [ApiKey::FETCH, ApiKey::PRODUCE, ApiKey::LIST_OFFSETS] {
+        cluster.faults().inject(FaultRule::new(Fault::CutBeforeAppend).api(api).always());
+    }
+    let network = Network::new(&cluster);
+    let client = connect(network.client(&cluster, 1)).await;
+    let mut consumer = consumer(&client);
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < CONNECT_TIMEOUT, "told after {after:?}");
+    says(&error, &["hung up"]);
+    let begun = Instant::now();
+    silent(&mut consumer, secs(120)).await;
+    let dials = network.all_dials().iter().filter(|d| d.at >= begun).count();
+    assert!(dials <= 2 * most_dials(120), "{dials} dials in two minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_waits_in_vain_says_what_was_in_its_way() {
+    let (cluster, network, host) = behind_a_front();
+    network.refuse(&host);
+    let client = connect_to_front(&network, &cluster).await;
+    let producer = client.producer().delivery_timeout(secs(8)).build().unwrap();
+    let pinned = producer.send(Record::to("t").partition(0).value("x")).await.unwrap();
+    let spread = producer.send(free()).await.unwrap();
+    for delivery in [pinned, spread] {
+        let error = within("the end", delivery).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        says(&error, &[&host, "refused", "advertise"]);
+    }
+    let left = producer.send(free()).await.unwrap();
+    let error = producer.close(secs(6)).await.unwrap_err();
+    says(&error, &[&host, "refused"]);
+    drop(left);
+
+    let admin = client.admin();
+    let offsets = admin.list_offsets([("t", 0, OffsetSpec::Latest)]);
+    let (_, offset) = within("offsets", offsets).await.unwrap().pop().unwrap();
+    says(&offset.unwrap_err(), &[&host, "refused", "advertise"]);
+    // The front is still there to be asked.
+    within("a topic", admin.create_topic(NewTopic::new("u", 1, 1))).await.unwrap();
+    assert_eq!(within("partitions", admin.partitions("u")).await.unwrap(), 1);
+    network.refuse("front");
+    cluster.cut_connections(1).unwrap();
+    until("the cut is seen", || client.stats().connections_open == 0).await;
+    let error = within("a topic", admin.create_topic(NewTopic::new("v", 1, 1))).await.unwrap_err();
+    says(&error, &["front:9092", &host, "refused"]);
+    let error = within("partitions", admin.partitions("v")).await.unwrap_err();
+    says(&error, &["front:9092", &host, "refused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connect_warns_after_a_second_and_lists_what_was_tried_in_the_end() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let cluster = cluster(1, 1);
+    let network = Network::new(&cluster);
+    network.refuse("refuses");
+    network.hang("swallows");
+    let list = "refuses:1,nosuchhost:2,swallows:3";
+    let connecting = network.client(&cluster, 1).bootstrap(list).connect();
+    let connecting = tokio::spawn(connecting);
+    tokio::time::sleep(secs(2)).await;
+    let said = warnings.with("no broker reached yet");
+    assert_eq!(said.len(), 1, "{}", warnings.text());
+    for words in
+        ["ottla::cluster: ", "refuses:1", "refused", "nosuchhost:2", "no broker at", "swallows:3"]
+    {
+        assert!(said[0].contains(words), "no '{words}' in {said:?}");
+    }
+    let error = within("connect", connecting).await.unwrap().err().unwrap();
+    says(
+        &error,
+        &["within 10s", "refuses:1: ", "refused", "nosuchhost:2: no broker at", "swallows:3: "],
+    );
+    assert_eq!(warnings.with("no broker reached yet").len(), 1, "{}", warnings.text());
+    assert!(error.is_retriable());
+}
