@@ -62,7 +62,18 @@ struct Health {
     reconnect: Reconnect,
     /// While it does not get through.
     attempts: Option<Attempts>,
+    /// Something at this address has answered a request.
+    reached: bool,
     ejection: Ejection,
+}
+
+impl Health {
+    /// A connection has answered something.
+    fn proven(&mut self) {
+        self.reconnect.proven();
+        self.attempts = None;
+        self.reached = true;
+    }
 }
 
 /// How a broker does, for people.
@@ -124,6 +135,7 @@ impl Broker {
             let mut health = self.health();
             health.reconnect = Reconnect::default();
             health.attempts = None;
+            health.reached = false;
             self.note(&health);
         }
     }
@@ -270,14 +282,23 @@ impl Broker {
         self.attempts().map(|(since, _, last)| (since, last))
     }
 
+    /// Whether it was of use before, where it is now: then it is down, and not somewhere else.
+    pub(crate) fn was_reached(&self) -> bool {
+        self.health().reached
+    }
+
+    /// A connection that has answered something is over.
+    pub(crate) fn was_of_use(&self) {
+        self.health().proven();
+    }
+
     /// The same with how many dials there were.
     pub(super) fn attempts(&self) -> Option<(Instant, u32, Option<Error>)> {
         // One that answers ends the spell, whatever the ones before it did.
         let proven = self.lanes().values().any(|c| !c.is_closed() && c.has_answered());
         let mut health = self.health();
         if proven {
-            health.reconnect.proven();
-            health.attempts = None;
+            health.proven();
         }
         health.attempts.as_ref().map(|a| (a.since, a.dials, a.last.clone()))
     }
@@ -310,21 +331,16 @@ impl Broker {
         health.attempts.get_or_insert_with(|| Attempts::new(now)).failed(error)
     }
 
-    /// A connection ended unasked; `answered`: it had been of use.
+    /// A connection ended unasked.
     pub(crate) fn connection_lost(
         &self,
         how: Loss,
-        answered: bool,
         others_connected: bool,
         now: Instant,
         rng: &mut impl Rng,
     ) {
         self.lost.fetch_add(1, Ordering::Relaxed);
         let mut health = self.health();
-        if answered {
-            health.reconnect.proven();
-            health.attempts = None;
-        }
         health.reconnect.lost(how, others_connected, now, rng);
     }
 

@@ -293,15 +293,17 @@ impl Pool {
         // A bootstrap connection may have become a broker's meanwhile.
         let owner = self.lock().values().find_map(|b| Some((Arc::clone(b), b.forget(connection)?)));
         let broker = owner.as_ref().map_or(dialed, |(broker, _)| broker);
+        if owner.as_ref().is_some_and(|(_, connection)| connection.has_answered()) {
+            broker.was_of_use();
+        }
         let now = self.env().now();
         match ending {
             Ending::Unneeded | Ending::Idle => {}
             Ending::Lost(error) => {
                 let others = self.is_connected(Some(broker.id));
-                let answered = owner.as_ref().is_some_and(|(_, c)| c.has_answered());
                 let silent = error.kind() == ErrorKind::Timeout;
                 let how = if silent { Loss::Silence } else { Loss::Cut };
-                self.random(|rng| broker.connection_lost(how, answered, others, now, rng));
+                self.random(|rng| broker.connection_lost(how, others, now, rng));
             }
             Ending::HungUp(error) => {
                 let error = self.of_address(broker, &broker.endpoint(), error.clone());

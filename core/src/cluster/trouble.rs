@@ -1,6 +1,7 @@
 //! What stands between a client and its brokers, for whoever waits for them: which address was tried,
 //! where it came from, and what the peer did. While a trouble lasts it is one spell: logged once, and
-//! told once to each consumer that is in its way.
+//! told once to each consumer that waits, unless all
+//! went well before: an outage is waited out.
 
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub(crate) struct Trouble {
     /// When it began: names the spell.
     pub(crate) since: Instant,
     pub(crate) error: Error,
+    /// It went well before, at the same place: an outage, which everybody waits out. Else somebody
+    /// has something to put right.
+    pub(crate) is_outage: bool,
 }
 
 impl Trouble {
@@ -67,13 +71,14 @@ impl Pool {
         let broker = self.broker(id)?;
         let (since, error) = broker.trouble()?;
         let error = error.unwrap_or_else(|| self.no_connection_yet(&broker, since, now));
-        Some(Trouble { since, error })
+        Some(Trouble { since, error, is_outage: broker.was_reached() })
     }
 
     /// What stands between this client and the whole cluster, if anything does.
     pub(crate) fn trouble_with_all(&self, now: Instant) -> Option<Trouble> {
+        let is_outage = self.metadata().knows_brokers();
         if let Some((since, error)) = self.metadata().trouble() {
-            return Some(Trouble { since, error });
+            return Some(Trouble { since, error, is_outage });
         }
         if self.is_connected(None) {
             return None;
@@ -82,7 +87,7 @@ impl Pool {
         let troubles = brokers.iter().filter_map(|b| Some((b, b.trouble()?)));
         let (broker, (since, error)) = troubles.min_by_key(|(_, (since, _))| *since)?;
         let error = error.unwrap_or_else(|| self.no_connection_yet(broker, since, now));
-        Some(Trouble { since, error })
+        Some(Trouble { since, error, is_outage })
     }
 
     /// The error of a wait that ended in vain, with what may have been in its way: the brokers it waited

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Record as Stored};
 use ottla::{
-    Acked, BrokerStats, Client, ClientBuilder, Compression, Delivery, Producer, ProducerBuilder,
-    Record, RequestStats,
+    Acked, Batch, BrokerStats, Client, ClientBuilder, Compression, Consumer, Delivery, Producer,
+    ProducerBuilder, Record, RequestStats,
 };
 
 use crate::wait::within;
@@ -132,4 +132,20 @@ pub fn seen(cluster: &Cluster, broker: i32, api: ApiKey) -> u64 {
 pub fn connected(client: &Client) -> Vec<i32> {
     let brokers = client.cluster().brokers;
     brokers.into_iter().filter(|(_, b)| b.connections > 0).map(|(id, _)| id).collect()
+}
+
+/// The next batch of a consumer that is told meanwhile what stands in its way.
+///
+/// # Panics
+/// If none comes [soon](crate::wait::SOON), and on an error that does not pass.
+pub async fn batch(consumer: &mut Consumer) -> Batch {
+    let batch = async {
+        loop {
+            match consumer.next().await.expect("the consumer is open") {
+                Ok(batch) => return batch,
+                Err(error) => assert!(error.is_retriable(), "{error:?}"),
+            }
+        }
+    };
+    within("a batch", batch).await
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ottla::testing::{ApiKey, Cluster, Leaders};
 use ottla::{BrokerHealth, Client, Compression, Producer, Record};
 use ottla_scenarios::network::{Dial, Network};
-use ottla_scenarios::steps::{acked, broker, cluster, connect, free, ms, pinned, secs};
+use ottla_scenarios::steps::{acked, batch, broker, cluster, connect, free, ms, pinned, secs};
 use ottla_scenarios::wait::{until, within};
 use tokio::time::{Duration, Instant};
 
@@ -256,7 +256,7 @@ async fn s29_all_brokers_down_and_back_on_new_addresses() {
         assert!(begun.elapsed() <= secs(25), "seed {seed}: {:?}", begun.elapsed());
         let mut read = 1;
         while read < 13 {
-            read += within("records", consumer.next()).await.unwrap().unwrap().len();
+            read += batch(&mut consumer).await.len();
         }
         let places: Vec<_> = client.cluster().brokers.into_values().map(|b| b.address).collect();
         assert_eq!(places, ["new-1:9092", "new-2:9092", "new-3:9092"]);

@@ -81,15 +81,15 @@ async fn a_consumer_tells_of_an_advertised_address_that_refuses_once_a_spell() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].starts_with("ottla::net: "), "{said:?}");
 
-    // It comes back: the spell is over, and the next one is told again.
+    // It comes back: the spell is over, and the next one is logged again.
     network.release(&host);
     let producer = client.producer().build().unwrap();
     acked(&producer, free()).await;
     assert_eq!(within("a batch", consumer.next()).await.unwrap().unwrap().len(), 1);
     network.refuse(&host);
     cluster.cut_connections(1).unwrap();
-    let (error, _) = told(&mut consumer).await;
-    says(&error, &[&host, "refused"]);
+    // It was good before: that is an outage, which a consumer waits out.
+    silent(&mut consumer, secs(120)).await;
     assert_eq!(warnings.with(&host).len(), 2, "{}", warnings.text());
 }
 

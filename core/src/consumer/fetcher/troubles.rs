@@ -1,5 +1,6 @@
 //! What a consumer that waits in vain is told: which broker it waits for, and what stands in the way.
-//! Once while it lasts, as an error that may pass: the fetcher goes on trying.
+//! Once while it lasts, as an error that may pass: the fetcher goes on trying. An outage of what went well
+//! before is for the log: who reads for months must not stop for the restart of a broker.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +61,7 @@ impl Fetcher {
                 trouble.error.kind(),
                 ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication
             );
-            if whom.is_none() || !told_elsewhere {
+            if !trouble.is_outage && (whom.is_none() || !told_elsewhere) {
                 self.buffer.fail(trouble.error);
             }
         }
