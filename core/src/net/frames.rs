@@ -113,6 +113,11 @@ impl FrameReader {
         }
     }
 
+    /// Whether nothing of a frame has come.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.ahead.is_empty() && self.large.is_none()
+    }
+
     /// `have` is the prefix and the frame's first bytes; it holds no other frame's, being shorter.
     fn begin_large(&mut self, have: &[u8], size: usize) {
         let mut chunk = self.pool.get(size.min(GROWTH));

@@ -320,7 +320,8 @@ impl Driver {
             return Ending::Lost(Error::new(ErrorKind::NotKafka, format!("{name}: {e}")));
         }
         // A listener with SASL tells its versions to anybody, and nothing else.
-        if !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed) {
+        let asked = !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed);
+        if asked && self.reader.is_between_frames() {
             let words = format!(
                 "{name}: the peer hung up after ApiVersions, before any other answer; it may want SASL"
             );
