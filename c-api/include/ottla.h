@@ -298,6 +298,27 @@ typedef int32_t ottla_log_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Whose settings are read.
+enum ottla_owner
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // A client's.
+  OTTLA_OWNER_CLIENT = 1,
+  // A producer's.
+  OTTLA_OWNER_PRODUCER = 2,
+  // A consumer's.
+  OTTLA_OWNER_CONSUMER = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_owner ottla_owner;
+#else
+typedef int32_t ottla_owner;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // Records of one partition in offset order. Depends on no other handle; readable from many
 // threads at once.
 typedef struct ottla_batch ottla_batch;
@@ -594,6 +615,14 @@ typedef struct ottla_record {
   // `OTTLA_RECORD_...`, or-ed.
   uint32_t flags;
 } ottla_record;
+
+// A setting as Java's client and librdkafka have it: "linger.ms", "20".
+typedef struct ottla_property {
+  // The name.
+  const char *name;
+  // The value.
+  const char *value;
+} ottla_property;
 
 // What a cluster for tests is like: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
 // always the default.
@@ -892,6 +921,18 @@ ottla_status ottla_producer_close_wait(const struct ottla_producer *producer,
 // Frees a producer. Records that were accepted are still delivered while the client is open.
 // Null is allowed.
 void ottla_producer_free(struct ottla_producer *producer);
+
+// What properties of other clients are here: a JSON object of the settings of one `owner` (an
+// `ottla_owner`), by the names they have in the option structs, without units. Sizes are bytes, time
+// spans nanoseconds; acks, compression ("zstd:9"), partitioner and start are words. A client's are
+// passed over for the others, and theirs for it. What is not taken is `OTTLA_STATUS_CONFIG`, with all
+// of it and what there is instead in the message; values are never repeated, they may be secrets.
+// The string is yours, freed with `ottla_string_free`.
+ottla_status ottla_properties_json(int32_t owner,
+                                   const struct ottla_property *properties,
+                                   size_t count,
+                                   char **json,
+                                   struct ottla_error **error);
 
 // The stable lower-case name of a status ("unknown_topic"), the same in every language. Static;
 // never null, whatever the number.

@@ -41,6 +41,7 @@ layout!(ottla_consumer_options, 104, size @ 0, topics @ 8, topic_count @ 16, ass
 layout!(ottla_log_info, 48, target @ 0, message @ 8, time_ns @ 16, dropped @ 24, field_count @ 32,
     level @ 40, reserved @ 44);
 layout!(ottla_log_field, 16, name @ 0, value @ 8);
+layout!(ottla_property, 16, name @ 0, value @ 8);
 
 layout!(ottla_test_broker_options, 32, size @ 0, racks @ 8, rack_count @ 16, brokers @ 24,
     reserved @ 28);
@@ -50,4 +51,5 @@ fn enums_are_ints() {
     assert_eq!(size_of::<ottla_status>(), 4);
     assert_eq!(size_of::<ottla_completion_kind>(), 4);
     assert_eq!(size_of::<ottla_log_level>(), 4);
+    assert_eq!(size_of::<ottla_owner>(), 4);
 }

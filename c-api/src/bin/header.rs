@@ -32,6 +32,7 @@ fn main() -> ExitCode {
                 "ottla_acks",
                 "ottla_in_doubt",
                 "ottla_log_level",
+                "ottla_owner",
             ]
             .map(Into::into)
             .into(),

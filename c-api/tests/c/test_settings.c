@@ -376,6 +376,31 @@ static void refused(void) {
   ottla_test_broker_free(broker);
 }
 
+static void properties(void) {
+  const ottla_property list[] = {
+      {"linger.ms", "20"}, {"compression.type", "zstd"}, {"compression.level", "9"},
+      {"client.id", "c"},  {"retries", "2147483647"},
+  };
+  char *json = NULL;
+  OK(ottla_properties_json(OTTLA_OWNER_PRODUCER, list, 5, &json, E));
+  CHECK(json != NULL && strcmp(json, "{\"compression\":\"zstd:9\",\"linger\":20000000}") == 0);
+  ottla_string_free(json);
+  OK(ottla_properties_json(OTTLA_OWNER_CLIENT, list, 5, &json, E));
+  CHECK(json != NULL && strcmp(json, "{\"client_id\":\"c\"}") == 0);
+  ottla_string_free(json);
+  const ottla_property secret = {"sasl.password", "hunter2"};
+  ottla_error *error = NULL;
+  CHECK(ottla_properties_json(OTTLA_OWNER_CLIENT, &secret, 1, &json, &error) ==
+        OTTLA_STATUS_CONFIG);
+  CHECK(json == NULL && strstr(ottla_error_message(error), "sasl.password") != NULL &&
+        strstr(ottla_error_message(error), "hunter2") == NULL);
+  ottla_error_free(error);
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_properties_json(0, list, 5, &json, E));
+  const ottla_property nameless = {NULL, "x"};
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+        ottla_properties_json(OTTLA_OWNER_CLIENT, &nameless, 1, &json, E));
+}
+
 int main(void) {
   RUN(codecs());
   RUN(levels());
@@ -388,5 +413,6 @@ int main(void) {
   RUN(racks_and_ordinals());
   RUN(idle_connections_are_closed());
   RUN(refused());
+  RUN(properties());
   return summary();
 }

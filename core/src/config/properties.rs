@@ -53,6 +53,45 @@ pub(crate) enum Value {
     Start(Start),
 }
 
+/// The value of a setting of ours, for skins that keep some of the settings themselves.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Plain {
+    /// Text, or one of our words: "key_hash", "zstd:9".
+    Text(String),
+    /// Bytes, or nanoseconds.
+    Number(u64),
+    /// Yes or no.
+    Flag(bool),
+}
+
+/// The settings of one owner, by our names, as [`Plain`] values; the error says all that is not taken,
+/// and what there is instead.
+pub fn plain_settings(
+    owner: Owner,
+    properties: &Properties,
+) -> Result<BTreeMap<&'static str, Plain>> {
+    let word = |word: &str| Plain::Text(word.to_owned());
+    let plain = |value| match value {
+        Value::Text(text) => Plain::Text(text),
+        Value::Time(time) => Plain::Number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+        Value::Size(bytes) => Plain::Number(bytes as u64),
+        Value::Flag(flag) => Plain::Flag(flag),
+        Value::Acks(Acks::All) => word("all"),
+        Value::Acks(Acks::Leader) => word("leader"),
+        Value::Acks(Acks::None) => word("none"),
+        Value::Compression(codec) => Plain::Text(codec.to_string()),
+        Value::Partitioner(Partitioner::Spread) => word("spread"),
+        Value::Partitioner(Partitioner::KeyHash) => word("key_hash"),
+        Value::Start(Start::Latest) => word("latest"),
+        // No property names an offset or a time.
+        Value::Start(_) => word("earliest"),
+    };
+    let settings = read(owner, properties)?.into_iter();
+    Ok(settings.map(|(name, value)| (name, plain(value))).collect())
+}
+
 /// The settings of one owner, by our names. A client's are for the client of a producer, which
 /// passes over them, and the other way round; what is another handle's is refused, and so is a name
 /// that nobody has.
@@ -326,6 +365,37 @@ mod tests {
             read(Owner::Consumer, &consumer).unwrap(),
             [("check_crc", Value::Flag(false)), ("start", Value::Start(Start::Latest))]
         );
+    }
+
+    #[test]
+    fn skins_get_plain_values() {
+        let producer = of(&[
+            ("acks", "0"),
+            ("linger.ms", "0.5"),
+            ("batch.size", "4096"),
+            ("compression.type", "gzip"),
+            ("compression.level", "7"),
+            ("partitioner", "murmur2"),
+        ]);
+        let settings: Vec<_> =
+            plain_settings(Owner::Producer, &producer).unwrap().into_iter().collect();
+        let word = |word: &str| Plain::Text(word.to_owned());
+        assert_eq!(
+            settings,
+            [
+                ("acks", word("none")),
+                ("batch_size", Plain::Number(4096)),
+                ("compression", word("gzip:7")),
+                ("linger", Plain::Number(500_000)),
+                ("partitioner", word("key_hash")),
+            ]
+        );
+        let consumer = of(&[("auto.offset.reset", "latest"), ("check.crcs", "false")]);
+        let settings: Vec<_> =
+            plain_settings(Owner::Consumer, &consumer).unwrap().into_iter().collect();
+        assert_eq!(settings, [("check_crc", Plain::Flag(false)), ("start", word("latest"))]);
+        assert!(plain_settings(Owner::Client, &consumer).unwrap().is_empty());
+        assert!(plain_settings(Owner::Client, &of(&[("zebra", "1")])).is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use queue::{CompletionQueue, MAX_UNDRAINED};
 pub use crate::config::foreign::{
     Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest,
 };
-pub use crate::config::properties::Properties;
+pub use crate::config::properties::{Plain, Properties, plain_settings};
 
 use crate::error::{Error, ErrorKind};
 
