@@ -697,7 +697,7 @@ ottla_status ottla_client_new_echo(struct ottla_client **client, struct ottla_er
 
 // The descriptor to poll for reading: readable while completions wait, cleared by `ottla_poll`. An
 // event loop that has to may read it (8 bytes), and then polls until nothing comes. It belongs to the client and is closed with it; duplicate it (`dup`) for a
-// runtime that closes what it is given. -1 where there is none, and for a null client.
+// runtime that closes what it is given. -1 where there is none, in a forked child, and for a null client.
 int32_t ottla_client_fd(const struct ottla_client *client);
 
 // Takes up to `max` completions, oldest first: writes them to `completions` and their number to

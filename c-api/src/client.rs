@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 
 use ottla::Result;
-use ottla::engine::{ClientOptions, Engine, argument_error, closed_error};
+use ottla::engine::{ClientOptions, Engine, argument_error, closed_error, in_child};
 
 use crate::boundary::{
     Out, boundary, c_string, free, guard, lent, optional_text, setting_ms, text, timeout,
@@ -97,6 +97,7 @@ pub unsafe extern "C" fn ottla_client_new(
     let call = || {
         // SAFETY: promised by the caller.
         let out = unsafe { Out::null(client, "client") }?;
+        ottla_atfork::watch(in_child);
         // SAFETY: promised by the caller.
         let engine = Engine::connect(unsafe { settings(options) }?)?;
         out.give(ottla_client { engine });
@@ -117,6 +118,7 @@ pub unsafe extern "C" fn ottla_client_connect(
     let call = || {
         // SAFETY: promised by the caller.
         let out = unsafe { Out::null(client, "client") }?;
+        ottla_atfork::watch(in_child);
         // SAFETY: promised by the caller.
         let engine = Engine::connect_wait(unsafe { settings(options) }?)?;
         out.give(ottla_client { engine });
@@ -137,6 +139,7 @@ pub unsafe extern "C" fn ottla_client_new_echo(
     let call = || {
         // SAFETY: promised by the caller.
         let out = unsafe { Out::null(client, "client") }?;
+        ottla_atfork::watch(in_child);
         out.give(ottla_client { engine: Engine::echo()? });
         Ok(())
     };
@@ -146,13 +149,15 @@ pub unsafe extern "C" fn ottla_client_new_echo(
 
 /// The descriptor to poll for reading: readable while completions wait, cleared by `ottla_poll`. An
 /// event loop that has to may read it (8 bytes), and then polls until nothing comes. It belongs to the client and is closed with it; duplicate it (`dup`) for a
-/// runtime that closes what it is given. -1 where there is none, and for a null client.
+/// runtime that closes what it is given. -1 where there is none, in a forked child, and for a null client.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_client_fd(client: *const ottla_client) -> i32 {
     // SAFETY: promised by the caller.
     match unsafe { client.as_ref() } {
         #[cfg(unix)]
-        Some(client) => std::os::fd::AsRawFd::as_raw_fd(&client.engine.queue().fd()),
+        Some(client) if client.engine.check_process().is_ok() => {
+            std::os::fd::AsRawFd::as_raw_fd(&client.engine.queue().fd())
+        }
         _ => -1,
     }
 }
@@ -175,6 +180,7 @@ pub unsafe extern "C" fn ottla_poll(
         // SAFETY: promised by the caller.
         let (client, count) = unsafe { (lent(client, "client")?, Out::new(count, "count")?) };
         count.set(0);
+        client.engine.check_process()?;
         if max == 0 {
             return Ok(());
         }
@@ -214,6 +220,7 @@ pub unsafe extern "C" fn ottla_create_topic(
     let call = || {
         // SAFETY: promised by the caller.
         let (client, topic) = unsafe { (lent(client, "client")?, text(topic, "topic")?) };
+        client.engine.check_process()?;
         client.engine.create_topic(tag, topic, partitions, replication);
         Ok(())
     };
@@ -283,7 +290,9 @@ pub unsafe extern "C" fn ottla_client_close(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        unsafe { lent(client, "client") }?.engine.close();
+        let client = unsafe { lent(client, "client") }?;
+        client.engine.check_process()?;
+        client.engine.close();
         Ok(())
     };
     // SAFETY: promised by the caller.

@@ -258,7 +258,9 @@ pub unsafe extern "C" fn ottla_consumer_close(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        unsafe { lent(consumer, "consumer") }?.inner.close();
+        let consumer = unsafe { lent(consumer, "consumer") }?;
+        consumer.inner.check_process()?;
+        consumer.inner.close();
         Ok(())
     };
     // SAFETY: promised by the caller.

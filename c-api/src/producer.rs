@@ -131,7 +131,9 @@ pub unsafe extern "C" fn ottla_producer_flush(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        unsafe { lent(producer, "producer") }?.inner.flush(tag);
+        let producer = unsafe { lent(producer, "producer") }?;
+        producer.inner.check_process()?;
+        producer.inner.flush(tag);
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -166,6 +168,7 @@ pub unsafe extern "C" fn ottla_producer_close(
     let call = || {
         // SAFETY: promised by the caller.
         let producer = unsafe { lent(producer, "producer") }?;
+        producer.inner.check_process()?;
         producer.inner.close(tag, Duration::from_millis(timeout_ms));
         Ok(())
     };

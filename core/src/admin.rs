@@ -7,7 +7,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::cluster::{Lane, Pool, Purse};
+use crate::cluster::{Hold, Lane, Pool, Purse};
 use crate::config::check_topic;
 use crate::consumer::{check_time, list_offsets, offsets};
 use crate::error::{Error, Result};
@@ -54,11 +54,11 @@ pub enum OffsetSpec {
 /// Operations on the cluster; get one from [`Client::admin`](crate::Client::admin).
 #[derive(Clone)]
 pub struct Admin {
-    pool: Arc<Pool>,
+    pool: Hold,
 }
 
 impl Admin {
-    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(pool: Hold) -> Self {
         Self { pool }
     }
 
@@ -91,6 +91,7 @@ impl Admin {
     /// `UnknownTopic`, `Authorization`; after the request timeout, why nobody answers.
     pub async fn partitions(&self, topic: &str) -> Result<usize> {
         check_topic(topic)?;
+        self.pool.env().check_process()?;
         let patience = self.pool.request_timeout();
         let found = self.pool.metadata().topic(topic, patience).await;
         Ok(found.map_err(|e| self.pool.explain_wait(e))?.partitions.len())

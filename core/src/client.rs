@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Admin;
-use crate::cluster::{ClusterView, Pool};
+use crate::cluster::{ClusterView, Hold, Pool};
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{ClientConfig, parse_bootstrap};
@@ -196,7 +196,7 @@ impl ClientBuilder {
         config.check()?;
         let env = self.environment.unwrap_or_else(Environment::process);
         env.start()?;
-        Ok((Client { pool: Pool::get(&env, &config) }, config.connect_timeout))
+        Ok((Client { pool: Pool::get(&env, &config).into() }, config.connect_timeout))
     }
 }
 
@@ -205,7 +205,7 @@ impl ClientBuilder {
 /// nothing. The pool closes when the last client, producer and consumer of it is dropped.
 #[derive(Clone)]
 pub struct Client {
-    pool: Arc<Pool>,
+    pool: Hold,
 }
 
 impl Client {
@@ -224,17 +224,17 @@ impl Client {
 
     /// A producer's settings.
     pub fn producer(&self) -> ProducerBuilder {
-        ProducerBuilder::new(Arc::clone(&self.pool))
+        ProducerBuilder::new(self.pool.clone())
     }
 
     /// A consumer's settings.
     pub fn consumer(&self) -> ConsumerBuilder {
-        ConsumerBuilder::new(Arc::clone(&self.pool))
+        ConsumerBuilder::new(self.pool.clone())
     }
 
     /// Topics and offsets.
     pub fn admin(&self) -> Admin {
-        Admin::new(Arc::clone(&self.pool))
+        Admin::new(self.pool.clone())
     }
 
     /// What the pool has done so far. [`Stats::bad_stuff`] is the part to look at first.

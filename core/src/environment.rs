@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::cluster::Pool;
 use crate::config::{Endpoint, MAX_CONNECTIONS};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::{self, Origin};
 use crate::threads::{self, Workers};
 
 /// A future in a box, as the traits of this crate return it.
@@ -62,7 +63,7 @@ struct Inner {
     connections: Arc<Semaphore>,
     started: Instant,
     started_wall: Duration,
-    pid: u32,
+    origin: Origin,
 }
 
 enum Runtime {
@@ -188,7 +189,7 @@ impl EnvironmentBuilder {
             started_wall: self.wall_clock.unwrap_or_else(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
             }),
-            pid: std::process::id(),
+            origin: Origin::here(),
         }))
     }
 }
@@ -224,8 +225,9 @@ impl Environment {
     ///
     /// # Errors
     /// `OutOfResources` if the operating system has no thread or descriptor left for it. The next call
-    /// tries again.
+    /// tries again. `Forked` for an environment of the parent process.
     pub(crate) fn start(&self) -> Result<()> {
+        self.check_process()?;
         let Runtime::Own { thread, starting, .. } = &self.0.runtime else { return Ok(()) };
         if thread.get().is_some() {
             return Ok(());
@@ -281,6 +283,7 @@ impl Environment {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        self.check_process()?;
         let (tx, rx) = tokio::sync::oneshot::channel();
         self.spawn(async move {
             let _ = tx.send(future.await);
@@ -402,7 +405,17 @@ impl Environment {
 
     /// Whether this environment was made in this process and not inherited through a fork.
     pub(crate) fn alive_here(&self) -> bool {
-        self.0.pid == std::process::id()
+        self.0.origin.is_here()
+    }
+
+    /// The same as far as it is known without a system call: for what is done per record.
+    pub(crate) fn seems_alive_here(&self) -> bool {
+        self.0.origin.seems_here()
+    }
+
+    /// Refuses in a forked child what would wait for an engine that does not exist there.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.alive_here() { Ok(()) } else { Err(fork::forked()) }
     }
 }
 

@@ -53,6 +53,7 @@ mod consumer;
 pub mod engine;
 mod environment;
 mod error;
+mod fork;
 #[cfg(feature = "fuzz-internals")]
 #[doc(hidden)]
 pub mod fuzz;

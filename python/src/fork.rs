@@ -2,17 +2,14 @@
 //! be held there for ever: an inherited handle must say so at once, and its destructor must not
 //! touch anything.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
+use ottla::engine::{forks, in_child};
 use pyo3::prelude::*;
 
 use crate::errors;
 
-/// How many forks lie between this process and the one that loaded the module. Read on every call,
-/// so it is a number that the interpreter's fork hook raises and not a system call.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
-
-/// Something of the engine, usable only in the process that made it.
+/// Something of the engine, usable only in the process that made it. How many forks there were is
+/// looked at on every call, so it is a number that the C library's fork hook raises and not a system
+/// call; the engine itself looks at the process id where it waits.
 pub(crate) struct Here<T> {
     inner: Option<T>,
     generation: u32,
@@ -20,12 +17,12 @@ pub(crate) struct Here<T> {
 
 impl<T> Here<T> {
     pub(crate) fn new(inner: T) -> Self {
-        Self { inner: Some(inner), generation: GENERATION.load(Ordering::Relaxed) }
+        Self { inner: Some(inner), generation: forks() }
     }
 
     /// Whether this is still the process it was made in.
     pub(crate) fn is_here(&self) -> bool {
-        self.generation == GENERATION.load(Ordering::Relaxed)
+        self.generation == forks()
     }
 
     /// The thing itself; `what` names it in the error that a child gets.
@@ -57,12 +54,12 @@ impl<T> Drop for Here<T> {
 
 #[pyfunction]
 fn _after_fork_in_child() {
-    GENERATION.fetch_add(1, Ordering::Relaxed);
     crate::exit::forget();
 }
 
-/// Has the interpreter call when it forks. A fork behind its back (from C) is noticed by the engine.
+/// Hears of forks, whoever forks: the interpreter, or a host behind its back.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    ottla_atfork::watch(in_child);
     let py = module.py();
     let os = py.import("os")?;
     if !os.hasattr("register_at_fork")? {

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import platform
 import weakref
 from collections.abc import Callable
 
 from conftest import DEADLINE, Program, read
+
+import pytest
 
 import ottla
 import ottla.testing
@@ -164,3 +167,125 @@ def test_fork(
     assert out.splitlines() == ["child done", "parent done"]
     values = sorted(record.value or b"" for record in read(broker.bootstrap, topic, 4))
     assert values == [b"child", b"parent", b"parent", b"parent"]
+
+
+UNSEEN_FORK = """
+import ctypes, gc, os, signal, sys, ottla
+
+bootstrap, topic, how = sys.argv[1:]
+libc = ctypes.CDLL(None)
+producer = ottla.Producer(bootstrap, linger=1)
+delivery = producer.send(topic, b"parent")
+delivery.result(timeout=30)
+consumer = ottla.Consumer(bootstrap, topics=[topic])
+record = next(consumer)
+admin = ottla.Admin(bootstrap)
+waiting = ottla.Producer(bootstrap, linger=60)
+pending = waiting.send(topic, b"parent")
+
+# Behind the interpreter's back, as a host in C or a pre-forking server does it; "syscall" goes past the
+# C library too.
+pid = libc.fork() if how == "fork" else libc.syscall(57)
+if pid == 0:
+    signal.alarm(60)
+    calls = [
+        lambda: waiting.send(topic, b"x").result(),
+        lambda: producer.send(topic, b"x").result(),
+        lambda: producer.send_many(topic, [b"x"]).result(),
+        lambda: producer.flush(),
+        lambda: producer.close(),
+        lambda: pending.result(),
+        lambda: next(consumer),
+        lambda: consumer.next(timeout=1),
+        lambda: consumer.close(),
+        lambda: admin.partitions(topic),
+    ]
+    for number, call in enumerate(calls):
+        try:
+            call()
+        except ottla.ForkedClientError as error:
+            assert error.code == "forked" and "fork" in str(error), error
+        else:
+            raise AssertionError(f"call {number} did not say that it is of no use")
+    if how == "fork":
+        try:
+            waiting.send(topic, b"x")
+        except ottla.ForkedClientError:
+            pass
+        else:
+            raise AssertionError("a record was taken that nobody will send")
+    del calls, call, producer, delivery, consumer, record, admin, waiting, pending
+    gc.collect()
+    with ottla.Producer(bootstrap) as own:
+        own.send(topic, b"child").result(timeout=30)
+    print("child done", flush=True)
+    sys.exit(0)
+
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+waiting.close()
+pending.result(timeout=30)
+producer.send(topic, b"parent").result(timeout=30)
+assert admin.partitions(topic) == 3
+print("parent done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "syscall"])
+def test_a_fork_that_python_does_not_see(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program], how: str
+) -> None:
+    if how == "syscall" and platform.machine() != "x86_64":
+        pytest.skip("the number of the system call is another one")
+    child = program(UNSEEN_FORK, broker.bootstrap, topic, how)
+    status, out, errors = child.end()
+    assert (status, errors) == (0, "")
+    assert out.splitlines() == ["child done", "parent done"]
+    values = sorted(record.value or b"" for record in read(broker.bootstrap, topic, 4))
+    assert values == [b"child", b"parent", b"parent", b"parent"]
+
+
+def test_children_of_one_parent_draw_their_own_numbers(
+    program: Callable[..., Program],
+) -> None:
+    child = program(
+        """
+import os, sys, warnings, ottla, ottla.testing
+
+warnings.simplefilter("ignore", DeprecationWarning)  # that threads exist at a fork is the point
+broker = ottla.testing.Broker(brokers=30)
+ports = [address.rpartition(":")[2] for address in broker.bootstrap.split(",")]
+ottla.Admin(broker.bootstrap)
+chosen = set()
+for _ in range(8):
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        before = set(os.listdir("/proc/self/fd"))
+        admin = ottla.Admin(broker.bootstrap)
+        # The one that was drawn among thirty.
+        inodes = {
+            os.readlink(f"/proc/self/fd/{fd}")[8:-1]
+            for fd in set(os.listdir("/proc/self/fd")) - before
+            if os.path.exists(f"/proc/self/fd/{fd}")
+            and os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+        }
+        lines = [line.split() for line in open("/proc/self/net/tcp")][1:]
+        to = [str(int(line[2].rpartition(":")[2], 16)) for line in lines if line[9] in inodes]
+        os.write(theirs, ",".join(port for port in to if port in ports).encode())
+        os._exit(0)
+    os.close(theirs)
+    told = b""
+    while piece := os.read(ours, 100):
+        told += piece
+    os.close(ours)
+    os.waitpid(pid, 0)
+    assert told, "the child was connected to nobody"
+    chosen.add(told)
+print(len(chosen))
+"""
+    )
+    status, out, errors = child.end()
+    assert (status, errors) == (0, "")
+    # Eight draws of thirty: the same ones would come once in ten thousand million runs.
+    assert int(out) > 1

@@ -24,5 +24,5 @@ pub use broker::BrokerHealth;
 pub(crate) use broker::{Broker, Lane};
 pub(crate) use budgets::Purse;
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Hold, Pool};
 pub use view::{BrokerView, ClusterView, PartitionView, TopicView};

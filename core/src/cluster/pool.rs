@@ -359,6 +359,33 @@ fn is_at(endpoint: &Endpoint, asked: &Endpoint, connection: &Connection) -> bool
         })
 }
 
+/// A handle's hold on its pool: with the last one the pool closes. In a forked child it does not, where
+/// even to drop it would wait for locks, and take the parent's sockets from its poll set.
+#[derive(Clone)]
+pub(crate) struct Hold(Arc<Pool>);
+
+impl From<Arc<Pool>> for Hold {
+    fn from(pool: Arc<Pool>) -> Self {
+        Self(pool)
+    }
+}
+
+impl std::ops::Deref for Hold {
+    type Target = Arc<Pool>;
+
+    fn deref(&self) -> &Arc<Pool> {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.env().alive_here() {
+            std::mem::forget(Arc::clone(&self.0));
+        }
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         // The refresher finds the pool gone and ends.

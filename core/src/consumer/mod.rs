@@ -18,11 +18,12 @@ pub(crate) use offsets::list as list_offsets;
 use buffer::Buffer;
 use fetcher::Fetcher;
 
-use crate::cluster::Pool;
+use crate::cluster::Hold;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{ConsumerConfig, check_topic};
 use crate::error::{Error, Result};
+use crate::fork::{self, Origin};
 
 /// Where reading of a partition starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub struct TopicPartition {
 #[derive(Clone)]
 #[must_use]
 pub struct ConsumerBuilder {
-    pool: Arc<Pool>,
+    pool: Hold,
     config: ConsumerConfig,
     topics: Vec<String>,
     assigned: Vec<(String, i32, Start)>,
@@ -84,7 +85,7 @@ pub struct ConsumerBuilder {
 }
 
 impl ConsumerBuilder {
-    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(pool: Hold) -> Self {
         Self {
             pool,
             config: ConsumerConfig::default(),
@@ -205,6 +206,7 @@ impl ConsumerBuilder {
         if let Some(error) = self.refused {
             return Err(error);
         }
+        self.pool.env().check_process()?;
         self.config.check(self.pool.request_timeout())?;
         if self.topics.is_empty() && self.assigned.is_empty() {
             return Err(Error::config("nothing to read; name topics or assign partitions"));
@@ -251,7 +253,7 @@ impl ConsumerBuilder {
 /// # }
 /// ```
 pub struct Consumer {
-    pool: Arc<Pool>,
+    pool: Hold,
     buffer: Arc<Buffer>,
 }
 
@@ -269,22 +271,29 @@ impl Consumer {
 
     /// A batch that is there already.
     pub fn try_next(&mut self) -> Option<Result<Batch>> {
+        if let Err(forked) = self.pool.env().check_process() {
+            return Some(Err(forked));
+        }
         self.buffer.take(&self.pool)
     }
 
     /// As [`next`](Self::next), for those who poll.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
+        if let Err(forked) = self.pool.env().check_process() {
+            return Poll::Ready(Some(Err(forked)));
+        }
         self.buffer.poll_take(&self.pool, cx)
     }
 
     /// A handle to ask and steer it from elsewhere while somebody waits for records.
     pub fn control(&self) -> ConsumerControl {
-        ConsumerControl { buffer: Arc::clone(&self.buffer) }
+        ConsumerControl { buffer: Arc::clone(&self.buffer), origin: Origin::here() }
     }
 
     /// The offset after the last record handed out; `None` before the first, or for a partition not
     /// read.
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.pool.env().check_process().ok()?;
         self.buffer.position(topic, partition)
     }
 
@@ -294,19 +303,24 @@ impl Consumer {
     /// `UnknownPartition` for one that is not read, `InvalidArgument` for a start below zero, `Closed`
     /// after [`close`](Self::close).
     pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        self.pool.env().check_process()?;
         self.buffer.seek(topic, partition, to)
     }
 
     /// The partitions being read: of whole topics, those known so far.
     pub fn assignment(&self) -> Vec<TopicPartition> {
+        if !self.pool.env().alive_here() {
+            return Vec::new();
+        }
         self.buffer.assignment()
     }
 
     /// Ends fetching; `next` gives `None` from now on. Closing again does nothing.
     ///
     /// # Errors
-    /// None today.
+    /// `Forked` in a child of the process that made it.
     pub async fn close(&mut self) -> Result<()> {
+        self.pool.env().check_process()?;
         self.buffer.close();
         Ok(())
     }
@@ -317,11 +331,15 @@ impl Consumer {
 #[derive(Clone)]
 pub struct ConsumerControl {
     buffer: Arc<Buffer>,
+    origin: Origin,
 }
 
 impl ConsumerControl {
     /// As [`Consumer::position`].
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        if !self.origin.is_here() {
+            return None;
+        }
         self.buffer.position(topic, partition)
     }
 
@@ -330,28 +348,40 @@ impl ConsumerControl {
     /// # Errors
     /// Those of [`Consumer::seek`].
     pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        if !self.origin.is_here() {
+            return Err(fork::forked());
+        }
         self.buffer.seek(topic, partition, to)
     }
 
     /// As [`Consumer::assignment`].
     pub fn assignment(&self) -> Vec<TopicPartition> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
         self.buffer.assignment()
     }
 
     /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.
     pub fn close(&self) {
-        self.buffer.close();
+        if self.origin.is_here() {
+            self.buffer.close();
+        }
     }
 
-    /// Whether the consumer was closed or dropped.
+    /// Whether the consumer was closed or dropped, or is a parent process's.
     pub fn is_closed(&self) -> bool {
-        self.buffer.is_closed()
+        !self.origin.is_here() || self.buffer.is_closed()
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.buffer.close();
+        if self.pool.env().alive_here() {
+            self.buffer.close();
+        } else {
+            std::mem::forget(Arc::clone(&self.buffer));
+        }
     }
 }
 

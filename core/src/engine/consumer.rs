@@ -80,6 +80,11 @@ impl EngineConsumer {
         Self { engine: engine.clone(), core }
     }
 
+    /// Refuses a consumer that was inherited through a fork.
+    pub fn check_process(&self) -> Result<()> {
+        self.engine.check_process()
+    }
+
     fn check(&self) -> Result<()> {
         self.engine.check("client")?;
         if self.core.closed.load(Ordering::Acquire) {

@@ -16,6 +16,7 @@ use crate::admin::NewTopic;
 use crate::client::Client;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::{self, Origin};
 use crate::metrics::Stats;
 
 /// One client of a skin: a queue and what fills it. Cheap to clone; clones are the same client.
@@ -28,7 +29,7 @@ pub(super) struct Shared {
     pub(super) env: Environment,
     parts: Mutex<Parts>,
     closed: AtomicBool,
-    pid: u32,
+    origin: Origin,
 }
 
 /// What a close ends.
@@ -55,7 +56,7 @@ impl Shared {
     /// Whether this process is a fork of the one that made the client: its locks may be held for
     /// ever, by threads that do not exist here.
     pub(super) fn is_forked(&self) -> bool {
-        self.pid != std::process::id()
+        !self.origin.is_here()
     }
 }
 
@@ -64,6 +65,7 @@ impl Drop for Shared {
         if self.is_forked() {
             let parts = self.parts.get_mut().unwrap_or_else(|e| e.into_inner());
             std::mem::forget(parts.backend.take());
+            std::mem::forget((Arc::clone(&self.queue), Arc::clone(&self.operations)));
         }
     }
 }
@@ -120,7 +122,7 @@ impl Engine {
                 consumers: Vec::new(),
             }),
             closed: AtomicBool::new(false),
-            pid: std::process::id(),
+            origin: Origin::here(),
         })))
     }
 
@@ -129,14 +131,14 @@ impl Engine {
         &self.0.queue
     }
 
+    /// Refuses a client that was inherited through a fork.
+    pub fn check_process(&self) -> Result<()> {
+        if self.0.is_forked() { Err(fork::forked()) } else { Ok(()) }
+    }
+
     /// Refuses what is asked of a closed engine, or of one inherited through a fork.
     pub(super) fn check(&self, what: &str) -> Result<()> {
-        if self.0.is_forked() {
-            return Err(Error::new(
-                ErrorKind::Forked,
-                "this process is a fork of the one that made the client",
-            ));
-        }
+        self.check_process()?;
         if self.0.closed.load(Ordering::Acquire) {
             return Err(Error::closed(what));
         }

@@ -33,6 +33,7 @@ mod cluster_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::fork::{forks, in_child};
 pub use batch::{Batch, HeaderViews, RecordView};
 pub use completion::{Completion, CompletionKind};
 pub use consumer::EngineConsumer;

@@ -144,6 +144,11 @@ impl EngineProducer {
         Self { engine: engine.clone(), core }
     }
 
+    /// Refuses a producer that was inherited through a fork.
+    pub fn check_process(&self) -> Result<()> {
+        self.engine.check_process()
+    }
+
     fn check(&self) -> Result<()> {
         self.engine.check("client")?;
         if self.core.closed.load(Ordering::Acquire) {

@@ -27,6 +27,7 @@ use super::topic_batches::TopicBatches;
 use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::fork;
 use crate::metrics::Metrics;
 use crate::policy::key_hash;
 use crate::record::builder::BatchBuilder;
@@ -219,6 +220,9 @@ impl Accumulator {
     }
 
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
+        if !self.env.seems_alive_here() {
+            return Err(fork::forked());
+        }
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         if let Some(topic) = topics.get(name) {
             return Ok(Arc::clone(topic));
@@ -329,6 +333,9 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
+        // Once per batch. Records before it are in the parent's, which the child will never send: who
+        // waits for one of them is told.
+        self.env.check_process()?;
         if self.events.is_closed() {
             return Err(Error::closed("client"));
         }

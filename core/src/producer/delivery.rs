@@ -11,6 +11,7 @@ use super::record::{Acked, BatchAcked};
 use super::states::{BatchState, Found, Mark, Owner, Place, Share};
 use crate::blocking::block_on;
 use crate::error::{Error, Result};
+use crate::fork;
 
 /// What became of a batch.
 #[derive(Clone, Debug)]
@@ -150,6 +151,9 @@ impl Delivery {
 
     #[cold]
     fn try_get_other(&self) -> Option<Result<Acked>> {
+        if self.share.state().is_orphaned() {
+            return Some(Err(fork::forked()));
+        }
         match self.share.state().find(self.mark.index())? {
             Found::Acknowledged(ack) => Some(Ok(self.acked(&ack))),
             Found::Failed(error) => Some(Err(error)),
@@ -197,6 +201,9 @@ impl Delivery {
     #[cold]
     fn wait_or_fail(&mut self, cx: &mut Context<'_>) -> Poll<Result<Acked>> {
         loop {
+            if self.share.state().is_orphaned() {
+                return Poll::Ready(Err(fork::forked()));
+            }
             match self.share.state().poll(self.mark.index(), cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Found::Acknowledged(ack)) => return Poll::Ready(Ok(self.acked(&ack))),
@@ -236,7 +243,7 @@ impl Part {
     fn is_done(&self) -> bool {
         match self.moved() {
             Some(parts) => parts.iter().all(Self::is_done),
-            None => !self.share.state().is_pending(),
+            None => !self.share.state().is_pending() || self.share.state().is_orphaned(),
         }
     }
 }
@@ -297,6 +304,9 @@ impl Future for BatchDelivery {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         while let Some(part) = this.parts.get(this.done) {
+            if part.share.state().is_orphaned() {
+                return Poll::Ready(Err(fork::forked()));
+            }
             match part.share.state().poll(part.first, cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Found::Moved(_)) => {

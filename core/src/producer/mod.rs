@@ -55,6 +55,7 @@ use std::time::Duration;
 pub use delivery::{BatchDelivery, Delivery};
 pub(crate) use delivery::{RunResult, RunSink};
 pub(crate) use producers::Producers;
+pub(crate) use recent::forget as forget_recent;
 pub use record::{Acked, BatchAcked, Record};
 
 use accumulator::Accumulator;
@@ -63,7 +64,7 @@ use budget::{Shares, Turn};
 use delivery::RunTag;
 use shard::Shard;
 
-use crate::cluster::Pool;
+use crate::cluster::Hold;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{Acks, InDoubt, Partitioner, ProducerConfig};
@@ -75,14 +76,14 @@ use crate::record::Compression;
 #[derive(Clone)]
 #[must_use]
 pub struct ProducerBuilder {
-    pool: Arc<Pool>,
+    pool: Hold,
     config: ProducerConfig,
     /// Why its properties were refused.
     refused: Option<Error>,
 }
 
 impl ProducerBuilder {
-    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(pool: Hold) -> Self {
         Self { pool, config: ProducerConfig::default(), refused: None }
     }
 
@@ -206,6 +207,7 @@ impl ProducerBuilder {
     /// # Errors
     /// `Config` for a setting out of its range.
     pub fn build(self) -> Result<Producer> {
+        self.pool.env().check_process()?;
         if let Some(error) = self.refused {
             return Err(error);
         }
@@ -260,7 +262,7 @@ impl Drop for Producer {
 
 struct Inner {
     /// Keeps the pool alive, and with it the sender.
-    pool: Arc<Pool>,
+    pool: Hold,
     home: Arc<Accumulator>,
     closed: AtomicBool,
 }
@@ -275,7 +277,12 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.leave();
+        if self.pool.env().alive_here() {
+            self.leave();
+        } else {
+            // A child's: not even dropped, since what is open in it would be resolved by that.
+            std::mem::forget(Arc::clone(&self.home));
+        }
     }
 }
 
@@ -435,6 +442,7 @@ impl Producer {
     /// `Closed` if the producer is closed.
     pub async fn flush(&self) -> Result<()> {
         self.check_open()?;
+        self.0.pool.env().check_process()?;
         self.0.home.flush().await;
         Ok(())
     }
@@ -447,6 +455,7 @@ impl Producer {
     /// # Errors
     /// `Timeout` if something was left.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
+        self.0.pool.env().check_process()?;
         // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
         self.0.leave();
         let home = &self.0.home;
@@ -500,6 +509,7 @@ impl Producer {
         deadline: tokio::time::Instant,
     ) -> Result<Turn<'a>> {
         let home = &self.0.home;
+        home.env.check_process()?;
         let sleep = home.env.sleep_until(deadline);
         tokio::select! {
             biased;

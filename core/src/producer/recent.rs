@@ -114,6 +114,15 @@ pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slo
     }
 }
 
+/// In a child: what this thread remembers is the parent's, and its next record is to be looked at.
+pub(crate) fn forget() {
+    let _ = RECENT.try_with(|recent| {
+        if let Ok(mut table) = recent.try_borrow_mut() {
+            std::mem::forget(std::mem::take(&mut table.entries));
+        }
+    });
+}
+
 #[cold]
 fn remember(home: &Accumulator, name: &str) -> Result<Arc<TopicBatches>, Error> {
     let topic = home.topic(name)?;

@@ -44,6 +44,8 @@ pub(crate) struct BatchState {
     opened_ms: AtomicI64,
     /// Handles given out and not dropped, once settled.
     shares: AtomicI64,
+    /// The process whose engine will settle it.
+    process: AtomicU32,
     rest: Mutex<Rest>,
 }
 
@@ -124,6 +126,7 @@ impl BatchState {
             append_time: AtomicI64::new(0),
             opened_ms: AtomicI64::new(0),
             shares: AtomicI64::new(0),
+            process: AtomicU32::new(0),
             rest: Mutex::default(),
         }
     }
@@ -179,6 +182,12 @@ impl BatchState {
 
     pub(super) fn is_pending(&self) -> bool {
         self.status.load(Ordering::Acquire) == PENDING
+    }
+
+    /// Whether nothing is known, and never will be: the batch was opened by a parent process, and what
+    /// becomes of it is told there. Asks the system.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.is_pending() && self.process.load(Ordering::Relaxed) != std::process::id()
     }
 
     /// The acknowledgement, if that is what became of the batch.

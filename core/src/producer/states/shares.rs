@@ -35,6 +35,7 @@ impl Owner {
         let state = slab.take_idle();
         state.opened_ms.store(opened_ms, Ordering::Relaxed);
         state.shares.store(UNSETTLED, Ordering::Relaxed);
+        state.process.store(std::process::id(), Ordering::Relaxed);
         Self { state, given: 0 }
     }
 
