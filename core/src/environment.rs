@@ -64,6 +64,8 @@ struct Inner {
     started: Instant,
     started_wall: Duration,
     origin: Origin,
+    #[cfg(feature = "testing")]
+    mishaps: Option<Mishaps>,
 }
 
 enum Runtime {
@@ -117,7 +119,13 @@ pub struct EnvironmentBuilder {
     seed: Option<u64>,
     max_connections: Option<usize>,
     wall_clock: Option<Duration>,
+    #[cfg(feature = "testing")]
+    mishaps: Option<Mishaps>,
 }
+
+/// Whether the engine is to panic at the place of this name.
+#[cfg(feature = "testing")]
+type Mishaps = Arc<dyn Fn(&'static str) -> bool + Send + Sync>;
 
 impl EnvironmentBuilder {
     /// How connections are opened. Default: TCP.
@@ -151,6 +159,17 @@ impl EnvironmentBuilder {
     /// clock it then follows. Default: the machine's.
     pub fn wall_clock(mut self, since_1970: Duration) -> Self {
         self.wall_clock = Some(since_1970);
+        self
+    }
+
+    /// Has the engine panic where `panics` says so. For tests of what a fault of the engine leaves
+    /// behind; the names of places are not stable.
+    #[cfg(feature = "testing")]
+    pub fn mishaps(
+        mut self,
+        panics: impl Fn(&'static str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.mishaps = Some(Arc::new(panics));
         self
     }
 
@@ -190,6 +209,8 @@ impl EnvironmentBuilder {
                 SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
             }),
             origin: Origin::here(),
+            #[cfg(feature = "testing")]
+            mishaps: self.mishaps,
         }))
     }
 }
@@ -368,6 +389,17 @@ impl Environment {
         if let Some((_, connection)) = idle {
             connection.retire();
         }
+    }
+
+    /// A place where a test may have the engine panic. Nothing at all in other builds.
+    #[inline]
+    pub(crate) fn mishap(&self, place: &'static str) {
+        #[cfg(feature = "testing")]
+        if self.0.mishaps.as_ref().is_some_and(|panics| panics(place)) {
+            panic!("a panic at '{place}', ordered by a test");
+        }
+        #[cfg(not(feature = "testing"))]
+        let _ = place;
     }
 
     pub(crate) fn dialer(&self) -> &Arc<dyn Dialer> {

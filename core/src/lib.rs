@@ -46,6 +46,7 @@ mod admin;
 #[doc(hidden)]
 pub mod bench;
 pub mod blocking;
+mod caught;
 mod client;
 mod cluster;
 mod config;

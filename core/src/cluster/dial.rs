@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::broker::{Broker, Lane};
 use super::pool::{Pool, is_hopeless};
 use super::trouble;
+use crate::caught::caught;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
 use crate::net::{self, Connection, Ending, OnClose};
@@ -130,7 +131,11 @@ impl Pool {
                 broker: &broker.metrics,
                 reconnect,
             };
-            let opened = net::open(&setup, target, on_close(&pool, &broker, id, permit)).await;
+            // Somebody else's code may be in it: the dialer, the authenticator.
+            let opened = caught(net::open(&setup, target, on_close(&pool, &broker, id, permit)));
+            let opened = opened.await.unwrap_or_else(|e| {
+                Err((DialFailure::Other, e.context(format_args!("{}: dialling", broker.name()))))
+            });
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {

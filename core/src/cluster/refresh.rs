@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::metrics::{Api, MetadataReason, limited};
 use crate::net::Connection;
@@ -58,7 +59,8 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             metadata.plan(|plan, rng, now| plan.answered(question.all, false, now, rng));
             continue;
         }
-        match ask(&pool, &question, asked_broker).await {
+        let answer = caught(ask(&pool, &question, asked_broker)).await;
+        match answer.and_then(|answer| answer) {
             Ok(from) => {
                 asked_broker = Some(from);
                 answered = env.now();
@@ -128,6 +130,7 @@ async fn exchange(
                 })
                 .collect(),
         ));
+    pool.env().mishap("metadata");
     pool.metrics().metadata_asked(why);
     let hedged = |_: i32| pool.metrics().metadata_asked(MetadataReason::Trouble);
     let check = |by: &Connection, answer: &MetadataResponse| match answer.error_code {

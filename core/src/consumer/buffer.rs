@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::batch::Batch;
 use super::{Start, TopicPartition};
+use crate::caught;
 use crate::cluster::Pool;
 use crate::config::ConsumerConfig;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,8 @@ struct State {
     partitions: BTreeMap<Key, Position>,
     waker: Option<Waker>,
     closed: bool,
+    /// Nothing comes any more; what is there can still be taken.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -121,6 +124,14 @@ impl Buffer {
         Self::notify(state);
     }
 
+    /// The last word: nothing comes after it.
+    pub(super) fn end(&self, error: Error) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.items.push_back(Item::Error(error));
+        Self::notify(state);
+    }
+
     fn notify(mut state: std::sync::MutexGuard<'_, State>) {
         let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
         drop(state);
@@ -151,6 +162,9 @@ impl Buffer {
         loop {
             let mut state = self.lock();
             if state.closed {
+                return Poll::Ready(None);
+            }
+            if state.ended && state.items.is_empty() {
                 return Poll::Ready(None);
             }
             if let Some(item) = self.pop(&mut state) {
@@ -201,7 +215,12 @@ impl Buffer {
     fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
         let opened = match item {
             Item::Error(e) => Err(e),
-            Item::Batch(fetched) => self.open(pool, fetched),
+            // On the thread of whoever reads: a codec's panic is not to be theirs.
+            Item::Batch(fetched) => caught::call(|| {
+                pool.env().mishap("decompression");
+                self.open(pool, fetched)
+            })
+            .and_then(|opened| opened),
         };
         match opened {
             Ok(batch) if batch.is_empty() => None,

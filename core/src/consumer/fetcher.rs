@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Start;
 use super::buffer::{Buffer, Key};
 use super::offsets::{self, EARLIEST, LATEST};
+use crate::caught::caught;
 use crate::cluster::{Lane, Lookup, Pool, Purse, TopicMeta};
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
@@ -144,6 +145,7 @@ impl Fetcher {
             if self.buffer.is_closed() {
                 break;
             }
+            self.env.mishap("fetcher");
             let now = self.env.now();
             self.wake_at = None;
             self.learn(now);
@@ -162,12 +164,6 @@ impl Fetcher {
             while let Some(event) = next {
                 self.handle(event);
                 next = self.rx.try_recv().ok();
-            }
-        }
-        // Its connections serve nobody else.
-        for leader in self.busy.keys() {
-            if let Some(broker) = self.pool.broker(*leader) {
-                broker.take(self.lane);
             }
         }
     }
@@ -269,7 +265,14 @@ impl Fetcher {
             self.troubles.wait_for((leader >= 0).then_some(leader));
             let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
             self.env.spawn(async move {
-                let found = offsets::list(&pool, lane, wanted).await;
+                let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
+                let found = caught(async {
+                    pool.env().mishap("offsets");
+                    offsets::list(&pool, lane, wanted).await
+                });
+                let found = found.await.unwrap_or_else(|e| {
+                    keys.into_iter().map(|key| (key, Err(e.clone()))).collect()
+                });
                 let _ = tx.send(Event::Offsets(leader, found, generations));
             });
         }
@@ -376,14 +379,25 @@ impl Fetcher {
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
         self.env.spawn(async move {
-            let answer = match pool.lane(leader, lane, Need::Needed).await {
-                Err(e) => Err(e),
-                Ok(connection) => {
-                    connection.call(&request, versions, retry).await.map_err(CallError::into_error)
-                }
-            };
+            let answer = caught(async {
+                pool.env().mishap("fetch");
+                let connection = pool.lane(leader, lane, Need::Needed).await?;
+                connection.call(&request, versions, retry).await.map_err(CallError::into_error)
+            });
+            let answer = answer.await.and_then(|answer| answer);
             let _ = tx.send(Event::Answer { leader, asked, answer });
         });
+    }
+}
+
+impl Drop for Fetcher {
+    fn drop(&mut self) {
+        // Its connections serve nobody else.
+        for leader in self.busy.keys() {
+            if let Some(broker) = self.pool.broker(*leader) {
+                broker.take(self.lane);
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) use offsets::list as list_offsets;
 use buffer::Buffer;
 use fetcher::Fetcher;
 
+use crate::caught::caught;
 use crate::cluster::Hold;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
@@ -227,7 +228,13 @@ impl ConsumerBuilder {
             self.assigned.iter().map(|(t, p, s)| (Arc::from(t.as_str()), *p, *s)).collect(),
             self.start,
         );
-        self.pool.env().spawn(fetcher.run());
+        let told = Arc::clone(&buffer);
+        self.pool.env().spawn(async move {
+            // Where it was is known to nobody else: the consumer cannot go on.
+            if let Err(e) = caught(fetcher.run()).await {
+                told.end(e);
+            }
+        });
         Ok(Consumer { pool: self.pool, buffer })
     }
 }
@@ -264,7 +271,8 @@ impl Consumer {
     /// # Errors
     /// An error is told once and reading goes on with the next call, where it can: `UnknownTopic`
     /// (asked for again from time to time), `Authorization`, `OffsetOutOfRange`, `Corrupt` and
-    /// `UnsupportedCodec` (the batch is passed over).
+    /// `UnsupportedCodec` (the batch is passed over); `Internal` if the engine has panicked, after which
+    /// the consumer may be at its end.
     pub async fn next(&mut self) -> Option<Result<Batch>> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use tokio::task::JoinSet;
 
+use crate::caught::caught;
 use crate::cluster::{Lane, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Api;
@@ -63,8 +64,8 @@ pub(crate) async fn list(
     for (leader, parts) in by_leader {
         let pool = Arc::clone(pool);
         asking.spawn(async move {
-            let found = ask(&pool, lane, leader, &parts).await;
-            (parts, found)
+            let found = caught(ask(&pool, lane, leader, &parts)).await;
+            (parts, found.and_then(|found| found))
         });
     }
     while let Some(asked) = asking.join_next().await {

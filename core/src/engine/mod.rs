@@ -33,6 +33,7 @@ mod cluster_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::caught::panic_error;
 pub use crate::fork::{forks, in_child};
 pub use batch::{Batch, HeaderViews, RecordView};
 pub use completion::{Completion, CompletionKind};
@@ -48,7 +49,7 @@ pub use crate::config::foreign::{
 };
 pub use crate::config::properties::{Plain, Properties, plain_settings};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// An error about an argument, for skins that check what they were given.
 pub fn argument_error(message: impl Into<String>) -> Error {
@@ -58,14 +59,4 @@ pub fn argument_error(message: impl Into<String>) -> Error {
 /// The error for the use of a closed handle.
 pub fn closed_error(what: &str) -> Error {
     Error::closed(what)
-}
-
-/// The error for a panic that a skin caught at its boundary.
-pub fn panic_error(payload: &(dyn std::any::Any + Send)) -> Error {
-    let what = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    Error::new(ErrorKind::Internal, format!("a panic was caught: {what}"))
 }

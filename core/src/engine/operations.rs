@@ -3,15 +3,12 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 
 use tokio::task::AbortHandle;
 
 use super::completion::Reply;
-use super::panic_error;
+use crate::caught::caught;
 use crate::environment::Environment;
 use crate::error::Result;
 
@@ -57,7 +54,7 @@ impl Operations {
         // Tells `reply` that it ends unfinished if the task is dropped with its runtime.
         let unfinished = Unfinished { operations: Arc::clone(self), id };
         let task = env.handle().spawn(async move {
-            let outcome = Catching(Box::pin(work)).await;
+            let outcome = caught(work).await.and_then(|outcome| outcome);
             unfinished.finish(outcome);
         });
         // If the task is through already, its entry is gone.
@@ -106,18 +103,6 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // A reply that is dropped tells that the client is closed.
         drop(self.take());
-    }
-}
-
-/// Turns a panic of the work into its outcome.
-struct Catching<F>(Pin<Box<F>>);
-
-impl<F: Future<Output = Result<()>>> Future for Catching<F> {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)))
-            .unwrap_or_else(|payload| Poll::Ready(Err(panic_error(payload.as_ref()))))
     }
 }
 

@@ -14,6 +14,7 @@ use super::handle::{Backend, Engine};
 use super::options::ProducerOptions;
 use super::pack::{Entry, Packed};
 use super::queue::{CompletionQueue, MAX_UNDRAINED};
+use crate::caught::caught;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Producer, Record, RunSink};
@@ -125,7 +126,8 @@ impl Space {
         let free = producer.space_free(bytes, before);
         let this = Arc::clone(self);
         env.spawn(async move {
-            free.await;
+            // Told in any case: who hears of space that is not there is refused once more.
+            let _ = caught(free).await;
             // In this order: a refusal between the two asks anew, and is told twice.
             this.asked.store(false, Ordering::Release);
             this.tell();

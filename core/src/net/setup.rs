@@ -108,6 +108,7 @@ async fn phases(
     broker: &Arc<BrokerMetrics>,
 ) -> Result<(RawExchange, Versions, Duration), (DialFailure, Error)> {
     let began = ctx.env.now();
+    ctx.env.mishap("dial");
     let stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
         let kind = match e.kind() {
             io::ErrorKind::NotFound => ErrorKind::Resolve,

@@ -478,7 +478,20 @@ impl Accumulator {
         &self.pool
     }
 
-    /// The sender is gone (a panic): nothing will take what is open, so it resolves here.
+    /// A new sender is told of everything that waits: the one before may have known of it.
+    pub(super) fn announce_all(self: &Arc<Self>) {
+        let topics: Vec<_> = {
+            let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
+            topics.values().cloned().collect()
+        };
+        for topic in topics {
+            for slot in slots_of(&topic) {
+                let _ = self.announce(&topic, &slot, &mut slot.lock());
+            }
+        }
+    }
+
+    /// The sender is gone for good: nothing will take what is open, so it resolves here.
     pub(crate) fn drop_open(&self) {
         self.slots().iter().for_each(|slot| slot.clear());
     }
@@ -492,11 +505,16 @@ impl Accumulator {
     fn slots(&self) -> Vec<Arc<Slot>> {
         let mut slots = Vec::new();
         for topic in self.topics.read().unwrap_or_else(|e| e.into_inner()).values() {
-            slots.extend(topic.shards().cloned());
-            let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
-            slots.extend(pinned.values().cloned());
-            slots.push(Arc::clone(&topic.unrouted));
+            slots.extend(slots_of(topic));
         }
         slots
     }
+}
+
+fn slots_of(topic: &TopicBatches) -> Vec<Arc<Slot>> {
+    let mut slots: Vec<_> = topic.shards().cloned().collect();
+    let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
+    slots.extend(pinned.values().cloned());
+    slots.push(Arc::clone(&topic.unrouted));
+    slots
 }

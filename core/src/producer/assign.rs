@@ -14,6 +14,7 @@ use super::partition::ToSend;
 use super::requests::Load;
 use super::sender::{Event, Sender};
 use super::topics::Topic;
+use crate::caught::caught;
 use crate::cluster::{Lane, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::earlier;
@@ -194,7 +195,11 @@ impl Sender {
         let (pool, tx) = (self.pool.clone(), self.tx.clone());
         self.env.spawn(async move {
             let Some(pool) = pool.upgrade() else { return };
-            let result = pool.lane(id, Lane::Produce, need).await;
+            let result = caught(async {
+                pool.env().mishap("lane");
+                pool.lane(id, Lane::Produce, need).await
+            });
+            let result = result.await.and_then(|result| result);
             let _ = tx.send(Event::Lane(id, result));
         });
     }

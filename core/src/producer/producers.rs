@@ -1,15 +1,16 @@
 //! What all producers of a pool share: the senders, and an accumulator for each set of settings.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::mpsc;
 
 use super::accumulator::Accumulator;
 use super::sender::{Event, Sender};
+use crate::caught::{self, caught};
 use crate::cluster::Pool;
 use crate::config::{Acks, ProducerConfig};
+use crate::policy::backoff::Backoff;
 
 type Homes = HashMap<ProducerConfig, Weak<Accumulator>>;
 
@@ -28,15 +29,9 @@ impl Producers {
         let mut senders = self.senders.lock().unwrap_or_else(|e| e.into_inner());
         let start = || {
             let (events, rx) = mpsc::unbounded_channel();
-            let sender = Sender::new(pool, acks, events.clone(), rx);
-            let left = DropOpen { acks, homes: Arc::clone(&self.homes) };
-            pool.env().spawn(async move {
-                // Batches that the sender holds resolve as they are dropped; those still open in
-                // their homes are dropped here, so that nobody waits for ever.
-                let guard = left;
-                sender.run().await;
-                drop(guard);
-            });
+            let sender = Sender::new(pool, acks, events.clone(), 0);
+            let left = Left { acks, homes: Arc::clone(&self.homes) };
+            pool.env().spawn(run(Arc::downgrade(pool), sender, events.clone(), rx, left));
             events
         };
         senders.entry(acks).or_insert_with(start).clone()
@@ -77,20 +72,53 @@ impl Producers {
     }
 }
 
-struct DropOpen {
+/// Requests of one sender: ids of the next one begin behind them.
+const IDS: u64 = 1 << 40;
+
+/// Runs a sender; where it panics, one after the other. What it held has resolved as it was dropped; what
+/// waited for it goes to its successor, after a pause: it may panic for the same reason.
+async fn run(
+    pool: Weak<Pool>,
+    mut sender: Sender,
+    events: mpsc::UnboundedSender<Event>,
+    mut rx: mpsc::UnboundedReceiver<Event>,
+    left: Left,
+) {
+    let mut backoff = Backoff::default();
+    for number in 1.. {
+        let env = sender.env.clone();
+        if caught(sender.run(&mut rx)).await.is_ok() {
+            return;
+        }
+        let pause = backoff.next(&mut env.rng());
+        env.sleep(pause).await;
+        let Some(pool) = pool.upgrade() else { return };
+        sender = Sender::new(&pool, left.acks, events.clone(), number * IDS);
+        // Requests that were to tell how a broker does are answered to nobody.
+        pool.members().iter().for_each(|broker| broker.probe_lost());
+        left.homes().iter().for_each(Accumulator::announce_all);
+    }
+}
+
+/// What is still open in the homes of a sender: dropped with this, when it has ended for good, so that
+/// nobody waits for ever.
+struct Left {
     acks: Acks,
     homes: Arc<Mutex<Homes>>,
 }
 
-impl Drop for DropOpen {
+impl Left {
+    fn homes(&self) -> Vec<Arc<Accumulator>> {
+        let homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
+        let of_it = homes.iter().filter(|(config, _)| config.acks == self.acks);
+        of_it.filter_map(|(_, home)| home.upgrade()).collect()
+    }
+}
+
+impl Drop for Left {
     fn drop(&mut self) {
-        let homes: Vec<_> = {
-            let homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
-            let of_it = homes.iter().filter(|(config, _)| config.acks == self.acks);
-            of_it.filter_map(|(_, home)| home.upgrade()).collect()
-        };
-        for home in homes {
-            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| home.drop_open()));
+        for home in self.homes() {
+            let _ = caught::call(|| home.drop_open());
         }
     }
 }

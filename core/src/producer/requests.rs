@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::gate::Stamp;
 use super::partition::ToSend;
 use super::sender::{Event, Sender};
+use crate::caught::caught;
 use crate::cluster::{Pool, Purse};
 use crate::config::Acks;
 use crate::environment::earlier;
@@ -178,17 +179,24 @@ impl Sender {
         }
         self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
         let tx = self.tx.clone();
+        let env = self.env.clone();
         self.env.spawn(async move {
-            let answer = match receiver {
-                Err(e) => Err(CallError::Unsent(e)),
-                Ok(receiver) => connection.answer(receiver).await.and_then(|body| match answered {
-                    true => connection
-                        .read::<ProduceRequest>(version, body)
-                        .map(Some)
-                        .map_err(CallError::InDoubt),
-                    false => Ok(None),
-                }),
-            };
+            let answer = caught(async {
+                env.mishap("produce");
+                match receiver {
+                    Err(e) => Err(CallError::Unsent(e)),
+                    Ok(receiver) => {
+                        connection.answer(receiver).await.and_then(|body| match answered {
+                            true => connection
+                                .read::<ProduceRequest>(version, body)
+                                .map(Some)
+                                .map_err(CallError::InDoubt),
+                            false => Ok(None),
+                        })
+                    }
+                }
+            });
+            let answer = answer.await.unwrap_or_else(|e| Err(CallError::InDoubt(e)));
             let _ = tx.send(Event::Answer(request, answer));
         });
     }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
-//! task ends (or panics) what it holds resolves with an error as it is dropped.
+//! task ends (or panics) what it holds resolves with an error as it is dropped. One that panics has a
+//! successor, which begins under a producer id of its own.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -31,6 +32,7 @@ use super::partition::Partition;
 use super::requests::InFlight;
 use super::topic_batches::TopicBatches;
 use super::topics::Topic;
+use crate::caught::caught;
 use crate::cluster::{Lookup, Metadata, Pool};
 use crate::config::{Acks, InDoubt};
 use crate::environment::{Environment, earlier};
@@ -79,7 +81,6 @@ pub(crate) struct Sender {
     pub(super) timeout_ms: i32,
     pub(super) acks: Acks,
     pub(super) tx: mpsc::UnboundedSender<Event>,
-    rx: mpsc::UnboundedReceiver<Event>,
     pub(super) topics: Topics,
     /// Topics with something to send, whose turn came longest ago first.
     pub(super) active: VecDeque<Arc<str>>,
@@ -101,11 +102,12 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
+    /// `first_id`: answers to requests below it are another sender's.
     pub(crate) fn new(
         pool: &Arc<Pool>,
         acks: Acks,
         tx: mpsc::UnboundedSender<Event>,
-        rx: mpsc::UnboundedReceiver<Event>,
+        first_id: u64,
     ) -> Self {
         // The broker gives up on its replicas before this client gives up on the broker, so that
         // the answer says what happened.
@@ -120,13 +122,12 @@ impl Sender {
             acks,
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             tx,
-            rx,
             topics: Topics::default(),
             active: VecDeque::new(),
             leaders: Leaders::new(pool.env().now()),
             in_flight: HashMap::new(),
             gate: Gate::new(acks),
-            next_id: 0,
+            next_id: first_id,
             reroutes: false,
             together: BTreeMap::new(),
             wake_at: None,
@@ -135,7 +136,7 @@ impl Sender {
         }
     }
 
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, rx: &mut mpsc::UnboundedReceiver<Event>) {
         let mut metadata = self.metadata.subscribe();
         self.cluster_changed();
         loop {
@@ -143,7 +144,7 @@ impl Sender {
             let mut told = false;
             let event = tokio::select! {
                 biased;
-                event = self.rx.recv() => event,
+                event = rx.recv() => event,
                 _ = metadata.changed() => {
                     told = true;
                     Some(Event::Pressure)
@@ -159,7 +160,7 @@ impl Sender {
                     return;
                 }
                 self.handle(event);
-                next = self.rx.try_recv().ok();
+                next = rx.try_recv().ok();
             }
             // Before anything is bound by it, whatever woke us.
             if metadata.has_changed().is_ok_and(|changed| changed) || told {
@@ -251,6 +252,7 @@ impl Sender {
             return false;
         }
         let Some(pool) = self.pool.upgrade() else { return false };
+        self.env.mishap("sender");
         self.leaders.begin_round(&pool, &self.metrics, now);
         let mut round = Round { pool: &pool, now, loads: Vec::new(), lookups: BTreeMap::new() };
         let mut taken = Vec::new();
@@ -309,7 +311,11 @@ impl Sender {
                 let (pool, tx) = (self.pool.clone(), self.tx.clone());
                 self.env.spawn(async move {
                     let Some(pool) = pool.upgrade() else { return };
-                    let _ = tx.send(Event::ProducerId(init_producer_id(&pool).await));
+                    let id = caught(async {
+                        pool.env().mishap("producer id");
+                        init_producer_id(&pool).await
+                    });
+                    let _ = tx.send(Event::ProducerId(id.await.and_then(|id| id)));
                 });
                 false
             }

@@ -15,6 +15,7 @@ use super::lock::{Guard, Lock};
 use super::resolution::{Fate, Resolution};
 use super::states::{Owner, Place};
 use super::tries::Tries;
+use crate::caught;
 use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
 use crate::policy::linger::{self, Pace};
@@ -165,11 +166,12 @@ impl Unresolved {
 impl Drop for Unresolved {
     fn drop(&mut self) {
         if self.owner.is_some() {
-            self.settle(&Err(Error::new(
-                ErrorKind::Closed,
-                "the engine ended before the record was acknowledged",
-            )
-            .with_maybe_written(true)));
+            let (kind, words) = if std::thread::panicking() {
+                (ErrorKind::Internal, "the engine panicked before the record was acknowledged")
+            } else {
+                (ErrorKind::Closed, "the engine ended before the record was acknowledged")
+            };
+            self.settle(&Err(Error::new(kind, words).with_maybe_written(true)));
         }
     }
 }
@@ -322,7 +324,13 @@ impl Slot {
                 }
                 // Nobody else takes from a slot, so nothing behind it can overtake it meanwhile.
                 drop(inner);
-                open.seal(home, self.partition)
+                let topic = Arc::clone(&open.rest.topic);
+                let sealed = open.seal(home, self.partition);
+                if sealed.is_none() {
+                    // It failed, and nobody has told of what has come behind it.
+                    home.announce_sealed(&topic, self);
+                }
+                sealed
             }
         }
     }
@@ -434,10 +442,23 @@ impl OpenBatch {
     }
 
     fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
-        let Some(sealed) = self.builder.seal(self.compression) else {
-            // Nobody holds a handle to a batch without records.
-            self.rest.moved(Vec::new());
-            return None;
+        let (builder, compression) = (self.builder, self.compression);
+        // A codec that panics fails this batch, whose thread it is on may have others to care for.
+        let sealed = caught::call(|| {
+            home.env.mishap("compression");
+            builder.seal(compression)
+        });
+        let sealed = match sealed {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => {
+                // Nobody holds a handle to a batch without records.
+                self.rest.moved(Vec::new());
+                return None;
+            }
+            Err(error) => {
+                self.rest.settle(&Err(error));
+                return None;
+            }
         };
         // Compressed bytes may take less memory than the open batch did.
         self.rest.holds(sealed.capacity_reserved());

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::{Answer, CallError, Ending, OnClose, Order, Outgoing, Shared};
+use crate::caught;
 use crate::environment::Transport;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Failure, Sent};
@@ -92,6 +93,14 @@ impl Driver {
     /// Until the connection is over, and everybody who waits is told.
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        let why = self.over(end);
+        while let Some(order) = self.rx.recv().await {
+            self.refuse(order, &why);
+        }
+    }
+
+    /// The connection is over: everybody who waits for an answer is told.
+    fn over(&mut self, end: Ending) -> Error {
         if let Ending::Lost(e) = &end
             && e.kind() == ErrorKind::NotKafka
         {
@@ -131,11 +140,13 @@ impl Driver {
             let _ = pending.reply.send(Err(error));
         }
         self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
-        while let Some(order) = self.rx.recv().await {
-            let Order::Send(outgoing) = order else { continue };
-            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-            let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
-        }
+        why
+    }
+
+    fn refuse(&self, order: Order, why: &Error) {
+        let Order::Send(outgoing) = order else { return };
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
     }
 
     /// Ready when the connection is over.
@@ -243,6 +254,7 @@ impl Driver {
     }
 
     fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
+        self.shared.env.mishap("connection");
         let name = &self.shared.name;
         let not_kafka = |words: String| Error::new(ErrorKind::NotKafka, format!("{name}: {words}"));
         if frame.len() < 4 {
@@ -308,6 +320,16 @@ impl Driver {
         fronts.into_iter().flatten().min_by_key(|p| p.sent)
     }
 
+    /// A panic: the connection ends like one that was lost, so that its lane is open for another, its
+    /// place among those allowed is free, and nobody waits for answers that nobody reads.
+    fn panicked(&mut self) {
+        let words = format!("{}: the connection's task panicked", self.shared.name);
+        let why = self.over(Ending::Lost(Error::new(ErrorKind::Internal, words)));
+        while let Ok(order) = self.rx.try_recv() {
+            self.refuse(order, &why);
+        }
+    }
+
     fn arm(&mut self, at: Instant) {
         self.timer_at = at;
         self.timer.as_mut().reset(at);
@@ -333,5 +355,13 @@ impl Driver {
             }
             _ => disconnected(format!("{name}: {e}")),
         })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if self.on_close.is_some() && std::thread::panicking() {
+            let _ = caught::call(|| self.panicked());
+        }
     }
 }

@@ -1,0 +1,200 @@
+//! A fault of the engine itself, a panic: it ends what it happened in, and nothing else. Each place is
+//! made to panic a few times; what waited has an end, what was held is given back, and work goes on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ottla::testing::Cluster;
+use ottla::{
+    Client, ClientBuilder, Compression, Environment, EnvironmentBuilder, ErrorKind, Record,
+};
+use ottla_scenarios::network::Network;
+use ottla_scenarios::steps::{acked, cluster, connect, free, pinned};
+use ottla_scenarios::wait::{until, within};
+
+/// Panics that are still to come, by place.
+#[derive(Clone, Default)]
+struct Mishaps(Arc<Mutex<BTreeMap<&'static str, usize>>>);
+
+impl Mishaps {
+    fn order(&self, place: &'static str, times: usize) {
+        self.0.lock().unwrap().insert(place, times);
+    }
+
+    fn left(&self, place: &str) -> usize {
+        self.0.lock().unwrap().get(place).copied().unwrap_or_default()
+    }
+
+    fn at(&self, environment: EnvironmentBuilder) -> Environment {
+        let this = self.clone();
+        let panics = move |place| match this.0.lock().unwrap().get_mut(place) {
+            Some(times @ 1..) => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        };
+        environment.mishaps(panics).build()
+    }
+}
+
+fn client(cluster: &Cluster, mishaps: &Mishaps) -> ClientBuilder {
+    let environment = Network::new(cluster).environment(7);
+    Client::builder().bootstrap(cluster.bootstrap()).environment(mishaps.at(environment))
+}
+
+/// Everything that a panic ends is done again, by whoever waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_is_a_task_that_failed() {
+    for place in
+        ["dial", "connection", "metadata", "producer id", "lane", "produce", "offsets", "fetch"]
+    {
+        let cluster = cluster(2, 4);
+        let mishaps = Mishaps::default();
+        let client = connect(client(&cluster, &mishaps)).await;
+        mishaps.order(place, 3);
+        let producer = client.producer().build().unwrap();
+        let mut sent = Vec::new();
+        for partition in 0..4 {
+            sent.push(within("space", producer.send(pinned(partition))).await.unwrap());
+        }
+        for delivery in sent {
+            let outcome = within(place, delivery).await;
+            assert!(outcome.is_ok(), "{place}: {outcome:?}");
+        }
+        let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+        let mut read = 0;
+        while read < 4 {
+            match within(place, consumer.next()).await.unwrap() {
+                Ok(batch) => read += batch.len(),
+                Err(e) => assert!(e.kind() == ErrorKind::Internal, "{place}: {e}"),
+            }
+        }
+        within(place, producer.flush()).await.unwrap();
+        assert_eq!(mishaps.left(place), 0, "{place} was never passed");
+        // Nothing goes round and round for want of a pause.
+        let dials = client.stats().brokers.values().map(|b| b.dials).sum::<u64>();
+        assert!(dials < 30, "{place}: {dials} dials");
+    }
+}
+
+/// A connection whose task is gone is gone: its place among those allowed is free, its lane open for
+/// another one, and nothing is taken to be in flight on it.
+#[tokio::test(start_paused = true)]
+async fn connections_that_panic_give_their_places_back() {
+    let cluster = cluster(1, 1);
+    let mishaps = Mishaps::default();
+    let environment = Network::new(&cluster).environment(7).max_connections(2);
+    let client = Client::builder().bootstrap(cluster.bootstrap());
+    let client = connect(client.environment(mishaps.at(environment))).await;
+    let producer = client.producer().build().unwrap();
+    for _ in 0..10 {
+        mishaps.order("connection", 1);
+        acked(&producer, free()).await;
+        assert_eq!(mishaps.left("connection"), 0);
+    }
+    until("one connection", || cluster.stats().connections_open() <= 2).await;
+    assert_eq!(client.cluster().brokers.values().map(|b| b.connections).sum::<usize>(), 1);
+    let stored = cluster.records("t", 0).unwrap();
+    assert_eq!(stored.len(), 10, "each once, though it was asked for again");
+}
+
+/// What the sender held ends, as what may be written; what it did not, and what comes later, is sent.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_panics_has_a_successor() {
+    let cluster = cluster(2, 4);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let producer = client.producer().linger(Duration::ZERO).build().unwrap();
+    acked(&producer, free()).await;
+    cluster.set_replica_delay(Duration::MAX);
+    let held = within("space", producer.send(pinned(1))).await.unwrap();
+    until("a request in flight", || !cluster.records("t", 1).unwrap().is_empty()).await;
+    mishaps.order("sender", 1);
+    let waiting = within("space", producer.send(pinned(2))).await.unwrap();
+    let error = within("the end of what was in flight", held).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Internal && error.maybe_written(), "{error}");
+    cluster.set_replica_delay(Duration::ZERO);
+    within("what waited", waiting).await.unwrap();
+    for partition in 0..4 {
+        acked(&producer, pinned(partition)).await;
+    }
+    within("flush", producer.flush()).await.unwrap();
+    // Again and again: nobody is stuck, and it is not tried without a pause.
+    mishaps.order("sender", 20);
+    let sent = within("space", producer.send(free())).await.unwrap();
+    within("an ack", sent).await.unwrap();
+    within("close", producer.close(Duration::from_secs(60))).await.unwrap();
+}
+
+/// A consumer whose fetcher is gone says so, and ends; others read on.
+#[tokio::test(start_paused = true)]
+async fn a_fetcher_that_panics_is_told() {
+    let cluster = cluster(2, 4);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, free()).await;
+    let mut first = client.consumer().topics(["t"]).build().unwrap();
+    within("records", first.next()).await.unwrap().unwrap();
+    mishaps.order("fetcher", 1);
+    acked(&producer, free()).await;
+    let error = loop {
+        match within("the news", first.next()).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => panic!("an end that nobody told of"),
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(within("the end", first.next()).await.is_none());
+    let mut second = client.consumer().topics(["t"]).build().unwrap();
+    let mut read = 0;
+    while read < 2 {
+        read += within("records", second.next()).await.unwrap().unwrap().len();
+    }
+    drop((first, second));
+    let fetch_lanes = || client.cluster().brokers.values().map(|b| b.connections).sum::<usize>();
+    until("their lanes are closed", || fetch_lanes() <= 2).await;
+}
+
+/// Compression fails the batch that it was at, for certain; by whichever thread it is done.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_compressed_fails_alone() {
+    for (compression, size) in
+        [(Compression::None, 100), (Compression::Zstd { level: 19 }, 200_000)]
+    {
+        let cluster = cluster(1, 1);
+        let mishaps = Mishaps::default();
+        let client = connect(client(&cluster, &mishaps)).await;
+        let producer = client.producer().compression(compression).build().unwrap();
+        let value = vec![7; size];
+        let record = || Record::to("t").value(&value);
+        acked(&producer, record()).await;
+        for _ in 0..5 {
+            mishaps.order("compression", 1);
+            let failed = within("space", producer.send(record())).await.unwrap();
+            let error = within("its failure", failed).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Internal && !error.maybe_written(), "{error}");
+            acked(&producer, record()).await;
+        }
+        within("flush", producer.flush()).await.unwrap();
+        assert_eq!(cluster.records("t", 0).unwrap().len(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_opened_is_told_and_passed_over() {
+    let cluster = cluster(1, 1);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, free()).await;
+    acked(&producer, free()).await;
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    mishaps.order("decompression", 1);
+    let error = within("the news", consumer.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert_eq!(within("records", consumer.next()).await.unwrap().unwrap().len(), 1);
+}
