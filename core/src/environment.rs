@@ -380,7 +380,8 @@ impl Environment {
         }
     }
 
-    fn make_room(&self) {
+    /// Closes the connection of any pool that was idle longest.
+    pub(crate) fn make_room(&self) {
         let pools: Vec<Arc<Pool>> = {
             let pools = self.pools();
             pools.values().filter_map(Weak::upgrade).collect()

@@ -289,3 +289,38 @@ print(len(chosen))
     assert (status, errors) == (0, "")
     # Eight draws of thirty: the same ones would come once in ten thousand million runs.
     assert int(out) > 1
+
+
+def test_no_descriptors_left_is_an_ordinary_exception(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    child = program(
+        """
+import os, resource, sys, ottla
+
+bootstrap, topic = sys.argv[1:]
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+used = []
+try:
+    while True:
+        used.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(3):
+    try:
+        ottla.Producer(bootstrap)
+    except ottla.RetriableError as error:
+        assert isinstance(error, ottla.OutOfResourcesError), error
+        assert error.code == "out_of_resources" and "ulimit" in str(error), error
+    else:
+        raise AssertionError("there was a descriptor left")
+for fd in used:
+    os.close(fd)
+with ottla.Producer(bootstrap) as producer:
+    producer.send(topic, b"x").result(timeout=30)
+""",
+        broker.bootstrap,
+        topic,
+    )
+    assert child.end() == (0, "", "")

@@ -111,6 +111,11 @@ async fn phases(
     ctx.env.mishap("dial");
     let stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
         let kind = match e.kind() {
+            _ if is_used_up(&e) => {
+                // The connection of any pool that is of least use is closed before the next attempt.
+                ctx.env.make_room();
+                ErrorKind::OutOfResources
+            }
             io::ErrorKind::NotFound => ErrorKind::Resolve,
             _ => ErrorKind::Connect,
         };
@@ -132,6 +137,20 @@ async fn phases(
     let round_trip = (dialled - began).min(ctx.env.now() - dialled);
     ctx.authenticator.authenticate(&mut raw).await.map_err(|e| other(e.context(&raw.name)))?;
     Ok((raw, versions, round_trip))
+}
+
+/// Whether this process, or its machine, is what a dial failed of.
+fn is_used_up(e: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let used_up = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
+        Errno::from_io_error(e).is_some_and(|e| used_up.contains(&e))
+    }
+    #[cfg(not(unix))]
+    {
+        e.kind() == io::ErrorKind::OutOfMemory
+    }
 }
 
 /// One request at a time, before the connection is ready for pipelining.

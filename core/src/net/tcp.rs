@@ -96,12 +96,7 @@ async fn look_up(workers: Option<&Arc<Workers>>, to: &Endpoint) -> io::Result<Ve
         let found = (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
         let _ = tx.send(found);
     };
-    workers.run(Box::new(job)).map_err(|(_, e)| {
-        io::Error::new(
-            e.kind(),
-            format!("the system gives no thread to look the name up with: {e}"),
-        )
-    })?;
+    workers.run(Box::new(job)).map_err(|(_, e)| e)?;
     match rx.await {
         Ok(found) => found.map_err(unknown),
         Err(_) => Err(io::Error::other("looking the name up was ended")),
