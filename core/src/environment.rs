@@ -47,6 +47,13 @@ pub trait Dialer: Send + Sync {
 /// At the cap of connections, who waits for room looks this often for one that has become idle.
 const IDLE_LOOKED_FOR: Duration = Duration::from_millis(50);
 
+/// A timer that fires so much too late tells that this process was stopped, or starved. Clocks have gone
+/// on meanwhile, and answers come in that nobody has read.
+pub(crate) const STALL: Duration = Duration::from_millis(100);
+
+/// So long the engine reads what lies in its sockets before such a clock is believed.
+pub(crate) const READ_FIRST: Duration = Duration::from_millis(10);
+
 /// Room for one connection; free again when dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
@@ -329,15 +336,43 @@ impl Environment {
         self.0.started + Duration::from_micros(us)
     }
 
-    /// A timer of the engine that any executor may wait for.
-    pub(crate) fn sleep_until(&self, at: Instant) -> tokio::time::Sleep {
+    /// A timer of the engine, as it is.
+    pub(crate) fn timer(&self, at: Instant) -> tokio::time::Sleep {
         let _guard = self.handle().enter();
         tokio::time::sleep_until(at)
     }
 
-    pub(crate) fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
-        let _guard = self.handle().enter();
-        tokio::time::sleep(duration)
+    /// Until then, in any executor. A process that was stopped finds its timers first and what came in
+    /// meanwhile a moment later: then that moment is waited for, too, since what lies in a socket has come
+    /// in time.
+    pub(crate) fn sleep_until(&self, at: Instant) -> impl Future<Output = ()> + Send + use<> {
+        let timer = self.timer(at);
+        let env = self.clone();
+        async move {
+            timer.await;
+            let now = env.now();
+            if now.saturating_duration_since(at) > STALL {
+                env.timer(now + READ_FIRST).await;
+            }
+        }
+    }
+
+    pub(crate) fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    /// What `future` gives, or nothing if it gives nothing for so long.
+    pub(crate) async fn within<F: Future>(
+        &self,
+        duration: Duration,
+        future: F,
+    ) -> Option<F::Output> {
+        let sleep = self.sleep(duration);
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = sleep => None,
+        }
     }
 
     /// Milliseconds since 1970, from the engine's clock (virtual time included).

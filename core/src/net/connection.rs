@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::frames::FrameReader;
 use crate::config::MAX_THROTTLE;
-use crate::environment::{Environment, Transport};
+use crate::environment::{Environment, STALL, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, ConnectionMetrics, Sent};
 use crate::protocol::{self, Throttle, Versions};
@@ -109,6 +109,8 @@ struct Shared {
     in_flight: AtomicUsize,
     /// When the oldest unanswered request was given, in the environment's microseconds; 0: none is.
     oldest_us: AtomicU64,
+    /// When the task that reads looks next at what is unanswered, in the same.
+    look_us: AtomicU64,
     /// Until when the broker has asked for silence, in the same; 0: not.
     muted_us: AtomicU64,
     /// When it was used last, in the same.
@@ -154,6 +156,7 @@ impl Connection {
             correlation: AtomicI32::new(ready.next_correlation),
             in_flight: AtomicUsize::new(0),
             oldest_us: AtomicU64::new(0),
+            look_us: AtomicU64::new(u64::MAX),
             muted_us: AtomicU64::new(0),
             used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
@@ -210,12 +213,16 @@ impl Connection {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether the oldest unanswered request is unanswered for longer than `after`.
+    /// Whether the oldest unanswered request is unanswered for longer than `after`. Not for as long as
+    /// we have not looked ourselves: a process that was stopped knows nothing of its brokers.
     pub(crate) fn is_late(&self, after: Duration, now: Instant) -> bool {
-        match self.shared.oldest_us.load(Ordering::Relaxed) {
-            0 => false,
-            at => self.shared.env.micros(now).saturating_sub(at) as u128 > after.as_micros(),
+        let at = self.shared.oldest_us.load(Ordering::Relaxed);
+        let now = self.shared.env.micros(now);
+        if at == 0 || u128::from(now.saturating_sub(at)) <= after.as_micros() {
+            return false;
         }
+        let looked = self.shared.look_us.load(Ordering::Relaxed);
+        u128::from(now.saturating_sub(looked)) <= STALL.as_micros()
     }
 
     /// Until when nothing may be sent, if that is in the future.

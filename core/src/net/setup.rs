@@ -69,8 +69,8 @@ pub(crate) async fn open(
     let dialing = broker.dialed(ctx.env.now());
     let phases = phases(ctx, endpoint, name.clone(), broker);
     let phases = phases.instrument(broker.connect_span(endpoint));
-    match tokio::time::timeout(timeout, phases).await {
-        Ok(Ok((raw, versions, round_trip))) => Ok(Connection::start(
+    match ctx.env.within(timeout, phases).await {
+        Some(Ok((raw, versions, round_trip))) => Ok(Connection::start(
             &ctx.env,
             Ready {
                 id,
@@ -88,11 +88,11 @@ pub(crate) async fn open(
                 metrics: dialing.connected(reconnect, ctx.env.now()),
             },
         )),
-        Ok(Err((why, e))) => {
+        Some(Err((why, e))) => {
             dialing.failed(why, &e);
             Err((why, e))
         }
-        Err(_) => {
+        None => {
             let words = format!("{name}: no connection within {timeout:?}");
             let e = Error::new(ErrorKind::Connect, words);
             dialing.failed(DialFailure::TimedOut, &e);

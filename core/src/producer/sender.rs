@@ -35,7 +35,7 @@ use super::topics::Topic;
 use crate::caught::caught;
 use crate::cluster::{Lookup, Metadata, Pool};
 use crate::config::{Acks, InDoubt};
-use crate::environment::{Environment, earlier};
+use crate::environment::{Environment, READ_FIRST, STALL, earlier};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, limited};
 use crate::net::{CallError, Connection};
@@ -167,7 +167,21 @@ impl Sender {
                 metadata.mark_unchanged();
                 self.cluster_changed();
             }
-            let now = self.env.now();
+            let mut now = self.env.now();
+            let overslept = wake.is_some_and(|at| now.saturating_duration_since(at) > STALL);
+            if overslept && self.next_expiry.is_some_and(|at| at <= now) {
+                // The process was stopped. Acknowledgements that came meanwhile lie in the sockets:
+                // what they are for was delivered in time, and may not be told to have failed.
+                self.env.sleep(READ_FIRST).await;
+                while let Ok(event) = rx.try_recv() {
+                    if matches!(event, Event::Stop) {
+                        self.left_behind();
+                        return;
+                    }
+                    self.handle(event);
+                }
+                now = self.env.now();
+            }
             self.expire(now);
             self.wake_at = None;
             self.look_for_late(now);

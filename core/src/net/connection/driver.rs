@@ -3,6 +3,12 @@
 //! It ends when the peer closes, an answer is overdue or wrong, nothing was asked for long, or every
 //! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
 //! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
+//!
+//! What lies in the socket counts before any clock, and before a write that fails. So an answer is
+//! overdue only after one more look; and a process that was stopped (by a signal, a debugger, a frozen
+//! machine) does not count that time against its brokers. It finds out by its own timer: while something
+//! is unanswered that is set for soon at first, then for as far ahead as the request is old, so that
+//! time that passed unseen is known to within that.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,12 +25,21 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Answer, CallError, Ending, OnClose, Order, Outgoing, Shared};
 use crate::caught;
-use crate::environment::Transport;
+use crate::environment::{READ_FIRST, STALL, Transport};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
 
 const MAY_WANT_SASL: &str = "use a listener without SASL, which this client does not speak yet; else look at the broker's log";
+
+/// When an unanswered request is looked at first: half of what makes a connection late.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+/// And how far apart such looks are at most.
+const LOOKS_APART: Duration = Duration::from_secs(5);
+
+/// What answers are given that may be on their way when the process goes on.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A request that is not answered, or not written.
 struct Pending {
@@ -54,10 +69,16 @@ pub(super) struct Driver {
     idle_timeout: Duration,
     used: Instant,
     on_close: Option<OnClose>,
-    /// Set for the next deadline or earlier: requests only move deadlines back, so that it is set
-    /// again when it fires and not with each request.
+    /// Set for the next look or earlier: requests only move it back, so that it is set again when it
+    /// fires and not with each request.
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
+    /// When the timer fired last, or the oldest request came to be the oldest.
+    looked: Instant,
+    /// The oldest request is overdue, and the socket is looked into once more.
+    last_look: bool,
+    /// After a stall nothing is overdue before.
+    grace: Instant,
 }
 
 impl Driver {
@@ -84,8 +105,11 @@ impl Driver {
             idle_timeout,
             used,
             on_close: Some(on_close),
-            timer: Box::pin(shared.env.sleep_until(idle_at)),
+            timer: Box::pin(shared.env.timer(idle_at)),
             timer_at: idle_at,
+            looked: used,
+            last_look: false,
+            grace: used,
             shared,
         }
     }
@@ -159,9 +183,11 @@ impl Driver {
                 Poll::Pending => break,
             }
         }
-        if let Poll::Ready(Err(e)) = self.poll_write(cx) {
-            return Poll::Ready(self.lost(&e));
-        }
+        // A peer that has closed may have answered before: that is read first.
+        let broken = match self.poll_write(cx) {
+            Poll::Ready(Err(e)) => Some(e),
+            _ => None,
+        };
         loop {
             match self.reader.poll_frame(&mut *self.stream, cx) {
                 Poll::Ready(Ok(frame)) => {
@@ -172,6 +198,9 @@ impl Driver {
                 Poll::Ready(Err(e)) => return Poll::Ready(self.lost(&e)),
                 Poll::Pending => break,
             }
+        }
+        if let Some(e) = broken {
+            return Poll::Ready(self.lost(&e));
         }
         if !self.rx_open && self.in_flight.is_empty() && self.unwritten.is_empty() {
             return Poll::Ready(Ending::Unneeded);
@@ -278,6 +307,8 @@ impl Driver {
                 // Idle since now, not since a request whose answer took long.
                 let now = self.shared.env.now();
                 self.used = now;
+                self.looked = now;
+                self.last_look = false;
                 self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
                 self.shared.answered.store(true, Ordering::Relaxed);
                 pending.counted.answered(frame.len(), now);
@@ -291,28 +322,66 @@ impl Driver {
     /// every later one is stuck behind it), or when nothing was asked for long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
-            let deadline = match self.oldest_pending() {
-                Some(oldest) => oldest.sent + self.shared.request_timeout,
-                None => self.used + self.idle_timeout,
-            };
-            if deadline < self.timer_at {
-                self.arm(deadline);
+            let look = self.next_look();
+            if look < self.timer_at {
+                self.arm(look);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if deadline > self.timer_at {
-                self.arm(deadline);
-                continue;
+            let now = self.shared.env.now();
+            let stalled = now.saturating_duration_since(self.timer_at);
+            if stalled > STALL {
+                self.stalled(stalled, now);
             }
-            return Poll::Ready(match self.oldest_pending() {
-                None => Ending::Idle,
-                Some(oldest) => Ending::Lost(Error::timeout(
+            self.looked = now;
+            let Some(oldest) = self.oldest_pending() else {
+                let idle_at = self.used + self.idle_timeout;
+                if idle_at <= now {
+                    return Poll::Ready(Ending::Idle);
+                }
+                self.arm(idle_at);
+                continue;
+            };
+            if self.overdue_at(oldest) > now {
+                self.last_look = false;
+                self.arm(self.next_look());
+            } else if self.last_look {
+                return Poll::Ready(Ending::Lost(Error::timeout(
                     format!("{}: request {}", self.shared.name, oldest.api_key),
                     self.shared.request_timeout,
-                )),
-            });
+                )));
+            } else {
+                // The timer may have come before what the socket has.
+                self.last_look = true;
+                self.arm(now + READ_FIRST);
+            }
         }
+    }
+
+    /// When something is to be looked at, if nothing happens before.
+    fn next_look(&self) -> Instant {
+        let Some(oldest) = self.oldest_pending() else { return self.used + self.idle_timeout };
+        if self.last_look {
+            return self.timer_at;
+        }
+        let looked = self.looked.max(oldest.sent);
+        let apart = (looked - oldest.sent).clamp(FIRST_LOOK, LOOKS_APART);
+        (looked + apart).min(self.overdue_at(oldest))
+    }
+
+    fn overdue_at(&self, pending: &Pending) -> Instant {
+        (pending.sent + self.shared.request_timeout).max(self.grace)
+    }
+
+    /// For so long we did nothing ourselves: as if everything had been asked so much later.
+    fn stalled(&mut self, by: Duration, now: Instant) {
+        for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
+            pending.sent = (pending.sent + by).min(now);
+        }
+        self.grace = now + GRACE.min(self.shared.request_timeout);
+        self.last_look = false;
+        self.oldest(self.in_flight.front().map(|pending| pending.sent));
     }
 
     fn oldest_pending(&self) -> Option<&Pending> {
@@ -333,6 +402,7 @@ impl Driver {
     fn arm(&mut self, at: Instant) {
         self.timer_at = at;
         self.timer.as_mut().reset(at);
+        self.shared.look_us.store(self.shared.env.micros(at), Ordering::Relaxed);
     }
 
     fn lost(&self, e: &std::io::Error) -> Ending {
