@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -137,8 +138,8 @@ func start(api *capi.Client, unlog func()) (*Client, *operation, error) {
 
 func noDescriptor(err error) error {
 	return &Error{
-		Code: ErrInternal, Message: err.Error(),
-		Advice: "look at the process's limit of open files", cause: err,
+		Code: ErrOutOfResources, Message: err.Error(),
+		Advice: "look at the process's limit of open files", Retriable: true, cause: err,
 	}
 }
 
@@ -289,10 +290,13 @@ func (c *Client) await(ctx context.Context, tag uint64, op *operation, failure *
 // the request timeout.
 func (c *Client) CreateTopic(ctx context.Context, name string, partitions int, replication int) error {
 	if name == "" || hasNUL(name) {
-		return invalid("topic name %q", name)
+		return badTopic(name)
 	}
-	if partitions != int(int32(partitions)) || replication != int(int16(replication)) {
-		return invalid("%d partitions, %d replicas", partitions, replication)
+	if partitions < -1 || partitions == 0 || partitions > math.MaxInt32 {
+		return invalid("%d partitions for topic '%s': 1 or more, or -1 for the cluster's choice", partitions, name)
+	}
+	if replication < -1 || replication == 0 || replication > math.MaxInt16 {
+		return invalid("%d replicas for topic '%s': 1 or more, or -1 for the cluster's choice", replication, name)
 	}
 	tag, op := c.operation(false)
 	failure := c.api.CreateTopic(name, int32(partitions), int16(replication), tag)

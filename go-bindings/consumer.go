@@ -208,7 +208,7 @@ func (c *Consumer) putBack(batch *Batch, i int) {
 // handed out is dropped.
 func (c *Consumer) Seek(topic string, partition int32, to Position) error {
 	if topic == "" || hasNUL(topic) {
-		return invalid("topic name %q", topic)
+		return badTopic(topic)
 	}
 	if wrong := to.wrong(); wrong != "" {
 		return invalid("%s", wrong)

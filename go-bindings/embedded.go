@@ -15,11 +15,11 @@ type EmbeddedBroker struct{ api *capi.TestBroker }
 // are given to them in turn.
 func StartEmbeddedBroker(brokers int, racks ...string) (*EmbeddedBroker, error) {
 	if brokers < 1 {
-		return nil, invalid("a cluster of %d brokers", brokers)
+		return nil, invalid("a cluster of %d brokers: 1 at least", brokers)
 	}
 	for _, rack := range racks {
 		if hasNUL(rack) {
-			return nil, invalid("rack %q", rack)
+			return nil, invalid("the rack %q has a NUL in its name", rack)
 		}
 	}
 	api, failure := capi.NewTestBroker(int32(min(brokers, 1<<20)), racks)
@@ -35,7 +35,7 @@ func (b *EmbeddedBroker) Bootstrap() string { return b.api.Bootstrap() }
 // CreateTopic creates a topic at once; partition p is led by broker p mod n + 1.
 func (b *EmbeddedBroker) CreateTopic(name string, partitions, replication int) error {
 	if name == "" || hasNUL(name) {
-		return invalid("topic name %q", name)
+		return badTopic(name)
 	}
 	return failed(b.api.CreateTopic(name, int32(min(partitions, 1<<30)), int32(min(replication, 1<<30))))
 }
@@ -65,7 +65,7 @@ func (b *EmbeddedBroker) StartBroker(id int) error {
 // LogEnd is the offset that the next record of a partition gets: how many were written to it.
 func (b *EmbeddedBroker) LogEnd(topic string, partition int32) (int64, error) {
 	if hasNUL(topic) {
-		return 0, invalid("topic name %q", topic)
+		return 0, badTopic(topic)
 	}
 	offset, failure := b.api.LogEnd(topic, partition)
 	return offset, failed(failure)
@@ -74,7 +74,7 @@ func (b *EmbeddedBroker) LogEnd(topic string, partition int32) (int64, error) {
 // Codecs are those that the batches kept in a topic are compressed with, at whatever level.
 func (b *EmbeddedBroker) Codecs(topic string) ([]Codec, error) {
 	if hasNUL(topic) {
-		return nil, invalid("topic name %q", topic)
+		return nil, badTopic(topic)
 	}
 	bits, failure := b.api.Codecs(topic)
 	var codecs []Codec

@@ -151,6 +151,14 @@ func invalid(format string, args ...any) error {
 	}
 }
 
+// badTopic is the error of a topic's name that C can not carry.
+func badTopic(name string) error {
+	if name == "" {
+		return invalid("the topic's name is empty")
+	}
+	return invalid("the topic's name %q has a NUL in it", name)
+}
+
 func misconfigured(format string, args ...any) error {
 	return &Error{
 		Code:    ErrConfig,

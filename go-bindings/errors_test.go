@@ -17,6 +17,10 @@ func TestEveryCodeHasItsName(t *testing.T) {
 			t.Errorf("errors.Is does not find %v", code)
 		}
 	}
+	// A status of the C library that has no code here would be a number without a name.
+	if next := ErrOutOfResources + 1; next.String() != ErrUnknown.String() {
+		t.Errorf("%v, %d, is no code here", next, next)
+	}
 	if ErrUnknownTopic.String() != "unknown_topic" {
 		t.Errorf("unknown_topic is %v", ErrUnknownTopic)
 	}

@@ -89,7 +89,7 @@ func size(name string, bytes int) (int, error) {
 
 func word(name, s string) (string, error) {
 	if s == "" || hasNUL(s) {
-		return "", misconfigured("%s is %q", name, s)
+		return "", misconfigured("%s is %q: it needs a name, without NUL", name, s)
 	}
 	return s, nil
 }

@@ -182,7 +182,7 @@ func (k *packer) begin(topic string) (*pack, error) {
 	name := k.topics[topic]
 	if name == nil {
 		if hasNUL(topic) {
-			return nil, invalid("topic %q has a NUL in its name", topic)
+			return nil, badTopic(topic)
 		}
 		name = capi.NewTopicName(topic)
 		k.topics[topic] = name

@@ -72,13 +72,13 @@ const (
 // alone, which is what max_record_size bounds.
 func (r *Record) packedSize() (packed, parts int, err error) {
 	if r.Topic == "" {
-		return 0, 0, invalid("the record has no topic")
+		return 0, 0, badTopic("")
 	}
 	if r.To.partition < 0 {
-		return 0, 0, invalid("the record's target is no partition")
+		return 0, 0, invalid("the record goes to a partition below 0: they count from 0")
 	}
 	if !r.Timestamp.IsZero() && r.Timestamp.UnixMilli() < 0 {
-		return 0, 0, invalid("the record's timestamp %v is before 1970", r.Timestamp)
+		return 0, 0, invalid("the record's timestamp %v is before 1970; the zero time has the producer stamp it", r.Timestamp)
 	}
 	parts = len(r.Key) + len(r.Value)
 	packed = headLen + parts

@@ -175,3 +175,47 @@ func TestEveryCallbackIsCalledOnceWhateverTheCloseMeets(t *testing.T) {
 		}
 	}
 }
+
+// Producers are made while the client closes: each is refused, or works and has its records told.
+func TestProducersMadeDuringACloseEndWithIt(t *testing.T) {
+	ctx := within(t)
+	for range 50 {
+		c, err := NewClient(Echo())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const goroutines = 4
+		var made, told atomic.Int64
+		var all, started sync.WaitGroup
+		for range goroutines {
+			all.Add(1)
+			started.Add(1)
+			go func() {
+				defer all.Done()
+				started.Done()
+				for {
+					p, err := c.NewProducer()
+					if err != nil {
+						if !errors.Is(err, ErrClosed) {
+							t.Error(err)
+						}
+						return
+					}
+					made.Add(1)
+					p.Produce(ctx, Record{Topic: "t"}, func(Delivery, error) { told.Add(1) })
+				}
+			}()
+		}
+		started.Wait()
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		all.Wait()
+		for told.Load() < made.Load() {
+			if ctx.Err() != nil {
+				t.Fatalf("%d of %d records told", told.Load(), made.Load())
+			}
+			runtime.Gosched()
+		}
+	}
+}

@@ -874,6 +874,11 @@ ottla_status ottla_producer_new(const struct ottla_client *client,
 // be null only if every record not accepted may be lost) is the number before it, and status and
 // error say why. Records before it are on their way. Each accepted record is part of exactly one
 // `OTTLA_COMPLETION_DELIVERY` with this tag.
+//
+// What is submitted one call after the other stays in that order within a partition, whichever threads
+// call: always in a topic of one partition, for a named partition, and for equal keys with
+// `OTTLA_PARTITIONER_KEY_HASH`; of records that are spread, a batch that had to move to another
+// partition may come behind later ones.
 ottla_status ottla_producer_send_batch(const struct ottla_producer *producer,
                                        const char *topic,
                                        const struct ottla_record *records,

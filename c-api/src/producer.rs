@@ -61,6 +61,11 @@ fn check_count(count: usize) -> Result<(), Error> {
 /// be null only if every record not accepted may be lost) is the number before it, and status and
 /// error say why. Records before it are on their way. Each accepted record is part of exactly one
 /// `OTTLA_COMPLETION_DELIVERY` with this tag.
+///
+/// What is submitted one call after the other stays in that order within a partition, whichever threads
+/// call: always in a topic of one partition, for a named partition, and for equal keys with
+/// `OTTLA_PARTITIONER_KEY_HASH`; of records that are spread, a batch that had to move to another
+/// partition may come behind later ones.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_producer_send_batch(
     producer: *const ottla_producer,
