@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use crate::cluster::{Hold, Lane, Pool, Purse};
 use crate::config::check_topic;
 use crate::consumer::{check_time, list_offsets, offsets};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::net::CallError;
 use crate::policy::backoff::Backoff;
 use crate::policy::retry_budget::Cost;
@@ -165,49 +166,112 @@ async fn look_up(
     }
 }
 
+/// A broker that is not the controller, or not any more (before KRaft each of them but one; with KRaft
+/// one that forwards to a controller that has just lost an election).
+const NOT_CONTROLLER: i16 = 41;
+
+/// Requests in one call. An election takes a second or two, and brokers learn of it one after the other.
+const CONTROLLER_ASKED: u32 = 6;
+
+/// Creates topics; those for which a broker says that it is not the controller are asked for again at
+/// whom the brokers name.
 async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>> {
+    let env = pool.env();
+    let deadline = env.now() + pool.request_timeout();
+    let mut backoff = Backoff::default();
+    let mut results: Vec<Option<Result<()>>> = topics.iter().map(|_| None).collect();
+    let mut controller = None;
+    for asked in 1..=CONTROLLER_ASKED {
+        let refused = |r: &Option<Result<()>>| match r {
+            None => true,
+            Some(Err(e)) => e.broker_code() == Some(NOT_CONTROLLER),
+            Some(Ok(())) => false,
+        };
+        let left: Vec<usize> = (0..topics.len()).filter(|i| refused(&results[*i])).collect();
+        let request = creation(pool, left.iter().map(|i| &topics[*i]));
+        let (from, answer) = match ask(pool, &request, controller, asked > 1, deadline).await {
+            Ok(found) => found,
+            // Asked once: a second time would say that the topic exists, and not whose it is.
+            Err(e) if asked == 1 => return Err(e),
+            Err(e) => {
+                left.iter().for_each(|i| results[*i] = Some(Err(e.clone())));
+                break;
+            }
+        };
+        for i in left {
+            results[i] = Some(created(pool, &topics[i].name, &answer));
+        }
+        let at = env.now() + pool.random(|rng| backoff.next(rng));
+        if !results.iter().any(refused) || at >= deadline {
+            break;
+        }
+        pool.pay().await;
+        env.sleep_until(at).await;
+        controller = pool.controller(from).await.ok().filter(|id| *id >= 0);
+    }
+    Ok(results.into_iter().flatten().collect())
+}
+
+fn creation<'a>(pool: &Pool, topics: impl Iterator<Item = &'a NewTopic>) -> CreateTopicsRequest {
     let text = |s: &str| StrBytes::from_string(s.to_owned());
-    let request = CreateTopicsRequest::default()
+    let config = |(name, value): (&String, &String)| {
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    };
+    CreateTopicsRequest::default()
         .with_timeout_ms(i32::try_from(pool.request_timeout().as_millis() / 2).unwrap_or(30_000))
         .with_topics(
             topics
-                .iter()
                 .map(|topic| {
                     CreatableTopic::default()
                         .with_name(TopicName(text(&topic.name)))
                         .with_num_partitions(topic.partitions)
                         .with_replication_factor(topic.replication)
-                        .with_configs(
-                            topic
-                                .configs
-                                .iter()
-                                .map(|(name, value)| {
-                                    CreatableTopicConfig::default()
-                                        .with_name(text(name))
-                                        .with_value(Some(text(value)))
-                                })
-                                .collect(),
-                        )
+                        .with_configs(topic.configs.iter().map(config).collect())
                 })
                 .collect(),
-        );
-    let (_, connection) = pool.control().await?;
-    // Asked once: a second time would say that the topic exists, and not whose it is.
-    let answer =
-        connection.call(&request, CREATE_VERSIONS, false).await.map_err(CallError::into_error)?;
-    Ok(topics
-        .iter()
-        .map(|topic| {
-            let what = format!("topic '{}'", topic.name);
-            match answer.topics.iter().find(|t| *t.name.0 == *topic.name) {
-                None => Err(Error::broker(-1, format_args!("{what}: no answer"), None)),
-                Some(t) if t.error_code == 0 => {
-                    pool.metadata().created(&topic.name);
-                    pool.producers().created(&topic.name);
-                    Ok(())
-                }
-                Some(t) => Err(Error::broker(t.error_code, what, t.error_message.as_deref())),
+        )
+}
+
+/// One request, to the controller if it is known, else to anybody; and whose the answer is.
+async fn ask(
+    pool: &Arc<Pool>,
+    request: &CreateTopicsRequest,
+    controller: Option<i32>,
+    retry: bool,
+    deadline: Instant,
+) -> Result<(i32, CreateTopicsResponse)> {
+    let (id, connection) = match controller {
+        None => {
+            let (id, connection) = pool.control().await?;
+            match connection.prove().await {
+                Ok(()) => (id, connection),
+                Err(_) => pool.control().await?,
             }
-        })
-        .collect())
+        }
+        Some(id) => {
+            let lane = pool.lane_for_call(id, Lane::Control);
+            match tokio::time::timeout_at(deadline, lane).await {
+                Ok(lane) => (id, lane?),
+                Err(_) => {
+                    let words = format!("the controller, broker {id}, was not reached in time");
+                    return Err(pool.explain(Error::new(ErrorKind::Timeout, words), [id]));
+                }
+            }
+        }
+    };
+    let answer = connection.call(request, CREATE_VERSIONS, retry).await;
+    Ok((id, answer.map_err(CallError::into_error)?))
+}
+
+fn created(pool: &Pool, name: &str, answer: &CreateTopicsResponse) -> Result<()> {
+    let what = format!("topic '{name}'");
+    match answer.topics.iter().find(|t| *t.name.0 == *name) {
+        None => Err(Error::broker(-1, format_args!("{what}: no answer"), None)),
+        Some(t) if t.error_code == 0 => {
+            pool.metadata().created(name);
+            pool.producers().created(name);
+            Ok(())
+        }
+        Some(t) => Err(Error::broker(t.error_code, what, t.error_message.as_deref())),
+    }
 }

@@ -36,6 +36,14 @@ pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// It doubles with each dial that times out, up to this (KIP-601).
 pub(crate) const SETUP_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
+/// A connection that nothing has crossed for so long is asked something cheap before records are trusted
+/// to it: what stands in between forgets quiet flows, and drops what comes then without a word (Azure's
+/// load balancer after 4 minutes, AWS's NAT gateway after 350 s). Keepalives hold most of them open,
+/// but not through every proxy, and not while a machine sleeps.
+pub(crate) const PROVED_AFTER: Duration = Duration::from_secs(180);
+/// For so long the answer to that is waited for.
+pub(crate) const PROOF_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A broker that asks for more silence than this is not believed (KIP-219): its quotas are kept over
 /// seconds, and the field could silence a consumer for 24 days.
 pub(crate) const MAX_THROTTLE: Duration = Duration::from_secs(600);
@@ -102,7 +110,7 @@ pub(crate) fn parse_bootstrap(list: &str) -> Result<Vec<Endpoint>> {
                 None => return Err(Error::config(format!("bootstrap '{part}': ']' is missing"))),
             }
         } else if part.matches(':').count() > 1 {
-            (part, "9092")
+            return Err(bare_ipv6(part));
         } else {
             part.split_once(':').unwrap_or((part, "9092"))
         };
@@ -126,6 +134,22 @@ pub(crate) fn parse_bootstrap(list: &str) -> Result<Vec<Endpoint>> {
         return Err(Error::config("bootstrap is empty; give at least one host:port"));
     }
     Ok(out)
+}
+
+/// An IPv6 address without brackets: nobody can tell where it ends and the port begins. Shows what to
+/// write.
+fn bare_ipv6(part: &str) -> Error {
+    let is_address = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
+    // Group or port? Few write a group of an address as a number of five digits or 9092.
+    let split = part
+        .rsplit_once(':')
+        .filter(|(host, port)| is_address(host) && port.len() >= 4 && port.parse::<u16>().is_ok());
+    let meant = match split {
+        Some((host, port)) => format!("; write '[{host}]:{port}'"),
+        None if is_address(part) => format!("; write '[{part}]:9092'"),
+        None => String::new(),
+    };
+    Error::config(format!("bootstrap '{part}': an IPv6 address is written in brackets{meant}"))
 }
 
 /// Settings of a client.
@@ -379,8 +403,18 @@ mod tests {
                 .map_err(|e| e.kind())
         };
         assert_eq!(show("a:1, b ,a:1"), Ok("a:1 b:9092".into()));
-        assert_eq!(show("[::1]:9094,::1"), Ok("[::1]:9094 [::1]:9092".into()));
-        for bad in ["", " , ", "a:b", "a:0", ":1", "kafka://a:1", "[::1", "a:99999"] {
+        assert_eq!(show("[::1]:9094,[::2]"), Ok("[::1]:9094 [::2]:9092".into()));
+        for (bare, meant) in [
+            ("::1:9092", "'[::1]:9092'"),
+            ("fe80::1:2:29092", "'[fe80::1:2]:29092'"),
+            ("::1", "'[::1]:9092'"),
+            ("2001:db8::7", "'[2001:db8::7]:9092'"),
+        ] {
+            let error = parse_bootstrap(bare).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Config);
+            assert!(error.message().ends_with(&format!("in brackets; write {meant}")), "{error}");
+        }
+        for bad in ["a:1:2", "", " , ", "a:b", "a:0", ":1", "kafka://a:1", "[::1", "a:99999"] {
             assert_eq!(show(bad), Err(crate::ErrorKind::Config), "{bad:?}");
         }
     }

@@ -59,7 +59,7 @@ impl Pool {
     }
 
     /// Waits until the budget allows one more lookup.
-    async fn pay(&self) {
+    pub(crate) async fn pay(&self) {
         let mut told = false;
         while let Err(at) = self.budgets().retry(Purse::Fetch, Cost::Definite, self.env().now()) {
             if !std::mem::replace(&mut told, true) {

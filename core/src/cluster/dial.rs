@@ -54,7 +54,9 @@ impl Pool {
         let broker = self.broker(id).ok_or_else(|| {
             Error::new(ErrorKind::Connect, format!("broker {id} is not part of the cluster now"))
         })?;
-        if let Some(connection) = broker.open(lane) {
+        if let Some(connection) = broker.open(lane)
+            && connection.prove().await.is_ok()
+        {
             return Ok(connection);
         }
         loop {
@@ -86,7 +88,9 @@ impl Pool {
     pub(crate) async fn lane_for_call(self: &Arc<Self>, id: i32, lane: Lane) -> Result<Connection> {
         let (stuck, now) = (self.call_patience(), self.env().now());
         let broker = self.broker(id);
-        if let Some(open) = broker.as_ref().and_then(|b| b.open_for_control(stuck, now)) {
+        if let Some(open) = broker.as_ref().and_then(|b| b.open_for_control(stuck, now))
+            && open.prove().await.is_ok()
+        {
             return Ok(open);
         }
         if broker.is_none_or(|b| b.open(lane).is_none()) {

@@ -164,6 +164,23 @@ fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) {
 }
 
 impl Pool {
+    /// Who is the controller; another broker than `not` is asked if there is one. -1: nobody knows.
+    pub(crate) async fn controller(self: &Arc<Self>, not: i32) -> Result<i32> {
+        let request = MetadataRequest::default()
+            .with_allow_auto_topic_creation(false)
+            .with_topics(Some(Vec::new()));
+        self.metrics().metadata_asked(MetadataReason::Trouble);
+        let hedged = |_: i32| self.metrics().metadata_asked(MetadataReason::Trouble);
+        let check = |_: &Connection, answer: &MetadataResponse| match answer.error_code {
+            0 => Ok(()),
+            code => Err(Error::broker(code, "Metadata", None)),
+        };
+        let (from, answer) =
+            self.call_anybody(&request, VERSIONS, Some(not), check, hedged).await?;
+        apply(self, &answer, from, false);
+        Ok(answer.controller_id.0)
+    }
+
     /// Notes how long a short call took.
     pub(super) fn called(&self, since: Instant) {
         let took = self.env().now().saturating_duration_since(since);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::api::Api;
 use super::histogram::Histogram;
-use super::logs::{Logs, limited};
+use super::logs::{Logs, event, limited};
 use super::stats::{BrokerStats, RequestStats};
 use crate::config::Endpoint;
 
@@ -42,6 +42,8 @@ pub(crate) struct BrokerMetrics {
     logs: Arc<Logs>,
     counts: Counts,
     set_up: Histogram,
+    /// Kinds of requests whose answers have had bytes left over, a bit each.
+    left_over: AtomicU64,
     requests: [OnceLock<Arc<RequestMetrics>>; Api::ALL.len()],
 }
 
@@ -75,6 +77,7 @@ impl BrokerMetrics {
             logs,
             counts: Counts::default(),
             set_up: Histogram::default(),
+            left_over: AtomicU64::new(0),
             requests: Default::default(),
         }
     }
@@ -137,6 +140,24 @@ impl BrokerMetrics {
     pub(crate) fn late(&self, silent: Duration) {
         self.counts.late.one();
         limited!(&self.logs, "ottla::net", WARN, broker = self.id, ?silent, "broker late");
+    }
+
+    /// An answer had bytes behind it that nobody knows. Told once for each kind of request: such a
+    /// broker does it each time.
+    pub(crate) fn left_over(&self, api_key: i16, version: i16, bytes: usize) {
+        let bit = 1u64 << u32::try_from(api_key).unwrap_or(63).min(63);
+        if self.left_over.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            event!(
+                &self.logs,
+                "ottla::net",
+                WARN,
+                broker = self.id,
+                api_key,
+                version,
+                bytes,
+                "bytes are left over behind an answer; they are passed over"
+            );
+        }
     }
 
     /// Once per acknowledged batch.

@@ -15,12 +15,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::Request;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frames::FrameReader;
-use crate::config::MAX_THROTTLE;
+use crate::config::{MAX_THROTTLE, PROOF_PATIENCE, PROVED_AFTER};
 use crate::environment::{Environment, STALL, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, ConnectionMetrics, Sent};
@@ -118,6 +119,8 @@ struct Shared {
     closed: AtomicBool,
     /// Something that was asked on it was answered.
     answered: AtomicBool,
+    /// Held while it is asked whether it is there still.
+    proof: tokio::sync::Mutex<()>,
     /// What the peer did that no broker does, if that ended it: who comes later is told, too.
     not_kafka: OnceLock<Error>,
     metrics: ConnectionMetrics,
@@ -161,6 +164,7 @@ impl Connection {
             used_us: AtomicU64::new(env.micros(env.now())),
             closed: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            proof: tokio::sync::Mutex::default(),
             not_kafka: OnceLock::new(),
             metrics: ready.metrics,
         });
@@ -247,6 +251,54 @@ impl Connection {
     /// When a request was given, or answered, last.
     pub(crate) fn last_used(&self) -> Instant {
         self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
+    }
+
+    /// Whether nothing has crossed it for so long that it may lead nowhere by now.
+    pub(crate) fn needs_proof(&self, now: Instant) -> bool {
+        let used = self.shared.used_us.load(Ordering::Relaxed);
+        let idle = self.shared.env.micros(now).saturating_sub(used);
+        u128::from(idle) >= PROVED_AFTER.as_micros()
+            && self.in_flight() == 0
+            && self.muted_until(now).is_none()
+    }
+
+    /// Asks the peer for a sign of life if nothing has crossed the connection for long. One that gives
+    /// none soon is given up: what is sent on it would be in doubt until the request timeout.
+    pub(crate) async fn prove(&self) -> Result<()> {
+        if !self.is_closed() && !self.needs_proof(self.shared.env.now()) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.shared.proof.lock().await;
+        let (since, now) = (self.last_used(), self.shared.env.now());
+        if self.is_closed() {
+            return Err(self.gone());
+        }
+        if !self.needs_proof(now) {
+            return Ok(());
+        }
+        let correlation = self.next_correlation();
+        let request = ApiVersionsRequest::default();
+        let bytes = protocol::encode_request(0, correlation, self.client_id(), &request)?;
+        let api_key = ApiVersionsRequest::KEY;
+        let frame =
+            Frame { segments: vec![bytes], correlation, api_key, retry: false, answered: true };
+        let answer = self.send(frame);
+        tokio::select! {
+            biased;
+            answer = self.answer(answer) => answer.map(drop).map_err(CallError::into_error),
+            () = self.shared.env.sleep(PROOF_PATIENCE) => {
+                let words = format!(
+                    "{}: no sign of life within {PROOF_PATIENCE:?} after {:.0?} of silence; \
+                     something in between may have forgotten the connection",
+                    self.shared.name,
+                    now.saturating_duration_since(since),
+                );
+                let error = Error::new(ErrorKind::Disconnected, words);
+                self.shared.closed.store(true, Ordering::Release);
+                let _ = self.tx.send(Order::Condemn(error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// The newest version of a request that both sides speak.
@@ -336,14 +388,22 @@ impl Connection {
     /// Reads an answer. One that cannot be read ends the connection: what comes behind it, on a
     /// stream from a peer like that, is worth no more.
     pub(crate) fn read<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response> {
-        protocol::decode_response::<R>(version, body).map_err(|e| {
-            let e = e.context(&self.shared.name);
-            if e.kind() == ErrorKind::NotKafka {
-                self.shared.closed.store(true, Ordering::Release);
-                let _ = self.tx.send(Order::Condemn(e.clone()));
+        match protocol::decode_response::<R>(version, body) {
+            Ok((answer, left_over)) => {
+                if left_over > 0 {
+                    self.shared.metrics.broker().left_over(R::KEY, version, left_over);
+                }
+                Ok(answer)
             }
-            e
-        })
+            Err(e) => {
+                let e = e.context(&self.shared.name);
+                if e.kind() == ErrorKind::NotKafka {
+                    self.shared.closed.store(true, Ordering::Release);
+                    let _ = self.tx.send(Order::Condemn(e.clone()));
+                }
+                Err(e)
+            }
+        }
     }
 
     /// Mutes the channel if the answer asks for it (KIP-219).

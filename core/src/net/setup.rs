@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 use rand::RngExt;
 use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
@@ -191,9 +191,12 @@ impl RawExchange {
             if body.len() >= 2 && i16::from_be_bytes([body[0], body[1]]) == UNSUPPORTED_VERSION {
                 continue;
             }
-            let answer: ApiVersionsResponse =
+            let (answer, left_over): (ApiVersionsResponse, usize) =
                 protocol::decode_response::<ApiVersionsRequest>(version, body)
                     .map_err(|e| e.context(&self.name))?;
+            if left_over > 0 {
+                self.metrics.left_over(ApiVersionsRequest::KEY, version, left_over);
+            }
             if answer.error_code != 0 {
                 return Err(Error::broker(answer.error_code, &self.name, None));
             }

@@ -152,6 +152,10 @@ impl Sender {
             self.metadata.want(&meta.name, Why::Stale);
             return None;
         };
+        if leader.is_quiet(now) {
+            self.doubt(id, now);
+            return None;
+        }
         if leader.lane().is_some() {
             if leader.is_ready(now) {
                 // A late connection gets nothing new; its answer, or its end, is waited for.
@@ -192,6 +196,22 @@ impl Sender {
         if leader.broker.is_unreachable() {
             leader.broker.metrics.probe();
         }
+        self.open_lane(id, need);
+    }
+
+    /// Has a leader's connection prove itself before anything is trusted to it. Whether there is one that
+    /// has to.
+    pub(super) fn doubt(&mut self, id: i32, now: Instant) -> bool {
+        let Some(leader) = self.leaders.get(id).filter(|leader| leader.is_quiet(now)) else {
+            return false;
+        };
+        leader.doubt(now);
+        self.open_lane(id, Need::Needed);
+        true
+    }
+
+    /// Asks the pool for the lane: the one there is, once it has proved itself, or a new one.
+    pub(super) fn open_lane(&self, id: i32, need: Need) {
         let (pool, tx) = (self.pool.clone(), self.tx.clone());
         self.env.spawn(async move {
             let Some(pool) = pool.upgrade() else { return };

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use super::assign::Round;
-use super::leaders::Leader;
+use super::leaders::{DIAL_HEDGE, Leader};
 use super::sender::Sender;
 use super::topics::{Sticky, Topic};
 use crate::cluster::{Lookup, TopicMeta};
@@ -34,6 +34,8 @@ struct Choices {
     ready: Vec<Candidate>,
     /// Their leaders are not connected, and may be dialled.
     absent: Vec<Candidate>,
+    /// Their leaders are connected, and were quiet for so long that the connection may lead nowhere.
+    quiet: BTreeSet<i32>,
     /// A leader that is connected, or will be in a moment, would do later.
     waiting: bool,
     /// A lane is being opened: another is not begun before that one is there, or takes long.
@@ -74,7 +76,7 @@ impl Sender {
                 self.rescue(meta, round);
             }
         }
-        let Choices { ready, absent, mut dialing, look_at, .. } = choices;
+        let Choices { ready, absent, quiet, mut dialing, mut look_at, .. } = choices;
         // Few lanes do until the volume asks for more; then one is opened for later.
         if !ready.is_empty()
             && !dialing
@@ -91,6 +93,15 @@ impl Sender {
             topic.sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
         let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
         let chosen = choice.map(|i| ready[i]);
+        if chosen.is_none() && !dialing {
+            // All at once: the first that gives a sign of life gets the batch.
+            for id in quiet {
+                dialing |= self.doubt(id, now);
+            }
+            if dialing {
+                look_at = earlier(look_at, Some(now + DIAL_HEDGE));
+            }
+        }
         if chosen.is_none()
             && !dialing
             && let Some(i) = spread::choose(&absent, &mut self.rng)
@@ -191,6 +202,11 @@ impl Sender {
                 bytes_in_flight: leader.bytes_in_flight + leader.assembled,
                 latency_us: leader.latency_us(),
             };
+            if leader.is_quiet(now) {
+                out.waiting = true;
+                out.quiet.insert(leader_id);
+                continue;
+            }
             if leader.lane().is_some() {
                 out.waiting = true;
                 note(&mut out.look_at, leader.muted_until(now));

@@ -17,7 +17,7 @@ use crate::policy::latency::{Latency, avoid_late};
 use crate::policy::subset::{self, Member, Size};
 
 /// A dial that takes longer is no reason to wait with the next.
-const DIAL_HEDGE: Duration = Duration::from_millis(300);
+pub(super) const DIAL_HEDGE: Duration = Duration::from_millis(300);
 
 /// How soon a broker that was not late is looked at again at the earliest.
 const LATE_CHECK: Duration = Duration::from_millis(10);
@@ -49,6 +49,8 @@ pub(crate) struct Leader {
     pub(crate) connection: Option<Connection>,
     /// Since when its lane is being opened.
     pub(crate) dialing: Option<Instant>,
+    /// That is not a dial: its connection was quiet for long, and has to give a sign of life.
+    proving: bool,
     pub(crate) requests: usize,
     pub(crate) bytes_in_flight: usize,
     latency: Box<Latency>,
@@ -76,6 +78,7 @@ impl Leader {
             broker,
             connection: None,
             dialing: None,
+            proving: false,
             requests: 0,
             bytes_in_flight: 0,
             late_after: latency.late_after(),
@@ -101,7 +104,7 @@ impl Leader {
 
     /// Takes over the connection that short calls came by, if it is idle.
     pub(crate) fn adopt(&mut self) {
-        if self.lane().is_none() {
+        if self.lane().is_none() && !self.proving {
             self.connection = self.broker.open(Lane::Produce);
         }
     }
@@ -162,6 +165,21 @@ impl Leader {
         if self.answers < 16 || self.answers.is_multiple_of(16) {
             self.late_after = self.latency.late_after();
         }
+    }
+
+    /// Whether nothing has crossed its connection for so long that it may lead nowhere by now.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.requests == 0
+            && self.dialing.is_none()
+            && self.connection.as_ref().is_some_and(|c| !c.is_closed() && c.needs_proof(now))
+    }
+
+    /// Takes its connection away for as long as it is asked for a sign of life: meanwhile this is a
+    /// leader that is being dialled.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        self.connection = None;
+        self.dialing = Some(now);
+        self.proving = true;
     }
 
     fn is_late(&mut self, now: Instant) -> bool {
@@ -301,7 +319,7 @@ impl Leaders {
             if leader.is_late(now) {
                 late.push(*id);
             }
-            connected += usize::from(leader.connection.is_some());
+            connected += usize::from(leader.connection.is_some() || leader.proving);
         }
         // A lane less: what was sent before says nothing about how many are needed now.
         if connected < self.lanes {
@@ -432,12 +450,14 @@ impl Leaders {
             leader.limit = Limit::default();
             leader.connection = Some(connection);
             leader.dialing = None;
+            leader.proving = false;
         }
     }
 
     pub(crate) fn dial_failed(&mut self, id: i32) {
         if let Some(leader) = self.all.get_mut(&id) {
             leader.dialing = None;
+            leader.proving = false;
         }
     }
 }

@@ -56,7 +56,14 @@ pub(crate) fn frame_raw(
 
 /// Reads an answer whose correlation id is cut off already. Nothing is decoded that [`bounds`] does
 /// not vouch for; an answer without a table there is a fault of this crate, and refused.
-pub(crate) fn decode_response<R: Request>(version: i16, mut body: Bytes) -> Result<R::Response> {
+///
+/// Gives the bytes behind it, too: there are brokers that answer with more than the version has
+/// (librdkafka's mock cluster, one byte behind Metadata 13), and every other client takes what is
+/// whole before them.
+pub(crate) fn decode_response<R: Request>(
+    version: i16,
+    mut body: Bytes,
+) -> Result<(R::Response, usize)> {
     let malformed = |words: &dyn std::fmt::Display| {
         Error::new(
             ErrorKind::NotKafka,
@@ -79,10 +86,7 @@ pub(crate) fn decode_response<R: Request>(version: i16, mut body: Bytes) -> Resu
         }
     }
     let answer = R::Response::decode(&mut body, version).map_err(|e| malformed(&e))?;
-    if !body.is_empty() {
-        return Err(malformed(&format_args!("{} bytes are left over", body.len())));
-    }
-    Ok(answer)
+    Ok((answer, body.len()))
 }
 
 /// Tagged fields of a response header; none is defined, so all are skipped.
@@ -124,6 +128,15 @@ mod tests {
         let error = decode_response::<MetadataRequest>(9, body).expect_err("there are no brokers");
         assert_eq!(error.kind(), ErrorKind::NotKafka);
         assert!(error.to_string().contains("brokers"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_over_behind_an_answer_is_counted() {
+        use kafka_protocol::messages::ApiVersionsRequest;
+        // ApiVersions 0: no error, no requests, and five bytes of something.
+        let body = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5]);
+        let (answer, left_over) = decode_response::<ApiVersionsRequest>(0, body).unwrap();
+        assert_eq!((answer.error_code, answer.api_keys.len(), left_over), (0, 0, 5));
     }
 
     #[test]

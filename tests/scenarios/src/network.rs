@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ottla::Transport;
 use ottla::testing::Cluster;
 use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, EnvironmentBuilder};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -25,6 +28,7 @@ pub struct Network {
 struct State {
     hanging: BTreeSet<String>,
     refusing: BTreeSet<String>,
+    forgets_after: Option<Duration>,
     aliases: BTreeMap<String, (String, u16)>,
     dials: Vec<Dial>,
 }
@@ -80,6 +84,12 @@ impl Network {
         state.refusing.remove(host);
         drop(state);
         self.changed.send_replace(());
+    }
+
+    /// Connections made from now on are forgotten by something in between once nothing has crossed them
+    /// for so long: what is written then disappears, and nobody is told.
+    pub fn forget_quiet(&self, after: Duration) {
+        self.state().forgets_after = Some(after);
     }
 
     /// Dials to the host `name` reach `host`, whatever their port.
@@ -141,7 +151,74 @@ impl Dialer for Network {
             let (host, port) = place.unwrap_or_else(|| (to.host.clone(), to.port));
             let stream = self.cluster.dial(&host, port)?;
             drop(under_way);
-            Ok(Box::new(stream) as Box<dyn Transport>)
+            let forgets_after = self.state().forgets_after;
+            Ok(match forgets_after {
+                Some(after) => Box::new(Flow::new(stream, after)) as Box<dyn Transport>,
+                None => Box::new(stream),
+            })
         })
+    }
+}
+
+/// A connection through something that keeps a table of flows (a NAT, a firewall, a load balancer).
+struct Flow {
+    stream: DuplexStream,
+    after: Duration,
+    crossed: Instant,
+    forgotten: bool,
+}
+
+impl Transport for Flow {}
+
+impl Flow {
+    fn new(stream: DuplexStream, after: Duration) -> Self {
+        Self { stream, after, crossed: Instant::now(), forgotten: false }
+    }
+
+    /// Something wants to cross now. Whether it does.
+    fn crosses(&mut self) -> bool {
+        self.forgotten |= self.crossed.elapsed() >= self.after;
+        self.crossed = Instant::now();
+        !self.forgotten
+    }
+}
+
+impl AsyncRead for Flow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.forgotten {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() && !self.crosses() {
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Flow {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if !self.crosses() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -8,6 +8,7 @@ use ottla::testing::{ApiKey, Cluster};
 use ottla::{Client, Compression, ErrorKind, OffsetSpec, Record};
 use ottla_scenarios::hostile::{Damage, Hostile};
 use ottla_scenarios::wait::within;
+use ottla_scenarios::warnings::Warnings;
 
 fn cluster() -> Cluster {
     Cluster::builder().brokers(1).tcp(false).topic("t", 1, 1).start_on_current_runtime().unwrap()
@@ -46,8 +47,10 @@ async fn the_first_answers_are_damaged() {
             let result = within("first use", first_use(&hostile, &cluster)).await;
             assert!(hostile.done() > 0);
             match result {
-                // An answer too many is noticed with the next request.
-                Ok(_) => assert_eq!(damage, Damage::Twice, "{api:?}"),
+                // An answer too many is noticed with the next request, and bytes too many are passed over.
+                Ok(_) => {
+                    assert!(matches!(damage, Damage::Twice | Damage::Long), "{api:?} {damage:?}");
+                }
                 Err(e) => assert!(
                     matches!(
                         e.kind(),
@@ -94,8 +97,8 @@ async fn answers_to_init_producer_id_are_damaged() {
             hostile.next(ApiKey::INIT_PRODUCER_ID, damage);
         }
         send(&client, 0..60).await;
-        // The first of two answers is sound, and one id is enough.
-        let expected = if damage == Damage::Twice { 1 } else { 3 };
+        // The first of two answers is sound, so is one with more behind it, and one id is enough.
+        let expected = if matches!(damage, Damage::Twice | Damage::Long) { 1 } else { 3 };
         assert_eq!(hostile.done(), expected, "{damage:?}");
         assert_stored(&cluster, damage);
     }
@@ -151,6 +154,25 @@ async fn a_consumer_is_told_of_answers_that_stay_damaged() {
     hostile.always(None);
     let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
     assert_eq!(batch.base_offset(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_behind_an_answer_are_passed_over_and_told_once() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let cluster = cluster();
+    let hostile = Hostile::new(&cluster);
+    hostile.always(Some((ApiKey::LIST_OFFSETS, Damage::Long)));
+    let client = connect(&hostile, &cluster).await;
+    let admin = client.admin();
+    for _ in 0..3 {
+        let asked = admin.list_offsets([("t", 0, OffsetSpec::Latest)]);
+        assert_eq!(within("offsets", asked).await.unwrap().pop().unwrap().1.unwrap(), 0);
+    }
+    assert!(hostile.done() >= 3);
+    let said = warnings.with("left over");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("ottla::net: ") && said[0].contains("api_key=2"), "{said:?}");
 }
 
 /// What fails when every answer to requests of this kind is damaged.
@@ -220,6 +242,11 @@ fn every_answer_stays_damaged() {
             let piece = if damage == Damage::Promised { PIECE } else { 0 };
             let limit = usual + piece + (256 << 10);
             assert!(peak < limit, "{api:?} {damage:?}: {peak} bytes, {usual} without");
+            // Bytes behind a whole answer are passed over.
+            if damage == Damage::Long {
+                assert!(result.is_ok(), "{api:?} {damage:?}: {result:?}");
+                continue;
+            }
             if damage == Damage::Twice && api != ApiKey::API_VERSIONS {
                 assert!(result.is_ok(), "{api:?} {damage:?}: {result:?}");
                 continue;
@@ -241,8 +268,8 @@ fn every_answer_stays_damaged() {
                 Damage::HugeLength => "a frame of 2147483647 bytes",
                 Damage::NegativeLength => "a frame of -7 bytes",
                 Damage::Tiny | Damage::Twice => "answer",
-                Damage::Long => "left over",
                 Damage::HugeCount | Damage::NegativeCount => "length or end of",
+                Damage::Long => unreachable!("taken, above"),
                 Damage::Short | Damage::Noise | Damage::Ones => "malformed",
             };
             assert!(e.message().contains(cause), "{api:?} {damage:?}: {e}");

@@ -4,7 +4,7 @@
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record};
 use ottla_scenarios::network::Network;
-use ottla_scenarios::steps::{acked, cluster, connect, free, secs};
+use ottla_scenarios::steps::{acked, acks, cluster, connect, free, pinned, secs, stored};
 use ottla_scenarios::wait::{until, within};
 use ottla_scenarios::warnings::Warnings;
 use tokio::time::{Duration, Instant};
@@ -220,4 +220,89 @@ async fn connect_warns_after_a_second_and_lists_what_was_tried_in_the_end() {
     );
     assert_eq!(warnings.with("no broker reached yet").len(), 1, "{}", warnings.text());
     assert!(error.is_retriable());
+}
+
+/// A flow that something in between has forgotten. The first record behind a long silence finds that out
+/// before it is trusted to it.
+#[tokio::test(start_paused = true)]
+async fn a_record_after_a_long_silence_does_not_wait_for_a_dead_flow() {
+    for brokers in [1, 3] {
+        let cluster = cluster(brokers, brokers);
+        let network = Network::new(&cluster);
+        network.forget_quiet(secs(100));
+        let client = connect(network.client(&cluster, 1)).await;
+        let producer = client.producer().build().unwrap();
+        for n in 1..=3 {
+            acked(&producer, pinned(0)).await;
+            acked(&producer, free()).await;
+            // Less than what closes an idle connection.
+            tokio::time::sleep(secs(300)).await;
+            let begun = Instant::now();
+            let (pinned, free) = (producer.send(pinned(0)), producer.send(free()));
+            let deliveries = vec![pinned.await.unwrap(), free.await.unwrap()];
+            acks(deliveries).await;
+            assert!(begun.elapsed() < secs(2), "{brokers} brokers: {:?}", begun.elapsed());
+            let stored: usize = (0..brokers).map(|p| stored(&cluster, p).len()).sum();
+            assert_eq!(stored, 4 * n, "each once");
+        }
+        let admin = client.admin();
+        tokio::time::sleep(secs(300)).await;
+        let begun = Instant::now();
+        let offsets = admin.list_offsets([("t", 0, OffsetSpec::Earliest)]);
+        within("offsets", offsets).await.unwrap().pop().unwrap().1.unwrap();
+        assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_quiet_for_long_is_asked_for_a_sign_of_life() {
+    let cluster = cluster(3, 6);
+    let network = Network::new(&cluster);
+    let client = connect(network.client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    for _ in 0..120 {
+        acked(&producer, free()).await;
+        tokio::time::sleep(secs(10)).await;
+    }
+    let (asked, dials) =
+        (cluster.stats().requests_of(ApiKey::API_VERSIONS), network.all_dials().len());
+    assert_eq!(asked, dials as u64, "none but those of the set-ups");
+    tokio::time::sleep(secs(200)).await;
+    assert_eq!(cluster.stats().requests_of(ApiKey::API_VERSIONS), asked, "not for its own sake");
+    acked(&producer, free()).await;
+    let more = cluster.stats().requests_of(ApiKey::API_VERSIONS) - asked;
+    assert!((1..=3).contains(&more), "{more} signs of life");
+    assert_eq!(network.all_dials().len(), dials, "the connections were good");
+}
+
+/// Answers as brokers do that are not the controller, or not any more.
+fn no_controller(cluster: &Cluster, broker: i32) {
+    let rule = FaultRule::new(Fault::Error(41)).api(ApiKey::CREATE_TOPICS).broker(broker);
+    cluster.faults().inject(rule.always());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_controller_is_asked_when_another_broker_says_it_is_not() {
+    for seed in 0..5 {
+        let cluster = cluster(3, 1);
+        // The controller is broker 1.
+        no_controller(&cluster, 2);
+        no_controller(&cluster, 3);
+        let network = Network::new(&cluster);
+        let client = connect(network.client(&cluster, seed)).await;
+        let admin = client.admin();
+        for topic in ["u", "v"] {
+            within("a topic", admin.create_topic(NewTopic::new(topic, 1, 1))).await.unwrap();
+        }
+        let again = within("a topic", admin.create_topic(NewTopic::new("u", 1, 1))).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::TopicExists);
+
+        no_controller(&cluster, 1);
+        let before = cluster.stats().requests_of(ApiKey::CREATE_TOPICS);
+        let error = within("a topic", admin.create_topic(NewTopic::new("w", 1, 1))).await;
+        let error = error.unwrap_err();
+        assert_eq!((error.broker_code(), error.is_retriable()), (Some(41), true), "{error:?}");
+        let asked = cluster.stats().requests_of(ApiKey::CREATE_TOPICS) - before;
+        assert!((3..=6).contains(&asked), "{asked} requests");
+    }
 }
