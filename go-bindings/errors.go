@@ -68,6 +68,9 @@ const (
 	ErrCancelled Code = 25
 	// ErrOutOfResources: the system has no thread, descriptor or memory left for this process.
 	ErrOutOfResources Code = 26
+	// ErrTruncated: the log is not the one that was read any more: it was cut back, or its topic was
+	// deleted and made anew. The message says how far it was read, and where reading goes on.
+	ErrTruncated Code = 28
 	// ErrUnknown: a failure that this version of the package has no name for.
 	ErrUnknown Code = 1000
 )

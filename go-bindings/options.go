@@ -266,7 +266,8 @@ type Position struct {
 // Earliest starts at the oldest record that is kept. It is the default.
 func Earliest() Position { return Position{kind: capi.StartEarliest} }
 
-// Latest starts with what is written from now on.
+// Latest starts with what is written from now on: once the partition's leader was asked for its end,
+// soon after the consumer is made.
 func Latest() Position { return Position{kind: capi.StartLatest} }
 
 // AtOffset starts at an offset, 0 or more.
@@ -329,7 +330,9 @@ func Assign(partitions ...TopicPartition) ConsumerOption {
 	})
 }
 
-// Start is where reading of Topics starts. Default Earliest.
+// Start is where reading of Topics starts. Default Earliest. Partitions found after the consumer was
+// made (the topic grew, or was made then) are read from their first record, whatever Start says: all of
+// it is new.
 func Start(at Position) ConsumerOption {
 	return consumerOption(func(s *consumerSettings) error {
 		s.ConsumerOptions.Start, s.StartValue, s.topicsStart = at.kind, at.value, true

@@ -105,6 +105,8 @@ enum ottla_status
   OTTLA_STATUS_CANCELLED = 25,
   // The system has no thread, descriptor or memory left for this process.
   OTTLA_STATUS_OUT_OF_RESOURCES = 26,
+  // The log is not the one that was read any more: it was cut back, or its topic was made anew.
+  OTTLA_STATUS_TRUNCATED = 28,
   // A failure that this version of the interface has no name for.
   OTTLA_STATUS_UNKNOWN = 1000,
 };
@@ -146,7 +148,8 @@ typedef int32_t ottla_completion_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// Where reading starts.
+// Where reading starts. In a partition of `topics` that is found after the consumer was made (the topic
+// grew, or was made then) it starts with the first record, whatever is set: all of it is new.
 enum ottla_start
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -158,9 +161,9 @@ enum ottla_start
   OTTLA_START_EARLIEST = 1,
   // With what is written from now on.
   OTTLA_START_LATEST = 2,
-  // At the offset `start_value`.
+  // At the offset `start_value`, 0 or more.
   OTTLA_START_OFFSET = 3,
-  // At the first record that is as young as `start_value`, in ms since 1970, or younger.
+  // At the first record that is as young as `start_value`, in ms since 1970 (0 or more), or younger.
   OTTLA_START_TIMESTAMP = 4,
 };
 #ifndef __cplusplus
@@ -778,7 +781,8 @@ ottla_status ottla_consumer_position(const struct ottla_consumer *consumer,
                                      struct ottla_error **error);
 
 // Goes on elsewhere in a partition that is read by this consumer. `where` is one of
-// `ottla_start`, `start_value` as there.
+// `ottla_start`, `start_value` as there. Never waits, also while another thread does in
+// `ottla_consumer_next`.
 ottla_status ottla_consumer_seek(const struct ottla_consumer *consumer,
                                  const char *topic,
                                  int32_t partition,

@@ -17,7 +17,8 @@ pub struct ottla_consumer {
     inner: EngineConsumer,
 }
 
-/// Where reading starts.
+/// Where reading starts. In a partition of `topics` that is found after the consumer was made (the topic
+/// grew, or was made then) it starts with the first record, whatever is set: all of it is new.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ottla_start {
@@ -27,9 +28,9 @@ pub enum ottla_start {
     OTTLA_START_EARLIEST = 1,
     /// With what is written from now on.
     OTTLA_START_LATEST = 2,
-    /// At the offset `start_value`.
+    /// At the offset `start_value`, 0 or more.
     OTTLA_START_OFFSET = 3,
-    /// At the first record that is as young as `start_value`, in ms since 1970, or younger.
+    /// At the first record that is as young as `start_value`, in ms since 1970 (0 or more), or younger.
     OTTLA_START_TIMESTAMP = 4,
 }
 
@@ -230,7 +231,8 @@ pub unsafe extern "C" fn ottla_consumer_position(
 }
 
 /// Goes on elsewhere in a partition that is read by this consumer. `where` is one of
-/// `ottla_start`, `start_value` as there.
+/// `ottla_start`, `start_value` as there. Never waits, also while another thread does in
+/// `ottla_consumer_next`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_seek(
     consumer: *const ottla_consumer,

@@ -63,13 +63,15 @@ pub enum ottla_status {
     OTTLA_STATUS_CANCELLED = 25,
     /// The system has no thread, descriptor or memory left for this process.
     OTTLA_STATUS_OUT_OF_RESOURCES = 26,
+    /// The log is not the one that was read any more: it was cut back, or its topic was made anew.
+    OTTLA_STATUS_TRUNCATED = 28,
     /// A failure that this version of the interface has no name for.
     OTTLA_STATUS_UNKNOWN = 1000,
 }
 
 use ottla_status::*;
 
-const NAMED: [(ottla_status, &CStr); 28] = [
+const NAMED: [(ottla_status, &CStr); 29] = [
     (OTTLA_STATUS_OK, c"ok"),
     (OTTLA_STATUS_CONFIG, c"config"),
     (OTTLA_STATUS_INVALID_ARGUMENT, c"invalid_argument"),
@@ -97,6 +99,7 @@ const NAMED: [(ottla_status, &CStr); 28] = [
     (OTTLA_STATUS_INTERNAL, c"internal"),
     (OTTLA_STATUS_CANCELLED, c"cancelled"),
     (OTTLA_STATUS_OUT_OF_RESOURCES, c"out_of_resources"),
+    (OTTLA_STATUS_TRUNCATED, c"truncated"),
     (OTTLA_STATUS_UNKNOWN, c"unknown"),
 ];
 

@@ -146,8 +146,10 @@ async fn look_up(
     pool.budgets().first_request(Purse::Fetch, env.now());
     loop {
         let found = list_offsets(pool, Lane::Control, left.clone()).await;
-        let (again, done): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(_, r)| r.as_ref().is_err_and(|e| !e.is_final()));
+        let (again, done): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .map(|(key, found)| (key, found.map(|at| at.offset)))
+            .partition(|(_, found)| found.as_ref().is_err_and(|e| !e.is_final()));
         ended.extend(done);
         if again.is_empty() {
             return ended;

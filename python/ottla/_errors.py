@@ -235,6 +235,15 @@ class OutOfResourcesError(RetriableError):
     _code = "out_of_resources"
 
 
+class TruncatedError(Error):
+    """The log is not the one that was read: it was cut back, or its topic was made anew.
+
+    The message says how far it was read, and where reading goes on.
+    """
+
+    _code = "truncated"
+
+
 _BY_CODE: dict[str, type[Error]] = {
     cls._code: cls  # pyright: ignore[reportPrivateUsage]
     for cls in (
@@ -264,6 +273,7 @@ _BY_CODE: dict[str, type[Error]] = {
         InternalError,
         CancelledError,
         OutOfResourcesError,
+        TruncatedError,
     )
 }
 

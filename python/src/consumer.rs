@@ -30,9 +30,10 @@ const WHAT: &str = "consumer";
 /// "earliest")]). Iterating gives records; batches() gives batches; next() gives one record. More
 /// settings: buffer_memory, check_crc, max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout, ordinal,
-/// rack, request_timeout. Several threads may share one; each record goes to one of them. What is not
-/// reading (position, seek, assignment, stats, close) never waits for who reads: it may be called
-/// from any thread, and from a signal handler.
+/// rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
+/// their first record, whatever start says. Several threads may share one; each record goes to one of
+/// them. What is not reading (position, seek, assignment, stats, close) never waits for who reads: it
+/// may be called from any thread, and from a signal handler.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
     reader: Here<Reader>,

@@ -151,6 +151,13 @@ def test_starting_places_and_seeking(
         assert next(consumer).offset == 6
         with pytest.raises(ottla.UnknownPartitionError):
             consumer.seek(topic, 1, 0)
+        before_1970 = datetime(1969, 12, 31, tzinfo=timezone.utc)
+        with pytest.raises(ottla.InvalidArgumentError):
+            consumer.seek(topic, 0, before_1970)
+        with pytest.raises(ottla.InvalidArgumentError):
+            ottla.Consumer(broker.bootstrap, assignment=[(topic, 0, before_1970)])
+    with pytest.raises(ottla.ClosedError):
+        consumer.seek(topic, 0, 6)
 
 
 def test_nothing_to_read_ends_in_time(broker: ottla.testing.Broker, topic: str) -> None:

@@ -257,6 +257,19 @@ static void options_and_records_are_checked(void) {
   OK(ottla_consumer_next(consumer, -1, &batch, E));
   CHECK(ottla_batch_len(batch) == 1);
   ottla_batch_free(batch);
+  /* Below zero is nothing: neither the end nor the beginning. */
+  for (int64_t below = -1; below > -4; below--) {
+    ottla_consumer *refused = NULL;
+    ottla_assignment at = {.topic = "t", .partition = 0, .start_value = below};
+    nothing.assignments = &at;
+    for (at.start = OTTLA_START_OFFSET; at.start <= OTTLA_START_TIMESTAMP; at.start++) {
+      FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &nothing, &refused, E));
+      FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+            ottla_consumer_seek(consumer, "t", 0, at.start, below, E));
+    }
+  }
+  OK(ottla_consumer_close(consumer, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_consumer_seek(consumer, "t", 0, OTTLA_START_EARLIEST, 0, E));
   ottla_consumer_free(consumer);
   ottla_client_free(client);
 }

@@ -31,13 +31,29 @@ pub(super) struct Fetched {
 enum Item {
     Batch(Fetched),
     Error(Error),
+    /// Reading goes on elsewhere in these partitions, at an offset if that is known.
+    Moved(Error, Vec<(Key, Option<i64>)>),
+}
+
+/// Errors that nobody takes are kept up to this number: trouble comes and goes, also where nobody
+/// reads for days.
+const MAX_ERRORS: usize = 1_000;
+
+/// A seek of the application's, and which one of the partition it is.
+pub(super) struct Seek {
+    pub(super) key: Key,
+    pub(super) to: Start,
+    pub(super) generation: u64,
 }
 
 #[derive(Default)]
 struct State {
     items: VecDeque<Item>,
     bytes: usize,
+    errors: usize,
+    /// Those that are read: no more than the application named and the cluster has.
     partitions: BTreeMap<Key, Position>,
+    seeks: Vec<Seek>,
     waker: Option<Waker>,
     closed: bool,
     /// Nothing comes any more; what is there can still be taken.
@@ -49,7 +65,6 @@ struct Position {
     next: Option<i64>,
     buffered: usize,
     generation: u64,
-    seek: Option<Start>,
 }
 
 /// See the module.
@@ -93,13 +108,16 @@ impl Buffer {
         state.partitions.get(key).is_some_and(|p| p.buffered >= share)
     }
 
-    /// A seek that the application asked for, once, and the partition's generation.
-    pub(super) fn take_seek(&self, key: &Key) -> (Option<Start>, u64) {
+    /// Seeks since the last call, in the order in which they were asked for.
+    pub(super) fn take_seeks(&self) -> Vec<Seek> {
+        std::mem::take(&mut self.lock().seeks)
+    }
+
+    /// It is not there any more. What is buffered of it was read while it was, and is handed out.
+    pub(super) fn remove_partition(&self, key: &Key) {
         let mut state = self.lock();
-        match state.partitions.get_mut(key) {
-            Some(p) => (p.seek.take(), p.generation),
-            None => (None, 0),
-        }
+        state.partitions.remove(key);
+        state.seeks.retain(|seek| seek.key != *key);
     }
 
     pub(super) fn push(&self, fetched: impl IntoIterator<Item = Fetched>) {
@@ -119,8 +137,20 @@ impl Buffer {
     }
 
     pub(super) fn fail(&self, error: Error) {
+        self.put(Item::Error(error));
+    }
+
+    /// Tells that reading goes on elsewhere in some partitions.
+    pub(super) fn moved(&self, error: Error, to: Vec<(Key, Option<i64>)>) {
+        self.put(Item::Moved(error, to));
+    }
+
+    fn put(&self, error: Item) {
         let mut state = self.lock();
-        state.items.push_back(Item::Error(error));
+        if state.errors < MAX_ERRORS {
+            state.errors += 1;
+            state.items.push_back(error);
+        }
         Self::notify(state);
     }
 
@@ -128,6 +158,7 @@ impl Buffer {
     pub(super) fn end(&self, error: Error) {
         let mut state = self.lock();
         state.ended = true;
+        state.errors += 1;
         state.items.push_back(Item::Error(error));
         Self::notify(state);
     }
@@ -191,6 +222,14 @@ impl Buffer {
     /// The next item in line, accounted for.
     fn pop(&self, state: &mut State) -> Option<Item> {
         let item = state.items.pop_front()?;
+        state.errors -= usize::from(!matches!(item, Item::Batch(_)));
+        if let Item::Moved(_, to) = &item {
+            for (key, next) in to {
+                if let Some(position) = state.partitions.get_mut(key) {
+                    position.next = *next;
+                }
+            }
+        }
         if let Item::Batch(fetched) = &item {
             let size = fetched.raw.payload.len();
             let before = state.bytes;
@@ -199,7 +238,8 @@ impl Buffer {
             // The fetcher stopped for want of space, or one partition did.
             let mut wake = before > half && state.bytes <= half;
             if let Some(position) = state.partitions.get_mut(&fetched.key) {
-                position.buffered -= size;
+                // Less than that, if the partition was taken away and came back meanwhile.
+                position.buffered = position.buffered.saturating_sub(size);
                 position.next = Some(fetched.raw.last_offset + 1);
                 wake |= position.buffered == 0;
             }
@@ -214,7 +254,7 @@ impl Buffer {
     /// for.
     fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
         let opened = match item {
-            Item::Error(e) => Err(e),
+            Item::Error(e) | Item::Moved(e, _) => Err(e),
             // On the thread of whoever reads: a codec's panic is not to be theirs.
             Item::Batch(fetched) => caught::call(|| {
                 pool.env().mishap("decompression");
@@ -272,11 +312,19 @@ impl Buffer {
             ));
         };
         position.generation += 1;
-        position.seek = Some(to);
         position.next = if let Start::Offset(at) = to { Some(at) } else { None };
-        inner.bytes -= position.buffered;
         position.buffered = 0;
-        inner.items.retain(|item| !matches!(item, Item::Batch(b) if b.key == key));
+        // The last one counts: however many come before anybody looks, one is kept.
+        inner.seeks.retain(|seek| seek.key != key);
+        inner.seeks.push(Seek { key: key.clone(), to, generation: position.generation });
+        let bytes = &mut inner.bytes;
+        inner.items.retain(|item| match item {
+            Item::Batch(batch) if batch.key == key => {
+                *bytes -= batch.raw.payload.len();
+                false
+            }
+            _ => true,
+        });
         drop(state);
         self.wake.notify_one();
         Ok(())
@@ -293,6 +341,7 @@ impl Buffer {
         state.closed = true;
         state.items.clear();
         state.bytes = 0;
+        state.errors = 0;
         Self::notify(state);
         self.wake.notify_one();
     }

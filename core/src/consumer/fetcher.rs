@@ -1,30 +1,33 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
-//! with every partition that broker leads and the buffer has room for. Asking is here; what comes
-//! back is read in [`answers`].
+//! with every partition that broker leads and the buffer has room for. Asking is here; what there is
+//! to read is found out in [`learn`], what comes back is read in [`answers`], what is answered badly is
+//! asked again in [`spells`], and who does not answer is told of in [`troubles`].
 
 mod answers;
+mod learn;
+mod spells;
 mod troubles;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Start;
 use super::buffer::{Buffer, Key};
-use super::offsets::{self, EARLIEST, LATEST};
+use super::offsets::{self, EARLIEST, Found, LATEST};
+use super::position::Position;
+use super::reading::{Reading, Source, Topic};
 use crate::caught::caught;
-use crate::cluster::{Lane, Lookup, Pool, Purse, TopicMeta};
+use crate::cluster::{Lane, Pool, Purse};
 use crate::environment::{Environment, earlier};
-use crate::error::{Error, ErrorKind, Result};
-use crate::net::CallError;
-use crate::policy::ask::Why;
-use crate::policy::backoff::Backoff;
+use crate::error::Result;
+use crate::net::{CallError, Connection};
 use crate::policy::reconnect::Need;
 use crate::policy::retry_budget::Cost;
 
@@ -32,58 +35,43 @@ use troubles::Troubles;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
 const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
+/// The first version that tells the epoch of what was fetched last.
+const TELLS_EPOCHS: i16 = 12;
 
 enum Event {
-    /// Starts that were looked up, and the generation of each partition when they were asked for.
-    /// By the leader that was asked; -1: there was none.
-    Offsets(i32, Vec<(Key, Result<i64>)>, BTreeMap<Key, u64>),
+    /// Starts that were looked up.
+    Offsets {
+        leader: i32,
+        asked: Vec<Asked>,
+        found: Vec<(Key, Result<Found>)>,
+    },
     Answer {
         leader: i32,
         asked: Vec<Asked>,
+        sent: Instant,
         answer: Result<FetchResponse>,
     },
 }
 
-/// One partition of a request in flight.
+/// One partition of a request in flight, as it was then.
 struct Asked {
     key: Key,
     id: uuid::Uuid,
-    from: i64,
+    /// `None` where the start is asked for.
+    from: Option<Position>,
     generation: u64,
 }
 
-struct Reading {
-    /// The next offset to fetch; `None` until it is known.
-    next: Option<i64>,
-    start: Start,
-    generation: u64,
-    /// In a request, or its start is being asked for.
-    busy: bool,
-    retry_at: Option<Instant>,
-    backoff: Backoff,
-    /// Told to the application; nothing more until a seek.
-    stopped: bool,
-    /// An error that is tried again was told to the application; not again until an answer is good.
-    told: bool,
-}
-
-impl Reading {
-    fn new(start: Start) -> Self {
-        Self {
-            next: None,
-            start,
-            generation: 0,
-            busy: false,
-            retry_at: None,
-            backoff: Backoff::default(),
-            stopped: false,
-            told: false,
-        }
+impl Asked {
+    fn new(key: &Key, reading: &Reading) -> Self {
+        let generation = reading.generation;
+        Self { key: key.clone(), id: reading.id, from: reading.next, generation }
     }
 
-    fn recovered(&mut self) {
-        self.backoff.reset();
-        self.told = false;
+    /// Whether the answer is to what is still the question: no seek came in between, and the topic is
+    /// the same.
+    fn is_of(&self, reading: &Reading) -> bool {
+        self.generation == reading.generation && self.id == reading.id && self.from == reading.next
     }
 }
 
@@ -94,16 +82,14 @@ pub(super) struct Fetcher {
     rng: StdRng,
     buffer: Arc<Buffer>,
     lane: Lane,
-    topics: Vec<Arc<str>>,
-    start: Start,
+    /// Those that the application named.
+    topics: BTreeMap<Arc<str>, Topic>,
+    /// Partitions that these topics have.
     reading: BTreeMap<Key, Reading>,
-    /// Partitions assigned by hand, until their topic is known.
-    assigned: Vec<(Arc<str>, i32, Start)>,
-    /// Brokers asked before, and how many bytes the request in flight there may bring (0: none is).
-    busy: BTreeMap<i32, usize>,
-    /// Brokers whose next request waits for the retry budget.
-    unpaid: BTreeSet<i32>,
-    told: BTreeMap<Arc<str>, ErrorKind>,
+    /// Brokers asked before that the cluster still has.
+    sources: BTreeMap<i32, Source>,
+    /// Answers so far: what turns are counted in.
+    answers: u64,
     troubles: Troubles,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
@@ -114,10 +100,17 @@ impl Fetcher {
     pub(super) fn new(
         pool: &Arc<Pool>,
         buffer: &Arc<Buffer>,
-        topics: Vec<Arc<str>>,
+        whole: Vec<Arc<str>>,
         assigned: Vec<(Arc<str>, i32, Start)>,
         start: Start,
     ) -> Self {
+        let mut topics: BTreeMap<Arc<str>, Topic> = BTreeMap::new();
+        for name in whole {
+            topics.entry(name).or_default().whole = Some(start);
+        }
+        for (name, partition, start) in assigned {
+            topics.entry(name).or_default().assigned.push((partition, start));
+        }
         let (tx, rx) = mpsc::unbounded_channel();
         Self {
             pool: Arc::clone(pool),
@@ -126,12 +119,9 @@ impl Fetcher {
             buffer: Arc::clone(buffer),
             lane: Lane::Fetch(pool.next_consumer()),
             topics,
-            start,
             reading: BTreeMap::new(),
-            assigned,
-            busy: BTreeMap::new(),
-            unpaid: BTreeSet::new(),
-            told: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            answers: 0,
             troubles: Troubles::default(),
             tx,
             rx,
@@ -157,7 +147,10 @@ impl Fetcher {
                 biased;
                 event = self.rx.recv() => event,
                 () = self.buffer.wake.notified() => None,
-                _ = metadata.changed() => None,
+                _ = metadata.changed() => {
+                    self.forget_sources();
+                    None
+                }
                 () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => None,
             };
             let mut next = first;
@@ -168,101 +161,82 @@ impl Fetcher {
         }
     }
 
-    /// Partitions that are there to read.
-    fn learn(&mut self, now: Instant) {
-        let metadata = Arc::clone(self.pool.metadata());
-        let mut names = self.topics.clone();
-        names.extend(self.assigned.iter().map(|(t, _, _)| Arc::clone(t)));
-        names.sort();
-        names.dedup();
-        for name in names {
-            match metadata.lookup(&name) {
-                Lookup::Pending => self.troubles.wait_for(None),
-                Lookup::Failed(e) => {
-                    if self.told.insert(Arc::clone(&name), e.kind()) != Some(e.kind()) {
-                        self.buffer.fail(e);
-                    }
-                    let again = now + std::time::Duration::from_secs(5);
-                    self.wake_at = earlier(self.wake_at, Some(again));
-                }
-                Lookup::Known(meta) => self.add(&meta),
-            }
-        }
-        for (key, reading) in &mut self.reading {
-            let (seek, generation) = self.buffer.take_seek(key);
-            if let Some(to) = seek {
-                reading.start = to;
-                reading.next = if let Start::Offset(at) = to { Some(at) } else { None };
-                reading.stopped = false;
-                reading.retry_at = None;
-            }
-            reading.generation = generation;
-        }
+    /// Brokers that the cluster has no more, unless an answer of theirs is still to come.
+    fn forget_sources(&mut self) {
+        let pool = &self.pool;
+        let is_there = |id: i32| pool.broker(id).is_some();
+        self.sources.retain(|id, source| source.in_flight > 0 || is_there(*id));
+        self.troubles.forget(is_there);
     }
 
-    fn add(&mut self, meta: &Arc<TopicMeta>) {
-        let count = meta.partitions.len() as i32;
-        self.told.remove(&meta.name);
-        if self.topics.contains(&meta.name) {
-            for partition in 0..count {
-                let key = (Arc::clone(&meta.name), partition);
-                if !self.reading.contains_key(&key) {
-                    self.buffer.add_partition(&key);
-                    self.reading.insert(key, Reading::new(self.start));
-                }
-            }
-        }
-        let (known, rest) = std::mem::take(&mut self.assigned)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(topic, _, _)| *topic == meta.name);
-        self.assigned = rest;
-        for (topic, partition, start) in known {
-            if partition >= count {
-                self.buffer.fail(Error::new(
-                    ErrorKind::UnknownPartition,
-                    format!("topic '{topic}' has no partition {partition}, it has {count}"),
-                ));
-                continue;
-            }
-            let key = (topic, partition);
-            self.buffer.add_partition(&key);
-            self.reading.insert(key, Reading::new(start));
-        }
+    /// Who leads a partition, and the leader's epoch.
+    fn leader(&self, key: &Key) -> Option<(i32, i32)> {
+        let meta = self.topics.get(&key.0)?.meta.as_ref()?;
+        let partition = meta.partitions.get(usize::try_from(key.1).ok()?)?;
+        Some((partition.leader, partition.epoch))
     }
 
-    /// Asks for the first offsets of partitions that do not have one. Each leader for itself: one that
-    /// is silent must not keep back what the others tell.
-    fn find_starts(&mut self, now: Instant) {
-        let metadata = Arc::clone(self.pool.metadata());
-        let mut by_leader: BTreeMap<i32, (Vec<_>, BTreeMap<Key, u64>)> = BTreeMap::new();
-        for (key, reading) in &mut self.reading {
-            if reading.next.is_some() || reading.busy || reading.stopped {
+    /// Whether an answer of the broker's is still to come.
+    fn is_asked(&self, leader: i32) -> bool {
+        self.sources.get(&leader).is_some_and(|source| source.in_flight > 0)
+    }
+
+    /// Partitions that may be asked for now, by leader, with the leader's epoch. `started`: those that
+    /// have a position and whose leader is not asked already, else those that have none.
+    fn ready(&mut self, started: bool, now: Instant) -> BTreeMap<i32, Vec<(Asked, i32)>> {
+        let mut by_leader: BTreeMap<i32, Vec<(Asked, i32)>> = BTreeMap::new();
+        let mut without_leader = Vec::new();
+        for (key, reading) in &self.reading {
+            if reading.busy || reading.stopped || reading.next.is_some() != started {
                 continue;
             }
             if let Some(at) = reading.retry_at.filter(|at| *at > now) {
                 self.wake_at = earlier(self.wake_at, Some(at));
                 continue;
             }
-            let time = match reading.start {
-                Start::Offset(at) => {
-                    reading.next = Some(at);
-                    continue;
+            match self.leader(key) {
+                // Its topic is not known now: metadata tells when it is.
+                None => {}
+                Some((leader, _)) if started && self.is_asked(leader) => {}
+                Some((..0, _)) => without_leader.push(key.clone()),
+                Some((leader, epoch)) => {
+                    let asked = Asked::new(key, reading);
+                    by_leader.entry(leader).or_default().push((asked, epoch));
                 }
-                Start::Earliest => EARLIEST,
-                Start::Latest => LATEST,
-                Start::Timestamp(ms) => ms,
-            };
-            reading.busy = true;
-            let leader = match metadata.lookup(&key.0) {
-                Lookup::Known(meta) => meta.partitions.get(key.1 as usize).map_or(-1, |p| p.leader),
-                Lookup::Failed(_) | Lookup::Pending => -1,
-            };
-            let (wanted, generations) = by_leader.entry(leader).or_default();
-            wanted.push((key.clone(), time));
-            generations.insert(key.clone(), reading.generation);
+            }
         }
-        for (leader, (wanted, generations)) in by_leader {
-            self.troubles.wait_for((leader >= 0).then_some(leader));
+        if !without_leader.is_empty() {
+            self.without_leader(&without_leader, now);
+        }
+        by_leader
+    }
+
+    /// Asks for the first offsets of partitions that do not have one. Each leader for itself: one that
+    /// is silent must not keep back what the others tell.
+    fn find_starts(&mut self, now: Instant) {
+        for (leader, parts) in self.ready(false, now) {
+            let mut wanted = Vec::with_capacity(parts.len());
+            let mut asked = Vec::with_capacity(parts.len());
+            for (part, _) in parts {
+                let Some(reading) = self.reading.get_mut(&part.key) else { continue };
+                let time = match reading.start {
+                    Start::Offset(at) => {
+                        reading.next = Some(Position::at(at, -1));
+                        continue;
+                    }
+                    Start::Earliest => EARLIEST,
+                    Start::Latest => LATEST,
+                    Start::Timestamp(ms) => ms,
+                };
+                reading.busy = true;
+                wanted.push((part.key.clone(), time));
+                asked.push(part);
+            }
+            if wanted.is_empty() {
+                continue;
+            }
+            self.sources.entry(leader).or_default();
+            self.troubles.wait_for(Some(leader));
             let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
             self.env.spawn(async move {
                 let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
@@ -273,41 +247,27 @@ impl Fetcher {
                 let found = found.await.unwrap_or_else(|e| {
                     keys.into_iter().map(|key| (key, Err(e.clone()))).collect()
                 });
-                let _ = tx.send(Event::Offsets(leader, found, generations));
+                let _ = tx.send(Event::Offsets { leader, asked, found });
             });
         }
     }
 
     /// One request to each leader that has none in flight.
     fn fetch(&mut self, now: Instant) {
-        let mut by_leader: BTreeMap<i32, Vec<(Asked, i32)>> = BTreeMap::new();
-        for (key, reading) in &self.reading {
-            let Some(from) = reading.next else { continue };
-            if reading.busy || reading.stopped {
+        // What is in flight counts: all answers together must fit the buffer. Each may bring one
+        // batch that is larger than asked for, since brokers never cut the first.
+        let in_flight = self.sources.values().map(|source| source.in_flight).sum();
+        let mut room = self.buffer.room().saturating_sub(in_flight);
+        for (leader, mut parts) in self.ready(true, now) {
+            parts.retain(|(part, _)| !self.buffer.is_full(&part.key));
+            if parts.is_empty() {
                 continue;
             }
-            if let Some(at) = reading.retry_at.filter(|at| *at > now) {
+            let source = self.sources.entry(leader).or_default();
+            if let Some(at) = source.pacing.not_before(now) {
                 self.wake_at = earlier(self.wake_at, Some(at));
                 continue;
             }
-            let Lookup::Known(meta) = self.pool.metadata().lookup(&key.0) else { continue };
-            let Some(p) = meta.partitions.get(key.1 as usize) else { continue };
-            if p.leader < 0 {
-                self.pool.metadata().want(&key.0, Why::Stale);
-                continue;
-            }
-            if self.busy.get(&p.leader).is_some_and(|bytes| *bytes > 0) || self.buffer.is_full(key)
-            {
-                continue;
-            }
-            let asked =
-                Asked { key: key.clone(), id: meta.id, from, generation: reading.generation };
-            by_leader.entry(p.leader).or_default().push((asked, p.epoch));
-        }
-        // What is in flight counts: all answers together must fit the buffer. Each may bring one
-        // batch that is larger than asked for, since brokers never cut the first.
-        let mut room = self.buffer.room().saturating_sub(self.busy.values().sum());
-        for (leader, parts) in by_leader {
             let bytes = self.buffer.config.max_bytes.min(room);
             if bytes == 0 {
                 break;
@@ -320,7 +280,9 @@ impl Fetcher {
                 }
             };
             room -= bytes;
-            self.send(leader, parts, bytes, retry);
+            // Stable: who has the same turn is asked in the order of names.
+            parts.sort_by_key(|(part, _)| self.reading.get(&part.key).map(|r| r.turn));
+            self.send(leader, parts, bytes, retry, now);
         }
     }
 
@@ -330,19 +292,27 @@ impl Fetcher {
         let again = |key: &Key| self.reading.get(key).is_some_and(|r| r.backoff.attempts() > 0);
         let budgets = self.pool.budgets();
         let retry = parts.iter().all(|(part, _)| again(&part.key));
+        let source = self.sources.entry(leader).or_default();
         if !retry {
             budgets.first_request(Purse::Fetch, now);
         } else if let Err(at) = budgets.retry(Purse::Fetch, Cost::Definite, now) {
-            if self.unpaid.insert(leader) {
+            if !std::mem::replace(&mut source.unpaid, true) {
                 budgets.delayed(Purse::Fetch);
             }
             return Err(at);
         }
-        self.unpaid.remove(&leader);
+        source.unpaid = false;
         Ok(retry)
     }
 
-    fn send(&mut self, leader: i32, parts: Vec<(Asked, i32)>, max_bytes: usize, retry: bool) {
+    fn send(
+        &mut self,
+        leader: i32,
+        parts: Vec<(Asked, i32)>,
+        max_bytes: usize,
+        retry: bool,
+        sent: Instant,
+    ) {
         let config = &self.buffer.config;
         let ids_known = parts.iter().all(|(asked, _)| !asked.id.is_nil());
         let mut topics: Vec<FetchTopic> = Vec::new();
@@ -351,11 +321,14 @@ impl Fetcher {
             if let Some(reading) = self.reading.get_mut(&part.key) {
                 reading.busy = true;
             }
+            let Some(from) = part.from else { continue };
             let partition = FetchPartition::default()
                 .with_partition(part.key.1)
                 .with_current_leader_epoch(epoch)
-                .with_fetch_offset(part.from)
+                .with_fetch_offset(from.offset)
+                .with_last_fetched_epoch(from.epoch)
                 .with_partition_max_bytes(int(config.max_partition_bytes));
+            // The order is that of turns: a topic may be named more than once, as the Java client does.
             match topics.last_mut() {
                 Some(last) if *last.topic.0 == *part.key.0 => last.partitions.push(partition),
                 _ => topics.push(
@@ -374,7 +347,7 @@ impl Fetcher {
             .with_max_bytes(int(max_bytes))
             .with_session_epoch(-1)
             .with_topics(topics);
-        self.busy.insert(leader, max_bytes);
+        self.sources.entry(leader).or_default().in_flight = max_bytes;
         self.troubles.wait_for(Some(leader));
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
@@ -382,10 +355,10 @@ impl Fetcher {
             let answer = caught(async {
                 pool.env().mishap("fetch");
                 let connection = pool.lane(leader, lane, Need::Needed).await?;
-                connection.call(&request, versions, retry).await.map_err(CallError::into_error)
+                call(&connection, request, versions, retry).await
             });
             let answer = answer.await.and_then(|answer| answer);
-            let _ = tx.send(Event::Answer { leader, asked, answer });
+            let _ = tx.send(Event::Answer { leader, asked, sent, answer });
         });
     }
 }
@@ -393,12 +366,26 @@ impl Fetcher {
 impl Drop for Fetcher {
     fn drop(&mut self) {
         // Its connections serve nobody else.
-        for leader in self.busy.keys() {
+        for leader in self.sources.keys() {
             if let Some(broker) = self.pool.broker(*leader) {
                 broker.take(self.lane);
             }
         }
     }
+}
+
+async fn call(
+    connection: &Connection,
+    mut request: FetchRequest,
+    versions: (i16, i16),
+    retry: bool,
+) -> Result<FetchResponse> {
+    if connection.version(FetchRequest::KEY, versions)? < TELLS_EPOCHS {
+        for partition in request.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.last_fetched_epoch = -1;
+        }
+    }
+    connection.call(&request, versions, retry).await.map_err(CallError::into_error)
 }
 
 fn int(n: usize) -> i32 {

@@ -6,6 +6,8 @@ mod batch;
 mod buffer;
 mod fetcher;
 pub(crate) mod offsets;
+mod position;
+mod reading;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,11 +33,14 @@ use crate::fork::{self, Origin};
 pub enum Start {
     /// The oldest record the partition holds.
     Earliest,
-    /// Records written from now on.
+    /// Records written from now on: once the partition's leader was asked for its end, soon after the
+    /// consumer is made.
     Latest,
-    /// This offset. Outside of what the partition holds, reading it stops with an error.
+    /// This offset, 0 or more. Outside of what the partition holds, or where its log is not the one that
+    /// was read any more, reading it stops with an error until a seek.
     Offset(i64),
-    /// The first record at or after this time, milliseconds since 1970 (UTC).
+    /// The first record at or after this time, milliseconds since 1970 (UTC), 0 or more; the end if there
+    /// is none.
     Timestamp(i64),
 }
 
@@ -97,7 +102,9 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Reads every partition of these topics, those added later included.
+    /// Reads every partition of these topics, those added later included. What is found after the
+    /// consumer was made (partitions that were added, a topic that was not there) is read from its
+    /// first record, whatever [`start`](Self::start) says: all of it is new.
     pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
         self
@@ -112,15 +119,18 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Where partitions of [`topics`](Self::topics) start. Default: earliest. Also where a partition
-    /// goes on whose records were deleted under the reader (`Earliest` for a timestamp).
+    /// Where partitions of [`topics`](Self::topics) start that are there when the consumer is made.
+    /// Default: earliest. Also where a partition goes on whose records were deleted under the reader
+    /// (`Earliest` for a timestamp).
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
         self
     }
 
     /// How long a broker may hold a fetch back while it has nothing. 0 to 300 s, below the request
-    /// timeout; default 500 ms.
+    /// timeout; default 500 ms. Where brokers do not hold them back (0, or `min_bytes(0)`), empty answers
+    /// are paced: after the n-th in a row the next fetch goes to that broker not before U(1/2, 1) *
+    /// min(100 ms, 1 ms * 2^n) after the last. What flows is never paced.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.config.max_wait = wait;
         self
@@ -269,10 +279,18 @@ impl Consumer {
     /// Dropping the future loses nothing.
     ///
     /// # Errors
-    /// An error is told once and reading goes on with the next call, where it can: `UnknownTopic`
-    /// (asked for again from time to time), `Authorization`, `OffsetOutOfRange`, `Corrupt` and
-    /// `UnsupportedCodec` (the batch is passed over); `Internal` if the engine has panicked, after which
-    /// the consumer may be at its end.
+    /// Whatever fails is tried again for as long as the consumer is there. An error is told once for
+    /// each spell of trouble, and reading goes on by itself: `UnknownTopic` and `Authorization` at once;
+    /// any other code of a broker when it has lasted for 10 s; a broker that was never reached within the
+    /// time a connection may take. `Corrupt` and `UnsupportedCodec`: the batch is passed over, or, where
+    /// not even its header can be read, the partition stops until a [`seek`](Self::seek). `Internal` if
+    /// the engine has panicked, after which the consumer may be at its end.
+    ///
+    /// `Truncated` tells that what was read is not what is in the log now. After an unclean election
+    /// reading goes on where both part; a topic that was deleted and made anew is read from its first
+    /// record (partitions of [`assign`](ConsumerBuilder::assign) from the same time, if that is how they
+    /// began). Only partitions that were begun at an offset of the application's stop until a seek;
+    /// `OffsetOutOfRange` is for these, too.
     pub async fn next(&mut self) -> Option<Result<Batch>> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -24,6 +24,17 @@ pub(crate) const LATEST: i64 = -1;
 
 pub(crate) type Key = (Arc<str>, i32);
 
+/// A place that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) offset: i64,
+    /// The epoch of the leader that wrote there; -1: not told.
+    pub(crate) epoch: i32,
+}
+
+/// What is asked of one leader: a partition, a time, and the epoch that is known.
+type Part = (Key, i64, i32);
+
 /// Asks the leaders; `wanted` gives for each partition a timestamp, or [`EARLIEST`] or [`LATEST`].
 /// A timestamp after the last record gives the end. The calls ride on a connection to the leader that
 /// is idle; only if there is none is `lane` opened. Each partition gets a result of its own.
@@ -31,9 +42,9 @@ pub(crate) async fn list(
     pool: &Arc<Pool>,
     lane: Lane,
     wanted: Vec<(Key, i64)>,
-) -> Vec<(Key, Result<i64>)> {
+) -> Vec<(Key, Result<Found>)> {
     let mut results = Vec::with_capacity(wanted.len());
-    let mut by_leader: BTreeMap<i32, Vec<(Key, i64, i32)>> = BTreeMap::new();
+    let mut by_leader: BTreeMap<i32, Vec<Part>> = BTreeMap::new();
     for (key, time) in wanted {
         match pool.metadata().topic(&key.0, pool.request_timeout()).await {
             Err(e) => results.push((key, Err(e))),
@@ -64,7 +75,7 @@ pub(crate) async fn list(
     for (leader, parts) in by_leader {
         let pool = Arc::clone(pool);
         asking.spawn(async move {
-            let found = caught(ask(&pool, lane, leader, &parts)).await;
+            let found = caught(look_up(&pool, lane, leader, &parts)).await;
             (parts, found.and_then(|found| found))
         });
     }
@@ -97,12 +108,56 @@ fn name(key: &Key) -> String {
     format!("topic '{}' partition {}", key.0, key.1)
 }
 
+/// Where there is no record at a time or after it, the end is asked for, and then the time once more:
+/// a record of that time that was written before the end was told, but after the first answer, would
+/// be passed over. The second answer names it; if there is none still, what comes behind that end is
+/// all there will be.
+async fn look_up(
+    pool: &Arc<Pool>,
+    lane: Lane,
+    leader: i32,
+    parts: &[Part],
+) -> Result<BTreeMap<Key, Result<Found>>> {
+    let mut found = ask(pool, lane, leader, parts).await?;
+    let none = |found: &BTreeMap<Key, Answer>| {
+        let none = |key: &Key| matches!(found.get(key), Some(Answer::NoneSince));
+        parts.iter().filter(|(key, _, _)| none(key)).cloned().collect::<Vec<Part>>()
+    };
+    let late = none(&found);
+    if !late.is_empty() {
+        let ends: Vec<Part> =
+            late.iter().map(|(key, _, epoch)| (key.clone(), LATEST, *epoch)).collect();
+        let ends = ask(pool, lane, leader, &ends).await?;
+        found.extend(ask(pool, lane, leader, &late).await?);
+        for (key, _, _) in none(&found) {
+            match ends.get(&key) {
+                Some(end) => drop(found.insert(key, end.clone())),
+                None => drop(found.remove(&key)),
+            }
+        }
+    }
+    Ok(found.into_iter().filter_map(|(key, answer)| Some((key, answer.result()?))).collect())
+}
+
+#[derive(Clone)]
+enum Answer {
+    Told(Result<Found>),
+    /// No record at that time or after it.
+    NoneSince,
+}
+
+impl Answer {
+    fn result(self) -> Option<Result<Found>> {
+        if let Self::Told(result) = self { Some(result) } else { None }
+    }
+}
+
 async fn ask(
     pool: &Arc<Pool>,
     lane: Lane,
     leader: i32,
-    parts: &[(Key, i64, i32)],
-) -> Result<BTreeMap<Key, Result<i64>>> {
+    parts: &[Part],
+) -> Result<BTreeMap<Key, Answer>> {
     let connection = pool.lane_for_call(leader, lane).await?;
     let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for ((topic, partition), time, epoch) in parts {
@@ -125,7 +180,7 @@ async fn ask(
     );
     let answer = connection.call(&request, VERSIONS, false).await.map_err(CallError::into_error)?;
     let mut found = BTreeMap::new();
-    let mut past_the_end = Vec::new();
+    let mut refused = false;
     for topic in &answer.topics {
         for p in &topic.partitions {
             let Some((key, time, _)) =
@@ -133,35 +188,23 @@ async fn ask(
             else {
                 continue;
             };
-            let result = match p.error_code {
-                0 if p.offset < 0 && *time == LATEST => {
-                    // Every log has an end: asking once more would bring the same.
-                    let words = format!("{}: an end at offset {}", name(key), p.offset);
-                    Err(Error::new(ErrorKind::NotKafka, words))
-                }
+            let told = match p.error_code {
+                0 if p.offset < 0 && *time >= 0 => Answer::NoneSince,
                 0 if p.offset < 0 => {
-                    past_the_end.push((key.clone(), LATEST));
-                    continue;
+                    // Every log has a beginning and an end: asking once more would bring the same.
+                    let which = if *time == LATEST { "an end" } else { "a beginning" };
+                    let words = format!("{}: {which} at offset {}", name(key), p.offset);
+                    Answer::Told(Err(Error::new(ErrorKind::NotKafka, words)))
                 }
-                0 => Ok(p.offset),
-                code => Err(Error::broker(code, name(key), None)),
+                0 => Answer::Told(Ok(Found { offset: p.offset, epoch: p.leader_epoch })),
+                code => Answer::Told(Err(Error::broker(code, name(key), None))),
             };
-            found.insert(key.clone(), result);
+            refused |= matches!(told, Answer::Told(Err(_)));
+            found.insert(key.clone(), told);
         }
     }
-    if found.values().any(Result::is_err) {
+    if refused {
         connection.metrics().broker().error_answer(Api::ListOffsets);
-    }
-    // No record at or after that time: the end is where the next one will be.
-    if !past_the_end.is_empty() {
-        let parts: Vec<_> = past_the_end
-            .into_iter()
-            .map(|(key, time)| {
-                let epoch = parts.iter().find(|(k, _, _)| *k == key).map_or(-1, |p| p.2);
-                (key, time, epoch)
-            })
-            .collect();
-        found.extend(Box::pin(ask(pool, lane, leader, &parts)).await?);
     }
     Ok(found)
 }

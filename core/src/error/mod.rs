@@ -72,6 +72,9 @@ pub enum ErrorKind {
     /// The operating system has no thread, descriptor or memory left for this process. Works again
     /// when there is some.
     OutOfResources = 26,
+    /// The log is not the one that was read any more: it was cut back by an unclean election, or its
+    /// topic was deleted and made anew. The message says how far it was read and where reading goes on.
+    Truncated = 28,
 }
 
 impl ErrorKind {
@@ -104,6 +107,7 @@ impl ErrorKind {
             Self::Internal => "internal",
             Self::Cancelled => "cancelled",
             Self::OutOfResources => "out_of_resources",
+            Self::Truncated => "truncated",
         }
     }
 
@@ -164,6 +168,9 @@ impl ErrorKind {
             Self::Cancelled => "wait again if the result still matters",
             Self::OutOfResources => {
                 "raise the process's limits (ulimit -n, -u), or find out what uses them up"
+            }
+            Self::Truncated => {
+                "look whether what was made of the records that are gone has to be undone"
             }
         }
     }

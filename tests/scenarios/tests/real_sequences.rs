@@ -1,11 +1,10 @@
 //! What a real broker does with sequences, epochs and leaders that move. The sender's rules rest on
 //! this, and nothing but a broker can show it: requests are written by hand here, one at a time.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+mod raw;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::time::Instant;
+
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
@@ -19,67 +18,21 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DescribeQuorumRequest,
     ElectLeadersRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, ProducerId,
-    RequestHeader, TopicName, TransactionalId,
+    TopicName, TransactionalId,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use ottla::testing::{SourceBatch, error_code as code};
 use ottla_test_kafka::{Cluster, Options};
+use raw::{Raw, WAIT};
 
 const TOPIC: &str = "sequences";
-const WAIT: Duration = Duration::from_secs(60);
 /// All in-sync replicas.
 const ALL: i16 = -1;
 const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 /// Who asks for offsets under this id is told the end of the log, not of what is replicated.
 const DEBUGGER: BrokerId = BrokerId(-2);
 
-/// One connection, one request at a time.
-struct Raw {
-    stream: TcpStream,
-    correlation: i32,
-}
-
 impl Raw {
-    fn connect(cluster: &Cluster, broker: u32) -> Self {
-        let stream = TcpStream::connect(cluster.address(broker).unwrap()).unwrap();
-        stream.set_read_timeout(Some(WAIT)).unwrap();
-        Self { stream, correlation: 0 }
-    }
-
-    fn send<R: Request>(&mut self, version: i16, body: &R) {
-        self.correlation += 1;
-        let mut bytes = BytesMut::new();
-        bytes.put_i32(0);
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation)
-            .with_client_id(Some(StrBytes::from_static_str("by-hand")));
-        header.encode(&mut bytes, R::header_version(version)).unwrap();
-        body.encode(&mut bytes, version).unwrap();
-        let length = (bytes.len() - 4) as u32;
-        bytes[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&bytes).unwrap();
-    }
-
-    fn answer<R: Request>(&mut self, version: i16) -> R::Response {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).unwrap();
-        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut frame).unwrap();
-        let mut frame = Bytes::from(frame);
-        assert_eq!(frame.get_i32(), self.correlation);
-        if R::Response::header_version(version) >= 1 {
-            assert_eq!(frame.get_u8(), 0, "no tags in the header");
-        }
-        R::Response::decode(&mut frame, version).unwrap()
-    }
-
-    fn ask<R: Request>(&mut self, version: i16, body: &R) -> R::Response {
-        self.send(version, body);
-        self.answer::<R>(version)
-    }
-
     /// Error code and base offset.
     fn produce(&mut self, partition: i32, batch: &SourceBatch) -> (i16, i64) {
         self.send(PRODUCE, &produce(partition, batch));

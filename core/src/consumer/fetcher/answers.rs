@@ -1,8 +1,9 @@
-//! What the fetcher does with answers: records go into the buffer, hints to the metadata; what failed
-//! is tried again or told to the application.
+//! What the fetcher does with answers: records go into the buffer, hints to the metadata, positions go
+//! on, or elsewhere where the log is not the one that was read.
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
+use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch};
 use tokio::time::Instant;
 
 use super::{Asked, Event, Fetcher};
@@ -10,6 +11,8 @@ use crate::cluster::LeaderHint;
 use crate::config::Endpoint;
 use crate::consumer::Start;
 use crate::consumer::buffer::{Fetched, Key};
+use crate::consumer::offsets::Found;
+use crate::consumer::position::Position;
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::policy::ask::Why;
@@ -21,25 +24,13 @@ impl Fetcher {
     pub(super) fn handle(&mut self, event: Event) {
         let now = self.env.now();
         match event {
-            Event::Offsets(leader, found, generations) => {
-                self.troubles.waited_for((leader >= 0).then_some(leader));
-                let mut again = None;
-                for (key, result) in found {
-                    let Some(reading) = self.reading.get_mut(&key) else { continue };
-                    reading.busy = false;
-                    match result {
-                        // A seek came in between: this is where the old start would have been.
-                        Ok(_) if generations.get(&key) != Some(&reading.generation) => {}
-                        Ok(offset) => {
-                            reading.next.get_or_insert(offset);
-                            reading.recovered();
-                        }
-                        Err(e) => self.trouble(&key, &e, now, &mut again),
-                    }
-                }
+            Event::Offsets { leader, asked, found } => {
+                self.troubles.waited_for(Some(leader));
+                self.started(leader, &asked, found, now);
             }
-            Event::Answer { leader, asked, answer } => {
-                self.busy.insert(leader, 0);
+            Event::Answer { leader, asked, sent, answer } => {
+                let source = self.sources.entry(leader).or_default();
+                source.in_flight = 0;
                 self.troubles.waited_for(Some(leader));
                 for part in &asked {
                     if let Some(reading) = self.reading.get_mut(&part.key) {
@@ -50,16 +41,59 @@ impl Fetcher {
                     self.count(leader, answer);
                 }
                 match answer.and_then(whole_answer) {
-                    Ok(answer) => self.answered(&asked, answer, now),
+                    Ok(answer) => {
+                        let brought = self.answered(&asked, answer, now);
+                        let source = self.sources.entry(leader).or_default();
+                        source.spell.ended();
+                        source.pacing.answered(brought, sent, &mut self.rng);
+                    }
                     Err(e) => {
-                        let mut again = None;
-                        for part in &asked {
-                            self.pool.metadata().want(&part.key.0, Why::Lost);
-                            self.trouble(&part.key, &e, now, &mut again);
-                        }
+                        let keys = asked.iter().map(|part| &part.key);
+                        self.request_failed(leader, keys, &e, now);
                     }
                 }
             }
+        }
+    }
+
+    /// Starts that were looked up.
+    fn started(
+        &mut self,
+        leader: i32,
+        asked: &[Asked],
+        found: Vec<(Key, Result<Found>)>,
+        now: Instant,
+    ) {
+        for part in asked {
+            if let Some(reading) = self.reading.get_mut(&part.key) {
+                reading.busy = false;
+            }
+        }
+        let mut again = None;
+        let mut unanswered = None;
+        let mut rest: Vec<&Key> = asked.iter().map(|part| &part.key).collect();
+        for (key, result) in found {
+            rest.retain(|left| **left != key);
+            let Some(part) = asked.iter().find(|part| part.key == key) else { continue };
+            let Some(reading) = self.reading.get_mut(&key) else { continue };
+            match result {
+                // After a seek this is where the old start would have been.
+                Ok(_) if !part.is_of(reading) => {}
+                Ok(at) => {
+                    reading.next = Some(Position::at(at.offset, at.epoch));
+                    self.partition_is_well(&key);
+                    self.sources.entry(leader).or_default().spell.ended();
+                }
+                Err(e) if is_requests(&e) => unanswered.get_or_insert((Vec::new(), e)).0.push(key),
+                Err(e) => self.partition_failed(&key, &e, now, &mut again),
+            }
+        }
+        if let Some((keys, error)) = unanswered {
+            self.request_failed(leader, keys.iter(), &error, now);
+        }
+        for key in rest {
+            let error = left_out(key);
+            self.partition_failed(key, &error, now, &mut again);
         }
     }
 
@@ -70,108 +104,94 @@ impl Fetcher {
         }
     }
 
-    /// Waits and tries again, or tells the application and stops, as the error says. What failed in
-    /// one request is tried again at one time, `again`, which the first of them draws: with a delay
-    /// for each partition the one request would come back as many.
-    fn trouble(&mut self, key: &Key, error: &Error, now: Instant, again: &mut Option<Instant>) {
-        let Some(reading) = self.reading.get_mut(key) else { return };
-        // A missing topic is told by `learn`, and may be created yet.
-        let passing = error.is_retriable()
-            || error.broker_code().is_none()
-            || error.kind() == ErrorKind::UnknownTopic;
-        if passing {
-            let delay = reading.backoff.next(&mut self.rng);
-            reading.retry_at = Some(*again.get_or_insert(now + delay));
-            // It may pass with this very broker, but somebody has to know if it does not.
-            let foreign = matches!(
-                error.kind(),
-                ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication
-            );
-            if foreign
-                && reading.backoff.attempts() > 1
-                && !std::mem::replace(&mut reading.told, true)
-            {
-                self.buffer.fail(error.clone());
-            }
-            limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
-        } else {
-            reading.stopped = true;
-            self.buffer.fail(error.clone());
-        }
-    }
-
-    fn answered(&mut self, asked: &[Asked], answer: FetchResponse, now: Instant) {
+    /// Whether anybody got further.
+    fn answered(&mut self, asked: &[Asked], answer: FetchResponse, now: Instant) -> bool {
+        self.answers += 1;
         let endpoints: Vec<(i32, Endpoint)> = answer
             .node_endpoints
             .iter()
             .filter_map(|n| Some((n.node_id.0, Endpoint::of_broker(&n.host, n.port)?)))
             .collect();
         let mut again = None;
+        let mut brought = false;
+        let mut answered = vec![false; asked.len()];
+        // Answers come in the order of the request, as a rule.
+        let mut next = 0;
         for topic in answer.responses {
             for p in topic.partitions {
-                let Some(part) = asked.iter().find(|a| {
+                let is_it = |a: &Asked| {
                     a.key.1 == p.partition_index
                         && (*a.key.0 == *topic.topic.0
                             || (topic.topic.0.is_empty() && a.id == topic.topic_id))
-                }) else {
-                    continue;
                 };
-                if p.current_leader.leader_id.0 >= 0 {
-                    let hint = LeaderHint {
-                        partition: p.partition_index,
-                        leader: p.current_leader.leader_id.0,
-                        epoch: p.current_leader.leader_epoch,
-                    };
-                    let pool = &self.pool;
-                    let named = pool.metadata().hint(
-                        &part.key.0,
-                        part.id,
-                        &[hint],
-                        &endpoints,
-                        |all, named| {
-                            pool.brokers_changed(all, named);
-                        },
-                    );
-                    if !named.is_empty() {
-                        self.pool.metrics().hint_applied();
-                    }
+                let expected = asked.get(next).is_some_and(is_it).then_some(next);
+                let Some(at) = expected.or_else(|| asked.iter().position(is_it)) else { continue };
+                next = at + 1;
+                // A second answer for the same partition is none.
+                if std::mem::replace(&mut answered[at], true) {
+                    continue;
                 }
+                let part = &asked[at];
+                self.hint(part, &p.current_leader, &endpoints);
                 match p.error_code {
+                    0 if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
+                        self.parted(part, &p.diverging_epoch);
+                    }
                     0 => {
                         let records = p.records.unwrap_or_default();
-                        self.records(part, records, p.high_watermark);
+                        brought |= self.records(part, records, p.high_watermark);
                     }
                     OFFSET_OUT_OF_RANGE => self.out_of_range(part, p.log_start_offset),
                     code => {
                         if describe(code).refresh_metadata {
                             self.pool.metadata().want(&part.key.0, Why::Stale);
                         }
-                        let what = format!("topic '{}' partition {}", part.key.0, part.key.1);
-                        self.trouble(&part.key, &Error::broker(code, what, None), now, &mut again);
+                        let error = Error::broker(code, name(&part.key), None);
+                        self.partition_failed(&part.key, &error, now, &mut again);
                     }
                 }
             }
         }
+        for (part, _) in asked.iter().zip(&answered).filter(|(_, answered)| !**answered) {
+            self.partition_failed(&part.key, &left_out(&part.key), now, &mut again);
+        }
+        brought
     }
 
-    fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) {
-        let Some(reading) = self.reading.get_mut(&part.key) else { return };
-        reading.recovered();
-        reading.retry_at = None;
-        // A seek happened meanwhile: the answer is to an old question.
-        if reading.generation != part.generation || reading.next != Some(part.from) {
+    fn hint(&self, part: &Asked, leader: &LeaderIdAndEpoch, endpoints: &[(i32, Endpoint)]) {
+        if leader.leader_id.0 < 0 {
             return;
         }
+        let hint = LeaderHint {
+            partition: part.key.1,
+            leader: leader.leader_id.0,
+            epoch: leader.leader_epoch,
+        };
+        let pool = &self.pool;
+        let named = pool.metadata().hint(&part.key.0, part.id, &[hint], endpoints, |all, named| {
+            pool.brokers_changed(all, named);
+        });
+        if !named.is_empty() {
+            self.pool.metrics().hint_applied();
+        }
+    }
+
+    /// Whether the position moved.
+    fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) -> bool {
+        self.partition_is_well(&part.key);
+        let Some(reading) = self.reading.get_mut(&part.key) else { return false };
+        // A seek happened meanwhile, or the topic is another one: the answer is to an old question.
+        let (true, Some(from)) = (part.is_of(reading), part.from) else { return true };
         self.pool.metrics().records_fetched(records.len());
-        let mut next = part.from;
+        let mut next = from;
         let mut fetched = Vec::new();
         for raw in reader::split(records) {
             match raw {
                 Ok(raw) => {
-                    if raw.last_offset < next {
+                    if raw.last_offset < next.offset {
                         continue;
                     }
-                    next = raw.last_offset + 1;
+                    next.pass(raw.base_offset, raw.last_offset, raw.leader_epoch);
                     // Markers of transactions are the broker's, not the application's.
                     if raw.control {
                         continue;
@@ -179,14 +199,14 @@ impl Fetcher {
                     fetched.push(Fetched {
                         key: part.key.clone(),
                         raw,
-                        from: part.from,
+                        from: from.offset,
                         high_watermark,
                         generation: part.generation,
                     });
                 }
                 Err(e) => {
                     reading.stopped = true;
-                    let what = format!("topic '{}' partition {}: {e}", part.key.0, part.key.1);
+                    let what = format!("{}: {e}", name(&part.key));
                     self.buffer.push(std::mem::take(&mut fetched));
                     self.buffer.fail(Error::new(ErrorKind::Corrupt, what));
                     break;
@@ -195,33 +215,92 @@ impl Fetcher {
         }
         reading.next = Some(next);
         self.buffer.push(fetched);
+        let moved = next.offset > from.offset;
+        if moved {
+            reading.turn.brought(self.answers);
+        } else {
+            reading.turn.came_empty(from.offset < high_watermark);
+        }
+        moved
+    }
+
+    /// The leader's log is not the one that was read: an election gave it to a replica that lacked
+    /// something. Whoever follows the log goes on where both part; who chose an offset is asked.
+    fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) {
+        self.partition_is_well(&part.key);
+        let Some(reading) = self.reading.get_mut(&part.key) else { return };
+        let (true, Some(from)) = (part.is_of(reading), part.from) else { return };
+        let to = from.parted(diverging.epoch, diverging.end_offset);
+        if to.offset >= from.offset {
+            // All that was passed is there; only its epoch is called by another number.
+            reading.next = Some(to);
+            return;
+        }
+        let chosen = matches!(reading.reset, Start::Offset(_));
+        let on = if chosen {
+            reading.stopped = true;
+            "it is read again after a seek".to_owned()
+        } else {
+            reading.next = Some(to);
+            reading.turn = crate::policy::turns::Turn::new();
+            format!("it is read on from offset {}", to.offset)
+        };
+        let (topic, partition) = &part.key;
+        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, read = from.offset, end = to.offset, "the log was cut back");
+        let message = format!(
+            "{}: the log was cut back to offset {}, after it was read up to offset {}: what was between \
+             is lost or was written anew; {on}",
+            name(&part.key),
+            to.offset,
+            from.offset,
+        );
+        let next = (!chosen).then_some(to.offset);
+        let error = Error::new(ErrorKind::Truncated, message);
+        self.buffer.moved(error, vec![(part.key.clone(), next)]);
     }
 
     /// The records at the position are gone (or never were).
     fn out_of_range(&mut self, part: &Asked, log_start: i64) {
         let Some(reading) = self.reading.get_mut(&part.key) else { return };
-        if reading.generation != part.generation {
+        let (true, Some(from)) = (part.is_of(reading), part.from) else { return };
+        let (topic, partition) = &part.key;
+        // Also what a broker says that does not know the position's epoch. Without it only the offset
+        // counts.
+        if from.epoch >= 0 {
+            limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, %topic, partition, offset = from.offset, epoch = from.epoch, "out of range: by its epoch?");
+            reading.next = Some(Position::at(from.offset, -1));
             return;
         }
-        let (topic, partition) = &part.key;
-        if let Start::Offset(_) = reading.start {
+        // Brokers do not tell where the log starts, as a rule.
+        let starts = match log_start {
+            ..0 => String::new(),
+            start => format!(" (the log starts at {start})"),
+        };
+        if let Start::Offset(_) = reading.reset {
             reading.stopped = true;
             self.buffer.fail(Error::broker(
                 OFFSET_OUT_OF_RANGE,
-                format_args!(
-                    "topic '{topic}' partition {partition}: offset {} (the log starts at {log_start})",
-                    part.from
-                ),
+                format_args!("{}: offset {}{starts}", name(&part.key), from.offset),
                 None,
             ));
             return;
         }
-        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, offset = part.from, log_start, "offset out of range: reset");
-        if let Start::Timestamp(_) = reading.start {
-            reading.start = Start::Earliest;
-        }
-        reading.next = None;
+        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, offset = from.offset, log_start, "offset out of range: reset");
+        reading.begin_again();
     }
+}
+
+fn name(key: &Key) -> String {
+    format!("topic '{}' partition {}", key.0, key.1)
+}
+
+fn left_out(key: &Key) -> Error {
+    Error::broker(-1, format_args!("{}: no answer", name(key)), None)
+}
+
+/// Whether an error is about the request, and not about what a partition's answer said.
+fn is_requests(error: &Error) -> bool {
+    error.broker_code().is_none() && error.kind() != ErrorKind::UnknownPartition
 }
 
 /// An answer as a whole may carry an error, too.

@@ -1,0 +1,110 @@
+//! What fails is tried again, with backoff, for as long as the consumer is there; the application is
+//! told once for each spell of it ([`policy::spell`](crate::policy::spell)). A spell is a partition's,
+//! unless it is about the rights to a topic, or about the requests to a broker: a broker that is away
+//! would be told of for each of its partitions. That it is away is told in
+//! [`troubles`](super::troubles).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Fetcher;
+use crate::consumer::buffer::Key;
+use crate::environment::earlier;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::limited;
+use crate::policy::ask::Why;
+use crate::policy::spell::Outlook;
+
+const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// What an error says of a partition: how sure it is to stay.
+fn outlook(error: &Error) -> Outlook {
+    match error.kind() {
+        ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication => {
+            Outlook::Doubtful
+        }
+        // A topic that is missing is told of where it is looked up, and may be made yet.
+        ErrorKind::UnknownTopic => Outlook::Passing,
+        _ if error.broker_code().is_some() && error.is_final() => Outlook::Certain,
+        _ => Outlook::Passing,
+    }
+}
+
+impl Fetcher {
+    /// A request failed as a whole. All its partitions are tried again at one time: with a delay for
+    /// each the one request would come back as many.
+    pub(super) fn request_failed<'a>(
+        &mut self,
+        leader: i32,
+        keys: impl Iterator<Item = &'a Key>,
+        error: &Error,
+        now: Instant,
+    ) {
+        let mut again = None;
+        for key in keys {
+            self.pool.metadata().want(&key.0, Why::Lost);
+            self.try_again(key, now, &mut again);
+        }
+        limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, broker = leader, error = %error.message(), "fetch");
+        let outlook = outlook(error);
+        // Who does not answer is somebody else's to tell of.
+        let silent = outlook == Outlook::Passing && error.broker_code().is_none();
+        let source = self.sources.entry(leader).or_default();
+        if !silent && source.spell.failed(outlook, now) {
+            self.buffer.fail(error.context("reading"));
+        }
+    }
+
+    /// A partition failed in an answer that brought something else. `again` is when those of one answer
+    /// are tried again; the first draws it.
+    pub(super) fn partition_failed(
+        &mut self,
+        key: &Key,
+        error: &Error,
+        now: Instant,
+        again: &mut Option<Instant>,
+    ) {
+        self.try_again(key, now, again);
+        limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
+        let spell = if error.kind() == ErrorKind::Authorization {
+            self.topics.get_mut(&key.0).map(|topic| &mut topic.rights)
+        } else {
+            self.reading.get_mut(key).map(|reading| &mut reading.spell)
+        };
+        if spell.is_some_and(|spell| spell.failed(outlook(error), now)) {
+            limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, topic = %key.0, partition = key.1, error = %error.message(), "reading a partition fails");
+            self.buffer.fail(error.clone());
+        }
+    }
+
+    /// Partitions that nobody leads now.
+    pub(super) fn without_leader(&mut self, keys: &[Key], now: Instant) {
+        let mut again = None;
+        for key in keys {
+            self.pool.metadata().want(&key.0, Why::Stale);
+            let what = format!("topic '{}' partition {}", key.0, key.1);
+            let error = Error::broker(LEADER_NOT_AVAILABLE, what, None);
+            self.partition_failed(key, &error, now, &mut again);
+        }
+        // At once is not again: it would be asked for within this very turn.
+        let again = again.map(|at| at.max(now + Duration::from_millis(1)));
+        self.wake_at = earlier(self.wake_at, again);
+    }
+
+    fn try_again(&mut self, key: &Key, now: Instant, again: &mut Option<Instant>) {
+        let Some(reading) = self.reading.get_mut(key) else { return };
+        let delay = reading.backoff.next(&mut self.rng);
+        reading.retry_at = Some(*again.get_or_insert(now + delay));
+    }
+
+    /// An answer was good for a partition: what was told of it before would be news again.
+    pub(super) fn partition_is_well(&mut self, key: &Key) {
+        if let Some(reading) = self.reading.get_mut(key) {
+            reading.recovered();
+        }
+        if let Some(topic) = self.topics.get_mut(&key.0) {
+            topic.rights.ended();
+        }
+    }
+}

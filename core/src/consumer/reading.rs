@@ -1,0 +1,133 @@
+//! One partition as the fetcher reads it, and the brokers and topics around it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Start;
+use super::position::Position;
+use crate::cluster::TopicMeta;
+use crate::error::ErrorKind;
+use crate::policy::backoff::Backoff;
+use crate::policy::pacing::Pacing;
+use crate::policy::spell::Spell;
+use crate::policy::turns::Turn;
+
+/// A partition that is read.
+pub(super) struct Reading {
+    /// The topic's id: what is known of a partition is known of this one, and of none that bears its
+    /// name later.
+    pub(super) id: Uuid,
+    /// Where to go on; `None` until it is known.
+    pub(super) next: Option<Position>,
+    /// Where to begin, as long as there is no position.
+    pub(super) start: Start,
+    /// Where to go on when the records at the position are gone.
+    pub(super) reset: Start,
+    /// The seeks so far.
+    pub(super) generation: u64,
+    /// In a request, or its start is being asked for.
+    pub(super) busy: bool,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) backoff: Backoff,
+    pub(super) turn: Turn,
+    /// Trouble with this partition alone.
+    pub(super) spell: Spell,
+    /// Only the application can say where to go on: nothing more until a seek.
+    pub(super) stopped: bool,
+}
+
+impl Reading {
+    pub(super) fn new(id: Uuid, start: Start, reset: Start) -> Self {
+        Self {
+            id,
+            next: None,
+            start,
+            reset: lasting(reset),
+            generation: 0,
+            busy: false,
+            retry_at: None,
+            backoff: Backoff::default(),
+            turn: Turn::new(),
+            spell: Spell::default(),
+            stopped: false,
+        }
+    }
+
+    pub(super) fn seek(&mut self, to: Start, generation: u64) {
+        self.generation = generation;
+        self.begin(to);
+        self.reset = lasting(to);
+    }
+
+    /// The topic is another one of the same name: nothing of the old one means anything there. `None`:
+    /// the application has to say where to begin.
+    pub(super) fn made_anew(&mut self, id: Uuid, start: Option<Start>) {
+        self.id = id;
+        self.begin(start.unwrap_or(self.start));
+        self.stopped = start.is_none();
+        self.spell.ended();
+        self.backoff.reset();
+        self.turn = Turn::new();
+    }
+
+    /// The records at the position are gone: begins where the policy says.
+    pub(super) fn begin_again(&mut self) {
+        self.begin(self.reset);
+    }
+
+    fn begin(&mut self, start: Start) {
+        self.start = start;
+        // An offset that was chosen says nothing of epochs.
+        self.next = if let Start::Offset(at) = start { Some(Position::at(at, -1)) } else { None };
+        self.stopped = false;
+        self.retry_at = None;
+    }
+
+    /// An answer was good.
+    pub(super) fn recovered(&mut self) {
+        self.backoff.reset();
+        self.retry_at = None;
+        self.spell.ended();
+    }
+}
+
+/// Where to go on when records are gone: at a time there would be the same once more, and nothing
+/// before it.
+fn lasting(start: Start) -> Start {
+    if let Start::Timestamp(_) = start { Start::Earliest } else { start }
+}
+
+/// A topic of which something is read.
+#[derive(Default)]
+pub(super) struct Topic {
+    /// Every partition is read, and those known at first from here.
+    pub(super) whole: Option<Start>,
+    /// Partitions assigned by hand, until the topic is known.
+    pub(super) assigned: Vec<(i32, Start)>,
+    /// What metadata says now; `None`: it does not know the topic.
+    pub(super) meta: Option<Arc<TopicMeta>>,
+    /// The id that its partitions are read under; nil until it is known, or where brokers are too old
+    /// to tell.
+    pub(super) id: Uuid,
+    /// It was known before, or known not to be there: partitions found from now on are younger than
+    /// the consumer.
+    pub(super) looked_for: bool,
+    /// What was told of it last, until it is known again.
+    pub(super) told: Option<ErrorKind>,
+    /// Trouble with rights, which are the topic's and not a partition's.
+    pub(super) rights: Spell,
+}
+
+/// A broker that something is fetched from.
+#[derive(Default)]
+pub(super) struct Source {
+    /// How many bytes the request in flight may bring; 0: none is.
+    pub(super) in_flight: usize,
+    pub(super) pacing: Pacing,
+    /// Its next request waits for the retry budget.
+    pub(super) unpaid: bool,
+    /// Trouble with requests as a whole.
+    pub(super) spell: Spell,
+}
