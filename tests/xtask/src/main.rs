@@ -5,8 +5,9 @@
 //! 1. [`stages`] says what there is to run, as data; [`stage`] what such a thing is.
 //! 2. [`machine`] looks for what the machine must have and names all that is missing.
 //! 3. [`fetch`] gets the rest from package registries, pinned by checksum.
-//! 4. [`place`] makes what steps ask for: the installed C library ([`dist`]), the wheel, brokers.
-//! 5. [`test`] runs each step by [`process`] into its [`log`], [`c`] compiles programs in C.
+//! 4. [`place`] makes what steps ask for: the installed C library ([`dist`]), the wheel ([`wheel`]), brokers.
+//! 5. [`test`] runs each step by [`process`] into its [`log`], with the [`signals`] that a terminal
+//!    gives; [`c`] compiles programs in C.
 //! 6. [`count`] reads how many tests that were; [`test`] closes with the table.
 
 mod c;
@@ -20,9 +21,11 @@ mod log;
 mod machine;
 mod place;
 mod process;
+mod signals;
 mod stage;
 mod stages;
 mod test;
+mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -67,6 +70,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Err(why) = signals::hand_down_defaults() {
+        eprintln!("xtask: what is run may ignore Ctrl-C: {why}");
+    }
     match run(Cli::parse().task) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -25,7 +25,7 @@ use ottla_test_kafka::{Cluster, HERMETIC_VAR};
 use crate::log::Log;
 use crate::stage::Need;
 use crate::stages::{GO_ENV, PACKAGES};
-use crate::{c, dist, fetch};
+use crate::{c, dist, fetch, wheel};
 
 /// The interop tools.
 const PYTHON_INTEROP: &str = "python/tests/interop.py";
@@ -66,6 +66,11 @@ impl Place {
     /// The root of the tree.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The Python that was found.
+    pub(crate) fn python(&self) -> &Python {
+        &self.python
     }
 
     /// cargo's target folder.
@@ -139,25 +144,14 @@ impl Place {
     /// they are fetched once, and what is tested is the wheel, not the folder of its sources.
     fn wheel(&mut self, log: &mut Log) -> Result<PathBuf, String> {
         let tools = fetch::venv(&self.python, Need::PythonTools)?;
-        let wheels = self.folder().join("wheels");
         let venv = self.folder().join("wheel-venv");
-        for folder in [&wheels, &venv] {
-            if folder.exists() {
-                fs::remove_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-            }
+        if venv.exists() {
+            fs::remove_dir_all(&venv).map_err(|e| format!("{}: {e}", venv.display()))?;
         }
-        let mut maturin = self.command(tools.bin("maturin"));
-        maturin.args(["build", "--manifest-path", "python/Cargo.toml", "--interpreter"]);
-        maturin.arg(&self.python.path).arg("--out").arg(&wheels);
-        log.prepare(maturin, LIMIT)?;
-
         let mut make = self.command(&self.python.path);
         make.args(["-m", "venv"]).arg(&venv);
         log.prepare(make, LIMIT)?;
-        let mut install = self.command(venv.join("bin/python"));
-        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-        install.args(["--no-index", "--no-deps", "--find-links"]).arg(&wheels).arg("ottla");
-        log.prepare(install, LIMIT)?;
+        wheel::install(self, &tools, &venv, log)?;
 
         let (major, minor) = self.python.version;
         let packages = format!("lib/python{major}.{minor}/site-packages");

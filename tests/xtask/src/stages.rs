@@ -14,6 +14,7 @@ use crate::count::Count;
 use crate::dist::{check_layout, check_symbols};
 use crate::instructions::count_instructions;
 use crate::stage::{CHECK, Need, Run, Stage, Step, absent};
+use crate::wheel;
 
 /// The packages every workspace command names: another choice would build them with other features
 /// and so a second time. ottla-python needs a Python to link.
@@ -156,6 +157,7 @@ pub(crate) const STAGES: &[Stage] = &[
                 dir: "python",
                 ..CHECK
             },
+            Step { name: "wheel runs on older systems", run: Run::Own(wheel::check), ..CHECK },
             Step {
                 name: "stubs",
                 run: Run::Command("{wheel}/python -m mypy.stubtest ottla"),
