@@ -10,7 +10,8 @@
             print(record.value)
 
 Nothing has to be polled: the engine works on a thread of its own, which never holds up the
-interpreter. Every wait lets other threads run and ends on Ctrl-C.
+interpreter. Every wait lets other threads run and ends on Ctrl-C. What is worth knowing goes to the
+loggers of `logging` below "ottla".
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ottla import _logs  # noqa: F401 - before the rest: it is to end last
 from ottla._errors import (
     AuthenticationError,
     AuthorizationError,

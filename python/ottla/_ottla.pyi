@@ -19,9 +19,11 @@ __all__ = [
     "Broker",
     "Consumer",
     "Delivery",
+    "LogReader",
     "Producer",
     "Record",
     "__version__",
+    "_panic",
 ]
 
 __version__: str
@@ -252,6 +254,15 @@ class Record:
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
+
+@final
+class LogReader:
+    def __new__(cls, level: int) -> Self: ...
+    def next(self, timeout: float) -> tuple[int, str, str, float, int] | None: ...
+    def close(self) -> None: ...
+    def closed(self) -> bool: ...
+
+def _panic(waits: bool) -> None: ...
 
 @final
 class Admin:

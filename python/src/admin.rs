@@ -10,6 +10,7 @@ use crate::client::Connect;
 use crate::convert;
 use crate::errors::OrRaise;
 use crate::fork::Here;
+use crate::guard::guarded;
 use crate::settings::{self, Settings};
 use crate::wait::{Deadline, wait};
 
@@ -49,7 +50,7 @@ impl Admin {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Self::make(py, bootstrap, None, settings)
+        guarded(py, || Self::make(py, bootstrap, None, settings))
     }
 
     /// An admin handle with settings by the names of other clients; see Producer.from_properties.
@@ -61,7 +62,7 @@ impl Admin {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let properties = settings::properties(properties)?;
-        Self::make(py, None, Some(&properties), settings)
+        guarded(py, || Self::make(py, None, Some(&properties), settings))
     }
 
     /// Creates a topic and waits until the cluster has it.

@@ -9,6 +9,7 @@ use pyo3::types::{PyString, PyTuple};
 
 use crate::convert;
 use crate::errors::{self, OrRaise};
+use crate::logs;
 use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
 
@@ -56,6 +57,7 @@ impl Connect {
                 self.who
             )));
         }
+        logs::watch(py)?;
         match wait(py, Deadline::never(), || false, self.builder.connect())? {
             Some(client) => client.or_raise(py),
             None => unreachable!("a wait without an end has a result"),

@@ -18,6 +18,7 @@ use crate::client::Connect;
 use crate::convert::{self, Given};
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
+use crate::guard::guarded;
 use crate::settings::{self, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, SLICE, wait};
@@ -313,7 +314,7 @@ impl Consumer {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Self::make(py, bootstrap, None, settings)
+        guarded(py, || Self::make(py, bootstrap, None, settings))
     }
 
     /// A consumer with settings by the names that Java's client and librdkafka have for them, such
@@ -331,7 +332,7 @@ impl Consumer {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let properties = settings::properties(properties)?;
-        Self::make(py, None, Some(&properties), settings)
+        guarded(py, || Self::make(py, None, Some(&properties), settings))
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -375,7 +376,8 @@ impl Consumer {
     ) -> PyResult<Option<i64>> {
         let topic = convert::text("topic", topic)?;
         let partition = convert::partition(partition)?;
-        Ok(self.open(py)?.control.position(topic, partition))
+        let reader = self.open(py)?;
+        guarded(py, || Ok(reader.control.position(topic, partition)))
     }
 
     /// Goes on at another place of a partition: "earliest", "latest", an offset or a datetime.
@@ -390,13 +392,14 @@ impl Consumer {
         let partition = convert::partition(partition)?;
         let start = convert::start(Given::Argument, start)?;
         let reader = self.open(py)?;
-        py.detach(|| reader.seek(topic, partition, start)).or_raise(py)
+        guarded(py, || py.detach(|| reader.seek(topic, partition, start)).or_raise(py))
     }
 
     /// The partitions read here, as (topic, partition) tuples; for whole topics empty until the
     /// cluster has told which there are.
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
-        let partitions = self.open(py)?.control.assignment();
+        let reader = self.open(py)?;
+        let partitions = guarded(py, || Ok(reader.control.assignment()))?;
         Ok(partitions.into_iter().map(|at| (at.topic.to_string(), at.partition)).collect())
     }
 
@@ -411,8 +414,10 @@ impl Consumer {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let reader = self.reader.get(py, WHAT)?;
         self.closed.store(true, Ordering::Relaxed);
-        reader.close();
-        Ok(())
+        guarded(py, || {
+            reader.close();
+            Ok(())
+        })
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

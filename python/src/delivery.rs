@@ -11,6 +11,7 @@ use pyo3::types::PyType;
 use crate::convert;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
+use crate::guard::guarded;
 use crate::wait::{Deadline, wait};
 
 /// Where an acknowledged record is.
@@ -137,7 +138,7 @@ impl Delivery {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ottla::Result<ottla::Acked>> {
         let inner = self.inner.get(py, "delivery")?;
-        let outcome = inner.lock().try_get();
+        let outcome = guarded(py, || Ok(inner.lock().try_get()))?;
         if let Some(outcome) = outcome {
             return Ok(outcome);
         }
@@ -171,7 +172,7 @@ impl Delivery {
 
     /// Whether it is known what became of the record.
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.inner.get(py, "delivery")?.lock().is_done())
+        guarded(py, || Ok(self.inner.get(py, "delivery")?.lock().is_done()))
     }
 
     fn __repr__(&self) -> String {
@@ -285,7 +286,7 @@ impl BatchDelivery {
 
     /// Whether it is known what became of every record.
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.inner.get(py, "delivery")?.lock().is_done())
+        guarded(py, || Ok(self.inner.get(py, "delivery")?.lock().is_done()))
     }
 
     /// How many records it stands for.

@@ -11,6 +11,7 @@ use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 
 use crate::fork::Here;
+use crate::guard::guarded;
 use crate::wait::{Deadline, wait};
 
 /// How long a process that ends waits for its records. Short enough for a service manager's
@@ -74,7 +75,10 @@ fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
     let mut producers = orphans;
     let open = open.iter().filter_map(Weak::upgrade);
     producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
-    producers.retain(has_records);
+    guarded(py, || {
+        producers.retain(has_records);
+        Ok(())
+    })?;
     if producers.is_empty() {
         return Ok(());
     }

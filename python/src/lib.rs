@@ -19,6 +19,8 @@ mod delivery;
 mod errors;
 mod exit;
 mod fork;
+mod guard;
+mod logs;
 mod producer;
 mod settings;
 mod stats;
@@ -39,6 +41,11 @@ mod _ottla {
     use super::consumer::{Batches, Consumer};
     #[pymodule_export]
     use super::delivery::{Acked, BatchAcked, BatchDelivery, Delivery};
+    #[cfg(feature = "testing")]
+    #[pymodule_export]
+    use super::guard::_panic;
+    #[pymodule_export]
+    use super::logs::LogReader;
     #[pymodule_export]
     use super::producer::Producer;
     #[cfg(feature = "testing")]
@@ -49,6 +56,13 @@ mod _ottla {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // What is imported by need later is imported now: then descriptors may have run out, and
+        // pyo3 panics where it can not look for these types.
+        let py = module.py();
+        py.import("json")?;
+        py.import("datetime")?;
+        let _ = py.None().bind(py).is_instance_of::<pyo3::types::PyDelta>();
+        let _ = py.None().bind(py).is_instance_of::<pyo3::types::PyDateTime>();
         fork::register(module)?;
         exit::register(module)
     }

@@ -17,6 +17,7 @@ use crate::delivery::{BatchDelivery, Delivery, Parts};
 use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::fork::Here;
+use crate::guard::guarded;
 use crate::settings::{self, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
@@ -127,6 +128,14 @@ impl Producer {
     }
 }
 
+#[inline]
+fn hand_over(py: Python<'_>, producer: &ottla::Producer, record: Record<'_>) -> PyResult<Delivery> {
+    guarded(py, || match producer.try_send(record) {
+        Ok(delivery) => Ok(Delivery::new(delivery)),
+        Err(refused) => send_when_there_is_space(py, producer, refused),
+    })
+}
+
 /// Not in line with `send`: one call where the buffer is full costs a wait anyway.
 #[cold]
 fn send_when_there_is_space(
@@ -174,7 +183,7 @@ impl Producer {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Self::make(py, bootstrap, None, settings)
+        guarded(py, || Self::make(py, bootstrap, None, settings))
     }
 
     /// A producer with settings by the names that Java's client and librdkafka have for them, such
@@ -192,7 +201,7 @@ impl Producer {
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let properties = settings::properties(properties)?;
-        Self::make(py, None, Some(&properties), settings)
+        guarded(py, || Self::make(py, None, Some(&properties), settings))
     }
 
     /// Hands one record over to be sent, and returns a Delivery that nobody has to look at.
@@ -236,10 +245,7 @@ impl Producer {
             record = record.timestamp_ms(convert::timestamp_ms("timestamp", timestamp)?);
         }
         let Some(headers) = headers else {
-            return match producer.try_send(record) {
-                Ok(delivery) => Ok(Delivery::new(delivery)),
-                Err(refused) => send_when_there_is_space(py, producer, refused),
-            };
+            return hand_over(py, producer, record);
         };
         let pairs = convert::header_pairs(headers)?;
         let mut blobs = Vec::with_capacity(pairs.len());
@@ -248,10 +254,7 @@ impl Producer {
         }
         let headers: Vec<_> =
             blobs.iter().map(|(name, value)| (*name, value.as_option())).collect();
-        match producer.try_send(record.raw_headers(&headers)) {
-            Ok(delivery) => Ok(Delivery::new(delivery)),
-            Err(refused) => send_when_there_is_space(py, producer, refused),
-        }
+        hand_over(py, producer, record.raw_headers(&headers))
     }
 
     /// Hands many values over in one call: the quick way to send a lot.

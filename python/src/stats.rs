@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::fork::Here;
+use crate::guard::guarded;
 
 /// What holds numbers of brokers by their id, which JSON knows only as text.
 const BY_BROKER: [&str; 2] = ["brokers", "acknowledged_by_broker"];
@@ -19,7 +20,8 @@ impl Statistics {
     }
 
     pub(crate) fn dict<'py>(&self, py: Python<'py>, what: &str) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.0.get(py, what)?.stats();
+        let handle = self.0.get(py, what)?;
+        let stats = guarded(py, || Ok(handle.stats()))?;
         let text = serde_json::to_string(&stats).expect("numbers and names are JSON");
         let all = py.import("json")?.call_method1("loads", (text,))?.cast_into::<PyDict>()?;
         for name in BY_BROKER {

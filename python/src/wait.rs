@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -9,6 +10,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+
+use crate::guard;
 
 /// Longest time a thread waits without looking for signals: what Ctrl-C may take. Half of the
 /// 100 ms that are promised, because a loaded machine wakes late.
@@ -53,8 +56,14 @@ where
     loop {
         let left = deadline.left();
         let slice = left.min(SLICE);
-        if let Some(output) = py.detach(|| poll_for(future.as_mut(), slice)) {
-            return Ok(Some(output));
+        let polled = py.detach(|| {
+            // What panicked is not polled again: this wait ends, and drops it.
+            catch_unwind(AssertUnwindSafe(|| poll_for(future.as_mut(), slice)))
+        });
+        match polled {
+            Ok(Some(output)) => return Ok(Some(output)),
+            Ok(None) => {}
+            Err(payload) => return Err(guard::caught(py, payload.as_ref())),
         }
         py.check_signals()?;
         if left <= slice || stop() {

@@ -1,0 +1,200 @@
+"""What the client has to say reaches Python's logging at once, and holds nobody up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import Program
+
+TROUBLE = """
+import logging, os, sys, threading, time
+import ottla
+
+def trouble():
+    # Nobody listens there: the client says so while the call waits.
+    try:
+        ottla.Producer("127.0.0.1:1", connect_timeout=0.5)
+    except ottla.ConnectError:
+        return
+    raise AssertionError("somebody listens")
+
+def drains():
+    return [thread for thread in threading.enumerate() if thread.name == "ottla-logs"]
+
+def until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.01)
+
+class Lines(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records = []
+    def emit(self, record):
+        self.records.append(record)
+"""
+
+
+def test_a_warning_reaches_the_handlers_of_a_program(program: Callable[..., Program]) -> None:
+    child = program(
+        TROUBLE
+        + """
+lines = Lines()
+logging.getLogger("ottla.net").addHandler(lines)
+before = time.time()
+trouble()
+until(lambda: lines.records)
+first = lines.records[0]
+assert first.name == "ottla.net" and first.levelno == logging.WARNING, first
+assert "127.0.0.1:1" in first.getMessage(), first.getMessage()
+assert before - 1 < first.created < time.time() + 1
+assert len(drains()) == 1 and drains()[0].daemon
+trouble()
+assert len(drains()) == 1
+"""
+    )
+    assert child.end()[:2] == (0, "")
+
+
+def test_without_any_logging_warnings_go_to_standard_error(
+    program: Callable[..., Program],
+) -> None:
+    child = program(TROUBLE + "trouble()")
+    status, out, errors = child.end()
+    assert (status, out) == (0, "") and "127.0.0.1:1" in errors
+
+
+def test_who_wants_nothing_has_no_thread(program: Callable[..., Program]) -> None:
+    child = program(
+        TROUBLE
+        + """
+logging.getLogger("ottla").setLevel(logging.CRITICAL)
+trouble()
+assert not drains()
+logging.getLogger("ottla").setLevel(logging.NOTSET)
+logging.disable(logging.CRITICAL)
+trouble()
+assert not drains()
+# Whoever makes up his mind has one with the next handle.
+logging.disable(logging.NOTSET)
+trouble()
+assert drains()
+"""
+    )
+    status, out, _ = child.end()
+    assert (status, out) == (0, "")
+
+
+def test_a_level_that_changes_is_noticed(program: Callable[..., Program]) -> None:
+    child = program(
+        TROUBLE
+        + """
+import ottla.testing
+broker = ottla.testing.Broker()
+broker.create_topic("t")
+lines = Lines()
+logging.getLogger("ottla").addHandler(lines)
+producer = ottla.Producer(broker.bootstrap)
+assert drains()
+producer.send("t", b"x").result(timeout=30)
+assert not lines.records
+# Every batch is worth a line to who wants it.
+logging.getLogger("ottla.producer").setLevel(5)
+def told():
+    producer.send("t", b"x").result(timeout=30)
+    return lines.records
+until(told)
+assert {(record.name, record.levelno) for record in lines.records} == {("ottla.producer", 5)}
+"""
+    )
+    status, out, _ = child.end()
+    assert (status, out) == (0, "")
+
+
+def test_a_forked_child_has_a_thread_of_its_own(program: Callable[..., Program]) -> None:
+    child = program(
+        TROUBLE
+        + """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # that threads exist at a fork is the point
+lines = Lines()
+logging.getLogger("ottla").addHandler(lines)
+trouble()
+until(lambda: lines.records)
+pid = os.fork()
+if pid == 0:
+    assert not drains()
+    lines.records.clear()
+    trouble()
+    until(lambda: lines.records)
+    assert drains()
+    sys.exit(0)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+"""
+    )
+    assert child.end() == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    ["raise RuntimeError('a handler fails')", "time.sleep(0.3)", "os.getpid()"],
+)
+def test_no_handler_holds_up_the_end(program: Callable[..., Program], handler: str) -> None:
+    child = program(
+        TROUBLE
+        + f"""
+class Bad(logging.Handler):
+    def emit(self, record):
+        print("said", flush=True)
+        {handler}
+
+
+logging.getLogger("ottla").addHandler(Bad())
+trouble()
+"""
+    )
+    assert child.line() == "said"
+    assert child.end()[0] == 0
+
+
+def test_a_filter_that_fails_does_not_end_the_thread(program: Callable[..., Program]) -> None:
+    child = program(
+        TROUBLE
+        + """
+class Bad(logging.Filter):
+    calls = 0
+    def filter(self, record):
+        self.calls += 1
+        raise RuntimeError("a filter fails")
+
+bad = Bad()
+logging.getLogger("ottla.net").addFilter(bad)
+trouble()
+until(lambda: bad.calls)
+seen = bad.calls
+trouble()
+until(lambda: bad.calls > seen)
+"""
+    )
+    status, out, errors = child.end()
+    assert (status, out) == (0, "") and "a filter fails" in errors
+
+
+def test_what_is_said_at_the_end_is_still_told(program: Callable[..., Program]) -> None:
+    child = program(
+        TROUBLE
+        + """
+import ottla.testing
+broker = ottla.testing.Broker()
+broker.create_topic("t")
+producer = ottla.Producer(broker.bootstrap, delivery_timeout=0.3)
+broker.stop_broker(1, move_leaders=False)
+logging.basicConfig(stream=sys.stdout, format="%(name)s")
+producer.send("t", b"x")
+"""
+    )
+    status, out, _ = child.end()
+    assert status == 0 and "ottla." in out
