@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -95,7 +96,13 @@ class Program:
     def line(self) -> str:
         """Its next line of output."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        # One that says nothing must not hold up all tests.
+        deadline = threading.Timer(DEADLINE, self.process.kill)
+        deadline.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            deadline.cancel()
         if not line:
             _, errors = self.process.communicate(timeout=DEADLINE)
             raise AssertionError(f"the program ended: {errors}")
