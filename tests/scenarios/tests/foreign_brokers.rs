@@ -1,5 +1,5 @@
-//! Brokers that other people wrote: franz-go's fake cluster, in a process of its own. What it answers
-//! is what its authors read in Kafka's protocol.
+//! Brokers that other people wrote: franz-go's fake cluster and librdkafka's mock cluster, each in a
+//! process of its own. What they answer is what their authors read in Kafka's protocol.
 //!
 //! `cargo xtask test --only foreign` fetches them and names their commands in the environment.
 
@@ -13,6 +13,7 @@ use ottla::{Client, Consumer, Record};
 use ottla_scenarios::wait::within;
 
 const KFAKE: &str = "OTTLA_FOREIGN_KFAKE";
+const LIBRDKAFKA: &str = "OTTLA_FOREIGN_LIBRDKAFKA";
 const CODECS: [&str; 5] = ["none", "lz4", "snappy", "gzip", "zstd"];
 const PARTITIONS: i32 = 6;
 
@@ -22,6 +23,8 @@ struct Foreign {
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     bootstrap: String,
+    /// The first broker's id.
+    first: i32,
 }
 
 impl Foreign {
@@ -42,7 +45,9 @@ impl Foreign {
         answers.read_line(&mut bootstrap).unwrap();
         let bootstrap = bootstrap.trim().to_owned();
         assert!(!bootstrap.is_empty(), "'{line}' did not start");
-        Self { child, commands, answers, bootstrap }
+        // One counts its brokers from 0, the other from 1.
+        let first = i32::from(variable == LIBRDKAFKA);
+        Self { child, commands, answers, bootstrap, first }
     }
 
     fn tell(&mut self, command: &str) {
@@ -59,17 +64,17 @@ impl Foreign {
     /// All partitions to broker number `k`, from 0.
     fn lead(&mut self, topic: &str, k: impl Fn(i32) -> i32) {
         for partition in 0..PARTITIONS {
-            let broker = k(partition);
+            let broker = self.first + k(partition);
             self.tell(&format!("leader {topic} {partition} {broker}"));
         }
     }
 
     fn down(&mut self, k: i32) {
-        self.tell(&format!("down {}", k));
+        self.tell(&format!("down {}", self.first + k));
     }
 
     fn up(&mut self, k: i32) {
-        self.tell(&format!("up {}", k));
+        self.tell(&format!("up {}", self.first + k));
     }
 
     async fn connect(&self) -> Client {
@@ -224,4 +229,15 @@ async fn foreign_broker_kfake_every_codec_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_broker_kfake_goes_and_leaders_move() {
     brokers_go_and_leaders_move(KFAKE, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_broker_librdkafka_every_codec_comes_back() {
+    every_codec_comes_back(LIBRDKAFKA).await;
+}
+
+/// The mock does not look at sequences: what was in doubt when its broker went is in the log twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_broker_librdkafka_goes_and_leaders_move() {
+    brokers_go_and_leaders_move(LIBRDKAFKA, false).await;
 }

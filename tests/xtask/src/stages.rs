@@ -239,6 +239,17 @@ pub(crate) const STAGES: &[Stage] = &[
                 ..CHECK
             },
             Step {
+                name: "librdkafka's mock cluster",
+                present: &["tests/scenarios/Cargo.toml"],
+                run: Run::Nextest("test(foreign_broker_librdkafka_)"),
+                count: Count::Nextest,
+                env: &[(
+                    "OTTLA_FOREIGN_LIBRDKAFKA",
+                    "{foreign}/python tests/interop/mock_cluster.py",
+                )],
+                ..CHECK
+            },
+            Step {
                 name: "franz-go's kfake",
                 present: &["tests/scenarios/Cargo.toml"],
                 needs: &[Need::GoModules],
