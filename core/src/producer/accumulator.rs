@@ -46,7 +46,8 @@ pub(crate) struct Accumulator {
     pub(super) shards: Shards,
     pool: ChunkPool,
     pub(super) metrics: Arc<Metrics>,
-    topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
+    /// Those that were sent to of late; see `release.rs`.
+    pub(super) topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) next_batch: AtomicU64,
     /// Batches not resolved yet: what flush waits for.
@@ -54,7 +55,8 @@ pub(crate) struct Accumulator {
     pub(super) resolved: Notify,
     /// Open batches with a smaller number do not linger.
     pub(super) flush_below: AtomicU64,
-    /// What partitions that records name hold by the broker that leads them.
+    /// What partitions that records name hold by the broker that leads them: as many as there are, or
+    /// were while the topics in use were.
     pub(super) brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
     /// Batches that somebody else compresses.
     pub(super) sealing: Sealing,
@@ -343,6 +345,14 @@ impl Accumulator {
         if inner.takes(size, topic.batch_size()) {
             return Ok(());
         }
+        if topic.was_let_go() {
+            drop(inner);
+            self.came_back(topic);
+            inner = slot.lock();
+            if inner.takes(size, topic.batch_size()) {
+                return Ok(());
+            }
+        }
         let shares = self.shares_of(slot, &inner);
         if space != Space::Held && !self.budget.shares_fit(&shares, size) {
             return Err(self.share_used_up(topic));
@@ -485,7 +495,7 @@ impl Accumulator {
             topics.values().cloned().collect()
         };
         for topic in topics {
-            for slot in slots_of(&topic) {
+            for slot in topic.slots() {
                 let _ = self.announce(&topic, &slot, &mut slot.lock());
             }
         }
@@ -503,18 +513,7 @@ impl Accumulator {
 
     /// All there are: what resolves in them may come back for more, so no lock is held then.
     fn slots(&self) -> Vec<Arc<Slot>> {
-        let mut slots = Vec::new();
-        for topic in self.topics.read().unwrap_or_else(|e| e.into_inner()).values() {
-            slots.extend(slots_of(topic));
-        }
-        slots
+        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
+        topics.values().flat_map(|topic| topic.slots()).collect()
     }
-}
-
-fn slots_of(topic: &TopicBatches) -> Vec<Arc<Slot>> {
-    let mut slots: Vec<_> = topic.shards().cloned().collect();
-    let pinned = topic.pinned.read().unwrap_or_else(|e| e.into_inner());
-    slots.extend(pinned.values().cloned());
-    slots.push(Arc::clone(&topic.unrouted));
-    slots
 }

@@ -15,7 +15,7 @@ use super::sender::Sender;
 use super::split::{Cut, split};
 use super::tries::Cause;
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};
-use crate::config::Endpoint;
+use crate::config::{Endpoint, MAX_PRODUCE_REQUEST};
 use crate::error::{Error, ErrorKind, ErrorScope, Written, definitely_unwritten, describe};
 use crate::metrics::{Api, limited};
 use crate::net::CallError;
@@ -47,6 +47,7 @@ impl Sender {
         self.together.clear();
         if let Some(leader) = self.leaders.get(sent.leader) {
             leader.requests -= 1;
+            leader.alone &= !sent.alone;
             leader.bytes_in_flight -= sent.bytes;
         }
         match answer {
@@ -248,7 +249,7 @@ impl Sender {
             && let Some(batch) = topic.batch(item)
         {
             let bytes = batch.sealed.uncompressed_len();
-            topic.homes.iter().for_each(|home| home.took_less_than(bytes));
+            topic.homes.iter().for_each(|(_, home)| home.took_less_than(bytes));
         }
         if let Some(partition) = self.partition(item) {
             partition.failed(item.batch, true, Cause::Cut(cut));
@@ -379,8 +380,42 @@ impl Sender {
             if silent {
                 self.metadata.want(&item.topic, Why::Lost);
             }
+            if error.kind() == ErrorKind::Disconnected && self.closes(sent, item, definite) {
+                continue;
+            }
             self.failed(item, error, definite, now);
         }
+    }
+
+    /// A broker closes the connection on which a request comes that is larger than it takes, without a
+    /// word. Whether that has become certain of this batch, which is then cut or given up.
+    fn closes(&mut self, sent: &InFlight, item: &Item, definite: bool) -> bool {
+        let Some(topic) = self.topics.get_mut(&item.topic) else { return false };
+        let Some(bytes) = topic.batch(item).map(|batch| batch.sealed.wire_len()) else {
+            return false;
+        };
+        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else {
+            return false;
+        };
+        let certain = definite && !partition.in_doubt(item.batch);
+        let Some(tries) = partition.tries(item.batch).filter(|_| bytes > MAX_PRODUCE_REQUEST)
+        else {
+            return false;
+        };
+        if !tries.closed(sent.alone) {
+            return false;
+        }
+        if certain && item.records > 1 {
+            self.taken_apart(item, MESSAGE_TOO_LARGE, Cut::Halves);
+            return true;
+        }
+        let words = format!(
+            "topic '{}' partition {}: broker {} closed the connection each time that it was given a \
+             request of {} bytes; its socket.request.max.bytes may be less (it is 100 MiB unless set)",
+            item.topic, item.partition, sent.leader, sent.bytes
+        );
+        self.refused(item, &Error::new(ErrorKind::RecordTooLarge, words), definite);
+        true
     }
 
     /// A leader cannot be reached. Records that can go elsewhere do; what must go there asks for

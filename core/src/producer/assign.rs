@@ -59,6 +59,9 @@ impl Sender {
                 continue;
             }
             let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
+            if topic.partitions[index].next_is_suspect() && !self.takes_alone(leader) {
+                continue;
+            }
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
                 let bytes =
                     topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
@@ -86,6 +89,9 @@ impl Sender {
             let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
             let idle = self.leaders.get(leader).is_some_and(|l| l.is_idle());
             let line = topic.line(Some(partition));
+            if line.next_is_suspect() && !self.takes_alone(leader) {
+                continue;
+            }
             let batch = match line.pop_back() {
                 Some(batch) => Some(batch),
                 None => {
@@ -135,13 +141,27 @@ impl Sender {
             };
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
+            let leader = meta.partitions[index].leader;
+            if batch.tries.is_suspect() && !self.takes_alone(leader) {
+                topic.unbound.put_back(batch);
+                return;
+            }
             taken[index] = true;
             let size = batch.home.config.batch_size;
             let bytes = batch.sealed.uncompressed_len();
             topic.stay(choice.partition, bytes, size, round.now, &mut self.rng);
-            let leader = meta.partitions[index].leader;
             self.put(topic, &meta, index, leader, batch, round);
         }
+    }
+
+    /// Whether a batch that may end its connection can go to a leader now. Else nothing else is put behind
+    /// what is in flight there until it can.
+    fn takes_alone(&mut self, leader: i32) -> bool {
+        let Some(leader) = self.leaders.get(leader) else { return false };
+        let alone = leader.is_idle() && leader.assembled == 0;
+        leader.reserved = !alone;
+        leader.alone = alone;
+        alone
     }
 
     /// The leader that a bound batch must go to, if it can take a request now; dials it else.
@@ -233,11 +253,11 @@ impl Sender {
         batch: Batch,
         round: &mut Round<'_>,
     ) {
-        let producer_id = self.gate.producer_id();
+        let begins = self.gate.begins();
         self.next_id += 1;
         let bytes = batch.sealed.wire_len();
         self.next_expiry = earlier(self.next_expiry, Some(batch.deadline));
-        let to_send = topic.partitions[index].push(self.next_id, batch, leader, producer_id);
+        let to_send = topic.partitions[index].push(self.next_id, batch, leader, begins);
         self.load(round, leader, meta, index, to_send, bytes);
     }
 

@@ -36,6 +36,8 @@ impl Stamp {
 pub(super) struct Gate {
     acks: Acks,
     identity: Identity,
+    /// The epoch under which partitions begin.
+    epoch: i16,
     backoff: Backoff,
 }
 
@@ -60,7 +62,7 @@ pub(super) enum Passage {
 
 impl Gate {
     pub(super) fn new(acks: Acks) -> Self {
-        Self { acks, identity: Identity::Unknown, backoff: Backoff::default() }
+        Self { acks, identity: Identity::Unknown, epoch: 0, backoff: Backoff::default() }
     }
 
     /// Asked before a round: what cannot pass is better not taken from where more can join it.
@@ -77,11 +79,23 @@ impl Gate {
         }
     }
 
-    /// The producer id under which a partition begins; -1: none is needed.
-    pub(super) fn producer_id(&self) -> i64 {
+    /// The producer id and epoch under which a partition begins; -1: no id is needed.
+    pub(super) fn begins(&self) -> (i64, i16) {
         match self.identity {
-            Identity::Known(id) => id,
-            _ => -1,
+            Identity::Known(id) => (id, self.epoch),
+            _ => (-1, 0),
+        }
+    }
+
+    /// What the broker knows of a partition by this id and epoch is not known here any more: from now on
+    /// all begin under a later one.
+    pub(super) fn forgotten(&mut self, (producer_id, epoch): (i64, i16)) {
+        if !matches!(self.identity, Identity::Known(id) if id == producer_id) {
+            return;
+        }
+        match epoch.checked_add(1) {
+            Some(next) => self.epoch = self.epoch.max(next),
+            None => self.used_up(producer_id),
         }
     }
 
@@ -95,6 +109,7 @@ impl Gate {
         match id {
             Ok(id) => {
                 self.identity = Identity::Known(*id);
+                self.epoch = 0;
                 self.backoff.reset();
             }
             Err(_) => self.identity = Identity::Failed(now + self.backoff.next(rng)),
@@ -142,11 +157,26 @@ mod tests {
         assert_eq!(gate.passage(now), Passage::Ask);
         assert_eq!(gate.passage(now), Passage::Shut(None), "it is asked already");
         gate.told(&Ok(7), now, &mut rng);
-        assert_eq!((gate.passage(now), gate.producer_id()), (Passage::Open, 7));
+        assert_eq!((gate.passage(now), gate.begins()), (Passage::Open, (7, 0)));
         gate.used_up(6);
         assert_eq!(gate.passage(now), Passage::Open, "an id that was replaced already");
         gate.used_up(7);
         assert_eq!(gate.passage(now), Passage::Ask);
+    }
+
+    #[test]
+    fn what_is_forgotten_begins_under_a_later_epoch() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut gate = Gate::new(Acks::All);
+        gate.told(&Ok(7), now, &mut rng);
+        gate.forgotten((7, 3));
+        gate.forgotten((7, 0));
+        gate.forgotten((6, 9));
+        assert_eq!(gate.begins(), (7, 4));
+        gate.forgotten((7, i16::MAX));
+        assert_eq!(gate.passage(now), Passage::Ask, "there is no later one");
+        gate.told(&Ok(8), now, &mut rng);
+        assert_eq!(gate.begins(), (8, 0));
     }
 
     #[test]

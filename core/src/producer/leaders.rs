@@ -67,6 +67,10 @@ pub(crate) struct Leader {
     passed_on: bool,
     /// Being assembled in this round.
     pub(crate) assembled: usize,
+    /// What is in flight may end the connection: nothing else is put on it.
+    pub(crate) alone: bool,
+    /// Such a batch waits for it to be idle, in this round.
+    pub(crate) reserved: bool,
     /// Requests that are nothing but retries wait for the budget until then.
     pub(crate) retries_wait: Option<Instant>,
 }
@@ -90,6 +94,8 @@ impl Leader {
             stuck: false,
             passed_on: false,
             assembled: 0,
+            alone: false,
+            reserved: false,
             retries_wait: None,
         }
     }
@@ -111,6 +117,9 @@ impl Leader {
 
     /// Whether a request can be sent to it now.
     pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
+        if self.alone || (self.reserved && self.requests > 0) {
+            return false;
+        }
         let (requests, limit) = (self.requests, self.limit.get());
         self.lane().is_some_and(|c| requests < limit && c.muted_until(now).is_none())
     }
@@ -310,6 +319,9 @@ impl Leaders {
             leader.avoided = false;
             leader.stuck = false;
             leader.assembled = 0;
+            leader.reserved = false;
+            // It was not sent after all.
+            leader.alone &= leader.requests > 0;
             if leader.broker.is_troubled()
                 && (leader.broker.is_unreachable()
                     || matches!(leader.broker.admission(now), Admission::Ejected { .. }))

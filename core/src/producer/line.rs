@@ -60,6 +60,11 @@ impl Line {
         self.back.push_front(batch);
     }
 
+    /// Whether a connection may have ended for the first batch that came back.
+    pub(super) fn next_is_suspect(&self) -> bool {
+        self.back.front().is_some_and(|batch| batch.tries.is_suspect())
+    }
+
     /// The first batch that came back.
     pub(super) fn pop_back(&mut self) -> Option<Batch> {
         self.back.pop_front()

@@ -11,6 +11,7 @@
 //!   and goes out               requests.rs
 //! what comes of it             answers.rs, tries.rs, split.rs, lookup.rs, endings.rs
 //!   is told to its records     resolution.rs, delivery.rs, states.rs
+//! topics of long ago           release.rs
 //! ```
 
 mod accumulator;
@@ -33,6 +34,7 @@ mod partition;
 mod producers;
 mod recent;
 mod record;
+mod release;
 mod requests;
 mod resolution;
 mod sealing;
@@ -213,8 +215,7 @@ impl ProducerBuilder {
         }
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
-        home.users.fetch_add(1, Ordering::AcqRel);
-        let shard = home.shards.take();
+        let shard = home.shards.first();
         let inner = Inner { pool: self.pool, home, closed: AtomicBool::new(false) };
         Ok(Producer(Arc::new(inner), shard))
     }
@@ -468,7 +469,7 @@ impl Producer {
         let left = home.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
         let error = self.explain(error);
-        if home.users.load(Ordering::Acquire) == 0 {
+        if self.0.pool.producers().is_left(home) {
             home.abandon(&error);
             home.flush().await;
         }

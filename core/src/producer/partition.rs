@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::accumulator::Batch;
 use super::gate::Stamp;
-use super::tries::Cause;
+use super::tries::{Cause, Tries};
 use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
 use crate::policy::retry_budget::Cost;
@@ -102,10 +102,16 @@ impl Partition {
             && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// Gives a batch the next sequence.
-    pub(crate) fn push(&mut self, id: u64, batch: Batch, leader: i32, producer_id: i64) -> ToSend {
+    /// Gives a batch the next sequence; the first under this producer id and epoch.
+    pub(crate) fn push(
+        &mut self,
+        id: u64,
+        batch: Batch,
+        leader: i32,
+        begins: (i64, i16),
+    ) -> ToSend {
         self.sent_to(leader);
-        let position = self.sequence.give(batch.records(), producer_id);
+        let position = self.sequence.give(batch.records(), begins);
         let retry = batch.tries.cost();
         self.queue.push_back(Entry {
             id,
@@ -163,6 +169,28 @@ impl Partition {
         let entry = self.queue.pop_back()?;
         self.rewind(entry.position);
         entry.batch
+    }
+
+    /// Whether all that was sent to it is resolved and answered.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Under which name and epoch it was written to, if it was: what the broker knows of it.
+    pub(crate) fn begun(&self) -> Option<(i64, i16)> {
+        self.sequence.producer_id().map(|id| (id, self.sequence.epoch()))
+    }
+
+    /// Whether a connection may have ended for what is sent again next.
+    pub(crate) fn next_is_suspect(&self) -> bool {
+        let mut waiting = self.queue.iter().filter(|e| !e.sent).filter_map(|e| e.batch.as_ref());
+        waiting.next().is_some_and(|batch| batch.tries.is_suspect())
+    }
+
+    /// The batch with this id, and what it has behind it.
+    pub(crate) fn tries(&mut self, id: u64) -> Option<&mut Tries> {
+        let entry = self.queue.iter_mut().find(|e| e.id == id)?;
+        entry.batch.as_mut().map(|batch| &mut batch.tries)
     }
 
     /// Whether anything waits to be sent again in place: it needs this partition's leader.
@@ -361,12 +389,12 @@ mod tests {
         let mut p = Partition::default();
         let mut made = batches(n + 1, 2).into_iter();
         assert!(p.has_room(LEADER, now()));
-        p.push(0, made.next().unwrap(), LEADER, 7);
+        p.push(0, made.next().unwrap(), LEADER, (7, 0));
         assert!(!p.has_room(LEADER, now()), "one in flight until the first is acknowledged");
         assert!(p.acknowledged(0).is_some());
         for (i, batch) in made.enumerate() {
             assert!(p.has_room(LEADER, now()));
-            let sent = p.push(1 + i as u64, batch, LEADER, 7);
+            let sent = p.push(1 + i as u64, batch, LEADER, (7, 0));
             assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 2 + 2 * i as i32));
         }
         p
@@ -396,7 +424,7 @@ mod tests {
         p.failed(3, true, Cause::Failed);
         let back = p.settle();
         assert_eq!(back.len(), 2);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 4));
     }
 
@@ -437,7 +465,7 @@ mod tests {
         assert!(!p.has_room(LEADER, now()), "nothing new behind a hole");
         assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
         assert!(p.acknowledged(2).is_some());
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
     }
 
@@ -451,11 +479,11 @@ mod tests {
         assert!(p.acknowledged(2).is_some());
         assert!(p.settle().is_empty());
         assert_eq!((p.take_used_up(), p.take_used_up()), (Some(7), None));
-        let stamp = p.push(9, batches(1, 1).remove(0), LEADER, 8).stamp;
+        let stamp = p.push(9, batches(1, 1).remove(0), LEADER, (8, 0)).stamp;
         assert_eq!(stamp, Stamp { producer_id: 8, epoch: 0, sequence: 0 });
         // One that has begun under an id stays with it.
         assert!(p.acknowledged(9).is_some());
-        let stamp = p.push(10, batches(1, 1).remove(0), LEADER, 99).stamp;
+        let stamp = p.push(10, batches(1, 1).remove(0), LEADER, (99, 0)).stamp;
         assert_eq!(stamp, Stamp { producer_id: 8, epoch: 0, sequence: 1 });
     }
 
@@ -467,7 +495,7 @@ mod tests {
         let (_, maybe) = p.give_up(2).unwrap();
         assert!(!maybe);
         assert_eq!(p.settle().len(), 1);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 2));
     }
 
@@ -476,10 +504,10 @@ mod tests {
         let mut p = in_flight(1);
         p.failed(1, true, Cause::Failed);
         assert_eq!(p.settle().len(), 1);
-        let refused = p.push(8, batches(1, 1).remove(0), LEADER, 7);
+        let refused = p.push(8, batches(1, 1).remove(0), LEADER, (7, 0));
         p.out_of_sequence(refused.id);
         assert_eq!(p.settle().len(), 1);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
     }
 
@@ -517,7 +545,7 @@ mod tests {
         assert!(p.settle().is_empty());
         p.lookup_begun();
         assert_eq!(p.looked_up(last(0, 7)).acknowledged.len(), 1);
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 8), "no hole");
     }
 
@@ -540,7 +568,7 @@ mod tests {
             assert!(out.acknowledged.is_empty(), "{known:?}");
             assert_eq!(out.unknown.len(), 1, "{known:?}");
             assert!(p.settle().is_empty());
-            let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+            let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
             assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0), "{known:?}");
         }
     }
@@ -577,7 +605,7 @@ mod tests {
         assert_eq!(p.settle().len(), 1, "it is in no log, and cannot be appended there");
         assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
         assert!(p.acknowledged(2).is_some());
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
     }
 
@@ -597,7 +625,7 @@ mod tests {
             assert_eq!((again.id, again.stamp.epoch, again.stamp.sequence), (id, 0, sequence));
             assert!(p.acknowledged(id).is_some());
         }
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 6));
     }
 
@@ -612,7 +640,7 @@ mod tests {
         assert_eq!(p.settle().len(), 1, "the second is in no log");
         assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 3);
         assert!(p.acknowledged(3).is_some() && p.acknowledged(4).is_some());
-        let sent = p.push(9, batches(1, 1).remove(0), LEADER, 7);
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
         assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
     }
 

@@ -1,6 +1,7 @@
 //! What all producers of a pool share: the senders, and an accumulator for each set of settings.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::mpsc;
@@ -37,10 +38,11 @@ impl Producers {
         senders.entry(acks).or_insert_with(start).clone()
     }
 
-    /// The accumulator for these settings.
+    /// The accumulator for these settings, with one user more.
     pub(crate) fn home(&self, pool: &Arc<Pool>, config: &ProducerConfig) -> Arc<Accumulator> {
         let mut homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(home) = homes.get(config).and_then(Weak::upgrade) {
+            home.users.fetch_add(1, Ordering::AcqRel);
             return home;
         }
         homes.retain(|_, home| home.strong_count() > 0);
@@ -51,8 +53,21 @@ impl Producers {
             pool.metrics(),
             self.sender(pool, config.acks),
         ));
+        home.users.fetch_add(1, Ordering::AcqRel);
         homes.insert(config.clone(), Arc::downgrade(&home));
         home
+    }
+
+    /// Whether nobody uses it; then whoever builds a producer from now on gets another one, and what is in
+    /// this one can be failed.
+    pub(crate) fn is_left(&self, home: &Arc<Accumulator>) -> bool {
+        let mut homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
+        // Under the same lock: nobody becomes a user in between.
+        let left = home.users.load(Ordering::Acquire) == 0;
+        if left {
+            homes.retain(|_, other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(home)));
+        }
+        left
     }
 
     /// Our own CreateTopics made a topic: nobody refuses its records any more for having been missing.

@@ -11,7 +11,7 @@ use super::slot::Slot;
 use super::topic_batches::TopicBatches;
 use crate::error::Error;
 
-/// Most topics that a thread remembers.
+/// Most topics that a thread remembers, those among them that were let go.
 const MOST: usize = 1 << 11;
 /// Places that a topic may be at. Of a thousand topics in twice as many places, hardly one is crowded
 /// out; with one place for each it would be two hundred.
@@ -54,6 +54,10 @@ pub(super) fn with<T>(
     let mut then = Some(then);
     let found = RECENT.try_with(|recent| match recent.try_borrow().as_deref() {
         Ok(table) => table.find(home.id, name).and_then(|recent| {
+            // What was let go is looked for where all threads look.
+            if recent.topic.is_retired() {
+                return None;
+            }
             then.take().map(|then| then(&recent.topic, recent.topic.shard(shard)))
         }),
         Err(_) => None,
@@ -101,6 +105,7 @@ pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slo
         let noted = RECENT.try_with(|recent| {
             let Ok(mut table) = recent.try_borrow_mut() else { return false };
             let Some(recent) = table.find_mut(home.id, &topic.name) else { return false };
+            recent.refresh(topic);
             if recent.pinned.len() <= index {
                 recent.pinned.resize(index + 1, None);
             }
@@ -127,9 +132,11 @@ pub(crate) fn forget() {
 fn remember(home: &Accumulator, name: &str) -> Result<Arc<TopicBatches>, Error> {
     let topic = home.topic(name)?;
     let _ = RECENT.try_with(|recent| {
-        if let Ok(mut table) = recent.try_borrow_mut()
-            && table.find(home.id, name).is_none()
-        {
+        if let Ok(mut table) = recent.try_borrow_mut() {
+            if let Some(recent) = table.find_mut(home.id, name) {
+                recent.refresh(&topic);
+                return;
+            }
             let topic = Arc::clone(&topic);
             table.insert(Recent { home: home.id, topic, pinned: Vec::new() });
         }
@@ -138,6 +145,14 @@ fn remember(home: &Accumulator, name: &str) -> Result<Arc<TopicBatches>, Error> 
 }
 
 impl Recent {
+    /// The topic may have been let go since, and begun with anew.
+    fn refresh(&mut self, topic: &Arc<TopicBatches>) {
+        if !Arc::ptr_eq(&self.topic, topic) {
+            self.topic = Arc::clone(topic);
+            self.pinned = Vec::new();
+        }
+    }
+
     #[inline]
     fn is(&self, home: u64, name: &str) -> bool {
         self.home == home && same(&self.topic.name, name)

@@ -27,6 +27,8 @@ pub(super) struct InFlight {
     pub(super) leader: i32,
     pub(super) sent: Instant,
     pub(super) bytes: usize,
+    /// Nothing else was on the connection, as this may end it.
+    pub(super) alone: bool,
     pub(super) items: Vec<Item>,
 }
 
@@ -87,6 +89,9 @@ impl Sender {
 
     /// What was assembled is not sent after all: back to where it was.
     pub(super) fn withdraw(&mut self, load: &Load) {
+        if let Some(leader) = self.leaders.get(load.leader) {
+            leader.alone = false;
+        }
         for (name, _, index, to_send) in load.parts.iter().rev() {
             let Some(topic) = self.topics.get_mut(name) else { continue };
             let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
@@ -170,14 +175,17 @@ impl Sender {
         drop(topics);
         self.metrics.batches_sent(items.len());
         self.leaders.sent(bytes, now);
+        let mut alone = false;
         if let Some(leader) = self.leaders.get(load.leader) {
+            alone = leader.alone;
             leader.requests += 1;
             leader.bytes_in_flight += bytes;
             if leader.broker.admission(now) == Admission::HalfOpen {
                 leader.broker.probe();
             }
         }
-        self.in_flight.insert(request, InFlight { leader: load.leader, sent: now, bytes, items });
+        self.in_flight
+            .insert(request, InFlight { leader: load.leader, sent: now, bytes, alone, items });
         let tx = self.tx.clone();
         let env = self.env.clone();
         self.env.spawn(async move {

@@ -29,6 +29,7 @@ use super::leaders::Leaders;
 use super::line::Line;
 use super::lookup::Told;
 use super::partition::Partition;
+use super::release::{MANY_TOPICS, UNUSED_AFTER};
 use super::requests::InFlight;
 use super::topic_batches::TopicBatches;
 use super::topics::Topic;
@@ -99,6 +100,9 @@ pub(crate) struct Sender {
     pub(super) next_expiry: Option<Instant>,
     /// How often the metadata has changed.
     changes: u64,
+    /// When topics that are unused are let go, and with how many topics at the latest.
+    pub(super) release_at: Option<Instant>,
+    pub(super) release_at_len: usize,
 }
 
 impl Sender {
@@ -133,6 +137,8 @@ impl Sender {
             wake_at: None,
             next_expiry: None,
             changes: 0,
+            release_at: None,
+            release_at_len: MANY_TOPICS,
         }
     }
 
@@ -140,7 +146,7 @@ impl Sender {
         let mut metadata = self.metadata.subscribe();
         self.cluster_changed();
         loop {
-            let wake = earlier(self.wake_at, self.next_expiry);
+            let wake = earlier(earlier(self.wake_at, self.next_expiry), self.release_at);
             let mut told = false;
             let event = tokio::select! {
                 biased;
@@ -183,6 +189,7 @@ impl Sender {
                 now = self.env.now();
             }
             self.expire(now);
+            self.release_unused(now);
             self.wake_at = None;
             self.look_for_late(now);
             for _ in 0..MAX_ROUNDS {
@@ -238,6 +245,7 @@ impl Sender {
     }
 
     fn ready(&mut self, home: Arc<Accumulator>, batches: &Arc<TopicBatches>, slot: Arc<Slot>) {
+        let now = self.env.now();
         self.reroutes |= home.config.in_doubt == InDoubt::Reroute;
         if let Some(deadline) = slot.first_deadline(&home) {
             self.next_expiry = earlier(self.next_expiry, Some(deadline));
@@ -245,10 +253,14 @@ impl Sender {
         let topic = self
             .topics
             .entry(Arc::clone(&batches.name))
-            .or_insert_with(|| Box::new(Topic::new(&batches.name)));
-        if !topic.homes.iter().any(|h| Arc::ptr_eq(h, batches)) {
-            topic.homes.push(Arc::clone(batches));
+            .or_insert_with(|| Box::new(Topic::new(&batches.name, now)));
+        topic.used = now;
+        if !topic.homes.iter().any(|(_, h)| Arc::ptr_eq(h, batches)) {
+            // Those of producers that are gone go with them.
+            topic.homes.retain(|(home, _)| home.strong_count() > 0);
+            topic.homes.push((Arc::downgrade(&home), Arc::clone(batches)));
             topic.learned = None;
+            self.release_at = earlier(self.release_at, Some(now + UNUSED_AFTER));
         }
         if topic.line(slot.partition).add(&home, &slot) {
             topic.tell_leader(&home, &slot);
@@ -345,7 +357,7 @@ impl Sender {
         match self.metadata.lookup(&topic.name) {
             Lookup::Pending => false,
             Lookup::Failed(error) => {
-                for home in &topic.homes {
+                for (_, home) in &topic.homes {
                     home.fail(error.clone(), now + FAILED_TOPIC);
                 }
                 for batch in topic.lines_mut().flat_map(Line::take_all) {
@@ -371,7 +383,7 @@ impl Sender {
                 }
                 // A home that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
-                topic.homes.iter().for_each(|home| home.learned(n));
+                topic.homes.iter().for_each(|(_, home)| home.learned(n));
                 topic.learned = Some((self.changes, now + LEARN_AGAIN));
                 true
             }

@@ -1,7 +1,8 @@
 //! Which of a topic's open batches a handle fills. What comes through one handle is in one line, and so
 //! stays in the order of the calls, whichever threads they are made on: a task that moves between
 //! threads, or a pool of them that hands a handle on, is one caller. A clone is another handle, and
-//! takes the shard that the fewest have: threads with a clone each do not meet at one lock.
+//! takes the shard that the fewest have: threads with a clone each do not meet at one lock. Producers that
+//! are built with equal settings begin with the same one: eight of them are not eight queues.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +26,13 @@ impl Shard {
 pub(super) struct Shards([AtomicUsize; SHARDS]);
 
 impl Shards {
-    /// The one with the fewest, the first of several: a clone that comes and goes is always the same.
+    /// That of a producer that is built: those with equal settings share their batches.
+    pub(super) fn first(&self) -> Shard {
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+        Shard(0)
+    }
+
+    /// That of a clone: the one with the fewest, the first of several: a clone that comes and goes is always the same.
     pub(super) fn take(&self) -> Shard {
         let handles = |shard: &usize| self.0[*shard].load(Ordering::Relaxed);
         let index = (0..SHARDS).min_by_key(handles).unwrap_or_default();

@@ -274,6 +274,12 @@ impl Slot {
         self.lock().broker = Some(Arc::clone(broker));
     }
 
+    /// Whether anything is in it, or the sender may come and look.
+    pub(super) fn is_used(&self) -> bool {
+        let inner = self.lock();
+        inner.announced || inner.open.is_some() || !inner.full.is_empty()
+    }
+
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, SlotInner> {
         self.inner.lock()

@@ -34,6 +34,8 @@ pub(crate) struct TopicBatches {
     pub(super) pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
     /// See `unrouted.rs`.
     pub(super) unrouted: Arc<Slot>,
+    /// It was let go, as nothing was sent to it for long; see `release.rs`.
+    pub(super) retired: AtomicBool,
 }
 
 impl TopicBatches {
@@ -52,6 +54,7 @@ impl TopicBatches {
             share,
             pinned: RwLock::default(),
             unrouted,
+            retired: AtomicBool::new(false),
         })
     }
 
@@ -118,5 +121,13 @@ impl TopicBatches {
         Arc::clone(
             pinned.entry(partition).or_insert_with(|| Slot::new(Some(partition), &Arc::default())),
         )
+    }
+
+    /// There is no such partition: its slot is of no use, once it is empty.
+    pub(super) fn forget_slot(&self, partition: i32) {
+        let mut pinned = self.pinned.write().unwrap_or_else(|e| e.into_inner());
+        if pinned.get(&partition).is_some_and(|slot| !slot.is_used()) {
+            pinned.remove(&partition);
+        }
     }
 }

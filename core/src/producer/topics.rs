@@ -1,7 +1,7 @@
 //! A topic as the sender sees it: where its batches wait.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
@@ -18,7 +18,9 @@ use crate::error::{Error, ErrorKind};
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     /// The topic's entry in each home, to tell it what is known.
-    pub(super) homes: Vec<Arc<TopicBatches>>,
+    pub(super) homes: Vec<(Weak<Accumulator>, Arc<TopicBatches>)>,
+    /// When something was sent to it last.
+    pub(super) used: Instant,
     /// Batches that may go to any partition.
     pub(super) unbound: Line,
     /// Batches with a named partition; none that is empty stays for longer than a round.
@@ -50,10 +52,11 @@ pub(super) struct Sticky {
 const STAY: std::ops::Range<f64> = 300.0..600.0;
 
 impl Topic {
-    pub(super) fn new(name: &Arc<str>) -> Self {
+    pub(super) fn new(name: &Arc<str>, now: Instant) -> Self {
         Self {
             name: Arc::clone(name),
             homes: Vec::new(),
+            used: now,
             unbound: Line::default(),
             pinned: BTreeMap::new(),
             partitions: Vec::new(),
@@ -168,6 +171,7 @@ impl Topic {
         for batch in self.line(Some(partition)).take_all() {
             batch.resolve(Err(error.clone()));
         }
+        self.homes.iter().for_each(|(_, batches)| batches.forget_slot(partition));
     }
 }
 

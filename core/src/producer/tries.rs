@@ -19,6 +19,10 @@ pub(crate) enum Cause {
     Cut(Cut),
 }
 
+/// Connections that a batch may end while nothing else is on them. One may be chance, a broker that is
+/// shut down.
+const CLOSED_ALONE: u8 = 2;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
@@ -28,6 +32,8 @@ pub(crate) struct Tries {
     /// It may be written already, in a partition that it has left.
     doubt: bool,
     not_before: Option<Instant>,
+    /// Connections that ended while it was on them: with others, and alone.
+    closings: (u8, u8),
 }
 
 impl Tries {
@@ -46,6 +52,19 @@ impl Tries {
     /// What a part of the batch has behind it.
     pub(crate) fn of_piece(&self) -> Self {
         Self { doubt: self.doubt, ..Self::default() }
+    }
+
+    /// The connection ended that it was on, with nothing else if `alone`. Whether that was so often that it
+    /// is to blame.
+    pub(crate) fn closed(&mut self, alone: bool) -> bool {
+        let count = if alone { &mut self.closings.1 } else { &mut self.closings.0 };
+        *count = count.saturating_add(1);
+        self.closings.1 >= CLOSED_ALONE
+    }
+
+    /// A connection may have ended for it: it goes on one that nobody else needs meanwhile.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.closings != (0, 0)
     }
 
     /// It goes elsewhere although its last attempt may have been written.

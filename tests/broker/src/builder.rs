@@ -77,6 +77,12 @@ impl Builder {
         self
     }
 
+    /// `socket.request.max.bytes`: a longer request closes its connection. Default 128 MiB.
+    pub fn max_request_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_request_bytes = bytes;
+        self
+    }
+
     /// `min.insync.replicas`: fewer in-sync replicas refuse acks=all. Default 1.
     pub fn min_insync_replicas(mut self, replicas: usize) -> Self {
         self.config.min_insync_replicas = replicas;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::api::ApiKey;
 use crate::batch::Rules;
+use crate::wire::MAX_FRAME;
 use crate::writer::SourceBatch;
 
 /// What partitions keep of what is produced.
@@ -31,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     pub(crate) max_bytes_retained: usize,
     pub(crate) max_message_bytes: usize,
+    pub(crate) max_request_bytes: usize,
     pub(crate) min_insync_replicas: usize,
     pub(crate) replica_delay: Duration,
     pub(crate) auto_create: Option<i32>,
@@ -72,6 +74,7 @@ impl Default for Config {
             storage: Storage::Keep,
             max_bytes_retained: Self::MAX_BYTES_RETAINED,
             max_message_bytes: Self::MAX_MESSAGE_BYTES,
+            max_request_bytes: MAX_FRAME,
             min_insync_replicas: 1,
             replica_delay: Duration::ZERO,
             auto_create: None,

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::api::{self, ApiKey, Call, Outcome};
 use crate::state::Shared;
-use crate::wire::{self, MAX_FRAME};
+use crate::wire;
 
 /// Bytes read at once where no frame is known to be under way. They land on the stack: a connection
 /// that waits for a request holds no buffer, so that a test may have tens of thousands of them.
@@ -91,10 +91,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
                 Some(prefix) => {
                     let len = usize::try_from(i32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
-                    if len > MAX_FRAME {
+                    let limit = self.shared.config.max_request_bytes;
+                    if len > limit {
                         return Err(io::Error::new(
                             io::ErrorKind::InvalidData,
-                            format!("a frame of {len} bytes is over the limit of {MAX_FRAME}"),
+                            format!("a frame of {len} bytes is over the limit of {limit}"),
                         ));
                     }
                     let whole = len + 4;

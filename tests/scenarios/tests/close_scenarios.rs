@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ottla::testing::{ApiKey, Cluster, Fault, Leaders};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{Compression, ErrorKind, Producer, Record};
 use ottla_scenarios::steps::{
-    acked, acks, cluster, connect, free, ms, secs, send_pinned, small_batches, stored, value, warm,
+    acked, acks, cluster, connect, free, ms, pinned, secs, send_pinned, small_batches, stored,
+    value, warm,
 };
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -173,4 +174,30 @@ async fn s06_close_while_batches_are_compressed_and_nothing_is_reachable() {
             }
         }
     }
+}
+
+/// One that is built in the moment in which a close gives up has nothing to do with it.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_gives_up_spares_a_producer_built_meanwhile() {
+    let cluster = cluster(1, 2);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let build = || client.producer().build().unwrap();
+    let closed = build();
+    within("ack", closed.send(pinned(0)).await.unwrap()).await.unwrap();
+    cluster.faults().inject(FaultRule::new(Fault::BlackHole).api(ApiKey::PRODUCE));
+    let left = closed.send(pinned(0)).await.unwrap();
+    let mut closing = std::pin::pin!(closed.close(secs(1)));
+    let mut step = async || {
+        let step = |cx: &mut std::task::Context<'_>| {
+            std::task::Poll::Ready(closing.as_mut().poll(cx).is_ready())
+        };
+        std::future::poll_fn(step).await
+    };
+    assert!(!step().await);
+    tokio::time::advance(secs(1)).await;
+    assert!(!step().await, "it has given up, and waits until that is heard");
+    let built = build();
+    let mine = built.try_send(pinned(1)).unwrap();
+    within("its end", left).await.unwrap_err();
+    within("ack", mine).await.unwrap();
 }

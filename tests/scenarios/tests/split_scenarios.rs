@@ -237,3 +237,76 @@ async fn a_batch_in_doubt_is_not_taken_apart() {
     }
     assert_eq!(values(&cluster, 1).len(), 10, "once");
 }
+
+/// A broker that takes smaller requests than the topic takes batches.
+fn narrow(brokers: i32) -> Cluster {
+    Cluster::builder()
+        .brokers(brokers)
+        .tcp(false)
+        .max_message_bytes(64 << 20)
+        .max_request_bytes(3 << 20)
+        .topic("t", 3, 1)
+        .start_on_current_runtime()
+        .unwrap()
+}
+
+/// Without a word the broker closes the connection: that one record must not close it for others again
+/// and again.
+#[tokio::test(start_paused = true)]
+async fn a_record_larger_than_a_request_may_be_fails_alone() {
+    for partition in [Some(0), None] {
+        let cluster = narrow(1);
+        let client = client(&cluster).await;
+        let producer = client.producer().compression(Compression::None);
+        let producer = producer.linger(secs(0)).max_record_size(8 << 20).build().unwrap();
+        let small = |i: usize| format!("{i}");
+        let record = |value| match partition {
+            Some(partition) => Record::to("t").value(value).partition(partition),
+            None => Record::to("t").value(value),
+        };
+        within("ack", producer.send(Record::to("t").value("0")).await.unwrap()).await.unwrap();
+        let large = vec![b'x'; 5 << 20];
+        let began = tokio::time::Instant::now();
+        let large = producer.send(record(&large[..])).await.unwrap();
+        let mut others = Vec::new();
+        for i in 1..200 {
+            let value = small(i);
+            // To the same partition, to others, and to any.
+            let other = Record::to("t").value(&value);
+            let other = if i % 4 == 0 { other } else { other.partition(i as i32 % 4 - 1) };
+            others.push(producer.send(other).await.unwrap());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let e = within("its end", large).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::RecordTooLarge, "{e}");
+        assert!(!e.maybe_written() && e.to_string().contains("socket.request.max.bytes"), "{e}");
+        assert!(began.elapsed() < secs(10), "{:?}", began.elapsed());
+        for other in others {
+            within("ack", other).await.unwrap();
+        }
+        assert_eq!(values(&cluster, 3).len(), 200);
+        let connections = cluster.stats().broker(1).unwrap().connections_accepted;
+        assert!(connections <= 5, "{connections} connections");
+    }
+}
+
+/// A batch of many records is cut instead: each of them may be sent.
+#[tokio::test(start_paused = true)]
+async fn a_batch_larger_than_a_request_may_be_goes_in_parts() {
+    let cluster = narrow(1);
+    let client = client(&cluster).await;
+    let producer = client.producer().compression(Compression::None).batch_size(8 << 20);
+    let producer = producer.linger(secs(1)).build().unwrap();
+    within("ack", producer.send(Record::to("t").value("0")).await.unwrap()).await.unwrap();
+    let mut deliveries = Vec::new();
+    for i in 1..9 {
+        let value = format!("{}{i}", "0".repeat(900_000));
+        deliveries.push(producer.send(Record::to("t").partition(0).value(&value)).await.unwrap());
+    }
+    for delivery in deliveries {
+        within("ack", delivery).await.unwrap();
+    }
+    let all: Vec<usize> = values(&cluster, 1).iter().map(|v| v.parse().unwrap()).collect();
+    let all: Vec<usize> = all.into_iter().filter(|n| *n > 0).collect();
+    assert_eq!(all, (1..9).collect::<Vec<_>>());
+}

@@ -53,9 +53,12 @@ impl Position {
 
 impl Sequence {
     /// The part of a batch with so many records, behind all that were given before.
-    pub(super) fn give(&mut self, records: usize, producer_id: i64) -> Position {
+    pub(super) fn give(&mut self, records: usize, begins: (i64, i16)) -> Position {
         // One that has begun stays with its id: the broker knows its sequence by it.
-        self.producer_id.get_or_insert(producer_id);
+        if self.producer_id.is_none() {
+            self.producer_id = Some(begins.0);
+            self.epoch = begins.1;
+        }
         let given = self.next;
         self.next = Position { sequence: advance(given.sequence, records), place: given.place + 1 };
         given
@@ -150,11 +153,11 @@ mod tests {
     #[test]
     fn what_is_rewound_is_given_again() {
         let mut sequence = Sequence::default();
-        let first = sequence.give(3, ID);
-        let second = sequence.give(4, ID);
+        let first = sequence.give(3, (ID, 0));
+        let second = sequence.give(4, (ID, 0));
         assert_eq!((sequence.stamp(second).sequence, sequence.given_since(first)), (3, 2));
         sequence.rewind(second);
-        let again = sequence.give(1, ID);
+        let again = sequence.give(1, (ID, 0));
         assert_eq!((sequence.stamp(again).sequence, sequence.given_since(first)), (3, 2));
         assert_eq!(sequence.stamp(sequence.next).sequence, 4);
     }
@@ -163,9 +166,9 @@ mod tests {
     #[test]
     fn an_epoch_begins_at_0_and_counts_on() {
         let mut sequence = Sequence::default();
-        let old = sequence.give(3, ID);
+        let old = sequence.give(3, (ID, 0));
         sequence.begin_epoch();
-        let new = sequence.give(3, ID);
+        let new = sequence.give(3, (ID, 0));
         assert_eq!(sequence.stamp(new), Stamp { producer_id: ID, epoch: 1, sequence: 0 });
         assert_eq!(sequence.given_since(old), 2);
     }
