@@ -96,10 +96,11 @@ impl Reader {
         Ok(())
     }
 
-    fn close(&self) {
-        self.control.close();
+    fn close(&self) -> ottla::Result<()> {
+        self.control.close()?;
         let current = std::mem::take(&mut *lock(&self.current));
         drop(current);
+        Ok(())
     }
 }
 
@@ -414,10 +415,7 @@ impl Consumer {
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let reader = self.reader.get(py, WHAT)?;
         self.closed.store(true, Ordering::Relaxed);
-        guarded(py, || {
-            reader.close();
-            Ok(())
-        })
+        guarded(py, || reader.close().or_raise(py))
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

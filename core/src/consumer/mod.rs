@@ -389,10 +389,15 @@ impl ConsumerControl {
     }
 
     /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.
-    pub fn close(&self) {
-        if self.origin.is_here() {
-            self.buffer.close();
+    ///
+    /// # Errors
+    /// `Forked` in a child of the process that made the consumer.
+    pub fn close(&self) -> Result<()> {
+        if !self.origin.is_here() {
+            return Err(fork::forked());
         }
+        self.buffer.close();
+        Ok(())
     }
 
     /// Whether the consumer was closed or dropped, or is a parent process's.
