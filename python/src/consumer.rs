@@ -52,6 +52,7 @@ struct Reader {
     /// read while its thread waited for a batch.
     current: Mutex<VecDeque<Cursor>>,
     turn: Turn,
+    pid: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,6 +66,7 @@ impl Reader {
             consumer: Mutex::new(consumer),
             current: Mutex::default(),
             turn: Turn::default(),
+            pid: std::process::id(),
         }
     }
 
@@ -256,6 +258,8 @@ impl Consumer {
             if let Some(found) = find() {
                 return Ok(Fetched::Got(found));
             }
+            // Who had the turn at a fork never gives it back in the child.
+            self.here(py)?;
             // Somebody else may bring records while this thread waits for its turn.
             let stop = || self.is_closed() || !lock(&reader.current).is_empty();
             match reader.turn.take(py, deadline, stop)? {
@@ -290,9 +294,16 @@ impl Consumer {
         })
     }
 
+    /// What threads share, if this is its process: also after a fork that nobody announced, when its
+    /// locks may be held for ever. That is a system call, so not for every record.
+    fn here(&self, py: Python<'_>) -> PyResult<&Reader> {
+        let reader = self.reader.get(py, WHAT)?;
+        if reader.pid == std::process::id() { Ok(reader) } else { Err(errors::forked(py, WHAT)) }
+    }
+
     /// What asks and steers, without waiting for who reads.
     fn open(&self, py: Python<'_>) -> PyResult<&Reader> {
-        let reader = self.reader.get(py, WHAT)?;
+        let reader = self.here(py)?;
         if self.is_closed() { Err(errors::closed(py, WHAT)) } else { Ok(reader) }
     }
 }
@@ -413,7 +424,7 @@ impl Consumer {
 
     /// Ends the consumer; iterations that wait in other threads end too. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let reader = self.reader.get(py, WHAT)?;
+        let reader = self.here(py)?;
         self.closed.store(true, Ordering::Relaxed);
         guarded(py, || reader.close().or_raise(py))
     }

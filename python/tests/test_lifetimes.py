@@ -197,6 +197,9 @@ if pid == 0:
         lambda: pending.result(),
         lambda: next(consumer),
         lambda: consumer.next(timeout=1),
+        lambda: consumer.position(topic, 0),
+        lambda: consumer.assignment(),
+        lambda: consumer.seek(topic, 0, 0),
         lambda: consumer.close(),
         lambda: admin.partitions(topic),
     ]
