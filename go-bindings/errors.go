@@ -71,6 +71,8 @@ const (
 	// ErrTruncated: the log is not the one that was read any more: it was cut back, or its topic was
 	// deleted and made anew. The message says how far it was read, and where reading goes on.
 	ErrTruncated Code = 28
+	// ErrUndelivered: records failed that nobody was told of; see Error.Undelivered.
+	ErrUndelivered Code = 29
 	// ErrUnknown: a failure that this version of the package has no name for.
 	ErrUnknown Code = 1000
 )
@@ -93,9 +95,23 @@ type Error struct {
 	Retriable bool
 	// Fatal: the handle that gave the error is of no more use.
 	Fatal bool
+	// Undelivered tells of records that failed and that nobody was told of, where Code is
+	// ErrUndelivered; else nil.
+	Undelivered *Undelivered
 
 	maybeWritten bool
 	cause        error
+}
+
+// Undelivered is what Flush, Shutdown and Close tell of records that had no callback, once.
+type Undelivered struct {
+	// Records is how many failed, First what the first of them failed with: errors.Is finds its code
+	// too.
+	Records int
+	First   error
+	// Topics are those that the records were for, 16 at most; MoreTopics if there are others.
+	Topics     []string
+	MoreTopics bool
 }
 
 // Error gives message and advice.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,11 +23,11 @@ type Producer struct {
 	unresolved atomic.Int64
 
 	mu sync.Mutex
-	// silent counts failures of records that had nobody to tell, firstSilent is the first of
-	// them; the next Flush or Shutdown tells.
-	silent      int
-	firstSilent error
-	closed      bool
+	// silent are failures of records that had nobody to tell; the next Flush or Shutdown tells.
+	silent Undelivered
+	// mayBeThere and again: any of them may be written, or may be tried again.
+	mayBeThere, again bool
+	closed            bool
 
 	finished    chan struct{}
 	shutdownErr error
@@ -123,8 +124,8 @@ func (p *Producer) ProduceSync(ctx context.Context, record Record) (Delivery, er
 }
 
 // Flush sends what waits and returns when every record produced before has its outcome and its
-// callback has returned. It fails if ctx ends first, and if records that had no callback failed
-// since the last Flush. Not to be called in a callback.
+// callback has returned. It fails if ctx ends first, and with ErrUndelivered if records that had
+// no callback failed since the last Flush. Not to be called in a callback.
 func (p *Producer) Flush(ctx context.Context) error {
 	if inCallback() {
 		return invalid("Flush in a callback would wait for that callback")
@@ -198,34 +199,55 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	return p.shutdownErr
 }
 
+// mostTopics are named in an Undelivered.
+const mostTopics = 16
+
 // unheard counts failures that nobody was told of.
-func (p *Producer) unheard(n int, err error) {
+func (p *Producer) unheard(n int, topic string, err error) {
 	if n <= 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.silent == 0 {
-		p.firstSilent = err
+	if p.silent.Records == 0 {
+		p.silent.First = err
 	}
-	p.silent += n
+	p.silent.Records += n
+	var e *Error
+	if errors.As(err, &e) {
+		p.mayBeThere = p.mayBeThere || e.maybeWritten
+		p.again = p.again || e.Retriable
+	}
+	switch {
+	case slices.Contains(p.silent.Topics, topic):
+	case len(p.silent.Topics) < mostTopics:
+		p.silent.Topics = append(p.silent.Topics, topic)
+	default:
+		p.silent.MoreTopics = true
+	}
 }
 
 // heard tells of them once.
 func (p *Producer) heard() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.silent == 0 {
+	if p.silent.Records == 0 {
 		return nil
 	}
-	n, first := p.silent, p.firstSilent
-	p.silent, p.firstSilent = 0, nil
-	var e *Error
-	if !errors.As(first, &e) {
-		return first
+	told := p.silent
+	failed := &Error{
+		Code:         ErrUndelivered,
+		Message:      fmt.Sprintf("%d records without a callback failed, for %q; the first: %v", told.Records, told.Topics, told.First),
+		Retriable:    p.again,
+		Undelivered:  &told,
+		maybeWritten: p.mayBeThere,
+		cause:        told.First,
 	}
-	told := *e
-	told.Message = fmt.Sprintf("%d records without a callback failed, the first: %s", n, e.Message)
-	told.Fatal = false
-	return &told
+	var first *Error
+	if errors.As(told.First, &first) {
+		failed.Message = fmt.Sprintf("%d records without a callback failed, for %q; the first: %s", told.Records, told.Topics, first.Message)
+		failed.Advice, failed.BrokerCode = first.Advice, first.BrokerCode
+	}
+	p.silent, p.mayBeThere, p.again = Undelivered{}, false, false
+	return failed
 }

@@ -79,7 +79,7 @@ func (s *submission) resolve(c *Client, o outcome) {
 		}
 	}
 	if o.err != nil {
-		s.producer.unheard(o.count-told-callbacks, o.err)
+		s.producer.unheard(o.count-told-callbacks, s.topic, o.err)
 	}
 	if callbacks > 0 {
 		c.calls.push(o)

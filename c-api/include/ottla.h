@@ -107,6 +107,8 @@ enum ottla_status
   OTTLA_STATUS_OUT_OF_RESOURCES = 26,
   // The log is not the one that was read any more: it was cut back, or its topic was made anew.
   OTTLA_STATUS_TRUNCATED = 28,
+  // Records failed whose completions nobody has taken: they are in the queue.
+  OTTLA_STATUS_UNDELIVERED = 29,
   // A failure that this version of the interface has no name for.
   OTTLA_STATUS_UNKNOWN = 1000,
 };
@@ -910,7 +912,9 @@ ottla_status ottla_producer_flush(const struct ottla_producer *producer,
                                   struct ottla_error **error);
 
 // Waits until everything accepted before the call is resolved, for up to `timeout_ms` (-1: no
-// limit but the records' own). How each record fared is told by its completion.
+// limit but the records' own). `OTTLA_STATUS_UNDELIVERED`: records failed since the last such call
+// whose completions nobody has polled; their number, the first error and the topics are in the
+// message, which records they are is told by their completions.
 ottla_status ottla_producer_flush_wait(const struct ottla_producer *producer,
                                        int64_t timeout_ms,
                                        struct ottla_error **error);
@@ -922,7 +926,7 @@ ottla_status ottla_producer_close(const struct ottla_producer *producer,
                                   uint64_t tag,
                                   struct ottla_error **error);
 
-// The same, and waits for the end.
+// The same, and waits for the end. `OTTLA_STATUS_UNDELIVERED` as for `ottla_producer_flush_wait`.
 ottla_status ottla_producer_close_wait(const struct ottla_producer *producer,
                                        uint64_t timeout_ms,
                                        struct ottla_error **error);

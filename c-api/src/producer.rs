@@ -146,7 +146,9 @@ pub unsafe extern "C" fn ottla_producer_flush(
 }
 
 /// Waits until everything accepted before the call is resolved, for up to `timeout_ms` (-1: no
-/// limit but the records' own). How each record fared is told by its completion.
+/// limit but the records' own). `OTTLA_STATUS_UNDELIVERED`: records failed since the last such call
+/// whose completions nobody has polled; their number, the first error and the topics are in the
+/// message, which records they are is told by their completions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_producer_flush_wait(
     producer: *const ottla_producer,
@@ -181,7 +183,7 @@ pub unsafe extern "C" fn ottla_producer_close(
     unsafe { boundary(error, call) }
 }
 
-/// The same, and waits for the end.
+/// The same, and waits for the end. `OTTLA_STATUS_UNDELIVERED` as for `ottla_producer_flush_wait`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_producer_close_wait(
     producer: *const ottla_producer,

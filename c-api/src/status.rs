@@ -65,13 +65,15 @@ pub enum ottla_status {
     OTTLA_STATUS_OUT_OF_RESOURCES = 26,
     /// The log is not the one that was read any more: it was cut back, or its topic was made anew.
     OTTLA_STATUS_TRUNCATED = 28,
+    /// Records failed whose completions nobody has taken: they are in the queue.
+    OTTLA_STATUS_UNDELIVERED = 29,
     /// A failure that this version of the interface has no name for.
     OTTLA_STATUS_UNKNOWN = 1000,
 }
 
 use ottla_status::*;
 
-const NAMED: [(ottla_status, &CStr); 29] = [
+const NAMED: [(ottla_status, &CStr); 30] = [
     (OTTLA_STATUS_OK, c"ok"),
     (OTTLA_STATUS_CONFIG, c"config"),
     (OTTLA_STATUS_INVALID_ARGUMENT, c"invalid_argument"),
@@ -100,6 +102,7 @@ const NAMED: [(ottla_status, &CStr); 29] = [
     (OTTLA_STATUS_CANCELLED, c"cancelled"),
     (OTTLA_STATUS_OUT_OF_RESOURCES, c"out_of_resources"),
     (OTTLA_STATUS_TRUNCATED, c"truncated"),
+    (OTTLA_STATUS_UNDELIVERED, c"undelivered"),
     (OTTLA_STATUS_UNKNOWN, c"unknown"),
 ];
 
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn kinds_and_statuses_share_numbers_and_names() {
-        for kind in [ErrorKind::Config, ErrorKind::Cancelled, ErrorKind::OutOfResources] {
+        for kind in [ErrorKind::Config, ErrorKind::OutOfResources, ErrorKind::Undelivered] {
             let status = ottla_status::of(kind);
             assert_eq!(status as i32, kind as i32);
             assert_eq!(name(status as i32).to_str(), Ok(kind.as_str()));

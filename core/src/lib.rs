@@ -51,6 +51,7 @@ mod client;
 mod cluster;
 mod config;
 mod consumer;
+mod coop;
 pub mod engine;
 mod environment;
 mod error;
@@ -74,7 +75,7 @@ pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, Start, TopicPartition,
 };
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
-pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result};
+pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result, Undelivered};
 pub use metrics::{
     BadStuff, BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats,
     RetryBudgets, Stats, StatsHandle,
@@ -82,7 +83,6 @@ pub use metrics::{
 pub use net::TcpDialer;
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
-    TrySendError,
 };
 pub use record::{Compression, Headers, RecordPosition, RecordRef};
 

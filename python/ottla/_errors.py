@@ -244,6 +244,21 @@ class TruncatedError(Error):
     _code = "truncated"
 
 
+class UndeliveredError(Error):
+    """Records failed and nobody had looked at their Delivery: told by flush, close, and the end of a
+    with block. retriable and maybe_written are those of any of the records."""
+
+    records: int
+    """How many."""
+    topics: list[str]
+    """The topics they were for, 16 at most."""
+    first: Error
+    """What the first of them failed with."""
+
+    _code = "undelivered"
+    _advice = "keep the Delivery of a record whose fate matters"
+
+
 _BY_CODE: dict[str, type[Error]] = {
     cls._code: cls  # pyright: ignore[reportPrivateUsage]
     for cls in (
@@ -274,6 +289,7 @@ _BY_CODE: dict[str, type[Error]] = {
         CancelledError,
         OutOfResourcesError,
         TruncatedError,
+        UndeliveredError,
     )
 }
 

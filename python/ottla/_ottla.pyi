@@ -5,6 +5,7 @@ from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload
 
 from typing_extensions import Buffer
 
+from ottla._errors import Error
 from ottla._stats import Stats
 
 __all__ = [
@@ -61,6 +62,7 @@ class Delivery:
 
 @final
 class BatchDelivery:
+    def outcomes(self, timeout: float | timedelta | None = None) -> list[Acked | Error]: ...
     def result(self, timeout: _Seconds | None = None) -> BatchAcked: ...
     def exception(self, timeout: _Seconds | None = None) -> BaseException | None: ...
     def done(self) -> bool: ...

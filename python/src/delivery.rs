@@ -176,7 +176,7 @@ impl Delivery {
     }
 
     fn __repr__(&self) -> String {
-        let state = match self.inner.get_here().map(|inner| inner.lock().try_get()) {
+        let state = match self.inner.get_here().map(|inner| inner.lock().peek()) {
             None => "of the parent process".to_owned(),
             Some(None) => "on its way".to_owned(),
             Some(Some(Ok(at))) => {
@@ -203,6 +203,14 @@ impl Parts {
         match self {
             Self::Batch(batch) => batch.len(),
             Self::Each { deliveries, .. } => deliveries.len(),
+        }
+    }
+
+    /// What became of each record. `None`: it is on its way.
+    fn outcomes(&self) -> Vec<Option<ottla::Result<ottla::Acked>>> {
+        match self {
+            Self::Batch(batch) => batch.outcomes().collect(),
+            Self::Each { deliveries, .. } => deliveries.iter().map(|d| d.try_get()).collect(),
         }
     }
 
@@ -282,6 +290,25 @@ impl BatchDelivery {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         unraised(py, self.outcome(py, timeout)?)
+    }
+
+    /// Waits as result() does, and returns for each record, in the order of the values, where it is
+    /// or the error that it failed with.
+    #[pyo3(signature = (timeout=None))]
+    fn outcomes<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        // The first error is among them.
+        let _ = self.outcome(py, timeout)?;
+        let outcomes = self.inner.get(py, "delivery")?.lock().outcomes();
+        let each = |outcome| match outcome {
+            Some(Ok(acked)) => Ok(Bound::new(py, Acked::from(acked))?.into_any()),
+            Some(Err(error)) => errors::exception(py, &error),
+            None => unreachable!("it was waited for"),
+        };
+        outcomes.into_iter().map(each).collect()
     }
 
     /// Whether it is known what became of every record.

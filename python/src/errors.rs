@@ -14,7 +14,7 @@ static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
     let make = MAKE
         .get_or_try_init(py, || py.import("ottla._errors")?.getattr("make").map(Bound::unbind))?;
-    make.bind(py).call1((
+    let made = make.bind(py).call1((
         error.kind().as_str(),
         error.to_string(),
         error.message(),
@@ -23,7 +23,13 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
         error.is_retriable(),
         error.is_fatal(),
         error.maybe_written(),
-    ))
+    ))?;
+    if let Some(lost) = error.undelivered() {
+        made.setattr("records", lost.records())?;
+        made.setattr("topics", lost.topics().collect::<Vec<_>>())?;
+        made.setattr("first", exception(py, lost.first_error())?)?;
+    }
+    Ok(made)
 }
 
 /// The exception to raise for what the engine says.

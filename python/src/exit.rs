@@ -1,12 +1,9 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
-use ottla::Producer;
+use ottla::{Producer, engine};
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 
@@ -41,17 +38,20 @@ pub(crate) fn opened(producer: &Arc<Here<Producer>>) {
 
 /// A producer is collected without having been closed.
 pub(crate) fn orphaned(producer: &Producer) {
-    let mut registry = registry();
-    registry.orphans.retain(has_records);
+    // Dropped without the lock: the last handle of a pool ends it.
+    let all = std::mem::take(&mut registry().orphans);
+    let (mut left, done): (Vec<_>, Vec<_>) = all.into_iter().partition(has_records);
     if has_records(producer) {
-        registry.orphans.push(producer.clone());
+        engine::told_by_host(producer);
+        left.push(producer.clone());
     }
+    registry().orphans.extend(left);
+    drop(done);
 }
 
-/// Whether anything sent is not resolved yet: then a flush is not ready at once.
+/// Whether anything that was sent is not resolved.
 fn has_records(producer: &Producer) -> bool {
-    let flush = pin!(producer.flush());
-    flush.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    engine::unresolved_records([producer]) > 0
 }
 
 /// In a forked child: the producers are the parent's to flush.
@@ -75,28 +75,40 @@ fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
     let mut producers = orphans;
     let open = open.iter().filter_map(Weak::upgrade);
     producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
-    guarded(py, || {
-        producers.retain(has_records);
-        Ok(())
-    })?;
-    if producers.is_empty() {
-        return Ok(());
-    }
-    let flush = async {
-        for producer in &producers {
-            // What a record failed with is its delivery's to tell.
-            let _ = producer.flush().await;
+    // From here on this tells what is left, and nothing else does.
+    producers.iter().for_each(engine::told_by_host);
+    let mut lost = Vec::new();
+    let waited = if guarded(py, || Ok(producers.iter().any(has_records)))? {
+        let flush = async {
+            let mut lost = Vec::new();
+            for producer in &producers {
+                lost.extend(producer.flush().await.err());
+            }
+            lost
+        };
+        if let Some(told) = wait(py, Deadline::after(Some(FLUSH_AT_EXIT)), || false, flush)? {
+            lost = told;
         }
+        FLUSH_AT_EXIT
+    } else {
+        Duration::ZERO
     };
-    if wait(py, Deadline::after(Some(FLUSH_AT_EXIT)), || false, flush)?.is_some() {
-        return Ok(());
+    lost.extend(producers.iter().filter_map(engine::take_undelivered).map(ottla::Error::from));
+    let warn = |message: String| {
+        let message = std::ffi::CString::new(message)?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
+    };
+    for error in lost.iter().filter(|error| error.undelivered().is_some()) {
+        warn(format!("ottla: the process ends, and {}", error.message()))?;
     }
-    let message = std::ffi::CString::new(format!(
-        "ottla: the process ends with records undelivered after waiting {FLUSH_AT_EXIT:?}; close \
-         the producer (or use it in a with block) to choose how long to wait and to learn what \
-         failed"
-    ))?;
-    PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
+    match engine::unresolved_records(&producers) {
+        0 => Ok(()),
+        records => warn(format!(
+            "ottla: the process ends with {records} records undelivered after waiting {waited:?}; \
+             close the producer (or use it in a with block) to choose how long to wait and to learn \
+             what failed"
+        )),
+    }
 }
 
 /// Has the interpreter call when it ends.

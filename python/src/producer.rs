@@ -132,7 +132,7 @@ impl Producer {
 fn hand_over(py: Python<'_>, producer: &ottla::Producer, record: Record<'_>) -> PyResult<Delivery> {
     guarded(py, || match producer.try_send(record) {
         Ok(delivery) => Ok(Delivery::new(delivery)),
-        Err(refused) => send_when_there_is_space(py, producer, refused),
+        Err(refused) => send_when_there_is_space(py, producer, record, &refused),
     })
 }
 
@@ -141,13 +141,14 @@ fn hand_over(py: Python<'_>, producer: &ottla::Producer, record: Record<'_>) -> 
 fn send_when_there_is_space(
     py: Python<'_>,
     producer: &ottla::Producer,
-    refused: ottla::TrySendError<'_>,
+    record: Record<'_>,
+    refused: &ottla::Error,
 ) -> PyResult<Delivery> {
-    if refused.error.kind() != ErrorKind::BufferFull {
-        return Err(errors::raise(py, &refused.error));
+    if refused.kind() != ErrorKind::BufferFull {
+        return Err(errors::raise(py, refused));
     }
     // The engine ends the wait at `max_block`.
-    match wait(py, Deadline::never(), || false, producer.send(refused.record))? {
+    match wait(py, Deadline::never(), || false, producer.send(record))? {
         Some(sent) => sent.or_raise(py).map(Delivery::new),
         None => unreachable!("a wait without an end has a result"),
     }
@@ -314,8 +315,11 @@ impl Producer {
     /// Waits until it is known what became of every record sent before.
     ///
     /// timeout: seconds or a timedelta; None waits until delivery_timeout at most. Raises
-    /// TimeoutError after it; the records are still on their way then. What a record failed with
-    /// is its Delivery's to tell.
+    /// TimeoutError after it; the records are still on their way then.
+    ///
+    /// Raises UndeliveredError if records failed since the last flush and nobody has looked at their
+    /// Delivery: how many, the first error and the topics, once. What a record failed with is its
+    /// Delivery's to tell.
     #[pyo3(signature = (timeout=None))]
     fn flush(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let producer = self.get(py)?;
@@ -334,8 +338,9 @@ impl Producer {
 
     /// Flushes, for at most timeout (default 30 seconds), and ends the producer.
     ///
-    /// Raises if records were left at the end of the timeout; they fail with an error that says
-    /// whether they may have been written. Closing twice is fine.
+    /// Raises TimeoutError if records were left at the end of the timeout; they fail with an error that
+    /// says whether they may have been written. Raises UndeliveredError as flush() does. Closing twice
+    /// is fine.
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.close_within(py, convert::timeout(timeout)?.unwrap_or(CLOSE_TIMEOUT))
@@ -345,7 +350,8 @@ impl Producer {
         slf
     }
 
-    /// Closes: within 30 seconds, or 5 if the block is left by an exception.
+    /// Closes: within 30 seconds, or 5 if the block is left by an exception, which then gets a note of
+    /// records that failed and that nobody has looked at.
     #[pyo3(signature = (exc_type, exc, traceback, /))]
     fn __exit__(
         &self,

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Stats;
 use crate::{
     Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, Delivery, NewTopic, OffsetSpec,
-    ProducerBuilder, Record, Start, TopicPartition, TrySendError,
+    ProducerBuilder, Record, Start, TopicPartition,
 };
 
 fn wait<F: Future>(future: F) -> F::Output {
@@ -132,7 +132,7 @@ impl Producer {
     ///
     /// # Errors
     /// As there.
-    pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
+    pub fn try_send(&self, record: Record<'_>) -> Result<Delivery> {
         self.0.try_send(record)
     }
 
@@ -151,7 +151,7 @@ impl Producer {
     /// See [`crate::Producer::flush`]; `None` waits until the delivery timeout.
     ///
     /// # Errors
-    /// `Timeout` after `timeout`: what is left stays on its way.
+    /// As there; `Timeout` after `timeout`: what is left stays on its way.
     pub fn flush(&self, timeout: Option<Duration>) -> Result<()> {
         match block_on(self.0.flush(), timeout) {
             Some(result) => result,
@@ -177,12 +177,16 @@ impl Producer {
 pub struct Consumer(crate::Consumer);
 
 impl Consumer {
-    /// The next batch, or `None` if none came within `timeout` or the consumer is closed.
+    /// The next batch, or `None` if none came within `timeout`.
     ///
     /// # Errors
-    /// See [`crate::Consumer::next`].
+    /// See [`crate::Consumer::next`]; `Closed` if the consumer is closed.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Batch>> {
-        block_on(self.0.next(), Some(timeout)).flatten().transpose()
+        match block_on(self.0.next(), Some(timeout)) {
+            None => Ok(None),
+            Some(Some(next)) => next.map(Some),
+            Some(None) => Err(Error::closed("consumer")),
+        }
     }
 
     /// See [`crate::Consumer::position`].

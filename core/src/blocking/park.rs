@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use crate::coop;
+
 struct Unpark(Thread);
 
 thread_local! {
@@ -27,13 +29,15 @@ impl Wake for Unpark {
 
 /// Runs `future` on this thread; `None` once `timeout` has passed without a result.
 pub(crate) fn block_on<F: Future>(future: F, timeout: Option<Duration>) -> Option<F::Output> {
-    let mut future = pin!(future);
+    // A task's budget is of no concern to a thread that waits, even if that is a runtime's: what wakes
+    // a task that has used it up might be this very thread.
+    let mut future = pin!(tokio::task::coop::unconstrained(future));
     // The destructor of another thread-local may still send when this one is gone.
     let waker = UNPARK.try_with(Waker::clone).unwrap_or_else(|_| waker());
     let mut cx = Context::from_waker(&waker);
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+        if let Poll::Ready(output) = coop::alone(|| future.as_mut().poll(&mut cx)) {
             return Some(output);
         }
         match deadline {

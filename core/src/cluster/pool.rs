@@ -390,6 +390,9 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // The refresher finds the pool gone and ends.
         self.metadata.ask.notify_one();
+        if self.env().alive_here() {
+            self.producers.left_behind(self.metrics.logs());
+        }
         self.producers.stop();
     }
 }

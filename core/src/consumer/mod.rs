@@ -11,7 +11,7 @@ mod reading;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use batch::{Batch, Records};
@@ -25,6 +25,7 @@ use crate::cluster::Hold;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{ConsumerConfig, check_topic};
+use crate::coop;
 use crate::error::{Error, Result};
 use crate::fork::{self, Origin};
 
@@ -274,6 +275,11 @@ pub struct Consumer {
     buffer: Arc<Buffer>,
 }
 
+/// Records of a batch that count as one in a task's budget, and what one batch counts at most: opening
+/// it takes time by its size, and so does whatever is done with it.
+const RECORDS_A_UNIT: usize = 64;
+const MOST_UNITS: u32 = 16;
+
 impl Consumer {
     /// The next batch: records of one partition in order. `None` after [`close`](Self::close).
     /// Dropping the future loses nothing.
@@ -308,6 +314,17 @@ impl Consumer {
         if let Err(forked) = self.pool.env().check_process() {
             return Poll::Ready(Some(Err(forked)));
         }
+        ready!(coop::poll_turn(cx));
+        let next = ready!(self.poll_alone(cx));
+        let records = next.as_ref().map_or(0, |next| next.as_ref().map_or(0, Batch::len));
+        coop::spend(
+            u32::try_from(1 + records / RECORDS_A_UNIT).map_or(MOST_UNITS, |n| n.min(MOST_UNITS)),
+        );
+        Poll::Ready(next)
+    }
+
+    /// The same for who waits for nothing else. For bindings.
+    pub(crate) fn poll_alone(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
         self.buffer.poll_take(&self.pool, cx)
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::CompletionQueue;
 use crate::error::{Error, Result};
+use crate::producer::Counted;
 
 /// What a [`Completion`] is about. The numbers are part of the C interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,12 +48,31 @@ pub struct Completion {
     pub timestamp_ms: i64,
     /// Why it failed; `None` is success.
     pub error: Option<Error>,
+    /// Where the failure is counted until somebody drains it.
+    pub(crate) unread: Option<Counted>,
 }
 
 impl Completion {
     /// A completion that is not a delivery.
     pub(crate) fn operation(tag: u64, kind: CompletionKind, error: Option<Error>) -> Self {
-        Self { tag, kind, first: 0, count: 0, partition: -1, offset: -1, timestamp_ms: -1, error }
+        Self {
+            tag,
+            kind,
+            first: 0,
+            count: 0,
+            partition: -1,
+            offset: -1,
+            timestamp_ms: -1,
+            error,
+            unread: None,
+        }
+    }
+
+    /// The host has it now.
+    pub(super) fn looked_at(&mut self) {
+        if let Some(counted) = self.unread.take() {
+            counted.looked_at(self.count as usize);
+        }
     }
 }
 

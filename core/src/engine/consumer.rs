@@ -102,7 +102,7 @@ impl EngineConsumer {
             Some(ConsumerBackend::Echo(echo, reader)) => Ok(reader.next(echo)),
             Some(ConsumerBackend::Client(consumer)) => {
                 let waker = self.core.ready.waker();
-                match consumer.poll_next(&mut Context::from_waker(&waker)) {
+                match consumer.poll_alone(&mut Context::from_waker(&waker)) {
                     Poll::Pending => Ok(None),
                     Poll::Ready(Some(next)) => next.map(|batch| Some(Batch::fetched(batch))),
                     Poll::Ready(None) => Err(Error::closed("consumer")),

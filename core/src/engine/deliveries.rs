@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::completion::{Completion, CompletionKind};
 use super::queue::CompletionQueue;
 use crate::error::Error;
-use crate::producer::{RunResult, RunSink};
+use crate::producer::{RunResult, RunSink, Unread};
 
 /// The submissions of one producer that are not fully told. Costs per submission and per run,
 /// not per record.
 pub(crate) struct Deliveries {
     queue: Arc<CompletionQueue>,
     state: Mutex<State>,
+    /// Failures that lie in the queue: whoever drains them has looked at them.
+    unread: Arc<Unread>,
 }
 
 #[derive(Default)]
@@ -57,11 +59,17 @@ impl Submission {
 
 impl Deliveries {
     pub(crate) fn new(queue: &Arc<CompletionQueue>) -> Arc<Self> {
-        Arc::new(Self { queue: Arc::clone(queue), state: Mutex::default() })
+        let (queue, unread) = (Arc::clone(queue), Unread::new(None));
+        Arc::new(Self { queue, state: Mutex::default(), unread })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// What failed and was not drained.
+    pub(crate) fn unread(&self) -> &Arc<Unread> {
+        &self.unread
     }
 
     /// A submission begins; its runs are reported under the number that this returns, since a host
@@ -123,7 +131,13 @@ impl RunSink for Deliveries {
                 timestamp_ms: acked.timestamp_ms,
                 ..Completion::operation(tag, kind, None)
             },
-            Err(error) => Completion::operation(tag, kind, Some(error.clone())),
+            Err(error) => {
+                let records = run.count as usize;
+                // Another thread may be draining: it has a chance to.
+                let counted = self.unread.failed(run.topic, error, records, true);
+                let failed = Completion::operation(tag, kind, Some(error.clone()));
+                Completion { unread: Some(counted), ..failed }
+            }
         };
         self.queue.push(Completion { first: run.first, count: run.count, ..completion });
     }
@@ -131,13 +145,16 @@ impl RunSink for Deliveries {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::error::ErrorKind;
     use crate::producer::Acked;
 
     fn run(tag: u64, first: u32, count: u32) -> RunResult<'static> {
         let outcome = Ok(Acked { partition: 1, offset: 10, timestamp_ms: 5 });
-        RunResult { tag, first, count, outcome }
+        static TOPIC: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("t"));
+        RunResult { tag, topic: &TOPIC, first, count, outcome }
     }
 
     #[test]

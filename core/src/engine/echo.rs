@@ -161,6 +161,7 @@ impl Echo {
                 offset: batch.base_offset,
                 timestamp_ms: batch.get(0).map_or(now_ms, |r| r.timestamp_ms),
                 error: None,
+                unread: None,
             };
             log.next_offset = batch.next_offset();
             log.bytes += batch.bytes.len();

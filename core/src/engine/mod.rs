@@ -49,7 +49,32 @@ pub use crate::config::foreign::{
 };
 pub use crate::config::properties::{Plain, Properties, plain_settings};
 
-use crate::error::Error;
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Undelivered};
+use crate::producer::Producer;
+
+/// What a producer and its clones have to tell of failures that nobody has looked at, once.
+pub fn take_undelivered(producer: &Producer) -> Option<Undelivered> {
+    producer.take_unread()
+}
+
+/// How many records of these producers, and of others that share their batches, are not resolved.
+pub fn unresolved_records<'a>(producers: impl IntoIterator<Item = &'a Producer>) -> usize {
+    let each = producers.into_iter().map(Producer::unresolved_records);
+    each.collect::<BTreeMap<_, _>>().values().sum()
+}
+
+/// What is left when the handles of this producer's pool are dropped is told by the host.
+pub fn told_by_host(producer: &Producer) {
+    producer.told();
+}
+
+/// Runs one poll of a future for a thread that waits for nothing else: it does not make room for other
+/// tasks of the thread, since there are none.
+pub fn poll_alone<T>(poll: impl FnOnce() -> T) -> T {
+    crate::coop::alone(poll)
+}
 
 /// An error about an argument, for skins that check what they were given.
 pub fn argument_error(message: impl Into<String>) -> Error {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ use super::handle::{Backend, Engine};
 use super::options::ProducerOptions;
 use super::pack::{Entry, Packed};
 use super::queue::{CompletionQueue, MAX_UNDRAINED};
+use crate::blocking::block_on;
 use crate::caught::caught;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
@@ -223,21 +224,33 @@ impl EngineProducer {
         Submitted { accepted, refused }
     }
 
-    /// Ends in a `Flushed` completion once everything accepted before is resolved.
+    /// Ends in a `Flushed` completion once everything accepted before is resolved. What failed is in the
+    /// queue before it.
     pub fn flush(&self, tag: u64) {
         self.flush_to(Reply::queue(self.engine.queue(), tag, CompletionKind::Flushed));
     }
 
-    /// The same for a thread that waits.
+    /// The same for a thread that waits. Fails with [`ErrorKind::Undelivered`] if records failed since
+    /// the last report whose completions nobody has drained.
     pub fn flush_wait(&self, timeout: Option<Duration>) -> Result<()> {
         let (reply, waiter) = Reply::waiter();
         self.flush_to(reply);
+        let begun = Instant::now();
         waiter.wait("flush", timeout).map_err(|error| match self.core.backend() {
             Some(ProducerBackend::Client(producer)) if error.kind() == ErrorKind::Timeout => {
                 producer.explain(error)
             }
             _ => error,
-        })
+        })?;
+        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        self.report(left)
+    }
+
+    /// The outcome of a wait for all records: what failed, and lies in the queue.
+    fn report(&self, timeout: Option<Duration>) -> Result<()> {
+        let unread = Arc::clone(self.core.deliveries.unread());
+        let report = unread.report(&self.engine.0.env);
+        block_on(report, timeout).unwrap_or(Ok(()))
     }
 
     fn flush_to(&self, reply: Reply) {
@@ -261,12 +274,18 @@ impl EngineProducer {
         self.close_to(Reply::queue(self.engine.queue(), tag, CompletionKind::Closed), timeout);
     }
 
-    /// The same for a thread that waits.
+    /// The same for a thread that waits. Fails with [`ErrorKind::Undelivered`] as
+    /// [`flush_wait`](Self::flush_wait) does.
     pub fn close_wait(&self, timeout: Duration) -> Result<()> {
         let (reply, waiter) = Reply::waiter();
         self.close_to(reply, timeout);
         // The close has its own deadline and always resolves.
-        waiter.wait("close", None)
+        let closed = waiter.wait("close", None);
+        let undelivered = if self.engine.0.is_forked() { Ok(()) } else { self.report(None) };
+        match (closed, undelivered) {
+            (Err(e), Err(lost)) => Err(e.with_undelivered(lost.undelivered().cloned())),
+            (closed, undelivered) => closed.and(undelivered),
+        }
     }
 
     fn close_to(&self, reply: Reply, timeout: Duration) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::completion::{Completion, CompletionKind};
 use super::wake::Wake;
+use crate::metrics::{Logs, loudly};
 
 /// Completions that may wait to be drained before new submissions are refused. What is in flight
 /// is bounded by the producer's buffer; this bounds what a host leaves lying about (about 5 MiB).
@@ -100,9 +101,10 @@ impl CompletionQueue {
 
     /// The same, each completion handed to `take`.
     pub fn drain_with(&self, max: usize, take: impl FnMut(Completion)) -> usize {
-        let taken = self.take(max);
+        let mut taken = self.take(max);
         let n = taken.len();
         // Without the lock: `take` may do anything.
+        taken.iter_mut().for_each(Completion::looked_at);
         taken.into_iter().for_each(take);
         n
     }
@@ -152,6 +154,22 @@ impl CompletionQueue {
     #[cfg(unix)]
     pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.wake.fd()
+    }
+}
+
+impl Drop for CompletionQueue {
+    /// What nobody drained, nobody will.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(|e| e.into_inner());
+        let lost = |c: &Completion| c.kind == CompletionKind::Delivery && c.error.is_some();
+        let lost: Vec<_> = state.queue.iter().filter(|c| lost(c)).collect();
+        let Some(first) = lost.first().and_then(|c| c.error.as_ref()) else { return };
+        let records: u64 = lost.iter().map(|c| u64::from(c.count)).sum();
+        let none = Logs::none();
+        loudly!(
+            &none, "ottla::producer", records, first = %first.message(),
+            "a client was freed with completions of failed records that nobody has drained"
+        );
     }
 }
 

@@ -2,9 +2,11 @@
 //! record may have been written all the same, and what to do about it.
 
 mod codes;
+mod undelivered;
 
 pub use codes::{BrokerCode, ErrorScope};
 pub(crate) use codes::{Written, definitely_unwritten, describe};
+pub use undelivered::Undelivered;
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,6 +77,9 @@ pub enum ErrorKind {
     /// The log is not the one that was read any more: it was cut back by an unclean election, or its
     /// topic was deleted and made anew. The message says how far it was read and where reading goes on.
     Truncated = 28,
+    /// Records failed and nobody had looked at them: told by flush, close and the like. See
+    /// [`Error::undelivered`].
+    Undelivered = 29,
 }
 
 impl ErrorKind {
@@ -108,6 +113,7 @@ impl ErrorKind {
             Self::Cancelled => "cancelled",
             Self::OutOfResources => "out_of_resources",
             Self::Truncated => "truncated",
+            Self::Undelivered => "undelivered",
         }
     }
 
@@ -172,6 +178,7 @@ impl ErrorKind {
             Self::Truncated => {
                 "look whether what was made of the records that are gone has to be undone"
             }
+            Self::Undelivered => "keep the handles of records whose fate matters",
         }
     }
 }
@@ -196,6 +203,7 @@ struct Inner {
     retriable: bool,
     fatal: bool,
     maybe_written: bool,
+    undelivered: Option<Box<Undelivered>>,
 }
 
 impl Error {
@@ -208,6 +216,7 @@ impl Error {
             retriable: kind.retriable(),
             fatal: kind.fatal(),
             maybe_written: false,
+            undelivered: None,
         }))
     }
 
@@ -228,6 +237,7 @@ impl Error {
             retriable: entry.retriable,
             fatal: entry.fatal,
             maybe_written: false,
+            undelivered: None,
         }))
     }
 
@@ -269,6 +279,16 @@ impl Error {
     /// The same error where the cluster has said it often enough: trying again will not help soon.
     pub(crate) fn settled(&self) -> Self {
         self.but(|inner| inner.retriable = false)
+    }
+
+    /// The same error, which tells of records that nobody had looked at as well.
+    pub(crate) fn with_undelivered(&self, lost: Option<Undelivered>) -> Self {
+        let Some(lost) = lost else { return self.clone() };
+        self.but(|inner| {
+            inner.message = format!("{}; {lost}", inner.message);
+            inner.maybe_written |= lost.maybe_written;
+            inner.undelivered = Some(Box::new(lost));
+        })
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -324,9 +344,19 @@ impl Error {
         self.0.maybe_written
     }
 
+    /// Records that failed and that nobody had looked at, where the error tells of such: one of kind
+    /// [`ErrorKind::Undelivered`], or that of a close whose time was over.
+    pub fn undelivered(&self) -> Option<&Undelivered> {
+        self.0.undelivered.as_deref()
+    }
+
     /// What to do about it, in one sentence.
     pub fn advice(&self) -> &'static str {
-        self.0.advice.unwrap_or(self.0.kind.advice())
+        match (self.0.kind, &self.0.undelivered) {
+            // What made the first fail is what there is to mend.
+            (ErrorKind::Undelivered, Some(lost)) => lost.first_error().advice(),
+            (kind, _) => self.0.advice.unwrap_or(kind.advice()),
+        }
     }
 }
 
@@ -334,7 +364,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.0.message, self.advice())?;
         if self.0.maybe_written {
-            f.write_str(" (the record may have been written)")?;
+            f.write_str(match &self.0.undelivered {
+                None => " (the record may have been written)",
+                Some(_) => " (some of the records may have been written)",
+            })?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use tokio::time::Instant;
 use tracing::Span;
 
+use crate::engine::logs::{Log, LogLevel};
 use crate::policy::log_limit::{Decision, LogLimit};
 
 /// The pool's span and what each call site has said lately.
@@ -24,6 +25,11 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn new(span: Span, bootstrap: String) -> Self {
         Self { span, bootstrap, sites: Mutex::default() }
+    }
+
+    /// Of no pool.
+    pub(crate) fn none() -> Self {
+        Self::new(Span::none(), String::new())
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -84,6 +90,32 @@ macro_rules! limited {
     };
 }
 
+/// A warning that is told in any case: on the standard error stream, if the program listens to nothing.
+/// For what is lost for good at the last moment at which anybody can say so.
+macro_rules! loudly {
+    ($logs:expr, $target:literal, $($event:tt)+) => {
+        if $crate::metrics::somebody_listens() {
+            $crate::metrics::event!($logs, $target, WARN, $($event)+);
+        } else {
+            use $crate::engine::logs::{Log, LogLevel};
+            let mut line = Log::new(LogLevel::Warn, $target);
+            $crate::metrics::put_together!(line, $($event)+);
+            $crate::metrics::say_aloud(&line);
+        }
+    };
+}
+
+/// Whether there is a subscriber of `tracing`, or a reader of [`engine::logs`](crate::engine::logs).
+pub(crate) fn somebody_listens() -> bool {
+    tracing::dispatcher::has_been_set() || crate::engine::logs::wanted(LogLevel::Warn)
+}
+
+pub(crate) fn say_aloud(line: &Log) {
+    use std::io::Write;
+    // Nobody is left to tell that it could not be told.
+    let _ = writeln!(std::io::stderr(), "ottla: {line}");
+}
+
 /// `tracing`'s name of a level as ours.
 macro_rules! log_level {
     (ERROR) => {
@@ -131,7 +163,7 @@ macro_rules! put_together {
     };
 }
 
-pub(crate) use {event, limited, log_level, put_together};
+pub(crate) use {event, limited, log_level, loudly, put_together};
 
 #[cfg(test)]
 mod tests {

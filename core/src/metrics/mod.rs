@@ -25,7 +25,9 @@ use std::sync::{Arc, RwLock};
 pub(crate) use api::Api;
 pub use bad_stuff::BadStuff;
 pub(crate) use broker::{BrokerMetrics, ConnectionMetrics, DialFailure, Failure, Sent};
-pub(crate) use logs::{Logs, event, limited, log_level, put_together};
+pub(crate) use logs::{
+    Logs, event, limited, log_level, loudly, put_together, say_aloud, somebody_listens,
+};
 pub use stats::{
     BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats, RetryBudgets, Stats,
 };

@@ -22,8 +22,8 @@ use super::sender::Event;
 use super::shard::{Shard, Shards};
 pub(crate) use super::slot::{Batch, Peek, Slot};
 use super::slot::{OpenBatch, SlotInner, UNROUTED, Unresolved};
-use super::states::Owner;
 use super::topic_batches::TopicBatches;
+use super::unread::Unread;
 use crate::config::{self, Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -44,6 +44,8 @@ pub(crate) struct Accumulator {
     pub(crate) users: AtomicUsize,
     /// Which of a topic's open batches their handles fill.
     pub(super) shards: Shards,
+    /// Records of batches that take no more and are not resolved.
+    pub(super) on_way: AtomicUsize,
     pool: ChunkPool,
     pub(super) metrics: Arc<Metrics>,
     /// Those that were sent to of late; see `release.rs`.
@@ -84,6 +86,7 @@ impl Accumulator {
             budget: Budget::new(config.buffer_memory),
             users: AtomicUsize::new(0),
             shards: Shards::default(),
+            on_way: AtomicUsize::new(0),
             config,
             env: env.clone(),
             pool: pool.clone(),
@@ -104,7 +107,12 @@ impl Accumulator {
     /// `None` if anything about it is not like that; then nothing has happened, and
     /// [`append`](Self::append) is to be asked.
     #[inline]
-    pub(crate) fn append_at_once(&self, shard: Shard, record: &Record<'_>) -> Option<Delivery> {
+    pub(crate) fn append_at_once(
+        &self,
+        shard: Shard,
+        record: &Record<'_>,
+        sender: &Arc<Unread>,
+    ) -> Option<Delivery> {
         if !record.headers.is_empty() {
             return None;
         }
@@ -122,7 +130,7 @@ impl Accumulator {
                 return None;
             }
             let mut inner = slot.lock();
-            if !inner.announced || !inner.takes(size, topic.batch_size()) {
+            if inner.quick != sender.address() || !inner.takes(size, topic.batch_size()) {
                 return None;
             }
             let open = inner.open.as_mut()?;
@@ -144,8 +152,9 @@ impl Accumulator {
         self: &Arc<Self>,
         shard: Shard,
         record: &Record<'_>,
+        sender: &Arc<Unread>,
     ) -> Result<Delivery, Error> {
-        self.append_for(shard, record, Space::Spare)
+        self.append_for(shard, record, Space::Spare, sender)
     }
 
     /// The same for who is first in line for space.
@@ -153,9 +162,10 @@ impl Accumulator {
         self: &Arc<Self>,
         shard: Shard,
         record: &Record<'_>,
+        sender: &Arc<Unread>,
         _turn: &Turn<'_>,
     ) -> Result<Delivery, Error> {
-        self.append_for(shard, record, Space::Any)
+        self.append_for(shard, record, Space::Any, sender)
     }
 
     #[inline]
@@ -164,8 +174,9 @@ impl Accumulator {
         shard: Shard,
         record: &Record<'_>,
         space: Space,
+        sender: &Arc<Unread>,
     ) -> Result<Delivery, Error> {
-        self.append_with(shard, record, space, |open, index| {
+        self.append_with(shard, record, space, Some(sender), |open, index| {
             let owner = open.owner();
             Delivery::new(owner.share(), owner.mark(index, record.timestamp_ms))
         })
@@ -179,7 +190,7 @@ impl Accumulator {
         record: &Record<'_>,
         run: RunTag<'_>,
     ) -> Result<(), Error> {
-        self.append_with(shard, record, Space::Any, |open, index| {
+        self.append_with(shard, record, Space::Any, None, |open, index| {
             let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
             open.owner().state().add_to_run(run, index, timestamp_ms);
         })
@@ -191,26 +202,27 @@ impl Accumulator {
         shard: Shard,
         record: &Record<'_>,
         space: Space,
+        sender: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let size = size_of(record);
         if record.partition.is_none() && self.spreads(record) {
             return recent::with(self, shard, record.topic, |topic, slot| {
                 self.check(topic, record, size, space)?;
-                self.append_in(topic, slot, record, size, space, take)
+                self.append_in(topic, slot, record, size, space, sender, take)
             });
         }
         let topic = self.topic(record.topic)?;
         self.check(&topic, record, size, space)?;
         let partition = match (record.partition, record.key) {
             (None, Some(key)) => match topic.partitions.load(Ordering::Acquire) {
-                0 => return self.append_unrouted(&topic, record, key, size, space, take),
+                0 => return self.append_unrouted(&topic, record, key, size, space, sender, take),
                 partitions => key_hash::partition(key, partitions),
             },
             (named, _) => named.unwrap_or_default(),
         };
         let slot = topic.slot(partition);
-        let taken = self.append_in(&topic, &slot, record, size, space, take);
+        let taken = self.append_in(&topic, &slot, record, size, space, sender, take);
         recent::remember_pinned(self, &topic, &slot);
         taken
     }
@@ -245,6 +257,7 @@ impl Accumulator {
     }
 
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "what is to be done, and where")]
     pub(super) fn append_in<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
@@ -252,12 +265,13 @@ impl Accumulator {
         record: &Record<'_>,
         size: usize,
         space: Space,
+        sender: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         loop {
             let mut inner = slot.lock();
             if inner.takes(size, topic.batch_size()) {
-                let taken = self.append_open(topic, slot, &mut inner, record, take);
+                let taken = self.append_open(topic, slot, &mut inner, record, sender, take);
                 drop(inner);
                 if taken.is_err() {
                     self.after_refusal(slot, space);
@@ -277,6 +291,7 @@ impl Accumulator {
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
         record: &Record<'_>,
+        sender: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         if !inner.announced {
@@ -293,7 +308,9 @@ impl Accumulator {
             open.rest.holds(holds);
         }
         open.rest.records += 1;
-        Ok(take(open, index))
+        let taken = take(open, index);
+        inner.sent_by(sender, index);
+        Ok(taken)
     }
 
     /// Tells the sender that there is something in a slot.
@@ -399,6 +416,7 @@ impl Accumulator {
         shard: Shard,
         name: &str,
         values: &[&[u8]],
+        sender: &Arc<Unread>,
         turn: Option<&Turn<'_>>,
         all: &mut BatchDelivery,
     ) -> (usize, Result<(), Error>) {
@@ -417,7 +435,8 @@ impl Accumulator {
                 }
                 let before = taken;
                 let first = inner.open.as_ref().map_or(0, |open| open.builder.len_records());
-                let result = self.append_some(topic, slot, &mut inner, values, space, &mut taken);
+                let result =
+                    self.append_some(topic, slot, &mut inner, values, sender, space, &mut taken);
                 if let (true, Some(open)) = (taken > before, &mut inner.open) {
                     all.add(taken - before, first as u32, open.owner());
                 }
@@ -433,12 +452,14 @@ impl Accumulator {
     }
 
     /// Copies values for as long as the open batch takes them; the first is known to be taken.
+    #[expect(clippy::too_many_arguments, reason = "what is to be done, and where")]
     fn append_some(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
         slot: &Arc<Slot>,
         inner: &mut SlotInner,
         values: &[&[u8]],
+        sender: &Arc<Unread>,
         space: Space,
         taken: &mut usize,
     ) -> Result<(), Error> {
@@ -452,7 +473,7 @@ impl Accumulator {
                 }
                 self.check(topic, &record, size, space)?;
             }
-            self.append_open(topic, slot, inner, &record, |_, _| ())?;
+            self.append_open(topic, slot, inner, &record, Some(sender), |_, _| ())?;
             *taken += 1;
         }
         Ok(())
@@ -468,18 +489,7 @@ impl Accumulator {
             opened: self.env.now(),
             opened_ms,
             compression: topic.compression,
-            rest: Unresolved {
-                home: Arc::clone(self),
-                topic: Arc::clone(&topic.name),
-                timestamps_ms: (opened_ms, opened_ms),
-                broker: -1,
-                owner: Some(Owner::new(opened_ms)),
-                number,
-                charged: 0,
-                shares,
-                records: 0,
-                unrouted: false,
-            },
+            rest: Unresolved::new(self, &topic.name, (opened_ms, opened_ms), number, shares),
         }
     }
 
@@ -509,6 +519,12 @@ impl Accumulator {
     /// Everything that the sender has not taken fails.
     pub(super) fn fail_open(&self, error: &Error) {
         self.slots().iter().for_each(|slot| slot.fail(error));
+    }
+
+    /// Records that are not resolved: those in open batches, and those on their way.
+    pub(crate) fn unresolved_records(&self) -> usize {
+        let open = self.slots().iter().map(|slot| slot.open_records()).sum::<usize>();
+        open + self.on_way.load(Ordering::Relaxed)
     }
 
     /// All there are: what resolves in them may come back for more, so no lock is held then.

@@ -9,6 +9,7 @@ use super::accumulator::Accumulator;
 use super::delivery::BatchAck;
 use super::sender::Event;
 use super::shard::Shard;
+use super::unread::Unread;
 use super::{Delivery, Record};
 use crate::config::ProducerConfig;
 use crate::environment::Environment;
@@ -21,6 +22,7 @@ use crate::record::pool::ChunkPool;
 pub struct Sends {
     home: Arc<Accumulator>,
     shard: Shard,
+    sender: Arc<Unread>,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
@@ -32,7 +34,8 @@ impl Sends {
         let env = Environment::builder().seed(1).build();
         let metrics = Arc::<Metrics>::default();
         let home = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
-        Self { home: Arc::new(home), shard: Shard::default(), events }
+        let (shard, sender) = (Shard::default(), Unread::new(None));
+        Self { home: Arc::new(home), shard, sender, events }
     }
 
     /// Sends a record for each value and keeps the handles.
@@ -42,8 +45,9 @@ impl Sends {
     pub fn send(&self, topic: &str, values: &[impl AsRef<[u8]>], kept: &mut Vec<Delivery>) {
         for value in values {
             let record = Record::to(topic).value(value.as_ref());
-            let at_once = self.home.append_at_once(self.shard, &record);
-            let delivery = at_once.map_or_else(|| self.home.append(self.shard, &record), Ok);
+            let at_once = self.home.append_at_once(self.shard, &record, &self.sender);
+            let slowly = || self.home.append(self.shard, &record, &self.sender);
+            let delivery = at_once.map_or_else(slowly, Ok);
             kept.push(delivery.expect("the values fit the buffer"));
         }
     }

@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::record::{Acked, BatchAcked};
 use super::states::{BatchState, Found, Mark, Owner, Place, Share};
 use crate::blocking::block_on;
+use crate::coop;
 use crate::error::{Error, Result};
 use crate::fork;
 
@@ -33,6 +34,7 @@ pub(crate) trait RunSink: Send + Sync {
 /// Consecutive records of one submission that share a batch.
 pub(crate) struct RunResult<'a> {
     pub(crate) tag: u64,
+    pub(crate) topic: &'a Arc<str>,
     /// Index within the submission.
     pub(crate) first: u32,
     pub(crate) count: u32,
@@ -61,13 +63,14 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn tell(&self, outcome: &Outcome) {
+    pub(super) fn tell(&self, outcome: &Outcome, topic: &Arc<str>) {
         let outcome = match outcome {
             Ok(ack) => Ok(acked(ack, self.at, self.timestamp_ms)),
             Err(e) => Err(e),
         };
         self.sink.resolved(RunResult {
             tag: self.tag,
+            topic,
             first: self.first,
             count: self.count,
             outcome,
@@ -145,25 +148,37 @@ impl Delivery {
     pub fn try_get(&self) -> Option<Result<Acked>> {
         match self.share.state().acknowledged() {
             Some(ack) => Some(Ok(self.acked(&ack))),
-            None => self.try_get_other(),
+            None => self.look(true),
         }
     }
 
+    /// The same, but a failure still counts as one that nobody has looked at: the producer's flush or
+    /// close tells of it. For what prints or counts handles.
+    pub fn peek(&self) -> Option<Result<Acked>> {
+        self.look(false)
+    }
+
     #[cold]
-    fn try_get_other(&self) -> Option<Result<Acked>> {
-        if self.share.state().is_orphaned() {
+    fn look(&self, tell: bool) -> Option<Result<Acked>> {
+        let state = self.share.state();
+        if state.is_orphaned() {
             return Some(Err(fork::forked()));
         }
-        match self.share.state().find(self.mark.index())? {
+        match state.find(self.mark.index())? {
             Found::Acknowledged(ack) => Some(Ok(self.acked(&ack))),
-            Found::Failed(error) => Some(Err(error)),
-            Found::Moved(place) => Self::new(place.share, place.mark).try_get(),
+            Found::Failed(error) => {
+                if tell {
+                    state.look_at(self.mark.index(), 1);
+                }
+                Some(Err(error))
+            }
+            Found::Moved(place) => Self::new(place.share, place.mark).look(tell),
         }
     }
 
     /// Whether the result is there.
     pub fn is_done(&self) -> bool {
-        self.try_get().is_some()
+        self.peek().is_some()
     }
 
     /// Blocks the thread until the result is there; `None` waits until the delivery timeout.
@@ -191,50 +206,61 @@ impl Future for Delivery {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         match this.share.state().acknowledged() {
-            Some(ack) => Poll::Ready(Ok(this.acked(&ack))),
-            None => this.wait_or_fail(cx),
+            Some(ack) if !this.mark.index().is_multiple_of(TURN) => {
+                Poll::Ready(Ok(this.acked(&ack)))
+            }
+            _ => this.wait_or_fail(cx),
         }
     }
 }
 
+/// Of so many records of a batch that are acknowledged one asks whether others should have their turn:
+/// asking for each would cost as much as the answer does.
+const TURN: u32 = 64;
+
 impl Delivery {
     #[cold]
     fn wait_or_fail(&mut self, cx: &mut Context<'_>) -> Poll<Result<Acked>> {
-        loop {
+        let outcome = loop {
             if self.share.state().is_orphaned() {
                 return Poll::Ready(Err(fork::forked()));
             }
             match self.share.state().poll(self.mark.index(), cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Found::Acknowledged(ack)) => return Poll::Ready(Ok(self.acked(&ack))),
-                Poll::Ready(Found::Failed(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Found::Acknowledged(ack)) => break Ok(self.acked(&ack)),
+                Poll::Ready(Found::Failed(error)) => break Err(error),
                 Poll::Ready(Found::Moved(place)) => *self = Self::new(place.share, place.mark),
             }
+        };
+        ready!(coop::poll_turn(cx));
+        coop::spend(1);
+        if outcome.is_err() {
+            self.share.state().look_at(self.mark.index(), 1);
         }
+        Poll::Ready(outcome)
     }
 }
 
-/// Records of a `send_batch` in one batch: the index of the first there, and how many.
+/// Records of a `send_batch` in one batch: what the first is marked with there, and how many. All of
+/// them have the same timestamp.
 #[derive(Debug)]
 struct Part {
     share: Share,
-    first: u32,
+    first: Mark,
     records: u32,
 }
 
 impl Part {
     /// Where its records are, if they have left their batch.
     fn moved(&self) -> Option<Vec<Self>> {
-        let places = self.share.state().places(self.first, self.records)?;
+        let places = self.share.state().places(self.first.index(), self.records)?;
         let mut parts: Vec<Self> = Vec::new();
         for Place { share, mark } in places {
             match parts.last_mut() {
-                Some(last)
-                    if last.share.is(&share) && last.first + last.records == mark.index() =>
-                {
+                Some(last) if last.share.is(&share) && mark.continues(last.first, last.records) => {
                     last.records += 1;
                 }
-                _ => parts.push(Self { share, first: mark.index(), records: 1 }),
+                _ => parts.push(Self { share, first: mark, records: 1 }),
             }
         }
         Some(parts)
@@ -244,6 +270,18 @@ impl Part {
         match self.moved() {
             Some(parts) => parts.iter().all(Self::is_done),
             None => !self.share.state().is_pending() || self.share.state().is_orphaned(),
+        }
+    }
+
+    /// The handle of one of its records.
+    fn handle(&self, at: u32) -> Delivery {
+        Delivery::new(self.share.clone(), self.first.plus(at))
+    }
+
+    /// Somebody has learnt of a failure.
+    fn look_at(&self) {
+        if let Some(Found::Failed(_)) = self.share.state().find(self.first.index()) {
+            self.share.state().look_at(self.first.index(), self.records);
         }
     }
 }
@@ -264,10 +302,14 @@ impl BatchDelivery {
     pub(super) fn add(&mut self, records: usize, first: u32, owner: &mut Owner) {
         self.records += records;
         match self.parts.last_mut() {
-            Some(last) if owner.gave(&last.share) && last.first + last.records == first => {
+            Some(last) if owner.gave(&last.share) && last.first.index() + last.records == first => {
                 last.records += records as u32;
             }
-            _ => self.parts.push(Part { share: owner.share(), first, records: records as u32 }),
+            _ => self.parts.push(Part {
+                share: owner.share(),
+                first: owner.mark(first, None),
+                records: records as u32,
+            }),
         }
     }
 
@@ -284,6 +326,16 @@ impl BatchDelivery {
     /// Whether every record is resolved.
     pub fn is_done(&self) -> bool {
         self.parts[self.done..].iter().all(Part::is_done)
+    }
+
+    /// What became of each record, in the order of the values: where it is, or what it failed with.
+    /// `None` for those that are on their way still. What has failed counts as looked at.
+    pub fn outcomes(&self) -> impl Iterator<Item = Option<Result<Acked>>> + '_ {
+        let handles = |part: &'_ Part| {
+            let handles: Vec<_> = (0..part.records).map(|at| part.handle(at)).collect();
+            handles
+        };
+        self.parts.iter().flat_map(handles).map(|handle| handle.try_get())
     }
 
     /// Blocks the thread until every record is resolved. See [`Delivery::wait`].
@@ -303,11 +355,12 @@ impl Future for BatchDelivery {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        ready!(coop::poll_turn(cx));
         while let Some(part) = this.parts.get(this.done) {
             if part.share.state().is_orphaned() {
                 return Poll::Ready(Err(fork::forked()));
             }
-            match part.share.state().poll(part.first, cx) {
+            match part.share.state().poll(part.first.index(), cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Found::Moved(_)) => {
                     let parts = part.moved().unwrap_or_default();
@@ -318,6 +371,10 @@ impl Future for BatchDelivery {
                 Poll::Ready(Found::Acknowledged(_)) => {}
             }
             this.done += 1;
+        }
+        coop::spend(1);
+        if this.failed.is_some() {
+            this.parts.iter().for_each(Part::look_at);
         }
         Poll::Ready(match &this.failed {
             Some(e) => Err(e.clone()),
@@ -353,7 +410,7 @@ mod tests {
             owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index: i }, 10 + i, 5);
         }
         owner.state().add_to_run(RunTag { sink: &sink, tag: 8, index: 0 }, 13, 5);
-        owner.resolve(&Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
+        owner.resolve_nobodys(&Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
         let at = |offset| Some(Acked { partition: 2, offset, timestamp_ms: 5 });
         assert_eq!(*seen.0.lock().unwrap(), [(7, 0, 3, at(110)), (8, 0, 1, at(113))]);
     }
@@ -364,7 +421,11 @@ mod tests {
         let mut delivery = Delivery::new(owner.share(), owner.mark(4, None));
         let e = delivery.wait(Some(Duration::ZERO)).unwrap_err();
         assert!(e.kind() == ErrorKind::Timeout && e.maybe_written());
-        owner.resolve(&Ok(BatchAck { partition: 0, base_offset: 10, append_time: Some(3) }));
+        owner.resolve_nobodys(&Ok(BatchAck {
+            partition: 0,
+            base_offset: 10,
+            append_time: Some(3),
+        }));
         let want = Acked { partition: 0, offset: 14, timestamp_ms: 3 };
         assert_eq!(delivery.wait(None).unwrap(), want);
         assert_eq!(delivery.try_get().unwrap().unwrap(), want);

@@ -10,7 +10,6 @@ use super::accumulator::{Accumulator, Batch};
 use super::sender::Sender;
 use crate::environment::earlier;
 use crate::error::Error;
-use crate::metrics::event;
 
 impl Sender {
     /// Resolves what has passed its delivery timeout.
@@ -85,20 +84,6 @@ impl Sender {
         }
         for (topic, partition) in settled {
             self.settle(&topic, partition);
-        }
-    }
-
-    /// Every handle is gone, and records are left: they resolve with an error as they are dropped.
-    pub(super) fn left_behind(&self) {
-        let records: usize = self.topics.values().map(|topic| topic.records()).sum();
-        if records > 0 {
-            event!(
-                self.metrics.logs(),
-                "ottla::producer",
-                WARN,
-                records,
-                "client and producers were dropped with records unacknowledged; flush or close before that"
-            );
         }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
     use super::super::delivery::BatchDelivery;
     use super::super::shard::Shard;
     use super::super::slot::Slot;
+    use super::super::unread::Unread;
     use super::*;
     use crate::config::ProducerConfig;
     use crate::environment::Environment;
@@ -166,9 +167,11 @@ mod tests {
                 batch.resolve(Err(Error::closed("producer")));
             }
         };
+        let sender = Unread::new(None);
         while_space_comes_and_goes(&home, || {
             let mut all = BatchDelivery::default();
-            let (taken, _) = home.append_values(Shard::default(), "t", &[b"v"], None, &mut all);
+            let shard = Shard::default();
+            let (taken, _) = home.append_values(shard, "t", &[b"v"], &sender, None, &mut all);
             let batches = home.outstanding();
             assert_eq!(batches, taken, "{taken} records taken, {batches} batches waited for");
             topic.shards().for_each(&end);

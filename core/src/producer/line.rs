@@ -36,12 +36,6 @@ impl Line {
         self.back.is_empty() && self.slots.is_empty()
     }
 
-    /// Records here.
-    pub(super) fn records(&self) -> usize {
-        let back: usize = self.back.iter().map(Batch::records).sum();
-        back + self.slots.iter().map(|(_, slot)| slot.records()).sum::<usize>()
-    }
-
     /// Adds a slot that has announced itself. Whether it was not here.
     pub(super) fn add(&mut self, home: &Arc<Accumulator>, slot: &Arc<Slot>) -> bool {
         let new = !self.slots.iter().any(|(_, s)| Arc::ptr_eq(s, slot));

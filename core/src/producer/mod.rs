@@ -10,7 +10,7 @@
 //!   and a sequence             gate.rs, partition.rs
 //!   and goes out               requests.rs
 //! what comes of it             answers.rs, tries.rs, split.rs, lookup.rs, endings.rs
-//!   is told to its records     resolution.rs, delivery.rs, states.rs
+//!   is told to its records     resolution.rs, delivery.rs, states.rs; unread.rs
 //! topics of long ago           release.rs
 //! ```
 
@@ -46,12 +46,13 @@ mod states;
 mod topic_batches;
 mod topics;
 mod tries;
+mod unread;
 mod unrouted;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use delivery::{BatchDelivery, Delivery};
@@ -59,6 +60,7 @@ pub(crate) use delivery::{RunResult, RunSink};
 pub(crate) use producers::Producers;
 pub(crate) use recent::forget as forget_recent;
 pub use record::{Acked, BatchAcked, Record};
+pub(crate) use unread::{Counted, Unread};
 
 use accumulator::Accumulator;
 use admission::size_of;
@@ -70,8 +72,9 @@ use crate::cluster::Hold;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{Acks, InDoubt, Partitioner, ProducerConfig};
+use crate::coop;
 use crate::environment::BoxFuture;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Undelivered};
 use crate::record::Compression;
 
 /// Settings of a [`Producer`]; get one from [`Client::producer`](crate::Client::producer).
@@ -216,8 +219,9 @@ impl ProducerBuilder {
         self.config.check()?;
         let home = self.pool.producers().home(&self.pool, &self.config);
         let shard = home.shards.first();
-        let inner = Inner { pool: self.pool, home, closed: AtomicBool::new(false) };
-        Ok(Producer(Arc::new(inner), shard))
+        let unread = Unread::new(Some(self.pool.producers().left()));
+        let closed = AtomicBool::new(false);
+        Ok(Producer(Arc::new(Inner { pool: self.pool, home, unread, closed }), shard))
     }
 }
 
@@ -265,6 +269,8 @@ struct Inner {
     /// Keeps the pool alive, and with it the sender.
     pool: Hold,
     home: Arc<Accumulator>,
+    /// What failed and nobody has looked at: of this producer and its clones.
+    unread: Arc<Unread>,
     closed: AtomicBool,
 }
 
@@ -280,33 +286,13 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if self.pool.env().alive_here() {
             self.leave();
+            if let Some(lost) = self.unread.gone() {
+                self.pool.producers().lost(self.pool.metrics().logs(), &lost);
+            }
         } else {
             // A child's: not even dropped, since what is open in it would be resolved by that.
             std::mem::forget(Arc::clone(&self.home));
         }
-    }
-}
-
-/// A record that was not taken, and why.
-#[derive(Debug)]
-pub struct TrySendError<'a> {
-    /// `BufferFull` if it would fit later.
-    pub error: Error,
-    /// The record as it was given.
-    pub record: Record<'a>,
-}
-
-impl std::fmt::Display for TrySendError<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for TrySendError<'_> {}
-
-impl From<TrySendError<'_>> for Error {
-    fn from(e: TrySendError<'_>) -> Self {
-        e.error
     }
 }
 
@@ -340,15 +326,23 @@ impl Sending<'_> {
     fn append_or_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
         let (producer, record) = (self.producer, self.record);
         if self.waiting.is_none() {
+            ready!(coop::poll_turn(cx));
             match producer.append(&record) {
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
-                done => return Poll::Ready(done),
+                done => {
+                    coop::spend(if record.headers.is_empty() { TURN } else { 1 });
+                    return Poll::Ready(done);
+                }
             }
         }
         let later = || -> BoxFuture<'_, _> { Box::pin(producer.send_later(record)) };
         self.waiting.get_or_insert_with(later).as_mut().poll(cx)
     }
 }
+
+/// What a record counts in a task's budget that comes here because a batch, or a piece of its memory, is
+/// full: those before it have gone in without being counted.
+const TURN: u32 = 8;
 
 /// Values that one lock is taken for.
 const CHUNK: usize = 32;
@@ -357,13 +351,25 @@ impl Producer {
     /// Takes a record if there is buffer space now.
     ///
     /// # Errors
-    /// The record comes back with `BufferFull` (would fit later), `RecordTooLarge`,
-    /// `UnknownPartition`, `InvalidArgument`, `UnknownTopic` (asked a moment ago), or `Closed`.
+    /// `BufferFull` (would fit later), `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`,
+    /// `UnknownTopic` (asked a moment ago), or `Closed`. The record is the caller's still, since a
+    /// [`Record`] is `Copy` and borrows everything:
+    ///
+    /// ```
+    /// # use ottla::{Delivery, ErrorKind, Producer, Record, Result};
+    /// # async fn example(producer: &Producer) -> Result<Delivery> {
+    /// let record = Record::to("events").value("hello");
+    /// match producer.try_send(record) {
+    ///     Err(e) if e.kind() == ErrorKind::BufferFull => producer.send(record).await,
+    ///     done => done,
+    /// }
+    /// # }
+    /// ```
     #[inline]
-    pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
+    pub fn try_send(&self, record: Record<'_>) -> Result<Delivery> {
         match self.append_at_once(&record) {
             Some(delivery) => Ok(delivery),
-            None => self.append(&record).map_err(|error| TrySendError { error, record }),
+            None => self.append(&record),
         }
     }
 
@@ -384,7 +390,7 @@ impl Producer {
             let shares = self.0.home.shares(self.1, &record)?;
             let turn = self.space(&shares, size_of(&record), deadline).await?;
             self.check_open()?;
-            match self.0.home.append_in_turn(self.1, &record, &turn) {
+            match self.0.home.append_in_turn(self.1, &record, &self.0.unread, &turn) {
                 // Somebody who does not wait in line was quicker.
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
@@ -404,6 +410,8 @@ impl Producer {
         let mut all = BatchDelivery::default();
         let mut values = values.into_iter().fuse();
         loop {
+            coop::turn().await;
+            coop::spend(1);
             // Taken from the caller's iterator first: its code must not run under a batch's lock.
             let chunk: [Option<V>; CHUNK] = std::array::from_fn(|_| values.next());
             let given = chunk.iter().flatten().count();
@@ -416,8 +424,9 @@ impl Producer {
             while !left.is_empty() {
                 self.check_open()?;
                 let home = &self.0.home;
+                let sender = &self.0.unread;
                 let (taken, result) =
-                    home.append_values(self.1, topic, left, turn.as_ref(), &mut all);
+                    home.append_values(self.1, topic, left, sender, turn.as_ref(), &mut all);
                 left = &left[taken..];
                 match result {
                     Err(e) if e.kind() == ErrorKind::BufferFull => {
@@ -440,12 +449,17 @@ impl Producer {
     /// meanwhile. Ends by the delivery timeout at the latest.
     ///
     /// # Errors
-    /// `Closed` if the producer is closed.
+    /// `Undelivered` if records of this producer, or of a clone, failed since the last report and
+    /// nobody has looked at that: how many, the first error and the topics are told by
+    /// [`Error::undelivered`], once. A [`Delivery`] whose failure was read is not among them; a task that
+    /// waits for one at this moment is given a chance to. `Closed` if the producer is closed.
     pub async fn flush(&self) -> Result<()> {
         self.check_open()?;
         self.0.pool.env().check_process()?;
+        coop::turn().await;
+        coop::spend(1);
         self.0.home.flush().await;
-        Ok(())
+        self.0.unread.report(&self.0.home.env).await
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
@@ -454,7 +468,8 @@ impl Producer {
     /// delivery timeout. Closing again waits for what is left, if anything.
     ///
     /// # Errors
-    /// `Timeout` if something was left.
+    /// `Timeout` if something was left; `Undelivered` as a [`flush`](Self::flush) has it. Either tells by
+    /// [`Error::undelivered`] what failed and nobody has looked at.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
         self.0.pool.env().check_process()?;
         // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
@@ -463,7 +478,7 @@ impl Producer {
         let sleep = home.env.sleep(timeout);
         tokio::select! {
             biased;
-            () = home.flush() => return Ok(()),
+            () = home.flush() => return self.0.unread.report(&home.env).await,
             () = sleep => {}
         }
         let left = home.outstanding();
@@ -473,7 +488,23 @@ impl Producer {
             home.abandon(&error);
             home.flush().await;
         }
-        Err(error)
+        Err(error.with_undelivered(self.0.unread.take_later(&home.env).await))
+    }
+
+    /// What failed since the last report and nobody has looked at, as a report. For bindings.
+    pub(crate) fn take_unread(&self) -> Option<Undelivered> {
+        self.0.unread.take()
+    }
+
+    /// By what producers can be told apart that share batches, and how many records are in those that
+    /// are not resolved. For bindings.
+    pub(crate) fn unresolved_records(&self) -> (u64, usize) {
+        (self.0.home.id, self.0.home.unresolved_records())
+    }
+
+    /// Whoever uses it tells itself of what is left when it is dropped. For bindings.
+    pub(crate) fn told(&self) {
+        self.0.pool.producers().told();
     }
 
     /// The error of a wait that ended in vain, with what was in its way.
@@ -490,12 +521,12 @@ impl Producer {
         if self.0.closed.load(Ordering::Acquire) {
             return None;
         }
-        self.0.home.append_at_once(self.1, record)
+        self.0.home.append_at_once(self.1, record, &self.0.unread)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<Delivery> {
         self.check_open()?;
-        self.0.home.append(self.1, record)
+        self.0.home.append(self.1, record, &self.0.unread)
     }
 
     fn deadline(&self) -> tokio::time::Instant {

@@ -331,11 +331,6 @@ impl Partition {
         self.queue.iter().filter_map(|e| e.batch.as_ref()).map(|b| b.deadline).min()
     }
 
-    /// Records that are not resolved.
-    pub(crate) fn records(&self) -> usize {
-        self.queue.iter().filter_map(|e| e.batch.as_ref()).map(Batch::records).sum()
-    }
-
     /// Ids of the batches of one home, or of all.
     pub(crate) fn ids(&self, of: impl Fn(&Batch) -> bool) -> Vec<u64> {
         let wanted = |e: &&Entry| e.batch.as_ref().is_some_and(&of);
@@ -353,6 +348,7 @@ mod tests {
     use super::super::sender::Event;
     use super::super::shard::Shard;
     use super::super::split::Cut;
+    use super::super::unread::Unread;
     use super::*;
     use crate::config::ProducerConfig;
     use crate::environment::Environment;
@@ -370,7 +366,8 @@ mod tests {
         let mut made = Vec::new();
         for _ in 0..n {
             for _ in 0..records {
-                assert!(home.append(Shard::default(), &Record::to("t").value("v")).is_ok());
+                let (record, sender) = (Record::to("t").value("v"), Unread::new(None));
+                assert!(home.append(Shard::default(), &record, &sender).is_ok());
             }
             let Ok(Event::Ready(home, _, slot)) = rx.try_recv() else { panic!("not announced") };
             made.extend(slot.take(&home));

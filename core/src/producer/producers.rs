@@ -1,29 +1,93 @@
 //! What all producers of a pool share: the senders, and an accumulator for each set of settings.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::mpsc;
 
 use super::accumulator::Accumulator;
 use super::sender::{Event, Sender};
+use super::unread::Unread;
 use crate::caught::{self, caught};
 use crate::cluster::Pool;
 use crate::config::{Acks, ProducerConfig};
+use crate::error::Undelivered;
+use crate::metrics::{Logs, loudly};
 use crate::policy::backoff::Backoff;
 
 type Homes = HashMap<ProducerConfig, Weak<Accumulator>>;
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Producers {
     /// The sender for each kind of acknowledgement that is used.
     senders: Mutex<BTreeMap<Acks, mpsc::UnboundedSender<Event>>>,
     homes: Arc<Mutex<Homes>>,
+    /// What failed when its producer was gone.
+    left: Arc<Unread>,
+    /// A binding tells of what is left itself.
+    told: AtomicBool,
+}
+
+impl Default for Producers {
+    fn default() -> Self {
+        Self {
+            senders: Mutex::default(),
+            homes: Arc::default(),
+            left: Unread::new(None),
+            told: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Producers {
+    /// Who hears of records that fail when their producer is gone.
+    pub(crate) fn left(&self) -> &Arc<Unread> {
+        &self.left
+    }
+
+    /// What is left when the pool is dropped is told by somebody else.
+    pub(crate) fn told(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// A producer is dropped with failures that nobody has looked at.
+    pub(crate) fn lost(&self, logs: &Logs, lost: &Undelivered) {
+        if !self.told.load(Ordering::Relaxed) {
+            loudly!(
+                logs, "ottla::producer", error = %lost,
+                "a producer was dropped with failures that nobody has looked at; read its deliveries, or flush or close it, before that"
+            );
+        }
+    }
+
+    /// The last handle of the pool is dropped: with it goes what is not acknowledged.
+    pub(crate) fn left_behind(&self, logs: &Logs) {
+        if self.told.load(Ordering::Relaxed) {
+            return;
+        }
+        let homes: Vec<_> = self.homes().values().filter_map(Weak::upgrade).collect();
+        let records: usize = homes.iter().map(|home| home.unresolved_records()).sum();
+        if records > 0 {
+            loudly!(
+                logs,
+                "ottla::producer",
+                records,
+                "client and producers were dropped with records unacknowledged; flush or close before that"
+            );
+        }
+        if let Some(lost) = self.left.take() {
+            loudly!(
+                logs, "ottla::producer", error = %lost,
+                "records failed after their producer was dropped; flush or close before that"
+            );
+        }
+    }
+
+    fn homes(&self) -> MutexGuard<'_, Homes> {
+        self.homes.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// The sender for one kind of acknowledgement. A request carries one, and batches of one kind only
     /// are numbered: a sender for each has nothing to tell apart. They share the lanes.
     fn sender(&self, pool: &Arc<Pool>, acks: Acks) -> mpsc::UnboundedSender<Event> {
@@ -40,7 +104,7 @@ impl Producers {
 
     /// The accumulator for these settings, with one user more.
     pub(crate) fn home(&self, pool: &Arc<Pool>, config: &ProducerConfig) -> Arc<Accumulator> {
-        let mut homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
+        let mut homes = self.homes();
         if let Some(home) = homes.get(config).and_then(Weak::upgrade) {
             home.users.fetch_add(1, Ordering::AcqRel);
             return home;
@@ -73,7 +137,7 @@ impl Producers {
     /// Our own CreateTopics made a topic: nobody refuses its records any more for having been missing.
     pub(crate) fn created(&self, topic: &str) {
         let homes: Vec<_> = {
-            let homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
+            let homes = self.homes();
             homes.values().filter_map(Weak::upgrade).collect()
         };
         homes.iter().for_each(|home| home.topic_created(topic));

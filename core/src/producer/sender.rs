@@ -162,7 +162,6 @@ impl Sender {
             let mut next = event;
             while let Some(event) = next {
                 if matches!(event, Event::Stop) {
-                    self.left_behind();
                     return;
                 }
                 self.handle(event);

@@ -13,8 +13,9 @@ use super::budget::{Share, Shares};
 use super::delivery::{BatchAck, Outcome, Run};
 use super::lock::{Guard, Lock};
 use super::resolution::{Fate, Resolution};
-use super::states::{Owner, Place};
+use super::states::{Owner, Place, Sent};
 use super::tries::Tries;
+use super::unread::{Senders, Unread};
 use crate::caught;
 use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
@@ -44,6 +45,9 @@ pub(super) struct SlotInner {
     pub(super) open: Option<OpenBatch>,
     /// The sender has this slot on its list, or will be told when a batch is sealed.
     pub(super) announced: bool,
+    /// The address of whom the last record of the open batch is from, if the slot is announced: what
+    /// else this producer sends can go straight in. 0: what comes next must be looked at.
+    pub(super) quick: usize,
     /// How quickly its batches have filled of late.
     pace: Pace,
     /// Of the broker that leads its partition.
@@ -101,9 +105,43 @@ pub(super) struct Unresolved {
     pub(super) records: usize,
     /// Counted among the unrouted.
     pub(super) unrouted: bool,
+    /// Whose the records are.
+    pub(super) senders: Senders,
+    /// Records of it that are counted among those on their way.
+    on_way: usize,
 }
 
 impl Unresolved {
+    pub(super) fn new(
+        home: &Arc<Accumulator>,
+        topic: &Arc<str>,
+        timestamps_ms: (i64, i64),
+        number: u64,
+        shares: Shares,
+    ) -> Self {
+        Self {
+            home: Arc::clone(home),
+            topic: Arc::clone(topic),
+            timestamps_ms,
+            broker: -1,
+            owner: Some(Owner::new(timestamps_ms.0)),
+            number,
+            charged: 0,
+            shares,
+            records: 0,
+            unrouted: false,
+            senders: Senders::default(),
+            on_way: 0,
+        }
+    }
+
+    /// It takes no more records: those it has are on their way.
+    fn is_full(&mut self) {
+        let more = self.records - self.on_way;
+        self.on_way += more;
+        self.home.on_way.fetch_add(more, Ordering::Relaxed);
+    }
+
     fn settle(&mut self, outcome: &Outcome) {
         let Some(owner) = self.owner.take() else { return };
         self.home.metrics.resolved(&Resolution {
@@ -120,7 +158,8 @@ impl Unresolved {
             },
         });
         self.holds(0);
-        owner.resolve(outcome);
+        let (topic, senders) = (&self.topic, &self.senders);
+        owner.resolve(outcome, &Sent { topic, senders, records: self.records as u32 });
         self.ended();
     }
 
@@ -136,6 +175,7 @@ impl Unresolved {
         if std::mem::take(&mut self.unrouted) {
             self.home.unrouted.fetch_sub(1, Ordering::AcqRel);
         }
+        self.home.on_way.fetch_sub(std::mem::take(&mut self.on_way), Ordering::Relaxed);
         self.home.batch_resolved(self.number);
     }
 
@@ -217,19 +257,23 @@ impl Batch {
             opened: self.deadline - self.home.config.delivery_timeout,
             opened_ms,
             compression: self.compression,
-            rest: Unresolved {
-                home: Arc::clone(&self.home),
-                topic: Arc::clone(&self.rest.topic),
-                timestamps_ms: self.rest.timestamps_ms,
-                broker: -1,
-                owner: Some(Owner::new(opened_ms)),
-                number: self.rest.number,
-                charged: 0,
-                shares: self.rest.shares.clone(),
-                records: 0,
-                unrouted: false,
-            },
+            rest: Unresolved::new(
+                &self.home,
+                &self.rest.topic,
+                (opened_ms, self.rest.timestamps_ms.1),
+                self.rest.number,
+                self.rest.shares.clone(),
+            ),
         }
+    }
+
+    pub(super) fn topic(&self) -> &Arc<str> {
+        &self.rest.topic
+    }
+
+    /// Whose the record with this index is.
+    pub(super) fn sender(&self, index: u32) -> Option<&Arc<Unread>> {
+        self.rest.senders.of(index)
     }
 
     /// Seals such a piece, for the same partition.
@@ -305,6 +349,7 @@ impl Slot {
             }
             (None, _) => {
                 inner.announced = false;
+                inner.quick = 0;
                 Peek::Empty
             }
         }
@@ -341,7 +386,13 @@ impl Slot {
         }
     }
 
+    /// Records of the batch that is open.
+    pub(super) fn open_records(&self) -> usize {
+        self.lock().open.as_ref().map_or(0, |open| open.rest.records)
+    }
+
     /// Records here.
+    #[cfg(test)]
     pub(crate) fn records(&self) -> usize {
         let inner = self.lock();
         let full: usize = inner
@@ -408,6 +459,14 @@ impl Drop for InLine<'_> {
 }
 
 impl SlotInner {
+    /// The open batch took a record, or several from the one with this index on.
+    pub(super) fn sent_by(&mut self, sender: Option<&Arc<Unread>>, index: u32) {
+        if let Some(open) = &mut self.open {
+            open.rest.senders.add(index, sender);
+        }
+        self.quick = sender.filter(|_| self.announced).map_or(0, |sender| sender.address());
+    }
+
     /// Whether a batch is open that takes `size` bytes more. An empty one takes anything.
     #[inline]
     pub(super) fn takes(&self, size: usize, batch_size: usize) -> bool {
@@ -419,7 +478,9 @@ impl SlotInner {
 
     /// Takes the open batch, which takes no more records.
     fn close(&mut self) -> Option<OpenBatch> {
-        let open = self.open.take()?;
+        self.quick = 0;
+        let mut open = self.open.take()?;
+        open.rest.is_full();
         self.pace.closed(open.opened, open.builder.len_bytes());
         Some(open)
     }
@@ -469,6 +530,7 @@ impl OpenBatch {
         // Compressed bytes may take less memory than the open batch did.
         self.rest.holds(sealed.capacity_reserved());
         self.rest.records = sealed.records();
+        self.rest.is_full();
         self.rest.timestamps_ms = sealed.timestamps_ms();
         Some(Batch {
             sealed,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::delivery::RunTag;
 use super::slot::{Batch, OpenBatch};
-use super::states::{Owner, Place};
+use super::states::{Owner, Place, Sent};
+use super::unread::{Senders, Unread};
 use crate::error::{Error, ErrorKind};
 use crate::record::builder::HeaderList;
 use crate::record::{RecordRef, walk};
@@ -53,20 +54,22 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
         let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
         if let Some(error) = cut.culprit(at) {
             let maybe = batch.tries.in_doubt() || error.maybe_written();
-            places.push(failed(error.with_maybe_written(maybe), run));
+            let error = error.with_maybe_written(maybe);
+            places.push(failed(error, run, batch.topic(), batch.sender(at)));
             continue;
         }
         if matches!(cut, Cut::Halves) && at as usize == half {
             pieces.extend(open.take());
         }
         let open = open.get_or_insert_with(|| batch.open_piece());
-        places.push(copy(open, &record, run));
+        places.push(copy(open, &record, run, batch.sender(at)));
     }
     pieces.extend(open);
     while places.len() < count {
         let words = "a batch that was filled here cannot be read to its end";
         let run = tags.next_if(|(index, _)| *index as usize == places.len()).map(|(_, run)| run);
-        places.push(failed(Error::new(ErrorKind::Internal, words), run));
+        let sender = batch.sender(places.len() as u32);
+        places.push(failed(Error::new(ErrorKind::Internal, words), run, batch.topic(), sender));
     }
     let pieces = pieces.into_iter().filter_map(|piece| batch.seal_piece(piece)).collect();
     batch.moved(places);
@@ -74,14 +77,21 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
 }
 
 /// Copies a record into an open batch.
-fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -> Place {
+fn copy(
+    open: &mut OpenBatch,
+    record: &RecordRef<'_>,
+    run: Option<RunTag<'_>>,
+    sender: Option<&Arc<Unread>>,
+) -> Place {
     let headers: Vec<_> = record.headers().collect();
     let (headers, timestamp_ms) = (HeaderList::Raw(&headers), record.timestamp());
     let index = open.builder.len_records() as u32;
     if open.builder.append(record.key(), record.value(), headers, timestamp_ms).is_err() {
         let words = "a record that was in a batch does not fit into a smaller one";
-        return failed(Error::new(ErrorKind::Internal, words), run);
+        return failed(Error::new(ErrorKind::Internal, words), run, &open.rest.topic, sender);
     }
+    open.rest.records += 1;
+    open.rest.senders.add(index, sender);
     let owner = open.owner();
     if let Some(run) = run {
         owner.state().add_to_run(run, index, timestamp_ms);
@@ -90,12 +100,19 @@ fn copy(open: &mut OpenBatch, record: &RecordRef<'_>, run: Option<RunTag<'_>>) -
 }
 
 /// The place of a record that is in no batch.
-pub(super) fn failed(error: Error, run: Option<RunTag<'_>>) -> Place {
+pub(super) fn failed(
+    error: Error,
+    run: Option<RunTag<'_>>,
+    topic: &Arc<str>,
+    sender: Option<&Arc<Unread>>,
+) -> Place {
     let mut owner = Owner::new(0);
     if let Some(run) = run {
         owner.state().add_to_run(run, 0, 0);
     }
     let place = Place { share: owner.share(), mark: owner.mark(0, None) };
-    owner.resolve(&Err(error));
+    let mut senders = Senders::default();
+    senders.add(0, sender);
+    owner.resolve(&Err(error), &Sent { topic, senders: &senders, records: 1 });
     place
 }

@@ -9,10 +9,11 @@ mod slab;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, Ordering, fence};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::delivery::{BatchAck, Outcome, Run};
+use super::unread::{Counted, Owed, Senders};
 use crate::error::Error;
 
 pub(crate) use shares::{Owner, Share};
@@ -60,9 +61,38 @@ struct Rest {
     runs: Vec<Run>,
     /// Timestamps too far from the batch's for a [`Mark`], by index.
     far: BTreeMap<u32, i64>,
+    /// Whoever is to be told of failed records that nobody looks at, in the order of the records.
+    owed: Vec<Owed>,
+    /// Records whose failure was looked at: a bit each.
+    looked_at: Vec<u64>,
 }
 
 impl Rest {
+    /// Notes that the failure of these records was looked at; what that takes out of whose counts.
+    fn look_at(&mut self, first: u32, records: u32) -> Vec<(Counted, usize)> {
+        let mut looked: Vec<(Counted, usize)> = Vec::new();
+        let mut last = None;
+        for index in first..first + records {
+            let (word, bit) = (index as usize / 64, 1 << (index % 64));
+            if self.looked_at.len() <= word {
+                self.looked_at.resize(word + 1, 0);
+            }
+            if self.looked_at[word] & bit != 0 {
+                continue;
+            }
+            self.looked_at[word] |= bit;
+            let at = self.owed.partition_point(|owed| owed.first <= index).checked_sub(1);
+            let counted = at.and_then(|at| self.owed[at].counted.as_ref());
+            match (counted, looked.last_mut()) {
+                (None, _) => {}
+                (Some(_), Some((_, n))) if last == at => *n += 1,
+                (Some(counted), _) => looked.push((counted.clone(), 1)),
+            }
+            last = at;
+        }
+        looked
+    }
+
     /// Whether the end of the batch wakes this waker, also for the record with this index. One task that
     /// waits for many records of a batch needs one place, not one for each.
     fn knows(&self, index: u32, waker: &Waker) -> bool {
@@ -71,6 +101,13 @@ impl Rest {
             None => self.waiters.last_key_value().is_some_and(|(_, last)| last.will_wake(waker)),
         }
     }
+}
+
+/// What a batch holds, for whoever has to hear of its failure.
+pub(super) struct Sent<'a> {
+    pub(super) topic: &'a Arc<str>,
+    pub(super) senders: &'a Senders,
+    pub(super) records: u32,
 }
 
 /// What a handle knows of its record besides the batch. One word, so that a handle is two of them and
@@ -97,6 +134,17 @@ impl Mark {
     #[inline]
     fn behind(self) -> i32 {
         (self.0 >> 32) as i32
+    }
+
+    /// That of the record so many behind it in the batch, sent with the same timestamp.
+    pub(super) fn plus(self, records: u32) -> Self {
+        Self::new(self.index() + records, self.behind())
+    }
+
+    /// Whether it is that of the record so many behind `first`, sent with the same timestamp.
+    pub(super) fn continues(self, first: Self, records: u32) -> bool {
+        let near = self.behind() != Self::FAR && self.behind() == first.behind();
+        near && first.index() + records == self.index()
     }
 }
 
@@ -146,7 +194,7 @@ impl BatchState {
         std::mem::take(&mut self.rest().runs)
     }
 
-    fn resolve(&self, outcome: &Outcome) {
+    fn resolve(&self, outcome: &Outcome, of: &Sent<'_>) {
         let status = match outcome {
             Ok(ack) => {
                 self.partition.store(ack.partition, Ordering::Relaxed);
@@ -156,13 +204,18 @@ impl BatchState {
                 ACKNOWLEDGED
             }
             Err(e) => {
-                self.rest().error = Some(e.clone());
+                let awaited = !self.rest().waiters.is_empty();
+                // Counted before anybody can look.
+                let owed = of.senders.failed(of.topic, e, of.records, awaited);
+                let mut rest = self.rest();
+                rest.error = Some(e.clone());
+                rest.owed = owed;
                 FAILED
             }
         };
         self.status.store(status, Ordering::Release);
         for run in self.take_runs() {
-            run.tell(outcome);
+            run.tell(outcome, of.topic);
         }
         self.wake();
     }
@@ -217,6 +270,15 @@ impl BatchState {
             Some(error) => Found::Failed(error.clone()),
             None => Found::Moved(rest.places[index as usize].clone()),
         })
+    }
+
+    /// Somebody learns that these records, which are in a failed batch, have failed.
+    #[cold]
+    pub(super) fn look_at(&self, first: u32, records: u32) {
+        let looked = self.rest().look_at(first, records);
+        for (counted, records) in looked {
+            counted.looked_at(records);
+        }
     }
 
     /// Where so many records from the one with this index on are, if they have moved.
@@ -279,7 +341,9 @@ impl BatchState {
             let mut rest = self.rest();
             rest.error = None;
             rest.far.clear();
-            (std::mem::take(&mut rest.places), std::mem::take(&mut rest.waiters))
+            rest.looked_at.clear();
+            let owed = std::mem::take(&mut rest.owed);
+            (std::mem::take(&mut rest.places), std::mem::take(&mut rest.waiters), owed)
         };
         drop(left);
         self.status.store(PENDING, Ordering::Relaxed);

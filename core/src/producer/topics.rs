@@ -97,12 +97,6 @@ impl Topic {
         }
     }
 
-    /// Records that are not resolved.
-    pub(super) fn records(&self) -> usize {
-        let waiting: usize = self.lines().map(Line::records).sum();
-        waiting + self.partitions.iter().map(Partition::records).sum::<usize>()
-    }
-
     /// Says who leads the partition of a slot: whoever leads many that take nothing must not fill the
     /// buffer with what is for them.
     pub(super) fn tell_leader(&self, home: &Accumulator, slot: &Slot) {

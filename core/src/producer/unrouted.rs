@@ -13,11 +13,13 @@ use super::slot::OpenBatch;
 use super::split::failed;
 use super::states::Place;
 use super::topic_batches::TopicBatches;
+use super::unread::Unread;
 use crate::error::Error;
 use crate::policy::key_hash;
 use crate::record::walk;
 
 impl Accumulator {
+    #[expect(clippy::too_many_arguments, reason = "what is to be done, and where")]
     pub(super) fn append_unrouted<T>(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
@@ -25,6 +27,7 @@ impl Accumulator {
         key: &[u8],
         size: usize,
         space: Space,
+        sender: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let slot = &topic.unrouted;
@@ -36,7 +39,7 @@ impl Accumulator {
             if partitions > 0 {
                 drop(inner);
                 let slot = topic.slot(key_hash::partition(key, partitions));
-                return self.append_in(topic, &slot, record, size, space, take);
+                return self.append_in(topic, &slot, record, size, space, sender, take);
             }
             // One batch whatever its size: it is never sent as it is.
             if let Some(open) = &mut inner.open {
@@ -45,7 +48,7 @@ impl Accumulator {
                     return Err(self.share_used_up(topic));
                 }
                 open.rest.waits_for_partition();
-                let taken = self.append_open(topic, slot, &mut inner, record, take);
+                let taken = self.append_open(topic, slot, &mut inner, record, sender, take);
                 drop(inner);
                 if taken.is_err() {
                     self.after_refusal(slot, space);
@@ -69,6 +72,7 @@ impl Accumulator {
         let mut tags = runs.iter().flat_map(|run| run.tags()).peekable();
         let mut places = Vec::with_capacity(open.builder.len_records());
         let base_timestamp = open.builder.base_timestamp();
+        let senders = std::mem::take(&mut open.rest.senders);
         let mut noted = None;
         // Chunk by chunk, each given back before the next: the records are not in memory twice.
         for chunk in open.builder.take_chunks() {
@@ -98,8 +102,11 @@ impl Accumulator {
                     Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
                 };
                 let size = size_of(&record);
-                let appended = self.append_in(topic, &slot, &record, size, Space::Held, take);
-                places.push(appended.unwrap_or_else(|error| failed(error, run)));
+                let sender = senders.of(at);
+                let appended =
+                    self.append_in(topic, &slot, &record, size, Space::Held, sender, take);
+                places
+                    .push(appended.unwrap_or_else(|error| failed(error, run, &topic.name, sender)));
             }
             open.rest.release(chunk.capacity());
         }
@@ -114,6 +121,7 @@ impl TopicBatches {
             return;
         }
         let mut waiting = self.unrouted.lock();
+        waiting.quick = 0;
         let Some(mut open) = waiting.open.take() else {
             return self.partitions.store(partitions, Ordering::Release);
         };
@@ -172,6 +180,10 @@ mod tests {
         (Arc::new(home), events)
     }
 
+    fn sender() -> Arc<Unread> {
+        Unread::new(None)
+    }
+
     /// Keys by number; several chunks of records.
     const RECORDS: u32 = 3_000;
 
@@ -181,7 +193,7 @@ mod tests {
             let record = Record::to("t").key(&key).value(&[7; 30]);
             // Every third has no submission to tell.
             if i % 3 == 0 {
-                drop(home.append(Shard::default(), &record).unwrap());
+                drop(home.append(Shard::default(), &record, &sender()).unwrap());
             } else {
                 let run = RunTag { sink, tag: u64::from(i % 2), index: i };
                 home.append_run(Shard::default(), &record, run).unwrap();
@@ -232,7 +244,8 @@ mod tests {
         let mut deliveries = Vec::new();
         let full = loop {
             let key = (deliveries.len() as u32).to_be_bytes();
-            match home.append(Shard::default(), &Record::to("t").key(&key).value(&[7; 300])) {
+            let record = Record::to("t").key(&key).value(&[7; 300]);
+            match home.append(Shard::default(), &record, &sender()) {
                 Ok(delivery) => deliveries.push(delivery),
                 Err(e) => break e,
             }

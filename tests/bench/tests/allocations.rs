@@ -178,15 +178,14 @@ fn try_send_allocates_nothing_per_record() {
     let mut kept = VecDeque::with_capacity(OUTSTANDING + 1);
     let per_record = allocations_per_record("try_send", || {
         for i in 0..RECORDS {
-            let mut record = Record::to(TOPIC).value(&values[i % values.len()]);
+            let record = Record::to(TOPIC).value(&values[i % values.len()]);
             let delivery = loop {
                 match producer.try_send(record) {
                     Ok(delivery) => break delivery,
                     Err(back) => {
-                        assert_eq!(back.error.kind(), ErrorKind::BufferFull, "{}", back.error);
+                        assert_eq!(back.kind(), ErrorKind::BufferFull, "{back}");
                         let mut oldest: Delivery = kept.pop_front().expect("what fills the buffer");
                         oldest.wait(Some(Duration::from_secs(60))).expect("acknowledged");
-                        record = back.record;
                     }
                 }
             };

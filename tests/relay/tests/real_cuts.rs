@@ -31,7 +31,7 @@ struct Pinned {
 impl load::Client for Pinned {
     fn send(&self, topic: &str, value: &str) -> Fate {
         let record = Record::to(topic).partition(self.partition).value(value);
-        let taken = self.producer.try_send(record).map_err(|e| e.error.to_string());
+        let taken = self.producer.try_send(record).map_err(|e| e.to_string());
         Box::pin(async move {
             let at = taken?.await.map_err(|e| e.to_string())?;
             Ok(Place { partition: at.partition, offset: at.offset })

@@ -52,6 +52,17 @@ pub fn pinned(partition: i32) -> Record<'static> {
     free().partition(partition)
 }
 
+/// Flushes; how many records have failed that nobody had looked at.
+///
+/// # Panics
+/// If that takes [longer](crate::wait::SOON), or for any other error.
+pub async fn flushed(producer: &Producer) -> usize {
+    match within("a flush", producer.flush()).await {
+        Ok(()) => 0,
+        Err(e) => e.undelivered().unwrap_or_else(|| panic!("{e}")).records(),
+    }
+}
+
 /// Sends a record; where it is acknowledged.
 ///
 /// # Panics

@@ -131,7 +131,7 @@ async fn s09_a_full_share_is_said_and_others_have_room() {
     let full = loop {
         match to_it() {
             Ok(delivery) => drop(delivery),
-            Err(e) => break e.error,
+            Err(e) => break e,
         }
     };
     assert_eq!(full.kind(), ErrorKind::BufferFull);
@@ -232,7 +232,7 @@ async fn s05_trying_again_and_again_empties_a_full_buffer_too() {
         match producer.try_send(Record::to("t").value(&payload)) {
             Ok(delivery) => taken.push(delivery),
             Err(back) => {
-                assert_eq!(back.error.kind(), ErrorKind::BufferFull);
+                assert_eq!(back.kind(), ErrorKind::BufferFull);
                 refused += 1;
                 tokio::time::sleep(ms(10)).await;
             }

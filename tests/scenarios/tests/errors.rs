@@ -219,7 +219,7 @@ async fn use_after_close() {
     within("close again", producer.close(Duration::ZERO)).await.unwrap();
     let after = [
         within("send", producer.send(Record::to("t").value("x"))).await.unwrap_err(),
-        producer.try_send(Record::to("t").value("x")).unwrap_err().error,
+        producer.try_send(Record::to("t").value("x")).unwrap_err(),
         within("send_batch", producer.send_batch("t", ["x"])).await.unwrap_err(),
         within("flush", producer.flush()).await.unwrap_err(),
     ];

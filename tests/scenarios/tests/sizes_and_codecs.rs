@@ -97,7 +97,7 @@ async fn s04_at_the_limit_and_one_byte_over() {
         assert_eq!(error.kind(), ErrorKind::RecordTooLarge, "{codec}: {error}");
         assert!(!error.maybe_written());
         let error = producer.try_send(Record::to(codec).key("k").value(&over[1..])).unwrap_err();
-        assert_eq!(error.error.kind(), ErrorKind::RecordTooLarge, "{codec}: key and value count");
+        assert_eq!(error.kind(), ErrorKind::RecordTooLarge, "{codec}: key and value count");
         assert_eq!(cluster.stats().requests_of(ApiKey::PRODUCE), sent, "before any network");
         let delivery = producer.send(Record::to(codec).value(&over[1..])).await.unwrap();
         within("an ack", delivery).await.unwrap();

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use super::slab::{SLAB, Slab};
-use super::{BatchState, Mark, Place};
+use super::{BatchState, Mark, Place, Sent};
 use crate::producer::delivery::Outcome;
 
 /// Shares of a batch that is not settled: more than there can be handles.
@@ -77,8 +77,15 @@ impl Owner {
     }
 
     /// Every record has this outcome.
-    pub(in crate::producer) fn resolve(self, outcome: &Outcome) {
-        self.state.resolve(outcome);
+    pub(in crate::producer) fn resolve(self, outcome: &Outcome, of: &Sent<'_>) {
+        self.state.resolve(outcome, of);
+    }
+
+    /// The same where it is of no importance whose records they were.
+    #[cfg(test)]
+    pub(in crate::producer) fn resolve_nobodys(self, outcome: &Outcome) {
+        let (topic, senders) = ("t".into(), Default::default());
+        self.resolve(outcome, &Sent { topic: &topic, senders: &senders, records: 1 });
     }
 
     /// In place of resolving: who waits is to look at its record's new place.
@@ -200,12 +207,12 @@ mod tests {
             let state = owner.state;
             let (kept, other) = (owner.share(), owner.share());
             if settled_first {
-                owner.resolve(&acked(5));
+                owner.resolve_nobodys(&acked(5));
                 drop(other);
             } else {
                 drop(other);
                 release_dropped();
-                owner.resolve(&acked(5));
+                owner.resolve_nobodys(&acked(5));
             }
             release_dropped();
             assert_eq!((offset(&kept), state.shares.load(Ordering::Relaxed)), (Some(5), 1));
@@ -224,7 +231,7 @@ mod tests {
         let handle = old.share();
         old.moved(vec![Place { share: new.share(), mark: new.mark(7, None) }]);
         let Some(Found::Moved(place)) = handle.state().find(0) else { panic!("moved") };
-        new.resolve(&Err(Error::closed("client")));
+        new.resolve_nobodys(&Err(Error::closed("client")));
         drop(handle);
         release_dropped();
         assert_eq!((place.mark.index(), target.shares.load(Ordering::Relaxed)), (7, 1));

@@ -120,7 +120,7 @@ mod tests {
                         let early: Vec<_> = (0..5).map(|_| owner.share()).collect();
                         assert!(early.iter().all(|share| offset(share).is_none()));
                         let late = owner.share();
-                        owner.resolve(&Ok(BatchAck {
+                        owner.resolve_nobodys(&Ok(BatchAck {
                             partition: 1,
                             base_offset: id,
                             append_time: None,

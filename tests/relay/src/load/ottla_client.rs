@@ -121,7 +121,7 @@ impl Client for OttlaClient {
                 Ok(Place { partition: at.partition, offset: at.offset })
             }),
             Err(e) => {
-                let words = e.error.to_string();
+                let words = e.to_string();
                 Box::pin(async move { Err(words) })
             }
         }

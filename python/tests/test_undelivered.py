@@ -1,0 +1,85 @@
+"""What failed and nobody looked at is told: by flush, close, the end of a block and of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import Program
+
+import ottla
+import ottla.testing
+
+QUICKSTART = """
+import sys
+import ottla
+
+with ottla.Producer(sys.argv[1]) as producer:
+    producer.send("nowhere", b"hello")
+"""
+
+NEVER_CLOSED = """
+import sys
+import ottla
+
+producer = ottla.Producer(sys.argv[1])
+for _ in range(3):
+    producer.send("nowhere", b"hello")
+"""
+
+
+def lost(caught: pytest.ExceptionInfo[ottla.UndeliveredError]) -> tuple[int, list[str], str]:
+    error = caught.value
+    return error.records, error.topics, error.first.code
+
+
+def test_a_flush_tells_once(broker: ottla.testing.Broker) -> None:
+    producer = ottla.Producer(broker.bootstrap)
+    for _ in range(2):
+        producer.send("nowhere-1", b"x")
+    with pytest.raises(ottla.UndeliveredError, match="2 records failed") as caught:
+        producer.flush()
+    assert lost(caught) == (2, ["nowhere-1"], "unknown_topic")
+    assert not caught.value.maybe_written
+    producer.flush()
+    producer.close()
+
+
+def test_what_was_looked_at_is_not_told(broker: ottla.testing.Broker) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        delivery = producer.send("nowhere-2", b"x")
+        assert isinstance(delivery.exception(), ottla.UnknownTopicError)
+        producer.flush()
+        printed = producer.send_many("nowhere-3", [b"x", b"y"])
+        outcomes = printed.outcomes()
+        assert [type(outcome) for outcome in outcomes] == [ottla.UnknownTopicError] * 2
+
+
+def test_outcomes_say_where_each_record_is(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.Producer(broker.bootstrap) as producer:
+        outcomes = producer.send_many(topic, [b"x", None, b"z"]).outcomes()
+    assert len({(o.partition, o.offset) for o in outcomes if isinstance(o, ottla.Acked)}) == 3
+
+
+def test_the_end_of_a_block_tells(broker: ottla.testing.Broker) -> None:
+    with pytest.raises(ottla.UndeliveredError):
+        with ottla.Producer(broker.bootstrap) as producer:
+            producer.send("nowhere-4", b"x")
+    # What the block was left by matters more.
+    with pytest.raises(KeyError) as caught:
+        with ottla.Producer(broker.bootstrap) as producer:
+            producer.send("nowhere-5", b"x")
+            raise KeyError
+    assert any("1 record failed" in note for note in caught.value.__notes__)
+
+
+def test_a_program_does_not_end_as_if_all_were_well(
+    broker: ottla.testing.Broker, program: Callable[..., Program]
+) -> None:
+    code, _, errors = program(QUICKSTART, broker.bootstrap).end()
+    assert code == 1
+    assert "UndeliveredError" in errors
+    code, _, errors = program(NEVER_CLOSED, broker.bootstrap).end()
+    assert code == 0
+    assert "RuntimeWarning" in errors
+    assert "3 records failed" in errors
