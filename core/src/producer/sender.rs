@@ -180,7 +180,6 @@ impl Sender {
                 self.env.sleep(READ_FIRST).await;
                 while let Ok(event) = rx.try_recv() {
                     if matches!(event, Event::Stop) {
-                        self.left_behind();
                         return;
                     }
                     self.handle(event);
