@@ -11,14 +11,15 @@ use kafka_protocol::messages::alter_partition_reassignments_request::{
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_quorum_request;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DescribeQuorumRequest,
-    ElectLeadersRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, ProducerId,
-    TopicName, TransactionalId,
+    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, ElectLeadersRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ProduceRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use ottla::testing::{SourceBatch, error_code as code};
@@ -74,6 +75,18 @@ impl Raw {
         answer.topics[0].partitions[0].leader_id.0 as u32
     }
 
+    /// Epoch and last sequence that the broker knows of a producer.
+    fn last_known(&mut self, partition: i32, id: i64) -> Option<(i32, i32)> {
+        let asked =
+            TopicRequest::default().with_name(topic()).with_partition_indexes(vec![partition]);
+        let request = DescribeProducersRequest::default().with_topics(vec![asked]);
+        let answer = self.ask(0, &request);
+        let part = &answer.topics[0].partitions[0];
+        assert_eq!(part.error_code, 0);
+        let ours = part.active_producers.iter().find(|p| p.producer_id.0 == id)?;
+        Some((ours.producer_epoch, ours.last_sequence))
+    }
+
     /// The end of the log at this broker, replicated or not.
     fn log_end(&mut self, partition: i32) -> i64 {
         let wanted =
@@ -91,16 +104,17 @@ impl Raw {
                 .with_partition_index(index)
                 .with_broker_ids(ids(replicas))
         });
-        let keep = CreatableTopicConfig::default()
-            .with_name(StrBytes::from_static_str("retention.ms"))
-            .with_value(Some(StrBytes::from_static_str("-1")));
+        let stamped = CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str("message.timestamp.type"))
+            .with_value(Some(StrBytes::from_static_str("LogAppendTime")));
         let topic = CreatableTopic::default()
             .with_name(topic())
             .with_num_partitions(-1)
             .with_replication_factor(-1)
             .with_assignments(assignments.collect())
-            // The batches' timestamps are those of 1970.
-            .with_configs(vec![keep]);
+            // The batches' timestamps are those of 1970: the broker would delete them, and forget at its next
+            // start who wrote them.
+            .with_configs(vec![stamped]);
         let request =
             CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         assert_eq!(self.ask(5, &request).topics[0].error_code, 0);
@@ -224,4 +238,32 @@ fn real_not_leader_after_the_append_names_an_offset() {
     // Sent again elsewhere it would be there twice; in place it is recognised.
     assert_eq!(follower.produce(0, &batch), (0, 0));
     assert_eq!(follower.log_end(0), 1);
+}
+
+/// Shut down and started again, a broker knows the last batch of a producer and none before it: the first
+/// of two that are sent again is out of order, though both are in the log.
+#[test]
+fn real_a_clean_restart_forgets_all_but_the_last_batch() {
+    let cluster = Cluster::start(Options { brokers: 1, ..Options::default() }).unwrap();
+    let broker = cluster.ids()[0];
+    let mut raw = Raw::connect(&cluster, broker);
+    raw.create(&[&[broker]]);
+    cluster.wait_in_sync(&[TOPIC]).unwrap();
+    let batch = SourceBatch::new(["doubtful"]);
+    let id = raw.producer_id();
+    let [first, second] = [0, 1].map(|sequence| batch.with_producer(id, 0, sequence));
+    assert_eq!(raw.produce(0, &first), (0, 0));
+    assert_eq!(raw.produce(0, &second), (0, 1));
+    assert_eq!(raw.produce(0, &first), (0, 0), "remembered");
+    assert_eq!(raw.last_known(0, id), Some((0, 1)));
+    drop(raw);
+    cluster.stop(broker).unwrap();
+    cluster.restart(broker).unwrap();
+    cluster.wait_in_sync(&[TOPIC]).unwrap();
+    let mut raw = Raw::connect(&cluster, broker);
+    assert_eq!(raw.produce(0, &first), (code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1));
+    // It tells that it has both, and recognises the last.
+    assert_eq!(raw.last_known(0, id), Some((0, 1)));
+    assert_eq!(raw.produce(0, &second), (0, 1));
+    assert_eq!(raw.log_end(0), 2);
 }
