@@ -406,11 +406,11 @@ impl Environment {
                 return Err(Error::new(
                     ErrorKind::Connect,
                     format!(
-                        "all {} connections that this process may open are at work; raise \
-                         max_connections, or use fewer consumers",
+                        "all {} connections that this process may open are at work",
                         self.0.max_connections
                     ),
-                ));
+                )
+                .advise("raise max_connections, or use fewer consumers"));
             }
         }
     }

@@ -53,6 +53,7 @@ impl Pool {
     ) -> Result<Connection> {
         let broker = self.broker(id).ok_or_else(|| {
             Error::new(ErrorKind::Connect, format!("broker {id} is not part of the cluster now"))
+                .advise("try again: somebody else leads by now, or will")
         })?;
         if let Some(connection) = broker.open(lane)
             && connection.prove().await.is_ok()

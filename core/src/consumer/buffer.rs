@@ -274,13 +274,8 @@ impl Buffer {
 
     fn open(&self, pool: &Pool, fetched: Fetched) -> Result<Batch> {
         let Fetched { key: (topic, partition), raw, from, high_watermark, .. } = fetched;
-        let damaged = |e: RecordError| {
-            let kind = match e {
-                RecordError::UnsupportedCompression { .. } => ErrorKind::UnsupportedCodec,
-                _ => ErrorKind::Corrupt,
-            };
-            Error::new(kind, format!("topic '{topic}' partition {partition}: {e}"))
-        };
+        let damaged =
+            |e: RecordError| e.error(format_args!("topic '{topic}' partition {partition}"));
         if self.config.check_crc {
             raw.verify_crc().map_err(damaged)?;
         }
@@ -309,7 +304,8 @@ impl Buffer {
             return Err(Error::new(
                 ErrorKind::UnknownPartition,
                 format!("partition {partition} of topic '{topic}' is not read by this consumer"),
-            ));
+            )
+            .advise("seek in one of the partitions that the consumer reads"));
         };
         position.generation += 1;
         position.next = if let Start::Offset(at) = to { Some(at) } else { None };

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::caught::caught;
 use crate::cluster::{Lane, Pool};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
 use crate::net::CallError;
 use crate::policy::ask::Why;
@@ -194,7 +194,9 @@ async fn ask(
                     // Every log has a beginning and an end: asking once more would bring the same.
                     let which = if *time == LATEST { "an end" } else { "a beginning" };
                     let words = format!("{}: {which} at offset {}", name(key), p.offset);
-                    Answer::Told(Err(Error::new(ErrorKind::NotKafka, words)))
+                    Answer::Told(Err(
+                        Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL)
+                    ))
                 }
                 0 => Answer::Told(Ok(Found { offset: p.offset, epoch: p.leader_epoch })),
                 code => Answer::Told(Err(Error::broker(code, name(key), None))),

@@ -158,7 +158,10 @@ impl LogReader {
     /// Every line of the process from now on that is as important as `least`, or more so.
     pub fn open(least: LogLevel) -> Result<Self> {
         let wake = Wake::new().map_err(|e| {
-            Error::new(ErrorKind::Internal, format!("the wake-up descriptor was not made: {e}"))
+            Error::new(
+                ErrorKind::OutOfResources,
+                format!("no descriptor to wake the host with: {e}"),
+            )
         })?;
         let queue = Arc::new(Queue {
             least,
@@ -169,13 +172,15 @@ impl LogReader {
             dropped: AtomicU64::new(0),
         });
         let mut readers = readers().ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "the list of log readers is held by a lost thread")
+            Error::new(ErrorKind::Forked, "another thread was opening a log reader during the fork")
+                .advise("fork before log readers are opened")
         })?;
         readers.retain(|reader| reader.upgrade().is_some_and(|queue| queue.is_here()));
         if readers.len() >= MAX_READERS {
             return Err(Error::argument(format!(
-                "{MAX_READERS} log readers are open: close one before another is opened"
-            )));
+                "{MAX_READERS} log readers are open, and no more may be"
+            ))
+            .advise("close one before another is opened"));
         }
         readers.push(Arc::downgrade(&queue));
         set_level(&readers);

@@ -181,10 +181,9 @@ impl EngineProducer {
         }
         let queue = self.engine.queue();
         if queue.overfull(self.core.tag) {
-            return Submitted::nothing(Error::new(
-                ErrorKind::BufferFull,
-                format!("{MAX_UNDRAINED} completions wait to be drained; drain them, then send on"),
-            ));
+            let words = format!("{MAX_UNDRAINED} completions wait to be drained");
+            let error = Error::new(ErrorKind::BufferFull, words);
+            return Submitted::nothing(error.advise("drain them, then send on"));
         }
         let backend = self.core.backend.read().unwrap_or_else(|e| e.into_inner());
         match &*backend {

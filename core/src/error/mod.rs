@@ -3,6 +3,8 @@
 
 mod codes;
 mod undelivered;
+#[cfg(test)]
+mod words;
 
 pub use codes::{BrokerCode, ErrorScope};
 pub(crate) use codes::{Written, definitely_unwritten, describe};
@@ -159,8 +161,8 @@ impl ErrorKind {
             }
             Self::InvalidRecord => "look at the topic's settings (cleanup.policy, timestamps)",
             Self::UnknownTopic => "create the topic first: it is never created by asking",
-            Self::UnknownPartition => "choose one of the topic's partitions, or none at all",
-            Self::TopicExists => "use it, or choose another name",
+            Self::UnknownPartition => "choose one of the topic's partitions",
+            Self::TopicExists => "use the topic that there is, or choose another name",
             Self::Authorization => "ask the cluster's owners for the right",
             Self::Authentication => "check the credentials and the mechanism",
             Self::Fenced => "make a new producer",
@@ -170,7 +172,7 @@ impl ErrorKind {
             Self::Broker => "look up the broker's error code",
             Self::Closed => "make a new handle",
             Self::Forked => "make a new client after the fork",
-            Self::Internal => "report this with the message",
+            Self::Internal => "this is a fault of the library: report it with the message",
             Self::Cancelled => "wait again if the result still matters",
             Self::OutOfResources => {
                 "raise the process's limits (ulimit -n, -u), or find out what uses them up"
@@ -181,6 +183,46 @@ impl ErrorKind {
             Self::Undelivered => "keep the handles of records whose fate matters",
         }
     }
+}
+
+/// For answers that no broker of Kafka's gives, on a connection that was one's before.
+pub(crate) const NOT_THE_PROTOCOL: &str = "find out what answers there: a broker of another make, or \
+                                           something in between, does not keep to Kafka's protocol";
+
+/// For records that name a partition: they need not.
+pub(crate) const OR_NO_PARTITION: &str = "choose one of the topic's partitions, or none at all";
+
+const TRY_AGAIN: &str = "try again; if it repeats, look at the broker's log";
+
+/// What to do about a code, where its kind has several causes.
+fn advice_for(code: &BrokerCode) -> Option<&'static str> {
+    Some(match code.code {
+        -1 | 42 => "look at the broker's log, which says why",
+        2 => "try again; if it repeats, look at the memory of this machine and at the network",
+        17 => "choose a name of 1 to 249 letters, digits, '.', '_' and '-'",
+        19 | 20 => {
+            "try again when more replicas are in sync: there are fewer than the topic's \
+             min.insync.replicas"
+        }
+        32 => {
+            "correct the timestamp, or the topic's message.timestamp.before.max.ms and \
+             message.timestamp.after.max.ms"
+        }
+        33 | 34 => "use a listener without SASL, which this client does not speak yet",
+        35 => "do without what was asked for, or use brokers that offer it",
+        41 => "try again: the cluster changes its controller",
+        43 => "use a topic whose message format is newer",
+        44 => "keep to the policy of the cluster, or ask its owners",
+        45 | 59 => "read whether the record is there before it is sent again",
+        56 => "try again; if it repeats, look at the broker's disks",
+        76 => "choose another codec: the broker does not take this one",
+        87 => "look at the topic's settings: one that is compacted takes no record without a key",
+        89 => "ask for less at a time, or have the quota raised",
+        100 => "try again: the topic was deleted, or made anew",
+        109 => "choose a start that the partition has: earliest, latest, or a timestamp",
+        _ if code.retriable && code.kind == ErrorKind::Broker => TRY_AGAIN,
+        _ => return None,
+    })
 }
 
 impl fmt::Display for ErrorKind {
@@ -232,7 +274,7 @@ impl Error {
         Self(Arc::new(Inner {
             kind: entry.kind,
             message,
-            advice: None,
+            advice: advice_for(&entry),
             broker_code: Some(code),
             retriable: entry.retriable,
             fatal: entry.fatal,

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::frames::FrameReader;
 use crate::config::{MAX_THROTTLE, PROOF_PATIENCE, PROVED_AFTER};
 use crate::environment::{Environment, STALL, Transport};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::{Api, ConnectionMetrics, Sent};
 use crate::protocol::{self, Throttle, Versions};
 
@@ -396,8 +396,9 @@ impl Connection {
                 Ok(answer)
             }
             Err(e) => {
-                let e = e.context(&self.shared.name);
+                let mut e = e.context(&self.shared.name);
                 if e.kind() == ErrorKind::NotKafka {
+                    e = e.advise(NOT_THE_PROTOCOL);
                     self.shared.closed.store(true, Ordering::Release);
                     let _ = self.tx.send(Order::Condemn(e.clone()));
                 }

@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::slot::{Slot, SlotInner};
 use super::topic_batches::TopicBatches;
 use crate::config::Partitioner;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
 use crate::policy::key_hash;
 
 /// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
@@ -99,7 +99,8 @@ impl Accumulator {
                 return Err(Error::new(
                     ErrorKind::UnknownPartition,
                     format!("topic '{}' has no partition {partition}, it has {known}", topic.name),
-                ));
+                )
+                .advise(OR_NO_PARTITION));
             }
         }
         if let Some(ms) = record.timestamp_ms.filter(|ms| *ms < 0) {

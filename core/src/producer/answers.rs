@@ -16,7 +16,9 @@ use super::split::{Cut, split};
 use super::tries::Cause;
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};
 use crate::config::{Endpoint, MAX_PRODUCE_REQUEST};
-use crate::error::{Error, ErrorKind, ErrorScope, Written, definitely_unwritten, describe};
+use crate::error::{
+    Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Written, definitely_unwritten, describe,
+};
 use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::ask::Why;
@@ -109,7 +111,8 @@ impl Sender {
         if !in_order && by_key.len() < parts.len() {
             // Which of the two is true? Sent again in place, the broker tells what it has.
             let words = "the answer to Produce names a partition twice";
-            let error = CallError::InDoubt(Error::new(ErrorKind::NotKafka, words));
+            let error =
+                CallError::InDoubt(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
             return self.unanswered(sent, &error, now);
         }
         if parts.iter().any(|(_, part)| part.code != 0) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Pool;
 use crate::config::Acks;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
 use crate::net::Connection;
 use crate::policy::backoff::Backoff;
@@ -133,7 +133,8 @@ pub(super) async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
     let check = |by: &Connection, answer: &InitProducerIdResponse| match answer.error_code {
         0 if answer.producer_id.0 >= 0 => Ok(()),
         // With none, what is sent twice would be written twice.
-        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")),
+        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")
+            .advise(NOT_THE_PROTOCOL)),
         code => {
             by.metrics().broker().error_answer(Api::InitProducerId);
             Err(Error::broker(code, "InitProducerId", None))

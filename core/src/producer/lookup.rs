@@ -93,7 +93,9 @@ impl Sender {
                 "topic '{name}' partition {partition}: an attempt to write it was not answered, and the \
                  broker does not know its place in the sequence any more"
             );
-            batch.resolve(Err(Error::new(ErrorKind::Broker, words).with_maybe_written(true)));
+            let error = Error::new(ErrorKind::Broker, words)
+                .advise("read whether the records are there before they are sent again");
+            batch.resolve(Err(error.with_maybe_written(true)));
         }
         self.settle(&name, partition);
     }

@@ -13,7 +13,7 @@ use super::partition::Partition;
 use super::requests::Item;
 use super::topic_batches::TopicBatches;
 use crate::cluster::TopicMeta;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
@@ -161,7 +161,8 @@ impl Topic {
         let error = Error::new(
             ErrorKind::UnknownPartition,
             format!("topic '{}' has no partition {partition}, it has {known}", self.name),
-        );
+        )
+        .advise(OR_NO_PARTITION);
         for batch in self.line(Some(partition)).take_all() {
             batch.resolve(Err(error.clone()));
         }

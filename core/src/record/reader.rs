@@ -11,6 +11,7 @@ use super::crc::crc32c;
 use super::pool::ChunkPool;
 use super::records::{MIN_RECORD, Meta, RecordBatch, take_record};
 use super::{CRC_START, HEADER_LEN};
+use crate::error::{Error, ErrorKind};
 
 /// Bytes before the part that the batch length counts.
 const LENGTH_END: usize = 12;
@@ -32,6 +33,26 @@ pub(crate) enum RecordError {
     Decompress { base_offset: i64 },
     /// A record is cut short, has an impossible length, or does not fill its own length.
     Record { base_offset: i64, index: i32 },
+}
+
+impl RecordError {
+    /// The error for whoever reads; `what` names the partition.
+    pub(crate) fn error(&self, what: impl fmt::Display) -> Error {
+        let kind = match self {
+            Self::UnsupportedCompression { .. } => ErrorKind::UnsupportedCodec,
+            _ => ErrorKind::Corrupt,
+        };
+        let error = Error::new(kind, format!("{what}: {self}"));
+        match self {
+            Self::Magic { .. } => error.advise(
+                "seek past it, or have its records written anew: whoever wrote them was older than Kafka 0.11",
+            ),
+            Self::OverLimit { .. } => error.advise(
+                "seek past it, and have whoever writes make smaller batches: the limit is this client's",
+            ),
+            _ => error,
+        }
+    }
 }
 
 impl fmt::Display for RecordError {

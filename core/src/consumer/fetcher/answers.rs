@@ -206,9 +206,9 @@ impl Fetcher {
                 }
                 Err(e) => {
                     reading.stopped = true;
-                    let what = format!("{}: {e}", name(&part.key));
+                    let what = name(&part.key);
                     self.buffer.push(std::mem::take(&mut fetched));
-                    self.buffer.fail(Error::new(ErrorKind::Corrupt, what));
+                    self.buffer.fail(e.error(what));
                     break;
                 }
             }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, Sleep};
 use super::{Answer, CallError, Ending, OnClose, Order, Outgoing, Shared};
 use crate::caught;
 use crate::environment::{READ_FIRST, STALL, Transport};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
 
@@ -285,7 +285,9 @@ impl Driver {
     fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
         self.shared.env.mishap("connection");
         let name = &self.shared.name;
-        let not_kafka = |words: String| Error::new(ErrorKind::NotKafka, format!("{name}: {words}"));
+        let not_kafka = |words: String| {
+            Error::new(ErrorKind::NotKafka, format!("{name}: {words}")).advise(NOT_THE_PROTOCOL)
+        };
         if frame.len() < 4 {
             return Err(not_kafka(format!("an answer of {} bytes", frame.len())));
         }
@@ -409,7 +411,8 @@ impl Driver {
         let name = &self.shared.name;
         let disconnected = |words: String| Error::new(ErrorKind::Disconnected, words);
         if e.kind() == std::io::ErrorKind::InvalidData {
-            return Ending::Lost(Error::new(ErrorKind::NotKafka, format!("{name}: {e}")));
+            let error = Error::new(ErrorKind::NotKafka, format!("{name}: {e}"));
+            return Ending::Lost(error.advise(NOT_THE_PROTOCOL));
         }
         // A listener with SASL tells its versions to anybody, and nothing else.
         let asked = !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed);
