@@ -92,7 +92,7 @@ impl Line {
         self.slots.retain(|(home, slot)| {
             match slot.peek(home) {
                 Peek::Empty => return false,
-                Peek::Full => full = true,
+                Peek::Full { .. } => full = true,
                 Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
                 Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
             }
@@ -105,34 +105,37 @@ impl Line {
         }
     }
 
-    /// Takes the first batch of the slots: full ones, overdue ones, and open ones if `idle`. Else
-    /// gives when the next one is due.
+    /// Takes a batch of the slots: of full and overdue ones that which waits longest, whoever it is from;
+    /// else an open one if `idle`. Else gives when the next one is due.
     pub(super) fn take(&mut self, now: Instant, idle: bool) -> (Option<Batch>, Option<Instant>) {
-        let mut wake = None;
-        for pass in 0..2 {
-            let mut i = 0;
-            while i < self.slots.len() {
-                let (home, slot) = &self.slots[i];
-                let take = match slot.peek(home) {
-                    Peek::Empty => {
-                        self.slots.remove(i);
-                        continue;
-                    }
-                    Peek::Full => true,
-                    // Full ones of other slots first.
-                    Peek::Open { .. } if pass == 0 => false,
+        loop {
+            let (mut oldest, mut open, mut wake) = (None::<(Instant, usize)>, None, None);
+            let mut next = 0;
+            self.slots.retain(|(home, slot)| {
+                let since = match slot.peek(home) {
+                    Peek::Empty => return false,
+                    Peek::Full { opened } => Some(opened),
+                    // One that sends little is not put off for as long as another sends much.
+                    Peek::Open { at, .. } if at <= now => Some(at),
                     Peek::Open { early, at } => {
                         wake = earlier(wake, Some(if idle { early } else { at }));
-                        if idle { early <= now } else { at <= now }
+                        open = open.or((idle && early <= now).then_some(next));
+                        None
                     }
                 };
-                if take && let Some(batch) = slot.take(home) {
-                    return (Some(batch), None);
+                if let Some(since) = since.filter(|at| oldest.is_none_or(|(then, _)| *at < then)) {
+                    oldest = Some((since, next));
                 }
-                i += 1;
+                next += 1;
+                true
+            });
+            let Some(index) = oldest.map(|(_, index)| index).or(open) else { return (None, wake) };
+            let (home, slot) = &self.slots[index];
+            if let Some(batch) = slot.take(home) {
+                return (Some(batch), None);
             }
+            // It is being compressed, or could not be: the others are looked at.
         }
-        (None, wake)
     }
 
     /// Takes what `of` picks of what came back.

@@ -292,8 +292,10 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peek {
     Empty,
-    /// A full batch waits.
-    Full,
+    /// A full batch waits, opened then.
+    Full {
+        opened: Instant,
+    },
     /// Only an open one: not to be taken before `early`, then if a broker is idle, and in any case
     /// once `at` has passed.
     Open {
@@ -333,13 +335,15 @@ impl Slot {
     pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
         let mut inner = self.lock();
         match (inner.full.front(), &inner.open) {
-            (Some(Full::Sealed(_)), _) => Peek::Full,
+            (Some(Full::Sealed(batch)), _) => {
+                Peek::Full { opened: batch.deadline - home.config.delivery_timeout }
+            }
             // Whoever seals it announces the slot then.
             (Some(Full::Sealing(_) | Full::Ended(..)), _) => Peek::Empty,
             (None, Some(open)) if open.builder.len_records() > 0 => {
                 if open.builder.len_bytes() >= home.config.batch_size {
                     // One large record: nothing else comes into its batch.
-                    return Peek::Full;
+                    return Peek::Full { opened: open.opened };
                 }
                 if home.may_not_linger(open.rest.number) {
                     return Peek::Open { early: open.opened, at: open.opened };
