@@ -493,13 +493,16 @@ impl Producer {
 
     /// What failed since the last report and nobody has looked at, as a report. For bindings.
     pub(crate) fn take_unread(&self) -> Option<Undelivered> {
-        self.0.unread.take()
+        // A parent's are not a child's to tell, and its locks may be held for ever.
+        if self.0.pool.env().alive_here() { self.0.unread.take() } else { None }
     }
 
     /// By what producers can be told apart that share batches, and how many records are in those that
     /// are not resolved. For bindings.
     pub(crate) fn unresolved_records(&self) -> (u64, usize) {
-        (self.0.home.id, self.0.home.unresolved_records())
+        let home = &self.0.home;
+        let here = self.0.pool.env().alive_here();
+        (home.id, if here { home.unresolved_records() } else { 0 })
     }
 
     /// Whoever uses it tells itself of what is left when it is dropped. For bindings.
