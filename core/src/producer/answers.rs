@@ -315,7 +315,7 @@ impl Sender {
     pub(super) fn reroute(&mut self, item: &Item, now: Instant) {
         let Some(topic) = self.topics.get_mut(&item.topic) else { return };
         // Where there is no other partition, it would come to this one, behind later ones.
-        if topic.partitions.len() == 1 {
+        if topic.meta.as_ref().is_some_and(|meta| meta.partitions.len() == 1) {
             return;
         }
         let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };

@@ -117,7 +117,7 @@ impl Sender {
     ) {
         let Some(meta) = topic.meta.clone() else { return };
         // Where all go to the same partition, they go there in the order in which they came.
-        let in_order = topic.partitions.len() == 1;
+        let in_order = meta.partitions.len() == 1;
         loop {
             let (full, due) = match topic.unbound.next(round.now, in_order) {
                 Next::Nothing => return,

@@ -1,9 +1,11 @@
 //! Several that send to the same place: each has its turn, however much the others send. In virtual
 //! time.
 
-use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, error_code};
 use ottla::{Compression, Producer, Record};
-use ottla_scenarios::steps::{cluster, connect, ms, secs};
+use ottla_scenarios::steps::{
+    acked, acks, cluster, connect, free, ms, secs, small_batches, stored, value,
+};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
 
@@ -65,5 +67,42 @@ async fn a_clone_has_its_turn_beside_one_that_sends_all_it_can() {
 async fn a_producer_with_other_settings_has_its_turn() {
     for partition in [None, Some(0)] {
         beside_a_flood(partition, true).await;
+    }
+}
+
+/// The numbers in the log of partition 0 from this place on.
+fn numbers(cluster: &Cluster, from: usize) -> Vec<usize> {
+    let number = |record: &ottla::testing::Record| {
+        std::str::from_utf8(record.value.as_ref().unwrap()).unwrap().parse().unwrap()
+    };
+    stored(cluster, 0)[from..].iter().map(number).collect()
+}
+
+/// A topic of one partition keeps the order, also if it had more of them before it was made anew.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_left_with_one_partition_keeps_its_order() {
+    for seed in 0..20 {
+        let cluster = cluster(1, 3);
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        let producer = small_batches(&client).linger(secs(0)).build().unwrap();
+        acked(&producer, free()).await;
+        cluster.delete_topic("t").unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        while stored(&cluster, 0).is_empty() {
+            if let Ok(delivery) = producer.send(free()).await {
+                let _ = within("an outcome", delivery).await;
+            }
+            tokio::time::sleep(secs(1)).await;
+        }
+        let before = stored(&cluster, 0).len();
+        let refused = FaultRule::new(Fault::Error(error_code::NOT_LEADER_OR_FOLLOWER));
+        cluster.faults().inject(refused.api(ApiKey::PRODUCE).share(0.6, seed).times(30));
+        let mut deliveries = Vec::new();
+        for number in 0..20 {
+            let value = value(number);
+            deliveries.push(producer.send(Record::to("t").value(&value)).await.unwrap());
+        }
+        acks(deliveries).await;
+        assert_eq!(numbers(&cluster, before), Vec::from_iter(0..20), "seed {seed}");
     }
 }
