@@ -31,13 +31,22 @@ pub(super) struct Fetched {
 enum Item {
     Batch(Fetched),
     Error(Error),
-    /// Reading goes on elsewhere in these partitions, at an offset if that is known.
-    Moved(Error, Vec<(Key, Option<i64>)>),
+    /// Reading goes on elsewhere in these partitions.
+    Moved(Error, Vec<Moved>),
 }
 
 /// Errors that nobody takes are kept up to this number: trouble comes and goes, also where nobody
 /// reads for days.
 const MAX_ERRORS: usize = 1_000;
+
+/// Where reading of a partition goes on.
+pub(super) struct Moved {
+    pub(super) key: Key,
+    /// `None`: that is not known yet.
+    pub(super) next: Option<i64>,
+    /// The partition's seeks then: one that came later knows better.
+    pub(super) generation: u64,
+}
 
 /// A seek of the application's, and which one of the partition it is.
 pub(super) struct Seek {
@@ -123,7 +132,8 @@ impl Buffer {
     pub(super) fn push(&self, fetched: impl IntoIterator<Item = Fetched>) {
         let mut state = self.lock();
         let inner = &mut *state;
-        for item in fetched {
+        // After the end there is nothing, also of what was on its way.
+        for item in fetched.into_iter().filter(|_| !inner.closed) {
             let Some(position) = inner.partitions.get_mut(&item.key) else { continue };
             // Fetched before a seek: not what is wanted any more.
             if position.generation != item.generation {
@@ -141,13 +151,13 @@ impl Buffer {
     }
 
     /// Tells that reading goes on elsewhere in some partitions.
-    pub(super) fn moved(&self, error: Error, to: Vec<(Key, Option<i64>)>) {
+    pub(super) fn moved(&self, error: Error, to: Vec<Moved>) {
         self.put(Item::Moved(error, to));
     }
 
     fn put(&self, error: Item) {
         let mut state = self.lock();
-        if state.errors < MAX_ERRORS {
+        if state.errors < MAX_ERRORS && !state.closed {
             state.errors += 1;
             state.items.push_back(error);
         }
@@ -224,9 +234,11 @@ impl Buffer {
         let item = state.items.pop_front()?;
         state.errors -= usize::from(!matches!(item, Item::Batch(_)));
         if let Item::Moved(_, to) = &item {
-            for (key, next) in to {
-                if let Some(position) = state.partitions.get_mut(key) {
-                    position.next = *next;
+            for moved in to {
+                if let Some(position) = state.partitions.get_mut(&moved.key)
+                    && position.generation == moved.generation
+                {
+                    position.next = moved.next;
                 }
             }
         }

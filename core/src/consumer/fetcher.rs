@@ -90,6 +90,8 @@ pub(super) struct Fetcher {
     sources: BTreeMap<i32, Source>,
     /// Answers so far: what turns are counted in.
     answers: u64,
+    /// Requests so far: what the turns of brokers are counted in.
+    requests: u64,
     troubles: Troubles,
     tx: mpsc::UnboundedSender<Event>,
     rx: mpsc::UnboundedReceiver<Event>,
@@ -122,6 +124,7 @@ impl Fetcher {
             reading: BTreeMap::new(),
             sources: BTreeMap::new(),
             answers: 0,
+            requests: 0,
             troubles: Troubles::default(),
             tx,
             rx,
@@ -247,7 +250,9 @@ impl Fetcher {
                 let found = found.await.unwrap_or_else(|e| {
                     keys.into_iter().map(|key| (key, Err(e.clone()))).collect()
                 });
-                let _ = tx.send(Event::Offsets { leader, asked, found });
+                if tx.send(Event::Offsets { leader, asked, found }).is_err() {
+                    leave(&pool, lane);
+                }
             });
         }
     }
@@ -258,17 +263,24 @@ impl Fetcher {
         // batch that is larger than asked for, since brokers never cut the first.
         let in_flight = self.sources.values().map(|source| source.in_flight).sum();
         let mut room = self.buffer.room().saturating_sub(in_flight);
-        for (leader, mut parts) in self.ready(true, now) {
+        let mut ready: Vec<_> = self.ready(true, now).into_iter().collect();
+        for (_, parts) in &mut ready {
             parts.retain(|(part, _)| !self.buffer.is_full(&part.key));
-            if parts.is_empty() {
-                continue;
-            }
+        }
+        ready.retain(|(_, parts)| !parts.is_empty());
+        // Where there is not room for all, brokers take turns, each with its share of the whole: one that
+        // has nothing to tell would else hold for itself what the others need.
+        let last = |leader: &i32| self.sources.get(leader).map_or(0, |source| source.asked);
+        ready.sort_by_key(|(leader, _)| last(leader));
+        let at_work = self.sources.values().filter(|source| source.in_flight > 0).count();
+        let share = self.buffer.config.buffer_memory / (at_work + ready.len()).max(1);
+        for (leader, mut parts) in ready {
             let source = self.sources.entry(leader).or_default();
             if let Some(at) = source.pacing.not_before(now) {
                 self.wake_at = earlier(self.wake_at, Some(at));
                 continue;
             }
-            let bytes = self.buffer.config.max_bytes.min(room);
+            let bytes = self.buffer.config.max_bytes.min(share.max(1)).min(room);
             if bytes == 0 {
                 break;
             }
@@ -347,7 +359,10 @@ impl Fetcher {
             .with_max_bytes(int(max_bytes))
             .with_session_epoch(-1)
             .with_topics(topics);
-        self.sources.entry(leader).or_default().in_flight = max_bytes;
+        self.requests += 1;
+        let source = self.sources.entry(leader).or_default();
+        source.in_flight = max_bytes;
+        source.asked = self.requests;
         self.troubles.wait_for(Some(leader));
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
@@ -358,19 +373,25 @@ impl Fetcher {
                 call(&connection, request, versions, retry).await
             });
             let answer = answer.await.and_then(|answer| answer);
-            let _ = tx.send(Event::Answer { leader, asked, sent, answer });
+            if tx.send(Event::Answer { leader, asked, sent, answer }).is_err() {
+                leave(&pool, lane);
+            }
         });
     }
 }
 
 impl Drop for Fetcher {
     fn drop(&mut self) {
-        // Its connections serve nobody else.
-        for leader in self.sources.keys() {
-            if let Some(broker) = self.pool.broker(*leader) {
-                broker.take(self.lane);
-            }
-        }
+        // Whose connection is still to come sees by this that nobody is there, and does the same.
+        self.rx.close();
+        leave(&self.pool, self.lane);
+    }
+}
+
+/// Gives up the connections of a consumer that is gone: they serve nobody else.
+fn leave(pool: &Pool, lane: Lane) {
+    for broker in pool.members() {
+        broker.take(lane);
     }
 }
 

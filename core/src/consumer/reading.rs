@@ -1,5 +1,6 @@
 //! One partition as the fetcher reads it, and the brokers and topics around it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -111,6 +112,10 @@ pub(super) struct Topic {
     /// The id that its partitions are read under; nil until it is known, or where brokers are too old
     /// to tell.
     pub(super) id: Uuid,
+    /// Ids that it had before, the last ones. Brokers hear of a new topic one after the other.
+    pub(super) was: VecDeque<Uuid>,
+    /// The one of them that metadata names now.
+    pub(super) behind: Option<Uuid>,
     /// It was known before, or known not to be there: partitions found from now on are younger than
     /// the consumer.
     pub(super) looked_for: bool,
@@ -120,11 +125,26 @@ pub(super) struct Topic {
     pub(super) rights: Spell,
 }
 
+/// A broker that is behind by more than so many topics of one name is not asked for long.
+const REMEMBERED: usize = 8;
+
+impl Topic {
+    /// Another one bears its name now.
+    pub(super) fn leave(&mut self) {
+        if self.was.len() == REMEMBERED {
+            self.was.pop_front();
+        }
+        self.was.push_back(self.id);
+    }
+}
+
 /// A broker that something is fetched from.
 #[derive(Default)]
 pub(super) struct Source {
     /// How many bytes the request in flight may bring; 0: none is.
     pub(super) in_flight: usize,
+    /// Which one of this consumer's requests was the last one to it; 0: none was yet.
+    pub(super) asked: u64,
     pub(super) pacing: Pacing,
     /// Its next request waits for the retry budget.
     pub(super) unpaid: bool,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest};
+use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, Consumer, Error, ErrorKind, Record, Start};
@@ -341,4 +341,69 @@ async fn what_flows_is_not_paced() {
     assert!(read_all(&mut consumer, 1, 500).await.is_empty());
     assert!(seen(&cluster, 1, ApiKey::FETCH) >= 500);
     assert!(begun.elapsed() < ms(20), "{:?}", begun.elapsed());
+}
+
+/// The buffer has room for one request: while an idle broker holds its own back, the others wait for
+/// their turn, which comes.
+#[tokio::test(start_paused = true)]
+async fn every_broker_has_its_turn_where_the_buffer_is_small() {
+    let cluster = cluster(3, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let reader = client.consumer().topics(["t"]).buffer_memory(64 << 10);
+    let mut consumer = reader.build().unwrap();
+    until("a fetch", || cluster.stats().requests_of(ApiKey::FETCH) > 3).await;
+    for partition in 0..3 {
+        write(&cluster, partition, 1).await;
+        let batch = within("a record", consumer.next()).await.unwrap().unwrap();
+        assert_eq!(batch.partition(), partition);
+    }
+}
+
+/// A broker that is behind still names the topic that was, once the one that is was read.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_does_not_come_back() {
+    let (cluster, hostile, client) = hostile(1).await;
+    let was = cluster.topics().into_iter().find(|(name, _)| name == "t").unwrap().1;
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    assert!(read_all(&mut consumer, 1, 5).await.is_empty());
+    cluster.delete_topic("t").unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    write(&cluster, 0, 20).await;
+    let told = within("news", consumer.next()).await.unwrap().unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Truncated, "{told}");
+    assert!(read_all(&mut consumer, 1, 20).await.is_empty());
+    let due = Arc::new(times(1));
+    let behind = Arc::clone(&due);
+    change::<MetadataRequest>(&hostile, move |answer| {
+        for topic in &mut answer.topics {
+            if topic.name.as_ref().is_some_and(|name| &*name.0 == "t") && behind() {
+                topic.topic_id = was;
+            }
+        }
+    });
+    let told = told_within(&mut consumer, secs(3_600)).await;
+    assert!(!due(), "nobody was behind");
+    assert!(told.is_empty(), "{told:?}");
+    assert_eq!(consumer.position("t", 0), Some(20));
+    write(&cluster, 0, 1).await;
+    let batch = within("a record", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(batch.base_offset(), 20);
+}
+
+/// Connections that were being made for a consumer when it went are nobody's.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_goes_while_it_dials_leaves_no_connection() {
+    let cluster = cluster(3, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let open = || cluster.stats().connections_open();
+    let slow = FaultRule::new(Fault::Delay(secs(1))).api(ApiKey::API_VERSIONS).always();
+    cluster.faults().inject(slow);
+    let before = open();
+    for _ in 0..5 {
+        let consumer = client.consumer().topics(["t"]).build().unwrap();
+        until("a dial", || open() > before).await;
+        drop(consumer);
+        tokio::time::sleep(secs(5)).await;
+        assert_eq!(open(), before);
+    }
 }

@@ -307,3 +307,19 @@ async fn nobody_seeks_in_a_consumer_that_is_closed() {
     consumer.close().await.unwrap();
     assert_eq!(consumer.seek("t", 0, Start::Earliest).unwrap_err().kind(), ErrorKind::Closed);
 }
+
+/// What is told of a place that was left by a seek says nothing of where the seek went.
+#[tokio::test(start_paused = true)]
+async fn a_seek_is_not_undone_by_news_of_the_place_that_was_left() {
+    let (cluster, _client, mut consumer) = start(Start::Earliest).await;
+    write(&cluster, 5).await;
+    assert_offsets(&offsets(&mut consumer, 10).await, 0, 10);
+    cluster.elect_uncleanly("t", 0, 2, 7).unwrap();
+    // The news waits to be taken.
+    tokio::time::sleep(secs(30)).await;
+    consumer.seek("t", 0, Start::Offset(2)).unwrap();
+    let error = refusal(&mut consumer).await;
+    assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+    assert_eq!(consumer.position("t", 0), Some(2));
+    assert_offsets(&offsets(&mut consumer, 5).await, 2, 7);
+}

@@ -10,7 +10,7 @@ use super::{Asked, Event, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::config::Endpoint;
 use crate::consumer::Start;
-use crate::consumer::buffer::{Fetched, Key};
+use crate::consumer::buffer::{Fetched, Key, Moved};
 use crate::consumer::offsets::Found;
 use crate::consumer::position::Position;
 use crate::error::{Error, ErrorKind, Result, describe};
@@ -256,7 +256,8 @@ impl Fetcher {
         );
         let next = (!chosen).then_some(to.offset);
         let error = Error::new(ErrorKind::Truncated, message);
-        self.buffer.moved(error, vec![(part.key.clone(), next)]);
+        let generation = part.generation;
+        self.buffer.moved(error, vec![Moved { key: part.key.clone(), next, generation }]);
     }
 
     /// The records at the position are gone (or never were).

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 use super::Fetcher;
 use crate::cluster::{Lookup, TopicMeta};
 use crate::consumer::Start;
-use crate::consumer::buffer::Key;
+use crate::consumer::buffer::{Key, Moved};
 use crate::consumer::reading::{Reading, Topic};
 use crate::environment::earlier;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
+use crate::policy::ask::Why;
 
 /// A topic that is missing or forbidden is looked for again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -37,7 +38,14 @@ impl Fetcher {
                     }
                     self.wake_at = earlier(self.wake_at, Some(now + LOOK_AGAIN));
                 }
+                // A broker that is behind: that one is gone, and what was read of the one that is stands.
+                Lookup::Known(meta) if topic.was.contains(&meta.id) => {
+                    if !topic.behind.replace(meta.id).is_some_and(|known| known == meta.id) {
+                        metadata.want(name, Why::Stale);
+                    }
+                }
                 Lookup::Known(meta) => {
+                    topic.behind = None;
                     if !topic.meta.as_ref().is_some_and(|known| Arc::ptr_eq(known, &meta)) {
                         self.add(topic, &meta);
                         topic.meta = Some(meta);
@@ -65,8 +73,12 @@ impl Fetcher {
         // Where brokers are too old to tell ids, a new topic cannot be told from the old one.
         if topic.id != meta.id && !topic.id.is_nil() && !meta.id.is_nil() {
             self.made_anew(topic, meta, count);
+            topic.leave();
         }
-        topic.id = meta.id;
+        // A broker that is too old to tell it says nothing against it.
+        if !meta.id.is_nil() {
+            topic.id = meta.id;
+        }
         if let Some(start) = topic.whole {
             // Whatever is in a partition that is younger than the consumer was written since that was
             // made: nothing of it may be left out.
@@ -120,7 +132,7 @@ impl Fetcher {
             if start.is_none() {
                 stopped.push(key.1);
             }
-            moved.push((key, None));
+            moved.push(Moved { key, next: None, generation: reading.generation });
         }
         // Nothing was read yet, nor was a place found.
         let Some((partition, offset)) = stood.first() else { return };
