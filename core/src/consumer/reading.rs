@@ -105,8 +105,10 @@ fn lasting(start: Start) -> Start {
 pub(super) struct Topic {
     /// Every partition is read, and those known at first from here.
     pub(super) whole: Option<Start>,
-    /// Partitions assigned by hand, until the topic is known.
+    /// Partitions assigned by hand, until they are there.
     pub(super) assigned: Vec<(i32, Start)>,
+    /// Those of them that were told not to be there.
+    pub(super) missing: Vec<i32>,
     /// What metadata says now; `None`: it does not know the topic.
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// The id that its partitions are read under; nil until it is known, or where brokers are too old

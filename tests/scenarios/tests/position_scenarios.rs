@@ -16,6 +16,12 @@ async fn write(cluster: &Cluster, count: usize) {
     }
 }
 
+/// One record.
+async fn write_to(cluster: &Cluster, partition: i32) {
+    let client = connect(virtual_cluster::client(cluster, 77)).await;
+    acked(&client.producer().build().unwrap(), pinned(partition)).await;
+}
+
 /// Offsets of the next records.
 async fn offsets(consumer: &mut Consumer, count: usize) -> Vec<i64> {
     let mut read = Vec::new();
@@ -306,6 +312,38 @@ async fn nobody_seeks_in_a_consumer_that_is_closed() {
     offsets(&mut consumer, 5).await;
     consumer.close().await.unwrap();
     assert_eq!(consumer.seek("t", 0, Start::Earliest).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// A partition that is not there is told of, and read when it is: brokers hear of it one after the
+/// other.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_assigned_before_it_is_there() {
+    let cluster = cluster(3, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let assigned = [("t", 0, Start::Earliest), ("t", 2, Start::Earliest)];
+    let reader = client.consumer().assign(assigned).max_wait(secs(20));
+    let mut consumer = reader.build().unwrap();
+    let error = refusal(&mut consumer).await;
+    assert_eq!(error.kind(), ErrorKind::UnknownPartition, "{error}");
+    let read = |error: Option<ottla::Result<ottla::Batch>>| error.unwrap().unwrap().partition();
+    // Once, however often it is looked for.
+    cluster.create_partitions("t", 2).unwrap();
+    tokio::time::sleep(secs(1_200)).await;
+    assert_quiet(&mut consumer).await;
+    cluster.create_partitions("t", 3).unwrap();
+    write_to(&cluster, 2).await;
+    let next = tokio::time::timeout(secs(1_200), consumer.next()).await;
+    assert_eq!(read(next.expect("a record")), 2);
+    // Nor is it forgotten where the topic is made anew without it.
+    make_anew(&cluster, 1);
+    write_to(&cluster, 0).await;
+    let error = refusal(&mut consumer).await;
+    assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+    assert_eq!(read(within("a record", consumer.next()).await), 0);
+    cluster.create_partitions("t", 3).unwrap();
+    write_to(&cluster, 2).await;
+    let next = tokio::time::timeout(secs(1_200), consumer.next()).await;
+    assert_eq!(read(next.expect("a record")), 2);
 }
 
 /// What is told of a place that was left by a seek says nothing of where the seek went.

@@ -94,10 +94,16 @@ impl Fetcher {
         topic.looked_for = true;
         for (partition, start) in std::mem::take(&mut topic.assigned) {
             if partition >= count {
-                self.buffer.fail(Error::new(
-                    ErrorKind::UnknownPartition,
-                    format!("topic '{name}' has no partition {partition}, it has {count}"),
-                ));
+                // Who answered may be behind, or it may be made yet.
+                if !topic.missing.contains(&partition) {
+                    topic.missing.push(partition);
+                    self.pool.metadata().want(name, Why::Stale);
+                    self.buffer.fail(Error::new(
+                        ErrorKind::UnknownPartition,
+                        format!("topic '{name}' has no partition {partition}, it has {count}"),
+                    ));
+                }
+                topic.assigned.push((partition, start));
                 continue;
             }
             let key = (Arc::clone(name), partition);
@@ -117,7 +123,8 @@ impl Fetcher {
         for key in keys {
             let Some(reading) = self.reading.get_mut(&key) else { continue };
             stood.extend(reading.next.map(|at| (key.1, at.offset)));
-            if key.1 >= count {
+            // What was assigned is read again when it is there again.
+            if key.1 >= count && topic.whole.is_some() {
                 self.reading.remove(&key);
                 self.buffer.remove_partition(&key);
                 continue;
