@@ -40,7 +40,7 @@ impl Fetcher {
                 }
                 // A broker that is behind: that one is gone, and what was read of the one that is stands.
                 Lookup::Known(meta) if topic.was.contains(&meta.id) => {
-                    if !topic.behind.replace(meta.id).is_some_and(|known| known == meta.id) {
+                    if topic.behind.replace(meta.id) != Some(meta.id) {
                         metadata.want(name, Why::Stale);
                     }
                 }
