@@ -203,7 +203,7 @@ func TestFailuresNobodyWasToldOfComeWithTheFlush(t *testing.T) {
 		p.Produce(ctx, Record{Topic: "t", Value: make([]byte, 11)}, nil)
 	}
 	err := p.Flush(ctx)
-	if !errors.Is(err, ErrRecordTooLarge) || !strings.Contains(err.Error(), "3 records without a callback") {
+	if !errors.Is(err, ErrRecordTooLarge) || !strings.Contains(err.Error(), "3 records failed and nobody was told") {
 		t.Fatalf("flush: %v", err)
 	}
 	if err := p.Flush(ctx); err != nil {

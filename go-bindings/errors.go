@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
@@ -103,7 +104,8 @@ type Error struct {
 	cause        error
 }
 
-// Undelivered is what Flush, Shutdown and Close tell of records that had no callback, once.
+// Undelivered is what Flush, Shutdown and Close tell, once, of records that failed without anybody
+// being told: they had no callback, or the context of their ProduceSync had ended.
 type Undelivered struct {
 	// Records is how many failed, First what the first of them failed with: errors.Is finds its code
 	// too.
@@ -112,6 +114,25 @@ type Undelivered struct {
 	// Topics are those that the records were for, 16 at most; MoreTopics if there are others.
 	Topics     []string
 	MoreTopics bool
+}
+
+func (u *Undelivered) message(first string) string {
+	names := make([]string, len(u.Topics))
+	for i, topic := range u.Topics {
+		names[i] = "'" + topic + "'"
+	}
+	more, records, topics := "", "records", "topics"
+	if u.MoreTopics {
+		more = " and others"
+	}
+	if u.Records == 1 {
+		records = "record"
+	}
+	if len(names) == 1 && !u.MoreTopics {
+		topics = "topic"
+	}
+	return fmt.Sprintf("%d %s failed and nobody was told, in %s %s%s; the first: %s",
+		u.Records, records, topics, strings.Join(names, ", "), more, first)
 }
 
 // Error gives message and advice.

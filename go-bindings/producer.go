@@ -101,7 +101,8 @@ func (p *Producer) Produce(ctx context.Context, record Record, done func(Deliver
 }
 
 // ProduceSync sends a record and waits until it is acknowledged. If ctx ends after the record was
-// accepted, the error is that of ctx with MaybeWritten true, and the record goes its way.
+// accepted, the error is that of ctx with MaybeWritten true, and the record goes its way: should it
+// fail, the next Flush, Shutdown or Close tells, as of a record without a callback.
 // It may be called in a callback.
 func (p *Producer) ProduceSync(ctx context.Context, record Record) (Delivery, error) {
 	wait := make(chan synced, 1)
@@ -112,20 +113,22 @@ func (p *Producer) ProduceSync(ctx context.Context, record Record) (Delivery, er
 	case out := <-wait:
 		return out.delivery, out.err
 	case <-ctx.Done():
-		// It may have come at the same moment.
+		// It may have come at the same moment. If not, the room for it is taken, so that whoever brings
+		// it knows that nobody was told.
 		select {
 		case out := <-wait:
 			return out.delivery, out.err
-		default:
+		case wait <- synced{}:
+			return Delivery{Topic: record.Topic, Partition: -1, Offset: -1},
+				ended(ctx, "the record was accepted and its outcome is not known", true)
 		}
-		return Delivery{Topic: record.Topic, Partition: -1, Offset: -1},
-			ended(ctx, "the record was accepted and its outcome is not known", true)
 	}
 }
 
 // Flush sends what waits and returns when every record produced before has its outcome and its
-// callback has returned. It fails if ctx ends first, and with ErrUndelivered if records that had
-// no callback failed since the last Flush. Not to be called in a callback.
+// callback has returned. It fails if ctx ends first, and with ErrUndelivered if records failed since
+// the last Flush and nobody was told: those without a callback, and those of a ProduceSync whose
+// context ended first. See Error.Undelivered. Not to be called in a callback.
 func (p *Producer) Flush(ctx context.Context) error {
 	if inCallback() {
 		return invalid("Flush in a callback would wait for that callback")
@@ -153,8 +156,8 @@ func (p *Producer) Close() error {
 }
 
 // Shutdown takes no more records, flushes, and closes the producer. If ctx ends first, the rest
-// fails at once with ErrClosed, and the error says how much that was. Shutting down again waits
-// for the first time's end. Not to be called in a callback.
+// fails at once with ErrClosed, and the error says how much that was. ErrUndelivered is among its
+// errors as Flush has it. Shutting down again waits for the first time's end. Not to be called in a callback.
 func (p *Producer) Shutdown(ctx context.Context) error {
 	if inCallback() {
 		return invalid("a producer can not be closed in a callback, which the close would wait for")
@@ -237,7 +240,7 @@ func (p *Producer) heard() error {
 	told := p.silent
 	failed := &Error{
 		Code:         ErrUndelivered,
-		Message:      fmt.Sprintf("%d records without a callback failed, for %q; the first: %v", told.Records, told.Topics, told.First),
+		Message:      told.message(told.First.Error()),
 		Retriable:    p.again,
 		Undelivered:  &told,
 		maybeWritten: p.mayBeThere,
@@ -245,7 +248,7 @@ func (p *Producer) heard() error {
 	}
 	var first *Error
 	if errors.As(told.First, &first) {
-		failed.Message = fmt.Sprintf("%d records without a callback failed, for %q; the first: %s", told.Records, told.Topics, first.Message)
+		failed.Message = told.message(first.Message)
 		failed.Advice, failed.BrokerCode = first.Advice, first.BrokerCode
 	}
 	p.silent, p.mayBeThere, p.again = Undelivered{}, false, false

@@ -20,6 +20,7 @@ type submission struct {
 // entry is who is to be told of a record: a callback, or a waiting ProduceSync.
 type entry struct {
 	done func(Delivery, error)
+	// It has room for one: the outcome, or a word of the caller that it waits no more.
 	wait chan<- synced
 	// timestampMs the user gave; -1 for none.
 	timestampMs int64
@@ -68,8 +69,12 @@ func (s *submission) resolve(c *Client, o outcome) {
 	// not hold them up.
 	for i := o.first; s.waits > 0 && i < min(o.first+o.count, len(s.entries)); i++ {
 		if wait := s.entries[i].wait; wait != nil {
-			wait <- synced{o.delivery(i - o.first), o.err}
-			told++
+			select {
+			case wait <- synced{o.delivery(i - o.first), o.err}:
+				told++
+			default:
+				// Its context ended before: nobody is there to be told.
+			}
 		}
 	}
 	callbacks := 0

@@ -825,6 +825,18 @@ bool ottla_error_is_fatal(const struct ottla_error *error);
 // sending it again makes no duplicate.
 bool ottla_error_maybe_written(const struct ottla_error *error);
 
+// How many records failed since the last report without anybody being told, as a flush or close
+// that failed says; 0 for null, and for errors that tell of none.
+size_t ottla_error_undelivered_records(const struct ottla_error *error);
+
+// What the first of them failed with; null if there are none. Lives as long as the error, and is
+// not freed by itself.
+const struct ottla_error *ottla_error_undelivered_first(const struct ottla_error *error);
+
+// One of the topics they were for, counted from 0; null behind the last. 16 are named at most.
+// Lives as long as the error.
+const char *ottla_error_undelivered_topic(const struct ottla_error *error, size_t index);
+
 // Frees an error. Null is allowed.
 void ottla_error_free(struct ottla_error *error);
 
@@ -913,8 +925,8 @@ ottla_status ottla_producer_flush(const struct ottla_producer *producer,
 
 // Waits until everything accepted before the call is resolved, for up to `timeout_ms` (-1: no
 // limit but the records' own). `OTTLA_STATUS_UNDELIVERED`: records failed since the last such call
-// whose completions nobody has polled; their number, the first error and the topics are in the
-// message, which records they are is told by their completions.
+// whose completions nobody has polled; see `ottla_error_undelivered_records`. Which records they
+// are is told by their completions.
 ottla_status ottla_producer_flush_wait(const struct ottla_producer *producer,
                                        int64_t timeout_ms,
                                        struct ottla_error **error);

@@ -1,6 +1,7 @@
 //! Error objects.
 
 use std::ffi::{CString, c_char};
+use std::ptr;
 
 use ottla::Error;
 
@@ -14,16 +15,35 @@ pub struct ottla_error {
     name: CString,
     message: CString,
     advice: CString,
+    undelivered: Option<Undelivered>,
+}
+
+/// What an error tells of records that failed and that nobody had been told of.
+struct Undelivered {
+    records: usize,
+    first: Box<ottla_error>,
+    topics: Vec<CString>,
 }
 
 impl ottla_error {
     pub(crate) fn boxed(error: Error) -> *mut Self {
-        Box::into_raw(Box::new(Self {
+        Box::into_raw(Box::new(Self::of(error)))
+    }
+
+    fn of(error: Error) -> Self {
+        let undelivered = error.undelivered().map(|lost| Undelivered {
+            records: lost.records(),
+            // What a record failed with tells of no others.
+            first: Box::new(Self::of(lost.first_error().clone())),
+            topics: lost.topics().map(c_string).collect(),
+        });
+        Self {
             name: c_string(error.kind().as_str()),
             message: c_string(error.message()),
             advice: c_string(error.advice()),
+            undelivered,
             error,
-        }))
+        }
     }
 }
 
@@ -98,6 +118,43 @@ pub unsafe extern "C" fn ottla_error_is_fatal(error: *const ottla_error) -> bool
 pub unsafe extern "C" fn ottla_error_maybe_written(error: *const ottla_error) -> bool {
     // SAFETY: promised by the caller.
     unsafe { read(error, false, |e| e.error.maybe_written()) }
+}
+
+/// How many records failed since the last report without anybody being told, as a flush or close
+/// that failed says; 0 for null, and for errors that tell of none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_error_undelivered_records(error: *const ottla_error) -> usize {
+    // SAFETY: promised by the caller.
+    unsafe { read(error, 0, |e| e.undelivered.as_ref().map_or(0, |lost| lost.records)) }
+}
+
+/// What the first of them failed with; null if there are none. Lives as long as the error, and is
+/// not freed by itself.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_error_undelivered_first(
+    error: *const ottla_error,
+) -> *const ottla_error {
+    let first = |e: &ottla_error| match &e.undelivered {
+        Some(lost) => &raw const *lost.first,
+        None => ptr::null(),
+    };
+    // SAFETY: promised by the caller.
+    unsafe { read(error, ptr::null(), first) }
+}
+
+/// One of the topics they were for, counted from 0; null behind the last. 16 are named at most.
+/// Lives as long as the error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_error_undelivered_topic(
+    error: *const ottla_error,
+    index: usize,
+) -> *const c_char {
+    let topic = |e: &ottla_error| {
+        let named = e.undelivered.as_ref().and_then(|lost| lost.topics.get(index));
+        named.map_or(ptr::null(), |topic| topic.as_ptr())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { read(error, ptr::null(), topic) }
 }
 
 /// Frees an error. Null is allowed.

@@ -147,8 +147,8 @@ pub unsafe extern "C" fn ottla_producer_flush(
 
 /// Waits until everything accepted before the call is resolved, for up to `timeout_ms` (-1: no
 /// limit but the records' own). `OTTLA_STATUS_UNDELIVERED`: records failed since the last such call
-/// whose completions nobody has polled; their number, the first error and the topics are in the
-/// message, which records they are is told by their completions.
+/// whose completions nobody has polled; see `ottla_error_undelivered_records`. Which records they
+/// are is told by their completions.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_producer_flush_wait(
     producer: *const ottla_producer,

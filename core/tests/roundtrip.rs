@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ottla::testing::Cluster;
-use ottla::{Client, Compression, ErrorKind, NewTopic, OffsetSpec, Record, Start};
+use ottla::{Client, Compression, ErrorKind, NewTopic, OffsetSpec, Record, Start, blocking};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -28,7 +28,7 @@ async fn a_record_there_and_back() {
     let batch = within("fetch", consumer.next()).await.unwrap().unwrap();
     assert_eq!((batch.topic(), batch.partition(), batch.len()), ("t", at.partition, 1));
     let got = batch.get(0).unwrap();
-    assert_eq!((got.offset(), got.timestamp()), (0, 77));
+    assert_eq!((got.offset(), got.timestamp_ms()), (0, 77));
     assert_eq!((got.key(), got.value()), (Some(&b"k"[..]), Some(&b"v"[..])));
     let names: Vec<_> = got.headers().collect();
     assert_eq!(names, [(&b"a"[..], Some(&b"1"[..])), (&b"a"[..], None)]);
@@ -123,4 +123,24 @@ async fn topics_and_offsets() {
     consumer.seek("new", 1, Start::Offset(1)).unwrap();
     let batch = within("fetch", consumer.next()).await.unwrap().unwrap();
     assert_eq!(batch.base_offset(), 1);
+}
+
+/// `None` is what did not come in time; the end is an error, and is there at once.
+#[test]
+fn a_blocking_wait_tells_nothing_yet_from_the_end() {
+    let cluster = Cluster::builder().brokers(1).topic("t", 1, 1).start().unwrap();
+    let client = blocking::Client::connect(cluster.bootstrap()).unwrap();
+    let mut consumer = client.consumer(|settings| settings.topics(["t"])).unwrap();
+    assert!(consumer.next_timeout(Duration::from_millis(1)).unwrap().is_none());
+
+    let producer = client.producer(|settings| settings).unwrap();
+    producer.send(Record::to("t").value("v")).unwrap().wait(None).unwrap();
+    assert_eq!(consumer.next_timeout(SOON).unwrap().expect("one was written").len(), 1);
+    assert!(consumer.next_timeout(Duration::ZERO).unwrap().is_none());
+
+    consumer.close().unwrap();
+    for timeout in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(consumer.next_timeout(timeout).unwrap_err().kind(), ErrorKind::Closed);
+    }
+    assert!(consumer.next().is_none());
 }

@@ -281,7 +281,7 @@ impl PartialEq for Record {
         }
         let (own, others) = (self.read(), other.read());
         own.offset() == others.offset()
-            && own.timestamp() == others.timestamp()
+            && own.timestamp_ms() == others.timestamp_ms()
             && own.key() == others.key()
             && own.value() == others.value()
             && own.headers().eq(others.headers())
@@ -337,7 +337,7 @@ impl Record {
     /// Milliseconds since 1970 (UTC); -1 if the producer gave none.
     #[getter]
     fn timestamp(&self) -> i64 {
-        self.read().timestamp()
+        self.read().timestamp_ms()
     }
 
     /// The partition.

@@ -66,6 +66,79 @@ static void record_errors(const char *bootstrap) {
   ottla_producer_free(producer);
 }
 
+/* What a flush or a close tells of records whose completions nobody has polled. */
+static void expect_undelivered(ottla_status status, ottla_error *error, size_t records,
+                               const char *expected) {
+  CHECK(status == OTTLA_STATUS_UNDELIVERED && ottla_error_status(error) == status);
+  CHECK(strcmp(ottla_error_name(error), "undelivered") == 0);
+  CHECK(ottla_error_undelivered_records(error) == records);
+  const ottla_error *first = ottla_error_undelivered_first(error);
+  CHECK(ottla_error_status(first) == OTTLA_STATUS_UNKNOWN_TOPIC);
+  CHECK(ottla_error_undelivered_records(first) == 0);
+  CHECK(ottla_error_undelivered_first(first) == NULL);
+  CHECK(ottla_error_undelivered_topic(first, 0) == NULL);
+  const char *topic = ottla_error_undelivered_topic(error, 0);
+  CHECK(topic != NULL && strcmp(topic, expected) == 0);
+  CHECK(ottla_error_undelivered_topic(error, 1) == NULL);
+  CHECK(strstr(ottla_error_message(error), expected) != NULL);
+  ottla_error_free(error);
+}
+
+/* Failures that nobody polled are told by flush and close, each once; what was polled is not. */
+static void failures_nobody_polled(const char *bootstrap) {
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer *producer = NULL;
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  ottla_record records[3] = {{0}};
+  size_t accepted = 0, count = 0;
+  OK(ottla_producer_send_batch(producer, "nowhere", records, 3, 6, &accepted, E));
+  CHECK(accepted == 3);
+  ottla_error *error = NULL;
+  ottla_status status = ottla_producer_flush_wait(producer, PATIENCE_MS, &error);
+  expect_undelivered(status, error, 3, "nowhere");
+  OK(ottla_producer_flush_wait(producer, PATIENCE_MS, E));
+  /* The completions are there all the same. */
+  uint32_t told = 0;
+  ottla_completion done;
+  while (told < 3) {
+    OK(ottla_poll(client, &done, 1, PATIENCE_MS, &count, E));
+    CHECK(count == 1 && done.kind == OTTLA_COMPLETION_DELIVERY && done.tag == 6);
+    if (count == 0) {
+      break;
+    }
+    told += done.count;
+    ottla_error_free(done.error);
+  }
+  CHECK(told == 3);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+
+  /* Polled, and not told again. */
+  client = connect_to(bootstrap);
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  OK(ottla_producer_send_batch(producer, "elsewhere", records, 1, 7, &accepted, E));
+  done = next_completion(client);
+  CHECK(done.tag == 7 && ottla_error_status(done.error) == OTTLA_STATUS_UNKNOWN_TOPIC);
+  ottla_error_free(done.error);
+  OK(ottla_producer_flush_wait(producer, PATIENCE_MS, E));
+  OK(ottla_producer_close_wait(producer, PATIENCE_MS, E));
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+
+  client = connect_to(bootstrap);
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  OK(ottla_producer_send_batch(producer, "anywhere", records, 2, 8, &accepted, E));
+  error = NULL;
+  status = ottla_producer_close_wait(producer, PATIENCE_MS, &error);
+  expect_undelivered(status, error, 2, "anywhere");
+  OK(ottla_producer_close_wait(producer, PATIENCE_MS, E));
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+  CHECK(ottla_error_undelivered_records(NULL) == 0);
+  CHECK(ottla_error_undelivered_first(NULL) == NULL);
+  CHECK(ottla_error_undelivered_topic(NULL, 0) == NULL);
+}
+
 /* Records are accepted and the client is closed at once: each of them is told, one way or the
  * other. */
 static void close_tells_everything(const char *bootstrap) {
@@ -276,6 +349,7 @@ int main(void) {
     RUN(round_trip(bootstrap, codec));
   }
   RUN(record_errors(bootstrap));
+  RUN(failures_nobody_polled(bootstrap));
   RUN(close_tells_everything(bootstrap));
   RUN(statistics(bootstrap));
   ottla_test_broker_free(broker);

@@ -177,7 +177,7 @@ impl Producer {
 pub struct Consumer(crate::Consumer);
 
 impl Consumer {
-    /// The next batch, or `None` if none came within `timeout`.
+    /// The next batch, or `None` if none came within `timeout`: nothing else is `None`.
     ///
     /// # Errors
     /// See [`crate::Consumer::next`]; `Closed` if the consumer is closed.

@@ -44,7 +44,7 @@ impl Fetched {
 fn view(r: RecordRef<'_>) -> RecordView<'_> {
     RecordView {
         offset: r.offset(),
-        timestamp_ms: r.timestamp(),
+        timestamp_ms: r.timestamp_ms(),
         key: r.key(),
         value: r.value(),
         headers: HeaderViews(HeaderSource::Fetched(r.headers())),

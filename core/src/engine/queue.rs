@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::completion::{Completion, CompletionKind};
 use super::wake::Wake;
+use crate::error::Error;
 use crate::metrics::{Logs, loudly};
+use crate::producer::Counted;
 
 /// Completions that may wait to be drained before new submissions are refused. What is in flight
 /// is bounded by the producer's buffer; this bounds what a host leaves lying about (about 5 MiB).
@@ -33,6 +35,18 @@ struct State {
     want_space: Vec<u64>,
     /// Nothing will be pushed any more.
     ended: bool,
+}
+
+impl State {
+    /// How many records failed that neither a drain nor a report told of, and the first error.
+    fn untold(&self) -> Option<(u64, &Error)> {
+        let untold = |c: &&Completion| {
+            let told = c.unread.as_ref().is_some_and(Counted::is_told);
+            c.kind == CompletionKind::Delivery && c.error.is_some() && !told
+        };
+        let first = self.queue.iter().find(untold)?.error.as_ref()?;
+        Some((self.queue.iter().filter(untold).map(|c| u64::from(c.count)).sum(), first))
+    }
 }
 
 impl CompletionQueue {
@@ -161,10 +175,7 @@ impl Drop for CompletionQueue {
     /// What nobody drained, nobody will.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(|e| e.into_inner());
-        let lost = |c: &Completion| c.kind == CompletionKind::Delivery && c.error.is_some();
-        let lost: Vec<_> = state.queue.iter().filter(|c| lost(c)).collect();
-        let Some(first) = lost.first().and_then(|c| c.error.as_ref()) else { return };
-        let records: u64 = lost.iter().map(|c| u64::from(c.count)).sum();
+        let Some((records, first)) = state.untold() else { return };
         let none = Logs::none();
         loudly!(
             &none, "ottla::producer", records, first = %first.message(),
@@ -176,9 +187,35 @@ impl Drop for CompletionQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::producer::Unread;
 
     fn completion(tag: u64) -> Completion {
         Completion::operation(tag, CompletionKind::Flushed, None)
+    }
+
+    #[test]
+    fn what_a_report_told_is_not_untold_when_it_is_never_drained() {
+        let (q, unread) = (CompletionQueue::new().unwrap(), Unread::new(None));
+        let fail = |count: u32| {
+            let error = Error::closed("client");
+            let counted = unread.failed(&Arc::from("t"), &error, count as usize, false);
+            let kind = CompletionKind::Delivery;
+            let failed = Completion::operation(1, kind, Some(error));
+            q.push(Completion { count, unread: Some(counted), ..failed });
+        };
+        let untold = || q.lock().untold().map(|(records, _)| records);
+        q.push(completion(7));
+        assert_eq!(untold(), None);
+        fail(2);
+        fail(3);
+        assert_eq!(untold(), Some(5));
+        assert_eq!(unread.take().unwrap().records(), 5);
+        assert_eq!(untold(), None, "told by the report");
+        fail(4);
+        assert_eq!(untold(), Some(4));
+        q.drain(&mut Vec::new(), usize::MAX);
+        assert_eq!(untold(), None);
+        assert!(unread.take().is_none());
     }
 
     #[cfg(unix)]

@@ -236,6 +236,12 @@ impl ProducerBuilder {
 /// threads that send much have a clone each and do not wait for one another. Nor are records that name
 /// their partition in an order with records that do not.
 ///
+/// # Failures
+/// A [`Delivery`] tells its record's outcome. [`flush`](Self::flush) and [`close`](Self::close) fail with
+/// what failed and nobody looked at; when the last clone is dropped, a warning names the number. A handle
+/// in a `static` is never dropped, and nothing waits for records when `main` returns: close or flush it
+/// before.
+///
 /// ```
 /// # use ottla::{Client, Record, testing::Cluster};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

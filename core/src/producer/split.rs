@@ -84,7 +84,7 @@ fn copy(
     sender: Option<&Arc<Unread>>,
 ) -> Place {
     let headers: Vec<_> = record.headers().collect();
-    let (headers, timestamp_ms) = (HeaderList::Raw(&headers), record.timestamp());
+    let (headers, timestamp_ms) = (HeaderList::Raw(&headers), record.timestamp_ms());
     let index = open.builder.len_records() as u32;
     if open.builder.append(record.key(), record.value(), headers, timestamp_ms).is_err() {
         let words = "a record that was in a batch does not fit into a smaller one";

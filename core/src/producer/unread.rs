@@ -85,6 +85,11 @@ impl Counted {
         drop(tally);
         self.by.looked.notify_waiters();
     }
+
+    /// A report told of them.
+    pub(crate) fn is_told(&self) -> bool {
+        self.by.lock().report != self.report
+    }
 }
 
 impl Tally {

@@ -79,7 +79,7 @@ impl Accumulator {
             for record in walk(chunk.as_ref(), base_timestamp) {
                 let key = record.key().unwrap_or_default();
                 let slot = topic.slot(key_hash::partition(key, partitions));
-                let timestamp_ms = record.timestamp();
+                let timestamp_ms = record.timestamp_ms();
                 let headers: Vec<_> = record.headers().collect();
                 let record = Record::to(&topic.name)
                     .key_opt(record.key())

@@ -199,7 +199,7 @@ pub(crate) fn walk(bytes: &[u8], base_timestamp: i64) -> impl Iterator<Item = Re
         let record = take_record(&mut rest)?;
         Some(RecordRef {
             offset: record.offset_delta,
-            timestamp: base_timestamp.wrapping_add(record.timestamp_delta),
+            timestamp_ms: base_timestamp.wrapping_add(record.timestamp_delta),
             key: record.key,
             value: record.value,
             headers: Headers { rest: record.headers, left: record.header_count },
@@ -218,13 +218,13 @@ impl<'a> Iterator for RecordIter<'a> {
         // Cannot end early: opening the batch walked the same bytes.
         let record = take_record(&mut self.rest)?;
         self.left -= 1;
-        let timestamp = match self.meta.append_time {
+        let timestamp_ms = match self.meta.append_time {
             Some(time) => time,
             None => self.meta.base_timestamp.wrapping_add(record.timestamp_delta),
         };
         Some(RecordRef {
             offset: self.meta.base_offset + record.offset_delta,
-            timestamp,
+            timestamp_ms,
             key: record.key,
             value: record.value,
             headers: Headers { rest: record.headers, left: record.header_count },
@@ -242,7 +242,7 @@ impl ExactSizeIterator for RecordIter<'_> {}
 #[derive(Clone, Debug)]
 pub struct RecordRef<'a> {
     offset: i64,
-    timestamp: i64,
+    timestamp_ms: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     headers: Headers<'a>,
@@ -256,8 +256,8 @@ impl<'a> RecordRef<'a> {
 
     /// Milliseconds since 1970 (UTC); -1 if the producer gave none. The time the producer set or,
     /// if the topic says `message.timestamp.type=LogAppendTime`, that of the broker's append.
-    pub fn timestamp(&self) -> i64 {
-        self.timestamp
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
     }
 
     /// The key, or `None` if it is null.

@@ -53,7 +53,7 @@ fn read(raw: &RawBatch) -> Vec<Owned> {
                 .headers()
                 .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
                 .collect();
-            (r.key().map(<[u8]>::to_vec), r.value().map(<[u8]>::to_vec), headers, r.timestamp())
+            (r.key().map(<[u8]>::to_vec), r.value().map(<[u8]>::to_vec), headers, r.timestamp_ms())
         })
         .collect();
     assert_eq!(records.len(), batch.len());

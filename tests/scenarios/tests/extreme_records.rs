@@ -56,7 +56,7 @@ async fn every_key_with_every_value_every_time_and_all_headers_in_every_codec() 
                 let Some(at) = (found.offset() as usize).checked_sub(1) else { continue };
                 let (_, key, value, ..) = records[at];
                 assert_eq!((found.key(), found.value()), (key, value), "{codec}: {at}");
-                assert_eq!(found.timestamp(), times[at], "{codec}: {at}");
+                assert_eq!(found.timestamp_ms(), times[at], "{codec}: {at}");
             }
         }
         let stored = cluster.records("t", 0).unwrap();

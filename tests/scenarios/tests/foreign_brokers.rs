@@ -153,7 +153,7 @@ async fn every_codec_comes_back(variable: &str) {
                     r.key().map(<[u8]>::to_vec),
                     r.value().map(<[u8]>::to_vec),
                     headers.collect(),
-                    r.timestamp(),
+                    r.timestamp_ms(),
                 );
                 read.insert((batch.partition(), r.offset()), got);
             }
