@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::caught;
+
 /// Counts bytes held; who wants more than there is waits in line, and nobody who comes later gets
 /// ahead. A batch is charged when it grows, after the fact, so the budget can be exceeded by one
 /// chunk (64 KiB, or one large record) for each open batch.
@@ -171,8 +173,9 @@ impl Budget {
     }
 
     fn tell(&self) {
-        self.freed.notify_one();
-        self.released.notify_waiters();
+        // Whose wakers are the program's own: one that panics does not keep a batch from its end.
+        let _ = caught::call(|| self.freed.notify_one());
+        let _ = caught::call(|| self.released.notify_waiters());
     }
 
     /// Nobody is woken until this is dropped.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
 use super::sender::Event;
+use crate::caught;
 use crate::error::Error;
 
 /// Unresolved batches by number.
@@ -58,7 +59,8 @@ impl Accumulator {
                 }
             }
         });
-        self.resolved.notify_waiters();
+        // Who flushes may have a waker that panics, as who waits for a record.
+        let _ = caught::call(|| self.resolved.notify_waiters());
     }
 
     /// Whether the open batch with this number has to go although it is not full.

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::delivery::{BatchAck, Outcome, Run};
 use super::unread::{Counted, Owed, Senders};
+use crate::caught;
 use crate::error::Error;
 
 pub(crate) use shares::{Owner, Share};
@@ -230,7 +231,10 @@ impl BatchState {
         // Taken after the status is set: who was not in looks at the status again. Woken without the
         // lock: a waker is the program's own, and may look at its handle on the spot.
         let waiters = std::mem::take(&mut self.rest().waiters);
-        waiters.into_values().for_each(Waker::wake);
+        for waker in waiters.into_values() {
+            // One that panics is its own trouble, not that of whoever is behind it.
+            let _ = caught::call(|| waker.wake());
+        }
     }
 
     pub(super) fn is_pending(&self) -> bool {

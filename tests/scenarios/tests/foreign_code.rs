@@ -107,6 +107,47 @@ fn a_waker_may_look_at_its_handle_whatever_becomes_of_the_record() {
     }
 }
 
+/// A waker that panics when it is called.
+struct Broken;
+
+impl Wake for Broken {
+    fn wake(self: Arc<Self>) {
+        panic!("by the test");
+    }
+}
+
+/// It is to blame for nobody else: other records go on, and who waits for them is woken.
+#[test]
+fn a_waker_that_panics_is_its_own_trouble() {
+    for fails in [false, true] {
+        alone(move || async move {
+            let cluster = cluster(1, 2);
+            let client = connect(virtual_cluster::client(&cluster, 1)).await;
+            let producer = client.producer().build().unwrap();
+            let there = || Record::to("t").partition(0).value("x");
+            acked(&producer, there()).await;
+            if fails {
+                let refused = FaultRule::new(Fault::Error(29)).api(ApiKey::PRODUCE);
+                cluster.faults().inject(refused.partition(0));
+            }
+            let slow = FaultRule::new(Fault::DelayAnswer(ms(50))).api(ApiKey::PRODUCE);
+            cluster.faults().inject(slow.always());
+            let mut first = producer.try_send(there()).unwrap();
+            let second = producer.try_send(there()).unwrap();
+            let other = producer.try_send(Record::to("t").partition(1).value("y")).unwrap();
+            let waker = Waker::from(Arc::new(Broken));
+            assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
+            let flush = pin!(producer.flush());
+            assert!(flush.poll(&mut Context::from_waker(&waker)).is_pending());
+            // Registered behind it.
+            let outcomes = async { (second.await.is_err(), other.await) };
+            let (failed, at) = within("outcomes", outcomes).await;
+            assert_eq!((failed, at.unwrap().partition), (fails, 1));
+            assert_eq!(first.await.is_err(), fails);
+        });
+    }
+}
+
 /// Its record moves into the batch of its partition once that is known.
 #[test]
 fn a_waker_may_send_when_its_record_finds_its_partition() {
