@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::accumulator::Batch;
 use super::line::Next;
 use super::lookup::Wanted;
-use super::partition::ToSend;
+use super::partition::{Partition, ToSend};
 use super::requests::Load;
 use super::sender::{Event, Sender};
 use super::topics::Topic;
@@ -31,18 +31,34 @@ pub(super) struct Round<'a> {
 }
 
 impl Sender {
+    /// What of a topic can go now. Requests are bounded: in one that is full before all had their turn,
+    /// those come first next time that did not.
+    pub(super) fn assign(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
+        if topic.unbound_first {
+            self.assign_unbound(topic, round, taken);
+            self.assign_bound(topic, round, taken);
+        } else {
+            self.assign_bound(topic, round, taken);
+            self.assign_unbound(topic, round, taken);
+        }
+        if round.loads.is_empty() {
+            // Nobody takes anything: that says nothing of whose turn it is.
+            return;
+        }
+        topic.crowded = round.loads.iter().any(|load| load.bytes >= MAX_PRODUCE_REQUEST);
+        topic.unbound_first = topic.crowded && !topic.unbound_first;
+    }
+
     /// Batches sent again in place, and those with a named partition.
-    pub(super) fn assign_bound(
-        &mut self,
-        topic: &mut Topic,
-        round: &mut Round<'_>,
-        taken: &mut [bool],
-    ) {
+    fn assign_bound(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let Some(meta) = topic.meta.clone() else { return };
         let now = round.now;
         for index in topic.resend.clone() {
             if !topic.partitions[index].needs_leader() {
                 topic.resend.remove(&index);
+                continue;
+            }
+            if taken[index] {
                 continue;
             }
             let at = topic.partitions[index].retry_at;
@@ -70,7 +86,14 @@ impl Sender {
             }
         }
         topic.pinned.retain(|_, line| !line.is_empty());
-        let wanted: Vec<i32> = topic.pinned.keys().copied().collect();
+        let mut wanted: Vec<i32> = topic.pinned.keys().copied().collect();
+        if topic.crowded {
+            let given = |partition: &i32| {
+                let index = usize::try_from(*partition).ok();
+                index.and_then(|i| topic.partitions.get(i)).map_or(0, Partition::last_given)
+            };
+            wanted.sort_by_key(given);
+        }
         for partition in wanted {
             let Some(index) =
                 usize::try_from(partition).ok().filter(|i| *i < meta.partitions.len())
@@ -109,12 +132,7 @@ impl Sender {
 
     /// Batches that may go anywhere: the better of two partitions drawn at random, staying for a
     /// batch's worth of bytes.
-    pub(super) fn assign_unbound(
-        &mut self,
-        topic: &mut Topic,
-        round: &mut Round<'_>,
-        taken: &mut [bool],
-    ) {
+    fn assign_unbound(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let Some(meta) = topic.meta.clone() else { return };
         // Where all go to the same partition, they go there in the order in which they came.
         let in_order = meta.partitions.len() == 1;

@@ -56,6 +56,8 @@ pub(crate) struct Partition {
     leader: Option<i32>,
     /// The last of the batches that were acknowledged.
     acknowledged: Option<Position>,
+    /// The last batch that it was given: ids go up, so that it tells whose turn came longest ago.
+    given: u64,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,7 @@ impl Partition {
         begins: (i64, i16),
     ) -> ToSend {
         self.sent_to(leader);
+        self.given = id;
         let position = self.sequence.give(batch.records(), begins);
         let retry = batch.tries.cost();
         self.queue.push_back(Entry {
@@ -124,6 +127,11 @@ impl Partition {
             locked_out: false,
         });
         ToSend { id, stamp: self.sequence.stamp(position), again: false, retry }
+    }
+
+    /// The id of the last batch that it was given.
+    pub(crate) fn last_given(&self) -> u64 {
+        self.given
     }
 
     /// A batch by its id.

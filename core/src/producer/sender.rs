@@ -289,8 +289,7 @@ impl Sender {
                 // A request may name a partition once: answers are told apart by it.
                 taken.clear();
                 taken.resize(topic.partitions.len(), false);
-                self.assign_bound(&mut topic, &mut round, &mut taken);
-                self.assign_unbound(&mut topic, &mut round, &mut taken);
+                self.assign(&mut topic, &mut round, &mut taken);
             }
             topic.active = topic.has_work();
             if topic.active {

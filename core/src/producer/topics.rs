@@ -28,6 +28,10 @@ pub(super) struct Topic {
     pub(super) partitions: Vec<Partition>,
     /// Partitions with something that is sent again in place.
     pub(super) resend: BTreeSet<usize>,
+    /// In the last round a request was full before everything had its turn.
+    pub(super) crowded: bool,
+    /// What may go anywhere goes before what names its partition, in the next round.
+    pub(super) unbound_first: bool,
     /// On the sender's list of topics with something to send.
     pub(super) active: bool,
     pub(super) meta: Option<Arc<TopicMeta>>,
@@ -61,6 +65,8 @@ impl Topic {
             pinned: BTreeMap::new(),
             partitions: Vec::new(),
             resend: BTreeSet::new(),
+            crowded: false,
+            unbound_first: false,
             active: false,
             meta: None,
             learned: None,

@@ -105,3 +105,36 @@ async fn a_topic_that_is_left_with_one_partition_keeps_its_order() {
         assert_eq!(numbers(&cluster), Vec::from_iter(0..20), "seed {seed}");
     }
 }
+
+/// Requests are bounded: partitions whose batches do not fit into one have their turn in the next.
+#[tokio::test(start_paused = true)]
+async fn every_partition_that_is_named_has_its_turn() {
+    const PARTITIONS: i32 = 12;
+    let cluster = cluster(1, PARTITIONS);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    slow(&cluster);
+    let builder = client.producer().compression(Compression::None).batch_size(512 << 10);
+    let producer = builder.buffer_memory(256 << 20).build().unwrap();
+    let flooding: Vec<_> = (0..PARTITIONS - 1)
+        .map(|partition| {
+            let producer = producer.clone();
+            tokio::spawn(async move {
+                let value = vec![7; 400_000];
+                loop {
+                    let record = Record::to("t").partition(partition).value(&value);
+                    drop(producer.send(record).await.unwrap());
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(secs(2)).await;
+    // So has what may go to any of them.
+    for record in [Record::to("t").partition(PARTITIONS - 1), Record::to("t")] {
+        for _ in 0..3 {
+            let delivery = within("space", producer.send(record.value("little"))).await.unwrap();
+            let took = tokio::time::timeout(secs(20), delivery).await;
+            took.expect("others are served for ever").unwrap();
+        }
+    }
+    flooding.iter().for_each(tokio::task::JoinHandle::abort);
+}
