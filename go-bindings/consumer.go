@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -21,10 +22,21 @@ type Consumer struct {
 	ready  chan struct{}
 	closed chan struct{}
 
-	// mu orders what is left of batches whose loop was left early.
-	mu      sync.Mutex
-	left    []*Batch
+	// seeks counts them, for loops with a batch in hand; changed under mu.
+	seeks atomic.Uint64
+
+	// mu orders what is left of batches whose loop was left early, and seeks.
+	mu   sync.Mutex
+	left []*Batch
+	// sought is which of the seeks was a partition's last.
+	sought  map[place]uint64
 	closing sync.Once
+}
+
+// place is a partition.
+type place struct {
+	topic     string
+	partition int32
 }
 
 // Batch is records of one partition, in offset order.
@@ -33,6 +45,8 @@ type Batch struct {
 	Partition int32
 	// Records share one piece of memory, which lives as long as one of them does.
 	Records []Record
+	// seeks of the consumer when it was taken.
+	seeks uint64
 }
 
 // NewConsumer makes a consumer of Topics or of Assign.
@@ -99,7 +113,8 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[*Record, error] {
 				}
 				continue
 			}
-			for batch, at = next, 0; at < len(batch.Records); {
+			// The loop's body may seek: what is left in hand is not wanted then.
+			for batch, at = next, 0; at < len(batch.Records) && !c.isLeft(batch); {
 				record := &batch.Records[at]
 				at++
 				if !yield(record, nil) {
@@ -185,6 +200,7 @@ func (c *Consumer) tryNext() (*Batch, error) {
 	}
 	c.wakeUp()
 	batch := unpack(raw)
+	batch.seeks = c.seeks.Load()
 	if len(batch.Records) == 0 {
 		return nil, nil
 	}
@@ -199,13 +215,34 @@ func (c *Consumer) putBack(batch *Batch, i int) {
 	rest := *batch
 	rest.Records = batch.Records[i:]
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.soughtSince(batch) {
+		return
+	}
 	c.left = append(c.left, &rest)
-	c.mu.Unlock()
 	c.wakeUp()
 }
 
+// isLeft tells whether a seek went elsewhere in the batch's partition since it was taken.
+func (c *Consumer) isLeft(batch *Batch) bool {
+	if c.seeks.Load() == batch.seeks {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.soughtSince(batch) {
+		return true
+	}
+	batch.seeks = c.seeks.Load()
+	return false
+}
+
+func (c *Consumer) soughtSince(batch *Batch) bool {
+	return c.sought[place{batch.Topic, batch.Partition}] > batch.seeks
+}
+
 // Seek goes on elsewhere in a partition that this consumer reads. What was fetched of it and not
-// handed out is dropped.
+// handed out is dropped, also what a loop over Records has in hand.
 func (c *Consumer) Seek(topic string, partition int32, to Position) error {
 	if topic == "" || hasNUL(topic) {
 		return badTopic(topic)
@@ -218,6 +255,10 @@ func (c *Consumer) Seek(topic string, partition int32, to Position) error {
 	if failure := c.api.Seek(topic, partition, to.kind, to.value); failure != nil {
 		return failed(failure)
 	}
+	if c.sought == nil {
+		c.sought = map[place]uint64{}
+	}
+	c.sought[place{topic, partition}] = c.seeks.Add(1)
 	kept := c.left[:0]
 	for _, b := range c.left {
 		if b.Topic != topic || b.Partition != partition {

@@ -260,3 +260,45 @@ func TestSeekAndAssign(t *testing.T) {
 		break
 	}
 }
+
+// What a loop has in hand when its body seeks is not handed out, now or to the next loop.
+func TestASeekInALoop(t *testing.T) {
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	for i := range 10 {
+		p.Produce(ctx, Record{Topic: "seek", Value: []byte{byte(i)}, To: ToPartition(2)}, nil)
+	}
+	if err := p.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := c.NewConsumer(Assign(TopicPartition{Topic: "seek", Partition: 2, Start: AtOffset(4)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func(leave bool) (got []byte) {
+		for r, err := range consumer.Records(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, r.Value[0])
+			if len(got) == 1 {
+				if err := consumer.Seek("seek", 2, AtOffset(1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if leave || len(got) == 3 {
+				break
+			}
+		}
+		return got
+	}
+	if got := next(false); !bytes.Equal(got, []byte{4, 1, 2}) {
+		t.Errorf("%v, after a seek to 1 behind the first", got)
+	}
+	if got := next(true); !bytes.Equal(got, []byte{3}) {
+		t.Errorf("%v, where the last loop was left at 2", got)
+	}
+	if got := next(false); !bytes.Equal(got, []byte{1, 1, 2}) {
+		t.Errorf("%v, after seeks to 1 and a loop that was left", got)
+	}
+}
