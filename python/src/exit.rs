@@ -1,7 +1,7 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla::{Producer, engine};
 use pyo3::exceptions::PyRuntimeWarning;
@@ -36,7 +36,7 @@ pub(crate) fn opened(producer: &Arc<Here<Producer>>) {
     registry.open.push(Arc::downgrade(producer));
 }
 
-/// A producer is collected without having been closed.
+/// A producer is collected: without having been closed, or in the middle of it.
 pub(crate) fn orphaned(producer: &Producer) {
     // Dropped without the lock: the last handle of a pool ends it.
     let all = std::mem::take(&mut registry().orphans);
@@ -78,6 +78,8 @@ fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
     // From here on this tells what is left, and nothing else does.
     producers.iter().for_each(engine::told_by_host);
     let mut lost = Vec::new();
+    // Ctrl-C ends the wait, and not what there is to say.
+    let mut interrupted = Ok(());
     let waited = if guarded(py, || Ok(producers.iter().any(has_records)))? {
         let flush = async {
             let mut lost = Vec::new();
@@ -86,10 +88,12 @@ fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
             }
             lost
         };
-        if let Some(told) = wait(py, Deadline::after(Some(FLUSH_AT_EXIT)), || false, flush)? {
-            lost = told;
+        let begun = Instant::now();
+        match wait(py, Deadline::after(Some(FLUSH_AT_EXIT)), || false, flush) {
+            Ok(told) => lost.extend(told.into_iter().flatten()),
+            Err(raised) => interrupted = Err(raised),
         }
-        FLUSH_AT_EXIT
+        begun.elapsed()
     } else {
         Duration::ZERO
     };
@@ -102,13 +106,14 @@ fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
         warn(format!("ottla: the process ends, and {}", error.message()))?;
     }
     match engine::unresolved_records(&producers) {
-        0 => Ok(()),
+        0 => {}
         records => warn(format!(
-            "ottla: the process ends with {records} records undelivered after waiting {waited:?}; \
+            "ottla: the process ends with {records} records undelivered after waiting {waited:.1?}; \
              close the producer (or use it in a with block) to choose how long to wait and to learn \
              what failed"
-        )),
+        ))?,
     }
+    interrupted
 }
 
 /// Has the interpreter call when it ends.

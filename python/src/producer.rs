@@ -384,9 +384,8 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if !*self.closed.get_mut()
-            && let Some(producer) = self.inner.get_here()
-        {
+        // Also a close may have left records on their way: one that Ctrl-C ended.
+        if let Some(producer) = self.inner.get_here() {
             exit::orphaned(producer);
         }
     }

@@ -87,6 +87,58 @@ print("leaving", flush=True)
     assert "records undelivered" in errors
 
 
+STUCK = """
+import ottla, ottla.testing
+
+broker = ottla.testing.Broker(brokers=2)
+broker.create_topic("stuck")
+broker.set_replica_delay(None)
+
+def sends():
+    producer = ottla.Producer(broker.bootstrap)
+    producer.send("stuck", b"x")
+    return producer
+
+"""
+
+
+def test_what_is_left_is_said_also_if_the_wait_at_exit_is_interrupted(
+    program: Callable[..., Program],
+) -> None:
+    child = program(STUCK + "producer = sends()\nprint('leaving', flush=True)")
+    assert child.line() == "leaving"
+    child.wait_until_it_waits()
+    child.interrupt()
+    _, _, errors = child.end()
+    assert "KeyboardInterrupt" in errors
+    assert "1 records undelivered" in errors
+
+
+def test_a_close_that_was_interrupted_is_made_up_for_at_exit(
+    program: Callable[..., Program],
+) -> None:
+    child = program(
+        STUCK
+        + """
+def closes():
+    with sends():
+        print("closing", flush=True)
+
+try:
+    closes()
+except KeyboardInterrupt:
+    pass
+print("leaving", flush=True)
+"""
+    )
+    assert child.line() == "closing"
+    child.wait_until_it_waits()
+    child.interrupt()
+    assert child.line() == "leaving"
+    _, _, errors = child.end()
+    assert "1 records undelivered" in errors
+
+
 def test_a_daemon_thread_that_waits_does_not_hold_up_the_exit(
     broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
 ) -> None:
