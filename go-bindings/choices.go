@@ -131,6 +131,32 @@ func Acks(a Acknowledgement) ProducerOption {
 	})
 }
 
+// ClusterChange is what a client does once another cluster, one with another id, answers at its
+// addresses.
+type ClusterChange int32
+
+const (
+	// ClusterChangeFail is the default: nothing more. All ends with ErrClusterChanged, whose message
+	// names both clusters.
+	ClusterChangeFail = ClusterChange(capi.ClusterChangeFail)
+	// ClusterChangeAccept goes on with the new one. Records that may be in the old cluster's log fail
+	// as perhaps written, what was never sent goes to the new one; consumers begin there by their
+	// start.
+	ClusterChangeAccept = ClusterChange(capi.ClusterChangeAccept)
+)
+
+// OnClusterChange is what becomes of the client once another cluster answers at its addresses. Default
+// ClusterChangeFail.
+func OnClusterChange(c ClusterChange) ClientOption {
+	return clientOption(func(s *clientSettings) error {
+		if c != ClusterChangeFail && c != ClusterChangeAccept {
+			return misconfigured("OnClusterChange is ClusterChange(%d); it is ClusterChangeFail or ClusterChangeAccept", c)
+		}
+		s.ClientOptions.OnClusterChange = int32(c)
+		return nil
+	})
+}
+
 // Doubt is what a batch without a partition does once nobody can tell whether it was written: its
 // connection was cut before the answer, or its broker is silent while others answer.
 type Doubt int32

@@ -69,6 +69,8 @@ const (
 	ErrCancelled Code = 25
 	// ErrOutOfResources: the system has no thread, descriptor or memory left for this process.
 	ErrOutOfResources Code = 26
+	// ErrClusterChanged: another cluster answers at the addresses now; see OnClusterChange.
+	ErrClusterChanged Code = 27
 	// ErrTruncated: the log is not the one that was read any more: it was cut back, or its topic was
 	// deleted and made anew. The message says how far it was read, and where reading goes on.
 	ErrTruncated Code = 28

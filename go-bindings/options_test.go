@@ -20,6 +20,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		"ordinal too large": client(Ordinal(2, 2)),
 		"negative ordinal":  client(Ordinal(-1, 2)),
 		"no idle timeout":   client(IdleTimeout(0)),
+		"no such change":    client(OnClusterChange(7)),
 		"negative linger":   producer(Linger(-1)),
 		"no buffer":         producer(BufferMemory(0)),
 		"negative block":    producer(MaxBlock(-1)),

@@ -37,6 +37,8 @@ type Stats struct {
 	// PanicEntries counts how often more than half of the brokers were bad at once, so that none
 	// was avoided.
 	PanicEntries uint64 `json:"panic_entries"`
+	// Departed are brokers that the cluster had once and that are forgotten since, added up.
+	Departed BrokerStats `json:"departed"`
 	// Brokers are by id; a negative one is a bootstrap address whose broker is not known.
 	Brokers map[int32]BrokerStats `json:"brokers"`
 }

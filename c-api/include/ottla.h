@@ -105,6 +105,8 @@ enum ottla_status
   OTTLA_STATUS_CANCELLED = 25,
   // The system has no thread, descriptor or memory left for this process.
   OTTLA_STATUS_OUT_OF_RESOURCES = 26,
+  // Another cluster answers at the addresses now: see `ottla_cluster_change`.
+  OTTLA_STATUS_CLUSTER_CHANGED = 27,
   // The log is not the one that was read any more: it was cut back, or its topic was made anew.
   OTTLA_STATUS_TRUNCATED = 28,
   // Records failed whose completions nobody has taken: they are in the queue.
@@ -275,6 +277,28 @@ typedef int32_t ottla_in_doubt;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What a client does once another cluster answers at its addresses: one with another id.
+enum ottla_cluster_change
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_CLUSTER_CHANGE_FAIL`.
+  OTTLA_CLUSTER_CHANGE_DEFAULT = 0,
+  // Nothing more: all ends with `OTTLA_STATUS_CLUSTER_CHANGED`, which names both clusters.
+  OTTLA_CLUSTER_CHANGE_FAIL = 1,
+  // It goes on with the new one. Records that may be in the old cluster's log fail as perhaps
+  // written, what was never sent goes to the new one; consumers begin there by their start.
+  OTTLA_CLUSTER_CHANGE_ACCEPT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_cluster_change ottla_cluster_change;
+#else
+typedef int32_t ottla_cluster_change;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // How important a line of the log is.
 enum ottla_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -328,8 +352,8 @@ typedef int32_t ottla_owner;
 // threads at once.
 typedef struct ottla_batch ottla_batch;
 
-// A client: one queue of completions and whatever fills it. Clients of one cluster with equal
-// settings share their connections.
+// A client: one queue of completions and whatever fills it. Clients of one cluster share their
+// connections.
 typedef struct ottla_client ottla_client;
 
 // A consumer of topics or partitions. Calls from several threads follow one another.
@@ -456,6 +480,10 @@ typedef struct ottla_client_options {
   uint32_t ordinal_index;
   // How many there are. Default 0: not known, by chance.
   uint32_t ordinal_count;
+  // One of `ottla_cluster_change`.
+  int32_t on_cluster_change;
+  // Zero.
+  uint32_t reserved;
 } ottla_client_options;
 
 // One thing that finished.

@@ -2,8 +2,8 @@
 
 use std::ffi::{CString, c_char};
 
-use ottla::Result;
 use ottla::engine::{ClientOptions, Engine, argument_error, closed_error, in_child};
+use ottla::{ClusterChange, Result};
 
 use crate::boundary::{
     Out, boundary, c_string, free, guard, lent, optional_text, setting_ms, text, timeout,
@@ -13,8 +13,8 @@ use crate::error::ottla_error;
 use crate::options::{Options, read};
 use crate::status::ottla_status;
 
-/// A client: one queue of completions and whatever fills it. Clients of one cluster with equal
-/// settings share their connections.
+/// A client: one queue of completions and whatever fills it. Clients of one cluster share their
+/// connections.
 pub struct ottla_client {
     pub(crate) engine: Engine,
 }
@@ -52,6 +52,23 @@ pub struct ottla_client_options {
     pub ordinal_index: u32,
     /// How many there are. Default 0: not known, by chance.
     pub ordinal_count: u32,
+    /// One of `ottla_cluster_change`.
+    pub on_cluster_change: i32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a client does once another cluster answers at its addresses: one with another id.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_cluster_change {
+    /// `OTTLA_CLUSTER_CHANGE_FAIL`.
+    OTTLA_CLUSTER_CHANGE_DEFAULT = 0,
+    /// Nothing more: all ends with `OTTLA_STATUS_CLUSTER_CHANGED`, which names both clusters.
+    OTTLA_CLUSTER_CHANGE_FAIL = 1,
+    /// It goes on with the new one. Records that may be in the old cluster's log fail as perhaps
+    /// written, what was never sent goes to the new one; consumers begin there by their start.
+    OTTLA_CLUSTER_CHANGE_ACCEPT = 2,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
@@ -80,6 +97,15 @@ unsafe fn settings(options: *const ottla_client_options) -> Result<ClientOptions
             rack: optional_text(o.rack, "rack")?.map(str::to_owned),
             ordinal: ((o.ordinal_index, o.ordinal_count) != (0, 0))
                 .then_some((o.ordinal_index, o.ordinal_count)),
+            on_cluster_change: match o.on_cluster_change {
+                0 => None,
+                1 => Some(ClusterChange::Fail),
+                2 => Some(ClusterChange::Accept),
+                other => {
+                    let words = format!("{other} is no member of ottla_cluster_change");
+                    return Err(argument_error(words));
+                }
+            },
             tag: o.tag,
             ..ClientOptions::default()
         })

@@ -63,6 +63,8 @@ pub enum ottla_status {
     OTTLA_STATUS_CANCELLED = 25,
     /// The system has no thread, descriptor or memory left for this process.
     OTTLA_STATUS_OUT_OF_RESOURCES = 26,
+    /// Another cluster answers at the addresses now: see `ottla_cluster_change`.
+    OTTLA_STATUS_CLUSTER_CHANGED = 27,
     /// The log is not the one that was read any more: it was cut back, or its topic was made anew.
     OTTLA_STATUS_TRUNCATED = 28,
     /// Records failed whose completions nobody has taken: they are in the queue.
@@ -73,7 +75,7 @@ pub enum ottla_status {
 
 use ottla_status::*;
 
-const NAMED: [(ottla_status, &CStr); 30] = [
+const NAMED: [(ottla_status, &CStr); 31] = [
     (OTTLA_STATUS_OK, c"ok"),
     (OTTLA_STATUS_CONFIG, c"config"),
     (OTTLA_STATUS_INVALID_ARGUMENT, c"invalid_argument"),
@@ -101,6 +103,7 @@ const NAMED: [(ottla_status, &CStr); 30] = [
     (OTTLA_STATUS_INTERNAL, c"internal"),
     (OTTLA_STATUS_CANCELLED, c"cancelled"),
     (OTTLA_STATUS_OUT_OF_RESOURCES, c"out_of_resources"),
+    (OTTLA_STATUS_CLUSTER_CHANGED, c"cluster_changed"),
     (OTTLA_STATUS_TRUNCATED, c"truncated"),
     (OTTLA_STATUS_UNDELIVERED, c"undelivered"),
     (OTTLA_STATUS_UNKNOWN, c"unknown"),
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn kinds_and_statuses_share_numbers_and_names() {
-        for kind in [ErrorKind::Config, ErrorKind::OutOfResources, ErrorKind::Undelivered] {
+        for kind in [ErrorKind::Config, ErrorKind::ClusterChanged, ErrorKind::Undelivered] {
             let status = ottla_status::of(kind);
             assert_eq!(status as i32, kind as i32);
             assert_eq!(name(status as i32).to_str(), Ok(kind.as_str()));

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use crate::cluster::{Hold, Lane, Pool, Purse};
+use crate::cluster::{Handle, Lane, Pool, Purse};
 use crate::config::check_topic;
 use crate::consumer::{check_time, list_offsets, offsets};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,11 +55,11 @@ pub enum OffsetSpec {
 /// Operations on the cluster; get one from [`Client::admin`](crate::Client::admin).
 #[derive(Clone)]
 pub struct Admin {
-    pool: Hold,
+    pool: Handle,
 }
 
 impl Admin {
-    pub(crate) fn new(pool: Hold) -> Self {
+    pub(crate) fn new(pool: Handle) -> Self {
         Self { pool }
     }
 
@@ -82,8 +82,14 @@ impl Admin {
         for topic in &topics {
             check_topic(&topic.name)?;
         }
-        let pool = Arc::clone(&self.pool);
-        self.pool.env().run(async move { create(&pool, topics).await }).await
+        let pool = self.pool.clone();
+        let create = async move {
+            pool.check()?;
+            let made = create(&pool, topics).await;
+            pool.check()?;
+            made
+        };
+        self.pool.env().run(create).await
     }
 
     /// How many partitions a topic has.
@@ -93,8 +99,11 @@ impl Admin {
     pub async fn partitions(&self, topic: &str) -> Result<usize> {
         check_topic(topic)?;
         self.pool.env().check_process()?;
+        self.pool.check()?;
         let patience = self.pool.request_timeout();
         let found = self.pool.metadata().topic(topic, patience).await;
+        // It may have become another cluster's meanwhile.
+        self.pool.check()?;
         Ok(found.map_err(|e| self.pool.explain_wait(e))?.partitions.len())
     }
 
@@ -122,11 +131,13 @@ impl Admin {
                 Ok(((Arc::from(topic.into()), partition), time))
             })
             .collect::<Result<_>>()?;
-        let pool = Arc::clone(&self.pool);
+        let pool = self.pool.clone();
         self.pool
             .env()
             .run(async move {
+                pool.check()?;
                 let found = look_up(&pool, wanted).await;
+                pool.check()?;
                 Ok(found.into_iter().map(|((t, p), r)| ((t.to_string(), p), r)).collect())
             })
             .await
@@ -135,7 +146,7 @@ impl Admin {
 
 /// One lookup after the other, of what a retry may help.
 async fn look_up(
-    pool: &Arc<Pool>,
+    pool: &Handle,
     wanted: Vec<(offsets::Key, i64)>,
 ) -> Vec<(offsets::Key, Result<i64>)> {
     let env = pool.env();
@@ -177,7 +188,7 @@ const CONTROLLER_ASKED: u32 = 6;
 
 /// Creates topics; those for which a broker says that it is not the controller are asked for again at
 /// whom the brokers name.
-async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>> {
+async fn create(pool: &Handle, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>> {
     let env = pool.env();
     let deadline = env.now() + pool.request_timeout();
     let mut backoff = Backoff::default();
@@ -214,7 +225,7 @@ async fn create(pool: &Arc<Pool>, topics: Vec<NewTopic>) -> Result<Vec<Result<()
     Ok(results.into_iter().flatten().collect())
 }
 
-fn creation<'a>(pool: &Pool, topics: impl Iterator<Item = &'a NewTopic>) -> CreateTopicsRequest {
+fn creation<'a>(pool: &Handle, topics: impl Iterator<Item = &'a NewTopic>) -> CreateTopicsRequest {
     let text = |s: &str| StrBytes::from_string(s.to_owned());
     let config = |(name, value): (&String, &String)| {
         CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))

@@ -1,13 +1,13 @@
 //! A client: a handle on the process's pool for a cluster.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::admin::Admin;
-use crate::cluster::{ClusterView, Hold, Pool};
+use crate::cluster::{ClusterView, Handle};
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
-use crate::config::{ClientConfig, parse_bootstrap};
+use crate::config::{ClientConfig, ClusterChange, parse_bootstrap};
 use crate::consumer::ConsumerBuilder;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -26,6 +26,7 @@ pub struct ClientBuilder {
     idle_timeout: Duration,
     rack: Option<String>,
     ordinal: Option<(u32, u32)>,
+    on_cluster_change: ClusterChange,
     environment: Option<Environment>,
     /// Why its properties were refused.
     refused: Option<Error>,
@@ -42,6 +43,7 @@ impl Default for ClientBuilder {
             idle_timeout: Duration::from_secs(540),
             rack: None,
             ordinal: None,
+            on_cluster_change: ClusterChange::Fail,
             environment: None,
             refused: None,
         }
@@ -94,6 +96,13 @@ impl ClientBuilder {
     /// brokers each uses is then shared out exactly instead of by chance. Default: by chance.
     pub fn ordinal(mut self, index: u32, count: u32) -> Self {
         self.ordinal = Some((index, count));
+        self
+    }
+
+    /// What becomes of this client once another cluster, one with another id, answers at its
+    /// addresses. Default: it fails.
+    pub fn on_cluster_change(mut self, change: ClusterChange) -> Self {
+        self.on_cluster_change = change;
         self
     }
 
@@ -165,8 +174,9 @@ impl ClientBuilder {
     /// `UnsupportedVersion` as soon as that is known.
     pub async fn connect(self) -> Result<Client> {
         let (client, timeout) = self.make()?;
-        let pool = Arc::clone(&client.pool);
-        client.pool.env().run(async move { pool.reach(timeout).await }).await?;
+        let pool = client.pool();
+        let env = pool.env().clone();
+        env.run(async move { reach(&pool, timeout).await }).await?;
         Ok(client)
     }
 
@@ -175,8 +185,8 @@ impl ClientBuilder {
         self,
     ) -> Result<(Client, impl Future<Output = Result<()>> + Send + 'static)> {
         let (client, timeout) = self.make()?;
-        let pool = Arc::clone(&client.pool);
-        Ok((client, async move { pool.reach(timeout).await }))
+        let pool = client.pool();
+        Ok((client, async move { reach(&pool, timeout).await }))
     }
 
     fn make(self) -> Result<(Client, Duration)> {
@@ -192,23 +202,51 @@ impl ClientBuilder {
             idle_timeout: self.idle_timeout,
             rack: self.rack,
             ordinal: self.ordinal,
+            on_cluster_change: self.on_cluster_change,
         };
         config.check()?;
         let env = self.environment.unwrap_or_else(Environment::process);
         env.start()?;
-        Ok((Client { pool: Pool::get(&env, &config).into() }, config.connect_timeout))
+        Ok((Client::new(Handle::get(&env, &config)), config.connect_timeout))
     }
 }
 
-/// A handle on a cluster. All clients of a process with the same bootstrap list and settings share
-/// one pool of connections, one metadata cache and one producer id; clones and further clients cost
-/// nothing. The pool closes when the last client, producer and consumer of it is dropped.
+/// A handle on a cluster. All clients of a process share one pool of connections and one metadata cache
+/// for each cluster, whatever their bootstrap lists and other settings are; clones and further clients
+/// cost nothing. (With bootstrap lists that differ, what is made before any broker has answered, without
+/// [`connect`](Self::connect), has a pool of its own.) The pool closes when the last client, producer and consumer of it is dropped.
 #[derive(Clone)]
 pub struct Client {
-    pool: Hold,
+    pool: Arc<Mutex<Handle>>,
+    /// Readable without a lock, which a process that forked may have inherited taken.
+    env: Environment,
+}
+
+/// Reaches a broker and, if the process has other pools, finds out whether this is one of them.
+async fn reach(pool: &Handle, timeout: Duration) -> Result<()> {
+    pool.reach(timeout).await?;
+    pool.learn_identity().await;
+    Ok(())
 }
 
 impl Client {
+    fn new(pool: Handle) -> Self {
+        let env = pool.env().clone();
+        Self { pool: Arc::new(Mutex::new(pool)), env }
+    }
+
+    /// Its hold on the pool: on an older one of the same cluster, as soon as it is known that it is.
+    fn pool(&self) -> Handle {
+        let pool = self.pool.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let Some(twin) = pool.twin() else { return pool };
+        let mut held = self.pool.lock().unwrap_or_else(|e| e.into_inner());
+        let before = std::mem::replace(&mut *held, twin.clone());
+        // It may be the last, and closes the pool: not under the lock.
+        drop(held);
+        drop(before);
+        twin
+    }
+
     /// A client with default settings, once a broker of the list has answered.
     ///
     /// # Errors
@@ -224,43 +262,43 @@ impl Client {
 
     /// A producer's settings.
     pub fn producer(&self) -> ProducerBuilder {
-        ProducerBuilder::new(self.pool.clone())
+        ProducerBuilder::new(self.pool())
     }
 
     /// A consumer's settings.
     pub fn consumer(&self) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.pool.clone())
+        ConsumerBuilder::new(self.pool())
     }
 
     /// Topics and offsets.
     pub fn admin(&self) -> Admin {
-        Admin::new(self.pool.clone())
+        Admin::new(self.pool())
     }
 
     /// What the pool has done so far. [`Stats::bad_stuff`] is the part to look at first.
     pub fn stats(&self) -> Stats {
-        self.pool.metrics().snapshot()
+        self.pool().metrics().snapshot()
     }
 
     /// The error of a wait that ended in vain, with what was in its way.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        self.pool.explain_by_any(error)
+        self.pool().explain_by_any(error)
     }
 
     /// What is known of the cluster now: brokers and how they do, topics in use and who leads their
     /// partitions. Nobody is asked.
     pub fn cluster(&self) -> ClusterView {
-        self.pool.view()
+        self.pool().view()
     }
 
     /// The same as [`stats`](Self::stats) for who must not keep the pool open.
     pub fn stats_handle(&self) -> StatsHandle {
-        StatsHandle::new(self.pool.metrics())
+        StatsHandle::new(self.pool().metrics())
     }
 
     /// Whether the client was made in this process, and not inherited through a fork: an inherited
     /// one has no engine thread and must not be used.
     pub fn is_usable(&self) -> bool {
-        self.pool.env().alive_here()
+        self.env.alive_here()
     }
 }

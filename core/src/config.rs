@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::net::Caller;
 use crate::record::Compression;
 
 /// A frame larger than this is not Kafka's: brokers refuse requests over 100 MiB
@@ -152,6 +153,19 @@ fn bare_ipv6(part: &str) -> Error {
     Error::config(format!("bootstrap '{part}': an IPv6 address is written in brackets{meant}"))
 }
 
+/// What a client does once another cluster answers at its addresses: one with another id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ClusterChange {
+    /// Nothing more: every call, and every record that is not acknowledged, ends with an error of kind
+    /// `ClusterChanged` that names both clusters.
+    #[default]
+    Fail,
+    /// It goes on with the new one. Records that may be in the old cluster's log fail as perhaps
+    /// written, what was never sent goes to the new one; consumers begin there by their start.
+    Accept,
+}
+
 /// Settings of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientConfig {
@@ -168,9 +182,18 @@ pub(crate) struct ClientConfig {
     pub(crate) rack: Option<String>,
     /// (index, count) of this process among its equals.
     pub(crate) ordinal: Option<(u32, u32)>,
+    pub(crate) on_cluster_change: ClusterChange,
 }
 
 impl ClientConfig {
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            client_id: self.client_id.clone(),
+            request_timeout: self.request_timeout,
+            idle_timeout: self.idle_timeout,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         range("connect_timeout", self.connect_timeout, ms(1), secs(3600))?;
         range("request_timeout", self.request_timeout, ms(100), secs(3600))?;

@@ -65,6 +65,8 @@ struct Inner {
     dialer: Arc<dyn Dialer>,
     runtime: Runtime,
     rng: Mutex<StdRng>,
+    /// By the bootstrap lists of the clients that there are: those that are gone are removed as another
+    /// is made.
     pools: Mutex<HashMap<PoolKey, Weak<Pool>>>,
     max_connections: usize,
     connections: Arc<Semaphore>,
@@ -110,12 +112,7 @@ impl Drop for Inner {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) bootstrap: Vec<Endpoint>,
-    pub(crate) client_id: String,
     pub(crate) software: (String, String),
-    pub(crate) request_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) rack: Option<String>,
-    pub(crate) ordinal: Option<(u32, u32)>,
 }
 
 /// Makes an [`Environment`] that differs from the process's own.
@@ -469,6 +466,35 @@ impl Environment {
 
     fn pools(&self) -> MutexGuard<'_, HashMap<PoolKey, Weak<Pool>>> {
         self.0.pools.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The older pool of the same cluster, if there is one: its bootstrap list was another, so that nobody
+    /// could know before a broker answered. From now on this list leads there, too.
+    pub(crate) fn twin(&self, of: &Arc<Pool>) -> Option<Arc<Pool>> {
+        let pools: Vec<Arc<Pool>> = {
+            let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+            // Nearly always there is but one.
+            if pools.len() < 2 {
+                return None;
+            }
+            pools.values().filter_map(Weak::upgrade).collect()
+        };
+        let id = of.identity().cluster_id()?;
+        let same = |pool: &&Arc<Pool>| {
+            pool.is_older_than(of) && pool.identity().cluster_id().as_ref() == Some(&id)
+        };
+        let twin = Arc::clone(pools.iter().find(same)?);
+        let mut pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+        let led_to_it = |pool: &&mut Weak<Pool>| pool.as_ptr() == Arc::as_ptr(of);
+        pools.values_mut().filter(led_to_it).for_each(|pool| *pool = Arc::downgrade(&twin));
+        drop(pools);
+        Some(twin)
+    }
+
+    /// Whether there are others than this one, so that it may turn out to be one of them.
+    pub(crate) fn has_other_pools(&self) -> bool {
+        let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
+        pools.values().filter(|pool| pool.strong_count() > 0).count() > 1
     }
 
     /// Whether this environment was made in this process and not inherited through a fork.

@@ -70,7 +70,7 @@ mod threads;
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
-pub use config::{Acks, Endpoint, InDoubt, Partitioner};
+pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Partitioner};
 pub use consumer::{
     Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, Start, TopicPartition,
 };

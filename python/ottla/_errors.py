@@ -259,6 +259,15 @@ class UndeliveredError(Error):
     _advice = "keep the Delivery of a record whose fate matters"
 
 
+class ClusterChangedError(FatalError):
+    """Another cluster answers at the addresses now; the message names both.
+
+    See the setting on_cluster_change.
+    """
+
+    _code = "cluster_changed"
+
+
 _BY_CODE: dict[str, type[Error]] = {
     cls._code: cls  # pyright: ignore[reportPrivateUsage]
     for cls in (
@@ -290,6 +299,7 @@ _BY_CODE: dict[str, type[Error]] = {
         OutOfResourcesError,
         TruncatedError,
         UndeliveredError,
+        ClusterChangedError,
     )
 }
 

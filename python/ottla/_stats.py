@@ -145,5 +145,7 @@ class Stats(TypedDict):
     retry_budget: RetryBudgets
     panic_entries: int
     """How often more than half of the brokers were bad at once, so that none was avoided."""
+    departed: BrokerStats
+    """Brokers that the cluster had once and that are forgotten since, added up."""
     brokers: dict[int, BrokerStats]
     """By broker id. Negative: a bootstrap address whose broker is not known."""

@@ -1,6 +1,6 @@
 //! Settings that are one of a few words, and what other clients call those.
 
-use ottla::{Acks, Compression, InDoubt, Partitioner};
+use ottla::{Acks, ClusterChange, Compression, InDoubt, Partitioner};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -32,6 +32,11 @@ pub(crate) fn partitioner(settings: &mut Settings<'_>) -> PyResult<Option<Partit
 pub(crate) fn acks(settings: &mut Settings<'_>) -> PyResult<Option<Acks>> {
     let words = [("all", Acks::All), ("leader", Acks::Leader), ("none", Acks::None)];
     choice(settings, "acks", &words, ACKS_ELSEWHERE)
+}
+
+pub(crate) fn cluster_change(settings: &mut Settings<'_>) -> PyResult<Option<ClusterChange>> {
+    let words = [("fail", ClusterChange::Fail), ("accept", ClusterChange::Accept)];
+    choice(settings, "on_cluster_change", &words, &[])
 }
 
 pub(crate) fn in_doubt(settings: &mut Settings<'_>) -> PyResult<Option<InDoubt>> {

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use crate::choices;
 use crate::convert;
 use crate::errors::{self, OrRaise};
 use crate::logs;
@@ -44,6 +45,7 @@ impl Connect {
             idle_timeout: settings.duration("idle_timeout")?,
             rack: settings.string("rack")?,
             ordinal: ordinal(settings)?,
+            on_cluster_change: choices::cluster_change(settings)?,
             ..Default::default()
         };
         Ok(Self { builder: options.builder(), nowhere, who: settings.who() })

@@ -30,8 +30,8 @@ const WHAT: &str = "consumer";
 /// Consumer(bootstrap, topics=["events"]) or Consumer(bootstrap, assignment=[("events", 0,
 /// "earliest")]). Iterating gives records; batches() gives batches; next() gives one record. More
 /// settings: buffer_memory, check_crc, max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
-/// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout, ordinal,
-/// rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
+/// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout,
+/// on_cluster_change, ordinal, rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
 /// their first record, whatever start says. Several threads may share one; each record goes to one of
 /// them. What is not reading (position, seek, assignment, stats, close) never waits for who reads: it
 /// may be called from any thread, and from a signal handler.

@@ -66,6 +66,8 @@ const WHAT: &str = "producer";
 ///   connect_timeout    how long to try to reach a broker; 1 ms to 1 h, default 10 s
 ///   request_timeout    how long a broker may take to answer; 100 ms to 1 h, default 30 s
 ///   idle_timeout       after which an unused connection is closed; 1 s to one day, default 9 min
+///   on_cluster_change  once another cluster, one with another id, answers at the addresses: "fail"
+///                      (default): all ends with ClusterChangedError; "accept": go on with that one
 ///
 /// Raises ConfigError for a setting it does not have and for a value out of its range.
 #[pyclass(module = "ottla", frozen, weakref)]

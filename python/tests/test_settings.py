@@ -166,10 +166,16 @@ def test_idle_connections_are_closed(reads: bool) -> None:
 def test_consumers_and_admins_have_the_settings_of_a_client(
     broker: ottla.testing.Broker, topic: str
 ) -> None:
-    settings: dict[str, Any] = {"rack": "a", "ordinal": (1, 3), "idle_timeout": 60}
+    settings: dict[str, Any] = {
+        "rack": "a",
+        "ordinal": (1, 3),
+        "idle_timeout": 60,
+        "on_cluster_change": "accept",
+    }
     assert ottla.Admin(broker.bootstrap, **settings).partitions(topic) == 3
     ottla.Consumer(broker.bootstrap, topics=[topic], **settings).close()
-    for name, value in {"rack": 7, "ordinal": 1, "idle_timeout": "1"}.items():
+    no_such = {"rack": 7, "ordinal": 1, "idle_timeout": "1", "on_cluster_change": True}
+    for name, value in no_such.items():
         wrong: dict[str, Any] = {name: value}
         with pytest.raises(TypeError, match=name):
             ottla.Admin(broker.bootstrap, **wrong)
@@ -195,6 +201,7 @@ def test_consumers_and_admins_have_the_settings_of_a_client(
         ({"topic_compression": {"t": ("zstd", 23)}}, "topic 't': .* level is 23"),
         ({"idle_timeout": 0.5}, "idle_timeout is 500ms; allowed"),
         ({"ordinal": (2, 2)}, "ordinal is 2 of 2"),
+        ({"on_cluster_change": "ignore"}, "on_cluster_change"),
         ({"ordinal": (-1, 2)}, r"ordinal is \(-1, 2\)"),
         ({"client.rack": "a"}, r"'client.rack' \(use rack\)"),
         ({"connections.max.idle.ms": 1}, r"use idle_timeout \(seconds\)"),

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
                 "ottla_partitioner",
                 "ottla_acks",
                 "ottla_in_doubt",
+                "ottla_cluster_change",
                 "ottla_log_level",
                 "ottla_owner",
             ]

@@ -5,7 +5,7 @@
 //! Health is one for all that use the broker: when a consumer finds it unreachable, a producer knows.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use super::identity::Suspect;
 use super::trouble::Attempts;
 use crate::config::Endpoint;
 use crate::error::Error;
@@ -39,6 +40,7 @@ pub(crate) struct Broker {
     pub(crate) id: i32,
     pub(crate) metrics: Arc<BrokerMetrics>,
     place: Mutex<Place>,
+    /// One that ended is taken out: no more than there are connections, which the environment bounds.
     lanes: Mutex<BTreeMap<Lane, Connection>>,
     /// Held while dialling: dials to one broker are serialised in a process.
     dial: Arc<tokio::sync::Mutex<()>>,
@@ -49,6 +51,9 @@ pub(crate) struct Broker {
     lost: AtomicUsize,
     /// Part of the cluster by the last metadata.
     member: AtomicBool,
+    /// Since when it is not, in the environment's microseconds.
+    gone_us: AtomicU64,
+    suspect: Suspect,
 }
 
 #[derive(Clone)]
@@ -106,6 +111,8 @@ impl Broker {
             troubled: AtomicBool::new(false),
             lost: AtomicUsize::new(0),
             member: AtomicBool::new(true),
+            gone_us: AtomicU64::new(0),
+            suspect: Suspect::default(),
         }
     }
 
@@ -140,13 +147,31 @@ impl Broker {
         }
     }
 
-    /// Metadata names it no more. It may come back: what is known of it is kept.
-    pub(crate) fn vanished(&self) {
-        self.member.store(false, Ordering::Relaxed);
+    /// Metadata names it no more. It may come back: what is known of it is kept for a while.
+    pub(crate) fn vanished(&self, now_us: u64) {
+        if self.member.swap(false, Ordering::Relaxed) {
+            self.gone_us.store(now_us, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when metadata does not name it, in the environment's microseconds, if nothing is open to
+    /// it either.
+    pub(super) fn gone_since(&self) -> Option<u64> {
+        let gone = self.id >= 0 && !self.is_member() && !self.is_connected();
+        gone.then(|| self.gone_us.load(Ordering::Relaxed))
     }
 
     pub(crate) fn is_member(&self) -> bool {
         self.member.load(Ordering::Relaxed)
+    }
+
+    /// It answered for another cluster, or for the right one again.
+    pub(super) fn suspect(&self, suspect: bool) {
+        self.suspect.set(suspect);
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.get()
     }
 
     /// For messages.
@@ -162,15 +187,17 @@ impl Broker {
         self.lanes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The lane's connection, if it is open. A producer that needs one takes the control lane's if
+    /// The lane's connection, if it is open and known to lead to the right cluster. A producer that needs one takes the control lane's if
     /// nothing waits there: short calls ride on whatever is idle, and one connection less is one
     /// less for every client of a fleet.
     pub(crate) fn open(&self, lane: Lane) -> Option<Connection> {
         let mut lanes = self.lanes();
-        if let Some(connection) = lanes.get(&lane).filter(|c| !c.is_closed()) {
+        let usable = |c: &&Connection| !c.is_closed() && c.is_vouched();
+        if let Some(connection) = lanes.get(&lane).filter(usable) {
             return Some(connection.clone());
         }
-        if lane == Lane::Produce && lanes.get(&Lane::Control).is_some_and(Connection::is_free) {
+        let free = |c: &Connection| c.is_free() && c.is_vouched();
+        if lane == Lane::Produce && lanes.get(&Lane::Control).is_some_and(free) {
             let connection = lanes.remove(&Lane::Control)?;
             lanes.insert(lane, connection.clone());
             return Some(connection);
@@ -189,6 +216,29 @@ impl Broker {
         }
         lanes.insert(lane, connection.clone());
         connection
+    }
+
+    /// One that is open, and not known to lead to the right cluster.
+    pub(super) fn unvouched(&self) -> Option<Connection> {
+        self.lanes().values().find(|c| !c.is_closed() && !c.is_vouched()).cloned()
+    }
+
+    pub(super) fn is_vouched(&self) -> bool {
+        self.lanes().values().any(|c| !c.is_closed() && c.is_vouched())
+    }
+
+    pub(super) fn is_alive_since_the_last_loss(&self) -> bool {
+        self.lanes().values().any(Connection::is_alive_since_the_last_loss)
+    }
+
+    pub(super) fn has(&self, connection: u64) -> bool {
+        self.lanes().values().any(|c| c.id() == connection)
+    }
+
+    /// Its connections get no new work: they are not this cluster's.
+    pub(super) fn hang_up(&self) {
+        let lanes = std::mem::take(&mut *self.lanes());
+        lanes.values().for_each(Connection::retire);
     }
 
     pub(crate) fn take(&self, lane: Lane) -> Option<Connection> {

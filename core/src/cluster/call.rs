@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::messages::MetadataRequest;
 use kafka_protocol::protocol::Request;
 use tokio::time::Instant;
 
 use super::budgets::Purse;
 use super::pool::Pool;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{CallError, Connection};
+use crate::net::{CallError, Caller, Connection};
 use crate::policy::retry_budget::Cost;
 use crate::protocol::Throttle;
 
@@ -24,10 +25,11 @@ impl Pool {
     /// gave one. `hedged` hears of each further broker that is asked. Gives the answer and whose it is.
     pub(crate) async fn call_anybody<R>(
         self: &Arc<Self>,
+        caller: &Arc<Caller>,
         request: &R,
         versions: (i16, i16),
         not: Option<i32>,
-        check: impl Fn(&Connection, &R::Response) -> Result<()> + Sync,
+        check: impl Fn(i32, &Connection, &R::Response) -> Result<()> + Sync,
         hedged: impl Fn(i32),
     ) -> Result<(i32, R::Response)>
     where
@@ -36,7 +38,9 @@ impl Pool {
     {
         let mut not = Vec::from_iter(not);
         let mut errors: Vec<Error> = Vec::new();
-        let call = Call { request, versions, check: &check };
+        // Metadata is how it is found out which cluster answers.
+        let vouched = R::KEY != MetadataRequest::KEY;
+        let call = Call { caller, request, versions, vouched, check: &check };
         loop {
             let (id, connection) = self.control_but(&not).await?;
             if errors.is_empty() {
@@ -44,6 +48,7 @@ impl Pool {
             } else {
                 hedged(id);
             }
+            let connection = connection.on_behalf_of(caller);
             match self.call_hedged(&call, id, &connection, !errors.is_empty(), &hedged).await {
                 Ok(found) => return Ok(found),
                 Err(CallError::Unsent(e) | CallError::InDoubt(e)) => {
@@ -80,10 +85,10 @@ impl Pool {
     where
         R: Request + Sync,
         R::Response: Throttle + Send,
-        C: Fn(&Connection, &R::Response) -> Result<()> + Sync,
+        C: Fn(i32, &Connection, &R::Response) -> Result<()> + Sync,
     {
         let since = self.env().now();
-        let first = self.call_one(call, connection, retry, since);
+        let first = self.call_one(call, id, connection, retry, since);
         tokio::pin!(first);
         let patience = self.call_patience();
         tokio::select! {
@@ -102,7 +107,8 @@ impl Pool {
             self.pay().await;
             hedged(id);
             let since = self.env().now();
-            Ok((id, self.call_one(call, &connection, true, since).await?))
+            let connection = connection.on_behalf_of(call.caller);
+            Ok((id, self.call_one(call, id, &connection, true, since).await?))
         };
         tokio::pin!(second);
         tokio::select! {
@@ -119,8 +125,9 @@ impl Pool {
     }
 
     async fn call_one<R, C>(
-        &self,
+        self: &Arc<Self>,
         call: &Call<'_, R, C>,
+        id: i32,
         connection: &Connection,
         retry: bool,
         since: Instant,
@@ -128,19 +135,25 @@ impl Pool {
     where
         R: Request,
         R::Response: Throttle,
-        C: Fn(&Connection, &R::Response) -> Result<()>,
+        C: Fn(i32, &Connection, &R::Response) -> Result<()>,
     {
+        if call.vouched {
+            self.vouch(id, connection).await.map_err(CallError::Unsent)?;
+        }
         let answer = connection.call(call.request, call.versions, retry).await?;
         self.called(since);
-        (call.check)(connection, &answer).map_err(CallError::InDoubt)?;
+        (call.check)(id, connection, &answer).map_err(CallError::InDoubt)?;
         Ok(answer)
     }
 }
 
 /// What is asked, and what is wrong with an answer.
 struct Call<'a, R, C> {
+    caller: &'a Arc<Caller>,
     request: &'a R,
     versions: (i16, i16),
+    /// Only over connections that are known to lead to the right cluster.
+    vouched: bool,
     check: &'a C,
 }
 
@@ -148,5 +161,8 @@ struct Call<'a, R, C> {
 /// is that the answer.
 fn verdict(mut errors: Vec<Error>) -> Error {
     let passing = errors.iter().position(|e| !e.is_final());
-    errors.swap_remove(passing.unwrap_or(0))
+    // Of others than brokers of this cluster it does not matter what they cannot do.
+    let changed = || errors.iter().position(|e| e.kind() == ErrorKind::ClusterChanged);
+    let which = passing.or_else(changed).unwrap_or(0);
+    errors.swap_remove(which)
 }

@@ -62,11 +62,17 @@ impl Pool {
         }
         loop {
             let turn = broker.turn_to_dial().await;
+            // Those that are there are asked before more are made.
+            while let Some(connection) = broker.unvouched() {
+                self.vouch(id, &connection).await?;
+            }
             if let Some(connection) = broker.open(lane) {
                 return Ok(connection);
             }
             let Some(at) = broker.not_before(need, self.env().now()) else {
-                return result(self.dial(&broker, lane, turn).await);
+                let connection = result(self.dial(&broker, lane, turn).await)?;
+                self.vouch(id, &connection).await?;
+                return Ok(connection);
             };
             if need != Need::Needed {
                 let left_alone = "left alone for a while after a failure";
@@ -92,6 +98,7 @@ impl Pool {
         if let Some(open) = broker.as_ref().and_then(|b| b.open_for_control(stuck, now))
             && open.prove().await.is_ok()
         {
+            self.vouch(id, &open).await?;
             return Ok(open);
         }
         if broker.is_none_or(|b| b.open(lane).is_none()) {
@@ -144,12 +151,15 @@ impl Pool {
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {
-                    broker.connected();
+                    // One that led elsewhere is well when it has been asked.
+                    if !broker.is_suspect() {
+                        broker.connected();
+                    }
                     // Else whoever looks for somebody would find it again and again, at once.
                     if !broker.hangs_up() {
                         pool.somewhere().reached();
                     }
-                    Ok(broker.put(lane, connection))
+                    Ok(pool.admit(&broker, lane, connection))
                 }
                 // It moved while we dialled: that one is not it any more.
                 Ok(connection) => {
@@ -198,10 +208,12 @@ impl Pool {
     /// A connection for a short call, and the id of its broker. One that is open, chosen at random,
     /// else a new one.
     pub(crate) async fn control(self: &Arc<Self>) -> Result<(i32, Connection)> {
-        self.control_but(&[]).await
+        let (id, connection) = self.control_but(&[]).await?;
+        self.vouch(id, &connection).await?;
+        Ok((id, connection))
     }
 
-    /// The same to another than `not` if there is one.
+    /// The same to another than `not` if there is one; for who asks which cluster it is.
     pub(crate) async fn control_but(self: &Arc<Self>, not: &[i32]) -> Result<(i32, Connection)> {
         if let Some(found) = self.open_control(not) {
             return Ok(found);
@@ -305,6 +317,9 @@ impl Pool {
         let broker = owner.as_ref().map_or(dialed, |(broker, _)| broker);
         if owner.as_ref().is_some_and(|(_, connection)| connection.has_answered()) {
             broker.was_of_use();
+        }
+        if matches!(ending, Ending::Lost(_) | Ending::HungUp(_)) {
+            self.identity().lost();
         }
         let now = self.env().now();
         match ending {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use kafka_protocol::messages::MetadataResponse;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -103,7 +104,8 @@ pub(crate) type Brokers = BTreeMap<i32, BrokerPlace>;
 struct State {
     /// Why the last question was not answered; none: it was.
     trouble: Option<(Instant, Error)>,
-    cluster_id: Option<String>,
+    /// Somebody has to say which cluster it is, whatever is in use.
+    identity: bool,
     /// By the last answer; as long as a broker's answer may be.
     brokers: Brokers,
     /// Those that were used in the last [`UNUSED_AFTER`]; with more than [`MANY_TOPICS`] of them, up to
@@ -148,6 +150,8 @@ pub(super) struct Question {
     pub(super) new: bool,
     /// A broker did not know a topic: another one must say so too.
     pub(super) elsewhere: bool,
+    /// Asked also if nothing is in use: the answer says which cluster it is.
+    pub(super) identity: bool,
 }
 
 impl Metadata {
@@ -196,10 +200,6 @@ impl Metadata {
         self.read().trouble.clone()
     }
 
-    pub(crate) fn cluster_id(&self) -> Option<String> {
-        self.read().cluster_id.clone()
-    }
-
     pub(crate) fn knows_brokers(&self) -> bool {
         !self.read().brokers.is_empty()
     }
@@ -246,6 +246,29 @@ impl Metadata {
         }
     }
 
+    /// A broker answered for another cluster: what do the others say?
+    pub(super) fn want_identity(&self) {
+        self.write().identity = true;
+        self.plan_for(Why::Lost);
+    }
+
+    /// It is another cluster from now on, and this its first answer: nothing else is known.
+    pub(super) fn begin_anew(
+        &self,
+        answer: &MetadataResponse,
+        from: i32,
+        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
+    ) {
+        let mut state = self.write();
+        state.brokers.clear();
+        for topic in state.topics.values_mut() {
+            let used_us = std::mem::take(&mut topic.used_us);
+            *topic = TopicState { wanted: true, used_us, ..TopicState::default() };
+        }
+        drop(state);
+        self.merge(answer, from, false, brokers);
+    }
+
     /// Our own CreateTopics clears what we remember of missing ones.
     pub(crate) fn created(&self, topic: &str) {
         let mut state = self.write();
@@ -269,13 +292,14 @@ impl Metadata {
         topics.sort();
         let new = chosen().any(|(_, t)| t.meta.is_none() && t.objection.is_none());
         let elsewhere = chosen().any(|(_, t)| t.objection.is_some());
-        Some(Question { topics, all, new, elsewhere })
+        Some(Question { topics, all, new, elsewhere, identity: state.identity })
     }
 
     /// The request is on its way: what is wanted from now on is for the next.
     pub(super) fn asked(&self, question: &Question) {
         self.plan(|plan, _, now| plan.asked(now));
         let mut state = self.write();
+        state.identity = false;
         for name in &question.topics {
             if let Some(topic) = state.topics.get_mut(name) {
                 topic.asked = true;
@@ -290,6 +314,7 @@ impl Metadata {
         // Since the first of them.
         let since = state.trouble.as_ref().map_or(self.env.now(), |(since, _)| *since);
         state.trouble = Some((since, error.clone()));
+        state.identity |= question.identity;
         for name in &question.topics {
             if let Some(topic) = state.topics.get_mut(name) {
                 topic.asked = false;

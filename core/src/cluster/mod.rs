@@ -2,7 +2,9 @@
 //! brokers and how they do, metadata, one producer id, retry budgets.
 //!
 //! ```text
+//! Handle: one client's hold on a pool                         handle.rs
 //! Pool ─┬─ Broker: lanes, when it may be dialled, ejection    broker.rs, dial.rs
+//!       ├─ Identity: which cluster it is                      identity.rs
 //!       ├─ Metadata: topics in use, leaders, epochs           metadata.rs, merge.rs, refresh.rs
 //!       ├─ what stands between it and a broker                trouble.rs
 //!       ├─ short calls anybody can answer                     call.rs
@@ -13,6 +15,8 @@ mod broker;
 mod budgets;
 mod call;
 mod dial;
+mod handle;
+mod identity;
 mod merge;
 mod metadata;
 mod pool;
@@ -23,6 +27,7 @@ mod view;
 pub use broker::BrokerHealth;
 pub(crate) use broker::{Broker, Lane};
 pub(crate) use budgets::Purse;
+pub(crate) use handle::{Handle, Settings};
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
-pub(crate) use pool::{Hold, Pool};
+pub(crate) use pool::Pool;
 pub use view::{BrokerView, ClusterView, PartitionView, TopicView};

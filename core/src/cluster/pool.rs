@@ -12,18 +12,24 @@ use tokio::time::Instant;
 use super::broker::{Broker, Lane};
 use super::budgets::Budgets;
 use super::dial::Somewhere;
+use super::identity::Identity;
 use super::metadata::{Brokers, Metadata};
 use super::{refresh, view};
 use crate::config::{ClientConfig, Endpoint};
 use crate::environment::{Environment, PoolKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Metrics, event};
-use crate::net::{Connection, NoAuthentication, SetupContext};
+use crate::net::{Caller, Connection, NoAuthentication, SetupContext};
 use crate::policy::ejection;
 use crate::policy::latency::Latency;
-use crate::policy::subset::{Chooser, Member};
+use crate::policy::subset::Member;
 use crate::producer::Producers;
 use crate::record::pool::ChunkPool;
+
+/// A broker that metadata does not name any more is remembered for so long, and of such brokers as many
+/// as that at most. Those that are restarted come back sooner, and with them what is known of them.
+const GONE_REMEMBERED: Duration = Duration::from_secs(15 * 60);
+const MOST_GONE: usize = 64;
 
 /// A first contact that takes longer is worth a line in the log. By then a second address was tried,
 /// if the first one swallows dials.
@@ -32,10 +38,14 @@ const REACHED_SOON: Duration = Duration::from_millis(1_500);
 /// See the module.
 pub(crate) struct Pool {
     pub(super) setup: SetupContext,
+    pub(super) identity: Identity,
+    /// Held while a broker is asked which cluster it is of.
+    pub(super) identifying: tokio::sync::Mutex<()>,
     metadata: Arc<Metadata>,
     metrics: Arc<Metrics>,
     budgets: Budgets,
-    /// Bootstrap addresses under negative ids.
+    /// Bootstrap addresses under negative ids. Those that the last answer names, what is connected, and
+    /// [`MOST_GONE`].
     brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
     /// The pace of dials while nothing is connected at all.
     pub(super) somewhere: Mutex<Somewhere>,
@@ -44,7 +54,11 @@ pub(crate) struct Pool {
     /// How long short calls take.
     control: Mutex<Latency>,
     rng: Mutex<StdRng>,
-    chooser: Chooser,
+    /// Later ones have higher numbers.
+    number: u64,
+    software: (String, String),
+    /// Of this process among those of its fleet.
+    instance: u64,
     /// When success rates were compared last, in the environment's microseconds.
     compared_us: AtomicU64,
     producers: Producers,
@@ -59,15 +73,7 @@ impl Pool {
     pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Arc<Self> {
         let mut bootstrap = config.bootstrap.clone();
         bootstrap.sort();
-        let key = PoolKey {
-            bootstrap,
-            client_id: config.client_id.clone(),
-            software: config.software.clone(),
-            request_timeout: config.request_timeout,
-            idle_timeout: config.idle_timeout,
-            rack: config.rack.clone(),
-            ordinal: config.ordinal,
-        };
+        let key = PoolKey { bootstrap, software: config.software.clone() };
         let pool = env.pool(key, || Arc::new(Self::new(env, config)));
         if !pool.refreshed.swap(true, Ordering::AcqRel) {
             env.spawn(refresh::run(Arc::downgrade(&pool)));
@@ -76,6 +82,7 @@ impl Pool {
     }
 
     fn new(env: &Environment, config: &ClientConfig) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
         let bootstrap = bootstrap.join(",");
         // Of nobody's span: the pool outlives the call that makes it.
@@ -83,7 +90,6 @@ impl Pool {
             target: "ottla::cluster",
             parent: None,
             "pool",
-            client_id = %config.client_id,
             bootstrap = bootstrap.as_str(),
         );
         let metrics = Arc::new(Metrics::new(span, bootstrap));
@@ -97,21 +103,17 @@ impl Pool {
             })
             .collect();
         let mut rng = env.rng();
-        let chooser = Chooser {
-            instance: rand::RngExt::random(&mut rng),
-            rack: config.rack.clone(),
-            ordinal: config.ordinal,
-        };
+        let instance = rand::RngExt::random(&mut rng);
         Self {
             setup: SetupContext {
                 env: env.clone(),
-                client_id: config.client_id.clone(),
+                caller: Arc::new(config.caller()),
                 software: config.software.clone(),
-                request_timeout: config.request_timeout,
-                idle_timeout: config.idle_timeout,
                 authenticator: Arc::new(NoAuthentication),
                 buffers: ChunkPool::new(32 << 20),
             },
+            identity: Identity::default(),
+            identifying: tokio::sync::Mutex::default(),
             metadata: Arc::new(Metadata::new(env)),
             budgets: Budgets::new(env.now(), &metrics),
             metrics,
@@ -120,13 +122,21 @@ impl Pool {
             reaching: tokio::sync::Mutex::default(),
             control: Mutex::default(),
             rng: Mutex::new(rng),
-            chooser,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            software: config.software.clone(),
+            instance,
             compared_us: AtomicU64::new(0),
             producers: Producers::default(),
             next_consumer: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
             refreshed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether this one was made first, and another one may have what is here: the same software and, once
+    /// there are such, security settings.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        self.number < other.number && self.software == other.software
     }
 
     pub(crate) fn env(&self) -> &Environment {
@@ -151,17 +161,14 @@ impl Pool {
         &self.setup.buffers
     }
 
-    pub(crate) fn client_id(&self) -> &str {
-        &self.setup.client_id
+    /// The client that made the pool, for what is asked on everybody's behalf.
+    pub(super) fn caller(&self) -> &Arc<Caller> {
+        &self.setup.caller
     }
 
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.setup.request_timeout
-    }
-
-    /// Who chooses this process's subset of the brokers.
-    pub(crate) fn chooser(&self) -> &Chooser {
-        &self.chooser
+    /// What sets this process's choice of brokers apart from that of others.
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
     }
 
     /// What all producers of the pool share.
@@ -223,12 +230,24 @@ impl Pool {
                 }
             }
         }
+        let now = self.env().now();
+        let now_us = self.env().micros(now);
         for broker in brokers.values().filter(|b| b.id >= 0) {
             if !known.contains_key(&broker.id) {
-                broker.vanished();
+                broker.vanished(now_us);
             }
         }
-        let now = self.env().now();
+        let mut gone: Vec<(u64, i32)> =
+            brokers.values().filter_map(|b| Some((b.gone_since()?, b.id))).collect();
+        gone.sort_unstable();
+        let too_many = gone.len().saturating_sub(MOST_GONE);
+        for (i, (since_us, id)) in gone.into_iter().enumerate() {
+            let long = u128::from(now_us.saturating_sub(since_us)) >= GONE_REMEMBERED.as_micros();
+            if long || i < too_many {
+                brokers.remove(&id);
+                self.metrics.departed(id);
+            }
+        }
         for id in named {
             if let Some(broker) = brokers.get(id) {
                 self.random(|rng| broker.named_leader(now, rng));
@@ -247,6 +266,25 @@ impl Pool {
             connection.metrics().adopted(&broker.metrics);
             broker.put(Lane::Control, connection);
             broker.connected();
+        }
+    }
+
+    /// Whose connection it is.
+    pub(super) fn broker_of(&self, connection: &Connection) -> Option<Arc<Broker>> {
+        self.lock().values().find(|broker| broker.has(connection.id())).cloned()
+    }
+
+    /// It is another cluster: what there is of brokers and connections is not its.
+    pub(super) fn forget_brokers(&self) {
+        let mut brokers = self.lock();
+        for broker in brokers.values() {
+            broker.hang_up();
+            broker.suspect(false);
+            broker.vanished(self.env().micros(self.env().now()));
+        }
+        brokers.retain(|id, _| *id < 0);
+        for bootstrap in brokers.values() {
+            bootstrap.named_at(&bootstrap.endpoint(), None);
         }
     }
 
@@ -293,6 +331,17 @@ impl Pool {
         self.lock().values().filter_map(|b| b.longest_idle()).min_by_key(|(at, _)| *at)
     }
 
+    /// Finds out which cluster it is, if that is not known yet: it may be one that there is a pool of.
+    pub(crate) async fn learn_identity(self: &Arc<Self>) {
+        if self.identity.cluster_id().is_some() || !self.env().has_other_pools() {
+            return;
+        }
+        if let Ok((id, connection)) = self.control_but(&[]).await {
+            // Who cannot tell now is asked with the first topic.
+            let _ = self.ask_identity(id, &connection).await;
+        }
+    }
+
     /// Reaches the cluster for the first time. Tries until the deadline, unless every address
     /// answered something that trying again will not change.
     pub(crate) async fn reach(self: &Arc<Self>, timeout: Duration) -> Result<()> {
@@ -301,7 +350,7 @@ impl Pool {
             // A broker that has answered the version exchange is one: what it knows is asked with the
             // first topic, and not twice.
             while !self.metadata.knows_brokers() {
-                match self.control().await.and_then(|(_, c)| refresh::speaks_with(&c)) {
+                match self.control_but(&[]).await.and_then(|(_, c)| refresh::speaks_with(&c)) {
                     Ok(()) => break,
                     Err(e) if is_hopeless(&e) => return Err(e),
                     Err(e) => *last.lock().unwrap_or_else(|e| e.into_inner()) = Some(e),

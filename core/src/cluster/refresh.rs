@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::caught::caught;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, MetadataReason, limited};
 use crate::net::Connection;
 
 /// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
-const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
+pub(super) const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
 /// The broker wants us to begin again from the bootstrap list (KIP-1102).
 const REBOOTSTRAP_REQUIRED: i16 = 129;
@@ -55,7 +55,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
         let Some(question) = metadata.question() else { continue };
         metadata.asked(&question);
         // Nothing in use: nothing to ask.
-        if question.topics.is_empty() {
+        if question.topics.is_empty() && !question.identity {
             metadata.plan(|plan, rng, now| plan.answered(question.all, false, now, rng));
             continue;
         }
@@ -63,6 +63,10 @@ pub(crate) async fn run(pool: Weak<Pool>) {
         match answer.and_then(|answer| answer) {
             Ok(from) => {
                 asked_broker = Some(from);
+                answered = env.now();
+            }
+            Err(e) if pool.give_in(e.kind() == ErrorKind::ClusterChanged) => {
+                metadata.not_answered(&question, &e);
                 answered = env.now();
             }
             Err(e) => {
@@ -97,7 +101,7 @@ fn rebootstrap(pool: &Pool) {
 
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
     let why = if !pool.metadata().knows_brokers() {
-        match pool.metadata().cluster_id() {
+        match pool.identity().cluster_id() {
             None => MetadataReason::FirstContact,
             Some(_) => MetadataReason::Rebootstrap,
         }
@@ -133,15 +137,17 @@ async fn exchange(
     pool.env().mishap("metadata");
     pool.metrics().metadata_asked(why);
     let hedged = |_: i32| pool.metrics().metadata_asked(MetadataReason::Trouble);
-    let check = |by: &Connection, answer: &MetadataResponse| match answer.error_code {
+    let check = |id: i32, by: &Connection, answer: &MetadataResponse| match answer.error_code {
+        0 => pool.recognise(id, by, answer),
         // Done as it says, once.
-        0 | REBOOTSTRAP_REQUIRED => Ok(()),
+        REBOOTSTRAP_REQUIRED => Ok(()),
         code => {
             by.metrics().broker().error_answer(Api::Metadata);
             Err(Error::broker(code, "Metadata", None))
         }
     };
-    let (from, answer) = pool.call_anybody(&request, VERSIONS, not, check, hedged).await?;
+    let (from, answer) =
+        pool.call_anybody(pool.caller(), &request, VERSIONS, not, check, hedged).await?;
     if answer.error_code == REBOOTSTRAP_REQUIRED {
         pool.metrics().broker(from).error_answer(Api::Metadata);
         rebootstrap(pool);
@@ -171,12 +177,12 @@ impl Pool {
             .with_topics(Some(Vec::new()));
         self.metrics().metadata_asked(MetadataReason::Trouble);
         let hedged = |_: i32| self.metrics().metadata_asked(MetadataReason::Trouble);
-        let check = |_: &Connection, answer: &MetadataResponse| match answer.error_code {
-            0 => Ok(()),
+        let check = |id, by: &Connection, answer: &MetadataResponse| match answer.error_code {
+            0 => self.recognise(id, by, answer),
             code => Err(Error::broker(code, "Metadata", None)),
         };
         let (from, answer) =
-            self.call_anybody(&request, VERSIONS, Some(not), check, hedged).await?;
+            self.call_anybody(self.caller(), &request, VERSIONS, Some(not), check, hedged).await?;
         apply(self, &answer, from, false);
         Ok(answer.controller_id.0)
     }

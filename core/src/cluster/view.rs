@@ -85,6 +85,6 @@ impl ClusterView {
             };
             topics.insert(name.to_owned(), view);
         });
-        Self { cluster_id: pool.metadata().cluster_id(), brokers, topics }
+        Self { cluster_id: pool.identity().cluster_id(), brokers, topics }
     }
 }

@@ -173,6 +173,18 @@ impl Buffer {
         Self::notify(state);
     }
 
+    /// Where partitions stand says nothing any more, nor what is on its way. What is there already was
+    /// read, and is given to the application.
+    pub(super) fn begin_anew(&self) -> BTreeMap<Key, u64> {
+        let mut state = self.lock();
+        state.seeks.clear();
+        for position in state.partitions.values_mut() {
+            position.generation += 1;
+            position.next = None;
+        }
+        state.partitions.iter().map(|(key, position)| (key.clone(), position.generation)).collect()
+    }
+
     fn notify(mut state: std::sync::MutexGuard<'_, State>) {
         let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
         drop(state);
@@ -215,6 +227,9 @@ impl Buffer {
                 }
                 continue;
             }
+            if state.ended {
+                return Poll::Ready(None);
+            }
             if state.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
                 return Poll::Pending;
             }
@@ -252,7 +267,9 @@ impl Buffer {
             if let Some(position) = state.partitions.get_mut(&fetched.key) {
                 // Less than that, if the partition was taken away and came back meanwhile.
                 position.buffered = position.buffered.saturating_sub(size);
-                position.next = Some(fetched.raw.last_offset + 1);
+                if position.generation == fetched.generation {
+                    position.next = Some(fetched.raw.last_offset + 1);
+                }
                 wake |= position.buffered == 0;
             }
             if wake {

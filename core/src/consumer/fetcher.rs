@@ -5,6 +5,7 @@
 
 mod answers;
 mod learn;
+mod other_cluster;
 mod spells;
 mod troubles;
 
@@ -24,7 +25,7 @@ use super::offsets::{self, EARLIEST, Found, LATEST};
 use super::position::Position;
 use super::reading::{Reading, Source, Topic};
 use crate::caught::caught;
-use crate::cluster::{Lane, Pool, Purse};
+use crate::cluster::{Handle, Lane, Purse};
 use crate::environment::{Environment, earlier};
 use crate::error::Result;
 use crate::net::{CallError, Connection};
@@ -77,7 +78,9 @@ impl Asked {
 
 /// See the module.
 pub(super) struct Fetcher {
-    pool: Arc<Pool>,
+    pool: Handle,
+    /// How many clusters there were before the one that it reads.
+    incarnation: u64,
     env: Environment,
     rng: StdRng,
     buffer: Arc<Buffer>,
@@ -100,7 +103,7 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(
-        pool: &Arc<Pool>,
+        pool: &Handle,
         buffer: &Arc<Buffer>,
         whole: Vec<Arc<str>>,
         assigned: Vec<(Arc<str>, i32, Start)>,
@@ -115,7 +118,8 @@ impl Fetcher {
         }
         let (tx, rx) = mpsc::unbounded_channel();
         Self {
-            pool: Arc::clone(pool),
+            incarnation: pool.settings().born,
+            pool: pool.clone(),
             env: pool.env().clone(),
             rng: pool.env().rng(),
             buffer: Arc::clone(buffer),
@@ -135,7 +139,7 @@ impl Fetcher {
     pub(super) async fn run(mut self) {
         let mut metadata = self.pool.metadata().subscribe();
         loop {
-            if self.buffer.is_closed() {
+            if self.buffer.is_closed() || !self.goes_on() {
                 break;
             }
             self.env.mishap("fetcher");
@@ -240,7 +244,7 @@ impl Fetcher {
             }
             self.sources.entry(leader).or_default();
             self.troubles.wait_for(Some(leader));
-            let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
+            let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
             self.env.spawn(async move {
                 let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
                 let found = caught(async {
@@ -365,7 +369,7 @@ impl Fetcher {
         source.asked = self.requests;
         self.troubles.wait_for(Some(leader));
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
-        let (pool, tx, lane) = (Arc::clone(&self.pool), self.tx.clone(), self.lane);
+        let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
         self.env.spawn(async move {
             let answer = caught(async {
                 pool.env().mishap("fetch");
@@ -389,7 +393,7 @@ impl Drop for Fetcher {
 }
 
 /// Gives up the connections of a consumer that is gone: they serve nobody else.
-fn leave(pool: &Pool, lane: Lane) {
+fn leave(pool: &Handle, lane: Lane) {
     for broker in pool.members() {
         broker.take(lane);
     }

@@ -21,7 +21,7 @@ use buffer::Buffer;
 use fetcher::Fetcher;
 
 use crate::caught::caught;
-use crate::cluster::Hold;
+use crate::cluster::Handle;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{ConsumerConfig, check_topic};
@@ -82,7 +82,7 @@ pub struct TopicPartition {
 #[derive(Clone)]
 #[must_use]
 pub struct ConsumerBuilder {
-    pool: Hold,
+    pool: Handle,
     config: ConsumerConfig,
     topics: Vec<String>,
     assigned: Vec<(String, i32, Start)>,
@@ -92,7 +92,7 @@ pub struct ConsumerBuilder {
 }
 
 impl ConsumerBuilder {
-    pub(crate) fn new(pool: Hold) -> Self {
+    pub(crate) fn new(pool: Handle) -> Self {
         Self {
             pool,
             config: ConsumerConfig::default(),
@@ -271,7 +271,7 @@ impl ConsumerBuilder {
 /// # }
 /// ```
 pub struct Consumer {
-    pool: Hold,
+    pool: Handle,
     buffer: Arc<Buffer>,
 }
 

@@ -10,7 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::task::JoinSet;
 
 use crate::caught::caught;
-use crate::cluster::{Lane, Pool};
+use crate::cluster::{Handle, Lane};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
 use crate::net::CallError;
@@ -39,7 +39,7 @@ type Part = (Key, i64, i32);
 /// A timestamp after the last record gives the end. The calls ride on a connection to the leader that
 /// is idle; only if there is none is `lane` opened. Each partition gets a result of its own.
 pub(crate) async fn list(
-    pool: &Arc<Pool>,
+    pool: &Handle,
     lane: Lane,
     wanted: Vec<(Key, i64)>,
 ) -> Vec<(Key, Result<Found>)> {
@@ -73,7 +73,7 @@ pub(crate) async fn list(
     // All at once: one that is silent must not keep back what the others tell.
     let mut asking = JoinSet::new();
     for (leader, parts) in by_leader {
-        let pool = Arc::clone(pool);
+        let pool = pool.clone();
         asking.spawn(async move {
             let found = caught(look_up(&pool, lane, leader, &parts)).await;
             (parts, found.and_then(|found| found))
@@ -113,7 +113,7 @@ fn name(key: &Key) -> String {
 /// be passed over. The second answer names it; if there is none still, what comes behind that end is
 /// all there will be.
 async fn look_up(
-    pool: &Arc<Pool>,
+    pool: &Handle,
     lane: Lane,
     leader: i32,
     parts: &[Part],
@@ -153,7 +153,7 @@ impl Answer {
 }
 
 async fn ask(
-    pool: &Arc<Pool>,
+    pool: &Handle,
     lane: Lane,
     leader: i32,
     parts: &[Part],

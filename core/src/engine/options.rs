@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientBuilder};
 use crate::config::properties::Properties;
-use crate::config::{Acks, InDoubt, Partitioner};
+use crate::config::{Acks, ClusterChange, InDoubt, Partitioner};
 use crate::consumer::{self, ConsumerBuilder};
 use crate::producer::ProducerBuilder;
 use crate::record::Compression;
@@ -55,6 +55,8 @@ pub struct ClientOptions {
     pub rack: Option<String>,
     /// (index, count) of this process among its equals. Default: not known.
     pub ordinal: Option<(u32, u32)>,
+    /// What becomes of it once another cluster answers at its addresses. Default: it fails.
+    pub on_cluster_change: Option<ClusterChange>,
     /// The tag of the `Connected` completion.
     pub tag: u64,
 }
@@ -79,6 +81,7 @@ impl ClientOptions {
         let b = with(b, self.request_timeout, ClientBuilder::request_timeout);
         let b = with(b, self.idle_timeout, ClientBuilder::idle_timeout);
         let b = with(b, self.rack.as_deref(), ClientBuilder::rack);
+        let b = with(b, self.on_cluster_change, ClientBuilder::on_cluster_change);
         with(b, self.ordinal, |b, (index, count)| b.ordinal(index, count))
     }
 }

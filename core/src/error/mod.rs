@@ -76,6 +76,9 @@ pub enum ErrorKind {
     /// The operating system has no thread, descriptor or memory left for this process. Works again
     /// when there is some.
     OutOfResources = 26,
+    /// Another cluster answers at the addresses now, by its id. What was known of the old one says
+    /// nothing about it. See [`ClusterChange`](crate::ClusterChange).
+    ClusterChanged = 27,
     /// The log is not the one that was read any more: it was cut back by an unclean election, or its
     /// topic was deleted and made anew. The message says how far it was read and where reading goes on.
     Truncated = 28,
@@ -114,6 +117,7 @@ impl ErrorKind {
             Self::Internal => "internal",
             Self::Cancelled => "cancelled",
             Self::OutOfResources => "out_of_resources",
+            Self::ClusterChanged => "cluster_changed",
             Self::Truncated => "truncated",
             Self::Undelivered => "undelivered",
         }
@@ -135,7 +139,14 @@ impl ErrorKind {
 
     /// Whether the handle that reported it is of no more use.
     const fn fatal(self) -> bool {
-        matches!(self, Self::Closed | Self::Forked | Self::Authentication | Self::Config)
+        matches!(
+            self,
+            Self::Closed
+                | Self::Forked
+                | Self::Authentication
+                | Self::Config
+                | Self::ClusterChanged
+        )
     }
 
     /// What to do, in one sentence.
@@ -181,6 +192,9 @@ impl ErrorKind {
                 "look whether what was made of the records that are gone has to be undone"
             }
             Self::Undelivered => "keep the handles of records whose fate matters",
+            Self::ClusterChanged => {
+                "make a new client if the new cluster is meant, or set on_cluster_change to accept"
+            }
         }
     }
 }

@@ -42,7 +42,8 @@ impl BadStuff {
     }
 
     pub(super) fn of(stats: &Stats) -> Self {
-        let brokers = |count: fn(&BrokerStats) -> u64| stats.brokers.values().map(count).sum();
+        let all = || stats.brokers.values().chain([&stats.departed]);
+        let brokers = |count: fn(&BrokerStats) -> u64| all().map(count).sum();
         let asked = stats.metadata_reasons.trouble + stats.metadata_reasons.rebootstrap;
         let messages = (stats.records_acknowledged + stats.records_consumed).max(1);
         Self {

@@ -19,6 +19,7 @@ pub(crate) struct Logs {
     span: Span,
     /// Addresses of the bootstrap list: the span's words, for those who see no spans.
     bootstrap: String,
+    /// By lines of this crate, of which there are a few.
     sites: Mutex<HashMap<&'static str, LogLimit>>,
 }
 

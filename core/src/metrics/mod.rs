@@ -20,7 +20,7 @@ mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 pub(crate) use api::Api;
 pub use bad_stuff::BadStuff;
@@ -75,7 +75,9 @@ impl Budget {
 /// See the module.
 pub(crate) struct Metrics {
     logs: Arc<Logs>,
+    /// Bounded by what brokers the pool keeps: see [`departed`](Self::departed).
     brokers: RwLock<BTreeMap<i32, Arc<BrokerMetrics>>>,
+    departed: Mutex<Departed>,
     metadata: [Counter; 5],
     budgets: [Budget; 2],
     counts: Counts,
@@ -90,6 +92,25 @@ struct Counts {
     fetch_bytes: Counter,
     hints_applied: Counter,
     panic_entries: Counter,
+}
+
+/// Brokers that the pool has forgotten: what was counted for them, added up.
+#[derive(Default)]
+struct Departed {
+    sum: BrokerStats,
+    /// Those that somebody still has, and counts for; as many as there are such holders.
+    leaving: Vec<Arc<BrokerMetrics>>,
+}
+
+impl Departed {
+    /// Adds up those that nobody counts for any more.
+    fn settle(&mut self) {
+        for i in (0..self.leaving.len()).rev() {
+            if Arc::strong_count(&self.leaving[i]) == 1 {
+                self.sum.add(&self.leaving.swap_remove(i).snapshot());
+            }
+        }
+    }
 }
 
 /// The statistics of a pool, to be read at any time, also when the pool is gone: holding this
@@ -122,6 +143,7 @@ impl Metrics {
         Self {
             logs: Arc::new(Logs::new(span, bootstrap)),
             brokers: RwLock::default(),
+            departed: Mutex::default(),
             metadata: Default::default(),
             budgets: Default::default(),
             counts: Counts::default(),
@@ -142,6 +164,14 @@ impl Metrics {
             let new = || Arc::new(BrokerMetrics::new(id, Arc::clone(&self.logs)));
             Arc::clone(brokers.entry(id).or_insert_with(new))
         })
+    }
+
+    /// The pool forgets a broker. What was counted for it stays part of the sums.
+    pub(crate) fn departed(&self, id: i32) {
+        let gone = self.brokers.write().unwrap_or_else(|e| e.into_inner()).remove(&id);
+        let mut departed = self.departed.lock().unwrap_or_else(|e| e.into_inner());
+        departed.leaving.extend(gone);
+        departed.settle();
     }
 
     /// A Metadata request is about to be sent.
@@ -204,9 +234,17 @@ impl Metrics {
             let brokers = self.brokers.read().unwrap_or_else(|e| e.into_inner());
             brokers.iter().map(|(id, broker)| (*id, broker.snapshot())).collect()
         };
-        let sum = |count: fn(&BrokerStats) -> u64| brokers.values().map(count).sum();
+        let departed = {
+            let mut departed = self.departed.lock().unwrap_or_else(|e| e.into_inner());
+            departed.settle();
+            let mut sum = departed.sum.clone();
+            departed.leaving.iter().for_each(|broker| sum.add(&broker.snapshot()));
+            sum
+        };
+        let all = || brokers.values().chain([&departed]);
+        let sum = |count: fn(&BrokerStats) -> u64| all().map(count).sum();
         let requests = |api: Api, count: fn(&RequestStats) -> u64| {
-            brokers.values().filter_map(|b| b.requests.get(api.name())).map(count).sum()
+            all().filter_map(|b| b.requests.get(api.name())).map(count).sum()
         };
         let reason = |why: MetadataReason| self.metadata[why as usize].get();
         let mut stats = Stats {
@@ -243,6 +281,7 @@ impl Metrics {
                 fetch: self.budgets[RetryBudget::Fetch as usize].snapshot(),
             },
             panic_entries: self.counts.panic_entries.get(),
+            departed,
             brokers,
         };
         stats.bad_stuff = BadStuff::of(&stats);
@@ -378,6 +417,34 @@ mod tests {
         );
         assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
         assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
+    }
+
+    #[test]
+    fn what_was_counted_for_a_broker_that_is_gone_stays_in_the_sums() {
+        let metrics = Metrics::default();
+        let work = |id| {
+            let broker = metrics.broker(id);
+            let connection = broker.dialed(Instant::now()).connected(true, Instant::now());
+            broker.sent(Api::Produce, 10, true, Instant::now()).answered(10, Instant::now());
+            broker.acknowledged(5);
+            (broker, connection)
+        };
+        let held: Vec<_> = (1..=3).map(work).collect();
+        let before = metrics.snapshot();
+        metrics.departed(1);
+        metrics.departed(7);
+        let mut during = metrics.snapshot();
+        assert_eq!(during.brokers.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(during.departed.connections_open, 1, "somebody has it still");
+        assert_eq!((during.connections_open, during.bad_stuff), (3, before.bad_stuff));
+        drop(held);
+        metrics.departed(2);
+        during = metrics.snapshot();
+        assert_eq!(during.brokers.len(), 1);
+        assert_eq!((during.connects, during.connections_open), (3, 0));
+        assert_eq!((during.records_acknowledged, during.produce_requests), (15, 3));
+        assert_eq!(during.departed.requests["Produce"].retries, 2);
+        assert!(metrics.departed.lock().unwrap().leaving.is_empty());
     }
 
     #[test]

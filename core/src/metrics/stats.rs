@@ -60,6 +60,8 @@ pub struct Stats {
     pub panic_entries: u64,
     /// By broker id. Negative: a bootstrap address whose broker is not known.
     pub brokers: BTreeMap<i32, BrokerStats>,
+    /// Brokers that the cluster had once and that are forgotten since, added up (without latencies).
+    pub departed: BrokerStats,
 }
 
 /// Metadata requests by what made them necessary.
@@ -139,6 +141,49 @@ pub struct BrokerStats {
     pub requests: BTreeMap<&'static str, RequestStats>,
 }
 
+impl BrokerStats {
+    /// Counts of another one, too; its latencies are left out.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self {
+            dials,
+            connects,
+            reconnects,
+            refused,
+            dial_timeouts,
+            dial_failures,
+            losses,
+            idle_closes,
+            connections_open,
+            ejections,
+            probes,
+            late,
+            throttled,
+            throttle_time,
+            records_acknowledged,
+            set_up: _,
+            requests,
+        } = self;
+        *dials += other.dials;
+        *connects += other.connects;
+        *reconnects += other.reconnects;
+        *refused += other.refused;
+        *dial_timeouts += other.dial_timeouts;
+        *dial_failures += other.dial_failures;
+        *losses += other.losses;
+        *idle_closes += other.idle_closes;
+        *connections_open += other.connections_open;
+        *ejections += other.ejections;
+        *probes += other.probes;
+        *late += other.late;
+        *throttled += other.throttled;
+        *throttle_time += other.throttle_time;
+        *records_acknowledged += other.records_acknowledged;
+        for (name, more) in &other.requests {
+            requests.entry(name).or_default().add(more);
+        }
+    }
+}
+
 /// Requests of one kind to one broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -163,6 +208,32 @@ pub struct RequestStats {
     pub in_flight: u64,
     /// From the request to its answer. A Fetch waits at the broker for data.
     pub latency: LatencyStats,
+}
+
+impl RequestStats {
+    fn add(&mut self, other: &Self) {
+        let Self {
+            sent,
+            answered,
+            errors,
+            timeouts,
+            disconnected,
+            retries,
+            bytes_out,
+            bytes_in,
+            in_flight,
+            latency: _,
+        } = self;
+        *sent += other.sent;
+        *answered += other.answered;
+        *errors += other.errors;
+        *timeouts += other.timeouts;
+        *disconnected += other.disconnected;
+        *retries += other.retries;
+        *bytes_out += other.bytes_out;
+        *bytes_in += other.bytes_in;
+        *in_flight += other.in_flight;
+    }
 }
 
 /// How long something took. Quantiles are right within 12.5 %, mean and maximum exact; 1 us at

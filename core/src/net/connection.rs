@@ -17,9 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::Request;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::caller::Caller;
 use super::frames::FrameReader;
 use crate::config::{MAX_THROTTLE, PROOF_PATIENCE, PROVED_AFTER};
 use crate::environment::{Environment, STALL, Transport};
@@ -85,6 +86,8 @@ enum Order {
 
 struct Outgoing {
     frame: Frame,
+    /// Whose request it is.
+    caller: Arc<Caller>,
     reply: oneshot::Sender<Answer>,
     sent: Instant,
     counted: Sent,
@@ -95,6 +98,39 @@ struct Outgoing {
 pub(crate) struct Connection {
     tx: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
+    /// On whose behalf this handle asks.
+    caller: Arc<Caller>,
+}
+
+/// Whether it is known that connections lead to the cluster they are meant to; once it is, it stays so.
+#[derive(Debug)]
+pub(crate) struct Vouch {
+    known: AtomicBool,
+    told: Notify,
+    /// How many connections of the pool were lost so far, and before this was made.
+    losses: Arc<AtomicU64>,
+    since: u64,
+}
+
+impl Vouch {
+    pub(crate) fn new(known: bool, losses: &Arc<AtomicU64>) -> Self {
+        let since = losses.load(Ordering::Acquire);
+        Self {
+            known: AtomicBool::new(known),
+            told: Notify::new(),
+            losses: Arc::clone(losses),
+            since,
+        }
+    }
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
+    }
+
+    /// Whether no connection was lost since it was made.
+    pub(crate) fn is_undisturbed(&self) -> bool {
+        self.losses.load(Ordering::Acquire) == self.since
+    }
 }
 
 struct Shared {
@@ -104,8 +140,9 @@ struct Shared {
     peer: Option<SocketAddr>,
     versions: Versions,
     round_trip: Duration,
-    client_id: String,
-    request_timeout: Duration,
+    vouch: OnceLock<Arc<Vouch>>,
+    /// How many connections of the pool had been lost when it gave its last answer.
+    answered_losses: AtomicU64,
     correlation: AtomicI32,
     in_flight: AtomicUsize,
     /// When the oldest unanswered request was given, in the environment's microseconds; 0: none is.
@@ -135,10 +172,10 @@ pub(crate) struct Ready {
     pub(crate) name: String,
     pub(crate) versions: Versions,
     pub(crate) round_trip: Duration,
-    pub(crate) client_id: String,
-    pub(crate) request_timeout: Duration,
-    /// Closed after nothing was asked for so long.
-    pub(crate) idle_timeout: Duration,
+    /// For whom it was opened.
+    pub(crate) caller: Arc<Caller>,
+    /// Closed after nothing was asked for so long, as a share of what its callers want.
+    pub(crate) idle_share: f64,
     pub(crate) next_correlation: i32,
     pub(crate) on_close: OnClose,
     pub(crate) metrics: ConnectionMetrics,
@@ -154,8 +191,8 @@ impl Connection {
             peer: ready.stream.peer_addr(),
             versions: ready.versions,
             round_trip: ready.round_trip,
-            client_id: ready.client_id,
-            request_timeout: ready.request_timeout,
+            vouch: OnceLock::new(),
+            answered_losses: AtomicU64::new(0),
             correlation: AtomicI32::new(ready.next_correlation),
             in_flight: AtomicUsize::new(0),
             oldest_us: AtomicU64::new(0),
@@ -173,11 +210,65 @@ impl Connection {
             rx,
             ready.stream,
             ready.reader,
-            ready.idle_timeout,
+            ready.caller.idle_timeout,
+            ready.idle_share,
             ready.on_close,
         );
         env.spawn(driver.run());
-        Self { tx, shared }
+        Self { tx, shared, caller: ready.caller }
+    }
+
+    /// A handle on the same connection for somebody else.
+    pub(crate) fn on_behalf_of(&self, caller: &Arc<Caller>) -> Self {
+        Self { caller: Arc::clone(caller), ..self.clone() }
+    }
+
+    /// Says who knows whether it leads to the right cluster. Once, before it is used.
+    pub(crate) fn vouched_by(&self, vouch: Arc<Vouch>) {
+        // Its set-up was answered.
+        self.shared.answered_losses.store(vouch.since, Ordering::Release);
+        let _ = self.shared.vouch.set(vouch);
+    }
+
+    /// Whether it is known to lead to the right cluster.
+    pub(crate) fn is_vouched(&self) -> bool {
+        self.shared.vouch.get().is_some_and(|vouch| vouch.is_known())
+    }
+
+    /// Whether it is, and has given an answer since the pool lost a connection: then what was lost is
+    /// not the whole cluster. One that has not may be as dead, and nobody has noticed yet.
+    pub(crate) fn is_alive_since_the_last_loss(&self) -> bool {
+        let answered = self.shared.answered_losses.load(Ordering::Acquire);
+        !self.is_closed()
+            && self.shared.vouch.get().is_some_and(|vouch| {
+                vouch.is_known() && vouch.losses.load(Ordering::Acquire) == answered
+            })
+    }
+
+    /// Until it is.
+    pub(crate) async fn vouched(&self) {
+        let Some(vouch) = self.shared.vouch.get() else { return std::future::pending().await };
+        let told = vouch.told.notified();
+        tokio::pin!(told);
+        // Listening before it looks: nothing is told in between.
+        told.as_mut().enable();
+        if !self.is_vouched() {
+            told.await;
+        }
+    }
+
+    /// An answer by it was the right cluster's: that counts for all that were opened beside it.
+    pub(crate) fn vouch(&self) {
+        if let Some(vouch) = self.shared.vouch.get() {
+            vouch.known.store(true, Ordering::Release);
+            vouch.told.notify_waiters();
+        }
+    }
+
+    /// Ends it: it does not lead where it should.
+    pub(crate) fn condemn(&self, error: Error) {
+        self.shared.closed.store(true, Ordering::Release);
+        let _ = self.tx.send(Order::Condemn(error));
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -318,7 +409,7 @@ impl Connection {
     }
 
     pub(crate) fn client_id(&self) -> &str {
-        &self.shared.client_id
+        &self.caller.client_id
     }
 
     pub(crate) fn next_correlation(&self) -> i32 {
@@ -334,7 +425,8 @@ impl Connection {
         let (api, bytes) =
             (Api::from_key(frame.api_key), frame.segments.iter().map(Bytes::len).sum());
         let counted = self.shared.metrics.broker().sent(api, bytes, frame.retry, sent);
-        let outgoing = Outgoing { frame, reply, sent, counted };
+        let caller = Arc::clone(&self.caller);
+        let outgoing = Outgoing { frame, caller, reply, sent, counted };
         if let Err(mpsc::error::SendError(Order::Send(outgoing))) =
             self.tx.send(Order::Send(outgoing))
         {

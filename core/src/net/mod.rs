@@ -2,13 +2,15 @@
 //! authentication, ready), and then a task that pipelines requests and matches answers.
 
 mod auth;
+mod caller;
 mod connection;
 pub(crate) mod frames;
 mod setup;
 mod tcp;
 
 pub(crate) use auth::NoAuthentication;
-pub(crate) use connection::{CallError, Connection, Ending, Frame, OnClose};
+pub(crate) use caller::Caller;
+pub(crate) use connection::{CallError, Connection, Ending, Frame, OnClose, Vouch};
 pub(crate) use setup::{SetupContext, Target, open};
 pub(crate) use tcp::Tcp;
 pub use tcp::TcpDialer;

@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
 
 use super::auth::{AuthExchange, Authenticator};
+use super::caller::Caller;
 use super::connection::{Connection, OnClose, Ready};
 use super::frames::FrameReader;
 use crate::config::Endpoint;
@@ -37,10 +38,9 @@ const VERSIONS: (i16, i16) = protocol::bounded::<ApiVersionsRequest>(0, 3);
 #[derive(Clone)]
 pub(crate) struct SetupContext {
     pub(crate) env: Environment,
-    pub(crate) client_id: String,
+    /// The client that made the pool: who the connection's first requests are from.
+    pub(crate) caller: Arc<Caller>,
     pub(crate) software: (String, String),
-    pub(crate) request_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     pub(crate) buffers: ChunkPool,
 }
@@ -79,10 +79,9 @@ pub(crate) async fn open(
                 name: raw.name,
                 versions,
                 round_trip,
-                client_id: raw.client_id,
-                request_timeout: ctx.request_timeout,
+                caller: Arc::clone(&ctx.caller),
                 // Jittered: what was opened together is not closed together.
-                idle_timeout: ctx.idle_timeout.mul_f64(ctx.env.rng().random_range(0.8..1.0)),
+                idle_share: ctx.env.rng().random_range(0.8..1.0),
                 next_correlation: 1,
                 on_close,
                 metrics: dialing.connected(reconnect, ctx.env.now()),
@@ -124,7 +123,7 @@ async fn phases(
     let mut raw = RawExchange {
         stream,
         reader: FrameReader::new(ctx.buffers.clone()),
-        client_id: ctx.client_id.clone(),
+        client_id: ctx.caller.client_id.clone(),
         correlation: FIRST_CORRELATION,
         name,
         env: ctx.env.clone(),

@@ -11,7 +11,7 @@ use crate::cluster::Pool;
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
-use crate::net::Connection;
+use crate::net::{Caller, Connection};
 use crate::policy::backoff::Backoff;
 use crate::protocol;
 
@@ -124,13 +124,13 @@ impl Gate {
     }
 }
 
-pub(super) async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
+pub(super) async fn init_producer_id(pool: &Arc<Pool>, caller: &Arc<Caller>) -> Result<i64> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
-    let check = |by: &Connection, answer: &InitProducerIdResponse| match answer.error_code {
+    let check = |_, by: &Connection, answer: &InitProducerIdResponse| match answer.error_code {
         0 if answer.producer_id.0 >= 0 => Ok(()),
         // With none, what is sent twice would be written twice.
         0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")
@@ -141,7 +141,8 @@ pub(super) async fn init_producer_id(pool: &Arc<Pool>) -> Result<i64> {
         }
     };
     // Asking twice costs an id, of which there are enough.
-    let (_, answer) = pool.call_anybody(&request, INIT_VERSIONS, None, check, |_| {}).await?;
+    let asked = pool.call_anybody(caller, &request, INIT_VERSIONS, None, check, |_| {});
+    let (_, answer) = asked.await?;
     Ok(answer.producer_id.0)
 }
 

@@ -14,7 +14,7 @@ use crate::net::Connection;
 use crate::policy::ejection::{Admission, avoid_out};
 use crate::policy::in_flight::Limit;
 use crate::policy::latency::{Latency, avoid_late};
-use crate::policy::subset::{self, Member, Size};
+use crate::policy::subset::{self, Chooser, Member, Size};
 
 /// A dial that takes longer is no reason to wait with the next.
 pub(super) const DIAL_HEDGE: Duration = Duration::from_millis(300);
@@ -205,6 +205,8 @@ impl Leader {
 /// All of them.
 pub(crate) struct Leaders {
     all: BTreeMap<i32, Leader>,
+    /// Whose subset of them it is.
+    chooser: Chooser,
     size: Size,
     /// The cluster by the last metadata.
     members: Vec<Member>,
@@ -228,9 +230,10 @@ pub(crate) struct Leaders {
 }
 
 impl Leaders {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, chooser: Chooser) -> Self {
         Self {
             all: BTreeMap::new(),
+            chooser,
             size: Size::new(now),
             members: Vec::new(),
             ranking: Vec::new(),
@@ -244,6 +247,10 @@ impl Leaders {
             lost_one: false,
             spare_at: None,
         }
+    }
+
+    pub(crate) fn chooser(&self) -> &Chooser {
+        &self.chooser
     }
 
     pub(crate) fn get(&mut self, id: i32) -> Option<&mut Leader> {
@@ -261,7 +268,15 @@ impl Leaders {
     pub(crate) fn learn(&mut self, pool: &Pool) {
         let members = pool.members();
         for broker in &members {
-            self.all.entry(broker.id).or_insert_with(|| Leader::new(Arc::clone(broker)));
+            let leader =
+                self.all.entry(broker.id).or_insert_with(|| Leader::new(Arc::clone(broker)));
+            // Forgotten meanwhile, and back: what is dialled now is another one.
+            if !Arc::ptr_eq(&leader.broker, broker)
+                && leader.requests == 0
+                && leader.dialing.is_none()
+            {
+                *leader = Leader::new(Arc::clone(broker));
+            }
         }
         // One that vanished stays as long as something is in flight to it.
         self.all.retain(|id, leader| {
@@ -390,8 +405,8 @@ impl Leaders {
     fn choose_subset(&mut self, pool: &Pool, now: Instant) {
         if self.ranked_until.is_none_or(|until| until <= now) {
             let wall = Duration::from_millis(u64::try_from(pool.env().wall_ms()).unwrap_or(0));
-            let (turn, left) = pool.chooser().turn(wall);
-            self.ranking = pool.chooser().rank(&self.members, turn);
+            let (turn, left) = self.chooser.turn(wall);
+            self.ranking = self.chooser.rank(&self.members, turn);
             self.ranked_until = Some(now + left);
             self.subset.clear();
             self.outside.clear();

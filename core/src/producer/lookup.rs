@@ -15,7 +15,7 @@ use super::sender::{Event, Sender};
 use crate::cluster::{Lane, Pool};
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::metrics::{Api, limited};
-use crate::net::CallError;
+use crate::net::{CallError, Caller};
 use crate::policy::ask::Why;
 use crate::protocol;
 
@@ -30,6 +30,8 @@ pub(crate) struct Told {
     leader: i32,
     topic: Arc<str>,
     partition: i32,
+    /// How many clusters there were before the one that says so.
+    of: u64,
     /// `None`: it knows nothing of us.
     last: Result<Option<LastKnown>>,
 }
@@ -45,18 +47,22 @@ impl Sender {
                 }
             }
             let (pool, tx) = (self.pool.clone(), self.tx.clone());
+            let (caller, of) = (Arc::clone(&self.settings.caller), self.incarnation);
             self.env.spawn(async move {
                 let Some(pool) = pool.upgrade() else { return };
-                let told = describe_producers(&pool, leader, &parts).await;
+                let told = describe_producers(&pool, &caller, leader, &parts).await;
                 for ((topic, partition, _), last) in parts.into_iter().zip(told) {
-                    let _ = tx.send(Event::LookedUp(Told { leader, topic, partition, last }));
+                    let _ = tx.send(Event::LookedUp(Told { leader, topic, partition, of, last }));
                 }
             });
         }
     }
 
     pub(super) fn looked_up(&mut self, told: Told) {
-        let Told { leader, topic: name, partition, last } = told;
+        let Told { leader, topic: name, partition, of, last } = told;
+        if of != self.incarnation {
+            return;
+        }
         let now = self.env.now();
         let Self { topics, rng, metadata, .. } = self;
         let Some(topic) = topics.get_mut(&name) else { return };
@@ -104,6 +110,7 @@ impl Sender {
 /// In the order in which they are wanted.
 async fn describe_producers(
     pool: &Arc<Pool>,
+    caller: &Arc<Caller>,
     leader: i32,
     parts: &[Wanted],
 ) -> Vec<Result<Option<LastKnown>>> {
@@ -123,6 +130,7 @@ async fn describe_producers(
     );
     let asked = async {
         let connection = pool.lane_for_call(leader, Lane::Produce).await?;
+        let connection = connection.on_behalf_of(caller);
         connection.call(&request, VERSIONS, false).await.map_err(CallError::into_error)
     };
     let answer = match asked.await {

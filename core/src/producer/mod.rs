@@ -9,7 +9,7 @@
 //!   gets a partition           assign.rs, choices.rs, leaders.rs
 //!   and a sequence             gate.rs, partition.rs
 //!   and goes out               requests.rs
-//! what comes of it             answers.rs, tries.rs, split.rs, lookup.rs, endings.rs
+//! what comes of it             answers.rs, tries.rs, split.rs, lookup.rs, endings.rs, other_cluster.rs
 //!   is told to its records     resolution.rs, delivery.rs, states.rs; unread.rs
 //! topics of long ago           release.rs
 //! ```
@@ -30,6 +30,7 @@ mod leaders;
 mod line;
 mod lock;
 mod lookup;
+mod other_cluster;
 mod partition;
 mod producers;
 mod recent;
@@ -68,7 +69,7 @@ use budget::{Shares, Turn};
 use delivery::RunTag;
 use shard::Shard;
 
-use crate::cluster::Hold;
+use crate::cluster::Handle;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
 use crate::config::{Acks, InDoubt, Partitioner, ProducerConfig};
@@ -81,14 +82,14 @@ use crate::record::Compression;
 #[derive(Clone)]
 #[must_use]
 pub struct ProducerBuilder {
-    pool: Hold,
+    pool: Handle,
     config: ProducerConfig,
     /// Why its properties were refused.
     refused: Option<Error>,
 }
 
 impl ProducerBuilder {
-    pub(crate) fn new(pool: Hold) -> Self {
+    pub(crate) fn new(pool: Handle) -> Self {
         Self { pool, config: ProducerConfig::default(), refused: None }
     }
 
@@ -273,7 +274,7 @@ impl Drop for Producer {
 
 struct Inner {
     /// Keeps the pool alive, and with it the sender.
-    pool: Hold,
+    pool: Handle,
     home: Arc<Accumulator>,
     /// What failed and nobody has looked at: of this producer and its clones.
     unread: Arc<Unread>,

@@ -264,6 +264,13 @@ impl Partition {
         entry.batch.take().map(|batch| (batch, maybe))
     }
 
+    /// Everything that is here, oldest first, and whether it may have been written: nothing is answered
+    /// or sent again.
+    pub(crate) fn take_all(&mut self) -> Vec<(Batch, bool)> {
+        let all = std::mem::take(&mut self.queue).into_iter();
+        all.filter_map(|e| Some((e.batch?, e.doubt || e.sent))).collect()
+    }
+
     /// Whether an older batch of the partition is still unresolved: then OUT_OF_ORDER_SEQUENCE is
     /// only its shadow.
     pub(crate) fn has_older(&self, id: u64) -> bool {

@@ -10,18 +10,27 @@ use super::accumulator::Accumulator;
 use super::sender::{Event, Sender};
 use super::unread::Unread;
 use crate::caught::{self, caught};
-use crate::cluster::Pool;
+use crate::cluster::{Handle, Pool, Settings};
 use crate::config::{Acks, ProducerConfig};
 use crate::error::Undelivered;
 use crate::metrics::{Logs, loudly};
 use crate::policy::backoff::Backoff;
 
-type Homes = HashMap<ProducerConfig, Weak<Accumulator>>;
+/// Whose batches are sent together: what a request says of its sender, and how it is sent.
+type Kind = (Acks, Arc<Settings>);
+
+/// Those that are gone are removed as others are made.
+type Homes = HashMap<(ProducerConfig, Arc<Settings>), Weak<Accumulator>>;
+
+/// Senders that nobody uses stay, up to so many: whoever makes a producer for each record must not have
+/// a producer id for each.
+const UNUSED_SENDERS: usize = 16;
 
 /// See the module.
 pub(crate) struct Producers {
-    /// The sender for each kind of acknowledgement that is used.
-    senders: Mutex<BTreeMap<Acks, mpsc::UnboundedSender<Event>>>,
+    /// The sender for each kind of batches. Bounded by what producers there are, and
+    /// [`UNUSED_SENDERS`].
+    senders: Mutex<BTreeMap<Kind, mpsc::UnboundedSender<Event>>>,
     homes: Arc<Mutex<Homes>>,
     /// What failed when its producer was gone.
     left: Arc<Unread>,
@@ -88,24 +97,41 @@ impl Producers {
         self.homes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The sender for one kind of acknowledgement. A request carries one, and batches of one kind only
-    /// are numbered: a sender for each has nothing to tell apart. They share the lanes.
-    fn sender(&self, pool: &Arc<Pool>, acks: Acks) -> mpsc::UnboundedSender<Event> {
+    /// The sender for one kind of batches. A request carries one kind of acknowledgement and one
+    /// client id, and batches of one kind only are numbered: a sender for each has nothing to tell
+    /// apart. They share the lanes.
+    fn sender(&self, pool: &Handle, acks: Acks, homes: &Homes) -> mpsc::UnboundedSender<Event> {
+        let kind = (acks, Arc::clone(pool.settings()));
         let mut senders = self.senders.lock().unwrap_or_else(|e| e.into_inner());
+        if !senders.contains_key(&kind) {
+            let used = |(acks, settings): &Kind| {
+                homes.iter().any(|((config, of), home)| {
+                    config.acks == *acks && of == settings && home.strong_count() > 0
+                })
+            };
+            let unused: Vec<Kind> = senders.keys().filter(|kind| !used(kind)).cloned().collect();
+            // Without a home there is no batch: nothing is left for it to do.
+            for kind in unused.iter().take(unused.len().saturating_sub(UNUSED_SENDERS - 1)) {
+                if let Some(sender) = senders.remove(kind) {
+                    let _ = sender.send(Event::Stop);
+                }
+            }
+        }
         let start = || {
             let (events, rx) = mpsc::unbounded_channel();
-            let sender = Sender::new(pool, acks, events.clone(), 0);
-            let left = Left { acks, homes: Arc::clone(&self.homes) };
+            let sender = Sender::new(pool, pool.settings(), acks, events.clone(), 0);
+            let left = Left { kind: kind.clone(), homes: Arc::clone(&self.homes) };
             pool.env().spawn(run(Arc::downgrade(pool), sender, events.clone(), rx, left));
             events
         };
-        senders.entry(acks).or_insert_with(start).clone()
+        senders.entry(kind.clone()).or_insert_with(start).clone()
     }
 
     /// The accumulator for these settings, with one user more.
-    pub(crate) fn home(&self, pool: &Arc<Pool>, config: &ProducerConfig) -> Arc<Accumulator> {
+    pub(crate) fn home(&self, pool: &Handle, config: &ProducerConfig) -> Arc<Accumulator> {
+        let key = (config.clone(), Arc::clone(pool.settings()));
         let mut homes = self.homes();
-        if let Some(home) = homes.get(config).and_then(Weak::upgrade) {
+        if let Some(home) = homes.get(&key).and_then(Weak::upgrade) {
             home.users.fetch_add(1, Ordering::AcqRel);
             return home;
         }
@@ -115,10 +141,10 @@ impl Producers {
             pool.env(),
             pool.buffers(),
             pool.metrics(),
-            self.sender(pool, config.acks),
+            self.sender(pool, config.acks, &homes),
         ));
         home.users.fetch_add(1, Ordering::AcqRel);
-        homes.insert(config.clone(), Arc::downgrade(&home));
+        homes.insert(key, Arc::downgrade(&home));
         home
     }
 
@@ -172,7 +198,7 @@ async fn run(
         let pause = backoff.next(&mut env.rng());
         env.sleep(pause).await;
         let Some(pool) = pool.upgrade() else { return };
-        sender = Sender::new(&pool, left.acks, events.clone(), number * IDS);
+        sender = Sender::new(&pool, &left.kind.1, left.kind.0, events.clone(), number * IDS);
         // Requests that were to tell how a broker does are answered to nobody.
         pool.members().iter().for_each(|broker| broker.probe_lost());
         left.homes().iter().for_each(Accumulator::announce_all);
@@ -182,14 +208,15 @@ async fn run(
 /// What is still open in the homes of a sender: dropped with this, when it has ended for good, so that
 /// nobody waits for ever.
 struct Left {
-    acks: Acks,
+    kind: Kind,
     homes: Arc<Mutex<Homes>>,
 }
 
 impl Left {
     fn homes(&self) -> Vec<Arc<Accumulator>> {
         let homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
-        let of_it = homes.iter().filter(|(config, _)| config.acks == self.acks);
+        let (acks, settings) = &self.kind;
+        let of_it = homes.iter().filter(|((config, of), _)| config.acks == *acks && of == settings);
         of_it.filter_map(|(_, home)| home.upgrade()).collect()
     }
 }

@@ -110,6 +110,7 @@ impl Sender {
         let retries = load.cost().is_some();
         let connection = self.leaders.get(load.leader).and_then(|l| l.connection.clone());
         let Some(connection) = connection else { return self.withdraw(&load) };
+        let connection = connection.on_behalf_of(&self.settings.caller);
         let mut items = Vec::with_capacity(load.parts.len());
         let mut topics: Vec<TopicData<'_>> = Vec::new();
         let mut ids_known = true;
@@ -155,7 +156,7 @@ impl Sender {
                     let (segments, bytes) = protocol::encode_produce(
                         version,
                         correlation,
-                        &self.client_id,
+                        connection.client_id(),
                         None,
                         self.acks.wire(),
                         self.timeout_ms,

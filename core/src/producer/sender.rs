@@ -34,7 +34,7 @@ use super::requests::InFlight;
 use super::topic_batches::TopicBatches;
 use super::topics::Topic;
 use crate::caught::caught;
-use crate::cluster::{Lookup, Metadata, Pool};
+use crate::cluster::{Lookup, Metadata, Pool, Settings};
 use crate::config::{Acks, InDoubt};
 use crate::environment::{Environment, READ_FIRST, STALL, earlier};
 use crate::error::{Error, Result};
@@ -60,7 +60,8 @@ pub(crate) enum Event {
     Lane(i32, Result<Connection>),
     /// A request is answered, or never will be. `None`: it is written, and nobody answers such.
     Answer(u64, Result<Option<ProduceResponse>, CallError>),
-    ProducerId(Result<i64>),
+    /// And how many clusters there were before the one that was asked.
+    ProducerId(u64, Result<i64>),
     /// What a leader knows of us in a partition.
     LookedUp(Told),
     /// The close deadline of a home has passed.
@@ -78,7 +79,10 @@ pub(crate) struct Sender {
     pub(super) metrics: Arc<Metrics>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
-    pub(super) client_id: Arc<str>,
+    /// Of the clients whose batches they are.
+    pub(super) settings: Arc<Settings>,
+    /// How many clusters there were before this one.
+    pub(super) incarnation: u64,
     pub(super) timeout_ms: i32,
     pub(super) acks: Acks,
     pub(super) tx: mpsc::UnboundedSender<Event>,
@@ -109,26 +113,28 @@ impl Sender {
     /// `first_id`: answers to requests below it are another sender's.
     pub(crate) fn new(
         pool: &Arc<Pool>,
+        settings: &Arc<Settings>,
         acks: Acks,
         tx: mpsc::UnboundedSender<Event>,
         first_id: u64,
     ) -> Self {
         // The broker gives up on its replicas before this client gives up on the broker, so that
         // the answer says what happened.
-        let timeout = pool.request_timeout().mul_f64(0.75);
+        let timeout = settings.caller.request_timeout.mul_f64(0.75);
         Self {
+            settings: Arc::clone(settings),
+            incarnation: settings.born,
             pool: Arc::downgrade(pool),
             metadata: Arc::clone(pool.metadata()),
             metrics: Arc::clone(pool.metrics()),
             env: pool.env().clone(),
             rng: pool.env().rng(),
-            client_id: Arc::from(pool.client_id()),
             acks,
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             tx,
             topics: Topics::default(),
             active: VecDeque::new(),
-            leaders: Leaders::new(pool.env().now()),
+            leaders: Leaders::new(pool.env().now(), settings.chooser(pool)),
             in_flight: HashMap::new(),
             gate: Gate::new(acks),
             next_id: first_id,
@@ -189,6 +195,9 @@ impl Sender {
             self.expire(now);
             self.release_unused(now);
             self.wake_at = None;
+            if !self.goes_on() {
+                continue;
+            }
             self.look_for_late(now);
             for _ in 0..MAX_ROUNDS {
                 if !self.round(now) {
@@ -223,7 +232,9 @@ impl Sender {
                 self.unreachable(leader, &e);
             }
             Event::Answer(id, answer) => self.answered(id, answer),
-            Event::ProducerId(id) => {
+            // A cluster that is gone gave it.
+            Event::ProducerId(of, _) if of != self.incarnation => {}
+            Event::ProducerId(_, id) => {
                 self.gate.told(&id, self.env.now(), &mut self.rng);
                 let Err(e) = id else { return };
                 for topic in self.topics.values_mut() {
@@ -331,13 +342,14 @@ impl Sender {
             }
             Passage::Ask => {
                 let (pool, tx) = (self.pool.clone(), self.tx.clone());
+                let (caller, of) = (Arc::clone(&self.settings.caller), self.incarnation);
                 self.env.spawn(async move {
                     let Some(pool) = pool.upgrade() else { return };
                     let id = caught(async {
                         pool.env().mishap("producer id");
-                        init_producer_id(&pool).await
+                        init_producer_id(&pool, &caller).await
                     });
-                    let _ = tx.send(Event::ProducerId(id.await.and_then(|id| id)));
+                    let _ = tx.send(Event::ProducerId(of, id.await.and_then(|id| id)));
                 });
                 false
             }

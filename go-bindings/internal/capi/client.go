@@ -45,11 +45,18 @@ type Completion struct {
 	First, Count    uint32
 }
 
+// Values of OnClusterChange: ottla_cluster_change.
+const (
+	ClusterChangeFail   = int32(C.OTTLA_CLUSTER_CHANGE_FAIL)
+	ClusterChangeAccept = int32(C.OTTLA_CLUSTER_CHANGE_ACCEPT)
+)
+
 // ClientOptions are ottla_client_options; zero is always the default.
 type ClientOptions struct {
 	Bootstrap, ClientID, SoftwareName, SoftwareVersion, Rack string
 	ConnectTimeoutMs, RequestTimeoutMs, IdleTimeoutMs        int64
 	OrdinalIndex, OrdinalCount                               uint32
+	OnClusterChange                                          int32
 	Tag                                                      uint64
 }
 
@@ -94,6 +101,7 @@ func NewClient(o ClientOptions) (*Client, *Failure) {
 		idle_timeout_ms:    C.int64_t(o.IdleTimeoutMs),
 		ordinal_index:      C.uint32_t(o.OrdinalIndex),
 		ordinal_count:      C.uint32_t(o.OrdinalCount),
+		on_cluster_change:  C.int32_t(o.OnClusterChange),
 	}
 	var h *C.ottla_client
 	var e *C.ottla_error

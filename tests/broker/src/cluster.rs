@@ -335,7 +335,41 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends [`Cluster::cut_off_broker`].
+    /// As after a start of the whole cluster: the broker serves, but knows nothing of the cluster yet.
+    /// It answers Metadata without any broker, and knows no topic, until
+    /// [`Cluster::reconnect_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn forget_cluster(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
+        let now = crate::api::metadata::everything(&self.shared);
+        *found.stale() = Some(Box::new(now.with_brokers(Vec::new()).with_topics(Vec::new())));
+        Ok(())
+    }
+
+    /// Another cluster takes the place of this one, at the same addresses: it has another id, other
+    /// topics (of those that the cluster was built with, and with other ids), and no records. Its
+    /// producer ids are given from the beginning again, so that they are the same. All connections
+    /// are cut.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a topic cannot be created.
+    pub fn replace(&self, cluster_id: impl Into<String>) -> io::Result<()> {
+        let config = &self.shared.config;
+        self.shared.state().replace(config, cluster_id.into());
+        for broker in &self.shared.brokers {
+            *broker.stale() = None;
+            listener::cut(&self.shared, broker.id)?;
+        }
+        for (name, partitions, replication) in &config.topics {
+            self.create_topic(name, *partitions, *replication)?;
+        }
+        Ok(())
+    }
+
+    /// Ends [`Cluster::cut_off_broker`] and [`Cluster::forget_cluster`].
     ///
     /// # Errors
     /// `NotFound` for an unknown broker.

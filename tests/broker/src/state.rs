@@ -126,6 +126,7 @@ pub(crate) struct State {
     /// the frame that all its batches are slices of.
     arrivals: VecDeque<(Uuid, i32)>,
     topics_created: u64,
+    pub(crate) cluster_id: Option<String>,
     next_producer_id: i64,
     pub(crate) transactional: HashMap<String, (i64, i16)>,
 }
@@ -149,9 +150,20 @@ impl State {
             retained_bytes: 0,
             arrivals: VecDeque::new(),
             topics_created: 0,
+            cluster_id: config.cluster_id.clone(),
             next_producer_id: 1000,
             transactional: HashMap::new(),
         }
+    }
+
+    /// Another cluster with this id: it knows nothing of this one, and gives the same producer ids.
+    pub(crate) fn replace(&mut self, config: &Config, cluster_id: String) {
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.wake();
+        }
+        let new = Self { cluster_id: Some(cluster_id), ..Self::new(config) };
+        // Topic ids are the one thing that two clusters never have in common.
+        *self = Self { topics_created: self.topics_created, ..new };
     }
 
     pub(crate) fn is_fenced(&self, broker: i32) -> bool {

@@ -1,7 +1,7 @@
 //! A cluster behind a dialer that damages or rewrites answers: what a broken broker, a foreign server
 //! or a bad proxy would send.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -146,6 +146,8 @@ struct Script {
     always: Option<(ApiKey, Damage)>,
     rewrite: Option<(ApiKey, Rewrite)>,
     done: usize,
+    /// Who has asked what, by client id.
+    asked_by: BTreeSet<(ApiKey, String)>,
 }
 
 /// See the module. Cheap to clone; clones share the script.
@@ -201,6 +203,12 @@ impl Hostile {
         self.script().done
     }
 
+    /// The client ids in the headers of requests of this kind so far.
+    pub fn asked_by(&self, api: ApiKey) -> Vec<String> {
+        let script = self.script();
+        script.asked_by.iter().filter(|(of, _)| *of == api).map(|(_, id)| id.clone()).collect()
+    }
+
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -237,6 +245,9 @@ impl Hostile {
                     api: ApiKey(i16::from_be_bytes([frame[4], frame[5]])),
                     version: i16::from_be_bytes([frame[6], frame[7]]),
                 };
+                let id = usize::from(u16::from_be_bytes([frame[12], frame[13]]));
+                let id = String::from_utf8_lossy(&frame[14..14 + id]).into_owned();
+                self.script().asked_by.insert((request.api, id));
                 asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
                 to_broker.write_all(&frame).await?;
             }

@@ -30,6 +30,7 @@ struct State {
     refusing: BTreeSet<String>,
     forgets_after: Option<Duration>,
     aliases: BTreeMap<String, (String, u16)>,
+    elsewhere: BTreeMap<String, (ottla::testing::Dialer, (String, u16))>,
     dials: Vec<Dial>,
 }
 
@@ -97,6 +98,15 @@ impl Network {
         self.state().aliases.insert(name.to_owned(), (host, port));
     }
 
+    /// Dials to the host `name` reach the first broker of another cluster.
+    ///
+    /// # Panics
+    /// If that has none.
+    pub fn lead_elsewhere(&self, name: &str, other: &Cluster) {
+        let place = other.address(1).expect("a cluster has a first broker");
+        self.state().elsewhere.insert(name.to_owned(), (other.dialer(), place));
+    }
+
     /// All dials to a host so far.
     pub fn dials(&self, host: &str) -> Vec<Dial> {
         self.state().dials.iter().filter(|dial| dial.host == host).cloned().collect()
@@ -147,9 +157,13 @@ impl Dialer for Network {
             if self.state().refusing.contains(&to.host) {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
+            let elsewhere = self.state().elsewhere.get(&to.host).cloned();
             let place = self.state().aliases.get(&to.host).cloned();
             let (host, port) = place.unwrap_or_else(|| (to.host.clone(), to.port));
-            let stream = self.cluster.dial(&host, port)?;
+            let stream = match elsewhere {
+                Some((other, (host, port))) => other.dial(&host, port)?,
+                None => self.cluster.dial(&host, port)?,
+            };
             drop(under_way);
             let forgets_after = self.state().forgets_after;
             Ok(match forgets_after {

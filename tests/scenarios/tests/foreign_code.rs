@@ -269,7 +269,7 @@ impl Nosy {
             use_it(&client, &producer);
             drop(client.producer().build().unwrap());
             if at.is_span() {
-                drop(settings.client_id("made in a span").build().unwrap());
+                drop(settings.software("made in a span", "1").build().unwrap());
             }
         }
         INSIDE.set(false);
@@ -312,7 +312,7 @@ fn a_subscriber_may_use_the_client_that_it_hears_of() {
         let has = (settings.clone(), client.clone(), producer.clone());
         nosy.0.lock().unwrap().has = Some(has);
         // A pool of its own, in the same environment.
-        drop(connect(settings.client_id("other")).await);
+        drop(connect(settings.software("other", "1")).await);
         // One broker fails until it is avoided; then nobody answers, until records time out.
         let failing = FaultRule::new(Fault::Error(-1)).api(ApiKey::PRODUCE).broker(2);
         cluster.faults().inject(failing.always());

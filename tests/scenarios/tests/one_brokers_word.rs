@@ -1,6 +1,8 @@
 //! What one broker says alone fails nobody: an answer that cannot be read, an error of its own, a
 //! topic it does not know (yet), a right it does not see. Others are asked. In virtual time.
 
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{BrokerId, MetadataResponse};
@@ -221,6 +223,108 @@ async fn a_broker_below_zero_is_nobody() {
     acked(&producer, free()).await;
     assert!(hostile.done() > 0);
     assert_eq!(client.cluster().brokers.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+/// A cluster whose brokers are replaced all the time, each by one with another id.
+#[tokio::test(start_paused = true)]
+async fn brokers_that_are_gone_are_forgotten() {
+    let cluster = cluster(3, 3);
+    let hostile = Hostile::new(&cluster);
+    let client = connect(hostile.client(&cluster)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    let answers = AtomicI32::new(0);
+    change(&hostile, move |answer| {
+        let first = 1_000 + 30 * answers.fetch_add(1, Ordering::Relaxed);
+        for id in first..first + 30 {
+            let new = MetadataResponseBroker::default().with_node_id(BrokerId(id));
+            let host = StrBytes::from_static_str("nowhere");
+            answer.brokers.push(new.with_host(host).with_port(9092));
+        }
+    });
+    for round in 0..200 {
+        acked(&producer, pinned(round % 3)).await;
+        tokio::time::sleep(secs(400)).await;
+    }
+    let stats = client.stats();
+    assert!(hostile.done() > 50, "{} answers", hostile.done());
+    assert!(stats.brokers.len() < 140, "{} brokers", stats.brokers.len());
+    assert_eq!(client.cluster().brokers.len(), 33);
+    assert_eq!(stats.records_acknowledged, 201);
+}
+
+/// The whole cluster has just started: for ten seconds no broker knows of any other, nor of a topic.
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_has_just_started_knows_nothing_yet() {
+    for seed in 0..6 {
+        let cluster = cluster(3, 3);
+        cluster.create_topic("u", 3, 3).unwrap();
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        let producer = client.producer().delivery_timeout(secs(60)).build().unwrap();
+        let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+        acked(&producer, pinned(0)).await;
+        within("the record", consumer.next()).await.unwrap().unwrap();
+        let unknown = |api| {
+            let rule = FaultRule::new(Fault::Error(UNKNOWN_TOPIC_OR_PARTITION)).api(api);
+            cluster.faults().inject(rule.topic("t").always())
+        };
+        let rules = [ApiKey::PRODUCE, ApiKey::FETCH].map(unknown);
+        for broker in cluster.broker_ids() {
+            cluster.forget_cluster(broker).unwrap();
+            cluster.cut_connections(broker).unwrap();
+        }
+        let healed = async {
+            tokio::time::sleep(secs(10)).await;
+            for broker in cluster.broker_ids() {
+                cluster.reconnect_broker(broker).unwrap();
+            }
+            assert!(rules.map(|rule| cluster.faults().remove(rule)).iter().all(|gone| *gone));
+        };
+        let begun = Instant::now();
+        // What is in use, and who comes anew: of this client, and a client of its own.
+        let newcomer = connect(virtual_cluster::client(&cluster, 100 + seed)).await;
+        let news = newcomer.producer().delivery_timeout(secs(60)).build().unwrap();
+        let records = async {
+            let known = producer.send(pinned(0)).await.unwrap();
+            let free = producer.send(free()).await.unwrap();
+            let new = producer.send(Record::to("u").value("x")).await.unwrap();
+            let theirs = news.send(pinned(1)).await.unwrap();
+            for delivery in [known, free, new, theirs] {
+                within("an ack", delivery).await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            }
+        };
+        let admin = client.admin();
+        let partitions = async { admin.partitions("u").await.unwrap() };
+        let read = async {
+            let batch = within("the record", consumer.next()).await.unwrap();
+            batch.unwrap_or_else(|e| panic!("seed {seed}: {e}"))
+        };
+        let ((), partitions, batch, ()) = tokio::join!(records, partitions, read, healed);
+        assert_eq!((partitions, batch.len()), (3, 1));
+        assert!(begun.elapsed() < secs(18), "seed {seed}: {:?}", begun.elapsed());
+    }
+}
+
+/// It stays like that: who waits has an end of its own.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_cluster_that_knows_nothing_waits_its_own_time() {
+    let cluster = cluster(3, 3);
+    for broker in cluster.broker_ids() {
+        cluster.forget_cluster(broker).unwrap();
+    }
+    let client = virtual_cluster::client(&cluster, 1).request_timeout(secs(20));
+    let client = connect(client).await;
+    let producer = client.producer().delivery_timeout(secs(30)).build().unwrap();
+    let begun = Instant::now();
+    let waits = producer.send(free()).await.unwrap();
+    let error = client.admin().partitions("t").await.unwrap_err();
+    assert!(error.is_retriable(), "{error}");
+    assert!((secs(20)..secs(21)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let error = within("an end", waits).await.unwrap_err();
+    assert_eq!((error.kind(), error.maybe_written()), (ErrorKind::Timeout, false), "{error}");
+    assert!((secs(30)..secs(31)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let asked = cluster.stats().requests_of(ApiKey::METADATA);
+    assert!(asked < 40, "{asked} requests in half a minute");
 }
 
 /// Changes every answer to Metadata.

@@ -41,10 +41,6 @@ impl Metadata {
         let state = &mut *guard;
         let trouble = state.trouble.take();
         let troubled_since = trouble.map_or(now, |(since, _)| since);
-        let cluster_id = answer.cluster_id.as_ref().map(ToString::to_string);
-        if cluster_id.is_some() {
-            state.cluster_id = cluster_id;
-        }
         // A broker that is cut off from the controller goes on answering what it knew. Older epochs
         // betray it; then neither its list of brokers nor what it does not know counts.
         let behind = answer.topics.iter().any(|topic| {

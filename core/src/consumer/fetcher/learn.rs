@@ -75,6 +75,11 @@ impl Fetcher {
             self.made_anew(topic, meta, count);
             topic.leave();
         }
+        // After a change of clusters nothing was known of it.
+        if topic.id.is_nil() && !meta.id.is_nil() {
+            let of_it = self.reading.iter_mut().filter(|((of, _), r)| of == name && r.id.is_nil());
+            of_it.for_each(|(_, reading)| reading.id = meta.id);
+        }
         // A broker that is too old to tell it says nothing against it.
         if !meta.id.is_nil() {
             topic.id = meta.id;

@@ -45,9 +45,11 @@ const GRACE: Duration = Duration::from_secs(1);
 struct Pending {
     correlation: i32,
     api_key: i16,
-    reply: oneshot::Sender<Answer>,
+    /// Who waits for the answer, and what counts it; `None`: its caller has waited long enough.
+    waiting: Option<(oneshot::Sender<Answer>, Sent)>,
     sent: Instant,
-    counted: Sent,
+    /// How long its caller waits.
+    timeout: Duration,
     /// Position in the byte stream where its frame ends.
     end: u64,
 }
@@ -59,6 +61,8 @@ pub(super) struct Driver {
     rx: mpsc::UnboundedReceiver<Order>,
     rx_open: bool,
     shared: Arc<Shared>,
+    /// As long as what callers have in flight: each waits for its answer, and senders have
+    /// [`MAX_REQUESTS_IN_FLIGHT`](crate::config::MAX_REQUESTS_IN_FLIGHT) at most.
     write: VecDeque<Bytes>,
     /// Bytes ever queued and ever accepted by the socket.
     queued: u64,
@@ -66,7 +70,13 @@ pub(super) struct Driver {
     in_flight: VecDeque<Pending>,
     /// Requests that nobody answers, until they are written.
     unwritten: VecDeque<Pending>,
+    /// The longest that any of its callers wants, and the share of it that this connection stays.
     idle_timeout: Duration,
+    idle_share: f64,
+    /// The longest that any of its callers waits for an answer.
+    patience: Duration,
+    /// Whether some wait less long.
+    some_wait_less: bool,
     used: Instant,
     on_close: Option<OnClose>,
     /// Set for the next look or earlier: requests only move it back, so that it is set again when it
@@ -88,10 +98,11 @@ impl Driver {
         stream: Box<dyn Transport>,
         reader: FrameReader,
         idle_timeout: Duration,
+        idle_share: f64,
         on_close: OnClose,
     ) -> Self {
         let used = shared.env.now();
-        let idle_at = used + idle_timeout;
+        let idle_at = used + idle_timeout.mul_f64(idle_share);
         Self {
             stream,
             reader,
@@ -103,6 +114,9 @@ impl Driver {
             in_flight: VecDeque::new(),
             unwritten: VecDeque::new(),
             idle_timeout,
+            idle_share,
+            patience: Duration::ZERO,
+            some_wait_less: false,
             used,
             on_close: Some(on_close),
             timer: Box::pin(shared.env.timer(idle_at)),
@@ -157,11 +171,12 @@ impl Driver {
                 CallError::Unsent(why.clone())
             };
             // All of them wait in vain for the oldest, which took too long.
-            pending.counted.failed(match why.kind() {
+            let Some((reply, counted)) = pending.waiting else { continue };
+            counted.failed(match why.kind() {
                 ErrorKind::Timeout => Failure::Timeout,
                 _ => Failure::Disconnected,
             });
-            let _ = pending.reply.send(Err(error));
+            let _ = reply.send(Err(error));
         }
         self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
         why
@@ -209,8 +224,12 @@ impl Driver {
     }
 
     fn queue(&mut self, outgoing: Outgoing) {
-        let Outgoing { frame, reply, sent, counted } = outgoing;
+        let Outgoing { frame, caller, reply, sent, counted } = outgoing;
         self.used = sent;
+        self.idle_timeout = self.idle_timeout.max(caller.idle_timeout);
+        let timeout = caller.request_timeout;
+        self.some_wait_less |= timeout != self.patience && !self.patience.is_zero();
+        self.patience = self.patience.max(timeout);
         if self.in_flight.is_empty() && frame.answered {
             self.oldest(Some(sent));
         }
@@ -224,9 +243,9 @@ impl Driver {
         waiting.push_back(Pending {
             correlation: frame.correlation,
             api_key: frame.api_key,
-            reply,
+            waiting: Some((reply, counted)),
             sent,
-            counted,
+            timeout,
             end: self.queued,
         });
     }
@@ -277,8 +296,9 @@ impl Driver {
         while self.unwritten.front().is_some_and(|p| p.end <= self.written) {
             let Some(pending) = self.unwritten.pop_front() else { return };
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-            pending.counted.answered(0, self.shared.env.now());
-            let _ = pending.reply.send(Ok(Bytes::new()));
+            let Some((reply, counted)) = pending.waiting else { continue };
+            counted.answered(0, self.shared.env.now());
+            let _ = reply.send(Ok(Bytes::new()));
         }
     }
 
@@ -313,8 +333,14 @@ impl Driver {
                 self.last_look = false;
                 self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
                 self.shared.answered.store(true, Ordering::Relaxed);
-                pending.counted.answered(frame.len(), now);
-                let _ = pending.reply.send(Ok(frame.slice(4..)));
+                if let Some(vouch) = self.shared.vouch.get() {
+                    let losses = vouch.losses.load(Ordering::Acquire);
+                    self.shared.answered_losses.store(losses, Ordering::Release);
+                }
+                if let Some((reply, counted)) = pending.waiting {
+                    counted.answered(frame.len(), now);
+                    let _ = reply.send(Ok(frame.slice(4..)));
+                }
                 Ok(())
             }
         }
@@ -337,8 +363,11 @@ impl Driver {
                 self.stalled(stalled, now);
             }
             self.looked = now;
+            if self.some_give_up(now) {
+                continue;
+            }
             let Some(oldest) = self.oldest_pending() else {
-                let idle_at = self.used + self.idle_timeout;
+                let idle_at = self.used + self.idle_timeout.mul_f64(self.idle_share);
                 if idle_at <= now {
                     return Poll::Ready(Ending::Idle);
                 }
@@ -351,7 +380,7 @@ impl Driver {
             } else if self.last_look {
                 return Poll::Ready(Ending::Lost(Error::timeout(
                     format!("{}: request {}", self.shared.name, oldest.api_key),
-                    self.shared.request_timeout,
+                    self.patience,
                 )));
             } else {
                 // The timer may have come before what the socket has.
@@ -363,17 +392,20 @@ impl Driver {
 
     /// When something is to be looked at, if nothing happens before.
     fn next_look(&self) -> Instant {
-        let Some(oldest) = self.oldest_pending() else { return self.used + self.idle_timeout };
+        let Some(oldest) = self.oldest_pending() else {
+            return self.used + self.idle_timeout.mul_f64(self.idle_share);
+        };
         if self.last_look {
             return self.timer_at;
         }
         let looked = self.looked.max(oldest.sent);
         let apart = (looked - oldest.sent).clamp(FIRST_LOOK, LOOKS_APART);
-        (looked + apart).min(self.overdue_at(oldest))
+        let at = (looked + apart).min(self.overdue_at(oldest));
+        self.first_to_give_up().map_or(at, |first| first.min(at))
     }
 
     fn overdue_at(&self, pending: &Pending) -> Instant {
-        (pending.sent + self.shared.request_timeout).max(self.grace)
+        (pending.sent + self.patience).max(self.grace)
     }
 
     /// For so long we did nothing ourselves: as if everything had been asked so much later.
@@ -381,7 +413,7 @@ impl Driver {
         for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
             pending.sent = (pending.sent + by).min(now);
         }
-        self.grace = now + GRACE.min(self.shared.request_timeout);
+        self.grace = now + GRACE.min(self.patience);
         self.last_look = false;
         self.oldest(self.in_flight.front().map(|pending| pending.sent));
     }
@@ -399,6 +431,38 @@ impl Driver {
         while let Ok(order) = self.rx.try_recv() {
             self.refuse(order, &why);
         }
+    }
+
+    /// When the first of those who wait less long than others has waited long enough.
+    fn first_to_give_up(&self) -> Option<Instant> {
+        if !self.some_wait_less {
+            return None;
+        }
+        let all = self.in_flight.iter().chain(&self.unwritten);
+        let waiting = all.filter(|p| p.waiting.is_some() && p.timeout < self.patience);
+        waiting.map(|p| p.sent + p.timeout).min()
+    }
+
+    /// Tells those who have waited long enough, while the connection stays for those who wait longer.
+    /// Whether there were any.
+    fn some_give_up(&mut self, now: Instant) -> bool {
+        if !self.some_wait_less {
+            return false;
+        }
+        if self.oldest_pending().is_none_or(|oldest| oldest.sent + self.patience <= now) {
+            return false;
+        }
+        let mut any = false;
+        for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
+            let over = pending.timeout < self.patience && pending.sent + pending.timeout <= now;
+            let Some((reply, counted)) = pending.waiting.take_if(|_| over) else { continue };
+            any = true;
+            counted.failed(Failure::Timeout);
+            let what = format!("{}: request {}", self.shared.name, pending.api_key);
+            let late = CallError::InDoubt(Error::timeout(what, pending.timeout));
+            let _ = reply.send(Err(late));
+        }
+        any
     }
 
     fn arm(&mut self, at: Instant) {

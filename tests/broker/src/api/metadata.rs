@@ -83,7 +83,7 @@ fn response(
         .collect();
     MetadataResponse::default()
         .with_brokers(brokers)
-        .with_cluster_id(shared.config.cluster_id.as_deref().map(str_bytes))
+        .with_cluster_id(state.cluster_id.as_deref().map(str_bytes))
         .with_controller_id(BrokerId(state.controller()))
         .with_topics(topics)
 }

@@ -1,0 +1,114 @@
+//! A client's hold on a pool. The pool is shared by all clients of a process that talk to one cluster;
+//! what is one client's own is here: its name and its patience, its place among its equals, and
+//! whether it goes on with another cluster at the same addresses.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::broker::Lane;
+use super::pool::{Hold, Pool};
+use crate::config::{ClientConfig, ClusterChange};
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::net::{Caller, Connection};
+use crate::policy::reconnect::Need;
+use crate::policy::subset::Chooser;
+
+/// See the module. Cheap to clone; clones belong to the same client.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pool: Hold,
+    settings: Arc<Settings>,
+}
+
+/// What is a client's own. What two clients have alike they share: see
+/// [`Producers`](crate::producer::Producers).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Settings {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) rack: Option<String>,
+    pub(crate) ordinal: Option<(u32, u32)>,
+    pub(crate) on_cluster_change: ClusterChange,
+    /// Which cluster it was made for: how many the pool had known before.
+    pub(crate) born: u64,
+}
+
+impl Deref for Handle {
+    type Target = Arc<Pool>;
+
+    fn deref(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+}
+
+impl Handle {
+    /// On the pool for these settings: an existing one of the environment, or a new one.
+    pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Self {
+        let pool = Pool::get(env, config);
+        let settings = Settings {
+            caller: Arc::new(config.caller()),
+            rack: config.rack.clone(),
+            ordinal: config.ordinal,
+            on_cluster_change: config.on_cluster_change,
+            born: pool.identity().incarnation(),
+        };
+        Self { pool: pool.into(), settings: Arc::new(settings) }
+    }
+
+    /// The same client's, on the older pool that this one turned out to be the same cluster's as. `None`:
+    /// there is none, or this client is one of another cluster.
+    pub(crate) fn twin(&self) -> Option<Self> {
+        let pool = self.pool.env().twin(&self.pool)?;
+        if self.pool.identity().incarnation() != self.settings.born {
+            return None;
+        }
+        let born = pool.identity().incarnation();
+        let settings = Arc::new(Settings { born, ..(*self.settings).clone() });
+        Some(Self { pool: pool.into(), settings })
+    }
+
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    pub(crate) fn caller(&self) -> &Arc<Caller> {
+        &self.settings.caller
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.settings.caller.request_timeout
+    }
+
+    /// Refused if there is another cluster now than the client was made for, unless it goes on.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.settings.check(&self.pool)
+    }
+
+    /// See [`Pool::lane`].
+    pub(crate) async fn lane(&self, id: i32, lane: Lane, need: Need) -> Result<Connection> {
+        Ok(self.pool.lane(id, lane, need).await?.on_behalf_of(self.caller()))
+    }
+
+    /// See [`Pool::lane_for_call`].
+    pub(crate) async fn lane_for_call(&self, id: i32, lane: Lane) -> Result<Connection> {
+        Ok(self.pool.lane_for_call(id, lane).await?.on_behalf_of(self.caller()))
+    }
+}
+
+impl Settings {
+    /// Which brokers of a pool this client uses.
+    pub(crate) fn chooser(&self, pool: &Pool) -> Chooser {
+        Chooser { instance: pool.instance(), rack: self.rack.clone(), ordinal: self.ordinal }
+    }
+
+    /// See [`Handle::check`].
+    pub(crate) fn check(&self, pool: &Pool) -> Result<()> {
+        match self.on_cluster_change {
+            ClusterChange::Fail if pool.identity().incarnation() != self.born => {
+                Err(pool.identity().changed())
+            }
+            _ => Ok(()),
+        }
+    }
+}

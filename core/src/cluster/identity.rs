@@ -1,0 +1,230 @@
+//! Which cluster it is that a pool talks to. Producer ids, sequences, topic ids and offsets belong to one
+//! cluster; an address does not: behind it may be another cluster after a while, which gives the
+//! same numbers to others.
+//!
+//! - A connection is *vouched for* before anything goes by it that rests on what is known. While any
+//!   connection of the pool is open, those that are opened beside it are taken to lead to the same
+//!   cluster. After all of them were gone, for whatever reason, the first new one is asked: one
+//!   Metadata request for the pool, none for a dial.
+//! - Connections that are lost together are not noticed together. After a loss those that are left
+//!   count again when they have answered something.
+//! - An answer of another cluster condemns the connection it came by, and its broker is asked each time
+//!   it is dialled, until it answers for the right cluster again. Others are asked.
+//! - Only when nobody answers for the old cluster is it another one from now on: at once if every
+//!   broker that was asked says so, after ten seconds if some cannot be reached.
+//! - Then everything that is known is forgotten, and counts for the next [incarnation](Identity). Who
+//!   is told to go on goes on with that; who is not has an error with both names.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
+use tokio::time::Instant;
+
+use super::broker::{Broker, Lane};
+use super::pool::Pool;
+use super::refresh;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{MetadataReason, event};
+use crate::net::{CallError, Connection, Vouch};
+
+/// Where some brokers of the old cluster cannot be reached, they may be back: for so long another cluster
+/// is not believed to have taken its place.
+const BELIEVED_AFTER: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Identity {
+    state: Mutex<State>,
+    /// How many clusters were known before this one.
+    incarnation: AtomicU64,
+    /// How many connections were lost.
+    losses: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct State {
+    id: Option<String>,
+    /// Of the connections since the last time that there was none.
+    spell: Option<Arc<Vouch>>,
+    /// What the last answer of another cluster says, and since when such answers come.
+    foreign: Option<Foreign>,
+    /// The last change: from which cluster to which.
+    changed: Option<(String, String)>,
+}
+
+struct Foreign {
+    since: Instant,
+    from: i32,
+    answer: Box<MetadataResponse>,
+}
+
+impl Identity {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+
+    /// The cluster's id, once a broker has told it.
+    pub(crate) fn cluster_id(&self) -> Option<String> {
+        self.state().id.clone()
+    }
+
+    /// A connection ended that should not have.
+    pub(super) fn lost(&self) {
+        self.losses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Why a client that does not go on with another cluster is of no more use.
+    pub(crate) fn changed(&self) -> Error {
+        let (was, is) = self.state().changed.clone().unwrap_or_default();
+        changed(&was, &is)
+    }
+}
+
+fn changed(was: &str, is: &str) -> Error {
+    Error::new(
+        ErrorKind::ClusterChanged,
+        format!("the addresses of cluster '{was}' lead to another one now, '{is}'"),
+    )
+}
+
+impl Pool {
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// A connection is open: to be used for `lane`, unless that has one already. Gives the one it has.
+    pub(super) fn admit(&self, broker: &Broker, lane: Lane, connection: Connection) -> Connection {
+        // Held until it can be found: of two that are opened at once only the first begins a spell.
+        let mut state = self.identity.state();
+        let losses = &self.identity.losses;
+        let vouch = if broker.is_suspect() {
+            Arc::new(Vouch::new(false, losses))
+        } else {
+            let goes_on = state.spell.as_ref().is_some_and(|spell| match spell.is_known() {
+                true => self.lock().values().any(|b| b.is_alive_since_the_last_loss()),
+                false => spell.is_undisturbed() && self.is_connected(None),
+            });
+            if !goes_on {
+                state.spell = None;
+            }
+            // There is nothing that could be wrong as long as nothing is known.
+            let known = state.id.is_some();
+            let begin = || Arc::new(Vouch::new(!known, losses));
+            Arc::clone(state.spell.get_or_insert_with(begin))
+        };
+        connection.vouched_by(vouch);
+        broker.put(lane, connection)
+    }
+
+    /// Waits until it is known that a connection leads to the cluster that is known; asks, if need be.
+    pub(super) async fn vouch(self: &Arc<Self>, id: i32, connection: &Connection) -> Result<()> {
+        if connection.is_vouched() {
+            return Ok(());
+        }
+        // Another one may be answered sooner, and that counts for all.
+        tokio::select! {
+            biased;
+            () = connection.vouched() => Ok(()),
+            known = self.ask_identity(id, connection) => known,
+        }
+    }
+
+    pub(super) async fn ask_identity(
+        self: &Arc<Self>,
+        id: i32,
+        connection: &Connection,
+    ) -> Result<()> {
+        // One at a time, but not behind a broker that is silent.
+        let turn = tokio::time::timeout(self.call_patience(), self.identifying.lock()).await;
+        if connection.is_vouched() && self.identity.cluster_id().is_some() {
+            return Ok(());
+        }
+        self.metrics().metadata_asked(MetadataReason::FirstContact);
+        let request = MetadataRequest::default()
+            .with_allow_auto_topic_creation(false)
+            .with_topics(Some(Vec::new()));
+        let answer = connection.call(&request, refresh::VERSIONS, false).await;
+        drop(turn);
+        let answer = answer.map_err(CallError::into_error)?;
+        self.recognise(id, connection, &answer).inspect_err(|_| self.metadata().want_identity())
+    }
+
+    /// Whether an answer comes from the cluster that is known; if none is, it is that one from now on.
+    pub(super) fn recognise(
+        &self,
+        id: i32,
+        connection: &Connection,
+        answer: &MetadataResponse,
+    ) -> Result<()> {
+        let Some(theirs) = answer.cluster_id.as_ref().map(ToString::to_string) else {
+            connection.vouch();
+            return Ok(());
+        };
+        let mut state = self.identity.state();
+        let ours = state.id.get_or_insert_with(|| theirs.clone());
+        if *ours == theirs {
+            state.foreign = None;
+            drop(state);
+            connection.vouch();
+            self.broker_of(connection).inspect(|broker| broker.suspect(false));
+            return Ok(());
+        }
+        let error = changed(ours, &theirs);
+        let now = self.env().now();
+        let since = state.foreign.as_ref().map_or(now, |foreign| foreign.since);
+        state.foreign = Some(Foreign { since, from: id, answer: Box::new(answer.clone()) });
+        drop(state);
+        if let Some(broker) = self.broker_of(connection) {
+            broker.suspect(true);
+            self.random(|rng| broker.dial_failed(false, false, &error, now, rng));
+        }
+        connection.condemn(error.clone());
+        Err(error)
+    }
+
+    /// Nobody who was asked answers for the cluster that is known. Whether another one has taken its
+    /// place; then that is the one that is known from now on. `unanimous`: all that were asked say so.
+    pub(super) fn give_in(self: &Arc<Self>, unanimous: bool) -> bool {
+        let now = self.env().now();
+        let mut state = self.identity.state();
+        let Some(foreign) = &state.foreign else { return false };
+        let waited = now.saturating_duration_since(foreign.since) >= BELIEVED_AFTER;
+        let vouched = || self.lock().values().any(|broker| broker.is_vouched());
+        if !unanimous && (!waited || vouched()) {
+            return false;
+        }
+        let Some(Foreign { from, answer, .. }) = state.foreign.take() else { return false };
+        let theirs = answer.cluster_id.as_ref().map(ToString::to_string);
+        let was = std::mem::replace(&mut state.id, theirs.clone());
+        let (was, is) = (was.unwrap_or_default(), theirs.unwrap_or_default());
+        state.changed = Some((was.clone(), is.clone()));
+        state.spell = None;
+        // Before anybody can see anything of the new one.
+        self.identity.incarnation.fetch_add(1, Ordering::AcqRel);
+        drop(state);
+        self.forget_brokers();
+        self.metadata().begin_anew(&answer, from, |all, named| self.brokers_changed(all, named));
+        event!(self.metrics().logs(), "ottla::cluster", WARN, %was, %is, "this is another cluster now");
+        true
+    }
+}
+
+/// A broker that answered for another cluster, until it answers for the right one.
+#[derive(Default)]
+pub(super) struct Suspect(AtomicBool);
+
+impl Suspect {
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, suspect: bool) {
+        self.0.store(suspect, Ordering::Relaxed);
+    }
+}

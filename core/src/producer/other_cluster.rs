@@ -1,0 +1,60 @@
+//! Another cluster than the one that the sender's batches were bound for. Its producer ids, sequences and
+//! partitions say nothing there: a batch that came with them might count as somebody else's, and be
+//! acknowledged without being written.
+
+use crate::error::Error;
+
+use super::gate::Gate;
+use super::leaders::Leaders;
+use super::sender::Sender;
+
+impl Sender {
+    /// Looks whether there is another cluster. `false`: this client does not go on with it, and all that
+    /// it had to send has failed.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let Some(pool) = self.pool.upgrade() else { return true };
+        let incarnation = pool.identity().incarnation();
+        if incarnation == self.settings.born && incarnation == self.incarnation {
+            return true;
+        }
+        if let Err(error) = self.settings.check(&pool) {
+            self.fail_where(|_| true, &error);
+            return false;
+        }
+        if incarnation != self.incarnation {
+            self.incarnation = incarnation;
+            self.begin_anew(&pool.identity().changed());
+            self.leaders.learn(&pool);
+        }
+        true
+    }
+
+    /// Forgets what belongs to the old cluster. What it may have written fails; what was never sent goes
+    /// to the new one as if it had just been given.
+    fn begin_anew(&mut self, error: &Error) {
+        let now = self.env.now();
+        self.gate = Gate::new(self.acks);
+        self.leaders = Leaders::new(now, self.leaders.chooser().clone());
+        // Their answers are about batches that are resolved, or numbered anew.
+        self.in_flight.clear();
+        for topic in self.topics.values_mut() {
+            topic.meta = None;
+            topic.learned = None;
+            topic.sticky = None;
+            topic.resend.clear();
+            let mut unsent = Vec::new();
+            for mut partition in std::mem::take(&mut topic.partitions) {
+                for (batch, maybe) in partition.take_all() {
+                    match maybe {
+                        true => batch.resolve(Err(error.with_maybe_written(true))),
+                        false => unsent.push(batch),
+                    }
+                }
+            }
+            for batch in unsent.into_iter().rev() {
+                topic.put_back(batch);
+            }
+            topic.activate(&mut self.active);
+        }
+    }
+}
