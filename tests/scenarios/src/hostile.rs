@@ -10,6 +10,8 @@ use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Tra
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Handle;
 
+use crate::virtual_cluster::WALL_CLOCK;
+
 /// One way to damage an answer. Frames begin with a length and a correlation id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
@@ -153,24 +155,35 @@ struct Script {
 /// See the module. Cheap to clone; clones share the script.
 #[derive(Clone)]
 pub struct Hostile {
-    cluster: ottla::testing::Dialer,
+    cluster: Arc<Mutex<ottla::testing::Dialer>>,
     script: Arc<Mutex<Script>>,
 }
 
 impl Hostile {
     /// Nothing is damaged yet.
     pub fn new(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.dialer(), script: Arc::default() }
+        Self { cluster: Arc::new(Mutex::new(cluster.dialer())), script: Arc::default() }
     }
 
     /// Settings of a client that reaches `cluster` only this way.
     pub fn client(&self, cluster: &Cluster) -> ClientBuilder {
+        self.client_drawing(cluster, 1)
+    }
+
+    /// The same; the client draws from `seed`.
+    pub fn client_drawing(&self, cluster: &Cluster, seed: u64) -> ClientBuilder {
         let environment = Environment::builder()
             .runtime(Handle::current())
             .dialer(Arc::new(self.clone()))
-            .seed(1)
+            .seed(seed)
+            .wall_clock(WALL_CLOCK)
             .build();
         Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
+    }
+
+    /// Addresses belong to the brokers of another cluster from now on. Connections that are open stay.
+    pub fn leads_to(&self, cluster: &Cluster) {
+        *self.cluster.lock().unwrap_or_else(PoisonError::into_inner) = cluster.dialer();
     }
 
     /// Damages the next answer to a request of this kind, after those asked for earlier.
@@ -277,7 +290,8 @@ impl Hostile {
 impl Dialer for Hostile {
     fn dial<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
         Box::pin(async move {
-            let broker = self.cluster.dial(&to.host, to.port)?;
+            let cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let broker = cluster.dial(&to.host, to.port)?;
             let (near, far) = tokio::io::duplex(64 << 10);
             // Ends with its streams.
             drop(tokio::spawn(self.clone().serve(far, broker)));

@@ -10,7 +10,7 @@ use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Tra
 use tokio::runtime::Handle;
 
 /// The same hour of the day in every run: subsets rotate by it.
-const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
+pub(crate) const WALL_CLOCK: Duration = Duration::from_secs(1_700_000_000);
 
 /// Dials the brokers of one cluster through memory.
 struct InMemory(ottla::testing::Dialer);
