@@ -299,7 +299,7 @@ async fn who_waits_for_records_is_in_nobodys_way() {
     control.seek("t", 0, Start::Offset(3)).unwrap();
     until("records", || control.position("t", 0) == Some(5)).await;
     tokio::time::sleep(secs(10)).await;
-    control.close();
+    control.close().unwrap();
     let (read, ended) = within("the reader's end", reader).await.unwrap();
     assert!(ended && control.is_closed(), "{read:?}");
     assert_offsets(&read, 3, 5);
