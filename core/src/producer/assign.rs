@@ -30,19 +30,10 @@ pub(super) struct Round<'a> {
     pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
 }
 
-impl Round<'_> {
-    /// Batches that are given out so far.
-    pub(super) fn parts(&self) -> usize {
-        self.loads.iter().map(|load| load.parts.len()).sum()
-    }
-}
-
 impl Sender {
-    /// What of a topic can go now. Requests are bounded, and take one batch for a partition: those that
-    /// had no turn in one come first in the next. That is so of partitions among themselves, and of what
-    /// names its partition and what does not.
+    /// What of a topic can go now. Requests are bounded: in one that is full before all had their turn,
+    /// those come first next time that did not.
     pub(super) fn assign(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
-        let before = round.parts();
         if topic.unbound_first {
             self.assign_unbound(topic, round, taken);
             self.assign_bound(topic, round, taken);
@@ -50,12 +41,12 @@ impl Sender {
             self.assign_bound(topic, round, taken);
             self.assign_unbound(topic, round, taken);
         }
-        if round.parts() == before {
-            // Nothing has had its turn.
+        if round.loads.is_empty() {
+            // Nobody takes anything: that says nothing of whose turn it is.
             return;
         }
         topic.crowded = round.loads.iter().any(|load| load.bytes >= MAX_PRODUCE_REQUEST);
-        topic.unbound_first = !topic.unbound_first && !topic.unbound.is_empty();
+        topic.unbound_first = topic.crowded && !topic.unbound_first;
     }
 
     /// Batches sent again in place, and those with a named partition.
