@@ -129,6 +129,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Whether its record opened its batch.
+    pub(super) fn is_first(&self) -> bool {
+        self.mark.index() == 0
+    }
+
     #[inline]
     pub(crate) fn new(share: Share, mark: Mark) -> Self {
         Self { share, mark }

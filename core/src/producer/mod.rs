@@ -337,7 +337,11 @@ impl Sending<'_> {
             match producer.append(&record) {
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => {
-                    coop::spend(if record.headers.is_empty() { TURN } else { 1 });
+                    let units = match &done {
+                        Ok(delivery) if !delivery.is_first() && record.headers.is_empty() => TURN,
+                        _ => 1,
+                    };
+                    coop::spend(units);
                     return Poll::Ready(done);
                 }
             }
@@ -347,8 +351,8 @@ impl Sending<'_> {
     }
 }
 
-/// What a record counts in a task's budget that comes here because a batch, or a piece of its memory, is
-/// full: those before it have gone in without being counted.
+/// What a record counts in a task's budget that comes here because a piece of its batch's memory is full:
+/// those before it have gone in without being counted. The first of a batch may be all there is of it.
 const TURN: u32 = 8;
 
 /// Values that one lock is taken for.
