@@ -22,6 +22,9 @@ const MOST_PINNED: usize = 1 << 10;
 struct Recent {
     home: u64,
     topic: Arc<TopicBatches>,
+    /// The slot of the handle that this thread used first with it: of all, most use one.
+    shard: Shard,
+    slot: Arc<Slot>,
     /// By partition: those that records of this thread named.
     pinned: Vec<Option<Arc<Slot>>>,
 }
@@ -65,7 +68,7 @@ pub(super) fn with<T>(
     match (found, then) {
         (Ok(Some(result)), _) => result,
         (_, Some(then)) => {
-            let topic = remember(home, name)?;
+            let topic = remember(home, shard, name)?;
             then(&topic, topic.shard(shard))
         }
         (_, None) => unreachable!("it was called, and so gave a result"),
@@ -75,7 +78,7 @@ pub(super) fn with<T>(
 /// The same for what this thread remembers: a topic, and of it the slot of the partition that
 /// `partition` chooses. `None` if it does not remember it, or if `then` says so; in that case `then`
 /// has done nothing.
-#[inline]
+#[inline(always)]
 pub(super) fn known<T>(
     home: &Accumulator,
     shard: Shard,
@@ -87,7 +90,7 @@ pub(super) fn known<T>(
         let table = recent.try_borrow().ok()?;
         let recent = table.find(home.id, name)?;
         let slot = match partition(&recent.topic) {
-            None => recent.topic.open_at(shard)?,
+            None => recent.open_at(shard)?,
             Some(partition) => recent.pinned.get(usize::try_from(partition).ok()?)?.as_ref()?,
         };
         then(&recent.topic, slot)
@@ -114,7 +117,7 @@ pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slo
         });
         noted.unwrap_or_default()
     };
-    if !note() && remember(home, &topic.name).is_ok() {
+    if !note() && remember(home, Shard::default(), &topic.name).is_ok() {
         note();
     }
 }
@@ -129,7 +132,7 @@ pub(crate) fn forget() {
 }
 
 #[cold]
-fn remember(home: &Accumulator, name: &str) -> Result<Arc<TopicBatches>, Error> {
+fn remember(home: &Accumulator, shard: Shard, name: &str) -> Result<Arc<TopicBatches>, Error> {
     let topic = home.topic(name)?;
     let _ = RECENT.try_with(|recent| {
         if let Ok(mut table) = recent.try_borrow_mut() {
@@ -137,19 +140,28 @@ fn remember(home: &Accumulator, name: &str) -> Result<Arc<TopicBatches>, Error> 
                 recent.refresh(&topic);
                 return;
             }
-            let topic = Arc::clone(&topic);
-            table.insert(Recent { home: home.id, topic, pinned: Vec::new() });
+            table.insert(Recent::new(home.id, &topic, shard));
         }
     });
     Ok(topic)
 }
 
 impl Recent {
+    fn new(home: u64, topic: &Arc<TopicBatches>, shard: Shard) -> Self {
+        let slot = Arc::clone(topic.shard(shard));
+        Self { home, topic: Arc::clone(topic), shard, slot, pinned: Vec::new() }
+    }
+
+    /// Where records of a shard without a partition are open, if any have been.
+    #[inline]
+    fn open_at(&self, shard: Shard) -> Option<&Arc<Slot>> {
+        if self.shard == shard { Some(&self.slot) } else { self.topic.open_at(shard) }
+    }
+
     /// The topic may have been let go since, and begun with anew.
     fn refresh(&mut self, topic: &Arc<TopicBatches>) {
         if !Arc::ptr_eq(&self.topic, topic) {
-            self.topic = Arc::clone(topic);
-            self.pinned = Vec::new();
+            *self = Self::new(self.home, topic, self.shard);
         }
     }
 
@@ -160,7 +172,7 @@ impl Recent {
 }
 
 impl Table {
-    #[inline]
+    #[inline(always)]
     fn find(&self, home: u64, name: &str) -> Option<&Recent> {
         match self.entries.get(self.last.get()) {
             Some(Some(recent)) if recent.is(home, name) => Some(recent),
@@ -286,7 +298,7 @@ mod tests {
         let config = crate::config::ProducerConfig::default();
         for name in &names {
             let topic = TopicBatches::new(name, &config);
-            table.insert(Recent { home: 7, topic, pinned: Vec::new() });
+            table.insert(Recent::new(7, &topic, Shard::default()));
             assert!(table.find(7, name).is_some(), "{name}");
         }
         (table, names)
