@@ -24,7 +24,7 @@ struct Recent {
     topic: Arc<TopicBatches>,
     /// The slot of the handle that this thread used first with it: of all, most use one.
     shard: Shard,
-    slot: Arc<Slot>,
+    slot: Option<Arc<Slot>>,
     /// By partition: those that records of this thread named.
     pinned: Vec<Option<Arc<Slot>>>,
 }
@@ -68,8 +68,11 @@ pub(super) fn with<T>(
     match (found, then) {
         (Ok(Some(result)), _) => result,
         (_, Some(then)) => {
-            let topic = remember(home, shard, name)?;
-            then(&topic, topic.shard(shard))
+            let topic = home.topic(name)?;
+            // Made before it is remembered.
+            let slot = topic.shard(shard);
+            remember(home, shard, name)?;
+            then(&topic, slot)
         }
         (_, None) => unreachable!("it was called, and so gave a result"),
     }
@@ -148,14 +151,17 @@ fn remember(home: &Accumulator, shard: Shard, name: &str) -> Result<Arc<TopicBat
 
 impl Recent {
     fn new(home: u64, topic: &Arc<TopicBatches>, shard: Shard) -> Self {
-        let slot = Arc::clone(topic.shard(shard));
+        let slot = topic.open_at(shard).cloned();
         Self { home, topic: Arc::clone(topic), shard, slot, pinned: Vec::new() }
     }
 
     /// Where records of a shard without a partition are open, if any have been.
     #[inline]
     fn open_at(&self, shard: Shard) -> Option<&Arc<Slot>> {
-        if self.shard == shard { Some(&self.slot) } else { self.topic.open_at(shard) }
+        match &self.slot {
+            Some(slot) if self.shard == shard => Some(slot),
+            _ => self.topic.open_at(shard),
+        }
     }
 
     /// The topic may have been let go since, and begun with anew.
