@@ -108,6 +108,8 @@ struct State {
     identity: bool,
     /// By the last answer; as long as a broker's answer may be.
     brokers: Brokers,
+    /// Brokers were known, and are to be found again from the bootstrap list.
+    begins_again: bool,
     /// Those that were used in the last [`UNUSED_AFTER`]; with more than [`MANY_TOPICS`] of them, up to
     /// as many again.
     topics: HashMap<Arc<str>, TopicState, FixedState>,
@@ -339,7 +341,14 @@ impl Metadata {
 
     /// Forgets the brokers, to begin again from the bootstrap list (KIP-899, KIP-1102).
     pub(super) fn forget_brokers(&self) {
-        self.write().brokers.clear();
+        let mut state = self.write();
+        state.begins_again |= !state.brokers.is_empty();
+        state.brokers.clear();
+    }
+
+    /// Whether brokers were known before and were forgotten.
+    pub(super) fn begins_again(&self) -> bool {
+        self.read().begins_again
     }
 
     /// Waits until a topic is known or fails, `patience` at most.

@@ -101,9 +101,9 @@ fn rebootstrap(pool: &Pool) {
 
 async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<i32> {
     let why = if !pool.metadata().knows_brokers() {
-        match pool.identity().cluster_id() {
-            None => MetadataReason::FirstContact,
-            Some(_) => MetadataReason::Rebootstrap,
+        match pool.metadata().begins_again() {
+            false => MetadataReason::FirstContact,
+            true => MetadataReason::Rebootstrap,
         }
     } else if question.new {
         MetadataReason::NewTopic
