@@ -54,9 +54,9 @@ enum Stalled {
 
 /// Records of two topics, spread and by key, that are acknowledged in ten seconds, while others are sent
 /// where nothing is taken.
-async fn acknowledged(stalled: Stalled) -> u64 {
+async fn acknowledged(stalled: Stalled, seed: u64) -> u64 {
     let cluster = cluster();
-    let client = client(&cluster).await;
+    let client = connect(virtual_cluster::client(&cluster, seed)).await;
     let producer = producer(&client);
     let of = |p: i32| cluster.partition("stalled", p).unwrap().leader == Some(1);
     let partitions: Vec<Option<i32>> = match stalled {
@@ -87,7 +87,7 @@ async fn acknowledged(stalled: Stalled) -> u64 {
     // The buffer is as full as they can make it.
     tokio::time::sleep(secs(5)).await;
     let acked = Arc::new(AtomicU64::new(0));
-    for number in 0..8 {
+    for number in 0..64 {
         let (producer, acked) = (producer.clone(), Arc::clone(&acked));
         tasks.push(tokio::spawn(async move {
             for i in 0u64.. {
@@ -99,9 +99,9 @@ async fn acknowledged(stalled: Stalled) -> u64 {
                 let delivery = producer.send(record).await.unwrap();
                 let acked = Arc::clone(&acked);
                 // One at a time and task: what is measured is who gets in, and how soon.
-                if i % 16 == 0 {
+                if i % 4 == 0 {
                     delivery.await.unwrap();
-                    acked.fetch_add(16, Ordering::Relaxed);
+                    acked.fetch_add(4, Ordering::Relaxed);
                 }
             }
         }));
@@ -113,10 +113,18 @@ async fn acknowledged(stalled: Stalled) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn s09_what_is_stalled_leaves_other_topics_their_throughput() {
-    let alone = acknowledged(Stalled::Nothing).await;
-    assert!(alone > 10_000, "{alone}");
-    for stalled in [Stalled::Topic, Stalled::Partition, Stalled::Broker] {
-        let beside = acknowledged(stalled).await;
+    // Where records of a run meet decides on some per cent of it: two runs of each.
+    let (mut alone, mut beside) = (0, [0; 3]);
+    for seed in [1, 2] {
+        alone += acknowledged(Stalled::Nothing, seed).await;
+        for (sum, stalled) in
+            beside.iter_mut().zip([Stalled::Topic, Stalled::Partition, Stalled::Broker])
+        {
+            *sum += acknowledged(stalled, seed).await;
+        }
+    }
+    assert!(alone > 20_000, "{alone}");
+    for beside in beside {
         assert!(beside as f64 >= 0.95 * alone as f64, "{beside} of {alone}");
     }
 }
