@@ -30,23 +30,36 @@ pub(super) struct Round<'a> {
     pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
 }
 
+impl Round<'_> {
+    /// Batches that are given out so far.
+    pub(super) fn parts(&self) -> usize {
+        self.loads.iter().map(|load| load.parts.len()).sum()
+    }
+}
+
 impl Sender {
-    /// What of a topic can go now. Requests are bounded: in one that is full before all had their turn,
-    /// those come first next time that did not.
+    /// What of a topic can go now. Requests are bounded, and take one batch for a partition: those that
+    /// had no turn in one come first in the next. That is so of partitions among themselves, and of what
+    /// names its partition and what does not, which may want the same one.
     pub(super) fn assign(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
-        if topic.unbound_first {
+        let before = round.parts();
+        let to_any = if topic.unbound_first {
             self.assign_unbound(topic, round, taken);
+            let to_any = round.parts() - before;
             self.assign_bound(topic, round, taken);
+            to_any
         } else {
             self.assign_bound(topic, round, taken);
+            let named = round.parts();
             self.assign_unbound(topic, round, taken);
-        }
-        if round.loads.is_empty() {
+            round.parts() - named
+        };
+        if round.parts() == before {
             // Nobody takes anything: that says nothing of whose turn it is.
             return;
         }
         topic.crowded = round.loads.iter().any(|load| load.bytes >= MAX_PRODUCE_REQUEST);
-        topic.unbound_first = topic.crowded && !topic.unbound_first;
+        topic.unbound_first = to_any == 0 && !topic.unbound.is_empty();
     }
 
     /// Batches sent again in place, and those with a named partition.

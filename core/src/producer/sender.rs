@@ -295,7 +295,7 @@ impl Sender {
         for name in std::mem::take(&mut self.active) {
             // Taken out so that leaders and topic can be changed side by side.
             let Some(mut topic) = self.topics.remove(&name) else { continue };
-            let given: usize = round.loads.iter().map(|load| load.parts.len()).sum();
+            let given = round.parts();
             if self.learn(&mut topic, now) {
                 // A request may name a partition once: answers are told apart by it.
                 taken.clear();
@@ -305,8 +305,7 @@ impl Sender {
             topic.active = topic.has_work();
             if topic.active {
                 // Requests are bounded: who got something lets the others go first next time.
-                let more: usize = round.loads.iter().map(|load| load.parts.len()).sum();
-                let queue = if more > given { &mut served } else { &mut self.active };
+                let queue = if round.parts() > given { &mut served } else { &mut self.active };
                 queue.push_back(Arc::clone(&name));
             }
             self.topics.insert(name, topic);

@@ -30,7 +30,7 @@ fn flood(producer: Producer, partition: Option<i32>) -> tokio::task::JoinHandle<
 }
 
 /// How long a record takes of one that sends little, beside one that sends all it can.
-async fn beside_a_flood(partition: Option<i32>, settings_differ: bool) {
+async fn beside_a_flood(much_to: Option<i32>, little_to: Option<i32>, settings_differ: bool) {
     let cluster = cluster(1, 1);
     let client = connect(virtual_cluster::client(&cluster, 1)).await;
     slow(&cluster);
@@ -43,11 +43,11 @@ async fn beside_a_flood(partition: Option<i32>, settings_differ: bool) {
         true => builder().linger(ms(6)).build().unwrap(),
         false => much.clone(),
     };
-    let flooding = flood(much, partition);
+    let flooding = flood(much, much_to);
     tokio::time::sleep(secs(1)).await;
     for _ in 0..3 {
         let record = Record::to("t").value("little");
-        let record = match partition {
+        let record = match little_to {
             Some(partition) => record.partition(partition),
             None => record,
         };
@@ -60,14 +60,21 @@ async fn beside_a_flood(partition: Option<i32>, settings_differ: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_clone_has_its_turn_beside_one_that_sends_all_it_can() {
-    beside_a_flood(None, false).await;
+    beside_a_flood(None, None, false).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_producer_with_other_settings_has_its_turn() {
     for partition in [None, Some(0)] {
-        beside_a_flood(partition, true).await;
+        beside_a_flood(partition, partition, true).await;
     }
+}
+
+/// To the only partition there is.
+#[tokio::test(start_paused = true)]
+async fn what_names_its_partition_and_what_does_not_have_their_turns() {
+    beside_a_flood(Some(0), None, false).await;
+    beside_a_flood(None, Some(0), false).await;
 }
 
 /// The numbers in the log of partition 0, without what [`free`] has sent.

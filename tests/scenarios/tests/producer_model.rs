@@ -117,8 +117,7 @@ async fn scenario(seed: u64, kind: Kind) -> Result<(), String> {
         let producer = producers[sender as usize / 2].clone();
         senders.push(tokio::spawn(send(producer, sender, partition, rng)));
     }
-    // What is rerouted leaves one, too.
-    let holes = chaos(&cluster, &mut rng).await || kind.in_doubt == InDoubt::Reroute;
+    let holes = chaos(&cluster, &mut rng).await;
     let mut sent = Vec::new();
     for sender in senders {
         sent.push(sender.await.map_err(|e| e.to_string())?);
@@ -258,8 +257,13 @@ fn verify(cluster: &Cluster, sent: &[Vec<Sent>], kind: Kind, holes: bool) -> Res
     }
     let refused =
         |e: &Error| matches!(e.kind(), ErrorKind::RecordTooLarge | ErrorKind::InvalidRecord);
-    // What is in doubt behind one stays so.
-    let behind_a_hole = |e: &Error| holes && e.kind() == ErrorKind::Broker && e.maybe_written();
+    // What is in doubt behind one stays so: the broker refuses its place, and no code of a broker's tells
+    // whether it is there. What is rerouted leaves one, too, and is in doubt nowhere itself.
+    let reroutes = kind.in_doubt == InDoubt::Reroute;
+    let behind_a_hole = |e: &Error, named: bool| {
+        let nobody_knows = e.kind() == ErrorKind::Broker && e.broker_code().is_none();
+        nobody_knows && e.maybe_written() && if reroutes { named } else { holes }
+    };
     for log in sent {
         let mut last = -1;
         for Sent { value, partition, outcome } in log {
@@ -290,7 +294,9 @@ fn verify(cluster: &Cluster, sent: &[Vec<Sent>], kind: Kind, holes: bool) -> Res
                     }
                     last = at.1;
                 }
-                (Err(e), _) if kind.patient && !refused(e) && !behind_a_hole(e) => {
+                (Err(e), _)
+                    if kind.patient && !refused(e) && !behind_a_hole(e, partition.is_some()) =>
+                {
                     return Err(format!("{name} failed: {e}"));
                 }
                 (Err(e), Some(at)) if !e.maybe_written() => {
