@@ -14,6 +14,7 @@ const WARNINGS: [&str; 7] =
     ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g"];
 const SANITIZERS: [&str; 3] =
     ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"];
+const UNDEFINED: [&str; 2] = ["-fsanitize=undefined", "-fno-sanitize-recover=undefined"];
 
 /// What a static library written in Rust needs of the system.
 pub(crate) const PRIVATE_LIBS: &str =
@@ -25,6 +26,23 @@ const LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Names of tests begin with one of these; other programs in their folder are no tests.
 const TEST: &str = "test_";
 const REAL: &str = "real_";
+/// What forks beside threads. AddressSanitizer's allocator, as gcc 12 has it, does not hold its locks over
+/// a fork, as the C library does: a child now and then waits for one for ever.
+const FORKS: &str = "test_forks";
+
+/// The header alone, in the standards of C that there are, and as C++.
+pub(crate) fn check_header(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
+    let mut all = Counts::default();
+    for (language, standard) in [("c", "c99"), ("c", "c11"), ("c", "c2x"), ("c++", "c++17")] {
+        let mut command = place.command(machine::cc());
+        command.args(["-x", language]).arg(format!("-std={standard}"));
+        command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]);
+        command.arg(place.root().join("c-api/include/ottla.h"));
+        log.prepare(command, LIMIT)?;
+        all += Counts::PASS;
+    }
+    Ok(all)
+}
 
 /// Every test program in `c-api/tests/c` that needs no cluster.
 pub(crate) fn run_c_tests(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
@@ -42,7 +60,8 @@ fn run_tests(place: &mut Place, log: &mut Log, prefix: &str) -> Result<Counts, S
         if !stem(&source).starts_with(prefix) {
             continue;
         }
-        let program = compile(place, log, &source, Link::Shared)?;
+        let link = if stem(&source) == FORKS { Link::Forks } else { Link::Shared };
+        let program = compile(place, log, &source, link)?;
         let (success, output) = log.run(place.command(&program), LIMIT)?;
         let counts = Count::Words.read(success, &output);
         all += counts.map_err(|why| format!("{}: {why}", source.display()))?;
@@ -67,6 +86,8 @@ pub(crate) fn compile_examples(place: &mut Place, log: &mut Log) -> Result<Count
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Link {
     Shared,
+    /// Shared, and without AddressSanitizer.
+    Forks,
     Static,
     /// Static and without sanitizers: for what must be quick.
     Plain,
@@ -87,12 +108,13 @@ pub(crate) fn compile(
     command.args(WARNINGS);
     match link {
         Link::Plain => command.arg("-O2"),
+        Link::Forks => command.args(UNDEFINED),
         Link::Shared | Link::Static => command.args(SANITIZERS),
     };
     command.arg("-I").arg(dist.join("include"));
     command.arg(source).arg("-o").arg(&program);
     match link {
-        Link::Shared => {
+        Link::Shared | Link::Forks => {
             command.arg("-L").arg(&lib).arg("-lottla");
             command.arg(format!("-Wl,-rpath,{}", lib.display()));
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ottla_test_kafka::DEFAULT_VERSION;
 
-use crate::c::{compile_examples, run_c_tests, run_real_c_tests};
+use crate::c::{check_header, compile_examples, run_c_tests, run_real_c_tests};
 use crate::count::Count;
 use crate::dist::{check_layout, check_symbols};
 use crate::instructions::count_instructions;
@@ -137,6 +137,7 @@ pub(crate) const STAGES: &[Stage] = &[
                 ),
                 ..CHECK
             },
+            Step { name: "header for each standard", run: Run::Own(check_header), ..CHECK },
             Step { name: "layout", run: Run::Own(check_layout), ..CHECK },
             Step { name: "symbols", run: Run::Own(check_symbols), ..CHECK },
             Step { name: "tests", run: Run::Own(run_c_tests), ..CHECK },

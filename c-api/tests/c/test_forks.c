@@ -1,0 +1,79 @@
+/* Forks that nobody announced. Built without AddressSanitizer: the allocator of gcc 12's does not take its
+ * locks before a fork, so that a child of a process with threads may wait for one for ever. */
+#include "process.h"
+
+static ottla_client *inherited;
+static ottla_producer *inherited_producer;
+static ottla_consumer *inherited_consumer;
+
+/* Every call of a handle that was made before the fork, which nobody announced. */
+static void a_child_is_told(void) {
+  ottla_record record = {0};
+  size_t accepted = 9, count = 9;
+  ottla_completion done;
+  ottla_batch *batch = NULL;
+  alarm(PATIENCE_MS / 1000);
+  FAILS(OTTLA_STATUS_FORKED,
+        ottla_producer_send_batch(inherited_producer, "t", &record, 1, 1, &accepted, E));
+  CHECK(accepted == 0);
+  FAILS(OTTLA_STATUS_FORKED, ottla_poll(inherited, &done, 1, -1, &count, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_producer_flush_wait(inherited_producer, -1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_producer_close_wait(inherited_producer, -1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_producer_flush(inherited_producer, 7, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_producer_close(inherited_producer, 1000, 8, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_next(inherited_consumer, -1, &batch, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_try_next(inherited_consumer, &batch, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_create_topic_wait(inherited, "u", 1, 1, -1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_create_topic(inherited, "u", 1, 1, 9, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_close(inherited_consumer, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_client_close(inherited, E));
+  ottla_consumer_free(inherited_consumer);
+  ottla_producer_free(inherited_producer);
+  ottla_client_free(inherited);
+  /* What is made here works here. */
+  there_and_back(NULL);
+}
+
+static void forks_are_seen(void) {
+  enum { CHILDREN = 20, RECORDS = 200 };
+  ottla_test_broker *broker = start();
+  inherited = connect_to(ottla_test_broker_bootstrap(broker));
+  inherited_producer = produce(inherited, 5);
+  inherited_consumer = consume(inherited, "t", 1);
+  int ends[CHILDREN];
+  size_t sent = 0;
+  /* In the middle of its work, whatever locks its threads hold. */
+  for (int child = 0; child < CHILDREN; child++) {
+    for (int i = 0; i < RECORDS; i++) {
+      ottla_record record = {0};
+      size_t accepted = 0;
+      OK(ottla_producer_send_batch(inherited_producer, "t", &record, 1, 1, &accepted, E));
+      sent += accepted;
+    }
+    ends[child] = in_child(a_child_is_told);
+    CHECK(ends[child] == 0);
+  }
+  /* The parent has lost nothing by it. */
+  OK(ottla_producer_flush_wait(inherited_producer, PATIENCE_MS, E));
+  size_t seen = 0;
+  while (seen < sent) {
+    ottla_batch *batch = NULL;
+    OK(ottla_consumer_next(inherited_consumer, PATIENCE_MS, &batch, E));
+    CHECK(batch != NULL);
+    if (batch == NULL) {
+      break;
+    }
+    seen += ottla_batch_len(batch);
+    ottla_batch_free(batch);
+  }
+  CHECK(seen == sent);
+  ottla_consumer_free(inherited_consumer);
+  ottla_producer_free(inherited_producer);
+  ottla_client_free(inherited);
+  ottla_test_broker_free(broker);
+}
+
+int main(void) {
+  RUN(forks_are_seen());
+  return summary();
+}
