@@ -65,6 +65,9 @@ pub(crate) const METADATA_PERIOD_MAX: Duration = Duration::from_secs(900);
 pub(crate) const UNKNOWN_TOPIC_SPACING: Duration = Duration::from_secs(1);
 /// The same where only one broker can be asked.
 pub(crate) const UNKNOWN_TOPIC_SPACING_ONE_BROKER: Duration = Duration::from_secs(3);
+/// Two brokers, with nobody against them for so long, bring a topic back that another had come after:
+/// the other one was a broken broker's. It is longer than brokers are behind, unless they are cut off.
+pub(crate) const FORMER_TOPIC_SPACING: Duration = Duration::from_secs(20);
 /// What a broker said against a topic so long before says nothing about now.
 pub(crate) const OBJECTION_FORGOTTEN: Duration = Duration::from_secs(30);
 

@@ -2,6 +2,7 @@
 //! partition by leader epoch, so that a broker that is behind cannot take a newer leader away.
 
 mod answers;
+mod incarnations;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,8 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::policy::agreement::Objection;
 use crate::policy::ask::{AskPlan, Why};
+
+use incarnations::Incarnations;
 
 /// A topic that is missing or forbidden is not asked for again for this long.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
@@ -74,6 +77,7 @@ pub(crate) struct BrokerPlace {
 #[derive(Default)]
 pub(super) struct TopicState {
     pub(super) meta: Option<Arc<TopicMeta>>,
+    incarnations: Incarnations,
     /// To be in the next request.
     wanted: bool,
     /// In the request that is on its way. Apart from `wanted`: what is wished for meanwhile may be about

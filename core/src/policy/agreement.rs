@@ -7,12 +7,17 @@
 //! - Who asks for a topic that nobody has told it anything of is refused at once by a broker that knows
 //!   the topic's rules: a name that is none, a right that is missing. What is in use already is
 //!   refused by two brokers, or twice with a second in between.
+//! - A topic that another one of its name had come after is back only if nobody has told of the other
+//!   one for a while, in which two brokers, or the only one, told of this.
 //! - A broker that names no brokers has just started, and knows nothing of the cluster yet: nothing
 //!   that it says counts. Neither does an answer that says that the broker itself is in trouble.
 
 use tokio::time::Instant;
 
-use crate::config::{OBJECTION_FORGOTTEN, UNKNOWN_TOPIC_SPACING, UNKNOWN_TOPIC_SPACING_ONE_BROKER};
+use crate::config::{
+    FORMER_TOPIC_SPACING, OBJECTION_FORGOTTEN, UNKNOWN_TOPIC_SPACING,
+    UNKNOWN_TOPIC_SPACING_ONE_BROKER,
+};
 
 /// What a broker says of a topic instead of who leads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub(crate) enum Word {
     Refused,
     /// Another error that trying again is not known to help.
     Odd,
+    /// It tells of one that another of the same name had come after.
+    Former,
 }
 
 /// Who says it.
@@ -69,6 +76,7 @@ impl Objection {
             Word::Missing => {
                 (another && age >= UNKNOWN_TOPIC_SPACING) || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER
             }
+            Word::Former => (another || !witness.several) && age >= FORMER_TOPIC_SPACING,
             Word::Refused if !witness.known || !witness.several => true,
             Word::Refused | Word::Odd => another || age >= UNKNOWN_TOPIC_SPACING,
         };
@@ -127,6 +135,25 @@ mod tests {
         assert_eq!(run(Refused, true, true, &[(0, 1), (1_000, 1)]), [false, true]);
         assert_eq!(run(Odd, true, false, &[(0, 1), (10, 2)]), [false, true]);
         assert_eq!(run(Odd, false, false, &[(0, 1), (10, 1), (1_000, 1)]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_topic_that_was_is_back_if_nobody_says_otherwise() {
+        use Word::Former;
+        let alone = [(0, 1), (19_999, 1), (40_000, 1), (60_000, -1), (80_000, 1)];
+        assert_eq!(run(Former, true, true, &alone), [false; 5]);
+        assert_eq!(
+            run(Former, true, true, &[(0, 1), (19_999, 2), (20_000, 2)]),
+            [false, false, true]
+        );
+        assert_eq!(
+            run(Former, true, true, &[(0, 1), (40_000, 2), (60_000, 1)]),
+            [false, false, true]
+        );
+        assert_eq!(
+            run(Former, false, true, &[(0, 1), (10_000, 1), (20_000, 1)]),
+            [false, false, true]
+        );
     }
 
     #[test]

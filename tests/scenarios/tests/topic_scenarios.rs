@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ottla::testing::{ApiKey, Cluster, Fault};
 use ottla::{Client, Delivery, ErrorKind, NewTopic, Partitioner, Producer, Record};
-use ottla_scenarios::steps::{acked, cluster, connect, free, ms, pinned, secs};
+use ottla_scenarios::steps::{acked, cluster, connect, free, ms, pinned, secs, seen};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
 use tokio::time::Instant;
@@ -156,6 +156,44 @@ async fn a_topic_is_made_anew_under_records_with_keys() {
         let tail = found.keys().filter(|number| **number >= 4_000).count();
         assert_eq!(tail, 300, "{gap:?}");
     }
+}
+
+/// One broker is cut off, and goes on telling of the topic that was, which had fewer partitions.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_does_not_come_back_under_a_producer() {
+    let mut asked = 0;
+    for seed in 0..8 {
+        let cluster = cluster(3, 1);
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        let producer = client.producer().build().unwrap();
+        cluster.move_leader("t", 0, 2).unwrap();
+        acked(&producer, pinned(0)).await;
+        // It is connected all the time.
+        cluster.create_topic("u", 1, 3).unwrap();
+        cluster.move_leader("u", 0, 1).unwrap();
+        acked(&producer, Record::to("u").value("x")).await;
+        cluster.cut_off_broker(1).unwrap();
+        cluster.delete_topic("t").unwrap();
+        cluster.create_topic("t", 3, 3).unwrap();
+        for partition in 0..3 {
+            cluster.move_leader("t", partition, 2 + partition % 2).unwrap();
+        }
+        while client.cluster().topics["t"].partitions.len() < 3 {
+            if let Ok(delivery) = producer.send(pinned(0)).await {
+                drop(within("an end", delivery).await);
+            }
+            tokio::time::sleep(secs(1)).await;
+        }
+        let before = seen(&cluster, 1, ApiKey::METADATA);
+        for number in 1..=100 {
+            let at = acked(&producer, pinned(2)).await;
+            assert_eq!(at.offset + 1, number, "seed {seed}");
+            acked(&producer, Record::to("u").value("x")).await;
+            tokio::time::sleep(secs(60)).await;
+        }
+        asked += seen(&cluster, 1, ApiKey::METADATA) - before;
+    }
+    assert!(asked >= 8, "the broker that is behind was asked {asked} times only");
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,10 +42,14 @@ impl Metadata {
         let trouble = state.trouble.take();
         let troubled_since = trouble.map_or(now, |(since, _)| since);
         // A broker that is cut off from the controller goes on answering what it knew. Older epochs
-        // betray it; then neither its list of brokers nor what it does not know counts.
+        // betray it, and topics that are gone; then neither its list of brokers nor what it does not know
+        // counts.
         let behind = answer.topics.iter().any(|topic| {
             let known = topic.name.as_ref().and_then(|n| state.topics.get(n.0.as_str()));
-            known.and_then(|t| t.meta.as_ref()).is_some_and(|meta| merge::is_behind(meta, topic))
+            known.is_some_and(|known| {
+                known.incarnations.is_former(topic.topic_id)
+                    || known.meta.as_ref().is_some_and(|meta| merge::is_behind(meta, topic))
+            })
         });
         let told = merge::brokers(answer);
         // One that names nobody, not even itself, has just started and knows nothing yet.
@@ -63,7 +67,14 @@ impl Metadata {
             let Some(entry) = state.topics.get_mut(&name) else { continue };
             entry.asked = false;
             let code = topic.error_code;
+            let witness = Witness { broker: from, several, known: entry.meta.is_some() };
             if matches!(code, 0 | 5) {
+                if entry.incarnations.is_former(topic.topic_id)
+                    && !Objection::hear(&mut entry.objection, Word::Former, witness, now)
+                {
+                    entry.wanted = true;
+                    continue;
+                }
                 entry.objection = None;
                 entry.error = None;
                 if std::mem::take(&mut entry.forbidden) {
@@ -77,6 +88,7 @@ impl Metadata {
                 // everybody who knows of it.
                 entry.wanted |= meta.partitions.is_empty();
                 if !meta.partitions.is_empty() {
+                    entry.incarnations.is_now(meta.id);
                     entry.meta = Some(meta);
                 }
                 continue;
@@ -91,7 +103,6 @@ impl Metadata {
                 entry.wanted = true;
                 continue;
             };
-            let witness = Witness { broker: from, several, known: entry.meta.is_some() };
             if !Objection::hear(&mut entry.objection, word, witness, now) {
                 entry.wanted = true;
                 continue;

@@ -113,6 +113,60 @@ async fn another_topic_id_is_another_topic() {
     assert_eq!(leaders(&m), [(3, 0)]);
 }
 
+fn incarnation(id: u128, leaders: &[(i32, i32)]) -> MetadataResponse {
+    let mut answer = answer(0, leaders);
+    answer.topics[0].topic_id = Uuid::from_u128(id);
+    answer
+}
+
+/// KRaft publishes to brokers one by one, and one that is cut off goes on telling of what is gone.
+#[tokio::test(start_paused = true)]
+async fn an_older_incarnation_does_not_come_back_by_a_broker_that_is_behind() {
+    let m = metadata();
+    m.lookup("t");
+    merge(&m, &incarnation(1, &[(1, 5), (2, 5)]), 1, false);
+    merge(&m, &incarnation(2, &[(2, 0), (3, 0), (2, 0)]), 2, false);
+    merge(&m, &incarnation(3, &[(3, 0), (3, 0), (3, 0)]), 2, false);
+    for old in [1, 2] {
+        let mut behind = incarnation(old, &[(1, 9)]);
+        behind.brokers.truncate(1);
+        // Now and then, for an hour; others say what is.
+        for _ in 0..60 {
+            assert_eq!(merge(&m, &behind, 1, true), (false, vec![]));
+            assert_eq!(leaders(&m), [(3, 0), (3, 0), (3, 0)]);
+            assert_eq!(m.read().brokers.len(), 3);
+            assert!(m.read().topics["t"].wanted, "another one is asked");
+            pass(Duration::from_secs(60)).await;
+            merge(&m, &incarnation(3, &[(3, 0), (3, 0), (3, 0)]), 2, false);
+        }
+    }
+    // Nor once the last one is gone as well.
+    for from in [1, 2] {
+        merge(&m, &answer(3, &[]), from, false);
+        pass(UNKNOWN_TOPIC_SPACING).await;
+    }
+    assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
+    merge(&m, &incarnation(2, &[(1, 9)]), 1, false);
+    assert_eq!(leaders(&m), []);
+}
+
+/// An id that is none of the topic's, from a broker that is broken, does not take it away for ever.
+#[tokio::test(start_paused = true)]
+async fn what_all_brokers_go_on_saying_is_so() {
+    let m = metadata();
+    m.lookup("t");
+    merge(&m, &incarnation(1, &[(1, 5)]), 1, false);
+    merge(&m, &incarnation(666, &[(3, 0)]), 3, false);
+    for n in 0..6 {
+        assert_eq!(leaders(&m), [(3, 0)], "after {n} answers");
+        merge(&m, &incarnation(1, &[(1, 5)]), 1 + n % 2, false);
+        pass(Duration::from_secs(5)).await;
+    }
+    assert_eq!(leaders(&m), [(1, 5)]);
+    merge(&m, &incarnation(666, &[(3, 0)]), 3, false);
+    assert_eq!(leaders(&m), [(1, 5)]);
+}
+
 /// An answer that was long on its way knows the leaders of the topic that it was asked about.
 #[tokio::test(start_paused = true)]
 async fn a_hint_about_a_topic_that_is_gone_says_nothing_of_its_successor() {

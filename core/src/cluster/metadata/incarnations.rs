@@ -1,0 +1,70 @@
+//! The topics that have borne a name, one after the other. Brokers hear of a new one at different times,
+//! and one that is cut off goes on telling of what is gone: what was does not come back by its word.
+
+use std::collections::VecDeque;
+
+use uuid::Uuid;
+
+/// A broker that is behind by more than so many topics of one name is not asked for long.
+const REMEMBERED: usize = 8;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Incarnations {
+    /// The last one that was believed; nil before, and where brokers are too old to tell.
+    last: Uuid,
+    /// Those before it, the last of them.
+    former: VecDeque<Uuid>,
+}
+
+impl Incarnations {
+    /// Whether it is one that another has come after.
+    pub(super) fn is_former(&self, id: Uuid) -> bool {
+        self.former.contains(&id)
+    }
+
+    /// It is this one now.
+    pub(super) fn is_now(&mut self, id: Uuid) {
+        if id == self.last || id.is_nil() {
+            return;
+        }
+        self.former.retain(|former| *former != id);
+        let before = std::mem::replace(&mut self.last, id);
+        if before.is_nil() {
+            return;
+        }
+        if self.former.len() == REMEMBERED {
+            self.former.pop_front();
+        }
+        self.former.push_back(before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_remembered() {
+        let mut ids = Incarnations::default();
+        for id in 0..100 {
+            ids.is_now(Uuid::from_u128(id));
+            // An answer of a broker that is too old to tell is about none of them.
+            ids.is_now(Uuid::nil());
+        }
+        assert_eq!(ids.former.len(), REMEMBERED);
+        for id in 0..100 {
+            assert_eq!(ids.is_former(Uuid::from_u128(id)), (91..99).contains(&id), "{id}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_back_is_no_former_one() {
+        let mut ids = Incarnations::default();
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        for id in [first, second, first, first] {
+            ids.is_now(id);
+        }
+        assert!(!ids.is_former(first) && ids.is_former(second) && !ids.is_former(Uuid::nil()));
+    }
+}
