@@ -13,6 +13,7 @@ use super::topic_batches::TopicBatches;
 use crate::config::Partitioner;
 use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
 use crate::policy::key_hash;
+use crate::record::builder::HeaderList;
 
 /// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
 const MAX_HEADERS: usize = 10_000;
@@ -33,12 +34,17 @@ pub(super) const RECORD_OVERHEAD: usize = 40;
 /// Most bytes that a record takes in a batch.
 #[inline]
 pub(super) fn size_of(record: &Record<'_>) -> usize {
-    let mut size =
+    let size =
         RECORD_OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-    for (name, value) in record.headers.iter() {
-        size += 10 + name.len() + value.map_or(0, <[u8]>::len);
-    }
-    size
+    if record.headers.is_empty() { size } else { size + size_of_headers(record.headers) }
+}
+
+/// Kept out of the way of records that have none: going through two kinds of lists to find nothing costs
+/// a twelfth of what a send does.
+#[cold]
+#[inline(never)]
+fn size_of_headers(headers: HeaderList<'_>) -> usize {
+    headers.iter().map(|(name, value)| 10 + name.len() + value.map_or(0, <[u8]>::len)).sum()
 }
 
 impl Accumulator {
