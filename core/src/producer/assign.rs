@@ -143,8 +143,8 @@ impl Sender {
         }
     }
 
-    /// Batches that may go anywhere: the better of two partitions drawn at random, staying for a
-    /// batch's worth of bytes.
+    /// Batches that may go anywhere: the better of two partitions drawn from those that were given least,
+    /// staying for a batch's worth of bytes.
     fn assign_unbound(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let Some(meta) = topic.meta.clone() else { return };
         // Where all go to the same partition, they go there in the order in which they came.
@@ -180,6 +180,7 @@ impl Sender {
             taken[index] = true;
             let size = batch.home.config.batch_size;
             let bytes = batch.sealed.uncompressed_len();
+            topic.given.give(&choice, bytes as f64 / size as f64);
             topic.stay(choice.partition, bytes, size, round.now, &mut self.rng);
             self.put(topic, &meta, index, leader, batch, round);
         }

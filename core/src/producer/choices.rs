@@ -2,7 +2,7 @@
 //! done so that there is more next time. Lanes are opened to brokers that could take some of the load;
 //! where none can, others than the subset's are used, and in the end anybody who can be reached.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::earlier;
 use crate::policy::ask::Why;
 use crate::policy::reconnect::Need;
-use crate::policy::spread::{self, Candidate};
+use crate::policy::spread::{self, Candidate, Pick};
 
 /// What a choice is made for.
 struct Look<'a> {
@@ -40,6 +40,10 @@ struct Choices {
     waiting: bool,
     /// A lane is being opened: another is not begun before that one is there, or takes long.
     dialing: bool,
+    /// Partitions that are better avoided, or have refused something: they are not merely busy.
+    away: Vec<usize>,
+    /// By leader, the least that partitions were given that its next request names already.
+    named: BTreeMap<i32, f64>,
     /// When to look again, at the latest.
     look_at: Option<Instant>,
 }
@@ -61,7 +65,7 @@ impl Sender {
         full: bool,
         taken: &[bool],
         round: &Round<'_>,
-    ) -> Option<Candidate> {
+    ) -> Option<Pick> {
         let now = round.now;
         let look = Look { topic, meta, full, taken };
         let mut choices = self.some_choices(&look, round);
@@ -76,12 +80,19 @@ impl Sender {
                 self.rescue(meta, round);
             }
         }
-        let Choices { ready, absent, quiet, mut dialing, mut look_at, .. } = choices;
+        let again = topic.unbound.next_was_refused(now);
+        if !again {
+            let leader = |c: &Candidate| meta.partitions[c.partition as usize].leader;
+            choices
+                .ready
+                .retain(|c| spread::goes_beside(c, choices.named.get(&leader(c)).copied()));
+        }
+        let Choices { ready, absent, quiet, away, mut dialing, mut look_at, .. } = choices;
         // Few lanes do until the volume asks for more; then one is opened for later.
         if !ready.is_empty()
             && !dialing
             && self.leaders.wants_more(now, &mut self.rng)
-            && let Some(i) = spread::choose(&absent, &mut self.rng)
+            && let Some(i) = spread::draw(&absent, &mut self.rng)
         {
             self.dial(meta.partitions[absent[i].partition as usize].leader, Need::Pressed);
             dialing = true;
@@ -89,10 +100,11 @@ impl Sender {
         // While its leader is only busy, others take what comes, and the choice stands: the share of
         // the bytes follows the draws.
         topic.sticky = topic.sticky.filter(|s| s.until > now && self.keeps(topic, meta, s, now));
-        let stays =
-            topic.sticky.and_then(|s| ready.iter().position(|c| c.partition == s.partition));
-        let choice = stays.or_else(|| spread::choose(&ready, &mut self.rng));
-        let chosen = choice.map(|i| ready[i]);
+        let stay = topic.sticky.map(|sticky| sticky.partition);
+        let chosen = spread::choose(&ready, stay, again, &mut self.rng);
+        if let Some(pick) = &chosen {
+            away.into_iter().for_each(|index| topic.given.passed_over(index, pick));
+        }
         if chosen.is_none() && !dialing {
             // All at once: the first that gives a sign of life gets the batch.
             for id in quiet {
@@ -104,7 +116,7 @@ impl Sender {
         }
         if chosen.is_none()
             && !dialing
-            && let Some(i) = spread::choose(&absent, &mut self.rng)
+            && let Some(i) = spread::draw(&absent, &mut self.rng)
         {
             let need = if full { Need::Pressed } else { Need::Optional };
             self.dial(meta.partitions[absent[i].partition as usize].leader, need);
@@ -177,6 +189,10 @@ impl Sender {
             let Some(leader) = self.leaders.known(leader_id) else { continue };
             // One that is lost is dialled now and then, or it would never be found again.
             let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
+            let refused = state.retry_at.is_some_and(|at| at > now);
+            if refused || leader.is_avoided() || leader.is_stuck() || leader.is_lost() {
+                out.away.push(index);
+            }
             if !anybody && leader.is_avoided() && !probed {
                 continue;
             }
@@ -194,6 +210,14 @@ impl Sender {
             if taken[index] || !state.has_room(leader_id, now) {
                 // Something is in flight there, or an error is being settled: it will do again.
                 out.waiting = true;
+                // A request of nothing but what is sent again may not go now.
+                if taken[index] && !topic.resend.contains(&index) {
+                    let given = topic.given.to(index);
+                    out.named
+                        .entry(leader_id)
+                        .and_modify(|least| *least = least.min(given))
+                        .or_insert(given);
+                }
                 note(&mut out.look_at, state.retry_at);
                 continue;
             }
@@ -201,6 +225,7 @@ impl Sender {
                 partition: index as i32,
                 bytes_in_flight: leader.bytes_in_flight + leader.assembled,
                 latency_us: leader.latency_us(),
+                given: topic.given.to(index),
             };
             if leader.is_quiet(now) {
                 out.waiting = true;
@@ -292,9 +317,9 @@ impl Sender {
         }
         let all: Vec<_> = may
             .iter()
-            .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0 })
+            .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0, given: 0.0 })
             .collect();
-        let Some(i) = spread::choose(&all, &mut self.rng) else {
+        let Some(i) = spread::draw(&all, &mut self.rng) else {
             self.wake_at = earlier(self.wake_at, next);
             return;
         };

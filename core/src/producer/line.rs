@@ -59,6 +59,12 @@ impl Line {
         self.back.front().is_some_and(|batch| batch.tries.is_suspect())
     }
 
+    /// Whether what comes next was refused where it was before.
+    pub(super) fn next_was_refused(&self, now: Instant) -> bool {
+        let due = self.back.iter().find(|batch| batch.tries.not_before(now).is_none());
+        due.is_some_and(|batch| batch.tries.cost().is_some())
+    }
+
     /// The first batch that came back.
     pub(super) fn pop_back(&mut self) -> Option<Batch> {
         self.back.pop_front()

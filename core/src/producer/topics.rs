@@ -14,6 +14,7 @@ use super::requests::Item;
 use super::topic_batches::TopicBatches;
 use crate::cluster::TopicMeta;
 use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
+use crate::policy::spread::{self, Given};
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
@@ -39,6 +40,8 @@ pub(super) struct Topic {
     pub(super) learned: Option<(u64, Instant)>,
     /// Where the last batch without a partition went, until the next choice.
     pub(super) sticky: Option<Sticky>,
+    /// What its partitions were given of batches without one.
+    pub(super) given: Given,
     /// Why things do not move, for the message of a timeout.
     pub(super) trouble: Option<Error>,
 }
@@ -71,6 +74,7 @@ impl Topic {
             meta: None,
             learned: None,
             sticky: None,
+            given: Given::default(),
             trouble: None,
         }
     }
@@ -160,7 +164,7 @@ impl Topic {
             },
         };
         sticky.left = sticky.left.saturating_sub(bytes);
-        self.sticky = (sticky.left > 0).then_some(sticky);
+        self.sticky = spread::stays(sticky.left, bytes).then_some(sticky);
     }
 
     pub(super) fn refuse_partition(&mut self, partition: i32, known: usize) {

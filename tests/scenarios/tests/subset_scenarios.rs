@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ottla::testing::{ApiKey, Cluster, Leaders, Storage};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, Storage};
 use ottla::{Client, Compression, Producer, Record};
-use ottla_scenarios::steps::{acked, cluster, connect, connected, free, ms, secs};
+use ottla_scenarios::steps::{acked, cluster, connect, connected, free, ms, secs, stored};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
 use rand::SeedableRng;
@@ -255,4 +255,54 @@ async fn a_thousand_partitions_are_all_used() {
     let empty = counts.iter().filter(|n| **n == 0).count();
     assert!(empty <= 2 && counts.iter().all(|n| *n <= 30), "{empty} empty, {counts:?}");
     assert_eq!(used(&client).len(), 3);
+}
+
+/// The partitions' shares of so many batches of records of 2,500 bytes, `pause` between one batch and the
+/// next: what the fullest and the emptiest have, the mean being 1.
+async fn shares(
+    (brokers, partitions): (i32, i32),
+    batches: usize,
+    pause: tokio::time::Duration,
+    seed: u64,
+) -> (f64, f64) {
+    let cluster = cluster(brokers, partitions);
+    let rule = FaultRule::new(Fault::Delay(ms(2))).api(ApiKey::PRODUCE);
+    cluster.faults().inject(rule.always());
+    let client = connect(virtual_cluster::client(&cluster, seed)).await;
+    let producer = client.producer().compression(Compression::None).build().unwrap();
+    for _ in 0..batches {
+        // As many as fit the default size.
+        for _ in 0..104 {
+            let record = Record::to("t").value(&[7; 2_500]);
+            drop(within("space", producer.send(record)).await.unwrap());
+        }
+        tokio::time::sleep(pause).await;
+    }
+    within("a flush", producer.flush()).await.unwrap();
+    let held: Vec<usize> = (0..partitions).map(|p| stored(&cluster, p).len()).collect();
+    let mean = (batches * 104) as f64 / f64::from(partitions);
+    assert!((held.iter().sum::<usize>() as f64 / f64::from(partitions) - mean).abs() < 1e-6);
+    (*held.iter().max().unwrap() as f64 / mean, *held.iter().min().unwrap() as f64 / mean)
+}
+
+/// Ten batches a partition: no consumer has more than a fifth more to do than the mean.
+#[tokio::test(start_paused = true)]
+async fn a_short_run_is_spread_evenly() {
+    // At full speed, and at less than the brokers could take.
+    for (size, pause) in [((3, 12), 0), ((1, 5), 0), ((3, 12), 1), ((6, 18), 1)] {
+        for seed in 0..4 {
+            let batches = 10 * size.1 as usize;
+            let (most, _) = shares(size, batches, ms(pause), seed).await;
+            assert!(most <= 1.2, "seed {seed}, {size:?}, pauses of {pause} ms: {most:.3}");
+        }
+    }
+}
+
+/// As many batches as a million records of 100 bytes are, over 12 partitions.
+#[tokio::test(start_paused = true)]
+async fn a_million_records_are_a_twelfth_for_each_of_twelve() {
+    for seed in 0..2 {
+        let (most, least) = shares((3, 12), 410, ms(0), seed).await;
+        assert!(most <= 1.1 && least >= 0.9, "seed {seed}: {least:.3} to {most:.3}");
+    }
 }
