@@ -6,10 +6,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ottla::testing::{ApiKey, Cluster};
-use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Transport};
+use ottla::{
+    BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, EnvironmentBuilder, Transport,
+};
+use rand::{Rng, RngExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Handle;
 
+use crate::fewer;
 use crate::virtual_cluster::WALL_CLOCK;
 
 /// One way to damage an answer. Frames begin with a length and a correlation id.
@@ -41,10 +45,12 @@ pub enum Damage {
     HugeCount,
     /// The first count of the message is -2 or, where counts have no sign, as large.
     NegativeCount,
+    /// A well-formed answer that says nothing of a partition (Metadata: a topic) that was asked about.
+    Fewer,
 }
 
 impl Damage {
-    /// All of them.
+    /// All that are no answer to what was asked.
     pub const ALL: [Self; 13] = [
         Self::Correlation,
         Self::Truncated,
@@ -60,6 +66,11 @@ impl Damage {
         Self::HugeCount,
         Self::NegativeCount,
     ];
+
+    /// One of them, [`Fewer`](Self::Fewer) included.
+    pub fn draw(rng: &mut impl Rng) -> Self {
+        Self::ALL.get(rng.random_range(0..=Self::ALL.len())).copied().unwrap_or(Self::Fewer)
+    }
 
     /// What is sent for a frame, and whether the stream ends then.
     fn apply(self, asked: Asked, frame: &[u8]) -> (Vec<u8>, bool) {
@@ -98,6 +109,7 @@ impl Damage {
             }
             Self::HugeCount => (framed(&with_count(asked, body, i32::MAX)), false),
             Self::NegativeCount => (framed(&with_count(asked, body, -2)), false),
+            Self::Fewer => (framed(&fewer::answer(asked.api, asked.version, body)), false),
         }
     }
 }
@@ -172,13 +184,14 @@ impl Hostile {
 
     /// The same; the client draws from `seed`.
     pub fn client_drawing(&self, cluster: &Cluster, seed: u64) -> ClientBuilder {
-        let environment = Environment::builder()
-            .runtime(Handle::current())
-            .dialer(Arc::new(self.clone()))
-            .seed(seed)
-            .wall_clock(WALL_CLOCK)
-            .build();
+        let environment = self.environment(seed).build();
         Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
+    }
+
+    /// The environment of such a client.
+    pub fn environment(&self, seed: u64) -> EnvironmentBuilder {
+        let builder = Environment::builder().runtime(Handle::current());
+        builder.dialer(Arc::new(self.clone())).seed(seed).wall_clock(WALL_CLOCK)
     }
 
     /// Addresses belong to the brokers of another cluster from now on. Connections that are open stay.

@@ -3,6 +3,7 @@
 //!
 //! - [`records`]: the records of the interop matrix, and the file they travel in between languages.
 //! - [`hostile`]: a dialer that damages answers.
+//! - [`mishaps`]: panics of the engine, ordered by a test.
 //! - [`interop`]: Ottla's own writer and reader, and other people's, behind one trait.
 //! - [`console`]: Kafka's own writer and reader.
 //! - [`process`]: other programs, run with a deadline.
@@ -13,8 +14,10 @@
 //! - [`virtual_cluster`]: client and embedded cluster in one runtime, in virtual time.
 
 pub mod console;
+mod fewer;
 pub mod hostile;
 pub mod interop;
+pub mod mishaps;
 pub mod network;
 pub mod process;
 pub mod records;

@@ -1,14 +1,15 @@
 //! Random faults against the consumer, in virtual time: whatever happens, every record of a topic that
-//! stays is handed out once and in order, and of one that is made anew, all that its last incarnation
-//! holds. A failing run names its seed.
+//! stays is handed out once and in order, and of one that is made anew, or of another cluster that takes
+//! the addresses over, all that the last incarnation holds. A failing run names its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Batch, Compression, Consumer, Producer, Record};
+use ottla::{Batch, Client, ClusterChange, Compression, Consumer, Producer, Record};
 use ottla_scenarios::hostile::{Damage, Hostile};
+use ottla_scenarios::mishaps::{HARMLESS, Mishaps};
 use ottla_scenarios::seeds;
 use ottla_scenarios::steps::{ms, secs};
 use rand::rngs::StdRng;
@@ -25,7 +26,13 @@ const END: Duration = Duration::from_secs(3600);
 
 #[test]
 fn everything_is_read_once_and_in_order() {
-    run_all(0..60);
+    run_all(0..40);
+}
+
+/// From 10,000 on another cluster takes the addresses over, and that is accepted.
+#[test]
+fn another_cluster_is_read_from_its_beginning() {
+    run_all(10_000..10_020);
 }
 
 /// See [`seeds::chosen`].
@@ -52,10 +59,19 @@ async fn scenario(seed: u64) -> Result<(), String> {
         .map_err(|e| e.to_string())?;
     // What writes has a client of its own, which nothing happens to but what happens to brokers.
     let hostile = Hostile::new(&cluster);
-    let reader = hostile.client(&cluster).request_timeout(secs(5));
+    let mishaps = Mishaps::default();
+    let reader = Client::builder()
+        .bootstrap(cluster.bootstrap())
+        .environment(mishaps.at(hostile.environment(seed)))
+        .on_cluster_change(ClusterChange::Accept)
+        .request_timeout(secs(5));
     let reader = reader.connect().await.map_err(|e| e.to_string())?;
     let writer = ottla_scenarios::virtual_cluster::client(&cluster, seed);
-    let writer = writer.connect().await.map_err(|e| e.to_string())?;
+    let writer = writer
+        .on_cluster_change(ClusterChange::Accept)
+        .connect()
+        .await
+        .map_err(|e| e.to_string())?;
     let producer = writer
         .producer()
         .compression(Compression::None)
@@ -76,7 +92,12 @@ async fn scenario(seed: u64) -> Result<(), String> {
     let reading =
         tokio::spawn(consume(consumer, Arc::clone(&read), StdRng::seed_from_u64(rng.random())));
     let writing = tokio::spawn(write(producer, StdRng::seed_from_u64(rng.random())));
-    chaos(&cluster, &hostile, &mut rng).await;
+    chaos(&cluster, &hostile, &mishaps, &mut rng).await;
+    let replaced = seed >= 10_000;
+    if replaced {
+        cluster.replace("another").map_err(|e| e.to_string())?;
+        chaos(&cluster, &hostile, &mishaps, &mut rng).await;
+    }
     let writing = tokio::time::timeout(END, writing).await;
     writing.map_err(|_| "the writer waits for ever")?.map_err(|e| e.to_string())?;
     let all = async {
@@ -93,7 +114,7 @@ async fn scenario(seed: u64) -> Result<(), String> {
         }
     }
     reading.abort();
-    verify(&cluster, &read)
+    verify(&cluster, &read, replaced)
 }
 
 /// Writes numbered values into both topics.
@@ -170,9 +191,9 @@ fn missing(cluster: &Cluster, read: &Read) -> Result<Option<String>, String> {
     Ok(None)
 }
 
-fn verify(cluster: &Cluster, read: &Read) -> Result<(), String> {
+fn verify(cluster: &Cluster, read: &Read, replaced: bool) -> Result<(), String> {
     let read = read.lock().unwrap();
-    for (partition, log) in written(cluster, STAYS)? {
+    for (partition, log) in if replaced { BTreeMap::new() } else { written(cluster, STAYS)? } {
         let seen = read.get(&(STAYS.to_owned(), partition)).cloned().unwrap_or_default();
         if seen != log {
             let at = seen.iter().zip(&log).position(|(a, b)| a != b).unwrap_or(log.len());
@@ -184,34 +205,38 @@ fn verify(cluster: &Cluster, read: &Read) -> Result<(), String> {
             ));
         }
     }
-    for (partition, log) in written(cluster, ANEW)? {
-        let seen = read.get(&(ANEW.to_owned(), partition)).cloned().unwrap_or_default();
+    let mut anew = vec![(ANEW, written(cluster, ANEW)?)];
+    anew.extend(replaced.then(|| Ok::<_, String>((STAYS, written(cluster, STAYS)?))).transpose()?);
+    let anew =
+        anew.into_iter().flat_map(|(topic, logs)| logs.into_iter().map(move |log| (topic, log)));
+    for (topic, (partition, log)) in anew {
+        let seen = read.get(&(topic.to_owned(), partition)).cloned().unwrap_or_default();
         // Whatever earlier incarnations held came before, and nothing of the last one twice.
         if !seen.ends_with(&log) {
             return Err(format!(
-                "{ANEW}/{partition}: {} records do not end as the log",
+                "{topic}/{partition}: {} records do not end as the log",
                 seen.len()
             ));
         }
         let twice = seen.len() - seen.iter().collect::<BTreeSet<_>>().len();
         if twice > 0 {
-            return Err(format!("{ANEW}/{partition}: {twice} records were handed out twice"));
+            return Err(format!("{topic}/{partition}: {twice} records were handed out twice"));
         }
     }
     Ok(())
 }
 
-async fn chaos(cluster: &Cluster, hostile: &Hostile, rng: &mut StdRng) {
+async fn chaos(cluster: &Cluster, hostile: &Hostile, mishaps: &Mishaps, rng: &mut StdRng) {
     for _ in 0..rng.random_range(5..40) {
         let broker = rng.random_range(1..=BROKERS);
         let partitions = cluster.partitions(STAYS).unwrap();
-        match rng.random_range(0..14) {
+        match rng.random_range(0..16) {
             0..5 => fault(cluster, rng),
             5..7 => {
                 let apis = [ApiKey::FETCH, ApiKey::FETCH, ApiKey::METADATA, ApiKey::LIST_OFFSETS];
-                let damage = Damage::ALL[rng.random_range(0..Damage::ALL.len())];
-                hostile.next(apis[rng.random_range(0..apis.len())], damage);
+                hostile.next(apis[rng.random_range(0..apis.len())], Damage::draw(rng));
             }
+            13 | 14 => mishaps.draw(&HARMLESS, rng),
             7 => cluster.move_leader(STAYS, rng.random_range(0..partitions), broker).unwrap(),
             8 => cluster.cut_connections(broker).unwrap(),
             9 if partitions < 9 => cluster.create_partitions(STAYS, partitions + 1).unwrap(),

@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Acks, Compression, InDoubt, Partitioner, Producer, Record};
+use ottla::{Acks, Client, ClusterChange, Compression, InDoubt, Partitioner, Producer, Record};
+use ottla_scenarios::hostile::{Damage, Hostile};
+use ottla_scenarios::mishaps::{HARMLESS, Mishaps, OF_RECORDS};
 use ottla_scenarios::seeds;
 use ottla_scenarios::steps::{ms, secs};
-use ottla_scenarios::virtual_cluster;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 const BROKERS: i32 = 3;
-/// Two that are there, one that comes and goes, and one that is missing.
+/// One that is made anew, one that stays, one that comes and goes, and one that is missing.
 const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
 /// What an end may come late by.
 const LATE: Duration = Duration::from_millis(100);
@@ -75,7 +76,12 @@ async fn scenario(seed: u64) -> Vec<String> {
         .topic("b", 1, BROKERS)
         .start_on_current_runtime()
         .unwrap();
-    let client = virtual_cluster::client(&cluster, seed).request_timeout(secs(5));
+    let (hostile, mishaps) = (Hostile::new(&cluster), Mishaps::default());
+    let client = Client::builder()
+        .bootstrap(cluster.bootstrap())
+        .environment(mishaps.at(hostile.environment(seed)))
+        .on_cluster_change([ClusterChange::Fail, ClusterChange::Accept][rng.random_range(0..2)])
+        .request_timeout(secs(5));
     let client = client.connect().await.unwrap();
     let late = Late::default();
     let mut users = Vec::new();
@@ -102,7 +108,7 @@ async fn scenario(seed: u64) -> Vec<String> {
         let rng = StdRng::seed_from_u64(rng.random());
         tasks.push(tokio::spawn(use_it(users[number % 2].clone(), rng)));
     }
-    chaos(&cluster, &mut rng).await;
+    chaos(&cluster, &hostile, &mishaps, &mut rng).await;
     for task in tasks {
         let done = tokio::time::timeout(secs(600), task).await;
         if done.is_err() {
@@ -180,13 +186,24 @@ fn watch<T: Send + 'static>(
     drop(tokio::spawn(async move { drop(ends(&late, &what, most, wait).await) }));
 }
 
-async fn chaos(cluster: &Cluster, rng: &mut StdRng) {
+async fn chaos(cluster: &Cluster, hostile: &Hostile, mishaps: &Mishaps, rng: &mut StdRng) {
     for _ in 0..rng.random_range(5..40) {
         let broker = rng.random_range(1..=BROKERS);
-        match rng.random_range(0..10) {
+        match rng.random_range(0..15) {
             0..4 => fault(cluster, rng),
             4 => cluster.move_leader("a", rng.random_range(0..3), broker).unwrap(),
             5 => cluster.cut_connections(broker).unwrap(),
+            10 | 11 => {
+                let api = [ApiKey::PRODUCE, ApiKey::METADATA];
+                hostile.next(api[rng.random_range(0..api.len())], Damage::draw(rng));
+            }
+            12 => mishaps.draw(if rng.random_bool(0.7) { &HARMLESS } else { &OF_RECORDS }, rng),
+            13 => {
+                cluster.delete_topic("a").unwrap();
+                tokio::time::sleep(ms(rng.random_range(0..6_000))).await;
+                cluster.create_topic("a", 3, BROKERS).map(drop).unwrap();
+            }
+            14 if rng.random_bool(0.3) => cluster.replace(rng.random::<u64>().to_string()).unwrap(),
             6 => {
                 // Fails if it is there (or not) already.
                 let _ = match rng.random_bool(0.5) {
@@ -233,6 +250,7 @@ fn fault(cluster: &Cluster, rng: &mut StdRng) {
         Fault::BlackHoleAfterAppend,
         Fault::Throttle(time),
         Fault::Refuse,
+        Fault::Error(-1),
         Fault::Error(6),
         Fault::Error(3),
         Fault::Error(29),

@@ -269,7 +269,7 @@ fn every_answer_stays_damaged() {
                 Damage::NegativeLength => "a frame of -7 bytes",
                 Damage::Tiny | Damage::Twice => "answer",
                 Damage::HugeCount | Damage::NegativeCount => "length or end of",
-                Damage::Long => unreachable!("taken, above"),
+                Damage::Long | Damage::Fewer => unreachable!("a whole answer"),
                 Damage::Short | Damage::Noise | Damage::Ones => "malformed",
             };
             assert!(e.message().contains(cause), "{api:?} {damage:?}: {e}");

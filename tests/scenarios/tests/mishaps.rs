@@ -1,43 +1,14 @@
 //! A fault of the engine itself, a panic: it ends what it happened in, and nothing else. Each place is
 //! made to panic a few times; what waited has an end, what was held is given back, and work goes on.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla::testing::Cluster;
-use ottla::{
-    Client, ClientBuilder, Compression, Environment, EnvironmentBuilder, ErrorKind, Record,
-};
+use ottla::{Client, ClientBuilder, Compression, ErrorKind, Record};
+use ottla_scenarios::mishaps::{HARMLESS, Mishaps};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{acked, cluster, connect, free, pinned};
 use ottla_scenarios::wait::{until, within};
-
-/// Panics that are still to come, by place.
-#[derive(Clone, Default)]
-struct Mishaps(Arc<Mutex<BTreeMap<&'static str, usize>>>);
-
-impl Mishaps {
-    fn order(&self, place: &'static str, times: usize) {
-        self.0.lock().unwrap().insert(place, times);
-    }
-
-    fn left(&self, place: &str) -> usize {
-        self.0.lock().unwrap().get(place).copied().unwrap_or_default()
-    }
-
-    fn at(&self, environment: EnvironmentBuilder) -> Environment {
-        let this = self.clone();
-        let panics = move |place| match this.0.lock().unwrap().get_mut(place) {
-            Some(times @ 1..) => {
-                *times -= 1;
-                true
-            }
-            _ => false,
-        };
-        environment.mishaps(panics).build()
-    }
-}
 
 fn client(cluster: &Cluster, mishaps: &Mishaps) -> ClientBuilder {
     let environment = Network::new(cluster).environment(7);
@@ -47,9 +18,7 @@ fn client(cluster: &Cluster, mishaps: &Mishaps) -> ClientBuilder {
 /// Everything that a panic ends is done again, by whoever waits for it.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_panics_is_a_task_that_failed() {
-    for place in
-        ["dial", "connection", "metadata", "producer id", "lane", "produce", "offsets", "fetch"]
-    {
+    for place in HARMLESS {
         let cluster = cluster(2, 4);
         let mishaps = Mishaps::default();
         let client = connect(client(&cluster, &mishaps)).await;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{Client, Compression, InDoubt, Partitioner, Producer, ProducerBuilder, Record};
+use ottla_scenarios::hostile::{Damage, Hostile};
+use ottla_scenarios::mishaps::{HARMLESS, Mishaps};
 use ottla_scenarios::seeds;
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
@@ -152,7 +154,10 @@ async fn scenario(seed: u64) -> Result<(), String> {
         .topic(KEYED, PARTITIONS, BROKERS)
         .start_on_current_runtime()
         .map_err(|e| e.to_string())?;
-    let client = virtual_cluster::client(&cluster, seed)
+    let (hostile, mishaps) = (Hostile::new(&cluster), Mishaps::default());
+    let client = Client::builder()
+        .bootstrap(cluster.bootstrap())
+        .environment(mishaps.at(hostile.environment(seed)))
         .request_timeout(Duration::from_secs(5))
         .connect()
         .await
@@ -169,7 +174,7 @@ async fn scenario(seed: u64) -> Result<(), String> {
     let (spread, hashed) = (build(Partitioner::Spread)?, build(Partitioner::KeyHash)?);
     let sender = StdRng::seed_from_u64(rng.random());
     let sending = tokio::spawn(send(spread, hashed, sender));
-    chaos(&cluster, &mut rng).await;
+    chaos(&cluster, &hostile, &mishaps, &mut rng).await;
     sending.await.map_err(|e| e.to_string())??;
     for (topic, partitions) in [(ONE, 1), (NAMED, PARTITIONS), (KEYED, PARTITIONS)] {
         for partition in 0..partitions {
@@ -201,10 +206,10 @@ async fn send(spread: Producer, hashed: Producer, mut rng: StdRng) -> Result<(),
     Ok(())
 }
 
-async fn chaos(cluster: &Cluster, rng: &mut StdRng) {
+async fn chaos(cluster: &Cluster, hostile: &Hostile, mishaps: &Mishaps, rng: &mut StdRng) {
     for _ in 0..rng.random_range(10..50) {
         let broker = rng.random_range(1..=BROKERS);
-        match rng.random_range(0..10) {
+        match rng.random_range(0..13) {
             0..6 => fault(cluster, rng),
             6..8 => {
                 for (topic, partitions) in [(ONE, 1), (NAMED, PARTITIONS), (KEYED, PARTITIONS)] {
@@ -213,6 +218,11 @@ async fn chaos(cluster: &Cluster, rng: &mut StdRng) {
                 }
             }
             8 => cluster.cut_connections(broker).unwrap(),
+            9 | 10 => {
+                let api = [ApiKey::PRODUCE, ApiKey::PRODUCE, ApiKey::METADATA];
+                hostile.next(api[rng.random_range(0..api.len())], Damage::draw(rng));
+            }
+            11 => mishaps.draw(&HARMLESS, rng),
             _ => {
                 cluster.stop_broker(broker, Leaders::Move).unwrap();
                 tokio::time::sleep(Duration::from_millis(rng.random_range(0..2_000))).await;
@@ -240,7 +250,11 @@ fn fault(cluster: &Cluster, rng: &mut StdRng) {
         Fault::ErrorAfterAppend(7),
         Fault::ErrorAfterAppend(20),
     ];
-    let rule = FaultRule::new(faults[rng.random_range(0..faults.len())]).api(ApiKey::PRODUCE);
+    let rule = match rng.random_range(0..8) {
+        0 => FaultRule::new(Fault::Error(-1)).api(ApiKey::METADATA),
+        1 => FaultRule::new(Fault::Error(-1)).api(ApiKey::INIT_PRODUCER_ID),
+        _ => FaultRule::new(faults[rng.random_range(0..faults.len())]).api(ApiKey::PRODUCE),
+    };
     let rule = rule.after(rng.random_range(0..3)).times(rng.random_range(1..6));
     cluster.faults().inject(rule);
 }

@@ -1,14 +1,16 @@
 //! Random faults against the producer, in virtual time: whatever happens, a record that was
 //! acknowledged is in the log once and in place, one that failed for certain is not there, and none
-//! waits for ever. A failing run names its seed.
+//! waits for ever. A failing run names its seed. Among the faults are answers that are nonsense or leave
+//! something out, and panics of the engine itself.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Acked, Compression, Error, ErrorKind, InDoubt, Producer, Record};
+use ottla::{Acked, Client, Compression, Error, ErrorKind, InDoubt, Producer, Record};
+use ottla_scenarios::hostile::{Damage, Hostile};
+use ottla_scenarios::mishaps::{HARMLESS, Mishaps, OF_RECORDS};
 use ottla_scenarios::seeds;
-use ottla_scenarios::virtual_cluster;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -91,7 +93,10 @@ async fn scenario(seed: u64, kind: Kind) -> Result<(), String> {
         .topic(TOPIC, PARTITIONS, BROKERS)
         .start_on_current_runtime()
         .map_err(|e| e.to_string())?;
-    let client = virtual_cluster::client(&cluster, seed)
+    let (hostile, mishaps) = (Hostile::new(&cluster), Mishaps::default());
+    let client = Client::builder()
+        .bootstrap(cluster.bootstrap())
+        .environment(mishaps.at(hostile.environment(seed)))
         .request_timeout(Duration::from_secs(5))
         .connect()
         .await
@@ -117,13 +122,13 @@ async fn scenario(seed: u64, kind: Kind) -> Result<(), String> {
         let producer = producers[sender as usize / 2].clone();
         senders.push(tokio::spawn(send(producer, sender, partition, rng)));
     }
-    let holes = chaos(&cluster, &mut rng).await;
+    let happened = chaos(&cluster, &hostile, &mishaps, &mut rng).await;
     let mut sent = Vec::new();
     for sender in senders {
         sent.push(sender.await.map_err(|e| e.to_string())?);
     }
     let total: usize = sent.iter().map(Vec::len).sum();
-    verify(&cluster, &sent, kind, holes)
+    verify(&cluster, &sent, kind, happened)
         .map_err(|words| format!("{words}; {total} records, {:?}", client.stats()))
 }
 
@@ -158,15 +163,28 @@ async fn send(
     sent
 }
 
-/// Whether there were faults that leave holes in a partition's sequence.
-async fn chaos(cluster: &Cluster, rng: &mut StdRng) -> bool {
-    let mut holes = false;
+/// What happened that may fail records which have time enough.
+#[derive(Clone, Copy, Default)]
+struct Happened {
+    /// Faults that leave holes in a partition's sequence.
+    holes: bool,
+    /// Panics where the records are.
+    panics: bool,
+}
+
+async fn chaos(
+    cluster: &Cluster,
+    hostile: &Hostile,
+    mishaps: &Mishaps,
+    rng: &mut StdRng,
+) -> Happened {
+    let mut happened = Happened::default();
     for _ in 0..rng.random_range(10..60) {
         let broker = rng.random_range(1..=BROKERS);
         let partition = rng.random_range(0..PARTITIONS);
         let other = rng.random_range(1..=BROKERS);
-        match rng.random_range(0..13) {
-            0..5 => holes |= fault(cluster, rng),
+        match rng.random_range(0..17) {
+            0..5 => happened.holes |= fault(cluster, rng),
             5..7 => cluster.move_leader(TOPIC, partition, other).unwrap(),
             7 => cluster.remove_leader(TOPIC, partition).unwrap(),
             8 => cluster.cut_connections(broker).unwrap(),
@@ -178,6 +196,15 @@ async fn chaos(cluster: &Cluster, rng: &mut StdRng) -> bool {
             }
             // As after a clean restart.
             11 => cluster.forget_older_batches(TOPIC, partition).unwrap(),
+            13 | 14 => {
+                let api = [ApiKey::PRODUCE, ApiKey::PRODUCE, ApiKey::METADATA];
+                hostile.next(api[rng.random_range(0..api.len())], Damage::draw(rng));
+            }
+            15 => mishaps.draw(&HARMLESS, rng),
+            16 if rng.random_bool(0.2) => {
+                mishaps.draw(&OF_RECORDS, rng);
+                happened.panics = true;
+            }
             10 => cluster.set_replica_delay(Duration::from_millis(rng.random_range(0..500))),
             _ => heal(cluster, rng),
         }
@@ -186,7 +213,7 @@ async fn chaos(cluster: &Cluster, rng: &mut StdRng) -> bool {
     cluster.faults().clear();
     cluster.set_replica_delay(Duration::ZERO);
     heal(cluster, rng);
-    holes
+    happened
 }
 
 /// Every partition has a leader again.
@@ -211,23 +238,28 @@ fn fault(cluster: &Cluster, rng: &mut StdRng) -> bool {
         Fault::Throttle(time / 4),
         Fault::Refuse,
     ];
-    // NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS and the same after the append,
+    // UNKNOWN_SERVER_ERROR, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS and the same after the append,
     // KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_ID, LEADER_NOT_AVAILABLE; MESSAGE_TOO_LARGE, INVALID_RECORD and
     // INVALID_TIMESTAMP, for which a batch is taken apart and perhaps a culprit is found; OUT_OF_ORDER_SEQUENCE_NUMBER,
     // INVALID_PRODUCER_EPOCH and UNKNOWN_PRODUCER_ID.
-    let before = [6, 6, 19, 56, 100, 3, 10, 87, 32, 45, 47, 59];
+    let before = [-1, 6, 6, 19, 56, 100, 3, 10, 87, 32, 45, 47, 59];
     let mut holes = false;
-    let after = [6, 6, 7, 20, 56];
-    let mut rule = match rng.random_range(0..3) {
+    let after = [-1, 6, 6, 7, 20, 56];
+    let mut rule = match rng.random_range(0..4) {
         0 => {
             let at = rng.random_range(0..before.len());
             let code = before[at];
-            holes = at >= 6;
+            holes = code == -1 || at >= 7;
             FaultRule::new(Fault::Error(code)).api(ApiKey::PRODUCE)
         }
         1 => {
             let code = after[rng.random_range(0..after.len())];
+            holes = code == -1;
             FaultRule::new(Fault::ErrorAfterAppend(code)).api(ApiKey::PRODUCE)
+        }
+        2 => {
+            let apis = [ApiKey::METADATA, ApiKey::INIT_PRODUCER_ID, ApiKey::DESCRIBE_PRODUCERS];
+            FaultRule::new(Fault::Error(-1)).api(apis[rng.random_range(0..apis.len())])
         }
         _ => {
             let rule = FaultRule::new(connection[rng.random_range(0..connection.len())]);
@@ -246,7 +278,12 @@ fn fault(cluster: &Cluster, rng: &mut StdRng) -> bool {
     holes
 }
 
-fn verify(cluster: &Cluster, sent: &[Vec<Sent>], kind: Kind, holes: bool) -> Result<(), String> {
+fn verify(
+    cluster: &Cluster,
+    sent: &[Vec<Sent>],
+    kind: Kind,
+    happened: Happened,
+) -> Result<(), String> {
     let mut found: HashMap<String, Vec<(i32, i64)>> = HashMap::new();
     for partition in 0..PARTITIONS {
         for record in cluster.records(TOPIC, partition).map_err(|e| e.to_string())? {
@@ -255,15 +292,20 @@ fn verify(cluster: &Cluster, sent: &[Vec<Sent>], kind: Kind, holes: bool) -> Res
             found.entry(value).or_default().push(here);
         }
     }
-    let refused =
-        |e: &Error| matches!(e.kind(), ErrorKind::RecordTooLarge | ErrorKind::InvalidRecord);
+    // A broker that does not know what happened to it may not know it of the next attempt either.
+    let refused = |e: &Error| {
+        matches!(e.kind(), ErrorKind::RecordTooLarge | ErrorKind::InvalidRecord)
+            || (e.broker_code() == Some(-1) && e.maybe_written())
+    };
     // What is in doubt behind one stays so: the broker refuses its place, and no code of a broker's tells
     // whether it is there. What is rerouted leaves one, too, and is in doubt nowhere itself.
+    let Happened { holes, panics } = happened;
     let reroutes = kind.in_doubt == InDoubt::Reroute;
     let behind_a_hole = |e: &Error, named: bool| {
         let nobody_knows = e.kind() == ErrorKind::Broker && e.broker_code().is_none();
         nobody_knows && e.maybe_written() && if reroutes { named } else { holes }
     };
+    let panicked = |e: &Error| panics && e.kind() == ErrorKind::Internal;
     for log in sent {
         let mut last = -1;
         for Sent { value, partition, outcome } in log {
@@ -295,7 +337,10 @@ fn verify(cluster: &Cluster, sent: &[Vec<Sent>], kind: Kind, holes: bool) -> Res
                     last = at.1;
                 }
                 (Err(e), _)
-                    if kind.patient && !refused(e) && !behind_a_hole(e, partition.is_some()) =>
+                    if kind.patient
+                        && !refused(e)
+                        && !panicked(e)
+                        && !behind_a_hole(e, partition.is_some()) =>
                 {
                     return Err(format!("{name} failed: {e}"));
                 }

@@ -1,5 +1,5 @@
 //! Random changes of what names stand for, in virtual time: topics made anew, another cluster behind the
-//! same addresses, brokers whose answers are nonsense. What was acknowledged is in the log it was
+//! same addresses, brokers whose answers are nonsense, and panics of the engine itself. What was acknowledged is in the log it was
 //! acknowledged for, what failed for certain is in none, nothing is there twice unless nobody could
 //! know, and nothing waits for ever. A failing run names its seed.
 
@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Acked, Compression, Error, Producer, Record};
+use ottla::{Acked, Client, Compression, Error, Producer, Record};
 use ottla_scenarios::hostile::{Damage, Hostile};
+use ottla_scenarios::mishaps::{HARMLESS, Mishaps, OF_RECORDS};
 use ottla_scenarios::seeds;
 use ottla_scenarios::steps::{ms, secs};
 use rand::rngs::StdRng;
@@ -82,8 +83,10 @@ fn cluster(id: &str) -> Result<Cluster, String> {
 async fn scenario(seed: u64) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let first = cluster("first")?;
-    let hostile = Hostile::new(&first);
-    let client = hostile.client_drawing(&first, seed).request_timeout(secs(5));
+    let troubles = Troubles { hostile: Hostile::new(&first), mishaps: Mishaps::default() };
+    let environment = troubles.mishaps.at(troubles.hostile.environment(seed));
+    let client = Client::builder().bootstrap(first.bootstrap()).environment(environment);
+    let client = client.request_timeout(secs(5));
     let client = client.connect().await.map_err(|e| e.to_string())?;
     let mut senders = Vec::new();
     for sender in 0..4 {
@@ -111,15 +114,15 @@ async fn scenario(seed: u64) -> Result<(), String> {
                 drop(others.send(record).await.map_err(|e| e.to_string())?.await);
             }
         }
-        chaos(&first, &hostile, &mut rng, &mut logs, &mut number).await;
-        hostile.leads_to(&second);
+        chaos(&first, &troubles, &mut rng, &mut logs, &mut number).await;
+        troubles.hostile.leads_to(&second);
         for broker in first.broker_ids() {
             first.cut_connections(broker).unwrap();
         }
-        chaos(&second, &hostile, &mut rng, &mut logs, &mut number).await;
+        chaos(&second, &troubles, &mut rng, &mut logs, &mut number).await;
         vec![first, second]
     } else {
-        chaos(&first, &hostile, &mut rng, &mut logs, &mut number).await;
+        chaos(&first, &troubles, &mut rng, &mut logs, &mut number).await;
         vec![first]
     };
     let mut sent = Vec::new();
@@ -173,9 +176,15 @@ fn keep(cluster: &Cluster, topic: &str, logs: &mut Logs, number: &mut usize) {
     }
 }
 
+/// What happens elsewhere than at brokers.
+struct Troubles {
+    hostile: Hostile,
+    mishaps: Mishaps,
+}
+
 async fn chaos(
     cluster: &Cluster,
-    hostile: &Hostile,
+    troubles: &Troubles,
     rng: &mut StdRng,
     logs: &mut Logs,
     number: &mut usize,
@@ -183,13 +192,15 @@ async fn chaos(
     for _ in 0..rng.random_range(5..30) {
         let broker = rng.random_range(1..=BROKERS);
         let partition = rng.random_range(0..PARTITIONS);
-        match rng.random_range(0..12) {
+        match rng.random_range(0..14) {
             0..3 => fault(cluster, rng),
             3..6 => {
                 let apis = [ApiKey::PRODUCE, ApiKey::PRODUCE, ApiKey::METADATA];
-                let damage = Damage::ALL[rng.random_range(0..Damage::ALL.len())];
-                hostile.next(apis[rng.random_range(0..apis.len())], damage);
+                let api = apis[rng.random_range(0..apis.len())];
+                troubles.hostile.next(api, Damage::draw(rng));
             }
+            11 => troubles.mishaps.draw(&HARMLESS, rng),
+            12 if rng.random_bool(0.3) => troubles.mishaps.draw(&OF_RECORDS, rng),
             6 => cluster.move_leader(STAYS, partition, broker).unwrap(),
             7 => cluster.cut_connections(broker).unwrap(),
             8 | 9 => {
