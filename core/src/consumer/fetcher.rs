@@ -1,11 +1,13 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
 //! with every partition that broker leads and the buffer has room for. Asking is here; what there is
 //! to read is found out in [`learn`], what comes back is read in [`answers`], what is answered badly is
-//! asked again in [`spells`], and who does not answer is told of in [`troubles`].
+//! asked again in [`spells`], who cannot be reached is told of in [`troubles`], and who can and does not
+//! answer in [`silence`].
 
 mod answers;
 mod learn;
 mod other_cluster;
+mod silence;
 mod spells;
 mod troubles;
 
@@ -27,10 +29,11 @@ use super::reading::{Reading, Source, Topic};
 use crate::caught::caught;
 use crate::cluster::{Handle, Lane, Purse};
 use crate::environment::{Environment, earlier};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::{CallError, Connection};
 use crate::policy::reconnect::Need;
 use crate::policy::retry_budget::Cost;
+use crate::policy::silence::patience;
 
 use troubles::Troubles;
 
@@ -44,13 +47,22 @@ enum Event {
     Offsets {
         leader: i32,
         asked: Vec<Asked>,
+        sent: Instant,
         found: Vec<(Key, Result<Found>)>,
     },
     Answer {
         leader: i32,
         asked: Vec<Asked>,
         sent: Instant,
+        /// There was a connection to ask on.
+        went: bool,
         answer: Result<FetchResponse>,
+    },
+    /// The answer to the fetch that was sent then is overdue.
+    Overdue {
+        leader: i32,
+        sent: Instant,
+        error: Error,
     },
 }
 
@@ -254,7 +266,7 @@ impl Fetcher {
                 let found = found.await.unwrap_or_else(|e| {
                     keys.into_iter().map(|key| (key, Err(e.clone()))).collect()
                 });
-                if tx.send(Event::Offsets { leader, asked, found }).is_err() {
+                if tx.send(Event::Offsets { leader, asked, sent: now, found }).is_err() {
                     leave(&pool, lane);
                 }
             });
@@ -370,14 +382,26 @@ impl Fetcher {
         self.troubles.wait_for(Some(leader));
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
+        let patience = patience(config.max_wait);
         self.env.spawn(async move {
+            let mut went = false;
             let answer = caught(async {
                 pool.env().mishap("fetch");
                 let connection = pool.lane(leader, lane, Need::Needed).await?;
-                call(&connection, request, versions, retry).await
+                went = true;
+                let answer = call(&connection, request, versions, retry);
+                tokio::pin!(answer);
+                tokio::select! {
+                    biased;
+                    answer = &mut answer => return answer,
+                    () = silence::overdue(pool.env(), &connection, patience) => {}
+                }
+                let error = silence::no_answer(&connection, &asked, patience);
+                let _ = tx.send(Event::Overdue { leader, sent, error });
+                answer.await
             });
             let answer = answer.await.and_then(|answer| answer);
-            if tx.send(Event::Answer { leader, asked, sent, answer }).is_err() {
+            if tx.send(Event::Answer { leader, asked, sent, went, answer }).is_err() {
                 leave(&pool, lane);
             }
         });

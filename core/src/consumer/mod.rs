@@ -288,7 +288,10 @@ impl Consumer {
     /// Whatever fails is tried again for as long as the consumer is there. An error is told once for
     /// each spell of trouble, and reading goes on by itself: `UnknownTopic` and `Authorization` at once;
     /// any other code of a broker when it has lasted for 10 s; a broker that was never reached within the
-    /// time a connection may take. `Corrupt` and `UnsupportedCodec`: the batch is passed over, or, where
+    /// time a connection may take; one that can be reached and does not answer (`Timeout`,
+    /// `Disconnected`) 10 s after [`max_wait`](ConsumerBuilder::max_wait), or as its connections have
+    /// ended on it for 10 s. If it answered before, that is an outage at first, which is only logged, and
+    /// told when a second fetch has gone the same way. `Corrupt` and `UnsupportedCodec`: the batch is passed over, or, where
     /// not even its header can be read, the partition stops until a [`seek`](Self::seek). `Internal` if
     /// the engine has panicked, after which the consumer may be at its end.
     ///

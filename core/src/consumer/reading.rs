@@ -12,6 +12,7 @@ use crate::cluster::TopicMeta;
 use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
 use crate::policy::pacing::Pacing;
+use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
 use crate::policy::turns::Turn;
 
@@ -152,4 +153,7 @@ pub(super) struct Source {
     pub(super) unpaid: bool,
     /// Trouble with requests as a whole.
     pub(super) spell: Spell,
+    /// Fetches that it does not answer, and questions where to start.
+    pub(super) silence: Silence,
+    pub(super) starts_silence: Silence,
 }

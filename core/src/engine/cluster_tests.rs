@@ -190,9 +190,11 @@ fn a_close_with_a_deadline_gives_up_what_is_left() {
 
 #[test]
 fn nobody_there_is_told_within_the_connect_timeout() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Taken for as long as the test: a port that was only free a moment ago may be somebody's.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let options = ClientOptions {
-        bootstrap: free.to_string(),
+        bootstrap: socket.local_addr().unwrap().to_string(),
         connect_timeout: Some(Duration::from_millis(200)),
         tag: 4,
         ..Default::default()

@@ -13,6 +13,7 @@ pub(crate) mod log_limit;
 pub(crate) mod pacing;
 pub(crate) mod reconnect;
 pub(crate) mod retry_budget;
+pub(crate) mod silence;
 pub(crate) mod spell;
 pub(crate) mod spread;
 pub(crate) mod subset;

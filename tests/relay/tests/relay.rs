@@ -244,9 +244,10 @@ fn what_is_no_kafka_and_what_has_no_broker_is_closed() {
     drop(client);
     drop(seen);
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Taken for as long as the test, and nobody listens.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let to = nobody.local_addr().unwrap();
-    drop(nobody);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let relay = Relay::start(vec![Target { broker: 1, listener, to }]).unwrap();
     Client::connect(&relay).assert_reset();

@@ -33,8 +33,10 @@ async fn open(cluster: &Cluster) -> Client {
 
 #[tokio::test]
 async fn nothing_listens_at_the_address() {
-    // Bound and closed again: nobody else is given the port in between.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Taken for as long as the test: a port that was only free a moment ago may be somebody's.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
     let error = connect_error(&address).await;
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.is_retriable());

@@ -4,7 +4,7 @@
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record};
 use ottla_scenarios::network::Network;
-use ottla_scenarios::steps::{acked, acks, cluster, connect, free, pinned, secs, stored};
+use ottla_scenarios::steps::{acked, acks, cluster, connect, free, pinned, secs, seen, stored};
 use ottla_scenarios::wait::{until, within};
 use ottla_scenarios::warnings::Warnings;
 use tokio::time::{Duration, Instant};
@@ -158,6 +158,104 @@ async fn so_does_one_whose_leader_hangs_up() {
     silent(&mut consumer, secs(120)).await;
     let dials = network.all_dials().iter().filter(|d| d.at >= begun).count();
     assert!(dials <= 2 * most_dials(120), "{dials} dials in two minutes");
+}
+
+/// What a consumer is told and has logged of requests that nobody answers, of a broker that answers all
+/// others.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_everything_but_fetch_is_told_of_once_a_spell() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let cluster = cluster(1, 1);
+    let network = Network::new(&cluster);
+    let client = connect(network.client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let unanswered = || {
+        let rule = FaultRule::new(Fault::BlackHole).api(ApiKey::FETCH).always();
+        cluster.faults().inject(rule)
+    };
+    let rule = unanswered();
+    let mut consumer = consumer(&client);
+    let (error, after) = told(&mut consumer).await;
+    // It has never answered a fetch: nobody waits for it to come back.
+    assert!(after > secs(10) && after < secs(12), "told after {after:?}");
+    assert!(error.is_retriable() && !error.is_fatal(), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    let (host, port) = cluster.address(1).unwrap();
+    let address = format!("broker 1 at {host}:{port}");
+    says(&error, &[&address, "Fetch", "no answer", "topic 't' partition 0"]);
+    let fetches = seen(&cluster, 1, ApiKey::FETCH);
+    silent(&mut consumer, secs(120)).await;
+    assert!(seen(&cluster, 1, ApiKey::FETCH) > fetches, "it is asked again and again");
+    let said = warnings.with("no answer");
+    assert_eq!(said.len(), 1, "{}", warnings.text());
+    assert!(said[0].starts_with("ottla::consumer: ") && said[0].contains(&address), "{said:?}");
+
+    // An answer is the end of the spell. What went well before is waited out, until it is seen that the
+    // broker is there and answers everything else.
+    cluster.faults().remove(rule);
+    acked(&producer, free()).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+    unanswered();
+    silent(&mut consumer, secs(30)).await;
+    assert_eq!(warnings.with("no answer").len(), 2, "{}", warnings.text());
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < secs(15), "told after 30 s and {after:?}");
+    says(&error, &[&address, "Fetch", "no answer"]);
+    silent(&mut consumer, secs(120)).await;
+    assert_eq!(warnings.with("no answer").len(), 2, "{}", warnings.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_was_still_for_a_while_is_for_the_log() {
+    let warnings = Warnings::default();
+    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let cluster = cluster(1, 1);
+    let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
+    let mut consumer = consumer(&client);
+    let producer = client.producer().build().unwrap();
+    acked(&producer, free()).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+    let rule = FaultRule::new(Fault::Delay(secs(25))).api(ApiKey::FETCH);
+    let rule = cluster.faults().inject(rule);
+    until("a fetch is held", || !cluster.faults().is_pending(rule)).await;
+    acked(&producer, free()).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(warnings.with("no answer").len(), 1, "{}", warnings.text());
+    // A broker that holds fetches back as it was asked to is well.
+    silent(&mut consumer, secs(120)).await;
+    assert_eq!(warnings.with("no answer").len(), 1, "{}", warnings.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_does_not_answer_where_to_start_and_one_that_hangs_up_on_fetches() {
+    for (fault, api, name, within_secs) in [
+        (Fault::BlackHole, ApiKey::LIST_OFFSETS, "ListOffsets", 32),
+        (Fault::CutBeforeAppend, ApiKey::LIST_OFFSETS, "ListOffsets", 20),
+        (Fault::CutBeforeAppend, ApiKey::FETCH, "Fetch", 20),
+    ] {
+        let cluster = cluster(1, 1);
+        let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
+        // Answers metadata all the time, so that it is known to be there.
+        let admin = client.admin();
+        let rule = cluster.faults().inject(FaultRule::new(fault).api(api).always());
+        let mut consumer = consumer(&client);
+        let looking = tokio::spawn(async move {
+            loop {
+                let _ = admin.partitions("t").await;
+                tokio::time::sleep(secs(1)).await;
+            }
+        });
+        let (error, after) = told(&mut consumer).await;
+        assert!(after < secs(within_secs), "{fault:?} {name}: told after {after:?}");
+        assert!(error.is_retriable() && !error.is_fatal(), "{error:?}");
+        says(&error, &["broker 1 at", name]);
+        silent(&mut consumer, secs(120)).await;
+        cluster.faults().remove(rule);
+        acked(&client.producer().build().unwrap(), free()).await;
+        within("a batch", consumer.next()).await.unwrap().unwrap();
+        looking.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use kafka_protocol::messages::FetchResponse;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch};
 use tokio::time::Instant;
 
+use super::silence::Kind;
 use super::{Asked, Event, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::config::Endpoint;
@@ -24,11 +25,14 @@ impl Fetcher {
     pub(super) fn handle(&mut self, event: Event) {
         let now = self.env.now();
         match event {
-            Event::Offsets { leader, asked, found } => {
+            Event::Offsets { leader, asked, sent, found } => {
                 self.troubles.waited_for(Some(leader));
-                self.started(leader, &asked, found, now);
+                self.started(leader, &asked, sent, found, now);
             }
-            Event::Answer { leader, asked, sent, answer } => {
+            Event::Overdue { leader, sent, error } => {
+                self.unanswered(leader, Kind::Fetch, sent, true, &error, now);
+            }
+            Event::Answer { leader, asked, sent, went, answer } => {
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
                 self.troubles.waited_for(Some(leader));
@@ -45,11 +49,15 @@ impl Fetcher {
                         let brought = self.answered(&asked, answer, now);
                         let source = self.sources.entry(leader).or_default();
                         source.spell.ended();
+                        source.silence.answered();
                         source.pacing.answered(brought, sent, &mut self.rng);
                     }
                     Err(e) => {
                         let keys = asked.iter().map(|part| &part.key);
                         self.request_failed(leader, keys, &e, now);
+                        if went {
+                            self.failed_unanswered(leader, Kind::Fetch, sent, &e, now);
+                        }
                     }
                 }
             }
@@ -61,6 +69,7 @@ impl Fetcher {
         &mut self,
         leader: i32,
         asked: &[Asked],
+        sent: Instant,
         found: Vec<(Key, Result<Found>)>,
         now: Instant,
     ) {
@@ -82,7 +91,9 @@ impl Fetcher {
                 Ok(at) => {
                     reading.next = Some(Position::at(at.offset, at.epoch));
                     self.partition_is_well(&key);
-                    self.sources.entry(leader).or_default().spell.ended();
+                    let source = self.sources.entry(leader).or_default();
+                    source.spell.ended();
+                    source.starts_silence.answered();
                 }
                 Err(e) if is_requests(&e) => unanswered.get_or_insert((Vec::new(), e)).0.push(key),
                 Err(e) => self.partition_failed(&key, &e, now, &mut again),
@@ -90,6 +101,7 @@ impl Fetcher {
         }
         if let Some((keys, error)) = unanswered {
             self.request_failed(leader, keys.iter(), &error, now);
+            self.failed_unanswered(leader, Kind::ListOffsets, sent, &error, now);
         }
         for key in rest {
             let error = left_out(key);

@@ -2,7 +2,7 @@
 //! told once for each spell of it ([`policy::spell`](crate::policy::spell)). A spell is a partition's,
 //! unless it is about the rights to a topic, or about the requests to a broker: a broker that is away
 //! would be told of for each of its partitions. That it is away is told in
-//! [`troubles`](super::troubles).
+//! [`troubles`](super::troubles), that it is there and does not answer in [`silence`](super::silence).
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Fetcher {
         }
         limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, broker = leader, error = %error.message(), "fetch");
         let outlook = outlook(error);
-        // Who does not answer is somebody else's to tell of.
+        // Who is not reached, or does not answer, is somebody else's to tell of.
         let silent = outlook == Outlook::Passing && error.broker_code().is_none();
         let source = self.sources.entry(leader).or_default();
         if !silent && source.spell.failed(outlook, now) {

@@ -68,6 +68,10 @@ impl Fetcher {
                 ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication
             );
             if !trouble.is_outage && (whom.is_none() || !told_elsewhere) {
+                if let Some(source) = whom.and_then(|id| self.sources.get_mut(&id)) {
+                    source.silence.told_otherwise();
+                    source.starts_silence.told_otherwise();
+                }
                 self.buffer.fail(trouble.error);
             }
         }

@@ -1,0 +1,107 @@
+//! A broker that is there, and does not answer what a consumer asks it: its connections are set up, it
+//! may answer everybody else, and nothing is wrong with it as far as the pool knows. When that is told is
+//! [`policy::silence`](crate::policy::silence).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Asked, Fetcher};
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::limited;
+use crate::net::Connection;
+
+/// Where an answer was not late in the end, it is looked for again after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is asked of a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Fetch,
+    ListOffsets,
+}
+
+impl Fetcher {
+    /// What was asked then has no answer yet (`overdue`), or never will have.
+    pub(super) fn unanswered(
+        &mut self,
+        leader: i32,
+        kind: Kind,
+        sent: Instant,
+        overdue: bool,
+        error: &Error,
+        now: Instant,
+    ) {
+        // Told there, and by the same words again and again.
+        if self.pool.trouble_with(leader, now).is_some_and(|trouble| !trouble.is_outage) {
+            return;
+        }
+        let source = self.sources.entry(leader).or_default();
+        let silence = match kind {
+            Kind::Fetch => &mut source.silence,
+            Kind::ListOffsets => &mut source.starts_silence,
+        };
+        let says = silence.unanswered(sent, overdue, now);
+        if says.log {
+            limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, broker = leader, error = %error.message(), "a broker does not answer");
+        }
+        if says.tell {
+            self.buffer.fail(error.clone());
+        }
+    }
+
+    /// The same of a request that failed, if that is how: a broker's code is an answer, and who cannot be
+    /// reached was not asked.
+    pub(super) fn failed_unanswered(
+        &mut self,
+        leader: i32,
+        kind: Kind,
+        sent: Instant,
+        error: &Error,
+        now: Instant,
+    ) {
+        let overdue = match error.kind() {
+            ErrorKind::Timeout => true,
+            ErrorKind::Disconnected => false,
+            _ => return,
+        };
+        if error.broker_code().is_some() {
+            return;
+        }
+        let mut told = error.context(format_args!("no answer to {kind:?}"));
+        // A connection that began as one of the bootstrap list's does not name it.
+        let name = self.pool.broker(leader).map(|broker| broker.name());
+        if let Some(name) = name.filter(|name| !error.message().contains(name)) {
+            told = told.context(name);
+        }
+        self.unanswered(leader, kind, sent, overdue, &told, now);
+    }
+}
+
+/// Until what was asked on a connection is unanswered for longer than `patience`. Not when this process
+/// did not look, nor while the broker wants silence.
+pub(super) async fn overdue(env: &Environment, connection: &Connection, patience: Duration) {
+    env.sleep(patience).await;
+    while !connection.is_late(patience, env.now()) {
+        env.sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// What is told of that.
+pub(super) fn no_answer(connection: &Connection, asked: &[Asked], patience: Duration) -> Error {
+    let of = match asked {
+        [] => String::new(),
+        [Asked { key: (topic, partition), .. }, more @ ..] => {
+            let more = match more.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(", asked for topic '{topic}' partition {partition}{more}")
+        }
+    };
+    let words = format!("{}: no answer to Fetch for {patience:?}{of}", connection.name());
+    Error::new(ErrorKind::Timeout, words).advise(LOOK_THERE)
+}
+
+const LOOK_THERE: &str = "look at the broker's load and log: it can be reached, and does not answer";
