@@ -231,13 +231,7 @@ func readable(t *testing.T, err error, codes ...ottla.Code) {
 func TestNobodyThere(t *testing.T) {
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
-	// A port that was free a moment ago.
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := listener.Addr().String()
-	_ = listener.Close()
+	nobody := ottla.NobodyListens(t)
 	for name, tt := range map[string]struct {
 		address string
 		codes   []ottla.Code
@@ -263,13 +257,19 @@ func TestAConnectThatIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = listener.Close() }()
 	ctx, cancel := context.WithCancel(within(t))
+	accepted := make(chan net.Conn, 1)
 	go func() {
-		conn, err := listener.Accept()
+		defer close(accepted)
+		if conn, err := listener.Accept(); err == nil {
+			accepted <- conn // Open for as long as the test: a peer that hangs up is another one.
+		}
 		cancel() // Now that the client waits for it.
-		if err == nil {
-			defer func() { _ = conn.Close() }()
+	}()
+	defer func() {
+		_ = listener.Close()
+		if conn := <-accepted; conn != nil {
+			_ = conn.Close()
 		}
 	}()
 	_, err = ottla.NewClientContext(ctx, ottla.Brokers(listener.Addr().String()))

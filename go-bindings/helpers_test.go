@@ -2,6 +2,8 @@ package ottla
 
 import (
 	"context"
+	"fmt"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -48,4 +50,23 @@ func receive[T any](t *testing.T, ch <-chan T, what string) T {
 		t.Fatalf("%s: nothing within %v", what, deadline)
 		panic("unreachable")
 	}
+}
+
+// NobodyListens is an address that is taken for as long as the test, and where nobody listens: a port
+// that was only free a moment ago may be somebody's by the time it is dialled.
+func NobodyListens(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -34,17 +33,6 @@ func (b *book) logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: level}))
 }
 
-// refused is an address where nobody listens.
-func refused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // trouble makes a client that reaches nobody, and waits until it has given up.
 func trouble(t *testing.T, address string, options ...ClientOption) {
 	t.Helper()
@@ -59,7 +47,7 @@ func TestTroubleReachesTheLogger(t *testing.T) {
 	before := slog.Default()
 	slog.SetDefault(standard.logger(slog.LevelDebug))
 	defer slog.SetDefault(before)
-	address := refused(t)
+	address := NobodyListens(t)
 	var both sync.WaitGroup
 	for _, options := range [][]ClientOption{
 		{Logger(warnings.logger(slog.LevelWarn))},
@@ -117,7 +105,7 @@ func TestAHandlerMayUseThePackage(t *testing.T) {
 			ran <- err
 		})
 	}}
-	trouble(t, refused(t), Logger(slog.New(handler)))
+	trouble(t, NobodyListens(t), Logger(slog.New(handler)))
 	if err := receive(t, ran, "the handler"); err != nil {
 		t.Error(err)
 	}

@@ -18,11 +18,11 @@ import ottla.testing
 
 
 @pytest.fixture
-def free_port() -> int:
+def closed_port() -> Iterator[int]:
+    """Taken for as long as the test, and nobody listens: one that was only free a moment ago may be somebody's."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+        yield sock.getsockname()[1]
 
 
 class Quiet(BaseHTTPRequestHandler):
@@ -42,18 +42,18 @@ def http_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("make", [ottla.Producer, ottla.Admin])
-def test_nothing_listens(make: Any, free_port: int) -> None:
+def test_nothing_listens(make: Any, closed_port: int) -> None:
     with pytest.raises(ottla.ConnectError, match="check that the brokers run") as caught:
-        make(f"127.0.0.1:{free_port}", connect_timeout=1)
+        make(f"127.0.0.1:{closed_port}", connect_timeout=1)
     error = caught.value
     assert error.code == "connect" and error.retriable and not error.maybe_written
     assert isinstance(error, ConnectionError) and isinstance(error, ottla.RetriableError)
-    assert str(free_port) in error.message and error.advice in str(error)
+    assert str(closed_port) in error.message and error.advice in str(error)
 
 
-def test_nothing_listens_for_a_consumer(free_port: int) -> None:
+def test_nothing_listens_for_a_consumer(closed_port: int) -> None:
     with pytest.raises(ottla.ConnectError):
-        ottla.Consumer(f"127.0.0.1:{free_port}", topics=["t"], connect_timeout=0.5)
+        ottla.Consumer(f"127.0.0.1:{closed_port}", topics=["t"], connect_timeout=0.5)
 
 
 def test_a_host_that_is_not_there() -> None:
