@@ -44,12 +44,7 @@ const TELLS_EPOCHS: i16 = 12;
 
 enum Event {
     /// Starts that were looked up.
-    Offsets {
-        leader: i32,
-        asked: Vec<Asked>,
-        sent: Instant,
-        found: Vec<(Key, Result<Found>)>,
-    },
+    Offsets { leader: i32, asked: Vec<Asked>, sent: Instant, found: Vec<(Key, Result<Found>)> },
     Answer {
         leader: i32,
         asked: Vec<Asked>,
@@ -59,11 +54,7 @@ enum Event {
         answer: Result<FetchResponse>,
     },
     /// The answer to the fetch that was sent then is overdue.
-    Overdue {
-        leader: i32,
-        sent: Instant,
-        error: Error,
-    },
+    Overdue { leader: i32, sent: Instant, error: Error },
 }
 
 /// One partition of a request in flight, as it was then.

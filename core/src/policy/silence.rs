@@ -98,7 +98,11 @@ mod tests {
             silence.answered();
             let sent = start + secs(1000 * spell);
             assert_eq!(silence.unanswered(sent, true, sent + secs(10)), LOG);
-            assert_eq!(silence.unanswered(sent, true, sent + secs(30)), NOTHING, "the same request");
+            assert_eq!(
+                silence.unanswered(sent, true, sent + secs(30)),
+                NOTHING,
+                "the same request"
+            );
             let again = sent + secs(31);
             assert_eq!(silence.unanswered(again, true, again + secs(10)), TELL);
             assert_eq!(silence.unanswered(again, true, again + secs(30)), NOTHING);

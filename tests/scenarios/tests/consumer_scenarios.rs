@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Client, Compression, Consumer, ErrorKind, Record, Start};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultId, FaultRule, Leaders};
+use ottla::{Client, Compression, Consumer, Error, ErrorKind, Record, Start};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 
@@ -39,18 +39,35 @@ async fn fill(client: &Client, partitions: i32, count: usize) {
     }
 }
 
-/// The numbers read of each partition, until there are `count` of all together.
-async fn numbers(consumer: &mut Consumer, count: usize) -> BTreeMap<i32, Vec<usize>> {
+/// The numbers read of each partition, until there are `count` of all together, and what was told
+/// meanwhile.
+async fn numbers_and_errors(
+    consumer: &mut Consumer,
+    count: usize,
+) -> (BTreeMap<i32, Vec<usize>>, Vec<Error>) {
     let mut read: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
-    let mut total = 0;
+    let (mut total, mut told) = (0, Vec::new());
     while total < count {
-        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+        let batch = match within("a batch", consumer.next()).await.unwrap() {
+            Ok(batch) => batch,
+            Err(error) => {
+                told.push(error);
+                continue;
+            }
+        };
         for record in &batch {
             let text = str::from_utf8(record.value().unwrap()).unwrap();
             read.entry(batch.partition()).or_default().push(text.parse().unwrap());
             total += 1;
         }
     }
+    (read, told)
+}
+
+/// The same where nothing is told.
+async fn numbers(consumer: &mut Consumer, count: usize) -> BTreeMap<i32, Vec<usize>> {
+    let (read, told) = numbers_and_errors(consumer, count).await;
+    assert!(told.is_empty(), "{told:?}");
     read
 }
 
@@ -82,13 +99,18 @@ async fn the_leader_moves_while_reading() {
     assert_whole(&all, 3, 300);
 }
 
-async fn survives(fault: FaultRule) {
+/// A cluster with a hundred records in each of three partitions, of which a consumer begins to read.
+async fn read_with(fault: FaultRule) -> (Cluster, Consumer, FaultId) {
     let cluster = cluster(3, 3);
     let client = connect(&cluster).await;
     fill(&client, 3, 100).await;
     let fault = cluster.faults().inject(fault.api(ApiKey::FETCH));
-    let mut consumer =
-        client.consumer().topics(["t"]).max_partition_bytes(1 << 10).build().unwrap();
+    let consumer = client.consumer().topics(["t"]).max_partition_bytes(1 << 10).build().unwrap();
+    (cluster, consumer, fault)
+}
+
+async fn survives(fault: FaultRule) {
+    let (cluster, mut consumer, fault) = read_with(fault).await;
     assert_whole(&numbers(&mut consumer, 300).await, 3, 100);
     assert!(!cluster.faults().is_pending(fault), "the fault did not happen");
 }
@@ -108,7 +130,13 @@ async fn fetches_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_is_never_answered() {
-    survives(FaultRule::new(Fault::BlackHole).after(2)).await;
+    // By a broker that was asked for nothing before: that is told, and it is asked again.
+    let (cluster, mut consumer, fault) = read_with(FaultRule::new(Fault::BlackHole).after(2)).await;
+    let (read, told) = numbers_and_errors(&mut consumer, 300).await;
+    assert_whole(&read, 3, 100);
+    assert!(!cluster.faults().is_pending(fault), "the fault did not happen");
+    let timed_out = told.iter().all(|e| e.kind() == ErrorKind::Timeout && e.is_retriable());
+    assert!(told.len() <= 1 && timed_out, "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -104,4 +104,5 @@ pub(super) fn no_answer(connection: &Connection, asked: &[Asked], patience: Dura
     Error::new(ErrorKind::Timeout, words).advise(LOOK_THERE)
 }
 
-const LOOK_THERE: &str = "look at the broker's load and log: it can be reached, and does not answer";
+const LOOK_THERE: &str =
+    "look at the broker's load and log: it can be reached, and does not answer";
