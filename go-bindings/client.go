@@ -357,7 +357,9 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	c.api.Close()
 	_ = c.wake.Close()
 	<-c.drained
-	c.orphans()
+	if err := c.orphans(); err != nil {
+		errs = append(errs, err)
+	}
 	c.calls.end()
 	c.api.Free()
 	c.unlog()
@@ -375,8 +377,8 @@ func (c *Client) Shutdown(ctx context.Context) error {
 }
 
 // orphans ends what the engine gave no end to. It ends everything itself; this is for the day it
-// does not, so that nobody waits for ever.
-func (c *Client) orphans() {
+// does not, so that nobody waits for ever, and what failed untold is told.
+func (c *Client) orphans() error {
 	c.mu.Lock()
 	submissions, operations := c.submissions, c.operations
 	c.submissions, c.operations = map[uint64]*submission{}, map[uint64]*operation{}
@@ -385,14 +387,21 @@ func (c *Client) orphans() {
 		op.done <- closed("client")
 	}
 	for _, s := range submissions {
-		s.producer.unresolved.Add(-s.left.Load())
-		for _, e := range s.entries {
-			if e.wait != nil {
-				select {
-				case e.wait <- synced{err: closed("client")}:
-				default:
-				}
-			}
+		for _, o := range s.rest() {
+			// The engine had them.
+			s.resolve(c, refusal(o.first, o.end-o.first, &Error{
+				Code:         ErrClosed,
+				Message:      "the client is closed, and what became of the record is not known",
+				Advice:       "read whether the record is there before it is sent again",
+				Fatal:        true,
+				maybeWritten: true,
+			}))
 		}
 	}
+	var errs []error
+	for _, s := range submissions {
+		// Its producer's own close is over.
+		errs = append(errs, s.producer.heard())
+	}
+	return errors.Join(errs...)
 }

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
 
 func TestRecordsEndWithTheContextAndWithClose(t *testing.T) {
@@ -97,6 +99,14 @@ func TestCallbacksOfRecordsProducedAfterCloseAreCalled(t *testing.T) {
 	if err := receive(t, told, "the callback"); !errors.Is(err, ErrClosed) {
 		t.Fatal(err)
 	}
+	// Without one it is told by whoever closes again.
+	p.Produce(ctx, Record{Topic: "t"}, nil)
+	if err := p.Close(); !errors.Is(err, ErrUndelivered) || !errors.Is(err, ErrClosed) {
+		t.Errorf("closed again: %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Errorf("told twice: %v", err)
+	}
 }
 
 func TestCloseDeliversFirst(t *testing.T) {
@@ -140,6 +150,48 @@ func TestShutdownThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 	}
 	if err := receive(t, told, "the callback"); !errors.Is(err, ErrClosed) || MaybeWritten(err) {
 		t.Errorf("the record: %v", err)
+	}
+}
+
+// Should the engine ever leave records without an end, the client's close gives them one: whoever waits
+// is told, and what nobody waits for is in the close's error.
+func TestRecordsThatTheEngineGaveNoEndAreToldByTheClose(t *testing.T) {
+	c, err := NewClient(Echo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProducer(t, c)
+	wait, told := make(chan synced, 1), make(chan error, 3)
+	done := func(_ Delivery, err error) { told <- err }
+	entries := make([]entry, 6) // The others of ten have nobody.
+	entries[0].done, entries[2].done, entries[3].wait, entries[5].done = done, done, wait, done
+	s := &submission{producer: p, topic: "t", entries: entries, count: 10, waits: 1, open: []stretch{{0, 10}}}
+	s.left.Store(10)
+	p.unresolved.Add(10)
+	tag := c.addSubmission(s)
+	// Two of them had theirs: with a callback, and without.
+	for _, first := range []uint32{0, 8} {
+		c.take(&capi.Completion{Kind: capi.Delivery, Tag: tag, First: first, Count: 1})
+	}
+	if err := receive(t, told, "the first callback"); err != nil {
+		t.Error(err)
+	}
+	err = c.Close()
+	var e *Error
+	if !errors.Is(err, ErrUndelivered) || !errors.Is(err, ErrClosed) || !errors.As(err, &e) || e.Undelivered == nil {
+		t.Fatalf("close: %v", err)
+	}
+	if e.Undelivered.Records != 5 || !e.MaybeWritten() {
+		t.Errorf("%d records, maybe written: %v; the engine had 1, 4, 6, 7 and 9", e.Undelivered.Records, e.MaybeWritten())
+	}
+	out := receive(t, wait, "who waits")
+	for _, err := range []error{out.err, receive(t, told, "a callback"), receive(t, told, "a callback")} {
+		if !errors.Is(err, ErrClosed) || !MaybeWritten(err) {
+			t.Errorf("of a record without an end: %v", err)
+		}
+	}
+	if n := p.unresolved.Load(); n != 0 || len(told) != 0 {
+		t.Errorf("%d unresolved, %d callbacks too many", n, len(told))
 	}
 }
 

@@ -210,6 +210,84 @@ func TestCloseDeliversWhatLingers(t *testing.T) {
 	}
 }
 
+// namesBoth: the error of a change of clusters, which names the old one and the new one.
+func namesBoth(t *testing.T, err error, maybeWritten bool) {
+	t.Helper()
+	readable(t, err, ottla.ErrClusterChanged)
+	if text := err.Error(); !strings.Contains(text, "first-cluster") || !strings.Contains(text, "second-cluster") {
+		t.Errorf("does not name both: %v", err)
+	}
+	if ottla.MaybeWritten(err) != maybeWritten {
+		t.Errorf("maybe written: %v, want %v: %v", !maybeWritten, maybeWritten, err)
+	}
+}
+
+func TestAnotherClusterAtTheSameAddresses(t *testing.T) {
+	for _, change := range []ottla.ClusterChange{ottla.ClusterChangeFail, ottla.ClusterChangeAccept} {
+		t.Run(fmt.Sprint(change), func(t *testing.T) {
+			const brokers = 2
+			ctx := within(t)
+			broker := ottlatest.NewCluster(t, brokers)
+			broker.Replace("first-cluster")
+			broker.CreateReplicatedTopic("t", 1, brokers)
+			client := broker.Client(ottla.OnClusterChange(change))
+			producer := producerOf(t, client)
+			deliver(t, producer, ottla.Record{Topic: "t", Value: []byte("old")})
+			consumer, err := client.NewConsumer(ottla.Topics("t"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := func() (value string, err error) {
+				for record, err := range consumer.Records(ctx) {
+					if err != nil {
+						return "", err
+					}
+					return string(record.Value), nil
+				}
+				return "", nil
+			}
+			if value, err := next(); value != "old" || err != nil {
+				t.Fatalf("%q, %v", value, err)
+			}
+			broker.SetReplicaDelay(-1)
+			doubtful := make(chan error, 1)
+			producer.Produce(ctx, ottla.Record{Topic: "t", Value: []byte("doubtful")}, func(_ ottla.Delivery, err error) { doubtful <- err })
+			until(t, "it is written, and not acknowledged", func() bool { return broker.LogEnd("t", 0) == 2 })
+
+			// The new one has a topic of the same name by the time it listens.
+			for id := 1; id <= brokers; id++ {
+				broker.StopBroker(id, false)
+			}
+			broker.Replace("second-cluster")
+			broker.CreateReplicatedTopic("t", 1, brokers)
+			broker.SetReplicaDelay(0)
+			for id := 1; id <= brokers; id++ {
+				broker.StartBroker(id)
+			}
+			select {
+			case err := <-doubtful:
+				namesBoth(t, err, true)
+			case <-ctx.Done():
+				t.Fatal("what is in doubt has no end")
+			}
+			at, err := producer.ProduceSync(ctx, ottla.Record{Topic: "t", Value: []byte("new")})
+			value, readErr := next()
+			if change == ottla.ClusterChangeAccept {
+				if err != nil || at.Offset != 0 || readErr != nil || value != "new" {
+					t.Errorf("gone on with: %+v, %v; read %q, %v", at, err, value, readErr)
+				}
+				return
+			}
+			namesBoth(t, err, false)
+			namesBoth(t, readErr, false)
+			namesBoth(t, client.CreateTopic(ctx, "u", 1, 1), false)
+			if n := broker.LogEnd("t", 0); n != 0 {
+				t.Errorf("%d records went to the new cluster", n)
+			}
+		})
+	}
+}
+
 // readable: a typed error of that code, with a message and advice.
 func readable(t *testing.T, err error, codes ...ottla.Code) {
 	t.Helper()

@@ -62,6 +62,15 @@ func (b *EmbeddedBroker) StartBroker(id int) error {
 	return failed(b.api.StartBroker(int32(min(id, 1<<20))))
 }
 
+// Replace puts another cluster in the place of this one, at the same addresses: it has this id, no
+// topics and no records, and gives its producer ids from the beginning again. All connections are cut.
+func (b *EmbeddedBroker) Replace(clusterID string) error {
+	if hasNUL(clusterID) {
+		return invalid("the cluster id %q has a NUL in it", clusterID)
+	}
+	return failed(b.api.Replace(clusterID))
+}
+
 // LogEnd is the offset that the next record of a partition gets: how many were written to it.
 func (b *EmbeddedBroker) LogEnd(topic string, partition int32) (int64, error) {
 	if hasNUL(topic) {

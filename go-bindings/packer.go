@@ -311,6 +311,7 @@ func (k *packer) send(p *pack) (full bool) {
 	for p.count > 0 {
 		s := p.submission(k.owner)
 		s.left.Store(int64(p.count))
+		s.open = []stretch{{0, p.count}}
 		// Known before the call: completions may come before it returns.
 		tag := k.client.addSubmission(s)
 		accepted, failure := k.api.Send(p.name, p.bytes, p.count, tag)
@@ -329,6 +330,8 @@ func (k *packer) send(p *pack) (full bool) {
 		default:
 			refused = p.count - accepted
 		}
+		// The engine has those before.
+		s.ends(accepted, p.count)
 		if refused > 0 {
 			s.resolve(k.client, refusal(accepted, refused, err))
 		}

@@ -169,7 +169,8 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	if !first {
 		select {
 		case <-p.finished:
-			return p.shutdownErr
+			// Records that came too late may have failed since.
+			return errors.Join(p.shutdownErr, p.heard())
 		case <-ctx.Done():
 			return ended(ctx, "closing the producer", false)
 		}

@@ -1,6 +1,8 @@
 package ottla
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -15,7 +17,15 @@ type submission struct {
 	waits int
 	// left counts records without an outcome; whoever takes it to zero forgets the submission.
 	left atomic.Int64
+
+	mu sync.Mutex
+	// open are the records that are with the engine, in order: what it should give no end to, the
+	// client's close does.
+	open []stretch
 }
+
+// stretch is records of a submission, from first to before end.
+type stretch struct{ first, end int }
 
 // entry is who is to be told of a record: a callback, or a waiting ProduceSync.
 type entry struct {
@@ -58,12 +68,46 @@ func (s *submission) timestampMs(first, i int, ms int64) int64 {
 	return ms
 }
 
+// ends takes records out of those that are open. Outcomes come in few runs, mostly in order.
+func (s *submission) ends(first, end int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var split stretch
+	kept := s.open[:0]
+	for _, o := range s.open {
+		before, behind := stretch{o.first, min(o.end, first)}, stretch{max(o.first, end), o.end}
+		switch {
+		case before.first < before.end && behind.first < behind.end:
+			kept, split = append(kept, before), behind
+		case before.first < before.end:
+			kept = append(kept, before)
+		case behind.first < behind.end:
+			kept = append(kept, behind)
+		}
+	}
+	if s.open = kept; split.first < split.end {
+		i := 0
+		for i < len(s.open) && s.open[i].first < split.first {
+			i++
+		}
+		s.open = slices.Insert(s.open, i, split)
+	}
+}
+
+// rest are the records without an outcome.
+func (s *submission) rest() []stretch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.open)
+}
+
 // resolve tells an outcome to whom it concerns. Called by the goroutine that drains the engine,
 // and for refusals by the one that submits; both keep the order of completion.
 func (s *submission) resolve(c *Client, o outcome) {
 	o.of = s
 	o.first = min(o.first, s.count)
 	o.count = min(o.count, s.count-o.first)
+	s.ends(o.first, o.first+o.count)
 	told := 0
 	// Straight to the waiting: one goroutine less on their way, and a callback that blocks can
 	// not hold them up.

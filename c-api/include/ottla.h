@@ -1029,6 +1029,12 @@ ottla_status ottla_test_broker_start_broker(const struct ottla_test_broker *brok
                                             int32_t id,
                                             struct ottla_error **error);
 
+// Another cluster takes the place of this one, at the same addresses: it has this id, no topics and no
+// records, and gives its producer ids from the beginning again. All connections are cut.
+ottla_status ottla_test_broker_replace(const struct ottla_test_broker *broker,
+                                       const char *cluster_id,
+                                       struct ottla_error **error);
+
 // Writes the offset that the next record of a partition gets to `*offset`: how many were written.
 ottla_status ottla_test_broker_log_end(const struct ottla_test_broker *broker,
                                        const char *topic,

@@ -84,6 +84,10 @@ mod imp {
         done(cluster.start_broker(broker))
     }
 
+    pub(super) fn replace(cluster: &Cluster, cluster_id: &str) -> Result<()> {
+        done(cluster.replace(cluster_id))
+    }
+
     pub(super) fn log_end(cluster: &Cluster, topic: &str, partition: i32) -> Result<i64> {
         done(cluster.partition(topic, partition)).map(|info| info.log_end)
     }
@@ -136,6 +140,10 @@ mod imp {
     }
 
     pub(super) fn start_again(cluster: &Cluster, _: i32) -> Result<()> {
+        match *cluster {}
+    }
+
+    pub(super) fn replace(cluster: &Cluster, _: &str) -> Result<()> {
         match *cluster {}
     }
 
@@ -252,6 +260,23 @@ pub unsafe extern "C" fn ottla_test_broker_start_broker(
     let call = || {
         // SAFETY: promised by the caller.
         imp::start_again(&unsafe { lent(broker, "broker") }?.cluster, id)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Another cluster takes the place of this one, at the same addresses: it has this id, no topics and no
+/// records, and gives its producer ids from the beginning again. All connections are cut.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_replace(
+    broker: *const ottla_test_broker,
+    cluster_id: *const c_char,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || -> Result<()> {
+        // SAFETY: promised by the caller.
+        let (broker, id) = unsafe { (lent(broker, "broker")?, text(cluster_id, "cluster_id")?) };
+        imp::replace(&broker.cluster, id)
     };
     // SAFETY: promised by the caller.
     unsafe { boundary(error, call) }

@@ -77,6 +77,16 @@ func (b *Broker) StartBroker(id int) {
 	}
 }
 
+// Replace puts another cluster in the place of this one, at the same addresses: it has this id, no
+// topics and no records, and gives its producer ids from the beginning again. All connections are cut.
+// A failure ends the test.
+func (b *Broker) Replace(clusterID string) {
+	b.t.Helper()
+	if err := b.embedded.Replace(clusterID); err != nil {
+		b.t.Fatalf("replacing the cluster: %v", err)
+	}
+}
+
 // LogEnd is how many records were written to a partition; a failure ends the test.
 func (b *Broker) LogEnd(topic string, partition int32) int64 {
 	b.t.Helper()

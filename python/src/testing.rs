@@ -117,6 +117,12 @@ impl Broker {
         self.with(py, |cluster| cluster.start_broker(broker))
     }
 
+    /// Another cluster takes the place of this one, at the same addresses: it has this id, no topics and
+    /// no records, and gives its producer ids from the beginning again. All connections are cut.
+    fn replace(&self, py: Python<'_>, cluster_id: &str) -> PyResult<()> {
+        self.with(py, |cluster| cluster.replace(cluster_id))
+    }
+
     /// Offset that the next record of a partition gets: how many were written to it.
     fn log_end(&self, py: Python<'_>, topic: &str, partition: i32) -> PyResult<i64> {
         self.with(py, |cluster| cluster.partition(topic, partition).map(|info| info.log_end))

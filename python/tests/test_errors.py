@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from conftest import DEADLINE
+from conftest import DEADLINE, until
 
 import ottla
 import ottla.testing
@@ -270,6 +270,55 @@ def test_wrong_types_say_what_is_right(
     for call, message in cases:
         with pytest.raises(TypeError, match=message):
             call()
+
+
+def replaced(broker: ottla.testing.Broker) -> None:
+    """Another cluster listens where the first one did, and has a topic of the same name."""
+    for number in (1, 2):
+        broker.stop_broker(number, move_leaders=False)
+    broker.replace("second-cluster")
+    broker.create_topic("t")
+    broker.set_replica_delay(0)
+    for number in (1, 2):
+        broker.start_broker(number)
+
+
+def names_both(error: BaseException | None) -> ottla.ClusterChangedError:
+    assert isinstance(error, ottla.ClusterChangedError), repr(error)
+    assert "first-cluster" in error.message and "second-cluster" in error.message
+    assert error.code == "cluster_changed" and error.fatal and not error.retriable
+    return error
+
+
+@pytest.mark.parametrize("change", ["fail", "accept"])
+def test_another_cluster_at_the_same_addresses(change: Any) -> None:
+    with ottla.testing.Broker(brokers=2) as broker:
+        broker.replace("first-cluster")
+        broker.create_topic("t")
+        producer = ottla.Producer(broker.bootstrap, on_cluster_change=change)
+        consumer = ottla.Consumer(broker.bootstrap, topics=["t"], on_cluster_change=change)
+        producer.send("t", b"old").result(timeout=DEADLINE)
+        record = consumer.next(timeout=DEADLINE)
+        assert record is not None and record.value == b"old"
+        broker.set_replica_delay(None)
+        doubtful = producer.send("t", b"doubtful")
+        until(lambda: broker.log_end("t", 0) == 2, "it is written, and not acknowledged")
+        replaced(broker)
+        assert names_both(doubtful.exception(timeout=DEADLINE)).maybe_written
+        if change == "accept":
+            assert producer.send("t", b"new").result(timeout=DEADLINE).offset == 0
+            record = consumer.next(timeout=DEADLINE)
+            assert record is not None and (record.value, record.offset) == (b"new", 0)
+        else:
+            with pytest.raises(ottla.ClusterChangedError) as caught:
+                producer.send("t", b"new").result(timeout=DEADLINE)
+            assert not names_both(caught.value).maybe_written
+            with pytest.raises(ottla.ClusterChangedError) as caught:
+                consumer.next(timeout=DEADLINE)
+            names_both(caught.value)
+            assert broker.log_end("t", 0) == 0
+        producer.close()
+        consumer.close()
 
 
 def test_errors_survive_pickling() -> None:

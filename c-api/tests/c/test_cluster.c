@@ -161,6 +161,111 @@ static void close_tells_everything(const char *bootstrap) {
   ottla_client_free(client);
 }
 
+/* The error of a change of clusters, which names the old one and the new one. Freed here. */
+static void names_both(ottla_error *error, bool maybe_written) {
+  CHECK(ottla_error_status(error) == OTTLA_STATUS_CLUSTER_CHANGED && ottla_error_is_fatal(error));
+  CHECK(strstr(ottla_error_message(error), "first-cluster") != NULL);
+  CHECK(strstr(ottla_error_message(error), "second-cluster") != NULL);
+  CHECK(ottla_error_maybe_written(error) == maybe_written);
+  ottla_error_free(error);
+}
+
+/* The next completion of a delivery; a consumer may have something to say before it. */
+static ottla_completion next_delivery(ottla_client *client) {
+  ottla_completion done;
+  do {
+    done = next_completion(client);
+  } while (done.kind == OTTLA_COMPLETION_CONSUMER_READY);
+  CHECK(done.kind == OTTLA_COMPLETION_DELIVERY);
+  return done;
+}
+
+/* Another cluster comes to listen where the first one did. */
+static void another_cluster(int32_t change) {
+  enum { BROKERS = 2 };
+  ottla_test_broker_options cluster = OTTLA_TEST_BROKER_OPTIONS_INIT;
+  ottla_test_broker *broker = NULL;
+  cluster.brokers = BROKERS;
+  OK(ottla_test_broker_new(&cluster, &broker, E));
+  if (broker == NULL) {
+    return;
+  }
+  OK(ottla_test_broker_replace(broker, "first-cluster", E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_replace(broker, NULL, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_replace(NULL, "no-cluster", E));
+  OK(ottla_test_broker_create_topic(broker, "t", 1, BROKERS, E));
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_client *client = NULL;
+  ottla_producer *producer = NULL;
+  options.bootstrap = ottla_test_broker_bootstrap(broker);
+  options.on_cluster_change = change;
+  OK(ottla_client_connect(&options, &client, E));
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  ottla_consumer *consumer = consume(client, "t", 2);
+  ottla_record record = {0};
+  size_t accepted = 0;
+  OK(ottla_producer_send_batch(producer, "t", &record, 1, 1, &accepted, E));
+  ottla_completion done = next_delivery(client);
+  CHECK(done.error == NULL && done.offset == 0);
+  ottla_batch *batch = NULL;
+  OK(ottla_consumer_next(consumer, PATIENCE_MS, &batch, E));
+  CHECK(ottla_batch_len(batch) == 1);
+  ottla_batch_free(batch);
+
+  /* Written, and not acknowledged: nobody copies it. */
+  OK(ottla_test_broker_set_replica_delay(broker, -1, E));
+  OK(ottla_producer_send_batch(producer, "t", &record, 1, 3, &accepted, E));
+  int64_t end = 0;
+  for (int looks = 0; end < 2 && looks < PATIENCE_MS / 10; looks++) {
+    poll(NULL, 0, 10);
+    OK(ottla_test_broker_log_end(broker, "t", 0, &end, E));
+  }
+  CHECK(end == 2);
+  for (int32_t id = 1; id <= BROKERS; id++) {
+    OK(ottla_test_broker_stop_broker(broker, id, 0, E));
+  }
+  OK(ottla_test_broker_replace(broker, "second-cluster", E));
+  OK(ottla_test_broker_create_topic(broker, "t", 1, BROKERS, E));
+  OK(ottla_test_broker_set_replica_delay(broker, 0, E));
+  for (int32_t id = 1; id <= BROKERS; id++) {
+    OK(ottla_test_broker_start_broker(broker, id, E));
+  }
+  done = next_delivery(client);
+  CHECK(done.tag == 3);
+  names_both(done.error, true);
+
+  ottla_error *error = NULL;
+  ottla_status status = ottla_producer_send_batch(producer, "t", &record, 1, 4, &accepted, &error);
+  int64_t offset = -1;
+  if (status == OTTLA_STATUS_OK) {
+    done = next_delivery(client);
+    CHECK(done.tag == 4);
+    error = done.error;
+    offset = done.offset;
+  }
+  if (change == OTTLA_CLUSTER_CHANGE_ACCEPT) {
+    CHECK(error == NULL && offset == 0);
+    ottla_error_free(error);
+    OK(ottla_consumer_next(consumer, PATIENCE_MS, &batch, E));
+    CHECK(ottla_batch_len(batch) == 1);
+    ottla_batch_free(batch);
+  } else {
+    names_both(error, false);
+    error = NULL;
+    CHECK(ottla_consumer_next(consumer, PATIENCE_MS, &batch, &error) != OTTLA_STATUS_OK);
+    names_both(error, false);
+    error = NULL;
+    CHECK(ottla_create_topic_wait(client, "u", 1, 1, -1, &error) != OTTLA_STATUS_OK);
+    names_both(error, false);
+    OK(ottla_test_broker_log_end(broker, "t", 0, &end, E));
+    CHECK(end == 0);
+  }
+  ottla_consumer_free(consumer);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+  ottla_test_broker_free(broker);
+}
+
 static void expect_no_client(const char *bootstrap, ottla_status expected) {
   ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
   ottla_client *client = NULL;
@@ -354,6 +459,8 @@ int main(void) {
   RUN(statistics(bootstrap));
   ottla_test_broker_free(broker);
   ottla_test_broker_free(NULL);
+  RUN(another_cluster(OTTLA_CLUSTER_CHANGE_FAIL));
+  RUN(another_cluster(OTTLA_CLUSTER_CHANGE_ACCEPT));
   RUN(wrong_places());
   RUN(log_lines());
   return summary();

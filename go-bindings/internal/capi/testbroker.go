@@ -98,6 +98,15 @@ func (b *TestBroker) StartBroker(id int32) *Failure {
 	})
 }
 
+// Replace puts another cluster, with this id, in the place of this one.
+func (b *TestBroker) Replace(clusterID string) *Failure {
+	id := C.CString(clusterID)
+	defer C.free(unsafe.Pointer(id))
+	return b.with(func(h *C.ottla_test_broker, e **C.ottla_error) C.ottla_status {
+		return C.ottla_test_broker_replace(h, id, e)
+	})
+}
+
 // LogEnd is the offset that the next record of a partition gets.
 func (b *TestBroker) LogEnd(topic string, partition int32) (int64, *Failure) {
 	name := C.CString(topic)
