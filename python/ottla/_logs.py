@@ -54,18 +54,28 @@ class _Drain:
 
     def watch(self) -> None:
         """Starts the thread, if it is of use and there is none."""
-        with self.lock:
+        # Whoever is here already starts it. It may be this very thread, in the middle of a signal whose
+        # handler makes a handle: nobody waits.
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
             if self.ended or self.thread is not None or not _wanted():
                 return
             thread = threading.Thread(target=self._run, name="ottla-logs", daemon=True)
-            self.reader = _open(_wanted())
-            self.thread = thread
             try:
+                self.reader = _open(_wanted())
                 thread.start()
-            except RuntimeError:
-                # No thread to be had, or the interpreter ends: the next handle tries again.
-                self.thread = self.reader = None
+            except BaseException:
+                # No thread to be had, the interpreter ends, or a signal's handler raised: the next
+                # handle tries again, unless the thread is there all the same.
+                if thread.is_alive():
+                    self.thread = thread
+                else:
+                    self.reader = None
                 raise
+            self.thread = thread
+        finally:
+            self.lock.release()
 
     def _run(self) -> None:
         level = _wanted()
@@ -94,9 +104,12 @@ class _Drain:
 
     def end(self) -> None:
         """Takes what was said until now, and ends the thread."""
-        with self.lock:
-            self.ended = True
-            thread, reader = self.thread, self.reader
+        # Who makes a handle in this moment, on another thread, is not waited for longer than a handler.
+        locked = self.lock.acquire(timeout=_STOP)
+        self.ended = True
+        thread, reader = self.thread, self.reader
+        if locked:
+            self.lock.release()
         if reader is not None:
             reader.close()
         if thread is not None:
@@ -146,7 +159,9 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    _drain.end()
+    # After a fork that the interpreter did not see, lock and thread are the parent's.
+    if _drain.pid == os.getpid():
+        _drain.end()
 
 
 # Before the flush at exit is registered, so that it comes after it.

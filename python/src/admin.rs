@@ -10,8 +10,7 @@ use crate::client::Connect;
 use crate::convert;
 use crate::errors::OrRaise;
 use crate::fork::Here;
-use crate::guard::guarded;
-use crate::settings::{self, Settings};
+use crate::settings::{Made, Settings};
 use crate::wait::{Deadline, wait};
 
 const WHAT: &str = "admin handle";
@@ -27,7 +26,7 @@ pub(crate) struct Admin {
     inner: Here<ottla::Admin>,
 }
 
-impl Admin {
+impl Made for Admin {
     fn make(
         py: Python<'_>,
         bootstrap: Option<&Bound<'_, PyAny>>,
@@ -50,7 +49,7 @@ impl Admin {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        guarded(py, || Self::make(py, bootstrap, None, settings))
+        Self::made(py, bootstrap, settings)
     }
 
     /// An admin handle with settings by the names of other clients; see Producer.from_properties.
@@ -61,8 +60,7 @@ impl Admin {
         properties: &Bound<'_, PyAny>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let properties = settings::properties(properties)?;
-        guarded(py, || Self::make(py, None, Some(&properties), settings))
+        Self::made_from(py, properties, settings)
     }
 
     /// Creates a topic and waits until the cluster has it.

@@ -19,7 +19,7 @@ use crate::convert::{self, Given};
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 use crate::guard::guarded;
-use crate::settings::{self, Settings};
+use crate::settings::{Made, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, SLICE, wait};
 
@@ -169,7 +169,7 @@ enum Fetched<T> {
     End,
 }
 
-impl Consumer {
+impl Made for Consumer {
     fn make(
         py: Python<'_>,
         bootstrap: Option<&Bound<'_, PyAny>>,
@@ -237,7 +237,9 @@ impl Consumer {
             statistics: Statistics::of(&client),
         })
     }
+}
 
+impl Consumer {
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -326,7 +328,7 @@ impl Consumer {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        guarded(py, || Self::make(py, bootstrap, None, settings))
+        Self::made(py, bootstrap, settings)
     }
 
     /// A consumer with settings by the names that Java's client and librdkafka have for them, such
@@ -343,8 +345,7 @@ impl Consumer {
         properties: &Bound<'_, PyAny>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let properties = settings::properties(properties)?;
-        guarded(py, || Self::make(py, None, Some(&properties), settings))
+        Self::made_from(py, properties, settings)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {

@@ -18,7 +18,7 @@ use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Made, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
 
@@ -77,7 +77,7 @@ pub(crate) struct Producer {
     closed: AtomicBool,
 }
 
-impl Producer {
+impl Made for Producer {
     fn make(
         py: Python<'_>,
         bootstrap: Option<&Bound<'_, PyAny>>,
@@ -113,7 +113,9 @@ impl Producer {
         let statistics = Statistics::of(&client);
         Ok(Self { inner, statistics, closed: AtomicBool::new(false) })
     }
+}
 
+impl Producer {
     #[inline]
     fn get(&self, py: Python<'_>) -> PyResult<&ottla::Producer> {
         self.inner.get(py, WHAT)
@@ -186,7 +188,7 @@ impl Producer {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        guarded(py, || Self::make(py, bootstrap, None, settings))
+        Self::made(py, bootstrap, settings)
     }
 
     /// A producer with settings by the names that Java's client and librdkafka have for them, such
@@ -203,8 +205,7 @@ impl Producer {
         properties: &Bound<'_, PyAny>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        let properties = settings::properties(properties)?;
-        guarded(py, || Self::make(py, None, Some(&properties), settings))
+        Self::made_from(py, properties, settings)
     }
 
     /// Hands one record over to be sent, and returns a Delivery that nobody has to look at.

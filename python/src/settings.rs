@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
 use crate::convert::Given;
+use crate::guard::guarded;
 use crate::{convert, errors};
 
 /// The settings of one constructor call, taken one by one.
@@ -119,8 +120,37 @@ pub(crate) fn hint(name: &str, known: &[&'static str]) -> Option<String> {
     }
 }
 
+/// A handle that is made of settings.
+pub(crate) trait Made: Sized {
+    fn make(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self>;
+
+    /// By the settings that this client has.
+    fn made(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        guarded(py, || Self::make(py, bootstrap, None, settings))
+    }
+
+    /// By those of other clients, and these.
+    fn made_from(
+        py: Python<'_>,
+        given: &Bound<'_, PyAny>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let properties = properties(given)?;
+        guarded(py, || Self::make(py, None, Some(&properties), settings))
+    }
+}
+
 /// Properties as other clients have them, of any mapping. `None` is an empty value.
-pub(crate) fn properties(given: &Bound<'_, PyAny>) -> PyResult<Properties> {
+fn properties(given: &Bound<'_, PyAny>) -> PyResult<Properties> {
     // A copy, which nobody changes meanwhile.
     let given = given.py().get_type::<PyDict>().call1((given,)).map_err(|_| {
         PyTypeError::new_err(format!(

@@ -160,6 +160,100 @@ trouble()
     assert child.end()[0] == 0
 
 
+def test_a_signal_handler_may_make_a_handle_while_one_is_made(
+    program: Callable[..., Program],
+) -> None:
+    child = program(
+        TROUBLE
+        + """
+import ottla._logs
+opened, handled = ottla._logs._open, []
+
+def handler(number, frame):
+    trouble()
+    handled.append(number)
+
+def open_in_the_middle_of_a_signal(level):
+    reader = opened(level)
+    if not handled:
+        signal.raise_signal(signal.SIGUSR1)
+    return reader
+
+signal.signal(signal.SIGUSR1, handler)
+ottla._logs._open = open_in_the_middle_of_a_signal
+lines = Lines()
+logging.getLogger("ottla").addHandler(lines)
+trouble()
+assert handled and len(drains()) == 1
+until(lambda: lines.records)
+"""
+    )
+    assert child.end() == (0, "", "")
+
+
+def test_a_handler_that_raises_while_a_handle_is_made_costs_no_lines(
+    program: Callable[..., Program],
+) -> None:
+    child = program(
+        TROUBLE
+        + """
+start = threading.Thread.start
+
+def interrupted(thread):
+    threading.Thread.start = start
+    signal.raise_signal(signal.SIGINT)
+    start(thread)
+
+threading.Thread.start = interrupted
+lines = Lines()
+logging.getLogger("ottla").addHandler(lines)
+try:
+    trouble()
+except KeyboardInterrupt:
+    pass
+else:
+    raise AssertionError("it was not interrupted")
+trouble()
+until(lambda: lines.records)
+"""
+    )
+    assert child.end() == (0, "", "")
+
+
+def test_a_child_that_was_forked_while_a_handle_was_made_ends(
+    program: Callable[..., Program],
+) -> None:
+    child = program(
+        TROUBLE
+        + """
+import ctypes
+import ottla._logs
+opened, inside, goes_on = ottla._logs._open, threading.Event(), threading.Event()
+
+def slow(level):
+    inside.set()
+    goes_on.wait(30)
+    return opened(level)
+
+ottla._logs._open = slow
+logging.getLogger("ottla").addHandler(Lines())
+other = threading.Thread(target=trouble)
+other.start()
+assert inside.wait(30)
+# Behind the interpreter's back, which would begin anew.
+pid = ctypes.CDLL(None).fork()
+if pid == 0:
+    signal.alarm(20)
+    sys.exit(0)
+_, status = os.waitpid(pid, 0)
+goes_on.set()
+other.join(30)
+assert os.waitstatus_to_exitcode(status) == 0, status
+"""
+    )
+    assert child.end() == (0, "", "")
+
+
 def test_a_filter_that_fails_does_not_end_the_thread(program: Callable[..., Program]) -> None:
     child = program(
         TROUBLE

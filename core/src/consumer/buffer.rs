@@ -364,10 +364,12 @@ impl Buffer {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.items.clear();
+        // Let go of without the lock: it may be much.
+        let items = std::mem::take(&mut state.items);
         state.bytes = 0;
         state.errors = 0;
         Self::notify(state);
         self.wake.notify_one();
+        drop(items);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use tokio::sync::{Notify, mpsc};
 
@@ -50,6 +50,8 @@ pub(crate) struct Accumulator {
     pub(super) metrics: Arc<Metrics>,
     /// Those that were sent to of late; see `release.rs`.
     pub(super) topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
+    /// Those that were let go as something came into them; see `release.rs`.
+    pub(super) strays: Mutex<Vec<Weak<TopicBatches>>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) next_batch: AtomicU64,
     /// Batches not resolved yet: what flush waits for.
@@ -92,6 +94,7 @@ impl Accumulator {
             pool: pool.clone(),
             metrics: Arc::clone(metrics),
             topics: RwLock::default(),
+            strays: Mutex::default(),
             events,
             next_batch: AtomicU64::new(1),
             unresolved: Mutex::default(),
@@ -500,11 +503,7 @@ impl Accumulator {
 
     /// A new sender is told of everything that waits: the one before may have known of it.
     pub(super) fn announce_all(self: &Arc<Self>) {
-        let topics: Vec<_> = {
-            let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
-            topics.values().cloned().collect()
-        };
-        for topic in topics {
+        for topic in self.all_topics() {
             for slot in topic.slots() {
                 let _ = self.announce(&topic, &slot, &mut slot.lock());
             }
@@ -529,7 +528,6 @@ impl Accumulator {
 
     /// All there are: what resolves in them may come back for more, so no lock is held then.
     fn slots(&self) -> Vec<Arc<Slot>> {
-        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
-        topics.values().flat_map(|topic| topic.slots()).collect()
+        self.all_topics().iter().flat_map(|topic| topic.slots()).collect()
     }
 }

@@ -405,7 +405,7 @@ impl Sender {
         else {
             return false;
         };
-        if !tries.closed(sent.alone) {
+        if !tries.closed(sent.leader, sent.alone) {
             return false;
         }
         if certain && item.records > 1 {

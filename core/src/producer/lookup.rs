@@ -32,6 +32,8 @@ pub(crate) struct Told {
     partition: i32,
     /// How many clusters there were before the one that says so.
     of: u64,
+    /// The sender that asked, by its first request.
+    asked_by: u64,
     /// `None`: it knows nothing of us.
     last: Result<Option<LastKnown>>,
 }
@@ -48,19 +50,28 @@ impl Sender {
             }
             let (pool, tx) = (self.pool.clone(), self.tx.clone());
             let (caller, of) = (Arc::clone(&self.settings.caller), self.incarnation);
+            let asked_by = self.first_id;
             self.env.spawn(async move {
                 let Some(pool) = pool.upgrade() else { return };
                 let told = describe_producers(&pool, &caller, leader, &parts).await;
                 for ((topic, partition, _), last) in parts.into_iter().zip(told) {
-                    let _ = tx.send(Event::LookedUp(Told { leader, topic, partition, of, last }));
+                    let _ = tx.send(Event::LookedUp(Told {
+                        leader,
+                        topic,
+                        partition,
+                        of,
+                        asked_by,
+                        last,
+                    }));
                 }
             });
         }
     }
 
     pub(super) fn looked_up(&mut self, told: Told) {
-        let Told { leader, topic: name, partition, of, last } = told;
-        if of != self.incarnation {
+        let Told { leader, topic: name, partition, of, asked_by, last } = told;
+        // What is known of another producer id, which the sender had that panicked, counts alike.
+        if of != self.incarnation || asked_by != self.first_id {
             return;
         }
         let now = self.env.now();

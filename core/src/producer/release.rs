@@ -7,8 +7,8 @@
 //! all that were forgotten; under the same one, its first batch would be a gap, or the duplicate of
 //! another.
 
-use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -102,7 +102,20 @@ impl Accumulator {
         if !topics.contains_key(&topic.name) {
             topics.insert(Arc::clone(&topic.name), Arc::clone(topic));
             topic.retired.store(false, Ordering::SeqCst);
+            return;
         }
+        // Found by whoever ends or counts what is open, for as long as anybody has it.
+        let mut strays = self.strays.lock().unwrap_or_else(|e| e.into_inner());
+        let this = Arc::downgrade(topic);
+        strays.retain(|stray| stray.strong_count() > 0 && !stray.ptr_eq(&this));
+        strays.push(this);
+    }
+
+    /// Topics that something may be open in.
+    pub(super) fn all_topics(&self) -> Vec<Arc<TopicBatches>> {
+        let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
+        let strays = self.strays.lock().unwrap_or_else(|e| e.into_inner());
+        topics.values().cloned().chain(strays.iter().filter_map(Weak::upgrade)).collect()
     }
 }
 
@@ -123,5 +136,42 @@ impl TopicBatches {
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
         let pinned = self.pinned.read().unwrap_or_else(|e| e.into_inner());
         self.shards().chain(pinned.values()).chain([&self.unrouted]).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::super::admission::{Space, size_of};
+    use super::super::record::Record;
+    use super::*;
+    use crate::config::ProducerConfig;
+    use crate::environment::Environment;
+    use crate::error::Error;
+    use crate::record::pool::ChunkPool;
+
+    /// Somebody had the topic at hand as it was let go, and somebody else began with it anew.
+    #[test]
+    fn what_came_into_a_topic_that_was_let_go_is_counted_and_ended_like_all() {
+        let (tx, _events) = mpsc::unbounded_channel();
+        let env = Environment::builder().seed(1).build();
+        let config = ProducerConfig::default();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        let home = Arc::new(home);
+        let put = |topic: &Arc<TopicBatches>| {
+            let record = Record::to("t").value("v").partition(0);
+            let (slot, size) = (topic.slot(0), size_of(&record));
+            home.append_in(topic, &slot, &record, size, Space::Any, None, |_, _| ()).unwrap();
+        };
+        let at_hand = home.topic("t").unwrap();
+        assert!(home.let_go(&at_hand));
+        let anew = home.topic("t").unwrap();
+        assert!(!Arc::ptr_eq(&at_hand, &anew));
+        put(&at_hand);
+        put(&anew);
+        assert_eq!(home.unresolved_records(), 2);
+        home.fail_open(&Error::closed("producer"));
+        assert_eq!(home.unresolved_records(), 0);
     }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Sender {
     pub(super) leaders: Leaders,
     pub(super) in_flight: HashMap<u64, InFlight>,
     pub(super) gate: Gate,
+    /// Of requests: its own begin here, and go on there.
+    pub(super) first_id: u64,
     pub(super) next_id: u64,
     /// There are batches that do not wait for a broker that is silent.
     reroutes: bool,
@@ -137,6 +139,7 @@ impl Sender {
             leaders: Leaders::new(pool.env().now(), settings.chooser(pool)),
             in_flight: HashMap::new(),
             gate: Gate::new(acks),
+            first_id,
             next_id: first_id,
             reroutes: false,
             together: BTreeMap::new(),

@@ -32,8 +32,10 @@ pub(crate) struct Tries {
     /// It may be written already, in a partition that it has left.
     doubt: bool,
     not_before: Option<Instant>,
-    /// Connections that ended while it was on them: with others, and alone.
+    /// Connections that ended while it was on them: with others, and alone, to the leader that it was alone
+    /// with last.
     closings: (u8, u8),
+    closed_by: Option<i32>,
 }
 
 impl Tries {
@@ -54,9 +56,13 @@ impl Tries {
         Self { doubt: self.doubt, ..Self::default() }
     }
 
-    /// The connection ended that it was on, with nothing else if `alone`. Whether that was so often that it
-    /// is to blame.
-    pub(crate) fn closed(&mut self, alone: bool) -> bool {
+    /// The connection to this leader ended that it was on, with nothing else if `alone`. Whether that was
+    /// so often that it is to blame.
+    pub(crate) fn closed(&mut self, leader: i32, alone: bool) -> bool {
+        if alone && self.closed_by != Some(leader) {
+            self.closed_by = Some(leader);
+            self.closings.1 = 0;
+        }
         let count = if alone { &mut self.closings.1 } else { &mut self.closings.0 };
         *count = count.saturating_add(1);
         self.closings.1 >= CLOSED_ALONE
@@ -111,5 +117,17 @@ mod tests {
         assert!(sum > Duration::from_secs(5), "{sum:?}");
         tries.came_back(&Cause::Moved, now, &mut rng);
         assert!(tries.cost().is_none() && tries.not_before(now).is_none());
+    }
+
+    #[test]
+    fn each_leader_that_goes_may_be_chance() {
+        let mut tries = Tries::default();
+        assert!(!tries.closed(1, false) && tries.is_suspect());
+        // A cluster that is restarted broker by broker, and hands the partition on.
+        for leader in [1, 2, 3, 1, 2, 3] {
+            assert!(!tries.closed(leader, true), "{leader}");
+        }
+        assert!(!tries.closed(3, false), "others were on it");
+        assert!(tries.closed(3, true));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_response::EpochEndOffset;
 use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
@@ -255,6 +256,38 @@ async fn one_malformed_answer_is_its_connections_trouble() {
             assert_eq!(hostile.done(), 1);
         }
     }
+}
+
+/// A leader that says of the very epoch it is told that its log parts there: what was read is there, and
+/// so is what comes next. Asked without the epoch it has to answer; if it says the same to that, that is
+/// told.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_parts_from_itself_is_read_without_its_epoch() {
+    let (_cluster, hostile, client) = hostile(1).await;
+    let parts = Arc::new(AtomicUsize::new(0));
+    let (asks, always) = (Arc::clone(&parts), Arc::new(AtomicUsize::new(0)));
+    let whatever = Arc::clone(&always);
+    // The first fetch tells the epoch that came with the start; 0 is that of all there is.
+    change::<FetchRequest>(&hostile, move |answer| {
+        for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            if asks.load(Ordering::Relaxed) < 1 || whatever.load(Ordering::Relaxed) > 0 {
+                partition.diverging_epoch =
+                    EpochEndOffset::default().with_epoch(0).with_end_offset(5);
+                partition.records = None;
+                asks.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    assert!(read_all(&mut consumer, 1, 5).await.is_empty());
+    assert_eq!(parts.load(Ordering::Relaxed), 1);
+
+    always.store(1, Ordering::Relaxed);
+    let told = told_within(&mut consumer, secs(60)).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].message().contains("partition 0"), "{}", told[0].message());
+    let asked = parts.load(Ordering::Relaxed);
+    assert!(asked < 300, "{asked} requests in a minute");
 }
 
 /// A batch larger than what a partition may bring comes only first in an answer: everybody is first

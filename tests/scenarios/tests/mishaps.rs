@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use ottla::testing::Cluster;
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, error_code};
 use ottla::{Client, ClientBuilder, Compression, ErrorKind, Record};
 use ottla_scenarios::mishaps::{HARMLESS, Mishaps};
 use ottla_scenarios::network::Network;
-use ottla_scenarios::steps::{acked, cluster, connect, free, pinned};
+use ottla_scenarios::steps::{
+    acked, cluster, connect, free, pinned, secs, seen, small_batches, stored,
+};
 use ottla_scenarios::wait::{until, within};
+use tokio::time::Instant;
 
 fn client(cluster: &Cluster, mishaps: &Mishaps) -> ClientBuilder {
     let environment = Network::new(cluster).environment(7);
@@ -67,6 +70,54 @@ async fn connections_that_panic_give_their_places_back() {
     assert_eq!(client.cluster().brokers.values().map(|b| b.connections).sum::<usize>(), 1);
     let stored = cluster.records("t", 0).unwrap();
     assert_eq!(stored.len(), 10, "each once, though it was asked for again");
+}
+
+/// A leader was asked for one sender's batch, and answers the next one, which asks it too, under another
+/// producer id: what it knew of the first says nothing.
+#[tokio::test(start_paused = true)]
+async fn what_a_leader_told_the_sender_before_is_not_the_next_ones() {
+    let cluster = cluster(2, 1);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let producer = small_batches(&client).linger(Duration::ZERO).build().unwrap();
+    let _hears_of_leaders = client.consumer().topics(["t"]).build().unwrap();
+    // A record that is written, with nobody told, whose next attempt is refused for its sequence.
+    let doubtful = || {
+        let lost = Fault::ErrorAfterAppend(error_code::REQUEST_TIMED_OUT);
+        cluster.faults().on(None, ApiKey::PRODUCE, lost, 1);
+        let refused = Fault::Error(error_code::OUT_OF_ORDER_SEQUENCE_NUMBER);
+        cluster.faults().inject(FaultRule::new(refused).api(ApiKey::PRODUCE).after(1));
+    };
+    let looked_up = || cluster.stats().requests_of(ApiKey::DESCRIBE_PRODUCERS);
+    for delay in [20, 25] {
+        let slow = FaultRule::new(Fault::DelayAnswer(secs(delay)));
+        let slow = slow.api(ApiKey::DESCRIBE_PRODUCERS).after(usize::from(delay > 20));
+        cluster.faults().inject(slow);
+    }
+    for _ in 0..6 {
+        acked(&producer, pinned(0)).await;
+    }
+    doubtful();
+    let first = producer.send(pinned(0)).await.unwrap();
+    until("the leader is asked", || looked_up() == 1).await;
+    // Nothing is to wait behind the answer that is to come.
+    cluster.move_leader("t", 0, 2).unwrap();
+    until("the client knows the new leader", || seen(&cluster, 2, ApiKey::FETCH) > 0).await;
+    mishaps.order("sender", 1);
+    let next = producer.send(pinned(0)).await.unwrap();
+    assert!(within("an end", first).await.unwrap_err().maybe_written());
+    within("an ack", next).await.unwrap();
+
+    for _ in 0..2 {
+        acked(&producer, pinned(0)).await;
+    }
+    doubtful();
+    let begun = Instant::now();
+    let second = producer.send(pinned(0)).await.unwrap();
+    until("the leader is asked again", || looked_up() == 2).await;
+    within("an ack", second).await.unwrap();
+    assert!(begun.elapsed() > secs(20), "it waits for its own answer: {:?}", begun.elapsed());
+    assert_eq!(stored(&cluster, 0).len(), 6 + 1 + 3 + 1);
 }
 
 /// What the sender held ends, as what may be written; what it did not, and what comes later, is sent.

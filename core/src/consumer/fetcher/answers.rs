@@ -14,7 +14,7 @@ use crate::consumer::Start;
 use crate::consumer::buffer::{Fetched, Key, Moved};
 use crate::consumer::offsets::Found;
 use crate::consumer::position::Position;
-use crate::error::{Error, ErrorKind, Result, describe};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::policy::ask::Why;
 use crate::record::reader;
@@ -147,7 +147,9 @@ impl Fetcher {
                 self.hint(part, &p.current_leader, &endpoints);
                 match p.error_code {
                     0 if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
-                        self.parted(part, &p.diverging_epoch);
+                        if let Err(error) = self.parted(part, &p.diverging_epoch) {
+                            self.partition_failed(&part.key, &error, now, &mut again);
+                        }
                     }
                     0 => {
                         let records = p.records.unwrap_or_default();
@@ -238,16 +240,29 @@ impl Fetcher {
 
     /// The leader's log is not the one that was read: an election gave it to a replica that lacked
     /// something. Whoever follows the log goes on where both part; who chose an offset is asked.
-    fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) {
-        self.partition_is_well(&part.key);
-        let Some(reading) = self.reading.get_mut(&part.key) else { return };
-        let (true, Some(from)) = (part.is_of(reading), part.from) else { return };
+    fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
+        let Some(reading) = self.reading.get_mut(&part.key) else { return Ok(()) };
+        let (true, Some(from)) = (part.is_of(reading), part.from) else { return Ok(()) };
         let to = from.parted(diverging.epoch, diverging.end_offset);
         if to.offset >= from.offset {
-            // All that was passed is there; only its epoch is called by another number.
-            reading.next = Some(to);
-            return;
+            // All that was passed is there; only its epoch is called by another number. Where that is the
+            // very epoch that the leader was told, it is told none: it would answer the same for ever.
+            let same = diverging.epoch >= from.epoch;
+            reading.next = Some(if same { Position::at(from.offset, -1) } else { to });
+            if from.epoch < 0 {
+                let words = format!(
+                    "{}: the leader says that its log parts in epoch {} from what was read, and was told \
+                     no epoch",
+                    name(&part.key),
+                    diverging.epoch,
+                );
+                return Err(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
+            }
+            self.partition_is_well(&part.key);
+            return Ok(());
         }
+        self.partition_is_well(&part.key);
+        let Some(reading) = self.reading.get_mut(&part.key) else { return Ok(()) };
         let chosen = matches!(reading.reset, Start::Offset(_));
         let on = if chosen {
             reading.stopped = true;
@@ -270,6 +285,7 @@ impl Fetcher {
         let error = Error::new(ErrorKind::Truncated, message);
         let generation = part.generation;
         self.buffer.moved(error, vec![Moved { key: part.key.clone(), next, generation }]);
+        Ok(())
     }
 
     /// The records at the position are gone (or never were).
