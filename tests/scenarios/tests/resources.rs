@@ -18,11 +18,15 @@ const SOON: Duration = Duration::from_secs(60);
 /// Nobody in particular, with no other process.
 const NOBODY: u32 = 65_432;
 
-/// Runs a test of this file in a process of its own, against a cluster in this one.
-fn in_child(test: &str) {
+/// Runs `child` of this test in a process of its own, against a cluster in this one: there the same test
+/// finds out by its environment which of the two it is.
+fn in_child(test: &str, child: impl FnOnce(&str)) {
+    if let Ok(bootstrap) = std::env::var(BOOTSTRAP) {
+        return child(&bootstrap);
+    }
     let cluster = Cluster::builder().brokers(1).topic("t", 1, 1).start().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args([test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
+    child.args([test, "--exact", "--nocapture", "--test-threads=1"]);
     child.env(BOOTSTRAP, cluster.bootstrap()).current_dir("/");
     // Limits on threads do not hold for root.
     if rustix::process::getuid().is_root() {
@@ -33,11 +37,6 @@ fn in_child(test: &str) {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{test}: {}\n{printed}\n{said}", output.status);
     assert!(printed.contains("1 passed"), "{test} did not run: {printed}");
-}
-
-/// What the parent tells the child; a run of all tests by themselves has nothing to tell.
-fn bootstrap() -> Option<String> {
-    std::env::var(BOOTSTRAP).ok()
 }
 
 /// The limit as it was, for as long as this exists.
@@ -81,24 +80,21 @@ fn send(producer: &Producer, size: usize) -> ottla::Result<i64> {
 
 #[test]
 fn without_descriptors() {
-    in_child("child_without_descriptors");
+    in_child("without_descriptors", child_without_descriptors);
 }
 
-#[test]
-#[ignore = "for a process of its own"]
-fn child_without_descriptors() {
-    let Some(bootstrap) = bootstrap() else { return };
+fn child_without_descriptors(bootstrap: &str) {
     {
         let _limit = no_descriptors();
         for _ in 0..20 {
-            let error = connect(&bootstrap).err().expect("there is no descriptor for the engine");
+            let error = connect(bootstrap).err().expect("there is no descriptor for the engine");
             assert_eq!(error.kind(), ErrorKind::OutOfResources, "{error}");
             assert!(error.is_retriable(), "{error}");
         }
         let engine = ottla::engine::Engine::echo().err().expect("nor one to wake a host with");
         assert_eq!(engine.kind(), ErrorKind::OutOfResources, "{engine}");
     }
-    let client = connect(&bootstrap).unwrap();
+    let client = connect(bootstrap).unwrap();
     let producer = client.producer(|p| p).unwrap();
     assert_eq!(send(&producer, 10).unwrap(), 0);
     let mut read = 0;
@@ -107,7 +103,7 @@ fn child_without_descriptors() {
         // What is connected works on; what is not says why, and pauses.
         let _limit = no_descriptors();
         assert_eq!(send(&producer, 10).unwrap(), 1);
-        let other = Settings::builder().client_id("other").bootstrap(&bootstrap);
+        let other = Settings::builder().client_id("other").bootstrap(bootstrap);
         let other = Client::connect_with(other.connect_timeout(Duration::from_millis(500)));
         if let Err(error) = other {
             assert_eq!(error.kind(), ErrorKind::OutOfResources, "{error}");
@@ -126,21 +122,18 @@ fn child_without_descriptors() {
 
 #[test]
 fn without_threads() {
-    in_child("child_without_threads");
+    in_child("without_threads", child_without_threads);
 }
 
-#[test]
-#[ignore = "for a process of its own"]
-fn child_without_threads() {
-    let Some(bootstrap) = bootstrap() else { return };
+fn child_without_threads(bootstrap: &str) {
     {
         let _limit = Limit::to(Resource::Nproc, 0);
         for _ in 0..20 {
-            let error = connect(&bootstrap).err().expect("there is no thread for the engine");
+            let error = connect(bootstrap).err().expect("there is no thread for the engine");
             assert_eq!(error.kind(), ErrorKind::OutOfResources, "{error}");
         }
     }
-    let client = connect(&bootstrap).unwrap();
+    let client = connect(bootstrap).unwrap();
     let zstd = Compression::Zstd { level: 19 };
     let producer = client.producer(|p| p.compression(zstd)).unwrap();
     assert_eq!(send(&producer, 10).unwrap(), 0);
