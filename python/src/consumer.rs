@@ -17,6 +17,7 @@ use crate::batch::{Batch, Cursor, Record};
 use crate::client::Connect;
 use crate::convert::{self, Given};
 use crate::errors::{self, OrRaise};
+use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
 use crate::settings::{Made, Settings};
@@ -139,7 +140,10 @@ impl Turn {
                 let holder = lock(&self.holder);
                 if holder.is_some() {
                     let _ = self.free.wait_timeout(holder, slice);
+                } else {
+                    drop(holder);
                 }
+                exit::stay_away_from_the_end();
             });
             py.check_signals()?;
         }

@@ -1,5 +1,6 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,7 @@ fn has_records(producer: &Producer) -> bool {
 
 /// In a forked child: the producers are the parent's to flush.
 pub(crate) fn forget() {
+    begun_anew();
     // A lock that another thread of the parent held at the fork stays locked: then this child never
     // sees the end of its list, and `flush_at_exit` must not wait for it either.
     if let Ok(mut registry) = REGISTRY.try_lock() {
@@ -64,8 +66,40 @@ pub(crate) fn forget() {
     }
 }
 
+/// The thread that ends the interpreter, once it has begun to; 0: none has.
+static ENDED_BY: AtomicUsize = AtomicUsize::new(0);
+
+fn this_thread() -> usize {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(0)
+}
+
+/// Called by who has waited without the interpreter and is about to come back to it. Where that ends, a
+/// daemon thread must not: before Python 3.14 it would be unwound by force, through frames of ours that
+/// do not stand that. It stays here, and goes with the process.
+pub(crate) fn stay_away_from_the_end() {
+    let by = ENDED_BY.load(Ordering::SeqCst);
+    while by != 0 && by != this_thread() {
+        std::thread::park();
+    }
+}
+
+/// In a forked child: it has an end of its own.
+fn begun_anew() {
+    ENDED_BY.store(0, Ordering::SeqCst);
+}
+
 #[pyfunction]
 fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
+    let outcome = flush_what_is_open(py);
+    // Threads that are no daemons have ended by now.
+    ENDED_BY.store(this_thread(), Ordering::SeqCst);
+    outcome
+}
+
+fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
     let (open, orphans) = match REGISTRY.try_lock() {
         Ok(mut registry) => {
             (std::mem::take(&mut registry.open), std::mem::take(&mut registry.orphans))

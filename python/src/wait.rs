@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use crate::guard;
+use crate::{exit, guard};
 
 /// Longest time a thread waits without looking for signals: what Ctrl-C may take. Half of the
 /// 100 ms that are promised, because a loaded machine wakes late.
@@ -58,7 +58,9 @@ where
         let slice = left.min(SLICE);
         let polled = py.detach(|| {
             // What panicked is not polled again: this wait ends, and drops it.
-            catch_unwind(AssertUnwindSafe(|| poll_for(future.as_mut(), slice)))
+            let polled = catch_unwind(AssertUnwindSafe(|| poll_for(future.as_mut(), slice)));
+            exit::stay_away_from_the_end();
+            polled
         });
         match polled {
             Ok(Some(output)) => return Ok(Some(output)),

@@ -237,7 +237,7 @@ def slow(level):
 
 ottla._logs._open = slow
 logging.getLogger("ottla").addHandler(Lines())
-other = threading.Thread(target=trouble)
+other = threading.Thread(target=trouble, daemon=True)  # or the child would wait for it
 other.start()
 assert inside.wait(30)
 # Behind the interpreter's back, which would begin anew.

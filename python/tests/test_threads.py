@@ -71,15 +71,18 @@ def test_asking_does_not_wait_for_the_reader(
 
 
 def test_a_seek_steers_the_reader(
-    waiting: tuple[ottla.Consumer, Reader], producer: ottla.Producer, topic: str
+    broker: ottla.testing.Broker, producer: ottla.Producer, topic: str
 ) -> None:
-    consumer, reader = waiting
+    for value in (b"passed over", b"wanted"):
+        producer.send(topic, value, partition=1).result(timeout=DEADLINE)
+    # At the end, where there is nothing to read: any offset behind it would be out of range.
+    consumer = ottla.Consumer(broker.bootstrap, assignment=[(topic, 1, 2)])
+    until(lambda: len(consumer.assignment()) == 1, "the partition is known")
+    reader = Reader(lambda: consumer.next(timeout=600))
+    assert reader.reading.wait(DEADLINE)
     assert in_time(lambda: consumer.seek(topic, 1, 1)) is None
-    # Past what the first one writes: only the second is read.
-    producer.send(topic, b"passed over", partition=1).result(timeout=DEADLINE)
-    assert reader.thread.is_alive()
-    producer.send(topic, b"wanted", partition=1).result(timeout=DEADLINE)
     reader.join()
+    consumer.close()
     assert isinstance(reader.end, ottla.Record) and reader.end.value == b"wanted"
 
 

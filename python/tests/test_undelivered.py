@@ -19,12 +19,16 @@ with ottla.Producer(sys.argv[1]) as producer:
 """
 
 NEVER_CLOSED = """
-import sys
+import sys, time
 import ottla
 
 producer = ottla.Producer(sys.argv[1])
 for _ in range(3):
     producer.send("nowhere", b"hello")
+# The wait at exit is short, and the machine may be slow.
+end = time.monotonic() + 30
+while producer.stats()["records_failed"] < 3 and time.monotonic() < end:
+    time.sleep(0.01)
 """
 
 
