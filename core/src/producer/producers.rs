@@ -181,7 +181,8 @@ impl Producers {
 const IDS: u64 = 1 << 40;
 
 /// Runs a sender; where it panics, one after the other. What it held has resolved as it was dropped; what
-/// waited for it goes to its successor, after a pause: it may panic for the same reason.
+/// waited for it goes to its successor, which sends nothing before a pause: it may panic for the same
+/// reason. There is one all the time, or nothing would end when its time is up.
 async fn run(
     pool: Weak<Pool>,
     mut sender: Sender,
@@ -190,15 +191,22 @@ async fn run(
     left: Left,
 ) {
     let mut backoff = Backoff::default();
+    let mut rests_until = None;
     for number in 1.. {
         let env = sender.env.clone();
         if caught(sender.run(&mut rx)).await.is_ok() {
             return;
         }
         let pause = backoff.next(&mut env.rng());
-        env.sleep(pause).await;
+        if rests_until.is_some_and(|at| env.now() < at) {
+            // It is not what is sent that it panics at.
+            env.sleep(pause).await;
+        }
+        let until = env.now() + pause;
+        rests_until = Some(until);
         let Some(pool) = pool.upgrade() else { return };
         sender = Sender::new(&pool, &left.kind.1, left.kind.0, events.clone(), number * IDS);
+        sender.rest_until(until);
         // Requests that were to tell how a broker does are answered to nobody.
         pool.members().iter().for_each(|broker| broker.probe_lost());
         left.homes().iter().for_each(Accumulator::announce_all);

@@ -100,6 +100,8 @@ pub(crate) struct Sender {
     /// When the partitions that failed in the answer at hand are tried again, by how often they failed
     /// before.
     pub(super) together: BTreeMap<u32, Instant>,
+    /// It sends nothing before, because its predecessor panicked.
+    rests_until: Option<Instant>,
     /// When to look again although nothing happened.
     pub(super) wake_at: Option<Instant>,
     /// No batch times out before.
@@ -143,12 +145,18 @@ impl Sender {
             next_id: first_id,
             reroutes: false,
             together: BTreeMap::new(),
+            rests_until: None,
             wake_at: None,
             next_expiry: None,
             changes: 0,
             release_at: None,
             release_at_len: MANY_TOPICS,
         }
+    }
+
+    /// Sends nothing before. What has to end meanwhile ends.
+    pub(super) fn rest_until(&mut self, at: Instant) {
+        self.rests_until = Some(at);
     }
 
     pub(crate) async fn run(mut self, rx: &mut mpsc::UnboundedReceiver<Event>) {
@@ -284,6 +292,10 @@ impl Sender {
     /// some. Gives whether anything was sent.
     fn round(&mut self, now: Instant) -> bool {
         if self.active.is_empty() {
+            return false;
+        }
+        if let Some(at) = self.rests_until.filter(|at| *at > now) {
+            self.wake_at = earlier(self.wake_at, Some(at));
             return false;
         }
         if !self.passes(now) {

@@ -148,6 +148,32 @@ async fn a_sender_that_panics_has_a_successor() {
     within("close", producer.close(Duration::from_secs(60))).await.unwrap();
 }
 
+/// However often it panics, records end when their time is up.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_panics_again_and_again_keeps_the_time() {
+    let cluster = cluster(2, 4);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let timeout = Duration::from_millis(300);
+    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(timeout);
+    let producer = producer.build().unwrap();
+    let mut failed = 0;
+    for _ in 0..40 {
+        mishaps.order("sender", 20);
+        let begun = Instant::now();
+        let sent = within("space", producer.send(free())).await.unwrap();
+        let outcome = within("an end", sent).await;
+        failed += usize::from(outcome.is_err());
+        assert!(begun.elapsed() < timeout + Duration::from_millis(50), "{:?}", begun.elapsed());
+        assert!(mishaps.left("sender") > 0, "without a pause");
+    }
+    assert!(failed > 30, "{failed}");
+    mishaps.clear();
+    // Longer than any pause.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    acked(&producer, free()).await;
+}
+
 /// A consumer whose fetcher is gone says so, and ends; others read on.
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_panics_is_told() {
