@@ -267,9 +267,11 @@ impl Sender {
     fn ready(&mut self, home: Arc<Accumulator>, batches: &Arc<TopicBatches>, slot: Arc<Slot>) {
         let now = self.env.now();
         self.reroutes |= home.config.in_doubt == InDoubt::Reroute;
-        if let Some(deadline) = slot.first_deadline(&home) {
-            self.next_expiry = earlier(self.next_expiry, Some(deadline));
-        }
+        // Nothing is in it any more: then it says so, and announces what comes next. On the list it would
+        // not, and nobody knew when that has to end.
+        let _ = slot.peek(&home);
+        let Some(deadline) = slot.first_deadline(&home) else { return };
+        self.next_expiry = earlier(self.next_expiry, Some(deadline));
         let topic = self
             .topics
             .entry(Arc::clone(&batches.name))

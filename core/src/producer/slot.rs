@@ -219,12 +219,14 @@ impl Drop for Unresolved {
 impl Batch {
     /// Resolves all its records.
     pub(crate) fn resolve(mut self, outcome: Outcome) {
-        let outcome = outcome.map_err(|e| match self.tries.in_doubt() {
-            // Whatever is certain of the last attempt, an earlier one may have written it.
-            true => e.with_maybe_written(true),
-            false => e,
-        });
+        let outcome = outcome.map_err(|e| self.doubting(e));
         self.rest.settle(&outcome);
+    }
+
+    /// Whatever is certain of the last attempt, an earlier one may have written it.
+    pub(super) fn doubting(&self, error: Error) -> Error {
+        let maybe = error.maybe_written() || self.tries.in_doubt();
+        error.with_maybe_written(maybe)
     }
 
     /// Acknowledges all its records.
@@ -278,9 +280,7 @@ impl Batch {
 
     /// Seals such a piece, for the same partition.
     pub(super) fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
-        let mut piece = piece.seal(&self.home, self.partition)?;
-        piece.tries = self.tries.of_piece();
-        Some(piece)
+        piece.seal(&self.home, self.partition, self.tries.of_piece())
     }
 
     pub(crate) fn records(&self) -> usize {
@@ -380,7 +380,7 @@ impl Slot {
                 // Nobody else takes from a slot, so nothing behind it can overtake it meanwhile.
                 drop(inner);
                 let topic = Arc::clone(&open.rest.topic);
-                let sealed = open.seal(home, self.partition);
+                let sealed = open.seal(home, self.partition, Tries::default());
                 if sealed.is_none() {
                     // It failed, and nobody has told of what has come behind it.
                     home.announce_sealed(&topic, self);
@@ -420,7 +420,7 @@ impl Slot {
             open.compression = Compression::None;
         }
         let mut place = InLine { slot: self, number: open.rest.number, sealed: None };
-        place.sealed = open.seal(home, self.partition);
+        place.sealed = open.seal(home, self.partition, Tries::default());
         place.settle()
     }
 }
@@ -512,7 +512,13 @@ impl OpenBatch {
         self.rest.owner.as_mut().expect("an open batch is not settled")
     }
 
-    fn seal(mut self, home: &Arc<Accumulator>, partition: Option<i32>) -> Option<Batch> {
+    /// `tries`: what the records have behind them.
+    fn seal(
+        mut self,
+        home: &Arc<Accumulator>,
+        partition: Option<i32>,
+        tries: Tries,
+    ) -> Option<Batch> {
         let (builder, compression) = (self.builder, self.compression);
         // A codec that panics fails this batch, whose thread it is on may have others to care for.
         let sealed = caught::call(|| {
@@ -527,7 +533,8 @@ impl OpenBatch {
                 return None;
             }
             Err(error) => {
-                self.rest.settle(&Err(error));
+                let maybe = error.maybe_written() || tries.in_doubt();
+                self.rest.settle(&Err(error.with_maybe_written(maybe)));
                 return None;
             }
         };
@@ -542,7 +549,7 @@ impl OpenBatch {
             partition,
             deadline: self.opened + home.config.delivery_timeout,
             compression: self.compression,
-            tries: Tries::default(),
+            tries,
             rest: self.rest,
         })
     }

@@ -53,23 +53,27 @@ pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
     for (at, record) in (0..).zip(walk(&bytes, batch.sealed.base_timestamp())) {
         let run = tags.next_if(|(index, _)| *index == at).map(|(_, run)| run);
         if let Some(error) = cut.culprit(at) {
-            let maybe = batch.tries.in_doubt() || error.maybe_written();
-            let error = error.with_maybe_written(maybe);
-            places.push(failed(error, run, batch.topic(), batch.sender(at)));
+            places.push(failed(
+                batch.doubting(error.clone()),
+                run,
+                batch.topic(),
+                batch.sender(at),
+            ));
             continue;
         }
         if matches!(cut, Cut::Halves) && at as usize == half {
             pieces.extend(open.take());
         }
         let open = open.get_or_insert_with(|| batch.open_piece());
-        places.push(copy(open, &record, run, batch.sender(at)));
+        places.push(copy(open, &record, run, &batch, batch.sender(at)));
     }
     pieces.extend(open);
     while places.len() < count {
         let words = "a batch that was filled here cannot be read to its end";
         let run = tags.next_if(|(index, _)| *index as usize == places.len()).map(|(_, run)| run);
         let sender = batch.sender(places.len() as u32);
-        places.push(failed(Error::new(ErrorKind::Internal, words), run, batch.topic(), sender));
+        let error = batch.doubting(Error::new(ErrorKind::Internal, words));
+        places.push(failed(error, run, batch.topic(), sender));
     }
     let pieces = pieces.into_iter().filter_map(|piece| batch.seal_piece(piece)).collect();
     batch.moved(places);
@@ -81,6 +85,7 @@ fn copy(
     open: &mut OpenBatch,
     record: &RecordRef<'_>,
     run: Option<RunTag<'_>>,
+    of: &Batch,
     sender: Option<&Arc<Unread>>,
 ) -> Place {
     let headers: Vec<_> = record.headers().collect();
@@ -88,7 +93,8 @@ fn copy(
     let index = open.builder.len_records() as u32;
     if open.builder.append(record.key(), record.value(), headers, timestamp_ms).is_err() {
         let words = "a record that was in a batch does not fit into a smaller one";
-        return failed(Error::new(ErrorKind::Internal, words), run, &open.rest.topic, sender);
+        let error = of.doubting(Error::new(ErrorKind::Internal, words));
+        return failed(error, run, of.topic(), sender);
     }
     open.rest.records += 1;
     open.rest.senders.add(index, sender);

@@ -1,10 +1,11 @@
 //! A fault of the engine itself, a panic: it ends what it happened in, and nothing else. Each place is
 //! made to panic a few times; what waited has an end, what was held is given back, and work goes on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, error_code};
-use ottla::{Client, ClientBuilder, Compression, ErrorKind, Record};
+use ottla::{Client, ClientBuilder, Compression, ErrorKind, InDoubt, Record};
 use ottla_scenarios::mishaps::{HARMLESS, Mishaps};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{
@@ -174,6 +175,37 @@ async fn a_sender_that_panics_again_and_again_keeps_the_time() {
     acked(&producer, free()).await;
 }
 
+/// Nor does what comes to its successor wait for longer, though nothing can be sent.
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_a_panic_ends_when_its_time_is_up() {
+    let cluster = cluster(2, 4);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let timeout = Duration::from_secs(3);
+    let producer = client.producer().linger(Duration::ZERO).delivery_timeout(timeout);
+    let producer = producer.build().unwrap();
+    cluster.create_topic("u", 1, 1).unwrap();
+    acked(&producer, free()).await;
+    // The successor gets no producer id.
+    let silent = FaultRule::new(Fault::BlackHole).api(ApiKey::INIT_PRODUCER_ID);
+    cluster.faults().inject(silent.always());
+    // It panics right after the only record has ended.
+    for partition in 0..4 {
+        cluster.remove_leader("t", partition).unwrap();
+    }
+    acked(&producer, Record::to("u").value("x")).await;
+    let first = within("space", producer.send(free())).await.unwrap();
+    tokio::time::sleep(timeout - Duration::from_millis(1)).await;
+    mishaps.order("sender", 1);
+    within("an end", first).await.unwrap_err();
+    until("the panic", || mishaps.left("sender") == 0).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    let second = within("space", producer.send(free())).await.unwrap();
+    within("an end", second).await.unwrap_err();
+    assert!(begun.elapsed() < timeout + Duration::from_millis(50), "{:?}", begun.elapsed());
+}
+
 /// A consumer whose fetcher is gone says so, and ends; others read on.
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_panics_is_told() {
@@ -228,6 +260,36 @@ async fn a_batch_that_cannot_be_compressed_fails_alone() {
         within("flush", producer.flush()).await.unwrap();
         assert_eq!(cluster.records("t", 0).unwrap().len(), 6);
     }
+}
+
+/// What may be in another log stays so, also where a piece of it cannot be sealed again.
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_cannot_be_compressed_is_as_doubtful_as_its_batch() {
+    let cluster = cluster(2, 2);
+    let sealed = AtomicUsize::new(0);
+    let environment = Network::new(&cluster).environment(7);
+    let environment = environment.mishaps(move |place| {
+        place == "compression" && sealed.fetch_add(1, Ordering::Relaxed) == 1
+    });
+    let client = Client::builder().bootstrap(cluster.bootstrap()).environment(environment.build());
+    let client = connect(client).await;
+    let producer = client.producer().in_doubt(InDoubt::Reroute);
+    let producer = producer.linger(Duration::from_millis(10)).build().unwrap();
+    let lost = FaultRule::new(Fault::CutAfterAppend).api(ApiKey::PRODUCE);
+    cluster.faults().inject(lost);
+    // MESSAGE_TOO_LARGE.
+    let refused = FaultRule::new(Fault::Error(10)).api(ApiKey::PRODUCE);
+    cluster.faults().inject(refused.after(1));
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        sent.push(within("space", producer.send(free())).await.unwrap());
+    }
+    let second = within("an ack", sent.pop().unwrap()).await;
+    second.unwrap();
+    let error = within("an end", sent.pop().unwrap()).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Internal && error.maybe_written(), "{error}");
+    let stored: usize = (0..2).map(|p| cluster.records("t", p).unwrap().len()).sum();
+    assert_eq!(stored, 3, "both, and the second once more");
 }
 
 #[tokio::test(start_paused = true)]

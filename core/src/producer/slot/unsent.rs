@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Accumulator, Batch, Full, Slot, SlotInner};
+use super::{Accumulator, Batch, Full, Slot, SlotInner, Tries};
 use crate::error::Error;
 use crate::record::Compression;
 
@@ -43,7 +43,7 @@ impl Slot {
         if let Some(mut open) = open {
             // Nobody will send it.
             open.compression = Compression::None;
-            gone.extend(open.seal(home, self.partition));
+            gone.extend(open.seal(home, self.partition, Tries::default()));
         }
         gone
     }
