@@ -464,7 +464,12 @@ impl Drop for InLine<'_> {
 
 impl SlotInner {
     /// The open batch took a record, or several from the one with this index on.
+    #[inline]
     pub(super) fn sent_by(&mut self, sender: Option<&Arc<Unread>>, index: u32) {
+        if sender.is_some_and(|sender| sender.address() == self.quick) {
+            // As the last one was, which is noted.
+            return;
+        }
         if let Some(open) = &mut self.open {
             open.rest.senders.add(index, sender);
         }
