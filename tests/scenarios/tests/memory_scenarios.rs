@@ -66,9 +66,10 @@ impl Service {
     }
 }
 
-/// Some would be kept for each if all were: 6 KiB and more.
-const FLAT: i64 = 2 << 20;
-/// Ten times as much as that, if they were.
+/// 6 KiB and more would be kept for each topic, if all were. What does grow is the pool of buffers, up to its
+/// own limit: to 4 MiB in the first 10,000 topics, and no further in 100,000.
+const FLAT: i64 = 4 << 20;
+/// Seven times as much as that, if they were.
 const TOPICS: usize = 5_000;
 
 #[test]
