@@ -52,6 +52,7 @@ impl Metadata {
             })
         });
         let told = merge::brokers(answer);
+        let alone = told.len() == 1;
         // One that names nobody, not even itself, has just started and knows nothing yet.
         let knows_the_cluster = !told.is_empty();
         if knows_the_cluster && !behind {
@@ -69,8 +70,11 @@ impl Metadata {
             let code = topic.error_code;
             let witness = Witness { broker: from, several, known: entry.meta.is_some() };
             if matches!(code, 0 | 5) {
+                // The list of brokers stays what it was meanwhile, so that the only one that is left would
+                // wait for another to agree.
+                let of_former = Witness { several: several && !alone, ..witness };
                 if entry.incarnations.is_former(topic.topic_id)
-                    && !Objection::hear(&mut entry.objection, Word::Former, witness, now)
+                    && !Objection::hear(&mut entry.objection, Word::Former, of_former, now)
                 {
                     entry.wanted = true;
                     continue;

@@ -167,6 +167,22 @@ async fn what_all_brokers_go_on_saying_is_so() {
     assert_eq!(leaders(&m), [(1, 5)]);
 }
 
+/// Nor if that broker is gone, and the others with it: who is left is the cluster by its own word.
+#[tokio::test(start_paused = true)]
+async fn what_the_only_broker_left_goes_on_saying_is_so() {
+    let m = metadata();
+    m.lookup("t");
+    merge(&m, &incarnation(1, &[(1, 5)]), 1, false);
+    merge(&m, &incarnation(666, &[(3, 0)]), 3, false);
+    let mut alone = incarnation(1, &[(1, 5)]);
+    alone.brokers.truncate(1);
+    for _ in 0..100 {
+        merge(&m, &alone, 1, true);
+        pass(Duration::from_secs(5)).await;
+    }
+    assert_eq!(leaders(&m), [(1, 5)]);
+}
+
 /// An answer that was long on its way knows the leaders of the topic that it was asked about.
 #[tokio::test(start_paused = true)]
 async fn a_hint_about_a_topic_that_is_gone_says_nothing_of_its_successor() {
