@@ -270,8 +270,9 @@ impl Sender {
         // Nothing is in it any more: then it says so, and announces what comes next. On the list it would
         // not, and nobody knew when that has to end.
         let _ = slot.peek(&home);
-        let Some(deadline) = slot.first_deadline(&home) else { return };
-        self.next_expiry = earlier(self.next_expiry, Some(deadline));
+        let deadline = slot.first_deadline(&home);
+        self.next_expiry = earlier(self.next_expiry, deadline);
+        // Known all the same: what is not used is let go by who knows of it.
         let topic = self
             .topics
             .entry(Arc::clone(&batches.name))
@@ -283,6 +284,9 @@ impl Sender {
             topic.homes.push((Arc::downgrade(&home), Arc::clone(batches)));
             topic.learned = None;
             self.release_at = earlier(self.release_at, Some(now + UNUSED_AFTER));
+        }
+        if deadline.is_none() {
+            return;
         }
         if topic.line(slot.partition).add(&home, &slot) {
             topic.tell_leader(&home, &slot);

@@ -4,6 +4,8 @@
 use allocation_counter::measure;
 use ottla::testing::Cluster;
 use ottla::{Client, Compression, ErrorKind, Partitioner, Producer, Record};
+use ottla_scenarios::mishaps::Mishaps;
+use ottla_scenarios::network::Network;
 use ottla_scenarios::seeds::runtime;
 use ottla_scenarios::steps::{cluster, secs};
 use ottla_scenarios::virtual_cluster;
@@ -85,6 +87,43 @@ fn topics_that_are_missing() {
     let mut service = Service::new();
     service.kept(1_000, false);
     let kept = service.kept(TOPICS, false);
+    assert!(kept < FLAT, "{kept} bytes");
+}
+
+/// Also those that nobody uses any more as the sender panics, whose successor never heard of them.
+#[test]
+fn topics_of_before_a_panic() {
+    let (runtime, mishaps) = (runtime(), Mishaps::default());
+    let (cluster, _client, producer) = runtime.block_on(async {
+        let cluster = cluster(1, 1);
+        let environment = mishaps.at(Network::new(&cluster).environment(1));
+        let client = Client::builder().bootstrap(cluster.bootstrap()).environment(environment);
+        let client = within("client", client.connect()).await.unwrap();
+        let producer = client.producer().compression(Compression::None).build().unwrap();
+        (cluster, client, producer)
+    });
+    let job = async |topic: &str| {
+        cluster.create_topic(topic, 1, 1).unwrap();
+        let sent = producer.send(Record::to(topic).partition(0).value("x")).await.unwrap();
+        within("its end", sent).await.unwrap();
+        cluster.delete_topic(topic).unwrap();
+    };
+    let jobs = |numbers: std::ops::Range<usize>| {
+        runtime.block_on(async {
+            for number in numbers {
+                job(&format!("job-{number}")).await;
+                if number % 500 == 499 {
+                    mishaps.order("sender", 1);
+                    job("panics").await;
+                    assert_eq!(mishaps.left("sender"), 0);
+                    tokio::time::sleep(secs(3_600)).await;
+                    job("later").await;
+                }
+            }
+        });
+    };
+    jobs(0..1_000);
+    let kept = measure(|| jobs(1_000..1_000 + TOPICS)).bytes_current;
     assert!(kept < FLAT, "{kept} bytes");
 }
 
