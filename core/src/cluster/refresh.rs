@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::caught::caught;
+use crate::config::UNKNOWN_TOPIC_SPACING;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, MetadataReason, limited};
 use crate::net::Connection;
@@ -39,6 +40,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
     let mut asked_broker = None;
     let mut answered = env.now();
     let mut trimmed = env.now();
+    let mut nonsense: Option<Instant> = None;
     loop {
         let at = metadata.plan(|plan, _, _| plan.next());
         tokio::select! {
@@ -64,6 +66,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             Ok(from) => {
                 asked_broker = Some(from);
                 answered = env.now();
+                nonsense = None;
             }
             Err(e) if pool.give_in(e.kind() == ErrorKind::ClusterChanged) => {
                 metadata.not_answered(&question, &e);
@@ -71,7 +74,13 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             }
             Err(e) => {
                 metadata.not_answered(&question, &e);
-                if is_hopeless(&e) {
+                let garbled = e.kind() == ErrorKind::NotKafka;
+                let since = *nonsense.get_or_insert_with(|| env.now());
+                nonsense = garbled.then_some(since);
+                // Each broker had spoken Kafka when it was dialled. A bad moment of a proxy before all of them
+                // passes; what stands in between for good does not.
+                let passes = env.now().saturating_duration_since(since) < UNKNOWN_TOPIC_SPACING;
+                if is_hopeless(&e) && !(garbled && passes) {
                     metadata.all_brokers_refused(&e);
                 }
                 if env.now().saturating_duration_since(answered) >= REBOOTSTRAP_AFTER {

@@ -117,6 +117,7 @@ impl Damage {
 /// What an answer is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Asked {
+    correlation: [u8; 4],
     api: ApiKey,
     version: i16,
 }
@@ -268,6 +269,7 @@ impl Hostile {
             loop {
                 let frame = frame(&mut from_client).await?;
                 let request = Asked {
+                    correlation: [frame[8], frame[9], frame[10], frame[11]],
                     api: ApiKey(i16::from_be_bytes([frame[4], frame[5]])),
                     version: i16::from_be_bytes([frame[6], frame[7]]),
                 };
@@ -281,7 +283,12 @@ impl Hostile {
         let answers = async {
             loop {
                 let frame = frame(&mut from_broker).await?;
-                let request = asked.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                // The broker answers in order, but not everything: faults leave answers out.
+                let request = {
+                    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+                    let to = asked.iter().position(|asked| frame[4..8] == asked.correlation);
+                    to.and_then(|to| asked.drain(..=to).next_back())
+                };
                 let (bytes, ends) = match request {
                     Some(request) => self.answer(request, frame),
                     None => (frame, false),

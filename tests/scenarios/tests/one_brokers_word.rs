@@ -44,6 +44,21 @@ async fn a_malformed_metadata_answer_of_one_broker_fails_no_record() {
     }
 }
 
+/// All three, once: they spoke Kafka when they were dialled.
+#[tokio::test(start_paused = true)]
+async fn a_bad_moment_before_all_brokers_fails_no_record() {
+    let cluster = cluster(3, 3);
+    let hostile = Hostile::new(&cluster);
+    let client = connect(hostile.client(&cluster)).await;
+    let producer = client.producer().build().unwrap();
+    for _ in 0..3 {
+        hostile.next(ApiKey::METADATA, Damage::HugeLength);
+    }
+    let waiting = producer.send(Record::to("t").value("x")).await.unwrap();
+    within("an ack", waiting).await.unwrap();
+    assert_eq!(hostile.done(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_error_of_one_brokers_own_is_asked_again_elsewhere() {
     for seed in 0..6 {
