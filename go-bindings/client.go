@@ -387,9 +387,9 @@ func (c *Client) orphans() error {
 		op.done <- closed("client")
 	}
 	for _, s := range submissions {
-		for _, o := range s.rest() {
+		for _, o := range s.orphan() {
 			// The engine had them.
-			s.resolve(c, refusal(o.first, o.end-o.first, &Error{
+			s.tell(c, refusal(o.first, o.end-o.first, &Error{
 				Code:         ErrClosed,
 				Message:      "the client is closed, and what became of the record is not known",
 				Advice:       "read whether the record is there before it is sent again",

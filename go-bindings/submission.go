@@ -20,8 +20,9 @@ type submission struct {
 
 	mu sync.Mutex
 	// open are the records that are with the engine, in order: what it should give no end to, the
-	// client's close does.
-	open []stretch
+	// client's close does. orphaned: it has, and nothing else may tell of any of them.
+	open     []stretch
+	orphaned bool
 }
 
 // stretch is records of a submission, from first to before end.
@@ -68,10 +69,14 @@ func (s *submission) timestampMs(first, i int, ms int64) int64 {
 	return ms
 }
 
-// ends takes records out of those that are open. Outcomes come in few runs, mostly in order.
-func (s *submission) ends(first, end int) {
+// ends takes records out of those that are open. Outcomes come in few runs, mostly in order. False
+// if the client's close has told of what was open: then they have their end.
+func (s *submission) ends(first, end int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.orphaned {
+		return false
+	}
 	var split stretch
 	kept := s.open[:0]
 	for _, o := range s.open {
@@ -92,22 +97,31 @@ func (s *submission) ends(first, end int) {
 		}
 		s.open = slices.Insert(s.open, i, split)
 	}
+	return true
 }
 
-// rest are the records without an outcome.
-func (s *submission) rest() []stretch {
+// orphan takes all records without an outcome, to be told by the caller alone.
+func (s *submission) orphan() []stretch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.open)
+	open := s.open
+	s.open, s.orphaned = nil, true
+	return open
 }
 
 // resolve tells an outcome to whom it concerns. Called by the goroutine that drains the engine,
 // and for refusals by the one that submits; both keep the order of completion.
 func (s *submission) resolve(c *Client, o outcome) {
-	o.of = s
 	o.first = min(o.first, s.count)
 	o.count = min(o.count, s.count-o.first)
-	s.ends(o.first, o.first+o.count)
+	if s.ends(o.first, o.first+o.count) {
+		s.tell(c, o)
+	}
+}
+
+// tell is resolve for records that were taken out of those that are open.
+func (s *submission) tell(c *Client, o outcome) {
+	o.of = s
 	told := 0
 	// Straight to the waiting: one goroutine less on their way, and a callback that blocks can
 	// not hold them up.

@@ -1,7 +1,7 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use ottla::{Producer, engine};
@@ -66,8 +66,19 @@ pub(crate) fn forget() {
     }
 }
 
+/// How long threads stay away from an interpreter that is about to end. Hooks that were registered
+/// before ours run after it, and may wait for such a thread: they are held up no longer than this.
+const STAY_AWAY: Duration = Duration::from_secs(5);
+
 /// The thread that ends the interpreter, once it has begun to; 0: none has.
 static ENDED_BY: AtomicUsize = AtomicUsize::new(0);
+/// When, in milliseconds after [`BEGUN`].
+static ENDED_AT: AtomicU64 = AtomicU64::new(0);
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn now_ms() -> u64 {
+    BEGUN.elapsed().as_millis() as u64
+}
 
 fn this_thread() -> usize {
     thread_local! {
@@ -78,11 +89,16 @@ fn this_thread() -> usize {
 
 /// Called by who has waited without the interpreter and is about to come back to it. Where that ends, a
 /// daemon thread must not: before Python 3.14 it would be unwound by force, through frames of ours that
-/// do not stand that. It stays here, and goes with the process.
+/// do not stand that. It stays here, and goes with the process; or goes on, if that still runs hooks
+/// after [`STAY_AWAY`].
 pub(crate) fn stay_away_from_the_end() {
     let by = ENDED_BY.load(Ordering::SeqCst);
-    while by != 0 && by != this_thread() {
-        std::thread::park();
+    if by == 0 || by == this_thread() {
+        return;
+    }
+    let until = ENDED_AT.load(Ordering::SeqCst) + STAY_AWAY.as_millis() as u64;
+    while let Some(left) = until.checked_sub(now_ms()).filter(|left| *left > 0) {
+        std::thread::park_timeout(Duration::from_millis(left));
     }
 }
 
@@ -95,6 +111,7 @@ fn begun_anew() {
 fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
     let outcome = flush_what_is_open(py);
     // Threads that are no daemons have ended by now.
+    ENDED_AT.store(now_ms(), Ordering::SeqCst);
     ENDED_BY.store(this_thread(), Ordering::SeqCst);
     outcome
 }

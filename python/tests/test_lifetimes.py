@@ -164,6 +164,42 @@ print("leaving", flush=True)
         assert child.end() == (0, "", "")
 
 
+def test_a_hook_of_the_exit_may_wait_for_a_daemon_thread(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    # Registered before the module was imported, and so run after its own hook.
+    child = program(
+        """
+import atexit, queue, sys, threading
+
+work = queue.Queue()
+
+def stop():
+    work.put(None)
+    worker.join()
+    print("stopped", flush=True)
+
+atexit.register(stop)
+import ottla
+
+producer = ottla.Producer(sys.argv[1])
+
+def run():
+    work.get()
+    producer.send(sys.argv[2], b"last").result()
+    print("sent", flush=True)
+
+worker = threading.Thread(target=run, daemon=True)
+worker.start()
+""",
+        broker.bootstrap,
+        topic,
+    )
+    assert child.line() == "sent"
+    assert child.line() == "stopped"
+    assert child.end() == (0, "", "")
+
+
 FORK = """
 import gc, os, sys, warnings, ottla
 
