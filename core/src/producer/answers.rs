@@ -445,15 +445,17 @@ impl Sender {
         let Some(topic) = self.topics.get_mut(topic) else { return };
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
         let now = self.env.now();
-        let mut back = state.settle();
+        let behind = state.settle();
+        let mut back = Vec::new();
         while let Some((at, batch)) = state.take_halved() {
             let records = batch.records();
             let parts = split(batch, &Cut::Halves);
             let ids = self.next_id + 1..;
             self.next_id += parts.len() as u64;
-            let without_place = state.put_parts(at, ids.zip(parts).collect(), records);
-            back.extend(without_place.into_iter().map(|batch| (batch, Cause::Moved)));
+            back.extend(state.put_parts(at, ids.zip(parts).collect(), records));
         }
+        // What had a place until now is before all that had none.
+        back.extend(behind);
         if let Some(producer_id) = state.take_used_up() {
             self.gate.used_up(producer_id);
         }

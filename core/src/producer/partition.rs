@@ -642,6 +642,27 @@ mod tests {
     }
 
     #[test]
+    fn halves_without_a_place_leave_before_what_is_behind_them() {
+        let mut p = in_flight(4);
+        p.failed(1, true, Cause::Cut(Cut::Halves));
+        p.failed(2, true, Cause::Failed);
+        p.failed(3, false, Cause::Failed);
+        p.failed(4, true, Cause::Failed);
+        assert_eq!(p.settle().len(), 1, "the fourth is in no log");
+        let (at, whole) = p.take_halved().unwrap();
+        // One could not be compressed.
+        let parts = vec![(11, batches(1, 1).remove(0))];
+        let back = p.put_parts(at, parts, whole.records());
+        let records: Vec<_> = back.iter().map(|(batch, _)| batch.records()).collect();
+        assert_eq!(records, [1, 2], "its piece, and the second behind it");
+        // The third is looked up, or nobody knows; then it goes on under the next epoch.
+        assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 3);
+        assert!(p.acknowledged(3).is_some());
+        let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
+        assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (1, 0));
+    }
+
+    #[test]
     fn a_culprit_leaves_a_hole_and_what_is_behind_it_does_not_wait() {
         let mut p = in_flight(4);
         p.failed(1, true, Cause::Failed);

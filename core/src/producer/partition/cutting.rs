@@ -22,19 +22,28 @@ impl Partition {
     }
 
     /// The parts of the batch that was there, with the ids they have from now on. Gives back those for
-    /// which there is no place: without some of its records the sequence has a hole.
+    /// which there is no place: without some of its records the sequence has a hole; and behind them, in
+    /// their order, what is not in doubt and cannot be appended behind a hole either.
     pub(crate) fn put_parts(
         &mut self,
         at: usize,
         parts: Vec<(u64, Batch)>,
         records: usize,
-    ) -> Vec<Batch> {
+    ) -> Vec<(Batch, Cause)> {
         let Some(whole) = self.queue.remove(at) else { return Vec::new() };
         let have: usize = parts.iter().map(|(_, part)| part.records()).sum();
         if have != records || parts.is_empty() {
             self.bump = true;
+            let mut out: Vec<_> = parts.into_iter().map(|(_, part)| (part, Cause::Moved)).collect();
+            for entry in self.queue.split_off(at) {
+                if entry.doubt {
+                    self.queue.push_back(entry);
+                } else {
+                    out.extend(entry.batch.map(|batch| (batch, entry.cause)));
+                }
+            }
             self.drained();
-            return parts.into_iter().map(|(_, part)| part).collect();
+            return out;
         }
         let more = parts.len() as u64 - 1;
         for entry in self.queue.iter_mut().skip(at) {
