@@ -40,6 +40,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
     let mut asked_broker = None;
     let mut answered = env.now();
     let mut trimmed = env.now();
+    // Since when nothing but nonsense has come.
     let mut nonsense: Option<Instant> = None;
     loop {
         let at = metadata.plan(|plan, _, _| plan.next());
@@ -74,13 +75,13 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             }
             Err(e) => {
                 metadata.not_answered(&question, &e);
-                let garbled = e.kind() == ErrorKind::NotKafka;
-                let since = *nonsense.get_or_insert_with(|| env.now());
-                nonsense = garbled.then_some(since);
                 // Each broker had spoken Kafka when it was dialled. A bad moment of a proxy before all of them
                 // passes; what stands in between for good does not.
-                let passes = env.now().saturating_duration_since(since) < UNKNOWN_TOPIC_SPACING;
-                if is_hopeless(&e) && !(garbled && passes) {
+                let now = env.now();
+                let garbled = e.kind() == ErrorKind::NotKafka;
+                nonsense = garbled.then(|| nonsense.unwrap_or(now));
+                let passes = nonsense.is_some_and(|since| now - since < UNKNOWN_TOPIC_SPACING);
+                if is_hopeless(&e) && !passes {
                     metadata.all_brokers_refused(&e);
                 }
                 if env.now().saturating_duration_since(answered) >= REBOOTSTRAP_AFTER {
