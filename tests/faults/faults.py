@@ -1,0 +1,391 @@
+#!/usr/bin/env python3
+"""Plants faults and sees which tests notice.
+
+Each `*.toml` in this folder lists faults: a place in a file, what stands there, and what stands there
+instead while the fault is on. All of them are built at once into a copy of the tree (target/faults),
+where each is off until OTTLA_FAULT names it; so a fault costs the time of the tests that find it,
+not a build. README.md of tests/ says how to read what comes out.
+
+    python3 tests/faults/faults.py check                  # every place is still there, once
+    python3 tests/faults/faults.py run [NAME|FILE ...]    # the test that a fault names, then all
+    python3 tests/faults/faults.py run --directed [...]   # the test that it names, and no other
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PLACE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "faults"
+TREE = PLACE / "tree"
+TARGET = PLACE / "target"
+SWITCH = "OTTLA_FAULT"
+
+# A run of tests that takes longer than this hangs, and nothing ended it.
+LIMIT = {"rust": 600, "c": 300, "python": 600, "go": 700}
+
+RUST_SWITCH = """
+/// Faults that are planted to see which tests notice.
+mod planted {
+    pub(crate) fn is(name: &str) -> bool {
+        static ON: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+        ON.get_or_init(|| std::env::var("OTTLA_FAULT").ok()).as_deref() == Some(name)
+    }
+}
+"""
+GO_SWITCH = """package {package}
+
+import "os"
+
+var faultThatIsOn = os.Getenv("OTTLA_FAULT")
+
+func planted(name string) bool {{ return faultThatIsOn == name }}
+"""
+C_SWITCH = (
+    "#include <stdlib.h>\n#include <string.h>\n"
+    "static int planted(const char *name)"
+    '{ const char *on = getenv("OTTLA_FAULT"); return on && !strcmp(on, name); }\n'
+)
+NOT_REAL = "not (test(real_) or test(foreign_broker_))"
+WORKSPACE = ["--workspace", "--exclude", "ottla-python"]
+
+
+class Stale(Exception):
+    """A fault whose place is not there any more, or not there once."""
+
+
+def catalogue(wanted):
+    """All faults, in the order of their files; those that were asked for have `chosen`."""
+    faults = []
+    for path in sorted(HERE.glob("*.toml")):
+        for fault in tomllib.loads(path.read_text()).get("fault", []):
+            fault["list"] = path.stem
+            fault.setdefault("edit", [])
+            if "find" in fault:
+                fault["edit"].insert(0, {k: fault[k] for k in ("file", "find", "put")})
+            fault["in"] = fault.get("in") or language(fault["edit"][0]["file"])
+            fault["chosen"] = not wanted or any(w in (fault["name"], path.stem) for w in wanted)
+            faults.append(fault)
+    names = [fault["name"] for fault in faults]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise SystemExit(f"two faults are called {', '.join(sorted(twice))}")
+    return faults
+
+
+def language(file):
+    for prefix, name in (("c-api/", "c"), ("python/", "python"), ("go-bindings/", "go")):
+        if file.startswith(prefix):
+            return name
+    return "rust"
+
+
+def switch(file, name):
+    """The expression that says whether the fault is on, in the language of `file`."""
+    if file.endswith(".rs"):
+        return f'crate::planted::is("{name}")'
+    if file.endswith(".py"):
+        return f'(__import__("os").environ.get("{SWITCH}") == "{name}")'
+    return f'planted("{name}")'
+
+
+def plant(faults):
+    """The text of each file that has faults, with all of them in it."""
+    edits = {}
+    for fault in faults:
+        for edit in fault["edit"]:
+            edits.setdefault(edit["file"], []).append((fault["name"], edit))
+    planted = {}
+    for file, here in edits.items():
+        try:
+            text = (ROOT / file).read_text()
+        except FileNotFoundError:
+            raise Stale(f"{here[0][0]}: there is no {file}") from None
+        found = []
+        for name, edit in here:
+            times = text.count(edit["find"])
+            if times != 1:
+                raise Stale(f"{name}: in {file} this stands {times} times:\n{edit['find']}")
+            start = text.index(edit["find"])
+            put = edit["put"].replace("PLANTED", switch(file, name))
+            if put == edit["put"]:
+                raise Stale(f"{name}: nothing says PLANTED")
+            found.append((start, start + len(edit["find"]), put, name))
+        found.sort(reverse=True)
+        for (_, end, _, first), (after, *_, second) in zip(found[1:], found):
+            if end > after:
+                raise Stale(f"{first} and {second} overlap in {file}")
+        for start, end, put, _ in found:
+            text = text[:start] + put + text[end:]
+        if file.endswith((".c", ".h")):
+            text = C_SWITCH + text
+        planted[file] = text
+    return planted
+
+
+def crate_root(file):
+    """lib.rs or main.rs of the crate that `file` is compiled into."""
+    folder = (ROOT / file).parent
+    while folder != ROOT:
+        for name in ("lib.rs", "main.rs"):
+            if (folder / name).exists() and (folder.parent / "Cargo.toml").exists():
+                return str((folder / name).relative_to(ROOT))
+        folder = folder.parent
+    raise Stale(f"{file} is in no crate")
+
+
+def sync(faults):
+    """The copy of the tree; only what changed is written, so that only that is built again."""
+    planted = plant(faults)
+    for file in [file for file in planted if file.endswith(".rs")]:
+        root = crate_root(file)
+        text = planted.get(root) or (ROOT / root).read_text()
+        if "mod planted {" not in text:
+            planted[root] = text + RUST_SWITCH
+    for folder in {str(pathlib.Path(f).parent) for f in planted if f.endswith(".go")}:
+        some = next(f for f in planted if f.endswith(".go") and str(pathlib.Path(f).parent) == folder)
+        package = re.search(r"^package (\w+)", planted[some], re.M).group(1)
+        planted[f"{folder}/planted_fault.go"] = GO_SWITCH.format(package=package)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout.split("\0")
+    wanted = {name: None for name in listed if name and (ROOT / name).is_file()} | planted
+    TREE.mkdir(parents=True, exist_ok=True)
+    if not (TREE / ".git").exists():
+        # So that no tool takes the tree around it for its own.
+        subprocess.run(["git", "init", "-q", TREE], check=True)
+    for name, text in wanted.items():
+        bytes_ = text.encode() if text is not None else (ROOT / name).read_bytes()
+        copy = TREE / name
+        if not copy.exists() or copy.read_bytes() != bytes_:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(bytes_)
+            copy.chmod((ROOT / name).stat().st_mode if (ROOT / name).exists() else 0o644)
+    for copy in [path for path in TREE.rglob("*") if path.is_file()]:
+        name = str(copy.relative_to(TREE))
+        if not name.startswith(".git/") and name not in wanted:
+            if not any(part in (".pytest_cache", "__pycache__") for part in copy.parts):
+                copy.unlink()
+
+
+def environment(name=""):
+    env = dict(os.environ)
+    env["CARGO_TARGET_DIR"] = str(TARGET)
+    # What is installed for C is a release build: quickly built matters more here than quick.
+    env["CARGO_PROFILE_RELEASE_OPT_LEVEL"] = "1"
+    env["CARGO_PROFILE_RELEASE_DEBUG"] = "false"
+    env.pop(SWITCH, None)
+    if name:
+        env[SWITCH] = name
+    return env
+
+
+def tools():
+    """Where cargo-nextest is: as `cargo xtask test` fetched it, or on the path."""
+    found = shutil.which("cargo-nextest")
+    cache = pathlib.Path(os.environ.get("OTTLA_CACHE", pathlib.Path.home() / ".cache/ottla"))
+    for path in sorted(cache.glob("venvs/cargo-tools-*/bin/cargo-nextest")):
+        found = found or str(path)
+    if not found:
+        raise SystemExit("no cargo-nextest: `cargo xtask test --only rust` fetches it")
+    return found
+
+
+def tell(command, name, limit, cwd=TREE, more=None):
+    """Runs to its end or limit, in a process group of its own; status (None: limit) and output."""
+    env = environment(name) | (more or {})
+    log = PLACE / "output"
+    with open(log, "wb") as out:
+        child = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )
+        try:
+            status = child.wait(limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            status = None
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+    return status, log.read_text(errors="replace")
+
+
+def must(command, what, **options):
+    status, output = tell(command, "", 3600, **options)
+    if status != 0:
+        print(output[-12000:])
+        raise SystemExit(f"{what}: failed without any fault")
+    return output
+
+
+class Rust:
+    """nextest, on what was built once."""
+
+    def build(self):
+        nextest = tools()
+        must([nextest, "nextest", "run", *WORKSPACE, "--no-run"], "building the tests")
+        listed = subprocess.run(
+            [nextest, "nextest", "list", *WORKSPACE, "--list-type", "binaries-only", "--message-format", "json"],
+            cwd=TREE, env=environment(), check=True, capture_output=True, text=True,
+        )
+        (PLACE / "binaries.json").write_text(listed.stdout)
+        metadata = subprocess.run(
+            ["cargo", "metadata", "--format-version", "1"],
+            cwd=TREE, env=environment(), check=True, capture_output=True, text=True,
+        )
+        (PLACE / "cargo.json").write_text(metadata.stdout)
+
+    def run(self, name, test):
+        filter_ = f"({test}) and ({NOT_REAL})" if test else NOT_REAL
+        command = [
+            tools(), "nextest", "run", "--binaries-metadata", str(PLACE / "binaries.json"),
+            "--cargo-metadata", str(PLACE / "cargo.json"), "-E", filter_, "--no-tests", "fail",
+        ]
+        status, output = tell(command, name, LIMIT["rust"])
+        failed = re.findall(r"^\s+(?:FAIL|TIMEOUT|SIG\w+|ABORT)\s+\[[^\]]*\](?: \([^)]*\))? (.+)$", output, re.M)
+        hung = status is None or bool(re.search(r"^\s+TIMEOUT ", output, re.M))
+        if status == 4:
+            raise SystemExit(f"{name}: no test is called {test}")
+        if status not in (0, 100, None):
+            print(output[-4000:])
+            raise SystemExit(f"{name}: nextest ended with {status}")
+        return status != 0, failed, hung
+
+
+class C:
+    """The programs that `cargo xtask test --only c` has compiled."""
+
+    def build(self):
+        must(["cargo", "xtask", "test", "--only", "c"], "building for C")
+
+    def run(self, name, test):
+        failed = []
+        for program in sorted((TARGET / "xtask/c").glob("test_*")):
+            if test and test.split(":")[0] not in program.name:
+                continue
+            status, output = tell([str(program)], name, LIMIT["c"])
+            if status != 0:
+                said = re.findall(r"^(?:not ok|FAILED|FAIL)\b.*$", output, re.M)
+                return True, [program.name, *said[-2:], *output.strip().splitlines()[-1:]], status is None
+            failed.append(program.name)
+        if not failed:
+            raise SystemExit(f"{name}: no test is called {test}")
+        return False, [], False
+
+
+class Python:
+    """pytest, in the environment with the wheel that `cargo xtask test --only python` has made."""
+
+    def build(self):
+        must(["cargo", "xtask", "test", "--only", "python"], "building for Python")
+
+    def run(self, name, test):
+        python = TARGET / "xtask/wheel-venv/bin/python"
+        command = [str(python), "-P", "-m", "pytest", "-x", "-q", "-m", "not kafka", "-p", "no:cacheprovider"]
+        status, output = tell(command + (["-k", test] if test else []), name, LIMIT["python"], cwd=TREE / "python")
+        if status == 5:
+            raise SystemExit(f"{name}: no test is called {test}")
+        failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
+        hung = status is None or "Timeout" in output and "failed" not in output
+        return status != 0, failed or output.strip().splitlines()[-1:], hung
+
+
+class Go:
+    """go test, against the library that `cargo xtask test --only go` has laid out."""
+
+    def build(self):
+        must(["cargo", "xtask", "test", "--only", "go"], "building for Go")
+
+    def run(self, name, test):
+        dist = TARGET / "ottla-dist"
+        more = {
+            "CGO_ENABLED": "1", "CGO_CFLAGS": f"-I{dist}/include", "GOFLAGS": "-mod=readonly",
+            "CGO_LDFLAGS": f"-L{dist}/lib -Wl,-rpath,{dist}/lib", "LD_LIBRARY_PATH": f"{dist}/lib",
+            "GOTOOLCHAIN": "local",
+        }
+        command = ["go", "test", "-race", "-count=1", "-failfast", "-timeout=10m", "-skip", "^TestReal"]
+        command += ["-run", test] if test else []
+        status, output = tell([*command, "./..."], name, LIMIT["go"], cwd=TREE / "go-bindings", more=more)
+        if status not in (0, None) and "[build failed]" in output:
+            print(output[-4000:])
+            raise SystemExit(f"{name}: does not compile")
+        if status == 0 and test and not re.search(r"^ok\s+\S+\s+[\d.]+s$", output, re.M):
+            raise SystemExit(f"{name}: no test is called {test}")
+        failed = re.findall(r"^\s*--- FAIL: (\S+)", output, re.M)
+        hung = status is None or "panic: test timed out" in output
+        return status != 0, failed or output.strip().splitlines()[:1], hung
+
+
+RUNNERS = {"rust": Rust, "c": C, "python": Python, "go": Go}
+
+
+def look(fault, directed):
+    """(how it was noticed, by what): "its test", "another", "hangs", "no test"."""
+    runner = RUNNERS[fault["in"]]()
+    if fault.get("test"):
+        caught, by, hung = runner.run(fault["name"], fault["test"])
+        if caught:
+            return ("hangs" if hung else "its test"), by
+    if not directed:
+        caught, by, hung = runner.run(fault["name"], "")
+        if caught:
+            return ("hangs" if hung else "another"), by
+    return "no test", []
+
+
+def run(args):
+    faults = catalogue(args.names)
+    chosen = [fault for fault in faults if fault["chosen"]]
+    if not chosen:
+        raise SystemExit("no such fault")
+    PLACE.mkdir(parents=True, exist_ok=True)
+    sync(faults)
+    for name in sorted({fault["in"] for fault in chosen}):
+        print(f"building for {name}", flush=True)
+        RUNNERS[name]().build()
+    counts = {}
+    for fault in chosen:
+        started = time.monotonic()
+        how, by = look(fault, args.directed)
+        counts[how] = counts.get(how, 0) + 1
+        seconds = time.monotonic() - started
+        print(f"{how:9} {seconds:5.1f} s  {fault['list']}: {fault['name']}  {'; '.join(by[:2])}", flush=True)
+        with open(PLACE / "results.jsonl", "a") as out:
+            row = {"name": fault["name"], "list": fault["list"], "in": fault["in"], "how": how, "by": by[:4]}
+            out.write(json.dumps(row) + "\n")
+    print(", ".join(f"{how}: {n}" for how, n in sorted(counts.items())))
+    return counts.keys() <= {"its test", "another"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check")
+    runs = commands.add_parser("run")
+    runs.add_argument("names", nargs="*", metavar="NAME|FILE")
+    runs.add_argument("--directed", action="store_true")
+    args = parser.parse_args()
+    try:
+        if args.command == "check":
+            plant(catalogue([]))
+            return 0
+        return 0 if run(args) else 1
+    except Stale as why:
+        print(f"faults: {why}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
