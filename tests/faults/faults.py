@@ -132,13 +132,14 @@ def plant(faults):
     return planted
 
 
-def crate_root(file):
-    """lib.rs or main.rs of the crate that `file` is compiled into."""
+def crate_roots(file):
+    """What `file` is compiled into: lib.rs, main.rs or both of its crate, or a program of its own."""
     folder = (ROOT / file).parent
     while folder != ROOT:
-        for name in ("lib.rs", "main.rs"):
-            if (folder / name).exists() and (folder.parent / "Cargo.toml").exists():
-                return str((folder / name).relative_to(ROOT))
+        whole = (folder.parent / "Cargo.toml").exists() or folder.parent.name == "bin"
+        roots = [name for name in ("lib.rs", "main.rs") if (folder / name).exists()]
+        if whole and roots:
+            return [str((folder / name).relative_to(ROOT)) for name in roots]
         folder = folder.parent
     raise Stale(f"{file} is in no crate")
 
@@ -147,10 +148,10 @@ def sync(faults):
     """The copy of the tree; only what changed is written, so that only that is built again."""
     planted = plant(faults)
     for file in [file for file in planted if file.endswith(".rs")]:
-        root = crate_root(file)
-        text = planted.get(root) or (ROOT / root).read_text()
-        if "mod planted {" not in text:
-            planted[root] = text + RUST_SWITCH
+        for root in crate_roots(file):
+            text = planted.get(root) or (ROOT / root).read_text()
+            if "mod planted {" not in text:
+                planted[root] = text + RUST_SWITCH
     for folder in {str(pathlib.Path(f).parent) for f in planted if f.endswith(".go")}:
         some = next(f for f in planted if f.endswith(".go") and str(pathlib.Path(f).parent) == folder)
         package = re.search(r"^package (\w+)", planted[some], re.M).group(1)

@@ -137,3 +137,31 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>, String> {
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_test_kafka::python::Python;
+
+    use super::*;
+
+    #[test]
+    fn programs_that_are_not_there_are_no_tests_that_pass() {
+        let root = std::env::temp_dir().join(format!("ottla-xtask-c-{}", std::process::id()));
+        let folder = root.join("c-api/tests/c");
+        fs::create_dir_all(&folder).unwrap();
+        let python = Python { path: "/nonexistent/python3".into(), version: (3, 11) };
+        let mut place = Place::new(root.clone(), root.join("target"), false, python);
+        let mut log = Log::create(&place.folder(), "c").unwrap();
+        assert!(sources(&folder).unwrap_err().starts_with("no program in"));
+        for name in ["b.c", "a.c", "a.h"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let names: Vec<_> = sources(&folder).unwrap().iter().map(|path| stem(path)).collect();
+        assert_eq!(names, ["a", "b"]);
+        for run in [run_c_tests, run_real_c_tests] {
+            let error = run(&mut place, &mut log).unwrap_err();
+            assert!(error.starts_with("no program in c-api/tests/c begins with"), "{error}");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

@@ -196,6 +196,9 @@ mod tests {
         assert_eq!(Count::Nextest.read(true, text), Ok(counts(4, 0, 0)));
         let text = "Summary [ 9.1s] 5/6 tests run: 2 passed, 1 failed, 2 timed out, 0 skipped";
         assert_eq!(Count::Nextest.read(false, text), Ok(counts(2, 3, 0)));
+        // A test may print what a summary looks like.
+        let text = "Summary [ 1s] 1 tests run: 9 passed\nSummary [ 9.1s] 2 tests run: 2 passed";
+        assert_eq!(Count::Nextest.read(true, text), Ok(counts(2, 0, 0)));
     }
 
     #[test]
@@ -223,6 +226,9 @@ mod tests {
                     go: downloading x\n\
                     {\"Action\":\"pass\",\"Package\":\"p\",\"Elapsed\":1}";
         assert_eq!(Count::GoJson.read(true, text), Ok(counts(1, 0, 1)));
+        let text =
+            "{\"Action\":\"fail\",\"Test\":\"TestA\"}\n{\"Action\":\"pass\",\"Test\":\"TestB\"}";
+        assert_eq!(Count::GoJson.read(false, text), Ok(counts(1, 1, 0)));
         let line = "{\"Action\":\"output\",\"Output\":\"--- PASS: TestA\\n\"}";
         assert_eq!(go_text(line).as_deref(), Some("--- PASS: TestA"));
         assert_eq!(go_text("go: downloading x"), None);
@@ -272,7 +278,7 @@ mod tests {
     #[test]
     fn the_closing_line_has_three_numbers() {
         let mut all = counts(1, 0, 2);
-        all += counts(3, 4, 0);
-        assert_eq!(all.closing_line(), "4 passed, 4 failed, 2 skipped");
+        all += counts(3, 4, 5);
+        assert_eq!(all.closing_line(), "4 passed, 4 failed, 7 skipped");
     }
 }

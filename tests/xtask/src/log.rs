@@ -28,6 +28,8 @@ pub(crate) struct Log {
     terminal: bool,
     /// What was written since the step began.
     step: String,
+    /// A command that prints more than this is ended.
+    most_output: usize,
 }
 
 impl Log {
@@ -37,7 +39,15 @@ impl Log {
             .and_then(|()| File::create(&path))
             .map_err(|e| format!("creating {}: {e}", path.display()))?;
         let terminal = std::io::stdout().is_terminal();
-        Ok(Self { path, file, stage, drawn: None, terminal, step: String::new() })
+        Ok(Self {
+            path,
+            file,
+            stage,
+            drawn: None,
+            terminal,
+            step: String::new(),
+            most_output: MOST_OUTPUT,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -88,13 +98,14 @@ impl Log {
     ) -> Result<(bool, String), String> {
         self.line(&format!("$ {}", process::shown(&command)));
         let mut output = String::new();
+        let most_output = self.most_output;
         let success = process::run(command, limit, |line| {
             output.push_str(line);
             output.push('\n');
             if let Some(text) = text(line) {
                 self.line(&text);
             }
-            output.len() < MOST_OUTPUT
+            output.len() < most_output
         })?;
         Ok((success, output))
     }
@@ -148,6 +159,38 @@ mod tests {
         assert_eq!(log.tail(2), "line 3\nline 4");
         assert!(!log.step_output().contains("before"));
         assert!(fs::read_to_string(log.path()).unwrap().starts_with("before\n--- step\nline 0"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_preparation_that_fails_is_no_preparation() {
+        let folder = std::env::temp_dir().join(format!("ottla-xtask-prep-{}", std::process::id()));
+        let mut log = Log::create(&folder, "demo").unwrap();
+        let limit = Duration::from_secs(60);
+        assert_eq!(log.prepare(sh("echo fine"), limit), Ok(()));
+        assert!(log.prepare(sh("echo bad >&2; exit 1"), limit).unwrap_err().ends_with("failed"));
+        assert!(log.step_output().contains("\nbad\n"), "{}", log.step_output());
+        // Lines are shown as a reader wants them, and counted as they came.
+        let shown = log.run_shown(sh("echo a; echo b"), limit, |l| (l == "b").then(|| "B".into()));
+        assert_eq!(shown, Ok((true, "a\nb\n".to_owned())));
+        assert!(log.step_output().ends_with("\nB\n"), "{}", log.step_output());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn output_without_end_is_cut() {
+        let folder = std::env::temp_dir().join(format!("ottla-xtask-end-{}", std::process::id()));
+        let mut log = Log::create(&folder, "demo").unwrap();
+        log.most_output = 1 << 20;
+        let script = sh("x=$(printf '%0100000d' 0); while :; do echo $x; done");
+        let cut = log.run_shown(script, Duration::from_secs(30), |_| None).unwrap_err();
+        assert!(cut.contains("prints without end"), "{cut}");
         fs::remove_dir_all(&folder).unwrap();
     }
 

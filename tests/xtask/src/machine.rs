@@ -68,7 +68,11 @@ fn answers(program: &str, args: &[&str]) -> bool {
 /// Whether the machine has a Go that is new enough.
 pub(crate) fn has_go() -> bool {
     let Ok(out) = Command::new("go").args(["env", "GOVERSION"]).output() else { return false };
-    go_version(&String::from_utf8_lossy(&out.stdout)).is_some_and(|version| version >= OLDEST_GO)
+    is_new_enough(&String::from_utf8_lossy(&out.stdout))
+}
+
+fn is_new_enough(answer: &str) -> bool {
+    go_version(answer).is_some_and(|version| version >= OLDEST_GO)
 }
 
 /// `go1.27.3` is 1.27.
@@ -105,6 +109,15 @@ mod tests {
         assert_eq!(go_version("go1.27.3\n"), Some((1, 27)));
         assert_eq!(go_version("go1.25rc1"), Some((1, 25)));
         assert_eq!(go_version("devel +abc"), None);
-        assert!(go_version("go1.9").unwrap() < OLDEST_GO);
+        let enough = ["go1.9", "go1.23.9", "go1.24", "go2.0", "devel"].map(is_new_enough);
+        assert_eq!(enough, [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn all_that_is_missing_is_said_at_once() {
+        let needs =
+            [Need::Component("ottla-no-such-a"), Need::Go, Need::Component("ottla-no-such-b")];
+        let all = check(&needs).unwrap_err();
+        assert!(all.contains("ottla-no-such-a") && all.contains("ottla-no-such-b"), "{all}");
     }
 }

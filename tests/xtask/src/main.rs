@@ -21,6 +21,8 @@ mod log;
 mod machine;
 mod place;
 mod process;
+#[cfg(test)]
+mod rules;
 mod signals;
 mod stage;
 mod stages;

@@ -45,6 +45,8 @@ pub(crate) struct Place {
     // A thing that could not be made is not tried again: the reason stays.
     made: HashMap<String, Result<String, String>>,
     cluster_env: Vec<(&'static str, String)>,
+    /// How many a real cluster has.
+    brokers: u32,
     cluster: Option<Cluster>,
     broker: Option<Child>,
 }
@@ -58,6 +60,7 @@ impl Place {
             python,
             made: HashMap::new(),
             cluster_env: Vec::new(),
+            brokers: 3,
             cluster: None,
             broker: None,
         }
@@ -219,6 +222,7 @@ impl Place {
     pub(crate) fn start_cluster(&mut self, log: &mut Log) -> Result<(), String> {
         log.line("starting three brokers");
         let options = ottla_test_kafka::Options {
+            brokers: self.brokers,
             hermetic: self.hermetic,
             ..ottla_test_kafka::Options::default()
         };
@@ -271,5 +275,80 @@ fn scrub(command: &mut Command, target: &Path) {
             Ok(kept) if !kept.is_empty() => command.env("LD_LIBRARY_PATH", kept),
             _ => command.env_remove("LD_LIBRARY_PATH"),
         };
+    }
+}
+
+#[cfg(test)]
+impl Place {
+    /// What a word is, for a test that makes it itself.
+    pub(crate) fn provide(&mut self, word: &str, is: &str) {
+        self.made.insert(word.to_owned(), Ok(is.to_owned()));
+    }
+
+    /// No real cluster starts.
+    pub(crate) fn have_no_brokers(&mut self) {
+        self.brokers = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &'static str) -> (PathBuf, Place, Log) {
+        let root = std::env::temp_dir().join(format!("ottla-{name}-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let python = Python { path: "/nonexistent/python3".into(), version: (3, 11) };
+        let place = Place::new(root.clone(), root.join("target"), false, python);
+        let log = Log::create(&place.folder(), name).unwrap();
+        (root, place, log)
+    }
+
+    #[test]
+    fn words_are_filled_in_and_unknown_ones_are_no_words() {
+        let (root, mut place, mut log) = place("words");
+        place.provide("a", "1");
+        place.provide("b", "two words");
+        assert_eq!(place.fill("x {a}/{b}{a} y", &mut log).unwrap(), "x 1/two words1 y");
+        assert_eq!(place.fill("{tmp}", &mut log).unwrap(), place.folder().display().to_string());
+        assert_eq!(place.fill("no words", &mut log).unwrap(), "no words");
+        let error = place.fill("{c}", &mut log).unwrap_err();
+        assert!(error.contains("'{c}'"), "{error}");
+        assert!(place.fill("{a", &mut log).is_err());
+        // Of a part that this tree does not have: nothing, which is no failure.
+        assert_eq!(place.fill("{interop-go}", &mut log).unwrap(), "");
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_made_is_not_tried_again() {
+        let (root, mut place, mut log) = place("made");
+        // There is nothing to build here.
+        let why = place.fill("{broker}", &mut log).unwrap_err();
+        let tries = |log: &Log| log.step_output().matches("$ cargo build").count();
+        assert_eq!(tries(&log), 1);
+        assert_eq!(place.fill("{broker}", &mut log), Err(why));
+        assert_eq!(tries(&log), 1);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn commands_see_the_cluster_of_their_stage_and_nothing_of_this_program() {
+        let (root, mut place, _) = place("environment");
+        place.cluster_env = vec![(ottla_test_kafka::BOOTSTRAP_VAR, "here:1".to_owned())];
+        let named = |place: &Place, name: &str| {
+            let command = place.command("x");
+            let found = command.get_envs().find(|(n, _)| *n == name);
+            found.map(|(_, value)| value.map(|v| v.to_string_lossy().into_owned()))
+        };
+        let bootstrap = ottla_test_kafka::BOOTSTRAP_VAR;
+        assert_eq!(named(&place, bootstrap), Some(Some("here:1".to_owned())));
+        assert_eq!(place.end_cluster(), "");
+        assert_eq!(named(&place, bootstrap), None);
+        assert_eq!(named(&place, HERMETIC_VAR), Some(Some("0".to_owned())));
+        // cargo sets it for this test as it does for the runner.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
+        assert_eq!(named(&place, "CARGO_PKG_NAME"), Some(None), "taken away");
+        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How often a silent program is looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A program may leave something behind that holds its output open: it is waited for this long.
 const AFTER_EXIT: Duration = Duration::from_secs(5);
@@ -22,8 +22,18 @@ const AHEAD: usize = 1024;
 /// Ends with the exit status' success, or an error that says why there is none. The program stays
 /// in our process group: Ctrl-C on the terminal reaches it too.
 pub(crate) fn run(
+    command: Command,
+    limit: Duration,
+    line: impl FnMut(&str) -> bool,
+) -> Result<bool, String> {
+    run_and_wait(command, limit, AFTER_EXIT, line)
+}
+
+/// The same, with how long what it left behind may hold its output open.
+fn run_and_wait(
     mut command: Command,
     limit: Duration,
+    after_exit: Duration,
     mut line: impl FnMut(&str) -> bool,
 ) -> Result<bool, String> {
     let name = command.get_program().to_string_lossy().into_owned();
@@ -60,7 +70,7 @@ pub(crate) fn run(
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                if exited.is_some_and(|(at, _)| at.elapsed() >= AFTER_EXIT) {
+                if exited.is_some_and(|(at, _)| at.elapsed() >= after_exit) {
                     break;
                 }
             }
@@ -176,13 +186,27 @@ mod tests {
     #[test]
     fn a_program_left_behind_does_not_hold_the_run_up() {
         let mut left = String::new();
-        let success = run(sh("sleep 600 & echo $!"), LONG, |line| {
+        let soon = Duration::from_millis(50);
+        let success = run_and_wait(sh("sleep 600 & echo $!"), LONG, soon, |line| {
             left = line.to_owned();
             true
         });
         assert_eq!(success, Ok(true));
         let ended = sh(&format!("kill -9 {left}")).status().unwrap();
         assert!(ended.success(), "it should have been alive");
+    }
+
+    #[test]
+    fn what_goes_on_without_an_output_is_ended_too() {
+        let (told, result) = mpsc::channel();
+        std::thread::spawn(move || {
+            let script = sh("exec >&- 2>&-; exec sleep 600");
+            let _ = told.send(run(script, Duration::from_millis(200), |_| true));
+        });
+        let error = result.recv_timeout(LONG).expect("the limit holds").unwrap_err();
+        assert!(error.contains("it was ended"), "{error}");
+        // Within the limit its end is waited for, and how it ended is told.
+        assert_eq!(run(sh("exec >&- 2>&-; exit 3"), LONG, |_| true), Ok(false));
     }
 
     #[test]

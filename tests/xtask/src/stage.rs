@@ -151,4 +151,39 @@ mod tests {
     fn quoted_words_are_one() {
         assert_eq!(words("a -m 'not b'  c"), ["a", "-m", "not b", "c"]);
     }
+
+    static STEPS: [Step; 3] = [
+        Step { run: Run::Command("{go} vet"), needs: &[Need::GoModules], ..CHECK },
+        Step { run: Run::Nextest("all()"), present: &["Cargo.toml", "not-there"], ..CHECK },
+        Step { env: &[("A", "{dist}/lib"), ("B", "{wheel}/x")], present: &["src"], ..CHECK },
+    ];
+    static STAGE: Stage = Stage {
+        name: "demo",
+        about: "",
+        present: &[],
+        needs: &[Need::Component("fmt")],
+        cluster: false,
+        steps: &STEPS,
+    };
+
+    #[test]
+    fn needs_are_those_of_the_steps_that_are_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let needs = STAGE.all_needs(root);
+        let wanted =
+            [Need::Component("fmt"), Need::GoModules, Need::Go, Need::Cc, Need::PythonTools];
+        assert_eq!(needs, wanted);
+        assert_eq!(STAGE.steps(root).count(), 2);
+        let nowhere = Path::new("/nonexistent");
+        assert_eq!(STAGE.steps(nowhere).count(), 1);
+    }
+
+    #[test]
+    fn all_files_of_a_part_have_to_be_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(absent(root, &[]), None);
+        assert_eq!(absent(root, &["Cargo.toml", "src"]), None);
+        assert_eq!(absent(root, &["Cargo.toml", "nowhere"]), Some("nowhere"));
+        assert_eq!(absent(root, &["nowhere", "Cargo.toml"]), Some("nowhere"));
+    }
 }

@@ -47,11 +47,19 @@ const INTEROP_ENV: &[(&str, &str)] = &[
 pub(crate) const STAGES: &[Stage] = &[
     Stage {
         name: "fmt",
-        about: "rustfmt finds nothing to change",
+        about: "rustfmt finds nothing to change; faults of tests/faults have their places",
         present: &[],
         needs: &[Need::Component("fmt")],
         cluster: false,
-        steps: &[Step { name: "rustfmt", run: Run::Command("cargo fmt --all --check"), ..CHECK }],
+        steps: &[
+            Step { name: "rustfmt", run: Run::Command("cargo fmt --all --check"), ..CHECK },
+            Step {
+                name: "faults",
+                present: &["tests/faults"],
+                run: Run::Command("{python} tests/faults/faults.py check"),
+                ..CHECK
+            },
+        ],
     },
     Stage {
         name: "clippy",
@@ -398,6 +406,9 @@ mod tests {
         let error = names(&["rsut"], &[]).unwrap_err();
         assert!(error.contains("'rsut'") && error.contains("fmt, clippy"), "{error}");
         assert_eq!(names(&["fmt"], &["fmt"]).unwrap_err(), "no stage is left to run");
+        // Left out by a name that nothing has, a stage would run that nobody wanted.
+        assert!(names(&[], &["kafak"]).unwrap_err().contains("'kafak'"));
+        assert!(names(&["fmt"], &["kafak"]).unwrap_err().contains("'kafak'"));
     }
 
     #[test]
@@ -415,5 +426,55 @@ mod tests {
             assert!(STAGES[..i].iter().all(|other| other.name != stage.name), "{}", stage.name);
             assert!(!stage.steps.is_empty(), "{}", stage.name);
         }
+    }
+
+    /// Each test of a language runs in one stage: in its own, or in the one with real brokers.
+    #[test]
+    fn what_one_stage_leaves_out_another_runs() {
+        let step = |stage: &str, step: &str| {
+            let stage = STAGES.iter().find(|s| s.name == stage).unwrap();
+            let found = stage.steps.iter().find(|s| s.name == step).unwrap();
+            match found.run {
+                Run::Command(line) | Run::Nextest(line) => line,
+                Run::Own(_) => panic!("{step} is code"),
+            }
+        };
+        let (plain, real) = (step("python", "tests"), step("kafka", "python"));
+        assert_eq!(plain.replace("'not kafka'", "kafka"), real);
+        assert_ne!(plain, real);
+        let (plain, real) = (step("go", "tests"), step("kafka", "go"));
+        assert_eq!(plain.replace("-skip ^TestReal", "-run ^TestReal"), real);
+        assert_ne!(plain, real);
+        let foreign =
+            [step("foreign", "librdkafka's mock cluster"), step("foreign", "franz-go's kfake")];
+        // Which of them runs a test of this name.
+        let runs = |name: &str| {
+            let holds = |filter: &str| {
+                let mut words = filter.replace(['(', ')'], " ");
+                words = words.replace("test ", "test:");
+                let has = |word: &str| name.contains(word.trim_start_matches("test:"));
+                match filter {
+                    NEEDS_NO_CLUSTER => !words.split(' ').filter(|w| w.contains(':')).any(has),
+                    NEEDS_A_CLUSTER => {
+                        let named: Vec<_> = words.split(' ').filter(|w| w.contains(':')).collect();
+                        has(named[0]) && !has(named[1])
+                    }
+                    _ => words.split(' ').filter(|w| w.contains(':')).all(has),
+                }
+            };
+            let all = [
+                step("rust", "tests"),
+                step("kafka", "rust"),
+                step("kafka", "interop matrix"),
+                foreign[0],
+                foreign[1],
+            ];
+            all.map(holds)
+        };
+        assert_eq!(runs("m::a_plain_one"), [true, false, false, false, false]);
+        assert_eq!(runs("m::real_broker"), [false, true, false, false, false]);
+        assert_eq!(runs("m::real_interop_none"), [false, false, true, false, false]);
+        assert_eq!(runs("foreign_broker_librdkafka_x"), [false, false, false, true, false]);
+        assert_eq!(runs("foreign_broker_kfake_x"), [false, false, false, false, true]);
     }
 }

@@ -62,11 +62,15 @@ pub(crate) fn run(args: &Args, root: PathBuf, target: PathBuf) -> Result<bool, S
         fetch::all(&python, args.hermetic, &needs);
     }
 
-    let mut place = Place::new(root, target, args.hermetic, python);
+    run_all(&mut Place::new(root, target, args.hermetic, python), &chosen)
+}
+
+/// Whether everything passed.
+fn run_all(place: &mut Place, chosen: &[&'static Stage]) -> Result<bool, String> {
     let mut rows = Vec::new();
     for stage in chosen {
         let started = Instant::now();
-        let counts = run_stage(&mut place, stage)?;
+        let counts = run_stage(place, stage)?;
         rows.push(Row { stage: stage.name, counts, time: started.elapsed() });
     }
     let (table, all) = closing(&rows);
@@ -222,7 +226,10 @@ fn closing(rows: &[Row]) -> (String, Counts) {
 
 #[cfg(test)]
 mod tests {
+    use ottla_test_kafka::python::Python;
+
     use super::*;
+    use crate::stage::CHECK;
 
     #[test]
     fn the_table_has_a_row_for_each_stage_and_its_sum_is_the_closing_line() {
@@ -237,5 +244,129 @@ mod tests {
         assert_eq!(lines[1], "rust             120       0        1      1.2");
         assert_eq!(lines.len(), 3);
         assert_eq!(all.closing_line(), "127 passed, 2 failed, 2 skipped");
+    }
+
+    /// A place in a folder of its own, which goes with it.
+    struct Room {
+        folder: PathBuf,
+        place: Place,
+    }
+
+    impl Room {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("ottla-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(folder.join("sub")).unwrap();
+            let python = Python { path: "/nonexistent/python3".into(), version: (3, 11) };
+            let place = Place::new(folder.clone(), folder.join("target"), false, python);
+            Self { folder, place }
+        }
+    }
+
+    impl Drop for Room {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.folder).unwrap();
+        }
+    }
+
+    const fn sh(name: &'static str, line: &'static str) -> Step {
+        Step { name, run: Run::Command(line), ..CHECK }
+    }
+
+    const fn stage(name: &'static str, steps: &'static [Step]) -> Stage {
+        Stage { name, about: "a test", present: &[], needs: &[], cluster: false, steps }
+    }
+
+    static GOOD: Stage = stage("good", &[sh("one", "true"), sh("two", "sh -c 'exit 0'")]);
+    static MIXED: Stage = stage(
+        "mixed",
+        &[
+            sh("exit", "sh -c 'exit 3'"),
+            Step { run: Run::Own(|_, _| Err("no".into())), ..CHECK },
+            Step { run: Run::Own(|_, _| Ok(Counts { passed: 3, failed: 1, skipped: 2 })), ..CHECK },
+            sh("not there", "ottla-no-such-program"),
+            sh("behind them", "true"),
+            Step { present: &["sub", "not there"], ..sh("of a part that is not there", "false") },
+        ],
+    );
+
+    static ALONE: Stage = Stage { cluster: true, ..stage("real", &[sh("one", "true")]) };
+
+    #[test]
+    fn every_step_counts_and_a_failed_one_is_a_failure() {
+        let mut room = Room::new("steps");
+        let counts = run_stage(&mut room.place, &MIXED);
+        assert_eq!(counts, Ok(Counts { passed: 4, failed: 4, skipped: 2 }));
+        let counts = run_stage(&mut room.place, &GOOD);
+        assert_eq!(counts, Ok(Counts { passed: 2, failed: 0, skipped: 0 }));
+    }
+
+    #[test]
+    fn a_run_passes_only_if_every_stage_does() {
+        let mut room = Room::new("run");
+        assert_eq!(run_all(&mut room.place, &[&GOOD]), Ok(true));
+        assert_eq!(run_all(&mut room.place, &[&GOOD, &MIXED]), Ok(false));
+        assert_eq!(run_all(&mut room.place, &[&MIXED, &GOOD]), Ok(false));
+    }
+
+    #[test]
+    fn a_stage_without_its_cluster_fails() {
+        let mut room = Room::new("cluster");
+        room.place.have_no_brokers();
+        assert_eq!(run_stage(&mut room.place, &ALONE), Ok(Counts::FAIL));
+    }
+
+    #[test]
+    fn a_step_runs_in_its_folder_and_environment() {
+        let mut room = Room::new("step");
+        let mut log = Log::create(&room.place.folder(), "step").unwrap();
+        let step = Step {
+            dir: "sub",
+            env: &[("OTTLA_XTASK_SAID", "{python}/x"), ("OTTLA_XTASK_EMPTY", "")],
+            ..sh(
+                "",
+                "sh -c 'pwd; echo $OTTLA_XTASK_SAID; printenv OTTLA_XTASK_EMPTY || echo unset'",
+            )
+        };
+        assert_eq!(run_step(&mut room.place, &mut log, &step), Ok(Counts::PASS));
+        let said: Vec<_> = log.step_output().lines().skip(1).collect();
+        let sub = room.folder.join("sub").canonicalize().unwrap();
+        assert_eq!(said, [sub.to_str().unwrap(), "/nonexistent/python3/x", "unset"]);
+        let nobody = Step { dir: "{no-such-word}", ..sh("", "true") };
+        assert!(run_step(&mut room.place, &mut log, &nobody).is_err());
+    }
+
+    /// A nextest that says what it was asked for: its run has four tests, two are ignored.
+    const NEXTEST: &str = r#"#!/bin/sh
+case " $* " in
+*" nextest run "*)
+    case " $* " in *" --no-fail-fast "*) ;; *) exit 9 ;; esac
+    case " $* " in *" -E test(x) "*) ;; *) exit 8 ;; esac
+    echo "     Summary [ 1.2s] 4 tests run: 4 passed, 9 skipped"
+    exit "${NEXTEST_ENDS:-0}" ;;
+*" nextest list "*" --run-ignored only "*)
+    test -z "$NEXTEST_LISTS_NOTHING" || exit 1
+    match='{"filter-match":{"status":"matches"}}'
+    other='{"filter-match":{"status":"mismatch"}}'
+    echo '{"rust-suites":{"a":{"testcases":{"one":'$match',"two":'$match',"three":'$other'}}}}' ;;
+*) exit 7 ;;
+esac
+"#;
+
+    #[test]
+    fn tests_that_are_ignored_are_counted_beside_those_that_ran() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut room = Room::new("nextest");
+        let program = room.folder.join("cargo-nextest");
+        std::fs::write(&program, NEXTEST).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        room.place.provide("cargo-tools", room.folder.to_str().unwrap());
+        let mut log = Log::create(&room.place.folder(), "nextest").unwrap();
+        let step = Step { run: Run::Nextest("test(x)"), count: Count::Nextest, ..CHECK };
+        let counts = run_step(&mut room.place, &mut log, &step);
+        assert_eq!(counts, Ok(Counts { passed: 4, failed: 0, skipped: 2 }));
+        let failed = Step { env: &[("NEXTEST_ENDS", "100")], ..step };
+        assert!(run_step(&mut room.place, &mut log, &failed).is_err());
+        let silent = Step { env: &[("NEXTEST_LISTS_NOTHING", "1")], ..failed };
+        assert!(run_step(&mut room.place, &mut log, &silent).is_err());
     }
 }
