@@ -107,3 +107,47 @@ fn closed_handles_refuse_and_every_operation_still_ends() {
     );
     assert_eq!(engine.consumer(all("t")).err().unwrap().kind(), ErrorKind::Closed);
 }
+
+/// Each setting of a producer arrives: one out of its range is refused by its name.
+#[test]
+fn every_setting_of_a_producer_is_passed_on() {
+    type Set = fn(&mut ProducerOptions);
+    let out_of_range: [(&str, Set); 5] = [
+        ("linger", |o| o.linger = Some(Duration::from_secs(61))),
+        ("batch_size", |o| o.batch_size = Some(1)),
+        ("buffer_memory", |o| o.buffer_memory = Some(1)),
+        ("delivery_timeout", |o| o.delivery_timeout = Some(Duration::ZERO)),
+        ("max_record_size", |o| o.max_record_size = Some(0)),
+    ];
+    let client = ClientOptions { bootstrap: "localhost:1".into(), ..ClientOptions::default() };
+    let client = client.builder().build().unwrap();
+    for (name, set) in out_of_range {
+        let mut options = ProducerOptions::default();
+        assert!(options.apply(client.producer()).build().is_ok());
+        set(&mut options);
+        let error = options.apply(client.producer()).build().err().expect(name);
+        assert!(error.kind() == ErrorKind::Config && error.message().contains(name), "{error}");
+    }
+}
+
+/// And each of a client.
+#[test]
+fn every_setting_of_a_client_is_passed_on() {
+    type Set = fn(&mut ClientOptions);
+    let out_of_range: [(&str, Set); 6] = [
+        ("bootstrap", |o| o.bootstrap = "a:b".into()),
+        ("client_id", |o| o.client_id = Some("x".repeat(250))),
+        ("connect_timeout", |o| o.connect_timeout = Some(Duration::ZERO)),
+        ("request_timeout", |o| o.request_timeout = Some(Duration::ZERO)),
+        ("idle_timeout", |o| o.idle_timeout = Some(Duration::ZERO)),
+        ("ordinal", |o| o.ordinal = Some((3, 3))),
+    ];
+    for (name, set) in out_of_range {
+        let mut options =
+            ClientOptions { bootstrap: "localhost:1".into(), ..ClientOptions::default() };
+        assert!(options.builder().build().is_ok());
+        set(&mut options);
+        let error = options.builder().build().err().expect(name);
+        assert_eq!(error.kind(), ErrorKind::Config, "{name}: {error}");
+    }
+}

@@ -294,6 +294,41 @@ mod tests {
         assert!(!budget.is_wanted() && budget.has_room(5));
     }
 
+    /// Nothing lingers meanwhile.
+    #[tokio::test]
+    async fn space_is_wanted_for_as_long_as_somebody_waits() {
+        let budget = Arc::new(Budget::new(100));
+        let all = shares();
+        budget.charge(&all, 100);
+        assert!(!budget.is_wanted());
+        let served = line(&budget, &[60]).await;
+        assert!(budget.is_wanted());
+        budget.release(&all, 10);
+        settled().await;
+        assert!(budget.is_wanted() && served.lock().unwrap().is_empty(), "that is not enough");
+        budget.release(&all, 60);
+        settled().await;
+        assert!(!budget.is_wanted() && served.lock().unwrap().len() == 1);
+        // Who is refused does not wait, and wants it all the same; until some is given back.
+        assert!(budget.press() && budget.is_wanted());
+        budget.release(&all, 10);
+        assert!(!budget.is_wanted());
+    }
+
+    /// What a holder has given back counts no more.
+    #[test]
+    fn a_share_ends_with_what_it_was_for() {
+        let budget = Budget::new(100);
+        let one = Shares { own: Arc::default(), broker: Some(Arc::default()) };
+        for _ in 0..10 {
+            budget.charge(&one, 60);
+            assert!(!budget.shares_fit(&one, 60));
+            budget.release(&one, 50);
+            assert!(budget.shares_fit(&one, 60));
+            budget.release(&one, 10);
+        }
+    }
+
     #[tokio::test]
     async fn who_gives_up_makes_place() {
         let budget = Arc::new(Budget::new(100));

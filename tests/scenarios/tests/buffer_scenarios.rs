@@ -7,7 +7,7 @@ use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{Client, Compression, ErrorKind, Partitioner, Producer, Record};
 use ottla_scenarios::steps::{self, acks, connect, ms, secs};
 use ottla_scenarios::virtual_cluster;
-use ottla_scenarios::wait::within;
+use ottla_scenarios::wait::{until, within};
 use tokio::time::Instant;
 
 const VALUE: [u8; 1_000] = [b'x'; 1_000];
@@ -160,32 +160,48 @@ async fn s09_a_full_share_is_said_and_others_have_room() {
     assert!(within("space", waits).await.unwrap());
 }
 
-#[tokio::test(start_paused = true)]
-async fn s05_a_full_buffer_drains_under_a_long_linger() {
+/// Batches that are never full, as they may be as large as the buffer, and a broker that is at work on a
+/// request for 20 s: nothing goes because it is full, overdue, or because the broker is idle.
+async fn never_full_and_never_idle() -> (Cluster, Client, Producer) {
     let cluster = steps::cluster(1, 1);
     let client = client(&cluster).await;
-    let linger = secs(60);
-    let producer = client
-        .producer()
-        .linger(linger)
-        .batch_size(1 << 20)
-        .buffer_memory(2 << 20)
-        .compression(Compression::None)
-        .build()
-        .unwrap();
-    // The broker is never idle, so that nothing goes early for its sake.
-    let slow = FaultRule::new(Fault::DelayAnswer(ms(500)));
-    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
+    let builder = client.producer().linger(secs(60)).batch_size(2 << 20).buffer_memory(2 << 20);
+    let producer = builder.compression(Compression::None).build().unwrap();
+    steps::acked(&producer, steps::free()).await;
+    let slow = FaultRule::new(Fault::DelayAnswer(secs(20))).api(ApiKey::PRODUCE);
+    cluster.faults().inject(slow);
+    drop(producer.try_send(steps::free()).unwrap());
+    until("the broker is at work", || client.stats().produce_requests == 2).await;
+    (cluster, client, producer)
+}
+
+/// Who waits for space has sent what holds it, and all goes on as soon as the broker does.
+#[tokio::test(start_paused = true)]
+async fn s05_a_full_buffer_drains_under_a_long_linger() {
+    let (_cluster, client, producer) = never_full_and_never_idle().await;
     let begun = Instant::now();
-    let payload = vec![7; 100_000];
-    let mut deliveries = Vec::new();
-    for _ in 0..60 {
-        let sending = producer.send(Record::to("t").value(&payload));
-        deliveries.push(within("space", sending).await.unwrap());
-    }
-    assert!(begun.elapsed() < linger / 2, "sending waited {:?}", begun.elapsed());
+    let sending = tokio::spawn({
+        let producer = producer.clone();
+        async move {
+            let payload = vec![7; 100_000];
+            let mut deliveries = Vec::new();
+            for _ in 0..60 {
+                let sending = producer.send(Record::to("t").value(&payload));
+                deliveries.push(within("space", sending).await.unwrap());
+                if deliveries.len() == 1 {
+                    // The engine has looked at what is open: it does not lie before it unseen.
+                    tokio::time::sleep(ms(1)).await;
+                }
+            }
+            deliveries
+        }
+    });
+    until("a third request", || client.stats().produce_requests > 2).await;
+    assert!(begun.elapsed() < ms(10), "it lingered: {:?}", begun.elapsed());
+    let deliveries = within("space for all", sending).await.unwrap();
+    assert!(begun.elapsed() < secs(30), "sending waited {:?}", begun.elapsed());
     within("flush", producer.flush()).await.unwrap();
-    assert!(begun.elapsed() < linger, "flush waited for the linger: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(30), "flush waited for the linger: {:?}", begun.elapsed());
     acks(deliveries).await;
 }
 
@@ -217,36 +233,70 @@ async fn s05_the_wait_for_space_is_bounded() {
     acks(taken).await;
 }
 
+/// The same for who is refused, and does not wait.
 #[tokio::test(start_paused = true)]
 async fn s05_trying_again_and_again_empties_a_full_buffer_too() {
-    let cluster = steps::cluster(1, 1);
-    let client = client(&cluster).await;
-    let producer = client
-        .producer()
-        .linger(secs(60))
-        .batch_size(1 << 20)
-        .buffer_memory(1 << 20)
-        .compression(Compression::None)
-        .build()
-        .unwrap();
-    // Something is in flight, so that nothing goes because the broker is idle.
-    let slow = FaultRule::new(Fault::DelayAnswer(ms(500)));
-    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
+    let (_cluster, client, producer) = never_full_and_never_idle().await;
     let begun = Instant::now();
     let payload = vec![7; 100_000];
     let mut taken = Vec::new();
     let mut refused = 0;
-    while taken.len() < 30 {
+    while taken.len() < 40 {
         match producer.try_send(Record::to("t").value(&payload)) {
-            Ok(delivery) => taken.push(delivery),
+            Ok(delivery) => {
+                taken.push(delivery);
+                if taken.len() == 1 {
+                    tokio::time::sleep(ms(1)).await;
+                }
+            }
             Err(back) => {
                 assert_eq!(back.kind(), ErrorKind::BufferFull);
                 refused += 1;
                 tokio::time::sleep(ms(10)).await;
+                if refused == 1 {
+                    assert_eq!(client.stats().produce_requests, 3, "it lingers");
+                }
             }
         }
     }
     assert!(refused > 0 && begun.elapsed() < secs(30), "{refused}, {:?}", begun.elapsed());
     within("flush", producer.flush()).await.unwrap();
     acks(taken).await;
+}
+
+/// Partitions that nobody leads, as far as is known, have one share together.
+#[tokio::test(start_paused = true)]
+async fn s09_partitions_without_a_leader_leave_something_for_others() {
+    let cluster = cluster();
+    let client = client(&cluster).await;
+    let producer = client.producer().compression(Compression::None).buffer_memory(16 << 20);
+    let producer = producer.batch_size(16 << 10).build().unwrap();
+    within("ack", producer.send(Record::to("a").value("x")).await.unwrap()).await.unwrap();
+    cluster.faults().inject(FaultRule::new(Fault::BlackHole).api(ApiKey::METADATA).always());
+    let mut taken = 0;
+    while let Ok(delivery) =
+        producer.try_send(Record::to("stalled").partition(taken % 12).value(&VALUE))
+    {
+        drop(delivery);
+        taken += 1;
+    }
+    // Two thirds, and a piece of memory for each of twelve.
+    assert!((8_000..13_000).contains(&taken), "{taken}");
+    within("ack", producer.try_send(Record::to("a").value("x")).unwrap()).await.unwrap();
+}
+
+/// What is compressed counts with what it takes then.
+#[tokio::test(start_paused = true)]
+async fn what_is_compressed_leaves_space_for_more() {
+    let cluster = steps::cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = client.producer().compression(Compression::Lz4).buffer_memory(2 << 20);
+    let producer = producer.build().unwrap();
+    cluster.faults().inject(FaultRule::new(Fault::BlackHole).api(ApiKey::PRODUCE).always());
+    // As they are, fourteen would fill their share.
+    for number in 0..25 {
+        let sent = producer.try_send(Record::to("t").value(&[7; 100_000]));
+        drop(sent.unwrap_or_else(|e| panic!("{number}: {e}")));
+        tokio::task::yield_now().await;
+    }
 }

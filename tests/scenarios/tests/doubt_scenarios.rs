@@ -139,3 +139,30 @@ async fn acknowledged_by_nobody() {
     ottla_scenarios::wait::until("all are in the log", || seen().len() >= 200).await;
     assert_eq!(seen(), numbers);
 }
+
+/// The leader says that it does not know whether it is written everywhere: it is not to be in another
+/// partition as well.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_leaves_it_open_is_no_reason_to_go_elsewhere() {
+    // REQUEST_TIMED_OUT, and NOT_ENOUGH_REPLICAS_AFTER_APPEND.
+    for code in [7, 20] {
+        let (_, times) = meets(Fault::ErrorAfterAppend(code), InDoubt::Wait, false).await;
+        assert_eq!(times, 1, "{code}");
+    }
+}
+
+/// Where there is no other partition it would come behind later ones, and perhaps twice.
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_other_partition_a_batch_in_doubt_waits_whatever_is_chosen() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = client.producer().in_doubt(InDoubt::Reroute).build().unwrap();
+    for fault in [None, Some(Fault::CutAfterAppend)] {
+        if let Some(fault) = fault {
+            cluster.faults().inject(FaultRule::new(fault).api(ApiKey::PRODUCE));
+        }
+        let sent = producer.send(Record::to("t").value("x")).await.unwrap();
+        within("ack", sent).await.unwrap();
+    }
+    assert_eq!(stored(&cluster).len(), 2);
+}

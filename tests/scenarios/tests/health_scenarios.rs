@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultId, FaultRule};
-use ottla::{BrokerHealth, Client, Compression, Delivery, Producer};
+use ottla::{BrokerHealth, Client, Compression, Delivery, InDoubt, Producer};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::seen;
 use ottla_scenarios::steps::{acked, broker, cluster, connect, free, ms, pinned, requests, secs};
@@ -135,29 +135,34 @@ async fn all(deliveries: Vec<Delivery>) {
     }
 }
 
-/// The probe's connection is cut: that says nothing, and the next probe looks.
+/// The probe's connection is cut: that says nothing, and the next probe looks. Also where nothing has to
+/// go there again.
 #[tokio::test(start_paused = true)]
 async fn a_probe_that_is_lost_is_not_the_last() {
-    let (_, cluster, client, producer) = at_work(3, 6).await;
-    let fault = refuse(&cluster, 2, STORAGE_ERROR);
-    until_ejected(&client, &producer, 2).await;
-    assert!(cluster.faults().remove(fault));
-    let cut = FaultRule::new(Fault::CutBeforeAppend).api(ApiKey::PRODUCE).broker(2);
-    let cut = cluster.faults().inject(cut);
-    let begun = Instant::now();
-    while cluster.faults().is_pending(cut) {
-        drop(producer.send(free().value(&VALUE)).await.unwrap());
-        tokio::time::sleep(ms(20)).await;
-        assert!(begun.elapsed() < secs(40));
+    for in_doubt in [InDoubt::Wait, InDoubt::Reroute] {
+        let (_, cluster, client, producer) = at_work(3, 6).await;
+        let fault = refuse(&cluster, 2, STORAGE_ERROR);
+        until_ejected(&client, &producer, 2).await;
+        assert!(cluster.faults().remove(fault));
+        let builder = client.producer().batch_size(1 << 10).compression(Compression::None);
+        let producer = builder.in_doubt(in_doubt).build().unwrap();
+        let cut = FaultRule::new(Fault::CutBeforeAppend).api(ApiKey::PRODUCE).broker(2);
+        let cut = cluster.faults().inject(cut);
+        let begun = Instant::now();
+        while cluster.faults().is_pending(cut) {
+            drop(producer.send(free().value(&VALUE)).await.unwrap());
+            tokio::time::sleep(ms(20)).await;
+            assert!(begun.elapsed() < secs(40));
+        }
+        // The broker is well: what was in doubt, or another probe, tells.
+        let begun = Instant::now();
+        let mut taken = 0;
+        while begun.elapsed() < secs(120) && taken < 20 {
+            let (went, _) = load(&producer, 50).await;
+            taken += went.get(&1).unwrap_or(&0) + went.get(&4).unwrap_or(&0);
+        }
+        assert!(taken >= 20, "{in_doubt:?}: {taken} records: it is left alone for ever");
     }
-    // What was in doubt goes there again, for it must; then all else may. The broker is well.
-    let begun = Instant::now();
-    let mut taken = 0;
-    while begun.elapsed() < secs(120) && taken < 20 {
-        let (went, _) = load(&producer, 50).await;
-        taken += went.get(&1).unwrap_or(&0) + went.get(&4).unwrap_or(&0);
-    }
-    assert!(taken >= 20, "{taken} records: it is left alone for ever");
 }
 
 /// The probe would be a retry, which the budget does not pay for just now: a later one looks.
@@ -312,4 +317,41 @@ async fn what_is_refused_here_and_late_there_goes_to_who_is_left() {
     let waiting = deliveries.iter().filter(|d| !d.is_done()).count();
     assert!(waiting <= 2, "{waiting} of 200 records are stuck");
     assert_eq!(client.stats().bad_stuff.records_failed, 0);
+}
+
+/// A broker that does not answer is not well, though it says nothing.
+#[tokio::test(start_paused = true)]
+async fn five_silences_in_a_row_eject() {
+    let cluster = cluster(3, 3);
+    let network = Network::new(&cluster);
+    let client = connect(network.client(&cluster, 1).request_timeout(secs(1))).await;
+    let producer = client.producer().build().unwrap();
+    for partition in 0..3 {
+        acked(&producer, pinned(partition)).await;
+    }
+    let silent = FaultRule::new(Fault::BlackHole).api(ApiKey::PRODUCE).broker(2);
+    cluster.faults().inject(silent.always());
+    let delivery = producer.send(pinned(1)).await.unwrap();
+    until("an ejection", || broker(&client, 2).ejections == 1).await;
+    assert_eq!(requests(&client, 2, "Produce").timeouts, 5);
+    cluster.faults().clear();
+    all(vec![delivery]).await;
+}
+
+/// An error of the broker's own in one partition is that partition's, if the answer has others.
+#[tokio::test(start_paused = true)]
+async fn a_broker_with_trouble_in_one_partition_is_not_ejected() {
+    let (_, cluster, client, producer) = at_work(1, 2).await;
+    // What fails in one answer is sent again in one request.
+    for (partition, code) in [(0, STORAGE_ERROR), (1, NOT_ENOUGH_REPLICAS)] {
+        let refused = FaultRule::new(Fault::Error(code)).api(ApiKey::PRODUCE);
+        cluster.faults().inject(refused.topic("t").partition(partition).always());
+    }
+    let before = cluster.faults().fired();
+    let stuck = (0..2).map(|p| producer.try_send(pinned(p)).unwrap()).collect();
+    tokio::time::sleep(secs(30)).await;
+    assert!(cluster.faults().fired() - before >= 14, "seven refusals of each");
+    assert_eq!(broker(&client, 1).ejections, 0);
+    cluster.faults().clear();
+    all(stuck).await;
 }

@@ -187,3 +187,17 @@ async fn closing_one_producer_leaves_the_waiting_keys_of_another() {
     let stored: usize = (0..7).map(|p| cluster.records("t", p).unwrap().len()).sum();
     assert_eq!(stored, 1);
 }
+
+/// To have a partition is not the end of a record: the flush waits for what waited for it as well.
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_until_waiting_keys_are_acknowledged() {
+    let cluster = cluster(5);
+    let client = connect(&cluster).await;
+    let producer = by_key(&client).build().unwrap();
+    slow_metadata(&cluster, Duration::from_millis(500));
+    let slow = FaultRule::new(Fault::DelayAnswer(Duration::from_millis(300)));
+    cluster.faults().inject(slow.api(ApiKey::PRODUCE).always());
+    let waiting = send(&producer, KEYS[0].0, 0).await;
+    within("flush", producer.flush()).await.unwrap();
+    assert_eq!(waiting.try_get().expect("flushed").unwrap().partition, expected(KEYS[0].1, 5));
+}

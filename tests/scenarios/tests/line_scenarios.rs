@@ -145,3 +145,23 @@ async fn every_partition_that_is_named_has_its_turn() {
     }
     flooding.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+/// What is sent a little of stays with a partition for minutes, and not for ever: each has its part in
+/// the end.
+#[tokio::test(start_paused = true)]
+async fn a_choice_is_kept_for_minutes_and_not_for_ever() {
+    let cluster = cluster(1, 12);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let first = acked(&producer, free()).await.partition;
+    let mut others = std::collections::BTreeSet::new();
+    for seconds in (10..3_600).step_by(10) {
+        tokio::time::sleep(secs(10)).await;
+        let partition = acked(&producer, free()).await.partition;
+        if partition != first {
+            assert!(seconds >= 290, "after {seconds} s");
+            others.insert(partition);
+        }
+    }
+    assert!(others.len() >= 2, "{others:?}");
+}

@@ -177,3 +177,18 @@ async fn a_broker_sends_the_client_back_to_the_bootstrap_list() {
         acked(&odd.producer, pinned(partition)).await;
     }
 }
+
+/// It may be written, whatever the answer says of others: it is not to be in another partition as well.
+#[tokio::test(start_paused = true)]
+async fn what_the_answer_leaves_out_goes_nowhere_else() {
+    let odd = start(1, 3).await;
+    let once = AtomicBool::new(true);
+    change(&odd.hostile, move |answer| {
+        if once.swap(false, Ordering::Relaxed) {
+            answer.responses.clear();
+        }
+    });
+    acked(&odd.producer, free()).await;
+    let stored: usize = (0..3).map(|p| odd.cluster.records("t", p).unwrap().len()).sum();
+    assert_eq!(stored, 3 + 1);
+}

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ottla::testing::{ApiKey, Fault, FaultRule};
 use ottla::{Compression, Delivery, ErrorKind, OffsetSpec, Producer, Record};
-use ottla_scenarios::steps::{acked, cluster, connect, ms, pinned, secs, seen};
+use ottla_scenarios::steps::{
+    acked, acks, cluster, connect, free, ms, pinned, secs, seen, send_pinned, small_batches, warm,
+};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 use tokio::time::Instant;
@@ -146,6 +148,7 @@ async fn s13_timed_out_while_the_partition_refuses() {
         let error = within("the timeout", delivery).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert!(!error.maybe_written(), "{error}");
+        assert!(error.message().contains("NOT_ENOUGH_REPLICAS"), "what was in its way: {error}");
     }
     cluster.faults().remove(refusal);
     for number in 8..12 {
@@ -178,4 +181,143 @@ async fn a_lookup_of_offsets_is_tried_again() {
     let before = cluster.stats().requests_of(ApiKey::LIST_OFFSETS);
     let found = within("no", admin.list_offsets([("t", 7, OffsetSpec::Latest)])).await.unwrap();
     assert!(found[0].1.is_err() && cluster.stats().requests_of(ApiKey::LIST_OFFSETS) == before);
+}
+
+/// What fails later does not get the pause of what failed before.
+#[tokio::test(start_paused = true)]
+async fn each_failure_has_a_pause_of_its_own() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    let begun = Instant::now();
+    for _ in 0..20 {
+        cluster.faults().on(None, ApiKey::PRODUCE, Fault::Error(NOT_ENOUGH_REPLICAS), 1);
+        acked(&producer, pinned(0)).await;
+    }
+    // Fifty milliseconds each, in the mean.
+    assert!((ms(400)..secs(2)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+/// Five batches in flight that one cause has refused are one failure, not the fifth in a row.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_together_counts_once() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = small_batches(&client).build().unwrap();
+    warm(&producer).await;
+    // Five are on their way before the first is looked at.
+    let slow = FaultRule::new(Fault::Delay(ms(5))).api(ApiKey::PRODUCE);
+    cluster.faults().inject(slow.always());
+    let begun = Instant::now();
+    for round in 0..20 {
+        let rule = FaultRule::new(Fault::Error(NOT_ENOUGH_REPLICAS)).api(ApiKey::PRODUCE);
+        let rule = cluster.faults().inject(rule.times(5));
+        let numbers = 3 + 5 * round..8 + 5 * round;
+        let sent = send_pinned(&producer, numbers).await;
+        tokio::time::sleep(ms(26)).await;
+        assert!(!cluster.faults().is_pending(rule), "round {round}: all five in flight");
+        acks(sent).await;
+    }
+    assert!(begun.elapsed() < secs(3), "{:?}", begun.elapsed());
+}
+
+/// The same, with its pauses, where it may go anywhere and there is one place or several.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_wherever_it_goes_is_paced() {
+    for partitions in [1, 3] {
+        let cluster = cluster(1, partitions);
+        let client = connect(virtual_cluster::client(&cluster, 1)).await;
+        let producer = client.producer().build().unwrap();
+        acked(&producer, free()).await;
+        let rule = FaultRule::new(Fault::Error(NOT_ENOUGH_REPLICAS)).api(ApiKey::PRODUCE);
+        let rule = cluster.faults().inject(rule.always());
+        let delivery = producer.send(free()).await.unwrap();
+        let before = cluster.faults().fired();
+        tokio::time::sleep(secs(10)).await;
+        let refused = cluster.faults().fired() - before;
+        assert!((3..40).contains(&refused), "{partitions} partitions: {refused} in 10 s");
+        assert!(cluster.faults().remove(rule));
+        let begun = Instant::now();
+        within("an ack", delivery).await.unwrap();
+        assert!(begun.elapsed() < secs(6), "{:?}", begun.elapsed());
+    }
+}
+
+/// A broker that went silent may lead no more, and dialling it would not tell.
+#[tokio::test(start_paused = true)]
+async fn silence_is_a_reason_to_ask_who_leads() {
+    let cluster = cluster(3, 1);
+    let client = virtual_cluster::client(&cluster, 1).request_timeout(secs(2));
+    let client = connect(client).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    let silent = FaultRule::new(Fault::BlackHole).api(ApiKey::PRODUCE).broker(1);
+    cluster.faults().inject(silent.always());
+    let begun = Instant::now();
+    let delivery = producer.send(pinned(0)).await.unwrap();
+    tokio::time::sleep(ms(100)).await;
+    cluster.move_leader("t", 0, 2).unwrap();
+    within("an ack", delivery).await.unwrap();
+    assert!(begun.elapsed() < ms(3_500), "{:?}", begun.elapsed());
+}
+
+/// Of partitions that nobody leads it is asked again and again, whether records name them or not.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_back_is_found_by_each_kind_of_record() {
+    for record in [pinned(0), free()] {
+        let cluster = cluster(3, 1);
+        let client = connect(virtual_cluster::client(&cluster, 1)).await;
+        let producer = client.producer().build().unwrap();
+        acked(&producer, record).await;
+        cluster.remove_leader("t", 0).unwrap();
+        let delivery = producer.send(record).await.unwrap();
+        tokio::time::sleep(secs(20)).await;
+        assert!(!delivery.is_done());
+        cluster.move_leader("t", 0, 2).unwrap();
+        let back = Instant::now();
+        within("an ack", delivery).await.unwrap();
+        assert!(back.elapsed() < secs(10), "{:?}", back.elapsed());
+    }
+}
+
+/// A leader that the answer names is asked at once, and not if that goes on: two that name each other
+/// would be asked as fast as they can refuse.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_keeps_moving_is_paced() {
+    let cluster = cluster(2, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    let mut leader = cluster.partition("t", 0).unwrap().leader.unwrap();
+    let requests = || seen(&cluster, 1, ApiKey::PRODUCE) + seen(&cluster, 2, ApiKey::PRODUCE);
+    let slow = FaultRule::new(Fault::Delay(ms(2))).api(ApiKey::PRODUCE);
+    cluster.faults().inject(slow.always());
+    let before = requests();
+    let delivery = producer.send(pinned(0)).await.unwrap();
+    let begun = Instant::now();
+    let mut at = before;
+    while begun.elapsed() < secs(5) {
+        // It moves while the request is on its way to the one that led.
+        if requests() > at {
+            at = requests();
+            leader = 3 - leader;
+            cluster.move_leader("t", 0, leader).unwrap();
+        }
+        tokio::time::sleep(ms(1)).await;
+    }
+    assert!((3..40).contains(&(at - before)), "{} requests in 5 s", at - before);
+    within("an ack", delivery).await.unwrap();
+}
+
+/// However often its connection is cut: only what is as large as a request may be is to blame for that.
+#[tokio::test(start_paused = true)]
+async fn a_small_record_is_not_to_blame_for_cut_connections() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    cluster.faults().on(None, ApiKey::PRODUCE, Fault::CutBeforeAppend, 5);
+    acked(&producer, pinned(0)).await;
+    assert_eq!(cluster.records("t", 0).unwrap().len(), 2);
 }

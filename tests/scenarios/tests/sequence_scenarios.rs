@@ -2,7 +2,7 @@
 //! told by that, and under another epoch it would be there twice. And batches that are to be cut while
 //! others behind them are in doubt.
 
-use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, error_code as code};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, error_code};
 use ottla::{Client, Compression, Delivery, ErrorKind, Producer, Record};
 use ottla_scenarios::steps::{
     acks, cluster, connect, ms, secs, send_pinned, small_batches, stored, warm,
@@ -10,8 +10,8 @@ use ottla_scenarios::steps::{
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 
-const REQUEST_TIMED_OUT: i16 = code::REQUEST_TIMED_OUT;
-const OUT_OF_ORDER: i16 = code::OUT_OF_ORDER_SEQUENCE_NUMBER;
+const REQUEST_TIMED_OUT: i16 = error_code::REQUEST_TIMED_OUT;
+const OUT_OF_ORDER: i16 = error_code::OUT_OF_ORDER_SEQUENCE_NUMBER;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
@@ -131,7 +131,7 @@ async fn a_lookup_that_fails_is_made_again() {
     let cluster = cluster(1, 1);
     let faults = cluster.faults();
     faults.on(None, ApiKey::DESCRIBE_PRODUCERS, Fault::CutBeforeAppend, 2);
-    for code in [code::UNKNOWN_SERVER_ERROR, code::NOT_LEADER_OR_FOLLOWER] {
+    for code in [error_code::UNKNOWN_SERVER_ERROR, error_code::NOT_LEADER_OR_FOLLOWER] {
         let refused = FaultRule::new(Fault::Error(code)).api(ApiKey::DESCRIBE_PRODUCERS);
         faults.inject(refused.after(2));
     }
@@ -144,7 +144,7 @@ async fn a_lookup_that_fails_is_made_again() {
 /// One that is in doubt, whatever its sequence is refused with, stays in place.
 #[tokio::test(start_paused = true)]
 async fn no_refusal_of_a_sequence_ends_doubt() {
-    let refusals = [OUT_OF_ORDER, UNKNOWN_PRODUCER_ID, code::INVALID_PRODUCER_EPOCH];
+    let refusals = [OUT_OF_ORDER, UNKNOWN_PRODUCER_ID, error_code::INVALID_PRODUCER_EPOCH];
     let doubts =
         [Fault::CutBeforeAppend, Fault::CutAfterAppend, Fault::ErrorAfterAppend(REQUEST_TIMED_OUT)];
     for refusal in refusals {
@@ -165,7 +165,7 @@ async fn no_refusal_of_a_sequence_ends_doubt() {
 /// What never was in doubt goes on under the next epoch.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_lost_records_takes_new_ones() {
-    for refusal in [OUT_OF_ORDER, UNKNOWN_PRODUCER_ID, code::INVALID_PRODUCER_EPOCH] {
+    for refusal in [OUT_OF_ORDER, UNKNOWN_PRODUCER_ID, error_code::INVALID_PRODUCER_EPOCH] {
         let cluster = cluster(1, 1);
         let producer = producer(&cluster).await;
         warm(&producer).await;
@@ -312,4 +312,45 @@ async fn restarts_in_the_middle_of_doubt() {
         acks(deliveries).await;
     }
     assert_eq!(numbers(&cluster), all);
+}
+
+/// However often it fails: with pauses, and with a look at who leads if the leader says that it does not.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_goes_on_failing_is_paced() {
+    for code in [error_code::UNKNOWN_SERVER_ERROR, error_code::NOT_LEADER_OR_FOLLOWER] {
+        let cluster = cluster(1, 1);
+        let producer = producer(&cluster).await;
+        let refused = FaultRule::new(Fault::Error(code)).api(ApiKey::DESCRIBE_PRODUCERS);
+        let refused = cluster.faults().inject(refused.always());
+        let deliveries = forgotten(&cluster, &producer, 2).await;
+        let asked = || cluster.stats().requests_of(ApiKey::DESCRIBE_PRODUCERS);
+        until("a first lookup", || asked() > 0).await;
+        let metadata = cluster.stats().requests_of(ApiKey::METADATA);
+        tokio::time::sleep(secs(10)).await;
+        assert!((3..40).contains(&asked()), "{code}: {} in 10 s", asked());
+        if code == error_code::NOT_LEADER_OR_FOLLOWER {
+            assert!(cluster.stats().requests_of(ApiKey::METADATA) > metadata, "who leads?");
+        }
+        assert!(cluster.faults().remove(refused));
+        acks(deliveries).await;
+        assert_eq!(numbers(&cluster), [10, 11]);
+    }
+}
+
+/// Each refusal begins another epoch, and not at once.
+#[tokio::test(start_paused = true)]
+async fn a_refused_sequence_is_paced() {
+    let cluster = cluster(1, 1);
+    let producer = producer(&cluster).await;
+    warm(&producer).await;
+    let refused = FaultRule::new(Fault::Error(OUT_OF_ORDER)).api(ApiKey::PRODUCE).always();
+    let refused = cluster.faults().inject(refused);
+    let before = cluster.faults().fired();
+    let deliveries = send_pinned(&producer, 10..11).await;
+    tokio::time::sleep(secs(10)).await;
+    let asked = cluster.faults().fired() - before;
+    assert!((3..40).contains(&asked), "{asked} in 10 s");
+    assert!(cluster.faults().remove(refused));
+    acks(deliveries).await;
+    assert_eq!(numbers(&cluster), [10]);
 }

@@ -158,6 +158,10 @@ async fn refusals_before_the_append_are_certain() {
             let e = within("its end", delivery).await.unwrap_err();
             assert!(!e.maybe_written() && e.broker_code() == Some(code), "{code}: {e}");
         }
+        if code == 29 {
+            // Not for one of its records: there is nothing to be gained by taking it apart.
+            assert_eq!(cluster.stats().requests_of(ApiKey::PRODUCE), 2);
+        }
     }
 }
 
@@ -309,4 +313,63 @@ async fn a_batch_larger_than_a_request_may_be_goes_in_parts() {
     let all: Vec<usize> = values(&cluster, 1).iter().map(|v| v.parse().unwrap()).collect();
     let all: Vec<usize> = all.into_iter().filter(|n| *n > 0).collect();
     assert_eq!(all, (1..9).collect::<Vec<_>>());
+}
+
+/// The memory of a batch that is taken apart is free again, as often as that happens.
+#[tokio::test(start_paused = true)]
+async fn what_is_cut_gives_its_memory_back() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = client.producer().compression(Compression::None).buffer_memory(1 << 20);
+    let producer = producer.linger(secs(1)).build().unwrap();
+    let first = producer.send(Record::to("t").value("")).await.unwrap();
+    within("the first ack", first).await.unwrap();
+    let value = "x".repeat(50_000);
+    for round in 0..30 {
+        cluster.faults().on(None, ApiKey::PRODUCE, Fault::Error(INVALID_RECORD), 1);
+        let mut deliveries = Vec::new();
+        for _ in 0..4 {
+            let sent = producer.try_send(Record::to("t").value(&value));
+            deliveries.push(sent.unwrap_or_else(|e| panic!("round {round}: {e}")));
+        }
+        for delivery in deliveries {
+            within("ack", delivery).await.unwrap();
+        }
+    }
+    assert_eq!(values(&cluster, 1).len(), 120);
+}
+
+/// A flush waits for the parts of a batch as it did for the whole.
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_all_that_a_batch_was_cut_into() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = producer(&client, Compression::None).await;
+    cluster.faults().on(None, ApiKey::PRODUCE, Fault::Error(10), 1);
+    let slow = Fault::DelayAnswer(std::time::Duration::from_millis(100));
+    cluster.faults().inject(FaultRule::new(slow).api(ApiKey::PRODUCE).after(1).always());
+    let deliveries = send(&producer, 10, |_| false);
+    assert_eq!(flushed(&producer).await, 0);
+    assert!(deliveries.iter().all(Delivery::is_done));
+}
+
+/// The parts of a batch have the time that is left of it.
+#[tokio::test(start_paused = true)]
+async fn a_piece_has_no_more_time_than_its_batch() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster).await;
+    let producer = client.producer().delivery_timeout(secs(3)).build().unwrap();
+    let first = producer.send(Record::to("t").value("")).await.unwrap();
+    within("the first ack", first).await.unwrap();
+    let faults = cluster.faults();
+    faults.on(None, ApiKey::PRODUCE, Fault::Delay(secs(2)), 1);
+    faults.on(None, ApiKey::PRODUCE, Fault::Error(10), 1);
+    faults.inject(FaultRule::new(Fault::BlackHole).api(ApiKey::PRODUCE).after(1).always());
+    let begun = tokio::time::Instant::now();
+    for delivery in send(&producer, 10, |_| false) {
+        let error = within("its end", delivery).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    }
+    let late = secs(3) + std::time::Duration::from_millis(100);
+    assert!((secs(3)..late).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }

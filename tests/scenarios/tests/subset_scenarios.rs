@@ -81,8 +81,8 @@ fn greedy(topics: &[BTreeSet<i32>], used: &BTreeSet<i32>) -> usize {
     count
 }
 
-#[tokio::test(start_paused = true)]
-async fn topics_without_a_partition_inside_take_as_few_brokers_more_as_needed() {
+/// A hundred topics on four brokers each, drawn at random; and who leads them.
+fn hundred_topics() -> (Cluster, Vec<BTreeSet<i32>>) {
     let mut builder = Cluster::builder().brokers(20).tcp(false).topic("t", 60, 1);
     for topic in 0..100 {
         builder = builder.topic(format!("t{topic}"), 4, 1);
@@ -98,6 +98,30 @@ async fn topics_without_a_partition_inside_take_as_few_brokers_more_as_needed() 
         }
         topics.push(all[..4].iter().copied().collect::<BTreeSet<i32>>());
     }
+    (cluster, topics)
+}
+
+/// The best choice for each topic that comes is not the best for all: those chosen meanwhile are left.
+#[tokio::test(start_paused = true)]
+async fn topics_that_come_one_by_one_take_as_few_brokers_in_the_end() {
+    let (cluster, topics) = hundred_topics();
+    for seed in 0..3 {
+        let (client, producer) = small(&cluster, seed).await;
+        bursts(&producer, "t", 20).await;
+        let inside = used(&client);
+        for topic in 0..100 {
+            acked(&producer, Record::to(&format!("t{topic}")).value("x")).await;
+        }
+        let best = greedy(&topics, &inside);
+        // A seventh more are no reason to choose anew.
+        let open = connected(&client).len();
+        assert!(open <= best + (best - 6) * 3 / 20 + 2, "seed {seed}: {open}, greedy {best}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_without_a_partition_inside_take_as_few_brokers_more_as_needed() {
+    let (cluster, topics) = hundred_topics();
     for seed in 0..3 {
         let (client, producer) = small(&cluster, seed).await;
         bursts(&producer, "t", 20).await;
@@ -239,6 +263,51 @@ async fn brokers_of_the_own_rack_come_first() {
         assert!(used.iter().all(|id| (*id as usize - 1) % 3 == number), "{rack}: {used:?}");
     }
     assert!(cluster.stats().requests_of(ApiKey::PRODUCE) > 0);
+}
+
+/// What each broker has acknowledged since `before`.
+fn used_since(client: &Client, before: &BTreeMap<i32, u64>) -> BTreeSet<i32> {
+    let now = client.stats().acknowledged_by_broker;
+    let more = |id: &i32, n: u64| n > before.get(id).copied().unwrap_or_default();
+    now.into_iter().filter(|(id, n)| more(id, *n)).map(|(id, _)| id).collect()
+}
+
+/// Which brokers it uses changes with the hours, so that what a fleet's chance has put on one of them
+/// does not stay there; each time it is as few.
+#[tokio::test(start_paused = true)]
+async fn the_subset_turns_every_four_hours() {
+    let cluster = cluster(20, 60);
+    let (client, producer) = small(&cluster, 1).await;
+    let mut turns = BTreeSet::new();
+    for _ in 0..4 {
+        let before = client.stats().acknowledged_by_broker;
+        bursts(&producer, "t", 30).await;
+        let used = used_since(&client, &before);
+        assert_eq!(used.len(), 6, "{used:?}");
+        turns.insert(used);
+        tokio::time::sleep(secs(4 * 3_600)).await;
+    }
+    assert_eq!(turns.len(), 4, "{turns:?}");
+}
+
+/// Who was used outside the subset, for a topic that needs it, is not used for others for ever.
+#[tokio::test(start_paused = true)]
+async fn who_was_needed_outside_is_left_after_five_minutes() {
+    let cluster = cluster(20, 60);
+    cluster.create_topic("far", 1, 1).unwrap();
+    let (client, producer) = small(&cluster, 1).await;
+    bursts(&producer, "t", 20).await;
+    let inside = used(&client);
+    let far = (1..=20).find(|id| !inside.contains(id)).unwrap();
+    cluster.move_leader("far", 0, far).unwrap();
+    acked(&producer, Record::to("far").value("x")).await;
+    let before = client.stats().acknowledged_by_broker;
+    bursts(&producer, "t", 30).await;
+    assert!(used_since(&client, &before).contains(&far), "as long as it is used it takes all");
+    tokio::time::sleep(secs(300)).await;
+    let before = client.stats().acknowledged_by_broker;
+    bursts(&producer, "t", 30).await;
+    assert!(used_since(&client, &before).is_subset(&inside));
 }
 
 /// Of many partitions only a sample is looked at for each batch; all get their part.
