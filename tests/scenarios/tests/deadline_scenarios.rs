@@ -109,3 +109,27 @@ async fn s03_a_record_that_waited_for_its_partition_does_not_get_the_time_of_tho
     }
     assert!((secs(14)..secs(14) + ms(100)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
+
+/// Each in its own time, though the same silence is the end of both.
+#[tokio::test(start_paused = true)]
+async fn s03_what_is_in_flight_ends_one_after_the_other() {
+    let cluster = cluster(1, 2);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().delivery_timeout(secs(3)).build().unwrap();
+    for partition in 0..2 {
+        acked(&producer, free().partition(partition)).await;
+    }
+    cluster.faults().inject(FaultRule::new(Fault::BlackHole).api(ApiKey::PRODUCE).always());
+    let begun = Instant::now();
+    let mut sent = Vec::new();
+    for partition in 0..2 {
+        sent.push(producer.send(free().partition(partition)).await.unwrap());
+        tokio::time::sleep(secs(1)).await;
+    }
+    for (number, delivery) in (0..).zip(sent) {
+        let error = within("the timeout", delivery).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let due = secs(3 + number);
+        assert!((due..due + ms(100)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+}

@@ -3,7 +3,9 @@
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, NewTopic, OffsetSpec, Producer, Record, Start};
-use ottla_scenarios::steps::{acked, cluster, connect, free, ms, pinned, requests, secs, seen};
+use ottla_scenarios::steps::{
+    acked, cluster, connect, connected, free, ms, pinned, requests, secs, seen,
+};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 use tokio::time::{Duration, Instant};
@@ -241,4 +243,39 @@ async fn an_ack_takes_no_longer_with_eight_producers_than_with_one() {
         sum(&eight),
         sum(&one)
     );
+}
+
+/// Seconds until a client that sends a record each second has one connection more.
+async fn until_one_more(client: &Client, producer: &Producer) -> u64 {
+    acked(producer, free()).await;
+    let before = connected(client).len();
+    for second in 0.. {
+        if connected(client).len() > before {
+            return second;
+        }
+        tokio::time::sleep(secs(1)).await;
+        acked(producer, free()).await;
+    }
+    unreachable!("it goes on for ever")
+}
+
+/// A client with one lane opens a second one within seconds, so that the loss of the first makes nobody
+/// wait; after a loss within a minute, or a fleet would dial in step.
+#[tokio::test(start_paused = true)]
+async fn a_spare_lane_is_opened_soon_and_after_a_loss_in_a_minute() {
+    let mut latest = 0;
+    for seed in 0..8 {
+        let cluster = cluster(3, 3);
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        let producer = client.producer().build().unwrap();
+        let took = within("a spare lane", until_one_more(&client, &producer)).await;
+        assert!(took <= 11, "seed {seed}: {took} s");
+        for id in cluster.broker_ids() {
+            cluster.cut_connections(id).unwrap();
+        }
+        let took = until_one_more(&client, &producer).await;
+        assert!(took <= 62, "seed {seed}: {took} s after a loss");
+        latest = latest.max(took);
+    }
+    assert!(latest > 12, "{latest} s: as soon as at the start");
 }

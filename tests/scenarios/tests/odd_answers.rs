@@ -7,12 +7,14 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{BrokerId, MetadataResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use ottla::testing::{ApiKey, Cluster};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Acked, Client, Producer, Record};
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acked, cluster, connect, free, pinned, secs};
 use ottla_scenarios::wait::within;
 use tokio::time::Instant;
+
+const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 
 /// Changes every answer to Produce.
 fn change(hostile: &Hostile, changed: impl Fn(&mut ProduceResponse) + Send + Sync + 'static) {
@@ -191,4 +193,45 @@ async fn what_the_answer_leaves_out_goes_nowhere_else() {
     acked(&odd.producer, free()).await;
     let stored: usize = (0..3).map(|p| odd.cluster.records("t", p).unwrap().len()).sum();
     assert_eq!(stored, 3 + 1);
+}
+
+/// Partitions are told apart by their numbers, not by their order.
+#[tokio::test(start_paused = true)]
+async fn answers_in_another_order_are_told_apart() {
+    let odd = start(1, 3).await;
+    for partition in 1..3 {
+        for _ in 0..partition {
+            acked(&odd.producer, pinned(partition)).await;
+        }
+    }
+    change(&odd.hostile, |answer| {
+        for topic in &mut answer.responses {
+            topic.partition_responses.reverse();
+        }
+    });
+    let sent: Vec<_> = (0..3).map(|p| odd.producer.try_send(pinned(p)).unwrap()).collect();
+    for (partition, delivery) in (0..).zip(sent) {
+        let at = within("an ack", delivery).await.unwrap();
+        assert_eq!((at.partition, at.offset), (partition, i64::from(partition) + 1));
+    }
+}
+
+/// The broker's clock, where the topic says so.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_the_append_is_the_records() {
+    let odd = start(1, 1).await;
+    change(&odd.hostile, |answer| {
+        answer.responses[0].partition_responses[0].log_append_time_ms = 12_345;
+    });
+    assert_eq!(acked(&odd.producer, pinned(0)).await.timestamp_ms, 12_345);
+}
+
+/// The broker has it already, and does not remember where.
+#[tokio::test(start_paused = true)]
+async fn what_is_called_a_duplicate_is_written() {
+    let odd = start(1, 1).await;
+    let duplicate = Fault::ErrorAfterAppend(DUPLICATE_SEQUENCE_NUMBER);
+    odd.cluster.faults().inject(FaultRule::new(duplicate).api(ApiKey::PRODUCE));
+    assert_eq!(acked(&odd.producer, pinned(0)).await.offset, -1);
+    assert_eq!(odd.cluster.records("t", 0).unwrap().len(), 2);
 }

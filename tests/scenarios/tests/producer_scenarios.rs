@@ -339,3 +339,90 @@ async fn s10_what_is_wrong_with_one_record_concerns_that_record_alone() {
     assert_eq!(cluster.stats().requests_of(ApiKey::PRODUCE), sent);
     acks(well).await;
 }
+
+/// Its end is waited for by what names its partition, too.
+#[tokio::test(start_paused = true)]
+async fn s11_what_must_go_there_goes_when_the_silence_ends() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = small_batches(&client).build().unwrap();
+    warm(&producer).await;
+    cluster.faults().on(1, ApiKey::PRODUCE, Fault::Throttle(secs(5)), 1);
+    acks(send_pinned(&producer, 3..4).await).await;
+    let throttled = Instant::now();
+    acks(send_pinned(&producer, 4..5).await).await;
+    assert!((secs(5)..secs(6)).contains(&throttled.elapsed()), "{:?}", throttled.elapsed());
+}
+
+/// Those behind a refused batch are refused for their sequence: its shadow, and no log that has lost
+/// something.
+#[tokio::test(start_paused = true)]
+async fn out_of_order_behind_a_refused_one_is_its_shadow() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = small_batches(&client).build().unwrap();
+    warm(&producer).await;
+    let slow = FaultRule::new(Fault::Delay(ms(5))).api(ApiKey::PRODUCE);
+    cluster.faults().inject(slow.always());
+    let refused = Fault::Error(NOT_ENOUGH_REPLICAS);
+    cluster.faults().on(None, ApiKey::PRODUCE, refused, 1);
+    let acks = acks(send_pinned(&producer, 3..8).await).await;
+    assert_eq!(acks.len(), 5);
+    let errors = client.stats().brokers[&1].requests["Produce"].errors;
+    assert!(errors > 1, "{errors}: nothing was behind it");
+    assert!(stored(&cluster, 0).iter().all(|record| record.producer_epoch == 0));
+}
+
+/// What can be known of a record is said at once, also on the short way that most records take.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_record_is_said_at_once() {
+    let cluster = cluster(1, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().max_record_size(200_000).build().unwrap();
+    let missing = producer.send(Record::to("missing").value("x")).await.unwrap();
+    assert_eq!(within("an end", missing).await.unwrap_err().kind(), ErrorKind::UnknownTopic);
+    let headers = vec![("h", None); 10_001];
+    let (fits, large) = (vec![7; 200_000], vec![7; 200_001]);
+    let record = Record::to("t").value("x");
+    acks(vec![producer.send(record).await.unwrap()]).await;
+    // A batch is open, which takes what is all right as it comes.
+    let mut taken = vec![producer.try_send(record).unwrap()];
+    let refused = [
+        (Record::to("missing").value("x"), ErrorKind::UnknownTopic),
+        (record.timestamp_ms(-1), ErrorKind::InvalidArgument),
+        (record.headers(&headers), ErrorKind::InvalidArgument),
+        (record.partition(-1), ErrorKind::UnknownPartition),
+        (record.partition(3), ErrorKind::UnknownPartition),
+        (record.value(&large), ErrorKind::RecordTooLarge),
+    ];
+    for (number, (record, kind)) in refused.into_iter().enumerate() {
+        let error = producer.try_send(record).map(drop).unwrap_err();
+        assert_eq!(error.kind(), kind, "{number}: {error}");
+    }
+    for record in [record.value(&fits), record.partition(2), record.headers(&headers[1..])] {
+        taken.push(producer.try_send(record).unwrap());
+    }
+    acks(taken).await;
+}
+
+/// The short way takes nothing away from a record.
+#[tokio::test(start_paused = true)]
+async fn what_comes_into_an_open_batch_is_all_there() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let headers = [("h", Some(&b"1"[..]))];
+    let records = [
+        Record::to("t").value("0"),
+        Record::to("t").value("1").timestamp_ms(77),
+        Record::to("t").value("2").headers(&headers),
+        Record::to("t").key("k"),
+    ];
+    let acks = acks(records.map(|record| producer.try_send(record).unwrap()).into()).await;
+    let stored = stored(&cluster, 0);
+    let values: Vec<_> = stored.iter().map(|record| record.value.as_deref()).collect();
+    assert_eq!(values, [Some(&b"0"[..]), Some(b"1"), Some(b"2"), None]);
+    assert_eq!((stored[1].timestamp, acks[1].timestamp_ms), (77, 77));
+    assert_eq!(stored[2].headers.len(), 1);
+    assert_eq!(stored[3].key.as_deref(), Some(&b"k"[..]));
+}

@@ -5,7 +5,7 @@
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders, error_code};
 use ottla::{Client, Compression, Delivery, ErrorKind, Producer, Record};
 use ottla_scenarios::steps::{
-    acks, cluster, connect, ms, secs, send_pinned, small_batches, stored, warm,
+    acks, cluster, connect, ms, requests, secs, send_pinned, small_batches, stored, warm,
 };
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -319,15 +319,20 @@ async fn restarts_in_the_middle_of_doubt() {
 async fn a_lookup_that_goes_on_failing_is_paced() {
     for code in [error_code::UNKNOWN_SERVER_ERROR, error_code::NOT_LEADER_OR_FOLLOWER] {
         let cluster = cluster(1, 1);
-        let producer = producer(&cluster).await;
+        let client = client(&cluster).await;
+        let producer = small_batches(&client).linger(secs(0)).build().unwrap();
         let refused = FaultRule::new(Fault::Error(code)).api(ApiKey::DESCRIBE_PRODUCERS);
         let refused = cluster.faults().inject(refused.always());
+        // Something that takes its time, so that time goes on.
+        let slow = FaultRule::new(Fault::Delay(ms(1))).api(ApiKey::DESCRIBE_PRODUCERS);
+        cluster.faults().inject(slow.always());
         let deliveries = forgotten(&cluster, &producer, 2).await;
         let asked = || cluster.stats().requests_of(ApiKey::DESCRIBE_PRODUCERS);
         until("a first lookup", || asked() > 0).await;
         let metadata = cluster.stats().requests_of(ApiKey::METADATA);
         tokio::time::sleep(secs(10)).await;
         assert!((3..40).contains(&asked()), "{code}: {} in 10 s", asked());
+        assert!(requests(&client, 1, "DescribeProducers").errors >= 3, "{code}");
         if code == error_code::NOT_LEADER_OR_FOLLOWER {
             assert!(cluster.stats().requests_of(ApiKey::METADATA) > metadata, "who leads?");
         }

@@ -434,7 +434,9 @@ fn an_acknowledgement_closes_the_hole_before_it() {
 fn a_success_makes_the_next_pause_a_first_one() {
     let mut p = in_flight(1);
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
-    (0..3).for_each(|_| drop(p.backoff.next(&mut rng)));
+    for _ in 0..3 {
+        p.backoff.next(&mut rng);
+    }
     assert!(p.acknowledged(1).is_some());
     assert_eq!(p.backoff.attempts(), 0);
 }
@@ -496,7 +498,7 @@ fn halves_count_as_two() {
     for id in [12, 2] {
         assert_eq!(p.next_resend(LEADER, now()).unwrap().id, id);
     }
-    let mut fill = |p: &mut Partition| {
+    let fill = |p: &mut Partition| {
         let mut more = 0;
         while p.has_room(LEADER, now()) {
             p.push(20, batches(1, 1).remove(0), LEADER, (7, 0));
