@@ -309,6 +309,8 @@ _RETRIABLE: dict[type[Error], type[Error]] = {}
 def _retriable(kind: type[Error]) -> type[Error]:
     """The kind as a RetriableError too: of some kinds only some errors are (a broker's answer may
     be either), and `except RetriableError` has to catch exactly those."""
+    if issubclass(RetriableError, kind):
+        return RetriableError
     found = _RETRIABLE.get(kind)
     if found is None:
         bases: tuple[type[Error], ...] = (kind, RetriableError)

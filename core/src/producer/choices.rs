@@ -295,9 +295,11 @@ impl Sender {
         if leaders.any(|broker| !broker.is_unreachable()) {
             ids = used;
         }
-        let mut leaders = ids.iter().filter_map(|id| round.pool.broker(*id));
-        if leaders.any(|broker| broker.is_unreachable()) && !round.pool.is_connected(None) {
-            // The cluster may be somewhere else by now, where only the bootstrap list leads.
+        let brokers: Vec<_> = ids.iter().filter_map(|id| round.pool.broker(*id)).collect();
+        let lost = brokers.iter().filter(|broker| broker.is_unreachable()).count();
+        // If it is all of them, the cluster may have named others meanwhile; and it may be somewhere else
+        // by now, where only the bootstrap list leads.
+        if lost > 0 && (lost == brokers.len() || !round.pool.is_connected(None)) {
             self.metadata.want(&meta.name, Why::Lost);
         }
         let mut may = Vec::new();

@@ -118,3 +118,22 @@ async fn s01_hard_rolling_restart() {
     }
     assert!(recognised > 0, "nothing was in doubt: the cuts came too early or late");
 }
+
+/// The only leader of a topic goes away for long, and another takes over: what may go anywhere learns of it,
+/// also while the client is connected to others.
+#[tokio::test(start_paused = true)]
+async fn what_may_go_anywhere_follows_the_only_leader() {
+    for seed in 0..20 {
+        let cluster = cluster(BROKERS, 1);
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        let producer = client.producer().build().unwrap();
+        within("an ack", producer.send(Record::to("t").value("old")).await.unwrap()).await.unwrap();
+        if seed % 2 == 0 {
+            tokio::time::sleep(ms(200)).await;
+        }
+        cluster.stop_broker(1, Leaders::Move).unwrap();
+        let sent = producer.send(Record::to("t").value("new")).await.unwrap();
+        let at = tokio::time::timeout(secs(5), sent).await;
+        assert_eq!(at.expect("learned in time").unwrap().offset, 1, "seed {seed}");
+    }
+}
