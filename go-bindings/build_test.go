@@ -6,11 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	ottla "github.com/ottla-rs/ottla/go-bindings"
 )
 
 // A build that can not work says in one sentence what to do, not that "build constraints exclude all
 // Go files".
 func TestABuildWithoutCgoSaysWhatToDo(t *testing.T) {
+	ottla.Limit(t)
 	cgo, platform := "build with CGO_ENABLED=1", "runs on Linux, macOS and other Unix systems"
 	for _, tt := range []struct {
 		name string
@@ -63,6 +66,7 @@ func onlyGo(t *testing.T) string {
 
 // The library was not laid out.
 func TestABuildWithoutTheLibrarySaysWhereItComesFrom(t *testing.T) {
+	ottla.Limit(t)
 	module := t.TempDir()
 	internal := filepath.Join(module, "go-bindings/internal")
 	if err := os.MkdirAll(internal, 0o755); err != nil {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestCallbacksRunInOrderOnOneGoroutine(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	const each, goroutines = 5000, 8
@@ -54,6 +55,7 @@ func TestCallbacksRunInOrderOnOneGoroutine(t *testing.T) {
 }
 
 func TestProducingInACallback(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	// Little memory, so that callbacks meet a full buffer.
 	p := newProducer(t, c, BufferMemory(16<<10), MaxRecordSize(8<<10))
@@ -81,6 +83,7 @@ func TestProducingInACallback(t *testing.T) {
 }
 
 func TestACallbackMayWaitForARecordButNotForItself(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	done := make(chan [3]error, 1)
@@ -88,6 +91,19 @@ func TestACallbackMayWaitForARecordButNotForItself(t *testing.T) {
 		_, err := p.ProduceSync(ctx, Record{Topic: "in", Value: []byte("sync")})
 		done <- [3]error{err, p.Flush(ctx), c.Close()}
 	})
+	// However deep in the callback it is.
+	deep := make(chan error, 1)
+	var down func(levels int) error
+	down = func(levels int) error {
+		if levels == 0 {
+			return p.Flush(endsWhenWaited())
+		}
+		return down(levels - 1)
+	}
+	p.Produce(ctx, Record{Topic: "in"}, func(Delivery, error) { deep <- down(300) })
+	if err := receive(t, deep, "the deep callback"); !errors.Is(err, ErrInvalidArgument) {
+		t.Errorf("Flush deep in a callback: %v", err)
+	}
 	got := receive(t, done, "the callback")
 	if got[0] != nil {
 		t.Errorf("ProduceSync in a callback: %v", got[0])
@@ -98,6 +114,7 @@ func TestACallbackMayWaitForARecordButNotForItself(t *testing.T) {
 }
 
 func TestACallbackThatEndsItsGoroutineDoesNotStopTheOthers(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	told := make(chan int, 3)
@@ -117,12 +134,18 @@ func TestACallbackThatEndsItsGoroutineDoesNotStopTheOthers(t *testing.T) {
 }
 
 func TestASlowCallbackHoldsProducersBack(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, DeliveryTimeout(time.Hour))
-	release, reached := make(chan struct{}), make(chan struct{})
+	release, reached, inCallback := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once
 	callback := func(Delivery, error) {
-		once.Do(func() { close(reached); <-release })
+		once.Do(func() {
+			close(reached)
+			<-release
+			// Whom should it wait for, if not for itself?
+			p.Produce(endsWhenWaited(), Record{Topic: "slow"}, func(_ Delivery, err error) { inCallback <- err })
+		})
 	}
 	p.Produce(ctx, Record{Topic: "slow"}, callback)
 	receive(t, reached, "the callback that blocks")
@@ -148,9 +171,19 @@ func TestASlowCallbackHoldsProducersBack(t *testing.T) {
 	if most := int64(maxBacklog + defaultBufferMemory/headLen); produced.Load() > most {
 		t.Errorf("%d records while the callback was stuck", produced.Load())
 	}
+	// Who is held goes on once the callbacks have caught up.
+	held, told := watch(ctx, 0), make(chan error, 1)
+	go p.Produce(held, Record{Topic: "slow"}, func(_ Delivery, err error) { told <- err })
+	receive(t, held.waits, "a held Produce")
 	close(release)
+	if err := receive(t, told, "the record that was held"); err != nil {
+		t.Error(err)
+	}
 	if err := p.Flush(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if err := receive(t, inCallback, "what the callback produced"); err != nil {
+		t.Errorf("produced in a callback: %v", err)
 	}
 	if left := c.calls.backlog.Load(); left != 0 {
 		t.Errorf("backlog is %d after a flush", left)
@@ -158,6 +191,7 @@ func TestASlowCallbackHoldsProducersBack(t *testing.T) {
 }
 
 func TestRefusalsComeThroughTheCallback(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, MaxRecordSize(10))
 	cancelled, cancel := context.WithCancel(ctx)
@@ -197,6 +231,7 @@ func TestRefusalsComeThroughTheCallback(t *testing.T) {
 }
 
 func TestFailuresNobodyWasToldOfComeWithTheFlush(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, MaxRecordSize(10))
 	for range 3 {

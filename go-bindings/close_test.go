@@ -12,6 +12,7 @@ import (
 )
 
 func TestRecordsEndWithTheContextAndWithClose(t *testing.T) {
+	Limit(t)
 	c := echoClient(t)
 	consumer, err := c.NewConsumer(Topics("silent"))
 	if err != nil {
@@ -49,6 +50,7 @@ func TestRecordsEndWithTheContextAndWithClose(t *testing.T) {
 }
 
 func TestUseAfterClose(t *testing.T) {
+	Limit(t)
 	ctx := within(t)
 	c, err := NewClient(Echo())
 	if err != nil {
@@ -89,6 +91,7 @@ func TestUseAfterClose(t *testing.T) {
 }
 
 func TestCallbacksOfRecordsProducedAfterCloseAreCalled(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	if err := p.Close(); err != nil {
@@ -110,6 +113,7 @@ func TestCallbacksOfRecordsProducedAfterCloseAreCalled(t *testing.T) {
 }
 
 func TestCloseDeliversFirst(t *testing.T) {
+	Limit(t)
 	ctx := within(t)
 	c, err := NewClient(Echo())
 	if err != nil {
@@ -134,6 +138,7 @@ func TestCloseDeliversFirst(t *testing.T) {
 }
 
 func TestShutdownThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
+	Limit(t)
 	c := echoClient(t)
 	p := newProducer(t, c)
 	k := p.packer
@@ -156,6 +161,7 @@ func TestShutdownThatRunsOutOfTimeSaysWhatIsLeft(t *testing.T) {
 // Should the engine ever leave records without an end, the client's close gives them one: whoever waits
 // is told, and what nobody waits for is in the close's error.
 func TestRecordsThatTheEngineGaveNoEndAreToldByTheClose(t *testing.T) {
+	Limit(t)
 	c, err := NewClient(Echo())
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +202,7 @@ func TestRecordsThatTheEngineGaveNoEndAreToldByTheClose(t *testing.T) {
 }
 
 func TestGoroutinesAndHandlesGo(t *testing.T) {
+	Limit(t)
 	ctx := within(t)
 	before := runtime.NumGoroutine()
 	for range 20 {
@@ -224,5 +231,73 @@ func TestGoroutinesAndHandlesGo(t *testing.T) {
 			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 		}
 		runtime.Gosched()
+	}
+}
+
+func TestClosingAgainWaitsForTheFirst(t *testing.T) {
+	Limit(t)
+	c := echoClient(t)
+	p := newProducer(t, c)
+	// As if others were closing them.
+	p.closed = true
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	for name, shutdown := range map[string]func(context.Context) error{"producer": p.Shutdown, "client": c.Shutdown} {
+		if err := shutdown(endsWhenWaited()); !errors.Is(err, context.Canceled) {
+			t.Errorf("closing the %s again: %v", name, err)
+		}
+	}
+	p.closed = false
+	c.mu.Lock()
+	c.closed = false
+	c.mu.Unlock()
+}
+
+func TestClosingAgainSaysWhatTheFirstSaid(t *testing.T) {
+	Limit(t)
+	c, err := NewClient(Echo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProducer(t, c)
+	k := p.packer
+	k.mu.Lock()
+	k.blocked = true
+	k.mu.Unlock()
+	p.Produce(within(t), Record{Topic: "t"}, func(Delivery, error) {})
+	for _, shutdown := range []func(context.Context) error{p.Shutdown, p.Shutdown} {
+		if err := shutdown(endsWhenWaited()); !errors.Is(err, context.Canceled) {
+			t.Errorf("closing: %v", err)
+		}
+	}
+	if err := p.Shutdown(within(t)); !errors.Is(err, context.Canceled) {
+		t.Errorf("closed before: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACloseSaysThatACallbackIsInItsWay(t *testing.T) {
+	Limit(t)
+	for range 10 { // Of several things that end a wait one is drawn.
+		c, err := NewClient(Echo())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newProducer(t, c)
+		reached, goes, told := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		p.Produce(within(t), Record{Topic: "t"}, func(Delivery, error) {
+			close(reached)
+			<-goes
+			close(told)
+		})
+		receive(t, reached, "the callback")
+		if err := c.Shutdown(endsWhenWaited()); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "a callback has not returned") {
+			t.Errorf("closing: %v", err)
+		}
+		close(goes)
+		receive(t, told, "the callback's end")
 	}
 }

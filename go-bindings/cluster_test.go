@@ -87,6 +87,7 @@ func roundTrip(t *testing.T, client *ottla.Client, topic string, n int, options 
 }
 
 func TestRoundTrip(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewCluster(t, 3)
 	client := broker.Client()
 	for _, codec := range allCodecs {
@@ -99,6 +100,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestLittleMemoryWaitsAndLosesNothing(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("small", 3)
 	roundTrip(t, broker.Client(), "small", 3000,
@@ -106,6 +108,7 @@ func TestLittleMemoryWaitsAndLosesNothing(t *testing.T) {
 }
 
 func TestProduceSyncToAPartition(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	client, ctx := broker.Client(), within(t)
 	if err := client.CreateTopic(ctx, "made", 3, 1); err != nil {
@@ -131,6 +134,7 @@ func TestProduceSyncToAPartition(t *testing.T) {
 }
 
 func TestUnknownTopic(t *testing.T) {
+	ottla.Limit(t)
 	client, ctx := ottlatest.NewBroker(t).Client(), within(t)
 	producer, err := client.NewProducer()
 	if err != nil {
@@ -141,9 +145,14 @@ func TestUnknownTopic(t *testing.T) {
 	if ottla.MaybeWritten(err) {
 		t.Errorf("maybe written: %v", err)
 	}
+	var e *ottla.Error
+	if errors.As(err, &e); e.BrokerCode != 3 {
+		t.Errorf("the broker's code is %d", e.BrokerCode)
+	}
 }
 
 func TestRecordTooLarge(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("t", 1)
 	client, ctx := broker.Client(), within(t)
@@ -159,6 +168,7 @@ func TestRecordTooLarge(t *testing.T) {
 }
 
 func TestUseAfterCloseOfACluster(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("t", 1)
 	client, err := ottla.NewClient(ottla.Brokers(broker.Bootstrap()))
@@ -183,6 +193,7 @@ func TestUseAfterCloseOfACluster(t *testing.T) {
 }
 
 func TestCloseDeliversWhatLingers(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("t", 2)
 	client, err := ottla.NewClient(ottla.Brokers(broker.Bootstrap()))
@@ -223,6 +234,7 @@ func namesBoth(t *testing.T, err error, maybeWritten bool) {
 }
 
 func TestAnotherClusterAtTheSameAddresses(t *testing.T) {
+	ottla.Limit(t)
 	for _, change := range []ottla.ClusterChange{ottla.ClusterChangeFail, ottla.ClusterChangeAccept} {
 		t.Run(fmt.Sprint(change), func(t *testing.T) {
 			const brokers = 2
@@ -307,6 +319,7 @@ func readable(t *testing.T, err error, codes ...ottla.Code) {
 }
 
 func TestNobodyThere(t *testing.T) {
+	ottla.Limit(t)
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	nobody := ottla.NobodyListens(t)
@@ -330,6 +343,7 @@ func TestNobodyThere(t *testing.T) {
 }
 
 func TestAConnectThatIsGivenUp(t *testing.T) {
+	ottla.Limit(t)
 	// Accepts and never answers.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

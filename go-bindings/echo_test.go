@@ -21,6 +21,7 @@ func oddRecords(topic string) []Record {
 		{Topic: topic, Value: []byte("h"), Headers: []Header{
 			{"a", []byte("1")}, {"a", nil}, {"", []byte{}}, {"ünï", []byte("2")},
 		}},
+		{Topic: topic, Headers: []Header{{"b", nil}}},
 		{Topic: topic, Value: bytes.Repeat([]byte{0xff, 0}, 50_000)},
 	}
 }
@@ -49,6 +50,7 @@ func equalRecord(got *Record, want Record) error {
 }
 
 func TestWhatIsProducedComesBackByteForByte(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	want := oddRecords("odd")
@@ -70,6 +72,15 @@ func TestWhatIsProducedComesBackByteForByte(t *testing.T) {
 		if err := equalRecord(got, want[n]); err != nil {
 			t.Fatalf("record %d: %v", n, err)
 		}
+		// Who appends to a part must not run into the next one.
+		if cap(got.Key) != len(got.Key) || cap(got.Value) != len(got.Value) || cap(got.Headers) != len(got.Headers) {
+			t.Errorf("record %d has room behind its parts", n)
+		}
+		for _, h := range got.Headers {
+			if cap(h.Value) != len(h.Value) {
+				t.Errorf("record %d has room behind its header %q", n, h.Name)
+			}
+		}
 		if got.Topic != "odd" || got.Offset != int64(n) {
 			t.Fatalf("record %d is at %s/%d", n, got.Topic, got.Offset)
 		}
@@ -83,6 +94,7 @@ func TestWhatIsProducedComesBackByteForByte(t *testing.T) {
 }
 
 func TestSlicesMayBeReusedWhenProduceReturns(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	buf := make([]byte, 8)
@@ -110,6 +122,7 @@ func TestSlicesMayBeReusedWhenProduceReturns(t *testing.T) {
 }
 
 func TestALoopLeftEarlyLosesNothing(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	const n = 100
@@ -136,6 +149,7 @@ func TestALoopLeftEarlyLosesNothing(t *testing.T) {
 }
 
 func TestProduceSyncFromManyGoroutines(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	const goroutines, each = 32, 200
@@ -169,6 +183,7 @@ func TestProduceSyncFromManyGoroutines(t *testing.T) {
 }
 
 func TestTimestampsInDeliveriesAreTheRecordsOwn(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	base := time.UnixMilli(1_600_000_000_000)
@@ -188,6 +203,7 @@ func TestTimestampsInDeliveriesAreTheRecordsOwn(t *testing.T) {
 }
 
 func TestARecordTheEngineRefusesDoesNotTakeOthersWithIt(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, MaxRecordSize(100))
 	p.packer.maxRecord = 1 << 20 // The engine has to say it.
@@ -217,6 +233,7 @@ func TestARecordTheEngineRefusesDoesNotTakeOthersWithIt(t *testing.T) {
 }
 
 func TestTopicsAreCreated(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	if err := c.CreateTopic(ctx, "made", 3, 1); err != nil {
 		t.Fatal(err)
@@ -230,6 +247,7 @@ func TestTopicsAreCreated(t *testing.T) {
 }
 
 func TestSeekAndAssign(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	for i := range 10 {
@@ -263,6 +281,7 @@ func TestSeekAndAssign(t *testing.T) {
 
 // What a loop has in hand when its body seeks is not handed out, now or to the next loop.
 func TestASeekInALoop(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	for i := range 10 {

@@ -3,6 +3,10 @@ package ottla
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -10,6 +14,43 @@ import (
 
 // deadline ends waits that would otherwise hang; nothing is measured with it.
 const deadline = 60 * time.Second
+
+// testLimit is what a test may take: more than any wait in it, so that one that ends says what it waited for.
+const testLimit = 2 * deadline
+
+// Limit ends the program, by the name of the test, when the test does not end: long before the limit of
+// all, which names none. Every test begins with it: the first cleanup to be registered is the last to
+// run, so that what closes in one is bounded too.
+func Limit(t *testing.T) {
+	t.Helper()
+	name := t.Name()
+	timer := time.AfterFunc(testLimit, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("HANGS %s: not over within %v", name, testLimit))
+	})
+	t.Cleanup(func() { timer.Stop() })
+}
+
+// A test without a limit would hold up all of them when it hangs.
+func TestEveryTestHasALimit(t *testing.T) {
+	Limit(t)
+	files, err := filepath.Glob("*_test.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range strings.Split(string(text), "\nfunc Test")[1:] {
+			name, body, _ := strings.Cut(test, "(")
+			if _, first, _ := strings.Cut(body, "\n\t"); !strings.HasPrefix(strings.TrimPrefix(first, "ottla."), "Limit(t)\n") {
+				t.Errorf("%s: Test%s does not begin with Limit(t)", file, name)
+			}
+		}
+	}
+}
 
 func within(t *testing.T) context.Context {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 )
 
 func TestSettingsAreChecked(t *testing.T) {
+	Limit(t)
 	c := echoClient(t)
 	producer := func(o ...ProducerOption) error { _, err := c.NewProducer(o...); return err }
 	consumer := func(o ...ConsumerOption) error { _, err := c.NewConsumer(o...); return err }
@@ -48,6 +49,7 @@ func TestSettingsAreChecked(t *testing.T) {
 }
 
 func TestDurationsAreRoundedUpToMilliseconds(t *testing.T) {
+	Limit(t)
 	for d, want := range map[time.Duration]int64{
 		0: 0, 1: 1, time.Millisecond: 1, time.Millisecond + 1: 2, time.Hour: 3_600_000,
 		// As programs write "for ever": it must not wrap around to "not at all".
@@ -60,6 +62,7 @@ func TestDurationsAreRoundedUpToMilliseconds(t *testing.T) {
 }
 
 func TestAPlaceThatCanNotBeIsRefusedBySeek(t *testing.T) {
+	Limit(t)
 	c := echoClient(t)
 	consumer, err := c.NewConsumer(Topics("t"))
 	if err != nil {
@@ -69,5 +72,32 @@ func TestAPlaceThatCanNotBeIsRefusedBySeek(t *testing.T) {
 		if err := consumer.Seek("t", 0, to); !errors.Is(err, ErrInvalidArgument) {
 			t.Errorf("%+v: %v", to, err)
 		}
+	}
+}
+
+// 0 is the default there, and "not at all" here.
+func TestNotAtAllIsNotTheDefault(t *testing.T) {
+	Limit(t)
+	var p producerSettings
+	var c consumerSettings
+	if err := errors.Join(Linger(0).producer(&p), MaxWait(0).consumer(&c)); err != nil || p.LingerMs != -1 || c.MaxWaitMs != -1 {
+		t.Errorf("%d and %d ms, %v", p.LingerMs, c.MaxWaitMs, err)
+	}
+	// Without the option nothing is said.
+	if p := (producerSettings{}); p.LingerMs != 0 || p.BufferMemory != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestTargetsThatAreNone(t *testing.T) {
+	Limit(t)
+	p := newProducer(t, echoClient(t))
+	for _, partition := range []int32{-1, math.MinInt32, math.MaxInt32} {
+		if _, err := p.ProduceSync(within(t), Record{Topic: "t", To: ToPartition(partition)}); !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("partition %d: %v", partition, err)
+		}
+	}
+	if at, err := p.ProduceSync(within(t), Record{Topic: "t", To: ToPartition(0)}); err != nil || at.Partition != 0 {
+		t.Errorf("%+v, %v", at, err)
 	}
 }

@@ -58,6 +58,7 @@ func checkOrder(t *testing.T, client *ottla.Client, topic string, count int) {
 // What one goroutine hands over one after the other stands in its partition's log in that order,
 // whichever threads the goroutine, and the packer's, run on.
 func TestTheOrderOfCallsIsTheOrderInTheLog(t *testing.T) {
+	ottla.Limit(t)
 	const each = 20_000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
 	broker := ottlatest.NewCluster(t, 3)

@@ -8,25 +8,29 @@ import (
 	"time"
 )
 
-// hold keeps accepted records from leaving, until release.
-func hold(k *packer) {
+// hold keeps accepted records from leaving, until release; also at the latest when the test ends, as a
+// client can not close before.
+func hold(t *testing.T, k *packer) {
+	t.Helper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.submitting = true
+	t.Cleanup(func() { release(k) })
 }
 
 func release(k *packer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.submitting = false
+	k.idle()
 	k.work.Signal()
 }
 
 func TestSpaceIsWaitedForAndACancelledWaitGivesItBack(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, BufferMemory(packedShare*1000))
 	k := p.packer
-	hold(k)
+	hold(t, k)
 	p.Produce(ctx, Record{Topic: "t", Value: make([]byte, 900)}, nil)
 	waiting, cancel := context.WithCancel(ctx)
 	results := make(chan error, 2)
@@ -74,10 +78,11 @@ func TestSpaceIsWaitedForAndACancelledWaitGivesItBack(t *testing.T) {
 }
 
 func TestTheWaitForSpaceEndsWithMaxBlock(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, BufferMemory(packedShare*1000), MaxBlock(time.Millisecond))
 	k := p.packer
-	hold(k)
+	hold(t, k)
 	p.Produce(ctx, Record{Topic: "t", Value: make([]byte, 900)}, nil)
 	_, err := p.ProduceSync(ctx, Record{Topic: "t", Value: make([]byte, 500)})
 	var e *Error
@@ -96,10 +101,11 @@ func TestTheWaitForSpaceEndsWithMaxBlock(t *testing.T) {
 }
 
 func TestAContextThatEndsAfterAcceptance(t *testing.T) {
+	Limit(t)
 	c := echoClient(t)
 	p := newProducer(t, c)
 	k := p.packer
-	hold(k)
+	hold(t, k)
 	ctx, cancel := context.WithCancel(within(t))
 	result := make(chan error, 1)
 	go func() {
@@ -128,6 +134,7 @@ func TestAContextThatEndsAfterAcceptance(t *testing.T) {
 }
 
 func TestARecordThatFindsNoSpaceInTimeFails(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c, DeliveryTimeout(time.Millisecond))
 	k := p.packer
@@ -146,5 +153,332 @@ func TestARecordThatFindsNoSpaceInTimeFails(t *testing.T) {
 	k.space()
 	if _, err := p.ProduceSync(ctx, Record{Topic: "t"}); err != nil {
 		t.Errorf("after space: %v", err)
+	}
+	if n := packed(k); n != 0 {
+		t.Errorf("%d bytes are still packed", n)
+	}
+}
+
+// endsInWait is a context that ends as soon as somebody waits for its end, and says so when it is asked
+// why: what meets the end of a wait happens in meanwhile.
+type endsInWait struct {
+	context.Context
+	waits     bool
+	meanwhile func()
+}
+
+func (c *endsInWait) Done() <-chan struct{} {
+	c.waits = true
+	over := make(chan struct{})
+	close(over)
+	return over
+}
+
+func (c *endsInWait) Err() error {
+	if !c.waits {
+		return nil
+	}
+	if c.meanwhile != nil {
+		c.meanwhile()
+		c.meanwhile = nil
+	}
+	return context.Canceled
+}
+
+func endsWhenWaited() *endsInWait { return &endsInWait{Context: context.Background()} }
+
+// fullPacker is one whose space is taken but for 76 bytes, and nothing leaves it.
+func fullPacker(t *testing.T, options ...ProducerOption) (*Client, *Producer, *packer) {
+	t.Helper()
+	c := echoClient(t)
+	p := newProducer(t, c, append(options, BufferMemory(packedShare*1000))...)
+	hold(t, p.packer)
+	p.Produce(within(t), Record{Topic: "t", Value: make([]byte, 900)}, nil)
+	return c, p, p.packer
+}
+
+func packed(k *packer) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.packed
+}
+
+func TestNobodyOvertakesWhoWaitsForSpace(t *testing.T) {
+	Limit(t)
+	_, p, k := fullPacker(t)
+	ctx, cancel := context.WithCancel(within(t))
+	large, small := make(chan error, 1), make(chan error, 1)
+	produce := func(ctx context.Context, size int, result chan<- error) {
+		_, err := p.ProduceSync(ctx, Record{Topic: "t", Value: make([]byte, size)})
+		result <- err
+	}
+	first, second := watch(ctx, 0), watch(within(t), 0)
+	go produce(first, 500, large)
+	receive(t, first.waits, "the large record to wait")
+	// It would fit.
+	if _, err := p.ProduceSync(endsWhenWaited(), Record{Topic: "t", Value: []byte("v")}); !errors.Is(err, context.Canceled) || MaybeWritten(err) {
+		t.Errorf("a small record overtakes: %v", err)
+	}
+	go produce(second, 1, small)
+	receive(t, second.waits, "the small record to wait")
+	cancel()
+	if err := receive(t, large, "the cancelled wait"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	// Who stood behind has its space by now, though nothing was given back.
+	k.mu.Lock()
+	waiting, taken := len(k.waiters), k.packed
+	k.mu.Unlock()
+	if want := 2*headLen + 901; waiting != 0 || taken != want {
+		t.Errorf("%d wait; %d bytes are taken, not %d", waiting, taken, want)
+	}
+	release(k)
+	if err := receive(t, small, "the small record"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSpaceThatIsGrantedAtTheEndOfAWaitIsGivenBack(t *testing.T) {
+	Limit(t)
+	_, p, k := fullPacker(t)
+	before := packed(k)
+	ctx := endsWhenWaited()
+	ctx.meanwhile = func() {
+		k.mu.Lock()
+		k.release(before) // As if all of it had left.
+		k.mu.Unlock()
+	}
+	if _, err := p.ProduceSync(ctx, Record{Topic: "t", Value: make([]byte, 500)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("the wait: %v", err)
+	}
+	if left := packed(k); left != 0 {
+		t.Errorf("%d bytes are taken by a record that was not", left)
+	}
+	k.mu.Lock()
+	k.packed = before
+	k.mu.Unlock()
+	ctx = endsWhenWaited()
+	ctx.meanwhile = func() {
+		k.mu.Lock()
+		k.release(before)
+		k.mu.Unlock()
+		k.refuseNew()
+	}
+	if _, err := p.ProduceSync(ctx, Record{Topic: "t", Value: make([]byte, 500)}); !errors.Is(err, ErrClosed) {
+		t.Errorf("granted, and then closed: %v", err)
+	}
+	if left := packed(k); left != 0 {
+		t.Errorf("%d bytes are taken by a record that was refused", left)
+	}
+	k.mu.Lock()
+	k.packed = before
+	k.mu.Unlock()
+}
+
+func TestWhoWaitsForSpaceIsToldOfAClose(t *testing.T) {
+	Limit(t)
+	_, p, k := fullPacker(t, MaxBlock(time.Hour))
+	ctx, told := watch(within(t), 0), make(chan error, 1)
+	go func() {
+		_, err := p.ProduceSync(ctx, Record{Topic: "t", Value: make([]byte, 500)})
+		told <- err
+	}()
+	receive(t, ctx.waits, "the wait for space")
+	k.refuseNew()
+	if err := receive(t, told, "who waits"); !errors.Is(err, ErrClosed) || MaybeWritten(err) {
+		t.Error(err)
+	}
+}
+
+func TestARecordLargerThanTheShareHasItForItself(t *testing.T) {
+	Limit(t)
+	p := newProducer(t, echoClient(t), BufferMemory(packedShare*1000), MaxRecordSize(5000), MaxBlock(0))
+	if _, err := p.ProduceSync(within(t), Record{Topic: "t", Value: make([]byte, 5000)}); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.ProduceSync(within(t), Record{Topic: "t", Value: make([]byte, 5001)}); !errors.Is(err, ErrRecordTooLarge) {
+		t.Error(err)
+	}
+}
+
+func TestAFlushWaitsForWhatWasThereAndNothingElse(t *testing.T) {
+	Limit(t)
+	_, p, k := fullPacker(t)
+	// Nothing leaves: it waits, and its context ends it.
+	flushed := make(chan error, 1)
+	go func() { flushed <- p.Flush(endsWhenWaited()) }()
+	if err := receive(t, flushed, "the flush"); !errors.Is(err, context.Canceled) || !MaybeWritten(err) {
+		t.Errorf("flush: %v", err)
+	}
+	p.Produce(within(t), Record{Topic: "t", Value: []byte("v")}, nil)
+	k.mu.Lock()
+	packs := len(k.queue)
+	k.mu.Unlock()
+	if packs != 2 {
+		t.Errorf("%d packs: what comes later must not join what a flush waits for", packs)
+	}
+}
+
+func TestAFlushWaitsForThePackUnderWay(t *testing.T) {
+	Limit(t)
+	p := newProducer(t, echoClient(t))
+	hold(t, p.packer) // As if the last one were with the engine.
+	if err := p.packer.handOver(endsWhenWaited()); !errors.Is(err, context.Canceled) {
+		t.Errorf("handed over: %v", err)
+	}
+}
+
+// stuck is a producer whose engine has no memory left: nobody copies what it sends. release lets go.
+func stuck(t *testing.T, options ...ProducerOption) (*Client, *Producer, func()) {
+	t.Helper()
+	broker, err := StartEmbeddedBroker(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	if err := errors.Join(broker.CreateTopic("t", 3, 2), broker.SetReplicaDelay(-1)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(Brokers(broker.Bootstrap()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := func() { _ = broker.SetReplicaDelay(0) }
+	t.Cleanup(func() {
+		release()
+		_ = c.Close()
+	})
+	p := newProducer(t, c, append(options, BufferMemory(2<<20), BatchSize(64<<10), Compression(None))...)
+	return c, p, release
+}
+
+// fill produces until the packer is blocked.
+func fill(t *testing.T, p *Producer) {
+	t.Helper()
+	ctx := within(t)
+	for blocked := false; !blocked && ctx.Err() == nil; {
+		p.Produce(ctx, Record{Topic: "t", Value: make([]byte, 10_000)}, nil)
+		p.packer.mu.Lock()
+		blocked = p.packer.blocked
+		p.packer.mu.Unlock()
+	}
+}
+
+// The engine announces space while the refusal that it belongs to is on its way: no other word comes.
+func TestSpaceThatComesBeforeItsRefusalIsNotLost(t *testing.T) {
+	Limit(t)
+	c, p, _ := stuck(t, MaxBlock(time.Hour))
+	fill(t, p)
+	p.Produce(within(t), Record{Topic: "u"}, nil)
+	k := p.packer
+	k.mu.Lock()
+	for k.submitting {
+		k.mu.Unlock()
+		runtime.Gosched()
+		k.mu.Lock()
+	}
+	head := k.queue[0]
+	k.submitting = true
+	c.mu.Lock() // Between the packer's look and the call of the engine.
+	blocked := make(chan bool, 1)
+	go func() {
+		k.submitNext()
+		if k.queue[0] != head || len(k.queue) < 2 {
+			t.Error("what is left of a pack is not the first")
+		}
+		blocked <- k.blocked
+		k.idle()
+		k.work.Signal()
+		k.mu.Unlock()
+	}()
+	k.mu.Lock()
+	k.spaces++
+	k.mu.Unlock()
+	c.mu.Unlock()
+	if receive(t, blocked, "the refusal") {
+		t.Error("blocked, with no space to come")
+	}
+}
+
+func TestYoungPacksOutliveTheOldOnes(t *testing.T) {
+	Limit(t)
+	p := newProducer(t, echoClient(t), DeliveryTimeout(time.Hour))
+	k := p.packer
+	if k.patience != time.Hour || newProducer(t, p.client).packer.patience != defaultDeliveryTimeout {
+		t.Error("the packer has a patience of its own")
+	}
+	k.mu.Lock()
+	k.blocked = true
+	k.expireLater(&pack{since: time.Now().Add(-2 * time.Hour)})
+	first := k.expiry
+	k.mu.Unlock()
+	p.Produce(within(t), Record{Topic: "t", Value: []byte("v")}, nil)
+	k.mu.Lock()
+	if k.expiry == first || k.expiry == nil { // Fired before the record came.
+		k.expireLater(&pack{since: time.Now().Add(-2 * time.Hour)})
+		first = k.expiry
+	}
+	for ctx := within(t); k.expiry == first && len(k.queue) == 1 && ctx.Err() == nil; {
+		k.mu.Unlock()
+		runtime.Gosched()
+		k.mu.Lock()
+	}
+	if len(k.queue) != 1 || k.expiry == first {
+		t.Errorf("%d packs are left of one that has an hour", len(k.queue))
+	}
+	k.mu.Unlock()
+	k.space()
+	if err := p.Flush(within(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A partition that there is not takes no other record of its pack along.
+func TestAnUnknownPartitionIsThatRecordsAlone(t *testing.T) {
+	Limit(t)
+	_, p, release := stuck(t)
+	release()
+	ctx := within(t)
+	if _, err := p.ProduceSync(ctx, Record{Topic: "t"}); err != nil {
+		t.Fatal(err) // From here on the partitions are known.
+	}
+	k := p.packer
+	k.mu.Lock()
+	k.blocked = true
+	k.mu.Unlock()
+	told := make(chan error, 3)
+	for _, partition := range []int32{0, 7, 1} {
+		p.Produce(ctx, Record{Topic: "t", To: ToPartition(partition)}, func(_ Delivery, err error) { told <- err })
+	}
+	k.space()
+	refused := 0
+	for range 3 {
+		if err := receive(t, told, "a record"); errors.Is(err, ErrUnknownPartition) {
+			refused++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d of three are refused", refused)
+	}
+}
+
+func TestWhereARecordOfAPackBegins(t *testing.T) {
+	Limit(t)
+	var all []byte
+	begins := []int{0}
+	for _, r := range append(oddRecords("t"), oddRecords("t")...) {
+		size, _, err := r.packedSize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = r.pack(all)
+		begins = append(begins, begins[len(begins)-1]+size)
+	}
+	for n, want := range begins {
+		if got := skipPacked(all, n); got != want {
+			t.Errorf("record %d begins at %d, not %d", n, got, want)
+		}
 	}
 }

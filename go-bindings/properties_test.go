@@ -8,6 +8,7 @@ import (
 )
 
 func TestPropertiesOfOtherClientsAreTaken(t *testing.T) {
+	Limit(t)
 	all := Properties(map[string]string{
 		"bootstrap.servers": "a:1,b:2", "client.id": "c", "client.rack": "r",
 		"request.timeout.ms": "5000", "connections.max.idle.ms": "60000", "security.protocol": "PLAINTEXT",
@@ -50,6 +51,7 @@ func TestPropertiesOfOtherClientsAreTaken(t *testing.T) {
 }
 
 func TestPropertiesThatAreNotTakenAreAnsweredWithOurs(t *testing.T) {
+	Limit(t)
 	c := echoClient(t)
 	producer := func(name, value string) error {
 		_, err := c.NewProducer(Properties(map[string]string{name: value}))
@@ -96,5 +98,28 @@ func TestPropertiesThatAreNotTakenAreAnsweredWithOurs(t *testing.T) {
 	}
 	if s.LingerMs != 20 || s.BatchSize != 2048 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestAStartIsNotOverruledByProperties(t *testing.T) {
+	Limit(t)
+	latest := Properties(map[string]string{"auto.offset.reset": "latest"})
+	for _, tt := range []struct {
+		options []ConsumerOption
+		kind    int32
+	}{
+		{[]ConsumerOption{latest}, Latest().kind},
+		{[]ConsumerOption{Start(Earliest()), latest}, Earliest().kind},
+		{[]ConsumerOption{latest, Start(Earliest())}, Earliest().kind},
+	} {
+		var s consumerSettings
+		for _, o := range tt.options {
+			if err := o.consumer(&s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s.ConsumerOptions.Start != tt.kind {
+			t.Errorf("%d, not %d", s.ConsumerOptions.Start, tt.kind)
+		}
 	}
 }

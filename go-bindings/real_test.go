@@ -30,6 +30,7 @@ func realKafka(t *testing.T) *ottla.Client {
 }
 
 func TestRealRoundTrip(t *testing.T) {
+	ottla.Limit(t)
 	client := realKafka(t)
 	for _, codec := range allCodecs {
 		name := codec.String()
@@ -44,6 +45,7 @@ func TestRealRoundTrip(t *testing.T) {
 }
 
 func TestRealUnknownTopic(t *testing.T) {
+	ottla.Limit(t)
 	producer, err := realKafka(t).NewProducer()
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,7 @@ func text() []byte {
 }
 
 func TestBatchesAreCompressedAsChosen(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	client := broker.Client()
 	check := func(topic string, producer *ottla.Producer, want ottla.Codec) {
@@ -83,6 +84,7 @@ func TestBatchesAreCompressedAsChosen(t *testing.T) {
 }
 
 func TestLevels(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewBroker(t)
 	broker.CreateTopic("t", 1)
 	client := broker.Client()
@@ -108,6 +110,9 @@ func TestLevels(t *testing.T) {
 				t.Errorf("%v makes %d bytes, %v %d", codec.quick, quick, other, got)
 			}
 		}
+		if got, usual := size(ottla.TopicCompression("t", codec.quick)), size(ottla.Compression(codec.usual)); got <= usual {
+			t.Errorf("%v makes %d bytes for the topic, %v %d", codec.quick, got, codec.usual, usual)
+		}
 		if got := size(ottla.TopicCompression("t", codec.small)); got >= quick {
 			t.Errorf("%v makes %d bytes for the topic, %v %d", codec.quick, quick, codec.small, got)
 		}
@@ -128,6 +133,7 @@ func TestLevels(t *testing.T) {
 }
 
 func TestKeysGoWhereJavaPutsThem(t *testing.T) {
+	ottla.Limit(t)
 	const partitions = 7
 	broker := ottlatest.NewCluster(t, 3)
 	broker.CreateTopic("t", partitions)
@@ -147,6 +153,7 @@ func TestKeysGoWhereJavaPutsThem(t *testing.T) {
 }
 
 func TestAcks(t *testing.T) {
+	ottla.Limit(t)
 	for _, tt := range []struct {
 		name   string
 		acks   ottla.Acknowledgement
@@ -200,6 +207,7 @@ func TestAcks(t *testing.T) {
 
 // The broker is lost that has the record and did not say so.
 func TestInDoubt(t *testing.T) {
+	ottla.Limit(t)
 	const brokers = 3
 	for _, tt := range []struct {
 		name    string
@@ -285,6 +293,7 @@ func brokersUsed(t *testing.T, client *ottla.Client) map[int32]bool {
 }
 
 func TestTheOwnRackIsUsed(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewCluster(t, 12, "a", "b")
 	broker.CreateTopic("t", 24)
 	for rack, first := range map[string]int32{"a": 1, "b": 2} {
@@ -297,6 +306,7 @@ func TestTheOwnRackIsUsed(t *testing.T) {
 }
 
 func TestOrdinalsShareBrokersOut(t *testing.T) {
+	ottla.Limit(t)
 	broker := ottlatest.NewCluster(t, 12)
 	broker.CreateTopic("t", 24)
 	first := brokersUsed(t, broker.Client(ottla.Ordinal(0, 2)))
@@ -308,6 +318,7 @@ func TestOrdinalsShareBrokersOut(t *testing.T) {
 }
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
+	ottla.Limit(t)
 	client := ottlatest.NewBroker(t).Client(ottla.IdleTimeout(time.Second))
 	until(t, "a connection is closed", func() bool {
 		stats, err := client.Stats()

@@ -18,6 +18,7 @@ const childVariable = "OTTLA_TEST_BROKERS_THAT_CLOSE"
 // A broker that closes while the library's thread, which is not Go's, writes to it: Go leaves the
 // signal of a broken pipe on such a thread to its default, which is the end of the program.
 func TestABrokerThatClosesWhileItIsWrittenToDoesNotEndTheProgram(t *testing.T) {
+	ottla.Limit(t)
 	if os.Getenv(childVariable) != "" {
 		writeToBrokersThatClose(t)
 		return

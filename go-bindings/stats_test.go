@@ -32,6 +32,7 @@ func statsClient(t *testing.T) (*Client, *Producer) {
 }
 
 func TestStatsWhenAllIsWell(t *testing.T) {
+	Limit(t)
 	client, producer := statsClient(t)
 	for range 10 {
 		if _, err := producer.ProduceSync(t.Context(), Record{Topic: "t", Value: []byte("x")}); err != nil {
@@ -64,6 +65,7 @@ func TestStatsWhenAllIsWell(t *testing.T) {
 
 // The library's names and the struct's are the same ones.
 func TestStatsNameEverything(t *testing.T) {
+	Limit(t)
 	client, producer := statsClient(t)
 	if _, err := producer.ProduceSync(t.Context(), Record{Topic: "t", Value: []byte("x")}); err != nil {
 		t.Fatal(err)
@@ -108,6 +110,7 @@ func keys(value any) any {
 }
 
 func TestBadStuffInOneLine(t *testing.T) {
+	Limit(t)
 	for want, bad := range map[string]BadStuff{
 		"none":                 {},
 		"retries 1, errors 20": {Retries: 1, Errors: 20},
@@ -120,11 +123,46 @@ func TestBadStuffInOneLine(t *testing.T) {
 }
 
 func TestStatsOfAClosedClient(t *testing.T) {
+	Limit(t)
 	client, _ := statsClient(t)
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.Stats(); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestEveryKindOfBadStuffIsNamed(t *testing.T) {
+	Limit(t)
+	var bad BadStuff
+	fields := reflect.ValueOf(&bad).Elem()
+	for i := range fields.NumField() {
+		name := fields.Type().Field(i).Name
+		bad = BadStuff{}
+		switch field := fields.Field(i); field.Kind() {
+		case reflect.Uint64:
+			field.SetUint(71)
+		default:
+			field.SetFloat(0.71)
+		}
+		line := bad.String()
+		if bad.IsZero() || !strings.Contains(line, "71") || strings.Contains(line, ",") && name != "MetadataPer1000Messages" {
+			t.Errorf("%s: %q", name, line)
+		}
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	Limit(t)
+	var s Seconds
+	if err := json.Unmarshal([]byte("1.5"), &s); err != nil || s.Duration != 1500*time.Millisecond {
+		t.Errorf("%v, %v", s, err)
+	}
+	if text, err := json.Marshal(s); err != nil || string(text) != "1.5" {
+		t.Errorf("%s, %v", text, err)
+	}
+	if err := json.Unmarshal([]byte(`"1"`), &s); err == nil {
+		t.Error("text is a number of seconds")
 	}
 }

@@ -51,6 +51,7 @@ func lossy(t *testing.T) (*ottla.Client, *ottla.Producer) {
 }
 
 func TestFlushTellsOfFailuresWithoutACallback(t *testing.T) {
+	ottla.Limit(t)
 	_, producer := lossy(t)
 	ctx := within(t)
 	for range 3 {
@@ -67,6 +68,7 @@ func TestFlushTellsOfFailuresWithoutACallback(t *testing.T) {
 }
 
 func TestCloseTellsOfFailuresWithoutACallback(t *testing.T) {
+	ottla.Limit(t)
 	client, producer := lossy(t)
 	ctx := within(t)
 	producer.Produce(ctx, ottla.Record{Topic: "nowhere"}, nil)
@@ -82,6 +84,7 @@ func TestCloseTellsOfFailuresWithoutACallback(t *testing.T) {
 }
 
 func TestRecordsThatWereRefusedAreToldToo(t *testing.T) {
+	ottla.Limit(t)
 	_, producer := lossy(t)
 	ctx := within(t)
 	producer.Produce(ctx, ottla.Record{Topic: ""}, nil)
@@ -96,6 +99,7 @@ func TestRecordsThatWereRefusedAreToldToo(t *testing.T) {
 }
 
 func TestWhoGotAnErrorIsNotToldAgain(t *testing.T) {
+	ottla.Limit(t)
 	_, producer := lossy(t)
 	ctx := within(t)
 	var told atomic.Int32
@@ -142,6 +146,7 @@ func (c *endsInTheWait) Err() error {
 }
 
 func TestAProduceSyncThatDidNotWaitForItsOutcomeIsUntold(t *testing.T) {
+	ottla.Limit(t)
 	_, producer := lossy(t)
 	ctx := &endsInTheWait{Context: context.Background()}
 	_, err := producer.ProduceSync(ctx, ottla.Record{Topic: "nowhere"})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -37,6 +38,7 @@ func (w *watched) Err() error {
 // Two goroutines sleep. The one that takes the token of a batch finds its context ended: it has to
 // hand the token on, or the other sleeps beside the batch.
 func TestATokenThatAnEndedWaitTookIsHandedOn(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	consumer, err := c.NewConsumer(Topics("t"))
@@ -71,6 +73,7 @@ func TestATokenThatAnEndedWaitTookIsHandedOn(t *testing.T) {
 
 // A loop body that panics, or ends its goroutine, leaves the loop early like any other.
 func TestALoopThatIsLeftByAPanicLosesNothing(t *testing.T) {
+	Limit(t)
 	c, ctx := echoClient(t), within(t)
 	p := newProducer(t, c)
 	for range 3 {
@@ -107,6 +110,7 @@ func TestALoopThatIsLeftByAPanicLosesNothing(t *testing.T) {
 
 // The goroutine that runs callbacks ends with the client; what is produced later is told all the same.
 func TestCallbacksOfRecordsProducedAfterTheClientsCloseAreCalled(t *testing.T) {
+	Limit(t)
 	ctx := within(t)
 	c, err := NewClient(Echo())
 	if err != nil {
@@ -141,6 +145,7 @@ func TestCallbacksOfRecordsProducedAfterTheClientsCloseAreCalled(t *testing.T) {
 
 // Records are produced while the client closes: each is told once.
 func TestEveryCallbackIsCalledOnceWhateverTheCloseMeets(t *testing.T) {
+	Limit(t)
 	ctx := within(t)
 	for range 50 {
 		c, err := NewClient(Echo())
@@ -178,6 +183,7 @@ func TestEveryCallbackIsCalledOnceWhateverTheCloseMeets(t *testing.T) {
 
 // Producers are made while the client closes: each is refused, or works and has its records told.
 func TestProducersMadeDuringACloseEndWithIt(t *testing.T) {
+	Limit(t)
 	ctx := within(t)
 	for range 50 {
 		c, err := NewClient(Echo())
@@ -216,6 +222,83 @@ func TestProducersMadeDuringACloseEndWithIt(t *testing.T) {
 				t.Fatalf("%d of %d records told", told.Load(), made.Load())
 			}
 			runtime.Gosched()
+		}
+	}
+}
+
+// One announcement is for all who sleep: whoever finds something, or fails, hands it on.
+func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
+	Limit(t)
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	for partition := range int32(2) {
+		for range 2 {
+			if _, err := p.ProduceSync(ctx, Record{Topic: "t", To: ToPartition(partition)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	consumer, err := c.NewConsumer(Topics("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	woken := func(what string) {
+		t.Helper()
+		select {
+		case <-consumer.ready:
+		default:
+			t.Errorf("%s wakes nobody", what)
+		}
+	}
+	quiet := func() {
+		select {
+		case <-consumer.ready:
+		default:
+		}
+	}
+	var batch *Batch
+	for batch == nil && ctx.Err() == nil {
+		quiet()
+		if batch, err = consumer.tryNext(); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	woken("a batch")
+	consumer.putBack(batch, len(batch.Records)-1)
+	woken("what is put back")
+	if rest, err := consumer.tryNext(); err != nil || len(rest.Records) != 1 {
+		t.Errorf("%+v, %v", rest, err)
+	}
+	woken("what was left")
+	consumer.api.Free()
+	quiet()
+	if _, err := consumer.tryNext(); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	woken("an error")
+}
+
+// A seek is of one partition: what is left in hand of others stays.
+func TestASeekIsOfOnePartition(t *testing.T) {
+	Limit(t)
+	c := echoClient(t)
+	consumer, err := c.NewConsumer(Assign(TopicPartition{Topic: "t"}, TopicPartition{Topic: "t", Partition: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := []*Batch{{Topic: "t"}, {Topic: "t", Partition: 1}, {Topic: "other"}, {Topic: "t"}}
+	consumer.left = slices.Clone(batches)
+	if err := consumer.Seek("t", 0, AtOffset(0)); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(consumer.left, batches[1:3]) {
+		t.Errorf("%d of two batches are left", len(consumer.left))
+	}
+	consumer.left = nil
+	for i, sought := range []bool{true, false, false, true} {
+		if consumer.isLeft(batches[i]) != sought {
+			t.Errorf("batch %d is of a partition that was sought: %v", i, !sought)
 		}
 	}
 }

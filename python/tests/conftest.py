@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +19,27 @@ import ottla.testing
 
 DEADLINE = 30.0
 """Seconds after which something that should happen did not. Far from what anything takes."""
+
+
+LIMIT = 60.0
+"""Seconds that a test may take: more than any wait in it, so that one that ends says what it waited for."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that does not end fails by its name, and the others run. One that waits without listening to
+    signals cannot be ended so: there pytest's own limit (faulthandler_timeout) ends all of them."""
+
+    def hangs(number: int, frame: object) -> None:
+        pytest.fail(f"HANGS {item.nodeid}: not over within {LIMIT} s")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

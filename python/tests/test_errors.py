@@ -76,20 +76,20 @@ def test_a_peer_that_says_nothing() -> None:
         assert caught.value.retriable
 
 
-def test_a_topic_that_does_not_exist(
-    broker: ottla.testing.Broker, producer: ottla.Producer
-) -> None:
-    delivery = None
-    with pytest.raises(ottla.UnknownTopicError, match="create the topic") as caught:
-        delivery = producer.send("nobody-made-it", b"x")
-        delivery.result(timeout=DEADLINE)
+def test_a_topic_that_does_not_exist(broker: ottla.testing.Broker) -> None:
+    # Each on connections of its own: on one, the next topic that nobody knows is asked about later.
+    with (
+        ottla.Producer(broker.bootstrap, client_id="asks-1") as producer,
+        pytest.raises(ottla.UnknownTopicError, match="create the topic") as caught,
+    ):
+        producer.send("nobody-made-it", b"x").result(timeout=DEADLINE)
     assert "nobody-made-it" in caught.value.message and not caught.value.maybe_written
     assert caught.value.broker_code == 3
-    with ottla.Consumer(broker.bootstrap, topics=["nor-this"]) as consumer:
+    with ottla.Consumer(broker.bootstrap, topics=["nor-this"], client_id="asks-2") as consumer:
         with pytest.raises(ottla.UnknownTopicError):
             consumer.next(timeout=DEADLINE)
     with pytest.raises(ottla.UnknownTopicError):
-        ottla.Admin(broker.bootstrap).partitions("nor-this")
+        ottla.Admin(broker.bootstrap, client_id="asks-3").partitions("nor-this")
 
 
 def test_a_partition_that_does_not_exist(producer: ottla.Producer, topic: str) -> None:
@@ -327,3 +327,46 @@ def test_errors_survive_pickling() -> None:
     copy = pickle.loads(pickle.dumps(caught.value))
     assert type(copy) is type(caught.value)
     assert str(copy) == str(caught.value) and vars(copy) == vars(caught.value)
+
+
+KINDS = [
+    kind
+    for name in ottla.__all__
+    if isinstance(kind := getattr(ottla, name), type) and issubclass(kind, ottla.Error)
+    # Axes have no code of their own.
+    if "_code" in vars(kind) and kind is not ottla.Error
+]
+
+
+def made(code: str, retriable: bool = False, fatal: bool = False) -> ottla.Error:
+    from ottla import _errors
+
+    return _errors.make(code, "text", "message", "advice", None, retriable, fatal, False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_the_engine_has_its_class(kind: type[ottla.Error]) -> None:
+    code = kind("x").code
+    for retriable in (False, True):
+        for fatal in (False, True):
+            error = made(code, retriable, fatal)
+            assert isinstance(error, kind) and type(error).__name__ == kind.__name__
+            assert (error.code, error.retriable, error.fatal) == (code, retriable, fatal)
+            assert (str(error), error.message, error.advice) == ("text", "message", "advice")
+            # What may be tried again is caught as such, whatever it is.
+            assert not retriable or isinstance(error, ottla.RetriableError)
+    assert len(KINDS) == len({kind("x").code for kind in KINDS}) == 29
+
+
+def test_an_unknown_kind_keeps_its_code() -> None:
+    error = made("of_tomorrow")
+    assert type(error) is ottla.Error and error.code == "of_tomorrow"
+    again = made("of_tomorrow", retriable=True)
+    assert isinstance(again, ottla.RetriableError) and again.code == "of_tomorrow"
+
+
+def test_what_errors_of_this_package_say() -> None:
+    assert str(ottla.ClosedError("gone")) == "gone; make a new handle"
+    assert str(ottla.CorruptError("bad bytes")) == "bad bytes"
+    late = ottla.TimeoutError("late", advice="wait", maybe_written=True)
+    assert str(late) == "late; wait (the record may have been written)" and late.advice == "wait"

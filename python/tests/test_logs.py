@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import Program
@@ -292,3 +294,63 @@ producer.send("t", b"x")
     )
     status, out, _ = child.end()
     assert status == 0 and "ottla." in out
+
+
+def test_a_line_as_a_handler_gets_it(caplog: pytest.LogCaptureFixture) -> None:
+    from ottla import _logs
+
+    caplog.set_level(logging.INFO, "ottla.net")
+    _logs._tell(3, "ottla::net", "a connection was lost", 1_700_000_000.25, 7)
+    _logs._tell(4, "ottla::net", "too little", 1.0, 0)
+    lost, line = caplog.records
+    assert lost.levelno == logging.WARNING and lost.getMessage().startswith("7 lines were lost")
+    assert (line.name, line.levelno, line.getMessage()) == ("ottla.net", logging.INFO, "a connection was lost")
+    assert (line.created, line.msecs) == (1_700_000_000.25, 250.0)
+    for number, level in {1: logging.ERROR, 2: logging.WARNING, 5: 5}.items():
+        caplog.clear()
+        caplog.set_level(1, "ottla.net")
+        _logs._tell(number, "ottla::net", "100 % of it", 1.0, 0)
+        assert [(r.levelno, r.getMessage()) for r in caplog.records] == [(level, "100 % of it")]
+
+
+def test_a_change_of_levels_loses_no_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ottla import _logs
+
+    class Old:
+        lines: list[Any] = [(2, "ottla::net", "first", 1.0, 0), (2, "ottla::net", "second", 1.0, 0)]
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+        def next(self, timeout: float) -> Any:
+            assert self.closed and timeout == 0
+            return self.lines.pop(0) if self.lines else None
+
+    old: Any = Old()
+    drain = _logs._Drain()
+    monkeypatch.setattr(_logs, "_open", lambda level: f"a reader of level {level}")
+    drain._reopen(old, 4)
+    assert drain.reader == "a reader of level 4" and old.closed
+    assert [record.getMessage() for record in caplog.records] == ["first", "second"]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_program_that_hears_of_no_failures_of_logging_hears_of_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: bool
+) -> None:
+    from ottla import _logs
+
+    def fails(record: logging.LogRecord) -> bool:
+        raise RuntimeError("a filter fails")
+
+    logger = logging.getLogger("ottla.net")
+    monkeypatch.setattr(logging, "raiseExceptions", told)
+    logger.addFilter(fails)
+    try:
+        _logs._tell(1, "ottla::net", "text", 1.0, 0)
+    finally:
+        logger.removeFilter(fails)
+    assert ("a filter fails" in capsys.readouterr().err) == told

@@ -127,9 +127,14 @@ def test_batches_give_what_records_left(
         assert first is not None
         got = [first.value]
         for batch in consumer.batches(timeout=DEADLINE):
+            assert len(batch) == len(list(batch)) > 0
             got.extend(record.value for record in batch)
             if len(got) == 10:
                 break
+        # All of a batch was taken as records: nothing is left to be one.
+        producer.send(topic, b"alone").result(timeout=DEADLINE)
+        assert consumer.next(timeout=DEADLINE) is not None
+        assert list(consumer.batches(timeout=0.02)) == []
     assert sorted(value or b"" for value in got) == [b"%d" % i for i in range(10)]
 
 
@@ -236,3 +241,23 @@ def test_real_kafka(kafka: str) -> None:
     assert sorted(r.value for r in records if r.value is not None) == sorted(values)
     [null] = [record for record in records if record.value is None]
     assert (null.key, null.headers) == (b"k", (("h", None),))
+
+
+def test_a_seek_with_a_batch_in_hand_is_of_its_partition_alone(
+    broker: ottla.testing.Broker, producer: ottla.Producer, topic: str
+) -> None:
+    producer.send(topic, b"another", partition=1).result(timeout=DEADLINE)
+    for i in range(4):
+        producer.send(topic, b"%d" % i, partition=0)
+    producer.flush(timeout=DEADLINE)
+    assignment: list[Any] = [(topic, 0, "earliest"), (topic, 1, 1)]
+    with ottla.Consumer(broker.bootstrap, assignment=assignment) as consumer:
+        assert next(consumer).value == b"0"
+        # Elsewhere: what is in hand stays.
+        consumer.seek(topic, 1, 1)
+        assert next(consumer).value == b"1"
+        # Here: it goes.
+        consumer.seek(topic, 0, 3)
+        assert next(consumer).value == b"3"
+        consumer.seek(topic, 0, 0)
+        assert [next(consumer).value for _ in range(3)] == [b"0", b"1", b"2"]

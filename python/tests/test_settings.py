@@ -51,6 +51,7 @@ def test_levels(
     assert size(compression=codec, compression_level=small) < large
     assert size(compression=codec) < large
     assert size(topic_compression={topic: (codec, small)}) < large
+    assert size(topic_compression={topic: (codec, quick)}) > size(compression=codec)
 
 
 def test_keys_go_where_java_puts_them() -> None:

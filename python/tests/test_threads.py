@@ -240,3 +240,72 @@ def test_a_signal_handler_in_the_middle_of_a_wait(
     assert child.line() == "handled"
     assert child.line() == outcome
     assert child.end()[0] == 0
+
+
+def test_who_waits_for_its_turn_ends_in_time(
+    waiting: tuple[ottla.Consumer, Reader], topic: str
+) -> None:
+    consumer, reader = waiting
+    # Either of the two has the turn: the other one ends all the same.
+    for _ in range(3):
+        assert in_time(lambda: [consumer.next(timeout=0.02)]) == [None]
+        assert in_time(lambda: [list(consumer.batches(timeout=0.02))]) == [[]]
+    assert reader.thread.is_alive()
+
+
+def test_a_turn_is_given_on(
+    broker: ottla.testing.Broker, producer: ottla.Producer, topic: str
+) -> None:
+    consumer = ottla.Consumer(broker.bootstrap, topics=[topic])
+    # Each thread has its own, one after the other, and the last one what came behind.
+    for i in range(3):
+        producer.send(topic, b"%d" % i, partition=0).result(timeout=DEADLINE)
+        assert in_time(lambda: consumer.next(timeout=DEADLINE)).value == b"%d" % i
+    consumer.close()
+
+
+TURN = """
+import sys, threading
+import ottla, ottla.testing
+
+broker = ottla.testing.Broker()
+broker.create_topic("idle")
+consumer = ottla.Consumer(broker.bootstrap, topics=["idle"])
+other = threading.Thread(target=lambda: list(consumer), daemon=True)
+other.start()
+
+def sleeps():
+    # How often it went to sleep: in a wait it does so again and again.
+    with open(f"/proc/self/task/{other.native_id}/status") as status:
+        return int([line for line in status if line.startswith("voluntary")][0].split()[1])
+
+before = sleeps()
+while sleeps() < before + 5:
+    pass
+print("ready", flush=True)
+try:
+    consumer.next(timeout=600)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+consumer.close()
+other.join()
+"""
+
+
+def test_ctrl_c_ends_the_wait_for_a_turn(program: Callable[..., Program]) -> None:
+    child = program(TURN)
+    assert child.line() == "ready"
+    child.wait_until_it_waits()
+    child.interrupt()
+    assert child.line() == "interrupted"
+    assert child.end() == (0, "", "")
+
+
+def test_a_wait_lets_other_threads_run(waiting: tuple[ottla.Consumer, Reader]) -> None:
+    consumer, reader = waiting
+    # The thread waits; if it kept the interpreter meanwhile, nothing here would run but now and then.
+    turns = 0
+    end = consumer.stats()["fetch_requests"] + 2
+    while consumer.stats()["fetch_requests"] < end:
+        turns += 1
+    assert turns > 100 and reader.thread.is_alive()

@@ -37,8 +37,13 @@ def lost(caught: pytest.ExceptionInfo[ottla.UndeliveredError]) -> tuple[int, lis
     return error.records, error.topics, error.first.code
 
 
+def alone(broker: ottla.testing.Broker, number: int) -> ottla.Producer:
+    """On connections of its own: on one, the next topic that nobody knows is asked about later."""
+    return ottla.Producer(broker.bootstrap, client_id=f"alone-{number}")
+
+
 def test_a_flush_tells_once(broker: ottla.testing.Broker) -> None:
-    producer = ottla.Producer(broker.bootstrap)
+    producer = alone(broker, 1)
     for _ in range(2):
         producer.send("nowhere-1", b"x")
     with pytest.raises(ottla.UndeliveredError, match="2 records failed") as caught:
@@ -50,10 +55,11 @@ def test_a_flush_tells_once(broker: ottla.testing.Broker) -> None:
 
 
 def test_what_was_looked_at_is_not_told(broker: ottla.testing.Broker) -> None:
-    with ottla.Producer(broker.bootstrap) as producer:
+    with alone(broker, 2) as producer:
         delivery = producer.send("nowhere-2", b"x")
         assert isinstance(delivery.exception(), ottla.UnknownTopicError)
         producer.flush()
+    with alone(broker, 9) as producer:
         printed = producer.send_many("nowhere-3", [b"x", b"y"])
         outcomes = printed.outcomes()
         assert [type(outcome) for outcome in outcomes] == [ottla.UnknownTopicError] * 2
@@ -67,11 +73,11 @@ def test_outcomes_say_where_each_record_is(broker: ottla.testing.Broker, topic: 
 
 def test_the_end_of_a_block_tells(broker: ottla.testing.Broker) -> None:
     with pytest.raises(ottla.UndeliveredError):
-        with ottla.Producer(broker.bootstrap) as producer:
+        with alone(broker, 3) as producer:
             producer.send("nowhere-4", b"x")
     # What the block was left by matters more.
     with pytest.raises(KeyError) as caught:
-        with ottla.Producer(broker.bootstrap) as producer:
+        with alone(broker, 4) as producer:
             producer.send("nowhere-5", b"x")
             raise KeyError
     assert any("1 record failed" in note for note in caught.value.__notes__)

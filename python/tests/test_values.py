@@ -281,3 +281,48 @@ def test_records_that_say_the_same_are_equal(broker: ottla.testing.Broker, topic
         for _ in range(2)
     )
     assert first == second and set(first) == set(second) and len(set(first)) == 10
+
+
+def test_records_are_equal_only_if_all_of_them_is() -> None:
+    parts: list[dict[str, Any]] = [
+        {},
+        {"value": b"y"},
+        {"key": b"k"},
+        {"timestamp": 2},
+        {"headers": [("a", b"c")]},
+        {"headers": [("a", b"b"), ("a", b"b")]},
+        {"partition": 1},
+        {"topic": "u"},
+    ]
+    records: list[ottla.Record] = []
+    for changed in parts:
+        # A cluster of its own, so that all are at the same offset.
+        with ottla.testing.Broker() as broker:
+            same: dict[str, Any] = {
+                "topic": "t",
+                "value": b"x",
+                "timestamp": 1,
+                "headers": [("a", b"b")],
+                "partition": 0,
+            }
+            broker.create_topic("t", partitions=2)
+            broker.create_topic("u", partitions=2)
+            with ottla.Producer(broker.bootstrap) as producer:
+                producer.send(**same | changed)
+            records.extend(read(broker.bootstrap, changed.get("topic", "t"), 1))
+    for i, one in enumerate(records):
+        assert [one == other for other in records] == [i == k for k in range(len(records))]
+
+
+def test_indexes_of_a_batch_count_from_the_end_too(
+    broker: ottla.testing.Broker, topic: str
+) -> None:
+    with ottla.Producer(broker.bootstrap, linger=1) as producer:
+        producer.send_many(topic, [b"a", b"b", b"c"])
+    with ottla.Consumer(broker.bootstrap, topics=[topic]) as consumer:
+        batch = next(iter(consumer.batches(timeout=DEADLINE)))
+    assert len(batch) == 3
+    assert batch.index(batch[1], 0, -1) == batch.index(batch[1], -2, 2) == 1
+    for start, stop in [(0, -2), (2, 3), (0, -3), (-1, 3)]:
+        with pytest.raises(ValueError, match="not in the batch"):
+            batch.index(batch[1], start, stop)

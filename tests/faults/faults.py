@@ -59,6 +59,10 @@ NOT_REAL = "not (test(real_) or test(foreign_broker_))"
 WORKSPACE = ["--workspace", "--exclude", "ottla-python"]
 
 
+class NoSuchTest(Exception):
+    """The test that a fault names is not there."""
+
+
 class Stale(Exception):
     """A fault whose place is not there any more, or not there once."""
 
@@ -162,6 +166,9 @@ def sync(faults):
     ).stdout.split("\0")
     wanted = {name: None for name in listed if name and (ROOT / name).is_file()} | planted
     TREE.mkdir(parents=True, exist_ok=True)
+    if not (TREE / "target").exists():
+        # Where what is built in a tree is looked for.
+        (TREE / "target").symlink_to(TARGET, target_is_directory=True)
     if not (TREE / ".git").exists():
         # So that no tool takes the tree around it for its own.
         subprocess.run(["git", "init", "-q", TREE], check=True)
@@ -174,7 +181,7 @@ def sync(faults):
             copy.chmod((ROOT / name).stat().st_mode if (ROOT / name).exists() else 0o644)
     for copy in [path for path in TREE.rglob("*") if path.is_file()]:
         name = str(copy.relative_to(TREE))
-        if not name.startswith(".git/") and name not in wanted:
+        if not name.startswith((".git/", "target/")) and name not in wanted:
             if not any(part in (".pytest_cache", "__pycache__") for part in copy.parts):
                 copy.unlink()
 
@@ -205,7 +212,8 @@ def tools():
 def tell(command, name, limit, cwd=TREE, more=None):
     """Runs to its end or limit, in a process group of its own; status (None: limit) and output."""
     env = environment(name) | (more or {})
-    log = PLACE / "output"
+    # Of its own: several runs may share the place, once it is built.
+    log = PLACE / f"output-{os.getpid()}"
     with open(log, "wb") as out:
         child = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out,
@@ -220,7 +228,9 @@ def tell(command, name, limit, cwd=TREE, more=None):
         except BaseException:
             os.killpg(child.pid, signal.SIGKILL)
             raise
-    return status, log.read_text(errors="replace")
+    text = log.read_text(errors="replace")
+    log.unlink()
+    return status, text
 
 
 def must(command, what, **options):
@@ -258,75 +268,121 @@ class Rust:
         failed = re.findall(r"^\s+(?:FAIL|TIMEOUT|SIG\w+|ABORT)\s+\[[^\]]*\](?: \([^)]*\))? (.+)$", output, re.M)
         hung = status is None or bool(re.search(r"^\s+TIMEOUT ", output, re.M))
         if status == 4:
-            raise SystemExit(f"{name}: no test is called {test}")
+            raise NoSuchTest(test)
         if status not in (0, 100, None):
             print(output[-4000:])
             raise SystemExit(f"{name}: nextest ended with {status}")
         return status != 0, failed, hung
 
 
+def lay_out():
+    """The C library, as `cargo xtask dist` lays it out."""
+    must(["cargo", "xtask", "dist"], "building the C library")
+    return TARGET / "ottla-dist"
+
+
 class C:
-    """The programs that `cargo xtask test --only c` has compiled."""
+    """The programs of c-api/tests/c, compiled against what was laid out."""
+
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-g"]
+    # As `cargo xtask test` has them: what forks goes without the first.
+    address = ["-fsanitize=address", "-fno-omit-frame-pointer"]
 
     def build(self):
-        must(["cargo", "xtask", "test", "--only", "c"], "building for C")
+        dist = lay_out()
+        (PLACE / "c").mkdir(exist_ok=True)
+        for source in sorted((TREE / "c-api/tests/c").glob("test_*.c")):
+            address = [] if source.stem == "test_forks" else self.address
+            command = ["cc", *self.flags, *address, "-I", str(dist / "include"), str(source)]
+            command += ["-o", str(PLACE / "c" / source.stem), "-L", str(dist / "lib"), "-lottla"]
+            must([*command, f"-Wl,-rpath,{dist}/lib", "-lpthread"], f"compiling {source.name}")
 
     def run(self, name, test):
-        failed = []
-        for program in sorted((TARGET / "xtask/c").glob("test_*")):
-            if test and test.split(":")[0] not in program.name:
+        ran = False
+        for program in sorted((PLACE / "c").glob("test_*")):
+            if test and test != program.name:
                 continue
+            ran = True
             status, output = tell([str(program)], name, LIMIT["c"])
             if status != 0:
-                said = re.findall(r"^(?:not ok|FAILED|FAIL)\b.*$", output, re.M)
-                return True, [program.name, *said[-2:], *output.strip().splitlines()[-1:]], status is None
-            failed.append(program.name)
-        if not failed:
-            raise SystemExit(f"{name}: no test is called {test}")
+                said = re.findall(r"^FAILED (.*)$|^(HANGS .*)$", output, re.M)
+                said = ["".join(one) for one in said] or output.strip().splitlines()[-1:]
+                return True, [program.name, *said], status is None or "\nHANGS " in f"\n{output}"
+        if not ran:
+            raise NoSuchTest(test)
         return False, [], False
 
 
 class Python:
-    """pytest, in the environment with the wheel that `cargo xtask test --only python` has made."""
+    """pytest, with the package laid out without a wheel: the module is linked in seconds so."""
+
+    def tools(self):
+        """An interpreter that has pytest: the one that `cargo xtask test` fetches it for."""
+        cache = pathlib.Path(os.environ.get("OTTLA_CACHE", pathlib.Path.home() / ".cache/ottla"))
+        for python in sorted(cache.glob("venvs/python-tools-*/bin/python")):
+            if subprocess.run([python, "-c", "import pytest"], capture_output=True).returncode == 0:
+                return python
+        raise SystemExit("no pytest: `cargo xtask test --only python` fetches it")
 
     def build(self):
-        must(["cargo", "xtask", "test", "--only", "python"], "building for Python")
+        python = {"PYO3_PYTHON": str(self.tools())}
+        features = ["--features", "extension-module,testing"]
+        must(["cargo", "build", "-p", "ottla-python", *features], "building for Python", more=python)
+        package = PLACE / "python/ottla"
+        shutil.rmtree(package, ignore_errors=True)
+        shutil.copytree(TREE / "python/ottla", package)
+        for made in ("lib_ottla.so", "lib_ottla.dylib"):
+            if (TARGET / "debug" / made).exists():
+                shutil.copy(TARGET / "debug" / made, package / "_ottla.abi3.so")
 
     def run(self, name, test):
-        python = TARGET / "xtask/wheel-venv/bin/python"
-        command = [str(python), "-P", "-m", "pytest", "-x", "-q", "-m", "not kafka", "-p", "no:cacheprovider"]
-        status, output = tell(command + (["-k", test] if test else []), name, LIMIT["python"], cwd=TREE / "python")
+        command = [str(self.tools()), "-P", "-m", "pytest", "-x", "-q", "-m", "not kafka", "-p", "no:cacheprovider"]
+        more = {"PYTHONPATH": str(PLACE / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command += ["-k", test] if test else []
+        status, output = tell(command, name, LIMIT["python"], cwd=TREE / "python", more=more)
         if status == 5:
-            raise SystemExit(f"{name}: no test is called {test}")
+            raise NoSuchTest(test)
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
-        hung = status is None or "Timeout" in output and "failed" not in output
+        hung = status is None or bool(re.search(r"^FAILED .* HANGS |^Timeout \(", output, re.M))
         return status != 0, failed or output.strip().splitlines()[-1:], hung
 
 
 class Go:
-    """go test, against the library that `cargo xtask test --only go` has laid out."""
+    """go test, against the library that was laid out."""
 
-    def build(self):
-        must(["cargo", "xtask", "test", "--only", "go"], "building for Go")
-
-    def run(self, name, test):
+    def environment(self):
         dist = TARGET / "ottla-dist"
-        more = {
+        return {
             "CGO_ENABLED": "1", "CGO_CFLAGS": f"-I{dist}/include", "GOFLAGS": "-mod=readonly",
             "CGO_LDFLAGS": f"-L{dist}/lib -Wl,-rpath,{dist}/lib", "LD_LIBRARY_PATH": f"{dist}/lib",
             "GOTOOLCHAIN": "local",
         }
-        command = ["go", "test", "-race", "-count=1", "-failfast", "-timeout=10m", "-skip", "^TestReal"]
-        command += ["-run", test] if test else []
-        status, output = tell([*command, "./..."], name, LIMIT["go"], cwd=TREE / "go-bindings", more=more)
-        if status not in (0, None) and "[build failed]" in output:
-            print(output[-4000:])
-            raise SystemExit(f"{name}: does not compile")
-        if status == 0 and test and not re.search(r"^ok\s+\S+\s+[\d.]+s$", output, re.M):
-            raise SystemExit(f"{name}: no test is called {test}")
-        failed = re.findall(r"^\s*--- FAIL: (\S+)", output, re.M)
-        hung = status is None or "panic: test timed out" in output
-        return status != 0, failed or output.strip().splitlines()[:1], hung
+
+    def build(self):
+        lay_out()
+        shutil.rmtree(PLACE / "go", ignore_errors=True)
+        (PLACE / "go").mkdir()
+        # Linked once. -vet=off: a fault may be what vet complains of, which is not what is asked here.
+        for name, package in (("ottla", "."), ("interop", "./internal/interop")):
+            command = ["go", "test", "-race", "-vet=off", "-c", "-o", str(PLACE / "go" / name), package]
+            must(command, "building for Go", cwd=TREE / "go-bindings", more=self.environment())
+
+    def run(self, name, test):
+        ran = False
+        for program, folder in (("ottla", "."), ("interop", "internal/interop")):
+            command = [str(PLACE / "go" / program), "-test.failfast", "-test.timeout=10m", "-test.v"]
+            command += ["-test.skip=^TestReal", *([f"-test.run={test}"] if test else [])]
+            folder = TREE / "go-bindings" / folder
+            status, output = tell(command, name, LIMIT["go"], cwd=folder, more=self.environment())
+            ran = ran or "=== RUN" in output
+            if status != 0:
+                failed = re.findall(r"^\s*--- FAIL: (\S+)|^(panic: .*)$", output, re.M)
+                failed = ["".join(one) for one in failed]
+                hung = status is None or bool(re.search(r"panic: (HANGS|test timed out)", output))
+                return True, failed or output.strip().splitlines()[:1], hung
+        if test and not ran:
+            raise NoSuchTest(test)
+        return False, [], False
 
 
 RUNNERS = {"rust": Rust, "c": C, "python": Python, "go": Go}
@@ -335,15 +391,19 @@ RUNNERS = {"rust": Rust, "c": C, "python": Python, "go": Go}
 def look(fault, directed):
     """(how it was noticed, by what): "its test", "another", "hangs", "no test"."""
     runner = RUNNERS[fault["in"]]()
+    missing = []
     if fault.get("test"):
-        caught, by, hung = runner.run(fault["name"], fault["test"])
+        try:
+            caught, by, hung = runner.run(fault["name"], fault["test"])
+        except NoSuchTest:
+            caught, missing = False, [f"there is no test {fault['test']}"]
         if caught:
             return ("hangs" if hung else "its test"), by
     if not directed:
         caught, by, hung = runner.run(fault["name"], "")
         if caught:
             return ("hangs" if hung else "another"), by
-    return "no test", []
+    return "no test", missing
 
 
 def run(args):

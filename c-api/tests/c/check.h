@@ -2,18 +2,45 @@
 #ifndef OTTLA_TEST_CHECK_H
 #define OTTLA_TEST_CHECK_H
 
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Checks, and the tests they belong to. */
 static int passed, failed, tests_passed, tests_failed;
+
+/* Seconds that a test may take: more than any wait in it, so that one that ends says what it waited for. */
+enum { TEST_LIMIT_S = 120 };
+
+/* The test that runs. */
+static const char *running = "what is before the first test";
+
+/* A test that does not end is named, and ends the program. */
+static inline void hangs(int number) {
+  (void)number;
+  static const char begin[] = "HANGS ";
+  ssize_t told = write(STDERR_FILENO, begin, sizeof begin - 1);
+  told = write(STDERR_FILENO, running, strlen(running));
+  told = write(STDERR_FILENO, "\n", 1);
+  (void)told;
+  _exit(124);
+}
+
+static inline void limit(const char *test) {
+  running = test;
+  signal(SIGALRM, hangs);
+  alarm(TEST_LIMIT_S);
+}
 
 /* A test: passed if every check in it is. */
 #define RUN(test)                                                              \
   do {                                                                         \
     int before_ = failed;                                                      \
+    limit(#test);                                                              \
     test;                                                                      \
+    limit("what is after " #test);                                             \
     if (failed == before_) {                                                   \
       tests_passed++;                                                          \
     } else {                                                                   \

@@ -43,6 +43,7 @@ static int in_child(void (*test)(void)) {
   pid_t child = fork();
   if (child == 0) {
     passed = failed = tests_failed = 0;
+    limit(running); /* The parent's alarm is not inherited. */
     test();
     fflush(NULL);
     _exit(failed == 0 ? 0 : 1);

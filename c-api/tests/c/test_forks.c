@@ -12,7 +12,7 @@ static void a_child_is_told(void) {
   size_t accepted = 9, count = 9;
   ottla_completion done;
   ottla_batch *batch = NULL;
-  alarm(PATIENCE_MS / 1000);
+  limit("a_child_is_told"); /* A child has no alarm of its parent's. */
   FAILS(OTTLA_STATUS_FORKED,
         ottla_producer_send_batch(inherited_producer, "t", &record, 1, 1, &accepted, E));
   CHECK(accepted == 0);
@@ -27,6 +27,7 @@ static void a_child_is_told(void) {
   FAILS(OTTLA_STATUS_FORKED, ottla_create_topic(inherited, "u", 1, 1, 9, E));
   FAILS(OTTLA_STATUS_FORKED, ottla_consumer_close(inherited_consumer, E));
   FAILS(OTTLA_STATUS_FORKED, ottla_client_close(inherited, E));
+  CHECK(ottla_client_fd(inherited) == -1);
   ottla_consumer_free(inherited_consumer);
   ottla_producer_free(inherited_producer);
   ottla_client_free(inherited);

@@ -59,6 +59,7 @@ static void echo_round_trip(void) {
   CHECK(count == 1 && readable(client));
   CHECK(done[0].kind == OTTLA_COMPLETION_DELIVERY && done[0].tag == 42 && done[0].error == NULL);
   CHECK(done[0].first == 0 && done[0].count == 2 && done[0].partition == 0 && done[0].offset == 0);
+  CHECK(done[0].timestamp_ms > 0);
   OK(ottla_poll(client, done, 8, -1, &count, E));
   CHECK(count == 2 && !readable(client));
   CHECK(done[0].first == 2 && done[0].count == 1 && done[0].partition == 2);
@@ -83,7 +84,11 @@ static void echo_round_trip(void) {
   OK(ottla_batch_headers(batch, 1, got, 2, &count, E));
   CHECK(count == 2 && got[0].name_len == 5 && memcmp(got[0].name, "trace", 5) == 0);
   CHECK(same(got[0].value, got[0].value_len, "1") && got[1].value == NULL);
+  got[1].name_len = 77;
+  OK(ottla_batch_headers(batch, 1, got, 1, &count, E)); /* no more than there is room for */
+  CHECK(count == 1 && got[0].name_len == 5 && got[1].name_len == 77);
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_record(batch, 2, &view, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_headers(batch, 2, got, 2, &count, E));
 
   CHECK(info.arena_len == 1 + 5 + (4 + 5 + 4 + 1) + (4 + 4 + 4));
   uint8_t *arena = malloc(info.arena_len);
@@ -92,6 +97,8 @@ static void echo_round_trip(void) {
   CHECK(same(arena + index[0].value_at, (size_t)index[0].value_len, "hello"));
   CHECK(index[1].key_len == -1 && index[1].value_len == -1 && index[1].header_count == 2);
   CHECK(arena[index[1].headers_at] == 5 && arena[index[1].headers_at + 4] == 't');
+  /* Of the last header nothing but its null value. */
+  CHECK(memcmp(arena + info.arena_len - 4, "\xff\xff\xff\xff", 4) == 0);
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
         ottla_batch_export(batch, arena, info.arena_len - 1, index, 2, E));
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_batch_export(batch, arena, info.arena_len, index, 1, E));
