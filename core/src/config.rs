@@ -465,4 +465,69 @@ mod tests {
         }
         assert!(check_topic(&"x".repeat(250)).is_err());
     }
+
+    /// Every setting of a consumer and of a client at both ends of its range, and one step beyond.
+    #[test]
+    fn settings_end_where_their_range_does() {
+        type Set = fn(&mut ConsumerConfig, u64);
+        let consumers: [(&str, Set, u64, u64); 5] = [
+            ("max_wait", |c, n| c.max_wait = ms(n), 0, 300_000),
+            ("min_bytes", |c, n| c.min_bytes = n as usize, 0, 1 << 30),
+            ("max_bytes", |c, n| c.max_bytes = n as usize, 1 << 10, 100 << 20),
+            ("max_partition_bytes", |c, n| c.max_partition_bytes = n as usize, 1 << 10, 100 << 20),
+            ("buffer_memory", |c, n| c.buffer_memory = n as usize, 64 << 10, 1 << 40),
+        ];
+        for (name, set, least, most) in consumers {
+            let check = |n| {
+                let mut config = ConsumerConfig::default();
+                set(&mut config, n);
+                config.check(secs(3_600))
+            };
+            check(least).unwrap();
+            check(most).unwrap();
+            for n in [least.checked_sub(1), Some(most + 1)].into_iter().flatten() {
+                let error = check(n).unwrap_err();
+                assert!(error.message().starts_with(name), "{error}");
+            }
+        }
+        type SetClient = fn(&mut ClientConfig, u64);
+        let clients: [(&str, SetClient, u64, u64); 4] = [
+            ("connect_timeout", |c, n| c.connect_timeout = ms(n), 1, 3_600_000),
+            ("request_timeout", |c, n| c.request_timeout = ms(n), 100, 3_600_000),
+            ("idle_timeout", |c, n| c.idle_timeout = ms(n), 1_000, 86_400_000),
+            ("client_id", |c, n| c.client_id = "x".repeat(n as usize), 0, 249),
+        ];
+        for (name, set, least, most) in clients {
+            let check = |n| {
+                let mut config = ClientConfig {
+                    bootstrap: Vec::new(),
+                    client_id: String::new(),
+                    software: Default::default(),
+                    connect_timeout: secs(1),
+                    request_timeout: secs(1),
+                    idle_timeout: secs(1),
+                    rack: None,
+                    ordinal: None,
+                    on_cluster_change: ClusterChange::Fail,
+                };
+                set(&mut config, n);
+                config.check()
+            };
+            check(least).unwrap();
+            check(most).unwrap();
+            for n in [least.checked_sub(1), Some(most + 1)].into_iter().flatten() {
+                let error = check(n).unwrap_err();
+                assert!(error.message().starts_with(name), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_that_nobody_can_dial_are_none() {
+        for (host, port) in [("h", 0), ("h", -1), ("h", 65_536), ("", 9092)] {
+            assert_eq!(Endpoint::of_broker(host, port), None, "{host}:{port}");
+        }
+        let endpoint = Endpoint::of_broker("h", 65_535).unwrap();
+        assert_eq!(endpoint.to_string(), "h:65535");
+    }
 }

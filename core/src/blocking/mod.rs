@@ -223,3 +223,19 @@ impl Iterator for Consumer {
         wait(self.0.next())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_consumer_is_no_lack_of_records() {
+        let client = crate::Client::builder().bootstrap("a:1").build().unwrap();
+        let mut consumer = Consumer(client.consumer().topics(["t"]).build().unwrap());
+        assert!(consumer.next_timeout(Duration::ZERO).unwrap().is_none());
+        consumer.close().unwrap();
+        let error = consumer.next_timeout(Duration::from_secs(30)).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Closed);
+        assert!(consumer.next().is_none());
+    }
+}

@@ -52,3 +52,20 @@ pub(crate) fn block_on<F: Future>(future: F, timeout: Option<Duration>) -> Optio
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a thread of its own: one that never comes back is a failure, and not a test without end.
+    #[test]
+    fn a_wait_ends_at_its_deadline() {
+        let (tx, rx) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let nothing = std::future::pending::<()>();
+            tx.send(block_on(nothing, Some(Duration::from_millis(20)))).unwrap();
+        });
+        assert_eq!(rx.recv_timeout(Duration::from_secs(30)), Ok(None));
+        assert_eq!(block_on(async { 7 }, Some(Duration::ZERO)), Some(7), "it was looked at first");
+    }
+}

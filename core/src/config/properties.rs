@@ -489,4 +489,30 @@ mod tests {
         let consumer = client.consumer().topics(["t"]).from_properties([("zebra", "1")]).build();
         assert_eq!(consumer.err().unwrap().kind(), ErrorKind::Config);
     }
+
+    #[test]
+    fn acks_are_read_as_others_write_them() {
+        for (text, acks) in
+            [("all", Acks::All), ("-1", Acks::All), ("1", Acks::Leader), ("0", Acks::None)]
+        {
+            let read = read(Owner::Producer, &of(&[("acks", text)])).unwrap();
+            assert_eq!(read, [("acks", Value::Acks(acks))]);
+        }
+    }
+
+    /// A level is that of the codec it names; one that names none is for any, and -1 is the usual one.
+    #[test]
+    fn a_level_is_its_codecs() {
+        for (properties, codec) in [
+            (&[("compression.gzip.level", "7"), ("compression.type", "gzip")][..], "gzip:7"),
+            (&[("compression.gzip.level", "7"), ("compression.type", "zstd")], "zstd"),
+            (&[("compression.level", "5"), ("compression.type", "zstd")], "zstd:5"),
+            (&[("compression.level", "-1"), ("compression.codec", "gzip")], "gzip"),
+            (&[("compression.level", "-1"), ("compression.codec", "lz4")], "lz4"),
+        ] {
+            let read = read(Owner::Producer, &of(properties)).unwrap();
+            let codec = Value::Compression(codec.parse().unwrap());
+            assert_eq!(read, [("compression", codec)], "{properties:?}");
+        }
+    }
 }

@@ -373,3 +373,6 @@ impl Buffer {
         drop(items);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -443,3 +443,54 @@ impl futures_core::Stream for Consumer {
         Consumer::poll_next(self.get_mut(), cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Client, ErrorKind};
+
+    fn builder() -> ConsumerBuilder {
+        Client::builder().bootstrap("a:1").build().unwrap().consumer()
+    }
+
+    fn settings(builder: &ConsumerBuilder) -> (Duration, [usize; 4], bool) {
+        let config = &builder.config;
+        let bytes = [config.min_bytes, config.max_bytes, config.max_partition_bytes];
+        let [a, b, c] = bytes;
+        (config.max_wait, [a, b, c, config.buffer_memory], config.check_crc)
+    }
+
+    /// By its method and by the names that others have for it.
+    #[test]
+    fn every_setting_arrives() {
+        let wanted = (Duration::from_millis(7), [2, 3_000, 4_000, 5 << 20], false);
+        let set = builder().max_wait(wanted.0).min_bytes(2).max_bytes(3_000);
+        let set = set.max_partition_bytes(4_000).buffer_memory(5 << 20).check_crc(false);
+        assert_eq!(settings(&set), wanted);
+        let read = builder().from_properties([
+            ("fetch.max.wait.ms", "7"),
+            ("fetch.min.bytes", "2"),
+            ("fetch.max.bytes", "3000"),
+            ("max.partition.fetch.bytes", "4000"),
+            ("queued.max.messages.kbytes", "5120"),
+            ("check.crcs", "false"),
+            ("auto.offset.reset", "latest"),
+        ]);
+        assert!(read.refused.is_none(), "{:?}", read.refused);
+        assert_eq!((settings(&read), read.start), (wanted, Start::Latest));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let kind = |builder: ConsumerBuilder| builder.build().map(drop).unwrap_err().kind();
+        assert_eq!(kind(builder()), ErrorKind::Config, "nothing to read");
+        let argument = ErrorKind::InvalidArgument;
+        assert_eq!(kind(builder().topics(["no topic"])), argument);
+        assert_eq!(kind(builder().assign([("t", -1, Start::Earliest)])), argument);
+        assert_eq!(kind(builder().assign([("t", 0, Start::Offset(-1))])), argument);
+        assert_eq!(kind(builder().topics(["t"]).start(Start::Timestamp(-1))), argument);
+        assert_eq!(kind(builder().topics(["t"]).max_bytes(1)), ErrorKind::Config);
+    }
+}

@@ -74,3 +74,24 @@ impl From<Undelivered> for Error {
         Self(Arc::new(inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_many_is_what_any_of_them_is() {
+        for (retriable, maybe_written, more_topics) in
+            [(false, false, false), (true, false, true), (false, true, true), (true, true, false)]
+        {
+            let first = Error::new(ErrorKind::RecordTooLarge, "one was too large");
+            let topics = vec![Arc::from("a")];
+            let lost =
+                Undelivered { records: 3, first, topics, more_topics, retriable, maybe_written };
+            let error = Error::from(lost);
+            assert_eq!((error.is_retriable(), error.maybe_written()), (retriable, maybe_written));
+            assert_eq!(error.message().contains("'a' and others"), more_topics, "{error}");
+            assert!(error.message().contains("3 records failed"), "{error}");
+        }
+    }
+}

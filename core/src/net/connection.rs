@@ -516,3 +516,6 @@ impl Connection {
         self.shared.not_kafka.get().cloned().unwrap_or_else(closed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,11 @@ impl Dialer for Tcp {
 }
 
 async fn dial(workers: Option<&Arc<Workers>>, to: &Endpoint) -> io::Result<Box<dyn Transport>> {
-    let mut addresses = look_up(workers, to).await?;
+    connect(look_up(workers, to).await?).await
+}
+
+/// To whichever of a name's addresses takes it first.
+async fn connect(mut addresses: Vec<SocketAddr>) -> io::Result<Box<dyn Transport>> {
     addresses.shuffle(&mut system_seeded());
     let several = addresses.len() > 1;
     let mut last = None;
@@ -191,4 +195,58 @@ fn configure(stream: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(Duration::from_secs(60)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn sockets_are_set_up_as_measured() {
+        let (_listener, address) = listener().await;
+        let stream = TcpStream::connect(address).await.unwrap();
+        configure(&stream);
+        assert!(stream.nodelay().unwrap());
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(60)));
+        }
+        // The system has bounds of its own.
+        let other = TcpStream::connect(address).await.unwrap();
+        let other = SockRef::from(&other);
+        other.set_send_buffer_size(SEND_BUFFER).unwrap();
+        assert_eq!(socket.send_buffer_size().unwrap(), other.send_buffer_size().unwrap());
+    }
+
+    /// Each of a name's addresses has its turn, and one that refuses stands in nobody's way.
+    #[tokio::test]
+    async fn every_address_of_a_name_is_tried() {
+        let (refusing, closed) = listener().await;
+        drop(refusing);
+        let (_a, here) = listener().await;
+        let (_b, there) = listener().await;
+        let mut reached = BTreeSet::new();
+        for _ in 0..64 {
+            let stream = connect(vec![closed, here, there]).await.unwrap();
+            reached.insert(stream.peer_addr().unwrap());
+        }
+        assert_eq!(reached, BTreeSet::from([here, there]));
+        assert!(connect(vec![closed, closed]).await.is_err());
+        let nowhere = connect(Vec::new()).await.err().unwrap();
+        assert_eq!(nowhere.kind(), io::ErrorKind::NotFound);
+    }
 }

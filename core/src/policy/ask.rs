@@ -339,4 +339,56 @@ mod tests {
         }
         assert!((20..=42).contains(&asked), "{asked}");
     }
+
+    #[test]
+    fn a_wish_that_is_planned_is_not_put_off_by_others() {
+        let mut rng = StdRng::seed_from_u64(20);
+        let mut now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        plan.answered(false, true, now, &mut rng);
+        plan.want(Why::Stale, now, &mut rng);
+        let at = plan.next();
+        while now < at {
+            for why in [Why::Stale, Why::Lost, Why::Again] {
+                plan.want(why, now, &mut rng);
+            }
+            assert_eq!(plan.next(), at);
+            now += ms(20);
+        }
+    }
+
+    #[test]
+    fn who_lost_the_same_broker_asks_at_different_moments() {
+        let mut rng = StdRng::seed_from_u64(21);
+        let now = Instant::now();
+        let mut moments = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let mut plan = AskPlan::new(now, &mut rng);
+            plan.want(Why::Lost, now, &mut rng);
+            assert!(plan.next() <= now + METADATA_MIN_AGE);
+            moments.insert(plan.next());
+        }
+        assert_eq!(moments.len(), 100);
+    }
+
+    /// Periods are drawn apart, stand whatever else is asked meanwhile, and ask for all that is in use.
+    #[test]
+    fn periods_are_their_own() {
+        let mut rng = StdRng::seed_from_u64(22);
+        let now = Instant::now();
+        let mut plan = AskPlan::new(now, &mut rng);
+        let at = plan.next();
+        assert_ne!(AskPlan::new(now, &mut rng).next(), at, "whoever began with us asks with us");
+        plan.answered(false, false, now, &mut rng);
+        assert_eq!(plan.next(), at, "that was no answer about all that is in use");
+        plan.want(Why::Stale, at, &mut rng);
+        assert_eq!(plan.due(at + ms(1_000)), Some(true));
+        // Nobody answers: the next period is as far away, and only what was asked for is wanted soon.
+        plan.asked(at);
+        plan.failed(true, at, &mut rng);
+        assert!(plan.next() > at);
+        let soon = plan.next();
+        plan.asked(soon);
+        assert!(plan.next() >= at + METADATA_PERIOD.mul_f64(0.8));
+    }
 }

@@ -283,4 +283,42 @@ mod tests {
             assert_eq!(avoid_out(out, of), avoid, "{out} of {of}");
         }
     }
+
+    /// What must go to it goes there meanwhile: no answer to that brings it back sooner or puts it off.
+    #[test]
+    fn while_it_is_out_answers_change_nothing() {
+        let mut rng = StdRng::seed_from_u64(6);
+        let now = Instant::now();
+        let mut e = Ejection::default();
+        e.eject(now, &mut rng);
+        let left = until(&e, now);
+        assert!(!e.succeeded(now));
+        for _ in 0..2 * CONSECUTIVE {
+            assert!(e.failed(now, &mut rng).is_none());
+        }
+        assert_eq!(until(&e, now), left);
+    }
+
+    #[test]
+    fn a_newer_leader_epoch_forgives_the_errors_before_it() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let now = Instant::now();
+        let mut e = Ejection::default();
+        for _ in 0..CONSECUTIVE - 1 {
+            assert!(e.failed(now, &mut rng).is_none());
+        }
+        e.named_leader();
+        assert!(e.failed(now, &mut rng).is_none());
+    }
+
+    #[test]
+    fn each_window_has_its_own_answers() {
+        let mut rng = StdRng::seed_from_u64(8);
+        let now = Instant::now();
+        let mut e = Ejection::default();
+        e.succeeded(now);
+        e.succeeded(now);
+        e.failed(now, &mut rng);
+        assert_eq!((e.window(), e.window()), ((2, 1), (0, 0)));
+    }
 }

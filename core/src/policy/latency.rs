@@ -192,4 +192,16 @@ mod tests {
             prop_assert!(p99 >= truth && p99 <= truth + truth / 4 + 1, "{p99} for {truth}");
         }
     }
+
+    /// One slow answer among many is an eighth of the mean.
+    #[test]
+    fn the_mean_is_smoothed() {
+        let mut latency = Latency::default();
+        for _ in 0..100 {
+            latency.record(Duration::from_millis(8));
+        }
+        latency.record(Duration::from_millis(80));
+        let mean = latency.mean_us;
+        assert!((16_000..=18_000).contains(&mean), "{mean}");
+    }
 }

@@ -271,4 +271,23 @@ mod tests {
         broker.named_leader(now, &mut rng);
         assert!(may_dial(&broker, Optional, now + AFTER_LOSS) && !broker.is_unreachable());
     }
+
+    /// Also what must go there does not wait any longer, and begins anew with its delays.
+    #[test]
+    fn a_newer_leader_epoch_forgives_the_failures_before_it() {
+        let mut rng = StdRng::seed_from_u64(11);
+        let now = Instant::now();
+        for _ in 0..50 {
+            let mut broker = Reconnect::default();
+            for _ in 0..10 {
+                broker.failed(false, now, &mut rng);
+            }
+            broker.named_leader(now, &mut rng);
+            for need in [Needed, Pressed, Optional] {
+                assert!(may_dial(&broker, need, now + AFTER_LOSS));
+            }
+            broker.failed(false, now, &mut rng);
+            assert!(may_dial(&broker, Needed, now + crate::config::BACKOFF_BASE));
+        }
+    }
 }

@@ -365,4 +365,40 @@ mod tests {
             prop_assert!(added.is_disjoint(&used));
         }
     }
+
+    /// A client that needs more now and then keeps it: the minutes count from when it needed less last.
+    #[test]
+    fn needing_more_again_begins_the_minutes_anew() {
+        let mut now = Instant::now();
+        let mut size = Size::new(now);
+        let mut busy = 0;
+        for _ in 0..4 {
+            size.sent(200_000_000, now);
+            busy = busy.max(size.get(100, now));
+            now += SHRINK_AFTER / 2;
+            assert_eq!(size.get(100, now), busy, "less is needed since a while");
+            now += SHRINK_AFTER / 2 - Duration::from_secs(1);
+            assert_eq!(size.get(100, now), busy);
+        }
+        now += SHRINK_AFTER;
+        size.get(100, now);
+        now += SHRINK_AFTER;
+        assert_eq!(size.get(100, now), MIN_SIZE);
+    }
+
+    /// With each turn every ordinal moves on to what was the next one's.
+    #[test]
+    fn ordinals_turn_together() {
+        let all = brokers(24);
+        let first_six = |index, turn| {
+            let chooser = Chooser { instance: 0, rack: None, ordinal: Some((index, 4)) };
+            chooser.rank(&all, turn)[..6].to_vec()
+        };
+        for turn in 0..8 {
+            for index in 0..4 {
+                assert_eq!(first_six(index, turn + 1), first_six((index + 1) % 4, turn));
+            }
+        }
+        assert_ne!(first_six(0, 0), first_six(0, 1));
+    }
 }

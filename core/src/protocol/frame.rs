@@ -145,4 +145,20 @@ mod tests {
         let error = decode_response::<SaslAuthenticateRequest>(0, body).expect_err("no table");
         assert_eq!(error.kind(), ErrorKind::Internal);
     }
+
+    /// Nobody defines a tagged field in a header; one has to fit all the same.
+    #[test]
+    fn tagged_fields_of_a_header_are_passed_over() {
+        // Metadata 9: no throttling, brokers, cluster id, controller or topics.
+        let body = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0x80, 0, 0, 0, 0];
+        let with = |header: &[u8]| {
+            decode_response::<MetadataRequest>(9, Bytes::from([header, &body].concat()))
+        };
+        for header in [&[0][..], &[1, 7, 0], &[1, 7, 3, 9, 9, 9], &[2, 7, 1, 9, 0x88, 1, 0]] {
+            assert_eq!(with(header).unwrap().1, 0, "{header:?}");
+        }
+        for header in [&[1, 0, 100][..], &[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], &[9, 0, 0]] {
+            assert_eq!(with(header).unwrap_err().kind(), ErrorKind::NotKafka, "{header:?}");
+        }
+    }
 }

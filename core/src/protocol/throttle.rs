@@ -38,3 +38,16 @@ throttle!(
 pub(crate) fn goes_on_throttled(api_key: i16) -> bool {
     matches!(api_key, 8 | 11 | 12 | 13 | 14 | 68 | 76)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_membership_goes_on() {
+        for key in 0..100 {
+            let kept = [8, 11, 12, 13, 14, 68, 76].contains(&key);
+            assert_eq!(goes_on_throttled(key), kept, "{key}");
+        }
+    }
+}

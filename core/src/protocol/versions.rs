@@ -43,6 +43,7 @@ mod tests {
         assert_eq!(v.pick(1, (4, 18)), Some(17));
         assert_eq!(v.pick(1, (4, 12)), Some(12));
         assert_eq!(v.pick(0, (5, 9)), None);
+        assert_eq!(v.pick(1, (0, 3)), None, "older than the broker knows");
         assert_eq!(v.pick(9, (0, 1)), None);
         assert_eq!(v.show(9), "none");
     }

@@ -367,3 +367,83 @@ proptest! {
         }
     }
 }
+
+/// One batch whose header has other bytes at a place.
+fn with_header(good: &Bytes, at: usize, bytes: &[u8]) -> Result<RawBatch, RecordError> {
+    let mut damaged = good.to_vec();
+    damaged[at..at + bytes.len()].copy_from_slice(bytes);
+    split(damaged.into()).next().expect("it is whole")
+}
+
+#[test]
+fn each_field_of_a_header_is_read_or_refused() {
+    let good = wire(&build(&json(3), Compression::None));
+    let header = |at, bytes: &[u8]| with_header(&good, at, bytes);
+    let refused =
+        |result: Result<RawBatch, RecordError>| matches!(result, Err(RecordError::Header { .. }));
+    assert!(refused(header(0, &(-1i64).to_be_bytes())), "an offset below zero");
+    assert!(refused(header(23, &(-1i32).to_be_bytes())), "it ends before it begins");
+    assert!(refused(header(57, &(-1i32).to_be_bytes())), "less than no records");
+    // Three records: the last offset has to have one behind it.
+    assert!(refused(header(0, &(i64::MAX - 2).to_be_bytes())));
+    assert_eq!(header(0, &(i64::MAX - 3).to_be_bytes()).unwrap().last_offset, i64::MAX - 1);
+    // Bit 4 says that it is part of a transaction, bit 5 that it is the transaction's marker.
+    for (bits, control) in [(0, false), (16, false), (32, true), (48, true)] {
+        assert_eq!(header(22, &[bits]).unwrap().control, control, "{bits}");
+    }
+    assert_eq!(header(12, &7i32.to_be_bytes()).unwrap().leader_epoch, 7);
+
+    let open = |raw: RawBatch| raw.open(&ChunkPool::default(), LIMIT);
+    let damaged = |raw| matches!(open(raw), Err(RecordError::Record { .. }));
+    // The header ends before the last record does, or knows of fewer.
+    assert!(damaged(header(23, &1i32.to_be_bytes()).unwrap()));
+    let fewer = open(header(57, &2i32.to_be_bytes()).unwrap());
+    assert!(matches!(fewer, Err(RecordError::Header { .. })), "{fewer:?}");
+    assert!(damaged(header(57, &4i32.to_be_bytes()).unwrap()));
+    // Compaction leaves a header that ends later than its records.
+    let batch = open(header(23, &9i32.to_be_bytes()).unwrap()).unwrap();
+    assert_eq!((batch.len(), batch.last_offset()), (3, 9));
+    // Bit 3: the broker has set the time of all, which the largest timestamp is then.
+    let mut appended = header(22, &[8]).unwrap();
+    appended.max_timestamp = 77;
+    assert!(open(appended).unwrap().iter().all(|record| record.timestamp_ms() == 77));
+}
+
+#[test]
+fn each_field_of_a_record_is_bounded() {
+    let raw = single(wire(&build(&[(None, None, vec![], 0)], Compression::None)));
+    let reads = |payload: &[u8]| {
+        let raw = raw.with_payload(0, Bytes::copy_from_slice(payload));
+        raw.open(&ChunkPool::default(), LIMIT).is_ok()
+    };
+    // Length, attributes, time, offset, key, value, headers; a length of -1 is null.
+    assert!(reads(&[12, 0, 0, 0, 1, 1, 0]));
+    assert!(reads(&[12, 0, 0, 0, 0, 0, 0]));
+    assert!(reads(&[16, 0, 0, 0, 1, 1, 2, 0, 1]), "a header with an empty name, without a value");
+    for (payload, what) in [
+        (&[12, 0, 0, 0, 3, 1, 0][..], "a key of -2 bytes"),
+        (&[12, 0, 0, 0, 1, 3, 0], "a value of -2 bytes"),
+        (&[12, 0, 0, 0, 1, 5, 0], "a value of -3 bytes"),
+        (&[12, 0, 0, 0, 1, 1, 1], "-1 headers"),
+        (&[16, 0, 0, 0, 1, 1, 4, 0, 1], "one header, and not two"),
+        (&[16, 0, 0, 0, 1, 1, 2, 1, 1], "a header without a name"),
+        (&[16, 0, 0, 0, 1, 1, 2, 0, 3], "a header's value of -2 bytes"),
+        (&[16, 0, 0, 0, 1, 1, 2, 3, 1], "a header's name of -2 bytes"),
+        (&[14, 0, 0, 0, 1, 1, 0, 9], "something behind no headers"),
+        (&[18, 0, 0, 0, 1, 1, 2, 0, 1, 9], "something behind the headers"),
+        (&[10, 0, 0, 0, 1, 1, 0], "shorter than it is"),
+        (&[14, 0, 0, 0, 1, 1, 0], "longer than it is"),
+        (&[12, 0, 0, 2, 1, 1, 0], "an offset behind the last"),
+        (&[12, 0, 0, 1, 1, 1, 0], "an offset before the first"),
+        (&[1, 0, 0, 0, 1, 1, 0], "a length of -1"),
+    ] {
+        assert!(!reads(payload), "{what}");
+    }
+    // The longest number that there is, one that has a bit too many, and one that has a byte too many.
+    let time = |last: &[u8]| {
+        [&[12 + 2 * (8 + last.len() as u8), 0][..], &[0xff; 9], last, &[0, 1, 1, 0]].concat()
+    };
+    assert!(reads(&time(&[1])));
+    assert!(!reads(&time(&[2])));
+    assert!(!reads(&time(&[0x81, 0])));
+}

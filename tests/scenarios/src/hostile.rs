@@ -163,6 +163,9 @@ struct Script {
     done: usize,
     /// Who has asked what, by client id.
     asked_by: BTreeSet<(ApiKey, String)>,
+    /// Requests of this kind are kept.
+    watched: Option<ApiKey>,
+    requests: Vec<(i16, Vec<u8>)>,
 }
 
 /// See the module. Cheap to clone; clones share the script.
@@ -236,8 +239,28 @@ impl Hostile {
         script.asked_by.iter().filter(|(of, _)| *of == api).map(|(_, id)| id.clone()).collect()
     }
 
+    /// Keeps requests of this kind from now on, and none of any other.
+    pub fn watch(&self, api: ApiKey) {
+        let mut script = self.script();
+        script.watched = Some(api);
+        script.requests.clear();
+    }
+
+    /// Those that came since the last call: their version, and their bytes from the header on.
+    pub fn requests(&self) -> Vec<(i16, Vec<u8>)> {
+        std::mem::take(&mut self.script().requests)
+    }
+
     fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, request: Asked, client_id: String, bytes: &[u8]) {
+        let mut script = self.script();
+        script.asked_by.insert((request.api, client_id));
+        if script.watched == Some(request.api) {
+            script.requests.push((request.version, bytes.to_vec()));
+        }
     }
 
     /// What is sent for an answer, and whether the stream ends then.
@@ -275,7 +298,7 @@ impl Hostile {
                 };
                 let id = usize::from(u16::from_be_bytes([frame[12], frame[13]]));
                 let id = String::from_utf8_lossy(&frame[14..14 + id]).into_owned();
-                self.script().asked_by.insert((request.api, id));
+                self.note(request, id, &frame[4..]);
                 asked.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
                 to_broker.write_all(&frame).await?;
             }

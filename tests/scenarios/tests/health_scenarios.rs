@@ -17,11 +17,19 @@ const NOT_ENOUGH_REPLICAS: i16 = 19;
 
 /// A client connected to all brokers, whose every record of 900 bytes is a batch of its own.
 async fn at_work(brokers: i32, partitions: i32) -> (Network, Cluster, Client, Producer) {
+    at_work_in_doubt(brokers, partitions, InDoubt::Wait).await
+}
+
+async fn at_work_in_doubt(
+    brokers: i32,
+    partitions: i32,
+    in_doubt: InDoubt,
+) -> (Network, Cluster, Client, Producer) {
     let cluster = cluster(brokers, partitions);
     let network = Network::new(&cluster);
     let client = connect(network.client(&cluster, 1)).await;
     let builder = client.producer().batch_size(1 << 10).compression(Compression::None);
-    let producer = builder.build().unwrap();
+    let producer = builder.in_doubt(in_doubt).build().unwrap();
     for partition in 0..partitions {
         acked(&producer, pinned(partition)).await;
     }
@@ -162,6 +170,89 @@ async fn a_probe_that_is_lost_is_not_the_last() {
             taken += went.get(&1).unwrap_or(&0) + went.get(&4).unwrap_or(&0);
         }
         assert!(taken >= 20, "{in_doubt:?}: {taken} records: it is left alone for ever");
+    }
+}
+
+/// The same where what was in doubt is sent elsewhere: then nothing but another probe finds it well.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_is_cut_is_not_the_last_where_nothing_else_goes_there() {
+    let (_, cluster, client, producer) = at_work_in_doubt(3, 6, InDoubt::Reroute).await;
+    let fault = refuse(&cluster, 2, STORAGE_ERROR);
+    until_ejected(&client, &producer, 2).await;
+    assert!(cluster.faults().remove(fault));
+    let cut = FaultRule::new(Fault::CutBeforeAppend).api(ApiKey::PRODUCE).broker(2);
+    let cut = cluster.faults().inject(cut);
+    let begun = Instant::now();
+    while cluster.faults().is_pending(cut) {
+        load(&producer, 1).await;
+        assert!(begun.elapsed() < secs(40));
+    }
+    assert_eq!(broker(&client, 2).probes, 1);
+    let (begun, mut taken) = (Instant::now(), 0);
+    while begun.elapsed() < secs(150) && taken < 20 {
+        let (went, _) = load(&producer, 50).await;
+        taken += went.get(&1).unwrap_or(&0) + went.get(&4).unwrap_or(&0);
+    }
+    assert!(taken >= 20, "{taken} records: it is left alone for ever");
+    assert!(broker(&client, 2).probes > 1);
+}
+
+/// One broker that refuses every fourth request, among others that do not: never five in a row, and far
+/// below the others. It is found by their comparison.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_fails_far_more_often_than_others_is_ejected() {
+    let (_, cluster, client, producer) = at_work(6, 6).await;
+    let fault = FaultRule::new(Fault::Error(STORAGE_ERROR)).api(ApiKey::PRODUCE).broker(2);
+    let fault = cluster.faults().inject(fault.share(0.2, 5).always());
+    let begun = Instant::now();
+    while broker(&client, 2).ejections == 0 {
+        load(&producer, 10).await;
+        assert!(begun.elapsed() < secs(60), "{:?}", broker(&client, 2));
+    }
+    assert_eq!(client.cluster().brokers[&2].health, BrokerHealth::Ejected);
+    let before = seen(&cluster, 2, ApiKey::PRODUCE);
+    let (went, _) = load(&producer, 300).await;
+    assert_eq!(seen(&cluster, 2, ApiKey::PRODUCE), before, "{went:?}");
+    assert!(!went.contains_key(&1), "{went:?}");
+    for id in [1, 3, 4, 5, 6] {
+        assert_eq!(broker(&client, id).ejections, 0);
+    }
+    assert_eq!(client.stats().bad_stuff.ejections, 1);
+    cluster.faults().remove(fault);
+}
+
+/// Whoever says that a broker leads by a newer epoch sees it alive: that ends its ejection, and its being
+/// thought unreachable, before anything is sent to it.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_named_by_a_newer_epoch_is_back() {
+    for unreachable in [false, true] {
+        let (network, cluster, client, producer) = at_work(3, 6).await;
+        let (host, _) = cluster.address(2).unwrap();
+        if unreachable {
+            network.refuse(&host);
+            cluster.cut_connections(2).unwrap();
+            let health = || client.cluster().brokers[&2].health;
+            let begun = Instant::now();
+            while health() != BrokerHealth::Unreachable {
+                load(&producer, 1).await;
+                assert!(begun.elapsed() < secs(70), "it was not dialled");
+            }
+            network.release(&host);
+        } else {
+            let fault = refuse(&cluster, 2, STORAGE_ERROR);
+            until_ejected(&client, &producer, 2).await;
+            assert!(cluster.faults().remove(fault));
+        }
+        assert_ne!(client.cluster().brokers[&2].health, BrokerHealth::Good);
+        let since = Instant::now();
+        // Partitions of others are given to it; whoever led them says so.
+        for partition in [0, 2] {
+            cluster.move_leader("t", partition, 2).unwrap();
+        }
+        while client.cluster().brokers[&2].health != BrokerHealth::Good {
+            load(&producer, 1).await;
+            assert!(since.elapsed() < secs(3), "{:?}", client.cluster().brokers[&2]);
+        }
     }
 }
 

@@ -341,3 +341,109 @@ async fn brokers_with_ids_or_addresses_that_are_none_are_left_out() {
     m.hint("t", Uuid::nil(), &[hint], &endpoints, |all, _| known.extend(all.keys().copied()));
     assert_eq!(known, [1, 2, 3]);
 }
+
+/// Partitions are never taken away from a topic: who names fewer is behind.
+#[tokio::test(start_paused = true)]
+async fn an_answer_with_fewer_partitions_takes_none_away() {
+    let m = metadata();
+    m.lookup("t");
+    merge(&m, &answer(0, &[(1, 5), (2, 5), (3, 5)]), 1, false);
+    assert_eq!(merge(&m, &answer(0, &[(2, 6)]), 2, false), (true, vec![2]));
+    assert_eq!(leaders(&m), [(2, 6), (2, 5), (3, 5)]);
+}
+
+/// A topic that has no partitions is being made: nobody could use it, and it is asked for again.
+#[tokio::test(start_paused = true)]
+async fn a_topic_without_partitions_is_asked_for_again() {
+    let m = metadata();
+    m.lookup("t");
+    let question = m.question().unwrap();
+    m.asked(&question);
+    merge(&m, &answer(0, &[]), 1, false);
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(*m.question().expect("it is time").topics, ["t".into()]);
+    merge(&m, &answer(0, &[(1, 0)]), 1, false);
+    assert_eq!(leaders(&m), [(1, 0)]);
+}
+
+/// Who has an older epoch of one topic may not know another one yet, however often it says so.
+#[tokio::test(start_paused = true)]
+async fn who_is_behind_takes_no_topic_away() {
+    let m = metadata();
+    m.lookup("t");
+    m.lookup("u");
+    let both = |code: i16, epoch: i32| {
+        let mut both = answer(code, if code == 0 { &[(1, 5)] } else { &[] });
+        let mut other = answer(0, &[(1, epoch)]).topics.remove(0);
+        other.name = Some(TopicName(StrBytes::from_static_str("u")));
+        both.topics.push(other);
+        both
+    };
+    merge(&m, &both(0, 7), 1, false);
+    for from in [2, 3, 2, 3] {
+        pass(UNKNOWN_TOPIC_SPACING).await;
+        merge(&m, &both(3, 6), from, false);
+        assert_eq!(leaders(&m), [(1, 5)]);
+    }
+    // One that is not behind is believed, with another one.
+    for from in [1, 2] {
+        pass(UNKNOWN_TOPIC_SPACING).await;
+        merge(&m, &both(3, 7), from, false);
+    }
+    assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
+}
+
+/// A hint moves a broker, and says nothing of its rack.
+#[tokio::test(start_paused = true)]
+async fn a_hint_leaves_the_rack() {
+    let m = metadata();
+    m.lookup("t");
+    let mut told = answer(0, &[(1, 5)]);
+    told.brokers[1].rack = Some(StrBytes::from_static_str("r"));
+    merge(&m, &told, 1, false);
+    let hint = LeaderHint { partition: 0, leader: 2, epoch: 6 };
+    let endpoint = Endpoint { host: "elsewhere".into(), port: 9092 };
+    let endpoints = [(2, endpoint.clone()), (9, endpoint.clone())];
+    let mut seen = Brokers::new();
+    m.hint("t", Uuid::nil(), &[hint], &endpoints, |all, _| seen = all.clone());
+    assert_eq!((&seen[&2].endpoint, seen[&2].rack.as_deref()), (&endpoint, Some("r")));
+    assert!(!seen.contains_key(&9), "it leads nothing");
+}
+
+/// In another cluster an id that a topic had in the old one is as good as any.
+#[tokio::test(start_paused = true)]
+async fn anew_nothing_is_a_former_topic() {
+    let m = metadata();
+    m.lookup("t");
+    merge(&m, &incarnation(1, &[(1, 5)]), 1, false);
+    merge(&m, &incarnation(2, &[(2, 0)]), 1, false);
+    m.begin_anew(&incarnation(1, &[(3, 0)]), 1, |_, _| {});
+    assert_eq!(leaders(&m), [(3, 0)]);
+}
+
+/// What is not answered is asked again; trouble lasts from the first question without an answer to the
+/// first answer.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_answers_is_wanted_still() {
+    let m = metadata();
+    m.lookup("t");
+    m.want_identity();
+    pass(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let question = m.question().expect("it is time");
+        assert!(question.identity && *question.topics == ["t".into()]);
+        m.asked(&question);
+        m.not_answered(&question, &Error::new(ErrorKind::Connect, "nobody"));
+        assert_eq!(m.trouble().unwrap().0, begun);
+        pass(Duration::from_secs(10)).await;
+    }
+    let question = m.question().unwrap();
+    m.asked(&question);
+    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    assert!(m.trouble().is_none());
+    m.want("t", Why::Stale);
+    pass(Duration::from_secs(10)).await;
+    assert!(!m.question().unwrap().identity, "that was answered");
+}

@@ -85,6 +85,11 @@ fn a_full_queue_counts_what_it_loses_and_says_so() {
     let last = last.unwrap();
     assert_eq!((last.message.as_str(), last.dropped), ("after", 7));
     assert_eq!(reader.dropped(), 8, "the last one found it full again");
+    // What was lost is told with one line, and not with all that come.
+    for (message, lost) in [("later", 1), ("and later", 0)] {
+        reader.0.push(line(LogLevel::Info, message));
+        assert_eq!(reader.next(SOON).unwrap().unwrap().dropped, lost, "{message}");
+    }
 }
 
 #[cfg(unix)]

@@ -343,3 +343,40 @@ fn bounded_memory() {
     let over = check(22, 2, &tags(MAX_UNKNOWN_TAGS + 1));
     assert_eq!(over, Err(Refused::Malformed { field: "tagged fields" }));
 }
+
+/// Null is -1 and no other number below zero; and a number has 32 bits, whatever its last byte says.
+#[test]
+fn lengths_that_are_none() {
+    // ListOffsets 1: a list of topics, each with a name and no partitions.
+    let topics =
+        |count: i32, name: i16| [&count.to_be_bytes()[..], &name.to_be_bytes(), &[0; 4]].concat();
+    let malformed = |field| Err(Refused::Malformed { field });
+    assert_eq!(check(2, 1, &topics(1, 0)), Ok(()));
+    assert_eq!(check(2, 1, &topics(1, -1)), Ok(()), "a name that is null");
+    assert_eq!(check(2, 1, &topics(-1, 0)), Ok(()), "a list that is null");
+    for below in [-2, -3, i16::MIN] {
+        assert_eq!(check(2, 1, &topics(1, below)), malformed("name"), "{below}");
+        assert_eq!(check(2, 1, &topics(below.into(), 0)), malformed("topics"), "{below}");
+    }
+    // ListOffsets 6: the count of topics in five bytes, of which the last has four bits.
+    let count = |bytes: &[u8]| check(2, 6, &[&[0; 4], bytes, &[0]].concat());
+    assert_eq!(count(&[1]), Ok(()));
+    assert_eq!(
+        count(&[0x81, 0x80, 0x80, 0x80, 0]),
+        Ok(()),
+        "one, in as many bytes as there may be"
+    );
+    for last in [0x10, 0x20, 0x70, 0x7f] {
+        assert_eq!(count(&[0x81, 0x80, 0x80, 0x80, last]), malformed("topics"), "{last:#x}");
+    }
+    assert_eq!(count(&[0x81, 0x80, 0x80, 0x80, 0x80, 0]), malformed("topics"), "six bytes");
+}
+
+/// A tag means something from the version on that defines it: before, it is a stranger's.
+#[test]
+fn tags_of_later_versions_are_strangers() {
+    // Fetch: no error, no topics, and tag 0 with bytes that are no list of endpoints.
+    let body = [&[0; 10][..], &[1, 1, 0, 3, 0xff, 0xff, 0xff]].concat();
+    assert_eq!(check(1, 12, &body), Ok(()));
+    assert!(check(1, 16, &body).is_err());
+}

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 /// Idle contexts of each kind that are kept: as many as threads that seal at one time, usually.
-const KEEP: usize = 4;
+pub(super) const KEEP: usize = 4;
 
 /// Contexts of every codec that is built in.
 #[derive(Default)]
@@ -57,6 +57,11 @@ impl<T> Idle<T> {
         let idle = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         // Freed without the lock: zstd's take megabytes.
         drop(idle);
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Lends one that is idle, or what `make` makes. One that is dropped by a panic is not kept.

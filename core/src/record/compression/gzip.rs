@@ -18,7 +18,7 @@ pub(super) struct Deflate {
 }
 
 impl Deflate {
-    fn new(level: i32) -> Self {
+    pub(super) fn new(level: i32) -> Self {
         // Levels are checked with the settings.
         let zlib = flate2::Compression::new(level.unsigned_abs());
         Self { level, inner: Compress::new_gzip(zlib, WINDOW_BITS) }

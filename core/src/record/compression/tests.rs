@@ -223,3 +223,54 @@ proptest! {
         }
     }
 }
+
+/// What codecs keep between batches is of no batch's level.
+#[test]
+fn a_level_is_the_batchs_own() {
+    let text = lines(60_000);
+    let shared = ChunkPool::default();
+    let mut sizes = std::collections::BTreeSet::new();
+    let mut levels: Vec<Compression> = Vec::new();
+    #[cfg(feature = "gzip")]
+    levels.extend([1, 9].map(|level| Compression::Gzip { level }));
+    #[cfg(feature = "zstd")]
+    levels.extend([-7, 19].map(|level| Compression::Zstd { level }));
+    for codec in levels.iter().chain(&levels) {
+        let alone = compressed(&ChunkPool::default(), *codec, &text).unwrap();
+        assert!(compressed(&shared, *codec, &text).unwrap() == alone, "{codec}");
+        sizes.insert(alone.len());
+    }
+    assert_eq!(sizes.len(), levels.len(), "levels differ in what they make of it");
+}
+
+/// A reader that knows the size of a frame needs no window beside it.
+#[cfg(feature = "zstd")]
+#[test]
+fn a_frame_of_zstd_says_its_size() {
+    let text = lines(60_000);
+    let frame = compressed(&ChunkPool::default(), Compression::ZSTD, &text).unwrap();
+    let said = ::zstd::zstd_safe::get_frame_content_size(&frame);
+    assert_eq!(said.ok().flatten(), Some(60_000));
+}
+
+/// As many contexts are kept as threads seal at a time, and none where nobody does.
+#[cfg(feature = "gzip")]
+#[test]
+fn a_few_contexts_are_kept_for_a_while() {
+    fn nested(contexts: &Contexts, depth: usize) {
+        if depth > 0 {
+            let make = || gzip::Deflate::new(1);
+            contexts.deflate.lend(make, |_| nested(contexts, depth - 1));
+        }
+    }
+    let pool = ChunkPool::default();
+    nested(pool.contexts(), 3);
+    assert_eq!(pool.contexts().deflate.kept(), 3);
+    nested(pool.contexts(), 9);
+    assert_eq!(pool.contexts().deflate.kept(), contexts::KEEP);
+    drop(pool.get(1));
+    pool.trim();
+    assert_eq!(pool.contexts().deflate.kept(), contexts::KEEP, "its buffers were used just now");
+    pool.trim();
+    assert_eq!(pool.contexts().deflate.kept(), 0);
+}

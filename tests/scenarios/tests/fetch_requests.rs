@@ -1,0 +1,290 @@
+//! What a consumer asks for: its settings, and the place it stands at, as brokers are told them; one
+//! request at a time to each, and no more at once than there is room for. In virtual time.
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
+use ottla::{Client, Record, Start};
+use ottla_scenarios::hostile::Hostile;
+use ottla_scenarios::steps::{
+    acked, acks, cluster, connect, ms, secs, seen, send_pinned, small_batches,
+};
+use ottla_scenarios::wait::{until, within};
+use tokio::time::Instant;
+
+/// Requests that came since the last call, with their versions.
+fn asked<R: Request + Decodable + HeaderVersion>(hostile: &Hostile) -> Vec<(i16, R)> {
+    let read = |(version, bytes): (i16, Vec<u8>)| {
+        let mut bytes = Bytes::from(bytes);
+        RequestHeader::decode(&mut bytes, R::header_version(version)).unwrap();
+        (version, R::decode(&mut bytes, version).unwrap())
+    };
+    hostile.requests().into_iter().map(read).collect()
+}
+
+async fn start(cluster: &Cluster, watched: ApiKey) -> (Hostile, Client) {
+    let hostile = Hostile::new(cluster);
+    hostile.watch(watched);
+    let client = connect(hostile.client(cluster)).await;
+    (hostile, client)
+}
+
+async fn write(client: &Client, partition: i32) -> i64 {
+    let producer = client.producer().build().unwrap();
+    acked(&producer, Record::to("t").partition(partition).value("x")).await.offset
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_says_what_the_settings_say() {
+    let cluster = cluster(1, 1);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let reader = client.consumer().topics(["t"]).max_wait(ms(777)).min_bytes(33);
+    let reader = reader.max_bytes(555_000).max_partition_bytes(44_000);
+    let _consumer = reader.build().unwrap();
+    until("a fetch", || seen(&cluster, 1, ApiKey::FETCH) > 0).await;
+    let (version, fetch) = asked::<FetchRequest>(&hostile).remove(0);
+    assert!(version >= 13, "topic ids are told: {version}");
+    assert_eq!((fetch.max_wait_ms, fetch.min_bytes, fetch.max_bytes), (777, 33, 555_000));
+    assert_eq!(fetch.topics[0].partitions[0].partition_max_bytes, 44_000);
+    // No session: a broker keeps nothing for us between two fetches.
+    assert_eq!((fetch.session_id, fetch.session_epoch), (0, -1));
+    assert_eq!(fetch.isolation_level, 0);
+}
+
+/// The leader's epoch as metadata has it, and that of what was read last: what a broker compares with
+/// its own log.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_says_by_which_epochs_it_stands_where_it_does() {
+    let cluster = cluster(2, 1);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    write(&client, 0).await;
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    let before = cluster.partition("t", 0).unwrap();
+    let to = 3 - before.leader.unwrap();
+    cluster.move_leader("t", 0, to).unwrap();
+    let after = cluster.partition("t", 0).unwrap().leader_epoch;
+    assert!(after > before.leader_epoch);
+    write(&client, 0).await;
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    until("a fetch behind it", || {
+        asked::<FetchRequest>(&hostile).into_iter().any(|(_, fetch)| {
+            let at = &fetch.topics[0].partitions[0];
+            at.fetch_offset == 2
+                && (at.current_leader_epoch, at.last_fetched_epoch) == (after, after)
+        })
+    })
+    .await;
+    // An offset that the application chose says nothing of epochs.
+    consumer.seek("t", 0, Start::Offset(1)).unwrap();
+    until("a fetch from there", || {
+        asked::<FetchRequest>(&hostile).into_iter().any(|(_, fetch)| {
+            let at = &fetch.topics[0].partitions[0];
+            at.fetch_offset == 1 && (at.current_leader_epoch, at.last_fetched_epoch) == (after, -1)
+        })
+    })
+    .await;
+    hostile.watch(ApiKey::LIST_OFFSETS);
+    consumer.seek("t", 0, Start::Latest).unwrap();
+    until("a question for the end", || seen(&cluster, to, ApiKey::LIST_OFFSETS) > 0).await;
+    let (_, question) = asked::<ListOffsetsRequest>(&hostile).remove(0);
+    assert_eq!(question.topics[0].partitions[0].current_leader_epoch, after);
+}
+
+/// What came with an end that was looked up is told from the first fetch on.
+#[tokio::test(start_paused = true)]
+async fn the_epoch_of_a_start_that_was_looked_up_is_told() {
+    let cluster = cluster(2, 1);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    write(&client, 0).await;
+    let epoch = cluster.partition("t", 0).unwrap().leader_epoch;
+    let _consumer = client.consumer().topics(["t"]).start(Start::Latest).build().unwrap();
+    let leader = cluster.partition("t", 0).unwrap().leader.unwrap();
+    until("a fetch", || seen(&cluster, leader, ApiKey::FETCH) > 0).await;
+    let (_, fetch) = asked::<FetchRequest>(&hostile).remove(0);
+    let at = &fetch.topics[0].partitions[0];
+    assert_eq!((at.fetch_offset, at.last_fetched_epoch), (1, epoch));
+}
+
+/// Brokers before topic ids are asked by name, and told no epochs.
+#[tokio::test(start_paused = true)]
+async fn an_old_broker_is_asked_as_it_understands() {
+    for (api, version) in [(ApiKey::METADATA, 9), (ApiKey::FETCH, 11)] {
+        let cluster = Cluster::builder().brokers(1).tcp(false).topic("t", 1, 1);
+        let cluster = cluster.max_version(api, version).start_on_current_runtime().unwrap();
+        let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+        let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+        for _ in 0..3 {
+            write(&client, 0).await;
+            within("a record", consumer.next()).await.unwrap().unwrap();
+        }
+        for (version, fetch) in asked::<FetchRequest>(&hostile) {
+            assert!(version <= 12, "version {version} knows topics by their ids alone");
+            let at = &fetch.topics[0].partitions[0];
+            assert!(version == 12 || at.last_fetched_epoch == -1);
+        }
+    }
+}
+
+/// One fetch at a time to each broker, whatever comes up meanwhile.
+#[tokio::test(start_paused = true)]
+async fn one_fetch_at_a_time_to_a_broker() {
+    let cluster = cluster(1, 3);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let consumer = client.consumer().topics(["t"]).max_wait(secs(10)).build().unwrap();
+    until("a fetch", || seen(&cluster, 1, ApiKey::FETCH) == 1).await;
+    assert_eq!(asked::<FetchRequest>(&hostile)[0].1.topics[0].partitions.len(), 3);
+    for partition in 0..3 {
+        consumer.seek("t", partition, Start::Offset(0)).unwrap();
+        tokio::time::sleep(secs(1)).await;
+    }
+    assert_eq!(asked::<FetchRequest>(&hostile).len(), 0, "the first one is held back still");
+    tokio::time::sleep(secs(8)).await;
+    assert_eq!(asked::<FetchRequest>(&hostile).len(), 1);
+}
+
+/// Answers that are still to come have their room: all together fit the buffer.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_at_once_fits_the_buffer() {
+    const MEMORY: usize = 90_000;
+    let cluster = cluster(3, 3);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let all_at_once = (0..3).map(|partition| ("t", partition, Start::Offset(0)));
+    let reader = client.consumer().assign(all_at_once).buffer_memory(MEMORY).max_wait(secs(20));
+    let _consumer = reader.build().unwrap();
+    tokio::time::sleep(secs(5)).await;
+    let mut asked_for = BTreeMap::new();
+    for (_, fetch) in asked::<FetchRequest>(&hostile) {
+        let partition = fetch.topics[0].partitions[0].partition;
+        assert!(asked_for.insert(partition, fetch.max_bytes).is_none(), "held back for 20 s");
+    }
+    let all: i32 = asked_for.values().sum();
+    assert!((1..=MEMORY as i32).contains(&all), "{asked_for:?}");
+    assert_eq!(asked_for.len(), 3, "each broker has its share");
+}
+
+/// What failed together is tried again together: one request, not one for each partition.
+#[tokio::test(start_paused = true)]
+async fn what_failed_together_comes_back_together() {
+    // The whole request, and each partition of an answer.
+    for fault in [Fault::CutBeforeAppend, Fault::Error(6)] {
+        let cluster = cluster(1, 20);
+        let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+        write(&client, 0).await;
+        let rule = cluster.faults().inject(FaultRule::new(fault).api(ApiKey::FETCH));
+        let mut consumer = client.consumer().topics(["t"]).max_wait(secs(20)).build().unwrap();
+        within("a record", consumer.next()).await.unwrap().unwrap();
+        assert!(!cluster.faults().is_pending(rule));
+        tokio::time::sleep(secs(5)).await;
+        let partitions = |fetch: &FetchRequest| -> usize {
+            fetch.topics.iter().map(|topic| topic.partitions.len()).sum()
+        };
+        let asked: Vec<usize> =
+            asked::<FetchRequest>(&hostile).iter().map(|(_, fetch)| partitions(fetch)).collect();
+        // The one that fails, the same once more, and the one that is held back.
+        assert_eq!(asked, [20, 20, 20], "{fault:?}");
+    }
+}
+
+/// Whoever seeks asks for something else: what came empty before is no reason to wait.
+#[tokio::test(start_paused = true)]
+async fn a_seek_waits_for_no_pace() {
+    let cluster = cluster(1, 1);
+    let far = FaultRule::new(Fault::DelayAnswer(ms(1))).api(ApiKey::FETCH).always();
+    cluster.faults().inject(far);
+    let (_hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    write(&client, 0).await;
+    let reader = client.consumer().topics(["t"]).max_wait(ms(0));
+    let mut consumer = reader.build().unwrap();
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    for _ in 0..20 {
+        tokio::time::sleep(ms(1_234)).await;
+        let begun = Instant::now();
+        consumer.seek("t", 0, Start::Offset(0)).unwrap();
+        within("a record", consumer.next()).await.unwrap().unwrap();
+        assert!(begun.elapsed() < ms(5), "{:?}", begun.elapsed());
+    }
+}
+
+/// Those that are open, and those that are being made.
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_goes_gives_its_connections_back() {
+    let cluster = cluster(1, 1);
+    let (_hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let producer = small_batches(&client).build().unwrap();
+    acks(send_pinned(&producer, 0..100).await).await;
+    let open = || cluster.stats().connections_open();
+    let before = open();
+    // The buffer is full, and nothing is asked for.
+    let reader = || client.consumer().assign([("t", 0, Start::Offset(0))]).buffer_memory(64 << 10);
+    let consumer = reader().build().unwrap();
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(open(), before + 1);
+    drop(consumer);
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(open(), before);
+
+    let slow = FaultRule::new(Fault::Delay(secs(1))).api(ApiKey::API_VERSIONS);
+    cluster.faults().inject(slow);
+    let consumer = reader().build().unwrap();
+    until("a dial", || open() > before).await;
+    drop(consumer);
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(open(), before);
+}
+
+/// Changes every answer to a fetch, as a message.
+fn change(hostile: &Hostile, change: impl Fn(&mut FetchResponse) + Send + Sync + 'static) {
+    hostile.rewrite(ApiKey::FETCH, move |version, body| {
+        let mut body = Bytes::copy_from_slice(body);
+        let mut out = BytesMut::new();
+        out.put_i32(body.get_i32());
+        out.put_u8(body.get_u8());
+        let mut answer = FetchResponse::decode(&mut body, version).unwrap();
+        change(&mut answer);
+        answer.encode(&mut out, version).unwrap();
+        out.to_vec()
+    });
+}
+
+/// Answers name topics by their ids alone, and in any order.
+#[tokio::test(start_paused = true)]
+async fn answers_are_told_apart_by_topic_ids() {
+    let cluster = cluster(1, 1);
+    cluster.create_topic("u", 1, 1).unwrap();
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let producer = client.producer().build().unwrap();
+    for topic in ["t", "u"] {
+        acked(&producer, Record::to(topic).value(topic)).await;
+    }
+    change(&hostile, |answer| {
+        answer.responses.reverse();
+    });
+    let mut consumer = client.consumer().topics(["t", "u"]).build().unwrap();
+    for _ in 0..2 {
+        let batch = within("a record", consumer.next()).await.unwrap().unwrap();
+        let record = batch.get(0).unwrap();
+        assert_eq!(record.value(), Some(batch.topic().as_bytes()));
+    }
+    assert!(hostile.done() > 0);
+}
+
+/// A broker that refuses the request as a whole is told of by what it said.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_whole_answer_is_told_by_its_code() {
+    let cluster = cluster(1, 2);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    change(&hostile, |answer| {
+        answer.error_code = 56;
+        answer.responses.clear();
+    });
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    let error = within("the trouble", consumer.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.broker_code(), Some(56), "{error}");
+    hostile.rewrite_nothing();
+    write(&client, 0).await;
+    within("a record", consumer.next()).await.unwrap().unwrap();
+}
