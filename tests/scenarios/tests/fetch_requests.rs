@@ -2,12 +2,14 @@
 //! request at a time to each, and no more at once than there is room for. In virtual time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, ListOffsetsRequest, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
-use ottla::{Client, Record, Start};
+use ottla::{Client, ErrorKind, Record, Start};
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{
     acked, acks, cluster, connect, ms, secs, seen, send_pinned, small_batches,
@@ -129,21 +131,35 @@ async fn an_old_broker_is_asked_as_it_understands() {
     }
 }
 
-/// One fetch at a time to each broker, whatever comes up meanwhile.
+/// What is found while a fetch is held back waits for its answer: there is one at a time to each broker,
+/// and none where what is asked for already fills the buffer.
 #[tokio::test(start_paused = true)]
 async fn one_fetch_at_a_time_to_a_broker() {
-    let cluster = cluster(1, 3);
-    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
-    let consumer = client.consumer().topics(["t"]).max_wait(secs(10)).build().unwrap();
-    until("a fetch", || seen(&cluster, 1, ApiKey::FETCH) == 1).await;
-    assert_eq!(asked::<FetchRequest>(&hostile)[0].1.topics[0].partitions.len(), 3);
-    for partition in 0..3 {
-        consumer.seek("t", partition, Start::Offset(0)).unwrap();
+    for brokers in [1, 2] {
+        let cluster = cluster(brokers, 1);
+        let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+        let reader = client.consumer().topics(["t", "u"]).max_wait(secs(20));
+        let memory = if brokers == 1 { 64 << 20 } else { 64 << 10 };
+        let mut consumer = reader.buffer_memory(memory).build().unwrap();
+        let error = within("news", consumer.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownTopic);
+        cluster.create_topic("u", 1, brokers).unwrap();
+        if brokers == 2 {
+            let other = 3 - cluster.partition("t", 0).unwrap().leader.unwrap();
+            cluster.move_leader("u", 0, other).unwrap();
+        }
+        // It is looked for every five seconds.
+        until("the topic", || consumer.assignment().len() == 2).await;
         tokio::time::sleep(secs(1)).await;
+        assert_eq!(asked::<FetchRequest>(&hostile).len(), 1, "that of before is held back still");
+        tokio::time::sleep(secs(21)).await;
+        let topics: std::collections::BTreeSet<_> = asked::<FetchRequest>(&hostile)
+            .into_iter()
+            .flat_map(|(_, fetch)| fetch.topics)
+            .map(|topic| topic.topic_id)
+            .collect();
+        assert_eq!(topics.len(), 2, "each has its turn");
     }
-    assert_eq!(asked::<FetchRequest>(&hostile).len(), 0, "the first one is held back still");
-    tokio::time::sleep(secs(8)).await;
-    assert_eq!(asked::<FetchRequest>(&hostile).len(), 1);
 }
 
 /// Answers that are still to come have their room: all together fit the buffer.
@@ -277,14 +293,21 @@ async fn answers_are_told_apart_by_topic_ids() {
 async fn an_error_of_the_whole_answer_is_told_by_its_code() {
     let cluster = cluster(1, 2);
     let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
-    change(&hostile, |answer| {
-        answer.error_code = 56;
-        answer.responses.clear();
+    let refused = Arc::new(AtomicBool::new(true));
+    let refuses = Arc::clone(&refused);
+    change(&hostile, move |answer| {
+        if refuses.load(Ordering::Relaxed) {
+            answer.error_code = 56;
+            answer.responses.clear();
+        }
     });
     let mut consumer = client.consumer().topics(["t"]).build().unwrap();
-    let error = within("the trouble", consumer.next()).await.unwrap().unwrap_err();
-    assert_eq!(error.broker_code(), Some(56), "{error}");
-    hostile.rewrite_nothing();
-    write(&client, 0).await;
-    within("a record", consumer.next()).await.unwrap().unwrap();
+    for spell in 0..2 {
+        let error = within("the trouble", consumer.next()).await.unwrap().unwrap_err();
+        assert_eq!(error.broker_code(), Some(56), "{spell}: {error}");
+        refused.store(false, Ordering::Relaxed);
+        write(&client, 0).await;
+        within("a record", consumer.next()).await.unwrap().unwrap();
+        refused.store(true, Ordering::Relaxed);
+    }
 }
