@@ -233,6 +233,44 @@ fn malformed_records_are_refused() {
     }
 }
 
+/// One record that claims a byte of the next, which alone would be good.
+#[test]
+fn a_record_ends_where_it_says() {
+    let smallest = [0, 0, 0, 1, 1, 0];
+    let next = [0, 0, 2, 1, 1, 0];
+    let two = |claims: u8| {
+        let payload = [&[claims * 2][..], &smallest, &[12], &next].concat();
+        judge(&wrap(&payload, 2, 0, NO_PRODUCER)).map_err(|refusal| refusal.code)
+    };
+    two(6).expect("two good records");
+    assert_eq!([two(5).err(), two(7).err()], [Some(code::INVALID_RECORD); 2]);
+}
+
+#[test]
+fn records_that_a_topic_does_not_take_are_named_one_by_one() {
+    let judge = |compacted, latest_timestamp, payload: &BytesMut, records| {
+        let rules = Rules { compacted, latest_timestamp, ..rules(MAX) };
+        let batch = wrap(payload, records, 0, NO_PRODUCER);
+        check(&batch, rules, Depth::Records, &mut Vec::new())
+    };
+    // With a key, without one, with an empty one.
+    judge(false, i64::MAX, &payload(), 3).expect("nothing is asked of it");
+    let refusal = judge(true, i64::MAX, &payload(), 3).expect_err("one has no key");
+    assert_eq!(refusal.code, code::INVALID_RECORD);
+    assert_eq!(refusal.records.iter().map(|one| one.0).collect::<Vec<_>>(), [1]);
+    // The first at 0 ms, without a key; the second at 7 ms, with one.
+    let mut late = BytesMut::new();
+    late.put_slice(&[12, 0, 0, 0, 1, 1, 0]);
+    late.put_slice(&[14, 0, 14, 2, 2, b'k', 1, 0]);
+    judge(false, 7, &late, 2).expect("none is later");
+    let refusal = judge(false, 6, &late, 2).expect_err("the second is later");
+    assert_eq!(refusal.code, code::INVALID_TIMESTAMP);
+    assert_eq!(refusal.records.iter().map(|one| one.0).collect::<Vec<_>>(), [1]);
+    let refusal = judge(true, 6, &late, 2).expect_err("both are wrong");
+    assert_eq!(refusal.code, code::INVALID_TIMESTAMP, "whatever else is wrong");
+    assert_eq!(refusal.records.iter().map(|one| one.0).collect::<Vec<_>>(), [0, 1]);
+}
+
 #[test]
 fn without_record_checks_only_header_and_crc_count() {
     let wrong = wrap(&[1, 2, 3], 5, 0, NO_PRODUCER);

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use ottla_test_broker::{ApiKey, Cluster, Fault, FaultRule, error_code as code};
 use tokio::time::Instant;
 
@@ -259,4 +260,23 @@ async fn a_share_of_requests_is_drawn_and_repeats() {
     assert_eq!(hits(&runs[3]), 1000);
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0], runs[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_one_topic_leaves_the_others_alone_and_goes_when_it_is_spent() {
+    let cluster = start(|builder| builder.topic(TOPIC, 1, 1).topic("other", 1, 1));
+    let error = FaultRule::new(Fault::Error(code::REQUEST_TIMED_OUT)).api(ApiKey::PRODUCE);
+    let rule = cluster.faults().inject(error.topic("other"));
+    let mut client = Client::new(&cluster, 1);
+    let mut send = async |topic: &'static str| {
+        let mut request = produce(0, 1, &batch(1));
+        request.topic_data[0].name = TopicName(StrBytes::from_static_str(topic));
+        let answer = client.ask(PRODUCE_VERSION, &request).await.expect("an answer");
+        answer.responses[0].partition_responses[0].error_code
+    };
+    assert_eq!(send(TOPIC).await, 0);
+    assert!(cluster.faults().is_pending(rule));
+    assert_eq!(send("other").await, code::REQUEST_TIMED_OUT);
+    assert!(!cluster.faults().is_pending(rule) && !cluster.faults().remove(rule), "spent");
+    assert_eq!((send("other").await, cluster.faults().fired()), (0, 1));
 }

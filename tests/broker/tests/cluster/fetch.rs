@@ -212,3 +212,32 @@ async fn a_client_that_tells_its_epoch_learns_where_the_log_parted() {
     let info = cluster.partition(TOPIC, 0).expect("a known partition");
     assert_eq!((info.log_end, info.leader_epoch, info.isr), (8, 3, vec![2]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_nobody_gave_is_not_known() {
+    let cluster = cluster();
+    let mut client = Client::new(&cluster, 1);
+    let request = fetch(0, 0).with_session_id(9).with_session_epoch(1);
+    let response = client.ask(FETCH_VERSION, &request).await.expect("an answer");
+    assert_eq!(response.error_code, code::FETCH_SESSION_ID_NOT_FOUND);
+    assert!(response.responses.is_empty());
+    let response = client.ask(FETCH_VERSION, &fetch(0, 0)).await.expect("an answer");
+    assert_eq!((response.error_code, response.session_id), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_moved_is_counted() {
+    let cluster = cluster();
+    let one = batch(7);
+    let mut client = Client::new(&cluster, 1);
+    for _ in 0..2 {
+        client.produce(0, 1, &one).await.expect("an answer");
+    }
+    for offset in [0, 7, 14] {
+        client.fetch(0, offset).await.expect("an answer");
+    }
+    let stats = &cluster.stats().brokers[0];
+    assert_eq!((stats.produce_batches, stats.produce_records), (2, 14));
+    let bytes = one.len() as u64;
+    assert_eq!((stats.produce_bytes, stats.fetch_bytes), (2 * bytes, 3 * bytes));
+}

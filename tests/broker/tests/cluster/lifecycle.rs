@@ -61,7 +61,8 @@ async fn the_last_replica_leads_again_when_it_is_back() {
     let cluster = start(|builder| builder.topic(TOPIC, 1, 1));
     Client::new(&cluster, 1).produce(0, 1, &batch(2)).await.expect("an answer");
     cluster.stop_broker(1, Leaders::Move).expect("a known broker");
-    assert_eq!(cluster.partition(TOPIC, 0).expect("a known partition").leader, None);
+    let info = cluster.partition(TOPIC, 0).expect("a known partition");
+    assert_eq!((info.leader, info.isr), (None, vec![1]), "nobody else has all the records");
     cluster.start_broker(1).expect("a known broker");
     let answer = Client::new(&cluster, 1).produce(0, 1, &batch(1)).await.expect("an answer");
     assert_eq!((answer.error_code, answer.base_offset), (0, 2));

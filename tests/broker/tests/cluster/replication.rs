@@ -119,3 +119,60 @@ async fn acks_two_does_not_exist() {
     let answer = Client::new(&cluster, 1).produce(0, 2, &batch(1)).await.expect("an answer");
     assert_eq!((answer.error_code, answer.base_offset), (code::INVALID_REQUIRED_ACKS, -1));
 }
+
+/// Two batches, of which the followers have one.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_ends_at_the_high_watermark() {
+    let cluster = cluster(DELAY);
+    let mut client = Client::new(&cluster, 1);
+    client.produce(0, 1, &batch(2)).await.expect("an answer");
+    tokio::time::advance(DELAY).await;
+    client.produce(0, 1, &batch(3)).await.expect("an answer");
+    let early = client.fetch(0, 0).await.expect("an answer");
+    assert_eq!((early.high_watermark, base_offsets(&early)), (2, vec![0]));
+    tokio::time::advance(DELAY).await;
+    let late = client.fetch(0, 0).await.expect("an answer");
+    assert_eq!((late.high_watermark, base_offsets(&late)), (5, vec![0, 2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_topic_that_goes_away_is_told_so() {
+    for again in [false, true] {
+        let cluster = cluster(Duration::MAX);
+        let mut client = Client::new(&cluster, 1);
+        let id = client.send(PRODUCE_VERSION, &produce(0, -1, &batch(1))).await.expect("sent");
+        client.silent_for(Duration::from_secs(1)).await;
+        cluster.delete_topic(TOPIC).expect("a known topic");
+        if again {
+            // Another topic, though of the same name: it has nothing of what was sent.
+            cluster.create_topic(TOPIC, 1, 3).expect("a new topic");
+        }
+        let answer = client.answer::<ProduceRequest>(id, PRODUCE_VERSION).await.expect("an answer");
+        let answer = &answer.responses[0].partition_responses[0];
+        assert_eq!(answer.error_code, code::UNKNOWN_TOPIC_OR_PARTITION, "created again: {again}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_partition_forgets_of_its_producers() {
+    let cluster = cluster(Duration::ZERO);
+    let mut client = Client::new(&cluster, 1);
+    let mut send = async |sequence| {
+        let one = batch(1).with_producer(5, 0, sequence);
+        let answer = client.produce(0, -1, &one).await.expect("an answer");
+        (answer.error_code, answer.base_offset)
+    };
+    for sequence in 0..3 {
+        send(sequence).await;
+    }
+    assert_eq!(send(1).await, (0, 1), "a duplicate");
+    cluster.forget_older_batches(TOPIC, 0).expect("a known partition");
+    assert_eq!(send(2).await, (0, 2), "the last is known after a restart");
+    assert_eq!(send(1).await, (code::OUT_OF_ORDER_SEQUENCE_NUMBER, -1), "an older one is not");
+    cluster.forget_producers(TOPIC, 0).expect("a known partition");
+    assert_eq!(send(9).await, (0, 3), "any sequence begins");
+    // A leader that has less knows nothing of what it lacks, and of who wrote it.
+    cluster.elect_uncleanly(TOPIC, 0, 1, 3).expect("a known partition");
+    assert_eq!(send(0).await, (0, 3));
+    assert_eq!(cluster.stats().brokers[0].produce_duplicates, 2);
+}

@@ -74,3 +74,17 @@ async fn a_network_of_the_callers_own_brings_connections_to_the_door() {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(cluster.stats().brokers[1].connections_refused, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_most_connections_at_one_time_are_remembered() {
+    let cluster = start(|builder| builder);
+    let open = || cluster.connect_in_memory(1).expect("a connection");
+    let first = [open(), open(), open()];
+    drop(first);
+    // Long enough for the broker to see the ends.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let _another = open();
+    let stats = &cluster.stats().brokers[0];
+    let counts = (stats.connections_accepted, stats.connections_open, stats.most_connections_open);
+    assert_eq!(counts, (4, 1, 3));
+}

@@ -102,6 +102,29 @@ async fn a_topic_may_have_its_own_largest_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refused_records_are_named_in_the_answer() {
+    let cluster = start(|builder| builder.topic(TOPIC, 1, 1));
+    let mut client = Client::new(&cluster, 1);
+    cluster.compact(TOPIC).expect("a known topic");
+    let refused = client.produce(0, 1, &batch(2)).await.expect("an answer");
+    let blamed: Vec<_> = refused.record_errors.iter().map(|one| one.batch_index).collect();
+    assert_eq!((refused.error_code, blamed), (code::INVALID_RECORD, vec![0, 1]));
+    assert!(refused.record_errors[0].batch_index_error_message.is_some());
+    cluster.refuse_timestamps_after(TOPIC, -1).expect("a known topic");
+    let refused = client.produce(0, 1, &batch(1)).await.expect("an answer");
+    assert_eq!(refused.error_code, code::INVALID_TIMESTAMP);
+    let compact = CreatableTopicConfig::default()
+        .with_name(StrBytes::from_static_str("cleanup.policy"))
+        .with_value(Some(StrBytes::from_static_str("delete,compact")));
+    let other = creatable("other", 1, 1).with_configs(vec![compact]);
+    assert_eq!(create(&mut client, vec![other]).await, [0]);
+    let mut request = crate::client::produce(0, 1, &batch(1));
+    request.topic_data[0].name = named("other");
+    let answer = client.ask(crate::client::PRODUCE_VERSION, &request).await.expect("an answer");
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, code::INVALID_RECORD);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_created_again_is_another_topic() {
     let cluster = start(|builder| builder.topic(TOPIC, 1, 1));
     let mut client = Client::new(&cluster, 1);
