@@ -201,3 +201,98 @@ impl Inner {
         &mut self.by_second[second]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla::Client;
+
+    use super::*;
+
+    fn acked() -> Result<Acked, Error> {
+        Ok(Acked { partition: 0, offset: 0, timestamp_ms: 0 })
+    }
+
+    fn failed() -> Result<Acked, Error> {
+        Err(Client::builder().bootstrap("").build().err().expect("no bootstrap"))
+    }
+
+    /// Three clients over two phases; what is sent in the first resolves in the second.
+    fn ledger() -> Ledger {
+        let ledger = Ledger::default();
+        ledger.phase("one", 1000);
+        let early = [1, 2, 3].map(|client| ledger.sent(client, 1000 + u64::from(client)));
+        ledger.resolved(early[0], 1101, &acked());
+        ledger.phase("two", 2000);
+        ledger.resolved(early[1], 2302, &acked());
+        ledger.resolved(early[2], 2303, &failed());
+        let late = [1, 2, 2].map(|client| ledger.sent(client, 2500));
+        ledger.resolved(late[0], 2510, &acked());
+        ledger.resolved(late[1], 2540, &acked());
+        ledger.resolved(late[2], 2600, &failed());
+        let _under_way = ledger.sent(3, 3999);
+        ledger
+    }
+
+    fn counts(phase: &Phase) -> [u64; 4] {
+        [phase.sent, phase.acked, phase.failed, phase.unresolved()]
+    }
+
+    #[test]
+    fn records_belong_to_the_phase_they_were_sent_in() {
+        let ledger = ledger();
+        assert_eq!(counts(&ledger.of("start")), [0, 0, 0, 0]);
+        assert_eq!(counts(&ledger.of("one")), [3, 2, 1, 0]);
+        assert_eq!(counts(&ledger.of("two")), [4, 2, 1, 1]);
+        assert_eq!(ledger.of("one").latency.max(), 2302 - 1002);
+        assert_eq!(ledger.of("two").latency.max(), 40);
+        let firsts = |phase: &str| ledger.of(phase).first_acks.into_iter().collect::<Vec<_>>();
+        assert_eq!(firsts("one"), [(1, 101), (2, 1302)]);
+        assert_eq!(firsts("two"), [(1, 510), (2, 540)]);
+        ledger.resolved(ledger.sent(1, 2700), 2710, &acked());
+        let two = ledger.of("two").first_acks;
+        assert_eq!((two[&1], two.len()), (510, 2), "the first remains the first");
+    }
+
+    #[test]
+    fn phases_together_are_their_sums_and_nothing_twice() {
+        let ledger = ledger();
+        for all in [ledger.total(), ledger.from_to("start", "two"), ledger.from_to("one", "two")] {
+            assert_eq!(counts(&all), [7, 4, 2, 1]);
+            assert_eq!((all.latency.len(), all.latency.max()), (4, 1300));
+            assert_eq!(all.errors, BTreeMap::from([("Config".to_owned(), 2)]));
+        }
+        assert_eq!(counts(&ledger.from_to("two", "two")), [4, 2, 1, 1]);
+        // Since the first of the phases began; who had one in the first has its first there.
+        let firsts: Vec<_> = ledger.from_to("one", "two").first_acks.into_iter().collect();
+        assert_eq!(firsts, [(1, 101), (2, 1302)]);
+        let ledger = Ledger::default();
+        ledger.phase("later", 5000);
+        ledger.resolved(ledger.sent(9, 6000), 6001, &acked());
+        assert_eq!(ledger.total().first_acks[&9], 6001);
+    }
+
+    #[test]
+    fn shares_are_of_all_clients_and_of_all_that_waited() {
+        let mut phase = Phase::new("x", 0);
+        for client in 1..=8 {
+            phase.first_acks.insert(client, u64::from(client) * 10);
+            phase.latency.record(u64::from(client)).expect("in range");
+        }
+        assert_eq!(phase.first_ack_of(0.5, 10), Some(50));
+        assert_eq!(phase.first_ack_of(0.8, 10), Some(80));
+        assert_eq!(phase.first_ack_of(0.81, 10), None, "two never had one");
+        assert_eq!(phase.share_over(6), 0.25);
+        assert_eq!(phase.share_over(8), 0.0);
+        assert_eq!(phase.share_over(0), 1.0);
+        assert_eq!(Phase::new("none", 0).share_over(0), 0.0);
+        assert_eq!(phase.quantile(0.5), 4.0);
+    }
+
+    #[test]
+    fn seconds_are_those_in_which_it_happened() {
+        let ledger = ledger();
+        let seconds: Vec<_> =
+            ledger.by_second().iter().map(|s| (s.sent, s.acked, s.longest_ms)).collect();
+        assert_eq!(seconds, [(0, 0, 0), (3, 1, 100), (3, 3, 1300), (1, 0, 0)]);
+    }
+}

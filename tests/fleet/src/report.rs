@@ -187,14 +187,30 @@ mod tests {
             (1.2, Target::Near(1.0, 0.25)),
             (0.7, Target::Near(1.0, 0.25)),
             (f64::NAN, Target::AtMost(3.0)),
+            (f64::NAN, Target::AtLeast(3.0)),
+            (f64::NAN, Target::Near(3.0, 1.0)),
             (9.0, Target::Told),
         ] {
             report.figure(format!("{value}"), value, target);
         }
         let missed: Vec<_> = report.missed().iter().map(|figure| figure.name.clone()).collect();
-        assert_eq!(missed, ["3.1", "0.7", "0.7", "NaN"]);
-        assert_eq!(report.table().matches("MISSED").count(), 4);
-        assert_eq!(report.json().lines().count(), 8);
-        assert!(report.json().contains(r#""value":null"#));
+        assert_eq!(missed, ["3.1", "0.7", "0.7", "NaN", "NaN", "NaN"]);
+        assert_eq!(report.table().matches("MISSED").count(), 6);
+        let lines: Vec<serde_json::Value> =
+            report.json().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines[6]["value"].is_null());
+        let met: Vec<_> = lines.iter().map(|line| line["met"].as_bool()).collect();
+        let (yes, no) = (Some(true), Some(false));
+        assert_eq!(met, [yes, no, yes, no, yes, no, no, no, no, None]);
+    }
+
+    #[test]
+    fn a_figure_is_found_by_its_whole_name() {
+        let mut report = Report::new("1", "names");
+        report.figure("ack p99, ms", 1.0, Target::Told);
+        report.figure("ack p99 before, ms", 2.0, Target::Told);
+        report.figure("ack p99", 3.0, Target::Told);
+        let values = ["ack p99", "ack p99 before, ms", "ack p99, ms"].map(|n| report.value(n));
+        assert_eq!(values, [3.0, 2.0, 1.0]);
     }
 }

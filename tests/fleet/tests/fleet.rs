@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use ottla::{Client, Environment, Record};
 use ottla_fleet::client::Load;
 use ottla_fleet::experiments::outage::{self, How, Who};
 use ottla_fleet::experiments::paths;
 use ottla_fleet::experiments::spread::{self, Case};
 use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset, slow_broker};
-use ottla_fleet::lab::{Lab, Setup, TOPIC, virtual_time};
+use ottla_fleet::lab::{Lab, ReadBack, Setup, TOPIC, virtual_time};
 use ottla_fleet::report::Report;
+use ottla_test_broker::{ApiKey, Fault, FaultRule};
 
 const SEED: u64 = 1;
 
@@ -50,6 +52,94 @@ fn a_seed_repeats_a_run() {
     let first = digests(7);
     assert_eq!(first, digests(7), "seed 7: two runs differ");
     assert_ne!(first, digests(8), "the seed changes nothing");
+}
+
+/// Three clients whose records are numbered, and a client of a test that knows how to number its own.
+#[test]
+fn what_is_lost_or_there_twice_is_found_whoever_sent_it() {
+    virtual_time(async {
+        let setup = Setup { brokers: 3, partitions: 3, keep: true, ..Setup::new(SEED) };
+        let mut lab = Lab::open(&setup);
+        let load = Load { numbered: true, ..Load::of(TOPIC) };
+        lab.add_producers(3, Duration::from_secs(1), &load);
+        lab.all_connected().await;
+        lab.pass(Duration::from_secs(10)).await;
+        lab.drain(Duration::from_secs(30)).await;
+        assert_eq!(lab.read_back(), ReadBack { lost: 0, doubled: 0 });
+        let total = lab.ledger.total();
+        assert_eq!((total.unresolved(), total.failed), (0, 0));
+        let sent = total.sent;
+        lab.pass(Duration::from_secs(10)).await;
+        assert_eq!(lab.ledger.total().sent, sent, "they were told to stop");
+
+        // The first record of the last client comes a second time, and one that nobody else sent twice.
+        let environment = Environment::builder()
+            .runtime(tokio::runtime::Handle::current())
+            .dialer(lab.network.dialer(3))
+            .build();
+        let client = Client::builder().bootstrap(lab.cluster.bootstrap()).environment(environment);
+        let producer = client.connect().await.unwrap().producer().build().unwrap();
+        for numbers in [[2u32, 0], [0, 77_777], [0, 77_777]] {
+            let value = numbers.map(u32::to_be_bytes).concat();
+            producer.send(Record::to(TOPIC).value(&value)).await.unwrap().await.unwrap();
+        }
+        assert_eq!(lab.read_back(), ReadBack { lost: 0, doubled: 2 });
+
+        // Of each client something is gone.
+        let kept: u64 = (0..3)
+            .map(|partition| {
+                let end = lab.cluster.partition(TOPIC, partition).unwrap().log_end;
+                lab.cluster.delete_records(TOPIC, partition, end).unwrap();
+                lab.cluster.records(TOPIC, partition).unwrap().len() as u64
+            })
+            .sum();
+        assert_eq!((kept, lab.read_back()), (0, ReadBack { lost: sent, doubled: 0 }));
+    });
+}
+
+#[test]
+fn retries_are_those_of_all_clients_and_per_second() {
+    virtual_time(async {
+        let mut lab = Lab::open(&Setup { brokers: 3, partitions: 3, ..Setup::new(SEED) });
+        lab.add_producers(4, Duration::from_secs(1), &Load::of(TOPIC));
+        lab.all_connected().await;
+        let often = Fault::Error(ottla_test_broker::error_code::NOT_ENOUGH_REPLICAS);
+        let rule = FaultRule::new(often).api(ApiKey::PRODUCE).share(0.5, SEED).always();
+        let rule = lab.cluster.faults().inject(rule);
+        lab.pass(Duration::from_secs(20)).await;
+        lab.cluster.faults().remove(rule);
+        // Until nothing is repeated any more, and counted after that.
+        lab.pass(Duration::from_secs(20)).await;
+        let each: Vec<u64> = lab.members.iter().map(|m| m.stats().produce_retries).collect();
+        let all: u64 = each.iter().sum();
+        assert!(each.iter().all(|n| *n > 0), "{each:?}");
+        assert_eq!(lab.produce_retries(), all);
+        let by_second = lab.retries_by_second();
+        let counted: f64 = by_second.iter().sum();
+        assert!((counted - all as f64).abs() <= all as f64 * 0.1, "{counted} of {all}");
+        assert!(by_second.len() as u64 >= lab.now_ms() / 1000 - 6);
+    });
+}
+
+/// Figures that miss their targets end the program as a failure, one experiment or several.
+#[test]
+fn the_program_fails_where_a_target_is_missed() {
+    let pages = std::env::temp_dir().join(format!("ottla-fleet-{}", std::process::id()));
+    let run = |args: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ottla-fleet"));
+        let out = program.args(args).arg("--json").arg("--pages").arg(&pages).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let missed = text.lines().filter(|line| line.contains(r#""met":false"#)).count();
+        (out.status.code(), missed, text.lines().count())
+    };
+    // A single client cannot share its requests out over the brokers.
+    let (status, missed, lines) = run(&["--clients", "1", "idle"]);
+    assert!(missed > 0 && lines > 5, "{missed} of {lines}");
+    assert_eq!(status, Some(1));
+    let (status, both, _) = run(&["--clients", "1", "idle", "4"]);
+    assert_eq!((status, both), (Some(1), 2 * missed));
+    assert_eq!(run(&["no-such-experiment"]).0, Some(2));
+    std::fs::remove_dir_all(pages).unwrap();
 }
 
 #[test]

@@ -130,6 +130,20 @@ fn a_broker_takes_what_waits_every_ten_milliseconds() {
     });
 }
 
+/// What arrives in the very millisecond is taken with the rest.
+#[test]
+fn a_broker_takes_what_comes_at_that_moment() {
+    virtual_time(async {
+        let (network, _) = network(Link::default());
+        tokio::time::sleep(ms(32)).await;
+        let _first = dial(&network, 0, 1).await.expect("a connection");
+        tokio::time::sleep(ms(5)).await;
+        // Sent at 39 ms, there at 40, when the first is accepted.
+        let mut second = dial(&network, 1, 1).await.expect("a connection");
+        assert_eq!(echoed(&mut second, 1).await, ms(2));
+    });
+}
+
 #[test]
 fn nobody_listens() {
     virtual_time(async {
@@ -186,7 +200,8 @@ fn a_black_hole_swallows_and_a_retransmission_brings_it_back() {
         tokio::time::sleep(ms(28_000)).await;
         network.heal(1);
         // Sent again after 0.2, 0.6, 1.4 ... 25.4 and then 51 seconds.
-        assert_eq!(open.read_u8().await.expect("an echo"), 5);
+        let echo = tokio::time::timeout(ms(3_600_000), open.read_u8()).await;
+        assert_eq!(echo.expect("nothing is lost in it").expect("an echo"), 5);
         assert_eq!(lost_at.elapsed(), ms(51_001));
         network.log(|log| assert_eq!(log.dials()[1].outcome, Outcome::GivenUp));
     });
@@ -208,5 +223,109 @@ fn requests_are_counted_by_client_broker_and_second() {
             assert_eq!((log.by_second()[0][api], log.by_second()[1][api]), (1, 2));
             assert_eq!(log.bytes_to_broker(), [0, 24]);
         });
+        // Produce requests, of which those to one broker are looked at closely from some time on.
+        let produce = [0, 0, 0, 4, 0, 0, 0, 9];
+        network.watch(2);
+        stream.write_all(&produce).await.expect("an open connection");
+        network.watch(2);
+        let mut other = dial(&network, 5, 1).await.expect("a connection");
+        other.write_all(&produce).await.expect("an open connection");
+        tokio::time::sleep(ms(1000)).await;
+        stream.write_all(&produce).await.expect("an open connection");
+        network.log(|log| {
+            assert_eq!(log.seen().iter().map(|seen| seen.1).collect::<Vec<_>>(), [4]);
+            let by_second =
+                |broker| [1, 2, 3].map(|second| log.produce_to(broker, second, second + 1));
+            assert_eq!((by_second(1), by_second(2)), ([1, 0, 0], [1, 1, 0]));
+            assert_eq!((log.produce_to(2, 0, 2), log.produce_to(2, 0, 3)), (1, 2));
+        });
+    });
+}
+
+#[test]
+fn dials_are_counted_in_their_time_and_where_they_went() {
+    virtual_time(async {
+        let (network, _) = network(Link::default());
+        let mut open = Vec::new();
+        for (client, broker) in [(0, 1), (0, 2), (1, 1)] {
+            open.push(dial(&network, client, broker).await.expect("a connection"));
+            tokio::time::sleep(ms(98)).await;
+        }
+        network.log(|log| {
+            let at: Vec<_> =
+                log.dials().iter().map(|dial| (dial.at_ms, dial.client, dial.broker)).collect();
+            assert_eq!(at, [(0, 0, 1), (100, 0, 2), (200, 1, 1)]);
+            let within = |from, to| log.dials_in(from, to).len();
+            assert_eq!(
+                [within(0, 100), within(0, 101), within(1, 201), within(201, 300)],
+                [1, 2, 2, 0]
+            );
+            assert_eq!(log.peak_per_10ms(0, 300), 1);
+        });
+        // At one time to two brokers: a peak is one broker's.
+        let both = tokio::join!(dial(&network, 2, 1), dial(&network, 3, 2), dial(&network, 4, 2));
+        assert_eq!(network.log(|log| log.peak_per_10ms(300, 400)), 2);
+        assert_eq!((network.open_at(1), network.open_at(2)), (3, 3));
+        drop((both, open));
+        tokio::time::sleep(ms(100)).await;
+        assert_eq!((network.open_at(1), network.open_at(2)), (0, 0));
+    });
+}
+
+#[test]
+fn two_runs_are_the_same_only_if_each_client_did_the_same_at_the_same_times() {
+    let digests = |wait: u64, bytes: u8| {
+        virtual_time(async move {
+            let (network, _) = network(Link::default());
+            let mut stream = dial(&network, 0, 1).await.expect("a connection");
+            tokio::time::sleep(ms(wait)).await;
+            let request = [&[0, 0, 0, 4 + bytes, 0, 3, 0, 9][..], &vec![0; bytes.into()]].concat();
+            stream.write_all(&request).await.expect("an open connection");
+            network.log(|log| log.digests().to_vec())
+        })
+    };
+    assert_eq!(digests(5, 0), digests(5, 0));
+    assert_ne!(digests(5, 0), digests(6, 0));
+    assert_ne!(digests(5, 0), digests(5, 1));
+}
+
+#[test]
+fn who_gives_up_leaves_no_connection_behind() {
+    virtual_time(async {
+        let (network, _) = network(Link { delay: ms(5), bandwidth: None });
+        let given_up = tokio::time::timeout(ms(7), dial(&network, 0, 1)).await;
+        assert!(given_up.is_err());
+        // The broker has it in its backlog until the answer has come back to nobody.
+        tokio::time::sleep(ms(50)).await;
+        assert_eq!(network.open_at(1), 0);
+        network.log(|log| assert_eq!(log.dials()[0].outcome, Outcome::GivenUp));
+    });
+}
+
+#[test]
+fn what_was_not_read_before_a_reset_is_lost() {
+    virtual_time(async {
+        let (network, _) = network(Link::default());
+        let mut stream = dial(&network, 0, 1).await.expect("a connection");
+        stream.write_all(&[1, 2, 3]).await.expect("an open connection");
+        tokio::time::sleep(ms(50)).await;
+        network.reset(&[1]);
+        let end = stream.read(&mut [0; 3]).await.expect_err("reset");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_write_of_many_slices_loses_none() {
+    virtual_time(async {
+        let (network, _) = network(Link::default());
+        let mut stream = dial(&network, 0, 1).await.expect("a connection");
+        let pieces: Vec<Vec<u8>> = (0..20u8).map(|i| vec![i; 1000]).collect();
+        let slices: Vec<_> = pieces.iter().map(|piece| io::IoSlice::new(piece)).collect();
+        let written = stream.write_vectored(&slices).await.expect("an open connection");
+        assert_eq!(written, 20_000, "there is room for all");
+        let mut got = vec![0; written];
+        stream.read_exact(&mut got).await.expect("an echo");
+        assert!(got == pieces.concat());
     });
 }

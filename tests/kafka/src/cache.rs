@@ -45,13 +45,20 @@ pub fn has(kind: &str, name: &str) -> bool {
 /// `build` runs under an exclusive lock. What it leaves when it fails is removed by the next call,
 /// so an interrupted download is never mistaken for a whole one.
 pub fn entry(kind: &str, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let parent = root()?.join(kind);
+    entry_below(&root()?.join(kind), name, build)
+}
+
+fn entry_below(
+    parent: &Path,
+    name: &str,
+    build: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let dir = parent.join(name);
     let marker = dir.join(MARKER);
     if marker.exists() {
         return Ok(dir);
     }
-    fs::create_dir_all(&parent).context(format!("creating {}", parent.display()))?;
+    fs::create_dir_all(parent).context(format!("creating {}", parent.display()))?;
     let lock_path = parent.join(format!("{name}.lock"));
     let lock = File::create(&lock_path).context(format!("creating {}", lock_path.display()))?;
     // Released by the operating system when the file closes, also when this process dies.
@@ -101,5 +108,25 @@ mod tests {
     fn fingerprints_are_stable() {
         assert_eq!(fingerprint(""), "cbf29ce484222325");
         assert_eq!(fingerprint("a"), "af63dc4c8601ec8c");
+    }
+
+    #[test]
+    fn an_entry_is_whole_or_made_anew() {
+        let parent = std::env::temp_dir().join(format!("ottla-cache-{}", std::process::id()));
+        let half = |dir: &Path| {
+            fs::write(dir.join("half"), "").context("writing")?;
+            Err(Error::new("the line is down"))
+        };
+        assert!(entry_below(&parent, "a", half).is_err());
+        // What was left of it is gone before the next try.
+        let whole = |dir: &Path| {
+            assert!(!dir.join("half").exists());
+            fs::write(dir.join("whole"), "").context("writing")
+        };
+        let dir = entry_below(&parent, "a", whole).unwrap();
+        assert!(dir.join("whole").exists());
+        let never = |_: &Path| panic!("it is complete");
+        assert_eq!(entry_below(&parent, "a", never).unwrap(), dir);
+        fs::remove_dir_all(&parent).unwrap();
     }
 }

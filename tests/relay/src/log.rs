@@ -290,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_its_first_clients_and_only_the_relay_resets() {
+        let mut story = Story::new();
+        story.at(0, 1, What::Accepted).at(1, 1, request(ApiKey::ApiVersions, "a"));
+        story.at(2, 1, request(ApiKey::Metadata, "b"));
+        story.at(3, 1, What::Closed(End::Relay)).at(4, 2, What::Accepted);
+        story.at(5, 2, What::Closed(End::Client)).at(6, 3, What::Closed(End::Broker));
+        let (from, to) = (story.start, story.time(10));
+        let by_client = story.log.open_at_most_by_client(from, to);
+        assert_eq!(by_client.into_iter().collect::<Vec<_>>(), [("a".into(), 1)]);
+        assert_eq!((story.log.resets(), story.log.open_at_most(from, to)), (1, 1));
+    }
+
+    #[test]
     fn only_what_comes_after_the_answer_and_before_its_end_breaks_the_silence() {
         let mut story = Story::new();
         let produce = || request(ApiKey::Produce, "a");
@@ -299,7 +312,10 @@ mod tests {
         assert_eq!(story.log.sent_while_throttled(5 * MS), (0, 0));
         story.at(60, 1, produce()).at(61, 1, produce()).at(110, 1, produce());
         assert_eq!(story.log.sent_while_throttled(5 * MS), (2, 1));
-        assert_eq!(story.log.requests(ApiKey::Produce), 6);
+        // Asked once more while it is silent: until then, then.
+        story.at(105, 1, What::Throttled(100 * MS)).at(150, 1, produce()).at(205, 1, produce());
+        assert_eq!(story.log.sent_while_throttled(5 * MS), (3, 1));
+        assert_eq!(story.log.requests(ApiKey::Produce), 8);
         assert_eq!(story.log.last_request(ApiKey::Metadata), Some(story.time(50)));
         assert_eq!(story.log.last_request(ApiKey::Fetch), None);
     }

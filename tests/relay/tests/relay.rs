@@ -1,7 +1,7 @@
 //! The relay against a broker of a few lines, over real sockets.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -25,6 +25,18 @@ enum Mood {
 
 /// A relay in front of a broker, and the correlation ids that the broker gets to see.
 fn start(mood: Mood) -> (Relay, Receiver<i32>) {
+    let (to, seen) = broker(mood);
+    (Relay::start(vec![target(1, to)]).unwrap(), seen)
+}
+
+/// The place in front of a broker.
+fn target(broker: u32, to: SocketAddr) -> Target {
+    Target { broker, listener: TcpListener::bind("127.0.0.1:0").unwrap(), to }
+}
+
+/// A broker: it says how long a Fetch request is and brings it back, leaves Metadata without an answer,
+/// hangs up on FindCoordinator, and says "pong" to what is no Produce request either.
+fn broker(mood: Mood) -> (SocketAddr, Receiver<i32>) {
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = broker.local_addr().unwrap();
     let (tx, seen) = channel();
@@ -34,10 +46,16 @@ fn start(mood: Mood) -> (Relay, Receiver<i32>) {
             std::thread::spawn(move || {
                 while let Ok(request) = read(&mut stream) {
                     let correlation = i32::from_be_bytes(request[4..8].try_into().unwrap());
-                    let produce = request[..2] == (ApiKey::Produce as i16).to_be_bytes();
+                    let api = i16::from_be_bytes([request[0], request[1]]);
                     // A test that has ended does not listen.
                     let _ = tx.send(correlation);
-                    let body = if produce { produced(mood) } else { Bytes::from_static(b"pong") };
+                    let body = match ApiKey::try_from(api) {
+                        Ok(ApiKey::Produce) => produced(mood),
+                        Ok(ApiKey::Fetch) => request.into(),
+                        Ok(ApiKey::Metadata) => continue,
+                        Ok(ApiKey::FindCoordinator) => break,
+                        _ => Bytes::from_static(b"pong"),
+                    };
                     let mut answer = correlation.to_be_bytes().to_vec();
                     answer.extend(body);
                     if write(&mut stream, &answer).is_err() {
@@ -47,8 +65,7 @@ fn start(mood: Mood) -> (Relay, Receiver<i32>) {
             });
         }
     });
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    (Relay::start(vec![Target { broker: 1, listener, to }]).unwrap(), seen)
+    (to, seen)
 }
 
 fn produced(mood: Mood) -> Bytes {
@@ -83,20 +100,37 @@ struct Client(TcpStream);
 
 impl Client {
     fn connect(relay: &Relay) -> Self {
-        let stream = TcpStream::connect(relay.address(1)).unwrap();
+        Self::connect_to(relay, 1)
+    }
+
+    fn connect_to(relay: &Relay, broker: u32) -> Self {
+        let stream = TcpStream::connect(relay.address(broker)).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         Self(stream)
     }
 
     fn send(&mut self, api: ApiKey, version: i16, correlation: i32) {
+        self.send_as("me", api, version, correlation, b"a body");
+    }
+
+    /// What was sent, without its length.
+    fn send_as(
+        &mut self,
+        name: &str,
+        api: ApiKey,
+        version: i16,
+        correlation: i32,
+        body: &[u8],
+    ) -> Bytes {
         let mut request = BytesMut::new();
         request.put_i16(api as i16);
         request.put_i16(version);
         request.put_i32(correlation);
-        request.put_i16(2);
-        request.put_slice(b"me");
-        request.put_slice(b"a body");
+        request.put_i16(name.len() as i16);
+        request.put_slice(name.as_bytes());
+        request.put_slice(body);
         write(&mut self.0, &request).unwrap();
+        request.freeze()
     }
 
     fn ping(&mut self, correlation: i32) {
@@ -148,6 +182,54 @@ fn frames_pass_both_ways_and_are_counted() {
     assert_eq!(log.requests_by_client(ApiKey::ApiVersions).get("me"), Some(&2));
     drop(client);
     wait_closed(&relay, &[End::Client]);
+    assert_eq!(relay.log().resets(), 0, "clients leave by themselves");
+}
+
+#[test]
+fn frames_of_any_size_pass_whole_and_in_order() {
+    let (relay, _seen) = start(Mood::Writes);
+    let mut client = Client::connect(&relay);
+    // The largest does not fit into any socket's buffers.
+    let sizes = [1, 70_000, 0, 3_000_001, 300_000];
+    let mut sender = Client(client.0.try_clone().unwrap());
+    let sent = std::thread::spawn(move || {
+        let request = |(number, size): (i32, usize)| {
+            let body: Vec<u8> = (0..size).map(|i| (i / 251 + i) as u8 ^ number as u8).collect();
+            sender.send_as("me", ApiKey::Fetch, 0, number, &body)
+        };
+        (0..).zip(sizes).map(request).collect::<Vec<_>>()
+    });
+    let got: Vec<_> = sizes.iter().map(|_| read(&mut client.0).unwrap()).collect();
+    for (number, (got, sent)) in (0i32..).zip(got.iter().zip(sent.join().unwrap())) {
+        let whole = got[..4] == number.to_be_bytes() && got[4..] == sent;
+        assert!(whole, "request {number} of {} bytes came as {}", sent.len(), got.len());
+    }
+}
+
+#[test]
+fn each_connection_and_each_name_counts_once() {
+    let (relay, _seen) = start(Mood::Writes);
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(&relay)).collect();
+    clients.iter_mut().for_each(|client| client.ping(1));
+    // One connection that two clients use, as through a proxy.
+    clients[2].send_as("another", ApiKey::ApiVersions, 0, 2, b"");
+    clients[2].pong(2);
+    let log = relay.log();
+    assert_eq!(log.connects(), 3);
+    let names = log.requests_by_client(ApiKey::ApiVersions);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), [("another".into(), 1), ("me".into(), 3)]);
+}
+
+#[test]
+fn what_has_ended_is_not_reset() {
+    let (relay, _seen) = start(Mood::Writes);
+    let mut clients: Vec<_> = (0..3).map(|_| Client::connect(&relay)).collect();
+    clients.iter_mut().for_each(|client| client.ping(1));
+    clients[0].send(ApiKey::FindCoordinator, 0, 2);
+    wait_closed(&relay, &[End::Broker]);
+    assert_eq!(relay.reset_all(), 2);
+    wait_closed(&relay, &[End::Broker, End::Relay, End::Relay]);
+    assert_eq!(relay.log().resets(), 2);
 }
 
 #[test]
@@ -181,6 +263,10 @@ fn nothing_leaves_a_black_hole_before_it_heals() {
     let sent = |log: &Log| (log.requests(ApiKey::ApiVersions) == 4).then_some(());
     relay.wait(SOON, sent).expect("requests are taken");
     wait_closed(&relay, &[End::Client]);
+    // The relay passes in turns: what passes at all has passed when it has done so much else.
+    for _ in 0..100 {
+        relay.black_hole(1);
+    }
     assert!(seen.try_recv().is_err(), "a request came through");
 
     relay.heal(1);
@@ -216,6 +302,62 @@ fn a_throttled_client_is_told_for_how_long() {
     assert_eq!(client.produce(3).throttle_time_ms, 0);
     // It had been told and sent all the same.
     assert_eq!(relay.log().sent_while_throttled(Duration::ZERO), (1, 1));
+}
+
+#[test]
+fn one_broker_asks_for_silence_and_in_no_other_answer() {
+    let (one, two) = (broker(Mood::Writes), broker(Mood::Writes));
+    let relay = Relay::start(vec![target(1, one.0), target(2, two.0)]).unwrap();
+    assert_eq!(relay.brokers(), [1, 2]);
+    relay.throttle(1, SOON);
+    let mut there = Client::connect_to(&relay, 1);
+    // Has no answer: what comes next is not taken for it.
+    there.send(ApiKey::Metadata, 0, 1);
+    assert!(there.produce(2).throttle_time_ms > 0);
+    assert_eq!(Client::connect_to(&relay, 2).produce(3).throttle_time_ms, 0);
+    let told = |event: &&Event| matches!(event.what, What::Throttled(_));
+    assert_eq!(relay.log().events().iter().filter(told).count(), 1);
+}
+
+#[test]
+fn nobody_is_dialled_through_a_black_hole() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Relay::start(vec![target(1, broker.local_addr().unwrap())]).unwrap();
+    relay.black_hole(1);
+    let mut client = Client::connect(&relay);
+    client.send(ApiKey::ApiVersions, 0, 1);
+    let sent = |log: &Log| (log.requests(ApiKey::ApiVersions) == 1).then_some(());
+    relay.wait(SOON, sent).expect("the request is taken");
+    broker.set_nonblocking(true).unwrap();
+    let dialled = broker.accept().map(drop).map_err(|e| e.kind());
+    assert_eq!(dialled, Err(io::ErrorKind::WouldBlock));
+    broker.set_nonblocking(false).unwrap();
+    relay.heal(1);
+    let request = read(&mut broker.accept().unwrap().0).unwrap();
+    assert_eq!(request[4..8], 1i32.to_be_bytes());
+}
+
+/// Answers that are on their way when the path breaks wait for it as requests do.
+#[test]
+fn no_answer_leaves_a_black_hole_before_it_heals() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Relay::start(vec![target(1, broker.local_addr().unwrap())]).unwrap();
+    let mut client = Client::connect(&relay);
+    client.send(ApiKey::ApiVersions, 0, 1);
+    let mut there = broker.accept().unwrap().0;
+    read(&mut there).unwrap();
+    relay.black_hole(1);
+    write(&mut there, &[&1i32.to_be_bytes()[..], b"pong"].concat()).unwrap();
+    // The relay passes in turns: what passes at all has passed when it has done so much else.
+    for _ in 0..100 {
+        relay.black_hole(1);
+    }
+    client.0.set_nonblocking(true).unwrap();
+    let early = client.0.read(&mut [0; 1]).map_err(|e| e.kind());
+    assert_eq!(early, Err(io::ErrorKind::WouldBlock));
+    client.0.set_nonblocking(false).unwrap();
+    relay.heal(1);
+    client.pong(1);
 }
 
 #[test]

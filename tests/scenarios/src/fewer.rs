@@ -43,3 +43,24 @@ fn changed<A: Decodable + Encodable + HeaderVersion>(
     answer.encode(&mut out, version).expect("what was decoded");
     out.to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+
+    use super::*;
+
+    #[test]
+    fn the_last_partition_is_left_out_and_nothing_else() {
+        let partitions = (0..3).map(|p| PartitionData::default().with_partition_index(p));
+        let topic = FetchableTopicResponse::default().with_partitions(partitions.collect());
+        let whole = FetchResponse::default().with_responses(vec![topic]);
+        let mut body = BytesMut::from(&[0, 0, 0, 9, 0][..]);
+        whole.encode(&mut body, 12).expect("an answer");
+        let fewer = answer(ApiKey::FETCH, 12, &body);
+        assert_eq!(fewer[..5], [0, 0, 0, 9, 0]);
+        let fewer = FetchResponse::decode(&mut &fewer[5..], 12).expect("an answer");
+        let left = fewer.responses[0].partitions.iter().map(|p| p.partition_index);
+        assert_eq!(left.collect::<Vec<_>>(), [0, 1]);
+    }
+}

@@ -236,3 +236,66 @@ impl AsyncWrite for Flow {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::steps::{cluster, secs};
+    use crate::wait::within;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flow_is_forgotten_once_it_was_quiet_for_so_long() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut flow = Flow::new(near, secs(10));
+        // Used before each ten seconds are over, from either side: it stays.
+        for byte in 0..3 {
+            tokio::time::sleep(secs(9)).await;
+            flow.write_all(&[byte]).await.unwrap();
+            assert_eq!(within("what was written", far.read_u8()).await.unwrap(), byte);
+            tokio::time::sleep(secs(9)).await;
+            far.write_all(&[byte]).await.unwrap();
+            assert_eq!(within("what came", flow.read_u8()).await.unwrap(), byte);
+        }
+        tokio::time::sleep(secs(10)).await;
+        flow.write_all(&[7]).await.unwrap();
+        let lost = tokio::time::timeout(secs(3600), far.read_u8()).await;
+        assert!(lost.is_err(), "what is written disappears");
+        far.write_all(&[7]).await.unwrap();
+        let lost = tokio::time::timeout(secs(3600), flow.read_u8()).await;
+        assert!(lost.is_err(), "and so does what comes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_are_counted_from_their_beginning_to_their_end() {
+        let cluster = cluster(2, 1);
+        let network = Network::new(&cluster);
+        let (host, port) = cluster.address(1).unwrap();
+        let at = Endpoint { host: host.clone(), port };
+        network.hang(&host);
+        let (one, two) = (network.clone(), network.clone());
+        let (to_one, to_two) = (at.clone(), at.clone());
+        let dials = [
+            tokio::spawn(async move { one.dial(&to_one).await.map(drop) }),
+            tokio::spawn(async move { two.dial(&to_two).await.map(drop) }),
+        ];
+        tokio::time::sleep(secs(5)).await;
+        assert!(network.dials(&host).iter().all(|dial| dial.over.is_none()));
+        assert_eq!(network.dials(&host)[0].took(), secs(5));
+        network.release(&host);
+        for dial in dials {
+            dial.await.unwrap().expect("the broker is there");
+        }
+        tokio::time::sleep(secs(5)).await;
+        assert!(network.dials(&host).iter().all(|dial| dial.took() == secs(5)));
+        network.dial(&at).await.map(drop).expect("the broker is there");
+        assert_eq!((network.most_at_once(&host), network.all_dials().len()), (2, 3));
+        network.refuse(&host);
+        let refused = network.dial(&at).await.map(drop).expect_err("it refuses");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        network.release(&host);
+        network.dial(&at).await.map(drop).expect("no longer");
+        assert_eq!(network.most_at_once(&cluster.address(2).unwrap().0), 0);
+    }
+}

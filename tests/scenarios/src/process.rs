@@ -43,3 +43,25 @@ pub fn run(mut command: Command, out: &Path) -> Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_fails_says_so_in_its_last_words() {
+        let out = std::env::temp_dir().join(format!("ottla-program-{}", std::process::id()));
+        let sh = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            run(command, &out)
+        };
+        assert_eq!(sh("echo written; echo said >&2"), Ok(()));
+        assert_eq!(fs::read_to_string(&out).unwrap(), "written\n");
+        let error = sh("echo no luck >&2; exit 3").unwrap_err();
+        assert!(error.contains("sh ended with") && error.contains("no luck"), "{error}");
+        assert!(run(Command::new("ottla-no-such-program"), &out).is_err());
+        fs::remove_file(&out).unwrap();
+        fs::remove_file(out.with_extension("stderr")).unwrap();
+    }
+}

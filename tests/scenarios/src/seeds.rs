@@ -34,3 +34,23 @@ pub fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().expect("a runtime without I/O")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_runs_and_each_that_failed_is_named() {
+        let ran = std::cell::Cell::new(0);
+        run_all(3..6, |_| {
+            ran.set(ran.get() + 1);
+            Ok(())
+        });
+        assert_eq!(ran.get(), 3);
+        let odd = |seed| if seed % 2 == 1 { Err(format!("odd {seed}")) } else { Ok(()) };
+        let panic = std::panic::catch_unwind(|| run_all(3..6, odd)).expect_err("two are odd");
+        let words = panic.downcast_ref::<String>().expect("words");
+        assert!(words.contains("2 seeds failed"), "{words}");
+        assert!(words.contains("seed 3: odd 3") && words.contains("seed 5: odd 5"), "{words}");
+    }
+}

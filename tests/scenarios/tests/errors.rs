@@ -1,13 +1,21 @@
-//! Mistakes that everybody makes once: each gives a typed error that says what to do, in time.
+//! Mistakes that everybody makes once: each gives a typed error that says what to do, in time. Time is
+//! virtual, but where names and ports are the system's.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla::testing::Cluster;
-use ottla::{Client, Error, ErrorKind, NewTopic, Record, Start};
+use ottla::{
+    BoxFuture, Client, Dialer, Endpoint, Environment, Error, ErrorKind, NewTopic, Record, Start,
+    Transport,
+};
+use ottla_scenarios::steps::connect;
+use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Handle;
 
 /// What a test gives `connect_timeout`; [`within`] bounds the whole.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,8 +35,15 @@ fn readable(error: &Error, about: &str) {
     assert!(!error.advice().is_empty() && text.contains(error.advice()), "{text}");
 }
 
+fn cluster(brokers: i32, topics: &[(&str, i32)]) -> Cluster {
+    let builder = Cluster::builder().brokers(brokers).tcp(false);
+    let builder =
+        topics.iter().fold(builder, |b, (name, partitions)| b.topic(*name, *partitions, 1));
+    builder.start_on_current_runtime().unwrap()
+}
+
 async fn open(cluster: &Cluster) -> Client {
-    within("connect", Client::connect(cluster.bootstrap())).await.unwrap()
+    connect(virtual_cluster::client(cluster, 1)).await
 }
 
 #[tokio::test]
@@ -58,56 +73,74 @@ async fn one_right_address_among_wrong_ones_will_do() {
     within("connect", Client::connect(list)).await.unwrap();
 }
 
-/// A server on a port of its own that hands each connection to `serve`; ends with the process.
-fn server(serve: impl Fn(TcpStream) + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            serve(stream);
-        }
-    });
-    address
+/// A server behind every address, which does `serve` with each connection.
+struct Server<F>(F);
+
+impl<F, S> Dialer for Server<F>
+where
+    F: Fn(DuplexStream) -> S + Send + Sync,
+    S: Future<Output = ()> + Send + 'static,
+{
+    fn dial<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Transport>>> {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        drop(tokio::spawn((self.0)(far)));
+        Box::pin(async move { Ok(Box::new(near) as Box<dyn Transport>) })
+    }
 }
 
-#[tokio::test]
+/// Why a client gives up on such a server, after all the time that it has.
+async fn server_error<S: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(DuplexStream) -> S + Send + Sync + 'static,
+) -> Error {
+    let environment = Environment::builder().runtime(Handle::current()).seed(1);
+    let environment = environment.dialer(Arc::new(Server(serve))).build();
+    let client = Client::builder().bootstrap(SERVER).environment(environment);
+    let begun = tokio::time::Instant::now();
+    let connecting = client.connect_timeout(PATIENCE).connect();
+    let error = within("connect", connecting).await.err().expect("there is no broker");
+    assert!(begun.elapsed() <= PATIENCE + Duration::from_millis(10), "{:?}", begun.elapsed());
+    readable(&error, SERVER);
+    error
+}
+
+const SERVER: &str = "server:9092";
+
+#[tokio::test(start_paused = true)]
 async fn a_port_that_speaks_http() {
-    let address = server(|mut stream| {
+    let error = server_error(|mut stream| async move {
         // What an HTTP server says to bytes that are no request line.
-        let _ = stream.read(&mut [0; 64]);
-        let _ = stream.write_all(
-            b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n",
-        );
-    });
-    let error = connect_error(&address).await;
+        let _ = stream.read(&mut [0; 64]).await;
+        let words =
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(words.as_bytes()).await;
+    })
+    .await;
     assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
-    readable(&error, &address);
     readable(&error, "HTTP");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_port_that_hangs_up() {
-    let address = server(|mut stream| {
-        // Read first: closing with bytes unread is a reset, and this is about a clean end.
-        let _ = stream.read(&mut [0; 1024]);
-    });
-    let error = connect_error(&address).await;
+    let error = server_error(|mut stream| async move {
+        let _ = stream.read(&mut [0; 1024]).await;
+    })
+    .await;
     assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
-    readable(&error, &address);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_port_that_says_nothing() {
-    let kept = Mutex::new(Vec::new());
-    let address = server(move |stream| kept.lock().unwrap().push(stream));
-    let error = connect_error(&address).await;
+    let error = server_error(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
     assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout), "{error}");
-    readable(&error, &address);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_does_not_exist() {
-    let cluster = Cluster::builder().brokers(3).start().unwrap();
+    let cluster = cluster(3, &[]);
     missing_topic(&open(&cluster).await, "nowhere").await;
     assert!(cluster.topics().is_empty(), "asking for a topic created it");
 }
@@ -138,9 +171,9 @@ async fn missing_topic(client: &Client, name: &str) {
     assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_topic_created_after_it_was_missed() {
-    let cluster = Cluster::builder().start().unwrap();
+    let cluster = cluster(1, &[]);
     let client = open(&cluster).await;
     missing_topic(&client, "late").await;
     within("create", client.admin().create_topic(NewTopic::new("late", 1, 1))).await.unwrap();
@@ -163,9 +196,9 @@ async fn a_topic_created_after_it_was_missed() {
     assert_eq!(at.offset, 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_record_larger_than_the_client_takes() {
-    let cluster = Cluster::builder().topic("t", 1, 1).start().unwrap();
+    let cluster = cluster(1, &[("t", 1)]);
     let producer = open(&cluster).await.producer().max_record_size(1_000).build().unwrap();
     let error =
         within("send", producer.send(Record::to("t").value(&[0; 1_001]))).await.unwrap_err();
@@ -176,9 +209,14 @@ async fn a_record_larger_than_the_client_takes() {
     within("ack", within("send", producer.send(record)).await.unwrap()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_record_larger_than_the_broker_takes() {
-    let cluster = Cluster::builder().topic("t", 1, 1).max_message_bytes(2_000).start().unwrap();
+    let cluster = Cluster::builder()
+        .tcp(false)
+        .topic("t", 1, 1)
+        .max_message_bytes(2_000)
+        .start_on_current_runtime()
+        .unwrap();
     let producer =
         open(&cluster).await.producer().compression(ottla::Compression::None).build().unwrap();
     let large = within("send", producer.send(Record::to("t").value(&[7; 3_000]))).await.unwrap();
@@ -191,9 +229,9 @@ async fn a_record_larger_than_the_broker_takes() {
     assert_eq!(within("ack", small).await.unwrap().offset, 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_partition_that_does_not_exist() {
-    let cluster = Cluster::builder().topic("t", 2, 1).start().unwrap();
+    let cluster = cluster(1, &[("t", 2)]);
     let client = open(&cluster).await;
     let producer = client.producer().build().unwrap();
     for partition in [2, -1, i32::MAX] {
@@ -210,9 +248,9 @@ async fn a_partition_that_does_not_exist() {
     assert_eq!(error.kind(), ErrorKind::UnknownPartition, "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn use_after_close() {
-    let cluster = Cluster::builder().topic("t", 1, 1).start().unwrap();
+    let cluster = cluster(1, &[("t", 1)]);
     let client = open(&cluster).await;
     let producer = client.producer().build().unwrap();
     let before = producer.send(Record::to("t").value("x")).await.unwrap();

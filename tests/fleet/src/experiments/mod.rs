@@ -114,3 +114,58 @@ fn highest(values: &[u64]) -> f64 {
 fn open_by_client(lab: &Lab) -> Vec<u64> {
     (0..lab.clients()).map(|client| lab.network.open_of(client).len() as u64).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::Load;
+    use crate::lab::{Setup, TOPIC, virtual_time};
+
+    #[test]
+    fn figures_of_many_clients() {
+        assert_eq!(mean(&[0, 0, 6]), 2.0);
+        assert_eq!(mean(&[]), 0.0);
+        assert_eq!(highest(&[3, 7, 1]), 7.0);
+        assert_eq!(highest(&[]), 0.0);
+        assert_eq!(since(&[5, 7], &[5, 3]), [0, 4]);
+    }
+
+    #[test]
+    fn an_experiment_is_found_by_number_and_by_name() {
+        let number = |word| find(word).map(|experiment| experiment.number);
+        assert_eq!(
+            ["1", "idle", "16", "6", "id"].map(number),
+            [Some(1), Some(4), Some(16), None, None]
+        );
+    }
+
+    #[test]
+    fn dials_and_requests_are_each_clients_own() {
+        virtual_time(async {
+            let mut lab = Lab::open(&Setup { brokers: 3, partitions: 3, ..Setup::new(1) });
+            lab.add_producers(2, Duration::ZERO, &Load { every: None, ..Load::of(TOPIC) });
+            lab.all_connected().await;
+            lab.pass(Duration::from_secs(5)).await;
+            let from = lab.phase("later");
+            // The first and the last.
+            let (all, first) = (open_by_client(&lab), dials_by_client(&lab, 0, from));
+            assert!(first.iter().all(|dials| *dials > 0), "{first:?}");
+            let at_brokers: usize = (1..=3).map(|broker| lab.network.open_at(broker)).sum();
+            assert_eq!(all.iter().sum::<u64>(), at_brokers as u64);
+            let asked = requests_by_client(&lab, Api::Metadata);
+            assert!(asked.iter().all(|n| *n > 0) && asked.len() == 2, "{asked:?}");
+            lab.network.reset(&[1, 2, 3]);
+            assert_eq!(open_by_client(&lab), [0, 0]);
+            lab.pass(Duration::from_secs(5)).await;
+            let end = lab.now_ms();
+            let by_second = dials_by_second(&lab, from, end);
+            let later: u64 = dials_by_client(&lab, from, end).iter().sum();
+            assert_eq!((by_second.len(), by_second.iter().sum::<u64>()), (5, later));
+            let before: u64 = first.iter().sum();
+            let total = lab.network.log(|log| log.dials().len() as u64);
+            assert_eq!(before + later, total);
+        });
+    }
+}

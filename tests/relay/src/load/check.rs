@@ -157,4 +157,29 @@ mod tests {
         assert_eq!(verdict, wanted);
         assert!(!verdict.is_clean());
     }
+
+    #[test]
+    fn no_damage_makes_up_for_another() {
+        let verdict = |outcomes: &[Outcome], rows: &[Row]| {
+            let found = check(outcomes, rows);
+            assert!(!found.is_clean(), "{found:?}");
+            found
+        };
+        let (failed, acked) = (sent("a/0/0", Err("timed out")), sent("a/0/1", Ok((1, 5))));
+        // A failure is none of being clean, and copies of what failed are copies.
+        let found = verdict(std::slice::from_ref(&failed), &[]);
+        assert_eq!(found, Verdict { failed: 1, ..Verdict::default() });
+        let rows = [row("a/0/0", 1, 0), row("a/0/0", 1, 1), row("a/0/0", 1, 2)];
+        assert_eq!(verdict(&[failed], &rows).duplicated, 2);
+        // The offset that was said, in another partition; no offset said, in another partition.
+        let rows = [row("a/0/1", 2, 5)];
+        assert_eq!(verdict(&[acked], &rows).misplaced, 1);
+        assert_eq!(verdict(&[sent("a/0/1", Ok((1, -1)))], &rows).misplaced, 1);
+        // Two clients' records lie between each other; one of the first is behind two later ones.
+        let values = ["a/0/5", "a/1/0", "a/0/6", "a/0/3", "a/0/4"];
+        let rows: Vec<_> = (0..).zip(values).map(|(at, value)| row(value, 0, at)).collect();
+        let outcomes: Vec<_> =
+            (0..).zip(values).map(|(at, value)| sent(value, Ok((0, at)))).collect();
+        assert_eq!(verdict(&outcomes, &rows).out_of_order, 2);
+    }
 }

@@ -205,7 +205,8 @@ mod tests {
         let ms = |n: u64| Duration::from_millis(n);
         let hundred: Vec<_> = (1..=100).map(ms).collect();
         assert_eq!(quantile(hundred.clone(), 0.99), ms(99));
-        assert_eq!(quantile(hundred, 0.5), ms(50));
+        assert_eq!(quantile(hundred.clone(), 0.5), ms(50));
+        assert_eq!(quantile(hundred, 0.501), ms(51));
         assert_eq!(quantile([ms(7)], 0.99), ms(7));
         assert_eq!(quantile([], 0.99), Duration::ZERO);
     }
@@ -226,7 +227,9 @@ mod tests {
         let clients: [Arc<dyn Client>; 2] = [Arc::new(Picky), Arc::new(Picky)];
         let load = Load::start(&clients, "x", "t", Duration::from_millis(1));
         load.reached(3).await;
+        let acked = load.acked();
         let outcomes = load.stop().await;
+        assert!(acked <= outcomes.iter().filter(|o| o.fate.is_ok()).count(), "{acked}");
         for client in ["x/0/", "x/1/"] {
             let mut own: Vec<_> =
                 outcomes.iter().filter_map(|o| o.value.strip_prefix(client)).collect();
@@ -238,5 +241,32 @@ mod tests {
         assert!(
             outcomes.iter().all(|o| o.fate.is_ok() != o.value.ends_with(['1', '3', '5', '7', '9']))
         );
+    }
+
+    /// Takes a while to acknowledge, and counts what it was given.
+    #[derive(Default)]
+    struct Slow(AtomicUsize);
+
+    impl Client for Slow {
+        fn send(&self, _: &str, _: &str) -> Fate {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok(Place { partition: 0, offset: -1 })
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_is_waited_for() {
+        let slow = Arc::new(Slow::default());
+        let clients = [Arc::clone(&slow) as Arc<dyn Client>];
+        let load = Load::start(&clients, "x", "t", Duration::from_millis(1));
+        load.reached_in_total(1).await;
+        let outcomes = load.stop().await;
+        assert_eq!(outcomes.len(), slow.0.load(Ordering::Relaxed));
+        assert!(outcomes.iter().all(|o| o.latency() >= Duration::from_millis(20)));
+        assert_eq!(latencies(&outcomes, outcomes[0].sent, outcomes[0].sent).len(), 0);
+        assert_eq!(latencies(&outcomes, outcomes[0].sent, Instant::now()).len(), outcomes.len());
     }
 }
