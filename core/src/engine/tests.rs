@@ -151,3 +151,67 @@ fn every_setting_of_a_client_is_passed_on() {
         assert_eq!(error.kind(), ErrorKind::Config, "{name}: {error}");
     }
 }
+
+/// -1 says that there is none; what is below says nothing.
+#[test]
+fn numbers_below_what_means_none_are_refused() {
+    for (at, bytes) in [(0, &(-2i32).to_le_bytes()[..]), (8, &(-2i64).to_le_bytes()[..])] {
+        let mut packed = Vec::new();
+        pack(&mut packed, &value(b"x"));
+        assert!(Packed::parse(&packed, 1).is_ok());
+        packed[at..at + bytes.len()].copy_from_slice(bytes);
+        let error = Packed::parse(&packed, 1).err().expect("a number that says nothing");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    }
+}
+
+/// In whichever order runs were told of.
+#[test]
+fn a_close_tells_of_what_is_between_runs() {
+    let queue = CompletionQueue::new().unwrap();
+    let deliveries = deliveries::Deliveries::new(&queue);
+    let id = deliveries.begin(1);
+    deliveries.accepted(id, 6);
+    let topic = "t".into();
+    for first in [4, 1] {
+        let outcome = Ok(crate::Acked { partition: 0, offset: 0, timestamp_ms: 0 });
+        let run = crate::producer::RunResult { tag: id, topic: &topic, first, count: 1, outcome };
+        crate::producer::RunSink::resolved(&*deliveries, run);
+    }
+    deliveries.fail_all(&crate::Error::closed("client"));
+    let mut all = Vec::new();
+    queue.drain(&mut all, usize::MAX);
+    let failed = all.iter().filter(|c| c.error.is_some()).map(|c| (c.first, c.count));
+    assert_eq!(failed.collect::<Vec<_>>(), [(0, 1), (2, 2), (5, 1)]);
+}
+
+/// Who waits for something as everything ends does not wait for ever, nor does who comes later.
+#[test]
+fn the_end_wakes_who_waits() {
+    let queue = CompletionQueue::new().unwrap();
+    let (told, hears) = std::sync::mpsc::channel();
+    let waiting = std::sync::Arc::clone(&queue);
+    std::thread::spawn(move || {
+        told.send(None).unwrap();
+        told.send(Some(waiting.wait(None))).unwrap();
+        told.send(Some(waiting.wait(None))).unwrap();
+    });
+    let patience = Duration::from_secs(10);
+    assert_eq!(hears.recv_timeout(patience), Ok(None));
+    queue.end();
+    assert_eq!(hears.recv_timeout(patience), Ok(Some(false)));
+    assert_eq!(hears.recv_timeout(patience), Ok(Some(false)));
+}
+
+#[test]
+fn the_echo_forgets_its_oldest_records() {
+    let engine = Engine::echo().unwrap();
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    let large = vec![7; 1 << 20];
+    for _ in 0..20 {
+        assert_eq!(producer.submit(1, "t", std::iter::once(value(&large))).accepted, 1);
+    }
+    let consumer = engine.consumer(all("t")).unwrap();
+    let oldest = consumer.try_next().unwrap().expect("a batch").get(0).unwrap().offset;
+    assert!((4..19).contains(&oldest), "{oldest}");
+}

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Client, ErrorKind, Producer, Record, RequestStats};
+use ottla::{Client, ErrorKind, InDoubt, Producer, Record, RequestStats};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 
@@ -307,4 +307,24 @@ async fn a_consumer_in_trouble() {
     let stats = client.stats();
     assert_eq!(stats.brokers[&1].requests["Fetch"].errors, 1);
     assert_eq!(stats.bad_stuff.records_failed, 0);
+}
+
+/// Records that leave the partition that they were bound to are counted, whatever they leave it for.
+#[tokio::test(start_paused = true)]
+async fn records_that_go_elsewhere() {
+    for (fault, in_doubt) in [
+        (Fault::Error(NOT_ENOUGH_REPLICAS), InDoubt::Wait),
+        (Fault::CutAfterAppend, InDoubt::Reroute),
+    ] {
+        let cluster = cluster(2);
+        let (client, _) = at_work(&cluster).await;
+        let producer = client.producer().in_doubt(in_doubt).build().unwrap();
+        let known = producer.send(Record::to("t").value("x")).await.unwrap();
+        within("an ack", known).await.unwrap();
+        assert_eq!(client.stats().records_rerouted, 0);
+        cluster.faults().inject(FaultRule::new(fault).api(ApiKey::PRODUCE));
+        let sent = producer.send(Record::to("t").value("x")).await.unwrap();
+        within("an ack", sent).await.unwrap();
+        assert_eq!(client.stats().records_rerouted, 1, "{fault:?}");
+    }
 }

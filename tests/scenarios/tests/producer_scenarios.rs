@@ -399,7 +399,8 @@ async fn what_is_wrong_with_a_record_is_said_at_once() {
         let error = producer.try_send(record).map(drop).unwrap_err();
         assert_eq!(error.kind(), kind, "{number}: {error}");
     }
-    for record in [record.value(&fits), record.partition(2), record.headers(&headers[1..])] {
+    let fits = record.value(&fits);
+    for record in [fits, fits.partition(2), record.headers(&headers[1..])] {
         taken.push(producer.try_send(record).unwrap());
     }
     acks(taken).await;

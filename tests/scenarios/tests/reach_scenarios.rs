@@ -404,3 +404,22 @@ async fn the_controller_is_asked_when_another_broker_says_it_is_not() {
         assert!((3..=6).contains(&asked), "{asked} requests");
     }
 }
+
+/// Nor does what is alone, and has nobody beside it for whose sake the connection is asked.
+#[tokio::test(start_paused = true)]
+async fn one_record_after_a_long_silence_does_not_wait_either() {
+    for record in [pinned(0), free()] {
+        let cluster = cluster(1, 1);
+        let network = Network::new(&cluster);
+        network.forget_quiet(secs(100));
+        let client = connect(network.client(&cluster, 1)).await;
+        let producer = client.producer().build().unwrap();
+        for _ in 0..3 {
+            acked(&producer, record).await;
+            tokio::time::sleep(secs(300)).await;
+            let begun = Instant::now();
+            acked(&producer, record).await;
+            assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
+        }
+    }
+}
