@@ -75,9 +75,11 @@ fn defines(file: &Path, text: &str, name: &str) -> bool {
 
 /// What is wrong with the tables, a line each.
 fn wrong(text: &str, root: &Path) -> Vec<String> {
-    let (_, rules) = read(text);
+    let (sections, rules) = read(text);
     let mut files: HashMap<PathBuf, String> = HashMap::new();
-    let mut wrong = Vec::new();
+    let empty =
+        sections.iter().filter(|section| rules.iter().all(|rule| rule.section != **section));
+    let mut wrong: Vec<String> = empty.map(|section| format!("{section}: no rule")).collect();
     for Rule { section, rule, tests } in rules {
         if tests.is_empty() || rule.is_empty() {
             wrong.push(format!("{section}: '{rule}' has no test"));
@@ -104,6 +106,7 @@ fn root() -> &'static Path {
 #[test]
 fn every_rule_names_tests_that_are_there() {
     let text = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    assert!(read(&text).0.len() > 10, "the tables are not found");
     let wrong = wrong(&text, root());
     assert!(wrong.is_empty(), "{} rules of tests/README.md:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -145,6 +148,7 @@ fn a_row_without_a_test_is_wrong_and_so_is_a_test_that_is_not_there() {
     let (sections, rules) = read(text);
     assert_eq!((sections, rules.len()), (vec!["One", "Two"], 3));
     assert_eq!(rules[0].tests.len(), 2);
-    let wanted = ["One: 'bare' has no test", "One: 'gone': there is no errors.rs::nothing"];
+    let wanted =
+        ["Two: no rule", "One: 'bare' has no test", "One: 'gone': there is no errors.rs::nothing"];
     assert_eq!(wrong(text, root()), wanted);
 }
