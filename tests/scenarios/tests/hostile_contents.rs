@@ -109,6 +109,31 @@ async fn versions_twice() {
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{error}");
 }
 
+/// A broker that knows only the first version of the question is asked in that one.
+#[tokio::test(start_paused = true)]
+async fn versions_are_asked_for_in_the_oldest_way_too() {
+    let cluster = cluster();
+    let hostile = Hostile::new(&cluster);
+    hostile.rewrite(ApiKey::API_VERSIONS, |version, body| match version {
+        0 => body.to_vec(),
+        // UNSUPPORTED_VERSION, as version 0 has it: one range, of this request.
+        _ => [&body[..4], &[0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 0]].concat(),
+    });
+    let client = within("connect", hostile.client(&cluster).connect()).await.unwrap();
+    send(&client, 0..10).await;
+    assert!(stored(&cluster).into_iter().eq(0..10));
+}
+
+/// Who answers that question with an error is not spoken with, whatever ranges come along.
+#[tokio::test(start_paused = true)]
+async fn versions_with_an_error_are_none() {
+    let cluster = cluster();
+    let hostile = Hostile::new(&cluster);
+    change::<ApiVersionsRequest>(&hostile, |answer| answer.error_code = 42);
+    let error = within("connect", hostile.client(&cluster).connect()).await.err().unwrap();
+    assert!(error.message().contains("INVALID_REQUEST"), "{error}");
+}
+
 /// Brokers, topics and partitions twice, and partitions with numbers nobody has.
 #[tokio::test(start_paused = true)]
 async fn metadata_twice_and_out_of_range() {

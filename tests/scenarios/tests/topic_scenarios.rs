@@ -219,3 +219,14 @@ async fn a_topic_of_ten_thousand_partitions_and_one_of_a_single_one() {
     assert!(requests <= 12, "{requests} Produce requests");
     assert_eq!(producer.send(pinned(many)).await.unwrap_err().kind(), ErrorKind::UnknownPartition);
 }
+
+/// Where brokers make whatever topic is asked for, this client's questions make none.
+#[tokio::test(start_paused = true)]
+async fn asking_for_a_topic_does_not_make_it() {
+    let cluster = Cluster::builder().brokers(1).tcp(false).auto_create_topics(3);
+    let cluster = cluster.start_on_current_runtime().unwrap();
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let error = within("an answer", client.admin().partitions("nobodys")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
+    assert!(cluster.topics().is_empty(), "{:?}", cluster.topics());
+}
