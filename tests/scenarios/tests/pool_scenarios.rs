@@ -474,3 +474,49 @@ async fn a_lane_that_is_taken_over_while_it_is_dialled_stays_the_only_one() {
     assert_eq!(broker(&client, 1).connections_open, 1);
     assert_eq!(client.cluster().brokers[&1].connections, 1);
 }
+
+/// What was opened and used together is not closed together: else it would be opened together again.
+#[tokio::test(start_paused = true)]
+async fn idle_connections_close_one_by_one() {
+    let cluster = cluster(6, 6);
+    let client = virtual_cluster::client(&cluster, 1).idle_timeout(secs(100));
+    let client = connect(client).await;
+    let producer = client.producer().build().unwrap();
+    for partition in 0..6 {
+        acked(&producer, pinned(partition)).await;
+    }
+    let open = || cluster.stats().connections_open();
+    let (mut before, mut moments) = (open(), 0);
+    assert!(before >= 6);
+    for _ in 0..1_100 {
+        tokio::time::sleep(ms(100)).await;
+        moments += u32::from(open() < before);
+        before = open();
+    }
+    assert_eq!(before, 0);
+    assert!(moments >= 3, "all of them within {moments} tenths of a second");
+}
+
+/// Short calls go to any broker that is connected, and not to the same one each time.
+#[tokio::test(start_paused = true)]
+async fn any_connected_broker_is_asked() {
+    let cluster = cluster(3, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    for partition in 0..3 {
+        acked(&producer, pinned(partition)).await;
+    }
+    let asked = |id| seen(&cluster, id, ApiKey::METADATA);
+    let before = [1, 2, 3].map(asked);
+    for n in 0..60 {
+        let name = format!("topic-{n}");
+        cluster.create_topic(&name, 1, 3).unwrap();
+        within("an answer", client.admin().partitions(&name)).await.unwrap();
+        tokio::time::sleep(secs(1)).await;
+    }
+    for (id, before) in [1, 2, 3].into_iter().zip(before) {
+        let share = asked(id) - before;
+        // 20, give or take 4 at a time.
+        assert!((4..=40).contains(&share), "broker {id} was asked {share} of 60 times");
+    }
+}
