@@ -216,8 +216,8 @@ func TestRefusalsComeThroughTheCallback(t *testing.T) {
 			if err := receive(t, told, "the callback"); !errors.Is(err, tt.want) || MaybeWritten(err) {
 				t.Errorf("callback: %v", err)
 			}
-			if _, err := p.ProduceSync(tt.ctx, tt.record); !errors.Is(err, tt.want) || MaybeWritten(err) {
-				t.Errorf("ProduceSync: %v", err)
+			if d, err := p.ProduceSync(tt.ctx, tt.record); !errors.Is(err, tt.want) || MaybeWritten(err) || d.Partition != -1 || d.Offset != -1 {
+				t.Errorf("ProduceSync: %+v, %v", d, err)
 			}
 		})
 	}

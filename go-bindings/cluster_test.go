@@ -338,6 +338,10 @@ func TestNobodyThere(t *testing.T) {
 				t.Fatal("connected")
 			}
 			readable(t, err, tt.codes...)
+			var e *ottla.Error
+			if errors.As(err, &e); e.Retriable != (name != "HTTP") {
+				t.Errorf("retriable: %v: %v", e.Retriable, err)
+			}
 		})
 	}
 }

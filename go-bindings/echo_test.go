@@ -21,7 +21,7 @@ func oddRecords(topic string) []Record {
 		{Topic: topic, Value: []byte("h"), Headers: []Header{
 			{"a", []byte("1")}, {"a", nil}, {"", []byte{}}, {"ünï", []byte("2")},
 		}},
-		{Topic: topic, Headers: []Header{{"b", nil}}},
+		{Topic: topic, Headers: []Header{{"b", nil}}, Timestamp: time.UnixMilli(0)},
 		{Topic: topic, Value: bytes.Repeat([]byte{0xff, 0}, 50_000)},
 	}
 }

@@ -208,6 +208,9 @@ func TestLinesAsALoggerGetsThem(t *testing.T) {
 	if got := attributes(second); second.Level != slog.LevelWarn || !slices.Equal(got, []string{"target=ottla::net"}) {
 		t.Error(second.Level, got)
 	}
+	if all, none := wantedLevel(text.logger(LevelTrace)), wantedLevel(slog.New(slog.DiscardHandler)); all != capi.LogTrace || none != 0 {
+		t.Errorf("levels %d and %d are wanted", all, none)
+	}
 	for level, want := range map[int32]slog.Level{
 		0: slog.LevelError, 1: slog.LevelError, 2: slog.LevelWarn, 3: slog.LevelInfo, 4: slog.LevelDebug, 5: LevelTrace, 6: LevelTrace,
 	} {

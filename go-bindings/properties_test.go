@@ -35,6 +35,12 @@ func TestPropertiesOfOtherClientsAreTaken(t *testing.T) {
 		o.Partitioner != int32(KeyHash) || producer.maxBlock != 10*time.Millisecond || producer.deliveryTimeout != time.Second {
 		t.Errorf("producer: %+v", producer)
 	}
+	for word, acks := range map[string]Acknowledgement{"all": AcksAll, "-1": AcksAll, "1": AcksLeader, "0": AcksNone} {
+		var s producerSettings
+		if err := Properties(map[string]string{"acks": word}).producer(&s); err != nil || s.Acks != int32(acks) {
+			t.Errorf("acks %s: %d, %v", word, s.Acks, err)
+		}
+	}
 	var consumer consumerSettings
 	err = Properties(map[string]string{
 		"client.id": "c", "auto.offset.reset": "latest", "fetch.max.wait.ms": "0", "fetch.min.bytes": "7",
