@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `fuzz`, `dist`.
+//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `fuzz`, `coverage`, `dist`.
 //!
 //! A test run goes through the modules below in this order:
 //!
@@ -12,6 +12,7 @@
 
 mod c;
 mod count;
+mod coverage;
 mod dist;
 mod fetch;
 mod fuzz;
@@ -67,6 +68,8 @@ enum Task {
     },
     /// Look for input from the network that is not dealt with, and keep what is new in the corpus
     Fuzz(fuzz::Args),
+    /// Which lines of the library no test runs, in each language
+    Coverage(coverage::Args),
     /// Build the C library and lay it out in target/ottla-dist
     Dist,
 }
@@ -94,6 +97,7 @@ fn run(task: Task) -> Result<bool, String> {
         Task::Bench { json, args } => bench(&root, json, &args),
         Task::Fleet { args } => fleet(&root, &target, &args),
         Task::Fuzz(args) => fuzz::run(&args, &root, &target),
+        Task::Coverage(args) => coverage::run(&args, &root, &target),
         Task::Dist => {
             let python = machine::check(&[stage::Need::Cc])?;
             let place = place::Place::new(root, target, false, python);
