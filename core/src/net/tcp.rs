@@ -235,8 +235,10 @@ mod tests {
     /// Each of a name's addresses has its turn, and one that refuses stands in nobody's way.
     #[tokio::test]
     async fn every_address_of_a_name_is_tried() {
-        let (refusing, closed) = listener().await;
-        drop(refusing);
+        // Bound, so that nobody else gets it, and not listening.
+        let refusing = tokio::net::TcpSocket::new_v4().unwrap();
+        refusing.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let closed = refusing.local_addr().unwrap();
         let (_a, here) = listener().await;
         let (_b, there) = listener().await;
         let mut reached = BTreeSet::new();
