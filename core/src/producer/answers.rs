@@ -49,7 +49,6 @@ impl Sender {
         self.together.clear();
         if let Some(leader) = self.leaders.get(sent.leader) {
             leader.requests -= 1;
-            leader.alone &= !sent.alone;
             leader.bytes_in_flight -= sent.bytes;
         }
         match answer {

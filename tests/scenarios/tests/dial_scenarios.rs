@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ottla::testing::{ApiKey, Cluster, Leaders};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{BrokerHealth, Client, Compression, Producer, Record};
 use ottla_scenarios::network::{Dial, Network};
 use ottla_scenarios::steps::{acked, batch, broker, cluster, connect, free, ms, pinned, secs};
@@ -62,6 +62,9 @@ async fn an_optional_broker_is_dialled_twice_a_minute_at_most_and_found_again() 
     cluster.start_broker(1).unwrap();
     load(&fleet, secs(80)).await;
     for (n, (client, _)) in fleet.iter().enumerate() {
+        // What may not be dialled yet is not tried.
+        let (probes, dials) = (broker(client, 1).probes, broker(client, 1).dials);
+        assert!((1..=dials).contains(&probes), "client {n}: {probes} probes, {dials} dials");
         let known = &client.cluster().brokers[&1];
         assert_eq!((known.health, known.connections), (BrokerHealth::Good, 1), "client {n}");
     }
@@ -133,6 +136,134 @@ async fn the_first_dial_after_a_loss_is_jittered_and_so_is_the_first_retry() {
     }
     let soon = after.iter().filter(|at| **at <= ms(101)).count();
     assert!(soon >= 60, "only {soon} dialled within 100 ms");
+}
+
+/// A dial that takes long is no reason to wait with the next, to somebody else.
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_hangs_is_not_waited_for() {
+    let mut hung = 0;
+    for seed in 0..8 {
+        let cluster = Cluster::builder()
+            .brokers(4)
+            .tcp(false)
+            .topic("t", 2, 1)
+            .start_on_current_runtime()
+            .unwrap();
+        let network = Network::new(&cluster);
+        let client = connect(network.client(&cluster, seed)).await;
+        // Two that nobody is connected to lead.
+        let host = |id: i32| cluster.address(id).unwrap().0;
+        let mut others = (1..=4).filter(|id| network.dials(&host(*id)).is_empty());
+        let (one, other) = (others.next().unwrap(), others.next().unwrap());
+        cluster.move_leader("t", 0, one).unwrap();
+        cluster.move_leader("t", 1, other).unwrap();
+        network.hang(&host(one));
+        let producer = client.producer().build().unwrap();
+        let begun = Instant::now();
+        assert_eq!(acked(&producer, free()).await.partition, 1);
+        assert!(begun.elapsed() < ms(400), "seed {seed}: {:?}", begun.elapsed());
+        hung += network.dials(&host(one)).len();
+    }
+    assert!(hung > 0, "that would be chance");
+}
+
+/// Nor is a connection that has to give a sign of life and does not: somebody else is dialled meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_sign_of_life_that_does_not_come_is_not_waited_for() {
+    for seed in 0..5 {
+        let cluster = cluster(3, 3);
+        let network = Network::new(&cluster);
+        network.forget_quiet(secs(100));
+        let client = connect(network.client(&cluster, seed)).await;
+        let producer = client.producer().linger(secs(0)).build().unwrap();
+        acked(&producer, free()).await;
+        tokio::time::sleep(secs(300)).await;
+        let begun = Instant::now();
+        acked(&producer, free()).await;
+        assert!(begun.elapsed() < ms(500), "seed {seed}: {:?}", begun.elapsed());
+    }
+}
+
+/// While nobody is left who takes anything, one is dialled after the other, though the client is connected to
+/// somebody and so not at the pace of who is lost.
+#[tokio::test(start_paused = true)]
+async fn who_is_needed_is_looked_for_one_by_one() {
+    for seed in 0..5 {
+        let cluster = Cluster::builder()
+            .brokers(12)
+            .tcp(false)
+            .topic("t", 5, 1)
+            .topic("other", 1, 1)
+            .start_on_current_runtime()
+            .unwrap();
+        for partition in 0..5 {
+            cluster.move_leader("t", partition, partition + 2).unwrap();
+        }
+        cluster.move_leader("other", 0, 1).unwrap();
+        let network = Network::new(&cluster);
+        let client = connect(network.client(&cluster, seed)).await;
+        let producer = client.producer().build().unwrap();
+        let other = Record::to("other").value("x");
+        acked(&producer, other).await;
+        for partition in 0..5 {
+            acked(&producer, pinned(partition)).await;
+        }
+        let host = |id: i32| cluster.address(id).unwrap().0;
+        for id in 2..=6 {
+            network.refuse(&host(id));
+            cluster.cut_connections(id).unwrap();
+        }
+        let stuck = producer.send(free()).await.unwrap();
+        // Each has failed, and is to be tried again.
+        tokio::time::sleep(secs(20)).await;
+        (2..=6).for_each(|id| network.hang(&host(id)));
+        let begun = Instant::now();
+        // What else there is to do has it look again and again.
+        for _ in 0..500 {
+            acked(&producer, other).await;
+            tokio::time::sleep(ms(10)).await;
+        }
+        let dials = since(network.all_dials(), begun);
+        assert!(dials.len() >= 2, "seed {seed}: {} dials", dials.len());
+        for pair in dials.windows(2) {
+            let after = pair[1].at - pair[0].at;
+            assert!(after >= ms(290), "seed {seed}: {after:?}");
+        }
+        (2..=6).for_each(|id| network.release(&host(id)));
+        within("an ack", stuck).await.unwrap();
+    }
+}
+
+/// Who was lost is dialled as soon as that may be, also while all others are only busy.
+#[tokio::test(start_paused = true)]
+async fn a_lost_one_is_dialled_while_the_others_are_busy() {
+    for seed in 0..5 {
+        let cluster = cluster(2, 2);
+        let network = Network::new(&cluster);
+        let client = connect(network.client(&cluster, seed)).await;
+        let builder = client.producer().batch_size(1 << 10).compression(Compression::None);
+        let producer = builder.build().unwrap();
+        for partition in 0..2 {
+            acked(&producer, pinned(partition)).await;
+        }
+        let busy = cluster.partition("t", 0).unwrap().leader.unwrap();
+        let slow = FaultRule::new(Fault::DelayAnswer(secs(5))).api(ApiKey::PRODUCE).broker(busy);
+        cluster.faults().inject(slow.always());
+        let value = [7; 900];
+        let mut deliveries = Vec::new();
+        for _ in 0..5 {
+            deliveries.push(producer.send(pinned(0).value(&value)).await.unwrap());
+        }
+        tokio::time::sleep(ms(50)).await;
+        cluster.cut_connections(3 - busy).unwrap();
+        tokio::time::sleep(ms(1)).await;
+        let begun = Instant::now();
+        acked(&producer, free().value(&value)).await;
+        assert!(begun.elapsed() < ms(300), "seed {seed}: {:?}", begun.elapsed());
+        for delivery in deliveries {
+            within("an ack", delivery).await.unwrap();
+        }
+    }
 }
 
 /// Stops all brokers for a minute; gives the dials meanwhile, and how long it takes to be back.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultId, FaultRule};
-use ottla::{BrokerHealth, Client, Compression, Delivery, InDoubt, Producer};
+use ottla::{BrokerHealth, Client, Compression, Delivery, InDoubt, Producer, Record};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::seen;
 use ottla_scenarios::steps::{acked, broker, cluster, connect, free, ms, pinned, requests, secs};
@@ -445,4 +445,55 @@ async fn a_broker_with_trouble_in_one_partition_is_not_ejected() {
     assert_eq!(broker(&client, 1).ejections, 0);
     cluster.faults().clear();
     all(stuck).await;
+}
+
+/// Who has to wait for an ejected broker, as nobody else leads anything of the topic, does not wait.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_else_leads_goes_to_an_ejected_broker_all_the_same() {
+    let (_, cluster, client, producer) = at_work(3, 6).await;
+    cluster.create_topic("its", 1, 1).unwrap();
+    cluster.move_leader("its", 0, 2).unwrap();
+    acked(&producer, Record::to("its").value("x")).await;
+    let fault = refuse(&cluster, 2, STORAGE_ERROR);
+    until_ejected(&client, &producer, 2).await;
+    cluster.faults().remove(fault);
+    for _ in 0..3 {
+        let begun = Instant::now();
+        acked(&producer, Record::to("its").value("x")).await;
+        assert!(begun.elapsed() < ms(100), "{:?}", begun.elapsed());
+    }
+    assert_eq!(client.cluster().brokers[&2].health, BrokerHealth::Ejected);
+}
+
+/// One that takes several times as long as the others gets that much less, also while nobody waits.
+#[tokio::test(start_paused = true)]
+async fn a_slow_broker_gets_less_than_the_others() {
+    let (_, cluster, _client, producer) = at_work(3, 3).await;
+    let slow = FaultRule::new(Fault::DelayAnswer(ms(40))).api(ApiKey::PRODUCE).broker(2);
+    cluster.faults().inject(slow.always());
+    load(&producer, 60).await;
+    let (went, _) = load(&producer, 120).await;
+    let slow = (0..3).find(|p| cluster.partition("t", *p).unwrap().leader == Some(2)).unwrap();
+    let its = went.get(&slow).copied().unwrap_or_default();
+    assert!((1..=20).contains(&its), "{went:?}");
+}
+
+/// A partition that took nothing for a while gets its part afterwards, and not what it has missed.
+#[tokio::test(start_paused = true)]
+async fn who_took_nothing_for_a_while_has_no_claim() {
+    let (_, cluster, _client, producer) = at_work(3, 3).await;
+    let mut after = 0;
+    for _ in 0..12 {
+        let refuses = FaultRule::new(Fault::Error(NOT_ENOUGH_REPLICAS)).api(ApiKey::PRODUCE);
+        let refuses = cluster.faults().inject(refuses.topic("t").partition(0).always());
+        load(&producer, 60).await;
+        cluster.faults().remove(refuses);
+        let mut waited = 0;
+        while !load(&producer, 1).await.0.contains_key(&0) {
+            waited += 1;
+            assert!(waited < 1_000, "it is never used again");
+        }
+        after += load(&producer, 4).await.0.get(&0).copied().unwrap_or_default();
+    }
+    assert!(after <= 22, "{after} of 48");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, Compression, Delivery, ErrorKind, Producer, Record};
-use ottla_scenarios::steps::{cluster, connect, flushed, secs};
+use ottla_scenarios::steps::{cluster, connect, flushed, ms, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
 
@@ -292,6 +292,60 @@ async fn a_record_larger_than_a_request_may_be_fails_alone() {
         let connections = cluster.stats().broker(1).unwrap().connections_accepted;
         assert!(connections <= 5, "{connections} connections");
     }
+}
+
+/// A large record may be what the connection ended for, and nobody knows whether it was written: it is sent
+/// again in its place, alone, which tells whether it is to blame.
+#[tokio::test(start_paused = true)]
+async fn a_large_record_in_doubt_goes_alone() {
+    let cluster = narrow(1);
+    let client = client(&cluster).await;
+    let producer = client.producer().compression(Compression::None).linger(secs(0));
+    let producer = producer.max_record_size(8 << 20).build().unwrap();
+    within("ack", producer.send(Record::to("t").value("")).await.unwrap()).await.unwrap();
+    let cut = FaultRule::new(Fault::CutAfterAppend).api(ApiKey::PRODUCE).always();
+    cluster.faults().inject(cut);
+    let began = tokio::time::Instant::now();
+    let large = vec![b'x'; 2 << 20];
+    let large = producer.send(Record::to("t").partition(0).value(&large)).await.unwrap();
+    let e = within("its end", large).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::RecordTooLarge && e.maybe_written(), "{e}");
+    assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+    assert_eq!(values(&cluster, 1).len(), 1);
+}
+
+/// However many others there are, its turn comes: they wait for as long as it takes.
+#[tokio::test(start_paused = true)]
+async fn a_large_record_in_doubt_has_its_turn_beside_a_stream_of_others() {
+    let cluster = narrow(1);
+    let client = client(&cluster).await;
+    let producer = client.producer().compression(Compression::None).linger(secs(0));
+    let producer = producer.max_record_size(8 << 20).build().unwrap();
+    within("ack", producer.send(Record::to("t").value("")).await.unwrap()).await.unwrap();
+    // Before the first is answered the next is on its way.
+    let slow = FaultRule::new(Fault::Delay(ms(50))).api(ApiKey::PRODUCE).always();
+    cluster.faults().inject(slow);
+    let others = producer.clone();
+    let others = tokio::spawn(async move {
+        let mut sent = Vec::new();
+        for _ in 0..2_000 {
+            sent.push(others.send(Record::to("t").partition(1).value("")).await.unwrap());
+            tokio::time::sleep(ms(5)).await;
+        }
+        for delivery in sent {
+            within("ack", delivery).await.unwrap();
+        }
+    });
+    tokio::time::sleep(secs(1)).await;
+    let large = vec![b'x'; 2 << 20];
+    let large = producer.send(Record::to("t").partition(0).value(&large)).await.unwrap();
+    tokio::time::sleep(ms(20)).await;
+    cluster.cut_connections(1).unwrap();
+    let took = tokio::time::timeout(secs(4), large).await;
+    took.expect("others are served for ever").unwrap();
+    assert!(!others.is_finished());
+    others.await.unwrap();
+    assert_eq!(values(&cluster, 1).len(), 1);
 }
 
 /// A batch of many records is cut instead: each of them may be sent.
