@@ -175,3 +175,6 @@ impl Line {
         self.back.iter().map(|b| b.deadline).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The order of a line alone, and what a slot of it owes its records.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::*;
+use crate::config::ProducerConfig;
+use crate::environment::{Environment, EnvironmentBuilder};
+use crate::error::Error;
+use crate::policy::retry_budget::Cost;
+use crate::producer::record::Record;
+use crate::producer::sender::Event;
+use crate::producer::shard::Shard;
+use crate::producer::tries::Cause;
+use crate::producer::unread::Unread;
+use crate::record::pool::ChunkPool;
+
+struct Set {
+    home: Arc<Accumulator>,
+    events: UnboundedReceiver<Event>,
+}
+
+fn set(environment: EnvironmentBuilder) -> Set {
+    let (tx, events) = unbounded_channel();
+    let (env, config) = (environment.build(), ProducerConfig::default());
+    let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+    Set { home: Arc::new(home), events }
+}
+
+impl Set {
+    /// A batch of so many records is open in a slot that has announced itself.
+    fn open(&mut self, records: usize) -> Arc<Slot> {
+        for _ in 0..records {
+            let (record, sender) = (Record::to("t").value("v"), Unread::new(None));
+            assert!(self.home.append(Shard::default(), &record, &sender).is_ok());
+        }
+        self.announced().expect("not announced")
+    }
+
+    fn announced(&mut self) -> Option<Arc<Slot>> {
+        match self.events.try_recv() {
+            Ok(Event::Ready(_, _, slot)) => Some(slot),
+            _ => None,
+        }
+    }
+
+    fn batch(&mut self, records: usize) -> Batch {
+        let slot = self.open(records);
+        let batch = slot.take(&self.home).unwrap();
+        assert_eq!(slot.peek(&self.home), Peek::Empty);
+        batch
+    }
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// It was refused so often.
+fn refused(batch: &mut Batch, times: usize, at: Instant) {
+    let mut rng = StdRng::seed_from_u64(1);
+    (0..times).for_each(|_| batch.tries.came_back(&Cause::Failed, at, &mut rng));
+}
+
+#[tokio::test]
+async fn what_comes_next_was_refused_only_if_that_very_one_was() {
+    let mut set = set(Environment::builder());
+    let (mut line, now) = (Line::default(), now());
+    assert!(!line.next_was_refused(now));
+    line.put_back(set.batch(1));
+    assert!(!line.next_was_refused(now), "it was withdrawn");
+    let mut other = set.batch(2);
+    refused(&mut other, 1, now);
+    assert_eq!(other.tries.cost(), Some(Cost::Definite));
+    line.put_back(other);
+    assert!(line.next_was_refused(now));
+}
+
+/// What has to wait holds up nothing that may go anywhere; where all go to the same place, it does.
+#[tokio::test]
+async fn what_has_to_wait_is_passed_by_others_unless_their_order_counts() {
+    let mut set = set(Environment::builder());
+    let (mut line, now) = (Line::default(), now());
+    line.put_back(set.batch(1));
+    let mut waits = set.batch(2);
+    refused(&mut waits, 9, now);
+    let due = waits.tries.not_before(now).unwrap();
+    line.put_back(waits);
+    assert!(line.pop_back_due(now, true).is_none());
+    assert_eq!(line.pop_back_due(now, false).map(|batch| batch.records()), Some(1));
+    assert!(line.pop_back_due(now, false).is_none());
+    assert_eq!(line.pop_back_due(due, false).map(|batch| batch.records()), Some(2));
+}
+
+#[tokio::test]
+async fn what_came_back_has_to_be_resolved_by_the_deadline_of_the_oldest() {
+    let mut set = set(Environment::builder());
+    let mut line = Line::default();
+    assert!(line.back_deadline().is_none());
+    let (mut older, newer) = (set.batch(1), set.batch(1));
+    older.deadline = newer.deadline - Duration::from_secs(1);
+    let first = older.deadline;
+    line.put_back(older);
+    line.put_back(newer);
+    assert_eq!(line.back_deadline(), Some(first));
+}
+
+/// A record that comes later announces its slot anew, which it would not if it were on the list.
+#[tokio::test]
+async fn a_slot_that_is_empty_is_off_the_list() {
+    let mut set = set(Environment::builder());
+    let mut line = Line::default();
+    let slot = set.open(1);
+    assert!(line.add(&set.home, &slot));
+    drop(slot.take(&set.home));
+    line.forget_empty();
+    assert!(line.is_empty());
+    assert!(Arc::ptr_eq(&set.open(1), &slot));
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_batch_that_cannot_be_compressed_is_told_of() {
+    let mut set = set(Environment::builder().mishaps(|place| place == "compression"));
+    let slot = set.open(1);
+    assert!(set.announced().is_none());
+    assert!(slot.take(&set.home).is_none());
+    assert!(set.announced().is_some_and(|again| Arc::ptr_eq(&again, &slot)));
+}
+
+/// Also those of a batch that takes no more records and is no batch to be sent yet.
+#[tokio::test]
+async fn records_that_are_being_compressed_are_on_their_way() {
+    static HOME: OnceLock<Arc<Accumulator>> = OnceLock::new();
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let mut set = set(Environment::builder().mishaps(|_| {
+        SEEN.store(HOME.get().unwrap().unresolved_records(), Ordering::Relaxed);
+        false
+    }));
+    HOME.set(Arc::clone(&set.home)).unwrap();
+    let batch = set.batch(3);
+    assert_eq!(SEEN.load(Ordering::Relaxed), 3);
+    assert_eq!(set.home.unresolved_records(), 3);
+    batch.resolve(Err(Error::closed("x")));
+    assert_eq!(set.home.unresolved_records(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_resolved_gives_its_memory_back() {
+    let mut set = set(Environment::builder());
+    let batch = set.batch(3);
+    assert!(set.home.budget.used() > 0);
+    batch.resolve(Err(Error::closed("x")));
+    assert_eq!(set.home.budget.used(), 0);
+}
