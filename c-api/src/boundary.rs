@@ -194,3 +194,14 @@ pub(crate) unsafe fn free<T>(handle: *mut T) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_behind_a_nul_is_not_lost() {
+        assert_eq!(c_string("one\0two\0").as_c_str(), c"one\\0two\\0");
+        assert_eq!(c_string("plain").as_c_str(), c"plain");
+    }
+}

@@ -281,3 +281,21 @@ impl Drop for ottla_consumer {
         self.inner.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing but a damaged batch would show it.
+    #[test]
+    fn checksums_are_skipped_where_it_is_said() {
+        let name = c"t".as_ptr();
+        for (skip_crc, check) in [(0, None), (1, Some(false))] {
+            // SAFETY: numbers and pointers, which may all be zero.
+            let mut o: ottla_consumer_options = unsafe { std::mem::zeroed() };
+            (o.topics, o.topic_count, o.skip_crc) = (&raw const name, 1, skip_crc);
+            // SAFETY: one topic, whose name is a C string.
+            assert_eq!(unsafe { settings(&o) }.unwrap().check_crc, check);
+        }
+    }
+}

@@ -4,7 +4,10 @@ what is beyond is refused by that name. And what only an effect can show."""
 from __future__ import annotations
 
 import socket
+import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -107,6 +110,71 @@ def test_what_brokers_are_told() -> None:
     assert b"\x05ottla" in first_words()
 
 
+@contextmanager
+def between(broker: ottla.testing.Broker, says: bytes = b"", instead: bytes = b"") -> Iterator[tuple[str, bytearray]]:
+    """Stands between clients and the one broker there is: keeps what it is asked, and changes what it says."""
+    heard = bytearray()
+    port = int(broker.bootstrap.rpartition(":")[2])
+    listener = socket.create_server(("127.0.0.1", 0))
+    own = listener.getsockname()[1]
+
+    def asks(client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := client.recv(1 << 16):
+                heard.extend(piece)
+                server.sendall(piece)
+            server.shutdown(socket.SHUT_RDWR)
+
+    def connection(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            asking = threading.Thread(target=asks, args=(client, server))
+            asking.start()
+            with suppress(OSError), server.makefile("rb") as answers:
+                while size := answers.read(4):
+                    answer = answers.read(int.from_bytes(size, "big"))
+                    # The broker is at this address for whoever came here.
+                    answer = answer.replace(struct.pack(">i", port), struct.pack(">i", own))
+                    client.sendall(size + answer.replace(says, instead))
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+            asking.join()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=connection, args=(client,)).start()
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        yield f"127.0.0.1:{own}", heard
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        serving.join(DEADLINE)
+        listener.close()
+
+
+def test_checksums_are_verified_unless_it_is_said() -> None:
+    with ottla.testing.Broker() as broker, between(broker, b"whole", b"wrong") as (bootstrap, _):
+        broker.create_topic("t")
+        with ottla.Producer(bootstrap, compression="none") as producer:
+            producer.send("t", b"whole").result(timeout=DEADLINE)
+        for check in (None, True):
+            with ottla.Consumer(bootstrap, topics=["t"], check_crc=check) as consumer:
+                with pytest.raises(ottla.CorruptError):
+                    consumer.next(timeout=DEADLINE)
+        with ottla.Consumer(bootstrap, topics=["t"], check_crc=False) as consumer:
+            record = consumer.next(timeout=DEADLINE)
+            assert record is not None and record.value == b"wrong"
+
+
+def test_the_config_of_a_topic_is_told() -> None:
+    with ottla.testing.Broker() as broker, between(broker) as (bootstrap, heard):
+        ottla.Admin(bootstrap).create_topic("t", 1, 1, config={"retention.ms": "1234567"})
+        assert 0 <= heard.find(b"retention.ms") < heard.find(b"1234567")
+
+
 def test_topics_are_read_from_where_it_is_said(broker: ottla.testing.Broker) -> None:
     broker.create_topic("said")
     with ottla.Producer(broker.bootstrap) as producer:
@@ -186,12 +254,28 @@ def test_a_partly_written_list_is_not_done() -> None:
             assert many.done() and isinstance(many.exception(), ottla.RecordTooLargeError)
 
 
-def test_a_look_at_a_repr_is_no_look_at_the_outcome(broker: ottla.testing.Broker) -> None:
-    with ottla.Producer(broker.bootstrap, client_id="asks-4") as producer:
-        delivery = producer.send("nowhere-6", b"x")
-        until(lambda: "failed: unknown_topic" in repr(delivery), "it failed")
-        with pytest.raises(ottla.UndeliveredError):
-            producer.flush()
+def test_the_first_error_of_many_is_the_first_records() -> None:
+    with ottla.testing.Broker(brokers=2, max_message_bytes="10 KiB") as broker:
+        broker.create_topic("t")
+        broker.set_replica_delay(None)
+        producer = ottla.Producer(broker.bootstrap, compression="none")
+        many = producer.send_many("t", [bytes(50_000), None])
+        until(lambda: broker.log_end("t", 0) == 1, "the second is written, and not acknowledged")
+        until(lambda: producer.stats()["records_failed"] == 1, "the first is refused")
+        with pytest.raises(ottla.Error):
+            producer.close(timeout=0)
+        assert [type(outcome) for outcome in many.outcomes()][1] is not ottla.RecordTooLargeError
+        assert isinstance(many.exception(), ottla.RecordTooLargeError)
+
+
+def test_a_look_at_a_repr_is_no_look_at_the_outcome() -> None:
+    with ottla.testing.Broker(max_message_bytes="10 KiB") as broker:
+        broker.create_topic("t")
+        with ottla.Producer(broker.bootstrap, compression="none") as producer:
+            delivery = producer.send("t", bytes(50_000))
+            until(lambda: "failed: record_too_large" in repr(delivery), "it failed")
+            with pytest.raises(ottla.UndeliveredError):
+                producer.flush()
 
 
 def connected_to(port: int) -> int:

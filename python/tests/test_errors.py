@@ -6,6 +6,7 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -76,20 +77,24 @@ def test_a_peer_that_says_nothing() -> None:
         assert caught.value.retriable
 
 
-def test_a_topic_that_does_not_exist(broker: ottla.testing.Broker) -> None:
-    # Each on connections of its own: on one, the next topic that nobody knows is asked about later.
+def test_a_topic_that_does_not_exist() -> None:
+    # All at once: topics that are not there are asked about together, and later ones at a pace that slows down.
     with (
-        ottla.Producer(broker.bootstrap, client_id="asks-1") as producer,
-        pytest.raises(ottla.UnknownTopicError, match="create the topic") as caught,
+        ottla.testing.Broker(brokers=3) as broker,
+        ThreadPoolExecutor() as beside,
+        ottla.Producer(broker.bootstrap) as producer,
+        ottla.Consumer(broker.bootstrap, topics=["nor-this"]) as consumer,
     ):
-        producer.send("nobody-made-it", b"x").result(timeout=DEADLINE)
-    assert "nobody-made-it" in caught.value.message and not caught.value.maybe_written
-    assert caught.value.broker_code == 3
-    with ottla.Consumer(broker.bootstrap, topics=["nor-this"], client_id="asks-2") as consumer:
+        partitions = beside.submit(ottla.Admin(broker.bootstrap).partitions, "nor-that")
+        delivery = producer.send("nobody-made-it", b"x")
+        with pytest.raises(ottla.UnknownTopicError, match="create the topic") as caught:
+            delivery.result(timeout=DEADLINE)
+        assert "nobody-made-it" in caught.value.message and not caught.value.maybe_written
+        assert caught.value.broker_code == 3
         with pytest.raises(ottla.UnknownTopicError):
             consumer.next(timeout=DEADLINE)
-    with pytest.raises(ottla.UnknownTopicError):
-        ottla.Admin(broker.bootstrap, client_id="asks-3").partitions("nor-this")
+        with pytest.raises(ottla.UnknownTopicError):
+            partitions.result(timeout=DEADLINE)
 
 
 def test_a_partition_that_does_not_exist(producer: ottla.Producer, topic: str) -> None:

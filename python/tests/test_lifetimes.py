@@ -82,6 +82,14 @@ print("leaving", flush=True)
 """
     )
     assert child.line() == "leaving"
+    # It waits for five seconds, and so does a block that is left by an exception: together they take no longer.
+    with ottla.testing.Broker(brokers=2) as broker:
+        broker.create_topic("stuck")
+        broker.set_replica_delay(None)
+        with pytest.raises(KeyError) as caught, ottla.Producer(broker.bootstrap) as producer:
+            producer.send("stuck", b"x")
+            raise KeyError
+    assert any("closing the producer" in note and "5s" in note for note in caught.value.__notes__)
     status, _, errors = child.end()
     assert status == 0
     assert "records undelivered" in errors
@@ -100,6 +108,27 @@ def sends():
     return producer
 
 """
+
+
+def test_what_is_left_in_the_parent_is_not_the_childs(program: Callable[..., Program]) -> None:
+    child = program(
+        STUCK
+        + """
+import gc, os, sys, warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # that threads exist at a fork is the point
+sends()
+gc.collect()
+kept = sends()
+pid = os.fork()
+if pid == 0:
+    sys.exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+broker.set_replica_delay(0)
+"""
+    )
+    status, out, errors = child.end()
+    assert (status, out) == (0, "") and "RuntimeWarning" not in errors, errors
 
 
 def test_what_is_left_is_said_also_if_the_wait_at_exit_is_interrupted(

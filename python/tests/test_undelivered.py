@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Program
@@ -37,32 +37,41 @@ def lost(caught: pytest.ExceptionInfo[ottla.UndeliveredError]) -> tuple[int, lis
     return error.records, error.topics, error.first.code
 
 
-def alone(broker: ottla.testing.Broker, number: int) -> ottla.Producer:
-    """On connections of its own: on one, the next topic that nobody knows is asked about later."""
-    return ottla.Producer(broker.bootstrap, client_id=f"alone-{number}")
+TOO_LARGE = bytes(50_000)
 
 
-def test_a_flush_tells_once(broker: ottla.testing.Broker) -> None:
-    producer = alone(broker, 1)
+@pytest.fixture(scope="module")
+def strict() -> Iterator[ottla.testing.Broker]:
+    """A broker that refuses what is TOO_LARGE."""
+    with ottla.testing.Broker(max_message_bytes="10 KiB") as broker:
+        broker.create_topic("small")
+        yield broker
+
+
+def sends(strict: ottla.testing.Broker) -> ottla.Producer:
+    return ottla.Producer(strict.bootstrap, compression="none")
+
+
+def test_a_flush_tells_once(strict: ottla.testing.Broker) -> None:
+    producer = sends(strict)
     for _ in range(2):
-        producer.send("nowhere-1", b"x")
+        producer.send("small", TOO_LARGE)
     with pytest.raises(ottla.UndeliveredError, match="2 records failed") as caught:
         producer.flush()
-    assert lost(caught) == (2, ["nowhere-1"], "unknown_topic")
+    assert lost(caught) == (2, ["small"], "record_too_large")
     assert not caught.value.maybe_written
     producer.flush()
     producer.close()
 
 
-def test_what_was_looked_at_is_not_told(broker: ottla.testing.Broker) -> None:
-    with alone(broker, 2) as producer:
-        delivery = producer.send("nowhere-2", b"x")
-        assert isinstance(delivery.exception(), ottla.UnknownTopicError)
+def test_what_was_looked_at_is_not_told(strict: ottla.testing.Broker) -> None:
+    with sends(strict) as producer:
+        delivery = producer.send("small", TOO_LARGE)
+        assert isinstance(delivery.exception(), ottla.RecordTooLargeError)
         producer.flush()
-    with alone(broker, 9) as producer:
-        printed = producer.send_many("nowhere-3", [b"x", b"y"])
-        outcomes = printed.outcomes()
-        assert [type(outcome) for outcome in outcomes] == [ottla.UnknownTopicError] * 2
+    with sends(strict) as producer:
+        outcomes = producer.send_many("small", [TOO_LARGE, TOO_LARGE]).outcomes()
+        assert [type(outcome) for outcome in outcomes] == [ottla.RecordTooLargeError] * 2
 
 
 def test_outcomes_say_where_each_record_is(broker: ottla.testing.Broker, topic: str) -> None:
@@ -71,14 +80,14 @@ def test_outcomes_say_where_each_record_is(broker: ottla.testing.Broker, topic: 
     assert len({(o.partition, o.offset) for o in outcomes if isinstance(o, ottla.Acked)}) == 3
 
 
-def test_the_end_of_a_block_tells(broker: ottla.testing.Broker) -> None:
+def test_the_end_of_a_block_tells(strict: ottla.testing.Broker) -> None:
     with pytest.raises(ottla.UndeliveredError):
-        with alone(broker, 3) as producer:
-            producer.send("nowhere-4", b"x")
+        with sends(strict) as producer:
+            producer.send("small", TOO_LARGE)
     # What the block was left by matters more.
     with pytest.raises(KeyError) as caught:
-        with alone(broker, 4) as producer:
-            producer.send("nowhere-5", b"x")
+        with sends(strict) as producer:
+            producer.send("small", TOO_LARGE)
             raise KeyError
     assert any("1 record failed" in note for note in caught.value.__notes__)
 

@@ -14,20 +14,15 @@
 /* Long enough for a machine that is busy with something else. */
 enum { PATIENCE_MS = 60000 };
 
-static inline ottla_client *connect_as(const char *bootstrap, const char *client_id) {
+static inline ottla_client *connect_to(const char *bootstrap) {
   ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
   ottla_client *client = NULL;
   options.bootstrap = bootstrap;
-  options.client_id = client_id;
   OK(ottla_client_connect(&options, &client, E));
   if (client == NULL) {
     exit(summary());
   }
   return client;
-}
-
-static inline ottla_client *connect_to(const char *bootstrap) {
-  return connect_as(bootstrap, NULL);
 }
 
 /* The next completion, by the descriptor. */

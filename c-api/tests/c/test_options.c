@@ -335,6 +335,22 @@ static void waits_end_in_time(void) {
   size_t count = 0;
   OK(ottla_poll(client, &done, 1, -1, &count, E));
   CHECK(count == 1 && done.error == NULL);
+  /* So does what is read. */
+  ottla_consumer *consumer = consume(client, "t", 2);
+  ottla_batch *batch = NULL;
+  for (size_t seen = 0; seen < 2;) {
+    OK(ottla_consumer_next(consumer, PATIENCE_MS, &batch, E));
+    CHECK(batch != NULL);
+    seen += batch == NULL ? 2 : ottla_batch_len(batch);
+    ottla_batch_free(batch);
+  }
+  send_one(producer, &record);
+  OK(ottla_consumer_next(consumer, -1, &batch, E));
+  CHECK(ottla_batch_len(batch) == 1);
+  ottla_batch_free(batch);
+  done = next_completion(client);
+  CHECK(done.kind == OTTLA_COMPLETION_DELIVERY && done.error == NULL);
+  ottla_consumer_free(consumer);
   OK(ottla_test_broker_set_replica_delay(broker, -1, E));
   send_one(producer, &record);
   ottla_error *error = NULL;

@@ -127,6 +127,43 @@ static void echo_round_trip(void) {
   ottla_batch_free(batch);
 }
 
+/* Each record has its own headers, whoever stands before it. */
+static void headers_of_several_records(void) {
+  enum { RECORDS = 4 };
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer *producer = produce(client, NULL);
+  ottla_consumer *consumer = consume(client, "h", 0);
+  static const char names[] = "0123456789";
+  ottla_header headers[RECORDS * RECORDS] = {{0}};
+  ottla_record records[RECORDS] = {{0}};
+  size_t at = 0, accepted = 0, count = 0;
+  for (size_t i = 0; i < RECORDS; i++) {
+    records[i].headers = &headers[at];
+    records[i].header_count = i; /* None, one, two, three. */
+    for (size_t k = 0; k < i; k++, at++) {
+      headers[at] = (ottla_header){.name = &names[at], .name_len = 1};
+    }
+  }
+  OK(ottla_producer_send_batch(producer, "h", records, RECORDS, 1, &accepted, E));
+  ottla_batch *batch = NULL;
+  OK(ottla_consumer_next(consumer, -1, &batch, E));
+  CHECK(ottla_batch_len(batch) == RECORDS);
+  at = 0;
+  for (size_t i = 0; i < RECORDS; i++) {
+    ottla_header got[RECORDS];
+    OK(ottla_batch_headers(batch, i, got, RECORDS, &count, E));
+    CHECK(count == i);
+    for (size_t k = 0; k < count; k++, at++) {
+      CHECK(got[k].name_len == 1 && got[k].name[0] == names[at]);
+    }
+  }
+  ottla_batch_free(batch);
+  ottla_consumer_free(consumer);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+}
+
 static void packed(void) {
   ottla_client *client = NULL;
   OK(ottla_client_new_echo(&client, E));
@@ -421,6 +458,7 @@ static void error_objects(void) {
 
 int main(void) {
   RUN(echo_round_trip());
+  RUN(headers_of_several_records());
   RUN(packed());
   RUN(accepted_is_the_number_before_the_refused_record());
   RUN(options_and_records_are_checked());
