@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -299,5 +300,60 @@ func TestACloseSaysThatACallbackIsInItsWay(t *testing.T) {
 		}
 		close(goes)
 		receive(t, told, "the callback's end")
+	}
+}
+
+// What came after the last look at the queue is told too when the wake file ends.
+func TestWhatIsInTheQueueAtACloseIsTold(t *testing.T) {
+	Limit(t)
+	ctx := within(t)
+	for range 10 { // What is sent may come to the look before.
+		api, failure := capi.NewEcho()
+		if failure != nil {
+			t.Fatal(failed(failure))
+		}
+		c, _, err := start(api, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A client whose wake file says nothing of what comes.
+		_ = c.wake.Close()
+		p := newProducer(t, c)
+		receive(t, c.drained, "the end of draining")
+		silent, say, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.wake, c.drained = silent, make(chan struct{})
+		told := make(chan error, 2)
+		produce := func() {
+			p.Produce(ctx, Record{Topic: "t"}, func(_ Delivery, err error) { told <- err })
+			if err := p.packer.handOver(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+		produce()
+		go c.drain()
+		if err := receive(t, told, "the first record"); err != nil {
+			t.Error(err)
+		}
+		produce()
+		_ = say.Close()
+		receive(t, c.drained, "the end of draining")
+		if err := p.packer.handOver(ctx); err != nil {
+			t.Error(err)
+		}
+		if p.unresolved.Load() != 0 {
+			t.Error("a record that was in the queue has no outcome")
+		}
+		p.packer.refuseNew()
+		p.packer.abandon(closed("client"))
+		api.Close()
+		_ = c.orphans()
+		c.calls.end()
+		receive(t, c.calls.done, "the callbacks")
+		p.api.Free()
+		api.Free()
+		_ = silent.Close()
 	}
 }

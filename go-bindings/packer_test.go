@@ -364,6 +364,30 @@ func fill(t *testing.T, p *Producer) {
 	}
 }
 
+// What the packer holds is taken from what the engine may hold: what is too much for that by as much is taken.
+func TestPackedAndSubmittedRecordsShareOneBudget(t *testing.T) {
+	Limit(t)
+	const most = 1<<40 + packedMost
+	c := echoClient(t)
+	if _, err := c.NewProducer(BufferMemory(most)); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.NewProducer(BufferMemory(most + 1)); !errors.Is(err, ErrConfig) {
+		t.Error(err)
+	}
+}
+
+func TestTheWaitOfPacksThatFoundNoSpaceHasAnEnd(t *testing.T) {
+	Limit(t)
+	_, p, _ := stuck(t, MaxBlock(time.Hour), DeliveryTimeout(time.Hour))
+	fill(t, p)
+	p.packer.mu.Lock()
+	defer p.packer.mu.Unlock()
+	if p.packer.blocked && p.packer.expiry == nil {
+		t.Error("nothing ends it")
+	}
+}
+
 // The engine announces space while the refusal that it belongs to is on its way: no other word comes.
 func TestSpaceThatComesBeforeItsRefusalIsNotLost(t *testing.T) {
 	Limit(t)

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
 
 func TestStretchesThatAreOpen(t *testing.T) {
@@ -162,5 +165,45 @@ func TestOperationsThatAreGivenUpAreForgotten(t *testing.T) {
 	defer c.mu.Unlock()
 	if len(c.operations) != before {
 		t.Errorf("%d operations are left, %d were there", len(c.operations), before)
+	}
+}
+
+// What an operation behind the callbacks failed with reaches who waits for it.
+func TestAFlushThatFailsSaysSo(t *testing.T) {
+	Limit(t)
+	c := echoClient(t)
+	_, refusal := c.api.NewConsumer(consumerSettings{}.ConsumerOptions)
+	for _, behind := range []bool{true, false} {
+		tag, op := c.operation(behind)
+		c.take(&capi.Completion{Kind: capi.Flushed, Tag: tag, Failure: refusal})
+		if err := c.await(within(t), tag, op, nil, "flush"); !errors.Is(err, ErrInvalidArgument) {
+			t.Errorf("behind callbacks: %v; %v", behind, err)
+		}
+	}
+}
+
+func TestAFlushReturnsBehindItsCallbacks(t *testing.T) {
+	Limit(t)
+	c, ctx := echoClient(t), within(t)
+	p := newProducer(t, c)
+	reached, goes, flushed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	p.Produce(ctx, Record{Topic: "t"}, func(Delivery, error) {
+		close(reached)
+		<-goes
+	})
+	receive(t, reached, "the callback")
+	go func() { flushed <- p.Flush(ctx) }()
+	// The engine's word that all is flushed waits behind the callback, or the flush is over before it.
+	for waits := false; !waits && len(flushed) == 0 && ctx.Err() == nil; runtime.Gosched() {
+		c.calls.mu.Lock()
+		waits = slices.ContainsFunc(c.calls.queue, func(o outcome) bool { return o.mark != nil })
+		c.calls.mu.Unlock()
+	}
+	if len(flushed) > 0 {
+		t.Error("the flush is over, and a callback is not")
+	}
+	close(goes)
+	if err := receive(t, flushed, "the flush"); err != nil {
+		t.Error(err)
 	}
 }
