@@ -368,7 +368,7 @@ func fill(t *testing.T, p *Producer) {
 func TestPackedAndSubmittedRecordsShareOneBudget(t *testing.T) {
 	Limit(t)
 	const most = 1<<40 + packedMost
-	c := echoClient(t)
+	c, _, _ := stuck(t)
 	if _, err := c.NewProducer(BufferMemory(most)); err != nil {
 		t.Error(err)
 	}
