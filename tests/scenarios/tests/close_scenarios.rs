@@ -201,3 +201,21 @@ async fn a_close_that_gives_up_spares_a_producer_built_meanwhile() {
     within("its end", left).await.unwrap_err();
     within("ack", mine).await.unwrap();
 }
+
+/// From the moment of the close on, also what would only have to go into a batch that is open.
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_closes_takes_no_more() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().linger(secs(5)).build().unwrap();
+    acked(&producer, free()).await;
+    // Two, so that the batch is known to this thread.
+    let taken = [producer.try_send(free()).unwrap(), producer.try_send(free()).unwrap()];
+    let mut closing = std::pin::pin!(producer.close(secs(60)));
+    let begun = std::future::poll_fn(|cx| std::task::Poll::Ready(closing.as_mut().poll(cx))).await;
+    assert!(begun.is_pending());
+    assert_eq!(producer.try_send(free()).unwrap_err().kind(), ErrorKind::Closed);
+    within("close", closing).await.unwrap();
+    acks(taken.into()).await;
+    assert_eq!(stored(&cluster, 0).len(), 3);
+}

@@ -306,3 +306,19 @@ async fn a_batch_that_cannot_be_opened_is_told_and_passed_over() {
     assert_eq!(error.kind(), ErrorKind::Internal);
     assert_eq!(within("records", consumer.next()).await.unwrap().unwrap().len(), 1);
 }
+
+/// Whoever waits for the answer panics: the request may have been written all the same.
+#[tokio::test(start_paused = true)]
+async fn what_was_on_its_way_at_a_panic_is_not_sent_elsewhere() {
+    let cluster = cluster(2, 4);
+    let mishaps = Mishaps::default();
+    let client = connect(client(&cluster, &mishaps)).await;
+    let producer = client.producer().build().unwrap();
+    for _ in 0..20 {
+        mishaps.order("produce", 1);
+        acked(&producer, free()).await;
+        assert_eq!(mishaps.left("produce"), 0);
+    }
+    let stored: usize = (0..4).map(|partition| stored(&cluster, partition).len()).sum();
+    assert_eq!(stored, 20, "each once");
+}

@@ -6,7 +6,9 @@ use ottla::{
     Acks, ClusterChange, Delivery, Error, ErrorKind, NewTopic, OffsetSpec, Producer, Record, Start,
 };
 use ottla_scenarios::network::Network;
-use ottla_scenarios::steps::{acked, connect, free, ms, pinned, secs, send_pinned, stored, value};
+use ottla_scenarios::steps::{
+    acked, connect, free, ms, pinned, secs, send_pinned, small_batches, stored, value,
+};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 use tokio::time::Instant;
@@ -120,7 +122,9 @@ async fn told_to_go_on_it_goes_on_under_another_producer_id() {
             let cluster = first(3);
             let client = virtual_cluster::client(&cluster, seed);
             let client = connect(client.on_cluster_change(ClusterChange::Accept)).await;
-            let producer = client.producer().acks(acks).build().unwrap();
+            // Batches of one record, as the stranger's are: under its producer id they would be taken
+            // for those.
+            let producer = small_batches(&client).acks(acks).build().unwrap();
             send_pinned_acked(&producer, 0..3).await;
             cluster.faults().on(None, ApiKey::PRODUCE, Fault::CutBeforeAppend, 1);
             let doubtful = send_pinned(&producer, 3..4).await.remove(0);

@@ -397,9 +397,12 @@ async fn the_controller_is_asked_when_another_broker_says_it_is_not() {
 
         no_controller(&cluster, 1);
         let before = cluster.stats().requests_of(ApiKey::CREATE_TOPICS);
+        let paid = || client.stats().retry_budget.fetch.level.unwrap_or(f64::INFINITY);
+        let had = paid();
         let error = within("a topic", admin.create_topic(NewTopic::new("w", 1, 1))).await;
         let error = error.unwrap_err();
         assert_eq!((error.broker_code(), error.is_retriable()), (Some(41), true), "{error:?}");
+        assert!(paid() < had - 0.5, "{} after {had}: each time but the first is a retry", paid());
         let asked = cluster.stats().requests_of(ApiKey::CREATE_TOPICS) - before;
         assert!((3..=6).contains(&asked), "{asked} requests");
     }

@@ -203,3 +203,25 @@ async fn two_clusters_share_nothing() {
     }
     assert_eq!((stored(&first, 0).len(), stored(&second, 0).len()), (1, 2));
 }
+
+/// Clients with names of their own that come and go: what sends their batches goes with them.
+#[tokio::test(start_paused = true)]
+async fn senders_of_clients_that_are_gone_end() {
+    let cluster = cluster(3, 9);
+    let network = Network::new(&cluster);
+    let environment = network.environment(1).build();
+    // It keeps what they share.
+    let stays = connect(settings(&environment, 0)).await;
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let mut there = Vec::new();
+    for n in 1..=120 {
+        let client = connect(settings(&environment, 0).client_id(format!("job-{n}"))).await;
+        acked(&client.producer().build().unwrap(), free()).await;
+        if n % 40 == 0 {
+            tokio::time::sleep(secs(60)).await;
+            there.push(tasks());
+        }
+    }
+    drop(stays);
+    assert!(there[2] <= there[0] + 10, "tasks after 40 clients, 80, 120: {there:?}");
+}

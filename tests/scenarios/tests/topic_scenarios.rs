@@ -230,3 +230,20 @@ async fn asking_for_a_topic_does_not_make_it() {
     assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
     assert!(cluster.topics().is_empty(), "{:?}", cluster.topics());
 }
+
+/// A service that goes on sending to it is told at once, and not with each record by a broker.
+#[tokio::test(start_paused = true)]
+async fn records_of_a_missing_topic_are_refused_at_once_for_a_while() {
+    let cluster = cluster(3, 3);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let record = Record::to("missing").value("x");
+    let taken = producer.send(record).await.unwrap();
+    let error = within("an end", taken).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
+    for _ in 0..10 {
+        let error = producer.send(record).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
+        tokio::time::sleep(ms(50)).await;
+    }
+}
