@@ -188,6 +188,44 @@ fn a_close_with_a_deadline_gives_up_what_is_left() {
     assert_eq!(refused.kind(), ErrorKind::Closed);
 }
 
+/// However long it takes, and whatever time it gives itself.
+#[test]
+fn a_second_close_ends_when_the_first_has() {
+    let cluster = cluster();
+    let engine = connect(&cluster);
+    silence(&cluster);
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    assert_eq!(producer.submit(5, "t", std::iter::once(value(b"a"))).accepted, 1);
+    producer.close(1, Duration::from_millis(100));
+    producer.close(2, Duration::ZERO);
+    let mut told = kinds(&until(&engine, |c| c.len() == 3));
+    let timeout = Some(ErrorKind::Timeout);
+    assert_eq!(told[0], (CompletionKind::Delivery, 5, timeout), "before either close ends");
+    told[1..].sort_by_key(|(_, tag, _)| *tag);
+    assert_eq!(
+        told[1..],
+        [(CompletionKind::Closed, 1, timeout), (CompletionKind::Closed, 2, None)]
+    );
+}
+
+/// Who waits for all records hears of those that failed, and whose completions nobody has drained.
+#[test]
+fn a_flush_and_a_close_tell_of_what_failed() {
+    const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+    let cluster = cluster();
+    let engine = connect(&cluster);
+    let refuse = FaultRule::new(Fault::Error(TOPIC_AUTHORIZATION_FAILED)).api(ApiKey::PRODUCE);
+    cluster.faults().inject(refuse.always());
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    let submit = || assert_eq!(producer.submit(5, "t", std::iter::once(value(b"a"))).accepted, 1);
+    submit();
+    let told = producer.flush_wait(Some(PATIENCE)).unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Undelivered, "{told}");
+    submit();
+    let told = producer.close_wait(PATIENCE).unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::Undelivered, "{told}");
+}
+
 #[test]
 fn nobody_there_is_told_within_the_connect_timeout() {
     // Taken for as long as the test: a port that was only free a moment ago may be somebody's.

@@ -135,4 +135,21 @@ mod tests {
         let told: Vec<_> = told.iter().map(|c| (c.tag, c.error.as_ref().unwrap().kind())).collect();
         assert_eq!(told, [1, 2, 3, 4].map(|tag| (tag, ErrorKind::Closed)));
     }
+
+    /// What nobody will hear of is not worked on any more, nor is anything kept for it.
+    #[test]
+    fn a_close_ends_the_work_as_well() {
+        let env = Environment::builder().build();
+        let operations = Arc::new(Operations::default());
+        let (working, ended) = std::sync::mpsc::channel::<()>();
+        let (reply, waiter) = Reply::waiter();
+        operations.start(&env, reply, async move {
+            let _working = working;
+            std::future::pending().await
+        });
+        operations.close();
+        assert_eq!(waiter.wait("the work", None).unwrap_err().kind(), ErrorKind::Closed);
+        let end = ended.recv_timeout(std::time::Duration::from_secs(20));
+        assert_eq!(end, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
+    }
 }

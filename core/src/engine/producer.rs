@@ -354,3 +354,49 @@ fn record<'a>(topic: &'a str, entry: &Entry<'a>) -> Record<'a> {
     }
     record
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    /// One task and one completion for all refusals until there is space; then as for the first.
+    #[test]
+    fn refusals_wait_for_space_together() {
+        let client = Client::builder().bootstrap("localhost:1").build().unwrap();
+        let producer = client.producer().build().unwrap();
+        let queue = CompletionQueue::new().unwrap();
+        let env = Environment::builder().build();
+        let space = || {
+            let (queue, asked) = (Arc::clone(&queue), AtomicBool::new(false));
+            Arc::new(Space { tag: 8, queue, asked })
+        };
+        let now = producer.releases();
+        let waited_for = space();
+        for _ in 0..3 {
+            waited_for.ask(&env, &producer, 1, now);
+        }
+        assert_eq!(Arc::strong_count(&waited_for), 2, "this test and one task");
+        let there = space();
+        for _ in 0..2 {
+            // Of a moment that is over: something was given back since.
+            there.ask(&env, &producer, 1, now + 1);
+            assert!(queue.wait(Some(Duration::from_secs(20))), "nobody tells of the space");
+            let mut told = Vec::new();
+            queue.drain(&mut told, usize::MAX);
+            let told: Vec<_> = told.iter().map(|c| (c.kind, c.tag)).collect();
+            assert_eq!(told, [(CompletionKind::Space, 8)]);
+        }
+    }
+
+    /// From the moment of the close on, while what was accepted before is still delivered.
+    #[test]
+    fn a_producer_that_closes_takes_no_more() {
+        let engine = Engine::echo().unwrap();
+        let producer = engine.producer(ProducerOptions::default()).unwrap();
+        producer.core.closed.store(true, Ordering::Release);
+        let done = producer.submit(1, "t", std::iter::once(Entry::default()));
+        assert_eq!(done.refused.expect("a refusal").kind(), ErrorKind::Closed);
+        assert_eq!(producer.flush_wait(None).unwrap_err().kind(), ErrorKind::Closed);
+    }
+}

@@ -237,8 +237,8 @@ mod tests {
         assert!(!readable(&q, Duration::ZERO));
         for tag in 0..3 {
             q.push(completion(tag));
+            assert!(readable(&q, Duration::ZERO), "from the first on");
         }
-        assert!(readable(&q, Duration::ZERO));
         let mut out = Vec::new();
         assert_eq!(q.drain(&mut out, 2), 2);
         assert!(readable(&q, Duration::ZERO), "one is left");
@@ -313,7 +313,9 @@ mod tests {
         let mut out = Vec::new();
         q.drain(&mut out, MAX_UNDRAINED / 2);
         assert_eq!(q.len(), MAX_UNDRAINED / 2, "not yet half empty");
-        q.drain(&mut out, MAX_UNDRAINED);
+        q.drain(&mut out, 1);
+        assert_eq!(q.len(), MAX_UNDRAINED / 2 + 1, "told behind what is left of half");
+        q.drain(&mut out, MAX_UNDRAINED / 2 - 1);
         out.clear();
         assert_eq!(q.drain(&mut out, 10), 2);
         let told: Vec<_> = out.iter().map(|c| (c.kind, c.tag)).collect();

@@ -374,7 +374,8 @@ mod tests {
         let (a, b, c) = (shares(), shares(), shares());
         let fill = |of: &Shares| {
             let before = budget.used();
-            while budget.shares_fit(of, 10) {
+            // Without its limit a holder would take more than there is.
+            while budget.shares_fit(of, 10) && budget.used() < 2 * 900 {
                 budget.charge(of, 10);
             }
             budget.used() - before
@@ -411,5 +412,29 @@ mod tests {
         drop(budget.turn(&other, 10).await);
         budget.release(&stalled, 40);
         assert!(waits.as_mut().poll(&mut cx).is_ready());
+    }
+
+    /// Who is woken may want the lock that is held meanwhile.
+    #[tokio::test]
+    async fn nobody_is_woken_before_the_quiet_ends_and_everybody_then() {
+        let budget = Arc::new(Budget::new(100));
+        let all = shares();
+        budget.charge(&all, 100);
+        let served = line(&budget, &[10]).await;
+        let watches = Arc::clone(&budget);
+        let mut watcher = tokio::spawn(async move { watches.released_since(0).await });
+        settled().await;
+        let (quiet, longer) = (budget.quiet(), budget.quiet());
+        budget.release(&all, 50);
+        drop(quiet);
+        settled().await;
+        assert!(served.lock().unwrap().is_empty() && !watcher.is_finished());
+        drop(longer);
+        settled().await;
+        assert_eq!(*served.lock().unwrap(), [0]);
+        tokio::time::timeout(std::time::Duration::from_secs(20), &mut watcher)
+            .await
+            .expect("woken")
+            .unwrap();
     }
 }

@@ -420,6 +420,34 @@ mod tests {
         assert_eq!(*seen.0.lock().unwrap(), [(7, 0, 3, at(110)), (8, 0, 1, at(113))]);
     }
 
+    /// The record between went elsewhere.
+    #[test]
+    fn a_run_ends_where_a_record_of_the_submission_is_missing() {
+        let owner = Owner::new(0);
+        let seen = Arc::new(Sink(Mutex::default()));
+        let sink: Arc<dyn RunSink> = seen.clone();
+        for (at, index) in (10..).zip([0, 1, 3]) {
+            owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index }, at, 5);
+        }
+        owner.resolve_nobodys(&Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
+        let at = |offset| Some(Acked { partition: 2, offset, timestamp_ms: 5 });
+        assert_eq!(*seen.0.lock().unwrap(), [(7, 0, 2, at(110)), (7, 3, 1, at(112))]);
+    }
+
+    #[test]
+    fn of_several_failures_the_first_is_told() {
+        let mut all = BatchDelivery::default();
+        let kinds = [ErrorKind::Timeout, ErrorKind::Closed];
+        for kind in kinds {
+            let mut owner = Owner::new(0);
+            all.add(1, 0, &mut owner);
+            owner.resolve_nobodys(&Err(Error::new(kind, "by the test")));
+        }
+        assert_eq!(all.wait(None).unwrap_err().kind(), ErrorKind::Timeout);
+        let each: Vec<_> = all.outcomes().map(|o| o.unwrap().unwrap_err().kind()).collect();
+        assert_eq!(each, kinds);
+    }
+
     #[test]
     fn a_wait_that_times_out_leaves_the_handle_usable() {
         let mut owner = Owner::new(9);

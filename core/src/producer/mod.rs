@@ -24,6 +24,8 @@ mod budget;
 mod choices;
 mod delivery;
 mod endings;
+#[cfg(test)]
+mod filling_tests;
 mod flush;
 mod gate;
 mod leaders;

@@ -174,4 +174,42 @@ mod tests {
         home.fail_open(&Error::closed("producer"));
         assert_eq!(home.unresolved_records(), 0);
     }
+
+    fn home() -> (Arc<Accumulator>, mpsc::UnboundedReceiver<super::super::sender::Event>) {
+        let (tx, events) = mpsc::unbounded_channel();
+        let env = Environment::builder().seed(1).build();
+        let config = ProducerConfig::default();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        (Arc::new(home), events)
+    }
+
+    /// Nobody would send it any more.
+    #[test]
+    fn a_topic_with_something_open_is_not_let_go() {
+        let (home, _events) = home();
+        let topic = home.topic("t").unwrap();
+        let record = Record::to("t").value("v").partition(0);
+        let (slot, size) = (topic.slot(0), size_of(&record));
+        home.append_in(&topic, &slot, &record, size, Space::Any, None, |_, _| ()).unwrap();
+        assert!(!home.let_go(&topic) && !topic.is_retired());
+        assert!(Arc::ptr_eq(&topic, &home.topic("t").unwrap()));
+        // Taken, and looked at once more: the sender has it all.
+        drop(slot.take(&home));
+        slot.peek(&home);
+        assert!(home.let_go(&topic) && topic.is_retired());
+    }
+
+    /// Brokers come and go, with a new id each time where nobody thinks of it.
+    #[test]
+    fn what_a_broker_holds_is_forgotten_once_nothing_holds_it() {
+        let (home, _events) = home();
+        let topic = home.topic("t").unwrap();
+        let (kept, gone) = (home.share_of(1), home.share_of(2));
+        topic.slot(0).led_by(&kept);
+        drop((kept, gone));
+        let other = home.topic("u").unwrap();
+        assert!(home.let_go(&other));
+        let left: Vec<_> = home.brokers.lock().unwrap().keys().copied().collect();
+        assert_eq!(left, [1]);
+    }
 }

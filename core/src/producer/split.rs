@@ -122,3 +122,92 @@ pub(super) fn failed(
     owner.resolve(&Err(error), &Sent { topic, senders: &senders, records: 1 });
     place
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::ProducerConfig;
+    use crate::environment::Environment;
+    use crate::producer::accumulator::Accumulator;
+    use crate::producer::delivery::{BatchAck, Delivery, RunResult, RunSink};
+    use crate::producer::record::Record;
+    use crate::producer::shard::Shard;
+    use crate::record::pool::ChunkPool;
+
+    /// Index in the submission, and offset and timestamp.
+    #[derive(Default)]
+    struct Sink(Mutex<Vec<(u32, i64, i64)>>);
+
+    impl RunSink for Sink {
+        fn resolved(&self, run: RunResult<'_>) {
+            let acked = run.outcome.expect("an ack");
+            for (index, offset) in (run.first..).zip(acked.offset..).take(run.count as usize) {
+                self.0.lock().unwrap().push((index, offset, acked.timestamp_ms));
+            }
+        }
+    }
+
+    /// A batch of four records that have a time of their own: two with handles, two of a submission.
+    fn batch() -> (Batch, Vec<Delivery>, Arc<Sink>) {
+        let (tx, _events) = mpsc::unbounded_channel();
+        let env = Environment::builder().seed(1).build();
+        let config = ProducerConfig::default();
+        let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+        let home = Arc::new(home);
+        let (seen, sender) = (Arc::new(Sink::default()), Unread::new(None));
+        let sink: Arc<dyn RunSink> = Arc::clone(&seen) as _;
+        let mut deliveries = Vec::new();
+        for i in 0..4 {
+            let record = Record::to("t").value("v").timestamp_ms(1_000 * i64::from(i));
+            if i % 2 == 0 {
+                let delivery = home.append(Shard::default(), &record, &sender).unwrap();
+                deliveries.push(delivery);
+            } else {
+                let run = RunTag { sink: &sink, tag: 7, index: i };
+                home.append_run(Shard::default(), &record, run).unwrap();
+            }
+        }
+        let slot = Arc::clone(home.topic("t").unwrap().shard(Shard::default()));
+        (slot.take(&home).expect("a batch"), deliveries, seen)
+    }
+
+    #[test]
+    fn whoever_sent_a_record_hears_of_it_where_it_is_now() {
+        let (batch, deliveries, seen) = batch();
+        let pieces = split(batch, &Cut::Halves);
+        assert_eq!(pieces.iter().map(Batch::records).collect::<Vec<_>>(), [2, 2]);
+        for (number, piece) in (1..).zip(pieces) {
+            let (partition, base_offset) = (0, 100 * number);
+            piece.resolve(Ok(BatchAck { partition, base_offset, append_time: None }));
+        }
+        let acked = deliveries.iter().map(|delivery| delivery.try_get().unwrap().unwrap());
+        let acked: Vec<_> = acked.map(|acked| (acked.offset, acked.timestamp_ms)).collect();
+        assert_eq!(acked, [(100, 0), (200, 2_000)]);
+        assert_eq!(*seen.0.lock().unwrap(), [(1, 101, 1_000), (3, 201, 3_000)]);
+    }
+
+    /// Refused for certain here; it may be written where the batch was before.
+    #[test]
+    fn a_culprit_is_as_doubtful_as_its_batch() {
+        for doubt in [false, true] {
+            let (mut batch, deliveries, _seen) = batch();
+            if doubt {
+                batch.tries.rerouted();
+            }
+            let refused = Error::new(ErrorKind::InvalidRecord, "by the broker");
+            let cut = Cut::Without(Arc::new([(0, refused)].into()));
+            let pieces = split(batch, &cut);
+            assert_eq!(pieces.iter().map(Batch::records).collect::<Vec<_>>(), [3]);
+            let error = deliveries[0].try_get().expect("it has failed").unwrap_err();
+            assert_eq!(error.maybe_written(), doubt, "{error}");
+            let (partition, base_offset) = (0, 0);
+            for piece in pieces {
+                piece.resolve(Ok(BatchAck { partition, base_offset, append_time: None }));
+            }
+        }
+    }
+}

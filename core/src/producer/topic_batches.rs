@@ -131,3 +131,44 @@ impl TopicBatches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn topic() -> Arc<TopicBatches> {
+        TopicBatches::new("t", &ProducerConfig::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_takes_nothing_is_asked_for_again_after_a_while() {
+        let topic = topic();
+        topic.fail(Error::closed("topic"), Instant::now() + Duration::from_secs(5));
+        assert!(topic.failure().is_some());
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(topic.failure().is_some());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(topic.failure().is_none() && !topic.failed.load(Ordering::Relaxed));
+    }
+
+    /// A batch that was larger was sealed before, and its refusal says nothing new.
+    #[test]
+    fn batches_of_a_topic_that_refuses_them_only_get_smaller() {
+        let topic = topic();
+        topic.took_less_than(100_000);
+        topic.took_less_than(250_000);
+        assert_eq!(topic.batch_size(), 50_000);
+        topic.took_less_than(1);
+        assert_eq!(topic.batch_size(), MIN_BATCH);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_partition_that_there_is_not() {
+        let topic = topic();
+        drop(topic.slot(9));
+        topic.forget_slot(9);
+        assert!(topic.pinned.read().unwrap().is_empty());
+    }
+}

@@ -254,4 +254,25 @@ mod tests {
         }
         assert_eq!(share.state().timestamp_ms(owner.mark(4, None)), now);
     }
+
+    /// What it was before says nothing about what it is now.
+    #[test]
+    fn a_state_that_is_used_again_remembers_nothing() {
+        let slab = slab();
+        let mut owner = Owner::of(slab, 0);
+        let state = owner.state;
+        let far = owner.mark(3, Some(i64::MAX));
+        let share = owner.share();
+        assert_eq!(share.state().timestamp_ms(far), i64::MAX);
+        owner.resolve_nobodys(&Err(Error::closed("client")));
+        drop(share);
+        release_dropped();
+        let mut owner = Owner::of(slab, 0);
+        assert!(std::ptr::eq(owner.state, state), "used again");
+        assert!(state.rest().far.is_empty());
+        let (share, mut other) = (owner.share(), Owner::of(slab, 0));
+        owner.moved(vec![Place { share: other.share(), mark: other.mark(7, None) }]);
+        assert!(matches!(share.state().find(0), Some(Found::Moved(_))));
+        other.resolve_nobodys(&acked(5));
+    }
 }

@@ -1,0 +1,154 @@
+//! What is open, without a sender: what is looked at before a record is taken, how full a batch gets,
+//! and whom the end of one is told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use super::accumulator::Accumulator;
+use super::admission::{Space, size_of};
+use super::delivery::BatchDelivery;
+use super::record::Record;
+use super::sender::Event;
+use super::shard::Shard;
+use super::unread::Unread;
+use crate::config::ProducerConfig;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
+use crate::record::Compression;
+use crate::record::pool::ChunkPool;
+
+/// Batches of a kilobyte.
+fn home(change: impl FnOnce(&mut ProducerConfig)) -> (Arc<Accumulator>, UnboundedReceiver<Event>) {
+    let (tx, events) = mpsc::unbounded_channel();
+    let mut config = ProducerConfig { batch_size: 1 << 10, ..ProducerConfig::default() };
+    config.compression = Compression::None;
+    change(&mut config);
+    let env = Environment::builder().seed(1).build();
+    let home = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+    (Arc::new(home), events)
+}
+
+/// Records in each batch that a handle has filled, oldest first.
+fn batches(home: &Arc<Accumulator>) -> Vec<usize> {
+    let slot = Arc::clone(home.topic("t").unwrap().shard(Shard::default()));
+    std::iter::from_fn(|| slot.take(home).map(|batch| batch.records())).collect()
+}
+
+/// Whichever way records come into it.
+#[test]
+fn no_batch_is_larger_than_it_is_to_be() {
+    const BYTES: usize = 50;
+    let record = Record::to("t").value(&[7; BYTES]);
+    for together in [false, true] {
+        let (home, _events) = home(|_| {});
+        let sender = Unread::new(None);
+        if together {
+            let mut all = BatchDelivery::default();
+            let value = [7; BYTES];
+            let values = [&value[..]; 2_000];
+            let (taken, result) =
+                home.append_values(Shard::default(), "t", &values, &sender, None, &mut all);
+            assert!(result.is_ok() && taken == 2_000);
+        } else {
+            let mut at_once = 0;
+            for _ in 0..2_000 {
+                match home.append_at_once(Shard::default(), &record, &sender) {
+                    Some(_) => at_once += 1,
+                    None => drop(home.append(Shard::default(), &record, &sender).unwrap()),
+                }
+            }
+            assert!(at_once > 1_000, "{at_once} at once");
+        }
+        let batches = batches(&home);
+        assert_eq!(batches.iter().sum::<usize>(), 2_000);
+        let most = batches.iter().max().unwrap();
+        assert!(most * BYTES <= 1 << 10, "{most} records in a batch, together: {together}");
+    }
+}
+
+/// A record that a batch has room for is looked at like the one that opened it.
+#[test]
+fn what_is_wrong_with_a_record_is_seen_wherever_it_stands() {
+    let (home, _events) = home(|config| config.max_record_size = 100);
+    let sender = Unread::new(None);
+    let good = Record::to("t").value("x");
+    drop(home.append(Shard::default(), &good, &sender).unwrap());
+    let at_once =
+        |record: &Record<'_>| home.append_at_once(Shard::default(), record, &sender).is_some();
+    assert!(at_once(&good));
+    assert!(!at_once(&good.timestamp_ms(-1)), "a time before all times");
+    assert!(!at_once(&Record::to("t").value(&[7; 200])), "larger than allowed");
+    let mut all = BatchDelivery::default();
+    let values: [&[u8]; 3] = [&[1; 10], &[2; 200], &[3; 10]];
+    let (taken, result) =
+        home.append_values(Shard::default(), "t", &values, &sender, None, &mut all);
+    assert_eq!((taken, result.unwrap_err().kind()), (1, ErrorKind::RecordTooLarge));
+    let until = home.env.now() + Duration::from_secs(60);
+    home.topic("t").unwrap().fail(Error::closed("topic"), until);
+    assert!(!at_once(&good), "a topic that takes nothing");
+}
+
+/// The sender may be asleep until the time that the open one was to go.
+#[test]
+fn a_batch_that_is_full_is_told_of() {
+    let (home, mut events) = home(|_| {});
+    let sender = Unread::new(None);
+    let record = Record::to("t").value(&[7; 900]);
+    let mut told = || std::iter::from_fn(|| events.try_recv().ok()).count();
+    drop(home.append(Shard::default(), &record, &sender).unwrap());
+    assert_eq!(told(), 1, "the slot");
+    drop(home.append(Shard::default(), &record, &sender).unwrap());
+    assert_eq!(told(), 1, "the batch that the record has no room in");
+}
+
+/// What is open must go: it is what the space is waiting for.
+#[test]
+fn a_share_that_is_used_up_presses() {
+    let (home, mut events) = home(|config| config.buffer_memory = 1 << 20);
+    let sender = Unread::new(None);
+    let record = Record::to("t").value(&[7; 10_000]);
+    let refused = loop {
+        if let Err(error) = home.append(Shard::default(), &record, &sender) {
+            break error;
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::BufferFull);
+    assert!(refused.message().contains("share"), "{refused}");
+    let mut told = std::iter::from_fn(|| events.try_recv().ok());
+    assert!(told.any(|event| matches!(event, Event::Pressure)));
+}
+
+/// Nobody would come for it, and whoever flushes would wait for it.
+#[test]
+fn what_is_opened_as_the_sender_ends_does_not_stay_open() {
+    let (home, events) = home(|_| {});
+    let topic = home.topic("t").unwrap();
+    let slot = Arc::clone(topic.shard(Shard::default()));
+    let record = Record::to("t").value("x");
+    let size = size_of(&record);
+    home.turn(&topic, &slot, size, Space::Any).unwrap();
+    drop(events);
+    let taken = home.append_in(&topic, &slot, &record, size, Space::Any, None, |_, _| ());
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(home.outstanding(), 0);
+}
+
+/// Whether it is full or open.
+#[test]
+fn what_is_late_leaves_its_slot() {
+    let (home, _events) = home(|config| config.delivery_timeout = Duration::from_secs(10));
+    let sender = Unread::new(None);
+    let record = Record::to("t").value(&[7; 900]);
+    for _ in 0..2 {
+        drop(home.append(Shard::default(), &record, &sender).unwrap());
+    }
+    let slot = Arc::clone(home.topic("t").unwrap().shard(Shard::default()));
+    let now = home.env.now();
+    assert!(slot.take_expired(&home, now).is_empty());
+    let late = now + Duration::from_secs(10);
+    let gone: Vec<_> = slot.take_expired(&home, late).iter().map(|b| b.records()).collect();
+    assert_eq!(gone, [1, 1]);
+    assert!(slot.first_deadline(&home).is_none(), "nothing is left");
+}
