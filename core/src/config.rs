@@ -530,4 +530,27 @@ mod tests {
         let endpoint = Endpoint::of_broker("h", 65_535).unwrap();
         assert_eq!(endpoint.to_string(), "h:65535");
     }
+
+    /// Two of three have a place, three of three is one too far.
+    #[test]
+    fn an_ordinal_is_below_its_count() {
+        let check = |ordinal| {
+            let config = ClientConfig {
+                bootstrap: Vec::new(),
+                client_id: String::new(),
+                software: Default::default(),
+                connect_timeout: secs(1),
+                request_timeout: secs(1),
+                idle_timeout: secs(1),
+                rack: None,
+                ordinal: Some(ordinal),
+                on_cluster_change: ClusterChange::Fail,
+            };
+            config.check()
+        };
+        assert!(check((0, 1)).is_ok() && check((2, 3)).is_ok());
+        for beyond in [(0, 0), (3, 3), (4, 3)] {
+            assert!(check(beyond).unwrap_err().message().starts_with("ordinal is"), "{beyond:?}");
+        }
+    }
 }

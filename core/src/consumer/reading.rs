@@ -157,3 +157,30 @@ pub(super) struct Source {
     pub(super) silence: Silence,
     pub(super) starts_silence: Silence,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_remembers_the_last_of_its_former_ids() {
+        let mut topic = Topic::default();
+        for n in 0..100 {
+            topic.id = Uuid::from_u128(n);
+            topic.leave();
+        }
+        let last: Vec<u128> = topic.was.iter().map(Uuid::as_u128).collect();
+        assert_eq!(last, (92..100).collect::<Vec<_>>());
+    }
+
+    /// At a time where nothing is left there would be nothing the second time either.
+    #[test]
+    fn records_that_are_gone_are_not_looked_for_by_their_time() {
+        let mut reading = Reading::new(Uuid::nil(), Start::Timestamp(5), Start::Timestamp(5));
+        assert_eq!((reading.start, reading.reset), (Start::Timestamp(5), Start::Earliest));
+        reading.seek(Start::Timestamp(7), 1);
+        assert_eq!((reading.start, reading.reset), (Start::Timestamp(7), Start::Earliest));
+        reading.begin_again();
+        assert_eq!(reading.start, Start::Earliest);
+    }
+}

@@ -253,3 +253,15 @@ fn the_echo_forgets_its_oldest_records() {
     let oldest = consumer.try_next().unwrap().expect("a batch").get(0).unwrap().offset;
     assert!((4..19).contains(&oldest), "{oldest}");
 }
+
+/// Who asked to be told when to look again is told of the end, too.
+#[test]
+fn a_consumer_that_is_closed_says_so_to_who_waits() {
+    let engine = Engine::echo().unwrap();
+    let consumer = engine.consumer(ConsumerOptions { tag: 5, ..all("t") }).unwrap();
+    assert!(consumer.try_next().unwrap().is_none());
+    assert!(drain(&engine).is_empty());
+    consumer.close();
+    assert_eq!(drain(&engine).iter().map(|c| c.tag).collect::<Vec<_>>(), [5]);
+    assert_eq!(consumer.try_next().err().unwrap().kind(), ErrorKind::Closed);
+}

@@ -131,6 +131,16 @@ mod tests {
         assert_eq!(two.p50, Duration::from_micros(1));
     }
 
+    /// The middle of a bucket may lie above all that fell into it.
+    #[test]
+    fn nothing_is_above_the_largest() {
+        let histogram = Histogram::default();
+        histogram.record(Duration::from_micros(900));
+        let got = histogram.snapshot();
+        assert!(middle(index(900)) > 900);
+        assert_eq!((got.p50, got.p999, got.max), (got.max, got.max, Duration::from_micros(900)));
+    }
+
     #[test]
     fn pages_are_allocated_for_what_is_seen() {
         let histogram = Histogram::default();

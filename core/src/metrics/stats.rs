@@ -262,3 +262,25 @@ pub struct LatencyStats {
     #[serde(serialize_with = "seconds")]
     pub max: Duration,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What brokers did that the cluster has no more is in the sum of those that are gone.
+    #[test]
+    fn sums_leave_nothing_out() {
+        let request = RequestStats { sent: 5, bytes_in: 7, answered: 3, ..Default::default() };
+        let broker = BrokerStats {
+            ejections: 2,
+            requests: [("Fetch", request)].into_iter().collect(),
+            ..Default::default()
+        };
+        let mut sum = BrokerStats::default();
+        sum.add(&broker);
+        sum.add(&broker);
+        assert_eq!(sum.ejections, 4);
+        let fetches = sum.requests["Fetch"];
+        assert_eq!((fetches.sent, fetches.bytes_in, fetches.answered), (10, 14, 6));
+    }
+}

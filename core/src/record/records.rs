@@ -317,3 +317,20 @@ impl<'a> Iterator for Headers<'a> {
 }
 
 impl ExactSizeIterator for Headers<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who allocates for what is counted may count on it.
+    #[test]
+    fn there_are_no_more_headers_than_the_record_has_room_for() {
+        // Attributes, deltas, no key, no value, then the count and the headers.
+        for (count, headers, sound) in [(0, 0, true), (2, 4, true), (3, 4, false), (50, 4, false)] {
+            let mut record = vec![(6 + headers) * 2, 0, 0, 0, 1, 1, count * 2];
+            record.extend([0, 1].repeat(usize::from(headers) / 2));
+            let mut rest = &record[..];
+            assert_eq!(take_record(&mut rest).is_some(), sound, "{count} in {headers} bytes");
+        }
+    }
+}

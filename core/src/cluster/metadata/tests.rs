@@ -360,6 +360,7 @@ async fn a_topic_without_partitions_is_asked_for_again() {
     let question = m.question().unwrap();
     m.asked(&question);
     merge(&m, &answer(0, &[]), 1, false);
+    assert!(m.read().topics["t"].wanted, "whoever waits for it waits, and asks no more");
     assert!(matches!(m.lookup("t"), Lookup::Pending));
     pass(Duration::from_secs(10)).await;
     assert_eq!(*m.question().expect("it is time").topics, ["t".into()]);
@@ -446,4 +447,87 @@ async fn what_nobody_answers_is_wanted_still() {
     m.want("t", Why::Stale);
     pass(Duration::from_secs(10)).await;
     assert!(!m.question().unwrap().identity, "that was answered");
+}
+
+/// Partitions are numbered without gaps: a far number is damage, and makes no large table.
+#[tokio::test(start_paused = true)]
+async fn a_far_partition_is_none() {
+    let m = metadata();
+    m.lookup("t");
+    let mut far = answer(0, &[(1, 5), (2, 5)]);
+    for (index, expected) in
+        [(1_000_000, vec![(1, 5)]), (2, vec![(1, 5)]), (1, vec![(1, 5), (2, 5)])]
+    {
+        far.topics[0].partitions[1].partition_index = index;
+        merge(&m, &far, 1, false);
+        assert_eq!(leaders(&m), expected, "{index}");
+    }
+}
+
+/// Two that name the same new topic at the same time are one wish: the second puts nothing off.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_wanted_already_is_no_new_wish() {
+    let m = metadata();
+    let ask = || m.plan(|plan, _, _| plan.next());
+    m.want("t", Why::New);
+    m.asked(&m.question().unwrap());
+    pass(Duration::from_millis(1)).await;
+    m.want("u", Why::New);
+    let at = ask();
+    assert!(at > Instant::now(), "it is gathered with others");
+    pass(Duration::from_millis(5)).await;
+    m.want("u", Why::New);
+    assert_eq!(ask(), at);
+    m.want("v", Why::New);
+    assert!(ask() > at, "this one is another");
+}
+
+/// Who names a new topic with every record does not fill the memory.
+#[tokio::test(start_paused = true)]
+async fn among_many_topics_those_that_nobody_uses_are_forgotten() {
+    let m = metadata();
+    let names = |round: usize| (0..MANY_TOPICS).map(move |n| format!("{round}-{n}"));
+    for round in 0..5 {
+        names(round).for_each(|name| m.want(&name, Why::New));
+        let known = m.read().topics.len();
+        assert!(known <= 2 * MANY_TOPICS, "round {round}: {known}");
+        pass(UNUSED_AFTER).await;
+    }
+    m.want("t", Why::New);
+    assert!(m.read().topics.len() <= MANY_TOPICS + 1);
+}
+
+/// Another broker has to say the same of a topic that one does not know.
+#[tokio::test(start_paused = true)]
+async fn what_one_broker_said_against_a_topic_is_asked_of_another() {
+    let m = metadata();
+    m.lookup("t");
+    assert!(!m.question().unwrap().elsewhere);
+    m.asked(&m.question().unwrap());
+    merge(&m, &answer(3, &[]), 1, false);
+    pass(Duration::from_secs(10)).await;
+    assert!(m.question().expect("it is time").elsewhere);
+    merge(&m, &answer(0, &[(1, 5)]), 2, false);
+    m.want("t", Why::Stale);
+    pass(Duration::from_secs(10)).await;
+    assert!(!m.question().expect("it is time").elsewhere);
+}
+
+/// The missing right is told once, and so is that it is there again.
+#[tokio::test(start_paused = true)]
+async fn a_right_that_comes_back_is_told() {
+    let m = metadata();
+    m.lookup("t");
+    let told = |answer: &MetadataResponse, from| {
+        let merged = m.merge(answer, from, false, |_, _| {});
+        (merged.forbidden.len(), merged.allowed.len())
+    };
+    let mut forbidden = 0;
+    for from in [1, 2, 3, 1, 2, 3] {
+        pass(UNKNOWN_TOPIC_SPACING).await;
+        forbidden += told(&answer(29, &[]), from).0;
+    }
+    assert_eq!(forbidden, 1);
+    assert_eq!(told(&answer(0, &[(1, 5)]), 1), (0, 1));
+    assert_eq!(told(&answer(0, &[(1, 5)]), 1), (0, 0));
 }

@@ -149,3 +149,34 @@ fn levels_have_the_numbers_of_the_c_interface() {
     }
     assert!(LogLevel::from_number(0).is_none() && LogLevel::from_number(6).is_none());
 }
+
+/// Lines that nobody wants any more are not put together.
+#[test]
+fn what_a_closed_reader_wanted_is_wanted_no_more() {
+    let reader = LogReader::open(LogLevel::Trace).unwrap();
+    reader.close();
+    // Held, so that no other reader comes or goes.
+    let others = readers().unwrap();
+    let levels = others.iter().filter_map(Weak::upgrade).map(|queue| queue.least as u8);
+    assert_eq!(LEVEL.load(Ordering::Relaxed), levels.max().unwrap_or(0));
+}
+
+/// Also one that no line ever came for.
+#[test]
+fn the_end_wakes_who_waits_for_the_first_line() {
+    let reader = Arc::new(unlisted(LogLevel::Info));
+    let (ended, end) = std::sync::mpsc::channel();
+    let waiting = Arc::clone(&reader);
+    std::thread::spawn(move || {
+        let _ = ended.send(());
+        assert_eq!(waiting.next(None).unwrap_err().kind(), ErrorKind::Closed);
+        let _ = ended.send(());
+    });
+    end.recv().unwrap();
+    // It is in `next`, or is about to be; mostly it waits by now.
+    for _ in 0..10_000 {
+        std::thread::yield_now();
+    }
+    reader.close();
+    end.recv_timeout(Duration::from_secs(30)).expect("an end");
+}

@@ -321,4 +321,40 @@ mod tests {
             assert_eq!(metrics.snapshot().fetch_requests, 1);
         }
     }
+
+    /// Who resets a dial listens there as little as who refuses it.
+    #[test]
+    fn dials_fail_by_what_the_system_says() {
+        use std::io::ErrorKind as Kind;
+        for (kind, why) in [
+            (Kind::ConnectionRefused, DialFailure::Refused),
+            (Kind::ConnectionReset, DialFailure::Refused),
+            (Kind::TimedOut, DialFailure::TimedOut),
+            (Kind::HostUnreachable, DialFailure::Other),
+        ] {
+            assert_eq!(DialFailure::of(&kind.into()), why, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_dial_that_succeeds_says_how_long_it_took() {
+        let (_metrics, broker) = broker();
+        let now = Instant::now();
+        drop(broker.dialed(now).connected(false, now + Duration::from_millis(30)));
+        let set_up = broker.snapshot().set_up;
+        assert_eq!((set_up.count, set_up.max), (1, Duration::from_millis(30)));
+    }
+
+    /// It would be open there for ever: its end was counted where it was.
+    #[test]
+    fn a_connection_that_ended_is_adopted_by_nobody() {
+        let metrics = Metrics::default();
+        let (bootstrap, broker) = (metrics.broker(-1), metrics.broker(3));
+        let connection = bootstrap.dialed(Instant::now()).connected(false, Instant::now());
+        connection.lost(&error());
+        connection.adopted(&broker);
+        let s = metrics.snapshot();
+        assert_eq!(s.brokers[&3], BrokerStats::default());
+        assert_eq!(s.connections_open, 0);
+    }
 }

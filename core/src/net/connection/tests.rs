@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
+use crate::environment::READ_FIRST;
 use crate::metrics::{BrokerStats, Metrics};
 use crate::record::pool::ChunkPool;
 
@@ -411,4 +412,69 @@ async fn hanging_up_on_the_first_question_is_told_apart() {
     drop(set.peer);
     assert_eq!(outcome(answer.await.unwrap()), "in doubt");
     assert!(matches!(*set.end.lock().unwrap(), Some(Ending::Lost(_))));
+}
+
+/// The timer may come before what the socket has: whoever is overdue has one moment more.
+#[tokio::test(start_paused = true)]
+async fn who_is_overdue_is_read_once_more() {
+    let set = connection_of(1 << 10, &caller(secs(10), secs(600)));
+    let begun = Instant::now();
+    let (_, answer) = set.send(40);
+    assert_eq!(outcome(answer.await.unwrap()), "in doubt");
+    assert!(begun.elapsed() >= secs(10), "{:?}", begun.elapsed());
+    settle().await;
+    while set.ending().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(begun.elapsed() >= secs(10) + READ_FIRST, "{:?}", begun.elapsed());
+}
+
+/// What a process did not look at itself for a while is not late, and has time to come once it looks.
+#[tokio::test(start_paused = true)]
+async fn after_a_stop_there_is_time_for_what_is_on_its_way() {
+    let mut set = connection_of(1 << 10, &caller(secs(10), secs(600)));
+    let (correlation, answer) = set.send(40);
+    set.read().await;
+    tokio::time::sleep(Duration::from_millis(9_900)).await;
+    let now = Instant::now();
+    assert!(set.connection.is_late(secs(9), now));
+    assert!(!set.connection.is_late(secs(9), now + secs(60)), "nobody has looked since");
+    tokio::time::advance(secs(60)).await;
+    settle().await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(set.ending().is_none(), "{:?}", set.ending());
+    set.answer(correlation).await;
+    answer.await.unwrap().unwrap();
+}
+
+/// A request is use, before it is answered.
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_used_when_it_is_asked() {
+    let set = connection(1 << 10);
+    tokio::time::sleep(secs(100)).await;
+    let _answer = set.send(40);
+    assert!(Instant::now() - set.connection.last_used() < secs(1));
+}
+
+/// Whoever waits for the proof hears of it; an answer counts for what was lost before it.
+#[tokio::test(start_paused = true)]
+async fn who_vouches_is_heard_and_counts_until_the_next_loss() {
+    let losses = Arc::<AtomicU64>::default();
+    let mut set = connection(1 << 10);
+    set.connection.vouched_by(Arc::new(Vouch::new(false, &losses)));
+    let waiting = set.connection.clone();
+    let waiting = tokio::spawn(async move { waiting.vouched().await });
+    settle().await;
+    assert!(!waiting.is_finished() && !set.connection.is_vouched());
+    set.connection.vouch();
+    tokio::time::timeout(secs(1), waiting).await.expect("it was told").unwrap();
+    for _ in 0..3 {
+        assert!(set.connection.is_alive_since_the_last_loss());
+        losses.fetch_add(1, Ordering::AcqRel);
+        assert!(!set.connection.is_alive_since_the_last_loss());
+        let (correlation, answer) = set.send(40);
+        set.read().await;
+        set.answer(correlation).await;
+        answer.await.unwrap().unwrap();
+    }
 }

@@ -274,3 +274,63 @@ fn a_few_contexts_are_kept_for_a_while() {
     pool.trim();
     assert_eq!(pool.contexts().deflate.kept(), 0);
 }
+
+/// A frame as this crate writes none: it says how long its content is.
+fn lz4_frame(blocks: &[&[u8]]) -> Vec<u8> {
+    let mut frame = vec![0x04, 0x22, 0x4d, 0x18, 0x68, 0x40];
+    frame.extend((blocks.concat().len() as u64).to_le_bytes());
+    frame.push(0);
+    for block in blocks {
+        frame.extend((block.len() as u32 | 1 << 31).to_le_bytes());
+        frame.extend(*block);
+    }
+    frame.extend([0; 4]);
+    frame
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn lz4_frames_may_tell_their_size_and_hold_blocks_as_they_are() {
+    let pool = ChunkPool::default();
+    let bits = Compression::Lz4.bits();
+    let frame = lz4_frame(&[b"stored as ", b"it is"]);
+    let back = decompress(bits, &pool, &frame, LIMIT).unwrap();
+    assert_eq!(back.as_ref(), b"stored as it is");
+    for limit in [0, 9, 10, 14] {
+        let result = decompress(bits, &pool, &frame, limit).map(|out| out.len());
+        assert_eq!(result, Err(DecompressError::OverLimit), "{limit}");
+    }
+    assert!(decompress(bits, &pool, &frame, 15).is_ok());
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn lz4_stores_a_block_that_does_not_shrink() {
+    let pool = ChunkPool::default();
+    let bytes = [lines(200_000), noise(200_000), lines(200_000)].concat();
+    let packed = compressed(&pool, Compression::Lz4, &bytes).unwrap();
+    let (mut at, mut stored) = (7, 0);
+    while packed[at..at + 4] != [0; 4] {
+        let size = u32::from_le_bytes(packed[at..at + 4].try_into().unwrap());
+        let len = (size & !(1 << 31)) as usize;
+        assert!(len <= 64 << 10, "{len}: a reader may refuse what is larger than a block");
+        stored += usize::from(len as u32 != size);
+        at += 4 + len;
+    }
+    assert!((2..=4).contains(&stored), "{stored}");
+}
+
+#[test]
+fn frames_in_a_row_are_read_to_the_last() {
+    let pool = ChunkPool::default();
+    for codec in codecs() {
+        if codec.bits() == 2 {
+            continue; // Snappy has no frames of its own.
+        }
+        let (one, two) = (lines(3_000), lines(70_000));
+        let mut packed = compressed(&pool, codec, &one).unwrap();
+        packed.extend(compressed(&pool, codec, &two).unwrap());
+        let back = decompress(codec.bits(), &pool, &packed, LIMIT).unwrap();
+        assert!(back.as_ref() == [one, two].concat(), "{codec}");
+    }
+}
