@@ -107,6 +107,11 @@ impl Network {
         self.state().elsewhere.insert(name.to_owned(), (other.dialer(), place));
     }
 
+    /// Dials to the host `name` reach the broker that is called so again.
+    pub fn lead_back(&self, name: &str) {
+        self.state().elsewhere.remove(name);
+    }
+
     /// All dials to a host so far.
     pub fn dials(&self, host: &str) -> Vec<Dial> {
         self.state().dials.iter().filter(|dial| dial.host == host).cloned().collect()

@@ -2,7 +2,7 @@
 //! In virtual time.
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
-use ottla::{Client, Compression, Delivery, Producer, Record, Stats};
+use ottla::{Client, Compression, Delivery, Producer, Record, Start, Stats};
 use ottla_scenarios::steps::{acked, cluster, connect, free, ms, pinned, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -227,4 +227,38 @@ async fn records_that_may_go_anywhere_go_on_while_the_budget_is_empty() {
     }
     cluster.faults().clear();
     all(stuck).await;
+}
+
+/// Fetches and lookups of others bring in what retries of theirs are paid from; who waits for it is
+/// counted once, however often he looks.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_the_first_time_brings_income() {
+    let (cluster, client, producer) = start(1, 20).await;
+    all(to_each(&producer, 20).await).await;
+    let assign = |p| client.consumer().assign([("t", p, Start::Offset(0))]).build().unwrap();
+    let mut consumers: Vec<_> = (0..20).map(assign).collect();
+    for consumer in &mut consumers {
+        within("a record", consumer.next()).await.unwrap().unwrap();
+    }
+    let before = client.stats();
+    let refused = FaultRule::new(Fault::Error(NOT_LEADER)).api(ApiKey::FETCH);
+    cluster.faults().inject(refused.always());
+    tokio::time::sleep(secs(60)).await;
+    let stats = client.stats();
+    let budget = stats.retry_budget.fetch;
+    assert!(budget.level.unwrap() < 2.0, "{budget:?}");
+    let sent = stats.fetch_requests - before.fetch_requests;
+    assert!(budget.delayed > 5 && budget.delayed <= sent + 20, "{sent} and {budget:?}");
+    drop(consumers);
+    cluster.faults().clear();
+
+    let level = || client.stats().retry_budget.fetch.level.unwrap();
+    let mut consumer = assign(0);
+    let (low, begun) = (level(), Instant::now());
+    for _ in 0..51 {
+        within("a record", consumer.next()).await.unwrap().unwrap();
+        acked(&producer, pinned(0)).await;
+    }
+    let brought = level() - low - begun.elapsed().as_secs_f64();
+    assert!((5.0..20.0).contains(&brought), "{brought} of {} s", begun.elapsed().as_secs_f64());
 }

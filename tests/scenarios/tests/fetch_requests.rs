@@ -12,7 +12,7 @@ use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, ErrorKind, Record, Start};
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{
-    acked, acks, cluster, connect, ms, secs, seen, send_pinned, small_batches,
+    acked, acks, cluster, connect, ms, requests, secs, seen, send_pinned, small_batches,
 };
 use ottla_scenarios::wait::{until, within};
 use tokio::time::Instant;
@@ -310,4 +310,150 @@ async fn an_error_of_the_whole_answer_is_told_by_its_code() {
         within("a record", consumer.next()).await.unwrap().unwrap();
         refused.store(true, Ordering::Relaxed);
     }
+}
+
+/// What is refused is asked for again with pauses, and every time is paid for.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_asked_for_at_a_pace_and_paid() {
+    let cluster = cluster(1, 1);
+    let (_hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    write(&client, 0).await;
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    let refused = FaultRule::new(Fault::Error(6)).api(ApiKey::FETCH).always();
+    cluster.faults().inject(refused);
+    let (asked, begun) = (seen(&cluster, 1, ApiKey::FETCH), Instant::now());
+    let level = || client.stats().retry_budget.fetch.level.unwrap();
+    until("eight more", || seen(&cluster, 1, ApiKey::FETCH) >= asked + 8).await;
+    assert!(begun.elapsed() > ms(500), "{:?}", begun.elapsed());
+    // Twenty in the beginning, and one a second.
+    let most = 20.0 - 6.0 + begun.elapsed().as_secs_f64();
+    assert!(level() < most, "{} of {most}", level());
+}
+
+/// A partition that is tried again rides along with those that are not.
+#[tokio::test(start_paused = true)]
+async fn who_rides_along_is_no_retry() {
+    let cluster = cluster(1, 2);
+    let (_hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    write(&client, 0).await;
+    write(&client, 1).await;
+    let mut consumer = client.consumer().topics(["t"]).max_wait(ms(100)).build().unwrap();
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    let refused = FaultRule::new(Fault::Error(6)).api(ApiKey::FETCH).topic("t").partition(0);
+    cluster.faults().inject(refused.always());
+    let fired = cluster.faults().fired();
+    until("refusals", || cluster.faults().fired() >= fired + 8).await;
+    let fetches = requests(&client, 1, "Fetch");
+    assert!(fetches.sent > 8, "{fetches:?}");
+    assert_eq!(fetches.retries, 0);
+}
+
+/// What nobody reads any more is not asked for, while others are.
+#[tokio::test(start_paused = true)]
+async fn a_partition_with_its_share_in_the_buffer_is_not_asked_for() {
+    let cluster = cluster(1, 2);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let producer = small_batches(&client).build().unwrap();
+    acks(send_pinned(&producer, 0..200).await).await;
+    let reader = client.consumer().topics(["t"]).buffer_memory(256 << 10);
+    let _consumer = reader.max_partition_bytes(32 << 10).build().unwrap();
+    tokio::time::sleep(secs(10)).await;
+    assert!(!asked::<FetchRequest>(&hostile).is_empty());
+    tokio::time::sleep(secs(10)).await;
+    let fetches = asked::<FetchRequest>(&hostile);
+    assert!(fetches.len() > 5, "{}", fetches.len());
+    for (_, fetch) in fetches {
+        let of_it = fetch.topics.iter().flat_map(|topic| &topic.partitions);
+        assert_eq!(of_it.map(|at| at.partition).collect::<Vec<_>>(), [1]);
+    }
+}
+
+/// Nobody leads a partition for a while: somebody is asked who does, now and then, the application
+/// is told, and reading goes on.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_nobody_leads_is_asked_about() {
+    let cluster = cluster(2, 1);
+    let (_hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    write(&client, 0).await;
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    cluster.remove_leader("t", 0).unwrap();
+    let error = within("the trouble", consumer.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.broker_code(), Some(5), "{error}");
+    let asked = || cluster.stats().requests_of(ApiKey::METADATA);
+    let before = asked();
+    tokio::time::sleep(secs(30)).await;
+    assert!((3..=60).contains(&(asked() - before)), "{}", asked() - before);
+    cluster.move_leader("t", 0, 2).unwrap();
+    let begun = Instant::now();
+    let other = connect(ottla_scenarios::virtual_cluster::client(&cluster, 9)).await;
+    write(&other, 0).await;
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    assert!(begun.elapsed() < secs(15), "{:?}", begun.elapsed());
+}
+
+/// The first answer for a partition counts, and no other in the same message.
+#[tokio::test(start_paused = true)]
+async fn a_second_answer_for_a_partition_is_none() {
+    let cluster = cluster(1, 1);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    change(&hostile, |answer| {
+        let again: Vec<_> = answer
+            .responses
+            .iter()
+            .map(|topic| {
+                let mut topic = topic.clone();
+                topic.partitions.iter_mut().for_each(|p| p.error_code = 29);
+                topic
+            })
+            .collect();
+        answer.responses.extend(again);
+    });
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    for _ in 0..5 {
+        write(&client, 0).await;
+        within("a record", consumer.next()).await.unwrap().expect("nobody refused it");
+    }
+    assert!(hostile.done() > 0);
+}
+
+/// A broker that does not know the epoch of a position says that it is out of range: it is asked once
+/// more, by the offset alone.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_by_an_epoch_is_no_reset() {
+    let cluster = cluster(1, 1);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    let mut consumer = client.consumer().topics(["t"]).max_wait(ms(100)).build().unwrap();
+    write(&client, 0).await;
+    within("a record", consumer.next()).await.unwrap().unwrap();
+    let once = AtomicBool::new(true);
+    change(&hostile, move |answer| {
+        for at in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            let empty = at.records.as_ref().is_none_or(Bytes::is_empty);
+            if empty && once.swap(false, Ordering::Relaxed) {
+                at.error_code = 1;
+            }
+        }
+    });
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(write(&client, 0).await, 1);
+    let batch = within("a record", consumer.next()).await.unwrap().unwrap();
+    assert_eq!(batch.base_offset(), 1, "what was read is not read once more");
+}
+
+/// So is what fails as a whole.
+#[tokio::test(start_paused = true)]
+async fn answers_that_fail_as_a_whole_are_asked_for_at_a_pace() {
+    let cluster = cluster(1, 1);
+    let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
+    change(&hostile, |answer| {
+        answer.error_code = 56;
+        answer.responses.clear();
+    });
+    let _consumer = client.consumer().topics(["t"]).max_wait(ms(0)).build().unwrap();
+    until("a fetch", || seen(&cluster, 1, ApiKey::FETCH) > 0).await;
+    tokio::time::sleep(secs(3)).await;
+    let asked = asked::<FetchRequest>(&hostile).len();
+    assert!((3..=15).contains(&asked), "{asked}");
 }

@@ -1,13 +1,13 @@
 //! Another cluster comes to listen where the one was that a client knows: nothing of the old one is
 //! believed of the new one, and the client goes on only if it was told to. In virtual time.
 
-use ottla::testing::{ApiKey, Cluster, Fault, Leaders};
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
 use ottla::{
     Acks, ClusterChange, Delivery, Error, ErrorKind, NewTopic, OffsetSpec, Producer, Record, Start,
 };
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{
-    acked, connect, free, ms, pinned, secs, send_pinned, small_batches, stored, value,
+    acked, connect, free, ms, pinned, secs, seen, send_pinned, small_batches, stored, value,
 };
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -374,4 +374,113 @@ async fn a_consumer_stops_or_begins_by_its_start() {
             assert_eq!(values[0], b"stranger 0");
         }
     }
+}
+
+/// One connection was lost, and one is open that nothing came by since: where that one leads says
+/// nothing. Once it has answered, nobody need be asked.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_silent_since_a_loss_vouches_for_none() {
+    let cluster = first(2);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let of = |broker: i32| {
+        (0..3).find(|p| cluster.partition("t", *p).unwrap().leader == Some(broker)).unwrap()
+    };
+    for broker in [1, 2] {
+        acked(&producer, pinned(of(broker))).await;
+    }
+    let first_contacts = || client.stats().metadata_reasons.first_contact;
+    let before = first_contacts();
+    for _ in 0..3 {
+        cluster.cut_connections(1).unwrap();
+        tokio::time::sleep(ms(1)).await;
+        acked(&producer, pinned(of(2))).await;
+        acked(&producer, pinned(of(1))).await;
+        tokio::time::sleep(secs(20)).await;
+    }
+    assert_eq!(first_contacts(), before);
+    // The other one would say what it knows, but does not at once.
+    let slow = FaultRule::new(Fault::Delay(secs(5))).broker(2).api(ApiKey::METADATA).always();
+    cluster.faults().inject(slow);
+    let written = cluster.stats().requests_of(ApiKey::PRODUCE);
+    cluster.replace(SECOND).unwrap();
+    cluster.cut_connections(1).unwrap();
+    tokio::time::sleep(ms(1)).await;
+    let error = end(producer.send(pinned(of(1)).value("1")).await).await.unwrap_err();
+    names_both(&error);
+    assert!(!error.maybe_written(), "{error}");
+    assert_eq!(cluster.stats().requests_of(ApiKey::PRODUCE), written);
+    assert!(ours(&cluster).is_empty());
+}
+
+/// While brokers of the old cluster may still come back, one that answers for another is not believed,
+/// for ten seconds from the first such answer in a row.
+#[tokio::test(start_paused = true)]
+async fn another_cluster_is_believed_after_a_while_if_some_cannot_be_asked() {
+    let cluster = first(3);
+    let client = virtual_cluster::client(&cluster, 1).on_cluster_change(ClusterChange::Accept);
+    let client = connect(client).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    let only_one_answers_for = |id: &str| {
+        for broker in cluster.broker_ids() {
+            cluster.stop_broker(broker, Leaders::Keep).unwrap();
+        }
+        cluster.replace(id).unwrap();
+        cluster.start_broker(1).unwrap();
+    };
+    let is = || client.cluster().cluster_id.unwrap();
+    // For a moment, and then it is the old one again.
+    only_one_answers_for(SECOND);
+    let kept = (0..3).map(|partition| producer.try_send(pinned(partition)).unwrap());
+    let mut kept: Vec<_> = kept.collect();
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(is(), FIRST);
+    cluster.replace(FIRST).unwrap();
+    for broker in [2, 3] {
+        cluster.start_broker(broker).unwrap();
+    }
+    for delivery in kept.drain(..) {
+        let _ = within("an end", delivery).await;
+    }
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(is(), FIRST);
+    only_one_answers_for(SECOND);
+    kept.extend((0..3).map(|partition| producer.try_send(pinned(partition)).unwrap()));
+    let begun = Instant::now();
+    until("another cluster", || is() == SECOND).await;
+    let waited = begun.elapsed();
+    assert!((secs(10)..secs(30)).contains(&waited), "{waited:?}");
+}
+
+/// Who has answered for another cluster is asked at each dial, until it answers for the right one.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_answers_rightly_again_is_asked_no_more() {
+    let cluster = first(3);
+    let other = Cluster::builder().brokers(1).tcp(false).cluster_id(SECOND).topic("t", 3, 1);
+    let other = other.start_on_current_runtime().unwrap();
+    let network = Network::new(&cluster);
+    network.lead_elsewhere("broker-2", &other);
+    let client = network.client(&cluster, 1).bootstrap("broker-1:9092,broker-3:9092");
+    let client = connect(client.idle_timeout(secs(5))).await;
+    let producer = client.producer().delivery_timeout(secs(5)).build().unwrap();
+    acked(&producer, pinned(0)).await;
+    tokio::time::sleep(secs(60)).await;
+    // It is the first to be dialled, and asked.
+    end(producer.send(pinned(1)).await).await.unwrap_err();
+    network.lead_back("broker-2");
+    tokio::time::sleep(secs(30)).await;
+    acked(&producer, pinned(1)).await;
+    tokio::time::sleep(secs(1)).await;
+    let (asked, dials) = (seen(&cluster, 2, ApiKey::METADATA), network.dials("broker-2").len());
+    for _ in 0..5 {
+        // Somebody is connected all the time, but not this one.
+        for _ in 0..10 {
+            tokio::time::sleep(secs(1)).await;
+            acked(&producer, pinned(0)).await;
+        }
+        acked(&producer, pinned(1)).await;
+    }
+    assert_eq!(network.dials("broker-2").len(), dials + 5);
+    assert_eq!(seen(&cluster, 2, ApiKey::METADATA), asked);
 }

@@ -361,3 +361,26 @@ async fn a_seek_is_not_undone_by_news_of_the_place_that_was_left() {
     assert_eq!(consumer.position("t", 0), Some(2));
     assert_offsets(&offsets(&mut consumer, 5).await, 2, 7);
 }
+
+/// A time means the same in the topic that was made anew: what is older there is passed over.
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_chosen_counts_in_a_topic_made_anew() {
+    let cluster = cluster(3, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let at = |ms| pinned(0).timestamp_ms(ms);
+    acked(&producer, at(2_000)).await;
+    let reader = client.consumer().assign([("t", 0, Start::Timestamp(1_000))]);
+    let mut consumer = reader.build().unwrap();
+    offsets(&mut consumer, 1).await;
+    // Nobody learns where to start before both records are there.
+    let slow = FaultRule::new(Fault::Delay(secs(5))).api(ApiKey::LIST_OFFSETS).always();
+    cluster.faults().inject(slow);
+    make_anew(&cluster, 1);
+    for ms in [500, 3_000] {
+        acked(&producer, at(ms)).await;
+    }
+    let error = refusal(&mut consumer).await;
+    assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+    assert_eq!(offsets(&mut consumer, 1).await, [1]);
+}

@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use kafka_protocol::messages::MetadataRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
@@ -477,4 +478,16 @@ async fn who_vouches_is_heard_and_counts_until_the_next_loss() {
         set.answer(correlation).await;
         answer.await.unwrap().unwrap();
     }
+}
+
+/// A peer whose answer cannot be read is no broker: nothing more is believed of it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_ends_it() {
+    let set = connection(1 << 10);
+    let garbled = Bytes::from_static(&[1, 2]);
+    let error = set.connection.read::<MetadataRequest>(12, garbled).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
+    assert!(set.connection.is_closed());
+    settle().await;
+    assert!(matches!(set.ending(), Some(Ending::Lost(_))), "{:?}", set.ending());
 }
