@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -98,8 +99,7 @@ where
     F: Future + Send + Unpin,
     F::Output: Send,
 {
-    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<F::Output> {
-        let timeout = convert::timeout(timeout)?;
+    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<F::Output> {
         wait(py, Deadline::after(timeout), || false, self)?
             .ok_or_else(|| errors::timeout(py, WAITING, timeout, true))
     }
@@ -137,6 +137,8 @@ impl Delivery {
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ottla::Result<ottla::Acked>> {
+        // A wrong one is told also where nobody has to wait any more.
+        let timeout = convert::timeout(timeout)?;
         let inner = self.inner.get(py, "delivery")?;
         let outcome = guarded(py, || Ok(inner.lock().try_get()))?;
         if let Some(outcome) = outcome {
@@ -266,6 +268,7 @@ impl BatchDelivery {
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<ottla::Result<usize>> {
+        let timeout = convert::timeout(timeout)?;
         self.inner.get(py, "delivery")?.wait(py, timeout)
     }
 }
