@@ -427,3 +427,15 @@ async fn what_comes_into_an_open_batch_is_all_there() {
     assert_eq!(stored[2].headers.len(), 1);
     assert_eq!(stored[3].key.as_deref(), Some(&b"k"[..]));
 }
+
+/// Records bear the time of the engine's clock, which goes on.
+#[tokio::test(start_paused = true)]
+async fn records_bear_the_time_they_were_sent_at() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let producer = client.producer().build().unwrap();
+    let first = acks(send_pinned(&producer, 0..1).await).await[0].timestamp_ms;
+    tokio::time::sleep(secs(100)).await;
+    let apart = acks(send_pinned(&producer, 1..2).await).await[0].timestamp_ms - first;
+    assert!((100_000..101_000).contains(&apart), "{apart} ms");
+}
