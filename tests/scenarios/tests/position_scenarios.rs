@@ -384,3 +384,24 @@ async fn a_time_that_was_chosen_counts_in_a_topic_made_anew() {
     assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
     assert_eq!(offsets(&mut consumer, 1).await, [1]);
 }
+
+/// Each time that a topic goes is news, once it was there in between.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_goes_twice_is_told_of_twice() {
+    let (cluster, _client, mut consumer) = start(Start::Earliest).await;
+    offsets(&mut consumer, 5).await;
+    for round in 0..2 {
+        cluster.delete_topic("t").unwrap();
+        tokio::time::sleep(secs(60)).await;
+        let mut told = Vec::new();
+        while let Some(next) = consumer.try_next() {
+            told.push(next.unwrap_err());
+        }
+        let missing = told.iter().filter(|error| error.broker_code() == Some(3)).count();
+        assert_eq!(missing, 1, "round {round}: {told:?}");
+        cluster.create_topic("t", 1, 3).unwrap();
+        write(&cluster, 3).await;
+        assert_eq!(refusal(&mut consumer).await.kind(), ErrorKind::Truncated, "round {round}");
+        assert_offsets(&offsets(&mut consumer, 3).await, 0, 3);
+    }
+}
