@@ -29,6 +29,8 @@ PLACE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolv
 TREE = PLACE / "tree"
 TARGET = PLACE / "target"
 SWITCH = "OTTLA_FAULT"
+# Faults without a test of their own: what is still to be done.
+OPEN = "open.toml"
 
 # A run of tests that takes longer than this hangs, and nothing ended it.
 LIMIT = {"rust": 600, "c": 300, "python": 600, "go": 700}
@@ -68,9 +70,15 @@ class Stale(Exception):
 
 
 def catalogue(wanted):
-    """All faults, in the order of their files; those that were asked for have `chosen`."""
+    """All faults, in the order of their files; those that were asked for have `chosen`.
+
+    Those of open.toml, which nothing notices yet, are built without the others, where they are asked for.
+    """
     faults = []
-    for path in sorted(HERE.glob("*.toml")):
+    paths = [HERE / OPEN] if pathlib.Path(OPEN).stem in wanted else sorted(HERE.glob("*.toml"))
+    for path in paths:
+        if path.name == OPEN and len(paths) > 1:
+            continue
         for fault in tomllib.loads(path.read_text()).get("fault", []):
             fault["list"] = path.stem
             fault.setdefault("edit", [])
@@ -441,6 +449,7 @@ def main():
     try:
         if args.command == "check":
             plant(catalogue([]))
+            plant(catalogue([pathlib.Path(OPEN).stem]))
             return 0
         return 0 if run(args) else 1
     except Stale as why:
