@@ -499,17 +499,7 @@ mod tests {
         ];
         for (name, set, least, most) in clients {
             let check = |n| {
-                let mut config = ClientConfig {
-                    bootstrap: Vec::new(),
-                    client_id: String::new(),
-                    software: Default::default(),
-                    connect_timeout: secs(1),
-                    request_timeout: secs(1),
-                    idle_timeout: secs(1),
-                    rack: None,
-                    ordinal: None,
-                    on_cluster_change: ClusterChange::Fail,
-                };
+                let mut config = client();
                 set(&mut config, n);
                 config.check()
             };
@@ -519,6 +509,21 @@ mod tests {
                 let error = check(n).unwrap_err();
                 assert!(error.message().starts_with(name), "{error}");
             }
+        }
+    }
+
+    /// A client's settings, each within its range.
+    fn client() -> ClientConfig {
+        ClientConfig {
+            bootstrap: Vec::new(),
+            client_id: String::new(),
+            software: Default::default(),
+            connect_timeout: secs(1),
+            request_timeout: secs(1),
+            idle_timeout: secs(1),
+            rack: None,
+            ordinal: None,
+            on_cluster_change: ClusterChange::Fail,
         }
     }
 
@@ -535,17 +540,7 @@ mod tests {
     #[test]
     fn an_ordinal_is_below_its_count() {
         let check = |ordinal| {
-            let config = ClientConfig {
-                bootstrap: Vec::new(),
-                client_id: String::new(),
-                software: Default::default(),
-                connect_timeout: secs(1),
-                request_timeout: secs(1),
-                idle_timeout: secs(1),
-                rack: None,
-                ordinal: Some(ordinal),
-                on_cluster_change: ClusterChange::Fail,
-            };
+            let config = ClientConfig { ordinal: Some(ordinal), ..client() };
             config.check()
         };
         assert!(check((0, 1)).is_ok() && check((2, 3)).is_ok());
