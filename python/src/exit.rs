@@ -1,5 +1,6 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -19,12 +20,14 @@ const FLUSH_AT_EXIT: Duration = Duration::from_secs(5);
 /// The producers whose records count when the process ends.
 struct Registry {
     open: Vec<Weak<Here<Producer>>>,
-    /// Engine handles of producers that were collected with records on their way. Bounded by what
-    /// is undelivered: one that has nothing left goes when the next comes.
-    orphans: Vec<Producer>,
+    /// Engine handles of producers that were collected with records on their way, each until those
+    /// are resolved: its connections stay open for no longer.
+    orphans: BTreeMap<u64, Producer>,
+    next_orphan: u64,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { open: Vec::new(), orphans: Vec::new() });
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { open: Vec::new(), orphans: BTreeMap::new(), next_orphan: 0 });
 
 fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -39,15 +42,20 @@ pub(crate) fn opened(producer: &Arc<Here<Producer>>) {
 
 /// A producer is collected: without having been closed, or in the middle of it.
 pub(crate) fn orphaned(producer: &Producer) {
-    // Dropped without the lock: the last handle of a pool ends it.
-    let all = std::mem::take(&mut registry().orphans);
-    let (mut left, done): (Vec<_>, Vec<_>) = all.into_iter().partition(has_records);
-    if has_records(producer) {
-        engine::told_by_host(producer);
-        left.push(producer.clone());
+    // Whoever was told of a record's outcome may be here before that record counts as resolved.
+    if !has_records(producer) {
+        return;
     }
-    registry().orphans.extend(left);
-    drop(done);
+    let mut registry = registry();
+    let number = registry.next_orphan;
+    registry.next_orphan += 1;
+    registry.orphans.insert(number, producer.clone());
+    drop(registry);
+    engine::when_resolved(producer, move || {
+        // Dropped without the lock: the last handle of a pool ends it.
+        let orphan = self::registry().orphans.remove(&number);
+        drop(orphan);
+    });
 }
 
 /// Whether anything that was sent is not resolved.
@@ -123,7 +131,7 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
         }
         Err(_) => return Ok(()),
     };
-    let mut producers = orphans;
+    let mut producers = orphans.into_values().collect::<Vec<_>>();
     let open = open.iter().filter_map(Weak::upgrade);
     producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
     // From here on this tells what is left, and nothing else does.

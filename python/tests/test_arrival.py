@@ -294,3 +294,17 @@ def test_a_dropped_producer_leaves_no_connection() -> None:
         assert connected_to(port) > 0
         del producer
         until(lambda: connected_to(port) == 0, "its connections are closed")
+
+
+def test_a_producer_dropped_with_records_on_their_way_leaves_no_connection() -> None:
+    with ottla.testing.Broker(brokers=2) as broker:
+        broker.create_topic("t", replication=2)
+        port = int(broker.bootstrap.partition(",")[0].rpartition(":")[2])
+        broker.set_replica_delay(None)
+        producer = ottla.Producer(broker.bootstrap)
+        delivery = producer.send("t", b"x")
+        until(lambda: broker.log_end("t", 0) == 1, "it is written, and not acknowledged")
+        del producer
+        broker.set_replica_delay(0)
+        delivery.result(timeout=DEADLINE)
+        until(lambda: connected_to(port) == 0, "its connections are closed")

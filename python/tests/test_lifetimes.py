@@ -296,7 +296,7 @@ def test_fork(
 UNSEEN_FORK = """
 import ctypes, gc, os, signal, sys, ottla
 
-bootstrap, topic, how = sys.argv[1:]
+bootstrap, topic, slow, how = sys.argv[1:]
 libc = ctypes.CDLL(None)
 producer = ottla.Producer(bootstrap, linger=1)
 delivery = producer.send(topic, b"parent")
@@ -304,8 +304,8 @@ delivery.result(timeout=30)
 consumer = ottla.Consumer(bootstrap, topics=[topic])
 record = next(consumer)
 admin = ottla.Admin(bootstrap)
-waiting = ottla.Producer(bootstrap, linger=60)
-pending = waiting.send(topic, b"parent")
+waiting = ottla.Producer(slow)
+pending = waiting.send("slow", b"parent")
 
 # Behind the interpreter's back, as a host in C or a pre-forking server does it; "syscall" goes past the
 # C library too.
@@ -313,7 +313,7 @@ pid = libc.fork() if how == "fork" else libc.syscall(57)
 if pid == 0:
     signal.alarm(60)
     calls = [
-        lambda: waiting.send(topic, b"x").result(),
+        lambda: waiting.send("slow", b"x").result(),
         lambda: producer.send(topic, b"x").result(),
         lambda: producer.send_many(topic, [b"x"]).result(),
         lambda: producer.flush(),
@@ -336,7 +336,7 @@ if pid == 0:
             raise AssertionError(f"call {number} did not say that it is of no use")
     if how == "fork":
         try:
-            waiting.send(topic, b"x")
+            waiting.send("slow", b"x")
         except ottla.ForkedClientError:
             pass
         else:
@@ -350,6 +350,7 @@ if pid == 0:
 
 _, status = os.waitpid(pid, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
+print("child gone", flush=True)
 waiting.close()
 pending.result(timeout=30)
 producer.send(topic, b"parent").result(timeout=30)
@@ -364,12 +365,18 @@ def test_a_fork_that_python_does_not_see(
 ) -> None:
     if how == "syscall" and platform.machine() != "x86_64":
         pytest.skip("the number of the system call is another one")
-    child = program(UNSEEN_FORK, broker.bootstrap, topic, how)
-    status, out, errors = child.end()
+    # A cluster that acknowledges nothing until the child is gone.
+    with ottla.testing.Broker(brokers=2) as slow:
+        slow.create_topic("slow")
+        slow.set_replica_delay(None)
+        child = program(UNSEEN_FORK, broker.bootstrap, topic, slow.bootstrap, how)
+        assert [child.line(), child.line()] == ["child done", "child gone"]
+        slow.set_replica_delay(0)
+        status, out, errors = child.end()
     assert (status, errors) == (0, "")
-    assert out.splitlines() == ["child done", "parent done"]
-    values = sorted(record.value or b"" for record in read(broker.bootstrap, topic, 4))
-    assert values == [b"child", b"parent", b"parent", b"parent"]
+    assert out.splitlines() == ["parent done"]
+    values = sorted(record.value or b"" for record in read(broker.bootstrap, topic, 3))
+    assert values == [b"child", b"parent", b"parent"]
 
 
 def test_children_of_one_parent_draw_their_own_numbers(

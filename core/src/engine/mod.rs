@@ -65,6 +65,12 @@ pub fn unresolved_records<'a>(producers: impl IntoIterator<Item = &'a Producer>)
     each.collect::<BTreeMap<_, _>>().values().sum()
 }
 
+/// Calls `then` on the engine once everything is resolved that this producer has taken so far: not at all
+/// if the engine ends before. Keeps nothing of the producer alive but its batches.
+pub fn when_resolved(producer: &Producer, then: impl FnOnce() + Send + 'static) {
+    producer.when_resolved(then);
+}
+
 /// What is left when the handles of this producer's pool are dropped is told by the host.
 pub fn told_by_host(producer: &Producer) {
     producer.told();

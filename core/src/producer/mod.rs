@@ -518,6 +518,18 @@ impl Producer {
         (home.id, if here { home.unresolved_records() } else { 0 })
     }
 
+    /// Calls `then` once everything taken so far is resolved. For bindings.
+    pub(crate) fn when_resolved(&self, then: impl FnOnce() + Send + 'static) {
+        let (env, home) = (self.0.pool.env(), Arc::clone(&self.0.home));
+        if env.alive_here() {
+            env.spawn(async move {
+                home.flush().await;
+                drop(home);
+                then();
+            });
+        }
+    }
+
     /// Whoever uses it tells itself of what is left when it is dropped. For bindings.
     pub(crate) fn told(&self) {
         self.0.pool.producers().told();
