@@ -9,6 +9,10 @@ not a build. README.md of tests/ says how to read what comes out.
     python3 tests/faults/faults.py check                  # every place is still there, once
     python3 tests/faults/faults.py run [NAME|FILE ...]    # the test that a fault names, then all
     python3 tests/faults/faults.py run --directed [...]   # the test that it names, and no other
+    python3 tests/faults/faults.py run some/faults.toml   # those of a file that is no part of the catalogue
+
+"All" are those that come past the fault, where that can be told: one run of the tests of Rust and Python with
+every fault off notes which tests look at which switch.
 """
 
 import argparse
@@ -23,40 +27,22 @@ import sys
 import time
 import tomllib
 
+import switches
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PLACE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "faults"
 TREE = PLACE / "tree"
 TARGET = PLACE / "target"
-SWITCH = "OTTLA_FAULT"
 # Faults without a test of their own: what is still to be done.
 OPEN = "open.toml"
+
+# So many tests that come past a fault are run before more are.
+PART = 60
 
 # A run of tests that takes longer than this hangs, and nothing ended it.
 LIMIT = {"rust": 600, "c": 300, "python": 600, "go": 700}
 
-RUST_SWITCH = """
-/// Faults that are planted to see which tests notice.
-mod planted {
-    pub(crate) fn is(name: &str) -> bool {
-        static ON: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-        ON.get_or_init(|| std::env::var("OTTLA_FAULT").ok()).as_deref() == Some(name)
-    }
-}
-"""
-GO_SWITCH = """package {package}
-
-import "os"
-
-var faultThatIsOn = os.Getenv("OTTLA_FAULT")
-
-func planted(name string) bool {{ return faultThatIsOn == name }}
-"""
-C_SWITCH = (
-    "#include <stdlib.h>\n#include <string.h>\n"
-    "static int planted(const char *name)"
-    '{ const char *on = getenv("OTTLA_FAULT"); return on && !strcmp(on, name); }\n'
-)
 NOT_REAL = "not (test(real_) or test(foreign_broker_))"
 WORKSPACE = ["--workspace", "--exclude", "ottla-python"]
 
@@ -72,12 +58,15 @@ class Stale(Exception):
 def catalogue(wanted):
     """All faults, in the order of their files; those that were asked for have `chosen`.
 
-    Those of open.toml, which nothing notices yet, are built without the others, where they are asked for.
+    Those of open.toml, which nothing notices yet, and of files elsewhere are built without the others,
+    where they are asked for.
     """
     faults = []
-    paths = [HERE / OPEN] if pathlib.Path(OPEN).stem in wanted else sorted(HERE.glob("*.toml"))
-    for path in paths:
-        if path.name == OPEN and len(paths) > 1:
+    own = [HERE / OPEN] if pathlib.Path(OPEN).stem in wanted else []
+    own += [pathlib.Path(name).resolve() for name in wanted if name.endswith(".toml")]
+    wanted = [pathlib.Path(name).stem if name.endswith(".toml") else name for name in wanted]
+    for path in own or sorted(HERE.glob("*.toml")):
+        if path.name == OPEN and not own:
             continue
         for fault in tomllib.loads(path.read_text()).get("fault", []):
             fault["list"] = path.stem
@@ -101,15 +90,6 @@ def language(file):
     return "rust"
 
 
-def switch(file, name):
-    """The expression that says whether the fault is on, in the language of `file`."""
-    if file.endswith(".rs"):
-        return f'crate::planted::is("{name}")'
-    if file.endswith(".py"):
-        return f'(__import__("os").environ.get("{SWITCH}") == "{name}")'
-    return f'planted("{name}")'
-
-
 def plant(faults):
     """The text of each file that has faults, with all of them in it."""
     edits = {}
@@ -128,7 +108,7 @@ def plant(faults):
             if times != 1:
                 raise Stale(f"{name}: in {file} this stands {times} times:\n{edit['find']}")
             start = text.index(edit["find"])
-            put = edit["put"].replace("PLANTED", switch(file, name))
+            put = edit["put"].replace("PLANTED", switches.expression(file, name))
             if put == edit["put"]:
                 raise Stale(f"{name}: nothing says PLANTED")
             found.append((start, start + len(edit["find"]), put, name))
@@ -139,7 +119,7 @@ def plant(faults):
         for start, end, put, _ in found:
             text = text[:start] + put + text[end:]
         if file.endswith((".c", ".h")):
-            text = C_SWITCH + text
+            text = switches.C + text
         planted[file] = text
     return planted
 
@@ -163,11 +143,13 @@ def sync(faults):
         for root in crate_roots(file):
             text = planted.get(root) or (ROOT / root).read_text()
             if "mod planted {" not in text:
-                planted[root] = text + RUST_SWITCH
+                planted[root] = text + switches.RUST
     for folder in {str(pathlib.Path(f).parent) for f in planted if f.endswith(".go")}:
         some = next(f for f in planted if f.endswith(".go") and str(pathlib.Path(f).parent) == folder)
         package = re.search(r"^package (\w+)", planted[some], re.M).group(1)
-        planted[f"{folder}/planted_fault.go"] = GO_SWITCH.format(package=package)
+        planted[f"{folder}/planted_fault.go"] = switches.GO.format(package=package)
+    if any(f.endswith(".py") for f in planted):
+        planted["python/ottla/_planted.py"] = switches.PYTHON
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -200,9 +182,9 @@ def environment(name=""):
     # What is installed for C is a release build: quickly built matters more here than quick.
     env["CARGO_PROFILE_RELEASE_OPT_LEVEL"] = "1"
     env["CARGO_PROFILE_RELEASE_DEBUG"] = "false"
-    env.pop(SWITCH, None)
+    env.pop(switches.NAME, None)
     if name:
-        env[SWITCH] = name
+        env[switches.NAME] = name
     return env
 
 
@@ -249,8 +231,24 @@ def must(command, what, **options):
     return output
 
 
+def first(tests, seconds):
+    """The quickest of them first, a part at a time: one of them mostly is enough."""
+    tests = sorted(tests, key=lambda test: seconds.get(test, 0.0))
+    while tests:
+        yield tests[:PART]
+        tests = tests[PART:]
+
+
 class Rust:
     """nextest, on what was built once."""
+
+    def reach(self, seen):
+        status, output = tell(self.command(NOT_REAL, "--no-fail-fast"), "", 1800, more={switches.REACHED: str(seen)})
+        if status != 0:
+            print(output[-4000:])
+            raise SystemExit("the tests fail without any fault")
+        took = re.findall(r"^\s+(?:PASS|SLOW) \[\s*([\d.]+)s\](?: \([^)]*\))? (\S+) (\S+)$", output, re.M)
+        return {f"{binary} {test}": float(seconds) for seconds, binary, test in took}
 
     def build(self):
         nextest = tools()
@@ -266,13 +264,19 @@ class Rust:
         )
         (PLACE / "cargo.json").write_text(metadata.stdout)
 
+    def command(self, filter_, *more):
+        return [
+            tools(), "nextest", "run", "--binaries-metadata", str(PLACE / "binaries.json"),
+            "--cargo-metadata", str(PLACE / "cargo.json"), "-E", filter_, "--no-tests", "fail", *more,
+        ]
+
+    def run_those(self, name, tests):
+        pairs = [test.split(" ") for test in tests]
+        return self.run(name, " or ".join(f"(binary_id(={b}) and test(={t}))" for b, t in pairs))
+
     def run(self, name, test):
         filter_ = f"({test}) and ({NOT_REAL})" if test else NOT_REAL
-        command = [
-            tools(), "nextest", "run", "--binaries-metadata", str(PLACE / "binaries.json"),
-            "--cargo-metadata", str(PLACE / "cargo.json"), "-E", filter_, "--no-tests", "fail",
-        ]
-        status, output = tell(command, name, LIMIT["rust"])
+        status, output = tell(self.command(filter_), name, LIMIT["rust"])
         failed = re.findall(r"^\s+(?:FAIL|TIMEOUT|SIG\w+|ABORT)\s+\[[^\]]*\](?: \([^)]*\))? (.+)$", output, re.M)
         hung = status is None or bool(re.search(r"^\s+TIMEOUT ", output, re.M))
         if status == 4:
@@ -343,11 +347,26 @@ class Python:
             if (TARGET / "debug" / made).exists():
                 shutil.copy(TARGET / "debug" / made, package / "_ottla.abi3.so")
 
+    def pytest(self, name, *arguments, **more):
+        command = [str(self.tools()), "-P", "-m", "pytest", "-q", "-m", "not kafka", "-p", "no:cacheprovider"]
+        more |= {"PYTHONPATH": str(PLACE / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return tell([*command, *arguments], name, LIMIT["python"], cwd=TREE / "python", more=more)
+
+    def reach(self, seen):
+        status, output = self.pytest("", "--durations=0", **{switches.REACHED: str(seen)})
+        if status != 0:
+            print(output[-4000:])
+            raise SystemExit("the tests fail without any fault")
+        took = re.findall(r"^([\d.]+)s call +(\S.*)$", output, re.M)
+        return {test: float(seconds) for seconds, test in took}
+
+    def run_those(self, name, tests):
+        return self.judged(*self.pytest(name, "-x", *tests), None)
+
     def run(self, name, test):
-        command = [str(self.tools()), "-P", "-m", "pytest", "-x", "-q", "-m", "not kafka", "-p", "no:cacheprovider"]
-        more = {"PYTHONPATH": str(PLACE / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
-        command += ["-k", test] if test else []
-        status, output = tell(command, name, LIMIT["python"], cwd=TREE / "python", more=more)
+        return self.judged(*self.pytest(name, "-x", *(["-k", test] if test else [])), test)
+
+    def judged(self, status, output, test):
         if status == 5:
             raise NoSuchTest(test)
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.M)
@@ -396,7 +415,26 @@ class Go:
 RUNNERS = {"rust": Rust, "c": C, "python": Python, "go": Go}
 
 
-def look(fault, directed):
+def reached(name):
+    """For each fault the tests that come past it, and how long each takes; None where nobody can tell."""
+    runner = RUNNERS[name]()
+    if not hasattr(runner, "reach"):
+        return None
+    print(f"running all tests of {name} without a fault", flush=True)
+    seen = PLACE / "reached"
+    shutil.rmtree(seen, ignore_errors=True)
+    seen.mkdir()
+    seconds = runner.reach(seen)
+    tests = {}
+    for note in seen.iterdir():
+        for line in note.read_text().splitlines():
+            fault, _, test = line.partition("\t")
+            if test in seconds:
+                tests.setdefault(fault, set()).add(test)
+    return tests, seconds
+
+
+def look(fault, directed, past):
     """(how it was noticed, by what): "its test", "another", "hangs", "no test"."""
     runner = RUNNERS[fault["in"]]()
     missing = []
@@ -407,11 +445,19 @@ def look(fault, directed):
             caught, missing = False, [f"there is no test {fault['test']}"]
         if caught:
             return ("hangs" if hung else "its test"), by
-    if not directed:
+    if directed:
+        return "no test", missing
+    if past is None:
         caught, by, hung = runner.run(fault["name"], "")
+        return (("hangs" if hung else "another"), by) if caught else ("no test", missing)
+    tests, seconds = past
+    if not tests.get(fault["name"]):
+        return "no test", ["no test comes past it"]
+    for part in first(tests[fault["name"]], seconds):
+        caught, by, hung = runner.run_those(fault["name"], part)
         if caught:
             return ("hangs" if hung else "another"), by
-    return "no test", missing
+    return "no test", [*missing, f"{len(tests[fault['name']])} tests come past it"]
 
 
 def run(args):
@@ -424,10 +470,11 @@ def run(args):
     for name in sorted({fault["in"] for fault in chosen}):
         print(f"building for {name}", flush=True)
         RUNNERS[name]().build()
+    past = {name: None if args.directed else reached(name) for name in sorted({f["in"] for f in chosen})}
     counts = {}
     for fault in chosen:
         started = time.monotonic()
-        how, by = look(fault, args.directed)
+        how, by = look(fault, args.directed, past[fault["in"]])
         counts[how] = counts.get(how, 0) + 1
         seconds = time.monotonic() - started
         print(f"{how:9} {seconds:5.1f} s  {fault['list']}: {fault['name']}  {'; '.join(by[:2])}", flush=True)
@@ -441,15 +488,17 @@ def run(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("check")
+    checks = commands.add_parser("check")
+    checks.add_argument("names", nargs="*", metavar="FILE")
     runs = commands.add_parser("run")
     runs.add_argument("names", nargs="*", metavar="NAME|FILE")
     runs.add_argument("--directed", action="store_true")
     args = parser.parse_args()
     try:
         if args.command == "check":
-            plant(catalogue([]))
-            plant(catalogue([pathlib.Path(OPEN).stem]))
+            plant(catalogue(args.names))
+            if not args.names:
+                plant(catalogue([pathlib.Path(OPEN).stem]))
             return 0
         return 0 if run(args) else 1
     except Stale as why:
