@@ -77,6 +77,11 @@ impl Pool {
         self.told(&answer(brokers).with_topics(vec![topic]));
     }
 
+    /// Whether topic `t` is asked for since this was asked last.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.metadata().forget_wish("t")
+    }
+
     fn told(&self, answer: &MetadataResponse) {
         let brokers = |all: &_, named: &_| self.brokers_changed(all, named);
         self.metadata().merge(answer, 1, false, brokers);
