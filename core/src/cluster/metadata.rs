@@ -405,4 +405,15 @@ impl Metadata {
 }
 
 #[cfg(test)]
+impl Metadata {
+    /// Whether a topic is to be asked for, or is being asked for. That is forgotten with this.
+    pub(super) fn forget_wish(&self, topic: &str) -> bool {
+        self.write().topics.get_mut(topic).is_some_and(|topic| {
+            let asked = std::mem::take(&mut topic.asked);
+            std::mem::take(&mut topic.wanted) || asked
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests;

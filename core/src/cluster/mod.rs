@@ -13,6 +13,8 @@
 
 mod broker;
 mod budgets;
+#[cfg(test)]
+pub(crate) mod by_hand;
 mod call;
 mod dial;
 mod handle;

@@ -210,3 +210,69 @@ async fn ask(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::list_offsets_response::{
+        ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+    };
+    use kafka_protocol::messages::{ListOffsetsResponse, ResponseHeader};
+    use kafka_protocol::protocol::Encodable;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::cluster::by_hand;
+    use crate::net::by_hand::connection;
+
+    const NOT_LEADER: i16 = 6;
+
+    /// A broker that answers the next request with this.
+    async fn answers(mut peer: DuplexStream, code: i16) {
+        let len = peer.read_u32().await.unwrap();
+        let mut request = vec![0; len as usize];
+        peer.read_exact(&mut request).await.unwrap();
+        let correlation = i32::from_be_bytes(request[4..8].try_into().unwrap());
+        let partition =
+            ListOffsetsPartitionResponse::default().with_error_code(code).with_offset(5);
+        let topic = ListOffsetsTopicResponse::default()
+            .with_name(TopicName(StrBytes::from_static_str("t")))
+            .with_partitions(vec![partition]);
+        let answer = ListOffsetsResponse::default().with_topics(vec![topic]);
+        let mut frame = Vec::new();
+        ResponseHeader::default().with_correlation_id(correlation).encode(&mut frame, 0).unwrap();
+        answer.encode(&mut frame, 1).unwrap();
+        peer.write_u32(frame.len() as u32).await.unwrap();
+        peer.write_all(&frame).await.unwrap();
+        // Until who asked is gone.
+        let _ = peer.read_u8().await;
+    }
+
+    async fn list_one(pool: &Handle) -> Result<Found> {
+        let wanted = vec![(("t".into(), 0), EARLIEST)];
+        list(pool, Lane::Control, wanted).await.remove(0).1
+    }
+
+    /// Who leads by now is known to others.
+    #[tokio::test(start_paused = true)]
+    async fn where_a_leader_refuses_metadata_is_asked_for() {
+        for code in [0, NOT_LEADER] {
+            let pool = by_hand::client();
+            pool.told_of_topic(1..=1, 7, &[1]);
+            let (connection, peer) = connection(pool.env(), 1);
+            pool.broker(1).unwrap().put(Lane::Control, connection);
+            tokio::spawn(answers(peer, code));
+            let found = list_one(&pool).await.map_err(|e| e.broker_code());
+            let refused = code == NOT_LEADER;
+            assert_eq!(found.err(), refused.then_some(Some(NOT_LEADER)));
+            assert_eq!(pool.is_asked_for(), refused, "code {code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_a_leader_cannot_be_reached_metadata_is_asked_for() {
+        let pool = by_hand::client();
+        pool.told_of_topic(1..=1, 7, &[1]);
+        assert_eq!(list_one(&pool).await.unwrap_err().kind(), ErrorKind::Connect);
+        assert!(pool.is_asked_for());
+    }
+}

@@ -110,6 +110,21 @@ fn a_round_trip_through_the_queue() {
 }
 
 #[test]
+fn a_consumer_that_is_closed_is_nowhere() {
+    let cluster = cluster();
+    let engine = connect(&cluster);
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    let entry = Entry { partition: Some(0), ..value(b"a") };
+    assert_eq!(producer.submit(1, "t", std::iter::once(entry)).accepted, 1);
+    producer.flush_wait(Some(PATIENCE)).unwrap();
+    let consumer = engine.consumer(all("t")).unwrap();
+    assert!(consumer.next(Some(PATIENCE)).unwrap().is_some());
+    assert_eq!(consumer.position("t", 0), Some(1));
+    consumer.close();
+    assert_eq!(consumer.position("t", 0), None);
+}
+
+#[test]
 fn a_close_ends_what_a_silent_broker_leaves_open() {
     let cluster = cluster();
     let engine = connect(&cluster);

@@ -2,6 +2,8 @@
 //! authentication, ready), and then a task that pipelines requests and matches answers.
 
 mod auth;
+#[cfg(test)]
+pub(crate) mod by_hand;
 mod caller;
 mod connection;
 pub(crate) mod frames;

@@ -13,9 +13,10 @@ use super::record::Record;
 use super::sender::Event;
 use super::shard::Shard;
 use super::unread::Unread;
-use crate::config::ProducerConfig;
+use crate::config::{Partitioner, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
+use crate::policy::key_hash;
 use crate::record::Compression;
 use crate::record::pool::ChunkPool;
 
@@ -36,13 +37,13 @@ fn batches(home: &Arc<Accumulator>) -> Vec<usize> {
     std::iter::from_fn(|| slot.take(home).map(|batch| batch.records())).collect()
 }
 
-/// Whichever way records come into it.
+/// Whichever way records come into it, and whether or not it ends where a chunk of memory does.
 #[test]
 fn no_batch_is_larger_than_it_is_to_be() {
     const BYTES: usize = 50;
     let record = Record::to("t").value(&[7; BYTES]);
-    for together in [false, true] {
-        let (home, _events) = home(|_| {});
+    for (together, size) in [(false, 1 << 10), (true, 1 << 10), (false, 3 << 9), (true, 3 << 9)] {
+        let (home, _events) = home(|config| config.batch_size = size);
         let sender = Unread::new(None);
         if together {
             let mut all = BatchDelivery::default();
@@ -64,7 +65,7 @@ fn no_batch_is_larger_than_it_is_to_be() {
         let batches = batches(&home);
         assert_eq!(batches.iter().sum::<usize>(), 2_000);
         let most = batches.iter().max().unwrap();
-        assert!(most * BYTES <= 1 << 10, "{most} records in a batch, together: {together}");
+        assert!(most * BYTES <= size, "{most} records in a batch of {size}, together: {together}");
     }
 }
 
@@ -151,4 +152,30 @@ fn what_is_late_leaves_its_slot() {
     let gone: Vec<_> = slot.take_expired(&home, late).iter().map(|b| b.records()).collect();
     assert_eq!(gone, [1, 1]);
     assert!(slot.first_deadline(&home).is_none(), "nothing is left");
+}
+
+/// What waited for its partition is older than what it comes behind there.
+#[tokio::test(start_paused = true)]
+async fn the_first_deadline_of_a_slot_may_be_that_of_its_last_batch() {
+    let (home, _events) = home(|config| {
+        config.partitioner = Partitioner::KeyHash;
+        config.delivery_timeout = Duration::from_secs(10);
+    });
+    let sender = Unread::new(None);
+    let start = home.env.now();
+    let waits = Record::to("t").key(b"k").value("v");
+    drop(home.append(Shard::default(), &waits, &sender).unwrap());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let partition = key_hash::partition(b"k", 3);
+    let named = Record::to("t").value(&[7; 700]).partition(partition);
+    for _ in 0..2 {
+        drop(home.append(Shard::default(), &named, &sender).unwrap());
+    }
+    let topic = home.topic("t").unwrap();
+    let slot = topic.slot(partition);
+    assert_eq!(slot.first_deadline(&home), Some(start + Duration::from_secs(11)));
+    topic.learned(3);
+    assert_eq!(slot.first_deadline(&home), Some(start + Duration::from_secs(10)));
+    let batches = std::iter::from_fn(|| slot.take(&home).map(|batch| batch.records()));
+    assert_eq!(batches.collect::<Vec<_>>(), [1, 2], "it is in the second one");
 }

@@ -488,3 +488,6 @@ impl Leaders {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,15 +27,15 @@ pub(super) type Wanted = (Arc<str>, i32, i64);
 /// What one leader said.
 #[derive(Debug)]
 pub(crate) struct Told {
-    leader: i32,
-    topic: Arc<str>,
-    partition: i32,
+    pub(super) leader: i32,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
     /// How many clusters there were before the one that says so.
-    of: u64,
+    pub(super) of: u64,
     /// The sender that asked, by its first request.
-    asked_by: u64,
+    pub(super) asked_by: u64,
     /// `None`: it knows nothing of us.
-    last: Result<Option<LastKnown>>,
+    pub(super) last: Result<Option<LastKnown>>,
 }
 
 impl Sender {

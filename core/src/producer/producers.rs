@@ -236,3 +236,41 @@ impl Drop for Left {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cluster::by_hand;
+    use crate::environment::Environment;
+    use crate::policy::ejection::Admission;
+    use crate::producer::record::Record;
+    use crate::producer::shard::Shard;
+
+    /// Else it would be answered to nobody, and the broker be avoided for good.
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_whose_probe_was_of_a_sender_that_panicked_is_probed_again() {
+        let panics = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&panics);
+        let pool = by_hand::handle(Environment::builder().mishaps(move |place| {
+            place == "sender" && counted.fetch_add(1, Ordering::Relaxed) == 0
+        }));
+        pool.told_of_topic(1..=1, 7, &[1]);
+        let (env, broker) = (pool.env(), pool.broker(1).unwrap());
+        let pause = pool.random(|rng| broker.eject(env.now(), rng));
+        tokio::time::advance(pause).await;
+        assert_eq!(broker.admission(env.now()), Admission::HalfOpen);
+        broker.probe();
+        assert_ne!(broker.admission(env.now()), Admission::HalfOpen);
+        // Of a kind that waits for no producer id.
+        let config = ProducerConfig { acks: Acks::Leader, ..ProducerConfig::default() };
+        let home = pool.producers().home(&pool, &config);
+        let record = Record::to("t").value("v");
+        drop(home.append(Shard::default(), &record, &Unread::new(None)).unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(panics.load(Ordering::Relaxed) > 0, "nothing has panicked");
+        assert_eq!(broker.admission(env.now()), Admission::HalfOpen);
+    }
+}

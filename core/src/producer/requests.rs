@@ -89,9 +89,6 @@ impl Sender {
 
     /// What was assembled is not sent after all: back to where it was.
     pub(super) fn withdraw(&mut self, load: &Load) {
-        if let Some(leader) = self.leaders.get(load.leader) {
-            leader.alone = false;
-        }
         for (name, _, index, to_send) in load.parts.iter().rev() {
             let Some(topic) = self.topics.get_mut(name) else { continue };
             let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };

@@ -421,24 +421,4 @@ impl Sender {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::Client;
-
-    /// The cluster that was there before may have given it to us, and the one that is there to others.
-    #[tokio::test(start_paused = true)]
-    async fn an_id_from_another_cluster_is_none() {
-        let client = Client::builder().bootstrap("localhost:1").build().unwrap();
-        let builder = client.producer();
-        let (tx, _rx) = mpsc::unbounded_channel();
-        let settings = builder.pool.settings();
-        let mut sender = Sender::new(&builder.pool, settings, Acks::All, tx, 0);
-        sender.incarnation = 1;
-        let now = sender.env.now();
-        assert!(matches!(sender.gate.passage(now), Passage::Ask));
-        sender.handle(Event::ProducerId(0, Ok(77)));
-        assert!(!matches!(sender.gate.passage(now), Passage::Open));
-        sender.handle(Event::ProducerId(1, Ok(78)));
-        assert!(matches!(sender.gate.passage(now), Passage::Open));
-    }
-}
+mod tests;

@@ -3,13 +3,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
-use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::*;
-use crate::config::{ClientConfig, ClusterChange, parse_bootstrap};
-use crate::environment::Environment;
+use crate::cluster::{Handle, by_hand};
 use crate::record::builder::{BatchBuilder, HeaderList};
 use crate::record::pool::ChunkPool;
 use crate::record::{Compression, reader};
@@ -19,24 +17,12 @@ const SIZE: usize = 1_000;
 
 struct Set {
     buffer: Buffer,
-    pool: Arc<Pool>,
+    pool: Handle,
 }
 
 fn set(buffer_memory: usize, max_partition_bytes: usize) -> Set {
-    let env = Environment::builder().runtime(tokio::runtime::Handle::current()).build();
-    let config = ClientConfig {
-        bootstrap: parse_bootstrap("nowhere:1").unwrap(),
-        client_id: String::new(),
-        software: Default::default(),
-        connect_timeout: Duration::from_secs(1),
-        request_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-        rack: None,
-        ordinal: None,
-        on_cluster_change: ClusterChange::Fail,
-    };
     let consumer = ConsumerConfig { buffer_memory, max_partition_bytes, ..Default::default() };
-    Set { buffer: Buffer::new(consumer), pool: Pool::get(&env, &config) }
+    Set { buffer: Buffer::new(consumer), pool: by_hand::client() }
 }
 
 fn key(partition: i32) -> Key {

@@ -106,3 +106,19 @@ pub(super) fn no_answer(connection: &Connection, asked: &[Asked], patience: Dura
 
 const LOOK_THERE: &str =
     "look at the broker's load and log: it can be reached, and does not answer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::by_hand::connection;
+
+    /// A process that was stopped looks at its sockets late: what it waits for has come, or is about to.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_overdue_on_a_connection_that_is_not_late() {
+        let env = Environment::builder().runtime(tokio::runtime::Handle::current()).build();
+        let (connection, _peer) = connection(&env, 1);
+        let patience = Duration::from_secs(10);
+        let waits = tokio::time::timeout(10 * patience, overdue(&env, &connection, patience));
+        assert!(waits.await.is_err(), "nothing is unanswered");
+    }
+}

@@ -70,6 +70,7 @@ fn nothing_moves_while_an_answer_is_due() {
     assert!(p.settle().is_empty());
     assert!(!p.has_room(LEADER, now()));
     p.failed(2, true, Cause::Failed);
+    assert!(p.next_resend(LEADER, now()).is_none(), "what moves is not known yet");
     assert_eq!(p.settle().len(), 2);
 }
 

@@ -1,0 +1,259 @@
+//! A sender that is told by hand what happens.
+
+use std::collections::BTreeSet;
+
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc::UnboundedReceiver;
+use uuid::Uuid;
+
+use super::*;
+use crate::cluster::{Handle, by_hand};
+use crate::config::ProducerConfig;
+use crate::net::by_hand::connection;
+use crate::policy::retry_budget::Cost;
+use crate::policy::spread::{self, Candidate};
+use crate::producer::accumulator::Batch;
+use crate::producer::partition::ToSend;
+use crate::producer::record::Record;
+use crate::producer::requests::Load;
+use crate::producer::shard::Shard;
+use crate::producer::tries::Cause;
+use crate::producer::unread::Unread;
+
+struct Set {
+    pool: Handle,
+    sender: Sender,
+    events: UnboundedReceiver<Event>,
+    home: Arc<Accumulator>,
+    /// The other ends of connections.
+    peers: Vec<DuplexStream>,
+}
+
+const BROKERS: std::ops::RangeInclusive<i32> = 1..=3;
+
+/// A sender that has learned who leads the partitions of topic `t`, which has this id.
+fn set(id: u128, leaders: &[i32]) -> Set {
+    let pool = by_hand::client();
+    let (tx, events) = mpsc::unbounded_channel();
+    let sender = Sender::new(&pool, pool.settings(), Acks::All, tx.clone(), 0);
+    let config = ProducerConfig::default();
+    let home = Accumulator::new(config, pool.env(), pool.buffers(), pool.metrics(), tx);
+    let mut set = Set { pool, sender, events, home: Arc::new(home), peers: Vec::new() };
+    // Of what nobody sends to, nothing is learned.
+    drop(set.batch(1));
+    set.learns(id, leaders);
+    set
+}
+
+impl Set {
+    fn now(&self) -> Instant {
+        self.sender.env.now()
+    }
+
+    /// A batch of so many records that the sender has taken.
+    fn batch(&mut self, records: usize) -> Batch {
+        for _ in 0..records {
+            let (record, from) = (Record::to("t").value("v"), Unread::new(None));
+            assert!(self.home.append(Shard::default(), &record, &from).is_ok());
+        }
+        let Ok(Event::Ready(home, batches, slot)) = self.events.try_recv() else {
+            panic!("not announced")
+        };
+        self.sender.handle(Event::Ready(home, batches, Arc::clone(&slot)));
+        let batch = slot.take(&self.home).unwrap();
+        self.topic().unbound.forget_empty();
+        batch
+    }
+
+    fn topic(&mut self) -> &mut Topic {
+        self.sender.topics.get_mut("t").expect("a topic that was sent to")
+    }
+
+    fn partition(&mut self) -> &mut Partition {
+        &mut self.topic().partitions[0]
+    }
+
+    /// Who leads the partitions of topic `t`, and its id.
+    fn learns(&mut self, id: u128, leaders: &[i32]) {
+        self.pool.told_of_topic(BROKERS, id, leaders);
+        self.sender.cluster_changed();
+        let now = self.now();
+        let mut topic = self.sender.topics.remove("t").unwrap();
+        assert!(self.sender.learn(&mut topic, now));
+        self.sender.topics.insert(Arc::from("t"), topic);
+    }
+
+    /// A batch of as many records is in flight to partition 0.
+    fn sends(&mut self, id: u64, records: usize) {
+        let (batch, now) = (self.batch(records), self.now());
+        assert!(self.partition().has_room(1, now));
+        self.partition().push(id, batch, 1, (7, 0));
+    }
+
+    fn is_acknowledged(&mut self, id: u64) {
+        assert!(self.partition().acknowledged(id).is_some());
+    }
+
+    /// Partitions that something goes to that may go to any of two, in many draws.
+    fn chosen(&mut self) -> BTreeSet<i32> {
+        let now = self.now();
+        let pool = Arc::clone(&self.pool);
+        self.sender.leaders.begin_round(&pool, pool.metrics(), now);
+        let round = Round { pool: &pool, now, loads: Vec::new(), lookups: BTreeMap::new() };
+        let mut topic = self.sender.topics.remove("t").unwrap();
+        let meta = topic.meta.clone().unwrap();
+        let draw = |_| self.sender.choose(&mut topic, &meta, true, &[false; 2], &round);
+        let chosen = (0..64).map(draw).map(|pick| pick.expect("both are ready").partition);
+        let chosen = chosen.collect();
+        self.sender.topics.insert(Arc::from("t"), topic);
+        chosen
+    }
+}
+
+/// The cluster that was there before may have given it to us, and the one that is there to others.
+#[tokio::test(start_paused = true)]
+async fn an_id_from_another_cluster_is_none() {
+    let mut set = set(7, &[1]);
+    let sender = &mut set.sender;
+    sender.incarnation = 1;
+    let now = sender.env.now();
+    assert!(matches!(sender.gate.passage(now), Passage::Ask));
+    sender.handle(Event::ProducerId(0, Ok(77)));
+    assert!(!matches!(sender.gate.passage(now), Passage::Open));
+    sender.handle(Event::ProducerId(1, Ok(78)));
+    assert!(matches!(sender.gate.passage(now), Passage::Open));
+}
+
+/// It knows nothing of us for certain, which says nothing of a batch that went to this one.
+#[tokio::test(start_paused = true)]
+async fn what_another_cluster_knows_of_us_is_nothing() {
+    let mut set = set(7, &[1]);
+    set.sends(1, 1);
+    let now = set.now();
+    let partition = set.partition();
+    partition.failed(1, false, Cause::Failed);
+    assert!(partition.settle().is_empty());
+    assert!(partition.next_resend(1, now).is_some());
+    partition.out_of_sequence(1);
+    assert!(partition.settle().is_empty());
+    assert_eq!(partition.wants_lookup(), Some(7));
+    partition.lookup_begun();
+    set.sender.incarnation = 1;
+    let told =
+        |of| Told { leader: 1, topic: "t".into(), partition: 0, of, asked_by: 0, last: Ok(None) };
+    set.sender.handle(Event::LookedUp(told(0)));
+    assert!(set.partition().batch(1).is_some(), "still to be found out");
+    set.sender.handle(Event::LookedUp(told(1)));
+    assert!(set.partition().batch(1).is_none());
+}
+
+/// A partition that knows nothing of us takes any sequence as the first: of two that are in flight the
+/// second would lock the first out.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_made_anew_gets_one_batch_at_first() {
+    let mut set = set(7, &[1]);
+    let now = set.now();
+    let has_room_beside_one = |set: &mut Set, id| {
+        set.sends(id, 1);
+        let room = set.partition().has_room(1, now);
+        set.is_acknowledged(id);
+        room
+    };
+    assert!(!has_room_beside_one(&mut set, 1), "the very first");
+    assert!(has_room_beside_one(&mut set, 2));
+    set.learns(7, &[1, 1]);
+    assert!(has_room_beside_one(&mut set, 3), "it has a partition more");
+    set.learns(8, &[1, 1]);
+    assert!(!has_room_beside_one(&mut set, 4));
+    assert!(has_room_beside_one(&mut set, 5));
+}
+
+/// The choice was made among fewer, and would stand for minutes.
+#[tokio::test(start_paused = true)]
+async fn where_there_are_more_partitions_is_chosen_anew() {
+    let mut set = set(7, &[1]);
+    let (now, mut rng) = (set.now(), set.sender.env.rng());
+    set.topic().stay(0, 1, 1_000, now, &mut rng);
+    set.learns(7, &[2]);
+    assert!(set.topic().sticky.is_some(), "another leader, and as many");
+    set.learns(7, &[2, 2]);
+    assert!(set.topic().sticky.is_none());
+}
+
+/// Of each it is told once, however often the sender looks.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
+    let mut set = set(7, &[1]);
+    set.sends(1, 1);
+    let partition = set.partition();
+    partition.failed(1, false, Cause::Failed);
+    assert!(partition.settle().is_empty());
+    let to_send: ToSend = partition.next_resend(1, Instant::now()).unwrap();
+    assert_eq!(to_send.retry, Some(Cost::InDoubt));
+    let parts = vec![(Arc::from("t"), Uuid::nil(), 0, to_send)];
+    let load = Load { leader: 1, parts, bytes: 1 };
+    let (pool, now) = (Arc::clone(&set.pool), set.now());
+    while set.sender.affords(&pool, &load, now) {}
+    assert!(!set.sender.affords(&pool, &load, now));
+    let delayed = || pool.metrics().snapshot().retry_budget.produce.delayed;
+    assert_eq!(delayed(), 1);
+    let later = now + Duration::from_secs(2);
+    assert!(set.sender.affords(&pool, &load, later));
+    assert!(!set.sender.affords(&pool, &load, later), "the next one");
+    assert_eq!(delayed(), 2);
+}
+
+/// Partitions of the old one that were to get something again may not even be there.
+#[tokio::test(start_paused = true)]
+async fn to_another_cluster_goes_what_was_never_sent_in_its_order() {
+    let mut set = set(7, &[1, 1]);
+    set.sends(1, 1);
+    set.is_acknowledged(1);
+    (2..=4).for_each(|id| set.sends(id, id as usize));
+    for id in 2..=4 {
+        set.partition().failed(id, id < 4, Cause::Failed);
+    }
+    set.sender.settle(&Arc::from("t"), 0);
+    assert!(set.topic().resend.contains(&0), "the last one is in doubt, and they are before it");
+    set.sender.incarnation = 7;
+    assert!(set.sender.goes_on());
+    assert!(set.topic().resend.is_empty());
+    let waiting = std::iter::from_fn(|| set.topic().unbound.pop_back()).map(|b| b.records());
+    assert_eq!(waiting.collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_let_go_when_nothing_of_it_is_under_way() {
+    let mut set = set(7, &[1]);
+    set.sends(1, 1);
+    let mut now = set.now() + UNUSED_AFTER;
+    set.sender.release_unused(now);
+    assert!(set.sender.topics.contains_key("t"), "something is in flight");
+    set.is_acknowledged(1);
+    now += UNUSED_AFTER - Duration::from_secs(1);
+    set.sender.release_unused(now);
+    assert!(set.sender.topics.contains_key("t"), "it was in use a moment ago");
+    now += Duration::from_secs(1);
+    set.sender.release_unused(now);
+    assert!(set.sender.topics.is_empty());
+}
+
+/// Where most is refused, those that were given least are those that take nothing.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_goes_to_any() {
+    let mut set = set(7, &[1, 2]);
+    for broker in 1..=2 {
+        let (connection, peer) = connection(&set.sender.env, broker);
+        set.sender.leaders.connected(broker, connection);
+        set.peers.push(peer);
+    }
+    let first = Candidate { partition: 0, bytes_in_flight: 0, latency_us: 0, given: 0.0 };
+    let mut rng = set.sender.env.rng();
+    let pick = spread::choose(&[first], None, false, &mut rng).unwrap();
+    set.topic().given.give(&pick, 10.0);
+    assert_eq!(set.chosen(), BTreeSet::from([1]), "which has had less");
+    let (mut batch, now) = (set.batch(1), set.now());
+    batch.tries.came_back(&Cause::Failed, now, &mut rng);
+    set.topic().put_back(batch);
+    assert_eq!(set.chosen(), BTreeSet::from([0, 1]));
+}
