@@ -228,3 +228,6 @@ impl Suspect {
         self.0.store(suspect, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
