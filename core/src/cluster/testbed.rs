@@ -168,7 +168,7 @@ impl Bed {
         self.pool.lane(broker, lane, Need::Needed).await.unwrap()
     }
 
-    /// The same once what was lost may be dialled again.
+    /// All connections are lost, and so long ago that what was lost may be dialled again.
     pub(crate) async fn cut(&self) {
         for broker in self.cluster.broker_ids() {
             self.cluster.cut_connections(broker).unwrap();
@@ -176,7 +176,7 @@ impl Bed {
         tokio::time::sleep(secs(1)).await;
     }
 
-    /// Metadata answers as before, but with these brokers led to as named.
+    /// As an answer that names all brokers, these at another host, and these as leaders of a newer epoch.
     pub(crate) fn named(&self, changed: &[(i32, &str)], leaders: &[i32]) {
         let mut known: Brokers = BTreeSet::from_iter(self.cluster.broker_ids())
             .into_iter()

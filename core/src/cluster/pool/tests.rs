@@ -1,4 +1,4 @@
-use ottla_test_broker::{ApiKey, Cluster};
+use ottla_test_broker::{ApiKey, Cluster, Fault};
 
 use super::*;
 use crate::cluster::metadata::BrokerPlace;
@@ -12,6 +12,18 @@ async fn a_broker_of_another_age_is_no_first_contact() {
     let begun = bed.now();
     let error = bed.pool.reach(secs(10)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{error}");
+    assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
+    assert_eq!(bed.net.all_dials(), 1);
+}
+
+/// What answers is no broker, and does not become one within the time that there is.
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_on_the_first_request_is_not_tried_until_the_deadline() {
+    let bed = bed(1, 1);
+    bed.spoil(Fault::CutBeforeAppend, ApiKey::API_VERSIONS, usize::MAX);
+    let begun = bed.now();
+    let error = bed.pool.reach(secs(10)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
     assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
     assert_eq!(bed.net.all_dials(), 1);
 }
