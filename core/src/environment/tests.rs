@@ -86,7 +86,7 @@ async fn who_finds_no_room_has_an_error_in_the_end() {
         assert!(looked < 200, "still none after ten times the time");
         tokio::time::advance(ms(50)).await;
     };
-    let error = outcome.err().expect("there is no room");
+    let error = outcome.expect_err("there is no room");
     assert_eq!(error.kind(), ErrorKind::Connect);
     assert!(error.to_string().contains("max_connections"), "{error}");
     drop((taken, bed));

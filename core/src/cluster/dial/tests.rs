@@ -181,7 +181,7 @@ async fn who_fell_silent_is_dialled_later_than_who_hung_up() {
         let connection = bed.lane(1, Lane::Produce).await;
         bed.spoil(Fault::BlackHole, ApiKey::INIT_PRODUCER_ID, 1);
         let asked = InitProducerIdRequest::default();
-        connection.call(&asked, (0, 4), false).await.err().expect("nobody answers");
+        connection.call(&asked, (0, 4), false).await.expect_err("nobody answers");
         let (broker, now) = (bed.pool.broker(1).unwrap(), bed.now());
         waits.push(broker.not_before(Need::Needed, now).unwrap_or(now) - now);
     }

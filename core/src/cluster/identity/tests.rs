@@ -65,6 +65,19 @@ async fn the_others_are_asked_who_they_are() {
     assert_eq!(bed.pool.identity().cluster_id().as_deref(), Some("first"));
 }
 
+/// Nobody avoids it, nor asks who leads instead, until it happens to be dialled once more.
+#[tokio::test(start_paused = true)]
+async fn who_answers_for_the_right_cluster_again_is_well() {
+    let bed = first().await;
+    let broker = bed.pool.broker(2).unwrap();
+    strays(&bed, 2).await;
+    assert!(broker.is_unreachable());
+    tokio::time::sleep(secs(1)).await;
+    bed.lane(2, Lane::Produce).await;
+    assert!(!broker.is_unreachable());
+    assert_eq!(broker.condition(bed.now()), crate::cluster::BrokerHealth::Good);
+}
+
 /// What else was lost may not have been noticed yet: who has not answered since says nothing about a
 /// connection that is opened beside it.
 #[tokio::test(start_paused = true)]
