@@ -549,3 +549,6 @@ fn start_thread() -> Result<OwnThread> {
     .map_err(|e| refused("thread", &e))?;
     Ok(OwnThread { handle, stop: Some(stop) })
 }
+
+#[cfg(test)]
+mod tests;

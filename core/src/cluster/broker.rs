@@ -479,3 +479,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,6 @@ fn verdict(mut errors: Vec<Error>) -> Error {
     let which = passing.or_else(changed).unwrap_or(0);
     errors.swap_remove(which)
 }
+
+#[cfg(test)]
+mod tests;

@@ -383,3 +383,6 @@ fn summary(errors: Vec<Error>) -> Error {
     }
     told.in_words(trouble::listed(words.into_iter()))
 }
+
+#[cfg(test)]
+mod tests;

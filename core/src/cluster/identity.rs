@@ -172,7 +172,11 @@ impl Pool {
             state.foreign = None;
             drop(state);
             connection.vouch();
-            self.broker_of(connection).inspect(|broker| broker.suspect(false));
+            if let Some(broker) = self.broker_of(connection).filter(|broker| broker.is_suspect()) {
+                broker.suspect(false);
+                // Its dial was no success before this.
+                broker.connected();
+            }
             return Ok(());
         }
         let error = changed(ours, &theirs);
@@ -228,3 +232,6 @@ impl Suspect {
         self.0.store(suspect, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

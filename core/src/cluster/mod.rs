@@ -23,6 +23,8 @@ mod merge;
 mod metadata;
 mod pool;
 mod refresh;
+#[cfg(test)]
+pub(crate) mod testbed;
 mod trouble;
 mod view;
 

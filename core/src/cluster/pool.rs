@@ -445,3 +445,6 @@ impl Drop for Pool {
         self.producers.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -203,3 +203,6 @@ impl Pool {
         self.control_latency().record(took);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,14 +175,7 @@ impl LogReader {
             Error::new(ErrorKind::Forked, "another thread was opening a log reader during the fork")
                 .advise("fork before log readers are opened")
         })?;
-        readers.retain(|reader| reader.upgrade().is_some_and(|queue| queue.is_here()));
-        if readers.len() >= MAX_READERS {
-            return Err(Error::argument(format!(
-                "{MAX_READERS} log readers are open, and no more may be"
-            ))
-            .advise("close one before another is opened"));
-        }
-        readers.push(Arc::downgrade(&queue));
+        enlist(&mut readers, &queue)?;
         set_level(&readers);
         Ok(Self(queue))
     }
@@ -311,6 +304,19 @@ fn readers() -> Option<RwLockWriteGuard<'static, Vec<Weak<Queue>>>> {
         }
     }
     None
+}
+
+/// One more, if there are not [`MAX_READERS`] already.
+fn enlist(readers: &mut Vec<Weak<Queue>>, queue: &Arc<Queue>) -> Result<()> {
+    readers.retain(|reader| reader.upgrade().is_some_and(|queue| queue.is_here()));
+    if readers.len() >= MAX_READERS {
+        return Err(Error::argument(format!(
+            "{MAX_READERS} log readers are open, and no more may be"
+        ))
+        .advise("close one before another is opened"));
+    }
+    readers.push(Arc::downgrade(queue));
+    Ok(())
 }
 
 fn set_level(readers: &[Weak<Queue>]) {

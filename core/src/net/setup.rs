@@ -247,3 +247,6 @@ impl AuthExchange for RawExchange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,9 @@ impl Reconnect {
     }
 
     /// The connection ended unasked. While others stand in it is left alone for a while: the
-    /// cluster may be restarting it, and every client lost it in the same instant.
+    /// cluster may be restarting it, and every client lost it in the same instant. What failed dials
+    /// have put off stays put off: who is connected and found to be another cluster's is lost each time,
+    /// and another lane that is lost later makes the next dial no more promising.
     pub(crate) fn lost(
         &mut self,
         how: Loss,
@@ -135,9 +137,10 @@ impl Reconnect {
             Loss::Silence => AFTER_SILENCE,
         };
         let soon = now + within.mul_f64(rng.random_range(0.0..1.0));
-        self.needed_at = Some(soon);
-        self.optional_at =
-            Some(if others_connected { now + seconds(FIRST_PROBE, rng) } else { soon });
+        let probe = if others_connected { now + seconds(FIRST_PROBE, rng) } else { soon };
+        let put_off = |at: Option<Instant>| at.filter(|_| self.failures > 0);
+        (self.needed_at, self.optional_at) =
+            (put_off(self.needed_at).max(Some(soon)), put_off(self.optional_at).max(Some(probe)));
     }
 
     /// A newer leader epoch names the broker: the controller sees it alive.
@@ -222,6 +225,25 @@ mod tests {
             .collect();
         waits.sort();
         assert!(waits[25] > AFTER_LOSS * 5 && waits[99] <= AFTER_SILENCE, "{waits:?}");
+    }
+
+    #[test]
+    fn a_loss_brings_no_dial_nearer_that_failures_have_put_off() {
+        let mut rng = StdRng::seed_from_u64(12);
+        let now = Instant::now();
+        for others_connected in [false, true] {
+            let mut broker = Reconnect::default();
+            while may_dial(&broker, Needed, now + AFTER_LOSS) {
+                broker.failed(false, now, &mut rng);
+            }
+            let before = [Needed, Optional].map(|need| broker.not_before(need));
+            broker.lost(Loss::Cut, others_connected, now, &mut rng);
+            let after = [Needed, Optional].map(|need| broker.not_before(need));
+            assert!(after[0] == before[0] && after[1] >= before[1], "{before:?}, {after:?}");
+            broker.connected();
+            broker.lost(Loss::Cut, others_connected, now, &mut rng);
+            assert!(may_dial(&broker, Needed, now + AFTER_LOSS));
+        }
     }
 
     #[test]

@@ -155,6 +155,19 @@ fn every_way_of_writing_a_record_reads_the_same() {
     assert!(read(&raw) == records);
 }
 
+/// Registers are written whole, and more than a record has may not fit behind it.
+#[test]
+fn a_small_record_goes_wherever_the_chunk_ends() {
+    let some = |len: usize| Some(vec![7; len]);
+    for first in 900..1_020 {
+        for small in [(None, some(1)), (some(3), None), (some(0), some(0)), (some(2), some(70))] {
+            let (key, value) = small;
+            let records = vec![(None, some(first), vec![], 5), (key, value, vec![], 5)];
+            assert_eq!(read(&single(wire(&build(&records, Compression::None)))), records);
+        }
+    }
+}
+
 #[test]
 fn header_can_be_rewritten_for_another_epoch() {
     let batch = build(&json(3), Compression::None);

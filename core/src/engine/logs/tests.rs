@@ -180,3 +180,20 @@ fn the_end_wakes_who_waits_for_the_first_line() {
     reader.close();
     end.recv_timeout(Duration::from_secs(30)).expect("an end");
 }
+
+/// On a list of its own: that of the process is for all tests.
+#[test]
+fn one_reader_too_many_is_refused_until_another_is_gone() {
+    let (mut list, mut open) = (Vec::new(), Vec::new());
+    for _ in 0..MAX_READERS {
+        let reader = unlisted(LogLevel::Warn);
+        enlist(&mut list, &reader.0).unwrap();
+        open.push(reader);
+    }
+    let more = unlisted(LogLevel::Warn);
+    let error = enlist(&mut list, &more.0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert_eq!(list.len(), MAX_READERS);
+    open.pop();
+    enlist(&mut list, &more.0).unwrap();
+}
