@@ -171,8 +171,9 @@ def test_checksums_are_verified_unless_it_is_said() -> None:
 
 def test_the_config_of_a_topic_is_told() -> None:
     with ottla.testing.Broker() as broker, between(broker) as (bootstrap, heard):
-        ottla.Admin(bootstrap).create_topic("t", 1, 1, config={"retention.ms": "1234567"})
+        ottla.Admin(bootstrap).create_topic("t", 1, 1, config={"retention.ms": "1234567", "segment.ms": "7654321"})
         assert 0 <= heard.find(b"retention.ms") < heard.find(b"1234567")
+        assert 0 <= heard.find(b"segment.ms") < heard.find(b"7654321")
 
 
 def test_topics_are_read_from_where_it_is_said(broker: ottla.testing.Broker) -> None:

@@ -204,6 +204,7 @@ def test_use_after_close(broker: ottla.testing.Broker, topic: str) -> None:
     assert list(consumer) == [] and list(consumer.batches()) == []
     for ask in (
         lambda: consumer.next(),
+        lambda: consumer.next(timeout=1),
         lambda: consumer.assignment(),
         lambda: consumer.position(topic, 0),
         lambda: consumer.seek(topic, 0, 0),
@@ -326,12 +327,21 @@ def test_another_cluster_at_the_same_addresses(change: Any) -> None:
         consumer.close()
 
 
+def test_an_end_too_far_away_to_name_is_none(producer: ottla.Producer, topic: str) -> None:
+    assert producer.send(topic, b"x").result(timeout=1e19).offset == 0
+    producer.flush(timeout=1e19)
+
+
 def test_errors_survive_pickling() -> None:
     with pytest.raises(ottla.ConnectError) as caught:
         ottla.Producer("127.0.0.1:1", connect_timeout=0.2)
     copy = pickle.loads(pickle.dumps(caught.value))
     assert type(copy) is type(caught.value)
     assert str(copy) == str(caught.value) and vars(copy) == vars(caught.value)
+    # Of a class that is made where it is needed.
+    again = made("broker", retriable=True)
+    copy = pickle.loads(pickle.dumps(again))
+    assert type(copy) is type(again) and isinstance(copy, ottla.BrokerError) and copy.retriable
 
 
 KINDS = [

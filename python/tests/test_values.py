@@ -261,6 +261,8 @@ def test_a_batch_is_a_sequence(broker: ottla.testing.Broker, topic: str) -> None
                 batch.index(record, i + 1)
             with pytest.raises(ValueError, match="not in the batch"):
                 batch.index(record, 0, i)
+            with pytest.raises(ValueError, match="not in the batch"):
+                batch.index(record, 1, i)
         assert None not in batch and batch.count("x") == 0
         for index in (size, -size - 1, 2**70):
             with pytest.raises(IndexError):
