@@ -1,6 +1,5 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -20,14 +19,13 @@ const FLUSH_AT_EXIT: Duration = Duration::from_secs(5);
 /// The producers whose records count when the process ends.
 struct Registry {
     open: Vec<Weak<Here<Producer>>>,
-    /// Engine handles of producers that were collected with records on their way, each until those
-    /// are resolved: its connections stay open for no longer.
-    orphans: BTreeMap<u64, Producer>,
-    next_orphan: u64,
+    /// Producers that were collected with records on their way. The engine keeps each until those are
+    /// resolved. It does not come here for that: its thread runs without the interpreter, so a fork
+    /// could leave the child with a lock that nobody opens.
+    orphans: Vec<Weak<Producer>>,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { open: Vec::new(), orphans: BTreeMap::new(), next_orphan: 0 });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { open: Vec::new(), orphans: Vec::new() });
 
 fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -46,16 +44,12 @@ pub(crate) fn orphaned(producer: &Producer) {
     if !has_records(producer) {
         return;
     }
+    let orphan = Arc::new(producer.clone());
     let mut registry = registry();
-    let number = registry.next_orphan;
-    registry.next_orphan += 1;
-    registry.orphans.insert(number, producer.clone());
+    registry.orphans.retain(|orphan| orphan.strong_count() > 0);
+    registry.orphans.push(Arc::downgrade(&orphan));
     drop(registry);
-    engine::when_resolved(producer, move || {
-        // Dropped without the lock: the last handle of a pool ends it.
-        let orphan = self::registry().orphans.remove(&number);
-        drop(orphan);
-    });
+    engine::when_resolved(producer, move || drop(orphan));
 }
 
 /// Whether anything that was sent is not resolved.
@@ -131,7 +125,8 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
         }
         Err(_) => return Ok(()),
     };
-    let mut producers = orphans.into_values().collect::<Vec<_>>();
+    let orphans = orphans.iter().filter_map(Weak::upgrade);
+    let mut producers = orphans.map(|orphan| Producer::clone(&orphan)).collect::<Vec<_>>();
     let open = open.iter().filter_map(Weak::upgrade);
     producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
     // From here on this tells what is left, and nothing else does.
