@@ -241,6 +241,29 @@ fn a_flush_and_a_close_tell_of_what_failed() {
     assert_eq!(told.kind(), ErrorKind::Undelivered, "{told}");
 }
 
+/// Who drains is given a moment to look at failures before they are told, and no longer than the wait may
+/// take: what is told by no flush that is through has to be told by this one.
+#[test]
+fn a_flush_with_little_time_tells_of_what_failed() {
+    let cluster = cluster();
+    let engine = connect(&cluster);
+    let refuse = FaultRule::new(Fault::Error(29)).api(ApiKey::PRODUCE);
+    cluster.faults().inject(refuse.always());
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    assert_eq!(producer.submit(5, "t", std::iter::once(value(b"a"))).accepted, 1);
+    assert!(engine.queue().wait(Some(PATIENCE)), "it fails, and lies in the queue");
+    let deadline = Instant::now() + PATIENCE;
+    let told = loop {
+        match producer.flush_wait(Some(Duration::from_millis(10))) {
+            // Not even the flush was through.
+            Err(e) if e.kind() == ErrorKind::Timeout && Instant::now() < deadline => {}
+            told => break told.unwrap_err(),
+        }
+    };
+    assert_eq!(told.kind(), ErrorKind::Undelivered, "{told}");
+    producer.flush_wait(Some(PATIENCE)).unwrap();
+}
+
 #[test]
 fn nobody_there_is_told_within_the_connect_timeout() {
     // Taken for as long as the test: a port that was only free a moment ago may be somebody's.

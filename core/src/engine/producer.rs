@@ -245,11 +245,13 @@ impl EngineProducer {
         self.report(left)
     }
 
-    /// The outcome of a wait for all records: what failed, and lies in the queue.
+    /// The outcome of a wait for all records: what failed, and lies in the queue. Who drains has a moment to
+    /// look at it first, as far as there is time for that; without it is told all the same.
     fn report(&self, timeout: Option<Duration>) -> Result<()> {
         let unread = Arc::clone(self.core.deliveries.unread());
         let report = unread.report(&self.engine.0.env);
-        block_on(report, timeout).unwrap_or(Ok(()))
+        block_on(report, timeout)
+            .unwrap_or_else(|| unread.take().map_or(Ok(()), |lost| Err(lost.into())))
     }
 
     fn flush_to(&self, reply: Reply) {
