@@ -67,10 +67,22 @@ impl Partition {
     }
 
     /// Whether the leader is to be asked; and under whose name.
-    pub(crate) fn wants_lookup(&self) -> Option<i64> {
+    pub(crate) fn wants_lookup(&mut self) -> Option<i64> {
+        self.look_up_without_witness();
         let wanted = |e: &Entry| e.asked == Asked::Wanted && e.batch.is_some();
         let wants = !self.settling && self.queue.iter().any(wanted);
         wants.then(|| self.sequence.producer_id()).flatten()
+    }
+
+    /// What the broker remembers was to tell of the batches before it, and was given up meanwhile.
+    fn look_up_without_witness(&mut self) {
+        let first = self.queue.iter().find(|e| !e.sent && e.batch.is_some()).map(|e| e.asked);
+        if let Some(Asked::There(last)) = first
+            && self.first_to_resend().is_none()
+            && !self.queue.iter().any(|e| e.sent)
+        {
+            self.all_asked(Asked::There(last), Asked::Wanted);
+        }
     }
 
     pub(crate) fn lookup_begun(&mut self) {
@@ -131,7 +143,7 @@ impl Partition {
     }
 
     /// What is sent again next, if it need not wait for a lookup.
-    pub(super) fn first_to_resend(&mut self) -> Option<usize> {
+    pub(super) fn first_to_resend(&self) -> Option<usize> {
         let waits = |e: &Entry| !e.sent && e.batch.is_some();
         let first = self.queue.iter().position(waits)?;
         let Asked::There(last) = self.queue[first].asked else {
@@ -142,12 +154,7 @@ impl Partition {
             let ends = |batch: &Batch| e.position.last_sequence(batch.records());
             waits(e) && e.batch.as_ref().map(ends) == Some(last)
         };
-        let witness = self.queue.iter().position(remembered);
-        if witness.is_none() && !self.queue.iter().any(|e| e.sent) {
-            // It was given up meanwhile.
-            self.all_asked(Asked::There(last), Asked::Wanted);
-        }
-        witness
+        self.queue.iter().position(remembered)
     }
 
     /// Batches that are in the log and before one that has been acknowledged.

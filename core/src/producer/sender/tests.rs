@@ -13,7 +13,7 @@ use crate::net::by_hand::connection;
 use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
 use crate::producer::accumulator::Batch;
-use crate::producer::partition::ToSend;
+use crate::producer::partition::{LastKnown, ToSend};
 use crate::producer::record::Record;
 use crate::producer::requests::Load;
 use crate::producer::shard::Shard;
@@ -52,17 +52,28 @@ impl Set {
 
     /// A batch of so many records that the sender has taken.
     fn batch(&mut self, records: usize) -> Batch {
-        for _ in 0..records {
-            let (record, from) = (Record::to("t").value("v"), Unread::new(None));
-            assert!(self.home.append(Shard::default(), &record, &from).is_ok());
-        }
+        self.batch_of(records, || Record::to("t").value("v"))
+    }
+
+    fn batch_of<'a>(&mut self, records: usize, record: impl Fn() -> Record<'a>) -> Batch {
+        (0..records).for_each(|_| self.append(&record()));
+        let slot = self.announced();
+        let batch = slot.take(&self.home).unwrap();
+        self.topic().lines_mut().for_each(|line| line.forget_empty());
+        batch
+    }
+
+    fn append(&self, record: &Record<'_>) {
+        assert!(self.home.append(Shard::default(), record, &Unread::new(None)).is_ok());
+    }
+
+    /// What was appended is announced to the sender.
+    fn announced(&mut self) -> Arc<Slot> {
         let Ok(Event::Ready(home, batches, slot)) = self.events.try_recv() else {
             panic!("not announced")
         };
         self.sender.handle(Event::Ready(home, batches, Arc::clone(&slot)));
-        let batch = slot.take(&self.home).unwrap();
-        self.topic().unbound.forget_empty();
-        batch
+        slot
     }
 
     fn topic(&mut self) -> &mut Topic {
@@ -88,6 +99,28 @@ impl Set {
         let (batch, now) = (self.batch(records), self.now());
         assert!(self.partition().has_room(1, now));
         self.partition().push(id, batch, 1, (7, 0));
+    }
+
+    /// One batch after the other is in doubt in partition 0, and the broker refuses the first one's place.
+    fn forgotten(&mut self, ids: std::ops::RangeInclusive<u64>) {
+        let now = self.now();
+        ids.clone().for_each(|id| self.partition().failed(id, false, Cause::Failed));
+        let partition = self.partition();
+        assert!(partition.settle().is_empty());
+        assert!(partition.next_resend(1, now).is_some());
+        partition.out_of_sequence(*ids.start());
+        self.sender.settle(&Arc::from("t"), 0);
+        self.partition().lookup_begun();
+    }
+
+    /// What is sent has a name, and there is a connection to its leader.
+    fn may_send(&mut self) {
+        let now = self.now();
+        assert!(matches!(self.sender.gate.passage(now), Passage::Ask));
+        self.sender.handle(Event::ProducerId(0, Ok(7)));
+        let (connection, peer) = connection(&self.sender.env, 1);
+        self.sender.leaders.connected(1, connection);
+        self.peers.push(peer);
     }
 
     fn is_acknowledged(&mut self, id: u64) {
@@ -256,4 +289,26 @@ async fn what_was_refused_goes_to_any() {
     batch.tries.came_back(&Cause::Failed, now, &mut rng);
     set.topic().put_back(batch);
     assert_eq!(set.chosen(), BTreeSet::from([0, 1]));
+}
+
+/// What the broker remembers was to be sent again, to tell of what is before it. Its time is up: who else
+/// tells is asked at once, and not when something else happens.
+#[tokio::test(start_paused = true)]
+async fn without_its_witness_a_batch_is_looked_up_at_once() {
+    let mut set = set(7, &[1]);
+    set.may_send();
+    set.sends(1, 1);
+    set.is_acknowledged(1);
+    (2..=3).for_each(|id| set.sends(id, 1));
+    set.forgotten(2..=3);
+    let last = Ok(Some(LastKnown { epoch: 0, sequence: 2 }));
+    let told = Told { leader: 1, topic: "t".into(), partition: 0, of: 0, asked_by: 0, last };
+    set.sender.handle(Event::LookedUp(told));
+    assert!(set.partition().give_up(3).is_some());
+    set.sender.settle(&Arc::from("t"), 0);
+    let now = set.now();
+    assert!(!set.sender.round(now), "there is nothing to be sent");
+    assert_eq!(set.partition().wants_lookup(), None, "it waits to be asked for");
+    set.partition().lookup_failed();
+    assert_eq!(set.partition().wants_lookup(), Some(7), "nobody was asked");
 }
