@@ -191,10 +191,12 @@ impl Partition {
         self.sequence.producer_id().map(|id| (id, self.sequence.epoch()))
     }
 
-    /// Whether a connection may have ended for what is sent again next.
+    /// Whether a connection may have ended for what is sent again next. Not while nothing can be: no leader
+    /// is kept free for what waits for an answer first.
     pub(crate) fn next_is_suspect(&self) -> bool {
-        let mut waiting = self.queue.iter().filter(|e| !e.sent).filter_map(|e| e.batch.as_ref());
-        waiting.next().is_some_and(|batch| batch.tries.is_suspect())
+        let next = self.first_to_resend().filter(|_| !self.settling);
+        let batch = next.and_then(|next| self.queue[next].batch.as_ref());
+        batch.is_some_and(|batch| batch.tries.is_suspect())
     }
 
     /// The batch with this id, and what it has behind it.

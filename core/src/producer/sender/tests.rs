@@ -291,6 +291,21 @@ async fn what_was_refused_goes_to_any() {
     assert_eq!(set.chosen(), BTreeSet::from([0, 1]));
 }
 
+/// A batch that may have ended a connection goes alone, once it is known what became of it. Until then
+/// its leader is everybody's.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_is_looked_up_keeps_its_leader_from_nobody() {
+    let mut set = set(7, &[1, 1]);
+    set.may_send();
+    set.sends(1, 1);
+    set.partition().tries(1).unwrap().closed(1, false);
+    set.forgotten(1..=1);
+    set.append(&Record::to("t").partition(1).value("v"));
+    set.announced();
+    let now = set.now();
+    assert!(set.sender.round(now), "nothing goes to the leader");
+}
+
 /// What the broker remembers was to be sent again, to tell of what is before it. Its time is up: who else
 /// tells is asked at once, and not when something else happens.
 #[tokio::test(start_paused = true)]
