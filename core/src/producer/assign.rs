@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::accumulator::Batch;
-use super::line::Next;
+use super::line::{Line, Next};
 use super::lookup::Wanted;
 use super::partition::{Partition, ToSend};
 use super::requests::Load;
@@ -107,6 +107,11 @@ impl Sender {
             };
             wanted.sort_by_key(given);
         }
+        // What has to go alone comes first: behind partitions that always have something it would never find
+        // their leader idle.
+        let suspect =
+            |partition: &i32| topic.pinned.get(partition).is_some_and(Line::next_is_suspect);
+        wanted.sort_by_key(|partition| !suspect(partition));
         for partition in wanted {
             let Some(index) =
                 usize::try_from(partition).ok().filter(|i| *i < meta.partitions.len())

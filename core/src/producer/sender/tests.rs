@@ -306,6 +306,25 @@ async fn a_suspect_that_is_looked_up_keeps_its_leader_from_nobody() {
     assert!(set.sender.round(now), "nothing goes to the leader");
 }
 
+/// Partitions before it in the order of numbers have something all the time: their leader would never be
+/// idle.
+#[tokio::test(start_paused = true)]
+async fn what_goes_alone_waits_for_none_that_come_later() {
+    let mut set = set(7, &[1, 1]);
+    set.may_send();
+    let mut suspect = set.batch_of(1, || Record::to("t").partition(1).value("v"));
+    suspect.tries.closed(1, false);
+    let other = set.batch_of(1, || Record::to("t").partition(0).value("v"));
+    [suspect, other].into_iter().for_each(|batch| set.topic().put_back(batch));
+    let now = set.now();
+    set.sender.leaders.get(1).unwrap().requests = 1;
+    assert!(!set.sender.round(now), "the next request went before it");
+    set.sender.leaders.get(1).unwrap().requests = 0;
+    assert!(set.sender.round(now));
+    let went = |set: &mut Set, index: usize| !set.topic().partitions[index].is_settled();
+    assert!(went(&mut set, 1) && !went(&mut set, 0), "alone");
+}
+
 /// What the broker remembers was to be sent again, to tell of what is before it. Its time is up: who else
 /// tells is asked at once, and not when something else happens.
 #[tokio::test(start_paused = true)]
