@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::Fetcher;
+use crate::consumer::reading::Source;
 
 impl Fetcher {
     /// Looks whether there is another cluster. `false`: this consumer does not go on with it, and the
@@ -22,6 +23,14 @@ impl Fetcher {
             topic.id = Uuid::nil();
             topic.was.clear();
             topic.behind = None;
+            topic.told = None;
+            topic.missing.clear();
+            topic.rights.ended();
+        }
+        // Nor the brokers: what was told of those that had their numbers says nothing of them.
+        for source in self.sources.values_mut() {
+            let Source { in_flight, asked, .. } = *source;
+            *source = Source { in_flight, asked, ..Source::default() };
         }
         for (key, reading) in &mut self.reading {
             reading.id = Uuid::nil();

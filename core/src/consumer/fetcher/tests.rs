@@ -311,3 +311,22 @@ async fn brokers_have_turns_where_there_is_not_room_for_all() {
     }
     assert_eq!(turns, [1, 2, 3, 1, 2, 3]);
 }
+
+/// It has brokers with the same numbers, and topics with the same names.
+#[tokio::test(start_paused = true)]
+async fn what_was_told_of_one_cluster_is_news_in_another() {
+    let mut set = led_by(&[1]);
+    let now = set.now();
+    let silent = |set: &mut Set| {
+        set.is_silent(1, Kind::Fetch, now);
+        set.told()
+    };
+    assert_eq!(silent(&mut set), [ErrorKind::Timeout]);
+    assert!(silent(&mut set).is_empty(), "once");
+    set.topic().told = Some(ErrorKind::UnknownTopic);
+    set.topic().missing.push(9);
+    set.fetcher.incarnation += 1;
+    assert!(set.fetcher.goes_on());
+    assert_eq!(silent(&mut set), [ErrorKind::Timeout]);
+    assert!(set.topic().told.is_none() && set.topic().missing.is_empty());
+}
