@@ -2,7 +2,7 @@
 //! once while it lasts. In virtual time.
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
-use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record};
+use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record, Start};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{acked, acks, cluster, connect, free, pinned, secs, seen, stored};
 use ottla_scenarios::wait::{until, within};
@@ -256,6 +256,24 @@ async fn so_is_one_that_does_not_answer_where_to_start_and_one_that_hangs_up_on_
         within("a batch", consumer.next()).await.unwrap().unwrap();
         looking.abort();
     }
+}
+
+/// That it answers fetches of other partitions meanwhile does not end it.
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_answers_fetches_and_hangs_up_on_who_asks_where_to_start() {
+    let cluster = cluster(1, 2);
+    let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
+    let hangs_up = FaultRule::new(Fault::CutBeforeAppend).api(ApiKey::LIST_OFFSETS);
+    cluster.faults().inject(hangs_up.always());
+    let assigned = [("t", 0, Start::Offset(0)), ("t", 1, Start::Latest)];
+    let mut consumer = client.consumer().assign(assigned).build().unwrap();
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < secs(20), "told after {after:?}");
+    says(&error, &["broker 1 at", "ListOffsets"]);
+    silent(&mut consumer, secs(120)).await;
 }
 
 #[tokio::test(start_paused = true)]
