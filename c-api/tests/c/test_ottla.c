@@ -140,7 +140,7 @@ static void freed_with_handles_left(void) {
         ottla_producer_send_batch(producer, "t", &record, 1, 1, &accepted, E));
   CHECK(accepted == 0);
   ottla_batch *batch = NULL;
-  FAILS(OTTLA_STATUS_CLOSED, ottla_consumer_next(consumer, -1, &batch, E));
+  FAILS(OTTLA_STATUS_CLOSED, ottla_consumer_next(consumer, 0, &batch, E));
   ottla_producer_free(producer);
   ottla_consumer_free(consumer);
 }
