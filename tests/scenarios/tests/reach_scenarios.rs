@@ -426,6 +426,19 @@ async fn the_controller_is_asked_when_another_broker_says_it_is_not() {
     }
 }
 
+/// What was made by then would be said to exist.
+#[tokio::test(start_paused = true)]
+async fn only_what_another_broker_is_to_make_is_asked_for_again() {
+    let cluster = cluster(3, 1);
+    let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
+    let elsewhere = FaultRule::new(Fault::Error(41)).api(ApiKey::CREATE_TOPICS).topic("v");
+    cluster.faults().inject(elsewhere);
+    let topics = ["u", "v", "w"].map(|name| NewTopic::new(name, 1, 1));
+    let made = within("topics", client.admin().create_topics(topics.into())).await.unwrap();
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    assert_eq!((made.len(), cluster.faults().fired()), (3, 1));
+}
+
 /// Nor does what is alone, and has nobody beside it for whose sake the connection is asked.
 #[tokio::test(start_paused = true)]
 async fn one_record_after_a_long_silence_does_not_wait_either() {
