@@ -419,6 +419,8 @@ static void statistics(const char *bootstrap) {
   ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
   ottla_client *client = NULL;
   options.bootstrap = bootstrap;
+  /* Its connections are its own: what clients of before have on its way is not counted here. */
+  options.software_name = "statistics";
   OK(ottla_client_connect(&options, &client, E));
   ottla_producer *producer = NULL;
   size_t accepted = 0;
