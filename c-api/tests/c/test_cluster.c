@@ -143,6 +143,37 @@ static void failures_nobody_polled(void) {
   CHECK(ottla_error_undelivered_topic(NULL, 0) == NULL);
 }
 
+/* Each run that fails tells with which record it begins, as those that are written do. */
+static void failed_runs_begin_where_they_do(const char *bootstrap) {
+  enum { RECORDS = 4 };
+  ottla_client *client = connect_to(bootstrap);
+  ottla_producer *producer = NULL;
+  OK(ottla_producer_new(client, NULL, &producer, E));
+  ottla_record records[RECORDS] = {{0}};
+  for (int i = 0; i < RECORDS; i++) {
+    records[i].partition = i % 2;
+    records[i].flags = OTTLA_RECORD_PARTITION;
+  }
+  size_t accepted = 0;
+  OK(ottla_producer_send_batch(producer, "no-such-topic", records, RECORDS, 3, &accepted, E));
+  CHECK(accepted == RECORDS);
+  unsigned seen = 0;
+  for (uint32_t told = 0; told < RECORDS;) {
+    ottla_completion done = next_completion(client);
+    CHECK(done.kind == OTTLA_COMPLETION_DELIVERY && done.tag == 3 && done.error != NULL);
+    CHECK(done.count == 1 && done.first < RECORDS);
+    if (done.count == 0) {
+      break; /* nothing for a minute */
+    }
+    seen |= 1u << done.first;
+    told += done.count;
+    ottla_error_free(done.error);
+  }
+  CHECK(seen == (1u << RECORDS) - 1);
+  ottla_producer_free(producer);
+  ottla_client_free(client);
+}
+
 /* Records are accepted and the client is closed at once: each of them is told, one way or the
  * other. */
 static void close_tells_everything(const char *bootstrap) {
@@ -315,6 +346,45 @@ static void *serve_http(void *listener) {
   }
 }
 
+/* A broker that answers the first question with UNKNOWN_SERVER_ERROR, which is -1. Ends as the one above. */
+static void *serve_unknown_errors(void *listener) {
+  for (;;) {
+    int peer = accept(*(int *)listener, NULL, NULL);
+    if (peer < 0) {
+      return NULL;
+    }
+    /* Length, kind and version, then the number that the answer repeats, code -1, and nothing else. */
+    uint8_t request[512];
+    if (read(peer, request, sizeof request) >= 12) {
+      uint8_t answer[16] = {0, 0, 0, 12, 0, 0, 0, 0, 0xff, 0xff, 1};
+      memcpy(answer + 4, request + 8, 4);
+      ssize_t sent = send(peer, answer, sizeof answer, MSG_NOSIGNAL);
+      (void)sent;
+    }
+    close(peer);
+  }
+}
+
+/* A code is told as it is, below zero too. */
+static void a_code_below_zero(void) {
+  char bootstrap[32];
+  int listener = local_socket(bootstrap);
+  CHECK(listen(listener, 16) == 0);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, serve_unknown_errors, &listener) == 0);
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_client *client = NULL;
+  ottla_error *error = NULL;
+  options.bootstrap = bootstrap;
+  options.connect_timeout_ms = 1000;
+  CHECK(ottla_client_connect(&options, &client, &error) != OTTLA_STATUS_OK && client == NULL);
+  CHECK(ottla_error_broker_code(error) == -1);
+  ottla_error_free(error);
+  shutdown(listener, SHUT_RDWR);
+  pthread_join(thread, NULL);
+  close(listener);
+}
+
 static void wrong_places(void) {
   char bootstrap[32];
   /* A port that is taken, but where nobody listens. */
@@ -349,6 +419,8 @@ static void statistics(const char *bootstrap) {
   ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
   ottla_client *client = NULL;
   options.bootstrap = bootstrap;
+  /* Its connections are its own: what clients of before have on its way is not counted here. */
+  options.software_name = "statistics";
   OK(ottla_client_connect(&options, &client, E));
   ottla_producer *producer = NULL;
   size_t accepted = 0;
@@ -460,6 +532,7 @@ int main(void) {
   }
   RUN(record_errors(bootstrap));
   RUN(failures_nobody_polled());
+  RUN(failed_runs_begin_where_they_do(bootstrap));
   RUN(close_tells_everything(bootstrap));
   RUN(statistics(bootstrap));
   ottla_test_broker_free(broker);
@@ -467,6 +540,7 @@ int main(void) {
   RUN(another_cluster(OTTLA_CLUSTER_CHANGE_FAIL));
   RUN(another_cluster(OTTLA_CLUSTER_CHANGE_ACCEPT));
   RUN(wrong_places());
+  RUN(a_code_below_zero());
   RUN(log_lines());
   return summary();
 }

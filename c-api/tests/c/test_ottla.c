@@ -127,6 +127,24 @@ static void echo_round_trip(void) {
   ottla_batch_free(batch);
 }
 
+/* Its handles are closed with the client, whether or not that was closed before. */
+static void freed_with_handles_left(void) {
+  ottla_client *client = NULL;
+  OK(ottla_client_new_echo(&client, E));
+  ottla_producer *producer = produce(client, NULL);
+  ottla_consumer *consumer = consume(client, "t", 0);
+  ottla_client_free(client);
+  ottla_record record = {0};
+  size_t accepted = 9;
+  FAILS(OTTLA_STATUS_CLOSED,
+        ottla_producer_send_batch(producer, "t", &record, 1, 1, &accepted, E));
+  CHECK(accepted == 0);
+  ottla_batch *batch = NULL;
+  FAILS(OTTLA_STATUS_CLOSED, ottla_consumer_next(consumer, 0, &batch, E));
+  ottla_producer_free(producer);
+  ottla_consumer_free(consumer);
+}
+
 /* Each record has its own headers, whoever stands before it. */
 static void headers_of_several_records(void) {
   enum { RECORDS = 4 };
@@ -458,6 +476,7 @@ static void error_objects(void) {
 
 int main(void) {
   RUN(echo_round_trip());
+  RUN(freed_with_handles_left());
   RUN(headers_of_several_records());
   RUN(packed());
   RUN(accepted_is_the_number_before_the_refused_record());

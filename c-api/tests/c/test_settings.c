@@ -134,16 +134,31 @@ static void codecs(void) {
 }
 
 /* Bytes on the wire for the same record. */
-static uint64_t size_at(ottla_client *client, int32_t codec, int32_t level) {
-  ottla_producer_options options = OTTLA_PRODUCER_OPTIONS_INIT;
-  options.compression = codec;
-  options.compression_level = level;
-  ottla_producer *producer = produce(client, &options);
+static uint64_t size_with(ottla_client *client, const ottla_producer_options *options) {
+  ottla_producer *producer = produce(client, options);
   ottla_record record = text_record();
   uint64_t before = total(client, "produce_bytes");
   deliver(client, producer, "t", &record);
   ottla_producer_free(producer);
   return total(client, "produce_bytes") - before;
+}
+
+static uint64_t size_at(ottla_client *client, int32_t codec, int32_t level) {
+  ottla_producer_options options = OTTLA_PRODUCER_OPTIONS_INIT;
+  options.compression = codec;
+  options.compression_level = level;
+  return size_with(client, &options);
+}
+
+/* The same as the topic's own, beside the best that gzip does for all others. */
+static uint64_t size_of_its_own(ottla_client *client, int32_t codec, int32_t level) {
+  ottla_topic_compression own = {.topic = "t", .compression = codec, .compression_level = level};
+  ottla_producer_options options = OTTLA_PRODUCER_OPTIONS_INIT;
+  options.compression = OTTLA_COMPRESSION_GZIP;
+  options.compression_level = 9;
+  options.topic_compressions = &own;
+  options.topic_compression_count = 1;
+  return size_with(client, &options);
 }
 
 static void levels(void) {
@@ -156,6 +171,9 @@ static void levels(void) {
   quick = size_at(client, OTTLA_COMPRESSION_ZSTD, -7);
   CHECK(size_at(client, OTTLA_COMPRESSION_ZSTD, 19) < quick);
   CHECK(size_at(client, OTTLA_COMPRESSION_ZSTD, 0) < quick);
+  quick = size_of_its_own(client, OTTLA_COMPRESSION_GZIP, 1);
+  CHECK(size_of_its_own(client, OTTLA_COMPRESSION_GZIP, 9) < quick);
+  CHECK(size_of_its_own(client, OTTLA_COMPRESSION_GZIP, 0) < quick);
   ottla_client_free(client);
   ottla_test_broker_free(broker);
 }
@@ -396,9 +414,11 @@ static void properties(void) {
         strstr(ottla_error_message(error), "hunter2") == NULL);
   ottla_error_free(error);
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_properties_json(0, list, 5, &json, E));
-  const ottla_property nameless = {NULL, "x"};
-  FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
-        ottla_properties_json(OTTLA_OWNER_CLIENT, &nameless, 1, &json, E));
+  const ottla_property incomplete[] = {{NULL, "x"}, {"client.id", NULL}};
+  for (size_t i = 0; i < 2; i++) {
+    FAILS(OTTLA_STATUS_INVALID_ARGUMENT,
+          ottla_properties_json(OTTLA_OWNER_CLIENT, &incomplete[i], 1, &json, E));
+  }
 }
 
 int main(void) {

@@ -6,6 +6,7 @@ use ottla_test_broker::{ApiKey, Cluster, Fault, FaultRule};
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::record::Compression;
 
 /// Long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -282,4 +283,29 @@ fn nobody_there_is_told_within_the_connect_timeout() {
     assert_eq!(kinds(&told), [(CompletionKind::Connected, 4, Some(ErrorKind::Connect))]);
     let nowhere = ClientOptions { bootstrap: String::new(), ..Default::default() };
     assert_eq!(Engine::connect(nowhere).err().unwrap().kind(), ErrorKind::Config);
+}
+
+/// What the refused one takes counts, whatever was taken before it.
+#[test]
+fn space_is_told_of_once_the_refused_record_has_room() {
+    let cluster = Cluster::builder().brokers(2).topic("t", 2, 2).start().unwrap();
+    let engine = connect(&cluster);
+    let options = ProducerOptions { buffer_memory: Some(1 << 20), tag: 8, ..Default::default() };
+    let options = ProducerOptions { compression: Some(Compression::None), ..options };
+    let producer = engine.producer(options).unwrap();
+    let copied_after = |delay| cluster.set_partition_replica_delay("t", 1, Some(delay)).unwrap();
+    copied_after(Duration::from_secs(3_600));
+    let bytes = vec![7_u8; 700_000];
+    let to = |partition, len: usize| Entry { partition: Some(partition), ..value(&bytes[..len]) };
+    assert_eq!(producer.submit(1, "t", std::iter::once(to(1, 400_000))).accepted, 1);
+    let done = producer.submit(2, "t", [to(0, 1), to(0, 700_000)].into_iter());
+    let refused = done.refused.map(|error| error.kind());
+    assert_eq!((done.accepted, refused), (1, Some(ErrorKind::BufferFull)));
+    let mut told = until(&engine, |c| !c.is_empty());
+    // What the engine has to tell by then it has told before this is made.
+    engine.create_topic_wait("u", 1, 1, Some(PATIENCE)).unwrap();
+    engine.queue().drain(&mut told, usize::MAX);
+    assert_eq!(kinds(&told), [(CompletionKind::Delivery, 2, None)]);
+    copied_after(Duration::from_millis(1));
+    until(&engine, |c| c.iter().any(|c| (c.kind, c.tag) == (CompletionKind::Space, 8)));
 }

@@ -194,4 +194,19 @@ mod tests {
             ]
         );
     }
+
+    /// A host has them in the order in which it submitted them.
+    #[test]
+    fn a_close_fails_submissions_in_their_order() {
+        let queue = CompletionQueue::new().unwrap();
+        let deliveries = Deliveries::new(&queue);
+        for tag in 0..50 {
+            let id = deliveries.begin(tag);
+            deliveries.accepted(id, 1);
+        }
+        deliveries.fail_all(&Error::closed("client"));
+        let mut told = Vec::new();
+        queue.drain(&mut told, 99);
+        assert!(told.iter().map(|c| c.tag).eq(0..50), "{told:?}");
+    }
 }

@@ -152,4 +152,18 @@ mod tests {
         let end = ended.recv_timeout(std::time::Duration::from_secs(20));
         assert_eq!(end, Err(std::sync::mpsc::RecvTimeoutError::Disconnected));
     }
+
+    /// Nobody else would tell whoever waits.
+    #[test]
+    fn work_that_goes_with_its_runtime_has_ended() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let env = Environment::builder().runtime(runtime.handle().clone()).build();
+        let operations = Arc::new(Operations::default());
+        let (reply, waiter) = Reply::waiter();
+        operations.start(&env, reply, std::future::pending());
+        drop(runtime);
+        let patience = std::time::Duration::from_secs(20);
+        let error = waiter.wait("the work", Some(patience)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
 }

@@ -414,6 +414,23 @@ mod tests {
         assert!(waits.as_mut().poll(&mut cx).is_ready());
     }
 
+    /// Others of its kind may have taken what was left of it meanwhile.
+    #[tokio::test]
+    async fn a_share_is_looked_at_again_behind_the_line() {
+        let budget = Budget::new(100);
+        let (own, others) = (shares(), shares());
+        budget.charge(&others, 100);
+        let mut waits = Box::pin(budget.turn(&own, 10));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        budget.charge(&own, 60);
+        budget.release(&others, 90);
+        assert!(budget.fits(10) && !budget.shares_fit(&own, 10));
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        budget.release(&own, 40);
+        assert!(waits.as_mut().poll(&mut cx).is_ready());
+    }
+
     /// Who is woken may want the lock that is held meanwhile.
     #[tokio::test]
     async fn nobody_is_woken_before_the_quiet_ends_and_everybody_then() {

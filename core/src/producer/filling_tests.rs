@@ -2,12 +2,14 @@
 //! and whom the end of one is told to.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::accumulator::Accumulator;
 use super::admission::{Space, size_of};
+use super::budget::Shares;
 use super::delivery::BatchDelivery;
 use super::record::Record;
 use super::sender::Event;
@@ -178,4 +180,43 @@ async fn the_first_deadline_of_a_slot_may_be_that_of_its_last_batch() {
     assert_eq!(slot.first_deadline(&home), Some(start + Duration::from_secs(10)));
     let batches = std::iter::from_fn(|| slot.take(&home).map(|batch| batch.records()));
     assert_eq!(batches.collect::<Vec<_>>(), [1, 2], "it is in the second one");
+}
+
+/// All but so many bytes are somebody else's.
+fn leave(home: &Arc<Accumulator>, bytes: usize) {
+    let others = Shares { own: Arc::default(), broker: None };
+    home.budget.charge(&others, home.config.buffer_memory - bytes);
+}
+
+/// Whoever sent them waits for the rest, and for all of them then.
+#[test]
+fn what_is_taken_of_many_before_a_refusal_is_in_the_handle() {
+    let (home, _events) = home(|config| {
+        config.batch_size = 256 << 10;
+        config.buffer_memory = 1 << 20;
+    });
+    leave(&home, 1_000);
+    let mut all = BatchDelivery::default();
+    let values: [&[u8]; 3] = [&[1; 10], &[2; 2_000], &[3; 10]];
+    let sender = Unread::new(None);
+    let (taken, result) =
+        home.append_values(Shard::default(), "t", &values, &sender, None, &mut all);
+    assert_eq!((taken, result.unwrap_err().kind()), (1, ErrorKind::BufferFull));
+    assert_eq!(all.len(), 1);
+}
+
+/// Else one that wants much would never have it beside many that want little.
+#[test]
+fn who_does_not_wait_does_not_overtake_who_does() {
+    let (home, _events) = home(|config| config.buffer_memory = 1 << 20);
+    leave(&home, 200_000);
+    let (sender, small) = (Unread::new(None), Record::to("t").value("x"));
+    let send = || home.append(Shard::default(), &small, &sender).map(drop).map_err(|e| e.kind());
+    let own = Shares { own: Arc::default(), broker: None };
+    let mut waits = Box::pin(home.budget.turn(&own, 300_000));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(send(), Err(ErrorKind::BufferFull), "there is space, and somebody waits for it");
+    drop(waits);
+    assert_eq!(send(), Ok(()));
 }

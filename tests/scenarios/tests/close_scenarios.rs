@@ -219,3 +219,42 @@ async fn a_producer_that_closes_takes_no_more() {
     acks(taken.into()).await;
     assert_eq!(stored(&cluster, 0).len(), 3);
 }
+
+/// Producers with equal settings share batches: what is left of one is on its way for the others, and with it
+/// what the one that closes has in them.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_gives_up_fails_nothing_of_who_shares_its_batches() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let build = || client.producer().build().unwrap();
+    let (closed, stays) = (build(), build());
+    acked(&closed, free()).await;
+    cluster.faults().inject(FaultRule::new(Fault::DelayAnswer(secs(10))).api(ApiKey::PRODUCE));
+    let sent = vec![closed.try_send(free()).unwrap(), stays.try_send(free()).unwrap()];
+    closes_late(&closed, secs(1)).await;
+    assert!(sent.iter().all(|delivery| !delivery.is_done()));
+    acks(sent).await;
+    acked(&stays, free()).await;
+}
+
+/// There is space once all is acknowledged that a close waits for, and nothing new goes into it.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_space_as_a_producer_closes_is_refused() {
+    let cluster = cluster(1, 1);
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let builder = client.producer().buffer_memory(1 << 20).compression(Compression::None);
+    let producer = builder.build().unwrap();
+    acked(&producer, free()).await;
+    let slow = FaultRule::new(Fault::DelayAnswer(secs(1))).api(ApiKey::PRODUCE);
+    cluster.faults().inject(slow.always());
+    let large = Record::to("t").value(&LARGE);
+    let taken: Vec<_> = std::iter::from_fn(|| producer.try_send(large).ok()).collect();
+    let mut waiting = std::pin::pin!(producer.send(large));
+    let begun = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx))).await;
+    assert!(begun.is_pending());
+    let both = async { tokio::join!(producer.close(secs(60)), waiting) };
+    let (closed, refused) = within("both ends", both).await;
+    closed.unwrap();
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(stored(&cluster, 0).len(), 1 + acks(taken).await.len());
+}

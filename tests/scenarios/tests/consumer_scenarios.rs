@@ -221,6 +221,22 @@ async fn an_offset_that_is_gone() {
     assert_eq!(numbers(&mut consumer, 1).await[&0][0], 50);
 }
 
+/// However the consumer began: this offset was chosen.
+#[tokio::test(start_paused = true)]
+async fn a_seek_to_an_offset_that_is_gone() {
+    let cluster = cluster(1, 1);
+    let client = connect(&cluster).await;
+    fill(&client, 1, 100).await;
+    let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+    assert_eq!(numbers(&mut consumer, 1).await[&0][0], 0);
+    cluster.delete_records("t", 0, 50).unwrap();
+    consumer.seek("t", 0, Start::Offset(10)).unwrap();
+    let error = within("the refusal", consumer.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange, "{error}");
+    consumer.seek("t", 0, Start::Offset(60)).unwrap();
+    assert_eq!(numbers(&mut consumer, 1).await[&0][0], 60);
+}
+
 #[tokio::test(start_paused = true)]
 async fn s28_prefetch_stays_under_its_budget() {
     let cluster = cluster(3, 6);

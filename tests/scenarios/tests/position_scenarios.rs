@@ -385,6 +385,25 @@ async fn a_time_that_was_chosen_counts_in_a_topic_made_anew() {
     assert_eq!(offsets(&mut consumer, 1).await, [1]);
 }
 
+/// All that is there was written since: an end that was chosen was the old one's.
+#[tokio::test(start_paused = true)]
+async fn a_partition_whose_end_was_chosen_is_read_from_the_beginning_of_a_topic_made_anew() {
+    let cluster = cluster(3, 1);
+    write(&cluster, 5).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let mut consumer = client.consumer().assign([("t", 0, Start::Latest)]).build().unwrap();
+    until("a place", || cluster.stats().requests_of(ApiKey::FETCH) > 0).await;
+    write(&cluster, 5).await;
+    assert_offsets(&offsets(&mut consumer, 5).await, 5, 10);
+    // Nobody learns where to start before all is written.
+    let slow = FaultRule::new(Fault::Delay(secs(5))).api(ApiKey::LIST_OFFSETS).always();
+    cluster.faults().inject(slow);
+    make_anew(&cluster, 1);
+    write(&cluster, 20).await;
+    assert_eq!(refusal(&mut consumer).await.kind(), ErrorKind::Truncated);
+    assert_offsets(&offsets(&mut consumer, 20).await, 0, 20);
+}
+
 /// Each time that a topic goes is news, once it was there in between.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_goes_twice_is_told_of_twice() {

@@ -2,7 +2,7 @@
 //! once while it lasts. In virtual time.
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
-use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record};
+use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record, Start};
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{acked, acks, cluster, connect, free, pinned, secs, seen, stored};
 use ottla_scenarios::wait::{until, within};
@@ -258,6 +258,24 @@ async fn so_is_one_that_does_not_answer_where_to_start_and_one_that_hangs_up_on_
     }
 }
 
+/// That it answers fetches of other partitions meanwhile does not end it.
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_answers_fetches_and_hangs_up_on_who_asks_where_to_start() {
+    let cluster = cluster(1, 2);
+    let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
+    let hangs_up = FaultRule::new(Fault::CutBeforeAppend).api(ApiKey::LIST_OFFSETS);
+    cluster.faults().inject(hangs_up.always());
+    let assigned = [("t", 0, Start::Offset(0)), ("t", 1, Start::Latest)];
+    let mut consumer = client.consumer().assign(assigned).build().unwrap();
+    let producer = client.producer().build().unwrap();
+    acked(&producer, pinned(0)).await;
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+    let (error, after) = told(&mut consumer).await;
+    assert!(after < secs(20), "told after {after:?}");
+    says(&error, &["broker 1 at", "ListOffsets"]);
+    silent(&mut consumer, secs(120)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn whatever_waits_in_vain_says_what_was_in_its_way() {
     let (cluster, network, host) = behind_a_front();
@@ -406,6 +424,19 @@ async fn the_controller_is_asked_when_another_broker_says_it_is_not() {
         let asked = cluster.stats().requests_of(ApiKey::CREATE_TOPICS) - before;
         assert!((3..=6).contains(&asked), "{asked} requests");
     }
+}
+
+/// What was made by then would be said to exist.
+#[tokio::test(start_paused = true)]
+async fn only_what_another_broker_is_to_make_is_asked_for_again() {
+    let cluster = cluster(3, 1);
+    let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
+    let elsewhere = FaultRule::new(Fault::Error(41)).api(ApiKey::CREATE_TOPICS).topic("v");
+    cluster.faults().inject(elsewhere);
+    let topics = ["u", "v", "w"].map(|name| NewTopic::new(name, 1, 1));
+    let made = within("topics", client.admin().create_topics(topics.into())).await.unwrap();
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    assert_eq!((made.len(), cluster.faults().fired()), (3, 1));
 }
 
 /// Nor does what is alone, and has nobody beside it for whose sake the connection is asked.

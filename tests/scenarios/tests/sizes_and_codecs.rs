@@ -153,3 +153,17 @@ async fn a_slow_codec_keeps_the_order_and_the_flush() {
     }
     within("close", producer.close(Duration::from_secs(1))).await.unwrap();
 }
+
+/// Threads that compress come and go, and no batch waits for one that has gone.
+#[tokio::test(start_paused = true)]
+async fn there_is_always_a_thread_to_compress_on() {
+    let (_cluster, client) = connect().await;
+    let producer = client.producer().compression(Compression::Gzip { level: 9 }).build().unwrap();
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let value = text(200_000);
+    for _ in 0..=at_once {
+        let record = Record::to("gzip").value(&value);
+        let delivery = within("space", producer.send(record)).await.unwrap();
+        within("an ack", delivery).await.unwrap();
+    }
+}

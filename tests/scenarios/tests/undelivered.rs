@@ -136,6 +136,20 @@ async fn records_that_move_keep_their_sender() {
     assert_eq!(told(&two).await, lost(1));
 }
 
+/// Also where the record is in another batch by then.
+#[tokio::test(start_paused = true)]
+async fn what_was_looked_at_after_it_moved_is_not_told() {
+    let (cluster, client) = there().await;
+    let producer = client.producer().partitioner(Partitioner::KeyHash).build().unwrap();
+    cluster.faults().inject(FaultRule::new(Fault::Error(29)).api(ApiKey::PRODUCE).always());
+    // Nobody knows yet how many partitions there are.
+    let sent = ["a", "b", "c"].map(|key| producer.try_send(Record::to("t").key(key)).unwrap());
+    tokio::time::sleep(secs(30)).await;
+    assert!(sent[..2].iter().all(|delivery| delivery.try_get().unwrap().is_err()));
+    let lost = Some((1, ErrorKind::Authorization, vec!["t".to_owned()]));
+    assert_eq!(told(&producer).await, lost);
+}
+
 /// What is too large for the topic fails alone, in a batch of its own.
 #[tokio::test(start_paused = true)]
 async fn records_of_a_batch_that_is_cut_keep_their_sender() {

@@ -482,6 +482,18 @@ async fn a_topic_that_is_wanted_already_is_no_new_wish() {
     assert!(ask() > at, "this one is another");
 }
 
+/// Whoever wants it waits for that answer.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_asked_for_is_no_new_wish() {
+    let m = metadata();
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    m.asked(&m.question().unwrap());
+    for _ in 0..3 {
+        assert!(matches!(m.lookup("t"), Lookup::Pending));
+        assert!(!m.read().topics["t"].wanted);
+    }
+}
+
 /// Who names a new topic with every record does not fill the memory.
 #[tokio::test(start_paused = true)]
 async fn among_many_topics_those_that_nobody_uses_are_forgotten() {
@@ -530,4 +542,18 @@ async fn a_right_that_comes_back_is_told() {
     assert_eq!(forbidden, 1);
     assert_eq!(told(&answer(0, &[(1, 5)]), 1), (0, 1));
     assert_eq!(told(&answer(0, &[(1, 5)]), 1), (0, 0));
+}
+
+/// However often the bootstrap list is begun again with, and whoever says that nobody is there.
+#[tokio::test(start_paused = true)]
+async fn who_knew_brokers_once_begins_again() {
+    let m = metadata();
+    m.forget_brokers();
+    assert!(!m.begins_again(), "nobody was known");
+    assert!(matches!(m.lookup("t"), Lookup::Pending));
+    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    for _ in 0..3 {
+        m.forget_brokers();
+        assert!(m.begins_again());
+    }
 }

@@ -330,3 +330,20 @@ async fn what_was_told_of_one_cluster_is_news_in_another() {
     assert_eq!(silent(&mut set), [ErrorKind::Timeout]);
     assert!(set.topic().told.is_none() && set.topic().missing.is_empty());
 }
+
+/// Each is counted once, however often the fetcher looks.
+#[tokio::test(start_paused = true)]
+async fn each_wait_for_the_retry_budget_is_counted_once() {
+    let mut set = led_by(&[1]);
+    let (pool, now) = (set.pool.clone(), set.now());
+    let _ = pool.random(|rng| set.reading(0).backoff.next(rng));
+    let parts: Vec<_> = set.asked(0).into_iter().map(|part| (part, 0)).collect();
+    while set.fetcher.pay(1, &parts, now).is_ok() {}
+    assert!(set.fetcher.pay(1, &parts, now).is_err());
+    let delayed = || pool.metrics().snapshot().retry_budget.fetch.delayed;
+    assert_eq!(delayed(), 1);
+    let later = now + secs(2);
+    assert!(set.fetcher.pay(1, &parts, later).is_ok());
+    while set.fetcher.pay(1, &parts, later).is_ok() {}
+    assert_eq!(delayed(), 2);
+}

@@ -226,3 +226,16 @@ async fn outside_the_subset_brokers_are_used_for_minutes_whatever_comes_meanwhil
     set.round();
     assert!(set.outside().is_empty(), "{:?}", set.outside());
 }
+
+/// What may go elsewhere is taken away from it with each, and looked for once.
+#[tokio::test(start_paused = true)]
+async fn each_silence_of_a_broker_is_news_once() {
+    let mut set = set(1..=2);
+    for silence in 1..=3 {
+        set.get(1).stuck = true;
+        assert_eq!(set.leaders.newly_stuck(), [1], "silence {silence}");
+        assert!(set.leaders.newly_stuck().is_empty(), "it is the same");
+        set.get(1).stuck = false;
+        assert!(set.leaders.newly_stuck().is_empty());
+    }
+}

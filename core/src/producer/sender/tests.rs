@@ -236,6 +236,28 @@ async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
     assert_eq!(delayed(), 2);
 }
 
+/// The request goes anyway.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_rides_with_what_is_new_costs_nothing() {
+    let mut set = set(7, &[1]);
+    set.sends(1, 1);
+    let partition = set.partition();
+    partition.failed(1, false, Cause::Failed);
+    assert!(partition.settle().is_empty());
+    let doubtful = partition.next_resend(1, Instant::now()).unwrap();
+    let new = ToSend { retry: None, ..doubtful };
+    let definite = ToSend { retry: Some(Cost::Definite), ..doubtful };
+    let cost = |parts: &[ToSend]| {
+        let part = |to_send: &ToSend| (Arc::<str>::from("t"), Uuid::nil(), 0, *to_send);
+        Load { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1 }.cost()
+    };
+    assert_eq!(cost(&[definite, definite]), Some(Cost::Definite));
+    assert_eq!(cost(&[doubtful, definite]), Some(Cost::InDoubt));
+    for parts in [[new, new], [new, definite], [definite, new], [doubtful, new]] {
+        assert_eq!(cost(&parts), None, "{parts:?}");
+    }
+}
+
 /// Partitions of the old one that were to get something again may not even be there.
 #[tokio::test(start_paused = true)]
 async fn to_another_cluster_goes_what_was_never_sent_in_its_order() {

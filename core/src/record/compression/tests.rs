@@ -334,3 +334,14 @@ fn frames_in_a_row_are_read_to_the_last() {
         assert!(back.as_ref() == [one, two].concat(), "{codec}");
     }
 }
+
+#[test]
+fn what_stays_as_large_is_of_no_use() {
+    let pool = ChunkPool::default();
+    let input = chunks(&pool, &noise(100));
+    for (written, is_used) in [(99, true), (100, false)] {
+        let mut out = Output::new(&pool, &input);
+        out.push(&noise(written));
+        assert_eq!(out.finish().is_some(), is_used, "{written} bytes of 100");
+    }
+}
