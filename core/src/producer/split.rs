@@ -105,7 +105,7 @@ fn copy(
     Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
 }
 
-/// A record that is in no batch any more: fails it, and gives the place that its handle finds.
+/// The place of a record that is in no batch any more: its handle finds the error there.
 pub(super) fn failed(
     error: Error,
     run: Option<RunTag<'_>>,
