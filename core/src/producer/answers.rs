@@ -267,8 +267,8 @@ impl Sender {
         }
     }
 
-    /// The broker refuses the batch's sequence: its log has lost acknowledged records, or it has forgotten batches that are
-    /// in its log.
+    /// The broker knows other sequences of this producer than the batch's, and refuses it: its log has lost acknowledged
+    /// records, or it has forgotten batches that are in its log.
     fn out_of_sequence(&mut self, item: &Item, error: &Error, now: Instant) {
         limited!(self.metrics.logs(), "ottla::producer", WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
             "the broker does not know this producer's earlier records");
