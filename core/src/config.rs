@@ -68,7 +68,7 @@ pub(crate) const UNKNOWN_TOPIC_SPACING_ONE_BROKER: Duration = Duration::from_sec
 /// Two brokers, with nobody against them for so long, bring a topic back that another had come after:
 /// the other one was a broken broker's. It is longer than brokers are behind, unless they are cut off.
 pub(crate) const FORMER_TOPIC_SPACING: Duration = Duration::from_secs(20);
-/// What a broker said against a topic so long before says nothing about now.
+/// An error that a broker gave for a topic is forgotten after so long.
 pub(crate) const OBJECTION_FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// A host and port of the bootstrap list.

@@ -1,5 +1,5 @@
-//! What the crate has to say, for hosts that have no `tracing` subscriber: a bounded queue that a
-//! thread of the host drains into its own logging. Rust programs use `tracing` and need none of it.
+//! Log lines for hosts that have no `tracing` subscriber: a bounded queue that a thread of the host drains into its own
+//! logging. Rust programs use `tracing` and do not need this.
 //!
 //! ```text
 //! engine ── event ──┬──> tracing, if a subscriber wants it

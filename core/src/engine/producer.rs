@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Producer, Record, RunSink};
 
-/// What became of a submission.
+/// The immediate result of a submission.
 #[derive(Debug)]
 pub struct Submitted {
     /// This many records, from the first on, were accepted: each of them is part of exactly one
