@@ -53,7 +53,7 @@ pub(crate) enum Value {
     Start(Start),
 }
 
-/// The value of a setting of ours, for skins that keep some of the settings themselves.
+/// The value of a setting of ours, for bindings that keep some of the settings themselves.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]

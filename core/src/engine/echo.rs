@@ -1,5 +1,5 @@
 //! The engine without a broker: what is submitted is written at once to partition 0 (or the one
-//! asked for) of a log in memory, and read back from it. For the tests of the skins.
+//! asked for) of a log in memory, and read back from it. For the tests of the bindings.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};

@@ -11,7 +11,7 @@
 //! queue and, when the queue was empty, makes the descriptor readable.
 //!
 //! [`Engine::echo`] is the same surface without a broker: submissions complete at once, and its
-//! consumers hand back what was submitted. A skin can be tested with it alone.
+//! consumers hand back what was submitted. A binding can be tested with it alone.
 
 mod batch;
 mod completion;
@@ -82,7 +82,7 @@ pub fn poll_alone<T>(poll: impl FnOnce() -> T) -> T {
     crate::coop::alone(poll)
 }
 
-/// An error about an argument, for skins that check what they were given.
+/// An error about an argument, for bindings that check what they were given.
 pub fn argument_error(message: impl Into<String>) -> Error {
     Error::argument(message)
 }

@@ -1,4 +1,4 @@
-//! Settings as the skins pass them on: what is `None` keeps the client's default.
+//! Settings as the bindings pass them on: what is `None` keeps the client's default.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ pub struct ProducerOptions {
 }
 
 impl ProducerOptions {
-    /// The producer with these settings, for skins that hold one themselves.
+    /// The producer with these settings, for bindings that hold one themselves.
     pub fn apply(&self, b: ProducerBuilder) -> ProducerBuilder {
         let b = b.read_properties(&self.properties);
         let b = with(b, self.linger, ProducerBuilder::linger);

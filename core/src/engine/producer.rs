@@ -1,4 +1,4 @@
-//! Producers of a skin.
+//! Producers of a binding.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +37,7 @@ impl Submitted {
     }
 }
 
-/// A producer of a skin. Usable from many threads at once. What one is given one submission after the
+/// A producer of a binding. Usable from many threads at once. What one is given one submission after the
 /// other is in that order within a partition, whichever threads submit it; see [`Producer`].
 pub struct EngineProducer {
     engine: Engine,
