@@ -57,7 +57,8 @@ pub(crate) const READ_FIRST: Duration = Duration::from_millis(10);
 /// Room for one connection; free again when dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
-/// See the module. Cheap to clone; clones are the same environment.
+/// The runtime, the dialer and the clocks that a client runs on. Cheap to clone; clones are the same
+/// environment.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
 

@@ -218,7 +218,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What to say to a name that is in no table.
+/// The error message for a name that is in no table.
 fn unknown(name: &str) -> String {
     let ours = foreign_names().iter().find(
         |row| matches!(row.meaning, Meaning::Setting { name: setting, .. } if setting == name),

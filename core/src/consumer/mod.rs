@@ -173,7 +173,7 @@ impl ConsumerBuilder {
     /// `max.partition.fetch.bytes`, `check.crcs` and their aliases. Those of clients are passed over
     /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
     ///
-    /// What is not named keeps the default it has here: reading starts at the oldest record, unless
+    /// Settings that are not named keep Ottla's defaults: reading starts at the oldest record, unless
     /// [`start`](Self::start) is told otherwise.
     ///
     /// A producer's property, a name that no client has, and one that asks for what is not done here,

@@ -405,7 +405,7 @@ impl Error {
         self.0.undelivered.as_deref()
     }
 
-    /// What to do about it, in one sentence.
+    /// One sentence on what the caller can do about this error.
     pub fn advice(&self) -> &'static str {
         match (self.0.kind, &self.0.undelivered) {
             // What made the first fail is what there is to mend.

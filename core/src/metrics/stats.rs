@@ -267,7 +267,7 @@ pub struct LatencyStats {
 mod tests {
     use super::*;
 
-    /// What brokers did that the cluster has no more is in the sum of those that are gone.
+    /// Counters of brokers that have left the cluster are kept, as one sum.
     #[test]
     fn sums_leave_nothing_out() {
         let request = RequestStats { sent: 5, bytes_in: 7, answered: 3, ..Default::default() };

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, Batch, Peek, Slot};
 use crate::environment::earlier;
 
-/// See the module.
+/// The batches that go to one place, in the order in which they are sent.
 #[derive(Default)]
 pub(super) struct Line {
     /// Batches that were sent, or put into a request, and came back: they go first.
