@@ -41,9 +41,9 @@ pub enum LogLevel {
     /// Something is wrong: a broker that cannot be reached, records that are lost. Told once while
     /// it lasts.
     Warn = 2,
-    /// What is worth knowing and no trouble: a connection was lost.
+    /// Worth knowing, but no trouble: a connection was lost.
     Info = 3,
-    /// What helps to find a fault.
+    /// Details that help to find a fault.
     Debug = 4,
     /// Every batch.
     Trace = 5,
