@@ -51,7 +51,7 @@ impl Start {
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Offset(at) if at < 0 => {
-                Err(Error::argument(format!("start offset is {at}; 0 at least")))
+                Err(Error::argument(format!("start offset is {at}; it is 0 or more")))
             }
             Self::Timestamp(ms) => check_time(ms),
             _ => Ok(()),
@@ -65,7 +65,7 @@ pub(crate) fn check_time(ms: i64) -> Result<()> {
         return Ok(());
     }
     Err(Error::argument(format!(
-        "{ms} ms as a time to start at is before 1970; 0 at least (or start at the earliest record)"
+        "{ms} ms as a time to start at is before 1970; start at the earliest record instead"
     )))
 }
 

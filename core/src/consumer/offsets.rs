@@ -85,7 +85,11 @@ pub(crate) async fn list(
             Ok(mut found) => {
                 for (key, _, _) in parts {
                     let result = found.remove(&key).unwrap_or_else(|| {
-                        Err(Error::broker(-1, format_args!("{}: no answer", name(&key)), None))
+                        Err(Error::broker(
+                            -1,
+                            format_args!("{}: the response leaves it out", name(&key)),
+                            None,
+                        ))
                     });
                     if result.is_err() {
                         pool.metadata().want(&key.0, Why::Stale);

@@ -77,7 +77,7 @@ impl Echo {
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
         check_topic(topic)?;
         if partitions < 1 {
-            return Err(Error::argument(format!("{partitions} partitions; at least 1")));
+            return Err(Error::argument(format!("{partitions} partitions; there is at least 1")));
         }
         let mut state = self.lock();
         if state.topics.contains_key(topic) {

@@ -133,7 +133,11 @@ impl Sender {
                     .copied(),
             };
             let Some(part) = found else {
-                let e = Error::broker(-1, format_args!("topic '{}': no answer", item.topic), None);
+                let e = Error::broker(
+                    -1,
+                    format_args!("topic '{}': the response leaves it out", item.topic),
+                    None,
+                );
                 self.failed(item, &e, false, now);
                 continue;
             };

@@ -153,7 +153,11 @@ async fn describe_producers(
         let of_topic = answer.topics.iter().filter(|t| *t.name.0 == **topic);
         let part = of_topic.flat_map(|t| &t.partitions).find(|p| p.partition_index == *partition);
         let Some(part) = part else {
-            return Err(Error::broker(-1, format_args!("{what}: no answer"), None));
+            return Err(Error::broker(
+                -1,
+                format_args!("{what}: the response leaves it out"),
+                None,
+            ));
         };
         if part.error_code != 0 {
             pool.metrics().broker(leader).error_answer(Api::DescribeProducers);
