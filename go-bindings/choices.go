@@ -105,7 +105,7 @@ func Partitioner(p Partitioning) ProducerOption {
 	})
 }
 
-// Acknowledgement is what makes a record count as written. The numbers are not Kafka's.
+// Acknowledgement says who must have a record before it counts as written. The numbers are not Kafka's.
 type Acknowledgement int32
 
 const (
@@ -120,7 +120,7 @@ const (
 	AcksNone = Acknowledgement(capi.AcksNone)
 )
 
-// Acks is what acknowledges a record. Default AcksAll.
+// Acks sets who must have a record before it counts as written. Default AcksAll.
 func Acks(a Acknowledgement) ProducerOption {
 	return producerOption(func(s *producerSettings) error {
 		if a != AcksAll && a != AcksLeader && a != AcksNone {
@@ -131,7 +131,7 @@ func Acks(a Acknowledgement) ProducerOption {
 	})
 }
 
-// ClusterChange is what a client does once another cluster, one with another id, answers at its
+// ClusterChange says whether a client fails or goes on once another cluster, one with another id, answers at its
 // addresses.
 type ClusterChange int32
 
@@ -145,7 +145,7 @@ const (
 	ClusterChangeAccept = ClusterChange(capi.ClusterChangeAccept)
 )
 
-// OnClusterChange is what becomes of the client once another cluster answers at its addresses. Default
+// OnClusterChange sets whether the client fails or goes on once another cluster answers at its addresses. Default
 // ClusterChangeFail.
 func OnClusterChange(c ClusterChange) ClientOption {
 	return clientOption(func(s *clientSettings) error {
@@ -157,7 +157,7 @@ func OnClusterChange(c ClusterChange) ClientOption {
 	})
 }
 
-// Doubt is what a batch without a partition does once nobody can tell whether it was written: its
+// Doubt says where a batch whose records named no partition goes once nobody can tell whether it was written: its
 // connection was cut before the answer, or its broker is silent while others answer.
 type Doubt int32
 
@@ -171,7 +171,7 @@ const (
 	InDoubtReroute = Doubt(capi.InDoubtReroute)
 )
 
-// InDoubt is what a batch does once nobody can tell whether it was written. Default InDoubtWait.
+// InDoubt sets where a batch goes once nobody can tell whether it was written. Default InDoubtWait.
 func InDoubt(d Doubt) ProducerOption {
 	return producerOption(func(s *producerSettings) error {
 		if d != InDoubtWait && d != InDoubtReroute {

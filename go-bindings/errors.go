@@ -86,7 +86,7 @@ func (c Code) String() string { return capi.StatusName(int32(c)) }
 // Error makes a code usable as the target of errors.Is.
 func (c Code) Error() string { return "ottla: " + c.String() }
 
-// Error is what every call and every delivery of this package fails with.
+// Error is the error of every call and every delivery of this package that fails.
 type Error struct {
 	// Code says what kind of thing went wrong.
 	Code Code
@@ -106,10 +106,10 @@ type Error struct {
 	cause        error
 }
 
-// Undelivered is what Flush, Shutdown and Close tell, once, of records that failed without anybody
+// Undelivered is the report that Flush, Shutdown and Close give, once, on records that failed without anybody
 // being told: they had no callback, or the context of their ProduceSync had ended.
 type Undelivered struct {
-	// Records is how many failed, First what the first of them failed with: errors.Is finds its code
+	// Records is how many failed, First the error of the one that failed first: errors.Is finds its code
 	// too.
 	Records int
 	First   error

@@ -103,7 +103,7 @@ func Brokers(addresses ...string) ClientOption {
 	})
 }
 
-// ClientID is what brokers log. Default "ottla".
+// ClientID is the client's name in the brokers' logs and quotas. Default "ottla".
 func ClientID(id string) ClientOption {
 	return clientOption(func(s *clientSettings) (err error) {
 		s.ClientOptions.ClientID, err = word("ClientID", id)
@@ -354,7 +354,7 @@ func MaxWait(d time.Duration) ConsumerOption {
 	})
 }
 
-// MinBytes is what a broker waits for. Default 1.
+// MinBytes is how many bytes a broker waits for before it answers. Default 1.
 func MinBytes(bytes int) ConsumerOption {
 	return consumerOption(func(s *consumerSettings) (err error) {
 		s.MinBytes, err = size("MinBytes", bytes)

@@ -77,7 +77,7 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 // wait. done, which may be nil, is called once with the outcome, also when the record was never
 // accepted, and when the client is closed.
 //
-// What one goroutine produces one record after the other stays in that order within a partition,
+// Records that one goroutine produces one after the other stay in that order within a partition,
 // whichever threads it runs on: always in a topic of one partition, for a partition named by To, and for
 // equal keys with KeyHash; of records that are spread, a batch that had to move to another partition may
 // come behind later ones.

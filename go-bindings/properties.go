@@ -23,11 +23,12 @@ type propertiesOption map[string]string
 
 // Properties are settings by the names that Java's client, librdkafka and their like have for them
 // ("bootstrap.servers", "linger.ms"): one map for client, producers and consumers, each of which takes
-// what is its own. A client's settings are passed over by the others, and theirs by it. What is not
-// taken, because nobody has it, or it is another handle's, or asks for what is not offered, is an error
-// that names all of it and says what there is instead; values are not repeated, they may be secrets.
+// its own settings. A client's settings are passed over by the others, and theirs by it. Settings that
+// are not taken, because nobody has them, or they are another handle's, or ask for what is not offered,
+// give one error that names them all and says what there is instead; values are not repeated, they may be secrets.
 //
-// Of two options that say the same, the later one counts. What is read is said by Topics or Assign.
+// Of two options that say the same, the later one counts. The topics to read are named with Topics or
+// Assign.
 func Properties(properties map[string]string) PropertiesOption {
 	return propertiesOption(properties)
 }

@@ -16,7 +16,7 @@ type Header struct {
 	Value []byte
 }
 
-// Record is what is produced and what is consumed.
+// Record is a record to produce, or one that was consumed.
 type Record struct {
 	// Topic it is written to, or was read from.
 	Topic string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Stats is what all clients of this process on one cluster have done together.
+// Stats are the counters of all clients of this process on one cluster, added up.
 type Stats struct {
 	// BadStuff is the part to look at first: zero when all is well.
 	BadStuff BadStuff `json:"bad_stuff"`
@@ -43,7 +43,7 @@ type Stats struct {
 	Brokers map[int32]BrokerStats `json:"brokers"`
 }
 
-// BadStuff is what should not happen, over all brokers.
+// BadStuff counts the things that should not happen, over all brokers.
 type BadStuff struct {
 	// Retries are requests that exist only because an earlier one failed.
 	Retries uint64 `json:"retries"`
@@ -199,7 +199,7 @@ func (s *Seconds) UnmarshalJSON(text []byte) error {
 // MarshalJSON writes a number of seconds.
 func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(s.Seconds()) }
 
-// Stats says what all clients of this process on the cluster have done together.
+// Stats gives the counters of all clients of this process on the cluster, added up.
 func (c *Client) Stats() (Stats, error) {
 	text, failure := c.api.StatsJSON()
 	if failure != nil {

@@ -61,7 +61,7 @@ enum ottla_status
   OTTLA_STATUS_RESOLVE = 3,
   // Nobody could be reached.
   OTTLA_STATUS_CONNECT = 4,
-  // What answered does not speak Kafka's protocol.
+  // The peer does not speak Kafka's protocol.
   OTTLA_STATUS_NOT_KAFKA = 5,
   // Broker and client share no version of a request that is needed.
   OTTLA_STATUS_UNSUPPORTED_VERSION = 6,
@@ -122,7 +122,7 @@ typedef int32_t ottla_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What a completion is about. New values may be added: ignore those you do not know, but free
+// The event that a completion reports. New values may be added: ignore those you do not know, but free
 // their error.
 enum ottla_completion_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -228,7 +228,7 @@ typedef int32_t ottla_partitioner;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What acknowledges a record. Not Kafka's numbers.
+// Who must have a record before it counts as acknowledged. Not Kafka's numbers.
 enum ottla_acks
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -253,7 +253,7 @@ typedef int32_t ottla_acks;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What a batch without a partition does once nobody can tell whether it was written: its connection
+// Where a batch whose records named no partition goes once it is in doubt: its connection
 // was cut before the answer, or its broker is silent while others answer.
 enum ottla_in_doubt
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -277,7 +277,7 @@ typedef int32_t ottla_in_doubt;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// What a client does once another cluster answers at its addresses: one with another id.
+// Whether a client fails or goes on once another cluster, with another id, answers at its addresses.
 enum ottla_cluster_change
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -312,9 +312,9 @@ enum ottla_log_level
   // Something is wrong: a broker that cannot be reached, records that are lost. Told once while
   // it lasts.
   OTTLA_LOG_WARN = 2,
-  // What is worth knowing and no trouble: a connection was lost.
+  // Worth knowing, but no trouble: a connection was lost.
   OTTLA_LOG_INFO = 3,
-  // What helps to find a fault.
+  // Details that help to find a fault.
   OTTLA_LOG_DEBUG = 4,
   // Every batch.
   OTTLA_LOG_TRACE = 5,
@@ -378,7 +378,7 @@ typedef struct ottla_producer ottla_producer;
 // partitions that it does not have.
 typedef struct ottla_test_broker ottla_test_broker;
 
-// What a batch is.
+// The facts about a batch.
 typedef struct ottla_batch_info {
   // The topic, NUL-terminated. Lives as long as the batch.
   const char *topic;
@@ -456,7 +456,7 @@ typedef struct ottla_client_options {
   size_t size;
   // "host:port,host:port".
   const char *bootstrap;
-  // What brokers log. Default "ottla".
+  // The client's name in the brokers' logs and quotas. Default "ottla".
   const char *client_id;
   // Name of the software, as brokers count it. Default "ottla-c".
   const char *software_name;
@@ -539,7 +539,7 @@ typedef struct ottla_consumer_options {
   int32_t skip_crc;
   // How long a broker may wait for `min_bytes`, in ms. Default 500; -1: not at all.
   int64_t max_wait_ms;
-  // What a broker waits for. Default 1.
+  // The bytes that a broker waits for before it answers. Default 1.
   size_t min_bytes;
   // Bytes of one answer. Default 8 MiB.
   size_t max_bytes;
@@ -551,7 +551,7 @@ typedef struct ottla_consumer_options {
   uint64_t tag;
 } ottla_consumer_options;
 
-// What a line is. The pointers live as long as the line.
+// The parts of a log line. The pointers live as long as the line.
 typedef struct ottla_log_info {
   // Who says it: "ottla::net", "ottla::cluster", "ottla::producer", "ottla::consumer".
   const char *target;
@@ -657,7 +657,7 @@ typedef struct ottla_property {
   const char *value;
 } ottla_property;
 
-// What a cluster for tests is like: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
+// Settings of a cluster for tests: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
 // always the default.
 typedef struct ottla_test_broker_options {
   // Set by the macro.
@@ -762,7 +762,7 @@ ottla_status ottla_create_topic_wait(const struct ottla_client *client,
                                      int64_t timeout_ms,
                                      struct ottla_error **error);
 
-// What the connections, producers and consumers of the client's cluster have done so far, as JSON:
+// Counters of the connections, producers and consumers of the client's cluster, as JSON:
 // an object whose `bad_stuff` is all zero when all is well; times are in seconds. It is yours,
 // freed with `ottla_string_free`. Names stay, and there may be more of them in later versions.
 ottla_status ottla_client_stats_json(const struct ottla_client *client,
@@ -834,10 +834,10 @@ ottla_status ottla_error_status(const struct ottla_error *error);
 // Its stable name ("unknown_topic"); "" for null. Lives as long as the error.
 const char *ottla_error_name(const struct ottla_error *error);
 
-// What happened, for people; "" for null. Lives as long as the error.
+// The message: what happened, for people; "" for null. Lives as long as the error.
 const char *ottla_error_message(const struct ottla_error *error);
 
-// What to do about it, in one sentence; "" for null. Lives as long as the error.
+// The advice: one sentence on what to do about it; "" for null. Lives as long as the error.
 const char *ottla_error_advice(const struct ottla_error *error);
 
 // The Kafka error code that a broker answered; 0 if none did.
@@ -857,7 +857,7 @@ bool ottla_error_maybe_written(const struct ottla_error *error);
 // that failed says; 0 for null, and for errors that tell of none.
 size_t ottla_error_undelivered_records(const struct ottla_error *error);
 
-// What the first of them failed with; null if there are none. Lives as long as the error, and is
+// The error of the record that failed first; null if there are none. Lives as long as the error, and is
 // not freed by itself.
 const struct ottla_error *ottla_error_undelivered_first(const struct ottla_error *error);
 
@@ -894,7 +894,7 @@ ottla_status ottla_logs_close(const struct ottla_logs *logs, struct ottla_error 
 // allowed.
 void ottla_logs_free(struct ottla_logs *logs);
 
-// What a line is.
+// Fills `info` with the parts of a log line.
 ottla_status ottla_log_describe(const struct ottla_log *log,
                                 struct ottla_log_info *info,
                                 struct ottla_error **error);

@@ -30,7 +30,7 @@ impl ottla_batch {
     }
 }
 
-/// What a batch is.
+/// The facts about a batch.
 #[repr(C)]
 pub struct ottla_batch_info {
     /// The topic, NUL-terminated. Lives as long as the batch.

@@ -28,7 +28,7 @@ pub struct ottla_client_options {
     pub size: usize,
     /// "host:port,host:port".
     pub bootstrap: *const c_char,
-    /// What brokers log. Default "ottla".
+    /// The client's name in the brokers' logs and quotas. Default "ottla".
     pub client_id: *const c_char,
     /// Name of the software, as brokers count it. Default "ottla-c".
     pub software_name: *const c_char,
@@ -58,7 +58,7 @@ pub struct ottla_client_options {
     pub reserved: u32,
 }
 
-/// What a client does once another cluster answers at its addresses: one with another id.
+/// Whether a client fails or goes on once another cluster, with another id, answers at its addresses.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ottla_cluster_change {
@@ -273,7 +273,7 @@ pub unsafe extern "C" fn ottla_create_topic_wait(
     unsafe { boundary(error, call) }
 }
 
-/// What the connections, producers and consumers of the client's cluster have done so far, as JSON:
+/// Counters of the connections, producers and consumers of the client's cluster, as JSON:
 /// an object whose `bad_stuff` is all zero when all is well; times are in seconds. It is yours,
 /// freed with `ottla_string_free`. Names stay, and there may be more of them in later versions.
 #[unsafe(no_mangle)]

@@ -4,7 +4,7 @@ use ottla::engine::{Completion, CompletionKind};
 
 use crate::error::ottla_error;
 
-/// What a completion is about. New values may be added: ignore those you do not know, but free
+/// The event that a completion reports. New values may be added: ignore those you do not know, but free
 /// their error.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

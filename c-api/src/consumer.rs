@@ -71,7 +71,7 @@ pub struct ottla_consumer_options {
     pub skip_crc: i32,
     /// How long a broker may wait for `min_bytes`, in ms. Default 500; -1: not at all.
     pub max_wait_ms: i64,
-    /// What a broker waits for. Default 1.
+    /// The bytes that a broker waits for before it answers. Default 1.
     pub min_bytes: usize,
     /// Bytes of one answer. Default 8 MiB.
     pub max_bytes: usize,

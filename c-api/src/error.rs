@@ -77,14 +77,14 @@ pub unsafe extern "C" fn ottla_error_name(error: *const ottla_error) -> *const c
     unsafe { read(error, c"".as_ptr(), |e| e.name.as_ptr()) }
 }
 
-/// What happened, for people; "" for null. Lives as long as the error.
+/// The message: what happened, for people; "" for null. Lives as long as the error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_error_message(error: *const ottla_error) -> *const c_char {
     // SAFETY: promised by the caller.
     unsafe { read(error, c"".as_ptr(), |e| e.message.as_ptr()) }
 }
 
-/// What to do about it, in one sentence; "" for null. Lives as long as the error.
+/// The advice: one sentence on what to do about it; "" for null. Lives as long as the error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_error_advice(error: *const ottla_error) -> *const c_char {
     // SAFETY: promised by the caller.
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn ottla_error_undelivered_records(error: *const ottla_err
     unsafe { read(error, 0, |e| e.undelivered.as_ref().map_or(0, |lost| lost.records)) }
 }
 
-/// What the first of them failed with; null if there are none. Lives as long as the error, and is
+/// The error of the record that failed first; null if there are none. Lives as long as the error, and is
 /// not freed by itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_error_undelivered_first(

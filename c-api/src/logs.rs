@@ -21,9 +21,9 @@ pub enum ottla_log_level {
     /// Something is wrong: a broker that cannot be reached, records that are lost. Told once while
     /// it lasts.
     OTTLA_LOG_WARN = 2,
-    /// What is worth knowing and no trouble: a connection was lost.
+    /// Worth knowing, but no trouble: a connection was lost.
     OTTLA_LOG_INFO = 3,
-    /// What helps to find a fault.
+    /// Details that help to find a fault.
     OTTLA_LOG_DEBUG = 4,
     /// Every batch.
     OTTLA_LOG_TRACE = 5,
@@ -43,7 +43,7 @@ pub struct ottla_log {
     fields: Vec<(CString, CString)>,
 }
 
-/// What a line is. The pointers live as long as the line.
+/// The parts of a log line. The pointers live as long as the line.
 #[repr(C)]
 pub struct ottla_log_info {
     /// Who says it: "ottla::net", "ottla::cluster", "ottla::producer", "ottla::consumer".
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn ottla_logs_free(logs: *mut ottla_logs) {
     unsafe { free(logs) }
 }
 
-/// What a line is.
+/// Fills `info` with the parts of a log line.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_log_describe(
     log: *const ottla_log,

@@ -95,7 +95,7 @@ pub enum ottla_partitioner {
     OTTLA_PARTITIONER_KEY_HASH = 2,
 }
 
-/// What acknowledges a record. Not Kafka's numbers.
+/// Who must have a record before it counts as acknowledged. Not Kafka's numbers.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ottla_acks {
@@ -111,7 +111,7 @@ pub enum ottla_acks {
     OTTLA_ACKS_NONE = 3,
 }
 
-/// What a batch without a partition does once nobody can tell whether it was written: its connection
+/// Where a batch whose records named no partition goes once it is in doubt: its connection
 /// was cut before the answer, or its broker is silent while others answer.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub enum ottla_status {
     OTTLA_STATUS_RESOLVE = 3,
     /// Nobody could be reached.
     OTTLA_STATUS_CONNECT = 4,
-    /// What answered does not speak Kafka's protocol.
+    /// The peer does not speak Kafka's protocol.
     OTTLA_STATUS_NOT_KAFKA = 5,
     /// Broker and client share no version of a request that is needed.
     OTTLA_STATUS_UNSUPPORTED_VERSION = 6,

@@ -18,7 +18,7 @@ pub struct ottla_test_broker {
     bootstrap: CString,
 }
 
-/// What a cluster for tests is like: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
+/// Settings of a cluster for tests: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
 /// always the default.
 #[repr(C)]
 #[derive(Clone, Copy)]

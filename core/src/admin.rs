@@ -70,7 +70,7 @@ impl Admin {
     pub async fn create_topic(&self, topic: NewTopic) -> Result<()> {
         match self.create_topics(vec![topic]).await?.pop() {
             Some(result) => result,
-            None => Err(Error::broker(-1, "CreateTopics: no answer", None)),
+            None => Err(Error::broker(-1, "CreateTopics: the response leaves the topic out", None)),
         }
     }
 
@@ -279,7 +279,7 @@ async fn ask(
 fn created(pool: &Pool, name: &str, answer: &CreateTopicsResponse) -> Result<()> {
     let what = format!("topic '{name}'");
     match answer.topics.iter().find(|t| *t.name.0 == *name) {
-        None => Err(Error::broker(-1, format_args!("{what}: no answer"), None)),
+        None => Err(Error::broker(-1, format_args!("{what}: the response leaves it out"), None)),
         Some(t) if t.error_code == 0 => {
             pool.metadata().created(name);
             pool.producers().created(name);

@@ -58,7 +58,8 @@ impl ClientBuilder {
         self
     }
 
-    /// What brokers log and count requests under. Default "ottla"; 249 bytes at most.
+    /// The name under which brokers log and count this client's requests. Default "ottla"; 249 bytes at
+    /// most.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = id.into();
         self
@@ -99,7 +100,7 @@ impl ClientBuilder {
         self
     }
 
-    /// What becomes of this client once another cluster, one with another id, answers at its
+    /// Whether this client fails or goes on once another cluster, one with another id, answers at its
     /// addresses. Default: it fails.
     pub fn on_cluster_change(mut self, change: ClusterChange) -> Self {
         self.on_cluster_change = change;
@@ -275,7 +276,8 @@ impl Client {
         Admin::new(self.pool())
     }
 
-    /// What the pool has done so far. [`Stats::bad_stuff`] is the part to look at first.
+    /// Counters of all that this client's pool has done so far: its producers, consumers and connections.
+    /// [`Stats::bad_stuff`] is the part to look at first.
     pub fn stats(&self) -> Stats {
         self.pool().metrics().snapshot()
     }
@@ -285,8 +287,8 @@ impl Client {
         self.pool().explain_by_any(error)
     }
 
-    /// What is known of the cluster now: brokers and how they do, topics in use and who leads their
-    /// partitions. Nobody is asked.
+    /// What this client knows of the cluster now: brokers and how they do, topics in use and who leads
+    /// their partitions. No broker is asked.
     pub fn cluster(&self) -> ClusterView {
         self.pool().view()
     }

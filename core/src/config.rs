@@ -68,7 +68,7 @@ pub(crate) const UNKNOWN_TOPIC_SPACING_ONE_BROKER: Duration = Duration::from_sec
 /// Two brokers, with nobody against them for so long, bring a topic back that another had come after:
 /// the other one was a broken broker's. It is longer than brokers are behind, unless they are cut off.
 pub(crate) const FORMER_TOPIC_SPACING: Duration = Duration::from_secs(20);
-/// What a broker said against a topic so long before says nothing about now.
+/// An error that a broker gave for a topic is forgotten after so long.
 pub(crate) const OBJECTION_FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// A host and port of the bootstrap list.
@@ -156,7 +156,8 @@ fn bare_ipv6(part: &str) -> Error {
     Error::config(format!("bootstrap '{part}': an IPv6 address is written in brackets{meant}"))
 }
 
-/// What a client does once another cluster answers at its addresses: one with another id.
+/// Whether a client fails or goes on once another cluster, one with another id, answers at its
+/// addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ClusterChange {
@@ -236,8 +237,8 @@ pub enum Partitioner {
     KeyHash,
 }
 
-/// What a batch without a partition does once nobody can tell whether it was written: its connection
-/// was cut before the answer, or its broker is silent while others answer.
+/// Where a batch whose records named no partition goes once nobody can tell whether it was written: its
+/// connection was cut before the answer, or its broker is silent while others answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InDoubt {
@@ -251,7 +252,7 @@ pub enum InDoubt {
     Reroute,
 }
 
-/// What acknowledges a record.
+/// Who must have a record before it counts as acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Acks {
@@ -262,7 +263,7 @@ pub enum Acks {
     /// whose answer is lost is sent again and may be written twice.
     Leader,
     /// Nobody: a record counts as acknowledged, without an offset, once it is handed to the socket.
-    /// What the broker refuses or loses is lost silently.
+    /// Records that the broker refuses or loses are lost silently.
     None,
 }
 

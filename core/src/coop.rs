@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 
-/// What a thread may spend between two turns of others where no executor counts: as much as four of
-/// tokio's budgets, so that tokio's comes first where there is one.
+/// How many units a thread may spend before other tasks run, where no executor counts: four of tokio's budgets, so that
+/// within tokio its own budget ends first.
 const MOST: u32 = 512;
 /// A thread that waits for nothing else.
 const ALONE: u32 = u32::MAX;

@@ -57,7 +57,8 @@ pub(crate) const READ_FIRST: Duration = Duration::from_millis(10);
 /// Room for one connection; free again when dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
-/// See the module. Cheap to clone; clones are the same environment.
+/// The runtime, the dialer and the clocks that a client runs on. Cheap to clone; clones are the same
+/// environment.
 #[derive(Clone)]
 pub struct Environment(Arc<Inner>);
 
@@ -108,7 +109,7 @@ impl Drop for Inner {
     }
 }
 
-/// What makes two clients share a pool. The security settings join it with their issue.
+/// The settings that two clients must have in common to share a pool from the start.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) bootstrap: Vec<Endpoint>,
@@ -246,7 +247,7 @@ impl Environment {
         EnvironmentBuilder::default()
     }
 
-    /// Has the engine run: to be called before anything is made that counts on it.
+    /// Starts the engine's thread. To be called before anything is made that needs it.
     ///
     /// # Errors
     /// `OutOfResources` if the operating system has no thread or descriptor left for it. The next call
@@ -358,7 +359,7 @@ impl Environment {
         self.sleep_until(self.now() + duration)
     }
 
-    /// What `future` gives, or nothing if it gives nothing for so long.
+    /// The result of `future`; `None` if it has none within `duration`.
     pub(crate) async fn within<F: Future>(
         &self,
         duration: Duration,
@@ -502,18 +503,18 @@ impl Environment {
         self.0.origin.is_here()
     }
 
-    /// The same as far as it is known without a system call: for what is done per record.
+    /// The same, as far as it is known without a system call: for calls that are made per record.
     pub(crate) fn seems_alive_here(&self) -> bool {
         self.0.origin.seems_here()
     }
 
-    /// Refuses in a forked child what would wait for an engine that does not exist there.
+    /// An error in a forked child, where the engine's thread does not exist.
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.alive_here() { Ok(()) } else { Err(fork::forked()) }
     }
 }
 
-/// When to look again, of two reasons to.
+/// The earlier of two times, if there is any.
 pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -47,7 +47,7 @@ impl Origin {
     }
 }
 
-/// What a child is told.
+/// The error of every call in a forked child.
 pub(crate) fn forked() -> Error {
     Error::new(ErrorKind::Forked, "this process is a fork of the one that made the client")
 }

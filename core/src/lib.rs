@@ -7,18 +7,27 @@
 //! app ── send(record) ──> open batch of its topic ──(sealed)──> spread: which partition, which broker
 //!         producer::accumulator     record::builder              policy::spread      │
 //!                                                                                    v
-//!      <── Delivery ── completion <── answer <── lane <── producer::sender: one Produce request per
-//!          producer::delivery         net::connection     broker, carrying every ready batch
+//!      <── Delivery ── completion <── response <── lane <── producer::sender: one Produce request per
+//!          producer::delivery           net::connection     broker, carrying every ready batch
 //!
 //! app <── Batch <── consumer::buffer <── record::reader (zero copy) <── lane <── consumer::fetcher
 //! ```
 //!
 //! - [`Client`] is a handle on the process's pool (`cluster`): brokers, connections in lanes, metadata,
 //!   retry budgets, one producer id. `metrics` counts what it does, by broker and request.
-//! - `record` writes and reads batches without I/O; `protocol` frames requests and bounds answers.
+//! - `record` writes and reads batches without I/O; `protocol` frames requests and bounds responses.
 //! - `net` is one connection; `policy` holds decisions as pure functions.
 //! - [`Environment`] carries clock, randomness, dialer and thread, so that a test or a simulation can
 //!   bring its own. [`engine`] is what other languages use.
+//!
+//! # Features
+//! - `lz4` (the default codec of producers), `snappy`, `gzip`, `zstd`: a codec each, all on by default. Without
+//!   one, its batches cannot be written, and reading them fails with `UnsupportedCodec`. Only `zstd` compiles
+//!   C code.
+//! - `testing`: an embedded broker as `ottla::testing`, for a program's own tests. Off by default.
+//!
+//! `bench-internals` and `fuzz-internals` are for this repository's own measurements, and no part of
+//! the interface.
 //!
 //! # Example
 //! ```
@@ -52,6 +61,8 @@ mod cluster;
 mod config;
 mod consumer;
 mod coop;
+#[cfg(doc)]
+pub mod docs;
 pub mod engine;
 mod environment;
 mod error;

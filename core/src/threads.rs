@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// What the standard library gives if nobody says otherwise (`RUST_MIN_STACK` may).
+/// The standard library's default, set here so that `RUST_MIN_STACK` does not change it.
 const STACK: usize = 2 << 20;
 
 /// Workers of one environment at most. Those that look names up may all be waiting for a resolver.

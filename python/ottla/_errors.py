@@ -16,9 +16,9 @@ class Error(Exception):
     code: str
     """The kind, the same word in every language of ottla: "timeout", "unknown_topic", ..."""
     message: str
-    """What happened, without advice."""
+    """The message: what happened, without advice."""
     advice: str
-    """What to do about it, in one sentence."""
+    """One sentence on what to do about it."""
     broker_code: int | None
     """The Kafka error code, if a broker answered one."""
     retriable: bool
@@ -101,7 +101,7 @@ class ResolveError(ConnectError):
 
 
 class NotKafkaError(Error):
-    """What answered is not a Kafka broker."""
+    """The peer is not a Kafka broker."""
 
     _code = "not_kafka"
 
@@ -253,7 +253,7 @@ class UndeliveredError(Error):
     topics: list[str]
     """The topics they were for, 16 at most."""
     first: Error
-    """What the first of them failed with."""
+    """The error of the record that failed first."""
 
     _code = "undelivered"
     _advice = "keep the Delivery of a record whose fate matters"

@@ -1,4 +1,4 @@
-"""What Producer.stats() and Consumer.stats() give: plain dicts, typed. Times are seconds."""
+"""The results of Producer.stats() and Consumer.stats(): plain dicts, typed. Times are seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class BadStuff(TypedDict):
-    """What should not happen, over all brokers. All zero when all is well."""
+    """Counters of things that should not happen, over all brokers. All zero when all is well."""
 
     retries: int
     """Requests that exist only because an earlier one failed."""
@@ -119,7 +119,7 @@ class RetryBudgets(TypedDict):
 
 
 class Stats(TypedDict):
-    """What all handles of this process on one cluster have done together."""
+    """Counters of all handles of this process on one cluster, added up."""
 
     bad_stuff: BadStuff
     """The part to look at first: all zero when all is well."""

@@ -420,7 +420,7 @@ impl Consumer {
         Ok(partitions.into_iter().map(|at| (at.topic.to_string(), at.partition)).collect())
     }
 
-    /// What all handles of this process on the cluster have done together, as a dict; its
+    /// Counters of all handles of this process on the cluster, added up, as a dict; its
     /// "bad_stuff" is all zero when all is well. Also when the consumer is closed, and while another
     /// thread waits for records.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

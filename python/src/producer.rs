@@ -333,7 +333,7 @@ impl Producer {
         }
     }
 
-    /// What all handles of this process on the cluster have done together, as a dict; its
+    /// Counters of all handles of this process on the cluster, added up, as a dict; its
     /// "bad_stuff" is all zero when all is well. Also when the producer is closed.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.statistics.dict(py, WHAT)

@@ -101,7 +101,10 @@ impl Client {
     /// As there.
     pub fn offset(&self, topic: &str, partition: i32, spec: OffsetSpec) -> Result<i64> {
         let mut found = wait(self.0.admin().list_offsets([(topic, partition, spec)]))?;
-        found.pop().map_or_else(|| Err(Error::broker(-1, "ListOffsets: no answer", None)), |f| f.1)
+        found.pop().map_or_else(
+            || Err(Error::broker(-1, "ListOffsets: the response leaves the partition out", None)),
+            |f| f.1,
+        )
     }
 
     /// See [`crate::Client::stats`].

@@ -23,7 +23,7 @@ use crate::net::Connection;
 use crate::policy::ejection::{Admission, Ejection};
 use crate::policy::reconnect::{Loss, Need, Reconnect};
 
-/// What a connection is used for.
+/// The use of a connection: each lane of a broker is a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Lane {
     /// Short calls: metadata, producer ids, offsets, admin.
@@ -34,24 +34,25 @@ pub(crate) enum Lane {
     Fetch(u64),
 }
 
-/// See the module.
+/// A broker, or a bootstrap address whose broker is not known.
 pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
     pub(crate) metrics: Arc<BrokerMetrics>,
     place: Mutex<Place>,
-    /// One that ended is taken out: no more than there are connections, which the environment bounds.
+    /// Open connections by lane. Bounded, because one that ends is taken out and the environment bounds
+    /// connections.
     lanes: Mutex<BTreeMap<Lane, Connection>>,
     /// Held while dialling: dials to one broker are serialised in a process.
     dial: Arc<tokio::sync::Mutex<()>>,
     health: Mutex<Health>,
-    /// Something is wrong with it: readable without the lock, because it is looked at per batch.
+    /// Whether it is unreachable or ejected: readable without the lock, because it is looked at per batch.
     troubled: AtomicBool,
     /// Connections lost and not replaced yet.
     lost: AtomicUsize,
     /// Part of the cluster by the last metadata.
     member: AtomicBool,
-    /// Since when it is not, in the environment's microseconds.
+    /// Since when metadata does not name it any more, in the environment's microseconds.
     gone_us: AtomicU64,
     suspect: Suspect,
 }
@@ -65,9 +66,9 @@ struct Place {
 #[derive(Default)]
 struct Health {
     reconnect: Reconnect,
-    /// While it does not get through.
+    /// Attempts to reach it, while none succeeds.
     attempts: Option<Attempts>,
-    /// Something at this address has answered a request.
+    /// A broker at this address has answered a request.
     reached: bool,
     ejection: Ejection,
 }
@@ -128,7 +129,7 @@ impl Broker {
         self.place().rack.clone()
     }
 
-    /// Metadata names it, here: connections to an old address get no new work.
+    /// Metadata names it at this endpoint. If that is a new one, connections to the old one get no new work.
     pub(crate) fn named_at(&self, endpoint: &Endpoint, rack: Option<String>) {
         self.member.store(true, Ordering::Relaxed);
         let mut place = self.place();
@@ -165,7 +166,7 @@ impl Broker {
         self.member.load(Ordering::Relaxed)
     }
 
-    /// It answered for another cluster, or for the right one again.
+    /// Notes whether its last Metadata response named another cluster.
     pub(super) fn suspect(&self, suspect: bool) {
         self.suspect.set(suspect);
     }
@@ -187,9 +188,9 @@ impl Broker {
         self.lanes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The lane's connection, if it is open and known to lead to the right cluster. A producer that needs one takes the control lane's if
-    /// nothing waits there: short calls ride on whatever is idle, and one connection less is one
-    /// less for every client of a fleet.
+    /// The lane's connection, if it is open and known to lead to the right cluster. A producer takes over the
+    /// control lane's connection if nothing is in flight there: short calls use any idle connection, and it is
+    /// one connection less for every client of a fleet.
     pub(crate) fn open(&self, lane: Lane) -> Option<Connection> {
         let mut lanes = self.lanes();
         let usable = |c: &&Connection| !c.is_closed() && c.is_vouched();
@@ -205,9 +206,9 @@ impl Broker {
         None
     }
 
-    /// Gives a lane the connection that was made for it; what the lane has then. A producer may have
-    /// taken over the control lane's while this one was dialled: that stays. If both did, one would
-    /// be used by somebody and known to nobody.
+    /// Puts a new connection into its lane and gives the connection that the lane has then. If a producer has
+    /// taken over the control lane's connection while this one was dialled, that one stays and the new one
+    /// is retired: otherwise one of them would be in use but not in the map.
     pub(crate) fn put(&self, lane: Lane, connection: Connection) -> Connection {
         let mut lanes = self.lanes();
         if let Some(open) = lanes.get(&lane).filter(|c| !c.is_closed()) {
@@ -218,7 +219,7 @@ impl Broker {
         connection
     }
 
-    /// One that is open, and not known to lead to the right cluster.
+    /// A connection that is open, but not yet known to lead to the right cluster.
     pub(super) fn unvouched(&self) -> Option<Connection> {
         self.lanes().values().find(|c| !c.is_closed() && !c.is_vouched()).cloned()
     }
@@ -235,7 +236,7 @@ impl Broker {
         self.lanes().values().any(|c| c.id() == connection)
     }
 
-    /// Its connections get no new work: they are not this cluster's.
+    /// Retires its connections: they belong to another cluster.
     pub(super) fn hang_up(&self) {
         let lanes = std::mem::take(&mut *self.lanes());
         lanes.values().for_each(Connection::retire);
@@ -282,7 +283,7 @@ impl Broker {
         self.lanes().values().filter(|c| !c.is_closed()).count()
     }
 
-    /// This caller's turn to dial.
+    /// Waits until no other caller dials this broker. The guard is held while dialling.
     pub(crate) async fn turn_to_dial(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.dial).lock_owned().await
     }
@@ -291,7 +292,7 @@ impl Broker {
         self.health.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Keeps what is read without the lock up to date.
+    /// Updates `troubled` after a change of its health.
     fn note(&self, health: &Health) {
         let troubled = health.reconnect.is_unreachable() || health.ejection.is_out();
         self.troubled.store(troubled, Ordering::Relaxed);
@@ -306,7 +307,7 @@ impl Broker {
         self.health().reconnect.setup_timeout()
     }
 
-    /// A dial begins. Whether it is in the place of a connection that was lost.
+    /// A dial begins. `true` if it replaces a connection that was lost.
     pub(crate) fn dialing(&self, now: Instant) -> bool {
         self.health().attempts.get_or_insert_with(|| Attempts::new(now)).dials += 1;
         self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
@@ -321,18 +322,17 @@ impl Broker {
         self.note(&health);
     }
 
-    /// Whether it has hung up on all that it was asked lately.
+    /// Whether it has closed its last connections on the first request after ApiVersions.
     pub(crate) fn hangs_up(&self) -> bool {
         self.health().reconnect.hangs_up()
     }
 
-    /// Since when attempts to get through to it have come to nothing, and how the last one ended that
-    /// has.
+    /// Since when attempts to reach it have failed, and how the last attempt that has ended did.
     pub(crate) fn trouble(&self) -> Option<(Instant, Option<Error>)> {
         self.attempts().map(|(since, _, last)| (since, last))
     }
 
-    /// Whether it was of use before, where it is now: then it is down, and not somewhere else.
+    /// Whether it has answered requests at its present address: then it is down now, and the address is right.
     pub(crate) fn was_reached(&self) -> bool {
         self.health().reached
     }
@@ -342,9 +342,9 @@ impl Broker {
         self.health().proven();
     }
 
-    /// The same with how many dials there were.
+    /// The same as [`trouble`](Self::trouble), with the number of dials.
     pub(super) fn attempts(&self) -> Option<(Instant, u32, Option<Error>)> {
-        // One that answers ends the spell, whatever the ones before it did.
+        // A connection that answers ends the spell, whatever happened before.
         let proven = self.lanes().values().any(|c| !c.is_closed() && c.has_answered());
         let mut health = self.health();
         if proven {
@@ -353,7 +353,7 @@ impl Broker {
         health.attempts.as_ref().map(|a| (a.since, a.dials, a.last.clone()))
     }
 
-    /// A dial came to nothing. Whether that is news.
+    /// A dial failed. `true` if it is the first failure of a spell.
     pub(crate) fn dial_failed(
         &self,
         timed_out: bool,
@@ -371,8 +371,8 @@ impl Broker {
         health.attempts.get_or_insert_with(|| Attempts::new(now)).failed(error)
     }
 
-    /// A connection came to nothing: the peer hung up on the first thing it was asked. Whether that is
-    /// news.
+    /// The peer closed a connection on the first request after ApiVersions. `true` if it is the first failure of
+    /// a spell.
     pub(crate) fn hung_up(&self, error: &Error, now: Instant, rng: &mut impl Rng) -> bool {
         self.lost.fetch_add(1, Ordering::Relaxed);
         let mut health = self.health();
@@ -394,7 +394,7 @@ impl Broker {
         health.reconnect.lost(how, others_connected, now, rng);
     }
 
-    /// A newer leader epoch names it: whoever says so sees it alive.
+    /// A newer leader epoch names it as a leader: the controller sees it alive, so it may be dialled again.
     pub(crate) fn named_leader(&self, now: Instant, rng: &mut impl Rng) {
         let mut health = self.health();
         health.reconnect.named_leader(now, rng);
@@ -403,7 +403,7 @@ impl Broker {
         self.note(&health);
     }
 
-    /// Whether something is known against it, at the price of one load.
+    /// Whether it is unreachable or ejected; costs one load.
     pub(crate) fn is_troubled(&self) -> bool {
         self.troubled.load(Ordering::Relaxed)
     }
@@ -420,21 +420,21 @@ impl Broker {
         self.health().ejection.admission(now)
     }
 
-    /// The request that is sent now decides about a broker that is half open.
+    /// The request that is sent now is the probe of an ejected broker: its response decides.
     pub(crate) fn probe(&self) {
         self.metrics.probe();
         self.health().ejection.probe();
     }
 
-    /// The request that would have decided was cut off: another one has to.
+    /// The probe got no response: another request has to decide.
     pub(crate) fn probe_lost(&self) {
         if self.is_troubled() {
             self.health().ejection.probe_lost();
         }
     }
 
-    /// A request was answered (or not) by it. Errors are those that are the broker's own. If that was
-    /// one too many: for how long it is avoided, which the caller tells without a lock.
+    /// A request was answered well, or failed by the broker's own fault. If that was one failure too many, gives
+    /// for how long the broker is ejected; the caller counts and logs that when it holds no lock.
     #[must_use]
     pub(crate) fn answered(
         &self,
@@ -453,7 +453,7 @@ impl Broker {
         pause
     }
 
-    /// Its success rate is far below the others'. For how long it is avoided, as above.
+    /// Ejects it, since its success rate is far below the others'. Gives for how long, as above.
     #[must_use]
     pub(crate) fn eject(&self, now: Instant, rng: &mut impl Rng) -> Duration {
         let mut health = self.health();
@@ -462,7 +462,7 @@ impl Broker {
         pause
     }
 
-    /// (succeeded, failed) since the last call.
+    /// How many requests (succeeded, failed) since the last call.
     pub(crate) fn window(&self) -> (u32, u32) {
         self.health().ejection.window()
     }

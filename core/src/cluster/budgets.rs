@@ -1,6 +1,5 @@
-//! The retry budgets of a pool: one for Produce, one for fetching and lookups, so that a storm of
-//! one does not starve the other. Heartbeats, joins, commits and the like are paid from neither:
-//! their backoff paces them.
+//! The retry budgets of a pool: one for Produce, and one for fetching and lookups, so that a storm of retries of
+//! one kind does not hold up the other.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,14 +8,14 @@ use tokio::time::Instant;
 use crate::metrics::{self, Metrics};
 use crate::policy::retry_budget::{Cost, RetryBudget};
 
-/// See the module.
+/// The retry budgets of one pool.
 pub(crate) struct Budgets {
     produce: Mutex<RetryBudget>,
     fetch: Mutex<RetryBudget>,
     metrics: Arc<Metrics>,
 }
 
-/// Which one.
+/// The kind of requests that a budget is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purse {
     Produce,
@@ -49,7 +48,8 @@ impl Budgets {
         self.with(purse, |budget| budget.first_request(now));
     }
 
-    /// Pays for a request that exists only because of a retry, or says from when on it can.
+    /// Pays for a request that exists only because of a retry. If the budget is empty, gives the time from which on
+    /// it can be paid.
     pub(crate) fn retry(&self, purse: Purse, cost: Cost, now: Instant) -> Result<(), Instant> {
         self.with(purse, |budget| budget.retry(cost, now))
     }

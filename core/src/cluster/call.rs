@@ -14,7 +14,7 @@ use crate::net::{CallError, Caller, Connection};
 use crate::policy::retry_budget::Cost;
 use crate::protocol::Throttle;
 
-/// Brokers asked in one call before its error is told: whoever called has a pace of its own.
+/// How many brokers are asked in one call. After that its error is given to the caller, who paces further calls.
 const ASKED: usize = 3;
 
 impl Pool {
@@ -147,7 +147,7 @@ impl Pool {
     }
 }
 
-/// What is asked, and what is wrong with an answer.
+/// A call that any broker can answer, and the check of its response.
 struct Call<'a, R, C> {
     caller: &'a Arc<Caller>,
     request: &'a R,

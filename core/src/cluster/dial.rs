@@ -34,7 +34,7 @@ const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// So many known brokers are tried, drawn anew each time, before the bootstrap list has its turn.
 const KNOWN_TRIED: usize = 3;
 
-/// The pace of dials while nothing is connected.
+/// Paces dials while no broker is connected, for all callers that look for any broker.
 #[derive(Default)]
 pub(crate) struct Somewhere {
     backoff: Backoff,
@@ -42,9 +42,9 @@ pub(crate) struct Somewhere {
 }
 
 impl Pool {
-    /// The open connection of a lane, or a new one. Waits for its turn. What must go to this broker
-    /// also waits until it may be dialled; what can go elsewhere has an error instead, since it is
-    /// better off looking around.
+    /// The open connection of a lane, or a new one. Waits while another caller dials the same broker. If the broker
+    /// may not be dialled yet, a caller that needs this broker waits for that; a caller that can use another
+    /// one gets an error at once.
     pub(crate) async fn lane(
         self: &Arc<Self>,
         id: i32,
@@ -62,7 +62,7 @@ impl Pool {
         }
         loop {
             let turn = broker.turn_to_dial().await;
-            // Those that are there are asked before more are made.
+            // Connections that are open but not vouched for are asked before another one is dialled.
             while let Some(connection) = broker.unvouched() {
                 self.vouch(id, &connection).await?;
             }
@@ -84,7 +84,7 @@ impl Pool {
                     }
                 });
             }
-            // Not with the turn in hand: who may dial sooner must not wait for who may later.
+            // Not while holding the lock: a caller that may dial sooner must not wait for this one.
             drop(turn);
             self.env().sleep_until(at).await;
         }
@@ -190,8 +190,8 @@ impl Pool {
         self.somewhere.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Whoever looks for *somebody* asks here first: while nothing is connected all of them share one
-    /// pace. If it is not time yet, tells from when on to ask again.
+    /// Callers that look for any broker ask here before they dial: while no broker is connected all of them share
+    /// one pace. The error is the time at which to ask again.
     pub(crate) fn look_for_somebody(&self, now: Instant) -> Result<(), Instant> {
         if self.is_connected(None) {
             return Ok(());
@@ -213,7 +213,8 @@ impl Pool {
         Ok((id, connection))
     }
 
-    /// The same to another than `not` if there is one; for who asks which cluster it is.
+    /// The same, to another broker than those of `not` if there is one, and without knowing that it is of the right
+    /// cluster: for the request that asks for the cluster's id.
     pub(crate) async fn control_but(self: &Arc<Self>, not: &[i32]) -> Result<(i32, Connection)> {
         if let Some(found) = self.open_control(not) {
             return Ok(found);
@@ -274,7 +275,7 @@ impl Pool {
                 },
             }
         }
-        // Whoever is slow may still be the only one there is.
+        // All were tried: one of those that are slow may be the only one that answers.
         for (id, outcome) in waiting {
             match result(outcome.await) {
                 Ok(connection) => return Ok((id, connection)),

@@ -1,6 +1,6 @@
-//! A client's hold on a pool. The pool is shared by all clients of a process that talk to one cluster;
-//! what is one client's own is here: its name and its patience, its place among its equals, and
-//! whether it goes on with another cluster at the same addresses.
+//! A client's handle on a pool. All clients of a process that talk to one cluster share its pool. Each client's
+//! own settings are here: client id and time-outs, rack and ordinal, and whether it goes on with another
+//! cluster at the same addresses.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::net::{Caller, Connection};
 use crate::policy::reconnect::Need;
 use crate::policy::subset::Chooser;
 
-/// See the module. Cheap to clone; clones belong to the same client.
+/// A client's handle on a pool. Cheap to clone; clones belong to the same client.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pool: Hold,
     settings: Arc<Settings>,
 }
 
-/// What is a client's own. What two clients have alike they share: see
+/// The settings of one client. Clients with equal settings share senders: see
 /// [`Producers`](crate::producer::Producers).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Settings {
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) rack: Option<String>,
     pub(crate) ordinal: Option<(u32, u32)>,
     pub(crate) on_cluster_change: ClusterChange,
-    /// Which cluster it was made for: how many the pool had known before.
+    /// The cluster that it was made for: how many clusters the pool had known before.
     pub(crate) born: u64,
 }
 
@@ -56,8 +56,8 @@ impl Handle {
         Self { pool: pool.into(), settings: Arc::new(settings) }
     }
 
-    /// The same client's, on the older pool that this one turned out to be the same cluster's as. `None`:
-    /// there is none, or this client is one of another cluster.
+    /// The handle of the same client on an older pool that turned out to be of the same cluster. `None` if there is
+    /// none, or if the cluster has changed since this client was made.
     pub(crate) fn twin(&self) -> Option<Self> {
         let pool = self.pool.env().twin(&self.pool)?;
         if self.pool.identity().incarnation() != self.settings.born {
@@ -80,7 +80,7 @@ impl Handle {
         self.settings.caller.request_timeout
     }
 
-    /// Refused if there is another cluster now than the client was made for, unless it goes on.
+    /// An error if the cluster is another one than the client was made for, unless the client goes on with it.
     pub(crate) fn check(&self) -> Result<()> {
         self.settings.check(&self.pool)
     }

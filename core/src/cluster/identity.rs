@@ -33,7 +33,7 @@ use crate::net::{CallError, Connection, Vouch};
 /// is not believed to have taken its place.
 const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Which cluster a pool talks to.
 #[derive(Default)]
 pub(crate) struct Identity {
     state: Mutex<State>,
@@ -46,9 +46,9 @@ pub(crate) struct Identity {
 #[derive(Default)]
 struct State {
     id: Option<String>,
-    /// Of the connections since the last time that there was none.
+    /// Shared by the connections that were opened since there was none at all.
     spell: Option<Arc<Vouch>>,
-    /// What the last answer of another cluster says, and since when such answers come.
+    /// The last response of another cluster, and since when such responses come.
     foreign: Option<Foreign>,
     /// The last change: from which cluster to which.
     changed: Option<(String, String)>,
@@ -74,12 +74,12 @@ impl Identity {
         self.state().id.clone()
     }
 
-    /// A connection ended that should not have.
+    /// A connection was lost.
     pub(super) fn lost(&self) {
         self.losses.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Why a client that does not go on with another cluster is of no more use.
+    /// The error of a client that does not go on with another cluster.
     pub(crate) fn changed(&self) -> Error {
         let (was, is) = self.state().changed.clone().unwrap_or_default();
         changed(&was, &is)
@@ -98,7 +98,7 @@ impl Pool {
         &self.identity
     }
 
-    /// A connection is open: to be used for `lane`, unless that has one already. Gives the one it has.
+    /// A new connection is open: puts it into `lane`, unless that has one already, and gives the one it has then.
     pub(super) fn admit(&self, broker: &Broker, lane: Lane, connection: Connection) -> Connection {
         // Held until it can be found: of two that are opened at once only the first begins a spell.
         let mut state = self.identity.state();
@@ -122,7 +122,7 @@ impl Pool {
         broker.put(lane, connection)
     }
 
-    /// Waits until it is known that a connection leads to the cluster that is known; asks, if need be.
+    /// Waits until a connection is known to lead to the right cluster; asks the broker if nobody else does.
     pub(super) async fn vouch(self: &Arc<Self>, id: i32, connection: &Connection) -> Result<()> {
         if connection.is_vouched() {
             return Ok(());
@@ -155,7 +155,8 @@ impl Pool {
         self.recognise(id, connection, &answer).inspect_err(|_| self.metadata().want_identity())
     }
 
-    /// Whether an answer comes from the cluster that is known; if none is, it is that one from now on.
+    /// Checks that a Metadata response comes from the known cluster. If none is known yet, it is this one from now
+    /// on.
     pub(super) fn recognise(
         &self,
         id: i32,
@@ -192,8 +193,8 @@ impl Pool {
         Err(error)
     }
 
-    /// Nobody who was asked answers for the cluster that is known. Whether another one has taken its
-    /// place; then that is the one that is known from now on. `unanimous`: all that were asked say so.
+    /// No broker that was asked has answered for the known cluster. If another one has taken its place, that is the
+    /// known one from now on, and this gives `true`. `unanimous`: all that were asked named another cluster.
     pub(super) fn give_in(self: &Arc<Self>, unanimous: bool) -> bool {
         let now = self.env().now();
         let mut state = self.identity.state();

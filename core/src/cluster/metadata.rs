@@ -34,7 +34,7 @@ const UNUSED_AFTER: Duration = Duration::from_secs(15 * 60);
 /// only when all are asked for: a service may name a new one with every record.
 const MANY_TOPICS: usize = 1 << 10;
 
-/// What is known of a topic; never changes, a newer one takes its place.
+/// A topic's id and partitions, as last told. Never changed: a newer one takes its place.
 #[derive(Debug, Clone)]
 pub(crate) struct TopicMeta {
     pub(crate) name: Arc<str>,
@@ -78,16 +78,16 @@ pub(crate) struct BrokerPlace {
 pub(super) struct TopicState {
     pub(super) meta: Option<Arc<TopicMeta>>,
     incarnations: Incarnations,
-    /// To be in the next request.
+    /// It will be in the next request.
     wanted: bool,
-    /// In the request that is on its way. Apart from `wanted`: what is wished for meanwhile may be about
-    /// what has changed since, and is not granted by its answer.
+    /// It is in the request that is under way. Apart from `wanted`: somebody who wants it meanwhile may know of a
+    /// change that the response does not contain yet.
     asked: bool,
     /// Why it cannot be used, and since when that is known.
     error: Option<(Error, Instant)>,
-    /// What was said against it and is not believed yet.
+    /// An error that brokers gave for it and that is not believed yet.
     objection: Option<Objection>,
-    /// A missing right was told, and no answer since says that it is there.
+    /// A missing right was logged, and no response since has said that it is granted.
     forbidden: bool,
     /// When somebody looked it up last, in the environment's microseconds.
     used_us: AtomicU64,
@@ -106,18 +106,18 @@ pub(crate) type Brokers = BTreeMap<i32, BrokerPlace>;
 
 #[derive(Default)]
 struct State {
-    /// Why the last question was not answered; none: it was.
+    /// Since when nobody has answered, and the last error; `None`: the last request was answered.
     trouble: Option<(Instant, Error)>,
-    /// Somebody has to say which cluster it is, whatever is in use.
+    /// A broker is to be asked which cluster it belongs to, even if no topic is in use.
     identity: bool,
-    /// By the last answer; as long as a broker's answer may be.
+    /// The brokers of the last response.
     brokers: Brokers,
-    /// Brokers were known, and are to be found again from the bootstrap list.
+    /// Brokers were known and have been forgotten: they are to be found again from the bootstrap list.
     begins_again: bool,
-    /// Those that were used in the last [`UNUSED_AFTER`]; with more than [`MANY_TOPICS`] of them, up to
-    /// as many again.
+    /// Topics that were used in the last [`UNUSED_AFTER`]. With more than [`MANY_TOPICS`] of them, up to as many
+    /// unused ones are kept for a while.
     topics: HashMap<Arc<str>, TopicState, FixedState>,
-    /// With so many topics those that are not in use are looked for.
+    /// At this number of topics, unused ones are looked for.
     swept_at: usize,
 }
 
@@ -128,35 +128,35 @@ impl State {
     }
 }
 
-/// See the module.
+/// The metadata cache of one pool.
 pub(crate) struct Metadata {
     env: Environment,
     state: RwLock<State>,
-    /// Counts merges; waiters watch it.
+    /// Counts changes; tasks that wait for metadata watch it.
     changed: watch::Sender<u64>,
     plan: Mutex<(AskPlan, StdRng)>,
     /// Wakes the refresher when the plan changes.
     pub(super) ask: Notify,
 }
 
-/// The state of a topic for who wants to use it.
+/// The result of looking a topic up.
 pub(crate) enum Lookup {
     Known(Arc<TopicMeta>),
     Failed(Error),
-    /// Asked for, no answer yet.
+    /// Not known yet; it will be, or is being, asked for.
     Pending,
 }
 
-/// What to ask for.
+/// The content of the next Metadata request.
 pub(super) struct Question {
     pub(super) topics: Vec<Arc<str>>,
-    /// Everything in use, because it is time.
+    /// All topics in use are asked for, because the period is over.
     pub(super) all: bool,
-    /// A topic is among them that nobody knows yet.
+    /// One of the topics is not known yet.
     pub(super) new: bool,
-    /// A broker did not know a topic: another one must say so too.
+    /// A broker did not know one of the topics: another broker must be asked.
     pub(super) elsewhere: bool,
-    /// Asked also if nothing is in use: the answer says which cluster it is.
+    /// To be sent even without topics: the response says which cluster it is.
     pub(super) identity: bool,
 }
 
@@ -201,7 +201,7 @@ impl Metadata {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// Since when nobody answers, and how it ended last.
+    /// Since when nobody has answered, and the last error.
     pub(crate) fn trouble(&self) -> Option<(Instant, Error)> {
         self.read().trouble.clone()
     }
@@ -210,7 +210,7 @@ impl Metadata {
         !self.read().brokers.is_empty()
     }
 
-    /// What is known of a topic; makes it one in use and asks for it if it is new or failed.
+    /// Looks a topic up, which marks it as in use. Asks for it if it is new, or if it failed long enough ago.
     pub(crate) fn lookup(&self, topic: &str) -> Lookup {
         let now = self.env.now();
         if let Some(state) = self.read().topics.get(topic) {
@@ -252,13 +252,14 @@ impl Metadata {
         }
     }
 
-    /// A broker answered for another cluster: what do the others say?
+    /// A broker answered for another cluster: the others are to be asked.
     pub(super) fn want_identity(&self) {
         self.write().identity = true;
         self.plan_for(Why::Lost);
     }
 
-    /// It is another cluster from now on, and this its first answer: nothing else is known.
+    /// Another cluster has taken the place of the old one; `answer` is its first response. Everything else is
+    /// forgotten.
     pub(super) fn begin_anew(
         &self,
         answer: &MetadataResponse,
@@ -275,7 +276,7 @@ impl Metadata {
         self.merge(answer, from, false, brokers);
     }
 
-    /// Our own CreateTopics clears what we remember of missing ones.
+    /// Our own CreateTopics made this topic: that it was missing is forgotten.
     pub(crate) fn created(&self, topic: &str) {
         let mut state = self.write();
         if let Some(entry) = state.topics.get_mut(topic) {
@@ -284,8 +285,8 @@ impl Metadata {
         }
     }
 
-    /// What to put into a request now, if it is time for one. What nobody uses any more is
-    /// forgotten on the way.
+    /// The content of the next request, if it is time for one. Topics that are not in use any more are forgotten
+    /// on the way.
     pub(super) fn question(&self) -> Option<Question> {
         let all = self.plan(|plan, _, now| plan.due(now))?;
         let now_us = self.env.micros(self.env.now());
@@ -301,7 +302,7 @@ impl Metadata {
         Some(Question { topics, all, new, elsewhere, identity: state.identity })
     }
 
-    /// The request is on its way: what is wanted from now on is for the next.
+    /// The request is sent: topics that are wanted from now on are for the next one.
     pub(super) fn asked(&self, question: &Question) {
         self.plan(|plan, _, now| plan.asked(now));
         let mut state = self.write();
@@ -314,7 +315,7 @@ impl Metadata {
         }
     }
 
-    /// Nobody answered: what was asked for is wanted still.
+    /// Nobody answered: the topics that were asked for are wanted again.
     pub(super) fn not_answered(&self, question: &Question, error: &Error) {
         let mut state = self.write();
         // Since the first of them.
@@ -331,7 +332,7 @@ impl Metadata {
         self.plan(|plan, rng, now| plan.failed(question.all, now, rng));
     }
 
-    /// Fails everything that is waited for: every broker refuses us.
+    /// Fails all topics that are waited for: every broker refuses this client.
     pub(super) fn all_brokers_refused(&self, error: &Error) {
         let now = self.env.now();
         let mut state = self.write();

@@ -35,7 +35,7 @@ const MOST_GONE: usize = 64;
 /// if the first one swallows dials.
 const REACHED_SOON: Duration = Duration::from_millis(1_500);
 
-/// See the module.
+/// The pool of one cluster.
 pub(crate) struct Pool {
     pub(super) setup: SetupContext,
     pub(super) identity: Identity,
@@ -44,27 +44,27 @@ pub(crate) struct Pool {
     metadata: Arc<Metadata>,
     metrics: Arc<Metrics>,
     budgets: Budgets,
-    /// Bootstrap addresses under negative ids. Those that the last answer names, what is connected, and
-    /// [`MOST_GONE`].
+    /// Brokers by id: those that the last response named, those that are connected, and up to [`MOST_GONE`] others.
+    /// Bootstrap addresses have negative ids.
     brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
-    /// The pace of dials while nothing is connected at all.
+    /// Paces dials while no broker is connected at all.
     pub(super) somewhere: Mutex<Somewhere>,
-    /// Held while looking for anybody to ask.
+    /// Held while a caller dials one broker after the other to reach any of them.
     pub(super) reaching: tokio::sync::Mutex<()>,
-    /// How long short calls take.
+    /// Latency of short calls.
     control: Mutex<Latency>,
     rng: Mutex<StdRng>,
-    /// Later ones have higher numbers.
+    /// Pools that are made later have higher numbers.
     number: u64,
     software: (String, String),
-    /// Of this process among those of its fleet.
+    /// A random number that tells this process from others in the choice of a subset.
     instance: u64,
     /// When success rates were compared last, in the environment's microseconds.
     compared_us: AtomicU64,
     producers: Producers,
     next_consumer: AtomicU64,
     pub(super) next_connection: AtomicU64,
-    /// Somebody has started its refresher.
+    /// Its refresher was started.
     refreshed: AtomicBool,
 }
 
@@ -151,7 +151,7 @@ impl Pool {
         &self.metrics
     }
 
-    /// What retries are paid from.
+    /// The retry budgets.
     pub(crate) fn budgets(&self) -> &Budgets {
         &self.budgets
     }
@@ -161,17 +161,17 @@ impl Pool {
         &self.setup.buffers
     }
 
-    /// The client that made the pool, for what is asked on everybody's behalf.
+    /// The client that made the pool: requests that serve all clients carry its client id.
     pub(super) fn caller(&self) -> &Arc<Caller> {
         &self.setup.caller
     }
 
-    /// What sets this process's choice of brokers apart from that of others.
+    /// Tells this process from others in the choice of a subset.
     pub(crate) fn instance(&self) -> u64 {
         self.instance
     }
 
-    /// What all producers of the pool share.
+    /// The registry of the pool's producers.
     pub(crate) fn producers(&self) -> &Producers {
         &self.producers
     }
@@ -201,7 +201,7 @@ impl Pool {
         self.lock().values().filter(|b| b.id >= 0 && b.is_member()).cloned().collect()
     }
 
-    /// The same for the choice of a subset.
+    /// The ids and racks of these brokers, for the choice of a subset.
     pub(crate) fn racks(&self) -> Vec<Member> {
         self.members().iter().map(|b| Member { id: b.id, rack: b.rack() }).collect()
     }
@@ -216,8 +216,11 @@ impl Pool {
         self.lock().values().any(|b| Some(b.id) != but && b.is_connected())
     }
 
-    /// After metadata or a hint: new brokers, moved ones, vanished ones; those that a newer leader
-    /// epoch names are back; bootstrap connections whose broker is now known become its own.
+    /// Takes over the brokers of a Metadata response or a leader hint: adds new ones, moves those with another
+    /// address, marks those that are not named. Brokers in `named`, which a newer leader epoch names, may be
+    /// dialled again. Connections of bootstrap addresses whose broker is known now become that broker's.
+    ///
+    /// Called under the write lock of the metadata: nothing here may read metadata.
     pub(crate) fn brokers_changed(&self, known: &Brokers, named: &BTreeSet<i32>) {
         let mut brokers = self.lock();
         for (id, place) in known {
@@ -259,7 +262,7 @@ impl Pool {
             let asked = bootstrap.endpoint();
             let mut owners =
                 known.iter().filter(|(_, place)| is_at(&place.endpoint, &asked, &connection));
-            // Two brokers behind one address: nobody can tell whose it is.
+            // If two brokers have this address, nobody can tell whose connection it is.
             let (Some((id, _)), None) = (owners.next(), owners.next()) else { continue };
             bootstrap.take(Lane::Control);
             let broker = &brokers[id];
@@ -269,12 +272,12 @@ impl Pool {
         }
     }
 
-    /// Whose connection it is.
+    /// The broker that has this connection.
     pub(super) fn broker_of(&self, connection: &Connection) -> Option<Arc<Broker>> {
         self.lock().values().find(|broker| broker.has(connection.id())).cloned()
     }
 
-    /// It is another cluster: what there is of brokers and connections is not its.
+    /// Another cluster has taken the place of the old one: forgets its brokers and retires its connections.
     pub(super) fn forget_brokers(&self) {
         let mut brokers = self.lock();
         for broker in brokers.values() {
@@ -288,8 +291,8 @@ impl Pool {
         }
     }
 
-    /// A request was answered by a broker, or not: errors are those that are its own. Compares
-    /// success rates now and then.
+    /// A broker has answered a request well, or failed by its own fault: updates its health. Every ten seconds
+    /// compares the success rates of all brokers.
     pub(crate) fn judge(&self, broker: &Broker, well: bool, now: Instant) {
         if let Some(pause) = self.random(|rng| broker.answered(well, now, rng)) {
             broker.metrics.ejected(pause);
@@ -321,7 +324,7 @@ impl Pool {
         }
     }
 
-    /// What is known of the cluster, for people and tests.
+    /// The known state of the cluster, for people and tests.
     pub(crate) fn view(&self) -> view::ClusterView {
         view::ClusterView::of(self)
     }
@@ -331,7 +334,7 @@ impl Pool {
         self.lock().values().filter_map(|b| b.longest_idle()).min_by_key(|(at, _)| *at)
     }
 
-    /// Finds out which cluster it is, if that is not known yet: it may be one that there is a pool of.
+    /// Asks which cluster it is, if that is not known yet and other pools exist: there may be one for it.
     pub(crate) async fn learn_identity(self: &Arc<Self>) {
         if self.identity.cluster_id().is_some() || !self.env().has_other_pools() {
             return;
@@ -386,7 +389,7 @@ impl Pool {
     }
 }
 
-/// What asking again will not change.
+/// Whether the error stays the same however often the peer is asked.
 pub(super) fn is_hopeless(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -408,8 +411,8 @@ fn is_at(endpoint: &Endpoint, asked: &Endpoint, connection: &Connection) -> bool
         })
 }
 
-/// A handle's hold on its pool: with the last one the pool closes. In a forked child it does not, where
-/// even to drop it would wait for locks, and take the parent's sockets from its poll set.
+/// A handle's reference to its pool, which closes with the last one. In a forked child it is forgotten instead:
+/// to drop it would wait for locks of the parent's threads, and take the parent's sockets from its poll set.
 #[derive(Clone)]
 pub(crate) struct Hold(Arc<Pool>);
 

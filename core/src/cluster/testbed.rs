@@ -27,7 +27,7 @@ pub(crate) fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// What happens to dials to a host.
+/// What a dial to a host leads to.
 #[derive(Clone, Default)]
 pub(crate) enum Way {
     #[default]
@@ -44,7 +44,7 @@ pub(crate) enum Way {
     Elsewhere(ottla_test_broker::Dialer, String, u16),
 }
 
-/// See the module.
+/// The network between a pool and the embedded cluster, host by host.
 #[derive(Clone)]
 pub(crate) struct Net {
     cluster: ottla_test_broker::Dialer,
@@ -101,7 +101,7 @@ impl Dialer for Net {
     }
 }
 
-/// See the module.
+/// A pool, its environment, the embedded cluster, and the network between them.
 pub(crate) struct Bed {
     pub(crate) cluster: Cluster,
     pub(crate) net: Net,

@@ -1,7 +1,7 @@
-//! What stands between a client and its brokers, for whoever waits for them: which address was tried,
-//! where it came from, and what the peer did. While a trouble lasts it is one spell: logged once, and
-//! told once to each consumer that waits, unless all
-//! went well before: an outage is waited out.
+//! Why a client does not reach its brokers, for the errors of calls that wait: which address was tried, where it
+//! came from, and what the peer did. As long as a trouble lasts it is one spell: it is logged once, and told
+//! once to each consumer that waits. If all went well before, it is an outage, and consumers are not told:
+//! they wait until it is over.
 
 use std::time::Duration;
 
@@ -37,13 +37,13 @@ impl Attempts {
         Self { since: now, dials: 0, last: None }
     }
 
-    /// One ended in vain. Whether it is the first of the spell.
+    /// An attempt failed. `true` if it is the first failure of the spell.
     pub(super) fn failed(&mut self, error: &Error) -> bool {
         self.last.replace(error.clone()).is_none()
     }
 }
 
-/// Something that whoever waits should know.
+/// A trouble that a waiting caller should know of.
 pub(crate) struct Trouble {
     /// When it began: names the spell.
     pub(crate) since: Instant,
@@ -54,7 +54,7 @@ pub(crate) struct Trouble {
 }
 
 impl Trouble {
-    /// From when on it has lasted long enough to be told unasked.
+    /// When it will have lasted long enough to be told to consumers.
     pub(crate) fn told_at(&self) -> Instant {
         self.since + TOLD_AFTER
     }
@@ -66,7 +66,7 @@ impl Pool {
         now + TOLD_AFTER
     }
 
-    /// What stands between this client and a broker, if anything does.
+    /// Why this broker is not reached, if it is not.
     pub(crate) fn trouble_with(&self, id: i32, now: Instant) -> Option<Trouble> {
         let broker = self.broker(id)?;
         let (since, error) = broker.trouble()?;
@@ -74,7 +74,7 @@ impl Pool {
         Some(Trouble { since, error, is_outage: broker.was_reached() })
     }
 
-    /// What stands between this client and the whole cluster, if anything does.
+    /// Why no broker at all is reached, or none answers, if that is so.
     pub(crate) fn trouble_with_all(&self, now: Instant) -> Option<Trouble> {
         let is_outage = self.metadata().knows_brokers();
         if let Some((since, error)) = self.metadata().trouble() {
@@ -90,8 +90,8 @@ impl Pool {
         Some(Trouble { since, error, is_outage })
     }
 
-    /// The error of a wait that ended in vain, with what may have been in its way: the brokers it waited
-    /// for, or any at all.
+    /// Adds to the error of a wait that has failed why brokers are not reached: those that it waited for, and the
+    /// cluster as a whole.
     pub(crate) fn explain(&self, error: Error, waited_for: impl IntoIterator<Item = i32>) -> Error {
         let now = self.env().now();
         let mut told = error;
@@ -143,7 +143,7 @@ impl Pool {
         );
     }
 
-    /// What was tried of the bootstrap list, address by address, and how it ended.
+    /// The bootstrap addresses that were tried, and how each attempt ended.
     pub(super) fn tried(&self) -> String {
         let now = self.env().now();
         let brokers: Vec<_> = self.lock().values().rev().filter(|b| b.id < 0).cloned().collect();

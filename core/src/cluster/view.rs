@@ -1,4 +1,4 @@
-//! What is known of a cluster, as people and tests read it.
+//! The known state of a cluster, as people and tests read it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::broker::BrokerHealth;
 use super::pool::Pool;
 
-/// What a client knows of its cluster now: the cache, nobody is asked.
+/// The state of the cluster as this client knows it now: the contents of its cache. No broker is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ClusterView {

@@ -1,5 +1,5 @@
-//! What other clients of Kafka call their settings, and what is written here instead: a table, and
-//! how a name is looked up in it. One for all languages, so that nobody gets another answer.
+//! The names that other clients of Kafka have for their settings, and what to write here instead: a
+//! table, and how a name is looked up in it. One for all languages, so that nobody gets another answer.
 
 /// Whose setting it is, with other clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Owner {
     Consumer,
 }
 
-/// What the values of a foreign setting are. Ours are time spans, bytes, and words of our own.
+/// How the values of another client's setting are read. Ours are time spans, bytes, and words of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Values {
@@ -39,7 +39,7 @@ pub enum Values {
     Start,
 }
 
-/// What stands here for a setting of another client.
+/// What Ottla has in place of another client's setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Meaning {
@@ -47,7 +47,7 @@ pub enum Meaning {
     Setting {
         /// The name: the same word in every language, in its own spelling.
         name: &'static str,
-        /// What the other client's values are.
+        /// How the other client writes its values.
         values: Values,
     },
     /// No setting.
@@ -67,12 +67,12 @@ pub struct Foreign {
     pub name: &'static str,
     /// Whose it is.
     pub owner: Owner,
-    /// What stands here for it.
+    /// What Ottla has in its place.
     pub meaning: Meaning,
 }
 
-/// What another client calls `name`, however it is spelt: `linger.ms`, `linger_ms` and `LINGER-MS` are
-/// one.
+/// The table's row for another client's setting `name`, however it is spelt: `linger.ms`, `linger_ms`
+/// and `LINGER-MS` are one.
 pub fn foreign(name: &str) -> Option<&'static Foreign> {
     let plain = plain(name);
     let exact = TABLE.iter().find(|row| !row.name.ends_with('*') && self::plain(row.name) == plain);

@@ -53,7 +53,7 @@ pub(crate) enum Value {
     Start(Start),
 }
 
-/// The value of a setting of ours, for skins that keep some of the settings themselves.
+/// The value of a setting of ours, for bindings that keep some of the settings themselves.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
@@ -218,7 +218,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What to say to a name that is in no table.
+/// The error message for a name that is in no table.
 fn unknown(name: &str) -> String {
     let ours = foreign_names().iter().find(
         |row| matches!(row.meaning, Meaning::Setting { name: setting, .. } if setting == name),

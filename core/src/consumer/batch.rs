@@ -1,4 +1,4 @@
-//! What the application gets.
+//! A batch of records, as the application gets it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub struct Batch {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) records: RecordBatch,
-    /// Records before the offset asked for, which came along because brokers keep whole batches.
+    /// How many records at its beginning are before the offset that was asked for: brokers send whole batches.
     pub(crate) skip: usize,
     pub(crate) high_watermark: i64,
 }

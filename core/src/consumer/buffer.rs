@@ -17,38 +17,37 @@ use crate::record::reader::{RawBatch, RecordError};
 
 pub(super) type Key = (Arc<str>, i32);
 
-/// A batch as it came.
+/// A batch as it was fetched: not checked and not decompressed.
 pub(super) struct Fetched {
     pub(super) key: Key,
     pub(super) raw: RawBatch,
-    /// Records before it are not wanted.
+    /// Records with a smaller offset are not handed out.
     pub(super) from: i64,
     pub(super) high_watermark: i64,
-    /// The partition's seeks when it was asked for.
+    /// How many seeks the partition had had when it was asked for.
     pub(super) generation: u64,
 }
 
 enum Item {
     Batch(Fetched),
     Error(Error),
-    /// Reading goes on elsewhere in these partitions.
+    /// An error, after which reading goes on at other offsets of these partitions.
     Moved(Error, Vec<Moved>),
 }
 
-/// Errors that nobody takes are kept up to this number: trouble comes and goes, also where nobody
-/// reads for days.
+/// At most so many errors are kept for an application that does not read: trouble comes and goes for days.
 const MAX_ERRORS: usize = 1_000;
 
 /// Where reading of a partition goes on.
 pub(super) struct Moved {
     pub(super) key: Key,
-    /// `None`: that is not known yet.
+    /// The next offset; `None` if it is not known yet.
     pub(super) next: Option<i64>,
-    /// The partition's seeks then: one that came later knows better.
+    /// How many seeks the partition had had then: a later seek decides instead.
     pub(super) generation: u64,
 }
 
-/// A seek of the application's, and which one of the partition it is.
+/// A seek of the application; `generation`: the number of seeks of the partition, itself included.
 pub(super) struct Seek {
     pub(super) key: Key,
     pub(super) to: Start,
@@ -60,12 +59,12 @@ struct State {
     items: VecDeque<Item>,
     bytes: usize,
     errors: usize,
-    /// Those that are read: no more than the application named and the cluster has.
+    /// The partitions that are read.
     partitions: BTreeMap<Key, Position>,
     seeks: Vec<Seek>,
     waker: Option<Waker>,
     closed: bool,
-    /// Nothing comes any more; what is there can still be taken.
+    /// The fetcher has ended; items that are there can still be taken.
     ended: bool,
 }
 
@@ -76,7 +75,7 @@ struct Position {
     generation: u64,
 }
 
-/// See the module.
+/// The buffer of one consumer.
 pub(super) struct Buffer {
     pub(super) config: ConsumerConfig,
     state: Mutex<State>,
@@ -103,13 +102,13 @@ impl Buffer {
         self.lock().partitions.entry(key.clone()).or_default();
     }
 
-    /// Bytes that may still be fetched in all.
+    /// How many bytes may still be fetched.
     pub(super) fn room(&self) -> usize {
         self.config.buffer_memory.saturating_sub(self.lock().bytes)
     }
 
-    /// Whether a partition has more buffered than its share, which keeps one busy partition from
-    /// filling the buffer alone.
+    /// Whether a partition has its share of the buffer: it gets no more then, so that one busy partition does not fill the
+    /// buffer alone.
     pub(super) fn is_full(&self, key: &Key) -> bool {
         let state = self.lock();
         let share = (self.config.buffer_memory / state.partitions.len().max(1))
@@ -122,7 +121,7 @@ impl Buffer {
         std::mem::take(&mut self.lock().seeks)
     }
 
-    /// It is not there any more. What is buffered of it was read while it was, and is handed out.
+    /// The partition does not exist any more. Batches of it that are buffered are still handed out.
     pub(super) fn remove_partition(&self, key: &Key) {
         let mut state = self.lock();
         state.partitions.remove(key);
@@ -132,10 +131,10 @@ impl Buffer {
     pub(super) fn push(&self, fetched: impl IntoIterator<Item = Fetched>) {
         let mut state = self.lock();
         let inner = &mut *state;
-        // After the end there is nothing, also of what was on its way.
+        // After a close nothing is kept, also not what was under way.
         for item in fetched.into_iter().filter(|_| !inner.closed) {
             let Some(position) = inner.partitions.get_mut(&item.key) else { continue };
-            // Fetched before a seek: not what is wanted any more.
+            // Asked for before a seek: not wanted any more.
             if position.generation != item.generation {
                 continue;
             }
@@ -150,7 +149,7 @@ impl Buffer {
         self.put(Item::Error(error));
     }
 
-    /// Tells that reading goes on elsewhere in some partitions.
+    /// Tells the application, with an error, that reading goes on at other offsets in some partitions.
     pub(super) fn moved(&self, error: Error, to: Vec<Moved>) {
         self.put(Item::Moved(error, to));
     }
@@ -164,7 +163,7 @@ impl Buffer {
         Self::notify(state);
     }
 
-    /// The last word: nothing comes after it.
+    /// The last error: nothing comes after it.
     pub(super) fn end(&self, error: Error) {
         let mut state = self.lock();
         state.ended = true;
@@ -173,8 +172,8 @@ impl Buffer {
         Self::notify(state);
     }
 
-    /// Where partitions stand says nothing any more, nor what is on its way. What is there already was
-    /// read, and is given to the application.
+    /// Another cluster has taken the place of the old one: positions and fetches under way mean nothing any more. Batches
+    /// that are buffered are still handed out. Gives the new generation of each partition.
     pub(super) fn begin_anew(&self) -> BTreeMap<Key, u64> {
         let mut state = self.lock();
         state.seeks.clear();
@@ -195,7 +194,7 @@ impl Buffer {
 
     // --- the application's side
 
-    /// What is there already.
+    /// Takes the next item, if there is one.
     pub(super) fn take(&self, pool: &Pool) -> Option<Result<Batch>> {
         loop {
             let item = self.pop(&mut self.lock())?;
@@ -244,7 +243,7 @@ impl Buffer {
         }
     }
 
-    /// The next item in line, accounted for.
+    /// Takes the next item and accounts for it: bytes, position, and whether the fetcher has room again.
     fn pop(&self, state: &mut State) -> Option<Item> {
         let item = state.items.pop_front()?;
         state.errors -= usize::from(!matches!(item, Item::Batch(_)));
@@ -262,10 +261,10 @@ impl Buffer {
             let before = state.bytes;
             state.bytes -= size;
             let half = self.config.buffer_memory / 2;
-            // The fetcher stopped for want of space, or one partition did.
+            // The fetcher may have stopped for lack of room, as a whole or for this partition.
             let mut wake = before > half && state.bytes <= half;
             if let Some(position) = state.partitions.get_mut(&fetched.key) {
-                // Less than that, if the partition was taken away and came back meanwhile.
+                // It may be less than `size` if the partition was removed and added again meanwhile.
                 position.buffered = position.buffered.saturating_sub(size);
                 if position.generation == fetched.generation {
                     position.next = Some(fetched.raw.last_offset + 1);
@@ -279,12 +278,11 @@ impl Buffer {
         Some(item)
     }
 
-    /// What the application sees of an item; nothing of records that are all before the offset asked
-    /// for.
+    /// The item as the application sees it; `None` if all its records are before the offset that was asked for.
     fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
         let opened = match item {
             Item::Error(e) | Item::Moved(e, _) => Err(e),
-            // On the thread of whoever reads: a codec's panic is not to be theirs.
+            // This is the application's thread: a panic of a codec becomes an error.
             Item::Batch(fetched) => caught::call(|| {
                 pool.env().mishap("decompression");
                 self.open(pool, fetched)
@@ -339,7 +337,7 @@ impl Buffer {
         position.generation += 1;
         position.next = if let Start::Offset(at) = to { Some(at) } else { None };
         position.buffered = 0;
-        // The last one counts: however many come before anybody looks, one is kept.
+        // The last one counts, so only one is kept for each partition.
         inner.seeks.retain(|seek| seek.key != key);
         inner.seeks.push(Seek { key: key.clone(), to, generation: position.generation });
         let bytes = &mut inner.bytes;
@@ -364,7 +362,7 @@ impl Buffer {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        // Let go of without the lock: it may be much.
+        // Dropped without the lock, since it may take long.
         let items = std::mem::take(&mut state.items);
         state.bytes = 0;
         state.errors = 0;

@@ -1,6 +1,6 @@
 //! Reading: one task per consumer fetches ahead ([`fetcher`]), within a byte budget, into a buffer
-//! ([`buffer`]); the application takes batches that borrow the fetched bytes. Checksums and
-//! decompression are the taker's, so that they run where the records are used.
+//! ([`buffer`]). The application takes batches that borrow the fetched bytes. Checksums are compared, and
+//! batches decompressed, on the thread that takes them.
 
 mod batch;
 mod buffer;
@@ -46,12 +46,12 @@ pub enum Start {
 }
 
 impl Start {
-    /// Whether it means anything: below zero offsets and times are other words on the wire ("the end",
-    /// "the beginning"), and never what the caller meant.
+    /// Refuses offsets and times below zero: in the protocol they mean something else ("the end", "the beginning"), and
+    /// never what the caller meant.
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Offset(at) if at < 0 => {
-                Err(Error::argument(format!("start offset is {at}; 0 at least")))
+                Err(Error::argument(format!("start offset is {at}; it is 0 or more")))
             }
             Self::Timestamp(ms) => check_time(ms),
             _ => Ok(()),
@@ -59,13 +59,13 @@ impl Start {
     }
 }
 
-/// Refuses a time before 1970, which brokers would take for something else.
+/// Refuses a time before 1970, which in the protocol means something else.
 pub(crate) fn check_time(ms: i64) -> Result<()> {
     if ms >= 0 {
         return Ok(());
     }
     Err(Error::argument(format!(
-        "{ms} ms as a time to start at is before 1970; 0 at least (or start at the earliest record)"
+        "{ms} ms as a time to start at is before 1970; start at the earliest record instead"
     )))
 }
 
@@ -87,7 +87,7 @@ pub struct ConsumerBuilder {
     topics: Vec<String>,
     assigned: Vec<(String, i32, Start)>,
     start: Start,
-    /// Why its properties were refused.
+    /// The error of properties that were refused.
     refused: Option<Error>,
 }
 
@@ -173,7 +173,7 @@ impl ConsumerBuilder {
     /// `max.partition.fetch.bytes`, `check.crcs` and their aliases. Those of clients are passed over
     /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
     ///
-    /// What is not named keeps the default it has here: reading starts at the oldest record, unless
+    /// Settings that are not named keep Ottla's defaults: reading starts at the oldest record, unless
     /// [`start`](Self::start) is told otherwise.
     ///
     /// A producer's property, a name that no client has, and one that asks for what is not done here,
@@ -275,8 +275,8 @@ pub struct Consumer {
     buffer: Arc<Buffer>,
 }
 
-/// Records of a batch that count as one in a task's budget, and what one batch counts at most: opening
-/// it takes time by its size, and so does whatever is done with it.
+/// So many records of a batch count as one unit of a task's budget, and a batch counts as [`MOST_UNITS`] at most: the
+/// time to open it, and to work on it, grows with its size.
 const RECORDS_A_UNIT: usize = 64;
 const MOST_UNITS: u32 = 16;
 
@@ -285,7 +285,7 @@ impl Consumer {
     /// Dropping the future loses nothing.
     ///
     /// # Errors
-    /// Whatever fails is tried again for as long as the consumer is there. An error is told once for
+    /// Reading is tried again as long as the consumer exists. An error is told once for
     /// each spell of trouble, and reading goes on by itself: `UnknownTopic` and `Authorization` at once;
     /// any other code of a broker when it has lasted for 10 s; a broker that was never reached within the
     /// time a connection may take; one that can be reached and does not answer (`Timeout`,
@@ -326,7 +326,7 @@ impl Consumer {
         Poll::Ready(next)
     }
 
-    /// The same for who waits for nothing else. For bindings.
+    /// The same, for a thread that waits for nothing else. For bindings.
     pub(crate) fn poll_alone(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
         self.buffer.poll_take(&self.pool, cx)
     }

@@ -24,15 +24,15 @@ pub(crate) const LATEST: i64 = -1;
 
 pub(crate) type Key = (Arc<str>, i32);
 
-/// A place that was looked up.
+/// An offset that was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) offset: i64,
-    /// The epoch of the leader that wrote there; -1: not told.
+    /// The leader epoch of the record there; -1: not told.
     pub(crate) epoch: i32,
 }
 
-/// What is asked of one leader: a partition, a time, and the epoch that is known.
+/// A lookup at one leader: the partition, the time, and the leader epoch that is known.
 type Part = (Key, i64, i32);
 
 /// Asks the leaders; `wanted` gives for each partition a timestamp, or [`EARLIEST`] or [`LATEST`].
@@ -70,7 +70,7 @@ pub(crate) async fn list(
             }
         }
     }
-    // All at once: one that is silent must not keep back what the others tell.
+    // All leaders at once: a silent one must not hold up the results of the others.
     let mut asking = JoinSet::new();
     for (leader, parts) in by_leader {
         let pool = pool.clone();
@@ -85,7 +85,11 @@ pub(crate) async fn list(
             Ok(mut found) => {
                 for (key, _, _) in parts {
                     let result = found.remove(&key).unwrap_or_else(|| {
-                        Err(Error::broker(-1, format_args!("{}: no answer", name(&key)), None))
+                        Err(Error::broker(
+                            -1,
+                            format_args!("{}: the response leaves it out", name(&key)),
+                            None,
+                        ))
                     });
                     if result.is_err() {
                         pool.metadata().want(&key.0, Why::Stale);

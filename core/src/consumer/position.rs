@@ -2,7 +2,7 @@
 //! offset may be another record. So the epoch of the leader that wrote what lies before it belongs to
 //! a position (KIP-320), and brokers compare it with their log in every fetch (KIP-595).
 
-/// See the module.
+/// Where a reader stands: an offset, and the leader epoch of what it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     /// The next offset to read.

@@ -18,8 +18,7 @@ use crate::policy::turns::Turn;
 
 /// A partition that is read.
 pub(super) struct Reading {
-    /// The topic's id: what is known of a partition is known of this one, and of none that bears its
-    /// name later.
+    /// The topic's id: a later topic of the same name is another one.
     pub(super) id: Uuid,
     /// Where to go on; `None` until it is known.
     pub(super) next: Option<Position>,
@@ -29,7 +28,7 @@ pub(super) struct Reading {
     pub(super) reset: Start,
     /// The seeks so far.
     pub(super) generation: u64,
-    /// In a request, or its start is being asked for.
+    /// It is in a request, or its start is being looked up.
     pub(super) busy: bool,
     pub(super) retry_at: Option<Instant>,
     pub(super) backoff: Backoff,
@@ -110,19 +109,19 @@ pub(super) struct Topic {
     pub(super) assigned: Vec<(i32, Start)>,
     /// Those of them that were told not to be there.
     pub(super) missing: Vec<i32>,
-    /// What metadata says now; `None`: it does not know the topic.
+    /// The topic's metadata now; `None`: it is not known.
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// The id that its partitions are read under; nil until it is known, or where brokers are too old
     /// to tell.
     pub(super) id: Uuid,
     /// Ids that it had before, the last ones. Brokers hear of a new topic one after the other.
     pub(super) was: VecDeque<Uuid>,
-    /// The one of them that metadata names now.
+    /// The one of these ids that metadata names now: its broker is behind.
     pub(super) behind: Option<Uuid>,
     /// It was known before, or known not to be there: partitions found from now on are younger than
     /// the consumer.
     pub(super) looked_for: bool,
-    /// What was told of it last, until it is known again.
+    /// The last error that was told of it, until it is known again.
     pub(super) told: Option<ErrorKind>,
     /// Trouble with rights, which are the topic's and not a partition's.
     pub(super) rights: Spell,

@@ -1,4 +1,4 @@
-//! Batches as the skins read them, whether they come from a broker or from the echo.
+//! Batches as the bindings read them, whether they come from a broker or from the echo.
 
 use std::sync::{Arc, OnceLock};
 

@@ -7,7 +7,7 @@ use super::queue::CompletionQueue;
 use crate::error::{Error, Result};
 use crate::producer::Counted;
 
-/// What a [`Completion`] is about. The numbers are part of the C interface.
+/// The kind of a [`Completion`]. The numbers are part of the C interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
@@ -33,7 +33,7 @@ pub enum CompletionKind {
 pub struct Completion {
     /// The tag that the submission, or the handle, was given.
     pub tag: u64,
-    /// What it is about.
+    /// Its kind.
     pub kind: CompletionKind,
     /// `Delivery`: index in the submission of the first record of the run; else 0.
     pub first: u32,

@@ -1,4 +1,4 @@
-//! Consumers of a skin.
+//! Consumers of a binding.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use super::ready::Ready;
 use crate::consumer::{self, Consumer, ConsumerControl};
 use crate::error::{Error, Result};
 
-/// A consumer of a skin. Calls from several threads follow one another.
+/// A consumer of a binding. Calls from several threads follow one another.
 pub struct EngineConsumer {
     engine: Engine,
     core: Arc<ConsumerCore>,

@@ -24,7 +24,7 @@ struct State {
 }
 
 struct Submission {
-    /// What the host calls it.
+    /// The host's tag.
     tag: u64,
     /// How many records were accepted; unknown while the call is still at it.
     accepted: Option<u32>,
@@ -67,7 +67,7 @@ impl Deliveries {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// What failed and was not drained.
+    /// The failures that were not drained.
     pub(crate) fn unread(&self) -> &Arc<Unread> {
         &self.unread
     }

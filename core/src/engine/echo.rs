@@ -1,5 +1,5 @@
 //! The engine without a broker: what is submitted is written at once to partition 0 (or the one
-//! asked for) of a log in memory, and read back from it. For the tests of the skins.
+//! asked for) of a log in memory, and read back from it. For the tests of the bindings.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -77,7 +77,7 @@ impl Echo {
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
         check_topic(topic)?;
         if partitions < 1 {
-            return Err(Error::argument(format!("{partitions} partitions; at least 1")));
+            return Err(Error::argument(format!("{partitions} partitions; there is at least 1")));
         }
         let mut state = self.lock();
         if state.topics.contains_key(topic) {

@@ -1,4 +1,4 @@
-//! The handle that a skin holds for a client; its producers and consumers are made by it.
+//! The handle that a binding holds for a client; its producers and consumers are made by it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fork::{self, Origin};
 use crate::metrics::Stats;
 
-/// One client of a skin: a queue and what fills it. Cheap to clone; clones are the same client.
+/// One client of a host: its queue of completions, and the client that fills it. Cheap to clone; clones are the same
+/// client.
 #[derive(Clone)]
 pub struct Engine(pub(super) Arc<Shared>);
 
@@ -32,7 +33,7 @@ pub(super) struct Shared {
     origin: Origin,
 }
 
-/// What a close ends.
+/// The parts that a close ends.
 struct Parts {
     /// `None` once closed.
     backend: Option<Backend>,

@@ -1,5 +1,5 @@
-//! What the crate has to say, for hosts that have no `tracing` subscriber: a bounded queue that a
-//! thread of the host drains into its own logging. Rust programs use `tracing` and need none of it.
+//! Log lines for hosts that have no `tracing` subscriber: a bounded queue that a thread of the host drains into its own
+//! logging. Rust programs use `tracing` and do not need this.
 //!
 //! ```text
 //! engine ── event ──┬──> tracing, if a subscriber wants it
@@ -41,9 +41,9 @@ pub enum LogLevel {
     /// Something is wrong: a broker that cannot be reached, records that are lost. Told once while
     /// it lasts.
     Warn = 2,
-    /// What is worth knowing and no trouble: a connection was lost.
+    /// Worth knowing, but no trouble: a connection was lost.
     Info = 3,
-    /// What helps to find a fault.
+    /// Details that help to find a fault.
     Debug = 4,
     /// Every batch.
     Trace = 5,

@@ -1,5 +1,5 @@
-//! The room the skins for other languages use: everything is a submission with a tag, everything
-//! that finishes is a [`Completion`] in one queue with one wake-up descriptor.
+//! The interface for bindings to other languages: everything that a host asks for is a submission with a tag, and
+//! everything that finishes is a [`Completion`] in one queue with one wake-up descriptor.
 //!
 //! ```text
 //! host thread ── submit(tag) ──> EngineProducer ──> producer ──> brokers
@@ -11,7 +11,7 @@
 //! queue and, when the queue was empty, makes the descriptor readable.
 //!
 //! [`Engine::echo`] is the same surface without a broker: submissions complete at once, and its
-//! consumers hand back what was submitted. A skin can be tested with it alone.
+//! consumers hand back what was submitted. A binding can be tested with it alone.
 
 mod batch;
 mod completion;
@@ -54,7 +54,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Undelivered};
 use crate::producer::Producer;
 
-/// What a producer and its clones have to tell of failures that nobody has looked at, once.
+/// Takes the report of failures of a producer and its clones that nobody has looked at.
 pub fn take_undelivered(producer: &Producer) -> Option<Undelivered> {
     producer.take_unread()
 }
@@ -71,7 +71,7 @@ pub fn when_resolved(producer: &Producer, then: impl FnOnce() + Send + 'static) 
     producer.when_resolved(then);
 }
 
-/// What is left when the handles of this producer's pool are dropped is told by the host.
+/// The host tells of records that are left when the handles of this producer's pool are dropped: no warning from the core.
 pub fn told_by_host(producer: &Producer) {
     producer.told();
 }
@@ -82,7 +82,7 @@ pub fn poll_alone<T>(poll: impl FnOnce() -> T) -> T {
     crate::coop::alone(poll)
 }
 
-/// An error about an argument, for skins that check what they were given.
+/// An error about an argument, for bindings that check what they were given.
 pub fn argument_error(message: impl Into<String>) -> Error {
     Error::argument(message)
 }

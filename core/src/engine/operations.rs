@@ -12,7 +12,7 @@ use crate::caught::caught;
 use crate::environment::Environment;
 use crate::error::Result;
 
-/// What a client has under way, besides records.
+/// The operations that a client has under way, besides records.
 #[derive(Default)]
 pub(crate) struct Operations(Mutex<Table>);
 
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(told, [1, 2, 3, 4].map(|tag| (tag, ErrorKind::Closed)));
     }
 
-    /// What nobody will hear of is not worked on any more, nor is anything kept for it.
+    /// Work whose result nobody will hear of is ended, and nothing of it is kept.
     #[test]
     fn a_close_ends_the_work_as_well() {
         let env = Environment::builder().build();

@@ -1,4 +1,4 @@
-//! Settings as the skins pass them on: what is `None` keeps the client's default.
+//! Settings as the bindings pass them on: what is `None` keeps the client's default.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub enum Start {
     /// The oldest record that is kept.
     #[default]
     Earliest,
-    /// What is written from now on.
+    /// Only records that are written from now on.
     Latest,
     /// This offset.
     Offset(i64),
@@ -41,7 +41,7 @@ pub struct ClientOptions {
     pub bootstrap: String,
     /// Settings by the names of other clients. What is given here too goes before them.
     pub properties: Properties,
-    /// What brokers log. Default "ottla".
+    /// The client's name in the brokers' logs and quotas. Default "ottla".
     pub client_id: Option<String>,
     /// Name and version of the software, as brokers count it (KIP-511).
     pub software: Option<(String, String)>,
@@ -55,7 +55,7 @@ pub struct ClientOptions {
     pub rack: Option<String>,
     /// (index, count) of this process among its equals. Default: not known.
     pub ordinal: Option<(u32, u32)>,
-    /// What becomes of it once another cluster answers at its addresses. Default: it fails.
+    /// Whether it fails or goes on once another cluster answers at its addresses. Default: it fails.
     pub on_cluster_change: Option<ClusterChange>,
     /// The tag of the `Connected` completion.
     pub tag: u64,
@@ -102,9 +102,9 @@ pub struct ProducerOptions {
     pub topic_compression: Vec<(String, Compression)>,
     /// How records that name no partition get one. Default: spread by load.
     pub partitioner: Option<Partitioner>,
-    /// What acknowledges a record. Default: all in-sync replicas.
+    /// Who must have a record before it counts as acknowledged. Default: all in-sync replicas.
     pub acks: Option<Acks>,
-    /// What a batch does once nobody can tell whether it was written. Default: it waits.
+    /// Where a batch goes once nobody can tell whether it was written. Default: it waits for its partition.
     pub in_doubt: Option<InDoubt>,
     /// Bytes of records not yet resolved. Default 64 MiB.
     pub buffer_memory: Option<usize>,
@@ -117,7 +117,7 @@ pub struct ProducerOptions {
 }
 
 impl ProducerOptions {
-    /// The producer with these settings, for skins that hold one themselves.
+    /// The producer with these settings, for bindings that hold one themselves.
     pub fn apply(&self, b: ProducerBuilder) -> ProducerBuilder {
         let b = b.read_properties(&self.properties);
         let b = with(b, self.linger, ProducerBuilder::linger);
@@ -136,7 +136,7 @@ impl ProducerOptions {
     }
 }
 
-/// What a consumer reads.
+/// The topics or partitions that a consumer reads.
 #[derive(Clone, Debug)]
 pub enum Subscription {
     /// All partitions of these topics, from one kind of start.
@@ -148,7 +148,7 @@ pub enum Subscription {
 /// Settings of an [`EngineConsumer`](super::EngineConsumer).
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
-    /// What it reads.
+    /// The topics or partitions to read.
     pub subscription: Subscription,
     /// Settings by the names of other clients. What is given here too goes before them.
     pub properties: Properties,

@@ -1,4 +1,4 @@
-//! Producers of a skin.
+//! Producers of a binding.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Producer, Record, RunSink};
 
-/// What became of a submission.
+/// The immediate result of a submission.
 #[derive(Debug)]
 pub struct Submitted {
     /// This many records, from the first on, were accepted: each of them is part of exactly one
@@ -37,7 +37,7 @@ impl Submitted {
     }
 }
 
-/// A producer of a skin. Usable from many threads at once. What one is given one submission after the
+/// A producer of a binding. Usable from many threads at once. What one is given one submission after the
 /// other is in that order within a partition, whichever threads submit it; see [`Producer`].
 pub struct EngineProducer {
     engine: Engine,

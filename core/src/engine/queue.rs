@@ -20,7 +20,7 @@ use crate::producer::Counted;
 /// is bounded by the producer's buffer; this bounds what a host leaves lying about (about 5 MiB).
 pub const MAX_UNDRAINED: usize = 1 << 16;
 
-/// See the module.
+/// The completions of one client that wait to be drained.
 pub struct CompletionQueue {
     state: Mutex<State>,
     filled: Condvar,
@@ -71,7 +71,7 @@ impl CompletionQueue {
         }
     }
 
-    /// Says that nothing comes any more: no wait waits from now on.
+    /// Nothing comes any more: waits return at once from now on.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
@@ -172,7 +172,7 @@ impl CompletionQueue {
 }
 
 impl Drop for CompletionQueue {
-    /// What nobody drained, nobody will.
+    /// Warns of failures that nobody has drained.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(|e| e.into_inner());
         let Some((records, first)) = state.untold() else { return };

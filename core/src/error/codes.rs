@@ -13,7 +13,7 @@
 
 use super::ErrorKind;
 
-/// What a code in a Produce answer says about whether the batch is in the log.
+/// Whether the batch is in the log, as far as the error code of a Produce response tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// Refused before the append, always.
@@ -68,7 +68,7 @@ pub struct BrokerCode {
     /// Whether the handle or the transactional id that got it is of no more use. Refused rights
     /// are not fatal but for transactional ids: they can be granted while a handle lives.
     pub fatal: bool,
-    /// What it is about.
+    /// The thing that the error is about.
     pub scope: ErrorScope,
     pub(crate) kind: ErrorKind,
     pub(crate) written: Written,

@@ -17,8 +17,8 @@ use std::time::Duration;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong. Stable: programs may match on it, and every skin (Python, Go, C)
-/// uses the same words (see [`ErrorKind::as_str`]).
+/// The kind of an error. Stable: programs may match on it, and every binding (Python, Go, C) uses the same
+/// words (see [`ErrorKind::as_str`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(i32)]
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Resolve = 3,
     /// Nobody could be reached: connection refused, unreachable, set-up timed out.
     Connect = 4,
-    /// What answered is not a Kafka broker, or sent bytes that are not the protocol.
+    /// The peer is not a Kafka broker, or sent bytes that are not Kafka's protocol.
     NotKafka = 5,
     /// The broker and this client share no version of a request that is needed.
     UnsupportedVersion = 6,
@@ -149,7 +149,7 @@ impl ErrorKind {
         )
     }
 
-    /// What to do, in one sentence.
+    /// The advice for errors of this kind: what to do, in one sentence.
     const fn advice(self) -> &'static str {
         match self {
             Self::Config => "correct the setting and start again",
@@ -199,16 +199,16 @@ impl ErrorKind {
     }
 }
 
-/// For answers that no broker of Kafka's gives, on a connection that was one's before.
+/// Advice for responses that no Kafka broker gives, on a connection that has worked before.
 pub(crate) const NOT_THE_PROTOCOL: &str = "find out what answers there: a broker of another make, or \
                                            something in between, does not keep to Kafka's protocol";
 
-/// For records that name a partition: they need not.
+/// Advice for records that name a partition: they need not name one.
 pub(crate) const OR_NO_PARTITION: &str = "choose one of the topic's partitions, or none at all";
 
 const TRY_AGAIN: &str = "try again; if it repeats, look at the broker's log";
 
-/// What to do about a code, where its kind has several causes.
+/// The advice for a code, where the advice of its kind does not fit.
 fn advice_for(code: &BrokerCode) -> Option<&'static str> {
     Some(match code.code {
         -1 | 42 => "look at the broker's log, which says why",
@@ -253,7 +253,7 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
-    /// Where the kind has several causes, and this one its own remedy.
+    /// The advice for this error, if it differs from that of its kind.
     advice: Option<&'static str>,
     broker_code: Option<i16>,
     retriable: bool,
@@ -363,7 +363,7 @@ impl Error {
         Self::new(ErrorKind::Timeout, format!("{what}: no result within {after:?}"))
     }
 
-    /// What kind of thing went wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -383,8 +383,7 @@ impl Error {
         self.0.retriable
     }
 
-    /// Whether trying again will not help, also with other brokers: it says nothing of how the broker
-    /// itself does.
+    /// Whether trying again will not help, also with another broker.
     pub(crate) fn is_final(&self) -> bool {
         !self.is_retriable() && self.broker_code().is_none_or(|code| !describe(code).own_fault)
     }
@@ -406,7 +405,7 @@ impl Error {
         self.0.undelivered.as_deref()
     }
 
-    /// What to do about it, in one sentence.
+    /// One sentence on what the caller can do about this error.
     pub fn advice(&self) -> &'static str {
         match (self.0.kind, &self.0.undelivered) {
             // What made the first fail is what there is to mend.

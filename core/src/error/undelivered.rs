@@ -1,4 +1,4 @@
-//! What is told of records that failed and that nobody had looked at.
+//! The report on records that failed and whose deliveries nobody looked at.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Undelivered {
         self.records
     }
 
-    /// What the first of them failed with.
+    /// The error of the record that failed first.
     pub fn first_error(&self) -> &Error {
         &self.first
     }

@@ -58,7 +58,7 @@ fn codes() -> Vec<Row> {
         .collect()
 }
 
-/// What is refused before anybody is asked.
+/// Errors in settings and arguments, found before any broker is asked.
 fn settings() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |from: &str, error: Option<Error>| {
@@ -118,7 +118,7 @@ fn records() -> Vec<Row> {
     .into()
 }
 
-/// What a cluster's answers, and their absence, lead to.
+/// Errors that come from a cluster's answers, or from waiting for them in vain.
 async fn conversations() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |from: &str, error: Error| rows.push((from.to_owned(), error));

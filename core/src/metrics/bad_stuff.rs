@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::stats::{BrokerStats, Stats};
 
-/// What should not happen, over all brokers, since the pool exists. All zero when all is well.
+/// Counts of what should not happen, over all brokers, since the pool exists. All zero when all is well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BadStuff {

@@ -36,13 +36,13 @@ impl Counter {
     }
 }
 
-/// See the module.
+/// The counters of one broker.
 pub(crate) struct BrokerMetrics {
     id: i32,
     logs: Arc<Logs>,
     counts: Counts,
     set_up: Histogram,
-    /// Kinds of requests whose answers have had bytes left over, a bit each.
+    /// A bit for each kind of request whose response has had bytes behind its end.
     left_over: AtomicU64,
     requests: [OnceLock<Arc<RequestMetrics>>; Api::ALL.len()],
 }
@@ -55,11 +55,11 @@ struct Counts {
     refused: Counter,
     dial_timeouts: Counter,
     dial_failures: Counter,
-    /// Connections that ended, however.
+    /// Connections that ended, for whatever reason.
     ends: Counter,
     losses: Counter,
     idle_closes: Counter,
-    /// Connections that came from a bootstrap address, less those that left one.
+    /// Connections that were taken over from a bootstrap address, and those that were given away by one.
     adopted_in: Counter,
     adopted_out: Counter,
     ejections: Counter,
@@ -104,7 +104,7 @@ impl BrokerMetrics {
         Sent::new(Arc::clone(request), now)
     }
 
-    /// An answer, counted as one already, says that the request (or a part of it) failed.
+    /// A response, which was counted already, carries an error for the request or a part of it.
     pub(crate) fn error_answer(&self, api: Api) {
         self.request(api).errors.one();
     }
@@ -142,8 +142,8 @@ impl BrokerMetrics {
         limited!(&self.logs, "ottla::net", WARN, broker = self.id, ?silent, "broker late");
     }
 
-    /// An answer had bytes behind it that nobody knows. Told once for each kind of request: such a
-    /// broker does it each time.
+    /// A response had unknown bytes behind its end. Logged once for each kind of request, since such a broker does it each
+    /// time.
     pub(crate) fn left_over(&self, api_key: i16, version: i16, bytes: usize) {
         let bit = 1u64 << u32::try_from(api_key).unwrap_or(63).min(63);
         if self.left_over.fetch_or(bit, Ordering::Relaxed) & bit == 0 {

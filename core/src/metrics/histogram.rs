@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::stats::LatencyStats;
 
-/// What is longer counts as this long.
+/// Longer times count as this long.
 const LONGEST_US: u64 = 3_600_000_000;
 
 /// A doubling has `1 << SUB_BITS` buckets.
@@ -22,7 +22,7 @@ const PAGES: usize = index(LONGEST_US) / BUCKETS_PER_PAGE + 1;
 
 type Page = [AtomicU64; BUCKETS_PER_PAGE];
 
-/// See the module.
+/// A histogram of durations.
 #[derive(Default)]
 pub(crate) struct Histogram {
     pages: [OnceLock<Box<Page>>; PAGES],

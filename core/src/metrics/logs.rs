@@ -19,7 +19,7 @@ pub(crate) struct Logs {
     span: Span,
     /// Addresses of the bootstrap list: the span's words, for those who see no spans.
     bootstrap: String,
-    /// By lines of this crate, of which there are a few.
+    /// By place in this crate's source: there are a few dozen.
     sites: Mutex<HashMap<&'static str, LogLimit>>,
 }
 
@@ -28,7 +28,7 @@ impl Logs {
         Self { span, bootstrap, sites: Mutex::default() }
     }
 
-    /// Of no pool.
+    /// For lines that belong to no pool.
     pub(crate) fn none() -> Self {
         Self::new(Span::none(), String::new())
     }

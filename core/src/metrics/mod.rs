@@ -34,7 +34,7 @@ pub use stats::{
 
 use broker::Counter;
 
-/// Why metadata is asked for.
+/// Why a Metadata request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetadataReason {
     FirstContact,
@@ -54,7 +54,7 @@ pub(crate) enum RetryBudget {
 }
 
 struct Budget {
-    /// Bits of an `f64`, NaN at first.
+    /// The bits of an `f64`; NaN before the first request.
     level: AtomicU64,
     delayed: Counter,
 }
@@ -72,10 +72,10 @@ impl Budget {
     }
 }
 
-/// See the module.
+/// The counters of one pool.
 pub(crate) struct Metrics {
     logs: Arc<Logs>,
-    /// Bounded by what brokers the pool keeps: see [`departed`](Self::departed).
+    /// By broker id. Bounded by the brokers that the pool remembers: see [`departed`](Self::departed).
     brokers: RwLock<BTreeMap<i32, Arc<BrokerMetrics>>>,
     departed: Mutex<Departed>,
     metadata: [Counter; 5],
@@ -98,12 +98,12 @@ struct Counts {
 #[derive(Default)]
 struct Departed {
     sum: BrokerStats,
-    /// Those that somebody still has, and counts for; as many as there are such holders.
+    /// Brokers that are forgotten, but still counted for by somebody who holds them. Added to the sum when nobody does.
     leaving: Vec<Arc<BrokerMetrics>>,
 }
 
 impl Departed {
-    /// Adds up those that nobody counts for any more.
+    /// Adds those that nobody counts for any more to the sum.
     fn settle(&mut self) {
         for i in (0..self.leaving.len()).rev() {
             if Arc::strong_count(&self.leaving[i]) == 1 {
@@ -130,7 +130,7 @@ impl StatsHandle {
     }
 }
 
-/// Of no pool.
+/// Counters that belong to no pool, for tests.
 impl Default for Metrics {
     fn default() -> Self {
         Self::new(tracing::Span::none(), String::new())
@@ -138,7 +138,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// `span`: what events of the pool belong to; `bootstrap`: its words.
+    /// `span`: the span of the pool's events; `bootstrap`: the bootstrap addresses, for those who see no spans.
     pub(crate) fn new(span: tracing::Span, bootstrap: String) -> Self {
         Self {
             logs: Arc::new(Logs::new(span, bootstrap)),
@@ -155,8 +155,7 @@ impl Metrics {
         &self.logs
     }
 
-    /// What is counted for a broker, from the first call with its id on. To be kept by the caller:
-    /// the map is behind a lock.
+    /// The counters of a broker, made with the first call for its id. Callers keep them, since the map is behind a lock.
     pub(crate) fn broker(&self, id: i32) -> Arc<BrokerMetrics> {
         let known = self.brokers.read().unwrap_or_else(|e| e.into_inner()).get(&id).cloned();
         known.unwrap_or_else(|| {
@@ -166,7 +165,7 @@ impl Metrics {
         })
     }
 
-    /// The pool forgets a broker. What was counted for it stays part of the sums.
+    /// The pool forgets a broker. Its counts stay part of the sums.
     pub(crate) fn departed(&self, id: i32) {
         let gone = self.brokers.write().unwrap_or_else(|e| e.into_inner()).remove(&id);
         let mut departed = self.departed.lock().unwrap_or_else(|e| e.into_inner());
@@ -179,17 +178,17 @@ impl Metrics {
         self.metadata[why as usize].one();
     }
 
-    /// What a retry budget holds now, in requests.
+    /// A retry budget holds enough for so many requests now.
     pub(crate) fn budget_level(&self, which: RetryBudget, requests: f64) {
         self.budgets[which as usize].level.store(requests.to_bits(), Ordering::Relaxed);
     }
 
-    /// A request has to wait for a retry budget. Once per request.
+    /// A request has to wait for a retry budget. Called once per request.
     pub(crate) fn budget_delayed(&self, which: RetryBudget) {
         self.budgets[which as usize].delayed.one();
     }
 
-    /// A Produce request carries so many batches.
+    /// A Produce request with so many batches is sent.
     pub(crate) fn batches_sent(&self, batches: usize) {
         self.counts.produce_batches.add(batches as u64);
     }
@@ -198,27 +197,27 @@ impl Metrics {
         self.counts.records_failed.add(records as u64);
     }
 
-    /// Records that were bound to a partition go to another one.
+    /// So many records that had a partition go to another one.
     pub(crate) fn records_rerouted(&self, records: usize) {
         self.counts.records_rerouted.add(records as u64);
     }
 
-    /// Records in the hands of the application.
+    /// So many records were handed to the application.
     pub(crate) fn records_consumed(&self, records: usize) {
         self.counts.records_consumed.add(records as u64);
     }
 
-    /// Bytes of records in a Fetch answer.
+    /// A Fetch response brought so many bytes of records.
     pub(crate) fn records_fetched(&self, bytes: usize) {
         self.counts.fetch_bytes.add(bytes as u64);
     }
 
-    /// An answer named a leader that was news.
+    /// A response named a leader that was not known yet.
     pub(crate) fn hint_applied(&self) {
         self.counts.hints_applied.one();
     }
 
-    /// More than half of the brokers are bad from now on.
+    /// More than half of the brokers are unreachable or ejected now.
     pub(crate) fn panic_entered(&self) {
         self.counts.panic_entries.one();
         limited!(

@@ -18,7 +18,7 @@ fn seconds<S: Serializer>(duration: &Duration, out: S) -> Result<S::Ok, S::Error
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// What should not happen: all zero when all is well.
+    /// Counts of what should not happen: all zero when all is well.
     pub bad_stuff: BadStuff,
     /// Connections opened.
     pub connects: u64,
@@ -28,9 +28,9 @@ pub struct Stats {
     pub connections_open: u64,
     /// Metadata requests sent.
     pub metadata_requests: u64,
-    /// Of those, why.
+    /// Of those, how many for which reason.
     pub metadata_reasons: MetadataReasons,
-    /// Leaders learnt from Produce and Fetch answers (KIP-951), without asking.
+    /// Leaders learnt from Produce and Fetch responses (KIP-951), without a Metadata request.
     pub hints_applied: u64,
     /// Produce requests sent.
     pub produce_requests: u64,
@@ -54,7 +54,7 @@ pub struct Stats {
     pub records_consumed: u64,
     /// Records acknowledged by broker id.
     pub acknowledged_by_broker: BTreeMap<i32, u64>,
-    /// What may be spent on retries.
+    /// How many retries may be sent now.
     pub retry_budget: RetryBudgets,
     /// How often more than half of the brokers were bad at once, so that none was avoided.
     pub panic_entries: u64,
@@ -267,7 +267,7 @@ pub struct LatencyStats {
 mod tests {
     use super::*;
 
-    /// What brokers did that the cluster has no more is in the sum of those that are gone.
+    /// Counters of brokers that have left the cluster are kept, as one sum.
     #[test]
     fn sums_leave_nothing_out() {
         let request = RequestStats { sent: 5, bytes_in: 7, answered: 3, ..Default::default() };

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::environment::BoxFuture;
 use crate::error::Result;
 
-/// What an authenticator may do with a connection that is not ready yet: one exchange at a time.
+/// A connection that is not ready yet, as an authenticator sees it: one request and its response at a time.
 pub(crate) trait AuthExchange: Send {
     /// Sends a request body for `api_key` in the version the connection chose, gives the answer's
     /// body.

@@ -1,11 +1,12 @@
-//! A ready connection: requests go out in the order they are given, many at once, answers come
-//! back in the same order and are matched by correlation id.
+//! A ready connection. Requests are written in the order in which they are given, many at once; responses
+//! come back in the same order and are matched by correlation id.
 //!
-//! Here is the handle, of which there are many; one task owns the stream ([`driver`]).
+//! This file has the handle, of which there may be many; one task owns the stream ([`driver`]).
 //!
-//! A handle tells the age of the oldest unanswered request, from which others conclude that the
-//! connection is *late*, and until when the broker has asked for silence (KIP-219): both belong to
-//! the connection, since a broker answers its requests one by one and throttles by channel.
+//! A handle tells how old the oldest unanswered request is, from which its users conclude that the
+//! connection is *late*, and until when the broker has asked for silence (KIP-219). Both belong to the
+//! connection, because a broker answers the requests of a connection one by one and throttles by
+//! connection.
 
 mod driver;
 
@@ -35,18 +36,18 @@ pub(crate) struct Frame {
     pub(crate) segments: Vec<Bytes>,
     pub(crate) correlation: i32,
     pub(crate) api_key: i16,
-    /// It exists only because an earlier request failed.
+    /// The request exists only because an earlier one failed.
     pub(crate) retry: bool,
-    /// Whether the broker answers it; else it is done with once the socket has it (acks=0).
+    /// Whether the broker sends a response. If not (acks=0), the request is done once the socket has it.
     pub(crate) answered: bool,
 }
 
-/// Why a call has no answer.
+/// Why a request has no response.
 #[derive(Clone, Debug)]
 pub(crate) enum CallError {
-    /// The broker cannot have seen the request.
+    /// It was not written to the socket as a whole: the broker cannot have seen it.
     Unsent(Error),
-    /// It may have, and may have acted on it.
+    /// The broker may have seen it, and may have acted on it.
     InDoubt(Error),
 }
 
@@ -65,11 +66,11 @@ type Answer = Result<Bytes, CallError>;
 pub(crate) enum Ending {
     /// Every handle is gone.
     Unneeded,
-    /// Nothing was asked for so long that the socket is better given back.
+    /// No request was sent for the idle timeout.
     Idle,
     /// The peer closed it, went silent, or sent what no broker sends.
     Lost(Error),
-    /// The peer closed it instead of answering the first thing that was asked.
+    /// The peer closed it instead of answering the first request after ApiVersions.
     HungUp(Error),
 }
 
@@ -78,37 +79,39 @@ pub(crate) type OnClose = Box<dyn FnOnce(&Ending) + Send>;
 
 enum Order {
     Send(Outgoing),
-    /// No more requests: end when what is in flight is answered.
+    /// No more requests come: end when everything in flight is answered.
     Retire,
-    /// An answer could not be read: whatever sent it, nothing more is believed.
+    /// End at once: a response could not be read, so nothing more from this peer is believed.
     Condemn(Error),
 }
 
 struct Outgoing {
     frame: Frame,
-    /// Whose request it is.
+    /// The client that sends it.
     caller: Arc<Caller>,
     reply: oneshot::Sender<Answer>,
     sent: Instant,
     counted: Sent,
 }
 
-/// A handle; clones share the connection.
+/// A handle on a connection; clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Connection {
     tx: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
-    /// On whose behalf this handle asks.
+    /// The client whose requests go through this handle.
     caller: Arc<Caller>,
 }
 
-/// Whether it is known that connections lead to the cluster they are meant to; once it is, it stays so.
+/// Whether a group of connections is known to lead to the right cluster. Once it is known, it stays so. See
+/// `cluster/identity.rs`.
 #[derive(Debug)]
 pub(crate) struct Vouch {
     known: AtomicBool,
     told: Notify,
-    /// How many connections of the pool were lost so far, and before this was made.
+    /// How many connections of the pool were lost so far.
     losses: Arc<AtomicU64>,
+    /// How many of them before this was made.
     since: u64,
 }
 
@@ -141,40 +144,41 @@ struct Shared {
     versions: Versions,
     round_trip: Duration,
     vouch: OnceLock<Arc<Vouch>>,
-    /// How many connections of the pool had been lost when it gave its last answer.
+    /// How many connections of the pool had been lost when the last response came on this one.
     answered_losses: AtomicU64,
     correlation: AtomicI32,
     in_flight: AtomicUsize,
-    /// When the oldest unanswered request was given, in the environment's microseconds; 0: none is.
+    /// When the oldest unanswered request was given, in the environment's microseconds; 0: all are answered.
     oldest_us: AtomicU64,
-    /// When the task that reads looks next at what is unanswered, in the same.
+    /// When the driver looks next at unanswered requests, in the environment's microseconds.
     look_us: AtomicU64,
-    /// Until when the broker has asked for silence, in the same; 0: not.
+    /// Until when the broker has asked for silence, in the environment's microseconds; 0: it has not.
     muted_us: AtomicU64,
-    /// When it was used last, in the same.
+    /// When the last request was given or the last response came, in the environment's microseconds.
     used_us: AtomicU64,
     closed: AtomicBool,
-    /// Something that was asked on it was answered.
+    /// A response has come since the set-up.
     answered: AtomicBool,
-    /// Held while it is asked whether it is there still.
+    /// Held while a quiet connection is asked for a sign of life.
     proof: tokio::sync::Mutex<()>,
-    /// What the peer did that no broker does, if that ended it: who comes later is told, too.
+    /// The error of a peer that does not speak Kafka, if that ended the connection: requests that come later
+    /// get it, too.
     not_kafka: OnceLock<Error>,
     metrics: ConnectionMetrics,
 }
 
-/// What [`Connection::start`] needs to know.
+/// The arguments of [`Connection::start`].
 pub(crate) struct Ready {
-    /// No other connection of the pool has it.
+    /// Unique among the connections of the pool.
     pub(crate) id: u64,
     pub(crate) stream: Box<dyn Transport>,
     pub(crate) reader: FrameReader,
     pub(crate) name: String,
     pub(crate) versions: Versions,
     pub(crate) round_trip: Duration,
-    /// For whom it was opened.
+    /// The client that it was opened for.
     pub(crate) caller: Arc<Caller>,
-    /// Closed after nothing was asked for so long, as a share of what its callers want.
+    /// It closes after this part (0.8 to 1) of its callers' longest idle timeout without a request.
     pub(crate) idle_share: f64,
     pub(crate) next_correlation: i32,
     pub(crate) on_close: OnClose,
@@ -218,12 +222,12 @@ impl Connection {
         Self { tx, shared, caller: ready.caller }
     }
 
-    /// A handle on the same connection for somebody else.
+    /// A handle on the same connection for another client.
     pub(crate) fn on_behalf_of(&self, caller: &Arc<Caller>) -> Self {
         Self { caller: Arc::clone(caller), ..self.clone() }
     }
 
-    /// Says who knows whether it leads to the right cluster. Once, before it is used.
+    /// Puts it into a group of connections that are vouched for together. Called once, before it is used.
     pub(crate) fn vouched_by(&self, vouch: Arc<Vouch>) {
         // Its set-up was answered.
         self.shared.answered_losses.store(vouch.since, Ordering::Release);
@@ -235,8 +239,9 @@ impl Connection {
         self.shared.vouch.get().is_some_and(|vouch| vouch.is_known())
     }
 
-    /// Whether it is, and has given an answer since the pool lost a connection: then what was lost is
-    /// not the whole cluster. One that has not may be as dead, and nobody has noticed yet.
+    /// Whether it is known to lead to the right cluster, and a response has come on it since the pool last lost
+    /// a connection: then not the whole cluster was lost. A connection without such a response may be as
+    /// dead as the lost one.
     pub(crate) fn is_alive_since_the_last_loss(&self) -> bool {
         let answered = self.shared.answered_losses.load(Ordering::Acquire);
         !self.is_closed()
@@ -245,7 +250,7 @@ impl Connection {
             })
     }
 
-    /// Until it is.
+    /// Waits until it is known to lead to the right cluster.
     pub(crate) async fn vouched(&self) {
         let Some(vouch) = self.shared.vouch.get() else { return std::future::pending().await };
         let told = vouch.told.notified();
@@ -257,7 +262,7 @@ impl Connection {
         }
     }
 
-    /// An answer by it was the right cluster's: that counts for all that were opened beside it.
+    /// A response on it came from the right cluster: that holds for all connections of its group.
     pub(crate) fn vouch(&self) {
         if let Some(vouch) = self.shared.vouch.get() {
             vouch.known.store(true, Ordering::Release);
@@ -265,7 +270,7 @@ impl Connection {
         }
     }
 
-    /// Ends it: it does not lead where it should.
+    /// Ends it: it leads to another cluster.
     pub(crate) fn condemn(&self, error: Error) {
         self.shared.closed.store(true, Ordering::Release);
         let _ = self.tx.send(Order::Condemn(error));
@@ -280,7 +285,7 @@ impl Connection {
         &self.shared.name
     }
 
-    /// What the way to the broker and back took as the connection was opened.
+    /// How long the way to the broker and back took when the connection was opened.
     pub(crate) fn round_trip(&self) -> Duration {
         self.shared.round_trip
     }
@@ -293,12 +298,12 @@ impl Connection {
         self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// Whether it was of use already: the peer has answered more than the version exchange.
+    /// Whether the peer has answered a request after the set-up.
     pub(crate) fn has_answered(&self) -> bool {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    /// What is counted for this connection.
+    /// The counters of this connection and its broker.
     pub(crate) fn metrics(&self) -> &ConnectionMetrics {
         &self.shared.metrics
     }
@@ -308,8 +313,8 @@ impl Connection {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether the oldest unanswered request is unanswered for longer than `after`. Not for as long as
-    /// we have not looked ourselves: a process that was stopped knows nothing of its brokers.
+    /// Whether the oldest unanswered request is older than `after`. Never while the driver is overdue itself: a
+    /// process that was stopped knows nothing of its brokers.
     pub(crate) fn is_late(&self, after: Duration, now: Instant) -> bool {
         let at = self.shared.oldest_us.load(Ordering::Relaxed);
         let now = self.shared.env.micros(now);
@@ -320,31 +325,31 @@ impl Connection {
         u128::from(now.saturating_sub(looked)) <= STALL.as_micros()
     }
 
-    /// Until when nothing may be sent, if that is in the future.
+    /// Until when the broker wants silence, if that is in the future.
     pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
         let until = self.shared.muted_us.load(Ordering::Relaxed);
         (until > self.shared.env.micros(now)).then(|| self.shared.env.instant(until))
     }
 
-    /// Whether a request given now would be the next that the broker answers.
+    /// Whether the broker would answer a request at once that is given now: nothing is in flight or muted.
     pub(crate) fn is_free(&self) -> bool {
         !self.is_closed()
             && self.in_flight() == 0
             && self.muted_until(self.shared.env.now()).is_none()
     }
 
-    /// Takes no more requests and closes when what is in flight is answered.
+    /// Takes no more requests, and closes when everything in flight is answered.
     pub(crate) fn retire(&self) {
         self.shared.closed.store(true, Ordering::Release);
         let _ = self.tx.send(Order::Retire);
     }
 
-    /// When a request was given, or answered, last.
+    /// When the last request was given or the last response came.
     pub(crate) fn last_used(&self) -> Instant {
         self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
     }
 
-    /// Whether nothing has crossed it for so long that it may lead nowhere by now.
+    /// Whether it was quiet for [`PROVED_AFTER`], so that it may lead nowhere by now.
     pub(crate) fn needs_proof(&self, now: Instant) -> bool {
         let used = self.shared.used_us.load(Ordering::Relaxed);
         let idle = self.shared.env.micros(now).saturating_sub(used);
@@ -353,8 +358,9 @@ impl Connection {
             && self.muted_until(now).is_none()
     }
 
-    /// Asks the peer for a sign of life if nothing has crossed the connection for long. One that gives
-    /// none soon is given up: what is sent on it would be in doubt until the request timeout.
+    /// Asks the peer for a sign of life (ApiVersions) if the connection was quiet for long. If none comes within
+    /// [`PROOF_PATIENCE`] the connection is given up: records that are sent on it would be in doubt until the
+    /// request timeout.
     pub(crate) async fn prove(&self) -> Result<()> {
         if !self.is_closed() && !self.needs_proof(self.shared.env.now()) {
             return Ok(());
@@ -392,7 +398,7 @@ impl Connection {
         }
     }
 
-    /// The newest version of a request that both sides speak.
+    /// The newest version of a request that the broker and `ours` (first and last) have in common.
     pub(crate) fn version(&self, api_key: i16, ours: (i16, i16)) -> Result<i16> {
         self.shared.versions.pick(api_key, ours).ok_or_else(|| {
             Error::new(
@@ -416,7 +422,7 @@ impl Connection {
         self.shared.correlation.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Queues a frame. The answer is the frame that comes back, correlation id checked and cut off.
+    /// Queues a frame. The receiver gives the body of the response: correlation id checked and cut off.
     pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         let sent = self.shared.env.now();
@@ -436,9 +442,9 @@ impl Connection {
         answer
     }
 
-    /// Waits for the answer of [`Self::send`].
+    /// Waits for the response to [`Self::send`].
     pub(crate) async fn answer(&self, rx: oneshot::Receiver<Answer>) -> Answer {
-        // The channel closes without an answer only if the task that owns the stream panicked.
+        // The channel closes without a response only if the driver has panicked.
         rx.await.unwrap_or_else(|_| {
             Err(CallError::InDoubt(Error::new(
                 ErrorKind::Internal,
@@ -447,9 +453,9 @@ impl Connection {
         })
     }
 
-    /// One request and its answer, in the newest version both sides speak, `ours` at most. Waits
-    /// while the broker has the channel throttled, unless the request is one that must go on.
-    /// `retry`: it exists only because an earlier one came to nothing.
+    /// Sends a request and waits for its response, in the newest version that both sides speak. Waits first while
+    /// the broker throttles the connection, unless the request must go on all the same. `retry`: the request
+    /// exists only because an earlier one failed.
     pub(crate) async fn call<R>(
         &self,
         request: &R,
@@ -477,8 +483,8 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Reads an answer. One that cannot be read ends the connection: what comes behind it, on a
-    /// stream from a peer like that, is worth no more.
+    /// Decodes a response. One that cannot be decoded ends the connection: nothing that comes behind it on the
+    /// same stream can be trusted.
     pub(crate) fn read<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response> {
         match protocol::decode_response::<R>(version, body) {
             Ok((answer, left_over)) => {
@@ -499,7 +505,7 @@ impl Connection {
         }
     }
 
-    /// Mutes the channel if the answer asks for it (KIP-219).
+    /// Mutes the connection if the response asks for it (KIP-219).
     pub(crate) fn heed(&self, api_key: i16, answer: &impl Throttle) {
         let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms()) else { return };
         let pause = Duration::from_millis(ms).min(MAX_THROTTLE);

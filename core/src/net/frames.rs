@@ -31,7 +31,7 @@ pub(crate) struct FrameReader {
     pool: ChunkPool,
 }
 
-/// What the bytes at hand begin with.
+/// The beginning of the bytes at hand.
 enum Cut {
     /// A whole frame, and the bytes it took with its prefix.
     Frame(Bytes, usize),

@@ -34,11 +34,11 @@ const UNSUPPORTED_VERSION: i16 = 35;
 /// Nothing between the two is asked for.
 const VERSIONS: (i16, i16) = protocol::bounded::<ApiVersionsRequest>(0, 3);
 
-/// What every connection of a pool is opened with.
+/// What all connections of a pool have in common when they are opened.
 #[derive(Clone)]
 pub(crate) struct SetupContext {
     pub(crate) env: Environment,
-    /// The client that made the pool: who the connection's first requests are from.
+    /// The client that made the pool: the requests of the set-up carry its client id.
     pub(crate) caller: Arc<Caller>,
     pub(crate) software: (String, String),
     pub(crate) authenticator: Arc<dyn Authenticator>,
@@ -50,7 +50,7 @@ pub(crate) struct Target<'a> {
     /// Number of the connection, in the pool.
     pub(crate) id: u64,
     pub(crate) endpoint: &'a Endpoint,
-    /// What messages call the peer.
+    /// The peer's name in messages.
     pub(crate) name: String,
     /// For everything up to the ready connection.
     pub(crate) timeout: Duration,
@@ -138,7 +138,7 @@ async fn phases(
     Ok((raw, versions, round_trip))
 }
 
-/// Whether this process, or its machine, is what a dial failed of.
+/// Whether a dial failed because this process or machine has no descriptors or memory left.
 fn is_used_up(e: &io::Error) -> bool {
     #[cfg(unix)]
     {

@@ -103,7 +103,7 @@ async fn look_up(workers: Option<&Arc<Workers>>, to: &Endpoint) -> io::Result<Ve
     workers.run(Box::new(job)).map_err(|(_, e)| e)?;
     match rx.await {
         Ok(found) => found.map_err(unknown),
-        Err(_) => Err(io::Error::other("looking the name up was ended")),
+        Err(_) => Err(io::Error::other("the lookup of the name was cut off")),
     }
 }
 

@@ -19,31 +19,31 @@ use crate::config::{
     UNKNOWN_TOPIC_SPACING_ONE_BROKER,
 };
 
-/// What a broker says of a topic instead of who leads it.
+/// What a broker says against a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     /// It does not know the topic.
     Missing,
-    /// Nobody may use it like that: a right is missing, or the name is none.
+    /// It may not be used: a right is missing, or the name is not a topic name.
     Refused,
-    /// Another error that trying again is not known to help.
+    /// Another error that is not known to pass.
     Odd,
-    /// It tells of one that another of the same name had come after.
+    /// It names the id of an earlier topic of this name.
     Former,
 }
 
-/// Who says it.
+/// The broker that says it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Witness {
     /// Negative for a bootstrap address, which may be any of the brokers.
     pub(crate) broker: i32,
-    /// The cluster has more brokers than one.
+    /// The cluster has more than one broker.
     pub(crate) several: bool,
     /// The topic was known before.
     pub(crate) known: bool,
 }
 
-/// What was said against a topic and is not believed yet.
+/// An error that brokers gave for a topic and that is not believed yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Objection {
     word: Word,
@@ -53,8 +53,8 @@ pub(crate) struct Objection {
 }
 
 impl Objection {
-    /// One more answer says this. Whether it is believed; then what was said before is forgotten, so
-    /// that the next time begins anew.
+    /// One more response says this. Gives whether it is believed now; then the objection is cleared, so that the next one
+    /// begins anew.
     pub(crate) fn hear(
         before: &mut Option<Self>,
         word: Word,

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use crate::config::{METADATA_MIN_AGE, METADATA_PERIOD, METADATA_PERIOD_MAX};
 
-/// After so long without trouble the next one is a new one.
+/// After so long without trouble, the next trouble begins without backoff.
 const CALM: Duration = Duration::from_secs(10);
 
-/// New topics this soon after some that were asked for are part of the same beginning.
+/// A new topic that comes so soon after a request for new topics is gathered with others that come.
 const BURST: Duration = Duration::from_millis(100);
-/// They are asked for when no more have come for so long,
+/// Gathered topics are asked for when no more have come for so long,
 const QUIET: Duration = Duration::from_millis(10);
 /// or when the first of them has waited for so long.
 const GATHERED: Duration = Duration::from_millis(50);
@@ -31,22 +31,22 @@ const GATHERED: Duration = Duration::from_millis(50);
 /// Why metadata is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// Nobody knows the topic yet.
+    /// The topic is not known yet.
     New,
-    /// An answer says that what is known is wrong, and names nothing better.
+    /// A response says that cached metadata is wrong, and does not name the new leader.
     Stale,
     /// A broker that something must go to cannot be reached.
     Lost,
-    /// The last answer did not help: a topic is missing, a partition has no leader.
+    /// The last response did not help: a topic is missing, or a partition has no leader.
     Again,
 }
 
-/// See the module.
+/// When the next Metadata request of a pool is due.
 #[derive(Debug)]
 pub(crate) struct AskPlan {
-    /// When to ask, if anything is wanted.
+    /// When to ask for known topics, if any are wanted.
     at: Option<Instant>,
-    /// The same for topics that nobody knows yet.
+    /// When to ask for topics that are not known yet.
     new: Option<Gathering>,
     /// When such topics were asked for last.
     asked_new: Option<Instant>,
@@ -56,7 +56,7 @@ pub(crate) struct AskPlan {
     backoff: Backoff,
     /// When something other than a new topic was wanted last.
     trouble: Option<Instant>,
-    /// Asked since the trouble began: the next ask backs off.
+    /// A request was sent since the trouble began: the next one backs off.
     asked_in_trouble: bool,
 }
 
@@ -87,7 +87,7 @@ impl AskPlan {
         self.periodic_at = now + self.period.mul_f64(rng.random_range(0.8..1.2));
     }
 
-    /// Something is wanted. Several wishes become one request at the earliest of their times.
+    /// Something is wanted. Several wishes become one request, at the earliest of their times.
     pub(crate) fn want(&mut self, why: Why, now: Instant, rng: &mut impl Rng) {
         if why == Why::New {
             let burst = self.asked_new.is_some_and(|at| now.saturating_duration_since(at) < BURST);
@@ -135,7 +135,7 @@ impl AskPlan {
         self.at.into_iter().chain(self.new.map(|new| new.until)).min()
     }
 
-    /// A request is on its way: wishes from now on are for the next one.
+    /// The request is sent: wishes from now on are for the next one.
     pub(crate) fn asked(&mut self, now: Instant) {
         self.at = None;
         if self.new.take().is_some() {
@@ -144,7 +144,7 @@ impl AskPlan {
         self.asked_in_trouble = self.trouble.is_some();
     }
 
-    /// It was answered. `changed`: with something that was not known.
+    /// There is a response. `changed`: it contained something new.
     pub(crate) fn answered(&mut self, all: bool, changed: bool, now: Instant, rng: &mut impl Rng) {
         self.answered = Some(now);
         if changed {
@@ -157,7 +157,7 @@ impl AskPlan {
         }
     }
 
-    /// Nobody answered: what was asked for is wanted still.
+    /// Nobody answered: the same is asked for again, after a backoff.
     pub(crate) fn failed(&mut self, all: bool, now: Instant, rng: &mut impl Rng) {
         if all {
             self.next_period(now, rng);

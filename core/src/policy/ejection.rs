@@ -32,7 +32,7 @@ const MIN_REQUESTS: u32 = 20;
 /// A broker that nearly always succeeds is not ejected because the others always do.
 const GOOD_ENOUGH: f64 = 0.9;
 
-/// See the module. State of one broker.
+/// Whether one broker is ejected, and its last requests.
 #[derive(Debug, Default)]
 pub(crate) struct Ejection {
     until: Option<Instant>,

@@ -18,7 +18,7 @@ const MOST: f64 = MAX_REQUESTS_IN_FLIGHT as f64;
 const TOLERANCE: f64 = 2.0;
 /// It shrinks to no less than this part of itself at a step, before smoothing.
 const STEEPEST: f64 = 0.5;
-/// What it grows by at a step, before smoothing.
+/// How much the limit grows in a step, before smoothing.
 const GROWTH: f64 = 1.0;
 /// Weight of a new answer: in the limit, in what is recent and in what is usual.
 const SMOOTHING: f64 = 0.2;
@@ -29,7 +29,7 @@ const LEARNING: f64 = 1.0 / 10.0;
 /// By this what is usual comes down with each answer that is far below it.
 const RELIEF: f64 = 0.95;
 
-/// See the module. State of one lane; in microseconds.
+/// The limit of one lane. Times are in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
     limit: f64,

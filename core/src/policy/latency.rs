@@ -15,7 +15,7 @@ const SMALLEST_US: u64 = 16;
 /// Samples after which all counts are halved, so that yesterday's latency fades.
 const FADE_AFTER: u32 = 512;
 
-/// See the module. Fixed size; made lazily by its owner.
+/// The latency of one lane. Fixed size; made lazily by its owner.
 #[derive(Debug)]
 pub(crate) struct Latency {
     mean_us: u32,

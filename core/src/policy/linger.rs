@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a stream is given to fill a batch. Below what anybody notices in an acknowledgement.
+/// How long a stream of records is given to fill a batch: too short to be noticed in an acknowledgement.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// What has to come in that time to be worth it: a quarter of what a request costs least at.
+/// How many bytes must come in that time to be worth waiting for.
 const WORTH: usize = 16 << 10;
 
-/// How quickly the batches of a slot have filled of late.
+/// How quickly the last batches of a slot have filled.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
     /// When the last batch that was closed had been opened, and its bytes.

@@ -12,17 +12,17 @@ const BURST: u32 = 5;
 /// After those, one in each such period; after five quiet ones, [`BURST`] again.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// What becomes of a line.
+/// Whether a line appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It appears; so many before it did not.
+    /// It appears; `suppressed`: how many lines before it did not.
     Pass {
         suppressed: u64,
     },
     Suppress,
 }
 
-/// What is remembered of one kind of line.
+/// The allowance of one kind of line.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     left: u32,

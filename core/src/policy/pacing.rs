@@ -17,16 +17,16 @@ const FIRST: Duration = Duration::from_millis(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// See the module. State of one broker.
+/// Paces the fetches of one consumer to one broker.
 #[derive(Debug, Default)]
 pub(crate) struct Pacing {
-    /// Empty answers in a row.
+    /// How many empty responses came in a row.
     empty: u32,
     not_before: Option<Instant>,
 }
 
 impl Pacing {
-    /// A request that was sent at `sent` is answered; `brought`: anybody got further by it.
+    /// There is a response to the request that was sent at `sent`; `brought`: the position of some partition moved on.
     pub(crate) fn answered(&mut self, brought: bool, sent: Instant, rng: &mut impl Rng) {
         if brought {
             self.reset();
@@ -42,7 +42,7 @@ impl Pacing {
         self.not_before.filter(|at| *at > now)
     }
 
-    /// There is something else to ask for.
+    /// Something else is asked for now, after a seek: no pause.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }

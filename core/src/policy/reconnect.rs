@@ -14,23 +14,23 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use crate::config::{SETUP_TIMEOUT, SETUP_TIMEOUT_MAX};
 
-/// After a connection is lost, what must go to the broker brings it back within this.
+/// After a connection was lost, batches that must go to this broker may have it dialled again within this.
 const AFTER_LOSS: Duration = Duration::from_millis(100);
 
-/// After its silence was waited for until the request timeout, within this: a fleet that fell silent
-/// together must not dial together, and what has waited so long loses little.
+/// The same if the broker was silent until the request timeout. Longer, since a fleet that timed out together must not
+/// dial together, and batches that have waited so long lose little.
 const AFTER_SILENCE: Duration = Duration::from_secs(5);
 
 /// Probes of a broker that nothing must go to, in seconds.
 const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
 const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
 
-/// Why a broker would be dialled.
+/// How urgently a broker is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
-    /// Others can stand in for it.
+    /// Other brokers can stand in for it.
     Optional,
-    /// Others can, but all of them are busy, or none is connected.
+    /// Other brokers could, but all of them are busy, or none is connected.
     Pressed,
     /// Something must go to this very broker.
     Needed,
@@ -45,15 +45,15 @@ pub(crate) enum Loss {
     Silence,
 }
 
-/// See the module. State of one broker.
+/// When one broker may be dialled.
 #[derive(Debug, Default)]
 pub(crate) struct Reconnect {
     backoff: Backoff,
     /// Dials that failed since one succeeded.
     failures: u32,
-    /// Of those, timed out.
+    /// How many of those timed out.
     timeouts: u32,
-    /// Connections that ended before they were of any use, since one was.
+    /// How many connections in a row ended before they had answered a request.
     hang_ups: u32,
     needed_at: Option<Instant>,
     optional_at: Option<Instant>,
@@ -71,7 +71,7 @@ impl Reconnect {
         }
     }
 
-    /// The last dial failed: nothing goes there that can go elsewhere.
+    /// Whether the last dial failed: batches that can go elsewhere do.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.failures > 0
     }
@@ -82,8 +82,8 @@ impl Reconnect {
         (SETUP_TIMEOUT * (1 << self.timeouts.min(4))).min(SETUP_TIMEOUT_MAX)
     }
 
-    /// A connection is ready. After one that came to nothing it has to prove itself: a listener that
-    /// takes everybody, and hangs up on what they ask, is not dialled as if it did well.
+    /// A connection is ready. If the one before it never answered a request, it first has to: a listener that accepts
+    /// connections and closes them on the first request is dialled as slowly as one that refuses.
     pub(crate) fn connected(&mut self) {
         let before = std::mem::take(self);
         if before.hang_ups > 0 {

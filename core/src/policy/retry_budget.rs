@@ -18,7 +18,7 @@ const PER_SECOND: f64 = 1.0;
 const HOLDS_SECONDS: f64 = 10.0;
 const MIN_CAPACITY: f64 = 20.0;
 
-/// What a retry costs.
+/// The price of a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
     /// Everything in the request is definitely not written yet.
@@ -36,7 +36,7 @@ impl Cost {
     }
 }
 
-/// See the module.
+/// The token bucket.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     tokens: f64,

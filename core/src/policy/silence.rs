@@ -10,24 +10,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// As long as what passes by itself takes, as a rule.
+/// Trouble that passes by itself is usually over after so long.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a request may be unanswered that a broker may hold back for `held`.
+/// How long a request may be unanswered if the broker may hold its response back for `held`.
 pub(crate) fn patience(held: Duration) -> Duration {
     held + TOLD_AFTER
 }
 
-/// What is to be done about a request without an answer.
+/// What the caller has to do about a request without a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Says {
-    /// Worth a line in the log.
+    /// Log it.
     pub(crate) log: bool,
-    /// The application should know.
+    /// Tell the application.
     pub(crate) tell: bool,
 }
 
-/// See the module.
+/// The requests of one kind that one broker leaves unanswered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Silence {
     /// There were answers before.
@@ -56,12 +56,12 @@ impl Silence {
         }
     }
 
-    /// The application knows, in other words.
+    /// The application was told of this trouble by another error.
     pub(crate) fn told_otherwise(&mut self) {
         self.said.tell = true;
     }
 
-    /// There is an answer, whatever it says.
+    /// There is a response, also if it carries an error: the spell is over.
     pub(crate) fn answered(&mut self) {
         *self = Self { answered: true, ..Self::default() };
     }

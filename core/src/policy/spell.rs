@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Elections, restarts and moves of partitions are over by then, as a rule.
+/// After so long a trouble is told that usually passes: elections, restarts and moves of partitions are over by then.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 
 /// How sure it is that trouble does not pass by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outlook {
-    /// It passes, as a rule.
+    /// It usually passes.
     Passing,
     /// The peer may be no broker, or one that cannot be spoken with.
     Doubtful,
-    /// Somebody has to do something.
+    /// Somebody has to put something right.
     Certain,
 }
 
-/// See the module.
+/// One spell of trouble.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spell {
     since: Option<Instant>,
@@ -29,7 +29,7 @@ pub(crate) struct Spell {
 }
 
 impl Spell {
-    /// One more failure. Whether it is to be told now.
+    /// One more failure. Gives whether it is to be told now.
     pub(crate) fn failed(&mut self, outlook: Outlook, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         self.failures = self.failures.saturating_add(1);
@@ -41,7 +41,7 @@ impl Spell {
         due && !std::mem::replace(&mut self.told, true)
     }
 
-    /// It went well.
+    /// Success: the spell is over.
     pub(crate) fn ended(&mut self) {
         *self = Self::default();
     }

@@ -31,30 +31,30 @@ pub(crate) struct Candidate {
     pub(crate) partition: i32,
     /// Bytes of produce requests in flight to its leader, what is being assembled included.
     pub(crate) bytes_in_flight: usize,
-    /// What the leader's answers take beyond the round trip, smoothed, in microseconds; 0: not known.
+    /// The smoothed time that the leader's responses take beyond the round trip, in microseconds; 0: not known.
     pub(crate) latency_us: u32,
-    /// What it was given so far: [`Given::to`].
+    /// How much it was given so far: [`Given::to`].
     pub(crate) given: f64,
 }
 
-/// A choice, and what it costs.
+/// A chosen partition, and how much a batch counts there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Pick {
     pub(crate) partition: i32,
-    /// What a batch counts there: more if its leader is slow.
+    /// How much a full batch counts there: more than 1 if its leader is slow.
     cost: f64,
-    /// What the one had been given that had least.
+    /// How much the candidate with least had been given.
     least: f64,
 }
 
-/// A partition with so many batches more than the one with least is drawn all the same: there is
-/// something to choose from.
+/// Partitions with up to so many batches more than the one with least are candidates, too, so that there is something to
+/// choose from.
 const SLACK: f64 = 1.0;
 
 /// Nothing counts as further behind than this.
 const CATCH_UP: f64 = 2.0;
 
-/// What the partitions of a topic were given, in full batches (of a slow leader's more of them).
+/// How much the partitions of a topic were given, in full batches. A batch counts more if its leader is slow.
 #[derive(Debug, Default)]
 pub(crate) struct Given {
     to: Vec<f64>,
@@ -190,7 +190,7 @@ fn draw_two(candidates: &[Candidate], pace: Option<&Pace>, rng: &mut impl Rng) -
     (a, draw(Some(a)))
 }
 
-/// What those that answer alike take.
+/// The latency of the candidates that answer about equally fast.
 struct Pace {
     mean_us: f64,
     up_to_us: u64,

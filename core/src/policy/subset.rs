@@ -81,7 +81,7 @@ pub(crate) struct Member {
     pub(crate) rack: Option<String>,
 }
 
-/// Who chooses.
+/// The process that chooses its subset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chooser {
     /// Differs between the processes of a fleet.

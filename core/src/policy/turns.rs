@@ -6,7 +6,7 @@
 //! what brought some goes to the end. So of n partitions of a broker that all have records, each is
 //! first at least once in n answers.
 
-/// A partition's place in line: smaller goes first.
+/// A partition's place in the order of a request: the smallest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Turn {
     /// It did not come empty although there was something.
@@ -16,7 +16,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// One that has never been asked for: behind those that wait, before those that had something.
+    /// For a partition that was never asked for: behind those that wait, before those that brought something.
     pub(crate) fn new() -> Self {
         Self { content: true, brought: 0 }
     }
@@ -26,7 +26,7 @@ impl Turn {
         *self = Self { content: true, brought: answer };
     }
 
-    /// It came empty; `behind`: although there are records beyond its position.
+    /// The response brought nothing of it; `behind`: although there are records beyond its position.
     pub(crate) fn came_empty(&mut self, behind: bool) {
         self.content = !behind;
     }

@@ -1,6 +1,6 @@
-//! Open batches. A record is copied once, here, into the open batch of its topic (or, if it names
-//! a partition, of that partition); the sender takes batches when they are full, or when a broker
-//! has nothing else to do.
+//! Open batches. A record is copied once, here, into the open batch of its topic (or, if it names a partition,
+//! of that partition). The sender takes batches when they are full, or earlier if a broker has nothing in
+//! flight.
 //!
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
@@ -33,38 +33,38 @@ use crate::policy::key_hash;
 use crate::record::builder::BatchBuilder;
 use crate::record::pool::ChunkPool;
 
-/// See the module.
+/// The open batches of all producers with equal settings.
 pub(crate) struct Accumulator {
-    /// No other of this process has it, now or later.
+    /// Unique in this process, for good.
     pub(super) id: u64,
     pub(crate) config: ProducerConfig,
     pub(crate) env: Environment,
     pub(crate) budget: Budget,
-    /// Open producers that share it.
+    /// How many open producers share it.
     pub(crate) users: AtomicUsize,
-    /// Which of a topic's open batches their handles fill.
+    /// Tells which of a topic's open batches a handle fills.
     pub(super) shards: Shards,
-    /// Records of batches that take no more and are not resolved.
+    /// How many records are in batches that take no more records and are not resolved.
     pub(super) on_way: AtomicUsize,
     pool: ChunkPool,
     pub(super) metrics: Arc<Metrics>,
-    /// Those that were sent to of late; see `release.rs`.
+    /// The topics that were sent to lately; see `release.rs`.
     pub(super) topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
-    /// Those that were let go as something came into them; see `release.rs`.
+    /// Topics that were forgotten at the moment at which a batch was opened in them; see `release.rs`.
     pub(super) strays: Mutex<Vec<Weak<TopicBatches>>>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) next_batch: AtomicU64,
-    /// Batches not resolved yet: what flush waits for.
+    /// The batches that are not resolved yet, by number: a flush waits for them.
     pub(super) unresolved: Mutex<flush::Numbers>,
     pub(super) resolved: Notify,
-    /// Open batches with a smaller number do not linger.
+    /// Open batches with a smaller number than this do not linger: a flush waits for them.
     pub(super) flush_below: AtomicU64,
-    /// What partitions that records name hold by the broker that leads them: as many as there are, or
-    /// were while the topics in use were.
+    /// By broker: how many bytes the partitions hold that it leads and that records name. An entry stays while a
+    /// topic in use refers to it.
     pub(super) brokers: Mutex<BTreeMap<i32, Arc<Share>>>,
-    /// Batches that somebody else compresses.
+    /// Batches that worker threads compress.
     pub(super) sealing: Sealing,
-    /// Topics with keyed records that wait for the number of partitions.
+    /// How many batches hold keyed records that wait for their topic's number of partitions.
     pub(super) unrouted: AtomicUsize,
 }
 
@@ -106,9 +106,9 @@ impl Accumulator {
         }
     }
 
-    /// What nearly every send comes to: a record goes into a batch that is open and has room.
-    /// `None` if anything about it is not like that; then nothing has happened, and
-    /// [`append`](Self::append) is to be asked.
+    /// The short way, which nearly every send takes: the record goes into a batch that is open and has room.
+    /// `None` if anything is different; then nothing has happened, and the caller takes the long way,
+    /// [`append`](Self::append).
     #[inline]
     pub(crate) fn append_at_once(
         &self,
@@ -148,8 +148,8 @@ impl Accumulator {
         })
     }
 
-    /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit
-    /// later; every other one concerns this record alone.
+    /// Copies a record into its open batch. An error of kind `BufferFull` means that it would fit later; any other
+    /// error is about this record alone.
     #[inline]
     pub(crate) fn append(
         self: &Arc<Self>,
@@ -160,7 +160,7 @@ impl Accumulator {
         self.append_for(shard, record, Space::Spare, sender)
     }
 
-    /// The same for who is first in line for space.
+    /// The same, for a caller that has waited in line and is first now.
     pub(crate) fn append_in_turn(
         self: &Arc<Self>,
         shard: Shard,
@@ -185,8 +185,8 @@ impl Accumulator {
         })
     }
 
-    /// The same for a record of a binding's submission. Whoever submits waits without keeping a
-    /// place in line, so it takes what space there is.
+    /// The same, for a record of a binding's submission. A binding waits without a place in the line, so it takes
+    /// whatever memory is free.
     pub(crate) fn append_run(
         self: &Arc<Self>,
         shard: Shard,
@@ -230,7 +230,7 @@ impl Accumulator {
         taken
     }
 
-    /// Whether its key leaves open where it goes.
+    /// Whether the record may go to any partition: it has no key, or keys do not choose.
     #[inline]
     fn spreads(&self, record: &Record<'_>) -> bool {
         record.key.is_none() || self.config.partitioner == Partitioner::Spread
@@ -251,7 +251,7 @@ impl Accumulator {
         Ok(Arc::clone(topics.entry(Arc::clone(&topic.name)).or_insert(topic)))
     }
 
-    /// A topic that was missing is there.
+    /// A topic that was missing exists now: its records are accepted again.
     pub(super) fn topic_created(&self, name: &str) {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         if let Some(topic) = topics.get(name) {
@@ -286,7 +286,7 @@ impl Accumulator {
         }
     }
 
-    /// Copies a record into the open batch, which there is.
+    /// Copies a record into the batch that is open in `inner`; there must be one.
     #[inline]
     pub(super) fn append_open<T>(
         self: &Arc<Self>,
@@ -332,20 +332,19 @@ impl Accumulator {
         Ok(())
     }
 
-    /// A record was refused by an open batch. If that is because nobody is left to send it, what is in
-    /// the slot resolves here, as it is dropped: not under the slot's lock, since whoever waits for it
-    /// or hears of it may send.
+    /// A record was refused by an open batch. If the reason is that the sender has ended, the batches in the slot are
+    /// dropped here, which resolves them. Not under the slot's lock: a task that is woken by that may send.
     #[cold]
     pub(super) fn after_refusal(&self, slot: &Slot, space: Space) {
-        // Who moves records holds another slot's lock, and looks afterwards.
+        // A caller that moves records holds another slot's lock, and looks after it has given that back.
         if space != Space::Held && self.events.is_closed() {
             slot.clear();
         }
     }
 
-    /// Opens a batch that takes `size` bytes, unless somebody else just has. One that was open is
-    /// sealed, by this thread and without the lock. Once per batch: kept out of the way of the
-    /// records.
+    /// Opens a batch that takes `size` bytes, unless another thread has just done so. The batch that was open is
+    /// sealed by this thread, without the lock, or by a worker. A function of its own since it is called once
+    /// per batch.
     #[cold]
     #[inline(never)]
     pub(super) fn turn(
@@ -355,8 +354,8 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        // Once per batch. Records before it are in the parent's, which the child will never send: who
-        // waits for one of them is told.
+        // Asked once per batch, since it costs a system call. In a forked child, records before this one went into a
+        // batch of the parent: their handles report that.
         self.env.check_process()?;
         if self.events.is_closed() {
             return Err(Error::closed("client"));
@@ -383,7 +382,7 @@ impl Accumulator {
             if full.takes_long() {
                 self.seal_later(slot, full);
             } else if slot.seal(self, full) {
-                // Whatever the sender knows of the slot, it is to look at it now.
+                // Also if the slot is on the sender's list already: it may look only at a later time.
                 let mut inner = slot.lock();
                 let announced = self.announce(topic, slot, &mut inner);
                 drop(inner);
@@ -399,9 +398,9 @@ impl Accumulator {
         Ok(())
     }
 
-    /// A batch of a topic that was sealed elsewhere can be sent.
+    /// A batch was sealed outside of a call and can be sent: tells the sender.
     pub(super) fn announce_sealed(self: &Arc<Self>, topic: &str, slot: &Arc<Slot>) {
-        // Without a sender, what is in the slot has been dropped.
+        // If that fails, the sender has ended and the slot was cleared.
         if let Ok(topic) = self.topic(topic) {
             let mut inner = slot.lock();
             let announced = self.announce(&topic, slot, &mut inner);
@@ -412,8 +411,7 @@ impl Accumulator {
         }
     }
 
-    /// Copies values into open batches, many under one lock. Says how many it took, and why it
-    /// stopped.
+    /// Copies values into open batches, many under one lock. Gives how many were accepted, and why it stopped.
     pub(crate) fn append_values(
         self: &Arc<Self>,
         shard: Shard,
@@ -430,7 +428,8 @@ impl Accumulator {
                 let size = RECORD_OVERHEAD + values[taken].len();
                 self.check(topic, &Record::to(name), size, space)?;
                 let mut inner = slot.lock();
-                // Not checked again: a batch that is opened gets its first record.
+                // Not checked again: a batch that was opened must get its first record, or a flush would wait for an
+                // empty batch that nobody sends.
                 while !inner.takes(size, topic.batch_size()) {
                     drop(inner);
                     self.turn(topic, slot, size, space)?;
@@ -454,7 +453,7 @@ impl Accumulator {
         (taken, result)
     }
 
-    /// Copies values for as long as the open batch takes them; the first is known to be taken.
+    /// Copies values as long as the open batch takes them. The first one is known to fit.
     #[expect(clippy::too_many_arguments, reason = "what is to be done, and where")]
     fn append_some(
         self: &Arc<Self>,
@@ -482,7 +481,7 @@ impl Accumulator {
         Ok(())
     }
 
-    /// One reading of both clocks for a batch; its records share them.
+    /// An open batch. Both clocks are read once for it; its records share the time.
     fn open_batch(self: &Arc<Self>, topic: &TopicBatches, shares: Shares) -> OpenBatch {
         let number = self.next_batch.fetch_add(1, Ordering::AcqRel);
         self.batch_opened(number);
@@ -496,12 +495,12 @@ impl Accumulator {
         }
     }
 
-    /// Warm memory for batches.
+    /// Pooled memory for batches.
     pub(super) fn buffers(&self) -> &ChunkPool {
         &self.pool
     }
 
-    /// A new sender is told of everything that waits: the one before may have known of it.
+    /// Tells a new sender of every slot: the old one may have had them on its list.
     pub(super) fn announce_all(self: &Arc<Self>) {
         for topic in self.all_topics() {
             for slot in topic.slots() {
@@ -510,23 +509,24 @@ impl Accumulator {
         }
     }
 
-    /// The sender is gone for good: nothing will take what is open, so it resolves here.
+    /// The sender has ended for good: drops every batch that it has not taken, which resolves them.
     pub(crate) fn drop_open(&self) {
         self.slots().iter().for_each(|slot| slot.clear());
     }
 
-    /// Everything that the sender has not taken fails.
+    /// Fails every batch that the sender has not taken.
     pub(super) fn fail_open(&self, error: &Error) {
         self.slots().iter().for_each(|slot| slot.fail(error));
     }
 
-    /// Records that are not resolved: those in open batches, and those on their way.
+    /// How many records are not resolved: those in open batches, and those on their way.
     pub(crate) fn unresolved_records(&self) -> usize {
         let open = self.slots().iter().map(|slot| slot.open_records()).sum::<usize>();
         open + self.on_way.load(Ordering::Relaxed)
     }
 
-    /// All there are: what resolves in them may come back for more, so no lock is held then.
+    /// All slots, collected first: tasks that are woken while batches in them resolve may send, so no lock may be held
+    /// then.
     fn slots(&self) -> Vec<Arc<Slot>> {
         self.all_topics().iter().flat_map(|topic| topic.slots()).collect()
     }

@@ -1,4 +1,5 @@
-//! Whether a record is taken: what can be known of it at once, and whether there is space for it.
+//! Whether a record is accepted: what can be checked without asking a broker (its size, its partition, its
+//! timestamp), and whether there is memory for it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,16 +16,17 @@ use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
 use crate::policy::key_hash;
 use crate::record::builder::HeaderList;
 
-/// Headers of a record. Kafka itself has no limit, and consumers make an object of each.
+/// Most headers of a record. Kafka itself has no limit, and consumers make an object of each.
 const MAX_HEADERS: usize = 10_000;
 
-/// Which space a record may have.
+/// Which memory a record may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Space {
-    /// What nobody waits for.
+    /// Free memory, if nobody waits in line for it.
     Spare,
+    /// Free memory, whoever waits: its caller is first in line, or does not wait in line at all.
     Any,
-    /// What it has already: it was taken, and only changes its batch.
+    /// The memory it has already: it was accepted before, and only moves to another batch.
     Held,
 }
 
@@ -39,8 +41,8 @@ pub(super) fn size_of(record: &Record<'_>) -> usize {
     if record.headers.is_empty() { size } else { size + size_of_headers(record.headers) }
 }
 
-/// Kept out of the way of records that have none: going through two kinds of lists to find nothing costs
-/// a twelfth of what a send does.
+/// A function of its own, because most records have no headers: to look through two kinds of empty lists
+/// costs a twelfth of a send.
 #[cold]
 #[inline(never)]
 fn size_of_headers(headers: HeaderList<'_>) -> usize {
@@ -48,7 +50,7 @@ fn size_of_headers(headers: HeaderList<'_>) -> usize {
 }
 
 impl Accumulator {
-    /// What can be known without asking anyone; and whether there is space.
+    /// Checks what can be known without asking a broker, and whether there is memory.
     #[inline]
     pub(super) fn check(
         &self,
@@ -63,7 +65,8 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Whether anything about it may be wrong besides the partition.
+    /// Whether anything about the record, besides its partition, may be wrong: then
+    /// [`check`](Self::check) finds out what.
     #[inline]
     pub(super) fn must_be_checked(
         &self,
@@ -133,15 +136,15 @@ impl Accumulator {
         ))
     }
 
-    /// What is open must go: it is what the space is waiting for.
+    /// Has the sender take open batches at once, since they hold the memory that is wanted.
     fn press(&self) {
-        // Once, and not for each try of somebody who tries again and again.
+        // Only once until something is released, however often a caller tries again.
         if self.budget.press() {
             let _ = self.events.send(Event::Pressure);
         }
     }
 
-    /// There is space, but not for this holder.
+    /// The error if there is memory, but this topic (or partition) has used up its share.
     #[cold]
     pub(super) fn share_used_up(&self, topic: &TopicBatches) -> Error {
         self.press();
@@ -156,7 +159,7 @@ impl Accumulator {
         )
     }
 
-    /// Whose part of the budget a record would be of.
+    /// The holders that a record's bytes would be charged to.
     pub(super) fn shares(&self, shard: Shard, record: &Record<'_>) -> Result<Shares, Error> {
         let topic = self.topic(record.topic)?;
         let partitions = topic.partitions.load(Ordering::Acquire);
@@ -174,7 +177,7 @@ impl Accumulator {
         Ok(self.shares_of(&slot, &inner))
     }
 
-    /// Until it is known who leads a partition, nobody does.
+    /// The holders of a queue's next batch. All partitions whose leader is not known yet share one entry.
     pub(super) fn shares_of(&self, slot: &Slot, inner: &SlotInner) -> Shares {
         let mut shares = slot.shares(inner);
         if slot.partition.is_some() && shares.broker.is_none() {
@@ -183,7 +186,7 @@ impl Accumulator {
         shares
     }
 
-    /// The share of a broker in the budget; -1: of partitions that nobody leads.
+    /// What a broker holds; -1 stands for all partitions that have no leader.
     pub(super) fn share_of(&self, broker: i32) -> Arc<Share> {
         let mut brokers = self.brokers.lock().unwrap_or_else(|e| e.into_inner());
         Arc::clone(brokers.entry(broker).or_default())

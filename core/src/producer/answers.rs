@@ -1,4 +1,4 @@
-//! What the sender does with an answer, or with the loss of one.
+//! What the sender does with the response to a Produce request, or if there will be none.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const OUT_OF_ORDER_SEQUENCE: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const UNKNOWN_PRODUCER_ID: i16 = 59;
 
-/// What one partition's answer says.
+/// The response of one partition.
 struct Part<'a> {
     code: i16,
     base_offset: i64,
@@ -133,7 +133,11 @@ impl Sender {
                     .copied(),
             };
             let Some(part) = found else {
-                let e = Error::broker(-1, format_args!("topic '{}': no answer", item.topic), None);
+                let e = Error::broker(
+                    -1,
+                    format_args!("topic '{}': the response leaves it out", item.topic),
+                    None,
+                );
                 self.failed(item, &e, false, now);
                 continue;
             };
@@ -222,8 +226,8 @@ impl Sender {
         }
     }
 
-    /// How to take a batch apart of which the broker dislikes some records or the size. `None` if there
-    /// is nothing to be gained: it is a single record, or may have been written by an earlier attempt.
+    /// How to take a batch apart that the broker refuses for some of its records or for its size. `None` if that does not
+    /// help: it has a single record, or an earlier attempt may have written it.
     fn cut(&mut self, item: &Item, part: &Part<'_>, error: &Error, definite: bool) -> Option<Cut> {
         let concerns_records = describe(part.code).scope == ErrorScope::Record;
         let certain = definite && !self.partition(item)?.in_doubt(item.batch);
@@ -258,7 +262,7 @@ impl Sender {
         }
     }
 
-    /// The batch will not be taken: its records fail, the rest of the partition goes on.
+    /// The broker will never take the batch: its records fail, other batches of the partition go on.
     fn refused(&mut self, item: &Item, error: &Error, definite: bool) {
         let Some(partition) = self.partition(item) else { return };
         partition.failed(item.batch, definite, Cause::Failed);
@@ -267,8 +271,8 @@ impl Sender {
         }
     }
 
-    /// The broker knows other sequences of us than this batch's: the log has lost what was acknowledged
-    /// before, or the broker has forgotten what is in it.
+    /// The broker knows other sequences of this producer than the batch's, and refuses it: its log has lost acknowledged
+    /// records, or it has forgotten batches that are in its log.
     fn out_of_sequence(&mut self, item: &Item, error: &Error, now: Instant) {
         limited!(self.metrics.logs(), "ottla::producer", WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
             "the broker does not know this producer's earlier records");
@@ -281,7 +285,7 @@ impl Sender {
         }
     }
 
-    /// To be sent again: elsewhere if it is free to move, else in place.
+    /// An attempt failed: the batch is sent again, elsewhere if it is free to move, else in place.
     fn failed(&mut self, item: &Item, error: &Error, definite: bool, now: Instant) {
         self.failed_with(item, error, definite, false, now);
     }
@@ -308,9 +312,9 @@ impl Sender {
         }
     }
 
-    /// A batch that nobody knows to be written or not goes elsewhere, if its producer would rather have
-    /// a duplicate than a wait. Its place in the sequence stays empty: the partition is drained and
-    /// goes on under the next epoch, under which the broker could not recognise the batch either.
+    /// Sends a batch in doubt to another partition, if its producer has `InDoubt::Reroute`: it would rather have a duplicate
+    /// than wait. The batch leaves a hole in the sequence: the partition is drained and goes on under the next
+    /// epoch, under which the broker would not recognise the batch either.
     pub(super) fn reroute(&mut self, item: &Item, now: Instant) {
         let Some(topic) = self.topics.get_mut(&item.topic) else { return };
         // Where there is no other partition, it would come to this one, behind later ones.
@@ -329,8 +333,7 @@ impl Sender {
         topic.activate(&mut self.active);
     }
 
-    /// Takes what may go elsewhere away from brokers that are silent while others answer: their
-    /// answers may be long in coming.
+    /// Takes batches that may be rerouted away from brokers that have become stuck.
     pub(super) fn reroute_late(&mut self, now: Instant) {
         let late = self.leaders.newly_stuck();
         if late.is_empty() {
@@ -343,9 +346,9 @@ impl Sender {
         }
     }
 
-    /// One delay for all that fails together as often as before, so that it is sent again together: a
-    /// hundred requests for a hundred partitions would empty the retry budget. None at all if the
-    /// partition has moved to a leader that is known, unless it keeps moving.
+    /// Delays the next attempt in a partition. Partitions that fail in the same response, equally often in a row, get the same
+    /// delay, so that one request carries them again: a hundred requests for a hundred partitions would empty
+    /// the retry budget. There is no delay if the new leader is known, unless the partition keeps moving.
     fn delay_retry(&mut self, item: &Item, moved: bool, now: Instant) {
         let Self { topics, rng, together, .. } = self;
         let partition =
@@ -357,14 +360,14 @@ impl Sender {
         partition.retry_at = (!(moved && before == 0)).then_some(at);
     }
 
-    /// Whether somebody else than `asked` is known to lead the partition.
+    /// Whether another broker than `asked` is known to lead the partition.
     fn led_elsewhere(&self, item: &Item, asked: i32) -> bool {
         let Lookup::Known(meta) = self.metadata.lookup(&item.topic) else { return false };
         let leader = meta.partitions.get(item.partition as usize).map_or(-1, |p| p.leader);
         leader >= 0 && leader != asked
     }
 
-    /// The connection ended, or the answer could not be read.
+    /// There is no response: the connection ended, or the response could not be read.
     fn unanswered(&mut self, sent: &InFlight, error: &CallError, now: Instant) {
         let (definite, error) = match error {
             CallError::Unsent(e) => (true, e),
@@ -389,8 +392,8 @@ impl Sender {
         }
     }
 
-    /// A broker closes the connection on which a request comes that is larger than it takes, without a
-    /// word. Whether that has become certain of this batch, which is then cut or given up.
+    /// A broker closes the connection without a response if a request is larger than its `socket.request.max.bytes`. Gives
+    /// whether that has become certain of this batch, which is then taken apart or given up.
     fn closes(&mut self, sent: &InFlight, item: &Item, definite: bool) -> bool {
         let Some(topic) = self.topics.get_mut(&item.topic) else { return false };
         let Some(bytes) = topic.batch(item).map(|batch| batch.sealed.wire_len()) else {
@@ -439,7 +442,7 @@ impl Sender {
         }
     }
 
-    /// Once nothing of a partition is in flight, what may move goes back to where it came from.
+    /// Once nothing of a partition is in flight: batches that may move go back to the line that they came from.
     pub(super) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
         let Some(topic) = self.topics.get_mut(topic) else { return };
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };

@@ -1,6 +1,6 @@
-//! Binding: which partition each batch goes to in a round, and so which leader. As late as can be:
-//! a batch without a partition is free until it is put into a request. What there is to choose from
-//! for those is told by [`choices`](super::choices).
+//! Binding: gives each batch of a round its partition, and so its leader. This is done as late as possible: a batch
+//! without a partition is free until it is put into a request. For those batches
+//! [`choices`](super::choices) chooses.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use crate::environment::earlier;
 use crate::policy::ask::Why;
 use crate::policy::reconnect::Need;
 
-/// What a round works with.
+/// The state of one round.
 pub(super) struct Round<'a> {
     pub(super) pool: &'a Arc<Pool>,
     pub(super) now: Instant,
     pub(super) loads: Vec<Load>,
-    /// What leaders are to be asked for.
+    /// By leader: the partitions whose last sequence it is to be asked for.
     pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
 }
 
 impl Round<'_> {
-    /// Batches that are given out so far.
+    /// How many batches were given out so far.
     pub(super) fn parts(&self) -> usize {
         self.loads.iter().map(|load| load.parts.len()).sum()
     }
 }
 
 impl Sender {
-    /// What of a topic can go now. Requests are bounded, and take one batch for a partition: those that
-    /// had no turn in one come first in the next. That is so of partitions among themselves, and of what
-    /// names its partition and what does not, which may want the same one.
+    /// Assigns the batches of a topic that can go now. A request is bounded and carries one batch a partition, so batches
+    /// that did not get into one come first in the next. That holds among partitions, and between batches that
+    /// name their partition and batches that do not, which may want the same one.
     pub(super) fn assign(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let before = round.parts();
         let to_any = if topic.unbound_first {
@@ -55,14 +55,14 @@ impl Sender {
             round.parts() - named
         };
         if round.parts() == before {
-            // Nobody takes anything: that says nothing of whose turn it is.
+            // No leader takes anything: whose turn it is does not change.
             return;
         }
         topic.crowded = round.loads.iter().any(|load| load.bytes >= MAX_PRODUCE_REQUEST);
         topic.unbound_first = to_any == 0 && !topic.unbound.is_empty();
     }
 
-    /// Batches sent again in place, and those with a named partition.
+    /// Assigns batches that are sent again in place, and those with a named partition.
     fn assign_bound(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let Some(meta) = topic.meta.clone() else { return };
         let now = round.now;
@@ -148,8 +148,8 @@ impl Sender {
         }
     }
 
-    /// Batches that may go anywhere: the better of two partitions drawn from those that were given least,
-    /// staying for a batch's worth of bytes.
+    /// Assigns batches that may go to any partition: to the better of two that are drawn from those that were given least.
+    /// The choice stays for a batch's worth of bytes.
     fn assign_unbound(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let Some(meta) = topic.meta.clone() else { return };
         // Where all go to the same partition, they go there in the order in which they came.
@@ -191,8 +191,8 @@ impl Sender {
         }
     }
 
-    /// Whether a batch that may end its connection can go to a leader now. Else nothing else is put behind
-    /// what is in flight there until it can.
+    /// Whether a batch that may end its connection can go to a leader now: if nothing is in flight there. If not, nothing
+    /// else is sent there until it can.
     fn takes_alone(&mut self, leader: i32) -> bool {
         let Some(leader) = self.leaders.get(leader) else { return false };
         let alone = leader.is_idle() && leader.assembled == 0;
@@ -201,7 +201,8 @@ impl Sender {
         alone
     }
 
-    /// The leader that a bound batch must go to, if it can take a request now; dials it else.
+    /// The leader that a batch with a given partition must go to, if it can take a request now. If it is not connected it is
+    /// dialled.
     fn needed_leader(&mut self, meta: &TopicMeta, index: usize, round: &Round<'_>) -> Option<i32> {
         let now = round.now;
         let id = meta.partitions.get(index).map_or(-1, |p| p.leader);
@@ -256,8 +257,8 @@ impl Sender {
         self.open_lane(id, need);
     }
 
-    /// Has a leader's connection prove itself before anything is trusted to it. Whether there is one that
-    /// has to.
+    /// If a leader's connection was quiet for long: asks it for a sign of life, before records are trusted to it, and gives
+    /// `true`.
     pub(super) fn doubt(&mut self, id: i32, now: Instant) -> bool {
         let Some(leader) = self.leaders.get(id).filter(|leader| leader.is_quiet(now)) else {
             return false;
@@ -267,7 +268,7 @@ impl Sender {
         true
     }
 
-    /// Asks the pool for the lane: the one there is, once it has proved itself, or a new one.
+    /// Asks the pool for the lane: the open connection, once it has given a sign of life, or a new one.
     pub(super) fn open_lane(&self, id: i32, need: Need) {
         let (pool, tx) = (self.pool.clone(), self.tx.clone());
         self.env.spawn(async move {

@@ -1,7 +1,7 @@
-//! The byte budget of open and unacknowledged batches, and the share of it that one holder may have: a
-//! topic, a partition that records name, or a broker that leads such partitions. Without shares a
-//! single partition that takes nothing would fill all of it within seconds, and every other topic would
-//! wait for that one.
+//! The byte budget (`buffer_memory`) of open and unacknowledged batches, and the share of it that one holder
+//! may have: a topic, a partition that records name, or a broker that leads such partitions. Without shares
+//! a single partition that nothing can be sent to would fill the whole budget within seconds, and every
+//! other topic would wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,8 +10,8 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::caught;
 
-/// Counts bytes held; who wants more than there is waits in line, and nobody who comes later gets
-/// ahead. A batch is charged when it grows, after the fact, so the budget can be exceeded by one
+/// Counts the bytes that batches hold. A caller for whom there is no room waits in line; nobody who comes
+/// later gets ahead of it. A batch is charged after it has grown, so the budget can be exceeded by one
 /// chunk (64 KiB, or one large record) for each open batch.
 #[derive(Debug)]
 pub(crate) struct Budget {
@@ -19,20 +19,21 @@ pub(crate) struct Budget {
     limit: usize,
     /// Somebody was refused since the last release.
     pressed: AtomicBool,
-    /// In line, the first included.
+    /// How many callers are in line, the first included.
     waiting: AtomicUsize,
-    /// Who holds the permit is first in line.
+    /// Its one permit belongs to the first in line.
     line: Semaphore,
-    /// What the first waits for.
+    /// Tells the first in line that something was released.
     freed: Notify,
-    /// How often something was released, and what those wait for who watch that.
+    /// How often something was released. `released` wakes everybody who watches this number.
     releases: AtomicU64,
     released: Notify,
-    /// How many there are that want nobody woken now.
+    /// How many [`Quiet`]s exist: while there is one, nobody is woken.
     quiet: AtomicUsize,
 }
 
-/// While it exists, who waits for space is not woken. For who releases under a lock.
+/// While it exists, nobody who waits for memory is woken. Needed to release memory under a lock: a waker
+/// is the application's code and may send at once, which takes the same lock.
 #[derive(Debug)]
 pub(crate) struct Quiet<'a>(&'a Budget);
 
@@ -44,15 +45,16 @@ impl Drop for Quiet<'_> {
     }
 }
 
-/// A holder may have this many times what all together leave free: two thirds of the budget if there is
-/// one such, two fifths each if there are two, so that there always is something for others (the
-/// dynamic thresholds of shared-memory switches, Choudhury and Hahne 1998). How many holders there
-/// are need not be known.
+/// A holder may have this many times what all holders together leave free. That is two thirds of the budget
+/// for a single holder that wants all, two fifths each for two: something is always left for others (the
+/// dynamic thresholds of shared-memory switches, Choudhury and Hahne 1998). The number of holders need not
+/// be known.
 const TIMES_FREE: usize = 2;
 
+/// See [`Budget::is_far_ahead`].
 const FAR_AHEAD: usize = 4 << 20;
 
-/// What one holder has, and who waits for more of it.
+/// How many bytes one holder has, and the line of those who wait for more of them.
 #[derive(Debug)]
 pub(crate) struct Share {
     held: AtomicUsize,
@@ -65,12 +67,12 @@ impl Default for Share {
     }
 }
 
-/// Whose share a batch is part of.
+/// The holders that a batch's bytes are charged to.
 #[derive(Clone, Debug)]
 pub(crate) struct Shares {
-    /// The topic's, or the partition's if its records name one.
+    /// The topic; the partition, if its records name one.
     pub(crate) own: Arc<Share>,
-    /// The broker's that leads that partition.
+    /// The broker that leads that partition; `None` for records that name none.
     pub(crate) broker: Option<Arc<Share>>,
 }
 
@@ -80,8 +82,8 @@ impl Shares {
     }
 }
 
-/// Being first in line, with room. Whoever waits behind stays there for as long as this exists, so
-/// the holder appends first and drops it then.
+/// The right of the first in line, for whom there is room now. Nobody behind it is served while this exists,
+/// so its owner appends its record first and drops this afterwards.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     _own: SemaphorePermit<'a>,
@@ -89,7 +91,7 @@ pub(crate) struct Turn<'a> {
     _waiting: Waiting<'a>,
 }
 
-/// Counts a waiter, also when its future is dropped half-way.
+/// Counts one waiter, until it is dropped: also if the waiting future is dropped half-way.
 #[derive(Debug)]
 struct Waiting<'a>(&'a Budget);
 
@@ -127,21 +129,21 @@ impl Budget {
         self.fits(bytes) && self.waiting.load(Ordering::Relaxed) == 0
     }
 
-    /// Somebody is refused: what is open must go, since it is what the space is waiting for. Says
-    /// whether this is news.
+    /// A caller was refused for lack of memory: open batches must be sent, since they hold that memory.
+    /// `true` if nobody was refused since the last release.
     pub(crate) fn press(&self) -> bool {
         !self.pressed.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether more is waiting than fits a processor's cache. Where threads that send share processors
-    /// with the engine, it gets one of them only after all of them, and what it sends is cold by then:
-    /// who has filled a batch lets it go first.
+    /// Whether more bytes wait than fit a processor's cache. Where application threads and the engine share
+    /// processors, the engine would run only after all of them, and the batches would be out of the cache
+    /// by then. So a thread that has filled a batch yields to the engine.
     pub(crate) fn is_far_ahead(&self) -> bool {
         self.used.load(Ordering::Relaxed) > FAR_AHEAD
     }
 
-    /// Whether these holders may have `bytes` more. One that has nothing may always have something: it is
-    /// not to blame for what other partitions of its broker have.
+    /// Whether these holders may have `bytes` more. A holder that has nothing may always have something: it
+    /// is not to blame for what other partitions of its broker hold.
     pub(crate) fn shares_fit(&self, shares: &Shares, bytes: usize) -> bool {
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
         let held = |share: &Share| share.held.load(Ordering::Relaxed);
@@ -166,19 +168,19 @@ impl Budget {
         }
         self.pressed.store(false, Ordering::Release);
         self.releases.fetch_add(1, Ordering::AcqRel);
-        // After the release: who ends the quiet tells of all that came before its end.
+        // Looked at after the release: whoever ends the last quiet wakes for all releases before that.
         if self.quiet.load(Ordering::Acquire) == 0 {
             self.tell();
         }
     }
 
     fn tell(&self) {
-        // Whose wakers are the program's own: one that panics does not keep a batch from its end.
+        // These wakers are the application's: one that panics must not keep the batch from resolving.
         let _ = caught::call(|| self.freed.notify_one());
         let _ = caught::call(|| self.released.notify_waiters());
     }
 
-    /// Nobody is woken until this is dropped.
+    /// Nobody is woken until the result is dropped.
     pub(crate) fn quiet(&self) -> Quiet<'_> {
         self.quiet.fetch_add(1, Ordering::AcqRel);
         Quiet(self)
@@ -189,7 +191,7 @@ impl Budget {
         self.releases.load(Ordering::Acquire)
     }
 
-    /// Waits until something is released that was not when there had been `before` releases.
+    /// Waits until there have been more than `before` releases.
     pub(crate) async fn released_since(&self, before: u64) {
         loop {
             let released = self.released.notified();
@@ -208,14 +210,14 @@ impl Budget {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Whether somebody wants space that there is not: then nothing may linger.
+    /// Whether somebody wants memory that is not free: then no batch may linger.
     pub(crate) fn is_wanted(&self) -> bool {
         self.pressed.load(Ordering::Acquire) || self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits in line until `bytes` fit. First come, first served: one that wants much is not
-    /// overtaken for ever by those that want little. Who wants more of a share that is used up waits
-    /// among its own kind until then, and is in nobody else's way.
+    /// Waits in line until `bytes` fit. First come, first served: a caller that wants much is not
+    /// overtaken for ever by callers that want little. A caller whose holder has used up its share waits
+    /// in that holder's own line first, where it is in nobody else's way.
     pub(crate) async fn turn<'a>(&'a self, shares: &'a Shares, bytes: usize) -> Turn<'a> {
         let own = shares.own.line.acquire().await.expect("the line is never closed");
         loop {

@@ -1,6 +1,6 @@
-//! Which partition a batch goes to that may go to any: what there is to choose from now, and what is
-//! done so that there is more next time. Lanes are opened to brokers that could take some of the load;
-//! where none can, others than the subset's are used, and in the end anybody who can be reached.
+//! Chooses the partition of a batch that may go to any: which partitions can take it now, and which lanes are opened
+//! so that there are more next time. If no broker of the subset can take it, brokers outside the subset are
+//! used, and in the end any that can be reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,47 +17,49 @@ use crate::policy::ask::Why;
 use crate::policy::reconnect::Need;
 use crate::policy::spread::{self, Candidate, Pick};
 
-/// What a choice is made for.
+/// The batch that a partition is chosen for, and its topic.
 struct Look<'a> {
     topic: &'a Topic,
     meta: &'a TopicMeta,
-    /// A full batch waits, or an overdue one.
+    /// The batch is full, or has waited for its linger.
     full: bool,
-    /// Partitions that this round's request names already.
+    /// Partitions that a request of this round names already.
     taken: &'a [bool],
 }
 
-/// Partitions that a batch could go to.
+/// The partitions that a batch could go to, by the state of their leaders.
 #[derive(Default)]
 struct Choices {
-    /// Their leaders take a request now.
+    /// The leader takes a request now.
     ready: Vec<Candidate>,
-    /// Their leaders are not connected, and may be dialled.
+    /// The leader is not connected, and may be dialled.
     absent: Vec<Candidate>,
-    /// Their leaders are connected, and were quiet for so long that the connection may lead nowhere.
+    /// Leaders whose connection was quiet for so long that it may lead nowhere.
     quiet: BTreeSet<i32>,
-    /// A leader that is connected, or will be in a moment, would do later.
+    /// A leader that is connected, or will be in a moment, could take the batch later.
     waiting: bool,
-    /// A lane is being opened: another is not begun before that one is there, or takes long.
+    /// A lane is being opened: another one is dialled only if that takes long.
     dialing: bool,
-    /// Partitions that are better avoided, or have refused something: they are not merely busy.
+    /// Partitions whose leader is avoided, or that have refused a batch: unlike busy ones, they have no claim to be given
+    /// more later.
     away: Vec<usize>,
-    /// By leader, the least that partitions were given that its next request names already.
+    /// By leader: of the partitions that its request of this round names already, how much the one was given that had
+    /// least.
     named: BTreeMap<i32, f64>,
     /// When to look again, at the latest.
     look_at: Option<Instant>,
 }
 
 impl Choices {
-    /// Neither now nor in a moment, nor with a lane that may be opened.
+    /// Whether the batch can go nowhere: not now, not in a moment, and no lane may be opened for it.
     fn is_nothing(&self) -> bool {
         self.ready.is_empty() && self.absent.is_empty() && !self.waiting
     }
 }
 
 impl Sender {
-    /// Where a batch goes now, if anywhere. Opens lanes on the way: to brokers that could take some
-    /// of the load, and if there is none that could, to one that must.
+    /// The partition that a batch goes to now, if any. Opens lanes on the way: to brokers that could take some of the
+    /// load; and if no broker can take the batch, to any that may be dialled.
     pub(super) fn choose(
         &mut self,
         topic: &mut Topic,
@@ -130,7 +132,7 @@ impl Sender {
         chosen
     }
 
-    /// Whether a choice is kept: not once records avoid its leader, or may not go there for a while.
+    /// Whether a choice is kept: not if its leader is avoided, or if batches may not go there for a while.
     fn keeps(&mut self, topic: &Topic, meta: &TopicMeta, sticky: &Sticky, now: Instant) -> bool {
         let index = sticky.partition as usize;
         let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
@@ -144,7 +146,7 @@ impl Sender {
         !waits && self.leaders.is_used(leader) && self.leaders.get(leader).is_some_and(usable)
     }
 
-    /// What can be chosen from among a sample of the partitions, if there are many, or else among all.
+    /// The candidates among a sample of the partitions if there are many, else among all.
     fn some_choices(&mut self, look: &Look<'_>, round: &Round<'_>) -> Choices {
         let with = look.topic.sticky.map(|sticky| sticky.partition as usize);
         if let Some(some) = spread::sample(look.topic.partitions.len(), with, &mut self.rng) {
@@ -157,8 +159,8 @@ impl Sender {
         self.choices(look, round, false)
     }
 
-    /// What can be chosen from. `anybody`: brokers outside the subset and those that are better
-    /// avoided too, but only if they are connected.
+    /// The candidates. `anybody`: also brokers outside the subset and brokers that are avoided, but only if they are
+    /// connected.
     fn choices(&mut self, look: &Look<'_>, round: &Round<'_>, anybody: bool) -> Choices {
         self.choices_of(0..look.topic.partitions.len(), look, round, anybody)
     }
@@ -280,9 +282,8 @@ impl Sender {
         self.leaders.widen(&topics, now)
     }
 
-    /// No partition can take a batch, because no leader is connected and none may be dialled for
-    /// what it is worth: any one is needed now. One at a time, at the pace of all that look for
-    /// somebody.
+    /// No leader is connected, and none may be dialled as long as others could stand in for it: now any one is needed. Dials
+    /// one at a time, at the pace of all callers that look for any broker.
     fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
         let now = round.now;
         let mut ids: BTreeSet<i32> =

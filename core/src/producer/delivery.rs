@@ -14,18 +14,18 @@ use crate::coop;
 use crate::error::{Error, Result};
 use crate::fork;
 
-/// What became of a batch.
+/// Where an acknowledged batch is.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchAck {
     pub(crate) partition: i32,
     pub(crate) base_offset: i64,
-    /// The broker's clock, if the topic says so.
+    /// When the broker appended it, by its clock, if the topic has `message.timestamp.type` LogAppendTime.
     pub(crate) append_time: Option<i64>,
 }
 
 pub(crate) type Outcome = Result<BatchAck>;
 
-/// Receives completions without a future per record: what bindings use. Called on the engine's
+/// Receives the results of records in runs, without a future for each record. For bindings. Called on the engine's
 /// thread, so it must not block or call foreign code.
 pub(crate) trait RunSink: Send + Sync {
     fn resolved(&self, run: RunResult<'_>);
@@ -38,11 +38,11 @@ pub(crate) struct RunResult<'a> {
     /// Index within the submission.
     pub(crate) first: u32,
     pub(crate) count: u32,
-    /// Of the first record; offsets of the others follow.
+    /// Of the first record; the offsets of the others follow it.
     pub(crate) outcome: Result<Acked, &'a Error>,
 }
 
-/// Who is told of a record of a submission.
+/// Where the result of a record of a submission is told.
 #[derive(Clone, Copy)]
 pub(crate) struct RunTag<'a> {
     pub(crate) sink: &'a Arc<dyn RunSink>,
@@ -51,7 +51,7 @@ pub(crate) struct RunTag<'a> {
     pub(crate) index: u32,
 }
 
-/// A run that is not told yet.
+/// A run whose result is not told yet.
 pub(super) struct Run {
     sink: Arc<dyn RunSink>,
     tag: u64,
@@ -77,7 +77,7 @@ impl Run {
         });
     }
 
-    /// Its records: index in the batch, and who is told.
+    /// Each of its records: the index in the batch, and where its result is told.
     pub(super) fn tags(&self) -> impl Iterator<Item = (u32, RunTag<'_>)> {
         (0..self.count).map(|i| {
             (self.at + i, RunTag { sink: &self.sink, tag: self.tag, index: self.first + i })
@@ -119,8 +119,8 @@ fn acked(ack: &BatchAck, index: u32, timestamp_ms: i64) -> Acked {
     }
 }
 
-/// What will become of one record: a future for any executor. Resolves exactly once, by the
-/// delivery timeout at the latest; dropping it changes nothing about the record.
+/// The handle of one record: a future of its result, for any executor. Resolves exactly once, by the delivery
+/// timeout at the latest. Dropping it changes nothing about the record.
 #[derive(Debug)]
 #[must_use = "dropping it is fine, but then nobody learns what became of the record"]
 pub struct Delivery {
@@ -129,7 +129,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether its record opened its batch.
+    /// Whether its record is the first of its batch.
     pub(super) fn is_first(&self) -> bool {
         self.mark.index() == 0
     }
@@ -157,8 +157,8 @@ impl Delivery {
         }
     }
 
-    /// The same, but a failure still counts as one that nobody has looked at: the producer's flush or
-    /// close tells of it. For what prints or counts handles.
+    /// The same, but a failure still counts as one that nobody has looked at: the producer's flush or close reports
+    /// it. For code that prints or counts handles.
     pub fn peek(&self) -> Option<Result<Acked>> {
         self.look(false)
     }
@@ -219,8 +219,8 @@ impl Future for Delivery {
     }
 }
 
-/// Of so many records of a batch that are acknowledged one asks whether others should have their turn:
-/// asking for each would cost as much as the answer does.
+/// Of so many acknowledged records of a batch, one asks whether other tasks should run. To ask for each record would
+/// cost as much as reading its result.
 const TURN: u32 = 64;
 
 impl Delivery {
@@ -246,8 +246,8 @@ impl Delivery {
     }
 }
 
-/// Records of a `send_batch` in one batch: what the first is marked with there, and how many. All of
-/// them have the same timestamp.
+/// Those records of a `send_batch` that are in one batch: the mark of the first, and how many there are. All of them
+/// have the same timestamp.
 #[derive(Debug)]
 struct Part {
     share: Share,
@@ -256,7 +256,7 @@ struct Part {
 }
 
 impl Part {
-    /// Where its records are, if they have left their batch.
+    /// If its records were moved to other batches: where they are now.
     fn moved(&self) -> Option<Vec<Self>> {
         let places = self.share.state().places(self.first.index(), self.records)?;
         let mut parts: Vec<Self> = Vec::new();
@@ -283,7 +283,7 @@ impl Part {
         Delivery::new(self.share.clone(), self.first.plus(at))
     }
 
-    /// Somebody has learnt of a failure.
+    /// The application has read a failure: its records do not count as unread any more.
     fn look_at(&self) {
         if let Some(Found::Failed(_)) = self.share.state().find(self.first.index()) {
             self.share.state().look_at(self.first.index(), self.records);
@@ -291,7 +291,7 @@ impl Part {
     }
 }
 
-/// What will become of the records of one `send_batch`.
+/// The handle of the records of one `send_batch`: a future that is ready when all of them are resolved.
 #[derive(Debug, Default)]
 #[must_use = "dropping it is fine, but then nobody learns what became of the records"]
 pub struct BatchDelivery {
@@ -302,7 +302,7 @@ pub struct BatchDelivery {
 }
 
 impl BatchDelivery {
-    /// Records that a batch took, from the one with this index on.
+    /// A batch has accepted so many records, from index `first` on.
     #[inline]
     pub(super) fn add(&mut self, records: usize, first: u32, owner: &mut Owner) {
         self.records += records;
@@ -333,8 +333,8 @@ impl BatchDelivery {
         self.parts[self.done..].iter().all(Part::is_done)
     }
 
-    /// What became of each record, in the order of the values: where it is, or what it failed with.
-    /// `None` for those that are on their way still. What has failed counts as looked at.
+    /// The result of each record, in the order of the values: where it is, or the error it failed with. `None` for
+    /// records that are not resolved yet. Failures that this gives count as looked at.
     pub fn outcomes(&self) -> impl Iterator<Item = Option<Result<Acked>>> + '_ {
         let handles = |part: &'_ Part| {
             let handles: Vec<_> = (0..part.records).map(|at| part.handle(at)).collect();

@@ -1,5 +1,5 @@
-//! What ends without an answer: records whose delivery timeout has passed, those of a producer whose
-//! close may wait no longer, and those of a client that was dropped.
+//! Batches that end without a response: their delivery timeout has passed, the close of their producer may
+//! wait no longer, or this client does not go on with another cluster.
 
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::environment::earlier;
 use crate::error::Error;
 
 impl Sender {
-    /// Resolves what has passed its delivery timeout.
+    /// Resolves the batches whose delivery timeout has passed.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.next_expiry.is_none_or(|at| at > now) {
             return;
@@ -22,7 +22,7 @@ impl Sender {
         let pool = self.pool.upgrade();
         for topic in self.topics.values_mut() {
             let (timed_out, meta) = (topic.timed_out(), topic.meta.clone());
-            // What was in the way is looked for once something has waited in vain.
+            // Put together only if a batch has expired: it looks at all brokers.
             let error = LazyCell::new(|| match &pool {
                 Some(pool) => pool.explain(timed_out, meta.iter().flat_map(|m| m.leaders())),
                 None => timed_out,
@@ -56,7 +56,7 @@ impl Sender {
         }
     }
 
-    /// Fails everything of the homes that `of` picks, wherever it is.
+    /// Fails every batch of the accumulators that `of` picks, wherever it is.
     pub(super) fn fail_where(&mut self, of: impl Fn(&Arc<Accumulator>) -> bool, error: &Error) {
         let mut settled = Vec::new();
         let batch_of = |batch: &Batch| of(&batch.home);

@@ -1,5 +1,5 @@
-//! Waiting for what was taken: batches are numbered as they are opened, and a flush waits for all
-//! numbers up to its own.
+//! Flush: waits until every record that was accepted before the call is resolved. Batches are numbered as
+//! they are opened; a flush waits for all numbers below the next one.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,14 +13,15 @@ use super::sender::Event;
 use crate::caught;
 use crate::error::Error;
 
-/// Unresolved batches by number.
+/// The batches that are not resolved yet, by number.
 pub(super) type Numbers = BTreeMap<u64, Numbered>;
 
-/// Batches with one number: those that one was split into share it.
+/// The batches that have one number: usually one; the pieces of a batch that was taken apart share its number.
 #[derive(Debug)]
 pub(super) struct Numbered {
     batches: u32,
-    /// Since when the oldest of their records has been waiting that came from another batch.
+    /// When the oldest record that was moved into them was first accepted. Records are moved from the queue
+    /// of unpartitioned records, so this is older than the batch. `None`: no record was moved.
     routed: Option<Instant>,
 }
 
@@ -34,14 +35,14 @@ impl Accumulator {
         self.unresolved(|all| all.insert(number, Numbered { batches: 1, routed: None }));
     }
 
-    /// One more batch has this number.
+    /// One more batch has this number: a piece of a batch that is being taken apart.
     pub(super) fn batch_again(&self, number: u64) {
         self.unresolved(|all| {
             all.entry(number).or_insert(Numbered { batches: 0, routed: None }).batches += 1;
         });
     }
 
-    /// A record that came to its partition is in this batch; it has been waiting since then.
+    /// A record that had waited for its partition was moved into this batch; it was accepted at `since`.
     pub(super) fn batch_routed(&self, number: u64, since: Instant) {
         self.unresolved(|all| {
             if let Some(of) = all.get_mut(&number) {
@@ -50,6 +51,7 @@ impl Accumulator {
         });
     }
 
+    /// A batch with this number is resolved.
     pub(super) fn batch_resolved(&self, number: u64) {
         self.unresolved(|all| {
             if let Entry::Occupied(mut of) = all.entry(number) {
@@ -59,30 +61,31 @@ impl Accumulator {
                 }
             }
         });
-        // Who flushes may have a waker that panics, as who waits for a record.
+        // The waker of a task that flushes is the application's: one that panics must not stop the sender.
         let _ = caught::call(|| self.resolved.notify_waiters());
     }
 
-    /// Whether the open batch with this number has to go although it is not full.
+    /// Whether the open batch with this number must not wait for its linger: a flush waits for it, or somebody
+    /// waits for memory.
     pub(super) fn may_not_linger(&self, number: u64) -> bool {
         number < self.flush_below.load(Ordering::Acquire) || self.budget.is_wanted()
     }
 
-    /// Everything accepted before the call is resolved when this returns.
+    /// Returns when everything that was accepted before the call is resolved.
     pub(crate) async fn flush(&self) {
         let begun = self.env.now();
         let unrouted = self.unrouted.load(Ordering::Acquire) > 0;
         let target = self.next_batch.load(Ordering::Acquire);
         self.flush_while(|all| all.keys().next().is_some_and(|oldest| *oldest < target)).await;
         if unrouted {
-            // Records that waited for their partition are in batches with later numbers once they have
-            // it. For others with such numbers nobody waits: they may take as long again.
+            // Records that waited for their partition have moved into batches with later numbers by now.
+            // Only those batches are waited for: the others were opened after this flush began.
             let routed = |of: &Numbered| of.routed.is_some_and(|since| since <= begun);
             self.flush_while(|all| all.values().any(routed)).await;
         }
     }
 
-    /// Waits for as long as there are such batches; nothing that is open now lingers.
+    /// Waits until no unresolved batch matches `some`. Batches that are open now do not linger.
     async fn flush_while(&self, some: impl Fn(&Numbers) -> bool) {
         let target = self.next_batch.load(Ordering::Acquire);
         loop {
@@ -92,7 +95,7 @@ impl Accumulator {
             if !self.unresolved(|all| some(all)) {
                 return;
             }
-            // Open batches may keep taking records of others; they go at once now.
+            // Other callers may go on filling these batches; without this they would linger.
             if self.flush_below.fetch_max(target, Ordering::AcqRel) < target {
                 let _ = self.events.send(Event::Pressure);
             }
@@ -100,12 +103,12 @@ impl Accumulator {
         }
     }
 
-    /// Batches that nobody has resolved yet.
+    /// How many batch numbers are not resolved yet.
     pub(crate) fn outstanding(&self) -> usize {
         self.unresolved(|all| all.len())
     }
 
-    /// Resolves everything that is not resolved with `error`: the close deadline has passed.
+    /// Has the sender resolve everything that is left with `error`: the deadline of a close has passed.
     pub(crate) fn abandon(self: &Arc<Self>, error: &Error) {
         let _ = self.events.send(Event::Abandon(Arc::clone(self), error.clone()));
     }

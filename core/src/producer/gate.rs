@@ -1,6 +1,6 @@
-//! The gate before a batch gets its sequence: the only place where it is decided under whose name it is
-//! written. Idempotent batches wait here for the producer id, which one call gets for the whole process;
-//! what is not idempotent has none and passes.
+//! The gate before a batch gets its sequence: the only place that decides under which producer id and epoch
+//! a batch is written. Idempotent batches wait here for the producer id, which one call gets for all
+//! producers of the sender. Batches that are not idempotent have no producer id and do not wait.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use rand::Rng;
@@ -18,7 +18,7 @@ use crate::protocol;
 /// Versions of InitProducerId.
 const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
 
-/// Under whose name a batch is written.
+/// The producer id, epoch and sequence that a batch is written under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) producer_id: i64,
@@ -27,11 +27,11 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// Of a batch that the broker does not recognise when it comes again.
+    /// Of a batch that is not idempotent: sent twice, it is written twice.
     const NONE: Self = Self { producer_id: -1, epoch: -1, sequence: -1 };
 }
 
-/// See the module.
+/// The gate of one sender.
 #[derive(Debug)]
 pub(super) struct Gate {
     acks: Acks,
@@ -56,7 +56,7 @@ pub(super) enum Passage {
     Open,
     /// A producer id is to be asked for.
     Ask,
-    /// Until something happens, or until then.
+    /// No: not before this time, or (`None`) before the producer id has come.
     Shut(Option<Instant>),
 }
 
@@ -65,7 +65,7 @@ impl Gate {
         Self { acks, identity: Identity::Unknown, epoch: 0, backoff: Backoff::default() }
     }
 
-    /// Asked before a round: what cannot pass is better not taken from where more can join it.
+    /// Asked before each round: while batches cannot pass, they stay open and take more records.
     pub(super) fn passage(&mut self, now: Instant) -> Passage {
         match self.identity {
             _ if self.acks != Acks::All => Passage::Open,
@@ -87,8 +87,8 @@ impl Gate {
         }
     }
 
-    /// What the broker knows of a partition by this id and epoch is not known here any more: from now on
-    /// all begin under a later one.
+    /// The sequences of a partition under this producer id and epoch were forgotten here, but not by the broker:
+    /// from now on all partitions begin under a later epoch.
     pub(super) fn forgotten(&mut self, (producer_id, epoch): (i64, i16)) {
         if !matches!(self.identity, Identity::Known(id) if id == producer_id) {
             return;
@@ -99,12 +99,12 @@ impl Gate {
         }
     }
 
-    /// What is written into the header of a batch that has these.
+    /// The stamp as it is written into a batch's header: none if the batch is not idempotent.
     pub(super) fn stamp(&self, stamp: Stamp) -> Stamp {
         if self.acks == Acks::All { stamp } else { Stamp::NONE }
     }
 
-    /// What the call for a producer id gave.
+    /// The call for a producer id has ended with this.
     pub(super) fn told(&mut self, id: &Result<i64>, now: Instant, rng: &mut impl Rng) {
         match id {
             Ok(id) => {
@@ -116,7 +116,7 @@ impl Gate {
         }
     }
 
-    /// A partition has used the last epoch of this producer id: who begins anew needs another.
+    /// A partition has used the last epoch of this producer id: partitions that begin anew need another id.
     pub(super) fn used_up(&mut self, producer_id: i64) {
         if matches!(self.identity, Identity::Known(id) if id == producer_id) {
             self.identity = Identity::Unknown;

@@ -16,62 +16,64 @@ use crate::policy::in_flight::Limit;
 use crate::policy::latency::{Latency, avoid_late};
 use crate::policy::subset::{self, Chooser, Member, Size};
 
-/// A dial that takes longer is no reason to wait with the next.
+/// If a dial takes longer than this, the next one is not put off for it.
 pub(super) const DIAL_HEDGE: Duration = Duration::from_millis(300);
 
-/// How soon a broker that was not late is looked at again at the earliest.
+/// The least time after which a broker is looked at again for lateness.
 const LATE_CHECK: Duration = Duration::from_millis(10);
 
 /// Brokers used outside the subset are given up after so long, unless they are needed again.
 const OUTSIDE_FOR: Duration = Duration::from_secs(300);
 
-/// Bytes sent since the last lane was opened that ask for one more: about a batch. A client that
-/// sends a record a second stays with one broker for an hour; one that sends much has opened all
-/// lanes of its subset after a few batches.
+/// After so many bytes (about a batch) since the last lane was opened, one more is opened. A client that sends a
+/// record a second stays with one broker for an hour; one that sends much has opened all lanes of its
+/// subset after a few batches.
 const BYTES_PER_LANE: usize = 256 << 10;
 
-/// With a single lane, a second one is opened after so many seconds: so that the loss of the first
-/// makes nobody wait, and a fleet that lost a broker does not dial in the same second. A process that
+/// With a single lane, a second one is opened after so many seconds, drawn from this range: so that the loss of the
+/// first makes no record wait, and a fleet that lost a broker does not dial in the same second. A process that
 /// lives shorter never opens it.
 const SPARE_AT_START: std::ops::Range<f64> = 1.0..10.0;
 const SPARE_AFTER_LOSS: std::ops::Range<f64> = 5.0..60.0;
 
-/// With more lanes than one another is opened after so long, in seconds: what came back has work again
-/// before the subset turns.
+/// With several lanes, another one is opened after so many seconds, so that a broker that came back has work before the
+/// subset rotates.
 const TURN_AFTER: std::ops::Range<f64> = 600.0..1_200.0;
 
-/// Brokers used outside the subset are chosen anew if so many hundredths of them would do.
+/// If the brokers used outside the subset are more than this percentage of what a new choice would need, they are chosen
+/// anew.
 const TOO_MANY: usize = 115;
 
-/// One broker.
+/// A broker, as this sender sees it.
 pub(crate) struct Leader {
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection: Option<Connection>,
-    /// Since when its lane is being opened.
+    /// Since when its lane is being opened, or a quiet connection proved.
     pub(crate) dialing: Option<Instant>,
-    /// That is not a dial: its connection was quiet for long, and has to give a sign of life.
+    /// It is not dialled, but its connection was quiet for long and has to give a sign of life.
     proving: bool,
     pub(crate) requests: usize,
     pub(crate) bytes_in_flight: usize,
     latency: Box<Latency>,
     limit: Limit,
-    /// Of the latency; a quantile is too dear to be looked up per batch.
+    /// After what time an unanswered request is late: kept here, since a quantile of the latency is too expensive to
+    /// be looked up per batch.
     late_after: Duration,
     answers: u32,
     was_late: bool,
-    /// Records that can go elsewhere do, in this round.
+    /// In this round: records that can go elsewhere do not go here.
     avoided: bool,
-    /// It gets nothing new at all, in this round: what is in flight is overdue.
+    /// In this round: it gets nothing at all, since its oldest request is overdue.
     stuck: bool,
-    /// What could be taken away from it, since it is stuck, is.
+    /// Batches that may be rerouted were taken away from it since it is stuck.
     passed_on: bool,
-    /// Being assembled in this round.
+    /// Bytes of the request that is being assembled for it in this round.
     pub(crate) assembled: usize,
-    /// What is in flight may end the connection: nothing else is put on it.
+    /// The batch in flight may end the connection: nothing else is sent on it.
     pub(crate) alone: bool,
-    /// Such a batch waits for it to be idle, in this round.
+    /// In this round: such a batch waits until nothing is in flight here.
     pub(crate) reserved: bool,
-    /// Requests that are nothing but retries wait for the budget until then.
+    /// Until when requests that carry only retries wait for the retry budget.
     pub(crate) retries_wait: Option<Instant>,
 }
 
@@ -108,7 +110,7 @@ impl Leader {
         self.connection.as_ref()
     }
 
-    /// Takes over the connection that short calls came by, if it is idle.
+    /// Takes over the control lane's connection, if that is idle and there is no other.
     pub(crate) fn adopt(&mut self) {
         if self.lane().is_none() && !self.proving {
             self.connection = self.broker.open(Lane::Produce);
@@ -124,12 +126,12 @@ impl Leader {
         self.lane().is_some_and(|c| requests < limit && c.muted_until(now).is_none())
     }
 
-    /// Until when the broker keeps us silent.
+    /// Until when the broker wants silence.
     pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
         self.connection.as_ref()?.muted_until(now)
     }
 
-    /// Nothing in flight: what is there may go at once.
+    /// Whether nothing is in flight: then batches may go at once.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests == 0
     }
@@ -149,7 +151,7 @@ impl Leader {
         self.stuck
     }
 
-    /// What its answers take beyond the round trip, smoothed.
+    /// The smoothed time that its responses take beyond the round trip.
     pub(crate) fn latency_us(&self) -> u32 {
         let round_trip = self.connection.as_ref().map_or(Duration::MAX, Connection::round_trip);
         self.latency.beyond_us(round_trip)
@@ -168,7 +170,7 @@ impl Leader {
     /// A request was answered, so long after it was sent.
     pub(crate) fn answered(&mut self, took: Duration) {
         self.latency.record(took);
-        // It is not among those that are left.
+        // `requests` does not count this one any more.
         self.limit.answered(took, self.requests + 1);
         self.answers = self.answers.wrapping_add(1);
         if self.answers < 16 || self.answers.is_multiple_of(16) {
@@ -176,15 +178,14 @@ impl Leader {
         }
     }
 
-    /// Whether nothing has crossed its connection for so long that it may lead nowhere by now.
+    /// Whether its connection was quiet for so long that it may lead nowhere by now.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
         self.requests == 0
             && self.dialing.is_none()
             && self.connection.as_ref().is_some_and(|c| !c.is_closed() && c.needs_proof(now))
     }
 
-    /// Takes its connection away for as long as it is asked for a sign of life: meanwhile this is a
-    /// leader that is being dialled.
+    /// Takes its connection away while that is asked for a sign of life: meanwhile the leader counts as being dialled.
     pub(crate) fn doubt(&mut self, now: Instant) {
         self.connection = None;
         self.dialing = Some(now);
@@ -202,28 +203,29 @@ impl Leader {
     }
 }
 
-/// All of them.
+/// All brokers, as this sender sees them.
 pub(crate) struct Leaders {
     all: BTreeMap<i32, Leader>,
-    /// Whose subset of them it is.
+    /// Chooses this client's subset.
     chooser: Chooser,
     size: Size,
-    /// The cluster by the last metadata.
+    /// The brokers by the last metadata.
     members: Vec<Member>,
     /// This process's ranking of them, and until when it holds.
     ranking: Vec<i32>,
     ranked_until: Option<Instant>,
     /// The first of the ranking; all brokers if the cluster is small or the volume large.
     subset: BTreeSet<i32>,
-    /// Used beyond them, because a topic has no partition inside.
+    /// Brokers that are used besides, because a topic has no usable partition in the subset.
     outside: BTreeSet<i32>,
     outside_until: Option<Instant>,
-    /// More than half of the brokers are out: everybody is used.
+    /// More than half of the brokers are unreachable or ejected: none is avoided.
     panic: bool,
     /// Bytes sent since a lane was opened.
     since_opened: usize,
-    /// Lanes open as this round began, and whether there were more of them at any time.
+    /// How many lanes were open when this round began.
     lanes: usize,
+    /// A lane was lost at some time.
     lost_one: bool,
     /// When one more lane is opened, whatever the volume is.
     spare_at: Option<Instant>,
@@ -257,8 +259,8 @@ impl Leaders {
         self.all.get_mut(&id)
     }
 
-    /// One that records may be sent to. What is no part of the cluster any more cannot be dialled:
-    /// whoever has records for it asks who leads now.
+    /// A broker that records may be sent to: one of the cluster, or one that is still connected. Batches for any other
+    /// wait until metadata names another leader.
     pub(crate) fn known(&mut self, id: i32) -> Option<&mut Leader> {
         let leader = self.all.get_mut(&id)?;
         (leader.broker.is_member() || leader.lane().is_some()).then_some(leader)
@@ -291,14 +293,14 @@ impl Leaders {
         }
     }
 
-    /// Bytes put on the way: the volume decides how many brokers are used.
+    /// So many bytes were sent: the volume decides how many brokers are used.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.size.sent(bytes, now);
         self.since_opened = self.since_opened.saturating_add(bytes);
     }
 
-    /// Whether one more lane is wanted: because much is sent on the few there are, because there is
-    /// only one, or because it is time to look at others. Those that are not used meanwhile close.
+    /// Whether one more lane is wanted: because much is sent on few lanes, because there is only one, or because it is
+    /// time to use others. Lanes that are not used meanwhile close by their idle timeout.
     pub(crate) fn wants_more(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
         if self.since_opened >= BYTES_PER_LANE {
             return true;
@@ -306,7 +308,7 @@ impl Leaders {
         if self.lanes == 0 {
             return false;
         }
-        // Spread over minutes, whatever it is for.
+        // Drawn over minutes, so that a fleet does not dial together.
         let at = *self.spare_at.get_or_insert_with(|| {
             let seconds = match (self.lanes, self.lost_one) {
                 (1, false) => SPARE_AT_START,
@@ -324,7 +326,7 @@ impl Leaders {
         self.spare_at = None;
     }
 
-    /// Before a round: the subset as it is now, and who is avoided.
+    /// Before a round: brings the subset up to date and decides which brokers are avoided.
     pub(crate) fn begin_round(&mut self, pool: &Pool, metrics: &Metrics, now: Instant) {
         self.choose_subset(pool, now);
         let of = self.all.len();
@@ -335,7 +337,7 @@ impl Leaders {
             leader.stuck = false;
             leader.assembled = 0;
             leader.reserved = false;
-            // It was not sent after all.
+            // The batch was not sent after all.
             leader.alone &= leader.requests > 0;
             if leader.broker.is_troubled()
                 && (leader.broker.is_unreachable()
@@ -375,7 +377,7 @@ impl Leaders {
         }
     }
 
-    /// Brokers that are stuck, and were not when this was asked last.
+    /// Brokers that have become stuck since the last call.
     pub(crate) fn newly_stuck(&mut self) -> Vec<i32> {
         let mut new = Vec::new();
         for (id, leader) in &mut self.all {
@@ -387,8 +389,8 @@ impl Leaders {
         new
     }
 
-    /// When a broker is late that has not answered a request since `sent`. Asked again soon if it is
-    /// late already, but believed to share a common cause with others; `None` once it is stuck.
+    /// When a broker will be late whose oldest request was sent at `sent`. If it is late already, but not stuck because
+    /// most brokers are, it is looked at again soon. `None` once it is stuck.
     pub(crate) fn late_at(&self, id: i32, sent: Instant, now: Instant) -> Option<Instant> {
         let leader = self.all.get(&id).filter(|leader| !leader.stuck)?;
         Some((sent + leader.late_after).max(now + LATE_CHECK))
@@ -431,8 +433,8 @@ impl Leaders {
         self.all.values_mut().any(|leader| leader.lane().is_some())
     }
 
-    /// Goes outside for topics that have no usable partition inside: `topics` gives the leaders of
-    /// each topic in use. Whether that helps any of them.
+    /// Adds brokers outside the subset for topics without a usable partition in it. `topics`: the leaders of each topic
+    /// in use. `true` if that helps any of them.
     pub(crate) fn widen(&mut self, topics: &[BTreeSet<i32>], now: Instant) -> bool {
         let usable = |id: &i32| self.all.get(id).is_some_and(|leader| !leader.avoided);
         let open: Vec<BTreeSet<i32>> =
@@ -450,7 +452,7 @@ impl Leaders {
         }
         self.outside.extend(more);
         self.outside_until.get_or_insert(now + OUTSIDE_FOR);
-        // Topics came one by one, and the best choice for each was not the best for all of them.
+        // Topics came one by one, and the best choice for each may not be the best for all of them.
         let afresh = subset::cover(&open, &self.subset, &BTreeSet::new(), &self.ranking);
         if afresh.len() * TOO_MANY < self.outside.len() * 100 {
             self.outside = afresh.into_iter().collect();
@@ -459,7 +461,7 @@ impl Leaders {
         true
     }
 
-    /// Closes lanes that were opened for a choice that is no longer made.
+    /// Closes lanes to brokers that are not used any more.
     fn give_up_unused(&mut self) {
         for (id, leader) in &mut self.all {
             let used = self.subset.contains(id) || self.outside.contains(id);

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, Batch, Peek, Slot};
 use crate::environment::earlier;
 
-/// See the module.
+/// The batches that go to one place, in the order in which they are sent.
 #[derive(Default)]
 pub(super) struct Line {
-    /// Batches that came back.
+    /// Batches that were sent, or put into a request, and came back: they go first.
     back: VecDeque<Batch>,
-    /// Those that have announced themselves, one for each producer (and thread).
+    /// Slots that have announced that they hold something: of each accumulator one for each shard.
     slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
 }
 
@@ -36,7 +36,7 @@ impl Line {
         self.back.is_empty() && self.slots.is_empty()
     }
 
-    /// Adds a slot that has announced itself. Whether it was not here.
+    /// Adds a slot that has announced itself. `true` if it was not in the line yet.
     pub(super) fn add(&mut self, home: &Arc<Accumulator>, slot: &Arc<Slot>) -> bool {
         let new = !self.slots.iter().any(|(_, s)| Arc::ptr_eq(s, slot));
         if new {
@@ -49,17 +49,17 @@ impl Line {
         self.slots.iter()
     }
 
-    /// A batch that came back.
+    /// Puts a batch that came back before all others.
     pub(super) fn put_back(&mut self, batch: Batch) {
         self.back.push_front(batch);
     }
 
-    /// Whether a connection may have ended for the first batch that came back.
+    /// Whether a connection may have ended because of the first batch that came back.
     pub(super) fn next_is_suspect(&self) -> bool {
         self.back.front().is_some_and(|batch| batch.tries.is_suspect())
     }
 
-    /// Whether what comes next was refused where it was before.
+    /// Whether the next batch that may go was refused by the partition that it was in before.
     pub(super) fn next_was_refused(&self, now: Instant) -> bool {
         let due = self.back.iter().find(|batch| batch.tries.not_before(now).is_none());
         due.is_some_and(|batch| batch.tries.cost().is_some())
@@ -70,8 +70,8 @@ impl Line {
         self.back.pop_front()
     }
 
-    /// The first batch that came back and may go on. `in_order`: not before those that came back before
-    /// it.
+    /// Takes the first batch that came back and may go now. `in_order`: only if none that came back before it
+    /// has to wait.
     pub(super) fn pop_back_due(&mut self, now: Instant, in_order: bool) -> Option<Batch> {
         if in_order {
             self.back.front().filter(|b| b.tries.not_before(now).is_none())?;
@@ -144,7 +144,7 @@ impl Line {
         }
     }
 
-    /// Takes what `of` picks of what came back.
+    /// Takes the batches that `of` picks, of those that came back.
     pub(super) fn take_back(&mut self, of: impl Fn(&Batch) -> bool) -> Vec<Batch> {
         let (gone, stay): (Vec<Batch>, Vec<Batch>) =
             std::mem::take(&mut self.back).into_iter().partition(|b| of(b));
@@ -152,7 +152,7 @@ impl Line {
         gone
     }
 
-    /// Takes all batches there are, for a place that takes no more: what comes meanwhile as well.
+    /// Takes all batches, also those that come meanwhile: they cannot be sent any more.
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
         let mut gone: Vec<Batch> = self.back.drain(..).collect();
         while !self.slots.is_empty() {
@@ -164,13 +164,14 @@ impl Line {
         gone
     }
 
-    /// A slot that something was taken from and that is empty now is off the list until it announces
-    /// itself: for as long as it is on it, a record that comes is told to nobody.
+    /// Takes empty slots off the list until they announce themselves again. As long as a slot is on the list it
+    /// does not announce itself, so an empty one must not stay: a record that comes into it would be noticed
+    /// by nobody.
     pub(super) fn forget_empty(&mut self) {
         self.slots.retain(|(home, slot)| slot.peek(home) != Peek::Empty);
     }
 
-    /// By when the oldest of what came back has to be resolved.
+    /// The earliest delivery deadline of the batches that came back.
     pub(super) fn back_deadline(&self) -> Option<Instant> {
         self.back.iter().map(|b| b.deadline).min()
     }

@@ -18,7 +18,7 @@ const LOOKS: u32 = 16;
 const YIELDS: u32 = 64;
 const SLEEP: Duration = Duration::from_micros(50);
 
-/// See the module.
+/// A spin lock for sections as short as copying a record.
 #[derive(Debug, Default)]
 pub(super) struct Lock<T>(SpinMutex<T>);
 

@@ -1,6 +1,6 @@
-//! Asking leaders what they know of us, for batches in doubt whose sequence was refused: one call for all
-//! partitions of a broker that want it. What the answer proves is decided in
-//! [`partition`](super::partition).
+//! Asks leaders for the last sequence that they know of our producer id (DescribeProducers), for batches in
+//! doubt whose sequence was refused: one call for all partitions of a broker. What the response proves is
+//! decided in [`partition`](super::partition).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const VERSIONS: (i16, i16) = protocol::bounded::<DescribeProducersRequest>(0, 0)
 /// A partition, and the producer id that is asked about.
 pub(super) type Wanted = (Arc<str>, i32, i64);
 
-/// What one leader said.
+/// What one leader said of one partition.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(super) leader: i32,
@@ -118,7 +118,7 @@ impl Sender {
     }
 }
 
-/// In the order in which they are wanted.
+/// Asks one leader. Gives a result for each of `parts`, in their order.
 async fn describe_producers(
     pool: &Arc<Pool>,
     caller: &Arc<Caller>,
@@ -153,7 +153,11 @@ async fn describe_producers(
         let of_topic = answer.topics.iter().filter(|t| *t.name.0 == **topic);
         let part = of_topic.flat_map(|t| &t.partitions).find(|p| p.partition_index == *partition);
         let Some(part) = part else {
-            return Err(Error::broker(-1, format_args!("{what}: no answer"), None));
+            return Err(Error::broker(
+                -1,
+                format_args!("{what}: the response leaves it out"),
+                None,
+            ));
         };
         if part.error_code != 0 {
             pool.metrics().broker(leader).error_answer(Api::DescribeProducers);

@@ -127,14 +127,14 @@ impl ProducerBuilder {
         self
     }
 
-    /// What acknowledges a record. Default: all in-sync replicas, idempotently.
+    /// Who must have a record before it counts as acknowledged. Default: all in-sync replicas, idempotently.
     pub fn acks(mut self, acks: Acks) -> Self {
         self.config.acks = acks;
         self
     }
 
-    /// What a batch does once nobody can tell whether it was written. Default: it waits where it was
-    /// sent, and is written once.
+    /// Where a batch whose records named no partition goes once nobody can tell whether it was written.
+    /// Default: it waits where it was sent, and is written once.
     pub fn in_doubt(mut self, in_doubt: InDoubt) -> Self {
         self.config.in_doubt = in_doubt;
         self
@@ -173,7 +173,7 @@ impl ProducerBuilder {
     /// `delivery.timeout.ms`, `max.block.ms`, `max.request.size`, `partitioner` and their aliases. Those of
     /// clients are passed over ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
     ///
-    /// What is not named keeps the default it has here: records with keys are spread too, unless
+    /// Settings that are not named keep Ottla's defaults: records with keys are spread too, unless
     /// [`partitioner`](Self::partitioner) is told otherwise.
     ///
     /// A consumer's property, a name that no client has, and one that asks for what is not done here,
@@ -232,8 +232,8 @@ impl ProducerBuilder {
 /// Cheap to clone and to share between threads.
 ///
 /// # Order
-/// What one handle is given one after the other stays in that order within a partition, whichever
-/// threads or tasks give it: always in a topic of one partition, for a named partition, and for equal
+/// Records that are given to one handle one after the other stay in that order within a partition,
+/// whichever threads or tasks give them: always in a topic of one partition, for a named partition, and for equal
 /// keys with [`Partitioner::KeyHash`]; of records that are spread, a batch that had to move to another
 /// partition may come behind later ones. A clone is a handle of its own, in no order with the others:
 /// threads that send much have a clone each and do not wait for one another. Nor are records that name
@@ -278,7 +278,7 @@ struct Inner {
     /// Keeps the pool alive, and with it the sender.
     pool: Handle,
     home: Arc<Accumulator>,
-    /// What failed and nobody has looked at: of this producer and its clones.
+    /// Records of this producer and its clones that failed and whose deliveries nobody has looked at.
     unread: Arc<Unread>,
     closed: AtomicBool,
 }
@@ -504,7 +504,7 @@ impl Producer {
         Err(error.with_undelivered(self.0.unread.take_later(&home.env).await))
     }
 
-    /// What failed since the last report and nobody has looked at, as a report. For bindings.
+    /// A report on the records that failed since the last one and that nobody has looked at. For bindings.
     pub(crate) fn take_unread(&self) -> Option<Undelivered> {
         // A parent's are not a child's to tell, and its locks may be held for ever.
         if self.0.pool.env().alive_here() { self.0.unread.take() } else { None }

@@ -1,6 +1,6 @@
-//! Another cluster than the one that the sender's batches were bound for. Its producer ids, sequences and
-//! partitions say nothing there: a batch that came with them might count as somebody else's, and be
-//! acknowledged without being written.
+//! What the sender does when another cluster answers at the same addresses. Producer ids, sequences and
+//! partitions of the old cluster mean nothing there: a batch that is sent with them may be taken for a
+//! duplicate of somebody else's, and be acknowledged without being written.
 
 use crate::error::Error;
 
@@ -9,8 +9,8 @@ use super::leaders::Leaders;
 use super::sender::Sender;
 
 impl Sender {
-    /// Looks whether there is another cluster. `false`: this client does not go on with it, and all that
-    /// it had to send has failed.
+    /// Looks whether the cluster is another one now. `false`: this client does not go on with it, and every
+    /// batch it had to send has failed.
     pub(super) fn goes_on(&mut self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let incarnation = pool.identity().incarnation();
@@ -29,13 +29,13 @@ impl Sender {
         true
     }
 
-    /// Forgets what belongs to the old cluster. What it may have written fails; what was never sent goes
-    /// to the new one as if it had just been given.
+    /// Forgets what belongs to the old cluster. Batches that it may have written fail; those that were never sent
+    /// go to the new cluster.
     fn begin_anew(&mut self, error: &Error) {
         let now = self.env.now();
         self.gate = Gate::new(self.acks);
         self.leaders = Leaders::new(now, self.leaders.chooser().clone());
-        // Their answers are about batches that are resolved, or numbered anew.
+        // Their responses would be about batches that are resolved, or have other sequences by now.
         self.in_flight.clear();
         for topic in self.topics.values_mut() {
             topic.meta = None;

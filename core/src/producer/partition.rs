@@ -39,26 +39,28 @@ pub(crate) use doubt::LastKnown;
 use doubt::Asked;
 use sequence::{Position, Sequence};
 
-/// See the module.
+/// One partition, as one sender sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     /// Sequenced batches, oldest first.
     queue: VecDeque<Entry>,
     sequence: Sequence,
-    /// Acknowledged since start, error, leader change or epoch bump.
+    /// Something was acknowledged since the start, the last error, leader change or new epoch.
     proven: bool,
     /// An attempt failed and others are in flight still: nothing is sent until they are answered.
     settling: bool,
-    /// A hole in the sequence: drain, then bump the epoch.
+    /// There is a hole in the sequence: nothing new is sent until the partition is empty, then the epoch is
+    /// counted up.
     bump: bool,
     /// Nothing is sent before; set after errors.
     pub(crate) retry_at: Option<Instant>,
     pub(crate) backoff: Backoff,
-    /// Whom the last batch was sent to.
+    /// The broker that the last batch was sent to.
     leader: Option<i32>,
-    /// The last of the batches that were acknowledged.
+    /// The position of the last batch that was acknowledged.
     acknowledged: Option<Position>,
-    /// The last batch that it was given: ids go up, so that it tells whose turn came longest ago.
+    /// The id of the last batch that was given to it. Ids grow, so the partition with the smallest one had its
+    /// turn longest ago.
     given: u64,
 }
 
@@ -66,15 +68,15 @@ pub(crate) struct Partition {
 struct Entry {
     id: u64,
     position: Position,
-    /// `None`: resolved already (given up), kept until its attempt is answered.
+    /// `None`: it was given up and is resolved. Its place is kept until its attempt is answered.
     batch: Option<Batch>,
     sent: bool,
-    /// At least one attempt may have been appended. Sticks.
+    /// At least one attempt may have been appended. Never reset.
     doubt: bool,
-    /// Why the last attempt came to nothing.
+    /// Why the last attempt failed.
     cause: Cause,
     asked: Asked,
-    /// It cannot be appended under this epoch any more, though it is in no log.
+    /// It is in no log, and cannot be appended under this epoch any more.
     locked_out: bool,
 }
 
@@ -85,7 +87,7 @@ pub(crate) struct ToSend {
     pub(crate) stamp: Stamp,
     /// It was in a request before, under this sequence.
     pub(crate) again: bool,
-    /// What a request of nothing but this costs the retry budget.
+    /// The price, in the retry budget, of a request that carries only this batch; `None` if it is no retry.
     pub(crate) retry: Option<Cost>,
 }
 
@@ -106,7 +108,8 @@ impl Partition {
             && self.retry_at.is_none_or(|at| at <= now)
     }
 
-    /// Gives a batch the next sequence; the first under this producer id and epoch.
+    /// Gives a batch the next sequence. A partition that has none yet begins under `begins`: producer id and
+    /// epoch.
     pub(crate) fn push(
         &mut self,
         id: u64,
@@ -141,7 +144,7 @@ impl Partition {
         self.queue.iter().find(|e| e.id == id)?.batch.as_ref()
     }
 
-    /// A batch to be sent again in place, oldest first, or nothing while the window is closed.
+    /// The oldest batch that is to be sent again in place; `None` while nothing may be sent.
     pub(crate) fn next_resend(&mut self, leader: i32, now: Instant) -> Option<ToSend> {
         if self.settling || self.retry_at.is_some_and(|at| at > now) {
             return None;
@@ -186,20 +189,20 @@ impl Partition {
         self.queue.is_empty()
     }
 
-    /// Under which name and epoch it was written to, if it was: what the broker knows of it.
+    /// The producer id and epoch that the broker knows this partition's batches by; `None` if none was sent.
     pub(crate) fn begun(&self) -> Option<(i64, i16)> {
         self.sequence.producer_id().map(|id| (id, self.sequence.epoch()))
     }
 
-    /// Whether a connection may have ended for what is sent again next. Not while nothing can be: no leader
-    /// is kept free for what waits for an answer first.
+    /// Whether a connection may have ended because of the batch that is sent again next. Not while none can be: no
+    /// leader is kept free for what waits for an answer first.
     pub(crate) fn next_is_suspect(&self) -> bool {
         let next = self.first_to_resend().filter(|_| !self.settling);
         let batch = next.and_then(|next| self.queue[next].batch.as_ref());
         batch.is_some_and(|batch| batch.tries.is_suspect())
     }
 
-    /// The batch with this id, and what it has behind it.
+    /// The attempts of the batch with this id.
     pub(crate) fn tries(&mut self, id: u64) -> Option<&mut Tries> {
         let entry = self.queue.iter_mut().find(|e| e.id == id)?;
         entry.batch.as_mut().map(|batch| &mut batch.tries)
@@ -210,12 +213,12 @@ impl Partition {
         self.queue.iter().any(|e| !e.sent && e.batch.is_some())
     }
 
-    /// Whether an error is being settled: what fails now fails together with it.
+    /// Whether an error is being settled: a batch that fails now fails together with it.
     pub(crate) fn is_settling(&self) -> bool {
         self.settling
     }
 
-    /// The log behind it is a new one: one batch in flight until that has acknowledged something.
+    /// Its log is a new one: one batch in flight until the new log has acknowledged something.
     pub(crate) fn recreated(&mut self) {
         self.proven = false;
         self.told_by_another();
@@ -260,7 +263,7 @@ impl Partition {
         }
     }
 
-    /// The batch will not be tried again: it leaves, its place in the sequence stays until the
+    /// The batch will not be tried again: it is taken out, and only its place in the sequence stays, until the
     /// partition is settled. Gives the batch and whether it may have been written.
     pub(crate) fn give_up(&mut self, id: u64) -> Option<(Batch, bool)> {
         let entry = self.queue.iter_mut().find(|e| e.id == id)?;
@@ -268,8 +271,8 @@ impl Partition {
         entry.batch.take().map(|batch| (batch, maybe))
     }
 
-    /// Everything that is here, oldest first, and whether it may have been written: nothing is answered
-    /// or sent again.
+    /// Takes every batch, oldest first, each with whether it may have been written. Responses that are still to
+    /// come find nothing.
     pub(crate) fn take_all(&mut self) -> Vec<(Batch, bool)> {
         let all = std::mem::take(&mut self.queue).into_iter();
         all.filter_map(|e| Some((e.batch?, e.doubt || e.sent))).collect()
@@ -287,14 +290,14 @@ impl Partition {
         self.queue.iter().any(|e| e.id == id && e.doubt)
     }
 
-    /// Once everything in flight is answered: takes back what is definitely unwritten and need not
-    /// stay, oldest first, with why. What stays is sent again in place.
+    /// Once everything in flight is answered: takes back the batches that are definitely unwritten and need not
+    /// keep their place, oldest first, each with why it failed. The others are sent again in place.
     pub(crate) fn settle(&mut self) -> Vec<(Batch, Cause)> {
         if self.queue.iter().any(|e| e.sent) {
             return Vec::new();
         }
         self.settling = false;
-        // Behind the last doubtful one nothing is in the log: it is as if it had never been sent.
+        // No batch behind the last doubtful one is in the log: it is as if they had never been sent.
         let tail = self.queue.iter().rposition(|e| e.doubt).map_or(0, |last| last + 1);
         if let Some(first) = self.queue.get(tail) {
             self.rewind(first.position);
@@ -334,7 +337,7 @@ impl Partition {
         }
     }
 
-    /// The producer id that this partition has used up since this was asked last.
+    /// The producer id whose last epoch this partition has used, if that happened since the last call.
     pub(crate) fn take_used_up(&mut self) -> Option<i64> {
         self.sequence.take_used_up()
     }
@@ -345,12 +348,12 @@ impl Partition {
         self.queue.iter().filter(late).map(|e| e.id).collect()
     }
 
-    /// Earliest delivery timeout of what is here.
+    /// The earliest delivery deadline of its batches.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.queue.iter().filter_map(|e| e.batch.as_ref()).map(|b| b.deadline).min()
     }
 
-    /// Ids of the batches of one home, or of all.
+    /// Ids of the batches that `of` picks.
     pub(crate) fn ids(&self, of: impl Fn(&Batch) -> bool) -> Vec<u64> {
         let wanted = |e: &&Entry| e.batch.as_ref().is_some_and(&of);
         self.queue.iter().filter(wanted).map(|e| e.id).collect()

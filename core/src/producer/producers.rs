@@ -1,4 +1,5 @@
-//! What all producers of a pool share: the senders, and an accumulator for each set of settings.
+//! What all producers of a pool share: a sender for each kind of batches, and an accumulator for each set of
+//! settings.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,25 +17,25 @@ use crate::error::Undelivered;
 use crate::metrics::{Logs, loudly};
 use crate::policy::backoff::Backoff;
 
-/// Whose batches are sent together: what a request says of its sender, and how it is sent.
+/// Batches of one kind are sent together: with equal acks, and on behalf of clients with equal settings.
 type Kind = (Acks, Arc<Settings>);
 
-/// Those that are gone are removed as others are made.
+/// Accumulators by the settings of their producers. Those that are gone are removed as others are made.
 type Homes = HashMap<(ProducerConfig, Arc<Settings>), Weak<Accumulator>>;
 
-/// Senders that nobody uses stay, up to so many: whoever makes a producer for each record must not have
-/// a producer id for each.
+/// Senders that no producer uses are kept, up to so many: a program that makes a producer for each record must
+/// not need a producer id for each.
 const UNUSED_SENDERS: usize = 16;
 
-/// See the module.
+/// The registry of a pool's producers.
 pub(crate) struct Producers {
     /// The sender for each kind of batches. Bounded by what producers there are, and
     /// [`UNUSED_SENDERS`].
     senders: Mutex<BTreeMap<Kind, mpsc::UnboundedSender<Event>>>,
     homes: Arc<Mutex<Homes>>,
-    /// What failed when its producer was gone.
+    /// Counts records that failed after their producer was dropped.
     left: Arc<Unread>,
-    /// A binding tells of what is left itself.
+    /// A binding tells of unacknowledged records itself: no warnings here.
     told: AtomicBool,
 }
 
@@ -50,12 +51,12 @@ impl Default for Producers {
 }
 
 impl Producers {
-    /// Who hears of records that fail when their producer is gone.
+    /// Counts records that fail after their producer was dropped.
     pub(crate) fn left(&self) -> &Arc<Unread> {
         &self.left
     }
 
-    /// What is left when the pool is dropped is told by somebody else.
+    /// A binding tells of records that are left when the pool is dropped.
     pub(crate) fn told(&self) {
         self.told.store(true, Ordering::Relaxed);
     }
@@ -70,7 +71,7 @@ impl Producers {
         }
     }
 
-    /// The last handle of the pool is dropped: with it goes what is not acknowledged.
+    /// The last handle of the pool is dropped, and with it every record that is not acknowledged: warns of them.
     pub(crate) fn left_behind(&self, logs: &Logs) {
         if self.told.load(Ordering::Relaxed) {
             return;
@@ -97,9 +98,8 @@ impl Producers {
         self.homes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The sender for one kind of batches. A request carries one kind of acknowledgement and one
-    /// client id, and batches of one kind only are numbered: a sender for each has nothing to tell
-    /// apart. They share the lanes.
+    /// The sender for one kind of batches. A request carries one value of acks and one client id, so a sender for
+    /// each kind has nothing to tell apart. All senders share the lanes.
     fn sender(&self, pool: &Handle, acks: Acks, homes: &Homes) -> mpsc::UnboundedSender<Event> {
         let kind = (acks, Arc::clone(pool.settings()));
         let mut senders = self.senders.lock().unwrap_or_else(|e| e.into_inner());
@@ -110,7 +110,7 @@ impl Producers {
                 })
             };
             let unused: Vec<Kind> = senders.keys().filter(|kind| !used(kind)).cloned().collect();
-            // Without a home there is no batch: nothing is left for it to do.
+            // Without an accumulator there are no batches: the sender has nothing left to do.
             for kind in unused.iter().take(unused.len().saturating_sub(UNUSED_SENDERS - 1)) {
                 if let Some(sender) = senders.remove(kind) {
                     let _ = sender.send(Event::Stop);
@@ -148,8 +148,8 @@ impl Producers {
         home
     }
 
-    /// Whether nobody uses it; then whoever builds a producer from now on gets another one, and what is in
-    /// this one can be failed.
+    /// Whether no producer uses it. If so it is removed: producers that are built from now on get another one,
+    /// so what is in this one can be failed.
     pub(crate) fn is_left(&self, home: &Arc<Accumulator>) -> bool {
         let mut homes = self.homes.lock().unwrap_or_else(|e| e.into_inner());
         // Under the same lock: nobody becomes a user in between.
@@ -160,7 +160,7 @@ impl Producers {
         left
     }
 
-    /// Our own CreateTopics made a topic: nobody refuses its records any more for having been missing.
+    /// Our own CreateTopics made this topic: its records are no longer refused because it was missing.
     pub(crate) fn created(&self, topic: &str) {
         let homes: Vec<_> = {
             let homes = self.homes();
@@ -169,7 +169,7 @@ impl Producers {
         homes.iter().for_each(|home| home.topic_created(topic));
     }
 
-    /// The pool is gone: whatever is left resolves with an error.
+    /// The pool is gone: its senders end, and records that are left resolve with an error.
     pub(crate) fn stop(&self) {
         for sender in self.senders.lock().unwrap_or_else(|e| e.into_inner()).values() {
             let _ = sender.send(Event::Stop);
@@ -180,9 +180,9 @@ impl Producers {
 /// Requests of one sender: ids of the next one begin behind them.
 const IDS: u64 = 1 << 40;
 
-/// Runs a sender; where it panics, one after the other. What it held has resolved as it was dropped; what
-/// waited for it goes to its successor, which sends nothing before a pause: it may panic for the same
-/// reason. There is one all the time, or nothing would end when its time is up.
+/// Runs a sender, and after a panic its successor. The batches that the old one held have resolved as it was
+/// dropped; open batches go to the successor. That sends nothing before a pause, since it may panic for the
+/// same reason, but it exists all the time: without a sender no record would end when its time is up.
 async fn run(
     pool: Weak<Pool>,
     mut sender: Sender,
@@ -199,7 +199,7 @@ async fn run(
         }
         let pause = backoff.next(&mut env.rng());
         if rests_until.is_some_and(|at| env.now() < at) {
-            // It is not what is sent that it panics at.
+            // It has panicked during the pause, so not because of what it sent.
             env.sleep(pause).await;
         }
         let until = env.now() + pause;
@@ -207,14 +207,14 @@ async fn run(
         let Some(pool) = pool.upgrade() else { return };
         sender = Sender::new(&pool, &left.kind.1, left.kind.0, events.clone(), number * IDS);
         sender.rest_until(until);
-        // Requests that were to tell how a broker does are answered to nobody.
+        // Requests that probed an ejected broker were the old sender's: their responses reach nobody.
         pool.members().iter().for_each(|broker| broker.probe_lost());
         left.homes().iter().for_each(Accumulator::announce_all);
     }
 }
 
-/// What is still open in the homes of a sender: dropped with this, when it has ended for good, so that
-/// nobody waits for ever.
+/// Dropped when a sender has ended for good: resolves what is still open in its accumulators, so that nobody
+/// waits for ever.
 struct Left {
     kind: Kind,
     homes: Arc<Mutex<Homes>>,

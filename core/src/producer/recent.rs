@@ -1,6 +1,7 @@
-//! Where a thread's records went of late. Most threads send to the topic that they sent to before:
-//! comparing a name costs a tenth of locking and hashing. One that sends to many topics in turn gets
-//! a table of them, with the slots of the partitions that it names.
+//! The topics that this thread has sent to lately, so that a record finds its queue without a shared lock.
+//! Most threads send to the same topic again: to compare a name costs a tenth of locking and hashing. A
+//! thread that sends to many topics in turn gets a table of them, with the queues of the partitions that it
+//! names.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,21 +12,21 @@ use super::slot::Slot;
 use super::topic_batches::TopicBatches;
 use crate::error::Error;
 
-/// Most topics that a thread remembers, those among them that were let go.
+/// Most topics that a thread remembers, forgotten ones included.
 const MOST: usize = 1 << 11;
 /// Places that a topic may be at. Of a thousand topics in twice as many places, hardly one is crowded
 /// out; with one place for each it would be two hundred.
 const WAYS: usize = 4;
-/// Partitions with higher numbers are looked up where all threads look.
+/// Partitions with higher numbers are not remembered here, but looked up in the shared map.
 const MOST_PINNED: usize = 1 << 10;
 
 struct Recent {
     home: u64,
     topic: Arc<TopicBatches>,
-    /// The slot of the handle that this thread used first with it: of all, most use one.
+    /// The shard of the handle that this thread used first, and its queue: most threads use one handle.
     shard: Shard,
     slot: Option<Arc<Slot>>,
-    /// By partition: those that records of this thread named.
+    /// By partition: the queues of those that records of this thread named.
     pinned: Vec<Option<Arc<Slot>>>,
 }
 
@@ -33,7 +34,7 @@ struct Recent {
 struct Table {
     /// A power of two of them, or none.
     entries: Vec<Option<Recent>>,
-    /// Who makes place next.
+    /// Which of the ways is replaced next.
     next_out: usize,
     /// Where the last record's topic was found.
     last: Cell<usize>,
@@ -44,7 +45,7 @@ thread_local! {
         const { RefCell::new(Table { entries: Vec::new(), next_out: 0, last: Cell::new(0) }) };
 }
 
-/// Calls `then` with a topic's batches, made if need be, and the slot of a shard among them.
+/// Calls `then` with a topic's batches and the queue of a shard; both are made if they do not exist.
 #[inline]
 pub(super) fn with<T>(
     home: &Accumulator,
@@ -78,9 +79,8 @@ pub(super) fn with<T>(
     }
 }
 
-/// The same for what this thread remembers: a topic, and of it the slot of the partition that
-/// `partition` chooses. `None` if it does not remember it, or if `then` says so; in that case `then`
-/// has done nothing.
+/// The same, only for what this thread remembers: a topic, and the queue of the partition that `partition`
+/// chooses. `None` if it is not remembered, or if `then` gives `None`, which then has done nothing.
 #[inline(always)]
 pub(super) fn known<T>(
     home: &Accumulator,
@@ -101,7 +101,7 @@ pub(super) fn known<T>(
     found.ok().flatten()
 }
 
-/// This thread has found the slot of a partition, and will find it sooner next time.
+/// Remembers the queue of a partition that this thread has looked up.
 pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slot: &Arc<Slot>) {
     let Some(index) = slot.partition.and_then(|p| usize::try_from(p).ok()) else { return };
     if index >= MOST_PINNED {
@@ -125,7 +125,8 @@ pub(super) fn remember_pinned(home: &Accumulator, topic: &Arc<TopicBatches>, slo
     }
 }
 
-/// In a child: what this thread remembers is the parent's, and its next record is to be looked at.
+/// In a forked child: forgets everything, since it is the parent's. The next record then takes the long way,
+/// which refuses it.
 pub(crate) fn forget() {
     let _ = RECENT.try_with(|recent| {
         if let Ok(mut table) = recent.try_borrow_mut() {
@@ -164,7 +165,7 @@ impl Recent {
         }
     }
 
-    /// The topic may have been let go since, and begun with anew.
+    /// The topic may have been forgotten and made again since.
     fn refresh(&mut self, topic: &Arc<TopicBatches>) {
         if !Arc::ptr_eq(&self.topic, topic) {
             *self = Self::new(self.home, topic, self.shard);
@@ -200,7 +201,7 @@ impl Table {
         self.entries[self.last.get()].as_mut()
     }
 
-    /// One that is not there.
+    /// Adds a topic that is not in the table.
     fn insert(&mut self, recent: Recent) {
         let mut rest = Some(recent);
         while let Some(recent) = rest.take() {
@@ -217,7 +218,7 @@ impl Table {
         }
     }
 
-    /// Gives back one for which there is no place: in a table that cannot grow an older one.
+    /// Gives back the topic for which there is no place; if the table cannot grow, that is an older one.
     fn put(&mut self, recent: Recent) -> Option<Recent> {
         let first = place(&recent.topic.name, self.entries.len());
         let Some(ways) = self.entries.get_mut(first..first + WAYS) else { return Some(recent) };

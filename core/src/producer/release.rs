@@ -1,11 +1,10 @@
-//! Topics that are not sent to any more are let go, or a service that names a new one with every job would
-//! keep them all. Theirs are: the batches where producers fill them ([`TopicBatches`]), and the
-//! sender's view of them, with the sequences of their partitions.
+//! Forgets topics that are not sent to any more: a service that names a new topic with every job would keep
+//! them all. Forgotten are the places where producers fill its batches ([`TopicBatches`]) and the sender's
+//! view of it, with the sequences of its partitions.
 //!
-//! A sequence may be forgotten: the broker keeps it for a day (`producer.id.expiration.ms`), and takes
-//! a new epoch at 0 at any time. So a partition that begins anew begins under an epoch later than
-//! all that were forgotten; under the same one, its first batch would be a gap, or the duplicate of
-//! another.
+//! The broker keeps a sequence for a day (`producer.id.expiration.ms`), but takes sequence 0 of a later epoch
+//! at any time. So a partition that begins anew begins under an epoch later than all that were forgotten;
+//! under the same epoch its first batch would be a gap, or the duplicate of another.
 
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
@@ -20,15 +19,15 @@ use super::topic_batches::TopicBatches;
 use super::topics::Topic;
 use crate::environment::earlier;
 
-/// A topic that nothing was sent to for so long is let go.
+/// A topic that nothing was sent to for so long is forgotten.
 pub(super) const UNUSED_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// With so many topics those that are unused are looked for when one is added, and not only when the
-/// first of them is: a service may name a new one with every record.
+/// With so many topics, unused ones are looked for whenever a topic is added, and not only when the first of
+/// them is due: a service may name a new topic with every record.
 pub(super) const MANY_TOPICS: usize = 1 << 10;
 
 impl Sender {
-    /// Lets go of what was not used for long. Looks at every topic: once in a while.
+    /// Forgets topics that were not used for long. Looks at every topic, so it does this once in a while.
     pub(super) fn release_unused(&mut self, now: Instant) {
         let many = self.topics.len() >= self.release_at_len;
         if !many && self.release_at.is_none_or(|at| at > now) {
@@ -47,20 +46,21 @@ impl Sender {
                 return false;
             }
             if at <= now {
-                // In use all the time, so that nobody announced anything.
+                // In use all the time: its slots never became empty, so they did not announce themselves.
                 topic.used = now;
             }
             next = earlier(next, Some(topic.used + UNUSED_AFTER));
             true
         });
         self.release_at_len = (2 * self.topics.len()).max(MANY_TOPICS);
-        // Those of a minute together.
+        // Topics that fall due within a minute are forgotten together.
         self.release_at = next.map(|at| at.max(now + UNUSED_AFTER / 5));
     }
 }
 
 impl Topic {
-    /// Whether nothing of it is under way, in which case no producer has a batch open for it any more.
+    /// Forgets it in its accumulators, unless a batch of it is open or under way. `true` if it is in none of them
+    /// any more.
     fn let_go(&mut self) -> bool {
         if self.has_work() || !self.partitions.iter().all(|p| p.is_settled()) {
             return false;
@@ -74,12 +74,12 @@ impl Topic {
 }
 
 impl Accumulator {
-    /// Lets go of a topic unless something is in it. Whoever has it at hand still may use it: see
+    /// Forgets a topic unless a batch of it is open. A thread that has looked it up before may still use it: see
     /// [`Accumulator::came_back`].
     fn let_go(&self, topic: &Arc<TopicBatches>) -> bool {
         let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
         topic.retired.store(true, Ordering::SeqCst);
-        // Either whoever opens a batch sees that, or the batch is seen here.
+        // A thread that opens a batch now either sees `retired`, or its batch is seen here.
         fence(Ordering::SeqCst);
         if topic.slots().iter().any(|slot| slot.is_used()) {
             topic.retired.store(false, Ordering::SeqCst);
@@ -89,13 +89,14 @@ impl Accumulator {
             topics.remove(&topic.name);
         }
         let mut brokers = self.brokers.lock().unwrap_or_else(|e| e.into_inner());
-        // Brokers whose partitions nobody has named since: no slot has their share.
+        // Entries of brokers that no slot refers to any more.
         brokers.retain(|_, share| Arc::strong_count(share) > 1);
         true
     }
 
-    /// A batch is opened in a topic that was let go in this very moment. If somebody else has begun with
-    /// it anew, that was beside this call, and nobody knows of an order between the two.
+    /// A batch is opened in a topic that was forgotten at this very moment: the topic is put back. If another
+    /// thread has made a new entry meanwhile, the two calls ran at the same time, so there is no order
+    /// between their records that could be broken; the old entry is kept among the strays.
     #[cold]
     pub(super) fn came_back(&self, topic: &Arc<TopicBatches>) {
         let mut topics = self.topics.write().unwrap_or_else(|e| e.into_inner());
@@ -104,14 +105,14 @@ impl Accumulator {
             topic.retired.store(false, Ordering::SeqCst);
             return;
         }
-        // Found by whoever ends or counts what is open, for as long as anybody has it.
+        // So that a close, or a count of open records, finds it as long as it exists.
         let mut strays = self.strays.lock().unwrap_or_else(|e| e.into_inner());
         let this = Arc::downgrade(topic);
         strays.retain(|stray| stray.strong_count() > 0 && !stray.ptr_eq(&this));
         strays.push(this);
     }
 
-    /// Topics that something may be open in.
+    /// All topics that may have an open batch, strays included.
     pub(super) fn all_topics(&self) -> Vec<Arc<TopicBatches>> {
         let topics = self.topics.read().unwrap_or_else(|e| e.into_inner());
         let strays = self.strays.lock().unwrap_or_else(|e| e.into_inner());
@@ -120,19 +121,19 @@ impl Accumulator {
 }
 
 impl TopicBatches {
-    /// Whether producers that look for the topic find another one, or make it.
+    /// Whether it was forgotten: producers that look for the topic find another entry, or make one.
     #[inline]
     pub(super) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// The same for who holds the lock of a slot in it.
+    /// The same, for a thread that holds the lock of one of its slots.
     pub(super) fn was_let_go(&self) -> bool {
         fence(Ordering::SeqCst);
         self.retired.load(Ordering::SeqCst)
     }
 
-    /// All there are.
+    /// All its slots.
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
         let pinned = self.pinned.read().unwrap_or_else(|e| e.into_inner());
         self.shards().chain(pinned.values()).chain([&self.unrouted]).cloned().collect()

@@ -1,5 +1,5 @@
-//! One Produce request for each leader that got something in a round: whether the retry budget lets
-//! it go, what it is made of, and what becomes of it if it cannot go.
+//! The Produce request of a leader in a round: whether the retry budget allows it, how it is put together and
+//! sent, and how its batches are put back if it cannot go.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(super) struct InFlight {
     pub(super) leader: i32,
     pub(super) sent: Instant,
     pub(super) bytes: usize,
-    /// Nothing else was on the connection, as this may end it.
+    /// It was sent with nothing else on the connection, since it may end it.
     pub(super) alone: bool,
     pub(super) items: Vec<Item>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Item {
     pub(super) records: usize,
 }
 
-/// What a round gathers for one leader.
+/// The batches that a round gathers for one leader.
 pub(super) struct Load {
     pub(super) leader: i32,
     pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
@@ -49,7 +49,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// What the request costs the retry budget: nothing if anything in it is no retry.
+    /// The price of the request in the retry budget; `None` if anything in it is no retry.
     pub(super) fn cost(&self) -> Option<Cost> {
         let mut cost = Some(Cost::Definite);
         for (_, _, _, to_send) in &self.parts {
@@ -64,7 +64,7 @@ impl Load {
 }
 
 impl Sender {
-    /// Whether the retry budget lets a request go that is nothing but retries.
+    /// Whether the request may go: one that carries only retries is paid from the retry budget.
     pub(super) fn affords(&mut self, pool: &Pool, load: &Load, now: Instant) -> bool {
         let Some(leader) = self.leaders.get(load.leader) else { return true };
         let Some(cost) = load.cost() else {
@@ -87,7 +87,7 @@ impl Sender {
         }
     }
 
-    /// What was assembled is not sent after all: back to where it was.
+    /// The request is not sent after all: puts its batches back where they were.
     pub(super) fn withdraw(&mut self, load: &Load) {
         for (name, _, index, to_send) in load.parts.iter().rev() {
             let Some(topic) = self.topics.get_mut(name) else { continue };

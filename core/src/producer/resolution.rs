@@ -1,15 +1,15 @@
-//! What became of a batch: one event for each, at the moment its records resolve. Whoever counts records
-//! learns of them here and nowhere else.
+//! The outcome of a batch: one event for each batch, at the moment its records resolve. Records are counted
+//! here and nowhere else.
 
 use crate::error::Error;
 use crate::metrics::{Metrics, event, limited};
 
-/// See the module.
+/// A batch that is resolved, and how.
 #[derive(Debug)]
 pub(crate) struct Resolution<'a> {
     pub(crate) topic: &'a str,
     pub(crate) records: usize,
-    /// Of the first record and the latest, in milliseconds since 1970.
+    /// Timestamps of the first record and of the latest one, in milliseconds since 1970.
     pub(crate) timestamps_ms: (i64, i64),
     pub(crate) fate: Fate<'a>,
 }
@@ -19,7 +19,7 @@ pub(crate) enum Fate<'a> {
     Acknowledged {
         broker: i32,
         partition: i32,
-        /// -1: nobody told.
+        /// -1: not known, as with acks 0 or a batch that the broker called a duplicate.
         base_offset: i64,
     },
     NotWritten(&'a Error),

@@ -1,7 +1,7 @@
-//! Compressing what takes long: not on the thread of whoever sends, whose next record would wait for it
-//! by milliseconds, nor on the engine's, where every answer would. It keeps its place in the line of
-//! its slot meanwhile. As many batches at once as there are processors: more would only take longer
-//! each. What waits counts against the buffer like everything else.
+//! Compression that takes long (more than about 2 ms) runs on a worker thread: on an application's thread its
+//! next record would wait for it, on the engine's thread every response would. The batch keeps its
+//! place in its queue meanwhile. As many batches are compressed at once as there are processors. Those that
+//! wait count against the buffer like all others.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::accumulator::Accumulator;
 use super::slot::{OpenBatch, Slot};
 
-/// See the module. Of one accumulator.
+/// The batches of one accumulator that wait to be compressed.
 #[derive(Debug, Default)]
 pub(super) struct Sealing(Mutex<Jobs>);
 
@@ -27,7 +27,7 @@ impl Sealing {
 }
 
 impl Accumulator {
-    /// Seals a batch that has its place in the line of `slot`, some time soon.
+    /// Has a worker compress a batch that has its place in `slot` already.
     pub(super) fn seal_later(self: &Arc<Self>, slot: &Arc<Slot>, open: OpenBatch) {
         let most = std::thread::available_parallelism().map_or(1, usize::from);
         let mut jobs = self.sealing.lock();
@@ -41,7 +41,7 @@ impl Accumulator {
     }
 }
 
-/// Counted among the workers.
+/// A job for a worker thread: compresses until nothing waits. Counted in `Jobs::workers` until it ends.
 struct Worker {
     home: Arc<Accumulator>,
     ran: bool,
@@ -53,15 +53,15 @@ impl Worker {
         loop {
             let mut jobs = self.home.sealing.lock();
             let Some((slot, open)) = jobs.waiting.pop_front() else {
-                // Under the same lock: who comes now starts a worker.
+                // Under the same lock: whoever adds a batch after this starts another worker.
                 jobs.workers -= 1;
                 return;
             };
             drop(jobs);
-            // One that panics resolves as it is dropped; the others are not to blame.
+            // A batch whose codec panics resolves as it is dropped; the others go on.
             let topic = Arc::clone(&open.rest.topic);
             let sealed = catch_unwind(AssertUnwindSafe(|| slot.seal(&self.home, open)));
-            // Also after a panic: what is behind it in the line has waited for it.
+            // Also after a panic: batches behind it in the queue have waited for it.
             if sealed.unwrap_or(true) {
                 self.home.announce_sealed(&topic, &slot);
             }

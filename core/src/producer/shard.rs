@@ -1,8 +1,8 @@
-//! Which of a topic's open batches a handle fills. What comes through one handle is in one line, and so
-//! stays in the order of the calls, whichever threads they are made on: a task that moves between
-//! threads, or a pool of them that hands a handle on, is one caller. A clone is another handle, and
-//! takes the shard that the fewest have: threads with a clone each do not meet at one lock. Producers that
-//! are built with equal settings begin with the same one: eight of them are not eight queues.
+//! Which of a topic's open batches a handle fills. All records of one handle go through one queue, so they
+//! stay in the order of the calls, on whichever threads those are made. A clone is another handle and takes
+//! the shard that the fewest handles have, so that threads with a clone each do not meet at one lock.
+//! Producers that are built with equal settings begin with the same shard: eight of them are not eight
+//! queues.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// share batches.
 pub(super) const SHARDS: usize = 8;
 
-/// One of them. More handles than there are share them.
+/// The number of one of these open batches. If there are more handles than shards, some share one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shard(u8);
 
@@ -21,18 +21,19 @@ impl Shard {
     }
 }
 
-/// How many handles each shard has. Of one accumulator.
+/// How many handles of one accumulator each shard has.
 #[derive(Debug, Default)]
 pub(super) struct Shards([AtomicUsize; SHARDS]);
 
 impl Shards {
-    /// That of a producer that is built: those with equal settings share their batches.
+    /// The shard of a producer that is built: producers with equal settings share their batches.
     pub(super) fn first(&self) -> Shard {
         self.0[0].fetch_add(1, Ordering::Relaxed);
         Shard(0)
     }
 
-    /// That of a clone: the one with the fewest, the first of several: a clone that comes and goes is always the same.
+    /// The shard of a clone: the first of those with the fewest handles, so that a clone that is made for each
+    /// call gets the same shard each time.
     pub(super) fn take(&self) -> Shard {
         let handles = |shard: &usize| self.0[*shard].load(Ordering::Relaxed);
         let index = (0..SHARDS).min_by_key(handles).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where a batch is open, and what a batch owes its records.
+//! The queue in which a batch is open, and what a batch owes its records: a result for each, once.
 
 mod unsent;
 
@@ -23,20 +23,20 @@ use crate::policy::linger::{self, Pace};
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
 
-/// A place where a batch is open, and the full ones behind it that the sender has not taken yet.
-/// One lock orders both, so that batches of a partition leave in the order they were filled. It is
-/// held for copying a record, never for compressing a batch.
+/// The open batch of a topic (or of a partition that records name), and the full batches before it that the
+/// sender has not taken yet. One lock orders both, so that batches of a partition leave in the order in
+/// which they were filled. It is held while a record is copied, never while a batch is compressed.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Slot {
     pub(crate) partition: Option<i32>,
-    /// Its own part of the budget; that of the topic if it names no partition.
+    /// The holder whose bytes its batches are charged to: the topic, or this partition if it is named.
     share: Arc<Share>,
     inner: Lock<SlotInner>,
 }
 
-/// The partition of the slot where keyed records wait until it is known how many there are. By the
-/// time the sender looks for it among a topic's partitions, the slot is empty.
+/// The partition of the queue where keyed records wait until the topic's number of partitions is known. Before
+/// the sender looks for such a partition, the records have moved on and the queue is empty.
 pub(super) const UNROUTED: i32 = -1;
 
 #[derive(Debug, Default)]
@@ -45,21 +45,22 @@ pub(super) struct SlotInner {
     pub(super) open: Option<OpenBatch>,
     /// The sender has this slot on its list, or will be told when a batch is sealed.
     pub(super) announced: bool,
-    /// The address of whom the last record of the open batch is from, if the slot is announced: what
-    /// else this producer sends can go straight in. 0: what comes next must be looked at.
+    /// If the slot is announced: the address of the producer that the last record of the open batch is from.
+    /// The next record of the same producer goes straight into the batch. 0: the next record, whoever sends
+    /// it, takes the long way.
     pub(super) quick: usize,
-    /// How quickly its batches have filled of late.
+    /// How quickly its last batches have filled.
     pace: Pace,
-    /// Of the broker that leads its partition.
+    /// What the broker that leads its partition holds; `None` while nobody has told who that is.
     pub(super) broker: Option<Arc<Share>>,
 }
 
 /// A batch that takes no more records.
 #[derive(Debug)]
 enum Full {
-    /// Somebody is compressing the batch with this number. It keeps its place in the line.
+    /// The batch with this number is being compressed by some thread. This is its place in the queue.
     Sealing(u64),
-    /// The same, but nobody will send it: its records fail as soon as that is done.
+    /// The same, but it will not be sent: its records fail with this error as soon as that is done.
     Ended(u64, Error),
     Sealed(Box<Batch>),
 }
@@ -81,33 +82,36 @@ pub(crate) struct Batch {
     pub(crate) partition: Option<i32>,
     pub(crate) deadline: Instant,
     compression: Compression,
-    /// What it has behind it.
+    /// The attempts that were made with it.
     pub(crate) tries: Tries,
     rest: Unresolved,
 }
 
-/// What of a batch must be settled exactly once: its records' results, its memory, its place among
-/// the unresolved. Dropped without a result (a panic, the end of the engine) it settles itself.
+/// The part of a batch that must be settled exactly once: the results of its records, its memory, and its
+/// number among the unresolved. If it is dropped without a result (a panic, the end of the engine), it
+/// settles itself with an error.
 #[derive(Debug)]
 pub(super) struct Unresolved {
     pub(super) home: Arc<Accumulator>,
     pub(super) topic: Arc<str>,
-    /// Of its first record and the latest.
+    /// Timestamps of its first record and of the latest one, in milliseconds since 1970.
     pub(super) timestamps_ms: (i64, i64),
-    /// Who acknowledged it; -1 else.
+    /// The broker that acknowledged it; -1 as long as none has.
     pub(super) broker: i32,
-    /// `None` once settled.
+    /// Gives out handles and resolves them. `None` once settled.
     pub(super) owner: Option<Owner>,
+    /// Its number: what a flush waits for. Pieces of one batch share it.
     pub(super) number: u64,
+    /// Bytes that are charged to the budget for it now.
     pub(super) charged: usize,
-    /// Of whose part of the budget.
+    /// The holders that those bytes are charged to.
     pub(super) shares: Shares,
     pub(super) records: usize,
-    /// Counted among the unrouted.
+    /// It is counted in [`Accumulator::unrouted`]: its records wait for the number of partitions.
     pub(super) unrouted: bool,
-    /// Whose the records are.
+    /// The producers that sent the records.
     pub(super) senders: Senders,
-    /// Records of it that are counted among those on their way.
+    /// How many of its records are counted in [`Accumulator::on_way`].
     on_way: usize,
 }
 
@@ -135,7 +139,7 @@ impl Unresolved {
         }
     }
 
-    /// It takes no more records: those it has are on their way.
+    /// It takes no more records: those that it has are counted as on their way.
     fn is_full(&mut self) {
         let more = self.records - self.on_way;
         self.on_way += more;
@@ -163,7 +167,7 @@ impl Unresolved {
         self.ended();
     }
 
-    /// The records are in other batches now, which resolve them.
+    /// Its records were moved into other batches, which resolve them; `places` says where each is now.
     pub(super) fn moved(&mut self, places: Vec<Place>) {
         let Some(owner) = self.owner.take() else { return };
         self.holds(0);
@@ -186,7 +190,7 @@ impl Unresolved {
         }
     }
 
-    /// It has so much memory now.
+    /// It holds so many bytes now: the budget is charged, or relieved, of the difference.
     #[inline]
     pub(super) fn holds(&mut self, bytes: usize) {
         if bytes > self.charged {
@@ -197,7 +201,7 @@ impl Unresolved {
         self.charged = bytes;
     }
 
-    /// So much of its memory is free.
+    /// It has given so many bytes back.
     pub(super) fn release(&mut self, bytes: usize) {
         self.holds(self.charged.saturating_sub(bytes));
     }
@@ -223,13 +227,14 @@ impl Batch {
         self.rest.settle(&outcome);
     }
 
-    /// Whatever is certain of the last attempt, an earlier one may have written it.
+    /// The error with `maybe_written` set if an earlier attempt may have written the batch: doubt sticks,
+    /// whatever is certain of the last attempt.
     pub(super) fn doubting(&self, error: Error) -> Error {
         let maybe = error.maybe_written() || self.tries.in_doubt();
         error.with_maybe_written(maybe)
     }
 
-    /// Acknowledges all its records.
+    /// Resolves all its records as acknowledged by `broker`.
     pub(crate) fn acknowledged(mut self, broker: i32, ack: BatchAck) {
         self.rest.broker = broker;
         self.rest.settle(&Ok(ack));
@@ -240,17 +245,17 @@ impl Batch {
         self.partition.is_none() && self.home.config.in_doubt == InDoubt::Reroute
     }
 
-    /// The submissions whose records it holds; they are told by whoever takes them.
+    /// Takes the runs of submissions whose records it holds; the caller has to tell them from now on.
     pub(super) fn take_runs(&self) -> Vec<Run> {
         self.rest.owner.as_ref().map(|owner| owner.state().take_runs()).unwrap_or_default()
     }
 
-    /// The records are in these places now, which resolve them.
+    /// Its records are in other batches now, which resolve them.
     pub(super) fn moved(mut self, places: Vec<Place>) {
         self.rest.moved(places);
     }
 
-    /// An empty batch for some of its records: one of those that a flush waits for, if this one is.
+    /// An empty batch for some of its records. It has the same number, so that a flush waits for both.
     pub(super) fn open_piece(&self) -> OpenBatch {
         let opened_ms = self.sealed.base_timestamp();
         self.home.batch_again(self.rest.number);
@@ -273,12 +278,12 @@ impl Batch {
         &self.rest.topic
     }
 
-    /// Whose the record with this index is.
+    /// The producer that sent the record with this index; `None` if it is told in another way.
     pub(super) fn sender(&self, index: u32) -> Option<&Arc<Unread>> {
         self.rest.senders.of(index)
     }
 
-    /// Seals such a piece, for the same partition.
+    /// Seals a piece of [`open_piece`](Self::open_piece), for the same partition.
     pub(super) fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
         piece.seal(&self.home, self.partition, self.tries.of_piece())
     }
@@ -288,11 +293,11 @@ impl Batch {
     }
 }
 
-/// What the sender may take from a slot.
+/// What a slot has for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peek {
     Empty,
-    /// A full batch waits, opened then.
+    /// A full batch waits, which was opened at `opened`.
     Full {
         opened: Instant,
     },
@@ -310,17 +315,17 @@ impl Slot {
         Arc::new(Self { partition, share, inner: Lock::default() })
     }
 
-    /// Whose part of the budget its next batch is of.
+    /// The holders that its next batch is charged to.
     pub(super) fn shares(&self, inner: &SlotInner) -> Shares {
         Shares { own: Arc::clone(&self.share), broker: inner.broker.clone() }
     }
 
-    /// A broker leads its partition.
+    /// This broker leads its partition: the next batch is charged to it, too.
     pub(super) fn led_by(&self, broker: &Arc<Share>) {
         self.lock().broker = Some(Arc::clone(broker));
     }
 
-    /// Whether anything is in it, or the sender may come and look.
+    /// Whether it holds anything, or is on the sender's list.
     pub(super) fn is_used(&self) -> bool {
         let inner = self.lock();
         inner.announced || inner.open.is_some() || !inner.full.is_empty()
@@ -331,7 +336,7 @@ impl Slot {
         self.inner.lock()
     }
 
-    /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
+    /// What could be taken now. After `Empty` the slot is off the sender's list until it announces itself.
     pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
         let mut inner = self.lock();
         match (inner.full.front(), &inner.open) {
@@ -359,8 +364,8 @@ impl Slot {
         }
     }
 
-    /// The oldest batch; an open one is sealed.
-    /// Nothing if compressing it takes long: it announces itself when that is done.
+    /// Takes the oldest batch; an open one is sealed first. `None` if there is none, or if compressing it takes
+    /// long: then the slot announces itself when that is done.
     pub(crate) fn take(self: &Arc<Self>, home: &Arc<Accumulator>) -> Option<Batch> {
         let mut inner = self.lock();
         match inner.full.front() {
@@ -390,7 +395,7 @@ impl Slot {
         }
     }
 
-    /// Records of the batch that is open.
+    /// How many records the open batch has.
     pub(super) fn open_records(&self) -> usize {
         self.lock().open.as_ref().map_or(0, |open| open.rest.records)
     }
@@ -410,8 +415,8 @@ impl Slot {
         full + inner.open.as_ref().map_or(0, |open| open.builder.len_records())
     }
 
-    /// Compresses a batch that is full, at its place in the line. `false` if the slot was cleared
-    /// meanwhile: then the batch is resolved.
+    /// Compresses a full batch and puts it into its place in the queue. `false` if the slot was cleared
+    /// meanwhile: then the batch is resolved instead.
     pub(super) fn seal(&self, home: &Arc<Accumulator>, mut open: OpenBatch) -> bool {
         let here =
             |full: &Full| matches!(full, Full::Ended(number, _) if *number == open.rest.number);
@@ -425,7 +430,7 @@ impl Slot {
     }
 }
 
-/// The place of a batch that is being sealed; given up if that panics.
+/// The place in the queue of a batch that is being sealed. It is given up if sealing panics.
 struct InLine<'a> {
     slot: &'a Slot,
     number: u64,
@@ -463,7 +468,7 @@ impl Drop for InLine<'_> {
 }
 
 impl SlotInner {
-    /// The open batch took a record, or several from the one with this index on.
+    /// The open batch took records of `sender`, from the one with this index on.
     #[inline]
     pub(super) fn sent_by(&mut self, sender: Option<&Arc<Unread>>, index: u32) {
         if sender.is_some_and(|sender| sender.address() == self.quick) {
@@ -494,7 +499,7 @@ impl SlotInner {
         Some(open)
     }
 
-    /// Opens `next`. A batch that was open keeps its place in the line, and is to be sealed.
+    /// Opens `next`. The batch that was open is given back to be sealed; it keeps its place in the queue.
     pub(super) fn turn(&mut self, next: OpenBatch) -> Option<OpenBatch> {
         let full = self.close();
         if let Some(full) = &full {
@@ -507,7 +512,7 @@ impl SlotInner {
 }
 
 impl OpenBatch {
-    /// Whether compressing it keeps a thread busy for longer than others should wait for it.
+    /// Whether compressing it keeps a thread busy for so long that a worker should do it.
     pub(super) fn takes_long(&self) -> bool {
         self.compression.takes_long(self.builder.len_bytes())
     }
@@ -517,7 +522,8 @@ impl OpenBatch {
         self.rest.owner.as_mut().expect("an open batch is not settled")
     }
 
-    /// `tries`: what the records have behind them.
+    /// Compresses it. `tries`: the attempts that were made with its records before. `None` if it has no records,
+    /// or if compression failed, which resolves them.
     fn seal(
         mut self,
         home: &Arc<Accumulator>,

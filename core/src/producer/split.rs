@@ -1,7 +1,7 @@
-//! A batch that the broker refuses for one of its records, or for its size, is taken apart: the culprit
-//! fails alone, the others go on in batches of their own. The handles follow their records.
+//! Taking a batch apart that the broker refuses because of one of its records, or because of its size: the
+//! culprit fails alone, the others go on in smaller batches. Handles follow their records.
 //!
-//! Only batches that are certainly unwritten come here.
+//! Only batches that are definitely unwritten come here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::record::{RecordRef, walk};
 /// How a batch is taken apart.
 #[derive(Clone, Debug)]
 pub(crate) enum Cut {
-    /// Too many bytes, or nobody says for which record: in halves, as often as it takes.
+    /// In two halves, again and again: it is too large, or the broker does not say which record is at fault.
     Halves,
-    /// Without these records, by index (KIP-467); each with what is wrong with it.
+    /// Without the records with these indexes, which the broker named (KIP-467), each with its error.
     Without(Arc<BTreeMap<u32, Error>>),
 }
 
@@ -32,12 +32,12 @@ impl Cut {
     }
 }
 
-/// The batches that the records of `batch` are in afterwards, in their order.
+/// Takes `batch` apart. Gives the batches that its records are in now, in their order.
 pub(super) fn split(batch: Batch, cut: &Cut) -> Vec<Batch> {
     let bytes = match batch.sealed.records_section(batch.home.buffers()) {
         Ok(bytes) => bytes,
         Err(e) => {
-            // Compressed by this process a moment ago: its memory is damaged, or its codec is.
+            // This process has compressed it a moment ago: its memory or its codec is broken.
             let words = format!("a batch that was compressed here cannot be read: {e:?}");
             batch.resolve(Err(Error::new(ErrorKind::Internal, words)));
             return Vec::new();
@@ -105,7 +105,7 @@ fn copy(
     Place { share: owner.share(), mark: owner.mark(index, Some(timestamp_ms)) }
 }
 
-/// The place of a record that is in no batch.
+/// The place of a record that is in no batch any more: its handle finds the error there.
 pub(super) fn failed(
     error: Error,
     run: Option<RunTag<'_>>,

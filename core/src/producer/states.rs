@@ -1,7 +1,7 @@
-//! What handles look at: the state of a batch, which says what became of its records.
+//! The state of a batch: all handles of its records look at it to learn their result.
 //!
-//! Handles are counted in bulk ([`shares`]); with the last one its state goes back to the idle ones
-//! ([`slab`]).
+//! Handles are counted in bulk ([`shares`]). When the last one is dropped, the state goes back to the idle
+//! ones ([`slab`]).
 
 mod shares;
 mod slab;
@@ -31,7 +31,7 @@ const MOVED: u8 = 3;
 /// No append time.
 const NO_TIME: i64 = i64::MIN;
 
-/// See the module.
+/// The state of one batch; used again for another one when its last handle is gone.
 #[repr(align(128))]
 pub(crate) struct BatchState {
     slab: &'static Slab,
@@ -44,32 +44,35 @@ pub(crate) struct BatchState {
     append_time: AtomicI64,
     /// Milliseconds since 1970: the timestamp of records that have none of their own.
     opened_ms: AtomicI64,
-    /// Handles given out and not dropped, once settled.
+    /// Once settled: how many handles were given out and not dropped yet. Before that, see
+    /// `UNSETTLED` of `shares.rs`.
     shares: AtomicI64,
     /// The process whose engine will settle it.
     process: AtomicU32,
     rest: Mutex<Rest>,
 }
 
-/// What most handles do not look at.
+/// The part of a state that most handles never look at, behind a lock.
 #[derive(Default)]
 struct Rest {
     error: Option<Error>,
     /// By index, once moved.
     places: Vec<Place>,
-    /// By the index of a record that only they wait for.
+    /// By the index of the record whose handle waits; each handle has one waker.
     waiters: BTreeMap<u32, Waker>,
     runs: Vec<Run>,
-    /// Timestamps too far from the batch's for a [`Mark`], by index.
+    /// By index: timestamps that are too far from the batch's to fit into a [`Mark`].
     far: BTreeMap<u32, i64>,
-    /// Whoever is to be told of failed records that nobody looks at, in the order of the records.
+    /// Where failed records were counted as unread, in the order of the records: a handle that is read takes
+    /// its record out there.
     owed: Vec<Owed>,
-    /// Records whose failure was looked at: a bit each.
+    /// A bit for each record whose failure was looked at.
     looked_at: Vec<u64>,
 }
 
 impl Rest {
-    /// Notes that the failure of these records was looked at; what that takes out of whose counts.
+    /// Notes that the failure of these records was looked at. Gives how many are to be taken out of which
+    /// counts.
     fn look_at(&mut self, first: u32, records: u32) -> Vec<(Counted, usize)> {
         let mut looked: Vec<(Counted, usize)> = Vec::new();
         let mut last = None;
@@ -94,8 +97,8 @@ impl Rest {
         looked
     }
 
-    /// Whether the end of the batch wakes this waker, also for the record with this index. One task that
-    /// waits for many records of a batch needs one place, not one for each.
+    /// Whether the batch's result will wake this waker already. A task that waits for many records of a batch
+    /// needs one place here, not one for each record.
     fn knows(&self, index: u32, waker: &Waker) -> bool {
         match self.waiters.get(&index) {
             Some(there) => there.will_wake(waker),
@@ -104,21 +107,21 @@ impl Rest {
     }
 }
 
-/// What a batch holds, for whoever has to hear of its failure.
+/// What is needed to count the failure of a batch: its topic, and which producer sent which of its records.
 pub(super) struct Sent<'a> {
     pub(super) topic: &'a Arc<str>,
     pub(super) senders: &'a Senders,
     pub(super) records: u32,
 }
 
-/// What a handle knows of its record besides the batch. One word, so that a handle is two of them and
-/// is returned in registers: written to memory as three and read as two, it would have to wait until
-/// the record's bytes before it have left the store buffer.
+/// A record's index in its batch, and how far its timestamp is from the batch's. One word, so that a handle is
+/// two words and is returned in registers: through memory it would have to wait until the record's bytes
+/// before it have left the store buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark(u64);
 
 impl Mark {
-    /// The timestamp is among those that are kept with the state.
+    /// Stands for a timestamp that is kept in [`Rest::far`].
     const FAR: i32 = i32::MIN;
 
     #[inline]
@@ -131,32 +134,32 @@ impl Mark {
         self.0 as u32
     }
 
-    /// Milliseconds of the record's timestamp behind that of its batch, or [`Mark::FAR`].
+    /// By how many milliseconds the record's timestamp is later than its batch's, or [`Mark::FAR`].
     #[inline]
     fn behind(self) -> i32 {
         (self.0 >> 32) as i32
     }
 
-    /// That of the record so many behind it in the batch, sent with the same timestamp.
+    /// The mark of the record that comes so many after this one in the batch, with the same timestamp.
     pub(super) fn plus(self, records: u32) -> Self {
         Self::new(self.index() + records, self.behind())
     }
 
-    /// Whether it is that of the record so many behind `first`, sent with the same timestamp.
+    /// Whether this is the mark of the record that comes so many after `first`, with the same timestamp.
     pub(super) fn continues(self, first: Self, records: u32) -> bool {
         let near = self.behind() != Self::FAR && self.behind() == first.behind();
         near && first.index() + records == self.index()
     }
 }
 
-/// Where a record is.
+/// Where a record is: in which batch, and its mark there.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) share: Share,
     pub(crate) mark: Mark,
 }
 
-/// What a handle finds.
+/// The result that a handle finds for its record.
 pub(super) enum Found {
     Acknowledged(BatchAck),
     Failed(Error),
@@ -189,8 +192,8 @@ impl BatchState {
         grow(&mut self.rest().runs);
     }
 
-    /// The submissions whose records are in this batch, in the batch's order; they are told by
-    /// whoever takes them.
+    /// Takes the runs of submissions whose records are in this batch, in the batch's order; the caller has to
+    /// tell them from now on.
     pub(super) fn take_runs(&self) -> Vec<Run> {
         std::mem::take(&mut self.rest().runs)
     }
@@ -241,8 +244,8 @@ impl BatchState {
         self.status.load(Ordering::Acquire) == PENDING
     }
 
-    /// Whether nothing is known, and never will be: the batch was opened by a parent process, and what
-    /// becomes of it is told there. Asks the system.
+    /// Whether this process will never learn the result: the batch was opened by a parent process, whose engine
+    /// resolves it there. Costs a system call.
     pub(super) fn is_orphaned(&self) -> bool {
         self.is_pending() && self.process.load(Ordering::Relaxed) != std::process::id()
     }
@@ -261,7 +264,7 @@ impl BatchState {
         })
     }
 
-    /// What there is for the record with this index; `None` while pending.
+    /// The result of the record with this index; `None` while pending.
     pub(super) fn find(&self, index: u32) -> Option<Found> {
         if self.is_pending() {
             return None;
@@ -276,7 +279,7 @@ impl BatchState {
         })
     }
 
-    /// Somebody learns that these records, which are in a failed batch, have failed.
+    /// The application has read the failure of these records: they are taken out of the unread counts.
     #[cold]
     pub(super) fn look_at(&self, first: u32, records: u32) {
         let looked = self.rest().look_at(first, records);
@@ -285,7 +288,7 @@ impl BatchState {
         }
     }
 
-    /// Where so many records from the one with this index on are, if they have moved.
+    /// If the records of this batch have moved: where those from index `first` on are now.
     pub(super) fn places(&self, first: u32, records: u32) -> Option<Vec<Place>> {
         if self.status.load(Ordering::Acquire) != MOVED {
             return None;
@@ -303,7 +306,8 @@ impl BatchState {
         self.opened_ms.load(Ordering::Relaxed) + i64::from(mark.behind())
     }
 
-    /// `index` is that of a record that no other handle waits for.
+    /// The result of the record with this index, or registers the task's waker. No other handle may wait for the
+    /// same record.
     pub(super) fn poll(&self, index: u32, cx: &mut Context<'_>) -> Poll<Found> {
         if let Some(found) = self.find(index) {
             return Poll::Ready(found);

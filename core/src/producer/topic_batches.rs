@@ -1,4 +1,4 @@
-//! A topic as producers see it: where its batches are open, and what is known of it.
+//! A topic as the producers of one accumulator see it: where its batches are open, and what is known of it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -13,28 +13,29 @@ use crate::config::ProducerConfig;
 use crate::error::Error;
 use crate::record::Compression;
 
-/// Batches do not get smaller, however little a topic takes.
+/// The least size that batches are reduced to after a topic has refused larger ones.
 const MIN_BATCH: usize = 1 << 10;
 
-/// See the module. Of one accumulator.
+/// One topic of one accumulator.
 pub(crate) struct TopicBatches {
     pub(crate) name: Arc<str>,
     pub(super) compression: Compression,
-    /// Bytes at which a batch is full: the setting, or less once the topic has refused as much.
+    /// Bytes at which a batch is full: the setting, or less since the topic has refused a larger one.
     batch_size: AtomicUsize,
-    /// 0 while unknown. Lets a partition that does not exist be refused at once.
+    /// How many partitions it has; 0 while that is not known. A record that names another is refused at once.
     pub(crate) partitions: AtomicI32,
-    /// Why nothing can be sent to it, for a while.
+    /// Whether `failure` holds something: readable without its lock, for each record.
     pub(super) failed: AtomicBool,
+    /// Why records are refused, and until when.
     failure: Mutex<Option<(Error, Instant)>>,
-    /// Made when a handle of the shard sends to the topic: most topics have one.
+    /// By shard; made when a handle of that shard first sends to the topic. Most topics have one.
     shards: [OnceLock<Arc<Slot>>; SHARDS],
-    /// Its part of the budget.
+    /// The bytes that its batches without a named partition hold.
     share: Arc<Share>,
     pub(super) pinned: RwLock<BTreeMap<i32, Arc<Slot>>>,
     /// See `unrouted.rs`.
     pub(super) unrouted: Arc<Slot>,
-    /// It was let go, as nothing was sent to it for long; see `release.rs`.
+    /// It was forgotten, since nothing was sent to it for long; see `release.rs`.
     pub(super) retired: AtomicBool,
 }
 
@@ -58,20 +59,19 @@ impl TopicBatches {
         })
     }
 
-    /// Nothing can be sent to this topic for now: records are refused at once until it is asked for
-    /// again.
+    /// Nothing can be sent to this topic now: until then, records are refused at once with this error.
     pub(crate) fn fail(&self, error: Error, until: Instant) {
         *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some((error, until));
         self.failed.store(true, Ordering::Release);
     }
 
-    /// What was wrong with it is over.
+    /// Records are accepted again.
     pub(super) fn recovered(&self) {
         *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = None;
         self.failed.store(false, Ordering::Release);
     }
 
-    /// The topic did not take a batch of so many bytes before compression.
+    /// The topic refused a batch of so many bytes (before compression): batches get smaller.
     pub(crate) fn took_less_than(&self, bytes: usize) {
         self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
     }
@@ -96,7 +96,7 @@ impl TopicBatches {
         }
     }
 
-    /// Where records without a partition are open that come through handles of a shard, if any have.
+    /// The queue of records without a partition, of the handles of a shard; `None` if they have sent nothing yet.
     #[inline]
     pub(super) fn open_at(&self, shard: Shard) -> Option<&Arc<Slot>> {
         self.shards[shard.index()].get()
@@ -123,7 +123,7 @@ impl TopicBatches {
         )
     }
 
-    /// There is no such partition: its slot is of no use, once it is empty.
+    /// There is no such partition: its queue is removed once it is empty.
     pub(super) fn forget_slot(&self, partition: i32) {
         let mut pinned = self.pinned.write().unwrap_or_else(|e| e.into_inner());
         if pinned.get(&partition).is_some_and(|slot| !slot.is_used()) {

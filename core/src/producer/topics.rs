@@ -1,4 +1,4 @@
-//! A topic as the sender sees it: where its batches wait.
+//! A topic as the sender sees it: where its batches wait, and the state of its partitions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -18,36 +18,37 @@ use crate::policy::spread::{self, Given};
 
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
-    /// The topic's entry in each home, to tell it what is known.
+    /// The topic's entry in each accumulator that uses it, to tell it what is known of the topic.
     pub(super) homes: Vec<(Weak<Accumulator>, Arc<TopicBatches>)>,
     /// When something was sent to it last.
     pub(super) used: Instant,
     /// Batches that may go to any partition.
     pub(super) unbound: Line,
-    /// Batches with a named partition; none that is empty stays for longer than a round.
+    /// Batches with a named partition. A line that is empty is removed in the next round.
     pub(super) pinned: BTreeMap<i32, Line>,
     pub(super) partitions: Vec<Partition>,
     /// Partitions with something that is sent again in place.
     pub(super) resend: BTreeSet<usize>,
-    /// In the last round a request was full before everything had its turn.
+    /// In the last round a request was full before every partition had its turn.
     pub(super) crowded: bool,
-    /// What may go anywhere goes before what names its partition, in the next round.
+    /// In the next round, batches that may go anywhere go before those that name their partition.
     pub(super) unbound_first: bool,
     /// On the sender's list of topics with something to send.
     pub(super) active: bool,
     pub(super) meta: Option<Arc<TopicMeta>>,
-    /// In which state of the cluster `meta` was looked up, and until when it need not be again.
+    /// At which change of the metadata (see [`Sender`](super::sender::Sender)) `meta` was looked up, and until
+    /// when it need not be looked up again.
     pub(super) learned: Option<(u64, Instant)>,
-    /// Where the last batch without a partition went, until the next choice.
+    /// The partition that batches without one go to, until the next choice.
     pub(super) sticky: Option<Sticky>,
-    /// What its partitions were given of batches without one.
+    /// How much each partition was given of batches that named none.
     pub(super) given: Given,
-    /// Why things do not move, for the message of a timeout.
+    /// The last error that kept batches from being sent, for the message of a timeout.
     pub(super) trouble: Option<Error>,
 }
 
-/// A choice that is kept for a batch's worth of bytes, or for a while: one that sends a record a
-/// second would stay for an hour, and a broker that came back would be without work for so long.
+/// A choice that is kept for a batch's worth of bytes, and not for longer than [`STAY`]: a producer of a record a
+/// second would keep it for an hour, and a broker that came back would be without work for so long.
 #[derive(Clone, Copy)]
 pub(super) struct Sticky {
     pub(super) partition: i32,
@@ -91,7 +92,7 @@ impl Topic {
         std::iter::once(&mut self.unbound).chain(self.pinned.values_mut())
     }
 
-    /// The line of what goes to a partition that is named, or to any.
+    /// The line of batches for this partition; `None`: of those that may go to any.
     pub(super) fn line(&mut self, partition: Option<i32>) -> &mut Line {
         match partition {
             None => &mut self.unbound,
@@ -107,8 +108,8 @@ impl Topic {
         }
     }
 
-    /// Says who leads the partition of a slot: whoever leads many that take nothing must not fill the
-    /// buffer with what is for them.
+    /// Tells a slot which broker leads its partition, so that its batches are charged to that broker, too: a
+    /// broker that leads many partitions and takes nothing must not fill the buffer.
     pub(super) fn tell_leader(&self, home: &Accumulator, slot: &Slot) {
         if let (Some(meta), Some(partition)) = (&self.meta, slot.partition) {
             slot.led_by(&home.share_of(leader_of(meta, partition)));
@@ -139,13 +140,13 @@ impl Topic {
         )
     }
 
-    /// A batch that came back from a partition, to where it came from.
+    /// Puts a batch that came back from a partition into the line that it came from.
     pub(super) fn put_back(&mut self, batch: Batch) {
         self.line(batch.partition).put_back(batch);
     }
 
-    /// Keeps the choice for a batch's worth of bytes. What goes elsewhere because the leader of one
-    /// that is kept is busy changes nothing.
+    /// A batch of so many bytes was put into `partition`: the choice is kept until it has had a batch's worth. A
+    /// batch that went to another partition, because the leader of the kept one was busy, changes nothing.
     pub(super) fn stay(
         &mut self,
         partition: i32,

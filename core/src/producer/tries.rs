@@ -1,5 +1,5 @@
-//! What a batch has behind it: how often it was refused for certain, and when it may be put into a
-//! request again.
+//! The attempts that were made with a batch: how often it was refused, whether one of them may have written it,
+//! and when it may be put into a request again.
 
 use rand::Rng;
 use tokio::time::Instant;
@@ -11,37 +11,38 @@ use crate::policy::retry_budget::Cost;
 /// Why an attempt of a batch came to nothing.
 #[derive(Clone, Debug)]
 pub(crate) enum Cause {
-    /// It never left, or its partition has another leader now: going there is no retry.
+    /// It was never sent, or its partition has another leader now: to send it there is no retry.
     Moved,
-    /// The broker refused it, or nobody knows.
+    /// The broker refused it, or it is in doubt.
     Failed,
-    /// The broker refuses it as it is: taken apart, it may go on.
+    /// The broker refuses it as it is: it is taken apart, and its pieces go on.
     Cut(Cut),
 }
 
-/// Connections that a batch may end while nothing else is on them. One may be chance, a broker that is
-/// shut down.
+/// After so many connections to one leader that ended while nothing but this batch was on them, the batch is
+/// to blame. A single one may be chance: a broker that is shut down.
 const CLOSED_ALONE: u8 = 2;
 
-/// See the module.
+/// The attempts that were made with one batch.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
-    /// Made when first needed: most batches are refused never.
+    /// Made with the first refusal: most batches are never refused.
     backoff: Option<Box<Backoff>>,
+    /// The last attempt failed: the next one is a retry.
     refused: bool,
-    /// It may be written already, in a partition that it has left.
+    /// It may be in the log of a partition that it has left.
     doubt: bool,
     not_before: Option<Instant>,
-    /// Connections that ended while it was on them: with others, and alone, to the leader that it was alone
-    /// with last.
+    /// How many connections ended while it was in flight on them: together with other batches, and alone (with
+    /// the leader of `closed_by`).
     closings: (u8, u8),
     closed_by: Option<i32>,
 }
 
 impl Tries {
-    /// It came back from a partition. The first time it goes elsewhere at once; one that is refused
-    /// wherever it goes waits longer each time, or a cluster that refuses everything would be asked
-    /// as fast as it can refuse.
+    /// An attempt failed, and the batch came back from its partition. After the first failure it may go
+    /// elsewhere at once; after each further one it waits longer, or a cluster that refuses everything would
+    /// be asked as fast as it can refuse.
     pub(crate) fn came_back(&mut self, cause: &Cause, now: Instant, rng: &mut impl Rng) {
         self.refused = matches!(cause, Cause::Failed);
         match (&mut self.backoff, cause) {
@@ -51,13 +52,13 @@ impl Tries {
         }
     }
 
-    /// What a part of the batch has behind it.
+    /// The attempts of a piece of the batch: only its doubt is inherited.
     pub(crate) fn of_piece(&self) -> Self {
         Self { doubt: self.doubt, ..Self::default() }
     }
 
-    /// The connection to this leader ended that it was on, with nothing else if `alone`. Whether that was
-    /// so often that it is to blame.
+    /// The connection to this leader ended while the batch was in flight on it; `alone`: nothing else was. Gives
+    /// whether that has happened so often that the batch is to blame.
     pub(crate) fn closed(&mut self, leader: i32, alone: bool) -> bool {
         if alone && self.closed_by != Some(leader) {
             self.closed_by = Some(leader);
@@ -68,27 +69,27 @@ impl Tries {
         self.closings.1 >= CLOSED_ALONE
     }
 
-    /// A connection may have ended for it: it goes on one that nobody else needs meanwhile.
+    /// Whether a connection may have ended because of it: then it is sent alone on its connection.
     pub(crate) fn is_suspect(&self) -> bool {
         self.closings != (0, 0)
     }
 
-    /// It goes elsewhere although its last attempt may have been written.
+    /// It goes to another partition although its last attempt may have written it.
     pub(crate) fn rerouted(&mut self) {
         self.doubt = true;
     }
 
-    /// Whether an attempt elsewhere may have been written. Sticks.
+    /// Whether an attempt in another partition may have written it. Sticks.
     pub(crate) fn in_doubt(&self) -> bool {
         self.doubt
     }
 
-    /// What a request of nothing but this costs the retry budget; `None` if it is no retry.
+    /// The price, in the retry budget, of a request that carries only this batch; `None` if it is no retry.
     pub(crate) fn cost(&self) -> Option<Cost> {
         self.refused.then_some(if self.doubt { Cost::InDoubt } else { Cost::Definite })
     }
 
-    /// It may be put into a request no sooner.
+    /// When it may be put into a request again; `None`: now.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|at| *at > now)
     }

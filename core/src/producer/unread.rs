@@ -1,7 +1,7 @@
-//! Failures that nobody has looked at: what flush, close, and the end of a producer tell.
+//! Failures that nobody has looked at. Flush, close, and the end of a producer report them.
 //!
-//! A batch that fails counts its records here, once, for the producers that sent them; a handle of it
-//! that is read takes its record out again. Nothing is done for a record that is acknowledged.
+//! A batch that fails counts its records here, once, for the producers that sent them. A handle that is read
+//! takes its record out again. For a record that is acknowledged nothing is done.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,39 +13,39 @@ use tokio::sync::Notify;
 use crate::environment::Environment;
 use crate::error::{Error, Result, Undelivered};
 
-/// Failures that are kept apart, by topic and error. Those of further kinds are counted with the last.
+/// How many kinds of failures (topic and error) are counted apart. Further kinds are counted with the last one.
 const MOST_GROUPS: usize = 64;
 
-/// How long a report waits for tasks that are waiting for their records: they were woken with it, and
-/// have only to be polled.
+/// How long a report waits for tasks that wait for failed records: they were woken at the same time and only have to
+/// be polled.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Of one producer and its clones.
+/// The unread failures of one producer and its clones.
 pub(crate) struct Unread {
     tally: Mutex<Tally>,
-    /// Something was looked at.
+    /// Tells that a failure was looked at.
     looked: Notify,
-    /// Who hears of what fails when the producer is gone.
+    /// Counts what fails after the producer was dropped.
     heir: Option<Arc<Self>>,
 }
 
 #[derive(Default)]
 struct Tally {
-    /// Counts reports: what failed before one is not taken out after it.
+    /// Counts reports: records that failed before a report are not taken out after it.
     report: u64,
     groups: Vec<Group>,
     records: usize,
-    /// Of these, records of batches that somebody was waiting for.
+    /// How many of them are in batches that a task was waiting for.
     awaited: usize,
     gone: bool,
 }
 
 struct Group {
     topic: Arc<str>,
-    /// The first.
+    /// The first error of this kind.
     error: Error,
     records: usize,
-    /// It stands for other topics and errors too.
+    /// It counts other topics and errors, too, since there were too many kinds.
     others: bool,
     retriable: bool,
     maybe_written: bool,
@@ -58,7 +58,7 @@ impl Group {
     }
 }
 
-/// Records that were counted together, and where: to take them out again.
+/// Where failed records were counted, so that they can be taken out again.
 #[derive(Clone, Debug)]
 pub(crate) struct Counted {
     by: Arc<Unread>,
@@ -68,7 +68,7 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// So many of the records were looked at.
+    /// So many of these records were looked at: they are taken out.
     pub(crate) fn looked_at(&self, records: usize) {
         let mut tally = self.by.lock();
         if tally.report != self.report {
@@ -86,7 +86,7 @@ impl Counted {
         self.by.looked.notify_waiters();
     }
 
-    /// A report told of them.
+    /// Whether a report has told of them.
     pub(crate) fn is_told(&self) -> bool {
         self.by.lock().report != self.report
     }
@@ -128,12 +128,12 @@ impl Tally {
 }
 
 impl Unread {
-    /// Of a producer; `heir` hears of what fails when that is gone.
+    /// For a new producer; `heir` counts what fails after that was dropped.
     pub(crate) fn new(heir: Option<&Arc<Self>>) -> Arc<Self> {
         Arc::new(Self { tally: Mutex::default(), looked: Notify::new(), heir: heir.cloned() })
     }
 
-    /// What it is known by where a number must do: while something holds it, no other has this one.
+    /// A number that identifies it as long as anything refers to it.
     #[inline]
     pub(crate) fn address(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self).addr()
@@ -143,7 +143,7 @@ impl Unread {
         self.tally.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// So many records failed. `awaited`: somebody waits for some of them, and is woken next.
+    /// Counts so many failed records. `awaited`: a task waits for some of them and will be woken now.
     pub(crate) fn failed(
         self: &Arc<Self>,
         topic: &Arc<str>,
@@ -183,12 +183,12 @@ impl Unread {
         Counted { by: Arc::clone(self), report: tally.report, group, awaited }
     }
 
-    /// What failed since the last report and nobody has looked at.
+    /// Takes the report of the failures since the last one that nobody has looked at.
     pub(crate) fn take(&self) -> Option<Undelivered> {
         self.lock().take()
     }
 
-    /// The same once those who wait for their records had their chance to look.
+    /// The same, after tasks that wait for failed records had a chance to look at them.
     pub(crate) async fn take_later(&self, env: &Environment) -> Option<Undelivered> {
         if self.lock().awaited > 0 {
             let looked = async {
@@ -212,12 +212,12 @@ impl Unread {
         self.take()
     }
 
-    /// The same as the outcome of a flush.
+    /// The same as the result of a flush.
     pub(crate) async fn report(&self, env: &Environment) -> Result<()> {
         self.take_later(env).await.map_or(Ok(()), |lost| Err(lost.into()))
     }
 
-    /// The producer is gone: what was left to tell. What fails from now on is its heir's to tell.
+    /// The producer was dropped: takes the last report. Later failures are counted by the heir.
     pub(crate) fn gone(&self) -> Option<Undelivered> {
         let mut tally = self.lock();
         tally.gone = true;
@@ -231,15 +231,16 @@ impl fmt::Debug for Unread {
     }
 }
 
-/// Who sent the records of a batch, in its order. Nobody: they are told in another way.
+/// Which producer sent which records of a batch, in their order. `None` for records whose results are told in another
+/// way (those of bindings).
 #[derive(Debug, Default)]
 pub(crate) struct Senders {
     first: Option<Arc<Unread>>,
-    /// Those behind the first, each with the index of its first record.
+    /// The producers after the first, each with the index of its first record.
     later: Vec<(u32, Option<Arc<Unread>>)>,
 }
 
-/// Failed records of a batch, from this index to that of the next.
+/// Where the failed records of a batch are counted, from index `first` up to the next entry's.
 #[derive(Clone, Debug)]
 pub(crate) struct Owed {
     pub(crate) first: u32,
@@ -271,7 +272,7 @@ impl Senders {
         }
     }
 
-    /// Whose the record with this index is.
+    /// The producer that sent the record with this index.
     pub(crate) fn of(&self, index: u32) -> Option<&Arc<Unread>> {
         match self.later.partition_point(|(first, _)| *first <= index) {
             0 => self.first.as_ref(),
@@ -279,7 +280,7 @@ impl Senders {
         }
     }
 
-    /// All of them failed.
+    /// All records of the batch failed: counts them for the producers that sent them.
     pub(crate) fn failed(
         &self,
         topic: &Arc<str>,

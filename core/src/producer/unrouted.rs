@@ -1,7 +1,7 @@
-//! Keyed records of a topic whose number of partitions is not known yet, where keys choose the
-//! partition. They are taken like all others, wait in a slot of their own in the order they came,
-//! and go into the batches of their partitions before any later record does. A handle that was given
-//! out meanwhile finds its record at its new place.
+//! Keyed records, where keys choose the partition, of a topic whose number of partitions is not known yet.
+//! They are accepted like all others and wait in a slot of their own, in the order of the calls. When the
+//! number is known they are copied into the batches of their partitions, before any later record is. A
+//! handle that was given out meanwhile finds its record at its new place.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,15 +33,15 @@ impl Accumulator {
         let slot = &topic.unrouted;
         loop {
             let mut inner = slot.lock();
-            // Learned in between: whoever routes holds the same lock, so all that came before are
-            // where they belong.
+            // Known since a moment ago: `learned` stores it under this lock, after it has copied all earlier
+            // records, so this one comes behind them.
             let partitions = topic.partitions.load(Ordering::Acquire);
             if partitions > 0 {
                 drop(inner);
                 let slot = topic.slot(key_hash::partition(key, partitions));
                 return self.append_in(topic, &slot, record, size, space, sender, take);
             }
-            // One batch whatever its size: it is never sent as it is.
+            // One batch, however large: it is never sent as it is.
             if let Some(open) = &mut inner.open {
                 let has_some = open.builder.len_records() > 0;
                 if has_some && !self.budget.shares_fit(&open.rest.shares, size) {
@@ -60,8 +60,8 @@ impl Accumulator {
         }
     }
 
-    /// Copies every record into the batch of its partition. Where they are is told to who waits for them
-    /// by the caller, without the lock.
+    /// Copies every record into the batch of its partition, and gives the place of each. The caller passes the
+    /// places on to the handles when it has given the lock back.
     fn route(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
@@ -115,7 +115,7 @@ impl Accumulator {
 }
 
 impl TopicBatches {
-    /// The topic has so many partitions: what waited for that is routed.
+    /// The topic has so many partitions: records that waited for the number are moved to them.
     pub(crate) fn learned(self: &Arc<Self>, partitions: i32) {
         if self.partitions.load(Ordering::Relaxed) == partitions {
             return;
@@ -126,8 +126,8 @@ impl TopicBatches {
             return self.partitions.store(partitions, Ordering::Release);
         };
         let home = Arc::clone(&open.rest.home);
-        // Whoever waits for space, or for one of the records, may send on the spot when woken: that
-        // comes after the lock.
+        // Tasks that wait for memory, or for one of the records, may send at once when they are woken, which
+        // takes this lock: they are woken after it is given back.
         let quiet = home.budget.quiet();
         let places = home.route(self, &mut open, partitions);
         self.partitions.store(partitions, Ordering::Release);

@@ -107,7 +107,7 @@ impl Matrix {
         (writes, cells)
     }
 
-    /// As many records with each codec; the other skins have two. Kafka's own producer writes numbers,
+    /// As many records with each codec; the bindings have two. Kafka's own producer writes numbers,
     /// plain.
     fn write(&self, side: &Side, topic: &str, seed: u64) -> interop::Result<Vec<Row>> {
         if matches!(side, Side::Kafka) {

@@ -1,4 +1,5 @@
-//! What an answer changes: that to a Metadata request, and the leaders that others name in passing.
+//! Merging responses into the cache: those to Metadata requests, and the leaders that Produce and Fetch
+//! responses name (KIP-951).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use crate::error::{Error, ErrorKind, describe};
 use crate::policy::agreement::{Objection, Witness, Word};
 use crate::policy::ask::Why;
 
-/// What became of an answer, for whoever tells people: nothing is logged under the lock.
+/// The changes that a response made, for the caller to log: nothing is logged under the lock.
 #[derive(Default)]
 pub(in crate::cluster) struct Merged {
-    /// Anything at all was news.
+    /// Something was new.
     pub(in crate::cluster) changed: bool,
     /// Topics that may not be used any more, with the error.
     pub(in crate::cluster) forbidden: Vec<(Arc<str>, Error)>,
@@ -53,7 +54,7 @@ impl Metadata {
         });
         let told = merge::brokers(answer);
         let alone = told.len() == 1;
-        // One that names nobody, not even itself, has just started and knows nothing yet.
+        // A broker that names no broker, not even itself, has just started and knows nothing yet.
         let knows_the_cluster = !told.is_empty();
         if knows_the_cluster && !behind {
             merged.changed |= told != state.brokers;
@@ -62,7 +63,7 @@ impl Metadata {
         let several = state.brokers.len() > 1;
         for topic in &answer.topics {
             let Some(name) = topic.name.as_ref().map(|n| n.0.as_str()) else { continue };
-            // What nobody asked for is not kept.
+            // Topics that nobody asked for are not kept.
             let Some((name, _)) = state.topics.get_key_value(name) else { continue };
             let name = Arc::clone(name);
             let Some(entry) = state.topics.get_mut(&name) else { continue };
@@ -70,8 +71,8 @@ impl Metadata {
             let code = topic.error_code;
             let witness = Witness { broker: from, several, known: entry.meta.is_some() };
             if matches!(code, 0 | 5) {
-                // The list of brokers stays what it was meanwhile, so that the only one that is left would
-                // wait for another to agree.
+                // The list of brokers is not updated by a response that is behind: if only one broker is left, it
+                // would wait for a second one to agree.
                 let of_former = Witness { several: several && !alone, ..witness };
                 if entry.incarnations.is_former(topic.topic_id)
                     && !Objection::hear(&mut entry.objection, Word::Former, of_former, now)
@@ -102,7 +103,7 @@ impl Metadata {
             let word =
                 word.filter(|word| !(behind && *word == Word::Missing && entry.meta.is_some()));
             let Some(word) = word else {
-                // Whoever waits for the topic in vain is told this.
+                // The error of a caller that waits for the topic in vain.
                 state.trouble = Some((troubled_since, error));
                 entry.wanted = true;
                 continue;
@@ -124,7 +125,7 @@ impl Metadata {
             }
             entry.error = Some((error, now));
         }
-        // Also what the answer did not mention.
+        // Topics that were asked for and that the response does not mention are wanted again.
         let mut again = false;
         for topic in state.topics.values_mut() {
             topic.wanted |= std::mem::take(&mut topic.asked);
@@ -172,7 +173,7 @@ impl Metadata {
             }
         }
         if !named.is_empty() {
-            // Only of those that lead something by now: an answer may name as many as it likes.
+            // Only endpoints of brokers that a hint made a leader: a response may name any number.
             for (id, endpoint) in endpoints.iter().filter(|(id, _)| named.contains(id)) {
                 let rack = state.brokers.get(id).and_then(|place| place.rack.clone());
                 state.brokers.insert(*id, BrokerPlace { endpoint: endpoint.clone(), rack });
@@ -185,7 +186,7 @@ impl Metadata {
     }
 }
 
-/// What an error of a topic says against it; none: it says nothing of the topic, or will pass.
+/// How an error code speaks against a topic; `None`: it says nothing about the topic, or will pass.
 fn word(code: i16) -> Option<Word> {
     let row = describe(code);
     match row.kind {

@@ -1,29 +1,29 @@
-//! The topics that have borne a name, one after the other. Brokers hear of a new one at different times,
-//! and one that is cut off goes on telling of what is gone: what was does not come back by its word.
+//! The ids of the topics that had one name, one after the other. Brokers learn of a new topic at different times,
+//! and a broker that is cut off goes on naming the old one: its word does not bring an old topic back.
 
 use std::collections::VecDeque;
 
 use uuid::Uuid;
 
-/// A broker that is behind by more than so many topics of one name is not asked for long.
+/// How many former ids are remembered: no broker is behind by more topics of one name for long.
 const REMEMBERED: usize = 8;
 
-/// See the module.
+/// The topic ids that one name has had.
 #[derive(Debug, Default)]
 pub(super) struct Incarnations {
-    /// The last one that was believed; nil before, and where brokers are too old to tell.
+    /// The id that was believed last; nil before the first, and with brokers that are too old to tell ids.
     last: Uuid,
-    /// Those before it, the last of them.
+    /// The ids before it, newest last; at most [`REMEMBERED`].
     former: VecDeque<Uuid>,
 }
 
 impl Incarnations {
-    /// Whether it is one that another has come after.
+    /// Whether it is the id of an earlier topic.
     pub(super) fn is_former(&self, id: Uuid) -> bool {
         self.former.contains(&id)
     }
 
-    /// It is this one now.
+    /// The name belongs to the topic with this id now.
     pub(super) fn is_now(&mut self, id: Uuid) {
         if id == self.last || id.is_nil() {
             return;

@@ -324,7 +324,7 @@ fn name(key: &Key) -> String {
 }
 
 fn left_out(key: &Key) -> Error {
-    Error::broker(-1, format_args!("{}: no answer", name(key)), None)
+    Error::broker(-1, format_args!("{}: the response leaves it out", name(key)), None)
 }
 
 /// Whether an error is about the request, and not about what a partition's answer said.

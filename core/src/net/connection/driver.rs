@@ -35,17 +35,18 @@ const MAY_WANT_SASL: &str = "use a listener without SASL, which this client does
 /// When an unanswered request is looked at first: half of what makes a connection late.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
-/// And how far apart such looks are at most.
+/// The longest time between two such looks.
 const LOOKS_APART: Duration = Duration::from_secs(5);
 
-/// What answers are given that may be on their way when the process goes on.
+/// After the process was stopped: how long responses that are on their way are waited for before a request counts
+/// as overdue.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A request that is not answered, or not written.
+/// A request that is not answered yet, or (acks=0) not written yet.
 struct Pending {
     correlation: i32,
     api_key: i16,
-    /// Who waits for the answer, and what counts it; `None`: its caller has waited long enough.
+    /// The waiting caller, and what counts the request; `None`: the caller's time is over.
     waiting: Option<(oneshot::Sender<Answer>, Sent)>,
     sent: Instant,
     /// How long its caller waits.
@@ -54,40 +55,41 @@ struct Pending {
     end: u64,
 }
 
-/// See the module.
+/// Owns the stream of one connection.
 pub(super) struct Driver {
     stream: Box<dyn Transport>,
     reader: FrameReader,
     rx: mpsc::UnboundedReceiver<Order>,
     rx_open: bool,
     shared: Arc<Shared>,
-    /// As long as what callers have in flight: each waits for its answer, and senders have
-    /// [`MAX_REQUESTS_IN_FLIGHT`](crate::config::MAX_REQUESTS_IN_FLIGHT) at most.
+    /// Segments that wait to be written. Bounded by what callers have in flight: a sender has
+    /// [`MAX_REQUESTS_IN_FLIGHT`](crate::config::MAX_REQUESTS_IN_FLIGHT) requests at most, and others wait for
+    /// each response.
     write: VecDeque<Bytes>,
-    /// Bytes ever queued and ever accepted by the socket.
+    /// How many bytes were queued, and how many the socket has accepted, since the connection was opened.
     queued: u64,
     written: u64,
     in_flight: VecDeque<Pending>,
-    /// Requests that nobody answers, until they are written.
+    /// Requests without a response (acks=0), until they are written.
     unwritten: VecDeque<Pending>,
-    /// The longest that any of its callers wants, and the share of it that this connection stays.
+    /// The longest idle timeout of its callers, and the part of it after which this connection closes.
     idle_timeout: Duration,
     idle_share: f64,
-    /// The longest that any of its callers waits for an answer.
+    /// The longest request timeout of its callers.
     patience: Duration,
-    /// Whether some wait less long.
+    /// Whether some callers have a shorter request timeout than that.
     some_wait_less: bool,
     used: Instant,
     on_close: Option<OnClose>,
-    /// Set for the next look or earlier: requests only move it back, so that it is set again when it
-    /// fires and not with each request.
+    /// Fires at the next look or before it. A request never sets it, unless its look comes earlier: the timer is
+    /// set again when it fires.
     timer: Pin<Box<Sleep>>,
     timer_at: Instant,
     /// When the timer fired last, or the oldest request came to be the oldest.
     looked: Instant,
     /// The oldest request is overdue, and the socket is looked into once more.
     last_look: bool,
-    /// After a stall nothing is overdue before.
+    /// After a stall: nothing is overdue before this.
     grace: Instant,
 }
 
@@ -128,7 +130,7 @@ impl Driver {
         }
     }
 
-    /// Until the connection is over, and everybody who waits is told.
+    /// Runs until the connection is over and every caller that waits has been told.
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
         let why = self.over(end);
@@ -147,7 +149,7 @@ impl Driver {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.oldest_us.store(0, Ordering::Relaxed);
         self.rx.close();
-        // Before the answers: who hears of a loss finds the broker's state up to date.
+        // Before callers are told: whoever hears of the loss finds the broker's state up to date.
         match &end {
             Ending::Unneeded => self.shared.metrics.closed(),
             Ending::Idle => self.shared.metrics.closed_idle(),
@@ -291,7 +293,7 @@ impl Driver {
         Pin::new(&mut *self.stream).poll_flush(cx)
     }
 
-    /// The socket has requests that nobody answers: that is all their senders wait for.
+    /// Tells the callers of requests without a response that the socket has them.
     fn written_unanswered(&mut self) {
         while self.unwritten.front().is_some_and(|p| p.end <= self.written) {
             let Some(pending) = self.unwritten.pop_front() else { return };
@@ -408,7 +410,7 @@ impl Driver {
         (pending.sent + self.patience).max(self.grace)
     }
 
-    /// For so long we did nothing ourselves: as if everything had been asked so much later.
+    /// This process did nothing for so long: every request counts as if it had been sent so much later.
     fn stalled(&mut self, by: Duration, now: Instant) {
         for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
             pending.sent = (pending.sent + by).min(now);
@@ -423,8 +425,8 @@ impl Driver {
         fronts.into_iter().flatten().min_by_key(|p| p.sent)
     }
 
-    /// A panic: the connection ends like one that was lost, so that its lane is open for another, its
-    /// place among those allowed is free, and nobody waits for answers that nobody reads.
+    /// After a panic: the connection ends like one that was lost. So its lane can be opened again, its permit is
+    /// given back, and nobody waits for a response that nobody reads.
     fn panicked(&mut self) {
         let words = format!("{}: the connection's task panicked", self.shared.name);
         let why = self.over(Ending::Lost(Error::new(ErrorKind::Internal, words)));
@@ -433,7 +435,7 @@ impl Driver {
         }
     }
 
-    /// When the first of those who wait less long than others has waited long enough.
+    /// When the first request timeout ends that is shorter than the longest.
     fn first_to_give_up(&self) -> Option<Instant> {
         if !self.some_wait_less {
             return None;
@@ -443,8 +445,8 @@ impl Driver {
         waiting.map(|p| p.sent + p.timeout).min()
     }
 
-    /// Tells those who have waited long enough, while the connection stays for those who wait longer.
-    /// Whether there were any.
+    /// Tells callers whose request timeout has passed, while the connection stays for those with a longer one.
+    /// `true` if there were any.
     fn some_give_up(&mut self, now: Instant) -> bool {
         if !self.some_wait_less {
             return false;

@@ -1,6 +1,7 @@
-//! A batch that is too large for its partition, and has doubtful ones behind it: they are in the log
-//! already or can only come behind it, so its place is not given up. A broker looks at nothing but
-//! where a batch's sequences begin; halves that share the sequences of the whole fit into its place.
+//! Cutting a batch in its place. It is too large for its partition, and there are doubtful batches behind it:
+//! these are in the log already, or can only come behind it, so its place cannot be given up. A broker
+//! compares only where a batch's sequences begin, so two halves that share the sequences of the whole fit
+//! into its place.
 
 use super::doubt::Asked;
 use super::sequence::Position;

@@ -1,26 +1,27 @@
-//! Batches that may be in the log, and whose sequence the broker refuses all the same: it has forgotten
-//! them. After a clean restart it knows the last batch of each producer and no older one
-//! (`ProducerStateManager.readSnapshot`); the first resend of two doubtful ones gets
-//! OUT_OF_ORDER_SEQUENCE though both are there. Under the next epoch it would be there twice.
+//! Batches that may be in the log although the broker refuses their sequence: the broker has forgotten them.
+//! After a clean restart it knows only the last batch of each producer
+//! (`ProducerStateManager.readSnapshot`). The first resend of two doubtful batches then gets
+//! OUT_OF_ORDER_SEQUENCE_NUMBER though both are in the log. Under the next epoch it would be there twice.
 //!
-//! So the leader is asked for the last sequence that it knows of us (DescribeProducers, KIP-664). What
-//! that says, and what not:
+//! So the leader is asked for the last sequence that it knows of our producer id (DescribeProducers,
+//! KIP-664). That sequence proves:
 //!
-//! - It is beyond the batch, under our epoch: the batch was appended, since sequences have no gaps. But
-//!   any replica answers, of records that others may not have yet. It counts as acknowledged once a
-//!   later batch is: that one is behind it in the log, and was waited for. If none is yet, the batch
-//!   that the broker does remember is sent again; as a duplicate, it is acknowledged when everybody
-//!   has it.
-//! - It is right before the batch, or the batch's own: sent again in place, it is taken, or recognised.
-//! - Anything else, a refusal to tell among it: nobody knows. That the batch is not in this log does
-//!   not say that it is in none: who answers may lead no more.
+//! - if it is beyond the batch, under our epoch: the batch was appended, since sequences have no gaps. But the
+//!   leader may tell of records that other replicas do not have yet. So the batch counts as acknowledged
+//!   only once a later batch is, which is behind it in the log and was waited for. If no later batch is
+//!   acknowledged yet, the one that the broker remembers is sent again: it is a duplicate, and is
+//!   acknowledged when all replicas have it.
+//! - if it is right before the batch, or the batch's own: sent again in place, the batch is taken, or
+//!   recognised as a duplicate.
+//! - in all other cases, also if the leader refuses to tell: nothing. That the batch is not in this log does not
+//!   say that it is in none: the broker that answers may not lead any more.
 
 use super::sequence::is_beyond;
 use super::{Entry, Partition};
 use crate::producer::accumulator::Batch;
 use crate::producer::tries::Cause;
 
-/// What is known of a batch with a refused sequence.
+/// How far the lookup of a batch with a refused sequence has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// Its sequence was not refused.
@@ -32,26 +33,25 @@ pub(super) enum Asked {
     There(i32),
 }
 
-/// What a leader knows of a producer in a partition.
+/// The last batch of a producer that a leader knows in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastKnown {
     pub(crate) epoch: i32,
     pub(crate) sequence: i32,
 }
 
-/// What became of batches that were looked up.
+/// The batches that are resolved by a lookup.
 #[derive(Debug, Default)]
 pub(crate) struct LookedUp {
-    /// They are in the log, at offsets that nobody tells.
+    /// In the log, at offsets that are not known.
     pub(crate) acknowledged: Vec<Batch>,
-    /// Nobody knows.
+    /// Whether these are in the log cannot be found out.
     pub(crate) unknown: Vec<Batch>,
 }
 
 impl Partition {
-    /// The broker refuses the batch's place in the sequence, and nothing before it is unresolved. One
-    /// that never was in doubt is in no log: it goes on under the next epoch. Any other is looked
-    /// up.
+    /// The broker refuses the batch's sequence, and no batch before it is unresolved. A batch that never was in
+    /// doubt is in no log: it goes on under the next epoch. Any other is looked up.
     pub(crate) fn out_of_sequence(&mut self, id: u64) {
         self.failed(id, true, Cause::Failed);
         for entry in &mut self.queue {
@@ -66,7 +66,7 @@ impl Partition {
         }
     }
 
-    /// Whether the leader is to be asked; and under whose name.
+    /// The producer id that the leader is to be asked about, if it is to be asked.
     pub(crate) fn wants_lookup(&mut self) -> Option<i64> {
         self.look_up_without_witness();
         let wanted = |e: &Entry| e.asked == Asked::Wanted && e.batch.is_some();
@@ -94,7 +94,7 @@ impl Partition {
         self.all_asked(Asked::UnderWay, Asked::Wanted);
     }
 
-    /// What one leader said is not what another knows.
+    /// There is another leader now: what the old one said does not count.
     pub(super) fn told_by_another(&mut self) {
         for entry in &mut self.queue {
             if matches!(entry.asked, Asked::There(_)) {
@@ -108,7 +108,7 @@ impl Partition {
         asked.for_each(|entry| entry.asked = to);
     }
 
-    /// What the leader knows of us. `None`: nothing, or it does not tell.
+    /// The leader has answered a lookup. `None`: it knows nothing of us, or does not tell.
     pub(crate) fn looked_up(&mut self, last: Option<LastKnown>) -> LookedUp {
         let epoch = i32::from(self.sequence.epoch());
         let last = last.filter(|last| last.epoch == epoch).map(|last| last.sequence);
@@ -142,14 +142,14 @@ impl Partition {
         out
     }
 
-    /// What is sent again next, if it need not wait for a lookup.
+    /// The batch that is sent again next; `None` if it has to wait for a lookup.
     pub(super) fn first_to_resend(&self) -> Option<usize> {
         let waits = |e: &Entry| !e.sent && e.batch.is_some();
         let first = self.queue.iter().position(waits)?;
         let Asked::There(last) = self.queue[first].asked else {
             return (self.queue[first].asked == Asked::No).then_some(first);
         };
-        // That which the broker remembers tells when everybody has both.
+        // The batch that the broker remembers: its acknowledgement says that all replicas have both.
         let remembered = |e: &Entry| {
             let ends = |batch: &Batch| e.position.last_sequence(batch.records());
             waits(e) && e.batch.as_ref().map(ends) == Some(last)
@@ -157,7 +157,7 @@ impl Partition {
         self.queue.iter().position(remembered)
     }
 
-    /// Batches that are in the log and before one that has been acknowledged.
+    /// Takes the batches that are in the log, before one that was acknowledged.
     pub(crate) fn take_proven(&mut self) -> Vec<Batch> {
         let Some(last) = self.acknowledged else { return Vec::new() };
         let proven = |e: &Entry| matches!(e.asked, Asked::There(_)) && e.position.is_before(last);

@@ -1,25 +1,26 @@
-//! The sequence numbers of one partition's batches, and what brokers know them by: a producer id and
-//! its epoch. A broker takes a batch only if it follows the last one of the same id and epoch, and
-//! the first of a new epoch only at 0: whatever was given and not written is given again, and what
-//! cannot be mended ends with the epoch.
+//! The sequence numbers of one partition's batches, under a producer id and an epoch. A broker takes a batch
+//! only if its sequence follows the last one of the same id and epoch, and the first of a new epoch only
+//! at 0. So a sequence whose batch is in no log is given again, and a gap that cannot be filled ends with the
+//! epoch.
 
 use crate::producer::gate::Stamp;
 
-/// See the module.
+/// Gives out the sequences of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
-    /// What the next batch gets.
+    /// The position of the next batch.
     next: Position,
     epoch: i16,
-    /// Whose epoch; `None` until something is sent, and again once its epochs are used up.
+    /// The producer id; `None` until something is sent, and again once its epochs are used up.
     producer_id: Option<i64>,
+    /// The last one whose epochs were used up, until it is asked for.
     used_up: Option<i64>,
 }
 
-/// A batch's part in it.
+/// A batch's place in the sequence.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Position {
-    /// That of its first record.
+    /// The sequence number of its first record.
     sequence: i32,
     /// Counts batches given a sequence, over all epochs.
     place: u64,
@@ -40,19 +41,19 @@ impl Position {
         advance(last, 1) == self.sequence
     }
 
-    /// The part of what is behind so many of the batch's records, in a batch of its own.
+    /// The position of the rest of a batch, behind so many of its records and in so many batches' distance.
     pub(super) fn behind(self, records: usize, batches: u64) -> Self {
         Self { sequence: advance(self.sequence, records), place: self.place + batches }
     }
 
-    /// So many batches have come between.
+    /// So many batches were put in before it.
     pub(super) fn moves_on(&mut self, batches: u64) {
         self.place += batches;
     }
 }
 
 impl Sequence {
-    /// The part of a batch with so many records, behind all that were given before.
+    /// The position of a batch with so many records, behind all that were given before.
     pub(super) fn give(&mut self, records: usize, begins: (i64, i16)) -> Position {
         // One that has begun stays with its id: the broker knows its sequence by it.
         if self.producer_id.is_none() {
@@ -64,17 +65,17 @@ impl Sequence {
         given
     }
 
-    /// The batch that was given this, and all behind it, are in no log: theirs is given again.
+    /// The batch at this position and all behind it are in no log: their sequences are given again.
     pub(super) fn rewind(&mut self, to: Position) {
         self.next = to;
     }
 
-    /// One that was given something has become so many more, with what it was given.
+    /// A batch was cut into so many more batches, which share its sequences.
     pub(super) fn became_more(&mut self, batches: u64) {
         self.next.moves_on(batches);
     }
 
-    /// Under whose name the partition is written to; `None`: nothing was sent.
+    /// The producer id that the partition is written under; `None`: nothing was sent.
     pub(super) fn producer_id(&self) -> Option<i64> {
         self.producer_id
     }
@@ -83,23 +84,23 @@ impl Sequence {
         self.epoch
     }
 
-    /// How many batches were given something since, this one included.
+    /// How many positions were given since that one, itself included.
     pub(super) fn given_since(&self, oldest: Position) -> u64 {
         self.next.place - oldest.place
     }
 
-    /// What a request says of the batch that was given this.
+    /// What the header of the batch at this position says.
     pub(super) fn stamp(&self, position: Position) -> Stamp {
         let producer_id = self.producer_id.unwrap_or(-1);
         Stamp { producer_id, epoch: self.epoch, sequence: position.sequence }
     }
 
-    /// On at 0, under the next epoch.
+    /// Goes on at sequence 0 under the next epoch.
     pub(super) fn begin_epoch(&mut self) {
         self.next.sequence = 0;
         match self.epoch.checked_add(1) {
             Some(next) => self.epoch = next,
-            // The last one there is: it goes on as the first of another producer id.
+            // There is no next epoch: it goes on under another producer id.
             None => {
                 self.epoch = 0;
                 self.used_up = self.producer_id.take();
@@ -107,7 +108,7 @@ impl Sequence {
         }
     }
 
-    /// The producer id that has been used up since this was asked last.
+    /// The producer id that was used up since the last call.
     pub(super) fn take_used_up(&mut self) -> Option<i64> {
         self.used_up.take()
     }

@@ -1,5 +1,5 @@
-//! What leaves a slot without being sent: batches whose time is over, those of a producer whose close
-//! may wait no longer, and what nobody is left to send.
+//! How batches leave a slot without being sent: because their delivery timeout has passed, because the close
+//! of their producer may wait no longer, or because the sender has ended for good.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::error::Error;
 use crate::record::Compression;
 
 impl Slot {
-    /// By when the first of the batches here has to be resolved. That is not always the one at the
-    /// front: records that waited for their partition are older than what they come behind.
+    /// The earliest delivery deadline of the batches here. It is not always that of the batch at the front:
+    /// records that waited for their partition are older than the batches before them.
     pub(crate) fn first_deadline(&self, home: &Accumulator) -> Option<Instant> {
         let inner = self.lock();
         let sealed = inner.full.iter().filter_map(Full::deadline);
         sealed.chain(inner.open_deadline(home)).min()
     }
 
-    /// Takes what had to be resolved by now. What is being compressed announces itself when it is
-    /// done.
+    /// Takes the batches whose delivery deadline has passed. One that is being compressed is not among them: it
+    /// announces itself when that is done.
     pub(in crate::producer) fn take_expired(
         &self,
         home: &Arc<Accumulator>,
@@ -48,7 +48,7 @@ impl Slot {
         gone
     }
 
-    /// Everything here fails; what is being compressed, when that is done.
+    /// Fails every batch here. One that is being compressed fails when that is done.
     pub(in crate::producer) fn fail(&self, error: &Error) {
         let mut inner = self.lock();
         let open = inner.close();
@@ -70,7 +70,7 @@ impl Slot {
         }
     }
 
-    /// Everything here, to be dropped: nobody is left to send it.
+    /// Drops every batch here, which resolves it: nobody is left to send it.
     pub(in crate::producer) fn clear(&self) {
         let left = std::mem::take(&mut *self.lock());
         drop(left);
@@ -87,7 +87,7 @@ impl Full {
 }
 
 impl SlotInner {
-    /// By when the open batch has to be resolved, if there is anything in it.
+    /// The delivery deadline of the open batch, if it has records.
     fn open_deadline(&self, home: &Accumulator) -> Option<Instant> {
         let open = self.open.as_ref().filter(|open| open.builder.len_records() > 0)?;
         Some(open.opened + home.config.delivery_timeout)

@@ -1,10 +1,10 @@
-//! How many handles look at a state, counted in bulk.
+//! Counts in bulk how many handles look at a state.
 //!
-//! Sending a record must not touch a counter that other processors touch: how many handles were
-//! given out is a plain number of the open batch, known to nobody else until the batch is settled,
-//! and a thread that drops one handle after the other of a batch counts them for itself and settles
-//! when it comes to another batch. A reference count would be two locked instructions for a record,
-//! each waiting until the record's bytes have left the store buffer: a third of what a send costs.
+//! Sending a record must not touch a counter that other processors touch. So the number of handles that were
+//! given out is a plain number of the open batch, which nobody else sees until the batch is settled; and a
+//! thread that drops handles of a batch one after the other counts them by itself, and subtracts them
+//! together when it comes to another batch. A reference count would be two locked instructions a record,
+//! each of which waits until the record's bytes have left the store buffer: a third of the cost of a send.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,7 +14,8 @@ use super::slab::{SLAB, Slab};
 use super::{BatchState, Mark, Place, Sent};
 use crate::producer::delivery::Outcome;
 
-/// Shares of a batch that is not settled: more than there can be handles.
+/// What the count starts from before a batch is settled: more than there can be handles, so that drops before
+/// that cannot bring it to zero.
 const UNSETTLED: i64 = 1 << 40;
 
 /// The batch's own end of its state: gives out shares, and settles once.
@@ -25,8 +26,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// For a batch whose records have this timestamp, milliseconds since 1970, unless they have
-    /// one of their own.
+    /// For a batch whose records have this timestamp (milliseconds since 1970) unless they bring their own.
     pub(in crate::producer) fn new(opened_ms: i64) -> Self {
         Self::of(&SLAB, opened_ms)
     }
@@ -50,7 +50,7 @@ impl Owner {
         Share(self.state)
     }
 
-    /// What the handle of a record has to know.
+    /// The mark for the handle of a record; `timestamp_ms`: the record's own timestamp, if it brought one.
     #[inline]
     pub(in crate::producer) fn mark(&self, index: u32, timestamp_ms: Option<i64>) -> Mark {
         match timestamp_ms {
@@ -76,19 +76,19 @@ impl Owner {
         std::ptr::eq(self.state, share.0)
     }
 
-    /// Every record has this outcome.
+    /// Resolves every record of the batch with this outcome.
     pub(in crate::producer) fn resolve(self, outcome: &Outcome, of: &Sent<'_>) {
         self.state.resolve(outcome, of);
     }
 
-    /// The same where it is of no importance whose records they were.
+    /// The same, for tests in which it does not matter who sent the records.
     #[cfg(test)]
     pub(in crate::producer) fn resolve_nobodys(self, outcome: &Outcome) {
         let (topic, senders) = ("t".into(), Default::default());
         self.resolve(outcome, &Sent { topic: &topic, senders: &senders, records: 1 });
     }
 
-    /// In place of resolving: who waits is to look at its record's new place.
+    /// The records have moved to other batches: handles that wait look at their new places.
     pub(in crate::producer) fn moved(self, places: Vec<Place>) {
         self.state.moved(places);
     }
@@ -100,7 +100,7 @@ impl Drop for Owner {
     }
 }
 
-/// A handle's part in a state.
+/// A handle's counted reference to a state.
 pub(crate) struct Share(&'static BatchState);
 
 impl Share {
