@@ -168,6 +168,9 @@ def test_a_wait_that_ends_leaves_the_record_on_its_way() -> None:
             many = producer.send_many("slow", [b"y"])
             with pytest.raises(ottla.TimeoutError):
                 many.result(timeout=timedelta(milliseconds=20))
+            with pytest.raises(ottla.TimeoutError, match="may have been written") as late:
+                producer.flush(timeout=0.02)
+            assert late.value.maybe_written
             assert not delivery.done() and not many.done()
             broker.set_replica_delay(0)
             assert delivery.result(timeout=DEADLINE).offset == 0
@@ -270,8 +273,10 @@ def test_wrong_types_say_what_is_right(
         (lambda: producer.send_many(topic, b"text"), "list of bytes"),
         (lambda: producer.send_many(topic, ["text"]), r"value\.encode\(\)"),
         (lambda: producer.flush(timeout="1"), "timedelta"),
+        (lambda: producer.flush(timeout=True), "timeout must be seconds .*, not bool"),
         (lambda: ottla.Consumer(broker.bootstrap, topics=topic), "write a list"),
         (lambda: any_producer(broker.bootstrap, linger="5ms"), "linger must be seconds"),
+        (lambda: any_producer(broker.bootstrap, linger=True), "linger must be seconds .*, not bool"),
     ]
     for call, message in cases:
         with pytest.raises(TypeError, match=message):

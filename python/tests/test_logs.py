@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Program
+from conftest import DEADLINE, Program
+
+import ottla
+from ottla import _ottla
 
 TROUBLE = """
 import logging, os, sys, threading, time
@@ -311,6 +314,26 @@ def test_a_line_as_a_handler_gets_it(caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(1, "ottla.net")
         _logs._tell(number, "ottla::net", "100 % of it", 1.0, 0)
         assert [(r.levelno, r.getMessage()) for r in caplog.records] == [(level, "100 % of it")]
+
+
+def test_lines_that_found_no_room_are_counted(producer: ottla.Producer, topic: str) -> None:
+    def sends(batches: int) -> None:
+        for _ in range(batches):
+            producer.send(topic, b"x").result(timeout=DEADLINE)
+
+    # Every batch is worth a line, and nobody takes them until there are more than 1024.
+    reader = _ottla.LogReader(5)
+    sends(1100)
+    lines = []
+    while line := reader.next(0):
+        lines.append(line)
+    sends(1)
+    while not any(line[4] for line in lines):
+        line = reader.next(DEADLINE)
+        assert line is not None, "no line says how many are missing"
+        lines.append(line)
+    reader.close()
+    assert len(lines) + sum(line[4] for line in lines) >= 1101
 
 
 def test_a_change_of_levels_loses_no_line(

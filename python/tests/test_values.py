@@ -316,6 +316,25 @@ def test_records_are_equal_only_if_all_of_them_is() -> None:
         assert [one == other for other in records] == [i == k for k in range(len(records))]
 
 
+def test_what_is_left_of_a_batch_is_a_sequence_too(
+    broker: ottla.testing.Broker, topic: str
+) -> None:
+    with ottla.Producer(broker.bootstrap, linger=1) as producer:
+        producer.send_many(topic, [b"a", b"b", b"c", b"d"])
+    with ottla.Consumer(broker.bootstrap, topics=[topic]) as consumer:
+        first = consumer.next(timeout=DEADLINE)
+        left = next(iter(consumer.batches(timeout=DEADLINE)))
+    assert first is not None and first.value == b"a" and len(left) == 3
+    values = [b"b", b"c", b"d"]
+    assert [record.value for record in left] == values
+    assert [left[i].value for i in range(3)] == [record.value for record in left[:]] == values
+    assert [record.value for record in reversed(left)] == values[::-1]
+    # What was taken is a record of elsewhere.
+    assert first not in left and left.count(first) == 0
+    with pytest.raises(ValueError, match="not in the batch"):
+        left.index(first)
+
+
 def test_indexes_of_a_batch_count_from_the_end_too(
     broker: ottla.testing.Broker, topic: str
 ) -> None:
@@ -328,3 +347,26 @@ def test_indexes_of_a_batch_count_from_the_end_too(
     for start, stop in [(0, -2), (2, 3), (0, -3), (-1, 3)]:
         with pytest.raises(ValueError, match="not in the batch"):
             batch.index(batch[1], start, stop)
+
+
+def test_what_objects_say_of_themselves(broker: ottla.testing.Broker, topic: str) -> None:
+    with ottla.Producer(broker.bootstrap, linger=1) as producer:
+        delivery = producer.send(topic, None, key=b"key", partition=1)
+        many = producer.send_many(topic, [b"x", None])
+        assert many.result(timeout=DEADLINE) == ottla.BatchAcked(records=2)
+        at = delivery.result(timeout=DEADLINE)
+        assert repr(at) == f"Acked(partition=1, offset=0, timestamp={at.timestamp})"
+        assert repr(delivery) == "<ottla.Delivery acknowledged: partition 1, offset 0>"
+        assert repr(many) == "<ottla.BatchDelivery of 2 records, done>"
+        assert repr(many.result()) == "BatchAcked(records=2)"
+        assert repr(producer) == "<ottla.Producer>"
+    with ottla.Consumer(broker.bootstrap, assignment=[(topic, 1, 0)]) as consumer:
+        batch = next(iter(consumer.batches(timeout=DEADLINE)))
+        assert repr(consumer) == "<ottla.Consumer>"
+    size = f"{len(batch)} records before offset {batch.next_offset}"
+    assert repr(batch) == f"<ottla.Batch {topic}[1] of {size}>"
+    assert repr(batch[0]) == f"<ottla.Record {topic}[1] offset 0, key 3 bytes, value null>"
+    anything: Any = batch
+    with pytest.raises(TypeError, match="an index must be int or slice, not str"):
+        anything["0"]
+    assert repr(broker) == f"<ottla.testing.Broker {broker.bootstrap}>"

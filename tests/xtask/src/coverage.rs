@@ -2,15 +2,22 @@
 //! that runs is not yet a line that is tested, which is what `tests/faults` is for.
 //!
 //! The stages run once more in a target folder of their own, where every function counts its runs;
-//! those counts are merged and laid over the sources. Lines of Python are counted by the interpreter, Go's by its compiler.
+//! those counts are merged and laid over the sources. Lines of Python are noted by its interpreters
+//! (`count_lines.py`), Go's are counted by its compiler.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ottla_test_kafka::python::Python;
+
+use crate::fetch;
+use crate::stage::Need;
+
 /// What users run, and nothing that is there for tests.
-const PARTS: [&str; 4] = ["core/src/", "c-api/src/", "c-api/atfork/src/", "python/src/"];
+const PARTS: [&str; 5] =
+    ["core/src/", "c-api/src/", "c-api/atfork/src/", "python/src/", "python/ottla/"];
 const NOT_COUNTED: [&str; 2] = ["/tests.rs", "core/src/fuzz/"];
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +29,9 @@ pub(crate) struct Args {
     #[arg(long)]
     last: bool,
 }
+
+/// What lines of Python ran, in the place where all is counted.
+const PYTHON_NOTES: &str = "python.lcov";
 
 /// How often each line ran, by file.
 type Lines = BTreeMap<String, BTreeMap<u32, u64>>;
@@ -45,7 +55,7 @@ pub(crate) fn run(args: &Args, root: &Path, target: &Path) -> Result<bool, Strin
             }
             _ => fs::create_dir_all(&raw).map_err(|e| format!("{}: {e}", raw.display()))?,
         }
-        for stage in ["rust", "c", "python"].into_iter().filter(|name| wanted(name)) {
+        for stage in ["rust", "c"].into_iter().filter(|name| wanted(name)) {
             passed &= itself(Some(&place), &["test", "--only", stage])?;
         }
         if wanted("python") {
@@ -74,17 +84,8 @@ pub(crate) fn run(args: &Args, root: &Path, target: &Path) -> Result<bool, Strin
             }
         }
     }
-    for path in files(&place.join("python"), &|path| path.extension().is_some_and(|e| e == "cover"))
-    {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if name == "ottla" || name.starts_with("ottla.") {
-            let file = match name.strip_prefix("ottla.") {
-                Some(module) => format!("python/ottla/{module}.py"),
-                None => "python/ottla/__init__.py".to_owned(),
-            };
-            let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            add_trace(lines.entry(file).or_default(), &text);
-        }
+    if let Ok(notes) = fs::read_to_string(place.join(PYTHON_NOTES)) {
+        add_lcov(&mut lines, root, &notes);
     }
     if let Ok(profile) = fs::read_to_string(place.join("go.cover")) {
         add_go(&mut lines, &profile);
@@ -113,17 +114,47 @@ fn counting(command: &mut Command, place: &Path) {
     command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
 }
 
+/// The tests of the package as it is laid out here: zig, by which wheels are linked, does not link what
+/// counts.
 fn count_python(root: &Path, place: &Path) -> Result<bool, String> {
-    let python = place.join("xtask/wheel-venv/bin/python");
+    let python = Python::find().map_err(|e| e.to_string())?;
+    let tools = fetch::venv(&python, Need::PythonTools)?;
+    let mut build = Command::new("cargo");
+    counting(&mut build, place);
+    build.current_dir(root).env("PYO3_PYTHON", tools.python());
+    build.args(["build", "--locked", "-p", "ottla-python"]);
+    build.args(["--features", "extension-module,testing"]);
+    if !build.status().map_err(|e| format!("cannot start cargo: {e}"))?.success() {
+        return Ok(false);
+    }
     let folder = place.join("python");
-    let _earlier = fs::remove_dir_all(&folder);
-    let mut command = Command::new(&python);
+    lay_out(root, place, &folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+
+    let notes = place.join(PYTHON_NOTES);
+    let _earlier = fs::remove_file(&notes);
+    let mut command = Command::new(tools.python());
     counting(&mut command, place);
-    command.current_dir(root.join("python")).args(["-P", "-m", "trace", "--count", "--missing"]);
-    command.arg("--coverdir").arg(&folder);
-    command.args(["--module", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not kafka"]);
-    let status = command.status().map_err(|e| format!("{}: {e}", python.display()))?;
+    command.env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("OTTLA_COVERAGE_NOTES", &notes);
+    command.current_dir(root.join("python")).args(["-P", "-m", "pytest", "-q"]);
+    command.args(["-p", "no:cacheprovider", "-m", "not kafka"]);
+    let status = command.status().map_err(|e| format!("cannot start Python: {e}"))?;
     Ok(status.success())
+}
+
+/// Links to the modules, the extension as `maturin` names it, and what notes lines.
+fn lay_out(root: &Path, place: &Path, folder: &Path) -> std::io::Result<()> {
+    let _earlier = fs::remove_dir_all(folder);
+    let package = folder.join("ottla");
+    fs::create_dir_all(&package)?;
+    fs::write(folder.join("sitecustomize.py"), include_str!("count_lines.py"))?;
+    let module = |path: &Path| path.extension().is_some_and(|e| e == "py");
+    for source in files(&root.join("python/ottla"), &module) {
+        std::os::unix::fs::symlink(&source, package.join(source.file_name().unwrap_or_default()))?;
+    }
+    let built = if cfg!(target_os = "macos") { "lib_ottla.dylib" } else { "lib_ottla.so" };
+    fs::copy(place.join("debug").join(built), package.join("_ottla.abi3.so"))?;
+    Ok(())
 }
 
 fn count_go(root: &Path, target: &Path, place: &Path) -> Result<bool, String> {
@@ -197,19 +228,6 @@ fn add_lcov(lines: &mut Lines, root: &Path, text: &str) {
         {
             let known = lines.entry(file.clone()).or_default().entry(number).or_default();
             *known = known.saturating_add(count);
-        }
-    }
-}
-
-/// Python's trace marks lines that did not run, and counts those that did.
-fn add_trace(lines: &mut BTreeMap<u32, u64>, text: &str) {
-    for (number, line) in (1..).zip(text.lines()) {
-        if line.starts_with(">>>>>>") {
-            lines.entry(number).or_default();
-        } else if let Some((count, _)) = line.split_once(':')
-            && let Ok(count) = count.trim().parse::<u64>()
-        {
-            *lines.entry(number).or_default() += count;
         }
     }
 }
@@ -294,13 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn python_and_go_are_read_as_they_write() {
-        let mut python = BTreeMap::new();
-        add_trace(
-            &mut python,
-            "    1: import os\n       \n>>>>>>     never()\n   12:     often()\n",
-        );
-        assert_eq!(Vec::from_iter(python), [(1, 1), (3, 0), (4, 12)]);
+    fn go_is_read_as_it_writes() {
         let mut go = Lines::new();
         let package = "mode: set\nexample.com/x/go-bindings/errors.go:3.20,4.2 1 0\n";
         add_go(&mut go, package);
