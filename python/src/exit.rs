@@ -22,7 +22,7 @@ struct Registry {
     /// Producers that were collected with records on their way. The engine keeps each until those are
     /// resolved. It does not come here for that: its thread runs without the interpreter, so a fork
     /// could leave the child with a lock that nobody opens.
-    orphans: Vec<Weak<Here<Producer>>>,
+    orphans: Vec<Weak<Producer>>,
 }
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { open: Vec::new(), orphans: Vec::new() });
@@ -44,7 +44,7 @@ pub(crate) fn orphaned(producer: &Producer) {
     if !has_records(producer) {
         return;
     }
-    let orphan = Arc::new(Here::new(producer.clone()));
+    let orphan = Arc::new(producer.clone());
     let mut registry = registry();
     registry.orphans.retain(|orphan| orphan.strong_count() > 0);
     registry.orphans.push(Arc::downgrade(&orphan));
@@ -55,6 +55,17 @@ pub(crate) fn orphaned(producer: &Producer) {
 /// Whether anything that was sent is not resolved.
 fn has_records(producer: &Producer) -> bool {
     engine::unresolved_records([producer]) > 0
+}
+
+/// In a forked child: the producers are the parent's to flush.
+pub(crate) fn forget() {
+    begun_anew();
+    // A lock that another thread of the parent held at the fork stays locked: then this child never
+    // sees the end of its list, and `flush_at_exit` must not wait for it either.
+    if let Ok(mut registry) = REGISTRY.try_lock() {
+        std::mem::forget(std::mem::take(&mut registry.open));
+        std::mem::forget(std::mem::take(&mut registry.orphans));
+    }
 }
 
 /// How long threads stay away from an interpreter that is about to end. Hooks that were registered
@@ -94,7 +105,7 @@ pub(crate) fn stay_away_from_the_end() {
 }
 
 /// In a forked child: it has an end of its own.
-pub(crate) fn begun_anew() {
+fn begun_anew() {
     ENDED_BY.store(0, Ordering::SeqCst);
 }
 
@@ -114,9 +125,10 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
         }
         Err(_) => return Ok(()),
     };
-    // In a forked child the lists have those of its parent, too, which are the parent's to flush.
-    let all = open.iter().chain(&orphans).filter_map(Weak::upgrade);
-    let producers = all.filter_map(|producer| producer.get_here().cloned()).collect::<Vec<_>>();
+    let orphans = orphans.iter().filter_map(Weak::upgrade);
+    let mut producers = orphans.map(|orphan| Producer::clone(&orphan)).collect::<Vec<_>>();
+    let open = open.iter().filter_map(Weak::upgrade);
+    producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
     // From here on this tells what is left, and nothing else does.
     producers.iter().for_each(engine::told_by_host);
     let mut lost = Vec::new();

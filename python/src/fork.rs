@@ -54,7 +54,7 @@ impl<T> Drop for Here<T> {
 
 #[pyfunction]
 fn _after_fork_in_child() {
-    crate::exit::begun_anew();
+    crate::exit::forget();
 }
 
 /// Hears of forks, whoever forks: the interpreter, or a host behind its back.

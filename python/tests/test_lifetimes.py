@@ -115,26 +115,46 @@ def test_what_is_left_in_the_parent_is_not_the_childs(
     program: Callable[..., Program], how: str
 ) -> None:
     child = program(
-        STUCK
-        + """
-import ctypes, gc, os, sys, warnings
+        """
+import ctypes, gc, os, sys, time, warnings
+import ottla, ottla.testing
 
 warnings.simplefilter("ignore", DeprecationWarning)  # that threads exist at a fork is the point
-sends()
+broker = ottla.testing.Broker(brokers=2, max_message_bytes="10 KiB")
+broker.create_topic("stuck")
+broker.set_replica_delay(None)
+
+def sends(failed):
+    # One record that failed and that nobody has looked at, and one on its way.
+    producer = ottla.Producer(broker.bootstrap, compression="none")
+    producer.send("stuck", bytes(50_000))
+    end = time.monotonic() + 30
+    while producer.stats()["records_failed"] < failed:
+        assert time.monotonic() < end, "it did not fail"
+        time.sleep(0.01)
+    producer.send("stuck", b"x")
+    return producer
+
+sends(1)
 gc.collect()
-kept = sends()
+kept = sends(2)
+ours, theirs = os.pipe()
 # The second is behind the interpreter's back, which tells nobody of it.
 pid = os.fork() if sys.argv[1] == "os" else ctypes.CDLL(None).fork()
 if pid == 0:
     signal.alarm(20)
+    os.dup2(theirs, 2)
     sys.exit(0)
+os.close(theirs)
 assert os.waitpid(pid, 0)[1] == 0
-broker.set_replica_delay(0)
+print(os.read(ours, 10_000).decode(), end="", flush=True)
+# What the parent has to say at its own end is another test's.
+os._exit(0)
 """,
         how,
     )
     status, out, errors = child.end()
-    assert (status, out) == (0, "") and "RuntimeWarning" not in errors, errors
+    assert status == 0 and "RuntimeWarning" not in out, (out, errors)
 
 
 def test_what_is_left_is_said_also_if_the_wait_at_exit_is_interrupted(

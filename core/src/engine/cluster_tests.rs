@@ -295,10 +295,10 @@ fn space_is_told_of_once_the_refused_record_has_room() {
     let producer = engine.producer(options).unwrap();
     let copied_after = |delay| cluster.set_partition_replica_delay("t", 1, Some(delay)).unwrap();
     copied_after(Duration::from_secs(3_600));
-    let bytes = vec![7_u8; 700_000];
+    let bytes = vec![7_u8; 1_000_000];
     let to = |partition, len: usize| Entry { partition: Some(partition), ..value(&bytes[..len]) };
-    assert_eq!(producer.submit(1, "t", std::iter::once(to(1, 400_000))).accepted, 1);
-    let done = producer.submit(2, "t", [to(0, 1), to(0, 700_000)].into_iter());
+    assert_eq!(producer.submit(1, "t", std::iter::once(to(1, 60_000))).accepted, 1);
+    let done = producer.submit(2, "t", [to(0, 1), to(0, 1_000_000)].into_iter());
     let refused = done.refused.map(|error| error.kind());
     assert_eq!((done.accepted, refused), (1, Some(ErrorKind::BufferFull)));
     let mut told = until(&engine, |c| !c.is_empty());
