@@ -136,7 +136,7 @@ macro_rules! log_level {
     };
 }
 
-/// Fields and text, as `tracing` writes them, into a [`Log`](crate::engine::logs::Log).
+/// Fields and text, as `tracing` writes them, into a [`Log`].
 macro_rules! put_together {
     ($line:ident, $name:ident = %$value:expr, $($rest:tt)+) => {
         $line.field(stringify!($name), format_args!("{}", $value));

@@ -238,7 +238,7 @@ impl<'a> Iterator for RecordIter<'a> {
 
 impl ExactSizeIterator for RecordIter<'_> {}
 
-/// A record that borrows from its [`RecordBatch`].
+/// A record that borrows from its batch.
 #[derive(Clone, Debug)]
 pub struct RecordRef<'a> {
     offset: i64,
