@@ -9,6 +9,8 @@
 //!   refused by two brokers, or twice with a second in between.
 //! - A topic that another one of its name had come after is back only if nobody has told of the other
 //!   one for a while, in which two brokers, or the only one, told of this.
+//! - A topic that was found missing is back if two brokers, or the only one, tell of it, or one does for a
+//!   while in which nobody says otherwise: one that is cut off goes on telling of it.
 //! - A broker that names no brokers has just started, and knows nothing of the cluster yet: nothing
 //!   that it says counts. Neither does an answer that says that the broker itself is in trouble.
 
@@ -30,6 +32,8 @@ pub(crate) enum Word {
     Odd,
     /// It names the id of an earlier topic of this name.
     Former,
+    /// It tells of one that others had found missing, and that nothing has come after.
+    Back,
 }
 
 /// The broker that says it.
@@ -77,6 +81,7 @@ impl Objection {
                 (another && age >= UNKNOWN_TOPIC_SPACING) || age >= UNKNOWN_TOPIC_SPACING_ONE_BROKER
             }
             Word::Former => (another || !witness.several) && age >= FORMER_TOPIC_SPACING,
+            Word::Back => another || !witness.several || age >= FORMER_TOPIC_SPACING,
             Word::Refused if !witness.known || !witness.several => true,
             Word::Refused | Word::Odd => another || age >= UNKNOWN_TOPIC_SPACING,
         };
@@ -154,6 +159,17 @@ mod tests {
             run(Former, false, true, &[(0, 1), (10_000, 1), (20_000, 1)]),
             [false, false, true]
         );
+    }
+
+    #[test]
+    fn a_topic_that_was_missing_is_back_by_two_or_if_nobody_says_otherwise() {
+        use Word::Back;
+        assert_eq!(run(Back, true, false, &[(0, 1), (10, 1), (20, 2)]), [false, false, true]);
+        assert_eq!(
+            run(Back, true, false, &[(0, 1), (19_999, 1), (20_000, 1)]),
+            [false, false, true]
+        );
+        assert_eq!(run(Back, false, false, &[(0, 1)]), [true]);
     }
 
     #[test]

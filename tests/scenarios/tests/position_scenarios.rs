@@ -3,7 +3,7 @@
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule};
 use ottla::{Client, Consumer, Error, ErrorKind, OffsetSpec, Record, Start};
-use ottla_scenarios::steps::{acked, cluster, connect, ms, pinned, secs, small_batches};
+use ottla_scenarios::steps::{acked, cluster, connect, ms, pinned, secs, seen, small_batches};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 
@@ -422,5 +422,53 @@ async fn a_topic_that_goes_twice_is_told_of_twice() {
         write(&cluster, 3).await;
         assert_eq!(refusal(&mut consumer).await.kind(), ErrorKind::Truncated, "round {round}");
         assert_offsets(&offsets(&mut consumer, 3).await, 0, 3);
+    }
+}
+
+/// One broker is cut off, and goes on telling of a topic that was deleted.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_gone_is_told_of_once_whatever_one_broker_says() {
+    let mut asked = 0;
+    for seed in 0..8 {
+        let cluster = cluster(3, 1);
+        cluster.move_leader("t", 0, 2).unwrap();
+        write(&cluster, 5).await;
+        // What keeps the client connected to the broker.
+        cluster.create_topic("u", 1, 3).unwrap();
+        cluster.move_leader("u", 0, 1).unwrap();
+        let client = connect(virtual_cluster::client(&cluster, seed)).await;
+        let mut consumer = client.consumer().topics(["t", "u"]).build().unwrap();
+        offsets(&mut consumer, 5).await;
+        cluster.cut_off_broker(1).unwrap();
+        let before = seen(&cluster, 1, ApiKey::METADATA);
+        cluster.delete_topic("t").unwrap();
+        tokio::time::sleep(secs(900)).await;
+        asked += seen(&cluster, 1, ApiKey::METADATA) - before;
+        let told = std::iter::from_fn(|| consumer.try_next()).map(|told| told.unwrap_err());
+        let told: Vec<_> = told.map(|error| error.to_string()).collect();
+        assert_eq!(told.len(), 1, "seed {seed}: {told:#?}");
+    }
+    assert!(asked >= 8, "the broker that is behind was asked {asked} times only");
+}
+
+/// Brokers that did not know it for a while, all of them, make it no topic that is gone.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_missing_for_a_while_is_read_on() {
+    for brokers in [1, 3] {
+        let cluster = cluster(brokers, 1);
+        write(&cluster, 5).await;
+        let client = connect(virtual_cluster::client(&cluster, 1)).await;
+        let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+        offsets(&mut consumer, 5).await;
+        let missing = FaultRule::new(Fault::Error(3)).api(ApiKey::METADATA).topic("t").always();
+        let missing = cluster.faults().inject(missing);
+        let lost = FaultRule::new(Fault::Error(6)).api(ApiKey::FETCH).topic("t").times(1);
+        cluster.faults().inject(lost);
+        assert_eq!(refusal(&mut consumer).await.kind(), ErrorKind::UnknownTopic);
+        assert!(cluster.faults().remove(missing));
+        write(&cluster, 1).await;
+        let begun = tokio::time::Instant::now();
+        assert_offsets(&offsets(&mut consumer, 1).await, 5, 6);
+        assert!(begun.elapsed() < secs(8), "{:?}", begun.elapsed());
     }
 }

@@ -80,6 +80,12 @@ impl Metadata {
                     entry.wanted = true;
                     continue;
                 }
+                if entry.incarnations.is_gone(topic.topic_id)
+                    && !Objection::hear(&mut entry.objection, Word::Back, of_former, now)
+                {
+                    entry.wanted = true;
+                    continue;
+                }
                 entry.objection = None;
                 entry.error = None;
                 if std::mem::take(&mut entry.forbidden) {
@@ -115,6 +121,7 @@ impl Metadata {
             merged.changed |= entry.meta.take().is_some();
             entry.wanted = false;
             let error = if word == Word::Missing {
+                entry.incarnations.is_missing();
                 Error::broker(3, format_args!("topic '{name}'"), None).settled()
             } else {
                 error

@@ -15,6 +15,8 @@ pub(super) struct Incarnations {
     last: Uuid,
     /// The ids before it, newest last; at most [`REMEMBERED`].
     former: VecDeque<Uuid>,
+    /// It was deleted, as far as is known, and nothing has come after it.
+    gone: bool,
 }
 
 impl Incarnations {
@@ -23,8 +25,19 @@ impl Incarnations {
         self.former.contains(&id)
     }
 
+    /// Whether this id was found missing.
+    pub(super) fn is_gone(&self, id: Uuid) -> bool {
+        self.gone && id == self.last && !id.is_nil()
+    }
+
+    /// The topic is gone, as far as is known.
+    pub(super) fn is_missing(&mut self) {
+        self.gone = true;
+    }
+
     /// The name belongs to the topic with this id now.
     pub(super) fn is_now(&mut self, id: Uuid) {
+        self.gone = false;
         if id == self.last || id.is_nil() {
             return;
         }
@@ -56,6 +69,20 @@ mod tests {
         for id in 0..100 {
             assert_eq!(ids.is_former(Uuid::from_u128(id)), (91..99).contains(&id), "{id}");
         }
+    }
+
+    #[test]
+    fn one_that_is_missing_is_gone_until_it_is_believed_again() {
+        let mut ids = Incarnations::default();
+        let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        ids.is_missing();
+        assert!(!ids.is_gone(Uuid::nil()), "nobody knows which");
+        ids.is_now(first);
+        assert!(!ids.is_gone(first));
+        ids.is_missing();
+        assert!(ids.is_gone(first) && !ids.is_gone(second) && !ids.is_gone(Uuid::nil()));
+        ids.is_now(first);
+        assert!(!ids.is_gone(first));
     }
 
     #[test]
