@@ -33,6 +33,9 @@ pub use stats::{
 };
 
 use broker::Counter;
+use tokio::time::Instant;
+
+use crate::policy::chatter::Chatter;
 
 /// Why metadata is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,7 @@ pub(crate) struct Metrics {
     metadata: [Counter; 5],
     budgets: [Budget; 2],
     counts: Counts,
+    chatter: Mutex<Chatter>,
 }
 
 #[derive(Default)]
@@ -147,6 +151,7 @@ impl Metrics {
             metadata: Default::default(),
             budgets: Default::default(),
             counts: Counts::default(),
+            chatter: Mutex::default(),
         }
     }
 
@@ -192,6 +197,12 @@ impl Metrics {
     /// A Produce request carries so many batches.
     pub(crate) fn batches_sent(&self, batches: usize) {
         self.counts.produce_batches.add(batches as u64);
+    }
+
+    /// A Produce request with so many records is answered.
+    pub(crate) fn produce_answered(&self, records: usize, now: Instant) {
+        let mut chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner());
+        chatter.answered(records as u64, now);
     }
 
     pub(crate) fn records_failed(&self, records: usize) {
@@ -246,6 +257,10 @@ impl Metrics {
         let requests = |api: Api, count: fn(&RequestStats) -> u64| {
             all().filter_map(|b| b.requests.get(api.name())).map(count).sum()
         };
+        let mut by_name: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (name, request) in all().flat_map(|b| &b.requests) {
+            *by_name.entry(name).or_default() += request.sent;
+        }
         let reason = |why: MetadataReason| self.metadata[why as usize].get();
         let mut stats = Stats {
             bad_stuff: BadStuff::default(),
@@ -276,6 +291,8 @@ impl Metrics {
                 .filter(|(_, b)| b.records_acknowledged > 0)
                 .map(|(id, b)| (*id, b.records_acknowledged))
                 .collect(),
+            requests: by_name,
+            requests_per_1000_messages: 0.0,
             retry_budget: RetryBudgets {
                 produce: self.budgets[RetryBudget::Produce as usize].snapshot(),
                 fetch: self.budgets[RetryBudget::Fetch as usize].snapshot(),
@@ -284,7 +301,13 @@ impl Metrics {
             departed,
             brokers,
         };
-        stats.bad_stuff = BadStuff::of(&stats);
+        let messages = stats.records_acknowledged + stats.records_consumed;
+        if messages > 0 {
+            let requests: u64 = stats.requests.values().sum();
+            stats.requests_per_1000_messages = requests as f64 * 1_000.0 / messages as f64;
+        }
+        let chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner()).says();
+        stats.bad_stuff = BadStuff::of(&stats, chatter);
         stats
     }
 }
@@ -293,8 +316,6 @@ impl Metrics {
 mod tests {
     use super::*;
     use std::time::Duration;
-
-    use tokio::time::Instant;
 
     use crate::error::{Error, ErrorKind};
 
@@ -306,7 +327,7 @@ mod tests {
         fn error() -> Error {
             Error::new(ErrorKind::Connect, "no")
         }
-        let table: [(Trouble, Field, &str); 12] = [
+        let table: [(Trouble, Field, &str); 13] = [
             (
                 |m| drop(m.broker(1).sent(Api::Fetch, 1, true, Instant::now())),
                 |b| b.retries as f64,
@@ -370,6 +391,16 @@ mod tests {
                 |b| b.metadata_per_1000_messages,
                 "metadata per 1,000 messages 1.000",
             ),
+            (
+                |m| {
+                    // A request for each of 250 records a second.
+                    let now = Instant::now();
+                    let at = |n: u64| now + Duration::from_millis(4 * n);
+                    (0..10_000).for_each(|n| m.produce_answered(1, at(n)));
+                },
+                |b| b.requests_per_1000_messages / 1_000.0,
+                "requests per 1,000 messages 1000",
+            ),
         ];
         for (trouble, field, words) in table {
             let metrics = Metrics::default();
@@ -386,7 +417,8 @@ mod tests {
         assert_eq!(
             metrics.snapshot().bad_stuff.to_string(),
             "retries 1, refused 1, timeouts 2, dial failures 1, losses 1, reconnects 1, errors 1, \
-             throttled 1, ejections 1, records failed 1, metadata per 1,000 messages 1.000"
+             throttled 1, ejections 1, records failed 1, metadata per 1,000 messages 1.000, \
+             requests per 1,000 messages 1000"
         );
     }
 
@@ -417,6 +449,8 @@ mod tests {
         );
         assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
         assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
+        assert_eq!(stats.requests, BTreeMap::from([("Produce", 1)]));
+        assert_eq!(stats.requests_per_1000_messages, 200.0);
     }
 
     #[test]
@@ -443,6 +477,7 @@ mod tests {
         assert_eq!(during.brokers.len(), 1);
         assert_eq!((during.connects, during.connections_open), (3, 0));
         assert_eq!((during.records_acknowledged, during.produce_requests), (15, 3));
+        assert_eq!((during.requests["Produce"], during.requests_per_1000_messages), (3, 200.0));
         assert_eq!(during.departed.requests["Produce"].retries, 2);
         assert!(metrics.departed.lock().unwrap().leaving.is_empty());
     }

@@ -4,12 +4,14 @@
 pub(crate) mod agreement;
 pub(crate) mod ask;
 pub(crate) mod backoff;
+pub(crate) mod chatter;
 pub(crate) mod ejection;
 pub(crate) mod in_flight;
 pub(crate) mod key_hash;
 pub(crate) mod latency;
 pub(crate) mod linger;
 pub(crate) mod log_limit;
+pub(crate) mod pace;
 pub(crate) mod pacing;
 pub(crate) mod reconnect;
 pub(crate) mod retry_budget;

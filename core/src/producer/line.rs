@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot};
 use crate::environment::earlier;
+use crate::policy::pace::Gather;
 
 /// See the module.
 #[derive(Default)]
@@ -81,8 +82,8 @@ impl Line {
         self.back.remove(first)
     }
 
-    /// `in_order`: nothing goes before what came back.
-    pub(super) fn next(&mut self, now: Instant, in_order: bool) -> Next {
+    /// `in_order`: nothing goes before what came back. `gather`: what open batches wait for.
+    pub(super) fn next(&mut self, now: Instant, in_order: bool, gather: &Gather) -> Next {
         let mut later = None;
         if in_order && let Some(first) = self.back.front() {
             return first.tries.not_before(now).map_or(Next::Full, Next::Later);
@@ -99,8 +100,10 @@ impl Line {
             match slot.peek(home) {
                 Peek::Empty => return false,
                 Peek::Full { .. } => full = true,
-                Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
-                Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
+                Peek::Open(batch) => match gather.bounds(batch) {
+                    (early, _) if early > now => later = earlier(later, Some(early)),
+                    (_, at) => earliest = earlier(earliest, Some(at)),
+                },
             }
             true
         });
@@ -113,7 +116,12 @@ impl Line {
 
     /// Takes a batch of the slots: of full and overdue ones that which waits longest, whoever it is from;
     /// else an open one if `idle`. Else gives when the next one is due.
-    pub(super) fn take(&mut self, now: Instant, idle: bool) -> (Option<Batch>, Option<Instant>) {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        idle: bool,
+        gather: &Gather,
+    ) -> (Option<Batch>, Option<Instant>) {
         loop {
             let (mut oldest, mut open, mut wake) = (None::<(Instant, usize)>, None, None);
             let mut next = 0;
@@ -121,13 +129,15 @@ impl Line {
                 let since = match slot.peek(home) {
                     Peek::Empty => return false,
                     Peek::Full { opened } => Some(opened),
-                    // One that sends little is not put off for as long as another sends much.
-                    Peek::Open { at, .. } if at <= now => Some(at),
-                    Peek::Open { early, at } => {
-                        wake = earlier(wake, Some(if idle { early } else { at }));
-                        open = open.or((idle && early <= now).then_some(next));
-                        None
-                    }
+                    Peek::Open(batch) => match gather.bounds(batch) {
+                        // One that sends little is not put off for as long as another sends much.
+                        (_, at) if at <= now => Some(at),
+                        (early, at) => {
+                            wake = earlier(wake, Some(if idle { early } else { at }));
+                            open = open.or((idle && early <= now).then_some(next));
+                            None
+                        }
+                    },
                 };
                 if let Some(since) = since.filter(|at| oldest.is_none_or(|(then, _)| *at < then)) {
                     oldest = Some((since, next));

@@ -46,6 +46,8 @@ pub(super) struct Load {
     pub(super) leader: i32,
     pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
     pub(super) bytes: usize,
+    /// What the request takes from the bucket that all are paced by.
+    pub(super) weighs: f64,
 }
 
 impl Load {

@@ -20,6 +20,7 @@ use crate::caught;
 use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
 use crate::policy::linger::{self, Pace};
+use crate::policy::pace::Waits;
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
 
@@ -34,6 +35,9 @@ pub(crate) struct Slot {
     share: Arc<Share>,
     inner: Lock<SlotInner>,
 }
+
+/// A batch waits for its turn to make a request for this part of its delivery timeout at most.
+const LATE: u32 = 4;
 
 /// The partition of the slot where keyed records wait until it is known how many there are. By the
 /// time the sender looks for it among a topic's partitions, the slot is empty.
@@ -297,11 +301,8 @@ pub(crate) enum Peek {
         opened: Instant,
     },
     /// Only an open one: not to be taken before `early`, then if a broker is idle, and in any case
-    /// once `at` has passed.
-    Open {
-        early: Instant,
-        at: Instant,
-    },
+    /// once `at` has passed; a request for it is waited for as well.
+    Open(Waits),
 }
 
 impl Slot {
@@ -345,11 +346,14 @@ impl Slot {
                     // One large record: nothing else comes into its batch.
                     return Peek::Full { opened: open.opened };
                 }
+                let opened = open.opened;
+                let late = opened + home.config.delivery_timeout / LATE;
                 if home.may_not_linger(open.rest.number) {
-                    return Peek::Open { early: open.opened, at: open.opened };
+                    return Peek::Open(Waits { opened, early: opened, at: opened, late });
                 }
-                let at = open.opened + home.config.linger;
-                Peek::Open { early: linger::early(open.opened, inner.pace).min(at), at }
+                let at = opened + home.config.linger;
+                let early = linger::early(opened, inner.pace).min(at);
+                Peek::Open(Waits { opened, early, at, late })
             }
             (None, _) => {
                 inner.announced = false;

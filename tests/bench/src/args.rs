@@ -1,10 +1,14 @@
 //! The command line.
 
+use crate::pace::Task;
 use crate::worker::{Client, Direction, Figure, Job, Length};
 
-const USAGE: &str = "usage: ottla-bench [produce | consume | all] [--only FIGURE] [--records N] \
+const USAGE: &str =
+    "usage: ottla-bench [produce | consume | all | pace] [--only FIGURE] [--records N] \
 [--seconds N] [--rounds N] [--json]
 
+  pace           in place of that: requests, acknowledgements and processor time at a few records a
+                 second and at many
   --only FIGURE  this figure alone, by its name in --json without _cpu_ns
   --records N    records per measurement (default 4000000)
   --seconds N    in place of that: records for so long, to look at memory
@@ -20,6 +24,8 @@ pub(crate) enum Mode {
     Broker { lz4: bool },
     /// Started by the first: one measurement.
     Worker { job: Job, bootstrap: String },
+    /// The same of those of [`pace`](crate::pace).
+    Paced { task: Task, client: Client, bootstrap: String },
 }
 
 /// Of a measurement.
@@ -27,6 +33,8 @@ pub(crate) enum Mode {
 pub(crate) struct Args {
     direction: Option<Direction>,
     only: Option<Figure>,
+    /// How requests are paced, and not what records cost.
+    pub(crate) pace: bool,
     pub(crate) length: Length,
     pub(crate) rounds: usize,
     pub(crate) json: bool,
@@ -37,6 +45,7 @@ impl Args {
         let mut parsed = Self {
             direction: None,
             only: None,
+            pace: false,
             length: Length::Records(4_000_000),
             rounds: 3,
             json: false,
@@ -50,6 +59,7 @@ impl Args {
                 "produce" => parsed.direction = Some(Direction::Produce),
                 "consume" => parsed.direction = Some(Direction::Consume),
                 "all" => parsed.direction = None,
+                "pace" => parsed.pace = true,
                 "--only" => {
                     let name = args.next().ok_or_else(|| format!("{arg} needs a name\n{USAGE}"))?;
                     parsed.only = Some(Figure::named(&name)?);
@@ -63,6 +73,7 @@ impl Args {
                     return Ok(Mode::Broker { lz4: args.next().as_deref() == Some("lz4") });
                 }
                 "worker" => return worker(args),
+                "paced" => return paced(args),
                 _ => return Err(format!("unknown argument '{arg}'\n{USAGE}")),
             }
         }
@@ -83,4 +94,12 @@ fn worker(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
     let length = Length::parse(&next()?).ok_or("a length is a number, or one and an s")?;
     let sink = next()?.parse().map_err(|_| "a sink is the number of a process")?;
     Ok(Mode::Worker { job: Job { figure, client, length, sink }, bootstrap: next()? })
+}
+
+fn paced(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
+    let mut next =
+        || args.next().ok_or_else(|| "such a process is started by the benchmark only".to_owned());
+    let task = next()?;
+    let task = Task::parse(&task).ok_or_else(|| format!("nothing is measured as '{task}'"))?;
+    Ok(Mode::Paced { task, client: Client::named(&next()?)?, bootstrap: next()? })
 }

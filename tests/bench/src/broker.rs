@@ -1,11 +1,11 @@
 //! The other side, in a process of its own: three brokers that forget what they are sent and give
 //! the same batch for ever.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, machine, tail_topic, values};
-use ottla_test_broker::{Cluster, SourceBatch, Storage};
+use ottla_test_broker::{ApiKey, Cluster, SourceBatch, Storage};
 
 /// Partitions of the topic, two for each broker.
 pub(crate) const PARTITIONS: i32 = 6;
@@ -20,6 +20,7 @@ const BATCH_RECORDS: usize = 2400;
 pub(crate) struct Broker {
     child: Child,
     input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
     bootstrap: String,
     lz4: bool,
 }
@@ -36,9 +37,10 @@ impl Broker {
             .map_err(|e| format!("cannot start the broker process: {e}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().ok_or("the broker process has no output")?;
-        let mut bootstrap = String::new();
-        let read = BufReader::new(output).read_line(&mut bootstrap);
-        let broker = Self { child, input, bootstrap: bootstrap.trim().to_owned(), lz4 };
+        let mut broker =
+            Self { child, input, output: BufReader::new(output), bootstrap: String::new(), lz4 };
+        let read = broker.output.read_line(&mut broker.bootstrap);
+        broker.bootstrap.truncate(broker.bootstrap.trim_end().len());
         match read {
             Ok(n) if n > 0 => Ok(broker),
             _ => Err("the broker process ended before it said where it listens".to_owned()),
@@ -47,6 +49,17 @@ impl Broker {
 
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Produce requests that its brokers have read so far.
+    pub(crate) fn produce_requests(&mut self) -> Result<u64, String> {
+        let ask = |input: &mut ChildStdin| input.write_all(b"\n").and_then(|()| input.flush());
+        let asked = self.input.as_mut().map_or(Ok(()), ask);
+        let mut answer = String::new();
+        let told = asked.and_then(|()| self.output.read_line(&mut answer));
+        told.map_err(|e| e.to_string())
+            .and_then(|_| answer.trim().parse().map_err(|_| format!("it said '{answer}'")))
+            .map_err(|e| format!("the broker process does not tell its requests: {e}"))
     }
 
     /// Its process.
@@ -68,7 +81,8 @@ impl Drop for Broker {
     }
 }
 
-/// Is the broker process: prints the bootstrap string and runs until standard input ends.
+/// Is the broker process: prints the bootstrap string, and for each line of standard input how many Produce
+/// requests there were, until that ends.
 pub(crate) fn serve(lz4: bool) -> Result<(), String> {
     machine::pin(CORE);
     let mut batch = SourceBatch::new(values(BATCH_RECORDS));
@@ -90,9 +104,11 @@ pub(crate) fn serve(lz4: bool) -> Result<(), String> {
     writeln!(out, "{}", cluster.bootstrap())
         .and_then(|()| out.flush())
         .map_err(|e| format!("cannot print the bootstrap string: {e}"))?;
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut Vec::new())
-        .map_err(|e| format!("cannot read standard input: {e}"))?;
+    for line in std::io::stdin().lock().lines() {
+        line.map_err(|e| format!("cannot read standard input: {e}"))?;
+        writeln!(out, "{}", cluster.stats().requests_of(ApiKey::PRODUCE))
+            .and_then(|()| out.flush())
+            .map_err(|e| format!("cannot print how many requests there were: {e}"))?;
+    }
     Ok(())
 }

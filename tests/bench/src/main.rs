@@ -7,6 +7,7 @@
 
 mod args;
 mod broker;
+mod pace;
 mod report;
 mod worker;
 
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let run = || match Args::parse(std::env::args().skip(1))? {
         Mode::Broker { lz4 } => broker::serve(lz4),
         Mode::Worker { job, bootstrap } => worker::run(job, &bootstrap),
+        Mode::Paced { task, client, bootstrap } => pace::run(task, client, &bootstrap),
         Mode::Measure(args) => measure(&args),
     };
     match run() {
@@ -42,6 +44,9 @@ fn measure(args: &Args) -> Result<(), String> {
         eprintln!("ottla-bench: built without the feature 'rdkafka': nothing to compare with");
         &[Client::Ottla]
     };
+    if args.pace {
+        return pace::measure(args, clients);
+    }
     let mut report = Report::new(args.length);
     let mut last: Option<Broker> = None;
     for figure in worker::FIGURES.iter().filter(|figure| args.wants(figure)) {
