@@ -36,8 +36,11 @@ type Stats struct {
 	// Requests are those sent, of all brokers, by name ("Produce", "Metadata", ...).
 	Requests map[string]uint64 `json:"requests"`
 	// RequestsPer1000Messages are all of these for each 1,000 records acknowledged or consumed.
-	RequestsPer1000Messages float64      `json:"requests_per_1000_messages"`
-	RetryBudget             RetryBudgets `json:"retry_budget"`
+	RequestsPer1000Messages float64 `json:"requests_per_1000_messages"`
+	// OtherRequestsPerHour are those that move no records, all but Produce and Fetch; of a pool that is
+	// younger than an hour, as many as there were.
+	OtherRequestsPerHour map[string]float64 `json:"other_requests_per_hour"`
+	RetryBudget          RetryBudgets       `json:"retry_budget"`
 	// PanicEntries counts how often more than half of the brokers were bad at once, so that none
 	// was avoided.
 	PanicEntries uint64 `json:"panic_entries"`

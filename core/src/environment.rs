@@ -2,6 +2,8 @@
 //! draws, how a connection is opened, and the pools that exist. A process has one by default; a
 //! simulation makes one per virtual client, over streams in memory and in virtual time.
 
+mod alarm;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;

@@ -148,6 +148,8 @@ class Stats(TypedDict):
     """Requests sent, of all brokers, by name: "Produce", "Metadata", and so on."""
     requests_per_1000_messages: float
     """All of these for each 1,000 records acknowledged or consumed."""
+    other_requests_per_hour: dict[str, float]
+    """Those that move no records, all but Produce and Fetch; of a pool younger than an hour, all so far."""
     retry_budget: RetryBudgets
     panic_entries: int
     """How often more than half of the brokers were bad at once, so that none was avoided."""

@@ -85,6 +85,7 @@ pub(crate) struct Metrics {
     budgets: [Budget; 2],
     counts: Counts,
     chatter: Mutex<Chatter>,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -152,6 +153,7 @@ impl Metrics {
             budgets: Default::default(),
             counts: Counts::default(),
             chatter: Mutex::default(),
+            since: Instant::now(),
         }
     }
 
@@ -293,6 +295,7 @@ impl Metrics {
                 .collect(),
             requests: by_name,
             requests_per_1000_messages: 0.0,
+            other_requests_per_hour: BTreeMap::new(),
             retry_budget: RetryBudgets {
                 produce: self.budgets[RetryBudget::Produce as usize].snapshot(),
                 fetch: self.budgets[RetryBudget::Fetch as usize].snapshot(),
@@ -306,6 +309,10 @@ impl Metrics {
             let requests: u64 = stats.requests.values().sum();
             stats.requests_per_1000_messages = requests as f64 * 1_000.0 / messages as f64;
         }
+        let hours = (self.since.elapsed().as_secs_f64() / 3_600.0).max(1.0);
+        let moves = [Api::Produce.name(), Api::Fetch.name()];
+        let others = stats.requests.iter().filter(|(name, _)| !moves.contains(name));
+        stats.other_requests_per_hour = others.map(|(name, n)| (*name, *n as f64 / hours)).collect();
         let chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner()).says();
         stats.bad_stuff = BadStuff::of(&stats, chatter);
         stats
@@ -450,6 +457,7 @@ mod tests {
         assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
         assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
         assert_eq!(stats.requests, BTreeMap::from([("Produce", 1)]));
+        assert!(stats.other_requests_per_hour.is_empty());
         assert_eq!(stats.requests_per_1000_messages, 200.0);
     }
 
@@ -492,5 +500,21 @@ mod tests {
         let budgets = metrics.snapshot().retry_budget;
         assert_eq!((budgets.produce.level, budgets.produce.delayed), (Some(19.4), 0));
         assert_eq!((budgets.fetch.level, budgets.fetch.delayed), (Some(0.0), 1));
+    }
+
+    /// A young client has made as many as it has; what an old one made at its start fades.
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_no_records_is_told_by_the_hour() {
+        let metrics = Metrics::default();
+        let broker = metrics.broker(1);
+        let mut at = Vec::new();
+        for hours in [0, 1, 9] {
+            tokio::time::advance(Duration::from_secs(3_600 * hours)).await;
+            for api in [Api::Metadata, Api::Produce, Api::Fetch] {
+                (0..5).for_each(|_| drop(broker.sent(api, 1, false, Instant::now())));
+            }
+            at.push(metrics.snapshot().other_requests_per_hour);
+        }
+        assert_eq!(at, [5.0, 10.0, 1.5].map(|n| BTreeMap::from([("Metadata", n)])));
     }
 }

@@ -59,6 +59,9 @@ pub struct Stats {
     pub requests: BTreeMap<&'static str, u64>,
     /// All of these for each 1,000 records acknowledged or consumed; 0 before there is a record.
     pub requests_per_1000_messages: f64,
+    /// Requests an hour that move no records: metadata, producer ids, offsets, and so on; all but Produce and
+    /// Fetch, by name. Of a pool that is younger than an hour, as many as there were.
+    pub other_requests_per_hour: BTreeMap<&'static str, f64>,
     /// What may be spent on retries.
     pub retry_budget: RetryBudgets,
     /// How often more than half of the brokers were bad at once, so that none was avoided.

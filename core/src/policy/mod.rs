@@ -19,4 +19,5 @@ pub(crate) mod silence;
 pub(crate) mod spell;
 pub(crate) mod spread;
 pub(crate) mod subset;
+pub(crate) mod trickle;
 pub(crate) mod turns;

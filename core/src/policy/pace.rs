@@ -214,11 +214,18 @@ pub(crate) struct Waits {
 pub(crate) struct Gather {
     /// A request may be made then, if not now.
     pub(crate) until: Option<Instant>,
+    /// The same of one that is not made yet.
+    pub(crate) next: Option<Instant>,
     pub(crate) strain: Strain,
     pub(crate) limits: PaceLimits,
 }
 
 impl Gather {
+    /// How long batches gather at most, whose linger is this.
+    pub(crate) fn linger(&self, linger: Duration) -> Duration {
+        if linger.is_zero() { linger } else { self.strain.linger(linger, &self.limits) + AHEAD }
+    }
+
     /// From when on an idle broker may have a batch, and when it goes in any case. One that does not wait for
     /// anything (flushed, pressed, without a linger) does not wait for this either.
     pub(crate) fn bounds(&self, batch: Waits) -> (Instant, Instant) {
@@ -228,7 +235,11 @@ impl Gather {
         }
         let linger = self.strain.linger(at - opened, &self.limits);
         // Never earlier than without any of this: who has set a linger beyond the timeout has that.
-        let at = at.max((opened + linger).min(late));
+        let mut at = at.max((opened + linger).min(late));
+        // A request that is due in a moment is waited for: a linger that ends before it would make one more.
+        if let Some(until) = self.until.filter(|until| *until > at && *until <= at + AHEAD) {
+            at = at.max(until.min(late));
+        }
         let until = self.until.map_or(early, |until| early.max(until.min(late)));
         (until.min(at), at)
     }

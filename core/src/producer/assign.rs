@@ -211,8 +211,9 @@ impl Sender {
             Some(leader) => (leader.strain, leader.assembled > 0),
             None => (Strain::default(), !round.loads.is_empty()),
         };
-        let until = if rides { None } else { round.bucket.holds_at(strain.cost()) };
-        Gather { until, strain, limits: *round.pool.pace().limits() }
+        let next = round.bucket.holds_at(strain.cost());
+        let until = if rides { None } else { next };
+        Gather { until, next, strain, limits: *round.pool.pace().limits() }
     }
 
     /// Whether a batch that may end its connection can go to a leader now. Else nothing else is put behind

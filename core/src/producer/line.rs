@@ -16,7 +16,43 @@ pub(super) struct Line {
     /// Batches that came back.
     back: VecDeque<Batch>,
     /// Those that have announced themselves, one for each producer (and thread).
-    slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
+    slots: VecDeque<Place>,
+}
+
+struct Place {
+    home: Arc<Accumulator>,
+    slot: Arc<Slot>,
+    doze: Doze,
+}
+
+/// Whether a slot that is empty stays on the list: until the next request may be made, if something was taken
+/// from it while none may. What comes meanwhile waits for that, and wakes nobody. It cannot be forgotten when
+/// it has to end: it is younger than what was taken, whose end is looked for.
+#[derive(Clone, Copy)]
+enum Doze {
+    No,
+    Taken,
+    Until(Instant),
+}
+
+impl Place {
+    /// What is in the slot now, and when to look at the latest if that is nothing.
+    fn look(&mut self, now: Instant, gather: &Gather) -> (Peek, Option<Instant>) {
+        let until = match self.doze {
+            Doze::No => None,
+            Doze::Taken => gather.next.filter(|at| {
+                // What came now would wait for so long anyway.
+                *at <= now + gather.linger(self.home.config.linger)
+            }),
+            Doze::Until(at) => Some(at).filter(|at| *at > now),
+        };
+        let peek = self.slot.look(&self.home, until.is_some());
+        self.doze = match (peek, until) {
+            (Peek::Kept, Some(at)) => Doze::Until(at),
+            _ => Doze::No,
+        };
+        (peek, until)
+    }
 }
 
 /// What comes next.
@@ -39,15 +75,16 @@ impl Line {
 
     /// Adds a slot that has announced itself. Whether it was not here.
     pub(super) fn add(&mut self, home: &Arc<Accumulator>, slot: &Arc<Slot>) -> bool {
-        let new = !self.slots.iter().any(|(_, s)| Arc::ptr_eq(s, slot));
+        let new = !self.slots.iter().any(|place| Arc::ptr_eq(&place.slot, slot));
         if new {
-            self.slots.push_back((Arc::clone(home), Arc::clone(slot)));
+            let (home, slot) = (Arc::clone(home), Arc::clone(slot));
+            self.slots.push_back(Place { home, slot, doze: Doze::No });
         }
         new
     }
 
-    pub(super) fn slots(&self) -> impl Iterator<Item = &(Arc<Accumulator>, Arc<Slot>)> {
-        self.slots.iter()
+    pub(super) fn slots(&self) -> impl Iterator<Item = (&Arc<Accumulator>, &Arc<Slot>)> {
+        self.slots.iter().map(|place| (&place.home, &place.slot))
     }
 
     /// A batch that came back.
@@ -96,11 +133,12 @@ impl Line {
         }
         let mut earliest = None;
         let mut full = false;
-        self.slots.retain(|(home, slot)| {
-            match slot.peek(home) {
-                Peek::Empty => return false,
-                Peek::Full { .. } => full = true,
-                Peek::Open(batch) => match gather.bounds(batch) {
+        self.slots.retain_mut(|place| {
+            match place.look(now, gather) {
+                (Peek::Empty, _) => return false,
+                (Peek::Kept, at) => later = earlier(later, at),
+                (Peek::Full { .. }, _) => full = true,
+                (Peek::Open(batch), _) => match gather.bounds(batch) {
                     (early, _) if early > now => later = earlier(later, Some(early)),
                     (_, at) => earliest = earlier(earliest, Some(at)),
                 },
@@ -125,11 +163,15 @@ impl Line {
         loop {
             let (mut oldest, mut open, mut wake) = (None::<(Instant, usize)>, None, None);
             let mut next = 0;
-            self.slots.retain(|(home, slot)| {
-                let since = match slot.peek(home) {
-                    Peek::Empty => return false,
-                    Peek::Full { opened } => Some(opened),
-                    Peek::Open(batch) => match gather.bounds(batch) {
+            self.slots.retain_mut(|place| {
+                let since = match place.look(now, gather) {
+                    (Peek::Empty, _) => return false,
+                    (Peek::Kept, at) => {
+                        wake = earlier(wake, at);
+                        None
+                    }
+                    (Peek::Full { opened }, _) => Some(opened),
+                    (Peek::Open(batch), _) => match gather.bounds(batch) {
                         // One that sends little is not put off for as long as another sends much.
                         (_, at) if at <= now => Some(at),
                         (early, at) => {
@@ -146,8 +188,9 @@ impl Line {
                 true
             });
             let Some(index) = oldest.map(|(_, index)| index).or(open) else { return (None, wake) };
-            let (home, slot) = &self.slots[index];
-            if let Some(batch) = slot.take(home) {
+            let place = &mut self.slots[index];
+            if let Some(batch) = place.slot.take(&place.home) {
+                place.doze = Doze::Taken;
                 return (Some(batch), None);
             }
             // It is being compressed, or could not be: the others are looked at.
@@ -166,7 +209,7 @@ impl Line {
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
         let mut gone: Vec<Batch> = self.back.drain(..).collect();
         while !self.slots.is_empty() {
-            for (home, slot) in &self.slots {
+            for Place { home, slot, .. } in &self.slots {
                 gone.extend(std::iter::from_fn(|| slot.take(home)));
             }
             self.forget_empty();
@@ -177,7 +220,7 @@ impl Line {
     /// A slot that something was taken from and that is empty now is off the list until it announces
     /// itself: for as long as it is on it, a record that comes is told to nobody.
     pub(super) fn forget_empty(&mut self) {
-        self.slots.retain(|(home, slot)| slot.peek(home) != Peek::Empty);
+        self.slots.retain(|place| place.slot.peek(&place.home) != Peek::Empty);
     }
 
     /// By when the oldest of what came back has to be resolved.

@@ -190,6 +190,7 @@ impl Sender {
 
     pub(crate) async fn run(mut self, rx: &mut mpsc::UnboundedReceiver<Event>) {
         let mut metadata = self.metadata.subscribe();
+        let mut alarm = self.env.alarm();
         self.cluster_changed();
         loop {
             let wake = earlier(earlier(self.wake_at, self.next_expiry), self.release_at);
@@ -201,7 +202,7 @@ impl Sender {
                     told = true;
                     Some(Event::Pressure)
                 }
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                () = alarm.until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     Some(Event::Pressure)
                 }
             };

@@ -303,6 +303,8 @@ pub(crate) enum Peek {
     /// Only an open one: not to be taken before `early`, then if a broker is idle, and in any case
     /// once `at` has passed; a request for it is waited for as well.
     Open(Waits),
+    /// Nothing, and it announces nothing.
+    Kept,
 }
 
 impl Slot {
@@ -334,6 +336,11 @@ impl Slot {
 
     /// What could be taken. Empty: the slot is off the sender's list until it announces itself.
     pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
+        self.look(home, false)
+    }
+
+    /// The same. `keeps`: one that is empty stays on the list, as somebody comes and looks.
+    pub(super) fn look(&self, home: &Accumulator, keeps: bool) -> Peek {
         let mut inner = self.lock();
         match (inner.full.front(), &inner.open) {
             (Some(Full::Sealed(batch)), _) => {
@@ -355,6 +362,7 @@ impl Slot {
                 let early = linger::early(opened, inner.pace).min(at);
                 Peek::Open(Waits { opened, early, at, late })
             }
+            (None, _) if keeps && inner.announced => Peek::Kept,
             (None, _) => {
                 inner.announced = false;
                 inner.quick = 0;

@@ -169,6 +169,7 @@ fn what_a_batch_waits_for() {
         ((0, 5, 30_000), None, false, (0, 5)),
         // It is not: until then, for the linger at most.
         ((0, 5, 30_000), Some(3), false, (3, 5)),
+        ((0, 5, 30_000), Some(6), false, (6, 6)),
         ((0, 5, 30_000), Some(8), false, (5, 5)),
         ((0, 60, 30_000), Some(8), false, (8, 60)),
         // A stream is gathered anyway.
@@ -190,7 +191,9 @@ fn what_a_batch_waits_for() {
         let at = |n: u64| opened + ms(n);
         let waits = Waits { opened, early: at(batch.0), at: at(batch.1), late: at(batch.2) };
         let strain = if slow { strained } else { Strain::default() };
-        let gather = Gather { until: until.map(at), strain, limits: PaceLimits::default() };
+        let until_at = until.map(at);
+        let limits = PaceLimits::default();
+        let gather = Gather { until: until_at, next: until_at, strain, limits };
         let (early, due) = gather.bounds(waits);
         let got = ((early - opened).as_millis() as u64, (due - opened).as_millis() as u64);
         assert_eq!(got, expected, "{batch:?} {until:?} {slow}");
@@ -225,8 +228,8 @@ proptest! {
         prop_assert!(paced <= most + 1e-3, "{paced} of {most}");
     }
 
-    /// A batch waits for its linger, or for what a strained broker makes of it, and no longer; what is
-    /// waited for comes, or the wait ends.
+    /// A batch waits for its linger, or for what a strained broker makes of it, and a moment longer at most;
+    /// what is waited for comes, or the wait ends.
     #[test]
     fn no_batch_waits_for_longer_than_it_may(
         early in 0u64..2, linger in 0u64..100, timeout in 1u64..1_000,
@@ -239,9 +242,9 @@ proptest! {
         let strain = Strain { pace, ..Strain::default() };
         let until = until.map(|n| opened + ms(n));
         let (first, last) =
-            Gather { until, strain, limits: PaceLimits::default() }.bounds(waits);
+            Gather { until, next: until, strain, limits: PaceLimits::default() }.bounds(waits);
         prop_assert!(first <= last);
-        prop_assert!(last <= at.max(opened + PaceLimits::default().longest));
+        prop_assert!(last <= at.max(opened + PaceLimits::default().longest) + AHEAD);
         prop_assert!(last <= at.max(late) && first <= late.max(waits.early));
         prop_assert!(linger > 0 || (first, last) == (waits.early, at));
         prop_assert!(until.is_some() || first == waits.early);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use ottla::blocking::{Client, Producer};
-use ottla::{Delivery, Record};
+use ottla::blocking::{Client, Consumer, Producer};
+use ottla::{Delivery, Record, Start};
 use ottla_bench::TOPIC;
 
-use super::Driven;
+use super::{Driven, Reads};
 
 pub(super) struct Driver {
     producer: Producer,
@@ -34,5 +34,28 @@ impl Driven for Driver {
 
     fn flush(&self) -> Result<(), String> {
         self.producer.flush(None).map_err(|e| e.to_string())
+    }
+}
+
+pub(super) struct Reader {
+    consumer: Consumer,
+    _client: Client,
+}
+
+impl Reader {
+    pub(super) fn connect(bootstrap: &str) -> Result<Self, String> {
+        let client = Client::connect(bootstrap).map_err(|e| e.to_string())?;
+        let consumer = client.consumer(|b| b.topics([TOPIC]).start(Start::Latest));
+        Ok(Self { consumer: consumer.map_err(|e| e.to_string())?, _client: client })
+    }
+}
+
+impl Reads for Reader {
+    fn next(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        let next = self.consumer.next_timeout(Duration::from_millis(100));
+        let batch = next.map_err(|e| e.to_string())?;
+        let values = batch.iter().flatten().filter_map(|record| record.value());
+        values.for_each(each);
+        Ok(())
     }
 }

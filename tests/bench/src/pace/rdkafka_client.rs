@@ -5,10 +5,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use ottla_bench::TOPIC;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
-use super::Driven;
+use super::{Driven, Reads};
+use crate::broker::PARTITIONS;
 
 /// Tells whoever waits for a record what became of it.
 struct Tell;
@@ -54,5 +56,36 @@ impl Driven for Driver {
 
     fn flush(&self) -> Result<(), String> {
         self.0.flush(Duration::from_secs(60)).map_err(|e| e.to_string())
+    }
+}
+
+pub(super) struct Reader(BaseConsumer);
+
+impl Reader {
+    pub(super) fn connect(bootstrap: &str) -> Result<Self, String> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("group.id", "bench");
+        config.set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create().map_err(|e| e.to_string())?;
+        let mut assigned = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let added = assigned.add_partition_offset(TOPIC, partition, Offset::End);
+            added.map_err(|e| e.to_string())?;
+        }
+        consumer.assign(&assigned).map_err(|e| e.to_string())?;
+        Ok(Self(consumer))
+    }
+}
+
+impl Reads for Reader {
+    fn next(&mut self, each: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+        match self.0.poll(Duration::from_millis(100)) {
+            None => Ok(()),
+            Some(Ok(message)) => {
+                message.payload().into_iter().for_each(each);
+                Ok(())
+            }
+            Some(Err(e)) => Err(e.to_string()),
+        }
     }
 }

@@ -66,7 +66,7 @@ pub(super) fn run<D: Driven>(driver: &D, rate: u64) -> Result<Paced, String> {
 
 /// When records are due. Not in step with any client's timers: each somewhere in its millisecond, or, if they
 /// are few, in the first tenth of its part of the time, as none waits for the next one then.
-struct Schedule {
+pub(super) struct Schedule {
     rate: u64,
     part: Duration,
     given: u64,
@@ -76,17 +76,17 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(rate: u64) -> Self {
+    pub(super) fn new(rate: u64) -> Self {
         let part = TICK.max(Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX));
         Self { rate, part, given: 0, parts: 0, next: Duration::ZERO, state: 0x5eed }
     }
 
-    fn next(&self) -> Duration {
+    pub(super) fn next(&self) -> Duration {
         self.next
     }
 
     /// How many, by then.
-    fn due(&mut self, elapsed: Duration) -> u64 {
+    pub(super) fn due(&mut self, elapsed: Duration) -> u64 {
         let mut due = 0;
         while self.next <= elapsed {
             self.parts += 1;
