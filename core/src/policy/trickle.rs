@@ -17,12 +17,12 @@ use super::pace::{Bucket, PaceLimits};
 const LITTLE: usize = 16 << 10;
 
 /// What a Fetch waits at most, from the answer before it.
-const LONGEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(5);
 
-/// Of one broker: a producer in its default settings comes to fewer batches a second, so that whoever
-/// reads what one writes is not paced.
+/// Of one broker. A producer in its default settings makes fewer requests a second: who reads what one
+/// writes is not paced, and has it as soon as it is there.
 const LIMITS: PaceLimits =
-    PaceLimits { per_second: 100.0, burst: 20.0, least: 100.0, longest: LONGEST };
+    PaceLimits { per_second: 200.0, burst: 20.0, least: 200.0, longest: LONGEST };
 
 /// See the module. State of one broker.
 #[derive(Debug, Default)]
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn answers_with_little_are_paced_and_others_are_not() {
         let paced = ten_seconds(100, ms(1));
-        assert!((1_000..1_025).contains(&paced), "{paced}");
+        assert!((2_000..2_025).contains(&paced), "{paced}");
         assert_eq!(ten_seconds(LITTLE, ms(1)), 10_000);
         // The broker waits as long as we would.
-        assert_eq!(ten_seconds(100, ms(11)), 910);
+        assert_eq!(ten_seconds(100, ms(6)), 1_667);
     }
 
     #[test]

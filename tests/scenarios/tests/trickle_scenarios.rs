@@ -56,8 +56,8 @@ async fn follow(
     (requests as f64 / begun.elapsed().as_secs_f64(), longest)
 }
 
-/// A record each ten milliseconds has a Fetch each, and comes in a round trip. Ten times as many have no
-/// more, and each waits for ten milliseconds at most.
+/// A record each few milliseconds has a Fetch each, and comes in a round trip. Many times as many have hardly
+/// more, and each waits for five milliseconds at most.
 #[tokio::test(start_paused = true)]
 async fn a_trickle_is_read_with_few_requests() {
     let cluster = cluster(1, 1);
@@ -69,8 +69,8 @@ async fn a_trickle_is_read_with_few_requests() {
     assert!((85.0..95.0).contains(&per_second), "{per_second} a second");
     assert!(longest <= ms(1), "{longest:?}");
     let (per_second, longest) = follow(&cluster, &producer, &mut consumer, 5_000, ms(1)).await;
-    assert!((90.0..108.0).contains(&per_second), "{per_second} a second");
-    assert!(longest <= ms(12), "{longest:?}");
+    assert!((180.0..208.0).contains(&per_second), "{per_second} a second");
+    assert!(longest <= ms(7), "{longest:?}");
 }
 
 /// Also while the bucket is empty: whoever lags is answered as quickly as the broker can, however little a

@@ -172,7 +172,8 @@ async fn an_empty_slot_is_off_the_list_where_its_records_would_not_wait() {
         let mut set = set(Environment::builder());
         let (mut line, now) = (Line::default(), now());
         let next = next.map(|ms| now + Duration::from_millis(ms));
-        line.add(&set.home, &set.open(1));
+        let slot = set.open(1);
+        line.add(&set.home, &slot);
         assert!(line.take(now, true, &gather(now, None)).0.is_some());
         assert!(matches!(line.next(now, false, &gather(now, next)), Next::Nothing));
         set.add(1);
