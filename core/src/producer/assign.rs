@@ -112,7 +112,16 @@ impl Sender {
             };
             wanted.sort_by_key(given);
         }
+        let gather = self.gather(None, round);
         for partition in wanted {
+            let line = topic.line(Some(partition));
+            if let Some(at) = line.rests(now, &gather) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
+            if line.is_empty() {
+                continue;
+            }
             let Some(index) =
                 usize::try_from(partition).ok().filter(|i| *i < meta.partitions.len())
             else {

@@ -119,6 +119,27 @@ impl Line {
         self.back.remove(first)
     }
 
+    /// Until when there is nothing in it, if it only waits for what may come. What is for a broker that cannot be
+    /// reached is no reason to try while there is nothing.
+    pub(super) fn rests(&mut self, now: Instant, gather: &Gather) -> Option<Instant> {
+        if !self.back.is_empty() || self.slots.iter().any(|place| matches!(place.doze, Doze::No)) {
+            return None;
+        }
+        let (mut until, mut something) = (None, false);
+        self.slots.retain_mut(|place| match place.look(now, gather) {
+            (Peek::Empty, _) => false,
+            (Peek::Kept, at) => {
+                until = earlier(until, at);
+                true
+            }
+            _ => {
+                something = true;
+                true
+            }
+        });
+        until.filter(|_| !something)
+    }
+
     /// `in_order`: nothing goes before what came back. `gather`: what open batches wait for.
     pub(super) fn next(&mut self, now: Instant, in_order: bool, gather: &Gather) -> Next {
         let mut later = None;

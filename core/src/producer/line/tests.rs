@@ -165,6 +165,26 @@ async fn an_empty_slot_stays_on_the_list_until_the_next_request() {
     assert!(set.announced().is_some_and(|again| Arc::ptr_eq(&again, &slot)));
 }
 
+/// Whoever has to be reached for it is not looked for while there is nothing.
+#[tokio::test]
+async fn a_line_rests_while_all_its_slots_are_empty() {
+    let mut set = set(Environment::builder());
+    let (mut line, now) = (Line::default(), now());
+    let at = |ms: u64| now + Duration::from_millis(ms);
+    let slot = set.open(1);
+    line.add(&set.home, &slot);
+    let closed = gather(now, Some(at(5)));
+    assert_eq!(line.rests(now, &closed), None, "there is something");
+    assert!(line.take(now, true, &gather(now, None)).0.is_some());
+    assert_eq!(line.rests(now, &closed), Some(at(5)));
+    set.add(1);
+    assert_eq!(line.rests(at(1), &closed), None);
+    assert!(line.take(at(5), true, &gather(at(5), None)).0.is_some());
+    assert_eq!(line.rests(at(5), &gather(at(5), Some(at(10)))), Some(at(10)));
+    assert_eq!(line.rests(at(10), &gather(at(10), Some(at(15)))), None);
+    assert!(line.is_empty());
+}
+
 /// One whose records may wait for less, or need not wait, announces what comes.
 #[tokio::test]
 async fn an_empty_slot_is_off_the_list_where_its_records_would_not_wait() {
