@@ -33,9 +33,9 @@ pub struct BadStuff {
     pub metadata_per_1000_messages: f64,
     /// Records that resolved with an error.
     pub records_failed: u64,
-    /// Produce requests for each 1,000 records acknowledged, while they are more than 500 at more than 200
-    /// records a second and have been for half a minute: `linger(0)`, or a flush after each record, makes a
-    /// request of nearly every one. 0 again once that is over.
+    /// Produce requests of which nobody let anything gather, for each 1,000 records acknowledged, while they are
+    /// more than 500 at more than 200 records a second and have been for half a minute: `linger(0)`, or a
+    /// flush after each record, makes a request of nearly every one. 0 again once that is over.
     pub requests_per_1000_messages: f64,
 }
 

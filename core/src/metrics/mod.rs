@@ -201,10 +201,10 @@ impl Metrics {
         self.counts.produce_batches.add(batches as u64);
     }
 
-    /// A Produce request with so many records is answered.
-    pub(crate) fn produce_answered(&self, records: usize, now: Instant) {
+    /// A Produce request with so many records is answered. `hasty`: nobody let any of them gather.
+    pub(crate) fn produce_answered(&self, records: usize, hasty: bool, now: Instant) {
         let mut chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner());
-        chatter.answered(records as u64, now);
+        chatter.answered(records as u64, hasty, now);
     }
 
     pub(crate) fn records_failed(&self, records: usize) {
@@ -403,7 +403,7 @@ mod tests {
                     // A request for each of 250 records a second.
                     let now = Instant::now();
                     let at = |n: u64| now + Duration::from_millis(4 * n);
-                    (0..10_000).for_each(|n| m.produce_answered(1, at(n)));
+                    (0..10_000).for_each(|n| m.produce_answered(1, true, at(n)));
                 },
                 |b| b.requests_per_1000_messages / 1_000.0,
                 "requests per 1,000 messages 1000",

@@ -1,5 +1,5 @@
-//! Whether a producer makes a request for about every record, though it sends many: then somebody has told it
-//! not to let them gather. Judged by windows of ten seconds; said after three of them in a row, and no more
+//! Whether a producer makes a request for about every record, though it sends many, because somebody has told it
+//! not to let them gather: with `linger(0)`, or a flush after each. Judged by windows of ten seconds; said after three of them in a row, and no more
 //! after one that is better. Few records are no reason to gather, and a request for each is as it should be.
 
 use std::time::Duration;
@@ -17,6 +17,7 @@ const MANY_RECORDS: f64 = 200.0;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Chatter {
     since: Option<Instant>,
+    /// Those of which nothing gathered.
     requests: u64,
     records: u64,
     /// Windows in a row with too many.
@@ -25,8 +26,8 @@ pub(crate) struct Chatter {
 }
 
 impl Chatter {
-    /// A Produce request with so many records was answered.
-    pub(crate) fn answered(&mut self, records: u64, now: Instant) {
+    /// A Produce request with so many records was answered. `hasty`: none of them was let gather.
+    pub(crate) fn answered(&mut self, records: u64, hasty: bool, now: Instant) {
         let since = *self.since.get_or_insert(now);
         let took = now.saturating_duration_since(since);
         if took >= WINDOW {
@@ -37,7 +38,7 @@ impl Chatter {
             self.says = if self.bad >= WINDOWS { ratio } else { 0.0 };
             (self.since, self.requests, self.records) = (Some(now), 0, 0);
         }
-        self.requests += 1;
+        self.requests += u64::from(hasty);
         self.records += records;
     }
 
@@ -55,7 +56,7 @@ mod tests {
     fn go(chatter: &mut Chatter, now: &mut Instant, seconds: u64, requests: u32, records: u64) {
         for _ in 0..seconds * u64::from(requests) {
             *now += Duration::from_secs(1) / requests;
-            chatter.answered(records, *now);
+            chatter.answered(records, true, *now);
         }
     }
 
@@ -82,6 +83,17 @@ mod tests {
         assert_eq!(chatter.says(), 1_000.0);
     }
 
+    /// What gathers for the pace alone is as it should be, however few come together.
+    #[test]
+    fn what_gathers_is_not_said() {
+        let (mut chatter, mut now) = (Chatter::default(), Instant::now());
+        for _ in 0..100_000 {
+            now += Duration::from_millis(4);
+            chatter.answered(1, false, now);
+            assert_eq!(chatter.says(), 0.0);
+        }
+    }
+
     /// What was used up at the start is no lasting thing; neither is what stops.
     #[test]
     fn a_burst_is_not_said_and_a_pause_ends_it() {
@@ -94,7 +106,7 @@ mod tests {
         go(&mut chatter, &mut now, 45, 1_000, 1);
         assert!(chatter.says() > 900.0);
         now += Duration::from_secs(300);
-        chatter.answered(1, now);
+        chatter.answered(1, true, now);
         assert_eq!(chatter.says(), 0.0);
     }
 }

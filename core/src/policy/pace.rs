@@ -209,6 +209,13 @@ pub(crate) struct Waits {
     pub(crate) late: Instant,
 }
 
+impl Waits {
+    /// Flushed, pressed, or without a linger: it does not wait for anything.
+    pub(crate) fn may_not_wait(&self) -> bool {
+        self.at <= self.opened
+    }
+}
+
 /// What open batches for a broker are waiting for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gather {
@@ -226,11 +233,11 @@ impl Gather {
         if linger.is_zero() { linger } else { self.strain.linger(linger, &self.limits) + AHEAD }
     }
 
-    /// From when on an idle broker may have a batch, and when it goes in any case. One that does not wait for
-    /// anything (flushed, pressed, without a linger) does not wait for this either.
+    /// From when on an idle broker may have a batch, and when it goes in any case. One that may not wait does
+    /// not wait for this either.
     pub(crate) fn bounds(&self, batch: Waits) -> (Instant, Instant) {
         let Waits { opened, early, at, late } = batch;
-        if at <= opened {
+        if batch.may_not_wait() {
             return (early, at);
         }
         let linger = self.strain.linger(at - opened, &self.limits);

@@ -52,7 +52,8 @@ impl Sender {
             leader.bytes_in_flight -= sent.bytes;
         }
         if answer.is_ok() {
-            self.metrics.produce_answered(sent.items.iter().map(|item| item.records).sum(), now);
+            let records = sent.items.iter().map(|item| item.records).sum();
+            self.metrics.produce_answered(records, sent.items.iter().all(|item| item.hasty), now);
         }
         match answer {
             Ok(Some(answer)) => self.parts(&sent, &answer, now),

@@ -182,9 +182,10 @@ impl Line {
         gather: &Gather,
     ) -> (Option<Batch>, Option<Instant>) {
         loop {
-            let (mut oldest, mut open, mut wake) = (None::<(Instant, usize)>, None, None);
+            let (mut oldest, mut open, mut wake) = (None::<(Instant, usize, bool)>, None, None);
             let mut next = 0;
             self.slots.retain_mut(|place| {
+                let mut hasty = false;
                 let since = match place.look(now, gather) {
                     (Peek::Empty, _) => return false,
                     (Peek::Kept, at) => {
@@ -193,6 +194,10 @@ impl Line {
                     }
                     (Peek::Full { opened }, _) => Some(opened),
                     (Peek::Open(batch), _) => match gather.bounds(batch) {
+                        (_, at) if at <= now && batch.may_not_wait() => {
+                            hasty = true;
+                            Some(at)
+                        }
                         // One that sends little is not put off for as long as another sends much.
                         (_, at) if at <= now => Some(at),
                         (early, at) => {
@@ -202,16 +207,20 @@ impl Line {
                         }
                     },
                 };
-                if let Some(since) = since.filter(|at| oldest.is_none_or(|(then, _)| *at < then)) {
-                    oldest = Some((since, next));
+                if let Some(since) = since.filter(|at| oldest.is_none_or(|(then, ..)| *at < then)) {
+                    oldest = Some((since, next, hasty));
                 }
                 next += 1;
                 true
             });
-            let Some(index) = oldest.map(|(_, index)| index).or(open) else { return (None, wake) };
+            let chosen = oldest.map(|(_, index, hasty)| (index, hasty));
+            let Some((index, hasty)) = chosen.or(open.map(|index| (index, false))) else {
+                return (None, wake);
+            };
             let place = &mut self.slots[index];
-            if let Some(batch) = place.slot.take(&place.home) {
+            if let Some(mut batch) = place.slot.take(&place.home) {
                 place.doze = Doze::Taken;
+                batch.hasty = hasty;
                 return (Some(batch), None);
             }
             // It is being compressed, or could not be: the others are looked at.

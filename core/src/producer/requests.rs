@@ -39,6 +39,7 @@ pub(super) struct Item {
     pub(super) partition: i32,
     pub(super) batch: u64,
     pub(super) records: usize,
+    pub(super) hasty: bool,
 }
 
 /// What a round gathers for one leader.
@@ -137,6 +138,7 @@ impl Sender {
                 partition: *partition,
                 batch: to_send.id,
                 records: batch.records(),
+                hasty: batch.hasty,
             });
             // A round comes to a topic once: what goes to its partitions is side by side.
             match topics.last_mut() {

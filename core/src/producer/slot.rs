@@ -87,6 +87,8 @@ pub(crate) struct Batch {
     compression: Compression,
     /// What it has behind it.
     pub(crate) tries: Tries,
+    /// It was not full, and nobody let it gather.
+    pub(super) hasty: bool,
     rest: Unresolved,
 }
 
@@ -567,6 +569,7 @@ impl OpenBatch {
             deadline: self.opened + home.config.delivery_timeout,
             compression: self.compression,
             tries,
+            hasty: false,
             rest: self.rest,
         })
     }
