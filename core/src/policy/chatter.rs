@@ -1,6 +1,7 @@
-//! Whether a producer makes a request for about every record, though it sends many, because somebody has told it
-//! not to let them gather: with `linger(0)`, or a flush after each. Judged by windows of ten seconds; said after three of them in a row, and no more
-//! after one that is better. Few records are no reason to gather, and a request for each is as it should be.
+//! Whether a producer makes a request for about every record, though it sends many, because somebody has
+//! told it not to let them gather: with `linger(0)`, or a flush after each. Judged by windows of ten
+//! seconds; said after three of them in a row, and no more after one that is better. Few records are no
+//! reason to gather, and a request for each is as it should be.
 
 use std::time::Duration;
 

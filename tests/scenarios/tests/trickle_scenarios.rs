@@ -86,7 +86,7 @@ async fn who_lags_waits_for_nothing() {
     let client = connect(virtual_cluster::client(&cluster, 2)).await;
     let settings = client.consumer().topics(["t"]).start(Start::Earliest);
     let mut consumer = settings.max_bytes(1 << 10).build().unwrap();
-    assert!(batch(&mut consumer).await.len() > 0);
+    assert_ne!(batch(&mut consumer).await.len(), 0);
     let (before, begun, mut read) = (fetches(&cluster), Instant::now(), 1);
     while read < 300 {
         read += batch(&mut consumer).await.len();
