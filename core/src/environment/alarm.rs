@@ -69,7 +69,10 @@ mod fine {
         pub(super) fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-            #[expect(deprecated, reason = "sound for what owns its descriptor; the other is unsafe")]
+            #[expect(
+                deprecated,
+                reason = "sound for what owns its descriptor; the other is unsafe"
+            )]
             let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
             Ok(Self { fd, set: None })
         }

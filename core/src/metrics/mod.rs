@@ -312,7 +312,8 @@ impl Metrics {
         let hours = (self.since.elapsed().as_secs_f64() / 3_600.0).max(1.0);
         let moves = [Api::Produce.name(), Api::Fetch.name()];
         let others = stats.requests.iter().filter(|(name, _)| !moves.contains(name));
-        stats.other_requests_per_hour = others.map(|(name, n)| (*name, *n as f64 / hours)).collect();
+        stats.other_requests_per_hour =
+            others.map(|(name, n)| (*name, *n as f64 / hours)).collect();
         let chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner()).says();
         stats.bad_stuff = BadStuff::of(&stats, chatter);
         stats

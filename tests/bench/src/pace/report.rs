@@ -56,7 +56,11 @@ impl Report {
                     vec![
                         (format!("{name}_first_{LOOP}_s"), hundredths(paced.first_s), "s"),
                         (format!("{name}_then_per_s"), paced.per_s.round(), "1/s"),
-                        (format!("{name}_first_100000_s"), hundredths(hundred_thousand(paced)), "s"),
+                        (
+                            format!("{name}_first_100000_s"),
+                            hundredths(hundred_thousand(paced)),
+                            "s",
+                        ),
                     ]
                 }
             };
