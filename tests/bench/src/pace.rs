@@ -105,6 +105,9 @@ pub(crate) struct Paced {
     pub(crate) p99_us: f64,
     /// Processor time of the client's process for a record, in microseconds.
     pub(crate) cpu_us: f64,
+    /// Of that, what threads took that the client has started: the rest is the program's, which waits for
+    /// the next record to be due and for acknowledgements, whatever client it has.
+    pub(crate) own_us: f64,
     /// The same of the brokers'.
     pub(crate) broker_us: f64,
     /// Seconds that the first [`LOOP`] records took, and records a second after those.
@@ -125,6 +128,7 @@ impl Paced {
             p50_us: of(|p| p.p50_us),
             p99_us: of(|p| p.p99_us),
             cpu_us: of(|p| p.cpu_us),
+            own_us: of(|p| p.own_us),
             broker_us: of(|p| p.broker_us),
             first_s: of(|p| p.first_s),
             per_s: of(|p| p.per_s),

@@ -31,6 +31,7 @@ impl Report {
                     ("ack_p50_us", paced.p50_us.round(), "us"),
                     ("ack_p99_us", paced.p99_us.round(), "us"),
                     ("cpu_us", tenths(paced.cpu_us), "us"),
+                    ("own_threads_cpu_us", tenths(paced.own_us), "us"),
                     ("broker_us", tenths(paced.broker_us), "us"),
                 ]
                 .map(|(name, value, unit)| (format!("{name}_at_{rate}"), value, unit))
@@ -42,6 +43,7 @@ impl Report {
                         ("end_to_end_p50_us", paced.p50_us.round(), "us"),
                         ("end_to_end_p99_us", paced.p99_us.round(), "us"),
                         ("fetch_cpu_us", tenths(paced.cpu_us), "us"),
+                        ("fetch_own_threads_cpu_us", tenths(paced.own_us), "us"),
                         ("fetch_broker_us", tenths(paced.broker_us), "us"),
                     ]
                     .map(|(name, value, unit)| (format!("{name}_at_{at}"), value, unit))
@@ -75,12 +77,13 @@ impl Report {
 
     pub(super) fn print_table(&self) -> Result<(), String> {
         let mut text = format!(
-            "{:<34}{:<10}{:>12}{:>12}{:>12}{:>14}{:>14}\n",
+            "{:<34}{:<10}{:>12}{:>12}{:>12}{:>16}{:>14}{:>14}\n",
             "100-byte records, defaults",
             "",
             "requests/s",
             "p50 ms",
             "p99 ms",
+            "process us/rec",
             "client us/rec",
             "broker us/rec"
         );
@@ -92,12 +95,13 @@ impl Report {
                 Task::Each | Task::Flush | Task::EachAtOnce => continue,
             };
             text += &format!(
-                "{what:<34}{:<10}{:>12.1}{:>12.2}{:>12.2}{:>14.1}{:>14.1}\n",
+                "{what:<34}{:<10}{:>12.1}{:>12.2}{:>12.2}{:>16.1}{:>14.1}{:>14.1}\n",
                 client.name(),
                 paced.requests_per_s,
                 paced.p50_us / 1e3,
                 paced.p99_us / 1e3,
                 paced.cpu_us,
+                paced.own_us,
                 paced.broker_us
             );
         }

@@ -16,23 +16,28 @@ pub(super) fn run<D: Driven>(driver: &D, rate: u64) -> Result<Paced, String> {
     let value = values(1)[0];
     D::wait(driver.send(&value)?)?;
     let (tx, rx) = mpsc::channel::<(Instant, D::Handle)>();
+    let begun = Instant::now();
     std::thread::scope(|scope| {
-        let acks = scope.spawn(move || -> Result<Vec<(Instant, Duration)>, String> {
-            let mut took = Vec::new();
+        let acks = scope.spawn(move || -> Result<_, String> {
+            let (mut took, mut cpu_before) = (Vec::new(), None);
             for (sent, handle) in rx {
+                if cpu_before.is_none() && sent.duration_since(begun) >= WARM_UP {
+                    cpu_before = Some(machine::thread_cpu_time());
+                }
                 D::wait(handle)?;
                 took.push((sent, sent.elapsed()));
             }
-            Ok(took)
+            let cpu = machine::thread_cpu_time();
+            Ok((took, cpu.saturating_sub(cpu_before.unwrap_or_default())))
         });
         let mut schedule = Schedule::new(rate);
-        let begun = Instant::now();
         let mut measured_from = None;
         loop {
             let now = Instant::now();
             if now - begun >= WARM_UP && measured_from.is_none() {
                 println!("begins");
-                measured_from = Some((Instant::now(), machine::cpu_time()));
+                let here = machine::thread_cpu_time();
+                measured_from = Some((Instant::now(), machine::cpu_time(), here));
             }
             if now - begun >= WARM_UP + MEASURED {
                 break;
@@ -44,10 +49,11 @@ pub(super) fn run<D: Driven>(driver: &D, rate: u64) -> Result<Paced, String> {
             let next = begun + schedule.next();
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        let (from, cpu_before) = measured_from.ok_or("nothing was measured")?;
+        let (from, cpu_before, here_before) = measured_from.ok_or("nothing was measured")?;
         let (cpu, seconds) = (machine::cpu_time() - cpu_before, from.elapsed().as_secs_f64());
+        let here = machine::thread_cpu_time() - here_before;
         drop(tx);
-        let took = acks.join().map_err(|_| "the thread that waits panicked".to_owned())??;
+        let (took, there) = acks.join().map_err(|_| "the thread that waits panicked".to_owned())??;
         let mut us: Vec<f64> = took
             .iter()
             .filter(|(sent, _)| *sent >= from)
@@ -59,6 +65,7 @@ pub(super) fn run<D: Driven>(driver: &D, rate: u64) -> Result<Paced, String> {
             p50_us: at(0.5),
             p99_us: at(0.99),
             cpu_us: cpu.as_secs_f64() * 1e6 / (rate as f64 * seconds),
+            own_us: cpu.saturating_sub(here + there).as_secs_f64() * 1e6 / (rate as f64 * seconds),
             ..Paced::default()
         })
     })

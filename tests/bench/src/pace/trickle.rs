@@ -67,6 +67,7 @@ pub(super) fn run(reader: &mut impl Reads, rate: u64) -> Result<Paced, String> {
     }
     println!("begins");
     let (from, cpu_before) = (Instant::now(), machine::cpu_time());
+    let here_before = machine::thread_cpu_time();
     let mut us: Vec<f64> = Vec::new();
     while from.elapsed() < MEASURED {
         reader.next(&mut |value| {
@@ -74,6 +75,7 @@ pub(super) fn run(reader: &mut impl Reads, rate: u64) -> Result<Paced, String> {
             us.push(clock().saturating_sub(stamp) as f64 / 1e3);
         })?;
     }
+    let here = machine::thread_cpu_time() - here_before;
     let (cpu, seconds) = (machine::cpu_time() - cpu_before, from.elapsed().as_secs_f64());
     let expected = rate as f64 * seconds;
     if (us.len() as f64 - expected).abs() > expected / 20.0 + 2.0 {
@@ -85,6 +87,7 @@ pub(super) fn run(reader: &mut impl Reads, rate: u64) -> Result<Paced, String> {
         p50_us: at(0.5),
         p99_us: at(0.99),
         cpu_us: cpu.as_secs_f64() * 1e6 / us.len() as f64,
+        own_us: cpu.saturating_sub(here).as_secs_f64() * 1e6 / us.len() as f64,
         ..Paced::default()
     })
 }
