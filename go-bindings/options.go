@@ -185,7 +185,9 @@ func Echo() ClientOption {
 	})
 }
 
-// Linger is how long a record may wait for company. To 60 s, default 5 ms; 0: not at all.
+// Linger is how long a record may wait for company. To 60 s, default 5 ms. None waits while its broker is idle
+// and this process makes fewer than 180 requests a second. 0: none ever does, which costs brokers a request
+// for nearly every record, as a flush after each record does.
 func Linger(d time.Duration) ProducerOption {
 	return producerOption(func(s *producerSettings) (err error) {
 		s.LingerMs, err = milliseconds("Linger", d)

@@ -33,7 +33,14 @@ type Stats struct {
 	RecordsConsumed uint64 `json:"records_consumed"`
 	// AcknowledgedByBroker are records by broker id.
 	AcknowledgedByBroker map[int32]uint64 `json:"acknowledged_by_broker"`
-	RetryBudget          RetryBudgets     `json:"retry_budget"`
+	// Requests are those sent, of all brokers, by name ("Produce", "Metadata", ...).
+	Requests map[string]uint64 `json:"requests"`
+	// RequestsPer1000Messages are all of these for each 1,000 records acknowledged or consumed.
+	RequestsPer1000Messages float64 `json:"requests_per_1000_messages"`
+	// OtherRequestsPerHour are those that move no records, all but Produce and Fetch; of a pool that is
+	// younger than an hour, as many as there were.
+	OtherRequestsPerHour map[string]float64 `json:"other_requests_per_hour"`
+	RetryBudget          RetryBudgets       `json:"retry_budget"`
 	// PanicEntries counts how often more than half of the brokers were bad at once, so that none
 	// was avoided.
 	PanicEntries uint64 `json:"panic_entries"`
@@ -66,6 +73,9 @@ type BadStuff struct {
 	// MetadataPer1000Messages leaves out first contact, new topics and the periodic refresh.
 	MetadataPer1000Messages float64 `json:"metadata_per_1000_messages"`
 	RecordsFailed           uint64  `json:"records_failed"`
+	// RequestsPer1000Messages are Produce requests, while nearly every one of many records makes a request
+	// of its own (more than 500, at more than 200 records a second, for half a minute).
+	RequestsPer1000Messages float64 `json:"requests_per_1000_messages"`
 }
 
 // IsZero says whether all is well.
@@ -95,6 +105,9 @@ func (b BadStuff) String() string {
 	}
 	if b.MetadataPer1000Messages > 0 {
 		words = append(words, fmt.Sprintf("metadata per 1,000 messages %.3f", b.MetadataPer1000Messages))
+	}
+	if b.RequestsPer1000Messages > 0 {
+		words = append(words, fmt.Sprintf("requests per 1,000 messages %.0f", b.RequestsPer1000Messages))
 	}
 	if len(words) == 0 {
 		return "none"

@@ -115,6 +115,7 @@ func TestBadStuffInOneLine(t *testing.T) {
 		"none":                 {},
 		"retries 1, errors 20": {Retries: 1, Errors: 20},
 		"throttled 3, metadata per 1,000 messages 0.500": {Throttled: 3, MetadataPer1000Messages: 0.5},
+		"errors 1, requests per 1,000 messages 900":      {Errors: 1, RequestsPer1000Messages: 899.7},
 	} {
 		if got := bad.String(); got != want || bad.IsZero() != (want == "none") {
 			t.Errorf("%q, want %q", got, want)
@@ -144,10 +145,10 @@ func TestEveryKindOfBadStuffIsNamed(t *testing.T) {
 		case reflect.Uint64:
 			field.SetUint(71)
 		default:
-			field.SetFloat(0.71)
+			field.SetFloat(71)
 		}
 		line := bad.String()
-		if bad.IsZero() || !strings.Contains(line, "71") || strings.Contains(line, ",") && name != "MetadataPer1000Messages" {
+		if bad.IsZero() || !strings.Contains(line, "71") || strings.Contains(line, ",") && !strings.HasSuffix(name, "Per1000Messages") {
 			t.Errorf("%s: %q", name, line)
 		}
 	}

@@ -2,6 +2,8 @@
 //! draws, how a connection is opened, and the pools that exist. A process has one by default; a
 //! simulation makes one per virtual client, over streams in memory and in virtual time.
 
+mod alarm;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -20,6 +22,7 @@ use crate::cluster::Pool;
 use crate::config::{Endpoint, MAX_CONNECTIONS};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::{self, Origin};
+use crate::policy::pace::PaceLimits;
 use crate::threads::{self, Workers};
 
 /// A future in a box, as the traits of this crate return it.
@@ -74,6 +77,7 @@ struct Inner {
     started: Instant,
     started_wall: Duration,
     origin: Origin,
+    pace: PaceLimits,
     #[cfg(feature = "testing")]
     mishaps: Option<Mishaps>,
 }
@@ -124,6 +128,7 @@ pub struct EnvironmentBuilder {
     seed: Option<u64>,
     max_connections: Option<usize>,
     wall_clock: Option<Duration>,
+    pace: PaceLimits,
     #[cfg(feature = "testing")]
     mishaps: Option<Mishaps>,
 }
@@ -164,6 +169,13 @@ impl EnvironmentBuilder {
     /// clock it then follows. Default: the machine's.
     pub fn wall_clock(mut self, since_1970: Duration) -> Self {
         self.wall_clock = Some(since_1970);
+        self
+    }
+
+    /// How the Produce requests of each pool are paced. For tests and simulations.
+    #[cfg(feature = "testing")]
+    pub fn pace(mut self, limits: PaceLimits) -> Self {
+        self.pace = limits;
         self
     }
 
@@ -214,6 +226,7 @@ impl EnvironmentBuilder {
                 SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
             }),
             origin: Origin::here(),
+            pace: self.pace,
             #[cfg(feature = "testing")]
             mishaps: self.mishaps,
         }))
@@ -434,6 +447,10 @@ impl Environment {
         }
         #[cfg(not(feature = "testing"))]
         let _ = place;
+    }
+
+    pub(crate) fn pace(&self) -> &PaceLimits {
+        &self.0.pace
     }
 
     pub(crate) fn dialer(&self) -> &Arc<dyn Dialer> {

@@ -101,4 +101,6 @@ pub use record::{Compression, Headers, RecordPosition, RecordRef};
 #[cfg(feature = "testing")]
 pub mod testing {
     pub use ottla_test_broker::*;
+
+    pub use crate::policy::pace::PaceLimits;
 }

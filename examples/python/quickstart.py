@@ -50,7 +50,9 @@ def run(bootstrap: str, topic: str, records: int) -> None:
     assert seen == set(values)
     print(f"received  {records:>9,} records in {took:.2f} s ({records / took:,.0f} per second)")
     print("each exactly once, from partitions", dict(sorted(partitions.items())))
-    bad = {name: n for name, n in consumer.stats()["bad_stuff"].items() if n}
+    stats = consumer.stats()
+    print(f"requests of all kinds: {stats['requests_per_1000_messages']:.1f} for 1,000 records")
+    bad = {name: n for name, n in stats["bad_stuff"].items() if n}
     print("bad stuff:", bad or "none")
 
 

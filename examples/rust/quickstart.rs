@@ -203,6 +203,7 @@ fn summary(args: &Args, client: &Client, sent: &Sent, read: &Read) {
         stats.fetch_requests,
         stats.metadata_requests
     );
+    println!("  per 1,000       {:.1} requests of all kinds", stats.requests_per_1000_messages);
     println!("  connections     {} opened, {} failed", stats.connects, stats.connect_failures);
     println!("  bad stuff       {}", stats.bad_stuff);
     let share = |n: u64| 100.0 * n as f64 / args.records as f64;

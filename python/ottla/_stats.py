@@ -30,6 +30,8 @@ class BadStuff(TypedDict):
     """Metadata requests for each 1,000 records, without first contact, new topics and refreshes."""
     records_failed: int
     """Records that resolved with an error."""
+    requests_per_1000_messages: float
+    """Produce requests for each 1,000 records, while nearly every one of many makes a request of its own."""
 
 
 class LatencyStats(TypedDict):
@@ -142,6 +144,12 @@ class Stats(TypedDict):
     fetch_bytes: int
     records_consumed: int
     acknowledged_by_broker: dict[int, int]
+    requests: dict[str, int]
+    """Requests sent, of all brokers, by name: "Produce", "Metadata", and so on."""
+    requests_per_1000_messages: float
+    """All of these for each 1,000 records acknowledged or consumed."""
+    other_requests_per_hour: dict[str, float]
+    """Those that move no records, all but Produce and Fetch; of a pool younger than an hour, all so far."""
     retry_budget: RetryBudgets
     panic_entries: int
     """How often more than half of the brokers were bad at once, so that none was avoided."""

@@ -37,8 +37,10 @@ const WHAT: &str = "producer";
 /// threads. Time spans are seconds or a timedelta, sizes are bytes or strings like "16 MiB".
 ///
 /// How records go out:
-///   linger             how long an open batch may wait while all brokers are busy; 0 to 60 s,
-///                      default 5 ms
+///   linger             how long an open batch may wait for more records; 0 to 60 s, default 5 ms.
+///                      None waits while its broker is idle and this process makes fewer than 180
+///                      requests a second; 0: none ever does, which costs brokers a request for
+///                      nearly every record, as a flush after each record does
 ///   batch_size         at which a batch is full; 1 KiB to 16 MiB, default 256 KiB
 ///   compression        "lz4" (default), "none", "snappy", "gzip" or "zstd"
 ///   compression_level  of "gzip" 1 (quick) to 9 (small), usually 6; of "zstd" -7 to 22, usually 3

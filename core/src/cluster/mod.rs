@@ -8,6 +8,7 @@
 //!       ├─ Metadata: topics in use, leaders, epochs           metadata.rs, merge.rs, refresh.rs
 //!       ├─ what stands between it and a broker                trouble.rs
 //!       ├─ short calls anybody can answer                     call.rs
+//!       ├─ how many Produce requests it makes                 pace.rs
 //!       └─ retry budgets                                      budgets.rs
 //! ```
 
@@ -21,6 +22,7 @@ mod handle;
 mod identity;
 mod merge;
 mod metadata;
+mod pace;
 mod pool;
 mod refresh;
 #[cfg(test)]

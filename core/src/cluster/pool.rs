@@ -14,6 +14,7 @@ use super::budgets::Budgets;
 use super::dial::Somewhere;
 use super::identity::Identity;
 use super::metadata::{Brokers, Metadata};
+use super::pace::Pace;
 use super::{refresh, view};
 use crate::config::{ClientConfig, Endpoint};
 use crate::environment::{Environment, PoolKey};
@@ -44,6 +45,7 @@ pub(crate) struct Pool {
     metadata: Arc<Metadata>,
     metrics: Arc<Metrics>,
     budgets: Budgets,
+    pace: Pace,
     /// Brokers by id: those that the last response named, those that are connected, and up to [`MOST_GONE`] others.
     /// Bootstrap addresses have negative ids.
     brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
@@ -116,6 +118,7 @@ impl Pool {
             identifying: tokio::sync::Mutex::default(),
             metadata: Arc::new(Metadata::new(env)),
             budgets: Budgets::new(env.now(), &metrics),
+            pace: Pace::new(*env.pace(), env.now()),
             metrics,
             brokers: Mutex::new(brokers),
             somewhere: Mutex::default(),
@@ -154,6 +157,11 @@ impl Pool {
     /// The retry budgets.
     pub(crate) fn budgets(&self) -> &Budgets {
         &self.budgets
+    }
+
+    /// What Produce requests are paced by.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Warm buffers for batches, frames and decompression.

@@ -283,8 +283,14 @@ impl Fetcher {
         let share = self.buffer.config.buffer_memory / (at_work + ready.len()).max(1);
         for (leader, mut parts) in ready {
             let source = self.sources.entry(leader).or_default();
+            let lags = |key: &Key| self.reading.get(key).is_none_or(|reading| reading.lags);
             if let Some(at) = source.pacing.not_before(now) {
                 self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
+            let trickle = source.trickle.not_before(now);
+            if trickle.is_some() && !parts.iter().any(|(part, _)| lags(&part.key)) {
+                self.wake_at = earlier(self.wake_at, trickle);
                 continue;
             }
             let bytes = self.buffer.config.max_bytes.min(share.max(1)).min(room);
@@ -370,6 +376,7 @@ impl Fetcher {
         let source = self.sources.entry(leader).or_default();
         source.in_flight = max_bytes;
         source.asked = self.requests;
+        source.trickle.sent(sent);
         self.troubles.wait_for(Some(leader));
         let versions = (VERSIONS.0, if ids_known { VERSIONS.1 } else { 12 });
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);

@@ -14,6 +14,7 @@ use crate::policy::backoff::Backoff;
 use crate::policy::pacing::Pacing;
 use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
+use crate::policy::trickle::Trickle;
 use crate::policy::turns::Turn;
 
 /// A partition that is read.
@@ -33,6 +34,8 @@ pub(super) struct Reading {
     pub(super) retry_at: Option<Instant>,
     pub(super) backoff: Backoff,
     pub(super) turn: Turn,
+    /// There are records beyond the position, or it is not known that there are none.
+    pub(super) lags: bool,
     /// Trouble with this partition alone.
     pub(super) spell: Spell,
     /// Only the application can say where to go on: nothing more until a seek.
@@ -51,6 +54,7 @@ impl Reading {
             retry_at: None,
             backoff: Backoff::default(),
             turn: Turn::new(),
+            lags: true,
             spell: Spell::default(),
             stopped: false,
         }
@@ -84,6 +88,7 @@ impl Reading {
         self.next = if let Start::Offset(at) = start { Some(Position::at(at, -1)) } else { None };
         self.stopped = false;
         self.retry_at = None;
+        self.lags = true;
     }
 
     /// An answer was good.
@@ -147,7 +152,9 @@ pub(super) struct Source {
     pub(super) in_flight: usize,
     /// Which one of this consumer's requests was the last one to it; 0: none was yet.
     pub(super) asked: u64,
+    /// Of what brings nothing, and of what brings little.
     pub(super) pacing: Pacing,
+    pub(super) trickle: Trickle,
     /// Its next request waits for the retry budget.
     pub(super) unpaid: bool,
     /// Trouble with requests as a whole.

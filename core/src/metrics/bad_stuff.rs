@@ -33,6 +33,10 @@ pub struct BadStuff {
     pub metadata_per_1000_messages: f64,
     /// Records that resolved with an error.
     pub records_failed: u64,
+    /// Produce requests of which nobody let anything gather, for each 1,000 records acknowledged, while they are
+    /// more than 500 at more than 200 records a second and have been for half a minute: `linger(0)`, or a
+    /// flush after each record, makes a request of nearly every one. 0 again once that is over.
+    pub requests_per_1000_messages: f64,
 }
 
 impl BadStuff {
@@ -41,7 +45,7 @@ impl BadStuff {
         *self == Self::default()
     }
 
-    pub(super) fn of(stats: &Stats) -> Self {
+    pub(super) fn of(stats: &Stats, chatter: f64) -> Self {
         let all = || stats.brokers.values().chain([&stats.departed]);
         let brokers = |count: fn(&BrokerStats) -> u64| all().map(count).sum();
         let asked = stats.metadata_reasons.trouble + stats.metadata_reasons.rebootstrap;
@@ -60,6 +64,7 @@ impl BadStuff {
             ejections: brokers(|b| b.ejections),
             metadata_per_1000_messages: asked as f64 * 1_000.0 / messages as f64,
             records_failed: stats.records_failed,
+            requests_per_1000_messages: chatter,
         }
     }
 }
@@ -89,6 +94,10 @@ impl fmt::Display for BadStuff {
         }
         if self.metadata_per_1000_messages > 0.0 {
             write!(f, "{comma}metadata per 1,000 messages {:.3}", self.metadata_per_1000_messages)?;
+            comma = ", ";
+        }
+        if self.requests_per_1000_messages > 0.0 {
+            write!(f, "{comma}requests per 1,000 messages {:.0}", self.requests_per_1000_messages)?;
         }
         Ok(())
     }

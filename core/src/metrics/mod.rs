@@ -33,6 +33,9 @@ pub use stats::{
 };
 
 use broker::Counter;
+use tokio::time::Instant;
+
+use crate::policy::chatter::Chatter;
 
 /// Why a Metadata request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub(crate) struct Metrics {
     metadata: [Counter; 5],
     budgets: [Budget; 2],
     counts: Counts,
+    chatter: Mutex<Chatter>,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -147,6 +152,8 @@ impl Metrics {
             metadata: Default::default(),
             budgets: Default::default(),
             counts: Counts::default(),
+            chatter: Mutex::default(),
+            since: Instant::now(),
         }
     }
 
@@ -191,6 +198,12 @@ impl Metrics {
     /// A Produce request with so many batches is sent.
     pub(crate) fn batches_sent(&self, batches: usize) {
         self.counts.produce_batches.add(batches as u64);
+    }
+
+    /// A Produce request with so many records is answered. `hasty`: nobody let any of them gather.
+    pub(crate) fn produce_answered(&self, records: usize, hasty: bool, now: Instant) {
+        let mut chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner());
+        chatter.answered(records as u64, hasty, now);
     }
 
     pub(crate) fn records_failed(&self, records: usize) {
@@ -245,6 +258,10 @@ impl Metrics {
         let requests = |api: Api, count: fn(&RequestStats) -> u64| {
             all().filter_map(|b| b.requests.get(api.name())).map(count).sum()
         };
+        let mut by_name: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (name, request) in all().flat_map(|b| &b.requests) {
+            *by_name.entry(name).or_default() += request.sent;
+        }
         let reason = |why: MetadataReason| self.metadata[why as usize].get();
         let mut stats = Stats {
             bad_stuff: BadStuff::default(),
@@ -275,6 +292,9 @@ impl Metrics {
                 .filter(|(_, b)| b.records_acknowledged > 0)
                 .map(|(id, b)| (*id, b.records_acknowledged))
                 .collect(),
+            requests: by_name,
+            requests_per_1000_messages: 0.0,
+            other_requests_per_hour: BTreeMap::new(),
             retry_budget: RetryBudgets {
                 produce: self.budgets[RetryBudget::Produce as usize].snapshot(),
                 fetch: self.budgets[RetryBudget::Fetch as usize].snapshot(),
@@ -283,7 +303,18 @@ impl Metrics {
             departed,
             brokers,
         };
-        stats.bad_stuff = BadStuff::of(&stats);
+        let messages = stats.records_acknowledged + stats.records_consumed;
+        if messages > 0 {
+            let requests: u64 = stats.requests.values().sum();
+            stats.requests_per_1000_messages = requests as f64 * 1_000.0 / messages as f64;
+        }
+        let hours = (self.since.elapsed().as_secs_f64() / 3_600.0).max(1.0);
+        let moves = [Api::Produce.name(), Api::Fetch.name()];
+        let others = stats.requests.iter().filter(|(name, _)| !moves.contains(name));
+        stats.other_requests_per_hour =
+            others.map(|(name, n)| (*name, *n as f64 / hours)).collect();
+        let chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner()).says();
+        stats.bad_stuff = BadStuff::of(&stats, chatter);
         stats
     }
 }
@@ -292,8 +323,6 @@ impl Metrics {
 mod tests {
     use super::*;
     use std::time::Duration;
-
-    use tokio::time::Instant;
 
     use crate::error::{Error, ErrorKind};
 
@@ -305,7 +334,7 @@ mod tests {
         fn error() -> Error {
             Error::new(ErrorKind::Connect, "no")
         }
-        let table: [(Trouble, Field, &str); 12] = [
+        let table: [(Trouble, Field, &str); 13] = [
             (
                 |m| drop(m.broker(1).sent(Api::Fetch, 1, true, Instant::now())),
                 |b| b.retries as f64,
@@ -369,6 +398,16 @@ mod tests {
                 |b| b.metadata_per_1000_messages,
                 "metadata per 1,000 messages 1.000",
             ),
+            (
+                |m| {
+                    // A request for each of 250 records a second.
+                    let now = Instant::now();
+                    let at = |n: u64| now + Duration::from_millis(4 * n);
+                    (0..10_000).for_each(|n| m.produce_answered(1, true, at(n)));
+                },
+                |b| b.requests_per_1000_messages / 1_000.0,
+                "requests per 1,000 messages 1000",
+            ),
         ];
         for (trouble, field, words) in table {
             let metrics = Metrics::default();
@@ -385,7 +424,8 @@ mod tests {
         assert_eq!(
             metrics.snapshot().bad_stuff.to_string(),
             "retries 1, refused 1, timeouts 2, dial failures 1, losses 1, reconnects 1, errors 1, \
-             throttled 1, ejections 1, records failed 1, metadata per 1,000 messages 1.000"
+             throttled 1, ejections 1, records failed 1, metadata per 1,000 messages 1.000, \
+             requests per 1,000 messages 1000"
         );
     }
 
@@ -416,6 +456,9 @@ mod tests {
         );
         assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
         assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
+        assert_eq!(stats.requests, BTreeMap::from([("Produce", 1)]));
+        assert!(stats.other_requests_per_hour.is_empty());
+        assert_eq!(stats.requests_per_1000_messages, 200.0);
     }
 
     #[test]
@@ -442,6 +485,7 @@ mod tests {
         assert_eq!(during.brokers.len(), 1);
         assert_eq!((during.connects, during.connections_open), (3, 0));
         assert_eq!((during.records_acknowledged, during.produce_requests), (15, 3));
+        assert_eq!((during.requests["Produce"], during.requests_per_1000_messages), (3, 200.0));
         assert_eq!(during.departed.requests["Produce"].retries, 2);
         assert!(metrics.departed.lock().unwrap().leaving.is_empty());
     }
@@ -456,5 +500,21 @@ mod tests {
         let budgets = metrics.snapshot().retry_budget;
         assert_eq!((budgets.produce.level, budgets.produce.delayed), (Some(19.4), 0));
         assert_eq!((budgets.fetch.level, budgets.fetch.delayed), (Some(0.0), 1));
+    }
+
+    /// A young client has made as many as it has; what an old one made at its start fades.
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_no_records_is_told_by_the_hour() {
+        let metrics = Metrics::default();
+        let broker = metrics.broker(1);
+        let mut at = Vec::new();
+        for hours in [0, 1, 9] {
+            tokio::time::advance(Duration::from_secs(3_600 * hours)).await;
+            for api in [Api::Metadata, Api::Produce, Api::Fetch] {
+                (0..5).for_each(|_| drop(broker.sent(api, 1, false, Instant::now())));
+            }
+            at.push(metrics.snapshot().other_requests_per_hour);
+        }
+        assert_eq!(at, [5.0, 10.0, 1.5].map(|n| BTreeMap::from([("Metadata", n)])));
     }
 }

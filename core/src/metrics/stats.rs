@@ -54,6 +54,14 @@ pub struct Stats {
     pub records_consumed: u64,
     /// Records acknowledged by broker id.
     pub acknowledged_by_broker: BTreeMap<i32, u64>,
+    /// Requests sent, of all brokers, by name of the request ("Produce", "Metadata", ...); those of which there
+    /// were any.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// All of these for each 1,000 records acknowledged or consumed; 0 before there is a record.
+    pub requests_per_1000_messages: f64,
+    /// Requests an hour that move no records: metadata, producer ids, offsets, and so on; all but Produce and
+    /// Fetch, by name. Of a pool that is younger than an hour, as many as there were.
+    pub other_requests_per_hour: BTreeMap<&'static str, f64>,
     /// How many retries may be sent now.
     pub retry_budget: RetryBudgets,
     /// How often more than half of the brokers were bad at once, so that none was avoided.

@@ -1,4 +1,5 @@
-//! How long an open batch waits for company although a broker has nothing to do.
+//! How long an open batch waits for company although a broker has nothing to do, and a request may be made
+//! ([`pace`](super::pace)).
 //!
 //! Where records are few, not at all: one that waits gains nothing, and its acknowledgement comes a
 //! linger later. Where they come in a stream, a request for each handful that a round trip lets

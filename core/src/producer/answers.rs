@@ -51,6 +51,10 @@ impl Sender {
             leader.requests -= 1;
             leader.bytes_in_flight -= sent.bytes;
         }
+        if answer.is_ok() {
+            let records = sent.items.iter().map(|item| item.records).sum();
+            self.metrics.produce_answered(records, sent.items.iter().all(|item| item.hasty), now);
+        }
         match answer {
             Ok(Some(answer)) => self.parts(&sent, &answer, now),
             Ok(None) => {
@@ -67,7 +71,18 @@ impl Sender {
 
     fn parts(&mut self, sent: &InFlight, answer: &ProduceResponse, now: Instant) {
         if let Some(leader) = self.leaders.get(sent.leader) {
-            leader.answered(now.saturating_duration_since(sent.sent));
+            let took = now.saturating_duration_since(sent.sent);
+            leader.answered(took);
+            let since = leader.at_work_since(sent.sent, now);
+            // A refusal is quick, whatever an append takes.
+            let mut codes = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+            if codes.all(|p| p.error_code == 0)
+                && self.resumed.is_none_or(|at| at <= sent.sent)
+                && let Some(pool) = self.pool.upgrade()
+            {
+                let took = now.saturating_duration_since(since);
+                leader.felt(took, pool.pace().limits(), now, &mut self.pace_rng);
+            }
             if let Some(connection) = &leader.connection {
                 connection.heed(ProduceRequest::KEY, answer);
             }

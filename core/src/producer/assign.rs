@@ -19,6 +19,7 @@ use crate::cluster::{Lane, Pool, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::earlier;
 use crate::policy::ask::Why;
+use crate::policy::pace::{Bucket, Gather, Strain};
 use crate::policy::reconnect::Need;
 
 /// The state of one round.
@@ -28,6 +29,10 @@ pub(super) struct Round<'a> {
     pub(super) loads: Vec<Load>,
     /// By leader: the partitions whose last sequence it is to be asked for.
     pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
+    /// Requests that may be made, less those of this round.
+    pub(super) bucket: Bucket,
+    /// Something was left to gather that can ride with what goes to its leader all the same.
+    pub(super) held: bool,
 }
 
 impl Round<'_> {
@@ -112,7 +117,16 @@ impl Sender {
         let suspect =
             |partition: &i32| topic.pinned.get(partition).is_some_and(Line::next_is_suspect);
         wanted.sort_by_key(|partition| !suspect(partition));
+        let gather = self.gather(None, round);
         for partition in wanted {
+            let line = topic.line(Some(partition));
+            if let Some(at) = line.rests(now, &gather) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
+            if line.is_empty() {
+                continue;
+            }
             let Some(index) =
                 usize::try_from(partition).ok().filter(|i| *i < meta.partitions.len())
             else {
@@ -129,6 +143,7 @@ impl Sender {
             }
             let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
             let idle = self.leaders.get(leader).is_some_and(|l| l.is_idle());
+            let gather = self.gather(Some(leader), round);
             let line = topic.line(Some(partition));
             if line.next_is_suspect() && !self.takes_alone(leader) {
                 continue;
@@ -136,8 +151,9 @@ impl Sender {
             let batch = match line.pop_back() {
                 Some(batch) => Some(batch),
                 None => {
-                    let (batch, wake) = line.take(now, idle);
+                    let (batch, wake) = line.take(now, idle, &gather);
                     self.wake_at = earlier(self.wake_at, wake);
+                    round.held |= batch.is_none() && gather.until.is_some();
                     batch
                 }
             };
@@ -155,25 +171,36 @@ impl Sender {
         // Where all go to the same partition, they go there in the order in which they came.
         let in_order = meta.partitions.len() == 1;
         loop {
-            let (full, due) = match topic.unbound.next(round.now, in_order) {
+            // Where it would go as things are: what it waits for is a request to that leader.
+            let stays = topic.sticky.filter(|sticky| sticky.until > round.now);
+            let leader = stays.and_then(|s| meta.partitions.get(s.partition as usize));
+            let gather = self.gather(leader.map(|p| p.leader), round);
+            let (full, due) = match topic.unbound.next(round.now, in_order, &gather) {
                 Next::Nothing => return,
                 Next::Later(at) => {
+                    round.held |= gather.until.is_some();
                     self.wake_at = earlier(self.wake_at, Some(at));
                     return;
                 }
                 Next::Full => (true, None),
                 Next::Open { due, later } => {
+                    round.held |= gather.until.is_some() && later.is_some();
                     self.wake_at = earlier(self.wake_at, later);
                     (due <= round.now, Some(due))
                 }
             };
-            let Some(choice) = self.choose(topic, &meta, full, taken, round) else {
-                self.wake_at = earlier(self.wake_at, due.filter(|at| *at > round.now));
+            // Only because there is such a request: to no other leader.
+            let next = round.bucket.holds_at(gather.strain.cost());
+            let next = next.filter(|_| !full && gather.until.is_none());
+            let riding = next.is_some();
+            let Some(choice) = self.choose(topic, &meta, full, riding, taken, round) else {
+                let at = earlier(next, due.filter(|at| *at > round.now));
+                self.wake_at = earlier(self.wake_at, at);
                 return;
             };
             let batch = match topic.unbound.pop_back_due(round.now, in_order) {
                 Some(batch) => Some(batch),
-                None => topic.unbound.take(round.now, true).0,
+                None => topic.unbound.take(round.now, true, &gather).0,
             };
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
@@ -189,6 +216,18 @@ impl Sender {
             topic.stay(choice.partition, bytes, size, round.now, &mut self.rng);
             self.put(topic, &meta, index, leader, batch, round);
         }
+    }
+
+    /// What open batches for a leader wait for: until a request may be made, unless one is made to it
+    /// in this round. `None`: it is not known yet which leader.
+    fn gather(&mut self, leader: Option<i32>, round: &Round<'_>) -> Gather {
+        let (strain, rides) = match leader.and_then(|id| self.leaders.get(id)) {
+            Some(leader) => (leader.strain, leader.assembled > 0),
+            None => (Strain::default(), !round.loads.is_empty()),
+        };
+        let next = round.bucket.holds_at(strain.cost());
+        let until = if rides { None } else { next };
+        Gather { until, next, strain, limits: *round.pool.pace().limits() }
     }
 
     /// Whether a batch that may end its connection can go to a leader now: if nothing is in flight there. If not, nothing
@@ -308,13 +347,16 @@ impl Sender {
         to_send: ToSend,
         bytes: usize,
     ) {
+        let mut cost = 1.0;
         if let Some(leader) = self.leaders.get(id) {
             leader.assembled += bytes;
+            cost = leader.strain.cost();
         }
         let load = match round.loads.iter_mut().position(|l| l.leader == id) {
             Some(i) => &mut round.loads[i],
             None => {
-                round.loads.push(Load { leader: id, parts: Vec::new(), bytes: 0 });
+                round.bucket.take(cost);
+                round.loads.push(Load { leader: id, parts: Vec::new(), bytes: 0, weighs: cost });
                 round.loads.last_mut().expect("pushed above")
             }
         };

@@ -59,18 +59,28 @@ impl Choices {
 
 impl Sender {
     /// The partition that a batch goes to now, if any. Opens lanes on the way: to brokers that could take some of the
-    /// load; and if no broker can take the batch, to any that may be dialled.
+    /// load; and if no broker can take the batch, to any that may be dialled. `riding`: only to a leader that gets a
+    /// request in this round anyway.
     pub(super) fn choose(
         &mut self,
         topic: &mut Topic,
         meta: &TopicMeta,
         full: bool,
+        riding: bool,
         taken: &[bool],
         round: &Round<'_>,
     ) -> Option<Pick> {
         let now = round.now;
         let look = Look { topic, meta, full, taken };
         let mut choices = self.some_choices(&look, round);
+        if riding {
+            // Nothing is opened, and nobody looked for, on its behalf: its time is still to come.
+            let leader = |c: &Candidate| meta.partitions[c.partition as usize].leader;
+            choices.ready.retain(|c| self.leaders.get(leader(c)).is_some_and(|l| l.assembled > 0));
+            if choices.ready.is_empty() {
+                return None;
+            }
+        }
         if choices.is_nothing() && self.leave_subset(meta, now) {
             choices = self.choices(&look, round, false);
         }

@@ -14,6 +14,7 @@ use crate::net::Connection;
 use crate::policy::ejection::{Admission, avoid_out};
 use crate::policy::in_flight::Limit;
 use crate::policy::latency::{Latency, avoid_late};
+use crate::policy::pace::{PaceLimits, Strain};
 use crate::policy::subset::{self, Chooser, Member, Size};
 
 /// If a dial takes longer than this, the next one is not put off for it.
@@ -56,6 +57,10 @@ pub(crate) struct Leader {
     pub(crate) bytes_in_flight: usize,
     latency: Box<Latency>,
     limit: Limit,
+    /// Of this sender's requests: those with other acks are answered sooner or later.
+    pub(crate) strain: Strain,
+    /// When it answered last.
+    answered_at: Option<Instant>,
     /// After what time an unanswered request is late: kept here, since a quantile of the latency is too expensive to
     /// be looked up per batch.
     late_after: Duration,
@@ -90,6 +95,8 @@ impl Leader {
             late_after: latency.late_after(),
             latency,
             limit: Limit::default(),
+            strain: Strain::default(),
+            answered_at: None,
             answers: 0,
             was_late: false,
             avoided: false,
@@ -176,6 +183,23 @@ impl Leader {
         if self.answers < 16 || self.answers.is_multiple_of(16) {
             self.late_after = self.latency.late_after();
         }
+    }
+
+    /// Since when the broker has been at work on a request that was sent then and is answered now: not before it
+    /// had answered the one before, as a connection's requests are taken one by one.
+    pub(crate) fn at_work_since(&mut self, sent: Instant, now: Instant) -> Instant {
+        self.answered_at.replace(now).map_or(sent, |before| before.max(sent))
+    }
+
+    /// A request was written, all of it, after so much work.
+    pub(crate) fn felt(
+        &mut self,
+        took: Duration,
+        limits: &PaceLimits,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        self.strain.answered(took, limits, now, rng);
     }
 
     /// Whether its connection was quiet for so long that it may lead nowhere by now.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Batch, Peek, Slot};
 use crate::environment::earlier;
+use crate::policy::pace::Gather;
 
 /// The batches that go to one place, in the order in which they are sent.
 #[derive(Default)]
@@ -15,7 +16,43 @@ pub(super) struct Line {
     /// Batches that were sent, or put into a request, and came back: they go first.
     back: VecDeque<Batch>,
     /// Slots that have announced that they hold something: of each accumulator one for each shard.
-    slots: VecDeque<(Arc<Accumulator>, Arc<Slot>)>,
+    slots: VecDeque<Place>,
+}
+
+struct Place {
+    home: Arc<Accumulator>,
+    slot: Arc<Slot>,
+    doze: Doze,
+}
+
+/// Whether a slot that is empty stays on the list: until the next request may be made, if something was taken
+/// from it while none may. What comes meanwhile waits for that, and wakes nobody. It cannot be forgotten when
+/// it has to end: it is younger than what was taken, whose end is looked for.
+#[derive(Clone, Copy)]
+enum Doze {
+    No,
+    Taken,
+    Until(Instant),
+}
+
+impl Place {
+    /// What is in the slot now, and when to look at the latest if that is nothing.
+    fn look(&mut self, now: Instant, gather: &Gather) -> (Peek, Option<Instant>) {
+        let until = match self.doze {
+            Doze::No => None,
+            Doze::Taken => gather.next.filter(|at| {
+                // What came now would wait for so long anyway.
+                *at <= now + gather.linger(self.home.config.linger)
+            }),
+            Doze::Until(at) => Some(at).filter(|at| *at > now),
+        };
+        let peek = self.slot.look(&self.home, until.is_some());
+        self.doze = match (peek, until) {
+            (Peek::Kept, Some(at)) => Doze::Until(at),
+            _ => Doze::No,
+        };
+        (peek, until)
+    }
 }
 
 /// What comes next.
@@ -38,15 +75,16 @@ impl Line {
 
     /// Adds a slot that has announced itself. `true` if it was not in the line yet.
     pub(super) fn add(&mut self, home: &Arc<Accumulator>, slot: &Arc<Slot>) -> bool {
-        let new = !self.slots.iter().any(|(_, s)| Arc::ptr_eq(s, slot));
+        let new = !self.slots.iter().any(|place| Arc::ptr_eq(&place.slot, slot));
         if new {
-            self.slots.push_back((Arc::clone(home), Arc::clone(slot)));
+            let (home, slot) = (Arc::clone(home), Arc::clone(slot));
+            self.slots.push_back(Place { home, slot, doze: Doze::No });
         }
         new
     }
 
-    pub(super) fn slots(&self) -> impl Iterator<Item = &(Arc<Accumulator>, Arc<Slot>)> {
-        self.slots.iter()
+    pub(super) fn slots(&self) -> impl Iterator<Item = (&Arc<Accumulator>, &Arc<Slot>)> {
+        self.slots.iter().map(|place| (&place.home, &place.slot))
     }
 
     /// Puts a batch that came back before all others.
@@ -81,8 +119,29 @@ impl Line {
         self.back.remove(first)
     }
 
-    /// `in_order`: nothing goes before what came back.
-    pub(super) fn next(&mut self, now: Instant, in_order: bool) -> Next {
+    /// Until when there is nothing in it, if it only waits for what may come. What is for a broker that cannot be
+    /// reached is no reason to try while there is nothing.
+    pub(super) fn rests(&mut self, now: Instant, gather: &Gather) -> Option<Instant> {
+        if !self.back.is_empty() || self.slots.iter().any(|place| matches!(place.doze, Doze::No)) {
+            return None;
+        }
+        let (mut until, mut something) = (None, false);
+        self.slots.retain_mut(|place| match place.look(now, gather) {
+            (Peek::Empty, _) => false,
+            (Peek::Kept, at) => {
+                until = earlier(until, at);
+                true
+            }
+            _ => {
+                something = true;
+                true
+            }
+        });
+        until.filter(|_| !something)
+    }
+
+    /// `in_order`: nothing goes before what came back. `gather`: what open batches wait for.
+    pub(super) fn next(&mut self, now: Instant, in_order: bool, gather: &Gather) -> Next {
         let mut later = None;
         if in_order && let Some(first) = self.back.front() {
             return first.tries.not_before(now).map_or(Next::Full, Next::Later);
@@ -95,12 +154,15 @@ impl Line {
         }
         let mut earliest = None;
         let mut full = false;
-        self.slots.retain(|(home, slot)| {
-            match slot.peek(home) {
-                Peek::Empty => return false,
-                Peek::Full { .. } => full = true,
-                Peek::Open { early, .. } if early > now => later = earlier(later, Some(early)),
-                Peek::Open { at, .. } => earliest = earlier(earliest, Some(at)),
+        self.slots.retain_mut(|place| {
+            match place.look(now, gather) {
+                (Peek::Empty, _) => return false,
+                (Peek::Kept, at) => later = earlier(later, at),
+                (Peek::Full { .. }, _) => full = true,
+                (Peek::Open(batch), _) => match gather.bounds(batch) {
+                    (early, _) if early > now => later = earlier(later, Some(early)),
+                    (_, at) => earliest = earlier(earliest, Some(at)),
+                },
             }
             true
         });
@@ -113,31 +175,52 @@ impl Line {
 
     /// Takes a batch of the slots: of full and overdue ones that which waits longest, whoever it is from;
     /// else an open one if `idle`. Else gives when the next one is due.
-    pub(super) fn take(&mut self, now: Instant, idle: bool) -> (Option<Batch>, Option<Instant>) {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        idle: bool,
+        gather: &Gather,
+    ) -> (Option<Batch>, Option<Instant>) {
         loop {
-            let (mut oldest, mut open, mut wake) = (None::<(Instant, usize)>, None, None);
+            let (mut oldest, mut open, mut wake) = (None::<(Instant, usize, bool)>, None, None);
             let mut next = 0;
-            self.slots.retain(|(home, slot)| {
-                let since = match slot.peek(home) {
-                    Peek::Empty => return false,
-                    Peek::Full { opened } => Some(opened),
-                    // One that sends little is not put off for as long as another sends much.
-                    Peek::Open { at, .. } if at <= now => Some(at),
-                    Peek::Open { early, at } => {
-                        wake = earlier(wake, Some(if idle { early } else { at }));
-                        open = open.or((idle && early <= now).then_some(next));
+            self.slots.retain_mut(|place| {
+                let mut hasty = false;
+                let since = match place.look(now, gather) {
+                    (Peek::Empty, _) => return false,
+                    (Peek::Kept, at) => {
+                        wake = earlier(wake, at);
                         None
                     }
+                    (Peek::Full { opened }, _) => Some(opened),
+                    (Peek::Open(batch), _) => match gather.bounds(batch) {
+                        (_, at) if at <= now && batch.may_not_wait() => {
+                            hasty = true;
+                            Some(at)
+                        }
+                        // One that sends little is not put off for as long as another sends much.
+                        (_, at) if at <= now => Some(at),
+                        (early, at) => {
+                            wake = earlier(wake, Some(if idle { early } else { at }));
+                            open = open.or((idle && early <= now).then_some(next));
+                            None
+                        }
+                    },
                 };
-                if let Some(since) = since.filter(|at| oldest.is_none_or(|(then, _)| *at < then)) {
-                    oldest = Some((since, next));
+                if let Some(since) = since.filter(|at| oldest.is_none_or(|(then, ..)| *at < then)) {
+                    oldest = Some((since, next, hasty));
                 }
                 next += 1;
                 true
             });
-            let Some(index) = oldest.map(|(_, index)| index).or(open) else { return (None, wake) };
-            let (home, slot) = &self.slots[index];
-            if let Some(batch) = slot.take(home) {
+            let chosen = oldest.map(|(_, index, hasty)| (index, hasty));
+            let Some((index, hasty)) = chosen.or(open.map(|index| (index, false))) else {
+                return (None, wake);
+            };
+            let place = &mut self.slots[index];
+            if let Some(mut batch) = place.slot.take(&place.home) {
+                place.doze = Doze::Taken;
+                batch.hasty = hasty;
                 return (Some(batch), None);
             }
             // It is being compressed, or could not be: the others are looked at.
@@ -156,7 +239,7 @@ impl Line {
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
         let mut gone: Vec<Batch> = self.back.drain(..).collect();
         while !self.slots.is_empty() {
-            for (home, slot) in &self.slots {
+            for Place { home, slot, .. } in &self.slots {
                 gone.extend(std::iter::from_fn(|| slot.take(home)));
             }
             self.forget_empty();
@@ -168,7 +251,7 @@ impl Line {
     /// does not announce itself, so an empty one must not stay: a record that comes into it would be noticed
     /// by nobody.
     pub(super) fn forget_empty(&mut self) {
-        self.slots.retain(|(home, slot)| slot.peek(home) != Peek::Empty);
+        self.slots.retain(|place| place.slot.peek(&place.home) != Peek::Empty);
     }
 
     /// The earliest delivery deadline of the batches that came back.

@@ -95,8 +95,20 @@ impl ProducerBuilder {
         Self { pool, config: ProducerConfig::default(), refused: None }
     }
 
-    /// How long an open batch may wait for more records while every broker is busy. A broker that
-    /// has nothing in flight gets it at once, whatever is set here. 0 to 60 s, default 5 ms.
+    /// How long an open batch may wait for more records. 0 to 60 s, default 5 ms.
+    ///
+    /// It does not wait while its broker has nothing in flight and this process has made few requests of
+    /// late: all producers of a client's process and cluster together may make 180 a second, of which up to
+    /// 1,000 are saved up while fewer are made. Beyond that, records gather: until the next request may be
+    /// made, for this long at most. Up to 20 ms while a broker's answers take much longer than they
+    /// usually do. A batch that is full, that a flush or a full buffer waits for, or whose time is nearly up goes
+    /// at once.
+    ///
+    /// So a program that waits for each record before it sends the next comes down to 180 records a second
+    /// after the first thousand: let it send many before it waits, or use
+    /// [`send_batch`](Producer::send_batch). 0 sends every batch at once whatever others do, which is a
+    /// request to a broker for nearly every record, and costs it many times what records cost that are sent
+    /// together; so does a flush after each record.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.config.linger = linger;
         self

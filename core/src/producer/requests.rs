@@ -39,6 +39,7 @@ pub(super) struct Item {
     pub(super) partition: i32,
     pub(super) batch: u64,
     pub(super) records: usize,
+    pub(super) hasty: bool,
 }
 
 /// The batches that a round gathers for one leader.
@@ -46,6 +47,8 @@ pub(super) struct Load {
     pub(super) leader: i32,
     pub(super) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
     pub(super) bytes: usize,
+    /// What the request takes from the bucket that all are paced by.
+    pub(super) weighs: f64,
 }
 
 impl Load {
@@ -135,6 +138,7 @@ impl Sender {
                 partition: *partition,
                 batch: to_send.id,
                 records: batch.records(),
+                hasty: batch.hasty,
             });
             // A round comes to a topic once: what goes to its partitions is side by side.
             match topics.last_mut() {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use kafka_protocol::messages::ProduceResponse;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -47,6 +48,10 @@ const FAILED_TOPIC: Duration = Duration::from_secs(1);
 /// A topic is looked up again after so long though nothing has changed: that says it is in use.
 const LEARN_AGAIN: Duration = Duration::from_secs(10);
 
+/// A timer that fires so much too late tells that this thread did nothing meanwhile. Far less than what
+/// makes a deadline doubtful, but what answers seem to take is off by as much.
+const OVERSLEPT: Duration = Duration::from_millis(10);
+
 /// Rounds of requests in one go, so that answers are read in between.
 const MAX_ROUNDS: usize = 16;
 
@@ -69,6 +74,24 @@ pub(crate) enum Event {
     Stop,
 }
 
+/// Topics in a round: those that got something, those that did not, and those that get another chance.
+#[derive(Default)]
+struct Turns {
+    served: VecDeque<Arc<str>>,
+    not_served: VecDeque<Arc<str>>,
+    held: Vec<Held>,
+    /// Of who has had its turn: memory that is used again.
+    taken: Vec<bool>,
+}
+
+/// A topic with batches that were left to gather.
+struct Held {
+    name: Arc<str>,
+    /// Its partitions that requests of this round name already.
+    taken: Vec<bool>,
+    served: bool,
+}
+
 /// Hashing that is the same in every run: a simulation must repeat, and the order in which topics
 /// are looked at follows from it.
 pub(super) type Topics = HashMap<Arc<str>, Box<Topic>, FixedState>;
@@ -79,6 +102,8 @@ pub(crate) struct Sender {
     pub(super) metrics: Arc<Metrics>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
+    /// For its part in how requests are paced.
+    pub(super) pace_rng: StdRng,
     /// Of the clients whose batches they are.
     pub(super) settings: Arc<Settings>,
     /// How many clusters there were before this one.
@@ -108,6 +133,8 @@ pub(crate) struct Sender {
     pub(super) next_expiry: Option<Instant>,
     /// How often the metadata has changed.
     changes: u64,
+    /// When this process came back from doing nothing. What was under way then says nothing of brokers.
+    pub(super) resumed: Option<Instant>,
     /// When topics that are unused are let go, and with how many topics at the latest.
     pub(super) release_at: Option<Instant>,
     pub(super) release_at_len: usize,
@@ -133,6 +160,7 @@ impl Sender {
             metrics: Arc::clone(pool.metrics()),
             env: pool.env().clone(),
             rng: pool.env().rng(),
+            pace_rng: StdRng::seed_from_u64(pool.instance()),
             acks,
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             tx,
@@ -149,6 +177,7 @@ impl Sender {
             wake_at: None,
             next_expiry: None,
             changes: 0,
+            resumed: None,
             release_at: None,
             release_at_len: MANY_TOPICS,
         }
@@ -161,6 +190,7 @@ impl Sender {
 
     pub(crate) async fn run(mut self, rx: &mut mpsc::UnboundedReceiver<Event>) {
         let mut metadata = self.metadata.subscribe();
+        let mut alarm = self.env.alarm();
         self.cluster_changed();
         loop {
             let wake = earlier(earlier(self.wake_at, self.next_expiry), self.release_at);
@@ -172,10 +202,16 @@ impl Sender {
                     told = true;
                     Some(Event::Pressure)
                 }
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                () = alarm.until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                     Some(Event::Pressure)
                 }
             };
+            if let Some(at) = wake {
+                let now = self.env.now();
+                if now.saturating_duration_since(at) > OVERSLEPT {
+                    self.resumed = Some(now);
+                }
+            }
             let mut next = event;
             while let Some(event) = next {
                 if matches!(event, Event::Stop) {
@@ -310,39 +346,82 @@ impl Sender {
         let Some(pool) = self.pool.upgrade() else { return false };
         self.env.mishap("sender");
         self.leaders.begin_round(&pool, &self.metrics, now);
-        let mut round = Round { pool: &pool, now, loads: Vec::new(), lookups: BTreeMap::new() };
-        let mut taken = Vec::new();
-        let mut served = VecDeque::new();
+        let mut round = Round {
+            pool: &pool,
+            now,
+            loads: Vec::new(),
+            lookups: BTreeMap::new(),
+            bucket: pool.pace().look(now),
+            held: false,
+        };
+        let mut turns = Turns::default();
         for name in std::mem::take(&mut self.active) {
-            // Taken out so that leaders and topic can be changed side by side.
-            let Some(mut topic) = self.topics.remove(&name) else { continue };
-            let given = round.parts();
-            if self.learn(&mut topic, now) {
-                // A request may name a partition once: answers are told apart by it.
-                taken.clear();
-                taken.resize(topic.partitions.len(), false);
-                self.assign(&mut topic, &mut round, &mut taken);
-            }
-            topic.active = topic.has_work();
-            if topic.active {
-                // Requests are bounded: who got something lets the others go first next time.
-                let queue = if round.parts() > given { &mut served } else { &mut self.active };
-                queue.push_back(Arc::clone(&name));
-            }
-            self.topics.insert(name, topic);
+            self.turn(name, None, &mut round, &mut turns);
         }
-        self.active.append(&mut served);
+        // What was left to gather goes with a request that is made for somebody else.
+        for held in std::mem::take(&mut turns.held) {
+            if round.loads.is_empty() {
+                turns.not_served.push_back(held.name);
+            } else {
+                self.turn(Arc::clone(&held.name), Some(held), &mut round, &mut turns);
+            }
+        }
+        self.active.append(&mut turns.not_served);
+        self.active.append(&mut turns.served);
         self.look_up(std::mem::take(&mut round.lookups));
         let mut any = false;
         for load in round.loads {
             if self.affords(&pool, &load, now) {
                 any = true;
+                // One of nothing but retries is paid from their budget.
+                if load.cost().is_none() {
+                    pool.pace().take(load.weighs);
+                }
                 self.send(load, now);
             } else {
                 self.withdraw(&load);
             }
         }
         any
+    }
+
+    /// One topic's turn in a round. `again`: its second one, and what became of it in the first.
+    fn turn(
+        &mut self,
+        name: Arc<str>,
+        again: Option<Held>,
+        round: &mut Round<'_>,
+        turns: &mut Turns,
+    ) {
+        // Taken out so that leaders and topic can be changed side by side.
+        let Some(mut topic) = self.topics.remove(&name) else { return };
+        let given = round.parts();
+        let mut served = again.as_ref().is_some_and(|held| held.served);
+        let mut held = false;
+        if again.is_some() || self.learn(&mut topic, round.now) {
+            // A request may name a partition once: answers are told apart by it.
+            let first = again.is_none();
+            let mut taken = again.map_or_else(|| std::mem::take(&mut turns.taken), |a| a.taken);
+            if first {
+                taken.clear();
+                taken.resize(topic.partitions.len(), false);
+            }
+            round.held = false;
+            self.assign(&mut topic, round, &mut taken);
+            served |= round.parts() > given;
+            held = first && round.held && topic.has_work();
+            match held {
+                true => turns.held.push(Held { name: Arc::clone(&name), taken, served }),
+                false => turns.taken = taken,
+            }
+        }
+        topic.active = topic.has_work();
+        if topic.active && !held {
+            // Requests are bounded: who got something lets the others go first next time.
+            let queue = if served { &mut turns.served } else { &mut turns.not_served };
+            queue.push_back(Arc::clone(&name));
+        }
+        self.topics.insert(name, topic);
     }
 
     /// Brokers may have come, gone or moved.

@@ -20,6 +20,7 @@ use crate::caught;
 use crate::config::InDoubt;
 use crate::error::{Error, ErrorKind};
 use crate::policy::linger::{self, Pace};
+use crate::policy::pace::Waits;
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
 
@@ -34,6 +35,9 @@ pub(crate) struct Slot {
     share: Arc<Share>,
     inner: Lock<SlotInner>,
 }
+
+/// A batch waits for its turn to make a request for this part of its delivery timeout at most.
+const LATE: u32 = 4;
 
 /// The partition of the queue where keyed records wait until the topic's number of partitions is known. Before
 /// the sender looks for such a partition, the records have moved on and the queue is empty.
@@ -84,6 +88,8 @@ pub(crate) struct Batch {
     compression: Compression,
     /// The attempts that were made with it.
     pub(crate) tries: Tries,
+    /// It was not full, and nobody let it gather.
+    pub(super) hasty: bool,
     rest: Unresolved,
 }
 
@@ -302,11 +308,10 @@ pub(crate) enum Peek {
         opened: Instant,
     },
     /// Only an open one: not to be taken before `early`, then if a broker is idle, and in any case
-    /// once `at` has passed.
-    Open {
-        early: Instant,
-        at: Instant,
-    },
+    /// once `at` has passed; a request for it is waited for as well.
+    Open(Waits),
+    /// Nothing, and it announces nothing.
+    Kept,
 }
 
 impl Slot {
@@ -338,6 +343,11 @@ impl Slot {
 
     /// What could be taken now. After `Empty` the slot is off the sender's list until it announces itself.
     pub(crate) fn peek(&self, home: &Accumulator) -> Peek {
+        self.look(home, false)
+    }
+
+    /// The same. `keeps`: one that is empty stays on the list, as somebody comes and looks.
+    pub(super) fn look(&self, home: &Accumulator, keeps: bool) -> Peek {
         let mut inner = self.lock();
         match (inner.full.front(), &inner.open) {
             (Some(Full::Sealed(batch)), _) => {
@@ -350,12 +360,16 @@ impl Slot {
                     // One large record: nothing else comes into its batch.
                     return Peek::Full { opened: open.opened };
                 }
+                let opened = open.opened;
+                let late = opened + home.config.delivery_timeout / LATE;
                 if home.may_not_linger(open.rest.number) {
-                    return Peek::Open { early: open.opened, at: open.opened };
+                    return Peek::Open(Waits { opened, early: opened, at: opened, late });
                 }
-                let at = open.opened + home.config.linger;
-                Peek::Open { early: linger::early(open.opened, inner.pace).min(at), at }
+                let at = opened + home.config.linger;
+                let early = linger::early(opened, inner.pace).min(at);
+                Peek::Open(Waits { opened, early, at, late })
             }
+            (None, _) if keeps && inner.announced => Peek::Kept,
             (None, _) => {
                 inner.announced = false;
                 inner.quick = 0;
@@ -561,6 +575,7 @@ impl OpenBatch {
             deadline: self.opened + home.config.delivery_timeout,
             compression: self.compression,
             tries,
+            hasty: false,
             rest: self.rest,
         })
     }

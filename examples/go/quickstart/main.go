@@ -75,6 +75,7 @@ func run(ctx context.Context, bootstrap string, records int) error {
 	if err != nil {
 		return err
 	}
+	fmt.Printf("requests of all kinds: %.1f for 1,000 records\n", stats.RequestsPer1000Messages)
 	fmt.Println("bad stuff:", stats.BadStuff)
 	return nil
 }

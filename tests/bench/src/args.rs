@@ -1,14 +1,20 @@
 //! The command line.
 
+use crate::broker::Kind;
+use crate::pace::Task;
 use crate::worker::{Client, Direction, Figure, Job, Length};
 
-const USAGE: &str = "usage: ottla-bench [produce | consume | all] [--only FIGURE] [--records N] \
+const USAGE: &str =
+    "usage: ottla-bench [produce | consume | all | pace [TASK ...]] [--only FIGURE] [--records N] \
 [--seconds N] [--rounds N] [--json]
 
+  pace           in place of that: requests, acknowledgements and processor time at a few records a
+                 second and at many, and of reading them; TASK: that alone (10 to 100000, each, flush,
+                 each-at-once, fetch-100, fetch-1000, fetch-at-once-1000)
   --only FIGURE  this figure alone, by its name in --json without _cpu_ns
   --records N    records per measurement (default 4000000)
   --seconds N    in place of that: records for so long, to look at memory
-  --rounds N     measurements of each figure, whose median is shown (default 3)
+  --rounds N     measurements of each figure, whose median is shown (default 3, of pace 1)
   --json         one object per figure and line instead of a table";
 
 /// What this process is to do.
@@ -17,9 +23,11 @@ pub(crate) enum Mode {
     /// Started by a user.
     Measure(Args),
     /// Started by the first: brokers until standard input ends.
-    Broker { lz4: bool },
+    Broker { kind: Kind },
     /// Started by the first: one measurement.
     Worker { job: Job, bootstrap: String },
+    /// The same of those of [`pace`](crate::pace).
+    Paced { task: Task, client: Client, bootstrap: String },
 }
 
 /// Of a measurement.
@@ -27,8 +35,10 @@ pub(crate) enum Mode {
 pub(crate) struct Args {
     direction: Option<Direction>,
     only: Option<Figure>,
+    /// How requests are paced, and not what records cost: in these tasks.
+    pub(crate) pace: Option<Vec<Task>>,
     pub(crate) length: Length,
-    pub(crate) rounds: usize,
+    rounds: Option<usize>,
     pub(crate) json: bool,
 }
 
@@ -37,8 +47,9 @@ impl Args {
         let mut parsed = Self {
             direction: None,
             only: None,
+            pace: None,
             length: Length::Records(4_000_000),
-            rounds: 3,
+            rounds: None,
             json: false,
         };
         while let Some(arg) = args.next() {
@@ -50,23 +61,33 @@ impl Args {
                 "produce" => parsed.direction = Some(Direction::Produce),
                 "consume" => parsed.direction = Some(Direction::Consume),
                 "all" => parsed.direction = None,
+                "pace" => parsed.pace = Some(Vec::new()),
                 "--only" => {
                     let name = args.next().ok_or_else(|| format!("{arg} needs a name\n{USAGE}"))?;
                     parsed.only = Some(Figure::named(&name)?);
                 }
                 "--records" => parsed.length = Length::Records(number()?),
                 "--seconds" => parsed.length = Length::Seconds(number()? as u64),
-                "--rounds" => parsed.rounds = number()?,
+                "--rounds" => parsed.rounds = Some(number()?),
                 "--json" => parsed.json = true,
                 "--help" | "-h" => return Err(USAGE.to_owned()),
                 "broker" => {
-                    return Ok(Mode::Broker { lz4: args.next().as_deref() == Some("lz4") });
+                    let kind = args.next().and_then(|name| Kind::named(&name));
+                    return Ok(Mode::Broker { kind: kind.ok_or("brokers of no kind")? });
                 }
                 "worker" => return worker(args),
-                _ => return Err(format!("unknown argument '{arg}'\n{USAGE}")),
+                "paced" => return paced(args),
+                _ => match (&mut parsed.pace, Task::parse(&arg)) {
+                    (Some(tasks), Some(task)) => tasks.push(task),
+                    _ => return Err(format!("unknown argument '{arg}'\n{USAGE}")),
+                },
             }
         }
         Ok(Mode::Measure(parsed))
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.pace.is_some() { 1 } else { 3 })
     }
 
     pub(crate) fn wants(&self, figure: &Figure) -> bool {
@@ -83,4 +104,12 @@ fn worker(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
     let length = Length::parse(&next()?).ok_or("a length is a number, or one and an s")?;
     let sink = next()?.parse().map_err(|_| "a sink is the number of a process")?;
     Ok(Mode::Worker { job: Job { figure, client, length, sink }, bootstrap: next()? })
+}
+
+fn paced(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
+    let mut next =
+        || args.next().ok_or_else(|| "such a process is started by the benchmark only".to_owned());
+    let task = next()?;
+    let task = Task::parse(&task).ok_or_else(|| format!("nothing is measured as '{task}'"))?;
+    Ok(Mode::Paced { task, client: Client::named(&next()?)?, bootstrap: next()? })
 }

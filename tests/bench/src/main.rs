@@ -7,20 +7,22 @@
 
 mod args;
 mod broker;
+mod pace;
 mod report;
 mod worker;
 
 use std::process::ExitCode;
 
 use args::{Args, Mode};
-use broker::Broker;
+use broker::{Broker, Kind};
 use report::Report;
 use worker::{Client, Job};
 
 fn main() -> ExitCode {
     let run = || match Args::parse(std::env::args().skip(1))? {
-        Mode::Broker { lz4 } => broker::serve(lz4),
+        Mode::Broker { kind } => broker::serve(kind),
         Mode::Worker { job, bootstrap } => worker::run(job, &bootstrap),
+        Mode::Paced { task, client, bootstrap } => pace::run(task, client, &bootstrap),
         Mode::Measure(args) => measure(&args),
     };
     match run() {
@@ -42,16 +44,20 @@ fn measure(args: &Args) -> Result<(), String> {
         eprintln!("ottla-bench: built without the feature 'rdkafka': nothing to compare with");
         &[Client::Ottla]
     };
+    if let Some(tasks) = &args.pace {
+        return pace::measure(args, tasks, clients);
+    }
     let mut report = Report::new(args.length);
     let mut last: Option<Broker> = None;
     for figure in worker::FIGURES.iter().filter(|figure| args.wants(figure)) {
+        let kind = if figure.lz4 { Kind::Lz4 } else { Kind::Plain };
         // What the clients of one figure share is one broker process, so that it cannot favour one.
         let broker = match last.take() {
-            Some(broker) if broker.lz4() == figure.lz4 => broker,
-            _ => Broker::spawn(figure.lz4)?,
+            Some(broker) if broker.kind() == kind => broker,
+            _ => Broker::spawn(kind)?,
         };
         // Client by client within a round: what disturbs the machine for a while meets both.
-        for _ in 0..figure.rounds(args.rounds) {
+        for _ in 0..figure.rounds(args.rounds()) {
             for &client in clients.iter().filter(|client| figure.has(**client)) {
                 let job =
                     Job { figure: *figure, client, length: args.length, sink: broker.process() };

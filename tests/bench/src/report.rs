@@ -14,7 +14,7 @@ pub(crate) struct Report {
     long: bool,
 }
 
-fn hundredths(value: f64) -> f64 {
+pub(crate) fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
@@ -27,11 +27,11 @@ struct Row {
 
 /// One line of `--json`.
 #[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    client: &'static str,
-    value: f64,
-    unit: &'static str,
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) client: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
 }
 
 impl Row {
@@ -199,7 +199,7 @@ impl Report {
     }
 }
 
-fn print(text: &str) -> Result<(), String> {
+pub(crate) fn print(text: &str) -> Result<(), String> {
     // A reader that has seen enough (head) is no failure of the measurement.
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {e}")),

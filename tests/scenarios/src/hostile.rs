@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ottla::testing::{ApiKey, Cluster};
+use ottla::testing::{ApiKey, Cluster, PaceLimits};
 use ottla::{
     BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, EnvironmentBuilder, Transport,
 };
@@ -192,9 +192,14 @@ impl Hostile {
         Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
     }
 
-    /// The environment of such a client.
+    /// The environment of such a client. With every other seed it has no requests saved up, so that what it
+    /// sends is paced from the first record on.
     pub fn environment(&self, seed: u64) -> EnvironmentBuilder {
-        let builder = Environment::builder().runtime(Handle::current());
+        let mut limits = PaceLimits::default();
+        if seed.is_multiple_of(2) {
+            limits.burst = 0.0;
+        }
+        let builder = Environment::builder().runtime(Handle::current()).pace(limits);
         builder.dialer(Arc::new(self.clone())).seed(seed).wall_clock(WALL_CLOCK)
     }
 

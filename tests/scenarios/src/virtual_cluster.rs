@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla::testing::Cluster;
-use ottla::{BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, Transport};
+use ottla::{
+    BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Environment, EnvironmentBuilder, Transport,
+};
 use tokio::runtime::Handle;
 
 /// The same hour of the day in every run: subsets rotate by it.
@@ -26,11 +28,20 @@ impl Dialer for InMemory {
 
 /// Settings of a client of `cluster` that runs in the current runtime and draws from `seed`.
 pub fn client(cluster: &Cluster, seed: u64) -> ClientBuilder {
+    client_with(cluster, seed, |environment| environment)
+}
+
+/// The same with an environment that differs in something.
+pub fn client_with(
+    cluster: &Cluster,
+    seed: u64,
+    differs: impl FnOnce(EnvironmentBuilder) -> EnvironmentBuilder,
+) -> ClientBuilder {
     let environment = Environment::builder()
         .runtime(Handle::current())
         .dialer(Arc::new(InMemory(cluster.dialer())))
         .seed(seed)
-        .wall_clock(WALL_CLOCK)
-        .build();
+        .wall_clock(WALL_CLOCK);
+    let environment = differs(environment).build();
     Client::builder().bootstrap(cluster.bootstrap()).environment(environment)
 }

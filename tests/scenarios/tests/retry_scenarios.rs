@@ -209,7 +209,8 @@ async fn each_failure_has_a_pause_of_its_own() {
 async fn what_is_refused_together_counts_once() {
     let cluster = cluster(1, 1);
     let client = connect(virtual_cluster::client(&cluster, 1)).await;
-    let producer = small_batches(&client).build().unwrap();
+    // The last of them is not full: it does not wait for more, however slow the broker becomes.
+    let producer = small_batches(&client).linger(secs(0)).build().unwrap();
     warm(&producer).await;
     // Five are on their way before the first is looked at.
     let slow = FaultRule::new(Fault::Delay(ms(5))).api(ApiKey::PRODUCE);

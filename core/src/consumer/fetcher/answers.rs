@@ -46,11 +46,15 @@ impl Fetcher {
                 }
                 match answer.and_then(whole_answer) {
                     Ok(answer) => {
+                        let parts = answer.responses.iter().flat_map(|topic| &topic.partitions);
+                        let bytes: usize =
+                            parts.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
                         let brought = self.answered(&asked, answer, now);
                         let source = self.sources.entry(leader).or_default();
                         source.spell.ended();
                         source.silence.answered();
                         source.pacing.answered(brought, sent, &mut self.rng);
+                        source.trickle.answered(bytes, now);
                     }
                     Err(e) => {
                         let keys = asked.iter().map(|part| &part.key);
@@ -228,6 +232,7 @@ impl Fetcher {
             }
         }
         reading.next = Some(next);
+        reading.lags = next.offset < high_watermark;
         self.buffer.push(fetched);
         let moved = next.offset > from.offset;
         if moved {

@@ -12,6 +12,7 @@ use super::*;
 use crate::config::ProducerConfig;
 use crate::environment::{Environment, EnvironmentBuilder};
 use crate::error::Error;
+use crate::policy::pace::{PaceLimits, Strain};
 use crate::policy::retry_budget::Cost;
 use crate::producer::record::Record;
 use crate::producer::sender::Event;
@@ -35,11 +36,15 @@ fn set(environment: EnvironmentBuilder) -> Set {
 impl Set {
     /// A batch of so many records is open in a slot that has announced itself.
     fn open(&mut self, records: usize) -> Arc<Slot> {
+        self.add(records);
+        self.announced().expect("not announced")
+    }
+
+    fn add(&self, records: usize) {
         for _ in 0..records {
             let (record, sender) = (Record::to("t").value("v"), Unread::new(None));
             assert!(self.home.append(Shard::default(), &record, &sender).is_ok());
         }
-        self.announced().expect("not announced")
     }
 
     fn announced(&mut self) -> Option<Arc<Slot>> {
@@ -121,6 +126,79 @@ async fn a_slot_that_is_empty_is_off_the_list() {
     line.forget_empty();
     assert!(line.is_empty());
     assert!(Arc::ptr_eq(&set.open(1), &slot));
+}
+
+/// What open batches wait for while the next request may be made at `next`.
+fn gather(now: Instant, next: Option<Instant>) -> Gather {
+    let until = next.filter(|at| *at > now);
+    let (strain, limits) = (Strain::default(), PaceLimits::default());
+    Gather { until, next: until, strain, limits }
+}
+
+fn later(next: &Next) -> Option<Instant> {
+    if let Next::Later(at) = next { Some(*at) } else { None }
+}
+
+/// While no request may be made, what comes into a slot that was just taken from waits for that, and
+/// wakes nobody: the slot is on the list till then. If nothing comes, it is off the list.
+#[tokio::test]
+async fn an_empty_slot_stays_on_the_list_until_the_next_request() {
+    let mut set = set(Environment::builder());
+    let (mut line, now) = (Line::default(), now());
+    let at = |ms: u64| now + Duration::from_millis(ms);
+    let slot = set.open(1);
+    line.add(&set.home, &slot);
+    let taken = line.take(now, true, &gather(now, None)).0;
+    assert_eq!(taken.map(|batch| batch.records()), Some(1));
+    assert_eq!(later(&line.next(now, false, &gather(now, Some(at(5))))), Some(at(5)));
+    set.add(2);
+    assert!(set.announced().is_none());
+    assert_eq!(later(&line.next(at(4), false, &gather(at(4), Some(at(5))))), Some(at(5)));
+    let (taken, _) = line.take(at(5), true, &gather(at(5), None));
+    assert_eq!(taken.map(|batch| batch.records()), Some(2));
+    // Again, and nothing comes. The next request is somebody else's meanwhile.
+    assert_eq!(line.take(at(5), true, &gather(at(5), Some(at(10)))).1, Some(at(10)));
+    assert!(!line.is_empty());
+    assert_eq!(line.take(at(10), true, &gather(at(10), Some(at(15)))).1, None);
+    assert!(line.is_empty());
+    set.add(1);
+    assert!(set.announced().is_some_and(|again| Arc::ptr_eq(&again, &slot)));
+}
+
+/// Whoever has to be reached for it is not looked for while there is nothing.
+#[tokio::test]
+async fn a_line_rests_while_all_its_slots_are_empty() {
+    let mut set = set(Environment::builder());
+    let (mut line, now) = (Line::default(), now());
+    let at = |ms: u64| now + Duration::from_millis(ms);
+    let slot = set.open(1);
+    line.add(&set.home, &slot);
+    let closed = gather(now, Some(at(5)));
+    assert_eq!(line.rests(now, &closed), None, "there is something");
+    assert!(line.take(now, true, &gather(now, None)).0.is_some());
+    assert_eq!(line.rests(now, &closed), Some(at(5)));
+    set.add(1);
+    assert_eq!(line.rests(at(1), &closed), None);
+    assert!(line.take(at(5), true, &gather(at(5), None)).0.is_some());
+    assert_eq!(line.rests(at(5), &gather(at(5), Some(at(10)))), Some(at(10)));
+    assert_eq!(line.rests(at(10), &gather(at(10), Some(at(15)))), None);
+    assert!(line.is_empty());
+}
+
+/// One whose records may wait for less, or need not wait, announces what comes.
+#[tokio::test]
+async fn an_empty_slot_is_off_the_list_where_its_records_would_not_wait() {
+    for next in [None, Some(7)] {
+        let mut set = set(Environment::builder());
+        let (mut line, now) = (Line::default(), now());
+        let next = next.map(|ms| now + Duration::from_millis(ms));
+        let slot = set.open(1);
+        line.add(&set.home, &slot);
+        assert!(line.take(now, true, &gather(now, None)).0.is_some());
+        assert!(matches!(line.next(now, false, &gather(now, next)), Next::Nothing));
+        set.add(1);
+        assert!(set.announced().is_some(), "{next:?}");
+    }
 }
 
 #[tokio::test]

@@ -132,10 +132,12 @@ impl Set {
         let now = self.now();
         let pool = Arc::clone(&self.pool);
         self.sender.leaders.begin_round(&pool, pool.metrics(), now);
-        let round = Round { pool: &pool, now, loads: Vec::new(), lookups: BTreeMap::new() };
+        let (loads, lookups) = (Vec::new(), BTreeMap::new());
+        let bucket = pool.pace().look(now);
+        let round = Round { pool: &pool, now, loads, lookups, bucket, held: false };
         let mut topic = self.sender.topics.remove("t").unwrap();
         let meta = topic.meta.clone().unwrap();
-        let draw = |_| self.sender.choose(&mut topic, &meta, true, &[false; 2], &round);
+        let draw = |_| self.sender.choose(&mut topic, &meta, true, false, &[false; 2], &round);
         let chosen = (0..64).map(draw).map(|pick| pick.expect("both are ready").partition);
         let chosen = chosen.collect();
         self.sender.topics.insert(Arc::from("t"), topic);
@@ -224,7 +226,7 @@ async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
     let to_send: ToSend = partition.next_resend(1, Instant::now()).unwrap();
     assert_eq!(to_send.retry, Some(Cost::InDoubt));
     let parts = vec![(Arc::from("t"), Uuid::nil(), 0, to_send)];
-    let load = Load { leader: 1, parts, bytes: 1 };
+    let load = Load { leader: 1, parts, bytes: 1, weighs: 1.0 };
     let (pool, now) = (Arc::clone(&set.pool), set.now());
     while set.sender.affords(&pool, &load, now) {}
     assert!(!set.sender.affords(&pool, &load, now));

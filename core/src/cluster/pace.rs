@@ -1,0 +1,36 @@
+//! What the Produce requests of a pool are paced by: the bucket that all its producers share. What brokers
+//! feel is with the senders.
+
+use std::sync::Mutex;
+
+use tokio::time::Instant;
+
+use crate::policy::pace::{Bucket, PaceLimits};
+
+/// See the module.
+pub(crate) struct Pace {
+    limits: PaceLimits,
+    bucket: Mutex<Bucket>,
+}
+
+impl Pace {
+    pub(super) fn new(limits: PaceLimits, now: Instant) -> Self {
+        Self { limits, bucket: Mutex::new(Bucket::new(&limits, now)) }
+    }
+
+    pub(crate) fn limits(&self) -> &PaceLimits {
+        &self.limits
+    }
+
+    /// The bucket as it is now, for a round to plan with.
+    pub(crate) fn look(&self, now: Instant) -> Bucket {
+        let mut bucket = self.bucket.lock().unwrap_or_else(|e| e.into_inner());
+        bucket.advance(now);
+        *bucket
+    }
+
+    /// A request goes that costs so much.
+    pub(crate) fn take(&self, cost: f64) {
+        self.bucket.lock().unwrap_or_else(|e| e.into_inner()).take(cost);
+    }
+}

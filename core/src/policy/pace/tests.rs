@@ -1,0 +1,252 @@
+//! The bucket, the strain of a broker, and what a batch waits for.
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn limits(per_second: f64, burst: f64) -> PaceLimits {
+    PaceLimits { per_second, burst, ..PaceLimits::default() }
+}
+
+#[test]
+fn a_full_bucket_has_its_burst_and_then_its_pace() {
+    let t0 = Instant::now();
+    let mut bucket = Bucket::new(&limits(200.0, 300.0), t0);
+    for n in 0..300 {
+        assert_eq!(bucket.holds_at(1.0), None, "{n}");
+        bucket.take(1.0);
+    }
+    for n in 1..100 {
+        // A millisecond ahead, which the next one waits for in its turn.
+        let next = t0 + ms(5 * n - 1);
+        let at = bucket.holds_at(1.0).expect("it is empty");
+        let off = at.max(next) - at.min(next);
+        assert!(off < Duration::from_micros(1), "{n}: {off:?}");
+        bucket.advance(next);
+        assert_eq!(bucket.holds_at(1.0), None, "{n}");
+        bucket.take(1.0);
+    }
+    // Idle for long: the burst again, and no more.
+    bucket.advance(t0 + ms(60_000));
+    (0..300).for_each(|_| bucket.take(1.0));
+    assert!(bucket.holds_at(1.0).is_some());
+}
+
+/// What goes although there is nothing is not owed: what comes after a flush waits no longer for it.
+#[test]
+fn what_goes_at_once_is_no_debt() {
+    let t0 = Instant::now();
+    let mut bucket = Bucket::new(&limits(200.0, 10.0), t0);
+    (0..10_000).for_each(|_| bucket.take(1.0));
+    assert_eq!(bucket.holds_at(1.0), Some(t0 + ms(4)));
+    // Nor is what went ahead of its time forgiven by it.
+    bucket.advance(t0 + ms(4));
+    (0..3).for_each(|_| bucket.take(1.0));
+    assert_eq!(bucket.holds_at(1.0), Some(t0 + ms(9)));
+}
+
+/// A late timer costs nothing: what was due meanwhile is there.
+#[test]
+fn rounding_of_timers_does_not_add_up() {
+    let t0 = Instant::now();
+    let mut bucket = Bucket::new(&limits(190.0, 0.0), t0);
+    let (mut now, mut requests) = (t0, 0);
+    while now < t0 + ms(100_000) {
+        if bucket.holds_at(1.0).is_none() {
+            bucket.take(1.0);
+            requests += 1;
+        }
+        now += ms(1);
+        bucket.advance(now);
+    }
+    assert!((18_990..=19_001).contains(&requests), "{requests}");
+}
+
+#[test]
+fn a_bucket_without_income_never_has_any() {
+    let t0 = Instant::now();
+    let mut bucket = Bucket::new(&limits(0.0, 0.0), t0);
+    bucket.advance(t0 + ms(3_600_000));
+    assert!(bucket.holds_at(1.0).is_some_and(|at| at > t0 + ms(80_000_000)));
+}
+
+/// Answers of so many microseconds, 5 ms apart. Gives the pace that is left.
+fn feel(strain: &mut Strain, now: &mut Instant, answers: usize, us: impl Fn(usize) -> u64) -> f64 {
+    let mut rng = StdRng::seed_from_u64(7);
+    for n in 0..answers {
+        *now += ms(5);
+        strain.answered(Duration::from_micros(us(n)), &PaceLimits::default(), *now, &mut rng);
+    }
+    strain.pace
+}
+
+#[test]
+fn slow_answers_of_all_slow_it_down_and_quick_ones_up_again() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    assert_eq!(feel(&mut strain, &mut now, 200, |_| 800), 1.0);
+    assert_eq!(feel(&mut strain, &mut now, 200, |_| 3_000), 1.0, "machines have their moods");
+    let begun = now;
+    let pace = feel(&mut strain, &mut now, 200, |_| 20_000);
+    let least = PaceLimits::default().floor();
+    assert_eq!(pace, least, "within {:?}", now - begun);
+    assert!((strain.cost() * 50.0 - 180.0).abs() < 1e-9);
+    assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(20));
+    // By summands: the half is back after a second or two, all of it within ten.
+    let pace = feel(&mut strain, &mut now, 100, |_| 800);
+    assert!((0.3..0.6).contains(&pace), "{pace}");
+    assert_eq!(feel(&mut strain, &mut now, 1_500, |_| 800), 1.0);
+    assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(5));
+}
+
+#[test]
+fn some_slow_answers_say_nothing() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    feel(&mut strain, &mut now, 200, |_| 800);
+    // A replica that is slow in two of five partitions; a stop that what is in flight falls into.
+    assert_eq!(feel(&mut strain, &mut now, 500, |n| if n % 5 < 2 { 50_000 } else { 800 }), 1.0);
+    assert_eq!(feel(&mut strain, &mut now, 5, |_| 300_000), 1.0);
+    assert_eq!(feel(&mut strain, &mut now, 100, |_| 800), 1.0);
+}
+
+#[test]
+fn a_broker_that_is_far_away_is_not_strained() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    assert_eq!(feel(&mut strain, &mut now, 500, |n| 80_000 + n as u64 % 50_000), 1.0);
+}
+
+/// A minute of it is no reason to go on as before; a quarter of an hour is.
+#[test]
+fn what_lasts_for_many_minutes_is_usual() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    feel(&mut strain, &mut now, 100, |_| 800);
+    assert!(feel(&mut strain, &mut now, 12_000, |_| 20_000) < 0.3);
+    assert_eq!(feel(&mut strain, &mut now, 150_000, |_| 20_000), 1.0);
+}
+
+/// Topics with more replicas than others are answered later, on the same connection.
+#[test]
+fn what_differs_by_topic_is_usual_too() {
+    for slow in [2, 5, 9] {
+        let (mut strain, mut now) = (Strain::default(), Instant::now());
+        let us = |n: usize| if n * 7 % 10 < slow { 5_000 } else { 300 };
+        assert_eq!(feel(&mut strain, &mut now, 5_000, us), 1.0, "{slow} of ten");
+    }
+}
+
+#[test]
+fn clients_that_feel_the_same_do_not_move_in_step() {
+    let now = Instant::now();
+    let mut paces: Vec<u64> = (0..100)
+        .map(|seed| {
+            let (mut rng, mut strain) = (StdRng::seed_from_u64(seed), Strain::default());
+            for n in 0..200u64 {
+                let took = if n < 100 { ms(1) } else { ms(30) };
+                let at = now + ms(5 * n);
+                strain.answered(took, &PaceLimits::default(), at, &mut rng);
+            }
+            strain.pace.to_bits()
+        })
+        .collect();
+    paces.sort_unstable();
+    paces.dedup();
+    assert!(paces.len() > 50, "{}", paces.len());
+}
+
+/// Where batches wait, in milliseconds from their opening: (early, linger's end, three quarters of the
+/// timeout to go; next request, strained) and what comes of it.
+#[test]
+fn what_a_batch_waits_for() {
+    let opened = Instant::now();
+    let strained = Strain { pace: PaceLimits::default().floor(), ..Strain::default() };
+    let table = [
+        // A request is there: at once.
+        ((0, 5, 30_000), None, false, (0, 5)),
+        // It is not: until then, for the linger at most.
+        ((0, 5, 30_000), Some(3), false, (3, 5)),
+        ((0, 5, 30_000), Some(6), false, (6, 6)),
+        ((0, 5, 30_000), Some(8), false, (5, 5)),
+        ((0, 60, 30_000), Some(8), false, (8, 60)),
+        // A stream is gathered anyway.
+        ((1, 5, 30_000), None, false, (1, 5)),
+        ((1, 5, 30_000), Some(3), false, (3, 5)),
+        // Flushed, pressed, or without a linger: nothing is waited for.
+        ((0, 0, 30_000), Some(3), false, (0, 0)),
+        ((0, 0, 30_000), Some(3), true, (0, 0)),
+        // A strained broker gets more at a time; who has set more has that.
+        ((0, 5, 30_000), Some(30), true, (20, 20)),
+        ((0, 5, 30_000), None, true, (0, 20)),
+        ((0, 60, 30_000), Some(30), true, (30, 60)),
+        // Little time.
+        ((0, 5, 3), Some(30), false, (3, 5)),
+        ((0, 5, 8), Some(30), true, (8, 8)),
+        ((0, 1_000, 25), Some(500), false, (25, 1_000)),
+    ];
+    for (batch, until, slow, expected) in table {
+        let at = |n: u64| opened + ms(n);
+        let waits = Waits { opened, early: at(batch.0), at: at(batch.1), late: at(batch.2) };
+        let strain = if slow { strained } else { Strain::default() };
+        let until_at = until.map(at);
+        let limits = PaceLimits::default();
+        let gather = Gather { until: until_at, next: until_at, strain, limits };
+        let (early, due) = gather.bounds(waits);
+        let got = ((early - opened).as_millis() as u64, (due - opened).as_millis() as u64);
+        assert_eq!(got, expected, "{batch:?} {until:?} {slow}");
+    }
+}
+
+proptest! {
+    /// Whatever is asked for when: what goes only if there is a request never exceeds burst and income.
+    #[test]
+    fn never_more_than_burst_and_income(
+        per_second in 1.0f64..500.0,
+        burst in 0.0f64..500.0,
+        steps in prop::collection::vec((0u64..30, 1u32..5, any::<bool>()), 1..300),
+    ) {
+        let limits = PaceLimits { per_second, burst, ..PaceLimits::default() };
+        let t0 = Instant::now();
+        let (mut now, mut bucket, mut paced) = (t0, Bucket::new(&limits, t0), 0.0);
+        for (wait, cost, forced) in steps {
+            now += ms(wait);
+            bucket.advance(now);
+            let cost = f64::from(cost) / 2.0;
+            let there = bucket.holds_at(cost).is_none();
+            if there && !forced {
+                paced += cost;
+            }
+            if there || forced {
+                bucket.take(cost);
+            }
+        }
+        // And what may go ahead of its time.
+        let most = burst + (now - t0).as_secs_f64() * per_second + 0.5;
+        prop_assert!(paced <= most + 1e-3, "{paced} of {most}");
+    }
+
+    /// A batch waits for its linger, or for what a strained broker makes of it, and a moment longer at most;
+    /// what is waited for comes, or the wait ends.
+    #[test]
+    fn no_batch_waits_for_longer_than_it_may(
+        early in 0u64..2, linger in 0u64..100, timeout in 1u64..1_000,
+        until in prop::option::of(0u64..100_000), pace in 0.01f64..1.0,
+    ) {
+        let opened = Instant::now();
+        let at = opened + ms(linger);
+        let late = opened + ms(timeout);
+        let waits = Waits { opened, early: (opened + ms(early)).min(at), at, late };
+        let strain = Strain { pace, ..Strain::default() };
+        let until = until.map(|n| opened + ms(n));
+        let (first, last) =
+            Gather { until, next: until, strain, limits: PaceLimits::default() }.bounds(waits);
+        prop_assert!(first <= last);
+        prop_assert!(last <= at.max(opened + PaceLimits::default().longest) + AHEAD);
+        prop_assert!(last <= at.max(late) && first <= late.max(waits.early));
+        prop_assert!(linger > 0 || (first, last) == (waits.early, at));
+        prop_assert!(until.is_some() || first == waits.early);
+    }
+}
