@@ -251,7 +251,7 @@ async fn a_retry_that_rides_with_what_is_new_costs_nothing() {
     let definite = ToSend { retry: Some(Cost::Definite), ..doubtful };
     let cost = |parts: &[ToSend]| {
         let part = |to_send: &ToSend| (Arc::<str>::from("t"), Uuid::nil(), 0, *to_send);
-        Load { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1 }.cost()
+        Load { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1, weighs: 1.0 }.cost()
     };
     assert_eq!(cost(&[definite, definite]), Some(Cost::Definite));
     assert_eq!(cost(&[doubtful, definite]), Some(Cost::InDoubt));
