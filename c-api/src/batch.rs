@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 
 use ottla::Result;
-use ottla::engine::{Batch, RecordView, argument_error};
+use ottla::bindings::{Batch, RecordView, argument_error};
 
 use crate::boundary::{Out, boundary, c_string, free, lent};
 use crate::error::ottla_error;

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use ottla::engine::{argument_error, panic_error};
+use ottla::bindings::{argument_error, panic_error};
 use ottla::{Error, Result};
 
 use crate::error::ottla_error;

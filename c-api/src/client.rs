@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use ottla::engine::{ClientOptions, Engine, argument_error, closed_error, in_child};
+use ottla::bindings::{ClientOptions, HostClient, argument_error, closed_error, in_child};
 use ottla::{ClusterChange, Result};
 
 use crate::boundary::{
@@ -16,7 +16,7 @@ use crate::status::ottla_status;
 /// A client: one queue of completions and whatever fills it. Clients of one cluster share their
 /// connections.
 pub struct ottla_client {
-    pub(crate) engine: Engine,
+    pub(crate) engine: HostClient,
 }
 
 /// Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn ottla_client_new(
         let out = unsafe { Out::null(client, "client") }?;
         ottla_atfork::watch(in_child);
         // SAFETY: promised by the caller.
-        let engine = Engine::connect(unsafe { settings(options) }?)?;
+        let engine = HostClient::connect(unsafe { settings(options) }?)?;
         out.give(ottla_client { engine });
         Ok(())
     };
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn ottla_client_connect(
         let out = unsafe { Out::null(client, "client") }?;
         ottla_atfork::watch(in_child);
         // SAFETY: promised by the caller.
-        let engine = Engine::connect_wait(unsafe { settings(options) }?)?;
+        let engine = HostClient::connect_wait(unsafe { settings(options) }?)?;
         out.give(ottla_client { engine });
         Ok(())
     };
@@ -166,7 +166,7 @@ pub unsafe extern "C" fn ottla_client_new_echo(
         // SAFETY: promised by the caller.
         let out = unsafe { Out::null(client, "client") }?;
         ottla_atfork::watch(in_child);
-        out.give(ottla_client { engine: Engine::echo()? });
+        out.give(ottla_client { engine: HostClient::echo()? });
         Ok(())
     };
     // SAFETY: promised by the caller.

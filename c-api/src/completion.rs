@@ -1,6 +1,6 @@
 //! Completions as C sees them.
 
-use ottla::engine::{Completion, CompletionKind};
+use ottla::bindings::{Completion, CompletionKind};
 
 use crate::error::ottla_error;
 

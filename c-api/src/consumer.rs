@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use ottla::Result;
-use ottla::engine::{Batch, ConsumerOptions, EngineConsumer, Start, Subscription, argument_error};
+use ottla::bindings::{Batch, ConsumerOptions, HostConsumer, Start, Subscription, argument_error};
 
 use crate::batch::ottla_batch;
 use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
@@ -14,7 +14,7 @@ use crate::status::ottla_status;
 
 /// A consumer of topics or partitions. Calls from several threads follow one another.
 pub struct ottla_consumer {
-    inner: EngineConsumer,
+    inner: HostConsumer,
 }
 
 /// Where reading starts. In a partition of `topics` that is found after the consumer was made (the topic

@@ -3,8 +3,8 @@
 use std::ffi::{CString, c_char};
 use std::time::UNIX_EPOCH;
 
-use ottla::engine::argument_error;
-use ottla::engine::logs::{Log, LogLevel, LogReader};
+use ottla::bindings::argument_error;
+use ottla::bindings::logs::{Log, LogLevel, LogReader};
 
 use crate::boundary::{Out, boundary, c_string, free, lent, timeout};
 use crate::error::ottla_error;

@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 
 use ottla::Result;
-use ottla::engine::argument_error;
+use ottla::bindings::argument_error;
 
 /// A struct of the C interface whose first member is `size`.
 ///

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::time::Duration;
 
-use ottla::engine::{EngineProducer, Submitted, argument_error};
+use ottla::bindings::{HostProducer, Submitted, argument_error};
 use ottla::{Error, Result};
 
 use crate::boundary::{Out, boundary, free, lent, many, text, timeout};
@@ -16,7 +16,7 @@ use crate::status::ottla_status;
 
 /// A producer. Usable from many threads at once.
 pub struct ottla_producer {
-    inner: EngineProducer,
+    inner: HostProducer,
 }
 
 /// A producer of a client. `options` may be null: all defaults.

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use ottla::engine::{ProducerOptions, argument_error};
+use ottla::bindings::{ProducerOptions, argument_error};
 use ottla::{Acks, Compression, Error, InDoubt, Partitioner, Result};
 
 use crate::boundary::{many, setting_ms, setting_size, text};

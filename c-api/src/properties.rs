@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use ottla::engine::{Owner, Properties, argument_error, plain_settings};
+use ottla::bindings::{Owner, Properties, argument_error, plain_settings};
 
 use crate::boundary::{Out, boundary, c_string, many, text};
 use crate::error::ottla_error;

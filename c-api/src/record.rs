@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use ottla::Result;
-use ottla::engine::{Entry, argument_error};
+use ottla::bindings::{Entry, argument_error};
 
 use crate::boundary::{many, nullable};
 

@@ -44,7 +44,7 @@ mod imp {
     use std::time::Duration;
 
     use ottla::Result;
-    use ottla::engine::argument_error;
+    use ottla::bindings::argument_error;
     pub(super) use ottla_test_broker::Cluster;
     use ottla_test_broker::{Codec, Leaders};
 
@@ -110,7 +110,7 @@ mod imp {
     use std::time::Duration;
 
     use ottla::Result;
-    use ottla::engine::argument_error;
+    use ottla::bindings::argument_error;
 
     /// Never made.
     pub(super) enum Cluster {}

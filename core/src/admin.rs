@@ -8,9 +8,8 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use crate::cluster::{Handle, Lane, Pool, Purse};
-use crate::config::check_topic;
-use crate::consumer::{check_time, list_offsets, offsets};
+use crate::cluster::{BudgetKind, Handle, Lane, Pool, list_offsets};
+use crate::config::{check_time, check_topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::CallError;
 use crate::policy::backoff::Backoff;
@@ -121,8 +120,8 @@ impl Admin {
             .into_iter()
             .map(|(topic, partition, spec)| {
                 let time = match spec {
-                    OffsetSpec::Earliest => offsets::EARLIEST,
-                    OffsetSpec::Latest => offsets::LATEST,
+                    OffsetSpec::Earliest => list_offsets::EARLIEST,
+                    OffsetSpec::Latest => list_offsets::LATEST,
                     OffsetSpec::Timestamp(ms) => {
                         check_time(ms)?;
                         ms
@@ -147,16 +146,16 @@ impl Admin {
 /// One lookup after the other, of what a retry may help.
 async fn look_up(
     pool: &Handle,
-    wanted: Vec<(offsets::Key, i64)>,
-) -> Vec<(offsets::Key, Result<i64>)> {
+    wanted: Vec<(list_offsets::Key, i64)>,
+) -> Vec<(list_offsets::Key, Result<i64>)> {
     let env = pool.env();
     let deadline = env.now() + pool.request_timeout();
     let mut backoff = Backoff::default();
     let mut ended = Vec::new();
     let mut left = wanted;
-    pool.budgets().first_request(Purse::Fetch, env.now());
+    pool.budgets().first_request(BudgetKind::Fetch, env.now());
     loop {
-        let found = list_offsets(pool, Lane::Control, left.clone()).await;
+        let found = list_offsets::list(pool, Lane::Control, left.clone()).await;
         let (again, done): (Vec<_>, Vec<_>) = found
             .into_iter()
             .map(|(key, found)| (key, found.map(|at| at.offset)))
@@ -166,8 +165,8 @@ async fn look_up(
             return ended;
         }
         let mut at = env.now() + pool.random(|rng| backoff.next(rng));
-        if let Err(paid) = pool.budgets().retry(Purse::Fetch, Cost::Definite, at) {
-            pool.budgets().delayed(Purse::Fetch);
+        if let Err(paid) = pool.budgets().retry(BudgetKind::Fetch, Cost::Definite, at) {
+            pool.budgets().delayed(BudgetKind::Fetch);
             at = paid;
         }
         if at >= deadline {
@@ -202,7 +201,7 @@ async fn create(pool: &Handle, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>>
         };
         let left: Vec<usize> = (0..topics.len()).filter(|i| refused(&results[*i])).collect();
         let request = creation(pool, left.iter().map(|i| &topics[*i]));
-        let (from, answer) = match ask(pool, &request, controller, asked > 1, deadline).await {
+        let (from, response) = match ask(pool, &request, controller, asked > 1, deadline).await {
             Ok(found) => found,
             // Asked once: a second time would say that the topic exists, and not whose it is.
             Err(e) if asked == 1 => return Err(e),
@@ -212,7 +211,7 @@ async fn create(pool: &Handle, topics: Vec<NewTopic>) -> Result<Vec<Result<()>>>
             }
         };
         for i in left {
-            results[i] = Some(created(pool, &topics[i].name, &answer));
+            results[i] = Some(created(pool, &topics[i].name, &response));
         }
         let at = env.now() + pool.random(|rng| backoff.next(rng));
         if !results.iter().any(refused) || at >= deadline {
@@ -245,7 +244,7 @@ fn creation<'a>(pool: &Handle, topics: impl Iterator<Item = &'a NewTopic>) -> Cr
         )
 }
 
-/// One request, to the controller if it is known, else to anybody; and whose the answer is.
+/// One request, to the controller if it is known, else to anybody; and whose the response is.
 async fn ask(
     pool: &Arc<Pool>,
     request: &CreateTopicsRequest,
@@ -272,13 +271,13 @@ async fn ask(
             }
         }
     };
-    let answer = connection.call(request, CREATE_VERSIONS, retry).await;
-    Ok((id, answer.map_err(CallError::into_error)?))
+    let response = connection.call(request, CREATE_VERSIONS, retry).await;
+    Ok((id, response.map_err(CallError::into_error)?))
 }
 
-fn created(pool: &Pool, name: &str, answer: &CreateTopicsResponse) -> Result<()> {
+fn created(pool: &Pool, name: &str, response: &CreateTopicsResponse) -> Result<()> {
     let what = format!("topic '{name}'");
-    match answer.topics.iter().find(|t| *t.name.0 == *name) {
+    match response.topics.iter().find(|t| *t.name.0 == *name) {
         None => Err(Error::broker(-1, format_args!("{what}: the response leaves it out"), None)),
         Some(t) if t.error_code == 0 => {
             pool.metadata().created(name);

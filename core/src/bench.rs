@@ -59,7 +59,7 @@ impl Sealed {
     }
 }
 
-/// Reads the records field of a fetch answer as a consumer does: cuts it into batches, compares
+/// Reads the records field of a fetch response as a consumer does: cuts it into batches, compares
 /// checksums, decompresses, and gives every value to `seen`.
 ///
 /// # Panics

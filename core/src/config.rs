@@ -1,160 +1,25 @@
 //! Every setting: its default, its unit, its range; what is refused and why. Limits that are not
 //! settings are named here too.
 
+mod caller;
+mod endpoint;
 pub(crate) mod foreign;
+mod limits;
 pub(crate) mod properties;
+mod start;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::net::Caller;
 use crate::record::Compression;
 
-/// A frame larger than this is not Kafka's: brokers refuse requests over 100 MiB
-/// (`socket.request.max.bytes`), and a fetch answer is bounded by what was asked for plus one
-/// batch. Bounds the memory that a hostile or foreign peer can make this client take.
-pub(crate) const MAX_FRAME: usize = 128 << 20;
-
-/// Requests in flight on one produce lane. The broker answers them one by one; a few keep its
-/// queue from running dry during a round trip, more only add delay.
-pub(crate) const MAX_REQUESTS_IN_FLIGHT: usize = 5;
-
-/// Batches in flight for one producer id and partition: what a broker remembers to recognise
-/// duplicates (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
-pub(crate) const MAX_BATCHES_IN_FLIGHT: usize = 5;
-
-/// Upper bound of a Produce request with more than one batch in it.
-pub(crate) const MAX_PRODUCE_REQUEST: usize = 1 << 20;
-
-/// First delay and cap of the backoff between dials to a needed broker and between retries.
-pub(crate) const BACKOFF_BASE: Duration = Duration::from_millis(100);
-/// See [`BACKOFF_BASE`].
-pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(5);
-
-/// One dial with everything up to the ready connection: TCP, versions, authentication.
-pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// It doubles with each dial that times out, up to this (KIP-601).
-pub(crate) const SETUP_TIMEOUT_MAX: Duration = Duration::from_secs(30);
-
-/// A connection that nothing has crossed for so long is asked something cheap before records are trusted
-/// to it: what stands in between forgets quiet flows, and drops what comes then without a word (Azure's
-/// load balancer after 4 minutes, AWS's NAT gateway after 350 s). Keepalives hold most of them open,
-/// but not through every proxy, and not while a machine sleeps.
-pub(crate) const PROVED_AFTER: Duration = Duration::from_secs(180);
-/// For so long the answer to that is waited for.
-pub(crate) const PROOF_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A broker that asks for more silence than this is not believed (KIP-219): its quotas are kept over
-/// seconds, and the field could silence a consumer for 24 days.
-pub(crate) const MAX_THROTTLE: Duration = Duration::from_secs(600);
-
-/// Connections of a process to all clusters together. A broker must hold some memory for each;
-/// three brokers, eight producers and a consumer need seven.
-pub(crate) const MAX_CONNECTIONS: usize = 1024;
-
-/// Metadata of a topic is not asked for again before it is this old, unless the topic is new.
-pub(crate) const METADATA_MIN_AGE: Duration = Duration::from_millis(250);
-/// Period of the metadata refresh, drawn from +-20 % around it.
-pub(crate) const METADATA_PERIOD: Duration = Duration::from_secs(300);
-/// Unchanged answers stretch the period up to this.
-pub(crate) const METADATA_PERIOD_MAX: Duration = Duration::from_secs(900);
-
-/// Two answers from two brokers at least this far apart make a topic unknown: KRaft publishes
-/// new topics to the brokers one by one.
-pub(crate) const UNKNOWN_TOPIC_SPACING: Duration = Duration::from_secs(1);
-/// The same where only one broker can be asked.
-pub(crate) const UNKNOWN_TOPIC_SPACING_ONE_BROKER: Duration = Duration::from_secs(3);
-/// Two brokers, with nobody against them for so long, bring a topic back that another had come after:
-/// the other one was a broken broker's. It is longer than brokers are behind, unless they are cut off.
-pub(crate) const FORMER_TOPIC_SPACING: Duration = Duration::from_secs(20);
-/// An error that a broker gave for a topic is forgotten after so long.
-pub(crate) const OBJECTION_FORGOTTEN: Duration = Duration::from_secs(30);
-
-/// A host and port of the bootstrap list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// Host name or IP literal, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// A broker's, as answers name it; `None` if nobody can be dialled there.
-    pub(crate) fn of_broker(host: &str, port: i32) -> Option<Self> {
-        let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
-        (!host.is_empty()).then(|| Self { host: host.to_owned(), port })
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// Reads "host:port,host:port"; the port may be left out (9092).
-pub(crate) fn parse_bootstrap(list: &str) -> Result<Vec<Endpoint>> {
-    let mut out = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        if part.contains("://") {
-            return Err(Error::config(format!(
-                "bootstrap '{part}' is a URL; write host:port without a scheme"
-            )));
-        }
-        let (host, port) = if let Some(rest) = part.strip_prefix('[') {
-            match rest.split_once(']') {
-                Some((host, "")) => (host, "9092"),
-                Some((host, port)) => (host, port.strip_prefix(':').unwrap_or(port)),
-                None => return Err(Error::config(format!("bootstrap '{part}': ']' is missing"))),
-            }
-        } else if part.matches(':').count() > 1 {
-            return Err(bare_ipv6(part));
-        } else {
-            part.split_once(':').unwrap_or((part, "9092"))
-        };
-        let port = match port.parse::<u16>() {
-            Ok(p) if p != 0 => p,
-            _ => {
-                return Err(Error::config(format!(
-                    "bootstrap '{part}': '{port}' is not a port (1-65535)"
-                )));
-            }
-        };
-        if host.is_empty() {
-            return Err(Error::config(format!("bootstrap '{part}': the host is empty")));
-        }
-        let endpoint = Endpoint { host: host.to_owned(), port };
-        if !out.contains(&endpoint) {
-            out.push(endpoint);
-        }
-    }
-    if out.is_empty() {
-        return Err(Error::config("bootstrap is empty; give at least one host:port"));
-    }
-    Ok(out)
-}
-
-/// An IPv6 address without brackets: nobody can tell where it ends and the port begins. Shows what to
-/// write.
-fn bare_ipv6(part: &str) -> Error {
-    let is_address = |host: &str| host.parse::<std::net::Ipv6Addr>().is_ok();
-    // Group or port? Few write a group of an address as a number of five digits or 9092.
-    let split = part
-        .rsplit_once(':')
-        .filter(|(host, port)| is_address(host) && port.len() >= 4 && port.parse::<u16>().is_ok());
-    let meant = match split {
-        Some((host, port)) => format!("; write '[{host}]:{port}'"),
-        None if is_address(part) => format!("; write '[{part}]:9092'"),
-        None => String::new(),
-    };
-    Error::config(format!("bootstrap '{part}': an IPv6 address is written in brackets{meant}"))
-}
+pub(crate) use caller::Caller;
+pub use endpoint::Endpoint;
+pub(crate) use endpoint::parse_bootstrap;
+pub(crate) use limits::*;
+pub use start::Start;
+pub(crate) use start::check_time;
 
 /// Whether a client fails or goes on once another cluster, one with another id, answers at its
 /// addresses.
@@ -238,7 +103,7 @@ pub enum Partitioner {
 }
 
 /// Where a batch whose records named no partition goes once nobody can tell whether it was written: its
-/// connection was cut before the answer, or its broker is silent while others answer.
+/// connection was cut before the response, or its broker is silent while others answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InDoubt {
@@ -260,7 +125,7 @@ pub enum Acks {
     #[default]
     All,
     /// The leader alone: lost if it dies before a follower has the record. Not idempotent: a batch
-    /// whose answer is lost is sent again and may be written twice.
+    /// whose response is lost is sent again and may be written twice.
     Leader,
     /// Nobody: a record counts as acknowledged, without an offset, once it is handed to the socket.
     /// Records that the broker refuses or loses are lost silently.

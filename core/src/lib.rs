@@ -18,7 +18,7 @@
 //! - `record` writes and reads batches without I/O; `protocol` frames requests and bounds responses.
 //! - `net` is one connection; `policy` holds decisions as pure functions.
 //! - [`Environment`] carries clock, randomness, dialer and thread, so that a test or a simulation can
-//!   bring its own. [`engine`] is what other languages use.
+//!   bring its own. [`bindings`] is what other languages use.
 //!
 //! # Features
 //! - `lz4` (the default codec of producers), `snappy`, `gzip`, `zstd`: a codec each, all on by default. Without
@@ -54,6 +54,7 @@ mod admin;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod bench;
+pub mod bindings;
 pub mod blocking;
 mod caught;
 mod client;
@@ -63,35 +64,34 @@ mod consumer;
 mod coop;
 #[cfg(doc)]
 pub mod docs;
-pub mod engine;
 mod environment;
 mod error;
 mod fork;
 #[cfg(feature = "fuzz-internals")]
 #[doc(hidden)]
 pub mod fuzz;
+mod logs;
 mod metrics;
 mod net;
+mod park;
 mod policy;
 mod producer;
 mod protocol;
 mod record;
 mod threads;
+mod wake;
 
 pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
-pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Partitioner};
-pub use consumer::{
-    Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, Start, TopicPartition,
-};
-pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, Transport};
+pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Partitioner, Start};
+pub use consumer::{Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, TopicPartition};
+pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, TcpDialer, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result, Undelivered};
 pub use metrics::{
     BadStuff, BrokerStats, LatencyStats, MetadataReasons, RequestStats, RetryBudgetStats,
     RetryBudgets, Stats, StatsHandle,
 };
-pub use net::TcpDialer;
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
 };

@@ -1,5 +1,5 @@
 //! What fuzzing found worth keeping (core/fuzz/corpus), and changes of it that are the same in each run,
-//! through everything that reads bytes from the network: no panic, an answer or an error that has its
+//! through everything that reads bytes from the network: no panic, a response or an error that has its
 //! type, and memory in proportion to what was sent.
 
 use std::collections::BTreeMap;
@@ -105,18 +105,18 @@ fn count(inputs: &[Vec<u8>], target: fn(&[u8]) -> Verdict, allowed: fn(&[u8]) ->
 }
 
 #[test]
-fn answers() {
-    let mut inputs = corpus(include_str!("../fuzz/corpus/answers.hex"));
+fn responses() {
+    let mut inputs = corpus(include_str!("../fuzz/corpus/responses.hex"));
     assert!(inputs.len() > 100);
     // Answers added since, too.
-    for (api_key, version) in fuzz::known_answers() {
-        inputs.extend((0..10).filter_map(|seed| fuzz::written_answer(api_key, version, seed)));
+    for (api_key, version) in fuzz::known_responses() {
+        inputs.extend((0..10).filter_map(|seed| fuzz::written_response(api_key, version, seed)));
     }
     let mut verdicts: BTreeMap<(i16, i16), (usize, usize)> =
-        fuzz::known_answers().map(|answer| (answer, (0, 0))).collect();
+        fuzz::known_responses().map(|response| (response, (0, 0))).collect();
     // A tagged field of two bytes becomes a node of a tree.
     let allowed = |sent: &[u8]| (4 << 10) + 256 * sent.len();
-    replay(&inputs, fuzz::answer, allowed, |input, verdict| {
+    replay(&inputs, fuzz::response, allowed, |input, verdict| {
         let [api_key, version] = [0, 1].map(|at| input.get(at).map_or(-1, |b| i16::from(*b)));
         let Some((taken, refused)) = verdicts.get_mut(&(api_key, version)) else {
             assert_eq!(verdict, Verdict::Unfit, "request {api_key} version {version}");
@@ -128,8 +128,8 @@ fn answers() {
             Verdict::Unfit => panic!("request {api_key} version {version} is not known"),
         }
     });
-    for (answer, (taken, refused)) in verdicts {
-        assert!(taken >= 10 && refused >= 10, "{answer:?}: {taken} taken, {refused} refused");
+    for (response, (taken, refused)) in verdicts {
+        assert!(taken >= 10 && refused >= 10, "{response:?}: {taken} taken, {refused} refused");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Administration.
 
 use ottla::NewTopic;
-use ottla::engine::Properties;
+use ottla::bindings::Properties;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

@@ -2,13 +2,13 @@
 //! so that a client for each handle costs no connection.
 
 use ottla::Client;
-use ottla::engine::{ClientOptions, Properties};
+use ottla::bindings::{ClientOptions, Properties};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-use crate::choices;
 use crate::convert;
+use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::logs;
 use crate::settings::Settings;
@@ -45,7 +45,7 @@ impl Connect {
             idle_timeout: settings.duration("idle_timeout")?,
             rack: settings.string("rack")?,
             ordinal: ordinal(settings)?,
-            on_cluster_change: choices::cluster_change(settings)?,
+            on_cluster_change: enums::cluster_change(settings)?,
             ..Default::default()
         };
         Ok(Self { builder: options.builder(), nowhere, who: settings.who() })

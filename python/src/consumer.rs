@@ -8,7 +8,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use ottla::Start;
-use ottla::engine::Properties;
+use ottla::bindings::Properties;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -52,7 +52,7 @@ struct Reader {
     /// The batches that records are taken from, in order. More than one only after a signal handler
     /// read while its thread waited for a batch.
     current: Mutex<VecDeque<Cursor>>,
-    turn: Turn,
+    exclusive: Exclusive,
     pid: u32,
 }
 
@@ -66,7 +66,7 @@ impl Reader {
             control: consumer.control(),
             consumer: Mutex::new(consumer),
             current: Mutex::default(),
-            turn: Turn::default(),
+            exclusive: Exclusive::default(),
             pid: std::process::id(),
         }
     }
@@ -109,12 +109,12 @@ impl Reader {
 
 /// One thread at a time waits for batches: the engine wakes one, which then wakes the next.
 #[derive(Default)]
-struct Turn {
+struct Exclusive {
     holder: Mutex<Option<ThreadId>>,
     free: Condvar,
 }
 
-impl Turn {
+impl Exclusive {
     /// Waits for the turn; `None` when `deadline` passes or `stop` says so. A thread that has it
     /// already, because it is in a signal handler in the middle of its wait, goes on with it.
     fn take(
@@ -129,7 +129,7 @@ impl Turn {
                 let mut holder = lock(&self.holder);
                 if holder.is_none_or(|holder| holder == own) {
                     let first = holder.replace(own).is_none();
-                    return Ok(Some(Held { turn: first.then_some(self) }));
+                    return Ok(Some(Held { exclusive: first.then_some(self) }));
                 }
             }
             if deadline.left().is_zero() || stop() {
@@ -152,14 +152,14 @@ impl Turn {
 
 /// The turn, given back when dropped by the call that took it first.
 struct Held<'a> {
-    turn: Option<&'a Turn>,
+    exclusive: Option<&'a Exclusive>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(turn) = self.turn {
-            *lock(&turn.holder) = None;
-            turn.free.notify_one();
+        if let Some(exclusive) = self.exclusive {
+            *lock(&exclusive.holder) = None;
+            exclusive.free.notify_one();
         }
     }
 }
@@ -268,8 +268,8 @@ impl Consumer {
             self.here(py)?;
             // Somebody else may bring records while this thread waits for its turn.
             let stop = || self.is_closed() || !lock(&reader.current).is_empty();
-            match reader.turn.take(py, deadline, stop)? {
-                Some(turn) => break turn,
+            match reader.exclusive.take(py, deadline, stop)? {
+                Some(exclusive) => break exclusive,
                 None if deadline.left().is_zero() => return Ok(Fetched::Nothing),
                 None => {}
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use ottla::{Producer, engine};
+use ottla::{Producer, bindings};
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 
@@ -49,12 +49,12 @@ pub(crate) fn orphaned(producer: &Producer) {
     registry.orphans.retain(|orphan| orphan.strong_count() > 0);
     registry.orphans.push(Arc::downgrade(&orphan));
     drop(registry);
-    engine::when_resolved(producer, move || drop(orphan));
+    bindings::when_resolved(producer, move || drop(orphan));
 }
 
 /// Whether anything that was sent is not resolved.
 fn has_records(producer: &Producer) -> bool {
-    engine::unresolved_records([producer]) > 0
+    bindings::unresolved_records([producer]) > 0
 }
 
 /// In a forked child: the producers are the parent's to flush.
@@ -130,7 +130,7 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
     let open = open.iter().filter_map(Weak::upgrade);
     producers.extend(open.filter_map(|producer| producer.get_here().cloned()));
     // From here on this tells what is left, and nothing else does.
-    producers.iter().for_each(engine::told_by_host);
+    producers.iter().for_each(bindings::told_by_host);
     let mut lost = Vec::new();
     // Ctrl-C ends the wait, and not what there is to say.
     let mut interrupted = Ok(());
@@ -151,7 +151,7 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
     } else {
         Duration::ZERO
     };
-    lost.extend(producers.iter().filter_map(engine::take_undelivered).map(ottla::Error::from));
+    lost.extend(producers.iter().filter_map(bindings::take_undelivered).map(ottla::Error::from));
     let warn = |message: String| {
         let message = std::ffi::CString::new(message)?;
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
@@ -159,7 +159,7 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
     for error in lost.iter().filter(|error| error.undelivered().is_some()) {
         warn(format!("ottla: the process ends, and {}", error.message()))?;
     }
-    match engine::unresolved_records(&producers) {
+    match bindings::unresolved_records(&producers) {
         0 => {}
         records => warn(format!(
             "ottla: the process ends with {records} records undelivered after waiting {waited:.1?}; \

@@ -2,7 +2,7 @@
 //! be held there for ever: an inherited handle must say so at once, and its destructor must not
 //! touch anything.
 
-use ottla::engine::{forks, in_child};
+use ottla::bindings::{forks, in_child};
 use pyo3::prelude::*;
 
 use crate::errors;

@@ -21,7 +21,7 @@ pub(crate) fn guarded<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> 
 /// The error for a panic.
 #[cold]
 pub(crate) fn caught(py: Python<'_>, payload: &(dyn Any + Send)) -> PyErr {
-    errors::raise(py, &ottla::engine::panic_error(payload))
+    errors::raise(py, &ottla::bindings::panic_error(payload))
 }
 
 /// Panics in a call, or in something that is waited for, as the engine might; for tests.

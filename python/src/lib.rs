@@ -11,11 +11,11 @@
 
 mod admin;
 mod batch;
-mod choices;
 mod client;
 mod consumer;
 mod convert;
 mod delivery;
+mod enums;
 mod errors;
 mod exit;
 mod fork;

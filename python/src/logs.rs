@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use ottla::engine::logs;
+use ottla::bindings::logs;
 use pyo3::prelude::*;
 
 use crate::errors::{self, OrRaise};

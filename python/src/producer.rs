@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ottla::engine::{ProducerOptions, Properties};
+use ottla::bindings::{ProducerOptions, Properties};
 use ottla::{ErrorKind, Record};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::choices;
 use crate::client::Connect;
 use crate::convert::{self, Blob};
 use crate::delivery::{BatchDelivery, Delivery, Parts};
+use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::exit;
 use crate::fork::Here;
@@ -92,11 +92,11 @@ impl Made for Producer {
             properties: properties.cloned().unwrap_or_default(),
             linger: settings.duration("linger")?,
             batch_size: settings.size("batch_size")?,
-            compression: choices::compression(&mut settings)?,
-            topic_compression: choices::topic_compression(&mut settings)?,
-            partitioner: choices::partitioner(&mut settings)?,
-            acks: choices::acks(&mut settings)?,
-            in_doubt: choices::in_doubt(&mut settings)?,
+            compression: enums::compression(&mut settings)?,
+            topic_compression: enums::topic_compression(&mut settings)?,
+            partitioner: enums::partitioner(&mut settings)?,
+            acks: enums::acks(&mut settings)?,
+            in_doubt: enums::in_doubt(&mut settings)?,
             buffer_memory: settings.size("buffer_memory")?,
             delivery_timeout: settings.duration("delivery_timeout")?,
             max_record_size: settings.size("max_record_size")?,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla::engine::{Meaning, Owner, Properties, Values, foreign, nearest};
+use ottla::bindings::{Meaning, Owner, Properties, Values, foreign, nearest};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};

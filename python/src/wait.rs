@@ -80,7 +80,7 @@ fn poll_for<F: Future>(mut future: Pin<&mut F>, limit: Duration) -> Option<F::Ou
     with_waker(|waker| {
         let mut context = Context::from_waker(waker);
         loop {
-            let polled = ottla::engine::poll_alone(|| future.as_mut().poll(&mut context));
+            let polled = ottla::bindings::poll_alone(|| future.as_mut().poll(&mut context));
             if let Poll::Ready(output) = polled {
                 return Some(output);
             }

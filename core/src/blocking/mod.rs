@@ -19,14 +19,11 @@
 //! # }
 //! ```
 
-mod park;
-
 use std::time::Duration;
-
-pub(crate) use park::block_on;
 
 use crate::error::{Error, Result};
 use crate::metrics::Stats;
+use crate::park::block_on;
 use crate::{
     Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, Delivery, NewTopic, OffsetSpec,
     ProducerBuilder, Record, Start, TopicPartition,

@@ -15,13 +15,14 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::identity::Suspect;
+use super::metadata::BrokerAddress;
 use super::trouble::Attempts;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, Ejection};
-use crate::policy::reconnect::{Loss, Need, Reconnect};
+use crate::policy::reconnect::{DialUrgency, Loss, Reconnect};
 
 /// The use of a connection: each lane of a broker is a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,7 +40,7 @@ pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
     pub(crate) metrics: Arc<BrokerMetrics>,
-    place: Mutex<Place>,
+    place: Mutex<BrokerAddress>,
     /// Open connections by lane. Bounded, because one that ends is taken out and the environment bounds
     /// connections.
     lanes: Mutex<BTreeMap<Lane, Connection>>,
@@ -55,12 +56,6 @@ pub(crate) struct Broker {
     /// Since when metadata does not name it any more, in the environment's microseconds.
     gone_us: AtomicU64,
     suspect: Suspect,
-}
-
-#[derive(Clone)]
-struct Place {
-    endpoint: Endpoint,
-    rack: Option<String>,
 }
 
 #[derive(Default)]
@@ -105,7 +100,7 @@ impl Broker {
         Self {
             id,
             metrics,
-            place: Mutex::new(Place { endpoint, rack }),
+            place: Mutex::new(BrokerAddress { endpoint, rack }),
             lanes: Mutex::default(),
             dial: Arc::default(),
             health: Mutex::default(),
@@ -117,7 +112,7 @@ impl Broker {
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, BrokerAddress> {
         self.place.lock().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -284,7 +279,7 @@ impl Broker {
     }
 
     /// Waits until no other caller dials this broker. The guard is held while dialling.
-    pub(crate) async fn turn_to_dial(&self) -> OwnedMutexGuard<()> {
+    pub(crate) async fn dial_lock(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.dial).lock_owned().await
     }
 
@@ -299,8 +294,8 @@ impl Broker {
     }
 
     /// From when on it may be dialled; `None`: now.
-    pub(crate) fn not_before(&self, need: Need, now: Instant) -> Option<Instant> {
-        self.health().reconnect.not_before(need).filter(|at| *at > now)
+    pub(crate) fn not_before(&self, urgency: DialUrgency, now: Instant) -> Option<Instant> {
+        self.health().reconnect.not_before(urgency).filter(|at| *at > now)
     }
 
     pub(crate) fn setup_timeout(&self) -> Duration {

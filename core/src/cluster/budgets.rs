@@ -17,7 +17,7 @@ pub(crate) struct Budgets {
 
 /// The kind of requests that a budget is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purse {
+pub(crate) enum BudgetKind {
     Produce,
     /// Fetch, offsets, metadata, topics.
     Fetch,
@@ -32,10 +32,10 @@ impl Budgets {
         }
     }
 
-    fn with<T>(&self, purse: Purse, act: impl FnOnce(&mut RetryBudget) -> T) -> T {
-        let (budget, counted) = match purse {
-            Purse::Produce => (&self.produce, metrics::RetryBudget::Produce),
-            Purse::Fetch => (&self.fetch, metrics::RetryBudget::Fetch),
+    fn with<T>(&self, kind: BudgetKind, act: impl FnOnce(&mut RetryBudget) -> T) -> T {
+        let (budget, counted) = match kind {
+            BudgetKind::Produce => (&self.produce, metrics::RetryBudget::Produce),
+            BudgetKind::Fetch => (&self.fetch, metrics::RetryBudget::Fetch),
         };
         let mut budget = budget.lock().unwrap_or_else(|e| e.into_inner());
         let result = act(&mut budget);
@@ -44,21 +44,21 @@ impl Budgets {
     }
 
     /// A request that is no retry is sent.
-    pub(crate) fn first_request(&self, purse: Purse, now: Instant) {
-        self.with(purse, |budget| budget.first_request(now));
+    pub(crate) fn first_request(&self, kind: BudgetKind, now: Instant) {
+        self.with(kind, |budget| budget.first_request(now));
     }
 
     /// Pays for a request that exists only because of a retry. If the budget is empty, gives the time from which on
     /// it can be paid.
-    pub(crate) fn retry(&self, purse: Purse, cost: Cost, now: Instant) -> Result<(), Instant> {
-        self.with(purse, |budget| budget.retry(cost, now))
+    pub(crate) fn retry(&self, kind: BudgetKind, cost: Cost, now: Instant) -> Result<(), Instant> {
+        self.with(kind, |budget| budget.retry(cost, now))
     }
 
     /// A request has to wait for the budget.
-    pub(crate) fn delayed(&self, purse: Purse) {
-        self.metrics.budget_delayed(match purse {
-            Purse::Produce => metrics::RetryBudget::Produce,
-            Purse::Fetch => metrics::RetryBudget::Fetch,
+    pub(crate) fn delayed(&self, kind: BudgetKind) {
+        self.metrics.budget_delayed(match kind {
+            BudgetKind::Produce => metrics::RetryBudget::Produce,
+            BudgetKind::Fetch => metrics::RetryBudget::Fetch,
         });
     }
 }

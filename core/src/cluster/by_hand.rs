@@ -51,7 +51,7 @@ pub(crate) fn client() -> Handle {
 impl Pool {
     /// One broker says which brokers there are.
     pub(crate) fn told_of(&self, brokers: impl IntoIterator<Item = i32>) {
-        self.told(&answer(brokers));
+        self.told(&response(brokers));
     }
 
     /// The same, and of topic `t`: its id (0: it is too old to tell one) and who leads its partitions.
@@ -74,7 +74,7 @@ impl Pool {
         if let Lookup::Pending = self.metadata().lookup("t") {
             self.metadata().forget_wish("t");
         }
-        self.told(&answer(brokers).with_topics(vec![topic]));
+        self.told(&response(brokers).with_topics(vec![topic]));
     }
 
     /// Whether topic `t` is asked for since this was asked last.
@@ -82,13 +82,13 @@ impl Pool {
         self.metadata().forget_wish("t")
     }
 
-    fn told(&self, answer: &MetadataResponse) {
+    fn told(&self, response: &MetadataResponse) {
         let brokers = |all: &_, named: &_| self.brokers_changed(all, named);
-        self.metadata().merge(answer, 1, false, brokers);
+        self.metadata().merge(response, 1, false, brokers);
     }
 }
 
-fn answer(brokers: impl IntoIterator<Item = i32>) -> MetadataResponse {
+fn response(brokers: impl IntoIterator<Item = i32>) -> MetadataResponse {
     let broker = |id| {
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(id))

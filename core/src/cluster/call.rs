@@ -7,10 +7,11 @@ use kafka_protocol::messages::MetadataRequest;
 use kafka_protocol::protocol::Request;
 use tokio::time::Instant;
 
-use super::budgets::Purse;
+use super::budgets::BudgetKind;
 use super::pool::Pool;
+use crate::config::Caller;
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::{CallError, Caller, Connection};
+use crate::net::{CallError, Connection};
 use crate::policy::retry_budget::Cost;
 use crate::protocol::Throttle;
 
@@ -19,10 +20,10 @@ const ASKED: usize = 3;
 
 impl Pool {
     /// A call that may be made twice without harm. A broker that is silent for long is joined by a
-    /// second one, and the first answer wins; one that is lost is replaced. So is one whose answer
+    /// second one, and the first response wins; one that is lost is replaced. So is one whose response
     /// cannot be read, or that `check` finds an error in: what one broker says condemns nothing but
     /// itself. An error that trying again will not help comes back only if every broker that was asked
-    /// gave one. `hedged` hears of each further broker that is asked. Gives the answer and whose it is.
+    /// gave one. `hedged` hears of each further broker that is asked. Gives the response and whose it is.
     pub(crate) async fn call_anybody<R>(
         self: &Arc<Self>,
         caller: &Arc<Caller>,
@@ -44,7 +45,7 @@ impl Pool {
         loop {
             let (id, connection) = self.control_but(&not).await?;
             if errors.is_empty() {
-                self.budgets().first_request(Purse::Fetch, self.env().now());
+                self.budgets().first_request(BudgetKind::Fetch, self.env().now());
             } else {
                 hedged(id);
             }
@@ -66,9 +67,11 @@ impl Pool {
     /// Waits until the budget allows one more lookup.
     pub(crate) async fn pay(&self) {
         let mut told = false;
-        while let Err(at) = self.budgets().retry(Purse::Fetch, Cost::Definite, self.env().now()) {
+        while let Err(at) =
+            self.budgets().retry(BudgetKind::Fetch, Cost::Definite, self.env().now())
+        {
             if !std::mem::replace(&mut told, true) {
-                self.budgets().delayed(Purse::Fetch);
+                self.budgets().delayed(BudgetKind::Fetch);
             }
             self.env().sleep_until(at).await;
         }
@@ -93,10 +96,10 @@ impl Pool {
         let patience = self.call_patience();
         tokio::select! {
             biased;
-            answer = &mut first => return answer.map(|a| (id, a)),
+            response = &mut first => return response.map(|a| (id, a)),
             () = self.env().sleep(patience) => {}
         }
-        // A dial for the second one must not hold up the first one's answer.
+        // A dial for the second one must not hold up the first one's response.
         let second = async {
             let asked = connection.id();
             let (id, connection) = self.control_but(&[id]).await.map_err(CallError::Unsent)?;
@@ -113,11 +116,11 @@ impl Pool {
         tokio::pin!(second);
         tokio::select! {
             biased;
-            answer = &mut first => match answer {
-                Ok(answer) => Ok((id, answer)),
+            response = &mut first => match response {
+                Ok(response) => Ok((id, response)),
                 Err(_) => second.await,
             },
-            answer = &mut second => match answer {
+            response = &mut second => match response {
                 Ok(found) => Ok(found),
                 Err(_) => first.await.map(|a| (id, a)),
             },
@@ -140,10 +143,10 @@ impl Pool {
         if call.vouched {
             self.vouch(id, connection).await.map_err(CallError::Unsent)?;
         }
-        let answer = connection.call(call.request, call.versions, retry).await?;
+        let response = connection.call(call.request, call.versions, retry).await?;
         self.called(since);
-        (call.check)(id, connection, &answer).map_err(CallError::InDoubt)?;
-        Ok(answer)
+        (call.check)(id, connection, &response).map_err(CallError::InDoubt)?;
+        Ok(response)
     }
 }
 
@@ -158,7 +161,7 @@ struct Call<'a, R, C> {
 }
 
 /// One error for what several brokers said. Only if all of them said what trying again will not help
-/// is that the answer.
+/// is that the response.
 fn verdict(mut errors: Vec<Error>) -> Error {
     let passing = errors.iter().position(|e| !e.is_final());
     // Of others than brokers of this cluster it does not matter what they cannot do.

@@ -19,16 +19,16 @@ use super::trouble;
 use crate::caught::caught;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
-use crate::net::{self, Connection, Ending, OnClose};
+use crate::net::{self, CloseReason, Connection, OnClose};
 use crate::policy::backoff::Backoff;
-use crate::policy::reconnect::{Loss, Need};
+use crate::policy::reconnect::{DialUrgency, Loss};
 
 /// A dial for a short call that takes longer is left to itself while another address is tried.
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Short calls are unanswered for so long before another broker is asked, at least.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
-/// And at most: short calls are so rare that one slow answer counts as usual for a day.
+/// And at most: short calls are so rare that one slow response counts as usual for a day.
 const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
 
 /// So many known brokers are tried, drawn anew each time, before the bootstrap list has its turn.
@@ -36,7 +36,7 @@ const KNOWN_TRIED: usize = 3;
 
 /// Paces dials while no broker is connected, for all callers that look for any broker.
 #[derive(Default)]
-pub(crate) struct Somewhere {
+pub(crate) struct ReconnectPacer {
     backoff: Backoff,
     not_before: Option<Instant>,
 }
@@ -49,7 +49,7 @@ impl Pool {
         self: &Arc<Self>,
         id: i32,
         lane: Lane,
-        need: Need,
+        urgency: DialUrgency,
     ) -> Result<Connection> {
         let broker = self.broker(id).ok_or_else(|| {
             Error::new(ErrorKind::Connect, format!("broker {id} is not part of the cluster now"))
@@ -61,7 +61,7 @@ impl Pool {
             return Ok(connection);
         }
         loop {
-            let turn = broker.turn_to_dial().await;
+            let dial_lock = broker.dial_lock().await;
             // Connections that are open but not vouched for are asked before another one is dialled.
             while let Some(connection) = broker.unvouched() {
                 self.vouch(id, &connection).await?;
@@ -69,12 +69,12 @@ impl Pool {
             if let Some(connection) = broker.open(lane) {
                 return Ok(connection);
             }
-            let Some(at) = broker.not_before(need, self.env().now()) else {
-                let connection = result(self.dial(&broker, lane, turn).await)?;
+            let Some(at) = broker.not_before(urgency, self.env().now()) else {
+                let connection = result(self.dial(&broker, lane, dial_lock).await)?;
                 self.vouch(id, &connection).await?;
                 return Ok(connection);
             };
-            if need != Need::Needed {
+            if urgency != DialUrgency::Needed {
                 let left_alone = "left alone for a while after a failure";
                 return Err(match broker.trouble() {
                     Some((_, Some(e))) => e.and(left_alone),
@@ -85,7 +85,7 @@ impl Pool {
                 });
             }
             // Not while holding the lock: a caller that may dial sooner must not wait for this one.
-            drop(turn);
+            drop(dial_lock);
             self.env().sleep_until(at).await;
         }
     }
@@ -102,13 +102,13 @@ impl Pool {
             return Ok(open);
         }
         if broker.is_none_or(|b| b.open(lane).is_none()) {
-            let connection = self.lane(id, lane, Need::Needed).await?;
+            let connection = self.lane(id, lane, DialUrgency::Needed).await?;
             // Somebody who waited for the same dial may have been quicker, with a long poll.
             if connection.in_flight() == 0 {
                 return Ok(connection);
             }
         }
-        self.lane(id, Lane::Control, Need::Needed).await
+        self.lane(id, Lane::Control, DialUrgency::Needed).await
     }
 
     /// Begins a dial in a task of its own.
@@ -116,7 +116,7 @@ impl Pool {
         self: &Arc<Self>,
         broker: &Arc<Broker>,
         lane: Lane,
-        turn: OwnedMutexGuard<()>,
+        dial_lock: OwnedMutexGuard<()>,
     ) -> oneshot::Receiver<Result<Connection>> {
         let (tx, rx) = oneshot::channel();
         let (pool, broker) = (Arc::downgrade(self), Arc::clone(broker));
@@ -128,7 +128,7 @@ impl Pool {
                 Ok(permit) => permit,
                 // That this process has no room for a connection says nothing about the broker.
                 Err(e) => {
-                    drop(turn);
+                    drop(dial_lock);
                     let _ = tx.send(Err(e));
                     return;
                 }
@@ -157,7 +157,7 @@ impl Pool {
                     }
                     // Else whoever looks for somebody would find it again and again, at once.
                     if !broker.hangs_up() {
-                        pool.somewhere().reached();
+                        pool.reconnect_pacer().reached();
                     }
                     Ok(pool.admit(&broker, lane, connection))
                 }
@@ -180,14 +180,14 @@ impl Pool {
                 }
             };
             // Before anybody hears of it: who waits for a turn finds the lane open.
-            drop(turn);
+            drop(dial_lock);
             let _ = tx.send(result);
         });
         rx
     }
 
-    fn somewhere(&self) -> std::sync::MutexGuard<'_, Somewhere> {
-        self.somewhere.lock().unwrap_or_else(|e| e.into_inner())
+    fn reconnect_pacer(&self) -> std::sync::MutexGuard<'_, ReconnectPacer> {
+        self.reconnect_pacer.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Callers that look for any broker ask here before they dial: while no broker is connected all of them share
@@ -196,12 +196,12 @@ impl Pool {
         if self.is_connected(None) {
             return Ok(());
         }
-        let mut somewhere = self.somewhere();
-        if let Some(at) = somewhere.not_before.filter(|at| *at > now) {
+        let mut reconnect_pacer = self.reconnect_pacer();
+        if let Some(at) = reconnect_pacer.not_before.filter(|at| *at > now) {
             return Err(at);
         }
-        let delay = self.random(|rng| somewhere.backoff.next(rng));
-        somewhere.not_before = Some(now + delay);
+        let delay = self.random(|rng| reconnect_pacer.backoff.next(rng));
+        reconnect_pacer.not_before = Some(now + delay);
         Ok(())
     }
 
@@ -238,7 +238,7 @@ impl Pool {
         self.random(|rng| open.choose(rng).cloned())
     }
 
-    /// How long an answer to a short call is waited for before another broker is asked.
+    /// How long a response to a short call is waited for before another broker is asked.
     pub(super) fn call_patience(&self) -> Duration {
         self.control_latency().late_after().clamp(CALL_PATIENCE, CALL_PATIENCE_MAX)
     }
@@ -261,12 +261,12 @@ impl Pool {
                 }
             }
             // A dial that is on its way already is somebody's; its outcome comes by itself.
-            let turn = tokio::time::timeout(DIAL_PATIENCE, broker.turn_to_dial()).await;
-            let Ok(turn) = turn else { continue };
+            let dial_lock = tokio::time::timeout(DIAL_PATIENCE, broker.dial_lock()).await;
+            let Ok(dial_lock) = dial_lock else { continue };
             if let Some(connection) = broker.open(Lane::Control) {
                 return Ok((broker.id, connection));
             }
-            let mut outcome = self.dial(&broker, Lane::Control, turn);
+            let mut outcome = self.dial(&broker, Lane::Control, dial_lock);
             match tokio::time::timeout(DIAL_PATIENCE, &mut outcome).await {
                 Err(_) => waiting.push((broker.id, outcome)),
                 Ok(outcome) => match result(outcome) {
@@ -307,31 +307,31 @@ impl Pool {
         }
         known.extend(bootstrap);
         // Stable: those that failed a moment ago come last, their backoff is waited for.
-        known.sort_by_key(|b| b.not_before(Need::Needed, now).is_some());
+        known.sort_by_key(|b| b.not_before(DialUrgency::Needed, now).is_some());
         known
     }
 
     /// A connection ended.
-    fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &Ending) {
+    fn ended(&self, dialed: &Arc<Broker>, connection: u64, ending: &CloseReason) {
         // A bootstrap connection may have become a broker's meanwhile.
         let owner = self.lock().values().find_map(|b| Some((Arc::clone(b), b.forget(connection)?)));
         let broker = owner.as_ref().map_or(dialed, |(broker, _)| broker);
         if owner.as_ref().is_some_and(|(_, connection)| connection.has_answered()) {
             broker.was_of_use();
         }
-        if matches!(ending, Ending::Lost(_) | Ending::HungUp(_)) {
+        if matches!(ending, CloseReason::Lost(_) | CloseReason::HungUp(_)) {
             self.identity().lost();
         }
         let now = self.env().now();
         match ending {
-            Ending::Unneeded | Ending::Idle => {}
-            Ending::Lost(error) => {
+            CloseReason::Unneeded | CloseReason::Idle => {}
+            CloseReason::Lost(error) => {
                 let others = self.is_connected(Some(broker.id));
                 let silent = error.kind() == ErrorKind::Timeout;
                 let how = if silent { Loss::Silence } else { Loss::Cut };
                 self.random(|rng| broker.connection_lost(how, others, now, rng));
             }
-            Ending::HungUp(error) => {
+            CloseReason::HungUp(error) => {
                 let error = self.of_address(broker, &broker.endpoint(), error.clone());
                 if self.random(|rng| broker.hung_up(&error, now, rng)) {
                     self.spell_began(broker, &error);
@@ -341,7 +341,7 @@ impl Pool {
     }
 }
 
-impl Somewhere {
+impl ReconnectPacer {
     fn reached(&mut self) {
         *self = Self::default();
     }
@@ -370,7 +370,7 @@ fn result(outcome: Result<Result<Connection>, oneshot::error::RecvError>) -> Res
     })
 }
 
-/// One error for several dials, with what each of them came to. Only if every address gave an answer
+/// One error for several dials, with what each of them came to. Only if every address gave a response
 /// that trying again will not change is it of that kind; else what counts is that some were not reached.
 fn summary(errors: Vec<Error>) -> Error {
     let Some(told) = errors.iter().find(|e| !is_hopeless(e)).or(errors.first()) else {

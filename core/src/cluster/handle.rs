@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::broker::Lane;
 use super::pool::{Hold, Pool};
-use crate::config::{ClientConfig, ClusterChange};
+use crate::config::{Caller, ClientConfig, ClusterChange};
 use crate::environment::Environment;
 use crate::error::Result;
-use crate::net::{Caller, Connection};
-use crate::policy::reconnect::Need;
+use crate::net::Connection;
+use crate::policy::reconnect::DialUrgency;
 use crate::policy::subset::Chooser;
 
 /// A client's handle on a pool. Cheap to clone; clones belong to the same client.
@@ -23,7 +23,7 @@ pub(crate) struct Handle {
 }
 
 /// The settings of one client. Clients with equal settings share senders: see
-/// [`Producers`](crate::producer::Producers).
+/// [`Registry`](crate::producer::Registry).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Settings {
     pub(crate) caller: Arc<Caller>,
@@ -86,8 +86,13 @@ impl Handle {
     }
 
     /// See [`Pool::lane`].
-    pub(crate) async fn lane(&self, id: i32, lane: Lane, need: Need) -> Result<Connection> {
-        Ok(self.pool.lane(id, lane, need).await?.on_behalf_of(self.caller()))
+    pub(crate) async fn lane(
+        &self,
+        id: i32,
+        lane: Lane,
+        urgency: DialUrgency,
+    ) -> Result<Connection> {
+        Ok(self.pool.lane(id, lane, urgency).await?.on_behalf_of(self.caller()))
     }
 
     /// See [`Pool::lane_for_call`].

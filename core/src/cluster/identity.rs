@@ -8,7 +8,7 @@
 //!   Metadata request for the pool, none for a dial.
 //! - Connections that are lost together are not noticed together. After a loss those that are left
 //!   count again when they have answered something.
-//! - An answer of another cluster condemns the connection it came by, and its broker is asked each time
+//! - A response of another cluster condemns the connection it came by, and its broker is asked each time
 //!   it is dialled, until it answers for the right cluster again. Others are asked.
 //! - Only when nobody answers for the old cluster is it another one from now on: at once if every
 //!   broker that was asked says so, after ten seconds if some cannot be reached.
@@ -57,7 +57,7 @@ struct State {
 struct Foreign {
     since: Instant,
     from: i32,
-    answer: Box<MetadataResponse>,
+    response: Box<MetadataResponse>,
 }
 
 impl Identity {
@@ -141,7 +141,7 @@ impl Pool {
         connection: &Connection,
     ) -> Result<()> {
         // One at a time, but not behind a broker that is silent.
-        let turn = tokio::time::timeout(self.call_patience(), self.identifying.lock()).await;
+        let guard = tokio::time::timeout(self.call_patience(), self.identifying.lock()).await;
         if connection.is_vouched() && self.identity.cluster_id().is_some() {
             return Ok(());
         }
@@ -149,10 +149,10 @@ impl Pool {
         let request = MetadataRequest::default()
             .with_allow_auto_topic_creation(false)
             .with_topics(Some(Vec::new()));
-        let answer = connection.call(&request, refresh::VERSIONS, false).await;
-        drop(turn);
-        let answer = answer.map_err(CallError::into_error)?;
-        self.recognise(id, connection, &answer).inspect_err(|_| self.metadata().want_identity())
+        let response = connection.call(&request, refresh::VERSIONS, false).await;
+        drop(guard);
+        let response = response.map_err(CallError::into_error)?;
+        self.recognise(id, connection, &response).inspect_err(|_| self.metadata().want_identity())
     }
 
     /// Checks that a Metadata response comes from the known cluster. If none is known yet, it is this one from now
@@ -161,9 +161,9 @@ impl Pool {
         &self,
         id: i32,
         connection: &Connection,
-        answer: &MetadataResponse,
+        response: &MetadataResponse,
     ) -> Result<()> {
-        let Some(theirs) = answer.cluster_id.as_ref().map(ToString::to_string) else {
+        let Some(theirs) = response.cluster_id.as_ref().map(ToString::to_string) else {
             connection.vouch();
             return Ok(());
         };
@@ -183,7 +183,7 @@ impl Pool {
         let error = changed(ours, &theirs);
         let now = self.env().now();
         let since = state.foreign.as_ref().map_or(now, |foreign| foreign.since);
-        state.foreign = Some(Foreign { since, from: id, answer: Box::new(answer.clone()) });
+        state.foreign = Some(Foreign { since, from: id, response: Box::new(response.clone()) });
         drop(state);
         if let Some(broker) = self.broker_of(connection) {
             broker.suspect(true);
@@ -204,8 +204,8 @@ impl Pool {
         if !unanimous && (!waited || vouched()) {
             return false;
         }
-        let Some(Foreign { from, answer, .. }) = state.foreign.take() else { return false };
-        let theirs = answer.cluster_id.as_ref().map(ToString::to_string);
+        let Some(Foreign { from, response, .. }) = state.foreign.take() else { return false };
+        let theirs = response.cluster_id.as_ref().map(ToString::to_string);
         let was = std::mem::replace(&mut state.id, theirs.clone());
         let (was, is) = (was.unwrap_or_default(), theirs.unwrap_or_default());
         state.changed = Some((was.clone(), is.clone()));
@@ -214,7 +214,7 @@ impl Pool {
         self.identity.incarnation.fetch_add(1, Ordering::AcqRel);
         drop(state);
         self.forget_brokers();
-        self.metadata().begin_anew(&answer, from, |all, named| self.brokers_changed(all, named));
+        self.metadata().begin_anew(&response, from, |all, named| self.brokers_changed(all, named));
         event!(self.metrics().logs(), "ottla::cluster", WARN, %was, %is, "this is another cluster now");
         true
     }

@@ -1,4 +1,4 @@
-//! What of a Metadata answer is newer than what is known.
+//! What of a Metadata response is newer than what is known.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 
-use super::metadata::{BrokerPlace, Brokers, PartitionMeta, TopicMeta};
+use super::metadata::{BrokerAddress, Brokers, PartitionMeta, TopicMeta};
 use crate::config::Endpoint;
 
-/// A topic after an answer.
+/// A topic after a response.
 pub(super) struct Merge {
     pub(super) meta: Arc<TopicMeta>,
     pub(super) changed: bool,
@@ -17,22 +17,22 @@ pub(super) struct Merge {
     pub(super) named: BTreeSet<i32>,
 }
 
-/// Brokers of an answer. One with an address that is none is left out, and one with an id below zero:
+/// Brokers of a response. One with an address that is none is left out, and one with an id below zero:
 /// that is nobody's on the wire, and a bootstrap address's here.
-pub(super) fn brokers(answer: &MetadataResponse) -> Brokers {
-    answer
+pub(super) fn brokers(response: &MetadataResponse) -> Brokers {
+    response
         .brokers
         .iter()
         .filter(|b| b.node_id.0 >= 0)
         .filter_map(|b| {
             let endpoint = Endpoint::of_broker(&b.host, b.port)?;
             let rack = b.rack.as_ref().map(ToString::to_string);
-            Some((b.node_id.0, BrokerPlace { endpoint, rack }))
+            Some((b.node_id.0, BrokerAddress { endpoint, rack }))
         })
         .collect()
 }
 
-/// Whether an answer about the same topic has an older epoch than is known for any partition.
+/// Whether a response about the same topic has an older epoch than is known for any partition.
 pub(super) fn is_behind(known: &TopicMeta, topic: &MetadataResponseTopic) -> bool {
     known.id == topic.topic_id
         && partitions(topic)
@@ -74,7 +74,7 @@ fn partitions(topic: &MetadataResponseTopic) -> Vec<PartitionMeta> {
     let mut out = Vec::with_capacity(topic.partitions.len());
     for p in &topic.partitions {
         let Ok(index) = usize::try_from(p.partition_index) else { continue };
-        // Partitions are numbered without gaps; an answer that names a far one is damaged, and must
+        // Partitions are numbered without gaps; a response that names a far one is damaged, and must
         // not make this table large.
         if index >= topic.partitions.len() {
             continue;

@@ -1,8 +1,8 @@
 //! The metadata cache: who the brokers are, which topics are in use, who leads what. Merged per
 //! partition by leader epoch, so that a broker that is behind cannot take a newer leader away.
 
-mod answers;
 mod incarnations;
+mod responses;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::policy::agreement::Objection;
-use crate::policy::ask::{AskPlan, Why};
+use crate::policy::metadata_refresh::{AskPlan, RefreshReason};
 
 use incarnations::Incarnations;
 
@@ -59,7 +59,7 @@ pub(crate) struct PartitionMeta {
     pub(crate) epoch: i32,
 }
 
-/// A leader named in a Produce or Fetch answer (KIP-951).
+/// A leader named in a Produce or Fetch response (KIP-951).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LeaderHint {
     pub(crate) partition: i32,
@@ -69,7 +69,7 @@ pub(crate) struct LeaderHint {
 
 /// Where a broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BrokerPlace {
+pub(crate) struct BrokerAddress {
     pub(crate) endpoint: Endpoint,
     pub(crate) rack: Option<String>,
 }
@@ -102,7 +102,7 @@ impl TopicState {
 }
 
 /// Where each broker is, by its id.
-pub(crate) type Brokers = BTreeMap<i32, BrokerPlace>;
+pub(crate) type Brokers = BTreeMap<i32, BrokerAddress>;
 
 #[derive(Default)]
 struct State {
@@ -188,7 +188,7 @@ impl Metadata {
         act(plan, rng, now)
     }
 
-    fn plan_for(&self, why: Why) {
+    fn plan_for(&self, why: RefreshReason) {
         self.plan(|plan, rng, now| plan.want(why, now, rng));
         self.ask.notify_one();
     }
@@ -227,12 +227,12 @@ impl Metadata {
                 return Lookup::Pending;
             }
         }
-        self.want(topic, Why::New);
+        self.want(topic, RefreshReason::New);
         Lookup::Pending
     }
 
     /// Asks for a topic (again).
-    pub(crate) fn want(&self, topic: &str, why: Why) {
+    pub(crate) fn want(&self, topic: &str, why: RefreshReason) {
         let now_us = self.env.micros(self.env.now());
         let mut guard = self.write();
         let state = &mut *guard;
@@ -247,7 +247,7 @@ impl Metadata {
         entry.error = None;
         let asked = std::mem::replace(&mut entry.wanted, true);
         drop(guard);
-        if !asked || why != Why::New {
+        if !asked || why != RefreshReason::New {
             self.plan_for(why);
         }
     }
@@ -255,14 +255,14 @@ impl Metadata {
     /// A broker answered for another cluster: the others are to be asked.
     pub(super) fn want_identity(&self) {
         self.write().identity = true;
-        self.plan_for(Why::Lost);
+        self.plan_for(RefreshReason::Lost);
     }
 
-    /// Another cluster has taken the place of the old one; `answer` is its first response. Everything else is
+    /// Another cluster has taken the place of the old one; `response` is its first response. Everything else is
     /// forgotten.
     pub(super) fn begin_anew(
         &self,
-        answer: &MetadataResponse,
+        response: &MetadataResponse,
         from: i32,
         brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
     ) {
@@ -273,7 +273,7 @@ impl Metadata {
             *topic = TopicState { wanted: true, used_us, ..TopicState::default() };
         }
         drop(state);
-        self.merge(answer, from, false, brokers);
+        self.merge(response, from, false, brokers);
     }
 
     /// Our own CreateTopics made this topic: that it was missing is forgotten.

@@ -20,6 +20,7 @@ mod call;
 mod dial;
 mod handle;
 mod identity;
+pub(crate) mod list_offsets;
 mod merge;
 mod metadata;
 mod pace;
@@ -32,7 +33,7 @@ mod view;
 
 pub use broker::BrokerHealth;
 pub(crate) use broker::{Broker, Lane};
-pub(crate) use budgets::Purse;
+pub(crate) use budgets::BudgetKind;
 pub(crate) use handle::{Handle, Settings};
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
 pub(crate) use pool::Pool;

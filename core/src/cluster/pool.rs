@@ -11,20 +11,20 @@ use tokio::time::Instant;
 
 use super::broker::{Broker, Lane};
 use super::budgets::Budgets;
-use super::dial::Somewhere;
+use super::dial::ReconnectPacer;
 use super::identity::Identity;
 use super::metadata::{Brokers, Metadata};
 use super::pace::Pace;
 use super::{refresh, view};
-use crate::config::{ClientConfig, Endpoint};
+use crate::config::{Caller, ClientConfig, Endpoint};
 use crate::environment::{Environment, PoolKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Metrics, event};
-use crate::net::{Caller, Connection, NoAuthentication, SetupContext};
+use crate::net::{Connection, NoAuthentication, SetupContext};
 use crate::policy::ejection;
 use crate::policy::latency::Latency;
 use crate::policy::subset::Member;
-use crate::producer::Producers;
+use crate::producer::Registry;
 use crate::record::pool::ChunkPool;
 
 /// A broker that metadata does not name any more is remembered for so long, and of such brokers as many
@@ -50,7 +50,7 @@ pub(crate) struct Pool {
     /// Bootstrap addresses have negative ids.
     brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
     /// Paces dials while no broker is connected at all.
-    pub(super) somewhere: Mutex<Somewhere>,
+    pub(super) reconnect_pacer: Mutex<ReconnectPacer>,
     /// Held while a caller dials one broker after the other to reach any of them.
     pub(super) reaching: tokio::sync::Mutex<()>,
     /// Latency of short calls.
@@ -63,7 +63,7 @@ pub(crate) struct Pool {
     instance: u64,
     /// When success rates were compared last, in the environment's microseconds.
     compared_us: AtomicU64,
-    producers: Producers,
+    producers: Registry,
     next_consumer: AtomicU64,
     pub(super) next_connection: AtomicU64,
     /// Its refresher was started.
@@ -121,7 +121,7 @@ impl Pool {
             pace: Pace::new(*env.pace(), env.now()),
             metrics,
             brokers: Mutex::new(brokers),
-            somewhere: Mutex::default(),
+            reconnect_pacer: Mutex::default(),
             reaching: tokio::sync::Mutex::default(),
             control: Mutex::default(),
             rng: Mutex::new(rng),
@@ -129,7 +129,7 @@ impl Pool {
             software: config.software.clone(),
             instance,
             compared_us: AtomicU64::new(0),
-            producers: Producers::default(),
+            producers: Registry::default(),
             next_consumer: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
             refreshed: AtomicBool::new(false),
@@ -180,7 +180,7 @@ impl Pool {
     }
 
     /// The registry of the pool's producers.
-    pub(crate) fn producers(&self) -> &Producers {
+    pub(crate) fn producers(&self) -> &Registry {
         &self.producers
     }
 

@@ -1,5 +1,5 @@
 //! Keeps the metadata fresh: one request in flight per pool, for the topics in use only; when, is
-//! [`policy::ask`](crate::policy::ask)'s.
+//! [`policy::metadata_refresh`](crate::policy::metadata_refresh)'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, MetadataReason, limited};
 use crate::net::Connection;
 
-/// Versions of Metadata this client speaks: topic ids in the answer (10) where the broker has them.
+/// Versions of Metadata this client speaks: topic ids in the response (10) where the broker has them.
 pub(super) const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
 /// The broker wants us to begin again from the bootstrap list (KIP-1102).
@@ -62,8 +62,8 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             metadata.plan(|plan, rng, now| plan.answered(question.all, false, now, rng));
             continue;
         }
-        let answer = caught(ask(&pool, &question, asked_broker)).await;
-        match answer.and_then(|answer| answer) {
+        let response = caught(ask(&pool, &question, asked_broker)).await;
+        match response.and_then(|response| response) {
             Ok(from) => {
                 asked_broker = Some(from);
                 answered = env.now();
@@ -125,7 +125,7 @@ async fn ask(pool: &Arc<Pool>, question: &Question, not: Option<i32>) -> Result<
     exchange(pool, question, not.filter(|_| question.elsewhere), why).await
 }
 
-/// One question to one broker; if it is silent, to a second one as well, and the first answer wins.
+/// One question to one broker; if it is silent, to a second one as well, and the first response wins.
 /// Gives who answered.
 async fn exchange(
     pool: &Arc<Pool>,
@@ -147,29 +147,29 @@ async fn exchange(
     pool.env().mishap("metadata");
     pool.metrics().metadata_asked(why);
     let hedged = |_: i32| pool.metrics().metadata_asked(MetadataReason::Trouble);
-    let check = |id: i32, by: &Connection, answer: &MetadataResponse| match answer.error_code {
-        0 => pool.recognise(id, by, answer),
+    let check = |id: i32, by: &Connection, response: &MetadataResponse| match response.error_code {
+        0 => pool.recognise(id, by, response),
         // Done as it says, once.
         REBOOTSTRAP_REQUIRED => Ok(()),
         code => {
-            by.metrics().broker().error_answer(Api::Metadata);
+            by.metrics().broker().error_response(Api::Metadata);
             Err(Error::broker(code, "Metadata", None))
         }
     };
-    let (from, answer) =
+    let (from, response) =
         pool.call_anybody(pool.caller(), &request, VERSIONS, not, check, hedged).await?;
-    if answer.error_code == REBOOTSTRAP_REQUIRED {
-        pool.metrics().broker(from).error_answer(Api::Metadata);
+    if response.error_code == REBOOTSTRAP_REQUIRED {
+        pool.metrics().broker(from).error_response(Api::Metadata);
         rebootstrap(pool);
         return Err(Error::broker(REBOOTSTRAP_REQUIRED, "Metadata", None));
     }
-    apply(pool, &answer, from, question.all);
+    apply(pool, &response, from, question.all);
     Ok(from)
 }
 
-fn apply(pool: &Arc<Pool>, answer: &MetadataResponse, from: i32, all: bool) {
+fn apply(pool: &Arc<Pool>, response: &MetadataResponse, from: i32, all: bool) {
     let metadata = pool.metadata();
-    let merged = metadata.merge(answer, from, all, |all, named| pool.brokers_changed(all, named));
+    let merged = metadata.merge(response, from, all, |all, named| pool.brokers_changed(all, named));
     // Once for each time that it lasts: records and calls have the error meanwhile.
     for (topic, error) in merged.forbidden {
         limited!(pool.metrics().logs(), "ottla::cluster", WARN, %topic, error = %error.message(), "topic may not be used");
@@ -187,14 +187,14 @@ impl Pool {
             .with_topics(Some(Vec::new()));
         self.metrics().metadata_asked(MetadataReason::Trouble);
         let hedged = |_: i32| self.metrics().metadata_asked(MetadataReason::Trouble);
-        let check = |id, by: &Connection, answer: &MetadataResponse| match answer.error_code {
-            0 => self.recognise(id, by, answer),
+        let check = |id, by: &Connection, response: &MetadataResponse| match response.error_code {
+            0 => self.recognise(id, by, response),
             code => Err(Error::broker(code, "Metadata", None)),
         };
-        let (from, answer) =
+        let (from, response) =
             self.call_anybody(self.caller(), &request, VERSIONS, Some(not), check, hedged).await?;
-        apply(self, &answer, from, false);
-        Ok(answer.controller_id.0)
+        apply(self, &response, from, false);
+        Ok(response.controller_id.0)
     }
 
     /// Notes how long a short call took.

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::broker::Lane;
-use super::metadata::{BrokerPlace, Brokers};
+use super::metadata::{BrokerAddress, Brokers};
 use super::pool::Pool;
 use crate::config::{ClientConfig, ClusterChange, Endpoint, parse_bootstrap};
 use crate::environment::{BoxFuture, Dialer, Environment, Transport};
 use crate::net::Connection;
-use crate::policy::reconnect::Need;
+use crate::policy::reconnect::DialUrgency;
 
 pub(crate) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -165,7 +165,7 @@ impl Bed {
     }
 
     pub(crate) async fn lane(&self, broker: i32, lane: Lane) -> Connection {
-        self.pool.lane(broker, lane, Need::Needed).await.unwrap()
+        self.pool.lane(broker, lane, DialUrgency::Needed).await.unwrap()
     }
 
     /// All connections are lost, and so long ago that what was lost may be dialled again.
@@ -176,13 +176,13 @@ impl Bed {
         tokio::time::sleep(secs(1)).await;
     }
 
-    /// As an answer that names all brokers, these at another host, and these as leaders of a newer epoch.
+    /// As a response that names all brokers, these at another host, and these as leaders of a newer epoch.
     pub(crate) fn named(&self, changed: &[(i32, &str)], leaders: &[i32]) {
         let mut known: Brokers = BTreeSet::from_iter(self.cluster.broker_ids())
             .into_iter()
             .map(|id| {
                 let (host, port) = self.cluster.address(id).unwrap();
-                (id, BrokerPlace { endpoint: Endpoint { host, port }, rack: None })
+                (id, BrokerAddress { endpoint: Endpoint { host, port }, rack: None })
             })
             .collect();
         for (id, host) in changed {

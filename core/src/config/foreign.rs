@@ -1,5 +1,5 @@
 //! The names that other clients of Kafka have for their settings, and what to write here instead: a
-//! table, and how a name is looked up in it. One for all languages, so that nobody gets another answer.
+//! table, and how a name is looked up in it. One for all languages, so that nobody gets another response.
 
 /// Whose setting it is, with other clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

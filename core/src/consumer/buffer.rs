@@ -7,18 +7,18 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
+use super::TopicPartition;
 use super::batch::Batch;
-use super::{Start, TopicPartition};
 use crate::caught;
 use crate::cluster::Pool;
-use crate::config::ConsumerConfig;
+use crate::config::{ConsumerConfig, Start};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::reader::{RawBatch, RecordError};
 
 pub(super) type Key = (Arc<str>, i32);
 
 /// A batch as it was fetched: not checked and not decompressed.
-pub(super) struct Fetched {
+pub(super) struct FetchedBatch {
     pub(super) key: Key,
     pub(super) raw: RawBatch,
     /// Records with a smaller offset are not handed out.
@@ -29,7 +29,7 @@ pub(super) struct Fetched {
 }
 
 enum Item {
-    Batch(Fetched),
+    Batch(FetchedBatch),
     Error(Error),
     /// An error, after which reading goes on at other offsets of these partitions.
     Moved(Error, Vec<Moved>),
@@ -128,7 +128,7 @@ impl Buffer {
         state.seeks.retain(|seek| seek.key != *key);
     }
 
-    pub(super) fn push(&self, fetched: impl IntoIterator<Item = Fetched>) {
+    pub(super) fn push(&self, fetched: impl IntoIterator<Item = FetchedBatch>) {
         let mut state = self.lock();
         let inner = &mut *state;
         // After a close nothing is kept, also not what was under way.
@@ -299,8 +299,8 @@ impl Buffer {
         }
     }
 
-    fn open(&self, pool: &Pool, fetched: Fetched) -> Result<Batch> {
-        let Fetched { key: (topic, partition), raw, from, high_watermark, .. } = fetched;
+    fn open(&self, pool: &Pool, fetched: FetchedBatch) -> Result<Batch> {
+        let FetchedBatch { key: (topic, partition), raw, from, high_watermark, .. } = fetched;
         let damaged =
             |e: RecordError| e.error(format_args!("topic '{topic}' partition {partition}"));
         if self.config.check_crc {

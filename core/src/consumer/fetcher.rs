@@ -1,12 +1,12 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
 //! with every partition that broker leads and the buffer has room for. Asking is here; what there is
-//! to read is found out in [`learn`], what comes back is read in [`answers`], what is answered badly is
+//! to read is found out in [`learn`], what comes back is read in [`responses`], what is answered badly is
 //! asked again in [`spells`], who cannot be reached is told of in [`troubles`], and who can and does not
 //! answer in [`silence`].
 
-mod answers;
 mod learn;
 mod other_cluster;
+mod responses;
 mod silence;
 mod spells;
 mod troubles;
@@ -21,17 +21,17 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Start;
 use super::buffer::{Buffer, Key};
-use super::offsets::{self, EARLIEST, Found, LATEST};
 use super::position::Position;
 use super::reading::{Reading, Source, Topic};
 use crate::caught::caught;
-use crate::cluster::{Handle, Lane, Purse};
+use crate::cluster::list_offsets::{self, EARLIEST, FoundOffset, LATEST};
+use crate::cluster::{BudgetKind, Handle, Lane};
+use crate::config::Start;
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, Result};
 use crate::net::{CallError, Connection};
-use crate::policy::reconnect::Need;
+use crate::policy::reconnect::DialUrgency;
 use crate::policy::retry_budget::Cost;
 use crate::policy::silence::patience;
 
@@ -44,16 +44,21 @@ const TELLS_EPOCHS: i16 = 12;
 
 enum Event {
     /// Starts that were looked up.
-    Offsets { leader: i32, asked: Vec<Asked>, sent: Instant, found: Vec<(Key, Result<Found>)> },
-    Answer {
+    Offsets {
+        leader: i32,
+        asked: Vec<Asked>,
+        sent: Instant,
+        found: Vec<(Key, Result<FoundOffset>)>,
+    },
+    Response {
         leader: i32,
         asked: Vec<Asked>,
         sent: Instant,
         /// There was a connection to ask on.
         went: bool,
-        answer: Result<FetchResponse>,
+        response: Result<FetchResponse>,
     },
-    /// The answer to the fetch that was sent then is overdue.
+    /// The response to the fetch that was sent then is overdue.
     Overdue { leader: i32, sent: Instant, error: Error },
 }
 
@@ -72,7 +77,7 @@ impl Asked {
         Self { key: key.clone(), id: reading.id, from: reading.next, generation }
     }
 
-    /// Whether the answer is to what is still the question: no seek came in between, and the topic is
+    /// Whether the response is to what is still the question: no seek came in between, and the topic is
     /// the same.
     fn is_of(&self, reading: &Reading) -> bool {
         self.generation == reading.generation && self.id == reading.id && self.from == reading.next
@@ -95,7 +100,7 @@ pub(super) struct Fetcher {
     /// Brokers asked before that the cluster still has.
     sources: BTreeMap<i32, Source>,
     /// Answers so far: what turns are counted in.
-    answers: u64,
+    responses: u64,
     /// Requests so far: what the turns of brokers are counted in.
     requests: u64,
     troubles: Troubles,
@@ -130,7 +135,7 @@ impl Fetcher {
             topics,
             reading: BTreeMap::new(),
             sources: BTreeMap::new(),
-            answers: 0,
+            responses: 0,
             requests: 0,
             troubles: Troubles::default(),
             tx,
@@ -171,7 +176,7 @@ impl Fetcher {
         }
     }
 
-    /// Brokers that the cluster has no more, unless an answer of theirs is still to come.
+    /// Brokers that the cluster has no more, unless a response of theirs is still to come.
     fn forget_sources(&mut self) {
         let pool = &self.pool;
         let is_there = |id: i32| pool.broker(id).is_some();
@@ -186,7 +191,7 @@ impl Fetcher {
         Some((partition.leader, partition.epoch))
     }
 
-    /// Whether an answer of the broker's is still to come.
+    /// Whether a response of the broker's is still to come.
     fn is_asked(&self, leader: i32) -> bool {
         self.sources.get(&leader).is_some_and(|source| source.in_flight > 0)
     }
@@ -252,7 +257,7 @@ impl Fetcher {
                 let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
                 let found = caught(async {
                     pool.env().mishap("offsets");
-                    offsets::list(&pool, lane, wanted).await
+                    list_offsets::list(&pool, lane, wanted).await
                 });
                 let found = found.await.unwrap_or_else(|e| {
                     keys.into_iter().map(|key| (key, Err(e.clone()))).collect()
@@ -266,7 +271,7 @@ impl Fetcher {
 
     /// One request to each leader that has none in flight.
     fn fetch(&mut self, now: Instant) {
-        // What is in flight counts: all answers together must fit the buffer. Each may bring one
+        // What is in flight counts: all responses together must fit the buffer. Each may bring one
         // batch that is larger than asked for, since brokers never cut the first.
         let in_flight = self.sources.values().map(|source| source.in_flight).sum();
         let mut room = self.buffer.room().saturating_sub(in_flight);
@@ -319,10 +324,10 @@ impl Fetcher {
         let retry = parts.iter().all(|(part, _)| again(&part.key));
         let source = self.sources.entry(leader).or_default();
         if !retry {
-            budgets.first_request(Purse::Fetch, now);
-        } else if let Err(at) = budgets.retry(Purse::Fetch, Cost::Definite, now) {
+            budgets.first_request(BudgetKind::Fetch, now);
+        } else if let Err(at) = budgets.retry(BudgetKind::Fetch, Cost::Definite, now) {
             if !std::mem::replace(&mut source.unpaid, true) {
-                budgets.delayed(Purse::Fetch);
+                budgets.delayed(BudgetKind::Fetch);
             }
             return Err(at);
         }
@@ -383,23 +388,23 @@ impl Fetcher {
         let patience = patience(config.max_wait);
         self.env.spawn(async move {
             let mut went = false;
-            let answer = caught(async {
+            let response = caught(async {
                 pool.env().mishap("fetch");
-                let connection = pool.lane(leader, lane, Need::Needed).await?;
+                let connection = pool.lane(leader, lane, DialUrgency::Needed).await?;
                 went = true;
-                let answer = call(&connection, request, versions, retry);
-                tokio::pin!(answer);
+                let response = call(&connection, request, versions, retry);
+                tokio::pin!(response);
                 tokio::select! {
                     biased;
-                    answer = &mut answer => return answer,
+                    response = &mut response => return response,
                     () = silence::overdue(pool.env(), &connection, patience) => {}
                 }
-                let error = silence::no_answer(&connection, &asked, patience);
+                let error = silence::no_response(&connection, &asked, patience);
                 let _ = tx.send(Event::Overdue { leader, sent, error });
-                answer.await
+                response.await
             });
-            let answer = answer.await.and_then(|answer| answer);
-            if tx.send(Event::Answer { leader, asked, sent, went, answer }).is_err() {
+            let response = response.await.and_then(|response| response);
+            if tx.send(Event::Response { leader, asked, sent, went, response }).is_err() {
                 leave(&pool, lane);
             }
         });

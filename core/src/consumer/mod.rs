@@ -5,7 +5,6 @@
 mod batch;
 mod buffer;
 mod fetcher;
-pub(crate) mod offsets;
 mod position;
 mod reading;
 
@@ -14,60 +13,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-pub use batch::{Batch, Records};
-pub(crate) use offsets::list as list_offsets;
-
-use buffer::Buffer;
-use fetcher::Fetcher;
-
 use crate::caught::caught;
 use crate::cluster::Handle;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
-use crate::config::{ConsumerConfig, check_topic};
+use crate::config::{ConsumerConfig, Start, check_topic};
 use crate::coop;
 use crate::error::{Error, Result};
 use crate::fork::{self, Origin};
 
-/// Where reading of a partition starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The oldest record the partition holds.
-    Earliest,
-    /// Records written from now on: once the partition's leader was asked for its end, soon after the
-    /// consumer is made.
-    Latest,
-    /// This offset, 0 or more. Outside of what the partition holds, or where its log is not the one that
-    /// was read any more, reading it stops with an error until a seek.
-    Offset(i64),
-    /// The first record at or after this time, milliseconds since 1970 (UTC), 0 or more; the end if there
-    /// is none.
-    Timestamp(i64),
-}
+use buffer::Buffer;
+use fetcher::Fetcher;
 
-impl Start {
-    /// Refuses offsets and times below zero: in the protocol they mean something else ("the end", "the beginning"), and
-    /// never what the caller meant.
-    pub(crate) fn check(self) -> Result<()> {
-        match self {
-            Self::Offset(at) if at < 0 => {
-                Err(Error::argument(format!("start offset is {at}; it is 0 or more")))
-            }
-            Self::Timestamp(ms) => check_time(ms),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Refuses a time before 1970, which in the protocol means something else.
-pub(crate) fn check_time(ms: i64) -> Result<()> {
-    if ms >= 0 {
-        return Ok(());
-    }
-    Err(Error::argument(format!(
-        "{ms} ms as a time to start at is before 1970; start at the earliest record instead"
-    )))
-}
+pub use batch::{Batch, Records};
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,7 +87,7 @@ impl ConsumerBuilder {
     }
 
     /// How long a broker may hold a fetch back while it has nothing. 0 to 300 s, below the request
-    /// timeout; default 500 ms. Where brokers do not hold them back (0, or `min_bytes(0)`), empty answers
+    /// timeout; default 500 ms. Where brokers do not hold them back (0, or `min_bytes(0)`), empty responses
     /// are paced: after the n-th in a row the next fetch goes to that broker not before U(1/2, 1) *
     /// min(100 ms, 1 ms * 2^n) after the last. What flows is never paced.
     pub fn max_wait(mut self, wait: Duration) -> Self {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Start;
 use super::position::Position;
 use crate::cluster::TopicMeta;
+use crate::config::Start;
 use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
 use crate::policy::pacing::Pacing;
@@ -91,7 +91,7 @@ impl Reading {
         self.lags = true;
     }
 
-    /// An answer was good.
+    /// A response was good.
     pub(super) fn recovered(&mut self) {
         self.backoff.reset();
         self.retry_at = None;

@@ -18,7 +18,7 @@ use super::ErrorKind;
 pub(crate) enum Written {
     /// Refused before the append, always.
     No,
-    /// Refused before the append only if the answer carries base offset -1. With acks=all these
+    /// Refused before the append only if the response carries base offset -1. With acks=all these
     /// codes also come after it: DelayedProduce overwrites the result of an appended batch when
     /// leadership moves, and then the base offset is set.
     NoIfBaseOffsetUnset,
@@ -36,7 +36,7 @@ pub enum ErrorScope {
     Request,
     /// The batch of records.
     Record,
-    /// The topic, or the partition of it that the answer names.
+    /// The topic, or the partition of it that the response names.
     Topic,
     /// Whichever of group and transactional id the coordinator was asked about.
     Coordinator,
@@ -253,7 +253,7 @@ pub(crate) fn describe(code: i16) -> BrokerCode {
     }
 }
 
-/// Whether a Produce answer with this code and base offset proves that the batch was not
+/// Whether a Produce response with this code and base offset proves that the batch was not
 /// appended by the attempt it answers. The one place that decides it.
 pub(crate) fn definitely_unwritten(code: i16, base_offset: i64) -> bool {
     match describe(code).written {

@@ -118,7 +118,7 @@ fn records() -> Vec<Row> {
     .into()
 }
 
-/// Errors that come from a cluster's answers, or from waiting for them in vain.
+/// Errors that come from a cluster's responses, or from waiting for them in vain.
 async fn conversations() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |from: &str, error: Error| rows.push((from.to_owned(), error));

@@ -6,13 +6,13 @@
 //! what it never may; what an input that it understands comes to is a [`Verdict`]. The readers
 //! are judged by something simpler than they are, not by "no panic" alone.
 
-mod answers;
 mod frames;
 mod records;
+mod responses;
 
-pub use answers::{answer, known_answers, written_answer};
 pub use frames::frames;
 pub use records::records;
+pub use responses::{known_responses, response, written_response};
 
 /// What became of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

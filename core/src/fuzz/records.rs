@@ -17,7 +17,7 @@ const LIMITS: [usize; 2] = [64 << 10, 1 << 20];
 const BASE: i64 = 1000;
 
 /// Reads records: a byte of flags, a byte each for codec, record count and what the last offset
-/// is above that; then either the records field of a Fetch answer, or what a batch with a
+/// is above that; then either the records field of a Fetch response, or what a batch with a
 /// sound header holds.
 ///
 /// Flags: 1, the field is as fetched, without a header made for it; 2, the higher limit; 4, the

@@ -22,9 +22,9 @@ pub struct BadStuff {
     pub losses: u64,
     /// Connections made in the place of a lost one.
     pub reconnects: u64,
-    /// Answers that say that the request, or a part of it, failed.
+    /// Responses that say that the request, or a part of it, failed.
     pub errors: u64,
-    /// Answers that asked for a pause.
+    /// Responses that asked for a pause.
     pub throttled: u64,
     /// How often a broker was taken out of use for a while.
     pub ejections: u64,

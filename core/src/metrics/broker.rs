@@ -105,11 +105,11 @@ impl BrokerMetrics {
     }
 
     /// A response, which was counted already, carries an error for the request or a part of it.
-    pub(crate) fn error_answer(&self, api: Api) {
+    pub(crate) fn error_response(&self, api: Api) {
         self.request(api).errors.one();
     }
 
-    /// An answer asked for a pause.
+    /// A response asked for a pause.
     pub(crate) fn throttled(&self, api: Api, pause: Duration) {
         self.counts.throttled.one();
         self.counts.throttle_us.add(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! What a pool logs, to `tracing` and to the readers of [`engine::logs`](crate::engine::logs). Every
+//! What a pool logs, to `tracing` and to the readers of [`bindings::logs`](crate::bindings::logs). Every
 //! event belongs to the pool's span, its target is the room of the crate that it is about
 //! (`ottla::net`, `ottla::cluster`, `ottla::producer`, `ottla::consumer`), and no call site may flood:
 //! see [`limited!`].
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use tokio::time::Instant;
 use tracing::Span;
 
-use crate::engine::logs::{Log, LogLevel};
+use crate::logs::{Log, LogLevel};
 use crate::policy::log_limit::{Decision, LogLimit};
 
 /// The pool's span and what each call site has said lately.
@@ -57,13 +57,13 @@ macro_rules! event {
             target: $target, parent: logs.span(), tracing::Level::$level, $($event)+
         );
         let level = $crate::metrics::log_level!($level);
-        if $crate::engine::logs::wanted(level) {
-            let mut line = $crate::engine::logs::Log::new(level, $target);
+        if $crate::logs::wanted(level) {
+            let mut line = $crate::logs::Log::new(level, $target);
             $crate::metrics::put_together!(line, $($event)+);
             if !logs.bootstrap().is_empty() {
                 line.field("bootstrap", format_args!("{}", logs.bootstrap()));
             }
-            $crate::engine::logs::tell(line);
+            $crate::logs::tell(line);
         }
     }};
 }
@@ -74,7 +74,7 @@ macro_rules! limited {
     ($logs:expr, $target:literal, $level:ident, $($event:tt)+) => {
         // Nothing is counted, and no lock taken, where nobody listens.
         if tracing::enabled!(target: $target, tracing::Level::$level)
-            || $crate::engine::logs::wanted($crate::metrics::log_level!($level))
+            || $crate::logs::wanted($crate::metrics::log_level!($level))
         {
             use $crate::policy::log_limit::Decision;
             let logs: &$crate::metrics::Logs = $logs;
@@ -98,7 +98,7 @@ macro_rules! loudly {
         if $crate::metrics::somebody_listens() {
             $crate::metrics::event!($logs, $target, WARN, $($event)+);
         } else {
-            use $crate::engine::logs::{Log, LogLevel};
+            use $crate::logs::{Log, LogLevel};
             let mut line = Log::new(LogLevel::Warn, $target);
             $crate::metrics::put_together!(line, $($event)+);
             $crate::metrics::say_aloud(&line);
@@ -106,9 +106,9 @@ macro_rules! loudly {
     };
 }
 
-/// Whether there is a subscriber of `tracing`, or a reader of [`engine::logs`](crate::engine::logs).
+/// Whether there is a subscriber of `tracing`, or a reader of [`bindings::logs`](crate::bindings::logs).
 pub(crate) fn somebody_listens() -> bool {
-    tracing::dispatcher::has_been_set() || crate::engine::logs::wanted(LogLevel::Warn)
+    tracing::dispatcher::has_been_set() || crate::logs::wanted(LogLevel::Warn)
 }
 
 pub(crate) fn say_aloud(line: &Log) {
@@ -120,19 +120,19 @@ pub(crate) fn say_aloud(line: &Log) {
 /// `tracing`'s name of a level as ours.
 macro_rules! log_level {
     (ERROR) => {
-        $crate::engine::logs::LogLevel::Error
+        $crate::logs::LogLevel::Error
     };
     (WARN) => {
-        $crate::engine::logs::LogLevel::Warn
+        $crate::logs::LogLevel::Warn
     };
     (INFO) => {
-        $crate::engine::logs::LogLevel::Info
+        $crate::logs::LogLevel::Info
     };
     (DEBUG) => {
-        $crate::engine::logs::LogLevel::Debug
+        $crate::logs::LogLevel::Debug
     };
     (TRACE) => {
-        $crate::engine::logs::LogLevel::Trace
+        $crate::logs::LogLevel::Trace
     };
 }
 

@@ -376,7 +376,7 @@ mod tests {
                 |b| b.reconnects as f64,
                 "reconnects 1",
             ),
-            (|m| m.broker(1).error_answer(Api::Produce), |b| b.errors as f64, "errors 1"),
+            (|m| m.broker(1).error_response(Api::Produce), |b| b.errors as f64, "errors 1"),
             (
                 |m| m.broker(1).throttled(Api::Produce, Duration::from_secs(1)),
                 |b| b.throttled as f64,

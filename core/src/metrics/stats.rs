@@ -136,7 +136,7 @@ pub struct BrokerStats {
     pub probes: u64,
     /// How often a connection became late: its oldest request unanswered for unusually long.
     pub late: u64,
-    /// Answers that asked for a pause.
+    /// Responses that asked for a pause.
     pub throttled: u64,
     /// The pauses asked for, in total.
     #[serde(serialize_with = "seconds")]
@@ -200,21 +200,21 @@ pub struct RequestStats {
     pub sent: u64,
     /// Answers, whatever they say.
     pub answered: u64,
-    /// Answers that say that the request, or a part of it, failed.
+    /// Responses that say that the request, or a part of it, failed.
     pub errors: u64,
-    /// Requests without an answer within the request timeout.
+    /// Requests without a response within the request timeout.
     pub timeouts: u64,
-    /// Requests whose connection ended before the answer.
+    /// Requests whose connection ended before the response.
     pub disconnected: u64,
     /// Requests that exist only because an earlier one failed.
     pub retries: u64,
     /// Bytes of the requests.
     pub bytes_out: u64,
-    /// Bytes of the answers.
+    /// Bytes of the responses.
     pub bytes_in: u64,
-    /// Requests without an answer or another end now.
+    /// Requests without a response or another end now.
     pub in_flight: u64,
-    /// From the request to its answer. A Fetch waits at the broker for data.
+    /// From the request to its response. A Fetch waits at the broker for data.
     pub latency: LatencyStats,
 }
 

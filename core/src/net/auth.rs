@@ -7,7 +7,7 @@ use crate::error::Result;
 
 /// A connection that is not ready yet, as an authenticator sees it: one request and its response at a time.
 pub(crate) trait AuthExchange: Send {
-    /// Sends a request body for `api_key` in the version the connection chose, gives the answer's
+    /// Sends a request body for `api_key` in the version the connection chose, gives the response's
     /// body.
     #[allow(dead_code, reason = "the seam for SASL; PLAINTEXT has nothing to exchange")]
     fn round_trip<'a>(

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::io::DuplexStream;
 
-use super::Caller;
 use super::connection::{Connection, Ready, Vouch};
 use super::frames::FrameReader;
+use crate::config::Caller;
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::protocol::Versions;

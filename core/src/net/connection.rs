@@ -8,7 +8,9 @@
 //! connection, because a broker answers the requests of a connection one by one and throttles by
 //! connection.
 
+mod closing;
 mod driver;
+mod vouch;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -18,18 +20,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::Request;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::caller::Caller;
 use super::frames::FrameReader;
-use crate::config::{MAX_THROTTLE, PROOF_PATIENCE, PROVED_AFTER};
+use crate::config::{Caller, MAX_THROTTLE, PROOF_PATIENCE, PROVED_AFTER};
 use crate::environment::{Environment, STALL, Transport};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::{Api, ConnectionMetrics, Sent};
 use crate::protocol::{self, Throttle, Versions};
 
 use driver::Driver;
+
+pub(crate) use closing::{CallError, CloseReason, OnClose};
+pub(crate) use vouch::Vouch;
 
 /// A request ready for the socket: segments are written one after the other, never copied.
 pub(crate) struct Frame {
@@ -42,40 +46,7 @@ pub(crate) struct Frame {
     pub(crate) answered: bool,
 }
 
-/// Why a request has no response.
-#[derive(Clone, Debug)]
-pub(crate) enum CallError {
-    /// It was not written to the socket as a whole: the broker cannot have seen it.
-    Unsent(Error),
-    /// The broker may have seen it, and may have acted on it.
-    InDoubt(Error),
-}
-
-impl CallError {
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Unsent(e) | Self::InDoubt(e) => e,
-        }
-    }
-}
-
-type Answer = Result<Bytes, CallError>;
-
-/// Why a connection is over.
-#[derive(Clone, Debug)]
-pub(crate) enum Ending {
-    /// Every handle is gone.
-    Unneeded,
-    /// No request was sent for the idle timeout.
-    Idle,
-    /// The peer closed it, went silent, or sent what no broker sends.
-    Lost(Error),
-    /// The peer closed it instead of answering the first request after ApiVersions.
-    HungUp(Error),
-}
-
-/// Called once when a connection is over.
-pub(crate) type OnClose = Box<dyn FnOnce(&Ending) + Send>;
+type Response = Result<Bytes, CallError>;
 
 enum Order {
     Send(Outgoing),
@@ -89,7 +60,7 @@ struct Outgoing {
     frame: Frame,
     /// The client that sends it.
     caller: Arc<Caller>,
-    reply: oneshot::Sender<Answer>,
+    reply: oneshot::Sender<Response>,
     sent: Instant,
     counted: Sent,
 }
@@ -101,39 +72,6 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     /// The client whose requests go through this handle.
     caller: Arc<Caller>,
-}
-
-/// Whether a group of connections is known to lead to the right cluster. Once it is known, it stays so. See
-/// `cluster/identity.rs`.
-#[derive(Debug)]
-pub(crate) struct Vouch {
-    known: AtomicBool,
-    told: Notify,
-    /// How many connections of the pool were lost so far.
-    losses: Arc<AtomicU64>,
-    /// How many of them before this was made.
-    since: u64,
-}
-
-impl Vouch {
-    pub(crate) fn new(known: bool, losses: &Arc<AtomicU64>) -> Self {
-        let since = losses.load(Ordering::Acquire);
-        Self {
-            known: AtomicBool::new(known),
-            told: Notify::new(),
-            losses: Arc::clone(losses),
-            since,
-        }
-    }
-
-    pub(crate) fn is_known(&self) -> bool {
-        self.known.load(Ordering::Acquire)
-    }
-
-    /// Whether no connection was lost since it was made.
-    pub(crate) fn is_undisturbed(&self) -> bool {
-        self.losses.load(Ordering::Acquire) == self.since
-    }
 }
 
 struct Shared {
@@ -379,10 +317,10 @@ impl Connection {
         let api_key = ApiVersionsRequest::KEY;
         let frame =
             Frame { segments: vec![bytes], correlation, api_key, retry: false, answered: true };
-        let answer = self.send(frame);
+        let response = self.send(frame);
         tokio::select! {
             biased;
-            answer = self.answer(answer) => answer.map(drop).map_err(CallError::into_error),
+            response = self.response(response) => response.map(drop).map_err(CallError::into_error),
             () = self.shared.env.sleep(PROOF_PATIENCE) => {
                 let words = format!(
                     "{}: no sign of life within {PROOF_PATIENCE:?} after {:.0?} of silence; \
@@ -423,8 +361,8 @@ impl Connection {
     }
 
     /// Queues a frame. The receiver gives the body of the response: correlation id checked and cut off.
-    pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Answer> {
-        let (reply, answer) = oneshot::channel();
+    pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Response> {
+        let (reply, response) = oneshot::channel();
         let sent = self.shared.env.now();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
         self.shared.used_us.store(self.shared.env.micros(sent), Ordering::Relaxed);
@@ -439,11 +377,11 @@ impl Connection {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let _ = outgoing.reply.send(Err(CallError::Unsent(self.gone())));
         }
-        answer
+        response
     }
 
     /// Waits for the response to [`Self::send`].
-    pub(crate) async fn answer(&self, rx: oneshot::Receiver<Answer>) -> Answer {
+    pub(crate) async fn response(&self, rx: oneshot::Receiver<Response>) -> Response {
         // The channel closes without a response only if the driver has panicked.
         rx.await.unwrap_or_else(|_| {
             Err(CallError::InDoubt(Error::new(
@@ -477,21 +415,21 @@ impl Connection {
             .map_err(CallError::Unsent)?;
         let frame =
             Frame { segments: vec![bytes], correlation, api_key: R::KEY, retry, answered: true };
-        let body = self.answer(self.send(frame)).await?;
-        let answer = self.read::<R>(version, body).map_err(CallError::InDoubt)?;
-        self.heed(R::KEY, &answer);
-        Ok(answer)
+        let body = self.response(self.send(frame)).await?;
+        let response = self.read::<R>(version, body).map_err(CallError::InDoubt)?;
+        self.heed(R::KEY, &response);
+        Ok(response)
     }
 
     /// Decodes a response. One that cannot be decoded ends the connection: nothing that comes behind it on the
     /// same stream can be trusted.
     pub(crate) fn read<R: Request>(&self, version: i16, body: Bytes) -> Result<R::Response> {
         match protocol::decode_response::<R>(version, body) {
-            Ok((answer, left_over)) => {
+            Ok((response, left_over)) => {
                 if left_over > 0 {
                     self.shared.metrics.broker().left_over(R::KEY, version, left_over);
                 }
-                Ok(answer)
+                Ok(response)
             }
             Err(e) => {
                 let mut e = e.context(&self.shared.name);
@@ -506,8 +444,8 @@ impl Connection {
     }
 
     /// Mutes the connection if the response asks for it (KIP-219).
-    pub(crate) fn heed(&self, api_key: i16, answer: &impl Throttle) {
-        let Ok(ms @ 1..) = u64::try_from(answer.throttle_time_ms()) else { return };
+    pub(crate) fn heed(&self, api_key: i16, response: &impl Throttle) {
+        let Ok(ms @ 1..) = u64::try_from(response.throttle_time_ms()) else { return };
         let pause = Duration::from_millis(ms).min(MAX_THROTTLE);
         self.shared.metrics.broker().throttled(Api::from_key(api_key), pause);
         let until = self.shared.env.now() + pause;

@@ -3,7 +3,7 @@
 //! fresh pages for every fetch were most of the cost of consuming elsewhere.
 //!
 //! What is read ahead lands on the stack and moves to the heap only if it is more than one frame,
-//! or less: a connection that waits for an answer holds no buffer.
+//! or less: a connection that waits for a response holds no buffer.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -14,10 +14,9 @@ use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
 
 use super::auth::{AuthExchange, Authenticator};
-use super::caller::Caller;
 use super::connection::{Connection, OnClose, Ready};
 use super::frames::FrameReader;
-use crate::config::Endpoint;
+use crate::config::{Caller, Endpoint};
 use crate::environment::{BoxFuture, Environment, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, BrokerMetrics, DialFailure};
@@ -190,17 +189,17 @@ impl RawExchange {
             if body.len() >= 2 && i16::from_be_bytes([body[0], body[1]]) == UNSUPPORTED_VERSION {
                 continue;
             }
-            let (answer, left_over): (ApiVersionsResponse, usize) =
+            let (response, left_over): (ApiVersionsResponse, usize) =
                 protocol::decode_response::<ApiVersionsRequest>(version, body)
                     .map_err(|e| e.context(&self.name))?;
             if left_over > 0 {
                 self.metrics.left_over(ApiVersionsRequest::KEY, version, left_over);
             }
-            if answer.error_code != 0 {
-                return Err(Error::broker(answer.error_code, &self.name, None));
+            if response.error_code != 0 {
+                return Err(Error::broker(response.error_code, &self.name, None));
             }
             return Ok(Versions::new(
-                answer.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)),
+                response.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)),
             ));
         }
         Err(Error::new(

@@ -12,7 +12,7 @@
 //! - A topic that was found missing is back if two brokers, or the only one, tell of it, or one does for a
 //!   while in which nobody says otherwise: one that is cut off goes on telling of it.
 //! - A broker that names no brokers has just started, and knows nothing of the cluster yet: nothing
-//!   that it says counts. Neither does an answer that says that the broker itself is in trouble.
+//!   that it says counts. Neither does a response that says that the broker itself is in trouble.
 
 use tokio::time::Instant;
 
@@ -97,14 +97,14 @@ mod tests {
     use super::*;
 
     /// Answers as (milliseconds, broker); whether each is believed.
-    fn run(word: Word, several: bool, known: bool, answers: &[(u64, i32)]) -> Vec<bool> {
+    fn run(word: Word, several: bool, known: bool, responses: &[(u64, i32)]) -> Vec<bool> {
         let start = Instant::now();
         let mut objection = None;
         let hear = |&(ms, broker): &(u64, i32)| {
             let witness = Witness { broker, several, known };
             Objection::hear(&mut objection, word, witness, start + Duration::from_millis(ms))
         };
-        answers.iter().map(hear).collect()
+        responses.iter().map(hear).collect()
     }
 
     #[test]
@@ -124,9 +124,9 @@ mod tests {
             (true, &[(0, 1), (60_000, 2), (61_000, 1)], &[false, false, true]),
             (false, &[(0, 1), (60_000, 1), (63_000, 1)], &[false, false, true]),
         ];
-        for (i, (several, answers, believed)) in table.into_iter().enumerate() {
+        for (i, (several, responses, believed)) in table.into_iter().enumerate() {
             for known in [false, true] {
-                assert_eq!(run(Missing, several, known, answers), believed, "line {i}");
+                assert_eq!(run(Missing, several, known, responses), believed, "line {i}");
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Five consecutive error answers on a live connection, or a success rate far below the others',
 //! eject it for 30 s times the number of ejections, at most 300 s, jittered. Then it is *half open*:
-//! one request probes it, and its answer decides. Only records that can go elsewhere avoid it; what
+//! one request probes it, and its response decides. Only records that can go elsewhere avoid it; what
 //! must go there goes there. (Brokers that cannot be reached are [`super::reconnect`]'s.)
 
 use std::time::Duration;
@@ -36,7 +36,7 @@ const GOOD_ENOUGH: f64 = 0.9;
 #[derive(Debug, Default)]
 pub(crate) struct Ejection {
     until: Option<Instant>,
-    /// The answer to one request decides whether it is ejected again.
+    /// The response to one request decides whether it is ejected again.
     probing: bool,
     times: u32,
     ended: Option<Instant>,
@@ -98,7 +98,7 @@ impl Ejection {
         false
     }
 
-    /// A request was answered with an error that is the broker's, or its answer never came. Whether
+    /// A request was answered with an error that is the broker's, or its response never came. Whether
     /// it is ejected for that, and for how long.
     pub(crate) fn failed(&mut self, now: Instant, rng: &mut impl Rng) -> Option<Duration> {
         self.failed += 1;
@@ -284,9 +284,9 @@ mod tests {
         }
     }
 
-    /// What must go to it goes there meanwhile: no answer to that brings it back sooner or puts it off.
+    /// What must go to it goes there meanwhile: no response to that brings it back sooner or puts it off.
     #[test]
-    fn while_it_is_out_answers_change_nothing() {
+    fn while_it_is_out_responses_change_nothing() {
         let mut rng = StdRng::seed_from_u64(6);
         let now = Instant::now();
         let mut e = Ejection::default();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn each_window_has_its_own_answers() {
+    fn each_window_has_its_own_responses() {
         let mut rng = StdRng::seed_from_u64(8);
         let now = Instant::now();
         let mut e = Ejection::default();

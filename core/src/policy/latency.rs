@@ -1,10 +1,10 @@
-//! How long a lane's answers take: a smoothed mean beyond the round trip for choosing, and a high quantile for calling a
+//! How long a lane's responses take: a smoothed mean beyond the round trip for choosing, and a high quantile for calling a
 //! connection *late*.
 
 use std::time::Duration;
 
 /// A connection is late if its oldest request is unanswered for this long, or for
-/// [`LATE_FACTOR`] times what nearly all answers need.
+/// [`LATE_FACTOR`] times what nearly all responses need.
 const LATE_FLOOR: Duration = Duration::from_millis(200);
 const LATE_FACTOR: u32 = 4;
 
@@ -56,7 +56,7 @@ impl Latency {
     }
 
     /// The smoothed mean of what answers take beyond the round trip, in microseconds: the time that
-    /// requests spend at the broker. A measured round trip may hold waiting of its own; no answer is
+    /// requests spend at the broker. A measured round trip may hold waiting of its own; no response is
     /// quicker than one.
     pub(crate) fn beyond_us(&self, round_trip: Duration) -> u32 {
         let round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
@@ -108,14 +108,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn without_answers_only_the_floor_counts() {
+    fn without_responses_only_the_floor_counts() {
         let latency = Latency::default();
         assert_eq!((latency.mean_us, latency.p99()), (0, Duration::ZERO));
         assert_eq!(latency.late_after(), LATE_FLOOR);
     }
 
     #[test]
-    fn one_slow_answer_in_a_hundred_does_not_make_the_rest_late() {
+    fn one_slow_response_in_a_hundred_does_not_make_the_rest_late() {
         let mut latency = Latency::default();
         for i in 0..500 {
             latency.record(Duration::from_millis(if i % 200 == 0 { 5_000 } else { 100 }));
@@ -151,7 +151,7 @@ mod tests {
             assert!(beyond.abs_diff(us) < 100, "{beyond}");
         };
         near(&latency, ms(2), 3_000);
-        // It was measured while much was under way, and some answers were quicker.
+        // It was measured while much was under way, and some responses were quicker.
         near(&latency, ms(30), 0);
         // Its way is longer now than when it was measured; what was quick is forgotten in the end.
         for _ in 0..2 * FADE_AFTER {
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// One slow answer among many is an eighth of the mean.
+    /// One slow response among many is an eighth of the mean.
     #[test]
     fn the_mean_is_smoothed() {
         let mut latency = Latency::default();

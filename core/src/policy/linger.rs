@@ -18,14 +18,14 @@ const WORTH: usize = 16 << 10;
 
 /// How quickly the last batches of a slot have filled.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct FillRate {
     /// When the last batch that was closed had been opened, and its bytes.
     last: Option<(Instant, usize)>,
     /// The batch that is open now continues a stream.
     stream: bool,
 }
 
-impl Pace {
+impl FillRate {
     /// A batch takes no more records.
     pub(crate) fn closed(&mut self, opened: Instant, bytes: usize) {
         self.last = Some((opened, bytes));
@@ -43,8 +43,8 @@ impl Pace {
 }
 
 /// From when an idle broker may have the open batch.
-pub(crate) fn early(opened: Instant, pace: Pace) -> Instant {
-    if pace.stream { opened + GATHER } else { opened }
+pub(crate) fn early(opened: Instant, fill_rate: FillRate) -> Instant {
+    if fill_rate.stream { opened + GATHER } else { opened }
 }
 
 #[cfg(test)]
@@ -55,14 +55,14 @@ mod tests {
     /// before, waits.
     fn waits(batches: &[(usize, u64)]) -> bool {
         let mut now = Instant::now();
-        let mut pace = Pace::default();
-        pace.opened(now);
+        let mut fill_rate = FillRate::default();
+        fill_rate.opened(now);
         for (bytes, then) in batches {
-            pace.closed(now, *bytes);
+            fill_rate.closed(now, *bytes);
             now += Duration::from_micros(*then);
-            pace.opened(now);
+            fill_rate.opened(now);
         }
-        match early(now, pace).saturating_duration_since(now) {
+        match early(now, fill_rate).saturating_duration_since(now) {
             Duration::ZERO => false,
             wait => {
                 assert_eq!(wait, GATHER);

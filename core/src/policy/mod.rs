@@ -2,7 +2,6 @@
 //! a decision out. One per file; the simulation uses them unchanged.
 
 pub(crate) mod agreement;
-pub(crate) mod ask;
 pub(crate) mod backoff;
 pub(crate) mod chatter;
 pub(crate) mod ejection;
@@ -11,6 +10,7 @@ pub(crate) mod key_hash;
 pub(crate) mod latency;
 pub(crate) mod linger;
 pub(crate) mod log_limit;
+pub(crate) mod metadata_refresh;
 pub(crate) mod pace;
 pub(crate) mod pacing;
 pub(crate) mod reconnect;

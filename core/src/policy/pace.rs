@@ -6,7 +6,7 @@
 //!   its broker is idle: who sends little is acknowledged in a round trip. When it is empty, open batches
 //!   gather until the next request is due, for their linger at most. What is full, flushed, pressed or overdue
 //!   goes at once and takes a request out if there is one: nobody goes into debt.
-//! - **What a broker feels** ([`Strain`]): one whose answers take longer than they usually do is paying for
+//! - **What a broker feels** ([`Strain`]): one whose responses take longer than they usually do is paying for
 //!   everybody's requests. A request to it costs more, up to as much as makes [`PaceLimits::least`] a second,
 //!   and batches for it gather for up to [`PaceLimits::longest`]. Down in steps by a factor, up by a summand, both
 //!   drawn, so that clients that feel the same do not move in step.
@@ -114,14 +114,14 @@ const SLOW_FLOOR_US: f64 = 2_000.0;
 const USUAL_DOWN: f64 = 1.0 / 20.0;
 const USUAL_UP: f64 = 1.0 / 400.0;
 const USUAL_STRAINED: f64 = 1.0 / 4_000.0;
-/// From one step to the next, in seconds, and how many answers one is judged by.
+/// From one step to the next, in seconds, and how many responses one is judged by.
 const STEP: std::ops::Range<f64> = 0.1..0.2;
 const ANSWERS: u32 = 4;
 /// A step down is by this factor, a step up by this part of the full pace.
 const DOWN: std::ops::Range<f64> = 0.6..0.8;
 const UP: std::ops::Range<f64> = 0.02..0.04;
 
-/// How much a broker is strained, by how long its answers take. Judged by most of the answers of a step: a
+/// How much a broker is strained, by how long its responses take. Judged by most of the responses of a step: a
 /// replica that is slow, or a moment in which this process did nothing, makes some of them slow; a
 /// broker that has more to do than it can makes all.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +131,7 @@ pub(crate) struct Strain {
     /// Of this step.
     sum_us: f64,
     slow: u32,
-    answers: u32,
+    responses: u32,
     step_at: Option<Instant>,
     /// The part of the full pace that it is left.
     pace: f64,
@@ -139,7 +139,7 @@ pub(crate) struct Strain {
 
 impl Default for Strain {
     fn default() -> Self {
-        Self { usual_us: None, sum_us: 0.0, slow: 0, answers: 0, step_at: None, pace: 1.0 }
+        Self { usual_us: None, sum_us: 0.0, slow: 0, responses: 0, step_at: None, pace: 1.0 }
     }
 }
 
@@ -153,18 +153,18 @@ impl Strain {
         rng: &mut impl Rng,
     ) {
         let us = took.as_secs_f64() * 1e6;
-        self.answers += 1;
+        self.responses += 1;
         self.sum_us += us;
         let slow = self.usual_us.is_some_and(|usual| us > usual * SLOW_TIMES + SLOW_FLOOR_US);
         self.slow += u32::from(slow);
         let mut step = || now + Duration::from_secs_f64(rng.random_range(STEP));
         let at = *self.step_at.get_or_insert_with(&mut step);
-        if now < at || self.answers < ANSWERS {
+        if now < at || self.responses < ANSWERS {
             return;
         }
         self.step_at = Some(step());
-        let mean = self.sum_us / f64::from(self.answers);
-        let slow = self.slow * 2 > self.answers;
+        let mean = self.sum_us / f64::from(self.responses);
+        let slow = self.slow * 2 > self.responses;
         let usual = self.usual_us.unwrap_or(mean);
         let follows = match slow {
             _ if mean < usual => USUAL_DOWN,
@@ -177,7 +177,7 @@ impl Strain {
         } else {
             (self.pace + rng.random_range(UP)).min(1.0)
         };
-        (self.sum_us, self.slow, self.answers) = (0.0, 0, 0);
+        (self.sum_us, self.slow, self.responses) = (0.0, 0, 0);
     }
 
     /// What a request costs.

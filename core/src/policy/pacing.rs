@@ -2,9 +2,9 @@
 //! answer paces its client by itself. With `max_wait` or `min_bytes` at zero, or behind a proxy that
 //! answers at once, nobody does: an idle topic would be asked for as often as a round trip allows.
 //!
-//! After the n-th empty answer in a row, the next fetch to that broker goes out not before
+//! After the n-th empty response in a row, the next fetch to that broker goes out not before
 //! U(1/2, 1) * min(100 ms, 1 ms * 2^n), counted from when the last one was sent: what the broker has
-//! waited is not waited again. An answer that brings records ends it, so what flows is never paced,
+//! waited is not waited again. A response that brings records ends it, so what flows is never paced,
 //! and what comes to an idle topic is at most 100 ms late.
 
 use std::time::Duration;
@@ -101,16 +101,16 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is answered after whatever round trips: after ten empty answers in a row there are
+        /// Whatever is answered after whatever round trips: after ten empty responses in a row there are
         /// at most 20 requests a second, no pause is longer than 100 ms, and none follows a record.
         #[test]
         fn idle_brokers_are_asked_rarely_and_busy_ones_at_once(
-            answers in prop::collection::vec((any::<bool>(), 0u64..300), 1..300),
+            responses in prop::collection::vec((any::<bool>(), 0u64..300), 1..300),
             seed in any::<u64>(),
         ) {
             let mut rng = StdRng::seed_from_u64(seed);
             let (mut now, mut pacing, mut empty) = (Instant::now(), Pacing::default(), 0);
-            for (brought, round_trip_us) in answers {
+            for (brought, round_trip_us) in responses {
                 let sent = now;
                 now += Duration::from_micros(round_trip_us);
                 pacing.answered(brought, sent, &mut rng);

@@ -27,7 +27,7 @@ const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
 
 /// How urgently a broker is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Need {
+pub(crate) enum DialUrgency {
     /// Other brokers can stand in for it.
     Optional,
     /// Other brokers could, but all of them are busy, or none is connected.
@@ -41,7 +41,7 @@ pub(crate) enum Need {
 pub(crate) enum Loss {
     /// The peer closed it, or broke the protocol.
     Cut,
-    /// No answer came within the request timeout.
+    /// No response came within the request timeout.
     Silence,
 }
 
@@ -61,13 +61,13 @@ pub(crate) struct Reconnect {
 
 impl Reconnect {
     /// From when on it may be dialled; `None`: now.
-    pub(crate) fn not_before(&self, need: Need) -> Option<Instant> {
-        match need {
-            Need::Needed => self.needed_at,
+    pub(crate) fn not_before(&self, urgency: DialUrgency) -> Option<Instant> {
+        match urgency {
+            DialUrgency::Needed => self.needed_at,
             // A lost connection comes back when the volume asks; a dial that failed does not make
             // the next one more promising because there is much to send.
-            Need::Pressed if self.failures == 0 => self.needed_at,
-            Need::Pressed | Need::Optional => self.optional_at,
+            DialUrgency::Pressed if self.failures == 0 => self.needed_at,
+            DialUrgency::Pressed | DialUrgency::Optional => self.optional_at,
         }
     }
 
@@ -165,10 +165,10 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    use Need::{Needed, Optional, Pressed};
+    use DialUrgency::{Needed, Optional, Pressed};
 
-    fn may_dial(broker: &Reconnect, need: Need, now: Instant) -> bool {
-        broker.not_before(need).is_none_or(|at| at <= now)
+    fn may_dial(broker: &Reconnect, urgency: DialUrgency, now: Instant) -> bool {
+        broker.not_before(urgency).is_none_or(|at| at <= now)
     }
 
     #[test]
@@ -181,8 +181,10 @@ mod tests {
             assert!(may_dial(&broker, Optional, now));
             broker.failed(false, now, &mut rng);
             assert!(may_dial(&broker, Needed, now + Duration::from_millis(100)));
-            for need in [Optional, Pressed] {
-                assert!(!may_dial(&broker, need, secs(4)) && may_dial(&broker, need, secs(60)));
+            for urgency in [Optional, Pressed] {
+                assert!(
+                    !may_dial(&broker, urgency, secs(4)) && may_dial(&broker, urgency, secs(60))
+                );
             }
             broker.failed(false, now, &mut rng);
             assert!(
@@ -236,9 +238,9 @@ mod tests {
             while may_dial(&broker, Needed, now + AFTER_LOSS) {
                 broker.failed(false, now, &mut rng);
             }
-            let before = [Needed, Optional].map(|need| broker.not_before(need));
+            let before = [Needed, Optional].map(|urgency| broker.not_before(urgency));
             broker.lost(Loss::Cut, others_connected, now, &mut rng);
-            let after = [Needed, Optional].map(|need| broker.not_before(need));
+            let after = [Needed, Optional].map(|urgency| broker.not_before(urgency));
             assert!(after[0] == before[0] && after[1] >= before[1], "{before:?}, {after:?}");
             broker.connected();
             broker.lost(Loss::Cut, others_connected, now, &mut rng);
@@ -305,8 +307,8 @@ mod tests {
                 broker.failed(false, now, &mut rng);
             }
             broker.named_leader(now, &mut rng);
-            for need in [Needed, Pressed, Optional] {
-                assert!(may_dial(&broker, need, now + AFTER_LOSS));
+            for urgency in [Needed, Pressed, Optional] {
+                assert!(may_dial(&broker, urgency, now + AFTER_LOSS));
             }
             broker.failed(false, now, &mut rng);
             assert!(may_dial(&broker, Needed, now + crate::config::BACKOFF_BASE));

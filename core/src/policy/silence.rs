@@ -1,9 +1,9 @@
-//! Requests of one kind that a broker leaves without an answer, although a connection to it is there:
-//! from the first of them to the next answer is a spell. It is told once it is overdue: a request was
+//! Requests of one kind that a broker leaves without a response, although a connection to it is there:
+//! from the first of them to the next response is a spell. It is told once it is overdue: a request was
 //! unanswered for [`patience`] beyond the time that the broker was given for it, or until its deadline;
 //! or it has been so for as long that connections end on it.
 //!
-//! A broker that never gave an answer has something to be put right. One that did is waited for, as any
+//! A broker that never gave a response has something to be put right. One that did is waited for, as any
 //! outage is, and only logged, until a second request shows that it is there, and still does not answer.
 
 use std::time::Duration;
@@ -34,14 +34,14 @@ pub(crate) struct Silence {
     answered: bool,
     /// When the first request of the spell was sent.
     since: Option<Instant>,
-    /// The last request without an answer, by when it was sent, and how many there were.
+    /// The last request without a response, by when it was sent, and how many there were.
     last: Option<Instant>,
     requests: u32,
     said: Says,
 }
 
 impl Silence {
-    /// The request sent then has no answer. `overdue`: it was waited for long enough, not lost with its
+    /// The request sent then has no response. `overdue`: it was waited for long enough, not lost with its
     /// connection.
     pub(crate) fn unanswered(&mut self, sent: Instant, overdue: bool, now: Instant) -> Says {
         let since = *self.since.get_or_insert(sent);

@@ -99,14 +99,14 @@ pub(crate) fn choose(
     rng: &mut impl Rng,
 ) -> Option<Pick> {
     let least = candidates.iter().map(|c| c.given).reduce(f64::min)?;
-    let pace = pace(candidates);
+    let latency_peers = latency_peers(candidates);
     let stays = stay.and_then(|p| candidates.iter().find(|c| c.partition == p)).copied();
     let chosen = stays.or_else(|| {
         let due = |c: &&Candidate| again || c.given <= least + SLACK;
         let due: Vec<Candidate> = candidates.iter().filter(due).copied().collect();
-        Some(due[better_of_two(&due, pace.as_ref(), rng)?])
+        Some(due[better_of_two(&due, latency_peers.as_ref(), rng)?])
     })?;
-    let cost = pace.map_or(1.0, |pace| 1.0 / pace.weight(&chosen));
+    let cost = latency_peers.map_or(1.0, |latency_peers| 1.0 / latency_peers.weight(&chosen));
     Some(Pick { partition: chosen.partition, cost, least })
 }
 
@@ -126,19 +126,19 @@ pub(crate) fn stays(left: usize, batch: usize) -> bool {
 
 /// Index of one that is to be connected, or `None` without candidates: whatever they were given.
 pub(crate) fn draw(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
-    better_of_two(candidates, pace(candidates).as_ref(), rng)
+    better_of_two(candidates, latency_peers(candidates).as_ref(), rng)
 }
 
 fn better_of_two(
     candidates: &[Candidate],
-    pace: Option<&Pace>,
+    latency_peers: Option<&LatencyPeers>,
     rng: &mut impl Rng,
 ) -> Option<usize> {
     match candidates.len() {
         0 => None,
         1 => Some(0),
         _ => {
-            let (a, b) = draw_two(candidates, pace, rng);
+            let (a, b) = draw_two(candidates, latency_peers, rng);
             let less = candidates[b].bytes_in_flight < candidates[a].bytes_in_flight;
             Some(if less { b } else { a })
         }
@@ -165,13 +165,17 @@ pub(crate) fn sample(n: usize, with: Option<usize>, rng: &mut impl Rng) -> Optio
 const NOISE_US: u64 = 1_000;
 
 /// Two different ones of at least two.
-fn draw_two(candidates: &[Candidate], pace: Option<&Pace>, rng: &mut impl Rng) -> (usize, usize) {
+fn draw_two(
+    candidates: &[Candidate],
+    latency_peers: Option<&LatencyPeers>,
+    rng: &mut impl Rng,
+) -> (usize, usize) {
     let n = candidates.len();
-    let Some(pace) = pace else {
+    let Some(latency_peers) = latency_peers else {
         let a = rng.random_range(0..n);
         return (a, (a + rng.random_range(1..n)) % n);
     };
-    let weight = |candidate: &Candidate| pace.weight(candidate);
+    let weight = |candidate: &Candidate| latency_peers.weight(candidate);
     let all: f64 = candidates.iter().map(weight).sum();
     let mut draw = |but: Option<usize>| {
         let others = candidates.iter().enumerate().filter(|(i, _)| Some(*i) != but);
@@ -191,24 +195,24 @@ fn draw_two(candidates: &[Candidate], pace: Option<&Pace>, rng: &mut impl Rng) -
 }
 
 /// The latency of the candidates that answer about equally fast.
-struct Pace {
+struct LatencyPeers {
     mean_us: f64,
     up_to_us: u64,
 }
 
 /// `None` if all answer alike. If every microsecond counted, the quickest of three equal brokers would
 /// get half of all: so only those of another order than the quickest are slow.
-fn pace(candidates: &[Candidate]) -> Option<Pace> {
+fn latency_peers(candidates: &[Candidate]) -> Option<LatencyPeers> {
     let us = |c: &Candidate| u64::from(c.latency_us);
     let quickest = candidates.iter().map(us).min()?;
     let up_to_us = quickest * 2 + NOISE_US;
     let alike = candidates.iter().map(us).filter(|us| *us <= up_to_us);
     let (sum, n) = alike.fold((0, 0), |(sum, n), us| (sum + us, n + 1));
     let mean_us = (sum as f64 / n as f64).max(NOISE_US as f64);
-    (n < candidates.len()).then_some(Pace { mean_us, up_to_us })
+    (n < candidates.len()).then_some(LatencyPeers { mean_us, up_to_us })
 }
 
-impl Pace {
+impl LatencyPeers {
     fn weight(&self, candidate: &Candidate) -> f64 {
         let us = u64::from(candidate.latency_us);
         if us <= self.up_to_us { 1.0 } else { self.mean_us / us as f64 }

@@ -92,8 +92,8 @@ pub(crate) struct Chooser {
 }
 
 impl Chooser {
-    /// The turn of the hash at `wall` (time since 1970), and how long it lasts from then on.
-    pub(crate) fn turn(&self, wall: Duration) -> (u64, Duration) {
+    /// The rotation of the hash at `wall` (time since 1970), and how long it lasts from then on.
+    pub(crate) fn rotation(&self, wall: Duration) -> (u64, Duration) {
         let period = ROTATION.as_millis() as u64;
         // Ordinals must turn together, or their shares would not be exact; others one by one.
         let phase = if self.ordinal.is_some() { 0 } else { self.instance % period };
@@ -102,17 +102,17 @@ impl Chooser {
     }
 
     /// All brokers, best first: a subset of size d is the first d of them.
-    pub(crate) fn rank(&self, brokers: &[Member], turn: u64) -> Vec<i32> {
+    pub(crate) fn rank(&self, brokers: &[Member], rotation: u64) -> Vec<i32> {
         match self.ordinal {
-            Some((index, count)) => ring(brokers, index, count, turn),
-            None => self.rendezvous(brokers, turn),
+            Some((index, count)) => ring(brokers, index, count, rotation),
+            None => self.rendezvous(brokers, rotation),
         }
     }
 
     /// Own rack first; without one, racks in turn, so that the loss of one leaves the others.
-    fn rendezvous(&self, brokers: &[Member], turn: u64) -> Vec<i32> {
+    fn rendezvous(&self, brokers: &[Member], rotation: u64) -> Vec<i32> {
         let mut scored: Vec<(u64, &Member)> =
-            brokers.iter().map(|b| (hash(&[self.instance, b.id as u64, turn]), b)).collect();
+            brokers.iter().map(|b| (hash(&[self.instance, b.id as u64, rotation]), b)).collect();
         scored.sort_by_key(|(score, broker)| (*score, broker.id));
         let mut used: BTreeMap<Option<&str>, usize> = BTreeMap::new();
         let mut ranked: Vec<(usize, usize, i32)> = scored
@@ -138,14 +138,14 @@ impl Chooser {
 
 /// Places on a ring of all brokers, reshuffled for each revolution: ordinal i takes places
 /// `i*d .. (i+1)*d`. Written for the smallest size; more volume takes the following places.
-fn ring(brokers: &[Member], index: u32, count: u32, turn: u64) -> Vec<i32> {
+fn ring(brokers: &[Member], index: u32, count: u32, rotation: u64) -> Vec<i32> {
     let n = brokers.len() as u64;
     if n == 0 {
         return Vec::new();
     }
     let size = (MIN_SIZE as u64).min(n);
-    // With every turn each ordinal moves on by one subset, around all of them.
-    let place = (u64::from(index) + turn) % u64::from(count.max(1));
+    // With every rotation each ordinal moves on by one subset, around all of them.
+    let place = (u64::from(index) + rotation) % u64::from(count.max(1));
     let first = place * size;
     let mut ranked = Vec::with_capacity(brokers.len());
     let mut at = first;
@@ -279,11 +279,11 @@ mod tests {
     fn ordinals_share_exactly() {
         for (n, count) in [(20, 100u32), (7, 70), (100, 1_000)] {
             let all = brokers(n);
-            for turn in [0, 1, 17] {
+            for rotation in [0, 1, 17] {
                 let mut hits = vec![0u32; n as usize + 1];
                 for index in 0..count {
-                    let rank =
-                        Chooser { ordinal: Some((index, count)), ..chooser(1) }.rank(&all, turn);
+                    let rank = Chooser { ordinal: Some((index, count)), ..chooser(1) }
+                        .rank(&all, rotation);
                     assert_eq!(rank.iter().collect::<BTreeSet<_>>().len(), n as usize);
                     for id in &rank[..6] {
                         hits[*id as usize] += 1;
@@ -299,14 +299,17 @@ mod tests {
     #[test]
     fn turns_come_one_by_one_without_ordinals_and_together_with() {
         let wall = Duration::from_secs(1_700_000_000);
-        let turns: BTreeSet<_> =
-            (0..50).map(|i| chooser(hash(&[i])).turn(wall).1.as_secs() / 60).collect();
-        assert!(turns.len() > 25, "{turns:?}");
+        let rotations: BTreeSet<_> =
+            (0..50).map(|i| chooser(hash(&[i])).rotation(wall).1.as_secs() / 60).collect();
+        assert!(rotations.len() > 25, "{rotations:?}");
         let ordinal = |i| Chooser { ordinal: Some((i, 9)), ..chooser(u64::from(i)) };
-        assert_eq!(ordinal(1).turn(wall), ordinal(5).turn(wall));
-        let (turn, left) = chooser(5).turn(wall);
-        assert_eq!(chooser(5).turn(wall + left).0, turn + 1);
-        assert_ne!(chooser(5).rank(&brokers(20), turn), chooser(5).rank(&brokers(20), turn + 1));
+        assert_eq!(ordinal(1).rotation(wall), ordinal(5).rotation(wall));
+        let (rotation, left) = chooser(5).rotation(wall);
+        assert_eq!(chooser(5).rotation(wall + left).0, rotation + 1);
+        assert_ne!(
+            chooser(5).rank(&brokers(20), rotation),
+            chooser(5).rank(&brokers(20), rotation + 1)
+        );
     }
 
     #[test]
@@ -386,17 +389,17 @@ mod tests {
         assert_eq!(size.get(100, now), MIN_SIZE);
     }
 
-    /// With each turn every ordinal moves on to what was the next one's.
+    /// With each rotation every ordinal moves on to what was the next one's.
     #[test]
     fn ordinals_turn_together() {
         let all = brokers(24);
-        let first_six = |index, turn| {
+        let first_six = |index, rotation| {
             let chooser = Chooser { instance: 0, rack: None, ordinal: Some((index, 4)) };
-            chooser.rank(&all, turn)[..6].to_vec()
+            chooser.rank(&all, rotation)[..6].to_vec()
         };
-        for turn in 0..8 {
+        for rotation in 0..8 {
             for index in 0..4 {
-                assert_eq!(first_six(index, turn + 1), first_six((index + 1) % 4, turn));
+                assert_eq!(first_six(index, rotation + 1), first_six((index + 1) % 4, rotation));
             }
         }
         assert_ne!(first_six(0, 0), first_six(0, 1));

@@ -2,8 +2,8 @@
 //! record, so that each of a thousand records a second would have a Fetch of its own.
 //!
 //! Each broker that a consumer reads from has a bucket of requests. While it holds some, the next Fetch goes
-//! out at once; when it is empty, one that follows an answer with little in it waits for the next request to
-//! be due, for [`LONGEST`] at most. An answer with much in it is no trickle, and a partition that
+//! out at once; when it is empty, one that follows a response with little in it waits for the next request to
+//! be due, for [`LONGEST`] at most. A response with much in it is no trickle, and a partition that
 //! lags, or of which nothing is known yet, waits for nothing. How long the broker may hold a request
 //! back (`max_wait`), and for what (`min_bytes`), is left as it is: who waits there waits for less here.
 
@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::pace::{Bucket, PaceLimits};
 
-/// An answer with fewer bytes of records brings little.
+/// A response with fewer bytes of records brings little.
 const LITTLE: usize = 16 << 10;
 
-/// What a Fetch waits at most, from the answer before it.
+/// What a Fetch waits at most, from the response before it.
 const LONGEST: Duration = Duration::from_millis(5);
 
 /// Of one broker. A producer in its default settings makes fewer requests a second: who reads what one
@@ -66,7 +66,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// Requests in ten seconds of answers with so many bytes that come so long after the request.
+    /// Requests in ten seconds of responses with so many bytes that come so long after the request.
     fn ten_seconds(bytes: usize, after: Duration) -> usize {
         let (mut now, mut trickle, mut requests) = (Instant::now(), Trickle::default(), 0);
         let end = now + ms(10_000);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_with_little_are_paced_and_others_are_not() {
+    fn responses_with_little_are_paced_and_others_are_not() {
         let paced = ten_seconds(100, ms(1));
         assert!((2_000..2_025).contains(&paced), "{paced}");
         assert_eq!(ten_seconds(LITTLE, ms(1)), 10_000);
@@ -107,10 +107,10 @@ mod tests {
         /// Whatever comes whenever: none waits for longer than it may, and none that follows much.
         #[test]
         fn nobody_waits_for_long(
-            answers in prop::collection::vec((0usize..2 * LITTLE, 0u64..20_000), 1..300),
+            responses in prop::collection::vec((0usize..2 * LITTLE, 0u64..20_000), 1..300),
         ) {
             let (mut now, mut trickle) = (Instant::now(), Trickle::default());
-            for (bytes, us) in answers {
+            for (bytes, us) in responses {
                 trickle.sent(now);
                 now += Duration::from_micros(us);
                 trickle.answered(bytes, now);

@@ -1,4 +1,4 @@
-//! Whose turn it is in a fetch. A broker fills its answer in the order in which partitions are named,
+//! Whose turn it is in a fetch. A broker fills its response in the order in which partitions are named,
 //! and only the first that has anything may bring a batch larger than its share (KIP-74): in an order
 //! that never changes, a partition with large batches waits for as long as one before it has records.
 //!
@@ -11,7 +11,7 @@
 pub(crate) struct Turn {
     /// It did not come empty although there was something.
     content: bool,
-    /// When it brought data last, counted in answers.
+    /// When it brought data last, counted in responses.
     brought: u64,
 }
 
@@ -21,9 +21,9 @@ impl Turn {
         Self { content: true, brought: 0 }
     }
 
-    /// It brought records, in the answer of this number.
-    pub(crate) fn brought(&mut self, answer: u64) {
-        *self = Self { content: true, brought: answer };
+    /// It brought records, in the response of this number.
+    pub(crate) fn brought(&mut self, response: u64) {
+        *self = Self { content: true, brought: response };
     }
 
     /// The response brought nothing of it; `behind`: although there are records beyond its position.
@@ -53,7 +53,7 @@ mod tests {
     }
 
     proptest! {
-        /// An answer has room for some; the first that has anything always comes. However large the
+        /// A response has room for some; the first that has anything always comes. However large the
         /// batches are, nobody who has something is passed over more often than there are others.
         #[test]
         fn nobody_waits_longer_than_the_others_take(
@@ -62,19 +62,19 @@ mod tests {
         ) {
             let mut turns = vec![Turn::new(); sizes.len()];
             let mut waited = vec![0; sizes.len()];
-            for answer in 1..200 {
+            for response in 1..200 {
                 let mut order: Vec<usize> = (0..sizes.len()).collect();
                 order.sort_by_key(|at| turns[*at]);
                 let mut used = 0;
                 for at in order {
                     if used == 0 || used + sizes[at] <= room {
                         used += sizes[at];
-                        turns[at].brought(answer);
+                        turns[at].brought(response);
                         waited[at] = 0;
                     } else {
                         turns[at].came_empty(true);
                         waited[at] += 1;
-                        prop_assert!(waited[at] < sizes.len(), "{at} waits in {answer}");
+                        prop_assert!(waited[at] < sizes.len(), "{at} waits in {response}");
                     }
                 }
             }

@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::accumulator::Accumulator;
-use super::delivery::BatchAck;
-use super::sender::Event;
-use super::shard::Shard;
-use super::unread::Unread;
+use super::accumulator::{Accumulator, Event, Shard};
+use super::delivery::{BatchAck, Unread};
 use super::{Delivery, Record};
 use crate::config::ProducerConfig;
 use crate::environment::Environment;
@@ -20,7 +17,7 @@ use crate::record::pool::ChunkPool;
 /// A producer whose batches are acknowledged when asked for.
 #[derive(Debug)]
 pub struct Sends {
-    home: Arc<Accumulator>,
+    accumulator: Arc<Accumulator>,
     shard: Shard,
     sender: Arc<Unread>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -33,9 +30,9 @@ impl Sends {
         let config = ProducerConfig { compression, ..ProducerConfig::default() };
         let env = Environment::builder().seed(1).build();
         let metrics = Arc::<Metrics>::default();
-        let home = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
+        let accumulator = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
         let (shard, sender) = (Shard::default(), Unread::new(None));
-        Self { home: Arc::new(home), shard, sender, events }
+        Self { accumulator: Arc::new(accumulator), shard, sender, events }
     }
 
     /// Sends a record for each value and keeps the handles.
@@ -45,8 +42,8 @@ impl Sends {
     pub fn send(&self, topic: &str, values: &[impl AsRef<[u8]>], kept: &mut Vec<Delivery>) {
         for value in values {
             let record = Record::to(topic).value(value.as_ref());
-            let at_once = self.home.append_at_once(self.shard, &record, &self.sender);
-            let slowly = || self.home.append(self.shard, &record, &self.sender);
+            let at_once = self.accumulator.append_at_once(self.shard, &record, &self.sender);
+            let slowly = || self.accumulator.append(self.shard, &record, &self.sender);
             let delivery = at_once.map_or_else(slowly, Ok);
             kept.push(delivery.expect("the values fit the buffer"));
         }
@@ -55,13 +52,13 @@ impl Sends {
     /// Seals and acknowledges everything.
     pub fn acknowledge(&mut self) {
         while let Ok(event) = self.events.try_recv() {
-            let Event::Ready(home, _, slot) = event else { continue };
-            while let Some(batch) = slot.take(&home) {
+            let Event::Ready(accumulator, _, batch_queue) = event else { continue };
+            while let Some(batch) = batch_queue.take(&accumulator) {
                 let ack = BatchAck { partition: 0, base_offset: 0, append_time: None };
                 batch.resolve(Ok(ack));
             }
-            // Off the sender's list, as an empty slot is.
-            let _ = slot.peek(&home);
+            // Off the sender's list, as an empty queue is.
+            let _ = batch_queue.peek(&accumulator);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bounds of an answer, checked before it is decoded.
+//! Bounds of a response, checked before it is decoded.
 //!
 //! The generated decoder believes every count it reads: it reserves memory for `i32::MAX` elements
 //! because four bytes say so, and when that fails the process is gone, by an abort that nothing can
@@ -28,7 +28,7 @@ pub(crate) mod schema;
 use kafka_protocol::protocol::Request;
 use schema::{Field, Kind, Struct};
 
-/// Most structs in the arrays of an answer. The largest honest answers list each partition of a
+/// Most structs in the arrays of a response. The largest honest answers list each partition of a
 /// cluster, and clusters end at some 2 million.
 const MAX_STRUCTS: u32 = 1 << 21;
 
@@ -36,7 +36,7 @@ const MAX_STRUCTS: u32 = 1 << 21;
 /// future broker add one.
 const MAX_UNKNOWN_TAGS: u32 = 1 << 18;
 
-/// Why an answer is not decoded.
+/// Why a response is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// There is no table for this request and version, so nothing vouches for the bytes.
@@ -48,7 +48,7 @@ pub(crate) enum Refused {
     },
 }
 
-/// First and last version of a request to send: does not compile unless the answers to all of them
+/// First and last version of a request to send: does not compile unless the responses to all of them
 /// have a table.
 pub(crate) const fn bounded<R: Request>(first: i16, last: i16) -> (i16, i16) {
     let mut i = 0;
@@ -62,7 +62,7 @@ pub(crate) const fn bounded<R: Request>(first: i16, last: i16) -> (i16, i16) {
     panic!("no table in protocol/bounds/schema.rs for the answers to this request and version")
 }
 
-/// Walks the body of an answer (behind its header) and compares each count and length with the
+/// Walks the body of a response (behind its header) and compares each count and length with the
 /// bytes that are left. Bytes behind the message are not looked at.
 pub(crate) fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), Refused> {
     let schema = schema::find(api_key, version).ok_or(Refused::NoSchema)?;

@@ -54,8 +54,8 @@ pub(crate) fn frame_raw(
     buf.freeze()
 }
 
-/// Reads an answer whose correlation id is cut off already. Nothing is decoded that [`bounds`] does
-/// not vouch for; an answer without a table there is a fault of this crate, and refused.
+/// Reads a response whose correlation id is cut off already. Nothing is decoded that [`bounds`] does
+/// not vouch for; a response without a table there is a fault of this crate, and refused.
 ///
 /// Gives the bytes behind it, too: there are brokers that answer with more than the version has
 /// (librdkafka's mock cluster, one byte behind Metadata 13), and every other client takes what is
@@ -85,8 +85,8 @@ pub(crate) fn decode_response<R: Request>(
             ));
         }
     }
-    let answer = R::Response::decode(&mut body, version).map_err(|e| malformed(&e))?;
-    Ok((answer, body.len()))
+    let response = R::Response::decode(&mut body, version).map_err(|e| malformed(&e))?;
+    Ok((response, body.len()))
 }
 
 /// Tagged fields of a response header; none is defined, so all are skipped.
@@ -131,16 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_over_behind_an_answer_is_counted() {
+    fn what_is_left_over_behind_a_response_is_counted() {
         use kafka_protocol::messages::ApiVersionsRequest;
         // ApiVersions 0: no error, no requests, and five bytes of something.
         let body = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5]);
-        let (answer, left_over) = decode_response::<ApiVersionsRequest>(0, body).unwrap();
-        assert_eq!((answer.error_code, answer.api_keys.len(), left_over), (0, 0, 5));
+        let (response, left_over) = decode_response::<ApiVersionsRequest>(0, body).unwrap();
+        assert_eq!((response.error_code, response.api_keys.len(), left_over), (0, 0, 5));
     }
 
     #[test]
-    fn an_answer_without_a_table() {
+    fn a_response_without_a_table() {
         let body = Bytes::from_static(&[0; 64]);
         let error = decode_response::<SaslAuthenticateRequest>(0, body).expect_err("no table");
         assert_eq!(error.kind(), ErrorKind::Internal);

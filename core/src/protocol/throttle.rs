@@ -1,4 +1,4 @@
-//! `throttle_time_ms`, wherever a broker says it (KIP-219): the answer comes at once, and the client
+//! `throttle_time_ms`, wherever a broker says it (KIP-219): the response comes at once, and the client
 //! keeps silent on that channel for the time it names, whatever the next request is.
 
 use kafka_protocol::messages::{
@@ -6,15 +6,15 @@ use kafka_protocol::messages::{
     ListOffsetsResponse, MetadataResponse, ProduceResponse,
 };
 
-/// An answer that may ask for silence.
+/// A response that may ask for silence.
 pub(crate) trait Throttle {
     /// Milliseconds; 0: no.
     fn throttle_time_ms(&self) -> i32;
 }
 
 macro_rules! throttle {
-    ($($answer:ty),* $(,)?) => {
-        $(impl Throttle for $answer {
+    ($($response:ty),* $(,)?) => {
+        $(impl Throttle for $response {
             fn throttle_time_ms(&self) -> i32 {
                 self.throttle_time_ms
             }

@@ -89,9 +89,9 @@ fn produce(
 fn fetch(name: &str, batch: &SourceBatch) -> io::Result<bool> {
     let cluster =
         Cluster::builder().storage(Storage::Source(batch.clone())).topic(TOPIC, 1, 1).start()?;
-    let per_answer = (1 << 20) / batch.len().min(1 << 20);
+    let per_response = (1 << 20) / batch.len().min(1 << 20);
     let partition =
-        FetchPartition::default().with_partition_max_bytes((per_answer * batch.len()) as i32);
+        FetchPartition::default().with_partition_max_bytes((per_response * batch.len()) as i32);
     let request = FetchRequest::default()
         .with_max_wait_ms(1000)
         .with_min_bytes(1)
@@ -100,7 +100,7 @@ fn fetch(name: &str, batch: &SourceBatch) -> io::Result<bool> {
             FetchTopic::default().with_topic(topic()).with_partitions(vec![partition]),
         ]);
     let frame = frame(ApiKey::Fetch, 12, &request)?;
-    let good = measure(name, &cluster, &frame, batch.records() * per_answer)?;
+    let good = measure(name, &cluster, &frame, batch.records() * per_response)?;
     let fetched: u64 = cluster.stats().brokers.iter().map(|broker| broker.fetch_bytes).sum();
     if fetched < (RECORDS / batch.records() * batch.len()) as u64 {
         return Err(io::Error::other(format!("the broker sent {fetched} bytes only")));
@@ -108,21 +108,21 @@ fn fetch(name: &str, batch: &SourceBatch) -> io::Result<bool> {
     Ok(good)
 }
 
-/// Sends `frame` as often as `RECORDS` takes, reads as many answers, and prints a line.
+/// Sends `frame` as often as `RECORDS` takes, reads as many responses, and prints a line.
 fn measure(name: &str, cluster: &Cluster, frame: &[u8], per_request: usize) -> io::Result<bool> {
     let requests = RECORDS.div_ceil(per_request);
     let records = (requests * per_request) as f64;
     let mut stream = TcpStream::connect(cluster.bootstrap())?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     stream.set_nodelay(true)?;
-    let mut answers = stream.try_clone()?;
+    let mut responses = stream.try_clone()?;
     // Once through everything before the clock runs.
     stream.write_all(frame)?;
-    skip_answers(&mut answers, 1)?;
+    skip_responses(&mut responses, 1)?;
 
     let busy_before = broker_busy();
     let started = Instant::now();
-    let reader = std::thread::spawn(move || skip_answers(&mut answers, requests));
+    let reader = std::thread::spawn(move || skip_responses(&mut responses, requests));
     for _ in 0..requests {
         stream.write_all(frame)?;
     }
@@ -144,9 +144,9 @@ fn measure(name: &str, cluster: &Cluster, frame: &[u8], per_request: usize) -> i
     Ok(per_core >= TARGET)
 }
 
-fn skip_answers(stream: &mut TcpStream, answers: usize) -> io::Result<()> {
+fn skip_responses(stream: &mut TcpStream, responses: usize) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
-    for _ in 0..answers {
+    for _ in 0..responses {
         let mut len = [0; 4];
         stream.read_exact(&mut len)?;
         let mut left = u32::from_be_bytes(len) as usize;

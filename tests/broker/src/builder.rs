@@ -108,7 +108,7 @@ impl Builder {
         self
     }
 
-    /// Whether a fetch answer may end in the middle of a batch, as Kafka's do. Default true.
+    /// Whether a fetch response may end in the middle of a batch, as Kafka's do. Default true.
     pub fn partial_batches(mut self, partial: bool) -> Self {
         self.config.partial_batches = partial;
         self

@@ -173,19 +173,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         if plan.black_hole_after {
             return self.swallow().await;
         }
-        if !plan.delay_answer.is_zero() {
-            tokio::time::sleep(plan.delay_answer).await;
+        if !plan.delay_response.is_zero() {
+            tokio::time::sleep(plan.delay_response).await;
         }
         match outcome {
-            Outcome::Answer(mut answer) => {
+            Outcome::Response(mut answer) => {
                 self.stream.write_all_buf(&mut answer).await?;
                 self.stream.flush().await?;
             }
-            Outcome::NoAnswer => {}
+            Outcome::NoResponse => {}
             Outcome::Close => return Ok(false),
         }
         if !plan.throttle.is_zero() {
-            // KIP-219: the answer goes out at once, then the channel is muted.
+            // KIP-219: the response goes out at once, then the channel is muted.
             tokio::time::sleep(plan.throttle).await;
         }
         Ok(true)

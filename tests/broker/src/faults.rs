@@ -15,19 +15,19 @@ pub enum Fault {
     Refuse,
     /// The connection is cut when the request has arrived; the request has no effect.
     CutBeforeAppend,
-    /// The request takes effect, then the connection is cut instead of an answer.
+    /// The request takes effect, then the connection is cut instead of a response.
     CutAfterAppend,
     /// The request waits this long, and its connection with it, before it takes effect.
     Delay(Duration),
-    /// The request takes effect at once; its answer, and its connection, wait this long.
-    DelayAnswer(Duration),
+    /// The request takes effect at once; its response, and its connection, wait this long.
+    DelayResponse(Duration),
     /// The request has no effect; this connection stays open and never answers anything again.
     BlackHole,
     /// As [`Fault::BlackHole`], but the request takes effect first.
     BlackHoleAfterAppend,
     /// Answered with this error code; the request has no effect.
     Error(i16),
-    /// Answered with this error code although the request took effect: a produce answer names the
+    /// Answered with this error code although the request took effect: a produce response names the
     /// offset that the records have.
     ErrorAfterAppend(i16),
     /// Answered with this throttle time, after which (KIP-219) the connection is muted for it.
@@ -188,7 +188,7 @@ struct Rules {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) delay: Duration,
-    pub(crate) delay_answer: Duration,
+    pub(crate) delay_response: Duration,
     pub(crate) cut_before: bool,
     pub(crate) cut_after: bool,
     pub(crate) black_hole: bool,
@@ -303,7 +303,7 @@ impl Faults {
                 Fault::CutBeforeAppend => plan.cut_before = true,
                 Fault::CutAfterAppend => plan.cut_after = true,
                 Fault::Delay(time) => plan.delay += time,
-                Fault::DelayAnswer(time) => plan.delay_answer += time,
+                Fault::DelayResponse(time) => plan.delay_response += time,
                 Fault::BlackHole => plan.black_hole = true,
                 Fault::BlackHoleAfterAppend => plan.black_hole_after = true,
                 Fault::Error(code) => plan.error_before = Some(code),

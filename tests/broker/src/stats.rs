@@ -155,7 +155,7 @@ pub struct BrokerStats {
     pub produce_bytes: u64,
     /// Bytes of batches sent to consumers.
     pub fetch_bytes: u64,
-    /// Topics described in Metadata answers, known or not.
+    /// Topics described in Metadata responses, known or not.
     pub metadata_topics: u64,
     /// (name, version) that clients stated in ApiVersions (KIP-511), and on how many connections.
     pub software: BTreeMap<(String, String), u64>,

@@ -77,13 +77,13 @@ pub(crate) fn put_unsigned(buf: &mut BytesMut, mut value: u32) {
 /// An encoded answer with its length in front, in pieces: heads that were encoded, and slices of
 /// the log that are sent from where they lie.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pieces: VecDeque<Bytes>,
     remaining: usize,
 }
 
-impl Answer {
-    /// Encodes an answer whose body is one message.
+impl Response {
+    /// Encodes a response whose body is one message.
     pub(crate) fn encode<T: Encodable + HeaderVersion>(
         correlation_id: i32,
         version: i16,
@@ -92,10 +92,10 @@ impl Answer {
         let mut buf = BytesMut::new();
         start(&mut buf, correlation_id, T::header_version(version) >= 1);
         body.encode(&mut buf, version).map_err(|error| error.to_string())?;
-        let mut answer = Self::default();
-        answer.push(buf.freeze());
-        answer.finish();
-        Ok(answer)
+        let mut response = Self::default();
+        response.push(buf.freeze());
+        response.finish();
+        Ok(response)
     }
 
     /// Appends a piece. The first one begins with [`start`].
@@ -114,7 +114,7 @@ impl Answer {
     }
 }
 
-/// Begins an answer's first piece: correlation id, and an empty tag section in flexible versions.
+/// Begins a response's first piece: correlation id, and an empty tag section in flexible versions.
 pub(crate) fn start(buf: &mut BytesMut, correlation_id: i32, flexible: bool) {
     buf.put_i32(correlation_id);
     if flexible {
@@ -122,7 +122,7 @@ pub(crate) fn start(buf: &mut BytesMut, correlation_id: i32, flexible: bool) {
     }
 }
 
-impl Buf for Answer {
+impl Buf for Response {
     fn remaining(&self) -> usize {
         self.remaining
     }

@@ -295,7 +295,7 @@ fn who_gives_up_leaves_no_connection_behind() {
         let (network, _) = network(Link { delay: ms(5), bandwidth: None });
         let given_up = tokio::time::timeout(ms(7), dial(&network, 0, 1)).await;
         assert!(given_up.is_err());
-        // The broker has it in its backlog until the answer has come back to nobody.
+        // The broker has it in its backlog until the response has come back to nobody.
         tokio::time::sleep(ms(50)).await;
         assert_eq!(network.open_at(1), 0);
         network.log(|log| assert_eq!(log.dials()[0].outcome, Outcome::GivenUp));

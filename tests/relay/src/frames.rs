@@ -1,5 +1,5 @@
 //! Kafka's frames, as far as a relay has to know them: whose request it is and of what kind, and
-//! how long a Produce answer asks its client to be silent.
+//! how long a Produce response asks its client to be silent.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use kafka_protocol::messages::{ApiKey, ProduceResponse, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Kafka's `socket.request.max.bytes`, with room for a fetch answer that holds one batch more.
+/// Kafka's `socket.request.max.bytes`, with room for a fetch response that holds one batch more.
 const MAX_FRAME: usize = 128 << 20;
 
 /// What stands at the head of every request.
@@ -16,9 +16,9 @@ const MAX_FRAME: usize = 128 << 20;
 pub struct Request {
     /// Kafka's number of the request; see [`Request::api`].
     pub key: i16,
-    /// Version of the request and of its answer.
+    /// Version of the request and of its response.
     pub version: i16,
-    /// What the answer begins with.
+    /// What the response begins with.
     pub correlation: i32,
     /// The client's own name for itself; empty for null.
     pub client: String,
@@ -74,27 +74,27 @@ pub(crate) async fn next(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Op
     Ok(Some(frame.freeze()))
 }
 
-/// The correlation id that an answer begins with.
+/// The correlation id that a response begins with.
 pub(crate) fn correlation(answer: &[u8]) -> i32 {
     // A frame has at least these bytes: `next` takes none that is shorter.
     answer.get(..4).map_or(-1, |mut id| id.get_i32())
 }
 
-/// Whether a Produce answer says of every batch that it was written.
+/// Whether a Produce response says of every batch that it was written.
 ///
 /// # Errors
-/// `InvalidData` where it is no such answer.
+/// `InvalidData` where it is no such response.
 pub(crate) fn all_written(answer: &Bytes, version: i16) -> io::Result<bool> {
-    let (_, body) = produce_answer(answer, version)?;
+    let (_, body) = produce_response(answer, version)?;
     Ok(body.responses.iter().flat_map(|t| &t.partition_responses).all(|p| p.error_code == 0))
 }
 
-/// A Produce answer that asks its client to send nothing for so many milliseconds.
+/// A Produce response that asks its client to send nothing for so many milliseconds.
 ///
 /// # Errors
-/// `InvalidData` where it is no such answer.
+/// `InvalidData` where it is no such response.
 pub(crate) fn throttled(answer: &Bytes, version: i16, milliseconds: i32) -> io::Result<Bytes> {
-    let (header, mut body) = produce_answer(answer, version)?;
+    let (header, mut body) = produce_response(answer, version)?;
     body.throttle_time_ms = milliseconds;
     let mut out = BytesMut::with_capacity(answer.len());
     header
@@ -104,7 +104,7 @@ pub(crate) fn throttled(answer: &Bytes, version: i16, milliseconds: i32) -> io::
     Ok(out.freeze())
 }
 
-fn produce_answer(answer: &Bytes, version: i16) -> io::Result<(ResponseHeader, ProduceResponse)> {
+fn produce_response(answer: &Bytes, version: i16) -> io::Result<(ResponseHeader, ProduceResponse)> {
     let mut rest = answer.clone();
     let header =
         ResponseHeader::decode(&mut rest, ApiKey::Produce.response_header_version(version))
@@ -170,7 +170,7 @@ mod tests {
             let before = answer(version, 6);
             let after = throttled(&before, version, 1234).unwrap();
             assert_eq!(correlation(&after), 5);
-            let (_, body) = produce_answer(&after, version).unwrap();
+            let (_, body) = produce_response(&after, version).unwrap();
             assert_eq!(body.throttle_time_ms, 1234, "version {version}");
             assert_eq!(throttled(&after, version, 0).unwrap(), before, "version {version}");
         }

@@ -5,7 +5,7 @@
 //! yet go on as leader, which is what no signal to a broker can show.
 //!
 //! 1. [`frames`] reads as much of Kafka's frames as is needed.
-//! 2. [`log`] is what was seen, and answers questions about it.
+//! 2. [`log`] is what was seen, and responses questions about it.
 //! 3. `passage` is one connection; [`relay`] the listening sockets, and what it can be told.
 //! 4. [`load`] is many clients that send a little each, and what became of every record.
 

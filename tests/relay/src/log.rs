@@ -32,11 +32,11 @@ pub enum What {
         /// The client's own name for itself.
         client: Arc<str>,
     },
-    /// The client was handed a Produce answer that asks it to be silent for so long.
+    /// The client was handed a Produce response that asks it to be silent for so long.
     Throttled(Duration),
     /// The answer to a Produce request that the broker had written was dropped, and the connection
     /// reset.
-    AnswerLost,
+    ResponseLost,
     /// The connection is gone.
     Closed(End),
 }
@@ -187,7 +187,7 @@ impl Log {
     }
 
     /// Produce requests that came on a connection whose client had been asked to be silent, and from
-    /// how many connections. `grace` is what an answer may take to be read.
+    /// how many connections. `grace` is what a response may take to be read.
     pub fn sent_while_throttled(&self, grace: Duration) -> (usize, usize) {
         let mut silent: HashMap<u64, (Instant, Instant)> = HashMap::new();
         let mut connections = std::collections::HashSet::new();
@@ -303,11 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_comes_after_the_answer_and_before_its_end_breaks_the_silence() {
+    fn only_what_comes_after_the_response_and_before_its_end_breaks_the_silence() {
         let mut story = Story::new();
         let produce = || request(ApiKey::Produce, "a");
         story.at(0, 1, produce()).at(10, 1, What::Throttled(100 * MS));
-        // On its way before the answer was there; of another kind; on another connection.
+        // On its way before the response was there; of another kind; on another connection.
         story.at(14, 1, produce()).at(50, 1, request(ApiKey::Metadata, "a")).at(51, 2, produce());
         assert_eq!(story.log.sent_while_throttled(5 * MS), (0, 0));
         story.at(60, 1, produce()).at(61, 1, produce()).at(110, 1, produce());

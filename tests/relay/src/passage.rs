@@ -33,7 +33,7 @@ enum Ended {
     Reset,
 }
 
-/// Requests without an answer yet, by correlation id: kind and version.
+/// Requests without a response yet, by correlation id: kind and version.
 #[derive(Default)]
 struct Open(Mutex<HashMap<i32, (i16, i16)>>);
 
@@ -145,7 +145,7 @@ impl Passage {
         std::future::pending().await
     }
 
-    /// Brings the answers back until the broker closes.
+    /// Brings the responses back until the broker closes.
     async fn answer(&self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, open: &Open) -> Ended {
         let mut gone = false;
         loop {
@@ -163,7 +163,7 @@ impl Passage {
             let asked = open.answered(frames::correlation(&frame));
             let frame = match asked {
                 Some((key, version)) if key == ApiKey::Produce as i16 => {
-                    match self.produce_answer(frame, version) {
+                    match self.produce_response(frame, version) {
                         Some(frame) => frame,
                         None => return Ended::Reset,
                     }
@@ -176,12 +176,12 @@ impl Passage {
         }
     }
 
-    /// What becomes of a Produce answer; `None` if it is lost.
-    fn produce_answer(&self, frame: Bytes, version: i16) -> Option<Bytes> {
+    /// What becomes of a Produce response; `None` if it is lost.
+    fn produce_response(&self, frame: Bytes, version: i16) -> Option<Bytes> {
         let plan = self.shared.plan(self.broker);
         let written = || frames::all_written(&frame, version).unwrap_or(false);
-        if plan.loses_answers() && written() && self.shared.take_loss(self.broker) {
-            self.shared.note(self.broker, self.id, What::AnswerLost);
+        if plan.loses_responses() && written() && self.shared.take_loss(self.broker) {
+            self.shared.note(self.broker, self.id, What::ResponseLost);
             return None;
         }
         let Some(silence) = plan.silence() else { return Some(frame) };

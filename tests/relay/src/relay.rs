@@ -52,7 +52,7 @@ enum Command {
     Reset(std::sync::mpsc::Sender<usize>),
 }
 
-/// What is to be done with Produce answers of one broker.
+/// What is to be done with Produce responses of one broker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Plan {
     silence_until: Option<Instant>,
@@ -66,7 +66,7 @@ impl Plan {
         (left > Duration::ZERO).then_some(left)
     }
 
-    pub(crate) fn loses_answers(&self) -> bool {
+    pub(crate) fn loses_responses(&self) -> bool {
         self.losses > 0
     }
 }
@@ -100,7 +100,7 @@ impl Shared {
         self.plans().get(&broker).copied().unwrap_or_default()
     }
 
-    /// Whether one of the answers to be lost was left.
+    /// Whether one of the responses to be lost was left.
     pub(crate) fn take_loss(&self, broker: u32) -> bool {
         match self.plans().get_mut(&broker) {
             Some(plan) if plan.losses > 0 => {
@@ -208,16 +208,16 @@ impl Relay {
         rx.iter().sum()
     }
 
-    /// From now on and for so long, each Produce answer of a broker asks its client to send it
+    /// From now on and for so long, each Produce response of a broker asks its client to send it
     /// nothing until that time has passed. The broker itself knows nothing of it.
     pub fn throttle(&self, broker: u32, time: Duration) {
         let until = Some(Instant::now() + time);
         self.shared.plans().entry(broker).or_default().silence_until = until;
     }
 
-    /// The next so many Produce answers of a broker that say "written" get lost, each with its
+    /// The next so many Produce responses of a broker that say "written" get lost, each with its
     /// connection.
-    pub fn lose_answers(&self, broker: u32, count: usize) {
+    pub fn lose_responses(&self, broker: u32, count: usize) {
         self.shared.plans().entry(broker).or_default().losses += count;
     }
 
@@ -226,7 +226,7 @@ impl Relay {
         self.shared.log().clone()
     }
 
-    /// Waits until the log gives an answer, looking after each event. `None` after `limit`.
+    /// Waits until the log gives a response, looking after each event. `None` after `limit`.
     pub fn wait<T>(&self, limit: Duration, answer: impl Fn(&Log) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + limit;
         let mut log = self.shared.log();

@@ -1,4 +1,4 @@
-//! Answers of real brokers that are lost after the append, with their connections, under load: the
+//! Responses of real brokers that are lost after the append, with their connections, under load: the
 //! client cannot know, sends again in place, and the broker tells that it has the batch. Records that
 //! name a partition stay in order there; others may take turns, since what was behind the cut and never
 //! left goes wherever there is room.
@@ -40,7 +40,7 @@ impl load::Client for Pinned {
 }
 
 #[test]
-fn real_s02_twenty_answers_lost_under_load() {
+fn real_s02_twenty_responses_lost_under_load() {
     let lab = RelayedCluster::start(Options::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -75,10 +75,10 @@ async fn cuts(lab: &RelayedCluster) {
     bound.reached(SETTLED).await;
 
     let lost = |log: &ottla_relay::Log| {
-        log.events().iter().filter(|event| event.what == What::AnswerLost).count()
+        log.events().iter().filter(|event| event.what == What::ResponseLost).count()
     };
     for (cut, broker) in (1..=CUTS).zip(lab.relay.brokers().into_iter().cycle()) {
-        lab.relay.lose_answers(broker, 1);
+        lab.relay.lose_responses(broker, 1);
         // Whoever writes to that broker next is hit; until then others are acknowledged.
         while lost(&lab.relay.log()) < cut {
             load.reached_in_total(load.acked() + 1).await;

@@ -34,7 +34,7 @@ fn target(broker: u32, to: SocketAddr) -> Target {
     Target { broker, listener: TcpListener::bind("127.0.0.1:0").unwrap(), to }
 }
 
-/// A broker: it says how long a Fetch request is and brings it back, leaves Metadata without an answer,
+/// A broker: it says how long a Fetch request is and brings it back, leaves Metadata without a response,
 /// hangs up on FindCoordinator, and says "pong" to what is no Produce request either.
 fn broker(mood: Mood) -> (SocketAddr, Receiver<i32>) {
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -143,7 +143,7 @@ impl Client {
         assert_eq!(answer, [&correlation.to_be_bytes()[..], b"pong"].concat());
     }
 
-    /// What the broker's answer to a Produce request becomes on its way.
+    /// What the broker's response to a Produce request becomes on its way.
     fn produce(&mut self, correlation: i32) -> ProduceResponse {
         self.send(ApiKey::Produce, PRODUCE_VERSION, correlation);
         let answer = read(&mut self.0).unwrap();
@@ -305,13 +305,13 @@ fn a_throttled_client_is_told_for_how_long() {
 }
 
 #[test]
-fn one_broker_asks_for_silence_and_in_no_other_answer() {
+fn one_broker_asks_for_silence_and_in_no_other_response() {
     let (one, two) = (broker(Mood::Writes), broker(Mood::Writes));
     let relay = Relay::start(vec![target(1, one.0), target(2, two.0)]).unwrap();
     assert_eq!(relay.brokers(), [1, 2]);
     relay.throttle(1, SOON);
     let mut there = Client::connect_to(&relay, 1);
-    // Has no answer: what comes next is not taken for it.
+    // Has no response: what comes next is not taken for it.
     there.send(ApiKey::Metadata, 0, 1);
     assert!(there.produce(2).throttle_time_ms > 0);
     assert_eq!(Client::connect_to(&relay, 2).produce(3).throttle_time_ms, 0);
@@ -337,9 +337,9 @@ fn nobody_is_dialled_through_a_black_hole() {
     assert_eq!(request[4..8], 1i32.to_be_bytes());
 }
 
-/// Answers that are on their way when the path breaks wait for it as requests do.
+/// Responses that are on their way when the path breaks wait for it as requests do.
 #[test]
-fn no_answer_leaves_a_black_hole_before_it_heals() {
+fn no_response_leaves_a_black_hole_before_it_heals() {
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();
     let relay = Relay::start(vec![target(1, broker.local_addr().unwrap())]).unwrap();
     let mut client = Client::connect(&relay);
@@ -361,9 +361,9 @@ fn no_answer_leaves_a_black_hole_before_it_heals() {
 }
 
 #[test]
-fn an_answer_is_lost_only_once_the_records_are_written() {
+fn a_response_is_lost_only_once_the_records_are_written() {
     let (relay, seen) = start(Mood::Writes);
-    relay.lose_answers(1, 1);
+    relay.lose_responses(1, 1);
     let mut client = Client::connect(&relay);
     client.ping(1);
     client.send(ApiKey::Produce, PRODUCE_VERSION, 2);
@@ -372,9 +372,9 @@ fn an_answer_is_lost_only_once_the_records_are_written() {
     Client::connect(&relay).produce(3);
 
     let (relay, _) = start(Mood::Refuses);
-    relay.lose_answers(1, 1);
+    relay.lose_responses(1, 1);
     Client::connect(&relay).produce(1);
-    assert!(relay.log().events().iter().all(|event| event.what != What::AnswerLost));
+    assert!(relay.log().events().iter().all(|event| event.what != What::ResponseLost));
 }
 
 #[test]

@@ -7,11 +7,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::testing::ApiKey;
 
-/// The body of an answer (from its correlation id) without the last partition that it tells of; that to
+/// The body of a response (from its correlation id) without the last partition that it tells of; that to
 /// Metadata without the last topic.
 ///
 /// # Panics
-/// If the answer is to something else, or is none.
+/// If the response is to something else, or is none.
 pub(crate) fn answer(api: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     match api {
         ApiKey::PRODUCE => changed(version, body, |answer: &mut ProduceResponse| {

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::fewer;
 use crate::virtual_cluster::WALL_CLOCK;
 
-/// One way to damage an answer. Frames begin with a length and a correlation id.
+/// One way to damage a response. Frames begin with a length and a correlation id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// A correlation id that nobody sent.
@@ -37,7 +37,7 @@ pub enum Damage {
     Tiny,
     /// The right correlation id before noise: counts and lengths of any size.
     Noise,
-    /// The same answer twice.
+    /// The same response twice.
     Twice,
     /// Bytes from 0xff: counts and lengths below zero, or as large as they get.
     Ones,
@@ -50,7 +50,7 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// All that are no answer to what was asked.
+    /// All that are no response to what was asked.
     pub const ALL: [Self; 13] = [
         Self::Correlation,
         Self::Truncated,
@@ -114,7 +114,7 @@ impl Damage {
     }
 }
 
-/// What an answer is to.
+/// What a response is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Asked {
     correlation: [u8; 4],
@@ -122,7 +122,7 @@ struct Asked {
     version: i16,
 }
 
-/// The body of an answer (from its correlation id) with another count in its first list; that of
+/// The body of a response (from its correlation id) with another count in its first list; that of
 /// InitProducerId, which has no list, with another count of tagged fields.
 fn with_count(asked: Asked, body: &[u8], count: i32) -> Vec<u8> {
     // Where the count is behind the header, and the first version with compact counts.
@@ -138,7 +138,7 @@ fn with_count(asked: Asked, body: &[u8], count: i32) -> Vec<u8> {
         other => panic!("where answers to {other:?} have a list is not known here"),
     };
     let compact = v >= flexible;
-    // The answer to ApiVersions keeps the oldest header in every version.
+    // The response to ApiVersions keeps the oldest header in every version.
     let header = if compact && asked.api != ApiKey::API_VERSIONS { 5 } else { 4 };
     let (before, rest) = body.split_at(header + at);
     if compact {
@@ -151,7 +151,7 @@ fn with_count(asked: Asked, body: &[u8], count: i32) -> Vec<u8> {
     }
 }
 
-/// Makes another answer from the version and the body (from its correlation id) of an honest one.
+/// Makes another response from the version and the body (from its correlation id) of an honest one.
 type Rewrite = Arc<dyn Fn(i16, &[u8]) -> Vec<u8> + Send + Sync>;
 
 /// Which answers are damaged, and how.
@@ -213,12 +213,12 @@ impl Hostile {
         self.script().pending.push_back((api, damage));
     }
 
-    /// Damages every answer to requests of this kind, or none any more.
+    /// Damages every response to requests of this kind, or none any more.
     pub fn always(&self, damage: Option<(ApiKey, Damage)>) {
         self.script().always = damage;
     }
 
-    /// Rewrites every answer to requests of this kind: from its version and its body, which begins
+    /// Rewrites every response to requests of this kind: from its version and its body, which begins
     /// with the correlation id, to another body.
     pub fn rewrite(
         &self,
@@ -233,7 +233,7 @@ impl Hostile {
         self.script().rewrite = None;
     }
 
-    /// How many answers were damaged or rewritten.
+    /// How many responses were damaged or rewritten.
     pub fn done(&self) -> usize {
         self.script().done
     }
@@ -268,7 +268,7 @@ impl Hostile {
         }
     }
 
-    /// What is sent for an answer, and whether the stream ends then.
+    /// What is sent for a response, and whether the stream ends then.
     fn answer(&self, asked: Asked, frame: Vec<u8>) -> (Vec<u8>, bool) {
         let mut script = self.script();
         let next = script.pending.front().filter(|(wanted, _)| *wanted == asked.api).copied();

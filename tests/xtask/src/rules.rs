@@ -46,7 +46,7 @@ fn place(test: &str, root: &Path) -> Option<(PathBuf, String)> {
     let file = if file.contains('.') { file.split("::").next()? } else { file };
     let candidates = match file {
         file if file.contains('/') => vec![file.to_owned()],
-        file if file.contains('.') => vec![format!("tests/scenarios/tests/{file}")],
+        file if file.contains('.') => vec![format!("tests/scenarios/tests/scenarios/{file}")],
         module => {
             let path = module.trim_end_matches("::tests").replace("::", "/");
             ["", "/mod", "/tests"].map(|more| format!("core/src/{path}{more}.rs")).into()

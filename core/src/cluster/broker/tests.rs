@@ -21,7 +21,7 @@ fn a_new_rack_is_known_where_the_address_stays() {
 }
 
 #[test]
-fn it_is_gone_since_the_first_answer_without_it() {
+fn it_is_gone_since_the_first_response_without_it() {
     let broker = broker();
     for now_us in [5, 9, 14] {
         broker.vanished(now_us);
@@ -34,7 +34,7 @@ fn it_is_gone_since_the_first_answer_without_it() {
 }
 
 #[test]
-fn whose_answers_are_far_worse_than_the_others_is_out() {
+fn whose_responses_are_far_worse_than_the_others_is_out() {
     let (broker, now) = (broker(), Instant::now());
     assert!(matches!(broker.admission(now), Admission::Open));
     let pause = broker.eject(now, &mut StdRng::seed_from_u64(1));

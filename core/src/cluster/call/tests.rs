@@ -18,17 +18,17 @@ async fn both(seed: u64) -> Bed {
     bed
 }
 
-/// A question that the first so many answers to are no good.
+/// A question that the first so many responses to are no good.
 async fn ask(bed: &Bed, bad: usize) -> Result<i32> {
-    let (pool, answers) = (&bed.pool, AtomicUsize::new(0));
-    let check = |_: i32, _: &Connection, _: &_| match answers.fetch_add(1, Ordering::Relaxed) < bad
-    {
-        true => Err(Error::broker(-1, "Metadata", None)),
-        false => Ok(()),
-    };
+    let (pool, responses) = (&bed.pool, AtomicUsize::new(0));
+    let check =
+        |_: i32, _: &Connection, _: &_| match responses.fetch_add(1, Ordering::Relaxed) < bad {
+            true => Err(Error::broker(-1, "Metadata", None)),
+            false => Ok(()),
+        };
     let question = MetadataRequest::default().with_topics(Some(Vec::new()));
-    let answer = pool.call_anybody(pool.caller(), &question, VERSIONS, None, check, |_| {});
-    Ok(answer.await?.0)
+    let response = pool.call_anybody(pool.caller(), &question, VERSIONS, None, check, |_| {});
+    Ok(response.await?.0)
 }
 
 fn asked(bed: &Bed) -> u64 {
@@ -43,7 +43,7 @@ async fn what_is_asked_again_or_of_two_is_paid_for() {
     ask(&bed, 1).await.unwrap();
     assert!((18.9..19.5).contains(&bed.tokens()), "{}", bed.tokens());
     tokio::time::sleep(secs(10)).await;
-    bed.spoil(Fault::DelayAnswer(secs(4)), ApiKey::METADATA, 1);
+    bed.spoil(Fault::DelayResponse(secs(4)), ApiKey::METADATA, 1);
     let before = asked(&bed);
     ask(&bed, 0).await.unwrap();
     assert_eq!(asked(&bed) - before, 2);
@@ -54,7 +54,7 @@ async fn what_is_asked_again_or_of_two_is_paid_for() {
 async fn what_is_looked_up_for_the_first_time_brings_a_fifth_of_a_token() {
     let bed = both(1).await;
     ask(&bed, 0).await.unwrap();
-    while bed.pool.budgets().retry(Purse::Fetch, Cost::Definite, bed.now()).is_ok() {}
+    while bed.pool.budgets().retry(BudgetKind::Fetch, Cost::Definite, bed.now()).is_ok() {}
     let (before, begun) = (bed.tokens(), bed.now());
     ask(&bed, 0).await.unwrap();
     let brought = bed.tokens() - before - begun.elapsed().as_secs_f64();
@@ -70,7 +70,7 @@ async fn the_second_answers_though_the_first_is_lost() {
     let losing = async {
         tokio::time::sleep(ms(500)).await;
         let silent = (1..=2).find(|id| bed.seen(*id, ApiKey::METADATA) > before[*id as usize - 1]);
-        bed.spoil(Fault::DelayAnswer(secs(2)), ApiKey::METADATA, 1);
+        bed.spoil(Fault::DelayResponse(secs(2)), ApiKey::METADATA, 1);
         tokio::time::sleep(ms(1_500)).await;
         bed.cluster.cut_connections(silent.unwrap()).unwrap();
         silent.unwrap()
@@ -86,7 +86,7 @@ async fn the_second_answers_though_the_first_is_lost() {
 async fn who_is_always_slow_is_given_longer() {
     let bed = both(1).await;
     assert_eq!(bed.pool.call_patience(), Duration::from_secs(1));
-    bed.spoil(Fault::DelayAnswer(ms(800)), ApiKey::METADATA, 1);
+    bed.spoil(Fault::DelayResponse(ms(800)), ApiKey::METADATA, 1);
     ask(&bed, 0).await.unwrap();
     assert!(bed.pool.call_patience() > secs(3), "{:?}", bed.pool.call_patience());
 }

@@ -9,7 +9,7 @@ fn fails_until(bed: &Bed, id: i32, wait: Duration) {
     let broker = bed.pool.broker(id).unwrap();
     let error = Error::new(ErrorKind::Connect, "nobody there");
     let now = bed.now();
-    while broker.not_before(Need::Needed, now).is_none_or(|at| at < now + wait) {
+    while broker.not_before(DialUrgency::Needed, now).is_none_or(|at| at < now + wait) {
         bed.pool.random(|rng| broker.dial_failed(false, false, &error, now, rng));
     }
 }
@@ -20,7 +20,8 @@ async fn who_moves_while_it_is_dialled_is_not_where_it_was() {
     let (_, id) = bed.friend_and_stranger();
     bed.net.set(&bed.host(id), Way::Hangs);
     let pool = Arc::clone(&bed.pool);
-    let dialling = tokio::spawn(async move { pool.lane(id, Lane::Produce, Need::Needed).await });
+    let dialling =
+        tokio::spawn(async move { pool.lane(id, Lane::Produce, DialUrgency::Needed).await });
     tokio::time::sleep(ms(1)).await;
     bed.named(&[(id, "moved")], &[]);
     bed.net.set(&bed.host(id), Way::Open);
@@ -99,7 +100,8 @@ async fn who_backs_off_has_not_the_turn() {
     let (_, id) = bed.friend_and_stranger();
     fails_until(&bed, id, secs(2));
     let pool = Arc::clone(&bed.pool);
-    let waits = tokio::spawn(async move { pool.lane(id, Lane::Produce, Need::Needed).await });
+    let waits =
+        tokio::spawn(async move { pool.lane(id, Lane::Produce, DialUrgency::Needed).await });
     tokio::time::sleep(ms(1)).await;
     bed.named(&[], &[id]);
     let begun = bed.now();
@@ -123,14 +125,14 @@ async fn who_waited_for_somebody_elses_dial_has_its_connection() {
 async fn a_short_call_does_not_wait_behind_who_was_quicker() {
     let bed = bed(1, 1).known().await;
     bed.cut().await;
-    bed.spoil(Fault::DelayAnswer(ms(500)), ApiKey::METADATA, 1);
-    bed.spoil(Fault::DelayAnswer(secs(20)), ApiKey::INIT_PRODUCER_ID, 1);
+    bed.spoil(Fault::DelayResponse(ms(500)), ApiKey::METADATA, 1);
+    bed.spoil(Fault::DelayResponse(secs(20)), ApiKey::INIT_PRODUCER_ID, 1);
     let lane = Lane::Fetch(7);
     let pool = Arc::clone(&bed.pool);
     let (told, polls) = oneshot::channel();
     // It is this one that asks which cluster it is, and so hears of it first.
     let poll = tokio::spawn(async move {
-        let connection = pool.lane(1, lane, Need::Needed).await.unwrap();
+        let connection = pool.lane(1, lane, DialUrgency::Needed).await.unwrap();
         told.send(connection.clone()).ok().unwrap();
         let poll = InitProducerIdRequest::default();
         connection.call(&poll, (0, 4), false).await.map(drop)
@@ -183,7 +185,7 @@ async fn who_fell_silent_is_dialled_later_than_who_hung_up() {
         let asked = InitProducerIdRequest::default();
         connection.call(&asked, (0, 4), false).await.expect_err("nobody answers");
         let (broker, now) = (bed.pool.broker(1).unwrap(), bed.now());
-        waits.push(broker.not_before(Need::Needed, now).unwrap_or(now) - now);
+        waits.push(broker.not_before(DialUrgency::Needed, now).unwrap_or(now) - now);
     }
     assert!(waits.iter().any(|wait| *wait > secs(1)), "{waits:?}");
 }
@@ -201,14 +203,14 @@ async fn who_leads_elsewhere_is_dialled_ever_slower() {
     bed.pool.broker(id).unwrap().suspect(true);
     let begun = bed.now();
     while begun.elapsed() < secs(60) {
-        let error = bed.pool.lane(id, Lane::Produce, Need::Needed).await.err();
+        let error = bed.pool.lane(id, Lane::Produce, DialUrgency::Needed).await.err();
         assert_eq!(error.expect("another cluster").kind(), ErrorKind::ClusterChanged);
         // Until it has ended.
         tokio::time::sleep(ms(1)).await;
     }
     assert!(bed.pool.is_connected_to(friend));
     let dials = bed.net.dials(&bed.host(id));
-    // As in dial_scenarios: full jitter up to 5 s, with a margin of five standard deviations.
+    // As in the scenarios of dials: full jitter up to 5 s, with a margin of five standard deviations.
     assert!((15..=45).contains(&dials), "{dials} dials in a minute");
 }
 

@@ -14,12 +14,12 @@ async fn first() -> Bed {
     bed
 }
 
-/// What came by the connection to this broker is an answer of another cluster.
+/// What came by the connection to this broker is a response of another cluster.
 async fn strays(bed: &Bed, id: i32) {
     let connection = bed.lane(id, Lane::Produce).await;
     let id_of_another = Some(StrBytes::from_static_str("second"));
-    let answer = MetadataResponse::default().with_cluster_id(id_of_another);
-    let error = bed.pool.recognise(id, &connection, &answer).unwrap_err();
+    let response = MetadataResponse::default().with_cluster_id(id_of_another);
+    let error = bed.pool.recognise(id, &connection, &response).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ClusterChanged);
 }
 
@@ -57,8 +57,8 @@ async fn the_others_are_asked_who_they_are() {
     bed.pool.broker(2).unwrap().hang_up();
     bed.pool.broker(2).unwrap().suspect(true);
     let asked = bed.seen(1, ApiKey::METADATA);
-    let need = crate::policy::reconnect::Need::Needed;
-    let error = bed.pool.lane(2, Lane::Produce, need).await.err().expect("another cluster");
+    let urgency = crate::policy::reconnect::DialUrgency::Needed;
+    let error = bed.pool.lane(2, Lane::Produce, urgency).await.err().expect("another cluster");
     assert_eq!(error.kind(), ErrorKind::ClusterChanged);
     tokio::time::sleep(secs(1)).await;
     assert_eq!(bed.seen(1, ApiKey::METADATA) - asked, 1);
@@ -82,21 +82,21 @@ async fn who_answers_for_the_right_cluster_again_is_well() {
 /// connection that is opened beside it.
 #[tokio::test(start_paused = true)]
 async fn only_who_has_answered_since_a_loss_vouches_for_others() {
-    for answers in [false, true] {
+    for responses in [false, true] {
         let bed = bed(2, 1).known().await;
         for id in 1..=2 {
             bed.lane(id, Lane::Produce).await;
         }
         bed.cluster.cut_connections(1).unwrap();
         tokio::time::sleep(secs(1)).await;
-        if answers {
+        if responses {
             let two = bed.lane(2, Lane::Produce).await;
             two.call(&MetadataRequest::default(), refresh::VERSIONS, false).await.unwrap();
         }
         let asked = bed.seen(1, ApiKey::METADATA);
         bed.lane(1, Lane::Produce).await;
         let asked = bed.seen(1, ApiKey::METADATA) - asked;
-        assert_eq!(asked, u64::from(!answers), "the other has answered: {answers}");
+        assert_eq!(asked, u64::from(!responses), "the other has answered: {responses}");
     }
 }
 

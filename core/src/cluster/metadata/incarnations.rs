@@ -62,7 +62,7 @@ mod tests {
         let mut ids = Incarnations::default();
         for id in 0..100 {
             ids.is_now(Uuid::from_u128(id));
-            // An answer of a broker that is too old to tell is about none of them.
+            // A response of a broker that is too old to tell is about none of them.
             ids.is_now(Uuid::nil());
         }
         assert_eq!(ids.former.len(), REMEMBERED);

@@ -1,3 +1,5 @@
+mod incarnations;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -8,7 +10,7 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-fn answer(code: i16, leaders: &[(i32, i32)]) -> MetadataResponse {
+fn response(code: i16, leaders: &[(i32, i32)]) -> MetadataResponse {
     let partitions = leaders
         .iter()
         .enumerate()
@@ -35,9 +37,9 @@ fn broker(id: i32) -> MetadataResponseBroker {
 }
 
 /// Merges; tells whether anything was news, and who is named by a newer epoch.
-fn merge(m: &Metadata, answer: &MetadataResponse, from: i32, all: bool) -> (bool, Vec<i32>) {
+fn merge(m: &Metadata, response: &MetadataResponse, from: i32, all: bool) -> (bool, Vec<i32>) {
     let mut names = Vec::new();
-    let merged = m.merge(answer, from, all, |_, named| names.extend(named));
+    let merged = m.merge(response, from, all, |_, named| names.extend(named));
     (merged.changed, names)
 }
 
@@ -61,16 +63,16 @@ async fn pass(time: Duration) {
 async fn the_newer_epoch_wins_whatever_comes_last() {
     let m = metadata();
     assert!(matches!(m.lookup("t"), Lookup::Pending));
-    let all_new = merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
+    let all_new = merge(&m, &response(0, &[(1, 5), (2, 5)]), 1, false);
     assert_eq!(all_new, (true, vec![]), "nobody is named anew");
-    assert_eq!(merge(&m, &answer(0, &[(3, 6), (1, 4)]), 2, false), (true, vec![3]));
+    assert_eq!(merge(&m, &response(0, &[(3, 6), (1, 4)]), 2, false), (true, vec![3]));
     assert_eq!(leaders(&m), [(3, 6), (2, 5)]);
     let hint = |leader, epoch| LeaderHint { partition: 0, leader, epoch };
     let stale = |_: &Brokers, _: &BTreeSet<i32>| unreachable!("it is no news");
     assert!(m.hint("t", Uuid::nil(), &[hint(9, 6)], &[], stale).is_empty());
     assert_eq!(m.hint("t", Uuid::nil(), &[hint(2, 7)], &[], |_, _| {}), BTreeSet::from([2]));
     assert_eq!(leaders(&m), [(2, 7), (2, 5)]);
-    assert_eq!(merge(&m, &answer(0, &[(2, 7), (2, 5)]), 1, false), (false, vec![]));
+    assert_eq!(merge(&m, &response(0, &[(2, 7), (2, 5)]), 1, false), (false, vec![]));
 }
 
 /// Else who learns of a topic at once dials a leader that is no broker of the cluster yet.
@@ -84,7 +86,7 @@ async fn brokers_are_told_before_topics_can_be_read() {
         assert_eq!(brokers.len(), 3);
         assert!(m.state.try_read().is_err(), "nobody reads meanwhile");
     };
-    m.merge(&answer(0, &[(1, 5)]), 1, false, |brokers, _| hidden(brokers));
+    m.merge(&response(0, &[(1, 5)]), 1, false, |brokers, _| hidden(brokers));
     let hint = LeaderHint { partition: 0, leader: 2, epoch: 6 };
     m.hint("t", Uuid::nil(), &[hint], &[], |brokers, _| hidden(brokers));
     assert_eq!((told, leaders(&m)), (2, vec![(2, 6)]));
@@ -94,8 +96,8 @@ async fn brokers_are_told_before_topics_can_be_read() {
 async fn a_broker_that_is_cut_off_changes_nothing() {
     let m = metadata();
     m.lookup("t");
-    merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
-    let mut old = answer(0, &[(9, 4), (2, 5)]);
+    merge(&m, &response(0, &[(1, 5), (2, 5)]), 1, false);
+    let mut old = response(0, &[(9, 4), (2, 5)]);
     old.brokers.truncate(1);
     assert_eq!(merge(&m, &old, 9, false), (false, vec![]));
     assert_eq!(m.read().brokers.len(), 3);
@@ -103,112 +105,14 @@ async fn a_broker_that_is_cut_off_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_topic_id_is_another_topic() {
-    let m = metadata();
-    m.lookup("t");
-    merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
-    let mut recreated = answer(0, &[(3, 0)]);
-    recreated.topics[0].topic_id = Uuid::from_u128(7);
-    assert!(merge(&m, &recreated, 1, false).0);
-    assert_eq!(leaders(&m), [(3, 0)]);
-}
-
-fn incarnation(id: u128, leaders: &[(i32, i32)]) -> MetadataResponse {
-    let mut answer = answer(0, leaders);
-    answer.topics[0].topic_id = Uuid::from_u128(id);
-    answer
-}
-
-/// KRaft publishes to brokers one by one, and one that is cut off goes on telling of what is gone.
-#[tokio::test(start_paused = true)]
-async fn an_older_incarnation_does_not_come_back_by_a_broker_that_is_behind() {
-    let m = metadata();
-    m.lookup("t");
-    merge(&m, &incarnation(1, &[(1, 5), (2, 5)]), 1, false);
-    merge(&m, &incarnation(2, &[(2, 0), (3, 0), (2, 0)]), 2, false);
-    merge(&m, &incarnation(3, &[(3, 0), (3, 0), (3, 0)]), 2, false);
-    for old in [1, 2] {
-        let mut behind = incarnation(old, &[(1, 9)]);
-        behind.brokers.truncate(1);
-        // Now and then, for an hour; others say what is.
-        for _ in 0..60 {
-            assert_eq!(merge(&m, &behind, 1, true), (false, vec![]));
-            assert_eq!(leaders(&m), [(3, 0), (3, 0), (3, 0)]);
-            assert_eq!(m.read().brokers.len(), 3);
-            assert!(m.read().topics["t"].wanted, "another one is asked");
-            pass(Duration::from_secs(60)).await;
-            merge(&m, &incarnation(3, &[(3, 0), (3, 0), (3, 0)]), 2, false);
-        }
-    }
-    // Nor once the last one is gone as well.
-    for from in [1, 2] {
-        merge(&m, &answer(3, &[]), from, false);
-        pass(UNKNOWN_TOPIC_SPACING).await;
-    }
-    assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
-    merge(&m, &incarnation(2, &[(1, 9)]), 1, false);
-    assert_eq!(leaders(&m), []);
-}
-
-/// An id that is none of the topic's, from a broker that is broken, does not take it away for ever.
-#[tokio::test(start_paused = true)]
-async fn what_all_brokers_go_on_saying_is_so() {
-    let m = metadata();
-    m.lookup("t");
-    merge(&m, &incarnation(1, &[(1, 5)]), 1, false);
-    merge(&m, &incarnation(666, &[(3, 0)]), 3, false);
-    for n in 0..6 {
-        assert_eq!(leaders(&m), [(3, 0)], "after {n} answers");
-        merge(&m, &incarnation(1, &[(1, 5)]), 1 + n % 2, false);
-        pass(Duration::from_secs(5)).await;
-    }
-    assert_eq!(leaders(&m), [(1, 5)]);
-    merge(&m, &incarnation(666, &[(3, 0)]), 3, false);
-    assert_eq!(leaders(&m), [(1, 5)]);
-}
-
-/// Nor if that broker is gone, and the others with it: who is left is the cluster by its own word.
-#[tokio::test(start_paused = true)]
-async fn what_the_only_broker_left_goes_on_saying_is_so() {
-    let m = metadata();
-    m.lookup("t");
-    merge(&m, &incarnation(1, &[(1, 5)]), 1, false);
-    merge(&m, &incarnation(666, &[(3, 0)]), 3, false);
-    let mut alone = incarnation(1, &[(1, 5)]);
-    alone.brokers.truncate(1);
-    for _ in 0..100 {
-        merge(&m, &alone, 1, true);
-        pass(Duration::from_secs(5)).await;
-    }
-    assert_eq!(leaders(&m), [(1, 5)]);
-}
-
-/// An answer that was long on its way knows the leaders of the topic that it was asked about.
-#[tokio::test(start_paused = true)]
-async fn a_hint_about_a_topic_that_is_gone_says_nothing_of_its_successor() {
-    let m = metadata();
-    m.lookup("t");
-    let (old, new) = (Uuid::from_u128(6), Uuid::from_u128(7));
-    let mut recreated = answer(0, &[(3, 0)]);
-    recreated.topics[0].topic_id = new;
-    merge(&m, &recreated, 1, false);
-    let hint = LeaderHint { partition: 0, leader: 2, epoch: 9 };
-    let stale = |_: &Brokers, _: &BTreeSet<i32>| unreachable!("it is no news");
-    assert!(m.hint("t", old, &[hint], &[], stale).is_empty());
-    assert_eq!(leaders(&m), [(3, 0)]);
-    // Whoever is too old to tell an id cannot mean another topic.
-    assert_eq!(m.hint("t", Uuid::nil(), &[hint], &[], |_, _| {}), BTreeSet::from([2]));
-}
-
-#[tokio::test(start_paused = true)]
 async fn one_broker_that_does_not_know_a_topic_proves_nothing() {
     let m = metadata();
     m.lookup("t");
-    merge(&m, &answer(3, &[]), 1, false);
+    merge(&m, &response(3, &[]), 1, false);
     pass(UNKNOWN_TOPIC_SPACING).await;
-    merge(&m, &answer(3, &[]), 1, false);
+    merge(&m, &response(3, &[]), 1, false);
     assert!(matches!(m.lookup("t"), Lookup::Pending));
-    merge(&m, &answer(3, &[]), 2, false);
+    merge(&m, &response(3, &[]), 2, false);
     assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::UnknownTopic));
     m.created("t");
     assert!(matches!(m.lookup("t"), Lookup::Pending));
@@ -219,7 +123,7 @@ async fn a_refusal_fails_its_topic_with_the_kind_and_is_remembered_for_a_while()
     let m = metadata();
     m.lookup("t");
     m.asked(&m.question().expect("a new topic"));
-    merge(&m, &answer(29, &[]), 1, false);
+    merge(&m, &response(29, &[]), 1, false);
     assert!(matches!(m.lookup("t"), Lookup::Failed(e) if e.kind() == ErrorKind::Authorization));
     assert!(m.question().is_none());
     pass(FAILURE_REMEMBERED).await;
@@ -234,13 +138,13 @@ async fn only_topics_in_use_are_asked_for() {
     let question = m.question().expect("a new topic asks at once");
     assert_eq!((question.topics.len(), question.all, question.new), (1, false, true));
     m.asked(&question);
-    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    merge(&m, &response(0, &[(1, 5)]), 1, false);
     assert!(m.question().is_none());
     pass(Duration::from_secs(360)).await;
     let question = m.question().expect("the period has passed");
     assert_eq!((question.topics.len(), question.all, question.new), (1, true, false));
     m.asked(&question);
-    merge(&m, &answer(0, &[(1, 5)]), 1, true);
+    merge(&m, &response(0, &[(1, 5)]), 1, true);
     pass(UNUSED_AFTER).await;
     assert!(m.question().expect("another period").topics.is_empty());
 }
@@ -250,9 +154,9 @@ async fn many_wishes_are_one_question() {
     let m = metadata();
     m.lookup("t");
     m.asked(&m.question().expect("new"));
-    merge(&m, &answer(0, &[(1, 5), (2, 5)]), 1, false);
+    merge(&m, &response(0, &[(1, 5), (2, 5)]), 1, false);
     for _ in 0..1_000 {
-        m.want("t", Why::Stale);
+        m.want("t", RefreshReason::Stale);
     }
     assert!(m.question().is_none(), "what is known is too young");
     pass(Duration::from_millis(500)).await;
@@ -264,19 +168,19 @@ async fn many_wishes_are_one_question() {
     assert_eq!(m.question().expect("wanted still").topics.len(), 1);
 }
 
-/// The answer was made before the wish, and may be what the wish is about.
+/// The response was made before the wish, and may be what the wish is about.
 #[tokio::test(start_paused = true)]
-async fn a_wish_survives_the_answer_that_was_on_its_way() {
+async fn a_wish_survives_the_response_that_was_on_its_way() {
     let m = metadata();
     m.lookup("t");
     m.asked(&m.question().expect("a new topic"));
-    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    merge(&m, &response(0, &[(1, 5)]), 1, false);
     pass(Duration::from_secs(1)).await;
-    m.want("t", Why::Lost);
+    m.want("t", RefreshReason::Lost);
     pass(Duration::from_millis(250)).await;
     m.asked(&m.question().expect("a broker was lost"));
-    m.want("t", Why::Stale);
-    merge(&m, &answer(0, &[(1, 5)]), 2, false);
+    m.want("t", RefreshReason::Stale);
+    merge(&m, &response(0, &[(1, 5)]), 2, false);
     pass(Duration::from_secs(1)).await;
     assert_eq!(m.question().expect("wished for since").topics.len(), 1);
     // A new one that is waited for is asked for once.
@@ -286,13 +190,13 @@ async fn a_wish_survives_the_answer_that_was_on_its_way() {
     assert!(m.question().is_none(), "it is asked for already");
 }
 
-/// What the answer leaves out was asked for, and is wanted still.
+/// What the response leaves out was asked for, and is wanted still.
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_the_answer_leaves_out_is_asked_for_again() {
+async fn a_topic_that_the_response_leaves_out_is_asked_for_again() {
     let m = metadata();
     m.lookup("t");
     m.asked(&m.question().expect("a new topic"));
-    let mut empty = answer(0, &[]);
+    let mut empty = response(0, &[]);
     empty.topics.clear();
     merge(&m, &empty, 1, false);
     pass(Duration::from_secs(1)).await;
@@ -301,23 +205,23 @@ async fn a_topic_that_the_answer_leaves_out_is_asked_for_again() {
 
 /// One that was missing long ago, and is missing at one broker now, may be on its way to it.
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_was_missing_once_is_not_missing_by_one_answer_for_ever() {
+async fn a_topic_that_was_missing_once_is_not_missing_by_one_response_for_ever() {
     let m = metadata();
     m.lookup("t");
-    merge(&m, &answer(3, &[]), 1, false);
+    merge(&m, &response(3, &[]), 1, false);
     pass(UNKNOWN_TOPIC_SPACING).await;
-    merge(&m, &answer(3, &[]), 2, false);
+    merge(&m, &response(3, &[]), 2, false);
     assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
     pass(FAILURE_REMEMBERED).await;
     assert!(matches!(m.lookup("t"), Lookup::Pending));
-    merge(&m, &answer(3, &[]), 1, false);
+    merge(&m, &response(3, &[]), 1, false);
     assert!(matches!(m.lookup("t"), Lookup::Pending), "it may have been made meanwhile");
     // Nor by two of which the first was about another hour.
     pass(Duration::from_secs(3600)).await;
-    merge(&m, &answer(3, &[]), 1, false);
+    merge(&m, &response(3, &[]), 1, false);
     assert!(matches!(m.lookup("t"), Lookup::Pending));
     pass(UNKNOWN_TOPIC_SPACING).await;
-    merge(&m, &answer(3, &[]), 3, false);
+    merge(&m, &response(3, &[]), 3, false);
     assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
 }
 
@@ -325,7 +229,7 @@ async fn a_topic_that_was_missing_once_is_not_missing_by_one_answer_for_ever() {
 async fn brokers_with_ids_or_addresses_that_are_none_are_left_out() {
     let m = metadata();
     m.lookup("t");
-    let mut odd = answer(0, &[(1, 5), (-7, 5)]);
+    let mut odd = response(0, &[(1, 5), (-7, 5)]);
     odd.brokers.extend([broker(-1), broker(-2), broker(i32::MIN)]);
     odd.brokers.push(broker(7).with_port(0));
     odd.brokers.push(broker(8).with_port(-1));
@@ -344,11 +248,11 @@ async fn brokers_with_ids_or_addresses_that_are_none_are_left_out() {
 
 /// Partitions are never taken away from a topic: who names fewer is behind.
 #[tokio::test(start_paused = true)]
-async fn an_answer_with_fewer_partitions_takes_none_away() {
+async fn a_response_with_fewer_partitions_takes_none_away() {
     let m = metadata();
     m.lookup("t");
-    merge(&m, &answer(0, &[(1, 5), (2, 5), (3, 5)]), 1, false);
-    assert_eq!(merge(&m, &answer(0, &[(2, 6)]), 2, false), (true, vec![2]));
+    merge(&m, &response(0, &[(1, 5), (2, 5), (3, 5)]), 1, false);
+    assert_eq!(merge(&m, &response(0, &[(2, 6)]), 2, false), (true, vec![2]));
     assert_eq!(leaders(&m), [(2, 6), (2, 5), (3, 5)]);
 }
 
@@ -359,40 +263,13 @@ async fn a_topic_without_partitions_is_asked_for_again() {
     m.lookup("t");
     let question = m.question().unwrap();
     m.asked(&question);
-    merge(&m, &answer(0, &[]), 1, false);
+    merge(&m, &response(0, &[]), 1, false);
     assert!(m.read().topics["t"].wanted, "whoever waits for it waits, and asks no more");
     assert!(matches!(m.lookup("t"), Lookup::Pending));
     pass(Duration::from_secs(10)).await;
     assert_eq!(*m.question().expect("it is time").topics, ["t".into()]);
-    merge(&m, &answer(0, &[(1, 0)]), 1, false);
+    merge(&m, &response(0, &[(1, 0)]), 1, false);
     assert_eq!(leaders(&m), [(1, 0)]);
-}
-
-/// Who has an older epoch of one topic may not know another one yet, however often it says so.
-#[tokio::test(start_paused = true)]
-async fn who_is_behind_takes_no_topic_away() {
-    let m = metadata();
-    m.lookup("t");
-    m.lookup("u");
-    let both = |code: i16, epoch: i32| {
-        let mut both = answer(code, if code == 0 { &[(1, 5)] } else { &[] });
-        let mut other = answer(0, &[(1, epoch)]).topics.remove(0);
-        other.name = Some(TopicName(StrBytes::from_static_str("u")));
-        both.topics.push(other);
-        both
-    };
-    merge(&m, &both(0, 7), 1, false);
-    for from in [2, 3, 2, 3] {
-        pass(UNKNOWN_TOPIC_SPACING).await;
-        merge(&m, &both(3, 6), from, false);
-        assert_eq!(leaders(&m), [(1, 5)]);
-    }
-    // One that is not behind is believed, with another one.
-    for from in [1, 2] {
-        pass(UNKNOWN_TOPIC_SPACING).await;
-        merge(&m, &both(3, 7), from, false);
-    }
-    assert!(matches!(m.lookup("t"), Lookup::Failed(_)));
 }
 
 /// A hint moves a broker, and says nothing of its rack.
@@ -400,7 +277,7 @@ async fn who_is_behind_takes_no_topic_away() {
 async fn a_hint_leaves_the_rack() {
     let m = metadata();
     m.lookup("t");
-    let mut told = answer(0, &[(1, 5)]);
+    let mut told = response(0, &[(1, 5)]);
     told.brokers[1].rack = Some(StrBytes::from_static_str("r"));
     merge(&m, &told, 1, false);
     let hint = LeaderHint { partition: 0, leader: 2, epoch: 6 };
@@ -412,19 +289,8 @@ async fn a_hint_leaves_the_rack() {
     assert!(!seen.contains_key(&9), "it leads nothing");
 }
 
-/// In another cluster an id that a topic had in the old one is as good as any.
-#[tokio::test(start_paused = true)]
-async fn anew_nothing_is_a_former_topic() {
-    let m = metadata();
-    m.lookup("t");
-    merge(&m, &incarnation(1, &[(1, 5)]), 1, false);
-    merge(&m, &incarnation(2, &[(2, 0)]), 1, false);
-    m.begin_anew(&incarnation(1, &[(3, 0)]), 1, |_, _| {});
-    assert_eq!(leaders(&m), [(3, 0)]);
-}
-
-/// What is not answered is asked again; trouble lasts from the first question without an answer to the
-/// first answer.
+/// What is not answered is asked again; trouble lasts from the first question without a response to the
+/// first response.
 #[tokio::test(start_paused = true)]
 async fn what_nobody_answers_is_wanted_still() {
     let m = metadata();
@@ -442,9 +308,9 @@ async fn what_nobody_answers_is_wanted_still() {
     }
     let question = m.question().unwrap();
     m.asked(&question);
-    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    merge(&m, &response(0, &[(1, 5)]), 1, false);
     assert!(m.trouble().is_none());
-    m.want("t", Why::Stale);
+    m.want("t", RefreshReason::Stale);
     pass(Duration::from_secs(10)).await;
     assert!(!m.question().unwrap().identity, "that was answered");
 }
@@ -454,7 +320,7 @@ async fn what_nobody_answers_is_wanted_still() {
 async fn a_far_partition_is_none() {
     let m = metadata();
     m.lookup("t");
-    let mut far = answer(0, &[(1, 5), (2, 5)]);
+    let mut far = response(0, &[(1, 5), (2, 5)]);
     for (index, expected) in
         [(1_000_000, vec![(1, 5)]), (2, vec![(1, 5)]), (1, vec![(1, 5), (2, 5)])]
     {
@@ -469,16 +335,16 @@ async fn a_far_partition_is_none() {
 async fn a_topic_that_is_wanted_already_is_no_new_wish() {
     let m = metadata();
     let ask = || m.plan(|plan, _, _| plan.next());
-    m.want("t", Why::New);
+    m.want("t", RefreshReason::New);
     m.asked(&m.question().unwrap());
     pass(Duration::from_millis(1)).await;
-    m.want("u", Why::New);
+    m.want("u", RefreshReason::New);
     let at = ask();
     assert!(at > Instant::now(), "it is gathered with others");
     pass(Duration::from_millis(5)).await;
-    m.want("u", Why::New);
+    m.want("u", RefreshReason::New);
     assert_eq!(ask(), at);
-    m.want("v", Why::New);
+    m.want("v", RefreshReason::New);
     assert!(ask() > at, "this one is another");
 }
 
@@ -500,12 +366,12 @@ async fn among_many_topics_those_that_nobody_uses_are_forgotten() {
     let m = metadata();
     let names = |round: usize| (0..MANY_TOPICS).map(move |n| format!("{round}-{n}"));
     for round in 0..5 {
-        names(round).for_each(|name| m.want(&name, Why::New));
+        names(round).for_each(|name| m.want(&name, RefreshReason::New));
         let known = m.read().topics.len();
         assert!(known <= 2 * MANY_TOPICS, "round {round}: {known}");
         pass(UNUSED_AFTER).await;
     }
-    m.want("t", Why::New);
+    m.want("t", RefreshReason::New);
     assert!(m.read().topics.len() <= MANY_TOPICS + 1);
 }
 
@@ -516,11 +382,11 @@ async fn what_one_broker_said_against_a_topic_is_asked_of_another() {
     m.lookup("t");
     assert!(!m.question().unwrap().elsewhere);
     m.asked(&m.question().unwrap());
-    merge(&m, &answer(3, &[]), 1, false);
+    merge(&m, &response(3, &[]), 1, false);
     pass(Duration::from_secs(10)).await;
     assert!(m.question().expect("it is time").elsewhere);
-    merge(&m, &answer(0, &[(1, 5)]), 2, false);
-    m.want("t", Why::Stale);
+    merge(&m, &response(0, &[(1, 5)]), 2, false);
+    m.want("t", RefreshReason::Stale);
     pass(Duration::from_secs(10)).await;
     assert!(!m.question().expect("it is time").elsewhere);
 }
@@ -530,18 +396,18 @@ async fn what_one_broker_said_against_a_topic_is_asked_of_another() {
 async fn a_right_that_comes_back_is_told() {
     let m = metadata();
     m.lookup("t");
-    let told = |answer: &MetadataResponse, from| {
-        let merged = m.merge(answer, from, false, |_, _| {});
+    let told = |response: &MetadataResponse, from| {
+        let merged = m.merge(response, from, false, |_, _| {});
         (merged.forbidden.len(), merged.allowed.len())
     };
     let mut forbidden = 0;
     for from in [1, 2, 3, 1, 2, 3] {
         pass(UNKNOWN_TOPIC_SPACING).await;
-        forbidden += told(&answer(29, &[]), from).0;
+        forbidden += told(&response(29, &[]), from).0;
     }
     assert_eq!(forbidden, 1);
-    assert_eq!(told(&answer(0, &[(1, 5)]), 1), (0, 1));
-    assert_eq!(told(&answer(0, &[(1, 5)]), 1), (0, 0));
+    assert_eq!(told(&response(0, &[(1, 5)]), 1), (0, 1));
+    assert_eq!(told(&response(0, &[(1, 5)]), 1), (0, 0));
 }
 
 /// However often the bootstrap list is begun again with, and whoever says that nobody is there.
@@ -551,7 +417,7 @@ async fn who_knew_brokers_once_begins_again() {
     m.forget_brokers();
     assert!(!m.begins_again(), "nobody was known");
     assert!(matches!(m.lookup("t"), Lookup::Pending));
-    merge(&m, &answer(0, &[(1, 5)]), 1, false);
+    merge(&m, &response(0, &[(1, 5)]), 1, false);
     for _ in 0..3 {
         m.forget_brokers();
         assert!(m.begins_again());

@@ -1,7 +1,7 @@
 use ottla_test_broker::{ApiKey, Cluster, Fault};
 
 use super::*;
-use crate::cluster::metadata::BrokerPlace;
+use crate::cluster::metadata::BrokerAddress;
 use crate::cluster::testbed::{bed, bed_of, secs};
 
 /// Trying again would not help, and nobody waits for it.
@@ -35,7 +35,7 @@ async fn a_connection_to_the_address_of_two_brokers_is_neithers() {
         let bed = bed(1, 1);
         bed.pool.control_but(&[]).await.unwrap();
         let endpoint = bed.pool.lock()[&-1].endpoint();
-        let place = BrokerPlace { endpoint, rack: None };
+        let place = BrokerAddress { endpoint, rack: None };
         let known = (1..=brokers).map(|id| (id, place.clone())).collect();
         bed.pool.brokers_changed(&known, &BTreeSet::new());
         assert_eq!(bed.pool.is_connected_to(1), brokers == 1);

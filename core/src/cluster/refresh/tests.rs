@@ -30,7 +30,7 @@ async fn brokers_that_nobody_reaches_for_minutes_are_looked_for_by_the_list() {
     bed.net.set(&bed.host(1), Way::Refused);
     bed.cut().await;
     let silent = bed.now();
-    bed.pool.metadata().want("t", crate::policy::ask::Why::Lost);
+    bed.pool.metadata().want("t", crate::policy::metadata_refresh::RefreshReason::Lost);
     tokio::time::sleep(REBOOTSTRAP_AFTER - secs(10)).await;
     assert!(bed.pool.metadata().knows_brokers(), "they may be back");
     tokio::time::sleep(secs(20)).await;

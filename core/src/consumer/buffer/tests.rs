@@ -30,7 +30,7 @@ fn key(partition: i32) -> Key {
 }
 
 /// A batch of one record at this offset.
-fn fetched(partition: i32, offset: i64, generation: u64) -> Fetched {
+fn fetched(partition: i32, offset: i64, generation: u64) -> FetchedBatch {
     let mut builder = BatchBuilder::new(ChunkPool::default());
     builder.append(None, Some(&[7; SIZE - 9]), HeaderList::NONE, 0).unwrap();
     assert_eq!(builder.len_bytes(), SIZE);
@@ -39,11 +39,11 @@ fn fetched(partition: i32, offset: i64, generation: u64) -> Fetched {
     sealed.segments().iter().for_each(|segment| bytes.extend_from_slice(segment));
     bytes[..8].copy_from_slice(&offset.to_be_bytes());
     let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
-    Fetched { key: key(partition), raw, from: 0, high_watermark: 100, generation }
+    FetchedBatch { key: key(partition), raw, from: 0, high_watermark: 100, generation }
 }
 
 impl Set {
-    fn push(&self, batches: impl IntoIterator<Item = Fetched>) {
+    fn push(&self, batches: impl IntoIterator<Item = FetchedBatch>) {
         self.buffer.push(batches);
     }
 

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use super::Fetcher;
 use crate::cluster::{Lookup, TopicMeta};
-use crate::consumer::Start;
+use crate::config::Start;
 use crate::consumer::buffer::{Key, Moved};
 use crate::consumer::reading::{Reading, Topic};
 use crate::environment::earlier;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
-use crate::policy::ask::Why;
+use crate::policy::metadata_refresh::RefreshReason;
 
 /// A topic that is missing or forbidden is looked for again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ impl Fetcher {
                 // A broker that is behind: that one is gone, and what was read of the one that is stands.
                 Lookup::Known(meta) if topic.was.contains(&meta.id) => {
                     if topic.behind.replace(meta.id) != Some(meta.id) {
-                        metadata.want(name, Why::Stale);
+                        metadata.want(name, RefreshReason::Stale);
                     }
                 }
                 Lookup::Known(meta) => {
@@ -102,7 +102,7 @@ impl Fetcher {
                 // Who answered may be behind, or it may be made yet.
                 if !topic.missing.contains(&partition) {
                     topic.missing.push(partition);
-                    self.pool.metadata().want(name, Why::Stale);
+                    self.pool.metadata().want(name, RefreshReason::Stale);
                     self.buffer.fail(Error::new(
                         ErrorKind::UnknownPartition,
                         format!("topic '{name}' has no partition {partition}, it has {count}"),

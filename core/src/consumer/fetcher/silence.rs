@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
 use crate::net::Connection;
 
-/// Where an answer was not late in the end, it is looked for again after so long.
+/// Where a response was not late in the end, it is looked for again after so long.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is asked of a leader.
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 }
 
 impl Fetcher {
-    /// What was asked then has no answer yet (`overdue`), or never will have.
+    /// What was asked then has no response yet (`overdue`), or never will have.
     pub(super) fn unanswered(
         &mut self,
         leader: i32,
@@ -51,7 +51,7 @@ impl Fetcher {
         }
     }
 
-    /// The same of a request that failed, if that is how: a broker's code is an answer, and who cannot be
+    /// The same of a request that failed, if that is how: a broker's code is a response, and who cannot be
     /// reached was not asked.
     pub(super) fn failed_unanswered(
         &mut self,
@@ -89,7 +89,7 @@ pub(super) async fn overdue(env: &Environment, connection: &Connection, patience
 }
 
 /// What is told of that.
-pub(super) fn no_answer(connection: &Connection, asked: &[Asked], patience: Duration) -> Error {
+pub(super) fn no_response(connection: &Connection, asked: &[Asked], patience: Duration) -> Error {
     let of = match asked {
         [] => String::new(),
         [Asked { key: (topic, partition), .. }, more @ ..] => {

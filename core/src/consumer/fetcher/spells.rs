@@ -13,7 +13,7 @@ use crate::consumer::buffer::Key;
 use crate::environment::earlier;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
-use crate::policy::ask::Why;
+use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Outlook;
 
 const LEADER_NOT_AVAILABLE: i16 = 5;
@@ -43,7 +43,7 @@ impl Fetcher {
     ) {
         let mut again = None;
         for key in keys {
-            self.pool.metadata().want(&key.0, Why::Lost);
+            self.pool.metadata().want(&key.0, RefreshReason::Lost);
             self.try_again(key, now, &mut again);
         }
         limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, broker = leader, error = %error.message(), "fetch");
@@ -56,7 +56,7 @@ impl Fetcher {
         }
     }
 
-    /// A partition failed in an answer that brought something else. `again` is when those of one answer
+    /// A partition failed in a response that brought something else. `again` is when those of one response
     /// are tried again; the first draws it.
     pub(super) fn partition_failed(
         &mut self,
@@ -82,7 +82,7 @@ impl Fetcher {
     pub(super) fn without_leader(&mut self, keys: &[Key], now: Instant) {
         let mut again = None;
         for key in keys {
-            self.pool.metadata().want(&key.0, Why::Stale);
+            self.pool.metadata().want(&key.0, RefreshReason::Stale);
             let what = format!("topic '{}' partition {}", key.0, key.1);
             let error = Error::broker(LEADER_NOT_AVAILABLE, what, None);
             self.partition_failed(key, &error, now, &mut again);
@@ -98,7 +98,7 @@ impl Fetcher {
         reading.retry_at = Some(*again.get_or_insert(now + delay));
     }
 
-    /// An answer was good for a partition: what was told of it before would be news again.
+    /// A response was good for a partition: what was told of it before would be news again.
     pub(super) fn partition_is_well(&mut self, key: &Key) {
         if let Some(reading) = self.reading.get_mut(key) {
             reading.recovered();

@@ -76,9 +76,9 @@ impl Set {
     }
 
     /// Broker 1 answers what was asked for partition 0, or does not.
-    fn answers(&mut self, went: bool, answer: Result<FetchResponse>) {
+    fn answers(&mut self, went: bool, response: Result<FetchResponse>) {
         let (asked, sent) = (self.asked(0), self.now());
-        self.fetcher.handle(Event::Answer { leader: 1, asked, sent, went, answer });
+        self.fetcher.handle(Event::Response { leader: 1, asked, sent, went, response });
     }
 
     fn cannot_be_reached(&self, broker: i32) {
@@ -94,7 +94,7 @@ impl Set {
 }
 
 /// No records of partition 0, of which there are as many as that.
-fn empty_answer(high_watermark: i64) -> FetchResponse {
+fn empty_response(high_watermark: i64) -> FetchResponse {
     let partition = PartitionData::default()
         .with_partition_index(0)
         .with_high_watermark(high_watermark)
@@ -225,7 +225,7 @@ async fn who_has_answered_is_not_waited_for() {
     let mut set = led_by(&[1, 2]);
     set.fetcher.troubles.wait_for(Some(1));
     set.fetcher.troubles.wait_for(Some(2));
-    set.answers(true, Ok(empty_answer(0)));
+    set.answers(true, Ok(empty_response(0)));
     (1..=2).for_each(|broker| set.cannot_be_reached(broker));
     set.fetcher.tell_troubles(set.now() + secs(5));
     assert_eq!(set.told(), [ErrorKind::Connect], "of broker 2");
@@ -233,7 +233,7 @@ async fn who_has_answered_is_not_waited_for() {
 
 /// A cluster that is moved goes on with other brokers, and under the same ids others may come.
 #[tokio::test(start_paused = true)]
-async fn brokers_that_are_gone_are_forgotten_once_they_owe_no_answer() {
+async fn brokers_that_are_gone_are_forgotten_once_they_owe_no_response() {
     let mut set = led_by(&[1]);
     for broker in 1..=5 {
         set.fetcher.sources.entry(broker).or_default();
@@ -258,7 +258,7 @@ async fn a_start_that_is_told_ends_the_silence_about_starts() {
     };
     assert_eq!(spell(&mut set, start), [ErrorKind::Timeout]);
     assert_eq!(spell(&mut set, start + secs(100)), [], "it lasts");
-    let (asked, found) = (set.asked(0), vec![(key(0), Ok(Found { offset: 3, epoch: 1 }))]);
+    let (asked, found) = (set.asked(0), vec![(key(0), Ok(FoundOffset { offset: 3, epoch: 1 }))]);
     set.fetcher.handle(Event::Offsets { leader: 1, asked, sent: start, found });
     assert_eq!(set.reading(0).next, Some(Position::at(3, 1)));
     assert_eq!(spell(&mut set, start + secs(200)), [ErrorKind::Timeout], "another one");
@@ -266,10 +266,10 @@ async fn a_start_that_is_told_ends_the_silence_about_starts() {
 
 /// At once it would be asked for as often as brokers can answer.
 #[tokio::test(start_paused = true)]
-async fn a_start_that_the_answer_leaves_out_is_asked_for_again_later() {
+async fn a_start_that_the_response_leaves_out_is_asked_for_again_later() {
     let mut set = led_by(&[1, 1]);
     let (now, asked) = (set.now(), [set.asked(0), set.asked(1)].into_iter().flatten().collect());
-    let found = vec![(key(1), Ok(Found { offset: 3, epoch: 1 }))];
+    let found = vec![(key(1), Ok(FoundOffset { offset: 3, epoch: 1 }))];
     set.reading(0).busy = true;
     set.fetcher.handle(Event::Offsets { leader: 1, asked, sent: now, found });
     assert!(!set.reading(0).busy && set.reading(0).retry_at.is_some_and(|at| at > now));
@@ -277,14 +277,14 @@ async fn a_start_that_the_answer_leaves_out_is_asked_for_again_later() {
     assert!(set.reading(1).next.is_some() && set.reading(1).retry_at.is_none());
 }
 
-/// The answer had no room for it, or the broker had no time.
+/// The response had no room for it, or the broker had no time.
 #[tokio::test(start_paused = true)]
 async fn what_came_empty_although_there_are_records_goes_first() {
     let mut set = led_by(&[1]);
     set.reading(0).next = Some(Position::at(5, -1));
-    set.answers(true, Ok(empty_answer(5)));
+    set.answers(true, Ok(empty_response(5)));
     assert_eq!(set.reading(0).turn, Turn::new(), "it waits like the others");
-    set.answers(true, Ok(empty_answer(6)));
+    set.answers(true, Ok(empty_response(6)));
     assert!(set.reading(0).turn < Turn::new());
 }
 
@@ -293,7 +293,7 @@ async fn what_came_empty_although_there_are_records_goes_first() {
 async fn brokers_have_turns_where_there_is_not_room_for_all() {
     let mut set = led_by(&[1, 2, 3]);
     let now = set.now();
-    // What another answer may bring leaves room for one more.
+    // What another response may bring leaves room for one more.
     let memory = set.fetcher.buffer.config.buffer_memory;
     set.fetcher.sources.entry(9).or_default().in_flight = memory - 1;
     let mut turns = Vec::new();

@@ -24,12 +24,12 @@ impl Troubles {
         self.waited_for.insert(whom);
     }
 
-    /// The answer is here, whatever it is: who is asked again is waited for again.
+    /// The response is here, whatever it is: who is asked again is waited for again.
     pub(super) fn waited_for(&mut self, whom: Option<i32>) {
         self.waited_for.remove(&whom);
     }
 
-    /// Brokers that are no part of the cluster any more, unless their answers are still to come.
+    /// Brokers that are no part of the cluster any more, unless their responses are still to come.
     pub(super) fn forget(&mut self, is_there: impl Fn(i32) -> bool) {
         let waited_for = &self.waited_for;
         self.told.retain(|whom, _| waited_for.contains(whom) || whom.is_none_or(&is_there));

@@ -31,7 +31,7 @@ impl DialFailure {
     }
 }
 
-/// Why a request has no answer.
+/// Why a request has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// None came within the request timeout.
@@ -120,7 +120,7 @@ impl ConnectionMetrics {
         }
     }
 
-    /// The peer closed it, or it had to be given up: an answer that did not come or was wrong.
+    /// The peer closed it, or it had to be given up: a response that did not come or was wrong.
     pub(crate) fn lost(&self, error: &Error) {
         if self.over() {
             let broker = self.broker();
@@ -164,7 +164,7 @@ impl Drop for ConnectionMetrics {
     }
 }
 
-/// A request on its way. Dropped without an answer, its connection ended first.
+/// A request on its way. Dropped without a response, its connection ended first.
 pub(crate) struct Sent {
     request: Arc<RequestMetrics>,
     at: Instant,
@@ -176,7 +176,7 @@ impl Sent {
         Self { request, at: now, over: false }
     }
 
-    /// The answer came, whatever it says.
+    /// The response came, whatever it says.
     pub(crate) fn answered(mut self, bytes: usize, now: Instant) {
         self.over = true;
         self.request.bytes_in.add(bytes as u64);
@@ -184,7 +184,7 @@ impl Sent {
         self.request.answered.one();
     }
 
-    /// There will be no answer.
+    /// There will be no response.
     pub(crate) fn failed(mut self, why: Failure) {
         self.count(why);
     }

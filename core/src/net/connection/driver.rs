@@ -1,10 +1,10 @@
 //! The task that owns the stream of a connection: writes what handles have ordered, matches answers.
 //!
-//! It ends when the peer closes, an answer is overdue or wrong, nothing was asked for long, or every
+//! It ends when the peer closes, a response is overdue or wrong, nothing was asked for long, or every
 //! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
 //! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
 //!
-//! What lies in the socket counts before any clock, and before a write that fails. So an answer is
+//! What lies in the socket counts before any clock, and before a write that fails. So a response is
 //! overdue only after one more look; and a process that was stopped (by a signal, a debugger, a frozen
 //! machine) does not count that time against its brokers. It finds out by its own timer: while something
 //! is unanswered that is set for soon at first, then for as far ahead as the request is old, so that
@@ -23,7 +23,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-use super::{Answer, CallError, Ending, OnClose, Order, Outgoing, Shared};
+use super::{CallError, CloseReason, OnClose, Order, Outgoing, Response, Shared};
 use crate::caught;
 use crate::environment::{READ_FIRST, STALL, Transport};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL};
@@ -47,7 +47,7 @@ struct Pending {
     correlation: i32,
     api_key: i16,
     /// The waiting caller, and what counts the request; `None`: the caller's time is over.
-    waiting: Option<(oneshot::Sender<Answer>, Sent)>,
+    waiting: Option<(oneshot::Sender<Response>, Sent)>,
     sent: Instant,
     /// How long its caller waits.
     timeout: Duration,
@@ -139,9 +139,9 @@ impl Driver {
         }
     }
 
-    /// The connection is over: everybody who waits for an answer is told.
-    fn over(&mut self, end: Ending) -> Error {
-        if let Ending::Lost(e) = &end
+    /// The connection is over: everybody who waits for a response is told.
+    fn over(&mut self, end: CloseReason) -> Error {
+        if let CloseReason::Lost(e) = &end
             && e.kind() == ErrorKind::NotKafka
         {
             let _ = self.shared.not_kafka.set(e.clone());
@@ -151,19 +151,19 @@ impl Driver {
         self.rx.close();
         // Before callers are told: whoever hears of the loss finds the broker's state up to date.
         match &end {
-            Ending::Unneeded => self.shared.metrics.closed(),
-            Ending::Idle => self.shared.metrics.closed_idle(),
-            Ending::Lost(e) | Ending::HungUp(e) => self.shared.metrics.lost(e),
+            CloseReason::Unneeded => self.shared.metrics.closed(),
+            CloseReason::Idle => self.shared.metrics.closed_idle(),
+            CloseReason::Lost(e) | CloseReason::HungUp(e) => self.shared.metrics.lost(e),
         }
         if let Some(on_close) = self.on_close.take() {
             on_close(&end);
         }
         let name = &self.shared.name;
         let why = match end {
-            Ending::Unneeded | Ending::Idle => {
+            CloseReason::Unneeded | CloseReason::Idle => {
                 Error::new(ErrorKind::Disconnected, format!("{name}: closed by this client"))
             }
-            Ending::Lost(e) | Ending::HungUp(e) => e,
+            CloseReason::Lost(e) | CloseReason::HungUp(e) => e,
         };
         let failed = self.in_flight.len() + self.unwritten.len();
         for pending in self.in_flight.drain(..).chain(self.unwritten.drain(..)) {
@@ -191,11 +191,11 @@ impl Driver {
     }
 
     /// Ready when the connection is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         while self.rx_open {
             match self.rx.poll_recv(cx) {
                 Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
-                Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(Ending::Lost(e)),
+                Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(CloseReason::Lost(e)),
                 Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
                 Poll::Pending => break,
             }
@@ -209,7 +209,7 @@ impl Driver {
             match self.reader.poll_frame(&mut *self.stream, cx) {
                 Poll::Ready(Ok(frame)) => {
                     if let Err(e) = self.answered(frame) {
-                        return Poll::Ready(Ending::Lost(e));
+                        return Poll::Ready(CloseReason::Lost(e));
                     }
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(self.lost(&e)),
@@ -220,7 +220,7 @@ impl Driver {
             return Poll::Ready(self.lost(&e));
         }
         if !self.rx_open && self.in_flight.is_empty() && self.unwritten.is_empty() {
-            return Poll::Ready(Ending::Unneeded);
+            return Poll::Ready(CloseReason::Unneeded);
         }
         self.poll_deadline(cx)
     }
@@ -328,7 +328,7 @@ impl Driver {
                 let pending = self.in_flight.pop_front().expect("checked above");
                 self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
                 self.oldest(self.in_flight.front().map(|p| p.sent));
-                // Idle since now, not since a request whose answer took long.
+                // Idle since now, not since a request whose response took long.
                 let now = self.shared.env.now();
                 self.used = now;
                 self.looked = now;
@@ -350,7 +350,7 @@ impl Driver {
 
     /// Ready when the oldest request is unanswered for too long (the broker answers in order, so
     /// every later one is stuck behind it), or when nothing was asked for long.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
             let look = self.next_look();
             if look < self.timer_at {
@@ -371,7 +371,7 @@ impl Driver {
             let Some(oldest) = self.oldest_pending() else {
                 let idle_at = self.used + self.idle_timeout.mul_f64(self.idle_share);
                 if idle_at <= now {
-                    return Poll::Ready(Ending::Idle);
+                    return Poll::Ready(CloseReason::Idle);
                 }
                 self.arm(idle_at);
                 continue;
@@ -380,7 +380,7 @@ impl Driver {
                 self.last_look = false;
                 self.arm(self.next_look());
             } else if self.last_look {
-                return Poll::Ready(Ending::Lost(Error::timeout(
+                return Poll::Ready(CloseReason::Lost(Error::timeout(
                     format!("{}: request {}", self.shared.name, oldest.api_key),
                     self.patience,
                 )));
@@ -429,7 +429,7 @@ impl Driver {
     /// given back, and nobody waits for a response that nobody reads.
     fn panicked(&mut self) {
         let words = format!("{}: the connection's task panicked", self.shared.name);
-        let why = self.over(Ending::Lost(Error::new(ErrorKind::Internal, words)));
+        let why = self.over(CloseReason::Lost(Error::new(ErrorKind::Internal, words)));
         while let Ok(order) = self.rx.try_recv() {
             self.refuse(order, &why);
         }
@@ -473,12 +473,12 @@ impl Driver {
         self.shared.look_us.store(self.shared.env.micros(at), Ordering::Relaxed);
     }
 
-    fn lost(&self, e: &std::io::Error) -> Ending {
+    fn lost(&self, e: &std::io::Error) -> CloseReason {
         let name = &self.shared.name;
         let disconnected = |words: String| Error::new(ErrorKind::Disconnected, words);
         if e.kind() == std::io::ErrorKind::InvalidData {
             let error = Error::new(ErrorKind::NotKafka, format!("{name}: {e}"));
-            return Ending::Lost(error.advise(NOT_THE_PROTOCOL));
+            return CloseReason::Lost(error.advise(NOT_THE_PROTOCOL));
         }
         // A listener with SASL tells its versions to anybody, and nothing else.
         let asked = !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed);
@@ -486,9 +486,9 @@ impl Driver {
             let words = format!(
                 "{name}: the peer hung up after ApiVersions, before any other answer; it may want SASL"
             );
-            return Ending::HungUp(disconnected(words).advise(MAY_WANT_SASL));
+            return CloseReason::HungUp(disconnected(words).advise(MAY_WANT_SASL));
         }
-        Ending::Lost(match e.kind() {
+        CloseReason::Lost(match e.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 disconnected(format!("{name}: the broker closed the connection"))
             }

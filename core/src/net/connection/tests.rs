@@ -11,11 +11,11 @@ use crate::environment::READ_FIRST;
 use crate::metrics::{BrokerStats, Metrics};
 use crate::record::pool::ChunkPool;
 
-/// What a test sends: some request whose answers nobody decodes.
+/// What a test sends: some request whose responses nobody decodes.
 const API: i16 = 0;
 
 /// How a connection ended, as its pool is told.
-type End = Arc<Mutex<Option<Ending>>>;
+type End = Arc<Mutex<Option<CloseReason>>>;
 
 struct Set {
     connection: Connection,
@@ -53,7 +53,7 @@ fn connection_of(room: usize, caller: &Arc<Caller>) -> Set {
         caller: Arc::clone(caller),
         idle_share: 0.9,
         next_correlation: 100,
-        on_close: Box::new(move |end: &Ending| *told.lock().unwrap() = Some(end.clone())),
+        on_close: Box::new(move |end: &CloseReason| *told.lock().unwrap() = Some(end.clone())),
         metrics: metrics.broker(7).dialed(env.now()).connected(false, env.now()),
     };
     Set { connection: Connection::start(&env, ready), peer, metrics, end }
@@ -61,7 +61,7 @@ fn connection_of(room: usize, caller: &Arc<Caller>) -> Set {
 
 impl Set {
     /// A request of so many bytes, its prefix included, and its number.
-    fn send(&self, bytes: usize) -> (i32, oneshot::Receiver<Answer>) {
+    fn send(&self, bytes: usize) -> (i32, oneshot::Receiver<Response>) {
         self.send_by(&self.connection, bytes, true)
     }
 
@@ -70,7 +70,7 @@ impl Set {
         connection: &Connection,
         bytes: usize,
         answered: bool,
-    ) -> (i32, oneshot::Receiver<Answer>) {
+    ) -> (i32, oneshot::Receiver<Response>) {
         let correlation = connection.next_correlation();
         let mut body = ((bytes - 4) as u32).to_be_bytes().to_vec();
         body.extend(correlation.to_be_bytes());
@@ -100,7 +100,7 @@ impl Set {
         self.peer.write_all(&frame).await.unwrap();
     }
 
-    fn ending(&self) -> Option<Ending> {
+    fn ending(&self) -> Option<CloseReason> {
         self.end.lock().unwrap().clone()
     }
 
@@ -116,8 +116,8 @@ async fn settle() {
     }
 }
 
-fn outcome(answer: Answer) -> &'static str {
-    match answer {
+fn outcome(response: Response) -> &'static str {
+    match response {
         Ok(_) => "answered",
         Err(CallError::Unsent(_)) => "unsent",
         Err(CallError::InDoubt(_)) => "in doubt",
@@ -125,9 +125,9 @@ fn outcome(answer: Answer) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_oldest_requests_own_answer_is_believed() {
+async fn only_the_oldest_requests_own_response_is_believed() {
     // What the peer answers while 100, 101 and 102 are asked; behind the second colon what 101 becomes.
-    for (answers, first) in [
+    for (responses, first) in [
         // One that was answered before, as a peer that lost count would.
         (&[100, 100][..], "answered"),
         (&[100, 99], "answered"),
@@ -143,15 +143,15 @@ async fn only_the_oldest_requests_own_answer_is_believed() {
             asked.push(set.send(40).1);
             set.read().await;
         }
-        for answer in answers {
-            set.answer(*answer).await;
+        for response in responses {
+            set.answer(*response).await;
         }
         let mut outcomes = Vec::new();
-        for answer in asked {
-            outcomes.push(outcome(answer.await.unwrap()));
+        for response in asked {
+            outcomes.push(outcome(response.await.unwrap()));
         }
-        assert_eq!(outcomes, [first, "in doubt", "in doubt"], "{answers:?}");
-        let Some(Ending::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
+        assert_eq!(outcomes, [first, "in doubt", "in doubt"], "{responses:?}");
+        let Some(CloseReason::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
         assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
         // Who comes later is told what it was, and that nothing of theirs was sent.
         let Err(CallError::Unsent(error)) = set.send(40).1.await.unwrap() else { panic!() };
@@ -160,24 +160,24 @@ async fn only_the_oldest_requests_own_answer_is_believed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_nobody_asked_for_ends_it() {
+async fn a_response_that_nobody_asked_for_ends_it() {
     let mut set = connection(1 << 10);
     set.answer(100).await;
     settle().await;
-    let Some(Ending::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
+    let Some(CloseReason::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
     assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
     assert!(set.connection.is_closed());
 }
 
-/// The peer cannot have seen a request that the socket has not taken: an answer to it is none.
+/// The peer cannot have seen a request that the socket has not taken: a response to it is none.
 #[tokio::test(start_paused = true)]
-async fn an_answer_before_its_request_is_none() {
+async fn a_response_before_its_request_is_none() {
     let mut set = connection(64);
-    let (correlation, answer) = set.send(200);
+    let (correlation, response) = set.send(200);
     settle().await;
     set.answer(correlation).await;
-    assert_eq!(outcome(answer.await.unwrap()), "unsent");
-    let Some(Ending::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
+    assert_eq!(outcome(response.await.unwrap()), "unsent");
+    let Some(CloseReason::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
     assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
 }
 
@@ -192,7 +192,7 @@ async fn what_the_socket_has_whole_is_in_doubt_and_nothing_else() {
         drop(set.peer);
         assert_eq!(outcome(first.await.unwrap()), wanted, "room for {room} bytes");
         assert_eq!(outcome(second.await.unwrap()), "unsent", "room for {room} bytes");
-        assert!(matches!(*set.end.lock().unwrap(), Some(Ending::HungUp(_))));
+        assert!(matches!(*set.end.lock().unwrap(), Some(CloseReason::HungUp(_))));
     }
 }
 
@@ -201,10 +201,10 @@ async fn what_goes_out_in_pieces_arrives_whole() {
     for room in [1, 3, 64, 150] {
         let mut set = connection(room);
         let sent: Vec<_> = (0..4).map(|_| set.send(100)).collect();
-        for (correlation, answer) in sent {
+        for (correlation, response) in sent {
             assert_eq!(set.read().await, correlation);
             set.answer(correlation).await;
-            assert_eq!(outcome(answer.await.unwrap()), "answered");
+            assert_eq!(outcome(response.await.unwrap()), "answered");
         }
     }
 }
@@ -224,16 +224,16 @@ async fn what_is_not_answered_is_over_when_it_is_written() {
 #[tokio::test(start_paused = true)]
 async fn a_retired_one_ends_when_all_is_written_and_answered() {
     let mut set = connection(64);
-    let (correlation, answer) = set.send(40);
+    let (correlation, response) = set.send(40);
     set.connection.retire();
     let (_, later) = set.send(40);
     settle().await;
     assert!(set.ending().is_none(), "an answer is still to come");
     set.read().await;
     set.answer(correlation).await;
-    assert_eq!(outcome(answer.await.unwrap()), "answered");
+    assert_eq!(outcome(response.await.unwrap()), "answered");
     settle().await;
-    assert!(matches!(set.ending(), Some(Ending::Unneeded)), "{:?}", set.ending());
+    assert!(matches!(set.ending(), Some(CloseReason::Unneeded)), "{:?}", set.ending());
     assert_eq!(outcome(later.await.unwrap()), "unsent");
     assert_eq!((set.counted().losses, set.counted().connections_open), (0, 0));
 
@@ -245,38 +245,38 @@ async fn a_retired_one_ends_when_all_is_written_and_answered() {
     set.read().await;
     assert_eq!(outcome(written.await.unwrap()), "answered");
     settle().await;
-    assert!(matches!(set.ending(), Some(Ending::Unneeded)), "{:?}", set.ending());
+    assert!(matches!(set.ending(), Some(CloseReason::Unneeded)), "{:?}", set.ending());
 }
 
-/// Idle from the last answer on, for as long as the most patient of its callers wants.
+/// Idle from the last response on, for as long as the most patient of its callers wants.
 #[tokio::test(start_paused = true)]
 async fn an_idle_one_is_given_back_and_that_is_no_loss() {
     let mut set = connection_of(1 << 10, &caller(secs(300), secs(100)));
     let begun = Instant::now();
-    let (correlation, answer) = set.send(40);
+    let (correlation, response) = set.send(40);
     set.read().await;
     tokio::time::sleep(secs(50)).await;
     set.answer(correlation).await;
-    answer.await.unwrap().unwrap();
+    response.await.unwrap().unwrap();
     assert_eq!(set.connection.last_used(), begun + secs(50));
     // 90 % of 100 s.
     tokio::time::sleep(secs(89)).await;
     assert!(set.ending().is_none());
     tokio::time::sleep(secs(2)).await;
-    assert!(matches!(set.ending(), Some(Ending::Idle)), "{:?}", set.ending());
+    assert!(matches!(set.ending(), Some(CloseReason::Idle)), "{:?}", set.ending());
     let counted = set.counted();
     assert_eq!((counted.idle_closes, counted.losses, counted.connections_open), (1, 0, 0));
 
     let mut set = connection_of(1 << 10, &caller(secs(300), secs(100)));
     let patient = set.connection.on_behalf_of(&caller(secs(300), secs(1_000)));
-    let (correlation, answer) = set.send_by(&patient, 40, true);
+    let (correlation, response) = set.send_by(&patient, 40, true);
     set.read().await;
     set.answer(correlation).await;
-    answer.await.unwrap().unwrap();
+    response.await.unwrap().unwrap();
     tokio::time::sleep(secs(890)).await;
     assert!(set.ending().is_none(), "one of its callers wants it for longer");
     tokio::time::sleep(secs(20)).await;
-    assert!(matches!(set.ending(), Some(Ending::Idle)), "{:?}", set.ending());
+    assert!(matches!(set.ending(), Some(CloseReason::Idle)), "{:?}", set.ending());
 }
 
 /// Each caller waits for its own time; the connection is given up when the most patient one has.
@@ -291,7 +291,7 @@ async fn callers_wait_as_long_as_they_want_and_the_connection_for_the_longest() 
     let Err(CallError::InDoubt(error)) = given_up.await.unwrap() else { panic!() };
     assert_eq!((error.kind(), begun.elapsed().as_secs()), (ErrorKind::Timeout, 2));
     assert!(set.ending().is_none() && !set.connection.is_closed());
-    // The answers still come in their order; that to what was given up is nobody's.
+    // The responses still come in their order; that to what was given up is nobody's.
     set.answer(first).await;
     patient.await.unwrap().unwrap();
     set.answer(second).await;
@@ -299,18 +299,18 @@ async fn callers_wait_as_long_as_they_want_and_the_connection_for_the_longest() 
     assert!(set.ending().is_none(), "{:?}", set.ending());
     assert!(set.connection.is_free());
 
-    let (_, answer) = set.send(40);
+    let (_, response) = set.send(40);
     let begun = Instant::now();
-    assert_eq!(outcome(answer.await.unwrap()), "in doubt");
+    assert_eq!(outcome(response.await.unwrap()), "in doubt");
     let waited = begun.elapsed();
     assert!((secs(60)..secs(61)).contains(&waited), "{waited:?}");
-    let Some(Ending::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
+    let Some(CloseReason::Lost(error)) = set.ending() else { panic!("{:?}", set.ending()) };
     assert_eq!(error.kind(), ErrorKind::Timeout);
     let counted = set.counted().requests["Produce"];
     assert_eq!((counted.timeouts, counted.disconnected, counted.answered), (2, 0, 1));
 }
 
-/// Late is by the oldest request without an answer, whoever came after it.
+/// Late is by the oldest request without a response, whoever came after it.
 #[tokio::test(start_paused = true)]
 async fn the_oldest_request_says_how_late_it_is() {
     let mut set = connection(1 << 10);
@@ -359,19 +359,19 @@ async fn the_longest_pause_counts() {
     assert!(set.connection.muted_until(Instant::now()).is_none());
 }
 
-/// After three quiet minutes something is asked first; who has no answer to it is left.
+/// After three quiet minutes something is asked first; who has no response to it is left.
 #[tokio::test(start_paused = true)]
 async fn what_was_quiet_for_long_is_asked_for_a_sign_of_life() {
     let mut set = connection(1 << 10);
     tokio::time::sleep(secs(170)).await;
     set.connection.prove().await.unwrap();
     // To send something is use as well.
-    let (correlation, answer) = set.send(40);
+    let (correlation, response) = set.send(40);
     assert_eq!(set.read().await, correlation, "nothing was asked before it");
     tokio::time::sleep(secs(15)).await;
     assert!(!set.connection.needs_proof(Instant::now()));
     set.answer(correlation).await;
-    answer.await.unwrap().unwrap();
+    response.await.unwrap().unwrap();
     tokio::time::sleep(secs(181)).await;
     assert!(set.connection.needs_proof(Instant::now()));
     let begun = Instant::now();
@@ -379,7 +379,7 @@ async fn what_was_quiet_for_long_is_asked_for_a_sign_of_life() {
     assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::Disconnected, PROOF_PATIENCE));
     assert!(set.connection.is_closed());
     settle().await;
-    assert!(matches!(set.ending(), Some(Ending::Lost(_))), "{:?}", set.ending());
+    assert!(matches!(set.ending(), Some(CloseReason::Lost(_))), "{:?}", set.ending());
 }
 
 /// A peer that hangs up on the first thing it is asked may want SASL; one that has answered before, or
@@ -387,32 +387,32 @@ async fn what_was_quiet_for_long_is_asked_for_a_sign_of_life() {
 #[tokio::test(start_paused = true)]
 async fn hanging_up_on_the_first_question_is_told_apart() {
     let mut set = connection(1 << 10);
-    let (_, answer) = set.send(40);
+    let (_, response) = set.send(40);
     set.read().await;
     drop(set.peer);
-    assert_eq!(outcome(answer.await.unwrap()), "in doubt");
-    assert!(matches!(*set.end.lock().unwrap(), Some(Ending::HungUp(_))));
+    assert_eq!(outcome(response.await.unwrap()), "in doubt");
+    assert!(matches!(*set.end.lock().unwrap(), Some(CloseReason::HungUp(_))));
 
     let mut set = connection(1 << 10);
-    let (correlation, answer) = set.send(40);
+    let (correlation, response) = set.send(40);
     set.read().await;
     set.answer(correlation).await;
-    answer.await.unwrap().unwrap();
+    response.await.unwrap().unwrap();
     assert!(set.connection.has_answered());
-    let (_, answer) = set.send(40);
+    let (_, response) = set.send(40);
     settle().await;
     drop(set.peer);
-    assert_eq!(outcome(answer.await.unwrap()), "in doubt");
-    assert!(matches!(*set.end.lock().unwrap(), Some(Ending::Lost(_))));
+    assert_eq!(outcome(response.await.unwrap()), "in doubt");
+    assert!(matches!(*set.end.lock().unwrap(), Some(CloseReason::Lost(_))));
 
     let mut set = connection(1 << 10);
-    let (_, answer) = set.send(40);
+    let (_, response) = set.send(40);
     set.read().await;
     set.peer.write_all(&[0, 0, 0]).await.unwrap();
     settle().await;
     drop(set.peer);
-    assert_eq!(outcome(answer.await.unwrap()), "in doubt");
-    assert!(matches!(*set.end.lock().unwrap(), Some(Ending::Lost(_))));
+    assert_eq!(outcome(response.await.unwrap()), "in doubt");
+    assert!(matches!(*set.end.lock().unwrap(), Some(CloseReason::Lost(_))));
 }
 
 /// The timer may come before what the socket has: whoever is overdue has one moment more.
@@ -420,8 +420,8 @@ async fn hanging_up_on_the_first_question_is_told_apart() {
 async fn who_is_overdue_is_read_once_more() {
     let set = connection_of(1 << 10, &caller(secs(10), secs(600)));
     let begun = Instant::now();
-    let (_, answer) = set.send(40);
-    assert_eq!(outcome(answer.await.unwrap()), "in doubt");
+    let (_, response) = set.send(40);
+    assert_eq!(outcome(response.await.unwrap()), "in doubt");
     assert!(begun.elapsed() >= secs(10), "{:?}", begun.elapsed());
     settle().await;
     while set.ending().is_none() {
@@ -434,7 +434,7 @@ async fn who_is_overdue_is_read_once_more() {
 #[tokio::test(start_paused = true)]
 async fn after_a_stop_there_is_time_for_what_is_on_its_way() {
     let mut set = connection_of(1 << 10, &caller(secs(10), secs(600)));
-    let (correlation, answer) = set.send(40);
+    let (correlation, response) = set.send(40);
     set.read().await;
     tokio::time::sleep(Duration::from_millis(9_900)).await;
     let now = Instant::now();
@@ -445,7 +445,7 @@ async fn after_a_stop_there_is_time_for_what_is_on_its_way() {
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert!(set.ending().is_none(), "{:?}", set.ending());
     set.answer(correlation).await;
-    answer.await.unwrap().unwrap();
+    response.await.unwrap().unwrap();
 }
 
 /// A request is use, before it is answered.
@@ -453,11 +453,11 @@ async fn after_a_stop_there_is_time_for_what_is_on_its_way() {
 async fn a_connection_is_used_when_it_is_asked() {
     let set = connection(1 << 10);
     tokio::time::sleep(secs(100)).await;
-    let _answer = set.send(40);
+    let _response = set.send(40);
     assert!(Instant::now() - set.connection.last_used() < secs(1));
 }
 
-/// Whoever waits for the proof hears of it; an answer counts for what was lost before it.
+/// Whoever waits for the proof hears of it; a response counts for what was lost before it.
 #[tokio::test(start_paused = true)]
 async fn who_vouches_is_heard_and_counts_until_the_next_loss() {
     let losses = Arc::<AtomicU64>::default();
@@ -473,21 +473,21 @@ async fn who_vouches_is_heard_and_counts_until_the_next_loss() {
         assert!(set.connection.is_alive_since_the_last_loss());
         losses.fetch_add(1, Ordering::AcqRel);
         assert!(!set.connection.is_alive_since_the_last_loss());
-        let (correlation, answer) = set.send(40);
+        let (correlation, response) = set.send(40);
         set.read().await;
         set.answer(correlation).await;
-        answer.await.unwrap().unwrap();
+        response.await.unwrap().unwrap();
     }
 }
 
-/// A peer whose answer cannot be read is no broker: nothing more is believed of it.
+/// A peer whose response cannot be read is no broker: nothing more is believed of it.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_cannot_be_read_ends_it() {
+async fn a_response_that_cannot_be_read_ends_it() {
     let set = connection(1 << 10);
     let garbled = Bytes::from_static(&[1, 2]);
     let error = set.connection.read::<MetadataRequest>(12, garbled).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
     assert!(set.connection.is_closed());
     settle().await;
-    assert!(matches!(set.ending(), Some(Ending::Lost(_))), "{:?}", set.ending());
+    assert!(matches!(set.ending(), Some(CloseReason::Lost(_))), "{:?}", set.ending());
 }

@@ -76,10 +76,15 @@ fn a_bucket_without_income_never_has_any() {
     assert!(bucket.holds_at(1.0).is_some_and(|at| at > t0 + ms(80_000_000)));
 }
 
-/// Answers of so many microseconds, 5 ms apart. Gives the pace that is left.
-fn feel(strain: &mut Strain, now: &mut Instant, answers: usize, us: impl Fn(usize) -> u64) -> f64 {
+/// Responses of so many microseconds, 5 ms apart. Gives the pace that is left.
+fn feel(
+    strain: &mut Strain,
+    now: &mut Instant,
+    responses: usize,
+    us: impl Fn(usize) -> u64,
+) -> f64 {
     let mut rng = StdRng::seed_from_u64(7);
-    for n in 0..answers {
+    for n in 0..responses {
         *now += ms(5);
         strain.answered(Duration::from_micros(us(n)), &PaceLimits::default(), *now, &mut rng);
     }
@@ -87,7 +92,7 @@ fn feel(strain: &mut Strain, now: &mut Instant, answers: usize, us: impl Fn(usiz
 }
 
 #[test]
-fn slow_answers_of_all_slow_it_down_and_quick_ones_up_again() {
+fn slow_responses_of_all_slow_it_down_and_quick_ones_up_again() {
     let (mut strain, mut now) = (Strain::default(), Instant::now());
     assert_eq!(feel(&mut strain, &mut now, 200, |_| 800), 1.0);
     assert_eq!(feel(&mut strain, &mut now, 200, |_| 3_000), 1.0, "machines have their moods");
@@ -105,7 +110,7 @@ fn slow_answers_of_all_slow_it_down_and_quick_ones_up_again() {
 }
 
 #[test]
-fn some_slow_answers_say_nothing() {
+fn some_slow_responses_say_nothing() {
     let (mut strain, mut now) = (Strain::default(), Instant::now());
     feel(&mut strain, &mut now, 200, |_| 800);
     // A replica that is slow in two of five partitions; a stop that what is in flight falls into.

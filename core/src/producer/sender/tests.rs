@@ -6,25 +6,24 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
+use super::partition::ToSend;
+use super::request::RequestDraft;
 use super::*;
 use crate::cluster::{Handle, by_hand};
 use crate::config::ProducerConfig;
 use crate::net::by_hand::connection;
 use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
-use crate::producer::accumulator::Batch;
-use crate::producer::partition::{LastKnown, ToSend};
+use crate::producer::accumulator::{LastKnown, Shard, Told};
+use crate::producer::batch::{Batch, FailureCause};
+use crate::producer::delivery::Unread;
 use crate::producer::record::Record;
-use crate::producer::requests::Load;
-use crate::producer::shard::Shard;
-use crate::producer::tries::Cause;
-use crate::producer::unread::Unread;
 
 struct Set {
     pool: Handle,
     sender: Sender,
     events: UnboundedReceiver<Event>,
-    home: Arc<Accumulator>,
+    accumulator: Arc<Accumulator>,
     /// The other ends of connections.
     peers: Vec<DuplexStream>,
 }
@@ -37,8 +36,9 @@ fn set(id: u128, leaders: &[i32]) -> Set {
     let (tx, events) = mpsc::unbounded_channel();
     let sender = Sender::new(&pool, pool.settings(), Acks::All, tx.clone(), 0);
     let config = ProducerConfig::default();
-    let home = Accumulator::new(config, pool.env(), pool.buffers(), pool.metrics(), tx);
-    let mut set = Set { pool, sender, events, home: Arc::new(home), peers: Vec::new() };
+    let accumulator = Accumulator::new(config, pool.env(), pool.buffers(), pool.metrics(), tx);
+    let mut set =
+        Set { pool, sender, events, accumulator: Arc::new(accumulator), peers: Vec::new() };
     // Of what nobody sends to, nothing is learned.
     drop(set.batch(1));
     set.learns(id, leaders);
@@ -57,23 +57,23 @@ impl Set {
 
     fn batch_of<'a>(&mut self, records: usize, record: impl Fn() -> Record<'a>) -> Batch {
         (0..records).for_each(|_| self.append(&record()));
-        let slot = self.announced();
-        let batch = slot.take(&self.home).unwrap();
-        self.topic().lines_mut().for_each(|line| line.forget_empty());
+        let batch_queue = self.announced();
+        let batch = batch_queue.take(&self.accumulator).unwrap();
+        self.topic().queues_mut().for_each(|queue| queue.forget_empty());
         batch
     }
 
     fn append(&self, record: &Record<'_>) {
-        assert!(self.home.append(Shard::default(), record, &Unread::new(None)).is_ok());
+        assert!(self.accumulator.append(Shard::default(), record, &Unread::new(None)).is_ok());
     }
 
     /// What was appended is announced to the sender.
-    fn announced(&mut self) -> Arc<Slot> {
-        let Ok(Event::Ready(home, batches, slot)) = self.events.try_recv() else {
+    fn announced(&mut self) -> Arc<BatchQueue> {
+        let Ok(Event::Ready(accumulator, batches, batch_queue)) = self.events.try_recv() else {
             panic!("not announced")
         };
-        self.sender.handle(Event::Ready(home, batches, Arc::clone(&slot)));
-        slot
+        self.sender.handle(Event::Ready(accumulator, batches, Arc::clone(&batch_queue)));
+        batch_queue
     }
 
     fn topic(&mut self) -> &mut Topic {
@@ -104,7 +104,7 @@ impl Set {
     /// One batch after the other is in doubt in partition 0, and the broker refuses the first one's place.
     fn forgotten(&mut self, ids: std::ops::RangeInclusive<u64>) {
         let now = self.now();
-        ids.clone().for_each(|id| self.partition().failed(id, false, Cause::Failed));
+        ids.clone().for_each(|id| self.partition().failed(id, false, FailureCause::Failed));
         let partition = self.partition();
         assert!(partition.settle().is_empty());
         assert!(partition.next_resend(1, now).is_some());
@@ -116,7 +116,7 @@ impl Set {
     /// What is sent has a name, and there is a connection to its leader.
     fn may_send(&mut self) {
         let now = self.now();
-        assert!(matches!(self.sender.gate.passage(now), Passage::Ask));
+        assert!(matches!(self.sender.id_state.readiness(now), Readiness::Ask));
         self.sender.handle(Event::ProducerId(0, Ok(7)));
         let (connection, peer) = connection(&self.sender.env, 1);
         self.sender.leaders.connected(1, connection);
@@ -132,9 +132,9 @@ impl Set {
         let now = self.now();
         let pool = Arc::clone(&self.pool);
         self.sender.leaders.begin_round(&pool, pool.metrics(), now);
-        let (loads, lookups) = (Vec::new(), BTreeMap::new());
+        let (drafts, lookups) = (Vec::new(), BTreeMap::new());
         let bucket = pool.pace().look(now);
-        let round = Round { pool: &pool, now, loads, lookups, bucket, held: false };
+        let round = Round { pool: &pool, now, drafts, lookups, bucket, held: false };
         let mut topic = self.sender.topics.remove("t").unwrap();
         let meta = topic.meta.clone().unwrap();
         let draw = |_| self.sender.choose(&mut topic, &meta, true, false, &[false; 2], &round);
@@ -152,11 +152,11 @@ async fn an_id_from_another_cluster_is_none() {
     let sender = &mut set.sender;
     sender.incarnation = 1;
     let now = sender.env.now();
-    assert!(matches!(sender.gate.passage(now), Passage::Ask));
+    assert!(matches!(sender.id_state.readiness(now), Readiness::Ask));
     sender.handle(Event::ProducerId(0, Ok(77)));
-    assert!(!matches!(sender.gate.passage(now), Passage::Open));
+    assert!(!matches!(sender.id_state.readiness(now), Readiness::Ready));
     sender.handle(Event::ProducerId(1, Ok(78)));
-    assert!(matches!(sender.gate.passage(now), Passage::Open));
+    assert!(matches!(sender.id_state.readiness(now), Readiness::Ready));
 }
 
 /// It knows nothing of us for certain, which says nothing of a batch that went to this one.
@@ -166,7 +166,7 @@ async fn what_another_cluster_knows_of_us_is_nothing() {
     set.sends(1, 1);
     let now = set.now();
     let partition = set.partition();
-    partition.failed(1, false, Cause::Failed);
+    partition.failed(1, false, FailureCause::Failed);
     assert!(partition.settle().is_empty());
     assert!(partition.next_resend(1, now).is_some());
     partition.out_of_sequence(1);
@@ -221,20 +221,20 @@ async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
     let mut set = set(7, &[1]);
     set.sends(1, 1);
     let partition = set.partition();
-    partition.failed(1, false, Cause::Failed);
+    partition.failed(1, false, FailureCause::Failed);
     assert!(partition.settle().is_empty());
     let to_send: ToSend = partition.next_resend(1, Instant::now()).unwrap();
     assert_eq!(to_send.retry, Some(Cost::InDoubt));
     let parts = vec![(Arc::from("t"), Uuid::nil(), 0, to_send)];
-    let load = Load { leader: 1, parts, bytes: 1, weighs: 1.0 };
+    let draft = RequestDraft { leader: 1, parts, bytes: 1, weighs: 1.0 };
     let (pool, now) = (Arc::clone(&set.pool), set.now());
-    while set.sender.affords(&pool, &load, now) {}
-    assert!(!set.sender.affords(&pool, &load, now));
+    while set.sender.affords(&pool, &draft, now) {}
+    assert!(!set.sender.affords(&pool, &draft, now));
     let delayed = || pool.metrics().snapshot().retry_budget.produce.delayed;
     assert_eq!(delayed(), 1);
     let later = now + Duration::from_secs(2);
-    assert!(set.sender.affords(&pool, &load, later));
-    assert!(!set.sender.affords(&pool, &load, later), "the next one");
+    assert!(set.sender.affords(&pool, &draft, later));
+    assert!(!set.sender.affords(&pool, &draft, later), "the next one");
     assert_eq!(delayed(), 2);
 }
 
@@ -244,14 +244,15 @@ async fn a_retry_that_rides_with_what_is_new_costs_nothing() {
     let mut set = set(7, &[1]);
     set.sends(1, 1);
     let partition = set.partition();
-    partition.failed(1, false, Cause::Failed);
+    partition.failed(1, false, FailureCause::Failed);
     assert!(partition.settle().is_empty());
     let doubtful = partition.next_resend(1, Instant::now()).unwrap();
     let new = ToSend { retry: None, ..doubtful };
     let definite = ToSend { retry: Some(Cost::Definite), ..doubtful };
     let cost = |parts: &[ToSend]| {
         let part = |to_send: &ToSend| (Arc::<str>::from("t"), Uuid::nil(), 0, *to_send);
-        Load { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1, weighs: 1.0 }.cost()
+        RequestDraft { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1, weighs: 1.0 }
+            .cost()
     };
     assert_eq!(cost(&[definite, definite]), Some(Cost::Definite));
     assert_eq!(cost(&[doubtful, definite]), Some(Cost::InDoubt));
@@ -268,7 +269,7 @@ async fn to_another_cluster_goes_what_was_never_sent_in_its_order() {
     set.is_acknowledged(1);
     (2..=4).for_each(|id| set.sends(id, id as usize));
     for id in 2..=4 {
-        set.partition().failed(id, id < 4, Cause::Failed);
+        set.partition().failed(id, id < 4, FailureCause::Failed);
     }
     set.sender.settle(&Arc::from("t"), 0);
     assert!(set.topic().resend.contains(&0), "the last one is in doubt, and they are before it");
@@ -310,7 +311,7 @@ async fn what_was_refused_goes_to_any() {
     set.topic().given.give(&pick, 10.0);
     assert_eq!(set.chosen(), BTreeSet::from([1]), "which has had less");
     let (mut batch, now) = (set.batch(1), set.now());
-    batch.tries.came_back(&Cause::Failed, now, &mut rng);
+    batch.attempts.came_back(&FailureCause::Failed, now, &mut rng);
     set.topic().put_back(batch);
     assert_eq!(set.chosen(), BTreeSet::from([0, 1]));
 }
@@ -322,7 +323,7 @@ async fn a_suspect_that_is_looked_up_keeps_its_leader_from_nobody() {
     let mut set = set(7, &[1, 1]);
     set.may_send();
     set.sends(1, 1);
-    set.partition().tries(1).unwrap().closed(1, false);
+    set.partition().attempts(1).unwrap().closed(1, false);
     set.forgotten(1..=1);
     set.append(&Record::to("t").partition(1).value("v"));
     set.announced();
@@ -337,7 +338,7 @@ async fn what_goes_alone_waits_for_none_that_come_later() {
     let mut set = set(7, &[1, 1]);
     set.may_send();
     let mut suspect = set.batch_of(1, || Record::to("t").partition(1).value("v"));
-    suspect.tries.closed(1, false);
+    suspect.attempts.closed(1, false);
     let other = set.batch_of(1, || Record::to("t").partition(0).value("v"));
     [suspect, other].into_iter().for_each(|batch| set.topic().put_back(batch));
     let now = set.now();

@@ -1,10 +1,10 @@
-//! What the answers that this client reads consist of: no more than is needed to walk over them.
+//! What the responses that this client reads consist of: no more than is needed to walk over them.
 //!
 //! Names are those of the protocol's documents, in snake case. A field carries the versions it
 //! exists in; whether lengths are compact and tagged fields follow is a property of the whole
-//! answer. To read the answer to another request, add its table here.
+//! answer. To read the response to another request, add its table here.
 
-/// The answer to one request.
+/// The response to one request.
 pub(crate) struct Schema {
     pub(crate) api_key: i16,
     /// First and last version described, never beyond those the decoder knows.
@@ -87,7 +87,7 @@ pub(crate) static SCHEMAS: [Schema; 8] = [
     Schema { api_key: 61, versions: (0, 0), flexible: 0, root: &DESCRIBE_PRODUCERS },
 ];
 
-/// The table for an answer.
+/// The table for a response.
 pub(crate) fn find(api_key: i16, version: i16) -> Option<&'static Schema> {
     SCHEMAS.iter().find(|schema| {
         schema.api_key == api_key && (schema.versions.0..=schema.versions.1).contains(&version)

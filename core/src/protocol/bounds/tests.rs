@@ -293,7 +293,7 @@ fn versions_without_a_table() {
     assert!(std::panic::catch_unwind(|| bounded::<SaslHandshakeRequest>(0, 0)).is_err());
 }
 
-/// A table never claims a version whose answer the decoder refuses to read at all.
+/// A table never claims a version whose response the decoder refuses to read at all.
 #[test]
 fn versions_the_decoder_knows() {
     for (schema, version) in all() {
@@ -316,7 +316,7 @@ fn tagged_field_of_another_size() {
 /// Elements that are honest about their number, but far more than memory is meant for.
 #[test]
 fn bounded_memory() {
-    // Partitions of a Fetch answer are the largest; a tree node holds eleven tagged fields.
+    // Partitions of a Fetch response are the largest; a tree node holds eleven tagged fields.
     let structs = MAX_STRUCTS as usize * size_of::<fetch::PartitionData>();
     let tags = MAX_UNKNOWN_TAGS as usize * (11 * size_of::<(i32, Bytes)>() + 16);
     assert!(structs + tags < 640 << 20, "{structs} and {tags} bytes");

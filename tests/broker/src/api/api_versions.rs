@@ -6,7 +6,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::{ApiKey, Call, Outcome, SUPPORTED, versions};
 use crate::error_code as code;
-use crate::wire::Answer;
+use crate::wire::Response;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
     let (min, max) = versions(call.shared, ApiKey::API_VERSIONS).unwrap_or((0, 0));
@@ -16,7 +16,7 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
         let response = ApiVersionsResponse::default()
             .with_error_code(code::UNSUPPORTED_VERSION)
             .with_api_keys(vec![api_version(ApiKey::API_VERSIONS, min, max)]);
-        return Answer::encode(call.correlation_id, 0, &response).map(Outcome::Answer);
+        return Response::encode(call.correlation_id, 0, &response).map(Outcome::Response);
     }
     let request: ApiVersionsRequest = call.decode(ApiKey::API_VERSIONS, body)?;
     let mut error_code = call.plan.error_before.or(call.plan.error_after).unwrap_or(code::NONE);

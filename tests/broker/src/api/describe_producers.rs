@@ -21,26 +21,26 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
                 .with_partitions(partitions.collect()),
         );
     }
-    let answer = DescribeProducersResponse::default()
+    let response = DescribeProducersResponse::default()
         .with_throttle_time_ms(call.throttle_time_ms())
         .with_topics(topics);
-    call.answer(&answer)
+    call.answer(&response)
 }
 
 fn partition(call: &Call<'_>, topic: &str, index: i32) -> PartitionResponse {
-    let answer = PartitionResponse::default().with_partition_index(index);
+    let response = PartitionResponse::default().with_partition_index(index);
     let (before, after) = call.injected(ApiKey::DESCRIBE_PRODUCERS, topic, index);
     if let Some(error) = before.or(after) {
-        return answer.with_error_code(error);
+        return response.with_error_code(error);
     }
     let mut state = call.shared.state();
     let found = state.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index));
     let Some(partition) = found else {
-        return answer.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION);
+        return response.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION);
     };
     // Kafka asks any replica; here only the leader has a state to tell of.
     if partition.leader != Some(call.broker.id) {
-        return answer.with_error_code(code::NOT_LEADER_OR_FOLLOWER);
+        return response.with_error_code(code::NOT_LEADER_OR_FOLLOWER);
     }
     let producers = partition.producers.newest().map(|(id, epoch, last_sequence)| {
         ProducerState::default()
@@ -49,5 +49,5 @@ fn partition(call: &Call<'_>, topic: &str, index: i32) -> PartitionResponse {
             .with_last_sequence(last_sequence)
             .with_coordinator_epoch(-1)
     });
-    answer.with_active_producers(producers.collect())
+    response.with_active_producers(producers.collect())
 }

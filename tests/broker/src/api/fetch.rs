@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::list_offsets::leadership;
 use super::{ApiKey, Call, Outcome};
-use crate::api::fetch_answer::{self, FetchAnswer, PartAnswer, TopicAnswer};
+use crate::api::fetch_response::{self, FetchResponse, PartResponse, TopicResponse};
 use crate::error_code as code;
 use crate::log::{PartitionLog, Slice};
 use crate::state::State;
@@ -27,12 +27,12 @@ const MAX_ANSWER: usize = 55 << 20;
 
 pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
     let request: FetchRequest = call.decode(ApiKey::FETCH, body)?;
-    let mut answer =
-        FetchAnswer { throttle_time_ms: call.throttle_time_ms(), ..Default::default() };
+    let mut response =
+        FetchResponse { throttle_time_ms: call.throttle_time_ms(), ..Default::default() };
     if request.session_id != 0 {
-        // Sessions are never granted (the answer's session id is 0), so none can be known.
-        answer.error_code = code::FETCH_SESSION_ID_NOT_FOUND;
-        return fetch_answer::encode(call, answer);
+        // Sessions are never granted (the response's session id is 0), so none can be known.
+        response.error_code = code::FETCH_SESSION_ID_NOT_FOUND;
+        return fetch_response::encode(call, response);
     }
     // Injected once per request, not once per look at the log.
     let injected = injected(call, &request);
@@ -43,9 +43,9 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
         let now = Instant::now();
         let look = read(call, &request, &injected, now, &notify);
         if look.ready || now >= deadline {
-            answer.topics = look.topics;
+            response.topics = look.topics;
             call.broker.counters.fetched(look.bytes as u64);
-            return fetch_answer::encode(call, answer);
+            return fetch_response::encode(call, response);
         }
         tokio::select! {
             biased;
@@ -86,7 +86,7 @@ fn injected(call: &Call<'_>, request: &FetchRequest) -> Vec<Option<i16>> {
 
 /// One look at the log.
 struct Look {
-    topics: Vec<TopicAnswer>,
+    topics: Vec<TopicResponse>,
     bytes: usize,
     /// Enough to answer with: bytes, an error, or nothing that could still arrive.
     ready: bool,
@@ -121,7 +121,7 @@ fn read(
         let mut found = name.as_ref().and_then(|name| topics.get_mut(name));
         let mut partitions = Vec::new();
         for wanted in &topic.partitions {
-            let mut part = PartAnswer::new(wanted.partition);
+            let mut part = PartResponse::new(wanted.partition);
             let partition = found.as_mut().and_then(|topic| topic.partition_mut(wanted.partition));
             part.error_code = errors.next().copied().flatten().unwrap_or(code::NONE);
             match partition {
@@ -163,7 +163,7 @@ fn read(
                         let room = usize::try_from(wanted.partition_max_bytes)
                             .unwrap_or(0)
                             .min(max_bytes.saturating_sub(look.bytes));
-                        // The first batch of an answer always goes, or a consumer with small
+                        // The first batch of a response always goes, or a consumer with small
                         // limits would never get past a large one (KIP-74).
                         let slice = if offset < high_watermark {
                             partition.log.read(
@@ -189,7 +189,7 @@ fn read(
             look.ready |= part.error_code != code::NONE || part.diverging.is_some();
             partitions.push(part);
         }
-        look.topics.push(TopicAnswer {
+        look.topics.push(TopicResponse {
             name: topic.topic.clone(),
             id: if call.version >= TOPIC_IDS { topic.topic_id } else { Uuid::nil() },
             partitions,

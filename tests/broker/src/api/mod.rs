@@ -6,7 +6,7 @@ pub(crate) mod create_topics;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;
-mod fetch_answer;
+mod fetch_response;
 pub(crate) mod find_coordinator;
 pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
@@ -23,7 +23,7 @@ use crate::batch::Refusal;
 use crate::faults::Plan;
 use crate::shape;
 use crate::state::{Broker, Shared};
-use crate::wire::Answer;
+use crate::wire::Response;
 
 /// A kind of request, by its number in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,16 +82,16 @@ pub(crate) struct Call<'a> {
 
 /// What becomes of a request.
 pub(crate) enum Outcome {
-    Answer(Answer),
+    Response(Response),
     /// acks=0.
-    NoAnswer,
+    NoResponse,
     /// The broker has nothing better than to hang up.
     Close,
 }
 
 impl Call<'_> {
     pub(crate) fn answer<T: Encodable + HeaderVersion>(&self, body: &T) -> Result<Outcome, String> {
-        Answer::encode(self.correlation_id, self.version, body).map(Outcome::Answer)
+        Response::encode(self.correlation_id, self.version, body).map(Outcome::Response)
     }
 
     pub(crate) fn throttle_time_ms(&self) -> i32 {

@@ -19,7 +19,7 @@ use crate::config::Storage;
 use crate::error_code as code;
 use crate::state::{Broker, Shared, State};
 
-/// First version whose answers name the current leader (KIP-951).
+/// First version whose responses name the current leader (KIP-951).
 const LEADER_HINTS: i16 = 10;
 /// First version that names topics by id (KIP-516).
 const TOPIC_IDS: i16 = 13;
@@ -36,7 +36,7 @@ struct Part {
     result: Result<Done, Refusal>,
     /// Answered in place of `result`, which has happened all the same.
     error_after: Option<i16>,
-    /// Current leader, for answers that say it is not this broker.
+    /// Current leader, for responses that say it is not this broker.
     leader: Option<(i32, i32)>,
 }
 
@@ -57,10 +57,10 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
         wait_for_replicas(call.shared, &mut parts, Instant::now() + timeout).await;
     }
     if request.acks == 0 {
-        // Nobody listens for an answer; a broken connection is the only way to say that
+        // Nobody listens for a response; a broken connection is the only way to say that
         // something went wrong, and makes the client ask for metadata.
         let failed = parts.iter().any(|part| part.result.is_err() || part.error_after.is_some());
-        return Ok(if failed { Outcome::Close } else { Outcome::NoAnswer });
+        return Ok(if failed { Outcome::Close } else { Outcome::NoResponse });
     }
     call.answer(&response(call, &request, &parts))
 }

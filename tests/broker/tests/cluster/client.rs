@@ -1,4 +1,4 @@
-//! A client that does nothing on its own: one request out, one answer in.
+//! A client that does nothing on its own: one request out, one response in.
 
 use std::io;
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.flush().await
     }
 
-    /// The next answer, from its correlation id on. An error when the connection ends.
+    /// The next response, from its correlation id on. An error when the connection ends.
     pub(crate) async fn receive(&mut self) -> io::Result<Bytes> {
         timeout(LONG, async {
             let len = self.stream.read_u32().await?;
@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         .await?
     }
 
-    /// The answer to request `id`, decoded.
+    /// The response to request `id`, decoded.
     pub(crate) async fn answer<R: Request>(
         &mut self,
         id: i32,
@@ -134,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Waits for what must not come: an answer, or the end of the connection.
+    /// Waits for what must not come: a response, or the end of the connection.
     pub(crate) async fn silent_for(&mut self, time: Duration) {
         let mut byte = [0; 1];
         if let Ok(read) = timeout(time, self.stream.read(&mut byte)).await {
@@ -142,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Produces to one partition and returns its part of the answer.
+    /// Produces to one partition and returns its part of the response.
     pub(crate) async fn produce(
         &mut self,
         partition: i32,
@@ -199,7 +199,7 @@ pub(crate) fn fetch(partition: i32, offset: i64) -> FetchRequest {
         .with_topics(vec![FetchTopic::default().with_topic(topic()).with_partitions(vec![wanted])])
 }
 
-/// Base offsets of the whole batches in a fetch answer.
+/// Base offsets of the whole batches in a fetch response.
 pub(crate) fn base_offsets(data: &PartitionData) -> Vec<i64> {
     let mut rest = data.records.clone().unwrap_or_default();
     let mut offsets = Vec::new();

@@ -62,7 +62,7 @@ async fn black_hole() {
     let mut client = Client::new(&cluster, 1);
     client.send(PRODUCE_VERSION, &produce(0, -1, &batch(3))).await.expect("sent");
     client.silent_for(Duration::from_secs(3600)).await;
-    // The connection takes whatever else comes, and answers none of it.
+    // The connection takes whatever else comes, and responses none of it.
     client.send(PRODUCE_VERSION, &produce(0, -1, &batch(5000))).await.expect("sent");
     client.silent_for(Duration::from_secs(3600)).await;
     assert_eq!(end(&cluster), 0);
@@ -154,9 +154,9 @@ async fn throttle_is_announced_at_once_and_then_mutes_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delay_comes_before_the_effect_and_delay_answer_after() {
+async fn delay_comes_before_the_effect_and_delay_response_after() {
     let late = Duration::from_secs(7);
-    for (fault, at_half_time) in [(Fault::Delay(late), 0), (Fault::DelayAnswer(late), 3)] {
+    for (fault, at_half_time) in [(Fault::Delay(late), 0), (Fault::DelayResponse(late), 3)] {
         let cluster = cluster();
         on_produce(&cluster, fault);
         let mut client = Client::new(&cluster, 1);

@@ -124,7 +124,7 @@ async fn limits_hold_but_the_first_batch_always_comes() {
         assert_eq!(sizes(&response), [first, one.len()]);
         assert_eq!(offsets(&response), [vec![0], vec![0]]);
 
-        // Room for less than one in the whole answer: one comes, of one partition.
+        // Room for less than one in the whole response: one comes, of one partition.
         let response =
             client.ask(FETCH_VERSION, &request.clone().with_max_bytes(1)).await.expect("an answer");
         assert_eq!(sizes(&response), [one.len(), 0]);

@@ -107,7 +107,7 @@ async fn acks_zero_is_not_answered_and_its_failure_cuts() {
     let cluster = cluster(Duration::ZERO);
     let mut client = Client::new(&cluster, 1);
     client.send(PRODUCE_VERSION, &produce(0, 0, &batch(2))).await.expect("sent");
-    // The next answer is the next request's: nothing came in between.
+    // The next response is the next request's: nothing came in between.
     assert_eq!(client.produce(0, 1, &batch(1)).await.expect("an answer").base_offset, 2);
     client.send(PRODUCE_VERSION, &produce(9, 0, &batch(1))).await.expect("sent");
     client.closed().await;

@@ -49,6 +49,6 @@ async fn deleting_gives_the_bytes_back() {
     assert_eq!(cluster.retained_bytes(), one.len() * 2);
     cluster.delete_topic(TOPIC).expect("a known topic");
     assert_eq!(cluster.retained_bytes(), 0);
-    let answer = client.produce(0, 1, &one).await.expect("an answer");
-    assert_eq!(answer.error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
+    let response = client.produce(0, 1, &one).await.expect("an answer");
+    assert_eq!(response.error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
 }

@@ -102,7 +102,7 @@ async fn a_topic_may_have_its_own_largest_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_records_are_named_in_the_answer() {
+async fn refused_records_are_named_in_the_response() {
     let cluster = start(|builder| builder.topic(TOPIC, 1, 1));
     let mut client = Client::new(&cluster, 1);
     cluster.compact(TOPIC).expect("a known topic");

@@ -17,7 +17,7 @@ fn kafka(api: i16) -> KafkaApi {
     KafkaApi::try_from(api).unwrap_or_else(|()| panic!("api {api} is unknown"))
 }
 
-/// Sends a sample and returns what follows the header of its answer.
+/// Sends a sample and returns what follows the header of its response.
 pub(crate) async fn exchange(client: &mut Client, sample: &Sample) -> Bytes {
     let Sample { api, version, body } = sample;
     let api = kafka(*api);

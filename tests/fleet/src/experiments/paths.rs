@@ -35,7 +35,7 @@ pub enum How {
     Unreachable,
     /// Nothing comes through, and nobody is told.
     BlackHole,
-    /// The broker asks for silence in its next answers.
+    /// The broker asks for silence in its next responses.
     Throttled,
     /// All connections to all brokers are reset, once.
     Reset,
@@ -118,7 +118,7 @@ pub fn broken(how: How, clients: u32, seed: u64) -> Report {
     })
 }
 
-/// A round trip, and what else was under way as the first answer came.
+/// A round trip, and what else was under way as the first response came.
 const ANSWERED_MS: u64 = 5;
 
 /// How many clients sent something to a broker that asks everybody for silence, and how many requests
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_sends_after_its_first_answer_is_counted() {
+    fn what_a_client_sends_after_its_first_response_is_counted() {
         let seen = [(100, 1), (101, 1), (103, 2), (105, 1), (106, 1), (900, 2)];
         assert_eq!(while_silent(&seen), (2, 2));
     }

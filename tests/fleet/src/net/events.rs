@@ -15,7 +15,7 @@ pub(crate) enum Event {
     Rst(Arc<Conn>, Side),
     /// A dial reaches its broker; the attempts of one dial are counted from 0.
     Syn { name: Name, broker: i32, attempt: u32 },
-    /// The broker's answer reaches who dialled; `None`: refused.
+    /// The broker's response reaches who dialled; `None`: refused.
     SynAck { name: Name, broker: i32, attempt: u32, conn: Option<Arc<Conn>> },
     /// A broker takes what waits in its backlog.
     Accept(i32),

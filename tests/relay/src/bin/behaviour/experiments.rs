@@ -23,13 +23,13 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// After all connections were reset.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// What an answer may take from the relay's socket into the client.
+/// What a response may take from the relay's socket into the client.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// Topics that get one record each.
 const TOPICS: usize = 1_000;
 
-/// Answers that get lost, and between two of them.
+/// Responses that get lost, and between two of them.
 const LOSSES: usize = 20;
 const BETWEEN_LOSSES: Duration = Duration::from_millis(250);
 
@@ -253,12 +253,12 @@ pub(crate) async fn lost(lab: &mut Lab) -> Result<(), String> {
     let from = Instant::now();
     let brokers = lab.relay().brokers();
     for broker in brokers.iter().cycle().take(LOSSES) {
-        lab.relay().lose_answers(*broker, 1);
+        lab.relay().lose_responses(*broker, 1);
         tokio::time::sleep(BETWEEN_LOSSES).await;
     }
     let losses = || {
         let log = lab.log(from, Instant::now());
-        log.events().iter().filter(|event| event.what == What::AnswerLost).count()
+        log.events().iter().filter(|event| event.what == What::ResponseLost).count()
     };
     while losses() < LOSSES {
         tokio::time::sleep(BETWEEN_LOSSES).await;

@@ -1,0 +1,173 @@
+//! Batches as the bindings read them, whether they come from a broker or from the echo.
+
+use std::sync::{Arc, OnceLock};
+
+use super::echo::EchoBatch;
+use super::pack::Cursor;
+use crate::consumer;
+use crate::record::{Headers, RecordPosition, RecordRef};
+
+/// Records of one partition in offset order. Cheap to clone; clones share the bytes.
+#[derive(Clone)]
+pub struct Batch(Source);
+
+#[derive(Clone)]
+enum Source {
+    Echo(Arc<EchoBatch>),
+    Fetched(Arc<FetchedBatch>),
+}
+
+/// A batch, and where its records start, once somebody asks for one by its number: hosts walk a
+/// batch by number, and each step must not walk it again.
+struct FetchedBatch {
+    batch: consumer::Batch,
+    starts: OnceLock<Vec<RecordPosition>>,
+}
+
+impl FetchedBatch {
+    fn get(&self, i: usize) -> Option<RecordRef<'_>> {
+        let starts = self.starts.get_or_init(|| {
+            let mut starts = Vec::with_capacity(self.batch.len());
+            let mut records = self.batch.iter();
+            loop {
+                let start = records.position();
+                match records.next() {
+                    Some(_) => starts.push(start),
+                    None => return starts,
+                }
+            }
+        });
+        self.batch.iter_from(*starts.get(i)?).next()
+    }
+}
+
+fn view(r: RecordRef<'_>) -> RecordView<'_> {
+    RecordView {
+        offset: r.offset(),
+        timestamp_ms: r.timestamp_ms(),
+        key: r.key(),
+        value: r.value(),
+        headers: HeaderViews(HeaderSource::FetchedBatch(r.headers())),
+    }
+}
+
+/// One record of a [`Batch`].
+#[derive(Clone)]
+pub struct RecordView<'a> {
+    /// Its offset in the partition.
+    pub offset: i64,
+    /// Milliseconds since 1970; -1 if it has none.
+    pub timestamp_ms: i64,
+    /// `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// `None` is null.
+    pub value: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: HeaderViews<'a>,
+}
+
+/// The headers of a [`RecordView`], in order. Names are bytes: other clients may have written
+/// anything.
+#[derive(Clone)]
+pub struct HeaderViews<'a>(HeaderSource<'a>);
+
+#[derive(Clone)]
+enum HeaderSource<'a> {
+    Packed { cursor: Cursor<'a>, left: usize },
+    FetchedBatch(Headers<'a>),
+}
+
+impl<'a> HeaderViews<'a> {
+    pub(super) fn packed(cursor: Cursor<'a>, left: usize) -> Self {
+        Self(HeaderSource::Packed { cursor, left })
+    }
+}
+
+impl<'a> Iterator for HeaderViews<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            HeaderSource::Packed { cursor, left } => {
+                *left = left.checked_sub(1)?;
+                cursor.header().ok().map(|(name, value)| (name.as_bytes(), value))
+            }
+            HeaderSource::FetchedBatch(headers) => headers.next(),
+        }
+    }
+}
+
+impl Batch {
+    pub(super) fn echo(batch: Arc<EchoBatch>) -> Self {
+        Self(Source::Echo(batch))
+    }
+
+    pub(super) fn fetched(batch: consumer::Batch) -> Self {
+        Self(Source::Fetched(Arc::new(FetchedBatch { batch, starts: OnceLock::new() })))
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        match &self.0 {
+            Source::Echo(b) => &b.topic,
+            Source::Fetched(f) => f.batch.topic(),
+        }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        match &self.0 {
+            Source::Echo(b) => b.partition,
+            Source::Fetched(f) => f.batch.partition(),
+        }
+    }
+
+    /// How many records it has.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Source::Echo(b) => b.len(),
+            Source::Fetched(f) => f.batch.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The offset to go on from after this batch.
+    pub fn next_offset(&self) -> i64 {
+        match &self.0 {
+            Source::Echo(b) => b.next_offset(),
+            Source::Fetched(f) => f.batch.next_offset(),
+        }
+    }
+
+    /// The leader epoch under which it was written; -1 if unknown.
+    pub fn leader_epoch(&self) -> i32 {
+        match &self.0 {
+            Source::Echo(_) => -1,
+            Source::Fetched(f) => f.batch.leader_epoch(),
+        }
+    }
+
+    /// Record number `i`, if there is one.
+    pub fn get(&self, i: usize) -> Option<RecordView<'_>> {
+        match &self.0 {
+            Source::Echo(b) => b.get(i),
+            Source::Fetched(f) => f.get(i).map(view),
+        }
+    }
+
+    /// All records in order, each given to `visit` until that says `false`.
+    pub fn visit(&self, mut visit: impl FnMut(RecordView<'_>) -> bool) {
+        match &self.0 {
+            Source::Echo(b) => {
+                let _ = (0..b.len()).map_while(|i| b.get(i)).all(&mut visit);
+            }
+            Source::Fetched(f) => {
+                let _ = f.batch.iter().map(view).all(&mut visit);
+            }
+        }
+    }
+}

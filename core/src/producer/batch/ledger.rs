@@ -1,0 +1,144 @@
+//! What of a batch must be settled exactly once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, ErrorKind};
+use crate::producer::accumulator::Accumulator;
+use crate::producer::delivery::{
+    BatchResult, Outcome, Owner, RecordLocation, Resolution, Senders, Sent,
+};
+use crate::producer::memory::Quotas;
+
+/// The part of a batch that must be settled exactly once: the results of its records, its memory, and its
+/// number among the unresolved. If it is dropped without a result (a panic, the end of the engine), it
+/// settles itself with an error.
+#[derive(Debug)]
+pub(in crate::producer) struct BatchLedger {
+    pub(in crate::producer) accumulator: Arc<Accumulator>,
+    pub(in crate::producer) topic: Arc<str>,
+    /// Timestamps of its first record and of the latest one, in milliseconds since 1970.
+    pub(in crate::producer) timestamps_ms: (i64, i64),
+    /// The broker that acknowledged it; -1 as long as none has.
+    pub(in crate::producer) broker: i32,
+    /// Gives out handles and resolves them. `None` once settled.
+    pub(in crate::producer) owner: Option<Owner>,
+    /// Its number: what a flush waits for. Pieces of one batch share it.
+    pub(in crate::producer) number: u64,
+    /// Bytes that are charged to the budget for it now.
+    pub(in crate::producer) charged: usize,
+    /// The holders that those bytes are charged to.
+    pub(in crate::producer) quotas: Quotas,
+    pub(in crate::producer) records: usize,
+    /// It is counted in [`Accumulator::unrouted`]: its records wait for the number of partitions.
+    pub(in crate::producer) unrouted: bool,
+    /// The producers that sent the records.
+    pub(in crate::producer) senders: Senders,
+    /// How many of its records are counted in [`Accumulator::on_way`].
+    on_way: usize,
+}
+
+impl BatchLedger {
+    pub(in crate::producer) fn new(
+        accumulator: &Arc<Accumulator>,
+        topic: &Arc<str>,
+        timestamps_ms: (i64, i64),
+        number: u64,
+        quotas: Quotas,
+    ) -> Self {
+        Self {
+            accumulator: Arc::clone(accumulator),
+            topic: Arc::clone(topic),
+            timestamps_ms,
+            broker: -1,
+            owner: Some(Owner::new(timestamps_ms.0)),
+            number,
+            charged: 0,
+            quotas,
+            records: 0,
+            unrouted: false,
+            senders: Senders::default(),
+            on_way: 0,
+        }
+    }
+
+    /// It takes no more records: those that it has are counted as on their way.
+    pub(in crate::producer) fn is_full(&mut self) {
+        let more = self.records - self.on_way;
+        self.on_way += more;
+        self.accumulator.on_way.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(in crate::producer) fn settle(&mut self, outcome: &BatchResult) {
+        let Some(owner) = self.owner.take() else { return };
+        self.accumulator.metrics.resolved(&Resolution {
+            topic: &self.topic,
+            records: self.records,
+            timestamps_ms: self.timestamps_ms,
+            outcome: match outcome {
+                Ok(ack) => Outcome::Acknowledged {
+                    broker: self.broker,
+                    partition: ack.partition,
+                    base_offset: ack.base_offset,
+                },
+                Err(e) => Outcome::failed(e),
+            },
+        });
+        self.holds(0);
+        let (topic, senders) = (&self.topic, &self.senders);
+        owner.resolve(outcome, &Sent { topic, senders, records: self.records as u32 });
+        self.ended();
+    }
+
+    /// Its records were moved into other batches, which resolve them; `places` says where each is now.
+    pub(in crate::producer) fn moved(&mut self, places: Vec<RecordLocation>) {
+        let Some(owner) = self.owner.take() else { return };
+        self.holds(0);
+        owner.moved(places);
+        self.ended();
+    }
+
+    fn ended(&mut self) {
+        if std::mem::take(&mut self.unrouted) {
+            self.accumulator.unrouted.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.accumulator.on_way.fetch_sub(std::mem::take(&mut self.on_way), Ordering::Relaxed);
+        self.accumulator.batch_resolved(self.number);
+    }
+
+    /// Its records have no partition yet.
+    pub(in crate::producer) fn waits_for_partition(&mut self) {
+        if !std::mem::replace(&mut self.unrouted, true) {
+            self.accumulator.unrouted.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// It holds so many bytes now: the budget is charged, or relieved, of the difference.
+    #[inline]
+    pub(in crate::producer) fn holds(&mut self, bytes: usize) {
+        if bytes > self.charged {
+            self.accumulator.budget.charge(&self.quotas, bytes - self.charged);
+        } else {
+            self.accumulator.budget.release(&self.quotas, self.charged - bytes);
+        }
+        self.charged = bytes;
+    }
+
+    /// It has given so many bytes back.
+    pub(in crate::producer) fn release(&mut self, bytes: usize) {
+        self.holds(self.charged.saturating_sub(bytes));
+    }
+}
+
+impl Drop for BatchLedger {
+    fn drop(&mut self) {
+        if self.owner.is_some() {
+            let (kind, words) = if std::thread::panicking() {
+                (ErrorKind::Internal, "the engine panicked before the record was acknowledged")
+            } else {
+                (ErrorKind::Closed, "the engine ended before the record was acknowledged")
+            };
+            self.settle(&Err(Error::new(kind, words).with_maybe_written(true)));
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! The sender's view of the brokers: produce lanes and what is in flight on them, and which of them
+//! this process uses for records that may go anywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+use tokio::time::Instant;
+
+use crate::cluster::{Broker, Lane, Pool};
+use crate::metrics::Metrics;
+use crate::net::Connection;
+use crate::policy::ejection::{Admission, avoid_out};
+use crate::policy::in_flight::Limit;
+use crate::policy::latency::{Latency, avoid_late};
+use crate::policy::pace::{PaceLimits, Strain};
+use crate::policy::subset::{self, Chooser, Member, Size};
+
+/// If a dial takes longer than this, the next one is not put off for it.
+pub(super) const DIAL_HEDGE: Duration = Duration::from_millis(300);
+
+/// The least time after which a broker is looked at again for lateness.
+const LATE_CHECK: Duration = Duration::from_millis(10);
+
+/// Brokers used outside the subset are given up after so long, unless they are needed again.
+const OUTSIDE_FOR: Duration = Duration::from_secs(300);
+
+/// After so many bytes (about a batch) since the last lane was opened, one more is opened. A client that sends a
+/// record a second stays with one broker for an hour; one that sends much has opened all lanes of its
+/// subset after a few batches.
+const BYTES_PER_LANE: usize = 256 << 10;
+
+/// With a single lane, a second one is opened after so many seconds, drawn from this range: so that the loss of the
+/// first makes no record wait, and a fleet that lost a broker does not dial in the same second. A process that
+/// lives shorter never opens it.
+const SPARE_AT_START: std::ops::Range<f64> = 1.0..10.0;
+const SPARE_AFTER_LOSS: std::ops::Range<f64> = 5.0..60.0;
+
+/// With several lanes, another one is opened after so many seconds, so that a broker that came back has work before the
+/// subset rotates.
+const ROTATE_AFTER: std::ops::Range<f64> = 600.0..1_200.0;
+
+/// If the brokers used outside the subset are more than this percentage of what a new choice would need, they are chosen
+/// anew.
+const TOO_MANY: usize = 115;
+
+/// A broker, as this sender sees it.
+pub(crate) struct Leader {
+    pub(in crate::producer) broker: Arc<Broker>,
+    pub(in crate::producer) connection: Option<Connection>,
+    /// Since when its lane is being opened, or a quiet connection proved.
+    pub(super) dialing: Option<Instant>,
+    /// It is not dialled, but its connection was quiet for long and has to give a sign of life.
+    proving: bool,
+    pub(in crate::producer) requests: usize,
+    pub(in crate::producer) bytes_in_flight: usize,
+    latency: Box<Latency>,
+    limit: Limit,
+    /// Of this sender's requests: those with other acks are answered sooner or later.
+    pub(in crate::producer) strain: Strain,
+    /// When it answered last.
+    answered_at: Option<Instant>,
+    /// After what time an unanswered request is late: kept here, since a quantile of the latency is too expensive to
+    /// be looked up per batch.
+    late_after: Duration,
+    responses: u32,
+    was_late: bool,
+    /// In this round: records that can go elsewhere do not go here.
+    avoided: bool,
+    /// In this round: it gets nothing at all, since its oldest request is overdue.
+    stuck: bool,
+    /// Batches that may be rerouted were taken away from it since it is stuck.
+    passed_on: bool,
+    /// Bytes of the request that is being assembled for it in this round.
+    pub(super) assembled: usize,
+    /// The batch in flight may end the connection: nothing else is sent on it.
+    pub(super) alone: bool,
+    /// In this round: such a batch waits until nothing is in flight here.
+    pub(in crate::producer) reserved: bool,
+    /// Until when requests that carry only retries wait for the retry budget.
+    pub(super) retries_wait: Option<Instant>,
+}
+
+impl Leader {
+    fn new(broker: Arc<Broker>) -> Self {
+        let latency = Box::<Latency>::default();
+        Self {
+            broker,
+            connection: None,
+            dialing: None,
+            proving: false,
+            requests: 0,
+            bytes_in_flight: 0,
+            late_after: latency.late_after(),
+            latency,
+            limit: Limit::default(),
+            strain: Strain::default(),
+            answered_at: None,
+            responses: 0,
+            was_late: false,
+            avoided: false,
+            stuck: false,
+            passed_on: false,
+            assembled: 0,
+            alone: false,
+            reserved: false,
+            retries_wait: None,
+        }
+    }
+
+    /// The open lane.
+    pub(crate) fn lane(&mut self) -> Option<&Connection> {
+        if self.connection.as_ref().is_some_and(Connection::is_closed) {
+            self.connection = None;
+        }
+        self.connection.as_ref()
+    }
+
+    /// Takes over the control lane's connection, if that is idle and there is no other.
+    pub(crate) fn adopt(&mut self) {
+        if self.lane().is_none() && !self.proving {
+            self.connection = self.broker.open(Lane::Produce);
+        }
+    }
+
+    /// Whether a request can be sent to it now.
+    pub(crate) fn is_ready(&mut self, now: Instant) -> bool {
+        if self.alone || (self.reserved && self.requests > 0) {
+            return false;
+        }
+        let (requests, limit) = (self.requests, self.limit.get());
+        self.lane().is_some_and(|c| requests < limit && c.muted_until(now).is_none())
+    }
+
+    /// Until when the broker wants silence.
+    pub(crate) fn muted_until(&self, now: Instant) -> Option<Instant> {
+        self.connection.as_ref()?.muted_until(now)
+    }
+
+    /// Whether nothing is in flight: then batches may go at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.requests == 0
+    }
+
+    /// Whether records that can go elsewhere go elsewhere.
+    pub(crate) fn is_avoided(&self) -> bool {
+        self.avoided
+    }
+
+    /// Whether it is not connected and the last dial failed.
+    pub(crate) fn is_lost(&mut self) -> bool {
+        self.lane().is_none() && self.broker.is_unreachable()
+    }
+
+    /// Whether its oldest request is overdue, while most brokers' are not.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// The smoothed time that its responses take beyond the round trip.
+    pub(crate) fn latency_us(&self) -> u32 {
+        let round_trip = self.connection.as_ref().map_or(Duration::MAX, Connection::round_trip);
+        self.latency.beyond_us(round_trip)
+    }
+
+    /// When a dial that is under way is no longer waited for.
+    pub(crate) fn dial_hedged_at(&self) -> Option<Instant> {
+        self.dialing.map(|since| since + DIAL_HEDGE)
+    }
+
+    /// Whether a dial is under way that may still be waited for.
+    pub(crate) fn is_dialing(&self, now: Instant) -> bool {
+        self.dialing.is_some_and(|since| now.saturating_duration_since(since) < DIAL_HEDGE)
+    }
+
+    /// A request was answered, so long after it was sent.
+    pub(crate) fn answered(&mut self, took: Duration) {
+        self.latency.record(took);
+        // `requests` does not count this one any more.
+        self.limit.answered(took, self.requests + 1);
+        self.responses = self.responses.wrapping_add(1);
+        if self.responses < 16 || self.responses.is_multiple_of(16) {
+            self.late_after = self.latency.late_after();
+        }
+    }
+
+    /// Since when the broker has been at work on a request that was sent then and is answered now: not before it
+    /// had answered the one before, as a connection's requests are taken one by one.
+    pub(crate) fn at_work_since(&mut self, sent: Instant, now: Instant) -> Instant {
+        self.answered_at.replace(now).map_or(sent, |before| before.max(sent))
+    }
+
+    /// A request was written, all of it, after so much work.
+    pub(crate) fn felt(
+        &mut self,
+        took: Duration,
+        limits: &PaceLimits,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        self.strain.answered(took, limits, now, rng);
+    }
+
+    /// Whether its connection was quiet for so long that it may lead nowhere by now.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.requests == 0
+            && self.dialing.is_none()
+            && self.connection.as_ref().is_some_and(|c| !c.is_closed() && c.needs_proof(now))
+    }
+
+    /// Takes its connection away while that is asked for a sign of life: meanwhile the leader counts as being dialled.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        self.connection = None;
+        self.dialing = Some(now);
+        self.proving = true;
+    }
+
+    fn is_late(&mut self, now: Instant) -> bool {
+        let after = self.late_after;
+        let late = self.lane().is_some_and(|c| c.is_late(after, now));
+        if late && !self.was_late {
+            self.broker.metrics.late(after);
+        }
+        self.was_late = late;
+        late
+    }
+}
+
+/// All brokers, as this sender sees them.
+pub(crate) struct Leaders {
+    all: BTreeMap<i32, Leader>,
+    /// Chooses this client's subset.
+    chooser: Chooser,
+    size: Size,
+    /// The brokers by the last metadata.
+    members: Vec<Member>,
+    /// This process's ranking of them, and until when it holds.
+    ranking: Vec<i32>,
+    ranked_until: Option<Instant>,
+    /// The first of the ranking; all brokers if the cluster is small or the volume large.
+    subset: BTreeSet<i32>,
+    /// Brokers that are used besides, because a topic has no usable partition in the subset.
+    outside: BTreeSet<i32>,
+    outside_until: Option<Instant>,
+    /// More than half of the brokers are unreachable or ejected: none is avoided.
+    panic: bool,
+    /// Bytes sent since a lane was opened.
+    since_opened: usize,
+    /// How many lanes were open when this round began.
+    lanes: usize,
+    /// A lane was lost at some time.
+    lost_one: bool,
+    /// When one more lane is opened, whatever the volume is.
+    spare_at: Option<Instant>,
+}
+
+impl Leaders {
+    pub(crate) fn new(now: Instant, chooser: Chooser) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            chooser,
+            size: Size::new(now),
+            members: Vec::new(),
+            ranking: Vec::new(),
+            ranked_until: None,
+            subset: BTreeSet::new(),
+            outside: BTreeSet::new(),
+            outside_until: None,
+            panic: false,
+            since_opened: 0,
+            lanes: 0,
+            lost_one: false,
+            spare_at: None,
+        }
+    }
+
+    pub(crate) fn chooser(&self) -> &Chooser {
+        &self.chooser
+    }
+
+    pub(crate) fn get(&mut self, id: i32) -> Option<&mut Leader> {
+        self.all.get_mut(&id)
+    }
+
+    /// A broker that records may be sent to: one of the cluster, or one that is still connected. Batches for any other
+    /// wait until metadata names another leader.
+    pub(crate) fn known(&mut self, id: i32) -> Option<&mut Leader> {
+        let leader = self.all.get_mut(&id)?;
+        (leader.broker.is_member() || leader.lane().is_some()).then_some(leader)
+    }
+
+    /// The cluster may have changed: who is in it, and where.
+    pub(crate) fn learn(&mut self, pool: &Pool) {
+        let members = pool.members();
+        for broker in &members {
+            let leader =
+                self.all.entry(broker.id).or_insert_with(|| Leader::new(Arc::clone(broker)));
+            // Forgotten meanwhile, and back: what is dialled now is another one.
+            if !Arc::ptr_eq(&leader.broker, broker)
+                && leader.requests == 0
+                && leader.dialing.is_none()
+            {
+                *leader = Leader::new(Arc::clone(broker));
+            }
+        }
+        // One that vanished stays as long as something is in flight to it.
+        self.all.retain(|id, leader| {
+            leader.requests > 0
+                || leader.dialing.is_some()
+                || members.iter().any(|broker| broker.id == *id)
+        });
+        let racks = pool.racks();
+        if racks != self.members {
+            self.members = racks;
+            self.ranked_until = None;
+        }
+    }
+
+    /// So many bytes were sent: the volume decides how many brokers are used.
+    pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
+        self.size.sent(bytes, now);
+        self.since_opened = self.since_opened.saturating_add(bytes);
+    }
+
+    /// Whether one more lane is wanted: because much is sent on few lanes, because there is only one, or because it is
+    /// time to use others. Lanes that are not used meanwhile close by their idle timeout.
+    pub(crate) fn wants_more(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
+        if self.since_opened >= BYTES_PER_LANE {
+            return true;
+        }
+        if self.lanes == 0 {
+            return false;
+        }
+        // Drawn over minutes, so that a fleet does not dial together.
+        let at = *self.spare_at.get_or_insert_with(|| {
+            let seconds = match (self.lanes, self.lost_one) {
+                (1, false) => SPARE_AT_START,
+                (1, true) => SPARE_AFTER_LOSS,
+                _ => ROTATE_AFTER,
+            };
+            now + Duration::from_secs_f64(rng.random_range(seconds))
+        });
+        at <= now
+    }
+
+    /// A lane is being opened.
+    pub(crate) fn opening(&mut self) {
+        self.since_opened = 0;
+        self.spare_at = None;
+    }
+
+    /// Before a round: brings the subset up to date and decides which brokers are avoided.
+    pub(crate) fn begin_round(&mut self, pool: &Pool, metrics: &Metrics, now: Instant) {
+        self.choose_subset(pool, now);
+        let of = self.all.len();
+        let mut out = BTreeSet::new();
+        let (mut late, mut connected) = (Vec::new(), 0);
+        for (id, leader) in &mut self.all {
+            leader.avoided = false;
+            leader.stuck = false;
+            leader.assembled = 0;
+            leader.reserved = false;
+            // The batch was not sent after all.
+            leader.alone &= leader.requests > 0;
+            if leader.broker.is_troubled()
+                && (leader.broker.is_unreachable()
+                    || matches!(leader.broker.admission(now), Admission::Ejected { .. }))
+            {
+                out.insert(*id);
+            }
+            if leader.is_late(now) {
+                late.push(*id);
+            }
+            connected += usize::from(leader.connection.is_some() || leader.proving);
+        }
+        // A lane less: what was sent before says nothing about how many are needed now.
+        if connected < self.lanes {
+            self.spare_at = None;
+            self.since_opened = 0;
+            self.lost_one = true;
+        }
+        self.lanes = connected;
+        let panic = !avoid_out(out.len(), of);
+        if panic && !self.panic {
+            metrics.panic_entered();
+        }
+        self.panic = panic;
+        if !panic {
+            self.avoid(&out);
+        }
+        // A client with a single lane cannot tell its broker's silence from everybody's: it tries one
+        // other broker, and believes in a common cause if that is late too.
+        if avoid_late(late.len(), connected.max(of.min(2))) {
+            self.avoid(&late);
+            for id in late {
+                if let Some(leader) = self.all.get_mut(&id) {
+                    leader.stuck = true;
+                }
+            }
+        }
+    }
+
+    /// Brokers that have become stuck since the last call.
+    pub(crate) fn newly_stuck(&mut self) -> Vec<i32> {
+        let mut new = Vec::new();
+        for (id, leader) in &mut self.all {
+            if leader.stuck && !leader.passed_on {
+                new.push(*id);
+            }
+            leader.passed_on = leader.stuck;
+        }
+        new
+    }
+
+    /// When a broker will be late whose oldest request was sent at `sent`. If it is late already, but not stuck because
+    /// most brokers are, it is looked at again soon. `None` once it is stuck.
+    pub(crate) fn late_at(&self, id: i32, sent: Instant, now: Instant) -> Option<Instant> {
+        let leader = self.all.get(&id).filter(|leader| !leader.stuck)?;
+        Some((sent + leader.late_after).max(now + LATE_CHECK))
+    }
+
+    fn avoid<'a>(&mut self, ids: impl IntoIterator<Item = &'a i32>) {
+        for id in ids {
+            if let Some(leader) = self.all.get_mut(id) {
+                leader.avoided = true;
+            }
+        }
+    }
+
+    fn choose_subset(&mut self, pool: &Pool, now: Instant) {
+        if self.ranked_until.is_none_or(|until| until <= now) {
+            let wall = Duration::from_millis(u64::try_from(pool.env().wall_ms()).unwrap_or(0));
+            let (rotation, left) = self.chooser.rotation(wall);
+            self.ranking = self.chooser.rank(&self.members, rotation);
+            self.ranked_until = Some(now + left);
+            self.subset.clear();
+            self.outside.clear();
+        }
+        if self.outside_until.is_some_and(|until| until <= now) {
+            self.outside.clear();
+            self.outside_until = None;
+        }
+        let size = self.size.get(self.ranking.len(), now);
+        if self.subset.len() != size {
+            self.subset = self.ranking[..size].iter().copied().collect();
+        }
+    }
+
+    /// Whether records that may go anywhere may go there.
+    pub(crate) fn is_used(&self, id: i32) -> bool {
+        self.subset.contains(&id) || self.outside.contains(&id)
+    }
+
+    /// Whether any lane is open.
+    pub(crate) fn is_connected(&mut self) -> bool {
+        self.all.values_mut().any(|leader| leader.lane().is_some())
+    }
+
+    /// Adds brokers outside the subset for topics without a usable partition in it. `topics`: the leaders of each topic
+    /// in use. `true` if that helps any of them.
+    pub(crate) fn widen(&mut self, topics: &[BTreeSet<i32>], now: Instant) -> bool {
+        let usable = |id: &i32| self.all.get(id).is_some_and(|leader| !leader.avoided);
+        let open: Vec<BTreeSet<i32>> =
+            topics.iter().map(|leaders| leaders.iter().copied().filter(usable).collect()).collect();
+        let used: BTreeSet<i32> = self.subset.union(&self.outside).copied().collect();
+        let connected: BTreeSet<i32> = self
+            .all
+            .iter()
+            .filter(|(_, leader)| leader.broker.is_connected())
+            .map(|(id, _)| *id)
+            .collect();
+        let more = subset::cover(&open, &used, &connected, &self.ranking);
+        if more.is_empty() {
+            return false;
+        }
+        self.outside.extend(more);
+        self.outside_until.get_or_insert(now + OUTSIDE_FOR);
+        // Topics came one by one, and the best choice for each may not be the best for all of them.
+        let afresh = subset::cover(&open, &self.subset, &BTreeSet::new(), &self.ranking);
+        if afresh.len() * TOO_MANY < self.outside.len() * 100 {
+            self.outside = afresh.into_iter().collect();
+            self.give_up_unused();
+        }
+        true
+    }
+
+    /// Closes lanes to brokers that are not used any more.
+    fn give_up_unused(&mut self) {
+        for (id, leader) in &mut self.all {
+            let used = self.subset.contains(id) || self.outside.contains(id);
+            if !used
+                && leader.requests == 0
+                && let Some(connection) = leader.connection.take()
+            {
+                connection.retire();
+            }
+        }
+    }
+
+    pub(crate) fn connected(&mut self, id: i32, connection: Connection) {
+        if let Some(leader) = self.all.get_mut(&id) {
+            leader.limit = Limit::default();
+            leader.connection = Some(connection);
+            leader.dialing = None;
+            leader.proving = false;
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, id: i32) {
+        if let Some(leader) = self.all.get_mut(&id) {
+            leader.dialing = None;
+            leader.proving = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

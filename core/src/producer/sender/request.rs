@@ -1,0 +1,215 @@
+//! The Produce request of a leader in a round: whether the retry budget allows it, how it is put together and
+//! sent, and how its batches are put back if it cannot go.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::protocol::Request;
+use tokio::time::Instant;
+
+use super::Sender;
+use super::partition::ToSend;
+use super::producer_id::ProducerStamp;
+use crate::caught::caught;
+use crate::cluster::{BudgetKind, Pool};
+use crate::config::Acks;
+use crate::environment::earlier;
+use crate::net::{CallError, Frame};
+use crate::policy::ejection::Admission;
+use crate::policy::retry_budget::Cost;
+use crate::producer::accumulator::Event;
+use crate::protocol::{self, PartitionData, TopicData};
+
+/// Versions of Produce: record batches (3) to topic ids (13).
+const VERSIONS: (i16, i16) = protocol::bounded::<ProduceRequest>(3, 13);
+
+/// A request in flight.
+pub(super) struct InFlight {
+    pub(in crate::producer) leader: i32,
+    pub(in crate::producer) sent: Instant,
+    pub(in crate::producer) bytes: usize,
+    /// It was sent with nothing else on the connection, since it may end it.
+    pub(super) alone: bool,
+    pub(in crate::producer) items: Vec<SentBatch>,
+}
+
+#[derive(Clone)]
+pub(in crate::producer) struct SentBatch {
+    pub(in crate::producer) topic: Arc<str>,
+    pub(in crate::producer) id: uuid::Uuid,
+    pub(in crate::producer) partition: i32,
+    pub(in crate::producer) batch: u64,
+    pub(in crate::producer) records: usize,
+    pub(super) hasty: bool,
+}
+
+/// The batches that a round gathers for one leader.
+pub(super) struct RequestDraft {
+    pub(in crate::producer) leader: i32,
+    pub(in crate::producer) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
+    pub(in crate::producer) bytes: usize,
+    /// What the request takes from the bucket that all are paced by.
+    pub(super) weighs: f64,
+}
+
+impl RequestDraft {
+    /// The price of the request in the retry budget; `None` if anything in it is no retry.
+    pub(in crate::producer) fn cost(&self) -> Option<Cost> {
+        let mut cost = Some(Cost::Definite);
+        for (_, _, _, to_send) in &self.parts {
+            match to_send.retry {
+                None => return None,
+                Some(Cost::InDoubt) => cost = Some(Cost::InDoubt),
+                Some(Cost::Definite) => {}
+            }
+        }
+        cost
+    }
+}
+
+impl Sender {
+    /// Whether the request may go: one that carries only retries is paid from the retry budget.
+    pub(super) fn affords(&mut self, pool: &Pool, draft: &RequestDraft, now: Instant) -> bool {
+        let Some(leader) = self.leaders.get(draft.leader) else { return true };
+        let Some(cost) = draft.cost() else {
+            leader.retries_wait = None;
+            pool.budgets().first_request(BudgetKind::Produce, now);
+            return true;
+        };
+        match pool.budgets().retry(BudgetKind::Produce, cost, now) {
+            Ok(()) => {
+                leader.retries_wait = None;
+                true
+            }
+            Err(at) => {
+                if leader.retries_wait.replace(at).is_none() {
+                    pool.budgets().delayed(BudgetKind::Produce);
+                }
+                self.wake_at = earlier(self.wake_at, Some(at));
+                false
+            }
+        }
+    }
+
+    /// The request is not sent after all: puts its batches back where they were.
+    pub(super) fn withdraw(&mut self, draft: &RequestDraft) {
+        for (name, _, index, to_send) in draft.parts.iter().rev() {
+            let Some(topic) = self.topics.get_mut(name) else { continue };
+            let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
+            match partition.withdraw(to_send.id, to_send.again) {
+                Some(batch) => topic.put_back(batch),
+                None => {
+                    topic.resend.insert(*index as usize);
+                }
+            }
+            topic.activate(&mut self.active);
+        }
+    }
+
+    /// One request with everything that a leader got in this round.
+    pub(super) fn send(&mut self, draft: RequestDraft, now: Instant) {
+        let retries = draft.cost().is_some();
+        let connection = self.leaders.get(draft.leader).and_then(|l| l.connection.clone());
+        let Some(connection) = connection else { return self.withdraw(&draft) };
+        let connection = connection.on_behalf_of(&self.settings.caller);
+        let mut items = Vec::with_capacity(draft.parts.len());
+        let mut topics: Vec<TopicData<'_>> = Vec::new();
+        let mut ids_known = true;
+        for (name, id, partition, to_send) in &draft.parts {
+            let Some(batch) = self
+                .topics
+                .get(name)
+                .and_then(|t| t.partitions.get(*partition as usize))
+                .and_then(|p| p.batch(to_send.id))
+            else {
+                continue;
+            };
+            ids_known &= !id.is_nil();
+            let data = PartitionData {
+                index: *partition,
+                header: {
+                    let ProducerStamp { producer_id, epoch, sequence } =
+                        self.id_state.stamp(to_send.stamp);
+                    batch.sealed.header(producer_id, epoch, sequence)
+                },
+                body: batch.sealed.segments(),
+            };
+            items.push(SentBatch {
+                topic: Arc::clone(name),
+                id: *id,
+                partition: *partition,
+                batch: to_send.id,
+                records: batch.records(),
+                hasty: batch.hasty,
+            });
+            // A round comes to a topic once: what goes to its partitions is side by side.
+            match topics.last_mut() {
+                Some(last) if last.name == &**name => last.partitions.push(data),
+                _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),
+            }
+        }
+        self.next_id += 1;
+        let request = self.next_id;
+        let newest = if ids_known { VERSIONS.1 } else { 12 };
+        let answered = self.acks != Acks::None;
+        let correlation = connection.next_correlation();
+        let (receiver, version, bytes) =
+            match connection.version(ProduceRequest::KEY, (VERSIONS.0, newest)) {
+                Ok(version) => {
+                    let (segments, bytes) = protocol::encode_produce(
+                        version,
+                        correlation,
+                        connection.client_id(),
+                        None,
+                        self.acks.wire(),
+                        self.timeout_ms,
+                        &topics,
+                    );
+                    let frame = Frame {
+                        segments,
+                        correlation,
+                        api_key: ProduceRequest::KEY,
+                        retry: retries,
+                        answered,
+                    };
+                    (Ok(connection.send(frame)), version, bytes)
+                }
+                Err(e) => (Err(e), 0, 0),
+            };
+        drop(topics);
+        self.metrics.batches_sent(items.len());
+        self.leaders.sent(bytes, now);
+        let mut alone = false;
+        if let Some(leader) = self.leaders.get(draft.leader) {
+            alone = leader.alone;
+            leader.requests += 1;
+            leader.bytes_in_flight += bytes;
+            if leader.broker.admission(now) == Admission::HalfOpen {
+                leader.broker.probe();
+            }
+        }
+        self.in_flight
+            .insert(request, InFlight { leader: draft.leader, sent: now, bytes, alone, items });
+        let tx = self.tx.clone();
+        let env = self.env.clone();
+        self.env.spawn(async move {
+            let response = caught(async {
+                env.mishap("produce");
+                match receiver {
+                    Err(e) => Err(CallError::Unsent(e)),
+                    Ok(receiver) => {
+                        connection.response(receiver).await.and_then(|body| match answered {
+                            true => connection
+                                .read::<ProduceRequest>(version, body)
+                                .map(Some)
+                                .map_err(CallError::InDoubt),
+                            false => Ok(None),
+                        })
+                    }
+                }
+            });
+            let response = response.await.unwrap_or_else(|e| Err(CallError::InDoubt(e)));
+            let _ = tx.send(Event::Response(request, response));
+        });
+    }
+}

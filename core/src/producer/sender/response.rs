@@ -1,0 +1,508 @@
+//! What the sender does with the response to a Produce request, or if there will be none.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::Request;
+use tokio::time::Instant;
+
+use super::Sender;
+use super::request::{InFlight, SentBatch};
+use crate::cluster::{LeaderHint, Lookup, TopicMeta};
+use crate::config::{Endpoint, MAX_PRODUCE_REQUEST};
+use crate::error::{
+    Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Written, definitely_unwritten, describe,
+};
+use crate::metrics::{Api, limited};
+use crate::net::CallError;
+use crate::policy::metadata_refresh::RefreshReason;
+use crate::producer::batch::{Batch, FailureCause, SplitPlan, split};
+use crate::producer::delivery::BatchAck;
+
+const MESSAGE_TOO_LARGE: i16 = 10;
+const RECORD_LIST_TOO_LARGE: i16 = 18;
+const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+const UNKNOWN_PRODUCER_ID: i16 = 59;
+
+/// The response of one partition.
+struct PartitionResponse<'a> {
+    code: i16,
+    base_offset: i64,
+    append_time: i64,
+    message: Option<&'a str>,
+    record_errors: &'a [BatchIndexAndErrorMessage],
+}
+
+impl Sender {
+    pub(in crate::producer) fn answered(
+        &mut self,
+        request: u64,
+        response: Result<Option<ProduceResponse>, CallError>,
+    ) {
+        let Some(sent) = self.in_flight.remove(&request) else { return };
+        let now = self.env.now();
+        self.together.clear();
+        if let Some(leader) = self.leaders.get(sent.leader) {
+            leader.requests -= 1;
+            leader.bytes_in_flight -= sent.bytes;
+        }
+        if response.is_ok() {
+            let records = sent.items.iter().map(|item| item.records).sum();
+            self.metrics.produce_answered(records, sent.items.iter().all(|item| item.hasty), now);
+        }
+        match response {
+            Ok(Some(response)) => self.parts(&sent, &response, now),
+            Ok(None) => {
+                for item in &sent.items {
+                    self.acknowledged(sent.leader, item, -1, None);
+                }
+            }
+            Err(error) => self.unanswered(&sent, &error, now),
+        }
+        for item in &sent.items {
+            self.settle(&item.topic, item.partition);
+        }
+    }
+
+    fn parts(&mut self, sent: &InFlight, response: &ProduceResponse, now: Instant) {
+        if let Some(leader) = self.leaders.get(sent.leader) {
+            let took = now.saturating_duration_since(sent.sent);
+            leader.answered(took);
+            let since = leader.at_work_since(sent.sent, now);
+            // A refusal is quick, whatever an append takes.
+            let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            if codes.all(|p| p.error_code == 0)
+                && self.resumed.is_none_or(|at| at <= sent.sent)
+                && let Some(pool) = self.pool.upgrade()
+            {
+                let took = now.saturating_duration_since(since);
+                leader.felt(took, pool.pace().limits(), now, &mut self.pace_rng);
+            }
+            if let Some(connection) = &leader.connection {
+                connection.heed(ProduceRequest::KEY, response);
+            }
+        }
+        let mut parts: Vec<((&str, uuid::Uuid, i32), PartitionResponse<'_>)> =
+            Vec::with_capacity(sent.items.len());
+        let mut hints: HashMap<(&str, uuid::Uuid), Vec<LeaderHint>> = HashMap::new();
+        for topic in &response.responses {
+            let key = (topic.name.0.as_str(), topic.topic_id);
+            for p in &topic.partition_responses {
+                let part = PartitionResponse {
+                    code: p.error_code,
+                    base_offset: p.base_offset,
+                    append_time: p.log_append_time_ms,
+                    message: p.error_message.as_deref(),
+                    record_errors: &p.record_errors,
+                };
+                parts.push(((key.0, key.1, p.index), part));
+                if p.current_leader.leader_id.0 >= 0 {
+                    hints.entry(key).or_default().push(LeaderHint {
+                        partition: p.index,
+                        leader: p.current_leader.leader_id.0,
+                        epoch: p.current_leader.leader_epoch,
+                    });
+                }
+            }
+        }
+        // Versions before 13 name topics, 13 identifies them.
+        let is = |item: &SentBatch, (name, id, partition): &(&str, uuid::Uuid, i32)| {
+            *partition == item.partition
+                && (if id.is_nil() { *name == &*item.topic } else { *id == item.id })
+        };
+        // Brokers answer in the order of the request, but nobody says that they must.
+        let in_order = parts.len() == sent.items.len()
+            && parts.iter().zip(&sent.items).all(|((key, _), item)| is(item, key));
+        let by_key: HashMap<_, _> = match in_order {
+            true => HashMap::new(),
+            false => parts.iter().map(|(key, part)| (*key, part)).collect(),
+        };
+        if !in_order && by_key.len() < parts.len() {
+            // Which of the two is true? Sent again in place, the broker tells what it has.
+            let words = "the answer to Produce names a partition twice";
+            let error =
+                CallError::InDoubt(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
+            return self.unanswered(sent, &error, now);
+        }
+        if parts.iter().any(|(_, part)| part.code != 0) {
+            self.metrics.broker(sent.leader).error_response(Api::Produce);
+        }
+        let own_fault = |code: i16| describe(code).own_fault;
+        self.judge(sent.leader, !parts.iter().all(|(_, part)| own_fault(part.code)), now);
+        let endpoints: Vec<(i32, Endpoint)> = response
+            .node_endpoints
+            .iter()
+            .filter_map(|n| Some((n.node_id.0, Endpoint::of_broker(&n.host, n.port)?)))
+            .collect();
+        for (at, item) in sent.items.iter().enumerate() {
+            let found = match in_order {
+                true => Some(&parts[at].1),
+                false => by_key
+                    .get(&(&*item.topic, uuid::Uuid::nil(), item.partition))
+                    .or_else(|| by_key.get(&("", item.id, item.partition)))
+                    .copied(),
+            };
+            let Some(part) = found else {
+                let e = Error::broker(
+                    -1,
+                    format_args!("topic '{}': the response leaves it out", item.topic),
+                    None,
+                );
+                self.failed(item, &e, false, now);
+                continue;
+            };
+            let hint = match hints.is_empty() {
+                true => None,
+                false => hints
+                    .get(&(&*item.topic, uuid::Uuid::nil()))
+                    .or_else(|| hints.get(&("", item.id))),
+            };
+            if let Some(hint) = hint {
+                let pool = &self.pool;
+                let named =
+                    self.metadata.hint(&item.topic, item.id, hint, &endpoints, |all, named| {
+                        if let Some(pool) = pool.upgrade() {
+                            pool.brokers_changed(all, named);
+                        }
+                    });
+                if !named.is_empty() {
+                    self.metrics.hint_applied();
+                }
+            }
+            self.part(sent.leader, item, part, now);
+        }
+    }
+
+    fn part(&mut self, leader: i32, item: &SentBatch, part: &PartitionResponse<'_>, now: Instant) {
+        let row = describe(part.code);
+        if row.written == Written::Yes {
+            let base_offset = if part.code == 0 { part.base_offset } else { -1 };
+            let append_time = (part.append_time >= 0).then_some(part.append_time);
+            return self.acknowledged(leader, item, base_offset, append_time);
+        }
+        let what = format!("topic '{}' partition {}", item.topic, item.partition);
+        // Of a batch of one record, what is said about that is all there is to say.
+        let own = part.record_errors.first().filter(|_| item.records == 1);
+        let words = own.and_then(|bad| bad.batch_index_error_message.as_deref());
+        let error = Error::broker(part.code, what, words.or(part.message));
+        match part.code {
+            OUT_OF_ORDER_SEQUENCE => {
+                // Refused before the append. Behind an older batch it is only that one's shadow.
+                let Some(partition) = self.partition(item) else { return };
+                if partition.has_older(item.batch) {
+                    self.failed(item, &error, true, now);
+                } else {
+                    self.out_of_sequence(item, &error, now);
+                }
+            }
+            UNKNOWN_PRODUCER_ID | INVALID_PRODUCER_EPOCH => {
+                self.out_of_sequence(item, &error, now);
+            }
+            code => {
+                let definite = definitely_unwritten(code, part.base_offset);
+                if row.retriable {
+                    // The response itself may have named the new leader.
+                    let moved = row.refresh_metadata && self.led_elsewhere(item, leader);
+                    if row.refresh_metadata && !moved {
+                        self.metadata.want(&item.topic, RefreshReason::Stale);
+                    }
+                    self.failed_with(item, &error, definite, moved, now);
+                } else if let Some(plan) = self.plan(item, part, &error, definite) {
+                    self.taken_apart(item, code, plan);
+                } else {
+                    self.refused(item, &error, definite);
+                }
+            }
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        broker: i32,
+        item: &SentBatch,
+        base_offset: i64,
+        append_time: Option<i64>,
+    ) {
+        let Some(partition) = self.partition(item) else { return };
+        let batch = partition.acknowledged(item.batch);
+        // Before it in the log, and so with everybody by now.
+        let proven = partition.take_proven();
+        let partition = item.partition;
+        for batch in proven {
+            batch.acknowledged(broker, BatchAck { partition, base_offset: -1, append_time: None });
+        }
+        if let Some(batch) = batch {
+            batch.acknowledged(broker, BatchAck { partition, base_offset, append_time });
+        }
+    }
+
+    /// How to take a batch apart that the broker refuses for some of its records or for its size. `None` if that does not
+    /// help: it has a single record, or an earlier attempt may have written it.
+    fn plan(
+        &mut self,
+        item: &SentBatch,
+        part: &PartitionResponse<'_>,
+        error: &Error,
+        definite: bool,
+    ) -> Option<SplitPlan> {
+        let concerns_records = describe(part.code).scope == ErrorScope::Record;
+        let certain = definite && !self.partition(item)?.in_doubt(item.batch);
+        if !concerns_records || !certain || item.records < 2 {
+            return None;
+        }
+        let of = |bad: &BatchIndexAndErrorMessage| {
+            let index = u32::try_from(bad.batch_index).ok()?;
+            let what = format!("topic '{}' partition {}", item.topic, item.partition);
+            let words = bad.batch_index_error_message.as_deref();
+            let own = words.map(|words| Error::broker(part.code, what, Some(words)));
+            let known = (index as usize) < item.records;
+            known.then(|| (index, own.unwrap_or_else(|| error.clone())))
+        };
+        let bad: BTreeMap<_, _> = part.record_errors.iter().filter_map(of).collect();
+        Some(if bad.is_empty() { SplitPlan::Halves } else { SplitPlan::Without(bad.into()) })
+    }
+
+    fn taken_apart(&mut self, item: &SentBatch, code: i16, plan: SplitPlan) {
+        limited!(self.metrics.logs(), "ottla::producer", DEBUG, topic = %item.topic, partition = item.partition, records = item.records,
+            "a refused batch is taken apart");
+        let too_large = matches!(code, MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE);
+        if too_large
+            && let Some(topic) = self.topics.get(&item.topic)
+            && let Some(batch) = topic.batch(item)
+        {
+            let bytes = batch.sealed.uncompressed_len();
+            topic.topic_batches.iter().for_each(|(_, batches)| batches.took_less_than(bytes));
+        }
+        if let Some(partition) = self.partition(item) {
+            partition.failed(item.batch, true, FailureCause::SplitPlan(plan));
+        }
+    }
+
+    /// The broker will never take the batch: its records fail, other batches of the partition go on.
+    fn refused(&mut self, item: &SentBatch, error: &Error, definite: bool) {
+        let Some(partition) = self.partition(item) else { return };
+        partition.failed(item.batch, definite, FailureCause::Failed);
+        if let Some((batch, maybe)) = partition.give_up(item.batch) {
+            batch.resolve(Err(error.with_maybe_written(maybe)));
+        }
+    }
+
+    /// The broker knows other sequences of this producer than the batch's, and refuses it: its log has lost acknowledged
+    /// records, or it has forgotten batches that are in its log.
+    fn out_of_sequence(&mut self, item: &SentBatch, error: &Error, now: Instant) {
+        limited!(self.metrics.logs(), "ottla::producer", WARN, topic = %item.topic, partition = item.partition, error = %error.message(),
+            "the broker does not know this producer's earlier records");
+        if let Some(topic) = self.topics.get_mut(&item.topic) {
+            topic.trouble = Some(error.clone());
+        }
+        self.delay_retry(item, false, now);
+        if let Some(partition) = self.partition(item) {
+            partition.out_of_sequence(item.batch);
+        }
+    }
+
+    /// An attempt failed: the batch is sent again, elsewhere if it is free to move, else in place.
+    fn failed(&mut self, item: &SentBatch, error: &Error, definite: bool, now: Instant) {
+        self.failed_with(item, error, definite, false, now);
+    }
+
+    fn failed_with(
+        &mut self,
+        item: &SentBatch,
+        error: &Error,
+        definite: bool,
+        moved: bool,
+        now: Instant,
+    ) {
+        if let Some(topic) = self.topics.get_mut(&item.topic) {
+            topic.trouble = Some(error.clone());
+        }
+        self.delay_retry(item, moved, now);
+        // Another leader is another place, and what never left is not sent again.
+        let unsent = definite && error.broker_code().is_none();
+        let cause = if moved || unsent { FailureCause::Moved } else { FailureCause::Failed };
+        let Some(partition) = self.partition(item) else { return };
+        partition.failed(item.batch, definite, cause);
+        if !definite {
+            self.reroute(item, now);
+        }
+    }
+
+    /// Sends a batch in doubt to another partition, if its producer has `InDoubt::Reroute`: it would rather have a duplicate
+    /// than wait. The batch leaves a hole in the sequence: the partition is drained and goes on under the next
+    /// epoch, under which the broker would not recognise the batch either.
+    pub(super) fn reroute(&mut self, item: &SentBatch, now: Instant) {
+        let Some(topic) = self.topics.get_mut(&item.topic) else { return };
+        // Where there is no other partition, it would come to this one, behind later ones.
+        if topic.meta.as_ref().is_some_and(|meta| meta.partitions.len() == 1) {
+            return;
+        }
+        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };
+        if !partition.batch(item.batch).is_some_and(Batch::reroutes) {
+            return;
+        }
+        let Some((mut batch, _)) = partition.give_up(item.batch) else { return };
+        self.metrics.records_rerouted(batch.records());
+        batch.attempts.rerouted();
+        batch.attempts.came_back(&FailureCause::Failed, now, &mut self.rng);
+        topic.put_back(batch);
+        topic.activate(&mut self.active);
+    }
+
+    /// Takes batches that may be rerouted away from brokers that have become stuck.
+    pub(super) fn reroute_late(&mut self, now: Instant) {
+        let late = self.leaders.newly_stuck();
+        if late.is_empty() {
+            return;
+        }
+        let of_them = self.in_flight.values().filter(|sent| late.contains(&sent.leader));
+        let items: Vec<SentBatch> = of_them.flat_map(|sent| sent.items.iter().cloned()).collect();
+        for item in &items {
+            self.reroute(item, now);
+        }
+    }
+
+    /// Delays the next attempt in a partition. Partitions that fail in the same response, equally often in a row, get the same
+    /// delay, so that one request carries them again: a hundred requests for a hundred partitions would empty
+    /// the retry budget. There is no delay if the new leader is known, unless the partition keeps moving.
+    fn delay_retry(&mut self, item: &SentBatch, moved: bool, now: Instant) {
+        let Self { topics, rng, together, .. } = self;
+        let partition =
+            topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
+        let Some(partition) = partition.filter(|p| !p.is_settling()) else { return };
+        let before = partition.backoff.attempts();
+        let own = now + partition.backoff.next(rng);
+        let at = *together.entry(before).or_insert(own);
+        partition.retry_at = (!(moved && before == 0)).then_some(at);
+    }
+
+    /// Whether another broker than `asked` is known to lead the partition.
+    fn led_elsewhere(&self, item: &SentBatch, asked: i32) -> bool {
+        let Lookup::Known(meta) = self.metadata.lookup(&item.topic) else { return false };
+        let leader = meta.partitions.get(item.partition as usize).map_or(-1, |p| p.leader);
+        leader >= 0 && leader != asked
+    }
+
+    /// There is no response: the connection ended, or the response could not be read.
+    fn unanswered(&mut self, sent: &InFlight, error: &CallError, now: Instant) {
+        let (definite, error) = match error {
+            CallError::Unsent(e) => (true, e),
+            CallError::InDoubt(e) => (false, e),
+        };
+        let silent = error.kind() == ErrorKind::Timeout;
+        if silent {
+            self.judge(sent.leader, false, now);
+        } else if let Some(leader) = self.leaders.get(sent.leader) {
+            leader.broker.probe_lost();
+        }
+        for item in &sent.items {
+            // A broker that went silent may be gone for good, and dialling it takes long to fail.
+            // After a loss the dial tells, and soon.
+            if silent {
+                self.metadata.want(&item.topic, RefreshReason::Lost);
+            }
+            if error.kind() == ErrorKind::Disconnected && self.closes(sent, item, definite) {
+                continue;
+            }
+            self.failed(item, error, definite, now);
+        }
+    }
+
+    /// A broker closes the connection without a response if a request is larger than its `socket.request.max.bytes`. Gives
+    /// whether that has become certain of this batch, which is then taken apart or given up.
+    fn closes(&mut self, sent: &InFlight, item: &SentBatch, definite: bool) -> bool {
+        let Some(topic) = self.topics.get_mut(&item.topic) else { return false };
+        let Some(bytes) = topic.batch(item).map(|batch| batch.sealed.wire_len()) else {
+            return false;
+        };
+        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else {
+            return false;
+        };
+        let certain = definite && !partition.in_doubt(item.batch);
+        let Some(attempts) = partition.attempts(item.batch).filter(|_| bytes > MAX_PRODUCE_REQUEST)
+        else {
+            return false;
+        };
+        if !attempts.closed(sent.leader, sent.alone) {
+            return false;
+        }
+        if certain && item.records > 1 {
+            self.taken_apart(item, MESSAGE_TOO_LARGE, SplitPlan::Halves);
+            return true;
+        }
+        let words = format!(
+            "topic '{}' partition {}: broker {} closed the connection each time that it was given a \
+             request of {} bytes; its socket.request.max.bytes may be less (it is 100 MiB unless set)",
+            item.topic, item.partition, sent.leader, sent.bytes
+        );
+        self.refused(item, &Error::new(ErrorKind::RecordTooLarge, words), definite);
+        true
+    }
+
+    /// A leader cannot be reached. Records that can go elsewhere do; what must go there asks for
+    /// metadata when its turn to dial comes again.
+    pub(in crate::producer) fn unreachable(&mut self, leader: i32, error: &Error) {
+        for topic in self.topics.values_mut() {
+            let led = |meta: &Arc<TopicMeta>| meta.partitions.iter().any(|p| p.leader == leader);
+            if topic.meta.as_ref().is_some_and(led) {
+                topic.trouble = Some(error.clone());
+            }
+        }
+    }
+
+    fn judge(&mut self, leader: i32, well: bool, now: Instant) {
+        if let Some(pool) = self.pool.upgrade()
+            && let Some(leader) = self.leaders.get(leader)
+        {
+            pool.judge(&leader.broker, well, now);
+        }
+    }
+
+    /// Once nothing of a partition is in flight: batches that may move go back to the line that they came from.
+    pub(in crate::producer) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
+        let Some(topic) = self.topics.get_mut(topic) else { return };
+        let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
+        let now = self.env.now();
+        let behind = state.settle();
+        let mut back = Vec::new();
+        while let Some((at, batch)) = state.take_halved() {
+            let records = batch.records();
+            let parts = split(batch, &SplitPlan::Halves);
+            let ids = self.next_id + 1..;
+            self.next_id += parts.len() as u64;
+            back.extend(state.put_parts(at, ids.zip(parts).collect(), records));
+        }
+        // What had a place until now is before all that had none.
+        back.extend(behind);
+        if let Some(producer_id) = state.take_used_up() {
+            self.id_state.used_up(producer_id);
+        }
+        for (mut batch, cause) in back.into_iter().rev() {
+            if batch.partition.is_none() && !matches!(cause, FailureCause::SplitPlan(_)) {
+                self.metrics.records_rerouted(batch.records());
+            }
+            if let FailureCause::SplitPlan(plan) = &cause {
+                for piece in split(batch, plan).into_iter().rev() {
+                    topic.put_back(piece);
+                }
+                continue;
+            }
+            batch.attempts.came_back(&cause, now, &mut self.rng);
+            topic.put_back(batch);
+        }
+        if topic.partitions[partition as usize].needs_leader() {
+            topic.resend.insert(partition as usize);
+        }
+        topic.activate(&mut self.active);
+    }
+
+    pub(in crate::producer) fn partition(
+        &mut self,
+        item: &SentBatch,
+    ) -> Option<&mut super::partition::Partition> {
+        self.topics.get_mut(&item.topic)?.partitions.get_mut(item.partition as usize)
+    }
+}

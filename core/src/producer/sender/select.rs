@@ -1,0 +1,351 @@
+//! Chooses the partition of a batch that may go to any: which partitions can take it now, and which lanes are opened
+//! so that there are more next time. If no broker of the subset can take it, brokers outside the subset are
+//! used, and in the end any that can be reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::Sender;
+use super::assign::Round;
+use super::leaders::{DIAL_HEDGE, Leader};
+use super::topic::{Sticky, Topic};
+use crate::cluster::{Lookup, TopicMeta};
+use crate::config::MAX_PRODUCE_REQUEST;
+use crate::environment::earlier;
+use crate::policy::metadata_refresh::RefreshReason;
+use crate::policy::reconnect::DialUrgency;
+use crate::policy::spread::{self, Candidate, Pick};
+
+/// The batch that a partition is chosen for, and its topic.
+struct SelectionContext<'a> {
+    topic: &'a Topic,
+    meta: &'a TopicMeta,
+    /// The batch is full, or has waited for its linger.
+    full: bool,
+    /// Partitions that a request of this round names already.
+    taken: &'a [bool],
+}
+
+/// The partitions that a batch could go to, by the state of their leaders.
+#[derive(Default)]
+struct Candidates {
+    /// The leader takes a request now.
+    ready: Vec<Candidate>,
+    /// The leader is not connected, and may be dialled.
+    absent: Vec<Candidate>,
+    /// Leaders whose connection was quiet for so long that it may lead nowhere.
+    quiet: BTreeSet<i32>,
+    /// A leader that is connected, or will be in a moment, could take the batch later.
+    waiting: bool,
+    /// A lane is being opened: another one is dialled only if that takes long.
+    dialing: bool,
+    /// Partitions whose leader is avoided, or that have refused a batch: unlike busy ones, they have no claim to be given
+    /// more later.
+    away: Vec<usize>,
+    /// By leader: of the partitions that its request of this round names already, how much the one was given that had
+    /// least.
+    named: BTreeMap<i32, f64>,
+    /// When to look again, at the latest.
+    look_at: Option<Instant>,
+}
+
+impl Candidates {
+    /// Whether the batch can go nowhere: not now, not in a moment, and no lane may be opened for it.
+    fn is_nothing(&self) -> bool {
+        self.ready.is_empty() && self.absent.is_empty() && !self.waiting
+    }
+}
+
+impl Sender {
+    /// The partition that a batch goes to now, if any. Opens lanes on the way: to brokers that could take some of the
+    /// load; and if no broker can take the batch, to any that may be dialled. `riding`: only to a leader that gets a
+    /// request in this round anyway.
+    pub(super) fn choose(
+        &mut self,
+        topic: &mut Topic,
+        meta: &TopicMeta,
+        full: bool,
+        riding: bool,
+        taken: &[bool],
+        round: &Round<'_>,
+    ) -> Option<Pick> {
+        let now = round.now;
+        let context = SelectionContext { topic, meta, full, taken };
+        let mut candidates = self.some_candidates(&context, round);
+        if riding {
+            // Nothing is opened, and nobody looked for, on its behalf: its time is still to come.
+            let leader = |c: &Candidate| meta.partitions[c.partition as usize].leader;
+            candidates
+                .ready
+                .retain(|c| self.leaders.get(leader(c)).is_some_and(|l| l.assembled > 0));
+            if candidates.ready.is_empty() {
+                return None;
+            }
+        }
+        if candidates.is_nothing() && self.leave_subset(meta, now) {
+            candidates = self.candidates(&context, round, false);
+        }
+        if candidates.is_nothing() {
+            // Only brokers that are better avoided are left: one that is connected is used all the
+            // same, else there is somebody to be dialled.
+            candidates = self.candidates(&context, round, true);
+            if candidates.is_nothing() {
+                self.rescue(meta, round);
+            }
+        }
+        let again = topic.unbound.next_was_refused(now);
+        if !again {
+            let leader = |c: &Candidate| meta.partitions[c.partition as usize].leader;
+            candidates
+                .ready
+                .retain(|c| spread::goes_beside(c, candidates.named.get(&leader(c)).copied()));
+        }
+        let Candidates { ready, absent, quiet, away, mut dialing, mut look_at, .. } = candidates;
+        // Few lanes do until the volume asks for more; then one is opened for later.
+        if !ready.is_empty()
+            && !dialing
+            && self.leaders.wants_more(now, &mut self.rng)
+            && let Some(i) = spread::draw(&absent, &mut self.rng)
+        {
+            self.dial(meta.partitions[absent[i].partition as usize].leader, DialUrgency::Pressed);
+            dialing = true;
+        }
+        // While its leader is only busy, others take what comes, and the choice stands: the quota of
+        // the bytes follows the draws.
+        topic.sticky = topic.sticky.filter(|s| s.until > now && self.keeps(topic, meta, s, now));
+        let stay = topic.sticky.map(|sticky| sticky.partition);
+        let chosen = spread::choose(&ready, stay, again, &mut self.rng);
+        if let Some(pick) = &chosen {
+            away.into_iter().for_each(|index| topic.given.passed_over(index, pick));
+        }
+        if chosen.is_none() && !dialing {
+            // All at once: the first that gives a sign of life gets the batch.
+            for id in quiet {
+                dialing |= self.doubt(id, now);
+            }
+            if dialing {
+                look_at = earlier(look_at, Some(now + DIAL_HEDGE));
+            }
+        }
+        if chosen.is_none()
+            && !dialing
+            && let Some(i) = spread::draw(&absent, &mut self.rng)
+        {
+            let urgency = if full { DialUrgency::Pressed } else { DialUrgency::Optional };
+            self.dial(meta.partitions[absent[i].partition as usize].leader, urgency);
+        }
+        if chosen.is_none() {
+            self.wake_at = earlier(self.wake_at, look_at);
+            if meta.partitions.iter().all(|p| self.leaders.known(p.leader).is_none()) {
+                self.metadata.want(&meta.name, RefreshReason::Stale);
+            }
+        }
+        chosen
+    }
+
+    /// Whether a choice is kept: not if its leader is avoided, or if batches may not go there for a while.
+    fn keeps(&mut self, topic: &Topic, meta: &TopicMeta, sticky: &Sticky, now: Instant) -> bool {
+        let index = sticky.partition as usize;
+        let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
+        let waits = topic.partitions.get(index).and_then(|p| p.retry_at).is_some_and(|at| at > now);
+        let usable = |leader: &mut Leader| {
+            leader.lane().is_some()
+                && !leader.is_avoided()
+                && !leader.is_stuck()
+                && leader.muted_until(now).is_none()
+        };
+        !waits && self.leaders.is_used(leader) && self.leaders.get(leader).is_some_and(usable)
+    }
+
+    /// The candidates among a sample of the partitions if there are many, else among all.
+    fn some_candidates(&mut self, context: &SelectionContext<'_>, round: &Round<'_>) -> Candidates {
+        let with = context.topic.sticky.map(|sticky| sticky.partition as usize);
+        if let Some(some) = spread::sample(context.topic.partitions.len(), with, &mut self.rng) {
+            let candidates = self.candidates_of(some, context, round, false);
+            // Two, so that there is something to compare.
+            if candidates.ready.len() > 1 {
+                return candidates;
+            }
+        }
+        self.candidates(context, round, false)
+    }
+
+    /// The candidates. `anybody`: also brokers outside the subset and brokers that are avoided, but only if they are
+    /// connected.
+    fn candidates(
+        &mut self,
+        context: &SelectionContext<'_>,
+        round: &Round<'_>,
+        anybody: bool,
+    ) -> Candidates {
+        self.candidates_of(0..context.topic.partitions.len(), context, round, anybody)
+    }
+
+    fn candidates_of(
+        &mut self,
+        which: impl IntoIterator<Item = usize>,
+        context: &SelectionContext<'_>,
+        round: &Round<'_>,
+        anybody: bool,
+    ) -> Candidates {
+        let SelectionContext { topic, meta, full, taken } = *context;
+        let now = round.now;
+        let connected = self.leaders.is_connected();
+        // A batch that waits while all that is connected is busy is as pressing as much volume is.
+        let pressed = full || self.leaders.wants_more(now, &mut self.rng);
+        let urgency = if pressed { DialUrgency::Pressed } else { DialUrgency::Optional };
+        let mut out = Candidates::default();
+        let note = |at: &mut Option<Instant>, next: Option<Instant>| {
+            *at = earlier(*at, next.filter(|next| *next > now));
+        };
+        for index in which {
+            let state = &topic.partitions[index];
+            let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
+            if leader_id < 0 || !(anybody || self.leaders.is_used(leader_id)) {
+                continue;
+            }
+            let Some(leader) = self.leaders.known(leader_id) else { continue };
+            // One that is lost is dialled now and then, or it would never be found again.
+            let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
+            let refused = state.retry_at.is_some_and(|at| at > now);
+            if refused || leader.is_avoided() || leader.is_stuck() || leader.is_lost() {
+                out.away.push(index);
+            }
+            if !anybody && leader.is_avoided() && !probed {
+                continue;
+            }
+            if leader.is_stuck() {
+                // Its response, or its end, is waited for; nothing is put behind what is overdue.
+                out.waiting = true;
+                continue;
+            }
+            if !connected {
+                leader.adopt();
+            }
+            if anybody && leader.lane().is_none() {
+                continue;
+            }
+            if taken[index] || !state.has_room(leader_id, now) {
+                // Something is in flight there, or an error is being settled: it will do again.
+                out.waiting = true;
+                // A request of nothing but what is sent again may not go now.
+                if taken[index] && !topic.resend.contains(&index) {
+                    let given = topic.given.to(index);
+                    out.named
+                        .entry(leader_id)
+                        .and_modify(|least| *least = least.min(given))
+                        .or_insert(given);
+                }
+                note(&mut out.look_at, state.retry_at);
+                continue;
+            }
+            let candidate = Candidate {
+                partition: index as i32,
+                bytes_in_flight: leader.bytes_in_flight + leader.assembled,
+                latency_us: leader.latency_us(),
+                given: topic.given.to(index),
+            };
+            if leader.is_quiet(now) {
+                out.waiting = true;
+                out.quiet.insert(leader_id);
+                continue;
+            }
+            if leader.lane().is_some() {
+                out.waiting = true;
+                note(&mut out.look_at, leader.muted_until(now));
+                let fits = leader.assembled < MAX_PRODUCE_REQUEST;
+                if leader.is_ready(now) && fits && (full || leader.is_idle()) {
+                    out.ready.push(candidate);
+                }
+                continue;
+            }
+            if leader.dialing.is_some() {
+                let hopeful = leader.is_dialing(now);
+                out.waiting |= hopeful;
+                out.dialing |= hopeful;
+                note(&mut out.look_at, leader.dial_hedged_at());
+                continue;
+            }
+            match leader.broker.not_before(urgency, now) {
+                None => out.absent.push(candidate),
+                at => note(&mut out.look_at, at),
+            }
+        }
+        out
+    }
+
+    /// The topic has no usable partition inside the subset: some brokers outside are used as well,
+    /// chosen so that they cover every topic in use.
+    fn leave_subset(&mut self, meta: &TopicMeta, now: Instant) -> bool {
+        let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
+            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
+        };
+        // Those whose turn in this round has not come yet, too: a cover that grows topic by topic needs
+        // half as many brokers more as one for all.
+        let mut topics: Vec<BTreeSet<i32>> = self
+            .topics
+            .values()
+            .filter_map(|topic| match &topic.meta {
+                Some(meta) => Some(leaders(meta)),
+                None => match self.metadata.lookup(&topic.name) {
+                    Lookup::Known(meta) => Some(leaders(&meta)),
+                    Lookup::Failed(_) | Lookup::Pending => None,
+                },
+            })
+            .collect();
+        // It is being worked on, and so not among them.
+        topics.push(leaders(meta));
+        self.leaders.widen(&topics, now)
+    }
+
+    /// No leader is connected, and none may be dialled as long as others could stand in for it: now any one is needed. Dials
+    /// one at a time, at the pace of all callers that look for any broker.
+    fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
+        let now = round.now;
+        let mut ids: BTreeSet<i32> =
+            meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
+        // Those that are used anyway, unless they cannot be reached: who is rescued by others would
+        // be connected to everybody in the end.
+        let mut used = ids.clone();
+        used.retain(|id| self.leaders.is_used(*id));
+        let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
+        if leaders.any(|broker| !broker.is_unreachable()) {
+            ids = used;
+        }
+        let brokers: Vec<_> = ids.iter().filter_map(|id| round.pool.broker(*id)).collect();
+        let lost = brokers.iter().filter(|broker| broker.is_unreachable()).count();
+        // If it is all of them, the cluster may have named others meanwhile; and it may be somewhere else
+        // by now, where only the bootstrap list leads.
+        if lost > 0 && (lost == brokers.len() || !round.pool.is_connected(None)) {
+            self.metadata.want(&meta.name, RefreshReason::Lost);
+        }
+        let mut may = Vec::new();
+        let mut next = None;
+        for id in ids {
+            let Some(leader) = self.leaders.known(id) else { continue };
+            if leader.is_dialing(now) {
+                return;
+            }
+            if leader.dialing.is_some() || leader.lane().is_some() {
+                continue;
+            }
+            match leader.broker.not_before(DialUrgency::Needed, now) {
+                None => may.push(id),
+                at => next = earlier(next, at),
+            }
+        }
+        let all: Vec<_> = may
+            .iter()
+            .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0, given: 0.0 })
+            .collect();
+        let Some(i) = spread::draw(&all, &mut self.rng) else {
+            self.wake_at = earlier(self.wake_at, next);
+            return;
+        };
+        match round.pool.look_for_somebody(now) {
+            Ok(()) => self.dial(may[i], DialUrgency::Needed),
+            Err(at) => self.wake_at = earlier(self.wake_at, Some(at)),
+        }
+    }
+}

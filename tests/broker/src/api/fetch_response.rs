@@ -1,0 +1,215 @@
+//! Fetch responses, encoded by hand: batches go out from where they lie in the log, and a generated
+//! encoder would copy them into its buffer.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::TopicName;
+use uuid::Uuid;
+
+use super::fetch::TOPIC_IDS;
+use super::{Call, Outcome};
+use crate::error_code as code;
+use crate::log::ServedBatch;
+use crate::wire::{self, Response, put_unsigned};
+
+/// First version with compact fields and tags.
+const FLEXIBLE: i16 = 12;
+/// First version whose responses name the addresses of leaders (KIP-951).
+const ENDPOINTS: i16 = 16;
+/// Batches up to this size are copied behind their heads: a piece of its own costs more.
+const COPIED: usize = 2048;
+
+#[derive(Default)]
+pub(crate) struct FetchResponse {
+    pub(crate) throttle_time_ms: i32,
+    pub(crate) error_code: i16,
+    pub(crate) topics: Vec<TopicResponse>,
+}
+
+pub(crate) struct TopicResponse {
+    pub(crate) name: TopicName,
+    pub(crate) id: Uuid,
+    pub(crate) partitions: Vec<PartResponse>,
+}
+
+pub(crate) struct PartResponse {
+    pub(crate) partition: i32,
+    pub(crate) error_code: i16,
+    pub(crate) high_watermark: i64,
+    pub(crate) log_start: i64,
+    /// Leader and its epoch, for those who asked the wrong broker.
+    pub(crate) leader: Option<(i32, i32)>,
+    /// Where the log and what the client has read part: an epoch and its end (KIP-595).
+    pub(crate) diverging: Option<(i32, i64)>,
+    pub(crate) batches: Vec<ServedBatch>,
+}
+
+impl PartResponse {
+    pub(crate) fn new(partition: i32) -> Self {
+        Self {
+            partition,
+            error_code: code::NONE,
+            high_watermark: -1,
+            log_start: -1,
+            leader: None,
+            diverging: None,
+            batches: Vec::new(),
+        }
+    }
+}
+
+pub(crate) fn encode(call: &Call<'_>, response: FetchResponse) -> Result<Outcome, String> {
+    let mut leaders: Vec<i32> = response
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .filter_map(|part| part.leader.map(|(leader, _)| leader))
+        .collect();
+    leaders.sort_unstable();
+    leaders.dedup();
+
+    let mut writer = Writer::new(call.version, call.correlation_id);
+    writer.head.put_i32(response.throttle_time_ms);
+    if call.version >= 7 {
+        writer.head.put_i16(response.error_code);
+        writer.head.put_i32(0); // no session
+    }
+    writer.count(response.topics.len());
+    for topic in response.topics {
+        if call.version >= TOPIC_IDS {
+            writer.head.put_slice(topic.id.as_bytes());
+        } else {
+            writer.string(topic.name.as_str());
+        }
+        writer.count(topic.partitions.len());
+        for part in topic.partitions {
+            writer.partition(part);
+        }
+        writer.no_tags();
+    }
+    if call.version >= ENDPOINTS && !leaders.is_empty() {
+        writer.endpoints(call, &leaders);
+    } else {
+        writer.no_tags();
+    }
+    Ok(Outcome::Response(writer.finish()))
+}
+
+struct Writer {
+    version: i16,
+    flexible: bool,
+    head: BytesMut,
+    response: Response,
+}
+
+impl Writer {
+    fn new(version: i16, correlation_id: i32) -> Self {
+        let flexible = version >= FLEXIBLE;
+        let mut head = BytesMut::with_capacity(512);
+        wire::start(&mut head, correlation_id, flexible);
+        Self { version, flexible, head, response: Response::default() }
+    }
+
+    fn count(&mut self, count: usize) {
+        if self.flexible {
+            put_unsigned(&mut self.head, count as u32 + 1);
+        } else {
+            self.head.put_i32(count as i32);
+        }
+    }
+
+    fn string(&mut self, text: &str) {
+        put_string(&mut self.head, text, self.flexible);
+    }
+
+    fn no_tags(&mut self) {
+        if self.flexible {
+            self.head.put_u8(0);
+        }
+    }
+
+    fn partition(&mut self, part: PartResponse) {
+        self.head.put_i32(part.partition);
+        self.head.put_i16(part.error_code);
+        self.head.put_i64(part.high_watermark);
+        // Without transactions everything replicated is stable.
+        self.head.put_i64(part.high_watermark);
+        if self.version >= 5 {
+            self.head.put_i64(part.log_start);
+        }
+        self.count(0); // aborted transactions
+        if self.version >= 11 {
+            self.head.put_i32(-1); // preferred read replica
+        }
+        let len: usize = part.batches.iter().map(ServedBatch::len).sum();
+        self.count(len); // bytes carry their length as arrays carry their count
+        for batch in part.batches {
+            self.head.put_slice(&batch.head);
+            if batch.rest.len() <= COPIED {
+                self.head.put_slice(&batch.rest);
+            } else {
+                self.flush();
+                self.response.push(batch.rest);
+            }
+        }
+        if !self.flexible {
+            return;
+        }
+        let tags = u32::from(part.diverging.is_some()) + u32::from(part.leader.is_some());
+        put_unsigned(&mut self.head, tags);
+        if let Some((epoch, end)) = part.diverging {
+            put_unsigned(&mut self.head, 0); // tag 0: diverging epoch
+            put_unsigned(&mut self.head, 13);
+            self.head.put_i32(epoch);
+            self.head.put_i64(end);
+            self.head.put_u8(0);
+        }
+        if let Some((leader, epoch)) = part.leader {
+            put_unsigned(&mut self.head, 1); // tag 1: current leader
+            put_unsigned(&mut self.head, 9);
+            self.head.put_i32(leader);
+            self.head.put_i32(epoch);
+            self.head.put_u8(0);
+        }
+    }
+
+    fn endpoints(&mut self, call: &Call<'_>, leaders: &[i32]) {
+        let mut field = BytesMut::new();
+        let brokers: Vec<_> = leaders.iter().filter_map(|id| call.shared.broker(*id)).collect();
+        put_unsigned(&mut field, brokers.len() as u32 + 1);
+        for broker in brokers {
+            field.put_i32(broker.id);
+            let (host, port) = broker.named_at();
+            put_string(&mut field, &host, true);
+            field.put_i32(i32::from(port));
+            match &broker.rack {
+                Some(rack) => put_string(&mut field, rack, true),
+                None => field.put_u8(0),
+            }
+            field.put_u8(0);
+        }
+        put_unsigned(&mut self.head, 1);
+        put_unsigned(&mut self.head, 0); // tag 0: node endpoints
+        put_unsigned(&mut self.head, field.len() as u32);
+        self.head.put_slice(&field);
+    }
+
+    fn flush(&mut self) {
+        let piece: Bytes = self.head.split().freeze();
+        self.response.push(piece);
+    }
+
+    fn finish(mut self) -> Response {
+        self.flush();
+        self.response.finish();
+        self.response
+    }
+}
+
+fn put_string(buf: &mut BytesMut, text: &str, flexible: bool) {
+    if flexible {
+        put_unsigned(buf, text.len() as u32 + 1);
+    } else {
+        buf.put_i16(text.len() as i16);
+    }
+    buf.put_slice(text.as_bytes());
+}
