@@ -281,7 +281,7 @@ fn created(pool: &Pool, name: &str, response: &CreateTopicsResponse) -> Result<(
         None => Err(Error::broker(-1, format_args!("{what}: the response leaves it out"), None)),
         Some(t) if t.error_code == 0 => {
             pool.metadata().created(name);
-            pool.producers().created(name);
+            pool.topic_created(name);
             Ok(())
         }
         Some(t) => Err(Error::broker(t.error_code, what, t.error_message.as_deref())),

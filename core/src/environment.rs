@@ -6,11 +6,11 @@ mod alarm;
 mod builder;
 mod tcp;
 
-use std::collections::HashMap;
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::rngs::{StdRng, SysRng};
@@ -20,7 +20,6 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::cluster::Pool;
 use crate::config::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::{self, Origin};
@@ -62,6 +61,12 @@ pub(crate) const STALL: Duration = Duration::from_millis(100);
 /// So long the engine reads what lies in its sockets before such a clock is believed.
 pub(crate) const READ_FIRST: Duration = Duration::from_millis(10);
 
+/// Whoever holds connections can do without one when another needs the room.
+pub(crate) trait HoldsConnections: Any + Send + Sync {
+    /// Closes the connection that was idle longest, if any is idle.
+    fn close_longest_idle(&self);
+}
+
 /// Room for one connection; free again when dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
@@ -74,9 +79,8 @@ struct Inner {
     dialer: Arc<dyn Dialer>,
     runtime: Runtime,
     rng: Mutex<StdRng>,
-    /// By the bootstrap lists of the clients that there are: those that are gone are removed as another
-    /// is made.
-    pools: Mutex<HashMap<PoolKey, Weak<Pool>>>,
+    /// Who holds the connections.
+    holder: OnceLock<Arc<dyn HoldsConnections>>,
     max_connections: usize,
     connections: Arc<Semaphore>,
     started: Instant,
@@ -116,13 +120,6 @@ impl Drop for Inner {
             workers.end();
         }
     }
-}
-
-/// The settings that two clients must have in common to share a pool from the start.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct PoolKey {
-    pub(crate) bootstrap: Vec<Endpoint>,
-    pub(crate) software: (String, String),
 }
 
 /// Whether the engine is to panic at the place of this name.
@@ -322,16 +319,18 @@ impl Environment {
         }
     }
 
-    /// Closes the connection of any pool that was idle longest.
+    /// Closes the connection that was idle longest.
     pub(crate) fn make_room(&self) {
-        let pools: Vec<Arc<Pool>> = {
-            let pools = self.pools();
-            pools.values().filter_map(Weak::upgrade).collect()
-        };
-        let idle = pools.iter().filter_map(|pool| pool.longest_idle()).min_by_key(|(at, _)| *at);
-        if let Some((_, connection)) = idle {
-            connection.retire();
+        if let Some(holder) = self.0.holder.get() {
+            holder.close_longest_idle();
         }
+    }
+
+    /// Who holds the connections of this environment; made when first asked for.
+    pub(crate) fn holder<T: HoldsConnections + Default>(&self) -> Arc<T> {
+        let holder = self.0.holder.get_or_init(|| Arc::new(T::default()));
+        let holder: Arc<dyn Any + Send + Sync> = Arc::clone(holder) as _;
+        holder.downcast().expect("an environment has one kind of holder")
     }
 
     /// A place where a test may have the engine panic. Nothing at all in other builds.
@@ -357,58 +356,6 @@ impl Environment {
     pub(crate) fn rng(&self) -> StdRng {
         let mut rng = self.0.rng.lock().unwrap_or_else(|e| e.into_inner());
         StdRng::seed_from_u64(rng.random())
-    }
-
-    /// The pool of a cluster: the one that exists, or what `make` makes.
-    pub(crate) fn pool(&self, key: PoolKey, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
-        let there = self.pools().get(&key).and_then(Weak::upgrade);
-        if let Some(pool) = there {
-            return pool;
-        }
-        // Made without the lock: it opens a span, and whoever listens may use a client. Of two that
-        // are made at once, the first that is in stays.
-        let made = make();
-        let mut pools = self.pools();
-        if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
-            drop(pools);
-            return pool;
-        }
-        pools.retain(|_, pool| pool.strong_count() > 0);
-        pools.insert(key, Arc::downgrade(&made));
-        made
-    }
-
-    fn pools(&self) -> MutexGuard<'_, HashMap<PoolKey, Weak<Pool>>> {
-        self.0.pools.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// The older pool of the same cluster, if there is one: its bootstrap list was another, so that nobody
-    /// could know before a broker answered. From now on this list leads there, too.
-    pub(crate) fn twin(&self, of: &Arc<Pool>) -> Option<Arc<Pool>> {
-        let pools: Vec<Arc<Pool>> = {
-            let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
-            // Nearly always there is but one.
-            if pools.len() < 2 {
-                return None;
-            }
-            pools.values().filter_map(Weak::upgrade).collect()
-        };
-        let id = of.identity().cluster_id()?;
-        let same = |pool: &&Arc<Pool>| {
-            pool.is_older_than(of) && pool.identity().cluster_id().as_ref() == Some(&id)
-        };
-        let twin = Arc::clone(pools.iter().find(same)?);
-        let mut pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
-        let led_to_it = |pool: &&mut Weak<Pool>| pool.as_ptr() == Arc::as_ptr(of);
-        pools.values_mut().filter(led_to_it).for_each(|pool| *pool = Arc::downgrade(&twin));
-        drop(pools);
-        Some(twin)
-    }
-
-    /// Whether there are others than this one, so that it may turn out to be one of them.
-    pub(crate) fn has_other_pools(&self) -> bool {
-        let pools = self.0.pools.lock().unwrap_or_else(|e| e.into_inner());
-        pools.values().filter(|pool| pool.strong_count() > 0).count() > 1
     }
 
     /// Whether this environment was made in this process and not inherited through a fork.

@@ -3,7 +3,8 @@
 //! waiting, and its destructor must not touch anything.
 //!
 //! The process id tells it for certain, at the price of a system call: asked once per wait and per
-//! batch. Bindings that hear of forks as they happen ([`in_child`]) have it noticed by every call.
+//! batch. Bindings that hear of forks as they happen ([`in_child`](crate::bindings::in_child)) have it
+//! noticed by every call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,10 +18,9 @@ pub fn forks() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// To be called in the child of a fork, by the thread that forked. Takes no lock.
-pub fn in_child() {
+/// A fork has made this process.
+pub(crate) fn forked_here() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    crate::producer::forget_recent();
 }
 
 /// The process that something was made in.

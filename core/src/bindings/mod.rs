@@ -47,7 +47,7 @@ pub use crate::config::foreign::{
     Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest,
 };
 pub use crate::config::properties::{Plain, Properties, plain_settings};
-pub use crate::fork::{forks, in_child};
+pub use crate::fork::forks;
 pub use batch::{Batch, HeaderViews, RecordView};
 pub use completion::{Completion, CompletionKind};
 pub use consumer::HostConsumer;
@@ -56,6 +56,12 @@ pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Subscription}
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
 pub use producer::{HostProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
+
+/// To be called in the child of a fork, by the thread that forked. Takes no lock.
+pub fn in_child() {
+    crate::fork::forked_here();
+    crate::producer::forget_recent();
+}
 
 /// Takes the report of failures of a producer and its clones that nobody has looked at.
 pub fn take_undelivered(producer: &Producer) -> Option<Undelivered> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::broker::Lane;
 use super::pool::{Hold, Pool};
+use super::pools::Pools;
 use crate::config::{Caller, ClientConfig, ClusterChange};
 use crate::environment::Environment;
 use crate::error::Result;
@@ -59,7 +60,7 @@ impl Handle {
     /// The handle of the same client on an older pool that turned out to be of the same cluster. `None` if there is
     /// none, or if the cluster has changed since this client was made.
     pub(crate) fn twin(&self) -> Option<Self> {
-        let pool = self.pool.env().twin(&self.pool)?;
+        let pool = Pools::of(self.pool.env()).twin(&self.pool)?;
         if self.pool.identity().incarnation() != self.settings.born {
             return None;
         }

@@ -25,6 +25,7 @@ mod merge;
 mod metadata;
 mod pace;
 mod pool;
+mod pools;
 mod refresh;
 #[cfg(test)]
 pub(crate) mod testbed;
@@ -36,5 +37,7 @@ pub(crate) use broker::{Broker, Lane};
 pub(crate) use budgets::BudgetKind;
 pub(crate) use handle::{Handle, Settings};
 pub(crate) use metadata::{LeaderHint, Lookup, Metadata, TopicMeta};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Guest, Pool};
+#[cfg(test)]
+pub(crate) use pools::Pools;
 pub use view::{BrokerView, ClusterView, PartitionView, TopicView};

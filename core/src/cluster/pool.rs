@@ -1,9 +1,10 @@
 //! The pool: one per environment and cluster, shared by all clients of a process. The one place
 //! where connections are opened ([`dial`](super::dial)) and brokers are known.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -15,16 +16,16 @@ use super::dial::ReconnectPacer;
 use super::identity::Identity;
 use super::metadata::{Brokers, Metadata};
 use super::pace::Pace;
+use super::pools::{PoolKey, Pools};
 use super::{refresh, view};
 use crate::config::{Caller, ClientConfig, Endpoint};
-use crate::environment::{Environment, PoolKey};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{Metrics, event};
+use crate::metrics::{Logs, Metrics, event};
 use crate::net::{Connection, NoAuthentication, SetupContext};
 use crate::policy::ejection;
 use crate::policy::latency::Latency;
 use crate::policy::subset::Member;
-use crate::producer::Registry;
 use crate::record::pool::ChunkPool;
 
 /// A broker that metadata does not name any more is remembered for so long, and of such brokers as many
@@ -35,6 +36,18 @@ const MOST_GONE: usize = 64;
 /// A first contact that takes longer is worth a line in the log. By then a second address was tried,
 /// if the first one swallows dials.
 const REACHED_SOON: Duration = Duration::from_millis(1_500);
+
+/// What lives on a pool: the producers. The pool knows nothing of them but this.
+pub(crate) trait Guest: Any + Send + Sync {
+    /// This client itself has made a topic: nobody refuses its records any more for having been missing.
+    fn topic_created(&self, topic: &str);
+
+    /// The last handle of the pool is dropped: with it goes what is not acknowledged.
+    fn left_behind(&self, logs: &Logs);
+
+    /// The pool is gone: whatever is left resolves with an error.
+    fn stop(&self);
+}
 
 /// The pool of one cluster.
 pub(crate) struct Pool {
@@ -63,7 +76,8 @@ pub(crate) struct Pool {
     instance: u64,
     /// When success rates were compared last, in the environment's microseconds.
     compared_us: AtomicU64,
-    producers: Registry,
+    /// What lives on it, and is told of its end.
+    guest: OnceLock<Box<dyn Guest>>,
     next_consumer: AtomicU64,
     pub(super) next_connection: AtomicU64,
     /// Its refresher was started.
@@ -76,7 +90,7 @@ impl Pool {
         let mut bootstrap = config.bootstrap.clone();
         bootstrap.sort();
         let key = PoolKey { bootstrap, software: config.software.clone() };
-        let pool = env.pool(key, || Arc::new(Self::new(env, config)));
+        let pool = Pools::of(env).get(key, || Arc::new(Self::new(env, config)));
         if !pool.refreshed.swap(true, Ordering::AcqRel) {
             env.spawn(refresh::run(Arc::downgrade(&pool)));
         }
@@ -129,7 +143,7 @@ impl Pool {
             software: config.software.clone(),
             instance,
             compared_us: AtomicU64::new(0),
-            producers: Registry::default(),
+            guest: OnceLock::new(),
             next_consumer: AtomicU64::new(0),
             next_connection: AtomicU64::new(0),
             refreshed: AtomicBool::new(false),
@@ -179,9 +193,17 @@ impl Pool {
         self.instance
     }
 
-    /// The registry of the pool's producers.
-    pub(crate) fn producers(&self) -> &Registry {
-        &self.producers
+    /// What lives on the pool; made when first asked for.
+    pub(crate) fn guest<T: Guest + Default>(&self) -> &T {
+        let guest: &dyn Any = &**self.guest.get_or_init(|| Box::new(T::default()));
+        guest.downcast_ref().expect("a pool has one kind of guest")
+    }
+
+    /// This client itself has made a topic.
+    pub(crate) fn topic_created(&self, topic: &str) {
+        if let Some(guest) = self.guest.get() {
+            guest.topic_created(topic);
+        }
     }
 
     pub(crate) fn next_consumer(&self) -> u64 {
@@ -344,7 +366,7 @@ impl Pool {
 
     /// Asks which cluster it is, if that is not known yet and other pools exist: there may be one for it.
     pub(crate) async fn learn_identity(self: &Arc<Self>) {
-        if self.identity.cluster_id().is_some() || !self.env().has_other_pools() {
+        if self.identity.cluster_id().is_some() || !Pools::of(self.env()).has_others() {
             return;
         }
         if let Ok((id, connection)) = self.control_but(&[]).await {
@@ -450,10 +472,12 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // The refresher finds the pool gone and ends.
         self.metadata.ask.notify_one();
-        if self.env().alive_here() {
-            self.producers.left_behind(self.metrics.logs());
+        if let Some(guest) = self.guest.get() {
+            if self.env().alive_here() {
+                guest.left_behind(self.metrics.logs());
+            }
+            guest.stop();
         }
-        self.producers.stop();
     }
 }
 

@@ -1,6 +1,5 @@
 //! What an environment is made of.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -114,7 +113,7 @@ impl EnvironmentBuilder {
                 }
             },
             rng: Mutex::new(rng),
-            pools: Mutex::new(HashMap::new()),
+            holder: OnceLock::new(),
             started,
             started_wall: self.wall_clock.unwrap_or_else(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()

@@ -1,8 +1,10 @@
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::*;
 use crate::cluster::testbed::{Bed, bed, config, ms, secs};
+use crate::cluster::{Pool, Pools};
 
 /// A pool of its own, of another list than the bed's: one broker of its cluster.
 fn another(bed: &Bed, broker: i32) -> Arc<Pool> {
@@ -13,13 +15,13 @@ fn another(bed: &Bed, broker: i32) -> Arc<Pool> {
 async fn pools_that_are_gone_count_for_nothing() {
     let bed = bed(2, 1);
     let other = another(&bed, 1);
-    assert!(bed.env.has_other_pools());
+    assert!(Pools::of(&bed.env).has_others());
     drop(other);
-    assert!(!bed.env.has_other_pools());
+    assert!(!Pools::of(&bed.env).has_others());
     for n in 0..20 {
         drop(Pool::get(&bed.env, &config(&format!("list-{n}:9092"))));
     }
-    let kept = bed.env.pools().len();
+    let kept = Pools::of(&bed.env).len();
     assert!(kept <= 2, "{kept} pools, of which one is there");
 }
 
@@ -32,7 +34,7 @@ async fn who_calls_itself_something_else_has_a_pool_of_its_own() {
         let pool = Pool::get(&bed.env, &config);
         pool.learn_identity().await;
         assert_eq!(pool.identity().cluster_id(), bed.pool.identity().cluster_id());
-        let twin = bed.env.twin(&pool);
+        let twin = Pools::of(&bed.env).twin(&pool);
         assert_eq!(twin.is_some_and(|twin| Arc::ptr_eq(&twin, &bed.pool)), shares, "{software}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::{Inner, Producer, Unread};
+use super::{Inner, Producer, Registry, Unread};
 use crate::cluster::Handle;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
@@ -164,9 +164,9 @@ impl ProducerBuilder {
             return Err(error);
         }
         self.config.check()?;
-        let accumulator = self.pool.producers().accumulator(&self.pool, &self.config);
+        let accumulator = Registry::of(&self.pool).accumulator(&self.pool, &self.config);
         let shard = accumulator.shards.first();
-        let unread = Unread::new(Some(self.pool.producers().left()));
+        let unread = Unread::new(Some(Registry::of(&self.pool).left()));
         let closed = AtomicBool::new(false);
         Ok(Producer(Arc::new(Inner { pool: self.pool, accumulator, unread, closed }), shard))
     }

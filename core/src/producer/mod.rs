@@ -114,7 +114,7 @@ impl Drop for Inner {
         if self.pool.env().alive_here() {
             self.leave();
             if let Some(lost) = self.unread.gone() {
-                self.pool.producers().lost(self.pool.metrics().logs(), &lost);
+                Registry::of(&self.pool).lost(self.pool.metrics().logs(), &lost);
             }
         } else {
             // A child's: not even dropped, since what is open in it would be resolved by that.
@@ -269,7 +269,7 @@ impl Producer {
         let left = accumulator.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
         let error = self.explain(error);
-        if self.0.pool.producers().is_left(accumulator) {
+        if Registry::of(&self.0.pool).is_left(accumulator) {
             accumulator.abandon(&error);
             accumulator.flush().await;
         }
@@ -304,7 +304,7 @@ impl Producer {
 
     /// Whoever uses it tells itself of what is left when it is dropped. For bindings.
     pub(crate) fn told(&self) {
-        self.0.pool.producers().told();
+        Registry::of(&self.0.pool).told();
     }
 
     /// The error of a wait that ended in vain, with what was in its way.

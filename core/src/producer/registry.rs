@@ -11,7 +11,7 @@ use super::accumulator::{Accumulator, Event};
 use super::delivery::Unread;
 use super::sender::Sender;
 use crate::caught::{self, caught};
-use crate::cluster::{Handle, Pool, Settings};
+use crate::cluster::{Guest, Handle, Pool, Settings};
 use crate::config::{Acks, ProducerConfig};
 use crate::error::Undelivered;
 use crate::metrics::{Logs, loudly};
@@ -50,29 +50,16 @@ impl Default for Registry {
     }
 }
 
-impl Registry {
-    /// Counts records that fail after their producer was dropped.
-    pub(crate) fn left(&self) -> &Arc<Unread> {
-        &self.left
+impl Guest for Registry {
+    fn topic_created(&self, topic: &str) {
+        let accumulators: Vec<_> = {
+            let accumulators = self.accumulators();
+            accumulators.values().filter_map(Weak::upgrade).collect()
+        };
+        accumulators.iter().for_each(|accumulator| accumulator.topic_created(topic));
     }
 
-    /// A binding tells of records that are left when the pool is dropped.
-    pub(crate) fn told(&self) {
-        self.told.store(true, Ordering::Relaxed);
-    }
-
-    /// A producer is dropped with failures that nobody has looked at.
-    pub(crate) fn lost(&self, logs: &Logs, lost: &Undelivered) {
-        if !self.told.load(Ordering::Relaxed) {
-            loudly!(
-                logs, "ottla::producer", error = %lost,
-                "a producer was dropped with failures that nobody has looked at; read its deliveries, or flush or close it, before that"
-            );
-        }
-    }
-
-    /// The last handle of the pool is dropped, and with it every record that is not acknowledged: warns of them.
-    pub(crate) fn left_behind(&self, logs: &Logs) {
+    fn left_behind(&self, logs: &Logs) {
         if self.told.load(Ordering::Relaxed) {
             return;
         }
@@ -91,6 +78,39 @@ impl Registry {
             loudly!(
                 logs, "ottla::producer", error = %lost,
                 "records failed after their producer was dropped; flush or close before that"
+            );
+        }
+    }
+
+    fn stop(&self) {
+        for sender in self.senders.lock().unwrap_or_else(|e| e.into_inner()).values() {
+            let _ = sender.send(Event::Stop);
+        }
+    }
+}
+
+impl Registry {
+    /// That of a pool.
+    pub(crate) fn of(pool: &Pool) -> &Self {
+        pool.guest()
+    }
+
+    /// Who hears of records that fail when their producer is gone.
+    pub(crate) fn left(&self) -> &Arc<Unread> {
+        &self.left
+    }
+
+    /// What is left when the pool is dropped is told by somebody else.
+    pub(crate) fn told(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// A producer is dropped with failures that nobody has looked at.
+    pub(crate) fn lost(&self, logs: &Logs, lost: &Undelivered) {
+        if !self.told.load(Ordering::Relaxed) {
+            loudly!(
+                logs, "ottla::producer", error = %lost,
+                "a producer was dropped with failures that nobody has looked at; read its deliveries, or flush or close it, before that"
             );
         }
     }
@@ -164,22 +184,6 @@ impl Registry {
             accumulators.retain(|_, other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(accumulator)));
         }
         left
-    }
-
-    /// Our own CreateTopics made this topic: its records are no longer refused because it was missing.
-    pub(crate) fn created(&self, topic: &str) {
-        let accumulators: Vec<_> = {
-            let accumulators = self.accumulators();
-            accumulators.values().filter_map(Weak::upgrade).collect()
-        };
-        accumulators.iter().for_each(|accumulator| accumulator.topic_created(topic));
-    }
-
-    /// The pool is gone: its senders end, and records that are left resolve with an error.
-    pub(crate) fn stop(&self) {
-        for sender in self.senders.lock().unwrap_or_else(|e| e.into_inner()).values() {
-            let _ = sender.send(Event::Stop);
-        }
     }
 }
 
@@ -273,7 +277,7 @@ mod tests {
         assert_ne!(broker.admission(env.now()), Admission::HalfOpen);
         // Of a kind that waits for no producer id.
         let config = ProducerConfig { acks: Acks::Leader, ..ProducerConfig::default() };
-        let accumulator = pool.producers().accumulator(&pool, &config);
+        let accumulator = Registry::of(&pool).accumulator(&pool, &config);
         let record = Record::to("t").value("v");
         drop(accumulator.append(Shard::default(), &record, &Unread::new(None)).unwrap());
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -162,7 +162,7 @@ impl BatchQueue {
                 // Nobody else takes from a queue, so nothing behind it can overtake it meanwhile.
                 drop(inner);
                 let topic = Arc::clone(&open.ledger.topic);
-                let sealed = open.seal(accumulator, self.partition, BatchAttempts::default());
+                let sealed = open.seal(self.partition, BatchAttempts::default());
                 if sealed.is_none() {
                     // It failed, and nobody has told of what has come behind it.
                     accumulator.announce_sealed(&topic, self);
@@ -194,11 +194,7 @@ impl BatchQueue {
 
     /// Compresses a full batch and puts it into its place in the queue. `false` if the queue was cleared
     /// meanwhile: then the batch is resolved instead.
-    pub(in crate::producer) fn seal(
-        &self,
-        accumulator: &Arc<Accumulator>,
-        mut open: OpenBatch,
-    ) -> bool {
+    pub(super) fn seal(&self, mut open: OpenBatch) -> bool {
         let here =
             |full: &Full| matches!(full, Full::Ended(number, _) if *number == open.ledger.number);
         if self.lock().full.iter().any(here) {
@@ -206,7 +202,7 @@ impl BatchQueue {
             open.compression = Compression::None;
         }
         let mut place = InLine { batch_queue: self, number: open.ledger.number, sealed: None };
-        place.sealed = open.seal(accumulator, self.partition, BatchAttempts::default());
+        place.sealed = open.seal(self.partition, BatchAttempts::default());
         place.settle()
     }
 }

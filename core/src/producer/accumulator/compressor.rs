@@ -61,8 +61,7 @@ impl Worker {
             drop(jobs);
             // A batch whose codec panics resolves as it is dropped; the others go on.
             let topic = Arc::clone(&open.ledger.topic);
-            let sealed =
-                catch_unwind(AssertUnwindSafe(|| batch_queue.seal(&self.accumulator, open)));
+            let sealed = catch_unwind(AssertUnwindSafe(|| batch_queue.seal(open)));
             // Also after a panic: batches behind it in the queue have waited for it.
             if sealed.unwrap_or(true) {
                 self.accumulator.announce_sealed(&topic, &batch_queue);

@@ -36,7 +36,7 @@ impl Accumulator {
     }
 
     /// One more batch has this number: a piece of a batch that is being taken apart.
-    pub(in crate::producer) fn batch_again(&self, number: u64) {
+    pub(super) fn add_to_number(&self, number: u64) {
         self.unresolved(|all| {
             all.entry(number).or_insert(Numbered { batches: 0, routed: None }).batches += 1;
         });
@@ -52,7 +52,7 @@ impl Accumulator {
     }
 
     /// A batch with this number is resolved.
-    pub(in crate::producer) fn batch_resolved(&self, number: u64) {
+    pub(super) fn take_from_number(&self, number: u64) {
         self.unresolved(|all| {
             if let Entry::Occupied(mut of) = all.entry(number) {
                 of.get_mut().batches -= 1;

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use tokio::sync::{Notify, mpsc};
 
-use super::batch::{BatchLedger, OpenBatch};
+use super::batch::{BatchLedger, Books, OpenBatch};
 use super::memory::{Budget, MemoryQuota, Quotas};
 use crate::config::{self, ProducerConfig};
 use crate::environment::Environment;
@@ -86,6 +86,56 @@ pub(crate) struct Accumulator {
 impl std::fmt::Debug for Accumulator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Accumulator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Books for Accumulator {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn config(&self) -> &ProducerConfig {
+        &self.config
+    }
+
+    fn env(&self) -> &Environment {
+        &self.env
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn buffers(&self) -> &ChunkPool {
+        &self.pool
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn batch_again(&self, number: u64) {
+        self.add_to_number(number);
+    }
+
+    fn batch_resolved(&self, number: u64) {
+        self.take_from_number(number);
+    }
+
+    fn records_left(&self, records: usize) {
+        self.on_way.fetch_add(records, Ordering::Relaxed);
+    }
+
+    fn records_resolved(&self, records: usize) {
+        self.on_way.fetch_sub(records, Ordering::Relaxed);
+    }
+
+    fn waits_for_partition(&self, waits: bool) {
+        if waits {
+            self.unrouted.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.unrouted.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -209,7 +259,7 @@ impl Accumulator {
         if let Some(full) = full {
             if full.takes_long() {
                 self.seal_later(batch_queue, full);
-            } else if batch_queue.seal(self, full) {
+            } else if batch_queue.seal(full) {
                 // Also if the queue is on the sender's list already: it may look only at a later time.
                 let mut inner = batch_queue.lock();
                 let announced = self.announce(topic, batch_queue, &mut inner);
@@ -249,13 +299,14 @@ impl Accumulator {
             opened: self.env.now(),
             opened_ms,
             compression: topic.compression,
-            ledger: BatchLedger::new(self, &topic.name, (opened_ms, opened_ms), number, quotas),
+            ledger: BatchLedger::new(
+                Arc::clone(self) as _,
+                &topic.name,
+                (opened_ms, opened_ms),
+                number,
+                quotas,
+            ),
         }
-    }
-
-    /// Pooled memory for batches.
-    pub(super) fn buffers(&self) -> &ChunkPool {
-        &self.pool
     }
 
     /// Tells a new sender of every queue: the old one may have had them on its list.

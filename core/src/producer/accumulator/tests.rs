@@ -181,7 +181,7 @@ async fn the_first_deadline_of_a_slot_may_be_that_of_its_last_batch() {
     let topic = accumulator.topic("t").unwrap();
     let batch_queue = topic.batch_queue(partition);
     assert_eq!(batch_queue.first_deadline(&accumulator), Some(start + Duration::from_secs(11)));
-    topic.learned(3);
+    topic.learned(&accumulator, 3);
     assert_eq!(batch_queue.first_deadline(&accumulator), Some(start + Duration::from_secs(10)));
     let batches =
         std::iter::from_fn(|| batch_queue.take(&accumulator).map(|batch| batch.records()));

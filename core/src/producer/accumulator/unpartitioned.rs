@@ -117,7 +117,7 @@ impl Accumulator {
 
 impl TopicBatches {
     /// The topic has so many partitions: records that waited for the number are moved to them.
-    pub(crate) fn learned(self: &Arc<Self>, partitions: i32) {
+    pub(crate) fn learned(self: &Arc<Self>, accumulator: &Arc<Accumulator>, partitions: i32) {
         if self.partitions.load(Ordering::Relaxed) == partitions {
             return;
         }
@@ -126,7 +126,6 @@ impl TopicBatches {
         let Some(mut open) = waiting.open.take() else {
             return self.partitions.store(partitions, Ordering::Release);
         };
-        let accumulator = Arc::clone(&open.ledger.accumulator);
         // Tasks that wait for memory, or for one of the records, may send at once when they are woken, which
         // takes this lock: they are woken after it is given back.
         let quiet = accumulator.budget.quiet();
@@ -211,7 +210,7 @@ mod tests {
         submit(&accumulator, &sink, |_| true);
         let Ok(Event::Ready(_, topic, waiting)) = events.try_recv() else { panic!("announced") };
         let held = accumulator.budget.used();
-        topic.learned(5);
+        topic.learned(&accumulator, 5);
         assert!(waiting.take(&accumulator).is_none(), "nothing waits any more");
         assert!(accumulator.budget.used() < held + 5 * (128 << 10), "what moved is counted twice");
         for partition in 0..5 {
@@ -255,7 +254,7 @@ mod tests {
         };
         assert_eq!(full.kind(), ErrorKind::BufferFull);
         let Ok(Event::Ready(_, topic, _)) = events.try_recv() else { panic!("announced") };
-        topic.learned(3);
+        topic.learned(&accumulator, 3);
         assert!(deliveries.iter().all(|delivery| delivery.try_get().is_none()));
         let moved: usize = (0..3).map(|partition| topic.batch_queue(partition).records()).sum();
         assert_eq!(moved, deliveries.len());
@@ -269,7 +268,7 @@ mod tests {
         submit(&accumulator, &sink, |i| i < 10);
         let Ok(Event::Ready(_, topic, _)) = events.try_recv() else { panic!("announced") };
         drop(events);
-        topic.learned(5);
+        topic.learned(&accumulator, 5);
         assert_eq!((accumulator.budget.used(), accumulator.outstanding()), (0, 0));
         let told = seen.0.lock().unwrap();
         assert_eq!(told.len(), 6);

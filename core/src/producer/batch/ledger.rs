@@ -1,21 +1,46 @@
-//! What of a batch must be settled exactly once.
+//! What of a batch must be settled exactly once, and with whom.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use crate::config::ProducerConfig;
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
-use crate::producer::accumulator::Accumulator;
+use crate::metrics::Metrics;
 use crate::producer::delivery::{
     BatchResult, Outcome, Owner, RecordLocation, Resolution, Senders, Sent,
 };
-use crate::producer::memory::Quotas;
+use crate::producer::memory::{Budget, Quotas};
+use crate::record::pool::ChunkPool;
+
+/// What batches have in common that are filled together, and all that they know of whoever fills them.
+pub(in crate::producer) trait Books: fmt::Debug + Send + Sync {
+    /// Nobody else of this process has it, now or later.
+    fn id(&self) -> u64;
+    fn config(&self) -> &ProducerConfig;
+    fn env(&self) -> &Environment;
+    fn metrics(&self) -> &Metrics;
+    /// Warm memory for batches.
+    fn buffers(&self) -> &ChunkPool;
+    fn budget(&self) -> &Budget;
+    /// One more batch has this number.
+    fn batch_again(&self, number: u64);
+    /// One of the batches with this number is resolved.
+    fn batch_resolved(&self, number: u64);
+    /// So many records more are in batches that take no more.
+    fn records_left(&self, records: usize);
+    /// So many of them are resolved.
+    fn records_resolved(&self, records: usize);
+    /// A batch holds records that wait for their partition, or does so no more.
+    fn waits_for_partition(&self, waits: bool);
+}
 
 /// The part of a batch that must be settled exactly once: the results of its records, its memory, and its
 /// number among the unresolved. If it is dropped without a result (a panic, the end of the engine), it
 /// settles itself with an error.
 #[derive(Debug)]
 pub(in crate::producer) struct BatchLedger {
-    pub(in crate::producer) accumulator: Arc<Accumulator>,
+    pub(super) books: Arc<dyn Books>,
     pub(in crate::producer) topic: Arc<str>,
     /// Timestamps of its first record and of the latest one, in milliseconds since 1970.
     pub(in crate::producer) timestamps_ms: (i64, i64),
@@ -30,24 +55,24 @@ pub(in crate::producer) struct BatchLedger {
     /// The holders that those bytes are charged to.
     pub(in crate::producer) quotas: Quotas,
     pub(in crate::producer) records: usize,
-    /// It is counted in [`Accumulator::unrouted`]: its records wait for the number of partitions.
+    /// It is counted in [`Books::waits_for_partition`]: its records wait for the number of partitions.
     pub(in crate::producer) unrouted: bool,
     /// The producers that sent the records.
     pub(in crate::producer) senders: Senders,
-    /// How many of its records are counted in [`Accumulator::on_way`].
+    /// How many of its records are counted in [`Books::records_left`].
     on_way: usize,
 }
 
 impl BatchLedger {
     pub(in crate::producer) fn new(
-        accumulator: &Arc<Accumulator>,
+        books: Arc<dyn Books>,
         topic: &Arc<str>,
         timestamps_ms: (i64, i64),
         number: u64,
         quotas: Quotas,
     ) -> Self {
         Self {
-            accumulator: Arc::clone(accumulator),
+            books,
             topic: Arc::clone(topic),
             timestamps_ms,
             broker: -1,
@@ -66,12 +91,12 @@ impl BatchLedger {
     pub(in crate::producer) fn is_full(&mut self) {
         let more = self.records - self.on_way;
         self.on_way += more;
-        self.accumulator.on_way.fetch_add(more, Ordering::Relaxed);
+        self.books.records_left(more);
     }
 
     pub(in crate::producer) fn settle(&mut self, outcome: &BatchResult) {
         let Some(owner) = self.owner.take() else { return };
-        self.accumulator.metrics.resolved(&Resolution {
+        self.books.metrics().resolved(&Resolution {
             topic: &self.topic,
             records: self.records,
             timestamps_ms: self.timestamps_ms,
@@ -100,16 +125,16 @@ impl BatchLedger {
 
     fn ended(&mut self) {
         if std::mem::take(&mut self.unrouted) {
-            self.accumulator.unrouted.fetch_sub(1, Ordering::AcqRel);
+            self.books.waits_for_partition(false);
         }
-        self.accumulator.on_way.fetch_sub(std::mem::take(&mut self.on_way), Ordering::Relaxed);
-        self.accumulator.batch_resolved(self.number);
+        self.books.records_resolved(std::mem::take(&mut self.on_way));
+        self.books.batch_resolved(self.number);
     }
 
     /// Its records have no partition yet.
     pub(in crate::producer) fn waits_for_partition(&mut self) {
         if !std::mem::replace(&mut self.unrouted, true) {
-            self.accumulator.unrouted.fetch_add(1, Ordering::AcqRel);
+            self.books.waits_for_partition(true);
         }
     }
 
@@ -117,9 +142,9 @@ impl BatchLedger {
     #[inline]
     pub(in crate::producer) fn holds(&mut self, bytes: usize) {
         if bytes > self.charged {
-            self.accumulator.budget.charge(&self.quotas, bytes - self.charged);
+            self.books.budget().charge(&self.quotas, bytes - self.charged);
         } else {
-            self.accumulator.budget.release(&self.quotas, self.charged - bytes);
+            self.books.budget().release(&self.quotas, self.charged - bytes);
         }
         self.charged = bytes;
     }

@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::accumulator::Accumulator;
 use super::delivery::{BatchAck, BatchResult, Owner, RecordLocation, Run, Unread};
 use crate::caught;
 use crate::config::InDoubt;
 use crate::error::Error;
 use crate::record::Compression;
 use crate::record::builder::{BatchBuilder, SealedBatch};
+use crate::record::pool::ChunkPool;
 
 pub(super) use attempts::{BatchAttempts, FailureCause};
-pub(super) use ledger::BatchLedger;
+pub(super) use ledger::{BatchLedger, Books};
 pub(super) use split::{SplitPlan, failed, split};
 
 #[derive(Debug)]
@@ -38,7 +38,6 @@ pub(super) struct OpenBatch {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(super) sealed: SealedBatch,
-    pub(super) accumulator: Arc<Accumulator>,
     pub(super) partition: Option<i32>,
     pub(super) deadline: Instant,
     compression: Compression,
@@ -71,7 +70,7 @@ impl Batch {
 
     /// Whether it may go elsewhere although it may be written already.
     pub(crate) fn reroutes(&self) -> bool {
-        self.partition.is_none() && self.accumulator.config.in_doubt == InDoubt::Reroute
+        self.partition.is_none() && self.ledger.books.config().in_doubt == InDoubt::Reroute
     }
 
     /// Takes the runs of submissions whose records it holds; the caller has to tell them from now on.
@@ -87,14 +86,15 @@ impl Batch {
     /// An empty batch for some of its records. It has the same number, so that a flush waits for both.
     fn open_piece(&self) -> OpenBatch {
         let opened_ms = self.sealed.base_timestamp();
-        self.accumulator.batch_again(self.ledger.number);
+        let books = &self.ledger.books;
+        books.batch_again(self.ledger.number);
         OpenBatch {
-            builder: BatchBuilder::new(self.accumulator.buffers().clone()),
-            opened: self.deadline - self.accumulator.config.delivery_timeout,
+            builder: BatchBuilder::new(books.buffers().clone()),
+            opened: self.deadline - books.config().delivery_timeout,
             opened_ms,
             compression: self.compression,
             ledger: BatchLedger::new(
-                &self.accumulator,
+                Arc::clone(books),
                 &self.ledger.topic,
                 (opened_ms, self.ledger.timestamps_ms.1),
                 self.ledger.number,
@@ -114,11 +114,26 @@ impl Batch {
 
     /// Seals a piece of [`open_piece`](Self::open_piece), for the same partition.
     fn seal_piece(&self, piece: OpenBatch) -> Option<Self> {
-        piece.seal(&self.accumulator, self.partition, self.attempts.of_piece())
+        piece.seal(self.partition, self.attempts.of_piece())
     }
 
     pub(crate) fn records(&self) -> usize {
         self.sealed.records()
+    }
+
+    /// Which accumulator it was filled in.
+    pub(super) fn accumulator_id(&self) -> u64 {
+        self.ledger.books.id()
+    }
+
+    /// Bytes of records at which a batch like it is full.
+    pub(super) fn batch_size(&self) -> usize {
+        self.ledger.books.config().batch_size
+    }
+
+    /// Warm memory for batches.
+    fn buffers(&self) -> &ChunkPool {
+        self.ledger.books.buffers()
     }
 }
 
@@ -133,18 +148,13 @@ impl OpenBatch {
         self.ledger.owner.as_mut().expect("an open batch is not settled")
     }
 
-    /// Compresses it. `tries`: the attempts that were made with its records before. `None` if it has no records,
+    /// Compresses it. `attempts`: the attempts that were made with its records before. `None` if it has no records,
     /// or if compression failed, which resolves them.
-    pub(super) fn seal(
-        mut self,
-        accumulator: &Arc<Accumulator>,
-        partition: Option<i32>,
-        attempts: BatchAttempts,
-    ) -> Option<Batch> {
+    pub(super) fn seal(mut self, partition: Option<i32>, attempts: BatchAttempts) -> Option<Batch> {
         let (builder, compression) = (self.builder, self.compression);
         // A codec that panics fails this batch, whose thread it is on may have others to care for.
         let sealed = caught::call(|| {
-            accumulator.env.mishap("compression");
+            self.ledger.books.env().mishap("compression");
             builder.seal(compression)
         });
         let sealed = match sealed {
@@ -167,9 +177,8 @@ impl OpenBatch {
         self.ledger.timestamps_ms = sealed.timestamps_ms();
         Some(Batch {
             sealed,
-            accumulator: Arc::clone(accumulator),
             partition,
-            deadline: self.opened + accumulator.config.delivery_timeout,
+            deadline: self.opened + self.ledger.books.config().delivery_timeout,
             compression: self.compression,
             attempts,
             hasty: false,

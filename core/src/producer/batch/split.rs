@@ -32,7 +32,7 @@ impl SplitPlan {
 
 /// Takes `batch` apart. Gives the batches that its records are in now, in their order.
 pub(in crate::producer) fn split(batch: Batch, plan: &SplitPlan) -> Vec<Batch> {
-    let bytes = match batch.sealed.records_section(batch.accumulator.buffers()) {
+    let bytes = match batch.sealed.records_section(batch.buffers()) {
         Ok(bytes) => bytes,
         Err(e) => {
             // This process has compressed it a moment ago: its memory or its codec is broken.

@@ -211,7 +211,7 @@ impl Sender {
                 return;
             }
             taken[index] = true;
-            let size = batch.accumulator.config.batch_size;
+            let size = batch.batch_size();
             let bytes = batch.sealed.uncompressed_len();
             topic.given.give(&choice, bytes as f64 / size as f64);
             topic.stay(choice.partition, bytes, size, round.now, &mut self.rng);

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::Sender;
 use crate::environment::earlier;
 use crate::error::Error;
-use crate::producer::accumulator::Accumulator;
 use crate::producer::batch::Batch;
 
 impl Sender {
@@ -60,15 +59,15 @@ impl Sender {
     }
 
     /// Fails every batch of the accumulators that `of` picks, wherever it is.
-    pub(super) fn fail_where(&mut self, of: impl Fn(&Arc<Accumulator>) -> bool, error: &Error) {
+    pub(super) fn fail_where(&mut self, of: impl Fn(u64) -> bool, error: &Error) {
         let mut settled = Vec::new();
-        let batch_of = |batch: &Batch| of(&batch.accumulator);
+        let batch_of = |batch: &Batch| of(batch.accumulator_id());
         for topic in self.topics.values_mut() {
             let mut gone = Vec::new();
             for queue in topic.queues_mut() {
                 gone.extend(queue.take_back(batch_of));
                 for (accumulator, batch_queue) in
-                    queue.batch_queues().filter(|(accumulator, _)| of(accumulator))
+                    queue.batch_queues().filter(|(accumulator, _)| of(accumulator.id))
                 {
                     gone.extend(std::iter::from_fn(|| batch_queue.take(accumulator)));
                 }

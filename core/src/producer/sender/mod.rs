@@ -288,7 +288,7 @@ impl Sender {
             Event::Abandon(accumulator, error) => {
                 // Also what is not on any list, because it is being compressed.
                 accumulator.fail_open(&error.with_maybe_written(false));
-                self.fail_where(|of| Arc::ptr_eq(of, &accumulator), &error);
+                self.fail_where(|of| of == accumulator.id, &error);
             }
         }
     }
@@ -489,7 +489,12 @@ impl Sender {
                 }
                 // An accumulator that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
-                topic.topic_batches.iter().for_each(|(_, batches)| batches.learned(n));
+                for (accumulator, batches) in &topic.topic_batches {
+                    // One that is gone has nothing open in it.
+                    if let Some(accumulator) = accumulator.upgrade() {
+                        batches.learned(&accumulator, n);
+                    }
+                }
                 topic.learned = Some((self.changes, now + LEARN_AGAIN));
                 true
             }

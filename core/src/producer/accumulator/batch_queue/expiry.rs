@@ -44,7 +44,7 @@ impl BatchQueue {
         if let Some(mut open) = open {
             // Nobody will send it.
             open.compression = Compression::None;
-            gone.extend(open.seal(accumulator, self.partition, BatchAttempts::default()));
+            gone.extend(open.seal(self.partition, BatchAttempts::default()));
         }
         gone
     }

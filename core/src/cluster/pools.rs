@@ -1,0 +1,102 @@
+//! The pools of an environment: one for each bootstrap list and software, until two of them turn out to
+//! lead to one cluster.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use super::pool::Pool;
+use crate::config::Endpoint;
+use crate::environment::{Environment, HoldsConnections};
+
+/// What makes two clients share a pool. The security settings join it with their issue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) bootstrap: Vec<Endpoint>,
+    pub(crate) software: (String, String),
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Pools(
+    /// By the bootstrap lists of the clients that there are: those that are gone are removed as another
+    /// is made.
+    Mutex<HashMap<PoolKey, Weak<Pool>>>,
+);
+
+impl HoldsConnections for Pools {
+    fn close_longest_idle(&self) {
+        let pools: Vec<Arc<Pool>> = {
+            let pools = self.lock();
+            pools.values().filter_map(Weak::upgrade).collect()
+        };
+        let idle = pools.iter().filter_map(|pool| pool.longest_idle()).min_by_key(|(at, _)| *at);
+        if let Some((_, connection)) = idle {
+            connection.retire();
+        }
+    }
+}
+
+impl Pools {
+    /// Those of this environment.
+    pub(crate) fn of(env: &Environment) -> Arc<Self> {
+        env.holder()
+    }
+
+    /// The pool of a cluster: the one that exists, or what `make` makes.
+    pub(crate) fn get(&self, key: PoolKey, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
+        let there = self.lock().get(&key).and_then(Weak::upgrade);
+        if let Some(pool) = there {
+            return pool;
+        }
+        // Made without the lock: it opens a span, and whoever listens may use a client. Of two that
+        // are made at once, the first that is in stays.
+        let made = make();
+        let mut pools = self.lock();
+        if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
+            drop(pools);
+            return pool;
+        }
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        pools.insert(key, Arc::downgrade(&made));
+        made
+    }
+
+    /// How many are kept, those that are gone among them.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PoolKey, Weak<Pool>>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The older pool of the same cluster, if there is one: its bootstrap list was another, so that nobody
+    /// could know before a broker answered. From now on this list leads there, too.
+    pub(crate) fn twin(&self, of: &Arc<Pool>) -> Option<Arc<Pool>> {
+        let pools: Vec<Arc<Pool>> = {
+            let pools = self.0.lock().unwrap_or_else(|e| e.into_inner());
+            // Nearly always there is but one.
+            if pools.len() < 2 {
+                return None;
+            }
+            pools.values().filter_map(Weak::upgrade).collect()
+        };
+        let id = of.identity().cluster_id()?;
+        let same = |pool: &&Arc<Pool>| {
+            pool.is_older_than(of) && pool.identity().cluster_id().as_ref() == Some(&id)
+        };
+        let twin = Arc::clone(pools.iter().find(same)?);
+        let mut pools = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let led_to_it = |pool: &&mut Weak<Pool>| pool.as_ptr() == Arc::as_ptr(of);
+        pools.values_mut().filter(led_to_it).for_each(|pool| *pool = Arc::downgrade(&twin));
+        drop(pools);
+        Some(twin)
+    }
+
+    /// Whether there are others than this one, so that it may turn out to be one of them.
+    pub(crate) fn has_others(&self) -> bool {
+        let pools = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        pools.values().filter(|pool| pool.strong_count() > 0).count() > 1
+    }
+}
