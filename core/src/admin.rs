@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::cluster::{BudgetKind, Handle, Lane, Pool, list_offsets};
 use crate::config::{check_time, check_topic};
+use crate::error::names::{NONE, NOT_CONTROLLER, UNKNOWN_SERVER_ERROR};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::CallError;
 use crate::policy::backoff::Backoff;
@@ -69,7 +70,11 @@ impl Admin {
     pub async fn create_topic(&self, topic: NewTopic) -> Result<()> {
         match self.create_topics(vec![topic]).await?.pop() {
             Some(result) => result,
-            None => Err(Error::broker(-1, "CreateTopics: the response leaves the topic out", None)),
+            None => Err(Error::broker(
+                UNKNOWN_SERVER_ERROR,
+                "CreateTopics: the response leaves the topic out",
+                None,
+            )),
         }
     }
 
@@ -179,8 +184,6 @@ async fn look_up(
 }
 
 /// A broker that is not the controller, or not any more (before KRaft each of them but one; with KRaft
-/// one that forwards to a controller that has just lost an election).
-const NOT_CONTROLLER: i16 = 41;
 
 /// Requests in one call. An election takes a second or two, and brokers learn of it one after the other.
 const CONTROLLER_ASKED: u32 = 6;
@@ -278,8 +281,12 @@ async fn ask(
 fn created(pool: &Pool, name: &str, response: &CreateTopicsResponse) -> Result<()> {
     let what = format!("topic '{name}'");
     match response.topics.iter().find(|t| *t.name.0 == *name) {
-        None => Err(Error::broker(-1, format_args!("{what}: the response leaves it out"), None)),
-        Some(t) if t.error_code == 0 => {
+        None => Err(Error::broker(
+            UNKNOWN_SERVER_ERROR,
+            format_args!("{what}: the response leaves it out"),
+            None,
+        )),
+        Some(t) if t.error_code == NONE => {
             pool.metadata().created(name);
             pool.topic_created(name);
             Ok(())

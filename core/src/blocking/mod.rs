@@ -21,6 +21,7 @@
 
 use std::time::Duration;
 
+use crate::error::names::UNKNOWN_SERVER_ERROR;
 use crate::error::{Error, Result};
 use crate::metrics::Stats;
 use crate::park::block_on;
@@ -99,7 +100,13 @@ impl Client {
     pub fn offset(&self, topic: &str, partition: i32, spec: OffsetSpec) -> Result<i64> {
         let mut found = wait(self.0.admin().list_offsets([(topic, partition, spec)]))?;
         found.pop().map_or_else(
-            || Err(Error::broker(-1, "ListOffsets: the response leaves the partition out", None)),
+            || {
+                Err(Error::broker(
+                    UNKNOWN_SERVER_ERROR,
+                    "ListOffsets: the response leaves the partition out",
+                    None,
+                ))
+            },
             |f| f.1,
         )
     }

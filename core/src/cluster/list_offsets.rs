@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Handle, Lane};
 use crate::caught::caught;
+use crate::error::names::NONE;
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
 use crate::net::CallError;
@@ -194,8 +195,8 @@ async fn ask(
                 continue;
             };
             let told = match p.error_code {
-                0 if p.offset < 0 && *time >= 0 => Response::NoneSince,
-                0 if p.offset < 0 => {
+                NONE if p.offset < 0 && *time >= 0 => Response::NoneSince,
+                NONE if p.offset < 0 => {
                     // Every log has a beginning and an end: asking once more would bring the same.
                     let which = if *time == LATEST { "an end" } else { "a beginning" };
                     let words = format!("{}: {which} at offset {}", name(key), p.offset);
@@ -203,7 +204,7 @@ async fn ask(
                         Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL)
                     ))
                 }
-                0 => Response::Told(Ok(FoundOffset { offset: p.offset, epoch: p.leader_epoch })),
+                NONE => Response::Told(Ok(FoundOffset { offset: p.offset, epoch: p.leader_epoch })),
                 code => Response::Told(Err(Error::broker(code, name(key), None))),
             };
             refused |= matches!(told, Response::Told(Err(_)));

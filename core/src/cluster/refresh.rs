@@ -14,15 +14,13 @@ use super::metadata::Question;
 use super::pool::{Pool, is_hopeless};
 use crate::caught::caught;
 use crate::config::UNKNOWN_TOPIC_SPACING;
+use crate::error::names::{NONE, REBOOTSTRAP_REQUIRED};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, MetadataReason, limited};
 use crate::net::Connection;
 
 /// Versions of Metadata this client speaks: topic ids in the response (10) where the broker has them.
 pub(super) const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
-
-/// The broker wants us to begin again from the bootstrap list (KIP-1102).
-const REBOOTSTRAP_REQUIRED: i16 = 129;
 
 /// No broker that is known has answered for so long: they may be a cluster that is gone, while the
 /// bootstrap list leads to its successor (KIP-1102, `metadata.recovery.rebootstrap.trigger.ms`).
@@ -148,7 +146,7 @@ async fn exchange(
     pool.metrics().metadata_asked(why);
     let hedged = |_: i32| pool.metrics().metadata_asked(MetadataReason::Trouble);
     let check = |id: i32, by: &Connection, response: &MetadataResponse| match response.error_code {
-        0 => pool.recognise(id, by, response),
+        NONE => pool.recognise(id, by, response),
         // Done as it says, once.
         REBOOTSTRAP_REQUIRED => Ok(()),
         code => {
@@ -188,7 +186,7 @@ impl Pool {
         self.metrics().metadata_asked(MetadataReason::Trouble);
         let hedged = |_: i32| self.metrics().metadata_asked(MetadataReason::Trouble);
         let check = |id, by: &Connection, response: &MetadataResponse| match response.error_code {
-            0 => self.recognise(id, by, response),
+            NONE => self.recognise(id, by, response),
             code => Err(Error::broker(code, "Metadata", None)),
         };
         let (from, response) =

@@ -34,6 +34,7 @@ use crate::net::{CallError, Connection};
 use crate::policy::reconnect::DialUrgency;
 use crate::policy::retry_budget::Cost;
 use crate::policy::silence::patience;
+use crate::protocol::NO_EPOCH;
 
 use troubles::Troubles;
 
@@ -236,7 +237,7 @@ impl Fetcher {
                 let Some(reading) = self.reading.get_mut(&part.key) else { continue };
                 let time = match reading.start {
                     Start::Offset(at) => {
-                        reading.next = Some(Position::at(at, -1));
+                        reading.next = Some(Position::at(at, NO_EPOCH));
                         continue;
                     }
                     Start::Earliest => EARLIEST,
@@ -434,7 +435,7 @@ async fn call(
 ) -> Result<FetchResponse> {
     if connection.version(FetchRequest::KEY, versions)? < TELLS_EPOCHS {
         for partition in request.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-            partition.last_fetched_epoch = -1;
+            partition.last_fetched_epoch = NO_EPOCH;
         }
     }
     connection.call(&request, versions, retry).await.map_err(CallError::into_error)

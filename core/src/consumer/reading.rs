@@ -16,6 +16,7 @@ use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
 use crate::policy::trickle::Trickle;
 use crate::policy::turns::Turn;
+use crate::protocol::NO_EPOCH;
 
 /// A partition that is read.
 pub(super) struct Reading {
@@ -85,7 +86,8 @@ impl Reading {
     fn begin(&mut self, start: Start) {
         self.start = start;
         // An offset that was chosen says nothing of epochs.
-        self.next = if let Start::Offset(at) = start { Some(Position::at(at, -1)) } else { None };
+        self.next =
+            if let Start::Offset(at) = start { Some(Position::at(at, NO_EPOCH)) } else { None };
         self.stopped = false;
         self.retry_at = None;
         self.lags = true;

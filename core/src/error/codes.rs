@@ -11,6 +11,8 @@
 //! checksums) and `LogValidator` (every record) refuse. A code whose place in the broker has not been
 //! checked leaves the record in doubt; so does UNKNOWN_SERVER_ERROR, which is any exception anywhere.
 
+pub(crate) mod names;
+
 use super::ErrorKind;
 
 /// Whether the batch is in the log, as far as the error code of a Produce response tells.
@@ -97,7 +99,10 @@ const fn row(
     written: Written,
 ) -> BrokerCode {
     // UNKNOWN_SERVER_ERROR, REQUEST_TIMED_OUT, KAFKA_STORAGE_ERROR.
-    let own_fault = matches!(code, -1 | 7 | 56);
+    let own_fault = matches!(
+        code,
+        names::UNKNOWN_SERVER_ERROR | names::REQUEST_TIMED_OUT | names::KAFKA_STORAGE_ERROR
+    );
     BrokerCode { code, name, retriable, refresh_metadata, fatal, scope, kind, written, own_fault }
 }
 

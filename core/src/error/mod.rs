@@ -6,6 +6,7 @@ mod undelivered;
 #[cfg(test)]
 mod words;
 
+pub(crate) use codes::names;
 pub use codes::{BrokerCode, ErrorScope};
 pub(crate) use codes::{Written, definitely_unwritten, describe};
 pub use undelivered::Undelivered;
@@ -211,29 +212,45 @@ const TRY_AGAIN: &str = "try again; if it repeats, look at the broker's log";
 /// The advice for a code, where the advice of its kind does not fit.
 fn advice_for(code: &BrokerCode) -> Option<&'static str> {
     Some(match code.code {
-        -1 | 42 => "look at the broker's log, which says why",
-        2 => "try again; if it repeats, look at the memory of this machine and at the network",
-        17 => "choose a name of 1 to 249 letters, digits, '.', '_' and '-'",
-        19 | 20 => {
+        names::UNKNOWN_SERVER_ERROR | names::INVALID_REQUEST => {
+            "look at the broker's log, which says why"
+        }
+        names::CORRUPT_MESSAGE => {
+            "try again; if it repeats, look at the memory of this machine and at the network"
+        }
+        names::INVALID_TOPIC_EXCEPTION => {
+            "choose a name of 1 to 249 letters, digits, '.', '_' and '-'"
+        }
+        names::NOT_ENOUGH_REPLICAS | names::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
             "try again when more replicas are in sync: there are fewer than the topic's \
              min.insync.replicas"
         }
-        32 => {
+        names::INVALID_TIMESTAMP => {
             "correct the timestamp, or the topic's message.timestamp.before.max.ms and \
              message.timestamp.after.max.ms"
         }
-        33 | 34 => "use a listener without SASL, which this client does not speak yet",
-        35 => "do without what was asked for, or use brokers that offer it",
-        41 => "try again: the cluster changes its controller",
-        43 => "use a topic whose message format is newer",
-        44 => "keep to the policy of the cluster, or ask its owners",
-        45 | 59 => "read whether the record is there before it is sent again",
-        56 => "try again; if it repeats, look at the broker's disks",
-        76 => "choose another codec: the broker does not take this one",
-        87 => "look at the topic's settings: one that is compacted takes no record without a key",
-        89 => "ask for less at a time, or have the quota raised",
-        100 => "try again: the topic was deleted, or made anew",
-        109 => "choose a start that the partition has: earliest, latest, or a timestamp",
+        names::UNSUPPORTED_SASL_MECHANISM | names::ILLEGAL_SASL_STATE => {
+            "use a listener without SASL, which this client does not speak yet"
+        }
+        names::UNSUPPORTED_VERSION => "do without what was asked for, or use brokers that offer it",
+        names::NOT_CONTROLLER => "try again: the cluster changes its controller",
+        names::UNSUPPORTED_FOR_MESSAGE_FORMAT => "use a topic whose message format is newer",
+        names::POLICY_VIOLATION => "keep to the policy of the cluster, or ask its owners",
+        names::OUT_OF_ORDER_SEQUENCE_NUMBER | names::UNKNOWN_PRODUCER_ID => {
+            "read whether the record is there before it is sent again"
+        }
+        names::KAFKA_STORAGE_ERROR => "try again; if it repeats, look at the broker's disks",
+        names::UNSUPPORTED_COMPRESSION_TYPE => {
+            "choose another codec: the broker does not take this one"
+        }
+        names::INVALID_RECORD => {
+            "look at the topic's settings: one that is compacted takes no record without a key"
+        }
+        names::THROTTLING_QUOTA_EXCEEDED => "ask for less at a time, or have the quota raised",
+        names::UNKNOWN_TOPIC_ID => "try again: the topic was deleted, or made anew",
+        names::OFFSET_MOVED_TO_TIERED_STORAGE => {
+            "choose a start that the partition has: earliest, latest, or a timestamp"
+        }
         _ if code.retriable && code.kind == ErrorKind::Broker => TRY_AGAIN,
         _ => return None,
     })

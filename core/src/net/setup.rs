@@ -18,6 +18,7 @@ use super::connection::{Connection, OnClose, Ready};
 use super::frames::FrameReader;
 use crate::config::{Caller, Endpoint};
 use crate::environment::{BoxFuture, Environment, Transport};
+use crate::error::names::{NONE, UNSUPPORTED_VERSION};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Api, BrokerMetrics, DialFailure};
 use crate::protocol::{self, Versions};
@@ -27,8 +28,6 @@ use crate::record::pool::ChunkPool;
 /// so that an HTTP server behind a mistaken port answers at once that it does not understand,
 /// instead of waiting for the rest of a request line until the set-up times out.
 const FIRST_CORRELATION: i32 = 0x0d0a_0d0a;
-
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// Nothing between the two is asked for.
 const VERSIONS: (i16, i16) = protocol::bounded::<ApiVersionsRequest>(0, 3);
@@ -195,7 +194,7 @@ impl RawExchange {
             if left_over > 0 {
                 self.metrics.left_over(ApiVersionsRequest::KEY, version, left_over);
             }
-            if response.error_code != 0 {
+            if response.error_code != NONE {
                 return Err(Error::broker(response.error_code, &self.name, None));
             }
             return Ok(Versions::new(

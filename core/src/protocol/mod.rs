@@ -5,10 +5,14 @@ pub(crate) mod bounds;
 mod frame;
 mod produce;
 mod throttle;
+mod unset;
 mod versions;
 
 pub(crate) use bounds::bounded;
 pub(crate) use frame::{decode_response, encode_request, frame_raw};
 pub(crate) use produce::{PartitionData, TopicData, encode_produce};
 pub(crate) use throttle::{Throttle, goes_on_throttled};
+pub(crate) use unset::{
+    NO_EPOCH, NO_LEADER, NO_OFFSET, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE,
+};
 pub(crate) use versions::Versions;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{BrokerAddress, Brokers, LeaderHint, Metadata, PartitionMeta, TopicMeta};
 use crate::cluster::merge;
 use crate::config::Endpoint;
+use crate::error::names::{LEADER_NOT_AVAILABLE, NONE, UNKNOWN_TOPIC_OR_PARTITION};
 use crate::error::{Error, ErrorKind, describe};
 use crate::policy::agreement::{Objection, Witness, Word};
 use crate::policy::metadata_refresh::RefreshReason;
@@ -70,7 +71,7 @@ impl Metadata {
             entry.asked = false;
             let code = topic.error_code;
             let witness = Witness { broker: from, several, known: entry.meta.is_some() };
-            if matches!(code, 0 | 5) {
+            if matches!(code, NONE | LEADER_NOT_AVAILABLE) {
                 // The list of brokers is not updated by a response that is behind: if only one broker is left, it
                 // would wait for a second one to agree.
                 let of_former = Witness { several: several && !alone, ..witness };
@@ -122,7 +123,8 @@ impl Metadata {
             entry.wanted = false;
             let error = if word == Word::Missing {
                 entry.incarnations.is_missing();
-                Error::broker(3, format_args!("topic '{name}'"), None).settled()
+                Error::broker(UNKNOWN_TOPIC_OR_PARTITION, format_args!("topic '{name}'"), None)
+                    .settled()
             } else {
                 error
             };

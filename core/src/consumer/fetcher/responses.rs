@@ -13,12 +13,12 @@ use crate::cluster::list_offsets::FoundOffset;
 use crate::config::{Endpoint, Start};
 use crate::consumer::buffer::{FetchedBatch, Key, Moved};
 use crate::consumer::position::Position;
+use crate::error::names::{NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::policy::metadata_refresh::RefreshReason;
+use crate::protocol::NO_EPOCH;
 use crate::record::reader;
-
-const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 impl Fetcher {
     pub(super) fn handle(&mut self, event: Event) {
@@ -114,7 +114,7 @@ impl Fetcher {
 
     fn count(&self, leader: i32, response: &FetchResponse) {
         let mut parts = response.responses.iter().flat_map(|topic| &topic.partitions);
-        if response.error_code != 0 || parts.any(|p| p.error_code != 0) {
+        if response.error_code != NONE || parts.any(|p| p.error_code != NONE) {
             self.pool.metrics().broker(leader).error_response(Api::Fetch);
         }
     }
@@ -149,12 +149,12 @@ impl Fetcher {
                 let part = &asked[at];
                 self.hint(part, &p.current_leader, &endpoints);
                 match p.error_code {
-                    0 if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
+                    NONE if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
                         if let Err(error) = self.parted(part, &p.diverging_epoch) {
                             self.partition_failed(&part.key, &error, now, &mut again);
                         }
                     }
-                    0 => {
+                    NONE => {
                         let records = p.records.unwrap_or_default();
                         brought |= self.records(part, records, p.high_watermark);
                     }
@@ -252,7 +252,7 @@ impl Fetcher {
             // All that was passed is there; only its epoch is called by another number. Where that is the
             // very epoch that the leader was told, it is told none: it would answer the same for ever.
             let same = diverging.epoch >= from.epoch;
-            reading.next = Some(if same { Position::at(from.offset, -1) } else { to });
+            reading.next = Some(if same { Position::at(from.offset, NO_EPOCH) } else { to });
             if from.epoch < 0 {
                 let words = format!(
                     "{}: the leader says that its log parts in epoch {} from what was read, and was told \
@@ -301,7 +301,7 @@ impl Fetcher {
         // counts.
         if from.epoch >= 0 {
             limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, %topic, partition, offset = from.offset, epoch = from.epoch, "out of range: by its epoch?");
-            reading.next = Some(Position::at(from.offset, -1));
+            reading.next = Some(Position::at(from.offset, NO_EPOCH));
             return;
         }
         // Brokers do not tell where the log starts, as a rule.
@@ -328,7 +328,11 @@ fn name(key: &Key) -> String {
 }
 
 fn left_out(key: &Key) -> Error {
-    Error::broker(-1, format_args!("{}: the response leaves it out", name(key)), None)
+    Error::broker(
+        UNKNOWN_SERVER_ERROR,
+        format_args!("{}: the response leaves it out", name(key)),
+        None,
+    )
 }
 
 /// Whether an error is about the request, and not about what a partition's response said.
@@ -339,7 +343,7 @@ fn is_requests(error: &Error) -> bool {
 /// A response as a whole may carry an error, too.
 fn whole_response(response: FetchResponse) -> Result<FetchResponse> {
     match response.error_code {
-        0 => Ok(response),
+        NONE => Ok(response),
         code => Err(Error::broker(code, "Fetch", None)),
     }
 }

@@ -11,12 +11,11 @@ use tokio::time::Instant;
 use super::Fetcher;
 use crate::consumer::buffer::Key;
 use crate::environment::earlier;
+use crate::error::names::LEADER_NOT_AVAILABLE;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Outlook;
-
-const LEADER_NOT_AVAILABLE: i16 = 5;
 
 /// What an error says of a partition: how sure it is to stay.
 fn outlook(error: &Error) -> Outlook {

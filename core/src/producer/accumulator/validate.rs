@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
 use crate::policy::key_hash;
 use crate::producer::memory::{MemoryQuota, Quotas};
 use crate::producer::record::Record;
+use crate::protocol::NO_LEADER;
 use crate::record::builder::HeaderList;
 
 /// Most headers of a record. Kafka itself has no limit, and consumers make an object of each.
@@ -185,7 +186,7 @@ impl Accumulator {
     pub(super) fn quotas_of(&self, batch_queue: &BatchQueue, inner: &BatchQueueInner) -> Quotas {
         let mut quotas = batch_queue.quotas(inner);
         if batch_queue.partition.is_some() && quotas.broker.is_none() {
-            quotas.broker = Some(self.quota_of(-1));
+            quotas.broker = Some(self.quota_of(NO_LEADER));
         }
         quotas
     }

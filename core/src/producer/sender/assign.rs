@@ -22,6 +22,7 @@ use crate::policy::pace::{Bucket, Gather, Strain};
 use crate::policy::reconnect::DialUrgency;
 use crate::producer::accumulator::Event;
 use crate::producer::batch::Batch;
+use crate::protocol::NO_LEADER;
 
 /// The state of one round.
 pub(super) struct Round<'a> {
@@ -85,7 +86,7 @@ impl Sender {
                 self.wake_at = earlier(self.wake_at, at);
                 continue;
             }
-            let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
+            let leader = meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader);
             if let Some(producer_id) = topic.partitions[index].wants_lookup()
                 && leader >= 0
             {
@@ -138,7 +139,7 @@ impl Sender {
                 continue;
             }
             let state = &topic.partitions[index];
-            if !state.has_room(meta.partitions.get(index).map_or(-1, |p| p.leader), now) {
+            if !state.has_room(meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader), now) {
                 self.wake_at = earlier(self.wake_at, state.retry_at.filter(|at| *at > now));
                 continue;
             }
@@ -245,7 +246,7 @@ impl Sender {
     /// dialled.
     fn needed_leader(&mut self, meta: &TopicMeta, index: usize, round: &Round<'_>) -> Option<i32> {
         let now = round.now;
-        let id = meta.partitions.get(index).map_or(-1, |p| p.leader);
+        let id = meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader);
         let Some(leader) = self.leaders.known(id) else {
             self.metadata.want(&meta.name, RefreshReason::Stale);
             return None;

@@ -12,6 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::Sender;
 use crate::cluster::{Lane, Pool};
 use crate::config::Caller;
+use crate::error::names::NONE;
 use crate::error::{Error, ErrorKind, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::net::CallError;
@@ -19,6 +20,7 @@ use crate::policy::metadata_refresh::RefreshReason;
 use crate::producer::accumulator::{Event, LastKnown, Told};
 use crate::producer::delivery::BatchAck;
 use crate::protocol;
+use crate::protocol::NO_OFFSET;
 
 const VERSIONS: (i16, i16) = protocol::bounded::<DescribeProducersRequest>(0, 0);
 
@@ -90,7 +92,10 @@ impl Sender {
         };
         let out = state.looked_up(last);
         for batch in out.acknowledged {
-            batch.acknowledged(leader, BatchAck { partition, base_offset: -1, append_time: None });
+            batch.acknowledged(
+                leader,
+                BatchAck { partition, base_offset: NO_OFFSET, append_time: None },
+            );
         }
         for batch in out.unknown {
             let words = format!(
@@ -146,7 +151,7 @@ async fn describe_producers(
                 None,
             ));
         };
-        if part.error_code != 0 {
+        if part.error_code != NONE {
             pool.metrics().broker(leader).error_response(Api::DescribeProducers);
             return Err(Error::broker(part.error_code, what, part.error_message.as_deref()));
         }

@@ -273,7 +273,7 @@ impl Partition {
         all.filter_map(|e| Some((e.batch?, e.doubt || e.sent))).collect()
     }
 
-    /// Whether an older batch of the partition is still unresolved: then OUT_OF_ORDER_SEQUENCE is
+    /// Whether an older batch of the partition is still unresolved: then OUT_OF_ORDER_SEQUENCE_NUMBER is
     /// only its shadow.
     pub(crate) fn has_older(&self, id: u64) -> bool {
         let older = |e: &&InFlightBatch| !matches!(e.asked, Asked::There(_));

@@ -9,11 +9,13 @@ use tokio::time::Instant;
 
 use crate::cluster::Pool;
 use crate::config::{Acks, Caller};
+use crate::error::names::NONE;
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
 use crate::net::Connection;
 use crate::policy::backoff::Backoff;
 use crate::protocol;
+use crate::protocol::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
 
 /// Versions of InitProducerId.
 const INIT_VERSIONS: (i16, i16) = protocol::bounded::<InitProducerIdRequest>(0, 5);
@@ -28,7 +30,8 @@ pub(crate) struct ProducerStamp {
 
 impl ProducerStamp {
     /// Of a batch that is not idempotent: sent twice, it is written twice.
-    const NONE: Self = Self { producer_id: -1, epoch: -1, sequence: -1 };
+    const NONE: Self =
+        Self { producer_id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH, sequence: NO_SEQUENCE };
 }
 
 /// The gate of one sender.
@@ -83,7 +86,7 @@ impl ProducerIdState {
     pub(in crate::producer) fn begins(&self) -> (i64, i16) {
         match self.identity {
             Identity::Known(id) => (id, self.epoch),
-            _ => (-1, 0),
+            _ => (NO_PRODUCER_ID, 0),
         }
     }
 
@@ -128,12 +131,12 @@ pub(super) async fn init_producer_id(pool: &Arc<Pool>, caller: &Arc<Caller>) -> 
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
-        .with_producer_id(ProducerId(-1))
-        .with_producer_epoch(-1);
+        .with_producer_id(ProducerId(NO_PRODUCER_ID))
+        .with_producer_epoch(NO_PRODUCER_EPOCH);
     let check = |_, by: &Connection, response: &InitProducerIdResponse| match response.error_code {
-        0 if response.producer_id.0 >= 0 => Ok(()),
+        NONE if response.producer_id.0 >= 0 => Ok(()),
         // With none, what is sent twice would be written twice.
-        0 => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")
+        NONE => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")
             .advise(NOT_THE_PROTOCOL)),
         code => {
             by.metrics().broker().error_response(Api::InitProducerId);

@@ -12,6 +12,10 @@ use super::Sender;
 use super::request::{InFlight, SentBatch};
 use crate::cluster::{LeaderHint, Lookup, TopicMeta};
 use crate::config::{Endpoint, MAX_PRODUCE_REQUEST};
+use crate::error::names::{
+    INVALID_PRODUCER_EPOCH, MESSAGE_TOO_LARGE, NONE, OUT_OF_ORDER_SEQUENCE_NUMBER,
+    RECORD_LIST_TOO_LARGE, UNKNOWN_PRODUCER_ID,
+};
 use crate::error::{
     Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Written, definitely_unwritten, describe,
 };
@@ -20,12 +24,7 @@ use crate::net::CallError;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::producer::batch::{Batch, FailureCause, SplitPlan, split};
 use crate::producer::delivery::BatchAck;
-
-const MESSAGE_TOO_LARGE: i16 = 10;
-const RECORD_LIST_TOO_LARGE: i16 = 18;
-const OUT_OF_ORDER_SEQUENCE: i16 = 45;
-const INVALID_PRODUCER_EPOCH: i16 = 47;
-const UNKNOWN_PRODUCER_ID: i16 = 59;
+use crate::protocol::{NO_LEADER, NO_OFFSET};
 
 /// The response of one partition.
 struct PartitionResponse<'a> {
@@ -57,7 +56,7 @@ impl Sender {
             Ok(Some(response)) => self.parts(&sent, &response, now),
             Ok(None) => {
                 for item in &sent.items {
-                    self.acknowledged(sent.leader, item, -1, None);
+                    self.acknowledged(sent.leader, item, NO_OFFSET, None);
                 }
             }
             Err(error) => self.unanswered(&sent, &error, now),
@@ -74,7 +73,7 @@ impl Sender {
             let since = leader.at_work_since(sent.sent, now);
             // A refusal is quick, whatever an append takes.
             let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-            if codes.all(|p| p.error_code == 0)
+            if codes.all(|p| p.error_code == NONE)
                 && self.resumed.is_none_or(|at| at <= sent.sent)
                 && let Some(pool) = self.pool.upgrade()
             {
@@ -127,7 +126,7 @@ impl Sender {
                 CallError::InDoubt(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
             return self.unanswered(sent, &error, now);
         }
-        if parts.iter().any(|(_, part)| part.code != 0) {
+        if parts.iter().any(|(_, part)| part.code != NONE) {
             self.metrics.broker(sent.leader).error_response(Api::Produce);
         }
         let own_fault = |code: i16| describe(code).own_fault;
@@ -179,7 +178,7 @@ impl Sender {
     fn part(&mut self, leader: i32, item: &SentBatch, part: &PartitionResponse<'_>, now: Instant) {
         let row = describe(part.code);
         if row.written == Written::Yes {
-            let base_offset = if part.code == 0 { part.base_offset } else { -1 };
+            let base_offset = if part.code == NONE { part.base_offset } else { NO_OFFSET };
             let append_time = (part.append_time >= 0).then_some(part.append_time);
             return self.acknowledged(leader, item, base_offset, append_time);
         }
@@ -189,7 +188,7 @@ impl Sender {
         let words = own.and_then(|bad| bad.batch_index_error_message.as_deref());
         let error = Error::broker(part.code, what, words.or(part.message));
         match part.code {
-            OUT_OF_ORDER_SEQUENCE => {
+            OUT_OF_ORDER_SEQUENCE_NUMBER => {
                 // Refused before the append. Behind an older batch it is only that one's shadow.
                 let Some(partition) = self.partition(item) else { return };
                 if partition.has_older(item.batch) {
@@ -232,7 +231,10 @@ impl Sender {
         let proven = partition.take_proven();
         let partition = item.partition;
         for batch in proven {
-            batch.acknowledged(broker, BatchAck { partition, base_offset: -1, append_time: None });
+            batch.acknowledged(
+                broker,
+                BatchAck { partition, base_offset: NO_OFFSET, append_time: None },
+            );
         }
         if let Some(batch) = batch {
             batch.acknowledged(broker, BatchAck { partition, base_offset, append_time });
@@ -382,7 +384,7 @@ impl Sender {
     /// Whether another broker than `asked` is known to lead the partition.
     fn led_elsewhere(&self, item: &SentBatch, asked: i32) -> bool {
         let Lookup::Known(meta) = self.metadata.lookup(&item.topic) else { return false };
-        let leader = meta.partitions.get(item.partition as usize).map_or(-1, |p| p.leader);
+        let leader = meta.partitions.get(item.partition as usize).map_or(NO_LEADER, |p| p.leader);
         leader >= 0 && leader != asked
     }
 

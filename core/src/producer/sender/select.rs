@@ -16,6 +16,7 @@ use crate::environment::earlier;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::reconnect::DialUrgency;
 use crate::policy::spread::{self, Candidate, Pick};
+use crate::protocol::NO_LEADER;
 
 /// The batch that a partition is chosen for, and its topic.
 struct SelectionContext<'a> {
@@ -147,7 +148,7 @@ impl Sender {
     /// Whether a choice is kept: not if its leader is avoided, or if batches may not go there for a while.
     fn keeps(&mut self, topic: &Topic, meta: &TopicMeta, sticky: &Sticky, now: Instant) -> bool {
         let index = sticky.partition as usize;
-        let leader = meta.partitions.get(index).map_or(-1, |p| p.leader);
+        let leader = meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader);
         let waits = topic.partitions.get(index).and_then(|p| p.retry_at).is_some_and(|at| at > now);
         let usable = |leader: &mut Leader| {
             leader.lane().is_some()
@@ -201,7 +202,7 @@ impl Sender {
         };
         for index in which {
             let state = &topic.partitions[index];
-            let leader_id = meta.partitions.get(index).map_or(-1, |p| p.leader);
+            let leader_id = meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader);
             if leader_id < 0 || !(anybody || self.leaders.is_used(leader_id)) {
                 continue;
             }

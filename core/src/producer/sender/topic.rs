@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
 use crate::policy::spread::{self, Given};
 use crate::producer::accumulator::{Accumulator, BatchQueue, TopicBatches};
 use crate::producer::batch::Batch;
+use crate::protocol::NO_LEADER;
 
 pub(in crate::producer) struct Topic {
     pub(in crate::producer) name: Arc<str>,
@@ -183,5 +184,5 @@ impl Topic {
 
 fn leader_of(meta: &TopicMeta, partition: i32) -> i32 {
     let index = usize::try_from(partition).ok();
-    index.and_then(|index| meta.partitions.get(index)).map_or(-1, |p| p.leader)
+    index.and_then(|index| meta.partitions.get(index)).map_or(NO_LEADER, |p| p.leader)
 }

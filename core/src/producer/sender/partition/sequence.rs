@@ -4,6 +4,7 @@
 //! epoch.
 
 use crate::producer::sender::producer_id::ProducerStamp;
+use crate::protocol::NO_PRODUCER_ID;
 
 /// Gives out the sequences of one partition.
 #[derive(Debug, Default)]
@@ -91,7 +92,7 @@ impl Sequence {
 
     /// What the header of the batch at this position says.
     pub(in crate::producer::sender) fn stamp(&self, position: Position) -> ProducerStamp {
-        let producer_id = self.producer_id.unwrap_or(-1);
+        let producer_id = self.producer_id.unwrap_or(NO_PRODUCER_ID);
         ProducerStamp { producer_id, epoch: self.epoch, sequence: position.sequence }
     }
 
