@@ -143,9 +143,9 @@ fn later(next: &Next) -> Option<Instant> {
 #[tokio::test]
 async fn an_empty_slot_stays_on_the_list_until_the_next_request() {
     let mut set = set(Environment::builder());
-    let (mut queue, now) = (SendQueue::default(), now());
+    let (mut queue, batch_queue) = (SendQueue::default(), set.open(1));
+    let now = now();
     let at = |ms: u64| now + Duration::from_millis(ms);
-    let batch_queue = set.open(1);
     queue.add(&set.accumulator, &batch_queue);
     let taken = queue.take(now, true, &gather(now, None)).0;
     assert_eq!(taken.map(|batch| batch.records()), Some(1));
@@ -168,9 +168,9 @@ async fn an_empty_slot_stays_on_the_list_until_the_next_request() {
 #[tokio::test]
 async fn a_line_rests_while_all_its_slots_are_empty() {
     let mut set = set(Environment::builder());
-    let (mut queue, now) = (SendQueue::default(), now());
+    let (mut queue, batch_queue) = (SendQueue::default(), set.open(1));
+    let now = now();
     let at = |ms: u64| now + Duration::from_millis(ms);
-    let batch_queue = set.open(1);
     queue.add(&set.accumulator, &batch_queue);
     let closed = gather(now, Some(at(5)));
     assert_eq!(queue.rests(now, &closed), None, "there is something");
@@ -189,9 +189,9 @@ async fn a_line_rests_while_all_its_slots_are_empty() {
 async fn an_empty_slot_is_off_the_list_where_its_records_would_not_wait() {
     for next in [None, Some(7)] {
         let mut set = set(Environment::builder());
-        let (mut queue, now) = (SendQueue::default(), now());
+        let (mut queue, batch_queue) = (SendQueue::default(), set.open(1));
+        let now = now();
         let next = next.map(|ms| now + Duration::from_millis(ms));
-        let batch_queue = set.open(1);
         queue.add(&set.accumulator, &batch_queue);
         assert!(queue.take(now, true, &gather(now, None)).0.is_some());
         assert!(matches!(queue.next(now, false, &gather(now, next)), Next::Nothing));
