@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kafka_protocol::messages::ProduceResponse;
-use rand::SeedableRng;
 
 use super::Accumulator;
 use super::batch_queue::BatchQueue;
