@@ -1,11 +1,21 @@
 //! What a client warns of, for tests.
 
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+
+/// Has what is said on this thread go to `subscriber`, until what this gives is dropped. As long as a process
+/// has a single subscriber, tracing asks for each place in the code, once and for all, that of the thread
+/// which comes past it first: another test's, which has none.
+pub fn listen(subscriber: impl Subscriber + Send + Sync + 'static) -> DefaultGuard {
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+    tracing::subscriber::set_default(subscriber)
+}
 
 /// Collects warnings and errors, a line each, with the target in front. Clones share what they have collected.
 #[derive(Clone, Default)]
@@ -54,4 +64,20 @@ impl Subscriber for Warnings {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_thread_came_past_first_is_heard() {
+        let warnings = Warnings::default();
+        let _listening = listen(warnings.clone());
+        let say = || tracing::warn!("something is wrong");
+        std::thread::spawn(say).join().unwrap();
+        assert_eq!(warnings.text(), "", "another thread's");
+        say();
+        assert_eq!(warnings.with("something is wrong").len(), 1, "{}", warnings.text());
+    }
 }

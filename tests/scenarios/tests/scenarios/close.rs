@@ -10,7 +10,7 @@ use ottla_scenarios::steps::{
 };
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
-use ottla_scenarios::warnings::Warnings;
+use ottla_scenarios::warnings::{Warnings, listen};
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn s06_flush_while_nothing_is_reachable() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_producer_and_client_resolve_what_is_left() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let cluster = cluster(1, 1);
     let client = connect(virtual_cluster::client(&cluster, 1)).await;
     let producer = client.producer().build().unwrap();

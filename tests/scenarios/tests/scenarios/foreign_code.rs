@@ -15,6 +15,7 @@ use ottla::{Client, ClientBuilder, Delivery, Partitioner, Producer, Record};
 use ottla_scenarios::steps::{acked, cluster, connect, free, ms, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{SOON, within};
+use ottla_scenarios::warnings::listen;
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Metadata, Subscriber};
 
@@ -303,7 +304,7 @@ impl Subscriber for Nosy {
 fn a_subscriber_may_use_the_client_that_it_hears_of() {
     alone(|| async {
         let nosy = Nosy::default();
-        let _set = tracing::subscriber::set_default(nosy.clone());
+        let _set = listen(nosy.clone());
         let cluster = cluster(3, 6);
         let settings = virtual_cluster::client(&cluster, 1);
         let client = connect(settings.clone()).await;

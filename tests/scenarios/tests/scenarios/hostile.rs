@@ -8,7 +8,7 @@ use ottla::testing::{ApiKey, Cluster};
 use ottla::{Client, Compression, ErrorKind, OffsetSpec, Record};
 use ottla_scenarios::hostile::{Damage, Hostile};
 use ottla_scenarios::wait::within;
-use ottla_scenarios::warnings::Warnings;
+use ottla_scenarios::warnings::{Warnings, listen};
 
 fn cluster() -> Cluster {
     Cluster::builder().brokers(1).tcp(false).topic("t", 1, 1).start_on_current_runtime().unwrap()
@@ -159,7 +159,7 @@ async fn a_consumer_is_told_of_responses_that_stay_damaged() {
 #[tokio::test(start_paused = true)]
 async fn bytes_behind_a_response_are_passed_over_and_told_once() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let cluster = cluster();
     let hostile = Hostile::new(&cluster);
     hostile.always(Some((ApiKey::LIST_OFFSETS, Damage::Long)));

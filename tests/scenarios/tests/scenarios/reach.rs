@@ -6,7 +6,7 @@ use ottla::{Client, Consumer, Error, ErrorKind, NewTopic, OffsetSpec, Record, St
 use ottla_scenarios::network::Network;
 use ottla_scenarios::steps::{acked, acks, cluster, connect, free, pinned, secs, seen, stored};
 use ottla_scenarios::wait::{until, within};
-use ottla_scenarios::warnings::Warnings;
+use ottla_scenarios::warnings::{Warnings, listen};
 use tokio::time::{Duration, Instant};
 
 /// What `connect` gives a client by default.
@@ -59,7 +59,7 @@ fn says(error: &Error, words: &[&str]) {
 #[tokio::test(start_paused = true)]
 async fn a_consumer_tells_of_an_advertised_address_that_refuses_once_a_spell() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let (cluster, network, host) = behind_a_front();
     network.refuse(&host);
     let client = connect_to_front(&network, &cluster).await;
@@ -120,7 +120,7 @@ fn hang_up_after_versions(cluster: &Cluster) {
 #[tokio::test(start_paused = true)]
 async fn a_consumer_before_a_sasl_listener_tells_so_and_dials_ever_slower() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let cluster = cluster(1, 1);
     hang_up_after_versions(&cluster);
     let network = Network::new(&cluster);
@@ -165,7 +165,7 @@ async fn so_does_one_whose_leader_hangs_up() {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_answers_everything_but_fetch_is_told_of_once_a_spell() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let cluster = cluster(1, 1);
     let network = Network::new(&cluster);
     let client = connect(network.client(&cluster, 1)).await;
@@ -209,7 +209,7 @@ async fn a_broker_that_answers_everything_but_fetch_is_told_of_once_a_spell() {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_was_still_for_a_while_is_for_the_log() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let cluster = cluster(1, 1);
     let client = connect(Network::new(&cluster).client(&cluster, 1)).await;
     let mut consumer = consumer(&client);
@@ -313,7 +313,7 @@ async fn whatever_waits_in_vain_says_what_was_in_its_way() {
 #[tokio::test(start_paused = true)]
 async fn connect_warns_after_a_second_and_lists_what_was_tried_in_the_end() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let cluster = cluster(1, 1);
     let network = Network::new(&cluster);
     network.refuse("refuses");

@@ -6,7 +6,7 @@ use ottla::{Client, Compression, Delivery, ErrorKind, Partitioner, Producer, Rec
 use ottla_scenarios::steps::{acked, cluster, connect, free, ms, pinned, secs};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::within;
-use ottla_scenarios::warnings::Warnings;
+use ottla_scenarios::warnings::{Warnings, listen};
 
 async fn there() -> (Cluster, Client) {
     let cluster = cluster(1, 3);
@@ -229,7 +229,7 @@ async fn a_batch_handle_tells_which_records_failed() {
 #[tokio::test(start_paused = true)]
 async fn dropped_handles_warn_with_the_number() {
     let warnings = Warnings::default();
-    let _listening = tracing::subscriber::set_default(warnings.clone());
+    let _listening = listen(warnings.clone());
     let (cluster, client) = there().await;
     let producer = client.producer().build().unwrap();
     drop(send_nowhere(&producer, 2).await);
