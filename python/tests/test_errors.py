@@ -261,6 +261,7 @@ def test_wrong_types_say_what_is_right(
     broker: ottla.testing.Broker, producer: Any, topic: str
 ) -> None:
     any_producer: Any = ottla.Producer
+    any_consumer: Any = ottla.Consumer
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: producer.send(topic, "text"), r"value\.encode\(\)"),
         (lambda: producer.send(topic, b"", key="text"), r"key\.encode\(\)"),
@@ -275,6 +276,8 @@ def test_wrong_types_say_what_is_right(
         (lambda: producer.flush(timeout="1"), "timedelta"),
         (lambda: producer.flush(timeout=True), "timeout must be seconds .*, not bool"),
         (lambda: ottla.Consumer(broker.bootstrap, topics=topic), "write a list"),
+        (lambda: any_producer(broker.bootstrap, batch_size=1.5), r"batch_size must be an int \(bytes\)"),
+        (lambda: any_consumer(broker.bootstrap, topics=[topic], check_crc=1), "check_crc must be True or False, not int"),
         (lambda: any_producer(broker.bootstrap, linger="5ms"), "linger must be seconds"),
         (lambda: any_producer(broker.bootstrap, linger=True), "linger must be seconds .*, not bool"),
     ]
@@ -390,3 +393,26 @@ def test_what_errors_of_this_package_say() -> None:
     assert str(ottla.CorruptError("bad bytes")) == "bad bytes"
     late = ottla.TimeoutError("late", advice="wait", maybe_written=True)
     assert str(late) == "late; wait (the record may have been written)" and late.advice == "wait"
+
+
+def test_a_number_that_fails_says_why_itself(producer: ottla.Producer, topic: str) -> None:
+    class Fails:
+        def __index__(self) -> int:
+            raise ZeroDivisionError("no number")
+
+    with pytest.raises(ZeroDivisionError, match="no number"):
+        producer.send(topic, b"x", partition=Fails())
+
+
+def test_an_embedded_broker_says_what_it_cannot_do() -> None:
+    with ottla.testing.Broker() as broker:
+        broker.create_topic("t")
+        for call in (
+            lambda: broker.stop_broker(2),
+            lambda: broker.log_end("nobody-made-it", 0),
+        ):
+            with pytest.raises(ottla.InvalidArgumentError):
+                call()
+    broker.close()
+    with pytest.raises(ottla.ClosedError, match="the broker is closed"):
+        broker.create_topic("u")

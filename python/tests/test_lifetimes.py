@@ -121,18 +121,20 @@ import ottla, ottla.testing
 
 warnings.simplefilter("ignore", DeprecationWarning)  # that threads exist at a fork is the point
 broker = ottla.testing.Broker(brokers=2, max_message_bytes="10 KiB")
-broker.create_topic("stuck")
 broker.set_replica_delay(None)
 
 def sends(failed):
-    # One record that failed and that nobody has looked at, and one on its way.
+    # One record that failed and that nobody has looked at, and one on its way: in a topic of its own, since
+    # a partition that refused something has one batch on its way until one is acknowledged.
+    topic = f"stuck-{failed}"
+    broker.create_topic(topic)
     producer = ottla.Producer(broker.bootstrap, compression="none")
-    producer.send("stuck", bytes(50_000))
+    producer.send(topic, bytes(50_000))
     end = time.monotonic() + 30
     while producer.stats()["records_failed"] < failed:
         assert time.monotonic() < end, "it did not fail"
         time.sleep(0.01)
-    producer.send("stuck", b"x")
+    producer.send(topic, b"x")
     return producer
 
 sends(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -358,6 +359,66 @@ def test_a_change_of_levels_loses_no_line(
     drain._reopen(old, 4)
     assert drain.reader == "a reader of level 4" and old.closed
     assert [record.getMessage() for record in caplog.records] == ["first", "second"]
+
+
+def test_a_change_of_levels_that_fails_leaves_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ottla import _logs
+
+    class Old:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    def no_descriptors(level: int) -> Any:
+        raise ottla.OutOfResourcesError("none left")
+
+    old: Any = Old()
+    drain = _logs._Drain()
+    drain.reader = old
+    monkeypatch.setattr(_logs, "_open", no_descriptors)
+    drain._reopen(old, 4)
+    assert drain.reader is old and not old.closed
+    # Nor does one that comes as the interpreter ends open anything.
+    monkeypatch.setattr(_logs, "_open", lambda level: f"a reader of level {level}")
+    drain.ended = True
+    drain._reopen(old, 4)
+    assert drain.reader is old and not old.closed
+
+
+def test_a_thread_that_started_before_a_handler_raised_is_the_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ottla import _logs
+
+    class Reader:
+        done = threading.Event()
+
+        def next(self, timeout: float) -> None:
+            assert self.done.wait(DEADLINE)
+
+        def closed(self) -> bool:
+            return True
+
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    drain, reader = _logs._Drain(), Reader()
+    monkeypatch.setattr(_logs, "_open", lambda level: reader)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            drain.watch()
+    thread = drain.thread
+    assert thread is not None and drain.reader is reader
+    drain.watch()
+    assert drain.thread is thread
+    reader.done.set()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("told", [False, True])

@@ -73,7 +73,7 @@ def test_many_at_once(
     broker: ottla.testing.Broker, producer: ottla.Producer, topic: str, nulls: bool
 ) -> None:
     values = [None if nulls and i % 5 == 0 else b"%d" % i for i in range(5000)]
-    delivery = producer.send_many(topic, iter(values))
+    delivery = producer.send_many(topic, tuple(values) if nulls else iter(values))
     assert len(delivery) == 5000
     assert delivery.result(timeout=DEADLINE).records == 5000
     assert delivery.done() and delivery.exception() is None

@@ -14,6 +14,8 @@ FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ottla") + os.
 def begin(notes):
     # Each note is one write that appends: processes fork, are killed, and end without a word.
     out = os.open(notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    # A test that gives its rights up writes its counts all the same.
+    os.umask(0)
     seen = set()
 
     def note(file, lines, ran):
