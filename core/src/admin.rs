@@ -183,8 +183,6 @@ async fn look_up(
     }
 }
 
-/// A broker that is not the controller, or not any more (before KRaft each of them but one; with KRaft
-
 /// Requests in one call. An election takes a second or two, and brokers learn of it one after the other.
 const CONTROLLER_ASKED: u32 = 6;
 
