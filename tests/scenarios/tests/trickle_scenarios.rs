@@ -2,7 +2,7 @@
 //! is to catch up with waits for nothing. In virtual time.
 
 use ottla::testing::{ApiKey, Cluster};
-use ottla::{Client, Consumer, Producer, Start};
+use ottla::{Client, Compression, Consumer, Producer, Start};
 use ottla_scenarios::steps::{acked, batch, cluster, connect, ms, pinned};
 use ottla_scenarios::virtual_cluster;
 use tokio::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use tokio::time::{Duration, Instant};
 /// A producer whose records have a batch each.
 async fn producer(cluster: &Cluster) -> (Client, Producer) {
     let client = connect(virtual_cluster::client(cluster, 1)).await;
-    let producer = client.producer().linger(Duration::ZERO).build().unwrap();
+    let settings = client.producer().linger(Duration::ZERO).compression(Compression::None);
+    let producer = settings.build().unwrap();
     (client, producer)
 }
 

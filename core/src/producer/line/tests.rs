@@ -144,9 +144,9 @@ fn later(next: &Next) -> Option<Instant> {
 #[tokio::test]
 async fn an_empty_slot_stays_on_the_list_until_the_next_request() {
     let mut set = set(Environment::builder());
-    let (mut line, now) = (Line::default(), now());
+    let (mut line, slot) = (Line::default(), set.open(1));
+    let now = now();
     let at = |ms: u64| now + Duration::from_millis(ms);
-    let slot = set.open(1);
     line.add(&set.home, &slot);
     let taken = line.take(now, true, &gather(now, None)).0;
     assert_eq!(taken.map(|batch| batch.records()), Some(1));
@@ -169,9 +169,9 @@ async fn an_empty_slot_stays_on_the_list_until_the_next_request() {
 #[tokio::test]
 async fn a_line_rests_while_all_its_slots_are_empty() {
     let mut set = set(Environment::builder());
-    let (mut line, now) = (Line::default(), now());
+    let (mut line, slot) = (Line::default(), set.open(1));
+    let now = now();
     let at = |ms: u64| now + Duration::from_millis(ms);
-    let slot = set.open(1);
     line.add(&set.home, &slot);
     let closed = gather(now, Some(at(5)));
     assert_eq!(line.rests(now, &closed), None, "there is something");
@@ -190,9 +190,9 @@ async fn a_line_rests_while_all_its_slots_are_empty() {
 async fn an_empty_slot_is_off_the_list_where_its_records_would_not_wait() {
     for next in [None, Some(7)] {
         let mut set = set(Environment::builder());
-        let (mut line, now) = (Line::default(), now());
+        let (mut line, slot) = (Line::default(), set.open(1));
+        let now = now();
         let next = next.map(|ms| now + Duration::from_millis(ms));
-        let slot = set.open(1);
         line.add(&set.home, &slot);
         assert!(line.take(now, true, &gather(now, None)).0.is_some());
         assert!(matches!(line.next(now, false, &gather(now, next)), Next::Nothing));
