@@ -113,9 +113,9 @@ async fn acknowledged(stalled: Stalled, seed: u64) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn s09_what_is_stalled_leaves_other_topics_their_throughput() {
-    // Where records of a run meet decides on some per cent of it: two runs of each.
+    // Where records of a run meet, and who is gathered with whom, decides on a tenth of it: four runs of each.
     let (mut alone, mut beside) = (0, [0; 3]);
-    for seed in [1, 2] {
+    for seed in 1..=4 {
         alone += acknowledged(Stalled::Nothing, seed).await;
         for (sum, stalled) in
             beside.iter_mut().zip([Stalled::Topic, Stalled::Partition, Stalled::Broker])
@@ -123,7 +123,7 @@ async fn s09_what_is_stalled_leaves_other_topics_their_throughput() {
             *sum += acknowledged(stalled, seed).await;
         }
     }
-    assert!(alone > 20_000, "{alone}");
+    assert!(alone > 80_000, "{alone}");
     for beside in beside {
         assert!(beside as f64 >= 0.95 * alone as f64, "{beside} of {alone}");
     }
