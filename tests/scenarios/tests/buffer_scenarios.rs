@@ -123,7 +123,7 @@ async fn s09_what_is_stalled_leaves_other_topics_their_throughput() {
             *sum += acknowledged(stalled, seed).await;
         }
     }
-    assert!(alone > 80_000, "{alone}");
+    assert!(alone > 40_000, "{alone}");
     for beside in beside {
         assert!(beside as f64 >= 0.95 * alone as f64, "{beside} of {alone}");
     }
