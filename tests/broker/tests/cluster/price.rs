@@ -15,7 +15,7 @@ const PRICE: Price =
     Price { threads: 1, request: ms(10), batch: ms(1), record: ms(2), kib: Duration::from_nanos(1) };
 
 fn cluster(price: Price) -> Cluster {
-    start(|builder| builder.brokers(2).topic(TOPIC, 2, 1).price(price))
+    start(|builder| builder.brokers(2).topic(TOPIC, 2, 2).price(price))
 }
 
 /// Sends a batch of so many records on a connection of its own; gives it back to wait on.
@@ -62,6 +62,27 @@ async fn a_second_thread_works_beside_the_first_and_acks_zero_pays_too() {
     let mut third = asked(&cluster, 1, 1, 1).await;
     assert_eq!(answered(&mut second, started).await, 13);
     assert_eq!(answered(&mut third, started).await, 26);
+}
+
+/// Kafka reads no more of a connection before its answer is out: a free thread is of no use to it, and
+/// answers come in the order of what was asked.
+#[tokio::test(start_paused = true)]
+async fn of_one_connection_answers_come_in_order_however_many_threads_there_are() {
+    let cluster = cluster(Price { threads: 4, ..PRICE });
+    let started = Instant::now();
+    let mut client = Client::new(&cluster, 1);
+    let mut asked = Vec::new();
+    for records in [20, 1, 1] {
+        let request = produce(0, 1, &batch(records));
+        asked.push(client.send(PRODUCE_VERSION, &request).await.expect("sent"));
+    }
+    let mut times = Vec::new();
+    for id in asked {
+        let answer = client.answer::<ProduceRequest>(id, PRODUCE_VERSION).await.expect("its own");
+        let offset = answer.responses[0].partition_responses[0].base_offset;
+        times.push((offset, started.elapsed().as_millis()));
+    }
+    assert_eq!(times, [(0, 51), (20, 64), (21, 77)]);
 }
 
 /// A broker's request is in its queue whether or not who sent it still waits.
