@@ -7,13 +7,13 @@ use std::time::Duration;
 use ottla_test_broker::Price;
 
 use super::Options;
-use super::priced::{BROKERS, CLIENTS_OF_A_BROKER, Fleet, RATE, Seen, each, scaled};
+use super::priced::{CLIENTS, Fleet, RATE, Seen, each, scaled, size};
 use crate::lab::virtual_time;
 use crate::report::{Report, Target};
 
 /// Until what was saved up while clients started is spent.
-const WARM: Duration = Duration::from_secs(5);
-const WATCHED: Duration = Duration::from_secs(10);
+const WARM: Duration = Duration::from_secs(3);
+const WATCHED: Duration = Duration::from_secs(5);
 
 /// What one fleet came to.
 struct Outcome {
@@ -28,7 +28,7 @@ struct Outcome {
 
 /// The experiment.
 pub fn run(options: &Options) -> Vec<Report> {
-    compared(options.few(), WATCHED, options.seed)
+    compared(size(options), WATCHED, options.seed)
 }
 
 /// All fleets, watched for so long.
@@ -38,9 +38,7 @@ pub fn compared(clients: u32, watched: Duration, seed: u64) -> Vec<Report> {
         outcomes[1..].iter().map(what).fold(f64::INFINITY, f64::min)
     };
     let (p99, five) = (best(|o| o.p99), outcomes[2].seen.requests);
-    // What six brokers get of these clients is what each broker gets of its 3,000, times that many.
-    let all = 20.0 / f64::from(BROKERS) * CLIENTS_OF_A_BROKER / f64::from(clients)
-        * f64::from(BROKERS);
+    let all = CLIENTS / f64::from(clients);
     Fleet::ALL
         .iter()
         .zip(&mut outcomes)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ottla_test_broker::Price;
 
 use super::Options;
-use super::priced::{CLIENTS_OF_A_BROKER, Fleet, RATE, Seen, back_after, each, every};
+use super::priced::{Fleet, RATE, Seen, back_after, each, every, size, threads_there};
 use crate::lab::{Lab, virtual_time};
 use crate::plot::Plot;
 use crate::report::{Report, Target};
@@ -21,11 +21,14 @@ const LOADS: [u32; 12] = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120];
 const BUSY: u32 = 50;
 /// After the last of them.
 const AFTERWARDS: u32 = 80;
-/// Until a load is what it is: what was saved up is spent.
-const SETTLE: Duration = Duration::from_secs(10);
-const WATCHED: Duration = Duration::from_secs(5);
+/// Until a load is what it is: what was saved up is spent, which takes the longer the less more is sent
+/// than is given.
+const SETTLE: Duration = Duration::from_secs(3);
+const SPARING: std::ops::Range<u32> = 20..50;
+const SPARING_TIMES: u32 = 3;
+const WATCHED: Duration = Duration::from_secs(3);
 /// Seconds watched after the overload.
-const SECONDS: usize = 20;
+const SECONDS: usize = 15;
 /// What an ack may take on this side of the knee: the longest that batches gather, and what is beside
 /// that.
 const KNEE_MS: f64 = 25.0;
@@ -80,7 +83,7 @@ impl Curve {
 /// The experiment.
 pub fn run(options: &Options) -> Vec<Report> {
     compared(&Size {
-        clients: options.few(),
+        clients: size(options),
         settle: SETTLE,
         watched: WATCHED,
         seed: options.seed,
@@ -91,7 +94,7 @@ pub fn run(options: &Options) -> Vec<Report> {
 pub fn compared(size: &Size) -> Vec<Report> {
     let (price, worked) = full(size);
     let mut curves = each(|fleet| of(fleet, price, size));
-    let there = worked * CLIENTS_OF_A_BROKER / f64::from(size.clients);
+    let there = threads_there(worked, size.clients);
     let about = format!(
         "{} producers send 10 to 120 % of {RATE} messages/s each, for which brokers have just enough \
          time if they gather for 5 ms ({there:.1} request threads for each of 20 brokers and 10,000 \
@@ -155,7 +158,7 @@ fn of(fleet: Fleet, price: Price, size: &Size) -> Curve {
         for load in LOADS {
             set(&lab, load);
             lab.phase("between");
-            lab.pass(size.settle).await;
+            lab.pass(size.settle * if SPARING.contains(&load) { SPARING_TIMES } else { 1 }).await;
             seen.push((load, Seen::of(&mut lab, &format!("{load} %"), size.watched).await));
         }
         set(&lab, AFTERWARDS);

@@ -12,15 +12,16 @@ use std::time::Duration;
 
 use ottla_test_broker::Price;
 
-use super::{highest, since};
+use super::{Options, highest, since};
 use crate::client::Load;
 use crate::lab::{Lab, Setup, TOPIC};
 use crate::net::Api;
 
 /// Brokers of the lab.
 pub(super) const BROKERS: i32 = 6;
-/// Clients that send to each broker where 10,000 of them share twenty.
-pub(super) const CLIENTS_OF_A_BROKER: f64 = 10_000.0 * 6.0 / 20.0;
+/// The fleet that a small one stands for, and those of it that send to each of twenty brokers.
+pub(super) const CLIENTS: f64 = 10_000.0;
+const CLIENTS_OF_A_BROKER: f64 = CLIENTS * 6.0 / 20.0;
 /// What each client of those sends in a second.
 pub(super) const RATE: f64 = 1_000.0;
 
@@ -72,6 +73,11 @@ pub(super) fn each<T: Send>(run: impl Fn(Fleet) -> T + Sync) -> Vec<T> {
     })
 }
 
+/// A fortieth of the fleet, and enough to stand for a large one.
+pub(super) fn size(options: &Options) -> u32 {
+    (options.clients / 40).max(50)
+}
+
 /// The time from one record to the next.
 pub(super) fn every(rate: f64) -> Duration {
     Duration::from_secs_f64(1.0 / rate)
@@ -81,6 +87,12 @@ pub(super) fn every(rate: f64) -> Duration {
 pub(super) fn scaled(price: Price, clients: u32) -> Price {
     let times = CLIENTS_OF_A_BROKER / f64::from(clients) / price.threads as f64;
     Price { threads: 1, ..price.times(times) }
+}
+
+/// Request threads that each of twenty brokers needs for 10,000 clients, if so many keep one busy for
+/// such a part of its time here.
+pub(super) fn threads_there(busy: f64, clients: u32) -> f64 {
+    busy * CLIENTS_OF_A_BROKER / f64::from(clients)
 }
 
 /// What is seen of a stretch of time; how long its records took is known when all of them have resolved.
