@@ -312,14 +312,10 @@ fn a_load_that_rises_uses_brokers_up_and_is_forgotten_afterwards() {
     let busiest = |load: u32| five.value(&format!("{load} %: busiest broker, %"));
     assert!((85.0..=100.5).contains(&busiest(100)), "{}", five.table());
     assert!(busiest(120) > 95.0 && busiest(10) < 75.0, "{}", five.table());
-    let knee = |report: &Report| {
-        report.value("knee: the load up to which 99 % take 25 ms at most, %")
-    };
+    let knee =
+        |report: &Report| report.value("knee: the load up to which 99 % take 25 ms at most, %");
     assert!(knee(zero) < knee(five), "{}{}", zero.table(), five.table());
-    holds(
-        ours,
-        &["back after the overload, s", "records that failed", "records never resolved"],
-    );
+    holds(ours, &["back after the overload, s", "records that failed", "records never resolved"]);
 }
 
 #[test]

@@ -11,8 +11,13 @@ const fn ms(millis: u64) -> Duration {
 }
 
 /// A request costs 10 ms, a batch 1, a record 2, and bytes next to nothing.
-const PRICE: Price =
-    Price { threads: 1, request: ms(10), batch: ms(1), record: ms(2), kib: Duration::from_nanos(1) };
+const PRICE: Price = Price {
+    threads: 1,
+    request: ms(10),
+    batch: ms(1),
+    record: ms(2),
+    kib: Duration::from_nanos(1),
+};
 
 fn cluster(price: Price) -> Cluster {
     start(|builder| builder.brokers(2).topic(TOPIC, 2, 2).price(price))
@@ -47,7 +52,8 @@ async fn answers_come_when_the_work_before_is_done() {
     assert_eq!(answered(&mut second, started).await, 13 + 21, "behind the first");
     let worked = |broker| cluster.stats().broker(broker).expect("a broker").worked.as_millis();
     assert_eq!((worked(1), worked(2)), (34, 13));
-    let waited = |broker| cluster.stats().broker(broker).expect("a broker").longest_wait.as_millis();
+    let waited =
+        |broker| cluster.stats().broker(broker).expect("a broker").longest_wait.as_millis();
     assert_eq!((waited(1), waited(2)), (13, 0));
 }
 

@@ -34,9 +34,8 @@ pub fn run(options: &Options) -> Vec<Report> {
 /// All fleets, watched for so long.
 pub fn compared(clients: u32, watched: Duration, seed: u64) -> Vec<Report> {
     let mut outcomes = each(|fleet| of(fleet, clients, watched, seed));
-    let best = |what: fn(&Outcome) -> f64| {
-        outcomes[1..].iter().map(what).fold(f64::INFINITY, f64::min)
-    };
+    let best =
+        |what: fn(&Outcome) -> f64| outcomes[1..].iter().map(what).fold(f64::INFINITY, f64::min);
     let (p99, five) = (best(|o| o.p99), outcomes[2].seen.requests);
     let all = CLIENTS / f64::from(clients);
     Fleet::ALL

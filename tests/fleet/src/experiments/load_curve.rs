@@ -15,20 +15,22 @@ use crate::lab::{Lab, virtual_time};
 use crate::plot::Plot;
 use crate::report::{Report, Target};
 
-/// Loads, in per cent of what brokers can do.
+/// Loads, in per cent of what brokers can do. A small fleet leaves some of them out.
 const LOADS: [u32; 12] = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120];
+const FEWER: [u32; 9] = [10, 20, 30, 40, 50, 60, 80, 100, 120];
+const SMALL: u32 = 100;
 /// From this load on no more requests than those of 5 ms.
 const BUSY: u32 = 50;
 /// After the last of them.
 const AFTERWARDS: u32 = 80;
 /// Until a load is what it is: what was saved up is spent, which takes the longer the less more is sent
 /// than is given.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_millis(2500);
 const SPARING: std::ops::Range<u32> = 20..50;
-const SPARING_TIMES: u32 = 3;
-const WATCHED: Duration = Duration::from_secs(3);
+const SPARING_TIMES: u32 = 4;
+const WATCHED: Duration = Duration::from_secs(2);
 /// Seconds watched after the overload.
-const SECONDS: usize = 15;
+const SECONDS: usize = 12;
 /// What an ack may take on this side of the knee: the longest that batches gather, and what is beside
 /// that.
 const KNEE_MS: f64 = 25.0;
@@ -82,12 +84,7 @@ impl Curve {
 
 /// The experiment.
 pub fn run(options: &Options) -> Vec<Report> {
-    compared(&Size {
-        clients: size(options),
-        settle: SETTLE,
-        watched: WATCHED,
-        seed: options.seed,
-    })
+    compared(&Size { clients: size(options), settle: SETTLE, watched: WATCHED, seed: options.seed })
 }
 
 /// All fleets.
@@ -141,7 +138,9 @@ fn full(size: &Size) -> (Price, f64) {
     let worked = virtual_time(async {
         let mut lab = Fleet::Fixed(5).open(size.clients, cheap, size.seed).await;
         lab.pass(Duration::from_secs(1)).await;
-        Seen::of(&mut lab, "steady", size.watched).await.used
+        let used = Seen::of(&mut lab, "steady", size.watched).await.used;
+        lab.drain(Duration::from_secs(150)).await;
+        used
     });
     (cheap.times(1.0 / worked), worked * 100.0)
 }
@@ -155,7 +154,8 @@ fn of(fleet: Fleet, price: Price, size: &Size) -> Curve {
     virtual_time(async {
         let mut lab = fleet.open(size.clients, price, size.seed).await;
         let mut seen = Vec::new();
-        for load in LOADS {
+        let loads = if size.clients < SMALL { &FEWER[..] } else { &LOADS[..] };
+        for &load in loads {
             set(&lab, load);
             lab.phase("between");
             lab.pass(size.settle * if SPARING.contains(&load) { SPARING_TIMES } else { 1 }).await;

@@ -170,7 +170,14 @@ mod tests {
         };
         let small = scaled(price, 30);
         assert_eq!((small.threads, small.request), (1, Duration::from_micros(500)));
-        assert_eq!((small.batch, small.record), (Duration::from_micros(100), Duration::from_micros(10)));
-        assert_eq!(scaled(price, 3_000).request * 8, price.request, "the same fleet, one fast thread");
+        assert_eq!(
+            (small.batch, small.record),
+            (Duration::from_micros(100), Duration::from_micros(10))
+        );
+        assert_eq!(
+            scaled(price, 3_000).request * 8,
+            price.request,
+            "the same fleet, one fast thread"
+        );
     }
 }
