@@ -331,8 +331,15 @@ fn print(args: &Args, rows: &[Row]) {
     if !args.json {
         println!(
             "{:>10} {:>8} {:>8} {:>7}  {:>10} {:>11} {:>14} {:>8} {:>8}",
-            "asked/s", "batches", "records", "value", "answered/s", "CPU, cores", "us a request",
-            "p50, us", "p99, us"
+            "asked/s",
+            "batches",
+            "records",
+            "value",
+            "answered/s",
+            "CPU, cores",
+            "us a request",
+            "p50, us",
+            "p99, us"
         );
     }
     for row in rows {
