@@ -6,3 +6,6 @@ pub mod contract {}
 
 #[doc = include_str!("../docs/rules.md")]
 pub mod rules {}
+
+#[doc = include_str!("../docs/pacing.md")]
+pub mod pacing {}
