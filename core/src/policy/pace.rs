@@ -179,7 +179,11 @@ impl Strain {
     ) {
         let us = took.as_secs_f64() * 1e6;
         *self = self.by(now);
-        self.heard = Some(now);
+        let before = self.heard.replace(now);
+        if before.is_some_and(|at| now.saturating_duration_since(at) > UNHEARD) {
+            // What came before that is of another time.
+            (self.sum_us, self.slow, self.responses, self.step_at) = (0.0, 0, 0, None);
+        }
         self.responses += 1;
         self.sum_us += us;
         let slow = self.usual_us.is_some_and(|usual| us > usual * SLOW_TIMES + SLOW_FLOOR_US);

@@ -146,12 +146,13 @@ fn what_is_not_heard_of_is_strained_no_more() {
     feel(&mut strain, &mut now, 100, |_| 800);
     let least = feel(&mut strain, &mut now, 200, |_| 20_000);
     assert_eq!(strain.by(now + ms(5_000)).pace, least, "a moment");
-    assert!((strain.by(now + ms(6_000)).pace - least - 0.2).abs() < 1e-9);
+    assert!((strain.by(now + ms(6_000)).pace - least - UP_UNHEARD).abs() < 1e-9);
     assert_eq!(strain.by(now + ms(9_000)).pace, 1.0);
     // And it goes on from there.
     now += ms(6_000);
-    let pace = feel(&mut strain, &mut now, 1, |_| 800);
-    assert!((least + 0.2..least + 0.25).contains(&pace), "{pace}");
+    let pace = feel(&mut strain, &mut now, 3, |_| 800);
+    assert!((least + 0.2..least + 0.21).contains(&pace), "{pace}");
+    assert!(feel(&mut strain, &mut now, 1_000, |_| 800) > 0.9);
 }
 
 /// Others' requests are none of its business, and it has no burst.

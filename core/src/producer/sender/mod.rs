@@ -48,7 +48,7 @@ use leaders::Leaders;
 use partition::Partition;
 use producer_id::{ProducerIdState, Readiness, init_producer_id};
 use release::{MANY_TOPICS, UNUSED_AFTER};
-use request::InFlight;
+use request::{InFlight, RequestDraft};
 use send_queue::SendQueue;
 use topic::Topic;
 

@@ -7,9 +7,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use super::partition::ToSend;
-use super::request::RequestDraft;
 use super::*;
-use crate::cluster::{Handle, by_hand};
+use crate::cluster::{Handle, TopicMeta, by_hand};
 use crate::config::ProducerConfig;
 use crate::net::by_hand::connection;
 use crate::policy::retry_budget::Cost;
@@ -396,7 +395,7 @@ async fn a_request_names_each_topic_once() {
     let mut set = set(7, &[1, 1]);
     set.may_send();
     set.bucket_is_empty();
-    let full = vec![7; set.accumulator.config.batch_size - 200];
+    let full = vec![7; set.accumulator.config.batch_size];
     for topic in ["t", "u"] {
         // The first one waits, as nothing goes to its leader yet.
         for (partition, value) in [(0, &b"v"[..]), (1, &full[..])] {
