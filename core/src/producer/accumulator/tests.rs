@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-use super::batch_queue::Peek;
 use super::Accumulator;
+use super::batch_queue::Peek;
 use super::event::Event;
 use super::shard::Shard;
 use super::validate::{Space, size_of};
