@@ -11,6 +11,7 @@ use crate::cluster::TopicMeta;
 use crate::config::Start;
 use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
+use crate::policy::left_out::LeftOut;
 use crate::policy::pacing::Pacing;
 use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
@@ -157,6 +158,8 @@ pub(super) struct Source {
     /// Of what brings nothing, and of what brings little.
     pub(super) pacing: Pacing,
     pub(super) trickle: Trickle,
+    /// Of partitions that have records and no share of the buffer left.
+    pub(super) left_out: LeftOut,
     /// Its next request waits for the retry budget.
     pub(super) unpaid: bool,
     /// Trouble with requests as a whole.
