@@ -300,7 +300,9 @@ impl Fetcher {
         for (leader, mut parts) in ready {
             let source = self.sources.entry(leader).or_default();
             let lags = |key: &Key| self.reading.get(key).is_none_or(|reading| reading.lags);
-            let left_out = left_out.remove(&leader).unwrap_or_default();
+            // Where there is something in what is named the broker answers at once.
+            let waits = !parts.iter().any(|(part, _)| lags(&part.key));
+            let left_out = left_out.remove(&leader).filter(|_| waits).unwrap_or_default();
             if left_out.is_empty() {
                 source.left_out.nobody();
             } else if let Some(at) = source.left_out.not_before(now) {
@@ -312,7 +314,7 @@ impl Fetcher {
                 continue;
             }
             let trickle = source.trickle.not_before(now);
-            if trickle.is_some() && !parts.iter().any(|(part, _)| lags(&part.key)) {
+            if trickle.is_some() && waits {
                 self.wake_at = earlier(self.wake_at, trickle);
                 continue;
             }
