@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use ottla::testing::PaceLimits;
 use ottla::{Client, Compression, Environment, Producer, Record, Stats};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -16,6 +17,10 @@ use crate::net::Network;
 
 /// 1 January 2026: the time of day that every run starts at.
 const WALL_CLOCK: Duration = Duration::from_secs(1_767_225_600);
+
+/// No bucket and nothing that brokers feel: batches gather for their linger and go.
+const UNPACED: PaceLimits =
+    PaceLimits { per_second: 0.0, burst: 0.0, least: 0.0, longest: Duration::ZERO };
 
 /// Where a client's records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub struct Load {
     /// The producer's `batch_size`; a choice of a partition is kept for so many bytes. `None`: the
     /// default.
     pub batch: Option<usize>,
+    /// The producer's `linger`, whatever brokers feel: no request is paced. `None`: the defaults.
+    pub linger: Option<Duration>,
     /// Values begin with the client's number and the record's, for [`crate::lab::Lab::read_back`].
     pub numbered: bool,
 }
@@ -58,6 +65,7 @@ impl Load {
             burst: 1,
             value: 100,
             batch: None,
+            linger: None,
             numbered: false,
         }
     }
@@ -78,6 +86,8 @@ pub struct Member {
     acked: Mutex<Vec<u32>>,
     /// Times that it waits longer than its load says.
     slower: AtomicU32,
+    /// Nanoseconds from one record to the next, if it is told; 0: what its load says.
+    every: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -98,6 +108,7 @@ impl Member {
             written: Mutex::default(),
             acked: Mutex::default(),
             slower: AtomicU32::new(1),
+            every: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         })
     }
@@ -132,6 +143,12 @@ impl Member {
         self.slower.store(times, Ordering::Relaxed);
     }
 
+    /// From its next record on it sends one in this time, whatever its load says.
+    pub fn send_every(&self, time: Duration) {
+        let nanos = time.as_nanos().try_into().unwrap_or(u64::MAX);
+        self.every.store(nanos, Ordering::Relaxed);
+    }
+
     /// It sends nothing more; what it sent goes on.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -139,13 +156,16 @@ impl Member {
 
     /// The client, once it is connected. Tries again for ever, as a supervisor would that starts a
     /// process anew.
-    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64) -> Client {
-        let environment = Environment::builder()
+    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64, paced: bool) -> Client {
+        let mut environment = Environment::builder()
             .runtime(Handle::current())
             .dialer(self.network.dialer(self.number))
             .seed(seed)
-            .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()))
-            .build();
+            .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()));
+        if !paced {
+            environment = environment.pace(UNPACED);
+        }
+        let environment = environment.build();
         let mut builder = Client::builder().bootstrap(bootstrap).environment(environment);
         if let Some((index, count)) = self.ordinal {
             builder = builder.ordinal(index, count);
@@ -170,10 +190,13 @@ impl Member {
         load: Load,
     ) {
         tokio::time::sleep_until(at).await;
-        let client = self.connect(&bootstrap, seed).await;
+        let client = self.connect(&bootstrap, seed, load.linger.is_none()).await;
         let mut producer = client.producer().compression(Compression::None);
         if let Some(bytes) = load.batch {
             producer = producer.batch_size(bytes);
+        }
+        if let Some(linger) = load.linger {
+            producer = producer.linger(linger);
         }
         let producer = producer.build().expect("the settings are in their ranges");
         drop(client);
@@ -185,6 +208,10 @@ impl Member {
         let mut next = Instant::now() + every.mul_f64(rng.random());
         for count in 0.. {
             tokio::time::sleep_until(next).await;
+            let every = match self.every.load(Ordering::Relaxed) {
+                0 => every,
+                told => Duration::from_nanos(told),
+            };
             next += every * self.slower.load(Ordering::Relaxed);
             if self.stop.load(Ordering::Relaxed) {
                 break;
@@ -248,7 +275,7 @@ impl Member {
         topic: String,
     ) {
         tokio::time::sleep_until(at).await;
-        let client = self.connect(&bootstrap, seed).await;
+        let client = self.connect(&bootstrap, seed, true).await;
         let mut consumer =
             client.consumer().topics([topic]).build().expect("the settings are the defaults");
         while let Some(batch) = consumer.next().await {
