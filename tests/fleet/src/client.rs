@@ -49,6 +49,10 @@ pub struct Load {
     /// The producer's `batch_size`; a choice of a partition is kept for so many bytes. `None`: the
     /// default.
     pub batch: Option<usize>,
+    /// `every` is the mean of what lies between two records, each drawn by itself, as those of many users
+    /// come. At even times a fleet whose requests follow from its records' times never gets into its
+    /// own way: queues are felt where requests meet by chance.
+    pub at_random: bool,
     /// The producer's `linger`, whatever brokers feel: no request is paced. `None`: the defaults.
     pub linger: Option<Duration>,
     /// Values begin with the client's number and the record's, for [`crate::lab::Lab::read_back`].
@@ -65,6 +69,7 @@ impl Load {
             burst: 1,
             value: 100,
             batch: None,
+            at_random: false,
             linger: None,
             numbered: false,
         }
@@ -212,7 +217,11 @@ impl Member {
                 0 => every,
                 told => Duration::from_nanos(told),
             };
-            next += every * self.slower.load(Ordering::Relaxed);
+            let gap = match load.at_random {
+                true => every.mul_f64(-(1.0 - rng.random::<f64>()).ln()),
+                false => every,
+            };
+            next += gap * self.slower.load(Ordering::Relaxed);
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }

@@ -17,17 +17,16 @@ use crate::report::{Report, Target};
 
 /// Loads, in per cent of what brokers can do. A small fleet leaves some of them out.
 const LOADS: [u32; 12] = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120];
-const FEWER: [u32; 9] = [10, 20, 30, 40, 50, 60, 80, 100, 120];
+const FEWER: [u32; 7] = [10, 20, 30, 50, 80, 100, 120];
 const SMALL: u32 = 100;
 /// From this load on no more requests than those of 5 ms.
 const BUSY: u32 = 50;
 /// After the last of them.
 const AFTERWARDS: u32 = 80;
-/// Until a load is what it is: what was saved up is spent, which takes the longer the less more is sent
-/// than is given.
+/// Until what clients saved up while they started is spent, and what brokers felt of it is forgotten.
+const WARM: Duration = Duration::from_secs(8);
+/// Until a load is what it is.
 const SETTLE: Duration = Duration::from_millis(2500);
-const SPARING: std::ops::Range<u32> = 20..50;
-const SPARING_TIMES: u32 = 4;
 const WATCHED: Duration = Duration::from_secs(2);
 /// Seconds watched after the overload.
 const SECONDS: usize = 12;
@@ -153,12 +152,13 @@ fn set(lab: &Lab, load: u32) {
 fn of(fleet: Fleet, price: Price, size: &Size) -> Curve {
     virtual_time(async {
         let mut lab = fleet.open(size.clients, price, size.seed).await;
+        lab.pass(WARM).await;
         let mut seen = Vec::new();
         let loads = if size.clients < SMALL { &FEWER[..] } else { &LOADS[..] };
         for &load in loads {
             set(&lab, load);
             lab.phase("between");
-            lab.pass(size.settle * if SPARING.contains(&load) { SPARING_TIMES } else { 1 }).await;
+            lab.pass(size.settle).await;
             seen.push((load, Seen::of(&mut lab, &format!("{load} %"), size.watched).await));
         }
         set(&lab, AFTERWARDS);

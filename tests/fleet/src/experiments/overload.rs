@@ -60,7 +60,13 @@ pub fn of(clients: u32, seed: u64) -> Report {
         let setup = Setup { brokers: BROKERS, price: Some(price), ..Setup::new(seed) };
         let mut lab = Lab::open(&setup);
         let first = Some(every(BEFORE * FULL));
-        let load = Load { every: first, value: VALUE, batch: Some(BATCH), ..Load::of(TOPIC) };
+        let load = Load {
+            every: first,
+            at_random: true,
+            value: VALUE,
+            batch: Some(BATCH),
+            ..Load::of(TOPIC)
+        };
         lab.add_producers(clients, Duration::from_secs(5), &load);
         lab.all_connected().await;
         lab.pass(Duration::from_secs(STEADY)).await;

@@ -51,7 +51,7 @@ impl Fleet {
             Self::Ours => None,
             Self::Fixed(ms) => Some(Duration::from_millis(ms)),
         };
-        Load { every: Some(every(RATE)), linger, ..Load::of(TOPIC) }
+        Load { every: Some(every(RATE)), at_random: true, linger, ..Load::of(TOPIC) }
     }
 
     /// A lab with so many of its clients, all connected.
