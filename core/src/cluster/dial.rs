@@ -121,6 +121,7 @@ impl Pool {
         let (tx, rx) = oneshot::channel();
         let (pool, broker) = (Arc::downgrade(self), Arc::clone(broker));
         let setup = self.setup.clone();
+        let incarnation = self.identity().incarnation();
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         self.env().spawn(async move {
             let timeout = broker.setup_timeout();
@@ -150,7 +151,10 @@ impl Pool {
             });
             let Some(pool) = pool.upgrade() else { return };
             let result = match opened {
-                Ok(connection) if broker.endpoint() == endpoint => {
+                Ok(connection)
+                    if broker.endpoint() == endpoint
+                        && pool.identity().incarnation() == incarnation =>
+                {
                     // One that led elsewhere is well when it has been asked.
                     if !broker.is_suspect() {
                         broker.connected();
@@ -161,7 +165,8 @@ impl Pool {
                     }
                     Ok(pool.admit(&broker, lane, connection))
                 }
-                // It moved while we dialled: that one is not it any more.
+                // It moved while we dialled, or another cluster was accepted: that one is not it any more, and
+                // no connection to the other cluster may vouch for it.
                 Ok(connection) => {
                     connection.retire();
                     let words = format!("{}: it is elsewhere by now", connection.name());

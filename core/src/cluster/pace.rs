@@ -29,8 +29,8 @@ impl Pace {
         *bucket
     }
 
-    /// A request goes that costs so much.
-    pub(crate) fn take(&self, cost: f64) {
-        self.bucket.lock().unwrap_or_else(|e| e.into_inner()).take(cost);
+    /// A request goes. `hasty`: it carries what may not wait.
+    pub(crate) fn take(&self, hasty: bool) {
+        self.bucket.lock().unwrap_or_else(|e| e.into_inner()).take(hasty);
     }
 }

@@ -22,8 +22,9 @@ use crate::net::Connection;
 /// Versions of Metadata this client speaks: topic ids in the response (10) where the broker has them.
 pub(super) const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
-/// No broker that is known has answered for so long: they may be a cluster that is gone, while the
-/// bootstrap list leads to its successor (KIP-1102, `metadata.recovery.rebootstrap.trigger.ms`).
+/// Brokers that are known were asked again and again for so long, and none has answered: they may be a cluster
+/// that is gone, while the bootstrap list leads to its successor (KIP-1102,
+/// `metadata.recovery.rebootstrap.trigger.ms`).
 const REBOOTSTRAP_AFTER: Duration = Duration::from_secs(300);
 
 /// Buffers that nobody has needed for so long at least are given back.
@@ -36,7 +37,8 @@ pub(crate) async fn run(pool: Weak<Pool>) {
         return;
     };
     let mut asked_broker = None;
-    let mut answered = env.now();
+    // Since when nobody answers that is asked: how long nobody was asked says nothing.
+    let mut failing: Option<Instant> = None;
     let mut trimmed = env.now();
     // Since when nothing but nonsense has come.
     let mut nonsense: Option<Instant> = None;
@@ -64,12 +66,12 @@ pub(crate) async fn run(pool: Weak<Pool>) {
         match response.and_then(|response| response) {
             Ok(from) => {
                 asked_broker = Some(from);
-                answered = env.now();
+                failing = None;
                 nonsense = None;
             }
             Err(e) if pool.give_in(e.kind() == ErrorKind::ClusterChanged) => {
                 metadata.not_answered(&question, &e);
-                answered = env.now();
+                failing = None;
             }
             Err(e) => {
                 metadata.not_answered(&question, &e);
@@ -82,9 +84,9 @@ pub(crate) async fn run(pool: Weak<Pool>) {
                 if is_hopeless(&e) && !passes {
                     metadata.all_brokers_refused(&e);
                 }
-                if env.now().saturating_duration_since(answered) >= REBOOTSTRAP_AFTER {
+                if now.saturating_duration_since(*failing.get_or_insert(now)) >= REBOOTSTRAP_AFTER {
                     rebootstrap(&pool);
-                    answered = env.now();
+                    failing = None;
                 }
             }
         }

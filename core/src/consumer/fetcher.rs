@@ -147,6 +147,8 @@ impl Fetcher {
 
     pub(super) async fn run(mut self) {
         let mut metadata = self.pool.metadata().subscribe();
+        // Finer than the runtime's: what a trickle waits for is a few milliseconds.
+        let mut alarm = self.env.alarm();
         loop {
             if self.buffer.is_closed() || !self.goes_on() {
                 break;
@@ -167,7 +169,7 @@ impl Fetcher {
                     self.forget_sources();
                     None
                 }
-                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => None,
+                () = alarm.until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => None,
             };
             let mut next = first;
             while let Some(event) = next {

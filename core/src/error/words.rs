@@ -45,6 +45,8 @@ fn kinds() -> Vec<Row> {
         Cancelled,
         OutOfResources,
         Truncated,
+        ClusterChanged,
+        Undelivered,
     ]
     .map(kind)
     .into()

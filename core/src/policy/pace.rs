@@ -5,11 +5,14 @@
 //! - **A bucket of requests**, one for all producers of a pool. While it holds some, a batch goes as soon as
 //!   its broker is idle: who sends little is acknowledged in a round trip. When it is empty, open batches
 //!   gather until the next request is due, for their linger at most. What is full, flushed, pressed or overdue
-//!   goes at once and takes a request out if there is one: nobody goes into debt.
+//!   goes at once and takes a request out if there is one: nobody goes into debt. What may not wait at all
+//!   (flushed, pressed, without a linger) leaves the last [`RESERVE`] requests to those that can, or one
+//!   producer without a linger would make all others of the process gather for their whole linger.
 //! - **What a broker feels** ([`Strain`]): one whose responses take longer than they usually do is paying for
-//!   everybody's requests. A request to it costs more, up to as much as makes [`PaceLimits::least`] a second,
-//!   and batches for it gather for up to [`PaceLimits::longest`]. Down in steps by a factor, up by a summand, both
-//!   drawn, so that clients that feel the same do not move in step.
+//!   everybody's requests. Requests to it keep a distance, down to [`PaceLimits::least`] a second, and batches
+//!   for it gather for up to [`PaceLimits::longest`]; other brokers' requests do not pay for it. Down in steps by a
+//!   factor, up by a summand, both drawn, so that clients that feel the same do not move in step; and up with
+//!   time while it is not heard of.
 
 use std::time::Duration;
 
@@ -52,6 +55,9 @@ const NEVER: Duration = Duration::from_secs(86_400);
 /// What comes next waits for as much longer.
 const AHEAD: Duration = Duration::from_millis(1);
 
+/// What may not wait leaves so many requests in the bucket, or all there are if they are fewer.
+pub(crate) const RESERVE: f64 = 10.0;
+
 /// A request more or less in a billion is rounding.
 const ROUNDING: f64 = 1e-9;
 
@@ -69,8 +75,8 @@ impl Bucket {
     /// One that is full.
     pub(crate) fn new(limits: &PaceLimits, now: Instant) -> Self {
         let PaceLimits { per_second, burst, .. } = *limits;
-        // What the dearest request costs is saved up in any case.
-        Self { per_second, most: burst.max(1.0 / limits.floor()), holds: burst, at: now }
+        // One is saved up in any case.
+        Self { per_second, most: burst.max(1.0), holds: burst, at: now }
     }
 
     pub(crate) fn advance(&mut self, now: Instant) {
@@ -81,9 +87,9 @@ impl Bucket {
         }
     }
 
-    /// When it holds `cost`, if it does not now.
-    pub(crate) fn holds_at(&self, cost: f64) -> Option<Instant> {
-        let missing = cost - self.ahead() - self.holds;
+    /// When it holds a request, if it does not now.
+    pub(crate) fn holds_at(&self) -> Option<Instant> {
+        let missing = 1.0 - self.ahead() - self.holds;
         if missing <= ROUNDING {
             return None;
         }
@@ -94,10 +100,13 @@ impl Bucket {
         )
     }
 
-    /// A request goes, whether it holds as much or not.
-    pub(crate) fn take(&mut self, cost: f64) {
-        let there = self.holds_at(cost).is_none();
-        self.holds = if there { self.holds - cost } else { self.holds.min(0.0) };
+    /// A request goes, whether it holds one or not. `hasty`: it carries what may not wait.
+    pub(crate) fn take(&mut self, hasty: bool) {
+        if hasty && self.holds < RESERVE + 1.0 {
+            return;
+        }
+        let there = self.holds_at().is_none();
+        self.holds = if there { self.holds - 1.0 } else { self.holds.min(0.0) };
     }
 
     fn ahead(&self) -> f64 {
@@ -120,6 +129,10 @@ const ANSWERS: u32 = 4;
 /// A step down is by this factor, a step up by this part of the full pace.
 const DOWN: std::ops::Range<f64> = 0.6..0.8;
 const UP: std::ops::Range<f64> = 0.02..0.04;
+/// One that is not heard of for so long, as nothing is sent to it or this process slept, is left more again: this
+/// part of the full pace in a second.
+const UNHEARD: Duration = Duration::from_secs(5);
+const UP_UNHEARD: f64 = 0.2;
 
 /// How much a broker is strained, by how long its responses take. Judged by most of the responses of a step: a
 /// replica that is slow, or a moment in which this process did nothing, makes some of them slow; a
@@ -133,13 +146,25 @@ pub(crate) struct Strain {
     slow: u32,
     responses: u32,
     step_at: Option<Instant>,
-    /// The part of the full pace that it is left.
+    /// The part of the full pace that it was left when it was heard of last, and when that was.
     pace: f64,
+    heard: Option<Instant>,
+    /// The last request to it.
+    sent: Option<Instant>,
 }
 
 impl Default for Strain {
     fn default() -> Self {
-        Self { usual_us: None, sum_us: 0.0, slow: 0, responses: 0, step_at: None, pace: 1.0 }
+        Self {
+            usual_us: None,
+            sum_us: 0.0,
+            slow: 0,
+            responses: 0,
+            step_at: None,
+            pace: 1.0,
+            heard: None,
+            sent: None,
+        }
     }
 }
 
@@ -153,6 +178,12 @@ impl Strain {
         rng: &mut impl Rng,
     ) {
         let us = took.as_secs_f64() * 1e6;
+        *self = self.by(now);
+        let before = self.heard.replace(now);
+        if before.is_some_and(|at| now.saturating_duration_since(at) > UNHEARD) {
+            // What came before that is of another time.
+            (self.sum_us, self.slow, self.responses, self.step_at) = (0.0, 0, 0, None);
+        }
         self.responses += 1;
         self.sum_us += us;
         let slow = self.usual_us.is_some_and(|usual| us > usual * SLOW_TIMES + SLOW_FLOOR_US);
@@ -180,9 +211,25 @@ impl Strain {
         (self.sum_us, self.slow, self.responses) = (0.0, 0, 0);
     }
 
-    /// What a request costs.
-    pub(crate) fn cost(&self) -> f64 {
-        1.0 / self.pace
+    /// A request goes to it.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.sent = Some(now);
+    }
+
+    /// The same, by then.
+    pub(crate) fn by(&self, now: Instant) -> Self {
+        let heard = self.heard.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let up = heard.saturating_sub(UNHEARD).as_secs_f64() * UP_UNHEARD;
+        Self { pace: (self.pace + up).min(1.0), ..*self }
+    }
+
+    /// When the next request may go to it, as far as it is concerned. It has no burst.
+    pub(crate) fn not_before(&self, limits: &PaceLimits) -> Option<Instant> {
+        if self.pace >= 1.0 || limits.per_second <= 0.0 {
+            return None;
+        }
+        let distance = Duration::from_secs_f64(1.0 / (limits.per_second * self.pace));
+        self.sent.map(|at| at + distance)
     }
 
     /// The part of the way from not strained to as strained as can be.

@@ -36,7 +36,7 @@ impl Trickle {
     pub(crate) fn sent(&mut self, now: Instant) {
         let bucket = self.bucket.get_or_insert_with(|| Bucket::new(&LIMITS, now));
         bucket.advance(now);
-        bucket.take(1.0);
+        bucket.take(false);
         self.not_before = None;
     }
 
@@ -47,7 +47,7 @@ impl Trickle {
             && let Some(bucket) = &mut self.bucket
         {
             bucket.advance(now);
-            self.not_before = bucket.holds_at(1.0).map(|at| at.min(now + LONGEST));
+            self.not_before = bucket.holds_at().map(|at| at.min(now + LONGEST));
         }
     }
 

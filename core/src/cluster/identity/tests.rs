@@ -46,6 +46,30 @@ async fn connections_to_the_old_cluster_are_used_no_more() {
     assert!(old.is_closed() && !bed.pool.is_connected(None));
 }
 
+/// A dial takes seconds, in which another cluster may be accepted.
+#[tokio::test(start_paused = true)]
+async fn who_was_dialled_in_the_old_cluster_is_nobody_in_the_new_one() {
+    let bed = first().await;
+    let (broker, host) = (bed.pool.broker(1).unwrap(), bed.host(1));
+    broker.hang_up();
+    bed.net.set(&host, Way::Hangs);
+    let dials = bed.net.dials(&host);
+    let pool = Arc::clone(&bed.pool);
+    let urgency = crate::policy::reconnect::DialUrgency::Needed;
+    let lane = tokio::spawn(async move { pool.lane(1, Lane::Produce, urgency).await.map(drop) });
+    while bed.net.dials(&host) == dials {
+        tokio::task::yield_now().await;
+    }
+    strays(&bed, 2).await;
+    assert!(bed.pool.give_in(true));
+    let asked = bed.seen(1, ApiKey::METADATA);
+    bed.net.set(&host, Way::Open);
+    let error = lane.await.unwrap().expect_err("it leads to the old cluster");
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert!(broker.open(Lane::Produce).is_none());
+    assert_eq!(bed.seen(1, ApiKey::METADATA), asked, "it was asked who it is");
+}
+
 /// Nothing is in use that would have the others asked.
 #[tokio::test(start_paused = true)]
 async fn the_others_are_asked_who_they_are() {

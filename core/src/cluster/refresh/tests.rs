@@ -41,6 +41,19 @@ async fn brokers_that_nobody_reaches_for_minutes_are_looked_for_by_the_list() {
     assert!(bed.pool.metrics().snapshot().metadata_reasons.rebootstrap > 0);
 }
 
+/// Who has not asked for minutes, as nothing was wrong, has not been left without an answer for minutes.
+#[tokio::test(start_paused = true)]
+async fn the_first_failure_after_a_long_rest_is_no_reason_to_forget_the_brokers() {
+    let bed = bed(1, 1).known().await;
+    bed.net.set(&bed.host(1), Way::Refused);
+    bed.cut().await;
+    // It is asked again when its time has come, after some five minutes.
+    tokio::time::sleep(secs(400)).await;
+    assert!(bed.pool.metadata().knows_brokers());
+    tokio::time::sleep(REBOOTSTRAP_AFTER).await;
+    assert!(bed.pool.metrics().snapshot().metadata_reasons.rebootstrap > 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_does_not_know_a_topic_is_not_asked_for_it_twice() {
     let bed = bed(2, 1).known().await;

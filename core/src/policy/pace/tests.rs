@@ -19,23 +19,23 @@ fn a_full_bucket_has_its_burst_and_then_its_pace() {
     let t0 = Instant::now();
     let mut bucket = Bucket::new(&limits(200.0, 300.0), t0);
     for n in 0..300 {
-        assert_eq!(bucket.holds_at(1.0), None, "{n}");
-        bucket.take(1.0);
+        assert_eq!(bucket.holds_at(), None, "{n}");
+        bucket.take(false);
     }
     for n in 1..100 {
         // A millisecond ahead, which the next one waits for in its turn.
         let next = t0 + ms(5 * n - 1);
-        let at = bucket.holds_at(1.0).expect("it is empty");
+        let at = bucket.holds_at().expect("it is empty");
         let off = at.max(next) - at.min(next);
         assert!(off < Duration::from_micros(1), "{n}: {off:?}");
         bucket.advance(next);
-        assert_eq!(bucket.holds_at(1.0), None, "{n}");
-        bucket.take(1.0);
+        assert_eq!(bucket.holds_at(), None, "{n}");
+        bucket.take(false);
     }
     // Idle for long: the burst again, and no more.
     bucket.advance(t0 + ms(60_000));
-    (0..300).for_each(|_| bucket.take(1.0));
-    assert!(bucket.holds_at(1.0).is_some());
+    (0..300).for_each(|_| bucket.take(false));
+    assert!(bucket.holds_at().is_some());
 }
 
 /// What goes although there is nothing is not owed: what comes after a flush waits no longer for it.
@@ -43,12 +43,39 @@ fn a_full_bucket_has_its_burst_and_then_its_pace() {
 fn what_goes_at_once_is_no_debt() {
     let t0 = Instant::now();
     let mut bucket = Bucket::new(&limits(200.0, 10.0), t0);
-    (0..10_000).for_each(|_| bucket.take(1.0));
-    assert_eq!(bucket.holds_at(1.0), Some(t0 + ms(4)));
+    (0..10_000).for_each(|_| bucket.take(false));
+    assert_eq!(bucket.holds_at(), Some(t0 + ms(4)));
     // Nor is what went ahead of its time forgiven by it.
     bucket.advance(t0 + ms(4));
-    (0..3).for_each(|_| bucket.take(1.0));
-    assert_eq!(bucket.holds_at(1.0), Some(t0 + ms(9)));
+    (0..3).for_each(|_| bucket.take(false));
+    assert_eq!(bucket.holds_at(), Some(t0 + ms(9)));
+}
+
+/// A producer without a linger makes as many requests as it has records. Others of its process go on as before.
+#[test]
+fn what_may_not_wait_leaves_some_to_who_can() {
+    let t0 = Instant::now();
+    let mut bucket = Bucket::new(&limits(200.0, 300.0), t0);
+    (0..10_000).for_each(|_| bucket.take(true));
+    for n in 0..10 {
+        assert_eq!(bucket.holds_at(), None, "{n}");
+        bucket.take(false);
+    }
+    let mut others = 0;
+    for n in 1..=10_000u64 {
+        bucket.advance(t0 + ms(n));
+        bucket.take(true);
+        if bucket.holds_at().is_none() {
+            bucket.take(false);
+            others += 1;
+        }
+    }
+    assert!((1_990..=2_001).contains(&others), "{others} in ten seconds");
+    // What is saved up is theirs as well.
+    bucket.advance(t0 + ms(60_000));
+    (0..289).for_each(|_| bucket.take(true));
+    (0..11).for_each(|_| bucket.take(false));
+    assert!(bucket.holds_at().is_some());
 }
 
 /// A late timer costs nothing: what was due meanwhile is there.
@@ -58,8 +85,8 @@ fn rounding_of_timers_does_not_add_up() {
     let mut bucket = Bucket::new(&limits(190.0, 0.0), t0);
     let (mut now, mut requests) = (t0, 0);
     while now < t0 + ms(100_000) {
-        if bucket.holds_at(1.0).is_none() {
-            bucket.take(1.0);
+        if bucket.holds_at().is_none() {
+            bucket.take(false);
             requests += 1;
         }
         now += ms(1);
@@ -73,7 +100,7 @@ fn a_bucket_without_income_never_has_any() {
     let t0 = Instant::now();
     let mut bucket = Bucket::new(&limits(0.0, 0.0), t0);
     bucket.advance(t0 + ms(3_600_000));
-    assert!(bucket.holds_at(1.0).is_some_and(|at| at > t0 + ms(80_000_000)));
+    assert!(bucket.holds_at().is_some_and(|at| at > t0 + ms(80_000_000)));
 }
 
 /// Responses of so many microseconds, 5 ms apart. Gives the pace that is left.
@@ -100,13 +127,46 @@ fn slow_responses_of_all_slow_it_down_and_quick_ones_up_again() {
     let pace = feel(&mut strain, &mut now, 200, |_| 20_000);
     let least = PaceLimits::default().floor();
     assert_eq!(pace, least, "within {:?}", now - begun);
-    assert!((strain.cost() * 50.0 - 180.0).abs() < 1e-9);
+    strain.sent(now);
+    assert_eq!(strain.not_before(&PaceLimits::default()), Some(now + ms(20)), "50 a second");
     assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(20));
     // By summands: the half is back after a second or two, all of it within ten.
     let pace = feel(&mut strain, &mut now, 100, |_| 800);
     assert!((0.3..0.6).contains(&pace), "{pace}");
     assert_eq!(feel(&mut strain, &mut now, 1_500, |_| 800), 1.0);
+    strain.sent(now);
+    assert_eq!(strain.not_before(&PaceLimits::default()), None);
     assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(5));
+}
+
+/// Nothing is sent to it, or this process sleeps again and again: what it was long ago says little.
+#[test]
+fn what_is_not_heard_of_is_strained_no_more() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    feel(&mut strain, &mut now, 100, |_| 800);
+    let least = feel(&mut strain, &mut now, 200, |_| 20_000);
+    assert_eq!(strain.by(now + ms(5_000)).pace, least, "a moment");
+    assert!((strain.by(now + ms(6_000)).pace - least - UP_UNHEARD).abs() < 1e-9);
+    assert_eq!(strain.by(now + ms(9_000)).pace, 1.0);
+    // And it goes on from there.
+    now += ms(6_000);
+    let pace = feel(&mut strain, &mut now, 3, |_| 800);
+    assert!((least + 0.2..least + 0.21).contains(&pace), "{pace}");
+    assert!(feel(&mut strain, &mut now, 1_000, |_| 800) > 0.9);
+}
+
+/// Others' requests are none of its business, and it has no burst.
+#[test]
+fn requests_to_a_strained_broker_keep_a_distance() {
+    let now = Instant::now();
+    let limits = PaceLimits::default();
+    let mut strain = Strain { pace: 0.5, ..Strain::default() };
+    assert_eq!(strain.not_before(&limits), None, "none was sent to it");
+    strain.sent(now);
+    let distance = strain.not_before(&limits).unwrap() - now;
+    assert!((distance.as_secs_f64() - 2.0 / 180.0).abs() < 1e-6, "{distance:?}");
+    let without = PaceLimits { per_second: 0.0, ..limits };
+    assert_eq!(strain.not_before(&without), None, "nothing is paced");
 }
 
 #[test]
@@ -211,21 +271,20 @@ proptest! {
     fn never_more_than_burst_and_income(
         per_second in 1.0f64..500.0,
         burst in 0.0f64..500.0,
-        steps in prop::collection::vec((0u64..30, 1u32..5, any::<bool>()), 1..300),
+        steps in prop::collection::vec((0u64..30, any::<bool>(), any::<bool>()), 1..300),
     ) {
         let limits = PaceLimits { per_second, burst, ..PaceLimits::default() };
         let t0 = Instant::now();
         let (mut now, mut bucket, mut paced) = (t0, Bucket::new(&limits, t0), 0.0);
-        for (wait, cost, forced) in steps {
+        for (wait, forced, hasty) in steps {
             now += ms(wait);
             bucket.advance(now);
-            let cost = f64::from(cost) / 2.0;
-            let there = bucket.holds_at(cost).is_none();
+            let there = bucket.holds_at().is_none();
             if there && !forced {
-                paced += cost;
+                paced += 1.0;
             }
             if there || forced {
-                bucket.take(cost);
+                bucket.take(forced && hasty);
             }
         }
         // And what may go ahead of its time.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::batch_queue::{BatchQueue, BatchQueueInner, UNROUTED};
+use super::event::Event;
 use super::shard::Shard;
 use super::topic::TopicBatches;
 use super::validate::{RECORD_OVERHEAD, Space, size_of};
@@ -201,6 +202,9 @@ impl Accumulator {
         open.ledger.records += 1;
         let taken = take(open, index);
         inner.sent_by(sender, index);
+        if inner.cannot_wait(self) {
+            let _ = self.events.send(Event::Pressure);
+        }
         Ok(taken)
     }
 

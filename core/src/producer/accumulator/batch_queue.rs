@@ -42,6 +42,9 @@ pub(super) struct BatchQueueInner {
     pub(in crate::producer) open: Option<OpenBatch>,
     /// The sender has this queue on its list, or will be told when a batch is sealed.
     pub(super) announced: bool,
+    /// The sender has looked, found nothing, and comes again without being told: when what comes meanwhile would
+    /// be sent anyway, unless it may not wait for that.
+    kept: bool,
     /// If the queue is announced: the address of the producer that the last record of the open batch is from.
     /// The next record of the same producer goes straight into the batch. 0: the next record, whoever sends
     /// it, takes the long way.
@@ -112,6 +115,7 @@ impl BatchQueue {
     /// The same. `keeps`: one that is empty stays on the list, as somebody comes and looks.
     pub(in crate::producer) fn look(&self, accumulator: &Accumulator, keeps: bool) -> Peek {
         let mut inner = self.lock();
+        inner.kept = false;
         match (inner.full.front(), &inner.open) {
             (Some(Full::Sealed(batch)), _) => {
                 Peek::Full { opened: batch.deadline - accumulator.config.delivery_timeout }
@@ -132,7 +136,10 @@ impl BatchQueue {
                 let early = linger::early(opened, inner.fill_rate).min(at);
                 Peek::Open(Waits { opened, early, at, late })
             }
-            (None, _) if keeps && inner.announced => Peek::Kept,
+            (None, _) if keeps && inner.announced => {
+                inner.kept = true;
+                Peek::Kept
+            }
             (None, _) => {
                 inner.announced = false;
                 inner.quick = 0;
@@ -256,6 +263,16 @@ impl BatchQueueInner {
             open.ledger.senders.add(index, sender);
         }
         self.quick = sender.filter(|_| self.announced).map_or(0, |sender| sender.address());
+    }
+
+    /// Whether the sender must be told of the open batch, although it comes and looks: it may not wait for so long.
+    /// True once.
+    pub(super) fn cannot_wait(&mut self, accumulator: &Accumulator) -> bool {
+        let Some(open) = self.open.as_ref().filter(|_| self.kept) else { return false };
+        let full = open.builder.len_bytes() >= accumulator.config.batch_size;
+        let cannot = full || accumulator.may_not_linger(open.ledger.number);
+        self.kept &= !cannot;
+        cannot
     }
 
     /// Whether a batch is open that takes `size` bytes more. An empty one takes anything.

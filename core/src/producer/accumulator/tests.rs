@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::Accumulator;
+use super::batch_queue::Peek;
 use super::event::Event;
 use super::shard::Shard;
 use super::validate::{Space, size_of};
@@ -109,6 +110,40 @@ fn a_batch_that_is_full_is_told_of() {
 }
 
 /// What is open must go: it is what the space is waiting for.
+/// The sender has found the queue empty and comes again later. What may not wait for that tells it; once.
+#[test]
+fn what_may_not_wait_is_told_of_although_the_sender_comes_again() {
+    for (bytes, flushed, tells) in
+        [(10, false, false), (1 << 10, false, true), (10, true, true), (1 << 10, true, true)]
+    {
+        let (accumulator, mut events) = accumulator(|_| {});
+        let (topic, sender) = (accumulator.topic("t").unwrap(), Unread::new(None));
+        let append = |bytes: usize| {
+            let value = vec![7; bytes];
+            let record = Record::to("t").value(&value);
+            drop(accumulator.append(Shard::default(), &record, &sender).unwrap());
+        };
+        append(10);
+        assert!(matches!(events.try_recv(), Ok(Event::Ready(..))));
+        let batch_queue = Arc::clone(topic.shard(Shard::default()));
+        batch_queue.take(&accumulator).unwrap().resolve(Err(Error::closed("x")));
+        // A caller has opened a batch, and is about to put its record into it.
+        accumulator.roll_batch(&topic, &batch_queue, bytes, Space::Spare).unwrap();
+        let mut flush = std::pin::pin!(accumulator.flush());
+        if flushed {
+            assert!(flush.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(matches!(events.try_recv(), Ok(Event::Pressure)));
+        }
+        assert_eq!(batch_queue.look(&accumulator, true), Peek::Kept);
+        append(bytes);
+        assert_eq!(matches!(events.try_recv(), Ok(Event::Pressure)), tells, "{bytes} {flushed}");
+        if bytes < 1 << 10 {
+            append(bytes);
+        }
+        assert!(events.try_recv().is_err(), "once");
+    }
+}
+
 #[test]
 fn a_share_that_is_used_up_presses() {
     let (accumulator, mut events) = accumulator(|config| config.buffer_memory = 1 << 20);

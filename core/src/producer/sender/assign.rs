@@ -35,6 +35,8 @@ pub(super) struct Round<'a> {
     pub(in crate::producer) bucket: Bucket,
     /// Something was left to gather that can ride with what goes to its leader all the same.
     pub(in crate::producer) held: bool,
+    /// These are second turns: what is asked for was asked for in the first.
+    pub(super) again: bool,
 }
 
 impl Round<'_> {
@@ -90,8 +92,10 @@ impl Sender {
             if let Some(producer_id) = topic.partitions[index].wants_lookup()
                 && leader >= 0
             {
-                let wanted = (Arc::clone(&topic.name), index as i32, producer_id);
-                round.lookups.entry(leader).or_default().push(wanted);
+                if !round.again {
+                    let wanted = (Arc::clone(&topic.name), index as i32, producer_id);
+                    round.lookups.entry(leader).or_default().push(wanted);
+                }
                 continue;
             }
             let Some(leader) = self.needed_leader(&meta, index, round) else { continue };
@@ -99,10 +103,8 @@ impl Sender {
                 continue;
             }
             if let Some(to_send) = topic.partitions[index].next_resend(leader, now) {
-                let bytes =
-                    topic.partitions[index].batch(to_send.id).map_or(0, |b| b.sealed.wire_len());
                 taken[index] = true;
-                self.add_to_draft(round, leader, &meta, index, to_send, bytes);
+                self.add_to_draft(round, leader, topic, &meta, index, to_send);
             }
         }
         topic.pinned.retain(|_, queue| !queue.is_empty());
@@ -192,8 +194,7 @@ impl Sender {
                 }
             };
             // Only because there is such a request: to no other leader.
-            let next = round.bucket.holds_at(gather.strain.cost());
-            let next = next.filter(|_| !full && gather.until.is_none());
+            let next = gather.next.filter(|_| !full && gather.until.is_none());
             let riding = next.is_some();
             let Some(choice) = self.choose(topic, &meta, full, riding, taken, round) else {
                 let at = earlier(next, due.filter(|at| *at > round.now));
@@ -224,12 +225,14 @@ impl Sender {
     /// in this round. `None`: it is not known yet which leader.
     fn gather(&mut self, leader: Option<i32>, round: &Round<'_>) -> Gather {
         let (strain, rides) = match leader.and_then(|id| self.leaders.get(id)) {
-            Some(leader) => (leader.strain, leader.assembled > 0),
+            Some(leader) => (leader.strain.by(round.now), leader.assembled > 0),
             None => (Strain::default(), !round.drafts.is_empty()),
         };
-        let next = round.bucket.holds_at(strain.cost());
+        let limits = *round.pool.pace().limits();
+        let apart = strain.not_before(&limits).filter(|at| *at > round.now);
+        let next = round.bucket.holds_at().max(apart);
         let until = if rides { None } else { next };
-        Gather { until, next, strain, limits: *round.pool.pace().limits() }
+        Gather { until, next, strain, limits }
     }
 
     /// Whether a batch that may end its connection can go to a leader now: if nothing is in flight there. If not, nothing
@@ -334,36 +337,30 @@ impl Sender {
     ) {
         let begins = self.id_state.begins();
         self.next_id += 1;
-        let bytes = batch.sealed.wire_len();
         self.next_expiry = earlier(self.next_expiry, Some(batch.deadline));
         let to_send = topic.partitions[index].push(self.next_id, batch, leader, begins);
-        self.add_to_draft(round, leader, meta, index, to_send, bytes);
+        self.add_to_draft(round, leader, topic, meta, index, to_send);
     }
 
     fn add_to_draft(
         &mut self,
         round: &mut Round<'_>,
         id: i32,
+        topic: &Topic,
         meta: &TopicMeta,
         index: usize,
         to_send: ToSend,
-        bytes: usize,
     ) {
-        let mut cost = 1.0;
+        let batch = topic.partitions[index].batch(to_send.id);
+        let (bytes, hasty) = batch.map_or((0, false), |b| (b.sealed.wire_len(), b.hasty));
         if let Some(leader) = self.leaders.get(id) {
             leader.assembled += bytes;
-            cost = leader.strain.cost();
         }
         let draft = match round.drafts.iter_mut().position(|l| l.leader == id) {
             Some(i) => &mut round.drafts[i],
             None => {
-                round.bucket.take(cost);
-                round.drafts.push(RequestDraft {
-                    leader: id,
-                    parts: Vec::new(),
-                    bytes: 0,
-                    weighs: cost,
-                });
+                round.bucket.take(hasty);
+                round.drafts.push(RequestDraft { leader: id, parts: Vec::new(), bytes: 0, hasty });
                 round.drafts.last_mut().expect("pushed above")
             }
         };

@@ -48,7 +48,7 @@ use leaders::Leaders;
 use partition::Partition;
 use producer_id::{ProducerIdState, Readiness, init_producer_id};
 use release::{MANY_TOPICS, UNUSED_AFTER};
-use request::InFlight;
+use request::{InFlight, RequestDraft};
 use send_queue::SendQueue;
 use topic::Topic;
 
@@ -351,18 +351,24 @@ impl Sender {
             lookups: BTreeMap::new(),
             bucket: pool.pace().look(now),
             held: false,
+            again: false,
         };
         let mut turns = Turns::default();
         for name in std::mem::take(&mut self.active) {
             self.turn(name, None, &mut round, &mut turns);
         }
         // What was left to gather goes with a request that is made for somebody else.
-        for held in std::mem::take(&mut turns.held) {
+        let held = std::mem::take(&mut turns.held);
+        round.again = !held.is_empty() && !round.drafts.is_empty();
+        for held in held {
             if round.drafts.is_empty() {
                 turns.not_served.push_back(held.name);
             } else {
                 self.turn(Arc::clone(&held.name), Some(held), &mut round, &mut turns);
             }
+        }
+        if round.again {
+            round.drafts.iter_mut().for_each(RequestDraft::join_topics);
         }
         self.active.append(&mut turns.not_served);
         self.active.append(&mut turns.served);
@@ -373,7 +379,7 @@ impl Sender {
                 any = true;
                 // One of nothing but retries is paid from their budget.
                 if draft.cost().is_none() {
-                    pool.pace().take(draft.weighs);
+                    pool.pace().take(draft.hasty);
                 }
                 self.send(draft, now);
             } else {

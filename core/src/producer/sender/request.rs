@@ -1,6 +1,7 @@
 //! The Produce request of a leader in a round: whether the retry budget allows it, how it is put together and
 //! sent, and how its batches are put back if it cannot go.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::ProduceRequest;
@@ -48,8 +49,8 @@ pub(super) struct RequestDraft {
     pub(in crate::producer) leader: i32,
     pub(in crate::producer) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
     pub(in crate::producer) bytes: usize,
-    /// What the request takes from the bucket that all are paced by.
-    pub(super) weighs: f64,
+    /// It is made for what may not wait: what else goes with it rides.
+    pub(super) hasty: bool,
 }
 
 impl RequestDraft {
@@ -64,6 +65,16 @@ impl RequestDraft {
             }
         }
         cost
+    }
+
+    /// Puts what goes to one topic side by side, in the order of their first turns: a topic with something left to
+    /// gather has its second turn after the first of others.
+    pub(super) fn join_topics(&mut self) {
+        let mut first: HashMap<Arc<str>, usize> = HashMap::with_capacity(self.parts.len());
+        for (at, (name, ..)) in self.parts.iter().enumerate() {
+            first.entry(Arc::clone(name)).or_insert(at);
+        }
+        self.parts.sort_by_key(|(name, ..)| first[name]);
     }
 }
 
@@ -142,7 +153,7 @@ impl Sender {
                 records: batch.records(),
                 hasty: batch.hasty,
             });
-            // A round comes to a topic once: what goes to its partitions is side by side.
+            // The parts of a topic are side by side, and the request names it once.
             match topics.last_mut() {
                 Some(last) if last.name == &**name => last.partitions.push(data),
                 _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),
@@ -183,6 +194,7 @@ impl Sender {
         if let Some(leader) = self.leaders.get(draft.leader) {
             alone = leader.alone;
             leader.requests += 1;
+            leader.strain.sent(now);
             leader.bytes_in_flight += bytes;
             if leader.broker.admission(now) == Admission::HalfOpen {
                 leader.broker.probe();

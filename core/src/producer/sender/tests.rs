@@ -7,9 +7,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use super::partition::ToSend;
-use super::request::RequestDraft;
 use super::*;
-use crate::cluster::{Handle, by_hand};
+use crate::cluster::{Handle, TopicMeta, by_hand};
 use crate::config::ProducerConfig;
 use crate::net::by_hand::connection;
 use crate::policy::retry_budget::Cost;
@@ -134,7 +133,7 @@ impl Set {
         self.sender.leaders.begin_round(&pool, pool.metrics(), now);
         let (drafts, lookups) = (Vec::new(), BTreeMap::new());
         let bucket = pool.pace().look(now);
-        let round = Round { pool: &pool, now, drafts, lookups, bucket, held: false };
+        let round = Round { pool: &pool, now, drafts, lookups, bucket, held: false, again: false };
         let mut topic = self.sender.topics.remove("t").unwrap();
         let meta = topic.meta.clone().unwrap();
         let draw = |_| self.sender.choose(&mut topic, &meta, true, false, &[false; 2], &round);
@@ -226,7 +225,7 @@ async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
     let to_send: ToSend = partition.next_resend(1, Instant::now()).unwrap();
     assert_eq!(to_send.retry, Some(Cost::InDoubt));
     let parts = vec![(Arc::from("t"), Uuid::nil(), 0, to_send)];
-    let draft = RequestDraft { leader: 1, parts, bytes: 1, weighs: 1.0 };
+    let draft = RequestDraft { leader: 1, parts, bytes: 1, hasty: false };
     let (pool, now) = (Arc::clone(&set.pool), set.now());
     while set.sender.affords(&pool, &draft, now) {}
     assert!(!set.sender.affords(&pool, &draft, now));
@@ -251,7 +250,7 @@ async fn a_retry_that_rides_with_what_is_new_costs_nothing() {
     let definite = ToSend { retry: Some(Cost::Definite), ..doubtful };
     let cost = |parts: &[ToSend]| {
         let part = |to_send: &ToSend| (Arc::<str>::from("t"), Uuid::nil(), 0, *to_send);
-        RequestDraft { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1, weighs: 1.0 }
+        RequestDraft { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1, hasty: false }
             .cost()
     };
     assert_eq!(cost(&[definite, definite]), Some(Cost::Definite));
@@ -370,4 +369,70 @@ async fn without_its_witness_a_batch_is_looked_up_at_once() {
     assert_eq!(set.partition().wants_lookup(), None, "it waits to be asked for");
     set.partition().lookup_failed();
     assert_eq!(set.partition().wants_lookup(), Some(7), "nobody was asked");
+}
+
+impl Set {
+    /// No request is left but what may not wait.
+    fn bucket_is_empty(&self) {
+        (0..10_000).for_each(|_| self.pool.pace().take(false));
+    }
+
+    /// Topic `name` is like topic `t`, whatever the cluster says.
+    fn has_also(&mut self, name: &str) {
+        let (now, changes) = (self.now(), self.sender.changes);
+        let meta = self.topic().meta.clone().unwrap();
+        let topic = self.sender.topics.get_mut(name).expect("sent to");
+        topic.partitions.resize_with(meta.partitions.len(), Partition::default);
+        topic.meta = Some(Arc::new(TopicMeta { name: name.into(), ..TopicMeta::clone(&meta) }));
+        topic.learned = Some((changes, now + LEARN_AGAIN));
+    }
+}
+
+/// What is left to gather is looked at again once a request goes to its leader: the topic comes to a second turn,
+/// behind others. Brokers are told of each topic once.
+#[tokio::test(start_paused = true)]
+async fn a_request_names_each_topic_once() {
+    let mut set = set(7, &[1, 1]);
+    set.may_send();
+    set.bucket_is_empty();
+    let full = vec![7; set.accumulator.config.batch_size];
+    for topic in ["t", "u"] {
+        // The first one waits, as nothing goes to its leader yet.
+        for (partition, value) in [(0, &b"v"[..]), (1, &full[..])] {
+            set.append(&Record::to(topic).partition(partition).value(value));
+            set.announced();
+        }
+    }
+    set.has_also("u");
+    let now = set.now();
+    assert!(set.sender.round(now));
+    let sent: Vec<_> = set.sender.in_flight.values().collect();
+    assert_eq!(sent.len(), 1);
+    let mut topics: Vec<&str> = sent[0].items.iter().map(|item| &*item.topic).collect();
+    assert_eq!(topics.len(), 4, "{topics:?}");
+    topics.dedup();
+    assert_eq!(topics.len(), 2, "{topics:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_two_turns_asks_once() {
+    let mut set = set(7, &[1, 1]);
+    set.may_send();
+    set.bucket_is_empty();
+    set.sends(1, 1);
+    set.forgotten(1..=1);
+    set.partition().lookup_failed();
+    set.append(&Record::to("t").partition(1).value("v"));
+    set.announced();
+    let (pool, now) = (Arc::clone(&set.pool), set.now());
+    set.sender.leaders.begin_round(&pool, pool.metrics(), now);
+    let (drafts, lookups) = (Vec::new(), BTreeMap::new());
+    let bucket = pool.pace().look(now);
+    let mut round = Round { pool: &pool, now, drafts, lookups, bucket, held: false, again: false };
+    let mut turns = Turns::default();
+    set.sender.turn(Arc::from("t"), None, &mut round, &mut turns);
+    let held = turns.held.pop().expect("something is left to gather");
+    round.again = true;
+    set.sender.turn(Arc::from("t"), Some(held), &mut round, &mut turns);
+    assert_eq!(round.lookups.values().map(Vec::len).collect::<Vec<_>>(), [1]);
 }

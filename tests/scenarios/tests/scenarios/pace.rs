@@ -32,9 +32,18 @@ async fn spent(cluster: &Cluster, seed: u64) -> (Client, Producer) {
 
 /// Sends so many records one after the other, so far apart; the longest that one was on its way.
 async fn trickle(producer: &Producer, records: u64, apart: Duration) -> Duration {
+    trickle_of(producer, free, records, apart).await
+}
+
+async fn trickle_of(
+    producer: &Producer,
+    record: impl Fn() -> Record<'static>,
+    records: u64,
+    apart: Duration,
+) -> Duration {
     let mut waiting = Vec::new();
     for _ in 0..records {
-        let (delivery, begun) = (producer.send(free()).await.unwrap(), Instant::now());
+        let (delivery, begun) = (producer.send(record()).await.unwrap(), Instant::now());
         waiting.push(tokio::spawn(async move {
             within("an ack", delivery).await.unwrap();
             begun.elapsed()
@@ -238,6 +247,42 @@ async fn brokers_that_are_strained_get_fewer_requests() {
         assert!((150.0..182.0).contains(&after), "{after} a second, ten seconds later");
         assert!(longest <= ms(7), "{longest:?}");
     }
+}
+
+/// Others of its process, whose records go to another broker, are not made to wait for it.
+#[tokio::test(start_paused = true)]
+async fn who_lets_nothing_gather_leaves_others_their_turn() {
+    let cluster = cluster(2, 2);
+    let (client, producer) = spent(&cluster, 1).await;
+    let hasty = client.producer().linger(Duration::ZERO).build().unwrap();
+    acked(&hasty, pinned(0)).await;
+    acked(&producer, pinned(1)).await;
+    let floods = tokio::spawn(async move { trickle_of(&hasty, || pinned(0), 4_000, ms(1)).await });
+    tokio::time::sleep(secs(1)).await;
+    let longest = trickle_of(&producer, || pinned(1), 50, ms(50)).await;
+    assert!(longest <= ms(2), "{longest:?}");
+    floods.await.unwrap();
+}
+
+/// What is spared one broker is not taken from the others.
+#[tokio::test(start_paused = true)]
+async fn for_a_strained_broker_no_other_pays() {
+    let cluster = cluster(2, 2);
+    let (_client, producer) = spent(&cluster, 1).await;
+    for partition in 0..2 {
+        acked(&producer, pinned(partition)).await;
+    }
+    trickle_of(&producer, || pinned(0), 1_000, ms(1)).await;
+    let slow = FaultRule::new(Fault::DelayResponse(ms(10))).api(ApiKey::PRODUCE).broker(1).always();
+    cluster.faults().inject(slow);
+    let strained = producer.clone();
+    let floods =
+        tokio::spawn(async move { trickle_of(&strained, || pinned(0), 8_000, ms(1)).await });
+    tokio::time::sleep(secs(4)).await;
+    let longest = trickle_of(&producer, || pinned(1), 50, ms(50)).await;
+    assert!(longest <= ms(2), "{longest:?}");
+    let longest = floods.await.unwrap();
+    assert!(longest >= ms(20), "it is not strained: {longest:?}");
 }
 
 /// A program that lets nothing gather is told of it, once it lasts.
