@@ -18,10 +18,6 @@ use crate::net::Network;
 /// 1 January 2026: the time of day that every run starts at.
 const WALL_CLOCK: Duration = Duration::from_secs(1_767_225_600);
 
-/// No bucket and nothing that brokers feel: batches gather for their linger and go.
-const UNPACED: PaceLimits =
-    PaceLimits { per_second: 0.0, burst: 0.0, least: 0.0, longest: Duration::ZERO };
-
 /// Where a client's records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
@@ -53,8 +49,10 @@ pub struct Load {
     /// come. At even times a fleet whose requests follow from its records' times never gets into its
     /// own way: queues are felt where requests meet by chance.
     pub at_random: bool,
-    /// The producer's `linger`, whatever brokers feel: no request is paced. `None`: the defaults.
+    /// The producer's `linger`. `None`: the default.
     pub linger: Option<Duration>,
+    /// How its requests are paced.
+    pub pace: PaceLimits,
     /// Values begin with the client's number and the record's, for [`crate::lab::Lab::read_back`].
     pub numbered: bool,
 }
@@ -71,6 +69,7 @@ impl Load {
             batch: None,
             at_random: false,
             linger: None,
+            pace: PaceLimits::default(),
             numbered: false,
         }
     }
@@ -161,16 +160,14 @@ impl Member {
 
     /// The client, once it is connected. Tries again for ever, as a supervisor would that starts a
     /// process anew.
-    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64, paced: bool) -> Client {
-        let mut environment = Environment::builder()
+    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64, pace: PaceLimits) -> Client {
+        let environment = Environment::builder()
             .runtime(Handle::current())
             .dialer(self.network.dialer(self.number))
             .seed(seed)
-            .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()));
-        if !paced {
-            environment = environment.pace(UNPACED);
-        }
-        let environment = environment.build();
+            .pace(pace)
+            .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()))
+            .build();
         let mut builder = Client::builder().bootstrap(bootstrap).environment(environment);
         if let Some((index, count)) = self.ordinal {
             builder = builder.ordinal(index, count);
@@ -195,7 +192,7 @@ impl Member {
         load: Load,
     ) {
         tokio::time::sleep_until(at).await;
-        let client = self.connect(&bootstrap, seed, load.linger.is_none()).await;
+        let client = self.connect(&bootstrap, seed, load.pace).await;
         let mut producer = client.producer().compression(Compression::None);
         if let Some(bytes) = load.batch {
             producer = producer.batch_size(bytes);
@@ -284,7 +281,7 @@ impl Member {
         topic: String,
     ) {
         tokio::time::sleep_until(at).await;
-        let client = self.connect(&bootstrap, seed, true).await;
+        let client = self.connect(&bootstrap, seed, PaceLimits::default()).await;
         let mut consumer =
             client.consumer().topics([topic]).build().expect("the settings are the defaults");
         while let Some(batch) = consumer.next().await {

@@ -11,8 +11,8 @@ use super::priced::{CLIENTS, Fleet, RATE, Seen, each, scaled, size};
 use crate::lab::virtual_time;
 use crate::report::{Report, Target};
 
-/// Until what clients saved up while they started is spent, and what brokers felt of it is forgotten.
-const WARM: Duration = Duration::from_secs(8);
+/// Until what brokers felt while clients started is forgotten.
+const WARM: Duration = Duration::from_secs(5);
 const WATCHED: Duration = Duration::from_secs(5);
 
 /// What one fleet came to.

@@ -23,10 +23,10 @@ const SMALL: u32 = 100;
 const BUSY: u32 = 50;
 /// After the last of them.
 const AFTERWARDS: u32 = 80;
-/// Until what clients saved up while they started is spent, and what brokers felt of it is forgotten.
-const WARM: Duration = Duration::from_secs(8);
+/// Until what brokers felt while clients started is forgotten.
+const WARM: Duration = Duration::from_secs(4);
 /// Until a load is what it is.
-const SETTLE: Duration = Duration::from_millis(2500);
+const SETTLE: Duration = Duration::from_secs(3);
 const WATCHED: Duration = Duration::from_secs(2);
 /// Seconds watched after the overload.
 const SECONDS: usize = 12;

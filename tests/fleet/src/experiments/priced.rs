@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use ottla::testing::PaceLimits;
 use ottla_test_broker::Price;
 
 use super::{Options, highest, since};
@@ -25,10 +26,20 @@ const CLIENTS_OF_A_BROKER: f64 = CLIENTS * 6.0 / 20.0;
 /// What each client of those sends in a second.
 pub(super) const RATE: f64 = 1_000.0;
 
+/// No bucket and nothing that brokers feel: batches gather for their linger and go.
+const UNPACED: PaceLimits =
+    PaceLimits { per_second: 0.0, burst: 0.0, least: 0.0, longest: Duration::ZERO };
+
+/// A client keeps to a partition until it has had a batch's worth. Where few clients send to a broker,
+/// half as many again may do so at one time, which in a large fleet hardly happens. With small
+/// batches they part sooner than that is felt; none of the fleets fills one while brokers keep up.
+const BATCH: usize = 4 << 10;
+
 /// Clients that differ in how long they gather records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fleet {
-    /// Default settings.
+    /// Default settings, in the long run: what a client saves up while it sends little lasts a fleet for
+    /// ten seconds or more, in which it is one that gathers nothing. Here nothing is saved up.
     Ours,
     /// For so many milliseconds, whatever is felt.
     Fixed(u64),
@@ -47,11 +58,12 @@ impl Fleet {
     }
 
     pub(super) fn load(self) -> Load {
-        let linger = match self {
-            Self::Ours => None,
-            Self::Fixed(ms) => Some(Duration::from_millis(ms)),
+        let (linger, pace) = match self {
+            Self::Ours => (None, PaceLimits { burst: 1.0, ..PaceLimits::default() }),
+            Self::Fixed(ms) => (Some(Duration::from_millis(ms)), UNPACED),
         };
-        Load { every: Some(every(RATE)), at_random: true, linger, ..Load::of(TOPIC) }
+        let load = Load { every: Some(every(RATE)), at_random: true, ..Load::of(TOPIC) };
+        Load { linger, pace, batch: Some(BATCH), ..load }
     }
 
     /// A lab with so many of its clients, all connected.
