@@ -30,6 +30,9 @@ pub(super) const RATE: f64 = 1_000.0;
 const UNPACED: PaceLimits =
     PaceLimits { per_second: 0.0, burst: 0.0, least: 0.0, longest: Duration::ZERO };
 
+/// Requests that a client in default settings saves up.
+const SAVED_UP: f64 = 20.0;
+
 /// A client keeps to a partition until it has had a batch's worth. Where few clients send to a broker,
 /// half as many again may do so at one time, which in a large fleet hardly happens. With small
 /// batches they part sooner than that is felt; none of the fleets fills one while brokers keep up.
@@ -39,7 +42,8 @@ const BATCH: usize = 4 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fleet {
     /// Default settings, in the long run: what a client saves up while it sends little lasts a fleet for
-    /// ten seconds or more, in which it is one that gathers nothing. Here nothing is saved up.
+    /// ten seconds or more, in which it is one that gathers nothing. Here as much is saved up as evens
+    /// out what comes at random.
     Ours,
     /// For so many milliseconds, whatever is felt.
     Fixed(u64),
@@ -59,7 +63,7 @@ impl Fleet {
 
     pub(super) fn load(self) -> Load {
         let (linger, pace) = match self {
-            Self::Ours => (None, PaceLimits { burst: 1.0, ..PaceLimits::default() }),
+            Self::Ours => (None, PaceLimits { burst: SAVED_UP, ..PaceLimits::default() }),
             Self::Fixed(ms) => (Some(Duration::from_millis(ms)), UNPACED),
         };
         let load = Load { every: Some(every(RATE)), at_random: true, ..Load::of(TOPIC) };
