@@ -129,7 +129,7 @@ impl Cluster {
                 .shared
                 .brokers
                 .iter()
-                .map(|broker| broker.counters.snapshot(broker.id))
+                .map(|broker| broker.counters.snapshot(broker.id, self.shared.worked(broker)))
                 .collect(),
         }
     }
