@@ -35,7 +35,7 @@ enum Item {
     Moved(Error, Vec<Moved>),
 }
 
-/// At most so many errors are kept for an application that does not read: trouble comes and goes for days.
+/// At most this many errors are kept for an application that does not read: trouble may come and go for days.
 const MAX_ERRORS: usize = 1_000;
 
 /// Where reading of a partition goes on.
@@ -128,13 +128,14 @@ impl Buffer {
         state.seeks.retain(|seek| seek.key != *key);
     }
 
+    /// Adds batches that were fetched, and wakes the task that waits in `next`.
     pub(super) fn push(&self, fetched: impl IntoIterator<Item = FetchedBatch>) {
         let mut state = self.lock();
         let inner = &mut *state;
-        // After a close nothing is kept, also not what was under way.
+        // After a close nothing is kept, also not responses that were under way.
         for item in fetched.into_iter().filter(|_| !inner.closed) {
             let Some(position) = inner.partitions.get_mut(&item.key) else { continue };
-            // Asked for before a seek: not wanted any more.
+            // It was asked for before a seek, and is not wanted any more.
             if position.generation != item.generation {
                 continue;
             }
@@ -184,6 +185,7 @@ impl Buffer {
         state.partitions.iter().map(|(key, position)| (key.clone(), position.generation)).collect()
     }
 
+    /// Wakes the task that waits in `next`, with the lock given back: a waker is the application's code.
     fn notify(mut state: std::sync::MutexGuard<'_, State>) {
         let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
         drop(state);
@@ -209,7 +211,7 @@ impl Buffer {
         pool: &Pool,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Batch>>> {
-        // Cloning and dropping a waker is somebody else's code: neither happens under the lock.
+        // Cloning and dropping a waker is foreign code: neither happens under the lock.
         let mut waker = None;
         loop {
             let mut state = self.lock();

@@ -1,15 +1,15 @@
-//! Sending: a record is written once into an open batch ([`accumulator`]), the [`sender`] binds
-//! batches to partitions and keeps them in order, and a batch's response resolves all its records
-//! at once ([`delivery`]). Each room has a thread, and knows only those below it:
+//! Sending: a record is written once into an open batch ([`accumulator`]), the [`sender`] binds batches to
+//! partitions and keeps them in order, and a batch's response resolves all its records at once ([`delivery`]).
+//! The modules, from the handle down; each uses only those below it. The last column says which threads run it:
 //!
 //! ```text
-//! this module   the handle: admission of a call, waiting for space        the caller's thread
-//! registry      which producers share an accumulator and a sender         the caller's thread
-//! sender        partition, sequence, request, response, retry, expiry     the engine's thread
-//! accumulator   memory, open batches, queues of full ones, flush          the callers' threads
-//! batch         records, their ledger, what was tried, taking apart       whoever has the batch
-//! delivery      results and handles, failures nobody has looked at        whoever resolves or waits
-//! memory        the budget of unacknowledged bytes, and who has how much  all of them
+//! this module   the handle: a call is accepted, or waits for memory        callers
+//! registry      which producers share an accumulator and a sender          callers, engine
+//! sender        partition, sequence, request, response, retry, expiry      engine
+//! accumulator   open batches, queues of full ones, flush                   callers, engine, workers
+//! batch         records, their ledger, attempts, taking a batch apart      callers, engine, workers
+//! delivery      results and handles, failures that nobody has looked at    callers, engine, workers
+//! memory        the budget of unacknowledged bytes, and who holds how many all of them
 //! ```
 
 mod accumulator;
@@ -117,21 +117,21 @@ impl Drop for Inner {
                 Registry::of(&self.pool).lost(self.pool.metrics().logs(), &lost);
             }
         } else {
-            // A child's: not even dropped, since what is open in it would be resolved by that.
+            // In a forked child: not even dropped, since that would resolve the parent's open batches.
             std::mem::forget(Arc::clone(&self.accumulator));
         }
     }
 }
 
-/// Values that one lock is taken for.
+/// `send_batch` copies up to this many values under one lock of the batch queue.
 const CHUNK: usize = 32;
 
 impl Producer {
     /// Takes a record if there is buffer space now.
     ///
     /// # Errors
-    /// `BufferFull` (would fit later), `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`,
-    /// `UnknownTopic` (asked a moment ago), or `Closed`. The record is the caller's still, since a
+    /// `BufferFull` (would fit later), `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`, `UnknownTopic`
+    /// (a broker said so within the last second), or `Closed`. The record is the caller's still, since a
     /// [`Record`] is `Copy` and borrows everything:
     ///
     /// ```
@@ -170,7 +170,7 @@ impl Producer {
             let permit = self.space(&quotas, size_of(&record), deadline).await?;
             self.check_open()?;
             match self.0.accumulator.append_with_permit(self.1, &record, &self.0.unread, &permit) {
-                // Somebody who does not wait in line was quicker.
+                // A caller that does not wait in the line (a binding) took the memory first: wait again.
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
             }
@@ -282,8 +282,8 @@ impl Producer {
         if self.0.pool.env().alive_here() { self.0.unread.take() } else { None }
     }
 
-    /// By what producers can be told apart that share batches, and how many records are in those that
-    /// are not resolved. For bindings.
+    /// A number that is equal for producers that share batches, and how many of their records are not resolved.
+    /// For bindings.
     pub(crate) fn unresolved_records(&self) -> (u64, usize) {
         let accumulator = &self.0.accumulator;
         let here = self.0.pool.env().alive_here();
@@ -302,7 +302,8 @@ impl Producer {
         }
     }
 
-    /// Whoever uses it tells itself of what is left when it is dropped. For bindings.
+    /// The binding itself reports records that are unacknowledged at the end, so the pool logs no warning about
+    /// them. For bindings.
     pub(crate) fn told(&self) {
         Registry::of(&self.0.pool).told();
     }
@@ -384,8 +385,8 @@ impl Producer {
         self.0.accumulator.budget.releases()
     }
 
-    /// Resolves when so much buffer space is free, and some was given back since there had been `before`
-    /// releases: what is free may not be for everyone. For bindings.
+    /// Resolves when `bytes` of buffer space are free, and some memory was released since there had been
+    /// `before` releases: free memory may lie in the quota of others. For bindings.
     pub(crate) fn space_free(
         &self,
         bytes: usize,

@@ -17,25 +17,25 @@ use crate::error::Undelivered;
 use crate::metrics::{Logs, loudly};
 use crate::policy::backoff::Backoff;
 
-/// Batches of one kind are sent together: with equal acks, and on behalf of clients with equal settings.
+/// The batches that one sender sends: those with equal acks, of clients with equal settings.
 type Kind = (Acks, Arc<Settings>);
 
 /// Accumulators by the settings of their producers. Those that are gone are removed as others are made.
 type Accumulators = HashMap<(ProducerConfig, Arc<Settings>), Weak<Accumulator>>;
 
-/// Senders that no producer uses are kept, up to so many: a program that makes a producer for each record must
+/// Up to this many senders are kept that no producer uses: a program that makes a producer for each record must
 /// not need a producer id for each.
 const UNUSED_SENDERS: usize = 16;
 
 /// The registry of a pool's producers.
 pub(crate) struct Registry {
-    /// The sender for each kind of batches. Bounded by what producers there are, and
+    /// The sender for each kind of batches. Their number is bounded by the kinds of producers there are, and by
     /// [`UNUSED_SENDERS`].
     senders: Mutex<BTreeMap<Kind, mpsc::UnboundedSender<Event>>>,
     accumulators: Arc<Mutex<Accumulators>>,
     /// Counts records that failed after their producer was dropped.
     left: Arc<Unread>,
-    /// A binding tells of unacknowledged records itself: no warnings here.
+    /// A binding reports unacknowledged records itself: no warnings here.
     told: AtomicBool,
 }
 
@@ -90,17 +90,17 @@ impl Guest for Registry {
 }
 
 impl Registry {
-    /// That of a pool.
+    /// The registry of a pool.
     pub(crate) fn of(pool: &Pool) -> &Self {
         pool.guest()
     }
 
-    /// Who hears of records that fail when their producer is gone.
+    /// Counts records that fail when their producer is gone.
     pub(crate) fn left(&self) -> &Arc<Unread> {
         &self.left
     }
 
-    /// What is left when the pool is dropped is told by somebody else.
+    /// A binding reports what is left when the pool is dropped.
     pub(crate) fn told(&self) {
         self.told.store(true, Ordering::Relaxed);
     }
@@ -209,7 +209,7 @@ async fn run(
         }
         let pause = backoff.next(&mut env.rng());
         if rests_until.is_some_and(|at| env.now() < at) {
-            // It has panicked during the pause, so not because of what it sent.
+            // The sender has panicked during the pause, so not because of what it sent.
             env.sleep(pause).await;
         }
         let until = env.now() + pause;

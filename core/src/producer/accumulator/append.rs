@@ -1,4 +1,12 @@
-//! The way of a record into its open batch.
+//! The way of a record into its open batch, in the order of the calls:
+//!
+//! - the short way, for nearly every record: [`append_at_once`](Accumulator::append_at_once) asks this thread's
+//!   cache for the queue (`thread_cache::with_known`), whether the record must be checked, and copies it
+//!   (`BatchBuilder::append_small`), all under one lock;
+//! - the long way: [`append`](Accumulator::append) finds or makes the queue (`thread_cache::with`), checks the
+//!   record and the memory (`check`), and `append_in` copies it if a batch is open that takes it, or opens one
+//!   first (`roll_batch`);
+//! - a keyed record whose topic's partitions are not known yet goes to `append_unpartitioned`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,8 +105,9 @@ impl Accumulator {
         })
     }
 
-    /// The same, for a record of a binding's submission. A binding waits without a place in the line, so it takes
-    /// whatever memory is free.
+    /// The same, for a record of a binding's submission. A binding does not wait in the line for memory (its
+    /// host waits for a completion that says that there is space), so the record may use any free memory, even
+    /// if others wait.
     pub(crate) fn append_run(
         self: &Arc<Self>,
         shard: Shard,

@@ -20,8 +20,8 @@ pub(in crate::producer) type Numbers = BTreeMap<u64, Numbered>;
 #[derive(Debug)]
 pub(super) struct Numbered {
     batches: u32,
-    /// When the oldest record that was moved into them was first accepted. Records are moved from the queue
-    /// of unpartitioned records, so this is older than the batch. `None`: no record was moved.
+    /// When the oldest record that was moved into them was first accepted. Such a record comes from the queue
+    /// of unpartitioned records, so this is earlier than the opening of the batch. `None`: no record was moved.
     routed: Option<Instant>,
 }
 

@@ -1,6 +1,5 @@
-//! Open batches. A record is copied once, here, into the open batch of its topic (or, if it names a partition,
-//! of that partition). The sender takes batches when they are full, or earlier if a broker has nothing in
-//! flight.
+//! Open batches. A record is copied here into the open batch of its topic (or, if it names a partition, of that
+//! partition). The sender takes batches when they are full, or earlier if a broker has nothing in flight.
 //!
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
@@ -74,8 +73,8 @@ pub(crate) struct Accumulator {
     resolved: Notify,
     /// Open batches with a smaller number than this do not linger: a flush waits for them.
     flush_below: AtomicU64,
-    /// By broker: how many bytes the partitions hold that it leads and that records name. An entry stays while a
-    /// topic in use refers to it.
+    /// By broker id: the bytes of batches for partitions that records name and that this broker leads. An entry
+    /// stays while a topic in use refers to it.
     brokers: Mutex<BTreeMap<i32, Arc<MemoryQuota>>>,
     /// Batches that worker threads compress.
     compressor: Compressor,
@@ -171,6 +170,7 @@ impl Accumulator {
         }
     }
 
+    /// The entry of a topic; made if there is none.
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
         if !self.env.seems_alive_here() {
             return Err(fork::forked());
@@ -194,7 +194,9 @@ impl Accumulator {
         }
     }
 
-    /// Tells the sender that there is something in a queue.
+    /// Tells the sender that a queue holds a batch, so that the sender puts the queue on its list. Called
+    /// before the first record is copied, so that no record is ever in a queue that nobody looks at; then not
+    /// again until the sender has found the queue empty.
     #[cold]
     fn announce(
         self: &Arc<Self>,
@@ -210,8 +212,9 @@ impl Accumulator {
         Ok(())
     }
 
-    /// A record was refused by an open batch. If the reason is that the sender has ended, the batches in the queue are
-    /// dropped here, which resolves them. Not under the queue's lock: a task that is woken by that may send.
+    /// A record was refused by an open batch. If the reason is that the sender has ended, the batches in the
+    /// queue are dropped here, which resolves them; otherwise nothing happens. Not under the queue's lock: a
+    /// task that is woken by that may send.
     #[cold]
     fn after_refusal(&self, batch_queue: &BatchQueue, space: Space) {
         // A caller that moves records holds another queue's lock, and looks after it has given that back.
@@ -220,9 +223,10 @@ impl Accumulator {
         }
     }
 
-    /// Opens a batch that takes `size` bytes, unless another thread has just done so. The batch that was open is
-    /// sealed by this thread, without the lock, or by a worker. A function of its own since it is called once
-    /// per batch.
+    /// Opens a batch that takes `size` bytes, unless another thread has just done so. The batch that was open
+    /// is sealed by this thread, without the lock, or by a worker. Then the sender is told of it, and if more
+    /// than 4 MiB wait, this thread yields its processor to the engine. A function of its own since it is
+    /// called once per batch.
     #[cold]
     #[inline(never)]
     pub(super) fn roll_batch(
@@ -232,8 +236,8 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        // Asked once per batch, since it costs a system call. In a forked child, records before this one went into a
-        // batch of the parent: their handles report that.
+        // Asked once per batch, since it costs a system call (the short way does not ask). In a forked child,
+        // records before this one went into a batch of the parent: their handles report that.
         self.env.check_process()?;
         if self.events.is_closed() {
             return Err(Error::closed("client"));
@@ -260,7 +264,8 @@ impl Accumulator {
             if full.takes_long() {
                 self.seal_later(batch_queue, full);
             } else if batch_queue.seal(full) {
-                // Also if the queue is on the sender's list already: it may look only at a later time.
+                // Announced even if the queue is on the sender's list: the sender may have planned its next
+                // look for later, when the open batch would be due.
                 let mut inner = batch_queue.lock();
                 let announced = self.announce(topic, batch_queue, &mut inner);
                 drop(inner);

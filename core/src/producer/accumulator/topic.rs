@@ -28,14 +28,15 @@ pub(crate) struct TopicBatches {
     pub(in crate::producer) failed: AtomicBool,
     /// Why records are refused, and until when.
     failure: Mutex<Option<(Error, Instant)>>,
-    /// By shard; made when a handle of that shard first sends to the topic. Most topics have one.
+    /// The queue of each shard; made when a handle of that shard first sends to the topic. Most topics have
+    /// one.
     shards: [OnceLock<Arc<BatchQueue>>; SHARDS],
     /// The bytes that its batches without a named partition hold.
     quota: Arc<MemoryQuota>,
     pub(in crate::producer) pinned: RwLock<BTreeMap<i32, Arc<BatchQueue>>>,
     /// See `unpartitioned.rs`.
     pub(in crate::producer) unrouted: Arc<BatchQueue>,
-    /// It was forgotten, since nothing was sent to it for long; see `release.rs`.
+    /// The topic was forgotten, since nothing was sent to it for long; see `release.rs`.
     pub(super) retired: AtomicBool,
 }
 
@@ -71,7 +72,7 @@ impl TopicBatches {
         self.failed.store(false, Ordering::Release);
     }
 
-    /// The topic refused a batch of so many bytes (before compression): batches get smaller.
+    /// The topic refused a batch of `bytes` (before compression): from now on batches are full at half of that.
     pub(crate) fn took_less_than(&self, bytes: usize) {
         self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
     }
@@ -108,7 +109,7 @@ impl TopicBatches {
         self.shards[shard.index()].get_or_init(|| BatchQueue::new(None, &self.quota))
     }
 
-    /// All that were made.
+    /// The queues of all shards that were made.
     pub(in crate::producer) fn shards(&self) -> impl Iterator<Item = &Arc<BatchQueue>> {
         self.shards.iter().filter_map(OnceLock::get)
     }

@@ -1,7 +1,8 @@
-//! Keyed records, where keys choose the partition, of a topic whose number of partitions is not known yet.
-//! They are accepted like all others and wait in a queue of their own, in the order of the calls. When the
-//! number is known they are copied into the batches of their partitions, before any later record is. A
-//! handle that was given out meanwhile finds its record at its new place.
+//! Keyed records, where keys choose the partition, of a topic whose number of partitions is not known yet. They
+//! are accepted like all others and wait in a queue of their own, in the order of the calls. When the number is
+//! known they are copied into the batches of their partitions, before any later record is. That happens under
+//! the lock of their queue, however many they are: only then no later record can come before them. A handle
+//! that was given out meanwhile finds its record at its new place.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,15 +32,15 @@ impl Accumulator {
         let batch_queue = &topic.unrouted;
         loop {
             let mut inner = batch_queue.lock();
-            // Known since a moment ago: `learned` stores it under this lock, after it has copied all earlier
-            // records, so this one comes behind them.
+            // The number may have become known a moment ago: `learned` stores it under this lock, after it has
+            // copied all earlier records, so this one comes behind them.
             let partitions = topic.partitions.load(Ordering::Acquire);
             if partitions > 0 {
                 drop(inner);
                 let batch_queue = topic.batch_queue(key_hash::partition(key, partitions));
                 return self.append_in(topic, &batch_queue, record, size, space, sender, take);
             }
-            // One batch, however large: it is never sent as it is.
+            // All records wait in one batch, however large: it is never sent as it is.
             if let Some(open) = &mut inner.open {
                 let has_some = open.builder.len_records() > 0;
                 if has_some && !self.budget.quotas_fit(&open.ledger.quotas, size) {
@@ -58,8 +59,9 @@ impl Accumulator {
         }
     }
 
-    /// Copies every record into the batch of its partition, and gives the place of each. The caller passes the
-    /// places on to the handles when it has given the lock back.
+    /// Copies every record into the batch of its partition, and gives the place of each. The caller, which
+    /// holds the lock of the queue of unpartitioned records, passes the places on to the handles when it has
+    /// given the lock back.
     fn route(
         self: &Arc<Self>,
         topic: &Arc<TopicBatches>,
@@ -116,7 +118,8 @@ impl Accumulator {
 }
 
 impl TopicBatches {
-    /// The topic has so many partitions: records that waited for the number are moved to them.
+    /// The number of the topic's partitions is known: records that waited for it are moved to their partitions.
+    /// The lock of their queue is held until all are moved, so that no later record comes before them.
     pub(crate) fn learned(self: &Arc<Self>, accumulator: &Arc<Accumulator>, partitions: i32) {
         if self.partitions.load(Ordering::Relaxed) == partitions {
             return;

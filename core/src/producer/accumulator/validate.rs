@@ -25,9 +25,10 @@ const MAX_HEADERS: usize = 10_000;
 pub(in crate::producer) enum Space {
     /// Free memory, if nobody waits in line for it.
     Spare,
-    /// Free memory, whoever waits: its caller is first in line, or does not wait in line at all.
+    /// Free memory, even if others wait for it: the caller is the first in line (it has a `SpacePermit`), or is
+    /// a binding, which does not wait in line.
     Any,
-    /// The memory it has already: it was accepted before, and only moves to another batch.
+    /// The memory that the record has already: it was accepted before, and only moves to another batch.
     Held,
 }
 

@@ -1,8 +1,8 @@
 //! What a batch is, from its first record to its result: open while producers fill it, sealed while the
 //! sender has it.
 //!
-//! - [`ledger`] settles it exactly once: results, memory, its place among the unresolved;
-//! - [`attempts`] knows what was tried with it before;
+//! - [`ledger`] resolves it exactly once: results, memory, its flush number;
+//! - [`attempts`] knows how earlier attempts to send it have ended;
 //! - [`split`] takes it apart when a broker refuses it as a whole.
 
 mod attempts;
@@ -25,6 +25,7 @@ pub(super) use attempts::{BatchAttempts, FailureCause};
 pub(super) use ledger::{BatchLedger, Books};
 pub(super) use split::{SplitPlan, failed, split};
 
+/// A batch that takes records.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) builder: BatchBuilder,
@@ -43,7 +44,8 @@ pub(crate) struct Batch {
     compression: Compression,
     /// The attempts that were made with it.
     pub(super) attempts: BatchAttempts,
-    /// It was not full, and nobody let it gather.
+    /// It was taken before it was full although neither its linger nor pacing held it back (linger 0, a flush,
+    /// memory is wanted). Requests of such batches alone are counted as too many requests.
     pub(super) hasty: bool,
     ledger: BatchLedger,
 }
@@ -68,12 +70,13 @@ impl Batch {
         self.ledger.settle(&Ok(ack));
     }
 
-    /// Whether it may go elsewhere although it may be written already.
+    /// Whether it may go to another partition although it may be written already (`InDoubt::Reroute`).
     pub(crate) fn reroutes(&self) -> bool {
         self.partition.is_none() && self.ledger.books.config().in_doubt == InDoubt::Reroute
     }
 
-    /// Takes the runs of submissions whose records it holds; the caller has to tell them from now on.
+    /// Takes the runs of submissions whose records it holds; from now on the caller has to tell them their
+    /// result.
     pub(super) fn take_runs(&self) -> Vec<Run> {
         self.ledger.owner.as_ref().map(|owner| owner.state().take_runs()).unwrap_or_default()
     }
@@ -131,7 +134,7 @@ impl Batch {
         self.ledger.books.config().batch_size
     }
 
-    /// Warm memory for batches.
+    /// The pool of buffers that batches are made of.
     fn buffers(&self) -> &ChunkPool {
         self.ledger.books.buffers()
     }
@@ -148,11 +151,12 @@ impl OpenBatch {
         self.ledger.owner.as_mut().expect("an open batch is not settled")
     }
 
-    /// Compresses it. `attempts`: the attempts that were made with its records before. `None` if it has no records,
-    /// or if compression failed, which resolves them.
+    /// Closes the batch: compresses it if that makes it smaller, and computes the checksum of its records.
+    /// `attempts`: those that were made with its records before. `None` if it has no records, or if compression
+    /// failed, which resolves them.
     pub(super) fn seal(mut self, partition: Option<i32>, attempts: BatchAttempts) -> Option<Batch> {
         let (builder, compression) = (self.builder, self.compression);
-        // A codec that panics fails this batch, whose thread it is on may have others to care for.
+        // A codec that panics fails this batch only: other batches need the thread it runs on.
         let sealed = caught::call(|| {
             self.ledger.books.env().mishap("compression");
             builder.seal(compression)

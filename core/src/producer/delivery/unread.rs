@@ -68,7 +68,7 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// So many of these records were looked at: they are taken out.
+    /// `records` of these were looked at: they are taken out.
     pub(crate) fn looked_at(&self, records: usize) {
         let mut tally = self.by.lock();
         if tally.report != self.report {
@@ -143,7 +143,7 @@ impl Unread {
         self.tally.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Counts so many failed records. `awaited`: a task waits for some of them and will be woken now.
+    /// Counts failed records. `awaited`: a task waits for some of them and will be woken now.
     pub(crate) fn failed(
         self: &Arc<Self>,
         topic: &Arc<str>,

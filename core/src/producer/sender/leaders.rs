@@ -23,41 +23,42 @@ pub(super) const DIAL_HEDGE: Duration = Duration::from_millis(300);
 /// The least time after which a broker is looked at again for lateness.
 const LATE_CHECK: Duration = Duration::from_millis(10);
 
-/// Brokers used outside the subset are given up after so long, unless they are needed again.
+/// Brokers outside the subset that were added are given up after this time, unless they are needed again.
 const OUTSIDE_FOR: Duration = Duration::from_secs(300);
 
-/// After so many bytes (about a batch) since the last lane was opened, one more is opened. A client that sends a
-/// record a second stays with one broker for an hour; one that sends much has opened all lanes of its
-/// subset after a few batches.
+/// When this many bytes (about a batch) were sent since the last lane was opened, one more lane is opened.
+/// A client that sends a record a second stays with one broker for an hour; one that sends much has opened
+/// all lanes of its subset after a few batches.
 const BYTES_PER_LANE: usize = 256 << 10;
 
-/// With a single lane, a second one is opened after so many seconds, drawn from this range: so that the loss of the
-/// first makes no record wait, and a fleet that lost a broker does not dial in the same second. A process that
-/// lives shorter never opens it.
+/// With a single lane, a second one is opened after a number of seconds that is drawn from this range. So
+/// the loss of the first makes no record wait, and a fleet that lost a broker does not dial in the same
+/// second. A process that lives shorter never opens it.
 const SPARE_AT_START: std::ops::Range<f64> = 1.0..10.0;
 const SPARE_AFTER_LOSS: std::ops::Range<f64> = 5.0..60.0;
 
-/// With several lanes, another one is opened after so many seconds, so that a broker that came back has work before the
-/// subset rotates.
+/// With several lanes, another one is opened after a number of seconds drawn from this range, so that a
+/// broker that came back has work before the subset rotates.
 const ROTATE_AFTER: std::ops::Range<f64> = 600.0..1_200.0;
 
-/// If the brokers used outside the subset are more than this percentage of what a new choice would need, they are chosen
-/// anew.
+/// If the brokers used outside the subset are more than this percentage of what a new choice would need, they
+/// are chosen again.
 const TOO_MANY: usize = 115;
 
 /// A broker, as this sender sees it.
 pub(crate) struct Leader {
     pub(in crate::producer) broker: Arc<Broker>,
     pub(in crate::producer) connection: Option<Connection>,
-    /// Since when its lane is being opened, or a quiet connection proved.
+    /// Since when its lane is being opened, or its quiet connection is being proved.
     pub(super) dialing: Option<Instant>,
-    /// It is not dialled, but its connection was quiet for long and has to give a sign of life.
+    /// `dialing` is no dial: its connection was quiet for long and is being proved.
     proving: bool,
     pub(in crate::producer) requests: usize,
     pub(in crate::producer) bytes_in_flight: usize,
     latency: Box<Latency>,
     limit: Limit,
-    /// Of this sender's requests: those with other acks are answered sooner or later.
+    /// How strained the broker is, by the responses to this sender's requests alone: with other acks they
+    /// take a different time.
     pub(in crate::producer) strain: Strain,
     /// When it answered last.
     answered_at: Option<Instant>,
@@ -70,13 +71,15 @@ pub(crate) struct Leader {
     avoided: bool,
     /// In this round: it gets nothing at all, since its oldest request is overdue.
     stuck: bool,
-    /// Batches that may be rerouted were taken away from it since it is stuck.
+    /// Its batches that may be rerouted have been taken away since it became stuck.
     passed_on: bool,
     /// Bytes of the request that is being assembled for it in this round.
     pub(super) assembled: usize,
-    /// The batch in flight may end the connection: nothing else is sent on it.
+    /// The batch in flight is suspect (connections may have ended because of it), so nothing else is sent
+    /// to this leader.
     pub(super) alone: bool,
-    /// In this round: such a batch waits until nothing is in flight here.
+    /// In this round: a suspect batch waits until nothing is in flight here, so this leader gets nothing
+    /// new.
     pub(in crate::producer) reserved: bool,
     /// Until when requests that carry only retries wait for the retry budget.
     pub(super) retries_wait: Option<Instant>,
@@ -174,7 +177,7 @@ impl Leader {
         self.dialing.is_some_and(|since| now.saturating_duration_since(since) < DIAL_HEDGE)
     }
 
-    /// A request was answered, so long after it was sent.
+    /// A request was answered; `took`: from sending it to its response.
     pub(crate) fn answered(&mut self, took: Duration) {
         self.latency.record(took);
         // `requests` does not count this one any more.
@@ -185,13 +188,13 @@ impl Leader {
         }
     }
 
-    /// Since when the broker has been at work on a request that was sent then and is answered now: not before it
-    /// had answered the one before, as a connection's requests are taken one by one.
+    /// When the broker began to work on the request that is answered now: when that was sent, or when the
+    /// response before it came, whichever is later. A broker takes the requests of a connection one by one.
     pub(crate) fn at_work_since(&mut self, sent: Instant, now: Instant) -> Instant {
         self.answered_at.replace(now).map_or(sent, |before| before.max(sent))
     }
 
-    /// A request was written, all of it, after so much work.
+    /// The broker has appended every batch of a request; it worked on it for `took`.
     pub(crate) fn felt(
         &mut self,
         took: Duration,
@@ -202,7 +205,7 @@ impl Leader {
         self.strain.answered(took, limits, now, rng);
     }
 
-    /// Whether its connection was quiet for so long that it may lead nowhere by now.
+    /// Whether its connection was quiet for so long that it has to be proved before a record is sent over it.
     pub(crate) fn is_quiet(&self, now: Instant) -> bool {
         self.requests == 0
             && self.dialing.is_none()
@@ -243,7 +246,7 @@ pub(crate) struct Leaders {
     /// Brokers that are used besides, because a topic has no usable partition in the subset.
     outside: BTreeSet<i32>,
     outside_until: Option<Instant>,
-    /// More than half of the brokers are unreachable or ejected: none is avoided.
+    /// More than half of the brokers are unreachable or ejected, so none is avoided.
     panic: bool,
     /// Bytes sent since a lane was opened.
     since_opened: usize,
@@ -290,13 +293,14 @@ impl Leaders {
         (leader.broker.is_member() || leader.lane().is_some()).then_some(leader)
     }
 
-    /// The cluster may have changed: who is in it, and where.
+    /// Takes over the brokers of the cluster, which may have changed.
     pub(crate) fn learn(&mut self, pool: &Pool) {
         let members = pool.members();
         for broker in &members {
             let leader =
                 self.all.entry(broker.id).or_insert_with(|| Leader::new(Arc::clone(broker)));
-            // Forgotten meanwhile, and back: what is dialled now is another one.
+            // The pool has forgotten this broker and knows it again: lanes are opened through the new
+            // entry.
             if !Arc::ptr_eq(&leader.broker, broker)
                 && leader.requests == 0
                 && leader.dialing.is_none()
@@ -304,7 +308,7 @@ impl Leaders {
                 *leader = Leader::new(Arc::clone(broker));
             }
         }
-        // One that vanished stays as long as something is in flight to it.
+        // A broker that is no longer there stays as long as something is in flight to it.
         self.all.retain(|id, leader| {
             leader.requests > 0
                 || leader.dialing.is_some()
@@ -317,7 +321,7 @@ impl Leaders {
         }
     }
 
-    /// So many bytes were sent: the volume decides how many brokers are used.
+    /// Counts bytes that were sent: the volume decides how many brokers are used.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) {
         self.size.sent(bytes, now);
         self.since_opened = self.since_opened.saturating_add(bytes);
@@ -361,7 +365,7 @@ impl Leaders {
             leader.stuck = false;
             leader.assembled = 0;
             leader.reserved = false;
-            // The batch was not sent after all.
+            // If nothing is in flight, the suspect batch was not sent after all.
             leader.alone &= leader.requests > 0;
             if leader.broker.is_troubled()
                 && (leader.broker.is_unreachable()
@@ -374,7 +378,7 @@ impl Leaders {
             }
             connected += usize::from(leader.connection.is_some() || leader.proving);
         }
-        // A lane less: what was sent before says nothing about how many are needed now.
+        // A lane was lost: the bytes sent before say nothing about how many lanes are needed now.
         if connected < self.lanes {
             self.spare_at = None;
             self.since_opened = 0;
@@ -447,7 +451,7 @@ impl Leaders {
         }
     }
 
-    /// Whether records that may go anywhere may go there.
+    /// Whether records that may go anywhere may go to this broker: it is in the subset, or was added to it.
     pub(crate) fn is_used(&self, id: i32) -> bool {
         self.subset.contains(&id) || self.outside.contains(&id)
     }
@@ -476,7 +480,8 @@ impl Leaders {
         }
         self.outside.extend(more);
         self.outside_until.get_or_insert(now + OUTSIDE_FOR);
-        // Topics came one by one, and the best choice for each may not be the best for all of them.
+        // `outside` grew topic by topic, and a choice for all topics together may need fewer brokers. If it
+        // needs clearly fewer, it takes the place of the old one.
         let afresh = subset::cover(&open, &self.subset, &BTreeSet::new(), &self.ranking);
         if afresh.len() * TOO_MANY < self.outside.len() * 100 {
             self.outside = afresh.into_iter().collect();

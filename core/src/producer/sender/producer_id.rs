@@ -29,12 +29,12 @@ pub(crate) struct ProducerStamp {
 }
 
 impl ProducerStamp {
-    /// Of a batch that is not idempotent: sent twice, it is written twice.
+    /// The stamp of a batch that is not idempotent: sent twice, it is written twice.
     const NONE: Self =
         Self { producer_id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH, sequence: NO_SEQUENCE };
 }
 
-/// The gate of one sender.
+/// The producer id of one sender: whether it is known, and under which epoch partitions begin.
 #[derive(Debug)]
 pub(super) struct ProducerIdState {
     acks: Acks,
@@ -49,17 +49,17 @@ enum Identity {
     Unknown,
     Asked,
     Known(i64),
-    /// Asked again then.
+    /// The call failed; the id is asked for again at this time.
     Failed(Instant),
 }
 
-/// Whether batches may pass.
+/// Whether batches may get sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,
     /// A producer id is to be asked for.
     Ask,
-    /// No: not before this time, or (`None`) before the producer id has come.
+    /// Not before this time, or (`None`) not before the producer id has come.
     Wait(Option<Instant>),
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn init_producer_id(pool: &Arc<Pool>, caller: &Arc<Caller>) -> 
         .with_producer_epoch(NO_PRODUCER_EPOCH);
     let check = |_, by: &Connection, response: &InitProducerIdResponse| match response.error_code {
         NONE if response.producer_id.0 >= 0 => Ok(()),
-        // With none, what is sent twice would be written twice.
+        // Without a producer id a batch that is sent twice would be written twice.
         NONE => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")
             .advise(NOT_THE_PROTOCOL)),
         code => {

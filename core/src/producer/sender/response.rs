@@ -1,4 +1,4 @@
-//! What the sender does with the response to a Produce request, or if there will be none.
+//! What the sender does with the response to a Produce request, and what it does if no response will come.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ struct PartitionResponse<'a> {
 }
 
 impl Sender {
+    /// A request was answered, or never will be: decides what that means for each of its batches.
     pub(in crate::producer) fn answered(
         &mut self,
         request: u64,
@@ -66,12 +67,13 @@ impl Sender {
         }
     }
 
+    /// Finds the part of the response that belongs to each batch of the request, and acts on it.
     fn parts(&mut self, sent: &InFlight, response: &ProduceResponse, now: Instant) {
         if let Some(leader) = self.leaders.get(sent.leader) {
             let took = now.saturating_duration_since(sent.sent);
             leader.answered(took);
             let since = leader.at_work_since(sent.sent, now);
-            // A refusal is quick, whatever an append takes.
+            // A refusal is quick, however long an append takes.
             let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
             if codes.all(|p| p.error_code == NONE)
                 && self.resumed.is_none_or(|at| at <= sent.sent)
@@ -112,7 +114,7 @@ impl Sender {
             *partition == item.partition
                 && (if id.is_nil() { *name == &*item.topic } else { *id == item.id })
         };
-        // Brokers answer in the order of the request, but nobody says that they must.
+        // Brokers answer in the order of the request, but the protocol does not say that they must.
         let in_order = parts.len() == sent.items.len()
             && parts.iter().zip(&sent.items).all(|((key, _), item)| is(item, key));
         let by_key: HashMap<_, _> = match in_order {
@@ -120,7 +122,8 @@ impl Sender {
             false => parts.iter().map(|(key, part)| (*key, part)).collect(),
         };
         if !in_order && by_key.len() < parts.len() {
-            // Which of the two is true? Sent again in place, the broker tells what it has.
+            // It is unknown which of the two is true. The batches are sent again in place; the broker then
+            // tells what it has.
             let words = "the answer to Produce names a partition twice";
             let error =
                 CallError::InDoubt(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
@@ -175,6 +178,7 @@ impl Sender {
         }
     }
 
+    /// What a broker says of one batch: written, refused, or in doubt.
     fn part(&mut self, leader: i32, item: &SentBatch, part: &PartitionResponse<'_>, now: Instant) {
         let row = describe(part.code);
         if row.written == Written::Yes {
@@ -183,13 +187,14 @@ impl Sender {
             return self.acknowledged(leader, item, base_offset, append_time);
         }
         let what = format!("topic '{}' partition {}", item.topic, item.partition);
-        // Of a batch of one record, what is said about that is all there is to say.
+        // If the batch has one record, the record's own message takes the place of the partition's.
         let own = part.record_errors.first().filter(|_| item.records == 1);
         let words = own.and_then(|bad| bad.batch_index_error_message.as_deref());
         let error = Error::broker(part.code, what, words.or(part.message));
         match part.code {
             OUT_OF_ORDER_SEQUENCE_NUMBER => {
-                // Refused before the append. Behind an older batch it is only that one's shadow.
+                // Refused before the append. If an older batch of the partition is unresolved, this error
+                // only follows from that one.
                 let Some(partition) = self.partition(item) else { return };
                 if partition.has_older(item.batch) {
                     self.failed(item, &error, true, now);
@@ -227,7 +232,7 @@ impl Sender {
     ) {
         let Some(partition) = self.partition(item) else { return };
         let batch = partition.acknowledged(item.batch);
-        // Before it in the log, and so with everybody by now.
+        // These batches lie before the acknowledged one in the log, so all in-sync replicas have them, too.
         let proven = partition.take_proven();
         let partition = item.partition;
         for batch in proven {
@@ -306,7 +311,8 @@ impl Sender {
         }
     }
 
-    /// An attempt failed: the batch is sent again, elsewhere if it is free to move, else in place.
+    /// An attempt failed: the batch is sent again, to another partition if it is free to move, otherwise in
+    /// place.
     fn failed(&mut self, item: &SentBatch, error: &Error, definite: bool, now: Instant) {
         self.failed_with(item, error, definite, false, now);
     }
@@ -323,7 +329,7 @@ impl Sender {
             topic.trouble = Some(error.clone());
         }
         self.delay_retry(item, moved, now);
-        // Another leader is another place, and what never left is not sent again.
+        // A batch that goes to another leader, or that never left this process, is no retry.
         let unsent = definite && error.broker_code().is_none();
         let cause = if moved || unsent { FailureCause::Moved } else { FailureCause::Failed };
         let Some(partition) = self.partition(item) else { return };
@@ -338,7 +344,7 @@ impl Sender {
     /// epoch, under which the broker would not recognise the batch either.
     pub(super) fn reroute(&mut self, item: &SentBatch, now: Instant) {
         let Some(topic) = self.topics.get_mut(&item.topic) else { return };
-        // Where there is no other partition, it would come to this one, behind later ones.
+        // In a topic of one partition the batch would come back to it, behind later batches.
         if topic.meta.as_ref().is_some_and(|meta| meta.partitions.len() == 1) {
             return;
         }
@@ -401,8 +407,8 @@ impl Sender {
             leader.broker.probe_lost();
         }
         for item in &sent.items {
-            // A broker that went silent may be gone for good, and dialling it takes long to fail.
-            // After a loss the dial tells, and soon.
+            // If the broker did not respond, metadata is asked for now: a dial to a host that is gone takes
+            // long to fail. If the broker closed the connection, the next dial tells soon.
             if silent {
                 self.metadata.want(&item.topic, RefreshReason::Lost);
             }
@@ -463,7 +469,7 @@ impl Sender {
         }
     }
 
-    /// Once nothing of a partition is in flight: batches that may move go back to the line that they came from.
+    /// Once nothing of a partition is in flight: batches that may move go back into their send queue.
     pub(in crate::producer) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
         let Some(topic) = self.topics.get_mut(topic) else { return };
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
@@ -477,7 +483,7 @@ impl Sender {
             self.next_id += parts.len() as u64;
             back.extend(state.put_parts(at, ids.zip(parts).collect(), records));
         }
-        // What had a place until now is before all that had none.
+        // Batches that kept their place in the sequence until now go before those that have lost it.
         back.extend(behind);
         if let Some(producer_id) = state.take_used_up() {
             self.id_state.used_up(producer_id);

@@ -1,10 +1,10 @@
 //! Counts in bulk how many handles look at a state.
 //!
 //! Sending a record must not touch a counter that other processors touch. So the number of handles that were
-//! given out is a plain number of the open batch, which nobody else sees until the batch is settled; and a
-//! thread that drops handles of a batch one after the other counts them by itself, and subtracts them
-//! together when it comes to another batch. A reference count would be two locked instructions a record,
-//! each of which waits until the record's bytes have left the store buffer: a third of the cost of a send.
+//! given out is a plain number of the open batch, which nobody else sees until the batch is resolved; and a
+//! thread that drops handles of a batch one after the other counts them by itself, and subtracts them together
+//! when it comes to another batch. A reference count would be two locked instructions a record, each of which
+//! waits until the record's bytes have left the store buffer: a third of the cost of a send.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,11 +14,11 @@ use super::slab::{SLAB, Slab};
 use super::{BatchState, RecordIndex, RecordLocation, Sent};
 use crate::producer::delivery::BatchResult;
 
-/// What the count starts from before a batch is settled: more than there can be handles, so that drops before
+/// What the count starts from before a batch is resolved: more than there can be handles, so that drops before
 /// that cannot bring it to zero.
 const UNSETTLED: i64 = 1 << 40;
 
-/// The batch's own end of its state: gives out references, and settles once.
+/// The batch's own end of its state: gives out references, and resolves once.
 #[derive(Debug)]
 pub(crate) struct Owner {
     state: &'static BatchState,

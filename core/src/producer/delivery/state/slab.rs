@@ -1,4 +1,4 @@
-//! Where the states of batches come from and go back to: a slab that the process has for good.
+//! The states of batches are taken from a slab and put back into it; the process keeps the slab for good.
 //!
 //! A state returns to the list of idle ones with its last handle, on whatever thread that is
 //! dropped. Memory is never returned: there are as many states as there were batches with handles at

@@ -22,9 +22,9 @@ impl Partition {
         self.queue[at].batch.take().map(|batch| (at, batch))
     }
 
-    /// The parts of the batch that was there, with the ids they have from now on. Gives back those for
-    /// which there is no place: without some of its records the sequence has a hole; and behind them, in
-    /// their order, what is not in doubt and cannot be appended behind a hole either.
+    /// Puts the parts of the batch that was taken into its place, with their new ids. If the parts lack some of
+    /// its records, the sequence has a hole; then gives the parts back, and after them, in order, the batches
+    /// behind that are not in doubt: none of these can be appended behind a hole.
     pub(crate) fn put_parts(
         &mut self,
         at: usize,
