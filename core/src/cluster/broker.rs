@@ -40,7 +40,7 @@ pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
     pub(crate) metrics: Arc<BrokerMetrics>,
-    place: Mutex<BrokerAddress>,
+    address: Mutex<BrokerAddress>,
     /// Open connections by lane. Their number is bounded: one that ends is removed, and the environment bounds
     /// connections.
     lanes: Mutex<BTreeMap<Lane, Connection>>,
@@ -100,7 +100,7 @@ impl Broker {
         Self {
             id,
             metrics,
-            place: Mutex::new(BrokerAddress { endpoint, rack }),
+            address: Mutex::new(BrokerAddress { endpoint, rack }),
             lanes: Mutex::default(),
             dial: Arc::default(),
             health: Mutex::default(),
@@ -112,26 +112,26 @@ impl Broker {
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, BrokerAddress> {
-        self.place.lock().unwrap_or_else(|e| e.into_inner())
+    fn address(&self) -> MutexGuard<'_, BrokerAddress> {
+        self.address.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        self.place().endpoint.clone()
+        self.address().endpoint.clone()
     }
 
     pub(crate) fn rack(&self) -> Option<String> {
-        self.place().rack.clone()
+        self.address().rack.clone()
     }
 
     /// Metadata names it at this endpoint. If that is a new one, connections to the old one get no new work.
     pub(crate) fn named_at(&self, endpoint: &Endpoint, rack: Option<String>) {
         self.member.store(true, Ordering::Relaxed);
-        let mut place = self.place();
-        place.rack = rack;
-        if place.endpoint != *endpoint {
-            place.endpoint = endpoint.clone();
-            drop(place);
+        let mut address = self.address();
+        address.rack = rack;
+        if address.endpoint != *endpoint {
+            address.endpoint = endpoint.clone();
+            drop(address);
             let old = std::mem::take(&mut *self.lanes());
             old.values().for_each(Connection::retire);
             // Failures at the old address say nothing about the new one.

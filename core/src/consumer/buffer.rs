@@ -60,7 +60,7 @@ struct State {
     bytes: usize,
     errors: usize,
     /// The partitions that are read.
-    partitions: BTreeMap<Key, Position>,
+    partitions: BTreeMap<Key, PartitionState>,
     seeks: Vec<Seek>,
     waker: Option<Waker>,
     closed: bool,
@@ -69,7 +69,7 @@ struct State {
 }
 
 #[derive(Default)]
-struct Position {
+struct PartitionState {
     next: Option<i64>,
     buffered: usize,
     generation: u64,
@@ -134,12 +134,12 @@ impl Buffer {
         let inner = &mut *state;
         // After a close nothing is kept, also not responses that were under way.
         for item in fetched.into_iter().filter(|_| !inner.closed) {
-            let Some(position) = inner.partitions.get_mut(&item.key) else { continue };
+            let Some(partition_state) = inner.partitions.get_mut(&item.key) else { continue };
             // It was asked for before a seek, and is not wanted any more.
-            if position.generation != item.generation {
+            if partition_state.generation != item.generation {
                 continue;
             }
-            position.buffered += item.raw.payload.len();
+            partition_state.buffered += item.raw.payload.len();
             inner.bytes += item.raw.payload.len();
             inner.items.push_back(Item::Batch(item));
         }
@@ -178,11 +178,15 @@ impl Buffer {
     pub(super) fn begin_anew(&self) -> BTreeMap<Key, u64> {
         let mut state = self.lock();
         state.seeks.clear();
-        for position in state.partitions.values_mut() {
-            position.generation += 1;
-            position.next = None;
+        for partition_state in state.partitions.values_mut() {
+            partition_state.generation += 1;
+            partition_state.next = None;
         }
-        state.partitions.iter().map(|(key, position)| (key.clone(), position.generation)).collect()
+        state
+            .partitions
+            .iter()
+            .map(|(key, partition_state)| (key.clone(), partition_state.generation))
+            .collect()
     }
 
     /// Wakes the task that waits in `next`, with the lock given back: a waker is the application's code.
@@ -190,7 +194,8 @@ impl Buffer {
         let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            // One that panics must not end the fetcher.
+            let _ = caught::call(|| waker.wake());
         }
     }
 
@@ -251,10 +256,10 @@ impl Buffer {
         state.errors -= usize::from(!matches!(item, Item::Batch(_)));
         if let Item::Moved(_, to) = &item {
             for moved in to {
-                if let Some(position) = state.partitions.get_mut(&moved.key)
-                    && position.generation == moved.generation
+                if let Some(partition_state) = state.partitions.get_mut(&moved.key)
+                    && partition_state.generation == moved.generation
                 {
-                    position.next = moved.next;
+                    partition_state.next = moved.next;
                 }
             }
         }
@@ -265,13 +270,13 @@ impl Buffer {
             let half = self.config.buffer_memory / 2;
             // The fetcher may have stopped for lack of room, as a whole or for this partition.
             let mut wake = before > half && state.bytes <= half;
-            if let Some(position) = state.partitions.get_mut(&fetched.key) {
+            if let Some(partition_state) = state.partitions.get_mut(&fetched.key) {
                 // It may be less than `size` if the partition was removed and added again meanwhile.
-                position.buffered = position.buffered.saturating_sub(size);
-                if position.generation == fetched.generation {
-                    position.next = Some(fetched.raw.last_offset + 1);
+                partition_state.buffered = partition_state.buffered.saturating_sub(size);
+                if partition_state.generation == fetched.generation {
+                    partition_state.next = Some(fetched.raw.last_offset + 1);
                 }
-                wake |= position.buffered == 0;
+                wake |= partition_state.buffered == 0;
             }
             if wake {
                 self.wake.notify_one();
@@ -329,19 +334,19 @@ impl Buffer {
             return Err(Error::closed("consumer"));
         }
         let inner = &mut *state;
-        let Some(position) = inner.partitions.get_mut(&key) else {
+        let Some(partition_state) = inner.partitions.get_mut(&key) else {
             return Err(Error::new(
                 ErrorKind::UnknownPartition,
                 format!("partition {partition} of topic '{topic}' is not read by this consumer"),
             )
             .advise("seek in one of the partitions that the consumer reads"));
         };
-        position.generation += 1;
-        position.next = if let Start::Offset(at) = to { Some(at) } else { None };
-        position.buffered = 0;
+        partition_state.generation += 1;
+        partition_state.next = if let Start::Offset(at) = to { Some(at) } else { None };
+        partition_state.buffered = 0;
         // The last one counts, so only one is kept for each partition.
         inner.seeks.retain(|seek| seek.key != key);
-        inner.seeks.push(Seek { key: key.clone(), to, generation: position.generation });
+        inner.seeks.push(Seek { key: key.clone(), to, generation: partition_state.generation });
         let bytes = &mut inner.bytes;
         inner.items.retain(|item| match item {
             Item::Batch(batch) if batch.key == key => {

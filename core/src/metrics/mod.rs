@@ -109,7 +109,7 @@ struct Departed {
 
 impl Departed {
     /// Adds those that nobody counts for any more to the sum.
-    fn settle(&mut self) {
+    fn add_up(&mut self) {
         for i in (0..self.leaving.len()).rev() {
             if Arc::strong_count(&self.leaving[i]) == 1 {
                 self.sum.add(&self.leaving.swap_remove(i).snapshot());
@@ -177,7 +177,7 @@ impl Metrics {
         let gone = self.brokers.write().unwrap_or_else(|e| e.into_inner()).remove(&id);
         let mut departed = self.departed.lock().unwrap_or_else(|e| e.into_inner());
         departed.leaving.extend(gone);
-        departed.settle();
+        departed.add_up();
     }
 
     /// A Metadata request is about to be sent.
@@ -248,7 +248,7 @@ impl Metrics {
         };
         let departed = {
             let mut departed = self.departed.lock().unwrap_or_else(|e| e.into_inner());
-            departed.settle();
+            departed.add_up();
             let mut sum = departed.sum.clone();
             departed.leaving.iter().for_each(|broker| sum.add(&broker.snapshot()));
             sum

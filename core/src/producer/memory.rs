@@ -40,7 +40,7 @@ pub(crate) struct Quiet<'a>(&'a Budget);
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         if self.0.quiet.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.tell();
+            self.0.wake_waiters();
         }
     }
 }
@@ -57,13 +57,13 @@ const FAR_AHEAD: usize = 4 << 20;
 /// How many bytes one holder has, and the line of the callers that wait for more of them.
 #[derive(Debug)]
 pub(crate) struct MemoryQuota {
-    held: AtomicUsize,
+    bytes: AtomicUsize,
     line: Semaphore,
 }
 
 impl Default for MemoryQuota {
     fn default() -> Self {
-        Self { held: AtomicUsize::new(0), line: Semaphore::new(1) }
+        Self { bytes: AtomicUsize::new(0), line: Semaphore::new(1) }
     }
 }
 
@@ -146,7 +146,7 @@ impl Budget {
     /// is not to blame for what other partitions of its broker hold.
     pub(crate) fn quotas_fit(&self, quotas: &Quotas, bytes: usize) -> bool {
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        let held = |quota: &MemoryQuota| quota.held.load(Ordering::Relaxed);
+        let held = |quota: &MemoryQuota| quota.bytes.load(Ordering::Relaxed);
         held(&quotas.own) == 0
             || quotas.all().all(|quota| held(quota) + bytes <= free.saturating_mul(TIMES_FREE))
     }
@@ -154,7 +154,7 @@ impl Budget {
     pub(crate) fn charge(&self, quotas: &Quotas, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::AcqRel);
         for quota in quotas.all() {
-            quota.held.fetch_add(bytes, Ordering::AcqRel);
+            quota.bytes.fetch_add(bytes, Ordering::AcqRel);
         }
     }
 
@@ -164,18 +164,18 @@ impl Budget {
         }
         self.used.fetch_sub(bytes, Ordering::AcqRel);
         for quota in quotas.all() {
-            quota.held.fetch_sub(bytes, Ordering::AcqRel);
+            quota.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
         self.pressed.store(false, Ordering::Release);
         self.releases.fetch_add(1, Ordering::AcqRel);
         // Looked at after the release: when the last `Quiet` is dropped, callers are woken for all releases
         // before that.
         if self.quiet.load(Ordering::Acquire) == 0 {
-            self.tell();
+            self.wake_waiters();
         }
     }
 
-    fn tell(&self) {
+    fn wake_waiters(&self) {
         // These wakers are the application's: one that panics must not keep the batch from resolving.
         let _ = caught::call(|| self.freed.notify_one());
         let _ = caught::call(|| self.released.notify_waiters());
@@ -320,7 +320,7 @@ mod tests {
 
     /// What a holder has given back counts no more.
     #[test]
-    fn a_share_ends_with_what_it_was_for() {
+    fn a_quota_ends_with_what_it_was_for() {
         let budget = Budget::new(100);
         let one = Quotas { own: Arc::default(), broker: Some(Arc::default()) };
         for _ in 0..10 {
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_has_a_share_whatever_its_partitions_have() {
+    fn a_broker_has_a_quota_whatever_its_partitions_have() {
         let budget = Budget::new(900);
         let broker = Arc::new(MemoryQuota::default());
         let of_it = || Quotas { own: Arc::default(), broker: Some(Arc::clone(&broker)) };
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_share_is_in_nobodys_way() {
+    async fn who_waits_for_a_quota_is_in_nobodys_way() {
         let budget = Arc::new(Budget::new(100));
         let (stalled, other) = (quotas(), quotas());
         budget.charge(&stalled, 70);
@@ -419,7 +419,7 @@ mod tests {
 
     /// Others of its kind may have taken what was left of it meanwhile.
     #[tokio::test]
-    async fn a_share_is_looked_at_again_behind_the_line() {
+    async fn a_quota_is_looked_at_again_behind_the_line() {
         let budget = Budget::new(100);
         let (own, others) = (quotas(), quotas());
         budget.charge(&others, 100);

@@ -74,7 +74,7 @@ struct Layout {
 /// An open batch.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
-    pool: ChunkPool,
+    buffers: ChunkPool,
     /// The chunks that are full.
     chunks: Vec<Chunk>,
     /// Where the next record goes. Not the last one of `chunks`: to reach it through the vector's pointer would
@@ -89,9 +89,9 @@ pub(crate) struct BatchBuilder {
 
 impl BatchBuilder {
     /// An empty batch; takes its first chunk with its first record.
-    pub(crate) fn new(pool: ChunkPool) -> Self {
+    pub(crate) fn new(buffers: ChunkPool) -> Self {
         Self {
-            pool,
+            buffers,
             chunks: Vec::new(),
             open: Chunk::empty(),
             bytes: 0,
@@ -246,7 +246,7 @@ impl BatchBuilder {
         if self.open.room().len() < layout.total {
             let full = usize::from(self.open.len() > 0);
             let grown = GROWTH[(self.chunks.len() + full).min(GROWTH.len() - 1)];
-            let next = self.pool.get(grown.max(layout.total));
+            let next = self.buffers.get(grown.max(layout.total));
             self.reserved += next.capacity();
             let last = std::mem::replace(&mut self.open, next);
             self.chunks.extend((full > 0).then_some(last));
@@ -278,7 +278,7 @@ impl BatchBuilder {
             return None;
         }
         let plain = self.take_chunks();
-        let compressed = super::compression::compress(compression, &self.pool, &plain);
+        let compressed = super::compression::compress(compression, &self.buffers, &plain);
         let (bits, chunks) = match compressed {
             Some(chunks) => (compression.bits(), chunks),
             None => (Compression::None.bits(), plain),

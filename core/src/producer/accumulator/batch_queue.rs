@@ -36,7 +36,7 @@ const LATE: u32 = 4;
 
 /// The partition of the queue where keyed records wait until the topic's number of partitions is known. Before
 /// the sender looks for such a partition, the records have moved on and the queue is empty.
-pub(super) const UNROUTED: i32 = -1;
+pub(super) const UNPARTITIONED: i32 = -1;
 
 #[derive(Debug, Default)]
 pub(super) struct BatchQueueInner {
@@ -51,7 +51,7 @@ pub(super) struct BatchQueueInner {
     /// If the queue is announced: the address of the producer ([`Unread::address`]) whose records may go into
     /// the open batch by the short way: the one that the last record is from. 0: the next record takes the long
     /// way, whoever sends it.
-    pub(super) quick: usize,
+    pub(super) short_way_for: usize,
     /// How quickly the last batches of this queue have filled.
     fill_rate: FillRate,
     /// The quota of the broker that leads its partition; `None` while no leader is known.
@@ -147,7 +147,7 @@ impl BatchQueue {
             }
             (None, _) => {
                 inner.announced = false;
-                inner.quick = 0;
+                inner.short_way_for = 0;
                 Peek::Empty
             }
         }
@@ -190,6 +190,11 @@ impl BatchQueue {
         self.lock().open.as_ref().map_or(0, |open| open.ledger.records)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.inner.is_locked()
+    }
+
     /// Records here.
     #[cfg(test)]
     pub(crate) fn records(&self) -> usize {
@@ -216,7 +221,7 @@ impl BatchQueue {
         }
         let mut place = InLine { batch_queue: self, number: open.ledger.number, sealed: None };
         place.sealed = open.seal(self.partition, BatchAttempts::default());
-        place.settle()
+        place.put()
     }
 }
 
@@ -228,7 +233,7 @@ struct InLine<'a> {
 }
 
 impl InLine<'_> {
-    fn settle(&mut self) -> bool {
+    fn put(&mut self) -> bool {
         let mut inner = self.batch_queue.lock();
         let here = |full: &Full| match full {
             Full::Sealing(number) | Full::Ended(number, _) => *number == self.number,
@@ -252,23 +257,24 @@ impl InLine<'_> {
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.settle();
+            self.put();
         }
     }
 }
 
 impl BatchQueueInner {
-    /// The open batch took records of `sender`, from the one with this index on.
+    /// The open batch took records of `producer`, from the one with this index on.
     #[inline]
-    pub(super) fn sent_by(&mut self, sender: Option<&Arc<Unread>>, index: u32) {
-        if sender.is_some_and(|sender| sender.address() == self.quick) {
+    pub(super) fn sent_by(&mut self, producer: Option<&Arc<Unread>>, index: u32) {
+        if producer.is_some_and(|producer| producer.address() == self.short_way_for) {
             // The record before this one is from the same producer, which is noted already.
             return;
         }
         if let Some(open) = &mut self.open {
-            open.ledger.senders.add(index, sender);
+            open.ledger.producers.add(index, producer);
         }
-        self.quick = sender.filter(|_| self.announced).map_or(0, |sender| sender.address());
+        self.short_way_for =
+            producer.filter(|_| self.announced).map_or(0, |producer| producer.address());
     }
 
     /// Whether the open batch of a queue that the sender keeps on its list must wake the sender: it is full, or
@@ -292,7 +298,7 @@ impl BatchQueueInner {
 
     /// Takes the open batch, which takes no more records.
     fn close(&mut self) -> Option<OpenBatch> {
-        self.quick = 0;
+        self.short_way_for = 0;
         let mut open = self.open.take()?;
         open.ledger.is_full();
         self.fill_rate.closed(open.opened, open.builder.len_bytes());

@@ -76,7 +76,7 @@ impl TopicBatches {
     /// All its queues.
     pub(in crate::producer) fn batch_queues(&self) -> Vec<Arc<BatchQueue>> {
         let pinned = self.pinned.read().unwrap_or_else(|e| e.into_inner());
-        self.shards().chain(pinned.values()).chain([&self.unrouted]).cloned().collect()
+        self.shards().chain(pinned.values()).chain([&self.unpartitioned]).cloned().collect()
     }
 }
 

@@ -34,6 +34,11 @@ impl<T> Lock<T> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+
     #[cold]
     fn wait(&self) -> Guard<'_, T> {
         let mut looks = 0;

@@ -82,7 +82,7 @@ pub(in crate::producer) fn with<T>(
 /// The same, but only if this thread remembers the topic and the queue of the partition that `partition`
 /// chooses. `None` if it does not, or if `then` gives `None`, which then has done nothing.
 #[inline(always)]
-pub(in crate::producer) fn known<T>(
+pub(in crate::producer) fn with_known<T>(
     accumulator: &Accumulator,
     shard: Shard,
     name: &str,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::time::Instant;
 
-use super::batch_queue::{BatchQueue, UNROUTED};
+use super::batch_queue::{BatchQueue, UNPARTITIONED};
 use super::shard::{SHARDS, Shard};
 use crate::config::ProducerConfig;
 use crate::error::Error;
@@ -35,7 +35,7 @@ pub(crate) struct TopicBatches {
     quota: Arc<MemoryQuota>,
     pub(in crate::producer) pinned: RwLock<BTreeMap<i32, Arc<BatchQueue>>>,
     /// See `unpartitioned.rs`.
-    pub(in crate::producer) unrouted: Arc<BatchQueue>,
+    pub(in crate::producer) unpartitioned: Arc<BatchQueue>,
     /// The topic was forgotten, since nothing was sent to it for long; see `release.rs`.
     pub(super) retired: AtomicBool,
 }
@@ -44,7 +44,7 @@ impl TopicBatches {
     pub(in crate::producer) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
         let quota = Arc::default();
-        let unrouted = BatchQueue::new(Some(UNROUTED), &quota);
+        let unpartitioned = BatchQueue::new(Some(UNPARTITIONED), &quota);
         Arc::new(Self {
             name: Arc::from(name),
             compression: own.copied().unwrap_or(config.compression),
@@ -55,7 +55,7 @@ impl TopicBatches {
             shards: [const { OnceLock::new() }; SHARDS],
             quota,
             pinned: RwLock::default(),
-            unrouted,
+            unpartitioned,
             retired: AtomicBool::new(false),
         })
     }
@@ -73,7 +73,7 @@ impl TopicBatches {
     }
 
     /// The topic refused a batch of `bytes` (before compression): from now on batches are full at half of that.
-    pub(crate) fn took_less_than(&self, bytes: usize) {
+    pub(crate) fn refused_batch_of(&self, bytes: usize) {
         self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
     }
 
@@ -162,10 +162,10 @@ mod tests {
     #[test]
     fn batches_of_a_topic_that_refuses_them_only_get_smaller() {
         let topic = topic();
-        topic.took_less_than(100_000);
-        topic.took_less_than(250_000);
+        topic.refused_batch_of(100_000);
+        topic.refused_batch_of(250_000);
         assert_eq!(topic.batch_size(), 50_000);
-        topic.took_less_than(1);
+        topic.refused_batch_of(1);
         assert_eq!(topic.batch_size(), MIN_BATCH);
     }
 

@@ -154,7 +154,7 @@ impl Accumulator {
         Error::new(
             ErrorKind::BufferFull,
             format!(
-                "unacknowledged records of topic '{}' fill their share of buffer_memory ({limit} bytes); \
+                "unacknowledged records of topic '{}' fill their quota of buffer_memory ({limit} bytes); \
                  the rest is for others",
                 topic.name
             ),
@@ -173,7 +173,7 @@ impl Accumulator {
             (Some(partition), _) => topic.batch_queue(partition),
             (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
                 match partitions {
-                    0 => Arc::clone(&topic.unrouted),
+                    0 => Arc::clone(&topic.unpartitioned),
                     n => topic.batch_queue(key_hash::partition(key, n)),
                 }
             }

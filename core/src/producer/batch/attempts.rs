@@ -16,7 +16,7 @@ pub(crate) enum FailureCause {
     /// The broker refused it, or it is in doubt.
     Failed,
     /// The broker refuses it as it is: it is taken apart, and its pieces go on.
-    SplitPlan(SplitPlan),
+    Split(SplitPlan),
 }
 
 /// After this many connections to one leader that ended while nothing but this batch was in flight on them, the
@@ -50,7 +50,7 @@ impl BatchAttempts {
             (Some(backoff), FailureCause::Failed) => {
                 self.not_before = Some(now + backoff.next(rng))
             }
-            (_, FailureCause::Moved | FailureCause::SplitPlan(_)) => self.not_before = None,
+            (_, FailureCause::Moved | FailureCause::Split(_)) => self.not_before = None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::producer::delivery::{
-    BatchResult, Outcome, Owner, RecordLocation, Resolution, Senders, Sent,
+    BatchResult, Outcome, Owner, Producers, RecordLocation, Resolution, Sent,
 };
 use crate::producer::memory::{Budget, Quotas};
 use crate::record::pool::ChunkPool;
@@ -30,7 +30,7 @@ pub(in crate::producer) trait Books: fmt::Debug + Send + Sync {
     /// One of the batches with this flush number is resolved.
     fn batch_resolved(&self, number: u64);
     /// This many more records are in batches that take no more records and are not resolved.
-    fn records_left(&self, records: usize);
+    fn records_closed(&self, records: usize);
     /// This many of them are resolved.
     fn records_resolved(&self, records: usize);
     /// A batch holds records that wait for their partition, or does so no more.
@@ -59,10 +59,10 @@ pub(in crate::producer) struct BatchLedger {
     pub(in crate::producer) records: usize,
     /// Its records wait for the topic's number of partitions, which is counted in
     /// [`Books::waits_for_partition`].
-    pub(in crate::producer) unrouted: bool,
+    pub(in crate::producer) unpartitioned: bool,
     /// The producers that sent the records.
-    pub(in crate::producer) senders: Senders,
-    /// How many of its records are counted in [`Books::records_left`].
+    pub(in crate::producer) producers: Producers,
+    /// How many of its records are counted in [`Books::records_closed`].
     on_way: usize,
 }
 
@@ -84,8 +84,8 @@ impl BatchLedger {
             charged: 0,
             quotas,
             records: 0,
-            unrouted: false,
-            senders: Senders::default(),
+            unpartitioned: false,
+            producers: Producers::default(),
             on_way: 0,
         }
     }
@@ -94,12 +94,12 @@ impl BatchLedger {
     pub(in crate::producer) fn is_full(&mut self) {
         let more = self.records - self.on_way;
         self.on_way += more;
-        self.books.records_left(more);
+        self.books.records_closed(more);
     }
 
     /// Ends the batch with this outcome: counts it, releases its memory (which may wake callers that wait for
     /// memory), resolves its handles, and ends its flush number. Does nothing if that has happened.
-    pub(in crate::producer) fn settle(&mut self, outcome: &BatchResult) {
+    pub(in crate::producer) fn resolve(&mut self, outcome: &BatchResult) {
         let Some(owner) = self.owner.take() else { return };
         self.books.metrics().resolved(&Resolution {
             topic: &self.topic,
@@ -115,8 +115,8 @@ impl BatchLedger {
             },
         });
         self.holds(0);
-        let (topic, senders) = (&self.topic, &self.senders);
-        owner.resolve(outcome, &Sent { topic, senders, records: self.records as u32 });
+        let (topic, producers) = (&self.topic, &self.producers);
+        owner.resolve(outcome, &Sent { topic, producers, records: self.records as u32 });
         self.ended();
     }
 
@@ -129,7 +129,7 @@ impl BatchLedger {
     }
 
     fn ended(&mut self) {
-        if std::mem::take(&mut self.unrouted) {
+        if std::mem::take(&mut self.unpartitioned) {
             self.books.waits_for_partition(false);
         }
         self.books.records_resolved(std::mem::take(&mut self.on_way));
@@ -138,7 +138,7 @@ impl BatchLedger {
 
     /// Its records have no partition yet.
     pub(in crate::producer) fn waits_for_partition(&mut self) {
-        if !std::mem::replace(&mut self.unrouted, true) {
+        if !std::mem::replace(&mut self.unpartitioned, true) {
             self.books.waits_for_partition(true);
         }
     }
@@ -168,7 +168,7 @@ impl Drop for BatchLedger {
             } else {
                 (ErrorKind::Closed, "the engine ended before the record was acknowledged")
             };
-            self.settle(&Err(Error::new(kind, words).with_maybe_written(true)));
+            self.resolve(&Err(Error::new(kind, words).with_maybe_written(true)));
         }
     }
 }

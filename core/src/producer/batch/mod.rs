@@ -54,7 +54,7 @@ impl Batch {
     /// Resolves all its records.
     pub(crate) fn resolve(mut self, outcome: BatchResult) {
         let outcome = outcome.map_err(|e| self.doubting(e));
-        self.ledger.settle(&outcome);
+        self.ledger.resolve(&outcome);
     }
 
     /// The error with `maybe_written` set if an earlier attempt may have written the batch: doubt sticks,
@@ -67,7 +67,7 @@ impl Batch {
     /// Resolves all its records as acknowledged by `broker`.
     pub(crate) fn acknowledged(mut self, broker: i32, ack: BatchAck) {
         self.ledger.broker = broker;
-        self.ledger.settle(&Ok(ack));
+        self.ledger.resolve(&Ok(ack));
     }
 
     /// Whether it may go to another partition although it may be written already (`InDoubt::Reroute`).
@@ -111,8 +111,8 @@ impl Batch {
     }
 
     /// The producer that sent the record with this index; `None` if it is told in another way.
-    pub(super) fn sender(&self, index: u32) -> Option<&Arc<Unread>> {
-        self.ledger.senders.of(index)
+    pub(super) fn producer(&self, index: u32) -> Option<&Arc<Unread>> {
+        self.ledger.producers.of(index)
     }
 
     /// Seals a piece of [`open_piece`](Self::open_piece), for the same partition.
@@ -148,7 +148,7 @@ impl OpenBatch {
 
     #[inline]
     pub(super) fn owner(&mut self) -> &mut Owner {
-        self.ledger.owner.as_mut().expect("an open batch is not settled")
+        self.ledger.owner.as_mut().expect("an open batch is not resolved")
     }
 
     /// Closes the batch: compresses it if that makes it smaller, and computes the checksum of its records.
@@ -170,7 +170,7 @@ impl OpenBatch {
             }
             Err(error) => {
                 let maybe = error.maybe_written() || attempts.in_doubt();
-                self.ledger.settle(&Err(error.with_maybe_written(maybe)));
+                self.ledger.resolve(&Err(error.with_maybe_written(maybe)));
                 return None;
             }
         };

@@ -20,7 +20,7 @@ use state::{BatchState, RecordIndex, Resolved, StateRef};
 
 pub(super) use outcome::{Outcome, Resolution};
 pub(super) use state::{Owner, RecordLocation, Sent};
-pub(super) use unread::Senders;
+pub(super) use unread::Producers;
 pub(crate) use unread::{Counted, Unread};
 
 /// Where an acknowledged batch is.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, Ordering, fen
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::unread::{Counted, Owed, Senders};
+use super::unread::{Counted, Owed, Producers};
 use super::{BatchAck, BatchResult, Run};
 use crate::caught;
 use crate::error::Error;
@@ -110,7 +110,7 @@ impl Rest {
 /// What is needed to count the failure of a batch: its topic, and which producer sent which of its records.
 pub(in crate::producer) struct Sent<'a> {
     pub(in crate::producer) topic: &'a Arc<str>,
-    pub(in crate::producer) senders: &'a Senders,
+    pub(in crate::producer) producers: &'a Producers,
     pub(in crate::producer) records: u32,
 }
 
@@ -125,8 +125,8 @@ impl RecordIndex {
     const FAR: i32 = i32::MIN;
 
     #[inline]
-    fn new(index: u32, behind: i32) -> Self {
-        Self(u64::from(index) | u64::from(behind.cast_unsigned()) << 32)
+    fn new(index: u32, delta_ms: i32) -> Self {
+        Self(u64::from(index) | u64::from(delta_ms.cast_unsigned()) << 32)
     }
 
     #[inline]
@@ -136,18 +136,18 @@ impl RecordIndex {
 
     /// The record's timestamp less its batch's, in milliseconds, or [`RecordIndex::FAR`].
     #[inline]
-    fn behind(self) -> i32 {
+    fn delta_ms(self) -> i32 {
         (self.0 >> 32) as i32
     }
 
     /// The index of the record that comes `records` after this one in the batch, with the same timestamp.
     pub(super) fn plus(self, records: u32) -> Self {
-        Self::new(self.index() + records, self.behind())
+        Self::new(self.index() + records, self.delta_ms())
     }
 
     /// Whether this is the index of the record that comes `records` after `first`, with the same timestamp.
     pub(super) fn continues(self, first: Self, records: u32) -> bool {
-        let near = self.behind() != Self::FAR && self.behind() == first.behind();
+        let near = self.delta_ms() != Self::FAR && self.delta_ms() == first.delta_ms();
         near && first.index() + records == self.index()
     }
 }
@@ -210,7 +210,7 @@ impl BatchState {
             Err(e) => {
                 let awaited = !self.rest().waiters.is_empty();
                 // Counted before anybody can look.
-                let owed = of.senders.failed(of.topic, e, of.records, awaited);
+                let owed = of.producers.failed(of.topic, e, of.records, awaited);
                 let mut rest = self.rest();
                 rest.error = Some(e.clone());
                 rest.owed = owed;
@@ -304,10 +304,10 @@ impl BatchState {
     /// The timestamp of a record, as it was sent.
     #[inline]
     pub(in crate::producer) fn timestamp_ms(&self, record: RecordIndex) -> i64 {
-        if record.behind() == RecordIndex::FAR {
+        if record.delta_ms() == RecordIndex::FAR {
             return self.rest().far.get(&record.index()).copied().unwrap_or_default();
         }
-        self.opened_ms.load(Ordering::Relaxed) + i64::from(record.behind())
+        self.opened_ms.load(Ordering::Relaxed) + i64::from(record.delta_ms())
     }
 
     /// The result of the record with this index, or registers the task's waker. No other handle may wait for the

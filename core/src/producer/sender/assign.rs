@@ -114,7 +114,7 @@ impl Sender {
         if topic.crowded {
             let given = |partition: &i32| {
                 let index = usize::try_from(*partition).ok();
-                index.and_then(|i| topic.partitions.get(i)).map_or(0, Partition::last_given)
+                index.and_then(|i| topic.partitions.get(i)).map_or(0, Partition::last_batch_id)
             };
             wanted.sort_by_key(given);
         }

@@ -121,7 +121,7 @@ impl Leader {
     }
 
     /// Takes over the control lane's connection, if that is idle and there is no other.
-    pub(crate) fn adopt(&mut self) {
+    pub(crate) fn take_control_lane(&mut self) {
         if self.lane().is_none() && !self.proving {
             self.connection = self.broker.open(Lane::Produce);
         }
@@ -247,7 +247,7 @@ pub(crate) struct Leaders {
     outside: BTreeSet<i32>,
     outside_until: Option<Instant>,
     /// More than half of the brokers are unreachable or ejected, so none is avoided.
-    panic: bool,
+    none_avoided: bool,
     /// Bytes sent since a lane was opened.
     since_opened: usize,
     /// How many lanes were open when this round began.
@@ -270,7 +270,7 @@ impl Leaders {
             subset: BTreeSet::new(),
             outside: BTreeSet::new(),
             outside_until: None,
-            panic: false,
+            none_avoided: false,
             since_opened: 0,
             lanes: 0,
             lost_one: false,
@@ -385,12 +385,12 @@ impl Leaders {
             self.lost_one = true;
         }
         self.lanes = connected;
-        let panic = !avoid_out(out.len(), of);
-        if panic && !self.panic {
+        let none_avoided = !avoid_out(out.len(), of);
+        if none_avoided && !self.none_avoided {
             metrics.panic_entered();
         }
-        self.panic = panic;
-        if !panic {
+        self.none_avoided = none_avoided;
+        if !none_avoided {
             self.avoid(&out);
         }
         // A client with a single lane cannot tell its broker's silence from everybody's: it tries one

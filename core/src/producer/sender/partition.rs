@@ -34,7 +34,7 @@ use crate::policy::retry_budget::Cost;
 use crate::producer::batch::{Batch, BatchAttempts, FailureCause};
 
 use doubt::Asked;
-use sequence::{Position, Sequence};
+use sequence::{BatchPosition, Sequence};
 
 /// One partition, as one sender sees it.
 #[derive(Debug, Default)]
@@ -55,16 +55,16 @@ pub(crate) struct Partition {
     /// The broker that the last batch was sent to.
     leader: Option<i32>,
     /// The position of the last batch that was acknowledged.
-    acknowledged: Option<Position>,
+    acknowledged: Option<BatchPosition>,
     /// The id of the last batch that it got. Ids grow, so the partition with the smallest one had its turn
     /// longest ago.
-    given: u64,
+    last_batch_id: u64,
 }
 
 #[derive(Debug)]
 struct InFlightBatch {
     id: u64,
-    position: Position,
+    position: BatchPosition,
     /// `None`: it was given up and is resolved. Its place is kept until its attempt is answered.
     batch: Option<Batch>,
     sent: bool,
@@ -115,7 +115,7 @@ impl Partition {
         begins: (i64, i16),
     ) -> ToSend {
         self.sent_to(leader);
-        self.given = id;
+        self.last_batch_id = id;
         let position = self.sequence.give(batch.records(), begins);
         let retry = batch.attempts.cost();
         self.queue.push_back(InFlightBatch {
@@ -132,8 +132,8 @@ impl Partition {
     }
 
     /// The id of the last batch that it was given.
-    pub(crate) fn last_given(&self) -> u64 {
-        self.given
+    pub(crate) fn last_batch_id(&self) -> u64 {
+        self.last_batch_id
     }
 
     /// A batch by its id.
@@ -163,7 +163,7 @@ impl Partition {
         let retry = match (entry.doubt, &entry.cause) {
             (true, _) => Some(Cost::InDoubt),
             (false, FailureCause::Failed) => Some(Cost::Definite),
-            (false, FailureCause::Moved | FailureCause::SplitPlan(_)) => None,
+            (false, FailureCause::Moved | FailureCause::Split(_)) => None,
         };
         Some(ToSend { id: entry.id, stamp, again: true, retry })
     }
@@ -182,7 +182,7 @@ impl Partition {
     }
 
     /// Whether all that was sent to it is resolved and answered.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
@@ -319,7 +319,7 @@ impl Partition {
         back
     }
 
-    fn rewind(&mut self, to: Position) {
+    fn rewind(&mut self, to: BatchPosition) {
         self.sequence.rewind(to);
         // The positions behind it are given again.
         self.acknowledged = self.acknowledged.filter(|last| last.is_before(to));

@@ -53,7 +53,7 @@ impl Topic {
     /// Forgets it in its accumulators, unless a batch of it is open or under way. `true` if it is in none of them
     /// any more.
     fn let_go(&mut self) -> bool {
-        if self.has_work() || !self.partitions.iter().all(|p| p.is_settled()) {
+        if self.has_work() || !self.partitions.iter().all(|p| p.is_empty()) {
             return false;
         }
         self.topic_batches.retain(|(accumulator, batches)| match accumulator.upgrade() {

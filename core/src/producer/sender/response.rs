@@ -233,7 +233,7 @@ impl Sender {
         let Some(partition) = self.partition(item) else { return };
         let batch = partition.acknowledged(item.batch);
         // These batches lie before the acknowledged one in the log, so all in-sync replicas have them, too.
-        let proven = partition.take_proven();
+        let proven = partition.take_in_log();
         let partition = item.partition;
         for batch in proven {
             batch.acknowledged(
@@ -281,10 +281,10 @@ impl Sender {
             && let Some(batch) = topic.batch(item)
         {
             let bytes = batch.sealed.uncompressed_len();
-            topic.topic_batches.iter().for_each(|(_, batches)| batches.took_less_than(bytes));
+            topic.topic_batches.iter().for_each(|(_, batches)| batches.refused_batch_of(bytes));
         }
         if let Some(partition) = self.partition(item) {
-            partition.failed(item.batch, true, FailureCause::SplitPlan(plan));
+            partition.failed(item.batch, true, FailureCause::Split(plan));
         }
     }
 
@@ -412,7 +412,9 @@ impl Sender {
             if silent {
                 self.metadata.want(&item.topic, RefreshReason::Lost);
             }
-            if error.kind() == ErrorKind::Disconnected && self.closes(sent, item, definite) {
+            if error.kind() == ErrorKind::Disconnected
+                && self.closed_because_of(sent, item, definite)
+            {
                 continue;
             }
             self.failed(item, error, definite, now);
@@ -421,7 +423,7 @@ impl Sender {
 
     /// A broker closes the connection without a response if a request is larger than its `socket.request.max.bytes`. Gives
     /// whether that has become certain of this batch, which is then taken apart or given up.
-    fn closes(&mut self, sent: &InFlight, item: &SentBatch, definite: bool) -> bool {
+    fn closed_because_of(&mut self, sent: &InFlight, item: &SentBatch, definite: bool) -> bool {
         let Some(topic) = self.topics.get_mut(&item.topic) else { return false };
         let Some(bytes) = topic.batch(item).map(|batch| batch.sealed.wire_len()) else {
             return false;
@@ -489,10 +491,10 @@ impl Sender {
             self.id_state.used_up(producer_id);
         }
         for (mut batch, cause) in back.into_iter().rev() {
-            if batch.partition.is_none() && !matches!(cause, FailureCause::SplitPlan(_)) {
+            if batch.partition.is_none() && !matches!(cause, FailureCause::Split(_)) {
                 self.metrics.records_rerouted(batch.records());
             }
-            if let FailureCause::SplitPlan(plan) = &cause {
+            if let FailureCause::Split(plan) = &cause {
                 for piece in split(batch, plan).into_iter().rev() {
                     topic.put_back(piece);
                 }

@@ -224,7 +224,7 @@ impl Sender {
                 continue;
             }
             if !connected {
-                leader.adopt();
+                leader.take_control_lane();
             }
             if anybody && leader.lane().is_none() {
                 continue;

@@ -18,10 +18,10 @@ pub(in crate::producer) struct SendQueue {
     /// Batches that were sent, or put into a request, and came back: they go first.
     back: VecDeque<Batch>,
     /// Batch queues that have announced a batch: at most one per accumulator and shard.
-    batch_queues: VecDeque<RecordLocation>,
+    batch_queues: VecDeque<ListedQueue>,
 }
 
-struct RecordLocation {
+struct ListedQueue {
     accumulator: Arc<Accumulator>,
     batch_queue: Arc<BatchQueue>,
     doze: Doze,
@@ -39,7 +39,7 @@ enum Doze {
     Until(Instant),
 }
 
-impl RecordLocation {
+impl ListedQueue {
     /// What the queue holds now; if it is empty and stays on the list, until when.
     fn look(&mut self, now: Instant, gather: &Gather) -> (Peek, Option<Instant>) {
         let until = match self.doze {
@@ -85,14 +85,10 @@ impl SendQueue {
         batch_queue: &Arc<BatchQueue>,
     ) -> bool {
         let new =
-            !self.batch_queues.iter().any(|place| Arc::ptr_eq(&place.batch_queue, batch_queue));
+            !self.batch_queues.iter().any(|listed| Arc::ptr_eq(&listed.batch_queue, batch_queue));
         if new {
             let (accumulator, batch_queue) = (Arc::clone(accumulator), Arc::clone(batch_queue));
-            self.batch_queues.push_back(RecordLocation {
-                accumulator,
-                batch_queue,
-                doze: Doze::No,
-            });
+            self.batch_queues.push_back(ListedQueue { accumulator, batch_queue, doze: Doze::No });
         }
         new
     }
@@ -100,7 +96,7 @@ impl SendQueue {
     pub(in crate::producer) fn batch_queues(
         &self,
     ) -> impl Iterator<Item = (&Arc<Accumulator>, &Arc<BatchQueue>)> {
-        self.batch_queues.iter().map(|place| (&place.accumulator, &place.batch_queue))
+        self.batch_queues.iter().map(|listed| (&listed.accumulator, &listed.batch_queue))
     }
 
     /// Puts a batch that came back before all others.
@@ -139,12 +135,12 @@ impl SendQueue {
     /// for this partition.
     pub(super) fn rests(&mut self, now: Instant, gather: &Gather) -> Option<Instant> {
         if !self.back.is_empty()
-            || self.batch_queues.iter().any(|place| matches!(place.doze, Doze::No))
+            || self.batch_queues.iter().any(|listed| matches!(listed.doze, Doze::No))
         {
             return None;
         }
         let (mut until, mut something) = (None, false);
-        self.batch_queues.retain_mut(|place| match place.look(now, gather) {
+        self.batch_queues.retain_mut(|listed| match listed.look(now, gather) {
             (Peek::Empty, _) => false,
             (Peek::Kept, at) => {
                 until = earlier(until, at);
@@ -173,8 +169,8 @@ impl SendQueue {
         }
         let mut earliest = None;
         let mut full = false;
-        self.batch_queues.retain_mut(|place| {
-            match place.look(now, gather) {
+        self.batch_queues.retain_mut(|listed| {
+            match listed.look(now, gather) {
                 (Peek::Empty, _) => return false,
                 (Peek::Kept, at) => later = earlier(later, at),
                 (Peek::Full { .. }, _) => full = true,
@@ -204,9 +200,9 @@ impl SendQueue {
         loop {
             let (mut oldest, mut open, mut wake) = (None::<(Instant, usize, bool)>, None, None);
             let mut next = 0;
-            self.batch_queues.retain_mut(|place| {
+            self.batch_queues.retain_mut(|listed| {
                 let mut hasty = false;
-                let since = match place.look(now, gather) {
+                let since = match listed.look(now, gather) {
                     (Peek::Empty, _) => return false,
                     (Peek::Kept, at) => {
                         wake = earlier(wake, at);
@@ -238,9 +234,9 @@ impl SendQueue {
             let Some((index, hasty)) = chosen.or(open.map(|index| (index, false))) else {
                 return (None, wake);
             };
-            let place = &mut self.batch_queues[index];
-            if let Some(mut batch) = place.batch_queue.take(&place.accumulator) {
-                place.doze = Doze::Taken;
+            let listed = &mut self.batch_queues[index];
+            if let Some(mut batch) = listed.batch_queue.take(&listed.accumulator) {
+                listed.doze = Doze::Taken;
                 batch.hasty = hasty;
                 return (Some(batch), None);
             }
@@ -261,7 +257,7 @@ impl SendQueue {
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
         let mut gone: Vec<Batch> = self.back.drain(..).collect();
         while !self.batch_queues.is_empty() {
-            for RecordLocation { accumulator, batch_queue, .. } in &self.batch_queues {
+            for ListedQueue { accumulator, batch_queue, .. } in &self.batch_queues {
                 gone.extend(std::iter::from_fn(|| batch_queue.take(accumulator)));
             }
             self.forget_empty();
@@ -273,7 +269,8 @@ impl SendQueue {
     /// does not announce itself, so an empty one must not stay: a record that comes into it would be noticed
     /// by nobody.
     pub(super) fn forget_empty(&mut self) {
-        self.batch_queues.retain(|place| place.batch_queue.peek(&place.accumulator) != Peek::Empty);
+        self.batch_queues
+            .retain(|listed| listed.batch_queue.peek(&listed.accumulator) != Peek::Empty);
     }
 
     /// The earliest delivery deadline of the batches that came back.

@@ -102,7 +102,7 @@ mod tests {
         state_ref.state().acknowledged().map(|ack| ack.base_offset)
     }
 
-    /// Many threads open, settle and drop handles that other threads gave out: every handle sees its
+    /// Many threads open, resolve and drop handles that other threads gave out: every handle sees its
     /// own batch, whatever state is used again meanwhile.
     #[test]
     fn states_are_not_mixed_up() {

@@ -152,7 +152,7 @@ impl Partition {
     }
 
     /// Takes the batches that a lookup found in the log and that lie before an acknowledged one.
-    pub(crate) fn take_proven(&mut self) -> Vec<Batch> {
+    pub(crate) fn take_in_log(&mut self) -> Vec<Batch> {
         let Some(last) = self.acknowledged else { return Vec::new() };
         let proven =
             |e: &InFlightBatch| matches!(e.asked, Asked::There(_)) && e.position.is_before(last);

@@ -10,7 +10,7 @@ use crate::protocol::NO_PRODUCER_ID;
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// The position of the next batch.
-    next: Position,
+    next: BatchPosition,
     epoch: i16,
     /// The producer id; `None` until something is sent, and again once its epochs are used up.
     producer_id: Option<i64>,
@@ -20,14 +20,14 @@ pub(super) struct Sequence {
 
 /// A batch's place in the sequence.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::producer) struct Position {
+pub(in crate::producer) struct BatchPosition {
     /// The sequence number of its first record.
     sequence: i32,
     /// Counts batches given a sequence, over all epochs.
     place: u64,
 }
 
-impl Position {
+impl BatchPosition {
     pub(super) fn is_before(self, other: Self) -> bool {
         self.place < other.place
     }
@@ -56,19 +56,24 @@ impl Position {
 
 impl Sequence {
     /// Gives the next position to a batch with this many records.
-    pub(in crate::producer) fn give(&mut self, records: usize, begins: (i64, i16)) -> Position {
+    pub(in crate::producer) fn give(
+        &mut self,
+        records: usize,
+        begins: (i64, i16),
+    ) -> BatchPosition {
         // A partition that has begun stays with its producer id: the broker knows its sequence by it.
         if self.producer_id.is_none() {
             self.producer_id = Some(begins.0);
             self.epoch = begins.1;
         }
         let given = self.next;
-        self.next = Position { sequence: advance(given.sequence, records), place: given.place + 1 };
+        self.next =
+            BatchPosition { sequence: advance(given.sequence, records), place: given.place + 1 };
         given
     }
 
     /// The batch at this position and all behind it are in no log: their sequences are given again.
-    pub(super) fn rewind(&mut self, to: Position) {
+    pub(super) fn rewind(&mut self, to: BatchPosition) {
         self.next = to;
     }
 
@@ -87,12 +92,12 @@ impl Sequence {
     }
 
     /// The number of positions given since `oldest`, itself included.
-    pub(super) fn given_since(&self, oldest: Position) -> u64 {
+    pub(super) fn given_since(&self, oldest: BatchPosition) -> u64 {
         self.next.place - oldest.place
     }
 
     /// What the header of the batch at this position says.
-    pub(in crate::producer::sender) fn stamp(&self, position: Position) -> ProducerStamp {
+    pub(in crate::producer::sender) fn stamp(&self, position: BatchPosition) -> ProducerStamp {
         let producer_id = self.producer_id.unwrap_or(NO_PRODUCER_ID);
         ProducerStamp { producer_id, epoch: self.epoch, sequence: position.sequence }
     }
