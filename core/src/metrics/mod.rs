@@ -162,7 +162,8 @@ impl Metrics {
         &self.logs
     }
 
-    /// The counters of a broker, made with the first call for its id. Callers keep them, since the map is behind a lock.
+    /// The counters of a broker, made with the first call for its id. The map is behind a lock: callers that
+    /// count for each record or request keep the result.
     pub(crate) fn broker(&self, id: i32) -> Arc<BrokerMetrics> {
         let known = self.brokers.read().unwrap_or_else(|e| e.into_inner()).get(&id).cloned();
         known.unwrap_or_else(|| {

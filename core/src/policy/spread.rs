@@ -201,13 +201,13 @@ fn draw_two(
     (a, draw(Some(a)))
 }
 
-/// The latency of the candidates that answer about equally fast.
+/// The latency of the candidates whose responses are about equally fast.
 struct LatencyPeers {
     mean_us: f64,
     up_to_us: u64,
 }
 
-/// `None` if all answer alike. If every microsecond counted, the quickest of three equal brokers would
+/// `None` if all are equally fast. If every microsecond counted, the quickest of three equal brokers would
 /// get half of all: so only those of another order than the quickest are slow.
 fn latency_peers(candidates: &[Candidate]) -> Option<LatencyPeers> {
     let us = |c: &Candidate| u64::from(c.latency_us);
@@ -284,7 +284,7 @@ mod tests {
         assert!(hits.iter().all(|h| (850..1150).contains(h)), "{hits:?}");
     }
 
-    /// How often each of these answer times is chosen in 100,000 draws, in per mille.
+    /// How often each of these response times is chosen in 100,000 draws, in per mille.
     fn shares(latencies_us: &[u32]) -> Vec<u32> {
         let mut rng = StdRng::seed_from_u64(5);
         let all: Vec<_> =
@@ -334,7 +334,7 @@ mod tests {
         assert!(hits[2] > hits[1] * 5, "{hits:?}");
     }
 
-    /// What partitions with these answer times have after so many full batches, all of which were ready each
+    /// What partitions with these response times have after so many full batches, all of which were ready each
     /// time but for those that `absent` names.
     fn run(
         latencies_us: &[u32],

@@ -1,14 +1,15 @@
-//! The task that owns the stream of a connection: writes what handles have ordered, matches answers.
+//! The task that owns the stream of a connection: it writes the frames that handles have ordered, and matches
+//! responses to them by correlation id.
 //!
-//! It ends when the peer closes, a response is overdue or wrong, nothing was asked for long, or every
-//! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
+//! It ends when the peer closes, when a response is overdue or wrong, when nothing was asked for long, or when
+//! every handle is gone and nothing is in flight. For each request in flight it then says whether its frame had
 //! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
 //!
-//! What lies in the socket counts before any clock, and before a write that fails. So a response is
-//! overdue only after one more look; and a process that was stopped (by a signal, a debugger, a frozen
-//! machine) does not count that time against its brokers. It finds out by its own timer: while something
-//! is unanswered that is set for soon at first, then for as far ahead as the request is old, so that
-//! time that passed unseen is known to within that.
+//! Bytes that lie in the socket count before any clock, and before a write that fails. So a response is overdue
+//! only after one more look; and a process that was stopped (by a signal, a debugger, a frozen machine) does
+//! not count that time against its brokers. It finds out by its own timer. While a request is unanswered, the
+//! timer fires 100 ms after the request was sent, then at twice its age, and so on, at most 5 s apart. If it
+//! fires more than [`STALL`] late, the process did not run.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -32,7 +33,8 @@ use crate::net::frames::FrameReader;
 
 const MAY_WANT_SASL: &str = "use a listener without SASL, which this client does not speak yet; else look at the broker's log";
 
-/// When an unanswered request is looked at first: half of what makes a connection late.
+/// The age at which an unanswered request is looked at first: half of the least time after which a connection
+/// is late.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
 /// The longest time between two such looks.
