@@ -72,7 +72,16 @@ struct State {
 struct PartitionState {
     next: Option<i64>,
     buffered: usize,
+    /// The application has taken records of this partition since the fetcher looked.
+    taken: bool,
     generation: u64,
+}
+
+impl State {
+    /// How many bytes of one partition are buffered, at most.
+    fn share(&self, config: &ConsumerConfig) -> usize {
+        (config.buffer_memory / self.partitions.len().max(1)).max(config.max_partition_bytes)
+    }
 }
 
 /// The buffer of one consumer.
@@ -111,9 +120,13 @@ impl Buffer {
     /// buffer alone.
     pub(super) fn is_full(&self, key: &Key) -> bool {
         let state = self.lock();
-        let share = (self.config.buffer_memory / state.partitions.len().max(1))
-            .max(self.config.max_partition_bytes);
-        state.partitions.get(key).is_some_and(|p| p.buffered >= share)
+        state.partitions.get(key).is_some_and(|p| p.buffered >= state.share(&self.config))
+    }
+
+    /// Whether the application has taken something of a partition since the last call.
+    pub(super) fn was_taken(&self, key: &Key) -> bool {
+        let mut state = self.lock();
+        state.partitions.get_mut(key).is_some_and(|p| std::mem::take(&mut p.taken))
     }
 
     /// Seeks since the last call, in the order in which they were asked for.
@@ -267,16 +280,19 @@ impl Buffer {
             let size = fetched.raw.payload.len();
             let before = state.bytes;
             state.bytes -= size;
-            let half = self.config.buffer_memory / 2;
+            let (half, share) = (self.config.buffer_memory / 2, state.share(&self.config));
             // The fetcher may have stopped for lack of room, as a whole or for this partition.
             let mut wake = before > half && state.bytes <= half;
             if let Some(partition_state) = state.partitions.get_mut(&fetched.key) {
                 // It may be less than `size` if the partition was removed and added again meanwhile.
-                partition_state.buffered = partition_state.buffered.saturating_sub(size);
+                let before = partition_state.buffered;
+                partition_state.buffered = before.saturating_sub(size);
+                partition_state.taken = true;
                 if partition_state.generation == fetched.generation {
                     partition_state.next = Some(fetched.raw.last_offset + 1);
                 }
-                wake |= partition_state.buffered == 0;
+                // Left out while it had its share: it is asked for again before nothing of it is left.
+                wake |= before > share / 2 && partition_state.buffered <= share / 2;
             }
             if wake {
                 self.wake.notify_one();

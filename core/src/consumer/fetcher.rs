@@ -279,8 +279,16 @@ impl Fetcher {
         let in_flight = self.sources.values().map(|source| source.in_flight).sum();
         let mut room = self.buffer.room().saturating_sub(in_flight);
         let mut ready: Vec<_> = self.ready(true, now).into_iter().collect();
-        for (_, parts) in &mut ready {
-            parts.retain(|(part, _)| !self.buffer.is_full(&part.key));
+        let lags = |key: &Key| self.reading.get(key).is_none_or(|reading| reading.lags);
+        let mut left_out: BTreeMap<i32, Vec<Key>> = BTreeMap::new();
+        for (leader, parts) in &mut ready {
+            parts.retain(|(part, _)| {
+                let full = self.buffer.is_full(&part.key);
+                if full && lags(&part.key) {
+                    left_out.entry(*leader).or_default().push(part.key.clone());
+                }
+                !full
+            });
         }
         ready.retain(|(_, parts)| !parts.is_empty());
         // If the buffer has no room for a response of every broker, brokers take turns, and each Fetch asks for
@@ -293,12 +301,21 @@ impl Fetcher {
         for (leader, mut parts) in ready {
             let source = self.sources.entry(leader).or_default();
             let lags = |key: &Key| self.reading.get(key).is_none_or(|reading| reading.lags);
+            // Where there is something in what is named the broker answers at once.
+            let waits = !parts.iter().any(|(part, _)| lags(&part.key));
+            let left_out = left_out.remove(&leader).filter(|_| waits).unwrap_or_default();
+            if left_out.is_empty() {
+                source.left_out.nobody();
+            } else if let Some(at) = source.left_out.not_before(now) {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                continue;
+            }
             if let Some(at) = source.pacing.not_before(now) {
                 self.wake_at = earlier(self.wake_at, Some(at));
                 continue;
             }
             let trickle = source.trickle.not_before(now);
-            if trickle.is_some() && !parts.iter().any(|(part, _)| lags(&part.key)) {
+            if trickle.is_some() && waits {
                 self.wake_at = earlier(self.wake_at, trickle);
                 continue;
             }
@@ -313,10 +330,17 @@ impl Fetcher {
                     continue;
                 }
             };
+            let mut max_wait = self.buffer.config.max_wait;
+            if !left_out.is_empty() {
+                // Each is looked at: what was taken of it counts for this request alone.
+                let taken = left_out.iter().filter(|key| self.buffer.was_taken(key)).count() > 0;
+                let source = self.sources.entry(leader).or_default();
+                max_wait = source.left_out.max_wait(max_wait, taken);
+            }
             room -= bytes;
             // The sort is stable: partitions with equal turns stay in the order of their names.
             parts.sort_by_key(|(part, _)| self.reading.get(&part.key).map(|r| r.turn));
-            self.send(leader, parts, bytes, retry, now);
+            self.send(leader, parts, (bytes, max_wait), retry, now);
         }
     }
 
@@ -343,7 +367,7 @@ impl Fetcher {
         &mut self,
         leader: i32,
         parts: Vec<(Asked, i32)>,
-        max_bytes: usize,
+        (max_bytes, max_wait): (usize, Duration),
         retry: bool,
         sent: Instant,
     ) {
@@ -376,7 +400,7 @@ impl Fetcher {
         }
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(int(config.max_wait.as_millis() as usize))
+            .with_max_wait_ms(int(max_wait.as_millis() as usize))
             .with_min_bytes(int(config.min_bytes))
             .with_max_bytes(int(max_bytes))
             .with_session_epoch(-1)

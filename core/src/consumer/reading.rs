@@ -11,6 +11,7 @@ use crate::cluster::TopicMeta;
 use crate::config::Start;
 use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
+use crate::policy::left_out::LeftOut;
 use crate::policy::pacing::Pacing;
 use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
@@ -159,6 +160,8 @@ pub(super) struct Source {
     /// Pace Fetches: after empty responses (`pacing`), and after small ones (`trickle`).
     pub(super) pacing: Pacing,
     pub(super) trickle: Trickle,
+    /// Delays Fetches that leave out partitions which have records, but no share of the buffer left.
+    pub(super) left_out: LeftOut,
     /// Its next request waits for the retry budget.
     pub(super) unpaid: bool,
     /// Trouble with requests as a whole.

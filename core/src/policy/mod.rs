@@ -8,6 +8,7 @@ pub(crate) mod ejection;
 pub(crate) mod in_flight;
 pub(crate) mod key_hash;
 pub(crate) mod latency;
+pub(crate) mod left_out;
 pub(crate) mod linger;
 pub(crate) mod log_limit;
 pub(crate) mod metadata_refresh;

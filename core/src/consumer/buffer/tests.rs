@@ -134,16 +134,26 @@ async fn the_fetcher_is_woken_when_there_is_room_again() {
     set.take().unwrap().unwrap();
     assert!(set.is_woken().await, "half is free");
     set.take().unwrap().unwrap();
-    assert!(set.is_woken().await, "partition 0 has nothing left");
-    set.push([fetched(1, 4, 0)]);
-    set.take().unwrap().unwrap();
-    assert!(!set.is_woken().await, "partition 1 has something");
-    set.take().unwrap().unwrap();
-    assert!(set.is_woken().await);
+    assert!(!set.is_woken().await, "nobody was left out");
     set.buffer.seek("t", 0, Start::Latest).unwrap();
     assert!(set.is_woken().await, "there is somewhere else to go on");
     set.buffer.close();
     assert!(set.is_woken().await);
+}
+
+/// One that has its share is left out of requests: it is asked for again before nothing of it is left.
+#[tokio::test]
+async fn the_fetcher_is_woken_when_half_of_a_share_is_free() {
+    let set = set(16 * SIZE, SIZE);
+    (0..2).for_each(|p| set.buffer.add_partition(&key(p)));
+    set.push((0..8).map(|at| fetched(0, at, 0)));
+    assert!(set.buffer.is_full(&key(0)) && !set.buffer.was_taken(&key(0)));
+    for left in (0..8).rev() {
+        set.take().unwrap().unwrap();
+        assert_eq!(set.is_woken().await, left == 4, "{left} left");
+        assert!(set.buffer.was_taken(&key(0)) && !set.buffer.was_taken(&key(0)));
+    }
+    assert!(!set.buffer.was_taken(&key(1)));
 }
 
 #[tokio::test]

@@ -440,3 +440,36 @@ async fn a_consumer_that_goes_while_it_dials_leaves_no_connection() {
         assert_eq!(open(), before);
     }
 }
+
+/// A broker holds a Fetch for partitions that have nothing. One that was left out of it, as its share of the
+/// buffer was used, would wait for that, however soon the application makes room.
+#[tokio::test(start_paused = true)]
+async fn a_partition_with_much_beside_one_with_nothing_is_read_without_pauses() {
+    const RECORDS: i64 = 2_000;
+    let cluster = cluster(1, 2);
+    write(&cluster, 0, RECORDS as usize).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    // A share is some forty batches.
+    let consumer = client.consumer().topics(["t"]).buffer_memory(64 << 10);
+    let mut consumer = consumer.max_partition_bytes(16 << 10).build().unwrap();
+    let (begun, before) = (Instant::now(), seen(&cluster, 1, ApiKey::FETCH));
+    let mut next = 0;
+    while next < RECORDS {
+        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+        assert_eq!((batch.partition(), batch.base_offset()), (0, next));
+        next = batch.next_offset();
+        // What an application does with it.
+        tokio::time::sleep(ms(1)).await;
+    }
+    let took = begun.elapsed();
+    assert!(took < secs(4), "{took:?} for {RECORDS} ms of work");
+    let requests = seen(&cluster, 1, ApiKey::FETCH) - before;
+    assert!(requests < 300, "{requests} requests");
+    // An application that stops costs the broker hardly more than one that waits for records.
+    write(&cluster, 0, 400).await;
+    tokio::time::sleep(secs(5)).await;
+    let before = seen(&cluster, 1, ApiKey::FETCH);
+    tokio::time::sleep(secs(10)).await;
+    let requests = seen(&cluster, 1, ApiKey::FETCH) - before;
+    assert!((10..=25).contains(&requests), "{requests} requests in ten seconds");
+}
