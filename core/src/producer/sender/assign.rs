@@ -2,51 +2,26 @@
 //! batch without a partition is free until it is put into a request. For those batches
 //! [`select`](super::select) chooses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::Sender;
-use super::lookup::Wanted;
 use super::partition::{Partition, ToSend};
 use super::request::RequestDraft;
+use super::round::Round;
 use super::send_queue::{Next, SendQueue};
 use super::topic::Topic;
 use crate::caught::caught;
-use crate::cluster::{Lane, Pool, TopicMeta};
+use crate::cluster::{Lane, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::earlier;
 use crate::policy::metadata_refresh::RefreshReason;
-use crate::policy::pace::{Bucket, Gather, Strain};
+use crate::policy::pace::{Gather, Strain};
 use crate::policy::reconnect::DialUrgency;
 use crate::producer::accumulator::Event;
 use crate::producer::batch::Batch;
 use crate::protocol::NO_LEADER;
-
-/// The state of one round.
-pub(super) struct Round<'a> {
-    pub(in crate::producer) pool: &'a Arc<Pool>,
-    pub(super) now: Instant,
-    pub(super) drafts: Vec<RequestDraft>,
-    /// By leader: the partitions whose last sequence it is to be asked for.
-    pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
-    /// Requests that may be made, less those of this round.
-    pub(in crate::producer) bucket: Bucket,
-    /// An open batch was left to gather. It may still ride in this round, if another batch makes a request
-    /// to its leader.
-    pub(in crate::producer) held: bool,
-    /// The round is at its second turns. Lookups were asked for in the first ones, and are not asked for
-    /// twice.
-    pub(super) again: bool,
-}
-
-impl Round<'_> {
-    /// The number of batches in the drafts so far.
-    pub(in crate::producer) fn parts(&self) -> usize {
-        self.drafts.iter().map(|draft| draft.parts.len()).sum()
-    }
-}
 
 impl Sender {
     /// Assigns the batches of a topic that can go now. A request is bounded and carries one batch a partition, so batches

@@ -3,10 +3,10 @@
 //! order.
 //!
 //! ```text
-//! batch queues (open, full) ──┐   topic.rs     assign.rs, select.rs        request.rs
+//! batch queues (open, full) ──┐   round.rs, assign.rs, select.rs           request.rs
 //! taken back after a refusal ─┼─> round: a partition for each ─> one request per leader ─> lane
 //! sent again in place ────────┘                                                             │
-//!                          response.rs: acknowledged, refused, in doubt <───────────────────┘
+//!                 response.rs, retry.rs: acknowledged, refused, in doubt <──────────────────┘
 //! ```
 //!
 //! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the task ends (or
@@ -23,6 +23,8 @@ mod producer_id;
 mod release;
 mod request;
 mod response;
+mod retry;
+mod round;
 mod select;
 mod send_queue;
 mod topic;
@@ -44,12 +46,11 @@ use crate::config::{Acks, InDoubt};
 use crate::environment::{Environment, READ_FIRST, STALL, earlier};
 use crate::metrics::{Metrics, limited};
 
-use assign::Round;
 use leaders::Leaders;
 use partition::Partition;
 use producer_id::{ProducerIdState, Readiness, init_producer_id};
 use release::{MANY_TOPICS, UNUSED_AFTER};
-use request::{InFlight, RequestDraft};
+use request::InFlight;
 use send_queue::SendQueue;
 use topic::Topic;
 
@@ -67,26 +68,6 @@ const OVERSLEPT: Duration = Duration::from_millis(10);
 
 /// At most this many rounds in one turn of the loop: responses must be read in between.
 const MAX_ROUNDS: usize = 16;
-
-/// The topics of one round: `served` got a batch into a request, `not_served` did not, and `held` get a
-/// second turn at the end of the round.
-#[derive(Default)]
-struct Turns {
-    served: VecDeque<Arc<str>>,
-    not_served: VecDeque<Arc<str>>,
-    held: Vec<Held>,
-    /// For each partition of the topic whose turn it is: a request of this round names it already. Kept
-    /// here only so that its memory is used again.
-    taken: Vec<bool>,
-}
-
-/// A topic with open batches that were left to gather: it gets a second turn.
-struct Held {
-    name: Arc<str>,
-    /// Its partitions that requests of this round name already.
-    taken: Vec<bool>,
-    served: bool,
-}
 
 /// Hashing that is the same in every run: a simulation must repeat, and the order in which topics
 /// are looked at follows from it.
@@ -336,108 +317,6 @@ impl Sender {
             topic.tell_leader(&accumulator, &batch_queue);
         }
         topic.activate(&mut self.active);
-    }
-
-    /// Assigns at most one batch to each partition and sends one request to each leader that got
-    /// some. Gives whether anything was sent.
-    fn round(&mut self, now: Instant) -> bool {
-        if self.active.is_empty() {
-            return false;
-        }
-        if let Some(at) = self.rests_until.filter(|at| *at > now) {
-            self.wake_at = earlier(self.wake_at, Some(at));
-            return false;
-        }
-        if !self.passes(now) {
-            return false;
-        }
-        let Some(pool) = self.pool.upgrade() else { return false };
-        self.env.mishap("sender");
-        self.leaders.begin_round(&pool, &self.metrics, now);
-        let mut round = Round {
-            pool: &pool,
-            now,
-            drafts: Vec::new(),
-            lookups: BTreeMap::new(),
-            bucket: pool.pace().look(now),
-            held: false,
-            again: false,
-        };
-        let mut turns = Turns::default();
-        for name in std::mem::take(&mut self.active) {
-            self.turn(name, None, &mut round, &mut turns);
-        }
-        // Open batches that were left to gather ride in requests that this round makes anyway.
-        let held = std::mem::take(&mut turns.held);
-        round.again = !held.is_empty() && !round.drafts.is_empty();
-        for held in held {
-            if round.drafts.is_empty() {
-                turns.not_served.push_back(held.name);
-            } else {
-                self.turn(Arc::clone(&held.name), Some(held), &mut round, &mut turns);
-            }
-        }
-        if round.again {
-            round.drafts.iter_mut().for_each(RequestDraft::join_topics);
-        }
-        self.active.append(&mut turns.not_served);
-        self.active.append(&mut turns.served);
-        self.look_up(std::mem::take(&mut round.lookups));
-        let mut any = false;
-        for draft in round.drafts {
-            if self.affords(&pool, &draft, now) {
-                any = true;
-                // A request with nothing but retries is paid from the retry budget, not from the bucket.
-                if draft.cost().is_none() {
-                    pool.pace().take(draft.hasty);
-                }
-                self.send(draft, now);
-            } else {
-                self.withdraw(&draft);
-            }
-        }
-        any
-    }
-
-    /// One topic's turn in a round. `again`: it is the second turn, and this is what the first one left.
-    fn turn(
-        &mut self,
-        name: Arc<str>,
-        again: Option<Held>,
-        round: &mut Round<'_>,
-        turns: &mut Turns,
-    ) {
-        // Taken out so that leaders and topic can be changed side by side.
-        let Some(mut topic) = self.topics.remove(&name) else { return };
-        let given = round.parts();
-        let mut served = again.as_ref().is_some_and(|held| held.served);
-        let mut held = false;
-        if again.is_some() || self.learn(&mut topic, round.now) {
-            // A request may name a partition only once: the parts of its response are told apart by the
-            // partition.
-            let first = again.is_none();
-            let mut taken = again.map_or_else(|| std::mem::take(&mut turns.taken), |a| a.taken);
-            if first {
-                taken.clear();
-                taken.resize(topic.partitions.len(), false);
-            }
-            round.held = false;
-            self.assign(&mut topic, round, &mut taken);
-            served |= round.parts() > given;
-            held = first && round.held && topic.has_work();
-            match held {
-                true => turns.held.push(Held { name: Arc::clone(&name), taken, served }),
-                false => turns.taken = taken,
-            }
-        }
-        topic.active = topic.has_work();
-        if topic.active && !held {
-            // A request has a maximum size. So a topic that got something into one goes behind the others
-            // in the next round.
-            let queue = if served { &mut turns.served } else { &mut turns.not_served };
-            queue.push_back(Arc::clone(&name));
-        }
-        self.topics.insert(name, topic);
     }
 
     /// Brokers may have come, gone or moved.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::Sender;
-use super::assign::Round;
 use super::leaders::{DIAL_HEDGE, Leader};
+use super::round::Round;
 use super::topic::{Sticky, Topic};
 use crate::cluster::{Lookup, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;

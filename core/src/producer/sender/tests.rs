@@ -7,6 +7,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use super::partition::ToSend;
+use super::request::RequestDraft;
+use super::round::{Round, Turns};
 use super::*;
 use crate::cluster::{Handle, TopicMeta, by_hand};
 use crate::config::ProducerConfig;
