@@ -161,7 +161,7 @@ fn a_quota_that_is_used_up_presses() {
         }
     };
     assert_eq!(refused.kind(), ErrorKind::BufferFull);
-    assert!(refused.message().contains("share"), "{refused}");
+    assert!(refused.message().contains("quota"), "{refused}");
     let mut told = std::iter::from_fn(|| events.try_recv().ok());
     assert!(told.any(|event| matches!(event, Event::Pressure)));
 }
