@@ -4,17 +4,18 @@
 //! # The way of a record
 //!
 //! ```text
-//! app ── send(record) ──> open batch of its topic ──(sealed)──> spread: which partition, which broker
-//!         producer::accumulator     record::builder              policy::spread      │
+//! app ── send(record) ──> open batch of its topic ──(taken)──> spread: which partition, which broker
+//!         producer::accumulator     record::builder             policy::spread       │
 //!                                                                                    v
-//!      <── Delivery ── completion <── response <── lane <── producer::sender: one Produce request per
-//!          producer::delivery           net::connection     broker, carrying every ready batch
+//!      <── Delivery ── batch resolved <── response <── lane <── producer::sender: one Produce request
+//!          producer::delivery             net::connection     per broker, carrying every ready batch
 //!
 //! app <── Batch <── consumer::buffer <── record::reader (zero copy) <── lane <── consumer::fetcher
 //! ```
 //!
-//! - [`Client`] is a handle on the process's pool (`cluster`): brokers, connections in lanes, metadata,
-//!   retry budgets, one producer id. `metrics` counts what it does, by broker and request.
+//! - [`Client`] is a handle on the process's pool (`cluster`): brokers, connections in lanes, metadata, retry
+//!   budgets. Each sender of the pool has one producer id. `metrics` counts what the client does, by broker and
+//!   request.
 //! - `record` writes and reads batches without I/O; `protocol` frames requests and bounds responses.
 //! - `net` is one connection; `policy` holds decisions as pure functions.
 //! - [`Environment`] carries clock, randomness, dialer and thread, so that a test or a simulation can

@@ -1,10 +1,9 @@
 //! The consumer.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use ottla::Start;
@@ -17,12 +16,12 @@ use crate::batch::{Batch, Cursor, Record};
 use crate::client::Connect;
 use crate::convert::{self, Given};
 use crate::errors::{self, OrRaise};
-use crate::exit;
+use crate::exclusive::{Exclusive, lock};
 use crate::fork::Here;
 use crate::guard::guarded;
 use crate::settings::{Made, Settings};
 use crate::stats::Statistics;
-use crate::wait::{Deadline, SLICE, wait};
+use crate::wait::{Deadline, wait};
 
 const WHAT: &str = "consumer";
 
@@ -54,10 +53,6 @@ struct Reader {
     current: Mutex<VecDeque<Cursor>>,
     exclusive: Exclusive,
     pid: u32,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Reader {
@@ -104,63 +99,6 @@ impl Reader {
         let current = std::mem::take(&mut *lock(&self.current));
         drop(current);
         Ok(())
-    }
-}
-
-/// One thread at a time waits for batches: the engine wakes one, which then wakes the next.
-#[derive(Default)]
-struct Exclusive {
-    holder: Mutex<Option<ThreadId>>,
-    free: Condvar,
-}
-
-impl Exclusive {
-    /// Waits for the turn; `None` when `deadline` passes or `stop` says so. A thread that has it
-    /// already, because it is in a signal handler in the middle of its wait, goes on with it.
-    fn take(
-        &self,
-        py: Python<'_>,
-        deadline: Deadline,
-        stop: impl Fn() -> bool,
-    ) -> PyResult<Option<Held<'_>>> {
-        let own = thread::current().id();
-        loop {
-            {
-                let mut holder = lock(&self.holder);
-                if holder.is_none_or(|holder| holder == own) {
-                    let first = holder.replace(own).is_none();
-                    return Ok(Some(Held { exclusive: first.then_some(self) }));
-                }
-            }
-            if deadline.left().is_zero() || stop() {
-                return Ok(None);
-            }
-            let slice = deadline.left().min(SLICE);
-            py.detach(|| {
-                let holder = lock(&self.holder);
-                if holder.is_some() {
-                    let _ = self.free.wait_timeout(holder, slice);
-                } else {
-                    drop(holder);
-                }
-                exit::stay_away_from_the_end();
-            });
-            py.check_signals()?;
-        }
-    }
-}
-
-/// The turn, given back when dropped by the call that took it first.
-struct Held<'a> {
-    exclusive: Option<&'a Exclusive>,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if let Some(exclusive) = self.exclusive {
-            *lock(&exclusive.holder) = None;
-            exclusive.free.notify_one();
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod convert;
 mod delivery;
 mod enums;
 mod errors;
+mod exclusive;
 mod exit;
 mod fork;
 mod guard;

@@ -4,8 +4,10 @@
 
 #include <ottla.h>
 
+#include <arpa/inet.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -144,6 +146,35 @@ static inline void round_trip(const char *bootstrap, int32_t compression) {
   CHECK(seen == RECORDS);
   ottla_client_free(client);
   ottla_consumer_free(consumer);
+}
+
+/* A client that names no cluster gets this error, whether it waits or is told. */
+static inline void expect_no_client(const char *bootstrap, ottla_status expected) {
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_client *client = NULL;
+  options.bootstrap = bootstrap;
+  options.connect_timeout_ms = 1000;
+  FAILS(expected, ottla_client_connect(&options, &client, E));
+  CHECK(client == NULL);
+  options.tag = 9;
+  OK(ottla_client_new(&options, &client, E));
+  ottla_completion done = next_completion(client);
+  CHECK(done.kind == OTTLA_COMPLETION_CONNECTED && done.tag == 9);
+  CHECK(ottla_error_status(done.error) == expected);
+  CHECK(ottla_error_advice(done.error)[0] != 0);
+  ottla_error_free(done.error);
+  ottla_client_free(client);
+}
+
+/* A socket on a port of its own, which does not listen yet. */
+static inline int local_socket(char bootstrap[32]) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof address;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, len) == 0);
+  CHECK(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
+  snprintf(bootstrap, 32, "127.0.0.1:%d", ntohs(address.sin_port));
+  return listener;
 }
 
 #endif

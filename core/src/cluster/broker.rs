@@ -1,6 +1,6 @@
-//! One broker (or bootstrap address): its lanes, and how it does. A broker answers one request at a
-//! time per connection and lets Produce, Fetch and JoinGroup wait there, so that nothing short may
-//! share a connection with them.
+//! One broker (or bootstrap address): its lanes and its health. A broker answers one request at a time per
+//! connection and lets Produce, Fetch and JoinGroup wait there, so short calls must not share a connection with
+//! them.
 //!
 //! Health is one for all that use the broker: when a consumer finds it unreachable, a producer knows.
 
@@ -31,7 +31,7 @@ pub(crate) enum Lane {
     Control,
     /// All producers of the process.
     Produce,
-    /// One consumer, by its number in the pool.
+    /// The Fetches of one consumer, by its number in the pool.
     Fetch(u64),
 }
 
@@ -40,8 +40,8 @@ pub(crate) struct Broker {
     /// Negative for a bootstrap address whose broker is not known.
     pub(crate) id: i32,
     pub(crate) metrics: Arc<BrokerMetrics>,
-    place: Mutex<BrokerAddress>,
-    /// Open connections by lane. Bounded, because one that ends is taken out and the environment bounds
+    address: Mutex<BrokerAddress>,
+    /// Open connections by lane. Their number is bounded: one that ends is removed, and the environment bounds
     /// connections.
     lanes: Mutex<BTreeMap<Lane, Connection>>,
     /// Held while dialling: dials to one broker are serialised in a process.
@@ -51,7 +51,7 @@ pub(crate) struct Broker {
     troubled: AtomicBool,
     /// Connections lost and not replaced yet.
     lost: AtomicUsize,
-    /// Part of the cluster by the last metadata.
+    /// The last metadata names it as part of the cluster.
     member: AtomicBool,
     /// Since when metadata does not name it any more, in the environment's microseconds.
     gone_us: AtomicU64,
@@ -61,7 +61,7 @@ pub(crate) struct Broker {
 #[derive(Default)]
 struct Health {
     reconnect: Reconnect,
-    /// Attempts to reach it, while none succeeds.
+    /// Attempts to reach it since the last one that succeeded.
     attempts: Option<Attempts>,
     /// A broker at this address has answered a request.
     reached: bool,
@@ -100,7 +100,7 @@ impl Broker {
         Self {
             id,
             metrics,
-            place: Mutex::new(BrokerAddress { endpoint, rack }),
+            address: Mutex::new(BrokerAddress { endpoint, rack }),
             lanes: Mutex::default(),
             dial: Arc::default(),
             health: Mutex::default(),
@@ -112,29 +112,29 @@ impl Broker {
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, BrokerAddress> {
-        self.place.lock().unwrap_or_else(|e| e.into_inner())
+    fn address(&self) -> MutexGuard<'_, BrokerAddress> {
+        self.address.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
-        self.place().endpoint.clone()
+        self.address().endpoint.clone()
     }
 
     pub(crate) fn rack(&self) -> Option<String> {
-        self.place().rack.clone()
+        self.address().rack.clone()
     }
 
     /// Metadata names it at this endpoint. If that is a new one, connections to the old one get no new work.
     pub(crate) fn named_at(&self, endpoint: &Endpoint, rack: Option<String>) {
         self.member.store(true, Ordering::Relaxed);
-        let mut place = self.place();
-        place.rack = rack;
-        if place.endpoint != *endpoint {
-            place.endpoint = endpoint.clone();
-            drop(place);
+        let mut address = self.address();
+        address.rack = rack;
+        if address.endpoint != *endpoint {
+            address.endpoint = endpoint.clone();
+            drop(address);
             let old = std::mem::take(&mut *self.lanes());
             old.values().for_each(Connection::retire);
-            // What failed there says nothing about here.
+            // Failures at the old address say nothing about the new one.
             let mut health = self.health();
             health.reconnect = Reconnect::default();
             health.attempts = None;
@@ -143,7 +143,7 @@ impl Broker {
         }
     }
 
-    /// Metadata names it no more. It may come back: what is known of it is kept for a while.
+    /// Metadata no longer names it. It may come back, so what is known of it is kept for a while.
     pub(crate) fn vanished(&self, now_us: u64) {
         if self.member.swap(false, Ordering::Relaxed) {
             self.gone_us.store(now_us, Ordering::Relaxed);
@@ -170,7 +170,7 @@ impl Broker {
         self.suspect.get()
     }
 
-    /// For messages.
+    /// Its name in messages.
     pub(crate) fn name(&self) -> String {
         if self.id >= 0 {
             format!("broker {} at {}", self.id, self.endpoint())
@@ -201,9 +201,9 @@ impl Broker {
         None
     }
 
-    /// Puts a new connection into its lane and gives the connection that the lane has then. If a producer has
-    /// taken over the control lane's connection while this one was dialled, that one stays and the new one
-    /// is retired: otherwise one of them would be in use but not in the map.
+    /// Puts a new connection into its lane and gives the connection that the lane has afterwards. If a producer
+    /// has taken over the control lane's connection while this one was dialled, that one stays and the new one
+    /// is retired: otherwise one of them would be in use without being in the map.
     pub(crate) fn put(&self, lane: Lane, connection: Connection) -> Connection {
         let mut lanes = self.lanes();
         if let Some(open) = lanes.get(&lane).filter(|c| !c.is_closed()) {
@@ -293,7 +293,7 @@ impl Broker {
         self.troubled.store(troubled, Ordering::Relaxed);
     }
 
-    /// From when on it may be dialled; `None`: now.
+    /// When it may be dialled; `None`: now.
     pub(crate) fn not_before(&self, urgency: DialUrgency, now: Instant) -> Option<Instant> {
         self.health().reconnect.not_before(urgency).filter(|at| *at > now)
     }
@@ -332,14 +332,14 @@ impl Broker {
         self.health().reached
     }
 
-    /// A connection that has answered something is over.
+    /// A connection that has answered requests has ended.
     pub(crate) fn was_of_use(&self) {
         self.health().proven();
     }
 
-    /// The same as [`trouble`](Self::trouble), with the number of dials.
+    /// As [`trouble`](Self::trouble), with the number of dials.
     pub(super) fn attempts(&self) -> Option<(Instant, u32, Option<Error>)> {
-        // A connection that answers ends the spell, whatever happened before.
+        // A connection that answers a request ends the spell, whatever happened before.
         let proven = self.lanes().values().any(|c| !c.is_closed() && c.has_answered());
         let mut health = self.health();
         if proven {
@@ -457,12 +457,12 @@ impl Broker {
         pause
     }
 
-    /// How many requests (succeeded, failed) since the last call.
+    /// How many requests have succeeded and failed since the last call.
     pub(crate) fn window(&self) -> (u32, u32) {
         self.health().ejection.window()
     }
 
-    /// For people.
+    /// Its health, as people read it.
     pub(crate) fn condition(&self, now: Instant) -> BrokerHealth {
         let health = self.health();
         if health.reconnect.is_unreachable() {

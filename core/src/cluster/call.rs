@@ -1,5 +1,5 @@
-//! Short calls that any broker can answer: to one that is connected, and if it is silent to a second
-//! one as well. The one way in which such a call is tried again.
+//! Short calls that any broker can answer. They go to a broker that is connected, and if it is silent to a
+//! second one as well. Such calls are tried again here and nowhere else.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Pool {
     {
         let mut not = Vec::from_iter(not);
         let mut errors: Vec<Error> = Vec::new();
-        // Metadata is how it is found out which cluster answers.
+        // Metadata itself finds out which cluster answers.
         let vouched = R::KEY != MetadataRequest::KEY;
         let call = Call { caller, request, versions, vouched, check: &check };
         loop {
@@ -99,7 +99,7 @@ impl Pool {
             response = &mut first => return response.map(|a| (id, a)),
             () = self.env().sleep(patience) => {}
         }
-        // A dial for the second one must not hold up the first one's response.
+        // A dial to the second broker must not delay the response of the first.
         let second = async {
             let asked = connection.id();
             let (id, connection) = self.control_but(&[id]).await.map_err(CallError::Unsent)?;
@@ -155,16 +155,16 @@ struct Call<'a, R, C> {
     caller: &'a Arc<Caller>,
     request: &'a R,
     versions: (i16, i16),
-    /// Only over connections that are known to lead to the right cluster.
+    /// It goes only over connections that are known to lead to the right cluster.
     vouched: bool,
     check: &'a C,
 }
 
-/// One error for what several brokers said. Only if all of them said what trying again will not help
-/// is that the response.
+/// One error for the errors of several brokers. It is one that trying again will not help only if all of them
+/// are.
 fn verdict(mut errors: Vec<Error>) -> Error {
     let passing = errors.iter().position(|e| !e.is_final());
-    // Of others than brokers of this cluster it does not matter what they cannot do.
+    // What brokers of another cluster cannot do does not matter.
     let changed = || errors.iter().position(|e| e.kind() == ErrorKind::ClusterChanged);
     let which = passing.or_else(changed).unwrap_or(0);
     errors.swap_remove(which)

@@ -1,9 +1,9 @@
 //! Opening connections: to a broker for a lane, or to anybody for a short call.
 //!
-//! A dial, once begun, runs to its end whoever stops waiting for it: its outcome is what the pool
-//! knows of the broker. Dials to one broker are serialised. While nothing at all is connected, all
-//! that look for *somebody* share one pace, so that a process whose cluster is down knocks as often
-//! as one broker's backoff allows, however many brokers and callers there are.
+//! A dial, once begun, runs to its end even if its caller stops waiting: its outcome is what the pool knows of
+//! the broker. Dials to one broker are serialised. While nothing at all is connected, all callers that look for
+//! *any* broker share one pace, so that a process whose cluster is down dials as often as one broker's backoff
+//! allows, however many brokers and callers there are.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -23,15 +23,15 @@ use crate::net::{self, CloseReason, Connection, OnClose};
 use crate::policy::backoff::Backoff;
 use crate::policy::reconnect::{DialUrgency, Loss};
 
-/// A dial for a short call that takes longer is left to itself while another address is tried.
+/// If a dial for a short call takes longer, it goes on by itself while another address is tried.
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Short calls are unanswered for so long before another broker is asked, at least.
+/// The least time for which a short call is unanswered before another broker is asked.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
-/// And at most: short calls are so rare that one slow response counts as usual for a day.
+/// The longest: short calls are so rare that one slow response counts as usual for a day.
 const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
 
-/// So many known brokers are tried, drawn anew each time, before the bootstrap list has its turn.
+/// This many known brokers are tried, drawn anew each time, before the bootstrap list.
 const KNOWN_TRIED: usize = 3;
 
 /// Paces dials while no broker is connected, for all callers that look for any broker.
@@ -103,7 +103,7 @@ impl Pool {
         }
         if broker.is_none_or(|b| b.open(lane).is_none()) {
             let connection = self.lane(id, lane, DialUrgency::Needed).await?;
-            // Somebody who waited for the same dial may have been quicker, with a long poll.
+            // Another caller that waited for the same dial may have sent a long poll on it already.
             if connection.in_flight() == 0 {
                 return Ok(connection);
             }
@@ -127,7 +127,7 @@ impl Pool {
             let timeout = broker.setup_timeout();
             let permit = match setup.env.permit(timeout).await {
                 Ok(permit) => permit,
-                // That this process has no room for a connection says nothing about the broker.
+                // If this process may not open one more connection, that says nothing about the broker.
                 Err(e) => {
                     drop(dial_lock);
                     let _ = tx.send(Err(e));
@@ -144,7 +144,7 @@ impl Pool {
                 broker: &broker.metrics,
                 reconnect,
             };
-            // Somebody else's code may be in it: the dialer, the authenticator.
+            // Foreign code may run in it: the dialer, the authenticator.
             let opened = caught(net::open(&setup, target, on_close(&pool, &broker, id, permit)));
             let opened = opened.await.unwrap_or_else(|e| {
                 Err((DialFailure::Other, e.context(format_args!("{}: dialling", broker.name()))))
@@ -155,18 +155,18 @@ impl Pool {
                     if broker.endpoint() == endpoint
                         && pool.identity().incarnation() == incarnation =>
                 {
-                    // One that led elsewhere is well when it has been asked.
+                    // A broker that led to another cluster counts as well only once it has been asked.
                     if !broker.is_suspect() {
                         broker.connected();
                     }
-                    // Else whoever looks for somebody would find it again and again, at once.
+                    // Otherwise callers that look for any broker would find it again and again, at once.
                     if !broker.hangs_up() {
                         pool.reconnect_pacer().reached();
                     }
                     Ok(pool.admit(&broker, lane, connection))
                 }
-                // It moved while we dialled, or another cluster was accepted: that one is not it any more, and
-                // no connection to the other cluster may vouch for it.
+                // The broker has moved during the dial, or another cluster was accepted: this is not a
+                // connection to it any more, and no connection to the other cluster may vouch for it.
                 Ok(connection) => {
                     connection.retire();
                     let words = format!("{}: it is elsewhere by now", connection.name());
@@ -184,7 +184,7 @@ impl Pool {
                     Err(e)
                 }
             };
-            // Before anybody hears of it: who waits for a turn finds the lane open.
+            // Released before the result is given: a caller that waits for the lock then finds the lane open.
             drop(dial_lock);
             let _ = tx.send(result);
         });
@@ -210,8 +210,8 @@ impl Pool {
         Ok(())
     }
 
-    /// A connection for a short call, and the id of its broker. One that is open, chosen at random,
-    /// else a new one.
+    /// A connection for a short call, and the id of its broker: an open one, chosen at random, or a new one if
+    /// none is open.
     pub(crate) async fn control(self: &Arc<Self>) -> Result<(i32, Connection)> {
         let (id, connection) = self.control_but(&[]).await?;
         self.vouch(id, &connection).await?;
@@ -260,12 +260,12 @@ impl Pool {
         for broker in candidates {
             while let Err(at) = self.look_for_somebody(self.env().now()) {
                 self.env().sleep_until(at).await;
-                // Somebody else may have been luckier meanwhile.
+                // Another caller may have reached a broker meanwhile.
                 if let Some(found) = self.open_control(not) {
                     return Ok(found);
                 }
             }
-            // A dial that is on its way already is somebody's; its outcome comes by itself.
+            // A dial that is under way belongs to another caller; its outcome comes by itself.
             let dial_lock = tokio::time::timeout(DIAL_PATIENCE, broker.dial_lock()).await;
             let Ok(dial_lock) = dial_lock else { continue };
             if let Some(connection) = broker.open(Lane::Control) {
@@ -280,7 +280,7 @@ impl Pool {
                 },
             }
         }
-        // All were tried: one of those that are slow may be the only one that answers.
+        // All were tried: one of the slow ones may be the only one that answers.
         for (id, outcome) in waiting {
             match result(outcome.await) {
                 Ok(connection) => return Ok((id, connection)),
@@ -290,8 +290,8 @@ impl Pool {
         Err(summary(errors))
     }
 
-    /// Whom to dial for a short call: known brokers that are not backing off, in random order, then
-    /// bootstrap addresses that are not the same.
+    /// The brokers to dial for a short call: known brokers that are not backing off, in random order, then
+    /// bootstrap addresses of others.
     fn candidates(&self, not: &[i32]) -> Vec<Arc<Broker>> {
         let now = self.env().now();
         let brokers: Vec<Arc<Broker>> =
@@ -306,12 +306,13 @@ impl Pool {
             known.shuffle(rng);
             bootstrap.shuffle(rng);
         });
-        // Of many that are known a few have to do before the list: they may all be gone.
+        // If many brokers are known, only a few are tried before the bootstrap list: all of them may be gone.
         if !bootstrap.is_empty() {
             known.truncate(KNOWN_TRIED);
         }
         known.extend(bootstrap);
-        // Stable: those that failed a moment ago come last, their backoff is waited for.
+        // The sort is stable: brokers that failed a moment ago come last, as their backoff has to be waited
+        // for.
         known.sort_by_key(|b| b.not_before(DialUrgency::Needed, now).is_some());
         known
     }
@@ -358,8 +359,8 @@ fn on_close(
     id: u64,
     permit: crate::environment::Permit,
 ) -> OnClose {
-    // Weak: the broker holds the connection, which holds this. Both would live as long as the other,
-    // and the pool's connections stay open after its last handle.
+    // Weak references: the broker holds the connection, which holds this closure. Strong ones would be a cycle,
+    // and the pool's connections would stay open after its last handle is dropped.
     let (pool, broker) = (pool.clone(), Arc::downgrade(broker));
     Box::new(move |ending| {
         drop(permit);
@@ -375,8 +376,8 @@ fn result(outcome: Result<Result<Connection>, oneshot::error::RecvError>) -> Res
     })
 }
 
-/// One error for several dials, with what each of them came to. Only if every address gave a response
-/// that trying again will not change is it of that kind; else what counts is that some were not reached.
+/// One error for several dials, with the end of each of them. It is of a kind that trying again will not change
+/// only if every address gave such a response; otherwise what counts is that some were not reached.
 fn summary(errors: Vec<Error>) -> Error {
     let Some(told) = errors.iter().find(|e| !is_hopeless(e)).or(errors.first()) else {
         return Error::new(ErrorKind::Connect, "there is no broker to ask");

@@ -31,7 +31,8 @@ pub(crate) struct Settings {
     pub(crate) rack: Option<String>,
     pub(crate) ordinal: Option<(u32, u32)>,
     pub(crate) on_cluster_change: ClusterChange,
-    /// The cluster that it was made for: how many clusters the pool had known before.
+    /// The incarnation of the cluster that the client was made for: how many clusters the pool had known
+    /// before.
     pub(crate) born: u64,
 }
 
@@ -44,7 +45,7 @@ impl Deref for Handle {
 }
 
 impl Handle {
-    /// On the pool for these settings: an existing one of the environment, or a new one.
+    /// A handle on the pool for these settings: an existing one of the environment, or a new one.
     pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Self {
         let pool = Pool::get(env, config);
         let settings = Settings {
@@ -103,7 +104,7 @@ impl Handle {
 }
 
 impl Settings {
-    /// Which brokers of a pool this client uses.
+    /// Chooses the brokers of a pool that this client uses.
     pub(crate) fn chooser(&self, pool: &Pool) -> Chooser {
         Chooser { instance: pool.instance(), rack: self.rack.clone(), ordinal: self.ordinal }
     }

@@ -1,19 +1,19 @@
-//! Which cluster it is that a pool talks to. Producer ids, sequences, topic ids and offsets belong to one
-//! cluster; an address does not: behind it may be another cluster after a while, which gives the
-//! same numbers to others.
+//! Which cluster a pool talks to. Producer ids, sequences, topic ids and offsets belong to one cluster; an
+//! address does not: after a while another cluster may be behind it, which gives the same numbers to other
+//! things.
 //!
-//! - A connection is *vouched for* before anything goes by it that rests on what is known. While any
-//!   connection of the pool is open, those that are opened beside it are taken to lead to the same
-//!   cluster. After all of them were gone, for whatever reason, the first new one is asked: one
-//!   Metadata request for the pool, none for a dial.
-//! - Connections that are lost together are not noticed together. After a loss those that are left
-//!   count again when they have answered something.
-//! - A response of another cluster condemns the connection it came by, and its broker is asked each time
-//!   it is dialled, until it answers for the right cluster again. Others are asked.
-//! - Only when nobody answers for the old cluster is it another one from now on: at once if every
-//!   broker that was asked says so, after ten seconds if some cannot be reached.
-//! - Then everything that is known is forgotten, and counts for the next [incarnation](Identity). Who
-//!   is told to go on goes on with that; who is not has an error with both names.
+//! - A connection is *vouched for* before a request goes over it that relies on what is known of the cluster.
+//!   While any connection of the pool is open, connections that are opened beside it are taken to lead to the
+//!   same cluster. After all of them were gone, for whatever reason, the first new one is asked: one Metadata
+//!   request for the pool, none for each dial.
+//! - Connections that are lost at the same time are not noticed at the same time. After a loss, those that are
+//!   left count again once they have answered a request.
+//! - A response of another cluster condemns the connection it came over, and its broker is asked each time it
+//!   is dialled, until it answers for the right cluster again. Then other brokers are asked.
+//! - Only if no broker answers for the old cluster does the other one take its place: at once if every broker
+//!   that was asked names it, after ten seconds if some cannot be reached.
+//! - Then everything that is known is forgotten, and the next [incarnation](Identity) begins. A client that
+//!   goes on with another cluster (`on_cluster_change`) does so; any other gets an error with both names.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,8 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{MetadataReason, event};
 use crate::net::{CallError, Connection, Vouch};
 
-/// Where some brokers of the old cluster cannot be reached, they may be back: for so long another cluster
-/// is not believed to have taken its place.
+/// If some brokers of the old cluster cannot be reached, they may come back: only after this time is another
+/// cluster believed to have taken its place.
 const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 
 /// Which cluster a pool talks to.
@@ -46,7 +46,7 @@ pub(crate) struct Identity {
 #[derive(Default)]
 struct State {
     id: Option<String>,
-    /// Shared by the connections that were opened since there was none at all.
+    /// Shared by all connections that were opened since the pool last had none.
     spell: Option<Arc<Vouch>>,
     /// The last response of another cluster, and since when such responses come.
     foreign: Option<Foreign>,
@@ -113,7 +113,7 @@ impl Pool {
             if !goes_on {
                 state.spell = None;
             }
-            // There is nothing that could be wrong as long as nothing is known.
+            // As long as no cluster is known, none can be the wrong one.
             let known = state.id.is_some();
             let begin = || Arc::new(Vouch::new(!known, losses));
             Arc::clone(state.spell.get_or_insert_with(begin))
@@ -127,7 +127,7 @@ impl Pool {
         if connection.is_vouched() {
             return Ok(());
         }
-        // Another one may be answered sooner, and that counts for all.
+        // Another caller's request may be answered sooner, and that counts for all.
         tokio::select! {
             biased;
             () = connection.vouched() => Ok(()),
@@ -140,7 +140,7 @@ impl Pool {
         id: i32,
         connection: &Connection,
     ) -> Result<()> {
-        // One at a time, but not behind a broker that is silent.
+        // One caller asks at a time, but does not wait behind a broker that is silent.
         let guard = tokio::time::timeout(self.call_patience(), self.identifying.lock()).await;
         if connection.is_vouched() && self.identity.cluster_id().is_some() {
             return Ok(());
@@ -175,7 +175,7 @@ impl Pool {
             connection.vouch();
             if let Some(broker) = self.broker_of(connection).filter(|broker| broker.is_suspect()) {
                 broker.suspect(false);
-                // Its dial was no success before this.
+                // Only now does its dial count as a success.
                 broker.connected();
             }
             return Ok(());
@@ -210,7 +210,7 @@ impl Pool {
         let (was, is) = (was.unwrap_or_default(), theirs.unwrap_or_default());
         state.changed = Some((was.clone(), is.clone()));
         state.spell = None;
-        // Before anybody can see anything of the new one.
+        // Counted before anybody can see anything of the new cluster.
         self.identity.incarnation.fetch_add(1, Ordering::AcqRel);
         drop(state);
         self.forget_brokers();

@@ -113,10 +113,10 @@ fn name(key: &Key) -> String {
     format!("topic '{}' partition {}", key.0, key.1)
 }
 
-/// Where there is no record at a time or after it, the end is asked for, and then the time once more:
-/// a record of that time that was written before the end was told, but after the first response, would
-/// be passed over. The second answer names it; if there is none still, what comes behind that end is
-/// all there will be.
+/// If there is no record at or after the timestamp, the end offset is asked for, and then the timestamp once
+/// more: a record with that timestamp may have been written after the first response and before the end offset
+/// was told, and would be passed over. The second response names it; if it names none either, all such records
+/// come after that end offset.
 async fn look_up(
     pool: &Handle,
     lane: Lane,

@@ -1,4 +1,4 @@
-//! What of a Metadata response is newer than what is known.
+//! Merges a Metadata response with what is known: finds out what of it is newer.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::config::Endpoint;
 pub(super) struct Merge {
     pub(super) meta: Arc<TopicMeta>,
     pub(super) changed: bool,
-    /// Leaders by an epoch newer than a known one.
+    /// Leaders that a newer leader epoch than the known one names.
     pub(super) named: BTreeSet<i32>,
 }
 
-/// Brokers of a response. One with an address that is none is left out, and one with an id below zero:
-/// that is nobody's on the wire, and a bootstrap address's here.
+/// The brokers of a response. A broker without a valid address is left out, and one with a negative id: here
+/// these ids are those of bootstrap addresses.
 pub(super) fn brokers(response: &MetadataResponse) -> Brokers {
     response
         .brokers
@@ -55,7 +55,7 @@ pub(super) fn topic(
             fresh.extend_from_slice(&known.partitions[fresh.len()..]);
         }
         for (new, old) in fresh.iter_mut().zip(&known.partitions) {
-            // Brokers before epochs tell -1: then the last word counts.
+            // Brokers that know no leader epochs tell -1: then the last response counts.
             if old.epoch > new.epoch && new.epoch >= 0 {
                 *new = *old;
             } else if new.epoch > old.epoch && new.leader >= 0 {

@@ -27,18 +27,18 @@ use incarnations::Incarnations;
 /// A topic that is missing or forbidden is not asked for again for this long.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
 
-/// A topic that nobody used for so long is no longer in use, not asked for, and forgotten.
+/// A topic that nobody has used for this time is no longer asked for, and is forgotten.
 const UNUSED_AFTER: Duration = Duration::from_secs(15 * 60);
 
-/// With so many topics those that are not in use any more are looked for when one is added, and not
-/// only when all are asked for: a service may name a new one with every record.
+/// With this many topics, unused ones are looked for when one is added, and not only when all are asked for: a
+/// service may name a new topic with every record.
 const MANY_TOPICS: usize = 1 << 10;
 
 /// A topic's id and partitions, as last told. Never changed: a newer one takes its place.
 #[derive(Debug, Clone)]
 pub(crate) struct TopicMeta {
     pub(crate) name: Arc<str>,
-    /// Nil where the broker is too old to tell.
+    /// Nil if the broker is too old to tell it.
     pub(crate) id: Uuid,
     /// By partition number.
     pub(crate) partitions: Vec<PartitionMeta>,
@@ -53,9 +53,9 @@ impl TopicMeta {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PartitionMeta {
-    /// -1: none now.
+    /// Its broker id; -1: the partition has no leader now.
     pub(crate) leader: i32,
-    /// -1: not told.
+    /// The leader epoch; -1: the broker did not tell it.
     pub(crate) epoch: i32,
 }
 
@@ -80,8 +80,8 @@ pub(super) struct TopicState {
     incarnations: Incarnations,
     /// It will be in the next request.
     wanted: bool,
-    /// It is in the request that is under way. Apart from `wanted`: somebody who wants it meanwhile may know of a
-    /// change that the response does not contain yet.
+    /// It is in the request that is under way. Not the same as `wanted`: a caller that wants it meanwhile may
+    /// know of a change that the response does not contain yet.
     asked: bool,
     /// Why it cannot be used, and since when that is known.
     error: Option<(Error, Instant)>,
@@ -106,7 +106,7 @@ pub(crate) type Brokers = BTreeMap<i32, BrokerAddress>;
 
 #[derive(Default)]
 struct State {
-    /// Since when nobody has answered, and the last error; `None`: the last request was answered.
+    /// Since when no broker has answered, and the last error; `None`: the last request was answered.
     trouble: Option<(Instant, Error)>,
     /// A broker is to be asked which cluster it belongs to, even if no topic is in use.
     identity: bool,
@@ -201,7 +201,7 @@ impl Metadata {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// Since when nobody has answered, and the last error.
+    /// Since when no broker has answered, and the last error.
     pub(crate) fn trouble(&self) -> Option<(Instant, Error)> {
         self.read().trouble.clone()
     }
@@ -318,7 +318,7 @@ impl Metadata {
     /// Nobody answered: the topics that were asked for are wanted again.
     pub(super) fn not_answered(&self, question: &Question, error: &Error) {
         let mut state = self.write();
-        // Since the first of them.
+        // Since the first request that was not answered.
         let since = state.trouble.as_ref().map_or(self.env.now(), |(since, _)| *since);
         state.trouble = Some((since, error.clone()));
         state.identity |= question.identity;

@@ -1,5 +1,5 @@
-//! What a process knows of a cluster and shares between all its handles: connections in lanes,
-//! brokers and how they do, metadata, one producer id, retry budgets.
+//! What a process knows of a cluster and shares between all its handles: connections in lanes, brokers and
+//! their health, metadata, retry budgets, and the bucket that paces requests.
 //!
 //! ```text
 //! Handle: one client's hold on a pool                         handle.rs

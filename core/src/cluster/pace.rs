@@ -1,5 +1,5 @@
-//! What the Produce requests of a pool are paced by: the bucket that all its producers share. What brokers
-//! feel is with the senders.
+//! How the Produce requests of a pool are paced: the bucket that all its producers share. How strained brokers
+//! are is known to the senders.
 
 use std::sync::Mutex;
 
@@ -29,7 +29,7 @@ impl Pace {
         *bucket
     }
 
-    /// A request goes. `hasty`: it carries what may not wait.
+    /// A request is made. `hasty`: its first batch may not wait.
     pub(crate) fn take(&self, hasty: bool) {
         self.bucket.lock().unwrap_or_else(|e| e.into_inner()).take(hasty);
     }

@@ -28,24 +28,24 @@ use crate::policy::latency::Latency;
 use crate::policy::subset::Member;
 use crate::record::pool::ChunkPool;
 
-/// A broker that metadata does not name any more is remembered for so long, and of such brokers as many
-/// as that at most. Those that are restarted come back sooner, and with them what is known of them.
+/// A broker that metadata no longer names is remembered for this time, and at most this many of them. Brokers
+/// that are restarted come back sooner, and what is known of them is then of use.
 const GONE_REMEMBERED: Duration = Duration::from_secs(15 * 60);
 const MOST_GONE: usize = 64;
 
-/// A first contact that takes longer is worth a line in the log. By then a second address was tried,
-/// if the first one swallows dials.
+/// If the first contact takes longer than this, a line is logged. By then a second address was tried, if the
+/// first one does not answer dials.
 const REACHED_SOON: Duration = Duration::from_millis(1_500);
 
-/// What lives on a pool: the producers. The pool knows nothing of them but this.
+/// What the pool knows of the producers that live on it.
 pub(crate) trait Guest: Any + Send + Sync {
-    /// This client itself has made a topic: nobody refuses its records any more for having been missing.
+    /// This client has created a topic: its records are no longer refused because it was missing.
     fn topic_created(&self, topic: &str);
 
-    /// The last handle of the pool is dropped: with it goes what is not acknowledged.
+    /// The last handle of the pool is dropped: records that are not acknowledged are lost.
     fn left_behind(&self, logs: &Logs);
 
-    /// The pool is gone: whatever is left resolves with an error.
+    /// The pool is gone: records that are left resolve with an error.
     fn stop(&self);
 }
 
@@ -53,7 +53,7 @@ pub(crate) trait Guest: Any + Send + Sync {
 pub(crate) struct Pool {
     pub(super) setup: SetupContext,
     pub(super) identity: Identity,
-    /// Held while a broker is asked which cluster it is of.
+    /// Held while a broker is asked which cluster it belongs to.
     pub(super) identifying: tokio::sync::Mutex<()>,
     metadata: Arc<Metadata>,
     metrics: Arc<Metrics>,
@@ -64,7 +64,7 @@ pub(crate) struct Pool {
     brokers: Mutex<BTreeMap<i32, Arc<Broker>>>,
     /// Paces dials while no broker is connected at all.
     pub(super) reconnect_pacer: Mutex<ReconnectPacer>,
-    /// Held while a caller dials one broker after the other to reach any of them.
+    /// Held while a caller dials one broker after the other until one is reached.
     pub(super) reaching: tokio::sync::Mutex<()>,
     /// Latency of short calls.
     control: Mutex<Latency>,
@@ -74,9 +74,9 @@ pub(crate) struct Pool {
     software: (String, String),
     /// A random number that tells this process from others in the choice of a subset.
     instance: u64,
-    /// When success rates were compared last, in the environment's microseconds.
+    /// When the success rates of the brokers were compared last, in the environment's microseconds.
     compared_us: AtomicU64,
-    /// What lives on it, and is told of its end.
+    /// The producers' registry, which is told of the pool's end.
     guest: OnceLock<Box<dyn Guest>>,
     next_consumer: AtomicU64,
     pub(super) next_connection: AtomicU64,
@@ -101,7 +101,7 @@ impl Pool {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
         let bootstrap = bootstrap.join(",");
-        // Of nobody's span: the pool outlives the call that makes it.
+        // Outside the caller's span: the pool outlives the call that makes it.
         let span = tracing::info_span!(
             target: "ottla::cluster",
             parent: None,
@@ -150,8 +150,8 @@ impl Pool {
         }
     }
 
-    /// Whether this one was made first, and another one may have what is here: the same software and, once
-    /// there are such, security settings.
+    /// Whether this pool was made before the other, and clients of the other may use it: the same software and,
+    /// once there are such, security settings.
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
         self.number < other.number && self.software == other.software
     }
@@ -173,7 +173,7 @@ impl Pool {
         &self.budgets
     }
 
-    /// What Produce requests are paced by.
+    /// How Produce requests are paced.
     pub(crate) fn pace(&self) -> &Pace {
         &self.pace
     }
@@ -193,7 +193,7 @@ impl Pool {
         self.instance
     }
 
-    /// What lives on the pool; made when first asked for.
+    /// The producers' registry; made when first asked for.
     pub(crate) fn guest<T: Guest + Default>(&self) -> &T {
         let guest: &dyn Any = &**self.guest.get_or_init(|| Box::new(T::default()));
         guest.downcast_ref().expect("a pool has one kind of guest")
@@ -236,7 +236,7 @@ impl Pool {
         self.members().iter().map(|b| Member { id: b.id, rack: b.rack() }).collect()
     }
 
-    /// Whether this broker is connected.
+    /// Whether a connection to this broker is open.
     pub(crate) fn is_connected_to(&self, id: i32) -> bool {
         self.broker(id).is_some_and(|broker| broker.is_connected())
     }
@@ -370,7 +370,7 @@ impl Pool {
             return;
         }
         if let Ok((id, connection)) = self.control_but(&[]).await {
-            // Who cannot tell now is asked with the first topic.
+            // A broker that cannot tell now is asked together with the first topic.
             let _ = self.ask_identity(id, &connection).await;
         }
     }
@@ -380,7 +380,7 @@ impl Pool {
     pub(crate) async fn reach(self: &Arc<Self>, timeout: Duration) -> Result<()> {
         let last: Mutex<Option<Error>> = Mutex::default();
         let reached = async {
-            // A broker that has answered the version exchange is one: what it knows is asked with the
+            // A peer that has answered ApiVersions is a broker: it is asked for metadata together with the
             // first topic, and not twice.
             while !self.metadata.knows_brokers() {
                 match self.control_but(&[]).await.and_then(|(_, c)| refresh::speaks_with(&c)) {
@@ -399,7 +399,7 @@ impl Pool {
             outcome = &mut reached => return outcome,
             () = env.sleep(patience) => {}
         }
-        // Brokers may start later than services do: it goes on, but not silently.
+        // Brokers may start later than services do: the attempts go on, and a line is logged.
         event!(
             self.metrics.logs(), "ottla::cluster", WARN, tried = %self.tried(),
             "no broker reached yet; trying for {timeout:?}"

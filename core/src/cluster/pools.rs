@@ -8,7 +8,7 @@ use super::pool::Pool;
 use crate::config::Endpoint;
 use crate::environment::{Environment, HoldsConnections};
 
-/// What makes two clients share a pool. The security settings join it with their issue.
+/// Two clients share a pool if these are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) bootstrap: Vec<Endpoint>,
@@ -18,8 +18,7 @@ pub(crate) struct PoolKey {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Pools(
-    /// By the bootstrap lists of the clients that there are: those that are gone are removed as another
-    /// is made.
+    /// By the bootstrap lists of the clients: pools that are gone are removed when another one is made.
     Mutex<HashMap<PoolKey, Weak<Pool>>>,
 );
 
@@ -37,7 +36,7 @@ impl HoldsConnections for Pools {
 }
 
 impl Pools {
-    /// Those of this environment.
+    /// The pools of this environment.
     pub(crate) fn of(env: &Environment) -> Arc<Self> {
         env.holder()
     }
@@ -48,8 +47,8 @@ impl Pools {
         if let Some(pool) = there {
             return pool;
         }
-        // Made without the lock: it opens a span, and whoever listens may use a client. Of two that
-        // are made at once, the first that is in stays.
+        // Made without the lock: it opens a span, and a `tracing` subscriber may use a client. Of two that are
+        // made at the same time, the first one that is entered stays.
         let made = make();
         let mut pools = self.lock();
         if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
@@ -61,7 +60,7 @@ impl Pools {
         made
     }
 
-    /// How many are kept, those that are gone among them.
+    /// How many entries there are, those of pools that are gone included.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
@@ -71,12 +70,12 @@ impl Pools {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The older pool of the same cluster, if there is one: its bootstrap list was another, so that nobody
-    /// could know before a broker answered. From now on this list leads there, too.
+    /// The older pool of the same cluster, if there is one: its bootstrap list is another, so this was not
+    /// known before a broker answered. From now on this list leads there, too.
     pub(crate) fn twin(&self, of: &Arc<Pool>) -> Option<Arc<Pool>> {
         let pools: Vec<Arc<Pool>> = {
             let pools = self.0.lock().unwrap_or_else(|e| e.into_inner());
-            // Nearly always there is but one.
+            // Nearly always there is only one.
             if pools.len() < 2 {
                 return None;
             }
@@ -94,7 +93,7 @@ impl Pools {
         Some(twin)
     }
 
-    /// Whether there are others than this one, so that it may turn out to be one of them.
+    /// Whether there are other pools than this one: it may turn out to be of the same cluster as one of them.
     pub(crate) fn has_others(&self) -> bool {
         let pools = self.0.lock().unwrap_or_else(|e| e.into_inner());
         pools.values().filter(|pool| pool.strong_count() > 0).count() > 1

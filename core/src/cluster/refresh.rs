@@ -22,12 +22,12 @@ use crate::net::Connection;
 /// Versions of Metadata this client speaks: topic ids in the response (10) where the broker has them.
 pub(super) const VERSIONS: (i16, i16) = crate::protocol::bounded::<MetadataRequest>(9, 13);
 
-/// Brokers that are known were asked again and again for so long, and none has answered: they may be a cluster
-/// that is gone, while the bootstrap list leads to its successor (KIP-1102,
+/// If the known brokers were asked again and again for this time, and none has answered, they may be of a
+/// cluster that is gone, while the bootstrap list leads to its successor (KIP-1102,
 /// `metadata.recovery.rebootstrap.trigger.ms`).
 const REBOOTSTRAP_AFTER: Duration = Duration::from_secs(300);
 
-/// Buffers that nobody has needed for so long at least are given back.
+/// Idle buffers that were not needed for at least this time are given back.
 const TRIM_AFTER: Duration = Duration::from_secs(60);
 
 /// Runs as long as the pool exists.
@@ -50,7 +50,8 @@ pub(crate) async fn run(pool: Weak<Pool>) {
             () = env.sleep_until(at) => {}
         }
         let Some(pool) = pool.upgrade() else { return };
-        // It is awake anyway: a timer for this alone would wake ten thousand idle clients.
+        // Done while the refresher is awake anyway: a timer for this alone would wake ten thousand idle
+        // clients.
         if env.now().saturating_duration_since(trimmed) >= TRIM_AFTER {
             trimmed = env.now();
             pool.buffers().trim();

@@ -13,8 +13,8 @@ use crate::config::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::event;
 
-/// A trouble that has lasted for so long is told to consumers: half of the time that `connect` takes
-/// by default, and longer than a restart of a broker that hands its leaders over.
+/// A trouble that has lasted for this time is reported to consumers: half of the time that `connect` takes by
+/// default, and longer than a restart of a broker that hands its leaders over.
 const TOLD_AFTER: Duration = Duration::from_secs(5);
 
 /// Addresses named in one message.
@@ -23,12 +23,12 @@ const NAMED: usize = 8;
 const ADVERTISED: &str = "let the brokers advertise an address that this machine can reach \
                           (advertised.listeners), or let this machine reach that one";
 
-/// Attempts to get through to a broker, since the last one that did.
+/// Attempts to reach a broker since the last one that succeeded.
 #[derive(Debug)]
 pub(super) struct Attempts {
     pub(super) since: Instant,
     pub(super) dials: u32,
-    /// How the last one ended that has.
+    /// The error of the last attempt that has ended.
     pub(super) last: Option<Error>,
 }
 
@@ -45,11 +45,11 @@ impl Attempts {
 
 /// A trouble that a waiting caller should know of.
 pub(crate) struct Trouble {
-    /// When it began: names the spell.
+    /// When it began, which identifies the spell.
     pub(crate) since: Instant,
     pub(crate) error: Error,
-    /// It went well before, at the same place: an outage, which everybody waits out. Else somebody
-    /// has something to put right.
+    /// The broker was reached at this address before: an outage, which everybody waits out. Otherwise something
+    /// has to be put right.
     pub(crate) is_outage: bool,
 }
 
@@ -66,7 +66,7 @@ impl Pool {
         now + TOLD_AFTER
     }
 
-    /// Why this broker is not reached, if it is not.
+    /// Why this broker cannot be reached; `None` if it can.
     pub(crate) fn trouble_with(&self, id: i32, now: Instant) -> Option<Trouble> {
         let broker = self.broker(id)?;
         let (since, error) = broker.trouble()?;
@@ -74,7 +74,7 @@ impl Pool {
         Some(Trouble { since, error, is_outage: broker.was_reached() })
     }
 
-    /// Why no broker at all is reached, or none answers, if that is so.
+    /// Why no broker can be reached, or none answers; `None` if one does.
     pub(crate) fn trouble_with_all(&self, now: Instant) -> Option<Trouble> {
         let is_outage = self.metadata().knows_brokers();
         if let Some((since, error)) = self.metadata().trouble() {
@@ -110,7 +110,7 @@ impl Pool {
         self.explain(error, ids)
     }
 
-    /// The same for what a wait ended with, if that is that its time was over.
+    /// The same for the error of a wait, but only if its time was over.
     pub(crate) fn explain_wait(&self, error: Error) -> Error {
         if error.kind() == ErrorKind::Timeout { self.explain_by_any(error) } else { error }
     }
@@ -121,7 +121,8 @@ impl Pool {
         self.of_address(broker, &broker.endpoint(), Error::new(ErrorKind::Connect, words))
     }
 
-    /// An error of the address of a broker: whose idea it was to go there.
+    /// Adds to the error of a dial that the brokers advertise its address, if the bootstrap list does not have
+    /// it.
     pub(super) fn of_address(&self, broker: &Broker, endpoint: &Endpoint, error: Error) -> Error {
         let listed =
             broker.id < 0 || self.lock().values().any(|b| b.id < 0 && b.endpoint() == *endpoint);
@@ -135,7 +136,7 @@ impl Pool {
         }
     }
 
-    /// The first failure of a spell. With no lock held.
+    /// Logs the first failure of a spell. Called with no lock held.
     pub(super) fn spell_began(&self, broker: &Broker, error: &Error) {
         event!(
             self.metrics().logs(), "ottla::net", WARN, broker = broker.id,
@@ -163,7 +164,7 @@ fn times(n: u32) -> String {
     if n == 1 { "1 dial".into() } else { format!("{n} dials") }
 }
 
-/// The first few of many, in one line.
+/// The first [`NAMED`] of many, in one line.
 pub(super) fn listed(words: impl Iterator<Item = String>) -> String {
     let mut words: Vec<_> = words.collect();
     let more = words.len().saturating_sub(NAMED);

@@ -15,7 +15,8 @@ pub(crate) const MAX_REQUESTS_IN_FLIGHT: usize = 5;
 /// duplicates (`ProducerStateEntry.NUM_BATCHES_TO_RETAIN`).
 pub(crate) const MAX_BATCHES_IN_FLIGHT: usize = 5;
 
-/// Upper bound of a Produce request with more than one batch in it.
+/// A Produce request that has reached this size gets no further batch. The last one may exceed it: a request is
+/// at most this large, plus one batch.
 pub(crate) const MAX_PRODUCE_REQUEST: usize = 1 << 20;
 
 /// First delay and cap of the backoff between dials to a needed broker and between retries.
@@ -27,16 +28,16 @@ pub(crate) const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// One dial with everything up to the ready connection: TCP, versions, authentication.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// It doubles with each dial that times out, up to this (KIP-601).
+/// [`SETUP_TIMEOUT`] doubles with each dial that times out, up to this (KIP-601).
 pub(crate) const SETUP_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// A connection that nothing has crossed for so long is asked something cheap before records are trusted
-/// to it: what stands in between forgets quiet flows, and drops what comes then without a word (Azure's
-/// load balancer after 4 minutes, AWS's NAT gateway after 350 s). Keepalives hold most of them open,
+/// A connection that nothing has crossed for this time is *proved* by a small request before records are sent
+/// over it: firewalls and load balancers in between forget quiet flows, and then drop packets without a word
+/// (Azure's load balancer after 4 minutes, AWS's NAT gateway after 350 s). Keepalives hold most of them open,
 /// but not through every proxy, and not while a machine sleeps.
 pub(crate) const PROVED_AFTER: Duration = Duration::from_secs(180);
 
-/// For so long the response to that is waited for.
+/// How long the response to that request is waited for.
 pub(crate) const PROOF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A broker that asks for more silence than this is not believed (KIP-219): its quotas are kept over
@@ -53,7 +54,7 @@ pub(crate) const METADATA_MIN_AGE: Duration = Duration::from_millis(250);
 /// Period of the metadata refresh, drawn from +-20 % around it.
 pub(crate) const METADATA_PERIOD: Duration = Duration::from_secs(300);
 
-/// Unchanged answers stretch the period up to this.
+/// Unchanged responses stretch the period up to this.
 pub(crate) const METADATA_PERIOD_MAX: Duration = Duration::from_secs(900);
 
 /// Two responses from two brokers at least this far apart make a topic unknown: KRaft publishes

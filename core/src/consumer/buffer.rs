@@ -35,7 +35,7 @@ enum Item {
     Moved(Error, Vec<Moved>),
 }
 
-/// At most so many errors are kept for an application that does not read: trouble comes and goes for days.
+/// At most this many errors are kept for an application that does not read: trouble may come and go for days.
 const MAX_ERRORS: usize = 1_000;
 
 /// Where reading of a partition goes on.
@@ -60,7 +60,7 @@ struct State {
     bytes: usize,
     errors: usize,
     /// The partitions that are read.
-    partitions: BTreeMap<Key, Position>,
+    partitions: BTreeMap<Key, PartitionState>,
     seeks: Vec<Seek>,
     waker: Option<Waker>,
     closed: bool,
@@ -69,10 +69,10 @@ struct State {
 }
 
 #[derive(Default)]
-struct Position {
+struct PartitionState {
     next: Option<i64>,
     buffered: usize,
-    /// The application has taken something of it since the fetcher looked.
+    /// The application has taken records of this partition since the fetcher looked.
     taken: bool,
     generation: u64,
 }
@@ -141,17 +141,18 @@ impl Buffer {
         state.seeks.retain(|seek| seek.key != *key);
     }
 
+    /// Adds batches that were fetched, and wakes the task that waits in `next`.
     pub(super) fn push(&self, fetched: impl IntoIterator<Item = FetchedBatch>) {
         let mut state = self.lock();
         let inner = &mut *state;
-        // After a close nothing is kept, also not what was under way.
+        // After a close nothing is kept, also not responses that were under way.
         for item in fetched.into_iter().filter(|_| !inner.closed) {
-            let Some(position) = inner.partitions.get_mut(&item.key) else { continue };
-            // Asked for before a seek: not wanted any more.
-            if position.generation != item.generation {
+            let Some(partition_state) = inner.partitions.get_mut(&item.key) else { continue };
+            // It was asked for before a seek, and is not wanted any more.
+            if partition_state.generation != item.generation {
                 continue;
             }
-            position.buffered += item.raw.payload.len();
+            partition_state.buffered += item.raw.payload.len();
             inner.bytes += item.raw.payload.len();
             inner.items.push_back(Item::Batch(item));
         }
@@ -190,18 +191,24 @@ impl Buffer {
     pub(super) fn begin_anew(&self) -> BTreeMap<Key, u64> {
         let mut state = self.lock();
         state.seeks.clear();
-        for position in state.partitions.values_mut() {
-            position.generation += 1;
-            position.next = None;
+        for partition_state in state.partitions.values_mut() {
+            partition_state.generation += 1;
+            partition_state.next = None;
         }
-        state.partitions.iter().map(|(key, position)| (key.clone(), position.generation)).collect()
+        state
+            .partitions
+            .iter()
+            .map(|(key, partition_state)| (key.clone(), partition_state.generation))
+            .collect()
     }
 
+    /// Wakes the task that waits in `next`, with the lock given back: a waker is the application's code.
     fn notify(mut state: std::sync::MutexGuard<'_, State>) {
         let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            // One that panics must not end the fetcher.
+            let _ = caught::call(|| waker.wake());
         }
     }
 
@@ -222,7 +229,7 @@ impl Buffer {
         pool: &Pool,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Batch>>> {
-        // Cloning and dropping a waker is somebody else's code: neither happens under the lock.
+        // Cloning and dropping a waker is foreign code: neither happens under the lock.
         let mut waker = None;
         loop {
             let mut state = self.lock();
@@ -262,10 +269,10 @@ impl Buffer {
         state.errors -= usize::from(!matches!(item, Item::Batch(_)));
         if let Item::Moved(_, to) = &item {
             for moved in to {
-                if let Some(position) = state.partitions.get_mut(&moved.key)
-                    && position.generation == moved.generation
+                if let Some(partition_state) = state.partitions.get_mut(&moved.key)
+                    && partition_state.generation == moved.generation
                 {
-                    position.next = moved.next;
+                    partition_state.next = moved.next;
                 }
             }
         }
@@ -276,16 +283,16 @@ impl Buffer {
             let (half, share) = (self.config.buffer_memory / 2, state.share(&self.config));
             // The fetcher may have stopped for lack of room, as a whole or for this partition.
             let mut wake = before > half && state.bytes <= half;
-            if let Some(position) = state.partitions.get_mut(&fetched.key) {
+            if let Some(partition_state) = state.partitions.get_mut(&fetched.key) {
                 // It may be less than `size` if the partition was removed and added again meanwhile.
-                let before = position.buffered;
-                position.buffered = before.saturating_sub(size);
-                position.taken = true;
-                if position.generation == fetched.generation {
-                    position.next = Some(fetched.raw.last_offset + 1);
+                let before = partition_state.buffered;
+                partition_state.buffered = before.saturating_sub(size);
+                partition_state.taken = true;
+                if partition_state.generation == fetched.generation {
+                    partition_state.next = Some(fetched.raw.last_offset + 1);
                 }
                 // Left out while it had its share: it is asked for again before nothing of it is left.
-                wake |= before > share / 2 && position.buffered <= share / 2;
+                wake |= before > share / 2 && partition_state.buffered <= share / 2;
             }
             if wake {
                 self.wake.notify_one();
@@ -343,19 +350,19 @@ impl Buffer {
             return Err(Error::closed("consumer"));
         }
         let inner = &mut *state;
-        let Some(position) = inner.partitions.get_mut(&key) else {
+        let Some(partition_state) = inner.partitions.get_mut(&key) else {
             return Err(Error::new(
                 ErrorKind::UnknownPartition,
                 format!("partition {partition} of topic '{topic}' is not read by this consumer"),
             )
             .advise("seek in one of the partitions that the consumer reads"));
         };
-        position.generation += 1;
-        position.next = if let Start::Offset(at) = to { Some(at) } else { None };
-        position.buffered = 0;
+        partition_state.generation += 1;
+        partition_state.next = if let Start::Offset(at) = to { Some(at) } else { None };
+        partition_state.buffered = 0;
         // The last one counts, so only one is kept for each partition.
         inner.seeks.retain(|seek| seek.key != key);
-        inner.seeks.push(Seek { key: key.clone(), to, generation: position.generation });
+        inner.seeks.push(Seek { key: key.clone(), to, generation: partition_state.generation });
         let bytes = &mut inner.bytes;
         inner.items.retain(|item| match item {
             Item::Batch(batch) if batch.key == key => {

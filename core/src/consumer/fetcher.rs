@@ -1,8 +1,8 @@
-//! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer,
-//! with every partition that broker leads and the buffer has room for. Asking is here; what there is
-//! to read is found out in [`learn`], what comes back is read in [`responses`], what is answered badly is
-//! asked again in [`spells`], who cannot be reached is told of in [`troubles`], and who can and does not
-//! answer in [`silence`].
+//! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer, with every
+//! partition that the broker leads and the buffer has room for. This file sends requests. [`learn`] finds out
+//! what there is to read, [`responses`] reads what comes back, [`spells`] tries again what brokers answer with
+//! errors, [`troubles`] reports brokers that cannot be reached, and [`silence`] brokers that can be reached and
+//! do not answer.
 
 mod learn;
 mod other_cluster;
@@ -41,11 +41,11 @@ use troubles::Troubles;
 
 /// Versions of Fetch: record batches (4) to the newest that is known; topic ids from 13.
 const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
-/// The first version that tells the epoch of what was fetched last.
+/// The first version that carries the leader epoch of the last fetched batch.
 const TELLS_EPOCHS: i16 = 12;
 
 enum Event {
-    /// Starts that were looked up.
+    /// The offsets at which partitions begin were looked up.
     Offsets {
         leader: i32,
         asked: Vec<Asked>,
@@ -56,19 +56,19 @@ enum Event {
         leader: i32,
         asked: Vec<Asked>,
         sent: Instant,
-        /// There was a connection to ask on.
+        /// A connection was open and the request was handed to it.
         went: bool,
         response: Result<FetchResponse>,
     },
-    /// The response to the fetch that was sent then is overdue.
+    /// The response to the Fetch that was sent at `sent` is overdue.
     Overdue { leader: i32, sent: Instant, error: Error },
 }
 
-/// One partition of a request in flight, as it was then.
+/// One partition of a request in flight, as it was when the request was sent.
 struct Asked {
     key: Key,
     id: uuid::Uuid,
-    /// `None` where the start is asked for.
+    /// The position that is fetched from; `None` in ListOffsets, which asks where to begin.
     from: Option<Position>,
     generation: u64,
 }
@@ -79,7 +79,7 @@ impl Asked {
         Self { key: key.clone(), id: reading.id, from: reading.next, generation }
     }
 
-    /// Whether the response is to what is still the question: no seek came in between, and the topic is
+    /// Whether the response still answers what is read: no seek came in between, and topic id and position are
     /// the same.
     fn is_of(&self, reading: &Reading) -> bool {
         self.generation == reading.generation && self.id == reading.id && self.from == reading.next
@@ -89,21 +89,21 @@ impl Asked {
 /// See the module.
 pub(super) struct Fetcher {
     pool: Handle,
-    /// How many clusters there were before the one that it reads.
+    /// The incarnation of the cluster that it reads.
     incarnation: u64,
     env: Environment,
     rng: StdRng,
     buffer: Arc<Buffer>,
     lane: Lane,
-    /// Those that the application named.
+    /// The topics that the application named.
     topics: BTreeMap<Arc<str>, Topic>,
     /// Partitions that these topics have.
     reading: BTreeMap<Key, Reading>,
-    /// Brokers asked before that the cluster still has.
+    /// Brokers that were asked before and are still part of the cluster.
     sources: BTreeMap<i32, Source>,
-    /// Answers so far: what turns are counted in.
+    /// Number of responses so far: the clock of the partitions' turns.
     responses: u64,
-    /// Requests so far: what the turns of brokers are counted in.
+    /// Number of requests so far: the clock of the brokers' turns.
     requests: u64,
     troubles: Troubles,
     tx: mpsc::UnboundedSender<Event>,
@@ -148,7 +148,7 @@ impl Fetcher {
 
     pub(super) async fn run(mut self) {
         let mut metadata = self.pool.metadata().subscribe();
-        // Finer than the runtime's: what a trickle waits for is a few milliseconds.
+        // Finer than the runtime's timer: a trickle waits for a few milliseconds.
         let mut alarm = self.env.alarm();
         loop {
             if self.buffer.is_closed() || !self.goes_on() {
@@ -180,7 +180,7 @@ impl Fetcher {
         }
     }
 
-    /// Brokers that the cluster has no more, unless a response of theirs is still to come.
+    /// Forgets brokers that are no longer part of the cluster, unless a response of theirs is still to come.
     fn forget_sources(&mut self) {
         let pool = &self.pool;
         let is_there = |id: i32| pool.broker(id).is_some();
@@ -188,7 +188,7 @@ impl Fetcher {
         self.troubles.forget(is_there);
     }
 
-    /// Who leads a partition, and the leader's epoch.
+    /// The leader of a partition, and its leader epoch.
     fn leader(&self, key: &Key) -> Option<(i32, i32)> {
         let meta = self.topics.get(&key.0)?.meta.as_ref()?;
         let partition = meta.partitions.get(usize::try_from(key.1).ok()?)?;
@@ -200,8 +200,8 @@ impl Fetcher {
         self.sources.get(&leader).is_some_and(|source| source.in_flight > 0)
     }
 
-    /// Partitions that may be asked for now, by leader, with the leader's epoch. `started`: those that
-    /// have a position and whose leader is not asked already, else those that have none.
+    /// Partitions that may be asked for now, by leader, with the leader epoch. `started`: partitions that have
+    /// a position and whose leader has no Fetch in flight; otherwise those that have no position.
     fn ready(&mut self, started: bool, now: Instant) -> BTreeMap<i32, Vec<(Asked, i32)>> {
         let mut by_leader: BTreeMap<i32, Vec<(Asked, i32)>> = BTreeMap::new();
         let mut without_leader = Vec::new();
@@ -214,7 +214,7 @@ impl Fetcher {
                 continue;
             }
             match self.leader(key) {
-                // Its topic is not known now: metadata tells when it is.
+                // The topic is not known now. A change of the metadata wakes this task when it is.
                 None => {}
                 Some((leader, _)) if started && self.is_asked(leader) => {}
                 Some((..0, _)) => without_leader.push(key.clone()),
@@ -230,8 +230,8 @@ impl Fetcher {
         by_leader
     }
 
-    /// Asks for the first offsets of partitions that do not have one. Each leader for itself: one that
-    /// is silent must not keep back what the others tell.
+    /// Asks for the first offsets of partitions that have no position. Each leader is asked on its own: one
+    /// that is silent must not delay what the others tell.
     fn find_starts(&mut self, now: Instant) {
         for (leader, parts) in self.ready(false, now) {
             let mut wanted = Vec::with_capacity(parts.len());
@@ -273,10 +273,10 @@ impl Fetcher {
         }
     }
 
-    /// One request to each leader that has none in flight.
+    /// Sends one Fetch to each leader that has none in flight.
     fn fetch(&mut self, now: Instant) {
-        // What is in flight counts: all responses together must fit the buffer. Each may bring one
-        // batch that is larger than asked for, since brokers never cut the first.
+        // Bytes that requests in flight may bring count: all responses together must fit the buffer. Each may
+        // bring one batch that is larger than asked for, since brokers never cut the first.
         let in_flight = self.sources.values().map(|source| source.in_flight).sum();
         let mut room = self.buffer.room().saturating_sub(in_flight);
         let mut ready: Vec<_> = self.ready(true, now).into_iter().collect();
@@ -292,8 +292,9 @@ impl Fetcher {
             });
         }
         ready.retain(|(_, parts)| !parts.is_empty());
-        // Where there is not room for all, brokers take turns, each with its share of the whole: one that
-        // has nothing to tell would else hold for itself what the others need.
+        // If the buffer has no room for a response of every broker, brokers take turns, and each Fetch asks for
+        // at most its share of the buffer. Otherwise a broker without new records, which holds its Fetch back,
+        // would reserve memory that the others need.
         let last = |leader: &i32| self.sources.get(leader).map_or(0, |source| source.asked);
         ready.sort_by_key(|(leader, _)| last(leader));
         let at_work = self.sources.values().filter(|source| source.in_flight > 0).count();
@@ -338,14 +339,14 @@ impl Fetcher {
                 max_wait = source.left_out.max_wait(max_wait, taken);
             }
             room -= bytes;
-            // Stable: who has the same turn is asked in the order of names.
+            // The sort is stable: partitions with equal turns stay in the order of their names.
             parts.sort_by_key(|(part, _)| self.reading.get(&part.key).map(|r| r.turn));
             self.send(leader, parts, (bytes, max_wait), retry, now);
         }
     }
 
-    /// A request in which every partition is tried again is paid from the retry budget. Tells whether
-    /// it was one, or when there will be enough.
+    /// A request in which every partition is tried again is paid from the retry budget. Gives whether it is
+    /// such a request, or as an error the time at which the budget can pay.
     fn pay(&mut self, leader: i32, parts: &[(Asked, i32)], now: Instant) -> Result<bool, Instant> {
         let again = |key: &Key| self.reading.get(key).is_some_and(|r| r.backoff.attempts() > 0);
         let budgets = self.pool.budgets();
@@ -441,7 +442,8 @@ impl Fetcher {
 
 impl Drop for Fetcher {
     fn drop(&mut self) {
-        // Whose connection is still to come sees by this that nobody is there, and does the same.
+        // A task that is still opening a connection then finds the channel closed, and gives its connection up
+        // itself.
         self.rx.close();
         leave(&self.pool, self.lane);
     }
@@ -454,6 +456,7 @@ fn leave(pool: &Handle, lane: Lane) {
     }
 }
 
+/// Sends a Fetch and waits for its response; leader epochs are left out where the broker does not know them.
 async fn call(
     connection: &Connection,
     mut request: FetchRequest,

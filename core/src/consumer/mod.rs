@@ -199,7 +199,7 @@ impl ConsumerBuilder {
         );
         let told = Arc::clone(&buffer);
         self.pool.env().spawn(async move {
-            // Where it was is known to nobody else: the consumer cannot go on.
+            // The fetcher's positions are lost with it, so the consumer cannot go on.
             if let Err(e) = caught(fetcher.run()).await {
                 told.end(e);
             }
@@ -233,8 +233,8 @@ pub struct Consumer {
     buffer: Arc<Buffer>,
 }
 
-/// So many records of a batch count as one unit of a task's budget, and a batch counts as [`MOST_UNITS`] at most: the
-/// time to open it, and to work on it, grows with its size.
+/// This many records of a batch count as one unit of a task's budget (see `coop`), and a batch counts as
+/// [`MOST_UNITS`] at most: the time to open it, and to work on it, grows with its size.
 const RECORDS_A_UNIT: usize = 64;
 const MOST_UNITS: u32 = 16;
 

@@ -1,6 +1,7 @@
-//! Where a reader stands in a log. An offset alone does not say it: after an unclean election the same
-//! offset may be another record. So the epoch of the leader that wrote what lies before it belongs to
-//! a position (KIP-320), and brokers compare it with their log in every fetch (KIP-595).
+//! Where a reader stands in a log. An offset alone does not say it: after an unclean election the same offset
+//! may be another record. So the epoch of the leader that wrote what lies before it belongs to a position
+//! (KIP-320), and brokers compare it with their log in every fetch (KIP-595). In this file, *epoch* is the
+//! leader epoch.
 
 /// Where a reader stands: an offset, and the leader epoch of what it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,17 +11,17 @@ pub(super) struct Position {
     /// The epoch of what lies before it: of the last batch passed, or as told with the offset when
     /// that was looked up. -1: not known.
     pub(super) epoch: i32,
-    /// From here on everything that was passed is of this epoch.
+    /// All that was read from this offset on is of this epoch.
     since: i64,
 }
 
 impl Position {
-    /// A place that was looked up, or chosen (`epoch` -1).
+    /// A position that was looked up, or chosen by the application (`epoch` -1).
     pub(super) fn at(offset: i64, epoch: i32) -> Self {
         Self { offset, epoch, since: offset }
     }
 
-    /// A batch was passed, handed out or not.
+    /// A batch was read, whether it is handed out or not: the position moves behind it.
     pub(super) fn pass(&mut self, first: i64, last: i64, epoch: i32) {
         if epoch != self.epoch {
             self.since = first.max(self.offset);
@@ -29,14 +30,14 @@ impl Position {
         self.offset = last + 1;
     }
 
-    /// The leader's log has nothing of this position's epoch beyond `end`: `known` is the largest
-    /// epoch up to that which it knows, and ends there. Where reading goes on; at the same offset:
-    /// nothing that was passed is missing.
+    /// The leader's log differs from what was read. `known`: the largest leader epoch, not above this
+    /// position's, that the leader's log has; `end`: where that epoch ends in it. Gives the position to go on
+    /// from. If its offset is this position's, nothing that was read is missing.
     ///
     /// Leaders that wrote nothing leave no trace in a log, so that an epoch which was looked up may be
     /// unknown there although all is well: then its end is no lower than the position.
     pub(super) fn parted(&self, known: i32, end: i64) -> Self {
-        // Nothing of the position's epoch is there: what was passed under it is not either.
+        // The log has nothing of the position's epoch, so it lacks what was read under it.
         let reach = if known < self.epoch { self.since } else { self.offset };
         Self::at(end.min(reach).max(0), known)
     }

@@ -29,9 +29,9 @@ pub(super) struct Reading {
     pub(super) start: Start,
     /// Where to go on when the records at the position are gone.
     pub(super) reset: Start,
-    /// The seeks so far.
+    /// How many seeks this partition has had. A response to a request of an older generation is ignored.
     pub(super) generation: u64,
-    /// It is in a request, or its start is being looked up.
+    /// The partition is in a request in flight: a Fetch, or ListOffsets.
     pub(super) busy: bool,
     pub(super) retry_at: Option<Instant>,
     pub(super) backoff: Backoff,
@@ -86,7 +86,7 @@ impl Reading {
 
     fn begin(&mut self, start: Start) {
         self.start = start;
-        // An offset that was chosen says nothing of epochs.
+        // An offset that the application chose comes without a leader epoch.
         self.next =
             if let Start::Offset(at) = start { Some(Position::at(at, NO_EPOCH)) } else { None };
         self.stopped = false;
@@ -102,8 +102,8 @@ impl Reading {
     }
 }
 
-/// Where to go on when records are gone: at a time there would be the same once more, and nothing
-/// before it.
+/// Where to go on when records are gone. A timestamp would lead to the same missing records again, so reading
+/// then goes on at the earliest.
 fn lasting(start: Start) -> Start {
     if let Start::Timestamp(_) = start { Start::Earliest } else { start }
 }
@@ -111,31 +111,32 @@ fn lasting(start: Start) -> Start {
 /// A topic of which something is read.
 #[derive(Default)]
 pub(super) struct Topic {
-    /// Every partition is read, and those known at first from here.
+    /// `Some` if every partition of the topic is read: those that are there at first begin here.
     pub(super) whole: Option<Start>,
     /// Partitions assigned by hand, until they are there.
     pub(super) assigned: Vec<(i32, Start)>,
-    /// Those of them that were told not to be there.
+    /// Those of `assigned` for which `UnknownPartition` was reported.
     pub(super) missing: Vec<i32>,
     /// The topic's metadata now; `None`: it is not known.
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// The id that its partitions are read under; nil until it is known, or where brokers are too old
     /// to tell.
     pub(super) id: Uuid,
-    /// Ids that it had before, the last ones. Brokers hear of a new topic one after the other.
+    /// The last ids that it had before. Brokers hear of a new topic one after the other, so some name an old
+    /// id.
     pub(super) was: VecDeque<Uuid>,
     /// The one of these ids that metadata names now: its broker is behind.
     pub(super) behind: Option<Uuid>,
-    /// It was known before, or known not to be there: partitions found from now on are younger than
-    /// the consumer.
+    /// The topic was known before, or known to be missing: partitions that are found from now on are younger
+    /// than the consumer.
     pub(super) looked_for: bool,
-    /// The last error that was told of it, until it is known again.
+    /// The kind of the last error that was reported for it, until the topic is known again.
     pub(super) told: Option<ErrorKind>,
     /// Trouble with rights, which are the topic's and not a partition's.
     pub(super) rights: Spell,
 }
 
-/// A broker that is behind by more than so many topics of one name is not asked for long.
+/// How many former ids are remembered. No broker stays behind by more topics of one name for long.
 const REMEMBERED: usize = 8;
 
 impl Topic {
@@ -153,18 +154,19 @@ impl Topic {
 pub(super) struct Source {
     /// How many bytes the request in flight may bring; 0: none is.
     pub(super) in_flight: usize,
-    /// Which one of this consumer's requests was the last one to it; 0: none was yet.
+    /// The number of the consumer's last request to it, by [`Fetcher`](super::fetcher::Fetcher)'s count; 0:
+    /// none yet.
     pub(super) asked: u64,
-    /// Of what brings nothing, and of what brings little.
+    /// Pace Fetches: after empty responses (`pacing`), and after small ones (`trickle`).
     pub(super) pacing: Pacing,
     pub(super) trickle: Trickle,
-    /// Of partitions that have records and no share of the buffer left.
+    /// Delays Fetches that leave out partitions which have records, but no share of the buffer left.
     pub(super) left_out: LeftOut,
     /// Its next request waits for the retry budget.
     pub(super) unpaid: bool,
     /// Trouble with requests as a whole.
     pub(super) spell: Spell,
-    /// Fetches that it does not answer, and questions where to start.
+    /// Fetches that it does not answer (`silence`), and ListOffsets (`starts_silence`).
     pub(super) silence: Silence,
     pub(super) starts_silence: Silence,
 }

@@ -3,7 +3,7 @@
 //!
 //! Four buckets for each doubling, from 1 us to 1 h. What comes out is the middle of a bucket, and so
 //! at most an eighth beside the truth. The buckets are allocated sixteen at a time (four doublings),
-//! as values fall into them: answers of one kind lie close together, and thousands of clients
+//! as values fall into them: response times of one kind lie close together, and thousands of clients
 //! may live in one process.
 
 use std::sync::OnceLock;

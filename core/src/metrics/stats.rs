@@ -198,7 +198,7 @@ impl BrokerStats {
 pub struct RequestStats {
     /// Requests sent.
     pub sent: u64,
-    /// Answers, whatever they say.
+    /// Responses, whatever they say.
     pub answered: u64,
     /// Responses that say that the request, or a part of it, failed.
     pub errors: u64,

@@ -1,9 +1,9 @@
-//! Cuts the byte stream into frames. Small answers are copied out of what was read ahead, large
-//! ones (fetched batches) are read straight into a pooled buffer that the records borrow from:
-//! fresh pages for every fetch were most of the cost of consuming elsewhere.
+//! Cuts the byte stream into frames. Small responses are copied out of the bytes that were read ahead; large
+//! ones (fetched batches) are read straight into a pooled buffer that the records borrow from: fresh pages for
+//! every fetch were most of the cost of consuming elsewhere.
 //!
-//! What is read ahead lands on the stack and moves to the heap only if it is more than one frame,
-//! or less: a connection that waits for a response holds no buffer.
+//! Bytes that are read ahead land on the stack, and move to the heap only if they are more than one frame, or
+//! less than one: a connection that waits for a response holds no buffer.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -96,7 +96,7 @@ impl FrameReader {
             ready!(read(stream, cx, &mut buf))?;
             let got = buf.filled();
             if self.ahead.is_empty() {
-                // Most answers come alone and whole.
+                // Most responses come alone and whole.
                 match cut(got)? {
                     Cut::Frame(frame, used) => {
                         self.ahead.extend_from_slice(&got[used..]);

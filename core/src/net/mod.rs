@@ -1,5 +1,5 @@
 //! One connection to one broker: opening it ([`setup`]), its phases (dial, versions,
-//! authentication, ready), and then a task that pipelines requests and matches answers.
+//! authentication, ready), and then a task that pipelines requests and matches responses.
 
 mod auth;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Taking a broker that answers with errors out of the choice for a while.
 //!
-//! Five consecutive error answers on a live connection, or a success rate far below the others',
+//! Five consecutive error responses on a live connection, or a success rate far below the others',
 //! eject it for 30 s times the number of ejections, at most 300 s, jittered. Then it is *half open*:
 //! one request probes it, and its response decides. Only records that can go elsewhere avoid it; what
 //! must go there goes there. (Brokers that cannot be reached are [`super::reconnect`]'s.)
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
-/// Error answers in a row that eject.
+/// Error responses in a row that eject.
 const CONSECUTIVE: u32 = 5;
 /// Ejected for this long times the number of ejections...
 const BASE: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 //!
 //! A broker takes a connection's requests one by one. A few in flight keep it busy during a round trip;
 //! beyond that they only wait in its queue, where they cannot be sent elsewhere any more. So the limit
-//! follows the gradient of latency, as in Netflix's concurrency limits: while answers come as quickly as
+//! follows the gradient of latency, as in Netflix's concurrency limits: while responses come as quickly as
 //! they have for long, it grows; when they come slower, it shrinks within a few of them. What was slow
 //! becomes usual with time: a broker that always takes a second is not overloaded by that.
 
@@ -20,11 +20,11 @@ const TOLERANCE: f64 = 2.0;
 const STEEPEST: f64 = 0.5;
 /// How much the limit grows in a step, before smoothing.
 const GROWTH: f64 = 1.0;
-/// Weight of a new answer: in the limit, in what is recent and in what is usual.
+/// Weight of a new response: in the limit, in what is recent and in what is usual.
 const SMOOTHING: f64 = 0.2;
 const RECENT: f64 = 1.0 / 8.0;
 const USUAL: f64 = 1.0 / 300.0;
-/// Answers after which it is known what is usual.
+/// Responses after which it is known what is usual.
 const LEARNING: f64 = 1.0 / 10.0;
 /// By this what is usual comes down with each response that is far below it.
 const RELIEF: f64 = 0.95;

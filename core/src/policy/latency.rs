@@ -19,7 +19,7 @@ const FADE_AFTER: u32 = 512;
 #[derive(Debug)]
 pub(crate) struct Latency {
     mean_us: u32,
-    /// The shortest answer since the counts were halved, and before that.
+    /// The shortest response time since the counts were halved, and before that.
     least_us: [u32; 2],
     samples: u32,
     counts: [u16; BUCKETS],
@@ -55,7 +55,7 @@ impl Latency {
         }
     }
 
-    /// The smoothed mean of what answers take beyond the round trip, in microseconds: the time that
+    /// The smoothed mean of what responses take beyond the round trip, in microseconds: the time that
     /// requests spend at the broker. A measured round trip may hold waiting of its own; no response is
     /// quicker than one.
     pub(crate) fn beyond_us(&self, round_trip: Duration) -> u32 {
@@ -63,7 +63,7 @@ impl Latency {
         self.mean_us.saturating_sub(round_trip.min(self.least_us[0]).min(self.least_us[1]))
     }
 
-    /// 99 of 100 recent answers came within this, rounded up by a fifth at most.
+    /// 99 of 100 recent responses came within this, rounded up by a fifth at most.
     pub(crate) fn p99(&self) -> Duration {
         let beyond = self.samples / 100;
         let mut seen = 0;

@@ -1,10 +1,10 @@
 //! How long an open batch waits for company although a broker has nothing to do, and a request may be made
 //! ([`pace`](super::pace)).
 //!
-//! Where records are few, not at all: one that waits gains nothing, and its acknowledgement comes a
-//! linger later. Where they come in a stream, a request for each handful that a round trip lets
-//! gather costs client and broker several times what full batches do, and the stream fills a batch
-//! within a millisecond or two anyway. So a stream that is quick enough is given that long.
+//! If records are few it does not wait: waiting gains nothing, and the acknowledgement comes a linger later. If
+//! they come in a stream, a request for each handful that gathers in a round trip costs client and broker
+//! several times what full batches do, and the stream fills a batch within a millisecond or two anyway. So a
+//! stream that is quick enough is given that time.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const GATHER: Duration = Duration::from_millis(1);
 /// How many bytes must come in that time to be worth waiting for.
 const WORTH: usize = 16 << 10;
 
-/// How quickly the last batches of a slot have filled.
+/// How quickly the last batches of a batch queue have filled.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FillRate {
     /// When the last batch that was closed had been opened, and its bytes.
@@ -36,7 +36,7 @@ impl FillRate {
         self.stream = self.last.is_some_and(|(before, bytes)| {
             let took = now.saturating_duration_since(before).max(Duration::from_micros(1));
             let expected = bytes as u128 * GATHER.as_nanos() / took.as_nanos();
-            // As quick, but a few bytes only: that is the beginning of something, or all of it.
+            // As quick, but only a few bytes: not yet a stream.
             expected >= WORTH as u128 && bytes >= WORTH / 8
         });
     }

@@ -3,29 +3,30 @@
 //! requests per second, and ten thousand such clients are a cluster's whole load.
 //!
 //! - **A bucket of requests**, one for all producers of a pool. While it holds some, a batch goes as soon as
-//!   its broker is idle: who sends little is acknowledged in a round trip. When it is empty, open batches
-//!   gather until the next request is due, for their linger at most. What is full, flushed, pressed or overdue
-//!   goes at once and takes a request out if there is one: nobody goes into debt. What may not wait at all
-//!   (flushed, pressed, without a linger) leaves the last [`RESERVE`] requests to those that can, or one
-//!   producer without a linger would make all others of the process gather for their whole linger.
-//! - **What a broker feels** ([`Strain`]): one whose responses take longer than they usually do is paying for
-//!   everybody's requests. Requests to it keep a distance, down to [`PaceLimits::least`] a second, and batches
-//!   for it gather for up to [`PaceLimits::longest`]; other brokers' requests do not pay for it. Down in steps by a
-//!   factor, up by a summand, both drawn, so that clients that feel the same do not move in step; and up with
-//!   time while it is not heard of.
+//!   its broker has nothing in flight: a producer that sends little gets its acknowledgement in one round trip.
+//!   When it is empty, open batches gather until the next request is due, for their linger at most. A batch
+//!   that is full, flushed, pressed or overdue goes at once and takes a request out if there is one: nobody
+//!   goes into debt. A batch that may not wait at all (flushed, pressed, without a linger) leaves the last
+//!   [`RESERVE`] requests to those that can, or one producer without a linger would make all others of the
+//!   process gather for their whole linger.
+//! - **How strained a broker is** ([`Strain`]): a broker whose responses take longer than they usually do has
+//!   too much to do for everybody. Requests to it keep a distance, down to [`PaceLimits::least`] a second, and
+//!   batches for it gather for up to [`PaceLimits::longest`]; requests to other brokers do not pay for it. Its
+//!   pace goes down in steps by a factor and up by a summand, both drawn, so that clients with the same
+//!   experience do not move in step; and up with time while no response comes from it.
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
-/// How requests are paced. What the defaults are is a matter of measuring: at 180 a second a steady stream
-/// is gathered for 5.6 ms, which is what other clients' default linger comes to, and the burst lets a program
-/// that waits for each of its first thousand records do so in a round trip each.
+/// How requests are paced. The defaults were measured: at 180 a second a steady stream is gathered for 5.6 ms,
+/// which is what other clients' default linger comes to, and the burst lets a program that waits for each of
+/// its first thousand records do so in a round trip each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "for tests and simulations"))]
 pub struct PaceLimits {
-    /// Requests a second. 0: none but what goes at once anyway, so that each batch gathers for its linger.
+    /// Requests a second. 0: only requests that go at once anyway, so that each batch gathers for its linger.
     pub per_second: f64,
     /// Requests that are saved up while fewer are made.
     pub burst: f64,
@@ -42,23 +43,24 @@ impl Default for PaceLimits {
 }
 
 impl PaceLimits {
-    /// The part of its pace that a strained broker is left.
+    /// The part of the full pace that the most strained broker still gets.
     fn floor(&self) -> f64 {
         if self.per_second > 0.0 { (self.least / self.per_second).clamp(0.01, 1.0) } else { 1.0 }
     }
 }
 
-/// When a bucket that is never filled has something.
+/// A wait that stands for "never": a bucket that is not filled has no request before that.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// A request may go so much before its time: timers count in milliseconds, and would come as much after it.
-/// What comes next waits for as much longer.
+/// A request may go this much early: timers count in milliseconds, and would fire up to as much late. The next
+/// request waits for as much longer.
 const AHEAD: Duration = Duration::from_millis(1);
 
-/// What may not wait leaves so many requests in the bucket, or all there are if they are fewer.
+/// Requests for batches that may not wait do not touch the last `RESERVE` requests of the bucket: these are
+/// left for batches that can wait.
 pub(crate) const RESERVE: f64 = 10.0;
 
-/// A request more or less in a billion is rounding.
+/// A billionth of a request is a rounding error.
 const ROUNDING: f64 = 1e-9;
 
 /// See the module.
@@ -66,7 +68,7 @@ const ROUNDING: f64 = 1e-9;
 pub(crate) struct Bucket {
     per_second: f64,
     most: f64,
-    /// Below zero by what went ahead of its time.
+    /// Requests that may be made now; below zero by what went early (see [`AHEAD`]).
     holds: f64,
     at: Instant,
 }
@@ -100,7 +102,7 @@ impl Bucket {
         )
     }
 
-    /// A request goes, whether it holds one or not. `hasty`: it carries what may not wait.
+    /// A request is made, whether the bucket holds one or not. `hasty`: its first batch may not wait.
     pub(crate) fn take(&mut self, hasty: bool) {
         if hasty && self.holds < RESERVE + 1.0 {
             return;
@@ -114,42 +116,42 @@ impl Bucket {
     }
 }
 
-/// Answers beyond that many times the usual, and this much more, are slow: batches differ in size, machines in
-/// mood, and replicas in how soon they ask.
+/// A response is slow if it takes more than this many times the usual, and this much more: batches differ in
+/// size, machines in load, and replicas in how soon they fetch.
 const SLOW_TIMES: f64 = 2.0;
 const SLOW_FLOOR_US: f64 = 2_000.0;
-/// By which part what is usual follows the mean of a step: soon where that is lower, in a minute or so
-/// where it is higher, and while it is so high that it strains, in many.
+/// The part of the difference by which the usual time follows the mean of a step: within seconds where the mean
+/// is lower, in a minute or so where it is higher, and in many minutes while it is so high that it strains.
 const USUAL_DOWN: f64 = 1.0 / 20.0;
 const USUAL_UP: f64 = 1.0 / 400.0;
 const USUAL_STRAINED: f64 = 1.0 / 4_000.0;
-/// From one step to the next, in seconds, and how many responses one is judged by.
+/// Seconds from one step to the next, and the least number of responses that a step is judged by.
 const STEP: std::ops::Range<f64> = 0.1..0.2;
 const ANSWERS: u32 = 4;
-/// A step down is by this factor, a step up by this part of the full pace.
+/// A step down multiplies the pace by this factor; a step up adds this part of the full pace.
 const DOWN: std::ops::Range<f64> = 0.6..0.8;
 const UP: std::ops::Range<f64> = 0.02..0.04;
-/// One that is not heard of for so long, as nothing is sent to it or this process slept, is left more again: this
-/// part of the full pace in a second.
+/// If no response came from a broker for this time (nothing is sent to it, or this process slept), its pace
+/// rises again by this part of the full pace per second.
 const UNHEARD: Duration = Duration::from_secs(5);
 const UP_UNHEARD: f64 = 0.2;
 
-/// How much a broker is strained, by how long its responses take. Judged by most of the responses of a step: a
-/// replica that is slow, or a moment in which this process did nothing, makes some of them slow; a
-/// broker that has more to do than it can makes all.
+/// How strained a broker is, by the time that its responses take. Judged by most of the responses of a step: a
+/// replica that is slow, or a moment in which this process did nothing, makes some of them slow; a broker that
+/// has more to do than it can makes all of them slow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strain {
-    /// What answers take in the long run, in microseconds; topics and replicas as they come.
+    /// The time that responses take in the long run, in microseconds, over all topics and replicas.
     usual_us: Option<f64>,
-    /// Of this step.
+    /// The sum of the response times of this step, in microseconds.
     sum_us: f64,
     slow: u32,
     responses: u32,
     step_at: Option<Instant>,
-    /// The part of the full pace that it was left when it was heard of last, and when that was.
+    /// The part of the full pace that it had at its last response, and when that came.
     pace: f64,
     heard: Option<Instant>,
-    /// The last request to it.
+    /// When the last request to it was sent.
     sent: Option<Instant>,
 }
 
@@ -169,7 +171,7 @@ impl Default for Strain {
 }
 
 impl Strain {
-    /// A request was written, and the broker was at work on it for so long.
+    /// A request was answered, and the broker had appended all of it; it worked on it for `took`.
     pub(crate) fn answered(
         &mut self,
         took: Duration,
@@ -181,7 +183,7 @@ impl Strain {
         *self = self.by(now);
         let before = self.heard.replace(now);
         if before.is_some_and(|at| now.saturating_duration_since(at) > UNHEARD) {
-            // What came before that is of another time.
+            // The responses before that say nothing about now.
             (self.sum_us, self.slow, self.responses, self.step_at) = (0.0, 0, 0, None);
         }
         self.responses += 1;
@@ -211,19 +213,20 @@ impl Strain {
         (self.sum_us, self.slow, self.responses) = (0.0, 0, 0);
     }
 
-    /// A request goes to it.
+    /// A request is sent to it.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.sent = Some(now);
     }
 
-    /// The same, by then.
+    /// Its state at `now`: the pace rises with time if no response came for long.
     pub(crate) fn by(&self, now: Instant) -> Self {
         let heard = self.heard.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let up = heard.saturating_sub(UNHEARD).as_secs_f64() * UP_UNHEARD;
         Self { pace: (self.pace + up).min(1.0), ..*self }
     }
 
-    /// When the next request may go to it, as far as it is concerned. It has no burst.
+    /// When this broker may get its next request. A strained broker saves nothing up: its requests keep a
+    /// distance.
     pub(crate) fn not_before(&self, limits: &PaceLimits) -> Option<Instant> {
         if self.pace >= 1.0 || limits.per_second <= 0.0 {
             return None;
@@ -232,27 +235,27 @@ impl Strain {
         self.sent.map(|at| at + distance)
     }
 
-    /// The part of the way from not strained to as strained as can be.
+    /// How strained it is: 0 is not at all, 1 as strained as can be.
     fn part(&self, limits: &PaceLimits) -> f64 {
         let floor = limits.floor();
         if floor < 1.0 { ((1.0 - self.pace) / (1.0 - floor)).clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    /// How long batches for it gather at most, whose linger is this.
+    /// How long batches with this linger gather for it at most.
     pub(crate) fn linger(&self, linger: Duration, limits: &PaceLimits) -> Duration {
         linger + limits.longest.saturating_sub(linger).mul_f64(self.part(limits))
     }
 }
 
-/// An open batch.
+/// What an open batch waits for by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waits {
     pub(crate) opened: Instant,
-    /// From when on an idle broker may have it, as far as it is concerned.
+    /// From this time on it may go to a broker with nothing in flight.
     pub(crate) early: Instant,
-    /// Its linger ends.
+    /// The end of its linger.
     pub(crate) at: Instant,
-    /// When most of the time is up that its records have.
+    /// The end of the part of its delivery timeout for which pacing may hold it back.
     pub(crate) late: Instant,
 }
 
@@ -263,32 +266,32 @@ impl Waits {
     }
 }
 
-/// What open batches for a broker are waiting for.
+/// What open batches for a broker wait for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gather {
-    /// A request may be made then, if not now.
+    /// When a request to the leader may be made; `None`: now, or one is being made in this round.
     pub(crate) until: Option<Instant>,
-    /// The same of one that is not made yet.
+    /// When one more request may be made, even if one is being made in this round; `None`: now.
     pub(crate) next: Option<Instant>,
     pub(crate) strain: Strain,
     pub(crate) limits: PaceLimits,
 }
 
 impl Gather {
-    /// How long batches gather at most, whose linger is this.
+    /// How long batches with this linger gather at most.
     pub(crate) fn linger(&self, linger: Duration) -> Duration {
         if linger.is_zero() { linger } else { self.strain.linger(linger, &self.limits) + AHEAD }
     }
 
-    /// From when on an idle broker may have a batch, and when it goes in any case. One that may not wait does
-    /// not wait for this either.
+    /// From when on a batch may go to a broker with nothing in flight, and when it goes in any case. Pacing
+    /// does not delay a batch that may not wait.
     pub(crate) fn bounds(&self, batch: Waits) -> (Instant, Instant) {
         let Waits { opened, early, at, late } = batch;
         if batch.may_not_wait() {
             return (early, at);
         }
         let linger = self.strain.linger(at - opened, &self.limits);
-        // Never earlier than without any of this: who has set a linger beyond the timeout has that.
+        // Never earlier than the linger, even if that was set beyond the delivery timeout.
         let mut at = at.max((opened + linger).min(late));
         // A request that is due in a moment is waited for: a linger that ends before it would make one more.
         if let Some(until) = self.until.filter(|until| *until > at && *until <= at + AHEAD) {

@@ -30,7 +30,7 @@ pub(crate) struct Says {
 /// The requests of one kind that one broker leaves unanswered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Silence {
-    /// There were answers before.
+    /// There were responses before.
     answered: bool,
     /// When the first request of the spell was sent.
     since: Option<Instant>,

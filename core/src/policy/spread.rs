@@ -1,27 +1,33 @@
-//! Which partition a sealed batch without a partition goes to. Two are drawn, and the one with less in
-//! flight to its leader gets it. No hashing: keys are payload.
+//! Which partition a batch without a partition goes to. Two are drawn, and the one with less in flight to its
+//! leader gets it. No hashing: keys are payload.
 //!
-//! Those are drawn from that were given least so far, up to a batch more than the least: draws alone leave
-//! partitions with half as much again as others after ten batches each, and consumers of a batch job have
-//! as much to do as their partitions hold. It is the start-time fair queueing of packet networks (Goyal, Vin
-//! and Cheng 1996) with the two draws among what is due: a clock stands at the least that any partition had
-//! that could be used, and one that was busy is no further behind it than two batches. What records avoid, or
-//! has refused some, is not behind at all: batches that were refused elsewhere would all go there, and who
-//! comes back from an outage would get everything.
+//! They are drawn from the partitions that were given least so far, up to a batch more than the least. Draws
+//! alone are too uneven: after ten batches for each, some partitions would have half as much again as others,
+//! and consumers of a batch job have as much to do as their partitions hold. It is the start-time fair queueing
+//! of packet networks (Goyal, Vin and Cheng 1996), with the two draws among what is due: a clock stands at the
+//! least that any usable partition was given, and a partition that was busy counts as no further behind it than
+//! two batches. A partition whose broker was avoided, or that has refused a batch, does not count as behind at
+//! all: otherwise all batches that were refused elsewhere would go there, and a broker that comes back from an
+//! outage would get everything.
 //!
-//! So where all can be used, a partition is ahead of the least by two batches at most: that of the draws,
-//! and the one that it is given. Staying adds to that: a choice stands until it has had a batch's worth of
-//! bytes, give or take half of the batch that ends it ([`stays`]). In a run of ten batches a partition that is
-//! a fifth more than the mean at most where batches are full, of which nothing is due to staying, and up
-//! to a quarter more where they are cut short by their linger, of which staying is a twentieth. In a run of a
-//! hundred it is a tenth of that. A run of less than a batch may go to one partition whole: that is all
-//! due to staying. All this is said of the brokers that are used, and of what they can take: nobody waits for
-//! one that can take less, or was connected later, in a run at full speed.
+//! So while all partitions can be used, one is ahead of the least by two batches at most: one by the draws, and
+//! the one that it is given. Staying adds to that: a choice stands until the partition has got a batch's worth
+//! of bytes, give or take half of the batch that ends it ([`stays`]). How much more than the mean a partition
+//! may have, by the length of a run in batches for each partition:
 //!
-//! Brokers that answer alike are used alike. One that takes several times as long is drawn that much
-//! less often, and what it is given counts that much more: at equal load, the time that a request spends at a
-//! broker is in inverse proportion to what the broker can carry. So a slow broker gets its share of the bytes,
-//! not none (nobody would see it recover) and not as many as the others (whoever meets it would wait).
+//! - 10, full batches: a fifth, none of it by staying;
+//! - 10, batches cut short by their linger: a quarter, of which a twentieth is by staying;
+//! - 100: a tenth of that;
+//! - less than 1: everything may go to one partition, by staying.
+//!
+//! This holds among the brokers that are used, within what they can take: in a run at full speed nobody waits
+//! for a broker that can take less, or that was connected later.
+//!
+//! Brokers with equal response times are used equally. A broker whose responses take several times as long is
+//! drawn that much less often, and what it is given counts that much more: at equal load, the time that a
+//! request spends at a broker is in inverse proportion to what the broker can carry. So a slow broker gets its
+//! share of the bytes: not none (nobody would see it recover), and not as many as the others (the batches sent
+//! there would wait).
 
 use rand::{Rng, RngExt};
 
@@ -43,7 +49,7 @@ pub(crate) struct Pick {
     pub(crate) partition: i32,
     /// How much a full batch counts there: more than 1 if its leader is slow.
     cost: f64,
-    /// How much the candidate with least had been given.
+    /// The least that any candidate had been given.
     least: f64,
 }
 
@@ -51,7 +57,7 @@ pub(crate) struct Pick {
 /// choose from.
 const SLACK: f64 = 1.0;
 
-/// Nothing counts as further behind than this.
+/// No partition counts as further behind the clock than this many batches.
 const CATCH_UP: f64 = 2.0;
 
 /// How much the partitions of a topic were given, in full batches. A batch counts more if its leader is slow.
@@ -66,8 +72,8 @@ impl Given {
         self.to.get(partition).copied().unwrap_or_default().max(self.clock - CATCH_UP)
     }
 
-    /// Something goes where it was chosen to go: so many full batches, or such a part of one. It counts
-    /// whatever becomes of it: a partition that takes nothing is not tried more often for that.
+    /// A batch goes where it was chosen to go; `batches` is its size in full batches. It counts whatever
+    /// becomes of it: a partition that takes nothing must not be tried more often for that.
     pub(crate) fn give(&mut self, pick: &Pick, batches: f64) {
         let index = pick.partition as usize;
         if self.to.len() <= index {
@@ -77,8 +83,8 @@ impl Given {
         self.to[index] = self.to(index) + batches * pick.cost;
     }
 
-    /// It was not to be had when the choice was made, and not because it was busy: that gives it no
-    /// claim.
+    /// The partition could not be used when the choice was made, and not because it was busy: it does not catch
+    /// up later on what it missed.
     pub(crate) fn passed_over(&mut self, partition: usize, pick: &Pick) {
         if let Some(to) = self.to.get_mut(partition) {
             *to = to.max(pick.least);
@@ -89,9 +95,9 @@ impl Given {
     }
 }
 
-/// Where a batch goes, or nowhere without candidates. `stay`: the choice that stands, if it is among them.
-/// `again`: it was refused elsewhere, and so goes to any: where most are refused, those that were given least
-/// are those that take nothing.
+/// The partition that a batch goes to; `None` if there are no candidates. `stay`: the choice that stands, if it
+/// is a candidate. `again`: the batch was refused elsewhere and may go to any candidate: where most partitions
+/// refuse batches, those that were given least are those that take nothing.
 pub(crate) fn choose(
     candidates: &[Candidate],
     stay: Option<i32>,
@@ -110,21 +116,22 @@ pub(crate) fn choose(
     Some(Pick { partition: chosen.partition, cost, least })
 }
 
-/// Whether a partition may be named in a request beside others of which the one with least was given so much. A
-/// request names a partition once: where nothing else is left, those that are ahead already would get as much
-/// as the others each time. What waits goes into the next request to the same broker.
+/// Whether a partition may be named in a request beside others; `others`: the least that any of them was given.
+/// A request names a partition only once: if nothing else is left, partitions that are ahead already would get
+/// as much as the others each time. A batch that waits goes into the next request to the same broker.
 pub(crate) fn goes_beside(candidate: &Candidate, others: Option<f64>) -> bool {
     others.is_none_or(|least| candidate.given <= least + SLACK)
 }
 
-/// Whether a choice stands that has `left` bytes to go after a batch of so many: not if another one like it
-/// would take it further beyond than it is short of them now. Batches are full a little below their limit: what
-/// is left there is no reason for a second one.
+/// Whether a choice stands that has `left` bytes to go after a batch of `batch` bytes: not if another batch
+/// like it would go further beyond the limit than the partition is short of it now. Batches are full a little
+/// below their limit: the rest is no reason for a second one.
 pub(crate) fn stays(left: usize, batch: usize) -> bool {
     left > batch / 2
 }
 
-/// Index of one that is to be connected, or `None` without candidates: whatever they were given.
+/// Index of the candidate whose leader is to be dialled, whatever they were given; `None` if there are no
+/// candidates.
 pub(crate) fn draw(candidates: &[Candidate], rng: &mut impl Rng) -> Option<usize> {
     better_of_two(candidates, latency_peers(candidates).as_ref(), rng)
 }
@@ -194,13 +201,13 @@ fn draw_two(
     (a, draw(Some(a)))
 }
 
-/// The latency of the candidates that answer about equally fast.
+/// The latency of the candidates whose responses are about equally fast.
 struct LatencyPeers {
     mean_us: f64,
     up_to_us: u64,
 }
 
-/// `None` if all answer alike. If every microsecond counted, the quickest of three equal brokers would
+/// `None` if all are equally fast. If every microsecond counted, the quickest of three equal brokers would
 /// get half of all: so only those of another order than the quickest are slow.
 fn latency_peers(candidates: &[Candidate]) -> Option<LatencyPeers> {
     let us = |c: &Candidate| u64::from(c.latency_us);
@@ -277,7 +284,7 @@ mod tests {
         assert!(hits.iter().all(|h| (850..1150).contains(h)), "{hits:?}");
     }
 
-    /// How often each of these answer times is chosen in 100,000 draws, in per mille.
+    /// How often each of these response times is chosen in 100,000 draws, in per mille.
     fn shares(latencies_us: &[u32]) -> Vec<u32> {
         let mut rng = StdRng::seed_from_u64(5);
         let all: Vec<_> =
@@ -327,7 +334,7 @@ mod tests {
         assert!(hits[2] > hits[1] * 5, "{hits:?}");
     }
 
-    /// What partitions with these answer times have after so many full batches, all of which were ready each
+    /// What partitions with these response times have after so many full batches, all of which were ready each
     /// time but for those that `absent` names.
     fn run(
         latencies_us: &[u32],

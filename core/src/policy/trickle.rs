@@ -1,11 +1,11 @@
-//! Paces fetches that bring little. At the head of a trickle a broker answers as soon as there is a
-//! record, so that each of a thousand records a second would have a Fetch of its own.
+//! Paces Fetches that bring little. A consumer that has read all there is gets a response as soon as there is a
+//! record, so each of a thousand records a second would have a Fetch of its own.
 //!
 //! Each broker that a consumer reads from has a bucket of requests. While it holds some, the next Fetch goes
-//! out at once; when it is empty, one that follows a response with little in it waits for the next request to
-//! be due, for [`LONGEST`] at most. A response with much in it is no trickle, and a partition that
-//! lags, or of which nothing is known yet, waits for nothing. How long the broker may hold a request
-//! back (`max_wait`), and for what (`min_bytes`), is left as it is: who waits there waits for less here.
+//! out at once; when it is empty, a Fetch that follows a response with little in it waits for the next request
+//! to be due, for [`LONGEST`] at most. A response with much in it is not paced, nor is a partition that lags,
+//! or of which nothing is known yet. How long the broker may hold a request back (`max_wait`), and for what
+//! (`min_bytes`), is left as it is: a Fetch that waits there waits less here.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use tokio::time::Instant;
 
 use super::pace::{Bucket, PaceLimits};
 
-/// A response with fewer bytes of records brings little.
+/// A response with fewer bytes of records than this brings little.
 const LITTLE: usize = 16 << 10;
 
-/// What a Fetch waits at most, from the response before it.
+/// How long a Fetch waits at most, from the response before it.
 const LONGEST: Duration = Duration::from_millis(5);
 
-/// Of one broker. A producer in its default settings makes fewer requests a second: who reads what one
-/// writes is not paced, and has it as soon as it is there.
+/// The bucket of one broker. A producer with default settings makes fewer requests a second than this, so a
+/// consumer that reads what one producer writes is not paced, and has each record as soon as it is there.
 const LIMITS: PaceLimits =
     PaceLimits { per_second: 200.0, burst: 20.0, least: 200.0, longest: LONGEST };
 
@@ -32,7 +32,7 @@ pub(crate) struct Trickle {
 }
 
 impl Trickle {
-    /// A request goes out.
+    /// A Fetch is sent.
     pub(crate) fn sent(&mut self, now: Instant) {
         let bucket = self.bucket.get_or_insert_with(|| Bucket::new(&LIMITS, now));
         bucket.advance(now);
@@ -40,7 +40,7 @@ impl Trickle {
         self.not_before = None;
     }
 
-    /// One is answered, with so many bytes of records.
+    /// A Fetch is answered, with this many bytes of records.
     pub(crate) fn answered(&mut self, bytes: usize, now: Instant) {
         self.not_before = None;
         if bytes < LITTLE
@@ -51,7 +51,7 @@ impl Trickle {
         }
     }
 
-    /// From when on the next request may be sent, if not now.
+    /// When the next Fetch may be sent; `None`: now.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|at| *at > now)
     }

@@ -4,7 +4,7 @@
 //!
 //! What came empty although there are records goes first, then who has waited the longest for data;
 //! what brought some goes to the end. So of n partitions of a broker that all have records, each is
-//! first at least once in n answers.
+//! first at least once in n responses.
 
 /// A partition's place in the order of a request: the smallest goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -19,7 +19,7 @@ use crate::record::pool::ChunkPool;
 pub struct Sends {
     accumulator: Arc<Accumulator>,
     shard: Shard,
-    sender: Arc<Unread>,
+    producer: Arc<Unread>,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
@@ -31,8 +31,8 @@ impl Sends {
         let env = Environment::builder().seed(1).build();
         let metrics = Arc::<Metrics>::default();
         let accumulator = Accumulator::new(config, &env, &ChunkPool::default(), &metrics, tx);
-        let (shard, sender) = (Shard::default(), Unread::new(None));
-        Self { accumulator: Arc::new(accumulator), shard, sender, events }
+        let (shard, producer) = (Shard::default(), Unread::new(None));
+        Self { accumulator: Arc::new(accumulator), shard, producer, events }
     }
 
     /// Sends a record for each value and keeps the handles.
@@ -42,8 +42,8 @@ impl Sends {
     pub fn send(&self, topic: &str, values: &[impl AsRef<[u8]>], kept: &mut Vec<Delivery>) {
         for value in values {
             let record = Record::to(topic).value(value.as_ref());
-            let at_once = self.accumulator.append_at_once(self.shard, &record, &self.sender);
-            let slowly = || self.accumulator.append(self.shard, &record, &self.sender);
+            let at_once = self.accumulator.append_at_once(self.shard, &record, &self.producer);
+            let slowly = || self.accumulator.append(self.shard, &record, &self.producer);
             let delivery = at_once.map_or_else(slowly, Ok);
             kept.push(delivery.expect("the values fit the buffer"));
         }

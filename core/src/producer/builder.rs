@@ -166,8 +166,9 @@ impl ProducerBuilder {
         self.config.check()?;
         let accumulator = Registry::of(&self.pool).accumulator(&self.pool, &self.config);
         let shard = accumulator.shards.first();
-        let unread = Unread::new(Some(Registry::of(&self.pool).left()));
+        let unread = Unread::new(Some(Registry::of(&self.pool).heir()));
         let closed = AtomicBool::new(false);
-        Ok(Producer(Arc::new(Inner { pool: self.pool, accumulator, unread, closed }), shard))
+        let inner = Arc::new(Inner { pool: self.pool, accumulator, unread, closed });
+        Ok(Producer { inner, shard })
     }
 }

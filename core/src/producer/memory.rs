@@ -1,7 +1,7 @@
 //! The byte budget (`buffer_memory`) of open and unacknowledged batches, and the quota of it that one holder
-//! may have: a topic, a partition that records name, or a broker that leads such partitions. Without shares
-//! a single partition that nothing can be sent to would fill the whole budget within seconds, and every
-//! other topic would wait for it.
+//! may have: a topic, a partition that records name, or a broker that leads such partitions. Without quotas a
+//! single partition that nothing can be sent to would fill the whole budget within seconds, and every other
+//! topic would wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,14 +10,14 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::caught;
 
-/// Counts the bytes that batches hold. A caller for whom there is no room waits in line; nobody who comes
-/// later gets ahead of it. A batch is charged after it has grown, so the budget can be exceeded by one
-/// chunk (64 KiB, or one large record) for each open batch.
+/// Counts the bytes that batches hold. If there is no room, a caller waits in line; no later caller gets ahead
+/// of it. A batch is charged after it has grown, so the budget can be exceeded by one chunk (64 KiB, or one
+/// large record) for each open batch.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
     limit: usize,
-    /// Somebody was refused since the last release.
+    /// A caller was refused since the last release.
     pressed: AtomicBool,
     /// How many callers are in line, the first included.
     waiting: AtomicUsize,
@@ -28,42 +28,42 @@ pub(crate) struct Budget {
     /// How often something was released. `released` wakes everybody who watches this number.
     releases: AtomicU64,
     released: Notify,
-    /// How many [`Quiet`]s exist: while there is one, nobody is woken.
+    /// How many [`Quiet`]s exist: while there is one, no waiting caller is woken.
     quiet: AtomicUsize,
 }
 
-/// While it exists, nobody who waits for memory is woken. Needed to release memory under a lock: a waker
-/// is the application's code and may send at once, which takes the same lock.
+/// While it exists, no caller that waits for memory is woken. Needed to release memory under a lock: a waker is
+/// the application's code and may send at once, which takes the same lock.
 #[derive(Debug)]
 pub(crate) struct Quiet<'a>(&'a Budget);
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
         if self.0.quiet.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.tell();
+            self.0.wake_waiters();
         }
     }
 }
 
-/// A holder may have this many times what all holders together leave free. That is two thirds of the budget
-/// for a single holder that wants all, two fifths each for two: something is always left for others (the
-/// dynamic thresholds of shared-memory switches, Choudhury and Hahne 1998). The number of holders need not
-/// be known.
+/// A holder may hold at most `TIMES_FREE` times the bytes that are free. So a single holder stops at 2/3 of the
+/// budget (2/3 is twice the third that is free), and of two each stops at 2/5: something is always left for
+/// others (the dynamic thresholds of shared-memory switches, Choudhury and Hahne 1998). The number of holders
+/// need not be known.
 const TIMES_FREE: usize = 2;
 
 /// See [`Budget::is_far_ahead`].
 const FAR_AHEAD: usize = 4 << 20;
 
-/// How many bytes one holder has, and the line of those who wait for more of them.
+/// How many bytes one holder has, and the line of the callers that wait for more of them.
 #[derive(Debug)]
 pub(crate) struct MemoryQuota {
-    held: AtomicUsize,
+    bytes: AtomicUsize,
     line: Semaphore,
 }
 
 impl Default for MemoryQuota {
     fn default() -> Self {
-        Self { held: AtomicUsize::new(0), line: Semaphore::new(1) }
+        Self { bytes: AtomicUsize::new(0), line: Semaphore::new(1) }
     }
 }
 
@@ -82,8 +82,8 @@ impl Quotas {
     }
 }
 
-/// The right of the first in line, for whom there is room now. Nobody behind it is served while this exists,
-/// so its owner appends its record first and drops this afterwards.
+/// The right of the first caller in line, for which there is room now. No caller behind it is served while this
+/// exists, so its owner appends its record first and drops this afterwards.
 #[derive(Debug)]
 pub(crate) struct SpacePermit<'a> {
     _own: SemaphorePermit<'a>,
@@ -146,7 +146,7 @@ impl Budget {
     /// is not to blame for what other partitions of its broker hold.
     pub(crate) fn quotas_fit(&self, quotas: &Quotas, bytes: usize) -> bool {
         let free = self.limit.saturating_sub(self.used.load(Ordering::Relaxed));
-        let held = |quota: &MemoryQuota| quota.held.load(Ordering::Relaxed);
+        let held = |quota: &MemoryQuota| quota.bytes.load(Ordering::Relaxed);
         held(&quotas.own) == 0
             || quotas.all().all(|quota| held(quota) + bytes <= free.saturating_mul(TIMES_FREE))
     }
@@ -154,7 +154,7 @@ impl Budget {
     pub(crate) fn charge(&self, quotas: &Quotas, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::AcqRel);
         for quota in quotas.all() {
-            quota.held.fetch_add(bytes, Ordering::AcqRel);
+            quota.bytes.fetch_add(bytes, Ordering::AcqRel);
         }
     }
 
@@ -164,17 +164,18 @@ impl Budget {
         }
         self.used.fetch_sub(bytes, Ordering::AcqRel);
         for quota in quotas.all() {
-            quota.held.fetch_sub(bytes, Ordering::AcqRel);
+            quota.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
         self.pressed.store(false, Ordering::Release);
         self.releases.fetch_add(1, Ordering::AcqRel);
-        // Looked at after the release: whoever ends the last quiet wakes for all releases before that.
+        // Looked at after the release: when the last `Quiet` is dropped, callers are woken for all releases
+        // before that.
         if self.quiet.load(Ordering::Acquire) == 0 {
-            self.tell();
+            self.wake_waiters();
         }
     }
 
-    fn tell(&self) {
+    fn wake_waiters(&self) {
         // These wakers are the application's: one that panics must not keep the batch from resolving.
         let _ = caught::call(|| self.freed.notify_one());
         let _ = caught::call(|| self.released.notify_waiters());
@@ -210,7 +211,7 @@ impl Budget {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Whether somebody wants memory that is not free: then no batch may linger.
+    /// Whether a caller wants memory that is not free: then no batch may linger.
     pub(crate) fn is_wanted(&self) -> bool {
         self.pressed.load(Ordering::Acquire) || self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -230,7 +231,7 @@ impl Budget {
             let waiting = Waiting(self);
             let first = self.line.acquire().await.expect("the line is never closed");
             while !self.fits(bytes) {
-                // One that came before the wait is remembered.
+                // A release that came before this wait is remembered.
                 self.freed.notified().await;
             }
             if self.quotas_fit(quotas, bytes) {
@@ -319,7 +320,7 @@ mod tests {
 
     /// What a holder has given back counts no more.
     #[test]
-    fn a_share_ends_with_what_it_was_for() {
+    fn a_quota_ends_with_what_it_was_for() {
         let budget = Budget::new(100);
         let one = Quotas { own: Arc::default(), broker: Some(Arc::default()) };
         for _ in 0..10 {
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_has_a_share_whatever_its_partitions_have() {
+    fn a_broker_has_a_quota_whatever_its_partitions_have() {
         let budget = Budget::new(900);
         let broker = Arc::new(MemoryQuota::default());
         let of_it = || Quotas { own: Arc::default(), broker: Some(Arc::clone(&broker)) };
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_share_is_in_nobodys_way() {
+    async fn who_waits_for_a_quota_is_in_nobodys_way() {
         let budget = Arc::new(Budget::new(100));
         let (stalled, other) = (quotas(), quotas());
         budget.charge(&stalled, 70);
@@ -418,7 +419,7 @@ mod tests {
 
     /// Others of its kind may have taken what was left of it meanwhile.
     #[tokio::test]
-    async fn a_share_is_looked_at_again_behind_the_line() {
+    async fn a_quota_is_looked_at_again_behind_the_line() {
         let budget = Budget::new(100);
         let (own, others) = (quotas(), quotas());
         budget.charge(&others, 100);

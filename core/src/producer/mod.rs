@@ -1,15 +1,15 @@
-//! Sending: a record is written once into an open batch ([`accumulator`]), the [`sender`] binds
-//! batches to partitions and keeps them in order, and a batch's response resolves all its records
-//! at once ([`delivery`]). Each room has a thread, and knows only those below it:
+//! Sending: a record is written once into an open batch ([`accumulator`]), the [`sender`] binds batches to
+//! partitions and keeps them in order, and a batch's response resolves all its records at once ([`delivery`]).
+//! The modules, from the handle down; each uses only those below it. The last column says which threads run it:
 //!
 //! ```text
-//! this module   the handle: admission of a call, waiting for space        the caller's thread
-//! registry      which producers share an accumulator and a sender         the caller's thread
-//! sender        partition, sequence, request, response, retry, expiry     the engine's thread
-//! accumulator   memory, open batches, queues of full ones, flush          the callers' threads
-//! batch         records, their ledger, what was tried, taking apart       whoever has the batch
-//! delivery      results and handles, failures nobody has looked at        whoever resolves or waits
-//! memory        the budget of unacknowledged bytes, and who has how much  all of them
+//! this module   the handle: a call is accepted, or waits for memory        callers
+//! registry      which producers share an accumulator and a sender          callers, engine
+//! sender        partition, sequence, request, response, retry, expiry      engine
+//! accumulator   open batches, queues of full ones, flush                   callers, engine, workers
+//! batch         records, their ledger, attempts, taking a batch apart      callers, engine, workers
+//! delivery      results and handles, failures that nobody has looked at    callers, engine, workers
+//! memory        the budget of unacknowledged bytes, and who holds how many all of them
 //! ```
 
 mod accumulator;
@@ -78,17 +78,21 @@ pub use sending::Sending;
 /// # Ok(()) })
 /// # }
 /// ```
-pub struct Producer(Arc<Inner>, Shard);
+pub struct Producer {
+    inner: Arc<Inner>,
+    /// Tells which of a topic's open batches this handle fills.
+    shard: Shard,
+}
 
 impl Clone for Producer {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0), self.0.accumulator.shards.take())
+        Self { inner: Arc::clone(&self.inner), shard: self.inner.accumulator.shards.take() }
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.0.accumulator.shards.give_back(self.1);
+        self.inner.accumulator.shards.give_back(self.shard);
     }
 }
 
@@ -117,21 +121,21 @@ impl Drop for Inner {
                 Registry::of(&self.pool).lost(self.pool.metrics().logs(), &lost);
             }
         } else {
-            // A child's: not even dropped, since what is open in it would be resolved by that.
+            // In a forked child: not even dropped, since that would resolve the parent's open batches.
             std::mem::forget(Arc::clone(&self.accumulator));
         }
     }
 }
 
-/// Values that one lock is taken for.
+/// `send_batch` copies up to this many values under one lock of the batch queue.
 const CHUNK: usize = 32;
 
 impl Producer {
     /// Takes a record if there is buffer space now.
     ///
     /// # Errors
-    /// `BufferFull` (would fit later), `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`,
-    /// `UnknownTopic` (asked a moment ago), or `Closed`. The record is the caller's still, since a
+    /// `BufferFull` (would fit later), `RecordTooLarge`, `UnknownPartition`, `InvalidArgument`, `UnknownTopic`
+    /// (a broker said so within the last second), or `Closed`. The record is the caller's still, since a
     /// [`Record`] is `Copy` and borrows everything:
     ///
     /// ```
@@ -166,11 +170,16 @@ impl Producer {
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
         let deadline = self.deadline();
         loop {
-            let quotas = self.0.accumulator.quotas(self.1, &record)?;
+            let quotas = self.inner.accumulator.quotas(self.shard, &record)?;
             let permit = self.space(&quotas, size_of(&record), deadline).await?;
             self.check_open()?;
-            match self.0.accumulator.append_with_permit(self.1, &record, &self.0.unread, &permit) {
-                // Somebody who does not wait in line was quicker.
+            match self.inner.accumulator.append_with_permit(
+                self.shard,
+                &record,
+                &self.inner.unread,
+                &permit,
+            ) {
+                // A caller that does not wait in the line (a binding) took the memory first: wait again.
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
             }
@@ -198,17 +207,17 @@ impl Producer {
                 std::array::from_fn(|i| chunk[i].as_ref().map_or(&[][..], V::as_ref));
             let mut left = &slices[..given];
             let mut deadline = None;
-            let quotas = self.0.accumulator.quotas(self.1, &Record::to(topic))?;
+            let quotas = self.inner.accumulator.quotas(self.shard, &Record::to(topic))?;
             let mut permit = None;
             while !left.is_empty() {
                 self.check_open()?;
-                let accumulator = &self.0.accumulator;
-                let sender = &self.0.unread;
+                let accumulator = &self.inner.accumulator;
+                let producer = &self.inner.unread;
                 let (taken, result) = accumulator.append_values(
-                    self.1,
+                    self.shard,
                     topic,
                     left,
-                    sender,
+                    producer,
                     permit.as_ref(),
                     &mut all,
                 );
@@ -240,11 +249,11 @@ impl Producer {
     /// waits for one at this moment is given a chance to. `Closed` if the producer is closed.
     pub async fn flush(&self) -> Result<()> {
         self.check_open()?;
-        self.0.pool.env().check_process()?;
+        self.inner.pool.env().check_process()?;
         coop::turn().await;
         coop::spend(1);
-        self.0.accumulator.flush().await;
-        self.0.unread.report(&self.0.accumulator.env).await
+        self.inner.accumulator.flush().await;
+        self.inner.unread.report(&self.inner.accumulator.env).await
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
@@ -256,43 +265,43 @@ impl Producer {
     /// `Timeout` if something was left; `Undelivered` as a [`flush`](Self::flush) has it. Either tells by
     /// [`Error::undelivered`] what failed and nobody has looked at.
     pub async fn close(&self, timeout: Duration) -> Result<()> {
-        self.0.pool.env().check_process()?;
+        self.inner.pool.env().check_process()?;
         // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
-        self.0.leave();
-        let accumulator = &self.0.accumulator;
+        self.inner.leave();
+        let accumulator = &self.inner.accumulator;
         let sleep = accumulator.env.sleep(timeout);
         tokio::select! {
             biased;
-            () = accumulator.flush() => return self.0.unread.report(&accumulator.env).await,
+            () = accumulator.flush() => return self.inner.unread.report(&accumulator.env).await,
             () = sleep => {}
         }
         let left = accumulator.outstanding();
         let error = Error::timeout(format_args!("closing with {left} batches unresolved"), timeout);
         let error = self.explain(error);
-        if Registry::of(&self.0.pool).is_left(accumulator) {
+        if Registry::of(&self.inner.pool).is_left(accumulator) {
             accumulator.abandon(&error);
             accumulator.flush().await;
         }
-        Err(error.with_undelivered(self.0.unread.take_later(&accumulator.env).await))
+        Err(error.with_undelivered(self.inner.unread.take_later(&accumulator.env).await))
     }
 
     /// A report on the records that failed since the last one and that nobody has looked at. For bindings.
     pub(crate) fn take_unread(&self) -> Option<Undelivered> {
         // A parent's are not a child's to tell, and its locks may be held for ever.
-        if self.0.pool.env().alive_here() { self.0.unread.take() } else { None }
+        if self.inner.pool.env().alive_here() { self.inner.unread.take() } else { None }
     }
 
-    /// By what producers can be told apart that share batches, and how many records are in those that
-    /// are not resolved. For bindings.
+    /// A number that is equal for producers that share batches, and how many of their records are not resolved.
+    /// For bindings.
     pub(crate) fn unresolved_records(&self) -> (u64, usize) {
-        let accumulator = &self.0.accumulator;
-        let here = self.0.pool.env().alive_here();
+        let accumulator = &self.inner.accumulator;
+        let here = self.inner.pool.env().alive_here();
         (accumulator.id, if here { accumulator.unresolved_records() } else { 0 })
     }
 
     /// Calls `then` once everything taken so far is resolved. For bindings.
     pub(crate) fn when_resolved(&self, then: impl FnOnce() + Send + 'static) {
-        let (env, accumulator) = (self.0.pool.env(), Arc::clone(&self.0.accumulator));
+        let (env, accumulator) = (self.inner.pool.env(), Arc::clone(&self.inner.accumulator));
         if env.alive_here() {
             env.spawn(async move {
                 accumulator.flush().await;
@@ -302,35 +311,40 @@ impl Producer {
         }
     }
 
-    /// Whoever uses it tells itself of what is left when it is dropped. For bindings.
+    /// The binding itself reports records that are unacknowledged at the end, so the pool logs no warning about
+    /// them. For bindings.
     pub(crate) fn told(&self) {
-        Registry::of(&self.0.pool).told();
+        Registry::of(&self.inner.pool).told();
     }
 
     /// The error of a wait that ended in vain, with what was in its way.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        self.0.pool.explain_by_any(error)
+        self.inner.pool.explain_by_any(error)
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.0.closed.load(Ordering::Acquire) { Err(Error::closed("producer")) } else { Ok(()) }
+        if self.inner.closed.load(Ordering::Acquire) {
+            Err(Error::closed("producer"))
+        } else {
+            Ok(())
+        }
     }
 
     #[inline]
     fn append_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
-        if self.0.closed.load(Ordering::Acquire) {
+        if self.inner.closed.load(Ordering::Acquire) {
             return None;
         }
-        self.0.accumulator.append_at_once(self.1, record, &self.0.unread)
+        self.inner.accumulator.append_at_once(self.shard, record, &self.inner.unread)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<Delivery> {
         self.check_open()?;
-        self.0.accumulator.append(self.1, record, &self.0.unread)
+        self.inner.accumulator.append(self.shard, record, &self.inner.unread)
     }
 
     fn deadline(&self) -> tokio::time::Instant {
-        self.0.accumulator.env.now() + self.0.accumulator.config.max_block
+        self.inner.accumulator.env.now() + self.inner.accumulator.config.max_block
     }
 
     /// Waits in line for space.
@@ -340,7 +354,7 @@ impl Producer {
         bytes: usize,
         deadline: tokio::time::Instant,
     ) -> Result<SpacePermit<'a>> {
-        let accumulator = &self.0.accumulator;
+        let accumulator = &self.inner.accumulator;
         accumulator.env.check_process()?;
         let sleep = accumulator.env.sleep_until(deadline);
         tokio::select! {
@@ -370,7 +384,7 @@ impl Producer {
             let run = RunTag { sink, tag, index: first + taken as u32 };
             match self
                 .check_open()
-                .and_then(|()| self.0.accumulator.append_run(self.1, &record, run))
+                .and_then(|()| self.inner.accumulator.append_run(self.shard, &record, run))
             {
                 Ok(()) => taken += 1,
                 Err(e) => return (taken, Some(e)),
@@ -381,17 +395,17 @@ impl Producer {
 
     /// How often buffer space was given back. For bindings.
     pub(crate) fn releases(&self) -> u64 {
-        self.0.accumulator.budget.releases()
+        self.inner.accumulator.budget.releases()
     }
 
-    /// Resolves when so much buffer space is free, and some was given back since there had been `before`
-    /// releases: what is free may not be for everyone. For bindings.
+    /// Resolves when `bytes` of buffer space are free, and some memory was released since there had been
+    /// `before` releases: free memory may lie in the quota of others. For bindings.
     pub(crate) fn space_free(
         &self,
         bytes: usize,
         before: u64,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let accumulator = Arc::clone(&self.0.accumulator);
+        let accumulator = Arc::clone(&self.inner.accumulator);
         async move {
             let nobodys = Quotas { own: Arc::default(), broker: None };
             drop(accumulator.budget.acquire(&nobodys, bytes).await);

@@ -1,4 +1,4 @@
-//! What goes in and what comes out.
+//! What an application sends, and what it gets back: a record, and where it was written.
 
 use crate::record::builder::HeaderList;
 
@@ -96,7 +96,7 @@ pub struct Acked {
     pub partition: i32,
     /// Its offset; -1 if the broker only remembers that it has the batch.
     pub offset: i64,
-    /// Milliseconds since 1970: the broker's append time where the topic says so, else the record's.
+    /// Milliseconds since 1970: the broker's append time if the topic is set so, otherwise the record's.
     pub timestamp_ms: i64,
 }
 

@@ -17,25 +17,25 @@ use crate::error::Undelivered;
 use crate::metrics::{Logs, loudly};
 use crate::policy::backoff::Backoff;
 
-/// Batches of one kind are sent together: with equal acks, and on behalf of clients with equal settings.
+/// The batches that one sender sends: those with equal acks, of clients with equal settings.
 type Kind = (Acks, Arc<Settings>);
 
 /// Accumulators by the settings of their producers. Those that are gone are removed as others are made.
 type Accumulators = HashMap<(ProducerConfig, Arc<Settings>), Weak<Accumulator>>;
 
-/// Senders that no producer uses are kept, up to so many: a program that makes a producer for each record must
+/// Up to this many senders are kept that no producer uses: a program that makes a producer for each record must
 /// not need a producer id for each.
 const UNUSED_SENDERS: usize = 16;
 
 /// The registry of a pool's producers.
 pub(crate) struct Registry {
-    /// The sender for each kind of batches. Bounded by what producers there are, and
+    /// The sender for each kind of batches. Their number is bounded by the kinds of producers there are, and by
     /// [`UNUSED_SENDERS`].
     senders: Mutex<BTreeMap<Kind, mpsc::UnboundedSender<Event>>>,
     accumulators: Arc<Mutex<Accumulators>>,
     /// Counts records that failed after their producer was dropped.
-    left: Arc<Unread>,
-    /// A binding tells of unacknowledged records itself: no warnings here.
+    heir: Arc<Unread>,
+    /// A binding reports unacknowledged records itself: no warnings here.
     told: AtomicBool,
 }
 
@@ -44,7 +44,7 @@ impl Default for Registry {
         Self {
             senders: Mutex::default(),
             accumulators: Arc::default(),
-            left: Unread::new(None),
+            heir: Unread::new(None),
             told: AtomicBool::new(false),
         }
     }
@@ -74,7 +74,7 @@ impl Guest for Registry {
                 "client and producers were dropped with records unacknowledged; flush or close before that"
             );
         }
-        if let Some(lost) = self.left.take() {
+        if let Some(lost) = self.heir.take() {
             loudly!(
                 logs, "ottla::producer", error = %lost,
                 "records failed after their producer was dropped; flush or close before that"
@@ -90,17 +90,17 @@ impl Guest for Registry {
 }
 
 impl Registry {
-    /// That of a pool.
+    /// The registry of a pool.
     pub(crate) fn of(pool: &Pool) -> &Self {
         pool.guest()
     }
 
-    /// Who hears of records that fail when their producer is gone.
-    pub(crate) fn left(&self) -> &Arc<Unread> {
-        &self.left
+    /// Counts records that fail when their producer is gone.
+    pub(crate) fn heir(&self) -> &Arc<Unread> {
+        &self.heir
     }
 
-    /// What is left when the pool is dropped is told by somebody else.
+    /// A binding reports what is left when the pool is dropped.
     pub(crate) fn told(&self) {
         self.told.store(true, Ordering::Relaxed);
     }
@@ -146,8 +146,8 @@ impl Registry {
         let start = || {
             let (events, rx) = mpsc::unbounded_channel();
             let sender = Sender::new(pool, pool.settings(), acks, events.clone(), 0);
-            let left = Left { kind: kind.clone(), accumulators: Arc::clone(&self.accumulators) };
-            pool.env().spawn(run(Arc::downgrade(pool), sender, events.clone(), rx, left));
+            let on_end = OnEnd { kind: kind.clone(), accumulators: Arc::clone(&self.accumulators) };
+            pool.env().spawn(run(Arc::downgrade(pool), sender, events.clone(), rx, on_end));
             events
         };
         senders.entry(kind.clone()).or_insert_with(start).clone()
@@ -198,7 +198,7 @@ async fn run(
     mut sender: Sender,
     events: mpsc::UnboundedSender<Event>,
     mut rx: mpsc::UnboundedReceiver<Event>,
-    left: Left,
+    on_end: OnEnd,
 ) {
     let mut backoff = Backoff::default();
     let mut rests_until = None;
@@ -209,28 +209,28 @@ async fn run(
         }
         let pause = backoff.next(&mut env.rng());
         if rests_until.is_some_and(|at| env.now() < at) {
-            // It has panicked during the pause, so not because of what it sent.
+            // The sender has panicked during the pause, so not because of what it sent.
             env.sleep(pause).await;
         }
         let until = env.now() + pause;
         rests_until = Some(until);
         let Some(pool) = pool.upgrade() else { return };
-        sender = Sender::new(&pool, &left.kind.1, left.kind.0, events.clone(), number * IDS);
+        sender = Sender::new(&pool, &on_end.kind.1, on_end.kind.0, events.clone(), number * IDS);
         sender.rest_until(until);
         // Requests that probed an ejected broker were the old sender's: their responses reach nobody.
         pool.members().iter().for_each(|broker| broker.probe_lost());
-        left.accumulators().iter().for_each(Accumulator::announce_all);
+        on_end.accumulators().iter().for_each(Accumulator::announce_all);
     }
 }
 
 /// Dropped when a sender has ended for good: resolves what is still open in its accumulators, so that nobody
 /// waits for ever.
-struct Left {
+struct OnEnd {
     kind: Kind,
     accumulators: Arc<Mutex<Accumulators>>,
 }
 
-impl Left {
+impl OnEnd {
     fn accumulators(&self) -> Vec<Arc<Accumulator>> {
         let accumulators = self.accumulators.lock().unwrap_or_else(|e| e.into_inner());
         let (acks, settings) = &self.kind;
@@ -240,7 +240,7 @@ impl Left {
     }
 }
 
-impl Drop for Left {
+impl Drop for OnEnd {
     fn drop(&mut self) {
         for accumulator in self.accumulators() {
             let _ = caught::call(|| accumulator.drop_open());

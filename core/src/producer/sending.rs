@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Result};
 pub struct Sending<'a> {
     pub(super) producer: &'a Producer,
     pub(super) record: Record<'a>,
-    /// Where there was no space.
+    /// The future that waits for memory; set once there was none.
     pub(super) waiting: Option<BoxFuture<'a, Result<Delivery>>>,
 }
 
@@ -56,6 +56,7 @@ impl Sending<'_> {
     }
 }
 
-/// What a record counts in a task's budget that comes here because a piece of its batch's memory is full:
-/// those before it have gone in without being counted. The first of a batch may be all there is of it.
+/// Units of the task's budget (see `coop`) for a record that comes here because the open chunk of its batch is
+/// full. The records before it took the short way and were not counted, so this one counts for them. The first
+/// record of a batch counts 1: there may be no others.
 const TURN: u32 = 8;

@@ -21,9 +21,9 @@ const MAX_BODY: usize = i32::MAX as usize - HEADER_LEN;
 /// Headers to write: their names, and their values or null.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum HeaderList<'a> {
-    /// Names are text, as they should be.
+    /// Names are UTF-8.
     Text(&'a [(&'a str, Option<&'a [u8]>)]),
-    /// Names are what somebody else wrote.
+    /// Names are bytes, perhaps not UTF-8: headers of a record that is copied.
     Raw(&'a [(&'a [u8], Option<&'a [u8]>)]),
 }
 
@@ -65,20 +65,20 @@ pub(crate) enum AppendError {
 #[derive(Clone, Copy)]
 struct Layout {
     timestamp_delta: i64,
-    /// What the length prefix says.
+    /// Bytes of the record without its length prefix.
     content: usize,
-    /// With the prefix.
+    /// Bytes of the record with its length prefix.
     total: usize,
 }
 
 /// An open batch.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
-    pool: ChunkPool,
-    /// Full ones.
+    buffers: ChunkPool,
+    /// The chunks that are full.
     chunks: Vec<Chunk>,
-    /// Where the next record goes. Not behind the pointer of the others: who sends to a thousand
-    /// topics in turn finds nothing in cache, and every pointer is another wait.
+    /// Where the next record goes. Not the last one of `chunks`: to reach it through the vector's pointer would
+    /// be one more cache miss for each record of a producer that sends to a thousand topics in turn.
     open: Chunk,
     bytes: usize,
     reserved: usize,
@@ -89,9 +89,9 @@ pub(crate) struct BatchBuilder {
 
 impl BatchBuilder {
     /// An empty batch; takes its first chunk with its first record.
-    pub(crate) fn new(pool: ChunkPool) -> Self {
+    pub(crate) fn new(buffers: ChunkPool) -> Self {
         Self {
-            pool,
+            buffers,
             chunks: Vec::new(),
             open: Chunk::empty(),
             bytes: 0,
@@ -112,17 +112,18 @@ impl BatchBuilder {
         self.bytes
     }
 
-    /// Bytes of memory held, written or not: what counts against the budget.
+    /// Bytes of memory held, whether written or not: they count against the budget.
     pub(crate) fn capacity_reserved(&self) -> usize {
         self.reserved
     }
 
-    /// What the records' timestamps are counted from.
+    /// The timestamp, in milliseconds since 1970, that those of the records are stored relative to.
     pub(crate) fn base_timestamp(&self) -> i64 {
         self.base_timestamp
     }
 
-    /// The records in order, each whole in one chunk; for who wants them elsewhere.
+    /// Takes the chunks out of the batch, in order; each record lies within one chunk. For moving the records
+    /// to other batches.
     pub(crate) fn take_chunks(&mut self) -> Vec<Chunk> {
         let mut chunks = std::mem::take(&mut self.chunks);
         if self.open.len() > 0 {
@@ -148,9 +149,9 @@ impl BatchBuilder {
         self.append_any(key, value, headers, timestamp_ms)
     }
 
-    /// What nearly every record is: a few kilobytes at most, with the batch's own timestamp, no
-    /// headers, in the chunk that is open. Its numbers are put together in registers and written
-    /// whole. `false` if it is not such a record.
+    /// The short way, for nearly every record: up to 8,000 bytes of key and value, the timestamp of the batch's
+    /// first record, no headers, and room in the open chunk. Varints are put together in registers and stored 8
+    /// bytes at a time. `false`, with nothing written, for any other record.
     #[inline]
     pub(crate) fn append_small(
         &mut self,
@@ -159,7 +160,8 @@ impl BatchBuilder {
         timestamp_ms: i64,
     ) -> bool {
         let payload = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-        // An empty batch has no room, and so needs no base timestamp yet.
+        // In an empty batch the open chunk has no room, so `append_any` writes the first record and sets the
+        // base timestamp.
         let room = self.open.room();
         if timestamp_ms != self.base_timestamp
             || payload > Packed::PAYLOAD
@@ -168,8 +170,7 @@ impl BatchBuilder {
         {
             return false;
         }
-        // A byte of attributes, of which none are defined for records, and one of no time behind
-        // the base; then the index.
+        // Attributes (1 byte, 0), timestamp delta (1 byte, 0), offset delta.
         let index = Packed::medium(2 * self.records as u64);
         let deltas = Packed { bits: index.bits << 16, len: index.len + 2 };
         let (key_len, value_len) = (Packed::len_of(key), Packed::len_of(value));
@@ -245,7 +246,7 @@ impl BatchBuilder {
         if self.open.room().len() < layout.total {
             let full = usize::from(self.open.len() > 0);
             let grown = GROWTH[(self.chunks.len() + full).min(GROWTH.len() - 1)];
-            let next = self.pool.get(grown.max(layout.total));
+            let next = self.buffers.get(grown.max(layout.total));
             self.reserved += next.capacity();
             let last = std::mem::replace(&mut self.open, next);
             self.chunks.extend((full > 0).then_some(last));
@@ -277,7 +278,7 @@ impl BatchBuilder {
             return None;
         }
         let plain = self.take_chunks();
-        let compressed = super::compression::compress(compression, &self.pool, &plain);
+        let compressed = super::compression::compress(compression, &self.buffers, &plain);
         let (bits, chunks) = match compressed {
             Some(chunks) => (compression.bits(), chunks),
             None => (Compression::None.bits(), plain),
@@ -303,7 +304,7 @@ impl BatchBuilder {
     }
 }
 
-/// A few bytes in a register, written by one store: what is behind them is written over next.
+/// Up to 8 bytes in a register. `put` always stores 8; those beyond `len` are overwritten by the next field.
 #[derive(Clone, Copy)]
 struct Packed {
     bits: u64,
@@ -312,9 +313,10 @@ struct Packed {
 
 impl Packed {
     const LEN: usize = 8;
-    /// Most payload of a record whose lengths are [`short`](Self::short), its own included.
+    /// Up to this payload, in bytes, the lengths of record, key and value each fit a [`short`](Self::short)
+    /// varint.
     const PAYLOAD: usize = 8_000;
-    /// As many records have a [`medium`](Self::medium) index.
+    /// The offset deltas of this many records fit a [`medium`](Self::medium) varint.
     const RECORDS: i32 = 1 << 20;
 
     /// A varint below 2^14.
@@ -349,7 +351,7 @@ impl Packed {
         Self { bits: self.bits | next.bits << (8 * self.len), len: self.len + next.len }
     }
 
-    /// Writes all 8 bytes and gives the position behind those that count.
+    /// Writes all 8 bytes and gives the position after the `len` valid ones.
     #[inline]
     fn put(self, out: &mut [u8], at: usize) -> usize {
         out[at..at + Self::LEN].copy_from_slice(&self.bits.to_le_bytes());
@@ -441,12 +443,12 @@ impl SealedBatch {
         self.records as usize
     }
 
-    /// What the records' timestamps are counted from.
+    /// The timestamp, in milliseconds since 1970, that those of the records are stored relative to.
     pub(crate) fn base_timestamp(&self) -> i64 {
         self.base_timestamp
     }
 
-    /// Of the first record and the latest, in milliseconds since 1970.
+    /// The timestamps of the first record and of the latest, in milliseconds since 1970.
     pub(crate) fn timestamps_ms(&self) -> (i64, i64) {
         (self.base_timestamp, self.max_timestamp)
     }

@@ -5,7 +5,7 @@
 //! multiplication. The general combine function of the checksum crate rebuilds matrices each time:
 //! 15 us, more than encoding a hundred records.
 
-/// The Castagnoli polynomial, lowest power in the highest bit.
+/// The Castagnoli polynomial, reflected: bit 31 is the coefficient of x^0.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// The polynomial 1 in that representation.
 const ONE: u32 = 1 << 31;
@@ -43,7 +43,8 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Suffix {
     crc: u32,
-    /// x to the power of the part's length in bits: what having this part behind does to a checksum.
+    /// x to the power of the part's length in bits. Multiplying the first part's checksum by it extends that by
+    /// the length of this part.
     shift: u32,
 }
 

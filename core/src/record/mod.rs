@@ -5,8 +5,8 @@
 //! fetch response ──split──> RawBatch ──open──> RecordBatch ──iter──> RecordRef
 //! ```
 //!
-//! A record is copied once, by [`builder`], and never again until the socket. Reading borrows from
-//! the response, or from one pooled buffer if the batch was compressed.
+//! The records of an uncompressed batch are copied once, by [`builder`], and not again until the socket.
+//! Reading borrows from the response, or from one pooled buffer if the batch was compressed.
 
 pub(crate) mod builder;
 pub(crate) mod compression;

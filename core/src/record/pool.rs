@@ -1,9 +1,10 @@
 //! A bounded pool of warm buffers.
 //!
-//! Batches come and go thousands of times a second; asking the allocator for each costs page faults
-//! that are dearer than the encoding itself. The pool is last in, first out, because the buffer
-//! given back last is the one still in cache, and it keeps at most a few megabytes: more would
-//! fall out of cache anyway.
+//! Batches come and go thousands of times a second; asking the allocator for each costs page faults that are
+//! dearer than the encoding itself. The pool is last in, first out, because the buffer given back last is the
+//! one still in cache. It keeps a bounded number of idle bytes: [`DEFAULT_KEEP`], or 32 MiB in a cluster's
+//! pool, where all producers and consumers of the process take their batches, frames and decompressed records
+//! from; and `trim` gives back what was not needed for a while.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +15,7 @@ use super::compression::Contexts;
 /// ones take decompressed batches. A larger buffer is made to size and not kept.
 const CLASSES: [usize; 7] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 
-/// What a pool keeps unless told otherwise: about what stays in a last-level cache.
+/// Idle bytes that a pool keeps unless told otherwise: about what stays in a last-level cache.
 pub(crate) const DEFAULT_KEEP: usize = 8 << 20;
 
 /// Warm buffers, shared by everyone who clones it.
@@ -32,7 +33,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Idle {
     by_class: [Vec<Box<[u8]>>; CLASSES.len()],
-    /// The fewest of each since the last trim: so many nobody has needed.
+    /// For each class, the smallest number of idle buffers since the last `trim`: that many were not needed.
     least: [usize; CLASSES.len()],
     bytes: usize,
 }
@@ -80,14 +81,14 @@ impl ChunkPool {
         Chunk { buf, len: 0, pool: Some(Arc::clone(&self.0)) }
     }
 
-    /// Gives back what nobody has used since the last call: a burst an hour ago is no reason to hold
-    /// its buffers.
+    /// Gives idle buffers back to the allocator that were not needed since the last call: a burst an hour ago
+    /// is no reason to hold its buffers.
     pub(crate) fn trim(&self) {
         let mut unused = Vec::new();
         let mut idle = self.0.lock();
         let Idle { by_class, least, bytes } = &mut *idle;
         for (class, least) in by_class.iter_mut().zip(least) {
-            // Those at the bottom have lain there longest.
+            // The buffers at the bottom were given back longest ago.
             unused.extend(class.drain(..*least));
             *least = class.len();
         }
@@ -99,7 +100,7 @@ impl ChunkPool {
         }
     }
 
-    /// What codecs keep between batches.
+    /// The tables that codecs keep between batches.
     #[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
     pub(crate) fn contexts(&self) -> &Contexts {
         &self.0.contexts
@@ -131,7 +132,7 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// One without room.
+    /// A chunk without room.
     pub(crate) fn empty() -> Self {
         Self { buf: Box::default(), len: 0, pool: None }
     }

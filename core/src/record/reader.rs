@@ -1,6 +1,6 @@
 //! The batches of a Fetch response: [`split`] cuts the records field into them by their headers, and
-//! [`RawBatch::open`] decompresses one if need be and walks all its records once. Reading them is
-//! another file's ([`records`](super::records)). Neither copies.
+//! [`RawBatch::open`] decompresses one if need be and walks all its records once. [`records`](super::records)
+//! then reads them. Nothing is copied, except that decompression writes into a pooled buffer.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 /// Bytes before the part that the batch length counts.
 const LENGTH_END: usize = 12;
 
-/// What is wrong with a fetched batch.
+/// Why a fetched batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordError {
     /// A batch of format 0 or 1, or one not known. Kafka 4 no longer stores the old ones.
@@ -36,7 +36,7 @@ pub(crate) enum RecordError {
 }
 
 impl RecordError {
-    /// The error for whoever reads; `what` names the partition.
+    /// The error for the application; `what` names the partition.
     pub(crate) fn error(&self, what: impl fmt::Display) -> Error {
         let kind = match self {
             Self::UnsupportedCompression { .. } => ErrorKind::UnsupportedCodec,
@@ -189,7 +189,7 @@ impl RawBatch {
         if count < 0 {
             return damaged("negative record count");
         }
-        // There is an offset to go on from behind it, too.
+        // The next offset, `last_offset + 1`, must fit an i64, too.
         let last_offset = base_offset.checked_add(i64::from(last_delta));
         let Some(last_offset) = last_offset.filter(|last| *last < i64::MAX) else {
             return damaged("last offset beyond 2^63");

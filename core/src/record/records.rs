@@ -81,7 +81,7 @@ fn take_header<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Option<&'a [u8]>)> 
     Some((name, take_bytes(rest)?))
 }
 
-/// Records of one partition with consecutive offsets, as one producer wrote them together.
+/// Records of one partition that one producer wrote together, with rising offsets: compaction may leave gaps.
 ///
 /// Borrows the fetched bytes: cloning is two reference counts, and the bytes live as long as a
 /// clone does.
@@ -104,7 +104,7 @@ pub(super) struct Meta {
 }
 
 impl RecordBatch {
-    /// Of a payload that has been walked: it holds as many records as `meta` says, and nothing else.
+    /// `payload` has been walked: it holds as many records as `meta` says, and nothing else.
     pub(super) fn new(payload: Bytes, meta: Meta) -> Self {
         Self { payload, meta: Arc::new(meta) }
     }
@@ -191,8 +191,7 @@ impl RecordIter<'_> {
     }
 }
 
-/// Records as an open batch holds them, read back: from the first byte to the last, or to the first
-/// that is none.
+/// Reads back records as an open batch holds them, to the end or to the first bytes that are no record.
 pub(crate) fn walk(bytes: &[u8], base_timestamp: i64) -> impl Iterator<Item = RecordRef<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -322,7 +321,7 @@ impl ExactSizeIterator for Headers<'_> {}
 mod tests {
     use super::*;
 
-    /// Who allocates for what is counted may count on it.
+    /// So a caller may allocate by the number of headers.
     #[test]
     fn there_are_no_more_headers_than_the_record_has_room_for() {
         // Attributes, deltas, no key, no value, then the count and the headers.

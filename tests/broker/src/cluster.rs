@@ -1,6 +1,8 @@
 //! The cluster as its user holds it: start, script, inspect, stop.
 
-use std::collections::BTreeSet;
+mod brokers;
+mod logs;
+
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,9 +12,8 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::batch::{self, Record, Refusal};
+use crate::batch::Refusal;
 use crate::builder::Builder;
-use crate::compression::Codec;
 use crate::doors::{Dialer, Doors};
 use crate::faults::Faults;
 use crate::listener;
@@ -20,15 +21,8 @@ use crate::state::{self, Broker, Shared, State, unknown_topic};
 use crate::stats::Stats;
 use crate::topic::Partition;
 
-/// What becomes of the partitions that a stopped broker leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leaders {
-    /// The cluster notices: in-sync replicas on other brokers take over under a new leader epoch,
-    /// and Metadata no longer names the broker.
-    Move,
-    /// The cluster does not notice (yet): Metadata goes on naming the broker as leader.
-    Keep,
-}
+pub use brokers::Leaders;
+pub use logs::PartitionInfo;
 
 /// Running brokers that share topics. Dropping it stops them, closes every connection and forgets
 /// all records.
@@ -37,26 +31,6 @@ pub struct Cluster {
     pub(crate) shared: Arc<Shared>,
     pub(crate) stop: Option<watch::Sender<()>>,
     pub(crate) thread: Option<JoinHandle<()>>,
-}
-
-/// What [`Cluster::partition`] tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PartitionInfo {
-    /// Leading broker, if any can lead.
-    pub leader: Option<i32>,
-    /// How often the leader changed.
-    pub leader_epoch: i32,
-    /// Assigned brokers.
-    pub replicas: Vec<i32>,
-    /// In-sync brokers.
-    pub isr: Vec<i32>,
-    /// First offset kept.
-    pub log_start: i64,
-    /// First offset that consumers cannot read yet.
-    pub high_watermark: i64,
-    /// Offset of the next record appended.
-    pub log_end: i64,
 }
 
 impl Cluster {
@@ -265,128 +239,6 @@ impl Cluster {
         moved
     }
 
-    /// Stops a broker: its port refuses, its connections are cut, requests that wait there have no
-    /// further answer. Its records stay.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn stop_broker(&self, broker: i32, leaders: Leaders) -> io::Result<()> {
-        listener::close(&self.shared, broker)?;
-        if leaders == Leaders::Move {
-            self.shared.state().fence(broker);
-        }
-        Ok(())
-    }
-
-    /// The controller takes `broker` for dead, as it does when its heartbeats stay away: other in-sync
-    /// replicas lead, and Metadata no longer names it. Its process knows nothing of that and goes on.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn fence_broker(&self, broker: i32) -> io::Result<()> {
-        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
-        self.shared.state().fence(broker);
-        Ok(())
-    }
-
-    /// The controller hears of a fenced broker again: it follows at once, and leads what nobody does.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn unfence_broker(&self, broker: i32) -> io::Result<()> {
-        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
-        self.shared.state().unfence(broker);
-        Ok(())
-    }
-
-    /// Starts a stopped broker on its old port. It follows at once; leaders stay where they are
-    /// unless a partition has none.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker; the system's error if the port cannot be listened on.
-    pub fn start_broker(&self, broker: i32) -> io::Result<()> {
-        listener::open(&self.shared, broker)?;
-        self.shared.state().unfence(broker);
-        Ok(())
-    }
-
-    /// From now on answers name a broker at this address. In-memory dials find it there, and no
-    /// longer where it was; a TCP port stays what it is. Two brokers may have one address: dials
-    /// then reach the one with the lower id, as with a proxy that stands for both.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn move_broker(&self, broker: i32, host: &str, port: u16) -> io::Result<()> {
-        let found = self.shared.broker(broker);
-        found.ok_or_else(|| listener::unknown_broker(broker))?.name_at(host, port);
-        Ok(())
-    }
-
-    /// Cuts a broker off from the controller: it goes on serving, but answers Metadata with what it
-    /// knows now, whatever happens elsewhere, until [`Cluster::reconnect_broker`].
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn cut_off_broker(&self, broker: i32) -> io::Result<()> {
-        let found = self.shared.broker(broker);
-        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
-        let now = crate::api::metadata::everything(&self.shared);
-        *found.stale() = Some(Box::new(now));
-        Ok(())
-    }
-
-    /// As after a start of the whole cluster: the broker serves, but knows nothing of the cluster yet.
-    /// It answers Metadata without any broker, and knows no topic, until
-    /// [`Cluster::reconnect_broker`].
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn forget_cluster(&self, broker: i32) -> io::Result<()> {
-        let found = self.shared.broker(broker);
-        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
-        let now = crate::api::metadata::everything(&self.shared);
-        *found.stale() = Some(Box::new(now.with_brokers(Vec::new()).with_topics(Vec::new())));
-        Ok(())
-    }
-
-    /// Another cluster takes the place of this one, at the same addresses: it has another id, other
-    /// topics (of those that the cluster was built with, and with other ids), and no records. Its
-    /// producer ids are given from the beginning again, so that they are the same. All connections
-    /// are cut.
-    ///
-    /// # Errors
-    /// `InvalidInput` if a topic cannot be created.
-    pub fn replace(&self, cluster_id: impl Into<String>) -> io::Result<()> {
-        let config = &self.shared.config;
-        self.shared.state().replace(config, cluster_id.into());
-        for broker in &self.shared.brokers {
-            *broker.stale() = None;
-            listener::cut(&self.shared, broker.id)?;
-        }
-        for (name, partitions, replication) in &config.topics {
-            self.create_topic(name, *partitions, *replication)?;
-        }
-        Ok(())
-    }
-
-    /// Ends [`Cluster::cut_off_broker`] and [`Cluster::forget_cluster`].
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn reconnect_broker(&self, broker: i32) -> io::Result<()> {
-        let found = self.shared.broker(broker);
-        *found.ok_or_else(|| listener::unknown_broker(broker))?.stale() = None;
-        Ok(())
-    }
-
-    /// Cuts all connections of a broker, which goes on listening.
-    ///
-    /// # Errors
-    /// `NotFound` for an unknown broker.
-    pub fn cut_connections(&self, broker: i32) -> io::Result<()> {
-        listener::cut(&self.shared, broker)
-    }
-
     /// How long followers take to copy an append: acks=all and consumers wait that long. Also
     /// applies to what waits now: zero lets it go. `Duration::MAX` stands for followers that never
     /// catch up.
@@ -412,104 +264,6 @@ impl Cluster {
             partition.replica_delay = delay;
             partition.wake();
         })
-    }
-
-    /// Deletes records below `offset`; the log start moves there.
-    ///
-    /// # Errors
-    /// `InvalidInput` if topic or partition is unknown.
-    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> io::Result<i64> {
-        self.shared
-            .state()
-            .delete_records(topic, partition, offset)
-            .ok_or_else(|| refused(unknown_topic(topic)))
-    }
-
-    /// Forgets all but the last batch of each of a partition's producers, as a broker does that is
-    /// shut down and started again: an older batch that is sent again is out of order then, and no
-    /// duplicate.
-    ///
-    /// # Errors
-    /// `InvalidInput` if topic or partition is unknown.
-    pub fn forget_older_batches(&self, topic: &str, partition: i32) -> io::Result<()> {
-        self.with_partition(topic, partition, |partition, _| {
-            partition.producers.forget_all_but_the_last();
-        })
-    }
-
-    /// Forgets a partition's producers, as a broker does when they expire: the next batch of each
-    /// is accepted with any sequence number.
-    ///
-    /// # Errors
-    /// `InvalidInput` if topic or partition is unknown.
-    pub fn forget_producers(&self, topic: &str, partition: i32) -> io::Result<()> {
-        self.with_partition(topic, partition, |partition, _| partition.producers.forget())
-    }
-
-    /// Leader, replicas and offsets of a partition.
-    ///
-    /// # Errors
-    /// `InvalidInput` if topic or partition is unknown.
-    pub fn partition(&self, topic: &str, partition: i32) -> io::Result<PartitionInfo> {
-        let now = self.shared.now();
-        self.with_partition(topic, partition, |partition, delay| PartitionInfo {
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            replicas: partition.replicas.clone(),
-            isr: partition.isr.clone(),
-            log_start: partition.log.start(),
-            high_watermark: partition.high_watermark(now, delay),
-            log_end: partition.log.end(),
-        })
-    }
-
-    /// Number of partitions of a topic.
-    ///
-    /// # Errors
-    /// `InvalidInput` if there is no such topic.
-    pub fn partitions(&self, topic: &str) -> io::Result<i32> {
-        let state = self.shared.state();
-        let topic = state.topics.get(topic).ok_or_else(|| refused(unknown_topic(topic)))?;
-        Ok(topic.partitions.len() as i32)
-    }
-
-    /// Every record kept in a partition, replicated or not, read by the broker's own reader.
-    ///
-    /// # Errors
-    /// `InvalidInput` if topic or partition is unknown; `InvalidData` if a batch cannot be read,
-    /// which the checks at append rule out unless they are switched off.
-    pub fn records(&self, topic: &str, partition: i32) -> io::Result<Vec<Record>> {
-        let (start, batches) = self.with_partition(topic, partition, |partition, _| {
-            (partition.log.start(), partition.log.batches().cloned().collect::<Vec<_>>())
-        })?;
-        let mut records = Vec::new();
-        for stored in batches {
-            let decoded = batch::decode(&stored.data, stored.base_offset, stored.leader_epoch)
-                .map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal.message))?;
-            records.extend(decoded.into_iter().filter(|record| record.offset >= start));
-        }
-        Ok(records)
-    }
-
-    /// How the batches kept in a topic are compressed: every way that occurs.
-    ///
-    /// # Errors
-    /// `InvalidInput` if there is no such topic; `InvalidData` as for [`Cluster::records`].
-    pub fn codecs(&self, topic: &str) -> io::Result<BTreeSet<Codec>> {
-        let state = self.shared.state();
-        let found = state.topics.get(topic).ok_or_else(|| refused(unknown_topic(topic)))?;
-        let batches = found.partitions.iter().flat_map(|partition| partition.log.batches());
-        batches
-            .map(|stored| {
-                batch::codec(&stored.data)
-                    .map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal.message))
-            })
-            .collect()
-    }
-
-    /// Bytes of all batches kept now.
-    pub fn retained_bytes(&self) -> usize {
-        self.shared.state().retained_bytes()
     }
 
     fn with_partition<T>(

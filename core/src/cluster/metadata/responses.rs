@@ -96,8 +96,8 @@ impl Metadata {
                 merged.changed |= merge.changed;
                 named.extend(merge.named);
                 let meta = merge.meta;
-                // A partition without leader is asked for again by whoever needs it, not by
-                // everybody who knows of it.
+                // A partition without a leader is asked for again by callers that need it, not because it is
+                // known.
                 entry.wanted |= meta.partitions.is_empty();
                 if !meta.partitions.is_empty() {
                     entry.incarnations.is_now(meta.id);
@@ -152,10 +152,10 @@ impl Metadata {
         merged
     }
 
-    /// Applies leaders named in a response, without asking anybody (KIP-951). Gives the brokers that
-    /// are named by an epoch newer than what was known; none: nothing was news. `brokers` as in
-    /// [`merge`](Self::merge), if something was. `id` is that of the topic that was asked about, nil
-    /// if nobody told: its leaders are not those of another one of the same name.
+    /// Applies leaders that a response names, without a Metadata request (KIP-951). Gives the brokers that are
+    /// named by a newer leader epoch than the known one; none if nothing was new. `brokers` as in
+    /// [`merge`](Self::merge), if something was. `id` is that of the topic that was asked about, nil if it is
+    /// not known: its leaders are not those of another topic of the same name.
     pub(crate) fn hint(
         &self,
         topic: &str,

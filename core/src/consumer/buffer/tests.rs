@@ -245,6 +245,26 @@ impl Wake for Count {
     }
 }
 
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the application's");
+    }
+}
+
+/// It runs on the task of the fetcher, which reads on.
+#[tokio::test]
+async fn a_waker_that_panics_ends_nothing_else() {
+    let set = set(100 * SIZE, SIZE);
+    set.buffer.add_partition(&key(0));
+    let waker = Waker::from(Arc::new(Panics));
+    let mut cx = Context::from_waker(&waker);
+    assert!(set.buffer.poll_take(&set.pool, &mut cx).is_pending());
+    set.push([fetched(0, 0, 0)]);
+    assert_eq!(set.offsets(), [0]);
+}
+
 /// Whoever asked last is woken, once, by records, by an error, and by the end.
 #[tokio::test]
 async fn who_asked_last_is_woken() {

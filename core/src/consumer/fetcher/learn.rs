@@ -1,5 +1,5 @@
-//! What there is to read: partitions that are found, now and later, topics that are another one of the
-//! same name, and where the application wants to go on.
+//! What there is to read: partitions that are found, now and later; topics that were deleted and created again
+//! under the same name; and seeks of the application.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,11 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
 use crate::policy::metadata_refresh::RefreshReason;
 
-/// A topic that is missing or forbidden is looked for again after so long.
+/// A topic that is missing or forbidden is looked up again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Fetcher {
+    /// Takes over what metadata says of the consumer's topics, and the seeks of the application.
     pub(super) fn learn(&mut self, now: Instant) {
         let metadata = Arc::clone(self.pool.metadata());
         let mut topics = std::mem::take(&mut self.topics);
@@ -31,14 +32,16 @@ impl Fetcher {
                 }
                 Lookup::Failed(e) => {
                     topic.meta = None;
-                    // What is made after this is new, whatever `start` says of what there is.
+                    // A topic that is created from now on is read from its first record, whatever `start` says:
+                    // `start` is for what existed before.
                     topic.looked_for |= e.kind() == ErrorKind::UnknownTopic;
                     if topic.told.replace(e.kind()) != Some(e.kind()) {
                         self.buffer.fail(e);
                     }
                     self.wake_at = earlier(self.wake_at, Some(now + LOOK_AGAIN));
                 }
-                // A broker that is behind: that one is gone, and what was read of the one that is stands.
+                // The metadata names an id that the topic had before, so its broker is behind. The present
+                // topic is read on.
                 Lookup::Known(meta) if topic.was.contains(&meta.id) => {
                     if topic.behind.replace(meta.id) != Some(meta.id) {
                         metadata.want(name, RefreshReason::Stale);
@@ -70,23 +73,23 @@ impl Fetcher {
         let name = &meta.name;
         let count = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
         topic.told = None;
-        // Where brokers are too old to tell ids, a new topic cannot be told from the old one.
+        // If brokers are too old to tell topic ids, a new topic cannot be told from the old one.
         if topic.id != meta.id && !topic.id.is_nil() && !meta.id.is_nil() {
             self.made_anew(topic, meta, count);
             topic.leave();
         }
-        // After a change of clusters nothing was known of it.
+        // After a change of clusters the ids were reset: partitions get the id of the new cluster's topic.
         if topic.id.is_nil() && !meta.id.is_nil() {
             let of_it = self.reading.iter_mut().filter(|((of, _), r)| of == name && r.id.is_nil());
             of_it.for_each(|(_, reading)| reading.id = meta.id);
         }
-        // A broker that is too old to tell it says nothing against it.
+        // A broker that is too old to tell topic ids does not change the id that is known.
         if !meta.id.is_nil() {
             topic.id = meta.id;
         }
         if let Some(start) = topic.whole {
-            // Whatever is in a partition that is younger than the consumer was written since that was
-            // made: nothing of it may be left out.
+            // A partition that is younger than the consumer holds only records that were written since the
+            // consumer was made: none of them may be left out.
             let first = if topic.looked_for { Start::Earliest } else { start };
             for partition in 0..count {
                 let key = (Arc::clone(name), partition);
@@ -99,7 +102,7 @@ impl Fetcher {
         topic.looked_for = true;
         for (partition, start) in std::mem::take(&mut topic.assigned) {
             if partition >= count {
-                // Who answered may be behind, or it may be made yet.
+                // The broker that answered may be behind, or the partition may be created later.
                 if !topic.missing.contains(&partition) {
                     topic.missing.push(partition);
                     self.pool.metadata().want(name, RefreshReason::Stale);
@@ -117,9 +120,10 @@ impl Fetcher {
         }
     }
 
-    /// The topic was deleted and another one of its name made: offsets of the old one mean nothing in
-    /// it. All that it holds was written since, so that it is read from its beginning, or from the same
-    /// time; one who chose an offset has to choose anew. Told once, with where reading stood.
+    /// The topic was deleted and another one of its name made: offsets of the old one mean nothing in it. All
+    /// its records were written since, so it is read from its first record, or from the same timestamp. A
+    /// partition that began at an offset of the application stops until a seek. The application is told once,
+    /// with where reading stood.
     fn made_anew(&mut self, topic: &Topic, meta: &TopicMeta, count: i32) {
         let name = &meta.name;
         let keys: Vec<Key> =
@@ -128,7 +132,7 @@ impl Fetcher {
         for key in keys {
             let Some(reading) = self.reading.get_mut(&key) else { continue };
             stood.extend(reading.next.map(|at| (key.1, at.offset)));
-            // What was assigned is read again when it is there again.
+            // A partition of `assign` is kept, and is read again once the new topic has it.
             if key.1 >= count && topic.whole.is_some() {
                 self.reading.remove(&key);
                 self.buffer.remove_partition(&key);
@@ -146,7 +150,7 @@ impl Fetcher {
             }
             moved.push(Moved { key, next: None, generation: reading.generation });
         }
-        // Nothing was read yet, nor was a place found.
+        // No partition had a position yet: there is nothing to report.
         let Some((partition, offset)) = stood.first() else { return };
         let more = match stood.len() - 1 {
             0 => String::new(),

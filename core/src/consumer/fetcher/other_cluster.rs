@@ -1,4 +1,4 @@
-//! Another cluster than the one that was read: offsets of the old one say nothing there.
+//! Another cluster answers than the one that was read: offsets of the old one mean nothing there.
 
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ impl Fetcher {
             return true;
         }
         let generations = self.buffer.begin_anew();
-        // Nor are these the topics that were there.
+        // Topics with the same names are other topics there.
         for topic in self.topics.values_mut() {
             topic.id = Uuid::nil();
             topic.was.clear();
@@ -27,7 +27,7 @@ impl Fetcher {
             topic.missing.clear();
             topic.rights.ended();
         }
-        // Nor the brokers: what was told of those that had their numbers says nothing of them.
+        // Brokers with the same ids are other brokers: what is known of the old ones is forgotten.
         for source in self.sources.values_mut() {
             let Source { in_flight, asked, .. } = *source;
             *source = Source { in_flight, asked, ..Source::default() };

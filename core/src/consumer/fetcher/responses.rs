@@ -1,5 +1,5 @@
-//! What the fetcher does with responses: records go into the buffer, hints to the metadata, positions go
-//! on, or elsewhere where the log is not the one that was read.
+//! What the fetcher does with responses: records go into the buffer, leader hints to the metadata, and
+//! positions move on, or elsewhere if the leader's log is not the one that was read.
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
@@ -67,7 +67,7 @@ impl Fetcher {
         }
     }
 
-    /// Starts that were looked up.
+    /// ListOffsets was answered: partitions begin at the offsets that were found.
     fn started(
         &mut self,
         leader: i32,
@@ -89,7 +89,7 @@ impl Fetcher {
             let Some(part) = asked.iter().find(|part| part.key == key) else { continue };
             let Some(reading) = self.reading.get_mut(&key) else { continue };
             match result {
-                // After a seek this is where the old start would have been.
+                // A seek came in between: this offset answers the old question.
                 Ok(_) if !part.is_of(reading) => {}
                 Ok(at) => {
                     reading.next = Some(Position::at(at.offset, at.epoch));
@@ -112,6 +112,7 @@ impl Fetcher {
         }
     }
 
+    /// Counts a response that carries an error code, of its own or of a partition.
     fn count(&self, leader: i32, response: &FetchResponse) {
         let mut parts = response.responses.iter().flat_map(|topic| &topic.partitions);
         if response.error_code != NONE || parts.any(|p| p.error_code != NONE) {
@@ -119,7 +120,7 @@ impl Fetcher {
         }
     }
 
-    /// Whether anybody got further.
+    /// Buffers the records of a response. Gives whether the position of any partition moved on.
     fn answered(&mut self, asked: &[Asked], response: FetchResponse, now: Instant) -> bool {
         self.responses += 1;
         let endpoints: Vec<(i32, Endpoint)> = response
@@ -142,7 +143,7 @@ impl Fetcher {
                 let expected = asked.get(next).is_some_and(is_it).then_some(next);
                 let Some(at) = expected.or_else(|| asked.iter().position(is_it)) else { continue };
                 next = at + 1;
-                // A second answer for the same partition is none.
+                // If a response names a partition twice, the second part is ignored.
                 if std::mem::replace(&mut answered[at], true) {
                     continue;
                 }
@@ -193,11 +194,12 @@ impl Fetcher {
         }
     }
 
-    /// Whether the position moved.
+    /// Buffers the records of one partition. Gives whether its position moved on.
     fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) -> bool {
         self.partition_is_well(&part.key);
         let Some(reading) = self.reading.get_mut(&part.key) else { return false };
-        // A seek happened meanwhile, or the topic is another one: the response is to an old question.
+        // After a seek, or if the topic is another one, the records answer an old question and are ignored.
+        // `true`, so that pacing does not take this for an empty response.
         let (true, Some(from)) = (part.is_of(reading), part.from) else { return true };
         self.pool.metrics().records_fetched(records.len());
         let mut next = from;
@@ -242,15 +244,17 @@ impl Fetcher {
         moved
     }
 
-    /// The leader's log is not the one that was read: an election gave it to a replica that lacked
-    /// something. Whoever follows the log goes on where both part; who chose an offset is asked.
+    /// The leader's log differs from what was read: an election made a replica the leader that lacked some of
+    /// it. A partition that began at earliest, latest or a timestamp goes on where the two logs part; one that
+    /// began at an offset of the application stops until a seek.
     fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
         let Some(reading) = self.reading.get_mut(&part.key) else { return Ok(()) };
         let (true, Some(from)) = (part.is_of(reading), part.from) else { return Ok(()) };
         let to = from.parted(diverging.epoch, diverging.end_offset);
         if to.offset >= from.offset {
-            // All that was passed is there; only its epoch is called by another number. Where that is the
-            // very epoch that the leader was told, it is told none: it would answer the same for ever.
+            // Nothing that was read is missing, only its leader epoch has another number. If the leader names
+            // the epoch that it was told, the next Fetch sends none: otherwise the leader would give the same
+            // answer for ever.
             let same = diverging.epoch >= from.epoch;
             reading.next = Some(if same { Position::at(from.offset, NO_EPOCH) } else { to });
             if from.epoch < 0 {
@@ -297,14 +301,14 @@ impl Fetcher {
         let Some(reading) = self.reading.get_mut(&part.key) else { return };
         let (true, Some(from)) = (part.is_of(reading), part.from) else { return };
         let (topic, partition) = &part.key;
-        // Also what a broker says that does not know the position's epoch. Without it only the offset
-        // counts.
+        // A broker that does not know the position's leader epoch gives this error, too. So the next Fetch
+        // sends only the offset.
         if from.epoch >= 0 {
             limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, %topic, partition, offset = from.offset, epoch = from.epoch, "out of range: by its epoch?");
             reading.next = Some(Position::at(from.offset, NO_EPOCH));
             return;
         }
-        // Brokers do not tell where the log starts, as a rule.
+        // Most brokers do not tell where the log starts.
         let starts = match log_start {
             ..0 => String::new(),
             start => format!(" (the log starts at {start})"),

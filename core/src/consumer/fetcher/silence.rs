@@ -1,6 +1,6 @@
-//! A broker that is there, and does not answer what a consumer asks it: its connections are set up, it
-//! may answer everybody else, and nothing is wrong with it as far as the pool knows. When that is told is
-//! [`policy::silence`](crate::policy::silence).
+//! A broker that can be reached and does not answer a consumer's requests: its connections are set up, it may
+//! answer everybody else, and as far as the pool knows nothing is wrong with it. When that is reported,
+//! [`policy::silence`](crate::policy::silence) decides.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
 use crate::net::Connection;
 
-/// Where a response was not late in the end, it is looked for again after so long.
+/// If the connection is not late when `patience` is over (this process was stopped, or the broker throttles),
+/// it is looked at again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is asked of a leader.
+/// The request that a leader does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Fetch,
@@ -23,7 +24,7 @@ pub(super) enum Kind {
 }
 
 impl Fetcher {
-    /// What was asked then has no response yet (`overdue`), or never will have.
+    /// The request that was sent at `sent` has no response yet (`overdue`), or its connection has ended.
     pub(super) fn unanswered(
         &mut self,
         leader: i32,
@@ -33,7 +34,7 @@ impl Fetcher {
         error: &Error,
         now: Instant,
     ) {
-        // Told there, and by the same words again and again.
+        // `troubles` reports this broker already.
         if self.pool.trouble_with(leader, now).is_some_and(|trouble| !trouble.is_outage) {
             return;
         }
@@ -51,8 +52,8 @@ impl Fetcher {
         }
     }
 
-    /// The same of a request that failed, if that is how: a broker's code is a response, and who cannot be
-    /// reached was not asked.
+    /// The same for a request that failed, if it failed without a response. An error code is a response, and a
+    /// broker that cannot be reached was not asked.
     pub(super) fn failed_unanswered(
         &mut self,
         leader: i32,
@@ -79,8 +80,8 @@ impl Fetcher {
     }
 }
 
-/// Until what was asked on a connection is unanswered for longer than `patience`. Not when this process
-/// did not look, nor while the broker wants silence.
+/// Waits until the oldest request of the connection is unanswered for longer than `patience`. Time in which
+/// this process was stopped does not count, nor time in which the broker throttles.
 pub(super) async fn overdue(env: &Environment, connection: &Connection, patience: Duration) {
     env.sleep(patience).await;
     while !connection.is_late(patience, env.now()) {
@@ -88,7 +89,7 @@ pub(super) async fn overdue(env: &Environment, connection: &Connection, patience
     }
 }
 
-/// What is told of that.
+/// The error for it.
 pub(super) fn no_response(connection: &Connection, asked: &[Asked], patience: Duration) -> Error {
     let of = match asked {
         [] => String::new(),

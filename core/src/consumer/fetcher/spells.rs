@@ -1,8 +1,8 @@
-//! What fails is tried again, with backoff, for as long as the consumer is there; the application is
-//! told once for each spell of it ([`policy::spell`](crate::policy::spell)). A spell is a partition's,
-//! unless it is about the rights to a topic, or about the requests to a broker: a broker that is away
-//! would be told of for each of its partitions. That it is away is told in
-//! [`troubles`](super::troubles), that it is there and does not answer in [`silence`](super::silence).
+//! What fails is tried again, with backoff, for as long as the consumer is there; the application gets one
+//! error for each spell of it ([`policy::spell`](crate::policy::spell)). Each partition has its own spell.
+//! Missing rights have one per topic, and failed requests one per broker: otherwise one broker would be
+//! reported once for each of its partitions. Brokers that cannot be reached are reported by
+//! [`troubles`](super::troubles), brokers that do not answer by [`silence`](super::silence).
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::metrics::limited;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Outlook;
 
-/// What an error says of a partition: how sure it is to stay.
+/// How sure it is that the error will not go away by itself.
 fn outlook(error: &Error) -> Outlook {
     match error.kind() {
         ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication => {
             Outlook::Doubtful
         }
-        // A topic that is missing is told of where it is looked up, and may be made yet.
+        // A missing topic is reported by `learn`, and may still be created.
         ErrorKind::UnknownTopic => Outlook::Passing,
         _ if error.broker_code().is_some() && error.is_final() => Outlook::Certain,
         _ => Outlook::Passing,
@@ -31,8 +31,8 @@ fn outlook(error: &Error) -> Outlook {
 }
 
 impl Fetcher {
-    /// A request failed as a whole. All its partitions are tried again at one time: with a delay for
-    /// each the one request would come back as many.
+    /// A request failed as a whole. All its partitions are tried again at one time: with a delay for each, the
+    /// one request would become many.
     pub(super) fn request_failed<'a>(
         &mut self,
         leader: i32,
@@ -47,7 +47,7 @@ impl Fetcher {
         }
         limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, broker = leader, error = %error.message(), "fetch");
         let outlook = outlook(error);
-        // Who is not reached, or does not answer, is somebody else's to tell of.
+        // Brokers that cannot be reached, or do not answer, are reported by `troubles` and `silence`.
         let silent = outlook == Outlook::Passing && error.broker_code().is_none();
         let source = self.sources.entry(leader).or_default();
         if !silent && source.spell.failed(outlook, now) {
@@ -55,8 +55,8 @@ impl Fetcher {
         }
     }
 
-    /// A partition failed in a response that brought something else. `again` is when those of one response
-    /// are tried again; the first draws it.
+    /// A partition failed in a response that had something else for others. `again`: the retry time that all
+    /// failed partitions of one response share; the first one sets it.
     pub(super) fn partition_failed(
         &mut self,
         key: &Key,
@@ -77,7 +77,7 @@ impl Fetcher {
         }
     }
 
-    /// Partitions that nobody leads now.
+    /// Partitions without a leader now: they are tried again later.
     pub(super) fn without_leader(&mut self, keys: &[Key], now: Instant) {
         let mut again = None;
         for key in keys {
@@ -86,7 +86,7 @@ impl Fetcher {
             let error = Error::broker(LEADER_NOT_AVAILABLE, what, None);
             self.partition_failed(key, &error, now, &mut again);
         }
-        // At once is not again: it would be asked for within this very turn.
+        // At least 1 ms later: with no delay the loop would ask again within this turn.
         let again = again.map(|at| at.max(now + Duration::from_millis(1)));
         self.wake_at = earlier(self.wake_at, again);
     }
@@ -97,7 +97,7 @@ impl Fetcher {
         reading.retry_at = Some(*again.get_or_insert(now + delay));
     }
 
-    /// A response was good for a partition: what was told of it before would be news again.
+    /// A response was good for a partition: its spell ends, so that the next failure is reported again.
     pub(super) fn partition_is_well(&mut self, key: &Key) {
         if let Some(reading) = self.reading.get_mut(key) {
             reading.recovered();

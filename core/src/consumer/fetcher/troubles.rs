@@ -1,6 +1,6 @@
-//! What a consumer that waits in vain is told: which broker it waits for, and what stands in the way.
-//! Once while it lasts, as an error that may pass: the fetcher goes on trying. An outage of what went well
-//! before is for the log: who reads for months must not stop for the restart of a broker.
+//! Reports a broker that cannot be reached to the application: one error (that may pass) for each spell, while
+//! the fetcher goes on trying. If the broker was reached before, this is an outage, which is only logged: a
+//! consumer that has read for months must not stop because a broker restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use super::Fetcher;
 use crate::environment::earlier;
 use crate::error::ErrorKind;
 
-/// By broker; `None`: any of them, to learn where the topics are.
+/// By broker id; `None`: any broker, which is asked for metadata.
 #[derive(Default)]
 pub(super) struct Troubles {
-    /// Who has been asked, or is being dialled, and has not answered.
+    /// Brokers that were asked, or are being dialled, and have not answered.
     waited_for: BTreeSet<Option<i32>>,
-    /// Spells that were told. As many as there are brokers, at most.
+    /// The spells that were reported, by the time at which they began. At most one for each broker.
     told: BTreeMap<Option<i32>, Instant>,
 }
 
@@ -24,12 +24,12 @@ impl Troubles {
         self.waited_for.insert(whom);
     }
 
-    /// The response is here, whatever it is: who is asked again is waited for again.
+    /// A response, or an error, has come. `wait_for` is called again with the next request.
     pub(super) fn waited_for(&mut self, whom: Option<i32>) {
         self.waited_for.remove(&whom);
     }
 
-    /// Brokers that are no part of the cluster any more, unless their responses are still to come.
+    /// Forgets brokers that are no longer part of the cluster, unless their responses are still to come.
     pub(super) fn forget(&mut self, is_there: impl Fn(i32) -> bool) {
         let waited_for = &self.waited_for;
         self.told.retain(|whom, _| waited_for.contains(whom) || whom.is_none_or(&is_there));
@@ -37,7 +37,7 @@ impl Troubles {
 }
 
 impl Fetcher {
-    /// Tells of what has lasted long enough, and wakes for what will have.
+    /// Reports troubles that have lasted long enough, and sets when to look at the others again.
     pub(super) fn tell_troubles(&mut self, now: Instant) {
         let pool = &self.pool;
         for whom in &self.troubles.waited_for {
@@ -47,7 +47,8 @@ impl Fetcher {
             };
             let Some(trouble) = trouble else {
                 self.troubles.told.remove(whom);
-                // The dial, or the question to anybody, begins behind this: its trouble may, too.
+                // The dial starts only after this look, so its trouble can begin later: look again when it
+                // could be reported.
                 if whom.is_none_or(|id| !pool.is_connected_to(id)) {
                     let at = pool.trouble_may_be_told_at(now);
                     self.wake_at = earlier(self.wake_at, Some(at));
@@ -62,7 +63,7 @@ impl Fetcher {
                 continue;
             }
             self.troubles.told.insert(*whom, trouble.since);
-            // What no broker does is told as soon as it was seen twice.
+            // These errors, of a peer that is no usable broker, are reported by `spells` after the second time.
             let told_elsewhere = matches!(
                 trouble.error.kind(),
                 ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication
@@ -75,7 +76,7 @@ impl Fetcher {
                 self.buffer.fail(trouble.error);
             }
         }
-        // Asked anew with each look at the topics.
+        // `learn` enters it again as long as a topic is pending.
         self.troubles.waited_for.remove(&None);
     }
 }

@@ -1,14 +1,11 @@
-//! The task that owns the stream of a connection: writes what handles have ordered, matches answers.
+//! The task that owns the stream of a connection: it writes the frames that handles have ordered, and matches
+//! responses to them by correlation id.
 //!
-//! It ends when the peer closes, a response is overdue or wrong, nothing was asked for long, or every
-//! handle is gone and nothing is in flight. What was in flight then learns whether its frame had
+//! It ends when the peer closes, when a response is overdue or wrong, when nothing was asked for long, or when
+//! every handle is gone and nothing is in flight. For each request in flight it then says whether its frame had
 //! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
-//!
-//! What lies in the socket counts before any clock, and before a write that fails. So a response is
-//! overdue only after one more look; and a process that was stopped (by a signal, a debugger, a frozen
-//! machine) does not count that time against its brokers. It finds out by its own timer: while something
-//! is unanswered that is set for soon at first, then for as far ahead as the request is old, so that
-//! time that passed unseen is known to within that.
+
+mod overdue;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -25,22 +22,12 @@ use tokio::time::{Instant, Sleep};
 
 use super::{CallError, CloseReason, OnClose, Order, Outgoing, Response, Shared};
 use crate::caught;
-use crate::environment::{READ_FIRST, STALL, Transport};
+use crate::environment::Transport;
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
 
 const MAY_WANT_SASL: &str = "use a listener without SASL, which this client does not speak yet; else look at the broker's log";
-
-/// When an unanswered request is looked at first: half of what makes a connection late.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
-
-/// The longest time between two such looks.
-const LOOKS_APART: Duration = Duration::from_secs(5);
-
-/// After the process was stopped: how long responses that are on their way are waited for before a request counts
-/// as overdue.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// A request that is not answered yet, or (acks=0) not written yet.
 struct Pending {
@@ -348,83 +335,6 @@ impl Driver {
         }
     }
 
-    /// Ready when the oldest request is unanswered for too long (the broker answers in order, so
-    /// every later one is stuck behind it), or when nothing was asked for long.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        loop {
-            let look = self.next_look();
-            if look < self.timer_at {
-                self.arm(look);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = self.shared.env.now();
-            let stalled = now.saturating_duration_since(self.timer_at);
-            if stalled > STALL {
-                self.stalled(stalled, now);
-            }
-            self.looked = now;
-            if self.some_give_up(now) {
-                continue;
-            }
-            let Some(oldest) = self.oldest_pending() else {
-                let idle_at = self.used + self.idle_timeout.mul_f64(self.idle_share);
-                if idle_at <= now {
-                    return Poll::Ready(CloseReason::Idle);
-                }
-                self.arm(idle_at);
-                continue;
-            };
-            if self.overdue_at(oldest) > now {
-                self.last_look = false;
-                self.arm(self.next_look());
-            } else if self.last_look {
-                return Poll::Ready(CloseReason::Lost(Error::timeout(
-                    format!("{}: request {}", self.shared.name, oldest.api_key),
-                    self.patience,
-                )));
-            } else {
-                // The timer may have come before what the socket has.
-                self.last_look = true;
-                self.arm(now + READ_FIRST);
-            }
-        }
-    }
-
-    /// When something is to be looked at, if nothing happens before.
-    fn next_look(&self) -> Instant {
-        let Some(oldest) = self.oldest_pending() else {
-            return self.used + self.idle_timeout.mul_f64(self.idle_share);
-        };
-        if self.last_look {
-            return self.timer_at;
-        }
-        let looked = self.looked.max(oldest.sent);
-        let apart = (looked - oldest.sent).clamp(FIRST_LOOK, LOOKS_APART);
-        let at = (looked + apart).min(self.overdue_at(oldest));
-        self.first_to_give_up().map_or(at, |first| first.min(at))
-    }
-
-    fn overdue_at(&self, pending: &Pending) -> Instant {
-        (pending.sent + self.patience).max(self.grace)
-    }
-
-    /// This process did nothing for so long: every request counts as if it had been sent so much later.
-    fn stalled(&mut self, by: Duration, now: Instant) {
-        for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
-            pending.sent = (pending.sent + by).min(now);
-        }
-        self.grace = now + GRACE.min(self.patience);
-        self.last_look = false;
-        self.oldest(self.in_flight.front().map(|pending| pending.sent));
-    }
-
-    fn oldest_pending(&self) -> Option<&Pending> {
-        let fronts = [self.in_flight.front(), self.unwritten.front()];
-        fronts.into_iter().flatten().min_by_key(|p| p.sent)
-    }
-
     /// After a panic: the connection ends like one that was lost. So its lane can be opened again, its permit is
     /// given back, and nobody waits for a response that nobody reads.
     fn panicked(&mut self) {
@@ -433,44 +343,6 @@ impl Driver {
         while let Ok(order) = self.rx.try_recv() {
             self.refuse(order, &why);
         }
-    }
-
-    /// When the first request timeout ends that is shorter than the longest.
-    fn first_to_give_up(&self) -> Option<Instant> {
-        if !self.some_wait_less {
-            return None;
-        }
-        let all = self.in_flight.iter().chain(&self.unwritten);
-        let waiting = all.filter(|p| p.waiting.is_some() && p.timeout < self.patience);
-        waiting.map(|p| p.sent + p.timeout).min()
-    }
-
-    /// Tells callers whose request timeout has passed, while the connection stays for those with a longer one.
-    /// `true` if there were any.
-    fn some_give_up(&mut self, now: Instant) -> bool {
-        if !self.some_wait_less {
-            return false;
-        }
-        if self.oldest_pending().is_none_or(|oldest| oldest.sent + self.patience <= now) {
-            return false;
-        }
-        let mut any = false;
-        for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
-            let over = pending.timeout < self.patience && pending.sent + pending.timeout <= now;
-            let Some((reply, counted)) = pending.waiting.take_if(|_| over) else { continue };
-            any = true;
-            counted.failed(Failure::Timeout);
-            let what = format!("{}: request {}", self.shared.name, pending.api_key);
-            let late = CallError::InDoubt(Error::timeout(what, pending.timeout));
-            let _ = reply.send(Err(late));
-        }
-        any
-    }
-
-    fn arm(&mut self, at: Instant) {
-        self.timer_at = at;
-        self.timer.as_mut().reset(at);
-        self.shared.look_us.store(self.shared.env.micros(at), Ordering::Relaxed);
     }
 
     fn lost(&self, e: &std::io::Error) -> CloseReason {

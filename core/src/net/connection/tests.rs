@@ -1,4 +1,4 @@
-//! One connection against a peer that a test plays byte by byte: which answers are believed, what a
+//! One connection against a peer that a test plays byte by byte: which responses are believed, what a
 //! lost request is, when a connection ends, and how old it is.
 
 use std::sync::Mutex;
@@ -209,7 +209,7 @@ async fn what_goes_out_in_pieces_arrives_whole() {
     }
 }
 
-/// What nobody answers is done with when the socket has it, and leaves the connection free.
+/// A request without a response is done with when the socket has it, and leaves the connection free.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_answered_is_over_when_it_is_written() {
     let mut set = connection(64);

@@ -1,9 +1,17 @@
-//! The way of a record into its open batch.
+//! The way of a record into its open batch, in the order of the calls:
+//!
+//! - the short way, for nearly every record: [`append_at_once`](Accumulator::append_at_once) asks this thread's
+//!   cache for the queue (`thread_cache::with_known`), whether the record must be checked, and copies it
+//!   (`BatchBuilder::append_small`), all under one lock;
+//! - the long way: [`append`](Accumulator::append) finds or makes the queue (`thread_cache::with`), checks the
+//!   record and the memory (`check`), and `append_in` copies it if a batch is open that takes it, or opens one
+//!   first (`roll_batch`);
+//! - a keyed record whose topic's partitions are not known yet goes to `append_unpartitioned`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::batch_queue::{BatchQueue, BatchQueueInner, UNROUTED};
+use super::batch_queue::{BatchQueue, BatchQueueInner, UNPARTITIONED};
 use super::event::Event;
 use super::shard::Shard;
 use super::topic::TopicBatches;
@@ -26,7 +34,7 @@ impl Accumulator {
         &self,
         shard: Shard,
         record: &Record<'_>,
-        sender: &Arc<Unread>,
+        producer: &Arc<Unread>,
     ) -> Option<Delivery> {
         if !record.headers.is_empty() {
             return None;
@@ -35,17 +43,21 @@ impl Accumulator {
             (None, Some(key)) if !self.spreads(record) => {
                 // None is remembered before it is known how many there are.
                 let partitions = topic.partitions.load(Ordering::Acquire);
-                Some(if partitions > 0 { key_hash::partition(key, partitions) } else { UNROUTED })
+                Some(if partitions > 0 {
+                    key_hash::partition(key, partitions)
+                } else {
+                    UNPARTITIONED
+                })
             }
             (named, _) => named,
         };
         let size = size_of(record);
-        thread_cache::known(self, shard, record.topic, partition, |topic, batch_queue| {
+        thread_cache::with_known(self, shard, record.topic, partition, |topic, batch_queue| {
             if self.must_be_checked(topic, record, size) {
                 return None;
             }
             let mut inner = batch_queue.lock();
-            if inner.quick != sender.address() || !inner.takes(size, topic.batch_size()) {
+            if inner.short_way_for != producer.address() || !inner.takes(size, topic.batch_size()) {
                 return None;
             }
             let open = inner.open.as_mut()?;
@@ -67,9 +79,9 @@ impl Accumulator {
         self: &Arc<Self>,
         shard: Shard,
         record: &Record<'_>,
-        sender: &Arc<Unread>,
+        producer: &Arc<Unread>,
     ) -> Result<Delivery, Error> {
-        self.append_for(shard, record, Space::Spare, sender)
+        self.append_for(shard, record, Space::Spare, producer)
     }
 
     /// The same, for a caller that has waited in line and is first now.
@@ -77,10 +89,10 @@ impl Accumulator {
         self: &Arc<Self>,
         shard: Shard,
         record: &Record<'_>,
-        sender: &Arc<Unread>,
+        producer: &Arc<Unread>,
         _permit: &SpacePermit<'_>,
     ) -> Result<Delivery, Error> {
-        self.append_for(shard, record, Space::Any, sender)
+        self.append_for(shard, record, Space::Any, producer)
     }
 
     #[inline]
@@ -89,16 +101,17 @@ impl Accumulator {
         shard: Shard,
         record: &Record<'_>,
         space: Space,
-        sender: &Arc<Unread>,
+        producer: &Arc<Unread>,
     ) -> Result<Delivery, Error> {
-        self.append_with(shard, record, space, Some(sender), |open, index| {
+        self.append_with(shard, record, space, Some(producer), |open, index| {
             let owner = open.owner();
             Delivery::new(owner.state_ref(), owner.record(index, record.timestamp_ms))
         })
     }
 
-    /// The same, for a record of a binding's submission. A binding waits without a place in the line, so it takes
-    /// whatever memory is free.
+    /// The same, for a record of a binding's submission. A binding does not wait in the line for memory (its
+    /// host waits for a completion that says that there is space), so the record may use any free memory, even
+    /// if others wait.
     pub(crate) fn append_run(
         self: &Arc<Self>,
         shard: Shard,
@@ -117,27 +130,30 @@ impl Accumulator {
         shard: Shard,
         record: &Record<'_>,
         space: Space,
-        sender: Option<&Arc<Unread>>,
+        producer: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         let size = size_of(record);
         if record.partition.is_none() && self.spreads(record) {
             return thread_cache::with(self, shard, record.topic, |topic, batch_queue| {
                 self.check(topic, record, size, space)?;
-                self.append_in(topic, batch_queue, record, size, space, sender, take)
+                self.append_in(topic, batch_queue, record, size, space, producer, take)
             });
         }
         let topic = self.topic(record.topic)?;
         self.check(&topic, record, size, space)?;
         let partition = match (record.partition, record.key) {
             (None, Some(key)) => match topic.partitions.load(Ordering::Acquire) {
-                0 => return self.append_unrouted(&topic, record, key, size, space, sender, take),
+                0 => {
+                    return self
+                        .append_unpartitioned(&topic, record, key, size, space, producer, take);
+                }
                 partitions => key_hash::partition(key, partitions),
             },
             (named, _) => named.unwrap_or_default(),
         };
         let batch_queue = topic.batch_queue(partition);
-        let taken = self.append_in(&topic, &batch_queue, record, size, space, sender, take);
+        let taken = self.append_in(&topic, &batch_queue, record, size, space, producer, take);
         thread_cache::remember_pinned(self, &topic, &batch_queue);
         taken
     }
@@ -157,13 +173,14 @@ impl Accumulator {
         record: &Record<'_>,
         size: usize,
         space: Space,
-        sender: Option<&Arc<Unread>>,
+        producer: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         loop {
             let mut inner = batch_queue.lock();
             if inner.takes(size, topic.batch_size()) {
-                let taken = self.append_open(topic, batch_queue, &mut inner, record, sender, take);
+                let taken =
+                    self.append_open(topic, batch_queue, &mut inner, record, producer, take);
                 drop(inner);
                 if taken.is_err() {
                     self.after_refusal(batch_queue, space);
@@ -183,7 +200,7 @@ impl Accumulator {
         batch_queue: &Arc<BatchQueue>,
         inner: &mut BatchQueueInner,
         record: &Record<'_>,
-        sender: Option<&Arc<Unread>>,
+        producer: Option<&Arc<Unread>>,
         take: impl FnOnce(&mut OpenBatch, u32) -> T,
     ) -> Result<T, Error> {
         if !inner.announced {
@@ -201,7 +218,7 @@ impl Accumulator {
         }
         open.ledger.records += 1;
         let taken = take(open, index);
-        inner.sent_by(sender, index);
+        inner.sent_by(producer, index);
         if inner.cannot_wait(self) {
             let _ = self.events.send(Event::Pressure);
         }
@@ -214,7 +231,7 @@ impl Accumulator {
         shard: Shard,
         name: &str,
         values: &[&[u8]],
-        sender: &Arc<Unread>,
+        producer: &Arc<Unread>,
         permit: Option<&SpacePermit<'_>>,
         all: &mut BatchDelivery,
     ) -> (usize, Result<(), Error>) {
@@ -239,7 +256,7 @@ impl Accumulator {
                     batch_queue,
                     &mut inner,
                     values,
-                    sender,
+                    producer,
                     space,
                     &mut taken,
                 );
@@ -265,7 +282,7 @@ impl Accumulator {
         batch_queue: &Arc<BatchQueue>,
         inner: &mut BatchQueueInner,
         values: &[&[u8]],
-        sender: &Arc<Unread>,
+        producer: &Arc<Unread>,
         space: Space,
         taken: &mut usize,
     ) -> Result<(), Error> {
@@ -279,7 +296,7 @@ impl Accumulator {
                 }
                 self.check(topic, &record, size, space)?;
             }
-            self.append_open(topic, batch_queue, inner, &record, Some(sender), |_, _| ())?;
+            self.append_open(topic, batch_queue, inner, &record, Some(producer), |_, _| ())?;
             *taken += 1;
         }
         Ok(())

@@ -1,4 +1,6 @@
-//! The queue in which a batch is open, and what a batch owes its records: a result for each, once.
+//! The queue of one topic and shard, or of one partition: the batch that is open, and the full batches before
+//! it. Application threads fill it, the engine takes from it, workers seal in it: most of what a record goes
+//! through happens under its lock.
 
 mod expiry;
 
@@ -18,8 +20,8 @@ use crate::producer::memory::{MemoryQuota, Quotas};
 use crate::record::Compression;
 
 /// The open batch of a topic (or of a partition that records name), and the full batches before it that the
-/// sender has not taken yet. One lock orders both, so that batches of a partition leave in the order in
-/// which they were filled. It is held while a record is copied, never while a batch is compressed.
+/// sender has not taken yet. One lock orders both, so that batches of a partition leave in the order in which
+/// they were filled. It is held while a record is copied, and never while a batch of this queue is compressed.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct BatchQueue {
@@ -29,12 +31,12 @@ pub(crate) struct BatchQueue {
     inner: Lock<BatchQueueInner>,
 }
 
-/// A batch waits for its turn to make a request for this part of its delivery timeout at most.
+/// Pacing may hold an open batch back until 1/LATE of its delivery timeout has passed, not longer.
 const LATE: u32 = 4;
 
 /// The partition of the queue where keyed records wait until the topic's number of partitions is known. Before
 /// the sender looks for such a partition, the records have moved on and the queue is empty.
-pub(super) const UNROUTED: i32 = -1;
+pub(super) const UNPARTITIONED: i32 = -1;
 
 #[derive(Debug, Default)]
 pub(super) struct BatchQueueInner {
@@ -42,16 +44,17 @@ pub(super) struct BatchQueueInner {
     pub(in crate::producer) open: Option<OpenBatch>,
     /// The sender has this queue on its list, or will be told when a batch is sealed.
     pub(super) announced: bool,
-    /// The sender has looked, found nothing, and comes again without being told: when what comes meanwhile would
-    /// be sent anyway, unless it may not wait for that.
+    /// The sender found the queue empty but keeps it on its list, and looks again at a time that it has set. So
+    /// a record that comes now need not wake it, unless its batch may not wait (full, flushed, memory is
+    /// wanted, or no linger).
     kept: bool,
-    /// If the queue is announced: the address of the producer that the last record of the open batch is from.
-    /// The next record of the same producer goes straight into the batch. 0: the next record, whoever sends
-    /// it, takes the long way.
-    pub(super) quick: usize,
-    /// How quickly its last batches have filled.
+    /// If the queue is announced: the address of the producer ([`Unread::address`]) whose records may go into
+    /// the open batch by the short way: the one that the last record is from. 0: the next record takes the long
+    /// way, whoever sends it.
+    pub(super) short_way_for: usize,
+    /// How quickly the last batches of this queue have filled.
     fill_rate: FillRate,
-    /// What the broker that leads its partition holds; `None` while nobody has told who that is.
+    /// The quota of the broker that leads its partition; `None` while no leader is known.
     pub(in crate::producer) broker: Option<Arc<MemoryQuota>>,
 }
 
@@ -60,12 +63,12 @@ pub(super) struct BatchQueueInner {
 enum Full {
     /// The batch with this number is being compressed by some thread. This is its place in the queue.
     Sealing(u64),
-    /// The same, but it will not be sent: its records fail with this error as soon as that is done.
+    /// The same, but the batch will not be sent: its records fail with this error once it is compressed.
     Ended(u64, Error),
     Sealed(Box<Batch>),
 }
 
-/// What a queue has for the sender.
+/// What a queue holds for the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peek {
     Empty,
@@ -73,10 +76,11 @@ pub(crate) enum Peek {
     Full {
         opened: Instant,
     },
-    /// Only an open one: not to be taken before `early`, then if a broker is idle, and in any case
-    /// once `at` has passed; a request for it is waited for as well.
+    /// Only an open batch. Before `early` it is not taken; from then on if its broker has nothing in flight and
+    /// a request may be made; after `at` in any case.
     Open(Waits),
-    /// Nothing, and it announces nothing.
+    /// The queue is empty but stays on the sender's list: a record that comes now does not announce it (see
+    /// `Doze` in `sender/send_queue.rs`).
     Kept,
 }
 
@@ -112,7 +116,8 @@ impl BatchQueue {
         self.look(accumulator, false)
     }
 
-    /// The same. `keeps`: one that is empty stays on the list, as somebody comes and looks.
+    /// The same. `keeps`: if the queue is empty it stays on the sender's list, since the caller has set a time
+    /// at which it looks again.
     pub(in crate::producer) fn look(&self, accumulator: &Accumulator, keeps: bool) -> Peek {
         let mut inner = self.lock();
         inner.kept = false;
@@ -120,7 +125,7 @@ impl BatchQueue {
             (Some(Full::Sealed(batch)), _) => {
                 Peek::Full { opened: batch.deadline - accumulator.config.delivery_timeout }
             }
-            // Whoever seals it announces the queue then.
+            // The thread that seals it announces the queue then.
             (Some(Full::Sealing(_) | Full::Ended(..)), _) => Peek::Empty,
             (None, Some(open)) if open.builder.len_records() > 0 => {
                 if open.builder.len_bytes() >= accumulator.config.batch_size {
@@ -142,7 +147,7 @@ impl BatchQueue {
             }
             (None, _) => {
                 inner.announced = false;
-                inner.quick = 0;
+                inner.short_way_for = 0;
                 Peek::Empty
             }
         }
@@ -166,12 +171,13 @@ impl BatchQueue {
                     accumulator.seal_later(self, open);
                     return None;
                 }
-                // Nobody else takes from a queue, so nothing behind it can overtake it meanwhile.
+                // Only the sender takes from a queue, so no batch behind this one can overtake it meanwhile.
                 drop(inner);
                 let topic = Arc::clone(&open.ledger.topic);
                 let sealed = open.seal(self.partition, BatchAttempts::default());
                 if sealed.is_none() {
-                    // It failed, and nobody has told of what has come behind it.
+                    // Compression failed, and the sender was not told of batches that have come behind this
+                    // one.
                     accumulator.announce_sealed(&topic, self);
                 }
                 sealed
@@ -182,6 +188,11 @@ impl BatchQueue {
     /// How many records the open batch has.
     pub(super) fn open_records(&self) -> usize {
         self.lock().open.as_ref().map_or(0, |open| open.ledger.records)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.inner.is_locked()
     }
 
     /// Records here.
@@ -199,22 +210,22 @@ impl BatchQueue {
         full + inner.open.as_ref().map_or(0, |open| open.builder.len_records())
     }
 
-    /// Compresses a full batch and puts it into its place in the queue. `false` if the queue was cleared
-    /// meanwhile: then the batch is resolved instead.
+    /// Seals a full batch and puts it into its place in the queue. `false` if the queue was cleared meanwhile:
+    /// then the batch is resolved instead.
     pub(super) fn seal(&self, mut open: OpenBatch) -> bool {
         let here =
             |full: &Full| matches!(full, Full::Ended(number, _) if *number == open.ledger.number);
         if self.lock().full.iter().any(here) {
-            // It may have waited for long, and is not worth the work.
+            // The batch will fail, so compressing it is not worth the work.
             open.compression = Compression::None;
         }
         let mut place = InLine { batch_queue: self, number: open.ledger.number, sealed: None };
         place.sealed = open.seal(self.partition, BatchAttempts::default());
-        place.settle()
+        place.put()
     }
 }
 
-/// The place in the queue of a batch that is being sealed. It is given up if sealing panics.
+/// The place in the queue of a batch that is being sealed. If sealing panics, the place is given up.
 struct InLine<'a> {
     batch_queue: &'a BatchQueue,
     number: u64,
@@ -222,7 +233,7 @@ struct InLine<'a> {
 }
 
 impl InLine<'_> {
-    fn settle(&mut self) -> bool {
+    fn put(&mut self) -> bool {
         let mut inner = self.batch_queue.lock();
         let here = |full: &Full| match full {
             Full::Sealing(number) | Full::Ended(number, _) => *number == self.number,
@@ -246,27 +257,28 @@ impl InLine<'_> {
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.settle();
+            self.put();
         }
     }
 }
 
 impl BatchQueueInner {
-    /// The open batch took records of `sender`, from the one with this index on.
+    /// The open batch took records of `producer`, from the one with this index on.
     #[inline]
-    pub(super) fn sent_by(&mut self, sender: Option<&Arc<Unread>>, index: u32) {
-        if sender.is_some_and(|sender| sender.address() == self.quick) {
-            // As the last one was, which is noted.
+    pub(super) fn sent_by(&mut self, producer: Option<&Arc<Unread>>, index: u32) {
+        if producer.is_some_and(|producer| producer.address() == self.short_way_for) {
+            // The record before this one is from the same producer, which is noted already.
             return;
         }
         if let Some(open) = &mut self.open {
-            open.ledger.senders.add(index, sender);
+            open.ledger.producers.add(index, producer);
         }
-        self.quick = sender.filter(|_| self.announced).map_or(0, |sender| sender.address());
+        self.short_way_for =
+            producer.filter(|_| self.announced).map_or(0, |producer| producer.address());
     }
 
-    /// Whether the sender must be told of the open batch, although it comes and looks: it may not wait for so long.
-    /// True once.
+    /// Whether the open batch of a queue that the sender keeps on its list must wake the sender: it is full, or
+    /// may not linger. `true` only once for each look.
     pub(super) fn cannot_wait(&mut self, accumulator: &Accumulator) -> bool {
         let Some(open) = self.open.as_ref().filter(|_| self.kept) else { return false };
         let full = open.builder.len_bytes() >= accumulator.config.batch_size;
@@ -286,7 +298,7 @@ impl BatchQueueInner {
 
     /// Takes the open batch, which takes no more records.
     fn close(&mut self) -> Option<OpenBatch> {
-        self.quick = 0;
+        self.short_way_for = 0;
         let mut open = self.open.take()?;
         open.ledger.is_full();
         self.fill_rate.closed(open.opened, open.builder.len_bytes());

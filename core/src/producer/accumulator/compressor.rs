@@ -1,7 +1,7 @@
 //! Compression that takes long (more than about 2 ms) runs on a worker thread: on an application's thread its
-//! next record would wait for it, on the engine's thread every response would. The batch keeps its
-//! place in its queue meanwhile. As many batches are compressed at once as there are processors. Those that
-//! wait count against the buffer like all others.
+//! next record would wait for it, and on the engine's thread every response would. The batch keeps its place in
+//! its queue meanwhile. As many batches are compressed at once as there are processors. Those that wait count
+//! against the buffer like all others.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

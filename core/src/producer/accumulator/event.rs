@@ -1,4 +1,5 @@
-//! What the sender is told: by producers, and by what it has begun itself.
+//! The sender's inbox: what producers tell it, and how the tasks that it has started have ended. It stands
+//! here, below the sender, because producers put `Ready` into it.
 
 use std::sync::Arc;
 
@@ -10,19 +11,21 @@ use super::topic::TopicBatches;
 use crate::error::{Error, Result};
 use crate::net::{CallError, Connection};
 
-/// What happens to the sender.
+/// Something that the sender acts on.
 pub(crate) enum Event {
-    /// A queue has something.
+    /// A queue holds a batch.
     Ready(Arc<Accumulator>, Arc<TopicBatches>, Arc<BatchQueue>),
-    /// Nothing may linger: a flush, or somebody waits for space.
+    /// Look at the queues again: a flush, or a caller that waits for memory, lets no batch linger; or the state
+    /// of a leader has changed.
     Pressure,
     /// The lane to a leader is open, or could not be opened.
     Lane(i32, Result<Connection>),
-    /// A request is answered, or never will be. `None`: it is written, and nobody answers such.
+    /// The request with this id is answered, or never will be. `None`: acks=0, the request was written to the
+    /// socket and gets no response.
     Response(u64, Result<Option<ProduceResponse>, CallError>),
-    /// And how many clusters there were before the one that was asked.
+    /// The incarnation of the cluster that was asked, and the producer id.
     ProducerId(u64, Result<i64>),
-    /// What a leader knows of us in a partition.
+    /// The last batch of this producer id that a leader knows in a partition.
     LookedUp(Told),
     /// The close deadline of an accumulator has passed.
     Abandon(Arc<Accumulator>, Error),
@@ -35,11 +38,12 @@ pub(crate) struct Told {
     pub(in crate::producer) leader: i32,
     pub(in crate::producer) topic: Arc<str>,
     pub(in crate::producer) partition: i32,
-    /// How many clusters there were before the one that says so.
+    /// The incarnation of the cluster that was asked.
     pub(in crate::producer) of: u64,
-    /// The sender that asked, by its first request.
+    /// `Sender::first_id` of the sender that asked: a result that was asked for by a sender that has panicked
+    /// is ignored.
     pub(in crate::producer) asked_by: u64,
-    /// `None`: it knows nothing of us.
+    /// `None`: the leader knows no batch of this producer id.
     pub(in crate::producer) last: Result<Option<LastKnown>>,
 }
 

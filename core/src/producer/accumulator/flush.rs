@@ -20,9 +20,9 @@ pub(in crate::producer) type Numbers = BTreeMap<u64, Numbered>;
 #[derive(Debug)]
 pub(super) struct Numbered {
     batches: u32,
-    /// When the oldest record that was moved into them was first accepted. Records are moved from the queue
-    /// of unpartitioned records, so this is older than the batch. `None`: no record was moved.
-    routed: Option<Instant>,
+    /// When the oldest record that was moved into them was first accepted. Such a record comes from the queue
+    /// of unpartitioned records, so this is earlier than the opening of the batch. `None`: no record was moved.
+    moved_since: Option<Instant>,
 }
 
 impl Accumulator {
@@ -32,21 +32,21 @@ impl Accumulator {
 
     /// A batch is opened.
     pub(super) fn batch_opened(&self, number: u64) {
-        self.unresolved(|all| all.insert(number, Numbered { batches: 1, routed: None }));
+        self.unresolved(|all| all.insert(number, Numbered { batches: 1, moved_since: None }));
     }
 
     /// One more batch has this number: a piece of a batch that is being taken apart.
     pub(super) fn add_to_number(&self, number: u64) {
         self.unresolved(|all| {
-            all.entry(number).or_insert(Numbered { batches: 0, routed: None }).batches += 1;
+            all.entry(number).or_insert(Numbered { batches: 0, moved_since: None }).batches += 1;
         });
     }
 
     /// A record that had waited for its partition was moved into this batch; it was accepted at `since`.
-    pub(super) fn batch_routed(&self, number: u64, since: Instant) {
+    pub(super) fn batch_partitioned(&self, number: u64, since: Instant) {
         self.unresolved(|all| {
             if let Some(of) = all.get_mut(&number) {
-                of.routed = Some(of.routed.map_or(since, |at| at.min(since)));
+                of.moved_since = Some(of.moved_since.map_or(since, |at| at.min(since)));
             }
         });
     }
@@ -74,14 +74,14 @@ impl Accumulator {
     /// Returns when everything that was accepted before the call is resolved.
     pub(crate) async fn flush(&self) {
         let begun = self.env.now();
-        let unrouted = self.unrouted.load(Ordering::Acquire) > 0;
+        let unpartitioned = self.unpartitioned.load(Ordering::Acquire) > 0;
         let target = self.next_batch.load(Ordering::Acquire);
         self.flush_while(|all| all.keys().next().is_some_and(|oldest| *oldest < target)).await;
-        if unrouted {
+        if unpartitioned {
             // Records that waited for their partition have moved into batches with later numbers by now.
             // Only those batches are waited for: the others were opened after this flush began.
-            let routed = |of: &Numbered| of.routed.is_some_and(|since| since <= begun);
-            self.flush_while(|all| all.values().any(routed)).await;
+            let moved_since = |of: &Numbered| of.moved_since.is_some_and(|since| since <= begun);
+            self.flush_while(|all| all.values().any(moved_since)).await;
         }
     }
 
@@ -172,12 +172,12 @@ mod tests {
                 batch.resolve(Err(Error::closed("producer")));
             }
         };
-        let sender = Unread::new(None);
+        let producer = Unread::new(None);
         while_space_comes_and_goes(&accumulator, || {
             let mut all = BatchDelivery::default();
             let shard = Shard::default();
             let (taken, _) =
-                accumulator.append_values(shard, "t", &[b"v"], &sender, None, &mut all);
+                accumulator.append_values(shard, "t", &[b"v"], &producer, None, &mut all);
             let batches = accumulator.outstanding();
             assert_eq!(batches, taken, "{taken} records taken, {batches} batches waited for");
             topic.shards().for_each(&end);

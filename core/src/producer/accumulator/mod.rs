@@ -1,6 +1,5 @@
-//! Open batches. A record is copied once, here, into the open batch of its topic (or, if it names a partition,
-//! of that partition). The sender takes batches when they are full, or earlier if a broker has nothing in
-//! flight.
+//! Open batches. A record is copied here into the open batch of its topic (or, if it names a partition, of that
+//! partition). The sender takes batches when they are full, or earlier if a broker has nothing in flight.
 //!
 //! Producers with equal settings share one accumulator, so that eight producers make one batch per
 //! partition and not eight.
@@ -61,7 +60,7 @@ pub(crate) struct Accumulator {
     pub(super) shards: Shards,
     /// How many records are in batches that take no more records and are not resolved.
     pub(super) on_way: AtomicUsize,
-    pool: ChunkPool,
+    buffers: ChunkPool,
     pub(super) metrics: Arc<Metrics>,
     /// The topics that were sent to lately; see `release.rs`.
     pub(super) topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
@@ -74,13 +73,15 @@ pub(crate) struct Accumulator {
     resolved: Notify,
     /// Open batches with a smaller number than this do not linger: a flush waits for them.
     flush_below: AtomicU64,
-    /// By broker: how many bytes the partitions hold that it leads and that records name. An entry stays while a
-    /// topic in use refers to it.
+    /// By broker id: the bytes of batches for partitions that records name and that this broker leads. An entry
+    /// stays while a topic in use refers to it.
     brokers: Mutex<BTreeMap<i32, Arc<MemoryQuota>>>,
     /// Batches that worker threads compress.
     compressor: Compressor,
     /// How many batches hold keyed records that wait for their topic's number of partitions.
-    pub(super) unrouted: AtomicUsize,
+    pub(super) unpartitioned: AtomicUsize,
+    /// Batches that became full while such records were moved into them; see `unpartitioned.rs`.
+    aside: Mutex<Vec<(Arc<BatchQueue>, OpenBatch)>>,
 }
 
 impl std::fmt::Debug for Accumulator {
@@ -107,7 +108,7 @@ impl Books for Accumulator {
     }
 
     fn buffers(&self) -> &ChunkPool {
-        &self.pool
+        &self.buffers
     }
 
     fn budget(&self) -> &Budget {
@@ -122,7 +123,7 @@ impl Books for Accumulator {
         self.take_from_number(number);
     }
 
-    fn records_left(&self, records: usize) {
+    fn records_closed(&self, records: usize) {
         self.on_way.fetch_add(records, Ordering::Relaxed);
     }
 
@@ -132,9 +133,9 @@ impl Books for Accumulator {
 
     fn waits_for_partition(&self, waits: bool) {
         if waits {
-            self.unrouted.fetch_add(1, Ordering::AcqRel);
+            self.unpartitioned.fetch_add(1, Ordering::AcqRel);
         } else {
-            self.unrouted.fetch_sub(1, Ordering::AcqRel);
+            self.unpartitioned.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
@@ -143,7 +144,7 @@ impl Accumulator {
     pub(crate) fn new(
         config: ProducerConfig,
         env: &Environment,
-        pool: &ChunkPool,
+        buffers: &ChunkPool,
         metrics: &Arc<Metrics>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
@@ -156,7 +157,7 @@ impl Accumulator {
             on_way: AtomicUsize::new(0),
             config,
             env: env.clone(),
-            pool: pool.clone(),
+            buffers: buffers.clone(),
             metrics: Arc::clone(metrics),
             topics: RwLock::default(),
             strays: Mutex::default(),
@@ -167,10 +168,12 @@ impl Accumulator {
             flush_below: AtomicU64::new(0),
             brokers: Mutex::default(),
             compressor: Compressor::default(),
-            unrouted: AtomicUsize::new(0),
+            unpartitioned: AtomicUsize::new(0),
+            aside: Mutex::default(),
         }
     }
 
+    /// The entry of a topic; made if there is none.
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicBatches>, Error> {
         if !self.env.seems_alive_here() {
             return Err(fork::forked());
@@ -194,7 +197,9 @@ impl Accumulator {
         }
     }
 
-    /// Tells the sender that there is something in a queue.
+    /// Tells the sender that a queue holds a batch, so that the sender puts the queue on its list. Called
+    /// before the first record is copied, so that no record is ever in a queue that nobody looks at; then not
+    /// again until the sender has found the queue empty.
     #[cold]
     fn announce(
         self: &Arc<Self>,
@@ -210,8 +215,9 @@ impl Accumulator {
         Ok(())
     }
 
-    /// A record was refused by an open batch. If the reason is that the sender has ended, the batches in the queue are
-    /// dropped here, which resolves them. Not under the queue's lock: a task that is woken by that may send.
+    /// A record was refused by an open batch. If the reason is that the sender has ended, the batches in the
+    /// queue are dropped here, which resolves them; otherwise nothing happens. Not under the queue's lock: a
+    /// task that is woken by that may send.
     #[cold]
     fn after_refusal(&self, batch_queue: &BatchQueue, space: Space) {
         // A caller that moves records holds another queue's lock, and looks after it has given that back.
@@ -220,9 +226,9 @@ impl Accumulator {
         }
     }
 
-    /// Opens a batch that takes `size` bytes, unless another thread has just done so. The batch that was open is
-    /// sealed by this thread, without the lock, or by a worker. A function of its own since it is called once
-    /// per batch.
+    /// Opens a batch that takes `size` bytes, unless another thread has just done so. The batch that was open
+    /// is sealed by this thread, without the lock, or by a worker ([`seal_full`](Self::seal_full)). A function
+    /// of its own since it is called once per batch.
     #[cold]
     #[inline(never)]
     pub(super) fn roll_batch(
@@ -232,8 +238,8 @@ impl Accumulator {
         size: usize,
         space: Space,
     ) -> Result<(), Error> {
-        // Asked once per batch, since it costs a system call. In a forked child, records before this one went into a
-        // batch of the parent: their handles report that.
+        // Asked once per batch, since it costs a system call (the short way does not ask). In a forked child,
+        // records before this one went into a batch of the parent: their handles report that.
         self.env.check_process()?;
         if self.events.is_closed() {
             return Err(Error::closed("client"));
@@ -256,21 +262,40 @@ impl Accumulator {
         }
         let full = inner.roll(self.open_batch(topic, quotas));
         drop(inner);
-        if let Some(full) = full {
-            if full.takes_long() {
-                self.seal_later(batch_queue, full);
-            } else if batch_queue.seal(full) {
-                // Also if the queue is on the sender's list already: it may look only at a later time.
-                let mut inner = batch_queue.lock();
-                let announced = self.announce(topic, batch_queue, &mut inner);
-                drop(inner);
-                if announced.is_err() {
-                    self.after_refusal(batch_queue, space);
-                }
-                announced?;
-                if self.budget.is_far_ahead() {
-                    std::thread::yield_now();
-                }
+        match full {
+            None => Ok(()),
+            Some(full) if space == Space::Held => {
+                // The caller holds the lock of the queue that the records come from, and seals it after that.
+                self.set_aside(batch_queue, full);
+                Ok(())
+            }
+            Some(full) => self.seal_full(topic, batch_queue, full, space),
+        }
+    }
+
+    /// Seals a full batch, or has a worker do it. Then the sender is told of it, and if more than 4 MiB wait, this
+    /// thread yields its processor to the engine.
+    fn seal_full(
+        self: &Arc<Self>,
+        topic: &Arc<TopicBatches>,
+        batch_queue: &Arc<BatchQueue>,
+        full: OpenBatch,
+        space: Space,
+    ) -> Result<(), Error> {
+        if full.takes_long() {
+            self.seal_later(batch_queue, full);
+        } else if batch_queue.seal(full) {
+            // Announced even if the queue is on the sender's list: the sender may have planned its next look for
+            // later, when the open batch would be due.
+            let mut inner = batch_queue.lock();
+            let announced = self.announce(topic, batch_queue, &mut inner);
+            drop(inner);
+            if announced.is_err() {
+                self.after_refusal(batch_queue, space);
+            }
+            announced?;
+            if self.budget.is_far_ahead() {
+                std::thread::yield_now();
             }
         }
         Ok(())
@@ -295,7 +320,7 @@ impl Accumulator {
         self.batch_opened(number);
         let opened_ms = self.env.wall_ms();
         OpenBatch {
-            builder: BatchBuilder::new(self.pool.clone()),
+            builder: BatchBuilder::new(self.buffers.clone()),
             opened: self.env.now(),
             opened_ms,
             compression: topic.compression,

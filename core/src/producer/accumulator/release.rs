@@ -1,6 +1,6 @@
 //! Forgets topics that are not sent to any more: a service that names a new topic with every job would keep
-//! them all. Forgotten are the places where producers fill its batches ([`TopicBatches`]) and the sender's
-//! view of it, with the sequences of its partitions.
+//! them all. What is forgotten: the topic's batch queues ([`TopicBatches`]), and the sender's view of it with
+//! the sequences of its partitions.
 //!
 //! The broker keeps a sequence for a day (`producer.id.expiration.ms`), but takes sequence 0 of a later epoch
 //! at any time. So a partition that begins anew begins under an epoch later than all that were forgotten;
@@ -76,7 +76,7 @@ impl TopicBatches {
     /// All its queues.
     pub(in crate::producer) fn batch_queues(&self) -> Vec<Arc<BatchQueue>> {
         let pinned = self.pinned.read().unwrap_or_else(|e| e.into_inner());
-        self.shards().chain(pinned.values()).chain([&self.unrouted]).cloned().collect()
+        self.shards().chain(pinned.values()).chain([&self.unpartitioned]).cloned().collect()
     }
 }
 

@@ -3,9 +3,10 @@
 //! waiters sleep needs a locked instruction there as well, to learn whether there are any, and that
 //! one waits until the record's bytes have left the store buffer: a quarter of what a send costs.
 //!
-//! So waiters look for themselves. It is held for as long as copying a record takes, and every
-//! thread has an open batch of its own until there are more than eight: whoever finds it taken looks
-//! again at once. If that does not help, its holder has lost its processor, and gets this one.
+//! So waiters look for themselves. The lock is held for as long as it takes to copy a record (in `send_batch`
+//! up to 32, and longer only while records move to their partitions, see `unpartitioned.rs`), and every thread
+//! has an open batch of its own until there are more than eight: a thread that finds the lock taken looks again
+//! at once. If that does not help, its holder has lost its processor, and gets this one.
 
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ impl<T> Lock<T> {
             Some(guard) => guard,
             None => self.wait(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_locked(&self) -> bool {
+        self.0.is_locked()
     }
 
     #[cold]

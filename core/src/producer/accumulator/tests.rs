@@ -48,20 +48,26 @@ fn no_batch_is_larger_than_it_is_to_be() {
     let record = Record::to("t").value(&[7; BYTES]);
     for (together, size) in [(false, 1 << 10), (true, 1 << 10), (false, 3 << 9), (true, 3 << 9)] {
         let (accumulator, _events) = accumulator(|config| config.batch_size = size);
-        let sender = Unread::new(None);
+        let producer = Unread::new(None);
         if together {
             let mut all = BatchDelivery::default();
             let value = [7; BYTES];
             let values = [&value[..]; 2_000];
-            let (taken, result) =
-                accumulator.append_values(Shard::default(), "t", &values, &sender, None, &mut all);
+            let (taken, result) = accumulator.append_values(
+                Shard::default(),
+                "t",
+                &values,
+                &producer,
+                None,
+                &mut all,
+            );
             assert!(result.is_ok() && taken == 2_000);
         } else {
             let mut at_once = 0;
             for _ in 0..2_000 {
-                match accumulator.append_at_once(Shard::default(), &record, &sender) {
+                match accumulator.append_at_once(Shard::default(), &record, &producer) {
                     Some(_) => at_once += 1,
-                    None => drop(accumulator.append(Shard::default(), &record, &sender).unwrap()),
+                    None => drop(accumulator.append(Shard::default(), &record, &producer).unwrap()),
                 }
             }
             assert!(at_once > 1_000, "{at_once} at once");
@@ -77,11 +83,11 @@ fn no_batch_is_larger_than_it_is_to_be() {
 #[test]
 fn what_is_wrong_with_a_record_is_seen_wherever_it_stands() {
     let (accumulator, _events) = accumulator(|config| config.max_record_size = 100);
-    let sender = Unread::new(None);
+    let producer = Unread::new(None);
     let good = Record::to("t").value("x");
-    drop(accumulator.append(Shard::default(), &good, &sender).unwrap());
+    drop(accumulator.append(Shard::default(), &good, &producer).unwrap());
     let at_once = |record: &Record<'_>| {
-        accumulator.append_at_once(Shard::default(), record, &sender).is_some()
+        accumulator.append_at_once(Shard::default(), record, &producer).is_some()
     };
     assert!(at_once(&good));
     assert!(!at_once(&good.timestamp_ms(-1)), "a time before all times");
@@ -89,7 +95,7 @@ fn what_is_wrong_with_a_record_is_seen_wherever_it_stands() {
     let mut all = BatchDelivery::default();
     let values: [&[u8]; 3] = [&[1; 10], &[2; 200], &[3; 10]];
     let (taken, result) =
-        accumulator.append_values(Shard::default(), "t", &values, &sender, None, &mut all);
+        accumulator.append_values(Shard::default(), "t", &values, &producer, None, &mut all);
     assert_eq!((taken, result.unwrap_err().kind()), (1, ErrorKind::RecordTooLarge));
     let until = accumulator.env.now() + Duration::from_secs(60);
     accumulator.topic("t").unwrap().fail(Error::closed("topic"), until);
@@ -100,12 +106,12 @@ fn what_is_wrong_with_a_record_is_seen_wherever_it_stands() {
 #[test]
 fn a_batch_that_is_full_is_told_of() {
     let (accumulator, mut events) = accumulator(|_| {});
-    let sender = Unread::new(None);
+    let producer = Unread::new(None);
     let record = Record::to("t").value(&[7; 900]);
     let mut told = || std::iter::from_fn(|| events.try_recv().ok()).count();
-    drop(accumulator.append(Shard::default(), &record, &sender).unwrap());
+    drop(accumulator.append(Shard::default(), &record, &producer).unwrap());
     assert_eq!(told(), 1, "the slot");
-    drop(accumulator.append(Shard::default(), &record, &sender).unwrap());
+    drop(accumulator.append(Shard::default(), &record, &producer).unwrap());
     assert_eq!(told(), 1, "the batch that the record has no room in");
 }
 
@@ -117,11 +123,11 @@ fn what_may_not_wait_is_told_of_although_the_sender_comes_again() {
         [(10, false, false), (1 << 10, false, true), (10, true, true), (1 << 10, true, true)]
     {
         let (accumulator, mut events) = accumulator(|_| {});
-        let (topic, sender) = (accumulator.topic("t").unwrap(), Unread::new(None));
+        let (topic, producer) = (accumulator.topic("t").unwrap(), Unread::new(None));
         let append = |bytes: usize| {
             let value = vec![7; bytes];
             let record = Record::to("t").value(&value);
-            drop(accumulator.append(Shard::default(), &record, &sender).unwrap());
+            drop(accumulator.append(Shard::default(), &record, &producer).unwrap());
         };
         append(10);
         assert!(matches!(events.try_recv(), Ok(Event::Ready(..))));
@@ -145,17 +151,17 @@ fn what_may_not_wait_is_told_of_although_the_sender_comes_again() {
 }
 
 #[test]
-fn a_share_that_is_used_up_presses() {
+fn a_quota_that_is_used_up_presses() {
     let (accumulator, mut events) = accumulator(|config| config.buffer_memory = 1 << 20);
-    let sender = Unread::new(None);
+    let producer = Unread::new(None);
     let record = Record::to("t").value(&[7; 10_000]);
     let refused = loop {
-        if let Err(error) = accumulator.append(Shard::default(), &record, &sender) {
+        if let Err(error) = accumulator.append(Shard::default(), &record, &producer) {
             break error;
         }
     };
     assert_eq!(refused.kind(), ErrorKind::BufferFull);
-    assert!(refused.message().contains("share"), "{refused}");
+    assert!(refused.message().contains("quota"), "{refused}");
     let mut told = std::iter::from_fn(|| events.try_recv().ok());
     assert!(told.any(|event| matches!(event, Event::Pressure)));
 }
@@ -181,10 +187,10 @@ fn what_is_opened_as_the_sender_ends_does_not_stay_open() {
 fn what_is_late_leaves_its_slot() {
     let (accumulator, _events) =
         accumulator(|config| config.delivery_timeout = Duration::from_secs(10));
-    let sender = Unread::new(None);
+    let producer = Unread::new(None);
     let record = Record::to("t").value(&[7; 900]);
     for _ in 0..2 {
-        drop(accumulator.append(Shard::default(), &record, &sender).unwrap());
+        drop(accumulator.append(Shard::default(), &record, &producer).unwrap());
     }
     let batch_queue = Arc::clone(accumulator.topic("t").unwrap().shard(Shard::default()));
     let now = accumulator.env.now();
@@ -203,15 +209,15 @@ async fn the_first_deadline_of_a_slot_may_be_that_of_its_last_batch() {
         config.partitioner = Partitioner::KeyHash;
         config.delivery_timeout = Duration::from_secs(10);
     });
-    let sender = Unread::new(None);
+    let producer = Unread::new(None);
     let start = accumulator.env.now();
     let waits = Record::to("t").key(b"k").value("v");
-    drop(accumulator.append(Shard::default(), &waits, &sender).unwrap());
+    drop(accumulator.append(Shard::default(), &waits, &producer).unwrap());
     tokio::time::advance(Duration::from_secs(1)).await;
     let partition = key_hash::partition(b"k", 3);
     let named = Record::to("t").value(&[7; 700]).partition(partition);
     for _ in 0..2 {
-        drop(accumulator.append(Shard::default(), &named, &sender).unwrap());
+        drop(accumulator.append(Shard::default(), &named, &producer).unwrap());
     }
     let topic = accumulator.topic("t").unwrap();
     let batch_queue = topic.batch_queue(partition);
@@ -239,9 +245,9 @@ fn what_is_taken_of_many_before_a_refusal_is_in_the_handle() {
     leave(&accumulator, 1_000);
     let mut all = BatchDelivery::default();
     let values: [&[u8]; 3] = [&[1; 10], &[2; 2_000], &[3; 10]];
-    let sender = Unread::new(None);
+    let producer = Unread::new(None);
     let (taken, result) =
-        accumulator.append_values(Shard::default(), "t", &values, &sender, None, &mut all);
+        accumulator.append_values(Shard::default(), "t", &values, &producer, None, &mut all);
     assert_eq!((taken, result.unwrap_err().kind()), (1, ErrorKind::BufferFull));
     assert_eq!(all.len(), 1);
 }
@@ -251,9 +257,9 @@ fn what_is_taken_of_many_before_a_refusal_is_in_the_handle() {
 fn who_does_not_wait_does_not_overtake_who_does() {
     let (accumulator, _events) = accumulator(|config| config.buffer_memory = 1 << 20);
     leave(&accumulator, 200_000);
-    let (sender, small) = (Unread::new(None), Record::to("t").value("x"));
+    let (producer, small) = (Unread::new(None), Record::to("t").value("x"));
     let send =
-        || accumulator.append(Shard::default(), &small, &sender).map(drop).map_err(|e| e.kind());
+        || accumulator.append(Shard::default(), &small, &producer).map(drop).map_err(|e| e.kind());
     let own = Quotas { own: Arc::default(), broker: None };
     let mut waits = Box::pin(accumulator.budget.acquire(&own, 300_000));
     let mut cx = Context::from_waker(Waker::noop());

@@ -14,8 +14,8 @@ use crate::error::Error;
 
 /// Most topics that a thread remembers, forgotten ones included.
 const MOST: usize = 1 << 11;
-/// Places that a topic may be at. Of a thousand topics in twice as many places, hardly one is crowded
-/// out; with one place for each it would be two hundred.
+/// Associativity of the table: the number of places that a topic may be at. With 1,000 topics in 2,048 places
+/// and 4 ways hardly one is displaced; with 1 way it would be about 200.
 const WAYS: usize = 4;
 /// Partitions with higher numbers are not remembered here, but looked up in the shared map.
 const MOST_PINNED: usize = 1 << 10;
@@ -26,7 +26,7 @@ struct Recent {
     /// The shard of the handle that this thread used first, and its queue: most threads use one handle.
     shard: Shard,
     batch_queue: Option<Arc<BatchQueue>>,
-    /// By partition: the queues of those that records of this thread named.
+    /// By partition: the queues of partitions that records of this thread named.
     pinned: Vec<Option<Arc<BatchQueue>>>,
 }
 
@@ -53,12 +53,12 @@ pub(in crate::producer) fn with<T>(
     name: &str,
     then: impl FnOnce(&Arc<TopicBatches>, &Arc<BatchQueue>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    // Borrowed by none but this function; it may be within itself, when `then` wakes somebody who
-    // sends at once, or within the thread's end. Then there is nothing to compare with.
+    // The table may be borrowed already: `then` may have woken a task that sends at once (this function within
+    // itself), or the thread is ending. Then the topic is looked up in the shared map.
     let mut then = Some(then);
     let found = RECENT.try_with(|recent| match recent.try_borrow().as_deref() {
         Ok(table) => table.find(accumulator.id, name).and_then(|recent| {
-            // What was let go is looked for where all threads look.
+            // A topic that was forgotten is looked up in the shared map.
             if recent.topic.is_retired() {
                 return None;
             }
@@ -70,7 +70,7 @@ pub(in crate::producer) fn with<T>(
         (Ok(Some(result)), _) => result,
         (_, Some(then)) => {
             let topic = accumulator.topic(name)?;
-            // Made before it is remembered.
+            // The queue is made before it is remembered.
             let batch_queue = topic.shard(shard);
             remember(accumulator, shard, name)?;
             then(&topic, batch_queue)
@@ -79,10 +79,10 @@ pub(in crate::producer) fn with<T>(
     }
 }
 
-/// The same, only for what this thread remembers: a topic, and the queue of the partition that `partition`
-/// chooses. `None` if it is not remembered, or if `then` gives `None`, which then has done nothing.
+/// The same, but only if this thread remembers the topic and the queue of the partition that `partition`
+/// chooses. `None` if it does not, or if `then` gives `None`, which then has done nothing.
 #[inline(always)]
-pub(in crate::producer) fn known<T>(
+pub(in crate::producer) fn with_known<T>(
     accumulator: &Accumulator,
     shard: Shard,
     name: &str,
@@ -164,7 +164,7 @@ impl Recent {
         Self { accumulator_id, topic: Arc::clone(topic), shard, batch_queue, pinned: Vec::new() }
     }
 
-    /// Where records of a shard without a partition are open, if any have been.
+    /// The queue of this shard's records without a partition, if there were any.
     #[inline]
     fn open_at(&self, shard: Shard) -> Option<&Arc<BatchQueue>> {
         match &self.batch_queue {
@@ -259,8 +259,8 @@ fn ends(name: &[u8]) -> (u64, u64) {
 #[inline]
 fn bucket(name: &str, size: usize) -> usize {
     let (first, last) = ends(name.as_bytes());
-    // What tells names apart is most often in the last bytes, which are the highest of their word:
-    // the whole product is folded, so that every bit of it counts.
+    // Names differ most often in their last bytes, which are the highest of their word: the whole product is
+    // folded, so that every bit of it counts.
     let product = u128::from(first.rotate_left(29) ^ last) * 0x9e37_79b9_7f4a_7c15;
     (product ^ product >> 64) as usize & size.wrapping_sub(1) & !(WAYS - 1)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use tokio::time::Instant;
 
-use super::batch_queue::{BatchQueue, UNROUTED};
+use super::batch_queue::{BatchQueue, UNPARTITIONED};
 use super::shard::{SHARDS, Shard};
 use crate::config::ProducerConfig;
 use crate::error::Error;
@@ -28,14 +28,15 @@ pub(crate) struct TopicBatches {
     pub(in crate::producer) failed: AtomicBool,
     /// Why records are refused, and until when.
     failure: Mutex<Option<(Error, Instant)>>,
-    /// By shard; made when a handle of that shard first sends to the topic. Most topics have one.
+    /// The queue of each shard; made when a handle of that shard first sends to the topic. Most topics have
+    /// one.
     shards: [OnceLock<Arc<BatchQueue>>; SHARDS],
     /// The bytes that its batches without a named partition hold.
     quota: Arc<MemoryQuota>,
     pub(in crate::producer) pinned: RwLock<BTreeMap<i32, Arc<BatchQueue>>>,
     /// See `unpartitioned.rs`.
-    pub(in crate::producer) unrouted: Arc<BatchQueue>,
-    /// It was forgotten, since nothing was sent to it for long; see `release.rs`.
+    pub(in crate::producer) unpartitioned: Arc<BatchQueue>,
+    /// The topic was forgotten, since nothing was sent to it for long; see `release.rs`.
     pub(super) retired: AtomicBool,
 }
 
@@ -43,7 +44,7 @@ impl TopicBatches {
     pub(in crate::producer) fn new(name: &str, config: &ProducerConfig) -> Arc<Self> {
         let own = config.topic_compression.get(name);
         let quota = Arc::default();
-        let unrouted = BatchQueue::new(Some(UNROUTED), &quota);
+        let unpartitioned = BatchQueue::new(Some(UNPARTITIONED), &quota);
         Arc::new(Self {
             name: Arc::from(name),
             compression: own.copied().unwrap_or(config.compression),
@@ -54,7 +55,7 @@ impl TopicBatches {
             shards: [const { OnceLock::new() }; SHARDS],
             quota,
             pinned: RwLock::default(),
-            unrouted,
+            unpartitioned,
             retired: AtomicBool::new(false),
         })
     }
@@ -71,8 +72,8 @@ impl TopicBatches {
         self.failed.store(false, Ordering::Release);
     }
 
-    /// The topic refused a batch of so many bytes (before compression): batches get smaller.
-    pub(crate) fn took_less_than(&self, bytes: usize) {
+    /// The topic refused a batch of `bytes` (before compression): from now on batches are full at half of that.
+    pub(crate) fn refused_batch_of(&self, bytes: usize) {
         self.batch_size.fetch_min((bytes / 2).max(MIN_BATCH), Ordering::Relaxed);
     }
 
@@ -108,7 +109,7 @@ impl TopicBatches {
         self.shards[shard.index()].get_or_init(|| BatchQueue::new(None, &self.quota))
     }
 
-    /// All that were made.
+    /// The queues of all shards that were made.
     pub(in crate::producer) fn shards(&self) -> impl Iterator<Item = &Arc<BatchQueue>> {
         self.shards.iter().filter_map(OnceLock::get)
     }
@@ -161,10 +162,10 @@ mod tests {
     #[test]
     fn batches_of_a_topic_that_refuses_them_only_get_smaller() {
         let topic = topic();
-        topic.took_less_than(100_000);
-        topic.took_less_than(250_000);
+        topic.refused_batch_of(100_000);
+        topic.refused_batch_of(250_000);
         assert_eq!(topic.batch_size(), 50_000);
-        topic.took_less_than(1);
+        topic.refused_batch_of(1);
         assert_eq!(topic.batch_size(), MIN_BATCH);
     }
 

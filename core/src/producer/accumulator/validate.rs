@@ -25,9 +25,10 @@ const MAX_HEADERS: usize = 10_000;
 pub(in crate::producer) enum Space {
     /// Free memory, if nobody waits in line for it.
     Spare,
-    /// Free memory, whoever waits: its caller is first in line, or does not wait in line at all.
+    /// Free memory, even if others wait for it: the caller is the first in line (it has a `SpacePermit`), or is
+    /// a binding, which does not wait in line.
     Any,
-    /// The memory it has already: it was accepted before, and only moves to another batch.
+    /// The memory that the record has already: it was accepted before, and only moves to another batch.
     Held,
 }
 
@@ -153,7 +154,7 @@ impl Accumulator {
         Error::new(
             ErrorKind::BufferFull,
             format!(
-                "unacknowledged records of topic '{}' fill their share of buffer_memory ({limit} bytes); \
+                "unacknowledged records of topic '{}' fill their quota of buffer_memory ({limit} bytes); \
                  the rest is for others",
                 topic.name
             ),
@@ -172,7 +173,7 @@ impl Accumulator {
             (Some(partition), _) => topic.batch_queue(partition),
             (None, Some(key)) if self.config.partitioner == Partitioner::KeyHash => {
                 match partitions {
-                    0 => Arc::clone(&topic.unrouted),
+                    0 => Arc::clone(&topic.unpartitioned),
                     n => topic.batch_queue(key_hash::partition(key, n)),
                 }
             }

@@ -11,16 +11,16 @@ use crate::policy::retry_budget::Cost;
 /// Why an attempt of a batch came to nothing.
 #[derive(Clone, Debug)]
 pub(crate) enum FailureCause {
-    /// It was never sent, or its partition has another leader now: to send it there is no retry.
+    /// The batch was never sent, or its partition has another leader now: sending it is no retry.
     Moved,
     /// The broker refused it, or it is in doubt.
     Failed,
     /// The broker refuses it as it is: it is taken apart, and its pieces go on.
-    SplitPlan(SplitPlan),
+    Split(SplitPlan),
 }
 
-/// After so many connections to one leader that ended while nothing but this batch was on them, the batch is
-/// to blame. A single one may be chance: a broker that is shut down.
+/// After this many connections to one leader that ended while nothing but this batch was in flight on them, the
+/// batch is to blame. A single one may be chance: a broker that is shut down.
 const CLOSED_ALONE: u8 = 2;
 
 /// The attempts that were made with one batch.
@@ -50,7 +50,7 @@ impl BatchAttempts {
             (Some(backoff), FailureCause::Failed) => {
                 self.not_before = Some(now + backoff.next(rng))
             }
-            (_, FailureCause::Moved | FailureCause::SplitPlan(_)) => self.not_before = None,
+            (_, FailureCause::Moved | FailureCause::Split(_)) => self.not_before = None,
         }
     }
 
@@ -71,7 +71,8 @@ impl BatchAttempts {
         self.closings.1 >= CLOSED_ALONE
     }
 
-    /// Whether a connection may have ended because of it: then it is sent alone on its connection.
+    /// Whether it is *suspect*: a connection may have ended because of it. Then it is sent alone on its
+    /// connection.
     pub(crate) fn is_suspect(&self) -> bool {
         self.closings != (0, 0)
     }

@@ -1,4 +1,5 @@
-//! What of a batch must be settled exactly once, and with whom.
+//! What must happen exactly once when a batch resolves: its records get their result, its memory is released,
+//! it is counted, and its flush number ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,36 +9,37 @@ use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 use crate::producer::delivery::{
-    BatchResult, Outcome, Owner, RecordLocation, Resolution, Senders, Sent,
+    BatchResult, Outcome, Owner, Producers, RecordLocation, Resolution, Sent,
 };
 use crate::producer::memory::{Budget, Quotas};
 use crate::record::pool::ChunkPool;
 
-/// What batches have in common that are filled together, and all that they know of whoever fills them.
+/// What a batch needs from its accumulator: settings, budget, metrics, and where it is counted. A trait, so
+/// that `batch` does not depend on `accumulator`.
 pub(in crate::producer) trait Books: fmt::Debug + Send + Sync {
-    /// Nobody else of this process has it, now or later.
+    /// A number that no other accumulator of this process has, now or later.
     fn id(&self) -> u64;
     fn config(&self) -> &ProducerConfig;
     fn env(&self) -> &Environment;
     fn metrics(&self) -> &Metrics;
-    /// Warm memory for batches.
+    /// The pool of buffers that batches are made of.
     fn buffers(&self) -> &ChunkPool;
     fn budget(&self) -> &Budget;
-    /// One more batch has this number.
+    /// One more batch has this flush number.
     fn batch_again(&self, number: u64);
-    /// One of the batches with this number is resolved.
+    /// One of the batches with this flush number is resolved.
     fn batch_resolved(&self, number: u64);
-    /// So many records more are in batches that take no more.
-    fn records_left(&self, records: usize);
-    /// So many of them are resolved.
+    /// This many more records are in batches that take no more records and are not resolved.
+    fn records_closed(&self, records: usize);
+    /// This many of them are resolved.
     fn records_resolved(&self, records: usize);
     /// A batch holds records that wait for their partition, or does so no more.
     fn waits_for_partition(&self, waits: bool);
 }
 
-/// The part of a batch that must be settled exactly once: the results of its records, its memory, and its
-/// number among the unresolved. If it is dropped without a result (a panic, the end of the engine), it
-/// settles itself with an error.
+/// The part of a batch that must be done with exactly once: the results of its records, its memory, and its
+/// number among the unresolved. If it is dropped without a result (a panic, the end of the engine), it resolves
+/// itself with an error.
 #[derive(Debug)]
 pub(in crate::producer) struct BatchLedger {
     pub(super) books: Arc<dyn Books>,
@@ -46,7 +48,7 @@ pub(in crate::producer) struct BatchLedger {
     pub(in crate::producer) timestamps_ms: (i64, i64),
     /// The broker that acknowledged it; -1 as long as none has.
     pub(in crate::producer) broker: i32,
-    /// Gives out handles and resolves them. `None` once settled.
+    /// Gives out handles and resolves them. `None` once resolved.
     pub(in crate::producer) owner: Option<Owner>,
     /// Its number: what a flush waits for. Pieces of one batch share it.
     pub(in crate::producer) number: u64,
@@ -55,11 +57,12 @@ pub(in crate::producer) struct BatchLedger {
     /// The holders that those bytes are charged to.
     pub(in crate::producer) quotas: Quotas,
     pub(in crate::producer) records: usize,
-    /// It is counted in [`Books::waits_for_partition`]: its records wait for the number of partitions.
-    pub(in crate::producer) unrouted: bool,
+    /// Its records wait for the topic's number of partitions, which is counted in
+    /// [`Books::waits_for_partition`].
+    pub(in crate::producer) unpartitioned: bool,
     /// The producers that sent the records.
-    pub(in crate::producer) senders: Senders,
-    /// How many of its records are counted in [`Books::records_left`].
+    pub(in crate::producer) producers: Producers,
+    /// How many of its records are counted in [`Books::records_closed`].
     on_way: usize,
 }
 
@@ -81,20 +84,22 @@ impl BatchLedger {
             charged: 0,
             quotas,
             records: 0,
-            unrouted: false,
-            senders: Senders::default(),
+            unpartitioned: false,
+            producers: Producers::default(),
             on_way: 0,
         }
     }
 
-    /// It takes no more records: those that it has are counted as on their way.
+    /// The batch takes no more records: those that it has are counted as on their way.
     pub(in crate::producer) fn is_full(&mut self) {
         let more = self.records - self.on_way;
         self.on_way += more;
-        self.books.records_left(more);
+        self.books.records_closed(more);
     }
 
-    pub(in crate::producer) fn settle(&mut self, outcome: &BatchResult) {
+    /// Ends the batch with this outcome: counts it, releases its memory (which may wake callers that wait for
+    /// memory), resolves its handles, and ends its flush number. Does nothing if that has happened.
+    pub(in crate::producer) fn resolve(&mut self, outcome: &BatchResult) {
         let Some(owner) = self.owner.take() else { return };
         self.books.metrics().resolved(&Resolution {
             topic: &self.topic,
@@ -110,8 +115,8 @@ impl BatchLedger {
             },
         });
         self.holds(0);
-        let (topic, senders) = (&self.topic, &self.senders);
-        owner.resolve(outcome, &Sent { topic, senders, records: self.records as u32 });
+        let (topic, producers) = (&self.topic, &self.producers);
+        owner.resolve(outcome, &Sent { topic, producers, records: self.records as u32 });
         self.ended();
     }
 
@@ -124,7 +129,7 @@ impl BatchLedger {
     }
 
     fn ended(&mut self) {
-        if std::mem::take(&mut self.unrouted) {
+        if std::mem::take(&mut self.unpartitioned) {
             self.books.waits_for_partition(false);
         }
         self.books.records_resolved(std::mem::take(&mut self.on_way));
@@ -133,12 +138,12 @@ impl BatchLedger {
 
     /// Its records have no partition yet.
     pub(in crate::producer) fn waits_for_partition(&mut self) {
-        if !std::mem::replace(&mut self.unrouted, true) {
+        if !std::mem::replace(&mut self.unpartitioned, true) {
             self.books.waits_for_partition(true);
         }
     }
 
-    /// It holds so many bytes now: the budget is charged, or relieved, of the difference.
+    /// The batch holds this many bytes now: the budget is charged, or relieved, of the difference.
     #[inline]
     pub(in crate::producer) fn holds(&mut self, bytes: usize) {
         if bytes > self.charged {
@@ -149,7 +154,7 @@ impl BatchLedger {
         self.charged = bytes;
     }
 
-    /// It has given so many bytes back.
+    /// The batch has given this many bytes back.
     pub(in crate::producer) fn release(&mut self, bytes: usize) {
         self.holds(self.charged.saturating_sub(bytes));
     }
@@ -163,7 +168,7 @@ impl Drop for BatchLedger {
             } else {
                 (ErrorKind::Closed, "the engine ended before the record was acknowledged")
             };
-            self.settle(&Err(Error::new(kind, words).with_maybe_written(true)));
+            self.resolve(&Err(Error::new(kind, words).with_maybe_written(true)));
         }
     }
 }

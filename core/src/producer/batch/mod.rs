@@ -1,8 +1,8 @@
 //! What a batch is, from its first record to its result: open while producers fill it, sealed while the
 //! sender has it.
 //!
-//! - [`ledger`] settles it exactly once: results, memory, its place among the unresolved;
-//! - [`attempts`] knows what was tried with it before;
+//! - [`ledger`] resolves it exactly once: results, memory, its flush number;
+//! - [`attempts`] knows how earlier attempts to send it have ended;
 //! - [`split`] takes it apart when a broker refuses it as a whole.
 
 mod attempts;
@@ -25,6 +25,7 @@ pub(super) use attempts::{BatchAttempts, FailureCause};
 pub(super) use ledger::{BatchLedger, Books};
 pub(super) use split::{SplitPlan, failed, split};
 
+/// A batch that takes records.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) builder: BatchBuilder,
@@ -43,7 +44,8 @@ pub(crate) struct Batch {
     compression: Compression,
     /// The attempts that were made with it.
     pub(super) attempts: BatchAttempts,
-    /// It was not full, and nobody let it gather.
+    /// It was taken before it was full although neither its linger nor pacing held it back (linger 0, a flush,
+    /// memory is wanted). Requests of such batches alone are counted as too many requests.
     pub(super) hasty: bool,
     ledger: BatchLedger,
 }
@@ -52,7 +54,7 @@ impl Batch {
     /// Resolves all its records.
     pub(crate) fn resolve(mut self, outcome: BatchResult) {
         let outcome = outcome.map_err(|e| self.doubting(e));
-        self.ledger.settle(&outcome);
+        self.ledger.resolve(&outcome);
     }
 
     /// The error with `maybe_written` set if an earlier attempt may have written the batch: doubt sticks,
@@ -65,15 +67,16 @@ impl Batch {
     /// Resolves all its records as acknowledged by `broker`.
     pub(crate) fn acknowledged(mut self, broker: i32, ack: BatchAck) {
         self.ledger.broker = broker;
-        self.ledger.settle(&Ok(ack));
+        self.ledger.resolve(&Ok(ack));
     }
 
-    /// Whether it may go elsewhere although it may be written already.
+    /// Whether it may go to another partition although it may be written already (`InDoubt::Reroute`).
     pub(crate) fn reroutes(&self) -> bool {
         self.partition.is_none() && self.ledger.books.config().in_doubt == InDoubt::Reroute
     }
 
-    /// Takes the runs of submissions whose records it holds; the caller has to tell them from now on.
+    /// Takes the runs of submissions whose records it holds; from now on the caller has to tell them their
+    /// result.
     pub(super) fn take_runs(&self) -> Vec<Run> {
         self.ledger.owner.as_ref().map(|owner| owner.state().take_runs()).unwrap_or_default()
     }
@@ -108,8 +111,8 @@ impl Batch {
     }
 
     /// The producer that sent the record with this index; `None` if it is told in another way.
-    pub(super) fn sender(&self, index: u32) -> Option<&Arc<Unread>> {
-        self.ledger.senders.of(index)
+    pub(super) fn producer(&self, index: u32) -> Option<&Arc<Unread>> {
+        self.ledger.producers.of(index)
     }
 
     /// Seals a piece of [`open_piece`](Self::open_piece), for the same partition.
@@ -131,7 +134,7 @@ impl Batch {
         self.ledger.books.config().batch_size
     }
 
-    /// Warm memory for batches.
+    /// The pool of buffers that batches are made of.
     fn buffers(&self) -> &ChunkPool {
         self.ledger.books.buffers()
     }
@@ -145,14 +148,15 @@ impl OpenBatch {
 
     #[inline]
     pub(super) fn owner(&mut self) -> &mut Owner {
-        self.ledger.owner.as_mut().expect("an open batch is not settled")
+        self.ledger.owner.as_mut().expect("an open batch is not resolved")
     }
 
-    /// Compresses it. `attempts`: the attempts that were made with its records before. `None` if it has no records,
-    /// or if compression failed, which resolves them.
+    /// Closes the batch: compresses it if that makes it smaller, and computes the checksum of its records.
+    /// `attempts`: those that were made with its records before. `None` if it has no records, or if compression
+    /// failed, which resolves them.
     pub(super) fn seal(mut self, partition: Option<i32>, attempts: BatchAttempts) -> Option<Batch> {
         let (builder, compression) = (self.builder, self.compression);
-        // A codec that panics fails this batch, whose thread it is on may have others to care for.
+        // A codec that panics fails this batch only: other batches need the thread it runs on.
         let sealed = caught::call(|| {
             self.ledger.books.env().mishap("compression");
             builder.seal(compression)
@@ -166,7 +170,7 @@ impl OpenBatch {
             }
             Err(error) => {
                 let maybe = error.maybe_written() || attempts.in_doubt();
-                self.ledger.settle(&Err(error.with_maybe_written(maybe)));
+                self.ledger.resolve(&Err(error.with_maybe_written(maybe)));
                 return None;
             }
         };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Batch, OpenBatch};
 use crate::error::{Error, ErrorKind};
-use crate::producer::delivery::{Owner, RecordLocation, RunTag, Senders, Sent, Unread};
+use crate::producer::delivery::{Owner, Producers, RecordLocation, RunTag, Sent, Unread};
 use crate::record::builder::HeaderList;
 use crate::record::{RecordRef, walk};
 
@@ -55,7 +55,7 @@ pub(in crate::producer) fn split(batch: Batch, plan: &SplitPlan) -> Vec<Batch> {
                 batch.doubting(error.clone()),
                 run,
                 batch.topic(),
-                batch.sender(at),
+                batch.producer(at),
             ));
             continue;
         }
@@ -63,15 +63,15 @@ pub(in crate::producer) fn split(batch: Batch, plan: &SplitPlan) -> Vec<Batch> {
             pieces.extend(open.take());
         }
         let open = open.get_or_insert_with(|| batch.open_piece());
-        places.push(copy(open, &record, run, &batch, batch.sender(at)));
+        places.push(copy(open, &record, run, &batch, batch.producer(at)));
     }
     pieces.extend(open);
     while places.len() < count {
         let words = "a batch that was filled here cannot be read to its end";
         let run = tags.next_if(|(index, _)| *index as usize == places.len()).map(|(_, run)| run);
-        let sender = batch.sender(places.len() as u32);
+        let producer = batch.producer(places.len() as u32);
         let error = batch.doubting(Error::new(ErrorKind::Internal, words));
-        places.push(failed(error, run, batch.topic(), sender));
+        places.push(failed(error, run, batch.topic(), producer));
     }
     let pieces = pieces.into_iter().filter_map(|piece| batch.seal_piece(piece)).collect();
     batch.moved(places);
@@ -84,7 +84,7 @@ fn copy(
     record: &RecordRef<'_>,
     run: Option<RunTag<'_>>,
     of: &Batch,
-    sender: Option<&Arc<Unread>>,
+    producer: Option<&Arc<Unread>>,
 ) -> RecordLocation {
     let headers: Vec<_> = record.headers().collect();
     let (headers, timestamp_ms) = (HeaderList::Raw(&headers), record.timestamp_ms());
@@ -92,10 +92,10 @@ fn copy(
     if open.builder.append(record.key(), record.value(), headers, timestamp_ms).is_err() {
         let words = "a record that was in a batch does not fit into a smaller one";
         let error = of.doubting(Error::new(ErrorKind::Internal, words));
-        return failed(error, run, of.topic(), sender);
+        return failed(error, run, of.topic(), producer);
     }
     open.ledger.records += 1;
-    open.ledger.senders.add(index, sender);
+    open.ledger.producers.add(index, producer);
     let owner = open.owner();
     if let Some(run) = run {
         owner.state().add_to_run(run, index, timestamp_ms);
@@ -108,16 +108,16 @@ pub(in crate::producer) fn failed(
     error: Error,
     run: Option<RunTag<'_>>,
     topic: &Arc<str>,
-    sender: Option<&Arc<Unread>>,
+    producer: Option<&Arc<Unread>>,
 ) -> RecordLocation {
     let mut owner = Owner::new(0);
     if let Some(run) = run {
         owner.state().add_to_run(run, 0, 0);
     }
     let place = RecordLocation { state_ref: owner.state_ref(), record: owner.record(0, None) };
-    let mut senders = Senders::default();
-    senders.add(0, sender);
-    owner.resolve(&Err(error), &Sent { topic, senders: &senders, records: 1 });
+    let mut producers = Producers::default();
+    producers.add(0, producer);
+    owner.resolve(&Err(error), &Sent { topic, producers: &producers, records: 1 });
     place
 }
 
@@ -156,13 +156,13 @@ mod tests {
         let accumulator =
             Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
         let accumulator = Arc::new(accumulator);
-        let (seen, sender) = (Arc::new(Sink::default()), Unread::new(None));
+        let (seen, producer) = (Arc::new(Sink::default()), Unread::new(None));
         let sink: Arc<dyn RunSink> = Arc::clone(&seen) as _;
         let mut deliveries = Vec::new();
         for i in 0..4 {
             let record = Record::to("t").value("v").timestamp_ms(1_000 * i64::from(i));
             if i % 2 == 0 {
-                let delivery = accumulator.append(Shard::default(), &record, &sender).unwrap();
+                let delivery = accumulator.append(Shard::default(), &record, &producer).unwrap();
                 deliveries.push(delivery);
             } else {
                 let run = RunTag { sink: &sink, tag: 7, index: i };

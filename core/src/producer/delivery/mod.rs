@@ -20,7 +20,7 @@ use state::{BatchState, RecordIndex, Resolved, StateRef};
 
 pub(super) use outcome::{Outcome, Resolution};
 pub(super) use state::{Owner, RecordLocation, Sent};
-pub(super) use unread::Senders;
+pub(super) use unread::Producers;
 pub(crate) use unread::{Counted, Unread};
 
 /// Where an acknowledged batch is.
@@ -47,11 +47,11 @@ pub(crate) struct RunResult<'a> {
     /// Index within the submission.
     pub(crate) first: u32,
     pub(crate) count: u32,
-    /// Of the first record; the offsets of the others follow it.
+    /// The offset of the first record; those of the others follow it.
     pub(crate) outcome: Result<Acked, &'a Error>,
 }
 
-/// Where the result of a record of a submission is told.
+/// Which run of a submission a record belongs to: its result is reported to `sink`.
 #[derive(Clone, Copy)]
 pub(crate) struct RunTag<'a> {
     pub(super) sink: &'a Arc<dyn RunSink>,
@@ -228,8 +228,8 @@ impl Future for Delivery {
     }
 }
 
-/// Of so many acknowledged records of a batch, one asks whether other tasks should run. To ask for each record would
-/// cost as much as reading its result.
+/// One in this many acknowledged records of a batch asks whether other tasks should run. To ask for each record
+/// would cost as much as reading its result.
 const TURN: u32 = 64;
 
 impl Delivery {

@@ -1,4 +1,4 @@
-//! The outcome of a batch: one event for each batch, at the moment its records resolve. Records are counted
+//! The outcome of a batch: one event for each batch, at the moment its records resolve. Metrics count records
 //! here and nowhere else.
 
 use crate::error::Error;

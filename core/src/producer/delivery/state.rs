@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, Ordering, fen
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::unread::{Counted, Owed, Senders};
+use super::unread::{Counted, Owed, Producers};
 use super::{BatchAck, BatchResult, Run};
 use crate::caught;
 use crate::error::Error;
@@ -44,10 +44,10 @@ pub(crate) struct BatchState {
     append_time: AtomicI64,
     /// Milliseconds since 1970: the timestamp of records that have none of their own.
     opened_ms: AtomicI64,
-    /// Once settled: how many handles were given out and not dropped yet. Before that, see
-    /// `UNSETTLED` of `handles.rs`.
+    /// Once resolved: how many handles were given out and not dropped yet. Before that, see `UNRESOLVED` of
+    /// `handles.rs`.
     refs: AtomicI64,
-    /// The process whose engine will settle it.
+    /// The process whose engine will resolve it.
     process: AtomicU32,
     rest: Mutex<Rest>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct BatchState {
 #[derive(Default)]
 struct Rest {
     error: Option<Error>,
-    /// By index, once moved.
+    /// Where each record of the batch is, by its index, once the batch has moved.
     places: Vec<RecordLocation>,
     /// By the index of the record whose handle waits; each handle has one waker.
     waiters: BTreeMap<u32, Waker>,
@@ -110,7 +110,7 @@ impl Rest {
 /// What is needed to count the failure of a batch: its topic, and which producer sent which of its records.
 pub(in crate::producer) struct Sent<'a> {
     pub(in crate::producer) topic: &'a Arc<str>,
-    pub(in crate::producer) senders: &'a Senders,
+    pub(in crate::producer) producers: &'a Producers,
     pub(in crate::producer) records: u32,
 }
 
@@ -125,8 +125,8 @@ impl RecordIndex {
     const FAR: i32 = i32::MIN;
 
     #[inline]
-    fn new(index: u32, behind: i32) -> Self {
-        Self(u64::from(index) | u64::from(behind.cast_unsigned()) << 32)
+    fn new(index: u32, delta_ms: i32) -> Self {
+        Self(u64::from(index) | u64::from(delta_ms.cast_unsigned()) << 32)
     }
 
     #[inline]
@@ -134,25 +134,25 @@ impl RecordIndex {
         self.0 as u32
     }
 
-    /// By how many milliseconds the record's timestamp is later than its batch's, or [`RecordIndex::FAR`].
+    /// The record's timestamp less its batch's, in milliseconds, or [`RecordIndex::FAR`].
     #[inline]
-    fn behind(self) -> i32 {
+    fn delta_ms(self) -> i32 {
         (self.0 >> 32) as i32
     }
 
-    /// The mark of the record that comes so many after this one in the batch, with the same timestamp.
+    /// The index of the record that comes `records` after this one in the batch, with the same timestamp.
     pub(super) fn plus(self, records: u32) -> Self {
-        Self::new(self.index() + records, self.behind())
+        Self::new(self.index() + records, self.delta_ms())
     }
 
-    /// Whether this is the mark of the record that comes so many after `first`, with the same timestamp.
+    /// Whether this is the index of the record that comes `records` after `first`, with the same timestamp.
     pub(super) fn continues(self, first: Self, records: u32) -> bool {
-        let near = self.behind() != Self::FAR && self.behind() == first.behind();
+        let near = self.delta_ms() != Self::FAR && self.delta_ms() == first.delta_ms();
         near && first.index() + records == self.index()
     }
 }
 
-/// Where a record is: in which batch, and its mark there.
+/// Where a record is: the state of its batch, and its index there.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordLocation {
     pub(in crate::producer) state_ref: StateRef,
@@ -210,7 +210,7 @@ impl BatchState {
             Err(e) => {
                 let awaited = !self.rest().waiters.is_empty();
                 // Counted before anybody can look.
-                let owed = of.senders.failed(of.topic, e, of.records, awaited);
+                let owed = of.producers.failed(of.topic, e, of.records, awaited);
                 let mut rest = self.rest();
                 rest.error = Some(e.clone());
                 rest.owed = owed;
@@ -231,11 +231,11 @@ impl BatchState {
     }
 
     fn wake(&self) {
-        // Taken after the status is set: who was not in looks at the status again. Woken without the
-        // lock: a waker is the program's own, and may look at its handle on the spot.
+        // Taken after the status is set: a handle that was not among the waiters looks at the status again.
+        // Woken without the lock: a waker is the application's own, and may look at its handle on the spot.
         let waiters = std::mem::take(&mut self.rest().waiters);
         for waker in waiters.into_values() {
-            // One that panics is its own trouble, not that of whoever is behind it.
+            // A waker that panics must not keep the others from being woken.
             let _ = caught::call(|| waker.wake());
         }
     }
@@ -304,10 +304,10 @@ impl BatchState {
     /// The timestamp of a record, as it was sent.
     #[inline]
     pub(in crate::producer) fn timestamp_ms(&self, record: RecordIndex) -> i64 {
-        if record.behind() == RecordIndex::FAR {
+        if record.delta_ms() == RecordIndex::FAR {
             return self.rest().far.get(&record.index()).copied().unwrap_or_default();
         }
-        self.opened_ms.load(Ordering::Relaxed) + i64::from(record.behind())
+        self.opened_ms.load(Ordering::Relaxed) + i64::from(record.delta_ms())
     }
 
     /// The result of the record with this index, or registers the task's waker. No other handle may wait for the
@@ -322,7 +322,7 @@ impl BatchState {
         // Cloned, woken and dropped without the lock: all of that is the program's own code.
         let waker = cx.waker().clone();
         let mut rest = self.rest();
-        // Ended in between: whoever ended it took the waiters before this one was in.
+        // The batch resolved in between, and the waiters were taken before this one was among them.
         if !self.is_pending() {
             drop(rest);
             return self.find(index).map_or(Poll::Pending, Poll::Ready);
@@ -341,7 +341,7 @@ impl BatchState {
 
     fn release(&'static self, refs: i64) {
         if self.refs.fetch_sub(refs, Ordering::Release) == refs {
-            // What other threads did with their handles is done before the state is used anew.
+            // All that other threads did with their handles happens before the state is used again.
             fence(Ordering::Acquire);
             self.recycle();
         }

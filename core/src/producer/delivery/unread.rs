@@ -68,7 +68,7 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// So many of these records were looked at: they are taken out.
+    /// `records` of these were looked at: they are taken out.
     pub(crate) fn looked_at(&self, records: usize) {
         let mut tally = self.by.lock();
         if tally.report != self.report {
@@ -143,7 +143,7 @@ impl Unread {
         self.tally.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Counts so many failed records. `awaited`: a task waits for some of them and will be woken now.
+    /// Counts failed records. `awaited`: a task waits for some of them and will be woken now.
     pub(crate) fn failed(
         self: &Arc<Self>,
         topic: &Arc<str>,
@@ -234,7 +234,7 @@ impl fmt::Debug for Unread {
 /// Which producer sent which records of a batch, in their order. `None` for records whose results are told in another
 /// way (those of bindings).
 #[derive(Debug, Default)]
-pub(crate) struct Senders {
+pub(crate) struct Producers {
     first: Option<Arc<Unread>>,
     /// The producers after the first, each with the index of its first record.
     later: Vec<(u32, Option<Arc<Unread>>)>,
@@ -255,13 +255,13 @@ fn same(a: Option<&Arc<Unread>>, b: Option<&Arc<Unread>>) -> bool {
     }
 }
 
-impl Senders {
+impl Producers {
     /// Records from this index on are this producer's.
-    pub(crate) fn add(&mut self, index: u32, sender: Option<&Arc<Unread>>) {
+    pub(crate) fn add(&mut self, index: u32, producer: Option<&Arc<Unread>>) {
         if index == 0 {
-            self.first = sender.cloned();
-        } else if !same(self.last(), sender) {
-            self.later.push((index, sender.cloned()));
+            self.first = producer.cloned();
+        } else if !same(self.last(), producer) {
+            self.later.push((index, producer.cloned()));
         }
     }
 
@@ -289,13 +289,14 @@ impl Senders {
         awaited: bool,
     ) -> Vec<Owed> {
         let first = std::iter::once((0, self.first.as_ref()));
-        let runs = first.chain(self.later.iter().map(|(first, sender)| (*first, sender.as_ref())));
+        let runs =
+            first.chain(self.later.iter().map(|(first, producer)| (*first, producer.as_ref())));
         let ends = self.later.iter().map(|(first, _)| *first).chain([records]);
-        let owed = |((first, sender), end): ((u32, Option<&Arc<Unread>>), u32)| {
+        let owed = |((first, producer), end): ((u32, Option<&Arc<Unread>>), u32)| {
             let some = end.saturating_sub(first) as usize;
-            let counted = sender
+            let counted = producer
                 .filter(|_| some > 0)
-                .map(|sender| sender.failed(topic, error, some, awaited));
+                .map(|producer| producer.failed(topic, error, some, awaited));
             Owed { first, counted }
         };
         let owed: Vec<_> = runs.zip(ends).map(owed).collect();
@@ -384,15 +385,15 @@ mod tests {
     #[test]
     fn records_are_their_senders() {
         let (one, two) = (Unread::new(None), Unread::new(None));
-        let mut senders = Senders::default();
+        let mut producers = Producers::default();
         let order = [Some(&one), Some(&one), None, Some(&two), Some(&two), Some(&one)];
-        for (index, sender) in (0..).zip(order) {
-            senders.add(index, sender);
+        for (index, producer) in (0..).zip(order) {
+            producers.add(index, producer);
         }
-        for (index, sender) in (0..).zip(order) {
-            assert!(same(senders.of(index), sender), "record {index}");
+        for (index, producer) in (0..).zip(order) {
+            assert!(same(producers.of(index), producer), "record {index}");
         }
-        let owed = senders.failed(&topic("a"), &refused(), 6, false);
+        let owed = producers.failed(&topic("a"), &refused(), 6, false);
         assert_eq!(owed.iter().map(|owed| owed.first).collect::<Vec<_>>(), [0, 2, 3, 5]);
         assert_eq!((one.take().unwrap().records(), two.take().unwrap().records()), (3, 2));
     }

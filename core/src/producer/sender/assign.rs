@@ -1,50 +1,27 @@
-//! Binding: gives each batch of a round its partition, and so its leader. This is done as late as possible: a batch
-//! without a partition is free until it is put into a request. For those batches
-//! [`choices`](super::select) chooses.
+//! Binding: gives each batch of a round its partition, and so its leader. This is done as late as possible: a
+//! batch without a partition is free until it is put into a request. For those batches
+//! [`select`](super::select) chooses.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::Sender;
-use super::lookup::Wanted;
 use super::partition::{Partition, ToSend};
 use super::request::RequestDraft;
+use super::round::Round;
 use super::send_queue::{Next, SendQueue};
 use super::topic::Topic;
 use crate::caught::caught;
-use crate::cluster::{Lane, Pool, TopicMeta};
+use crate::cluster::{Lane, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::earlier;
 use crate::policy::metadata_refresh::RefreshReason;
-use crate::policy::pace::{Bucket, Gather, Strain};
+use crate::policy::pace::{Gather, Strain};
 use crate::policy::reconnect::DialUrgency;
 use crate::producer::accumulator::Event;
 use crate::producer::batch::Batch;
 use crate::protocol::NO_LEADER;
-
-/// The state of one round.
-pub(super) struct Round<'a> {
-    pub(in crate::producer) pool: &'a Arc<Pool>,
-    pub(super) now: Instant,
-    pub(super) drafts: Vec<RequestDraft>,
-    /// By leader: the partitions whose last sequence it is to be asked for.
-    pub(super) lookups: BTreeMap<i32, Vec<Wanted>>,
-    /// Requests that may be made, less those of this round.
-    pub(in crate::producer) bucket: Bucket,
-    /// Something was left to gather that can ride with what goes to its leader all the same.
-    pub(in crate::producer) held: bool,
-    /// These are second turns: what is asked for was asked for in the first.
-    pub(super) again: bool,
-}
-
-impl Round<'_> {
-    /// How many batches were given out so far.
-    pub(in crate::producer) fn parts(&self) -> usize {
-        self.drafts.iter().map(|draft| draft.parts.len()).sum()
-    }
-}
 
 impl Sender {
     /// Assigns the batches of a topic that can go now. A request is bounded and carries one batch a partition, so batches
@@ -64,7 +41,7 @@ impl Sender {
             round.parts() - named
         };
         if round.parts() == before {
-            // No leader takes anything: whose turn it is does not change.
+            // No leader took a batch: whose turn comes next does not change.
             return;
         }
         topic.crowded = round.drafts.iter().any(|draft| draft.bytes >= MAX_PRODUCE_REQUEST);
@@ -112,12 +89,12 @@ impl Sender {
         if topic.crowded {
             let given = |partition: &i32| {
                 let index = usize::try_from(*partition).ok();
-                index.and_then(|i| topic.partitions.get(i)).map_or(0, Partition::last_given)
+                index.and_then(|i| topic.partitions.get(i)).map_or(0, Partition::last_batch_id)
             };
             wanted.sort_by_key(given);
         }
-        // What has to go alone comes first: behind partitions that always have something it would never find
-        // their leader idle.
+        // Suspect batches, which have to go alone, come first: behind partitions that always have something
+        // they would never find their leader idle.
         let suspect =
             |partition: &i32| topic.pinned.get(partition).is_some_and(SendQueue::next_is_suspect);
         wanted.sort_by_key(|partition| !suspect(partition));
@@ -168,14 +145,14 @@ impl Sender {
         }
     }
 
-    /// Assigns batches that may go to any partition: to the better of two that are drawn from those that were given least.
-    /// The choice stays for a batch's worth of bytes.
+    /// Assigns batches that may go to any partition: to the better of two that are drawn from the
+    /// partitions that were given least. The choice stays for a batch's worth of bytes.
     fn assign_unbound(&mut self, topic: &mut Topic, round: &mut Round<'_>, taken: &mut [bool]) {
         let Some(meta) = topic.meta.clone() else { return };
-        // Where all go to the same partition, they go there in the order in which they came.
+        // In a topic of one partition, batches keep the order in which they came.
         let in_order = meta.partitions.len() == 1;
         loop {
-            // Where it would go as things are: what it waits for is a request to that leader.
+            // The leader of the kept partition: its strain decides how long the next open batch gathers.
             let stays = topic.sticky.filter(|sticky| sticky.until > round.now);
             let leader = stays.and_then(|s| meta.partitions.get(s.partition as usize));
             let gather = self.gather(leader.map(|p| p.leader), round);
@@ -193,7 +170,8 @@ impl Sender {
                     (due <= round.now, Some(due))
                 }
             };
-            // Only because there is such a request: to no other leader.
+            // The bucket allows no new request: the batch may only ride in one that this round makes
+            // already.
             let next = gather.next.filter(|_| !full && gather.until.is_none());
             let riding = next.is_some();
             let Some(choice) = self.choose(topic, &meta, full, riding, taken, round) else {
@@ -221,8 +199,8 @@ impl Sender {
         }
     }
 
-    /// What open batches for a leader wait for: until a request may be made, unless one is made to it
-    /// in this round. `None`: it is not known yet which leader.
+    /// What open batches for a leader wait for: the time at which a request to it may be made, or nothing
+    /// if this round makes one already. `leader` is `None` while it is not known yet which one it will be.
     fn gather(&mut self, leader: Option<i32>, round: &Round<'_>) -> Gather {
         let (strain, rides) = match leader.and_then(|id| self.leaders.get(id)) {
             Some(leader) => (leader.strain.by(round.now), leader.assembled > 0),
@@ -235,8 +213,8 @@ impl Sender {
         Gather { until, next, strain, limits }
     }
 
-    /// Whether a batch that may end its connection can go to a leader now: if nothing is in flight there. If not, nothing
-    /// else is sent there until it can.
+    /// Whether a suspect batch can go to this leader now: only if nothing is in flight there or assembled
+    /// for it. If not, the leader is reserved for it.
     fn takes_alone(&mut self, leader: i32) -> bool {
         let Some(leader) = self.leaders.get(leader) else { return false };
         let alone = leader.is_idle() && leader.assembled == 0;
@@ -280,6 +258,8 @@ impl Sender {
         None
     }
 
+    /// Opens the produce lane to a leader, unless it is open or being opened: with the control lane's
+    /// connection if that is idle, otherwise by a dial.
     pub(in crate::producer) fn dial(&mut self, id: i32, urgency: DialUrgency) {
         let now = self.env.now();
         let Some(leader) = self.leaders.get(id) else { return };
@@ -288,7 +268,8 @@ impl Sender {
         }
         if let Some(connection) = leader.broker.open(Lane::Produce) {
             leader.connection = Some(connection);
-            // This round has looked already; the next one finds it.
+            // This round has passed this leader already. The event starts another round, which finds the
+            // connection.
             let _ = self.tx.send(Event::Pressure);
             return;
         }
@@ -326,6 +307,8 @@ impl Sender {
         });
     }
 
+    /// Binds a batch to a partition: gives it an id and a sequence, and adds it to the draft of its
+    /// leader's request.
     fn put(
         &mut self,
         topic: &mut Topic,
@@ -342,6 +325,7 @@ impl Sender {
         self.add_to_draft(round, leader, topic, meta, index, to_send);
     }
 
+    /// Adds a batch to the draft of its leader's request, and begins that draft if there is none.
     fn add_to_draft(
         &mut self,
         round: &mut Round<'_>,

@@ -28,7 +28,7 @@ const VERSIONS: (i16, i16) = protocol::bounded::<DescribeProducersRequest>(0, 0)
 pub(super) type Wanted = (Arc<str>, i32, i64);
 
 impl Sender {
-    /// Asks each leader for what is wanted of it.
+    /// Sends one DescribeProducers call to each leader, for all partitions that are to be looked up there.
     pub(in crate::producer) fn look_up(&mut self, wanted: BTreeMap<i32, Vec<Wanted>>) {
         for (leader, parts) in wanted {
             for (topic, partition, _) in &parts {
@@ -57,9 +57,11 @@ impl Sender {
         }
     }
 
+    /// Acts on what a leader told of one partition.
     pub(super) fn looked_up(&mut self, told: Told) {
         let Told { leader, topic: name, partition, of, asked_by, last } = told;
-        // What is known of another producer id, which the sender had that panicked, counts alike.
+        // Ignored: another cluster was asked, or the sender that asked has panicked and had another
+        // producer id.
         if of != self.incarnation || asked_by != self.first_id {
             return;
         }
@@ -68,7 +70,8 @@ impl Sender {
         let Some(topic) = topics.get_mut(&name) else { return };
         let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
         let last = match last {
-            // Whoever may not read the topic is not told, and older brokers (before 2.8) cannot.
+            // A client without the right to read the topic gets no answer, and brokers before 2.8 do not
+            // know the request.
             Err(e)
                 if !matches!(
                     e.kind(),

@@ -1,15 +1,16 @@
-//! The sender: one task per pool and kind of acknowledgement. Binds batches to partitions as late as
-//! it can, puts every ready batch of a broker into one request, and keeps what is in flight in order.
+//! The sender: one task per pool for each pair of acks and client settings. Binds batches to partitions as
+//! late as it can, puts every ready batch of a broker into one request, and keeps what is in flight in
+//! order.
 //!
 //! ```text
-//! batch queues (open, full) ──┐   topic.rs     assign.rs, select.rs        request.rs
+//! batch queues (open, full) ──┐   round.rs, assign.rs, select.rs           request.rs
 //! taken back after a refusal ─┼─> round: a partition for each ─> one request per leader ─> lane
 //! sent again in place ────────┘                                                             │
-//!                          response.rs: acknowledged, refused, in doubt <───────────────────┘
+//!                 response.rs, retry.rs: acknowledged, refused, in doubt <──────────────────┘
 //! ```
 //!
-//! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the
-//! task ends (or panics) what it holds resolves with an error as it is dropped. One that panics has a
+//! Every wait ends: a batch resolves by its delivery timeout whatever else happens, and when the task ends (or
+//! panics), the batches that it holds resolve with an error as they are dropped. A sender that panics has a
 //! successor, which begins under a producer id of its own.
 
 mod assign;
@@ -22,6 +23,8 @@ mod producer_id;
 mod release;
 mod request;
 mod response;
+mod retry;
+mod round;
 mod select;
 mod send_queue;
 mod topic;
@@ -43,45 +46,28 @@ use crate::config::{Acks, InDoubt};
 use crate::environment::{Environment, READ_FIRST, STALL, earlier};
 use crate::metrics::{Metrics, limited};
 
-use assign::Round;
 use leaders::Leaders;
 use partition::Partition;
 use producer_id::{ProducerIdState, Readiness, init_producer_id};
 use release::{MANY_TOPICS, UNUSED_AFTER};
-use request::{InFlight, RequestDraft};
+use request::InFlight;
 use send_queue::SendQueue;
 use topic::Topic;
 
 /// A topic that cannot be used is refused at once for this long before it is asked for again.
 const FAILED_TOPIC: Duration = Duration::from_secs(1);
 
-/// A topic is looked up again after so long though nothing has changed: that says it is in use.
+/// A topic in use is looked up in the metadata cache at least this often, even if the metadata has not
+/// changed: the lookup marks the topic as used, so that the cache keeps it.
 const LEARN_AGAIN: Duration = Duration::from_secs(10);
 
-/// A timer that fires so much too late tells that this thread did nothing meanwhile. Far less than what
-/// makes a deadline doubtful, but what answers seem to take is off by as much.
+/// If a timer fires this much too late, the engine's thread did not run meanwhile. That is too short to
+/// doubt a deadline (see [`STALL`]), but response times that were measured across it are too long by as
+/// much: pacing ignores them.
 const OVERSLEPT: Duration = Duration::from_millis(10);
 
-/// Rounds of requests in one go, so that answers are read in between.
+/// At most this many rounds in one turn of the loop: responses must be read in between.
 const MAX_ROUNDS: usize = 16;
-
-/// Topics in a round: those that got something, those that did not, and those that get another chance.
-#[derive(Default)]
-struct Turns {
-    served: VecDeque<Arc<str>>,
-    not_served: VecDeque<Arc<str>>,
-    held: Vec<Held>,
-    /// Of who has had its turn: memory that is used again.
-    taken: Vec<bool>,
-}
-
-/// A topic with batches that were left to gather.
-struct Held {
-    name: Arc<str>,
-    /// Its partitions that requests of this round name already.
-    taken: Vec<bool>,
-    served: bool,
-}
 
 /// Hashing that is the same in every run: a simulation must repeat, and the order in which topics
 /// are looked at follows from it.
@@ -93,9 +79,9 @@ pub(crate) struct Sender {
     pub(super) metrics: Arc<Metrics>,
     pub(super) env: Environment,
     pub(super) rng: StdRng,
-    /// For its part in how requests are paced.
+    /// Random numbers for pacing only, so that pacing changes no other draw of a run with the same seed.
     pace_rng: StdRng,
-    /// Of the clients whose batches they are.
+    /// The settings (client id, time-outs, rack) of the clients whose batches this sender sends.
     settings: Arc<Settings>,
     /// How many clusters there were before this one.
     incarnation: u64,
@@ -103,36 +89,38 @@ pub(crate) struct Sender {
     pub(super) acks: Acks,
     pub(super) tx: mpsc::UnboundedSender<Event>,
     pub(super) topics: Topics,
-    /// Topics with something to send, whose turn came longest ago first.
+    /// Topics with something to send; the one whose turn came longest ago is first.
     active: VecDeque<Arc<str>>,
     leaders: Leaders,
     in_flight: HashMap<u64, InFlight>,
     id_state: ProducerIdState,
-    /// Of requests: its own begin here, and go on there.
+    /// Ids of this sender's requests and batches are larger than `first_id`; smaller ones are a
+    /// predecessor's. `next_id` is the last one that was given out.
     first_id: u64,
     next_id: u64,
-    /// There are batches that do not wait for a broker that is silent.
+    /// Some producer has `InDoubt::Reroute`: its batches leave a broker whose response is late.
     reroutes: bool,
-    /// When the partitions that failed in the answer at hand are tried again, by how often they failed
-    /// before.
+    /// While one response is handled: when its failed partitions are tried again, by the number of their
+    /// earlier failures. Equal numbers get the same time, so that one request carries them again.
     together: BTreeMap<u32, Instant>,
-    /// It sends nothing before, because its predecessor panicked.
+    /// No request is sent before this time: the predecessor panicked, perhaps because of what it sent.
     rests_until: Option<Instant>,
-    /// When to look again although nothing happened.
+    /// When the loop must run again even if no event comes.
     wake_at: Option<Instant>,
-    /// No batch times out before.
+    /// No batch reaches its delivery timeout before this time.
     next_expiry: Option<Instant>,
-    /// How often the metadata has changed.
+    /// The number of metadata changes so far.
     changes: u64,
-    /// When this process came back from doing nothing. What was under way then says nothing of brokers.
+    /// When this process last ran again after a pause. The response time of a request that was in flight
+    /// then says nothing about its broker.
     resumed: Option<Instant>,
-    /// When topics that are unused are let go, and with how many topics at the latest.
+    /// When unused topics are looked for; or as soon as there are `release_at_len` topics.
     release_at: Option<Instant>,
     release_at_len: usize,
 }
 
 impl Sender {
-    /// `first_id`: answers to requests below it are another sender's.
+    /// `first_id`: responses to requests with smaller ids are a predecessor's.
     pub(crate) fn new(
         pool: &Arc<Pool>,
         settings: &Arc<Settings>,
@@ -174,7 +162,7 @@ impl Sender {
         }
     }
 
-    /// Sends nothing before. What has to end meanwhile ends.
+    /// Sends no request before `at`. Delivery timeouts and closes still end batches.
     pub(super) fn rest_until(&mut self, at: Instant) {
         self.rests_until = Some(at);
     }
@@ -211,7 +199,8 @@ impl Sender {
                 self.handle(event);
                 next = rx.try_recv().ok();
             }
-            // Before anything is bound by it, whatever woke us.
+            // A change of the metadata is applied before any batch is bound to a partition, whatever woke
+            // this task.
             if metadata.has_changed().is_ok_and(|changed| changed) || told {
                 metadata.mark_unchanged();
                 self.cluster_changed();
@@ -250,7 +239,7 @@ impl Sender {
         }
     }
 
-    /// What may go elsewhere does not wait for the response of a broker that is silent.
+    /// Takes batches that may be rerouted away from brokers whose responses are late.
     fn look_for_late(&mut self, now: Instant) {
         if !self.reroutes || self.in_flight.is_empty() {
             return;
@@ -272,7 +261,7 @@ impl Sender {
                 self.unreachable(leader, &e);
             }
             Event::Response(id, response) => self.answered(id, response),
-            // A cluster that is gone gave it.
+            // The id was given by a cluster that is gone.
             Event::ProducerId(of, _) if of != self.incarnation => {}
             Event::ProducerId(_, id) => {
                 self.id_state.told(&id, self.env.now(), &mut self.rng);
@@ -286,7 +275,7 @@ impl Sender {
             }
             Event::LookedUp(told) => self.looked_up(told),
             Event::Abandon(accumulator, error) => {
-                // Also what is not on any list, because it is being compressed.
+                // Also batches that are on none of the sender's lists because a worker compresses them.
                 accumulator.fail_open(&error.with_maybe_written(false));
                 self.fail_where(|of| of == accumulator.id, &error);
             }
@@ -301,19 +290,21 @@ impl Sender {
     ) {
         let now = self.env.now();
         self.reroutes |= accumulator.config.in_doubt == InDoubt::Reroute;
-        // Nothing is in it any more: then it says so, and announces what comes next. On the list it would
-        // not, and nobody knew when that has to end.
+        // The queue may be empty by now. Then `peek` clears its mark `announced`, so that its next record
+        // announces it. An empty queue on the list would not be announced, and nobody would know the
+        // deadline of its next batch.
         let _ = batch_queue.peek(&accumulator);
         let deadline = batch_queue.first_deadline(&accumulator);
         self.next_expiry = earlier(self.next_expiry, deadline);
-        // Known all the same: what is not used is let go by who knows of it.
+        // The topic is entered even if its queue is empty: only a sender that knows a topic can forget it
+        // later.
         let topic = self
             .topics
             .entry(Arc::clone(&batches.name))
             .or_insert_with(|| Box::new(Topic::new(&batches.name, now)));
         topic.used = now;
         if !topic.topic_batches.iter().any(|(_, h)| Arc::ptr_eq(h, batches)) {
-            // Those of producers that are gone go with them.
+            // Entries of accumulators that are gone are removed.
             topic.topic_batches.retain(|(accumulator, _)| accumulator.strong_count() > 0);
             topic.topic_batches.push((Arc::downgrade(&accumulator), Arc::clone(batches)));
             topic.learned = None;
@@ -328,106 +319,6 @@ impl Sender {
         topic.activate(&mut self.active);
     }
 
-    /// Assigns at most one batch to each partition and sends one request to each leader that got
-    /// some. Gives whether anything was sent.
-    fn round(&mut self, now: Instant) -> bool {
-        if self.active.is_empty() {
-            return false;
-        }
-        if let Some(at) = self.rests_until.filter(|at| *at > now) {
-            self.wake_at = earlier(self.wake_at, Some(at));
-            return false;
-        }
-        if !self.passes(now) {
-            return false;
-        }
-        let Some(pool) = self.pool.upgrade() else { return false };
-        self.env.mishap("sender");
-        self.leaders.begin_round(&pool, &self.metrics, now);
-        let mut round = Round {
-            pool: &pool,
-            now,
-            drafts: Vec::new(),
-            lookups: BTreeMap::new(),
-            bucket: pool.pace().look(now),
-            held: false,
-            again: false,
-        };
-        let mut turns = Turns::default();
-        for name in std::mem::take(&mut self.active) {
-            self.turn(name, None, &mut round, &mut turns);
-        }
-        // What was left to gather goes with a request that is made for somebody else.
-        let held = std::mem::take(&mut turns.held);
-        round.again = !held.is_empty() && !round.drafts.is_empty();
-        for held in held {
-            if round.drafts.is_empty() {
-                turns.not_served.push_back(held.name);
-            } else {
-                self.turn(Arc::clone(&held.name), Some(held), &mut round, &mut turns);
-            }
-        }
-        if round.again {
-            round.drafts.iter_mut().for_each(RequestDraft::join_topics);
-        }
-        self.active.append(&mut turns.not_served);
-        self.active.append(&mut turns.served);
-        self.look_up(std::mem::take(&mut round.lookups));
-        let mut any = false;
-        for draft in round.drafts {
-            if self.affords(&pool, &draft, now) {
-                any = true;
-                // One of nothing but retries is paid from their budget.
-                if draft.cost().is_none() {
-                    pool.pace().take(draft.hasty);
-                }
-                self.send(draft, now);
-            } else {
-                self.withdraw(&draft);
-            }
-        }
-        any
-    }
-
-    /// One topic's turn in a round. `again`: its second one, and what became of it in the first.
-    fn turn(
-        &mut self,
-        name: Arc<str>,
-        again: Option<Held>,
-        round: &mut Round<'_>,
-        turns: &mut Turns,
-    ) {
-        // Taken out so that leaders and topic can be changed side by side.
-        let Some(mut topic) = self.topics.remove(&name) else { return };
-        let given = round.parts();
-        let mut served = again.as_ref().is_some_and(|held| held.served);
-        let mut held = false;
-        if again.is_some() || self.learn(&mut topic, round.now) {
-            // A request may name a partition once: answers are told apart by it.
-            let first = again.is_none();
-            let mut taken = again.map_or_else(|| std::mem::take(&mut turns.taken), |a| a.taken);
-            if first {
-                taken.clear();
-                taken.resize(topic.partitions.len(), false);
-            }
-            round.held = false;
-            self.assign(&mut topic, round, &mut taken);
-            served |= round.parts() > given;
-            held = first && round.held && topic.has_work();
-            match held {
-                true => turns.held.push(Held { name: Arc::clone(&name), taken, served }),
-                false => turns.taken = taken,
-            }
-        }
-        topic.active = topic.has_work();
-        if topic.active && !held {
-            // Requests are bounded: who got something lets the others go first next time.
-            let queue = if served { &mut turns.served } else { &mut turns.not_served };
-            queue.push_back(Arc::clone(&name));
-        }
-        self.topics.insert(name, topic);
-    }
-
     /// Brokers may have come, gone or moved.
     fn cluster_changed(&mut self) {
         self.changes += 1;
@@ -436,7 +327,8 @@ impl Sender {
         }
     }
 
-    /// Whether batches may pass the gate; asks for what is missing else.
+    /// Whether batches may get sequences now. With acks=all that needs a producer id: if there is none, a
+    /// task asks for it.
     fn passes(&mut self, now: Instant) -> bool {
         match self.id_state.readiness(now) {
             Readiness::Ready => true,
@@ -486,7 +378,8 @@ impl Sender {
                         topic.partitions.iter_mut().for_each(Partition::recreated);
                     }
                     if topic.partitions.len() < meta.partitions.len() {
-                        // A choice among fewer, which one that sends little keeps for minutes.
+                        // The kept partition was chosen among fewer, and a producer that sends little would
+                        // keep it for minutes.
                         topic.sticky = None;
                         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
                     }
@@ -496,7 +389,7 @@ impl Sender {
                 // An accumulator that uses the topic for the first time learns of it here, too.
                 let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
                 for (accumulator, batches) in &topic.topic_batches {
-                    // One that is gone has nothing open in it.
+                    // An accumulator that is gone has no open batch.
                     if let Some(accumulator) = accumulator.upgrade() {
                         batches.learned(&accumulator, n);
                     }

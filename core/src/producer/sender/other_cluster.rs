@@ -35,7 +35,7 @@ impl Sender {
         let now = self.env.now();
         self.id_state = ProducerIdState::new(self.acks);
         self.leaders = Leaders::new(now, self.leaders.chooser().clone());
-        // Their responses would be about batches that are resolved, or have other sequences by now.
+        // Responses to these requests would name batches that are resolved, or that get other sequences.
         self.in_flight.clear();
         for topic in self.topics.values_mut() {
             topic.meta = None;

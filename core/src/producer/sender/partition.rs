@@ -2,18 +2,20 @@
 //! idempotence about it. No I/O: the sender tells what happened and asks what to do.
 //!
 //! - A batch gets its sequence when it is put into a request, never earlier.
-//! - One in flight until the first acknowledgement after start, error, leader change or new epoch:
-//!   a partition without state accepts *any* first sequence, so a second batch could lock a
-//!   refused first one out. Then at most five, which is what a broker remembers.
-//! - Five counts from the oldest unresolved batch, acknowledged ones behind it included: a broker
-//!   takes a batch older than the five it remembers for a gap, not for a duplicate.
+//! - Only one batch is in flight until the first acknowledgement after a start, an error, a change of the
+//!   leader or a new producer epoch: a partition without state accepts *any* first sequence, so a second
+//!   batch could lock a refused first one out. Then at most five, which is what a broker remembers.
+//! - The limit of five counts from the oldest unresolved batch, acknowledged ones behind it included: a
+//!   broker takes a batch older than the five it remembers for a gap, not for a duplicate.
 //! - After an error nothing more is sent until all that is in flight is answered. Then the longest
 //!   tail of batches that are definitely unwritten is taken back (they may go elsewhere) and the
 //!   sequence rewound; the rest is sent again in place, in order.
-//! - A batch given up while in doubt leaves a hole: the partition is drained and goes on at
-//!   sequence 0 under the next epoch ([`sequence`]).
-//! - One that is too large and has doubtful ones behind it is cut in place: its halves have its
-//!   sequences. What is behind a hole for certain, and certainly unwritten, does not wait there.
+//! - A batch given up while in doubt leaves a hole: the partition is drained and goes on at sequence 0
+//!   under the next producer epoch ([`sequence`]). Below, and in the modules of this one, *epoch* alone is
+//!   the producer epoch.
+//! - A batch that is too large and has doubtful ones behind it is cut in place: its halves have its
+//!   sequences. Batches that are certainly unwritten and lie behind a certain hole do not wait for the
+//!   drain.
 //! - Doubt sticks: a refusal of its sequence does not end it. Whether such a batch is in the log is
 //!   looked up at the leader ([`doubt`]).
 
@@ -32,7 +34,7 @@ use crate::policy::retry_budget::Cost;
 use crate::producer::batch::{Batch, BatchAttempts, FailureCause};
 
 use doubt::Asked;
-use sequence::{Position, Sequence};
+use sequence::{BatchPosition, Sequence};
 
 /// One partition, as one sender sees it.
 #[derive(Debug, Default)]
@@ -44,25 +46,25 @@ pub(crate) struct Partition {
     proven: bool,
     /// An attempt failed and others are in flight still: nothing is sent until they are answered.
     settling: bool,
-    /// There is a hole in the sequence: nothing new is sent until the partition is empty, then the epoch is
-    /// counted up.
+    /// There is a hole in the sequence: nothing new is sent until the partition is empty, and then the
+    /// producer epoch is counted up.
     bump: bool,
-    /// Nothing is sent before; set after errors.
+    /// Nothing is sent before this time; set after errors.
     pub(in crate::producer) retry_at: Option<Instant>,
     pub(in crate::producer) backoff: Backoff,
     /// The broker that the last batch was sent to.
     leader: Option<i32>,
     /// The position of the last batch that was acknowledged.
-    acknowledged: Option<Position>,
-    /// The id of the last batch that was given to it. Ids grow, so the partition with the smallest one had its
-    /// turn longest ago.
-    given: u64,
+    acknowledged: Option<BatchPosition>,
+    /// The id of the last batch that it got. Ids grow, so the partition with the smallest one had its turn
+    /// longest ago.
+    last_batch_id: u64,
 }
 
 #[derive(Debug)]
 struct InFlightBatch {
     id: u64,
-    position: Position,
+    position: BatchPosition,
     /// `None`: it was given up and is resolved. Its place is kept until its attempt is answered.
     batch: Option<Batch>,
     sent: bool,
@@ -71,7 +73,7 @@ struct InFlightBatch {
     /// Why the last attempt failed.
     cause: FailureCause,
     asked: Asked,
-    /// It is in no log, and cannot be appended under this epoch any more.
+    /// The batch is in no log, and cannot be appended under this epoch any more.
     locked_out: bool,
 }
 
@@ -80,7 +82,7 @@ struct InFlightBatch {
 pub(crate) struct ToSend {
     pub(in crate::producer) id: u64,
     pub(super) stamp: ProducerStamp,
-    /// It was in a request before, under this sequence.
+    /// The batch was in a request before, under this sequence.
     pub(super) again: bool,
     /// The price, in the retry budget, of a request that carries only this batch; `None` if it is no retry.
     pub(in crate::producer) retry: Option<Cost>,
@@ -89,7 +91,7 @@ pub(crate) struct ToSend {
 impl Partition {
     /// Whether a batch without sequence can be put in now, to be sent to `leader`.
     pub(crate) fn has_room(&self, leader: i32, now: Instant) -> bool {
-        // What the old leader has not answered may or may not be known to the new one.
+        // Batches that the old leader has not answered may or may not be known to the new one.
         if self.leader.is_some_and(|old| old != leader) && !self.queue.is_empty() {
             return false;
         }
@@ -113,7 +115,7 @@ impl Partition {
         begins: (i64, i16),
     ) -> ToSend {
         self.sent_to(leader);
-        self.given = id;
+        self.last_batch_id = id;
         let position = self.sequence.give(batch.records(), begins);
         let retry = batch.attempts.cost();
         self.queue.push_back(InFlightBatch {
@@ -130,8 +132,8 @@ impl Partition {
     }
 
     /// The id of the last batch that it was given.
-    pub(crate) fn last_given(&self) -> u64 {
-        self.given
+    pub(crate) fn last_batch_id(&self) -> u64 {
+        self.last_batch_id
     }
 
     /// A batch by its id.
@@ -161,7 +163,7 @@ impl Partition {
         let retry = match (entry.doubt, &entry.cause) {
             (true, _) => Some(Cost::InDoubt),
             (false, FailureCause::Failed) => Some(Cost::Definite),
-            (false, FailureCause::Moved | FailureCause::SplitPlan(_)) => None,
+            (false, FailureCause::Moved | FailureCause::Split(_)) => None,
         };
         Some(ToSend { id: entry.id, stamp, again: true, retry })
     }
@@ -173,14 +175,14 @@ impl Partition {
         if again {
             return None;
         }
-        // Given its sequence in this very round, and so the last one.
+        // It got its sequence in this very round, so it is the last one.
         let entry = self.queue.pop_back()?;
         self.rewind(entry.position);
         entry.batch
     }
 
     /// Whether all that was sent to it is resolved and answered.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
@@ -189,8 +191,8 @@ impl Partition {
         self.sequence.producer_id().map(|id| (id, self.sequence.epoch()))
     }
 
-    /// Whether a connection may have ended because of the batch that is sent again next. Not while none can be: no
-    /// leader is kept free for what waits for a response first.
+    /// Whether the batch that is sent again next is suspect. `false` while none can be sent: no leader is
+    /// kept free for a batch that waits for a response first.
     pub(crate) fn next_is_suspect(&self) -> bool {
         let next = self.first_to_resend().filter(|_| !self.settling);
         let batch = next.and_then(|next| self.queue[next].batch.as_ref());
@@ -229,7 +231,7 @@ impl Partition {
     /// The attempt was acknowledged. `None` if the batch was given up before.
     pub(crate) fn acknowledged(&mut self, id: u64) -> Option<Batch> {
         let at = self.queue.iter().position(|e| e.id == id)?;
-        // Sent before the error that is being settled, it proves nothing about what comes after.
+        // A batch that was sent before the error that is being settled proves nothing about later ones.
         if !self.settling {
             self.proven = true;
             self.backoff.reset();
@@ -273,8 +275,8 @@ impl Partition {
         all.filter_map(|e| Some((e.batch?, e.doubt || e.sent))).collect()
     }
 
-    /// Whether an older batch of the partition is still unresolved: then OUT_OF_ORDER_SEQUENCE_NUMBER is
-    /// only its shadow.
+    /// Whether an older batch of the partition is still unresolved: then OUT_OF_ORDER_SEQUENCE_NUMBER only
+    /// follows from that one.
     pub(crate) fn has_older(&self, id: u64) -> bool {
         let older = |e: &&InFlightBatch| !matches!(e.asked, Asked::There(_));
         self.queue.iter().find(older).is_some_and(|front| front.id != id)
@@ -298,7 +300,7 @@ impl Partition {
             self.rewind(first.position);
         }
         let mut back = Vec::new();
-        // A certain hole: what is behind it cannot be appended under this epoch.
+        // A certain hole: no batch behind it can be appended under this epoch.
         let mut hole = false;
         for (at, entry) in std::mem::take(&mut self.queue).into_iter().enumerate() {
             hole |= !entry.doubt && at < tail && entry.leaves_a_hole();
@@ -307,8 +309,8 @@ impl Partition {
             } else if entry.batch.is_some() {
                 self.queue.push_back(entry);
             } else {
-                // Given up in doubt: not to be rewound over. What is behind it waits for the new
-                // epoch.
+                // Given up in doubt: the sequence must not be rewound over it. Batches behind it wait for the
+                // new epoch.
                 self.bump = true;
             }
         }
@@ -317,9 +319,9 @@ impl Partition {
         back
     }
 
-    fn rewind(&mut self, to: Position) {
+    fn rewind(&mut self, to: BatchPosition) {
         self.sequence.rewind(to);
-        // Places behind are given again.
+        // The positions behind it are given again.
         self.acknowledged = self.acknowledged.filter(|last| last.is_before(to));
     }
 

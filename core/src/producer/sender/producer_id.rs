@@ -29,54 +29,54 @@ pub(crate) struct ProducerStamp {
 }
 
 impl ProducerStamp {
-    /// Of a batch that is not idempotent: sent twice, it is written twice.
+    /// The stamp of a batch that is not idempotent: sent twice, it is written twice.
     const NONE: Self =
         Self { producer_id: NO_PRODUCER_ID, epoch: NO_PRODUCER_EPOCH, sequence: NO_SEQUENCE };
 }
 
-/// The gate of one sender.
+/// The producer id of one sender: whether it is known, and under which epoch partitions begin.
 #[derive(Debug)]
 pub(super) struct ProducerIdState {
     acks: Acks,
-    identity: Identity,
+    request: IdRequest,
     /// The epoch under which partitions begin.
     epoch: i16,
     backoff: Backoff,
 }
 
 #[derive(Debug)]
-enum Identity {
+enum IdRequest {
     Unknown,
     Asked,
     Known(i64),
-    /// Asked again then.
+    /// The call failed; the id is asked for again at this time.
     Failed(Instant),
 }
 
-/// Whether batches may pass.
+/// Whether batches may get sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,
     /// A producer id is to be asked for.
     Ask,
-    /// No: not before this time, or (`None`) before the producer id has come.
+    /// Not before this time, or (`None`) not before the producer id has come.
     Wait(Option<Instant>),
 }
 
 impl ProducerIdState {
     pub(in crate::producer) fn new(acks: Acks) -> Self {
-        Self { acks, identity: Identity::Unknown, epoch: 0, backoff: Backoff::default() }
+        Self { acks, request: IdRequest::Unknown, epoch: 0, backoff: Backoff::default() }
     }
 
     /// Asked before each round: while batches cannot pass, they stay open and take more records.
     pub(super) fn readiness(&mut self, now: Instant) -> Readiness {
-        match self.identity {
+        match self.request {
             _ if self.acks != Acks::All => Readiness::Ready,
-            Identity::Known(_) => Readiness::Ready,
-            Identity::Asked => Readiness::Wait(None),
-            Identity::Failed(at) if at > now => Readiness::Wait(Some(at)),
-            Identity::Unknown | Identity::Failed(_) => {
-                self.identity = Identity::Asked;
+            IdRequest::Known(_) => Readiness::Ready,
+            IdRequest::Asked => Readiness::Wait(None),
+            IdRequest::Failed(at) if at > now => Readiness::Wait(Some(at)),
+            IdRequest::Unknown | IdRequest::Failed(_) => {
+                self.request = IdRequest::Asked;
                 Readiness::Ask
             }
         }
@@ -84,8 +84,8 @@ impl ProducerIdState {
 
     /// The producer id and epoch under which a partition begins; -1: no id is needed.
     pub(in crate::producer) fn begins(&self) -> (i64, i16) {
-        match self.identity {
-            Identity::Known(id) => (id, self.epoch),
+        match self.request {
+            IdRequest::Known(id) => (id, self.epoch),
             _ => (NO_PRODUCER_ID, 0),
         }
     }
@@ -93,7 +93,7 @@ impl ProducerIdState {
     /// The sequences of a partition under this producer id and epoch were forgotten here, but not by the broker:
     /// from now on all partitions begin under a later epoch.
     pub(in crate::producer) fn forgotten(&mut self, (producer_id, epoch): (i64, i16)) {
-        if !matches!(self.identity, Identity::Known(id) if id == producer_id) {
+        if !matches!(self.request, IdRequest::Known(id) if id == producer_id) {
             return;
         }
         match epoch.checked_add(1) {
@@ -111,18 +111,18 @@ impl ProducerIdState {
     pub(in crate::producer) fn told(&mut self, id: &Result<i64>, now: Instant, rng: &mut impl Rng) {
         match id {
             Ok(id) => {
-                self.identity = Identity::Known(*id);
+                self.request = IdRequest::Known(*id);
                 self.epoch = 0;
                 self.backoff.reset();
             }
-            Err(_) => self.identity = Identity::Failed(now + self.backoff.next(rng)),
+            Err(_) => self.request = IdRequest::Failed(now + self.backoff.next(rng)),
         }
     }
 
     /// A partition has used the last epoch of this producer id: partitions that begin anew need another id.
     pub(in crate::producer) fn used_up(&mut self, producer_id: i64) {
-        if matches!(self.identity, Identity::Known(id) if id == producer_id) {
-            self.identity = Identity::Unknown;
+        if matches!(self.request, IdRequest::Known(id) if id == producer_id) {
+            self.request = IdRequest::Unknown;
         }
     }
 }
@@ -135,7 +135,7 @@ pub(super) async fn init_producer_id(pool: &Arc<Pool>, caller: &Arc<Caller>) -> 
         .with_producer_epoch(NO_PRODUCER_EPOCH);
     let check = |_, by: &Connection, response: &InitProducerIdResponse| match response.error_code {
         NONE if response.producer_id.0 >= 0 => Ok(()),
-        // With none, what is sent twice would be written twice.
+        // Without a producer id a batch that is sent twice would be written twice.
         NONE => Err(Error::new(ErrorKind::NotKafka, "the answer to InitProducerId carries no id")
             .advise(NOT_THE_PROTOCOL)),
         code => {

@@ -9,11 +9,11 @@ use super::Sender;
 use super::topic::Topic;
 use crate::environment::earlier;
 
-/// A topic that nothing was sent to for so long is forgotten.
+/// A topic that nothing was sent to for this time is forgotten.
 pub(in crate::producer) const UNUSED_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// With so many topics, unused ones are looked for whenever a topic is added, and not only when the first of
-/// them is due: a service may name a new topic with every record.
+/// With this many topics, unused ones are looked for whenever a topic is added, and not only when the first
+/// of them is due: a service may name a new topic with every record.
 pub(in crate::producer) const MANY_TOPICS: usize = 1 << 10;
 
 impl Sender {
@@ -36,7 +36,8 @@ impl Sender {
                 return false;
             }
             if at <= now {
-                // In use all the time: its queues never became empty, so they did not announce themselves.
+                // `used` is set by announcements only. A topic whose queues never become empty makes none,
+                // but is in use.
                 topic.used = now;
             }
             next = earlier(next, Some(topic.used + UNUSED_AFTER));
@@ -52,7 +53,7 @@ impl Topic {
     /// Forgets it in its accumulators, unless a batch of it is open or under way. `true` if it is in none of them
     /// any more.
     fn let_go(&mut self) -> bool {
-        if self.has_work() || !self.partitions.iter().all(|p| p.is_settled()) {
+        if self.has_work() || !self.partitions.iter().all(|p| p.is_empty()) {
             return false;
         }
         self.topic_batches.retain(|(accumulator, batches)| match accumulator.upgrade() {

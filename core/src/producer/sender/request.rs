@@ -29,11 +29,12 @@ pub(super) struct InFlight {
     pub(in crate::producer) leader: i32,
     pub(in crate::producer) sent: Instant,
     pub(in crate::producer) bytes: usize,
-    /// It was sent with nothing else on the connection, since it may end it.
+    /// It carries a suspect batch, and was sent with nothing else on the connection.
     pub(super) alone: bool,
     pub(in crate::producer) items: Vec<SentBatch>,
 }
 
+/// One batch of a request in flight.
 #[derive(Clone)]
 pub(in crate::producer) struct SentBatch {
     pub(in crate::producer) topic: Arc<str>,
@@ -49,7 +50,8 @@ pub(super) struct RequestDraft {
     pub(in crate::producer) leader: i32,
     pub(in crate::producer) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
     pub(in crate::producer) bytes: usize,
-    /// It is made for what may not wait: what else goes with it rides.
+    /// The batch that began this request may not wait (flush, memory is wanted, no linger); the others
+    /// ride.
     pub(super) hasty: bool,
 }
 
@@ -67,8 +69,8 @@ impl RequestDraft {
         cost
     }
 
-    /// Puts what goes to one topic side by side, in the order of their first turns: a topic with something left to
-    /// gather has its second turn after the first of others.
+    /// Puts the parts of one topic side by side, in the order of the topics' first turns: a topic that was
+    /// held has its second turn after the first turns of others.
     pub(super) fn join_topics(&mut self) {
         let mut first: HashMap<Arc<str>, usize> = HashMap::with_capacity(self.parts.len());
         for (at, (name, ..)) in self.parts.iter().enumerate() {
@@ -117,7 +119,8 @@ impl Sender {
         }
     }
 
-    /// One request with everything that a leader got in this round.
+    /// Sends one request with all batches that a leader got in this round, and starts the task that waits for
+    /// its response.
     pub(super) fn send(&mut self, draft: RequestDraft, now: Instant) {
         let retries = draft.cost().is_some();
         let connection = self.leaders.get(draft.leader).and_then(|l| l.connection.clone());

@@ -1,7 +1,7 @@
-//! What the sender does with the response to a Produce request, or if there will be none.
+//! What a response to a Produce request says of each batch: written, refused, or in doubt. What becomes of batches that
+//! were not written is in [`retry`](super::retry).
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Sender;
 use super::request::{InFlight, SentBatch};
-use crate::cluster::{LeaderHint, Lookup, TopicMeta};
-use crate::config::{Endpoint, MAX_PRODUCE_REQUEST};
+use crate::cluster::LeaderHint;
+use crate::config::Endpoint;
 use crate::error::names::{
     INVALID_PRODUCER_EPOCH, MESSAGE_TOO_LARGE, NONE, OUT_OF_ORDER_SEQUENCE_NUMBER,
     RECORD_LIST_TOO_LARGE, UNKNOWN_PRODUCER_ID,
@@ -22,9 +22,9 @@ use crate::error::{
 use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::metadata_refresh::RefreshReason;
-use crate::producer::batch::{Batch, FailureCause, SplitPlan, split};
+use crate::producer::batch::{FailureCause, SplitPlan};
 use crate::producer::delivery::BatchAck;
-use crate::protocol::{NO_LEADER, NO_OFFSET};
+use crate::protocol::NO_OFFSET;
 
 /// The response of one partition.
 struct PartitionResponse<'a> {
@@ -36,6 +36,7 @@ struct PartitionResponse<'a> {
 }
 
 impl Sender {
+    /// A request was answered, or never will be: decides what that means for each of its batches.
     pub(in crate::producer) fn answered(
         &mut self,
         request: u64,
@@ -66,12 +67,13 @@ impl Sender {
         }
     }
 
+    /// Finds the part of the response that belongs to each batch of the request, and acts on it.
     fn parts(&mut self, sent: &InFlight, response: &ProduceResponse, now: Instant) {
         if let Some(leader) = self.leaders.get(sent.leader) {
             let took = now.saturating_duration_since(sent.sent);
             leader.answered(took);
             let since = leader.at_work_since(sent.sent, now);
-            // A refusal is quick, whatever an append takes.
+            // A refusal is quick, however long an append takes.
             let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
             if codes.all(|p| p.error_code == NONE)
                 && self.resumed.is_none_or(|at| at <= sent.sent)
@@ -112,7 +114,7 @@ impl Sender {
             *partition == item.partition
                 && (if id.is_nil() { *name == &*item.topic } else { *id == item.id })
         };
-        // Brokers answer in the order of the request, but nobody says that they must.
+        // Brokers answer in the order of the request, but the protocol does not say that they must.
         let in_order = parts.len() == sent.items.len()
             && parts.iter().zip(&sent.items).all(|((key, _), item)| is(item, key));
         let by_key: HashMap<_, _> = match in_order {
@@ -120,7 +122,8 @@ impl Sender {
             false => parts.iter().map(|(key, part)| (*key, part)).collect(),
         };
         if !in_order && by_key.len() < parts.len() {
-            // Which of the two is true? Sent again in place, the broker tells what it has.
+            // It is unknown which of the two is true. The batches are sent again in place; the broker then
+            // tells what it has.
             let words = "the answer to Produce names a partition twice";
             let error =
                 CallError::InDoubt(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
@@ -175,6 +178,7 @@ impl Sender {
         }
     }
 
+    /// What a broker says of one batch: written, refused, or in doubt.
     fn part(&mut self, leader: i32, item: &SentBatch, part: &PartitionResponse<'_>, now: Instant) {
         let row = describe(part.code);
         if row.written == Written::Yes {
@@ -183,13 +187,14 @@ impl Sender {
             return self.acknowledged(leader, item, base_offset, append_time);
         }
         let what = format!("topic '{}' partition {}", item.topic, item.partition);
-        // Of a batch of one record, what is said about that is all there is to say.
+        // If the batch has one record, the record's own message takes the place of the partition's.
         let own = part.record_errors.first().filter(|_| item.records == 1);
         let words = own.and_then(|bad| bad.batch_index_error_message.as_deref());
         let error = Error::broker(part.code, what, words.or(part.message));
         match part.code {
             OUT_OF_ORDER_SEQUENCE_NUMBER => {
-                // Refused before the append. Behind an older batch it is only that one's shadow.
+                // Refused before the append. If an older batch of the partition is unresolved, this error
+                // only follows from that one.
                 let Some(partition) = self.partition(item) else { return };
                 if partition.has_older(item.batch) {
                     self.failed(item, &error, true, now);
@@ -227,8 +232,8 @@ impl Sender {
     ) {
         let Some(partition) = self.partition(item) else { return };
         let batch = partition.acknowledged(item.batch);
-        // Before it in the log, and so with everybody by now.
-        let proven = partition.take_proven();
+        // These batches lie before the acknowledged one in the log, so all in-sync replicas have them, too.
+        let proven = partition.take_in_log();
         let partition = item.partition;
         for batch in proven {
             batch.acknowledged(
@@ -267,7 +272,7 @@ impl Sender {
         Some(if bad.is_empty() { SplitPlan::Halves } else { SplitPlan::Without(bad.into()) })
     }
 
-    fn taken_apart(&mut self, item: &SentBatch, code: i16, plan: SplitPlan) {
+    pub(super) fn taken_apart(&mut self, item: &SentBatch, code: i16, plan: SplitPlan) {
         limited!(self.metrics.logs(), "ottla::producer", DEBUG, topic = %item.topic, partition = item.partition, records = item.records,
             "a refused batch is taken apart");
         let too_large = matches!(code, MESSAGE_TOO_LARGE | RECORD_LIST_TOO_LARGE);
@@ -276,15 +281,15 @@ impl Sender {
             && let Some(batch) = topic.batch(item)
         {
             let bytes = batch.sealed.uncompressed_len();
-            topic.topic_batches.iter().for_each(|(_, batches)| batches.took_less_than(bytes));
+            topic.topic_batches.iter().for_each(|(_, batches)| batches.refused_batch_of(bytes));
         }
         if let Some(partition) = self.partition(item) {
-            partition.failed(item.batch, true, FailureCause::SplitPlan(plan));
+            partition.failed(item.batch, true, FailureCause::Split(plan));
         }
     }
 
     /// The broker will never take the batch: its records fail, other batches of the partition go on.
-    fn refused(&mut self, item: &SentBatch, error: &Error, definite: bool) {
+    pub(super) fn refused(&mut self, item: &SentBatch, error: &Error, definite: bool) {
         let Some(partition) = self.partition(item) else { return };
         partition.failed(item.batch, definite, FailureCause::Failed);
         if let Some((batch, maybe)) = partition.give_up(item.batch) {
@@ -306,199 +311,12 @@ impl Sender {
         }
     }
 
-    /// An attempt failed: the batch is sent again, elsewhere if it is free to move, else in place.
-    fn failed(&mut self, item: &SentBatch, error: &Error, definite: bool, now: Instant) {
-        self.failed_with(item, error, definite, false, now);
-    }
-
-    fn failed_with(
-        &mut self,
-        item: &SentBatch,
-        error: &Error,
-        definite: bool,
-        moved: bool,
-        now: Instant,
-    ) {
-        if let Some(topic) = self.topics.get_mut(&item.topic) {
-            topic.trouble = Some(error.clone());
-        }
-        self.delay_retry(item, moved, now);
-        // Another leader is another place, and what never left is not sent again.
-        let unsent = definite && error.broker_code().is_none();
-        let cause = if moved || unsent { FailureCause::Moved } else { FailureCause::Failed };
-        let Some(partition) = self.partition(item) else { return };
-        partition.failed(item.batch, definite, cause);
-        if !definite {
-            self.reroute(item, now);
-        }
-    }
-
-    /// Sends a batch in doubt to another partition, if its producer has `InDoubt::Reroute`: it would rather have a duplicate
-    /// than wait. The batch leaves a hole in the sequence: the partition is drained and goes on under the next
-    /// epoch, under which the broker would not recognise the batch either.
-    pub(super) fn reroute(&mut self, item: &SentBatch, now: Instant) {
-        let Some(topic) = self.topics.get_mut(&item.topic) else { return };
-        // Where there is no other partition, it would come to this one, behind later ones.
-        if topic.meta.as_ref().is_some_and(|meta| meta.partitions.len() == 1) {
-            return;
-        }
-        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };
-        if !partition.batch(item.batch).is_some_and(Batch::reroutes) {
-            return;
-        }
-        let Some((mut batch, _)) = partition.give_up(item.batch) else { return };
-        self.metrics.records_rerouted(batch.records());
-        batch.attempts.rerouted();
-        batch.attempts.came_back(&FailureCause::Failed, now, &mut self.rng);
-        topic.put_back(batch);
-        topic.activate(&mut self.active);
-    }
-
-    /// Takes batches that may be rerouted away from brokers that have become stuck.
-    pub(super) fn reroute_late(&mut self, now: Instant) {
-        let late = self.leaders.newly_stuck();
-        if late.is_empty() {
-            return;
-        }
-        let of_them = self.in_flight.values().filter(|sent| late.contains(&sent.leader));
-        let items: Vec<SentBatch> = of_them.flat_map(|sent| sent.items.iter().cloned()).collect();
-        for item in &items {
-            self.reroute(item, now);
-        }
-    }
-
-    /// Delays the next attempt in a partition. Partitions that fail in the same response, equally often in a row, get the same
-    /// delay, so that one request carries them again: a hundred requests for a hundred partitions would empty
-    /// the retry budget. There is no delay if the new leader is known, unless the partition keeps moving.
-    fn delay_retry(&mut self, item: &SentBatch, moved: bool, now: Instant) {
-        let Self { topics, rng, together, .. } = self;
-        let partition =
-            topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
-        let Some(partition) = partition.filter(|p| !p.is_settling()) else { return };
-        let before = partition.backoff.attempts();
-        let own = now + partition.backoff.next(rng);
-        let at = *together.entry(before).or_insert(own);
-        partition.retry_at = (!(moved && before == 0)).then_some(at);
-    }
-
-    /// Whether another broker than `asked` is known to lead the partition.
-    fn led_elsewhere(&self, item: &SentBatch, asked: i32) -> bool {
-        let Lookup::Known(meta) = self.metadata.lookup(&item.topic) else { return false };
-        let leader = meta.partitions.get(item.partition as usize).map_or(NO_LEADER, |p| p.leader);
-        leader >= 0 && leader != asked
-    }
-
-    /// There is no response: the connection ended, or the response could not be read.
-    fn unanswered(&mut self, sent: &InFlight, error: &CallError, now: Instant) {
-        let (definite, error) = match error {
-            CallError::Unsent(e) => (true, e),
-            CallError::InDoubt(e) => (false, e),
-        };
-        let silent = error.kind() == ErrorKind::Timeout;
-        if silent {
-            self.judge(sent.leader, false, now);
-        } else if let Some(leader) = self.leaders.get(sent.leader) {
-            leader.broker.probe_lost();
-        }
-        for item in &sent.items {
-            // A broker that went silent may be gone for good, and dialling it takes long to fail.
-            // After a loss the dial tells, and soon.
-            if silent {
-                self.metadata.want(&item.topic, RefreshReason::Lost);
-            }
-            if error.kind() == ErrorKind::Disconnected && self.closes(sent, item, definite) {
-                continue;
-            }
-            self.failed(item, error, definite, now);
-        }
-    }
-
-    /// A broker closes the connection without a response if a request is larger than its `socket.request.max.bytes`. Gives
-    /// whether that has become certain of this batch, which is then taken apart or given up.
-    fn closes(&mut self, sent: &InFlight, item: &SentBatch, definite: bool) -> bool {
-        let Some(topic) = self.topics.get_mut(&item.topic) else { return false };
-        let Some(bytes) = topic.batch(item).map(|batch| batch.sealed.wire_len()) else {
-            return false;
-        };
-        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else {
-            return false;
-        };
-        let certain = definite && !partition.in_doubt(item.batch);
-        let Some(attempts) = partition.attempts(item.batch).filter(|_| bytes > MAX_PRODUCE_REQUEST)
-        else {
-            return false;
-        };
-        if !attempts.closed(sent.leader, sent.alone) {
-            return false;
-        }
-        if certain && item.records > 1 {
-            self.taken_apart(item, MESSAGE_TOO_LARGE, SplitPlan::Halves);
-            return true;
-        }
-        let words = format!(
-            "topic '{}' partition {}: broker {} closed the connection each time that it was given a \
-             request of {} bytes; its socket.request.max.bytes may be less (it is 100 MiB unless set)",
-            item.topic, item.partition, sent.leader, sent.bytes
-        );
-        self.refused(item, &Error::new(ErrorKind::RecordTooLarge, words), definite);
-        true
-    }
-
-    /// A leader cannot be reached. Records that can go elsewhere do; what must go there asks for
-    /// metadata when its turn to dial comes again.
-    pub(in crate::producer) fn unreachable(&mut self, leader: i32, error: &Error) {
-        for topic in self.topics.values_mut() {
-            let led = |meta: &Arc<TopicMeta>| meta.partitions.iter().any(|p| p.leader == leader);
-            if topic.meta.as_ref().is_some_and(led) {
-                topic.trouble = Some(error.clone());
-            }
-        }
-    }
-
-    fn judge(&mut self, leader: i32, well: bool, now: Instant) {
+    pub(super) fn judge(&mut self, leader: i32, well: bool, now: Instant) {
         if let Some(pool) = self.pool.upgrade()
             && let Some(leader) = self.leaders.get(leader)
         {
             pool.judge(&leader.broker, well, now);
         }
-    }
-
-    /// Once nothing of a partition is in flight: batches that may move go back to the line that they came from.
-    pub(in crate::producer) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
-        let Some(topic) = self.topics.get_mut(topic) else { return };
-        let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
-        let now = self.env.now();
-        let behind = state.settle();
-        let mut back = Vec::new();
-        while let Some((at, batch)) = state.take_halved() {
-            let records = batch.records();
-            let parts = split(batch, &SplitPlan::Halves);
-            let ids = self.next_id + 1..;
-            self.next_id += parts.len() as u64;
-            back.extend(state.put_parts(at, ids.zip(parts).collect(), records));
-        }
-        // What had a place until now is before all that had none.
-        back.extend(behind);
-        if let Some(producer_id) = state.take_used_up() {
-            self.id_state.used_up(producer_id);
-        }
-        for (mut batch, cause) in back.into_iter().rev() {
-            if batch.partition.is_none() && !matches!(cause, FailureCause::SplitPlan(_)) {
-                self.metrics.records_rerouted(batch.records());
-            }
-            if let FailureCause::SplitPlan(plan) = &cause {
-                for piece in split(batch, plan).into_iter().rev() {
-                    topic.put_back(piece);
-                }
-                continue;
-            }
-            batch.attempts.came_back(&cause, now, &mut self.rng);
-            topic.put_back(batch);
-        }
-        if topic.partitions[partition as usize].needs_leader() {
-            topic.resend.insert(partition as usize);
-        }
-        topic.activate(&mut self.active);
     }
 
     pub(in crate::producer) fn partition(

@@ -1,14 +1,14 @@
-//! Chooses the partition of a batch that may go to any: which partitions can take it now, and which lanes are opened
-//! so that there are more next time. If no broker of the subset can take it, brokers outside the subset are
-//! used, and in the end any that can be reached.
+//! Chooses the partition of a batch that may go to any: which partitions can take it now, and which lanes are
+//! opened so that there are more next time. If no broker of the subset can take it, brokers outside the subset
+//! are used, and as a last resort any that can be reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
 use super::Sender;
-use super::assign::Round;
 use super::leaders::{DIAL_HEDGE, Leader};
+use super::round::Round;
 use super::topic::{Sticky, Topic};
 use crate::cluster::{Lookup, TopicMeta};
 use crate::config::MAX_PRODUCE_REQUEST;
@@ -35,17 +35,17 @@ struct Candidates {
     ready: Vec<Candidate>,
     /// The leader is not connected, and may be dialled.
     absent: Vec<Candidate>,
-    /// Leaders whose connection was quiet for so long that it may lead nowhere.
+    /// Leaders whose connection was quiet for so long that it has to be proved first.
     quiet: BTreeSet<i32>,
     /// A leader that is connected, or will be in a moment, could take the batch later.
     waiting: bool,
     /// A lane is being opened: another one is dialled only if that takes long.
     dialing: bool,
-    /// Partitions whose leader is avoided, or that have refused a batch: unlike busy ones, they have no claim to be given
-    /// more later.
+    /// Partitions that cannot be used now for another reason than being busy: the leader is avoided, stuck
+    /// or lost, or a batch was refused. They do not catch up later on what they miss now.
     away: Vec<usize>,
-    /// By leader: of the partitions that its request of this round names already, how much the one was given that had
-    /// least.
+    /// For each leader whose request of this round names partitions of this topic already: the least that
+    /// any of these was given.
     named: BTreeMap<i32, f64>,
     /// When to look again, at the latest.
     look_at: Option<Instant>,
@@ -75,7 +75,7 @@ impl Sender {
         let context = SelectionContext { topic, meta, full, taken };
         let mut candidates = self.some_candidates(&context, round);
         if riding {
-            // Nothing is opened, and nobody looked for, on its behalf: its time is still to come.
+            // A batch that only rides causes no dial: its own time has not come yet.
             let leader = |c: &Candidate| meta.partitions[c.partition as usize].leader;
             candidates
                 .ready
@@ -88,8 +88,8 @@ impl Sender {
             candidates = self.candidates(&context, round, false);
         }
         if candidates.is_nothing() {
-            // Only brokers that are better avoided are left: one that is connected is used all the
-            // same, else there is somebody to be dialled.
+            // Only brokers that are better avoided are left: one that is connected is used all the same; if
+            // none is, one is dialled.
             candidates = self.candidates(&context, round, true);
             if candidates.is_nothing() {
                 self.rescue(meta, round);
@@ -103,7 +103,7 @@ impl Sender {
                 .retain(|c| spread::goes_beside(c, candidates.named.get(&leader(c)).copied()));
         }
         let Candidates { ready, absent, quiet, away, mut dialing, mut look_at, .. } = candidates;
-        // Few lanes do until the volume asks for more; then one is opened for later.
+        // A few lanes are enough until the volume grows. Then one more is opened, for later batches.
         if !ready.is_empty()
             && !dialing
             && self.leaders.wants_more(now, &mut self.rng)
@@ -112,8 +112,8 @@ impl Sender {
             self.dial(meta.partitions[absent[i].partition as usize].leader, DialUrgency::Pressed);
             dialing = true;
         }
-        // While its leader is only busy, others take what comes, and the choice stands: the quota of
-        // the bytes follows the draws.
+        // While the leader of the kept partition is only busy, other partitions take the batches and the
+        // choice stands: how the bytes spread still follows the draws.
         topic.sticky = topic.sticky.filter(|s| s.until > now && self.keeps(topic, meta, s, now));
         let stay = topic.sticky.map(|sticky| sticky.partition);
         let chosen = spread::choose(&ready, stay, again, &mut self.rng);
@@ -121,7 +121,7 @@ impl Sender {
             away.into_iter().for_each(|index| topic.given.passed_over(index, pick));
         }
         if chosen.is_none() && !dialing {
-            // All at once: the first that gives a sign of life gets the batch.
+            // All quiet connections are proved at once: the first leader that responds gets the batch.
             for id in quiet {
                 dialing |= self.doubt(id, now);
             }
@@ -159,7 +159,7 @@ impl Sender {
         !waits && self.leaders.is_used(leader) && self.leaders.get(leader).is_some_and(usable)
     }
 
-    /// The candidates among a sample of the partitions if there are many, else among all.
+    /// The candidates among a sample of the partitions if there are many, otherwise among all.
     fn some_candidates(&mut self, context: &SelectionContext<'_>, round: &Round<'_>) -> Candidates {
         let with = context.topic.sticky.map(|sticky| sticky.partition as usize);
         if let Some(some) = spread::sample(context.topic.partitions.len(), with, &mut self.rng) {
@@ -193,7 +193,7 @@ impl Sender {
         let SelectionContext { topic, meta, full, taken } = *context;
         let now = round.now;
         let connected = self.leaders.is_connected();
-        // A batch that waits while all that is connected is busy is as pressing as much volume is.
+        // A full batch that finds every connected leader busy is as urgent as a high volume.
         let pressed = full || self.leaders.wants_more(now, &mut self.rng);
         let urgency = if pressed { DialUrgency::Pressed } else { DialUrgency::Optional };
         let mut out = Candidates::default();
@@ -207,7 +207,8 @@ impl Sender {
                 continue;
             }
             let Some(leader) = self.leaders.known(leader_id) else { continue };
-            // One that is lost is dialled now and then, or it would never be found again.
+            // A broker that was lost is dialled now and then; otherwise nobody would notice that it is
+            // back.
             let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
             let refused = state.retry_at.is_some_and(|at| at > now);
             if refused || leader.is_avoided() || leader.is_stuck() || leader.is_lost() {
@@ -217,20 +218,23 @@ impl Sender {
                 continue;
             }
             if leader.is_stuck() {
-                // Its response, or its end, is waited for; nothing is put behind what is overdue.
+                // The response, or the end of the connection, is waited for: no request is put behind one
+                // that is overdue.
                 out.waiting = true;
                 continue;
             }
             if !connected {
-                leader.adopt();
+                leader.take_control_lane();
             }
             if anybody && leader.lane().is_none() {
                 continue;
             }
             if taken[index] || !state.has_room(leader_id, now) {
-                // Something is in flight there, or an error is being settled: it will do again.
+                // The partition has a batch in flight, or an error is being settled: it can take a batch
+                // later.
                 out.waiting = true;
-                // A request of nothing but what is sent again may not go now.
+                // Not if the partition only has a batch that is sent again: the retry budget may hold that
+                // request back.
                 if taken[index] && !topic.resend.contains(&index) {
                     let given = topic.given.to(index);
                     out.named
@@ -282,8 +286,8 @@ impl Sender {
         let leaders = |meta: &TopicMeta| -> BTreeSet<i32> {
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect()
         };
-        // Those whose turn in this round has not come yet, too: a cover that grows topic by topic needs
-        // half as many brokers more as one for all.
+        // Also topics whose turn in this round has not come yet: choosing topic by topic ends with about
+        // 1.5 times as many brokers as choosing for all topics at once.
         let mut topics: Vec<BTreeSet<i32>> = self
             .topics
             .values()
@@ -295,19 +299,19 @@ impl Sender {
                 },
             })
             .collect();
-        // It is being worked on, and so not among them.
+        // The topic in its turn was taken out of `self.topics`, so it is added here.
         topics.push(leaders(meta));
         self.leaders.widen(&topics, now)
     }
 
-    /// No leader is connected, and none may be dialled as long as others could stand in for it: now any one is needed. Dials
-    /// one at a time, at the pace of all callers that look for any broker.
+    /// No leader is connected, and none may be dialled with the urgency of a batch that others could take.
+    /// Now any one is needed. Dials one at a time, at the pace of all callers that look for any broker.
     fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
         let now = round.now;
         let mut ids: BTreeSet<i32> =
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
-        // Those that are used anyway, unless they cannot be reached: who is rescued by others would
-        // be connected to everybody in the end.
+        // Brokers of the subset are preferred, unless they cannot be reached: if each rescue added another
+        // broker, this client would be connected to all of them at last.
         let mut used = ids.clone();
         used.retain(|id| self.leaders.is_used(*id));
         let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
@@ -316,8 +320,8 @@ impl Sender {
         }
         let brokers: Vec<_> = ids.iter().filter_map(|id| round.pool.broker(*id)).collect();
         let lost = brokers.iter().filter(|broker| broker.is_unreachable()).count();
-        // If it is all of them, the cluster may have named others meanwhile; and it may be somewhere else
-        // by now, where only the bootstrap list leads.
+        // If all of them are lost, the cluster may have named other leaders meanwhile, or may be at other
+        // addresses by now, to which only the bootstrap list leads.
         if lost > 0 && (lost == brokers.len() || !round.pool.is_connected(None)) {
             self.metadata.want(&meta.name, RefreshReason::Lost);
         }

@@ -1,5 +1,5 @@
-//! Where batches wait that go to the same place: to a partition that was named, or to whichever of
-//! the topic's is best. What came back goes before what is new.
+//! The batches that wait for one partition that was named, or for whichever of a topic's is best. Batches
+//! that came back go before new ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,24 +11,27 @@ use crate::policy::pace::Gather;
 use crate::producer::accumulator::{Accumulator, BatchQueue, Peek};
 use crate::producer::batch::Batch;
 
-/// The batches that go to one place, in the order in which they are sent.
+/// The batches for one named partition, or those of a topic that may go to any, in the order in which they
+/// are sent.
 #[derive(Default)]
 pub(in crate::producer) struct SendQueue {
     /// Batches that were sent, or put into a request, and came back: they go first.
     back: VecDeque<Batch>,
-    /// Slots that have announced that they hold something: of each accumulator one for each shard.
-    batch_queues: VecDeque<RecordLocation>,
+    /// Batch queues that have announced a batch: at most one per accumulator and shard.
+    batch_queues: VecDeque<ListedQueue>,
 }
 
-struct RecordLocation {
+struct ListedQueue {
     accumulator: Arc<Accumulator>,
     batch_queue: Arc<BatchQueue>,
     doze: Doze,
 }
 
-/// Whether a queue that is empty stays on the list: until the next request may be made, if something was taken
-/// from it while none may. What comes meanwhile waits for that, and wakes nobody. It cannot be forgotten when
-/// it has to end: it is younger than what was taken, whose end is looked for.
+/// Whether an empty batch queue stays on the list. Usually it leaves the list, and its next record
+/// announces it, which wakes the sender. While pacing allows no request, that would wake the sender for
+/// nothing. So a queue from which a batch was taken then stays until the next request is due (`Until`), and
+/// its next record wakes nobody. Its deadline is not missed: it is later than that of the batch that was
+/// taken, which the sender watches.
 #[derive(Clone, Copy)]
 enum Doze {
     No,
@@ -36,13 +39,13 @@ enum Doze {
     Until(Instant),
 }
 
-impl RecordLocation {
-    /// What is in the queue now, and when to look at the latest if that is nothing.
+impl ListedQueue {
+    /// What the queue holds now; if it is empty and stays on the list, until when.
     fn look(&mut self, now: Instant, gather: &Gather) -> (Peek, Option<Instant>) {
         let until = match self.doze {
             Doze::No => None,
             Doze::Taken => gather.next.filter(|at| {
-                // What came now would wait for so long anyway.
+                // A record that came now would wait at least as long.
                 *at <= now + gather.linger(self.accumulator.config.linger)
             }),
             Doze::Until(at) => Some(at).filter(|at| *at > now),
@@ -56,13 +59,14 @@ impl RecordLocation {
     }
 }
 
-/// What comes next.
+/// What a send queue could give now.
 pub(super) enum Next {
     Nothing,
-    /// Only batches that were refused and have to wait until then.
+    /// There may be batches, but none may go before this time.
     Later(Instant),
     Full,
-    /// Open ones: due at the latest then. Others are not to be taken before `later`.
+    /// Only open batches. The first one that may go now must go at `due`; `later` is when others may go
+    /// that may not go yet.
     Open {
         due: Instant,
         later: Option<Instant>,
@@ -74,21 +78,17 @@ impl SendQueue {
         self.back.is_empty() && self.batch_queues.is_empty()
     }
 
-    /// Adds a queue that has announced itself. `true` if it was not in the line yet.
+    /// Adds a batch queue that has announced itself. `true` if it was not on the list yet.
     pub(in crate::producer) fn add(
         &mut self,
         accumulator: &Arc<Accumulator>,
         batch_queue: &Arc<BatchQueue>,
     ) -> bool {
         let new =
-            !self.batch_queues.iter().any(|place| Arc::ptr_eq(&place.batch_queue, batch_queue));
+            !self.batch_queues.iter().any(|listed| Arc::ptr_eq(&listed.batch_queue, batch_queue));
         if new {
             let (accumulator, batch_queue) = (Arc::clone(accumulator), Arc::clone(batch_queue));
-            self.batch_queues.push_back(RecordLocation {
-                accumulator,
-                batch_queue,
-                doze: Doze::No,
-            });
+            self.batch_queues.push_back(ListedQueue { accumulator, batch_queue, doze: Doze::No });
         }
         new
     }
@@ -96,7 +96,7 @@ impl SendQueue {
     pub(in crate::producer) fn batch_queues(
         &self,
     ) -> impl Iterator<Item = (&Arc<Accumulator>, &Arc<BatchQueue>)> {
-        self.batch_queues.iter().map(|place| (&place.accumulator, &place.batch_queue))
+        self.batch_queues.iter().map(|listed| (&listed.accumulator, &listed.batch_queue))
     }
 
     /// Puts a batch that came back before all others.
@@ -131,16 +131,16 @@ impl SendQueue {
         self.back.remove(first)
     }
 
-    /// Until when there is nothing in it, if it only waits for what may come. What is for a broker that cannot be
-    /// reached is no reason to try while there is nothing.
+    /// If there is no batch and the queues on the list only doze: until when. The caller then dials nobody
+    /// for this partition.
     pub(super) fn rests(&mut self, now: Instant, gather: &Gather) -> Option<Instant> {
         if !self.back.is_empty()
-            || self.batch_queues.iter().any(|place| matches!(place.doze, Doze::No))
+            || self.batch_queues.iter().any(|listed| matches!(listed.doze, Doze::No))
         {
             return None;
         }
         let (mut until, mut something) = (None, false);
-        self.batch_queues.retain_mut(|place| match place.look(now, gather) {
+        self.batch_queues.retain_mut(|listed| match listed.look(now, gather) {
             (Peek::Empty, _) => false,
             (Peek::Kept, at) => {
                 until = earlier(until, at);
@@ -154,7 +154,8 @@ impl SendQueue {
         until.filter(|_| !something)
     }
 
-    /// `in_order`: nothing goes before what came back. `gather`: what open batches wait for.
+    /// What could be taken now. `in_order`: nothing goes before batches that came back. `gather`: what open
+    /// batches wait for.
     pub(super) fn next(&mut self, now: Instant, in_order: bool, gather: &Gather) -> Next {
         let mut later = None;
         if in_order && let Some(first) = self.back.front() {
@@ -168,8 +169,8 @@ impl SendQueue {
         }
         let mut earliest = None;
         let mut full = false;
-        self.batch_queues.retain_mut(|place| {
-            match place.look(now, gather) {
+        self.batch_queues.retain_mut(|listed| {
+            match listed.look(now, gather) {
                 (Peek::Empty, _) => return false,
                 (Peek::Kept, at) => later = earlier(later, at),
                 (Peek::Full { .. }, _) => full = true,
@@ -187,8 +188,9 @@ impl SendQueue {
         }
     }
 
-    /// Takes a batch of the queues: of full and overdue ones that which waits longest, whoever it is from;
-    /// else an open one if `idle`. Else gives when the next one is due.
+    /// Takes a batch from the batch queues: of the full and overdue ones the one that waits longest,
+    /// whichever accumulator it is from; if there is none, an open one, but only if `idle` (nothing is in
+    /// flight to the leader). If no batch may go, gives the time at which one may.
     pub(in crate::producer) fn take(
         &mut self,
         now: Instant,
@@ -198,9 +200,9 @@ impl SendQueue {
         loop {
             let (mut oldest, mut open, mut wake) = (None::<(Instant, usize, bool)>, None, None);
             let mut next = 0;
-            self.batch_queues.retain_mut(|place| {
+            self.batch_queues.retain_mut(|listed| {
                 let mut hasty = false;
-                let since = match place.look(now, gather) {
+                let since = match listed.look(now, gather) {
                     (Peek::Empty, _) => return false,
                     (Peek::Kept, at) => {
                         wake = earlier(wake, at);
@@ -212,7 +214,8 @@ impl SendQueue {
                             hasty = true;
                             Some(at)
                         }
-                        // One that sends little is not put off for as long as another sends much.
+                        // An overdue open batch competes with full ones by its due time: a producer that
+                        // sends little is not held up by one that always has a full batch.
                         (_, at) if at <= now => Some(at),
                         (early, at) => {
                             wake = earlier(wake, Some(if idle { early } else { at }));
@@ -231,13 +234,14 @@ impl SendQueue {
             let Some((index, hasty)) = chosen.or(open.map(|index| (index, false))) else {
                 return (None, wake);
             };
-            let place = &mut self.batch_queues[index];
-            if let Some(mut batch) = place.batch_queue.take(&place.accumulator) {
-                place.doze = Doze::Taken;
+            let listed = &mut self.batch_queues[index];
+            if let Some(mut batch) = listed.batch_queue.take(&listed.accumulator) {
+                listed.doze = Doze::Taken;
                 batch.hasty = hasty;
                 return (Some(batch), None);
             }
-            // It is being compressed, or could not be: the others are looked at.
+            // The batch is being compressed by a worker, or its compression failed: the other queues are
+            // looked at.
         }
     }
 
@@ -249,11 +253,11 @@ impl SendQueue {
         gone
     }
 
-    /// Takes all batches, also those that come meanwhile: they cannot be sent any more.
+    /// Takes all batches, also those that come meanwhile: none of them can be sent any more.
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
         let mut gone: Vec<Batch> = self.back.drain(..).collect();
         while !self.batch_queues.is_empty() {
-            for RecordLocation { accumulator, batch_queue, .. } in &self.batch_queues {
+            for ListedQueue { accumulator, batch_queue, .. } in &self.batch_queues {
                 gone.extend(std::iter::from_fn(|| batch_queue.take(accumulator)));
             }
             self.forget_empty();
@@ -265,7 +269,8 @@ impl SendQueue {
     /// does not announce itself, so an empty one must not stay: a record that comes into it would be noticed
     /// by nobody.
     pub(super) fn forget_empty(&mut self) {
-        self.batch_queues.retain(|place| place.batch_queue.peek(&place.accumulator) != Peek::Empty);
+        self.batch_queues
+            .retain(|listed| listed.batch_queue.peek(&listed.accumulator) != Peek::Empty);
     }
 
     /// The earliest delivery deadline of the batches that came back.

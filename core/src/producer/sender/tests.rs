@@ -7,6 +7,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
 use super::partition::ToSend;
+use super::request::RequestDraft;
+use super::round::{Round, Turns};
 use super::*;
 use crate::cluster::{Handle, TopicMeta, by_hand};
 use crate::config::ProducerConfig;
@@ -345,7 +347,7 @@ async fn what_goes_alone_waits_for_none_that_come_later() {
     assert!(!set.sender.round(now), "the next request went before it");
     set.sender.leaders.get(1).unwrap().requests = 0;
     assert!(set.sender.round(now));
-    let went = |set: &mut Set, index: usize| !set.topic().partitions[index].is_settled();
+    let went = |set: &mut Set, index: usize| !set.topic().partitions[index].is_empty();
     assert!(went(&mut set, 1) && !went(&mut set, 0), "alone");
 }
 

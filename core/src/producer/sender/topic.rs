@@ -25,7 +25,7 @@ pub(in crate::producer) struct Topic {
     pub(in crate::producer) used: Instant,
     /// Batches that may go to any partition.
     pub(super) unbound: SendQueue,
-    /// Batches with a named partition. A line that is empty is removed in the next round.
+    /// Batches with a named partition. A send queue that is empty is removed in the next round.
     pub(in crate::producer) pinned: BTreeMap<i32, SendQueue>,
     pub(in crate::producer) partitions: Vec<Partition>,
     /// Partitions with something that is sent again in place.
@@ -37,19 +37,20 @@ pub(in crate::producer) struct Topic {
     /// On the sender's list of topics with something to send.
     pub(super) active: bool,
     pub(in crate::producer) meta: Option<Arc<TopicMeta>>,
-    /// At which change of the metadata (see [`Sender`](super::Sender)) `meta` was looked up, and until
-    /// when it need not be looked up again.
+    /// The value of `Sender::changes` when `meta` was looked up, and until when it need not be looked up
+    /// again.
     pub(super) learned: Option<(u64, Instant)>,
     /// The partition that batches without one go to, until the next choice.
     pub(super) sticky: Option<Sticky>,
-    /// How much each partition was given of batches that named none.
+    /// How much each partition has got of the batches that named no partition, in full batches.
     pub(in crate::producer) given: Given,
     /// The last error that kept batches from being sent, for the message of a timeout.
     pub(in crate::producer) trouble: Option<Error>,
 }
 
-/// A choice that is kept for a batch's worth of bytes, and not for longer than [`STAY`]: a producer of a record a
-/// second would keep it for an hour, and a broker that came back would be without work for so long.
+/// The partition that was chosen last for batches without one. Kept for a batch's worth of bytes, and not
+/// for longer than [`STAY`]: with one record a second a batch's worth takes an hour, and for so long a
+/// broker that came back would get nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Sticky {
     pub(in crate::producer) partition: i32,
@@ -93,7 +94,7 @@ impl Topic {
         std::iter::once(&mut self.unbound).chain(self.pinned.values_mut())
     }
 
-    /// The line of batches for this partition; `None`: of those that may go to any.
+    /// The send queue of this partition; `None`: that of the batches that may go to any.
     pub(in crate::producer) fn queue(&mut self, partition: Option<i32>) -> &mut SendQueue {
         match partition {
             None => &mut self.unbound,
@@ -117,7 +118,7 @@ impl Topic {
         }
     }
 
-    /// The same for all queues that there are.
+    /// The same for all queues of named partitions.
     pub(super) fn tell_leaders(&self) {
         for (accumulator, batch_queue) in self.pinned.values().flat_map(SendQueue::batch_queues) {
             self.tell_leader(accumulator, batch_queue);
@@ -141,13 +142,14 @@ impl Topic {
         )
     }
 
-    /// Puts a batch that came back from a partition into the line that it came from.
+    /// Puts a batch that came back from a partition into its send queue, before all others.
     pub(super) fn put_back(&mut self, batch: Batch) {
         self.queue(batch.partition).put_back(batch);
     }
 
-    /// A batch of so many bytes was put into `partition`: the choice is kept until it has had a batch's worth. A
-    /// batch that went to another partition, because the leader of the kept one was busy, changes nothing.
+    /// A batch of `bytes` was put into `partition`: the choice is kept until the partition has got a batch's
+    /// worth. A batch that went to another partition, because the leader of the kept one was busy, changes
+    /// nothing.
     pub(in crate::producer) fn stay(
         &mut self,
         partition: i32,

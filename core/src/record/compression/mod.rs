@@ -89,8 +89,8 @@ impl Compression {
     #[cfg(feature = "zstd")]
     pub const ZSTD: Self = Self::Zstd { level: 3 };
 
-    /// Whether so many bytes keep a processor busy for more than two milliseconds or so. Only the order
-    /// of magnitude counts: bytes a millisecond, of text, on a machine of 2020.
+    /// Whether compressing this many bytes keeps a processor busy for more than about two milliseconds. Only
+    /// the order of magnitude counts: bytes a millisecond, of text, on a machine of 2020.
     pub(crate) fn takes_long(self, bytes: usize) -> bool {
         let per_ms = match self {
             // Nothing to do: no number of bytes takes long.
@@ -317,7 +317,7 @@ struct Output<'a> {
     pool: &'a ChunkPool,
     chunks: Vec<Chunk>,
     written: usize,
-    /// As many bytes are no gain.
+    /// With this many bytes the output is no smaller than the input: the batch stays uncompressed.
     useless: usize,
 }
 

@@ -130,7 +130,7 @@ async fn s09_what_is_stalled_leaves_other_topics_their_throughput() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn s09_a_full_share_is_said_and_others_have_room() {
+async fn s09_a_full_quota_is_said_and_others_have_room() {
     let cluster = cluster();
     let client = client(&cluster).await;
     let producer = producer(&client);
@@ -143,7 +143,7 @@ async fn s09_a_full_share_is_said_and_others_have_room() {
         }
     };
     assert_eq!(full.kind(), ErrorKind::BufferFull);
-    assert!(full.message().contains("their share of buffer_memory"), "{full}");
+    assert!(full.message().contains("their quota of buffer_memory"), "{full}");
     let delivery = producer.try_send(Record::to("a").value(&VALUE)).unwrap();
     within("ack", delivery).await.unwrap();
     // Who waits for the full share waits for no one else's place, and nobody for theirs.

@@ -67,7 +67,7 @@ impl BatchQueue {
             batch.resolve(Err(error.clone()));
         }
         if let Some(mut open) = open {
-            open.ledger.settle(&Err(error.clone()));
+            open.ledger.resolve(&Err(error.clone()));
         }
     }
 

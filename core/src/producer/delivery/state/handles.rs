@@ -1,10 +1,10 @@
 //! Counts in bulk how many handles look at a state.
 //!
 //! Sending a record must not touch a counter that other processors touch. So the number of handles that were
-//! given out is a plain number of the open batch, which nobody else sees until the batch is settled; and a
-//! thread that drops handles of a batch one after the other counts them by itself, and subtracts them
-//! together when it comes to another batch. A reference count would be two locked instructions a record,
-//! each of which waits until the record's bytes have left the store buffer: a third of the cost of a send.
+//! given out is a plain number of the open batch, which nobody else sees until the batch is resolved; and a
+//! thread that drops handles of a batch one after the other counts them by itself, and subtracts them together
+//! when it comes to another batch. A reference count would be two locked instructions a record, each of which
+//! waits until the record's bytes have left the store buffer: a third of the cost of a send.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,11 +14,11 @@ use super::slab::{SLAB, Slab};
 use super::{BatchState, RecordIndex, RecordLocation, Sent};
 use crate::producer::delivery::BatchResult;
 
-/// What the count starts from before a batch is settled: more than there can be handles, so that drops before
+/// What the count starts from before a batch is resolved: more than there can be handles, so that drops before
 /// that cannot bring it to zero.
-const UNSETTLED: i64 = 1 << 40;
+const UNRESOLVED: i64 = 1 << 40;
 
-/// The batch's own end of its state: gives out references, and settles once.
+/// The batch's own end of its state: gives out references, and resolves once.
 #[derive(Debug)]
 pub(crate) struct Owner {
     state: &'static BatchState,
@@ -34,7 +34,7 @@ impl Owner {
     pub(super) fn of(slab: &'static Slab, opened_ms: i64) -> Self {
         let state = slab.take_idle();
         state.opened_ms.store(opened_ms, Ordering::Relaxed);
-        state.refs.store(UNSETTLED, Ordering::Relaxed);
+        state.refs.store(UNRESOLVED, Ordering::Relaxed);
         state.process.store(std::process::id(), Ordering::Relaxed);
         Self { state, given: 0 }
     }
@@ -60,9 +60,9 @@ impl Owner {
     }
 
     fn record_own(&self, index: u32, timestamp_ms: i64) -> RecordIndex {
-        let behind = timestamp_ms.saturating_sub(self.state.opened_ms.load(Ordering::Relaxed));
-        match i32::try_from(behind) {
-            Ok(behind) if behind != RecordIndex::FAR => RecordIndex::new(index, behind),
+        let delta_ms = timestamp_ms.saturating_sub(self.state.opened_ms.load(Ordering::Relaxed));
+        match i32::try_from(delta_ms) {
+            Ok(delta_ms) if delta_ms != RecordIndex::FAR => RecordIndex::new(index, delta_ms),
             _ => {
                 self.state.rest().far.insert(index, timestamp_ms);
                 RecordIndex::new(index, RecordIndex::FAR)
@@ -84,8 +84,8 @@ impl Owner {
     /// The same, for tests in which it does not matter who sent the records.
     #[cfg(test)]
     pub(in crate::producer::delivery) fn resolve_nobodys(self, outcome: &BatchResult) {
-        let (topic, senders) = ("t".into(), Default::default());
-        self.resolve(outcome, &Sent { topic: &topic, senders: &senders, records: 1 });
+        let (topic, producers) = ("t".into(), Default::default());
+        self.resolve(outcome, &Sent { topic: &topic, producers: &producers, records: 1 });
     }
 
     /// The records have moved to other batches: handles that wait look at their new places.
@@ -96,7 +96,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.state.release(UNSETTLED - self.given);
+        self.state.release(UNRESOLVED - self.given);
     }
 }
 
@@ -201,12 +201,12 @@ mod tests {
 
     #[test]
     fn a_state_is_idle_once_all_handles_are_gone_and_not_before() {
-        for settled_first in [true, false] {
+        for resolved_first in [true, false] {
             let slab = slab();
             let mut owner = Owner::of(slab, 0);
             let state = owner.state;
             let (kept, other) = (owner.state_ref(), owner.state_ref());
-            if settled_first {
+            if resolved_first {
                 owner.resolve_nobodys(&acked(5));
                 drop(other);
             } else {

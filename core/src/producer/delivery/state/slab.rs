@@ -1,4 +1,4 @@
-//! Where the states of batches come from and go back to: a slab that the process has for good.
+//! The states of batches are taken from a slab and put back into it; the process keeps the slab for good.
 //!
 //! A state returns to the list of idle ones with its last handle, on whatever thread that is
 //! dropped. Memory is never returned: there are as many states as there were batches with handles at
@@ -102,7 +102,7 @@ mod tests {
         state_ref.state().acknowledged().map(|ack| ack.base_offset)
     }
 
-    /// Many threads open, settle and drop handles that other threads gave out: every handle sees its
+    /// Many threads open, resolve and drop handles that other threads gave out: every handle sees its
     /// own batch, whatever state is used again meanwhile.
     #[test]
     fn states_are_not_mixed_up() {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use tokio::io::DuplexStream;
 
 use super::*;
-use crate::cluster::{Handle, by_hand};
+use crate::cluster::{Broker, Handle, Lane, by_hand};
 use crate::error::Error;
 use crate::net::by_hand::connection;
 

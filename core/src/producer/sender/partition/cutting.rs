@@ -4,7 +4,7 @@
 //! into its place.
 
 use super::doubt::Asked;
-use super::sequence::Position;
+use super::sequence::BatchPosition;
 use super::{InFlightBatch, Partition};
 use crate::producer::batch::{Batch, FailureCause, SplitPlan};
 
@@ -16,15 +16,15 @@ impl Partition {
             return None;
         }
         let halved = |e: &InFlightBatch| {
-            !e.sent && matches!(e.cause, FailureCause::SplitPlan(SplitPlan::Halves))
+            !e.sent && matches!(e.cause, FailureCause::Split(SplitPlan::Halves))
         };
         let at = self.queue.iter().position(|e| halved(e) && e.batch.is_some())?;
         self.queue[at].batch.take().map(|batch| (at, batch))
     }
 
-    /// The parts of the batch that was there, with the ids they have from now on. Gives back those for
-    /// which there is no place: without some of its records the sequence has a hole; and behind them, in
-    /// their order, what is not in doubt and cannot be appended behind a hole either.
+    /// Puts the parts of the batch that was taken into its place, with their new ids. If the parts lack some of
+    /// its records, the sequence has a hole; then gives the parts back, and after them, in order, the batches
+    /// behind that are not in doubt: none of these can be appended behind a hole.
     pub(crate) fn put_parts(
         &mut self,
         at: usize,
@@ -59,7 +59,7 @@ impl Partition {
         }
         let mut before = 0;
         for (i, (id, part)) in parts.into_iter().enumerate() {
-            let position: Position = whole.position.behind(before, i as u64);
+            let position: BatchPosition = whole.position.behind(before, i as u64);
             before += part.records();
             let entry = InFlightBatch {
                 id,
@@ -82,6 +82,6 @@ impl InFlightBatch {
     pub(super) fn leaves_a_hole(&self) -> bool {
         self.batch.is_none()
             || self.locked_out
-            || matches!(self.cause, FailureCause::SplitPlan(SplitPlan::Without(_)))
+            || matches!(self.cause, FailureCause::Split(SplitPlan::Without(_)))
     }
 }

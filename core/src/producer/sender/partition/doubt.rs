@@ -67,7 +67,8 @@ impl Partition {
         wants.then(|| self.sequence.producer_id()).flatten()
     }
 
-    /// What the broker remembers was to tell of the batches before it, and was given up meanwhile.
+    /// The acknowledgement of the batch that the broker remembers was to prove the batches before it. If it
+    /// was given up meanwhile, they are looked up again.
     fn look_up_without_witness(&mut self) {
         let first = self.queue.iter().find(|e| !e.sent && e.batch.is_some()).map(|e| e.asked);
         if let Some(Asked::There(last)) = first
@@ -127,7 +128,7 @@ impl Partition {
                 }
                 _ => {}
             }
-            // Its place stays until the partition is settled.
+            // Its place in the sequence stays until the partition is settled.
             out.unknown.extend(entry.batch.take());
             true
         });
@@ -150,8 +151,8 @@ impl Partition {
         self.queue.iter().position(remembered)
     }
 
-    /// Takes the batches that are in the log, before one that was acknowledged.
-    pub(crate) fn take_proven(&mut self) -> Vec<Batch> {
+    /// Takes the batches that a lookup found in the log and that lie before an acknowledged one.
+    pub(crate) fn take_in_log(&mut self) -> Vec<Batch> {
         let Some(last) = self.acknowledged else { return Vec::new() };
         let proven =
             |e: &InFlightBatch| matches!(e.asked, Asked::There(_)) && e.position.is_before(last);

@@ -10,29 +10,29 @@ use crate::protocol::NO_PRODUCER_ID;
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// The position of the next batch.
-    next: Position,
+    next: BatchPosition,
     epoch: i16,
     /// The producer id; `None` until something is sent, and again once its epochs are used up.
     producer_id: Option<i64>,
-    /// The last one whose epochs were used up, until it is asked for.
+    /// The last producer id whose epochs were used up, until [`take_used_up`](Self::take_used_up).
     used_up: Option<i64>,
 }
 
 /// A batch's place in the sequence.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::producer) struct Position {
+pub(in crate::producer) struct BatchPosition {
     /// The sequence number of its first record.
     sequence: i32,
     /// Counts batches given a sequence, over all epochs.
     place: u64,
 }
 
-impl Position {
+impl BatchPosition {
     pub(super) fn is_before(self, other: Self) -> bool {
         self.place < other.place
     }
 
-    /// The sequence of the last of so many records.
+    /// The sequence number of the batch's last record, if it has `records` of them.
     pub(in crate::producer) fn last_sequence(self, records: usize) -> i32 {
         advance(self.sequence, records - 1)
     }
@@ -42,36 +42,42 @@ impl Position {
         advance(last, 1) == self.sequence
     }
 
-    /// The position of the rest of a batch, behind so many of its records and in so many batches' distance.
+    /// The position of the rest of a batch that is cut, after `records` of its records, which are in
+    /// `batches` batches.
     pub(in crate::producer) fn behind(self, records: usize, batches: u64) -> Self {
         Self { sequence: advance(self.sequence, records), place: self.place + batches }
     }
 
-    /// So many batches were put in before it.
+    /// A batch before it was cut, which makes this many batches more.
     pub(super) fn moves_on(&mut self, batches: u64) {
         self.place += batches;
     }
 }
 
 impl Sequence {
-    /// The position of a batch with so many records, behind all that were given before.
-    pub(in crate::producer) fn give(&mut self, records: usize, begins: (i64, i16)) -> Position {
-        // One that has begun stays with its id: the broker knows its sequence by it.
+    /// Gives the next position to a batch with this many records.
+    pub(in crate::producer) fn give(
+        &mut self,
+        records: usize,
+        begins: (i64, i16),
+    ) -> BatchPosition {
+        // A partition that has begun stays with its producer id: the broker knows its sequence by it.
         if self.producer_id.is_none() {
             self.producer_id = Some(begins.0);
             self.epoch = begins.1;
         }
         let given = self.next;
-        self.next = Position { sequence: advance(given.sequence, records), place: given.place + 1 };
+        self.next =
+            BatchPosition { sequence: advance(given.sequence, records), place: given.place + 1 };
         given
     }
 
     /// The batch at this position and all behind it are in no log: their sequences are given again.
-    pub(super) fn rewind(&mut self, to: Position) {
+    pub(super) fn rewind(&mut self, to: BatchPosition) {
         self.next = to;
     }
 
-    /// A batch was cut into so many more batches, which share its sequences.
+    /// A batch was cut, which makes `batches` more; they share its sequences.
     pub(super) fn became_more(&mut self, batches: u64) {
         self.next.moves_on(batches);
     }
@@ -85,13 +91,13 @@ impl Sequence {
         self.epoch
     }
 
-    /// How many positions were given since that one, itself included.
-    pub(super) fn given_since(&self, oldest: Position) -> u64 {
+    /// The number of positions given since `oldest`, itself included.
+    pub(super) fn given_since(&self, oldest: BatchPosition) -> u64 {
         self.next.place - oldest.place
     }
 
     /// What the header of the batch at this position says.
-    pub(in crate::producer::sender) fn stamp(&self, position: Position) -> ProducerStamp {
+    pub(in crate::producer::sender) fn stamp(&self, position: BatchPosition) -> ProducerStamp {
         let producer_id = self.producer_id.unwrap_or(NO_PRODUCER_ID);
         ProducerStamp { producer_id, epoch: self.epoch, sequence: position.sequence }
     }

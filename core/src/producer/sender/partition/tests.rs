@@ -176,7 +176,7 @@ fn a_log_that_lost_data_goes_on_under_the_next_epoch() {
 #[test]
 fn halves_take_the_place_of_the_whole() {
     let mut p = in_flight(3);
-    p.failed(1, true, FailureCause::SplitPlan(SplitPlan::Halves));
+    p.failed(1, true, FailureCause::Split(SplitPlan::Halves));
     p.failed(2, false, FailureCause::Failed);
     p.failed(3, true, FailureCause::Failed);
     assert_eq!(p.settle().len(), 1);
@@ -196,7 +196,7 @@ fn halves_take_the_place_of_the_whole() {
 #[test]
 fn halves_without_a_place_leave_before_what_is_behind_them() {
     let mut p = in_flight(4);
-    p.failed(1, true, FailureCause::SplitPlan(SplitPlan::Halves));
+    p.failed(1, true, FailureCause::Split(SplitPlan::Halves));
     p.failed(2, true, FailureCause::Failed);
     p.failed(3, false, FailureCause::Failed);
     p.failed(4, true, FailureCause::Failed);
@@ -316,7 +316,7 @@ fn what_is_refused_for_good_leaves_no_gap() {
     let mut p = in_flight(1);
     p.failed(1, true, FailureCause::Failed);
     assert!(!p.give_up(1).unwrap().1);
-    assert!(p.settle().is_empty() && p.is_settled());
+    assert!(p.settle().is_empty() && p.is_empty());
     let sent = p.push(9, batches(1, 1).remove(0), LEADER, (7, 0));
     assert_eq!((sent.stamp.epoch, sent.stamp.sequence), (0, 2));
 }
@@ -360,7 +360,7 @@ fn what_is_taken_in_flight_or_in_doubt_may_be_written() {
 #[test]
 fn halves_count_as_two() {
     let mut p = in_flight(2);
-    p.failed(1, true, FailureCause::SplitPlan(SplitPlan::Halves));
+    p.failed(1, true, FailureCause::Split(SplitPlan::Halves));
     p.failed(2, false, FailureCause::Failed);
     assert!(p.settle().is_empty());
     let (at, whole) = p.take_halved().unwrap();

@@ -31,7 +31,7 @@ fn what_the_broker_forgot_is_acknowledged_with_what_it_remembers() {
     assert!(p.next_resend(LEADER, now()).is_none());
     assert!(p.acknowledged(3).is_some());
     // The second was not looked up: its sequence was not refused.
-    assert_eq!(p.take_proven().len(), 1);
+    assert_eq!(p.take_in_log().len(), 1);
     assert_eq!(p.next_resend(LEADER, now()).unwrap().id, 2);
     p.out_of_sequence(2);
     assert!(p.settle().is_empty());

@@ -1,0 +1,140 @@
+//! Brokers of a cluster that stop, move, and lose their connections or their cluster.
+
+use std::io;
+
+use super::Cluster;
+use crate::listener;
+
+/// What becomes of the partitions that a stopped broker leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaders {
+    /// The cluster notices: in-sync replicas on other brokers take over under a new leader epoch,
+    /// and Metadata no longer names the broker.
+    Move,
+    /// The cluster does not notice (yet): Metadata goes on naming the broker as leader.
+    Keep,
+}
+
+impl Cluster {
+    /// Stops a broker: its port refuses, its connections are cut, requests that wait there have no
+    /// further answer. Its records stay.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn stop_broker(&self, broker: i32, leaders: Leaders) -> io::Result<()> {
+        listener::close(&self.shared, broker)?;
+        if leaders == Leaders::Move {
+            self.shared.state().fence(broker);
+        }
+        Ok(())
+    }
+
+    /// The controller takes `broker` for dead, as it does when its heartbeats stay away: other in-sync
+    /// replicas lead, and Metadata no longer names it. Its process knows nothing of that and goes on.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn fence_broker(&self, broker: i32) -> io::Result<()> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        self.shared.state().fence(broker);
+        Ok(())
+    }
+
+    /// The controller hears of a fenced broker again: it follows at once, and leads what nobody does.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn unfence_broker(&self, broker: i32) -> io::Result<()> {
+        self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
+        self.shared.state().unfence(broker);
+        Ok(())
+    }
+
+    /// Starts a stopped broker on its old port. It follows at once; leaders stay where they are
+    /// unless a partition has none.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker; the system's error if the port cannot be listened on.
+    pub fn start_broker(&self, broker: i32) -> io::Result<()> {
+        listener::open(&self.shared, broker)?;
+        self.shared.state().unfence(broker);
+        Ok(())
+    }
+
+    /// From now on answers name a broker at this address. In-memory dials find it there, and no
+    /// longer where it was; a TCP port stays what it is. Two brokers may have one address: dials
+    /// then reach the one with the lower id, as with a proxy that stands for both.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn move_broker(&self, broker: i32, host: &str, port: u16) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        found.ok_or_else(|| listener::unknown_broker(broker))?.name_at(host, port);
+        Ok(())
+    }
+
+    /// Cuts a broker off from the controller: it goes on serving, but answers Metadata with what it
+    /// knows now, whatever happens elsewhere, until [`Cluster::reconnect_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn cut_off_broker(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
+        let now = crate::api::metadata::everything(&self.shared);
+        *found.stale() = Some(Box::new(now));
+        Ok(())
+    }
+
+    /// As after a start of the whole cluster: the broker serves, but knows nothing of the cluster yet.
+    /// It answers Metadata without any broker, and knows no topic, until
+    /// [`Cluster::reconnect_broker`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn forget_cluster(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        let found = found.ok_or_else(|| listener::unknown_broker(broker))?;
+        let now = crate::api::metadata::everything(&self.shared);
+        *found.stale() = Some(Box::new(now.with_brokers(Vec::new()).with_topics(Vec::new())));
+        Ok(())
+    }
+
+    /// Another cluster takes the place of this one, at the same addresses: it has another id, other
+    /// topics (of those that the cluster was built with, and with other ids), and no records. Its
+    /// producer ids are given from the beginning again, so that they are the same. All connections
+    /// are cut.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a topic cannot be created.
+    pub fn replace(&self, cluster_id: impl Into<String>) -> io::Result<()> {
+        let config = &self.shared.config;
+        self.shared.state().replace(config, cluster_id.into());
+        for broker in &self.shared.brokers {
+            *broker.stale() = None;
+            listener::cut(&self.shared, broker.id)?;
+        }
+        for (name, partitions, replication) in &config.topics {
+            self.create_topic(name, *partitions, *replication)?;
+        }
+        Ok(())
+    }
+
+    /// Ends [`Cluster::cut_off_broker`] and [`Cluster::forget_cluster`].
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn reconnect_broker(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        *found.ok_or_else(|| listener::unknown_broker(broker))?.stale() = None;
+        Ok(())
+    }
+
+    /// Cuts all connections of a broker, which goes on listening.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn cut_connections(&self, broker: i32) -> io::Result<()> {
+        listener::cut(&self.shared, broker)
+    }
+}
