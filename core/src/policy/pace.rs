@@ -116,10 +116,17 @@ impl Bucket {
     }
 }
 
+/// A response is late if it takes more than this many times the usual, and this much more: requests queue at the
+/// broker. Two of three late responses in a step make the broker a busy one, whose pace falls to [`BUSY`] at
+/// least: that keeps its queue short before it is long.
+const LATE_TIMES: f64 = 1.5;
+const LATE_FLOOR_US: f64 = 500.0;
+const BUSY: f64 = 0.5;
 /// A response is slow if it takes more than this many times the usual, and this much more: batches differ in
-/// size, machines in load, and replicas in how soon they fetch.
-const SLOW_TIMES: f64 = 2.0;
-const SLOW_FLOOR_US: f64 = 2_000.0;
+/// size, machines in load, and replicas in how soon they fetch. If most of a step are, the broker has more to do
+/// than it can, and its pace falls to the floor.
+const SLOW_TIMES: f64 = 3.0;
+const SLOW_FLOOR_US: f64 = 4_000.0;
 /// The part of the difference by which the usual time follows the mean of a step: within seconds where the mean
 /// is lower, in a minute or so where it is higher, and in many minutes while it is so high that it strains.
 const USUAL_DOWN: f64 = 1.0 / 20.0;
@@ -128,9 +135,11 @@ const USUAL_STRAINED: f64 = 1.0 / 4_000.0;
 /// Seconds from one step to the next, and the least number of responses that a step is judged by.
 const STEP: std::ops::Range<f64> = 0.1..0.2;
 const ANSWERS: u32 = 4;
-/// A step down multiplies the pace by this factor; a step up adds this part of the full pace.
+/// A step down multiplies the pace by a factor of this range, for a broker that is slow or busy; a step up adds
+/// this part of the full pace.
 const DOWN: std::ops::Range<f64> = 0.6..0.8;
-const UP: std::ops::Range<f64> = 0.02..0.04;
+const DOWN_BUSY: std::ops::Range<f64> = 0.7..0.85;
+const UP: std::ops::Range<f64> = 0.01..0.02;
 /// If no response came from a broker for this time (nothing is sent to it, or this process slept), its pace
 /// rises again by this part of the full pace per second.
 const UNHEARD: Duration = Duration::from_secs(5);
@@ -145,6 +154,7 @@ pub(crate) struct Strain {
     usual_us: Option<f64>,
     /// The sum of the response times of this step, in microseconds.
     sum_us: f64,
+    late: u32,
     slow: u32,
     responses: u32,
     step_at: Option<Instant>,
@@ -160,6 +170,7 @@ impl Default for Strain {
         Self {
             usual_us: None,
             sum_us: 0.0,
+            late: 0,
             slow: 0,
             responses: 0,
             step_at: None,
@@ -184,33 +195,49 @@ impl Strain {
         let before = self.heard.replace(now);
         if before.is_some_and(|at| now.saturating_duration_since(at) > UNHEARD) {
             // The responses before that say nothing about now.
-            (self.sum_us, self.slow, self.responses, self.step_at) = (0.0, 0, 0, None);
+            self.begin_step(None);
         }
         self.responses += 1;
         self.sum_us += us;
-        let slow = self.usual_us.is_some_and(|usual| us > usual * SLOW_TIMES + SLOW_FLOOR_US);
+        let beyond = |times: f64, floor_us: f64| {
+            self.usual_us.is_some_and(|usual| us > usual * times + floor_us)
+        };
+        let (late, slow) =
+            (beyond(LATE_TIMES, LATE_FLOOR_US), beyond(SLOW_TIMES, SLOW_FLOOR_US));
+        self.late += u32::from(late);
         self.slow += u32::from(slow);
         let mut step = || now + Duration::from_secs_f64(rng.random_range(STEP));
         let at = *self.step_at.get_or_insert_with(&mut step);
         if now < at || self.responses < ANSWERS {
             return;
         }
-        self.step_at = Some(step());
+        let next = step();
         let mean = self.sum_us / f64::from(self.responses);
         let slow = self.slow * 2 > self.responses;
+        let busy = self.late * 3 > self.responses * 2;
         let usual = self.usual_us.unwrap_or(mean);
-        let follows = match slow {
+        let follows = match slow || busy {
             _ if mean < usual => USUAL_DOWN,
             false => USUAL_UP,
             true => USUAL_STRAINED,
         };
         self.usual_us = Some(usual + (mean - usual) * follows);
+        let least_busy = BUSY.max(limits.floor());
         self.pace = if slow {
             (self.pace * rng.random_range(DOWN)).max(limits.floor())
+        } else if busy && self.pace > least_busy {
+            (self.pace * rng.random_range(DOWN_BUSY)).max(least_busy)
         } else {
-            (self.pace + rng.random_range(UP)).min(1.0)
+            // Back to what a busy broker is left, or to all.
+            (self.pace + rng.random_range(UP)).min(if busy { least_busy } else { 1.0 })
         };
-        (self.sum_us, self.slow, self.responses) = (0.0, 0, 0);
+        self.begin_step(Some(next));
+    }
+
+    /// Responses are counted anew, until then.
+    fn begin_step(&mut self, until: Option<Instant>) {
+        (self.sum_us, self.late, self.slow, self.responses) = (0.0, 0, 0, 0);
+        self.step_at = until;
     }
 
     /// A request is sent to it.

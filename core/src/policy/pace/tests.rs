@@ -122,7 +122,7 @@ fn feel(
 fn slow_responses_of_all_slow_it_down_and_quick_ones_up_again() {
     let (mut strain, mut now) = (Strain::default(), Instant::now());
     assert_eq!(feel(&mut strain, &mut now, 200, |_| 800), 1.0);
-    assert_eq!(feel(&mut strain, &mut now, 200, |_| 3_000), 1.0, "machines have their moods");
+    assert_eq!(feel(&mut strain, &mut now, 200, |_| 1_600), 1.0, "machines have their moods");
     let begun = now;
     let pace = feel(&mut strain, &mut now, 200, |_| 20_000);
     let least = PaceLimits::default().floor();
@@ -137,6 +137,21 @@ fn slow_responses_of_all_slow_it_down_and_quick_ones_up_again() {
     strain.sent(now);
     assert_eq!(strain.not_before(&PaceLimits::default()), None);
     assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(5));
+}
+
+/// Its queue is short yet, and no longer than it may be: half of the pace, and never less.
+#[test]
+fn a_busy_broker_is_left_half() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    feel(&mut strain, &mut now, 200, |_| 800);
+    assert_eq!(feel(&mut strain, &mut now, 400, |_| 3_000), BUSY);
+    assert_eq!(feel(&mut strain, &mut now, 400, |_| 3_000), BUSY);
+    // One that was slow comes back to that first.
+    assert!(feel(&mut strain, &mut now, 200, |_| 20_000) < 0.3);
+    assert_eq!(feel(&mut strain, &mut now, 1_000, |_| 3_000), BUSY);
+    assert_eq!(feel(&mut strain, &mut now, 1_500, |_| 800), 1.0);
+    // Half of its responses are no sign of a queue.
+    assert_eq!(feel(&mut strain, &mut now, 500, |n| if n % 2 == 0 { 3_000 } else { 800 }), 1.0);
 }
 
 /// Nothing is sent to it, or this process sleeps again and again: what it was long ago says little.
