@@ -11,6 +11,7 @@ const USAGE: &str =
   pace           in place of that: requests, acknowledgements and processor time at a few records a
                  second and at many, and of reading them; TASK: that alone (10 to 100000, each, flush,
                  each-at-once, fetch-100, fetch-1000, fetch-at-once-1000)
+  pace --real    what 4 clients with 1,000 records a second cost a real broker, and 40 with 100
   --only FIGURE  this figure alone, by its name in --json without _cpu_ns
   --records N    records per measurement (default 4000000)
   --seconds N    in place of that: records for so long, to look at memory
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// How requests are paced, and not what records cost: in these tasks.
     pub(crate) pace: Option<Vec<Task>>,
     pub(crate) length: Length,
+    /// On a real broker, what many clients cost it.
+    pub(crate) real: bool,
     rounds: Option<usize>,
     pub(crate) json: bool,
 }
@@ -48,6 +51,7 @@ impl Args {
             direction: None,
             only: None,
             pace: None,
+            real: false,
             length: Length::Records(4_000_000),
             rounds: None,
             json: false,
@@ -70,6 +74,7 @@ impl Args {
                 "--seconds" => parsed.length = Length::Seconds(number()? as u64),
                 "--rounds" => parsed.rounds = Some(number()?),
                 "--json" => parsed.json = true,
+                "--real" if parsed.pace.is_some() => parsed.real = true,
                 "--help" | "-h" => return Err(USAGE.to_owned()),
                 "broker" => {
                     let kind = args.next().and_then(|name| Kind::named(&name));

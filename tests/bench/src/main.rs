@@ -44,6 +44,9 @@ fn measure(args: &Args) -> Result<(), String> {
         eprintln!("ottla-bench: built without the feature 'rdkafka': nothing to compare with");
         &[Client::Ottla]
     };
+    if args.real {
+        return pace::real::measure(args, clients);
+    }
     if let Some(tasks) = &args.pace {
         return pace::measure(args, tasks, clients);
     }

@@ -9,6 +9,7 @@
 mod ottla_client;
 #[cfg(feature = "rdkafka")]
 mod rdkafka_client;
+pub(crate) mod real;
 mod report;
 mod steady;
 mod trickle;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::api::ApiKey;
 use crate::cluster::Cluster;
 use crate::config::{Config, Storage};
+use crate::price::{Price, Queue};
 use crate::state::{Broker, Shared};
 use crate::{host, listener};
 
@@ -127,6 +128,13 @@ impl Builder {
         self
     }
 
+    /// What requests cost each broker in time of its request threads; answers come when the work
+    /// before them is done. Default: nothing, and answers come at once.
+    pub fn price(mut self, price: Price) -> Self {
+        self.config.price = Some(price);
+        self
+    }
+
     /// Starts the cluster on a thread and runtime of its own. It may be used, and dropped, from any
     /// thread, also inside another runtime.
     ///
@@ -190,7 +198,8 @@ impl Builder {
                 0 => None,
                 racks => Some(config.racks[(id as usize - 1) % racks].clone()),
             };
-            brokers.push(Broker::new(id, host, port, rack, socket));
+            let queue = config.price.map(|price| Queue::new(price.threads));
+            brokers.push(Broker::new(id, host, port, rack, socket, queue));
         }
         let shared = Arc::new(Shared::new(config, handle, brokers));
         Ok(Cluster { shared, stop: None, thread: None })

@@ -103,7 +103,7 @@ impl Cluster {
                 .shared
                 .brokers
                 .iter()
-                .map(|broker| broker.counters.snapshot(broker.id))
+                .map(|broker| broker.counters.snapshot(broker.id, self.shared.worked(broker)))
                 .collect(),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::api::ApiKey;
 use crate::batch::Rules;
+use crate::price::Price;
 use crate::wire::MAX_FRAME;
 use crate::writer::SourceBatch;
 
@@ -40,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) partial_batches: bool,
     pub(crate) check_records: bool,
     pub(crate) max_versions: BTreeMap<ApiKey, i16>,
+    pub(crate) price: Option<Price>,
 }
 
 impl Config {
@@ -82,6 +84,7 @@ impl Default for Config {
             partial_batches: true,
             check_records: true,
             max_versions: BTreeMap::new(),
+            price: None,
         }
     }
 }

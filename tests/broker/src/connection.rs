@@ -10,12 +10,15 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::api::{self, ApiKey, Call, Outcome};
+use crate::price::Work;
 use crate::state::Shared;
 use crate::wire;
 
@@ -31,6 +34,8 @@ const TRUSTED_ROOM: usize = 4 << 20;
 const READ_AHEAD: usize = 256 << 10;
 /// A scratch buffer larger than this is given back after use.
 const SCRATCH_KEPT: usize = 8 << 20;
+/// Half of what the runtime's timers can tell apart.
+const HALF_A_GRAIN: Duration = Duration::from_micros(500);
 
 /// Serves one connection in a task of the cluster's runtime until the peer or the broker ends it.
 pub(crate) fn spawn<S>(shared: &Arc<Shared>, broker: i32, stream: S, mut cut: watch::Receiver<()>)
@@ -121,6 +126,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     /// Handles one request; false ends the connection.
     async fn answer(&mut self, mut frame: Bytes) -> io::Result<bool> {
         let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+        let request_bytes = frame.len();
         let head = wire::read_head(&mut frame).map_err(invalid)?;
         let api = ApiKey(head.api_key);
         let Some(broker) = self.shared.broker(self.broker) else { return Ok(false) };
@@ -137,12 +143,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             return self.swallow().await;
         }
 
+        let work = Work { requests: 1, bytes: request_bytes as u64, ..Work::default() };
         let mut call = Call {
             shared: self.shared,
             broker,
             version: head.version,
             correlation_id: head.correlation_id,
             plan,
+            work,
             scratch: &mut self.scratch,
         };
         let outcome = {
@@ -163,10 +171,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
             }
         };
+        let work = call.work;
         if self.scratch.capacity() > SCRATCH_KEPT {
             self.scratch = Vec::new();
         }
 
+        if let Some(done) = self.shared.charge(broker, work) {
+            wait_until(done).await;
+        }
         if plan.cut_after {
             return Ok(false);
         }
@@ -200,6 +212,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 return Ok(false);
             }
         }
+    }
+}
+
+/// Waits for a moment to the nearest millisecond, the grain of the runtime's timers: rounded up, a
+/// request of 50 us would take twenty times as long.
+async fn wait_until(at: Instant) {
+    if at.saturating_duration_since(Instant::now()) > HALF_A_GRAIN {
+        tokio::time::sleep_until(at - HALF_A_GRAIN).await;
     }
 }
 

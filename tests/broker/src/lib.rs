@@ -14,7 +14,8 @@
 //! The way of a request: a connection ([`connection`]) reads a frame and its head ([`wire`]), asks
 //! the fault script ([`faults`]), and hands the body to its api ([`api`]), which has its lengths and
 //! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks at topics and partitions ([`topic`]), judges batches ([`batch`]) and
-//! sequences ([`producer_state`]), and appends to or reads from a log ([`log`]).
+//! sequences ([`producer_state`]), and appends to or reads from a log ([`log`]). Where requests have a
+//! price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
 //! client's writer independently.
@@ -34,6 +35,7 @@ mod faults;
 mod host;
 mod listener;
 mod log;
+mod price;
 mod producer_state;
 mod shape;
 mod state;
@@ -50,6 +52,7 @@ pub use compression::Codec;
 pub use config::Storage;
 pub use doors::{Dialer, Doors};
 pub use faults::{Fault, FaultId, FaultRule, Faults};
+pub use price::{Price, Work};
 pub use stats::{BrokerStats, Stats};
 pub use writer::SourceBatch;
 

@@ -14,6 +14,7 @@ use crate::config::{Config, Storage};
 use crate::error_code as code;
 use crate::faults::Faults;
 use crate::log::Keeps;
+use crate::price::{Queue, Work};
 use crate::stats::Counters;
 use crate::topic::{Partition, Topic};
 
@@ -30,6 +31,8 @@ pub(crate) struct Broker {
     named_at: Mutex<(String, u16)>,
     /// What it knew of the cluster when it was cut off.
     stale: Mutex<Option<Box<MetadataResponse>>>,
+    /// Its request threads, where requests have a price.
+    queue: Option<Mutex<Queue>>,
 }
 
 /// Whether a broker lets anybody in. Dropping a sender ends what watches it.
@@ -48,6 +51,7 @@ impl Broker {
         port: u16,
         rack: Option<String>,
         socket: Option<socket2::Socket>,
+        queue: Option<Queue>,
     ) -> Self {
         Self {
             id,
@@ -57,6 +61,7 @@ impl Broker {
             gate: Mutex::new(Gate { socket, ..Gate::default() }),
             named_at: Mutex::new((host, port)),
             stale: Mutex::default(),
+            queue: queue.map(Mutex::new),
         }
     }
 
@@ -72,6 +77,10 @@ impl Broker {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn queue(&self) -> Option<MutexGuard<'_, Queue>> {
+        Some(self.queue.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) brokers: Vec<Broker>,
     pub(crate) faults: Faults,
     state: Mutex<State>,
+    started: Instant,
 }
 
 impl Shared {
@@ -92,8 +102,12 @@ impl Shared {
         handle: tokio::runtime::Handle,
         brokers: Vec<Broker>,
     ) -> Self {
-        let state = State::new(&config);
-        Self { config, handle, brokers, faults: Faults::default(), state: Mutex::new(state) }
+        let state = Mutex::new(State::new(&config));
+        let started = {
+            let _context = handle.enter();
+            Instant::now()
+        };
+        Self { config, handle, brokers, faults: Faults::default(), state, started }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -109,6 +123,22 @@ impl Shared {
     pub(crate) fn now(&self) -> Instant {
         let _context = self.handle.enter();
         Instant::now()
+    }
+
+    /// A broker's request threads are given work; when it will be done. `None`: requests cost nothing
+    /// here.
+    pub(crate) fn charge(&self, broker: &Broker, work: Work) -> Option<Instant> {
+        let cost = self.config.price?.of(work);
+        let done = broker.queue()?.take(self.now() - self.started, cost);
+        Some(self.started + done)
+    }
+
+    /// What the broker's request threads have worked so far, and the longest that a request has
+    /// waited for one.
+    pub(crate) fn worked(&self, broker: &Broker) -> (Duration, Duration) {
+        let queue = broker.queue();
+        let of = |queue: &Queue| (queue.worked(self.now() - self.started), queue.longest_wait());
+        queue.map_or_else(Default::default, |queue| of(&queue))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::api::ApiKey;
 
@@ -100,7 +101,11 @@ impl Counters {
         }
     }
 
-    pub(crate) fn snapshot(&self, broker: i32) -> BrokerStats {
+    pub(crate) fn snapshot(
+        &self,
+        broker: i32,
+        (worked, longest_wait): (Duration, Duration),
+    ) -> BrokerStats {
         BrokerStats {
             broker,
             connections_accepted: get(&self.accepted),
@@ -120,6 +125,8 @@ impl Counters {
             produce_bytes: get(&self.produce_bytes),
             fetch_bytes: get(&self.fetch_bytes),
             metadata_topics: get(&self.metadata_topics),
+            worked,
+            longest_wait,
             software: self
                 .software
                 .lock()
@@ -157,6 +164,11 @@ pub struct BrokerStats {
     pub fetch_bytes: u64,
     /// Topics described in Metadata responses, known or not.
     pub metadata_topics: u64,
+    /// Time of its request threads that was spent on requests, all threads together. Zero where
+    /// requests have no price ([`crate::Builder::price`]).
+    pub worked: Duration,
+    /// The longest that a request has waited for a request thread; zero without a price.
+    pub longest_wait: Duration,
     /// (name, version) that clients stated in ApiVersions (KIP-511), and on how many connections.
     pub software: BTreeMap<(String, String), u64>,
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use ottla::testing::PaceLimits;
 use ottla::{Client, Compression, Environment, Producer, Record, Stats};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -44,6 +45,14 @@ pub struct Load {
     /// The producer's `batch_size`; a choice of a partition is kept for so many bytes. `None`: the
     /// default.
     pub batch: Option<usize>,
+    /// `every` is the mean of what lies between two records, each drawn by itself, as those of many users
+    /// come. At even times a fleet whose requests follow from its records' times never gets into its
+    /// own way: queues are felt where requests meet by chance.
+    pub at_random: bool,
+    /// The producer's `linger`. `None`: the default.
+    pub linger: Option<Duration>,
+    /// How its requests are paced.
+    pub pace: PaceLimits,
     /// Values begin with the client's number and the record's, for [`crate::lab::Lab::read_back`].
     pub numbered: bool,
 }
@@ -58,6 +67,9 @@ impl Load {
             burst: 1,
             value: 100,
             batch: None,
+            at_random: false,
+            linger: None,
+            pace: PaceLimits::default(),
             numbered: false,
         }
     }
@@ -78,6 +90,8 @@ pub struct Member {
     acked: Mutex<Vec<u32>>,
     /// Times that it waits longer than its load says.
     slower: AtomicU32,
+    /// Nanoseconds from one record to the next, if it is told; 0: what its load says.
+    every: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -98,6 +112,7 @@ impl Member {
             written: Mutex::default(),
             acked: Mutex::default(),
             slower: AtomicU32::new(1),
+            every: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         })
     }
@@ -132,6 +147,12 @@ impl Member {
         self.slower.store(times, Ordering::Relaxed);
     }
 
+    /// From its next record on it sends one in this time, whatever its load says.
+    pub fn send_every(&self, time: Duration) {
+        let nanos = time.as_nanos().try_into().unwrap_or(u64::MAX);
+        self.every.store(nanos, Ordering::Relaxed);
+    }
+
     /// It sends nothing more; what it sent goes on.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -139,11 +160,12 @@ impl Member {
 
     /// The client, once it is connected. Tries again for ever, as a supervisor would that starts a
     /// process anew.
-    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64) -> Client {
+    pub(crate) async fn connect(&self, bootstrap: &str, seed: u64, pace: PaceLimits) -> Client {
         let environment = Environment::builder()
             .runtime(Handle::current())
             .dialer(self.network.dialer(self.number))
             .seed(seed)
+            .pace(pace)
             .wall_clock(WALL_CLOCK + Duration::from_millis(self.network.now_ms()))
             .build();
         let mut builder = Client::builder().bootstrap(bootstrap).environment(environment);
@@ -170,10 +192,13 @@ impl Member {
         load: Load,
     ) {
         tokio::time::sleep_until(at).await;
-        let client = self.connect(&bootstrap, seed).await;
+        let client = self.connect(&bootstrap, seed, load.pace).await;
         let mut producer = client.producer().compression(Compression::None);
         if let Some(bytes) = load.batch {
             producer = producer.batch_size(bytes);
+        }
+        if let Some(linger) = load.linger {
+            producer = producer.linger(linger);
         }
         let producer = producer.build().expect("the settings are in their ranges");
         drop(client);
@@ -185,7 +210,15 @@ impl Member {
         let mut next = Instant::now() + every.mul_f64(rng.random());
         for count in 0.. {
             tokio::time::sleep_until(next).await;
-            next += every * self.slower.load(Ordering::Relaxed);
+            let every = match self.every.load(Ordering::Relaxed) {
+                0 => every,
+                told => Duration::from_nanos(told),
+            };
+            let gap = match load.at_random {
+                true => every.mul_f64(-(1.0 - rng.random::<f64>()).ln()),
+                false => every,
+            };
+            next += gap * self.slower.load(Ordering::Relaxed);
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -248,7 +281,7 @@ impl Member {
         topic: String,
     ) {
         tokio::time::sleep_until(at).await;
-        let client = self.connect(&bootstrap, seed).await;
+        let client = self.connect(&bootstrap, seed, PaceLimits::default()).await;
         let mut consumer =
             client.consumer().topics([topic]).build().expect("the settings are the defaults");
         while let Some(batch) = consumer.next().await {

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_test_broker::{Cluster, Doors, Leaders, Storage};
+use ottla_test_broker::{Cluster, Doors, Leaders, Price, Storage};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
@@ -41,13 +41,15 @@ pub struct Setup {
     pub keep: bool,
     /// Clients know their number among so many equal ones.
     pub ordinals: Option<u32>,
+    /// What requests cost brokers. `None`: nothing.
+    pub price: Option<Price>,
 }
 
 impl Setup {
     /// 20 brokers, 60 partitions, a round trip of 2 ms.
     pub fn new(seed: u64) -> Self {
         let link = Link::default();
-        Self { brokers: 20, partitions: 60, seed, link, keep: false, ordinals: None }
+        Self { brokers: 20, partitions: 60, seed, link, keep: false, ordinals: None, price: None }
     }
 }
 
@@ -111,6 +113,9 @@ impl Lab {
         }
         if setup.partitions > 0 {
             builder = builder.topic(TOPIC, setup.partitions, replication);
+        }
+        if let Some(price) = setup.price {
+            builder = builder.price(price);
         }
         let cluster = builder
             .cluster_id("fleet")
@@ -181,7 +186,7 @@ impl Lab {
     }
 
     /// Begins a phase of the script, and marks it in plots.
-    pub fn phase(&mut self, name: &'static str) -> u64 {
+    pub fn phase(&mut self, name: &str) -> u64 {
         let now = self.now_ms();
         self.ledger.phase(name, now);
         self.marks.push((now, name.to_owned()));
@@ -252,6 +257,11 @@ impl Lab {
         while self.ledger.total().unresolved() > 0 && Instant::now() < end {
             self.pass(Duration::from_millis(100)).await;
         }
+    }
+
+    /// Time of their request threads that brokers have worked so far, by id from 1.
+    pub fn worked(&self) -> Vec<Duration> {
+        self.cluster.stats().brokers.iter().map(|broker| broker.worked).collect()
     }
 
     /// Reads all of [`TOPIC`] and compares it with what clients were told; their records must be kept

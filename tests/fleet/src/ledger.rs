@@ -19,7 +19,7 @@ struct Inner {
 #[derive(Clone)]
 pub struct Phase {
     /// What the script calls it.
-    pub name: &'static str,
+    pub name: String,
     /// When it began, in milliseconds of the network's clock.
     pub from_ms: u64,
     /// Records given to the producers.
@@ -56,9 +56,9 @@ pub struct Sent {
 }
 
 impl Phase {
-    fn new(name: &'static str, from_ms: u64) -> Self {
+    fn new(name: &str, from_ms: u64) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             from_ms,
             sent: 0,
             acked: 0,
@@ -108,7 +108,7 @@ impl Ledger {
     }
 
     /// Records sent from now on belong to another phase.
-    pub fn phase(&self, name: &'static str, now_ms: u64) {
+    pub fn phase(&self, name: &str, now_ms: u64) {
         self.lock().phases.push(Phase::new(name, now_ms));
     }
 
@@ -175,7 +175,7 @@ impl Ledger {
 }
 
 fn merged(phases: &[Phase]) -> Phase {
-    let mut all = Phase::new(phases[0].name, phases[0].from_ms);
+    let mut all = Phase::new(&phases[0].name, phases[0].from_ms);
     for phase in phases {
         all.sent += phase.sent;
         all.acked += phase.acked;

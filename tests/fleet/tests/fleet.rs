@@ -8,7 +8,9 @@ use ottla_fleet::client::Load;
 use ottla_fleet::experiments::outage::{self, How, Who};
 use ottla_fleet::experiments::paths;
 use ottla_fleet::experiments::spread::{self, Case};
-use ottla_fleet::experiments::{Options, errors, idle, moved_leaders, reset, slow_broker};
+use ottla_fleet::experiments::{
+    Options, but_dont, errors, idle, load_curve, moved_leaders, overload, reset, slow_broker,
+};
 use ottla_fleet::lab::{Lab, ReadBack, Setup, TOPIC, virtual_time};
 use ottla_fleet::report::Report;
 use ottla_test_broker::{ApiKey, Fault, FaultRule};
@@ -272,4 +274,57 @@ fn paths_break_and_records_take_another_one() {
             assert!(report.value("clients asked for silence") > 5.0, "{}", report.table());
         }
     }
+}
+
+/// What those make of a thousand records a second that gather for a fixed time, and that nobody else's
+/// pace is in it; ours is judged beside them.
+#[test]
+fn ten_million_messages_are_gathered_as_long_as_each_fleet_says() {
+    let reports = but_dont::compared(6, Duration::from_secs(4), SEED);
+    let [ours, zero, five, ten] = &reports[..] else { panic!("four fleets") };
+    let a_thousand = |report: &Report| report.value("requests per 1,000 messages");
+    for (report, within) in [(zero, 250.0..=1000.0), (five, 140.0..=200.0), (ten, 80.0..=100.0)] {
+        assert!(within.contains(&a_thousand(report)), "{}", report.table());
+    }
+    for (report, least) in [(five, 5.0), (ten, 10.0)] {
+        assert!(report.value("ack p99, ms") >= least, "{}", report.table());
+    }
+    holds(ours, &["records that failed", "records never resolved"]);
+    // A thousand messages a second of each of ten thousand.
+    let requests = ours.value("Produce requests/s, all brokers");
+    let messages = requests / a_thousand(ours) * 1000.0;
+    assert!((9.5e6..1.05e7).contains(&messages), "{}", ours.table());
+    let used = |report: &Report| report.value("used of all brokers' time, %");
+    assert!(used(zero) > used(five) && used(five) > used(ten), "{}{}", zero.table(), ten.table());
+    for report in &reports {
+        let busiest = report.value("the busiest broker's, %");
+        assert!(busiest >= used(report) && busiest <= 100.5, "{}", report.table());
+    }
+}
+
+#[test]
+fn a_load_that_rises_uses_brokers_up() {
+    let (settle, watched) = (Duration::from_secs(2), Duration::from_secs(2));
+    let size = load_curve::Size { clients: 5, settle, watched, seed: SEED };
+    let reports = load_curve::compared(&size);
+    let [ours, zero, five, _] = &reports[..] else { panic!("four fleets") };
+    // Capacity is where these use all of it, so that a fifth more is too much.
+    let busiest = |load: u32| five.value(&format!("{load} %: busiest broker, %"));
+    assert!((85.0..=100.5).contains(&busiest(100)), "{}", five.table());
+    assert!(busiest(120) > 95.0 && busiest(10) < 80.0, "{}", five.table());
+    // Who gathers nothing is beyond its knee long before.
+    let p99 = |report: &Report| report.value("50 %: ack p99, ms");
+    assert!(p99(zero) > p99(five), "{}{}", zero.table(), five.table());
+    holds(ours, &["records that failed", "records never resolved"]);
+}
+
+#[test]
+fn an_overload_ends_with_what_was_too_much() {
+    let report = overload::of(6, SEED);
+    let figures = ["records that failed", "records never resolved", "acknowledged records lost"];
+    holds(&report, &figures);
+    assert!((75.0..90.0).contains(&report.value("brokers busy before, %")), "{}", report.table());
+    let over = report.value("brokers busy in the overload, %");
+    assert!(over > 97.0, "{}", report.table());
+    holds(&report, &["the one / the other"]);
 }

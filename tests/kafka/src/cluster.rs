@@ -33,6 +33,9 @@ pub struct Options {
     pub version: String,
     /// Java heap of each broker, in MiB. Default 512.
     pub heap_mib: u32,
+    /// Java as in production, for figures of what a broker costs: it takes longer to start and to
+    /// get warm, and more of the machine. Default: no.
+    pub measured: bool,
     /// Use nothing of the machine but Python. Default: whether `OTTLA_HERMETIC` is 1.
     pub hermetic: bool,
     /// More lines for each broker's properties; they win over what stands there.
@@ -51,6 +54,7 @@ impl Default for Options {
             brokers: 3,
             version: DEFAULT_VERSION.to_owned(),
             heap_mib: 512,
+            measured: false,
             hermetic: std::env::var(HERMETIC_VAR).is_ok_and(|v| v == "1"),
             properties: BTreeMap::new(),
             format: Vec::new(),
@@ -152,7 +156,7 @@ impl Cluster {
         state.bootstrap = addresses.join(",");
         format_storage(&state, &nodes, &options.format)?;
 
-        let flags = node::java_flags(&options.version, options.heap_mib);
+        let flags = node::java_flags(&options.version, options.heap_mib, options.measured);
         let own = Own { supervisor, nodes, flags };
         let mut cluster = Self { state, pids: Mutex::default(), own: Some(own) };
         let ids: Vec<u32> = (1..=options.brokers).collect();

@@ -123,15 +123,16 @@ impl Node {
     }
 }
 
-/// Options of every JVM here: what is short-lived starts fast, what stays takes little.
-pub fn java_flags(version: &str, heap_mib: u32) -> Vec<String> {
-    let mut flags = vec![
-        format!("-Xmx{heap_mib}m"),
-        "-Xshare:auto".into(),
-        "-XX:+UseSerialGC".into(),
-        "-XX:TieredStopAtLevel=1".into(),
-        "-Djava.awt.headless=true".into(),
-    ];
+/// Options of every JVM here: what is short-lived starts fast, what stays takes little. One that is
+/// to be measured has the compilers and the collector that a broker has in production, as
+/// `kafka-server-start.sh` sets them.
+pub fn java_flags(version: &str, heap_mib: u32, measured: bool) -> Vec<String> {
+    let mut flags =
+        vec![format!("-Xmx{heap_mib}m"), "-Xshare:auto".into(), "-Djava.awt.headless=true".into()];
+    flags.extend(match measured {
+        false => ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"].map(str::to_owned),
+        true => ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"].map(str::to_owned),
+    });
     if version.starts_with("3.") {
         // 3.9 brings reload4j, which looks for a file on the class path.
         flags.push("-Dlog4j.configuration=log4j.properties".into());

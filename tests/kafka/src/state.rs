@@ -48,7 +48,7 @@ impl State {
     /// A command that runs a class of Kafka's tools.
     pub fn tool(&self, class: &str, args: &[&str]) -> Command {
         let mut command = Command::new(&self.java);
-        command.args(node::java_flags(&self.version, 256));
+        command.args(node::java_flags(&self.version, 256, false));
         command.arg("-cp").arg(self.class_path()).arg(class).args(args).stdin(Stdio::null());
         command
     }

@@ -50,7 +50,8 @@ enum Task {
     #[command(subcommand)]
     Kafka(kafka::Action),
     /// Measure, on a release build: CPU per message against the embedded broker; with
-    /// `behaviour`, how many clients behave together on a real cluster whose paths break
+    /// `behaviour`, how many clients behave together on a real cluster whose paths break; with
+    /// `broker-price`, what Produce requests cost a real broker
     Bench {
         /// Print one JSON object per figure and line
         #[arg(long)]
@@ -123,6 +124,10 @@ fn bench(root: &Path, json: bool, args: &[String]) -> Result<bool, String> {
             // Built from source, so only where it takes part.
             let peer = rest.iter().any(|arg| arg == "rdkafka");
             cargo.args(peer.then_some(["--features", "rdkafka"]).into_iter().flatten());
+            rest
+        }
+        [first, rest @ ..] if first == "broker-price" => {
+            cargo.args(["ottla-test-kafka", "--example", "broker_price"]);
             rest
         }
         all => {

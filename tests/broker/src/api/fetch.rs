@@ -45,6 +45,7 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
         if look.ready || now >= deadline {
             response.topics = look.topics;
             call.broker.counters.fetched(look.bytes as u64);
+            call.work.bytes += look.bytes as u64;
             return fetch_response::encode(call, response);
         }
         tokio::select! {

@@ -21,6 +21,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Str
 
 use crate::batch::Refusal;
 use crate::faults::Plan;
+use crate::price::Work;
 use crate::shape;
 use crate::state::{Broker, Shared};
 use crate::wire::Response;
@@ -76,6 +77,8 @@ pub(crate) struct Call<'a> {
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
     pub(crate) plan: Plan,
+    /// What the request makes the broker do, as far as its handler has found out.
+    pub(crate) work: Work,
     /// For unpacking compressed batches; reused by the connection.
     pub(crate) scratch: &'a mut Vec<u8>,
 }

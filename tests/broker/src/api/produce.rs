@@ -90,6 +90,10 @@ fn append_all(call: &mut Call<'_>, request: &ProduceRequest) -> Vec<Part> {
                 (Some(records), None) => batch::check(records, rules, depth, call.scratch)
                     .map(|header| (header, records.clone())),
             };
+            if let Ok((header, _)) = &judged {
+                call.work.batches += 1;
+                call.work.records += header.record_count as u64;
+            }
             let mut part = Part {
                 topic_index,
                 topic: name.clone(),

@@ -9,6 +9,7 @@ mod fetch;
 mod hostile;
 mod leaders;
 mod lifecycle;
+mod price;
 mod replication;
 mod requests;
 mod retention;

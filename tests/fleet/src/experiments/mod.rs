@@ -1,15 +1,19 @@
 //! The experiments: each a set-up, a script and what is measured, beside what is wanted of it.
 //!
-//! Numbers are those of the table in the design notes; 6, 11, 13, 14 and 15 need real brokers,
+//! Numbers are those of the table in the design notes; 11, 13, 14 and 15 need real brokers,
 //! groups or real time and are measured elsewhere. 16 is none of the table's: the paths to brokers
 //! break as in the measurements of other clients.
 
+pub mod but_dont;
 pub mod connections;
 pub mod errors;
 pub mod idle;
+pub mod load_curve;
 pub mod moved_leaders;
 pub mod outage;
+pub mod overload;
 pub mod paths;
+pub mod priced;
 pub mod reset;
 pub mod rolling;
 pub mod slow_broker;
@@ -47,18 +51,21 @@ pub struct Experiment {
 }
 
 /// All of them.
-pub const ALL: [Experiment; 11] = [
+pub const ALL: [Experiment; 14] = [
     Experiment { number: 1, name: "outage", run: outage::killed },
     Experiment { number: 2, name: "reset", run: reset::run },
     Experiment { number: 3, name: "moved-leaders", run: moved_leaders::run },
     Experiment { number: 4, name: "idle", run: idle::run },
     Experiment { number: 5, name: "errors", run: errors::run },
+    Experiment { number: 6, name: "overload", run: overload::run },
     Experiment { number: 7, name: "spread", run: spread::run },
     Experiment { number: 8, name: "slow-broker", run: slow_broker::run },
     Experiment { number: 9, name: "broker-down", run: outage::down },
     Experiment { number: 10, name: "connections", run: connections::run },
     Experiment { number: 12, name: "rolling-restart", run: rolling::run },
     Experiment { number: 16, name: "broken-paths", run: paths::run },
+    Experiment { number: 17, name: "but-dont", run: but_dont::run },
+    Experiment { number: 18, name: "load-curve", run: load_curve::run },
 ];
 
 /// Finds an experiment by number or name.
@@ -136,7 +143,7 @@ mod tests {
     fn an_experiment_is_found_by_number_and_by_name() {
         let number = |word| find(word).map(|experiment| experiment.number);
         assert_eq!(
-            ["1", "idle", "16", "6", "id"].map(number),
+            ["1", "idle", "16", "11", "id"].map(number),
             [Some(1), Some(4), Some(16), None, None]
         );
     }
