@@ -202,8 +202,7 @@ impl Strain {
         let beyond = |times: f64, floor_us: f64| {
             self.usual_us.is_some_and(|usual| us > usual * times + floor_us)
         };
-        let (late, slow) =
-            (beyond(LATE_TIMES, LATE_FLOOR_US), beyond(SLOW_TIMES, SLOW_FLOOR_US));
+        let (late, slow) = (beyond(LATE_TIMES, LATE_FLOOR_US), beyond(SLOW_TIMES, SLOW_FLOOR_US));
         self.late += u32::from(late);
         self.slow += u32::from(slow);
         let mut step = || now + Duration::from_secs_f64(rng.random_range(STEP));
