@@ -120,7 +120,7 @@ impl Bucket {
 /// broker. Two of three late responses in a step make the broker a busy one, whose pace falls to [`BUSY`] at
 /// least: that keeps its queue short before it is long.
 const LATE_TIMES: f64 = 1.5;
-const LATE_FLOOR_US: f64 = 1_000.0;
+const LATE_FLOOR_US: f64 = 500.0;
 const BUSY: f64 = 0.5;
 /// A response is slow if it takes more than this many times the usual, and this much more: batches differ in
 /// size, machines in load, and replicas in how soon they fetch. If most of a step are, the broker has more to do

@@ -139,14 +139,6 @@ fn slow_responses_of_all_slow_it_down_and_quick_ones_up_again() {
     assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(5));
 }
 
-/// A burst is answered at once, and single requests by a broker, and a machine, that have to wake up first.
-#[test]
-fn quick_responses_of_a_burst_make_no_broker_busy() {
-    let (mut strain, mut now) = (Strain::default(), Instant::now());
-    feel(&mut strain, &mut now, 1_000, |_| 100);
-    assert_eq!(feel(&mut strain, &mut now, 2_000, |_| 900), 1.0);
-}
-
 /// Its queue is short yet, and no longer than it may be: half of the pace, and never less.
 #[test]
 fn a_busy_broker_is_left_half() {
