@@ -128,7 +128,8 @@ impl Accumulator {
     }
 }
 
-/// Dropped when the lock is given back, also by a panic: seals the batches that were set aside.
+/// Dropped when the lock is given back, also by a panic: seals the batches that were set aside. They are all of this
+/// topic: only the sender's task moves records, one topic after the other.
 struct Aside<'a> {
     accumulator: &'a Arc<Accumulator>,
     topic: &'a Arc<TopicBatches>,

@@ -21,7 +21,7 @@ pub mod spread;
 
 use crate::lab::Lab;
 use crate::net::Api;
-use crate::report::Report;
+use crate::report::{Report, Target};
 
 /// What the command line may say.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +120,18 @@ fn highest(values: &[u64]) -> f64 {
 /// Connections open now, by client.
 fn open_by_client(lab: &Lab) -> Vec<u64> {
     (0..lab.clients()).map(|client| lab.network.open_of(client).len() as u64).collect()
+}
+
+/// What became of all records: none has failed or is unresolved, and what was acknowledged was appended. Gives how
+/// many were acknowledged, and how many the brokers have appended.
+fn all_are_there(report: &mut Report, lab: &Lab) -> (u64, u64) {
+    let total = lab.ledger.total();
+    report.figure("records that failed", total.failed as f64, Target::AtMost(0.0));
+    report.figure("records never resolved", total.unresolved() as f64, Target::AtMost(0.0));
+    let appended: u64 = lab.cluster.stats().brokers.iter().map(|b| b.produce_records).sum();
+    let lost = total.acked.saturating_sub(appended);
+    report.figure("acknowledged records lost", lost as f64, Target::AtMost(0.0));
+    (total.acked, appended)
 }
 
 #[cfg(test)]

@@ -165,13 +165,8 @@ fn waits(report: &mut Report, lab: &Lab, how: How, wanted: &dyn Fn(Target) -> Ta
         How::BlackHole => Target::AtMost(1.0),
     };
     report.figure("records that waited over 1 s, %", down.share_over(1000) * 100.0, wanted(over));
-    let total = lab.ledger.total();
-    report.figure("records that failed", total.failed as f64, Target::AtMost(0.0));
-    report.figure("records never resolved", total.unresolved() as f64, Target::AtMost(0.0));
-    let appended: u64 = lab.cluster.stats().brokers.iter().map(|b| b.produce_records).sum();
-    let lost = total.acked.saturating_sub(appended);
-    report.figure("acknowledged records lost", lost as f64, Target::AtMost(0.0));
-    let more = appended.saturating_sub(total.acked);
+    let (acked, appended) = super::all_are_there(report, lab);
+    let more = appended.saturating_sub(acked);
     report.figure("records appended beyond the acknowledged", more as f64, Target::Told);
 }
 

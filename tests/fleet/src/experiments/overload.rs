@@ -106,12 +106,7 @@ pub fn of(clients: u32, seed: u64) -> Report {
         report.figure("the one / the other", back / ideal, Target::AtMost(1.25));
         report.figure("requests with retries in the overload", retries.1 as f64, Target::Told);
         report.figure("requests with retries after it", retries.0 as f64, Target::Told);
-        let total = lab.ledger.total();
-        report.figure("records that failed", total.failed as f64, Target::AtMost(0.0));
-        report.figure("records never resolved", total.unresolved() as f64, Target::AtMost(0.0));
-        let appended: u64 = lab.cluster.stats().brokers.iter().map(|b| b.produce_records).sum();
-        let lost = total.acked.saturating_sub(appended);
-        report.figure("acknowledged records lost", lost as f64, Target::AtMost(0.0));
+        super::all_are_there(&mut report, &lab);
         report.plot = Some(lab.plot());
         report
     })
