@@ -150,11 +150,12 @@ impl Pool {
                 Err((DialFailure::Other, e.context(format_args!("{}: dialling", broker.name()))))
             });
             let Some(pool) = pool.upgrade() else { return };
+            let elsewhere = || {
+                let words = format!("{}: it is elsewhere by now", broker.name());
+                Error::new(ErrorKind::Connect, words)
+            };
             let result = match opened {
-                Ok(connection)
-                    if broker.endpoint() == endpoint
-                        && pool.identity().incarnation() == incarnation =>
-                {
+                Ok(connection) if broker.endpoint() == endpoint => {
                     // A broker that led to another cluster counts as well only once it has been asked.
                     if !broker.is_suspect() {
                         broker.connected();
@@ -163,14 +164,12 @@ impl Pool {
                     if !broker.hangs_up() {
                         pool.reconnect_pacer().reached();
                     }
-                    Ok(pool.admit(&broker, lane, connection))
+                    pool.admit(&broker, lane, connection, incarnation).ok_or_else(elsewhere)
                 }
-                // The broker has moved during the dial, or another cluster was accepted: this is not a
-                // connection to it any more, and no connection to the other cluster may vouch for it.
+                // The broker has moved during the dial: this is not a connection to it any more.
                 Ok(connection) => {
                     connection.retire();
-                    let words = format!("{}: it is elsewhere by now", connection.name());
-                    Err(Error::new(ErrorKind::Connect, words))
+                    Err(elsewhere())
                 }
                 Err((why, e)) => {
                     let now = setup.env.now();

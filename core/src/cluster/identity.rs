@@ -99,9 +99,27 @@ impl Pool {
     }
 
     /// A new connection is open: puts it into `lane`, unless that has one already, and gives the one it has then.
-    pub(super) fn admit(&self, broker: &Broker, lane: Lane, connection: Connection) -> Connection {
-        // Held until it can be found: of two that are opened at once only the first begins a spell.
+    /// `None`, and the connection is retired, if it does not belong to the cluster as it is known now: its dial
+    /// began in the `incarnation` before this one, or the pool has forgotten the broker while its caller waited.
+    /// The connections of the new cluster must not vouch for one to the old.
+    pub(super) fn admit(
+        &self,
+        broker: &Broker,
+        lane: Lane,
+        connection: Connection,
+        incarnation: u64,
+    ) -> Option<Connection> {
+        // Held until it can be found: of two that are opened at once only the first begins a spell. And no other
+        // incarnation begins meanwhile.
         let mut state = self.identity.state();
+        let is_known = |broker: &Broker| {
+            self.lock().get(&broker.id).is_some_and(|known| std::ptr::eq(&**known, broker))
+        };
+        if self.identity.incarnation() != incarnation || !is_known(broker) {
+            drop(state);
+            connection.retire();
+            return None;
+        }
         let losses = &self.identity.losses;
         let vouch = if broker.is_suspect() {
             Arc::new(Vouch::new(false, losses))
@@ -119,7 +137,7 @@ impl Pool {
             Arc::clone(state.spell.get_or_insert_with(begin))
         };
         connection.vouched_by(vouch);
-        broker.put(lane, connection)
+        Some(broker.put(lane, connection))
     }
 
     /// Waits until a connection is known to lead to the right cluster; asks the broker if nobody else does.

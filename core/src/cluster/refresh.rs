@@ -60,6 +60,7 @@ pub(crate) async fn run(pool: Weak<Pool>) {
         metadata.asked(&question);
         // Nothing in use: nothing to ask.
         if question.topics.is_empty() && !question.identity {
+            failing = None;
             metadata.plan(|plan, rng, now| plan.answered(question.all, false, now, rng));
             continue;
         }

@@ -70,6 +70,45 @@ async fn who_was_dialled_in_the_old_cluster_is_nobody_in_the_new_one() {
     assert_eq!(bed.seen(1, ApiKey::METADATA), asked, "it was asked who it is");
 }
 
+/// The dial before it has ended badly by then, and the new cluster's own connection would vouch for this one.
+#[tokio::test(start_paused = true)]
+async fn who_waits_to_dial_in_the_old_cluster_gets_no_lane_to_it_in_the_new_one() {
+    let bed = first().await;
+    let (broker, host) = (bed.pool.broker(2).unwrap(), bed.host(2));
+    broker.hang_up();
+    bed.net.set(&host, Way::Hangs);
+    let dials = bed.net.dials(&host);
+    let urgency = crate::policy::reconnect::DialUrgency::Needed;
+    let wait = |lane| {
+        let pool = Arc::clone(&bed.pool);
+        tokio::spawn(async move { pool.lane(2, lane, urgency).await })
+    };
+    let first = wait(Lane::Fetch(7));
+    while bed.net.dials(&host) == dials {
+        tokio::task::yield_now().await;
+    }
+    let second = wait(Lane::Produce);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    strays(&bed, 1).await;
+    assert!(bed.pool.give_in(true));
+    // The bootstrap address leads to the new cluster, which says so.
+    let other = Cluster::builder().brokers(1).tcp(false).cluster_id("second").topic("t", 1, 1);
+    let other = other.start_on_current_runtime().unwrap();
+    let (to, port) = other.address(1).unwrap();
+    bed.net.set(&bed.host(1), Way::Elsewhere(other.dialer(), to, port));
+    tokio::time::sleep(secs(2)).await;
+    bed.pool.control().await.unwrap();
+    assert_eq!(bed.pool.identity().cluster_id().as_deref(), Some("second"));
+    // The old cluster's broker is back.
+    bed.net.set(&host, Way::Open);
+    first.await.unwrap().map(drop).expect_err("it leads to the old cluster");
+    let second = second.await.unwrap();
+    let vouched = second.as_ref().is_ok_and(|lane| lane.is_vouched() && !lane.is_closed());
+    assert!(!vouched, "a lane to the old cluster, taken for one to the new one");
+}
+
 /// Nothing is in use that would have the others asked.
 #[tokio::test(start_paused = true)]
 async fn the_others_are_asked_who_they_are() {
