@@ -482,7 +482,7 @@ typedef struct ottla_client_options {
   uint32_t ordinal_count;
   // One of `ottla_cluster_change`.
   int32_t on_cluster_change;
-  // Zero.
+  // 0: anything else is refused.
   uint32_t reserved;
 } ottla_client_options;
 
@@ -623,7 +623,7 @@ typedef struct ottla_producer_options {
   int32_t acks;
   // One of `ottla_in_doubt`.
   int32_t in_doubt;
-  // 0.
+  // 0: anything else is refused.
   int32_t reserved;
 } ottla_producer_options;
 
@@ -670,7 +670,7 @@ typedef struct ottla_test_broker_options {
   size_t rack_count;
   // How many brokers; their ids are 1 to n. 1 to 1000, default 1.
   int32_t brokers;
-  // 0.
+  // 0: anything else is refused.
   int32_t reserved;
 } ottla_test_broker_options;
 

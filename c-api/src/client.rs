@@ -54,7 +54,7 @@ pub struct ottla_client_options {
     pub ordinal_count: u32,
     /// One of `ottla_cluster_change`.
     pub on_cluster_change: i32,
-    /// Zero.
+    /// 0: anything else is refused.
     pub reserved: u32,
 }
 
@@ -72,7 +72,11 @@ pub enum ottla_cluster_change {
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
-unsafe impl Options for ottla_client_options {}
+unsafe impl Options for ottla_client_options {
+    fn reserved(&self) -> i64 {
+        self.reserved.into()
+    }
+}
 
 /// # Safety
 /// `options` is null or as its `size` says, its strings null or valid.

@@ -84,7 +84,11 @@ pub struct ottla_consumer_options {
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
-unsafe impl Options for ottla_consumer_options {}
+unsafe impl Options for ottla_consumer_options {
+    fn reserved(&self) -> i64 {
+        0
+    }
+}
 
 fn start(kind: i32, value: i64) -> Result<Start> {
     match kind {

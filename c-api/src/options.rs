@@ -1,6 +1,7 @@
 //! Option structs that may grow: their first member is the size that the caller was compiled
 //! with. A shorter one is an older caller, and what it does not know keeps its default (zero);
-//! a longer one is a newer caller, and what this library does not know must be zero.
+//! a longer one is a newer caller, and what this library does not know must be zero. So must
+//! members that mean nothing yet: a newer caller may give them a meaning.
 
 use std::mem::MaybeUninit;
 
@@ -11,7 +12,10 @@ use ottla::bindings::argument_error;
 ///
 /// # Safety
 /// The type is `repr(C)`, starts with a `usize`, and all-zero bytes are a valid value of it.
-pub(crate) unsafe trait Options: Copy {}
+pub(crate) unsafe trait Options: Copy {
+    /// The member that means nothing yet; 0 if there is none.
+    fn reserved(&self) -> i64;
+}
 
 /// # Safety
 /// `pointer` is null or points to a `usize` and, from there, to as many bytes as that says.
@@ -43,7 +47,14 @@ pub(crate) unsafe fn read<T: Options>(pointer: *const T, name: &str) -> Result<O
         }
     }
     // SAFETY: zeroes, valid by the trait's demand, with members of the caller's over them.
-    Ok(Some(unsafe { value.assume_init() }))
+    let value = unsafe { value.assume_init() };
+    match value.reserved() {
+        0 => Ok(Some(value)),
+        other => Err(argument_error(format!(
+            "reserved of {name} is {other}, and this version of the library knows no meaning of it; \
+             start from its _INIT macro, which sets it to 0"
+        ))),
+    }
 }
 
 #[cfg(test)]
@@ -56,9 +67,14 @@ mod tests {
         size: usize,
         a: u64,
         b: u64,
+        reserved: u64,
     }
     // SAFETY: repr(C), starts with a usize, plain numbers.
-    unsafe impl Options for Two {}
+    unsafe impl Options for Two {
+        fn reserved(&self) -> i64 {
+            self.reserved as i64
+        }
+    }
 
     fn read_words(words: &[u64]) -> Result<Option<Two>> {
         // SAFETY: the tests never say a larger size than there are words.
@@ -67,12 +83,16 @@ mod tests {
 
     #[test]
     fn older_and_newer_callers() {
-        let same = read_words(&[24, 1, 2]).unwrap().unwrap();
-        assert_eq!((same.size, same.a, same.b), (24, 1, 2));
-        let older = read_words(&[16, 1, 99]).unwrap().unwrap();
+        let same = read_words(&[32, 1, 2, 0]).unwrap().unwrap();
+        assert_eq!((same.size, same.a, same.b), (32, 1, 2));
+        let older = read_words(&[16, 1, 99, 99]).unwrap().unwrap();
         assert_eq!((older.a, older.b), (1, 0));
-        assert_eq!(read_words(&[32, 1, 2, 0]).unwrap().unwrap().b, 2);
-        assert!(read_words(&[32, 1, 2, 3]).is_err());
+        assert_eq!(read_words(&[40, 1, 2, 0, 0]).unwrap().unwrap().b, 2);
+        assert!(read_words(&[40, 1, 2, 0, 3]).is_err());
+        for (size, reserved) in [(32, 1), (40, u64::MAX), (32, 1 << 63)] {
+            let error = read_words(&[size, 1, 2, reserved, 0]).err().expect("it has no meaning");
+            assert!(error.message().starts_with("reserved of two is "), "{error}");
+        }
         assert!(read_words(&[0, 1, 2]).is_err());
         assert!(read_words(&[u64::MAX, 1, 2]).is_err());
         // SAFETY: null is allowed.

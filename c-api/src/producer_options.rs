@@ -46,12 +46,16 @@ pub struct ottla_producer_options {
     pub acks: i32,
     /// One of `ottla_in_doubt`.
     pub in_doubt: i32,
-    /// 0.
+    /// 0: anything else is refused.
     pub reserved: i32,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
-unsafe impl Options for ottla_producer_options {}
+unsafe impl Options for ottla_producer_options {
+    fn reserved(&self) -> i64 {
+        self.reserved.into()
+    }
+}
 
 /// The codec of one topic.
 #[repr(C)]

@@ -75,7 +75,8 @@ pub enum ottla_status {
 
 use ottla_status::*;
 
-const NAMED: [(ottla_status, &CStr); 31] = [
+/// Every status and its name, in the order of their numbers: OK, each kind of the core, and the unknown.
+const NAMED: [(ottla_status, &CStr); ErrorKind::ALL.len() + 2] = [
     (OTTLA_STATUS_OK, c"ok"),
     (OTTLA_STATUS_CONFIG, c"config"),
     (OTTLA_STATUS_INVALID_ARGUMENT, c"invalid_argument"),
@@ -109,15 +110,27 @@ const NAMED: [(ottla_status, &CStr); 31] = [
     (OTTLA_STATUS_UNKNOWN, c"unknown"),
 ];
 
+// Each kind of the core has its status here, with the same number and the same name.
+const _: () = {
+    let mut i = 0;
+    while i < ErrorKind::ALL.len() {
+        let (kind, (status, name)) = (ErrorKind::ALL[i], NAMED[i + 1]);
+        assert!(kind as usize == i + 1 && kind as i32 == status as i32, "a kind has no status");
+        let (ours, theirs) = (name.to_bytes(), kind.as_str().as_bytes());
+        assert!(ours.len() == theirs.len(), "a status is not named as its kind");
+        let mut at = 0;
+        while at < ours.len() {
+            assert!(ours[at] == theirs[at], "a status is not named as its kind");
+            at += 1;
+        }
+        i += 1;
+    }
+};
+
 impl ottla_status {
     /// The status of an error kind; kinds and statuses share their numbers.
     pub(crate) fn of(kind: ErrorKind) -> Self {
-        let number = kind as i32;
-        NAMED
-            .iter()
-            .map(|(status, _)| *status)
-            .find(|status| *status as i32 == number && number != 0)
-            .unwrap_or(OTTLA_STATUS_UNKNOWN)
+        NAMED.get(kind as usize).map_or(OTTLA_STATUS_UNKNOWN, |(status, _)| *status)
     }
 }
 
@@ -149,9 +162,9 @@ mod tests {
 
     #[test]
     fn kinds_and_statuses_share_numbers_and_names() {
-        for kind in [ErrorKind::Config, ErrorKind::ClusterChanged, ErrorKind::Undelivered] {
-            let status = ottla_status::of(kind);
-            assert_eq!(status as i32, kind as i32);
+        for kind in ErrorKind::ALL {
+            let status = ottla_status::of(*kind);
+            assert_eq!(status as i32, *kind as i32);
             assert_eq!(name(status as i32).to_str(), Ok(kind.as_str()));
         }
         assert_eq!(name(-4), c"unknown");

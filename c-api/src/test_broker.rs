@@ -31,12 +31,16 @@ pub struct ottla_test_broker_options {
     pub rack_count: usize,
     /// How many brokers; their ids are 1 to n. 1 to 1000, default 1.
     pub brokers: i32,
-    /// 0.
+    /// 0: anything else is refused.
     pub reserved: i32,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
-unsafe impl Options for ottla_test_broker_options {}
+unsafe impl Options for ottla_test_broker_options {
+    fn reserved(&self) -> i64 {
+        self.reserved.into()
+    }
+}
 
 #[cfg(feature = "test-broker")]
 mod imp {

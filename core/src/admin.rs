@@ -8,6 +8,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
+use crate::TopicPartition;
 use crate::cluster::{BudgetKind, Handle, Lane, Pool, list_offsets};
 use crate::config::{check_time, check_topic};
 use crate::error::names::{NONE, NOT_CONTROLLER, UNKNOWN_SERVER_ERROR};
@@ -120,7 +121,7 @@ impl Admin {
     pub async fn list_offsets<T: Into<String>>(
         &self,
         wanted: impl IntoIterator<Item = (T, i32, OffsetSpec)>,
-    ) -> Result<Vec<((String, i32), Result<i64>)>> {
+    ) -> Result<Vec<(TopicPartition, Result<i64>)>> {
         let wanted: Vec<_> = wanted
             .into_iter()
             .map(|(topic, partition, spec)| {
@@ -142,7 +143,9 @@ impl Admin {
                 pool.check()?;
                 let found = look_up(&pool, wanted).await;
                 pool.check()?;
-                Ok(found.into_iter().map(|((t, p), r)| ((t.to_string(), p), r)).collect())
+                let named =
+                    |((topic, partition), found)| (TopicPartition { topic, partition }, found);
+                Ok(found.into_iter().map(named).collect())
             })
             .await
     }

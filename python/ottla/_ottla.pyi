@@ -24,10 +24,12 @@ __all__ = [
     "Producer",
     "Record",
     "__version__",
+    "_kinds",
     "_panic",
 ]
 
 __version__: str
+_kinds: list[str]
 
 _Start: TypeAlias = Literal["earliest", "latest"] | SupportsIndex | datetime
 _Seconds: TypeAlias = float | SupportsIndex | timedelta

@@ -57,6 +57,9 @@ mod _ottla {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        // What the classes of `ottla/_errors.py` are compared with.
+        let kinds: Vec<&str> = ottla::ErrorKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        module.add("_kinds", kinds)?;
         // What is imported by need later is imported now: then descriptors may have run out, and
         // pyo3 panics where it can not look for these types.
         let py = module.py();

@@ -95,6 +95,25 @@ static void settings_of_a_client(ottla_test_broker *broker) {
   ottla_client_free(client);
 }
 
+/* A member that means nothing yet: a newer program may say something in it that this library does not know. */
+static void reserved_members(ottla_test_broker *broker, ottla_client *client) {
+  ottla_client_options of_client = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_producer_options of_producer = OTTLA_PRODUCER_OPTIONS_INIT;
+  ottla_test_broker_options of_broker = OTTLA_TEST_BROKER_OPTIONS_INIT;
+  ottla_client *other = NULL;
+  ottla_producer *producer = NULL;
+  ottla_test_broker *another = NULL;
+  of_client.bootstrap = ottla_test_broker_bootstrap(broker);
+  of_client.reserved = 1;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_client_new(&of_client, &other, E));
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_client_connect(&of_client, &other, E));
+  of_producer.reserved = -1;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_producer_new(client, &of_producer, &producer, E));
+  of_broker.reserved = 1;
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_test_broker_new(&of_broker, &another, E));
+  CHECK(other == NULL && producer == NULL && another == NULL);
+}
+
 static void settings_of_a_producer(ottla_client *client) {
   static const range ranges[] = {
       {SETTING(ottla_producer_options, linger_ms, "linger"), {60000, -1}, {60001, 60001}},
@@ -469,6 +488,7 @@ int main(void) {
   RUN(settings_of_a_producer(client));
   RUN(settings_of_a_consumer(client));
   RUN(starts(client));
+  RUN(reserved_members(broker, client));
   ottla_client_free(client);
   ottla_test_broker_free(broker);
   RUN(what_brokers_are_told());

@@ -2,6 +2,7 @@
 //! record may have been written all the same, and what to do about it.
 
 mod codes;
+mod kind;
 mod undelivered;
 #[cfg(test)]
 mod words;
@@ -9,6 +10,7 @@ mod words;
 pub(crate) use codes::names;
 pub use codes::{BrokerCode, ErrorScope};
 pub(crate) use codes::{Written, definitely_unwritten, describe};
+pub use kind::ErrorKind;
 pub use undelivered::Undelivered;
 
 use std::fmt;
@@ -17,188 +19,6 @@ use std::time::Duration;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The kind of an error. Stable: programs may match on it, and every binding (Python, Go, C) uses the same
-/// words (see [`ErrorKind::as_str`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[repr(i32)]
-pub enum ErrorKind {
-    /// A setting is missing, misspelt or out of its range. Fix the program; never retried.
-    Config = 1,
-    /// An argument of a call is not usable (empty topic name, negative timestamp).
-    InvalidArgument = 2,
-    /// A host name in the bootstrap list could not be resolved.
-    Resolve = 3,
-    /// Nobody could be reached: connection refused, unreachable, set-up timed out.
-    Connect = 4,
-    /// The peer is not a Kafka broker, or sent bytes that are not Kafka's protocol.
-    NotKafka = 5,
-    /// The broker and this client share no version of a request that is needed.
-    UnsupportedVersion = 6,
-    /// A connection was lost with requests in flight.
-    Disconnected = 7,
-    /// A deadline passed: the call's, the record's delivery timeout, or the request's.
-    Timeout = 8,
-    /// The buffer stayed full for longer than `max_block`.
-    BufferFull = 9,
-    /// One record is larger than the client or the topic takes.
-    RecordTooLarge = 10,
-    /// The broker refused the record's content.
-    InvalidRecord = 11,
-    /// The cluster does not know the topic.
-    UnknownTopic = 12,
-    /// The topic exists but not this partition.
-    UnknownPartition = 13,
-    /// The topic to be created exists.
-    TopicExists = 14,
-    /// The credentials do not allow this.
-    Authorization = 15,
-    /// The credentials were refused.
-    Authentication = 16,
-    /// The producer was fenced, or its state on the broker is lost beyond mending.
-    Fenced = 17,
-    /// Requested offset is outside what the partition holds.
-    OffsetOutOfRange = 18,
-    /// Fetched bytes are damaged: checksum or structure.
-    Corrupt = 19,
-    /// Fetched records use a codec this build cannot read.
-    UnsupportedCodec = 20,
-    /// Any other error code of the broker; see [`Error::broker_code`].
-    Broker = 21,
-    /// The handle was used after `close`.
-    Closed = 22,
-    /// The process forked: a client does not survive into the child.
-    Forked = 23,
-    /// A fault of this library (a caught panic). Please report it.
-    Internal = 24,
-    /// The caller cancelled the wait (an interrupted call, an ended context).
-    Cancelled = 25,
-    /// The operating system has no thread, descriptor or memory left for this process. Works again
-    /// when there is some.
-    OutOfResources = 26,
-    /// Another cluster answers at the addresses now, by its id. What was known of the old one says
-    /// nothing about it. See [`ClusterChange`](crate::ClusterChange).
-    ClusterChanged = 27,
-    /// The log is not the one that was read any more: it was cut back by an unclean election, or its
-    /// topic was deleted and made anew. The message says how far it was read and where reading goes on.
-    Truncated = 28,
-    /// Records failed and nobody had looked at them: told by flush, close and the like. See
-    /// [`Error::undelivered`].
-    Undelivered = 29,
-}
-
-impl ErrorKind {
-    /// The stable, lower-case name of the kind, the same in every language.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::InvalidArgument => "invalid_argument",
-            Self::Resolve => "resolve",
-            Self::Connect => "connect",
-            Self::NotKafka => "not_kafka",
-            Self::UnsupportedVersion => "unsupported_version",
-            Self::Disconnected => "disconnected",
-            Self::Timeout => "timeout",
-            Self::BufferFull => "buffer_full",
-            Self::RecordTooLarge => "record_too_large",
-            Self::InvalidRecord => "invalid_record",
-            Self::UnknownTopic => "unknown_topic",
-            Self::UnknownPartition => "unknown_partition",
-            Self::TopicExists => "topic_exists",
-            Self::Authorization => "authorization",
-            Self::Authentication => "authentication",
-            Self::Fenced => "fenced",
-            Self::OffsetOutOfRange => "offset_out_of_range",
-            Self::Corrupt => "corrupt",
-            Self::UnsupportedCodec => "unsupported_codec",
-            Self::Broker => "broker",
-            Self::Closed => "closed",
-            Self::Forked => "forked",
-            Self::Internal => "internal",
-            Self::Cancelled => "cancelled",
-            Self::OutOfResources => "out_of_resources",
-            Self::ClusterChanged => "cluster_changed",
-            Self::Truncated => "truncated",
-            Self::Undelivered => "undelivered",
-        }
-    }
-
-    /// Whether the same call may succeed later without a change to program or cluster set-up.
-    const fn retriable(self) -> bool {
-        matches!(
-            self,
-            Self::Resolve
-                | Self::Connect
-                | Self::Disconnected
-                | Self::Timeout
-                | Self::BufferFull
-                | Self::Cancelled
-                | Self::OutOfResources
-        )
-    }
-
-    /// Whether the handle that reported it is of no more use.
-    const fn fatal(self) -> bool {
-        matches!(
-            self,
-            Self::Closed
-                | Self::Forked
-                | Self::Authentication
-                | Self::Config
-                | Self::ClusterChanged
-        )
-    }
-
-    /// The advice for errors of this kind: what to do, in one sentence.
-    const fn advice(self) -> &'static str {
-        match self {
-            Self::Config => "correct the setting and start again",
-            Self::InvalidArgument => "correct the argument",
-            Self::Resolve => "check the spelling of the host and that this machine can resolve it",
-            Self::Connect => {
-                "check that the brokers run and that host, port and firewall let this machine in"
-            }
-            Self::NotKafka => {
-                "check the port: it may speak HTTP or TLS, or belong to another service"
-            }
-            Self::UnsupportedVersion => "use Kafka 3.9 or newer",
-            Self::Disconnected => "try again; if it repeats, look at the broker's log",
-            Self::Timeout => "look at broker load and network, or allow more time",
-            Self::BufferFull => {
-                "send slower, raise buffer_memory, or find out why the brokers do not keep up"
-            }
-            Self::RecordTooLarge => {
-                "split the record, or raise max_record_size here and max.message.bytes of the topic"
-            }
-            Self::InvalidRecord => "look at the topic's settings (cleanup.policy, timestamps)",
-            Self::UnknownTopic => "create the topic first: it is never created by asking",
-            Self::UnknownPartition => "choose one of the topic's partitions",
-            Self::TopicExists => "use the topic that there is, or choose another name",
-            Self::Authorization => "ask the cluster's owners for the right",
-            Self::Authentication => "check the credentials and the mechanism",
-            Self::Fenced => "make a new producer",
-            Self::OffsetOutOfRange => "choose a start: earliest, latest, or a timestamp",
-            Self::Corrupt => "read past the offset, and look at the broker's disk",
-            Self::UnsupportedCodec => "build with the codec's feature",
-            Self::Broker => "look up the broker's error code",
-            Self::Closed => "make a new handle",
-            Self::Forked => "make a new client after the fork",
-            Self::Internal => "this is a fault of the library: report it with the message",
-            Self::Cancelled => "wait again if the result still matters",
-            Self::OutOfResources => {
-                "raise the process's limits (ulimit -n, -u), or find out what uses them up"
-            }
-            Self::Truncated => {
-                "look whether what was made of the records that are gone has to be undone"
-            }
-            Self::Undelivered => "keep the handles of records whose fate matters",
-            Self::ClusterChanged => {
-                "make a new client if the new cluster is meant, or set on_cluster_change to accept"
-            }
-        }
-    }
-}
 
 /// Advice for responses that no Kafka broker gives, on a connection that has worked before.
 pub(crate) const NOT_THE_PROTOCOL: &str = "find out what answers there: a broker of another make, or \
@@ -254,12 +74,6 @@ fn advice_for(code: &BrokerCode) -> Option<&'static str> {
         _ if code.retriable && code.kind == ErrorKind::Broker => TRY_AGAIN,
         _ => return None,
     })
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// The error of every call. Cheap to clone: a batch that fails hands one to each of its records.

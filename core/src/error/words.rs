@@ -16,40 +16,7 @@ type Row = (String, Error);
 
 fn kinds() -> Vec<Row> {
     let kind = |kind: ErrorKind| (format!("kind {kind}"), Error::new(kind, "what happened"));
-    use ErrorKind::*;
-    [
-        Config,
-        InvalidArgument,
-        Resolve,
-        Connect,
-        NotKafka,
-        UnsupportedVersion,
-        Disconnected,
-        Timeout,
-        BufferFull,
-        RecordTooLarge,
-        InvalidRecord,
-        UnknownTopic,
-        UnknownPartition,
-        TopicExists,
-        Authorization,
-        Authentication,
-        Fenced,
-        OffsetOutOfRange,
-        Corrupt,
-        UnsupportedCodec,
-        Broker,
-        Closed,
-        Forked,
-        Internal,
-        Cancelled,
-        OutOfResources,
-        Truncated,
-        ClusterChanged,
-        Undelivered,
-    ]
-    .map(kind)
-    .into()
+    ErrorKind::ALL.iter().copied().map(kind).collect()
 }
 
 fn codes() -> Vec<Row> {

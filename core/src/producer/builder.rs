@@ -165,7 +165,7 @@ impl ProducerBuilder {
         }
         self.config.check()?;
         let accumulator = Registry::of(&self.pool).accumulator(&self.pool, &self.config);
-        let shard = accumulator.shards.first();
+        let shard = accumulator.shards().first();
         let unread = Unread::new(Some(Registry::of(&self.pool).heir()));
         let closed = AtomicBool::new(false);
         let inner = Arc::new(Inner { pool: self.pool, accumulator, unread, closed });

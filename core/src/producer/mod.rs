@@ -33,8 +33,8 @@ use crate::coop;
 use crate::error::{Error, ErrorKind, Result, Undelivered};
 
 use accumulator::{Accumulator, Shard, size_of};
+use batch::Books;
 use delivery::RunTag;
-use memory::{Quotas, SpacePermit};
 
 pub(crate) use accumulator::forget as forget_recent;
 pub use builder::ProducerBuilder;
@@ -86,13 +86,13 @@ pub struct Producer {
 
 impl Clone for Producer {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), shard: self.inner.accumulator.shards.take() }
+        Self { inner: Arc::clone(&self.inner), shard: self.inner.accumulator.shards().take() }
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.inner.accumulator.shards.give_back(self.shard);
+        self.inner.accumulator.shards().give_back(self.shard);
     }
 }
 
@@ -108,7 +108,7 @@ struct Inner {
 impl Inner {
     fn leave(&self) {
         if !self.closed.swap(true, Ordering::AcqRel) {
-            self.accumulator.users.fetch_sub(1, Ordering::AcqRel);
+            self.accumulator.left();
         }
     }
 }
@@ -168,17 +168,13 @@ impl Producer {
     }
 
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
-        let deadline = self.deadline();
+        let deadline = self.inner.accumulator.space_deadline();
         loop {
-            let quotas = self.inner.accumulator.quotas(self.shard, &record)?;
-            let permit = self.space(&quotas, size_of(&record), deadline).await?;
+            let accumulator = &self.inner.accumulator;
+            let quotas = accumulator.quotas(self.shard, &record)?;
+            let permit = accumulator.space(&quotas, size_of(&record), deadline).await?;
             self.check_open()?;
-            match self.inner.accumulator.append_with_permit(
-                self.shard,
-                &record,
-                &self.inner.unread,
-                &permit,
-            ) {
+            match accumulator.append_with_permit(self.shard, &record, &self.inner.unread, &permit) {
                 // A caller that does not wait in the line (a binding) took the memory first: wait again.
                 Err(e) if e.kind() == ErrorKind::BufferFull => {}
                 done => return done,
@@ -224,10 +220,12 @@ impl Producer {
                 left = &left[taken..];
                 match result {
                     Err(e) if e.kind() == ErrorKind::BufferFull => {
-                        let deadline = *deadline.get_or_insert_with(|| self.deadline());
+                        let deadline =
+                            *deadline.get_or_insert_with(|| accumulator.space_deadline());
                         let record = Record::to(topic).value_opt(left.first().copied());
                         drop(permit.take());
-                        permit = Some(self.space(&quotas, size_of(&record), deadline).await?);
+                        permit =
+                            Some(accumulator.space(&quotas, size_of(&record), deadline).await?);
                     }
                     done => done?,
                 }
@@ -253,7 +251,7 @@ impl Producer {
         coop::turn().await;
         coop::spend(1);
         self.inner.accumulator.flush().await;
-        self.inner.unread.report(&self.inner.accumulator.env).await
+        self.inner.unread.report(self.inner.pool.env()).await
     }
 
     /// Takes no more records, and waits until what was taken is resolved. What is not by `timeout`
@@ -268,11 +266,11 @@ impl Producer {
         self.inner.pool.env().check_process()?;
         // A close that was cancelled half-way can be repeated; one that is done finds nothing left.
         self.inner.leave();
-        let accumulator = &self.inner.accumulator;
-        let sleep = accumulator.env.sleep(timeout);
+        let (env, accumulator) = (self.inner.pool.env(), &self.inner.accumulator);
+        let sleep = env.sleep(timeout);
         tokio::select! {
             biased;
-            () = accumulator.flush() => return self.inner.unread.report(&accumulator.env).await,
+            () = accumulator.flush() => return self.inner.unread.report(env).await,
             () = sleep => {}
         }
         let left = accumulator.outstanding();
@@ -282,7 +280,7 @@ impl Producer {
             accumulator.abandon(&error);
             accumulator.flush().await;
         }
-        Err(error.with_undelivered(self.inner.unread.take_later(&accumulator.env).await))
+        Err(error.with_undelivered(self.inner.unread.take_later(env).await))
     }
 
     /// A report on the records that failed since the last one and that nobody has looked at. For bindings.
@@ -296,7 +294,7 @@ impl Producer {
     pub(crate) fn unresolved_records(&self) -> (u64, usize) {
         let accumulator = &self.inner.accumulator;
         let here = self.inner.pool.env().alive_here();
-        (accumulator.id, if here { accumulator.unresolved_records() } else { 0 })
+        (accumulator.id(), if here { accumulator.unresolved_records() } else { 0 })
     }
 
     /// Calls `then` once everything taken so far is resolved. For bindings.
@@ -343,33 +341,6 @@ impl Producer {
         self.inner.accumulator.append(self.shard, record, &self.inner.unread)
     }
 
-    fn deadline(&self) -> tokio::time::Instant {
-        self.inner.accumulator.env.now() + self.inner.accumulator.config.max_block
-    }
-
-    /// Waits in line for space.
-    async fn space<'a>(
-        &'a self,
-        quotas: &'a Quotas,
-        bytes: usize,
-        deadline: tokio::time::Instant,
-    ) -> Result<SpacePermit<'a>> {
-        let accumulator = &self.inner.accumulator;
-        accumulator.env.check_process()?;
-        let sleep = accumulator.env.sleep_until(deadline);
-        tokio::select! {
-            biased;
-            permit = accumulator.budget.acquire(quotas, bytes) => Ok(permit),
-            () = sleep => Err(Error::new(
-                ErrorKind::BufferFull,
-                format!(
-                    "buffer_memory ({} bytes) stayed full for {:?}",
-                    accumulator.config.buffer_memory, accumulator.config.max_block
-                ),
-            )),
-        }
-    }
-
     /// Appends records in order without waiting and stops at the first that is not taken: with
     /// `BufferFull` it would be later. What is taken is reported to `sink` in runs. For bindings.
     pub(crate) fn submit_run<'r>(
@@ -395,7 +366,7 @@ impl Producer {
 
     /// How often buffer space was given back. For bindings.
     pub(crate) fn releases(&self) -> u64 {
-        self.inner.accumulator.budget.releases()
+        self.inner.accumulator.releases()
     }
 
     /// Resolves when `bytes` of buffer space are free, and some memory was released since there had been
@@ -406,10 +377,6 @@ impl Producer {
         before: u64,
     ) -> impl Future<Output = ()> + Send + 'static {
         let accumulator = Arc::clone(&self.inner.accumulator);
-        async move {
-            let nobodys = Quotas { own: Arc::default(), broker: None };
-            drop(accumulator.budget.acquire(&nobodys, bytes).await);
-            accumulator.budget.released_since(before).await;
-        }
+        async move { accumulator.space_free(bytes, before).await }
     }
 }

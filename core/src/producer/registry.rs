@@ -158,7 +158,7 @@ impl Registry {
         let key = (config.clone(), Arc::clone(pool.settings()));
         let mut accumulators = self.accumulators();
         if let Some(accumulator) = accumulators.get(&key).and_then(Weak::upgrade) {
-            accumulator.users.fetch_add(1, Ordering::AcqRel);
+            accumulator.joined();
             return accumulator;
         }
         accumulators.retain(|_, accumulator| accumulator.strong_count() > 0);
@@ -169,7 +169,7 @@ impl Registry {
             pool.metrics(),
             self.sender(pool, config.acks, &accumulators),
         ));
-        accumulator.users.fetch_add(1, Ordering::AcqRel);
+        accumulator.joined();
         accumulators.insert(key, Arc::downgrade(&accumulator));
         accumulator
     }
@@ -179,7 +179,7 @@ impl Registry {
     pub(crate) fn is_left(&self, accumulator: &Arc<Accumulator>) -> bool {
         let mut accumulators = self.accumulators.lock().unwrap_or_else(|e| e.into_inner());
         // Under the same lock: nobody becomes a user in between.
-        let left = accumulator.users.load(Ordering::Acquire) == 0;
+        let left = accumulator.is_left();
         if left {
             accumulators.retain(|_, other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(accumulator)));
         }
@@ -203,7 +203,7 @@ async fn run(
     let mut backoff = Backoff::default();
     let mut rests_until = None;
     for number in 1.. {
-        let env = sender.env.clone();
+        let env = sender.env().clone();
         if caught(sender.run(&mut rx)).await.is_ok() {
             return;
         }

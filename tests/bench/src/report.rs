@@ -1,8 +1,6 @@
 //! What is printed: a table for people, or an object per figure and line for programs.
 
-use std::io::Write;
-
-use serde::Serialize;
+use ottla_report::{Line, Target, print};
 
 use crate::worker::{Client, Figure, Length, Measured};
 
@@ -18,20 +16,16 @@ pub(crate) fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
+/// A line of `--json`: what is measured here is judged by its reader.
+pub(crate) fn told(name: String, client: Client, value: f64, unit: &str) -> String {
+    Line { name, client: client.name(), value, unit, target: Target::Told }.json()
+}
+
 #[derive(Debug)]
 struct Row {
     figure: Figure,
     client: Client,
     rounds: Vec<Measured>,
-}
-
-/// One line of `--json`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Line {
-    pub(crate) name: String,
-    pub(crate) client: &'static str,
-    pub(crate) value: f64,
-    pub(crate) unit: &'static str,
 }
 
 impl Row {
@@ -120,9 +114,7 @@ impl Report {
             };
             for (what, value, unit) in figures {
                 let name = format!("{}_{what}", row.figure.name);
-                let line = Line { name, client: row.client.name(), value, unit };
-                text += &serde_json::to_string(&line).map_err(|e| e.to_string())?;
-                text.push('\n');
+                text += &told(name, row.client, value, unit);
             }
         }
         print(&text)
@@ -196,13 +188,5 @@ impl Report {
             );
         }
         print(&text)
-    }
-}
-
-pub(crate) fn print(text: &str) -> Result<(), String> {
-    // A reader that has seen enough (head) is no failure of the measurement.
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {e}")),
-        _ => Ok(()),
     }
 }

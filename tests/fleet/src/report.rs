@@ -1,44 +1,9 @@
 //! Figures beside their targets: a table for people, one object per figure and line for programs.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-
-use serde::Serialize;
+use ottla_report::{Line, number};
+pub use ottla_report::{Target, print};
 
 use crate::plot::Plot;
-
-/// What a figure has to be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Target {
-    /// At most this.
-    AtMost(f64),
-    /// At least this.
-    AtLeast(f64),
-    /// Within this of the first.
-    Near(f64, f64),
-    /// Nothing: it is told because it belongs to the picture.
-    Told,
-}
-
-impl Target {
-    fn met(self, value: f64) -> Option<bool> {
-        match self {
-            Self::AtMost(most) => Some(value <= most),
-            Self::AtLeast(least) => Some(value >= least),
-            Self::Near(wanted, off) => Some((value - wanted).abs() <= off),
-            Self::Told => None,
-        }
-    }
-
-    fn show(self) -> String {
-        match self {
-            Self::AtMost(most) => format!("<= {}", number(most)),
-            Self::AtLeast(least) => format!(">= {}", number(least)),
-            Self::Near(wanted, off) => format!("{} +-{}", number(wanted), number(off)),
-            Self::Told => String::new(),
-        }
-    }
-}
 
 /// One measure of an experiment.
 #[derive(Debug, Clone)]
@@ -71,14 +36,17 @@ pub(crate) struct Cells {
     pub(crate) verdict: &'static str,
 }
 
-/// A line of `--json`.
-#[derive(Serialize)]
-struct Line<'a> {
-    experiment: &'a str,
-    figure: &'a str,
-    value: Option<f64>,
-    target: String,
-    met: Option<bool>,
+/// The units that a figure's name ends in, after a comma.
+const UNITS: [&str; 3] = ["ms", "s", "%"];
+
+impl Figure {
+    /// Its name in two: what is measured, and the unit, which is empty for a plain number.
+    fn unit(&self) -> (&str, &str) {
+        match self.name.rsplit_once(", ") {
+            Some((what, unit)) if UNITS.contains(&unit) => (what, unit),
+            _ => (&self.name, ""),
+        }
+    }
 }
 
 impl Report {
@@ -112,7 +80,7 @@ impl Report {
         self.figures.iter().map(|figure| Cells {
             name: figure.name.clone(),
             value: number(figure.value),
-            target: figure.target.show(),
+            target: figure.target.to_string(),
             verdict: match figure.target.met(figure.value) {
                 Some(true) => "ok",
                 Some(false) => "MISSED",
@@ -134,41 +102,13 @@ impl Report {
 
     /// For programs.
     pub fn json(&self) -> String {
-        let mut text = String::new();
-        for figure in &self.figures {
-            let line = Line {
-                experiment: &self.name,
-                figure: &figure.name,
-                value: figure.value.is_finite().then_some(figure.value),
-                target: figure.target.show(),
-                met: figure.target.met(figure.value),
-            };
-            let line = serde_json::to_string(&line).expect("strings and numbers have a form");
-            let _ = writeln!(text, "{line}");
-        }
-        text
-    }
-}
-
-/// As many digits as say something.
-fn number(value: f64) -> String {
-    let digits = match value.abs() {
-        v if v >= 100.0 || v.fract() == 0.0 => 0,
-        v if v >= 10.0 => 1,
-        v if v >= 0.1 => 2,
-        _ => 4,
-    };
-    format!("{value:.digits$}")
-}
-
-/// Writes to standard output; a reader that has seen enough is no failure.
-///
-/// # Errors
-/// What the system says else.
-pub fn print(text: &str) -> Result<(), String> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {e}")),
-        _ => Ok(()),
+        let line = |figure: &Figure| {
+            let (what, unit) = figure.unit();
+            let name = format!("fleet {}: {what}", self.name);
+            let (value, target) = (figure.value, figure.target);
+            Line { name, client: "ottla", value, unit, target }.json()
+        };
+        self.figures.iter().map(line).collect()
     }
 }
 
@@ -199,7 +139,7 @@ mod tests {
         let lines: Vec<serde_json::Value> =
             report.json().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(lines[6]["value"].is_null());
-        let met: Vec<_> = lines.iter().map(|line| line["met"].as_bool()).collect();
+        let met: Vec<_> = lines.iter().map(|line| line["ok"].as_bool()).collect();
         let (yes, no) = (Some(true), Some(false));
         assert_eq!(met, [yes, no, yes, no, yes, no, no, no, no, None]);
     }
@@ -212,5 +152,7 @@ mod tests {
         report.figure("ack p99", 3.0, Target::Told);
         let values = ["ack p99", "ack p99 before, ms", "ack p99, ms"].map(|n| report.value(n));
         assert_eq!(values, [3.0, 2.0, 1.0]);
+        let units: Vec<_> = report.figures.iter().map(Figure::unit).collect();
+        assert_eq!(units, [("ack p99", "ms"), ("ack p99 before", "ms"), ("ack p99", "")]);
     }
 }

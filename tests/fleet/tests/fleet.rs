@@ -131,7 +131,7 @@ fn the_program_fails_where_a_target_is_missed() {
         let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_ottla-fleet"));
         let out = program.args(args).arg("--json").arg("--pages").arg(&pages).output().unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
-        let missed = text.lines().filter(|line| line.contains(r#""met":false"#)).count();
+        let missed = text.lines().filter(|line| line.contains(r#""ok":false"#)).count();
         (out.status.code(), missed, text.lines().count())
     };
     // A single client cannot share its requests out over the brokers.

@@ -40,7 +40,7 @@ pub(crate) struct Told {
     pub(in crate::producer) partition: i32,
     /// The incarnation of the cluster that was asked.
     pub(in crate::producer) of: u64,
-    /// `Sender::first_id` of the sender that asked: a result that was asked for by a sender that has panicked
+    /// The first id of the sender that asked: a result that was asked for by a sender that has panicked
     /// is ignored.
     pub(in crate::producer) asked_by: u64,
     /// `None`: the leader knows no batch of this producer id.

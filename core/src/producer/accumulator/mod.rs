@@ -11,6 +11,7 @@ mod event;
 mod flush;
 mod release;
 mod shard;
+mod space;
 mod spin_lock;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::batch::{BatchLedger, Books, OpenBatch};
 use super::memory::{Budget, MemoryQuota, Quotas};
-use crate::config::{self, ProducerConfig};
+use crate::config::{self, InDoubt, ProducerConfig};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::fork;
@@ -50,23 +51,23 @@ pub(super) use validate::size_of;
 /// The open batches of all producers with equal settings.
 pub(crate) struct Accumulator {
     /// Unique in this process, for good.
-    pub(super) id: u64,
-    pub(super) config: ProducerConfig,
-    pub(super) env: Environment,
-    pub(super) budget: Budget,
+    id: u64,
+    config: ProducerConfig,
+    env: Environment,
+    budget: Budget,
     /// How many open producers share it.
-    pub(super) users: AtomicUsize,
+    users: AtomicUsize,
     /// Tells which of a topic's open batches a handle fills.
-    pub(super) shards: Shards,
+    shards: Shards,
     /// How many records are in batches that take no more records and are not resolved.
-    pub(super) on_way: AtomicUsize,
+    on_way: AtomicUsize,
     buffers: ChunkPool,
-    pub(super) metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// The topics that were sent to lately; see `release.rs`.
-    pub(super) topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
+    topics: RwLock<HashMap<Arc<str>, Arc<TopicBatches>, foldhash::fast::RandomState>>,
     /// Topics that were forgotten at the moment at which a batch was opened in them; see `release.rs`.
     strays: Mutex<Vec<Weak<TopicBatches>>>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Event>,
     next_batch: AtomicU64,
     /// The batches that are not resolved yet, by number: a flush waits for them.
     unresolved: Mutex<flush::Numbers>,
@@ -79,7 +80,7 @@ pub(crate) struct Accumulator {
     /// Batches that worker threads compress.
     compressor: Compressor,
     /// How many batches hold keyed records that wait for their topic's number of partitions.
-    pub(super) unpartitioned: AtomicUsize,
+    unpartitioned: AtomicUsize,
     /// Batches that became full while such records were moved into them; see `unpartitioned.rs`.
     aside: Mutex<Vec<(Arc<BatchQueue>, OpenBatch)>>,
 }
@@ -171,6 +172,31 @@ impl Accumulator {
             unpartitioned: AtomicUsize::new(0),
             aside: Mutex::default(),
         }
+    }
+
+    /// A producer with these settings was built.
+    pub(super) fn joined(&self) {
+        self.users.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One of them takes no more records.
+    pub(super) fn left(&self) {
+        self.users.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether no open producer shares it.
+    pub(super) fn is_left(&self) -> bool {
+        self.users.load(Ordering::Acquire) == 0
+    }
+
+    /// Which of a topic's open batches the handles fill.
+    pub(super) fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
+    /// Whether its batches leave a broker whose response is late.
+    pub(super) fn reroutes(&self) -> bool {
+        self.config.in_doubt == InDoubt::Reroute
     }
 
     /// The entry of a topic; made if there is none.

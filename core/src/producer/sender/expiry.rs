@@ -6,24 +6,28 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Sender;
+use super::topics::Topics;
+use crate::cluster::Pool;
 use crate::environment::earlier;
 use crate::error::Error;
-use crate::producer::batch::Batch;
+use crate::producer::batch::{Batch, Books};
 
-impl Sender {
-    /// Resolves the batches whose delivery timeout has passed.
-    pub(super) fn expire(&mut self, now: Instant) {
-        if self.next_expiry.is_none_or(|at| at > now) {
-            return;
-        }
+/// A topic and a partition of which batches have ended: it is to be settled.
+pub(super) type Ended = (Arc<str>, i32);
+
+impl Topics {
+    /// Resolves the batches whose delivery timeout has passed. Gives where, and the earliest deadline of the others.
+    pub(super) fn expire(
+        &mut self,
+        pool: Option<&Pool>,
+        now: Instant,
+    ) -> (Vec<Ended>, Option<Instant>) {
         let mut next = None;
-        let mut settled = Vec::new();
-        let pool = self.pool.upgrade();
-        for topic in self.topics.values_mut() {
+        let mut ended = Vec::new();
+        for topic in self.iter_mut() {
             let (timed_out, meta) = (topic.timed_out(), topic.meta.clone());
             // Put together only if a batch has expired: it looks at all brokers.
-            let error = LazyCell::new(|| match &pool {
+            let error = LazyCell::new(|| match pool {
                 Some(pool) => pool.explain(timed_out, meta.iter().flat_map(|m| m.leaders())),
                 None => timed_out,
             });
@@ -47,33 +51,29 @@ impl Sender {
                     if let Some((batch, maybe)) = partition.give_up(id) {
                         batch.resolve(Err(error.with_maybe_written(maybe)));
                     }
-                    settled.push((Arc::clone(&topic.name), index as i32));
+                    ended.push((Arc::clone(&topic.name), index as i32));
                 }
                 next = earlier(next, partition.next_deadline());
             }
         }
-        self.next_expiry = next;
-        for (topic, partition) in settled {
-            self.settle(&topic, partition);
-        }
+        (ended, next)
     }
 
-    /// Fails every batch of the accumulators that `of` picks, wherever it is.
-    pub(super) fn fail_where(&mut self, of: impl Fn(u64) -> bool, error: &Error) {
-        let mut settled = Vec::new();
+    /// Fails every batch of the accumulators that `of` picks, wherever it is. Gives the partitions in which it was.
+    pub(super) fn fail_where(&mut self, of: impl Fn(u64) -> bool, error: &Error) -> Vec<Ended> {
+        let mut ended = Vec::new();
         let batch_of = |batch: &Batch| of(batch.accumulator_id());
-        for topic in self.topics.values_mut() {
+        self.change_all(|topic| {
             let mut gone = Vec::new();
             for queue in topic.queues_mut() {
                 gone.extend(queue.take_back(batch_of));
                 for (accumulator, batch_queue) in
-                    queue.batch_queues().filter(|(accumulator, _)| of(accumulator.id))
+                    queue.batch_queues().filter(|(accumulator, _)| of(accumulator.id()))
                 {
                     gone.extend(std::iter::from_fn(|| batch_queue.take(accumulator)));
                 }
                 queue.forget_empty();
             }
-            topic.activate(&mut self.active);
             for batch in gone {
                 batch.resolve(Err(error.with_maybe_written(false)));
             }
@@ -82,12 +82,10 @@ impl Sender {
                     if let Some((batch, maybe)) = partition.give_up(id) {
                         batch.resolve(Err(error.with_maybe_written(maybe)));
                     }
-                    settled.push((Arc::clone(&topic.name), index as i32));
+                    ended.push((Arc::clone(&topic.name), index as i32));
                 }
             }
-        }
-        for (topic, partition) in settled {
-            self.settle(&topic, partition);
-        }
+        });
+        ended
     }
 }

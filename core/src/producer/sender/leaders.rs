@@ -1,20 +1,18 @@
-//! The sender's view of the brokers ([`leader`]): produce lanes and what is in flight on them, and which of them
-//! this process uses for records that may go anywhere.
+//! The sender's view of the brokers ([`leader`]): which of them this process uses for records that may go anywhere, and
+//! their produce lanes ([`lanes`]) with what is in flight there.
 
+mod lanes;
 mod leader;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
 use crate::cluster::Pool;
 use crate::metrics::Metrics;
-use crate::net::Connection;
 use crate::policy::ejection::{Admission, avoid_out};
-use crate::policy::in_flight::Limit;
 use crate::policy::latency::avoid_late;
 use crate::policy::subset::{self, Chooser, Member, Size};
 
@@ -26,21 +24,6 @@ const LATE_CHECK: Duration = Duration::from_millis(10);
 
 /// Brokers outside the subset that were added are given up after this time, unless they are needed again.
 const OUTSIDE_FOR: Duration = Duration::from_secs(300);
-
-/// When this many bytes (about a batch) were sent since the last lane was opened, one more lane is opened.
-/// A client that sends a record a second stays with one broker for an hour; one that sends much has opened
-/// all lanes of its subset after a few batches.
-const BYTES_PER_LANE: usize = 256 << 10;
-
-/// With a single lane, a second one is opened after a number of seconds that is drawn from this range. So
-/// the loss of the first makes no record wait, and a fleet that lost a broker does not dial in the same
-/// second. A process that lives shorter never opens it.
-const SPARE_AT_START: std::ops::Range<f64> = 1.0..10.0;
-const SPARE_AFTER_LOSS: std::ops::Range<f64> = 5.0..60.0;
-
-/// With several lanes, another one is opened after a number of seconds drawn from this range, so that a
-/// broker that came back has work before the subset rotates.
-const ROTATE_AFTER: std::ops::Range<f64> = 600.0..1_200.0;
 
 /// If the brokers used outside the subset are more than this percentage of what a new choice would need, they
 /// are chosen again.
@@ -143,33 +126,6 @@ impl Leaders {
         self.since_opened = self.since_opened.saturating_add(bytes);
     }
 
-    /// Whether one more lane is wanted: because much is sent on few lanes, because there is only one, or because it is
-    /// time to use others. Lanes that are not used meanwhile close by their idle timeout.
-    pub(crate) fn wants_more(&mut self, now: Instant, rng: &mut impl Rng) -> bool {
-        if self.since_opened >= BYTES_PER_LANE {
-            return true;
-        }
-        if self.lanes == 0 {
-            return false;
-        }
-        // Drawn over minutes, so that a fleet does not dial together.
-        let at = *self.spare_at.get_or_insert_with(|| {
-            let seconds = match (self.lanes, self.lost_one) {
-                (1, false) => SPARE_AT_START,
-                (1, true) => SPARE_AFTER_LOSS,
-                _ => ROTATE_AFTER,
-            };
-            now + Duration::from_secs_f64(rng.random_range(seconds))
-        });
-        at <= now
-    }
-
-    /// A lane is being opened.
-    pub(crate) fn opening(&mut self) {
-        self.since_opened = 0;
-        self.spare_at = None;
-    }
-
     /// Before a round: brings the subset up to date and decides which brokers are avoided.
     pub(crate) fn begin_round(&mut self, pool: &Pool, metrics: &Metrics, now: Instant) {
         self.choose_subset(pool, now);
@@ -177,12 +133,7 @@ impl Leaders {
         let mut out = BTreeSet::new();
         let (mut late, mut connected) = (Vec::new(), 0);
         for (id, leader) in &mut self.all {
-            leader.avoided = false;
-            leader.stuck = false;
-            leader.assembled = 0;
-            leader.reserved = false;
-            // If nothing is in flight, the suspect batch was not sent after all.
-            leader.alone &= leader.requests > 0;
+            leader.begin_round();
             if leader.broker.is_troubled()
                 && (leader.broker.is_unreachable()
                     || matches!(leader.broker.admission(now), Admission::Ejected { .. }))
@@ -316,22 +267,6 @@ impl Leaders {
             {
                 connection.retire();
             }
-        }
-    }
-
-    pub(crate) fn connected(&mut self, id: i32, connection: Connection) {
-        if let Some(leader) = self.all.get_mut(&id) {
-            leader.limit = Limit::default();
-            leader.connection = Some(connection);
-            leader.dialing = None;
-            leader.proving = false;
-        }
-    }
-
-    pub(crate) fn dial_failed(&mut self, id: i32) {
-        if let Some(leader) = self.all.get_mut(&id) {
-            leader.dialing = None;
-            leader.proving = false;
         }
     }
 }

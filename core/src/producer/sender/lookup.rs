@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::net::CallError;
 use crate::policy::metadata_refresh::RefreshReason;
-use crate::producer::accumulator::{Event, LastKnown, Told};
+use crate::producer::accumulator::{LastKnown, Told};
 use crate::producer::delivery::BatchAck;
 use crate::protocol;
 use crate::protocol::NO_OFFSET;
@@ -37,23 +37,7 @@ impl Sender {
                     state.lookup_begun();
                 }
             }
-            let (pool, tx) = (self.pool.clone(), self.tx.clone());
-            let (caller, of) = (Arc::clone(&self.settings.caller), self.incarnation);
-            let asked_by = self.first_id;
-            self.env.spawn(async move {
-                let Some(pool) = pool.upgrade() else { return };
-                let told = describe_producers(&pool, &caller, leader, &parts).await;
-                for ((topic, partition, _), last) in parts.into_iter().zip(told) {
-                    let _ = tx.send(Event::LookedUp(Told {
-                        leader,
-                        topic,
-                        partition,
-                        of,
-                        asked_by,
-                        last,
-                    }));
-                }
-            });
+            self.tasks.look_up(leader, parts, self.incarnation, self.ids.first());
         }
     }
 
@@ -62,7 +46,7 @@ impl Sender {
         let Told { leader, topic: name, partition, of, asked_by, last } = told;
         // Ignored: another cluster was asked, or the sender that asked has panicked and had another
         // producer id.
-        if of != self.incarnation || asked_by != self.first_id {
+        if of != self.incarnation || asked_by != self.ids.first() {
             return;
         }
         let now = self.env.now();
@@ -82,7 +66,7 @@ impl Sender {
                     metadata.want(&name, RefreshReason::Stale);
                 }
                 state.lookup_failed();
-                state.retry_at = Some(now + state.backoff.next(rng));
+                state.delay_lookup(now, rng);
                 topic.trouble = Some(e);
                 return;
             }
@@ -114,7 +98,7 @@ impl Sender {
 }
 
 /// Asks one leader. Gives a result for each of `parts`, in their order.
-async fn describe_producers(
+pub(super) async fn describe_producers(
     pool: &Arc<Pool>,
     caller: &Arc<Caller>,
     leader: i32,

@@ -12,7 +12,7 @@ impl Sender {
     /// Looks whether the cluster is another one now. `false`: this client does not go on with it, and every
     /// batch it had to send has failed.
     pub(in crate::producer) fn goes_on(&mut self) -> bool {
-        let Some(pool) = self.pool.upgrade() else { return true };
+        let Some(pool) = self.tasks.pool() else { return true };
         let incarnation = pool.identity().incarnation();
         if incarnation == self.settings.born && incarnation == self.incarnation {
             return true;
@@ -37,24 +37,6 @@ impl Sender {
         self.leaders = Leaders::new(now, self.leaders.chooser().clone());
         // Responses to these requests would name batches that are resolved, or that get other sequences.
         self.in_flight.clear();
-        for topic in self.topics.values_mut() {
-            topic.meta = None;
-            topic.learned = None;
-            topic.sticky = None;
-            topic.resend.clear();
-            let mut unsent = Vec::new();
-            for mut partition in std::mem::take(&mut topic.partitions) {
-                for (batch, maybe) in partition.take_all() {
-                    match maybe {
-                        true => batch.resolve(Err(error.with_maybe_written(true))),
-                        false => unsent.push(batch),
-                    }
-                }
-            }
-            for batch in unsent.into_iter().rev() {
-                topic.put_back(batch);
-            }
-            topic.activate(&mut self.active);
-        }
+        self.topics.change_all(|topic| topic.begin_anew(error));
     }
 }

@@ -25,9 +25,11 @@ mod sequence;
 
 use std::collections::VecDeque;
 
+use rand::Rng;
 use tokio::time::Instant;
 
 use super::producer_id::ProducerStamp;
+use super::retry::RetryTimes;
 use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
 use crate::policy::retry_budget::Cost;
@@ -50,8 +52,8 @@ pub(crate) struct Partition {
     /// producer epoch is counted up.
     bump: bool,
     /// Nothing is sent before this time; set after errors.
-    pub(in crate::producer) retry_at: Option<Instant>,
-    pub(in crate::producer) backoff: Backoff,
+    retry_at: Option<Instant>,
+    backoff: Backoff,
     /// The broker that the last batch was sent to.
     leader: Option<i32>,
     /// The position of the last batch that was acknowledged.
@@ -210,9 +212,33 @@ impl Partition {
         self.queue.iter().any(|e| !e.sent && e.batch.is_some())
     }
 
-    /// Whether an error is being settled: a batch that fails now fails together with it.
-    pub(crate) fn is_settling(&self) -> bool {
-        self.settling
+    /// Until when nothing is sent after an error; `None` if that is over.
+    pub(crate) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.retry_at.filter(|at| *at > now)
+    }
+
+    /// An attempt has failed: delays the next one, together with those of other partitions (see [`RetryTimes`]). There is
+    /// no delay if the new leader is known (`moved`), unless the partition keeps moving. A batch that fails while an
+    /// error is being settled fails together with it.
+    pub(crate) fn delay_retry(
+        &mut self,
+        moved: bool,
+        times: &mut RetryTimes,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) {
+        if self.settling {
+            return;
+        }
+        let before = self.backoff.attempts();
+        let own = now + self.backoff.next(rng);
+        let at = times.with_others(before, own);
+        self.retry_at = (!(moved && before == 0)).then_some(at);
+    }
+
+    /// A lookup has failed: the next one is delayed.
+    pub(crate) fn delay_lookup(&mut self, now: Instant, rng: &mut impl Rng) {
+        self.retry_at = Some(now + self.backoff.next(rng));
     }
 
     /// Its log is a new one: one batch in flight until the new log has acknowledged something.

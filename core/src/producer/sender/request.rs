@@ -11,14 +11,10 @@ use tokio::time::Instant;
 use super::Sender;
 use super::partition::ToSend;
 use super::producer_id::ProducerStamp;
-use crate::caught::caught;
 use crate::cluster::{BudgetKind, Pool};
-use crate::config::Acks;
-use crate::environment::earlier;
-use crate::net::{CallError, Frame};
-use crate::policy::ejection::Admission;
+use crate::config::{Acks, MAX_PRODUCE_REQUEST};
+use crate::net::Frame;
 use crate::policy::retry_budget::Cost;
-use crate::producer::accumulator::Event;
 use crate::protocol::{self, PartitionData, TopicData};
 
 /// Versions of Produce: record batches (3) to topic ids (13).
@@ -45,17 +41,76 @@ pub(in crate::producer) struct SentBatch {
     pub(super) hasty: bool,
 }
 
+/// The numbers of one sender's requests and batches, which grow. Those up to the first one are a predecessor's.
+pub(super) struct Ids {
+    first: u64,
+    last: u64,
+}
+
+impl Ids {
+    pub(super) fn after(first: u64) -> Self {
+        Self { first, last: first }
+    }
+
+    /// What tells this sender from its predecessors.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// So many numbers in a row.
+    pub(super) fn several(&mut self, count: usize) -> impl Iterator<Item = u64> + use<> {
+        let next = self.last + 1;
+        self.last += count as u64;
+        next..=self.last
+    }
+}
+
+/// A batch in a draft: its topic, the topic's id, its partition, and what is to be sent.
+pub(super) type DraftPart = (Arc<str>, uuid::Uuid, i32, ToSend);
+
 /// The batches that a round gathers for one leader.
 pub(super) struct RequestDraft {
-    pub(in crate::producer) leader: i32,
-    pub(in crate::producer) parts: Vec<(Arc<str>, uuid::Uuid, i32, ToSend)>,
-    pub(in crate::producer) bytes: usize,
+    leader: i32,
+    parts: Vec<DraftPart>,
+    bytes: usize,
     /// The batch that began this request may not wait (flush, memory is wanted, no linger); the others
     /// ride.
-    pub(super) hasty: bool,
+    hasty: bool,
 }
 
 impl RequestDraft {
+    pub(super) fn new(leader: i32, hasty: bool) -> Self {
+        Self { leader, parts: Vec::new(), bytes: 0, hasty }
+    }
+
+    pub(super) fn leader(&self) -> i32 {
+        self.leader
+    }
+
+    pub(super) fn is_hasty(&self) -> bool {
+        self.hasty
+    }
+
+    /// The number of its batches.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub(super) fn add(&mut self, part: DraftPart, bytes: usize) {
+        self.bytes += bytes;
+        self.parts.push(part);
+    }
+
+    /// Whether it takes no more batches.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= MAX_PRODUCE_REQUEST
+    }
+
     /// The price of the request in the retry budget; `None` if anything in it is no retry.
     pub(in crate::producer) fn cost(&self) -> Option<Cost> {
         let mut cost = Some(Cost::Definite);
@@ -85,20 +140,20 @@ impl Sender {
     pub(super) fn affords(&mut self, pool: &Pool, draft: &RequestDraft, now: Instant) -> bool {
         let Some(leader) = self.leaders.get(draft.leader) else { return true };
         let Some(cost) = draft.cost() else {
-            leader.retries_wait = None;
+            leader.retries_go();
             pool.budgets().first_request(BudgetKind::Produce, now);
             return true;
         };
         match pool.budgets().retry(BudgetKind::Produce, cost, now) {
             Ok(()) => {
-                leader.retries_wait = None;
+                leader.retries_go();
                 true
             }
             Err(at) => {
-                if leader.retries_wait.replace(at).is_none() {
+                if !leader.retries_wait(at) {
                     pool.budgets().delayed(BudgetKind::Produce);
                 }
-                self.wake_at = earlier(self.wake_at, Some(at));
+                self.schedule.round_by(Some(at));
                 false
             }
         }
@@ -107,15 +162,15 @@ impl Sender {
     /// The request is not sent after all: puts its batches back where they were.
     pub(super) fn withdraw(&mut self, draft: &RequestDraft) {
         for (name, _, index, to_send) in draft.parts.iter().rev() {
-            let Some(topic) = self.topics.get_mut(name) else { continue };
-            let Some(partition) = topic.partitions.get_mut(*index as usize) else { continue };
-            match partition.withdraw(to_send.id, to_send.again) {
-                Some(batch) => topic.put_back(batch),
-                None => {
-                    topic.resend.insert(*index as usize);
+            self.topics.change(name, |topic| {
+                let Some(partition) = topic.partitions.get_mut(*index as usize) else { return };
+                match partition.withdraw(to_send.id, to_send.again) {
+                    Some(batch) => topic.put_back(batch),
+                    None => {
+                        topic.resend.insert(*index as usize);
+                    }
                 }
-            }
-            topic.activate(&mut self.active);
+            });
         }
     }
 
@@ -123,7 +178,7 @@ impl Sender {
     /// its response.
     pub(super) fn send(&mut self, draft: RequestDraft, now: Instant) {
         let retries = draft.cost().is_some();
-        let connection = self.leaders.get(draft.leader).and_then(|l| l.connection.clone());
+        let connection = self.leaders.get(draft.leader).and_then(|l| l.connection().cloned());
         let Some(connection) = connection else { return self.withdraw(&draft) };
         let connection = connection.on_behalf_of(&self.settings.caller);
         let mut items = Vec::with_capacity(draft.parts.len());
@@ -162,8 +217,7 @@ impl Sender {
                 _ => topics.push(TopicData { name, id: *id, partitions: vec![data] }),
             }
         }
-        self.next_id += 1;
-        let request = self.next_id;
+        let request = self.ids.next();
         let newest = if ids_known { VERSIONS.1 } else { 12 };
         let answered = self.acks != Acks::None;
         let correlation = connection.next_correlation();
@@ -193,38 +247,9 @@ impl Sender {
         drop(topics);
         self.metrics.batches_sent(items.len());
         self.leaders.sent(bytes, now);
-        let mut alone = false;
-        if let Some(leader) = self.leaders.get(draft.leader) {
-            alone = leader.alone;
-            leader.requests += 1;
-            leader.strain.sent(now);
-            leader.bytes_in_flight += bytes;
-            if leader.broker.admission(now) == Admission::HalfOpen {
-                leader.broker.probe();
-            }
-        }
+        let alone = self.leaders.get(draft.leader).is_some_and(|leader| leader.sent(bytes, now));
         self.in_flight
             .insert(request, InFlight { leader: draft.leader, sent: now, bytes, alone, items });
-        let tx = self.tx.clone();
-        let env = self.env.clone();
-        self.env.spawn(async move {
-            let response = caught(async {
-                env.mishap("produce");
-                match receiver {
-                    Err(e) => Err(CallError::Unsent(e)),
-                    Ok(receiver) => {
-                        connection.response(receiver).await.and_then(|body| match answered {
-                            true => connection
-                                .read::<ProduceRequest>(version, body)
-                                .map(Some)
-                                .map_err(CallError::InDoubt),
-                            false => Ok(None),
-                        })
-                    }
-                }
-            });
-            let response = response.await.unwrap_or_else(|e| Err(CallError::InDoubt(e)));
-            let _ = tx.send(Event::Response(request, response));
-        });
+        self.tasks.await_response(request, connection, receiver, version, answered);
     }
 }

@@ -44,10 +44,9 @@ impl Sender {
     ) {
         let Some(sent) = self.in_flight.remove(&request) else { return };
         let now = self.env.now();
-        self.together.clear();
+        self.retry_times.clear();
         if let Some(leader) = self.leaders.get(sent.leader) {
-            leader.requests -= 1;
-            leader.bytes_in_flight -= sent.bytes;
+            leader.returned(sent.bytes);
         }
         if response.is_ok() {
             let records = sent.items.iter().map(|item| item.records).sum();
@@ -76,13 +75,13 @@ impl Sender {
             // A refusal is quick, however long an append takes.
             let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
             if codes.all(|p| p.error_code == NONE)
-                && self.resumed.is_none_or(|at| at <= sent.sent)
-                && let Some(pool) = self.pool.upgrade()
+                && self.schedule.ran_since(sent.sent)
+                && let Some(pool) = self.tasks.pool()
             {
                 let took = now.saturating_duration_since(since);
                 leader.felt(took, pool.pace().limits(), now, &mut self.pace_rng);
             }
-            if let Some(connection) = &leader.connection {
+            if let Some(connection) = leader.connection() {
                 connection.heed(ProduceRequest::KEY, response);
             }
         }
@@ -163,10 +162,10 @@ impl Sender {
                     .or_else(|| hints.get(&("", item.id))),
             };
             if let Some(hint) = hint {
-                let pool = &self.pool;
+                let tasks = &self.tasks;
                 let named =
                     self.metadata.hint(&item.topic, item.id, hint, &endpoints, |all, named| {
-                        if let Some(pool) = pool.upgrade() {
+                        if let Some(pool) = tasks.pool() {
                             pool.brokers_changed(all, named);
                         }
                     });
@@ -195,7 +194,7 @@ impl Sender {
             OUT_OF_ORDER_SEQUENCE_NUMBER => {
                 // Refused before the append. If an older batch of the partition is unresolved, this error
                 // only follows from that one.
-                let Some(partition) = self.partition(item) else { return };
+                let Some(partition) = self.topics.partition(item) else { return };
                 if partition.has_older(item.batch) {
                     self.failed(item, &error, true, now);
                 } else {
@@ -230,7 +229,7 @@ impl Sender {
         base_offset: i64,
         append_time: Option<i64>,
     ) {
-        let Some(partition) = self.partition(item) else { return };
+        let Some(partition) = self.topics.partition(item) else { return };
         let batch = partition.acknowledged(item.batch);
         // These batches lie before the acknowledged one in the log, so all in-sync replicas have them, too.
         let proven = partition.take_in_log();
@@ -256,7 +255,7 @@ impl Sender {
         definite: bool,
     ) -> Option<SplitPlan> {
         let concerns_records = describe(part.code).scope == ErrorScope::Record;
-        let certain = definite && !self.partition(item)?.in_doubt(item.batch);
+        let certain = definite && !self.topics.partition(item)?.in_doubt(item.batch);
         if !concerns_records || !certain || item.records < 2 {
             return None;
         }
@@ -283,14 +282,14 @@ impl Sender {
             let bytes = batch.sealed.uncompressed_len();
             topic.topic_batches.iter().for_each(|(_, batches)| batches.refused_batch_of(bytes));
         }
-        if let Some(partition) = self.partition(item) {
+        if let Some(partition) = self.topics.partition(item) {
             partition.failed(item.batch, true, FailureCause::Split(plan));
         }
     }
 
     /// The broker will never take the batch: its records fail, other batches of the partition go on.
     pub(super) fn refused(&mut self, item: &SentBatch, error: &Error, definite: bool) {
-        let Some(partition) = self.partition(item) else { return };
+        let Some(partition) = self.topics.partition(item) else { return };
         partition.failed(item.batch, definite, FailureCause::Failed);
         if let Some((batch, maybe)) = partition.give_up(item.batch) {
             batch.resolve(Err(error.with_maybe_written(maybe)));
@@ -306,23 +305,16 @@ impl Sender {
             topic.trouble = Some(error.clone());
         }
         self.delay_retry(item, false, now);
-        if let Some(partition) = self.partition(item) {
+        if let Some(partition) = self.topics.partition(item) {
             partition.out_of_sequence(item.batch);
         }
     }
 
     pub(super) fn judge(&mut self, leader: i32, well: bool, now: Instant) {
-        if let Some(pool) = self.pool.upgrade()
+        if let Some(pool) = self.tasks.pool()
             && let Some(leader) = self.leaders.get(leader)
         {
-            pool.judge(&leader.broker, well, now);
+            pool.judge(leader.broker(), well, now);
         }
-    }
-
-    pub(in crate::producer) fn partition(
-        &mut self,
-        item: &SentBatch,
-    ) -> Option<&mut super::partition::Partition> {
-        self.topics.get_mut(&item.topic)?.partitions.get_mut(item.partition as usize)
     }
 }

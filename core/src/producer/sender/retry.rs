@@ -1,5 +1,6 @@
 //! What becomes of batches whose attempt has failed: when they are tried again, and whether in place or elsewhere.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -14,6 +15,24 @@ use crate::net::CallError;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::producer::batch::{Batch, FailureCause, SplitPlan, split};
 use crate::protocol::NO_LEADER;
+
+/// When the partitions of one response that have failed are tried again, by the number of their earlier failures: those
+/// that fail equally often in a row get the same time, so that one request carries them again. A hundred requests
+/// for a hundred partitions would empty the retry budget.
+#[derive(Debug, Default)]
+pub(super) struct RetryTimes(BTreeMap<u32, Instant>);
+
+impl RetryTimes {
+    /// Another response is handled.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The time of a partition that would have `own` if it were alone.
+    pub(super) fn with_others(&mut self, failures: u32, own: Instant) -> Instant {
+        *self.0.entry(failures).or_insert(own)
+    }
+}
 
 impl Sender {
     /// An attempt failed: the batch is sent again, to another partition if it is free to move, otherwise in
@@ -37,7 +56,7 @@ impl Sender {
         // A batch that goes to another leader, or that never left this process, is no retry.
         let unsent = definite && error.broker_code().is_none();
         let cause = if moved || unsent { FailureCause::Moved } else { FailureCause::Failed };
-        let Some(partition) = self.partition(item) else { return };
+        let Some(partition) = self.topics.partition(item) else { return };
         partition.failed(item.batch, definite, cause);
         if !definite {
             self.reroute(item, now);
@@ -48,21 +67,21 @@ impl Sender {
     /// than wait. The batch leaves a hole in the sequence: the partition is drained and goes on under the next
     /// epoch, under which the broker would not recognise the batch either.
     pub(super) fn reroute(&mut self, item: &SentBatch, now: Instant) {
-        let Some(topic) = self.topics.get_mut(&item.topic) else { return };
-        // In a topic of one partition the batch would come back to it, behind later batches.
-        if topic.meta.as_ref().is_some_and(|meta| meta.partitions.len() == 1) {
-            return;
-        }
-        let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };
-        if !partition.batch(item.batch).is_some_and(Batch::reroutes) {
-            return;
-        }
-        let Some((mut batch, _)) = partition.give_up(item.batch) else { return };
-        self.metrics.records_rerouted(batch.records());
-        batch.attempts.rerouted();
-        batch.attempts.came_back(&FailureCause::Failed, now, &mut self.rng);
-        topic.put_back(batch);
-        topic.activate(&mut self.active);
+        self.topics.change(&item.topic, |topic| {
+            // In a topic of one partition the batch would come back to it, behind later batches.
+            if topic.meta.as_ref().is_some_and(|meta| meta.partitions.len() == 1) {
+                return;
+            }
+            let Some(partition) = topic.partitions.get_mut(item.partition as usize) else { return };
+            if !partition.batch(item.batch).is_some_and(Batch::reroutes) {
+                return;
+            }
+            let Some((mut batch, _)) = partition.give_up(item.batch) else { return };
+            self.metrics.records_rerouted(batch.records());
+            batch.attempts.rerouted();
+            batch.attempts.came_back(&FailureCause::Failed, now, &mut self.rng);
+            topic.put_back(batch);
+        });
     }
 
     /// Takes batches that may be rerouted away from brokers that have become stuck.
@@ -78,18 +97,11 @@ impl Sender {
         }
     }
 
-    /// Delays the next attempt in a partition. Partitions that fail in the same response, equally often in a row, get the same
-    /// delay, so that one request carries them again: a hundred requests for a hundred partitions would empty
-    /// the retry budget. There is no delay if the new leader is known, unless the partition keeps moving.
+    /// Delays the next attempt in a partition. `moved`: another leader is known.
     pub(super) fn delay_retry(&mut self, item: &SentBatch, moved: bool, now: Instant) {
-        let Self { topics, rng, together, .. } = self;
-        let partition =
-            topics.get_mut(&item.topic).and_then(|t| t.partitions.get_mut(item.partition as usize));
-        let Some(partition) = partition.filter(|p| !p.is_settling()) else { return };
-        let before = partition.backoff.attempts();
-        let own = now + partition.backoff.next(rng);
-        let at = *together.entry(before).or_insert(own);
-        partition.retry_at = (!(moved && before == 0)).then_some(at);
+        if let Some(partition) = self.topics.partition(item) {
+            partition.delay_retry(moved, &mut self.retry_times, now, &mut self.rng);
+        }
     }
 
     /// Whether another broker than `asked` is known to lead the partition.
@@ -109,7 +121,7 @@ impl Sender {
         if silent {
             self.judge(sent.leader, false, now);
         } else if let Some(leader) = self.leaders.get(sent.leader) {
-            leader.broker.probe_lost();
+            leader.broker().probe_lost();
         }
         for item in &sent.items {
             // If the broker did not respond, metadata is asked for now: a dial to a host that is gone takes
@@ -160,7 +172,7 @@ impl Sender {
     /// A leader cannot be reached. Records that can go elsewhere do; what must go there asks for
     /// metadata when its turn to dial comes again.
     pub(in crate::producer) fn unreachable(&mut self, leader: i32, error: &Error) {
-        for topic in self.topics.values_mut() {
+        for topic in self.topics.iter_mut() {
             let led = |meta: &Arc<TopicMeta>| meta.partitions.iter().any(|p| p.leader == leader);
             if topic.meta.as_ref().is_some_and(led) {
                 topic.trouble = Some(error.clone());
@@ -170,39 +182,38 @@ impl Sender {
 
     /// Once nothing of a partition is in flight: batches that may move go back into their send queue.
     pub(in crate::producer) fn settle(&mut self, topic: &Arc<str>, partition: i32) {
-        let Some(topic) = self.topics.get_mut(topic) else { return };
-        let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
         let now = self.env.now();
-        let behind = state.settle();
-        let mut back = Vec::new();
-        while let Some((at, batch)) = state.take_halved() {
-            let records = batch.records();
-            let parts = split(batch, &SplitPlan::Halves);
-            let ids = self.next_id + 1..;
-            self.next_id += parts.len() as u64;
-            back.extend(state.put_parts(at, ids.zip(parts).collect(), records));
-        }
-        // Batches that kept their place in the sequence until now go before those that have lost it.
-        back.extend(behind);
-        if let Some(producer_id) = state.take_used_up() {
-            self.id_state.used_up(producer_id);
-        }
-        for (mut batch, cause) in back.into_iter().rev() {
-            if batch.partition.is_none() && !matches!(cause, FailureCause::Split(_)) {
-                self.metrics.records_rerouted(batch.records());
+        self.topics.change(topic, |topic| {
+            let Some(state) = topic.partitions.get_mut(partition as usize) else { return };
+            let behind = state.settle();
+            let mut back = Vec::new();
+            while let Some((at, batch)) = state.take_halved() {
+                let records = batch.records();
+                let parts = split(batch, &SplitPlan::Halves);
+                let ids = self.ids.several(parts.len());
+                back.extend(state.put_parts(at, ids.zip(parts).collect(), records));
             }
-            if let FailureCause::Split(plan) = &cause {
-                for piece in split(batch, plan).into_iter().rev() {
-                    topic.put_back(piece);
+            // Batches that kept their place in the sequence until now go before those that have lost it.
+            back.extend(behind);
+            if let Some(producer_id) = state.take_used_up() {
+                self.id_state.used_up(producer_id);
+            }
+            for (mut batch, cause) in back.into_iter().rev() {
+                if batch.partition.is_none() && !matches!(cause, FailureCause::Split(_)) {
+                    self.metrics.records_rerouted(batch.records());
                 }
-                continue;
+                if let FailureCause::Split(plan) = &cause {
+                    for piece in split(batch, plan).into_iter().rev() {
+                        topic.put_back(piece);
+                    }
+                    continue;
+                }
+                batch.attempts.came_back(&cause, now, &mut self.rng);
+                topic.put_back(batch);
             }
-            batch.attempts.came_back(&cause, now, &mut self.rng);
-            topic.put_back(batch);
-        }
-        if topic.partitions[partition as usize].needs_leader() {
-            topic.resend.insert(partition as usize);
-        }
-        topic.activate(&mut self.active);
+            if topic.partitions[partition as usize].needs_leader() {
+                topic.resend.insert(partition as usize);
+            }
+        });
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::environment::earlier;
 use crate::policy::pace::Gather;
 use crate::producer::accumulator::{Accumulator, BatchQueue, Peek};
-use crate::producer::batch::Batch;
+use crate::producer::batch::{Batch, Books};
 
 /// The batches for one named partition, or those of a topic that may go to any, in the order in which they
 /// are sent.
@@ -46,7 +46,7 @@ impl ListedQueue {
             Doze::No => None,
             Doze::Taken => gather.next.filter(|at| {
                 // A record that came now would wait at least as long.
-                *at <= now + gather.linger(self.accumulator.config.linger)
+                *at <= now + gather.linger(self.accumulator.config().linger)
             }),
             Doze::Until(at) => Some(at).filter(|at| *at > now),
         };

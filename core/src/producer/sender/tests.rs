@@ -1,14 +1,15 @@
 //! A sender that is told by hand what happens.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
-use super::partition::ToSend;
-use super::request::RequestDraft;
-use super::round::{Round, Turns};
+use super::partition::{Partition, ToSend};
+use super::request::{DraftPart, RequestDraft};
+use super::topic::{LEARN_AGAIN, Topic};
 use super::*;
 use crate::cluster::{Handle, TopicMeta, by_hand};
 use crate::config::ProducerConfig;
@@ -90,9 +91,10 @@ impl Set {
         self.pool.told_of_topic(BROKERS, id, leaders);
         self.sender.cluster_changed();
         let now = self.now();
-        let mut topic = self.sender.topics.remove("t").unwrap();
-        assert!(self.sender.learn(&mut topic, now));
-        self.sender.topics.insert(Arc::from("t"), topic);
+        let Sender { topics, metadata, metrics, .. } = &mut self.sender;
+        let mut topic = topics.take("t").unwrap();
+        assert!(topics.learn(&mut topic, metadata, metrics, now));
+        topics.put(Arc::from("t"), topic);
     }
 
     /// A batch of as many records is in flight to partition 0.
@@ -124,6 +126,11 @@ impl Set {
         self.peers.push(peer);
     }
 
+    fn looks_for_unused(&mut self, now: Instant) {
+        let Sender { topics, id_state, schedule, .. } = &mut self.sender;
+        topics.release_unused(id_state, schedule, now);
+    }
+
     fn is_acknowledged(&mut self, id: u64) {
         assert!(self.partition().acknowledged(id).is_some());
     }
@@ -132,16 +139,13 @@ impl Set {
     fn chosen(&mut self) -> BTreeSet<i32> {
         let now = self.now();
         let pool = Arc::clone(&self.pool);
-        self.sender.leaders.begin_round(&pool, pool.metrics(), now);
-        let (drafts, lookups) = (Vec::new(), BTreeMap::new());
-        let bucket = pool.pace().look(now);
-        let round = Round { pool: &pool, now, drafts, lookups, bucket, held: false, again: false };
-        let mut topic = self.sender.topics.remove("t").unwrap();
+        let mut topic = self.sender.topics.take("t").unwrap();
         let meta = topic.meta.clone().unwrap();
-        let draw = |_| self.sender.choose(&mut topic, &meta, true, false, &[false; 2], &round);
+        let mut round = self.sender.begin_round(&pool, now);
+        let draw = |_| round.choose(&mut topic, &meta, true, false, &[false; 2]);
         let chosen = (0..64).map(draw).map(|pick| pick.expect("both are ready").partition);
         let chosen = chosen.collect();
-        self.sender.topics.insert(Arc::from("t"), topic);
+        self.sender.topics.put(Arc::from("t"), topic);
         chosen
     }
 }
@@ -216,6 +220,13 @@ async fn where_there_are_more_partitions_is_chosen_anew() {
     assert!(set.topic().sticky.is_none());
 }
 
+/// A request to broker 1.
+fn draft(parts: impl IntoIterator<Item = DraftPart>) -> RequestDraft {
+    let mut draft = RequestDraft::new(1, false);
+    parts.into_iter().for_each(|part| draft.add(part, 1));
+    draft
+}
+
 /// Of each it is told once, however often the sender looks.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
@@ -226,8 +237,7 @@ async fn a_request_that_waits_for_the_retry_budget_is_counted_once() {
     assert!(partition.settle().is_empty());
     let to_send: ToSend = partition.next_resend(1, Instant::now()).unwrap();
     assert_eq!(to_send.retry, Some(Cost::InDoubt));
-    let parts = vec![(Arc::from("t"), Uuid::nil(), 0, to_send)];
-    let draft = RequestDraft { leader: 1, parts, bytes: 1, hasty: false };
+    let draft = draft([(Arc::from("t"), Uuid::nil(), 0, to_send)]);
     let (pool, now) = (Arc::clone(&set.pool), set.now());
     while set.sender.affords(&pool, &draft, now) {}
     assert!(!set.sender.affords(&pool, &draft, now));
@@ -251,9 +261,7 @@ async fn a_retry_that_rides_with_what_is_new_costs_nothing() {
     let new = ToSend { retry: None, ..doubtful };
     let definite = ToSend { retry: Some(Cost::Definite), ..doubtful };
     let cost = |parts: &[ToSend]| {
-        let part = |to_send: &ToSend| (Arc::<str>::from("t"), Uuid::nil(), 0, *to_send);
-        RequestDraft { leader: 1, parts: parts.iter().map(part).collect(), bytes: 1, hasty: false }
-            .cost()
+        draft(parts.iter().map(|to_send| (Arc::from("t"), Uuid::nil(), 0, *to_send))).cost()
     };
     assert_eq!(cost(&[definite, definite]), Some(Cost::Definite));
     assert_eq!(cost(&[doubtful, definite]), Some(Cost::InDoubt));
@@ -286,15 +294,15 @@ async fn a_topic_is_let_go_when_nothing_of_it_is_under_way() {
     let mut set = set(7, &[1]);
     set.sends(1, 1);
     let mut now = set.now() + UNUSED_AFTER;
-    set.sender.release_unused(now);
-    assert!(set.sender.topics.contains_key("t"), "something is in flight");
+    set.looks_for_unused(now);
+    assert!(set.sender.topics.get("t").is_some(), "something is in flight");
     set.is_acknowledged(1);
     now += UNUSED_AFTER - Duration::from_secs(1);
-    set.sender.release_unused(now);
-    assert!(set.sender.topics.contains_key("t"), "it was in use a moment ago");
+    set.looks_for_unused(now);
+    assert!(set.sender.topics.get("t").is_some(), "it was in use a moment ago");
     now += Duration::from_secs(1);
-    set.sender.release_unused(now);
-    assert!(set.sender.topics.is_empty());
+    set.looks_for_unused(now);
+    assert!(set.sender.topics.get("t").is_none());
 }
 
 /// Where most is refused, those that were given least are those that take nothing.
@@ -343,9 +351,9 @@ async fn what_goes_alone_waits_for_none_that_come_later() {
     let other = set.batch_of(1, || Record::to("t").partition(0).value("v"));
     [suspect, other].into_iter().for_each(|batch| set.topic().put_back(batch));
     let now = set.now();
-    set.sender.leaders.get(1).unwrap().requests = 1;
+    let _ = set.sender.leaders.get(1).unwrap().sent(1, now);
     assert!(!set.sender.round(now), "the next request went before it");
-    set.sender.leaders.get(1).unwrap().requests = 0;
+    set.sender.leaders.get(1).unwrap().returned(1);
     assert!(set.sender.round(now));
     let went = |set: &mut Set, index: usize| !set.topic().partitions[index].is_empty();
     assert!(went(&mut set, 1) && !went(&mut set, 0), "alone");
@@ -381,12 +389,12 @@ impl Set {
 
     /// Topic `name` is like topic `t`, whatever the cluster says.
     fn has_also(&mut self, name: &str) {
-        let (now, changes) = (self.now(), self.sender.changes);
-        let meta = self.topic().meta.clone().unwrap();
+        let now = self.now();
+        let (meta, learned) = (self.topic().meta.clone().unwrap(), self.topic().learned);
         let topic = self.sender.topics.get_mut(name).expect("sent to");
         topic.partitions.resize_with(meta.partitions.len(), Partition::default);
         topic.meta = Some(Arc::new(TopicMeta { name: name.into(), ..TopicMeta::clone(&meta) }));
-        topic.learned = Some((changes, now + LEARN_AGAIN));
+        topic.learned = learned.map(|(changes, _)| (changes, now + LEARN_AGAIN));
     }
 }
 
@@ -397,7 +405,7 @@ async fn a_request_names_each_topic_once() {
     let mut set = set(7, &[1, 1]);
     set.may_send();
     set.bucket_is_empty();
-    let full = vec![7; set.accumulator.config.batch_size];
+    let full = vec![7; set.accumulator.config().batch_size];
     for topic in ["t", "u"] {
         // The first one waits, as nothing goes to its leader yet.
         for (partition, value) in [(0, &b"v"[..]), (1, &full[..])] {
@@ -427,14 +435,6 @@ async fn who_has_two_turns_asks_once() {
     set.append(&Record::to("t").partition(1).value("v"));
     set.announced();
     let (pool, now) = (Arc::clone(&set.pool), set.now());
-    set.sender.leaders.begin_round(&pool, pool.metrics(), now);
-    let (drafts, lookups) = (Vec::new(), BTreeMap::new());
-    let bucket = pool.pace().look(now);
-    let mut round = Round { pool: &pool, now, drafts, lookups, bucket, held: false, again: false };
-    let mut turns = Turns::default();
-    set.sender.turn(Arc::from("t"), None, &mut round, &mut turns);
-    let held = turns.held.pop().expect("something is left to gather");
-    round.again = true;
-    set.sender.turn(Arc::from("t"), Some(held), &mut round, &mut turns);
-    assert_eq!(round.lookups.values().map(Vec::len).collect::<Vec<_>>(), [1]);
+    let lookups = set.sender.begin_round(&pool, now).with_two_turns("t");
+    assert_eq!(lookups.values().map(Vec::len).collect::<Vec<_>>(), [1]);
 }

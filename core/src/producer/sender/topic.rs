@@ -10,12 +10,20 @@ use tokio::time::Instant;
 use super::partition::Partition;
 use super::request::SentBatch;
 use super::send_queue::SendQueue;
-use crate::cluster::TopicMeta;
+use crate::cluster::{Lookup, Metadata, TopicMeta};
 use crate::error::{Error, ErrorKind, OR_NO_PARTITION};
+use crate::metrics::{Metrics, limited};
 use crate::policy::spread::{self, Given};
 use crate::producer::accumulator::{Accumulator, BatchQueue, TopicBatches};
 use crate::producer::batch::Batch;
 use crate::protocol::NO_LEADER;
+
+/// A topic that cannot be used is refused at once for this long before it is asked for again.
+const FAILED_TOPIC: Duration = Duration::from_secs(1);
+
+/// A topic in use is looked up in the metadata cache at least this often, even if the metadata has not
+/// changed: the lookup marks the topic as used, so that the cache keeps it.
+pub(super) const LEARN_AGAIN: Duration = Duration::from_secs(10);
 
 pub(in crate::producer) struct Topic {
     pub(in crate::producer) name: Arc<str>,
@@ -37,8 +45,8 @@ pub(in crate::producer) struct Topic {
     /// On the sender's list of topics with something to send.
     pub(super) active: bool,
     pub(in crate::producer) meta: Option<Arc<TopicMeta>>,
-    /// The value of `Sender::changes` when `meta` was looked up, and until when it need not be looked up
-    /// again.
+    /// How many metadata changes there had been when `meta` was looked up, and until when it need not be looked
+    /// up again.
     pub(super) learned: Option<(u64, Instant)>,
     /// The partition that batches without one go to, until the next choice.
     pub(super) sticky: Option<Sticky>,
@@ -79,6 +87,118 @@ impl Topic {
             sticky: None,
             given: Given::default(),
             trouble: None,
+        }
+    }
+
+    /// An accumulator has sent to it. Gives whether it has before.
+    pub(super) fn used_by(
+        &mut self,
+        accumulator: &Arc<Accumulator>,
+        batches: &Arc<TopicBatches>,
+        now: Instant,
+    ) -> bool {
+        self.used = now;
+        let known = self.topic_batches.iter().any(|(_, other)| Arc::ptr_eq(other, batches));
+        if !known {
+            // Entries of accumulators that are gone are removed.
+            self.topic_batches.retain(|(accumulator, _)| accumulator.strong_count() > 0);
+            self.topic_batches.push((Arc::downgrade(accumulator), Arc::clone(batches)));
+            self.learned = None;
+        }
+        known
+    }
+
+    /// Forgets it in its accumulators, unless a batch of it is open or under way. `true` if it is in none of them
+    /// any more.
+    pub(super) fn let_go(&mut self) -> bool {
+        if self.has_work() || !self.partitions.iter().all(|p| p.is_empty()) {
+            return false;
+        }
+        self.topic_batches.retain(|(accumulator, batches)| match accumulator.upgrade() {
+            Some(accumulator) => !accumulator.let_go(batches),
+            None => false,
+        });
+        self.topic_batches.is_empty()
+    }
+
+    /// Brings its metadata up to date. `changes`: how many changes there were. `false`: nothing can be sent to it
+    /// now.
+    pub(super) fn learn(
+        &mut self,
+        metadata: &Metadata,
+        metrics: &Metrics,
+        changes: u64,
+        now: Instant,
+    ) -> bool {
+        if self.learned.is_some_and(|(then, until)| then == changes && until > now) {
+            return true;
+        }
+        self.learned = None;
+        match metadata.lookup(&self.name) {
+            Lookup::Pending => false,
+            Lookup::Failed(error) => {
+                for (_, batches) in &self.topic_batches {
+                    batches.fail(error.clone(), now + FAILED_TOPIC);
+                }
+                for batch in self.queues_mut().flat_map(SendQueue::take_all) {
+                    batch.resolve(Err(error.clone()));
+                }
+                false
+            }
+            Lookup::Known(meta) => {
+                if !self.meta.as_ref().is_some_and(|old| Arc::ptr_eq(old, &meta)) {
+                    self.take_over(&meta, metrics);
+                }
+                // An accumulator that uses the topic for the first time learns of it here, too.
+                let n = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
+                for (accumulator, batches) in &self.topic_batches {
+                    // An accumulator that is gone has no open batch.
+                    if let Some(accumulator) = accumulator.upgrade() {
+                        batches.learned(&accumulator, n);
+                    }
+                }
+                self.learned = Some((changes, now + LEARN_AGAIN));
+                true
+            }
+        }
+    }
+
+    /// Its partitions, their leaders or its id have changed.
+    fn take_over(&mut self, meta: &Arc<TopicMeta>, metrics: &Metrics) {
+        // Another id is another topic of the same name: its partitions know nothing of our sequences, and
+        // take any as the first.
+        if self.meta.as_ref().is_some_and(|old| old.id != meta.id) {
+            limited!(metrics.logs(), "ottla::producer", WARN, topic = %self.name, "the topic was recreated");
+            self.partitions.iter_mut().for_each(Partition::recreated);
+        }
+        if self.partitions.len() < meta.partitions.len() {
+            // The kept partition was chosen among fewer, and a producer that sends little would keep it for
+            // minutes.
+            self.sticky = None;
+            self.partitions.resize_with(meta.partitions.len(), Partition::default);
+        }
+        self.meta = Some(Arc::clone(meta));
+        self.tell_leaders();
+    }
+
+    /// Forgets what belongs to a cluster that is gone. Batches that it may have written fail with this error; those that
+    /// were never sent go to the new one, in their order.
+    pub(super) fn begin_anew(&mut self, error: &Error) {
+        self.meta = None;
+        self.learned = None;
+        self.sticky = None;
+        self.resend.clear();
+        let mut unsent = Vec::new();
+        for mut partition in std::mem::take(&mut self.partitions) {
+            for (batch, maybe) in partition.take_all() {
+                match maybe {
+                    true => batch.resolve(Err(error.with_maybe_written(true))),
+                    false => unsent.push(batch),
+                }
+            }
+        }
+        for batch in unsent.into_iter().rev() {
+            self.put_back(batch);
         }
     }
 

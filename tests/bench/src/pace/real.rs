@@ -7,11 +7,12 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ottla_bench::{TOPIC, machine};
+use ottla_report::print;
 use ottla_test_kafka::{Cluster, Options};
 
 use super::{Paced, Task};
 use crate::args::Args;
-use crate::report::{Line, hundredths, print};
+use crate::report::{hundredths, told};
 use crate::worker::Client;
 
 /// How many clients, and records a second of each.
@@ -136,9 +137,7 @@ fn report(json: bool, idle: f64, rows: &[Row]) -> Result<(), String> {
             ];
             for (name, value, unit) in figures {
                 let name = format!("real_{count}_clients_{rate}_each_{name}");
-                let line = Line { name, client: client.name(), value, unit };
-                text += &serde_json::to_string(&line).map_err(|e| e.to_string())?;
-                text.push('\n');
+                text += &told(name, *client, value, unit);
             }
         } else {
             text += &format!(

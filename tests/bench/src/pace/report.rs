@@ -1,6 +1,8 @@
 //! What is printed: a table for people, or an object per figure and line for programs.
 
-use crate::report::{Line, hundredths, print};
+use ottla_report::print;
+
+use crate::report::{hundredths, told};
 use crate::worker::Client;
 
 use super::{LOOP, Paced, Task};
@@ -67,9 +69,7 @@ impl Report {
                 }
             };
             for (name, value, unit) in figures {
-                let line = Line { name, client: client.name(), value, unit };
-                text += &serde_json::to_string(&line).map_err(|e| e.to_string())?;
-                text.push('\n');
+                text += &told(name, *client, value, unit);
             }
         }
         print(&text)

@@ -7,7 +7,9 @@ use rand::Rng;
 use tokio::time::Instant;
 
 use crate::cluster::{Broker, Lane};
+use crate::config::MAX_PRODUCE_REQUEST;
 use crate::net::Connection;
+use crate::policy::ejection::Admission;
 use crate::policy::in_flight::Limit;
 use crate::policy::latency::Latency;
 use crate::policy::pace::{PaceLimits, Strain};
@@ -17,19 +19,19 @@ pub(in crate::producer::sender) const DIAL_HEDGE: Duration = Duration::from_mill
 
 /// A broker, as this sender sees it.
 pub(crate) struct Leader {
-    pub(in crate::producer) broker: Arc<Broker>,
-    pub(in crate::producer) connection: Option<Connection>,
+    pub(super) broker: Arc<Broker>,
+    pub(super) connection: Option<Connection>,
     /// Since when its lane is being opened, or its quiet connection is being proved.
-    pub(in crate::producer::sender) dialing: Option<Instant>,
+    pub(super) dialing: Option<Instant>,
     /// `dialing` is no dial: its connection was quiet for long and is being proved.
     pub(super) proving: bool,
-    pub(in crate::producer) requests: usize,
-    pub(in crate::producer) bytes_in_flight: usize,
+    pub(super) requests: usize,
+    bytes_in_flight: usize,
     pub(super) latency: Box<Latency>,
     pub(super) limit: Limit,
     /// How strained the broker is, by the responses to this sender's requests alone: with other acks they
     /// take a different time.
-    pub(in crate::producer) strain: Strain,
+    strain: Strain,
     /// When it answered last.
     answered_at: Option<Instant>,
     /// After what time an unanswered request is late: kept here, since a quantile of the latency is too expensive to
@@ -44,15 +46,15 @@ pub(crate) struct Leader {
     /// Its batches that may be rerouted have been taken away since it became stuck.
     pub(super) passed_on: bool,
     /// Bytes of the request that is being assembled for it in this round.
-    pub(in crate::producer::sender) assembled: usize,
+    assembled: usize,
     /// The batch in flight is suspect (connections may have ended because of it), so nothing else is sent
     /// to this leader.
-    pub(in crate::producer::sender) alone: bool,
+    pub(super) alone: bool,
     /// In this round: a suspect batch waits until nothing is in flight here, so this leader gets nothing
     /// new.
-    pub(in crate::producer) reserved: bool,
+    pub(super) reserved: bool,
     /// Until when requests that carry only retries wait for the retry budget.
-    pub(in crate::producer::sender) retries_wait: Option<Instant>,
+    retries_wait: Option<Instant>,
 }
 
 impl Leader {
@@ -80,6 +82,25 @@ impl Leader {
             reserved: false,
             retries_wait: None,
         }
+    }
+
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// A round begins: what was decided in the last one is forgotten.
+    pub(super) fn begin_round(&mut self) {
+        self.avoided = false;
+        self.stuck = false;
+        self.assembled = 0;
+        self.reserved = false;
+        // If nothing is in flight, the suspect batch was not sent after all.
+        self.alone &= self.requests > 0;
+    }
+
+    /// The connection of its lane, which may have ended.
+    pub(crate) fn connection(&self) -> Option<&Connection> {
+        self.connection.as_ref()
     }
 
     /// The open lane.
@@ -137,6 +158,72 @@ impl Leader {
         self.latency.beyond_us(round_trip)
     }
 
+    /// What open batches for it have to consider: how strained it is.
+    pub(crate) fn strain(&self, now: Instant) -> Strain {
+        self.strain.by(now)
+    }
+
+    /// Bytes that it has not answered, with those of the request that is being assembled.
+    pub(crate) fn load(&self) -> usize {
+        self.bytes_in_flight + self.assembled
+    }
+
+    /// Whether it gets a request in this round.
+    pub(crate) fn has_draft(&self) -> bool {
+        self.assembled > 0
+    }
+
+    /// Whether the request that is being assembled for it takes another batch.
+    pub(crate) fn draft_has_room(&self) -> bool {
+        self.assembled < MAX_PRODUCE_REQUEST
+    }
+
+    /// A batch of `bytes` is in the request that is being assembled for it.
+    pub(crate) fn assemble(&mut self, bytes: usize) {
+        self.assembled += bytes;
+    }
+
+    /// Whether a suspect batch can go to it now: only if nothing is in flight there or assembled for it. If not, it is
+    /// reserved for that batch.
+    pub(crate) fn takes_alone(&mut self) -> bool {
+        let alone = self.is_idle() && self.assembled == 0;
+        self.reserved = !alone;
+        self.alone = alone;
+        alone
+    }
+
+    /// A request that carries only retries waits for the retry budget until then. Gives whether one did before.
+    pub(crate) fn retries_wait(&mut self, until: Instant) -> bool {
+        self.retries_wait.replace(until).is_some()
+    }
+
+    /// A request may go: none waits for the retry budget any more.
+    pub(crate) fn retries_go(&mut self) {
+        self.retries_wait = None;
+    }
+
+    /// A request of `bytes` was sent. Gives whether it has the connection for itself.
+    pub(crate) fn sent(&mut self, bytes: usize, now: Instant) -> bool {
+        self.requests += 1;
+        self.strain.sent(now);
+        self.bytes_in_flight += bytes;
+        if self.broker.admission(now) == Admission::HalfOpen {
+            self.broker.probe();
+        }
+        self.alone
+    }
+
+    /// A request of `bytes` is in flight no more: it was answered, or never will be.
+    pub(crate) fn returned(&mut self, bytes: usize) {
+        self.requests -= 1;
+        self.bytes_in_flight -= bytes;
+    }
+
+    /// Whether its lane is being opened, or its quiet connection proved.
+    pub(crate) fn is_being_dialled(&self) -> bool {
+        self.dialing.is_some()
+    }
+
     /// When a dial that is under way is no longer waited for.
     pub(crate) fn dial_hedged_at(&self) -> Option<Instant> {
         self.dialing.map(|since| since + DIAL_HEDGE)
@@ -183,10 +270,23 @@ impl Leader {
     }
 
     /// Takes its connection away while that is asked for a sign of life: meanwhile the leader counts as being dialled.
-    pub(crate) fn doubt(&mut self, now: Instant) {
+    pub(super) fn prove(&mut self, now: Instant) {
         self.connection = None;
         self.dialing = Some(now);
         self.proving = true;
+    }
+
+    /// Its lane is open.
+    pub(super) fn connected(&mut self, connection: Connection) {
+        self.limit = Limit::default();
+        self.connection = Some(connection);
+        self.dial_ended();
+    }
+
+    /// No lane is being opened any more.
+    pub(super) fn dial_ended(&mut self) {
+        self.dialing = None;
+        self.proving = false;
     }
 
     pub(super) fn is_late(&mut self, now: Instant) -> bool {

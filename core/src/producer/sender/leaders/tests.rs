@@ -4,9 +4,11 @@ use std::ops::RangeInclusive;
 
 use tokio::io::DuplexStream;
 
+use super::lanes::BYTES_PER_LANE;
 use super::*;
 use crate::cluster::{Broker, Handle, Lane, by_hand};
 use crate::error::Error;
+use crate::net::Connection;
 use crate::net::by_hand::connection;
 
 struct Set {

@@ -230,7 +230,7 @@ async fn records_that_are_being_compressed_are_on_their_way() {
 async fn a_batch_that_is_resolved_gives_its_memory_back() {
     let mut set = set(Environment::builder());
     let batch = set.batch(3);
-    assert!(set.accumulator.budget.used() > 0);
+    assert!(set.accumulator.budget().used() > 0);
     batch.resolve(Err(Error::closed("x")));
-    assert_eq!(set.accumulator.budget.used(), 0);
+    assert_eq!(set.accumulator.budget().used(), 0);
 }

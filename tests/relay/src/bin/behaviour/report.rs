@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-use serde::Serialize;
+use ottla_report::{Line, Target, print};
 
 use crate::figures::{EXPERIMENTS, FIGURES, Figure, Limit, named};
 
@@ -19,17 +18,6 @@ struct Value {
     value: f64,
     /// The largest it may be; infinite where there is no limit.
     limit: f64,
-}
-
-/// One line of `--json`.
-#[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    client: &'static str,
-    value: f64,
-    unit: &'static str,
-    limit: Option<f64>,
-    best_peer: Option<f64>,
 }
 
 impl Found {
@@ -56,22 +44,27 @@ impl Found {
     }
 }
 
-/// Of each client in the order they were measured; the first is ours.
+/// Of each client in the order they were measured; the first is ours, and it alone has targets. The best of others has
+/// its lines too.
 pub(crate) fn json(all: &[(&'static str, Found)]) -> Result<(), String> {
+    let line = |figure: &Figure, client, value: f64, target| {
+        let name = format!("behaviour_{}", figure.name);
+        Line { name, client, value, unit: figure.unit, target }.json()
+    };
     let mut text = String::new();
-    for (client, found) in all {
+    for (at, (client, found)) in all.iter().enumerate() {
         for figure in FIGURES {
-            let Some(value) = found.values.get(figure.name) else { continue };
-            let line = Line {
-                name: format!("behaviour_{}", figure.name),
-                client,
-                value: (value.value * 10_000.0).round() / 10_000.0,
-                unit: figure.unit,
-                limit: value.limit.is_finite().then_some(value.limit),
-                best_peer: figure.best_peer,
+            let Some(Value { value, limit }) = found.values.get(figure.name).copied() else {
+                continue;
             };
-            text += &serde_json::to_string(&line).map_err(|e| e.to_string())?;
-            text.push('\n');
+            let judged = at == 0 && limit.is_finite();
+            let target = if judged { Target::AtMost(limit) } else { Target::Told };
+            text += &line(figure, client, value, target);
+        }
+    }
+    for figure in FIGURES {
+        if let (Some(best), true) = (figure.best_peer, all[0].1.values.contains_key(figure.name)) {
+            text += &line(figure, "best peer", best, Target::Told);
         }
     }
     print(&text)
@@ -133,14 +126,6 @@ fn number(value: f64, unit: &str) -> String {
     match unit {
         "" => format!("{value:.digits$}"),
         unit => format!("{value:.digits$} {unit}"),
-    }
-}
-
-fn print(text: &str) -> Result<(), String> {
-    // A reader that has seen enough (head) is no failure of the measurement.
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {e}")),
-        _ => Ok(()),
     }
 }
 

@@ -6,16 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::Sender;
-use super::leaders::{DIAL_HEDGE, Leader};
-use super::round::Round;
-use super::topic::{Sticky, Topic};
+use super::Round;
 use crate::cluster::{Lookup, TopicMeta};
-use crate::config::MAX_PRODUCE_REQUEST;
 use crate::environment::earlier;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::reconnect::DialUrgency;
 use crate::policy::spread::{self, Candidate, Pick};
+use crate::producer::sender::leaders::{DIAL_HEDGE, Leader};
+use crate::producer::sender::topic::{Sticky, Topic};
 use crate::protocol::NO_LEADER;
 
 /// The batch that a partition is chosen for, and its topic.
@@ -58,41 +56,38 @@ impl Candidates {
     }
 }
 
-impl Sender {
+impl Round<'_> {
     /// The partition that a batch goes to now, if any. Opens lanes on the way: to brokers that could take some of the
     /// load; and if no broker can take the batch, to any that may be dialled. `riding`: only to a leader that gets a
     /// request in this round anyway.
-    pub(super) fn choose(
+    pub(in crate::producer::sender) fn choose(
         &mut self,
         topic: &mut Topic,
         meta: &TopicMeta,
         full: bool,
         riding: bool,
         taken: &[bool],
-        round: &Round<'_>,
     ) -> Option<Pick> {
-        let now = round.now;
+        let now = self.now;
         let context = SelectionContext { topic, meta, full, taken };
-        let mut candidates = self.some_candidates(&context, round);
+        let mut candidates = self.some_candidates(&context);
         if riding {
             // A batch that only rides causes no dial: its own time has not come yet.
             let leader = |c: &Candidate| meta.partitions[c.partition as usize].leader;
-            candidates
-                .ready
-                .retain(|c| self.leaders.get(leader(c)).is_some_and(|l| l.assembled > 0));
+            candidates.ready.retain(|c| self.leaders.get(leader(c)).is_some_and(|l| l.has_draft()));
             if candidates.ready.is_empty() {
                 return None;
             }
         }
         if candidates.is_nothing() && self.leave_subset(meta, now) {
-            candidates = self.candidates(&context, round, false);
+            candidates = self.candidates(&context, false);
         }
         if candidates.is_nothing() {
             // Only brokers that are better avoided are left: one that is connected is used all the same; if
             // none is, one is dialled.
-            candidates = self.candidates(&context, round, true);
+            candidates = self.candidates(&context, true);
             if candidates.is_nothing() {
-                self.rescue(meta, round);
+                self.rescue(meta);
             }
         }
         let again = topic.unbound.next_was_refused(now);
@@ -106,24 +101,25 @@ impl Sender {
         // A few lanes are enough until the volume grows. Then one more is opened, for later batches.
         if !ready.is_empty()
             && !dialing
-            && self.leaders.wants_more(now, &mut self.rng)
-            && let Some(i) = spread::draw(&absent, &mut self.rng)
+            && self.leaders.wants_more(now, self.rng)
+            && let Some(i) = spread::draw(&absent, self.rng)
         {
-            self.dial(meta.partitions[absent[i].partition as usize].leader, DialUrgency::Pressed);
+            let leader = meta.partitions[absent[i].partition as usize].leader;
+            self.leaders.dial(leader, DialUrgency::Pressed, now, self.tasks);
             dialing = true;
         }
         // While the leader of the kept partition is only busy, other partitions take the batches and the
         // choice stands: how the bytes spread still follows the draws.
         topic.sticky = topic.sticky.filter(|s| s.until > now && self.keeps(topic, meta, s, now));
         let stay = topic.sticky.map(|sticky| sticky.partition);
-        let chosen = spread::choose(&ready, stay, again, &mut self.rng);
+        let chosen = spread::choose(&ready, stay, again, self.rng);
         if let Some(pick) = &chosen {
             away.into_iter().for_each(|index| topic.given.passed_over(index, pick));
         }
         if chosen.is_none() && !dialing {
             // All quiet connections are proved at once: the first leader that responds gets the batch.
             for id in quiet {
-                dialing |= self.doubt(id, now);
+                dialing |= self.leaders.prove(id, now, self.tasks);
             }
             if dialing {
                 look_at = earlier(look_at, Some(now + DIAL_HEDGE));
@@ -131,13 +127,14 @@ impl Sender {
         }
         if chosen.is_none()
             && !dialing
-            && let Some(i) = spread::draw(&absent, &mut self.rng)
+            && let Some(i) = spread::draw(&absent, self.rng)
         {
             let urgency = if full { DialUrgency::Pressed } else { DialUrgency::Optional };
-            self.dial(meta.partitions[absent[i].partition as usize].leader, urgency);
+            let leader = meta.partitions[absent[i].partition as usize].leader;
+            self.leaders.dial(leader, urgency, now, self.tasks);
         }
         if chosen.is_none() {
-            self.wake_at = earlier(self.wake_at, look_at);
+            self.schedule.round_by(look_at);
             if meta.partitions.iter().all(|p| self.leaders.known(p.leader).is_none()) {
                 self.metadata.want(&meta.name, RefreshReason::Stale);
             }
@@ -149,7 +146,7 @@ impl Sender {
     fn keeps(&mut self, topic: &Topic, meta: &TopicMeta, sticky: &Sticky, now: Instant) -> bool {
         let index = sticky.partition as usize;
         let leader = meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader);
-        let waits = topic.partitions.get(index).and_then(|p| p.retry_at).is_some_and(|at| at > now);
+        let waits = topic.partitions.get(index).is_some_and(|p| p.waits_until(now).is_some());
         let usable = |leader: &mut Leader| {
             leader.lane().is_some()
                 && !leader.is_avoided()
@@ -160,41 +157,35 @@ impl Sender {
     }
 
     /// The candidates among a sample of the partitions if there are many, otherwise among all.
-    fn some_candidates(&mut self, context: &SelectionContext<'_>, round: &Round<'_>) -> Candidates {
+    fn some_candidates(&mut self, context: &SelectionContext<'_>) -> Candidates {
         let with = context.topic.sticky.map(|sticky| sticky.partition as usize);
-        if let Some(some) = spread::sample(context.topic.partitions.len(), with, &mut self.rng) {
-            let candidates = self.candidates_of(some, context, round, false);
+        if let Some(some) = spread::sample(context.topic.partitions.len(), with, self.rng) {
+            let candidates = self.candidates_of(some, context, false);
             // Two, so that there is something to compare.
             if candidates.ready.len() > 1 {
                 return candidates;
             }
         }
-        self.candidates(context, round, false)
+        self.candidates(context, false)
     }
 
     /// The candidates. `anybody`: also brokers outside the subset and brokers that are avoided, but only if they are
     /// connected.
-    fn candidates(
-        &mut self,
-        context: &SelectionContext<'_>,
-        round: &Round<'_>,
-        anybody: bool,
-    ) -> Candidates {
-        self.candidates_of(0..context.topic.partitions.len(), context, round, anybody)
+    fn candidates(&mut self, context: &SelectionContext<'_>, anybody: bool) -> Candidates {
+        self.candidates_of(0..context.topic.partitions.len(), context, anybody)
     }
 
     fn candidates_of(
         &mut self,
         which: impl IntoIterator<Item = usize>,
         context: &SelectionContext<'_>,
-        round: &Round<'_>,
         anybody: bool,
     ) -> Candidates {
         let SelectionContext { topic, meta, full, taken } = *context;
-        let now = round.now;
+        let now = self.now;
         let connected = self.leaders.is_connected();
         // A full batch that finds every connected leader busy is as urgent as a high volume.
-        let pressed = full || self.leaders.wants_more(now, &mut self.rng);
+        let pressed = full || self.leaders.wants_more(now, self.rng);
         let urgency = if pressed { DialUrgency::Pressed } else { DialUrgency::Optional };
         let mut out = Candidates::default();
         let note = |at: &mut Option<Instant>, next: Option<Instant>| {
@@ -209,9 +200,9 @@ impl Sender {
             let Some(leader) = self.leaders.known(leader_id) else { continue };
             // A broker that was lost is dialled now and then; otherwise nobody would notice that it is
             // back.
-            let probed = !taken[index] && leader.dialing.is_none() && leader.is_lost();
-            let refused = state.retry_at.is_some_and(|at| at > now);
-            if refused || leader.is_avoided() || leader.is_stuck() || leader.is_lost() {
+            let probed = !taken[index] && !leader.is_being_dialled() && leader.is_lost();
+            let waits = state.waits_until(now);
+            if waits.is_some() || leader.is_avoided() || leader.is_stuck() || leader.is_lost() {
                 out.away.push(index);
             }
             if !anybody && leader.is_avoided() && !probed {
@@ -242,12 +233,12 @@ impl Sender {
                         .and_modify(|least| *least = least.min(given))
                         .or_insert(given);
                 }
-                note(&mut out.look_at, state.retry_at);
+                note(&mut out.look_at, waits);
                 continue;
             }
             let candidate = Candidate {
                 partition: index as i32,
-                bytes_in_flight: leader.bytes_in_flight + leader.assembled,
+                bytes_in_flight: leader.load(),
                 latency_us: leader.latency_us(),
                 given: topic.given.to(index),
             };
@@ -259,20 +250,20 @@ impl Sender {
             if leader.lane().is_some() {
                 out.waiting = true;
                 note(&mut out.look_at, leader.muted_until(now));
-                let fits = leader.assembled < MAX_PRODUCE_REQUEST;
+                let fits = leader.draft_has_room();
                 if leader.is_ready(now) && fits && (full || leader.is_idle()) {
                     out.ready.push(candidate);
                 }
                 continue;
             }
-            if leader.dialing.is_some() {
+            if leader.is_being_dialled() {
                 let hopeful = leader.is_dialing(now);
                 out.waiting |= hopeful;
                 out.dialing |= hopeful;
                 note(&mut out.look_at, leader.dial_hedged_at());
                 continue;
             }
-            match leader.broker.not_before(urgency, now) {
+            match leader.broker().not_before(urgency, now) {
                 None => out.absent.push(candidate),
                 at => note(&mut out.look_at, at),
             }
@@ -290,7 +281,7 @@ impl Sender {
         // 1.5 times as many brokers as choosing for all topics at once.
         let mut topics: Vec<BTreeSet<i32>> = self
             .topics
-            .values()
+            .iter()
             .filter_map(|topic| match &topic.meta {
                 Some(meta) => Some(leaders(meta)),
                 None => match self.metadata.lookup(&topic.name) {
@@ -299,30 +290,30 @@ impl Sender {
                 },
             })
             .collect();
-        // The topic in its turn was taken out of `self.topics`, so it is added here.
+        // The topic in its turn was taken out of them, so it is added here.
         topics.push(leaders(meta));
         self.leaders.widen(&topics, now)
     }
 
     /// No leader is connected, and none may be dialled with the urgency of a batch that others could take.
     /// Now any one is needed. Dials one at a time, at the pace of all callers that look for any broker.
-    fn rescue(&mut self, meta: &TopicMeta, round: &Round<'_>) {
-        let now = round.now;
+    fn rescue(&mut self, meta: &TopicMeta) {
+        let now = self.now;
         let mut ids: BTreeSet<i32> =
             meta.partitions.iter().map(|p| p.leader).filter(|id| *id >= 0).collect();
         // Brokers of the subset are preferred, unless they cannot be reached: if each rescue added another
         // broker, this client would be connected to all of them at last.
         let mut used = ids.clone();
         used.retain(|id| self.leaders.is_used(*id));
-        let mut leaders = used.iter().filter_map(|id| round.pool.broker(*id));
+        let mut leaders = used.iter().filter_map(|id| self.pool.broker(*id));
         if leaders.any(|broker| !broker.is_unreachable()) {
             ids = used;
         }
-        let brokers: Vec<_> = ids.iter().filter_map(|id| round.pool.broker(*id)).collect();
+        let brokers: Vec<_> = ids.iter().filter_map(|id| self.pool.broker(*id)).collect();
         let lost = brokers.iter().filter(|broker| broker.is_unreachable()).count();
         // If all of them are lost, the cluster may have named other leaders meanwhile, or may be at other
         // addresses by now, to which only the bootstrap list leads.
-        if lost > 0 && (lost == brokers.len() || !round.pool.is_connected(None)) {
+        if lost > 0 && (lost == brokers.len() || !self.pool.is_connected(None)) {
             self.metadata.want(&meta.name, RefreshReason::Lost);
         }
         let mut may = Vec::new();
@@ -332,10 +323,10 @@ impl Sender {
             if leader.is_dialing(now) {
                 return;
             }
-            if leader.dialing.is_some() || leader.lane().is_some() {
+            if leader.is_being_dialled() || leader.lane().is_some() {
                 continue;
             }
-            match leader.broker.not_before(DialUrgency::Needed, now) {
+            match leader.broker().not_before(DialUrgency::Needed, now) {
                 None => may.push(id),
                 at => next = earlier(next, at),
             }
@@ -344,13 +335,13 @@ impl Sender {
             .iter()
             .map(|id| Candidate { partition: *id, bytes_in_flight: 0, latency_us: 0, given: 0.0 })
             .collect();
-        let Some(i) = spread::draw(&all, &mut self.rng) else {
-            self.wake_at = earlier(self.wake_at, next);
+        let Some(i) = spread::draw(&all, self.rng) else {
+            self.schedule.round_by(next);
             return;
         };
-        match round.pool.look_for_somebody(now) {
-            Ok(()) => self.dial(may[i], DialUrgency::Needed),
-            Err(at) => self.wake_at = earlier(self.wake_at, Some(at)),
+        match self.pool.look_for_somebody(now) {
+            Ok(()) => self.leaders.dial(may[i], DialUrgency::Needed, now, self.tasks),
+            Err(at) => self.schedule.round_by(Some(at)),
         }
     }
 }
