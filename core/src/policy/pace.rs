@@ -11,9 +11,11 @@
 //!   process gather for their whole linger.
 //! - **How strained a broker is** ([`Strain`]): a broker whose responses take longer than they usually do has
 //!   too much to do for everybody. Requests to it keep a distance, down to [`PaceLimits::least`] a second, and
-//!   batches for it gather for up to [`PaceLimits::longest`]; requests to other brokers do not pay for it. Its
-//!   pace goes down in steps by a factor and up by a summand, both drawn, so that clients with the same
-//!   experience do not move in step; and up with time while no response comes from it.
+//!   batches for it gather for up to [`PaceLimits::longest`]; requests to other brokers do not pay for it. The
+//!   distance is kept from the last request to any strained broker: if all of them are strained, the whole pool
+//!   slows down, however many they are. A broker's pace goes down in steps by a factor and up by a summand, both
+//!   drawn, so that clients with the same experience do not move in step; and up with time while no response
+//!   comes from it.
 
 use std::time::Duration;
 
@@ -116,11 +118,60 @@ impl Bucket {
     }
 }
 
+/// What a pool may send: its bucket, and the distance between requests to strained brokers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    bucket: Bucket,
+    /// When the last request was made to a strained broker, without those that could not wait.
+    strained_at: Option<Instant>,
+}
+
+impl Allowance {
+    pub(crate) fn new(limits: &PaceLimits, now: Instant) -> Self {
+        Self { bucket: Bucket::new(limits, now), strained_at: None }
+    }
+
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.bucket.advance(now);
+    }
+
+    /// A request is made, whether there is one to make or not. `hasty`: its first batch may not wait.
+    /// `strained`: the broker that it goes to is.
+    pub(crate) fn take(&mut self, hasty: bool, strained: bool, now: Instant) {
+        self.bucket.take(hasty);
+        if strained && !hasty {
+            self.strained_at = Some(now);
+        }
+    }
+
+    /// When a broker in this state may get a request, if it may not now.
+    pub(crate) fn next_at(
+        &self,
+        strain: &Strain,
+        limits: &PaceLimits,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.bucket.holds_at().max(self.apart(strain, limits, now))
+    }
+
+    /// When the distance is kept, if it is not now.
+    pub(crate) fn apart(
+        &self,
+        strain: &Strain,
+        limits: &PaceLimits,
+        now: Instant,
+    ) -> Option<Instant> {
+        let distance = strain.distance(limits)?;
+        self.strained_at.map(|at| at + distance).filter(|at| *at > now)
+    }
+}
+
 /// A response is late if it takes more than this many times the usual, and this much more: requests queue at the
 /// broker. Two of three late responses in a step make the broker a busy one, whose pace falls to [`BUSY`] at
-/// least: that keeps its queue short before it is long.
+/// least: that keeps its queue short before it is long. A process that wakes up for a response after some rest needs
+/// the better part of a millisecond for that, which says nothing about the broker.
 const LATE_TIMES: f64 = 1.5;
-const LATE_FLOOR_US: f64 = 500.0;
+const LATE_FLOOR_US: f64 = 1_000.0;
 const BUSY: f64 = 0.5;
 /// A response is slow if it takes more than this many times the usual, and this much more: batches differ in
 /// size, machines in load, and replicas in how soon they fetch. If most of a step are, the broker has more to do
@@ -132,6 +183,9 @@ const SLOW_FLOOR_US: f64 = 4_000.0;
 const USUAL_DOWN: f64 = 1.0 / 20.0;
 const USUAL_UP: f64 = 1.0 / 400.0;
 const USUAL_STRAINED: f64 = 1.0 / 4_000.0;
+/// The first step counts as usual as far as it is no longer than the connection's round trip and this. Clients
+/// that begin together while their brokers have too much to do would otherwise never know them any other way.
+const USUAL_FIRST_US: f64 = 5_000.0;
 /// Seconds from one step to the next, and the least number of responses that a step is judged by.
 const STEP: std::ops::Range<f64> = 0.1..0.2;
 const ANSWERS: u32 = 4;
@@ -161,8 +215,6 @@ pub(crate) struct Strain {
     /// The part of the full pace that it had at its last response, and when that came.
     pace: f64,
     heard: Option<Instant>,
-    /// When the last request to it was sent.
-    sent: Option<Instant>,
 }
 
 impl Default for Strain {
@@ -176,16 +228,17 @@ impl Default for Strain {
             step_at: None,
             pace: 1.0,
             heard: None,
-            sent: None,
         }
     }
 }
 
 impl Strain {
-    /// A request was answered, and the broker had appended all of it; it worked on it for `took`.
+    /// A request was answered, and the broker had appended all of it; it worked on it for `took`. `round_trip`:
+    /// that of the connection, when nobody waited for a broker's work.
     pub(crate) fn answered(
         &mut self,
         took: Duration,
+        round_trip: Duration,
         limits: &PaceLimits,
         now: Instant,
         rng: &mut impl Rng,
@@ -214,7 +267,8 @@ impl Strain {
         let mean = self.sum_us / f64::from(self.responses);
         let slow = self.slow * 2 > self.responses;
         let busy = self.late * 3 > self.responses * 2;
-        let usual = self.usual_us.unwrap_or(mean);
+        let first = || mean.min(round_trip.as_secs_f64() * 1e6 + USUAL_FIRST_US);
+        let usual = self.usual_us.unwrap_or_else(first);
         let follows = match slow || busy {
             _ if mean < usual => USUAL_DOWN,
             false => USUAL_UP,
@@ -239,11 +293,6 @@ impl Strain {
         self.step_at = until;
     }
 
-    /// A request is sent to it.
-    pub(crate) fn sent(&mut self, now: Instant) {
-        self.sent = Some(now);
-    }
-
     /// Its state at `now`: the pace rises with time if no response came for long.
     pub(crate) fn by(&self, now: Instant) -> Self {
         let heard = self.heard.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -251,14 +300,15 @@ impl Strain {
         Self { pace: (self.pace + up).min(1.0), ..*self }
     }
 
-    /// When this broker may get its next request. A strained broker saves nothing up: its requests keep a
-    /// distance.
-    pub(crate) fn not_before(&self, limits: &PaceLimits) -> Option<Instant> {
-        if self.pace >= 1.0 || limits.per_second <= 0.0 {
-            return None;
-        }
-        let distance = Duration::from_secs_f64(1.0 / (limits.per_second * self.pace));
-        self.sent.map(|at| at + distance)
+    /// Whether it is strained at all.
+    pub(crate) fn is_felt(&self) -> bool {
+        self.pace < 1.0
+    }
+
+    /// The time between requests to a strained broker, which saves nothing up.
+    fn distance(&self, limits: &PaceLimits) -> Option<Duration> {
+        (self.is_felt() && limits.per_second > 0.0)
+            .then(|| Duration::from_secs_f64(1.0 / (limits.per_second * self.pace)))
     }
 
     /// How strained it is: 0 is not at all, 1 as strained as can be.

@@ -110,10 +110,21 @@ fn feel(
     responses: usize,
     us: impl Fn(usize) -> u64,
 ) -> f64 {
-    let mut rng = StdRng::seed_from_u64(7);
+    feel_at(Duration::ZERO, strain, now, responses, us)
+}
+
+/// The same, of a broker that is so far away.
+fn feel_at(
+    far: Duration,
+    strain: &mut Strain,
+    now: &mut Instant,
+    responses: usize,
+    us: impl Fn(usize) -> u64,
+) -> f64 {
+    let (limits, mut rng) = (PaceLimits::default(), StdRng::seed_from_u64(7));
     for n in 0..responses {
         *now += ms(5);
-        strain.answered(Duration::from_micros(us(n)), &PaceLimits::default(), *now, &mut rng);
+        strain.answered(Duration::from_micros(us(n)), far, &limits, *now, &mut rng);
     }
     strain.pace
 }
@@ -127,15 +138,13 @@ fn slow_responses_of_all_slow_it_down_and_quick_ones_up_again() {
     let pace = feel(&mut strain, &mut now, 200, |_| 20_000);
     let least = PaceLimits::default().floor();
     assert_eq!(pace, least, "within {:?}", now - begun);
-    strain.sent(now);
-    assert_eq!(strain.not_before(&PaceLimits::default()), Some(now + ms(20)), "50 a second");
+    assert_eq!(strain.distance(&PaceLimits::default()), Some(ms(20)), "50 a second");
     assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(20));
     // By summands: the half is back after a second or two, all of it within ten.
     let pace = feel(&mut strain, &mut now, 100, |_| 800);
     assert!((0.3..0.6).contains(&pace), "{pace}");
     assert_eq!(feel(&mut strain, &mut now, 1_500, |_| 800), 1.0);
-    strain.sent(now);
-    assert_eq!(strain.not_before(&PaceLimits::default()), None);
+    assert_eq!(strain.distance(&PaceLimits::default()), None);
     assert_eq!(strain.linger(ms(5), &PaceLimits::default()), ms(5));
 }
 
@@ -170,18 +179,36 @@ fn what_is_not_heard_of_is_strained_no_more() {
     assert!(feel(&mut strain, &mut now, 1_000, |_| 800) > 0.9);
 }
 
-/// Others' requests are none of its business, and it has no burst.
+/// It has no burst; and where all are strained, they share one pace, however many they are.
 #[test]
-fn requests_to_a_strained_broker_keep_a_distance() {
-    let now = Instant::now();
-    let limits = PaceLimits::default();
-    let mut strain = Strain { pace: 0.5, ..Strain::default() };
-    assert_eq!(strain.not_before(&limits), None, "none was sent to it");
-    strain.sent(now);
-    let distance = strain.not_before(&limits).unwrap() - now;
+fn requests_to_strained_brokers_keep_a_distance() {
+    let (t0, limits) = (Instant::now(), PaceLimits::default());
+    let [half, floor] = [0.5, limits.floor()].map(|pace| Strain { pace, ..Strain::default() });
+    let mut allowance = Allowance::new(&limits, t0);
+    let after = |allowance: &Allowance, strain: &Strain| {
+        allowance.next_at(strain, &limits, t0).map(|at| at - t0)
+    };
+    assert_eq!(after(&allowance, &half), None, "none was sent to one");
+    // Requests to brokers that are well are none of their business, nor are those that could not wait.
+    allowance.take(false, false, t0);
+    allowance.take(true, true, t0);
+    assert_eq!(after(&allowance, &half), None);
+    allowance.take(false, true, t0);
+    let distance = after(&allowance, &half).unwrap();
     assert!((distance.as_secs_f64() - 2.0 / 180.0).abs() < 1e-6, "{distance:?}");
+    assert_eq!(after(&allowance, &floor), Some(ms(20)), "whichever of them the last one went to");
+    assert_eq!(after(&allowance, &Strain::default()), None, "for it no other pays");
+    assert_eq!(allowance.next_at(&floor, &limits, t0 + ms(20)), None);
     let without = PaceLimits { per_second: 0.0, ..limits };
-    assert_eq!(strain.not_before(&without), None, "nothing is paced");
+    assert_eq!(allowance.apart(&half, &without, t0), None, "nothing is paced");
+}
+
+/// Everybody begins at once, or while there is too much to do already: that is not how the broker is.
+#[test]
+fn what_is_seen_first_is_usual_only_in_reason() {
+    let (mut strain, mut now) = (Strain::default(), Instant::now());
+    assert!(feel(&mut strain, &mut now, 400, |_| 40_000) < 0.3);
+    assert_eq!(feel(&mut strain, &mut now, 1_500, |_| 2_000), 1.0);
 }
 
 #[test]
@@ -197,7 +224,8 @@ fn some_slow_responses_say_nothing() {
 #[test]
 fn a_broker_that_is_far_away_is_not_strained() {
     let (mut strain, mut now) = (Strain::default(), Instant::now());
-    assert_eq!(feel(&mut strain, &mut now, 500, |n| 80_000 + n as u64 % 50_000), 1.0);
+    let us = |n| 80_000 + n as u64 % 50_000;
+    assert_eq!(feel_at(ms(80), &mut strain, &mut now, 500, us), 1.0);
 }
 
 /// A minute of it is no reason to go on as before; a quarter of an hour is.
@@ -228,7 +256,7 @@ fn clients_that_feel_the_same_do_not_move_in_step() {
             for n in 0..200u64 {
                 let took = if n < 100 { ms(1) } else { ms(30) };
                 let at = now + ms(5 * n);
-                strain.answered(took, &PaceLimits::default(), at, &mut rng);
+                strain.answered(took, ms(1), &PaceLimits::default(), at, &mut rng);
             }
             strain.pace.to_bits()
         })

@@ -32,7 +32,7 @@ pub(crate) struct BatchQueue {
 }
 
 /// Pacing may hold an open batch back until 1/LATE of its delivery timeout has passed, not longer.
-const LATE: u32 = 4;
+pub(in crate::producer) const LATE: u32 = 4;
 
 /// The partition of the queue where keyed records wait until the topic's number of partitions is known. Before
 /// the sender looks for such a partition, the records have moved on and the queue is empty.

@@ -41,7 +41,7 @@ use compressor::Compressor;
 use shard::Shards;
 use validate::Space;
 
-pub(super) use batch_queue::{BatchQueue, Peek};
+pub(super) use batch_queue::{BatchQueue, LATE, Peek};
 pub(super) use event::{Event, LastKnown, Told};
 pub(super) use shard::Shard;
 pub(crate) use thread_cache::forget;

@@ -14,6 +14,7 @@ use crate::cluster::Pool;
 use crate::metrics::Metrics;
 use crate::policy::ejection::{Admission, avoid_out};
 use crate::policy::latency::avoid_late;
+use crate::policy::pace::Strain;
 use crate::policy::subset::{self, Chooser, Member, Size};
 
 pub(super) use leader::DIAL_HEDGE;
@@ -79,6 +80,16 @@ impl Leaders {
 
     pub(crate) fn chooser(&self) -> &Chooser {
         &self.chooser
+    }
+
+    /// How strained each broker is that records which may go anywhere go to: used, connected, not avoided.
+    pub(crate) fn strains(&mut self, now: Instant) -> impl Iterator<Item = Strain> {
+        let Self { all, subset, outside, .. } = self;
+        let used = all.iter_mut().filter(|(id, _)| subset.contains(id) || outside.contains(id));
+        used.map(|(_, leader)| leader).filter_map(move |leader| {
+            let fit = !leader.is_avoided() && !leader.is_stuck() && leader.lane().is_some();
+            fit.then(|| leader.strain(now))
+        })
     }
 
     pub(crate) fn get(&mut self, id: i32) -> Option<&mut Leader> {

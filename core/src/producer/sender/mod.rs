@@ -288,7 +288,9 @@ impl Sender {
                 any = true;
                 // A request with nothing but retries is paid from the retry budget, not from the bucket.
                 if draft.cost().is_none() {
-                    pool.pace().take(draft.is_hasty());
+                    let leader = self.leaders.get(draft.leader());
+                    let strained = leader.is_some_and(|leader| leader.strain(now).is_felt());
+                    pool.pace().take(draft.is_hasty(), strained, now);
                 }
                 self.send(draft, now);
             } else {

@@ -21,7 +21,7 @@ use super::tasks::Tasks;
 use super::topics::Topics;
 use crate::cluster::{Metadata, Pool};
 use crate::metrics::Metrics;
-use crate::policy::pace::Bucket;
+use crate::policy::pace::Allowance;
 
 /// The state of one round, and what it uses of the sender.
 pub(super) struct Round<'a> {
@@ -40,7 +40,7 @@ pub(super) struct Round<'a> {
     /// By leader: the partitions whose last sequence it is to be asked for.
     lookups: BTreeMap<i32, Vec<Wanted>>,
     /// Requests that may be made, less those of this round.
-    bucket: Bucket,
+    allowance: Allowance,
     turns: Turns,
     /// An open batch was left to gather. It may still ride in this round, if another batch makes a request
     /// to its leader.
@@ -88,7 +88,7 @@ impl Sender {
             now,
             drafts: Vec::new(),
             lookups: BTreeMap::new(),
-            bucket: pool.pace().look(now),
+            allowance: pool.pace().look(now),
             turns: Turns::default(),
             held: false,
             again: false,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::environment::earlier;
 use crate::policy::pace::Gather;
-use crate::producer::accumulator::{Accumulator, BatchQueue, Peek};
+use crate::producer::accumulator::{Accumulator, BatchQueue, LATE, Peek};
 use crate::producer::batch::{Batch, Books};
 
 /// The batches for one named partition, or those of a topic that may go to any, in the order in which they
@@ -46,7 +46,8 @@ impl ListedQueue {
             Doze::No => None,
             Doze::Taken => gather.next.filter(|at| {
                 // A record that came now would wait at least as long.
-                *at <= now + gather.linger(self.accumulator.config().linger)
+                let config = self.accumulator.config();
+                *at <= now + gather.linger(config.linger).min(config.delivery_timeout / LATE)
             }),
             Doze::Until(at) => Some(at).filter(|at| *at > now),
         };

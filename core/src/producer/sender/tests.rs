@@ -384,7 +384,8 @@ async fn without_its_witness_a_batch_is_looked_up_at_once() {
 impl Set {
     /// No request is left but what may not wait.
     fn bucket_is_empty(&self) {
-        (0..10_000).for_each(|_| self.pool.pace().take(false));
+        let now = Instant::now();
+        (0..10_000).for_each(|_| self.pool.pace().take(false, false, now));
     }
 
     /// Topic `name` is like topic `t`, whatever the cluster says.

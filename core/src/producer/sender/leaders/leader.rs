@@ -205,7 +205,6 @@ impl Leader {
     /// A request of `bytes` was sent. Gives whether it has the connection for itself.
     pub(crate) fn sent(&mut self, bytes: usize, now: Instant) -> bool {
         self.requests += 1;
-        self.strain.sent(now);
         self.bytes_in_flight += bytes;
         if self.broker.admission(now) == Admission::HalfOpen {
             self.broker.probe();
@@ -259,7 +258,8 @@ impl Leader {
         now: Instant,
         rng: &mut impl Rng,
     ) {
-        self.strain.answered(took, limits, now, rng);
+        let round_trip = self.connection.as_ref().map_or(Duration::ZERO, Connection::round_trip);
+        self.strain.answered(took, round_trip, limits, now, rng);
     }
 
     /// Whether its connection was quiet for so long that it has to be proved before a record is sent over it.

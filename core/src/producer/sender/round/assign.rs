@@ -175,7 +175,12 @@ impl Round<'_> {
             };
             let batch = match topic.unbound.pop_back_due(self.now, in_order) {
                 Some(batch) => Some(batch),
-                None => topic.unbound.take(self.now, true, &gather).0,
+                None => {
+                    let (batch, wake) = topic.unbound.take(self.now, true, &gather);
+                    // A worker may have taken the batch that was looked at; others wait for their own time.
+                    self.schedule.round_by(wake);
+                    batch
+                }
             };
             let Some(batch) = batch else { return };
             let index = choice.partition as usize;
@@ -198,13 +203,19 @@ impl Round<'_> {
     fn gather(&mut self, leader: Option<i32>) -> Gather {
         let (strain, rides) = match leader.and_then(|id| self.leaders.get(id)) {
             Some(leader) => (leader.strain(self.now), leader.has_draft()),
-            None => (Strain::default(), !self.drafts.is_empty()),
+            None => (self.least_strain(), !self.drafts.is_empty()),
         };
         let limits = *self.pool.pace().limits();
-        let apart = strain.not_before(&limits).filter(|at| *at > self.now);
-        let next = self.bucket.holds_at().max(apart);
+        let next = self.allowance.next_at(&strain, &limits, self.now);
         let until = if rides { None } else { next };
         Gather { until, next, strain, limits }
+    }
+
+    /// How strained that broker is, of those that are connected and used, that may get a request first.
+    fn least_strain(&mut self) -> Strain {
+        let (limits, now) = (self.pool.pace().limits(), self.now);
+        let next = |strain: &Strain| self.allowance.apart(strain, limits, now);
+        self.leaders.strains(now).min_by_key(next).unwrap_or_default()
     }
 
     /// The leader that a batch with a given partition must go to, if it can take a request now. If it is not connected it is
@@ -268,13 +279,15 @@ impl Round<'_> {
     ) {
         let batch = topic.partitions[index].batch(to_send.id);
         let (bytes, hasty) = batch.map_or((0, false), |b| (b.sealed.wire_len(), b.hasty));
+        let mut strained = false;
         if let Some(leader) = self.leaders.get(id) {
             leader.assemble(bytes);
+            strained = leader.strain(self.now).is_felt();
         }
         let draft = match self.drafts.iter_mut().position(|draft| draft.leader() == id) {
             Some(i) => &mut self.drafts[i],
             None => {
-                self.bucket.take(hasty);
+                self.allowance.take(hasty, strained, self.now);
                 self.drafts.push(RequestDraft::new(id, hasty));
                 self.drafts.last_mut().expect("pushed above")
             }

@@ -251,8 +251,15 @@ impl Round<'_> {
                 out.waiting = true;
                 note(&mut out.look_at, leader.muted_until(now));
                 let fits = leader.draft_has_room();
-                if leader.is_ready(now) && fits && (full || leader.is_idle()) {
-                    out.ready.push(candidate);
+                if !(leader.is_ready(now) && fits && (full || leader.is_idle())) {
+                    continue;
+                }
+                // A batch that can wait keeps the distance to a strained broker, unless it rides.
+                let limits = self.pool.pace().limits();
+                let apart = self.allowance.apart(&leader.strain(now), limits, now);
+                match apart.filter(|_| !full && !leader.has_draft()) {
+                    None => out.ready.push(candidate),
+                    apart => note(&mut out.look_at, apart),
                 }
                 continue;
             }

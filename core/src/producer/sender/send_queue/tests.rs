@@ -234,3 +234,34 @@ async fn a_batch_that_is_resolved_gives_its_memory_back() {
     batch.resolve(Err(Error::closed("x")));
     assert_eq!(set.accumulator.budget().used(), 0);
 }
+
+/// Pacing holds nothing back for longer than a quarter of its delivery timeout, strained broker or not.
+#[tokio::test(start_paused = true)]
+async fn a_queue_dozes_no_longer_than_a_quarter_of_the_delivery_timeout() {
+    let (tx, events) = unbounded_channel();
+    let config =
+        ProducerConfig { delivery_timeout: Duration::from_millis(20), ..ProducerConfig::default() };
+    let env = Environment::builder().build();
+    let accumulator = Accumulator::new(config, &env, &ChunkPool::default(), &Arc::default(), tx);
+    let mut set = Set { accumulator: Arc::new(accumulator), events };
+    let (limits, mut rng) = (PaceLimits::default(), StdRng::seed_from_u64(1));
+    let (mut strain, mut at) = (Strain::default(), now());
+    for us in [vec![800; 200], vec![20_000; 400]].concat() {
+        at += Duration::from_millis(5);
+        strain.answered(Duration::from_micros(us), Duration::ZERO, &limits, at, &mut rng);
+    }
+    let now = set.accumulator.env().now();
+    let next = Some(now + Duration::from_millis(19));
+    let gather = Gather { until: next, next, strain, limits };
+    let (mut queue, batch_queue) = (SendQueue::default(), set.open(1));
+    queue.add(&set.accumulator, &batch_queue);
+    let late = now + Duration::from_millis(20);
+    assert!(queue.take(late, true, &gather).0.is_some());
+    let Next::Later(until) = queue.next(now, false, &gather) else {
+        return; // It is off the list, and announces itself.
+    };
+    // A record that comes now wakes nobody: its batch would be due a quarter of 20 ms later.
+    set.add(1);
+    assert!(set.announced().is_none() && set.events.try_recv().is_err());
+    assert!(until <= now + Duration::from_millis(6), "nobody looks for {:?}", until - now);
+}
