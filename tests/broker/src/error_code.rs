@@ -41,10 +41,13 @@ codes! {
     OUT_OF_ORDER_SEQUENCE_NUMBER = OutOfOrderSequenceNumber,
     INVALID_PRODUCER_EPOCH = InvalidProducerEpoch,
     FETCH_SESSION_ID_NOT_FOUND = FetchSessionIdNotFound,
+    INVALID_FETCH_SESSION_EPOCH = InvalidFetchSessionEpoch,
     FENCED_LEADER_EPOCH = FencedLeaderEpoch,
     UNKNOWN_LEADER_EPOCH = UnknownLeaderEpoch,
     UNSUPPORTED_COMPRESSION_TYPE = UnsupportedCompressionType,
     INVALID_RECORD = InvalidRecord,
     PRODUCER_FENCED = ProducerFenced,
     UNKNOWN_TOPIC_ID = UnknownTopicId,
+    INCONSISTENT_TOPIC_ID = InconsistentTopicId,
+    FETCH_SESSION_TOPIC_ID_ERROR = FetchSessionTopicIdError,
 }

@@ -6,6 +6,7 @@ pub(crate) mod create_topics;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;
+mod fetch_partition;
 mod fetch_response;
 pub(crate) mod find_coordinator;
 pub(crate) mod init_producer_id;

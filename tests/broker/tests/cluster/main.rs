@@ -13,6 +13,7 @@ mod price;
 mod replication;
 mod requests;
 mod retention;
+mod sessions;
 mod streams;
 mod topics;
 mod versions;
