@@ -40,6 +40,7 @@ codes! {
     UNSUPPORTED_FOR_MESSAGE_FORMAT = UnsupportedForMessageFormat,
     OUT_OF_ORDER_SEQUENCE_NUMBER = OutOfOrderSequenceNumber,
     INVALID_PRODUCER_EPOCH = InvalidProducerEpoch,
+    INVALID_TXN_STATE = InvalidTxnState,
     FETCH_SESSION_ID_NOT_FOUND = FetchSessionIdNotFound,
     INVALID_FETCH_SESSION_EPOCH = InvalidFetchSessionEpoch,
     FENCED_LEADER_EPOCH = FencedLeaderEpoch,

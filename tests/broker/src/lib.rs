@@ -42,6 +42,7 @@ mod shape;
 mod state;
 mod stats;
 mod topic;
+mod transactions;
 mod wire;
 mod writer;
 
@@ -56,6 +57,7 @@ pub use faults::{Fault, FaultId, FaultRule, Faults};
 pub use price::{Price, Work};
 pub use sessions::{SessionInfo, SessionPartition};
 pub use stats::{BrokerStats, Stats};
+pub use transactions::TransactionEnd;
 pub use writer::SourceBatch;
 
 /// The README's example has to run.

@@ -75,7 +75,12 @@ pub(crate) struct PartitionLog {
 pub(crate) struct Slice {
     pub(crate) batches: Vec<ServedBatch>,
     pub(crate) bytes: usize,
+    /// Offset behind the last of them.
+    pub(crate) end: i64,
 }
+
+/// Kafka has an index entry for so many bytes of a log (`index.interval.bytes`).
+const INDEX_INTERVAL: usize = 4096;
 
 impl PartitionLog {
     pub(crate) fn new(keeps: Keeps) -> Self {
@@ -235,13 +240,14 @@ impl PartitionLog {
         oversized: bool,
         partial: bool,
     ) -> Slice {
-        let mut slice = Slice::default();
+        let mut slice = Slice { end: offset, ..Slice::default() };
         if let Keeps::Endless { batch, records } = &self.keeps {
             let mut base = offset / records * records;
             while slice.bytes + batch.len() <= max_bytes || (oversized && slice.bytes == 0) {
                 slice.batches.push(ServedBatch::new(base, 0, batch));
                 slice.bytes += batch.len();
                 base += records;
+                slice.end = base;
             }
             return slice;
         }
@@ -256,14 +262,31 @@ impl PartitionLog {
                 if partial && room >= HEADER_LEN && slice.bytes > 0 {
                     served.truncate(room);
                     slice.bytes += served.len();
+                    slice.end = batch.last_offset + 1;
                     slice.batches.push(served);
                 }
                 break;
             }
             slice.bytes += served.len();
+            slice.end = batch.last_offset + 1;
             slice.batches.push(served);
         }
         slice
+    }
+
+    /// An offset that lies behind all that was read up to `end`, as Kafka finds it for the list of
+    /// aborted transactions: by an index with an entry for each 4 KiB, so that the list has some that
+    /// no batch of the answer is part of.
+    pub(crate) fn index_bound(&self, end: i64) -> i64 {
+        let first = self.batches.partition_point(|batch| batch.last_offset < end);
+        let mut passed = 0;
+        for batch in self.batches.range(first..) {
+            if passed > INDEX_INTERVAL {
+                return batch.base_offset;
+            }
+            passed += batch.data.len();
+        }
+        self.end
     }
 
     pub(crate) fn batches(&self) -> impl Iterator<Item = &StoredBatch> {

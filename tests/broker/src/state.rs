@@ -375,6 +375,7 @@ impl State {
         let (freed, mut gone) = found.log.cut_back(end);
         // What it knew of producers was rebuilt from a log that is no more.
         found.producers.forget();
+        found.transactions.cut_back(found.log.end());
         if !found.replicas.contains(&leader) {
             found.replicas.push(leader);
         }

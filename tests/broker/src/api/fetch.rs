@@ -25,6 +25,9 @@ pub(crate) const TOPIC_IDS: i16 = 13;
 /// First version with sessions (KIP-227).
 pub(crate) const SESSIONS: i16 = 7;
 
+/// Isolation level of those who want committed records only.
+pub(crate) const READ_COMMITTED: i8 = 1;
+
 /// Largest answer whatever the request asks for, as Kafka's `fetch.max.bytes` of the broker.
 const MAX_ANSWER: usize = 55 << 20;
 
@@ -210,6 +213,7 @@ fn look(
     let reader = Reader {
         broker: call.broker.id,
         version: call.version,
+        committed: request.isolation_level == READ_COMMITTED,
         now,
         delay: state.replica_delay,
         partial: call.shared.config.partial_batches,

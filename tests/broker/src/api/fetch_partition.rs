@@ -18,6 +18,8 @@ const EPOCHS: i16 = 12;
 pub(crate) struct Reader {
     pub(crate) broker: i32,
     pub(crate) version: i16,
+    /// Only what is committed is wanted (isolation level 1).
+    pub(crate) committed: bool,
     pub(crate) now: Instant,
     pub(crate) delay: Duration,
     /// Whether the last batch may be cut anywhere.
@@ -67,9 +69,11 @@ impl Reader {
             error => return Err(error),
         }
         let high_watermark = partition.high_watermark(self.now, self.delay);
+        let last_stable = partition.last_stable(self.now, self.delay);
         let log = &partition.log;
         let mut part = PartResponse::new(wanted.key.partition);
         part.high_watermark = high_watermark;
+        part.last_stable = last_stable;
         part.log_start = log.start();
         // The epoch is looked at before the offset: where both are wrong, the client
         // learns where its records part from the log (Partition.fetchRecords).
@@ -86,10 +90,19 @@ impl Reader {
         let most = usize::try_from(ask.max_bytes).unwrap_or(0).min(room);
         // The first batch of a response always goes, or a consumer with small
         // limits would never get past a large one (KIP-74).
-        let slice = match ask.offset < high_watermark {
-            true => log.read(ask.offset, high_watermark, most, first, self.partial),
+        let limit = if self.committed { last_stable } else { high_watermark };
+        let reads = ask.offset < limit;
+        let slice = match reads {
+            true => log.read(ask.offset, limit, most, first, self.partial),
             false => Slice::default(),
         };
+        if self.committed {
+            let aborted = |end| {
+                let to = log.index_bound(end);
+                partition.transactions.aborted(ask.offset, to, log.end())
+            };
+            part.aborted = Some(if reads { aborted(slice.end) } else { Vec::new() });
+        }
         part.batches = slice.batches;
         Ok(part)
     }

@@ -35,7 +35,10 @@ pub(crate) struct PartResponse {
     pub(crate) partition: i32,
     pub(crate) error_code: i16,
     pub(crate) high_watermark: i64,
+    pub(crate) last_stable: i64,
     pub(crate) log_start: i64,
+    /// Producer and first offset of aborted transactions; `None` for readers of everything.
+    pub(crate) aborted: Option<Vec<(i64, i64)>>,
     /// Leader and its epoch, for those who asked the wrong broker.
     pub(crate) leader: Option<(i32, i32)>,
     /// Where the log and what the client has read part: an epoch and its end (KIP-595).
@@ -49,7 +52,9 @@ impl PartResponse {
             partition,
             error_code: code::NONE,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
+            aborted: None,
             leader: None,
             diverging: None,
             batches: Vec::new(),
@@ -166,12 +171,21 @@ impl Writer {
         self.head.put_i32(part.partition);
         self.head.put_i16(part.error_code);
         self.head.put_i64(part.high_watermark);
-        // Without transactions everything replicated is stable.
-        self.head.put_i64(part.high_watermark);
+        self.head.put_i64(part.last_stable);
         if self.version >= 5 {
             self.head.put_i64(part.log_start);
         }
-        self.null(); // aborted transactions
+        match &part.aborted {
+            None => self.null(),
+            Some(aborted) => {
+                self.count(aborted.len());
+                for (producer_id, first) in aborted {
+                    self.head.put_i64(*producer_id);
+                    self.head.put_i64(*first);
+                    self.no_tags();
+                }
+            }
+        }
         if self.version >= 11 {
             self.head.put_i32(-1); // preferred read replica
         }

@@ -1,7 +1,5 @@
 //! ListOffsets: earliest, latest, by timestamp, and of the largest timestamp.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -9,6 +7,7 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use tokio::time::Instant;
 
+use super::fetch::READ_COMMITTED;
 use super::{ApiKey, Call, Outcome};
 use crate::batch;
 use crate::error_code as code;
@@ -58,7 +57,14 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
                     None => Found::error(code::UNKNOWN_TOPIC_OR_PARTITION),
                     Some(partition) => {
                         match leadership(partition, call.broker.id, wanted.current_leader_epoch) {
-                            code::NONE => find(partition, wanted.timestamp, now, *replica_delay),
+                            code::NONE => {
+                                let delay = *replica_delay;
+                                let limit = match request.isolation_level {
+                                    READ_COMMITTED => partition.last_stable(now, delay),
+                                    _ => partition.high_watermark(now, delay),
+                                };
+                                find(partition, wanted.timestamp, limit)
+                            }
                             error => Found::error(error),
                         }
                     }
@@ -99,17 +105,17 @@ pub(crate) fn leadership(partition: &Partition, broker: i32, client_epoch: i32) 
     }
 }
 
-fn find(partition: &mut Partition, timestamp: i64, now: Instant, delay: Duration) -> Found {
+/// `limit`: where the readers end that ask.
+fn find(partition: &Partition, timestamp: i64, limit: i64) -> Found {
     let at = |offset, timestamp, leader_epoch| Found {
         error_code: code::NONE,
         timestamp,
         offset,
         leader_epoch,
     };
-    let high_watermark = partition.high_watermark(now, delay);
     let epoch = partition.leader_epoch;
     match timestamp {
-        LATEST => at(high_watermark, -1, epoch),
+        LATEST => at(limit, -1, epoch),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.log.start();
             let first = partition.log.batches().next().map_or(epoch, |batch| batch.leader_epoch);
@@ -120,24 +126,24 @@ fn find(partition: &mut Partition, timestamp: i64, now: Instant, delay: Duration
             let largest = partition
                 .log
                 .batches()
-                .filter(|batch| batch.last_offset < high_watermark)
+                .filter(|batch| batch.last_offset < limit)
                 .max_by_key(|batch| (batch.max_timestamp, std::cmp::Reverse(batch.base_offset)))
                 .map(|batch| batch.max_timestamp);
             match largest {
                 None => at(-1, -1, -1),
-                Some(largest) => by_timestamp(partition, largest, high_watermark),
+                Some(largest) => by_timestamp(partition, largest, limit),
             }
         }
-        target if target >= 0 => by_timestamp(partition, target, high_watermark),
+        target if target >= 0 => by_timestamp(partition, target, limit),
         _ => Found::error(code::UNSUPPORTED_VERSION),
     }
 }
 
 /// The first record at or after a time. Only one batch is decoded: the first that reaches it.
-fn by_timestamp(partition: &Partition, target: i64, high_watermark: i64) -> Found {
+fn by_timestamp(partition: &Partition, target: i64, limit: i64) -> Found {
     let start = partition.log.start();
     for stored in partition.log.batches().filter(|batch| batch.max_timestamp >= target) {
-        if stored.last_offset >= high_watermark {
+        if stored.last_offset >= limit {
             break;
         }
         let Ok(records) = batch::decode(&stored.data, stored.base_offset, stored.leader_epoch)

@@ -16,4 +16,5 @@ mod retention;
 mod sessions;
 mod streams;
 mod topics;
+mod transactions;
 mod versions;
