@@ -35,7 +35,8 @@ impl Builder {
         self
     }
 
-    /// Racks, given to brokers in turn. Default none.
+    /// Racks, given to brokers in turn. The leader of a partition sends clients that tell their rack to
+    /// a follower in it (KIP-392), as Kafka does with `RackAwareReplicaSelector`. Default none.
     pub fn racks<S: Into<String>>(mut self, racks: impl IntoIterator<Item = S>) -> Self {
         self.config.racks = racks.into_iter().map(Into::into).collect();
         self

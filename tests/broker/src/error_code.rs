@@ -45,6 +45,7 @@ codes! {
     INVALID_FETCH_SESSION_EPOCH = InvalidFetchSessionEpoch,
     FENCED_LEADER_EPOCH = FencedLeaderEpoch,
     UNKNOWN_LEADER_EPOCH = UnknownLeaderEpoch,
+    OFFSET_NOT_AVAILABLE = OffsetNotAvailable,
     UNSUPPORTED_COMPRESSION_TYPE = UnsupportedCompressionType,
     INVALID_RECORD = InvalidRecord,
     PRODUCER_FENCED = ProducerFenced,

@@ -89,18 +89,18 @@ impl ProducerStates {
             });
         }
         // Nothing is remembered of a producer that was heard of by a marker alone.
-        let expected =
-            producer.batches.back().map_or(0, |newest| increment_sequence(newest.last_sequence, 1));
-        match first == expected {
-            false => Err(Refusal::new(
+        let newest = producer.batches.back().map(|one| one.last_sequence);
+        let expected = newest.map_or(0, |newest| increment_sequence(newest, 1));
+        if first != expected {
+            return Err(Refusal::new(
                 code::OUT_OF_ORDER_SEQUENCE_NUMBER,
                 format!(
                     "producer {} sent sequence {first}, {expected} is expected",
                     batch.producer_id
                 ),
-            )),
-            true => Ok(Verdict::Append),
+            ));
         }
+        Ok(Verdict::Append)
     }
 
     /// Takes a marker, which ends a transaction of a producer with this epoch: what it wrote under an

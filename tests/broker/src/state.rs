@@ -376,6 +376,7 @@ impl State {
         // What it knew of producers was rebuilt from a log that is no more.
         found.producers.forget();
         found.transactions.cut_back(found.log.end());
+        found.followers.cut_back(found.log.end());
         if !found.replicas.contains(&leader) {
             found.replicas.push(leader);
         }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::batch::{self, BatchHeader, Refusal, Rules};
 use crate::error_code as code;
+use crate::followers::Followers;
 use crate::log::{Keeps, PartitionLog};
 use crate::producer_state::{ProducerStates, Verdict};
 use crate::transactions::{TransactionEnd, Transactions};
@@ -40,6 +41,9 @@ pub(crate) struct Partition {
     pub(crate) log: PartitionLog,
     pub(crate) producers: ProducerStates,
     pub(crate) transactions: Transactions,
+    pub(crate) followers: Followers,
+    /// Where the log ended when the leader began to lead.
+    pub(crate) epoch_start: i64,
     /// Overrides the cluster's replica delay.
     pub(crate) replica_delay: Option<Duration>,
     waiters: Waiters,
@@ -65,6 +69,8 @@ impl Partition {
             log: PartitionLog::new(keeps),
             producers: ProducerStates::default(),
             transactions: Transactions::default(),
+            followers: Followers::default(),
+            epoch_start: 0,
             replica_delay: None,
             waiters: Waiters::default(),
         }
@@ -74,8 +80,10 @@ impl Partition {
     pub(crate) fn lead(&mut self, leader: Option<i32>) {
         self.leader = leader;
         self.leader_epoch += 1;
-        if leader.is_some() {
+        if let Some(leader) = leader {
             self.log.begin_epoch(self.leader_epoch);
+            self.epoch_start = self.log.end();
+            self.followers.leads(leader);
         }
         self.waiters.wake();
     }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::fetch_partition::Reader;
+use super::fetch_partition::{FOLLOWERS, Reader};
 use super::fetch_response::{self, Answer, FetchResponse, PartResponse};
 use super::{ApiKey, Call, Outcome};
 use crate::error_code as code;
@@ -214,6 +214,7 @@ fn look(
         broker: call.broker.id,
         version: call.version,
         committed: request.isolation_level == READ_COMMITTED,
+        near: near(call, &state, request),
         now,
         delay: state.replica_delay,
         partial: call.shared.config.partial_batches,
@@ -244,4 +245,17 @@ fn look(
     }
     look.ready |= bytes >= min_bytes;
     look
+}
+
+/// Brokers that the client could read from in its own rack.
+fn near(call: &Call<'_>, state: &State, request: &FetchRequest) -> Vec<i32> {
+    let rack = request.rack_id.as_str();
+    if call.version < FOLLOWERS || rack.is_empty() {
+        return Vec::new();
+    }
+    let brokers = call.shared.brokers.iter();
+    brokers
+        .filter(|broker| broker.rack.as_deref() == Some(rack) && !state.is_fenced(broker.id))
+        .map(|broker| broker.id)
+        .collect()
 }

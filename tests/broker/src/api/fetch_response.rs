@@ -43,6 +43,8 @@ pub(crate) struct PartResponse {
     pub(crate) leader: Option<(i32, i32)>,
     /// Where the log and what the client has read part: an epoch and its end (KIP-595).
     pub(crate) diverging: Option<(i32, i64)>,
+    /// The replica that the client is to read from instead (KIP-392).
+    pub(crate) preferred: Option<i32>,
     pub(crate) batches: Vec<ServedBatch>,
 }
 
@@ -57,6 +59,7 @@ impl PartResponse {
             aborted: None,
             leader: None,
             diverging: None,
+            preferred: None,
             batches: Vec::new(),
         }
     }
@@ -72,7 +75,7 @@ impl PartResponse {
 
     /// Whether a long poll ends with it.
     pub(crate) fn is_urgent(&self) -> bool {
-        self.error_code != code::NONE || self.diverging.is_some()
+        self.error_code != code::NONE || self.diverging.is_some() || self.preferred.is_some()
     }
 
     pub(crate) fn told(&self) -> Told {
@@ -81,7 +84,7 @@ impl PartResponse {
             log_start: self.log_start,
             records: !self.batches.is_empty(),
             error: self.error_code != code::NONE,
-            always: self.diverging.is_some(),
+            always: self.diverging.is_some() || self.preferred.is_some(),
         }
     }
 }
@@ -187,7 +190,7 @@ impl Writer {
             }
         }
         if self.version >= 11 {
-            self.head.put_i32(-1); // preferred read replica
+            self.head.put_i32(part.preferred.unwrap_or(-1));
         }
         self.count(part.bytes()); // bytes carry their length as arrays carry their count
         for batch in part.batches {

@@ -8,6 +8,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use tokio::time::Instant;
 
 use super::fetch::READ_COMMITTED;
+use super::fetch_partition::epoch;
 use super::{ApiKey, Call, Outcome};
 use crate::batch;
 use crate::error_code as code;
@@ -22,6 +23,9 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// KIP-1005
 const LATEST_TIERED: i64 = -5;
+
+/// First version that is told that an offset is not known yet (KIP-207).
+const OFFSETS_MAY_BE_UNKNOWN: i16 = 5;
 
 /// What a lookup found: error code, timestamp, offset and the leader epoch at that offset.
 struct Found {
@@ -57,15 +61,25 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
                     None => Found::error(code::UNKNOWN_TOPIC_OR_PARTITION),
                     Some(partition) => {
                         match leadership(partition, call.broker.id, wanted.current_leader_epoch) {
-                            code::NONE => {
+                            Ok(()) => {
                                 let delay = *replica_delay;
                                 let limit = match request.isolation_level {
                                     READ_COMMITTED => partition.last_stable(now, delay),
                                     _ => partition.high_watermark(now, delay),
                                 };
-                                find(partition, wanted.timestamp, limit)
+                                let found = find(partition, wanted.timestamp, limit);
+                                let behind =
+                                    partition.high_watermark(now, delay) < partition.epoch_start;
+                                if behind && is_unsure(partition, wanted.timestamp, &found) {
+                                    Found::error(match call.version {
+                                        ..OFFSETS_MAY_BE_UNKNOWN => code::LEADER_NOT_AVAILABLE,
+                                        _ => code::OFFSET_NOT_AVAILABLE,
+                                    })
+                                } else {
+                                    found
+                                }
                             }
-                            error => Found::error(error),
+                            Err(error) => Found::error(error),
                         }
                     }
                 },
@@ -91,17 +105,27 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
     call.answer(&response)
 }
 
-/// Whether this broker leads the partition under the epoch that the client knows (KIP-320). The
-/// epoch is compared first: a client that is behind learns so even from a former leader.
-pub(crate) fn leadership(partition: &Partition, broker: i32, client_epoch: i32) -> i16 {
-    if client_epoch >= 0 && client_epoch < partition.leader_epoch {
-        code::FENCED_LEADER_EPOCH
-    } else if client_epoch > partition.leader_epoch {
-        code::UNKNOWN_LEADER_EPOCH
-    } else if partition.leader != Some(broker) {
-        code::NOT_LEADER_OR_FOLLOWER
-    } else {
-        code::NONE
+/// Whether this broker leads the partition under the epoch that the client knows (KIP-320). A replica
+/// compares the epoch first: a client that is behind learns so even from a former leader.
+pub(crate) fn leadership(partition: &Partition, broker: i32, client_epoch: i32) -> Result<(), i16> {
+    let leads = partition.leader == Some(broker);
+    if !leads && !partition.replicas.contains(&broker) {
+        return Err(code::NOT_LEADER_OR_FOLLOWER);
+    }
+    epoch(partition, client_epoch)?;
+    if leads { Ok(()) } else { Err(code::NOT_LEADER_OR_FOLLOWER) }
+}
+
+/// Whether a new leader, which does not know yet what its predecessor let be read, had better not say
+/// that this is the end.
+fn is_unsure(partition: &Partition, timestamp: i64, found: &Found) -> bool {
+    match timestamp {
+        LATEST => true,
+        0.. => {
+            found.offset < 0
+                && partition.log.batches().any(|batch| batch.max_timestamp >= timestamp)
+        }
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@
 mod client;
 mod faults;
 mod fetch;
+mod followers;
 mod hostile;
 mod leaders;
 mod lifecycle;

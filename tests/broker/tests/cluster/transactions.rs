@@ -37,7 +37,9 @@ async fn read(client: &mut Client, isolation: i8, offset: i64) -> PartitionData 
 }
 
 /// Base offsets, the list of aborted transactions, and the last stable offset.
-fn seen(data: &PartitionData) -> (Vec<i64>, Option<Vec<(i64, i64)>>, i64) {
+type Seen = (Vec<i64>, Option<Vec<(i64, i64)>>, i64);
+
+fn seen(data: &PartitionData) -> Seen {
     let aborted = data.aborted_transactions.as_ref().map(|list| {
         list.iter().map(|one| (one.producer_id.0, one.first_offset)).collect::<Vec<_>>()
     });
