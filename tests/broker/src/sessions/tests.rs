@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -204,4 +206,127 @@ async fn a_second_request_makes_the_first_ones_answer_an_error() {
     let answer = steps.cache.finish(first, &tells, steps.now);
     assert_eq!(answer, (code::INVALID_FETCH_SESSION_EPOCH, id, vec![false]));
     assert_eq!(steps.cache.finish(second, &tells, steps.now), (code::NONE, id, vec![true]));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open(i32),
+    /// Which session, by how much its epoch is off, what is named and forgotten, and what of the answer
+    /// has records; `None`: the answer is lost.
+    Ask(usize, i32, Vec<i32>, Vec<i32>, Option<Vec<i32>>),
+    Close(usize),
+    Pass(u64),
+    Clear,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let few = || prop::collection::vec(0..6, 0..4);
+    let off = prop_oneof![9 => Just(0), 1 => -2..3];
+    prop_oneof![
+        3 => (0..6).prop_map(Step::Open),
+        9 => (0..4usize, off, few(), few(), prop::option::weighted(0.8, few()))
+            .prop_map(|(which, off, named, gone, told)| Step::Ask(which, off, named, gone, told)),
+        1 => (0..4usize).prop_map(Step::Close),
+        2 => (1..90u64).prop_map(Step::Pass),
+        1 => Just(Step::Clear),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever comes: never more sessions than slots, the count of partitions is right, each partition
+    /// has one place, and a session is where its last right request left it.
+    #[test]
+    fn whatever_comes_the_books_are_right(steps in prop::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let _context = runtime.enter();
+        let mut cluster = Steps::new(3);
+        // Ids, and the partitions that their sessions hold, in any order.
+        let mut known: Vec<(i32, i32, Vec<i32>)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Open(partitions) => {
+                    let id = cluster.open(partitions);
+                    if id != NO_SESSION {
+                        known.push((id, 1, (0..partitions).collect()));
+                    }
+                }
+                Step::Ask(which, off, named, gone, told) => {
+                    let Some((id, epoch, holds)) = known.get_mut(which) else { continue };
+                    let list = named.iter().map(|index| wanted(*index)).collect();
+                    let forgotten: Vec<Key> = gone.iter().map(|index| wanted(*index).key).collect();
+                    let alive = cluster.ids().contains(id);
+                    let asked = *epoch + off;
+                    let (context, list) = cluster.begin(*id, asked, list, &forgotten);
+                    if asked == FIRST || asked == FINAL {
+                        // A full request: the session ends, and another one may begin.
+                        known.remove(which);
+                        continue;
+                    }
+                    match context {
+                        Context::Error(error) => {
+                            prop_assert_eq!(error == code::FETCH_SESSION_ID_NOT_FOUND, !alive);
+                            prop_assert_eq!(error == code::INVALID_FETCH_SESSION_EPOCH, alive && off != 0);
+                            prop_assert!(list.is_empty());
+                        }
+                        context => {
+                            prop_assert_eq!((alive, off), (true, 0));
+                            holds.extend(named);
+                            holds.retain(|index| !gone.contains(index));
+                            holds.sort_unstable();
+                            holds.dedup();
+                            if matches!(context, Context::Incremental { .. }) {
+                                let mut read: Vec<i32> =
+                                    list.iter().map(|wanted| wanted.key.partition).collect();
+                                read.sort_unstable();
+                                prop_assert_eq!(&read, &*holds);
+                                *epoch += 1;
+                            } else {
+                                prop_assert!(holds.is_empty());
+                            }
+                            let quiet = super::tests::told(0);
+                            if let Some(records) = told {
+                                let tells: Vec<_> = list
+                                    .iter()
+                                    .map(|wanted| {
+                                        let records = records.contains(&wanted.key.partition);
+                                        (wanted, Told { records, ..quiet })
+                                    })
+                                    .collect();
+                                let now = cluster.now;
+                                cluster.cache.finish(context, &tells, now);
+                            }
+                        }
+                    }
+                }
+                Step::Close(which) => {
+                    if which < known.len() {
+                        let (id, ..) = known.remove(which);
+                        cluster.begin(id, FINAL, vec![], &[]);
+                        prop_assert!(!cluster.ids().contains(&id));
+                    }
+                }
+                Step::Pass(secs) => cluster.pass(Duration::from_secs(secs)),
+                Step::Clear => cluster.cache.clear(),
+            }
+            let cache = &cluster.cache;
+            prop_assert!(cache.sessions.len() <= cache.slots);
+            let mut partitions = 0;
+            for session in cache.sessions.values() {
+                let session = lock(session);
+                prop_assert_eq!(session.size, session.parts.len());
+                prop_assert_eq!(session.places.len(), session.parts.len());
+                for (place, cached) in &session.parts {
+                    prop_assert_eq!(session.places.get(&cached.wanted.key), Some(place));
+                }
+                partitions += session.size;
+            }
+            prop_assert_eq!(partitions, cache.partitions);
+        }
+    }
 }
