@@ -19,8 +19,9 @@ const CRC_FROM: usize = 21;
 /// Base offset, length and leader epoch: what a broker rewrites before it serves a batch.
 pub(crate) const REWRITTEN_LEN: usize = 16;
 
-const ATTRIBUTE_CODEC: i16 = 0x07;
-const ATTRIBUTE_CONTROL: i16 = 0x20;
+pub(crate) const ATTRIBUTE_CODEC: i16 = 0x07;
+pub(crate) const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;
+pub(crate) const ATTRIBUTE_CONTROL: i16 = 0x20;
 
 /// The fixed part of a batch, as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,18 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
     pub(crate) record_count: i32,
+}
+
+impl BatchHeader {
+    /// Part of a transaction, which takes a producer.
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.attributes & ATTRIBUTE_TRANSACTIONAL != 0 && self.producer_id >= 0
+    }
+
+    /// A broker's own: a marker, and no records.
+    pub(crate) fn is_control(&self) -> bool {
+        self.attributes & ATTRIBUTE_CONTROL != 0
+    }
 }
 
 /// Why a batch is refused: the code Kafka answers with, and words for the error message field.
@@ -155,7 +168,7 @@ pub(crate) fn check(
             header.base_offset
         )));
     }
-    if header.attributes & ATTRIBUTE_CONTROL != 0 {
+    if header.is_control() {
         return Err(invalid("clients may not append control records"));
     }
     if header.record_count <= 0 || header.last_offset_delta != header.record_count - 1 {

@@ -12,6 +12,7 @@ use crate::api::ApiKey;
 use crate::cluster::Cluster;
 use crate::config::{Config, Storage};
 use crate::price::{Price, Queue};
+use crate::sessions::SessionCache;
 use crate::state::{Broker, Shared};
 use crate::{host, listener};
 
@@ -34,7 +35,8 @@ impl Builder {
         self
     }
 
-    /// Racks, given to brokers in turn. Default none.
+    /// Racks, given to brokers in turn. The leader of a partition sends clients that tell their rack to
+    /// a follower in it (KIP-392), as Kafka does with `RackAwareReplicaSelector`. Default none.
     pub fn racks<S: Into<String>>(mut self, racks: impl IntoIterator<Item = S>) -> Self {
         self.config.racks = racks.into_iter().map(Into::into).collect();
         self
@@ -135,6 +137,14 @@ impl Builder {
         self
     }
 
+    /// `max.incremental.fetch.session.cache.slots`: most fetch sessions of a broker; with 0 none is
+    /// given. Kafka divides its slots among eight caches that take turns, and so gives no session at
+    /// all with fewer than eight; here they are one cache. Default 1,000, as Kafka's.
+    pub fn fetch_session_slots(mut self, slots: usize) -> Self {
+        self.config.fetch_session_slots = slots;
+        self
+    }
+
     /// Starts the cluster on a thread and runtime of its own. It may be used, and dropped, from any
     /// thread, also inside another runtime.
     ///
@@ -199,7 +209,9 @@ impl Builder {
                 racks => Some(config.racks[(id as usize - 1) % racks].clone()),
             };
             let queue = config.price.map(|price| Queue::new(price.threads));
-            brokers.push(Broker::new(id, host, port, rack, socket, queue));
+            // The ids of two brokers' sessions differ, but are the same in every run.
+            let sessions = SessionCache::new(config.fetch_session_slots, id as u64);
+            brokers.push(Broker::new(id, host, port, rack, socket, queue, sessions));
         }
         let shared = Arc::new(Shared::new(config, handle, brokers));
         Ok(Cluster { shared, stop: None, thread: None })

@@ -2,6 +2,7 @@
 
 mod brokers;
 mod logs;
+mod replicas;
 
 use std::io;
 use std::sync::Arc;

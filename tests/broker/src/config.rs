@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) check_records: bool,
     pub(crate) max_versions: BTreeMap<ApiKey, i16>,
     pub(crate) price: Option<Price>,
+    pub(crate) fetch_session_slots: usize,
 }
 
 impl Config {
@@ -85,6 +86,7 @@ impl Default for Config {
             check_records: true,
             max_versions: BTreeMap::new(),
             price: None,
+            fetch_session_slots: 1000,
         }
     }
 }

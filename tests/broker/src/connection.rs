@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ const READ_ROOM: usize = 64 << 10;
 /// Room made at once for a frame that has only announced its length; beyond that a sender has to
 /// deliver what it announced before it gets more.
 const TRUSTED_ROOM: usize = 4 << 20;
+/// Bytes of a frame's length.
+const LENGTH: usize = 4;
 /// Requests read ahead while one is being answered, in bytes; after that the socket fills up.
 const READ_AHEAD: usize = 256 << 10;
 /// A scratch buffer larger than this is given back after use.
@@ -130,7 +132,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let head = wire::read_head(&mut frame).map_err(invalid)?;
         let api = ApiKey(head.api_key);
         let Some(broker) = self.shared.broker(self.broker) else { return Ok(false) };
-        broker.counters.request(api);
+        broker.counters.request(api, LENGTH + request_bytes);
 
         let plan = self.shared.faults.plan(self.broker, api);
         if !plan.delay.is_zero() {
@@ -190,6 +192,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
         match outcome {
             Outcome::Response(mut answer) => {
+                broker.counters.answered(api, answer.remaining());
                 self.stream.write_all_buf(&mut answer).await?;
                 self.stream.flush().await?;
             }

@@ -30,8 +30,13 @@ pub enum Fault {
     /// Answered with this error code although the request took effect: a produce response names the
     /// offset that the records have.
     ErrorAfterAppend(i16),
-    /// Answered with this throttle time, after which (KIP-219) the connection is muted for it.
+    /// Answered with this throttle time, after which (KIP-219) the connection is muted for it. A Fetch
+    /// is answered without any partition, as Kafka does: what it read is read again.
     Throttle(Duration),
+    /// A Fetch is answered with this error code for the whole of it and no session, as if the session
+    /// were not known (70), or in another epoch (71). It has no effect, not on a session either.
+    /// Fetch before version 7 has no place for it, and nor have other requests: they go on.
+    SessionError(i16),
 }
 
 /// A [`Fault`], where it happens and how often. Unless narrowed: every broker, every request, once.
@@ -196,6 +201,7 @@ pub(crate) struct Plan {
     pub(crate) error_before: Option<i16>,
     pub(crate) error_after: Option<i16>,
     pub(crate) throttle: Duration,
+    pub(crate) session_error: Option<i16>,
 }
 
 impl Faults {
@@ -309,6 +315,7 @@ impl Faults {
                 Fault::Error(code) => plan.error_before = Some(code),
                 Fault::ErrorAfterAppend(code) => plan.error_after = Some(code),
                 Fault::Throttle(time) => plan.throttle = plan.throttle.max(time),
+                Fault::SessionError(code) => plan.session_error = Some(code),
             },
         );
         plan

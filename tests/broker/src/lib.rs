@@ -13,9 +13,11 @@
 //!
 //! The way of a request: a connection ([`connection`]) reads a frame and its head ([`wire`]), asks
 //! the fault script ([`faults`]), and hands the body to its api ([`api`]), which has its lengths and
-//! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks at topics and partitions ([`topic`]), judges batches ([`batch`]) and
-//! sequences ([`producer_state`]), and appends to or reads from a log ([`log`]). Where requests have a
-//! price ([`price`]), the answer waits until a request thread has done the work.
+//! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks
+//! at topics and partitions ([`topic`]), their replicas ([`followers`]) and transactions
+//! ([`transactions`]), judges batches ([`batch`]) and sequences ([`producer_state`]), asks what a
+//! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Where requests
+//! have a price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
 //! client's writer independently.
@@ -32,15 +34,18 @@ mod connection;
 mod doors;
 pub mod error_code;
 mod faults;
+mod followers;
 mod host;
 mod listener;
 mod log;
 mod price;
 mod producer_state;
+mod sessions;
 mod shape;
 mod state;
 mod stats;
 mod topic;
+mod transactions;
 mod wire;
 mod writer;
 
@@ -53,7 +58,9 @@ pub use config::Storage;
 pub use doors::{Dialer, Doors};
 pub use faults::{Fault, FaultId, FaultRule, Faults};
 pub use price::{Price, Work};
+pub use sessions::{SessionInfo, SessionPartition};
 pub use stats::{BrokerStats, Stats};
+pub use transactions::TransactionEnd;
 pub use writer::SourceBatch;
 
 /// The README's example has to run.

@@ -75,7 +75,12 @@ pub(crate) struct PartitionLog {
 pub(crate) struct Slice {
     pub(crate) batches: Vec<ServedBatch>,
     pub(crate) bytes: usize,
+    /// Offset behind the last of them.
+    pub(crate) end: i64,
 }
+
+/// Kafka has an index entry for so many bytes of a log (`index.interval.bytes`).
+const INDEX_INTERVAL: usize = 4096;
 
 impl PartitionLog {
     pub(crate) fn new(keeps: Keeps) -> Self {
@@ -104,13 +109,13 @@ impl PartitionLog {
     /// The largest epoch known up to `epoch`, and where it ends; `None` for one larger than all that
     /// are known. Kafka's `LeaderEpochFileCache.endOffsetFor`.
     pub(crate) fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
-        if self.epochs.last().is_some_and(|(latest, _)| *latest == epoch) {
-            return Some((epoch, self.end));
-        }
-        let next = self.epochs.partition_point(|(known, _)| *known <= epoch);
-        let &(_, end) = self.epochs.get(next)?;
-        let floor = next.checked_sub(1).map_or(epoch, |at| self.epochs[at].0);
-        Some((floor, end))
+        end_of_epoch(&self.epochs, epoch, self.end)
+    }
+
+    /// The same in a follower's log, which ends at `end`: it hears of an epoch with its first batch.
+    pub(crate) fn end_of_epoch_before(&self, epoch: i32, end: i64) -> Option<(i32, i64)> {
+        let heard = self.epochs.partition_point(|(_, start)| *start < end);
+        end_of_epoch(&self.epochs[..heard], epoch, end)
     }
 
     /// Cuts the log back to the batches that end before `end`: a leader without the rest took over.
@@ -123,11 +128,25 @@ impl PartitionLog {
             gone += 1;
             self.end = batch.base_offset;
         }
+        if self.stores() && self.end > end && self.batches.is_empty() {
+            // It had none of what is kept, and nothing that was deleted behind its end either.
+            self.end = end.max(0);
+        }
         let end = self.end;
+        self.start = self.start.min(end);
         self.high_watermark = self.high_watermark.min(end);
         self.unreplicated.retain(|(to, _)| *to <= end);
         self.epochs.retain(|(epoch, start)| *start < end || *epoch == 0);
         (freed, gone)
+    }
+
+    /// The end of the last batch that does not reach `end`.
+    pub(crate) fn whole_batches_before(&self, end: i64) -> i64 {
+        let next = self.batches.partition_point(|batch| batch.last_offset < end);
+        match self.batches.get(next) {
+            Some(batch) => batch.base_offset.min(end),
+            None => end.clamp(0, self.end),
+        }
     }
 
     pub(crate) fn start(&self) -> i64 {
@@ -235,13 +254,14 @@ impl PartitionLog {
         oversized: bool,
         partial: bool,
     ) -> Slice {
-        let mut slice = Slice::default();
+        let mut slice = Slice { end: offset, ..Slice::default() };
         if let Keeps::Endless { batch, records } = &self.keeps {
             let mut base = offset / records * records;
             while slice.bytes + batch.len() <= max_bytes || (oversized && slice.bytes == 0) {
                 slice.batches.push(ServedBatch::new(base, 0, batch));
                 slice.bytes += batch.len();
                 base += records;
+                slice.end = base;
             }
             return slice;
         }
@@ -256,17 +276,44 @@ impl PartitionLog {
                 if partial && room >= HEADER_LEN && slice.bytes > 0 {
                     served.truncate(room);
                     slice.bytes += served.len();
+                    slice.end = batch.last_offset + 1;
                     slice.batches.push(served);
                 }
                 break;
             }
             slice.bytes += served.len();
+            slice.end = batch.last_offset + 1;
             slice.batches.push(served);
         }
         slice
     }
 
+    /// An offset that lies behind all that was read up to `end`, as Kafka finds it for the list of
+    /// aborted transactions: by an index with an entry for each 4 KiB, so that the list has some that
+    /// no batch of the answer is part of.
+    pub(crate) fn index_bound(&self, end: i64) -> i64 {
+        let first = self.batches.partition_point(|batch| batch.last_offset < end);
+        let mut passed = 0;
+        for batch in self.batches.range(first..) {
+            if passed > INDEX_INTERVAL {
+                return batch.base_offset;
+            }
+            passed += batch.data.len();
+        }
+        self.end
+    }
+
     pub(crate) fn batches(&self) -> impl Iterator<Item = &StoredBatch> {
         self.batches.iter()
     }
+}
+
+fn end_of_epoch(epochs: &[(i32, i64)], epoch: i32, log_end: i64) -> Option<(i32, i64)> {
+    if epochs.last().is_some_and(|(latest, _)| *latest == epoch) {
+        return Some((epoch, log_end));
+    }
+    let next = epochs.partition_point(|(known, _)| *known <= epoch);
+    let &(_, end) = epochs.get(next)?;
+    let floor = next.checked_sub(1).map_or(epoch, |at| epochs[at].0);
+    Some((floor, end))
 }

@@ -88,18 +88,55 @@ impl ProducerStates {
                 last_offset: known.last_offset,
             });
         }
-        let expected =
-            producer.batches.back().map(|newest| increment_sequence(newest.last_sequence, 1));
-        match expected {
-            Some(expected) if first != expected => Err(Refusal::new(
+        // Nothing is remembered of a producer that was heard of by a marker alone.
+        let newest = producer.batches.back().map(|one| one.last_sequence);
+        let expected = newest.map_or(0, |newest| increment_sequence(newest, 1));
+        if first != expected {
+            return Err(Refusal::new(
                 code::OUT_OF_ORDER_SEQUENCE_NUMBER,
                 format!(
                     "producer {} sent sequence {first}, {expected} is expected",
                     batch.producer_id
                 ),
-            )),
-            _ => Ok(Verdict::Append),
+            ));
         }
+        Ok(Verdict::Append)
+    }
+
+    /// Takes a marker, which ends a transaction of a producer with this epoch: what it wrote under an
+    /// older one is forgotten.
+    pub(crate) fn marked(&mut self, producer_id: i64, epoch: i16) -> Result<(), Refusal> {
+        let known = self.producers.get(&producer_id).map_or(epoch, |producer| producer.epoch);
+        if epoch < known {
+            return Err(Refusal::new(
+                code::INVALID_PRODUCER_EPOCH,
+                format!(
+                    "a marker of producer {producer_id} with epoch {epoch}, its newest is {known}"
+                ),
+            ));
+        }
+        self.make_room(producer_id);
+        self.of(producer_id, epoch);
+        Ok(())
+    }
+
+    fn make_room(&mut self, producer_id: i64) {
+        if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&producer_id) {
+            self.forget();
+        }
+    }
+
+    fn of(&mut self, producer_id: i64, epoch: i16) -> &mut Producer {
+        let producer = self
+            .producers
+            .entry(producer_id)
+            .or_insert_with(|| Producer { epoch, batches: VecDeque::new() });
+        if producer.epoch != epoch {
+            // An older epoch's sequences say nothing about the new one's.
+            producer.epoch = epoch;
+            producer.batches.clear();
+        }
+        producer
     }
 
     /// Remembers a batch that was appended at `base_offset`.
@@ -107,19 +144,8 @@ impl ProducerStates {
         if batch.producer_id < 0 {
             return;
         }
-        if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&batch.producer_id)
-        {
-            self.forget();
-        }
-        let producer = self
-            .producers
-            .entry(batch.producer_id)
-            .or_insert_with(|| Producer { epoch: batch.producer_epoch, batches: VecDeque::new() });
-        if producer.epoch != batch.producer_epoch {
-            // An older epoch's sequences say nothing about the new one's.
-            producer.epoch = batch.producer_epoch;
-            producer.batches.clear();
-        }
+        self.make_room(batch.producer_id);
+        let producer = self.of(batch.producer_id, batch.producer_epoch);
         if producer.batches.len() == REMEMBERED {
             producer.batches.pop_front();
         }

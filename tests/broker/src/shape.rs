@@ -206,6 +206,22 @@ static INIT_PRODUCER_ID: Shape = Shape {
     ]),
 };
 
+static OFFSET_FOR_LEADER_EPOCH: Shape = Shape {
+    flexible: 4,
+    body: plain(&[
+        (3, ON, INT32), // replica id
+        (
+            2,
+            ON,
+            Array(&plain(&[
+                (2, ON, String), // name
+                // partition, current leader epoch, leader epoch
+                (2, ON, Array(&plain(&[(2, ON, INT32), (2, ON, INT32), (2, ON, INT32)]))),
+            ])),
+        ),
+    ]),
+};
+
 static CREATE_PARTITIONS: Shape = Shape {
     flexible: 2,
     body: plain(&[
@@ -240,6 +256,7 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::CREATE_TOPICS => &CREATE_TOPICS,
         ApiKey::DELETE_TOPICS => &DELETE_TOPICS,
         ApiKey::INIT_PRODUCER_ID => &INIT_PRODUCER_ID,
+        ApiKey::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH,
         ApiKey::CREATE_PARTITIONS => &CREATE_PARTITIONS,
         ApiKey::DESCRIBE_PRODUCERS => &DESCRIBE_PRODUCERS,
         _ => return None,

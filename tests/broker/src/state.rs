@@ -15,6 +15,7 @@ use crate::error_code as code;
 use crate::faults::Faults;
 use crate::log::Keeps;
 use crate::price::{Queue, Work};
+use crate::sessions::SessionCache;
 use crate::stats::Counters;
 use crate::topic::{Partition, Topic};
 
@@ -33,6 +34,8 @@ pub(crate) struct Broker {
     stale: Mutex<Option<Box<MetadataResponse>>>,
     /// Its request threads, where requests have a price.
     queue: Option<Mutex<Queue>>,
+    /// Taken after the cluster's lock where both are needed.
+    sessions: Mutex<SessionCache>,
 }
 
 /// Whether a broker lets anybody in. Dropping a sender ends what watches it.
@@ -52,6 +55,7 @@ impl Broker {
         rack: Option<String>,
         socket: Option<socket2::Socket>,
         queue: Option<Queue>,
+        sessions: SessionCache,
     ) -> Self {
         Self {
             id,
@@ -62,6 +66,7 @@ impl Broker {
             named_at: Mutex::new((host, port)),
             stale: Mutex::default(),
             queue: queue.map(Mutex::new),
+            sessions: Mutex::new(sessions),
         }
     }
 
@@ -79,6 +84,10 @@ impl Broker {
 
     pub(crate) fn queue(&self) -> Option<MutexGuard<'_, Queue>> {
         Some(self.queue.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, SessionCache> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -366,6 +375,8 @@ impl State {
         let (freed, mut gone) = found.log.cut_back(end);
         // What it knew of producers was rebuilt from a log that is no more.
         found.producers.forget();
+        found.transactions.cut_back(found.log.end());
+        found.followers.cut_back(found.log.end());
         if !found.replicas.contains(&leader) {
             found.replicas.push(leader);
         }

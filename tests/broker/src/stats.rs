@@ -24,6 +24,8 @@ pub(crate) struct Counters {
     produce_records: AtomicU64,
     produce_bytes: AtomicU64,
     fetch_bytes: AtomicU64,
+    fetch_request_bytes: AtomicU64,
+    fetch_response_bytes: AtomicU64,
     metadata_topics: AtomicU64,
     software: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -41,6 +43,8 @@ impl Default for Counters {
             produce_records: AtomicU64::new(0),
             produce_bytes: AtomicU64::new(0),
             fetch_bytes: AtomicU64::new(0),
+            fetch_request_bytes: AtomicU64::new(0),
+            fetch_response_bytes: AtomicU64::new(0),
             metadata_topics: AtomicU64::new(0),
             software: Mutex::new(BTreeMap::new()),
         }
@@ -70,9 +74,20 @@ impl Counters {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn request(&self, api: ApiKey) {
+    /// `bytes`: of the request's frame.
+    pub(crate) fn request(&self, api: ApiKey, bytes: usize) {
         let index = usize::try_from(api.0).unwrap_or(API_KEYS).min(API_KEYS - 1);
         add(&self.requests[index], 1);
+        if api == ApiKey::FETCH {
+            add(&self.fetch_request_bytes, bytes as u64);
+        }
+    }
+
+    /// `bytes`: of the answer's frame.
+    pub(crate) fn answered(&self, api: ApiKey, bytes: usize) {
+        if api == ApiKey::FETCH {
+            add(&self.fetch_response_bytes, bytes as u64);
+        }
     }
 
     pub(crate) fn produced(&self, records: u64, bytes: u64) {
@@ -124,6 +139,8 @@ impl Counters {
             produce_records: get(&self.produce_records),
             produce_bytes: get(&self.produce_bytes),
             fetch_bytes: get(&self.fetch_bytes),
+            fetch_request_bytes: get(&self.fetch_request_bytes),
+            fetch_response_bytes: get(&self.fetch_response_bytes),
             metadata_topics: get(&self.metadata_topics),
             worked,
             longest_wait,
@@ -162,6 +179,10 @@ pub struct BrokerStats {
     pub produce_bytes: u64,
     /// Bytes of batches sent to consumers.
     pub fetch_bytes: u64,
+    /// Bytes of all Fetch requests with their lengths and headers, also those that a fault made vanish.
+    pub fetch_request_bytes: u64,
+    /// Bytes of all Fetch responses that were sent, with their lengths and headers.
+    pub fetch_response_bytes: u64,
     /// Topics described in Metadata responses, known or not.
     pub metadata_topics: u64,
     /// Time of its request threads that was spent on requests, all threads together. Zero where

@@ -8,9 +8,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::batch::{BatchHeader, Refusal, Rules};
+use crate::batch::{self, BatchHeader, Refusal, Rules};
+use crate::error_code as code;
+use crate::followers::Followers;
 use crate::log::{Keeps, PartitionLog};
 use crate::producer_state::{ProducerStates, Verdict};
+use crate::transactions::{TransactionEnd, Transactions};
+use crate::writer;
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -36,6 +40,10 @@ pub(crate) struct Partition {
     pub(crate) isr: Vec<i32>,
     pub(crate) log: PartitionLog,
     pub(crate) producers: ProducerStates,
+    pub(crate) transactions: Transactions,
+    pub(crate) followers: Followers,
+    /// Where the log ended when the leader began to lead.
+    pub(crate) epoch_start: i64,
     /// Overrides the cluster's replica delay.
     pub(crate) replica_delay: Option<Duration>,
     waiters: Waiters,
@@ -60,6 +68,9 @@ impl Partition {
             replicas,
             log: PartitionLog::new(keeps),
             producers: ProducerStates::default(),
+            transactions: Transactions::default(),
+            followers: Followers::default(),
+            epoch_start: 0,
             replica_delay: None,
             waiters: Waiters::default(),
         }
@@ -69,8 +80,10 @@ impl Partition {
     pub(crate) fn lead(&mut self, leader: Option<i32>) {
         self.leader = leader;
         self.leader_epoch += 1;
-        if leader.is_some() {
+        if let Some(leader) = leader {
             self.log.begin_epoch(self.leader_epoch);
+            self.epoch_start = self.log.end();
+            self.followers.leads(leader);
         }
         self.waiters.wake();
     }
@@ -87,13 +100,54 @@ impl Partition {
                 Ok(Appended { base_offset, end_offset: last_offset + 1, duplicate: true })
             }
             Verdict::Append => {
-                let followers = self.isr.len() > 1 && !self.delay(delay).is_zero();
-                let base_offset = self.log.append(header, data, self.leader_epoch, now, followers);
+                let open = self.transactions.open_since(header.producer_id).is_some();
+                if open && !header.is_transactional() {
+                    return Err(Refusal::new(
+                        code::INVALID_TXN_STATE,
+                        format!("producer {} has a transaction open", header.producer_id),
+                    ));
+                }
+                if header.is_transactional() && !open && !self.transactions.has_room() {
+                    return Err(Refusal::new(
+                        code::POLICY_VIOLATION,
+                        "too many transactions are open in this partition",
+                    ));
+                }
+                let base_offset = self.push(header, data, now, delay);
                 self.producers.appended(header, base_offset);
+                if header.is_transactional() {
+                    self.transactions.appended(header.producer_id, base_offset);
+                }
                 self.waiters.wake();
                 Ok(Appended { base_offset, end_offset: self.log.end(), duplicate: false })
             }
         }
+    }
+
+    /// Appends the marker that ends a producer's transaction. Returns its offset and its size.
+    pub(crate) fn end_transaction(
+        &mut self,
+        (producer_id, epoch): (i64, i16),
+        end: TransactionEnd,
+        now: Instant,
+        delay: Duration,
+    ) -> Result<(i64, usize), Refusal> {
+        self.producers.marked(producer_id, epoch)?;
+        let marker = writer::marker(producer_id, epoch, end);
+        let header = batch::read_header(&marker)?;
+        let len = marker.len();
+        let data = if self.log.stores() { marker } else { Bytes::new() };
+        let offset = self.push(&header, data, now, delay);
+        self.transactions.ended(producer_id, offset, end);
+        self.waiters.wake();
+        Ok((offset, len))
+    }
+
+    fn push(&mut self, header: &BatchHeader, data: Bytes, now: Instant, delay: Duration) -> i64 {
+        let followers = self.isr.len() > 1 && !self.delay(delay).is_zero();
+        let base_offset = self.log.append(header, data, self.leader_epoch, now, followers);
+        self.transactions.forget_before(self.log.start());
+        base_offset
     }
 
     /// How long followers take to copy a batch here.
@@ -104,6 +158,12 @@ impl Partition {
     pub(crate) fn high_watermark(&mut self, now: Instant, cluster_delay: Duration) -> i64 {
         let delay = self.delay(cluster_delay);
         self.log.high_watermark(now, delay)
+    }
+
+    /// The offset up to which it is decided what belongs to the log (KIP-98).
+    pub(crate) fn last_stable(&mut self, now: Instant, cluster_delay: Duration) -> i64 {
+        let high_watermark = self.high_watermark(now, cluster_delay);
+        self.transactions.stable(self.log.start(), high_watermark)
     }
 
     /// `notify` hears of the next append, leader change or change of delay here.

@@ -2,7 +2,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::batch::{HEADER_LEN, LENGTH_PREFIX};
+use crate::batch::{
+    self, ATTRIBUTE_CODEC, ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, BatchHeader, HEADER_LEN,
+    LENGTH_PREFIX,
+};
+use crate::transactions::TransactionEnd;
 
 /// One prebuilt batch: for [`crate::Storage::Source`], and for requests that a test sends itself.
 #[derive(Debug, Clone)]
@@ -27,19 +31,20 @@ impl SourceBatch {
         Self { bytes: wrap(&payload, records, 0, NO_PRODUCER), records: i64::from(records) }
     }
 
-    /// The same batch compressed with lz4.
+    /// The same batch compressed with lz4. One that is compressed stays as it is.
     #[must_use]
     pub fn lz4(&self) -> Self {
+        let header = self.header();
+        if header.attributes & ATTRIBUTE_CODEC != 0 {
+            return self.clone();
+        }
         let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
         let packed = std::io::Write::write_all(&mut encoder, &self.bytes[HEADER_LEN..])
             .map_err(lz4_flex::frame::Error::from)
             .and_then(|()| encoder.finish());
         // Writing into memory does not fail; if it should, the plain batch is as right.
         match packed {
-            Ok(packed) => Self {
-                bytes: wrap(&packed, self.records as i32, 3, NO_PRODUCER),
-                records: self.records,
-            },
+            Ok(packed) => self.rewrapped(&packed, header.attributes | LZ4, producer_of(&header)),
             Err(_) => self.clone(),
         }
     }
@@ -48,12 +53,31 @@ impl SourceBatch {
     /// record under this sequence number.
     #[must_use]
     pub fn with_producer(&self, id: i64, epoch: i16, sequence: i32) -> Self {
-        let attributes = i16::from_be_bytes([self.bytes[21], self.bytes[22]]);
         let producer = (id, epoch, sequence);
-        Self {
-            bytes: wrap(&self.bytes[HEADER_LEN..], self.records as i32, attributes, producer),
-            records: self.records,
-        }
+        self.rewrapped(&self.bytes[HEADER_LEN..], self.header().attributes, producer)
+    }
+
+    /// The same batch as part of its producer's transaction (KIP-98), which it begins if it is the
+    /// first of it in its partition.
+    ///
+    /// # Panics
+    /// If it has no producer: see [`SourceBatch::with_producer`].
+    #[must_use]
+    pub fn transactional(&self) -> Self {
+        let header = self.header();
+        assert!(header.producer_id >= 0, "a transaction has a producer");
+        let attributes = header.attributes | ATTRIBUTE_TRANSACTIONAL;
+        self.rewrapped(&self.bytes[HEADER_LEN..], attributes, producer_of(&header))
+    }
+
+    fn rewrapped(&self, payload: &[u8], attributes: i16, producer: (i64, i16, i32)) -> Self {
+        let bytes = wrap(payload, self.records as i32, attributes, producer);
+        Self { bytes, records: self.records }
+    }
+
+    fn header(&self) -> BatchHeader {
+        // Built here, and so right.
+        batch::read_header(&self.bytes).expect("a batch has a header")
     }
 
     /// The batch as a produce request carries it.
@@ -75,6 +99,30 @@ impl SourceBatch {
     pub fn records(&self) -> usize {
         self.records as usize
     }
+}
+
+/// The codec lz4 among a batch's attributes.
+const LZ4: i16 = 3;
+
+fn producer_of(header: &BatchHeader) -> (i64, i16, i32) {
+    (header.producer_id, header.producer_epoch, header.base_sequence)
+}
+
+/// The control batch that ends a transaction: one record, whose key says how.
+pub(crate) fn marker(producer_id: i64, epoch: i16, end: TransactionEnd) -> Bytes {
+    let kind = match end {
+        TransactionEnd::Abort => 0,
+        TransactionEnd::Commit => 1,
+    };
+    let mut key = BytesMut::new();
+    key.put_i16(0); // version
+    key.put_i16(kind);
+    let mut value = BytesMut::new();
+    value.put_i16(0); // version
+    value.put_i32(0); // epoch of the coordinator
+    let mut payload = BytesMut::new();
+    put_record(&mut payload, 0, Some(&key), Some(&value));
+    wrap(&payload, 1, ATTRIBUTE_TRANSACTIONAL | ATTRIBUTE_CONTROL, (producer_id, epoch, -1))
 }
 
 /// Producer id, epoch and base sequence of a batch without idempotence.

@@ -48,6 +48,7 @@ fn partition(call: &Call<'_>, topic: &str, index: i32) -> PartitionResponse {
             .with_producer_epoch(i32::from(epoch))
             .with_last_sequence(last_sequence)
             .with_coordinator_epoch(-1)
+            .with_current_txn_start_offset(partition.transactions.open_since(id).unwrap_or(-1))
     });
     response.with_active_producers(producers.collect())
 }

@@ -2,19 +2,18 @@
 //! encoder would copy them into its buffer.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::TopicName;
-use uuid::Uuid;
 
-use super::fetch::TOPIC_IDS;
+use super::fetch::SESSIONS;
 use super::{Call, Outcome};
 use crate::error_code as code;
 use crate::log::ServedBatch;
+use crate::sessions::{Told, TopicKey, Wanted};
 use crate::wire::{self, Response, put_unsigned};
 
 /// First version with compact fields and tags.
 const FLEXIBLE: i16 = 12;
-/// First version whose responses name the addresses of leaders (KIP-951).
-const ENDPOINTS: i16 = 16;
+/// First version whose responses name leaders, and their addresses (KIP-951).
+const LEADERS: i16 = 16;
 /// Batches up to this size are copied behind their heads: a piece of its own costs more.
 const COPIED: usize = 2048;
 
@@ -22,24 +21,30 @@ const COPIED: usize = 2048;
 pub(crate) struct FetchResponse {
     pub(crate) throttle_time_ms: i32,
     pub(crate) error_code: i16,
-    pub(crate) topics: Vec<TopicResponse>,
+    pub(crate) session_id: i32,
+    pub(crate) answers: Vec<Answer>,
 }
 
-pub(crate) struct TopicResponse {
-    pub(crate) name: TopicName,
-    pub(crate) id: Uuid,
-    pub(crate) partitions: Vec<PartResponse>,
+/// A partition that was asked for, and what is said of it.
+pub(crate) struct Answer {
+    pub(crate) wanted: Wanted,
+    pub(crate) part: PartResponse,
 }
 
 pub(crate) struct PartResponse {
     pub(crate) partition: i32,
     pub(crate) error_code: i16,
     pub(crate) high_watermark: i64,
+    pub(crate) last_stable: i64,
     pub(crate) log_start: i64,
+    /// Producer and first offset of aborted transactions; `None` for readers of everything.
+    pub(crate) aborted: Option<Vec<(i64, i64)>>,
     /// Leader and its epoch, for those who asked the wrong broker.
     pub(crate) leader: Option<(i32, i32)>,
     /// Where the log and what the client has read part: an epoch and its end (KIP-595).
     pub(crate) diverging: Option<(i32, i64)>,
+    /// The replica that the client is to read from instead (KIP-392).
+    pub(crate) preferred: Option<i32>,
     pub(crate) batches: Vec<ServedBatch>,
 }
 
@@ -49,44 +54,74 @@ impl PartResponse {
             partition,
             error_code: code::NONE,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
+            aborted: None,
             leader: None,
             diverging: None,
+            preferred: None,
             batches: Vec::new(),
+        }
+    }
+
+    /// An error says nothing of the log, not even where it begins (`createLogReadResult`).
+    pub(crate) fn error(partition: i32, error_code: i16) -> Self {
+        Self { error_code, ..Self::new(partition) }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.batches.iter().map(ServedBatch::len).sum()
+    }
+
+    /// Whether a long poll ends with it.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.error_code != code::NONE || self.diverging.is_some() || self.preferred.is_some()
+    }
+
+    pub(crate) fn told(&self) -> Told {
+        Told {
+            high_watermark: self.high_watermark,
+            log_start: self.log_start,
+            records: !self.batches.is_empty(),
+            error: self.error_code != code::NONE,
+            always: self.diverging.is_some() || self.preferred.is_some(),
         }
     }
 }
 
 pub(crate) fn encode(call: &Call<'_>, response: FetchResponse) -> Result<Outcome, String> {
-    let mut leaders: Vec<i32> = response
-        .topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .filter_map(|part| part.leader.map(|(leader, _)| leader))
-        .collect();
+    let FetchResponse { throttle_time_ms, error_code, session_id, answers } = response;
+    let mut leaders: Vec<i32> =
+        answers.iter().filter_map(|one| one.part.leader.map(|(leader, _)| leader)).collect();
     leaders.sort_unstable();
     leaders.dedup();
 
     let mut writer = Writer::new(call.version, call.correlation_id);
-    writer.head.put_i32(response.throttle_time_ms);
-    if call.version >= 7 {
-        writer.head.put_i16(response.error_code);
-        writer.head.put_i32(0); // no session
+    writer.head.put_i32(throttle_time_ms);
+    if call.version >= SESSIONS {
+        writer.head.put_i16(error_code);
+        writer.head.put_i32(session_id);
     }
-    writer.count(response.topics.len());
-    for topic in response.topics {
-        if call.version >= TOPIC_IDS {
-            writer.head.put_slice(topic.id.as_bytes());
-        } else {
-            writer.string(topic.name.as_str());
-        }
-        writer.count(topic.partitions.len());
-        for part in topic.partitions {
+    // Neighbours of one topic go together. A session reads in an order of its own, so that a topic
+    // may come more than once.
+    let topics = || answers.chunk_by(|a, b| a.wanted.key.topic == b.wanted.key.topic);
+    writer.count(topics().count());
+    let counts: Vec<usize> = topics().map(<[Answer]>::len).collect();
+    let mut answers = answers.into_iter();
+    for count in counts {
+        for (at, Answer { wanted, part }) in answers.by_ref().take(count).enumerate() {
+            if at == 0 {
+                match &wanted.key.topic {
+                    TopicKey::Id(id) => writer.head.put_slice(id.as_bytes()),
+                    TopicKey::Name(name) => writer.string(name),
+                }
+                writer.count(count);
+            }
             writer.partition(part);
         }
         writer.no_tags();
     }
-    if call.version >= ENDPOINTS && !leaders.is_empty() {
+    if call.version >= LEADERS && !leaders.is_empty() {
         writer.endpoints(call, &leaders);
     } else {
         writer.no_tags();
@@ -117,6 +152,14 @@ impl Writer {
         }
     }
 
+    /// An array that is not there.
+    fn null(&mut self) {
+        match self.flexible {
+            true => self.head.put_u8(0),
+            false => self.head.put_i32(-1),
+        }
+    }
+
     fn string(&mut self, text: &str) {
         put_string(&mut self.head, text, self.flexible);
     }
@@ -131,17 +174,25 @@ impl Writer {
         self.head.put_i32(part.partition);
         self.head.put_i16(part.error_code);
         self.head.put_i64(part.high_watermark);
-        // Without transactions everything replicated is stable.
-        self.head.put_i64(part.high_watermark);
+        self.head.put_i64(part.last_stable);
         if self.version >= 5 {
             self.head.put_i64(part.log_start);
         }
-        self.count(0); // aborted transactions
-        if self.version >= 11 {
-            self.head.put_i32(-1); // preferred read replica
+        match &part.aborted {
+            None => self.null(),
+            Some(aborted) => {
+                self.count(aborted.len());
+                for (producer_id, first) in aborted {
+                    self.head.put_i64(*producer_id);
+                    self.head.put_i64(*first);
+                    self.no_tags();
+                }
+            }
         }
-        let len: usize = part.batches.iter().map(ServedBatch::len).sum();
-        self.count(len); // bytes carry their length as arrays carry their count
+        if self.version >= 11 {
+            self.head.put_i32(part.preferred.unwrap_or(-1));
+        }
+        self.count(part.bytes()); // bytes carry their length as arrays carry their count
         for batch in part.batches {
             self.head.put_slice(&batch.head);
             if batch.rest.len() <= COPIED {
@@ -154,7 +205,8 @@ impl Writer {
         if !self.flexible {
             return;
         }
-        let tags = u32::from(part.diverging.is_some()) + u32::from(part.leader.is_some());
+        let leader = part.leader.filter(|_| self.version >= LEADERS);
+        let tags = u32::from(part.diverging.is_some()) + u32::from(leader.is_some());
         put_unsigned(&mut self.head, tags);
         if let Some((epoch, end)) = part.diverging {
             put_unsigned(&mut self.head, 0); // tag 0: diverging epoch
@@ -163,7 +215,7 @@ impl Writer {
             self.head.put_i64(end);
             self.head.put_u8(0);
         }
-        if let Some((leader, epoch)) = part.leader {
+        if let Some((leader, epoch)) = leader {
             put_unsigned(&mut self.head, 1); // tag 1: current leader
             put_unsigned(&mut self.head, 9);
             self.head.put_i32(leader);

@@ -1,7 +1,5 @@
 //! ListOffsets: earliest, latest, by timestamp, and of the largest timestamp.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -9,6 +7,8 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use tokio::time::Instant;
 
+use super::fetch::READ_COMMITTED;
+use super::fetch_partition::epoch;
 use super::{ApiKey, Call, Outcome};
 use crate::batch;
 use crate::error_code as code;
@@ -23,6 +23,9 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// KIP-1005
 const LATEST_TIERED: i64 = -5;
+
+/// First version that is told that an offset is not known yet (KIP-207).
+const OFFSETS_MAY_BE_UNKNOWN: i16 = 5;
 
 /// What a lookup found: error code, timestamp, offset and the leader epoch at that offset.
 struct Found {
@@ -58,8 +61,25 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
                     None => Found::error(code::UNKNOWN_TOPIC_OR_PARTITION),
                     Some(partition) => {
                         match leadership(partition, call.broker.id, wanted.current_leader_epoch) {
-                            code::NONE => find(partition, wanted.timestamp, now, *replica_delay),
-                            error => Found::error(error),
+                            Ok(()) => {
+                                let delay = *replica_delay;
+                                let limit = match request.isolation_level {
+                                    READ_COMMITTED => partition.last_stable(now, delay),
+                                    _ => partition.high_watermark(now, delay),
+                                };
+                                let found = find(partition, wanted.timestamp, limit);
+                                let behind =
+                                    partition.high_watermark(now, delay) < partition.epoch_start;
+                                if behind && is_unsure(partition, wanted.timestamp, &found) {
+                                    Found::error(match call.version {
+                                        ..OFFSETS_MAY_BE_UNKNOWN => code::LEADER_NOT_AVAILABLE,
+                                        _ => code::OFFSET_NOT_AVAILABLE,
+                                    })
+                                } else {
+                                    found
+                                }
+                            }
+                            Err(error) => Found::error(error),
                         }
                     }
                 },
@@ -85,31 +105,41 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
     call.answer(&response)
 }
 
-/// Whether this broker leads the partition under the epoch that the client knows (KIP-320). The
-/// epoch is compared first: a client that is behind learns so even from a former leader.
-pub(crate) fn leadership(partition: &Partition, broker: i32, client_epoch: i32) -> i16 {
-    if client_epoch >= 0 && client_epoch < partition.leader_epoch {
-        code::FENCED_LEADER_EPOCH
-    } else if client_epoch > partition.leader_epoch {
-        code::UNKNOWN_LEADER_EPOCH
-    } else if partition.leader != Some(broker) {
-        code::NOT_LEADER_OR_FOLLOWER
-    } else {
-        code::NONE
+/// Whether this broker leads the partition under the epoch that the client knows (KIP-320). A replica
+/// compares the epoch first: a client that is behind learns so even from a former leader.
+pub(crate) fn leadership(partition: &Partition, broker: i32, client_epoch: i32) -> Result<(), i16> {
+    let leads = partition.leader == Some(broker);
+    if !leads && !partition.replicas.contains(&broker) {
+        return Err(code::NOT_LEADER_OR_FOLLOWER);
+    }
+    epoch(partition, client_epoch)?;
+    if leads { Ok(()) } else { Err(code::NOT_LEADER_OR_FOLLOWER) }
+}
+
+/// Whether a new leader, which does not know yet what its predecessor let be read, had better not say
+/// that this is the end.
+fn is_unsure(partition: &Partition, timestamp: i64, found: &Found) -> bool {
+    match timestamp {
+        LATEST => true,
+        0.. => {
+            found.offset < 0
+                && partition.log.batches().any(|batch| batch.max_timestamp >= timestamp)
+        }
+        _ => false,
     }
 }
 
-fn find(partition: &mut Partition, timestamp: i64, now: Instant, delay: Duration) -> Found {
+/// `limit`: where the readers end that ask.
+fn find(partition: &Partition, timestamp: i64, limit: i64) -> Found {
     let at = |offset, timestamp, leader_epoch| Found {
         error_code: code::NONE,
         timestamp,
         offset,
         leader_epoch,
     };
-    let high_watermark = partition.high_watermark(now, delay);
     let epoch = partition.leader_epoch;
     match timestamp {
-        LATEST => at(high_watermark, -1, epoch),
+        LATEST => at(limit, -1, epoch),
         EARLIEST | EARLIEST_LOCAL => {
             let start = partition.log.start();
             let first = partition.log.batches().next().map_or(epoch, |batch| batch.leader_epoch);
@@ -120,24 +150,24 @@ fn find(partition: &mut Partition, timestamp: i64, now: Instant, delay: Duration
             let largest = partition
                 .log
                 .batches()
-                .filter(|batch| batch.last_offset < high_watermark)
+                .filter(|batch| batch.last_offset < limit)
                 .max_by_key(|batch| (batch.max_timestamp, std::cmp::Reverse(batch.base_offset)))
                 .map(|batch| batch.max_timestamp);
             match largest {
                 None => at(-1, -1, -1),
-                Some(largest) => by_timestamp(partition, largest, high_watermark),
+                Some(largest) => by_timestamp(partition, largest, limit),
             }
         }
-        target if target >= 0 => by_timestamp(partition, target, high_watermark),
+        target if target >= 0 => by_timestamp(partition, target, limit),
         _ => Found::error(code::UNSUPPORTED_VERSION),
     }
 }
 
 /// The first record at or after a time. Only one batch is decoded: the first that reaches it.
-fn by_timestamp(partition: &Partition, target: i64, high_watermark: i64) -> Found {
+fn by_timestamp(partition: &Partition, target: i64, limit: i64) -> Found {
     let start = partition.log.start();
     for stored in partition.log.batches().filter(|batch| batch.max_timestamp >= target) {
-        if stored.last_offset >= high_watermark {
+        if stored.last_offset >= limit {
             break;
         }
         let Ok(records) = batch::decode(&stored.data, stored.base_offset, stored.leader_epoch)

@@ -6,11 +6,13 @@ pub(crate) mod create_topics;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;
+mod fetch_partition;
 mod fetch_response;
 pub(crate) mod find_coordinator;
 pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 
 use std::sync::Arc;
@@ -49,6 +51,8 @@ impl ApiKey {
     pub const DELETE_TOPICS: Self = Self(20);
     /// InitProducerId
     pub const INIT_PRODUCER_ID: Self = Self(22);
+    /// OffsetsForLeaderEpoch
+    pub const OFFSET_FOR_LEADER_EPOCH: Self = Self(23);
     /// CreatePartitions
     pub const CREATE_PARTITIONS: Self = Self(37);
     /// DescribeProducers
@@ -56,7 +60,7 @@ impl ApiKey {
 }
 
 /// Every api this broker answers, with the versions it knows.
-pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 11] = [
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 12] = [
     (ApiKey::PRODUCE, 3, 13),
     (ApiKey::FETCH, 4, 18),
     (ApiKey::LIST_OFFSETS, 1, 10),
@@ -66,6 +70,7 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 11] = [
     (ApiKey::CREATE_TOPICS, 2, 7),
     (ApiKey::DELETE_TOPICS, 1, 6),
     (ApiKey::INIT_PRODUCER_ID, 0, 5),
+    (ApiKey::OFFSET_FOR_LEADER_EPOCH, 2, 4),
     (ApiKey::CREATE_PARTITIONS, 0, 3),
     (ApiKey::DESCRIBE_PRODUCERS, 0, 0),
 ];
@@ -142,6 +147,7 @@ pub(crate) async fn handle(
         ApiKey::CREATE_TOPICS => create_topics::handle(call, body),
         ApiKey::DELETE_TOPICS => delete_topics::handle(call, body),
         ApiKey::INIT_PRODUCER_ID => init_producer_id::handle(call, body),
+        ApiKey::OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch::handle(call, body),
         ApiKey::CREATE_PARTITIONS => create_partitions::handle(call, body),
         ApiKey::DESCRIBE_PRODUCERS => describe_producers::handle(call, body),
         _ => Ok(Outcome::Close),

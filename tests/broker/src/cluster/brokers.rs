@@ -4,6 +4,7 @@ use std::io;
 
 use super::Cluster;
 use crate::listener;
+use crate::sessions::SessionInfo;
 
 /// What becomes of the partitions that a stopped broker leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +18,13 @@ pub enum Leaders {
 
 impl Cluster {
     /// Stops a broker: its port refuses, its connections are cut, requests that wait there have no
-    /// further answer. Its records stay.
+    /// further answer. Its records stay; its fetch sessions are gone.
     ///
     /// # Errors
     /// `NotFound` for an unknown broker.
     pub fn stop_broker(&self, broker: i32, leaders: Leaders) -> io::Result<()> {
         listener::close(&self.shared, broker)?;
+        self.forget_fetch_sessions(broker)?;
         if leaders == Leaders::Move {
             self.shared.state().fence(broker);
         }
@@ -112,6 +114,7 @@ impl Cluster {
         self.shared.state().replace(config, cluster_id.into());
         for broker in &self.shared.brokers {
             *broker.stale() = None;
+            broker.sessions().clear();
             listener::cut(&self.shared, broker.id)?;
         }
         for (name, partitions, replication) in &config.topics {
@@ -136,5 +139,26 @@ impl Cluster {
     /// `NotFound` for an unknown broker.
     pub fn cut_connections(&self, broker: i32) -> io::Result<()> {
         listener::cut(&self.shared, broker)
+    }
+
+    /// A broker forgets its fetch sessions, as one that was started again: the next request of each
+    /// is answered with `FETCH_SESSION_ID_NOT_FOUND`. What waits there is answered as if nothing had
+    /// happened.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn forget_fetch_sessions(&self, broker: i32) -> io::Result<()> {
+        let found = self.shared.broker(broker);
+        found.ok_or_else(|| listener::unknown_broker(broker))?.sessions().clear();
+        Ok(())
+    }
+
+    /// The fetch sessions that a broker holds now (KIP-227), by their ids.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown broker.
+    pub fn fetch_sessions(&self, broker: i32) -> io::Result<Vec<SessionInfo>> {
+        let found = self.shared.broker(broker);
+        Ok(found.ok_or_else(|| listener::unknown_broker(broker))?.sessions().infos())
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::Decodable;
 use proptest::prelude::*;
@@ -42,6 +42,7 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::CREATE_TOPICS => left::<CreateTopicsRequest>(version, body),
         ApiKey::DELETE_TOPICS => left::<DeleteTopicsRequest>(version, body),
         ApiKey::INIT_PRODUCER_ID => left::<InitProducerIdRequest>(version, body),
+        ApiKey::OFFSET_FOR_LEADER_EPOCH => left::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::CREATE_PARTITIONS => left::<CreatePartitionsRequest>(version, body),
         ApiKey::DESCRIBE_PRODUCERS => left::<DescribeProducersRequest>(version, body),
         _ => panic!("api {api} has no decoder here"),

@@ -48,15 +48,20 @@ async fn versions_before_ten_have_no_hints() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_from_a_former_leader_hints_too() {
-    let cluster = cluster();
+    let cluster = start(|builder| builder.brokers(4).topic(TOPIC, 1, 3));
     cluster.move_leader(TOPIC, 0, 2).expect("a known partition");
     let id = cluster.topics()[0].1;
     let mut request = fetch(0, 0);
     request.topics[0].topic = Default::default();
     request.topics[0].topic_id = id;
+    // A follower may be read from, so that only who knows the epoch before the move learns of it. Who
+    // has no replica has to hint in any case.
     let mut client = Client::new(&cluster, 1);
-    // The client knows no epoch, and then the one before the move.
-    for (epoch, expected) in [(-1, code::NOT_LEADER_OR_FOLLOWER), (0, code::FENCED_LEADER_EPOCH)] {
+    let mut other = Client::new(&cluster, 4);
+    for (client, epoch, expected) in [
+        (&mut other, -1, code::NOT_LEADER_OR_FOLLOWER),
+        (&mut client, 0, code::FENCED_LEADER_EPOCH),
+    ] {
         request.topics[0].partitions[0].current_leader_epoch = epoch;
         let response = client.ask(16, &request).await.expect("an answer");
         let data = &response.responses[0].partitions[0];
@@ -64,6 +69,9 @@ async fn a_fetch_from_a_former_leader_hints_too() {
         assert_eq!(data.current_leader.leader_id, BrokerId(2));
         assert_eq!(data.current_leader.leader_epoch, 1);
         assert_eq!(response.node_endpoints[0].node_id, BrokerId(2));
+        // Before version 16 nobody hints.
+        let response = client.ask(15, &request).await.expect("an answer");
+        assert_eq!(response.responses[0].partitions[0].current_leader.leader_id, BrokerId(-1));
     }
     request.topics[0].partitions[0].current_leader_epoch = 2;
     let response = client.ask(16, &request).await.expect("an answer");

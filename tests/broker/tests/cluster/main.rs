@@ -6,6 +6,7 @@
 mod client;
 mod faults;
 mod fetch;
+mod followers;
 mod hostile;
 mod leaders;
 mod lifecycle;
@@ -13,6 +14,8 @@ mod price;
 mod replication;
 mod requests;
 mod retention;
+mod sessions;
 mod streams;
 mod topics;
+mod transactions;
 mod versions;

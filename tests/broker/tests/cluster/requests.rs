@@ -14,12 +14,15 @@ use kafka_protocol::messages::fetch_request::{
 };
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteTopicsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, ProducerId,
-    TopicName, TransactionalId,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -62,6 +65,7 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(19, 2..=7, &|version| encode(version, &create_topics(version)));
     all(20, 1..=6, &|version| encode(version, &delete_topics(version)));
     all(22, 0..=5, &|version| encode(version, &init_producer_id(version)));
+    all(23, 2..=4, &|version| encode(version, &offset_for_leader_epoch(version, target)));
     all(37, 0..=3, &|version| encode(version, &create_partitions(version, target)));
     all(61, 0..=0, &|version| encode(version, &describe_producers(target)));
     samples
@@ -241,6 +245,20 @@ fn create_partitions(version: i16, target: &Target) -> CreatePartitionsRequest {
             .with_count(i32::from(version) + 3)
             .with_assignments(Some(vec![assignment])),
     ])
+}
+
+fn offset_for_leader_epoch(version: i16, target: &Target) -> OffsetForLeaderEpochRequest {
+    let partition = |index| {
+        OffsetForLeaderPartition::default()
+            .with_partition(index)
+            .with_current_leader_epoch(0)
+            .with_leader_epoch(0)
+    };
+    let topic = OffsetForLeaderTopic::default()
+        .with_topic(target.topic())
+        .with_partitions(vec![partition(0), partition(1)]);
+    let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+    if version >= 3 { request.with_replica_id(BrokerId(-1)) } else { request }
 }
 
 fn describe_producers(target: &Target) -> DescribeProducersRequest {
