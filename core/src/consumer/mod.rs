@@ -5,6 +5,8 @@
 mod batch;
 mod buffer;
 #[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
+mod decode;
+#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
 mod fetch;
 mod fetcher;
 mod position;
