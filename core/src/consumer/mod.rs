@@ -4,9 +4,14 @@
 
 mod batch;
 mod buffer;
+#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
+mod decode;
+#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
+mod fetch;
 mod fetcher;
 mod position;
 mod reading;
+mod slot;
 
 use std::pin::Pin;
 use std::sync::Arc;

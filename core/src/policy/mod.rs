@@ -14,7 +14,11 @@ pub(crate) mod log_limit;
 pub(crate) mod metadata_refresh;
 pub(crate) mod pace;
 pub(crate) mod pacing;
+#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
+pub(crate) mod read_ahead;
 pub(crate) mod reconnect;
+#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
+pub(crate) mod replica;
 pub(crate) mod retry_budget;
 pub(crate) mod silence;
 pub(crate) mod spell;
