@@ -120,7 +120,7 @@ fn an_empty_batch_does_not_exist() {
 fn a_record_larger_than_every_chunk() {
     let records = vec![
         (None, Some(vec![1; 10]), vec![], 0),
-        (None, Some(vec![2; 5 << 20]), vec![], 0),
+        (None, Some(vec![2; 9 << 20]), vec![], 0),
         (None, Some(vec![3; 10]), vec![], 0),
     ];
     let batch = build(&records, Compression::None);
