@@ -26,7 +26,7 @@ use crate::net::{Connection, NoAuthentication, SetupContext};
 use crate::policy::ejection;
 use crate::policy::latency::Latency;
 use crate::policy::subset::Member;
-use crate::record::pool::ChunkPool;
+use crate::record::pool::{CLUSTER_KEEP, ChunkPool};
 
 /// A broker that metadata no longer names is remembered for this time, and at most this many of them. Brokers
 /// that are restarted come back sooner, and what is known of them is then of use.
@@ -126,7 +126,7 @@ impl Pool {
                 caller: Arc::new(config.caller()),
                 software: config.software.clone(),
                 authenticator: Arc::new(NoAuthentication),
-                buffers: ChunkPool::new(32 << 20),
+                buffers: ChunkPool::new(CLUSTER_KEEP),
             },
             identity: Identity::default(),
             identifying: tokio::sync::Mutex::default(),

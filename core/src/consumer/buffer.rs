@@ -152,8 +152,8 @@ impl Buffer {
             if partition_state.generation != item.generation {
                 continue;
             }
-            partition_state.buffered += item.raw.payload.len();
-            inner.bytes += item.raw.payload.len();
+            partition_state.buffered += item.raw.payload().len();
+            inner.bytes += item.raw.payload().len();
             inner.items.push_back(Item::Batch(item));
         }
         Self::notify(state);
@@ -277,7 +277,7 @@ impl Buffer {
             }
         }
         if let Item::Batch(fetched) = &item {
-            let size = fetched.raw.payload.len();
+            let size = fetched.raw.payload().len();
             let before = state.bytes;
             state.bytes -= size;
             let (half, share) = (self.config.buffer_memory / 2, state.share(&self.config));
@@ -366,7 +366,7 @@ impl Buffer {
         let bytes = &mut inner.bytes;
         inner.items.retain(|item| match item {
             Item::Batch(batch) if batch.key == key => {
-                *bytes -= batch.raw.payload.len();
+                *bytes -= batch.raw.payload().len();
                 false
             }
             _ => true,

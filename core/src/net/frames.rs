@@ -18,8 +18,8 @@ use crate::record::pool::{Chunk, ChunkPool};
 
 const READ_AHEAD: usize = 16 << 10;
 
-/// A large frame's buffer grows as bytes arrive, never by more than this ahead of them: a peer that
-/// announces 100 MiB and sends ten bytes takes one step of memory.
+/// A large frame's buffer grows as bytes arrive, by this and as much as there are: a peer that announces
+/// 100 MiB and sends ten bytes takes one step of memory.
 const GROWTH: usize = 4 << 20;
 
 pub(crate) struct FrameReader {
@@ -62,9 +62,7 @@ impl FrameReader {
                     return Poll::Ready(Ok(chunk.freeze()));
                 }
                 if chunk.capacity() == chunk.len() {
-                    let mut more = self.pool.get((*size).min(chunk.len() * 2 + GROWTH));
-                    more.push(chunk.as_ref());
-                    *chunk = more;
+                    chunk.grow((*size).min(chunk.len() * 2 + GROWTH));
                 }
                 let missing = *size - chunk.len();
                 let room = chunk.room();
@@ -120,7 +118,9 @@ impl FrameReader {
 
     /// `have` is the prefix and the frame's first bytes; it holds no other frame's, being shorter.
     fn begin_large(&mut self, have: &[u8], size: usize) {
-        let mut chunk = self.pool.get(size.min(GROWTH));
+        // A buffer that lies idle takes no memory, however little of the frame comes.
+        let warm = self.pool.warm(size);
+        let mut chunk = warm.unwrap_or_else(|| self.pool.get(size.min(GROWTH)));
         chunk.push(&have[4..]);
         self.large = Some((chunk, size));
     }
@@ -251,7 +251,10 @@ mod tests {
         a.write_all(&(MAX_FRAME as u32).to_be_bytes()).await.unwrap();
         let mut reader = FrameReader::new(ChunkPool::default());
         // In the first step of memory, and in the second.
-        for (arrived, most) in [(100_000, GROWTH), (GROWTH + 1, 3 * GROWTH)] {
+        let first = reader.pool.get(GROWTH).capacity();
+        reader.pool.trim();
+        reader.pool.trim();
+        for (arrived, most) in [(100_000, first), (first + 1, 3 * first)] {
             let has = reader.large.as_ref().map_or(0, |(chunk, _)| chunk.len());
             a.write_all(&vec![1; arrived - has]).await.unwrap();
             let poll = poll_fn(|cx| Poll::Ready(reader.poll_frame(&mut b, cx))).await;
@@ -260,5 +263,43 @@ mod tests {
             assert_eq!((*size, chunk.len()), (MAX_FRAME, arrived));
             assert!(chunk.capacity() <= most, "{} for {arrived}", chunk.capacity());
         }
+    }
+
+    /// What is kept of a response is its buffer: what that has beyond the bytes is waste.
+    #[tokio::test]
+    async fn s28_a_frame_takes_little_more_than_its_bytes() {
+        for size in [20_000, 300_000, (1 << 20) + 500, (2 << 20) + 500, 5 << 20, 9 << 20, 15 << 20]
+        {
+            let (mut a, mut b) = tokio::io::duplex(16 << 20);
+            a.write_all(&(size as u32).to_be_bytes()).await.unwrap();
+            a.write_all(&vec![1; size - 1]).await.unwrap();
+            let mut reader = FrameReader::new(ChunkPool::default());
+            let poll = poll_fn(|cx| Poll::Ready(reader.poll_frame(&mut b, cx))).await;
+            assert!(poll.is_pending());
+            let capacity = reader.large.as_ref().unwrap().0.capacity();
+            assert!(capacity < size * 4 / 3 + (160 << 10), "{capacity} for {size}");
+        }
+    }
+
+    /// A frame that is larger than the first step is read into one buffer, not copied into a second one.
+    #[tokio::test]
+    async fn a_frame_goes_into_an_idle_buffer_at_once() {
+        let (mut a, mut b) = tokio::io::duplex(16 << 20);
+        let pool = ChunkPool::default();
+        let mut reader = FrameReader::new(pool.clone());
+        for _ in 0..2 {
+            a.write_all(&(6u32 << 20).to_be_bytes()).await.unwrap();
+            a.write_all(&vec![1; 6 << 20]).await.unwrap();
+            let frame = poll_fn(|cx| reader.poll_frame(&mut b, cx)).await.unwrap();
+            assert!(frame.len() == 6 << 20 && frame.iter().all(|b| *b == 1));
+        }
+        let idle = pool.idle_bytes();
+        assert!(idle >= 6 << 20);
+        a.write_all(&(6u32 << 20).to_be_bytes()).await.unwrap();
+        a.write_all(&vec![1; READ_AHEAD]).await.unwrap();
+        let poll = poll_fn(|cx| Poll::Ready(reader.poll_frame(&mut b, cx))).await;
+        assert!(poll.is_pending());
+        assert_eq!(pool.idle_bytes(), 0, "it is in use");
+        assert_eq!(reader.large.as_ref().unwrap().0.capacity(), idle);
     }
 }

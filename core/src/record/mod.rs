@@ -11,6 +11,7 @@
 pub(crate) mod builder;
 pub(crate) mod compression;
 pub(crate) mod crc;
+mod encoded;
 pub(crate) mod pool;
 pub(crate) mod reader;
 mod records;

@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
+use super::encoded::{MIN_RECORD, walk_checked};
 use super::pool::ChunkPool;
-use super::records::{MIN_RECORD, Meta, RecordBatch, take_record};
+use super::records::{Meta, RecordBatch};
 use super::{CRC_START, HEADER_LEN};
 use crate::error::{Error, ErrorKind};
 
@@ -88,13 +89,6 @@ impl fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {}
 
-/// Who set the timestamps of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TimestampType {
-    Create,
-    LogAppend,
-}
-
 /// The batches of a Fetch response's records field, in order.
 ///
 /// Ends without an error at a batch that is cut short: brokers fill the response to its byte
@@ -163,15 +157,18 @@ pub(crate) struct RawBatch {
     pub(crate) leader_epoch: i32,
     /// Codec bits, 0 to 7.
     pub(crate) codec: i16,
-    pub(crate) timestamp_type: TimestampType,
+    /// The broker set the time of every record to that of its append, which `max_timestamp` is.
+    pub(crate) log_append: bool,
+    /// Part of a transaction, which may have been aborted.
+    pub(crate) transactional: bool,
     /// A marker of the transaction coordinator, never given to users.
     pub(crate) control: bool,
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
+    /// Of the producer that wrote it, or -1.
+    pub(crate) producer_id: i64,
     /// Records the header promises. May be 0 in a compacted topic.
     pub(crate) count: i32,
-    /// The records section, compressed or not.
-    pub(crate) payload: Bytes,
     crc: u32,
     whole: Bytes,
 }
@@ -199,16 +196,13 @@ impl RawBatch {
             last_offset,
             leader_epoch: i32::from_be_bytes(at(&whole, 12)),
             codec: attributes & 7,
-            timestamp_type: if attributes & 8 == 0 {
-                TimestampType::Create
-            } else {
-                TimestampType::LogAppend
-            },
+            log_append: attributes & 8 != 0,
+            transactional: attributes & 16 != 0,
             control: attributes & 32 != 0,
             base_timestamp: i64::from_be_bytes(at(&whole, 27)),
             max_timestamp: i64::from_be_bytes(at(&whole, 35)),
+            producer_id: i64::from_be_bytes(at(&whole, 43)),
             count,
-            payload: whole.slice(HEADER_LEN..),
             crc: u32::from_be_bytes(at(&whole, 17)),
             whole,
         };
@@ -217,8 +211,14 @@ impl RawBatch {
 
     /// The same header over other records.
     #[cfg(test)]
-    pub(crate) fn with_payload(&self, codec: i16, payload: Bytes) -> Self {
-        Self { codec, payload, ..self.clone() }
+    pub(crate) fn with_payload(&self, codec: i16, payload: impl AsRef<[u8]>) -> Self {
+        let whole = [&self.whole[..HEADER_LEN], payload.as_ref()].concat().into();
+        Self { codec, whole, ..self.clone() }
+    }
+
+    /// The records section, compressed or not.
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.whole[HEADER_LEN..]
     }
 
     /// Compares the batch with its checksum.
@@ -240,10 +240,10 @@ impl RawBatch {
     ) -> Result<RecordBatch, RecordError> {
         let base_offset = self.base_offset;
         let payload = match self.codec {
-            0 => self.payload.clone(),
+            0 => self.whole.slice(HEADER_LEN..),
             codec => {
                 let limit = limit_bytes.min(i32::MAX as usize);
-                compression::decompress(codec, pool, &self.payload, limit)
+                compression::decompress(codec, pool, self.payload(), limit)
                     .map_err(|error| match error {
                         DecompressError::OverLimit => RecordError::OverLimit { base_offset, limit },
                         DecompressError::Damaged => RecordError::Decompress { base_offset },
@@ -260,26 +260,23 @@ impl RawBatch {
             return Err(RecordError::Header { base_offset, what });
         }
         let last_delta = self.last_offset - base_offset;
-        let mut rest = &payload[..];
-        for index in 0..self.count {
-            let ok = take_record(&mut rest).is_some_and(|record| {
-                (0..=last_delta).contains(&record.offset_delta) && record.headers_are_sound()
-            });
-            if !ok {
-                return Err(RecordError::Record { base_offset, index });
+        let layout = walk_checked(&payload, self.count, last_delta).map_err(|index| {
+            if index < self.count {
+                return RecordError::Record { base_offset, index };
             }
-        }
-        if !rest.is_empty() {
-            return Err(RecordError::Header { base_offset, what: "bytes behind the last record" });
-        }
+            RecordError::Header { base_offset, what: "bytes behind the last record" }
+        })?;
         let meta = Meta {
             base_offset,
             last_offset: self.last_offset,
             leader_epoch: self.leader_epoch,
             base_timestamp: self.base_timestamp,
-            append_time: (self.timestamp_type == TimestampType::LogAppend)
-                .then_some(self.max_timestamp),
+            max_timestamp: self.max_timestamp,
+            log_append: self.log_append,
+            producer_id: self.producer_id,
+            transactional: self.transactional,
             count: self.count,
+            layout,
         };
         Ok(RecordBatch::new(payload, meta))
     }

@@ -120,7 +120,7 @@ fn an_empty_batch_does_not_exist() {
 fn a_record_larger_than_every_chunk() {
     let records = vec![
         (None, Some(vec![1; 10]), vec![], 0),
-        (None, Some(vec![2; 5 << 20]), vec![], 0),
+        (None, Some(vec![2; 9 << 20]), vec![], 0),
         (None, Some(vec![3; 10]), vec![], 0),
     ];
     let batch = build(&records, Compression::None);
@@ -203,8 +203,8 @@ fn a_batch_cut_anywhere_ends_the_iteration() {
 #[test]
 fn a_payload_cut_anywhere_is_an_error() {
     let raw = single(wire(&build(&json(2), Compression::None)));
-    for cut in 0..raw.payload.len() {
-        let short = raw.with_payload(raw.codec, raw.payload.slice(..cut));
+    for cut in 0..raw.payload().len() {
+        let short = raw.with_payload(raw.codec, &raw.payload()[..cut]);
         assert!(short.open(&ChunkPool::default(), LIMIT).is_err(), "cut at {cut}");
     }
 }
@@ -250,9 +250,9 @@ mod lz4 {
         use std::io::Read;
         let raw = single(wire(&build(&json(5000), Compression::Lz4)));
         let mut theirs = Vec::new();
-        lz4_flex::frame::FrameDecoder::new(&raw.payload[..]).read_to_end(&mut theirs).unwrap();
+        lz4_flex::frame::FrameDecoder::new(raw.payload()).read_to_end(&mut theirs).unwrap();
         let plain = single(wire(&build(&json(5000), Compression::None)));
-        assert!(theirs == plain.payload);
+        assert!(theirs == plain.payload());
     }
 
     fn frames(plain: &[u8], info: FrameInfo, pieces: usize) -> Bytes {
@@ -280,7 +280,7 @@ mod lz4 {
                             .block_size(size)
                             .block_checksums(blocks)
                             .content_checksum(content);
-                        let payload = frames(&plain.payload, info, pieces);
+                        let payload = frames(plain.payload(), info, pieces);
                         let raw = plain.with_payload(3, payload);
                         assert!(read(&raw) == records, "{mode:?} {size:?} {blocks} {content}");
                     }
@@ -317,13 +317,13 @@ mod lz4 {
             at in any::<prop::sample::Index>(), to: u8, head in any::<[u8; 3]>(), use_head: bool,
         ) {
             let raw = single(wire(&build(&json(200), Compression::Lz4)));
-            let mut payload = raw.payload.to_vec();
+            let mut payload = raw.payload().to_vec();
             let at = at.index(payload.len());
             payload[at] = to;
             if use_head {
                 payload[4..7].copy_from_slice(&head);
             }
-            let raw = raw.with_payload(raw.codec, payload.into());
+            let raw = raw.with_payload(raw.codec, payload);
             if let Ok(batch) = raw.open(&ChunkPool::default(), 1 << 20) {
                 prop_assert!(batch.payload_len() <= 1 << 20);
                 prop_assert_eq!(batch.iter().count(), batch.len());
@@ -370,10 +370,10 @@ proptest! {
     #[test]
     fn damaged_records_never_panic(at in any::<prop::sample::Index>(), to: u8) {
         let raw = single(wire(&build(&json(20), Compression::None)));
-        let mut payload = raw.payload.to_vec();
+        let mut payload = raw.payload().to_vec();
         let at = at.index(payload.len());
         payload[at] = to;
-        let raw = raw.with_payload(raw.codec, payload.into());
+        let raw = raw.with_payload(raw.codec, payload);
         if let Ok(batch) = raw.open(&ChunkPool::default(), LIMIT) {
             prop_assert_eq!(batch.iter().count(), batch.len());
             prop_assert!(batch.iter().all(|r| r.headers().count() == r.headers().len()));
@@ -401,9 +401,11 @@ fn each_field_of_a_header_is_read_or_refused() {
     assert!(refused(header(0, &(i64::MAX - 2).to_be_bytes())));
     assert_eq!(header(0, &(i64::MAX - 3).to_be_bytes()).unwrap().last_offset, i64::MAX - 1);
     // Bit 4 says that it is part of a transaction, bit 5 that it is the transaction's marker.
-    for (bits, control) in [(0, false), (16, false), (32, true), (48, true)] {
-        assert_eq!(header(22, &[bits]).unwrap().control, control, "{bits}");
+    for bits in [0, 16, 32, 48] {
+        let raw = header(22, &[bits]).unwrap();
+        assert_eq!((raw.transactional, raw.control), (bits & 16 != 0, bits & 32 != 0), "{bits}");
     }
+    assert_eq!(header(43, &9i64.to_be_bytes()).unwrap().producer_id, 9);
     assert_eq!(header(12, &7i32.to_be_bytes()).unwrap().leader_epoch, 7);
 
     let open = |raw: RawBatch| raw.open(&ChunkPool::default(), LIMIT);
@@ -426,7 +428,7 @@ fn each_field_of_a_header_is_read_or_refused() {
 fn each_field_of_a_record_is_bounded() {
     let raw = single(wire(&build(&[(None, None, vec![], 0)], Compression::None)));
     let reads = |payload: &[u8]| {
-        let raw = raw.with_payload(0, Bytes::copy_from_slice(payload));
+        let raw = raw.with_payload(0, payload);
         raw.open(&ChunkPool::default(), LIMIT).is_ok()
     };
     // Length, attributes, time, offset, key, value, headers; a length of -1 is null.

@@ -9,7 +9,7 @@ pub(crate) fn zigzag(value: i64) -> u64 {
 }
 
 #[inline]
-fn unzigzag(value: u64) -> i64 {
+pub(crate) fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
@@ -72,6 +72,21 @@ pub(crate) fn take(buf: &mut &[u8]) -> Option<i64> {
     };
     *buf = rest;
     Some(unzigzag(u64::from(first & 0x7f) | value))
+}
+
+/// The value at the low end of a register, in its zigzag form, and its length in bytes; `None` if that is more
+/// than three.
+#[inline]
+pub(crate) fn short(bits: u64) -> Option<(u64, usize)> {
+    let low = bits & 0x7f;
+    if bits & 0x80 == 0 {
+        return Some((low, 1));
+    }
+    let middle = low | bits >> 1 & 0x3f80;
+    if bits & 0x8000 == 0 {
+        return Some((middle, 2));
+    }
+    (bits & 0x80_0000 == 0).then_some((middle | bits >> 2 & 0x1f_c000, 3))
 }
 
 #[inline(never)]

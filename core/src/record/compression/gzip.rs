@@ -5,7 +5,8 @@ use std::io::Read;
 use flate2::bufread::MultiGzDecoder;
 use flate2::{Compress, FlushCompress, Status};
 
-use super::{DecompressError, Output, grow_for_stream};
+use super::output::Filling;
+use super::{DecompressError, Output, SCRATCH};
 use crate::record::pool::{Chunk, ChunkPool};
 
 /// The largest window, 32 KiB: what every reader has.
@@ -70,24 +71,39 @@ fn step(
     Some(((deflate.total_in() - before_in) as usize, status))
 }
 
+/// The most that a byte of deflate stands for: a match of 258 bytes in two bits.
+const DENSEST: usize = 1032;
+
+/// The last four bytes are the size of the last member, and there is hardly ever another. They are the sender's
+/// claim and decide nothing but what is tried first.
+pub(super) fn estimate(input: &[u8], guess: usize) -> usize {
+    let said = input.last_chunk::<4>().map_or(0, |said| u32::from_le_bytes(*said) as usize);
+    let likely = input.len() / 2..=input.len().saturating_mul(DENSEST);
+    if likely.contains(&said) { said } else { guess }
+}
+
 /// Decompresses all members of `input`.
-pub(super) fn decompress(
+pub(super) fn decompress(input: &[u8], out: &mut Filling<'_>) -> Result<(), DecompressError> {
+    let mut members = MultiGzDecoder::new(input);
+    let mut read = |room: &mut [u8]| members.read(room).map_err(|_| DecompressError::Damaged);
+    while out.fill(&mut read)? > 0 {}
+    Ok(())
+}
+
+/// Counts what all members of `input` decompress to.
+pub(super) fn measure(
     pool: &ChunkPool,
     input: &[u8],
-    mut out: Chunk,
     limit: usize,
-) -> Result<Chunk, DecompressError> {
+) -> Result<usize, DecompressError> {
     let mut members = MultiGzDecoder::new(input);
-    loop {
-        let room;
-        (out, room) = grow_for_stream(pool, out, limit);
-        let n = members.read(&mut out.room()[..room]).map_err(|_| DecompressError::Damaged)?;
-        out.advance(n);
-        if out.len() > limit {
-            return Err(DecompressError::OverLimit);
-        }
-        if n == 0 {
-            return Ok(out);
+    let mut scratch = pool.get(SCRATCH);
+    let mut size = 0;
+    while size <= limit {
+        match members.read(scratch.room()).map_err(|_| DecompressError::Damaged)? {
+            0 => return Ok(size),
+            n => size += n,
         }
     }
+    Err(DecompressError::OverLimit)
 }

@@ -7,7 +7,8 @@
 
 use lz4_flex::block::{self, CompressTable};
 
-use super::{DecompressError, Output, grow};
+use super::output::Filling;
+use super::{DecompressError, Output};
 use crate::record::pool::{Chunk, ChunkPool};
 
 const BLOCK: usize = 64 << 10;
@@ -95,19 +96,145 @@ pub(super) fn compress(pool: &ChunkPool, input: &[Chunk]) -> Option<Vec<Chunk>> 
     })
 }
 
+/// Guesses above this are replaced by the count, which takes a fraction of the time that the bytes themselves
+/// take.
+const GUESSED: usize = 1 << 20;
+
+/// What to make room for at first.
+pub(super) fn estimate(input: &[u8], guess: usize) -> usize {
+    if guess <= GUESSED {
+        return guess;
+    }
+    // What is damaged shows again when it is decompressed.
+    measure(input, usize::MAX).unwrap_or(guess)
+}
+
 /// Decompresses all frames of `input`.
-pub(super) fn decompress(
-    pool: &ChunkPool,
+pub(super) fn decompress(input: &[u8], out: &mut Filling<'_>) -> Result<(), DecompressError> {
+    let mut start = 0;
+    each_block(input, |frame, block| {
+        if block.is_first {
+            start = out.len();
+        }
+        if block.is_stored {
+            return out.push(block.bytes);
+        }
+        // A byte of LZ4 stands for at most 255 bytes of output.
+        let most = frame.block_max.min(block.bytes.len().saturating_mul(255));
+        loop {
+            let room = most.min(out.room());
+            let (done, free) = out.split();
+            let free = &mut free[..room];
+            let window = &done[start.max(done.len().saturating_sub(WINDOW))..];
+            let decoded = if frame.is_linked && !window.is_empty() {
+                block::decompress_into_with_dict(block.bytes, free, window)
+            } else {
+                block::decompress_into(block.bytes, free)
+            };
+            match decoded {
+                Ok(n) => {
+                    out.advance(n);
+                    return Ok(());
+                }
+                // The guess was too low, once for all that is to come, or it is more than the limit.
+                Err(block::DecompressError::OutputTooSmall { .. }) if room < most => {
+                    out.grow_to_measure()?;
+                }
+                Err(_) => return Err(DecompressError::Damaged),
+            }
+        }
+    })
+}
+
+/// Counts what all frames of `input` decompress to: the lengths of literals and matches say it, without the
+/// bytes themselves and whatever earlier block they are taken from.
+pub(super) fn measure(input: &[u8], limit: usize) -> Result<usize, DecompressError> {
+    let mut size = 0;
+    each_block(input, |frame, block| {
+        let len = if block.is_stored {
+            block.bytes.len()
+        } else {
+            decompressed_len(block.bytes).ok_or(DecompressError::Damaged)?
+        };
+        if len > frame.block_max {
+            return Err(DecompressError::Damaged);
+        }
+        size += len;
+        if size > limit { Err(DecompressError::OverLimit) } else { Ok(()) }
+    })?;
+    Ok(size)
+}
+
+fn decompressed_len(block: &[u8]) -> Option<usize> {
+    let mut rest = block;
+    let mut size = 0;
+    loop {
+        let (&token, after) = rest.split_first()?;
+        rest = after;
+        let mut literals = usize::from(token >> 4);
+        if literals == 15 {
+            literals += take_length(&mut rest)?;
+        }
+        size += literals;
+        rest = rest.get(literals..)?;
+        // The last sequence is literals alone.
+        if rest.is_empty() {
+            return Some(size);
+        }
+        rest = rest.get(2..)?;
+        let mut repeated = usize::from(token & 15);
+        if repeated == 15 {
+            repeated += take_length(&mut rest)?;
+        }
+        size += repeated + 4;
+    }
+}
+
+/// The rest of a length that does not fit a token's four bits: bytes of 255, and a last one below.
+fn take_length(rest: &mut &[u8]) -> Option<usize> {
+    let full = rest.iter().position(|&byte| byte != 255)?;
+    let length = full * 255 + usize::from(rest[full]);
+    *rest = &rest[full + 1..];
+    Some(length)
+}
+
+/// A block of a frame, as it is there.
+struct Block<'a> {
+    bytes: &'a [u8],
+    /// Not compressed.
+    is_stored: bool,
+    /// Of its frame; nothing before it is referred to.
+    is_first: bool,
+}
+
+/// Gives all blocks of all frames.
+fn each_block(
     input: &[u8],
-    mut out: Chunk,
-    limit: usize,
-) -> Result<Chunk, DecompressError> {
+    mut give: impl FnMut(&FrameInfo, Block<'_>) -> Result<(), DecompressError>,
+) -> Result<(), DecompressError> {
     let mut rest = input;
     loop {
         let frame = FrameInfo::parse(rest).ok_or(DecompressError::Damaged)?;
-        out = frame.decode(pool, out, limit, &mut rest)?;
+        rest = &rest[frame.header..];
+        let mut is_first = true;
+        loop {
+            let (size, after) = rest.split_first_chunk::<4>().ok_or(DecompressError::Damaged)?;
+            let size = u32::from_le_bytes(*size);
+            if size == 0 {
+                rest = after.get(frame.content_checksum..).ok_or(DecompressError::Damaged)?;
+                break;
+            }
+            let len = (size & !STORED) as usize;
+            if len > frame.block_max || len > after.len() {
+                return Err(DecompressError::Damaged);
+            }
+            let (bytes, after) = after.split_at(len);
+            rest = after.get(frame.block_checksum..).ok_or(DecompressError::Damaged)?;
+            give(&frame, Block { bytes, is_stored: size & STORED != 0, is_first })?;
+            is_first = false;
+        }
         if rest.is_empty() {
-            return Ok(out);
+            return Ok(());
         }
     }
 }
@@ -117,7 +244,7 @@ struct FrameInfo {
     /// Bytes before its first block.
     header: usize,
     /// Whether blocks refer to earlier ones.
-    linked: bool,
+    is_linked: bool,
     block_max: usize,
     /// Bytes behind each block, and behind the end mark.
     block_checksum: usize,
@@ -143,68 +270,10 @@ impl FrameInfo {
         let header = FRAME_HEADER.len() + set(0b1000, 8);
         (input.len() >= header).then_some(Self {
             header,
-            linked: flags & 0b10_0000 == 0,
+            is_linked: flags & 0b10_0000 == 0,
             block_max,
             block_checksum: set(0b1_0000, 4),
             content_checksum: set(0b100, 4),
         })
-    }
-
-    fn decode(
-        &self,
-        pool: &ChunkPool,
-        mut out: Chunk,
-        limit: usize,
-        rest: &mut &[u8],
-    ) -> Result<Chunk, DecompressError> {
-        let mut input = &rest[self.header..];
-        let start = out.len();
-        loop {
-            let (size, after) = input.split_first_chunk::<4>().ok_or(DecompressError::Damaged)?;
-            let size = u32::from_le_bytes(*size);
-            if size == 0 {
-                *rest = after.get(self.content_checksum..).ok_or(DecompressError::Damaged)?;
-                return Ok(out);
-            }
-            let len = (size & !STORED) as usize;
-            if len > self.block_max || len > after.len() {
-                return Err(DecompressError::Damaged);
-            }
-            let (block, after) = after.split_at(len);
-            input = after.get(self.block_checksum..).ok_or(DecompressError::Damaged)?;
-            if size & STORED != 0 {
-                if len > limit - out.len() {
-                    return Err(DecompressError::OverLimit);
-                }
-                out = grow(pool, out, len, limit);
-                out.push(block);
-                continue;
-            }
-            // A byte of LZ4 stands for at most 255 bytes of output: a small block asks for
-            // little memory whatever its frame declares.
-            let most = self.block_max.min(len.saturating_mul(255));
-            let room = most.min(limit - out.len() + 1);
-            out = grow(pool, out, room, limit);
-            let (whole, filled) = out.whole();
-            let (done, free) = whole.split_at_mut(filled);
-            let free = &mut free[..room];
-            let window = &done[start.max(filled.saturating_sub(WINDOW))..];
-            let decoded = if self.linked && !window.is_empty() {
-                block::decompress_into_with_dict(block, free, window)
-            } else {
-                block::decompress_into(block, free)
-            };
-            let n = match decoded {
-                Ok(n) => n,
-                Err(block::DecompressError::OutputTooSmall { .. }) if room < most => {
-                    return Err(DecompressError::OverLimit);
-                }
-                Err(_) => return Err(DecompressError::Damaged),
-            };
-            out.advance(n);
-            if out.len() > limit {
-                return Err(DecompressError::OverLimit);
-            }
-        }
     }
 }

@@ -8,20 +8,21 @@
 //! | zstd | one frame that says its size | several in a row |
 //!
 //! Every codec goes from the chunks of the open batch straight into pooled chunks, and reuses the
-//! tables it needs ([`Contexts`]). Reading is bounded: what comes out is never more than the
-//! caller's limit, and memory grows with what has come out, not with what the sender claims.
+//! tables it needs ([`Contexts`]). Reading is bounded twice: what comes out is never more than the
+//! caller's limit, and before a buffer of more than a few megabytes is taken, the output is
+//! counted ([`measure`]): a bomb costs no memory, and a large batch is allocated once, in its own size.
 
 #![cfg_attr(
     not(all(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd")),
     allow(dead_code, unused_variables, reason = "every part of it is some codec's")
 )]
 
-#[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 mod contexts;
 #[cfg(feature = "gzip")]
 mod gzip;
 #[cfg(feature = "lz4")]
 mod lz4;
+mod output;
 #[cfg(feature = "snappy")]
 mod snappy;
 #[cfg(feature = "zstd")]
@@ -31,8 +32,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-#[cfg(any(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
 pub(crate) use contexts::Contexts;
+use output::Filling;
 
 use super::pool::{Chunk, ChunkPool};
 use crate::error::{Error, Result};
@@ -265,6 +266,12 @@ pub(crate) enum DecompressError {
     Unsupported,
 }
 
+/// Output that may be taken room for by an estimate. What promises more is counted before.
+const UNMEASURED: usize = 8 << 20;
+
+/// Output that is only counted is written here, piece by piece.
+const SCRATCH: usize = 64 << 10;
+
 /// Decompresses a payload with these codec bits, which are not 0, into one pooled chunk of at most
 /// `limit` bytes.
 pub(crate) fn decompress(
@@ -273,42 +280,53 @@ pub(crate) fn decompress(
     input: &[u8],
     limit: usize,
 ) -> Result<Chunk, DecompressError> {
-    let out = || pool.get(input.len().saturating_mul(4).min(limit).min(1 << 20));
+    let guess = pool.contexts().ratios.guess(bits, input.len());
+    let estimate = match bits {
+        #[cfg(feature = "gzip")]
+        1 => gzip::estimate(input, guess),
+        #[cfg(feature = "snappy")]
+        2 => measure(bits, pool, input, limit)?,
+        #[cfg(feature = "lz4")]
+        3 => lz4::estimate(input, guess),
+        #[cfg(feature = "zstd")]
+        4 => zstd::estimate(input, guess)?,
+        _ => return Err(DecompressError::Unsupported),
+    };
+    let mut out = Filling::new(bits, pool, input, limit, estimate)?;
     match bits {
         #[cfg(feature = "gzip")]
-        1 => gzip::decompress(pool, input, out(), limit),
+        1 => gzip::decompress(input, &mut out)?,
         #[cfg(feature = "snappy")]
-        2 => snappy::decompress(pool, input, out(), limit),
+        2 => snappy::decompress(input, &mut out)?,
         #[cfg(feature = "lz4")]
-        3 => lz4::decompress(pool, input, out(), limit),
+        3 => lz4::decompress(input, &mut out)?,
         #[cfg(feature = "zstd")]
-        4 => zstd::decompress(pool, input, out(), limit),
-        _ => Err(DecompressError::Unsupported),
+        4 => zstd::decompress(pool, input, &mut out)?,
+        _ => return Err(DecompressError::Unsupported),
     }
+    Ok(out.finish())
 }
 
-/// A chunk with `room` to write, the content moved over.
-fn grow(pool: &ChunkPool, out: Chunk, room: usize, limit: usize) -> Chunk {
-    if out.capacity() - out.len() >= room {
-        return out;
-    }
-    // Doubling, and in the last step at once what the limit and one more block could need: while
-    // the content is moved there are two of it, and two that are both as large as the limit would be
-    // a third more.
-    let need = out.len() + room;
-    let double = out.capacity() * 2;
-    let most = limit.saturating_add(room);
-    let mut larger = pool.get(need.max(if double < limit { double } else { most }));
-    larger.push(out.as_ref());
-    larger
-}
-
-/// Room for the next piece of a stream: one byte over the limit is asked for, to tell "exactly"
-/// from "more".
-fn grow_for_stream(pool: &ChunkPool, out: Chunk, limit: usize) -> (Chunk, usize) {
-    const STEP: usize = 64 << 10;
-    let room = (limit - out.len() + 1).min(STEP);
-    (grow(pool, out, room, limit), room)
+/// Counts what a payload decompresses to, in next to no memory; stops with `OverLimit` as soon as it is more
+/// than `limit`. What is damaged may show only when it is decompressed.
+pub(crate) fn measure(
+    bits: i16,
+    pool: &ChunkPool,
+    input: &[u8],
+    limit: usize,
+) -> Result<usize, DecompressError> {
+    let size = match bits {
+        #[cfg(feature = "gzip")]
+        1 => gzip::measure(pool, input, limit)?,
+        #[cfg(feature = "snappy")]
+        2 => snappy::measure(input)?,
+        #[cfg(feature = "lz4")]
+        3 => lz4::measure(input, limit)?,
+        #[cfg(feature = "zstd")]
+        4 => zstd::measure(pool, input, limit)?,
+        _ => return Err(DecompressError::Unsupported),
+    };
+    if size > limit { Err(DecompressError::OverLimit) } else { Ok(size) }
 }
 
 /// Compressed bytes as they come out, in pooled chunks that hold little more than them: what is
@@ -362,5 +380,7 @@ impl<'a> Output<'a> {
     }
 }
 
+#[cfg(all(test, feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd"))]
+mod sizes;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
-use super::{DecompressError, Output, grow};
+use super::output::Filling;
+use super::{DecompressError, Output};
 use crate::record::pool::{Chunk, ChunkPool};
 
 /// Bytes of a block before compression: snappy-java's own.
@@ -43,15 +44,43 @@ pub(super) fn compress(pool: &ChunkPool, input: &[Chunk]) -> Option<Vec<Chunk>> 
     })
 }
 
-/// Decompresses blocks, or one raw block.
-pub(super) fn decompress(
-    pool: &ChunkPool,
+/// Decompresses blocks, or one raw block. `out` has room for what they say.
+pub(super) fn decompress(input: &[u8], out: &mut Filling<'_>) -> Result<(), DecompressError> {
+    each_block(input, |block, len| {
+        let (_, room) = out.split();
+        let room = room.get_mut(..len).ok_or(DecompressError::Damaged)?;
+        let written =
+            Decoder::new().decompress(block, room).map_err(|_| DecompressError::Damaged)?;
+        out.advance(written);
+        Ok(())
+    })
+}
+
+/// What `input` decompresses to, by the lengths that its blocks begin with.
+pub(super) fn measure(input: &[u8]) -> Result<usize, DecompressError> {
+    let mut size = 0usize;
+    each_block(input, |_, len| {
+        size = size.saturating_add(len);
+        Ok(())
+    })?;
+    Ok(size)
+}
+
+/// Gives every block, and what it says that it decompresses to.
+fn each_block(
     input: &[u8],
-    mut out: Chunk,
-    limit: usize,
-) -> Result<Chunk, DecompressError> {
+    mut give: impl FnMut(&[u8], usize) -> Result<(), DecompressError>,
+) -> Result<(), DecompressError> {
+    let mut give = |block: &[u8]| {
+        let len = decompress_len(block).map_err(|_| DecompressError::Damaged)?;
+        // The length is the sender's claim; the densest element makes 64 bytes of three.
+        if len / 22 > block.len() {
+            return Err(DecompressError::Damaged);
+        }
+        give(block, len)
+    };
     if !input.starts_with(MAGIC) {
-        return raw(pool, input, out, limit);
+        return give(input);
     }
     let mut rest = input.get(HEADER.len()..).ok_or(DecompressError::Damaged)?;
     while !rest.is_empty() {
@@ -59,24 +88,7 @@ pub(super) fn decompress(
         let len = u32::from_be_bytes(*len) as usize;
         let (block, after) = after.split_at_checked(len).ok_or(DecompressError::Damaged)?;
         rest = after;
-        out = raw(pool, block, out, limit)?;
+        give(block)?;
     }
-    Ok(out)
-}
-
-fn raw(pool: &ChunkPool, block: &[u8], out: Chunk, limit: usize) -> Result<Chunk, DecompressError> {
-    let len = decompress_len(block).map_err(|_| DecompressError::Damaged)?;
-    // The length is the sender's claim; the densest element makes 64 bytes of three.
-    if len / 22 > block.len() {
-        return Err(DecompressError::Damaged);
-    }
-    if len > limit - out.len() {
-        return Err(DecompressError::OverLimit);
-    }
-    let mut out = grow(pool, out, len, limit);
-    let written = Decoder::new()
-        .decompress(block, &mut out.room()[..len])
-        .map_err(|_| DecompressError::Damaged)?;
-    out.advance(written);
-    Ok(out)
+    Ok(())
 }

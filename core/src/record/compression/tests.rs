@@ -10,7 +10,7 @@ use crate::error::ErrorKind;
 const LIMIT: usize = 32 << 20;
 
 /// Every codec at its quickest, usual and smallest level.
-fn codecs() -> Vec<Compression> {
+pub(super) fn codecs() -> Vec<Compression> {
     let mut codecs = all();
     codecs.remove(0);
     #[cfg(feature = "gzip")]
@@ -40,7 +40,7 @@ fn joined(chunks: &[Chunk]) -> Vec<u8> {
     chunks.iter().map(Chunk::as_ref).collect::<Vec<_>>().concat()
 }
 
-fn lines(len: usize) -> Vec<u8> {
+pub(super) fn lines(len: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(len + 80);
     for i in 0u32.. {
         if text.len() >= len {
@@ -54,7 +54,7 @@ fn lines(len: usize) -> Vec<u8> {
     text
 }
 
-fn noise(len: usize) -> Vec<u8> {
+pub(super) fn noise(len: usize) -> Vec<u8> {
     let mut state = 1u64;
     let step = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -64,7 +64,7 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 /// Compressed, or `None` if it is sent as it is.
-fn compressed(pool: &ChunkPool, codec: Compression, bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn compressed(pool: &ChunkPool, codec: Compression, bytes: &[u8]) -> Option<Vec<u8>> {
     let chunks = compress(codec, pool, &chunks(pool, bytes))?;
     let out = joined(&chunks);
     assert!(out.len() < bytes.len(), "{codec}: {} of {}", out.len(), bytes.len());

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use ottla::{
     Acked, BatchDelivery, Client, Compression, Consumer, Delivery, Producer, Record, Start,
 };
-use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, VALUE_LEN, tail_topic, values};
+use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, VALUE_LEN, sum, tail_topic, values};
 use tokio::runtime::Runtime;
 
 use super::{Direction, Job, Measured, Meter, Shape, sparse};
@@ -162,15 +162,17 @@ async fn send_batches(producer: &Producer, records: usize) -> ottla::Result<()> 
     Ok(())
 }
 
-/// Looks at every record's value; gives how many there were, at least as many as asked for.
+/// Looks at every byte of every value; gives how many records there were, at least as many as asked for.
 async fn consume(consumer: &mut Consumer, records: usize) -> ottla::Result<usize> {
     let mut read = 0;
+    let mut bytes = 0;
     while read < records {
         let Some(batch) = consumer.next().await.transpose()? else { break };
         for record in &batch {
-            black_box(record.value());
+            bytes += record.value().map_or(0, sum);
             read += 1;
         }
     }
+    black_box(bytes);
     Ok(read)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, tail_topic, values};
+use ottla_bench::{TAIL_PARTITIONS, TAIL_TOPICS, TOPIC, sum, tail_topic, values};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
@@ -132,10 +132,12 @@ fn consume(job: Job, bootstrap: &str) -> Result<Measured, KafkaError> {
 
 fn read(consumer: &BaseConsumer, records: usize) -> Result<(), KafkaError> {
     let mut read = 0;
+    let mut bytes = 0;
     while read < records {
         let Some(message) = consumer.poll(Duration::from_secs(1)) else { continue };
-        black_box(message?.payload());
+        bytes += message?.payload().map_or(0, sum);
         read += 1;
     }
+    black_box(bytes);
     Ok(())
 }
