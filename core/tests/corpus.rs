@@ -143,7 +143,7 @@ fn frames() {
     let allowed = |input: &[u8]| {
         let filler = input.get(4).map_or(0, |byte| usize::from(byte.saturating_sub(0xf0)) << 20);
         let came = input.len() + filler;
-        (4 << 20) + (64 << 10) + 3 * came + came.min(4 << 20)
+        (4 << 20) + (66 << 10) + 3 * came + came.min(4 << 20)
     };
     count(&inputs, fuzz::frames, allowed);
 }
