@@ -127,7 +127,13 @@ impl Buffer {
         let mut state = self.lock();
         let mut commands = std::mem::take(&mut state.commands);
         commands.retain_mut(|command| match command {
-            Command::Assign { .. } => true,
+            Command::Assign { slot, incarnation, .. } => {
+                // Another one since, if there is another cluster.
+                if let Some(shelf) = state.shelves.get(*slot) {
+                    *incarnation = shelf.incarnation;
+                }
+                true
+            }
             Command::Unassign { slot, .. } => {
                 state.shelves.release(*slot);
                 true

@@ -58,7 +58,7 @@ impl ConsumerBuilder {
 
     /// Where partitions of [`topics`](Self::topics) start that are there when the consumer is made.
     /// Default: earliest. Also where a partition goes on whose records were deleted under the reader
-    /// (`Earliest` for a timestamp).
+    /// (`Earliest` for a timestamp), after `next` has told that (`OffsetOutOfRange`).
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
         self

@@ -85,7 +85,7 @@ pub(super) struct Dropped(
 /// One partition.
 pub(super) struct Shelf {
     key: Key,
-    line: u32,
+    row: u32,
     /// Its first incarnation.
     born: u64,
     pub(super) incarnation: u64,
@@ -135,7 +135,7 @@ impl Shelf {
 }
 
 /// The partitions of one topic.
-struct Line {
+struct Row {
     topic: Arc<str>,
     partitions: BTreeMap<i32, SlotId>,
     /// Of these and of those that are gone.
@@ -161,7 +161,8 @@ pub(super) struct Taken {
 pub(super) struct Shelves {
     shelves: Vec<Option<Shelf>>,
     free: Vec<SlotId>,
-    lines: Vec<Option<Line>>,
+    rows: Vec<Option<Row>>,
+    free_rows: Vec<u32>,
     by_topic: BTreeMap<Arc<str>, u32>,
     ring: Ring<u32>,
     /// How many partitions are read.
@@ -190,35 +191,34 @@ impl Shelves {
     }
 
     pub(super) fn find(&self, topic: &str, partition: i32) -> Option<SlotId> {
-        let line = self.lines.get(*self.by_topic.get(topic)? as usize)?.as_ref()?;
-        line.partitions.get(&partition).copied()
+        let row = self.rows.get(*self.by_topic.get(topic)? as usize)?.as_ref()?;
+        row.partitions.get(&partition).copied()
     }
 
     /// All that are read, by topic and number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, SlotId)> {
-        let lines = self.by_topic.values().filter_map(|at| self.lines.get(*at as usize)?.as_ref());
-        lines
-            .flat_map(|line| line.partitions.values())
+        let rows = self.by_topic.values().filter_map(|at| self.rows.get(*at as usize)?.as_ref());
+        rows.flat_map(|row| row.partitions.values())
             .filter_map(|slot| self.get(*slot).map(|shelf| (&shelf.key, *slot)))
     }
 
     /// A partition that was not read, with its incarnation.
     pub(super) fn add(&mut self, key: &Key) -> (SlotId, u64) {
-        let at = self.line(&key.0);
+        let at = self.row(&key.0);
         let incarnation = self.next_incarnation();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.shelves.push(None);
             SlotId(u32::try_from(self.shelves.len() - 1).unwrap_or(u32::MAX))
         });
-        if let Some(line) = self.lines.get_mut(at as usize).and_then(Option::as_mut) {
-            line.partitions.insert(key.1, slot);
-            line.shelves += 1;
+        if let Some(row) = self.rows.get_mut(at as usize).and_then(Option::as_mut) {
+            row.partitions.insert(key.1, slot);
+            row.shelves += 1;
             self.count += 1;
         }
         if let Some(place) = self.shelves.get_mut(slot.index()) {
             *place = Some(Shelf {
                 key: key.clone(),
-                line: at,
+                row: at,
                 born: incarnation,
                 incarnation,
                 position: None,
@@ -236,22 +236,24 @@ impl Shelves {
         (slot, incarnation)
     }
 
-    fn line(&mut self, topic: &Arc<str>) -> u32 {
+    fn row(&mut self, topic: &Arc<str>) -> u32 {
         if let Some(at) = self.by_topic.get(topic) {
             return *at;
         }
-        let at = self.lines.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.lines.push(None);
-            self.lines.len() - 1
-        });
-        self.lines[at] = Some(Line {
+        let row = Row {
             topic: Arc::clone(topic),
             partitions: BTreeMap::new(),
             shelves: 0,
             ring: Ring::default(),
             in_ring: false,
+        };
+        let at = self.free_rows.pop().unwrap_or_else(|| {
+            self.rows.push(None);
+            u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
         });
-        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        if let Some(place) = self.rows.get_mut(at as usize) {
+            *place = Some(row);
+        }
         self.by_topic.insert(Arc::clone(topic), at);
         at
     }
@@ -285,10 +287,10 @@ impl Shelves {
 
     fn forget_name(&mut self, slot: SlotId) {
         let Some(Some(shelf)) = self.shelves.get(slot.index()) else { return };
-        let line = self.lines.get_mut(shelf.line as usize).and_then(Option::as_mut);
-        if let Some(line) = line
+        let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
+        if let Some(row) = row
             && !shelf.gone
-            && line.partitions.remove(&shelf.key.1).is_some()
+            && row.partitions.remove(&shelf.key.1).is_some()
         {
             self.count -= 1;
         }
@@ -296,14 +298,15 @@ impl Shelves {
 
     fn remove(&mut self, slot: SlotId) -> Option<Shelf> {
         let shelf = self.shelves.get_mut(slot.index())?.take()?;
-        let place = self.lines.get_mut(shelf.line as usize)?;
-        if let Some(line) = place {
-            line.shelves -= 1;
-            if line.shelves == 0 {
-                if line.in_ring {
-                    self.ring.remove(shelf.line);
+        let place = self.rows.get_mut(shelf.row as usize)?;
+        if let Some(row) = place {
+            row.shelves -= 1;
+            if row.shelves == 0 {
+                if row.in_ring {
+                    self.ring.remove(shelf.row);
                 }
-                self.by_topic.remove(&line.topic);
+                self.by_topic.remove(&row.topic);
+                self.free_rows.push(shelf.row);
                 *place = None;
             }
         }
@@ -416,13 +419,13 @@ impl Shelves {
         if !shelf.is_ready() {
             return false;
         }
-        let line = self.lines.get_mut(shelf.line as usize).and_then(Option::as_mut);
-        if let Some(line) = line
+        let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
+        if let Some(row) = row
             && !std::mem::replace(&mut shelf.in_ring, true)
         {
-            line.ring.join((slot, shelf.born));
-            if !std::mem::replace(&mut line.in_ring, true) {
-                self.ring.join(shelf.line);
+            row.ring.join((slot, shelf.born));
+            if !std::mem::replace(&mut row.in_ring, true) {
+                self.ring.join(shelf.row);
             }
         }
         true
@@ -432,30 +435,30 @@ impl Shelves {
     pub(super) fn pop(&mut self) -> Option<Taken> {
         loop {
             let at = self.ring.first()?;
-            let Some(Some(line)) = self.lines.get_mut(at as usize) else {
+            let Some(Some(row)) = self.rows.get_mut(at as usize) else {
                 self.ring.leave();
                 continue;
             };
-            let Some((slot, born)) = line.ring.first() else {
-                line.in_ring = false;
+            let Some((slot, born)) = row.ring.first() else {
+                row.in_ring = false;
                 self.ring.leave();
                 continue;
             };
             let shelf = self.shelves.get_mut(slot.index()).and_then(Option::as_mut);
             let Some(shelf) = shelf.filter(|shelf| shelf.born == born) else {
-                line.ring.leave();
+                row.ring.leave();
                 continue;
             };
             let entry = if shelf.paused { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;
-                line.ring.leave();
+                row.ring.leave();
                 continue;
             };
             let bytes = entry.bytes();
             // An error ends the turn: many of one partition are in nobody's way.
             let turn = if let What::Notice(_) = entry.what { QUANTUM } else { bytes };
-            line.ring.took(turn);
+            row.ring.took(turn);
             self.ring.took(turn);
             self.bytes -= bytes;
             shelf.bytes -= bytes;
@@ -474,9 +477,9 @@ impl Shelves {
             };
             if shelf.queue.is_empty() {
                 shelf.in_ring = false;
-                line.ring.leave();
-                if line.ring.is_empty() {
-                    line.in_ring = false;
+                row.ring.leave();
+                if row.ring.is_empty() {
+                    row.in_ring = false;
                     self.ring.leave();
                 }
                 if shelf.gone {

@@ -426,6 +426,25 @@ async fn out_of_range_is_told_before_the_policy() {
     }
 }
 
+/// By compaction: only the header of the batch is left.
+#[tokio::test(start_paused = true)]
+async fn what_is_emptied_is_passed_without_a_reader() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let mut header = crate::consumer::buffer::one_record(5).to_vec();
+    header.truncate(61);
+    header[8..12].copy_from_slice(&49i32.to_be_bytes());
+    // The offset of its last record is four beyond that of its first; no record is left.
+    header[23..27].copy_from_slice(&4i32.to_be_bytes());
+    header[57..61].copy_from_slice(&0i32.to_be_bytes());
+    let partition = PartitionData::default().with_high_watermark(10);
+    let asked = set.asked(0);
+    set.fetched(asked, response(partition.with_records(Some(header.into()))));
+    assert_eq!((set.position(), set.reading(0).next.unwrap().offset), (Some(10), 10));
+    assert_eq!(set.fetcher.buffer.lag("t", 0), Some(0));
+    assert!(set.told().is_empty());
+}
+
 /// The position is where it begins, as soon as that is known.
 #[tokio::test(start_paused = true)]
 async fn a_start_is_a_position() {
@@ -440,7 +459,7 @@ async fn a_start_is_a_position() {
 async fn a_start_that_was_looked_up_for_another_question_is_none() {
     let mut set = led_by(&[1]);
     let now = set.now();
-    let asked = set.asked(0);
+    let [asked, late] = [set.asked(0), set.asked(0)];
     set.fetcher.find_starts(now);
     assert!(set.reading(0).looking);
     set.fetcher.buffer.seek("t", 0, Start::Latest).unwrap();
@@ -450,7 +469,23 @@ async fn a_start_that_was_looked_up_for_another_question_is_none() {
     set.obeys();
     let slot = set.slot(0);
     assert!(!set.reading(0).looking && set.fetcher.sources[&1].starting.contains(&slot));
-    assert_eq!(set.reading(0).next, None);
+    set.starts_at(late, 3);
+    assert_eq!((set.reading(0).next, set.position()), (None, None));
+}
+
+/// Another cluster is found while a partition is assigned that the fetcher has not heard of.
+#[tokio::test(start_paused = true)]
+async fn what_is_assigned_as_there_is_another_cluster_is_read_there() {
+    let mut set = led_by(&[1, 1]);
+    set.fetcher.buffer.unassign(&[("t", 1)]).unwrap();
+    set.obeys();
+    set.fetcher.buffer.assign(vec![(key(1), Start::Offset(5))]).unwrap();
+    set.fetcher.incarnation += 1;
+    assert!(set.fetcher.goes_on());
+    set.obeys();
+    let incarnation = set.reading(1).incarnation;
+    set.fetcher.buffer.starts(set.slot(1), incarnation, 7);
+    assert_eq!(set.fetcher.buffer.position("t", 1), Some(7), "that is its incarnation");
 }
 
 #[tokio::test(start_paused = true)]
@@ -552,7 +587,7 @@ async fn what_is_paused_is_not_asked_for_and_what_comes_is_kept() {
     assert_eq!(set.wanted(1), [set.slot(1)]);
     set.fetched(asked, record(5));
     assert!(set.told().is_empty() && set.wanted(1) == [set.slot(1)]);
-    assert_eq!(set.reading(0).next, Some(Position::at(6, -1)));
+    assert_eq!(set.reading(0).next.map(|at| at.offset), Some(6));
     set.fetcher.buffer.pause(&[("t", 0)], false).unwrap();
     assert_eq!(set.fetcher.buffer.take(&set.pool).unwrap().unwrap().base_offset(), 5);
     set.obeys();

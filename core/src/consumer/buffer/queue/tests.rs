@@ -66,7 +66,7 @@ fn pause_drops_nothing_and_hands_out_nothing() {
 }
 
 #[test]
-fn resume_goes_on_where_it_was_in_the_line_as_well() {
+fn resume_goes_on_where_it_was() {
     let (mut shelves, slots) = shelves(2);
     for slot in &slots {
         (0..2).for_each(|at| _ = shelves.put(*slot, at, QUANTUM));
@@ -125,6 +125,19 @@ fn what_is_gone_is_handed_out_to_its_end() {
     assert_eq!(shelves.rest(), [Ok((0, 1))]);
     assert_eq!(shelves.add(&key("u", 0)).0, slot);
     assert_eq!(shelves.iter().count(), 2);
+}
+
+#[test]
+fn the_position_is_behind_each_batch() {
+    let (mut shelves, slots) = shelves(1);
+    let (slot, incarnation) = slots[0];
+    let batches = [5, 6, 9].map(|offset| fetched(offset, 100)).into();
+    assert!(shelves.push(slot, incarnation, batches, (12, 20)).is_ok());
+    let mut positions = Vec::new();
+    while shelves.next().is_some() {
+        positions.extend(shelves.position(slot));
+    }
+    assert_eq!(positions, [6, 7, 12]);
 }
 
 /// Markers of transactions, and batches that compaction has emptied.
