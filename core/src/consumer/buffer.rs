@@ -256,7 +256,8 @@ impl Buffer {
     /// Wakes who waits in `next`, with the lock given back: a waker is the application's code. `ready`: there is
     /// something to take; `moved`: a position has moved, which some wait for.
     fn notify(mut state: MutexGuard<'_, State>, ready: bool, moved: bool) {
-        if !ready && !(moved && state.watched) {
+        let wanted = ready || moved && state.watched;
+        if !wanted {
             return;
         }
         state.watched = false;

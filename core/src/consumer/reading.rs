@@ -206,6 +206,8 @@ pub(super) struct Topic {
     pub(super) slots: BTreeMap<i32, SlotId>,
     /// Those of a whole topic that the application does not want.
     pub(super) unwanted: BTreeSet<i32>,
+    /// Some were assigned since the metadata was looked at.
+    pub(super) grown: bool,
     /// Those of `slots` for which `UnknownPartition` was reported.
     pub(super) missing: BTreeSet<i32>,
     /// The topic's metadata now; `None`: it is not known.

@@ -55,8 +55,8 @@ impl Fetcher {
         let topic = self.topics.entry(Arc::clone(&key.0)).or_default();
         topic.unwanted.remove(&key.1);
         topic.slots.insert(key.1, slot);
-        // What metadata says of it is looked at once more, with this one.
-        let id = topic.meta.take().map_or(topic.id, |meta| meta.id);
+        topic.grown = true;
+        let id = topic.id;
         match self.reading.get_mut(slot) {
             // Found as one of a whole topic at the same moment.
             Some(reading) => reading.seek(start, incarnation),
@@ -114,7 +114,8 @@ impl Fetcher {
                 }
                 Lookup::Known(meta) => {
                     topic.behind = None;
-                    if !topic.meta.as_ref().is_some_and(|known| Arc::ptr_eq(known, &meta)) {
+                    let known = topic.meta.as_ref().is_some_and(|known| Arc::ptr_eq(known, &meta));
+                    if std::mem::take(&mut topic.grown) || !known {
                         self.add(topic, &meta);
                         topic.meta = Some(meta);
                     }

@@ -24,7 +24,7 @@ impl Shelves {
     /// One batch of one record at `offset`.
     fn put(&mut self, (slot, incarnation): (SlotId, u64), offset: i64, size: usize) -> bool {
         let pushed = self.push(slot, incarnation, vec![fetched(offset, size)], (offset + 1, 1_000));
-        pushed.map_or(false, |(ready, _)| ready)
+        pushed.is_ok_and(|(ready, _)| ready)
     }
 
     fn position(&self, slot: SlotId) -> Option<i64> {
