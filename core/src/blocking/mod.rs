@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::metrics::Stats;
 use crate::park::block_on;
 use crate::{
-    Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, Delivery, NewTopic, OffsetSpec,
-    ProducerBuilder, Record, Start, TopicPartition,
+    Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, ConsumerControl, Delivery, NewTopic,
+    OffsetSpec, ProducerBuilder, Record, Start, TopicPartition,
 };
 
 fn wait<F: Future>(future: F) -> F::Output {
@@ -199,6 +199,65 @@ impl Consumer {
     /// See [`crate::Consumer::position`].
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         self.0.position(topic, partition)
+    }
+
+    /// See [`crate::Consumer::next_until`]: the next batch, or `None` once each of these partitions has reached its
+    /// offset, or the consumer is closed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_until(&mut self, ends: &[(TopicPartition, i64)]) -> Option<Result<Batch>> {
+        wait(self.0.next_until(ends))
+    }
+
+    /// See [`crate::Consumer::lag`].
+    pub fn lag(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.0.lag(topic, partition)
+    }
+
+    /// See [`crate::Consumer::control`]: steers it from other threads.
+    pub fn control(&self) -> ConsumerControl {
+        self.0.control()
+    }
+
+    /// See [`crate::Consumer::pause`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pause<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
+        self.0.pause(partitions)
+    }
+
+    /// See [`crate::Consumer::resume`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resume<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
+        self.0.resume(partitions)
+    }
+
+    /// See [`crate::Consumer::paused`].
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        self.0.paused()
+    }
+
+    /// See [`crate::Consumer::assign`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn assign<T: Into<String>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32, Start)>,
+    ) -> Result<()> {
+        self.0.assign(partitions)
+    }
+
+    /// See [`crate::Consumer::unassign`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unassign<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
+        self.0.unassign(partitions)
     }
 
     /// See [`crate::Consumer::seek`].

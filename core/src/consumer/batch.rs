@@ -79,7 +79,8 @@ impl Batch {
         self.records.leader_epoch()
     }
 
-    /// The partition's high watermark when the batch was fetched: one past the last readable record.
+    /// The partition's high watermark as its leader had told it last when the batch was handed out: one past
+    /// the last readable record.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
     }

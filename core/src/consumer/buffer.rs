@@ -1,86 +1,68 @@
-//! Between the fetcher and the application: fetched batches, in order for each partition, within a
-//! byte budget, and where each partition stands.
+//! Between the fetcher and the application: what was fetched and not handed out yet, within a byte budget,
+//! and where each partition stands. [`queue`] has a queue for each partition and decides whose turn it is.
+//!
+//! Here is what the fetcher does with it; [`taking`] and [`commands`] are the application's side.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+mod commands;
+mod queue;
+mod ring;
+mod taking;
+mod wakers;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use super::TopicPartition;
-use super::batch::Batch;
+use super::slot::SlotId;
 use crate::caught;
-use crate::cluster::Pool;
 use crate::config::{ConsumerConfig, Start};
-use crate::error::{Error, ErrorKind, Result};
-use crate::record::reader::{RawBatch, RecordError};
+use crate::error::Error;
+
+use queue::{Notice, Shelves};
+use wakers::Wakers;
+
+pub(super) use queue::{Fetched, Then};
 
 pub(super) type Key = (Arc<str>, i32);
 
-/// A batch as it was fetched: not checked and not decompressed.
-pub(super) struct FetchedBatch {
-    pub(super) key: Key,
-    pub(super) raw: RawBatch,
-    /// Records with a smaller offset are not handed out.
-    pub(super) from: i64,
-    pub(super) high_watermark: i64,
-    /// How many seeks the partition had had when it was asked for.
-    pub(super) generation: u64,
-}
-
-enum Item {
-    Batch(FetchedBatch),
-    Error(Error),
-    /// An error, after which reading goes on at other offsets of these partitions.
-    Moved(Error, Vec<Moved>),
-}
-
-/// At most this many errors are kept for an application that does not read: trouble may come and go for days.
+/// At most this many errors that concern no single partition are kept for an application that does not read:
+/// trouble may come and go for days.
 const MAX_ERRORS: usize = 1_000;
 
-/// Where reading of a partition goes on.
-pub(super) struct Moved {
-    pub(super) key: Key,
-    /// The next offset; `None` if it is not known yet.
-    pub(super) next: Option<i64>,
-    /// How many seeks the partition had had then: a later seek decides instead.
-    pub(super) generation: u64,
-}
-
-/// A seek of the application; `generation`: the number of seeks of the partition, itself included.
-pub(super) struct Seek {
-    pub(super) key: Key,
-    pub(super) to: Start,
-    pub(super) generation: u64,
+/// What the application wants, for the fetcher.
+#[derive(Debug, PartialEq)]
+pub(super) enum Command {
+    /// Reads a partition, which has a number already.
+    Assign { slot: SlotId, incarnation: u64, key: Key, start: Start },
+    /// Does not read it any more: the number is free.
+    Unassign { slot: SlotId, key: Key },
+    /// Goes on elsewhere, if `seek` says so, or is paused, or is not.
+    Change { slot: SlotId, incarnation: u64, seek: Option<Start>, paused: bool },
 }
 
 #[derive(Default)]
 struct State {
-    items: VecDeque<Item>,
-    bytes: usize,
-    errors: usize,
-    /// The partitions that are read.
-    partitions: BTreeMap<Key, PartitionState>,
-    seeks: Vec<Seek>,
-    waker: Option<Waker>,
+    shelves: Shelves,
+    /// Errors that concern no single partition; they go before batches.
+    news: VecDeque<Error>,
+    /// One of them was the last that was handed out: a batch goes first, so that many of them delay none.
+    was_news: bool,
+    /// Nothing comes after it.
+    last_word: Option<Error>,
+    commands: Vec<Command>,
+    wakers: Wakers,
+    /// Somebody waits for a position that may be reached without a batch.
+    watched: bool,
     closed: bool,
-    /// The fetcher has ended; items that are there can still be taken.
+    /// The fetcher has ended; what is there can still be taken.
     ended: bool,
-}
-
-#[derive(Default)]
-struct PartitionState {
-    next: Option<i64>,
-    buffered: usize,
-    /// The application has taken records of this partition since the fetcher looked.
-    taken: bool,
-    generation: u64,
 }
 
 impl State {
     /// How many bytes of one partition are buffered, at most.
     fn share(&self, config: &ConsumerConfig) -> usize {
-        (config.buffer_memory / self.partitions.len().max(1)).max(config.max_partition_bytes)
+        (config.buffer_memory / self.shelves.len().max(1)).max(config.max_partition_bytes)
     }
 }
 
@@ -88,7 +70,7 @@ impl State {
 pub(super) struct Buffer {
     pub(super) config: ConsumerConfig,
     state: Mutex<State>,
-    /// Wakes the fetcher: space, a seek, or the end.
+    /// Wakes the fetcher: space, a command, or the end.
     pub(super) wake: Notify,
 }
 
@@ -97,7 +79,7 @@ impl Buffer {
         Self { config, state: Mutex::default(), wake: Notify::new() }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -107,293 +89,189 @@ impl Buffer {
         self.lock().closed
     }
 
-    pub(super) fn add_partition(&self, key: &Key) {
-        self.lock().partitions.entry(key.clone()).or_default();
+    /// A partition is read from now on. Gives its number and incarnation; those that it has, if it is read already.
+    pub(super) fn add(&self, key: &Key) -> (SlotId, u64) {
+        let mut state = self.lock();
+        let known = state.shelves.find(&key.0, key.1);
+        let known = known.and_then(|slot| Some((slot, state.shelves.get(slot)?.incarnation)));
+        known.unwrap_or_else(|| state.shelves.add(key))
     }
 
     /// How many bytes may still be fetched.
     pub(super) fn room(&self) -> usize {
-        self.config.buffer_memory.saturating_sub(self.lock().bytes)
+        self.config.buffer_memory.saturating_sub(self.lock().shelves.bytes)
     }
 
-    /// Whether a partition has its share of the buffer: it gets no more then, so that one busy partition does not fill the
-    /// buffer alone.
-    pub(super) fn is_full(&self, key: &Key) -> bool {
+    /// Which of these partitions have their share of the buffer: they get no more then, so that one busy partition
+    /// does not fill the buffer alone.
+    pub(super) fn are_full(&self, slots: impl Iterator<Item = SlotId>) -> Vec<bool> {
         let state = self.lock();
-        state.partitions.get(key).is_some_and(|p| p.buffered >= state.share(&self.config))
+        let share = state.share(&self.config);
+        let is_full = |slot| state.shelves.get(slot).is_some_and(|shelf| shelf.bytes >= share);
+        slots.map(is_full).collect()
     }
 
-    /// Whether the application has taken something of a partition since the last call.
-    pub(super) fn was_taken(&self, key: &Key) -> bool {
+    /// Whether the application has taken something of any of these partitions since the last call.
+    pub(super) fn were_taken(&self, slots: &[SlotId]) -> bool {
         let mut state = self.lock();
-        state.partitions.get_mut(key).is_some_and(|p| std::mem::take(&mut p.taken))
+        let mut any = false;
+        for slot in slots {
+            let shelf = state.shelves.get_mut(*slot);
+            any |= shelf.is_some_and(|shelf| std::mem::take(&mut shelf.taken));
+        }
+        any
     }
 
-    /// Seeks since the last call, in the order in which they were asked for.
-    pub(super) fn take_seeks(&self) -> Vec<Seek> {
-        std::mem::take(&mut self.lock().seeks)
+    /// Commands since the last call, in the order in which they were given.
+    pub(super) fn take_commands(&self) -> Vec<Command> {
+        let mut state = self.lock();
+        let mut commands = std::mem::take(&mut state.commands);
+        commands.retain_mut(|command| match command {
+            Command::Assign { slot, incarnation, .. } => {
+                // Another one since, if there is another cluster.
+                if let Some(shelf) = state.shelves.get(*slot) {
+                    *incarnation = shelf.incarnation;
+                }
+                true
+            }
+            Command::Unassign { slot, .. } => {
+                state.shelves.release(*slot);
+                true
+            }
+            Command::Change { slot, incarnation, seek, paused } => {
+                // As it is now: many changes of a partition are one.
+                let Some(shelf) = state.shelves.get_mut(*slot).filter(|shelf| shelf.changed) else {
+                    return false;
+                };
+                shelf.changed = false;
+                (*incarnation, *paused) = (shelf.incarnation, shelf.paused);
+                *seek = shelf.sought.take();
+                true
+            }
+        });
+        commands
     }
 
     /// The partition does not exist any more. Batches of it that are buffered are still handed out.
-    pub(super) fn remove_partition(&self, key: &Key) {
-        let mut state = self.lock();
-        state.partitions.remove(key);
-        state.seeks.retain(|seek| seek.key != *key);
+    pub(super) fn retire(&self, slot: SlotId) {
+        self.lock().shelves.retire(slot);
     }
 
-    /// Adds batches that were fetched, and wakes the task that waits in `next`.
-    pub(super) fn push(&self, fetched: impl IntoIterator<Item = FetchedBatch>) {
+    /// Adds batches that were fetched, and wakes who waits in `next`. `next`: where reading goes on, behind these and
+    /// behind what is not handed out; `end`: the partition's high watermark.
+    pub(super) fn push(
+        &self,
+        slot: SlotId,
+        incarnation: u64,
+        fetched: Vec<Fetched>,
+        (next, end): (i64, i64),
+    ) {
         let mut state = self.lock();
-        let inner = &mut *state;
-        // After a close nothing is kept, also not responses that were under way.
-        for item in fetched.into_iter().filter(|_| !inner.closed) {
-            let Some(partition_state) = inner.partitions.get_mut(&item.key) else { continue };
-            // It was asked for before a seek, and is not wanted any more.
-            if partition_state.generation != item.generation {
-                continue;
+        // After a close nothing is kept, also not responses that were under way. And what was asked for before a
+        // seek is not wanted any more.
+        let pushed = match state.closed {
+            true => Err(fetched),
+            false => state.shelves.push(slot, incarnation, fetched, (next, end)),
+        };
+        match pushed {
+            Ok((ready, moved)) => Self::notify(state, ready, moved),
+            Err(unwanted) => {
+                drop(state);
+                drop(unwanted);
             }
-            partition_state.buffered += item.raw.payload().len();
-            inner.bytes += item.raw.payload().len();
-            inner.items.push_back(Item::Batch(item));
         }
-        Self::notify(state);
     }
 
-    pub(super) fn fail(&self, error: Error) {
-        self.put(Item::Error(error));
-    }
-
-    /// Tells the application, with an error, that reading goes on at other offsets in some partitions.
-    pub(super) fn moved(&self, error: Error, to: Vec<Moved>) {
-        self.put(Item::Moved(error, to));
-    }
-
-    fn put(&self, error: Item) {
+    /// Where reading of a partition begins.
+    pub(super) fn starts(&self, slot: SlotId, incarnation: u64, at: i64) {
         let mut state = self.lock();
-        if state.errors < MAX_ERRORS && !state.closed {
-            state.errors += 1;
-            state.items.push_back(error);
+        let moved = state.shelves.pass(slot, incarnation, at);
+        Self::notify(state, false, moved);
+    }
+
+    /// Tells the application an error that concerns no single partition.
+    pub(super) fn fail(&self, error: Error) {
+        let mut state = self.lock();
+        let kept = state.news.len() < MAX_ERRORS && !state.closed;
+        if kept {
+            state.news.push_back(error);
         }
-        Self::notify(state);
+        Self::notify(state, kept, false);
+    }
+
+    /// Tells the application an error once it has all that is there of these partitions; what is said of the position
+    /// holds then, for each of the named incarnation.
+    pub(super) fn tell(&self, error: Error, slots: &[(SlotId, u64)], then: Then) {
+        let notice = Notice::new(error);
+        let mut state = self.lock();
+        let (mut ready, mut dropped) = (false, Vec::new());
+        if !state.closed {
+            for (slot, incarnation) in slots {
+                let (is_ready, old) = state.shelves.tell(*slot, *incarnation, &notice, then);
+                ready |= is_ready;
+                dropped.push(old);
+            }
+        }
+        Self::notify(state, ready, false);
+        drop(dropped);
     }
 
     /// The last error: nothing comes after it.
     pub(super) fn end(&self, error: Error) {
         let mut state = self.lock();
         state.ended = true;
-        state.errors += 1;
-        state.items.push_back(Item::Error(error));
-        Self::notify(state);
+        let old = state.last_word.replace(error);
+        Self::notify(state, true, true);
+        drop(old);
     }
 
-    /// Another cluster has taken the place of the old one: positions and fetches under way mean nothing any more. Batches
-    /// that are buffered are still handed out. Gives the new generation of each partition.
-    pub(super) fn begin_anew(&self) -> BTreeMap<Key, u64> {
+    /// The partition is another one, of the same name: its position and what is under way mean nothing. Batches that are
+    /// buffered are still handed out. Gives its new incarnation.
+    pub(super) fn renew(&self, slot: SlotId) -> Option<u64> {
         let mut state = self.lock();
-        state.seeks.clear();
-        for partition_state in state.partitions.values_mut() {
-            partition_state.generation += 1;
-            partition_state.next = None;
+        let sought = state.shelves.get(slot)?.sought;
+        let incarnation = state.shelves.renew(slot);
+        // The fetcher is about to hear of a seek: that is where the new one is read.
+        if let (Some(shelf), Some(Start::Offset(at))) = (state.shelves.get_mut(slot), sought) {
+            shelf.position = Some(at);
         }
-        state
-            .partitions
-            .iter()
-            .map(|(key, partition_state)| (key.clone(), partition_state.generation))
-            .collect()
+        incarnation
     }
 
-    /// Wakes the task that waits in `next`, with the lock given back: a waker is the application's code.
-    fn notify(mut state: std::sync::MutexGuard<'_, State>) {
-        let waker = if state.items.is_empty() && !state.closed { None } else { state.waker.take() };
+    /// The same for all, as another cluster has taken the place of the old one: seeks mean nothing either. Gives the new
+    /// incarnation of each.
+    pub(super) fn begin_anew(&self) -> Vec<(SlotId, u64)> {
+        let mut state = self.lock();
+        let slots: Vec<SlotId> = state.shelves.iter().map(|(_, slot)| slot).collect();
+        let mut renewed = Vec::with_capacity(slots.len());
+        for slot in slots {
+            renewed.extend(state.shelves.renew(slot).map(|incarnation| (slot, incarnation)));
+            if let Some(shelf) = state.shelves.get_mut(slot) {
+                shelf.sought = None;
+            }
+        }
+        renewed
+    }
+
+    /// Wakes who waits in `next`, with the lock given back: a waker is the application's code. `ready`: there is
+    /// something to take; `moved`: a position has moved, which some wait for.
+    fn notify(mut state: MutexGuard<'_, State>, ready: bool, moved: bool) {
+        let wanted = ready || moved && state.watched;
+        if !wanted {
+            return;
+        }
+        state.watched = false;
+        let wakers = state.wakers.take();
         drop(state);
-        if let Some(waker) = waker {
+        for waker in wakers {
             // One that panics must not end the fetcher.
             let _ = caught::call(|| waker.wake());
         }
     }
-
-    // --- the application's side
-
-    /// Takes the next item, if there is one.
-    pub(super) fn take(&self, pool: &Pool) -> Option<Result<Batch>> {
-        loop {
-            let item = self.pop(&mut self.lock())?;
-            if let Some(shown) = self.show(pool, item) {
-                return Some(shown);
-            }
-        }
-    }
-
-    pub(super) fn poll_take(
-        &self,
-        pool: &Pool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Batch>>> {
-        // Cloning and dropping a waker is foreign code: neither happens under the lock.
-        let mut waker = None;
-        loop {
-            let mut state = self.lock();
-            if state.closed {
-                return Poll::Ready(None);
-            }
-            if state.ended && state.items.is_empty() {
-                return Poll::Ready(None);
-            }
-            if let Some(item) = self.pop(&mut state) {
-                drop(state);
-                if let Some(shown) = self.show(pool, item) {
-                    return Poll::Ready(Some(shown));
-                }
-                continue;
-            }
-            if state.ended {
-                return Poll::Ready(None);
-            }
-            if state.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                return Poll::Pending;
-            }
-            if let Some(waker) = waker.take() {
-                let old = state.waker.replace(waker);
-                drop(state);
-                drop(old);
-                return Poll::Pending;
-            }
-            drop(state);
-            waker = Some(cx.waker().clone());
-        }
-    }
-
-    /// Takes the next item and accounts for it: bytes, position, and whether the fetcher has room again.
-    fn pop(&self, state: &mut State) -> Option<Item> {
-        let item = state.items.pop_front()?;
-        state.errors -= usize::from(!matches!(item, Item::Batch(_)));
-        if let Item::Moved(_, to) = &item {
-            for moved in to {
-                if let Some(partition_state) = state.partitions.get_mut(&moved.key)
-                    && partition_state.generation == moved.generation
-                {
-                    partition_state.next = moved.next;
-                }
-            }
-        }
-        if let Item::Batch(fetched) = &item {
-            let size = fetched.raw.payload().len();
-            let before = state.bytes;
-            state.bytes -= size;
-            let (half, share) = (self.config.buffer_memory / 2, state.share(&self.config));
-            // The fetcher may have stopped for lack of room, as a whole or for this partition.
-            let mut wake = before > half && state.bytes <= half;
-            if let Some(partition_state) = state.partitions.get_mut(&fetched.key) {
-                // It may be less than `size` if the partition was removed and added again meanwhile.
-                let before = partition_state.buffered;
-                partition_state.buffered = before.saturating_sub(size);
-                partition_state.taken = true;
-                if partition_state.generation == fetched.generation {
-                    partition_state.next = Some(fetched.raw.last_offset + 1);
-                }
-                // Left out while it had its share: it is asked for again before nothing of it is left.
-                wake |= before > share / 2 && partition_state.buffered <= share / 2;
-            }
-            if wake {
-                self.wake.notify_one();
-            }
-        }
-        Some(item)
-    }
-
-    /// The item as the application sees it; `None` if all its records are before the offset that was asked for.
-    fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
-        let opened = match item {
-            Item::Error(e) | Item::Moved(e, _) => Err(e),
-            // This is the application's thread: a panic of a codec becomes an error.
-            Item::Batch(fetched) => caught::call(|| {
-                pool.env().mishap("decompression");
-                self.open(pool, fetched)
-            })
-            .and_then(|opened| opened),
-        };
-        match opened {
-            Ok(batch) if batch.is_empty() => None,
-            Ok(batch) => {
-                pool.metrics().records_consumed(batch.len());
-                Some(Ok(batch))
-            }
-            Err(e) => Some(Err(e)),
-        }
-    }
-
-    fn open(&self, pool: &Pool, fetched: FetchedBatch) -> Result<Batch> {
-        let FetchedBatch { key: (topic, partition), raw, from, high_watermark, .. } = fetched;
-        let damaged =
-            |e: RecordError| e.error(format_args!("topic '{topic}' partition {partition}"));
-        if self.config.check_crc {
-            raw.verify_crc().map_err(damaged)?;
-        }
-        let records = raw.open(pool.buffers(), self.config.max_decompressed).map_err(damaged)?;
-        let skip = if raw.base_offset < from {
-            records.iter().take_while(|r| r.offset() < from).count()
-        } else {
-            0
-        };
-        Ok(Batch { topic, partition, records, skip, high_watermark })
-    }
-
-    pub(super) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.lock().partitions.get(&(Arc::from(topic), partition))?.next
-    }
-
-    pub(super) fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
-        to.check()?;
-        let key: Key = (Arc::from(topic), partition);
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Error::closed("consumer"));
-        }
-        let inner = &mut *state;
-        let Some(partition_state) = inner.partitions.get_mut(&key) else {
-            return Err(Error::new(
-                ErrorKind::UnknownPartition,
-                format!("partition {partition} of topic '{topic}' is not read by this consumer"),
-            )
-            .advise("seek in one of the partitions that the consumer reads"));
-        };
-        partition_state.generation += 1;
-        partition_state.next = if let Start::Offset(at) = to { Some(at) } else { None };
-        partition_state.buffered = 0;
-        // The last one counts, so only one is kept for each partition.
-        inner.seeks.retain(|seek| seek.key != key);
-        inner.seeks.push(Seek { key: key.clone(), to, generation: partition_state.generation });
-        let bytes = &mut inner.bytes;
-        inner.items.retain(|item| match item {
-            Item::Batch(batch) if batch.key == key => {
-                *bytes -= batch.raw.payload().len();
-                false
-            }
-            _ => true,
-        });
-        drop(state);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    pub(super) fn assignment(&self) -> Vec<TopicPartition> {
-        let state = self.lock();
-        let all = state.partitions.keys();
-        all.map(|(t, p)| TopicPartition { topic: Arc::clone(t), partition: *p }).collect()
-    }
-
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        // Dropped without the lock, since it may take long.
-        let items = std::mem::take(&mut state.items);
-        state.bytes = 0;
-        state.errors = 0;
-        Self::notify(state);
-        self.wake.notify_one();
-        drop(items);
-    }
 }
+
+#[cfg(test)]
+pub(super) use tests::one_record;
 
 #[cfg(test)]
 mod tests;

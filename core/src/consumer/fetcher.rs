@@ -1,17 +1,18 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer, with every
 //! partition that the broker leads and the buffer has room for. This file sends requests. [`learn`] finds out
-//! what there is to read, [`responses`] reads what comes back, [`spells`] tries again what brokers answer with
+//! what there is to read, [`places`] what each partition waits for, [`responses`] reads what comes back, [`spells`] tries again what brokers answer with
 //! errors, [`troubles`] reports brokers that cannot be reached, and [`silence`] brokers that can be reached and
 //! do not answer.
 
 mod learn;
 mod other_cluster;
+mod places;
 mod responses;
 mod silence;
 mod spells;
 mod troubles;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use tokio::time::Instant;
 
 use super::buffer::{Buffer, Key};
 use super::position::Position;
-use super::reading::{Reading, Source, Topic};
+use super::reading::{Reading, Readings, Source, Topic, Waits};
+use super::slot::SlotId;
 use crate::caught::caught;
 use crate::cluster::list_offsets::{self, EARLIEST, FoundOffset, LATEST};
 use crate::cluster::{BudgetKind, Handle, Lane};
@@ -66,23 +68,30 @@ enum Event {
 
 /// One partition of a request in flight, as it was when the request was sent.
 struct Asked {
+    slot: SlotId,
     key: Key,
     id: uuid::Uuid,
+    incarnation: u64,
     /// The position that is fetched from; `None` in ListOffsets, which asks where to begin.
     from: Option<Position>,
-    generation: u64,
 }
 
 impl Asked {
-    fn new(key: &Key, reading: &Reading) -> Self {
-        let generation = reading.generation;
-        Self { key: key.clone(), id: reading.id, from: reading.next, generation }
+    fn new(slot: SlotId, reading: &Reading) -> Self {
+        let Reading { key, id, incarnation, next, .. } = reading;
+        Self { slot, key: key.clone(), id: *id, incarnation: *incarnation, from: *next }
     }
 
-    /// Whether the response still answers what is read: no seek came in between, and topic id and position are
-    /// the same.
+    /// Whether the response still answers what is read: the number was not given to another partition, nothing
+    /// was sought in between, and the position is the same.
     fn is_of(&self, reading: &Reading) -> bool {
-        self.generation == reading.generation && self.id == reading.id && self.from == reading.next
+        self.incarnation == reading.incarnation && self.from == reading.next
+    }
+
+    /// The partition, and from where it was asked for, if the response still answers that.
+    fn current<'a>(&self, readings: &'a mut Readings) -> Option<(&'a mut Reading, Position)> {
+        let reading = readings.get_mut(self.slot)?;
+        self.is_of(reading).then_some(reading).zip(self.from)
     }
 }
 
@@ -97,8 +106,10 @@ pub(super) struct Fetcher {
     lane: Lane,
     /// The topics that the application named.
     topics: BTreeMap<Arc<str>, Topic>,
-    /// Partitions that these topics have.
-    reading: BTreeMap<Key, Reading>,
+    /// Partitions that are read.
+    reading: Readings,
+    /// Those that wait for a time.
+    retries: BTreeSet<(Instant, SlotId)>,
     /// Brokers that were asked before and are still part of the cluster.
     sources: BTreeMap<i32, Source>,
     /// Number of responses so far: the clock of the partitions' turns.
@@ -116,15 +127,11 @@ impl Fetcher {
         pool: &Handle,
         buffer: &Arc<Buffer>,
         whole: Vec<Arc<str>>,
-        assigned: Vec<(Arc<str>, i32, Start)>,
         start: Start,
     ) -> Self {
         let mut topics: BTreeMap<Arc<str>, Topic> = BTreeMap::new();
         for name in whole {
             topics.entry(name).or_default().whole = Some(start);
-        }
-        for (name, partition, start) in assigned {
-            topics.entry(name).or_default().assigned.push((partition, start));
         }
         let (tx, rx) = mpsc::unbounded_channel();
         Self {
@@ -135,7 +142,8 @@ impl Fetcher {
             buffer: Arc::clone(buffer),
             lane: Lane::Fetch(pool.next_consumer()),
             topics,
-            reading: BTreeMap::new(),
+            reading: Readings::default(),
+            retries: BTreeSet::new(),
             sources: BTreeMap::new(),
             responses: 0,
             requests: 0,
@@ -157,6 +165,7 @@ impl Fetcher {
             self.env.mishap("fetcher");
             let now = self.env.now();
             self.wake_at = None;
+            self.obey();
             self.learn(now);
             self.find_starts(now);
             self.fetch(now);
@@ -180,11 +189,12 @@ impl Fetcher {
         }
     }
 
-    /// Forgets brokers that are no longer part of the cluster, unless a response of theirs is still to come.
+    /// Forgets brokers that are no longer part of the cluster, unless a response of theirs is still to come, or
+    /// partitions wait for them.
     fn forget_sources(&mut self) {
         let pool = &self.pool;
         let is_there = |id: i32| pool.broker(id).is_some();
-        self.sources.retain(|id, source| source.in_flight > 0 || is_there(*id));
+        self.sources.retain(|id, source| source.is_waited_for() || is_there(*id));
         self.troubles.forget(is_there);
     }
 
@@ -195,66 +205,36 @@ impl Fetcher {
         Some((partition.leader, partition.epoch))
     }
 
-    /// Whether a response of the broker's is still to come.
-    fn is_asked(&self, leader: i32) -> bool {
-        self.sources.get(&leader).is_some_and(|source| source.in_flight > 0)
-    }
-
-    /// Partitions that may be asked for now, by leader, with the leader epoch. `started`: partitions that have
-    /// a position and whose leader has no Fetch in flight; otherwise those that have no position.
-    fn ready(&mut self, started: bool, now: Instant) -> BTreeMap<i32, Vec<(Asked, i32)>> {
-        let mut by_leader: BTreeMap<i32, Vec<(Asked, i32)>> = BTreeMap::new();
-        let mut without_leader = Vec::new();
-        for (key, reading) in &self.reading {
-            if reading.busy || reading.stopped || reading.next.is_some() != started {
-                continue;
-            }
-            if let Some(at) = reading.retry_at.filter(|at| *at > now) {
-                self.wake_at = earlier(self.wake_at, Some(at));
-                continue;
-            }
-            match self.leader(key) {
-                // The topic is not known now. A change of the metadata wakes this task when it is.
-                None => {}
-                Some((leader, _)) if started && self.is_asked(leader) => {}
-                Some((..0, _)) => without_leader.push(key.clone()),
-                Some((leader, epoch)) => {
-                    let asked = Asked::new(key, reading);
-                    by_leader.entry(leader).or_default().push((asked, epoch));
-                }
-            }
-        }
-        if !without_leader.is_empty() {
-            self.without_leader(&without_leader, now);
-        }
-        by_leader
-    }
-
     /// Asks for the first offsets of partitions that have no position. Each leader is asked on its own: one
     /// that is silent must not delay what the others tell.
     fn find_starts(&mut self, now: Instant) {
-        for (leader, parts) in self.ready(false, now) {
-            let mut wanted = Vec::with_capacity(parts.len());
-            let mut asked = Vec::with_capacity(parts.len());
-            for (part, _) in parts {
-                let Some(reading) = self.reading.get_mut(&part.key) else { continue };
+        self.settle(now);
+        let starting: Vec<(i32, BTreeSet<SlotId>)> = self
+            .sources
+            .iter_mut()
+            .filter(|(_, source)| !source.starting.is_empty())
+            .map(|(leader, source)| (*leader, std::mem::take(&mut source.starting)))
+            .collect();
+        for (leader, slots) in starting {
+            let mut wanted = Vec::with_capacity(slots.len());
+            let mut asked = Vec::with_capacity(slots.len());
+            for slot in slots {
+                self.reading.waits_for(slot, Waits::Nothing);
+                let Some(reading) = self.reading.get_mut(slot) else { continue };
                 let time = match reading.start {
-                    Start::Offset(at) => {
-                        reading.next = Some(Position::at(at, NO_EPOCH));
-                        continue;
-                    }
+                    // That is the position at once.
+                    Start::Offset(_) => continue,
                     Start::Earliest => EARLIEST,
                     Start::Latest => LATEST,
                     Start::Timestamp(ms) => ms,
                 };
-                reading.busy = true;
-                wanted.push((part.key.clone(), time));
-                asked.push(part);
+                reading.looking = true;
+                wanted.push((reading.key.clone(), time));
+                asked.push(Asked::new(slot, reading));
             }
             if wanted.is_empty() {
                 continue;
             }
-            self.sources.entry(leader).or_default();
             self.troubles.wait_for(Some(leader));
             let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
             self.env.spawn(async move {
@@ -275,23 +255,29 @@ impl Fetcher {
 
     /// Sends one Fetch to each leader that has none in flight.
     fn fetch(&mut self, now: Instant) {
+        self.settle(now);
         // Bytes that requests in flight may bring count: all responses together must fit the buffer. Each may
         // bring one batch that is larger than asked for, since brokers never cut the first.
         let in_flight = self.sources.values().map(|source| source.in_flight).sum();
         let mut room = self.buffer.room().saturating_sub(in_flight);
-        let mut ready: Vec<_> = self.ready(true, now).into_iter().collect();
-        let lags = |key: &Key| self.reading.get(key).is_none_or(|reading| reading.lags);
-        let mut left_out: BTreeMap<i32, Vec<Key>> = BTreeMap::new();
-        for (leader, parts) in &mut ready {
-            parts.retain(|(part, _)| {
-                let full = self.buffer.is_full(&part.key);
-                if full && lags(&part.key) {
-                    left_out.entry(*leader).or_default().push(part.key.clone());
+        let mut ready: Vec<(i32, Vec<SlotId>)> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| source.in_flight == 0 && !source.wanted.is_empty())
+            .map(|(leader, source)| (*leader, source.wanted.iter().copied().collect()))
+            .collect();
+        let mut left_out: BTreeMap<i32, Vec<SlotId>> = BTreeMap::new();
+        for (leader, slots) in &mut ready {
+            let mut are_full = self.buffer.are_full(slots.iter().copied()).into_iter();
+            slots.retain(|slot| {
+                let full = are_full.next().unwrap_or_default();
+                if full && self.lags(*slot) {
+                    left_out.entry(*leader).or_default().push(*slot);
                 }
                 !full
             });
         }
-        ready.retain(|(_, parts)| !parts.is_empty());
+        ready.retain(|(_, slots)| !slots.is_empty());
         // If the buffer has no room for a response of every broker, brokers take turns, and each Fetch asks for
         // at most its share of the buffer. Otherwise a broker without new records, which holds its Fetch back,
         // would reserve memory that the others need.
@@ -299,11 +285,10 @@ impl Fetcher {
         ready.sort_by_key(|(leader, _)| last(leader));
         let at_work = self.sources.values().filter(|source| source.in_flight > 0).count();
         let share = self.buffer.config.buffer_memory / (at_work + ready.len()).max(1);
-        for (leader, mut parts) in ready {
-            let source = self.sources.entry(leader).or_default();
-            let lags = |key: &Key| self.reading.get(key).is_none_or(|reading| reading.lags);
+        for (leader, mut slots) in ready {
             // Where there is something in what is named the broker answers at once.
-            let waits = !parts.iter().any(|(part, _)| lags(&part.key));
+            let waits = !slots.iter().any(|slot| self.lags(*slot));
+            let source = self.sources.entry(leader).or_default();
             let left_out = left_out.remove(&leader).filter(|_| waits).unwrap_or_default();
             if left_out.is_empty() {
                 source.left_out.nobody();
@@ -324,7 +309,7 @@ impl Fetcher {
             if bytes == 0 {
                 break;
             }
-            let retry = match self.pay(leader, &parts, now) {
+            let retry = match self.pay(leader, &slots, now) {
                 Ok(retry) => retry,
                 Err(at) => {
                     self.wake_at = earlier(self.wake_at, Some(at));
@@ -333,24 +318,30 @@ impl Fetcher {
             };
             let mut max_wait = self.buffer.config.max_wait;
             if !left_out.is_empty() {
-                // Each is looked at: what was taken of it counts for this request alone.
-                let taken = left_out.iter().filter(|key| self.buffer.was_taken(key)).count() > 0;
+                // What was taken of them counts for this request alone.
+                let taken = self.buffer.were_taken(&left_out);
                 let source = self.sources.entry(leader).or_default();
                 max_wait = source.left_out.max_wait(max_wait, taken);
             }
             room -= bytes;
-            // The sort is stable: partitions with equal turns stay in the order of their names.
-            parts.sort_by_key(|(part, _)| self.reading.get(&part.key).map(|r| r.turn));
-            self.send(leader, parts, (bytes, max_wait), retry, now);
+            // The sort is stable: partitions with equal turns stay in the order of their numbers.
+            slots.sort_by_key(|slot| self.reading.get(*slot).map(|r| r.turn));
+            self.send(leader, &slots, (bytes, max_wait), retry, now);
         }
+    }
+
+    /// Whether a partition may have records beyond its position.
+    fn lags(&self, slot: SlotId) -> bool {
+        self.reading.get(slot).is_none_or(|reading| reading.lags)
     }
 
     /// A request in which every partition is tried again is paid from the retry budget. Gives whether it is
     /// such a request, or as an error the time at which the budget can pay.
-    fn pay(&mut self, leader: i32, parts: &[(Asked, i32)], now: Instant) -> Result<bool, Instant> {
-        let again = |key: &Key| self.reading.get(key).is_some_and(|r| r.backoff.attempts() > 0);
+    fn pay(&mut self, leader: i32, slots: &[SlotId], now: Instant) -> Result<bool, Instant> {
+        let again =
+            |slot: &SlotId| self.reading.get(*slot).is_some_and(|r| r.backoff.attempts() > 0);
         let budgets = self.pool.budgets();
-        let retry = parts.iter().all(|(part, _)| again(&part.key));
+        let retry = slots.iter().all(again);
         let source = self.sources.entry(leader).or_default();
         if !retry {
             budgets.first_request(BudgetKind::Fetch, now);
@@ -367,20 +358,22 @@ impl Fetcher {
     fn send(
         &mut self,
         leader: i32,
-        parts: Vec<(Asked, i32)>,
+        slots: &[SlotId],
         (max_bytes, max_wait): (usize, Duration),
         retry: bool,
         sent: Instant,
     ) {
         let config = &self.buffer.config;
-        let ids_known = parts.iter().all(|(asked, _)| !asked.id.is_nil());
+        let mut ids_known = true;
         let mut topics: Vec<FetchTopic> = Vec::new();
-        let mut asked = Vec::with_capacity(parts.len());
-        for (part, epoch) in parts {
-            if let Some(reading) = self.reading.get_mut(&part.key) {
-                reading.busy = true;
-            }
-            let Some(from) = part.from else { continue };
+        let mut asked = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let Some(reading) = self.reading.get(*slot) else { continue };
+            let part = Asked::new(*slot, reading);
+            let (Some(from), Some((_, epoch))) = (part.from, self.leader(&part.key)) else {
+                continue;
+            };
+            ids_known &= !part.id.is_nil();
             let partition = FetchPartition::default()
                 .with_partition(part.key.1)
                 .with_current_leader_epoch(epoch)

@@ -1,12 +1,14 @@
 //! One partition as the fetcher reads it, and the brokers and topics around it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::buffer::Key;
 use super::position::Position;
+use super::slot::SlotId;
 use crate::cluster::TopicMeta;
 use crate::config::Start;
 use crate::error::ErrorKind;
@@ -19,20 +21,35 @@ use crate::policy::trickle::Trickle;
 use crate::policy::turns::Turn;
 use crate::protocol::NO_EPOCH;
 
+/// What a partition waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// Something that is told: a response, metadata, a command.
+    #[default]
+    Nothing,
+    /// This time.
+    Retry(Instant),
+    /// That this broker is asked where it begins: it is in the source's `starting`.
+    Start(i32),
+    /// The next Fetch to this broker, or the response to one: it is in the source's `wanted`.
+    Fetch(i32),
+}
+
 /// A partition that is read.
 pub(super) struct Reading {
+    pub(super) key: Key,
     /// The topic's id: a later topic of the same name is another one.
     pub(super) id: Uuid,
+    /// What is asked and answered under an earlier one is ignored.
+    pub(super) incarnation: u64,
     /// Where to go on; `None` until it is known.
     pub(super) next: Option<Position>,
     /// Where to begin, as long as there is no position.
     pub(super) start: Start,
     /// Where to go on when the records at the position are gone.
     pub(super) reset: Start,
-    /// How many seeks this partition has had. A response to a request of an older generation is ignored.
-    pub(super) generation: u64,
-    /// The partition is in a request in flight: a Fetch, or ListOffsets.
-    pub(super) busy: bool,
+    /// Where it begins is being looked up.
+    pub(super) looking: bool,
     pub(super) retry_at: Option<Instant>,
     pub(super) backoff: Backoff,
     pub(super) turn: Turn,
@@ -42,36 +59,48 @@ pub(super) struct Reading {
     pub(super) spell: Spell,
     /// Only the application can say where to go on: nothing more until a seek.
     pub(super) stopped: bool,
+    /// The application wants nothing of it now.
+    pub(super) paused: bool,
+    /// What it waits for, as [`Fetcher::settle`](super::fetcher::Fetcher) found it last.
+    pub(super) waits: Waits,
+    touched: bool,
 }
 
 impl Reading {
-    pub(super) fn new(id: Uuid, start: Start, reset: Start) -> Self {
-        Self {
+    pub(super) fn new(key: Key, id: Uuid, incarnation: u64, start: Start, reset: Start) -> Self {
+        let mut reading = Self {
+            key,
             id,
+            incarnation,
             next: None,
             start,
             reset: lasting(reset),
-            generation: 0,
-            busy: false,
+            looking: false,
             retry_at: None,
             backoff: Backoff::default(),
             turn: Turn::new(),
             lags: true,
             spell: Spell::default(),
             stopped: false,
-        }
+            paused: false,
+            waits: Waits::Nothing,
+            touched: false,
+        };
+        reading.begin(start);
+        reading
     }
 
-    pub(super) fn seek(&mut self, to: Start, generation: u64) {
-        self.generation = generation;
+    pub(super) fn seek(&mut self, to: Start, incarnation: u64) {
+        self.incarnation = incarnation;
         self.begin(to);
         self.reset = lasting(to);
     }
 
     /// The topic is another one of the same name: nothing of the old one means anything there. `None`:
     /// the application has to say where to begin.
-    pub(super) fn made_anew(&mut self, id: Uuid, start: Option<Start>) {
+    pub(super) fn made_anew(&mut self, id: Uuid, incarnation: u64, start: Option<Start>) {
         self.id = id;
+        self.incarnation = incarnation;
         self.begin(start.unwrap_or(self.start));
         self.stopped = start.is_none();
         self.spell.ended();
@@ -89,6 +118,8 @@ impl Reading {
         // An offset that the application chose comes without a leader epoch.
         self.next =
             if let Start::Offset(at) = start { Some(Position::at(at, NO_EPOCH)) } else { None };
+        // What is being looked up answers an earlier question.
+        self.looking = false;
         self.stopped = false;
         self.retry_at = None;
         self.lags = true;
@@ -99,6 +130,64 @@ impl Reading {
         self.backoff.reset();
         self.retry_at = None;
         self.spell.ended();
+    }
+}
+
+/// The partitions that are read, by their numbers. What is changed is *touched*: the fetcher looks at it again to
+/// see what it waits for, and at nothing else.
+#[derive(Default)]
+pub(super) struct Readings {
+    list: Vec<Option<Reading>>,
+    touched: Vec<SlotId>,
+}
+
+impl Readings {
+    pub(super) fn insert(&mut self, slot: SlotId, reading: Reading) {
+        if self.list.len() <= slot.index() {
+            self.list.resize_with(slot.index() + 1, || None);
+        }
+        self.list[slot.index()] = Some(reading);
+        self.touch(slot);
+    }
+
+    pub(super) fn remove(&mut self, slot: SlotId) -> Option<Reading> {
+        self.list.get_mut(slot.index())?.take()
+    }
+
+    pub(super) fn get(&self, slot: SlotId) -> Option<&Reading> {
+        self.list.get(slot.index())?.as_ref()
+    }
+
+    /// To be changed: it is touched.
+    pub(super) fn get_mut(&mut self, slot: SlotId) -> Option<&mut Reading> {
+        self.touch(slot);
+        self.list.get_mut(slot.index())?.as_mut()
+    }
+
+    pub(super) fn touch(&mut self, slot: SlotId) {
+        let reading = self.list.get_mut(slot.index()).and_then(Option::as_mut);
+        if let Some(reading) = reading
+            && !std::mem::replace(&mut reading.touched, true)
+        {
+            self.touched.push(slot);
+        }
+    }
+
+    /// Those that were touched since the last call.
+    pub(super) fn take_touched(&mut self) -> Vec<SlotId> {
+        let touched = std::mem::take(&mut self.touched);
+        for slot in &touched {
+            if let Some(Some(reading)) = self.list.get_mut(slot.index()) {
+                reading.touched = false;
+            }
+        }
+        touched
+    }
+
+    /// Notes what it waits for, which touches nothing. Gives what it waited for before.
+    pub(super) fn waits_for(&mut self, slot: SlotId, waits: Waits) -> Waits {
+        let reading = self.list.get_mut(slot.index()).and_then(Option::as_mut);
+        reading.map_or(Waits::Nothing, |reading| std::mem::replace(&mut reading.waits, waits))
     }
 }
 
@@ -113,10 +202,14 @@ fn lasting(start: Start) -> Start {
 pub(super) struct Topic {
     /// `Some` if every partition of the topic is read: those that are there at first begin here.
     pub(super) whole: Option<Start>,
-    /// Partitions assigned by hand, until they are there.
-    pub(super) assigned: Vec<(i32, Start)>,
-    /// Those of `assigned` for which `UnknownPartition` was reported.
-    pub(super) missing: Vec<i32>,
+    /// The partitions that are read, those that were assigned and are not there yet included.
+    pub(super) slots: BTreeMap<i32, SlotId>,
+    /// Those of a whole topic that the application does not want.
+    pub(super) unwanted: BTreeSet<i32>,
+    /// Some were assigned since the metadata was looked at.
+    pub(super) grown: bool,
+    /// Those of `slots` for which `UnknownPartition` was reported.
+    pub(super) missing: BTreeSet<i32>,
     /// The topic's metadata now; `None`: it is not known.
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// The id that its partitions are read under; nil until it is known, or where brokers are too old
@@ -152,6 +245,9 @@ impl Topic {
 /// A broker that something is fetched from.
 #[derive(Default)]
 pub(super) struct Source {
+    /// Partitions to be named in a Fetch, and those whose start is to be asked for.
+    pub(super) wanted: BTreeSet<SlotId>,
+    pub(super) starting: BTreeSet<SlotId>,
     /// How many bytes the request in flight may bring; 0: none is.
     pub(super) in_flight: usize,
     /// The number of the consumer's last request to it, by [`Fetcher`](super::fetcher::Fetcher)'s count; 0:
@@ -171,9 +267,35 @@ pub(super) struct Source {
     pub(super) starts_silence: Silence,
 }
 
+impl Source {
+    /// Whether a response of it is still to come, or partitions wait for it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.in_flight > 0 || !self.wanted.is_empty() || !self.starting.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_changed_is_looked_at_once() {
+        let mut readings = Readings::default();
+        let reading =
+            || Reading::new(("t".into(), 0), Uuid::nil(), 1, Start::Earliest, Start::Earliest);
+        let slots = [0, 1, 2].map(SlotId);
+        slots.iter().rev().for_each(|slot| readings.insert(*slot, reading()));
+        assert_eq!(readings.take_touched(), [slots[2], slots[1], slots[0]]);
+        readings.get(slots[0]);
+        readings.waits_for(slots[2], Waits::Fetch(1));
+        for _ in 0..2 {
+            readings.get_mut(slots[1]).unwrap().lags = false;
+            readings.touch(slots[0]);
+        }
+        assert_eq!(readings.take_touched(), [slots[1], slots[0]]);
+        assert!(readings.remove(slots[1]).is_some() && readings.get_mut(slots[1]).is_none());
+        assert!(readings.take_touched().is_empty());
+    }
 
     #[test]
     fn a_topic_remembers_the_last_of_its_former_ids() {
@@ -189,9 +311,10 @@ mod tests {
     /// At a time where nothing is left there would be nothing the second time either.
     #[test]
     fn records_that_are_gone_are_not_looked_for_by_their_time() {
-        let mut reading = Reading::new(Uuid::nil(), Start::Timestamp(5), Start::Timestamp(5));
+        let time = Start::Timestamp(5);
+        let mut reading = Reading::new(("t".into(), 0), Uuid::nil(), 1, time, time);
         assert_eq!((reading.start, reading.reset), (Start::Timestamp(5), Start::Earliest));
-        reading.seek(Start::Timestamp(7), 1);
+        reading.seek(Start::Timestamp(7), 2);
         assert_eq!((reading.start, reading.reset), (Start::Timestamp(7), Start::Earliest));
         reading.begin_again();
         assert_eq!(reading.start, Start::Earliest);

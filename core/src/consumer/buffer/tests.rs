@@ -1,13 +1,16 @@
-//! The buffer alone: what is counted comes back, who waits for room or for records is woken, and what was
-//! asked for before a seek is not what is wanted.
+//! The buffer alone: what is counted comes back, who waits for room or for records is woken, what was asked for
+//! before a seek is not what is wanted, and commands hold as they return.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::BytesMut;
 
 use super::*;
 use crate::cluster::{Handle, by_hand};
+use crate::consumer::TopicPartition;
+use crate::consumer::batch::Batch;
+use crate::error::{ErrorKind, Result};
 use crate::record::builder::{BatchBuilder, HeaderList};
 use crate::record::pool::ChunkPool;
 use crate::record::{Compression, reader};
@@ -18,37 +21,91 @@ const SIZE: usize = 1_000;
 struct Set {
     buffer: Buffer,
     pool: Handle,
+    /// Of the partitions 0, 1 ... of topic `t`.
+    slots: Vec<SlotId>,
 }
 
-fn set(buffer_memory: usize, max_partition_bytes: usize) -> Set {
+/// One that reads so many partitions.
+fn set(partitions: i32, buffer_memory: usize, max_partition_bytes: usize) -> Set {
     let consumer = ConsumerConfig { buffer_memory, max_partition_bytes, ..Default::default() };
-    Set { buffer: Buffer::new(consumer), pool: by_hand::client() }
+    let buffer = Buffer::new(consumer);
+    let slots = (0..partitions).map(|p| buffer.add(&key(p)).0).collect();
+    Set { buffer, pool: by_hand::client(), slots }
 }
 
 fn key(partition: i32) -> Key {
     (Arc::from("t"), partition)
 }
 
-/// A batch of one record at this offset.
-fn fetched(partition: i32, offset: i64, generation: u64) -> FetchedBatch {
-    let mut builder = BatchBuilder::new(ChunkPool::default());
-    builder.append(None, Some(&[7; SIZE - 9]), HeaderList::NONE, 0).unwrap();
-    assert_eq!(builder.len_bytes(), SIZE);
-    let sealed = builder.seal(Compression::None).unwrap();
+/// A batch of one record at this offset, whose records have so many bytes.
+pub(super) fn fetched(offset: i64, size: usize) -> Fetched {
+    let raw = reader::split(batch(offset, size)).next().unwrap().unwrap();
+    assert_eq!(raw.payload().len(), size);
+    Fetched { raw, from: 0 }
+}
+
+/// The same as it comes from a broker.
+pub(in crate::consumer) fn one_record(offset: i64) -> bytes::Bytes {
+    batch(offset, SIZE)
+}
+
+fn batch(offset: i64, size: usize) -> bytes::Bytes {
+    let build = |value: &[u8]| {
+        let mut builder = BatchBuilder::new(ChunkPool::default());
+        builder.append(None, Some(value), HeaderList::NONE, 0).unwrap();
+        builder
+    };
+    let mut value = vec![7; size];
+    // What is around the value, which is less around a shorter one.
+    for _ in 0..2 {
+        let around = build(&value).len_bytes() - value.len();
+        value.resize(size - around, 7);
+    }
+    let sealed = build(&value).seal(Compression::None).unwrap();
     let mut bytes = BytesMut::from(&sealed.header(-1, -1, -1)[..]);
     sealed.segments().iter().for_each(|segment| bytes.extend_from_slice(segment));
     bytes[..8].copy_from_slice(&offset.to_be_bytes());
-    let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
-    FetchedBatch { key: key(partition), raw, from: 0, high_watermark: 100, generation }
+    bytes.freeze()
 }
 
 impl Set {
-    fn push(&self, batches: impl IntoIterator<Item = FetchedBatch>) {
-        self.buffer.push(batches);
+    fn incarnation(&self, partition: usize) -> u64 {
+        self.buffer.lock().shelves.get(self.slots[partition]).unwrap().incarnation
+    }
+
+    /// Batches of a partition, at these offsets, as they are wanted now.
+    fn push(&self, partition: usize, offsets: impl IntoIterator<Item = i64>) {
+        self.push_as(self.incarnation(partition), partition, offsets);
+    }
+
+    fn push_as(&self, incarnation: u64, partition: usize, offsets: impl IntoIterator<Item = i64>) {
+        let batches: Vec<_> = offsets.into_iter().map(|at| fetched(at, SIZE)).collect();
+        let next = batches.last().map_or(0, |last| last.raw.last_offset + 1);
+        self.buffer.push(self.slots[partition], incarnation, batches, (next, 100));
+    }
+
+    fn moved(&self, incarnation: u64, then: Then) {
+        self.buffer.tell(error(), &[(self.slots[0], incarnation)], then);
+    }
+
+    fn position(&self, partition: i32) -> Option<i64> {
+        self.buffer.position("t", partition)
+    }
+
+    fn is_full(&self, partition: usize) -> bool {
+        self.buffer.are_full([self.slots[partition]].into_iter())[0]
+    }
+
+    fn was_taken(&self, partition: usize) -> bool {
+        self.buffer.were_taken(&self.slots[partition..=partition])
     }
 
     fn take(&self) -> Option<Result<Batch>> {
         self.buffer.take(&self.pool)
+    }
+
+    fn poll(&self, who: u64, waker: &Waker) -> Poll<Option<Result<Batch>>> {
+        self.buffer.poll_take(who, &self.pool, &mut Context::from_waker(waker))
     }
 
     fn offsets(&self) -> Vec<i64> {
@@ -65,19 +122,14 @@ impl Set {
     }
 }
 
-fn moved(to: i64, generation: u64) -> Vec<Moved> {
-    vec![Moved { key: key(0), next: Some(to), generation }]
-}
-
 fn error() -> Error {
     Error::new(ErrorKind::Truncated, "cut")
 }
 
 #[tokio::test]
 async fn every_byte_that_is_taken_or_dropped_is_room_again() {
-    let set = set(10 * SIZE, SIZE);
-    (0..2).for_each(|p| set.buffer.add_partition(&key(p)));
-    set.push((0..4).map(|at| fetched(at % 2, at.into(), 0)));
+    let set = set(2, 10 * SIZE, SIZE);
+    (0..4).for_each(|at| set.push(at as usize % 2, [at]));
     assert_eq!(set.buffer.room(), 6 * SIZE);
     set.take().unwrap().unwrap();
     assert_eq!(set.buffer.room(), 7 * SIZE);
@@ -87,47 +139,55 @@ async fn every_byte_that_is_taken_or_dropped_is_room_again() {
     assert_eq!(set.offsets(), [2]);
     assert_eq!(set.buffer.room(), 10 * SIZE);
     // What belongs to nobody any more is handed out, and counted back as well.
-    set.push([fetched(0, 9, 0)]);
-    set.buffer.remove_partition(&key(0));
+    set.push(0, [9]);
+    set.buffer.retire(set.slots[0]);
     assert_eq!(set.offsets(), [9]);
     assert_eq!(set.buffer.room(), 10 * SIZE);
-    set.push([fetched(1, 0, 1), fetched(1, 1, 1)]);
+    // What is not wanted is not.
+    set.push(1, [0, 1]);
+    assert_eq!(set.buffer.room(), 8 * SIZE);
+    let incarnation = set.incarnation(1);
+    set.buffer.unassign(&[("t", 1)]).unwrap();
+    set.push_as(incarnation, 1, [2]);
+    assert_eq!((set.buffer.room(), set.offsets()), (10 * SIZE, vec![]));
+
+    let set = self::set(1, 10 * SIZE, SIZE);
+    set.push(0, [0, 1]);
     assert_eq!(set.buffer.room(), 8 * SIZE);
     set.buffer.close();
     assert_eq!(set.buffer.room(), 10 * SIZE);
-    set.push([fetched(1, 2, 1)]);
+    set.push(0, [2]);
     assert_eq!((set.buffer.room(), set.take().is_none()), (10 * SIZE, true), "it is closed");
 }
 
 /// A partition has its share of the buffer, and at least what one fetch may bring of it.
 #[tokio::test]
 async fn a_partition_is_full_at_its_share() {
-    let set = set(8 * SIZE, SIZE);
-    (0..4).for_each(|p| set.buffer.add_partition(&key(p)));
-    assert!(!set.buffer.is_full(&key(0)) && !set.buffer.is_full(&key(9)));
-    set.push([fetched(0, 0, 0)]);
-    assert!(!set.buffer.is_full(&key(0)));
-    set.push([fetched(0, 1, 0), fetched(1, 0, 0)]);
-    assert!(set.buffer.is_full(&key(0)) && !set.buffer.is_full(&key(1)));
+    let set = set(4, 8 * SIZE, SIZE);
+    assert!(!set.is_full(0) && !set.buffer.are_full([SlotId(9)].into_iter())[0]);
+    set.push(0, [0]);
+    assert!(!set.is_full(0));
+    set.push(0, [1]);
+    set.push(1, [0]);
+    assert!(set.is_full(0) && !set.is_full(1));
     set.take().unwrap().unwrap();
-    assert!(!set.buffer.is_full(&key(0)));
-    set.push([fetched(0, 2, 0)]);
+    assert!(!set.is_full(0));
+    set.push(0, [2]);
     set.buffer.seek("t", 0, Start::Earliest).unwrap();
-    assert!(!set.buffer.is_full(&key(0)), "nothing of it is there");
+    assert!(!set.is_full(0), "nothing of it is there");
 
-    let set = self::set(8 * SIZE, 3 * SIZE);
-    (0..8).for_each(|p| set.buffer.add_partition(&key(p)));
-    set.push((0..2).map(|at| fetched(0, at, 0)));
-    assert!(!set.buffer.is_full(&key(0)));
-    set.push([fetched(0, 2, 0)]);
-    assert!(set.buffer.is_full(&key(0)));
+    let set = self::set(8, 8 * SIZE, 3 * SIZE);
+    set.push(0, 0..2);
+    assert!(!set.is_full(0));
+    set.push(0, [2]);
+    assert!(set.is_full(0));
 }
 
 #[tokio::test]
 async fn the_fetcher_is_woken_when_there_is_room_again() {
-    let set = set(4 * SIZE, SIZE);
-    (0..2).for_each(|p| set.buffer.add_partition(&key(p)));
-    set.push((0..4).map(|at| fetched(at / 3, at.into(), 0)));
+    let set = set(2, 4 * SIZE, SIZE);
+    set.push(0, 0..3);
+    set.push(1, [3]);
     assert!(!set.is_woken().await);
     set.take().unwrap().unwrap();
     assert!(!set.is_woken().await, "more than half is full");
@@ -137,6 +197,17 @@ async fn the_fetcher_is_woken_when_there_is_room_again() {
     assert!(!set.is_woken().await, "nobody was left out");
     set.buffer.seek("t", 0, Start::Latest).unwrap();
     assert!(set.is_woken().await, "there is somewhere else to go on");
+    type Act = fn(&Set) -> Result<()>;
+    let acts: [Act; 4] = [
+        |set| set.buffer.pause(&[("t", 0)], true),
+        |set| set.buffer.pause(&[("t", 0)], false),
+        |set| set.buffer.assign(vec![(key(7), Start::Earliest)]),
+        |set| set.buffer.unassign(&[("t", 7)]),
+    ];
+    for act in acts {
+        act(&set).unwrap();
+        assert!(set.is_woken().await);
+    }
     set.buffer.close();
     assert!(set.is_woken().await);
 }
@@ -144,54 +215,59 @@ async fn the_fetcher_is_woken_when_there_is_room_again() {
 /// One that has its share is left out of requests: it is asked for again before nothing of it is left.
 #[tokio::test]
 async fn the_fetcher_is_woken_when_half_of_a_share_is_free() {
-    let set = set(16 * SIZE, SIZE);
-    (0..2).for_each(|p| set.buffer.add_partition(&key(p)));
-    set.push((0..8).map(|at| fetched(0, at, 0)));
-    assert!(set.buffer.is_full(&key(0)) && !set.buffer.was_taken(&key(0)));
+    let set = set(2, 16 * SIZE, SIZE);
+    set.push(0, 0..8);
+    assert!(set.is_full(0) && !set.was_taken(0));
     for left in (0..8).rev() {
         set.take().unwrap().unwrap();
         assert_eq!(set.is_woken().await, left == 4, "{left} left");
-        assert!(set.buffer.was_taken(&key(0)) && !set.buffer.was_taken(&key(0)));
+        assert!(set.was_taken(0) && !set.was_taken(0));
     }
-    assert!(!set.buffer.was_taken(&key(1)));
+    assert!(!set.was_taken(1));
 }
 
 #[tokio::test]
 async fn the_last_seek_counts_and_what_was_asked_for_before_it_does_not() {
-    let set = set(100 * SIZE, SIZE);
-    set.buffer.add_partition(&key(0));
-    set.push([fetched(0, 5, 0)]);
+    let set = set(1, 100 * SIZE, SIZE);
+    let first = set.incarnation(0);
+    set.push(0, [5]);
     for _ in 0..3 {
         set.buffer.seek("t", 0, Start::Offset(40)).unwrap();
     }
+    let second = set.incarnation(0);
     set.buffer.seek("t", 0, Start::Offset(50)).unwrap();
-    assert_eq!(set.buffer.position("t", 0), Some(50));
-    set.push([fetched(0, 6, 0), fetched(0, 40, 3)]);
+    assert_eq!(set.position(0), Some(50));
+    set.push_as(first, 0, [6]);
+    set.push_as(second, 0, [40]);
     assert!(set.take().is_none());
-    let seeks = set.buffer.take_seeks();
-    let asked: Vec<_> = seeks.iter().map(|seek| (seek.to, seek.generation)).collect();
-    assert_eq!(asked, [(Start::Offset(50), 4)]);
-    assert!(set.buffer.take_seeks().is_empty());
-    set.push([fetched(0, 50, 4)]);
+    let (slot, incarnation) = (set.slots[0], set.incarnation(0));
+    let seek = Some(Start::Offset(50));
+    let commands = [Command::Change { slot, incarnation, seek, paused: false }];
+    assert_eq!(set.buffer.take_commands(), commands);
+    assert!(set.buffer.take_commands().is_empty());
+    set.push(0, [50]);
     assert_eq!(set.offsets(), [50]);
-    assert_eq!(set.buffer.position("t", 0), Some(51));
+    assert_eq!(set.position(0), Some(51));
+    let before = set.incarnation(0);
     set.buffer.seek("t", 0, Start::Latest).unwrap();
-    assert_eq!(set.buffer.position("t", 0), None, "it is not known yet");
+    assert_eq!(set.position(0), None, "it is not known yet");
     // News of the place that was left.
-    set.buffer.moved(error(), moved(7, 4));
+    set.moved(before, Then::At(7));
     assert!(set.take().unwrap().is_err());
-    assert_eq!(set.buffer.position("t", 0), None);
-    set.buffer.moved(error(), moved(8, 5));
+    assert_eq!(set.position(0), None);
+    set.buffer.starts(slot, before, 7);
+    assert_eq!(set.position(0), None);
+    set.moved(set.incarnation(0), Then::At(8));
     assert!(set.take().unwrap().is_err());
-    assert_eq!(set.buffer.position("t", 0), Some(8));
+    assert_eq!(set.position(0), Some(8));
 
     let kind = |result: Result<()>| result.unwrap_err().kind();
     let seek = |p, to| kind(set.buffer.seek("t", p, to));
     assert_eq!(seek(0, Start::Offset(-1)), ErrorKind::InvalidArgument);
     assert_eq!(seek(0, Start::Timestamp(-1)), ErrorKind::InvalidArgument);
     assert_eq!(seek(1, Start::Earliest), ErrorKind::UnknownPartition);
-    set.buffer.remove_partition(&key(0));
-    assert!(set.buffer.take_seeks().is_empty(), "of a partition that is gone");
+    set.buffer.retire(slot);
+    assert!(set.buffer.take_commands().is_empty(), "of a partition that is gone");
     set.buffer.close();
     assert_eq!(seek(0, Start::Earliest), ErrorKind::Closed);
 }
@@ -199,23 +275,110 @@ async fn the_last_seek_counts_and_what_was_asked_for_before_it_does_not() {
 /// Another cluster: what is there was read and is handed out, what is on its way is nobody's.
 #[tokio::test]
 async fn anew_nothing_on_its_way_is_believed() {
-    let set = set(100 * SIZE, SIZE);
-    set.buffer.add_partition(&key(0));
-    set.push([fetched(0, 5, 0)]);
+    let set = set(1, 100 * SIZE, SIZE);
+    set.push(0, [5]);
     set.buffer.seek("t", 0, Start::Offset(5)).unwrap();
-    set.push([fetched(0, 5, 1)]);
-    let generations = set.buffer.begin_anew();
-    assert_eq!(generations[&key(0)], 2);
-    assert_eq!(set.buffer.position("t", 0), None);
-    assert!(set.buffer.take_seeks().is_empty());
-    set.push([fetched(0, 6, 1)]);
+    set.push(0, [5]);
+    let before = set.incarnation(0);
+    let renewed = set.buffer.begin_anew();
+    assert_eq!(renewed, [(set.slots[0], set.incarnation(0))]);
+    assert!(set.incarnation(0) > before);
+    assert_eq!(set.position(0), None);
+    let seeks = |command: &Command| matches!(command, Command::Change { seek: Some(_), .. });
+    assert!(!set.buffer.take_commands().iter().any(seeks));
+    set.push_as(before, 0, [6]);
     assert_eq!(set.offsets(), [5]);
-    assert_eq!(set.buffer.position("t", 0), None, "that is an offset of the old one");
+    assert_eq!(set.position(0), None, "that is an offset of the old one");
+}
+
+/// A topic made anew: where the application wants to go on counts there, too.
+#[tokio::test]
+async fn a_seek_that_nobody_heard_of_outlives_its_topic() {
+    let set = set(1, 100 * SIZE, SIZE);
+    set.push(0, [5]);
+    let incarnation = set.buffer.renew(set.slots[0]).unwrap();
+    assert_eq!((set.incarnation(0), set.position(0)), (incarnation, None));
+    set.buffer.seek("t", 0, Start::Offset(9)).unwrap();
+    set.buffer.renew(set.slots[0]).unwrap();
+    assert_eq!(set.position(0), Some(9));
+    assert_eq!(set.buffer.take_commands().len(), 1);
+    set.buffer.unassign(&[("t", 0)]).unwrap();
+    assert_eq!(set.buffer.renew(set.slots[0]), None);
+}
+
+#[tokio::test]
+async fn a_command_holds_as_it_returns() {
+    let set = set(2, 100 * SIZE, SIZE);
+    set.push(0, [1, 2]);
+    set.push(1, [3]);
+    let named = |partition| TopicPartition { topic: "t".into(), partition };
+    // All or none.
+    let refused = set.buffer.pause(&[("t", 0), ("t", 7)], true).unwrap_err();
+    assert_eq!((refused.kind(), set.buffer.paused()), (ErrorKind::UnknownPartition, vec![]));
+    set.buffer.pause(&[("t", 0), ("t", 0)], true).unwrap();
+    assert_eq!(set.buffer.paused(), [named(0)]);
+    assert_eq!(set.offsets(), [3]);
+    // A seek while it is paused: from there on, when it is resumed.
+    set.buffer.seek("t", 0, Start::Offset(40)).unwrap();
+    set.push(0, [40]);
+    assert!(set.take().is_none());
+    let (slot, incarnation) = (set.slots[0], set.incarnation(0));
+    let seek = Some(Start::Offset(40));
+    let commands = [Command::Change { slot, incarnation, seek, paused: true }];
+    assert_eq!(set.buffer.take_commands(), commands);
+    set.buffer.pause(&[("t", 0)], false).unwrap();
+    assert_eq!(set.offsets(), [40]);
+    let commands = [Command::Change { slot, incarnation, seek: None, paused: false }];
+    assert_eq!(set.buffer.take_commands(), commands);
+    // Assigned and left again, all or none.
+    set.buffer.assign(vec![(key(5), Start::Offset(8)), (key(1), Start::Offset(9))]).unwrap();
+    assert_eq!((set.position(5), set.position(1)), (Some(8), Some(9)));
+    assert!(set.buffer.unassign(&[("t", 5), ("t", 6)]).is_err());
+    set.push(1, [9]);
+    set.buffer.unassign(&[("t", 1), ("t", 5), ("t", 1)]).unwrap();
+    assert_eq!((set.buffer.assignment(), set.offsets()), (vec![named(0)], vec![]));
+    let commands = set.buffer.take_commands();
+    let kinds = commands.iter().map(|command| match command {
+        Command::Assign { key, .. } => ("assign", key.1),
+        Command::Unassign { key, .. } => ("unassign", key.1),
+        Command::Change { .. } => ("change", -1),
+    });
+    // That of a seek in what is left by now is none.
+    assert_eq!(kinds.collect::<Vec<_>>(), [("assign", 5), ("unassign", 1), ("unassign", 5)]);
+    set.buffer.close();
+    for refused in [
+        set.buffer.pause(&[("t", 0)], true),
+        set.buffer.assign(vec![(key(5), Start::Earliest)]),
+        set.buffer.unassign(&[("t", 0)]),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Closed);
+    }
+}
+
+#[tokio::test]
+async fn lag_is_known_without_asking() {
+    let set = set(2, 100 * SIZE, SIZE);
+    let lag = |partition| set.buffer.lag("t", partition);
+    assert_eq!((lag(0), lag(7)), (None, None));
+    set.buffer.starts(set.slots[0], set.incarnation(0), 10);
+    assert_eq!((set.position(0), lag(0)), (Some(10), None), "where it ends is not known");
+    set.push(0, [10, 11]);
+    assert_eq!(lag(0), Some(90));
+    set.take();
+    assert_eq!(lag(0), Some(89));
+    // An end that is told while there is nothing else, and one that the position is beyond.
+    set.buffer.push(set.slots[0], set.incarnation(0), vec![], (12, 500));
+    assert_eq!(lag(0), Some(489));
+    set.take();
+    set.buffer.push(set.slots[0], set.incarnation(0), vec![], (12, 5));
+    assert_eq!(lag(0), Some(0));
+    set.buffer.seek("t", 0, Start::Earliest).unwrap();
+    assert_eq!(lag(0), None);
 }
 
 #[tokio::test]
 async fn errors_that_nobody_takes_have_a_bound_and_the_last_word_is_told() {
-    let set = set(100 * SIZE, SIZE);
+    let set = set(1, 100 * SIZE, SIZE);
     for _ in 0..MAX_ERRORS + 50 {
         set.buffer.fail(error());
     }
@@ -228,16 +391,35 @@ async fn errors_that_nobody_takes_have_a_bound_and_the_last_word_is_told() {
     }
     let told = std::iter::from_fn(|| set.take()).count();
     assert_eq!(told, MAX_ERRORS);
+    // It comes behind all that is there.
     set.buffer.end(error());
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut next = || set.buffer.poll_take(&set.pool, &mut cx);
-    assert!(matches!(next(), Poll::Ready(Some(Err(_)))));
+    set.push(0, [0]);
+    set.buffer.fail(error());
+    let next = || set.poll(0, Waker::noop());
+    let kinds = [(); 3].map(|()| matches!(next(), Poll::Ready(Some(Ok(_)))));
+    assert_eq!(kinds, [false, true, false]);
     assert!(matches!(next(), Poll::Ready(None)));
     assert!(matches!(next(), Poll::Ready(None)));
 }
 
+/// However many errors there are: who reads gets on.
+#[tokio::test]
+async fn errors_and_batches_take_turns() {
+    let set = set(1, 100 * SIZE, SIZE);
+    set.push(0, 0..3);
+    (0..5).for_each(|_| set.buffer.fail(error()));
+    let told: Vec<bool> = std::iter::from_fn(|| set.take()).map(|next| next.is_err()).collect();
+    assert_eq!(told, [true, false, true, false, true, false, true, true]);
+}
+
 #[derive(Default)]
 struct Count(AtomicUsize);
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Wake for Count {
     fn wake(self: Arc<Self>) {
@@ -256,12 +438,9 @@ impl Wake for Panics {
 /// It runs on the task of the fetcher, which reads on.
 #[tokio::test]
 async fn a_waker_that_panics_ends_nothing_else() {
-    let set = set(100 * SIZE, SIZE);
-    set.buffer.add_partition(&key(0));
-    let waker = Waker::from(Arc::new(Panics));
-    let mut cx = Context::from_waker(&waker);
-    assert!(set.buffer.poll_take(&set.pool, &mut cx).is_pending());
-    set.push([fetched(0, 0, 0)]);
+    let set = set(1, 100 * SIZE, SIZE);
+    assert!(set.poll(0, &Waker::from(Arc::new(Panics))).is_pending());
+    set.push(0, [0]);
     assert_eq!(set.offsets(), [0]);
 }
 
@@ -269,29 +448,78 @@ async fn a_waker_that_panics_ends_nothing_else() {
 #[tokio::test]
 async fn who_asked_last_is_woken() {
     type Event = fn(&Set);
-    let events: [Event; 4] = [
-        |set| set.push([fetched(0, 0, 0)]),
+    let events: [Event; 5] = [
+        |set| set.push(0, [0]),
         |set| set.buffer.fail(error()),
+        |set| set.moved(set.incarnation(0), Then::Stays),
         |set| set.buffer.end(error()),
         |set| set.buffer.close(),
     ];
     for (i, event) in events.into_iter().enumerate() {
-        let set = set(100 * SIZE, SIZE);
-        set.buffer.add_partition(&key(0));
+        let set = set(2, 100 * SIZE, SIZE);
         let counts: [Arc<Count>; 2] = Default::default();
         for count in &counts {
             let waker = Waker::from(Arc::clone(count));
             for _ in 0..2 {
-                let mut cx = Context::from_waker(&waker);
-                assert!(set.buffer.poll_take(&set.pool, &mut cx).is_pending());
+                assert!(set.poll(0, &waker).is_pending());
             }
         }
-        // Of a partition that is not read: nothing to wake anybody for.
-        set.push([fetched(1, 0, 0)]);
-        let woken = || counts.each_ref().map(|count| count.0.load(Ordering::Relaxed));
+        // Of a partition that is not read or is paused, or a position alone: nothing to wake anybody for.
+        set.push_as(0, 0, [0]);
+        set.buffer.pause(&[("t", 1)], true).unwrap();
+        set.push(1, [0]);
+        set.buffer.starts(set.slots[0], set.incarnation(0), 0);
+        let woken = || counts.each_ref().map(|count| count.get());
         assert_eq!(woken(), [0, 0]);
         event(&set);
         event(&set);
         assert_eq!(woken(), [0, 1], "event {i}");
     }
+}
+
+#[tokio::test]
+async fn two_who_wait_are_both_woken() {
+    let set = set(1, 100 * SIZE, SIZE);
+    let counts: [Arc<Count>; 2] = Default::default();
+    for (who, count) in counts.iter().enumerate() {
+        assert!(set.poll(who as u64, &Waker::from(Arc::clone(count))).is_pending());
+    }
+    set.buffer.pause(&[("t", 0)], true).unwrap();
+    set.push(0, [0]);
+    assert_eq!(counts.each_ref().map(|count| count.get()), [0, 0]);
+    set.buffer.pause(&[("t", 0)], false).unwrap();
+    assert_eq!(counts.each_ref().map(|count| count.get()), [1, 1]);
+}
+
+/// The last offsets hold nothing that is handed out.
+#[tokio::test]
+async fn who_waits_for_a_position_is_woken_when_it_is_passed() {
+    let set = set(2, 100 * SIZE, SIZE);
+    let ends = [0, 1].map(|partition| (TopicPartition { topic: "t".into(), partition }, 10));
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let poll = || {
+        let mut cx = Context::from_waker(&waker);
+        set.buffer.poll_take_until(0, &ends, &set.pool, &mut cx)
+    };
+    let pass = |partition: usize, next| {
+        let incarnation = set.incarnation(partition);
+        set.buffer.push(set.slots[partition], incarnation, vec![], (next, 20));
+    };
+    assert!(poll().is_pending());
+    pass(0, 9);
+    assert_eq!(count.get(), 1);
+    pass(0, 10);
+    assert_eq!(count.get(), 1, "it has not looked since");
+    assert!(poll().is_pending());
+    set.push(1, [8]);
+    assert_eq!(count.get(), 2);
+    assert!(matches!(poll(), Poll::Ready(Some(Ok(_)))));
+    assert!(poll().is_pending());
+    pass(1, 12);
+    assert_eq!(count.get(), 3);
+    assert!(matches!(poll(), Poll::Ready(None)));
+    // Of what is not read nothing is there.
+    set.buffer.unassign(&[("t", 0)]).unwrap();
+    assert!(poll().is_pending());
 }

@@ -1,5 +1,5 @@
-//! What there is to read: partitions that are found, now and later; topics that were deleted and created again
-//! under the same name; and seeks of the application.
+//! What there is to read: what the application wants; partitions that are found, now and later; and topics that
+//! were deleted and created again under the same name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::Fetcher;
 use crate::cluster::{Lookup, TopicMeta};
 use crate::config::Start;
-use crate::consumer::buffer::{Key, Moved};
+use crate::consumer::buffer::{Command, Key, Then};
 use crate::consumer::reading::{Reading, Topic};
+use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
@@ -20,11 +21,75 @@ use crate::policy::metadata_refresh::RefreshReason;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Fetcher {
-    /// Takes over what metadata says of the consumer's topics, and the seeks of the application.
+    /// Does what the application told it since the last time.
+    pub(super) fn obey(&mut self) {
+        for command in self.buffer.take_commands() {
+            match command {
+                Command::Assign { slot, incarnation, key, start } => {
+                    self.assigned(slot, incarnation, key, start);
+                }
+                Command::Unassign { slot, key } => self.unassigned(slot, &key),
+                Command::Change { slot, incarnation, seek, paused } => {
+                    let Some(reading) = self.reading.get_mut(slot) else { continue };
+                    reading.paused = paused;
+                    if let Some(to) = seek {
+                        reading.seek(to, incarnation);
+                    }
+                    self.hurry(slot);
+                }
+            }
+        }
+    }
+
+    /// Something else is wanted of a partition: its broker is asked without a pause.
+    fn hurry(&mut self, slot: SlotId) {
+        let leader = self.reading.get(slot).and_then(|reading| self.leader(&reading.key));
+        if let Some((leader, _)) = leader
+            && let Some(source) = self.sources.get_mut(&leader)
+        {
+            source.pacing.reset();
+        }
+    }
+
+    fn assigned(&mut self, slot: SlotId, incarnation: u64, key: Key, start: Start) {
+        let topic = self.topics.entry(Arc::clone(&key.0)).or_default();
+        topic.unwanted.remove(&key.1);
+        topic.slots.insert(key.1, slot);
+        topic.grown = true;
+        let id = topic.id;
+        match self.reading.get_mut(slot) {
+            // Found as one of a whole topic at the same moment.
+            Some(reading) => reading.seek(start, incarnation),
+            None => {
+                self.reading.insert(slot, Reading::new(key, id, incarnation, start, start));
+            }
+        }
+        self.hurry(slot);
+    }
+
+    fn unassigned(&mut self, slot: SlotId, key: &Key) {
+        if let Some(reading) = self.reading.remove(slot) {
+            self.leave(slot, reading.waits);
+        }
+        let Some(topic) = self.topics.get_mut(&key.0) else { return };
+        // It may be read again by now, under another number.
+        if topic.slots.get(&key.1) == Some(&slot) {
+            topic.slots.remove(&key.1);
+        }
+        topic.missing.remove(&key.1);
+        if topic.whole.is_some() {
+            topic.unwanted.insert(key.1);
+        } else if topic.slots.is_empty() {
+            self.topics.remove(&key.0);
+        }
+    }
+
+    /// Takes over what metadata says of the consumer's topics.
     pub(super) fn learn(&mut self, now: Instant) {
         let metadata = Arc::clone(self.pool.metadata());
         let mut topics = std::mem::take(&mut self.topics);
         for (name, topic) in &mut topics {
+            let before = topic.meta.as_ref().map(Arc::as_ptr);
             match metadata.lookup(name) {
                 Lookup::Pending => {
                     topic.meta = None;
@@ -49,23 +114,19 @@ impl Fetcher {
                 }
                 Lookup::Known(meta) => {
                     topic.behind = None;
-                    if !topic.meta.as_ref().is_some_and(|known| Arc::ptr_eq(known, &meta)) {
+                    let known = topic.meta.as_ref().is_some_and(|known| Arc::ptr_eq(known, &meta));
+                    if std::mem::take(&mut topic.grown) || !known {
                         self.add(topic, &meta);
                         topic.meta = Some(meta);
                     }
                 }
             }
-        }
-        self.topics = topics;
-        for seek in self.buffer.take_seeks() {
-            let Some(reading) = self.reading.get_mut(&seek.key) else { continue };
-            reading.seek(seek.to, seek.generation);
-            if let Some((leader, _)) = self.leader(&seek.key)
-                && let Some(source) = self.sources.get_mut(&leader)
-            {
-                source.pacing.reset();
+            // Who leads its partitions may have changed.
+            if topic.meta.as_ref().map(Arc::as_ptr) != before {
+                topic.slots.values().for_each(|slot| self.reading.touch(*slot));
             }
         }
+        self.topics = topics;
     }
 
     /// Reads what metadata says of a topic.
@@ -78,11 +139,6 @@ impl Fetcher {
             self.made_anew(topic, meta, count);
             topic.leave();
         }
-        // After a change of clusters the ids were reset: partitions get the id of the new cluster's topic.
-        if topic.id.is_nil() && !meta.id.is_nil() {
-            let of_it = self.reading.iter_mut().filter(|((of, _), r)| of == name && r.id.is_nil());
-            of_it.for_each(|(_, reading)| reading.id = meta.id);
-        }
         // A broker that is too old to tell topic ids does not change the id that is known.
         if !meta.id.is_nil() {
             topic.id = meta.id;
@@ -92,31 +148,42 @@ impl Fetcher {
             // consumer was made: none of them may be left out.
             let first = if topic.looked_for { Start::Earliest } else { start };
             for partition in 0..count {
-                let key = (Arc::clone(name), partition);
-                if !self.reading.contains_key(&key) {
-                    self.buffer.add_partition(&key);
-                    self.reading.insert(key, Reading::new(meta.id, first, start));
+                if !topic.slots.contains_key(&partition) && !topic.unwanted.contains(&partition) {
+                    let key = (Arc::clone(name), partition);
+                    let (slot, incarnation) = self.buffer.add(&key);
+                    let reading = Reading::new(key, meta.id, incarnation, first, start);
+                    self.reading.insert(slot, reading);
+                    topic.slots.insert(partition, slot);
+                    self.begun(slot);
                 }
             }
         }
         topic.looked_for = true;
-        for (partition, start) in std::mem::take(&mut topic.assigned) {
-            if partition >= count {
-                // The broker that answered may be behind, or the partition may be created later.
-                if !topic.missing.contains(&partition) {
-                    topic.missing.push(partition);
-                    self.pool.metadata().want(name, RefreshReason::Stale);
-                    self.buffer.fail(Error::new(
-                        ErrorKind::UnknownPartition,
-                        format!("topic '{name}' has no partition {partition}, it has {count}"),
-                    ));
-                }
-                topic.assigned.push((partition, start));
-                continue;
+        for (partition, slot) in &topic.slots {
+            // Partitions that were assigned before the topic was known, or when its id was not; after a change of
+            // clusters that is every partition.
+            if !meta.id.is_nil()
+                && let Some(reading) = self.reading.get_mut(*slot).filter(|r| r.id.is_nil())
+            {
+                reading.id = meta.id;
             }
-            let key = (Arc::clone(name), partition);
-            self.buffer.add_partition(&key);
-            self.reading.insert(key, Reading::new(meta.id, start, start));
+            // The broker that answered may be behind, or the partition may be created later.
+            if *partition >= count && topic.missing.insert(*partition) {
+                self.pool.metadata().want(name, RefreshReason::Stale);
+                self.buffer.fail(Error::new(
+                    ErrorKind::UnknownPartition,
+                    format!("topic '{name}' has no partition {partition}, it has {count}"),
+                ));
+            }
+        }
+    }
+
+    /// The application can be told where reading of a partition begins, if that is known without asking.
+    pub(super) fn begun(&self, slot: SlotId) {
+        if let Some(reading) = self.reading.get(slot)
+            && let Some(at) = reading.next
+        {
+            self.buffer.starts(slot, reading.incarnation, at.offset);
         }
     }
 
@@ -124,31 +191,34 @@ impl Fetcher {
     /// its records were written since, so it is read from its first record, or from the same timestamp. A
     /// partition that began at an offset of the application stops until a seek. The application is told once,
     /// with where reading stood.
-    fn made_anew(&mut self, topic: &Topic, meta: &TopicMeta, count: i32) {
+    fn made_anew(&mut self, topic: &mut Topic, meta: &TopicMeta, count: i32) {
         let name = &meta.name;
-        let keys: Vec<Key> =
-            self.reading.keys().filter(|(topic, _)| topic == name).cloned().collect();
         let (mut stood, mut stopped, mut moved) = (Vec::new(), Vec::new(), Vec::new());
-        for key in keys {
-            let Some(reading) = self.reading.get_mut(&key) else { continue };
-            stood.extend(reading.next.map(|at| (key.1, at.offset)));
+        for (partition, slot) in topic.slots.clone() {
+            let Some(reading) = self.reading.get_mut(slot) else { continue };
+            stood.extend(reading.next.map(|at| (partition, at.offset)));
             // A partition of `assign` is kept, and is read again once the new topic has it.
-            if key.1 >= count && topic.whole.is_some() {
-                self.reading.remove(&key);
-                self.buffer.remove_partition(&key);
+            if partition >= count && topic.whole.is_some() {
+                let waits = reading.waits;
+                self.reading.remove(slot);
+                self.leave(slot, waits);
+                topic.slots.remove(&partition);
+                self.buffer.retire(slot);
                 continue;
             }
+            // It is read no more, which is about to be heard of.
+            let Some(incarnation) = self.buffer.renew(slot) else { continue };
             let start = match reading.start {
                 _ if topic.whole.is_some() => Some(Start::Earliest),
                 Start::Earliest | Start::Latest => Some(Start::Earliest),
                 Start::Timestamp(ms) => Some(Start::Timestamp(ms)),
                 Start::Offset(_) => None,
             };
-            reading.made_anew(meta.id, start);
+            reading.made_anew(meta.id, incarnation, start);
             if start.is_none() {
-                stopped.push(key.1);
+                stopped.push(partition);
             }
-            moved.push(Moved { key, next: None, generation: reading.generation });
+            moved.push((slot, incarnation));
         }
         // No partition had a position yet: there is nothing to report.
         let Some((partition, offset)) = stood.first() else { return };
@@ -161,15 +231,17 @@ impl Fetcher {
             Some(first) => format!("partition {first} is read again after a seek"),
         };
         limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, topic = %name, was = %topic.id, is = %meta.id, "the topic was made anew");
-        self.buffer.moved(
-            Error::new(
-                ErrorKind::Truncated,
-                format!(
-                    "topic '{name}' was deleted and made anew while partition {partition} was read \
-                     up to offset {offset}{more}; {on}"
-                ),
+        let error = Error::new(
+            ErrorKind::Truncated,
+            format!(
+                "topic '{name}' was deleted and made anew while partition {partition} was read \
+                 up to offset {offset}{more}; {on}"
             ),
-            moved,
         );
+        if moved.is_empty() {
+            self.buffer.fail(error);
+        } else {
+            self.buffer.tell(error, &moved, Then::Stays);
+        }
     }
 }

@@ -17,7 +17,7 @@ impl Fetcher {
         if std::mem::replace(&mut self.incarnation, incarnation) == incarnation {
             return true;
         }
-        let generations = self.buffer.begin_anew();
+        let renewed = self.buffer.begin_anew();
         // Topics with the same names are other topics there.
         for topic in self.topics.values_mut() {
             topic.id = Uuid::nil();
@@ -29,14 +29,17 @@ impl Fetcher {
         }
         // Brokers with the same ids are other brokers: what is known of the old ones is forgotten.
         for source in self.sources.values_mut() {
-            let Source { in_flight, asked, .. } = *source;
-            *source = Source { in_flight, asked, ..Source::default() };
+            let Source { in_flight, asked, wanted, starting, .. } = std::mem::take(source);
+            *source = Source { in_flight, asked, wanted, starting, ..Source::default() };
         }
-        for (key, reading) in &mut self.reading {
+        for (slot, incarnation) in renewed {
+            // One that is assigned at this moment begins under the incarnation that it has then.
+            let Some(reading) = self.reading.get_mut(slot) else { continue };
             reading.id = Uuid::nil();
-            reading.generation = generations.get(key).copied().unwrap_or(reading.generation);
+            reading.incarnation = incarnation;
             reading.begin_again();
             reading.recovered();
+            self.begun(slot);
         }
         true
     }

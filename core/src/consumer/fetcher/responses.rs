@@ -1,6 +1,8 @@
 //! What the fetcher does with responses: records go into the buffer, leader hints to the metadata, and
 //! positions move on, or elsewhere if the leader's log is not the one that was read.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch};
@@ -11,7 +13,7 @@ use super::{Asked, Event, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::cluster::list_offsets::FoundOffset;
 use crate::config::{Endpoint, Start};
-use crate::consumer::buffer::{FetchedBatch, Key, Moved};
+use crate::consumer::buffer::{Fetched, Key, Then};
 use crate::consumer::position::Position;
 use crate::error::names::{NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result, describe};
@@ -35,11 +37,6 @@ impl Fetcher {
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
                 self.troubles.waited_for(Some(leader));
-                for part in &asked {
-                    if let Some(reading) = self.reading.get_mut(&part.key) {
-                        reading.busy = false;
-                    }
-                }
                 if let Ok(response) = &response {
                     self.count(leader, response);
                 }
@@ -48,7 +45,7 @@ impl Fetcher {
                         let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
                         let bytes: usize =
                             parts.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
-                        let brought = self.answered(&asked, response, now);
+                        let brought = self.answered(leader, &asked, response, now);
                         let source = self.sources.entry(leader).or_default();
                         source.spell.ended();
                         source.silence.answered();
@@ -56,8 +53,7 @@ impl Fetcher {
                         source.trickle.answered(bytes, now);
                     }
                     Err(e) => {
-                        let keys = asked.iter().map(|part| &part.key);
-                        self.request_failed(leader, keys, &e, now);
+                        self.request_failed(leader, asked.iter(), &e, now);
                         if went {
                             self.failed_unanswered(leader, Kind::Fetch, sent, &e, now);
                         }
@@ -76,39 +72,47 @@ impl Fetcher {
         found: Vec<(Key, Result<FoundOffset>)>,
         now: Instant,
     ) {
+        let mut left: HashMap<&Key, &Asked> = HashMap::with_capacity(asked.len());
         for part in asked {
-            if let Some(reading) = self.reading.get_mut(&part.key) {
-                reading.busy = false;
+            left.insert(&part.key, part);
+            if let Some(reading) = self.reading.get_mut(part.slot)
+                && part.is_of(reading)
+            {
+                reading.looking = false;
             }
         }
         let mut again = None;
         let mut unanswered = None;
-        let mut rest: Vec<&Key> = asked.iter().map(|part| &part.key).collect();
         for (key, result) in found {
-            rest.retain(|left| **left != key);
-            let Some(part) = asked.iter().find(|part| part.key == key) else { continue };
-            let Some(reading) = self.reading.get_mut(&key) else { continue };
+            let Some(part) = left.remove(&key) else { continue };
+            let Some(reading) = self.reading.get_mut(part.slot) else { continue };
+            // A seek came in between: this answers the old question.
+            let is_of = part.is_of(reading);
             match result {
-                // A seek came in between: this offset answers the old question.
-                Ok(_) if !part.is_of(reading) => {}
-                Ok(at) => {
+                Ok(at) if is_of => {
                     reading.next = Some(Position::at(at.offset, at.epoch));
-                    self.partition_is_well(&key);
+                    self.begun(part.slot);
+                    self.partition_is_well(part.slot);
                     let source = self.sources.entry(leader).or_default();
                     source.spell.ended();
                     source.starts_silence.answered();
                 }
-                Err(e) if is_requests(&e) => unanswered.get_or_insert((Vec::new(), e)).0.push(key),
-                Err(e) => self.partition_failed(&key, &e, now, &mut again),
+                Err(e) if is_requests(&e) => {
+                    unanswered.get_or_insert((Vec::new(), e)).0.push(part);
+                }
+                Err(e) if is_of => self.partition_failed(part.slot, &e, now, &mut again),
+                _ => {}
             }
         }
-        if let Some((keys, error)) = unanswered {
-            self.request_failed(leader, keys.iter(), &error, now);
+        if let Some((parts, error)) = unanswered {
+            self.request_failed(leader, parts.into_iter(), &error, now);
             self.failed_unanswered(leader, Kind::ListOffsets, sent, &error, now);
         }
-        for key in rest {
-            let error = left_out(key);
-            self.partition_failed(key, &error, now, &mut again);
+        for part in asked.iter().filter(|part| left.contains_key(&part.key)) {
+            if self.is_asked_of(leader, part) {
+                let error = left_out(&part.key);
+                self.partition_failed(part.slot, &error, now, &mut again);
+            }
         }
     }
 
@@ -121,7 +125,13 @@ impl Fetcher {
     }
 
     /// Buffers the records of a response. Gives whether the position of any partition moved on.
-    fn answered(&mut self, asked: &[Asked], response: FetchResponse, now: Instant) -> bool {
+    fn answered(
+        &mut self,
+        leader: i32,
+        asked: &[Asked],
+        response: FetchResponse,
+        now: Instant,
+    ) -> bool {
         self.responses += 1;
         let endpoints: Vec<(i32, Endpoint)> = response
             .node_endpoints
@@ -152,7 +162,7 @@ impl Fetcher {
                 match p.error_code {
                     NONE if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
                         if let Err(error) = self.parted(part, &p.diverging_epoch) {
-                            self.partition_failed(&part.key, &error, now, &mut again);
+                            self.partition_failed(part.slot, &error, now, &mut again);
                         }
                     }
                     NONE => {
@@ -164,14 +174,18 @@ impl Fetcher {
                         if describe(code).refresh_metadata {
                             self.pool.metadata().want(&part.key.0, RefreshReason::Stale);
                         }
-                        let error = Error::broker(code, name(&part.key), None);
-                        self.partition_failed(&part.key, &error, now, &mut again);
+                        if self.is_asked_of(leader, part) {
+                            let error = Error::broker(code, name(&part.key), None);
+                            self.partition_failed(part.slot, &error, now, &mut again);
+                        }
                     }
                 }
             }
         }
         for (part, _) in asked.iter().zip(&answered).filter(|(_, answered)| !**answered) {
-            self.partition_failed(&part.key, &left_out(&part.key), now, &mut again);
+            if self.is_asked_of(leader, part) {
+                self.partition_failed(part.slot, &left_out(&part.key), now, &mut again);
+            }
         }
         brought
     }
@@ -196,14 +210,14 @@ impl Fetcher {
 
     /// Buffers the records of one partition. Gives whether its position moved on.
     fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) -> bool {
-        self.partition_is_well(&part.key);
-        let Some(reading) = self.reading.get_mut(&part.key) else { return false };
         // After a seek, or if the topic is another one, the records answer an old question and are ignored.
         // `true`, so that pacing does not take this for an empty response.
-        let (true, Some(from)) = (part.is_of(reading), part.from) else { return true };
-        self.pool.metrics().records_fetched(records.len());
+        let Some((reading, from)) = part.current(&mut self.reading) else { return true };
+        reading.recovered();
         let mut next = from;
         let mut fetched = Vec::new();
+        let mut damaged = None;
+        let size = records.len();
         for raw in reader::split(records) {
             match raw {
                 Ok(raw) => {
@@ -211,35 +225,37 @@ impl Fetcher {
                         continue;
                     }
                     next.pass(raw.base_offset, raw.last_offset, raw.leader_epoch);
-                    // Markers of transactions are the broker's, not the application's.
-                    if raw.control {
+                    // Markers of transactions are the broker's, not the application's; and of some batches compaction
+                    // has left nothing but the header.
+                    if raw.control || raw.count == 0 && raw.payload().is_empty() {
                         continue;
                     }
-                    fetched.push(FetchedBatch {
-                        key: part.key.clone(),
-                        raw,
-                        from: from.offset,
-                        high_watermark,
-                        generation: part.generation,
-                    });
+                    fetched.push(Fetched { raw, from: from.offset });
                 }
                 Err(e) => {
                     reading.stopped = true;
-                    let what = name(&part.key);
-                    self.buffer.push(std::mem::take(&mut fetched));
-                    self.buffer.fail(e.error(what));
+                    damaged = Some(e.error(name(&part.key)));
                     break;
                 }
             }
         }
         reading.next = Some(next);
         reading.lags = next.offset < high_watermark;
-        self.buffer.push(fetched);
         let moved = next.offset > from.offset;
         if moved {
             reading.turn.brought(self.responses);
         } else {
             reading.turn.came_empty(from.offset < high_watermark);
+        }
+        if let Some(topic) = self.topics.get_mut(&part.key.0) {
+            topic.rights.ended();
+        }
+        self.pool.metrics().records_fetched(size);
+        let ends = (next.offset, high_watermark);
+        self.buffer.push(part.slot, part.incarnation, fetched, ends);
+        if let Some(error) = damaged {
+            // Behind what came before the damage.
+            self.buffer.tell(error, &[(part.slot, part.incarnation)], Then::Stays);
         }
         moved
     }
@@ -248,8 +264,7 @@ impl Fetcher {
     /// it. A partition that began at earliest, latest or a timestamp goes on where the two logs part; one that
     /// began at an offset of the application stops until a seek.
     fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
-        let Some(reading) = self.reading.get_mut(&part.key) else { return Ok(()) };
-        let (true, Some(from)) = (part.is_of(reading), part.from) else { return Ok(()) };
+        let Some((reading, from)) = part.current(&mut self.reading) else { return Ok(()) };
         let to = from.parted(diverging.epoch, diverging.end_offset);
         if to.offset >= from.offset {
             // Nothing that was read is missing, only its leader epoch has another number. If the leader names
@@ -266,11 +281,11 @@ impl Fetcher {
                 );
                 return Err(Error::new(ErrorKind::NotKafka, words).advise(NOT_THE_PROTOCOL));
             }
-            self.partition_is_well(&part.key);
+            self.partition_is_well(part.slot);
             return Ok(());
         }
-        self.partition_is_well(&part.key);
-        let Some(reading) = self.reading.get_mut(&part.key) else { return Ok(()) };
+        self.partition_is_well(part.slot);
+        let Some(reading) = self.reading.get_mut(part.slot) else { return Ok(()) };
         let chosen = matches!(reading.reset, Start::Offset(_));
         let on = if chosen {
             reading.stopped = true;
@@ -289,17 +304,16 @@ impl Fetcher {
             to.offset,
             from.offset,
         );
-        let next = (!chosen).then_some(to.offset);
+        let then = if chosen { Then::Unknown } else { Then::At(to.offset) };
         let error = Error::new(ErrorKind::Truncated, message);
-        let generation = part.generation;
-        self.buffer.moved(error, vec![Moved { key: part.key.clone(), next, generation }]);
+        self.buffer.tell(error, &[(part.slot, part.incarnation)], then);
         Ok(())
     }
 
-    /// The records at the position are gone (or never were).
+    /// The records at the position are gone (or never were). The application is told before reading goes on elsewhere:
+    /// what lies between is not read.
     fn out_of_range(&mut self, part: &Asked, log_start: i64) {
-        let Some(reading) = self.reading.get_mut(&part.key) else { return };
-        let (true, Some(from)) = (part.is_of(reading), part.from) else { return };
+        let Some((reading, from)) = part.current(&mut self.reading) else { return };
         let (topic, partition) = &part.key;
         // A broker that does not know the position's leader epoch gives this error, too. So the next Fetch
         // sends only the offset.
@@ -313,19 +327,30 @@ impl Fetcher {
             ..0 => String::new(),
             start => format!(" (the log starts at {start})"),
         };
-        if let Start::Offset(_) = reading.reset {
-            reading.stopped = true;
-            self.buffer.fail(Error::broker(
-                OFFSET_OUT_OF_RANGE,
-                format_args!("{}: offset {}{starts}", name(&part.key), from.offset),
-                None,
-            ));
-            return;
-        }
-        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, offset = from.offset, log_start, "offset out of range: reset");
+        let what = format!("{}: offset {}{starts}", name(&part.key), from.offset);
+        let of = [(part.slot, part.incarnation)];
+        let on = match reading.reset {
+            Start::Offset(_) => {
+                reading.stopped = true;
+                self.buffer.tell(Error::broker(OFFSET_OUT_OF_RANGE, what, None), &of, Then::Stays);
+                return;
+            }
+            Start::Latest => "its end: what was written until then is not read",
+            Start::Earliest | Start::Timestamp(_) => "its oldest record",
+        };
         reading.begin_again();
+        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, offset = from.offset, log_start, "offset out of range: reset");
+        let error = Error::broker(
+            OFFSET_OUT_OF_RANGE,
+            format_args!("{what}; the partition is read on from {on}"),
+            None,
+        );
+        self.buffer.tell(error.advise(GONE), &of, Then::Unknown);
     }
 }
+
+const GONE: &str = "nothing, if these records may be missed; otherwise keep them for longer (retention), or \
+                    read faster";
 
 fn name(key: &Key) -> String {
     format!("topic '{}' partition {}", key.0, key.1)

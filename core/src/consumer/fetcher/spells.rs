@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Fetcher;
-use crate::consumer::buffer::Key;
-use crate::environment::earlier;
+use super::{Asked, Fetcher};
+use crate::consumer::slot::SlotId;
 use crate::error::names::LEADER_NOT_AVAILABLE;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
@@ -31,19 +30,21 @@ fn outlook(error: &Error) -> Outlook {
 }
 
 impl Fetcher {
-    /// A request failed as a whole. All its partitions are tried again at one time: with a delay for each, the
-    /// one request would become many.
+    /// A request failed as a whole. All its partitions that are still asked of this broker are tried again at one
+    /// time: with a delay for each, the one request would become many.
     pub(super) fn request_failed<'a>(
         &mut self,
         leader: i32,
-        keys: impl Iterator<Item = &'a Key>,
+        asked: impl Iterator<Item = &'a Asked>,
         error: &Error,
         now: Instant,
     ) {
         let mut again = None;
-        for key in keys {
-            self.pool.metadata().want(&key.0, RefreshReason::Lost);
-            self.try_again(key, now, &mut again);
+        for part in asked {
+            self.pool.metadata().want(&part.key.0, RefreshReason::Lost);
+            if self.is_asked_of(leader, part) {
+                self.try_again(part.slot, now, &mut again);
+            }
         }
         limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, broker = leader, error = %error.message(), "fetch");
         let outlook = outlook(error);
@@ -59,17 +60,19 @@ impl Fetcher {
     /// failed partitions of one response share; the first one sets it.
     pub(super) fn partition_failed(
         &mut self,
-        key: &Key,
+        slot: SlotId,
         error: &Error,
         now: Instant,
         again: &mut Option<Instant>,
     ) {
-        self.try_again(key, now, again);
+        self.try_again(slot, now, again);
+        let Some(reading) = self.reading.get_mut(slot) else { return };
+        let key = reading.key.clone();
         limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, topic = %key.0, partition = key.1, error = %error.message(), "fetch");
         let spell = if error.kind() == ErrorKind::Authorization {
             self.topics.get_mut(&key.0).map(|topic| &mut topic.rights)
         } else {
-            self.reading.get_mut(key).map(|reading| &mut reading.spell)
+            Some(&mut reading.spell)
         };
         if spell.is_some_and(|spell| spell.failed(outlook(error), now)) {
             limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, topic = %key.0, partition = key.1, error = %error.message(), "reading a partition fails");
@@ -78,31 +81,34 @@ impl Fetcher {
     }
 
     /// Partitions without a leader now: they are tried again later.
-    pub(super) fn without_leader(&mut self, keys: &[Key], now: Instant) {
+    pub(super) fn without_leader(&mut self, slots: &[SlotId], now: Instant) {
         let mut again = None;
-        for key in keys {
+        for slot in slots {
+            let Some(reading) = self.reading.get(*slot) else { continue };
+            let key = &reading.key;
             self.pool.metadata().want(&key.0, RefreshReason::Stale);
             let what = format!("topic '{}' partition {}", key.0, key.1);
             let error = Error::broker(LEADER_NOT_AVAILABLE, what, None);
-            self.partition_failed(key, &error, now, &mut again);
+            self.partition_failed(*slot, &error, now, &mut again);
+            // At least 1 ms later: with no delay the loop would ask again within this turn.
+            if let Some(reading) = self.reading.get_mut(*slot) {
+                let soon = now + Duration::from_millis(1);
+                reading.retry_at = reading.retry_at.map(|at| at.max(soon));
+            }
         }
-        // At least 1 ms later: with no delay the loop would ask again within this turn.
-        let again = again.map(|at| at.max(now + Duration::from_millis(1)));
-        self.wake_at = earlier(self.wake_at, again);
     }
 
-    fn try_again(&mut self, key: &Key, now: Instant, again: &mut Option<Instant>) {
-        let Some(reading) = self.reading.get_mut(key) else { return };
+    fn try_again(&mut self, slot: SlotId, now: Instant, again: &mut Option<Instant>) {
+        let Some(reading) = self.reading.get_mut(slot) else { return };
         let delay = reading.backoff.next(&mut self.rng);
         reading.retry_at = Some(*again.get_or_insert(now + delay));
     }
 
     /// A response was good for a partition: its spell ends, so that the next failure is reported again.
-    pub(super) fn partition_is_well(&mut self, key: &Key) {
-        if let Some(reading) = self.reading.get_mut(key) {
-            reading.recovered();
-        }
-        if let Some(topic) = self.topics.get_mut(&key.0) {
+    pub(super) fn partition_is_well(&mut self, slot: SlotId) {
+        let Some(reading) = self.reading.get_mut(slot) else { return };
+        reading.recovered();
+        if let Some(topic) = self.topics.get_mut(&reading.key.0) {
             topic.rights.ended();
         }
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::protocol::StrBytes as Text;
 use uuid::Uuid;
@@ -23,7 +22,7 @@ struct Set {
 fn set() -> Set {
     let pool = by_hand::client();
     let buffer = Arc::new(Buffer::new(ConsumerConfig::default()));
-    let fetcher = Fetcher::new(&pool, &buffer, vec!["t".into()], Vec::new(), Start::Earliest);
+    let fetcher = Fetcher::new(&pool, &buffer, vec!["t".into()], Start::Earliest);
     Set { pool, fetcher }
 }
 
@@ -55,6 +54,18 @@ impl Set {
     fn learns(&mut self, id: u128, leaders: &[i32]) {
         self.pool.told_of_topic(1..=3, id, leaders);
         self.fetcher.learn(self.now());
+        self.fetcher.settle(self.now());
+    }
+
+    fn slot(&self, partition: i32) -> SlotId {
+        self.fetcher.topics["t"].slots[&partition]
+    }
+
+    /// The application's commands are heard.
+    fn obeys(&mut self) {
+        self.fetcher.obey();
+        self.fetcher.learn(self.now());
+        self.fetcher.settle(self.now());
     }
 
     fn topic(&mut self) -> &mut Topic {
@@ -62,11 +73,40 @@ impl Set {
     }
 
     fn reading(&mut self, partition: i32) -> &mut Reading {
-        self.fetcher.reading.get_mut(&key(partition)).expect("a partition that is read")
+        let slot = self.slot(partition);
+        self.fetcher.reading.get_mut(slot).expect("a partition that is read")
     }
 
     fn asked(&mut self, partition: i32) -> Vec<Asked> {
-        vec![Asked::new(&key(partition), self.reading(partition))]
+        vec![Asked::new(self.slot(partition), self.reading(partition))]
+    }
+
+    fn wanted(&self, broker: i32) -> Vec<SlotId> {
+        self.fetcher
+            .sources
+            .get(&broker)
+            .iter()
+            .flat_map(|source| &source.wanted)
+            .copied()
+            .collect()
+    }
+
+    /// Broker 1 answers a lookup of partition 0's start.
+    fn starts_at(&mut self, asked: Vec<Asked>, offset: i64) {
+        let (sent, found) = (self.now(), vec![(key(0), Ok(FoundOffset { offset, epoch: 1 }))]);
+        self.fetcher.handle(Event::Offsets { leader: 1, asked, sent, found });
+        self.fetcher.settle(sent);
+    }
+
+    /// Broker 1 answers a Fetch.
+    fn fetched(&mut self, asked: Vec<Asked>, response: FetchResponse) {
+        let (sent, response) = (self.now(), Ok(response));
+        self.fetcher.handle(Event::Response { leader: 1, asked, sent, went: true, response });
+        self.fetcher.settle(sent);
+    }
+
+    fn position(&self) -> Option<i64> {
+        self.fetcher.buffer.position("t", 0)
     }
 
     /// What the application is told, and forgets.
@@ -95,10 +135,23 @@ impl Set {
 
 /// No records of partition 0, of which there are as many as that.
 fn empty_response(high_watermark: i64) -> FetchResponse {
-    let partition = PartitionData::default()
-        .with_partition_index(0)
-        .with_high_watermark(high_watermark)
-        .with_records(Some(Bytes::new()));
+    response(PartitionData::default().with_high_watermark(high_watermark))
+}
+
+/// An error of partition 0.
+fn refusal(code: i16) -> FetchResponse {
+    response(PartitionData::default().with_error_code(code).with_log_start_offset(50))
+}
+
+/// One record of partition 0.
+fn record(offset: i64) -> FetchResponse {
+    let bytes = crate::consumer::buffer::one_record(offset);
+    response(PartitionData::default().with_high_watermark(offset + 1).with_records(Some(bytes)))
+}
+
+fn response(partition: PartitionData) -> FetchResponse {
+    let records = partition.records.clone().unwrap_or_default();
+    let partition = partition.with_partition_index(0).with_records(Some(records));
     let mut topic = FetchableTopicResponse::default().with_partitions(vec![partition]);
     topic.topic = TopicName(Text::from_static_str("t"));
     FetchResponse::default().with_responses(vec![topic])
@@ -114,7 +167,7 @@ async fn a_topic_that_another_one_came_after_is_not_read_by_the_word_of_a_broker
     let mut set = set();
     set.topic().was.push_back(id(6));
     set.learns(6, &[1]);
-    assert!(set.fetcher.reading.is_empty() && set.topic().meta.is_none());
+    assert!(set.topic().slots.is_empty() && set.topic().meta.is_none());
     assert!(set.pool.is_asked_for());
     set.learns(6, &[1]);
     assert!(!set.pool.is_asked_for(), "once for each");
@@ -152,25 +205,24 @@ async fn the_id_of_a_topic_is_learned_when_it_is_told_and_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_partition_without_a_leader_is_looked_at_after_a_moment() {
     let mut set = led_by(&[1]);
-    let now = set.now();
-    let mut soon = 0;
+    let (now, slot) = (set.now(), set.slot(0));
     for _ in 0..2_000 {
         set.reading(0).backoff.reset();
-        set.fetcher.wake_at = None;
-        set.fetcher.without_leader(&[key(0)], now);
-        soon += usize::from(set.reading(0).retry_at.unwrap() < now + Duration::from_millis(1));
-        assert!(set.fetcher.wake_at.unwrap() >= now + Duration::from_millis(1));
+        set.fetcher.without_leader(&[slot], now);
+        assert!(set.reading(0).retry_at.unwrap() >= now + Duration::from_millis(1));
     }
-    assert!(soon > 0, "no pause was as short as that");
+    set.fetcher.settle(now);
+    let at = set.reading(0).retry_at;
+    assert_eq!(set.fetcher.wake_at, at);
 }
 
 /// It is told of where the topic is looked up.
 #[tokio::test(start_paused = true)]
 async fn that_a_topic_is_missing_is_not_told_of_its_partitions() {
     let mut set = led_by(&[1]);
-    let now = set.now();
+    let (now, slot) = (set.now(), set.slot(0));
     let mut fails = |error: Error| {
-        set.fetcher.partition_failed(&key(0), &error, now, &mut None);
+        set.fetcher.partition_failed(slot, &error, now, &mut None);
         set.told()
     };
     assert_eq!(fails(Error::broker(3, "topic 't'", None).settled()), []);
@@ -235,14 +287,17 @@ async fn who_has_answered_is_not_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn brokers_that_are_gone_are_forgotten_once_they_owe_no_response() {
     let mut set = led_by(&[1]);
-    for broker in 1..=5 {
+    for broker in 1..=6 {
         set.fetcher.sources.entry(broker).or_default();
     }
     set.fetcher.sources.get_mut(&5).unwrap().in_flight = 1;
+    // Metadata that names it is on its way.
+    set.fetcher.sources.get_mut(&6).unwrap().wanted.insert(SlotId(0));
     set.fetcher.forget_sources();
     let left = |set: &Set| set.fetcher.sources.keys().copied().collect::<Vec<_>>();
-    assert_eq!(left(&set), [1, 2, 3, 5]);
+    assert_eq!(left(&set), [1, 2, 3, 5, 6]);
     set.fetcher.sources.get_mut(&5).unwrap().in_flight = 0;
+    set.fetcher.sources.get_mut(&6).unwrap().wanted.clear();
     set.fetcher.forget_sources();
     assert_eq!(left(&set), [1, 2, 3]);
 }
@@ -270,9 +325,9 @@ async fn a_start_that_the_response_leaves_out_is_asked_for_again_later() {
     let mut set = led_by(&[1, 1]);
     let (now, asked) = (set.now(), [set.asked(0), set.asked(1)].into_iter().flatten().collect());
     let found = vec![(key(1), Ok(FoundOffset { offset: 3, epoch: 1 }))];
-    set.reading(0).busy = true;
+    set.reading(0).looking = true;
     set.fetcher.handle(Event::Offsets { leader: 1, asked, sent: now, found });
-    assert!(!set.reading(0).busy && set.reading(0).retry_at.is_some_and(|at| at > now));
+    assert!(!set.reading(0).looking && set.reading(0).retry_at.is_some_and(|at| at > now));
     assert_eq!(set.reading(0).backoff.attempts(), 1);
     assert!(set.reading(1).next.is_some() && set.reading(1).retry_at.is_none());
 }
@@ -301,7 +356,6 @@ async fn brokers_have_turns_where_there_is_not_room_for_all() {
         for partition in 0..3 {
             let reading = set.reading(partition);
             reading.next = Some(Position::at(0, -1));
-            reading.busy = false;
         }
         set.fetcher.fetch(now);
         for broker in 1..=3 {
@@ -324,7 +378,7 @@ async fn what_was_told_of_one_cluster_is_news_in_another() {
     assert_eq!(silent(&mut set), [ErrorKind::Timeout]);
     assert!(silent(&mut set).is_empty(), "once");
     set.topic().told = Some(ErrorKind::UnknownTopic);
-    set.topic().missing.push(9);
+    set.topic().missing.insert(9);
     set.fetcher.incarnation += 1;
     assert!(set.fetcher.goes_on());
     assert_eq!(silent(&mut set), [ErrorKind::Timeout]);
@@ -337,7 +391,7 @@ async fn each_wait_for_the_retry_budget_is_counted_once() {
     let mut set = led_by(&[1]);
     let (pool, now) = (set.pool.clone(), set.now());
     let _ = pool.random(|rng| set.reading(0).backoff.next(rng));
-    let parts: Vec<_> = set.asked(0).into_iter().map(|part| (part, 0)).collect();
+    let parts = [set.slot(0)];
     while set.fetcher.pay(1, &parts, now).is_ok() {}
     assert!(set.fetcher.pay(1, &parts, now).is_err());
     let delayed = || pool.metrics().snapshot().retry_budget.fetch.delayed;
@@ -346,4 +400,228 @@ async fn each_wait_for_the_retry_budget_is_counted_once() {
     assert!(set.fetcher.pay(1, &parts, later).is_ok());
     while set.fetcher.pay(1, &parts, later).is_ok() {}
     assert_eq!(delayed(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_range_is_told_before_the_policy() {
+    for (reset, position) in [(Start::Earliest, None), (Start::Offset(5), Some(5))] {
+        let mut set = led_by(&[1]);
+        set.reading(0).reset = reset;
+        set.reading(0).next = Some(Position::at(5, -1));
+        let asked = set.asked(0);
+        set.fetched(asked, empty_response(9));
+        assert_eq!(set.position(), Some(5));
+        let asked = set.asked(0);
+        set.fetched(asked, refusal(1));
+        assert_eq!(set.position(), Some(5), "it is not told yet");
+        assert_eq!(set.told(), [ErrorKind::OffsetOutOfRange], "{reset:?}");
+        assert_eq!(set.position(), position);
+        assert_eq!(set.reading(0).stopped, position.is_some());
+        if position.is_none() {
+            assert!(set.wanted(1).is_empty());
+            let asked = set.asked(0);
+            set.starts_at(asked, 50);
+            assert_eq!((set.position(), set.wanted(1)), (Some(50), vec![set.slot(0)]));
+        }
+    }
+}
+
+/// By compaction: only the header of the batch is left.
+#[tokio::test(start_paused = true)]
+async fn what_is_emptied_is_passed_without_a_reader() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let mut header = crate::consumer::buffer::one_record(5).to_vec();
+    header.truncate(61);
+    header[8..12].copy_from_slice(&49i32.to_be_bytes());
+    // The offset of its last record is four beyond that of its first; no record is left.
+    header[23..27].copy_from_slice(&4i32.to_be_bytes());
+    header[57..61].copy_from_slice(&0i32.to_be_bytes());
+    let partition = PartitionData::default().with_high_watermark(10);
+    let asked = set.asked(0);
+    set.fetched(asked, response(partition.with_records(Some(header.into()))));
+    assert_eq!((set.position(), set.reading(0).next.unwrap().offset), (Some(10), 10));
+    assert_eq!(set.fetcher.buffer.lag("t", 0), Some(0));
+    assert!(set.told().is_empty());
+}
+
+/// The position is where it begins, as soon as that is known.
+#[tokio::test(start_paused = true)]
+async fn a_start_is_a_position() {
+    let mut set = led_by(&[1]);
+    assert_eq!(set.position(), None);
+    let asked = set.asked(0);
+    set.starts_at(asked, 3);
+    assert_eq!((set.position(), set.wanted(1)), (Some(3), vec![set.slot(0)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_was_looked_up_for_another_question_is_none() {
+    let mut set = led_by(&[1]);
+    let now = set.now();
+    let [asked, late] = [set.asked(0), set.asked(0)];
+    set.fetcher.find_starts(now);
+    assert!(set.reading(0).looking);
+    set.fetcher.buffer.seek("t", 0, Start::Latest).unwrap();
+    // The fetcher has not heard of the seek; the buffer has.
+    set.starts_at(asked, 3);
+    assert_eq!(set.position(), None);
+    set.obeys();
+    let slot = set.slot(0);
+    assert!(!set.reading(0).looking && set.fetcher.sources[&1].starting.contains(&slot));
+    set.starts_at(late, 3);
+    assert_eq!((set.reading(0).next, set.position()), (None, None));
+}
+
+/// Another cluster is found while a partition is assigned that the fetcher has not heard of.
+#[tokio::test(start_paused = true)]
+async fn what_is_assigned_as_there_is_another_cluster_is_read_there() {
+    let mut set = led_by(&[1, 1]);
+    set.fetcher.buffer.unassign(&[("t", 1)]).unwrap();
+    set.obeys();
+    set.fetcher.buffer.assign(vec![(key(1), Start::Offset(5))]).unwrap();
+    set.fetcher.incarnation += 1;
+    assert!(set.fetcher.goes_on());
+    set.obeys();
+    let incarnation = set.reading(1).incarnation;
+    set.fetcher.buffer.starts(set.slot(1), incarnation, 7);
+    assert_eq!(set.fetcher.buffer.position("t", 1), Some(7), "that is its incarnation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn assigned_while_running() {
+    let mut set = led_by(&[1, 2]);
+    set.fetcher.buffer.unassign(&[("t", 1)]).unwrap();
+    set.obeys();
+    assert!(!set.topic().slots.contains_key(&1));
+    // Found again with each look at the metadata, and not wanted.
+    set.learns(7, &[1, 2, 2]);
+    assert_eq!(set.topic().slots.keys().copied().collect::<Vec<_>>(), [0, 2]);
+    set.fetcher.buffer.assign(vec![(key(1), Start::Offset(4)), (key(9), Start::Earliest)]).unwrap();
+    set.obeys();
+    assert_eq!(set.told(), [ErrorKind::UnknownPartition], "9");
+    assert_eq!(set.wanted(2), [set.slot(1)]);
+    assert_eq!((set.reading(1).next, set.reading(1).id), (Some(Position::at(4, -1)), id(7)));
+    // One that is created after it was assigned.
+    set.learns(7, &[2; 10]);
+    let slot = set.slot(9);
+    assert!(set.fetcher.sources[&2].starting.contains(&slot));
+    assert_eq!(set.told(), []);
+    // One that is read goes on elsewhere.
+    let before = set.reading(1).incarnation;
+    set.fetcher.buffer.assign(vec![(key(1), Start::Offset(8))]).unwrap();
+    set.obeys();
+    assert_eq!(set.reading(1).next, Some(Position::at(8, -1)));
+    assert!(set.reading(1).incarnation > before);
+}
+
+/// A topic of which nothing is read any more is not asked about.
+#[tokio::test(start_paused = true)]
+async fn a_topic_is_there_as_long_as_something_of_it_is_read() {
+    let mut set = led_by(&[1]);
+    let key = |partition| ("u".into(), partition);
+    set.fetcher.buffer.assign(vec![(key(0), Start::Earliest), (key(1), Start::Earliest)]).unwrap();
+    set.obeys();
+    for partition in 0..2 {
+        assert!(set.fetcher.topics.contains_key("u"));
+        set.fetcher.buffer.unassign(&[("u", partition)]).unwrap();
+        set.obeys();
+    }
+    assert!(!set.fetcher.topics.contains_key("u"));
+    set.fetcher.buffer.unassign(&[("t", 0)]).unwrap();
+    set.obeys();
+    assert!(set.topic().slots.is_empty(), "that is a whole topic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unassigned_while_a_fetch_is_under_way() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let slot = set.slot(0);
+    let asked = [(); 2].map(|()| set.asked(0));
+    let [answered, failed] = asked;
+    set.fetcher.buffer.unassign(&[("t", 0)]).unwrap();
+    // Whether the fetcher has heard of it or not.
+    set.fetched(answered, record(5));
+    assert!(set.told().is_empty());
+    set.obeys();
+    assert!(set.wanted(1).is_empty() && set.fetcher.reading.get(slot).is_none());
+    set.fetched(failed, refusal(3));
+    assert!(set.told().is_empty() && set.wanted(1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn assigned_again_is_another_incarnation() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let (slot, before) = (set.slot(0), set.asked(0));
+    let [late, later] = [set.asked(0), set.asked(0)];
+    set.fetcher.buffer.unassign(&[("t", 0)]).unwrap();
+    set.obeys();
+    set.fetcher.buffer.assign(vec![(key(0), Start::Offset(5))]).unwrap();
+    set.obeys();
+    assert_eq!(set.slot(0), slot, "the number is given again");
+    assert_eq!(set.reading(0).next, before[0].from);
+    assert_ne!(set.reading(0).incarnation, before[0].incarnation);
+    // What was asked for before comes too late, whatever it is.
+    set.fetched(before, record(5));
+    assert_eq!((set.position(), set.reading(0).next), (Some(5), Some(Position::at(5, -1))));
+    set.fetched(late, refusal(1));
+    set.fetched(later, refusal(6));
+    assert!(set.told().is_empty());
+    assert_eq!((set.reading(0).retry_at, set.reading(0).stopped), (None, false));
+    let asked = set.asked(0);
+    set.fetched(asked, record(5));
+    assert_eq!(set.fetcher.buffer.take(&set.pool).unwrap().unwrap().base_offset(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_paused_is_not_asked_for_and_what_comes_is_kept() {
+    let mut set = led_by(&[1, 1]);
+    for partition in 0..2 {
+        set.reading(partition).next = Some(Position::at(5, -1));
+    }
+    let asked = set.asked(0);
+    set.fetcher.buffer.pause(&[("t", 0)], true).unwrap();
+    set.obeys();
+    assert_eq!(set.wanted(1), [set.slot(1)]);
+    set.fetched(asked, record(5));
+    assert!(set.told().is_empty() && set.wanted(1) == [set.slot(1)]);
+    assert_eq!(set.reading(0).next.map(|at| at.offset), Some(6));
+    set.fetcher.buffer.pause(&[("t", 0)], false).unwrap();
+    assert_eq!(set.fetcher.buffer.take(&set.pool).unwrap().unwrap().base_offset(), 5);
+    set.obeys();
+    assert_eq!(set.wanted(1), [set.slot(0), set.slot(1)]);
+}
+
+/// What the former leader answers does not delay what the present one is asked.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_has_moved_is_asked_for_where_it_is() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    set.fetcher.settle(set.now());
+    assert_eq!(set.wanted(1), [set.slot(0)]);
+    let [refused, failed] = [set.asked(0), set.asked(0)];
+    set.learns(7, &[2]);
+    assert_eq!((set.wanted(1), set.wanted(2)), (vec![], vec![set.slot(0)]));
+    set.fetched(refused, refusal(6));
+    let (sent, response) = (set.now(), Err(timeout()));
+    let asked = failed;
+    set.fetcher.handle(Event::Response { leader: 1, asked, sent, went: false, response });
+    set.fetcher.settle(sent);
+    assert_eq!((set.reading(0).retry_at, set.wanted(2)), (None, vec![set.slot(0)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_time_is_asked_for_then() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let asked = set.asked(0);
+    set.fetched(asked, refusal(-1));
+    let at = set.reading(0).retry_at.unwrap();
+    set.fetcher.settle(set.now());
+    assert_eq!(set.wanted(1).is_empty(), at > set.now());
+    set.fetcher.settle(at);
+    assert_eq!(set.wanted(1), [set.slot(0)]);
+    assert!(set.fetcher.retries.is_empty());
 }

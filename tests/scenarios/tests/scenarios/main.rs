@@ -43,6 +43,7 @@ mod producer;
 mod producer_model;
 mod raw;
 mod reach;
+mod reading;
 mod real_positions;
 mod real_refusals;
 mod real_sequences;

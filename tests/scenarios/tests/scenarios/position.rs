@@ -80,7 +80,8 @@ async fn a_topic_made_anew_is_told_and_read_from_its_beginning() {
         assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
         assert!(!error.is_fatal() && error.message().contains("made anew"), "{error}");
         assert!(error.message().contains(&position.to_string()), "{error}");
-        assert_eq!(consumer.position("t", 0), None);
+        // Where it begins may be known already.
+        assert!(matches!(consumer.position("t", 0), None | Some(0)));
         assert_offsets(&offsets(&mut consumer, 20).await, 0, 20);
         assert_eq!(consumer.position("t", 0), Some(20));
         assert_quiet(&mut consumer).await;

@@ -1,0 +1,496 @@
+//! A queue for each partition, and whose turn it is to be handed out: topics take turns, and partitions within
+//! their topic. So a topic that always has something leaves the others their share, however many partitions
+//! each has. No lock and no clock.
+//!
+//! Each entry knows where the position is once it is taken. What is passed over without being handed out (control
+//! batches, batches that compaction has emptied) moves the place behind the last entry; behind none, the
+//! position itself. Entries of an earlier incarnation are still handed out and move nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Key;
+use super::ring::{QUANTUM, Ring};
+use crate::config::Start;
+use crate::consumer::slot::SlotId;
+use crate::error::{Error, ErrorKind};
+use crate::record::reader::RawBatch;
+
+/// A batch as it was fetched: not checked and not decompressed.
+pub(in crate::consumer) struct Fetched {
+    pub(in crate::consumer) raw: RawBatch,
+    /// Records with a smaller offset are not handed out.
+    pub(in crate::consumer) from: i64,
+}
+
+/// An error about one or more partitions, told at the place in their queues from which it counts; once, by the
+/// first that gets there.
+pub(super) struct Notice {
+    error: Error,
+    told: AtomicBool,
+}
+
+impl Notice {
+    pub(super) fn new(error: Error) -> Arc<Self> {
+        Arc::new(Self { error, told: AtomicBool::new(false) })
+    }
+
+    fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+
+    /// The error, if it was not told before.
+    pub(super) fn tell(&self) -> Option<Error> {
+        (!self.told.swap(true, Ordering::Relaxed)).then(|| self.error.clone())
+    }
+}
+
+pub(super) enum What {
+    Batch(Fetched),
+    Notice(Arc<Notice>),
+}
+
+/// Where the position is once an entry is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::consumer) enum Then {
+    /// Where it was.
+    Stays,
+    /// Nowhere that is known yet.
+    Unknown,
+    At(i64),
+}
+
+struct Entry {
+    incarnation: u64,
+    what: What,
+    then: Then,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        match &self.what {
+            What::Batch(fetched) => fetched.raw.payload().len(),
+            What::Notice(_) => 0,
+        }
+    }
+}
+
+/// What is dropped: without the lock, as it may be much.
+#[derive(Default)]
+pub(super) struct Dropped(
+    #[cfg_attr(not(test), expect(dead_code, reason = "kept to be dropped later"))] Vec<Entry>,
+);
+
+/// One partition.
+pub(super) struct Shelf {
+    key: Key,
+    row: u32,
+    /// Its first incarnation.
+    born: u64,
+    pub(super) incarnation: u64,
+    /// The offset after all that was handed out, or passed over, of this incarnation; before the first where it
+    /// begins. `None`: that is not known.
+    pub(super) position: Option<i64>,
+    /// Where the partition ends, as its leader told last.
+    pub(super) end: Option<i64>,
+    queue: VecDeque<Entry>,
+    /// Of the queue.
+    pub(super) bytes: usize,
+    pub(super) paused: bool,
+    in_ring: bool,
+    /// It exists no more: what is left is handed out.
+    gone: bool,
+    /// The application has taken records of it since the fetcher looked.
+    pub(super) taken: bool,
+    /// A seek that the fetcher has not heard of.
+    pub(super) sought: Option<Start>,
+    /// The fetcher is to be told of a seek, a pause or their end.
+    pub(super) changed: bool,
+}
+
+impl Shelf {
+    fn is_ready(&self) -> bool {
+        !self.queue.is_empty() && !self.paused
+    }
+
+    /// The position is here, once all that is there of this incarnation is taken. Gives whether it is here
+    /// already.
+    fn goes_on(&mut self, then: Then) -> bool {
+        match self.queue.back_mut() {
+            Some(last) if last.incarnation == self.incarnation => last.then = then,
+            _ => return self.moves(then),
+        }
+        false
+    }
+
+    fn moves(&mut self, then: Then) -> bool {
+        let position = match then {
+            Then::Stays => return false,
+            Then::Unknown => None,
+            Then::At(at) => Some(at),
+        };
+        std::mem::replace(&mut self.position, position) != position
+    }
+}
+
+/// The partitions of one topic.
+struct Row {
+    topic: Arc<str>,
+    partitions: BTreeMap<i32, SlotId>,
+    /// Of these and of those that are gone.
+    shelves: usize,
+    /// Partitions that have something, with their first incarnation: what has left since, or is paused, is
+    /// taken out at its turn.
+    ring: Ring<(SlotId, u64)>,
+    in_ring: bool,
+}
+
+/// An entry that was taken.
+pub(super) struct Taken {
+    pub(super) key: Key,
+    pub(super) what: What,
+    pub(super) end: i64,
+    /// How many bytes it has, and how many the partition has left.
+    pub(super) bytes: usize,
+    pub(super) left: usize,
+}
+
+/// The partitions of one consumer.
+#[derive(Default)]
+pub(super) struct Shelves {
+    shelves: Vec<Option<Shelf>>,
+    free: Vec<SlotId>,
+    rows: Vec<Option<Row>>,
+    free_rows: Vec<u32>,
+    by_topic: BTreeMap<Arc<str>, u32>,
+    ring: Ring<u32>,
+    /// How many partitions are read.
+    count: usize,
+    pub(super) bytes: usize,
+    incarnations: u64,
+}
+
+impl Shelves {
+    fn next_incarnation(&mut self) -> u64 {
+        self.incarnations += 1;
+        self.incarnations
+    }
+
+    /// How many partitions are read.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn get(&self, slot: SlotId) -> Option<&Shelf> {
+        self.shelves.get(slot.index())?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: SlotId) -> Option<&mut Shelf> {
+        self.shelves.get_mut(slot.index())?.as_mut()
+    }
+
+    pub(super) fn find(&self, topic: &str, partition: i32) -> Option<SlotId> {
+        let row = self.rows.get(*self.by_topic.get(topic)? as usize)?.as_ref()?;
+        row.partitions.get(&partition).copied()
+    }
+
+    /// All that are read, by topic and number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, SlotId)> {
+        let rows = self.by_topic.values().filter_map(|at| self.rows.get(*at as usize)?.as_ref());
+        rows.flat_map(|row| row.partitions.values())
+            .filter_map(|slot| self.get(*slot).map(|shelf| (&shelf.key, *slot)))
+    }
+
+    /// A partition that was not read, with its incarnation.
+    pub(super) fn add(&mut self, key: &Key) -> (SlotId, u64) {
+        let at = self.row(&key.0);
+        let incarnation = self.next_incarnation();
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.shelves.push(None);
+            SlotId(u32::try_from(self.shelves.len() - 1).unwrap_or(u32::MAX))
+        });
+        if let Some(row) = self.rows.get_mut(at as usize).and_then(Option::as_mut) {
+            row.partitions.insert(key.1, slot);
+            row.shelves += 1;
+            self.count += 1;
+        }
+        if let Some(place) = self.shelves.get_mut(slot.index()) {
+            *place = Some(Shelf {
+                key: key.clone(),
+                row: at,
+                born: incarnation,
+                incarnation,
+                position: None,
+                end: None,
+                queue: VecDeque::new(),
+                bytes: 0,
+                paused: false,
+                in_ring: false,
+                gone: false,
+                taken: false,
+                sought: None,
+                changed: false,
+            });
+        }
+        (slot, incarnation)
+    }
+
+    fn row(&mut self, topic: &Arc<str>) -> u32 {
+        if let Some(at) = self.by_topic.get(topic) {
+            return *at;
+        }
+        let row = Row {
+            topic: Arc::clone(topic),
+            partitions: BTreeMap::new(),
+            shelves: 0,
+            ring: Ring::default(),
+            in_ring: false,
+        };
+        let at = self.free_rows.pop().unwrap_or_else(|| {
+            self.rows.push(None);
+            u32::try_from(self.rows.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(place) = self.rows.get_mut(at as usize) {
+            *place = Some(row);
+        }
+        self.by_topic.insert(Arc::clone(topic), at);
+        at
+    }
+
+    /// It is read no more. What is there of it is still handed out, after which its number is free.
+    pub(super) fn retire(&mut self, slot: SlotId) {
+        self.forget_name(slot);
+        let Some(shelf) = self.get_mut(slot) else { return };
+        shelf.gone = true;
+        shelf.paused = false;
+        if shelf.queue.is_empty() {
+            self.remove(slot);
+            self.release(slot);
+        } else {
+            self.ready(slot);
+        }
+    }
+
+    /// It is read no more, and nothing of it handed out. Its number is given again after [`Self::release`].
+    pub(super) fn take_out(&mut self, slot: SlotId) -> Dropped {
+        self.forget_name(slot);
+        let Some(shelf) = self.remove(slot) else { return Dropped::default() };
+        self.bytes -= shelf.bytes;
+        Dropped(shelf.queue.into())
+    }
+
+    /// Nobody knows a partition by this number any more.
+    pub(super) fn release(&mut self, slot: SlotId) {
+        self.free.push(slot);
+    }
+
+    fn forget_name(&mut self, slot: SlotId) {
+        let Some(Some(shelf)) = self.shelves.get(slot.index()) else { return };
+        let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
+        if let Some(row) = row
+            && !shelf.gone
+            && row.partitions.remove(&shelf.key.1).is_some()
+        {
+            self.count -= 1;
+        }
+    }
+
+    fn remove(&mut self, slot: SlotId) -> Option<Shelf> {
+        let shelf = self.shelves.get_mut(slot.index())?.take()?;
+        let place = self.rows.get_mut(shelf.row as usize)?;
+        if let Some(row) = place {
+            row.shelves -= 1;
+            if row.shelves == 0 {
+                if row.in_ring {
+                    self.ring.remove(shelf.row);
+                }
+                self.by_topic.remove(&row.topic);
+                self.free_rows.push(shelf.row);
+                *place = None;
+            }
+        }
+        Some(shelf)
+    }
+
+    /// Another incarnation: nothing that is under way for it counts, and its position is not known.
+    pub(super) fn renew(&mut self, slot: SlotId) -> Option<u64> {
+        let incarnation = self.next_incarnation();
+        let shelf = self.get_mut(slot)?;
+        shelf.incarnation = incarnation;
+        shelf.position = None;
+        shelf.end = None;
+        Some(incarnation)
+    }
+
+    /// The same, and what is there of it is not wanted: only notices stay.
+    pub(super) fn clear(&mut self, slot: SlotId) -> Option<(u64, Dropped)> {
+        let incarnation = self.renew(slot)?;
+        let shelf = self.get_mut(slot)?;
+        let bytes = std::mem::take(&mut shelf.bytes);
+        let (batches, notices) = std::mem::take(&mut shelf.queue)
+            .into_iter()
+            .partition::<Vec<_>, _>(|entry| matches!(entry.what, What::Batch(_)));
+        shelf.queue = notices.into();
+        self.bytes -= bytes;
+        Some((incarnation, Dropped(batches)))
+    }
+
+    /// Nothing is wanted any more.
+    pub(super) fn clear_all(&mut self) -> Dropped {
+        self.bytes = 0;
+        let mut dropped = Vec::new();
+        for shelf in self.shelves.iter_mut().flatten() {
+            shelf.bytes = 0;
+            dropped.extend(std::mem::take(&mut shelf.queue));
+        }
+        Dropped(dropped)
+    }
+
+    /// Batches of one incarnation that were fetched, each behind the last; `next`: the position behind them and
+    /// behind what follows them and is not handed out; `end`: the partition's end. Gives whether there is something to hand out now,
+    /// and whether the position has moved without it; or the batches, if that incarnation is not read.
+    pub(super) fn push(
+        &mut self,
+        slot: SlotId,
+        incarnation: u64,
+        fetched: Vec<Fetched>,
+        (next, end): (i64, i64),
+    ) -> Result<(bool, bool), Vec<Fetched>> {
+        let shelf = self.get_mut(slot);
+        let Some(shelf) = shelf.filter(|shelf| shelf.incarnation == incarnation && !shelf.gone)
+        else {
+            return Err(fetched);
+        };
+        shelf.end = Some(end);
+        let mut pushed = 0;
+        for fetched in fetched {
+            let then = Then::At(fetched.raw.last_offset + 1);
+            let entry = Entry { incarnation, what: What::Batch(fetched), then };
+            pushed += entry.bytes();
+            shelf.queue.push_back(entry);
+        }
+        shelf.bytes += pushed;
+        let moved = shelf.goes_on(Then::At(next));
+        self.bytes += pushed;
+        Ok((self.ready(slot), moved))
+    }
+
+    /// The position, behind what is there. Gives whether it has moved at once.
+    pub(super) fn pass(&mut self, slot: SlotId, incarnation: u64, next: i64) -> bool {
+        let shelf = self.get_mut(slot).filter(|shelf| shelf.incarnation == incarnation);
+        shelf.is_some_and(|shelf| shelf.goes_on(Then::At(next)))
+    }
+
+    /// An error that counts from here on. One of the same kind that nobody got to yet, with no batch behind it, makes
+    /// room for it. Gives whether there is something to hand out now.
+    pub(super) fn tell(
+        &mut self,
+        slot: SlotId,
+        incarnation: u64,
+        notice: &Arc<Notice>,
+        then: Then,
+    ) -> (bool, Dropped) {
+        let Some(shelf) = self.get_mut(slot) else { return (false, Dropped::default()) };
+        // News of a place that was left moves nothing.
+        let then = if shelf.incarnation == incarnation { then } else { Then::Stays };
+        let notices = |entry: &&Entry| matches!(entry.what, What::Notice(_));
+        let count = shelf.queue.iter().rev().take_while(notices).count();
+        let first = shelf.queue.len() - count;
+        let same = shelf.queue.iter().skip(first).position(
+            |entry| matches!(&entry.what, What::Notice(known) if known.kind() == notice.kind()),
+        );
+        let old = same.and_then(|at| shelf.queue.remove(first + at));
+        // The one before it leaves its place to it, if it does not say where to go on.
+        let old_then = old.as_ref().filter(|old| old.incarnation == shelf.incarnation);
+        let then = match (then, old_then) {
+            (Then::Stays, Some(old)) => old.then,
+            _ => then,
+        };
+        let (what, incarnation) = (What::Notice(Arc::clone(notice)), shelf.incarnation);
+        shelf.queue.push_back(Entry { incarnation, what, then });
+        (self.ready(slot), Dropped(old.into_iter().collect()))
+    }
+
+    /// It has something, or is to be handed out again: it takes turns. Gives whether there is something to hand
+    /// out.
+    pub(super) fn ready(&mut self, slot: SlotId) -> bool {
+        let Some(Some(shelf)) = self.shelves.get_mut(slot.index()) else { return false };
+        if !shelf.is_ready() {
+            return false;
+        }
+        let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
+        if let Some(row) = row
+            && !std::mem::replace(&mut shelf.in_ring, true)
+        {
+            row.ring.join((slot, shelf.born));
+            if !std::mem::replace(&mut row.in_ring, true) {
+                self.ring.join(shelf.row);
+            }
+        }
+        true
+    }
+
+    /// Takes the next entry, if there is one; the position moves on.
+    pub(super) fn pop(&mut self) -> Option<Taken> {
+        loop {
+            let at = self.ring.first()?;
+            let Some(Some(row)) = self.rows.get_mut(at as usize) else {
+                self.ring.leave();
+                continue;
+            };
+            let Some((slot, born)) = row.ring.first() else {
+                row.in_ring = false;
+                self.ring.leave();
+                continue;
+            };
+            let shelf = self.shelves.get_mut(slot.index()).and_then(Option::as_mut);
+            let Some(shelf) = shelf.filter(|shelf| shelf.born == born) else {
+                row.ring.leave();
+                continue;
+            };
+            let entry = if shelf.paused { None } else { shelf.queue.pop_front() };
+            let Some(entry) = entry else {
+                shelf.in_ring = false;
+                row.ring.leave();
+                continue;
+            };
+            let bytes = entry.bytes();
+            // An error ends the turn: many of one partition are in nobody's way.
+            let turn = if let What::Notice(_) = entry.what { QUANTUM } else { bytes };
+            row.ring.took(turn);
+            self.ring.took(turn);
+            self.bytes -= bytes;
+            shelf.bytes -= bytes;
+            if let What::Batch(_) = entry.what {
+                shelf.taken = true;
+            }
+            if entry.incarnation == shelf.incarnation {
+                shelf.moves(entry.then);
+            }
+            let taken = Taken {
+                key: shelf.key.clone(),
+                what: entry.what,
+                end: shelf.end.unwrap_or(-1),
+                bytes,
+                left: shelf.bytes,
+            };
+            if shelf.queue.is_empty() {
+                shelf.in_ring = false;
+                row.ring.leave();
+                if row.ring.is_empty() {
+                    row.in_ring = false;
+                    self.ring.leave();
+                }
+                if shelf.gone {
+                    self.remove(slot);
+                    self.release(slot);
+                }
+            }
+            return Some(taken);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Taking what was fetched: whose turn it is, who waits, and what the application sees of it. Checksums are compared,
+//! and batches decompressed, without the lock.
+
+use std::task::{Context, Poll};
+
+use super::queue::{Fetched, Taken, What};
+use super::{Buffer, Key, State};
+use crate::caught;
+use crate::cluster::Pool;
+use crate::consumer::TopicPartition;
+use crate::consumer::batch::Batch;
+use crate::error::{Error, Result};
+use crate::record::reader::RecordError;
+
+enum Item {
+    Error(Error),
+    Taken(Taken),
+}
+
+impl Buffer {
+    /// Takes what is next, if there is something.
+    pub(in crate::consumer) fn take(&self, pool: &Pool) -> Option<Result<Batch>> {
+        loop {
+            let item = self.pop(&mut self.lock())?;
+            if let Some(shown) = self.show(pool, item) {
+                return Some(shown);
+            }
+        }
+    }
+
+    /// The same, and `who` waits if there is nothing.
+    pub(in crate::consumer) fn poll_take(
+        &self,
+        who: u64,
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Batch>>> {
+        self.poll_take_until(who, &[], pool, cx)
+    }
+
+    /// The same until the position of each of these partitions has reached an offset, if any is named: `None` then.
+    pub(in crate::consumer) fn poll_take_until(
+        &self,
+        who: u64,
+        ends: &[(TopicPartition, i64)],
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Batch>>> {
+        // Cloning and dropping a waker is foreign code: neither happens under the lock.
+        let mut waker = None;
+        loop {
+            let mut state = self.lock();
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            let is_there = |(part, end): &(TopicPartition, i64)| {
+                let slot = state.shelves.find(&part.topic, part.partition);
+                let position = slot.and_then(|slot| state.shelves.get(slot)?.position);
+                position.is_some_and(|position| position >= *end)
+            };
+            if !ends.is_empty() && ends.iter().all(is_there) {
+                return Poll::Ready(None);
+            }
+            if let Some(item) = self.pop(&mut state) {
+                drop(state);
+                if let Some(shown) = self.show(pool, item) {
+                    return Poll::Ready(Some(shown));
+                }
+                continue;
+            }
+            if state.ended {
+                return Poll::Ready(None);
+            }
+            state.watched |= !ends.is_empty();
+            if state.wakers.knows(who, cx.waker()) {
+                return Poll::Pending;
+            }
+            if let Some(waker) = waker.take() {
+                let old = state.wakers.keep(who, waker);
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
+            drop(state);
+            waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Takes what is next and accounts for it: bytes, position, and whether the fetcher has room again.
+    fn pop(&self, state: &mut State) -> Option<Item> {
+        if !state.was_news
+            && let Some(error) = state.news.pop_front()
+        {
+            state.was_news = true;
+            return Some(Item::Error(error));
+        }
+        state.was_news = false;
+        let before = state.shelves.bytes;
+        let Some(taken) = state.shelves.pop() else {
+            let error = state.news.pop_front().or_else(|| state.last_word.take());
+            return error.map(Item::Error);
+        };
+        let (half, share) = (self.config.buffer_memory / 2, state.share(&self.config));
+        // The fetcher may have stopped for lack of room, as a whole or for this partition.
+        let mut wake = before > half && state.shelves.bytes <= half;
+        // Left out while it had its share: it is asked for again before nothing of it is left.
+        wake |= taken.left + taken.bytes > share / 2 && taken.left <= share / 2;
+        if wake && taken.bytes > 0 {
+            self.wake.notify_one();
+        }
+        Some(Item::Taken(taken))
+    }
+
+    /// What the application sees of it; `None` if all its records are before the offset that was asked for, or
+    /// that error was told already.
+    fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
+        let opened = match item {
+            Item::Error(e) => Err(e),
+            Item::Taken(Taken { what: What::Notice(notice), .. }) => Err(notice.tell()?),
+            // This is the application's thread: a panic of a codec becomes an error.
+            Item::Taken(Taken { what: What::Batch(fetched), key, end, .. }) => caught::call(|| {
+                pool.env().mishap("decompression");
+                self.open(pool, key, fetched, end)
+            })
+            .and_then(|opened| opened),
+        };
+        match opened {
+            Ok(batch) if batch.is_empty() => None,
+            Ok(batch) => {
+                pool.metrics().records_consumed(batch.len());
+                Some(Ok(batch))
+            }
+            Err(e) => Some(Err(e)),
+        }
+    }
+
+    fn open(
+        &self,
+        pool: &Pool,
+        (topic, partition): Key,
+        fetched: Fetched,
+        high_watermark: i64,
+    ) -> Result<Batch> {
+        let Fetched { raw, from } = fetched;
+        let damaged =
+            |e: RecordError| e.error(format_args!("topic '{topic}' partition {partition}"));
+        if self.config.check_crc {
+            raw.verify_crc().map_err(damaged)?;
+        }
+        let records = raw.open(pool.buffers(), self.config.max_decompressed).map_err(damaged)?;
+        let skip = if raw.base_offset < from {
+            records.iter().take_while(|r| r.offset() < from).count()
+        } else {
+            0
+        };
+        Ok(Batch { topic, partition, records, skip, high_watermark })
+    }
+}

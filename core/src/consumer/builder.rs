@@ -1,0 +1,233 @@
+//! Settings of a consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Consumer;
+use super::buffer::Buffer;
+use super::control::checked;
+use super::fetcher::Fetcher;
+use crate::caught::caught;
+use crate::cluster::Handle;
+use crate::config::foreign::Owner;
+use crate::config::properties::{self, Properties, Value};
+use crate::config::{ConsumerConfig, Start, check_topic};
+use crate::error::{Error, Result};
+
+/// Settings of a [`Consumer`]; get one from [`Client::consumer`](crate::Client::consumer).
+#[derive(Clone)]
+#[must_use]
+pub struct ConsumerBuilder {
+    pool: Handle,
+    config: ConsumerConfig,
+    topics: Vec<String>,
+    assigned: Vec<(String, i32, Start)>,
+    start: Start,
+    /// The error of properties that were refused.
+    refused: Option<Error>,
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(pool: Handle) -> Self {
+        Self {
+            pool,
+            config: ConsumerConfig::default(),
+            topics: Vec::new(),
+            assigned: Vec::new(),
+            start: Start::Earliest,
+            refused: None,
+        }
+    }
+
+    /// Reads every partition of these topics, those added later included. What is found after the
+    /// consumer was made (partitions that were added, a topic that was not there) is read from its
+    /// first record, whatever [`start`](Self::start) says: all of it is new.
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// Reads these partitions.
+    pub fn assign<T: Into<String>>(
+        mut self,
+        partitions: impl IntoIterator<Item = (T, i32, Start)>,
+    ) -> Self {
+        self.assigned.extend(partitions.into_iter().map(|(t, p, s)| (t.into(), p, s)));
+        self
+    }
+
+    /// Where partitions of [`topics`](Self::topics) start that are there when the consumer is made.
+    /// Default: earliest. Also where a partition goes on whose records were deleted under the reader
+    /// (`Earliest` for a timestamp), after `next` has told that (`OffsetOutOfRange`).
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// How long a broker may hold a fetch back while it has nothing. 0 to 300 s, below the request
+    /// timeout; default 500 ms. Where brokers do not hold them back (0, or `min_bytes(0)`), empty responses
+    /// are paced: after the n-th in a row the next fetch goes to that broker not before U(1/2, 1) *
+    /// min(100 ms, 1 ms * 2^n) after the last. What flows is never paced.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.config.max_wait = wait;
+        self
+    }
+
+    /// Bytes a broker gathers before it answers, `max_wait` permitting. Default 1.
+    pub fn min_bytes(mut self, bytes: usize) -> Self {
+        self.config.min_bytes = bytes;
+        self
+    }
+
+    /// Bytes of one fetch. 1 KiB to 100 MiB, default 8 MiB. A first batch that is larger comes all
+    /// the same.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_bytes = bytes;
+        self
+    }
+
+    /// Bytes of one partition in one fetch. 1 KiB to 100 MiB, default 1 MiB.
+    pub fn max_partition_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_partition_bytes = bytes;
+        self
+    }
+
+    /// Bytes fetched ahead, as they came from the broker. Default 64 MiB.
+    pub fn buffer_memory(mut self, bytes: usize) -> Self {
+        self.config.buffer_memory = bytes;
+        self
+    }
+
+    /// Whether checksums are compared. Default: yes.
+    pub fn check_crc(mut self, check: bool) -> Self {
+        self.config.check_crc = check;
+        self
+    }
+
+    /// Takes the settings of a consumer from properties as Java's client and librdkafka have them:
+    /// `auto.offset.reset`, `fetch.max.wait.ms`, `fetch.min.bytes`, `fetch.max.bytes`,
+    /// `max.partition.fetch.bytes`, `check.crcs` and their aliases. Those of clients are passed over
+    /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
+    ///
+    /// Settings that are not named keep Ottla's defaults: reading starts at the oldest record, unless
+    /// [`start`](Self::start) is told otherwise.
+    ///
+    /// A producer's property, a name that no client has, and one that asks for what is not done here,
+    /// is refused by [`build`](Self::build) (`Config`), with what there is instead.
+    pub fn from_properties<K: Into<String>, V: Into<String>>(
+        self,
+        properties: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        self.read_properties(&properties.into_iter().collect())
+    }
+
+    pub(crate) fn read_properties(mut self, properties: &Properties) -> Self {
+        let settings = properties::read(Owner::Consumer, properties);
+        let taken = settings.and_then(|settings| {
+            let config = &mut self.config;
+            for (name, value) in settings {
+                match (name, value) {
+                    ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
+                    ("check_crc", Value::Flag(check)) => config.check_crc = check,
+                    ("max_bytes", Value::Size(bytes)) => config.max_bytes = bytes,
+                    ("max_partition_bytes", Value::Size(bytes)) => {
+                        config.max_partition_bytes = bytes;
+                    }
+                    ("max_wait", Value::Time(time)) => config.max_wait = time,
+                    ("min_bytes", Value::Size(bytes)) => config.min_bytes = bytes,
+                    ("start", Value::Start(start)) => self.start = start,
+                    (name, _) => return Err(properties::not_taken(name)),
+                }
+            }
+            Ok(())
+        });
+        self.refused = self.refused.or(taken.err());
+        self
+    }
+
+    /// The consumer; fetching starts at once.
+    ///
+    /// # Errors
+    /// `Config` for a setting out of its range, or nothing to read; `InvalidArgument` for what is
+    /// not a topic name, and for a start below zero.
+    pub fn build(self) -> Result<Consumer> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
+        self.pool.env().check_process()?;
+        self.config.check(self.pool.request_timeout())?;
+        if self.topics.is_empty() && self.assigned.is_empty() {
+            return Err(Error::config("nothing to read; name topics or assign partitions"));
+        }
+        self.topics.iter().try_for_each(|topic| check_topic(topic))?;
+        let assigned = checked(self.assigned)?;
+        self.start.check()?;
+        let buffer = Arc::new(Buffer::new(self.config.clone()));
+        buffer.assign(assigned)?;
+        let fetcher = Fetcher::new(
+            &self.pool,
+            &buffer,
+            self.topics.iter().map(|t| Arc::from(t.as_str())).collect(),
+            self.start,
+        );
+        let told = Arc::clone(&buffer);
+        self.pool.env().spawn(async move {
+            // The fetcher's positions are lost with it, so the consumer cannot go on.
+            if let Err(e) = caught(fetcher.run()).await {
+                told.end(e);
+            }
+        });
+        Ok(Consumer { pool: self.pool, buffer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Client, ErrorKind};
+
+    fn builder() -> ConsumerBuilder {
+        Client::builder().bootstrap("a:1").build().unwrap().consumer()
+    }
+
+    fn settings(builder: &ConsumerBuilder) -> (Duration, [usize; 4], bool) {
+        let config = &builder.config;
+        let bytes = [config.min_bytes, config.max_bytes, config.max_partition_bytes];
+        let [a, b, c] = bytes;
+        (config.max_wait, [a, b, c, config.buffer_memory], config.check_crc)
+    }
+
+    /// By its method and by the names that others have for it.
+    #[test]
+    fn every_setting_arrives() {
+        let wanted = (Duration::from_millis(7), [2, 3_000, 4_000, 5 << 20], false);
+        let set = builder().max_wait(wanted.0).min_bytes(2).max_bytes(3_000);
+        let set = set.max_partition_bytes(4_000).buffer_memory(5 << 20).check_crc(false);
+        assert_eq!(settings(&set), wanted);
+        let read = builder().from_properties([
+            ("fetch.max.wait.ms", "7"),
+            ("fetch.min.bytes", "2"),
+            ("fetch.max.bytes", "3000"),
+            ("max.partition.fetch.bytes", "4000"),
+            ("queued.max.messages.kbytes", "5120"),
+            ("check.crcs", "false"),
+            ("auto.offset.reset", "latest"),
+        ]);
+        assert!(read.refused.is_none(), "{:?}", read.refused);
+        assert_eq!((settings(&read), read.start), (wanted, Start::Latest));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let kind = |builder: ConsumerBuilder| builder.build().map(drop).unwrap_err().kind();
+        assert_eq!(kind(builder()), ErrorKind::Config, "nothing to read");
+        let argument = ErrorKind::InvalidArgument;
+        assert_eq!(kind(builder().topics(["no topic"])), argument);
+        assert_eq!(kind(builder().assign([("t", -1, Start::Earliest)])), argument);
+        assert_eq!(kind(builder().assign([("t", 0, Start::Offset(-1))])), argument);
+        assert_eq!(kind(builder().topics(["t"]).start(Start::Timestamp(-1))), argument);
+        assert_eq!(kind(builder().topics(["t"]).max_bytes(1)), ErrorKind::Config);
+    }
+}

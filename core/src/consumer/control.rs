@@ -1,0 +1,136 @@
+//! Asking and steering a consumer.
+
+use std::sync::Arc;
+
+use super::TopicPartition;
+use super::buffer::{Buffer, Key};
+use crate::config::{Start, check_topic};
+use crate::error::{Error, Result};
+use crate::fork::{self, Origin};
+
+/// What the application names as partitions to read, checked.
+pub(super) fn checked<T: Into<String>>(
+    partitions: impl IntoIterator<Item = (T, i32, Start)>,
+) -> Result<Vec<(Key, Start)>> {
+    let check = |(topic, partition, start): (T, i32, Start)| {
+        let topic: String = topic.into();
+        check_topic(&topic)?;
+        if partition < 0 {
+            return Err(Error::argument(format!(
+                "partition {partition} of topic '{topic}' is negative"
+            )));
+        }
+        start.check()?;
+        Ok(((Arc::from(topic), partition), start))
+    };
+    partitions.into_iter().map(check).collect()
+}
+
+/// Asks and steers a [`Consumer`](super::Consumer) from any thread or task, also while another one waits for its
+/// records: nothing here waits for anybody. Cheap to clone. It does not keep the consumer open.
+#[derive(Clone)]
+pub struct ConsumerControl {
+    pub(super) buffer: Arc<Buffer>,
+    pub(super) origin: Origin,
+}
+
+impl ConsumerControl {
+    /// As [`Consumer::position`](super::Consumer::position).
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        if !self.origin.is_here() {
+            return None;
+        }
+        self.buffer.position(topic, partition)
+    }
+
+    /// As [`Consumer::seek`](super::Consumer::seek).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::seek`](super::Consumer::seek).
+    pub fn seek(&self, topic: &str, partition: i32, to: Start) -> Result<()> {
+        self.check()?;
+        self.buffer.seek(topic, partition, to)
+    }
+
+    /// As [`Consumer::lag`](super::Consumer::lag).
+    pub fn lag(&self, topic: &str, partition: i32) -> Option<i64> {
+        if !self.origin.is_here() {
+            return None;
+        }
+        self.buffer.lag(topic, partition)
+    }
+
+    /// As [`Consumer::pause`](super::Consumer::pause).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::pause`](super::Consumer::pause).
+    pub fn pause<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
+        self.check()?;
+        self.buffer.pause(&partitions.into_iter().collect::<Vec<_>>(), true)
+    }
+
+    /// As [`Consumer::resume`](super::Consumer::resume).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::resume`](super::Consumer::resume).
+    pub fn resume<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
+        self.check()?;
+        self.buffer.pause(&partitions.into_iter().collect::<Vec<_>>(), false)
+    }
+
+    /// As [`Consumer::paused`](super::Consumer::paused).
+    pub fn paused(&self) -> Vec<TopicPartition> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
+        self.buffer.paused()
+    }
+
+    /// As [`Consumer::assign`](super::Consumer::assign).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::assign`](super::Consumer::assign).
+    pub fn assign<T: Into<String>>(
+        &self,
+        partitions: impl IntoIterator<Item = (T, i32, Start)>,
+    ) -> Result<()> {
+        self.check()?;
+        self.buffer.assign(checked(partitions)?)
+    }
+
+    /// As [`Consumer::unassign`](super::Consumer::unassign).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::unassign`](super::Consumer::unassign).
+    pub fn unassign<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
+        self.check()?;
+        self.buffer.unassign(&partitions.into_iter().collect::<Vec<_>>())
+    }
+
+    /// As [`Consumer::assignment`](super::Consumer::assignment).
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
+        self.buffer.assignment()
+    }
+
+    /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.
+    ///
+    /// # Errors
+    /// `Forked` in a child of the process that made the consumer.
+    pub fn close(&self) -> Result<()> {
+        self.check()?;
+        self.buffer.close();
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.origin.is_here() { Ok(()) } else { Err(fork::forked()) }
+    }
+
+    /// Whether the consumer was closed or dropped, or is a parent process's.
+    pub fn is_closed(&self) -> bool {
+        !self.origin.is_here() || self.buffer.is_closed()
+    }
+}

@@ -1,0 +1,108 @@
+//! What each partition waits for: the next Fetch of the broker that leads it, to have its start looked up, or a
+//! time. Only partitions that something has changed for are looked at (see [`Readings`]), so that ten thousand
+//! idle ones cost nothing.
+//!
+//! [`Readings`]: crate::consumer::reading::Readings
+
+use tokio::time::Instant;
+
+use super::{Asked, Fetcher};
+use crate::consumer::reading::Waits;
+use crate::consumer::slot::SlotId;
+use crate::environment::earlier;
+
+impl Fetcher {
+    /// Puts each partition that was touched, or whose time has come, where it belongs.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some((at, slot)) = self.retries.first().copied()
+            && at <= now
+        {
+            self.retries.pop_first();
+            self.reading.waits_for(slot, Waits::Nothing);
+            self.reading.touch(slot);
+        }
+        let mut without_leader = Vec::new();
+        loop {
+            for slot in self.reading.take_touched() {
+                let (waits, leaderless) = self.look(slot, now);
+                self.place(slot, waits);
+                if leaderless {
+                    without_leader.push(slot);
+                }
+            }
+            if without_leader.is_empty() {
+                break;
+            }
+            // These are touched: they are to be tried again at some time.
+            self.without_leader(&std::mem::take(&mut without_leader), now);
+        }
+        self.wake_at = earlier(self.wake_at, self.retries.first().map(|(at, _)| *at));
+    }
+
+    /// What a partition waits for; and whether nobody leads it, which is nothing to wait for.
+    fn look(&self, slot: SlotId, now: Instant) -> (Waits, bool) {
+        let Some(reading) = self.reading.get(slot) else { return (Waits::Nothing, false) };
+        let unwanted = reading.looking || reading.paused && reading.next.is_some();
+        if reading.stopped || unwanted {
+            return (Waits::Nothing, false);
+        }
+        if let Some(at) = reading.retry_at.filter(|at| *at > now) {
+            return (Waits::Retry(at), false);
+        }
+        match self.leader(&reading.key) {
+            // The topic is not known now. A change of the metadata tells when it is.
+            None => (Waits::Nothing, false),
+            Some((..0, _)) => (Waits::Nothing, true),
+            Some((leader, _)) if reading.next.is_some() => (Waits::Fetch(leader), false),
+            Some((leader, _)) => (Waits::Start(leader), false),
+        }
+    }
+
+    /// It waits for something else than before.
+    pub(super) fn place(&mut self, slot: SlotId, waits: Waits) {
+        let before = self.reading.waits_for(slot, waits);
+        if before == waits {
+            return;
+        }
+        self.leave(slot, before);
+        match waits {
+            Waits::Nothing => {}
+            Waits::Retry(at) => _ = self.retries.insert((at, slot)),
+            Waits::Start(leader) => {
+                _ = self.sources.entry(leader).or_default().starting.insert(slot);
+            }
+            Waits::Fetch(leader) => {
+                _ = self.sources.entry(leader).or_default().wanted.insert(slot);
+            }
+        }
+    }
+
+    /// Whether what a broker says of a partition that it was asked for counts: it is still the same one, and nobody
+    /// else is asked by now.
+    pub(super) fn is_asked_of(&self, leader: i32, part: &Asked) -> bool {
+        let Some(reading) = self.reading.get(part.slot) else { return false };
+        let elsewhere = match reading.waits {
+            Waits::Start(of) | Waits::Fetch(of) => of != leader,
+            Waits::Nothing | Waits::Retry(_) => false,
+        };
+        reading.incarnation == part.incarnation && !elsewhere
+    }
+
+    /// It waits for this no more.
+    pub(super) fn leave(&mut self, slot: SlotId, waits: Waits) {
+        match waits {
+            Waits::Nothing => {}
+            Waits::Retry(at) => _ = self.retries.remove(&(at, slot)),
+            Waits::Start(leader) => {
+                if let Some(source) = self.sources.get_mut(&leader) {
+                    source.starting.remove(&slot);
+                }
+            }
+            Waits::Fetch(leader) => {
+                if let Some(source) = self.sources.get_mut(&leader) {
+                    source.wanted.remove(&slot);
+                }
+            }
+        }
+    }
+}
