@@ -145,7 +145,8 @@ fn linked_blocks_are_measured() {
 fn whoever_keeps_a_batch_keeps_little_more_than_it_holds() {
     let pool = ChunkPool::default();
     let mut inputs = Vec::new();
-    for len in [100, 70_000, 264 << 10, 3 << 20] {
+    // Text behind zeros: the guess is far too much then.
+    for len in [100, 70_000, 90_000, 264 << 10, 3 << 20] {
         for bytes in [lines(len), vec![0; len]] {
             inputs.extend(all().split_off(1).into_iter().filter_map(|codec| {
                 Some((codec.bits(), bytes.clone(), compressed(&pool, codec, &bytes)?))
@@ -196,7 +197,7 @@ fn what_frames_of_zstd_say_is_believed_as_far_as_it_can_be() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn what_is_counted_is_what_comes(
@@ -213,7 +214,7 @@ proptest! {
                 _ => lines(len),
             })
             .collect();
-        let codec = *which.get(&codecs());
+        let codec = *which.get(&all()[1..]);
         // Nothing, or batches that are unlike this one.
         let before = [lines(1), vec![0; 100_000], noise(100_000)];
         let before: &Vec<u8> = last_guess.get(&before);
@@ -231,7 +232,7 @@ proptest! {
 
     #[test]
     fn what_frames_of_zstd_say_holds(
-        pieces in proptest::collection::vec((0usize..300_000, 0usize..3, any::<bool>(), -5i32..20), 1..4),
+        pieces in proptest::collection::vec((0usize..300_000, 0usize..3, any::<bool>(), -5i32..5), 1..4),
     ) {
         let pool = ChunkPool::default();
         let mut packed = Vec::new();
