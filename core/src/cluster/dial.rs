@@ -51,10 +51,14 @@ impl Pool {
         lane: Lane,
         urgency: DialUrgency,
     ) -> Result<Connection> {
-        let broker = self.broker(id).ok_or_else(|| {
-            Error::new(ErrorKind::Connect, format!("broker {id} is not part of the cluster now"))
-                .advise("try again: somebody else leads by now, or will")
-        })?;
+        let known = || {
+            self.broker(id).ok_or_else(|| {
+                let words = format!("broker {id} is not part of the cluster now");
+                Error::new(ErrorKind::Connect, words)
+                    .advise("try again: somebody else leads by now, or will")
+            })
+        };
+        let mut broker = known()?;
         if let Some(connection) = broker.open(lane)
             && connection.prove().await.is_ok()
         {
@@ -62,6 +66,12 @@ impl Pool {
         }
         loop {
             let dial_lock = broker.dial_lock().await;
+            // It may have been forgotten meanwhile, and be known again, elsewhere or in another cluster.
+            let now_known = known()?;
+            if !Arc::ptr_eq(&now_known, &broker) {
+                broker = now_known;
+                continue;
+            }
             // Connections that are open but not vouched for are asked before another one is dialled.
             while let Some(connection) = broker.unvouched() {
                 self.vouch(id, &connection).await?;
@@ -70,7 +80,13 @@ impl Pool {
                 return Ok(connection);
             }
             let Some(at) = broker.not_before(urgency, self.env().now()) else {
-                let connection = result(self.dial(&broker, lane, dial_lock).await)?;
+                let dialled = result(self.dial(&broker, lane, dial_lock).await);
+                if dialled.is_err()
+                    && self.broker(id).is_some_and(|now| !Arc::ptr_eq(&now, &broker))
+                {
+                    continue;
+                }
+                let connection = dialled?;
                 self.vouch(id, &connection).await?;
                 return Ok(connection);
             };
@@ -156,15 +172,16 @@ impl Pool {
             };
             let result = match opened {
                 Ok(connection) if broker.endpoint() == endpoint => {
+                    let admitted = pool.admit(&broker, lane, connection, incarnation);
                     // A broker that led to another cluster counts as well only once it has been asked.
-                    if !broker.is_suspect() {
+                    if admitted.is_some() && !broker.is_suspect() {
                         broker.connected();
                     }
                     // Otherwise callers that look for any broker would find it again and again, at once.
-                    if !broker.hangs_up() {
+                    if admitted.is_some() && !broker.hangs_up() {
                         pool.reconnect_pacer().reached();
                     }
-                    pool.admit(&broker, lane, connection, incarnation).ok_or_else(elsewhere)
+                    admitted.ok_or_else(elsewhere)
                 }
                 // The broker has moved during the dial: this is not a connection to it any more.
                 Ok(connection) => {

@@ -19,7 +19,7 @@ use crate::caught;
 use crate::config::{ConsumerConfig, Start};
 use crate::error::Error;
 
-use queue::{Notice, Shelves};
+use queue::{Notice, Shelf, Shelves};
 use wakers::Wakers;
 
 pub(super) use queue::{Fetched, Then};
@@ -97,9 +97,16 @@ impl Buffer {
         known.unwrap_or_else(|| state.shelves.add(key))
     }
 
-    /// How many bytes may still be fetched.
+    /// How many bytes may still be fetched. What is paused never keeps the reader from everything else: if nothing but
+    /// that is here, one partition's worth may come in any case.
     pub(super) fn room(&self) -> usize {
-        self.config.buffer_memory.saturating_sub(self.lock().shelves.bytes)
+        let state = self.lock();
+        let Shelves { bytes, held, .. } = state.shelves;
+        let free = self.config.buffer_memory.saturating_sub(bytes);
+        if bytes > held {
+            return free;
+        }
+        free.max(self.config.max_partition_bytes.min(self.config.buffer_memory))
     }
 
     /// Which of these partitions have their share of the buffer: they get no more then, so that one busy partition
@@ -140,9 +147,10 @@ impl Buffer {
             }
             Command::Change { slot, incarnation, seek, paused } => {
                 // As it is now: many changes of a partition are one.
-                let Some(shelf) = state.shelves.get_mut(*slot).filter(|shelf| shelf.changed) else {
-                    return false;
-                };
+                // And not those of one that had the number before.
+                let shelf = state.shelves.get_mut(*slot);
+                let is_meant = |shelf: &&mut Shelf| shelf.changed && shelf.born <= *incarnation;
+                let Some(shelf) = shelf.filter(is_meant) else { return false };
                 shelf.changed = false;
                 (*incarnation, *paused) = (shelf.incarnation, shelf.paused);
                 *seek = shelf.sought.take();
@@ -154,7 +162,9 @@ impl Buffer {
 
     /// The partition does not exist any more. Batches of it that are buffered are still handed out.
     pub(super) fn retire(&self, slot: SlotId) {
-        self.lock().shelves.retire(slot);
+        let mut state = self.lock();
+        let ready = state.shelves.retire(slot);
+        Self::notify(state, ready, false);
     }
 
     /// Adds batches that were fetched, and wakes who waits in `next`. `next`: where reading goes on, behind these and
@@ -235,6 +245,7 @@ impl Buffer {
         if let (Some(shelf), Some(Start::Offset(at))) = (state.shelves.get_mut(slot), sought) {
             shelf.position = Some(at);
         }
+        Self::notify(state, false, true);
         incarnation
     }
 

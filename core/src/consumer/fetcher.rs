@@ -72,26 +72,31 @@ struct Asked {
     key: Key,
     id: uuid::Uuid,
     incarnation: u64,
+    begun: u64,
     /// The position that is fetched from; `None` in ListOffsets, which asks where to begin.
     from: Option<Position>,
 }
 
 impl Asked {
     fn new(slot: SlotId, reading: &Reading) -> Self {
-        let Reading { key, id, incarnation, next, .. } = reading;
-        Self { slot, key: key.clone(), id: *id, incarnation: *incarnation, from: *next }
+        let Reading { key, id, incarnation, begun, next, .. } = reading;
+        let (incarnation, begun) = (*incarnation, *begun);
+        Self { slot, key: key.clone(), id: *id, incarnation, begun, from: *next }
     }
 
     /// Whether the response still answers what is read: the number was not given to another partition, nothing
     /// was sought in between, and the position is the same.
     fn is_of(&self, reading: &Reading) -> bool {
-        self.incarnation == reading.incarnation && self.from == reading.next
+        self.incarnation == reading.incarnation
+            && self.begun == reading.begun
+            && self.from == reading.next
     }
 
-    /// The partition, and from where it was asked for, if the response still answers that.
+    /// The partition, and from where it was asked for, if the response still answers that. Of one that only a seek
+    /// moves on, a response that comes late, from a former leader, says nothing.
     fn current<'a>(&self, readings: &'a mut Readings) -> Option<(&'a mut Reading, Position)> {
         let reading = readings.get_mut(self.slot)?;
-        self.is_of(reading).then_some(reading).zip(self.from)
+        (self.is_of(reading) && !reading.stopped).then_some(reading).zip(self.from)
     }
 }
 

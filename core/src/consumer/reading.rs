@@ -42,6 +42,9 @@ pub(super) struct Reading {
     pub(super) id: Uuid,
     /// What is asked and answered under an earlier one is ignored.
     pub(super) incarnation: u64,
+    /// How often it has begun anew: a lookup of where to begin answers one of these times, also where all of them are
+    /// of one incarnation.
+    pub(super) begun: u64,
     /// Where to go on; `None` until it is known.
     pub(super) next: Option<Position>,
     /// Where to begin, as long as there is no position.
@@ -72,6 +75,7 @@ impl Reading {
             key,
             id,
             incarnation,
+            begun: 0,
             next: None,
             start,
             reset: lasting(reset),
@@ -114,6 +118,7 @@ impl Reading {
     }
 
     fn begin(&mut self, start: Start) {
+        self.begun += 1;
         self.start = start;
         // An offset that the application chose comes without a leader epoch.
         self.next =

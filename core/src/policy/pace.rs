@@ -305,6 +305,11 @@ impl Strain {
         self.pace < 1.0
     }
 
+    /// The part of the full pace that it is left: 1 if it is not strained.
+    pub(crate) fn pace(&self) -> f64 {
+        self.pace
+    }
+
     /// The time between requests to a strained broker, which saves nothing up.
     fn distance(&self, limits: &PaceLimits) -> Option<Duration> {
         (self.is_felt() && limits.per_second > 0.0)

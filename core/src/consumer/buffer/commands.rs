@@ -57,7 +57,8 @@ impl Buffer {
         let mut state = self.lock();
         let slot = state.slot(topic, partition)?;
         let dropped = Self::go_to(&mut state, slot, to);
-        drop(state);
+        // Somebody may wait for the position that it has now.
+        Self::notify(state, false, true);
         self.wake.notify_one();
         drop(dropped);
         Ok(())
@@ -80,9 +81,9 @@ impl Buffer {
             partitions.iter().map(|(topic, partition)| state.slot(topic, *partition)).collect();
         let mut ready = false;
         for slot in slots? {
-            let shelf = state.shelves.get_mut(slot).filter(|shelf| shelf.paused != pause);
-            let Some(shelf) = shelf else { continue };
-            shelf.paused = pause;
+            if !state.shelves.pause(slot, pause) {
+                continue;
+            }
             state.changed(slot);
             ready |= state.shelves.ready(slot);
         }
@@ -120,7 +121,7 @@ impl Buffer {
             }
             state.commands.push(Command::Assign { slot, incarnation, key, start });
         }
-        drop(state);
+        Self::notify(state, false, true);
         self.wake.notify_one();
         drop(dropped);
         Ok(())

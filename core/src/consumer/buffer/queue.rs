@@ -65,12 +65,17 @@ struct Entry {
     incarnation: u64,
     what: What,
     then: Then,
+    /// Where the partition ended when it came.
+    end: i64,
 }
+
+/// What a batch counts at least: even one without records takes memory.
+const LEAST_BYTES: usize = 64;
 
 impl Entry {
     fn bytes(&self) -> usize {
         match &self.what {
-            What::Batch(fetched) => fetched.raw.payload().len(),
+            What::Batch(fetched) => fetched.raw.payload().len().max(LEAST_BYTES),
             What::Notice(_) => 0,
         }
     }
@@ -87,7 +92,7 @@ pub(super) struct Shelf {
     key: Key,
     row: u32,
     /// Its first incarnation.
-    born: u64,
+    pub(super) born: u64,
     pub(super) incarnation: u64,
     /// The offset after all that was handed out, or passed over, of this incarnation; before the first where it
     /// begins. `None`: that is not known.
@@ -168,6 +173,8 @@ pub(super) struct Shelves {
     /// How many partitions are read.
     count: usize,
     pub(super) bytes: usize,
+    /// Of these, the bytes of partitions that are paused.
+    pub(super) held: usize,
     incarnations: u64,
 }
 
@@ -258,18 +265,29 @@ impl Shelves {
         at
     }
 
-    /// It is read no more. What is there of it is still handed out, after which its number is free.
-    pub(super) fn retire(&mut self, slot: SlotId) {
+    /// It is read no more. What is there of it is still handed out, also if it was paused, after which its number is
+    /// free. Gives whether there is something to hand out now.
+    pub(super) fn retire(&mut self, slot: SlotId) -> bool {
         self.forget_name(slot);
-        let Some(shelf) = self.get_mut(slot) else { return };
+        self.pause(slot, false);
+        let Some(shelf) = self.get_mut(slot) else { return false };
         shelf.gone = true;
-        shelf.paused = false;
         if shelf.queue.is_empty() {
             self.remove(slot);
             self.release(slot);
-        } else {
-            self.ready(slot);
+            return false;
         }
+        self.ready(slot)
+    }
+
+    /// Nothing of it is handed out, or it is again. Gives whether that is news.
+    pub(super) fn pause(&mut self, slot: SlotId, pause: bool) -> bool {
+        let shelf = self.get_mut(slot).filter(|shelf| shelf.paused != pause);
+        let Some(shelf) = shelf else { return false };
+        shelf.paused = pause;
+        let bytes = shelf.bytes;
+        self.held = if pause { self.held + bytes } else { self.held - bytes };
+        true
     }
 
     /// It is read no more, and nothing of it handed out. Its number is given again after [`Self::release`].
@@ -277,6 +295,7 @@ impl Shelves {
         self.forget_name(slot);
         let Some(shelf) = self.remove(slot) else { return Dropped::default() };
         self.bytes -= shelf.bytes;
+        self.held -= if shelf.paused { shelf.bytes } else { 0 };
         Dropped(shelf.queue.into())
     }
 
@@ -332,13 +351,15 @@ impl Shelves {
             .into_iter()
             .partition::<Vec<_>, _>(|entry| matches!(entry.what, What::Batch(_)));
         shelf.queue = notices.into();
+        let held = if shelf.paused { bytes } else { 0 };
         self.bytes -= bytes;
+        self.held -= held;
         Some((incarnation, Dropped(batches)))
     }
 
     /// Nothing is wanted any more.
     pub(super) fn clear_all(&mut self) -> Dropped {
-        self.bytes = 0;
+        (self.bytes, self.held) = (0, 0);
         let mut dropped = Vec::new();
         for shelf in self.shelves.iter_mut().flatten() {
             shelf.bytes = 0;
@@ -366,13 +387,15 @@ impl Shelves {
         let mut pushed = 0;
         for fetched in fetched {
             let then = Then::At(fetched.raw.last_offset + 1);
-            let entry = Entry { incarnation, what: What::Batch(fetched), then };
+            let entry = Entry { incarnation, what: What::Batch(fetched), then, end };
             pushed += entry.bytes();
             shelf.queue.push_back(entry);
         }
         shelf.bytes += pushed;
+        let held = if shelf.paused { pushed } else { 0 };
         let moved = shelf.goes_on(Then::At(next));
         self.bytes += pushed;
+        self.held += held;
         Ok((self.ready(slot), moved))
     }
 
@@ -400,15 +423,16 @@ impl Shelves {
         let same = shelf.queue.iter().skip(first).position(
             |entry| matches!(&entry.what, What::Notice(known) if known.kind() == notice.kind()),
         );
+        let was_last = same.is_some_and(|at| first + at + 1 == shelf.queue.len());
         let old = same.and_then(|at| shelf.queue.remove(first + at));
-        // The one before it leaves its place to it, if it does not say where to go on.
-        let old_then = old.as_ref().filter(|old| old.incarnation == shelf.incarnation);
+        // The one right before it leaves its place to it, if it does not say where to go on.
+        let old_then = old.as_ref().filter(|old| was_last && old.incarnation == shelf.incarnation);
         let then = match (then, old_then) {
             (Then::Stays, Some(old)) => old.then,
             _ => then,
         };
         let (what, incarnation) = (What::Notice(Arc::clone(notice)), shelf.incarnation);
-        shelf.queue.push_back(Entry { incarnation, what, then });
+        shelf.queue.push_back(Entry { incarnation, what, then, end: -1 });
         (self.ready(slot), Dropped(old.into_iter().collect()))
     }
 
@@ -471,7 +495,7 @@ impl Shelves {
             let taken = Taken {
                 key: shelf.key.clone(),
                 what: entry.what,
-                end: shelf.end.unwrap_or(-1),
+                end: entry.end,
                 bytes,
                 left: shelf.bytes,
             };

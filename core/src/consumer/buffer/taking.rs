@@ -95,14 +95,17 @@ impl Buffer {
             return Some(Item::Error(error));
         }
         state.was_news = false;
-        let before = state.shelves.bytes;
+        // What is paused stays: the rest of the memory is for the others.
+        let moving = |state: &State| state.shelves.bytes - state.shelves.held;
+        let before = moving(state);
         let Some(taken) = state.shelves.pop() else {
             let error = state.news.pop_front().or_else(|| state.last_word.take());
             return error.map(Item::Error);
         };
-        let (half, share) = (self.config.buffer_memory / 2, state.share(&self.config));
+        let half = self.config.buffer_memory.saturating_sub(state.shelves.held) / 2;
+        let share = state.share(&self.config);
         // The fetcher may have stopped for lack of room, as a whole or for this partition.
-        let mut wake = before > half && state.shelves.bytes <= half;
+        let mut wake = before > half && moving(state) <= half;
         // Left out while it had its share: it is asked for again before nothing of it is left.
         wake |= taken.left + taken.bytes > share / 2 && taken.left <= share / 2;
         if wake && taken.bytes > 0 {

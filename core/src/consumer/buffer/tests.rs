@@ -523,3 +523,98 @@ async fn who_waits_for_a_position_is_woken_when_it_is_passed() {
     set.buffer.unassign(&[("t", 0)]).unwrap();
     assert!(poll().is_pending());
 }
+
+/// Who seeks, or assigns, may be another thread than the one that reads up to an end.
+#[tokio::test]
+async fn who_waits_for_a_position_is_woken_when_it_is_set() {
+    let set = set(1, 100 * SIZE, SIZE);
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let poll = |partition| {
+        let ends = [(TopicPartition { topic: "t".into(), partition }, 10)];
+        let mut cx = Context::from_waker(&waker);
+        set.buffer.poll_take_until(0, &ends, &set.pool, &mut cx)
+    };
+    assert!(poll(0).is_pending());
+    set.buffer.seek("t", 0, Start::Offset(10)).unwrap();
+    assert_eq!(count.get(), 1);
+    assert!(matches!(poll(0), Poll::Ready(None)));
+    assert!(poll(1).is_pending());
+    set.buffer.assign(vec![(key(1), Start::Offset(10))]).unwrap();
+    assert_eq!(count.get(), 2);
+    assert!(matches!(poll(1), Poll::Ready(None)));
+}
+
+/// What is paused stays for as long as the application likes.
+#[tokio::test]
+async fn what_is_paused_leaves_room_for_others() {
+    let set = set(2, 4 * SIZE, 4 * SIZE);
+    set.push(0, 0..4);
+    assert_eq!(set.buffer.room(), 0);
+    set.buffer.pause(&[("t", 0)], true).unwrap();
+    assert_eq!(set.buffer.room(), 4 * SIZE);
+    set.push(1, [0]);
+    assert_eq!(set.buffer.room(), 0, "one partition's worth");
+    assert_eq!(set.offsets(), [0]);
+    assert!(set.is_woken().await, "there is room again");
+    assert_eq!(set.buffer.room(), 4 * SIZE);
+    set.buffer.pause(&[("t", 0)], false).unwrap();
+    assert_eq!((set.offsets().len(), set.buffer.room()), (4, 4 * SIZE));
+}
+
+#[tokio::test]
+async fn who_stopped_beside_what_is_paused_is_woken() {
+    let set = set(2, 8 * SIZE, 16 * SIZE);
+    set.push(0, 0..6);
+    set.push(1, [0, 1]);
+    set.buffer.pause(&[("t", 0)], true).unwrap();
+    set.is_woken().await;
+    assert_eq!(set.offsets(), [0, 1]);
+    assert!(set.is_woken().await);
+    // However it ends, the books are right.
+    for end in 0..3 {
+        set.push(0, [end]);
+        set.buffer.seek("t", 0, Start::Earliest).unwrap();
+        assert_eq!(set.buffer.room(), 8 * SIZE, "nothing is there");
+    }
+}
+
+/// A change that the fetcher has not heard of is of the partition that had the number then.
+#[tokio::test]
+async fn a_change_is_of_who_had_the_number() {
+    let set = set(1, 100 * SIZE, SIZE);
+    set.buffer.pause(&[("t", 0)], true).unwrap();
+    set.buffer.retire(set.slots[0]);
+    set.buffer.assign(vec![(key(1), Start::Earliest)]).unwrap();
+    assert_eq!(set.buffer.lock().shelves.find("t", 1), Some(set.slots[0]), "the same number");
+    set.buffer.seek("t", 1, Start::Offset(50)).unwrap();
+    let commands = set.buffer.take_commands();
+    assert!(
+        matches!(
+            commands[..],
+            [Command::Assign { .. }, Command::Change { seek: Some(Start::Offset(50)), .. }]
+        ),
+        "{commands:?}"
+    );
+}
+
+/// Batches without records take memory as well.
+#[tokio::test]
+async fn nothing_counts_nothing() {
+    let set = set(1, 100 * SIZE, SIZE);
+    let mut bytes = BytesMut::from(&batch(0, SIZE)[..61]);
+    bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
+    let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
+    assert!(raw.payload().is_empty() && raw.count == 1);
+    set.buffer.push(set.slots[0], set.incarnation(0), vec![Fetched { raw, from: 0 }], (1, 100));
+    assert!(set.buffer.room() < 100 * SIZE);
+}
+
+/// Also those that are taken after their partition has become another one.
+#[tokio::test]
+async fn a_batch_knows_the_end_that_came_with_it() {
+    let set = set(1, 100 * SIZE, SIZE);
+    set.push(0, [3]);
+    set.buffer.renew(set.slots[0]);
+    assert_eq!(set.take().unwrap().unwrap().high_watermark(), 100);
+}

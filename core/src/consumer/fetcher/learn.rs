@@ -64,6 +64,8 @@ impl Fetcher {
                 self.reading.insert(slot, Reading::new(key, id, incarnation, start, start));
             }
         }
+        // Another cluster may have been begun with meanwhile, or the start of the whole topic been told.
+        self.begun(slot);
         self.hurry(slot);
     }
 

@@ -224,13 +224,15 @@ impl Fetcher {
                     if raw.last_offset < next.offset {
                         continue;
                     }
+                    // Batches that overlap are no reason to hand out a record twice.
+                    let at = next.offset;
                     next.pass(raw.base_offset, raw.last_offset, raw.leader_epoch);
                     // Markers of transactions are the broker's, not the application's; and of some batches compaction
                     // has left nothing but the header.
                     if raw.control || raw.count == 0 && raw.payload().is_empty() {
                         continue;
                     }
-                    fetched.push(Fetched { raw, from: from.offset });
+                    fetched.push(Fetched { raw, from: at });
                 }
                 Err(e) => {
                     reading.stopped = true;

@@ -625,3 +625,56 @@ async fn what_waits_for_a_time_is_asked_for_then() {
     assert_eq!(set.wanted(1), [set.slot(0)]);
     assert!(set.fetcher.retries.is_empty());
 }
+
+/// The application and the metadata name a partition at the same moment: what was asked for the one is no answer
+/// to the other.
+#[tokio::test(start_paused = true)]
+async fn a_lookup_answers_the_start_that_it_was_made_for() {
+    let mut set = set();
+    set.fetcher.obey();
+    set.fetcher.buffer.assign(vec![(key(0), Start::Latest)]).unwrap();
+    set.learns(7, &[1]);
+    let asked = set.asked(0);
+    set.obeys();
+    set.starts_at(asked, 0);
+    assert_eq!(set.reading(0).next, None, "that was its beginning");
+    // A seek that is not heard of yet as the topic is found to be another one.
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    set.fetcher.buffer.seek("t", 0, Start::Latest).unwrap();
+    set.learns(8, &[1]);
+    let asked = set.asked(0);
+    set.obeys();
+    set.starts_at(asked, 0);
+    assert_eq!(set.reading(0).next, None);
+}
+
+/// It was asked of two brokers, as it moved in between.
+#[tokio::test(start_paused = true)]
+async fn a_late_response_is_nothing_to_who_waits_for_a_seek() {
+    let mut set = led_by(&[1]);
+    set.reading(0).reset = Start::Offset(5);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let [first, second, third] = [0; 3].map(|partition| set.asked(partition));
+    set.fetched(first, refusal(1));
+    assert_eq!(set.told(), [ErrorKind::OffsetOutOfRange]);
+    set.fetched(second, refusal(1));
+    assert_eq!(set.told(), [], "told twice");
+    set.fetched(third, record(5));
+    assert!(set.fetcher.buffer.take(&set.pool).is_none(), "nothing more until a seek");
+}
+
+/// Batches that overlap: a record of both is handed out once.
+#[tokio::test(start_paused = true)]
+async fn what_a_response_holds_twice_is_handed_out_once() {
+    let mut set = led_by(&[1]);
+    set.reading(0).next = Some(Position::at(5, -1));
+    let asked = set.asked(0);
+    let twice = [5, 5, 6].map(crate::consumer::buffer::one_record).concat();
+    let data = PartitionData::default().with_high_watermark(7).with_records(Some(twice.into()));
+    set.fetched(asked, response(data));
+    let taken = || set.fetcher.buffer.take(&set.pool);
+    let offsets: Vec<i64> =
+        std::iter::from_fn(taken).map(|batch| batch.unwrap().base_offset()).collect();
+    assert_eq!(offsets, [5, 6]);
+}

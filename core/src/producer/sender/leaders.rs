@@ -48,6 +48,8 @@ pub(crate) struct Leaders {
     outside_until: Option<Instant>,
     /// More than half of the brokers are unreachable or ejected, so none is avoided.
     none_avoided: bool,
+    /// In this round.
+    least_strain: Strain,
     /// Bytes sent since a lane was opened.
     since_opened: usize,
     /// How many lanes were open when this round began.
@@ -71,6 +73,7 @@ impl Leaders {
             outside: BTreeSet::new(),
             outside_until: None,
             none_avoided: false,
+            least_strain: Strain::default(),
             since_opened: 0,
             lanes: 0,
             lost_one: false,
@@ -82,14 +85,10 @@ impl Leaders {
         &self.chooser
     }
 
-    /// How strained each broker is that records which may go anywhere go to: used, connected, not avoided.
-    pub(crate) fn strains(&mut self, now: Instant) -> impl Iterator<Item = Strain> {
-        let Self { all, subset, outside, .. } = self;
-        let used = all.iter_mut().filter(|(id, _)| subset.contains(id) || outside.contains(id));
-        used.map(|(_, leader)| leader).filter_map(move |leader| {
-            let fit = !leader.is_avoided() && !leader.is_stuck() && leader.lane().is_some();
-            fit.then(|| leader.strain(now))
-        })
+    /// How strained the one is that is strained least, of the brokers that records which may go anywhere go to in
+    /// this round: used, connected, not avoided.
+    pub(crate) fn least_strain(&self) -> Strain {
+        self.least_strain
     }
 
     pub(crate) fn get(&mut self, id: i32) -> Option<&mut Leader> {
@@ -181,6 +180,18 @@ impl Leaders {
                 }
             }
         }
+        self.find_least_strain(now);
+    }
+
+    fn find_least_strain(&mut self, now: Instant) {
+        let Self { all, subset, outside, .. } = self;
+        let used = all.iter_mut().filter(|(id, _)| subset.contains(id) || outside.contains(id));
+        let strains = used.filter_map(|(_, leader)| {
+            let fit = !leader.avoided && !leader.stuck && leader.lane().is_some();
+            fit.then(|| leader.strain(now))
+        });
+        let least = strains.max_by(|a, b| a.pace().total_cmp(&b.pace()));
+        self.least_strain = least.unwrap_or_default();
     }
 
     /// Brokers that have become stuck since the last call.

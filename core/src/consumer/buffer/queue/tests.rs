@@ -55,11 +55,11 @@ fn pause_drops_nothing_and_hands_out_nothing() {
     let (mut shelves, slots) = shelves(2);
     (0..3).for_each(|at| assert!(shelves.put(slots[0], at, 100)));
     shelves.put(slots[1], 7, 100);
-    shelves.get_mut(slots[0].0).unwrap().paused = true;
+    shelves.pause(slots[0].0, true);
     assert_eq!(shelves.rest(), [Ok((1, 7))]);
     assert!(!shelves.put(slots[0], 3, 100), "nothing to wake anybody for");
     assert_eq!((shelves.bytes, shelves.next()), (400, None));
-    shelves.get_mut(slots[0].0).unwrap().paused = false;
+    shelves.pause(slots[0].0, false);
     assert!(shelves.ready(slots[0].0));
     assert_eq!(shelves.rest(), [Ok((0, 0)), Ok((0, 1)), Ok((0, 2)), Ok((0, 3))]);
     assert_eq!(shelves.bytes, 0);
@@ -72,8 +72,8 @@ fn resume_goes_on_where_it_was() {
         (0..2).for_each(|at| _ = shelves.put(*slot, at, QUANTUM));
     }
     // Between two looks it keeps its place.
-    shelves.get_mut(slots[0].0).unwrap().paused = true;
-    shelves.get_mut(slots[0].0).unwrap().paused = false;
+    shelves.pause(slots[0].0, true);
+    shelves.pause(slots[0].0, false);
     assert!(shelves.ready(slots[0].0));
     assert_eq!(shelves.rest(), [Ok((0, 0)), Ok((1, 0)), Ok((0, 1)), Ok((1, 1))]);
 }
@@ -83,12 +83,12 @@ fn what_a_seek_leaves_is_not_handed_out_and_what_comes_late_is_not_taken() {
     let (mut shelves, slots) = shelves(1);
     let (slot, old) = slots[0];
     shelves.put(slots[0], 1, 100);
-    shelves.get_mut(slot).unwrap().paused = true;
+    shelves.pause(slot, true);
     let (new, dropped) = shelves.clear(slot).unwrap();
     assert!(new > old && dropped.0.len() == 1);
     assert!(!shelves.put((slot, old), 2, 100));
     assert!(!shelves.put((slot, new), 40, 100), "it is paused still");
-    shelves.get_mut(slot).unwrap().paused = false;
+    shelves.pause(slot, false);
     shelves.ready(slot);
     assert_eq!(shelves.rest(), [Ok((0, 40))]);
     assert_eq!((shelves.bytes, shelves.position(slot)), (0, Some(41)));
@@ -117,7 +117,7 @@ fn what_is_gone_is_handed_out_to_its_end() {
     let (mut shelves, slots) = shelves(1);
     let (slot, incarnation) = slots[0];
     shelves.put(slots[0], 1, 100);
-    shelves.get_mut(slot).unwrap().paused = true;
+    shelves.pause(slot, true);
     shelves.retire(slot);
     assert_eq!((shelves.len(), shelves.find("t", 0)), (0, None));
     assert!(!shelves.put((slot, incarnation), 2, 100), "what comes later is not");
@@ -313,7 +313,7 @@ proptest! {
                 Act::Pop(count) => {
                     if count == usize::MAX {
                         for p in 0..4 {
-                            shelves.get_mut(slots[p].0).unwrap().paused = false;
+                            shelves.pause(slots[p].0, false);
                             shelves.ready(slots[p].0);
                             paused[p] = false;
                         }
@@ -332,7 +332,7 @@ proptest! {
                 }
                 Act::Pause(p, pause) => {
                     paused[p] = pause;
-                    shelves.get_mut(slots[p].0).unwrap().paused = pause;
+                    shelves.pause(slots[p].0, pause);
                     shelves.ready(slots[p].0);
                 }
                 Act::Seek(p) => {
@@ -368,6 +368,8 @@ proptest! {
             }
             let counted: usize = shelves.shelves.iter().flatten().map(|shelf| shelf.bytes).sum();
             prop_assert_eq!(counted, shelves.bytes);
+            let held = shelves.shelves.iter().flatten().filter(|shelf| shelf.paused);
+            prop_assert_eq!(held.map(|shelf| shelf.bytes).sum::<usize>(), shelves.held);
         }
         prop_assert!(wanted.iter().all(VecDeque::is_empty), "{wanted:?}");
         prop_assert!(gone.iter().flatten().all(VecDeque::is_empty), "{gone:?}");

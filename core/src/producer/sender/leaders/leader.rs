@@ -258,7 +258,8 @@ impl Leader {
         now: Instant,
         rng: &mut impl Rng,
     ) {
-        let round_trip = self.connection.as_ref().map_or(Duration::ZERO, Connection::round_trip);
+        // Without a connection nobody knows how far away the broker is.
+        let round_trip = self.connection.as_ref().map_or(Duration::MAX, Connection::round_trip);
         self.strain.answered(took, round_trip, limits, now, rng);
     }
 

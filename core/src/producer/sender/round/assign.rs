@@ -92,8 +92,9 @@ impl Round<'_> {
         let suspect =
             |partition: &i32| topic.pinned.get(partition).is_some_and(SendQueue::next_is_suspect);
         wanted.sort_by_key(|partition| !suspect(partition));
-        let gather = self.gather(None);
         for partition in wanted {
+            let leader = usize::try_from(partition).ok().and_then(|i| meta.partitions.get(i));
+            let gather = self.gather(Some(leader.map_or(NO_LEADER, |p| p.leader)));
             let queue = topic.queue(Some(partition));
             if let Some(at) = queue.rests(now, &gather) {
                 self.schedule.round_by(Some(at));
@@ -146,10 +147,12 @@ impl Round<'_> {
         // In a topic of one partition, batches keep the order in which they came.
         let in_order = meta.partitions.len() == 1;
         loop {
-            // The leader of the kept partition: its strain decides how long the next open batch gathers.
+            // The leader of the kept partition: its strain decides how long the next open batch gathers. While it
+            // may get no request for that, others take the batches and the choice stands.
             let stays = topic.sticky.filter(|sticky| sticky.until > self.now);
             let leader = stays.and_then(|s| meta.partitions.get(s.partition as usize));
-            let gather = self.gather(leader.map(|p| p.leader));
+            let leader = leader.map(|p| p.leader).filter(|id| !self.keeps_a_distance(*id));
+            let gather = self.gather(leader);
             let (full, due) = match topic.unbound.next(self.now, in_order, &gather) {
                 Next::Nothing => return,
                 Next::Later(at) => {
@@ -203,7 +206,8 @@ impl Round<'_> {
     fn gather(&mut self, leader: Option<i32>) -> Gather {
         let (strain, rides) = match leader.and_then(|id| self.leaders.get(id)) {
             Some(leader) => (leader.strain(self.now), leader.has_draft()),
-            None => (self.least_strain(), !self.drafts.is_empty()),
+            None if leader.is_none() => (self.leaders.least_strain(), !self.drafts.is_empty()),
+            None => (Strain::default(), !self.drafts.is_empty()),
         };
         let limits = *self.pool.pace().limits();
         let next = self.allowance.next_at(&strain, &limits, self.now);
@@ -211,11 +215,13 @@ impl Round<'_> {
         Gather { until, next, strain, limits }
     }
 
-    /// How strained that broker is, of those that are connected and used, that may get a request first.
-    fn least_strain(&mut self) -> Strain {
-        let (limits, now) = (self.pool.pace().limits(), self.now);
-        let next = |strain: &Strain| self.allowance.apart(strain, limits, now);
-        self.leaders.strains(now).min_by_key(next).unwrap_or_default()
+    /// Whether this leader, which is strained, may get no request yet.
+    fn keeps_a_distance(&mut self, id: i32) -> bool {
+        let limits = self.pool.pace().limits();
+        self.leaders.get(id).is_some_and(|leader| {
+            !leader.has_draft()
+                && self.allowance.apart(&leader.strain(self.now), limits, self.now).is_some()
+        })
     }
 
     /// The leader that a batch with a given partition must go to, if it can take a request now. If it is not connected it is
@@ -282,7 +288,7 @@ impl Round<'_> {
         let mut strained = false;
         if let Some(leader) = self.leaders.get(id) {
             leader.assemble(bytes);
-            strained = leader.strain(self.now).is_felt();
+            strained = to_send.retry.is_none() && leader.strain(self.now).is_felt();
         }
         let draft = match self.drafts.iter_mut().position(|draft| draft.leader() == id) {
             Some(i) => &mut self.drafts[i],
