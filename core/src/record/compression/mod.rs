@@ -14,7 +14,12 @@
 
 #![cfg_attr(
     not(all(feature = "gzip", feature = "lz4", feature = "snappy", feature = "zstd")),
-    allow(dead_code, unused_variables, reason = "every part of it is some codec's")
+    allow(
+        dead_code,
+        unused_variables,
+        unreachable_code,
+        reason = "every part of it is some codec's"
+    )
 )]
 
 mod contexts;
