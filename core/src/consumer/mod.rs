@@ -153,7 +153,7 @@ impl Consumer {
     /// Those of [`next`](Self::next).
     ///
     /// ```
-    /// # use ottla::{Client, OffsetSpec, Record, TopicPartition, testing::Cluster};
+    /// # use ottla::{Client, OffsetSpec, Record, testing::Cluster};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let broker = Cluster::builder().topic("events", 1, 1).start()?;
     /// # let bootstrap = broker.bootstrap();
@@ -161,8 +161,8 @@ impl Consumer {
     /// # let client = Client::connect(&bootstrap).await?;
     /// # client.producer().build()?.send(Record::to("events").value("hello")).await?.await?;
     /// let mut ends = Vec::new();
-    /// for ((topic, partition), end) in client.admin().list_offsets([("events", 0, OffsetSpec::Latest)]).await? {
-    ///     ends.push((TopicPartition { topic: topic.into(), partition }, end?));
+    /// for (partition, end) in client.admin().list_offsets([("events", 0, OffsetSpec::Latest)]).await? {
+    ///     ends.push((partition, end?));
     /// }
     /// let mut consumer = client.consumer().topics(["events"]).build()?;
     /// let mut records = 0;
