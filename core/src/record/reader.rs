@@ -160,12 +160,20 @@ pub(crate) struct RawBatch {
     /// The broker set the time of every record to that of its append, which `max_timestamp` is.
     pub(crate) log_append: bool,
     /// Part of a transaction, which may have been aborted.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the filter of aborted transactions asks for it")
+    )]
     pub(crate) transactional: bool,
     /// A marker of the transaction coordinator, never given to users.
     pub(crate) control: bool,
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
     /// Of the producer that wrote it, or -1.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the filter of aborted transactions asks for it")
+    )]
     pub(crate) producer_id: i64,
     /// Records the header promises. May be 0 in a compacted topic.
     pub(crate) count: i32,
@@ -273,8 +281,6 @@ impl RawBatch {
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             log_append: self.log_append,
-            producer_id: self.producer_id,
-            transactional: self.transactional,
             count: self.count,
             layout,
         };

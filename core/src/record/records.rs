@@ -32,12 +32,6 @@ pub(super) struct Meta {
     pub(super) max_timestamp: i64,
     /// The broker set the time of every record, which `max_timestamp` is.
     pub(super) log_append: bool,
-    /// Of the producer that wrote them, or -1.
-    #[allow(dead_code, reason = "for whoever is to tell an application who wrote a batch")]
-    pub(super) producer_id: i64,
-    /// They are part of a transaction.
-    #[allow(dead_code, reason = "as above")]
-    pub(super) transactional: bool,
     pub(super) count: i32,
     /// What its records look like, as the walk left it.
     pub(super) layout: Layout,

@@ -151,7 +151,8 @@ impl Round<'_> {
             // may get no request for that, others take the batches and the choice stands.
             let stays = topic.sticky.filter(|sticky| sticky.until > self.now);
             let leader = stays.and_then(|s| meta.partitions.get(s.partition as usize));
-            let leader = leader.map(|p| p.leader).filter(|id| !self.keeps_a_distance(*id));
+            let leader =
+                leader.map(|p| p.leader).filter(|id| !self.leaves_it_to_others(*id, &meta));
             let gather = self.gather(leader);
             let (full, due) = match topic.unbound.next(self.now, in_order, &gather) {
                 Next::Nothing => return,
@@ -213,6 +214,25 @@ impl Round<'_> {
         let next = self.allowance.next_at(&strain, &limits, self.now);
         let until = if rides { None } else { next };
         Gather { until, next, strain, limits }
+    }
+
+    /// Whether this leader may get no request yet, and another of the topic may. If none may, or it is the only one,
+    /// batches gather as long as its own strain asks for.
+    fn leaves_it_to_others(&mut self, id: i32, meta: &TopicMeta) -> bool {
+        if !self.keeps_a_distance(id) {
+            return false;
+        }
+        let (limits, least) = (self.pool.pace().limits(), self.leaders.least_strain());
+        // Known without looking at the partitions, which may be thousands.
+        if self.allowance.apart(&least, limits, self.now).is_some() {
+            return false;
+        }
+        meta.partitions.iter().map(|p| p.leader).any(|other| {
+            other != id
+                && self.leaders.is_used(other)
+                && self.leaders.get(other).is_some_and(|leader| leader.lane().is_some())
+                && !self.keeps_a_distance(other)
+        })
     }
 
     /// Whether this leader, which is strained, may get no request yet.
