@@ -8,7 +8,6 @@ mod builder;
 mod control;
 #[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
 mod decode;
-#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
 mod fetch;
 mod fetcher;
 mod position;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::buffer::Key;
+use super::fetch::session::Session;
 use super::position::Position;
 use super::slot::SlotId;
 use crate::cluster::TopicMeta;
@@ -58,6 +59,8 @@ pub(super) struct Reading {
     pub(super) turn: Turn,
     /// There are records beyond the position, or it is not known that there are none.
     pub(super) lags: bool,
+    /// Where it ends, as its broker told last. A session does not tell it twice.
+    pub(super) end: Option<i64>,
     /// Trouble with this partition alone.
     pub(super) spell: Spell,
     /// Only the application can say where to go on: nothing more until a seek.
@@ -84,6 +87,7 @@ impl Reading {
             backoff: Backoff::default(),
             turn: Turn::new(),
             lags: true,
+            end: None,
             spell: Spell::default(),
             stopped: false,
             paused: false,
@@ -105,6 +109,7 @@ impl Reading {
     pub(super) fn made_anew(&mut self, id: Uuid, incarnation: u64, start: Option<Start>) {
         self.id = id;
         self.incarnation = incarnation;
+        self.end = None;
         self.begin(start.unwrap_or(self.start));
         self.stopped = start.is_none();
         self.spell.ended();
@@ -127,7 +132,7 @@ impl Reading {
         self.looking = false;
         self.stopped = false;
         self.retry_at = None;
-        self.lags = true;
+        self.lags = self.end.is_none_or(|end| self.next.is_none_or(|at| at.offset < end));
     }
 
     /// A response was good.
@@ -253,6 +258,17 @@ pub(super) struct Source {
     /// Partitions to be named in a Fetch, and those whose start is to be asked for.
     pub(super) wanted: BTreeSet<SlotId>,
     pub(super) starting: BTreeSet<SlotId>,
+    /// Of those that are wanted: which lag, whose topics' ids are not known, and which are left out of the next
+    /// Fetch, as enough of them is queued.
+    pub(super) lagging: BTreeSet<SlotId>,
+    pub(super) nameless: BTreeSet<SlotId>,
+    pub(super) out: BTreeSet<SlotId>,
+    /// What the broker knows of this.
+    pub(super) session: Session,
+    /// Since when nothing is wanted, and it keeps a session.
+    pub(super) emptied: Option<Instant>,
+    /// The newest version of Fetch that it speaks; `None`: not known yet.
+    pub(super) version: Option<i16>,
     /// How many bytes the request in flight may bring; 0: none is.
     pub(super) in_flight: usize,
     /// The number of the consumer's last request to it, by [`Fetcher`](super::fetcher::Fetcher)'s count; 0:

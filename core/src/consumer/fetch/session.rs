@@ -240,9 +240,19 @@ impl Session {
         Some((slot, self.asked(slot)?))
     }
 
-    /// Whether a request is not answered yet.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.flight.is_some()
+    /// All that the broker was told of, with the request in flight: likewise.
+    pub(crate) fn told(&self) -> impl Iterator<Item = (SlotId, &Told)> {
+        self.entries.iter().filter_map(|(slot, entry)| Some((*slot, entry.told.as_ref()?)))
+    }
+
+    /// Whether a request is not answered yet that names all that is wanted.
+    pub(crate) fn asks_all(&self) -> bool {
+        matches!(self.flight, Some(Flight::Full | Flight::Sessionless))
+    }
+
+    /// Whether the broker may keep something for it.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. } | State::Doubt { .. })
     }
 
     pub(crate) fn on(&mut self, event: Event<'_>, now: Instant, rng: &mut impl Rng) -> Action {

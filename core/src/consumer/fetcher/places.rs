@@ -4,10 +4,15 @@
 //!
 //! [`Readings`]: crate::consumer::reading::Readings
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
+use super::exchange::int;
 use super::{Asked, Fetcher};
-use crate::consumer::reading::Waits;
+use crate::consumer::fetch::known::PartitionRef;
+use crate::consumer::fetch::session::Told;
+use crate::consumer::reading::{Source, Waits};
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
 
@@ -61,19 +66,52 @@ impl Fetcher {
     /// It waits for something else than before.
     pub(super) fn place(&mut self, slot: SlotId, waits: Waits) {
         let before = self.reading.waits_for(slot, waits);
-        if before == waits {
-            return;
+        if before != waits {
+            self.leave(slot, before);
+            match waits {
+                Waits::Nothing => {}
+                Waits::Retry(at) => _ = self.retries.insert((at, slot)),
+                Waits::Start(leader) => {
+                    _ = self.sources.entry(leader).or_default().starting.insert(slot);
+                }
+                Waits::Fetch(leader) => {
+                    _ = self.sources.entry(leader).or_default().wanted.insert(slot);
+                }
+            }
         }
-        self.leave(slot, before);
-        match waits {
-            Waits::Nothing => {}
-            Waits::Retry(at) => _ = self.retries.insert((at, slot)),
-            Waits::Start(leader) => {
-                _ = self.sources.entry(leader).or_default().starting.insert(slot);
-            }
-            Waits::Fetch(leader) => {
-                _ = self.sources.entry(leader).or_default().wanted.insert(slot);
-            }
+        if let Waits::Fetch(leader) = waits {
+            self.tell(slot, leader);
+        }
+    }
+
+    /// The next Fetch to this broker says what is wanted of a partition now, unless it is left out.
+    pub(super) fn tell(&mut self, slot: SlotId, leader: i32) {
+        let Some(reading) = self.reading.get(slot) else { return };
+        let (Some(from), Some((_, epoch))) = (reading.next, self.leader(&reading.key)) else {
+            return;
+        };
+        let (topic, partition) = &reading.key;
+        let of = PartitionRef { topic: Arc::clone(topic), id: reading.id, partition: *partition };
+        let told = Told {
+            of,
+            incarnation: reading.incarnation,
+            offset: from.offset,
+            fetched_epoch: from.epoch,
+            leader_epoch: epoch,
+            max_bytes: int(self.buffer.config.max_partition_bytes),
+        };
+        let source = self.sources.entry(leader).or_default();
+        for (set, is_in) in
+            [(&mut source.lagging, reading.lags), (&mut source.nameless, reading.id.is_nil())]
+        {
+            if is_in {
+                set.insert(slot)
+            } else {
+                set.remove(&slot)
+            };
+        }
+        if !source.out.contains(&slot) {
+            source.session.want(slot, told);
         }
     }
 
@@ -99,9 +137,12 @@ impl Fetcher {
                 }
             }
             Waits::Fetch(leader) => {
-                if let Some(source) = self.sources.get_mut(&leader) {
-                    source.wanted.remove(&slot);
+                let Some(source) = self.sources.get_mut(&leader) else { return };
+                let Source { wanted, lagging, nameless, out, session, .. } = source;
+                for set in [wanted, lagging, nameless, out] {
+                    set.remove(&slot);
                 }
+                session.unwant(slot);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the fetcher does with responses: records go into the buffer, leader hints to the metadata, and
 //! positions move on, or elsewhere if the leader's log is not the one that was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
@@ -9,14 +9,16 @@ use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch}
 use tokio::time::Instant;
 
 use super::silence::Kind;
-use super::{Asked, Event, Fetcher};
+use super::{Asked, Event, Failed, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::cluster::list_offsets::FoundOffset;
 use crate::config::{Endpoint, Start};
 use crate::consumer::buffer::{Fetched, Key, Then};
+use crate::consumer::fetch::session::{Answer, Event as Session, Part};
 use crate::consumer::position::Position;
+use crate::consumer::slot::SlotId;
 use crate::error::names::{NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR};
-use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result, describe};
+use crate::error::{Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::protocol::NO_EPOCH;
@@ -33,34 +35,76 @@ impl Fetcher {
             Event::Overdue { leader, sent, error } => {
                 self.unanswered(leader, Kind::Fetch, sent, true, &error, now);
             }
-            Event::Response { leader, asked, sent, went, response } => {
+            Event::Response { leader, sent, version, response } => {
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
+                source.version = version.or(source.version);
                 self.troubles.waited_for(Some(leader));
-                if let Ok(response) = &response {
-                    self.count(leader, response);
-                }
-                match response.and_then(whole_response) {
-                    Ok(response) => {
-                        let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
-                        let bytes: usize =
-                            parts.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
-                        let brought = self.answered(leader, &asked, response, now);
-                        let source = self.sources.entry(leader).or_default();
-                        source.spell.ended();
-                        source.silence.answered();
-                        source.pacing.answered(brought, sent, &mut self.rng);
-                        source.trickle.answered(bytes, now);
-                    }
-                    Err(e) => {
+                let now_is = |event, fetcher: &mut Self| fetcher.session(leader, event, now);
+                match response {
+                    Ok(response) => self.responded(leader, sent, response, now),
+                    // It is asked again at once, as it should have been.
+                    Err(Failed::OtherVersion) => now_is(Session::Unsent, self),
+                    Err(Failed::Unsent(e)) => {
+                        let asked = self.asked(leader);
+                        now_is(Session::Unsent, self);
                         self.request_failed(leader, asked.iter(), &e, now);
-                        if went {
-                            self.failed_unanswered(leader, Kind::Fetch, sent, &e, now);
-                        }
+                    }
+                    Err(Failed::Lost(e)) => {
+                        let asked = self.asked(leader);
+                        now_is(Session::Lost, self);
+                        self.request_failed(leader, asked.iter(), &e, now);
+                        self.failed_unanswered(leader, Kind::Fetch, sent, &e, now);
                     }
                 }
             }
         }
+    }
+
+    /// All that the broker was asked for, as the session has it: to be called before the session hears of the response.
+    fn asked(&self, leader: i32) -> Vec<Asked> {
+        let told = self.sources.get(&leader).into_iter().flat_map(|source| source.session.told());
+        told.map(|(slot, told)| Asked::records(slot, told)).collect()
+    }
+
+    /// The session of a broker hears of a response.
+    fn session(&mut self, leader: i32, event: Session<'_>, now: Instant) {
+        let Some(source) = self.sources.get_mut(&leader) else { return };
+        // It gives a session back only once the consumer has ended, which nothing comes after here.
+        let _ = source.session.on(event, now, &mut self.rng);
+    }
+
+    /// A Fetch was answered.
+    fn responded(&mut self, leader: i32, sent: Instant, response: FetchResponse, now: Instant) {
+        self.count(leader, &response);
+        let (session_id, throttled) = (response.session_id, response.throttle_time_ms > 0);
+        let answer = |error, parts, strangers| {
+            Session::Answered(Answer { error, session_id, throttled, parts, strangers })
+        };
+        if response.error_code != NONE {
+            let error = Error::broker(response.error_code, "Fetch", None);
+            let source = self.sources.entry(leader).or_default();
+            // The session is gone, or not as was thought: that is asked for again at once, all of it. Of such a
+            // request, which rests on nothing, any error is trouble.
+            let all = source.session.asks_all() || !is_sessions(response.error_code);
+            let asked = if all { self.asked(leader) } else { Vec::new() };
+            self.session(leader, answer(response.error_code, &[], 0), now);
+            if all {
+                self.request_failed(leader, asked.iter(), &error, now);
+            } else {
+                limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, broker = leader, error = %error.message(), "the fetch session is begun anew");
+            }
+            return;
+        }
+        let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
+        let bytes: usize = parts.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
+        let answered = self.answered(leader, response, now);
+        self.session(leader, answer(NONE, &answered.parts, answered.strangers), now);
+        let source = self.sources.entry(leader).or_default();
+        source.spell.ended();
+        source.silence.answered();
+        source.pacing.answered(answered.brought, sent, &mut self.rng);
+        source.trickle.answered(bytes, now);
     }
 
     /// ListOffsets was answered: partitions begin at the offsets that were found.
@@ -124,14 +168,8 @@ impl Fetcher {
         }
     }
 
-    /// Buffers the records of a response. Gives whether the position of any partition moved on.
-    fn answered(
-        &mut self,
-        leader: i32,
-        asked: &[Asked],
-        response: FetchResponse,
-        now: Instant,
-    ) -> bool {
+    /// Buffers the records of a response.
+    fn answered(&mut self, leader: i32, response: FetchResponse, now: Instant) -> Answered {
         self.responses += 1;
         let endpoints: Vec<(i32, Endpoint)> = response
             .node_endpoints
@@ -139,55 +177,75 @@ impl Fetcher {
             .filter_map(|n| Some((n.node_id.0, Endpoint::of_broker(&n.host, n.port)?)))
             .collect();
         let mut again = None;
-        let mut brought = false;
-        let mut answered = vec![false; asked.len()];
-        // Responses come in the order of the request, as a rule.
-        let mut next = 0;
+        let mut answered = Answered::default();
+        let mut seen: HashSet<SlotId, foldhash::fast::RandomState> = HashSet::default();
         for topic in response.responses {
             for p in topic.partitions {
-                let is_it = |a: &Asked| {
-                    a.key.1 == p.partition_index
-                        && (*a.key.0 == *topic.topic.0
-                            || (topic.topic.0.is_empty() && a.id == topic.topic_id))
+                let session = self.sources.get(&leader).map(|source| &source.session);
+                let found =
+                    session.and_then(|s| s.find(&topic.topic.0, topic.topic_id, p.partition_index));
+                let Some((slot, told)) = found else {
+                    answered.strangers += 1;
+                    continue;
                 };
-                let expected = asked.get(next).is_some_and(is_it).then_some(next);
-                let Some(at) = expected.or_else(|| asked.iter().position(is_it)) else { continue };
-                next = at + 1;
                 // If a response names a partition twice, the second part is ignored.
-                if std::mem::replace(&mut answered[at], true) {
+                if !seen.insert(slot) {
                     continue;
                 }
-                let part = &asked[at];
-                self.hint(part, &p.current_leader, &endpoints);
+                let part = Asked::records(slot, told);
+                let some = p.records.as_ref().is_some_and(|records| !records.is_empty());
+                self.hint(&part, &p.current_leader, &endpoints);
                 match p.error_code {
                     NONE if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
-                        if let Err(error) = self.parted(part, &p.diverging_epoch) {
-                            self.partition_failed(part.slot, &error, now, &mut again);
+                        if let Err(error) = self.parted(&part, &p.diverging_epoch) {
+                            self.partition_failed(slot, &error, now, &mut again);
                         }
                     }
                     NONE => {
                         let records = p.records.unwrap_or_default();
-                        brought |= self.records(part, records, p.high_watermark);
+                        answered.brought |= self.records(&part, records, p.high_watermark);
                     }
-                    OFFSET_OUT_OF_RANGE => self.out_of_range(part, p.log_start_offset),
+                    OFFSET_OUT_OF_RANGE => self.out_of_range(&part, p.log_start_offset),
                     code => {
                         if describe(code).refresh_metadata {
                             self.pool.metadata().want(&part.key.0, RefreshReason::Stale);
                         }
-                        if self.is_asked_of(leader, part) {
+                        if self.is_asked_of(leader, &part) {
                             let error = Error::broker(code, name(&part.key), None);
-                            self.partition_failed(part.slot, &error, now, &mut again);
+                            self.partition_failed(slot, &error, now, &mut again);
                         }
                     }
                 }
+                let lags = p.error_code == NONE && self.reading.get(slot).is_some_and(|r| r.lags);
+                answered.parts.push(Part { slot, brought: some, lags });
             }
         }
-        for (part, _) in asked.iter().zip(&answered).filter(|(_, answered)| !**answered) {
-            if self.is_asked_of(leader, part) {
-                self.partition_failed(part.slot, &left_out(&part.key), now, &mut again);
+        self.not_answered(leader, response.throttle_time_ms > 0, &seen, now, &mut again);
+        answered
+    }
+
+    /// What a response to a request for everything leaves out fails; one that a quota has delayed is empty, and says
+    /// nothing. In a session, what is left out is as it was.
+    fn not_answered(
+        &mut self,
+        leader: i32,
+        throttled: bool,
+        seen: &HashSet<SlotId, foldhash::fast::RandomState>,
+        now: Instant,
+        again: &mut Option<Instant>,
+    ) {
+        let all = self.sources.get(&leader).is_some_and(|source| source.session.asks_all());
+        if !all || throttled && seen.is_empty() {
+            return;
+        }
+        let mut asked = self.asked(leader);
+        asked.retain(|part| !seen.contains(&part.slot));
+        asked.sort_by_key(|part| part.slot);
+        for part in asked {
+            if self.is_asked_of(leader, &part) {
+                self.partition_failed(part.slot, &left_out(&part.key), now, again);
             }
         }
-        brought
     }
 
     fn hint(&self, part: &Asked, leader: &LeaderIdAndEpoch, endpoints: &[(i32, Endpoint)]) {
@@ -242,6 +300,7 @@ impl Fetcher {
             }
         }
         reading.next = Some(next);
+        reading.end = Some(high_watermark);
         reading.lags = next.offset < high_watermark;
         let moved = next.offset > from.offset;
         if moved {
@@ -371,10 +430,17 @@ fn is_requests(error: &Error) -> bool {
     error.broker_code().is_none() && error.kind() != ErrorKind::UnknownPartition
 }
 
-/// A response as a whole may carry an error, too.
-fn whole_response(response: FetchResponse) -> Result<FetchResponse> {
-    match response.error_code {
-        NONE => Ok(response),
-        code => Err(Error::broker(code, "Fetch", None)),
-    }
+/// Whether an error is about the session that was named.
+fn is_sessions(code: i16) -> bool {
+    describe(code).scope == ErrorScope::Session
+}
+
+/// What a response had.
+#[derive(Default)]
+struct Answered {
+    /// The position of a partition moved on.
+    brought: bool,
+    parts: Vec<Part>,
+    /// How many of its partitions were not asked for.
+    strangers: usize,
 }

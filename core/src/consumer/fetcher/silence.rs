@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Asked, Fetcher};
+use super::Fetcher;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::limited;
@@ -89,18 +89,8 @@ pub(super) async fn overdue(env: &Environment, connection: &Connection, patience
     }
 }
 
-/// The error for it.
-pub(super) fn no_response(connection: &Connection, asked: &[Asked], patience: Duration) -> Error {
-    let of = match asked {
-        [] => String::new(),
-        [Asked { key: (topic, partition), .. }, more @ ..] => {
-            let more = match more.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!(", asked for topic '{topic}' partition {partition}{more}")
-        }
-    };
+/// The error for it; `of`: what was asked for.
+pub(super) fn no_response(connection: &Connection, of: &str, patience: Duration) -> Error {
     let words = format!("{}: no answer to Fetch for {patience:?}{of}", connection.name());
     Error::new(ErrorKind::Timeout, words).advise(LOOK_THERE)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::protocol::StrBytes as Text;
 use uuid::Uuid;
@@ -10,6 +11,7 @@ use super::silence::Kind;
 use super::*;
 use crate::cluster::by_hand;
 use crate::config::ConsumerConfig;
+use crate::consumer::fetch::session::{self, Action, Session};
 use crate::error::ErrorKind;
 use crate::policy::turns::Turn;
 
@@ -77,8 +79,23 @@ impl Set {
         self.fetcher.reading.get_mut(slot).expect("a partition that is read")
     }
 
-    fn asked(&mut self, partition: i32) -> Vec<Asked> {
-        vec![Asked::new(self.slot(partition), self.reading(partition))]
+    /// Partition's start is asked for.
+    fn starting(&mut self, partition: i32) -> Vec<Asked> {
+        vec![Asked::start(self.slot(partition), self.reading(partition))]
+    }
+
+    /// A broker is asked for this partition alone, as it is now.
+    fn asked(&mut self, partition: i32) -> Session {
+        let slot = self.slot(partition);
+        let now = self.now();
+        self.reading(partition).next.get_or_insert(Position::at(0, -1));
+        self.fetcher.tell(slot, 9);
+        let source = self.fetcher.sources.remove(&9).unwrap();
+        let mut session = source.session;
+        let due = session::Event::Due { ids: false, supported: true };
+        let action = session.on(due, now, &mut self.fetcher.rng);
+        assert!(matches!(action, Action::Send(_)));
+        session
     }
 
     fn wanted(&self, broker: i32) -> Vec<SlotId> {
@@ -99,10 +116,15 @@ impl Set {
     }
 
     /// Broker 1 answers a Fetch.
-    fn fetched(&mut self, asked: Vec<Asked>, response: FetchResponse) {
-        let (sent, response) = (self.now(), Ok(response));
-        self.fetcher.handle(Event::Response { leader: 1, asked, sent, went: true, response });
-        self.fetcher.settle(sent);
+    fn fetched(&mut self, asked: Session, response: FetchResponse) {
+        self.response(asked, Ok(response));
+        self.fetcher.settle(self.now());
+    }
+
+    fn response(&mut self, asked: Session, response: Result<FetchResponse, Failed>) {
+        self.fetcher.sources.entry(1).or_default().session = asked;
+        let (leader, sent, version) = (1, self.now(), None);
+        self.fetcher.handle(Event::Response { leader, sent, version, response });
     }
 
     fn position(&self) -> Option<i64> {
@@ -116,9 +138,9 @@ impl Set {
     }
 
     /// Broker 1 answers what was asked for partition 0, or does not.
-    fn answers(&mut self, went: bool, response: Result<FetchResponse>) {
-        let (asked, sent) = (self.asked(0), self.now());
-        self.fetcher.handle(Event::Response { leader: 1, asked, sent, went, response });
+    fn answers(&mut self, response: Result<FetchResponse, Failed>) {
+        let asked = self.asked(0);
+        self.response(asked, response);
     }
 
     fn cannot_be_reached(&self, broker: i32) {
@@ -233,9 +255,9 @@ async fn that_a_topic_is_missing_is_not_told_of_its_partitions() {
 #[tokio::test(start_paused = true)]
 async fn who_was_not_asked_is_not_silent() {
     let mut set = led_by(&[1]);
-    set.answers(false, Err(timeout()));
+    set.answers(Err(Failed::Unsent(timeout())));
     assert_eq!(set.told(), []);
-    set.answers(true, Err(timeout()));
+    set.answers(Err(Failed::Lost(timeout())));
     assert_eq!(set.told(), [ErrorKind::Timeout]);
 }
 
@@ -277,7 +299,7 @@ async fn who_has_answered_is_not_waited_for() {
     let mut set = led_by(&[1, 2]);
     set.fetcher.troubles.wait_for(Some(1));
     set.fetcher.troubles.wait_for(Some(2));
-    set.answers(true, Ok(empty_response(0)));
+    set.answers(Ok(empty_response(0)));
     (1..=2).for_each(|broker| set.cannot_be_reached(broker));
     set.fetcher.tell_troubles(set.now() + secs(5));
     assert_eq!(set.told(), [ErrorKind::Connect], "of broker 2");
@@ -313,7 +335,7 @@ async fn a_start_that_is_told_ends_the_silence_about_starts() {
     };
     assert_eq!(spell(&mut set, start), [ErrorKind::Timeout]);
     assert_eq!(spell(&mut set, start + secs(100)), [], "it lasts");
-    let (asked, found) = (set.asked(0), vec![(key(0), Ok(FoundOffset { offset: 3, epoch: 1 }))]);
+    let (asked, found) = (set.starting(0), vec![(key(0), Ok(FoundOffset { offset: 3, epoch: 1 }))]);
     set.fetcher.handle(Event::Offsets { leader: 1, asked, sent: start, found });
     assert_eq!(set.reading(0).next, Some(Position::at(3, 1)));
     assert_eq!(spell(&mut set, start + secs(200)), [ErrorKind::Timeout], "another one");
@@ -323,7 +345,8 @@ async fn a_start_that_is_told_ends_the_silence_about_starts() {
 #[tokio::test(start_paused = true)]
 async fn a_start_that_the_response_leaves_out_is_asked_for_again_later() {
     let mut set = led_by(&[1, 1]);
-    let (now, asked) = (set.now(), [set.asked(0), set.asked(1)].into_iter().flatten().collect());
+    let (now, asked) =
+        (set.now(), [set.starting(0), set.starting(1)].into_iter().flatten().collect());
     let found = vec![(key(1), Ok(FoundOffset { offset: 3, epoch: 1 }))];
     set.reading(0).looking = true;
     set.fetcher.handle(Event::Offsets { leader: 1, asked, sent: now, found });
@@ -337,9 +360,9 @@ async fn a_start_that_the_response_leaves_out_is_asked_for_again_later() {
 async fn what_came_empty_although_there_are_records_goes_first() {
     let mut set = led_by(&[1]);
     set.reading(0).next = Some(Position::at(5, -1));
-    set.answers(true, Ok(empty_response(5)));
+    set.answers(Ok(empty_response(5)));
     assert_eq!(set.reading(0).turn, Turn::new(), "it waits like the others");
-    set.answers(true, Ok(empty_response(6)));
+    set.answers(Ok(empty_response(6)));
     assert!(set.reading(0).turn < Turn::new());
 }
 
@@ -361,6 +384,7 @@ async fn brokers_have_turns_where_there_is_not_room_for_all() {
         for broker in 1..=3 {
             let source = set.fetcher.sources.entry(broker).or_default();
             turns.extend((std::mem::take(&mut source.in_flight) > 0).then_some(broker));
+            source.session.on(session::Event::Lost, now, &mut set.fetcher.rng);
         }
     }
     assert_eq!(turns, [1, 2, 3, 1, 2, 3]);
@@ -391,14 +415,15 @@ async fn each_wait_for_the_retry_budget_is_counted_once() {
     let mut set = led_by(&[1]);
     let (pool, now) = (set.pool.clone(), set.now());
     let _ = pool.random(|rng| set.reading(0).backoff.next(rng));
-    let parts = [set.slot(0)];
-    while set.fetcher.pay(1, &parts, now).is_ok() {}
-    assert!(set.fetcher.pay(1, &parts, now).is_err());
+    set.reading(0).next = Some(Position::at(0, -1));
+    set.fetcher.settle(now);
+    while set.fetcher.pay(1, now).is_ok() {}
+    assert!(set.fetcher.pay(1, now).is_err());
     let delayed = || pool.metrics().snapshot().retry_budget.fetch.delayed;
     assert_eq!(delayed(), 1);
     let later = now + secs(2);
-    assert!(set.fetcher.pay(1, &parts, later).is_ok());
-    while set.fetcher.pay(1, &parts, later).is_ok() {}
+    assert!(set.fetcher.pay(1, later).is_ok());
+    while set.fetcher.pay(1, later).is_ok() {}
     assert_eq!(delayed(), 2);
 }
 
@@ -419,7 +444,7 @@ async fn out_of_range_is_told_before_the_policy() {
         assert_eq!(set.reading(0).stopped, position.is_some());
         if position.is_none() {
             assert!(set.wanted(1).is_empty());
-            let asked = set.asked(0);
+            let asked = set.starting(0);
             set.starts_at(asked, 50);
             assert_eq!((set.position(), set.wanted(1)), (Some(50), vec![set.slot(0)]));
         }
@@ -450,7 +475,7 @@ async fn what_is_emptied_is_passed_without_a_reader() {
 async fn a_start_is_a_position() {
     let mut set = led_by(&[1]);
     assert_eq!(set.position(), None);
-    let asked = set.asked(0);
+    let asked = set.starting(0);
     set.starts_at(asked, 3);
     assert_eq!((set.position(), set.wanted(1)), (Some(3), vec![set.slot(0)]));
 }
@@ -459,7 +484,7 @@ async fn a_start_is_a_position() {
 async fn a_start_that_was_looked_up_for_another_question_is_none() {
     let mut set = led_by(&[1]);
     let now = set.now();
-    let [asked, late] = [set.asked(0), set.asked(0)];
+    let [asked, late] = [set.starting(0), set.starting(0)];
     set.fetcher.find_starts(now);
     assert!(set.reading(0).looking);
     set.fetcher.buffer.seek("t", 0, Start::Latest).unwrap();
@@ -554,15 +579,15 @@ async fn unassigned_while_a_fetch_is_under_way() {
 async fn assigned_again_is_another_incarnation() {
     let mut set = led_by(&[1]);
     set.reading(0).next = Some(Position::at(5, -1));
-    let (slot, before) = (set.slot(0), set.asked(0));
+    let (slot, before, was) = (set.slot(0), set.asked(0), set.reading(0).incarnation);
     let [late, later] = [set.asked(0), set.asked(0)];
     set.fetcher.buffer.unassign(&[("t", 0)]).unwrap();
     set.obeys();
     set.fetcher.buffer.assign(vec![(key(0), Start::Offset(5))]).unwrap();
     set.obeys();
     assert_eq!(set.slot(0), slot, "the number is given again");
-    assert_eq!(set.reading(0).next, before[0].from);
-    assert_ne!(set.reading(0).incarnation, before[0].incarnation);
+    assert_eq!(set.reading(0).next, Some(Position::at(5, -1)));
+    assert_ne!(set.reading(0).incarnation, was);
     // What was asked for before comes too late, whatever it is.
     set.fetched(before, record(5));
     assert_eq!((set.position(), set.reading(0).next), (Some(5), Some(Position::at(5, -1))));
@@ -605,10 +630,8 @@ async fn a_partition_that_has_moved_is_asked_for_where_it_is() {
     set.learns(7, &[2]);
     assert_eq!((set.wanted(1), set.wanted(2)), (vec![], vec![set.slot(0)]));
     set.fetched(refused, refusal(6));
-    let (sent, response) = (set.now(), Err(timeout()));
-    let asked = failed;
-    set.fetcher.handle(Event::Response { leader: 1, asked, sent, went: false, response });
-    set.fetcher.settle(sent);
+    set.response(failed, Err(Failed::Unsent(timeout())));
+    set.fetcher.settle(set.now());
     assert_eq!((set.reading(0).retry_at, set.wanted(2)), (None, vec![set.slot(0)]));
 }
 
@@ -634,7 +657,7 @@ async fn a_lookup_answers_the_start_that_it_was_made_for() {
     set.fetcher.obey();
     set.fetcher.buffer.assign(vec![(key(0), Start::Latest)]).unwrap();
     set.learns(7, &[1]);
-    let asked = set.asked(0);
+    let asked = set.starting(0);
     set.obeys();
     set.starts_at(asked, 0);
     assert_eq!(set.reading(0).next, None, "that was its beginning");
@@ -643,7 +666,7 @@ async fn a_lookup_answers_the_start_that_it_was_made_for() {
     set.reading(0).next = Some(Position::at(5, -1));
     set.fetcher.buffer.seek("t", 0, Start::Latest).unwrap();
     set.learns(8, &[1]);
-    let asked = set.asked(0);
+    let asked = set.starting(0);
     set.obeys();
     set.starts_at(asked, 0);
     assert_eq!(set.reading(0).next, None);

@@ -51,8 +51,7 @@ async fn a_fetch_says_what_the_settings_say() {
     assert!(version >= 13, "topic ids are told: {version}");
     assert_eq!((fetch.max_wait_ms, fetch.min_bytes, fetch.max_bytes), (777, 33, 555_000));
     assert_eq!(fetch.topics[0].partitions[0].partition_max_bytes, 44_000);
-    // No session: a broker keeps nothing for us between two fetches.
-    assert_eq!((fetch.session_id, fetch.session_epoch), (0, -1));
+    assert_eq!((fetch.session_id, fetch.session_epoch), (0, 0), "a session is begun");
     assert_eq!(fetch.isolation_level, 0);
 }
 

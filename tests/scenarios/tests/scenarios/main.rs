@@ -54,6 +54,7 @@ mod restart;
 mod retry;
 mod scopes_model;
 mod sequence;
+mod sessions;
 mod shared_pools;
 mod sizes_and_codecs;
 mod socket;

@@ -228,7 +228,7 @@ fn what_changes_meanwhile_is_not_lost() {
     let mut talk = Talk::open(3);
     talk.session.want(SlotId(0), told(0, 5));
     talk.ask();
-    assert_eq!((talk.due(), talk.session.is_asked()), (Action::Nothing, true), "one at a time");
+    assert_eq!((talk.due(), talk.session.asks_all()), (Action::Nothing, false), "one at a time");
     talk.session.want(SlotId(0), told(0, 6));
     talk.session.unwant(SlotId(1));
     assert_eq!(talk.session.asked(SlotId(0)).map(|told| told.offset), Some(5));
