@@ -22,7 +22,7 @@ use crate::error::Error;
 use queue::{Notice, Shelf, Shelves};
 use wakers::Wakers;
 
-pub(super) use queue::{Fetched, Then};
+pub(super) use queue::{Amount, Fetched, Then};
 
 pub(super) type Key = (Arc<str>, i32);
 
@@ -51,6 +51,7 @@ struct State {
     /// Nothing comes after it.
     last_word: Option<Error>,
     commands: Vec<Command>,
+    marks: Marks,
     wakers: Wakers,
     /// Somebody waits for a position that may be reached without a batch.
     watched: bool,
@@ -59,10 +60,49 @@ struct State {
     ended: bool,
 }
 
+/// What the fetcher sees of the buffer.
+pub(super) struct Survey {
+    /// Partitions of which something came or was taken since the last one.
+    pub(super) amounts: Vec<Amount>,
+    /// How many bytes may come.
+    pub(super) free: usize,
+    /// There is nothing that a reader could take: only what is paused.
+    pub(super) dry: bool,
+}
+
+/// When the fetcher is to be woken, although it is told nothing.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// So many bytes of this broker's partitions were taken.
+    pub(super) taken: Vec<(i32, usize)>,
+    /// So many are free, or nothing is left that could be taken.
+    pub(super) free: Option<usize>,
+}
+
 impl State {
-    /// How many bytes of one partition are buffered, at most.
-    fn share(&self, config: &ConsumerConfig) -> usize {
-        (config.buffer_memory / self.shelves.len().max(1)).max(config.max_partition_bytes)
+    fn free(&self, config: &ConsumerConfig) -> usize {
+        config.buffer_memory.saturating_sub(self.shelves.bytes)
+    }
+
+    fn is_dry(&self) -> bool {
+        self.shelves.bytes == self.shelves.held
+    }
+
+    /// So many bytes of a broker's partitions were taken. Gives whether the fetcher waits for that.
+    fn took(&mut self, source: i32, bytes: usize, config: &ConsumerConfig) -> bool {
+        let mut wake = false;
+        self.marks.taken.retain_mut(|(of, left)| {
+            if *of == source {
+                *left = left.saturating_sub(bytes);
+            }
+            wake |= *left == 0;
+            *left > 0
+        });
+        if self.marks.free.is_some_and(|free| self.free(config) >= free || self.is_dry()) {
+            self.marks.free = None;
+            wake = true;
+        }
+        wake
     }
 }
 
@@ -97,36 +137,33 @@ impl Buffer {
         known.unwrap_or_else(|| state.shelves.add(key))
     }
 
-    /// How many bytes may still be fetched. What is paused never keeps the reader from everything else: if nothing but
-    /// that is here, one partition's worth may come in any case.
-    pub(super) fn room(&self) -> usize {
-        let state = self.lock();
-        let Shelves { bytes, held, .. } = state.shelves;
-        let free = self.config.buffer_memory.saturating_sub(bytes);
-        if bytes > held {
-            return free;
-        }
-        free.max(self.config.max_partition_bytes.min(self.config.buffer_memory))
-    }
-
-    /// Which of these partitions have their share of the buffer: they get no more then, so that one busy partition
-    /// does not fill the buffer alone.
-    pub(super) fn are_full(&self, slots: impl Iterator<Item = SlotId>) -> Vec<bool> {
-        let state = self.lock();
-        let share = state.share(&self.config);
-        let is_full = |slot| state.shelves.get(slot).is_some_and(|shelf| shelf.bytes >= share);
-        slots.map(is_full).collect()
-    }
-
-    /// Whether the application has taken something of any of these partitions since the last call.
-    pub(super) fn were_taken(&self, slots: &[SlotId]) -> bool {
+    /// What is queued, as far as it has changed since the last call. `from`: brokers that partitions are read from now.
+    pub(super) fn survey(&self, from: &[(SlotId, i32)]) -> Survey {
         let mut state = self.lock();
-        let mut any = false;
-        for slot in slots {
-            let shelf = state.shelves.get_mut(*slot);
-            any |= shelf.is_some_and(|shelf| std::mem::take(&mut shelf.taken));
+        for (slot, source) in from {
+            if let Some(shelf) = state.shelves.get_mut(*slot) {
+                shelf.source = *source;
+            }
         }
-        any
+        let (amounts, free) = (state.shelves.take_amounts(), state.free(&self.config));
+        Survey { amounts, free, dry: state.is_dry() }
+    }
+
+    /// Wakes the fetcher when any of this has come about since the last [`Self::survey`]; earlier marks do not
+    /// count any more.
+    pub(super) fn mark(&self, marks: Marks) {
+        let mut state = self.lock();
+        state.marks = marks;
+        let sources: Vec<i32> = state.marks.taken.iter().map(|(source, _)| *source).collect();
+        let mut wake = state.took(queue::NOBODY, 0, &self.config);
+        for source in sources {
+            let drained = state.shelves.drained(source);
+            wake |= state.took(source, drained, &self.config);
+        }
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
     }
 
     /// Commands since the last call, in the order in which they were given.

@@ -137,6 +137,8 @@ pub(super) struct Fetcher {
     retries: BTreeSet<(Instant, SlotId)>,
     /// Brokers that were asked before and are still part of the cluster.
     sources: BTreeMap<i32, Source>,
+    /// Where partitions are read from since the buffer was told.
+    moves: Vec<(SlotId, i32)>,
     /// Number of responses so far: the clock of the partitions' turns.
     responses: u64,
     /// Number of requests so far: the clock of the brokers' turns.
@@ -170,6 +172,7 @@ impl Fetcher {
             reading: Readings::default(),
             retries: BTreeSet::new(),
             sources: BTreeMap::new(),
+            moves: Vec::new(),
             responses: 0,
             requests: 0,
             troubles: Troubles::default(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::buffer::Key;
+use super::buffer::{Amount, Key};
 use super::fetch::session::Session;
 use super::position::Position;
 use super::slot::SlotId;
@@ -14,8 +14,8 @@ use crate::cluster::TopicMeta;
 use crate::config::Start;
 use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
-use crate::policy::left_out::LeftOut;
 use crate::policy::pacing::Pacing;
+use crate::policy::read_ahead::ReadAhead;
 use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
 use crate::policy::trickle::Trickle;
@@ -34,6 +34,15 @@ pub(super) enum Waits {
     Start(i32),
     /// The next Fetch to this broker, or the response to one: it is in the source's `wanted`.
     Fetch(i32),
+}
+
+/// What is queued of a partition for the application.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Queue {
+    pub(super) bytes: usize,
+    pub(super) largest: usize,
+    /// When it was seen last that something of it was taken, or that it was no longer empty.
+    pub(super) moved: Option<Instant>,
 }
 
 /// A partition that is read.
@@ -67,6 +76,8 @@ pub(super) struct Reading {
     pub(super) stopped: bool,
     /// The application wants nothing of it now.
     pub(super) paused: bool,
+    /// What is queued of it.
+    pub(super) queued: Queue,
     /// What it waits for, as [`Fetcher::settle`](super::fetcher::Fetcher) found it last.
     pub(super) waits: Waits,
     touched: bool,
@@ -91,6 +102,7 @@ impl Reading {
             spell: Spell::default(),
             stopped: false,
             paused: false,
+            queued: Queue::default(),
             waits: Waits::Nothing,
             touched: false,
         };
@@ -183,6 +195,16 @@ impl Readings {
         }
     }
 
+    /// Notes what is queued of it, which touches nothing.
+    pub(super) fn holds(&mut self, amount: &Amount, now: Instant) {
+        let Some(Some(reading)) = self.list.get_mut(amount.slot.index()) else { return };
+        let queued = &mut reading.queued;
+        if amount.drained > 0 || queued.bytes == 0 {
+            queued.moved = Some(now);
+        }
+        (queued.bytes, queued.largest) = (amount.bytes, amount.largest);
+    }
+
     /// Those that were touched since the last call.
     pub(super) fn take_touched(&mut self) -> Vec<SlotId> {
         let touched = std::mem::take(&mut self.touched);
@@ -265,6 +287,8 @@ pub(super) struct Source {
     pub(super) out: BTreeSet<SlotId>,
     /// What the broker knows of this.
     pub(super) session: Session,
+    /// Of what the request in flight names: those that nothing was told of yet.
+    pub(super) unheard: Vec<SlotId>,
     /// Since when nothing is wanted, and it keeps a session.
     pub(super) emptied: Option<Instant>,
     /// The newest version of Fetch that it speaks; `None`: not known yet.
@@ -277,8 +301,12 @@ pub(super) struct Source {
     /// Pace Fetches: after empty responses (`pacing`), and after small ones (`trickle`).
     pub(super) pacing: Pacing,
     pub(super) trickle: Trickle,
-    /// Delays Fetches that leave out partitions which have records, but no share of the buffer left.
-    pub(super) left_out: LeftOut,
+    /// Those of which something is queued, how much was taken since it was asked last, and the largest batch of late.
+    pub(super) holding: BTreeSet<SlotId>,
+    pub(super) taken: usize,
+    pub(super) largest: usize,
+    /// How far it is read ahead.
+    pub(super) ahead: ReadAhead,
     /// Its next request waits for the retry budget.
     pub(super) unpaid: bool,
     /// Trouble with requests as a whole.

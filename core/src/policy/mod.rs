@@ -8,13 +8,11 @@ pub(crate) mod ejection;
 pub(crate) mod in_flight;
 pub(crate) mod key_hash;
 pub(crate) mod latency;
-pub(crate) mod left_out;
 pub(crate) mod linger;
 pub(crate) mod log_limit;
 pub(crate) mod metadata_refresh;
 pub(crate) mod pace;
 pub(crate) mod pacing;
-#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
 pub(crate) mod read_ahead;
 pub(crate) mod reconnect;
 #[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]

@@ -39,7 +39,7 @@ const CONTENT: u32 = 100;
 /// After so many responses that were not waited for, the next ones are half as large.
 const AT_EASE: u32 = 10;
 /// No Fetch is made for less than this, unless that is all there may be.
-const LEAST: usize = 64 << 10;
+pub(crate) const LEAST: usize = 64 << 10;
 
 /// How long a Fetch waits for those that are left out.
 const HOLD: Duration = Duration::from_millis(20);
@@ -111,6 +111,8 @@ pub(crate) enum Plan {
 pub(crate) struct Limits {
     pub(crate) max_bytes: usize,
     pub(crate) max_wait: Duration,
+    /// No Fetch is made for less: [`LEAST`], unless a broker's share of the memory is smaller.
+    pub(crate) least: usize,
 }
 
 /// See the module. State of one broker.
@@ -150,6 +152,11 @@ impl ReadAhead {
     /// With no more queued than this there is time for the next response to come.
     pub(crate) fn low(&self, largest: usize, limits: &Limits) -> usize {
         self.response(largest, limits) / 2
+    }
+
+    /// No Fetch is made for less than this: the largest batch has to fit.
+    pub(crate) fn least(&self, largest: usize, limits: &Limits) -> usize {
+        largest.max(limits.least).min(self.response(largest, limits))
     }
 
     pub(crate) fn plan(&mut self, view: &View<'_>, limits: &Limits, now: Instant) -> Plan {
@@ -201,7 +208,7 @@ impl ReadAhead {
                 max_wait = max_wait.min(soon.max(HOLD));
             }
         }
-        let least = view.largest.max(LEAST).min(response);
+        let least = self.least(view.largest, limits);
         let max_bytes = match view.room {
             room if room >= least => response.min(room),
             _ if view.dry => least,

@@ -106,8 +106,13 @@ pub(super) struct Shelf {
     in_ring: bool,
     /// It exists no more: what is left is handed out.
     gone: bool,
-    /// The application has taken records of it since the fetcher looked.
-    pub(super) taken: bool,
+    /// Bytes that were taken since the fetcher looked; and the broker that it is read from.
+    drained: usize,
+    pub(super) source: i32,
+    /// The largest batch of late.
+    largest: usize,
+    /// In `Shelves::amounts`.
+    counted: bool,
     /// A seek that the fetcher has not heard of.
     pub(super) sought: Option<Start>,
     /// The fetcher is to be told of a seek, a pause or their end.
@@ -156,9 +161,23 @@ pub(super) struct Taken {
     pub(super) key: Key,
     pub(super) what: What,
     pub(super) end: i64,
-    /// How many bytes it has, and how many the partition has left.
     pub(super) bytes: usize,
-    pub(super) left: usize,
+    /// The broker that its partition is read from.
+    pub(super) source: i32,
+}
+
+/// A partition that is read from no broker now.
+pub(super) const NOBODY: i32 = -1;
+
+/// How much is queued of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::consumer) struct Amount {
+    pub(in crate::consumer) slot: SlotId,
+    pub(in crate::consumer) bytes: usize,
+    /// The largest batch that came of late.
+    pub(in crate::consumer) largest: usize,
+    /// Bytes that were taken since the last time.
+    pub(in crate::consumer) drained: usize,
 }
 
 /// The partitions of one consumer.
@@ -170,11 +189,11 @@ pub(super) struct Shelves {
     free_rows: Vec<u32>,
     by_topic: BTreeMap<Arc<str>, u32>,
     ring: Ring<u32>,
-    /// How many partitions are read.
-    count: usize,
     pub(super) bytes: usize,
     /// Of these, the bytes of partitions that are paused.
     pub(super) held: usize,
+    /// Partitions of which something came or was taken since the fetcher looked.
+    amounts: Vec<SlotId>,
     incarnations: u64,
 }
 
@@ -184,9 +203,33 @@ impl Shelves {
         self.incarnations
     }
 
-    /// How many partitions are read.
-    pub(super) fn len(&self) -> usize {
-        self.count
+    /// Something of it came, or was taken.
+    fn count(&mut self, slot: SlotId) {
+        if let Some(shelf) = self.get_mut(slot)
+            && !std::mem::replace(&mut shelf.counted, true)
+        {
+            self.amounts.push(slot);
+        }
+    }
+
+    /// Of which partitions something came or was taken since the last call.
+    pub(super) fn take_amounts(&mut self) -> Vec<Amount> {
+        let slots = std::mem::take(&mut self.amounts);
+        let mut amounts = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let Some(shelf) = self.get_mut(slot).filter(|shelf| shelf.counted) else { continue };
+            shelf.counted = false;
+            let (bytes, largest) = (shelf.bytes, shelf.largest);
+            let drained = std::mem::take(&mut shelf.drained);
+            amounts.push(Amount { slot, bytes, largest, drained });
+        }
+        amounts
+    }
+
+    /// Bytes that were taken of one broker's partitions since the fetcher looked.
+    pub(super) fn drained(&self, source: i32) -> usize {
+        let shelves = self.amounts.iter().filter_map(|slot| self.get(*slot));
+        shelves.filter(|shelf| shelf.source == source).map(|shelf| shelf.drained).sum()
     }
 
     pub(super) fn get(&self, slot: SlotId) -> Option<&Shelf> {
@@ -220,7 +263,6 @@ impl Shelves {
         if let Some(row) = self.rows.get_mut(at as usize).and_then(Option::as_mut) {
             row.partitions.insert(key.1, slot);
             row.shelves += 1;
-            self.count += 1;
         }
         if let Some(place) = self.shelves.get_mut(slot.index()) {
             *place = Some(Shelf {
@@ -235,7 +277,10 @@ impl Shelves {
                 paused: false,
                 in_ring: false,
                 gone: false,
-                taken: false,
+                drained: 0,
+                source: NOBODY,
+                largest: 0,
+                counted: false,
                 sought: None,
                 changed: false,
             });
@@ -309,9 +354,8 @@ impl Shelves {
         let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
         if let Some(row) = row
             && !shelf.gone
-            && row.partitions.remove(&shelf.key.1).is_some()
         {
-            self.count -= 1;
+            row.partitions.remove(&shelf.key.1);
         }
     }
 
@@ -354,6 +398,7 @@ impl Shelves {
         let held = if shelf.paused { bytes } else { 0 };
         self.bytes -= bytes;
         self.held -= held;
+        self.count(slot);
         Some((incarnation, Dropped(batches)))
     }
 
@@ -388,6 +433,8 @@ impl Shelves {
         for fetched in fetched {
             let then = Then::At(fetched.raw.last_offset + 1);
             let entry = Entry { incarnation, what: What::Batch(fetched), then, end };
+            // One large batch is not waited for for ever.
+            shelf.largest = entry.bytes().max(shelf.largest - shelf.largest / 16);
             pushed += entry.bytes();
             shelf.queue.push_back(entry);
         }
@@ -396,6 +443,9 @@ impl Shelves {
         let moved = shelf.goes_on(Then::At(next));
         self.bytes += pushed;
         self.held += held;
+        if pushed > 0 {
+            self.count(slot);
+        }
         Ok((self.ready(slot), moved))
     }
 
@@ -486,9 +536,7 @@ impl Shelves {
             self.ring.took(turn);
             self.bytes -= bytes;
             shelf.bytes -= bytes;
-            if let What::Batch(_) = entry.what {
-                shelf.taken = true;
-            }
+            shelf.drained += bytes;
             if entry.incarnation == shelf.incarnation {
                 shelf.moves(entry.then);
             }
@@ -497,7 +545,7 @@ impl Shelves {
                 what: entry.what,
                 end: entry.end,
                 bytes,
-                left: shelf.bytes,
+                source: shelf.source,
             };
             if shelf.queue.is_empty() {
                 shelf.in_ring = false;
@@ -509,7 +557,11 @@ impl Shelves {
                 if shelf.gone {
                     self.remove(slot);
                     self.release(slot);
+                    return Some(taken);
                 }
+            }
+            if bytes > 0 {
+                self.count(slot);
             }
             return Some(taken);
         }

@@ -86,7 +86,7 @@ impl Buffer {
         }
     }
 
-    /// Takes what is next and accounts for it: bytes, position, and whether the fetcher has room again.
+    /// Takes what is next and accounts for it: bytes, position, and whether the fetcher waits for that.
     fn pop(&self, state: &mut State) -> Option<Item> {
         if !state.was_news
             && let Some(error) = state.news.pop_front()
@@ -95,20 +95,11 @@ impl Buffer {
             return Some(Item::Error(error));
         }
         state.was_news = false;
-        // What is paused stays: the rest of the memory is for the others.
-        let moving = |state: &State| state.shelves.bytes - state.shelves.held;
-        let before = moving(state);
         let Some(taken) = state.shelves.pop() else {
             let error = state.news.pop_front().or_else(|| state.last_word.take());
             return error.map(Item::Error);
         };
-        let half = self.config.buffer_memory.saturating_sub(state.shelves.held) / 2;
-        let share = state.share(&self.config);
-        // The fetcher may have stopped for lack of room, as a whole or for this partition.
-        let mut wake = before > half && moving(state) <= half;
-        // Left out while it had its share: it is asked for again before nothing of it is left.
-        wake |= taken.left + taken.bytes > share / 2 && taken.left <= share / 2;
-        if wake && taken.bytes > 0 {
+        if taken.bytes > 0 && state.took(taken.source, taken.bytes, &self.config) {
             self.wake.notify_one();
         }
         Some(Item::Taken(taken))

@@ -92,12 +92,29 @@ impl Set {
         self.buffer.position("t", partition)
     }
 
-    fn is_full(&self, partition: usize) -> bool {
-        self.buffer.are_full([self.slots[partition]].into_iter())[0]
+    /// Bytes that may come.
+    fn room(&self) -> usize {
+        self.buffer.survey(&[]).free
     }
 
-    fn was_taken(&self, partition: usize) -> bool {
-        self.buffer.were_taken(&self.slots[partition..=partition])
+    fn is_dry(&self) -> bool {
+        self.buffer.survey(&[]).dry
+    }
+
+    /// What has changed since the last time: bytes that are queued, and that were taken, by partition.
+    fn amounts(&self) -> Vec<(usize, usize, usize)> {
+        let place = |slot| self.slots.iter().position(|known| *known == slot).unwrap();
+        let amounts = self.buffer.survey(&[]).amounts.into_iter();
+        let mut amounts: Vec<_> =
+            amounts.map(|amount| (place(amount.slot), amount.bytes, amount.drained)).collect();
+        amounts.sort_unstable();
+        amounts
+    }
+
+    /// The fetcher waits until so many bytes of broker 1's partitions are taken, or so many are free.
+    fn mark(&self, taken: Option<usize>, free: Option<usize>) {
+        let taken = taken.map(|bytes| (1, bytes)).into_iter().collect();
+        self.buffer.mark(Marks { taken, free });
     }
 
     fn take(&self) -> Option<Result<Batch>> {
@@ -130,57 +147,105 @@ fn error() -> Error {
 async fn every_byte_that_is_taken_or_dropped_is_room_again() {
     let set = set(2, 10 * SIZE, SIZE);
     (0..4).for_each(|at| set.push(at as usize % 2, [at]));
-    assert_eq!(set.buffer.room(), 6 * SIZE);
+    assert_eq!(set.room(), 6 * SIZE);
     set.take().unwrap().unwrap();
-    assert_eq!(set.buffer.room(), 7 * SIZE);
+    assert_eq!(set.room(), 7 * SIZE);
     // What a seek drops.
     set.buffer.seek("t", 1, Start::Earliest).unwrap();
-    assert_eq!(set.buffer.room(), 9 * SIZE);
+    assert_eq!(set.room(), 9 * SIZE);
     assert_eq!(set.offsets(), [2]);
-    assert_eq!(set.buffer.room(), 10 * SIZE);
+    assert_eq!(set.room(), 10 * SIZE);
     // What belongs to nobody any more is handed out, and counted back as well.
     set.push(0, [9]);
     set.buffer.retire(set.slots[0]);
     assert_eq!(set.offsets(), [9]);
-    assert_eq!(set.buffer.room(), 10 * SIZE);
+    assert_eq!(set.room(), 10 * SIZE);
     // What is not wanted is not.
     set.push(1, [0, 1]);
-    assert_eq!(set.buffer.room(), 8 * SIZE);
+    assert_eq!(set.room(), 8 * SIZE);
     let incarnation = set.incarnation(1);
     set.buffer.unassign(&[("t", 1)]).unwrap();
     set.push_as(incarnation, 1, [2]);
-    assert_eq!((set.buffer.room(), set.offsets()), (10 * SIZE, vec![]));
+    assert_eq!((set.room(), set.offsets()), (10 * SIZE, vec![]));
 
     let set = self::set(1, 10 * SIZE, SIZE);
     set.push(0, [0, 1]);
-    assert_eq!(set.buffer.room(), 8 * SIZE);
+    assert_eq!(set.room(), 8 * SIZE);
     set.buffer.close();
-    assert_eq!(set.buffer.room(), 10 * SIZE);
+    assert_eq!(set.room(), 10 * SIZE);
     set.push(0, [2]);
-    assert_eq!((set.buffer.room(), set.take().is_none()), (10 * SIZE, true), "it is closed");
+    assert_eq!((set.room(), set.take().is_none()), (10 * SIZE, true), "it is closed");
 }
 
-/// A partition has its share of the buffer, and at least what one fetch may bring of it.
 #[tokio::test]
-async fn a_partition_is_full_at_its_share() {
-    let set = set(4, 8 * SIZE, SIZE);
-    assert!(!set.is_full(0) && !set.buffer.are_full([SlotId(9)].into_iter())[0]);
-    set.push(0, [0]);
-    assert!(!set.is_full(0));
-    set.push(0, [1]);
-    set.push(1, [0]);
-    assert!(set.is_full(0) && !set.is_full(1));
+async fn the_fetcher_sees_what_has_changed() {
+    let set = set(3, 100 * SIZE, SIZE);
+    assert_eq!(set.amounts(), []);
+    set.push(0, [0, 1]);
+    set.push(2, [0]);
+    assert_eq!(set.amounts(), [(0, 2 * SIZE, 0), (2, SIZE, 0)]);
+    assert_eq!(set.amounts(), [], "once");
+    (0..3).for_each(|_| _ = set.take().unwrap().unwrap());
+    set.push(1, []);
+    assert_eq!(set.amounts(), [(0, 0, 2 * SIZE), (2, 0, SIZE)]);
+    // What a seek drops was not taken.
+    set.push(0, [2, 3]);
     set.take().unwrap().unwrap();
-    assert!(!set.is_full(0));
-    set.push(0, [2]);
-    set.buffer.seek("t", 0, Start::Earliest).unwrap();
-    assert!(!set.is_full(0), "nothing of it is there");
+    set.buffer.seek("t", 0, Start::Latest).unwrap();
+    assert_eq!(set.amounts(), [(0, 0, SIZE)]);
+    // News takes no memory.
+    set.moved(set.incarnation(0), Then::Stays);
+    assert!(set.take().unwrap().is_err());
+    assert_eq!(set.amounts(), []);
+}
 
-    let set = self::set(8, 8 * SIZE, 3 * SIZE);
+/// One that is large counts for a while, and not for ever.
+#[tokio::test]
+async fn the_largest_batch_is_one_of_late() {
+    let set = set(1, 100 * SIZE, SIZE);
+    let push = |size| {
+        let batch = vec![fetched(0, size)];
+        set.buffer.push(set.slots[0], set.incarnation(0), batch, (1, 100));
+        set.buffer.survey(&[]).amounts[0].largest
+    };
+    assert_eq!((push(SIZE), push(16 * SIZE), push(SIZE)), (SIZE, 16 * SIZE, 15 * SIZE));
+    assert_eq!((0..100).map(|_| push(SIZE)).last(), Some(SIZE));
+}
+
+#[tokio::test]
+async fn the_fetcher_is_woken_when_as_much_is_taken_as_it_waits_for() {
+    let set = set(3, 100 * SIZE, SIZE);
+    let of = [(set.slots[0], 1), (set.slots[1], 1), (set.slots[2], 2)];
+    (0..3).for_each(|partition| set.push(partition, 0..8));
+    set.buffer.survey(&of);
+    set.mark(Some(4 * SIZE), None);
+    let mut taken = [0; 3];
+    for _ in 0..24 {
+        let batch = set.take().unwrap().unwrap();
+        taken[batch.partition() as usize] += 1;
+        let reached = taken[0] + taken[1] == 4 && batch.partition() < 2;
+        assert_eq!(set.is_woken().await, reached, "{taken:?}");
+    }
+    // What was taken between the look and the mark counts, and what was taken before does not.
+    set.push(0, 0..6);
+    set.take().unwrap().unwrap();
+    set.buffer.survey(&[]);
+    (0..2).for_each(|_| _ = set.take().unwrap().unwrap());
+    set.mark(Some(3 * SIZE), None);
+    assert!(!set.is_woken().await);
+    set.take().unwrap().unwrap();
+    assert!(set.is_woken().await);
+    set.buffer.survey(&[]);
+    (0..2).for_each(|_| _ = set.take().unwrap().unwrap());
+    set.mark(Some(2 * SIZE), None);
+    assert!(set.is_woken().await, "at once");
+    // A mark that another one has replaced.
     set.push(0, 0..2);
-    assert!(!set.is_full(0));
-    set.push(0, [2]);
-    assert!(set.is_full(0));
+    set.mark(Some(SIZE), None);
+    set.is_woken().await;
+    set.mark(None, None);
+    set.take().unwrap().unwrap();
+    assert!(!set.is_woken().await);
 }
 
 #[tokio::test]
@@ -188,13 +253,21 @@ async fn the_fetcher_is_woken_when_there_is_room_again() {
     let set = set(2, 4 * SIZE, SIZE);
     set.push(0, 0..3);
     set.push(1, [3]);
+    set.mark(None, Some(2 * SIZE));
     assert!(!set.is_woken().await);
     set.take().unwrap().unwrap();
-    assert!(!set.is_woken().await, "more than half is full");
+    assert!(!set.is_woken().await, "not enough");
     set.take().unwrap().unwrap();
     assert!(set.is_woken().await, "half is free");
     set.take().unwrap().unwrap();
-    assert!(!set.is_woken().await, "nobody was left out");
+    assert!(!set.is_woken().await, "it does not wait");
+    set.mark(None, Some(3 * SIZE));
+    assert!(set.is_woken().await, "it is there already");
+    // However much it waits for: with nothing to take nothing more will be free.
+    set.mark(None, Some(100 * SIZE));
+    assert!(!set.is_woken().await);
+    set.take().unwrap().unwrap();
+    assert!(set.is_woken().await && set.is_dry());
     set.buffer.seek("t", 0, Start::Latest).unwrap();
     assert!(set.is_woken().await, "there is somewhere else to go on");
     type Act = fn(&Set) -> Result<()>;
@@ -210,20 +283,6 @@ async fn the_fetcher_is_woken_when_there_is_room_again() {
     }
     set.buffer.close();
     assert!(set.is_woken().await);
-}
-
-/// One that has its share is left out of requests: it is asked for again before nothing of it is left.
-#[tokio::test]
-async fn the_fetcher_is_woken_when_half_of_a_share_is_free() {
-    let set = set(2, 16 * SIZE, SIZE);
-    set.push(0, 0..8);
-    assert!(set.is_full(0) && !set.was_taken(0));
-    for left in (0..8).rev() {
-        set.take().unwrap().unwrap();
-        assert_eq!(set.is_woken().await, left == 4, "{left} left");
-        assert!(set.was_taken(0) && !set.was_taken(0));
-    }
-    assert!(!set.was_taken(1));
 }
 
 #[tokio::test]
@@ -545,37 +604,28 @@ async fn who_waits_for_a_position_is_woken_when_it_is_set() {
     assert!(matches!(poll(1), Poll::Ready(None)));
 }
 
-/// What is paused stays for as long as the application likes.
+/// What is paused stays for as long as the application likes, and is in nobody's way.
 #[tokio::test]
-async fn what_is_paused_leaves_room_for_others() {
+async fn with_nothing_but_what_is_paused_there_is_nothing_to_take() {
     let set = set(2, 4 * SIZE, 4 * SIZE);
+    assert!(set.is_dry());
     set.push(0, 0..4);
-    assert_eq!(set.buffer.room(), 0);
+    assert_eq!((set.room(), set.is_dry()), (0, false));
     set.buffer.pause(&[("t", 0)], true).unwrap();
-    assert_eq!(set.buffer.room(), 4 * SIZE);
+    assert_eq!((set.room(), set.is_dry()), (0, true));
     set.push(1, [0]);
-    assert_eq!(set.buffer.room(), 0, "one partition's worth");
+    assert!(!set.is_dry());
+    set.mark(None, Some(4 * SIZE));
     assert_eq!(set.offsets(), [0]);
-    assert!(set.is_woken().await, "there is room again");
-    assert_eq!(set.buffer.room(), 4 * SIZE);
+    assert!(set.is_woken().await && set.is_dry(), "there is nothing to take again");
     set.buffer.pause(&[("t", 0)], false).unwrap();
-    assert_eq!((set.offsets().len(), set.buffer.room()), (4, 4 * SIZE));
-}
-
-#[tokio::test]
-async fn who_stopped_beside_what_is_paused_is_woken() {
-    let set = set(2, 8 * SIZE, 16 * SIZE);
-    set.push(0, 0..6);
-    set.push(1, [0, 1]);
-    set.buffer.pause(&[("t", 0)], true).unwrap();
-    set.is_woken().await;
-    assert_eq!(set.offsets(), [0, 1]);
-    assert!(set.is_woken().await);
+    assert_eq!((set.offsets().len(), set.room()), (4, 4 * SIZE));
     // However it ends, the books are right.
     for end in 0..3 {
         set.push(0, [end]);
+        set.buffer.pause(&[("t", 0)], end % 2 == 0).unwrap();
         set.buffer.seek("t", 0, Start::Earliest).unwrap();
-        assert_eq!(set.buffer.room(), 8 * SIZE, "nothing is there");
+        assert_eq!((set.room(), set.is_dry()), (4 * SIZE, true));
     }
 }
 
@@ -607,7 +657,7 @@ async fn nothing_counts_nothing() {
     let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
     assert!(raw.payload().is_empty() && raw.count == 1);
     set.buffer.push(set.slots[0], set.incarnation(0), vec![Fetched { raw, from: 0 }], (1, 100));
-    assert!(set.buffer.room() < 100 * SIZE);
+    assert!(set.room() < 100 * SIZE);
 }
 
 /// Also those that are taken after their partition has become another one.

@@ -7,111 +7,192 @@ use tokio::time::Instant;
 
 use super::Fetcher;
 use crate::cluster::BudgetKind;
+use crate::consumer::buffer::Marks;
 use crate::consumer::reading::Source;
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
+use crate::policy::read_ahead::{Came, LEAST, Limits, Plan, Queued, Reader, View};
 use crate::policy::retry_budget::Cost;
+
+/// The memory that all brokers share.
+#[derive(Clone, Copy)]
+struct Room {
+    /// Bytes that may come, besides those that requests in flight may bring.
+    bytes: usize,
+    /// The most that one broker may bring.
+    share: usize,
+    /// The reader has nothing to take, and nothing is on its way.
+    dry: bool,
+}
 
 impl Fetcher {
     /// Sends one Fetch to each leader that has none in flight.
     pub(super) fn fetch(&mut self, now: Instant) {
         self.settle(now);
         self.close_emptied(now);
+        let (free, dry) = self.survey(now);
         // Bytes that requests in flight may bring count: all responses together must fit the buffer. Each may
         // bring one batch that is larger than asked for, since brokers never cut the first.
-        let in_flight = self.sources.values().map(|source| source.in_flight).sum();
-        let mut room = self.buffer.room().saturating_sub(in_flight);
-        let free = |source: &Source| source.in_flight == 0 && !source.wanted.is_empty();
-        let free: Vec<i32> =
-            self.sources.iter().filter(|(_, s)| free(s)).map(|(leader, _)| *leader).collect();
-        let mut ready: Vec<(i32, Vec<SlotId>)> = Vec::with_capacity(free.len());
-        for leader in free {
-            let left_out = self.leave_out(leader);
-            let source = self.sources.get(&leader);
-            if source.is_some_and(|source| source.out.len() < source.wanted.len()) {
-                ready.push((leader, left_out));
-            }
-        }
+        let reserved =
+            |fetcher: &Self| fetcher.sources.values().map(|s| s.in_flight).sum::<usize>();
+        let in_flight = reserved(self);
+        let is_free = |source: &Source| source.in_flight == 0 && !source.wanted.is_empty();
+        let ready = self.sources.iter().filter(|(_, source)| is_free(source));
+        let mut ready: Vec<i32> = ready.map(|(leader, _)| *leader).collect();
         // If the buffer has no room for a response of every broker, brokers take turns, and each Fetch asks for
         // at most its share of the buffer. Otherwise a broker without new records, which holds its Fetch back,
         // would reserve memory that the others need.
-        let last = |leader: &i32| self.sources.get(leader).map_or(0, |source| source.asked);
-        ready.sort_by_key(|(leader, _)| last(leader));
+        ready.sort_by_key(|leader| self.sources.get(leader).map_or(0, |source| source.asked));
         let at_work = self.sources.values().filter(|source| source.in_flight > 0).count();
         let share = self.buffer.config.buffer_memory / (at_work + ready.len()).max(1);
-        for (leader, mut left_out) in ready {
-            let Some(source) = self.sources.get_mut(&leader) else { continue };
-            // Where there is something in what is named the broker answers at once.
-            let waits = source.lagging.is_subset(&source.out);
-            if !waits {
-                left_out.clear();
-            }
-            if left_out.is_empty() {
-                source.left_out.nobody();
-            } else if let Some(at) = source.left_out.not_before(now) {
-                self.wake_at = earlier(self.wake_at, Some(at));
-                continue;
-            }
-            if let Some(at) = source.pacing.not_before(now) {
-                self.wake_at = earlier(self.wake_at, Some(at));
-                continue;
-            }
-            let trickle = source.trickle.not_before(now);
-            if trickle.is_some() && waits {
-                self.wake_at = earlier(self.wake_at, trickle);
-                continue;
-            }
-            let bytes = self.buffer.config.max_bytes.min(share.max(1)).min(room);
-            if bytes == 0 {
-                break;
-            }
-            let retry = match self.pay(leader, now) {
-                Ok(retry) => retry,
-                Err(at) => {
-                    self.wake_at = earlier(self.wake_at, Some(at));
-                    continue;
-                }
-            };
-            let mut max_wait = self.buffer.config.max_wait;
-            if !left_out.is_empty() {
-                // What was taken of them counts for this request alone.
-                let taken = self.buffer.were_taken(&left_out);
-                if let Some(source) = self.sources.get_mut(&leader) {
-                    max_wait = source.left_out.max_wait(max_wait, taken);
-                }
-            }
-            room -= bytes;
-            self.send(leader, (bytes, max_wait), retry, now);
+        let bytes = free.saturating_sub(in_flight);
+        let mut room = Room { bytes, share, dry: dry && in_flight == 0 };
+        let mut marks = Marks::default();
+        for leader in ready {
+            let Some(asked) = self.ask(leader, room, &mut marks, now) else { continue };
+            room.bytes = room.bytes.saturating_sub(asked);
+            room.dry = false;
         }
+        let in_flight = reserved(self);
+        marks.free = marks.free.map(|free| free.saturating_add(in_flight));
+        self.buffer.mark(marks);
     }
 
-    /// Of what is wanted of a broker, leaves out what has its share of the buffer. Gives those of them that have records.
-    fn leave_out(&mut self, leader: i32) -> Vec<SlotId> {
-        let Some(source) = self.sources.get_mut(&leader) else { return Vec::new() };
-        let full = self.buffer.are_full(source.wanted.iter().copied());
-        let full: BTreeSet<SlotId> = source
-            .wanted
-            .iter()
-            .zip(full)
-            .filter(|(_, full)| *full)
-            .map(|(slot, _)| *slot)
-            .collect();
-        full.difference(&source.out).for_each(|slot| source.session.unwant(*slot));
-        let again: Vec<SlotId> = source.out.difference(&full).copied().collect();
-        source.out = full;
-        let left_out = source.out.intersection(&source.lagging).copied().collect();
+    /// Sees what is queued, and what was taken. Gives how many bytes are free, and whether a reader has nothing to
+    /// take.
+    fn survey(&mut self, now: Instant) -> (usize, bool) {
+        let survey = self.buffer.survey(&std::mem::take(&mut self.moves));
+        for amount in survey.amounts {
+            let slot = amount.slot;
+            self.reading.holds(&amount, now);
+            let Some(reading) = self.reading.get(slot) else { continue };
+            let leader = self.leader(&reading.key).map(|(leader, _)| leader);
+            let Some(source) = leader.and_then(|leader| self.sources.get_mut(&leader)) else {
+                continue;
+            };
+            source.taken += amount.drained;
+            source.largest = source.largest.max(amount.largest);
+            if amount.bytes > 0 && source.wanted.contains(&slot) {
+                source.holding.insert(slot);
+            } else {
+                source.holding.remove(&slot);
+            }
+        }
+        (survey.free, survey.dry)
+    }
+
+    /// Asks one broker, if it is time. Gives how many bytes it may bring.
+    fn ask(&mut self, leader: i32, room: Room, marks: &mut Marks, now: Instant) -> Option<usize> {
+        let limits = self.limits(room.share);
+        let source = self.sources.get_mut(&leader)?;
+        if let Some(at) = source.pacing.not_before(now) {
+            self.wake_at = earlier(self.wake_at, Some(at));
+            return None;
+        }
+        let reading = &self.reading;
+        let queue = |slot: &SlotId| {
+            let reading = reading.get(*slot)?;
+            let (queued, lags, reader) = (reading.queued, reading.lags, Reader::Shared);
+            let moved = queued.moved.unwrap_or(now);
+            Some(Queued { bytes: queued.bytes, largest: queued.largest, reader, lags, moved })
+        };
+        let queues: Vec<Queued> = source.holding.iter().filter_map(queue).collect();
+        let queued: usize = queues.iter().map(|queued| queued.bytes).sum();
+        let is_over = |slot: &&SlotId| {
+            queue(slot).is_some_and(|q| source.ahead.is_over(q.bytes, q.largest, &limits))
+        };
+        let mut out: BTreeSet<SlotId> = source.holding.iter().filter(is_over).copied().collect();
+        let over_and_lagging = out.intersection(&source.lagging).count();
+        let lagging = source.lagging.len() - over_and_lagging;
+        let all = source.wanted.len() - out.len();
+        let view = View {
+            queues: &queues,
+            lagging,
+            idle: all - lagging,
+            taken: source.taken,
+            // Whoever waits has taken all there is, as long as readers take from all partitions.
+            waiting: false,
+            room: room.bytes.min(room.share),
+            dry: room.dry,
+            largest: source.largest,
+        };
+        let (max_bytes, max_wait, idle_only) = match source.ahead.plan(&view, &limits, now) {
+            Plan::Ask { max_bytes, max_wait, idle_only } => (max_bytes, max_wait, idle_only),
+            Plan::Wait(until) => {
+                self.wake_at = earlier(self.wake_at, until);
+                match queued.saturating_sub(source.ahead.low(source.largest, &limits)) {
+                    0 => {
+                        let least = source.ahead.least(source.largest, &limits);
+                        marks.free = Some(marks.free.map_or(least, |free| free.min(least)));
+                    }
+                    to_take => marks.taken.push((leader, to_take)),
+                }
+                return None;
+            }
+        };
+        // Where there is something in what is named the broker answers at once.
+        let waits = lagging == 0 || idle_only;
+        if let Some(at) = source.trickle.not_before(now).filter(|_| waits) {
+            self.wake_at = earlier(self.wake_at, Some(at));
+            return None;
+        }
+        if idle_only {
+            out.extend(&source.lagging);
+        }
+        let retry = match self.pay(leader, &out, now) {
+            Ok(retry) => retry,
+            Err(at) => {
+                self.wake_at = earlier(self.wake_at, Some(at));
+                return None;
+            }
+        };
+        self.leave_out(leader, out);
+        let source = self.sources.get_mut(&leader)?;
+        source.ahead.sent(now);
+        source.taken = 0;
+        // It is not waited for for ever that there is as large a one again.
+        source.largest -= source.largest / 16;
+        self.send(leader, (max_bytes, max_wait), retry, now).then_some(max_bytes)
+    }
+
+    fn limits(&self, share: usize) -> Limits {
+        let config = &self.buffer.config;
+        let least = LEAST.min(share.max(1));
+        Limits { max_bytes: config.max_bytes, max_wait: config.max_wait, least }
+    }
+
+    /// A response has come: how fast, and whether it was waited for.
+    pub(super) fn came(&mut self, leader: i32, bytes: usize, sent: Instant, now: Instant) {
+        self.survey(now);
+        let limits = self.limits(usize::MAX);
+        let Some(source) = self.sources.get_mut(&leader) else { return };
+        let (asked, taken, waited) = (source.in_flight, source.taken, source.holding.is_empty());
+        let took = now.saturating_duration_since(sent);
+        source.ahead.answered(&Came { bytes, asked, took, taken, waited }, &limits);
+    }
+
+    /// Of what is wanted of a broker, these are left out of the next Fetch, and no others.
+    fn leave_out(&mut self, leader: i32, out: BTreeSet<SlotId>) {
+        let Some(source) = self.sources.get_mut(&leader) else { return };
+        out.difference(&source.out).for_each(|slot| source.session.unwant(*slot));
+        let again: Vec<SlotId> = source.out.difference(&out).copied().collect();
+        source.out = out;
         again.into_iter().for_each(|slot| self.tell(slot, leader));
-        left_out
     }
 
     /// A request in which every partition is tried again is paid from the retry budget. Gives whether it is
     /// such a request, or as an error the time at which the budget can pay.
-    pub(super) fn pay(&mut self, leader: i32, now: Instant) -> Result<bool, Instant> {
+    pub(super) fn pay(
+        &mut self,
+        leader: i32,
+        out: &BTreeSet<SlotId>,
+        now: Instant,
+    ) -> Result<bool, Instant> {
         let again =
             |slot: &SlotId| self.reading.get(*slot).is_some_and(|r| r.backoff.attempts() > 0);
         let budgets = self.pool.budgets();
         let source = self.sources.entry(leader).or_default();
-        let retry = source.wanted.difference(&source.out).all(again);
+        let retry = source.wanted.difference(out).all(again);
         if !retry {
             budgets.first_request(BudgetKind::Fetch, now);
         } else if let Err(at) = budgets.retry(BudgetKind::Fetch, Cost::Definite, now) {

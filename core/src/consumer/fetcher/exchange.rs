@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{Event, Failed, Fetcher, leave, silence};
 use crate::caught::caught;
 use crate::consumer::fetch::session::{self, Action, Ask};
+use crate::consumer::slot::SlotId;
 use crate::environment::Environment;
 use crate::net::{CallError, Connection};
 use crate::policy::reconnect::DialUrgency;
@@ -50,15 +51,15 @@ impl Needs {
 }
 
 impl Fetcher {
-    /// Asks a broker for what its session wants, if that is anything.
+    /// Asks a broker for what its session wants. Gives whether that is anything.
     pub(super) fn send(
         &mut self,
         leader: i32,
         (max_bytes, max_wait): (usize, Duration),
         retry: bool,
         sent: Instant,
-    ) {
-        let Some(source) = self.sources.get_mut(&leader) else { return };
+    ) -> bool {
+        let Some(source) = self.sources.get_mut(&leader) else { return false };
         // Before anything was heard of a broker it is taken for one of today.
         let version = source.version.unwrap_or(VERSIONS.1);
         let needs = Needs {
@@ -66,11 +67,16 @@ impl Fetcher {
             sessions: version >= SESSIONS,
         };
         let due = session::Event::Due { ids: needs.ids, supported: needs.sessions };
-        let Action::Send(ask) = source.session.on(due, sent, &mut self.rng) else { return };
+        let Action::Send(ask) = source.session.on(due, sent, &mut self.rng) else {
+            return false;
+        };
         self.requests += 1;
         source.in_flight = max_bytes.max(1);
         source.asked = self.requests;
         source.trickle.sent(sent);
+        let reading = &self.reading;
+        let unheard = |slot: &SlotId| reading.get(*slot).is_some_and(|r| r.end.is_none());
+        source.unheard = ask.named.iter().filter(|slot| unheard(slot)).copied().collect();
         let request = self.request(leader, ask, max_bytes, max_wait);
         self.troubles.wait_for(Some(leader));
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
@@ -110,6 +116,7 @@ impl Fetcher {
             }
             leave(&pool, lane);
         });
+        true
     }
 
     /// The request for what the session asks.

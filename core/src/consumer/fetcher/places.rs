@@ -75,7 +75,8 @@ impl Fetcher {
                     _ = self.sources.entry(leader).or_default().starting.insert(slot);
                 }
                 Waits::Fetch(leader) => {
-                    _ = self.sources.entry(leader).or_default().wanted.insert(slot);
+                    self.sources.entry(leader).or_default().wanted.insert(slot);
+                    self.moves.push((slot, leader));
                 }
             }
         }
@@ -101,9 +102,11 @@ impl Fetcher {
             max_bytes: int(self.buffer.config.max_partition_bytes),
         };
         let source = self.sources.entry(leader).or_default();
-        for (set, is_in) in
-            [(&mut source.lagging, reading.lags), (&mut source.nameless, reading.id.is_nil())]
-        {
+        for (set, is_in) in [
+            (&mut source.holding, reading.queued.bytes > 0),
+            (&mut source.lagging, reading.lags),
+            (&mut source.nameless, reading.id.is_nil()),
+        ] {
             if is_in {
                 set.insert(slot)
             } else {
@@ -138,8 +141,8 @@ impl Fetcher {
             }
             Waits::Fetch(leader) => {
                 let Some(source) = self.sources.get_mut(&leader) else { return };
-                let Source { wanted, lagging, nameless, out, session, .. } = source;
-                for set in [wanted, lagging, nameless, out] {
+                let Source { wanted, lagging, nameless, out, holding, session, .. } = source;
+                for set in [wanted, lagging, nameless, out, holding] {
                     set.remove(&slot);
                 }
                 session.unwant(slot);

@@ -36,6 +36,9 @@ impl Fetcher {
                 self.unanswered(leader, Kind::Fetch, sent, true, &error, now);
             }
             Event::Response { leader, sent, version, response } => {
+                if let Ok(response) = &response {
+                    self.came(leader, bytes_of(response), sent, now);
+                }
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
                 source.version = version.or(source.version);
@@ -96,8 +99,7 @@ impl Fetcher {
             }
             return;
         }
-        let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
-        let bytes: usize = parts.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum();
+        let bytes = bytes_of(&response);
         let answered = self.answered(leader, response, now);
         self.session(leader, answer(NONE, &answered.parts, answered.strangers), now);
         let source = self.sources.entry(leader).or_default();
@@ -224,8 +226,8 @@ impl Fetcher {
         answered
     }
 
-    /// What a response to a request for everything leaves out fails; one that a quota has delayed is empty, and says
-    /// nothing. In a session, what is left out is as it was.
+    /// What a response has to name and leaves out fails: all, if everything was asked for; in a session what was named and
+    /// nothing is known of yet, as the rest is as it was. A response that a quota has delayed is empty, and says nothing.
     fn not_answered(
         &mut self,
         leader: i32,
@@ -234,11 +236,18 @@ impl Fetcher {
         now: Instant,
         again: &mut Option<Instant>,
     ) {
-        let all = self.sources.get(&leader).is_some_and(|source| source.session.asks_all());
-        if !all || throttled && seen.is_empty() {
+        let Some(source) = self.sources.get_mut(&leader) else { return };
+        let unheard = std::mem::take(&mut source.unheard);
+        if throttled && seen.is_empty() {
             return;
         }
-        let mut asked = self.asked(leader);
+        let session = &source.session;
+        let mut asked: Vec<Asked> = if session.asks_all() {
+            self.asked(leader)
+        } else {
+            let told = |slot: SlotId| Some(Asked::records(slot, session.asked(slot)?));
+            unheard.into_iter().filter_map(told).collect()
+        };
         asked.retain(|part| !seen.contains(&part.slot));
         asked.sort_by_key(|part| part.slot);
         for part in asked {
@@ -428,6 +437,12 @@ fn left_out(key: &Key) -> Error {
 /// Whether an error is about the request, and not about what a partition's response said.
 fn is_requests(error: &Error) -> bool {
     error.broker_code().is_none() && error.kind() != ErrorKind::UnknownPartition
+}
+
+/// How many bytes of records there are in it.
+fn bytes_of(response: &FetchResponse) -> usize {
+    let parts = response.responses.iter().flat_map(|topic| &topic.partitions);
+    parts.filter_map(|p| p.records.as_ref()).map(Bytes::len).sum()
 }
 
 /// Whether an error is about the session that was named.

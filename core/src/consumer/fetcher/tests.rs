@@ -417,13 +417,14 @@ async fn each_wait_for_the_retry_budget_is_counted_once() {
     let _ = pool.random(|rng| set.reading(0).backoff.next(rng));
     set.reading(0).next = Some(Position::at(0, -1));
     set.fetcher.settle(now);
-    while set.fetcher.pay(1, now).is_ok() {}
-    assert!(set.fetcher.pay(1, now).is_err());
+    let none = BTreeSet::new();
+    while set.fetcher.pay(1, &none, now).is_ok() {}
+    assert!(set.fetcher.pay(1, &none, now).is_err());
     let delayed = || pool.metrics().snapshot().retry_budget.fetch.delayed;
     assert_eq!(delayed(), 1);
     let later = now + secs(2);
-    assert!(set.fetcher.pay(1, later).is_ok());
-    while set.fetcher.pay(1, later).is_ok() {}
+    assert!(set.fetcher.pay(1, &none, later).is_ok());
+    while set.fetcher.pay(1, &none, later).is_ok() {}
     assert_eq!(delayed(), 2);
 }
 

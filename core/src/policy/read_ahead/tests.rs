@@ -2,7 +2,8 @@ use super::*;
 use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
-const LIMITS: Limits = Limits { max_bytes: 8 * MIB, max_wait: Duration::from_millis(500) };
+const LIMITS: Limits =
+    Limits { max_bytes: 8 * MIB, max_wait: Duration::from_millis(500), least: LEAST };
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

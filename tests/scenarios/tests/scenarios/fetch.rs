@@ -263,7 +263,7 @@ async fn one_malformed_response_is_its_connections_trouble() {
 /// told.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_parts_from_itself_is_read_without_its_epoch() {
-    let (_cluster, hostile, client) = hostile(1).await;
+    let (cluster, hostile, client) = hostile(1).await;
     let parts = Arc::new(AtomicUsize::new(0));
     let (asks, always) = (Arc::clone(&parts), Arc::new(AtomicUsize::new(0)));
     let whatever = Arc::clone(&always);
@@ -283,6 +283,7 @@ async fn a_log_that_parts_from_itself_is_read_without_its_epoch() {
     assert_eq!(parts.load(Ordering::Relaxed), 1);
 
     always.store(1, Ordering::Relaxed);
+    write(&cluster, 0, 1).await;
     let told = told_within(&mut consumer, secs(60)).await;
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].message().contains("partition 0"), "{}", told[0].message());

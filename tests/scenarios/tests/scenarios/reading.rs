@@ -114,7 +114,7 @@ async fn what_is_paused_waits_and_is_neither_lost_nor_fetched() {
     write(&cluster, "t", 1, 3).await;
     assert_eq!(all_within(&mut consumer, secs(5)).await, of(1, 0..3));
     let asked = fetches(&hostile);
-    assert!(asked.len() > 5 && asked.iter().all(|named| *named == BTreeSet::from([1])));
+    assert!(asked.len() > 5 && asked.iter().all(|named| !named.contains(&0)));
     assert_eq!((consumer.position("t", 0), consumer.position("t", 1)), (Some(1), Some(3)));
     consumer.resume([("t", 0)]).unwrap();
     assert_eq!(all_within(&mut consumer, secs(5)).await, of(0, 1..7));

@@ -10,7 +10,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, SessionInfo};
 use ottla::{Client, Consumer, ErrorKind, Record};
 use ottla_scenarios::hostile::Hostile;
-use ottla_scenarios::steps::{acked, cluster, connect, ms, secs, small_batches};
+use ottla_scenarios::steps::{acked, cluster, connect, ms, requests, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
 
@@ -92,8 +92,8 @@ async fn idle_minute(partitions: i32) -> (u64, u64, u64) {
     let after = cluster.stats();
     (
         after.requests_of(ApiKey::FETCH) - before.requests_of(ApiKey::FETCH),
-        after.fetch_request_bytes - before.fetch_request_bytes,
-        after.fetch_response_bytes - before.fetch_response_bytes,
+        after.brokers[0].fetch_request_bytes - before.brokers[0].fetch_request_bytes,
+        after.brokers[0].fetch_response_bytes - before.brokers[0].fetch_response_bytes,
     )
 }
 
@@ -151,11 +151,10 @@ async fn errors_of_sessions_are_no_errors_of_partitions() {
         let client = client(&cluster, 1).await;
         let mut consumer = client.consumer().topics(["t"]).build().unwrap();
         until("a session", || held(&cluster).len() == 3).await;
-        cluster.inject(FaultRule::new(Fault::SessionError(code)).api(ApiKey::FETCH));
+        cluster.faults().inject(FaultRule::new(Fault::SessionError(code)).api(ApiKey::FETCH));
         write_each(&cluster, 3).await;
         one_of_each(&mut consumer, 3, 0).await;
-        until("a session", || held(&cluster).len() == 3).await;
-        assert_eq!(client.stats().retry_budget.fetch.spent, 0, "{code}: nothing was tried again");
+        assert_eq!(requests(&client, 1, "Fetch").retries, 0, "{code}: nothing was tried again");
     }
 }
 
@@ -163,7 +162,9 @@ async fn errors_of_sessions_are_no_errors_of_partitions() {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_refuses_to_begin_a_session_is_asked_with_pauses() {
     let cluster = cluster(1, 3);
-    cluster.inject(FaultRule::new(Fault::SessionError(71)).api(ApiKey::FETCH).times(1_000_000));
+    cluster
+        .faults()
+        .inject(FaultRule::new(Fault::SessionError(71)).api(ApiKey::FETCH).times(1_000_000));
     let client = client(&cluster, 1).await;
     let _consumer = client.consumer().topics(["t"]).build().unwrap();
     tokio::time::sleep(secs(60)).await;
@@ -197,7 +198,7 @@ async fn a_response_that_is_lost_is_read_once() {
         let (hostile, _client, mut consumer) = watched(&cluster).await;
         for offset in 0..5 {
             until("a session", || held(&cluster).len() == 3).await;
-            cluster.inject(FaultRule::new(fault).api(ApiKey::FETCH));
+            cluster.faults().inject(FaultRule::new(fault).api(ApiKey::FETCH));
             write_each(&cluster, 3).await;
             one_of_each(&mut consumer, 3, offset).await;
         }
@@ -216,18 +217,18 @@ async fn a_response_that_is_lost_is_read_once() {
 #[tokio::test(start_paused = true)]
 async fn throttled_responses_change_nothing() {
     let cluster = cluster(1, 3);
-    cluster.inject(FaultRule::new(Fault::Throttle(ms(700))).api(ApiKey::FETCH).times(2));
+    cluster.faults().inject(FaultRule::new(Fault::Throttle(ms(700))).api(ApiKey::FETCH).times(2));
     let (hostile, client, mut consumer) = watched(&cluster).await;
     write_each(&cluster, 3).await;
     one_of_each(&mut consumer, 3, 0).await;
     until("a session", || held(&cluster).len() == 3).await;
-    cluster.inject(FaultRule::new(Fault::Throttle(ms(700))).api(ApiKey::FETCH).times(2));
+    cluster.faults().inject(FaultRule::new(Fault::Throttle(ms(700))).api(ApiKey::FETCH).times(2));
     write_each(&cluster, 3).await;
     one_of_each(&mut consumer, 3, 1).await;
     let all = asked(&hostile);
     assert_eq!(all.iter().filter(|ask| ask.1 == 0).count(), 3, "{all:?}");
     assert!(all.iter().all(|ask| ask.1 != -1), "no lack of slots: {all:?}");
-    assert_eq!(client.stats().retry_budget.fetch.spent, 0);
+    assert_eq!(requests(&client, 1, "Fetch").retries, 0);
 }
 
 /// A broker reads all of a session for each request.
