@@ -75,8 +75,9 @@ pub(super) struct Survey {
 pub(super) struct Marks {
     /// So many bytes of this broker's partitions were taken.
     pub(super) taken: Vec<(i32, usize)>,
-    /// So many are free, or nothing is left that could be taken.
+    /// So many are free, or (`dry`) nothing is left that could be taken.
     pub(super) free: Option<usize>,
+    pub(super) dry: bool,
 }
 
 impl State {
@@ -98,7 +99,8 @@ impl State {
             wake |= *left == 0;
             *left > 0
         });
-        if self.marks.free.is_some_and(|free| self.free(config) >= free || self.is_dry()) {
+        let is_dry = self.marks.dry && self.is_dry();
+        if self.marks.free.is_some_and(|free| self.free(config) >= free || is_dry) {
             self.marks.free = None;
             wake = true;
         }

@@ -280,15 +280,14 @@ pub(super) struct Source {
     /// Partitions to be named in a Fetch, and those whose start is to be asked for.
     pub(super) wanted: BTreeSet<SlotId>,
     pub(super) starting: BTreeSet<SlotId>,
-    /// Of those that are wanted: which lag, whose topics' ids are not known, and which are left out of the next
-    /// Fetch, as enough of them is queued.
+    /// Of those that are wanted: which lag, of which no broker has told anything yet, whose topics' ids are not known, and
+    /// which are left out of the next Fetch, as enough of them is queued.
     pub(super) lagging: BTreeSet<SlotId>,
+    pub(super) unheard: BTreeSet<SlotId>,
     pub(super) nameless: BTreeSet<SlotId>,
     pub(super) out: BTreeSet<SlotId>,
     /// What the broker knows of this.
     pub(super) session: Session,
-    /// Of what the request in flight names: those that nothing was told of yet.
-    pub(super) unheard: Vec<SlotId>,
     /// Since when nothing is wanted, and it keeps a session.
     pub(super) emptied: Option<Instant>,
     /// The newest version of Fetch that it speaks; `None`: not known yet.

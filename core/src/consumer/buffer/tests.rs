@@ -98,7 +98,7 @@ impl Set {
     }
 
     fn is_dry(&self) -> bool {
-        self.buffer.survey(&[]).dry
+        self.buffer.lock().is_dry()
     }
 
     /// What has changed since the last time: bytes that are queued, and that were taken, by partition.
@@ -114,7 +114,7 @@ impl Set {
     /// The fetcher waits until so many bytes of broker 1's partitions are taken, or so many are free.
     fn mark(&self, taken: Option<usize>, free: Option<usize>) {
         let taken = taken.map(|bytes| (1, bytes)).into_iter().collect();
-        self.buffer.mark(Marks { taken, free });
+        self.buffer.mark(Marks { taken, free, dry: !self.is_dry() });
     }
 
     fn take(&self) -> Option<Result<Batch>> {

@@ -43,11 +43,10 @@ impl Fetcher {
         // at most its share of the buffer. Otherwise a broker without new records, which holds its Fetch back,
         // would reserve memory that the others need.
         ready.sort_by_key(|leader| self.sources.get(leader).map_or(0, |source| source.asked));
-        let at_work = self.sources.values().filter(|source| source.in_flight > 0).count();
-        let share = self.buffer.config.buffer_memory / (at_work + ready.len()).max(1);
         let bytes = free.saturating_sub(in_flight);
-        let mut room = Room { bytes, share, dry: dry && in_flight == 0 };
-        let mut marks = Marks::default();
+        let mut room = Room { bytes, share: self.share(), dry: dry && in_flight == 0 };
+        // Nothing that could be taken is no news then.
+        let mut marks = Marks { dry: !dry, ..Marks::default() };
         for leader in ready {
             let Some(asked) = self.ask(leader, room, &mut marks, now) else { continue };
             room.bytes = room.bytes.saturating_sub(asked);
@@ -105,6 +104,7 @@ impl Fetcher {
         let over_and_lagging = out.intersection(&source.lagging).count();
         let lagging = source.lagging.len() - over_and_lagging;
         let all = source.wanted.len() - out.len();
+        let least = source.ahead.least(source.largest, &limits);
         let view = View {
             queues: &queues,
             lagging,
@@ -112,7 +112,7 @@ impl Fetcher {
             taken: source.taken,
             // Whoever waits has taken all there is, as long as readers take from all partitions.
             waiting: false,
-            room: room.bytes.min(room.share),
+            room: room.bytes.min(room.share.max(least)),
             dry: room.dry,
             largest: source.largest,
         };
@@ -120,12 +120,14 @@ impl Fetcher {
             Plan::Ask { max_bytes, max_wait, idle_only } => (max_bytes, max_wait, idle_only),
             Plan::Wait(until) => {
                 self.wake_at = earlier(self.wake_at, until);
-                match queued.saturating_sub(source.ahead.low(source.largest, &limits)) {
-                    0 => {
-                        let least = source.ahead.least(source.largest, &limits);
-                        marks.free = Some(marks.free.map_or(least, |free| free.min(least)));
-                    }
-                    to_take => marks.taken.push((leader, to_take)),
+                let low = source.ahead.low(source.largest, &limits);
+                match queued.checked_sub(low).filter(|to_take| *to_take > 0) {
+                    Some(to_take) => marks.taken.push((leader, to_take)),
+                    None if queued > 0 => marks.taken.push((leader, queued.div_ceil(2))),
+                    None => {}
+                }
+                if room.bytes < least {
+                    marks.free = Some(marks.free.map_or(least, |free| free.min(least)));
                 }
                 return None;
             }
@@ -155,16 +157,25 @@ impl Fetcher {
         self.send(leader, (max_bytes, max_wait), retry, now).then_some(max_bytes)
     }
 
+    /// The memory that each broker has which is read from.
+    fn share(&self) -> usize {
+        let is_read = |source: &&Source| source.in_flight > 0 || !source.wanted.is_empty();
+        let brokers = self.sources.values().filter(is_read).count();
+        (self.buffer.config.buffer_memory / brokers.max(1)).max(1)
+    }
+
+    /// With two and a half responses for each broker, in flight and queued, there is memory left for one that brings
+    /// more than it was asked for.
     fn limits(&self, share: usize) -> Limits {
         let config = &self.buffer.config;
-        let least = LEAST.min(share.max(1));
-        Limits { max_bytes: config.max_bytes, max_wait: config.max_wait, least }
+        let max_bytes = config.max_bytes.min(share / 4).max(1);
+        Limits { max_bytes, max_wait: config.max_wait, least: LEAST.min(max_bytes) }
     }
 
     /// A response has come: how fast, and whether it was waited for.
     pub(super) fn came(&mut self, leader: i32, bytes: usize, sent: Instant, now: Instant) {
         self.survey(now);
-        let limits = self.limits(usize::MAX);
+        let limits = self.limits(self.share());
         let Some(source) = self.sources.get_mut(&leader) else { return };
         let (asked, taken, waited) = (source.in_flight, source.taken, source.holding.is_empty());
         let took = now.saturating_duration_since(sent);

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::{Event, Failed, Fetcher, leave, silence};
 use crate::caught::caught;
 use crate::consumer::fetch::session::{self, Action, Ask};
-use crate::consumer::slot::SlotId;
 use crate::environment::Environment;
 use crate::net::{CallError, Connection};
 use crate::policy::reconnect::DialUrgency;
@@ -74,9 +73,6 @@ impl Fetcher {
         source.in_flight = max_bytes.max(1);
         source.asked = self.requests;
         source.trickle.sent(sent);
-        let reading = &self.reading;
-        let unheard = |slot: &SlotId| reading.get(*slot).is_some_and(|r| r.end.is_none());
-        source.unheard = ask.named.iter().filter(|slot| unheard(slot)).copied().collect();
         let request = self.request(leader, ask, max_bytes, max_wait);
         self.troubles.wait_for(Some(leader));
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);

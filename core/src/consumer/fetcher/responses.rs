@@ -226,8 +226,8 @@ impl Fetcher {
         answered
     }
 
-    /// What a response has to name and leaves out fails: all, if everything was asked for; in a session what was named and
-    /// nothing is known of yet, as the rest is as it was. A response that a quota has delayed is empty, and says nothing.
+    /// What a response has to name and leaves out fails: all, if everything was asked for; in a session that of which nothing
+    /// was told yet, as the rest is as it was. A response that a quota has delayed is empty, and says nothing.
     fn not_answered(
         &mut self,
         leader: i32,
@@ -236,17 +236,16 @@ impl Fetcher {
         now: Instant,
         again: &mut Option<Instant>,
     ) {
-        let Some(source) = self.sources.get_mut(&leader) else { return };
-        let unheard = std::mem::take(&mut source.unheard);
-        if throttled && seen.is_empty() {
+        let Some(source) = self.sources.get(&leader).filter(|_| !throttled || !seen.is_empty())
+        else {
             return;
-        }
+        };
         let session = &source.session;
         let mut asked: Vec<Asked> = if session.asks_all() {
             self.asked(leader)
         } else {
             let told = |slot: SlotId| Some(Asked::records(slot, session.asked(slot)?));
-            unheard.into_iter().filter_map(told).collect()
+            source.unheard.iter().copied().filter_map(told).collect()
         };
         asked.retain(|part| !seen.contains(&part.slot));
         asked.sort_by_key(|part| part.slot);

@@ -373,7 +373,7 @@ async fn brokers_have_turns_where_there_is_not_room_for_all() {
     let now = set.now();
     // What another response may bring leaves room for one more.
     let memory = set.fetcher.buffer.config.buffer_memory;
-    set.fetcher.sources.entry(9).or_default().in_flight = memory - 1;
+    set.fetcher.sources.entry(9).or_default().in_flight = memory - (64 << 10);
     let mut turns = Vec::new();
     for _ in 0..6 {
         for partition in 0..3 {

@@ -292,11 +292,19 @@ async fn a_log_that_parts_from_itself_is_read_without_its_epoch() {
 }
 
 /// A batch larger than what a partition may bring comes only first in a response: everybody is first
-/// in turn, also beside a partition that never runs dry.
+/// in turn, also beside a partition that never runs dry. In a session the broker sees to that, and without one
+/// the order of each request.
 #[tokio::test(start_paused = true)]
 async fn large_batches_have_their_turn_beside_small_ones() {
+    for slots in [1_000, 0] {
+        large_ones_beside_small_ones(slots).await;
+    }
+}
+
+async fn large_ones_beside_small_ones(slots: usize) {
     const MANY: usize = 3_000;
-    let cluster = cluster(1, 4);
+    let cluster = Cluster::builder().brokers(1).tcp(false).topic("t", 4, 1);
+    let cluster = cluster.fetch_session_slots(slots).start_on_current_runtime().unwrap();
     let client = connect(virtual_cluster::client(&cluster, 77)).await;
     let producer = client.producer().batch_size(4 << 10).max_record_size(4 << 20);
     let producer = producer.compression(ottla::Compression::None).build().unwrap();

@@ -151,7 +151,8 @@ async fn one_fetch_at_a_time_to_a_broker() {
         until("the topic", || consumer.assignment().len() == 2).await;
         tokio::time::sleep(secs(1)).await;
         let before = asked::<FetchRequest>(&hostile);
-        assert_eq!(before.len(), 1, "that of before is held back still");
+        // That of before is held back still; another broker has its own.
+        assert_eq!(before.len(), brokers as usize);
         tokio::time::sleep(secs(21)).await;
         let topics: std::collections::BTreeSet<_> = before
             .into_iter()
@@ -187,7 +188,7 @@ async fn what_is_asked_for_at_once_fits_the_buffer() {
 #[tokio::test(start_paused = true)]
 async fn what_failed_together_comes_back_together() {
     // The whole request, and each partition of a response.
-    for fault in [Fault::CutBeforeAppend, Fault::Error(6)] {
+    for (fault, again) in [(Fault::CutBeforeAppend, 20), (Fault::Error(6), 0)] {
         let cluster = cluster(1, 20);
         let (hostile, client) = start(&cluster, ApiKey::FETCH).await;
         write(&client, 0).await;
@@ -201,8 +202,9 @@ async fn what_failed_together_comes_back_together() {
         };
         let asked: Vec<usize> =
             asked::<FetchRequest>(&hostile).iter().map(|(_, fetch)| partitions(fetch)).collect();
-        // The one that fails, the same once more, and the one that is held back, which names what was read.
-        assert_eq!(asked, [20, 20, 1], "{fault:?}");
+        // The one that fails; the same once more, of which the broker knows all if it has answered; and the one that
+        // is held back, which names what was read.
+        assert_eq!(asked, [20, again, 1], "{fault:?}");
     }
 }
 
