@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::TopicPartition;
 use crate::cluster::{BudgetKind, Handle, Lane, Pool, list_offsets};
-use crate::config::{check_time, check_topic};
+use crate::config::{Isolation, check_time, check_topic};
 use crate::error::names::{NONE, NOT_CONTROLLER, UNKNOWN_SERVER_ERROR};
 use crate::error::{Error, ErrorKind, Result};
 use crate::net::CallError;
@@ -163,7 +163,8 @@ async fn look_up(
     let mut left = wanted;
     pool.budgets().first_request(BudgetKind::Fetch, env.now());
     loop {
-        let found = list_offsets::list(pool, Lane::Control, left.clone()).await;
+        let found =
+            list_offsets::list(pool, Lane::Control, left.clone(), Isolation::default()).await;
         let (again, done): (Vec<_>, Vec<_>) = found
             .into_iter()
             .map(|(key, found)| (key, found.map(|at| at.offset)))

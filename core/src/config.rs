@@ -18,8 +18,8 @@ pub(crate) use caller::Caller;
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::parse_bootstrap;
 pub(crate) use limits::*;
-pub use start::Start;
 pub(crate) use start::check_time;
+pub use start::{Isolation, Start};
 
 /// Whether a client fails or goes on once another cluster, one with another id, answers at its
 /// addresses.
@@ -211,6 +211,7 @@ pub(crate) struct ConsumerConfig {
     pub(crate) max_partition_bytes: usize,
     pub(crate) buffer_memory: usize,
     pub(crate) check_crc: bool,
+    pub(crate) isolation: Isolation,
     /// Largest size one batch may have once decompressed.
     pub(crate) max_decompressed: usize,
 }
@@ -224,6 +225,7 @@ impl Default for ConsumerConfig {
             max_partition_bytes: 1 << 20,
             buffer_memory: 64 << 20,
             check_crc: true,
+            isolation: Isolation::default(),
             max_decompressed: 256 << 20,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientBuilder};
 use crate::config::properties::Properties;
-use crate::config::{Acks, ClusterChange, InDoubt, Partitioner, Start};
+use crate::config::{Acks, ClusterChange, InDoubt, Isolation, Partitioner, Start};
 use crate::consumer::ConsumerBuilder;
 use crate::producer::ProducerBuilder;
 use crate::record::Compression;
@@ -139,6 +139,8 @@ pub struct ConsumerOptions {
     pub buffer_memory: Option<usize>,
     /// Whether checksums are verified. Default: yes.
     pub check_crc: Option<bool>,
+    /// Which records of transactions are read. Default: all.
+    pub isolation: Option<Isolation>,
     /// The tag of this consumer's `ConsumerReady` completions.
     pub tag: u64,
 }
@@ -162,6 +164,7 @@ impl ConsumerOptions {
         let b = with(b, self.max_bytes, ConsumerBuilder::max_bytes);
         let b = with(b, self.max_partition_bytes, ConsumerBuilder::max_partition_bytes);
         let b = with(b, self.buffer_memory, ConsumerBuilder::buffer_memory);
+        let b = with(b, self.isolation, ConsumerBuilder::isolation);
         with(b, self.check_crc, ConsumerBuilder::check_crc)
     }
 
@@ -176,6 +179,7 @@ impl ConsumerOptions {
             max_partition_bytes: None,
             buffer_memory: None,
             check_crc: None,
+            isolation: None,
             tag: 0,
         }
     }

@@ -1,6 +1,6 @@
 //! Offsets by time: ListOffsets, one request per leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Handle, Lane};
 use crate::caught::caught;
+use crate::config::Isolation;
 use crate::error::names::NONE;
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::Api;
@@ -19,6 +20,8 @@ use crate::policy::metadata_refresh::RefreshReason;
 
 /// Versions of ListOffsets.
 const VERSIONS: (i16, i16) = crate::protocol::bounded::<ListOffsetsRequest>(1, 10);
+/// The first version that says which end is meant.
+const TELLS_ISOLATION: i16 = 2;
 
 pub(crate) const EARLIEST: i64 = -2;
 pub(crate) const LATEST: i64 = -1;
@@ -37,12 +40,13 @@ pub(crate) struct FoundOffset {
 type WantedOffset = (Key, i64, i32);
 
 /// Asks the leaders; `wanted` gives for each partition a timestamp, or [`EARLIEST`] or [`LATEST`].
-/// A timestamp after the last record gives the end. The calls ride on a connection to the leader that
+/// A timestamp after the last record gives the end. `isolation`: which end is meant. The calls ride on a connection to the leader that
 /// is idle; only if there is none is `lane` opened. Each partition gets a result of its own.
 pub(crate) async fn list(
     pool: &Handle,
     lane: Lane,
     wanted: Vec<(Key, i64)>,
+    isolation: Isolation,
 ) -> Vec<(Key, Result<FoundOffset>)> {
     let mut results = Vec::with_capacity(wanted.len());
     let mut by_leader: BTreeMap<i32, Vec<WantedOffset>> = BTreeMap::new();
@@ -76,7 +80,7 @@ pub(crate) async fn list(
     for (leader, parts) in by_leader {
         let pool = pool.clone();
         asking.spawn(async move {
-            let found = caught(look_up(&pool, lane, leader, &parts)).await;
+            let found = caught(look_up(&pool, lane, leader, &parts, isolation)).await;
             (parts, found.and_then(|found| found))
         });
     }
@@ -122,8 +126,9 @@ async fn look_up(
     lane: Lane,
     leader: i32,
     parts: &[WantedOffset],
+    isolation: Isolation,
 ) -> Result<BTreeMap<Key, Result<FoundOffset>>> {
-    let mut found = ask(pool, lane, leader, parts).await?;
+    let mut found = ask(pool, lane, leader, parts, isolation).await?;
     let none = |found: &BTreeMap<Key, Response>| {
         let none = |key: &Key| matches!(found.get(key), Some(Response::NoneSince));
         parts.iter().filter(|(key, _, _)| none(key)).cloned().collect::<Vec<WantedOffset>>()
@@ -132,8 +137,8 @@ async fn look_up(
     if !late.is_empty() {
         let ends: Vec<WantedOffset> =
             late.iter().map(|(key, _, epoch)| (key.clone(), LATEST, *epoch)).collect();
-        let ends = ask(pool, lane, leader, &ends).await?;
-        found.extend(ask(pool, lane, leader, &late).await?);
+        let ends = ask(pool, lane, leader, &ends, isolation).await?;
+        found.extend(ask(pool, lane, leader, &late, isolation).await?);
         for (key, _, _) in none(&found) {
             match ends.get(&key) {
                 Some(end) => drop(found.insert(key, end.clone())),
@@ -162,6 +167,7 @@ async fn ask(
     lane: Lane,
     leader: i32,
     parts: &[WantedOffset],
+    isolation: Isolation,
 ) -> Result<BTreeMap<Key, Response>> {
     let connection = pool.lane_for_call(leader, lane).await?;
     let mut topics: BTreeMap<&Arc<str>, Vec<ListOffsetsPartition>> = BTreeMap::new();
@@ -173,7 +179,10 @@ async fn ask(
                 .with_timestamp(*time),
         );
     }
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(isolation.level());
+    let request = request.with_topics(
         topics
             .into_iter()
             .map(|(topic, partitions)| {
@@ -183,17 +192,19 @@ async fn ask(
             })
             .collect(),
     );
+    // Brokers that know no later version know no transactions.
+    let least = if isolation == Isolation::ReadCommitted { TELLS_ISOLATION } else { VERSIONS.0 };
+    let versions = (least, VERSIONS.1);
     let response =
-        connection.call(&request, VERSIONS, false).await.map_err(CallError::into_error)?;
+        connection.call(&request, versions, false).await.map_err(CallError::into_error)?;
+    let asked: HashMap<(&str, i32), &WantedOffset> =
+        parts.iter().map(|part| ((&*part.0.0, part.0.1), part)).collect();
     let mut found = BTreeMap::new();
     let mut refused = false;
     for topic in &response.topics {
         for p in &topic.partitions {
-            let Some((key, time, _)) =
-                parts.iter().find(|((t, i), _, _)| **t == *topic.name.0 && *i == p.partition_index)
-            else {
-                continue;
-            };
+            let of = (&*topic.name.0, p.partition_index);
+            let Some((key, time, _)) = asked.get(&of) else { continue };
             let told = match p.error_code {
                 NONE if p.offset < 0 && *time >= 0 => Response::NoneSince,
                 NONE if p.offset < 0 => {
@@ -255,7 +266,7 @@ mod tests {
 
     async fn list_one(pool: &Handle) -> Result<FoundOffset> {
         let wanted = vec![(("t".into(), 0), EARLIEST)];
-        list(pool, Lane::Control, wanted).await.remove(0).1
+        list(pool, Lane::Control, wanted, Isolation::default()).await.remove(0).1
     }
 
     /// Who leads by now is known to others.

@@ -37,6 +37,8 @@ pub enum Values {
     Partitioner,
     /// Where to start without a committed offset.
     Start,
+    /// `read_uncommitted` or `read_committed`.
+    Isolation,
 }
 
 /// What Ottla has in place of another client's setting.
@@ -284,7 +286,7 @@ const TABLE: &[Foreign] = &[
     no("max_records", Consumer, "not needed: records are taken one by one, or a batch at a time as it was written"),
     no("consumer_timeout_ms", Consumer, "not needed: the calls that wait for records take a timeout"),
     like("enable.partition.eof", Consumer, "not offered: give the call that waits for records a timeout", &["false"]),
-    like("isolation.level", Consumer, "read_committed is not offered yet: records of aborted transactions are read too", &["read_uncommitted"]),
+    is("isolation.level", Consumer, "isolation", Values::Isolation),
     like("exclude.internal.topics", Consumer, ONLY_NAMED, &["true"]),
     no("topic.blacklist", Consumer, ONLY_NAMED),
     like("key.deserializer", Consumer, BYTES, &["org.apache.kafka.common.serialization.bytearraydeserializer"]),

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::foreign::{Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest};
-use super::{Acks, Partitioner, Start};
+use super::{Acks, Isolation, Partitioner, Start};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 
@@ -50,6 +50,7 @@ pub(crate) enum Value {
     Compression(Compression),
     Partitioner(Partitioner),
     Start(Start),
+    Isolation(Isolation),
 }
 
 /// The value of a setting of ours, for bindings that keep some of the settings themselves.
@@ -84,6 +85,8 @@ pub fn plain_settings(
         Value::Partitioner(Partitioner::Spread) => word("spread"),
         Value::Partitioner(Partitioner::KeyHash) => word("key_hash"),
         Value::Start(Start::Latest) => word("latest"),
+        Value::Isolation(Isolation::ReadUncommitted) => word("read_uncommitted"),
+        Value::Isolation(Isolation::ReadCommitted) => word("read_committed"),
         // No property names an offset or a time.
         Value::Start(_) => word("earliest"),
     };
@@ -176,6 +179,7 @@ impl<'a> Reading<'a> {
             Values::Acks => Value::Acks(acks(text)?),
             Values::Partitioner => Value::Partitioner(partitioner(text)?),
             Values::Start => Value::Start(start(text)?),
+            Values::Isolation => Value::Isolation(isolation(text)?),
         };
         match self.settings.get(setting) {
             Some((other, by)) if *other != value => {
@@ -272,6 +276,14 @@ fn partitioner(text: &str) -> Result<Partitioner, String> {
         _ => {
             Err(format!("'{text}' is not offered: compute the partition, and name it when sending"))
         }
+    }
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        "read_uncommitted" => Ok(Isolation::ReadUncommitted),
+        "read_committed" => Ok(Isolation::ReadCommitted),
+        _ => Err(format!("'{text}' is neither read_uncommitted nor read_committed")),
     }
 }
 

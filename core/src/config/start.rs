@@ -41,3 +41,26 @@ pub(crate) fn check_time(ms: i64) -> Result<()> {
         "{ms} ms as a time to start at is before 1970; start at the earliest record instead"
     )))
 }
+
+/// Which records of transactions are read (KIP-98). In the protocol and everywhere else this is the isolation level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// All that was written, also in transactions that were aborted or are still open. As Kafka's own
+    /// consumer does by default, and franz-go's; librdkafka's reads what is committed.
+    #[default]
+    ReadUncommitted,
+    /// Nothing of transactions that were aborted, and nothing beyond the first one that is still open: the end of a
+    /// partition is there (its last stable offset), for [`lag`](crate::Consumer::lag) and `Start::Latest`, too.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// Its number in requests.
+    pub(crate) fn level(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::caught::caught;
 use crate::cluster::Handle;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
-use crate::config::{ConsumerConfig, Start, check_topic};
+use crate::config::{ConsumerConfig, Isolation, Start, check_topic};
 use crate::error::{Error, Result};
 
 /// Settings of a [`Consumer`]; get one from [`Client::consumer`](crate::Client::consumer).
@@ -104,6 +104,12 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Which records of transactions are read. Default: all, also of those that were aborted.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.config.isolation = isolation;
+        self
+    }
+
     /// Takes the settings of a consumer from properties as Java's client and librdkafka have them:
     /// `auto.offset.reset`, `fetch.max.wait.ms`, `fetch.min.bytes`, `fetch.max.bytes`,
     /// `max.partition.fetch.bytes`, `check.crcs` and their aliases. Those of clients are passed over
@@ -129,6 +135,7 @@ impl ConsumerBuilder {
                 match (name, value) {
                     ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
                     ("check_crc", Value::Flag(check)) => config.check_crc = check,
+                    ("isolation", Value::Isolation(isolation)) => config.isolation = isolation,
                     ("max_bytes", Value::Size(bytes)) => config.max_bytes = bytes,
                     ("max_partition_bytes", Value::Size(bytes)) => {
                         config.max_partition_bytes = bytes;
@@ -214,9 +221,13 @@ mod tests {
             ("queued.max.messages.kbytes", "5120"),
             ("check.crcs", "false"),
             ("auto.offset.reset", "latest"),
+            ("isolation.level", "read_committed"),
         ]);
         assert!(read.refused.is_none(), "{:?}", read.refused);
         assert_eq!((settings(&read), read.start), (wanted, Start::Latest));
+        assert_eq!(read.config.isolation, Isolation::ReadCommitted);
+        let set = set.isolation(Isolation::ReadCommitted);
+        assert_eq!(set.config.isolation, Isolation::ReadCommitted);
     }
 
     #[test]

@@ -266,11 +266,12 @@ impl Fetcher {
             }
             self.troubles.wait_for(Some(leader));
             let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
+            let isolation = self.buffer.config.isolation;
             self.env.spawn(async move {
                 let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
                 let found = caught(async {
                     pool.env().mishap("offsets");
-                    list_offsets::list(&pool, lane, wanted).await
+                    list_offsets::list(&pool, lane, wanted, isolation).await
                 });
                 let found = found.await.unwrap_or_else(|e| {
                     keys.into_iter().map(|key| (key, Err(e.clone()))).collect()

@@ -6,7 +6,6 @@ mod batch;
 mod buffer;
 mod builder;
 mod control;
-#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
 mod decode;
 mod fetch;
 mod fetcher;

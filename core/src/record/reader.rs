@@ -10,7 +10,7 @@ use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::encoded::{MIN_RECORD, walk_checked};
 use super::pool::ChunkPool;
-use super::records::{Meta, RecordBatch};
+use super::records::{Meta, RecordBatch, walk};
 use super::{CRC_START, HEADER_LEN};
 use crate::error::{Error, ErrorKind};
 
@@ -160,20 +160,12 @@ pub(crate) struct RawBatch {
     /// The broker set the time of every record to that of its append, which `max_timestamp` is.
     pub(crate) log_append: bool,
     /// Part of a transaction, which may have been aborted.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the filter of aborted transactions asks for it")
-    )]
     pub(crate) transactional: bool,
     /// A marker of the transaction coordinator, never given to users.
     pub(crate) control: bool,
     pub(crate) base_timestamp: i64,
     pub(crate) max_timestamp: i64,
     /// Of the producer that wrote it, or -1.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the filter of aborted transactions asks for it")
-    )]
     pub(crate) producer_id: i64,
     /// Records the header promises. May be 0 in a compacted topic.
     pub(crate) count: i32,
@@ -227,6 +219,14 @@ impl RawBatch {
     /// The records section, compressed or not.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.whole[HEADER_LEN..]
+    }
+
+    /// The key of its first record, if that is there and not compressed: of a marker, what it says. Empty otherwise.
+    pub(crate) fn first_key(&self) -> &[u8] {
+        if self.codec != 0 {
+            return &[];
+        }
+        walk(self.payload(), 0).next().and_then(|record| record.key()).unwrap_or_default()
     }
 
     /// Compares the batch with its checksum.

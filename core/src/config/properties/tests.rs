@@ -22,6 +22,7 @@ fn example(row: &Foreign) -> &'static str {
         Values::Level => "3",
         Values::Partitioner => "murmur2",
         Values::Start => "latest",
+        Values::Isolation => "read_committed",
     }
 }
 

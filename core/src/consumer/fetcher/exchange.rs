@@ -161,6 +161,7 @@ impl Fetcher {
             .with_max_wait_ms(int(max_wait.as_millis() as usize))
             .with_min_bytes(int(self.buffer.config.min_bytes))
             .with_max_bytes(int(max_bytes))
+            .with_isolation_level(self.buffer.config.isolation.level())
             .with_session_id(id)
             .with_session_epoch(epoch)
             .with_topics(topics)

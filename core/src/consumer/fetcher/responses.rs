@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
-use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch};
+use kafka_protocol::messages::fetch_response::{EpochEndOffset, LeaderIdAndEpoch, PartitionData};
 use tokio::time::Instant;
 
 use super::silence::Kind;
 use super::{Asked, Event, Failed, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::cluster::list_offsets::FoundOffset;
-use crate::config::{Endpoint, Start};
+use crate::config::{Endpoint, Isolation, Start};
 use crate::consumer::buffer::{Fetched, Key, Then};
+use crate::consumer::decode::aborted::{Aborted, Seen};
 use crate::consumer::fetch::session::{Answer, Event as Session, Part};
 use crate::consumer::position::Position;
 use crate::consumer::slot::SlotId;
@@ -195,6 +196,7 @@ impl Fetcher {
                     continue;
                 }
                 let part = Asked::records(slot, told);
+                let good = p.error_code == NONE;
                 let some = p.records.as_ref().is_some_and(|records| !records.is_empty());
                 self.hint(&part, &p.current_leader, &endpoints);
                 match p.error_code {
@@ -204,8 +206,7 @@ impl Fetcher {
                         }
                     }
                     NONE => {
-                        let records = p.records.unwrap_or_default();
-                        answered.brought |= self.records(&part, records, p.high_watermark);
+                        answered.brought |= self.records(&part, p);
                     }
                     OFFSET_OUT_OF_RANGE => self.out_of_range(&part, p.log_start_offset),
                     code => {
@@ -218,7 +219,7 @@ impl Fetcher {
                         }
                     }
                 }
-                let lags = p.error_code == NONE && self.reading.get(slot).is_some_and(|r| r.lags);
+                let lags = good && self.reading.get(slot).is_some_and(|r| r.lags);
                 answered.parts.push(Part { slot, brought: some, lags });
             }
         }
@@ -275,11 +276,17 @@ impl Fetcher {
     }
 
     /// Buffers the records of one partition. Gives whether its position moved on.
-    fn records(&mut self, part: &Asked, records: Bytes, high_watermark: i64) -> bool {
+    fn records(&mut self, part: &Asked, p: PartitionData) -> bool {
         // After a seek, or if the topic is another one, the records answer an old question and are ignored.
         // `true`, so that pacing does not take this for an empty response.
         let Some((reading, from)) = part.current(&mut self.reading) else { return true };
         reading.recovered();
+        let committed = self.buffer.config.isolation == Isolation::ReadCommitted;
+        let end = if committed { p.last_stable_offset } else { p.high_watermark };
+        let listed = p.aborted_transactions.unwrap_or_default().into_iter();
+        let listed = listed.map(|listed| (listed.producer_id.0, listed.first_offset));
+        let mut aborted = Aborted::new(listed.filter(|_| committed));
+        let records = p.records.unwrap_or_default();
         let mut next = from;
         let mut fetched = Vec::new();
         let mut damaged = None;
@@ -287,6 +294,12 @@ impl Fetcher {
         for raw in reader::split(records) {
             match raw {
                 Ok(raw) => {
+                    let shown = aborted.shows(&Seen {
+                        last_offset: raw.last_offset,
+                        producer_id: raw.producer_id,
+                        transactional: raw.transactional,
+                        control: raw.control.then(|| raw.first_key()),
+                    });
                     if raw.last_offset < next.offset {
                         continue;
                     }
@@ -295,7 +308,7 @@ impl Fetcher {
                     next.pass(raw.base_offset, raw.last_offset, raw.leader_epoch);
                     // Markers of transactions are the broker's, not the application's; and of some batches compaction
                     // has left nothing but the header.
-                    if raw.control || raw.count == 0 && raw.payload().is_empty() {
+                    if !shown || raw.count == 0 && raw.payload().is_empty() {
                         continue;
                     }
                     fetched.push(Fetched { raw, from: at });
@@ -308,19 +321,19 @@ impl Fetcher {
             }
         }
         reading.next = Some(next);
-        reading.end = Some(high_watermark);
-        reading.lags = next.offset < high_watermark;
+        reading.end = Some(end);
+        reading.lags = next.offset < end;
         let moved = next.offset > from.offset;
         if moved {
             reading.turn.brought(self.responses);
         } else {
-            reading.turn.came_empty(from.offset < high_watermark);
+            reading.turn.came_empty(from.offset < end);
         }
         if let Some(topic) = self.topics.get_mut(&part.key.0) {
             topic.rights.ended();
         }
         self.pool.metrics().records_fetched(size);
-        let ends = (next.offset, high_watermark);
+        let ends = (next.offset, end);
         self.buffer.push(part.slot, part.incarnation, fetched, ends);
         if let Some(error) = damaged {
             // Behind what came before the damage.

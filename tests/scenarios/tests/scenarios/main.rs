@@ -7,6 +7,7 @@ mod batch_sends;
 mod budget;
 mod buffer;
 mod close;
+mod committed;
 mod consumer;
 mod consumer_model;
 mod deadline;
