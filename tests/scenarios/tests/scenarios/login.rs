@@ -157,12 +157,9 @@ async fn the_wrong_listener_and_the_wrong_mechanism_are_said() {
 
     // A listener with SASL answers ApiVersions to anybody, and cuts what comes then.
     let client = client(&scram, 2).build().unwrap();
-    let call = client.admin().list_offsets([("t", 0, ottla::OffsetSpec::Latest)]);
-    let told = tokio::time::timeout(secs(30), call).await;
-    let error = match told {
-        Ok(outcome) => outcome.unwrap_err(),
-        Err(_) => client.admin().partitions("t").await.unwrap_err(),
-    };
+    let producer = client.producer().delivery_timeout(secs(20)).build().unwrap();
+    let delivery = within("space", producer.send(free())).await.unwrap();
+    let error = within("an error", delivery).await.unwrap_err();
     assert!(error.message().contains("it may want SASL"), "{error}");
 }
 
