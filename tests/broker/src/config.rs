@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::api::ApiKey;
 use crate::batch::Rules;
 use crate::price::Price;
+use crate::sasl::Sasl;
+use crate::tls::Tls;
 use crate::wire::MAX_FRAME;
 use crate::writer::SourceBatch;
 
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) max_versions: BTreeMap<ApiKey, i16>,
     pub(crate) price: Option<Price>,
     pub(crate) fetch_session_slots: usize,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) sasl: Option<Sasl>,
 }
 
 impl Config {
@@ -87,6 +91,8 @@ impl Default for Config {
             max_versions: BTreeMap::new(),
             price: None,
             fetch_session_slots: 1000,
+            tls: None,
+            sasl: None,
         }
     }
 }

@@ -16,8 +16,8 @@
 //! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks
 //! at topics and partitions ([`topic`]), their replicas ([`followers`]) and transactions
 //! ([`transactions`]), judges batches ([`batch`]) and sequences ([`producer_state`]), asks what a
-//! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Where requests
-//! have a price ([`price`]), the answer waits until a request thread has done the work.
+//! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Before all that
+//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`]). Where requests have a price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
 //! client's writer independently.
@@ -40,10 +40,12 @@ mod listener;
 mod log;
 mod price;
 mod producer_state;
+mod sasl;
 mod sessions;
 mod shape;
 mod state;
 mod stats;
+mod tls;
 mod topic;
 mod transactions;
 mod wire;
@@ -56,10 +58,12 @@ pub use cluster::{Cluster, Leaders, PartitionInfo};
 pub use compression::Codec;
 pub use config::Storage;
 pub use doors::{Dialer, Doors};
-pub use faults::{Fault, FaultId, FaultRule, Faults};
+pub use faults::{Fault, FaultId, FaultRule, Faults, LoginFault, TlsFault};
 pub use price::{Price, Work};
+pub use sasl::{BearerLogin, BearerToken, Sasl};
 pub use sessions::{SessionInfo, SessionPartition};
 pub use stats::{BrokerStats, Stats};
+pub use tls::{ClientCertificates, Identity, ServerCertificate, Tls, TlsVersions};
 pub use transactions::TransactionEnd;
 pub use writer::SourceBatch;
 

@@ -15,8 +15,10 @@ use crate::error_code as code;
 use crate::faults::Faults;
 use crate::log::Keeps;
 use crate::price::{Queue, Work};
+use crate::sasl::Registry;
 use crate::sessions::SessionCache;
 use crate::stats::Counters;
+use crate::tls::Endpoints;
 use crate::topic::{Partition, Topic};
 
 /// One broker: where it is, and its gate.
@@ -101,6 +103,10 @@ pub(crate) struct Shared {
     pub(crate) handle: tokio::runtime::Handle,
     pub(crate) brokers: Vec<Broker>,
     pub(crate) faults: Faults,
+    /// `None`: its listeners speak no TLS.
+    pub(crate) tls: Option<Endpoints>,
+    /// `None`: nobody logs in.
+    pub(crate) sasl: Option<Registry>,
     state: Mutex<State>,
     started: Instant,
 }
@@ -110,13 +116,15 @@ impl Shared {
         config: Config,
         handle: tokio::runtime::Handle,
         brokers: Vec<Broker>,
+        tls: Option<Endpoints>,
     ) -> Self {
         let state = Mutex::new(State::new(&config));
         let started = {
             let _context = handle.enter();
             Instant::now()
         };
-        Self { config, handle, brokers, faults: Faults::default(), state, started }
+        let sasl = config.sasl.clone().map(|sasl| Registry::new(sasl, started));
+        Self { config, handle, brokers, faults: Faults::default(), tls, sasl, state, started }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
