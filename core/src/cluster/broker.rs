@@ -77,6 +77,12 @@ impl Health {
     }
 }
 
+/// How a broker has turned this client away, and until when it is of no use to ask it again.
+pub(crate) struct Refusal {
+    pub(crate) until: Instant,
+    pub(crate) error: Error,
+}
+
 /// How a broker does, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -299,11 +305,11 @@ impl Broker {
     }
 
     /// How it has turned this client away, if it is too soon to ask again.
-    pub(crate) fn refusal(&self, now: Instant) -> Option<Error> {
+    pub(crate) fn refusal(&self, now: Instant) -> Option<Refusal> {
         let health = self.health();
-        let until = health.reconnect.turned_away_until()?;
-        let last = health.attempts.as_ref()?.last.clone();
-        last.filter(|_| until > now)
+        let until = health.reconnect.turned_away_until().filter(|until| *until > now)?;
+        let error = health.attempts.as_ref()?.last.clone()?;
+        Some(Refusal { until, error })
     }
 
     pub(crate) fn setup_timeout(&self) -> Duration {

@@ -285,12 +285,15 @@ impl Pool {
         if candidates.is_empty() {
             candidates = self.candidates(&[]);
         }
+        if let Some(found) = self.until_somebody_may_be_asked(&candidates, not).await {
+            return Ok(found);
+        }
         let mut errors = Vec::new();
         let mut waiting: Vec<(i32, oneshot::Receiver<Result<Connection>>)> = Vec::new();
         for broker in candidates {
             // One login tells as much as ten: who was turned away a moment ago is turned away again.
             if let Some(refusal) = broker.refusal(self.env().now()) {
-                errors.push(refusal);
+                errors.push(refusal.error);
                 continue;
             }
             while let Err(at) = self.look_for_somebody(self.env().now()) {
@@ -307,7 +310,7 @@ impl Pool {
                 return Ok((broker.id, connection));
             }
             if let Some(refusal) = broker.refusal(self.env().now()) {
-                errors.push(refusal);
+                errors.push(refusal.error);
                 continue;
             }
             let mut outcome = self.dial(&broker, Lane::Control, dial_lock);
@@ -327,6 +330,26 @@ impl Pool {
             }
         }
         Err(summary(errors))
+    }
+
+    /// If all of them have turned this client away, and that may pass: waits until one of them may be asked again, or
+    /// gives a connection that somebody else has opened meanwhile. If it does not pass, the caller is to hear of it.
+    async fn until_somebody_may_be_asked(
+        &self,
+        brokers: &[Arc<Broker>],
+        not: &[i32],
+    ) -> Option<(i32, Connection)> {
+        loop {
+            let now = self.env().now();
+            let refusals: Option<Vec<_>> = brokers.iter().map(|b| b.refusal(now)).collect();
+            let refusals = refusals.unwrap_or_default();
+            let passing = refusals.iter().filter(|refusal| !is_hopeless(&refusal.error));
+            let at = passing.map(|refusal| refusal.until).min()?;
+            self.env().sleep_until(at).await;
+            if let Some(found) = self.open_control(not) {
+                return Some(found);
+            }
+        }
     }
 
     /// The brokers to dial for a short call: known brokers that are not backing off, in random order, then
@@ -418,7 +441,12 @@ fn result(outcome: Result<Result<Connection>, oneshot::error::RecvError>) -> Res
 /// Whether the broker was reached and does not want this client as it is, or this client not the broker: then the
 /// next dial soon after ends in the same way.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Tls)
+    match error.kind() {
+        ErrorKind::Authentication => true,
+        // A peer that hung up in the handshake may be a proxy before a broker that is down.
+        ErrorKind::Tls => !error.is_retriable(),
+        _ => false,
+    }
 }
 
 /// One error for several dials, with the end of each of them. It is of a kind that trying again will not change

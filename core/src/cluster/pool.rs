@@ -103,7 +103,7 @@ impl Pool {
         let pool = Pools::of(env).get(key, make)?;
         if !pool.refreshed.swap(true, Ordering::AcqRel) {
             env.spawn(refresh::run(Arc::downgrade(&pool)));
-            pool.setup.guard.warn(&config.bootstrap, pool.metrics.logs());
+            pool.setup.guard.warn(&config.bootstrap, &pool.metrics);
         }
         Ok(pool)
     }

@@ -238,6 +238,39 @@ mod tests {
         }
     }
 
+    /// Whoever needs the broker, and although the controller sees it alive: its being there makes a password no better.
+    #[test]
+    fn who_is_turned_away_comes_back_seldom() {
+        let mut rng = StdRng::seed_from_u64(8);
+        for _ in 0..100 {
+            let (mut now, mut broker) = (Instant::now(), Reconnect::default());
+            let mut waits = Vec::new();
+            for _ in 0..20 {
+                broker.failed(DialEnd::TurnedAway, now, &mut rng);
+                broker.named_leader(now, &mut rng);
+                let until = broker.turned_away_until().unwrap();
+                for urgency in [Needed, Pressed, Optional] {
+                    assert!(!may_dial(&broker, urgency, until - Duration::from_millis(1)));
+                }
+                assert!(may_dial(&broker, Needed, until), "and then it may");
+                waits.push(until - now);
+                now = until;
+            }
+            let secs = Duration::from_secs;
+            assert!(waits.iter().all(|wait| (secs(1)..=secs(60)).contains(wait)), "{waits:?}");
+            assert!(waits[0] <= secs(2), "{waits:?}");
+            assert!(waits[8..].iter().sum::<Duration>() > secs(100), "{waits:?}");
+        }
+        let mut broker = Reconnect::default();
+        let now = Instant::now();
+        broker.failed(DialEnd::TurnedAway, now, &mut rng);
+        broker.failed(DialEnd::Failed, now, &mut rng);
+        assert_eq!(broker.turned_away_until(), None, "it fails in another way now");
+        broker.failed(DialEnd::TurnedAway, now, &mut rng);
+        broker.connected();
+        assert_eq!((broker.turned_away_until(), broker.not_before(Needed)), (None, None));
+    }
+
     #[test]
     fn probes_of_a_fleet_are_spread_evenly() {
         let mut rng = StdRng::seed_from_u64(6);

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::config::Endpoint;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{Logs, event};
+use crate::metrics::{Logs, Metrics, event};
 
 use identity::Feed;
 pub(crate) use identity::SecurityKey;
@@ -98,8 +98,10 @@ impl Guard {
     }
 
     /// Warns of what leaves secrets or records open to others. Once, when a pool is made.
-    pub(crate) fn warn(&self, bootstrap: &[Endpoint], logs: &Logs) {
+    pub(crate) fn warn(&self, bootstrap: &[Endpoint], metrics: &Metrics) {
+        let logs = metrics.logs();
         if self.tls().is_some_and(|tls| tls.verifies() == Verify::None) {
+            metrics.tls_unverified();
             event!(
                 logs,
                 "ottla::net",

@@ -27,7 +27,8 @@ fn secured(brokers: i32, sasl: OfBroker, tls: bool) -> Cluster {
 
 fn logins(cluster: &Cluster) -> (u64, u64) {
     let stats = cluster.stats();
-    let sum = |count: fn(&ottla::testing::BrokerStats) -> u64| stats.brokers.iter().map(count).sum();
+    let sum =
+        |count: fn(&ottla::testing::BrokerStats) -> u64| stats.brokers.iter().map(count).sum();
     (sum(|b| b.logins_begun), sum(|b| b.logins_succeeded))
 }
 
@@ -227,7 +228,11 @@ async fn sessions_are_renewed_under_load_without_an_error_or_a_doubt() {
         assert!(renewed >= 30 && renewed <= 120, "{renewed} renewals in five minutes");
         assert_eq!(expired, 0);
         let bad = client.stats().bad_stuff;
-        assert_eq!((bad.losses, bad.retries, bad.records_failed, bad.errors), (0, 0, 0, 0), "{bad}");
+        assert_eq!(
+            (bad.losses, bad.retries, bad.records_failed, bad.errors),
+            (0, 0, 0, 0),
+            "{bad}"
+        );
     }
 }
 

@@ -118,7 +118,9 @@ async fn how_much_is_verified_is_the_users_choice() {
     let stranger = cluster_with(OfBroker::new().certificate(ServerCertificate::ByStranger));
     let chain = tls(&stranger).verify(Verify::Chain);
     refused(client(&stranger, 3).tls(chain), &["leads to no CA"]).await;
-    connect(client(&stranger, 4).tls(Tls::system().verify(Verify::None))).await;
+    let open = connect(client(&stranger, 4).tls(Tls::system().verify(Verify::None))).await;
+    assert_eq!(open.stats().bad_stuff.tls_unverified, 1);
+    assert_eq!(open.stats().bad_stuff.to_string(), "TLS unverified 1");
     assert_eq!(warnings.with("not verified").len(), 1, "{}", warnings.text());
 }
 
