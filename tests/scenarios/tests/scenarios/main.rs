@@ -47,6 +47,7 @@ mod reach;
 mod reading;
 mod real_positions;
 mod real_refusals;
+mod real_security;
 mod real_sequences;
 mod real_sigkill;
 mod real_versions;
