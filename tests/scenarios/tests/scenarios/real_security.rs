@@ -95,7 +95,8 @@ async fn works(client: ClientBuilder, topic: &str, logins: u64) {
         read += batch(&mut consumer).await.len();
     }
     let bad = client.stats().bad_stuff;
-    assert_eq!((read, bad.losses, bad.retries, bad.records_failed), (sent, 0, 0, 0), "{bad}");
+    // Of a topic this young a broker may not know yet that it leads it.
+    assert_eq!((read, bad.losses, bad.records_failed), (sent, 0, 0), "{bad}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
