@@ -160,8 +160,7 @@ impl Connection {
             rx,
             ready.stream,
             ready.reader,
-            ready.caller.idle_timeout,
-            ready.idle_share,
+            (ready.caller.idle_timeout, ready.idle_share),
             ready.renewal,
             ready.on_close,
         );

@@ -170,7 +170,8 @@ impl Guard {
         if error.kind() != ErrorKind::Authentication {
             return error;
         }
-        match *self.taken.lock().unwrap_or_else(|e| e.into_inner()) {
+        let taken = *self.taken.lock().unwrap_or_else(|e| e.into_inner());
+        match taken {
             None => error,
             Some(at) if now.saturating_duration_since(at) <= TRUSTED_FOR => error.passing(),
             Some(_) => error.not_fatal(),

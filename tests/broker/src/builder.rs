@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::acl::Acls;
 use crate::api::ApiKey;
 use crate::cluster::Cluster;
 use crate::config::{Config, Storage};
@@ -157,6 +158,12 @@ impl Builder {
     /// Clients log in. Default: they do not.
     pub fn sasl(mut self, sasl: Sasl) -> Self {
         self.config.sasl = Some(sasl);
+        self
+    }
+
+    /// What clients may do. Default: everything.
+    pub fn acls(mut self, acls: Acls) -> Self {
+        self.config.acls = Some(acls);
         self
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::acl::Acls;
 use crate::api::ApiKey;
 use crate::batch::Rules;
 use crate::price::Price;
@@ -47,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) fetch_session_slots: usize,
     pub(crate) tls: Option<Tls>,
     pub(crate) sasl: Option<Sasl>,
+    pub(crate) acls: Option<Acls>,
 }
 
 impl Config {
@@ -93,6 +95,7 @@ impl Default for Config {
             fetch_session_slots: 1000,
             tls: None,
             sasl: None,
+            acls: None,
         }
     }
 }

@@ -188,8 +188,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             plan.out_of_turn();
         }
         let work = Work { requests: 1, bytes: request_bytes as u64, ..Work::default() };
+        let rights = self.shared.acls().map(|acls| (acls, Arc::clone(self.login.principal())));
         let mut call = Call {
             shared: self.shared,
+            rights,
             broker,
             version: head.version,
             correlation_id: head.correlation_id,

@@ -17,13 +17,15 @@
 //! at topics and partitions ([`topic`]), their replicas ([`followers`]) and transactions
 //! ([`transactions`]), judges batches ([`batch`]) and sequences ([`producer_state`]), asks what a
 //! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Before all that
-//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`]). Where requests have a price ([`price`]), the answer waits until a request thread has done the work.
+//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`]),
+//! and there may be lists of what is allowed ([`acl`]). Where requests have a price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
 //! client's writer independently.
 #![deny(unsafe_code)]
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod acl;
 mod api;
 mod batch;
 mod builder;
@@ -51,6 +53,7 @@ mod transactions;
 mod wire;
 mod writer;
 
+pub use acl::{Acls, Allowed};
 pub use api::ApiKey;
 pub use batch::Record;
 pub use builder::Builder;

@@ -93,8 +93,7 @@ impl Driver {
         rx: mpsc::UnboundedReceiver<Order>,
         stream: Box<dyn Transport>,
         reader: FrameReader,
-        idle_timeout: Duration,
-        idle_share: f64,
+        (idle_timeout, idle_share): (Duration, f64),
         renewal: Option<Box<Renewal>>,
         on_close: OnClose,
     ) -> Self {

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 
+use crate::acl::{Acls, Right};
 use crate::batch::Refusal;
 use crate::faults::Plan;
 use crate::price::Work;
@@ -85,6 +86,8 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 14] = [
 /// One request on its way through its handler.
 pub(crate) struct Call<'a> {
     pub(crate) shared: &'a Arc<Shared>,
+    /// What clients may do, and who this one is; `None`: everything.
+    pub(crate) rights: Option<(Arc<Acls>, Arc<str>)>,
     pub(crate) broker: &'a Broker,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
@@ -109,6 +112,14 @@ pub(crate) enum Outcome {
 impl Call<'_> {
     pub(crate) fn answer<T: Encodable + HeaderVersion>(&self, body: &T) -> Result<Outcome, String> {
         Response::encode(self.correlation_id, self.version, body).map(Outcome::Response)
+    }
+
+    pub(crate) fn may(&self, right: Right, name: &str) -> bool {
+        self.rights.as_ref().is_none_or(|(acls, principal)| acls.may(principal, right, name))
+    }
+
+    pub(crate) fn may_somewhere(&self, right: Right) -> bool {
+        self.rights.as_ref().is_none_or(|(acls, principal)| acls.may_somewhere(principal, right))
     }
 
     pub(crate) fn throttle_time_ms(&self) -> i32 {

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Cluster;
+use crate::acl::Acls;
 use crate::listener;
 use crate::sasl::{BearerLogin, Registry};
 use crate::tls::{Endpoints, Identity, ServerCertificate};
@@ -85,6 +86,11 @@ impl Cluster {
     /// `Unsupported` without SASL.
     pub fn remove_token(&self, token: &str) -> io::Result<bool> {
         Ok(self.sasl()?.remove_token(token))
+    }
+
+    /// What clients may do, from their next requests on; `None`: everything.
+    pub fn set_acls(&self, acls: impl Into<Option<Acls>>) {
+        self.shared.set_acls(acls.into());
     }
 
     fn tls(&self) -> io::Result<&Endpoints> {

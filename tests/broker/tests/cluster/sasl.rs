@@ -507,6 +507,43 @@ async fn logins_go_wrong_as_the_script_says() {
     client.closed().await;
 }
 
+/// Whatever comes instead of a token, or in the middle of a handshake: its own connection ends, and no other.
+#[tokio::test(start_paused = true)]
+async fn nonsense_harms_only_its_connection() {
+    let cluster = cluster(sasl());
+    let words: [&[u8]; 9] = [
+        b"",
+        &[0; 1000],
+        &[0xff; 1000],
+        b"n,,n=alice,r=",
+        b"n,,n=alice,r=a,",
+        b"n,a==,n=alice,r=a",
+        b"n,,\x01auth=\x01\x01",
+        b"n,,\x01\x01\x01\x01\x01",
+        b"c=biws,r=a,p=",
+    ];
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] {
+        for words in words {
+            let mut wrapped = Client::new(&cluster, 1);
+            let told = log_in(&mut wrapped, mechanism, words).await.expect("an answer");
+            assert_eq!(told.error_code, 58, "{mechanism} {words:?}");
+            wrapped.closed().await;
+            let mut raw = Client::new(&cluster, 1);
+            handshake(&mut raw, 0, mechanism).await.expect("an answer");
+            raw.send_frame(words).await.expect("sent");
+            raw.closed().await;
+        }
+        let mut long = Client::new(&cluster, 1);
+        handshake(&mut long, 1, mechanism).await.expect("an answer");
+        // A token that claims to be longer than its request.
+        long.send_raw(36, 1, 1, &[0x7f, 0xff, 0xff, 0xff, 1]).await.expect("sent");
+        long.closed().await;
+    }
+    let mut client = Client::new(&cluster, 1);
+    log_in(&mut client, "PLAIN", &plain("alice", "secret")).await.expect("a login");
+    assert_eq!(cluster.stats().connections_open(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_spoken_within_tls() {
     let cluster = start(|builder| builder.sasl(sasl()).tls(Tls::new()));
