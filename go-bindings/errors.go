@@ -76,6 +76,11 @@ const (
 	ErrTruncated Code = 28
 	// ErrUndelivered: records failed that nobody was told of; see Error.Undelivered.
 	ErrUndelivered Code = 29
+	// ErrTLS: TLS with a broker failed: a certificate that is not trusted, on either side, or a listener
+	// without TLS.
+	ErrTLS Code = 30
+	// ErrCredentials: there is nothing to log in with: no token was to be had. No broker has refused anything.
+	ErrCredentials Code = 31
 	// ErrUnknown: a failure that this version of the package has no name for.
 	ErrUnknown Code = 1000
 )

@@ -14,7 +14,7 @@ import (
 func TestEveryCodeHasItsName(t *testing.T) {
 	Limit(t)
 	seen := map[string]Code{}
-	for code := ErrConfig; code <= ErrUndelivered; code++ {
+	for code := ErrConfig; code <= ErrCredentials; code++ {
 		name := code.String()
 		if other, twice := seen[name]; twice || name == "" || name == ErrUnknown.String() {
 			t.Errorf("code %d is %q, as is %d", code, name, other)
@@ -25,7 +25,7 @@ func TestEveryCodeHasItsName(t *testing.T) {
 		}
 	}
 	// A status of the C library that has no code here would be a number without a name.
-	if next := ErrUndelivered + 1; next.String() != ErrUnknown.String() {
+	if next := ErrCredentials + 1; next.String() != ErrUnknown.String() {
 		t.Errorf("%v, %d, is no code here", next, next)
 	}
 	if ErrUnknownTopic.String() != "unknown_topic" {

@@ -76,6 +76,8 @@ type BadStuff struct {
 	// RequestsPer1000Messages are Produce requests, while nearly every one of many records makes a request
 	// of its own (more than 500, at more than 200 records a second, for half a minute).
 	RequestsPer1000Messages float64 `json:"requests_per_1000_messages"`
+	// TLSUnverified is 1 if TLS does not verify the certificates of brokers.
+	TLSUnverified uint64 `json:"tls_unverified"`
 }
 
 // IsZero says whether all is well.
@@ -98,6 +100,7 @@ func (b BadStuff) String() string {
 		{"throttled", b.Throttled},
 		{"ejections", b.Ejections},
 		{"records failed", b.RecordsFailed},
+		{"TLS unverified", b.TLSUnverified},
 	} {
 		if count.n > 0 {
 			words = append(words, fmt.Sprintf("%s %d", count.name, count.n))

@@ -69,6 +69,11 @@ pub enum ottla_status {
     OTTLA_STATUS_TRUNCATED = 28,
     /// Records failed whose completions nobody has taken: they are in the queue.
     OTTLA_STATUS_UNDELIVERED = 29,
+    /// TLS with a broker failed: a certificate that is not trusted, on either side, or a listener
+    /// without TLS.
+    OTTLA_STATUS_TLS = 30,
+    /// There is nothing to log in with: no token was to be had. No broker has refused anything.
+    OTTLA_STATUS_CREDENTIALS = 31,
     /// A failure that this version of the interface has no name for.
     OTTLA_STATUS_UNKNOWN = 1000,
 }
@@ -107,6 +112,8 @@ const NAMED: [(ottla_status, &CStr); ErrorKind::ALL.len() + 2] = [
     (OTTLA_STATUS_CLUSTER_CHANGED, c"cluster_changed"),
     (OTTLA_STATUS_TRUNCATED, c"truncated"),
     (OTTLA_STATUS_UNDELIVERED, c"undelivered"),
+    (OTTLA_STATUS_TLS, c"tls"),
+    (OTTLA_STATUS_CREDENTIALS, c"credentials"),
     (OTTLA_STATUS_UNKNOWN, c"unknown"),
 ];
 

@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::metrics::{Stats, StatsHandle};
 use crate::producer::ProducerBuilder;
+use crate::security::{Sasl, Security, Tls};
 
 /// Settings of a [`Client`].
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub struct ClientBuilder {
     rack: Option<String>,
     ordinal: Option<(u32, u32)>,
     on_cluster_change: ClusterChange,
+    security: Security,
     environment: Option<Environment>,
     /// Why its properties were refused.
     refused: Option<Error>,
@@ -44,6 +46,7 @@ impl Default for ClientBuilder {
             rack: None,
             ordinal: None,
             on_cluster_change: ClusterChange::Fail,
+            security: Security::default(),
             environment: None,
             refused: None,
         }
@@ -107,6 +110,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Reaches brokers by TLS. Default: in plaintext.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.security.tls = Some(tls);
+        self
+    }
+
+    /// Logs in at brokers. Default: brokers are not told who this client is.
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.security.sasl = Some(sasl);
+        self
+    }
+
     /// Name and version that brokers see as the client software (KIP-511). Default: this crate's.
     pub fn software(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
         self.software = (name.into(), version.into());
@@ -120,8 +135,8 @@ impl ClientBuilder {
     }
 
     /// Takes the settings of a client from properties as Java's client and librdkafka have them:
-    /// `bootstrap.servers`, `client.id`, `client.rack`, `request.timeout.ms`, `connections.max.idle.ms`
-    /// and their aliases. Those of producers and consumers are passed over: they are for
+    /// `bootstrap.servers`, `client.id`, `client.rack`, `request.timeout.ms`, `connections.max.idle.ms`,
+    /// `security.protocol` with what belongs to it (`ssl.*`, `sasl.*`: TLS, PLAIN and SCRAM), and their aliases. Those of producers and consumers are passed over: they are for
     /// [`ProducerBuilder::from_properties`] and [`ConsumerBuilder::from_properties`]. What is named by
     /// none of them keeps the default it has here.
     ///
@@ -129,9 +144,9 @@ impl ClientBuilder {
     /// client is made (`Config`), with what there is instead.
     /// ```
     /// # use ottla::Client;
-    /// let properties = [("bootstrap.servers", "localhost:9092"), ("security.protocol", "SSL")];
+    /// let properties = [("bootstrap.servers", "localhost:9092"), ("socks5.proxy", "a:1")];
     /// let error = Client::builder().from_properties(properties).build().err().unwrap();
-    /// assert!(error.message().contains("TLS and SASL are not offered yet"));
+    /// assert!(error.message().contains("proxies are not offered"));
     /// ```
     pub fn from_properties<K: Into<String>, V: Into<String>>(
         self,
@@ -150,6 +165,8 @@ impl ClientBuilder {
                     ("rack", Value::Text(rack)) => self.rack = Some(rack),
                     ("request_timeout", Value::Time(time)) => self.request_timeout = time,
                     ("idle_timeout", Value::Time(time)) => self.idle_timeout = time,
+                    ("tls", Value::Tls(tls)) => self.security.tls = Some(tls),
+                    ("sasl", Value::Sasl(sasl)) => self.security.sasl = Some(sasl),
                     (name, _) => return Err(properties::not_taken(name)),
                 }
             }
@@ -162,7 +179,7 @@ impl ClientBuilder {
     /// The client, without contacting anyone yet.
     ///
     /// # Errors
-    /// `Config` for a setting out of its range; `OutOfResources` if the system has no thread or
+    /// `Config` for a setting out of its range, or certificates that are missing or of no use; `OutOfResources` if the system has no thread or
     /// descriptor left for the engine.
     pub fn build(self) -> Result<Client> {
         Ok(self.make()?.0)
@@ -171,8 +188,8 @@ impl ClientBuilder {
     /// The client, once a broker has answered.
     ///
     /// # Errors
-    /// As [`build`](Self::build); `Resolve` or `Connect` after `connect_timeout`; `NotKafka`, `Authentication` and
-    /// `UnsupportedVersion` as soon as that is known.
+    /// As [`build`](Self::build); `Resolve` or `Connect` after `connect_timeout`; `NotKafka`, `Authentication`, `Tls`
+    /// and `UnsupportedVersion` as soon as that is known.
     pub async fn connect(self) -> Result<Client> {
         let (client, timeout) = self.make()?;
         let pool = client.pool();
@@ -204,11 +221,12 @@ impl ClientBuilder {
             rack: self.rack,
             ordinal: self.ordinal,
             on_cluster_change: self.on_cluster_change,
+            security: self.security,
         };
         config.check()?;
         let env = self.environment.unwrap_or_else(Environment::process);
         env.start()?;
-        Ok((Client::new(Handle::get(&env, &config)), config.connect_timeout))
+        Ok((Client::new(Handle::get(&env, &config)?), config.connect_timeout))
     }
 }
 

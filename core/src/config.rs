@@ -6,6 +6,7 @@ mod endpoint;
 pub(crate) mod foreign;
 mod limits;
 pub(crate) mod properties;
+mod secured;
 mod start;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::record::Compression;
+use crate::security::Security;
 
 pub(crate) use caller::Caller;
 pub use endpoint::Endpoint;
@@ -52,6 +54,7 @@ pub(crate) struct ClientConfig {
     /// (index, count) of this process among its equals.
     pub(crate) ordinal: Option<(u32, u32)>,
     pub(crate) on_cluster_change: ClusterChange,
+    pub(crate) security: Security,
 }
 
 impl ClientConfig {
@@ -77,7 +80,7 @@ impl ClientConfig {
         if self.client_id.len() > 249 {
             return Err(Error::config("client_id is longer than 249 bytes"));
         }
-        Ok(())
+        self.security.check()
     }
 }
 
@@ -392,6 +395,7 @@ mod tests {
             rack: None,
             ordinal: None,
             on_cluster_change: ClusterChange::Fail,
+            security: Security::default(),
         }
     }
 

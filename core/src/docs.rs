@@ -7,5 +7,8 @@ pub mod contract {}
 #[doc = include_str!("../docs/rules.md")]
 pub mod rules {}
 
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}
+
 #[doc = include_str!("../docs/pacing.md")]
 pub mod pacing {}

@@ -79,6 +79,7 @@ mod policy;
 mod producer;
 mod protocol;
 mod record;
+mod security;
 mod threads;
 mod wake;
 
@@ -97,6 +98,7 @@ pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
 };
 pub use record::{Compression, Headers, RecordPosition, RecordRef};
+pub use security::{Pem, Sasl, Secret, Tls, Verify};
 
 /// An embedded broker for a program's own tests: real protocol, faults on request, no container.
 #[cfg(feature = "testing")]

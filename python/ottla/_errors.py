@@ -259,6 +259,19 @@ class UndeliveredError(Error):
     _advice = "keep the Delivery of a record whose fate matters"
 
 
+class TlsError(Error):
+    """TLS with a broker failed: a certificate that is not trusted, on either side, or a listener
+    without TLS."""
+
+    _code = "tls"
+
+
+class CredentialsError(Error):
+    """There is nothing to log in with: no token was to be had. No broker has refused anything."""
+
+    _code = "credentials"
+
+
 class ClusterChangedError(FatalError):
     """Another cluster answers at the addresses now; the message names both.
 
@@ -299,6 +312,8 @@ _BY_CODE: dict[str, type[Error]] = {
         OutOfResourcesError,
         TruncatedError,
         UndeliveredError,
+        TlsError,
+        CredentialsError,
         ClusterChangedError,
     )
 }

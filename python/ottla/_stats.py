@@ -32,6 +32,8 @@ class BadStuff(TypedDict):
     """Records that resolved with an error."""
     requests_per_1000_messages: float
     """Produce requests for each 1,000 records, while nearly every one of many makes a request of its own."""
+    tls_unverified: int
+    """1 if TLS does not verify the certificates of brokers."""
 
 
 class LatencyStats(TypedDict):

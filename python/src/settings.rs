@@ -110,6 +110,9 @@ pub(crate) fn hint(name: &str, known: &[&'static str]) -> Option<String> {
         Meaning::Setting { name: "bootstrap", .. } => {
             Some("use bootstrap, the first argument: 'host:port,host:port'".to_owned())
         }
+        Meaning::Setting { name: "tls" | "sasl", .. } if !known.contains(&"tls") => {
+            Some("give TLS and SASL as properties, to from_properties".to_owned())
+        }
         Meaning::Setting { name, values } if known.contains(&name) => Some(match values {
             Values::Milliseconds => format!("use {name} (seconds)"),
             Values::Bytes | Values::Kibibytes => format!("use {name} (bytes)"),

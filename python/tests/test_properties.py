@@ -16,9 +16,9 @@ import ottla.testing
     [
         ("bootstrap_servers", "use bootstrap, the first argument"),
         ("bootstrap.servers", "use bootstrap, the first argument"),
-        ("security_protocol", "TLS and SASL are not offered yet"),
-        ("ssl_context", "TLS and SASL are not offered yet"),
-        ("sasl_plain_password", "TLS and SASL are not offered yet"),
+        ("security_protocol", "give TLS and SASL as properties"),
+        ("ssl_context", "TLS is 1.2 or 1.3"),
+        ("sasl_plain_password", "give TLS and SASL as properties"),
         ("value_serializer", "keys and values are bytes"),
         ("key.serializer", "keys and values are bytes"),
         ("retries", "a record is sent again until its delivery_timeout"),
@@ -163,7 +163,7 @@ def test_all_that_is_not_taken_is_said_at_once_without_values() -> None:
         with pytest.raises(ottla.ConfigError) as caught:
             make.from_properties(properties, **more)
         text = str(caught.value)
-        assert "'sasl.password' (TLS and SASL are not offered yet" in text
+        assert "'sasl.password' (set security.protocol: SSL, SASL_SSL" in text
         assert "'lingr.ms' (there is linger.ms)" in text
         assert "'linger' (as a property it is linger.ms)" in text
         assert "hunter2" not in text and "hunter2" not in repr(caught.value)

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::metrics::BrokerMetrics;
 use crate::net::Connection;
 use crate::policy::ejection::{Admission, Ejection};
-use crate::policy::reconnect::{DialUrgency, Loss, Reconnect};
+use crate::policy::reconnect::{DialEnd, DialUrgency, Loss, Reconnect};
 
 /// The use of a connection: each lane of a broker is a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +75,12 @@ impl Health {
         self.attempts = None;
         self.reached = true;
     }
+}
+
+/// How a broker has turned this client away, and until when it is of no use to ask it again.
+pub(crate) struct Refusal {
+    pub(crate) until: Instant,
+    pub(crate) error: Error,
 }
 
 /// How a broker does, for people.
@@ -298,6 +304,14 @@ impl Broker {
         self.health().reconnect.not_before(urgency).filter(|at| *at > now)
     }
 
+    /// How it has turned this client away, if it is too soon to ask again.
+    pub(crate) fn refusal(&self, now: Instant) -> Option<Refusal> {
+        let health = self.health();
+        let until = health.reconnect.turned_away_until().filter(|until| *until > now)?;
+        let error = health.attempts.as_ref()?.last.clone()?;
+        Some(Refusal { until, error })
+    }
+
     pub(crate) fn setup_timeout(&self) -> Duration {
         self.health().reconnect.setup_timeout()
     }
@@ -351,7 +365,7 @@ impl Broker {
     /// A dial failed. `true` if it is the first failure of a spell.
     pub(crate) fn dial_failed(
         &self,
-        timed_out: bool,
+        how: DialEnd,
         reconnect: bool,
         error: &Error,
         now: Instant,
@@ -361,7 +375,7 @@ impl Broker {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         let mut health = self.health();
-        health.reconnect.failed(timed_out, now, rng);
+        health.reconnect.failed(how, now, rng);
         self.note(&health);
         health.attempts.get_or_insert_with(|| Attempts::new(now)).failed(error)
     }
@@ -393,7 +407,9 @@ impl Broker {
     pub(crate) fn named_leader(&self, now: Instant, rng: &mut impl Rng) {
         let mut health = self.health();
         health.reconnect.named_leader(now, rng);
-        health.attempts = None;
+        if health.reconnect.turned_away_until().is_none() {
+            health.attempts = None;
+        }
         health.ejection.named_leader();
         self.note(&health);
     }

@@ -39,8 +39,9 @@ pub(crate) fn handle(environment: EnvironmentBuilder) -> Handle {
         rack: None,
         ordinal: None,
         on_cluster_change: ClusterChange::Fail,
+        security: Default::default(),
     };
-    Handle::get(&environment, &config)
+    Handle::get(&environment, &config).expect("it names no files")
 }
 
 /// The same with nothing special about its environment.

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::DialFailure;
 use crate::net::{self, CloseReason, Connection, OnClose};
 use crate::policy::backoff::Backoff;
-use crate::policy::reconnect::{DialUrgency, Loss};
+use crate::policy::reconnect::{DialEnd, DialUrgency, Loss};
 
 /// If a dial for a short call takes longer, it goes on by itself while another address is tried.
 const DIAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -151,6 +151,16 @@ impl Pool {
                 }
             };
             let endpoint = broker.endpoint();
+            let prepared = setup.guard.prepare(&setup.env, &endpoint, setup.metrics.logs());
+            let prepared = match prepared.await {
+                Ok(prepared) => prepared,
+                // Nor does it if there is nothing to log in with.
+                Err(e) => {
+                    drop(dial_lock);
+                    let _ = tx.send(Err(e));
+                    return;
+                }
+            };
             let reconnect = broker.dialing(setup.env.now());
             let target = net::Target {
                 id,
@@ -159,6 +169,7 @@ impl Pool {
                 timeout,
                 broker: &broker.metrics,
                 reconnect,
+                prepared,
             };
             // Foreign code may run in it: the dialer, the authenticator.
             let opened = caught(net::open(&setup, target, on_close(&pool, &broker, id, permit)));
@@ -190,10 +201,13 @@ impl Pool {
                 }
                 Err((why, e)) => {
                     let now = setup.env.now();
-                    let timed_out = why == DialFailure::TimedOut;
+                    let how = match why {
+                        DialFailure::TimedOut => DialEnd::TimedOut,
+                        _ if is_refusal(&e) => DialEnd::TurnedAway,
+                        _ => DialEnd::Failed,
+                    };
                     let e = pool.of_address(&broker, &endpoint, e);
-                    let news =
-                        pool.random(|rng| broker.dial_failed(timed_out, reconnect, &e, now, rng));
+                    let news = pool.random(|rng| broker.dial_failed(how, reconnect, &e, now, rng));
                     if news {
                         pool.spell_began(&broker, &e);
                     }
@@ -271,9 +285,17 @@ impl Pool {
         if candidates.is_empty() {
             candidates = self.candidates(&[]);
         }
+        if let Some(found) = self.until_somebody_may_be_asked(&candidates, not).await {
+            return Ok(found);
+        }
         let mut errors = Vec::new();
         let mut waiting: Vec<(i32, oneshot::Receiver<Result<Connection>>)> = Vec::new();
         for broker in candidates {
+            // One login tells as much as ten: who was turned away a moment ago is turned away again.
+            if let Some(refusal) = broker.refusal(self.env().now()) {
+                errors.push(refusal.error);
+                continue;
+            }
             while let Err(at) = self.look_for_somebody(self.env().now()) {
                 self.env().sleep_until(at).await;
                 // Another caller may have reached a broker meanwhile.
@@ -286,6 +308,10 @@ impl Pool {
             let Ok(dial_lock) = dial_lock else { continue };
             if let Some(connection) = broker.open(Lane::Control) {
                 return Ok((broker.id, connection));
+            }
+            if let Some(refusal) = broker.refusal(self.env().now()) {
+                errors.push(refusal.error);
+                continue;
             }
             let mut outcome = self.dial(&broker, Lane::Control, dial_lock);
             match tokio::time::timeout(DIAL_PATIENCE, &mut outcome).await {
@@ -304,6 +330,26 @@ impl Pool {
             }
         }
         Err(summary(errors))
+    }
+
+    /// If all of them have turned this client away, and that may pass: waits until one of them may be asked again, or
+    /// gives a connection that somebody else has opened meanwhile. If it does not pass, the caller is to hear of it.
+    async fn until_somebody_may_be_asked(
+        &self,
+        brokers: &[Arc<Broker>],
+        not: &[i32],
+    ) -> Option<(i32, Connection)> {
+        loop {
+            let now = self.env().now();
+            let refusals: Option<Vec<_>> = brokers.iter().map(|b| b.refusal(now)).collect();
+            let refusals = refusals.unwrap_or_default();
+            let passing = refusals.iter().filter(|refusal| !is_hopeless(&refusal.error));
+            let at = passing.map(|refusal| refusal.until).min()?;
+            self.env().sleep_until(at).await;
+            if let Some(found) = self.open_control(not) {
+                return Some(found);
+            }
+        }
     }
 
     /// The brokers to dial for a short call: known brokers that are not backing off, in random order, then
@@ -390,6 +436,17 @@ fn result(outcome: Result<Result<Connection>, oneshot::error::RecvError>) -> Res
     outcome.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Internal, "the engine ended a dial without a result"))
     })
+}
+
+/// Whether the broker was reached and does not want this client as it is, or this client not the broker: then the
+/// next dial soon after ends in the same way.
+fn is_refusal(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Authentication => true,
+        // A peer that hung up in the handshake may be a proxy before a broker that is down.
+        ErrorKind::Tls => !error.is_retriable(),
+        _ => false,
+    }
 }
 
 /// One error for several dials, with the end of each of them. It is of a kind that trying again will not change

@@ -46,8 +46,11 @@ impl Deref for Handle {
 
 impl Handle {
     /// A handle on the pool for these settings: an existing one of the environment, or a new one.
-    pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Self {
-        let pool = Pool::get(env, config);
+    ///
+    /// # Errors
+    /// As [`Pool::get`].
+    pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Result<Self> {
+        let pool = Pool::get(env, config)?;
         let settings = Settings {
             caller: Arc::new(config.caller()),
             rack: config.rack.clone(),
@@ -55,7 +58,7 @@ impl Handle {
             on_cluster_change: config.on_cluster_change,
             born: pool.identity().incarnation(),
         };
-        Self { pool: pool.into(), settings: Arc::new(settings) }
+        Ok(Self { pool: pool.into(), settings: Arc::new(settings) })
     }
 
     /// The handle of the same client on an older pool that turned out to be of the same cluster. `None` if there is

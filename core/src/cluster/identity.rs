@@ -28,6 +28,7 @@ use super::refresh;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{MetadataReason, event};
 use crate::net::{CallError, Connection, Vouch};
+use crate::policy::reconnect::DialEnd;
 
 /// If some brokers of the old cluster cannot be reached, they may come back: only after this time is another
 /// cluster believed to have taken its place.
@@ -205,7 +206,7 @@ impl Pool {
         drop(state);
         if let Some(broker) = self.broker_of(connection) {
             broker.suspect(true);
-            self.random(|rng| broker.dial_failed(false, false, &error, now, rng));
+            self.random(|rng| broker.dial_failed(DialEnd::Failed, false, &error, now, rng));
         }
         connection.condemn(error.clone());
         Err(error)

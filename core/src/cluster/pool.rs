@@ -22,11 +22,12 @@ use crate::config::{Caller, ClientConfig, Endpoint};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Logs, Metrics, event};
-use crate::net::{Connection, NoAuthentication, SetupContext};
+use crate::net::{Connection, SetupContext};
 use crate::policy::ejection;
 use crate::policy::latency::Latency;
 use crate::policy::subset::Member;
 use crate::record::pool::{CLUSTER_KEEP, ChunkPool};
+use crate::security::{Guard, SecurityKey};
 
 /// A broker that metadata no longer names is remembered for this time, and at most this many of them. Brokers
 /// that are restarted come back sooner, and what is known of them is then of use.
@@ -72,6 +73,7 @@ pub(crate) struct Pool {
     /// Pools that are made later have higher numbers.
     number: u64,
     software: (String, String),
+    security: SecurityKey,
     /// A random number that tells this process from others in the choice of a subset.
     instance: u64,
     /// When the success rates of the brokers were compared last, in the environment's microseconds.
@@ -86,18 +88,27 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// The pool for these settings: an existing one of the environment, or a new one.
-    pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// `Config` if files that the settings name are missing or of no use.
+    pub(crate) fn get(env: &Environment, config: &ClientConfig) -> Result<Arc<Self>> {
         let mut bootstrap = config.bootstrap.clone();
         bootstrap.sort();
-        let key = PoolKey { bootstrap, software: config.software.clone() };
-        let pool = Pools::of(env).get(key, || Arc::new(Self::new(env, config)));
+        let (software, security) = (config.software.clone(), config.security.key());
+        let key = PoolKey { bootstrap, software, security: security.clone() };
+        let make = || {
+            let guard = Guard::new(&config.security, env)?;
+            Ok(Arc::new(Self::new(env, config, security, guard)))
+        };
+        let pool = Pools::of(env).get(key, make)?;
         if !pool.refreshed.swap(true, Ordering::AcqRel) {
             env.spawn(refresh::run(Arc::downgrade(&pool)));
+            pool.setup.guard.warn(&config.bootstrap, &pool.metrics);
         }
-        pool
+        Ok(pool)
     }
 
-    fn new(env: &Environment, config: &ClientConfig) -> Self {
+    fn new(env: &Environment, config: &ClientConfig, security: SecurityKey, guard: Guard) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let bootstrap: Vec<_> = config.bootstrap.iter().map(ToString::to_string).collect();
         let bootstrap = bootstrap.join(",");
@@ -125,7 +136,8 @@ impl Pool {
                 env: env.clone(),
                 caller: Arc::new(config.caller()),
                 software: config.software.clone(),
-                authenticator: Arc::new(NoAuthentication),
+                guard: Arc::new(guard),
+                metrics: Arc::clone(&metrics),
                 buffers: ChunkPool::new(CLUSTER_KEEP),
             },
             identity: Identity::default(),
@@ -141,6 +153,7 @@ impl Pool {
             rng: Mutex::new(rng),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             software: config.software.clone(),
+            security,
             instance,
             compared_us: AtomicU64::new(0),
             guest: OnceLock::new(),
@@ -150,10 +163,12 @@ impl Pool {
         }
     }
 
-    /// Whether this pool was made before the other, and clients of the other may use it: the same software and,
-    /// once there are such, security settings.
+    /// Whether this pool was made before the other, and clients of the other may use it: the same software and
+    /// security settings.
     pub(crate) fn is_older_than(&self, other: &Self) -> bool {
-        self.number < other.number && self.software == other.software
+        self.number < other.number
+            && self.software == other.software
+            && self.security == other.security
     }
 
     pub(crate) fn env(&self) -> &Environment {
@@ -421,10 +436,16 @@ impl Pool {
 
 /// Whether the error stays the same however often the peer is asked.
 pub(super) fn is_hopeless(error: &Error) -> bool {
-    matches!(
+    let kind = matches!(
         error.kind(),
-        ErrorKind::NotKafka | ErrorKind::Authentication | ErrorKind::UnsupportedVersion
-    )
+        ErrorKind::NotKafka
+            | ErrorKind::Authentication
+            | ErrorKind::UnsupportedVersion
+            | ErrorKind::Tls
+            | ErrorKind::Credentials
+    );
+    // What passes by itself: credentials that were good a while ago, a peer that hung up.
+    kind && !error.is_retriable()
 }
 
 /// Whether a connection to the bootstrap address `asked` leads to `endpoint`.

@@ -1,4 +1,4 @@
-//! The pools of an environment: one for each bootstrap list and software, until two of them turn out to
+//! The pools of an environment: one for each bootstrap list, software and security, until two of them turn out to
 //! lead to one cluster.
 
 use std::collections::HashMap;
@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use super::pool::Pool;
 use crate::config::Endpoint;
 use crate::environment::{Environment, HoldsConnections};
+use crate::error::Result;
+use crate::security::SecurityKey;
 
 /// Two clients share a pool if these are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) bootstrap: Vec<Endpoint>,
     pub(crate) software: (String, String),
+    /// Protocol, TLS settings and credentials.
+    pub(crate) security: SecurityKey,
 }
 
 /// See the module.
@@ -42,22 +46,26 @@ impl Pools {
     }
 
     /// The pool of a cluster: the one that exists, or what `make` makes.
-    pub(crate) fn get(&self, key: PoolKey, make: impl FnOnce() -> Arc<Pool>) -> Arc<Pool> {
+    pub(crate) fn get(
+        &self,
+        key: PoolKey,
+        make: impl FnOnce() -> Result<Arc<Pool>>,
+    ) -> Result<Arc<Pool>> {
         let there = self.lock().get(&key).and_then(Weak::upgrade);
         if let Some(pool) = there {
-            return pool;
+            return Ok(pool);
         }
         // Made without the lock: it opens a span, and a `tracing` subscriber may use a client. Of two that are
         // made at the same time, the first one that is entered stays.
-        let made = make();
+        let made = make()?;
         let mut pools = self.lock();
         if let Some(pool) = pools.get(&key).and_then(Weak::upgrade) {
             drop(pools);
-            return pool;
+            return Ok(pool);
         }
         pools.retain(|_, pool| pool.strong_count() > 0);
         pools.insert(key, Arc::downgrade(&made));
-        made
+        Ok(made)
     }
 
     /// How many entries there are, those of pools that are gone included.

@@ -127,7 +127,7 @@ pub(crate) fn bed_of(cluster: Builder, seed: u64) -> Bed {
         .dialer(Arc::new(net.clone()))
         .seed(seed)
         .build();
-    let pool = Pool::get(&env, &config(&cluster.bootstrap()));
+    let pool = Pool::get(&env, &config(&cluster.bootstrap())).expect("it names no files");
     Bed { cluster, net, env, pool }
 }
 
@@ -142,6 +142,7 @@ pub(crate) fn config(bootstrap: &str) -> ClientConfig {
         rack: None,
         ordinal: None,
         on_cluster_change: ClusterChange::Fail,
+        security: Default::default(),
     }
 }
 

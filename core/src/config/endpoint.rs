@@ -19,6 +19,14 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether nobody can listen on the way there.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let ip = self.host.parse::<std::net::IpAddr>();
+        ip.map_or(self.host == "localhost", |ip| ip.is_loopback())
+    }
+}
+
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.contains(':') {
@@ -31,6 +39,11 @@ impl std::fmt::Display for Endpoint {
 
 /// Reads "host:port,host:port"; the port may be left out (9092).
 pub(crate) fn parse_bootstrap(list: &str) -> Result<Vec<Endpoint>> {
+    // Nothing of it is repeated: what stands before it may be a password, and have a comma.
+    if list.contains('@') {
+        return Err(Error::config("bootstrap has an '@': credentials do not belong there")
+            .advise("give them by sasl, and here host:port alone"));
+    }
     let mut out = Vec::new();
     for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         if part.contains("://") {

@@ -39,6 +39,8 @@ pub enum Values {
     Start,
     /// `read_uncommitted` or `read_committed`.
     Isolation,
+    /// A part of TLS or SASL; all parts are read together.
+    Security,
 }
 
 /// What Ottla has in place of another client's setting.
@@ -140,7 +142,11 @@ const fn like(
     Foreign { name, owner, meaning: Meaning::Nothing { instead, as_here } }
 }
 
-const PLAINTEXT: &str = "TLS and SASL are not offered yet: brokers are reached in plaintext";
+const TLS_REST: &str = "not offered: TLS is 1.2 or 1.3, with the suites that are safe today";
+const PEM_ALONE: &str =
+    "key stores are PEM here: convert it with openssl pkcs12 -in STORE -nodes -out STORE.pem";
+const PLAIN_KEY: &str = "encrypted keys are not offered: decrypt it with openssl pkey, and let only this program read it";
+const SASL_REST: &str = "of SASL, PLAIN and SCRAM are offered yet, with user name and password";
 const BACKOFF: &str =
     "not needed: pauses after a failure grow from 100 ms to 5 s, spread at random";
 const SETUP: &str = "not needed: 10 s, up to 30 s after failures; connect_timeout is how long a new \
@@ -171,14 +177,45 @@ const TABLE: &[Foreign] = &[
     is("request.timeout.ms", Client, "request_timeout", Values::Milliseconds),
     is("socket.timeout.ms", Client, "request_timeout", Values::Milliseconds),
     is("connections.max.idle.ms", Client, "idle_timeout", Values::Milliseconds),
-    like("security.protocol", Client, PLAINTEXT, &["plaintext"]),
-    no("ssl.*", Client, PLAINTEXT),
-    no("sasl.*", Client, PLAINTEXT),
-    no("enable.ssl.*", Client, PLAINTEXT),
-    no("enable.sasl.*", Client, PLAINTEXT),
-    no("https.*", Client, PLAINTEXT),
-    no("security.providers", Client, PLAINTEXT),
-    no("oauth_cb", Client, PLAINTEXT),
+    is("security.protocol", Client, "tls", Values::Security),
+    is("ssl.ca.location", Client, "tls", Values::Security),
+    is("ssl.ca.pem", Client, "tls", Values::Security),
+    is("ssl.cafile", Client, "tls", Values::Security),
+    is("ssl.certificate.location", Client, "tls", Values::Security),
+    is("ssl.certificate.pem", Client, "tls", Values::Security),
+    is("ssl.certfile", Client, "tls", Values::Security),
+    is("ssl.key.location", Client, "tls", Values::Security),
+    is("ssl.key.pem", Client, "tls", Values::Security),
+    is("ssl.keyfile", Client, "tls", Values::Security),
+    is("ssl.truststore.location", Client, "tls", Values::Security),
+    is("ssl.truststore.certificates", Client, "tls", Values::Security),
+    is("ssl.keystore.location", Client, "tls", Values::Security),
+    is("ssl.keystore.certificate.chain", Client, "tls", Values::Security),
+    is("ssl.keystore.key", Client, "tls", Values::Security),
+    is("ssl.endpoint.identification.algorithm", Client, "tls", Values::Security),
+    is("ssl.check.hostname", Client, "tls", Values::Security),
+    is("enable.ssl.certificate.verification", Client, "tls", Values::Security),
+    like("ssl.truststore.type", Client, PEM_ALONE, &["pem"]),
+    like("ssl.keystore.type", Client, PEM_ALONE, &["pem"]),
+    no("ssl.truststore.password", Client, "not needed: PEM files of certificates have none"),
+    no("ssl.keystore.password", Client, PLAIN_KEY),
+    no("ssl.key.password", Client, PLAIN_KEY),
+    no("ssl.password", Client, PLAIN_KEY),
+    no("ssl.crl.location", Client, "revocation lists are not offered"),
+    no("ssl.*", Client, TLS_REST),
+    no("enable.ssl.*", Client, TLS_REST),
+    is("sasl.mechanism", Client, "sasl", Values::Security),
+    is("sasl.mechanisms", Client, "sasl", Values::Security),
+    is("sasl.username", Client, "sasl", Values::Security),
+    is("sasl.plain.username", Client, "sasl", Values::Security),
+    is("sasl.password", Client, "sasl", Values::Security),
+    is("sasl.plain.password", Client, "sasl", Values::Security),
+    is("sasl.jaas.config", Client, "sasl", Values::Security),
+    no("sasl.*", Client, SASL_REST),
+    no("enable.sasl.*", Client, SASL_REST),
+    no("https.*", Client, SASL_REST),
+    no("security.providers", Client, TLS_REST),
+    no("oauth_cb", Client, SASL_REST),
     no("socks5_proxy", Client, "proxies are not offered"),
     no("proxy_url", Client, "proxies are not offered"),
     like("client.dns.lookup", Client, "not needed: every address of a host is tried", &["use_all_dns_ips"]),
@@ -317,8 +354,9 @@ mod tests {
             let found = foreign(name).unwrap();
             assert_eq!((found.name, found.owner), ("linger.ms", Producer), "{name:?}");
         }
-        assert_eq!(foreign("ssl_cafile").unwrap().name, "ssl.*");
-        assert_eq!(foreign("sasl.jaas.config").unwrap().name, "sasl.*");
+        assert_eq!(foreign("ssl_cafile").unwrap().name, "ssl.cafile");
+        assert_eq!(foreign("ssl.protocol").unwrap().name, "ssl.*");
+        assert_eq!(foreign("sasl.oauthbearer.scope").unwrap().name, "sasl.*");
         // Exact names come before beginnings.
         assert_eq!(foreign("socket.timeout.ms").unwrap().name, "socket.timeout.ms");
         assert_eq!(foreign("socket.keepalive.enable").unwrap().name, "socket.*");

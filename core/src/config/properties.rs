@@ -7,9 +7,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::foreign::{Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest};
+use super::secured::{self, Secured};
 use super::{Acks, Isolation, Partitioner, Start};
 use crate::error::{Error, Result};
 use crate::record::Compression;
+use crate::security::{Sasl, Tls};
 
 /// Properties as they were given. Does not show its values: they may be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub(crate) enum Value {
     Partitioner(Partitioner),
     Start(Start),
     Isolation(Isolation),
+    Tls(Tls),
+    Sasl(Sasl),
 }
 
 /// The value of a setting of ours, for bindings that keep some of the settings themselves.
@@ -67,7 +71,7 @@ pub enum Plain {
 }
 
 /// The settings of one owner, by our names, as [`Plain`] values; the error says all that is not taken,
-/// and what there is instead.
+/// and what there is instead. TLS and SASL are refused: they are no plain values.
 pub fn plain_settings(
     owner: Owner,
     properties: &Properties,
@@ -89,8 +93,15 @@ pub fn plain_settings(
         Value::Isolation(Isolation::ReadCommitted) => word("read_committed"),
         // No property names an offset or a time.
         Value::Start(_) => word("earliest"),
+        // Refused before.
+        Value::Tls(_) | Value::Sasl(_) => word("secured"),
     };
-    let settings = read(owner, properties)?.into_iter();
+    let settings = read(owner, properties)?;
+    // To leave them out would be to connect in plaintext.
+    if settings.iter().any(|(_, value)| matches!(value, Value::Tls(_) | Value::Sasl(_))) {
+        return Err(Error::config("TLS and SASL cannot be set by properties here yet"));
+    }
+    let settings = settings.into_iter();
     Ok(settings.map(|(name, value)| (name, plain(value))).collect())
 }
 
@@ -116,6 +127,8 @@ struct Reading<'a> {
     codec: Option<&'a str>,
     /// Of any codec (""), or of one.
     levels: BTreeMap<&'static str, i32>,
+    /// The parts of TLS and SASL.
+    secured: Secured<'a>,
     complaints: Vec<String>,
 }
 
@@ -171,6 +184,9 @@ impl<'a> Reading<'a> {
                 self.levels.insert(codec, level);
                 return Ok(());
             }
+            Values::Security => {
+                return secured::take(&mut self.secured, row.name, name, text);
+            }
             Values::Text => Value::Text(text.to_owned()),
             Values::Milliseconds => Value::Time(milliseconds(text)?),
             Values::Bytes => Value::Size(size(text, 1)?),
@@ -207,6 +223,12 @@ impl<'a> Reading<'a> {
                 }
                 Err(error) => self.complain("compression", error.message().to_owned()),
             }
+        }
+        match secured::assemble(&std::mem::take(&mut self.secured)) {
+            Ok(made) => {
+                self.settings.extend(made.into_iter().map(|(name, value)| (name, (value, name))));
+            }
+            Err((name, why)) => self.complain(name, why),
         }
         if self.complaints.is_empty() {
             let settings = self.settings.into_iter();

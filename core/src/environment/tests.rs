@@ -8,7 +8,7 @@ use crate::cluster::{Pool, Pools};
 
 /// A pool of its own, of another list than the bed's: one broker of its cluster.
 fn another(bed: &Bed, broker: i32) -> Arc<Pool> {
-    Pool::get(&bed.env, &config(&format!("{}:9092", bed.host(broker))))
+    Pool::get(&bed.env, &config(&format!("{}:9092", bed.host(broker)))).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +19,7 @@ async fn pools_that_are_gone_count_for_nothing() {
     drop(other);
     assert!(!Pools::of(&bed.env).has_others());
     for n in 0..20 {
-        drop(Pool::get(&bed.env, &config(&format!("list-{n}:9092"))));
+        drop(Pool::get(&bed.env, &config(&format!("list-{n}:9092"))).unwrap());
     }
     let kept = Pools::of(&bed.env).len();
     assert!(kept <= 2, "{kept} pools, of which one is there");
@@ -31,7 +31,7 @@ async fn who_calls_itself_something_else_has_a_pool_of_its_own() {
     for (software, shares) in [("s", true), ("t", false)] {
         let mut config = config(&format!("{}:9092", bed.host(1)));
         config.software.0 = software.into();
-        let pool = Pool::get(&bed.env, &config);
+        let pool = Pool::get(&bed.env, &config).unwrap();
         pool.learn_identity().await;
         assert_eq!(pool.identity().cluster_id(), bed.pool.identity().cluster_id());
         let twin = Pools::of(&bed.env).twin(&pool);

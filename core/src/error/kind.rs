@@ -130,6 +130,11 @@ kinds! {
     /// Records failed and nobody had looked at them: told by flush, close and the like. See
     /// [`Error::undelivered`].
     Undelivered = 29, "undelivered", Permanent, "keep the handles of records whose fate matters";
+    /// TLS with a broker failed: a certificate that is not trusted, on either side, or a listener
+    /// without TLS.
+    Tls = 30, "tls", Permanent, "look at the certificates of both sides, and at the listener's port";
+    /// There is nothing to log in with: no token was to be had. No broker has refused anything.
+    Credentials = 31, "credentials", Permanent, "look at where the token comes from";
 }
 
 // The C library and Go find a kind by its number.

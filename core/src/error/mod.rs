@@ -49,9 +49,10 @@ fn advice_for(code: &BrokerCode) -> Option<&'static str> {
             "correct the timestamp, or the topic's message.timestamp.before.max.ms and \
              message.timestamp.after.max.ms"
         }
-        names::UNSUPPORTED_SASL_MECHANISM | names::ILLEGAL_SASL_STATE => {
-            "use a listener without SASL, which this client does not speak yet"
+        names::UNSUPPORTED_SASL_MECHANISM => {
+            "use a mechanism that the listener has, or have it enabled (sasl.enabled.mechanisms)"
         }
+        names::ILLEGAL_SASL_STATE => "leave sasl out, or use the port of a listener with SASL",
         names::UNSUPPORTED_VERSION => "do without what was asked for, or use brokers that offer it",
         names::NOT_CONTROLLER => "try again: the cluster changes its controller",
         names::UNSUPPORTED_FOR_MESSAGE_FORMAT => "use a topic whose message format is newer",
@@ -166,6 +167,16 @@ impl Error {
     /// The same error where the cluster has said it often enough: trying again will not help soon.
     pub(crate) fn settled(&self) -> Self {
         self.but(|inner| inner.retriable = false)
+    }
+
+    /// The same error where the same call may succeed later.
+    pub(crate) fn passing(&self) -> Self {
+        self.but(|inner| (inner.retriable, inner.fatal) = (true, false))
+    }
+
+    /// The same error of a handle that stays of use.
+    pub(crate) fn not_fatal(&self) -> Self {
+        self.but(|inner| inner.fatal = false)
     }
 
     /// The same error, which tells of records that nobody had looked at as well.

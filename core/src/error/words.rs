@@ -9,7 +9,10 @@ use ottla_test_broker::{ApiKey, Cluster, Fault};
 
 use super::*;
 use crate::record::reader::RecordError;
-use crate::{Client, Compression, NewTopic, OffsetSpec, Producer, ProducerBuilder, Record, Start};
+use crate::{
+    Client, Compression, NewTopic, OffsetSpec, Pem, Producer, ProducerBuilder, Record, Sasl, Start,
+    Tls,
+};
 
 /// Where it comes from, and the error.
 type Row = (String, Error);
@@ -33,7 +36,7 @@ fn settings() -> Vec<Row> {
     let mut row = |from: &str, error: Option<Error>| {
         rows.push((from.to_owned(), error.unwrap_or_else(|| panic!("{from} is taken"))));
     };
-    for list in ["", "kafka://a:1", "a:b", "[::1", ":1", "::1:9092", "a:1:2"] {
+    for list in ["", "kafka://a:1", "a:b", "[::1", ":1", "::1:9092", "a:1:2", "u:hunter2@a:1"] {
         let client = Client::builder().bootstrap(list).build();
         row(&format!("bootstrap '{list}'"), client.err());
     }
@@ -43,8 +46,15 @@ fn settings() -> Vec<Row> {
     row("idle_timeout", client().idle_timeout(Duration::ZERO).build().err());
     row("ordinal", client().ordinal(3, 3).build().err());
     row("client_id", client().client_id("x".repeat(250)).build().err());
+    row("user", client().sasl(Sasl::plain("", "p")).build().err());
+    row("password", client().sasl(Sasl::plain("u", "")).build().err());
+    row("name of SCRAM", client().sasl(Sasl::scram_sha_256("ü", "p")).build().err());
+    row("no CA", client().tls(Tls::system().ca("/no/such/file")).build().err());
+    row("no PEM", client().tls(Tls::system().ca(Pem::text("x"))).build().err());
+    row("server_name", client().tls(Tls::system().server_name("a b")).build().err());
     for (name, value) in [
-        ("security.protocol", "SSL"),
+        ("security.protocol", "TLS"),
+        ("ssl.key.password", "hunter2"),
         ("no.such.setting", "1"),
         ("request.timeout.ms", "soon"),
         ("group.id", "g"),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DescribeProducersRequest, FetchRequest,
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{HeaderVersion, Request};
 use rand::SeedableRng;
@@ -64,9 +65,11 @@ fn decode(api_key: i16, version: i16, body: Bytes) -> crate::Result<()> {
         1 => one::<FetchRequest>(version, body),
         2 => one::<ListOffsetsRequest>(version, body),
         3 => one::<MetadataRequest>(version, body),
+        17 => one::<SaslHandshakeRequest>(version, body),
         18 => one::<ApiVersionsRequest>(version, body),
         19 => one::<CreateTopicsRequest>(version, body),
         22 => one::<InitProducerIdRequest>(version, body),
+        36 => one::<SaslAuthenticateRequest>(version, body),
         61 => one::<DescribeProducersRequest>(version, body),
         other => panic!("no decoder for request {other}: add it here with its table"),
     }
@@ -81,9 +84,11 @@ fn header_version(api_key: i16, version: i16) -> i16 {
         1 => one::<FetchRequest>(version),
         2 => one::<ListOffsetsRequest>(version),
         3 => one::<MetadataRequest>(version),
+        17 => one::<SaslHandshakeRequest>(version),
         18 => one::<ApiVersionsRequest>(version),
         19 => one::<CreateTopicsRequest>(version),
         22 => one::<InitProducerIdRequest>(version),
+        36 => one::<SaslAuthenticateRequest>(version),
         61 => one::<DescribeProducersRequest>(version),
         other => panic!("no header for request {other}: add it here with its table"),
     }

@@ -37,6 +37,8 @@ pub struct BadStuff {
     /// more than 500 at more than 200 records a second and have been for half a minute: `linger(0)`, or a
     /// flush after each record, makes a request of nearly every one. 0 again once that is over.
     pub requests_per_1000_messages: f64,
+    /// 1 if TLS does not verify the certificates of brokers ([`Verify::None`](crate::Verify::None)).
+    pub tls_unverified: u64,
 }
 
 impl BadStuff {
@@ -45,7 +47,7 @@ impl BadStuff {
         *self == Self::default()
     }
 
-    pub(super) fn of(stats: &Stats, chatter: f64) -> Self {
+    pub(super) fn of(stats: &Stats, chatter: f64, unverified: bool) -> Self {
         let all = || stats.brokers.values().chain([&stats.departed]);
         let brokers = |count: fn(&BrokerStats) -> u64| all().map(count).sum();
         let asked = stats.metadata_reasons.trouble + stats.metadata_reasons.rebootstrap;
@@ -65,6 +67,7 @@ impl BadStuff {
             metadata_per_1000_messages: asked as f64 * 1_000.0 / messages as f64,
             records_failed: stats.records_failed,
             requests_per_1000_messages: chatter,
+            tls_unverified: u64::from(unverified),
         }
     }
 }
@@ -86,6 +89,7 @@ impl fmt::Display for BadStuff {
             ("throttled", self.throttled),
             ("ejections", self.ejections),
             ("records failed", self.records_failed),
+            ("TLS unverified", self.tls_unverified),
         ];
         let mut comma = "";
         for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {

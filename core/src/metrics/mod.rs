@@ -19,7 +19,7 @@ mod logs;
 mod stats;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 pub(crate) use api::Api;
@@ -85,6 +85,8 @@ pub(crate) struct Metrics {
     budgets: [Budget; 2],
     counts: Counts,
     chatter: Mutex<Chatter>,
+    /// Certificates of brokers are not verified.
+    unverified: AtomicBool,
     since: Instant,
 }
 
@@ -153,8 +155,14 @@ impl Metrics {
             budgets: Default::default(),
             counts: Counts::default(),
             chatter: Mutex::default(),
+            unverified: AtomicBool::new(false),
             since: Instant::now(),
         }
+    }
+
+    /// Certificates of brokers are not verified.
+    pub(crate) fn tls_unverified(&self) {
+        self.unverified.store(true, Ordering::Relaxed);
     }
 
     /// For [`limited!`].
@@ -315,7 +323,7 @@ impl Metrics {
         stats.other_requests_per_hour =
             others.map(|(name, n)| (*name, *n as f64 / hours)).collect();
         let chatter = self.chatter.lock().unwrap_or_else(|e| e.into_inner()).says();
-        stats.bad_stuff = BadStuff::of(&stats, chatter);
+        stats.bad_stuff = BadStuff::of(&stats, chatter, self.unverified.load(Ordering::Relaxed));
         stats
     }
 }

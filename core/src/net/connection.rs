@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::frames::FrameReader;
+use super::renewal::Renewal;
 use crate::config::{Caller, MAX_THROTTLE, PROOF_PATIENCE, PROVED_AFTER};
 use crate::environment::{Environment, STALL, Transport};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
@@ -99,6 +100,8 @@ struct Shared {
     answered: AtomicBool,
     /// Held while a quiet connection is asked for a sign of life.
     proof: tokio::sync::Mutex<()>,
+    /// It began with a login.
+    logged_in: bool,
     /// The error of a peer that does not speak Kafka, if that ended the connection: requests that come later
     /// get it, too.
     not_kafka: OnceLock<Error>,
@@ -119,6 +122,10 @@ pub(crate) struct Ready {
     /// It closes after this part (0.8 to 1) of its callers' longest idle timeout without a request.
     pub(crate) idle_share: f64,
     pub(crate) next_correlation: i32,
+    /// It began with a login.
+    pub(crate) logged_in: bool,
+    /// The broker ends the session, unless it is logged in anew.
+    pub(crate) renewal: Option<Box<Renewal>>,
     pub(crate) on_close: OnClose,
     pub(crate) metrics: ConnectionMetrics,
 }
@@ -144,6 +151,7 @@ impl Connection {
             closed: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             proof: tokio::sync::Mutex::default(),
+            logged_in: ready.logged_in,
             not_kafka: OnceLock::new(),
             metrics: ready.metrics,
         });
@@ -152,8 +160,8 @@ impl Connection {
             rx,
             ready.stream,
             ready.reader,
-            ready.caller.idle_timeout,
-            ready.idle_share,
+            (ready.caller.idle_timeout, ready.idle_share),
+            ready.renewal,
             ready.on_close,
         );
         env.spawn(driver.run());

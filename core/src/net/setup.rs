@@ -1,36 +1,24 @@
-//! From an address to a ready connection: dial, version exchange, authentication, within one
-//! set-up deadline.
+//! From an address to a ready connection: dial, TLS, version exchange, login, within one set-up deadline.
 
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::{Request, StrBytes};
 use rand::RngExt;
-use tokio::io::AsyncWriteExt;
 use tracing::Instrument;
 
-use super::auth::{AuthExchange, Authenticator};
 use super::connection::{Connection, OnClose, Ready};
+use super::exchange::{Exchange, FIRST_CORRELATION};
 use super::frames::FrameReader;
+use super::renewal::Renewal;
+use super::sasl;
 use crate::config::{Caller, Endpoint};
-use crate::environment::{BoxFuture, Environment, Transport};
-use crate::error::names::{NONE, UNSUPPORTED_VERSION};
+use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{Api, BrokerMetrics, DialFailure};
-use crate::protocol::{self, Versions};
+use crate::metrics::{BrokerMetrics, DialFailure, Metrics};
+use crate::protocol::Versions;
 use crate::record::pool::ChunkPool;
-
-/// Correlation id of the first request. Any number would do; as bytes this one is two line ends,
-/// so that an HTTP server behind a mistaken port answers at once that it does not understand,
-/// instead of waiting for the rest of a request line until the set-up times out.
-const FIRST_CORRELATION: i32 = 0x0d0a_0d0a;
-
-/// Nothing between the two is asked for.
-const VERSIONS: (i16, i16) = protocol::bounded::<ApiVersionsRequest>(0, 3);
+use crate::security::{Guard, Prepared, tls};
 
 /// What all connections of a pool have in common when they are opened.
 #[derive(Clone)]
@@ -39,7 +27,8 @@ pub(crate) struct SetupContext {
     /// The client that made the pool: the requests of the set-up carry its client id.
     pub(crate) caller: Arc<Caller>,
     pub(crate) software: (String, String),
-    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) buffers: ChunkPool,
 }
 
@@ -55,6 +44,8 @@ pub(crate) struct Target<'a> {
     pub(crate) broker: &'a Arc<BrokerMetrics>,
     /// It takes the place of one that was lost.
     pub(crate) reconnect: bool,
+    /// What was got ready for it.
+    pub(crate) prepared: Prepared,
 }
 
 /// Opens a connection.
@@ -63,28 +54,32 @@ pub(crate) async fn open(
     target: Target<'_>,
     on_close: OnClose,
 ) -> Result<Connection, (DialFailure, Error)> {
-    let Target { id, endpoint, name, timeout, broker, reconnect } = target;
+    let Target { id, endpoint, name, timeout, broker, reconnect, prepared } = target;
     let dialing = broker.dialed(ctx.env.now());
-    let phases = phases(ctx, endpoint, name.clone(), broker);
+    let phases = phases(ctx, endpoint, name.clone(), broker, prepared);
     let phases = phases.instrument(broker.connect_span(endpoint));
     match ctx.env.within(timeout, phases).await {
-        Some(Ok((raw, versions, round_trip))) => Ok(Connection::start(
-            &ctx.env,
-            Ready {
-                id,
-                stream: raw.stream,
-                reader: raw.reader,
-                name: raw.name,
-                versions,
-                round_trip,
-                caller: Arc::clone(&ctx.caller),
-                // Jittered: what was opened together is not closed together.
-                idle_share: ctx.env.rng().random_range(0.8..1.0),
-                next_correlation: 1,
-                on_close,
-                metrics: dialing.connected(reconnect, ctx.env.now()),
-            },
-        )),
+        Some(Ok(SetUp { exchange, versions, round_trip, logged_in, renewal })) => {
+            Ok(Connection::start(
+                &ctx.env,
+                Ready {
+                    id,
+                    stream: exchange.stream,
+                    reader: exchange.reader,
+                    name: exchange.name,
+                    versions,
+                    round_trip,
+                    caller: Arc::clone(&ctx.caller),
+                    // Jittered: what was opened together is not closed together.
+                    idle_share: ctx.env.rng().random_range(0.8..1.0),
+                    next_correlation: 1,
+                    logged_in,
+                    renewal,
+                    on_close,
+                    metrics: dialing.connected(reconnect, ctx.env.now()),
+                },
+            ))
+        }
         Some(Err((why, e))) => {
             dialing.failed(why, &e);
             Err((why, e))
@@ -98,15 +93,26 @@ pub(crate) async fn open(
     }
 }
 
+/// A connection on which everything but its task is there.
+struct SetUp {
+    exchange: Exchange,
+    versions: Versions,
+    round_trip: Duration,
+    logged_in: bool,
+    renewal: Option<Box<Renewal>>,
+}
+
 async fn phases(
     ctx: &SetupContext,
     endpoint: &Endpoint,
     name: String,
     broker: &Arc<BrokerMetrics>,
-) -> Result<(RawExchange, Versions, Duration), (DialFailure, Error)> {
+    prepared: Prepared,
+) -> Result<SetUp, (DialFailure, Error)> {
+    let other = |e| (DialFailure::Other, e);
     let began = ctx.env.now();
     ctx.env.mishap("dial");
-    let stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
+    let mut stream = ctx.env.dialer().dial(endpoint).await.map_err(|e| {
         let kind = match e.kind() {
             _ if is_used_up(&e) => {
                 // The connection of any pool that is of least use is closed before the next attempt.
@@ -118,7 +124,12 @@ async fn phases(
         };
         (DialFailure::of(&e), Error::new(kind, format!("{name}: {e}")))
     })?;
-    let mut raw = RawExchange {
+    let dialled = ctx.env.now();
+    if let (Some(plan), Some(settings)) = (prepared.tls, ctx.guard.tls()) {
+        stream = tls::wrap(stream, plan, settings, endpoint, &name).await.map_err(other)?;
+    }
+    let wrapped = ctx.env.now();
+    let mut exchange = Exchange {
         stream,
         reader: FrameReader::new(ctx.buffers.clone()),
         client_id: ctx.caller.client_id.clone(),
@@ -126,14 +137,25 @@ async fn phases(
         name,
         env: ctx.env.clone(),
         metrics: Arc::clone(broker),
+        guard: Arc::clone(&ctx.guard),
+        answered: false,
     };
-    let other = |e| (DialFailure::Other, e);
-    let dialled = ctx.env.now();
-    let versions = raw.versions(ctx).await.map_err(other)?;
+    let versions = exchange.versions(&ctx.software).await.map_err(other)?;
     // Looking the name up may take longer than the way, and so may a broker with much to do.
-    let round_trip = (dialled - began).min(ctx.env.now() - dialled);
-    ctx.authenticator.authenticate(&mut raw).await.map_err(|e| other(e.context(&raw.name)))?;
-    Ok((raw, versions, round_trip))
+    let round_trip = (dialled - began).min(ctx.env.now() - wrapped);
+    let logged_in = prepared.login.is_some();
+    let session = match prepared.login {
+        Some(login) => {
+            let outcome = sasl::log_in(&mut exchange, &versions, login).await;
+            let now = ctx.env.now();
+            let session = outcome.map_err(|e| other(ctx.guard.judge(e, now)))?;
+            ctx.guard.taken(now);
+            session
+        }
+        None => None,
+    };
+    let renewal = session.map(|session| Renewal::new(ctx, endpoint, &versions, session));
+    Ok(SetUp { exchange, versions, round_trip, logged_in, renewal })
 }
 
 /// Whether a dial failed because this process or machine has no descriptors or memory left.
@@ -147,102 +169,6 @@ fn is_used_up(e: &io::Error) -> bool {
     #[cfg(not(unix))]
     {
         e.kind() == io::ErrorKind::OutOfMemory
-    }
-}
-
-/// One request at a time, before the connection is ready for pipelining.
-struct RawExchange {
-    stream: Box<dyn Transport>,
-    reader: FrameReader,
-    client_id: String,
-    correlation: i32,
-    name: String,
-    env: Environment,
-    metrics: Arc<BrokerMetrics>,
-}
-
-impl RawExchange {
-    async fn versions(&mut self, ctx: &SetupContext) -> Result<Versions> {
-        let request = ApiVersionsRequest::default()
-            .with_client_software_name(StrBytes::from_string(ctx.software.0.clone()))
-            .with_client_software_version(StrBytes::from_string(ctx.software.1.clone()));
-        // A broker that does not know the version answers error 35 in the layout of version 0, or
-        // in the layout asked for; so the code alone is read, and version 0 asked next.
-        for version in [VERSIONS.1, VERSIONS.0] {
-            let bytes =
-                protocol::encode_request(version, self.correlation, &self.client_id, &request)?;
-            let body = self.exchange(Api::ApiVersions, bytes).await.map_err(|e| {
-                // A TLS listener, and much else that is not Kafka, hangs up on the first bytes.
-                match e.kind() {
-                    ErrorKind::Disconnected => Error::new(
-                        ErrorKind::NotKafka,
-                        format!(
-                            "{}: the peer closed the connection instead of answering the first \
-                             request; it may expect TLS",
-                            self.name
-                        ),
-                    ),
-                    _ => e,
-                }
-            })?;
-            if body.len() >= 2 && i16::from_be_bytes([body[0], body[1]]) == UNSUPPORTED_VERSION {
-                continue;
-            }
-            let (response, left_over): (ApiVersionsResponse, usize) =
-                protocol::decode_response::<ApiVersionsRequest>(version, body)
-                    .map_err(|e| e.context(&self.name))?;
-            if left_over > 0 {
-                self.metrics.left_over(ApiVersionsRequest::KEY, version, left_over);
-            }
-            if response.error_code != NONE {
-                return Err(Error::broker(response.error_code, &self.name, None));
-            }
-            return Ok(Versions::new(
-                response.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)),
-            ));
-        }
-        Err(Error::new(
-            ErrorKind::UnsupportedVersion,
-            format!("{}: the broker understands no version of ApiVersions", self.name),
-        ))
-    }
-
-    async fn exchange(&mut self, api: Api, request: Bytes) -> Result<Bytes> {
-        let lost = |name: &str, e: io::Error| match e.kind() {
-            io::ErrorKind::InvalidData => Error::new(ErrorKind::NotKafka, format!("{name}: {e}")),
-            _ => Error::new(ErrorKind::Disconnected, format!("{name}: {e}")),
-        };
-        let sent = self.metrics.sent(api, request.len(), false, self.env.now());
-        self.stream.write_all(&request).await.map_err(|e| lost(&self.name, e))?;
-        self.stream.flush().await.map_err(|e| lost(&self.name, e))?;
-        let Self { stream, reader, .. } = self;
-        let frame = poll_fn(|cx| reader.poll_frame(&mut **stream, cx))
-            .await
-            .map_err(|e| lost(&self.name, e))?;
-        if frame.len() < 4 || frame[..4] != self.correlation.to_be_bytes() {
-            return Err(Error::new(
-                ErrorKind::NotKafka,
-                format!("{}: the first answer has a wrong correlation id", self.name),
-            ));
-        }
-        sent.answered(frame.len(), self.env.now());
-        self.correlation = self.correlation.wrapping_add(1);
-        Ok(frame.slice(4..))
-    }
-}
-
-impl AuthExchange for RawExchange {
-    fn round_trip<'a>(
-        &'a mut self,
-        api_key: i16,
-        version: i16,
-        body: Bytes,
-    ) -> BoxFuture<'a, Result<Bytes>> {
-        Box::pin(async move {
-            let frame =
-                protocol::frame_raw(api_key, version, self.correlation, &self.client_id, &body);
-            self.exchange(Api::from_key(api_key), frame).await
-        })
     }
 }
 

@@ -81,7 +81,7 @@ mod tests {
         // No value carries more than its share: ten slices of the range, each near a tenth.
         for slice in 0..10 {
             let (low, high) = (cap / 10 * slice, cap / 10 * (slice + 1));
-            let n = at_cap.iter().filter(|d| (low..high).contains(d)).count();
+            let n = at_cap.iter().filter(|d| (low..high).contains(*d)).count();
             assert!((400..600).contains(&n), "slice {slice} holds {n}");
         }
         at_cap.sort();

@@ -4,7 +4,9 @@
 //! probed late: after a failed dial first within U(5 s, 60 s), then every U(45 s, 75 s), so that a
 //! fleet of ten thousand that lost one broker knocks a few hundred times a second at most, evenly.
 //! One that is needed (the leader of a pinned or doubtful batch or of a fetched partition, a
-//! coordinator) is tried with full-jitter backoff from 100 ms to 5 s.
+//! coordinator) is tried with full-jitter backoff from 100 ms to 5 s. One that turns this client away (a wrong
+//! password, a certificate) is tried after 1 s to 60 s at the soonest, whoever needs it: each login costs
+//! the broker a signature or a key derivation, and accounts are locked after a few that fail.
 
 use std::time::Duration;
 
@@ -36,6 +38,21 @@ pub(crate) enum DialUrgency {
     Needed,
 }
 
+/// Who was turned away does not dial again sooner than after this, and up to as much more as the backoff says.
+const TURNED_AWAY: Duration = Duration::from_secs(1);
+const TURNED_AWAY_MORE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(59));
+
+/// How a dial failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DialEnd {
+    /// Nothing came back in time.
+    TimedOut,
+    /// By TLS or by the login.
+    TurnedAway,
+    /// In any other way.
+    Failed,
+}
+
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
@@ -46,9 +63,12 @@ pub(crate) enum Loss {
 }
 
 /// When one broker may be dialled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reconnect {
     backoff: Backoff,
+    /// Of dials that were turned away.
+    away: Backoff,
+    away_until: Option<Instant>,
     /// Dials that failed since one succeeded.
     failures: u32,
     /// How many of those timed out.
@@ -57,6 +77,21 @@ pub(crate) struct Reconnect {
     hang_ups: u32,
     needed_at: Option<Instant>,
     optional_at: Option<Instant>,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            backoff: Backoff::default(),
+            away: Backoff::new(TURNED_AWAY_MORE.0, TURNED_AWAY_MORE.1),
+            away_until: None,
+            failures: 0,
+            timeouts: 0,
+            hang_ups: 0,
+            needed_at: None,
+            optional_at: None,
+        }
+    }
 }
 
 impl Reconnect {
@@ -109,16 +144,24 @@ impl Reconnect {
     /// made it might as well have failed.
     pub(crate) fn hung_up(&mut self, now: Instant, rng: &mut impl Rng) {
         self.hang_ups += 1;
-        self.failed(false, now, rng);
+        self.failed(DialEnd::Failed, now, rng);
     }
 
-    /// A dial failed; `timed_out`: because nothing came back in time.
-    pub(crate) fn failed(&mut self, timed_out: bool, now: Instant, rng: &mut impl Rng) {
+    /// A dial failed.
+    pub(crate) fn failed(&mut self, how: DialEnd, now: Instant, rng: &mut impl Rng) {
         let probe = if self.failures == 0 { FIRST_PROBE } else { LATER_PROBES };
         self.failures += 1;
-        self.timeouts += u32::from(timed_out);
-        self.needed_at = Some(now + self.backoff.next(rng));
-        self.optional_at = Some(now + seconds(probe, rng));
+        self.timeouts += u32::from(how == DialEnd::TimedOut);
+        let soon = now + self.backoff.next(rng);
+        self.away_until =
+            (how == DialEnd::TurnedAway).then(|| now + TURNED_AWAY + self.away.next(rng));
+        self.needed_at = self.away_until.max(Some(soon));
+        self.optional_at = self.away_until.max(Some(now + seconds(probe, rng)));
+    }
+
+    /// Until when it is of no use to dial, since the last dial was turned away.
+    pub(crate) fn turned_away_until(&self) -> Option<Instant> {
+        self.away_until
     }
 
     /// The connection ended unasked. While others stand in it is left alone for a while: the
@@ -150,6 +193,8 @@ impl Reconnect {
         self.timeouts = 0;
         self.hang_ups = 0;
         self.backoff.reset();
+        // Its being alive makes a password no better.
+        let soon = self.away_until.map_or(soon, |until| until.max(soon));
         self.needed_at = self.needed_at.map(|at| at.min(soon));
         self.optional_at = self.optional_at.map(|at| at.min(soon));
     }
@@ -179,18 +224,51 @@ mod tests {
         for _ in 0..200 {
             let mut broker = Reconnect::default();
             assert!(may_dial(&broker, Optional, now));
-            broker.failed(false, now, &mut rng);
+            broker.failed(DialEnd::Failed, now, &mut rng);
             assert!(may_dial(&broker, Needed, now + Duration::from_millis(100)));
             for urgency in [Optional, Pressed] {
                 assert!(
                     !may_dial(&broker, urgency, secs(4)) && may_dial(&broker, urgency, secs(60))
                 );
             }
-            broker.failed(false, now, &mut rng);
+            broker.failed(DialEnd::Failed, now, &mut rng);
             assert!(
                 !may_dial(&broker, Optional, secs(44)) && may_dial(&broker, Optional, secs(75))
             );
         }
+    }
+
+    /// Whoever needs the broker, and although the controller sees it alive: its being there makes a password no better.
+    #[test]
+    fn who_is_turned_away_comes_back_seldom() {
+        let mut rng = StdRng::seed_from_u64(8);
+        for _ in 0..100 {
+            let (mut now, mut broker) = (Instant::now(), Reconnect::default());
+            let mut waits = Vec::new();
+            for _ in 0..20 {
+                broker.failed(DialEnd::TurnedAway, now, &mut rng);
+                broker.named_leader(now, &mut rng);
+                let until = broker.turned_away_until().unwrap();
+                for urgency in [Needed, Pressed, Optional] {
+                    assert!(!may_dial(&broker, urgency, until - Duration::from_millis(1)));
+                }
+                assert!(may_dial(&broker, Needed, until), "and then it may");
+                waits.push(until - now);
+                now = until;
+            }
+            let secs = Duration::from_secs;
+            assert!(waits.iter().all(|wait| (secs(1)..=secs(60)).contains(wait)), "{waits:?}");
+            assert!(waits[0] <= secs(2), "{waits:?}");
+            assert!(waits[8..].iter().sum::<Duration>() > secs(100), "{waits:?}");
+        }
+        let mut broker = Reconnect::default();
+        let now = Instant::now();
+        broker.failed(DialEnd::TurnedAway, now, &mut rng);
+        broker.failed(DialEnd::Failed, now, &mut rng);
+        assert_eq!(broker.turned_away_until(), None, "it fails in another way now");
+        broker.failed(DialEnd::TurnedAway, now, &mut rng);
+        broker.connected();
+        assert_eq!((broker.turned_away_until(), broker.not_before(Needed)), (None, None));
     }
 
     #[test]
@@ -200,7 +278,7 @@ mod tests {
         let mut per_second = [0u32; 60];
         for _ in 0..10_000 {
             let mut broker = Reconnect::default();
-            broker.failed(false, now, &mut rng);
+            broker.failed(DialEnd::Failed, now, &mut rng);
             let at = broker.not_before(Optional).unwrap() - now;
             per_second[at.as_secs() as usize] += 1;
         }
@@ -236,7 +314,7 @@ mod tests {
         for others_connected in [false, true] {
             let mut broker = Reconnect::default();
             while may_dial(&broker, Needed, now + AFTER_LOSS) {
-                broker.failed(false, now, &mut rng);
+                broker.failed(DialEnd::Failed, now, &mut rng);
             }
             let before = [Needed, Optional].map(|urgency| broker.not_before(urgency));
             broker.lost(Loss::Cut, others_connected, now, &mut rng);
@@ -255,7 +333,11 @@ mod tests {
         let mut broker = Reconnect::default();
         let mut seen = vec![broker.setup_timeout().as_secs()];
         for timed_out in [false, true, true] {
-            broker.failed(timed_out, now, &mut rng);
+            broker.failed(
+                if timed_out { DialEnd::TimedOut } else { DialEnd::Failed },
+                now,
+                &mut rng,
+            );
             seen.push(broker.setup_timeout().as_secs());
         }
         assert_eq!(seen, [10, 10, 20, 30]);
@@ -290,7 +372,7 @@ mod tests {
         let now = Instant::now();
         let mut broker = Reconnect::default();
         for _ in 0..8 {
-            broker.failed(true, now, &mut rng);
+            broker.failed(DialEnd::TimedOut, now, &mut rng);
         }
         broker.named_leader(now, &mut rng);
         assert!(may_dial(&broker, Optional, now + AFTER_LOSS) && !broker.is_unreachable());
@@ -304,13 +386,13 @@ mod tests {
         for _ in 0..50 {
             let mut broker = Reconnect::default();
             for _ in 0..10 {
-                broker.failed(false, now, &mut rng);
+                broker.failed(DialEnd::Failed, now, &mut rng);
             }
             broker.named_leader(now, &mut rng);
             for urgency in [Needed, Pressed, Optional] {
                 assert!(may_dial(&broker, urgency, now + AFTER_LOSS));
             }
-            broker.failed(false, now, &mut rng);
+            broker.failed(DialEnd::Failed, now, &mut rng);
             assert!(may_dial(&broker, Needed, now + crate::config::BACKOFF_BASE));
         }
     }

@@ -34,26 +34,6 @@ pub(crate) fn encode_request<R: Request>(
     Ok(buf.freeze())
 }
 
-/// A frame around a body that is encoded already, with header version 1 (what SASL requests use).
-#[allow(dead_code, reason = "called through the seam for SASL")]
-pub(crate) fn frame_raw(
-    api_key: i16,
-    version: i16,
-    correlation: i32,
-    client_id: &str,
-    body: &[u8],
-) -> Bytes {
-    let mut buf = BytesMut::with_capacity(32 + client_id.len() + body.len());
-    buf.put_u32((10 + client_id.len() + body.len()) as u32);
-    buf.put_i16(api_key);
-    buf.put_i16(version);
-    buf.put_i32(correlation);
-    buf.put_u16(client_id.len() as u16);
-    buf.put_slice(client_id.as_bytes());
-    buf.put_slice(body);
-    buf.freeze()
-}
-
 /// Reads a response whose correlation id is cut off already. Nothing is decoded that [`bounds`] does
 /// not vouch for; a response without a table there is a fault of this crate, and refused.
 ///
@@ -119,7 +99,7 @@ fn varint(body: &mut Bytes) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka_protocol::messages::{MetadataRequest, SaslAuthenticateRequest};
+    use kafka_protocol::messages::{HeartbeatRequest, MetadataRequest};
 
     #[test]
     fn a_count_that_would_abort_the_process() {
@@ -142,7 +122,7 @@ mod tests {
     #[test]
     fn a_response_without_a_table() {
         let body = Bytes::from_static(&[0; 64]);
-        let error = decode_response::<SaslAuthenticateRequest>(0, body).expect_err("no table");
+        let error = decode_response::<HeartbeatRequest>(0, body).expect_err("no table");
         assert_eq!(error.kind(), ErrorKind::Internal);
     }
 

@@ -52,6 +52,13 @@ impl BatchHeader {
     }
 }
 
+/// Whether records, of which nothing has been checked, claim to be a part of a transaction.
+pub(crate) fn is_transactional(records: &[u8]) -> bool {
+    const ATTRIBUTES: usize = 21;
+    let attributes = records.get(ATTRIBUTES..).and_then(|rest| rest.first_chunk());
+    attributes.is_some_and(|bytes| i16::from_be_bytes(*bytes) & ATTRIBUTE_TRANSACTIONAL != 0)
+}
+
 /// Why a batch is refused: the code Kafka answers with, and words for the error message field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {

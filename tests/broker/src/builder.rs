@@ -8,12 +8,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use crate::acl::Acls;
 use crate::api::ApiKey;
 use crate::cluster::Cluster;
 use crate::config::{Config, Storage};
 use crate::price::{Price, Queue};
+use crate::sasl::Sasl;
 use crate::sessions::SessionCache;
 use crate::state::{Broker, Shared};
+use crate::tls::{Endpoints, Tls};
 use crate::{host, listener};
 
 /// More brokers than this in one process are taken for a mistake.
@@ -145,6 +148,25 @@ impl Builder {
         self
     }
 
+    /// Brokers speak TLS, over TCP and through memory alike; [`Cluster::ca_pem`] is what clients are to
+    /// believe. Default: they do not.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.config.tls = Some(tls);
+        self
+    }
+
+    /// Clients log in. Default: they do not.
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.config.sasl = Some(sasl);
+        self
+    }
+
+    /// What clients may do. Default: everything.
+    pub fn acls(mut self, acls: Acls) -> Self {
+        self.config.acls = Some(acls);
+        self
+    }
+
     /// Starts the cluster on a thread and runtime of its own. It may be used, and dropped, from any
     /// thread, also inside another runtime.
     ///
@@ -213,7 +235,9 @@ impl Builder {
             let sessions = SessionCache::new(config.fetch_session_slots, id as u64);
             brokers.push(Broker::new(id, host, port, rack, socket, queue, sessions));
         }
-        let shared = Arc::new(Shared::new(config, handle, brokers));
+        let id = config.cluster_id.as_deref().unwrap_or_default();
+        let tls = config.tls.clone().map(|tls| Endpoints::new(tls, id, config.brokers));
+        let shared = Arc::new(Shared::new(config, handle, brokers, tls.transpose()?));
         Ok(Cluster { shared, stop: None, thread: None })
     }
 }

@@ -3,6 +3,7 @@
 mod brokers;
 mod logs;
 mod replicas;
+mod security;
 
 use std::io;
 use std::sync::Arc;

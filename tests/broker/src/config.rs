@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::acl::Acls;
 use crate::api::ApiKey;
 use crate::batch::Rules;
 use crate::price::Price;
+use crate::sasl::Sasl;
+use crate::tls::Tls;
 use crate::wire::MAX_FRAME;
 use crate::writer::SourceBatch;
 
@@ -43,6 +46,9 @@ pub(crate) struct Config {
     pub(crate) max_versions: BTreeMap<ApiKey, i16>,
     pub(crate) price: Option<Price>,
     pub(crate) fetch_session_slots: usize,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) sasl: Option<Sasl>,
+    pub(crate) acls: Option<Acls>,
 }
 
 impl Config {
@@ -87,6 +93,9 @@ impl Default for Config {
             max_versions: BTreeMap::new(),
             price: None,
             fetch_session_slots: 1000,
+            tls: None,
+            sasl: None,
+            acls: None,
         }
     }
 }

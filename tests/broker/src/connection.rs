@@ -19,8 +19,10 @@ use tokio::time::Instant;
 
 use crate::api::{self, ApiKey, Call, Outcome};
 use crate::price::Work;
+use crate::sasl::{self, Login, Route};
 use crate::state::Shared;
-use crate::wire;
+use crate::tls;
+use crate::wire::{self, RequestHead};
 
 /// Bytes read at once where no frame is known to be under way. They land on the stack: a connection
 /// that waits for a request holds no buffer, so that a test may have tens of thousands of them.
@@ -50,40 +52,74 @@ where
         broker.counters.opened();
     }
     handle.spawn(async move {
-        let mut connection = Connection::new(&shared, broker, stream);
         // A peer that resets, or sends nonsense, ends its own connection and nothing else.
         tokio::select! {
             biased;
             _ = cut.changed() => {}
-            _ = connection.serve() => {}
+            () = serve(&shared, broker, stream) => {}
         }
-        drop(connection);
         if let Some(broker) = shared.broker(broker) {
             broker.counters.closed();
         }
     });
 }
 
+/// Who a client is that nobody has asked.
+const ANONYMOUS: &str = "ANONYMOUS";
+
+async fn serve<S>(shared: &Arc<Shared>, id: i32, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(broker) = shared.broker(id) else { return };
+    let login = |principal: Option<String>| {
+        let principal = principal.map_or_else(|| Arc::from(ANONYMOUS), Arc::from);
+        Login::new(shared.sasl.is_some(), principal)
+    };
+    let Some(endpoints) = &shared.tls else {
+        let _ = Connection::new(shared, id, stream, login(None)).serve().await;
+        return;
+    };
+    let Some((stream, principal)) = tls::accept(shared, endpoints, broker, stream).await else {
+        return;
+    };
+    let mut connection = Connection::new(shared, id, stream, login(principal));
+    if let Ok(End::Orderly) = connection.serve().await {
+        // A broker that hangs up says so, and a network that cuts does not.
+        let _ = connection.stream.shutdown().await;
+    }
+}
+
+/// How a connection ends that its peer has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The broker hangs up.
+    Orderly,
+    /// By the fault script.
+    Cut,
+}
+
 struct Connection<'a, S> {
     shared: &'a Arc<Shared>,
     broker: i32,
     stream: S,
+    login: Login,
     buffer: BytesMut,
     scratch: Vec<u8>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
-    fn new(shared: &'a Arc<Shared>, broker: i32, stream: S) -> Self {
-        Self { shared, broker, stream, buffer: BytesMut::new(), scratch: Vec::new() }
+    fn new(shared: &'a Arc<Shared>, broker: i32, stream: S, login: Login) -> Self {
+        Self { shared, broker, stream, login, buffer: BytesMut::new(), scratch: Vec::new() }
     }
 
-    async fn serve(&mut self) -> io::Result<()> {
+    async fn serve(&mut self) -> io::Result<End> {
         while let Some(frame) = self.next_frame().await? {
-            if !self.answer(frame).await? {
-                return Ok(());
+            if let Some(end) = self.answer(frame).await? {
+                return Ok(end);
             }
         }
-        Ok(())
+        Ok(End::Orderly)
     }
 
     /// The next whole frame, without its length; `None` when the peer has closed.
@@ -125,29 +161,37 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
-    /// Handles one request; false ends the connection.
-    async fn answer(&mut self, mut frame: Bytes) -> io::Result<bool> {
-        let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+    /// Handles one request; `Some`: the connection ends with it.
+    async fn answer(&mut self, mut frame: Bytes) -> io::Result<Option<End>> {
         let request_bytes = frame.len();
-        let head = wire::read_head(&mut frame).map_err(invalid)?;
+        let head = match self.login.is_raw() {
+            true => RequestHead::of_token(),
+            false => wire::read_head(&mut frame).map_err(invalid)?,
+        };
         let api = ApiKey(head.api_key);
-        let Some(broker) = self.shared.broker(self.broker) else { return Ok(false) };
+        let Some(broker) = self.shared.broker(self.broker) else { return Ok(Some(End::Orderly)) };
         broker.counters.request(api, LENGTH + request_bytes);
 
-        let plan = self.shared.faults.plan(self.broker, api);
+        let mut plan = self.shared.faults.plan(self.broker, api);
         if !plan.delay.is_zero() {
             tokio::time::sleep(plan.delay).await;
         }
         if plan.cut_before {
-            return Ok(false);
+            return Ok(Some(End::Cut));
         }
         if plan.black_hole {
             return self.swallow().await;
         }
 
+        let route = self.login.route(api, Instant::now());
+        if route == Route::OutOfTurn {
+            plan.out_of_turn();
+        }
         let work = Work { requests: 1, bytes: request_bytes as u64, ..Work::default() };
+        let rights = self.shared.acls().map(|acls| (acls, Arc::clone(self.login.principal())));
         let mut call = Call {
             shared: self.shared,
+            rights,
             broker,
             version: head.version,
             correlation_id: head.correlation_id,
@@ -156,7 +200,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             scratch: &mut self.scratch,
         };
         let outcome = {
-            let handled = api::handle(&mut call, api, frame);
+            let handled = handle(&mut self.login, route, &mut call, api, frame);
             tokio::pin!(handled);
             let mut reading = true;
             loop {
@@ -166,7 +210,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     // A client that leaves during a long poll must not be served to its end.
                     read = read_ahead(&mut self.stream, &mut self.buffer), if reading => {
                         if read? == 0 {
-                            return Ok(false);
+                            return Ok(Some(End::Orderly));
                         }
                         reading = self.buffer.len() < READ_AHEAD;
                     }
@@ -182,7 +226,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             wait_until(done).await;
         }
         if plan.cut_after {
-            return Ok(false);
+            return Ok(Some(End::Cut));
         }
         if plan.black_hole_after {
             return self.swallow().await;
@@ -197,24 +241,71 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 self.stream.flush().await?;
             }
             Outcome::NoResponse => {}
-            Outcome::Close => return Ok(false),
+            Outcome::Close => return Ok(Some(End::Orderly)),
+            Outcome::Refused(answer) => {
+                broker.counters.login_refused();
+                let delay = self.shared.sasl.as_ref().map(|sasl| sasl.sasl.failure_delay);
+                tokio::time::sleep(delay.unwrap_or_default()).await;
+                if let Some(mut answer) = answer {
+                    self.stream.write_all_buf(&mut answer).await?;
+                    self.stream.flush().await?;
+                }
+                return Ok(Some(End::Orderly));
+            }
         }
         if !plan.throttle.is_zero() {
             // KIP-219: the response goes out at once, then the channel is muted.
             tokio::time::sleep(plan.throttle).await;
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Reads and forgets until the peer gives up.
-    async fn swallow(&mut self) -> io::Result<bool> {
+    async fn swallow(&mut self) -> io::Result<Option<End>> {
         loop {
             self.buffer.clear();
             self.buffer.reserve(READ_ROOM);
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(false);
+                return Ok(Some(End::Orderly));
             }
         }
+    }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+/// Hands a request to its api, or to the login that it is a part of.
+async fn handle(
+    login: &mut Login,
+    route: Route,
+    call: &mut Call<'_>,
+    api: ApiKey,
+    body: Bytes,
+) -> Result<Outcome, String> {
+    let Some(registry) = &call.shared.sasl else { return api::handle(call, api, body).await };
+    match route {
+        Route::Api => api::handle(call, api, body).await,
+        Route::Versions => {
+            let (outcome, error) = api::api_versions::handle(call, body)?;
+            if error == crate::error_code::NONE {
+                login.told_versions();
+            }
+            Ok(outcome)
+        }
+        Route::Handshake => sasl::handshake(login, registry, call, body),
+        Route::Authenticate => sasl::authenticate(login, registry, call, body),
+        Route::OutOfTurn => Ok(match api::handle(call, api, body).await? {
+            Outcome::Response(response) => Outcome::Refused(Some(response)),
+            _ => Outcome::Refused(None),
+        }),
+        Route::Refuse => Ok(Outcome::Refused(None)),
+        Route::Expired => {
+            call.broker.counters.session_expired();
+            Ok(Outcome::Close)
+        }
+        Route::Cut => Ok(Outcome::Close),
     }
 }
 

@@ -37,6 +37,45 @@ pub enum Fault {
     /// were not known (70), or in another epoch (71). It has no effect, not on a session either.
     /// Fetch before version 7 has no place for it, and nor have other requests: they go on.
     SessionError(i16),
+    /// The next TLS handshake goes wrong. Counts connections, as [`Fault::Refuse`].
+    Tls(TlsFault),
+    /// The next login goes wrong. Counts only those steps of logins that the fault is about; the api key
+    /// of the rule does not matter. What is no more than a request that is late, cut or refused, needs
+    /// none of these: [`ApiKey::SASL_HANDSHAKE`] and [`ApiKey::SASL_AUTHENTICATE`] are requests as others.
+    Login(LoginFault),
+}
+
+/// What goes wrong with a TLS handshake, once the client has said its first words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// It is never answered; the connection stays open.
+    Stall,
+    /// The connection is cut.
+    Cut,
+}
+
+/// What goes wrong with a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoginFault {
+    /// A login on a connection that is logged in already is refused, whatever it says.
+    RefuseReauthentication,
+    /// SCRAM: the client is asked for so many rounds. Its proof is then wrong, if it sends one.
+    ScramIterations(u32),
+    /// SCRAM: the broker's nonce does not begin with the client's.
+    ScramForeignNonce,
+    /// SCRAM: the broker proves that it does not know the password.
+    ScramWrongSignature,
+    /// SCRAM: the broker proves nothing.
+    ScramNoSignature,
+}
+
+impl Fault {
+    /// Whether it happens to connections and logins, and not to a request for what it is.
+    fn is_apart(self) -> bool {
+        matches!(self, Self::Refuse | Self::Tls(_) | Self::Login(_))
+    }
 }
 
 /// A [`Fault`], where it happens and how often. Unless narrowed: every broker, every request, once.
@@ -204,6 +243,15 @@ pub(crate) struct Plan {
     pub(crate) session_error: Option<i16>,
 }
 
+impl Plan {
+    /// The request comes while its connection logs in: it is answered with an error and has no effect.
+    pub(crate) fn out_of_turn(&mut self) {
+        let error = Some(crate::error_code::ILLEGAL_SASL_STATE);
+        self.error_before = error;
+        self.session_error = error;
+    }
+}
+
 impl Faults {
     /// Adds a rule to the script.
     ///
@@ -294,18 +342,53 @@ impl Faults {
         refused
     }
 
+    /// What goes wrong with a TLS handshake.
+    pub(crate) fn tls(&self, broker: i32) -> Option<TlsFault> {
+        let mut found = None;
+        self.offer(
+            |rule| matches!(rule.fault, Fault::Tls(_)) && rule.broker.is_none_or(|id| id == broker),
+            |fault| {
+                if let Fault::Tls(fault) = fault {
+                    found = Some(fault);
+                }
+            },
+        );
+        found
+    }
+
+    /// What goes wrong with a step of a login, of what can go wrong there.
+    pub(crate) fn login(
+        &self,
+        broker: i32,
+        possible: impl Fn(LoginFault) -> bool,
+    ) -> Option<LoginFault> {
+        let mut found = None;
+        self.offer(
+            |rule| {
+                matches!(rule.fault, Fault::Login(fault) if possible(fault))
+                    && rule.broker.is_none_or(|id| id == broker)
+            },
+            |fault| {
+                if let Fault::Login(fault) = fault {
+                    found = Some(fault);
+                }
+            },
+        );
+        found
+    }
+
     /// What happens to a request as a whole.
     pub(crate) fn plan(&self, broker: i32, api: ApiKey) -> Plan {
         let mut plan = Plan::default();
         self.offer(
             |rule| {
-                rule.fault != Fault::Refuse
+                !rule.fault.is_apart()
                     && !rule.is_scoped()
                     && rule.broker.is_none_or(|id| id == broker)
                     && rule.api.is_none_or(|key| key == api)
             },
             |fault| match fault {
-                Fault::Refuse => {}
+                Fault::Refuse | Fault::Tls(_) | Fault::Login(_) => {}
                 Fault::CutBeforeAppend => plan.cut_before = true,
                 Fault::CutAfterAppend => plan.cut_after = true,
                 Fault::Delay(time) => plan.delay += time,

@@ -16,14 +16,16 @@
 //! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks
 //! at topics and partitions ([`topic`]), their replicas ([`followers`]) and transactions
 //! ([`transactions`]), judges batches ([`batch`]) and sequences ([`producer_state`]), asks what a
-//! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Where requests
-//! have a price ([`price`]), the answer waits until a request thread has done the work.
+//! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Before all that
+//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`]),
+//! and there may be lists of what is allowed ([`acl`]). Where requests have a price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
 //! client's writer independently.
 #![deny(unsafe_code)]
 #![allow(rustdoc::private_intra_doc_links)]
 
+mod acl;
 mod api;
 mod batch;
 mod builder;
@@ -40,15 +42,18 @@ mod listener;
 mod log;
 mod price;
 mod producer_state;
+mod sasl;
 mod sessions;
 mod shape;
 mod state;
 mod stats;
+mod tls;
 mod topic;
 mod transactions;
 mod wire;
 mod writer;
 
+pub use acl::{Acls, Allowed};
 pub use api::ApiKey;
 pub use batch::Record;
 pub use builder::Builder;
@@ -56,10 +61,12 @@ pub use cluster::{Cluster, Leaders, PartitionInfo};
 pub use compression::Codec;
 pub use config::Storage;
 pub use doors::{Dialer, Doors};
-pub use faults::{Fault, FaultId, FaultRule, Faults};
+pub use faults::{Fault, FaultId, FaultRule, Faults, LoginFault, TlsFault};
 pub use price::{Price, Work};
+pub use sasl::{BearerLogin, BearerToken, Sasl};
 pub use sessions::{SessionInfo, SessionPartition};
 pub use stats::{BrokerStats, Stats};
+pub use tls::{ClientCertificates, Identity, ServerCertificate, Tls, TlsVersions};
 pub use transactions::TransactionEnd;
 pub use writer::SourceBatch;
 

@@ -166,6 +166,10 @@ static API_VERSIONS: Shape = Shape {
     body: plain(&[(3, ON, String), (3, ON, String)]), // software name and version
 };
 
+static SASL_HANDSHAKE: Shape = Shape { flexible: ON, body: plain(&[(0, ON, String)]) }; // mechanism
+
+static SASL_AUTHENTICATE: Shape = Shape { flexible: 2, body: plain(&[(0, ON, Bytes)]) };
+
 static CREATE_TOPICS: Shape = Shape {
     flexible: 5,
     body: plain(&[
@@ -253,6 +257,8 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::METADATA => &METADATA,
         ApiKey::FIND_COORDINATOR => &FIND_COORDINATOR,
         ApiKey::API_VERSIONS => &API_VERSIONS,
+        ApiKey::SASL_HANDSHAKE => &SASL_HANDSHAKE,
+        ApiKey::SASL_AUTHENTICATE => &SASL_AUTHENTICATE,
         ApiKey::CREATE_TOPICS => &CREATE_TOPICS,
         ApiKey::DELETE_TOPICS => &DELETE_TOPICS,
         ApiKey::INIT_PRODUCER_ID => &INIT_PRODUCER_ID,

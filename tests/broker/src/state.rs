@@ -1,7 +1,7 @@
 //! What all brokers of a cluster share: topics, leaders, producer ids, retention.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use kafka_protocol::messages::MetadataResponse;
@@ -9,14 +9,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::acl::Acls;
 use crate::batch::{Refusal, Rules};
 use crate::config::{Config, Storage};
 use crate::error_code as code;
 use crate::faults::Faults;
 use crate::log::Keeps;
 use crate::price::{Queue, Work};
+use crate::sasl::Registry;
 use crate::sessions::SessionCache;
 use crate::stats::Counters;
+use crate::tls::Endpoints;
 use crate::topic::{Partition, Topic};
 
 /// One broker: where it is, and its gate.
@@ -101,6 +104,11 @@ pub(crate) struct Shared {
     pub(crate) handle: tokio::runtime::Handle,
     pub(crate) brokers: Vec<Broker>,
     pub(crate) faults: Faults,
+    /// `None`: its listeners speak no TLS.
+    pub(crate) tls: Option<Endpoints>,
+    /// `None`: nobody logs in.
+    pub(crate) sasl: Option<Registry>,
+    acls: RwLock<Option<Arc<Acls>>>,
     state: Mutex<State>,
     started: Instant,
 }
@@ -110,17 +118,30 @@ impl Shared {
         config: Config,
         handle: tokio::runtime::Handle,
         brokers: Vec<Broker>,
+        tls: Option<Endpoints>,
     ) -> Self {
         let state = Mutex::new(State::new(&config));
         let started = {
             let _context = handle.enter();
             Instant::now()
         };
-        Self { config, handle, brokers, faults: Faults::default(), state, started }
+        let sasl = config.sasl.clone().map(|sasl| Registry::new(sasl, started));
+        let acls = RwLock::new(config.acls.clone().map(Arc::new));
+        let faults = Faults::default();
+        Self { config, handle, brokers, faults, tls, sasl, acls, state, started }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What clients may do now; `None`: everything.
+    pub(crate) fn acls(&self) -> Option<Arc<Acls>> {
+        self.acls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_acls(&self, acls: Option<Acls>) {
+        *self.acls.write().unwrap_or_else(PoisonError::into_inner) = acls.map(Arc::new);
     }
 
     pub(crate) fn broker(&self, id: i32) -> Option<&Broker> {

@@ -27,6 +27,14 @@ pub(crate) struct Counters {
     fetch_request_bytes: AtomicU64,
     fetch_response_bytes: AtomicU64,
     metadata_topics: AtomicU64,
+    tls_begun: AtomicU64,
+    tls_finished: AtomicU64,
+    tls_resumed: AtomicU64,
+    logins_begun: AtomicU64,
+    logins_succeeded: AtomicU64,
+    logins_refused: AtomicU64,
+    reauthentications: AtomicU64,
+    sessions_expired: AtomicU64,
     software: Mutex<BTreeMap<(String, String), u64>>,
 }
 
@@ -46,6 +54,14 @@ impl Default for Counters {
             fetch_request_bytes: AtomicU64::new(0),
             fetch_response_bytes: AtomicU64::new(0),
             metadata_topics: AtomicU64::new(0),
+            tls_begun: AtomicU64::new(0),
+            tls_finished: AtomicU64::new(0),
+            tls_resumed: AtomicU64::new(0),
+            logins_begun: AtomicU64::new(0),
+            logins_succeeded: AtomicU64::new(0),
+            logins_refused: AtomicU64::new(0),
+            reauthentications: AtomicU64::new(0),
+            sessions_expired: AtomicU64::new(0),
             software: Mutex::new(BTreeMap::new()),
         }
     }
@@ -108,6 +124,32 @@ impl Counters {
         add(&self.metadata_topics, topics);
     }
 
+    pub(crate) fn tls_begun(&self) {
+        add(&self.tls_begun, 1);
+    }
+
+    pub(crate) fn tls_finished(&self, resumed: bool) {
+        add(&self.tls_finished, 1);
+        add(&self.tls_resumed, u64::from(resumed));
+    }
+
+    pub(crate) fn login_begun(&self) {
+        add(&self.logins_begun, 1);
+    }
+
+    pub(crate) fn login_succeeded(&self, again: bool) {
+        add(&self.logins_succeeded, 1);
+        add(&self.reauthentications, u64::from(again));
+    }
+
+    pub(crate) fn login_refused(&self) {
+        add(&self.logins_refused, 1);
+    }
+
+    pub(crate) fn session_expired(&self) {
+        add(&self.sessions_expired, 1);
+    }
+
     pub(crate) fn software(&self, name: &str, version: &str) {
         let mut known = self.software.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = (name.to_owned(), version.to_owned());
@@ -142,6 +184,14 @@ impl Counters {
             fetch_request_bytes: get(&self.fetch_request_bytes),
             fetch_response_bytes: get(&self.fetch_response_bytes),
             metadata_topics: get(&self.metadata_topics),
+            tls_handshakes_begun: get(&self.tls_begun),
+            tls_handshakes_finished: get(&self.tls_finished),
+            tls_handshakes_resumed: get(&self.tls_resumed),
+            logins_begun: get(&self.logins_begun),
+            logins_succeeded: get(&self.logins_succeeded),
+            logins_refused: get(&self.logins_refused),
+            reauthentications: get(&self.reauthentications),
+            sessions_expired: get(&self.sessions_expired),
             worked,
             longest_wait,
             software: self
@@ -185,6 +235,22 @@ pub struct BrokerStats {
     pub fetch_response_bytes: u64,
     /// Topics described in Metadata responses, known or not.
     pub metadata_topics: u64,
+    /// TLS handshakes that began, also with those that speak no TLS.
+    pub tls_handshakes_begun: u64,
+    /// TLS handshakes that came to their end, as the broker sees it.
+    pub tls_handshakes_finished: u64,
+    /// Of those, the ones that went on with an earlier session.
+    pub tls_handshakes_resumed: u64,
+    /// SaslHandshake requests that asked for a login, first ones and those of re-authentication.
+    pub logins_begun: u64,
+    /// Logins that were right.
+    pub logins_succeeded: u64,
+    /// Logins that were refused, and their connections cut: mechanism, credentials, or order of requests.
+    pub logins_refused: u64,
+    /// Of the logins that were right, those on a connection that was logged in before (KIP-368).
+    pub reauthentications: u64,
+    /// Connections that were cut because they went on after their session's end.
+    pub sessions_expired: u64,
     /// Time of its request threads that was spent on requests, all threads together. Zero where
     /// requests have no price ([`crate::Builder::price`]).
     pub worked: Duration,

@@ -18,6 +18,13 @@ pub(crate) struct RequestHead {
     pub(crate) correlation_id: i32,
 }
 
+impl RequestHead {
+    /// Of a token that comes without a request around it, after a SaslHandshake of version 0.
+    pub(crate) fn of_token() -> Self {
+        Self { api_key: KafkaApi::SaslAuthenticate as i16, version: 0, correlation_id: 0 }
+    }
+}
+
 /// Reads the head and leaves `frame` at the body. Read by hand: an unknown version of ApiVersions
 /// has to be answered, and a generated decoder knows only known versions.
 pub(crate) fn read_head(frame: &mut Bytes) -> Result<RequestHead, String> {

@@ -41,6 +41,26 @@ fn it_runs_a_command_and_ends_as_it_does() {
     assert_eq!(output.status.code(), Some(7));
 }
 
+#[cfg(unix)]
+#[test]
+fn it_hands_out_what_tls_needs() {
+    let folder = std::env::temp_dir().join(format!("ottla-test-broker-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder");
+    let output = program()
+        .args(["--sasl", "PLAIN", "--user", "alice:secret", "--client-certificates", "--tls"])
+        .arg(&folder)
+        .args(["--", "ls"])
+        .arg(&folder)
+        .output()
+        .expect("the program runs");
+    let ca = std::fs::read_to_string(folder.join("ca.pem")).expect("the authority");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert!(output.status.success());
+    let names = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(names.lines().collect::<Vec<_>>(), ["ca.pem", "client.key", "client.pem"]);
+    assert!(ca.starts_with("-----BEGIN CERTIFICATE-----"));
+}
+
 #[test]
 fn wrong_arguments_are_explained() {
     for args in [
@@ -50,6 +70,12 @@ fn wrong_arguments_are_explained() {
         &["--source", "0x100"],
         &["--unknown"],
         &["--topic", "a b:1"],
+        &["--tls", "/no/such/folder"],
+        &["--client-certificates"],
+        &["--sasl", "GSSAPI"],
+        &["--sasl", "PLAIN", "--user", "alice"],
+        &["--token", "token"],
+        &["--max-reauth", "never"],
         &["--"],
     ] {
         let output = program().args(args).output().expect("the program runs");

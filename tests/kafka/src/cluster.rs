@@ -46,6 +46,9 @@ pub struct Options {
     /// listener, whose clients are told these. Tools, other brokers and [`Cluster::bootstrap`]
     /// keep to the first. Default none.
     pub advertise: Vec<u16>,
+    /// Name (capital letters) and protocol of more listeners of each broker, such as `SECURE` and
+    /// `SASL_SSL`: see [`Cluster::listener`]. Their settings are properties. Default none.
+    pub listeners: Vec<(String, String)>,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             properties: BTreeMap::new(),
             format: Vec::new(),
             advertise: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 }
@@ -136,7 +140,8 @@ impl Cluster {
         fs::create_dir(&dir).context(format!("creating {}", dir.display()))?;
         // From here on the folder is removed with the supervisor.
         let supervisor = Supervisor::start(python, &dir)?;
-        let nodes = node::lay_out(&dir, options.brokers, seed, &options.advertise)?;
+        let nodes =
+            node::lay_out(&dir, options.brokers, seed, &options.advertise, &options.listeners)?;
         for node in &nodes {
             fs::create_dir(&node.dir).context("creating a node's folder")?;
             fs::write(node.properties_path(), node.properties(&nodes, &options.properties))
@@ -188,6 +193,14 @@ impl Cluster {
     /// `host:port` of one broker.
     pub fn address(&self, id: u32) -> Result<String> {
         Ok(format!("127.0.0.1:{}", self.node(id)?.port))
+    }
+
+    /// `host:port` of a listener of [`Options::listeners`].
+    pub fn listener(&self, id: u32, name: &str) -> Result<String> {
+        let listener = self.node(id)?.listeners.iter().find(|listener| listener.name == name);
+        let listener =
+            listener.ok_or_else(|| Error::new(format!("no listener is named {name}")))?;
+        Ok(format!("127.0.0.1:{}", listener.port))
     }
 
     /// `host:port` that a relay in front of a broker connects to.

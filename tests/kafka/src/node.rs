@@ -23,6 +23,17 @@ pub struct Relayed {
     pub advertised: u16,
 }
 
+/// One more listener for clients.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name, of capital letters: `listener.name.NAME.` begins its properties, in small ones.
+    pub name: String,
+    /// Kafka's name for what is spoken there: `SASL_SSL`.
+    pub protocol: String,
+    /// Where it is, on 127.0.0.1.
+    pub port: u16,
+}
+
 /// One broker, which is a controller too.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -34,6 +45,8 @@ pub struct Node {
     pub controller_port: u16,
     /// A second listener for clients that come through a relay.
     pub relayed: Option<Relayed>,
+    /// Listeners beside these.
+    pub listeners: Vec<Listener>,
     /// Its folder: properties, logs and data.
     pub dir: PathBuf,
 }
@@ -72,6 +85,11 @@ impl Node {
             listeners += &format!(",RELAYED://127.0.0.1:{}", relayed.port);
             advertised += &format!(",RELAYED://127.0.0.1:{}", relayed.advertised);
             protocols += ",RELAYED:PLAINTEXT";
+        }
+        for Listener { name, protocol, port } in &self.listeners {
+            listeners += &format!(",{name}://127.0.0.1:{port}");
+            advertised += &format!(",{name}://127.0.0.1:{port}");
+            protocols += &format!(",{name}:{protocol}");
         }
         put("listeners", listeners);
         put("advertised.listeners", advertised);
@@ -152,15 +170,22 @@ pub const LOG4J_PROPERTIES: &str = "log4j.rootLogger=WARN, stderr\n\
     log4j.appender.stderr.layout.ConversionPattern=%d{HH:mm:ss.SSS} %p %c: %m%n\n";
 
 /// Lays out `count` nodes below `dir`, on ports that are free now. `advertise` names the ports of
-/// relays, one for each node, or none.
-pub fn lay_out(dir: &Path, count: u32, seed: u32, advertise: &[u16]) -> Result<Vec<Node>> {
+/// relays, one for each node, or none; `listeners` name and protocol of more listeners.
+pub fn lay_out(
+    dir: &Path,
+    count: u32,
+    seed: u32,
+    advertise: &[u16],
+    listeners: &[(String, String)],
+) -> Result<Vec<Node>> {
     if !advertise.is_empty() && advertise.len() != count as usize {
         return Err(Error::new(format!(
             "{count} brokers and {} ports of relays; give each broker one, or none at all",
             advertise.len()
         )));
     }
-    let each = if advertise.is_empty() { 2 } else { 3 };
+    let first = if advertise.is_empty() { 2 } else { 3 };
+    let each = first + listeners.len();
     // Let go of before the brokers start, all at once: a port must not be found twice.
     let ports = numbers(&hold_ports(count as usize * each, seed)?)?;
     Ok((1..=count)
@@ -171,6 +196,15 @@ pub fn lay_out(dir: &Path, count: u32, seed: u32, advertise: &[u16]) -> Result<V
             port: ports[0],
             controller_port: ports[1],
             relayed: advertise.get(i).map(|&advertised| Relayed { port: ports[2], advertised }),
+            listeners: listeners
+                .iter()
+                .zip(&ports[first..])
+                .map(|((name, protocol), &port)| Listener {
+                    name: name.clone(),
+                    protocol: protocol.clone(),
+                    port,
+                })
+                .collect(),
             dir: dir.join(format!("node-{id}")),
         })
         .collect())
@@ -206,7 +240,7 @@ mod tests {
     use super::*;
 
     fn properties(brokers: u32) -> String {
-        let nodes = lay_out(Path::new("/d"), brokers, 7, &[]).unwrap();
+        let nodes = lay_out(Path::new("/d"), brokers, 7, &[], &[]).unwrap();
         let extra = BTreeMap::from([("broker.rack".to_owned(), "mine".to_owned())]);
         nodes[0].properties(&nodes, &extra)
     }
@@ -230,15 +264,26 @@ mod tests {
 
     #[test]
     fn clients_behind_a_relay_are_told_its_port_and_brokers_are_not() {
-        let nodes = lay_out(Path::new("/d"), 2, 7, &[11, 12]).unwrap();
+        let nodes = lay_out(Path::new("/d"), 2, 7, &[11, 12], &[]).unwrap();
         let text = nodes[1].properties(&nodes, &BTreeMap::new());
         let (plain, behind) = (nodes[1].port, nodes[1].relayed.unwrap().port);
         let advertised = format!("PLAIN://127.0.0.1:{plain},RELAYED://127.0.0.1:12");
         assert!(text.contains(&format!("advertised.listeners={advertised}\n")), "{text}");
         assert!(text.contains(&format!(",RELAYED://127.0.0.1:{behind}\n")), "{text}");
         assert!(text.contains("\ninter.broker.listener.name=PLAIN\n"));
-        let error = lay_out(Path::new("/d"), 2, 7, &[11]).unwrap_err().to_string();
+        let error = lay_out(Path::new("/d"), 2, 7, &[11], &[]).unwrap_err().to_string();
         assert!(error.contains("2 brokers and 1 ports"), "{error}");
+    }
+
+    #[test]
+    fn each_broker_has_the_listeners_that_are_asked_for() {
+        let more = [("SECURE".to_owned(), "SASL_SSL".to_owned())];
+        let nodes = lay_out(Path::new("/d"), 2, 7, &[], &more).unwrap();
+        let text = nodes[1].properties(&nodes, &BTreeMap::new());
+        let secure = format!(",SECURE://127.0.0.1:{}", nodes[1].listeners[0].port);
+        assert_eq!(text.matches(&secure).count(), 2, "it listens there, and says so: {text}");
+        assert!(text.contains(",SECURE:SASL_SSL\n"), "{text}");
+        assert_ne!(nodes[0].listeners[0].port, nodes[1].listeners[0].port);
     }
 
     #[test]

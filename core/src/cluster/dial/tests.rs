@@ -10,7 +10,7 @@ fn fails_until(bed: &Bed, id: i32, wait: Duration) {
     let error = Error::new(ErrorKind::Connect, "nobody there");
     let now = bed.now();
     while broker.not_before(DialUrgency::Needed, now).is_none_or(|at| at < now + wait) {
-        bed.pool.random(|rng| broker.dial_failed(false, false, &error, now, rng));
+        bed.pool.random(|rng| broker.dial_failed(DialEnd::Failed, false, &error, now, rng));
     }
 }
 

@@ -19,9 +19,11 @@ use crate::policy::spell::Outlook;
 /// How sure it is that the error will not go away by itself.
 fn outlook(error: &Error) -> Outlook {
     match error.kind() {
-        ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication => {
-            Outlook::Doubtful
-        }
+        ErrorKind::NotKafka
+        | ErrorKind::UnsupportedVersion
+        | ErrorKind::Authentication
+        | ErrorKind::Tls
+        | ErrorKind::Credentials => Outlook::Doubtful,
         // A missing topic is reported by `learn`, and may still be created.
         ErrorKind::UnknownTopic => Outlook::Passing,
         _ if error.broker_code().is_some() && error.is_final() => Outlook::Certain,

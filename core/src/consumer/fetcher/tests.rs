@@ -13,6 +13,7 @@ use crate::cluster::by_hand;
 use crate::config::ConsumerConfig;
 use crate::consumer::fetch::session::{self, Action, Session};
 use crate::error::ErrorKind;
+use crate::policy::reconnect::DialEnd;
 use crate::policy::turns::Turn;
 
 struct Set {
@@ -147,7 +148,7 @@ impl Set {
         let broker = self.pool.broker(broker).unwrap();
         let error = Error::new(ErrorKind::Connect, "refused");
         broker.dialing(self.now());
-        self.pool.random(|rng| broker.dial_failed(false, false, &error, self.now(), rng));
+        self.pool.random(|rng| broker.dial_failed(DialEnd::Failed, false, &error, self.now(), rng));
     }
 
     fn is_silent(&mut self, broker: i32, kind: Kind, sent: Instant) {

@@ -66,7 +66,11 @@ impl Fetcher {
             // These errors, of a peer that is no usable broker, are reported by `spells` after the second time.
             let told_elsewhere = matches!(
                 trouble.error.kind(),
-                ErrorKind::NotKafka | ErrorKind::UnsupportedVersion | ErrorKind::Authentication
+                ErrorKind::NotKafka
+                    | ErrorKind::UnsupportedVersion
+                    | ErrorKind::Authentication
+                    | ErrorKind::Tls
+                    | ErrorKind::Credentials
             );
             if !trouble.is_outage && (whom.is_none() || !told_elsewhere) {
                 if let Some(source) = whom.and_then(|id| self.sources.get_mut(&id)) {

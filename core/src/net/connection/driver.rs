@@ -6,6 +6,7 @@
 //! been handed to the socket whole: only if it had not is it certain that the broker never saw it.
 
 mod overdue;
+mod session;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,8 +27,11 @@ use crate::environment::Transport;
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
+use crate::net::renewal::Renewal;
+use crate::security::tls::cut_off;
+use session::Phase;
 
-const MAY_WANT_SASL: &str = "use a listener without SASL, which this client does not speak yet; else look at the broker's log";
+const MAY_WANT_SASL: &str = "set sasl, or use a listener without it; else look at the broker's log";
 
 /// A request that is not answered yet, or (acks=0) not written yet.
 struct Pending {
@@ -78,6 +82,9 @@ pub(super) struct Driver {
     last_look: bool,
     /// After a stall: nothing is overdue before this.
     grace: Instant,
+    /// How to log in anew, if the broker ends the session.
+    renewal: Option<Box<Renewal>>,
+    phase: Phase,
 }
 
 impl Driver {
@@ -86,8 +93,8 @@ impl Driver {
         rx: mpsc::UnboundedReceiver<Order>,
         stream: Box<dyn Transport>,
         reader: FrameReader,
-        idle_timeout: Duration,
-        idle_share: f64,
+        (idle_timeout, idle_share): (Duration, f64),
+        renewal: Option<Box<Renewal>>,
         on_close: OnClose,
     ) -> Self {
         let used = shared.env.now();
@@ -113,6 +120,8 @@ impl Driver {
             looked: used,
             last_look: false,
             grace: used,
+            renewal,
+            phase: Phase::Ready,
             shared,
         }
     }
@@ -179,7 +188,15 @@ impl Driver {
 
     /// Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        while self.rx_open {
+        if self.renewal.is_none() && matches!(self.phase, Phase::Ready) {
+            return self.poll_requests(cx);
+        }
+        self.poll_session(cx)
+    }
+
+    /// The same for a connection whose session does not end before.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        while self.rx_open && matches!(self.phase, Phase::Ready) {
             match self.rx.poll_recv(cx) {
                 Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
                 Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(CloseReason::Lost(e)),
@@ -348,13 +365,16 @@ impl Driver {
     fn lost(&self, e: &std::io::Error) -> CloseReason {
         let name = &self.shared.name;
         let disconnected = |words: String| Error::new(ErrorKind::Disconnected, words);
+        if let Some(words) = cut_off(e) {
+            return CloseReason::Lost(disconnected(format!("{name}: {words}")));
+        }
         if e.kind() == std::io::ErrorKind::InvalidData {
             let error = Error::new(ErrorKind::NotKafka, format!("{name}: {e}"));
             return CloseReason::Lost(error.advise(NOT_THE_PROTOCOL));
         }
         // A listener with SASL tells its versions to anybody, and nothing else.
         let asked = !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed);
-        if asked && self.reader.is_between_frames() {
+        if asked && !self.shared.logged_in && self.reader.is_between_frames() {
             let words = format!(
                 "{name}: the peer hung up after ApiVersions, before any other answer; it may want SASL"
             );

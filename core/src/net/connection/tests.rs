@@ -53,6 +53,8 @@ fn connection_of(room: usize, caller: &Arc<Caller>) -> Set {
         caller: Arc::clone(caller),
         idle_share: 0.9,
         next_correlation: 100,
+        logged_in: false,
+        renewal: None,
         on_close: Box::new(move |end: &CloseReason| *told.lock().unwrap() = Some(end.clone())),
         metrics: metrics.broker(7).dialed(env.now()).connected(false, env.now()),
     };

@@ -76,14 +76,16 @@ const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 
 /// All tables.
-pub(crate) static SCHEMAS: [Schema; 8] = [
+pub(crate) static SCHEMAS: [Schema; 10] = [
     Schema { api_key: 0, versions: (3, 13), flexible: 9, root: &PRODUCE },
     Schema { api_key: 1, versions: (4, 18), flexible: 12, root: &FETCH },
     Schema { api_key: 2, versions: (1, 10), flexible: 6, root: &LIST_OFFSETS },
     Schema { api_key: 3, versions: (9, 13), flexible: 9, root: &METADATA },
+    Schema { api_key: 17, versions: (0, 1), flexible: i16::MAX, root: &SASL_HANDSHAKE },
     Schema { api_key: 18, versions: (0, 4), flexible: 3, root: &API_VERSIONS },
     Schema { api_key: 19, versions: (2, 7), flexible: 5, root: &CREATE_TOPICS },
     Schema { api_key: 22, versions: (0, 6), flexible: 2, root: &INIT_PRODUCER_ID },
+    Schema { api_key: 36, versions: (0, 2), flexible: 2, root: &SASL_AUTHENTICATE },
     Schema { api_key: 61, versions: (0, 0), flexible: 0, root: &DESCRIBE_PRODUCERS },
 ];
 
@@ -232,6 +234,19 @@ static API_VERSION: Struct =
 /// Supported and finalized features differ in the order of minimum and maximum only.
 static FEATURE: Struct =
     plain(&[field("name", TEXT), field("one_version", I16), field("other_version", I16)]);
+
+static SASL_HANDSHAKE: Struct =
+    plain(&[field("error_code", I16), field("mechanisms", Kind::Structs(&MECHANISM))]);
+
+/// A bare string: before flexible versions a structure is no more than its fields.
+static MECHANISM: Struct = plain(&[field("mechanisms", TEXT)]);
+
+static SASL_AUTHENTICATE: Struct = plain(&[
+    field("error_code", I16),
+    field("error_message", TEXT),
+    field("auth_bytes", Kind::Bytes),
+    field("session_lifetime_ms", I64).since(1),
+]);
 
 static CREATE_TOPICS: Struct =
     plain(&[field("throttle_time_ms", I32), field("topics", Kind::Structs(&CREATED_TOPIC))]);

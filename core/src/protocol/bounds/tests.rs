@@ -6,10 +6,11 @@ use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::produce_response as produce;
 use kafka_protocol::messages::{
     ApiVersionsResponse, BrokerId, CreateTopicsResponse, DescribeProducersResponse, FetchResponse,
-    InitProducerIdResponse, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    ProduceResponse, SaslHandshakeRequest, api_versions_response as api_versions,
-    create_topics_response as create_topics, describe_producers_response as describe_producers,
-    fetch_response as fetch, list_offsets_response as list_offsets, metadata_response as metadata,
+    HeartbeatRequest, InitProducerIdResponse, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    api_versions_response as api_versions, create_topics_response as create_topics,
+    describe_producers_response as describe_producers, fetch_response as fetch,
+    list_offsets_response as list_offsets, metadata_response as metadata,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
@@ -27,9 +28,11 @@ fn decode(api_key: i16, version: i16, body: &[u8]) -> Result<usize, String> {
         1 => one::<FetchResponse>(version, body),
         2 => one::<ListOffsetsResponse>(version, body),
         3 => one::<MetadataResponse>(version, body),
+        17 => one::<SaslHandshakeResponse>(version, body),
         18 => one::<ApiVersionsResponse>(version, body),
         19 => one::<CreateTopicsResponse>(version, body),
         22 => one::<InitProducerIdResponse>(version, body),
+        36 => one::<SaslAuthenticateResponse>(version, body),
         61 => one::<DescribeProducersResponse>(version, body),
         other => panic!("no decoder for request {other}: add it here with its table"),
     }
@@ -183,6 +186,14 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
                 .with_topics(vec![topic; 2]);
             both(version, full)
         }
+        17 => {
+            let full = SaslHandshakeResponse::default().with_mechanisms(vec![
+                text(),
+                StrBytes::default(),
+                text(),
+            ]);
+            both(version, full)
+        }
         18 => {
             let supported = api_versions::SupportedFeatureKey::default().with_name(text());
             let finalized = api_versions::FinalizedFeatureKey::default().with_name(text());
@@ -207,6 +218,13 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
             both(version, CreateTopicsResponse::default().with_topics(vec![topic; 2]))
         }
         22 => both(version, InitProducerIdResponse::default().with_producer_id(1.into())),
+        36 => {
+            let full = SaslAuthenticateResponse::default()
+                .with_error_message(Some(text()))
+                .with_auth_bytes(Bytes::from_static(&[255; 200]))
+                .with_session_lifetime_ms(since(version, 1, 3_600_000));
+            both(version, full)
+        }
         61 => {
             let producer = describe_producers::ProducerState::default()
                 .with_producer_id(1.into())
@@ -277,7 +295,7 @@ fn names_the_field() {
 
 #[test]
 fn without_a_table() {
-    assert_eq!(check(36, 0, &[]), Err(Refused::NoSchema));
+    assert_eq!(check(12, 0, &[]), Err(Refused::NoSchema));
     assert_eq!(check(3, 8, &[]), Err(Refused::NoSchema));
     assert_eq!(check(0, 14, &[]), Err(Refused::NoSchema));
 }
@@ -290,7 +308,7 @@ fn versions_without_a_table() {
         let refused = std::panic::catch_unwind(|| bounded::<MetadataRequest>(first, last));
         assert!(refused.is_err(), "{first} to {last}");
     }
-    assert!(std::panic::catch_unwind(|| bounded::<SaslHandshakeRequest>(0, 0)).is_err());
+    assert!(std::panic::catch_unwind(|| bounded::<HeartbeatRequest>(0, 0)).is_err());
 }
 
 /// A table never claims a version whose response the decoder refuses to read at all.

@@ -8,7 +8,8 @@ use super::{ApiKey, Call, Outcome, SUPPORTED, versions};
 use crate::error_code as code;
 use crate::wire::Response;
 
-pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
+/// With the answer comes its error code.
+pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<(Outcome, i16), String> {
     let (min, max) = versions(call.shared, ApiKey::API_VERSIONS).unwrap_or((0, 0));
     if call.version < min || call.version > max {
         // Asked in a version that only a newer broker knows: answered in version 0, which every
@@ -16,7 +17,8 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
         let response = ApiVersionsResponse::default()
             .with_error_code(code::UNSUPPORTED_VERSION)
             .with_api_keys(vec![api_version(ApiKey::API_VERSIONS, min, max)]);
-        return Response::encode(call.correlation_id, 0, &response).map(Outcome::Response);
+        let response = Response::encode(call.correlation_id, 0, &response)?;
+        return Ok((Outcome::Response(response), code::UNSUPPORTED_VERSION));
     }
     let request: ApiVersionsRequest = call.decode(ApiKey::API_VERSIONS, body)?;
     let mut error_code = call.plan.error_before.or(call.plan.error_after).unwrap_or(code::NONE);
@@ -43,7 +45,7 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
         .with_error_code(error_code)
         .with_throttle_time_ms(if call.version >= 1 { call.throttle_time_ms() } else { 0 })
         .with_api_keys(api_keys);
-    call.answer(&response)
+    Ok((call.answer(&response)?, error_code))
 }
 
 fn api_version(api: ApiKey, min: i16, max: i16) -> ApiVersion {

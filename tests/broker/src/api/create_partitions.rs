@@ -5,6 +5,7 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::{ApiKey, Call, Outcome, verdict};
+use crate::acl::Right;
 use crate::batch::Refusal;
 use crate::config::Config;
 use crate::error_code as code;
@@ -17,6 +18,9 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
         let (before, after) = call.injected(ApiKey::CREATE_PARTITIONS, &topic.name, -1);
         let grown = match before {
             Some(error) => Err(Refusal::new(error, "by fault script")),
+            None if !call.may(Right::Alter, &topic.name) => {
+                Err(Refusal::new(code::TOPIC_AUTHORIZATION_FAILED, "Topic authorization failed."))
+            }
             None => grow(
                 &mut call.shared.state(),
                 &call.shared.config,

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use uuid::Uuid;
 
 use super::{ApiKey, Call, Outcome, verdict};
+use crate::acl::Right;
 use crate::batch::Refusal;
 use crate::config::Config;
 use crate::error_code as code;
@@ -29,6 +30,9 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
             Some(error) => Err(Refusal::new(error, "by fault script")),
             None if repeated.contains(&topic.name) => {
                 Err(Refusal::new(code::INVALID_REQUEST, "the request names the topic twice"))
+            }
+            None if !call.may(Right::CreateTopics, "") && !call.may(Right::Create, &topic.name) => {
+                Err(Refusal::new(code::TOPIC_AUTHORIZATION_FAILED, "Authorization failed."))
             }
             None => create(&mut call.shared.state(), config, topic, request.validate_only),
         };

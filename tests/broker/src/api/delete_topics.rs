@@ -6,6 +6,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicN
 use uuid::Uuid;
 
 use super::{ApiKey, Call, Outcome, topic_name, verdict};
+use crate::acl::Right;
 use crate::batch::Refusal;
 use crate::error_code as code;
 
@@ -25,8 +26,17 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
         };
         let (before, after) =
             call.injected(ApiKey::DELETE_TOPICS, found.as_deref().unwrap_or(""), -1);
+        let allowed = found.as_deref().is_none_or(|name| call.may(Right::Delete, name));
+        // Who may not see a topic is not told the name that an id stands for.
+        let seen =
+            found.as_deref().filter(|topic| name.is_some() || call.may(Right::Describe, topic));
+        let told = seen.map(topic_name);
         let deleted = match (&found, before) {
             (_, Some(error)) => Err(Refusal::new(error, "by fault script")),
+            _ if !allowed => {
+                let words = "Topic authorization failed.";
+                Err(Refusal::new(code::TOPIC_AUTHORIZATION_FAILED, words))
+            }
             (Some(name), None) => state.delete_topic(name),
             (None, None) => Err(Refusal::new(code::UNKNOWN_TOPIC_ID, "no topic has this id")),
         };
@@ -35,9 +45,8 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
             None => deleted,
         };
         let (error_code, message) = verdict(&deleted);
-        let mut result = DeletableTopicResult::default()
-            .with_name(found.as_deref().map(topic_name))
-            .with_error_code(error_code);
+        let mut result =
+            DeletableTopicResult::default().with_name(told).with_error_code(error_code);
         if call.version >= 6 {
             result.topic_id = deleted.unwrap_or(id);
         }

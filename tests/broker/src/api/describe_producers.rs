@@ -7,6 +7,7 @@ use kafka_protocol::messages::describe_producers_response::{
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 
 use super::{ApiKey, Call, Outcome, topic_name};
+use crate::acl::Right;
 use crate::error_code as code;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
@@ -32,6 +33,9 @@ fn partition(call: &Call<'_>, topic: &str, index: i32) -> PartitionResponse {
     let (before, after) = call.injected(ApiKey::DESCRIBE_PRODUCERS, topic, index);
     if let Some(error) = before.or(after) {
         return response.with_error_code(error);
+    }
+    if !call.may(Right::Read, topic) {
+        return response.with_error_code(code::TOPIC_AUTHORIZATION_FAILED);
     }
     let mut state = call.shared.state();
     let found = state.topics.get_mut(topic).and_then(|topic| topic.partition_mut(index));

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::fetch_partition::{FOLLOWERS, Reader};
 use super::fetch_response::{self, Answer, FetchResponse, PartResponse};
 use super::{ApiKey, Call, Outcome};
+use crate::acl::Right;
 use crate::error_code as code;
 use crate::sessions::{Ask, Context, Key, NO_SESSION, Request, TopicKey, Wanted};
 use crate::state::State;
@@ -93,7 +94,7 @@ fn begin(
     let (context, list) = call.broker.sessions().begin(request, Instant::now(), name_of)?;
     let (mut wanted, mut unknown) = (Vec::with_capacity(list.len()), Vec::new());
     for one in list {
-        match not_there(&state, &one) {
+        match not_there(call, &state, &one) {
             None => wanted.push(one),
             Some(error) => {
                 let part = PartResponse::error(one.key.partition, error);
@@ -151,9 +152,12 @@ fn forgotten(request: &FetchRequest, key: impl Fn(&ForgottenTopic) -> TopicKey) 
     forgotten
 }
 
-/// The error of a partition that nobody knows.
-fn not_there(state: &State, wanted: &Wanted) -> Option<i16> {
+/// The error of a partition that the client may not read, or that nobody knows.
+fn not_there(call: &Call<'_>, state: &State, wanted: &Wanted) -> Option<i16> {
     let Some(name) = &wanted.name else { return Some(code::UNKNOWN_TOPIC_ID) };
+    if !call.may(Right::Read, name) {
+        return Some(code::TOPIC_AUTHORIZATION_FAILED);
+    }
     let there = state.topics.get(&**name).is_some_and(|topic| {
         usize::try_from(wanted.key.partition).is_ok_and(|index| index < topic.partitions.len())
     });

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::{ApiKey, Call, Outcome};
+use crate::acl::Right;
 use crate::batch::Refusal;
 use crate::error_code as code;
 use crate::state::{MAX_TRANSACTIONAL_IDS, State};
@@ -13,8 +14,9 @@ const LAST_EPOCH: i16 = i16::MAX - 1;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
     let request: InitProducerIdRequest = call.decode(ApiKey::INIT_PRODUCER_ID, body)?;
-    let result = match call.plan.error_before {
-        Some(error) => Err(Refusal::new(error, "by fault script")),
+    let refusal = call.plan.error_before.map(|error| Refusal::new(error, "by fault script"));
+    let result = match refusal.or_else(|| forbidden(call, &request)) {
+        Some(refusal) => Err(refusal),
         None => {
             let mut state = call.shared.state();
             match &request.transactional_id {
@@ -45,6 +47,20 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
             .with_producer_epoch(-1),
     };
     call.answer(&response)
+}
+
+/// Who writes to no topic at all has no use for a producer id (KIP-679).
+fn forbidden(call: &Call<'_>, request: &InitProducerIdRequest) -> Option<Refusal> {
+    match &request.transactional_id {
+        Some(id) if !call.may(Right::TransactionalId, id.as_str()) => Some(Refusal::new(
+            code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            "Transactional Id authorization failed.",
+        )),
+        None if !call.may(Right::IdempotentWrite, "") && !call.may_somewhere(Right::Write) => {
+            Some(Refusal::new(code::CLUSTER_AUTHORIZATION_FAILED, "Cluster authorization failed."))
+        }
+        _ => None,
+    }
 }
 
 /// A transactional id keeps its producer id; each start bumps the epoch and fences whoever had the

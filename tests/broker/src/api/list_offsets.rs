@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::fetch::READ_COMMITTED;
 use super::fetch_partition::epoch;
 use super::{ApiKey, Call, Outcome};
+use crate::acl::Right;
 use crate::batch;
 use crate::error_code as code;
 use crate::state::State;
@@ -48,11 +49,13 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
     let now = Instant::now();
     let mut results = Vec::new();
     for topic in request.topics {
+        let seen = call.may(Right::Describe, topic.name.as_str());
         let mut partitions = Vec::new();
         for wanted in topic.partitions {
             let (before, after) =
                 call.injected(ApiKey::LIST_OFFSETS, &topic.name, wanted.partition_index);
-            let found = match before.or(after) {
+            let forbidden = (!seen).then_some(code::TOPIC_AUTHORIZATION_FAILED);
+            let found = match before.or(after).or(forbidden) {
                 Some(error) => Found::error(error),
                 None => match topics
                     .get_mut(topic.name.as_str())

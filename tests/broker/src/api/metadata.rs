@@ -11,6 +11,7 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
 use uuid::Uuid;
 
 use super::{ApiKey, Call, Outcome, broker_ids, str_bytes, topic_name};
+use crate::acl::Right;
 use crate::error_code as code;
 use crate::state::{self, Shared, State};
 use crate::topic::Topic;
@@ -28,11 +29,14 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String
         None => {
             let mut state = shared.state();
             if request.allow_auto_topic_creation {
-                create_missing(shared, &mut state, wanted.unwrap_or_default(), call.version);
+                create_missing(call, &mut state, wanted.unwrap_or_default());
             }
             response(shared, &state, wanted, call.version)
         }
     };
+    if call.rights.is_some() {
+        hide(call, &request, &mut response, wanted.is_none());
+    }
     call.broker.counters.described(response.topics.len() as u64);
     for topic in &mut response.topics {
         let name = topic.name.as_ref().map_or("", |name| name.as_str());
@@ -129,16 +133,49 @@ fn by(wanted: &MetadataRequestTopic, version: i16) -> By<'_> {
     By::Name(wanted.name.as_ref().map_or("", |name| name.as_str()))
 }
 
-fn create_missing(
-    shared: &Shared,
-    state: &mut State,
-    wanted: &[MetadataRequestTopic],
-    version: i16,
+/// Leaves out, or refuses, what the client may not see (`KafkaApis.handleTopicMetadataRequest`). Whether a topic
+/// exists is not told to who may not see it; an id is no secret, its name is.
+fn hide(
+    call: &Call<'_>,
+    request: &MetadataRequest,
+    response: &mut MetadataResponse,
+    everything: bool,
 ) {
-    let config = &shared.config;
+    let creates = request.allow_auto_topic_creation && call.shared.config.auto_create.is_some();
+    response.topics.retain_mut(|topic| {
+        let Some(name) = &topic.name else { return true };
+        let missing = topic.error_code == code::UNKNOWN_TOPIC_OR_PARTITION;
+        let seen = call.may(Right::Describe, name.as_str());
+        if seen && !(missing && creates && !may_create(call, name.as_str())) {
+            return true;
+        }
+        let named = request.topics.iter().flatten();
+        let by_id = call.version >= 10
+            && named
+                .filter(|one| one.topic_id != Uuid::nil())
+                .any(|one| one.topic_id == topic.topic_id);
+        *topic = MetadataResponseTopic::default()
+            .with_error_code(code::TOPIC_AUTHORIZATION_FAILED)
+            .with_topic_id(if by_id { topic.topic_id } else { Uuid::nil() })
+            .with_name(match by_id && call.version >= 12 {
+                true => None,
+                false => topic.name.clone(),
+            });
+        !everything
+    });
+}
+
+fn may_create(call: &Call<'_>, name: &str) -> bool {
+    call.may(Right::CreateTopics, "") || call.may(Right::Create, name)
+}
+
+fn create_missing(call: &Call<'_>, state: &mut State, wanted: &[MetadataRequestTopic]) {
+    let config = &call.shared.config;
     let Some(partitions) = config.auto_create else { return };
     for wanted in once(wanted) {
-        if let By::Name(name) = by(wanted, version)
+        if let By::Name(name) = by(wanted, call.version)
+            && call.may(Right::Describe, name)
+            && may_create(call, name)
             && !state.topics.contains_key(name)
         {
             let replicas = state::spread(config, 0, partitions, config.default_replication());

@@ -14,6 +14,7 @@ pub(crate) mod list_offsets;
 pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod sasl;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
 
+use crate::acl::{Acls, Right};
 use crate::batch::Refusal;
 use crate::faults::Plan;
 use crate::price::Work;
@@ -43,6 +45,8 @@ impl ApiKey {
     pub const METADATA: Self = Self(3);
     /// FindCoordinator
     pub const FIND_COORDINATOR: Self = Self(10);
+    /// SaslHandshake
+    pub const SASL_HANDSHAKE: Self = Self(17);
     /// ApiVersions
     pub const API_VERSIONS: Self = Self(18);
     /// CreateTopics
@@ -53,6 +57,8 @@ impl ApiKey {
     pub const INIT_PRODUCER_ID: Self = Self(22);
     /// OffsetsForLeaderEpoch
     pub const OFFSET_FOR_LEADER_EPOCH: Self = Self(23);
+    /// SaslAuthenticate
+    pub const SASL_AUTHENTICATE: Self = Self(36);
     /// CreatePartitions
     pub const CREATE_PARTITIONS: Self = Self(37);
     /// DescribeProducers
@@ -60,17 +66,19 @@ impl ApiKey {
 }
 
 /// Every api this broker answers, with the versions it knows.
-pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 12] = [
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 14] = [
     (ApiKey::PRODUCE, 3, 13),
     (ApiKey::FETCH, 4, 18),
     (ApiKey::LIST_OFFSETS, 1, 10),
     (ApiKey::METADATA, 0, 13),
     (ApiKey::FIND_COORDINATOR, 0, 6),
+    (ApiKey::SASL_HANDSHAKE, 0, 1),
     (ApiKey::API_VERSIONS, 0, 4),
     (ApiKey::CREATE_TOPICS, 2, 7),
     (ApiKey::DELETE_TOPICS, 1, 6),
     (ApiKey::INIT_PRODUCER_ID, 0, 5),
     (ApiKey::OFFSET_FOR_LEADER_EPOCH, 2, 4),
+    (ApiKey::SASL_AUTHENTICATE, 0, 2),
     (ApiKey::CREATE_PARTITIONS, 0, 3),
     (ApiKey::DESCRIBE_PRODUCERS, 0, 0),
 ];
@@ -78,6 +86,8 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 12] = [
 /// One request on its way through its handler.
 pub(crate) struct Call<'a> {
     pub(crate) shared: &'a Arc<Shared>,
+    /// What clients may do, and who this one is; `None`: everything.
+    pub(crate) rights: Option<(Arc<Acls>, Arc<str>)>,
     pub(crate) broker: &'a Broker,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
@@ -95,11 +105,21 @@ pub(crate) enum Outcome {
     NoResponse,
     /// The broker has nothing better than to hang up.
     Close,
+    /// A login is refused: after a while the client is told so, if there is a way, and the connection ends.
+    Refused(Option<Response>),
 }
 
 impl Call<'_> {
     pub(crate) fn answer<T: Encodable + HeaderVersion>(&self, body: &T) -> Result<Outcome, String> {
         Response::encode(self.correlation_id, self.version, body).map(Outcome::Response)
+    }
+
+    pub(crate) fn may(&self, right: Right, name: &str) -> bool {
+        self.rights.as_ref().is_none_or(|(acls, principal)| acls.may(principal, right, name))
+    }
+
+    pub(crate) fn may_somewhere(&self, right: Right) -> bool {
+        self.rights.as_ref().is_none_or(|(acls, principal)| acls.may_somewhere(principal, right))
     }
 
     pub(crate) fn throttle_time_ms(&self) -> i32 {
@@ -118,7 +138,11 @@ impl Call<'_> {
         (before.or(self.plan.error_before), after.or(self.plan.error_after))
     }
 
-    fn decode<T: Decodable + Message>(&self, api: ApiKey, mut body: Bytes) -> Result<T, String> {
+    pub(crate) fn decode<T: Decodable + Message>(
+        &self,
+        api: ApiKey,
+        mut body: Bytes,
+    ) -> Result<T, String> {
         shape::check(api, self.version, &body)?;
         T::decode(&mut body, self.version).map_err(|error| error.to_string())
     }
@@ -131,7 +155,7 @@ pub(crate) async fn handle(
     body: Bytes,
 ) -> Result<Outcome, String> {
     if api == ApiKey::API_VERSIONS {
-        return api_versions::handle(call, body);
+        return api_versions::handle(call, body).map(|(outcome, _)| outcome);
     }
     let Some((min, max)) = versions(call.shared, api) else { return Ok(Outcome::Close) };
     if !(min..=max).contains(&call.version) {
@@ -149,6 +173,8 @@ pub(crate) async fn handle(
         ApiKey::INIT_PRODUCER_ID => init_producer_id::handle(call, body),
         ApiKey::OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch::handle(call, body),
         ApiKey::CREATE_PARTITIONS => create_partitions::handle(call, body),
+        ApiKey::SASL_HANDSHAKE => sasl::handshake(call, body),
+        ApiKey::SASL_AUTHENTICATE => sasl::authenticate(call, body),
         ApiKey::DESCRIBE_PRODUCERS => describe_producers::handle(call, body),
         _ => Ok(Outcome::Close),
     }

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpoch
 use super::fetch_partition::NO_EPOCH;
 use super::list_offsets::leadership;
 use super::{ApiKey, Call, Outcome};
+use crate::acl::Right;
 use crate::error_code as code;
 
 pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, String> {
@@ -50,6 +51,9 @@ fn end(
     let (before, after) = call.injected(ApiKey::OFFSET_FOR_LEADER_EPOCH, topic, wanted.partition);
     if let Some(error) = before.or(after) {
         return Err(error);
+    }
+    if !call.may(Right::Describe, topic) {
+        return Err(code::TOPIC_AUTHORIZATION_FAILED);
     }
     let mut state = call.shared.state();
     let found = state.topics.get_mut(topic);

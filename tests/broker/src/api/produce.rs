@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{ApiKey, Call, Outcome, str_bytes};
+use crate::acl::Right;
 use crate::batch::{self, BatchHeader, Depth, Refusal};
 use crate::config::Storage;
 use crate::error_code as code;
@@ -68,6 +69,7 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
 fn append_all(call: &mut Call<'_>, request: &ProduceRequest) -> Vec<Part> {
     let shared = call.shared;
     let depth = if shared.config.check_records { Depth::Records } else { Depth::Header };
+    let other_id = has_forbidden_id(call, request);
     let mut parts = Vec::new();
     for (topic_index, topic) in request.topic_data.iter().enumerate() {
         let (name, topic_id, rules) = {
@@ -103,12 +105,41 @@ fn append_all(call: &mut Call<'_>, request: &ProduceRequest) -> Vec<Part> {
                 error_after: after,
                 leader: None,
             };
-            part.result =
-                append(shared, call.broker, request, call.version, &mut part, judged, before);
+            let forbidden = forbidden(call, other_id, &name).filter(|_| before.is_none());
+            part.result = match forbidden {
+                Some(refusal) => Err(refusal),
+                None => {
+                    append(shared, call.broker, request, call.version, &mut part, judged, before)
+                }
+            };
             parts.push(part);
         }
     }
     parts
+}
+
+/// Whether there are records of a transaction that is not the client's. Then no record of the request is
+/// written.
+fn has_forbidden_id(call: &Call<'_>, request: &ProduceRequest) -> bool {
+    let mut records = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    call.rights.is_some()
+        && records.any(|data| data.records.as_deref().is_some_and(batch::is_transactional))
+        && !call.may(
+            Right::TransactionalId,
+            request.transactional_id.as_ref().map_or("", |id| id.as_str()),
+        )
+}
+
+/// What the client may not do. A topic id that nobody knows is found to be so instead.
+fn forbidden(call: &Call<'_>, other_id: bool, topic: &str) -> Option<Refusal> {
+    if other_id {
+        let words = "Transactional Id authorization failed.";
+        return Some(Refusal::new(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, words));
+    }
+    let by_unknown_id = call.version >= TOPIC_IDS && topic.is_empty();
+    let words = "Topic authorization failed.";
+    (!by_unknown_id && !call.may(Right::Write, topic))
+        .then(|| Refusal::new(code::TOPIC_AUTHORIZATION_FAILED, words))
 }
 
 fn append(

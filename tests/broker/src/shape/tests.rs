@@ -5,6 +5,7 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
     ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::Decodable;
 use proptest::prelude::*;
@@ -38,6 +39,8 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::LIST_OFFSETS => left::<ListOffsetsRequest>(version, body),
         ApiKey::METADATA => left::<MetadataRequest>(version, body),
         ApiKey::FIND_COORDINATOR => left::<FindCoordinatorRequest>(version, body),
+        ApiKey::SASL_HANDSHAKE => left::<SaslHandshakeRequest>(version, body),
+        ApiKey::SASL_AUTHENTICATE => left::<SaslAuthenticateRequest>(version, body),
         ApiKey::API_VERSIONS => left::<ApiVersionsRequest>(version, body),
         ApiKey::CREATE_TOPICS => left::<CreateTopicsRequest>(version, body),
         ApiKey::DELETE_TOPICS => left::<DeleteTopicsRequest>(version, body),

@@ -3,6 +3,7 @@
 //! Most tests run brokers and client in one runtime, over in-memory streams and in paused time:
 //! then "never answers" is a fact after an hour that takes no time, and every run is the same.
 
+mod acls;
 mod client;
 mod faults;
 mod fetch;
@@ -14,8 +15,10 @@ mod price;
 mod replication;
 mod requests;
 mod retention;
+mod sasl;
 mod sessions;
 mod streams;
+mod tls;
 mod topics;
 mod transactions;
 mod versions;

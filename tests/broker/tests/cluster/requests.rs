@@ -22,7 +22,8 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteTopicsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
-    ProduceRequest, ProducerId, TopicName, TransactionalId,
+    ProduceRequest, ProducerId, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
+    TransactionalId,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -61,11 +62,13 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(2, 1..=10, &|version| encode(version, &list_offsets(version, target)));
     all(3, 0..=13, &|version| encode(version, &metadata(version, target)));
     all(10, 0..=6, &|version| encode(version, &find_coordinator(version)));
+    all(17, 0..=1, &|version| encode(version, &sasl_handshake()));
     all(18, 0..=4, &|version| encode(version, &api_versions(version)));
     all(19, 2..=7, &|version| encode(version, &create_topics(version)));
     all(20, 1..=6, &|version| encode(version, &delete_topics(version)));
     all(22, 0..=5, &|version| encode(version, &init_producer_id(version)));
     all(23, 2..=4, &|version| encode(version, &offset_for_leader_epoch(version, target)));
+    all(36, 0..=2, &|version| encode(version, &sasl_authenticate()));
     all(37, 0..=3, &|version| encode(version, &create_partitions(version, target)));
     all(61, 0..=0, &|version| encode(version, &describe_producers(target)));
     samples
@@ -170,6 +173,14 @@ fn metadata(version: i16, target: &Target) -> MetadataRequest {
     }
     let request = MetadataRequest::default().with_topics(Some(topics));
     if version >= 4 { request.with_allow_auto_topic_creation(true) } else { request }
+}
+
+fn sasl_handshake() -> SaslHandshakeRequest {
+    SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))
+}
+
+fn sasl_authenticate() -> SaslAuthenticateRequest {
+    SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"\0alice\0secret"))
 }
 
 fn find_coordinator(version: i16) -> FindCoordinatorRequest {

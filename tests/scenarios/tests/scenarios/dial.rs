@@ -131,7 +131,7 @@ async fn the_first_dial_after_a_loss_is_jittered_and_so_is_the_first_retry() {
     // All of them lost it at the same moment, and 6 of 60 are due in each hundredth of a second.
     for hundredth in 0..10 {
         let bin = ms(hundredth * 10)..ms(hundredth * 10 + 10);
-        let together = after.iter().filter(|at| bin.contains(at)).count();
+        let together = after.iter().filter(|at| bin.contains(*at)).count();
         assert!(together <= 20, "{together} dials of 60 clients within {bin:?}");
     }
     let soon = after.iter().filter(|at| **at <= ms(101)).count();

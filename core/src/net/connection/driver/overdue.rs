@@ -50,12 +50,17 @@ impl Driver {
             if self.some_give_up(now) {
                 continue;
             }
+            if self.renewal_due(now) {
+                // The caller finds it due.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let Some(oldest) = self.oldest_pending() else {
                 let idle_at = self.used + self.idle_timeout.mul_f64(self.idle_share);
                 if idle_at <= now {
                     return Poll::Ready(CloseReason::Idle);
                 }
-                self.arm(idle_at);
+                self.arm(self.next_look());
                 continue;
             };
             if self.overdue_at(oldest) > now {
@@ -76,6 +81,11 @@ impl Driver {
 
     /// When something is to be looked at, if nothing happens before.
     fn next_look(&self) -> Instant {
+        let at = self.next_look_at_requests();
+        self.renewal_at().map_or(at, |due| due.min(at))
+    }
+
+    fn next_look_at_requests(&self) -> Instant {
         let Some(oldest) = self.oldest_pending() else {
             return self.used + self.idle_timeout.mul_f64(self.idle_share);
         };

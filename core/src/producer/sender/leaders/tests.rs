@@ -10,6 +10,7 @@ use crate::cluster::{Broker, Handle, Lane, by_hand};
 use crate::error::Error;
 use crate::net::Connection;
 use crate::net::by_hand::connection;
+use crate::policy::reconnect::DialEnd;
 
 struct Set {
     pool: Handle,
@@ -61,7 +62,7 @@ impl Set {
 
     fn cannot_be_reached(&self, id: i32) {
         let (broker, error) = (self.broker(id), Error::closed("socket"));
-        self.pool.random(|rng| broker.dial_failed(false, false, &error, self.now, rng));
+        self.pool.random(|rng| broker.dial_failed(DialEnd::Failed, false, &error, self.now, rng));
     }
 
     fn wants_more(&mut self) -> bool {

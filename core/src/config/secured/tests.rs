@@ -1,0 +1,138 @@
+use super::super::foreign::Owner;
+use super::super::properties::{Properties, Value, read};
+use crate::security::{Pem, Sasl, Tls, Verify};
+
+fn of(properties: &[(&str, &str)]) -> Properties {
+    properties.iter().copied().collect()
+}
+
+fn settings(properties: &[(&str, &str)]) -> Vec<(&'static str, Value)> {
+    read(Owner::Client, &of(properties)).unwrap_or_else(|e| panic!("{properties:?}: {e}"))
+}
+
+fn refused(properties: &[(&str, &str)]) -> String {
+    let error = read(Owner::Client, &of(properties)).expect_err("it is refused");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    error.message().to_owned()
+}
+
+const PEM: &str = "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----";
+
+#[test]
+fn what_others_write_is_read_as_one_setting() {
+    let tls = |tls: Tls| vec![("tls", Value::Tls(tls))];
+    let sasl = |sasl: Sasl| vec![("sasl", Value::Sasl(sasl))];
+    let in_lines = Pem::text(PEM.replace("\\n", "\n"));
+    for (properties, expected) in [
+        (&[("security.protocol", "PLAINTEXT")][..], vec![]),
+        // Left over from another protocol.
+        (&[("security.protocol", "plaintext"), ("sasl.username", "u")], vec![]),
+        (&[("security.protocol", "ssl")], tls(Tls::system())),
+        (&[("security.protocol", "SSL"), ("ssl.ca.location", "probe")], tls(Tls::system())),
+        (
+            &[("security.protocol", "SSL"), ("ssl_cafile", "a"), ("ssl_check_hostname", "False")],
+            tls(Tls::system().ca("a").verify(Verify::Chain)),
+        ),
+        (
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.ca.pem", PEM),
+                ("ssl.certificate.location", "c"),
+                ("ssl.key.location", "k"),
+                ("ssl.endpoint.identification.algorithm", "none"),
+            ],
+            tls(Tls::system().ca(in_lines.clone()).identity("c", "k").verify(Verify::Chain)),
+        ),
+        (
+            &[
+                ("security.protocol", "SSL"),
+                ("ssl.truststore.type", "PEM"),
+                ("ssl.truststore.location", "t"),
+                ("ssl.keystore.type", "PEM"),
+                ("ssl.keystore.location", "k"),
+                ("ssl.endpoint.identification.algorithm", "https"),
+            ],
+            tls(Tls::system().ca("t").identity("k", "k")),
+        ),
+        (
+            &[("security.protocol", "SSL"), ("enable.ssl.certificate.verification", "false")],
+            tls(Tls::system().verify(Verify::None)),
+        ),
+        (
+            &[
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanisms", "SCRAM-SHA-256"),
+                ("sasl.username", "u"),
+                ("sasl.password", "p"),
+            ],
+            sasl(Sasl::scram_sha_256("u", "p")),
+        ),
+        (
+            &[
+                ("security_protocol", "SASL_PLAINTEXT"),
+                ("sasl_mechanism", "PLAIN"),
+                ("sasl_plain_username", "u"),
+                ("sasl_plain_password", "p"),
+            ],
+            sasl(Sasl::plain("u", "p")),
+        ),
+        (
+            &[
+                ("security.protocol", "SASL_SSL"),
+                ("sasl.mechanism", "SCRAM-SHA-512"),
+                (
+                    "sasl.jaas.config",
+                    "x.ScramLoginModule required username=u password=\"p\" tokenauth=true;",
+                ),
+            ],
+            vec![
+                ("sasl", Value::Sasl(Sasl::scram_sha_512("u", "p").delegation_token())),
+                ("tls", Value::Tls(Tls::system())),
+            ],
+        ),
+    ] {
+        assert_eq!(settings(properties), expected, "{properties:?}");
+    }
+}
+
+#[test]
+fn what_is_incomplete_or_not_offered_is_said_without_its_value() {
+    let ssl = ("security.protocol", "SSL");
+    let sasl = ("security.protocol", "SASL_SSL");
+    let (plain, user) = (("sasl.mechanism", "PLAIN"), ("sasl.username", "hunter2"));
+    let jaas = ("sasl.jaas.config", "PlainLoginModule required username=a password=hunter2;");
+    for (properties, words) in [
+        (&[("ssl.ca.location", "hunter2")][..], "'ssl.ca.location' (set security.protocol"),
+        (&[user], "'sasl.username' (set security.protocol"),
+        (&[("security.protocol", "hunter2")], "none of PLAINTEXT, SSL"),
+        (&[ssl, ("ssl.certificate.location", "hunter2")], "its key is missing"),
+        (&[ssl, ("ssl.key.pem", "hunter2")], "its certificate is missing"),
+        (&[ssl, ("ssl.ca.location", "a"), ("ssl.ca.pem", "hunter2")], "'ssl.ca.pem' (another"),
+        (&[ssl, ("ssl.ca.location", "a"), ("ssl.cafile", "hunter2")], "says something else"),
+        (&[ssl, ("ssl.truststore.type", "JKS")], "openssl pkcs12"),
+        (&[ssl, ("ssl.key.password", "hunter2")], "openssl pkey"),
+        (&[ssl, ("ssl.cipher.suites", "hunter2")], "TLS is 1.2 or 1.3"),
+        (&[ssl, ("ssl.endpoint.identification.algorithm", "x")], "https or none"),
+        (&[ssl, ("enable.ssl.certificate.verification", "no")], "neither true nor false"),
+        (&[sasl], "'security.protocol' (sasl.mechanism is missing"),
+        (&[sasl, ("sasl.mechanism", "GSSAPI")], "SCRAM-SHA-512 are offered yet"),
+        (&[sasl, plain, user], "sasl.password are missing"),
+        (&[sasl, plain, jaas, user], "'sasl.username' (sasl.jaas.config has it"),
+        (&[sasl, ("sasl.mechanism", "SCRAM-SHA-256"), jaas], "is not that of sasl.mechanism"),
+        (&[sasl, plain, ("sasl.jaas.config", "password=hunter2")], "'sasl.jaas.config' ("),
+        (&[sasl, ("sasl.oauthbearer.client.secret", "hunter2")], "PLAIN and SCRAM are offered yet"),
+    ] {
+        let message = refused(properties);
+        assert!(message.contains(words), "{properties:?}: {message}");
+    }
+}
+
+/// A binding that reads properties by itself must not drop them: it would connect in plaintext.
+#[test]
+fn plain_values_are_refused_instead_of_left_out() {
+    let plain = |properties: &[(&str, &str)]| {
+        super::super::properties::plain_settings(Owner::Client, &of(properties))
+    };
+    assert!(plain(&[("security.protocol", "SSL")]).unwrap_err().message().contains("TLS and SASL"));
+    assert!(plain(&[("security.protocol", "PLAINTEXT")]).unwrap().is_empty());
+}

@@ -1,0 +1,140 @@
+//! Logging in anew on a connection that is in use, before the broker ends the session (KIP-368). A broker cuts a connection
+//! at the first request behind the session's end, and that request is then in doubt; so the login comes well before
+//! it, when everything in flight is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+use tokio::time::Instant;
+
+use super::exchange::{Exchange, FIRST_CORRELATION};
+use super::frames::FrameReader;
+use super::sasl::{self, Session};
+use super::setup::SetupContext;
+use crate::config::{Endpoint, SETUP_TIMEOUT};
+use crate::environment::{BoxFuture, Transport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::BrokerMetrics;
+use crate::protocol::Versions;
+
+/// The part of a session's life after which it is renewed: drawn, so that connections that were opened together
+/// do not log in together.
+const SHARE: std::ops::Range<f64> = 0.85..0.95;
+
+/// Nothing is sent in this part of a session's life at its end, and in this time at least.
+const LAST_SHARE: f64 = 0.02;
+const LAST: Duration = Duration::from_secs(1);
+
+/// Brokers refuse a login sooner than 1 s after the one before (`SaslServerAuthenticator`).
+const APART: Duration = Duration::from_millis(1_050);
+
+/// What it takes to log in anew.
+pub(crate) struct Renewal {
+    ctx: SetupContext,
+    endpoint: Endpoint,
+    versions: Versions,
+    due: Instant,
+}
+
+/// A stream that is logged in to, and when to do so again.
+pub(super) struct Renewed {
+    pub(super) stream: Box<dyn Transport>,
+    pub(super) reader: FrameReader,
+    pub(super) renewal: Option<Box<Renewal>>,
+}
+
+impl Renewal {
+    pub(super) fn new(
+        ctx: &SetupContext,
+        endpoint: &Endpoint,
+        versions: &Versions,
+        session: Session,
+    ) -> Box<Self> {
+        let due = due(session, &mut ctx.env.rng());
+        let (ctx, endpoint, versions) = (ctx.clone(), endpoint.clone(), versions.clone());
+        Box::new(Self { ctx, endpoint, versions, due })
+    }
+
+    /// When nothing more is to be sent before the login.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Logs in anew, while nothing is in flight.
+    pub(super) fn log_in(
+        self: Box<Self>,
+        stream: Box<dyn Transport>,
+        reader: FrameReader,
+        name: String,
+        metrics: Arc<BrokerMetrics>,
+    ) -> BoxFuture<'static, Result<Renewed>> {
+        Box::pin(async move {
+            let Self { ctx, endpoint, versions, .. } = *self;
+            let words = format!("{name}: no new login within {SETUP_TIMEOUT:?}");
+            let login = async {
+                let prepared = ctx.guard.prepare(&ctx.env, &endpoint, ctx.metrics.logs()).await?;
+                let Some(login) = prepared.login else {
+                    return Err(Error::new(ErrorKind::Internal, "a session without a login"));
+                };
+                let mut exchange = Exchange {
+                    stream,
+                    reader,
+                    client_id: ctx.caller.client_id.clone(),
+                    correlation: FIRST_CORRELATION,
+                    name,
+                    env: ctx.env.clone(),
+                    metrics,
+                    guard: Arc::clone(&ctx.guard),
+                    answered: true,
+                };
+                let session = sasl::log_in(&mut exchange, &versions, login).await?;
+                Ok((exchange, session))
+            };
+            let (exchange, session) = ctx
+                .env
+                .within(SETUP_TIMEOUT, login)
+                .await
+                .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, words)))?;
+            ctx.guard.taken(ctx.env.now());
+            let renewal = session.map(|session| Self::new(&ctx, &endpoint, &versions, session));
+            let Exchange { stream, reader, .. } = exchange;
+            Ok(Renewed { stream, reader, renewal })
+        })
+    }
+}
+
+fn due(session: Session, rng: &mut impl Rng) -> Instant {
+    let Session { since, life } = session;
+    let last = LAST.max(life.mul_f64(LAST_SHARE));
+    let after = life.mul_f64(rng.random_range(SHARE)).min(life.saturating_sub(last));
+    since + after.max(APART)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    #[test]
+    fn a_session_is_renewed_before_its_end_and_not_with_others() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let since = Instant::now();
+        for (life, first, last) in
+            [(3_600_000, 3_060_000, 3_420_000), (10_000, 8_500, 9_000), (2_000, 1_050, 1_050)]
+        {
+            let life = Duration::from_millis(life);
+            let mut all = std::collections::BTreeSet::new();
+            for _ in 0..100 {
+                let after = due(Session { since, life }, &mut rng) - since;
+                assert!(
+                    (first..=last).contains(&(after.as_millis() as u64)),
+                    "{after:?} of {life:?}"
+                );
+                all.insert(after);
+            }
+            assert!(all.len() > 50 || first == last, "{life:?}: {}", all.len());
+        }
+    }
+}

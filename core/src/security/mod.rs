@@ -1,0 +1,189 @@
+//! Who this client is, and how nobody on the way reads along: TLS and SASL. Pure but for the look at files; what
+//! goes over the wire is framed and sent by `net`.
+//!
+//! A connection's set-up asks [`Guard::prepare`] first, before it dials: for what takes time or comes from others. Then
+//! come [`tls::wrap`] around the stream, and one [`Mechanism`] on it.
+
+mod identity;
+pub(crate) mod jaas;
+mod mechanism;
+mod plain;
+mod sasl;
+mod scram;
+mod secret;
+pub(crate) mod tls;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Endpoint;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Logs, Metrics, event};
+
+use identity::Feed;
+pub(crate) use identity::SecurityKey;
+use mechanism::Authenticator;
+pub(crate) use mechanism::{Mechanism, Step};
+pub use sasl::Sasl;
+pub use secret::Secret;
+pub use tls::{Pem, Tls, Verify};
+
+/// Credentials that were good a while ago are good still: brokers learn of changed passwords one after the other, and one
+/// that starts may not know any yet.
+const TRUSTED_FOR: Duration = Duration::from_secs(600);
+
+/// The security settings of a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Security {
+    pub(crate) tls: Option<Tls>,
+    pub(crate) sasl: Option<Sasl>,
+}
+
+impl Security {
+    pub(crate) fn check(&self) -> Result<()> {
+        self.tls.as_ref().map_or(Ok(()), Tls::check)?;
+        self.sasl.as_ref().map_or(Ok(()), Sasl::check)
+    }
+
+    /// Kafka's name for the protocol of the listener that these settings are for.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match (&self.tls, &self.sasl) {
+            (None, None) => "PLAINTEXT",
+            (Some(_), None) => "SSL",
+            (None, Some(_)) => "SASL_PLAINTEXT",
+            (Some(_), Some(_)) => "SASL_SSL",
+        }
+    }
+
+    /// Equal for settings whose connections can be shared.
+    pub(crate) fn key(&self) -> SecurityKey {
+        let mut feed = Feed::new();
+        feed.field("protocol", self.protocol().as_bytes());
+        if let Some(tls) = &self.tls {
+            tls.feed(&mut feed);
+        }
+        if let Some(sasl) = &self.sasl {
+            sasl.feed(&mut feed);
+        }
+        feed.done()
+    }
+}
+
+/// The security of a pool's connections.
+pub(crate) struct Guard {
+    tls: Option<tls::Connector>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    /// When a broker took the credentials last.
+    taken: Mutex<Option<Instant>>,
+}
+
+/// What one connection needs.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    pub(crate) tls: Option<tls::Plan>,
+    pub(crate) login: Option<Box<dyn Mechanism>>,
+}
+
+impl Guard {
+    /// # Errors
+    /// `Config` if files are missing or do not fit.
+    pub(crate) fn new(settings: &Security, env: &Environment) -> Result<Self> {
+        let tls = settings.tls.as_ref().map(|tls| tls::Connector::new(tls, env)).transpose()?;
+        let authenticator = settings.sasl.as_ref().map(|sasl| sasl.authenticator(env));
+        Ok(Self { tls, authenticator, taken: Mutex::default() })
+    }
+
+    /// Warns of what leaves secrets or records open to others. Once, when a pool is made.
+    pub(crate) fn warn(&self, bootstrap: &[Endpoint], metrics: &Metrics) {
+        let logs = metrics.logs();
+        if self.tls().is_some_and(|tls| tls.verifies() == Verify::None) {
+            metrics.tls_unverified();
+            event!(
+                logs,
+                "ottla::net",
+                WARN,
+                "certificates of brokers are not verified: anybody on the way can read and change everything"
+            );
+        }
+        let far = bootstrap.iter().any(|endpoint| !endpoint.is_loopback());
+        if let Some(authenticator) = &self.authenticator
+            && authenticator.shows_its_secret()
+            && self.tls.is_none()
+            && far
+        {
+            event!(
+                logs,
+                "ottla::net",
+                WARN,
+                mechanism = authenticator.mechanism(),
+                "the password crosses the network as it is: use TLS"
+            );
+        }
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref().map(tls::Connector::settings)
+    }
+
+    /// Before a dial. An error is none of the broker's.
+    pub(crate) async fn prepare(
+        &self,
+        env: &Environment,
+        to: &Endpoint,
+        logs: &Logs,
+    ) -> Result<Prepared> {
+        let told = |news| match news {
+            tls::News::Renewed => event!(
+                logs,
+                "ottla::net",
+                INFO,
+                "certificates have changed; new connections use the new ones"
+            ),
+            tls::News::Broken(error) => event!(
+                logs, "ottla::net", WARN, error = %error.message(),
+                "certificates have changed and are of no use; the old ones stay in use"
+            ),
+        };
+        let tls = match &self.tls {
+            Some(tls) => Some(tls.plan(env, told).await),
+            None => None,
+        };
+        let login = match &self.authenticator {
+            Some(authenticator) => Some(authenticator.prepare(to).await?),
+            None => None,
+        };
+        Ok(Prepared { tls, login })
+    }
+
+    /// A broker has taken the credentials.
+    pub(crate) fn taken(&self, now: Instant) {
+        *self.taken.lock().unwrap_or_else(|e| e.into_inner()) = Some(now);
+    }
+
+    /// What a refusal means for a client whose credentials may have been good before: the handle stays of use,
+    /// and what was good a moment ago may be good again in another.
+    pub(crate) fn judge(&self, error: Error, now: Instant) -> Error {
+        if error.kind() != ErrorKind::Authentication {
+            return error;
+        }
+        let taken = *self.taken.lock().unwrap_or_else(|e| e.into_inner());
+        match taken {
+            None => error,
+            Some(at) if now.saturating_duration_since(at) <= TRUSTED_FOR => error.passing(),
+            Some(_) => error.not_fatal(),
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("tls", &self.tls()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! How a client says who it is: the mechanism and its credentials, as a user sets them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+
+use super::identity::Feed;
+use super::mechanism::{Authenticator, Mechanism};
+use super::plain::{self, Plain};
+use super::scram::{Credentials, Hash, Salted, Scram};
+use super::secret::Secret;
+use crate::config::Endpoint;
+use crate::environment::{BoxFuture, Environment};
+use crate::error::{Error, Result};
+
+/// Characters of a client's nonce: 190 bits.
+const NONCE: usize = 32;
+
+/// Logs in at brokers by SASL.
+/// ```
+/// # use ottla::{Client, Sasl, Tls};
+/// let client = Client::builder()
+///     .bootstrap("broker:9094")
+///     .tls(Tls::system())
+///     .sasl(Sasl::scram_sha_512("alice", "her password"));
+/// ```
+///
+/// Passwords are taken as their UTF-8 bytes, as brokers take them, and are shown nowhere.
+#[derive(Clone)]
+#[must_use]
+pub struct Sasl {
+    user: String,
+    password: Secret,
+    way: Way,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Scram { hash: Hash, is_token: bool },
+}
+
+impl Sasl {
+    /// PLAIN: name and password as they are. Use it with TLS: without, who listens has the password.
+    pub fn plain(user: impl Into<String>, password: impl Into<Secret>) -> Self {
+        Self { user: user.into(), password: password.into(), way: Way::Plain }
+    }
+
+    /// SCRAM-SHA-256: the password does not cross the network, and the broker has to show that it knows it.
+    pub fn scram_sha_256(user: impl Into<String>, password: impl Into<Secret>) -> Self {
+        let way = Way::Scram { hash: Hash::Sha256, is_token: false };
+        Self { user: user.into(), password: password.into(), way }
+    }
+
+    /// SCRAM-SHA-512: as SCRAM-SHA-256, with the longer hash.
+    pub fn scram_sha_512(user: impl Into<String>, password: impl Into<Secret>) -> Self {
+        let way = Way::Scram { hash: Hash::Sha512, is_token: false };
+        Self { user: user.into(), password: password.into(), way }
+    }
+
+    /// User and password are the id and the HMAC of a delegation token (KIP-48), which brokers take by SCRAM.
+    pub fn delegation_token(mut self) -> Self {
+        if let Way::Scram { is_token, .. } = &mut self.way {
+            *is_token = true;
+        }
+        self
+    }
+
+    /// The mechanism's name as Kafka has it.
+    pub fn mechanism(&self) -> &'static str {
+        match self.way {
+            Way::Plain => plain::NAME,
+            Way::Scram { hash, .. } => hash.mechanism(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.user.is_empty() {
+            return Err(Error::config("sasl: the user name is empty"));
+        }
+        if self.password.is_empty() {
+            return Err(Error::config("sasl: the password is empty"));
+        }
+        match self.way {
+            Way::Plain => {
+                if self.user.contains('\0') || self.password.expose().contains(&0) {
+                    let words = "sasl: PLAIN has no way to send a NUL in a name or password";
+                    return Err(Error::config(words));
+                }
+            }
+            // Kafka compares what was sent with what it has normalised: such a name never logs in.
+            Way::Scram { .. } if !self.user.bytes().all(|b| (b' '..=b'~').contains(&b)) => {
+                return Err(Error::config("sasl: SCRAM takes user names of printable ASCII alone")
+                    .advise("use a user whose name is ASCII, or another mechanism"));
+            }
+            Way::Scram { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What tells these settings from others.
+    pub(super) fn feed(&self, feed: &mut Feed) {
+        feed.field("mechanism", self.mechanism().as_bytes());
+        let is_token = matches!(self.way, Way::Scram { is_token: true, .. });
+        feed.field("token", &[u8::from(is_token)]);
+        feed.field("user", self.user.as_bytes());
+        feed.field("password", self.password.expose());
+    }
+
+    /// What logs in with it, for all connections of a pool.
+    pub(super) fn authenticator(&self, env: &Environment) -> Arc<dyn Authenticator> {
+        Arc::new(Static { sasl: self.clone(), salted: Arc::default(), env: env.clone() })
+    }
+}
+
+/// Equal credentials share connections.
+impl PartialEq for Sasl {
+    fn eq(&self, other: &Self) -> bool {
+        let digest = |sasl: &Self| {
+            let mut feed = Feed::new();
+            sasl.feed(&mut feed);
+            feed.done()
+        };
+        digest(self) == digest(other)
+    }
+}
+
+/// The user is shown, the password is not.
+impl fmt::Debug for Sasl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sasl")
+            .field("mechanism", &self.mechanism())
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .finish()
+    }
+}
+
+/// Credentials that do not change.
+struct Static {
+    sasl: Sasl,
+    salted: Arc<Salted>,
+    env: Environment,
+}
+
+impl Authenticator for Static {
+    fn mechanism(&self) -> &'static str {
+        self.sasl.mechanism()
+    }
+
+    fn shows_its_secret(&self) -> bool {
+        self.sasl.way == Way::Plain
+    }
+
+    fn prepare<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Result<Box<dyn Mechanism>>> {
+        let Sasl { user, password, way } = self.sasl.clone();
+        let login: Box<dyn Mechanism> = match way {
+            Way::Plain => Box::new(Plain::new(user, password)),
+            Way::Scram { hash, is_token } => {
+                let salted = Arc::clone(&self.salted);
+                let credentials = Credentials { hash, user, password, is_token, salted };
+                let nonce = self.env.rng().sample_iter(Alphanumeric).take(NONCE);
+                Box::new(Scram::new(credentials, nonce.map(char::from).collect()))
+            }
+        };
+        Box::pin(std::future::ready(Ok(login)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn what_can_never_log_in_is_refused() {
+        for (sasl, words) in [
+            (Sasl::plain("", "p"), "user name is empty"),
+            (Sasl::plain("u", ""), "password is empty"),
+            (Sasl::plain("u\0", "p"), "NUL"),
+            (Sasl::plain("u", "hunter2\0"), "NUL"),
+            (Sasl::scram_sha_256("ü", "p"), "printable ASCII"),
+            (Sasl::scram_sha_512("a\tb", "p"), "printable ASCII"),
+        ] {
+            let error = sasl.check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains(words), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+        for sasl in [Sasl::plain("ü", "ü"), Sasl::scram_sha_256("a=b, c", "ü\0")] {
+            sasl.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let shown = format!("{:?}", Sasl::scram_sha_256("alice", "hunter2"));
+        assert!(shown.contains("alice") && shown.contains("SCRAM-SHA-256"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    /// A nonce that was used twice would let a recorded login be used again.
+    #[tokio::test]
+    async fn each_login_has_a_nonce_of_its_own() {
+        let env = Environment::builder().runtime(tokio::runtime::Handle::current()).build();
+        let authenticator = Sasl::scram_sha_256("u", "p").authenticator(&env);
+        let to = Endpoint { host: "h".into(), port: 1 };
+        let mut first = Vec::new();
+        for _ in 0..2 {
+            let mut login = authenticator.prepare(&to).await.unwrap();
+            let super::super::mechanism::Step::Send(message) = login.step(b"").unwrap() else {
+                panic!("it begins")
+            };
+            first.push(message);
+        }
+        assert_ne!(first[0], first[1]);
+        assert_eq!(first[0].len(), "n,,n=u,r=".len() + NONCE);
+    }
+}

@@ -1,0 +1,294 @@
+//! rustls' configuration of a pool, made of files that may change. They are looked at before a dial, at most every
+//! [`LOOKED_AFTER`]: what is there is taken if it is whole and fits together, with a session store of its own
+//! (tickets carry the identity they were given for). Otherwise the old one stays: a certificate and its key are
+//! never replaced in the same instant.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::time::Instant;
+
+use super::stream::Plan;
+use super::{Tls, Verify};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::security::identity::{Feed, SecurityKey};
+
+/// How long what was read is believed. Kubernetes takes a minute to bring a new secret to a pod.
+const LOOKED_AFTER: Duration = Duration::from_secs(10);
+
+/// Makes the TLS of connections.
+pub(crate) struct Connector {
+    settings: Arc<Tls>,
+    state: Mutex<State>,
+}
+
+struct State {
+    made: Made,
+    looked: Instant,
+    /// The last look found something that does not fit, and that was told.
+    broken: bool,
+}
+
+/// What was made of one reading.
+#[derive(Clone)]
+struct Made {
+    config: Arc<ClientConfig>,
+    /// Of the content of all files.
+    content: SecurityKey,
+}
+
+/// What a look at the files has found.
+pub(crate) enum News {
+    /// Something new, which is used from now on.
+    Renewed,
+    /// Something that does not fit: for the first time since it did.
+    Broken(Error),
+}
+
+impl Connector {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// `Config` if one is missing, or they do not fit together; or if the system has no CAs and none are given.
+    pub(crate) fn new(settings: &Tls, env: &Environment) -> Result<Self> {
+        let made = make(settings, &clock(env), None)?;
+        let settings = Arc::new(settings.clone());
+        let state = State { made, looked: env.now(), broken: false };
+        Ok(Self { settings, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn settings(&self) -> &Tls {
+        &self.settings
+    }
+
+    /// For one connection. `told` hears what has become of the files.
+    pub(crate) async fn plan(&self, env: &Environment, told: impl Fn(News)) -> Plan {
+        if let Some(before) = self.is_due(env.now()) {
+            let (tx, rx) = tokio::sync::oneshot::channel();
+            let (settings, clock) = (Arc::clone(&self.settings), clock(env));
+            env.spawn_blocking(move || {
+                let _ = tx.send(make(&settings, &clock, Some(&before)));
+            });
+            // Without an answer there was no thread to read with: the next look will do.
+            if let Ok(made) = rx.await
+                && let Some(news) = self.looked(made)
+            {
+                told(news);
+            }
+        }
+        Plan { config: Arc::clone(&self.state().made.config) }
+    }
+
+    /// What is in use, if it is time to look whether it still is what the files say. Whoever asks then looks.
+    fn is_due(&self, now: Instant) -> Option<Made> {
+        if !self.settings.reads_files() {
+            return None;
+        }
+        let mut state = self.state();
+        if now.saturating_duration_since(state.looked) < LOOKED_AFTER {
+            return None;
+        }
+        state.looked = now;
+        Some(state.made.clone())
+    }
+
+    fn looked(&self, made: Result<Made>) -> Option<News> {
+        let mut state = self.state();
+        match made {
+            Ok(made) => {
+                state.broken = false;
+                let renewed = made.content != state.made.content;
+                state.made = made;
+                renewed.then_some(News::Renewed)
+            }
+            Err(e) => {
+                let told = std::mem::replace(&mut state.broken, true);
+                (!told).then_some(News::Broken(e))
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl Tls {
+    fn reads_files(&self) -> bool {
+        let (certificate, key) = self.identity.as_ref().map(|(c, k)| (c, k)).unzip();
+        [self.ca.as_ref(), certificate, key].into_iter().flatten().any(|pem| pem.is_file())
+    }
+}
+
+/// The engine's clock, as rustls asks for it: simulations have a time of their own.
+struct Clock(Environment);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let ms = u64::try_from(self.0.wall_ms()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(ms)))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+fn clock(env: &Environment) -> Arc<dyn TimeProvider> {
+    Arc::new(Clock(env.clone()))
+}
+
+/// Reads what the settings name. `before` is given back if nothing has changed, so that its tickets stay.
+fn make(tls: &Tls, clock: &Arc<dyn TimeProvider>, before: Option<&Made>) -> Result<Made> {
+    let ca = tls.ca.as_ref().map(|ca| ca.read("tls ca")).transpose()?;
+    let identity = match &tls.identity {
+        Some((certificate, key)) => {
+            Some((certificate.read("tls certificate")?, key.read("tls key")?))
+        }
+        None => None,
+    };
+    let mut feed = Feed::new();
+    let (certificate, key) = identity.as_ref().map(|(c, k)| (c, k)).unzip();
+    for (name, content) in [("ca", ca.as_ref()), ("certificate", certificate), ("key", key)] {
+        if let Some(content) = content {
+            feed.field(name, content.bytes());
+        }
+    }
+    let content = feed.done();
+    if let Some(before) = before.filter(|before| before.content == content) {
+        return Ok(before.clone());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let wrong = |e: rustls::Error| Error::config(format!("tls: {e}"));
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let builder = ClientConfig::builder_with_details(Arc::clone(&provider), Arc::clone(clock))
+        .with_protocol_versions(&versions)
+        .map_err(wrong)?;
+    let verifier: Arc<dyn ServerCertVerifier> = match tls.verify {
+        Verify::None => Arc::new(AnyBroker { roots: None, provider: Arc::clone(&provider) }),
+        Verify::Chain => {
+            let roots = Some(roots(ca.as_ref())?);
+            Arc::new(AnyBroker { roots, provider: Arc::clone(&provider) })
+        }
+        Verify::Full => {
+            let roots = Arc::new(roots(ca.as_ref())?);
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                .build()
+                .map_err(|e| Error::config(format!("tls: {e}")))?
+        }
+    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let config = match &identity {
+        Some((certificate, key)) => {
+            let (chain, key) = (certificate.certificates()?, key.key()?);
+            builder.with_client_auth_cert(chain, key).map_err(|e| match e {
+                rustls::Error::InconsistentKeys(_) => {
+                    Error::config("tls identity: the key is not that of the certificate")
+                        .advise("give the key that the certificate was made for")
+                }
+                e => Error::config(format!("tls identity: {e}"))
+                    .advise("use a key of RSA, P-256, P-384 or Ed25519"),
+            })?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    Ok(Made { config: Arc::new(config), content })
+}
+
+fn roots(ca: Option<&super::pem::Content>) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = ca {
+        for certificate in ca.certificates()? {
+            roots.add(certificate).map_err(|e| {
+                Error::config(format!("tls ca: a certificate in it is of no use: {e}"))
+            })?;
+        }
+        return Ok(roots);
+    }
+    let found = rustls_native_certs::load_native_certs();
+    // Old and odd ones among them are usual.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why: Vec<_> = found.errors.iter().take(4).map(ToString::to_string).collect();
+        let why = if why.is_empty() { "no files there".to_owned() } else { why.join("; ") };
+        return Err(Error::config(format!(
+            "tls: this system has no list of trusted CAs in its usual places, SSL_CERT_FILE and \
+             SSL_CERT_DIR ({why})"
+        ))
+        .advise("install one (the package ca-certificates), or name the brokers' CA: tls ca"));
+    }
+    Ok(roots)
+}
+
+/// Takes certificates for any name: if there are roots, those that lead to one of them; otherwise all. That the peer has
+/// the certificate's key is checked all the same.
+struct AnyBroker {
+    roots: Option<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl fmt::Debug for AnyBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyBroker")
+    }
+}
+
+impl ServerCertVerifier for AnyBroker {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(end_entity)?,
+                roots,
+                intermediates,
+                now,
+                self.provider.signature_verification_algorithms.all,
+            )?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

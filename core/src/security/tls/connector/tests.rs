@@ -1,0 +1,142 @@
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::security::Pem;
+
+fn env() -> Environment {
+    Environment::builder().runtime(tokio::runtime::Handle::current()).build()
+}
+
+/// A directory that is removed again.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ottla-tls-{}-{n}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate and its key.
+fn identity() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["client".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority()).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn refused(tls: &Tls) -> Error {
+    let error = Connector::new(tls, &env()).err().expect("it is refused");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    error
+}
+
+async fn look(connector: &Connector, env: &Environment) -> (Arc<ClientConfig>, Vec<String>) {
+    let told = Mutex::new(Vec::new());
+    let plan = connector.plan(env, |news| {
+        told.lock().unwrap().push(match news {
+            News::Renewed => "renewed".to_owned(),
+            News::Broken(e) => e.message().to_owned(),
+        });
+    });
+    let config = plan.await.config;
+    (config, told.into_inner().unwrap())
+}
+
+#[tokio::test]
+async fn settings_that_can_never_work_are_refused_when_the_client_is_built() {
+    let (certificate, key) = identity();
+    let (other, _) = identity();
+    let pem = |text: &str| Pem::text(text);
+    let ca = authority().pem();
+    let tls = || Tls::system().ca(Pem::text(ca.as_str()));
+    let error = refused(&Tls::system().ca(Path::new("/no/such/file")));
+    assert!(error.message().contains("/no/such/file"), "{error}");
+    let error = refused(&tls().identity(pem(&other), pem(&key)));
+    assert!(error.message().contains("not that of the certificate"), "{error}");
+    let error = refused(&tls().identity(pem(&key), pem(&key)));
+    assert!(error.message().contains("no certificate in it"), "{error}");
+    let error = refused(&tls().identity(pem(&certificate), pem(&certificate)));
+    assert!(error.message().contains("no private key in it"), "{error}");
+    assert!(tls().server_name("a b").check().is_err() && tls().server_name("::1").check().is_ok());
+    for tls in [
+        tls(),
+        tls().identity(pem(&certificate), pem(&key)),
+        // One file has both.
+        tls().identity(pem(&format!("{certificate}{key}")), pem(&format!("{certificate}{key}"))),
+        tls().verify(Verify::Chain),
+        Tls::system().verify(Verify::None),
+    ] {
+        Connector::new(&tls, &env()).unwrap();
+    }
+}
+
+/// Certificates are renewed while a client runs: file by file, and never at the same instant.
+#[tokio::test(start_paused = true)]
+async fn files_are_taken_when_they_fit_and_the_old_ones_stay_until_then() {
+    let (env, dir) = (env(), Dir::new());
+    dir.write("ca", &authority().pem());
+    let (first, second) = (identity(), identity());
+    dir.write("certificate", &first.0);
+    dir.write("key", &first.1);
+    let tls = Tls::system().ca(dir.path("ca")).identity(dir.path("certificate"), dir.path("key"));
+    let connector = Connector::new(&tls, &env).unwrap();
+    let (old, told) = look(&connector, &env).await;
+    assert!(told.is_empty());
+
+    dir.write("certificate", &second.0);
+    let (config, told) = look(&connector, &env).await;
+    assert!(Arc::ptr_eq(&config, &old) && told.is_empty(), "it is too soon to look");
+
+    for (n, words) in [(0, "not that of the certificate"), (1, "")] {
+        tokio::time::advance(LOOKED_AFTER).await;
+        let (config, told) = look(&connector, &env).await;
+        assert!(Arc::ptr_eq(&config, &old), "half of it is new");
+        assert_eq!(told.len(), 1 - n, "told once: {told:?}");
+        assert!(told.iter().all(|told| told.contains(words)), "{told:?}");
+    }
+
+    dir.write("key", &second.1);
+    tokio::time::advance(LOOKED_AFTER).await;
+    let (new, told) = look(&connector, &env).await;
+    assert!(!Arc::ptr_eq(&new, &old), "with a session store of its own");
+    assert_eq!(told, ["renewed"]);
+
+    // What has not changed is not made anew: its tickets are of use.
+    tokio::time::advance(LOOKED_AFTER).await;
+    let (config, told) = look(&connector, &env).await;
+    assert!(Arc::ptr_eq(&config, &new) && told.is_empty());
+
+    std::fs::remove_file(dir.path("key")).unwrap();
+    tokio::time::advance(LOOKED_AFTER).await;
+    let (config, told) = look(&connector, &env).await;
+    assert!(Arc::ptr_eq(&config, &new), "a file that is gone is no reason to stop");
+    assert!(told.len() == 1 && told[0].contains("key"), "{told:?}");
+}
