@@ -201,7 +201,7 @@ func (c *Client) take(done *capi.Completion) {
 			offset: done.Offset, timestampMs: done.TimestampMs, err: err,
 		})
 		c.countDown(done.Tag, s, int(done.Count))
-	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated:
+	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated, capi.OffsetsListed:
 		c.mu.Lock()
 		op := c.operations[done.Tag]
 		delete(c.operations, done.Tag)

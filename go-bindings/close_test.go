@@ -78,11 +78,17 @@ func TestUseAfterClose(t *testing.T) {
 	_, producer := c.NewProducer()
 	_, reader := c.NewConsumer(Topics("t"))
 	_, next := consumer.Next(ctx)
+	_, lookedUp := c.Offsets(ctx, Latest(), TopicPartition{Topic: "t"})
 	for name, err := range map[string]error{
 		"ProduceSync": sync, "NewProducer": producer, "NewConsumer": reader, "Next": next,
 		"Flush":       p.flush(ctx),
 		"CreateTopic": c.CreateTopic(ctx, "t", 1, 1),
 		"Seek":        consumer.Seek("t", 0, Earliest()),
+		"Pause":       consumer.Pause(TopicPartition{Topic: "t"}),
+		"Resume":      consumer.Resume(TopicPartition{Topic: "t"}),
+		"Assign":      consumer.Assign(TopicPartition{Topic: "t"}),
+		"Unassign":    consumer.Unassign(TopicPartition{Topic: "t"}),
+		"Offsets":     lookedUp,
 	} {
 		var e *Error
 		if !errors.Is(err, ErrClosed) || !errors.As(err, &e) || !e.Fatal || e.MaybeWritten() {

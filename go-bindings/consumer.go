@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +16,7 @@ import (
 )
 
 // Consumer reads topics or partitions. It may be used from many goroutines: each batch goes to
-// one of them.
+// one of them. What asks and steers (Position, Lag, Seek, Pause, Resume, Assign, Unassign, Close) waits for none of them.
 type Consumer struct {
 	client *Client
 	api    *capi.Consumer
@@ -22,21 +24,14 @@ type Consumer struct {
 	ready  chan struct{}
 	closed chan struct{}
 
-	// seeks counts them, for loops with a batch in hand; changed under mu.
-	seeks atomic.Uint64
+	// steered counts the calls that change what is wanted, for loops with a batch in hand.
+	steered atomic.Uint64
 
-	// mu orders what is left of batches whose loop was left early, and seeks.
-	mu   sync.Mutex
-	left []*Batch
-	// sought is which of the seeks was a partition's last.
-	sought  map[place]uint64
+	// mu is of who reads, while it looks for a batch and copies it; nobody who steers takes it.
+	mu sync.Mutex
+	// left are rests of batches: of loops that were left early, and of partitions that were paused in the middle of one.
+	left    []*Batch
 	closing sync.Once
-}
-
-// place is a partition.
-type place struct {
-	topic     string
-	partition int32
 }
 
 // Batch is records of one partition, in offset order.
@@ -45,8 +40,11 @@ type Batch struct {
 	Partition int32
 	// Records share one piece of memory, which lives as long as one of them does.
 	Records []Record
-	// seeks of the consumer when it was taken.
-	seeks uint64
+
+	wanted *capi.Wanted
+	// standing is what wanted told when the consumer was steered so often.
+	standing capi.Standing
+	steered  uint64
 }
 
 // NewConsumer makes a consumer of Topics or of Assign.
@@ -97,6 +95,11 @@ func (c *Consumer) wakeUp() {
 // a fatal one, the end of ctx and a close are yielded and end it. A loop that is left early loses
 // nothing: the next one goes on with the record behind the one in hand.
 func (c *Consumer) Records(ctx context.Context) iter.Seq2[*Record, error] {
+	return c.RecordsUntil(ctx, nil)
+}
+
+// RecordsUntil is Records up to an end, as NextUntil has it: there it is over, without an error.
+func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		var batch *Batch
 		at := 0
@@ -106,21 +109,22 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[*Record, error] {
 				c.putBack(batch, at)
 			}
 		}()
-		for next, err := range c.Batches(ctx) {
+		for next, err := range c.batches(ctx, ends) {
 			if err != nil {
 				if !yield(nil, err) {
 					return
 				}
 				continue
 			}
-			// The loop's body may seek: what is left in hand is not wanted then.
-			for batch, at = next, 0; at < len(batch.Records) && !c.isLeft(batch); {
+			// Its partition may be paused meanwhile, or left for another place, by the loop's body too.
+			for batch, at = next, 0; at < len(batch.Records) && c.isCurrent(batch); {
 				record := &batch.Records[at]
 				at++
 				if !yield(record, nil) {
 					return
 				}
 			}
+			c.putBack(batch, at)
 			batch = nil
 		}
 	}
@@ -128,10 +132,14 @@ func (c *Consumer) Records(ctx context.Context) iter.Seq2[*Record, error] {
 
 // Batches reads on, batch by batch, as they were fetched; otherwise like Records.
 func (c *Consumer) Batches(ctx context.Context) iter.Seq2[*Batch, error] {
+	return c.batches(ctx, nil)
+}
+
+func (c *Consumer) batches(ctx context.Context, ends []PartitionOffset) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		for {
-			batch, err := c.Next(ctx)
-			if !yield(batch, err) {
+			batch, err := c.NextUntil(ctx, ends)
+			if err == io.EOF || !yield(batch, err) {
 				return
 			}
 			if err != nil && (ctx.Err() != nil || over(err)) {
@@ -148,6 +156,21 @@ func over(err error) bool {
 
 // Next waits for the next batch. After an error that is not fatal, ask again.
 func (c *Consumer) Next(ctx context.Context) (*Batch, error) {
+	return c.NextUntil(ctx, nil)
+}
+
+// NextUntil waits for the next batch, of whatever partition, until each partition of ends has come to its offset: io.EOF
+// then. That is how to read up to an end that was looked up before, with Client.Offsets: a loop of one's own over
+// Position and Next would wait for ever where the last offsets hold nothing that is handed out (markers of
+// transactions, what compaction has removed), since the position passes those without a batch. What was handed out to
+// a loop that is still at it counts as read; what a loop left, or a pause holds back, does not. A partition that is
+// not read, or not known yet, has come to nothing: ctx ends the wait. Without ends it is Next.
+func (c *Consumer) NextUntil(ctx context.Context, ends []PartitionOffset) (*Batch, error) {
+	goal, err := newGoal(ends)
+	if err != nil {
+		return nil, err
+	}
+	defer goal.free()
 	token := false
 	for {
 		if ctx.Err() != nil {
@@ -157,7 +180,7 @@ func (c *Consumer) Next(ctx context.Context) (*Batch, error) {
 			}
 			return nil, ended(ctx, "waiting for records", false)
 		}
-		batch, err := c.tryNext()
+		batch, err := c.tryNext(goal)
 		if err != nil {
 			return nil, err
 		}
@@ -175,36 +198,102 @@ func (c *Consumer) Next(ctx context.Context) (*Batch, error) {
 	}
 }
 
-func (c *Consumer) tryNext() (*Batch, error) {
+// goal is where reading is to come to; nil: nowhere.
+type goal struct {
+	ends []PartitionOffset
+	raw  *capi.Ends
+}
+
+func newGoal(ends []PartitionOffset) (*goal, error) {
+	if len(ends) == 0 {
+		return nil, nil
+	}
+	list := make([]capi.End, len(ends))
+	for i, end := range ends {
+		if end.Err != nil {
+			return nil, end.Err
+		}
+		if end.Topic == "" || hasNUL(end.Topic) {
+			return nil, badTopic(end.Topic)
+		}
+		list[i] = capi.End{Partition: capi.Partition{Topic: end.Topic, Partition: end.Partition}, Offset: end.Offset}
+	}
+	return &goal{ends: ends, raw: capi.NewEnds(list)}, nil
+}
+
+func (g *goal) free() {
+	if g != nil {
+		g.raw.Free()
+	}
+}
+
+// isShortOf tells whether what is left of a batch is before the goal. The engine has handed it out.
+func (g *goal) isShortOf(left *Batch) bool {
+	return slices.ContainsFunc(g.ends, func(end PartitionOffset) bool {
+		return end.Topic == left.Topic && end.Partition == left.Partition && left.Records[0].Offset < end.Offset
+	})
+}
+
+// tryNext gives a batch that is there, or io.EOF at the goal, or nothing.
+func (c *Consumer) tryNext(goal *goal) (*Batch, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-c.closed:
-		return nil, closed("consumer")
-	default:
-	}
-	if n := len(c.left); n > 0 {
-		batch := c.left[0]
-		c.left = c.left[1:]
-		c.wakeUp() // The next in line may be asleep with something left for it.
-		return batch, nil
-	}
-	raw, failure := c.api.TryNext()
-	if failure != nil {
-		// Others may sleep, and there may be more to tell: they ask themselves.
+	for {
+		select {
+		case <-c.closed:
+			return nil, closed("consumer")
+		default:
+		}
+		if batch := c.takeLeft(); batch != nil {
+			c.wakeUp() // The next in line may be asleep with something left for it.
+			return batch, nil
+		}
+		var ends *capi.Ends
+		if goal != nil && !slices.ContainsFunc(c.left, goal.isShortOf) {
+			ends = goal.raw
+		}
+		// Read before the look: a pause or a seek that comes in between is seen then.
+		steered := c.steered.Load()
+		raw, reached, failure := c.api.TryNext(ends)
+		if failure != nil {
+			// Others may sleep, and there may be more to tell: they ask themselves.
+			c.wakeUp()
+			return nil, failed(failure)
+		}
+		if reached {
+			// What woke this one may have been for others.
+			c.wakeUp()
+			return nil, io.EOF
+		}
+		if raw == nil {
+			return nil, nil
+		}
 		c.wakeUp()
-		return nil, failed(failure)
+		batch := unpack(raw)
+		batch.steered = steered
+		switch {
+		case len(batch.Records) == 0:
+			return nil, nil
+		case c.isCurrent(batch):
+			return batch, nil
+		default:
+			// It was paused, or left, as it came.
+			c.left = append(c.left, batch)
+		}
 	}
-	if raw == nil {
-		return nil, nil
-	}
-	c.wakeUp()
-	batch := unpack(raw)
-	batch.seeks = c.seeks.Load()
-	if len(batch.Records) == 0 {
-		return nil, nil
-	}
-	return batch, nil
+}
+
+// takeLeft takes the first rest that may be handed out, and drops those that nobody wants any more.
+func (c *Consumer) takeLeft() (found *Batch) {
+	c.left = slices.DeleteFunc(c.left, func(batch *Batch) bool {
+		current := c.isCurrent(batch)
+		if current && found == nil {
+			found = batch
+			return true
+		}
+		return batch.standing == capi.Left
+	})
+	return found
 }
 
 // putBack keeps records from number i on for the next loop.
@@ -214,60 +303,23 @@ func (c *Consumer) putBack(batch *Batch, i int) {
 	}
 	rest := *batch
 	rest.Records = batch.Records[i:]
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.soughtSince(batch) {
+	if !c.isCurrent(&rest) && rest.standing == capi.Left {
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.left = append(c.left, &rest)
 	c.wakeUp()
 }
 
-// isLeft tells whether a seek went elsewhere in the batch's partition since it was taken.
-func (c *Consumer) isLeft(batch *Batch) bool {
-	if c.seeks.Load() == batch.seeks {
-		return false
+// isCurrent tells whether what is left of a batch is to be handed out now.
+func (c *Consumer) isCurrent(batch *Batch) bool {
+	// Asked again each time that the consumer was steered: a crossing into C is too much for each record. Read before it is
+	// asked, so that what comes in between is seen the next time.
+	if steered := c.steered.Load(); steered != batch.steered {
+		batch.standing, batch.steered = batch.wanted.Standing(), steered
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.soughtSince(batch) {
-		return true
-	}
-	batch.seeks = c.seeks.Load()
-	return false
-}
-
-func (c *Consumer) soughtSince(batch *Batch) bool {
-	return c.sought[place{batch.Topic, batch.Partition}] > batch.seeks
-}
-
-// Seek goes on elsewhere in a partition that this consumer reads. What was fetched of it and not
-// handed out is dropped, also what a loop over Records has in hand.
-func (c *Consumer) Seek(topic string, partition int32, to Position) error {
-	if topic == "" || hasNUL(topic) {
-		return badTopic(topic)
-	}
-	if wrong := to.wrong(); wrong != "" {
-		return invalid("%s", wrong)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if failure := c.api.Seek(topic, partition, to.kind, to.value); failure != nil {
-		return failed(failure)
-	}
-	if c.sought == nil {
-		c.sought = map[place]uint64{}
-	}
-	c.sought[place{topic, partition}] = c.seeks.Add(1)
-	kept := c.left[:0]
-	for _, b := range c.left {
-		if b.Topic != topic || b.Partition != partition {
-			kept = append(kept, b)
-		}
-	}
-	c.left = kept
-	c.wakeUp()
-	return nil
+	return batch.standing == capi.Current
 }
 
 // Close stops reading. Loops end with ErrClosed; records in hand stay usable. Closing again does
@@ -287,7 +339,9 @@ func (c *Consumer) Close() error {
 // unpack makes records that sub-slice the arena: three allocations a batch, whatever its size
 // (four with headers).
 func unpack(raw *capi.Batch) *Batch {
-	batch := &Batch{Topic: raw.Topic, Partition: raw.Partition, Records: make([]Record, len(raw.Index))}
+	batch := &Batch{
+		Topic: raw.Topic, Partition: raw.Partition, Records: make([]Record, len(raw.Index)), wanted: raw.Wanted,
+	}
 	total := 0
 	for i := range raw.Index {
 		total += int(raw.Index[i].HeaderCount)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -259,7 +258,7 @@ func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
 	var batch *Batch
 	for batch == nil && ctx.Err() == nil {
 		quiet()
-		if batch, err = consumer.tryNext(); err != nil {
+		if batch, err = consumer.tryNext(nil); err != nil {
 			t.Fatal(err)
 		}
 		runtime.Gosched()
@@ -267,13 +266,13 @@ func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
 	woken("a batch")
 	consumer.putBack(batch, len(batch.Records)-1)
 	woken("what is put back")
-	if rest, err := consumer.tryNext(); err != nil || len(rest.Records) != 1 {
+	if rest, err := consumer.tryNext(nil); err != nil || len(rest.Records) != 1 {
 		t.Errorf("%+v, %v", rest, err)
 	}
 	woken("what was left")
 	consumer.api.Free()
 	quiet()
-	if _, err := consumer.tryNext(); !errors.Is(err, ErrClosed) {
+	if _, err := consumer.tryNext(nil); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	woken("an error")
@@ -282,23 +281,18 @@ func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
 // A seek is of one partition: what is left in hand of others stays.
 func TestASeekIsOfOnePartition(t *testing.T) {
 	Limit(t)
-	c := echoClient(t)
-	consumer, err := c.NewConsumer(Assign(TopicPartition{Topic: "t"}, TopicPartition{Topic: "t", Partition: 1}))
-	if err != nil {
+	c, ctx := echoClient(t), within(t)
+	consumer := twoInHand(t, c)
+	if err := consumer.Seek("t", 0, AtOffset(2)); err != nil {
 		t.Fatal(err)
 	}
-	batches := []*Batch{{Topic: "t"}, {Topic: "t", Partition: 1}, {Topic: "other"}, {Topic: "t"}}
-	consumer.left = slices.Clone(batches)
-	if err := consumer.Seek("t", 0, AtOffset(0)); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(consumer.left, batches[1:3]) {
-		t.Errorf("%d of two batches are left", len(consumer.left))
-	}
-	consumer.left = nil
-	for i, sought := range []bool{true, false, false, true} {
-		if consumer.isLeft(batches[i]) != sought {
-			t.Errorf("batch %d is of a partition that was sought: %v", i, !sought)
+	for _, want := range []struct {
+		partition int32
+		offset    int64
+	}{{1, 1}, {0, 2}} {
+		batch, err := consumer.Next(ctx)
+		if err != nil || batch.Partition != want.partition || batch.Records[0].Offset != want.offset {
+			t.Errorf("%+v, %v; want %+v", batch, err, want)
 		}
 	}
 }

@@ -127,6 +127,28 @@ typedef int32_t ottla_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Whether what is not worked on yet of a batch is still wanted, for those who hand on its records one by one while another
+// thread steers the consumer. New values may be added: treat those you do not know as `OTTLA_STANDING_LEFT`.
+enum ottla_standing
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // It is wanted.
+  OTTLA_STANDING_CURRENT = 0,
+  // Its partition is paused: wanted once it is resumed, at the place where it was.
+  OTTLA_STANDING_PAUSED = 1,
+  // Not wanted any more: the application has gone elsewhere since, by a seek, an assignment anew or its end.
+  OTTLA_STANDING_LEFT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_standing ottla_standing;
+#else
+typedef int32_t ottla_standing;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // The event that a completion reports. New values may be added: ignore those you do not know, but free
 // their error.
 enum ottla_completion_kind
@@ -148,6 +170,8 @@ enum ottla_completion_kind
   OTTLA_COMPLETION_TOPIC_CREATED = 6,
   // A producer that had no space has some again; `tag` from its options.
   OTTLA_COMPLETION_SPACE = 7,
+  // A lookup of offsets is done.
+  OTTLA_COMPLETION_OFFSETS_LISTED = 8,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -361,7 +385,8 @@ typedef struct ottla_batch ottla_batch;
 // connections.
 typedef struct ottla_client ottla_client;
 
-// A consumer of topics or partitions. Calls from several threads follow one another.
+// A consumer of topics or partitions. Calls that read, from several threads, follow one another; what asks and steers
+// waits for none of them.
 typedef struct ottla_consumer ottla_consumer;
 
 // Why something failed. Owned by whoever received it, freed with `ottla_error_free`; it does not
@@ -375,6 +400,12 @@ typedef struct ottla_log ottla_log;
 // open several (16 at most); it needs no client for it.
 typedef struct ottla_logs ottla_logs;
 
+// The results of a lookup. Depends on no other handle.
+typedef struct ottla_offsets ottla_offsets;
+
+// Partitions that a call gives out. Depends on no other handle.
+typedef struct ottla_partitions ottla_partitions;
+
 // A producer. Usable from many threads at once.
 typedef struct ottla_producer ottla_producer;
 
@@ -382,6 +413,10 @@ typedef struct ottla_producer ottla_producer;
 // memory, gone when freed. Its calls answer `OTTLA_STATUS_INVALID_ARGUMENT` for brokers, topics and
 // partitions that it does not have.
 typedef struct ottla_test_broker ottla_test_broker;
+
+// What tells whether a batch is still wanted when the batch itself is freed: for programs that copy its records out. Depends
+// on no other handle, and holds no records.
+typedef struct ottla_wanted ottla_wanted;
 
 // The facts about a batch.
 typedef struct ottla_batch_info {
@@ -556,6 +591,16 @@ typedef struct ottla_consumer_options {
   uint64_t tag;
 } ottla_consumer_options;
 
+// A partition, and an offset in it.
+typedef struct ottla_partition_offset {
+  // The topic.
+  const char *topic;
+  // The offset.
+  int64_t offset;
+  // The partition.
+  int32_t partition;
+} ottla_partition_offset;
+
 // The parts of a log line. The pointers live as long as the line.
 typedef struct ottla_log_info {
   // Who says it: "ottla::net", "ottla::cluster", "ottla::producer", "ottla::consumer".
@@ -664,6 +709,14 @@ typedef struct ottla_property {
   const char *value;
 } ottla_property;
 
+// A partition of a topic.
+typedef struct ottla_partition {
+  // The topic.
+  const char *topic;
+  // The partition.
+  int32_t partition;
+} ottla_partition;
+
 // Settings of a cluster for tests: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
 // always the default.
 typedef struct ottla_test_broker_options {
@@ -690,6 +743,20 @@ ottla_status ottla_batch_describe(const struct ottla_batch *batch,
 
 // How many records the batch has; 0 for null.
 size_t ottla_batch_len(const struct ottla_batch *batch);
+
+// Whether the batch is still wanted. A close changes nothing of it. `OTTLA_STANDING_LEFT` for null.
+ottla_standing ottla_batch_standing(const struct ottla_batch *batch);
+
+// The `ottla_wanted` of a batch: `*wanted` is yours, freed with `ottla_wanted_free`.
+ottla_status ottla_batch_wanted(const struct ottla_batch *batch,
+                                struct ottla_wanted **wanted,
+                                struct ottla_error **error);
+
+// What `ottla_batch_standing` would tell of the batch. `OTTLA_STANDING_LEFT` for null.
+ottla_standing ottla_wanted_standing(const struct ottla_wanted *wanted);
+
+// Frees it. Null is allowed.
+void ottla_wanted_free(struct ottla_wanted *wanted);
 
 // Record number `i` of the batch, from 0.
 ottla_status ottla_batch_record(const struct ottla_batch *batch,
@@ -810,7 +877,31 @@ ottla_status ottla_consumer_next(const struct ottla_consumer *consumer,
                                  struct ottla_batch **batch,
                                  struct ottla_error **error);
 
-// The offset of the next record to be handed out: `*offset`, -1 if it is not known (yet).
+// `ottla_consumer_try_next` up to an end that was looked up before (`ottla_list_offsets`): the next batch, of whatever
+// partition, until the position of each of the `end_count` partitions in `ends` has reached its offset; then `*reached`
+// is true and `*batch` null. A loop of one's own over positions would wait for ever where the last offsets hold
+// nothing that is handed out. A partition that is not read, or not known yet, has reached nothing. Without
+// `ends` this is `ottla_consumer_try_next`.
+ottla_status ottla_consumer_try_next_until(const struct ottla_consumer *consumer,
+                                           const struct ottla_partition_offset *ends,
+                                           size_t end_count,
+                                           struct ottla_batch **batch,
+                                           bool *reached,
+                                           struct ottla_error **error);
+
+// The same, and waits as `ottla_consumer_next` does: nothing within `timeout_ms` (-1: no limit) is OK with `*batch` null
+// and `*reached` false.
+ottla_status ottla_consumer_next_until(const struct ottla_consumer *consumer,
+                                       const struct ottla_partition_offset *ends,
+                                       size_t end_count,
+                                       int64_t timeout_ms,
+                                       struct ottla_batch **batch,
+                                       bool *reached,
+                                       struct ottla_error **error);
+
+// Where reading stands: the offset behind what was handed out, or passed over because it is not handed out (markers of
+// transactions, what compaction has removed). Before the first record where reading begins, once that is known.
+// `*offset` is -1 until then, and for a partition that is not read.
 ottla_status ottla_consumer_position(const struct ottla_consumer *consumer,
                                      const char *topic,
                                      int32_t partition,
@@ -916,6 +1007,39 @@ ottla_status ottla_log_fields(const struct ottla_log *log,
 // Frees a line. Null is allowed.
 void ottla_log_free(struct ottla_log *log);
 
+// Looks up offsets of partitions, `count` of them, in as few requests as there are leaders: each `wanted` names the oldest
+// record that is kept (`OTTLA_START_EARLIEST`), the end (`OTTLA_START_LATEST`: one past the newest record) or the first
+// record of a time (`OTTLA_START_TIMESTAMP`; the end if there is none). A partition may be named more than once. What
+// may be otherwise in a moment is asked again, for as long as a request may take. `*offsets` is yours at once, freed with
+// `ottla_offsets_free`, and has the results when an `OTTLA_COMPLETION_OFFSETS_LISTED` with this tag has come without an
+// error.
+ottla_status ottla_list_offsets(const struct ottla_client *client,
+                                const struct ottla_assignment *wanted,
+                                size_t count,
+                                uint64_t tag,
+                                struct ottla_offsets **offsets,
+                                struct ottla_error **error);
+
+// The same, and waits for the results, for up to `timeout_ms` (-1: no limit).
+ottla_status ottla_list_offsets_wait(const struct ottla_client *client,
+                                     const struct ottla_assignment *wanted,
+                                     size_t count,
+                                     int64_t timeout_ms,
+                                     struct ottla_offsets **offsets,
+                                     struct ottla_error **error);
+
+// How many results there are: as many as were asked for; 0 until the lookup is done, and for null.
+size_t ottla_offsets_len(const struct ottla_offsets *offsets);
+
+// Result number `i`, in the order in which they were asked for, from 0: `*offset`, or why there is none.
+ottla_status ottla_offsets_at(const struct ottla_offsets *offsets,
+                              size_t i,
+                              int64_t *offset,
+                              struct ottla_error **error);
+
+// Frees them. Null is allowed.
+void ottla_offsets_free(struct ottla_offsets *offsets);
+
 // A producer of a client. `options` may be null: all defaults.
 ottla_status ottla_producer_new(const struct ottla_client *client,
                                 const struct ottla_producer_options *options,
@@ -1000,6 +1124,68 @@ const char *ottla_status_name(int32_t status);
 
 // The version of the library, "MAJOR.MINOR.PATCH". Static.
 const char *ottla_version(void);
+
+// Hands out nothing of these partitions, `count` of them, until they are resumed. What was fetched of them is kept, within
+// `buffer_memory`, and nothing more is fetched. A batch that another thread is just taking may still come:
+// `ottla_batch_standing` tells it. All of them are paused or, after an error, none: `OTTLA_STATUS_UNKNOWN_PARTITION` if one
+// is not read. Pausing again does nothing.
+ottla_status ottla_consumer_pause(const struct ottla_consumer *consumer,
+                                  const struct ottla_partition *partitions,
+                                  size_t count,
+                                  struct ottla_error **error);
+
+// Hands these partitions out again, from where they were. Errors are those of `ottla_consumer_pause`.
+ottla_status ottla_consumer_resume(const struct ottla_consumer *consumer,
+                                   const struct ottla_partition *partitions,
+                                   size_t count,
+                                   struct ottla_error **error);
+
+// Reads these partitions no more: nothing of them is handed out after this, and what was fetched is dropped. Those of a
+// whole topic stay out until they are assigned. All of them are left or, after an error, none:
+// `OTTLA_STATUS_UNKNOWN_PARTITION` if one is not read.
+ottla_status ottla_consumer_unassign(const struct ottla_consumer *consumer,
+                                     const struct ottla_partition *partitions,
+                                     size_t count,
+                                     struct ottla_error **error);
+
+// Reads these partitions, `count` of them, too. One that is read already goes on at its start, as after
+// `ottla_consumer_seek`. One that does not exist is told once by the calls that read, and read when it does.
+ottla_status ottla_consumer_assign(const struct ottla_consumer *consumer,
+                                   const struct ottla_assignment *assignments,
+                                   size_t count,
+                                   struct ottla_error **error);
+
+// The partitions that are paused: `*partitions` is yours, freed with `ottla_partitions_free`.
+ottla_status ottla_consumer_paused(const struct ottla_consumer *consumer,
+                                   struct ottla_partitions **partitions,
+                                   struct ottla_error **error);
+
+// The partitions that are read: of whole topics, those known so far; those that were assigned, whether they are there or
+// not. `*partitions` is yours, freed with `ottla_partitions_free`.
+ottla_status ottla_consumer_assignment(const struct ottla_consumer *consumer,
+                                       struct ottla_partitions **partitions,
+                                       struct ottla_error **error);
+
+// How many offsets lie between the position of a partition and its end, as its leader told that with the last fetch:
+// nobody is asked. Offsets without records count: 0 is the end, more is a bound. `*lag` is -1 until both are known, and
+// for a partition that is not read. The end of a paused partition is not heard of.
+ottla_status ottla_consumer_lag(const struct ottla_consumer *consumer,
+                                const char *topic,
+                                int32_t partition,
+                                int64_t *lag,
+                                struct ottla_error **error);
+
+// How many partitions there are; 0 for null.
+size_t ottla_partitions_len(const struct ottla_partitions *partitions);
+
+// Partition number `i` of the list, from 0. Its topic lives as long as the list.
+ottla_status ottla_partitions_at(const struct ottla_partitions *partitions,
+                                 size_t i,
+                                 struct ottla_partition *partition,
+                                 struct ottla_error **error);
+
+// Frees a list. Null is allowed.
+void ottla_partitions_free(struct ottla_partitions *partitions);
 
 // Starts a cluster without topics. `options` may be null: one broker. Builds for distribution have
 // it; one without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.

@@ -2,8 +2,8 @@
 
 use std::ffi::{CString, c_char};
 
-use ottla::Result;
-use ottla::bindings::{Batch, RecordView, argument_error};
+use ottla::bindings::{Batch, RecordView, Wanted, argument_error};
+use ottla::{Result, Standing};
 
 use crate::boundary::{Out, boundary, c_string, free, lent};
 use crate::error::ottla_error;
@@ -93,6 +93,71 @@ pub unsafe extern "C" fn ottla_batch_describe(
 pub unsafe extern "C" fn ottla_batch_len(batch: *const ottla_batch) -> usize {
     // SAFETY: promised by the caller.
     unsafe { batch.as_ref() }.map_or(0, |b| b.batch.len())
+}
+
+/// Whether what is not worked on yet of a batch is still wanted, for those who hand on its records one by one while another
+/// thread steers the consumer. New values may be added: treat those you do not know as `OTTLA_STANDING_LEFT`.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_standing {
+    /// It is wanted.
+    OTTLA_STANDING_CURRENT = 0,
+    /// Its partition is paused: wanted once it is resumed, at the place where it was.
+    OTTLA_STANDING_PAUSED = 1,
+    /// Not wanted any more: the application has gone elsewhere since, by a seek, an assignment anew or its end.
+    OTTLA_STANDING_LEFT = 2,
+}
+
+impl From<Standing> for ottla_standing {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Current => Self::OTTLA_STANDING_CURRENT,
+            Standing::Paused => Self::OTTLA_STANDING_PAUSED,
+            Standing::Left => Self::OTTLA_STANDING_LEFT,
+        }
+    }
+}
+
+/// Whether the batch is still wanted. A close changes nothing of it. `OTTLA_STANDING_LEFT` for null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_standing(batch: *const ottla_batch) -> ottla_standing {
+    // SAFETY: promised by the caller.
+    unsafe { batch.as_ref() }.map_or(Standing::Left, |b| b.batch.standing()).into()
+}
+
+/// What tells whether a batch is still wanted when the batch itself is freed: for programs that copy its records out. Depends
+/// on no other handle, and holds no records.
+pub struct ottla_wanted(Wanted);
+
+/// The `ottla_wanted` of a batch: `*wanted` is yours, freed with `ottla_wanted_free`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_wanted(
+    batch: *const ottla_batch,
+    wanted: *mut *mut ottla_wanted,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (out, b) = unsafe { (Out::null(wanted, "wanted")?, lent(batch, "batch")?) };
+        out.give(ottla_wanted(b.batch.wanted()));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// What `ottla_batch_standing` would tell of the batch. `OTTLA_STANDING_LEFT` for null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_wanted_standing(wanted: *const ottla_wanted) -> ottla_standing {
+    // SAFETY: promised by the caller.
+    unsafe { wanted.as_ref() }.map_or(Standing::Left, |w| w.0.standing()).into()
+}
+
+/// Frees it. Null is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_wanted_free(wanted: *mut ottla_wanted) {
+    // SAFETY: promised by the caller.
+    unsafe { free(wanted) }
 }
 
 fn parts(bytes: Option<&[u8]>) -> (*const u8, usize) {

@@ -23,6 +23,8 @@ pub enum ottla_completion_kind {
     OTTLA_COMPLETION_TOPIC_CREATED = 6,
     /// A producer that had no space has some again; `tag` from its options.
     OTTLA_COMPLETION_SPACE = 7,
+    /// A lookup of offsets is done.
+    OTTLA_COMPLETION_OFFSETS_LISTED = 8,
 }
 
 /// One thing that finished.
@@ -57,6 +59,7 @@ impl From<Completion> for ottla_completion {
             CompletionKind::ConsumerReady => OTTLA_COMPLETION_CONSUMER_READY as i32,
             CompletionKind::TopicCreated => OTTLA_COMPLETION_TOPIC_CREATED as i32,
             CompletionKind::Space => OTTLA_COMPLETION_SPACE as i32,
+            CompletionKind::OffsetsListed => OTTLA_COMPLETION_OFFSETS_LISTED as i32,
             other => other as i32,
         };
         Self {

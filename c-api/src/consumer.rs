@@ -2,8 +2,10 @@
 
 use std::ffi::c_char;
 
-use ottla::Result;
-use ottla::bindings::{Batch, ConsumerOptions, HostConsumer, Start, Subscription, argument_error};
+use ottla::bindings::{
+    Batch, ConsumerOptions, HostConsumer, Next, Start, Subscription, argument_error,
+};
+use ottla::{Result, TopicPartition};
 
 use crate::batch::ottla_batch;
 use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
@@ -12,9 +14,10 @@ use crate::error::ottla_error;
 use crate::options::{Options, read};
 use crate::status::ottla_status;
 
-/// A consumer of topics or partitions. Calls from several threads follow one another.
+/// A consumer of topics or partitions. Calls that read, from several threads, follow one another; what asks and steers
+/// waits for none of them.
 pub struct ottla_consumer {
-    inner: HostConsumer,
+    pub(crate) inner: HostConsumer,
 }
 
 /// Where reading starts. In a partition of `topics` that is found after the consumer was made (the topic
@@ -46,6 +49,18 @@ pub struct ottla_assignment {
     pub partition: i32,
     /// One of `ottla_start`.
     pub start: i32,
+}
+
+/// A partition, and an offset in it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_partition_offset {
+    /// The topic.
+    pub topic: *const c_char,
+    /// The offset.
+    pub offset: i64,
+    /// The partition.
+    pub partition: i32,
 }
 
 /// Settings of a consumer: start from `OTTLA_CONSUMER_OPTIONS_INIT`, then set `topics` or
@@ -101,6 +116,22 @@ fn start(kind: i32, value: i64) -> Result<Start> {
 }
 
 /// # Safety
+/// The topics are null or valid.
+pub(crate) unsafe fn assigned(
+    assignments: &[ottla_assignment],
+) -> Result<Vec<(String, i32, Start)>> {
+    let list = assignments.iter().map(|a| {
+        // SAFETY: promised by the caller.
+        let topic = unsafe { text(a.topic, "topic") }?;
+        if a.partition < 0 {
+            return Err(argument_error(format!("partition is {}", a.partition)));
+        }
+        Ok((topic.to_owned(), a.partition, start(a.start, a.start_value)?))
+    });
+    list.collect()
+}
+
+/// # Safety
 /// The pointers in `o` are null or valid.
 unsafe fn settings(o: &ottla_consumer_options) -> Result<ConsumerOptions> {
     // SAFETY: promised by the caller.
@@ -118,15 +149,8 @@ unsafe fn settings(o: &ottla_consumer_options) -> Result<ConsumerOptions> {
             Subscription::Topics(names.collect::<Result<_>>()?, start(o.start, o.start_value)?)
         }
         ([], assignments) => {
-            let list = assignments.iter().map(|a| {
-                // SAFETY: promised by the caller.
-                let topic = unsafe { text(a.topic, "topic") }?;
-                if a.partition < 0 {
-                    return Err(argument_error(format!("partition is {}", a.partition)));
-                }
-                Ok((topic.to_owned(), a.partition, start(a.start, a.start_value)?))
-            });
-            Subscription::Partitions(list.collect::<Result<_>>()?)
+            // SAFETY: promised by the caller.
+            Subscription::Partitions(unsafe { assigned(assignments) }?)
         }
         _ => return Err(argument_error("topics and assignments are both given; choose one")),
     };
@@ -213,7 +237,84 @@ pub unsafe extern "C" fn ottla_consumer_next(
     unsafe { boundary(error, call) }
 }
 
-/// The offset of the next record to be handed out: `*offset`, -1 if it is not known (yet).
+/// # Safety
+/// `ends` is null or valid for reads of `count`, and so are its topics.
+unsafe fn wanted_ends(
+    ends: *const ottla_partition_offset,
+    count: usize,
+) -> Result<Vec<(TopicPartition, i64)>> {
+    // SAFETY: promised by the caller.
+    let ends = unsafe { many(ends, count, "ends") }?;
+    let end = |end: &ottla_partition_offset| {
+        // SAFETY: promised by the caller.
+        let topic = unsafe { text(end.topic, "topic") }?.into();
+        Ok((TopicPartition { topic, partition: end.partition }, end.offset))
+    };
+    ends.iter().map(end).collect()
+}
+
+fn tell_next(batch: &Out<*mut ottla_batch>, reached: &Out<bool>, next: Next) {
+    reached.set(matches!(next, Next::Reached));
+    hand_out(batch, next.batch());
+}
+
+/// `ottla_consumer_try_next` up to an end that was looked up before (`ottla_list_offsets`): the next batch, of whatever
+/// partition, until the position of each of the `end_count` partitions in `ends` has reached its offset; then `*reached`
+/// is true and `*batch` null. A loop of one's own over positions would wait for ever where the last offsets hold
+/// nothing that is handed out. A partition that is not read, or not known yet, has reached nothing. Without
+/// `ends` this is `ottla_consumer_try_next`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_try_next_until(
+    consumer: *const ottla_consumer,
+    ends: *const ottla_partition_offset,
+    end_count: usize,
+    batch: *mut *mut ottla_batch,
+    reached: *mut bool,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (out, told) = unsafe { (Out::null(batch, "batch")?, Out::new(reached, "reached")?) };
+        told.set(false);
+        // SAFETY: promised by the caller.
+        let (consumer, ends) =
+            unsafe { (lent(consumer, "consumer")?, wanted_ends(ends, end_count)?) };
+        tell_next(&out, &told, consumer.inner.try_next_until(&ends)?);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// The same, and waits as `ottla_consumer_next` does: nothing within `timeout_ms` (-1: no limit) is OK with `*batch` null
+/// and `*reached` false.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_next_until(
+    consumer: *const ottla_consumer,
+    ends: *const ottla_partition_offset,
+    end_count: usize,
+    timeout_ms: i64,
+    batch: *mut *mut ottla_batch,
+    reached: *mut bool,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (out, told) = unsafe { (Out::null(batch, "batch")?, Out::new(reached, "reached")?) };
+        told.set(false);
+        // SAFETY: promised by the caller.
+        let (consumer, ends) =
+            unsafe { (lent(consumer, "consumer")?, wanted_ends(ends, end_count)?) };
+        tell_next(&out, &told, consumer.inner.next_until(&ends, timeout(timeout_ms))?);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Where reading stands: the offset behind what was handed out, or passed over because it is not handed out (markers of
+/// transactions, what compaction has removed). Before the first record where reading begins, once that is known.
+/// `*offset` is -1 until then, and for a partition that is not read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_position(
     consumer: *const ottla_consumer,

@@ -36,6 +36,8 @@ layout!(ottla_producer_options, 96, size @ 0, linger_ms @ 8, delivery_timeout_ms
     partitioner @ 80, acks @ 84, in_doubt @ 88, reserved @ 92);
 layout!(ottla_topic_compression, 16, topic @ 0, compression @ 8, compression_level @ 12);
 layout!(ottla_assignment, 24, topic @ 0, start_value @ 8, partition @ 16, start @ 20);
+layout!(ottla_partition, 16, topic @ 0, partition @ 8);
+layout!(ottla_partition_offset, 24, topic @ 0, offset @ 8, partition @ 16);
 layout!(ottla_consumer_options, 104, size @ 0, topics @ 8, topic_count @ 16, assignments @ 24,
     assignment_count @ 32, start_value @ 40, start @ 48, skip_crc @ 52, max_wait_ms @ 56,
     min_bytes @ 64, max_bytes @ 72, max_partition_bytes @ 80, buffer_memory @ 88, tag @ 96);
@@ -53,4 +55,5 @@ fn enums_are_ints() {
     assert_eq!(size_of::<ottla_completion_kind>(), 4);
     assert_eq!(size_of::<ottla_log_level>(), 4);
     assert_eq!(size_of::<ottla_owner>(), 4);
+    assert_eq!(size_of::<ottla_standing>(), 4);
 }

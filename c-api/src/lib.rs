@@ -20,12 +20,14 @@ mod completion;
 mod consumer;
 mod error;
 mod logs;
+mod offsets;
 mod options;
 mod producer;
 mod producer_options;
 mod properties;
 mod record;
 mod status;
+mod steering;
 mod test_broker;
 
 pub use batch::*;
@@ -34,11 +36,13 @@ pub use completion::*;
 pub use consumer::*;
 pub use error::*;
 pub use logs::*;
+pub use offsets::*;
 pub use producer::*;
 pub use producer_options::*;
 pub use properties::*;
 pub use record::*;
 pub use status::*;
+pub use steering::*;
 pub use test_broker::*;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Topics and offsets.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -112,9 +113,10 @@ impl Admin {
         Ok(found.map_err(|e| self.pool.explain_wait(e))?.partitions.len())
     }
 
-    /// Offsets of partitions, each with a result of its own. What may be otherwise in a moment (a leader
-    /// that has just moved, a topic that has just been created) is asked again, for as long as a request
-    /// may take.
+    /// Offsets of partitions, each with a result of its own, in the order in which they are asked for. What may be
+    /// otherwise in a moment (a leader that has just moved, a topic that has just been created) is asked again, for as
+    /// long as a request may take. A partition may be named more than once, for its beginning and its end, say: it is
+    /// asked for one after the other.
     ///
     /// # Errors
     /// `InvalidArgument` for a time below zero; if nobody could be asked.
@@ -141,23 +143,51 @@ impl Admin {
             .env()
             .run(async move {
                 pool.check()?;
-                let found = look_up(&pool, wanted).await;
+                let found = look_up_all(&pool, &wanted).await;
                 pool.check()?;
-                let named =
-                    |((topic, partition), found)| (TopicPartition { topic, partition }, found);
-                Ok(found.into_iter().map(named).collect())
+                let named = |((topic, partition), _)| TopicPartition { topic, partition };
+                Ok(wanted.into_iter().map(named).zip(found).collect())
             })
             .await
     }
+}
+
+/// Lookups in which each partition stands once, as a request wants it; the results in the order of `wanted`.
+async fn look_up_all(pool: &Handle, wanted: &[(list_offsets::Key, i64)]) -> Vec<Result<i64>> {
+    let deadline = pool.env().now() + pool.request_timeout();
+    let mut results: Vec<Option<Result<i64>>> = wanted.iter().map(|_| None).collect();
+    let mut left: Vec<usize> = (0..wanted.len()).collect();
+    while !left.is_empty() {
+        let mut places = BTreeMap::new();
+        left.retain(|i| match places.entry(&wanted[*i].0) {
+            Entry::Vacant(place) => {
+                place.insert(*i);
+                false
+            }
+            Entry::Occupied(_) => true,
+        });
+        let asked = places.values().map(|i| wanted[*i].clone()).collect();
+        for (key, found) in look_up(pool, asked, deadline).await {
+            if let Some(i) = places.get(&key) {
+                results[*i] = Some(found);
+            }
+        }
+    }
+    let left_out = |((topic, partition), _): &(list_offsets::Key, i64)| {
+        let what = format_args!("topic '{topic}' partition {partition}: nobody told its offset");
+        Error::broker(UNKNOWN_SERVER_ERROR, what, None)
+    };
+    let each = results.into_iter().zip(wanted);
+    each.map(|(found, of)| found.unwrap_or_else(|| Err(left_out(of)))).collect()
 }
 
 /// One lookup after the other, of what a retry may help.
 async fn look_up(
     pool: &Handle,
     wanted: Vec<(list_offsets::Key, i64)>,
+    deadline: Instant,
 ) -> Vec<(list_offsets::Key, Result<i64>)> {
     let env = pool.env();
-    let deadline = env.now() + pool.request_timeout();
     let mut backoff = Backoff::default();
     let mut ended = Vec::new();
     let mut left = wanted;

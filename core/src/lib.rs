@@ -87,7 +87,9 @@ pub use admin::{Admin, NewTopic, OffsetSpec};
 pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
 pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Isolation, Partitioner, Start};
-pub use consumer::{Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, TopicPartition};
+pub use consumer::{
+    Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, Standing, TopicPartition,
+};
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, TcpDialer, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result, Undelivered};
 pub use metrics::{

@@ -1,14 +1,16 @@
 //! Administration.
 
-use ottla::NewTopic;
+use std::collections::HashSet;
+
 use ottla::bindings::Properties;
+use ottla::{NewTopic, OffsetSpec};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::client::Connect;
 use crate::convert;
-use crate::errors::OrRaise;
+use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 use crate::settings::{Made, Settings};
 use crate::wait::{Deadline, wait};
@@ -100,6 +102,51 @@ impl Admin {
             Some(outcome) => outcome.or_raise(py),
             None => unreachable!("a wait without an end has a result"),
         }
+    }
+
+    /// Offsets of partitions, which are (topic, partition) tuples, as a dict with these as keys: what
+    /// Consumer.records(until=...) takes. All are looked up together, in as few requests as there are
+    /// leaders.
+    ///
+    /// at: "latest" is the end, one past the newest record; "earliest" the oldest record that is
+    /// kept; a datetime the first record of that time or after it, and the end if there is none. What
+    /// may be otherwise in a moment is asked again, for as long as a request may take. If one
+    /// partition fails, its error is raised; with return_exceptions=True it is the value, and the
+    /// others have theirs.
+    #[pyo3(
+        signature = (partitions, at=None, *, return_exceptions=false),
+        text_signature = "($self, partitions, at='latest', *, return_exceptions=False)"
+    )]
+    fn offsets<'py>(
+        &self,
+        py: Python<'py>,
+        partitions: &Bound<'py, PyAny>,
+        at: Option<&Bound<'py, PyAny>>,
+        return_exceptions: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let at = at.map_or(Ok(OffsetSpec::Latest), convert::spec)?;
+        let mut partitions = convert::partitions(partitions)?;
+        // Named twice is told once.
+        let mut known = HashSet::new();
+        partitions.retain(|of| known.insert(of.clone()));
+        let wanted = partitions.into_iter().map(|(topic, partition)| (topic, partition, at));
+        let admin = self.inner.get(py, WHAT)?;
+        let found = match wait(py, Deadline::never(), || false, admin.list_offsets(wanted))? {
+            Some(outcome) => outcome.or_raise(py)?,
+            None => unreachable!("a wait without an end has a result"),
+        };
+        let offsets = PyDict::new(py);
+        for (of, offset) in found {
+            let of = (&*of.topic, of.partition);
+            match offset {
+                Ok(offset) => offsets.set_item(of, offset)?,
+                Err(error) if return_exceptions => {
+                    offsets.set_item(of, errors::exception(py, &error)?)?;
+                }
+                Err(error) => return Err(errors::raise(py, &error)),
+            }
+        }
+        Ok(offsets)
     }
 }
 

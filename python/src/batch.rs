@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use ottla::{RecordPosition, RecordRef};
+use ottla::{RecordPosition, RecordRef, Standing, TopicPartition};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -54,9 +54,18 @@ impl Cursor {
         (len > 0).then(|| Batch { page, first, len, positions: OnceLock::new() })
     }
 
-    pub(crate) fn is_of(&self, topic: &str, partition: i32) -> bool {
+    /// Whether what is left is wanted.
+    #[inline]
+    pub(crate) fn standing(&self) -> Standing {
+        self.page.read().batch.standing()
+    }
+
+    /// Whether what is left of this partition is before an offset.
+    pub(crate) fn is_short_of(&self, of: &TopicPartition, end: i64) -> bool {
         let batch = &self.page.read().batch;
-        batch.partition() == partition && batch.topic() == topic
+        let is_of = batch.partition() == of.partition && batch.topic() == &*of.topic;
+        let first = || batch.iter_from(self.next).next().map(|record| record.offset());
+        is_of && self.left > 0 && first().is_some_and(|first| first < end)
     }
 }
 

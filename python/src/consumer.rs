@@ -1,24 +1,21 @@
 //! The consumer.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ottla::Start;
 use ottla::bindings::Properties;
+use ottla::{Start, TopicPartition};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::batch::{Batch, Cursor, Record};
+use crate::batch::{Batch, Record};
 use crate::client::Connect;
 use crate::convert::{self, Given};
 use crate::errors::{self, OrRaise};
-use crate::exclusive::{Exclusive, lock};
 use crate::fork::Here;
 use crate::guard::guarded;
+use crate::reader::{Ends, Looked, Reader};
 use crate::settings::{Made, Settings};
 use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
@@ -33,8 +30,8 @@ const WHAT: &str = "consumer";
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout,
 /// on_cluster_change, ordinal, rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
 /// their first record, whatever start says. Several threads may share one; each record goes to one of
-/// them. What is not reading (position, seek, assignment, stats, close) never waits for who reads: it
-/// may be called from any thread, and from a signal handler.
+/// them. What is not reading (position, lag, seek, pause, resume, assign, unassign, assignment, stats,
+/// close) never waits for who reads: it may be called from any thread, and from a signal handler.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
     reader: Here<Reader>,
@@ -42,71 +39,13 @@ pub(crate) struct Consumer {
     statistics: Statistics,
 }
 
-/// What threads that read share. Of two locks that are held together the consumer's is taken first.
-struct Reader {
-    /// Locked while it is looked whether there is a batch, and while that is opened. Never across a
-    /// wait.
-    consumer: Mutex<ottla::Consumer>,
-    control: ottla::ConsumerControl,
-    /// The batches that records are taken from, in order. More than one only after a signal handler
-    /// read while its thread waited for a batch.
-    current: Mutex<VecDeque<Cursor>>,
-    exclusive: Exclusive,
-    pid: u32,
-}
-
-impl Reader {
-    fn new(consumer: ottla::Consumer) -> Self {
-        Self {
-            control: consumer.control(),
-            consumer: Mutex::new(consumer),
-            current: Mutex::default(),
-            exclusive: Exclusive::default(),
-            pid: std::process::id(),
-        }
-    }
-
-    /// Puts the next batch behind the current ones. Whoever seeks comes before or after it as a
-    /// whole, so that no batch from before a seek is found there.
-    fn poll(&self, context: &mut Context<'_>) -> Poll<Option<ottla::Result<()>>> {
-        let mut consumer = lock(&self.consumer);
-        match consumer.poll_next(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
-            Poll::Ready(Some(Ok(batch))) => {
-                lock(&self.current).push_back(Cursor::new(batch));
-                Poll::Ready(Some(Ok(())))
-            }
-        }
-    }
-
-    fn seek(&self, topic: &str, partition: i32, to: Start) -> ottla::Result<()> {
-        let _no_batch_comes = lock(&self.consumer);
-        self.control.seek(topic, partition, to)?;
-        // Records in hand that were read before the seek are not wanted any more.
-        let mut current = lock(&self.current);
-        let (unwanted, kept) =
-            current.drain(..).partition::<VecDeque<_>, _>(|cursor| cursor.is_of(topic, partition));
-        *current = kept;
-        drop(current);
-        drop(unwanted);
-        Ok(())
-    }
-
-    fn close(&self) -> ottla::Result<()> {
-        self.control.close()?;
-        let current = std::mem::take(&mut *lock(&self.current));
-        drop(current);
-        Ok(())
-    }
-}
-
 /// How a wait for records ended.
 enum Fetched<T> {
     Got(T),
     /// The timeout passed.
     Nothing,
+    /// The partitions that were named are where they were to come to.
+    Reached,
     /// The consumer was closed, or ended by a fatal error that was raised before.
     End,
 }
@@ -132,7 +71,8 @@ impl Made for Consumer {
         let check_crc = settings.bool("check_crc")?;
         settings.finish()?;
         let topics = topics.map(|topics| topic_names(&topics)).transpose()?;
-        let assignment = assignment.map(|assignment| assigned(&assignment)).transpose()?;
+        let assignment =
+            assignment.map(|assignment| assigned(Given::Setting, &assignment)).transpose()?;
         if topics.is_some() == assignment.is_some() {
             return Err(errors::config(
                 py,
@@ -186,26 +126,26 @@ impl Consumer {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// What is made of the batches in hand or, if `from` finds nothing there, of the next one.
+    /// What `find` finds in hand or, if that is nothing, in the next batch; until the partitions of `ends` are there.
     fn fetch<T>(
         &self,
         py: Python<'_>,
         deadline: Deadline,
-        from: impl Fn(&mut VecDeque<Cursor>) -> Option<T>,
+        ends: &Ends,
+        find: impl Fn(&Reader) -> Option<T>,
     ) -> PyResult<Fetched<T>> {
         let reader = self.reader.get(py, WHAT)?;
-        let find = || from(&mut lock(&reader.current));
         let _turn = loop {
             if self.is_closed() {
                 return Ok(Fetched::End);
             }
-            if let Some(found) = find() {
+            if let Some(found) = find(reader) {
                 return Ok(Fetched::Got(found));
             }
             // Who had the turn at a fork never gives it back in the child.
             self.here(py)?;
             // Somebody else may bring records while this thread waits for its turn.
-            let stop = || self.is_closed() || !lock(&reader.current).is_empty();
+            let stop = || self.is_closed() || reader.has_current();
             match reader.exclusive.take(py, deadline, stop)? {
                 Some(exclusive) => break exclusive,
                 None if deadline.left().is_zero() => return Ok(Fetched::Nothing),
@@ -213,29 +153,24 @@ impl Consumer {
             }
         };
         loop {
-            if let Some(found) = find() {
+            if let Some(found) = find(reader) {
                 return Ok(Fetched::Got(found));
             }
             // A signal handler may close it, or read, while this thread waits.
-            let stop = || self.is_closed() || !lock(&reader.current).is_empty();
-            let next = std::future::poll_fn(|context| reader.poll(context));
+            let stop = || self.is_closed() || reader.has_current();
+            let next = std::future::poll_fn(|context| reader.poll(ends, context));
             match wait(py, deadline, stop, next)? {
-                Some(Some(Ok(()))) => {}
-                Some(Some(Err(error))) => return Err(errors::raise(py, &error)),
-                Some(None) => return Ok(Fetched::End),
+                Some(Ok(Looked::Found)) => {}
+                Some(Ok(Looked::Reached)) => return Ok(Fetched::Reached),
+                Some(Ok(Looked::End)) => return Ok(Fetched::End),
+                Some(Err(error)) => return Err(errors::raise(py, &error)),
                 None if self.is_closed() => return Ok(Fetched::End),
                 None if deadline.left().is_zero() => {
-                    return Ok(find().map_or(Fetched::Nothing, Fetched::Got));
+                    return Ok(find(reader).map_or(Fetched::Nothing, Fetched::Got));
                 }
                 None => {}
             }
         }
-    }
-
-    fn next_batch(&self, py: Python<'_>, deadline: Deadline) -> PyResult<Fetched<Batch>> {
-        self.fetch(py, deadline, |current| {
-            std::iter::from_fn(|| current.pop_front()).find_map(Cursor::into_batch)
-        })
     }
 
     /// What threads share, if this is its process: also after a fork that nobody announced, when its
@@ -250,14 +185,14 @@ impl Consumer {
         let reader = self.here(py)?;
         if self.is_closed() { Err(errors::closed(py, WHAT)) } else { Ok(reader) }
     }
-}
 
-fn next_record(current: &mut VecDeque<Cursor>) -> Option<Record> {
-    loop {
-        if let Some(record) = current.front_mut()?.advance() {
-            return Some(record);
-        }
-        current.pop_front();
+    fn steer(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&ottla::ConsumerControl) -> ottla::Result<()> + Send,
+    ) -> PyResult<()> {
+        let reader = self.open(py)?;
+        guarded(py, || py.detach(|| reader.steer(call)).or_raise(py))
     }
 }
 
@@ -296,33 +231,66 @@ impl Consumer {
 
     /// The next record, however long it takes; ends when the consumer is closed.
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Record>> {
-        match self.fetch(py, Deadline::never(), next_record)? {
+        match self.fetch(py, Deadline::never(), &Ends::new(), Reader::record)? {
             Fetched::Got(record) => Ok(Some(record)),
-            Fetched::Nothing | Fetched::End => Ok(None),
+            Fetched::Nothing | Fetched::Reached | Fetched::End => Ok(None),
         }
     }
 
     /// The next record, or None if there was none within timeout (seconds or a timedelta; None
     /// waits for ever). Raises ClosedError once the consumer is closed.
-    #[pyo3(signature = (timeout=None))]
-    fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Record>> {
+    ///
+    /// until: a dict of (topic, partition) tuples and offsets, as Admin.offsets() gives it. None
+    /// comes, too, once each of these partitions has reached its offset. See records().
+    #[pyo3(signature = (timeout=None, *, until=None))]
+    fn next(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        until: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Record>> {
         let deadline = Deadline::after(convert::timeout(timeout)?);
-        match self.fetch(py, deadline, next_record)? {
+        match self.fetch(py, deadline, &convert::ends(until)?, Reader::record)? {
             Fetched::Got(record) => Ok(Some(record)),
-            Fetched::Nothing => Ok(None),
+            Fetched::Nothing | Fetched::Reached => Ok(None),
             Fetched::End => Err(errors::closed(py, WHAT)),
         }
     }
 
-    /// Iterates over batches. Ends when the consumer is closed, or when no batch came within
-    /// timeout (seconds or a timedelta; None waits for ever).
-    #[pyo3(signature = (timeout=None))]
-    fn batches(slf: Py<Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Batches> {
-        Ok(Batches { consumer: slf, timeout: convert::timeout(timeout)? })
+    /// Iterates over records. Ends when the consumer is closed, when no record came within timeout
+    /// (seconds or a timedelta; None waits for ever), or once each partition in until has reached
+    /// its offset.
+    ///
+    /// until: a dict of (topic, partition) tuples and offsets, as Admin.offsets() gives it. That is
+    /// how to read up to an end that was looked up before, also where the last offsets hold nothing
+    /// that is handed out (markers of transactions, what compaction has removed). Records of other
+    /// partitions come, too. A partition that is not read, or not known yet, has reached nothing;
+    /// one that is paused gets there when it is resumed.
+    #[pyo3(signature = (timeout=None, *, until=None))]
+    fn records(
+        slf: Py<Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        until: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Records> {
+        let (timeout, ends) = (convert::timeout(timeout)?, convert::ends(until)?);
+        Ok(Records { consumer: slf, timeout, ends })
     }
 
-    /// Offset of the next record of a partition that the engine hands over, or None if it is not
-    /// known yet or not read here. Records of a batch in hand are before it.
+    /// Iterates over batches. Ends as records() does.
+    #[pyo3(signature = (timeout=None, *, until=None))]
+    fn batches(
+        slf: Py<Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        until: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Batches> {
+        let (timeout, ends) = (convert::timeout(timeout)?, convert::ends(until)?);
+        Ok(Batches { consumer: slf, timeout, ends })
+    }
+
+    /// Where reading stands in a partition: the offset behind what was taken of it, or passed over
+    /// because it is not handed out (markers of transactions, what compaction has removed). Records
+    /// of a batch in hand are before it. Before the first record where reading begins, once that is
+    /// known; None until then, and if it is not read here.
     fn position(
         &self,
         py: Python<'_>,
@@ -335,7 +303,24 @@ impl Consumer {
         guarded(py, || Ok(reader.control.position(topic, partition)))
     }
 
-    /// Goes on at another place of a partition: "earliest", "latest", an offset or a datetime.
+    /// How many offsets lie between the position of a partition and its end, as its leader told that
+    /// with the last fetch: nobody is asked. Offsets without records count: 0 is the end, more is a
+    /// bound. None until both are known, and if it is not read here. The end of a paused partition is
+    /// not heard of.
+    fn lag(
+        &self,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        partition: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<i64>> {
+        let topic = convert::text("topic", topic)?;
+        let partition = convert::partition(partition)?;
+        let reader = self.open(py)?;
+        guarded(py, || Ok(reader.control.lag(topic, partition)))
+    }
+
+    /// Goes on at another place of a partition: "earliest", "latest", an offset or a datetime. What
+    /// was fetched of it and not handed out is dropped.
     fn seek(
         &self,
         py: Python<'_>,
@@ -346,16 +331,53 @@ impl Consumer {
         let topic = convert::text("topic", topic)?;
         let partition = convert::partition(partition)?;
         let start = convert::start(Given::Argument, start)?;
-        let reader = self.open(py)?;
-        guarded(py, || py.detach(|| reader.seek(topic, partition, start)).or_raise(py))
+        self.steer(py, |control| control.seek(topic, partition, start))
     }
 
-    /// The partitions read here, as (topic, partition) tuples; for whole topics empty until the
-    /// cluster has told which there are.
+    /// Hands out nothing of these partitions, (topic, partition) tuples, from when it returns, until
+    /// they are resumed. What was fetched of them is kept, within buffer_memory, and nothing more is
+    /// fetched; the rest of a batch in hand waits as well. All of them are paused or, after an error,
+    /// none: UnknownPartitionError if one is not read. Pausing again does nothing.
+    fn pause(&self, py: Python<'_>, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let list = convert::partitions(partitions)?;
+        self.steer(py, |control| control.pause(named(&list)))
+    }
+
+    /// Hands these partitions, (topic, partition) tuples, out again, from where they were. Errors are
+    /// those of pause().
+    fn resume(&self, py: Python<'_>, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let list = convert::partitions(partitions)?;
+        self.steer(py, |control| control.resume(named(&list)))
+    }
+
+    /// The partitions that are paused, as (topic, partition) tuples.
+    fn paused(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
+        let reader = self.open(py)?;
+        guarded(py, || Ok(reader.control.paused())).map(tuples)
+    }
+
+    /// Reads these partitions, too: (topic, partition, start) tuples, as the consumer's own assignment.
+    /// One that is read already goes on at its start, as after a seek(). One that does not exist is
+    /// told once, by what reads, and read when it does.
+    fn assign(&self, py: Python<'_>, assignment: &Bound<'_, PyAny>) -> PyResult<()> {
+        let list = assigned(Given::Argument, assignment)?;
+        self.steer(py, |control| control.assign(list))
+    }
+
+    /// Reads these partitions, (topic, partition) tuples, no more: nothing of them is handed out from
+    /// when it returns, and what was fetched is dropped. Those of a whole topic stay out until they
+    /// are assigned. All of them are left or, after an error, none: UnknownPartitionError if one is
+    /// not read.
+    fn unassign(&self, py: Python<'_>, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let list = convert::partitions(partitions)?;
+        self.steer(py, |control| control.unassign(named(&list)))
+    }
+
+    /// The partitions read here, as (topic, partition) tuples: of whole topics those known so far, none until the
+    /// cluster has told which there are; those that were assigned, whether they are there or not.
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
         let reader = self.open(py)?;
-        let partitions = guarded(py, || Ok(reader.control.assignment()))?;
-        Ok(partitions.into_iter().map(|at| (at.topic.to_string(), at.partition)).collect())
+        guarded(py, || Ok(reader.control.assignment())).map(tuples)
     }
 
     /// Counters of all handles of this process on the cluster, added up, as a dict; its
@@ -394,11 +416,35 @@ impl Consumer {
     }
 }
 
+/// Iterates over the records of a consumer.
+#[pyclass(module = "ottla", frozen)]
+pub(crate) struct Records {
+    consumer: Py<Consumer>,
+    timeout: Option<Duration>,
+    ends: Ends,
+}
+
+#[pymethods]
+impl Records {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Record>> {
+        let deadline = Deadline::after(self.timeout);
+        match self.consumer.get().fetch(py, deadline, &self.ends, Reader::record)? {
+            Fetched::Got(record) => Ok(Some(record)),
+            Fetched::Nothing | Fetched::Reached | Fetched::End => Ok(None),
+        }
+    }
+}
+
 /// Iterates over the batches of a consumer.
 #[pyclass(module = "ottla", frozen)]
 pub(crate) struct Batches {
     consumer: Py<Consumer>,
     timeout: Option<Duration>,
+    ends: Ends,
 }
 
 #[pymethods]
@@ -408,9 +454,10 @@ impl Batches {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
-        match self.consumer.get().next_batch(py, Deadline::after(self.timeout))? {
+        let deadline = Deadline::after(self.timeout);
+        match self.consumer.get().fetch(py, deadline, &self.ends, Reader::batch)? {
             Fetched::Got(batch) => Ok(Some(batch)),
-            Fetched::Nothing | Fetched::End => Ok(None),
+            Fetched::Nothing | Fetched::Reached | Fetched::End => Ok(None),
         }
     }
 }
@@ -431,7 +478,15 @@ fn topic_names(topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     Ok(names)
 }
 
-fn assigned(assignment: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, Start)>> {
+fn named(list: &[(String, i32)]) -> impl Iterator<Item = (&str, i32)> {
+    list.iter().map(|(topic, partition)| (topic.as_str(), *partition))
+}
+
+fn tuples(list: Vec<TopicPartition>) -> Vec<(String, i32)> {
+    list.into_iter().map(|of| (of.topic.to_string(), of.partition)).collect()
+}
+
+fn assigned(given: Given, assignment: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, Start)>> {
     let mut out = Vec::new();
     for entry in convert::iterate("assignment", "(topic, partition, start) tuples", assignment)? {
         let entry = entry?;
@@ -445,13 +500,11 @@ fn assigned(assignment: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, Start)>
         let topic = convert::text("the topic in assignment", &entry.get_item(0)?)?.to_owned();
         let partition = entry.get_item(1)?;
         let partition = convert::integer("the partition in assignment", "an int", &partition)?;
-        out.push((topic, partition, convert::start(Given::Setting, &entry.get_item(2)?)?));
+        out.push((topic, partition, convert::start(given, &entry.get_item(2)?)?));
     }
     if out.is_empty() {
-        return Err(errors::config(
-            assignment.py(),
-            "assignment is empty; name at least one partition",
-        ));
+        let wrong = "assignment is empty; name at least one partition";
+        return Err(given.wrong(assignment.py(), wrong));
     }
     Ok(out)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use ottla::Start;
+use ottla::{OffsetSpec, Start, TopicPartition};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBool, PyBytes, PyDateTime, PyDelta, PyInt, PyIterator, PyString, PyTuple, PyTzInfoAccess,
+    PyBool, PyBytes, PyDateTime, PyDelta, PyDict, PyInt, PyIterator, PyString, PyTuple,
+    PyTzInfoAccess,
 };
 
 use crate::errors;
@@ -223,6 +224,63 @@ pub(crate) fn start(given: Given, value: &Bound<'_, PyAny>) -> PyResult<Start> {
     Ok(Start::Offset(offset))
 }
 
+/// An offset to look up: `"earliest"`, `"latest"`, or a `datetime`.
+pub(crate) fn spec(value: &Bound<'_, PyAny>) -> PyResult<OffsetSpec> {
+    if let Ok(word) = value.cast::<PyString>() {
+        return match word.to_str()? {
+            "earliest" => Ok(OffsetSpec::Earliest),
+            "latest" => Ok(OffsetSpec::Latest),
+            other => Err(errors::argument(
+                value.py(),
+                &format!("at is '{other}'; write 'earliest', 'latest' or a datetime"),
+            )),
+        };
+    }
+    if value.is_instance_of::<PyDateTime>() {
+        return timestamp_ms("at", value).map(OffsetSpec::Timestamp);
+    }
+    Err(PyTypeError::new_err(format!(
+        "at must be 'earliest', 'latest' or a datetime, not {}",
+        type_name(value)
+    )))
+}
+
+fn topic_partition(what: &str, pair: &Bound<'_, PyAny>) -> PyResult<(String, i32)> {
+    let Some(pair) = pair.cast::<PyTuple>().ok().filter(|pair| pair.len() == 2) else {
+        return Err(PyTypeError::new_err(format!(
+            "{what} must be (topic, partition) tuples; one of them is {}",
+            type_name(pair)
+        )));
+    };
+    let topic = text(&format!("the topic in {what}"), &pair.get_item(0)?)?.to_owned();
+    let wanted = format!("the partition in {what}");
+    Ok((topic, integer(&wanted, "an int", &pair.get_item(1)?)?))
+}
+
+/// `partitions`: (topic, partition) tuples.
+pub(crate) fn partitions(partitions: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32)>> {
+    let each = iterate("partitions", "(topic, partition) tuples", partitions)?;
+    each.map(|pair| topic_partition("partitions", &pair?)).collect()
+}
+
+/// `until`: a mapping of (topic, partition) tuples to offsets.
+pub(crate) fn ends(until: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<(TopicPartition, i64)>> {
+    let Some(until) = until else { return Ok(Vec::new()) };
+    let Ok(until) = until.cast::<PyDict>() else {
+        return Err(PyTypeError::new_err(format!(
+            "until must be a dict of (topic, partition) tuples and offsets, as Admin.offsets() \
+             gives it, not {}",
+            type_name(until)
+        )));
+    };
+    let end = |(of, end): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let (topic, partition) = topic_partition("the keys of until", &of)?;
+        let end = integer("an offset in until", "an int", &end)?;
+        Ok((TopicPartition { topic: topic.into(), partition }, end))
+    };
+    until.iter().map(end).collect()
+}
+
 /// Where a value comes from: what is wrong with a setting leaves its handle unmade, what is wrong
 /// with an argument of a call leaves it as it was.
 #[derive(Clone, Copy)]
@@ -232,7 +290,7 @@ pub(crate) enum Given {
 }
 
 impl Given {
-    fn wrong(self, py: Python<'_>, message: &str) -> PyErr {
+    pub(crate) fn wrong(self, py: Python<'_>, message: &str) -> PyErr {
         match self {
             Self::Setting => errors::config(py, message),
             Self::Argument => errors::argument(py, message),

@@ -23,6 +23,7 @@ mod fork;
 mod guard;
 mod logs;
 mod producer;
+mod reader;
 mod settings;
 mod stats;
 #[cfg(feature = "testing")]
@@ -39,7 +40,7 @@ mod _ottla {
     #[pymodule_export]
     use super::batch::{BackwardsIterator, Batch, BatchIterator, Record};
     #[pymodule_export]
-    use super::consumer::{Batches, Consumer};
+    use super::consumer::{Batches, Consumer, Records};
     #[pymodule_export]
     use super::delivery::{Acked, BatchAcked, BatchDelivery, Delivery};
     #[cfg(feature = "testing")]

@@ -211,6 +211,9 @@ def test_use_after_close(broker: ottla.testing.Broker, topic: str) -> None:
         lambda: consumer.assignment(),
         lambda: consumer.position(topic, 0),
         lambda: consumer.seek(topic, 0, 0),
+        lambda: consumer.lag(topic, 0),
+        lambda: consumer.paused(),
+        lambda: consumer.assign([(topic, 0, 0)]),
     ):
         with pytest.raises(ottla.ClosedError):
             ask()

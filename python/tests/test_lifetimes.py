@@ -354,6 +354,10 @@ if pid == 0:
         lambda: consumer.position(topic, 0),
         lambda: consumer.assignment(),
         lambda: consumer.seek(topic, 0, 0),
+        lambda: consumer.lag(topic, 0),
+        lambda: consumer.pause([(topic, 0)]),
+        lambda: consumer.paused(),
+        lambda: admin.offsets([(topic, 0)]),
         lambda: consumer.close(),
         lambda: admin.partitions(topic),
     ]

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::echo::EchoBatch;
 use super::pack::Cursor;
-use crate::consumer;
+use crate::consumer::{self, Claim, Standing};
 use crate::record::{Headers, RecordPosition, RecordRef};
 
 /// Records of one partition in offset order. Cheap to clone; clones share the bytes.
@@ -13,8 +13,19 @@ pub struct Batch(Source);
 
 #[derive(Clone)]
 enum Source {
-    Echo(Arc<EchoBatch>),
+    Echo(Arc<EchoBatch>, Arc<Claim>),
     Fetched(Arc<FetchedBatch>),
+}
+
+/// Whether the records of a batch are still wanted, for hosts that copy them out and let the batch go.
+#[derive(Clone)]
+pub struct Wanted(Arc<Claim>);
+
+impl Wanted {
+    /// See [`consumer::Batch::standing`].
+    pub fn standing(&self) -> Standing {
+        self.0.standing()
+    }
 }
 
 /// A batch, and where its records start, once somebody asks for one by its number: hosts walk a
@@ -98,8 +109,8 @@ impl<'a> Iterator for HeaderViews<'a> {
 }
 
 impl Batch {
-    pub(super) fn echo(batch: Arc<EchoBatch>) -> Self {
-        Self(Source::Echo(batch))
+    pub(super) fn echo(batch: Arc<EchoBatch>, claim: Arc<Claim>) -> Self {
+        Self(Source::Echo(batch, claim))
     }
 
     pub(super) fn fetched(batch: consumer::Batch) -> Self {
@@ -109,7 +120,7 @@ impl Batch {
     /// The topic.
     pub fn topic(&self) -> &str {
         match &self.0 {
-            Source::Echo(b) => &b.topic,
+            Source::Echo(b, _) => &b.topic,
             Source::Fetched(f) => f.batch.topic(),
         }
     }
@@ -117,7 +128,7 @@ impl Batch {
     /// The partition.
     pub fn partition(&self) -> i32 {
         match &self.0 {
-            Source::Echo(b) => b.partition,
+            Source::Echo(b, _) => b.partition,
             Source::Fetched(f) => f.batch.partition(),
         }
     }
@@ -125,7 +136,7 @@ impl Batch {
     /// How many records it has.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Source::Echo(b) => b.len(),
+            Source::Echo(b, _) => b.len(),
             Source::Fetched(f) => f.batch.len(),
         }
     }
@@ -138,7 +149,7 @@ impl Batch {
     /// The offset to go on from after this batch.
     pub fn next_offset(&self) -> i64 {
         match &self.0 {
-            Source::Echo(b) => b.next_offset(),
+            Source::Echo(b, _) => b.next_offset(),
             Source::Fetched(f) => f.batch.next_offset(),
         }
     }
@@ -146,15 +157,28 @@ impl Batch {
     /// The leader epoch under which it was written; -1 if unknown.
     pub fn leader_epoch(&self) -> i32 {
         match &self.0 {
-            Source::Echo(_) => -1,
+            Source::Echo(..) => -1,
             Source::Fetched(f) => f.batch.leader_epoch(),
         }
+    }
+
+    /// Whether its records are still wanted. See [`consumer::Batch::standing`].
+    pub fn standing(&self) -> Standing {
+        self.wanted().standing()
+    }
+
+    /// Tells the same when the batch is gone.
+    pub fn wanted(&self) -> Wanted {
+        Wanted(match &self.0 {
+            Source::Echo(_, claim) => Arc::clone(claim),
+            Source::Fetched(f) => Arc::clone(&f.batch.claim),
+        })
     }
 
     /// Record number `i`, if there is one.
     pub fn get(&self, i: usize) -> Option<RecordView<'_>> {
         match &self.0 {
-            Source::Echo(b) => b.get(i),
+            Source::Echo(b, _) => b.get(i),
             Source::Fetched(f) => f.get(i).map(view),
         }
     }
@@ -162,7 +186,7 @@ impl Batch {
     /// All records in order, each given to `visit` until that says `false`.
     pub fn visit(&self, mut visit: impl FnMut(RecordView<'_>) -> bool) {
         match &self.0 {
-            Source::Echo(b) => {
+            Source::Echo(b, _) => {
                 let _ = (0..b.len()).map_while(|i| b.get(i)).all(&mut visit);
             }
             Source::Fetched(f) => {

@@ -7,6 +7,7 @@ use ottla_test_broker::{ApiKey, Cluster, Fault, FaultRule};
 use super::*;
 use crate::error::ErrorKind;
 use crate::record::Compression;
+use crate::{OffsetSpec, Standing, TopicPartition};
 
 /// Long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -123,6 +124,67 @@ fn a_consumer_that_is_closed_is_nowhere() {
     assert_eq!(consumer.position("t", 0), Some(1));
     consumer.close();
     assert_eq!(consumer.position("t", 0), None);
+}
+
+/// What a host says of a partition, whatever is behind the handle.
+fn steered(engine: &HostClient) {
+    let producer = engine.producer(ProducerOptions::default()).unwrap();
+    for partition in [0, 0, 0, 1] {
+        let entry = Entry { partition: Some(partition), ..value(b"v") };
+        assert_eq!(producer.submit(1, "t", std::iter::once(entry)).accepted, 1);
+        producer.flush_wait(Some(PATIENCE)).unwrap();
+    }
+    let [begin, end] = [OffsetSpec::Earliest, OffsetSpec::Latest];
+    let wanted = [("t", 1, end), ("t", 0, begin), ("t", 7, end), ("t", 0, end)];
+    let wanted = wanted.map(|(topic, part, spec)| (topic.to_owned(), part, spec)).to_vec();
+    let found = engine.list_offsets_wait(wanted.clone(), Some(PATIENCE)).unwrap();
+    let told: Vec<_> = (0..5).map(|i| found.get(i).map_err(|e| e.kind())).collect();
+    let [unknown, none] = [ErrorKind::UnknownPartition, ErrorKind::InvalidArgument];
+    assert_eq!(told, [Ok(1), Ok(0), Err(unknown), Ok(3), Err(none)]);
+    let _ = until(engine, |c| c.iter().map(|c| c.count).sum::<u32>() == 4);
+    let late = engine.list_offsets(8, wanted);
+    let told = until(engine, |c| !c.is_empty());
+    assert_eq!(kinds(&told), [(CompletionKind::OffsetsListed, 8, None)]);
+    assert_eq!((late.len(), late.get(3).unwrap()), (4, 3));
+
+    let of = Subscription::Partitions(vec![("t".into(), 0, Start::Offset(1))]);
+    let consumer = engine.consumer(ConsumerOptions::new(of)).unwrap();
+    let offset = |batch: &Batch| batch.get(0).unwrap().offset;
+    assert_eq!(consumer.position("t", 0), Some(1));
+    let first = consumer.next(Some(PATIENCE)).unwrap().unwrap();
+    assert_eq!((offset(&first), first.standing()), (1, Standing::Current));
+    consumer.pause(&[("t", 0)]).unwrap();
+    let wanted = first.wanted();
+    assert_eq!((first.standing(), wanted.standing()), (Standing::Paused, Standing::Paused));
+    consumer.assign(&[("t", 1, Start::Earliest)]).unwrap();
+    assert_eq!(consumer.next(Some(PATIENCE)).unwrap().unwrap().partition(), 1);
+    assert!(consumer.try_next().unwrap().is_none());
+    // A seek while it is paused leaves it so.
+    consumer.seek("t", 0, Start::Offset(2)).unwrap();
+    assert_eq!((first.standing(), consumer.paused().unwrap().len()), (Standing::Left, 1));
+    let named = |partition| TopicPartition { topic: "t".into(), partition };
+    let ends = [(named(0), 3), (named(1), 1)];
+    assert!(matches!(consumer.try_next_until(&ends).unwrap(), Next::Nothing));
+    consumer.resume(&[("t", 0)]).unwrap();
+    let next = consumer.next_until(&ends, Some(PATIENCE)).unwrap().batch().unwrap();
+    assert_eq!((offset(&next), consumer.lag("t", 0)), (2, Some(0)));
+    assert!(matches!(consumer.next_until(&ends, Some(PATIENCE)).unwrap(), Next::Reached));
+    drop(first);
+    assert_eq!(wanted.standing(), Standing::Left);
+    consumer.unassign(&[("t", 1)]).unwrap();
+    assert_eq!(consumer.assignment().unwrap(), [named(0)]);
+    let error = consumer.resume(&[("t", 0), ("t", 1)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownPartition);
+    consumer.close();
+    let error = consumer.next_until(&ends, None).err().unwrap();
+    assert_eq!((error.kind(), consumer.lag("t", 0)), (ErrorKind::Closed, None));
+}
+
+#[test]
+fn a_host_steers_its_consumer() {
+    steered(&HostClient::echo().unwrap());
+    let cluster = cluster();
+    steered(&connect(&cluster));
 }
 
 #[test]

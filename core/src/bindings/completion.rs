@@ -26,6 +26,8 @@ pub enum CompletionKind {
     TopicCreated = 6,
     /// A producer that had no buffer space has some again; `tag` is the producer's.
     Space = 7,
+    /// A lookup of offsets is done.
+    OffsetsListed = 8,
 }
 
 /// One thing that finished.

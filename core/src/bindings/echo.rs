@@ -1,17 +1,21 @@
 //! The engine without a broker: what is submitted is written at once to partition 0 (or the one
 //! asked for) of a log in memory, and read back from it. For the tests of the bindings.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::batch::{Batch, HeaderViews, RecordView};
 use super::completion::{Completion, CompletionKind};
+use super::consumer::Next;
 use super::options::Subscription;
 use super::pack::{Cursor, Entry, pack};
 use super::queue::CompletionQueue;
 use super::ready::Ready;
+use crate::TopicPartition;
+use crate::admin::OffsetSpec;
 use crate::config::Start;
+use crate::consumer::Claim;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that one partition keeps for its readers; the oldest batches go first, and a reader that
@@ -180,29 +184,57 @@ impl Echo {
 
     /// A reader whose `ready` fires when anything is written.
     pub(crate) fn reader(&self, what: &Subscription, ready: &Arc<Ready>) -> Result<EchoReader> {
-        let mut reader = EchoReader { topics: HashMap::new(), positions: BTreeMap::new() };
+        let mut reader = Reading::default();
         let mut state = self.lock();
         match what {
             Subscription::Topics(topics, start) => {
                 for topic in topics {
                     check_topic(topic)?;
-                    reader.topics.insert(topic.as_str().into(), *start);
+                    reader.topics.insert(topic.as_str().into());
                     for (&p, log) in state.topics.get(topic.as_str()).into_iter().flatten() {
-                        reader.positions.insert((topic.as_str().into(), p), log.locate(*start));
+                        let key = (topic.as_str().into(), p);
+                        reader.places.insert(key, Place::at(log.locate(*start)));
                     }
                 }
             }
             Subscription::Partitions(list) => {
                 for (topic, partition, start) in list {
                     check_topic(topic)?;
-                    let log = state.topics.get(topic.as_str()).and_then(|l| l.get(partition));
-                    let at = log.map_or(0, |log| log.locate(*start));
-                    reader.positions.insert((topic.as_str().into(), *partition), at);
+                    let key = (topic.as_str().into(), *partition);
+                    reader.places.insert(key, Place::at(state.locate(topic, *partition, *start)));
                 }
             }
         }
         state.readers.push(Arc::downgrade(ready));
-        Ok(reader)
+        Ok(EchoReader(Mutex::new(reader)))
+    }
+
+    /// The offset of a place in a partition that was written to or created.
+    pub(crate) fn offset(&self, topic: &str, partition: i32, spec: OffsetSpec) -> Result<i64> {
+        let state = self.lock();
+        let logs = state.topics.get(topic).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownTopic, format!("topic '{topic}' does not exist"))
+        })?;
+        let log = logs.get(&partition).ok_or_else(|| {
+            let words = format!("partition {partition} of topic '{topic}' does not exist");
+            Error::new(ErrorKind::UnknownPartition, words)
+        })?;
+        Ok(log.locate(match spec {
+            OffsetSpec::Earliest => Start::Earliest,
+            OffsetSpec::Latest => Start::Latest,
+            OffsetSpec::Timestamp(ms) => Start::Timestamp(ms),
+        }))
+    }
+}
+
+impl State {
+    fn log(&self, topic: &str, partition: i32) -> Option<&Log> {
+        self.topics.get(topic)?.get(&partition)
+    }
+
+    fn locate(&self, topic: &str, partition: i32, start: Start) -> i64 {
+        let fixed = if let Start::Offset(offset) = start { offset } else { 0 };
+        self.log(topic, partition).map_or(fixed, |log| log.locate(start))
     }
 }
 
@@ -229,58 +261,184 @@ impl Log {
     }
 }
 
-/// The positions of one consumer of the echo.
-pub(crate) struct EchoReader {
+type Key = (Arc<str>, i32);
+
+/// A partition that is read.
+struct Place {
+    at: i64,
+    paused: bool,
+    claim: Arc<Claim>,
+}
+
+impl Place {
+    fn at(at: i64) -> Self {
+        Self { at, paused: false, claim: Claim::new(false) }
+    }
+
+    fn go_to(&mut self, at: i64) {
+        self.at = at;
+        std::mem::replace(&mut self.claim, Claim::new(self.paused)).leave();
+    }
+}
+
+/// The positions of one consumer of the echo. Locked before the echo.
+pub(crate) struct EchoReader(Mutex<Reading>);
+
+#[derive(Default)]
+struct Reading {
     /// Topics read as a whole: partitions that appear later are read from their start.
-    topics: HashMap<Arc<str>, Start>,
-    positions: BTreeMap<(Arc<str>, i32), i64>,
+    topics: BTreeSet<Arc<str>>,
+    /// Partitions of these that are not wanted.
+    unwanted: BTreeSet<Key>,
+    places: BTreeMap<Key, Place>,
+}
+
+impl Reading {
+    /// Finds the partitions of whole topics that have appeared since.
+    fn learn(&mut self, echo: &State) {
+        for topic in &self.topics {
+            for &p in echo.topics.get(topic).into_iter().flat_map(BTreeMap::keys) {
+                let key = (topic.clone(), p);
+                if !self.unwanted.contains(&key) {
+                    self.places.entry(key).or_insert_with(|| Place::at(0));
+                }
+            }
+        }
+    }
+
+    fn place(&self, topic: &str, partition: i32) -> Option<&Place> {
+        self.places.get(&(topic.into(), partition))
+    }
+
+    /// All of these, or an error.
+    fn keys(&self, partitions: &[(&str, i32)]) -> Result<Vec<Key>> {
+        let known = |&(topic, partition): &(&str, i32)| {
+            let key: Key = (topic.into(), partition);
+            if self.places.contains_key(&key) { Ok(key) } else { Err(not_read(topic, partition)) }
+        };
+        partitions.iter().map(known).collect()
+    }
+
+    fn named<'a>(list: impl Iterator<Item = &'a Key>) -> Vec<TopicPartition> {
+        list.map(|(topic, partition)| TopicPartition {
+            topic: topic.clone(),
+            partition: *partition,
+        })
+        .collect()
+    }
 }
 
 impl EchoReader {
-    pub(crate) fn next(&mut self, echo: &Echo) -> Option<Batch> {
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(crate) fn next(&self, echo: &Echo, ends: &[(TopicPartition, i64)]) -> Next {
+        let mut reading = self.lock();
         let state = echo.lock();
-        for topic in self.topics.keys() {
-            for &p in state.topics.get(topic).into_iter().flat_map(BTreeMap::keys) {
-                self.positions.entry((topic.clone(), p)).or_insert(0);
-            }
+        reading.learn(&state);
+        let is_there = |(part, end): &(TopicPartition, i64)| {
+            reading.place(&part.topic, part.partition).is_some_and(|place| place.at >= *end)
+        };
+        if !ends.is_empty() && ends.iter().all(is_there) {
+            return Next::Reached;
         }
-        for ((topic, partition), at) in &mut self.positions {
-            let log = state.topics.get(topic).and_then(|logs| logs.get(partition));
-            let batch = log.and_then(|log| log.batches.iter().find(|b| b.next_offset() > *at));
+        for ((topic, partition), place) in &mut reading.places {
+            if place.paused {
+                continue;
+            }
+            let log = state.log(topic, *partition);
+            let batch = log.and_then(|log| log.batches.iter().find(|b| b.next_offset() > place.at));
             if let Some(batch) = batch {
-                let skip = usize::try_from(*at - batch.base_offset).unwrap_or(0);
-                *at = batch.next_offset();
-                return Some(Batch::echo(if skip == 0 {
-                    batch.clone()
-                } else {
-                    Arc::new(batch.without_first(skip))
-                }));
+                let skip = usize::try_from(place.at - batch.base_offset).unwrap_or(0);
+                place.at = batch.next_offset();
+                let batch =
+                    if skip == 0 { batch.clone() } else { Arc::new(batch.without_first(skip)) };
+                return Next::Batch(Batch::echo(batch, place.claim.clone()));
             }
         }
-        None
+        Next::Nothing
     }
 
     pub(crate) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.positions.get(&(topic.into(), partition)).copied()
+        self.lock().place(topic, partition).map(|place| place.at)
     }
 
-    pub(crate) fn seek(
-        &mut self,
-        echo: &Echo,
-        topic: &str,
-        partition: i32,
-        to: Start,
-    ) -> Result<()> {
-        let Some(at) = self.positions.get_mut(&(topic.into(), partition)) else {
-            return Err(Error::argument(format!(
-                "partition {partition} of '{topic}' is not read here"
-            )));
+    pub(crate) fn lag(&self, echo: &Echo, topic: &str, partition: i32) -> Option<i64> {
+        let reading = self.lock();
+        let at = reading.place(topic, partition)?.at;
+        Some((echo.lock().log(topic, partition)?.next_offset - at).max(0))
+    }
+
+    pub(crate) fn seek(&self, echo: &Echo, topic: &str, partition: i32, to: Start) -> Result<()> {
+        let mut reading = self.lock();
+        let Some(place) = reading.places.get_mut(&(topic.into(), partition)) else {
+            return Err(not_read(topic, partition));
         };
-        let state = echo.lock();
-        let log = state.topics.get(topic).and_then(|logs| logs.get(&partition));
-        *at = log.map_or(0, |log| log.locate(to));
+        place.go_to(echo.lock().locate(topic, partition, to));
         Ok(())
     }
+
+    pub(crate) fn pause(&self, partitions: &[(&str, i32)], pause: bool) -> Result<()> {
+        let mut reading = self.lock();
+        for key in reading.keys(partitions)? {
+            if let Some(place) = reading.places.get_mut(&key) {
+                place.paused = pause;
+                place.claim.pause(pause);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn paused(&self) -> Vec<TopicPartition> {
+        let reading = self.lock();
+        Reading::named(reading.places.iter().filter(|(_, at)| at.paused).map(|(key, _)| key))
+    }
+
+    pub(crate) fn assign(&self, echo: &Echo, partitions: &[(&str, i32, Start)]) -> Result<()> {
+        for (topic, partition, start) in partitions {
+            check_topic(topic)?;
+            start.check()?;
+            if *partition < 0 {
+                return Err(Error::argument(format!("partition {partition} is negative")));
+            }
+        }
+        let mut reading = self.lock();
+        let state = echo.lock();
+        for (topic, partition, start) in partitions {
+            let key: Key = ((*topic).into(), *partition);
+            reading.unwanted.remove(&key);
+            let at = state.locate(topic, *partition, *start);
+            let place = reading.places.entry(key).or_insert_with(|| Place::at(at));
+            place.go_to(at);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unassign(&self, partitions: &[(&str, i32)]) -> Result<()> {
+        let mut reading = self.lock();
+        for key in reading.keys(partitions)? {
+            if let Some(place) = reading.places.remove(&key) {
+                place.claim.leave();
+            }
+            if reading.topics.contains(&key.0) {
+                reading.unwanted.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn assignment(&self, echo: &Echo) -> Vec<TopicPartition> {
+        let mut reading = self.lock();
+        reading.learn(&echo.lock());
+        Reading::named(reading.places.keys())
+    }
+}
+
+fn not_read(topic: &str, partition: i32) -> Error {
+    let words = format!("partition {partition} of topic '{topic}' is not read by this consumer");
+    Error::new(ErrorKind::UnknownPartition, words)
+        .advise("name one of the partitions that the consumer reads")
 }
 
 impl EchoBatch {

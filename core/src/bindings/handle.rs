@@ -146,7 +146,7 @@ impl HostClient {
         Ok(())
     }
 
-    fn backend(&self) -> Result<Backend> {
+    pub(super) fn backend(&self) -> Result<Backend> {
         self.check("client")?;
         self.0.parts().backend.clone().ok_or_else(|| Error::closed("client"))
     }

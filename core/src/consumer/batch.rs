@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::claim::{Claim, Standing};
 use crate::record::{RecordBatch, RecordIter, RecordPosition, RecordRef};
 
 /// Records of one partition with rising offsets. Borrows the fetched bytes: cloning it is a few
@@ -14,6 +15,7 @@ pub struct Batch {
     /// How many records at its beginning are before the offset that was asked for: brokers send whole batches.
     pub(crate) skip: usize,
     pub(crate) high_watermark: i64,
+    pub(crate) claim: Arc<Claim>,
 }
 
 /// Iterates over the records of a [`Batch`].
@@ -83,6 +85,14 @@ impl Batch {
     /// the last readable record.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
+    }
+
+    /// Whether its records are still wanted: not after a seek or the end of the assignment, and for now not while the
+    /// partition is paused. For who hands records on one by one, and lets somebody else
+    /// [steer](crate::ConsumerControl) meanwhile. A close changes nothing of it.
+    #[inline]
+    pub fn standing(&self) -> Standing {
+        self.claim.standing()
     }
 
     /// The records in order.

@@ -131,6 +131,11 @@ impl Buffer {
         self.lock().closed
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.closed || state.ended
+    }
+
     /// A partition is read from now on. Gives its number and incarnation; those that it has, if it is read already.
     pub(super) fn add(&self, key: &Key) -> (SlotId, u64) {
         let mut state = self.lock();

@@ -125,6 +125,11 @@ impl ConsumerControl {
         Ok(())
     }
 
+    /// Whether nothing more will be fetched: closed, or its engine has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_closed() || self.buffer.is_over()
+    }
+
     fn check(&self) -> Result<()> {
         if self.origin.is_here() { Ok(()) } else { Err(fork::forked()) }
     }

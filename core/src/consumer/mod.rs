@@ -5,6 +5,7 @@
 mod batch;
 mod buffer;
 mod builder;
+mod claim;
 mod control;
 mod decode;
 mod fetch;
@@ -27,6 +28,8 @@ use buffer::Buffer;
 
 pub use batch::{Batch, Records};
 pub use builder::ConsumerBuilder;
+pub(crate) use claim::Claim;
+pub use claim::Standing;
 pub use control::ConsumerControl;
 
 /// A partition of a topic.
@@ -132,8 +135,12 @@ impl Consumer {
     }
 
     /// The same, for a thread that waits for nothing else. For bindings.
-    pub(crate) fn poll_alone(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
-        self.buffer.poll_take(WHO, &self.pool, cx)
+    pub(crate) fn poll_alone(
+        &mut self,
+        ends: &[(TopicPartition, i64)],
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Batch>>> {
+        self.buffer.poll_take_until(WHO, ends, &self.pool, cx)
     }
 
     /// The next batch, of whatever partition, until each of these partitions has reached an offset: `None`

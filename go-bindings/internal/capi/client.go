@@ -29,6 +29,7 @@ const (
 	ConsumerReady = int32(C.OTTLA_COMPLETION_CONSUMER_READY)
 	TopicCreated  = int32(C.OTTLA_COMPLETION_TOPIC_CREATED)
 	Space         = int32(C.OTTLA_COMPLETION_SPACE)
+	OffsetsListed = int32(C.OTTLA_COMPLETION_OFFSETS_LISTED)
 )
 
 // pollAtOnce is how many completions cross in one call: enough that the crossing costs nothing

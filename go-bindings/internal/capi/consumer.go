@@ -41,10 +41,45 @@ type ConsumerOptions struct {
 	Tag                                                uint64
 }
 
-// Consumer is an ottla_consumer. Calls from several goroutines follow one another.
+// Consumer is an ottla_consumer, usable from many goroutines. Calls that read follow one another.
 type Consumer struct {
-	mu sync.RWMutex
-	h  *C.ottla_consumer
+	// mu is held for no call: one that steers, or frees, does not wait for one that reads.
+	mu    sync.Mutex
+	users int
+	gone  bool
+	h     *C.ottla_consumer
+}
+
+// Use keeps the handle until Done; false once it is to be freed.
+func (c *Consumer) Use() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return false
+	}
+	c.users++
+	return true
+}
+
+// Done ends a use.
+func (c *Consumer) Done() {
+	c.mu.Lock()
+	c.users--
+	c.mu.Unlock()
+	c.free()
+}
+
+// free frees the handle if it is to be freed and nobody uses it.
+func (c *Consumer) free() {
+	c.mu.Lock()
+	var h *C.ottla_consumer
+	if c.gone && c.users == 0 {
+		h, c.h = c.h, nil
+	}
+	c.mu.Unlock()
+	if h != nil {
+		C.ottla_consumer_free(h)
+	}
 }
 
 // NewConsumer makes a consumer.
@@ -54,17 +89,8 @@ func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, *Failure) {
 	if c.h == nil {
 		return nil, closed("client")
 	}
-	var owned []unsafe.Pointer
-	defer func() {
-		for _, p := range owned {
-			C.free(p)
-		}
-	}()
-	text := func(s string) *C.char {
-		t := C.CString(s)
-		owned = append(owned, unsafe.Pointer(t))
-		return t
-	}
+	var m memory
+	defer func() { m.free() }()
 	options := C.ottla_consumer_options{
 		size:                C.size_t(unsafe.Sizeof(C.ottla_consumer_options{})),
 		start_value:         C.int64_t(o.StartValue),
@@ -76,30 +102,16 @@ func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, *Failure) {
 		buffer_memory:       clampSize(o.BufferBytes),
 		tag:                 C.uint64_t(o.Tag),
 	}
-	// Arrays of pointers have to be in C's memory: Go may not lend memory that holds pointers to
-	// its own.
 	if n := len(o.Topics); n > 0 {
-		array := C.malloc(C.size_t(n) * C.size_t(unsafe.Sizeof((*C.char)(nil))))
-		owned = append(owned, array)
+		array := m.array(n, unsafe.Sizeof((*C.char)(nil)))
 		names := unsafe.Slice((**C.char)(array), n)
 		for i, topic := range o.Topics {
-			names[i] = text(topic)
+			names[i] = m.text(topic)
 		}
 		options.topics, options.topic_count = (**C.char)(array), C.size_t(n)
 	}
 	if n := len(o.Assignments); n > 0 {
-		array := C.malloc(C.size_t(n) * C.size_t(unsafe.Sizeof(C.ottla_assignment{})))
-		owned = append(owned, array)
-		list := unsafe.Slice((*C.ottla_assignment)(array), n)
-		for i, a := range o.Assignments {
-			list[i] = C.ottla_assignment{
-				topic:       text(a.Topic),
-				partition:   C.int32_t(a.Partition),
-				start:       C.int32_t(a.Start),
-				start_value: C.int64_t(a.StartValue),
-			}
-		}
-		options.assignments, options.assignment_count = (*C.ottla_assignment)(array), C.size_t(n)
+		options.assignments, options.assignment_count = m.assignments(o.Assignments), C.size_t(n)
 	}
 	var h *C.ottla_consumer
 	var e *C.ottla_error
@@ -139,26 +151,57 @@ type Batch struct {
 	NextOffset int64
 	Arena      []byte
 	Index      []Index
+	// Wanted tells whether what is left of it is wanted.
+	Wanted *Wanted
 }
 
+// Ends are where reading is to come to, as C reads them: made once for many looks.
+type Ends struct {
+	list  *C.ottla_partition_offset
+	count C.size_t
+	m     memory
+}
+
+// NewEnds copies them.
+func NewEnds(list []End) *Ends {
+	ends := &Ends{count: C.size_t(len(list))}
+	ends.list = ends.m.ends(list)
+	return ends
+}
+
+// Free frees them.
+func (e *Ends) Free() { e.m.free() }
+
 // TryNext gives the next batch, nil if there is none now; then a ConsumerReady completion comes
-// when it is worth asking again.
-func (c *Consumer) TryNext() (*Batch, *Failure) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.h == nil {
-		return nil, closed("consumer")
+// when it is worth asking again. Up to these ends, unless they are nil: reached says that each partition has come to its
+// own.
+func (c *Consumer) TryNext(ends *Ends) (out *Batch, reached bool, _ *Failure) {
+	if !c.Use() {
+		return nil, false, closed("consumer")
 	}
+	defer c.Done()
 	var batch *C.ottla_batch
 	var e *C.ottla_error
-	if f := outcome(C.ottla_consumer_try_next(c.h, &batch, &e), e); f != nil {
-		return nil, f
+	var there C.bool
+	if ends == nil {
+		ends = &Ends{}
+	}
+	status := C.ottla_consumer_try_next_until(c.h, ends.list, ends.count, &batch, &there, &e)
+	if f := outcome(status, e); f != nil {
+		return nil, false, f
 	}
 	if batch == nil {
-		return nil, nil
+		return nil, bool(there), nil
 	}
+	out, f := unload(batch)
+	return out, false, f
+}
+
+// unload copies a batch and frees it.
+func unload(batch *C.ottla_batch) (*Batch, *Failure) {
 	defer C.ottla_batch_free(batch)
 	var info C.ottla_batch_info
+	var e *C.ottla_error
 	if f := outcome(C.ottla_batch_describe(batch, &info, &e), e); f != nil {
 		return nil, f
 	}
@@ -168,6 +211,10 @@ func (c *Consumer) TryNext() (*Batch, *Failure) {
 		NextOffset: int64(info.next_offset),
 		// Never empty, so that an empty key or value has somewhere to point: nil means null.
 		Arena: make([]byte, max(1, int(info.arena_len))),
+	}
+	var f *Failure
+	if out.Wanted, f = wanted(batch); f != nil {
+		return nil, f
 	}
 	if info.record_count == 0 {
 		return out, nil
@@ -189,11 +236,10 @@ func (c *Consumer) TryNext() (*Batch, *Failure) {
 
 // Seek goes on elsewhere in a partition that is read.
 func (c *Consumer) Seek(topic string, partition, start int32, value int64) *Failure {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.h == nil {
+	if !c.Use() {
 		return closed("consumer")
 	}
+	defer c.Done()
 	name := C.CString(topic)
 	defer C.free(unsafe.Pointer(name))
 	var e *C.ottla_error
@@ -201,37 +247,47 @@ func (c *Consumer) Seek(topic string, partition, start int32, value int64) *Fail
 	return outcome(status, e)
 }
 
-// Position is the offset of the next record to be handed out, -1 if it is not known.
+// Position is where reading stands in a partition, -1 if that is not known.
 func (c *Consumer) Position(topic string, partition int32) (int64, *Failure) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.h == nil {
+	return c.ask(topic, func(name *C.char, out *C.int64_t, e **C.ottla_error) C.ottla_status {
+		return C.ottla_consumer_position(c.h, name, C.int32_t(partition), out, e)
+	})
+}
+
+// Lag is how many offsets lie between that and the partition's end, -1 if that is not known.
+func (c *Consumer) Lag(topic string, partition int32) (int64, *Failure) {
+	return c.ask(topic, func(name *C.char, out *C.int64_t, e **C.ottla_error) C.ottla_status {
+		return C.ottla_consumer_lag(c.h, name, C.int32_t(partition), out, e)
+	})
+}
+
+func (c *Consumer) ask(topic string, call func(*C.char, *C.int64_t, **C.ottla_error) C.ottla_status) (int64, *Failure) {
+	if !c.Use() {
 		return -1, closed("consumer")
 	}
+	defer c.Done()
 	name := C.CString(topic)
 	defer C.free(unsafe.Pointer(name))
 	var e *C.ottla_error
-	var offset C.int64_t
-	f := outcome(C.ottla_consumer_position(c.h, name, C.int32_t(partition), &offset, &e), e)
-	return int64(offset), f
+	var out C.int64_t
+	f := outcome(call(name, &out, &e), e)
+	return int64(out), f
 }
 
 // Close stops fetching; later calls are refused. Closing again does nothing.
 func (c *Consumer) Close() {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if c.h != nil {
-		var e *C.ottla_error
-		_ = outcome(C.ottla_consumer_close(c.h, &e), e)
+	if !c.Use() {
+		return
 	}
+	defer c.Done()
+	var e *C.ottla_error
+	_ = outcome(C.ottla_consumer_close(c.h, &e), e)
 }
 
-// Free frees the handle. Freeing again does nothing.
+// Free frees the handle, as soon as no call uses it; later ones are refused. Freeing again does nothing.
 func (c *Consumer) Free() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.h != nil {
-		C.ottla_consumer_free(c.h)
-		c.h = nil
-	}
+	c.gone = true
+	c.mu.Unlock()
+	c.free()
 }

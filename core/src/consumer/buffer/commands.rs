@@ -85,7 +85,9 @@ impl Buffer {
                 continue;
             }
             state.changed(slot);
-            ready |= state.shelves.ready(slot);
+            state.shelves.ready(slot);
+            // Also where nothing is there: somebody may have some of it in hand, put aside until now.
+            ready |= !pause;
         }
         Self::notify(state, ready, false);
         self.wake.notify_one();

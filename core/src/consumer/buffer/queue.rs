@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Key;
 use super::ring::{QUANTUM, Ring};
 use crate::config::Start;
+use crate::consumer::claim::Claim;
 use crate::consumer::slot::SlotId;
 use crate::error::{Error, ErrorKind};
 use crate::record::reader::RawBatch;
@@ -94,6 +95,8 @@ pub(super) struct Shelf {
     /// Its first incarnation.
     pub(super) born: u64,
     pub(super) incarnation: u64,
+    /// What the application wants of what it was handed.
+    claim: Arc<Claim>,
     /// The offset after all that was handed out, or passed over, of this incarnation; before the first where it
     /// begins. `None`: that is not known.
     pub(super) position: Option<i64>,
@@ -161,6 +164,7 @@ pub(super) struct Taken {
     pub(super) key: Key,
     pub(super) what: What,
     pub(super) end: i64,
+    pub(super) claim: Arc<Claim>,
     pub(super) bytes: usize,
     /// The broker that its partition is read from.
     pub(super) source: i32,
@@ -270,6 +274,7 @@ impl Shelves {
                 row: at,
                 born: incarnation,
                 incarnation,
+                claim: Claim::new(false),
                 position: None,
                 end: None,
                 queue: VecDeque::new(),
@@ -330,6 +335,7 @@ impl Shelves {
         let shelf = self.get_mut(slot).filter(|shelf| shelf.paused != pause);
         let Some(shelf) = shelf else { return false };
         shelf.paused = pause;
+        shelf.claim.pause(pause);
         let bytes = shelf.bytes;
         self.held = if pause { self.held + bytes } else { self.held - bytes };
         true
@@ -339,6 +345,7 @@ impl Shelves {
     pub(super) fn take_out(&mut self, slot: SlotId) -> Dropped {
         self.forget_name(slot);
         let Some(shelf) = self.remove(slot) else { return Dropped::default() };
+        shelf.claim.leave();
         self.bytes -= shelf.bytes;
         self.held -= if shelf.paused { shelf.bytes } else { 0 };
         Dropped(shelf.queue.into())
@@ -390,6 +397,7 @@ impl Shelves {
     pub(super) fn clear(&mut self, slot: SlotId) -> Option<(u64, Dropped)> {
         let incarnation = self.renew(slot)?;
         let shelf = self.get_mut(slot)?;
+        std::mem::replace(&mut shelf.claim, Claim::new(shelf.paused)).leave();
         let bytes = std::mem::take(&mut shelf.bytes);
         let (batches, notices) = std::mem::take(&mut shelf.queue)
             .into_iter()
@@ -544,6 +552,7 @@ impl Shelves {
                 key: shelf.key.clone(),
                 what: entry.what,
                 end: entry.end,
+                claim: Arc::clone(&shelf.claim),
                 bytes,
                 source: shelf.source,
             };

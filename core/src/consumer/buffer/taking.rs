@@ -1,6 +1,7 @@
 //! Taking what was fetched: whose turn it is, who waits, and what the application sees of it. Checksums are compared,
 //! and batches decompressed, without the lock.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::queue::{Fetched, Taken, What};
@@ -9,10 +10,11 @@ use crate::caught;
 use crate::cluster::Pool;
 use crate::consumer::TopicPartition;
 use crate::consumer::batch::Batch;
+use crate::consumer::claim::{Claim, Standing};
 use crate::error::{Error, Result};
 use crate::record::reader::RecordError;
 
-enum Item {
+pub(super) enum Item {
     Error(Error),
     Taken(Taken),
 }
@@ -28,17 +30,8 @@ impl Buffer {
         }
     }
 
-    /// The same, and `who` waits if there is nothing.
-    pub(in crate::consumer) fn poll_take(
-        &self,
-        who: u64,
-        pool: &Pool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Batch>>> {
-        self.poll_take_until(who, &[], pool, cx)
-    }
-
-    /// The same until the position of each of these partitions has reached an offset, if any is named: `None` then.
+    /// The same, and `who` waits if there is nothing; until the position of each of these partitions has reached an offset,
+    /// if any is named: `None` then.
     pub(in crate::consumer) fn poll_take_until(
         &self,
         who: u64,
@@ -87,7 +80,7 @@ impl Buffer {
     }
 
     /// Takes what is next and accounts for it: bytes, position, and whether the fetcher waits for that.
-    fn pop(&self, state: &mut State) -> Option<Item> {
+    pub(super) fn pop(&self, state: &mut State) -> Option<Item> {
         if !state.was_news
             && let Some(error) = state.news.pop_front()
         {
@@ -107,19 +100,22 @@ impl Buffer {
 
     /// What the application sees of it; `None` if all its records are before the offset that was asked for, or
     /// that error was told already.
-    fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
+    pub(super) fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
         let opened = match item {
             Item::Error(e) => Err(e),
             Item::Taken(Taken { what: What::Notice(notice), .. }) => Err(notice.tell()?),
             // This is the application's thread: a panic of a codec becomes an error.
-            Item::Taken(Taken { what: What::Batch(fetched), key, end, .. }) => caught::call(|| {
-                pool.env().mishap("decompression");
-                self.open(pool, key, fetched, end)
-            })
-            .and_then(|opened| opened),
+            Item::Taken(Taken { what: What::Batch(fetched), key, end, claim, .. }) => {
+                caught::call(|| {
+                    pool.env().mishap("decompression");
+                    self.open(pool, key, fetched, end, claim)
+                })
+                .and_then(|opened| opened)
+            }
         };
         match opened {
-            Ok(batch) if batch.is_empty() => None,
+            // Or the application went elsewhere while it was opened.
+            Ok(batch) if batch.is_empty() || batch.standing() == Standing::Left => None,
             Ok(batch) => {
                 pool.metrics().records_consumed(batch.len());
                 Some(Ok(batch))
@@ -134,6 +130,7 @@ impl Buffer {
         (topic, partition): Key,
         fetched: Fetched,
         high_watermark: i64,
+        claim: Arc<Claim>,
     ) -> Result<Batch> {
         let Fetched { raw, from } = fetched;
         let damaged =
@@ -147,6 +144,6 @@ impl Buffer {
         } else {
             0
         };
-        Ok(Batch { topic, partition, records, skip, high_watermark })
+        Ok(Batch { topic, partition, records, skip, high_watermark, claim })
     }
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::cluster::{Handle, by_hand};
 use crate::consumer::TopicPartition;
 use crate::consumer::batch::Batch;
+use crate::consumer::claim::Standing;
 use crate::error::{ErrorKind, Result};
 use crate::record::builder::{BatchBuilder, HeaderList};
 use crate::record::pool::ChunkPool;
@@ -122,7 +123,7 @@ impl Set {
     }
 
     fn poll(&self, who: u64, waker: &Waker) -> Poll<Option<Result<Batch>>> {
-        self.buffer.poll_take(who, &self.pool, &mut Context::from_waker(waker))
+        self.buffer.poll_take_until(who, &[], &self.pool, &mut Context::from_waker(waker))
     }
 
     fn offsets(&self) -> Vec<i64> {
@@ -581,6 +582,47 @@ async fn who_waits_for_a_position_is_woken_when_it_is_passed() {
     // Of what is not read nothing is there.
     set.buffer.unassign(&[("t", 0)]).unwrap();
     assert!(poll().is_pending());
+}
+
+/// Whoever hands records on one by one asks it before each.
+#[tokio::test]
+async fn a_batch_in_hand_knows_where_it_stands() {
+    let set = set(2, 100 * SIZE, SIZE);
+    (0..2).for_each(|partition| set.push(partition, [0]));
+    let [first, other] = [0, 1].map(|_| set.take().unwrap().unwrap());
+    let (of, count) = ([("t", first.partition())], Arc::new(Count::default()));
+    assert!(set.poll(0, &Waker::from(Arc::clone(&count))).is_pending());
+    set.buffer.pause(&of, true).unwrap();
+    assert_eq!((first.standing(), other.standing()), (Standing::Paused, Standing::Current));
+    assert_eq!(count.get(), 0);
+    // Its rest may be all there is, and nobody else knows of that.
+    set.buffer.pause(&of, false).unwrap();
+    assert_eq!((first.standing(), count.get()), (Standing::Current, 1));
+    // A topic made anew: what was read of the old one is wanted all the same.
+    let slot = set.slots[usize::try_from(first.partition()).unwrap()];
+    set.buffer.renew(slot).unwrap();
+    assert_eq!(first.standing(), Standing::Current);
+    set.buffer.seek("t", first.partition(), Start::Offset(5)).unwrap();
+    assert_eq!((first.standing(), other.standing()), (Standing::Left, Standing::Current));
+    set.buffer.pause(&of, true).unwrap();
+    set.buffer.seek("t", first.partition(), Start::Offset(6)).unwrap();
+    set.buffer.pause(&of, false).unwrap();
+    assert_eq!(first.standing(), Standing::Left);
+    set.buffer.unassign(&[("t", other.partition())]).unwrap();
+    assert_eq!(other.standing(), Standing::Left);
+}
+
+/// A batch is opened without the lock.
+#[tokio::test]
+async fn what_is_left_while_it_is_opened_is_not_handed_out() {
+    let set = set(1, 100 * SIZE, SIZE);
+    set.push(0, [0, 1]);
+    let opened = set.buffer.pop(&mut set.buffer.lock()).unwrap();
+    assert!(set.buffer.show(&set.pool, opened).is_some());
+    let opened = set.buffer.pop(&mut set.buffer.lock()).unwrap();
+    set.buffer.seek("t", 0, Start::Offset(1)).unwrap();
+    assert!(set.buffer.show(&set.pool, opened).is_none());
+    assert_eq!(set.position(0), Some(1));
 }
 
 /// Who seeks, or assigns, may be another thread than the one that reads up to an end.

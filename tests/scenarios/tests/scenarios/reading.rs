@@ -187,6 +187,23 @@ async fn a_partition_of_a_whole_topic_that_is_left_stays_out() {
     assert_eq!(all_within(&mut consumer, secs(5)).await, of(0, 0..2));
 }
 
+/// A request names a partition once; who asks may do so as often as it likes.
+#[tokio::test(start_paused = true)]
+async fn offsets_come_in_the_order_in_which_they_were_asked_for() {
+    let cluster = cluster(2, 3);
+    write(&cluster, "t", 0, 2).await;
+    write(&cluster, "t", 2, 5).await;
+    let client = client(&cluster).await;
+    let [begin, end] = [OffsetSpec::Earliest, OffsetSpec::Latest];
+    let wanted = [(2, end), (1, end), (7, begin), (0, end), (2, begin), (0, begin), (2, end)];
+    let asked = wanted.map(|(partition, spec)| ("t", partition, spec));
+    let found = client.admin().list_offsets(asked).await.unwrap();
+    let found: Vec<_> = found.into_iter().map(|(of, at)| (of.partition, at.ok())).collect();
+    let told = [Some(5), Some(0), None, Some(2), Some(0), Some(0), Some(5)];
+    let wanted: Vec<_> = wanted.into_iter().map(|(partition, _)| partition).zip(told).collect();
+    assert_eq!(found, wanted);
+}
+
 /// A loop that reads what is there, and ends; and how much is left, which nobody is asked.
 #[tokio::test(start_paused = true)]
 async fn reading_up_to_an_end_ends_there() {

@@ -1,0 +1,74 @@
+//! What the application wants of the records that it was handed. Who walks a batch record by record still holds some of
+//! it when a seek leaves the partition, or a pause halts it: the batch tells, without a lock, since it is asked before
+//! each record. An incarnation does not say it: that changes also when a topic is made anew, whose last records are
+//! wanted all the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const PAUSED: u8 = 1;
+const LEFT: u8 = 2;
+
+/// Whether what is not worked on yet of a [`Batch`](super::Batch) is still wanted. For those who take a batch apart and
+/// hand its records on one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It is wanted.
+    Current,
+    /// Its partition is paused: wanted once it is resumed, at the place where it was.
+    Paused,
+    /// The application went elsewhere since (a seek, an assignment anew, the end of one): not wanted any more.
+    Left,
+}
+
+/// What is wanted of one partition, from its assignment or a seek on until the next.
+#[derive(Debug, Default)]
+pub(crate) struct Claim(AtomicU8);
+
+impl Claim {
+    pub(crate) fn new(paused: bool) -> Arc<Self> {
+        Arc::new(Self(AtomicU8::new(if paused { PAUSED } else { 0 })))
+    }
+
+    pub(crate) fn pause(&self, pause: bool) {
+        if pause {
+            self.0.fetch_or(PAUSED, Ordering::AcqRel);
+        } else {
+            self.0.fetch_and(!PAUSED, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.fetch_or(LEFT, Ordering::AcqRel);
+    }
+
+    #[inline]
+    pub(crate) fn standing(&self) -> Standing {
+        match self.0.load(Ordering::Acquire) {
+            0 => Standing::Current,
+            PAUSED => Standing::Paused,
+            _ => Standing::Left,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_stays_left() {
+        let claim = Claim::new(false);
+        assert_eq!(claim.standing(), Standing::Current);
+        claim.pause(true);
+        assert_eq!(claim.standing(), Standing::Paused);
+        claim.pause(false);
+        assert_eq!(claim.standing(), Standing::Current);
+        claim.leave();
+        for pause in [true, false] {
+            claim.pause(pause);
+            assert_eq!(claim.standing(), Standing::Left);
+        }
+        assert_eq!(Claim::new(true).standing(), Standing::Paused);
+    }
+}
