@@ -356,6 +356,29 @@ func MaxWait(d time.Duration) ConsumerOption {
 	})
 }
 
+// Isolation says which records of transactions are read.
+type Isolation int32
+
+const (
+	// ReadUncommitted reads all that was written, also in transactions that were aborted or are still open.
+	// The default, as that of Kafka's own consumer.
+	ReadUncommitted Isolation = 1
+	// ReadCommitted reads nothing of transactions that were aborted, and nothing beyond the first one that is
+	// still open: that is the partition's end, for Lag and Latest, too.
+	ReadCommitted Isolation = 2
+)
+
+// IsolationLevel says which records of transactions are read. Default ReadUncommitted.
+func IsolationLevel(isolation Isolation) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) error {
+		if isolation != ReadUncommitted && isolation != ReadCommitted {
+			return misconfigured("IsolationLevel: %d is neither ReadUncommitted nor ReadCommitted", isolation)
+		}
+		s.Isolation = int32(isolation)
+		return nil
+	})
+}
+
 // MinBytes is how many bytes a broker waits for before it answers. Default 1.
 func MinBytes(bytes int) ConsumerOption {
 	return consumerOption(func(s *consumerSettings) (err error) {

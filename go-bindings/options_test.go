@@ -41,6 +41,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		"no partition":      consumer(Assign(TopicPartition{Topic: "t", Partition: -1})),
 		"negative wait":     consumer(Topics("t"), MaxWait(-1)),
 		"negative bytes":    consumer(Topics("t"), MinBytes(-1)),
+		"no isolation":      consumer(Topics("t"), IsolationLevel(3)),
 	} {
 		if !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: %v", name, err)

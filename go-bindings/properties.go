@@ -154,6 +154,10 @@ func (p propertiesOption) consumer(s *consumerSettings) error {
 					return nil
 				})
 			})
+		case "isolation":
+			return option(raw, as[string], func(word string) ConsumerOption {
+				return IsolationLevel(map[string]Isolation{"read_uncommitted": ReadUncommitted, "read_committed": ReadCommitted}[word])
+			})
 		case "max_bytes":
 			return option(raw, as[int], MaxBytes)
 		case "max_partition_bytes":

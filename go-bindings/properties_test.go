@@ -45,13 +45,13 @@ func TestPropertiesOfOtherClientsAreTaken(t *testing.T) {
 	err = Properties(map[string]string{
 		"client.id": "c", "auto.offset.reset": "latest", "fetch.max.wait.ms": "0", "fetch.min.bytes": "7",
 		"fetch.max.bytes": "2000000", "max.partition.fetch.bytes": "1000000", "check.crcs": "true",
-		"queued.max.messages.kbytes": "2048",
+		"queued.max.messages.kbytes": "2048", "isolation.level": "read_committed",
 	}).consumer(&consumer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := consumer.ConsumerOptions
-	if c.Start != Latest().kind || c.MaxWaitMs != -1 || c.MinBytes != 7 || c.MaxBytes != 2_000_000 || c.MaxPartitionBytes != 1_000_000 || c.BufferBytes != 2<<20 {
+	if c.Isolation != int32(ReadCommitted) || c.Start != Latest().kind || c.MaxWaitMs != -1 || c.MinBytes != 7 || c.MaxBytes != 2_000_000 || c.MaxPartitionBytes != 1_000_000 || c.BufferBytes != 2<<20 {
 		t.Errorf("consumer: %+v", c)
 	}
 }

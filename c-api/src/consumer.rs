@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use ottla::bindings::{
     Batch, ConsumerOptions, HostConsumer, Next, Start, Subscription, argument_error,
 };
-use ottla::{Result, TopicPartition};
+use ottla::{Isolation, Result, TopicPartition};
 
 use crate::batch::ottla_batch;
 use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
@@ -35,6 +35,19 @@ pub enum ottla_start {
     OTTLA_START_OFFSET = 3,
     /// At the first record that is as young as `start_value`, in ms since 1970 (0 or more), or younger.
     OTTLA_START_TIMESTAMP = 4,
+}
+
+/// Which records of transactions are read.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_isolation {
+    /// All.
+    OTTLA_ISOLATION_DEFAULT = 0,
+    /// All that was written, also in transactions that were aborted or are still open.
+    OTTLA_ISOLATION_READ_UNCOMMITTED = 1,
+    /// Nothing of transactions that were aborted, and nothing beyond the first one that is still open: that is
+    /// the partition's end, for `ottla_consumer_lag` and `OTTLA_START_LATEST`, too.
+    OTTLA_ISOLATION_READ_COMMITTED = 2,
 }
 
 /// A partition to read.
@@ -96,12 +109,25 @@ pub struct ottla_consumer_options {
     pub buffer_memory: usize,
     /// The tag of this consumer's `OTTLA_COMPLETION_CONSUMER_READY`.
     pub tag: u64,
+    /// Which records of transactions are read: one of `ottla_isolation`. Default: all.
+    pub isolation: i32,
+    /// 0.
+    pub reserved: i32,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
 unsafe impl Options for ottla_consumer_options {
     fn reserved(&self) -> i64 {
-        0
+        i64::from(self.reserved)
+    }
+}
+
+fn isolation(kind: i32) -> Result<Option<Isolation>> {
+    match kind {
+        0 => Ok(None),
+        1 => Ok(Some(Isolation::ReadUncommitted)),
+        2 => Ok(Some(Isolation::ReadCommitted)),
+        other => Err(argument_error(format!("{other} is no member of ottla_isolation"))),
     }
 }
 
@@ -161,6 +187,7 @@ unsafe fn settings(o: &ottla_consumer_options) -> Result<ConsumerOptions> {
         max_partition_bytes: setting_size(o.max_partition_bytes),
         buffer_memory: setting_size(o.buffer_memory),
         check_crc: (o.skip_crc != 0).then_some(false),
+        isolation: isolation(o.isolation)?,
         tag: o.tag,
         ..ConsumerOptions::new(subscription)
     })
@@ -390,6 +417,22 @@ impl Drop for ottla_consumer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_isolation_is_the_one_that_is_named() {
+        let of = |kind| {
+            let name = c"t".as_ptr();
+            // SAFETY: numbers and pointers, which may all be zero.
+            let mut o: ottla_consumer_options = unsafe { std::mem::zeroed() };
+            (o.topics, o.topic_count, o.isolation) = (&raw const name, 1, kind);
+            // SAFETY: one topic, whose name is a C string.
+            unsafe { settings(&o) }.map(|settings| settings.isolation)
+        };
+        assert_eq!(of(0).unwrap(), None);
+        assert_eq!(of(1).unwrap(), Some(Isolation::ReadUncommitted));
+        assert_eq!(of(2).unwrap(), Some(Isolation::ReadCommitted));
+        assert!(of(3).is_err() && of(-1).is_err());
+    }
 
     /// Nothing but a damaged batch would show it.
     #[test]

@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::batch::{Batch, Record};
 use crate::client::Connect;
 use crate::convert::{self, Given};
+use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 use crate::guard::guarded;
@@ -26,7 +27,7 @@ const WHAT: &str = "consumer";
 ///
 /// Consumer(bootstrap, topics=["events"]) or Consumer(bootstrap, assignment=[("events", 0,
 /// "earliest")]). Iterating gives records; batches() gives batches; next() gives one record. More
-/// settings: buffer_memory, check_crc, max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
+/// settings: buffer_memory, check_crc, isolation ("read_committed": nothing of aborted transactions), max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout,
 /// on_cluster_change, ordinal, rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
 /// their first record, whatever start says. Several threads may share one; each record goes to one of
@@ -69,6 +70,7 @@ impl Made for Consumer {
         let max_partition_bytes = settings.size("max_partition_bytes")?;
         let buffer_memory = settings.size("buffer_memory")?;
         let check_crc = settings.bool("check_crc")?;
+        let isolation = enums::isolation(&mut settings)?;
         settings.finish()?;
         let topics = topics.map(|topics| topic_names(&topics)).transpose()?;
         let assignment =
@@ -111,6 +113,9 @@ impl Made for Consumer {
         }
         if let Some(check) = check_crc {
             builder = builder.check_crc(check);
+        }
+        if let Some(isolation) = isolation {
+            builder = builder.isolation(isolation);
         }
         let consumer = builder.build().or_raise(py)?;
         Ok(Self {

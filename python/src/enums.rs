@@ -1,6 +1,6 @@
 //! Settings that are one of a few words, and what other clients call those.
 
-use ottla::{Acks, ClusterChange, Compression, InDoubt, Partitioner};
+use ottla::{Acks, ClusterChange, Compression, InDoubt, Isolation, Partitioner};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -42,6 +42,14 @@ pub(crate) fn cluster_change(settings: &mut Settings<'_>) -> PyResult<Option<Clu
 pub(crate) fn in_doubt(settings: &mut Settings<'_>) -> PyResult<Option<InDoubt>> {
     let words = [("wait", InDoubt::Wait), ("reroute", InDoubt::Reroute)];
     choice(settings, "in_doubt", &words, &[])
+}
+
+pub(crate) fn isolation(settings: &mut Settings<'_>) -> PyResult<Option<Isolation>> {
+    let words = [
+        ("read_uncommitted", Isolation::ReadUncommitted),
+        ("read_committed", Isolation::ReadCommitted),
+    ];
+    choice(settings, "isolation", &words, &[])
 }
 
 fn choice<T: Copy>(

@@ -60,7 +60,6 @@ def test_a_producer_says_its_name_for_it(name: str, hint: str) -> None:
         ("value_deserializer", "keys and values are bytes"),
         ("fetch.wait.max.ms", r"use max_wait \(seconds\)"),
         ("max_poll_records", "one by one, or a batch at a time"),
-        ("isolation.level", "read_committed is not offered yet"),
         ("acks", "it is a producer's: acks"),
         ("topic", "use topics"),
     ],

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             include: [
                 "ottla_completion_kind",
                 "ottla_start",
+                "ottla_isolation",
                 "ottla_compression",
                 "ottla_partitioner",
                 "ottla_acks",

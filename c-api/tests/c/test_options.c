@@ -179,6 +179,14 @@ static void settings_of_a_consumer(ottla_client *client) {
     FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));
   }
   options.start = 0;
+  for (options.isolation = 3; options.isolation > -2; options.isolation -= 4) {
+    FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));
+  }
+  options.isolation = OTTLA_ISOLATION_READ_COMMITTED;
+  CHECK(ottla_consumer_new(client, &options, &consumer, E) == OTTLA_STATUS_OK);
+  ottla_consumer_free(consumer);
+  consumer = NULL;
+  options.isolation = 0;
   options.assignments = &at;
   options.assignment_count = 1;
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));

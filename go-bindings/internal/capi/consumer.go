@@ -35,7 +35,7 @@ type Assignment struct {
 type ConsumerOptions struct {
 	Topics                                             []string
 	Assignments                                        []Assignment
-	Start                                              int32
+	Start, Isolation                                   int32
 	StartValue, MaxWaitMs                              int64
 	MinBytes, MaxBytes, MaxPartitionBytes, BufferBytes int
 	Tag                                                uint64
@@ -95,6 +95,7 @@ func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, *Failure) {
 		size:                C.size_t(unsafe.Sizeof(C.ottla_consumer_options{})),
 		start_value:         C.int64_t(o.StartValue),
 		start:               C.int32_t(o.Start),
+		isolation:           C.int32_t(o.Isolation),
 		max_wait_ms:         C.int64_t(o.MaxWaitMs),
 		min_bytes:           clampSize(o.MinBytes),
 		max_bytes:           clampSize(o.MaxBytes),
