@@ -207,6 +207,28 @@ typedef int32_t ottla_start;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Which records of transactions are read.
+enum ottla_isolation
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // All.
+  OTTLA_ISOLATION_DEFAULT = 0,
+  // All that was written, also in transactions that were aborted or are still open.
+  OTTLA_ISOLATION_READ_UNCOMMITTED = 1,
+  // Nothing of transactions that were aborted, and nothing beyond the first one that is still open: that is
+  // the partition's end, for `ottla_consumer_lag` and `OTTLA_START_LATEST`, too.
+  OTTLA_ISOLATION_READ_COMMITTED = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_isolation ottla_isolation;
+#else
+typedef int32_t ottla_isolation;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // Codecs. Records that do not get smaller are sent as they are.
 enum ottla_compression
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -589,6 +611,10 @@ typedef struct ottla_consumer_options {
   size_t buffer_memory;
   // The tag of this consumer's `OTTLA_COMPLETION_CONSUMER_READY`.
   uint64_t tag;
+  // Which records of transactions are read: one of `ottla_isolation`. Default: all.
+  int32_t isolation;
+  // 0.
+  int32_t reserved;
 } ottla_consumer_options;
 
 // A partition, and an offset in it.

@@ -52,6 +52,15 @@ def arrives(make: Any, name: str, taken: list[Any], refused: list[Any]) -> None:
         assert not isinstance(value, int) or isinstance(value, bool) or value < 1000 or str(value) in caught.value.message
 
 
+def test_isolation_is_one_of_two_words(broker: ottla.testing.Broker) -> None:
+    for word in ("read_uncommitted", "read_committed", None):
+        ottla.Consumer(broker.bootstrap, topics=["t"], isolation=word).close()
+    with pytest.raises(ottla.ConfigError, match="read_committed"):
+        ottla.Consumer(broker.bootstrap, topics=["t"], isolation="serializable")  # type: ignore[arg-type]
+    properties = {"bootstrap.servers": broker.bootstrap, "isolation.level": "read_committed"}
+    ottla.Consumer.from_properties(properties, topics=["t"]).close()
+
+
 @pytest.mark.parametrize(("name", "taken", "refused"), CLIENT + PRODUCER)
 def test_a_setting_of_a_producer(
     broker: ottla.testing.Broker, name: str, taken: list[Any], refused: list[Any]

@@ -183,7 +183,7 @@ static void settings_of_a_consumer(ottla_client *client) {
     FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));
   }
   options.isolation = OTTLA_ISOLATION_READ_COMMITTED;
-  CHECK(ottla_consumer_new(client, &options, &consumer, E) == OTTLA_STATUS_OK);
+  OK(ottla_consumer_new(client, &options, &consumer, E));
   ottla_consumer_free(consumer);
   consumer = NULL;
   options.isolation = 0;
