@@ -47,6 +47,8 @@ enum Event {
     },
     Response {
         leader: i32,
+        /// The incarnation of the cluster that was asked.
+        cluster: u64,
         sent: Instant,
         /// The newest version of Fetch that the broker speaks, once there was a connection.
         version: Option<i16>,
@@ -187,7 +189,11 @@ impl Fetcher {
         // Finer than the runtime's timer: a trickle waits for a few milliseconds.
         let mut alarm = self.env.alarm();
         loop {
-            if self.buffer.is_closed() || !self.goes_on() {
+            // In another cluster, sessions of the same numbers are somebody else's.
+            if !self.goes_on() {
+                return;
+            }
+            if self.buffer.is_closed() {
                 break;
             }
             self.env.mishap("fetcher");

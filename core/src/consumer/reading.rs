@@ -280,10 +280,10 @@ pub(super) struct Source {
     /// Partitions to be named in a Fetch, and those whose start is to be asked for.
     pub(super) wanted: BTreeSet<SlotId>,
     pub(super) starting: BTreeSet<SlotId>,
-    /// Of those that are wanted: which lag, of which no broker has told anything yet, whose topics' ids are not known, and
-    /// which are left out of the next Fetch, as enough of them is queued.
+    /// Of those that are wanted: which lag, which are tried again, whose topics' ids are not known, and which are left out of
+    /// the next Fetch, as enough of them is queued.
     pub(super) lagging: BTreeSet<SlotId>,
-    pub(super) unheard: BTreeSet<SlotId>,
+    pub(super) retrying: BTreeSet<SlotId>,
     pub(super) nameless: BTreeSet<SlotId>,
     pub(super) out: BTreeSet<SlotId>,
     /// What the broker knows of this.

@@ -175,7 +175,7 @@ impl ReadAhead {
         let response = self.response(view.largest, limits);
         let stuck = |queued: &Queued| now.saturating_duration_since(queued.moved) >= STUCK;
         let over = |queued: &Queued| self.is_over(queued.bytes, queued.largest, limits);
-        let may_stick = |queued: &Queued| over(queued) || queued.reader == Reader::Own;
+        let may_stick = |queued: &Queued| queued.reader == Reader::Own;
         let read = || view.queues.iter().filter(|queued| queued.reader != Reader::Nobody);
         // One whose reader does not come does not stand for what the others have.
         let counts = |queued: &Queued| !(may_stick(queued) && stuck(queued));

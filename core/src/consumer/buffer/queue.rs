@@ -395,8 +395,11 @@ impl Shelves {
 
     /// The same, and what is there of it is not wanted: only notices stay.
     pub(super) fn clear(&mut self, slot: SlotId) -> Option<(u64, Dropped)> {
+        let end = self.get(slot)?.end;
         let incarnation = self.renew(slot)?;
         let shelf = self.get_mut(slot)?;
+        // The partition is the same one.
+        shelf.end = end;
         std::mem::replace(&mut shelf.claim, Claim::new(shelf.paused)).leave();
         let bytes = std::mem::take(&mut shelf.bytes);
         let (batches, notices) = std::mem::take(&mut shelf.queue)

@@ -250,6 +250,17 @@ impl Session {
         matches!(self.flight, Some(Flight::Full | Flight::Sessionless))
     }
 
+    /// How many the broker was told of, with the request in flight.
+    pub(crate) fn count(&self) -> usize {
+        self.known.count
+    }
+
+    /// What the request in flight has added to what the broker holds: its response has to name it.
+    pub(crate) fn added(&self) -> impl Iterator<Item = (SlotId, &Told)> {
+        let added = self.undo.iter().filter(|(_, before)| before.is_none());
+        added.filter_map(|(slot, _)| Some((*slot, self.asked(*slot)?)))
+    }
+
     /// Whether the broker may keep something for it.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open { .. } | State::Doubt { .. })
@@ -409,7 +420,8 @@ impl Session {
         self.fed += u64::from(answer.parts.iter().any(|part| part.brought));
         if !self.starved.is_empty() {
             let starved = std::mem::take(&mut self.starved);
-            let mut theirs = answer.parts.iter().filter(|part| starved.contains(&part.slot));
+            let mut theirs =
+                answer.parts.iter().filter(|part| starved.binary_search(&part.slot).is_ok());
             match theirs.clone().any(|part| part.brought) {
                 true => self.unfair = true,
                 // There is nothing to be had: the broker has its reasons, as a follower that is behind.
@@ -447,6 +459,7 @@ impl Session {
         // Where each has his turn nobody waits for longer than this, unless there is nothing to be had.
         let starved = self.entries.iter().filter(|(_, entry)| waits(entry) > all);
         self.starved = starved.map(|(slot, _)| *slot).collect();
+        self.starved.sort_unstable();
         true
     }
 

@@ -116,19 +116,23 @@ impl Fetcher {
             dry: room.dry,
             largest: source.largest,
         };
+        let low = source.ahead.low(source.largest, &limits);
+        // What has to be taken, or free, before anything else can be decided.
+        let look_again = |marks: &mut Marks| {
+            match queued.checked_sub(low).filter(|to_take| *to_take > 0) {
+                Some(to_take) => marks.taken.push((leader, to_take)),
+                None if queued > 0 => marks.taken.push((leader, queued.div_ceil(2))),
+                None => {}
+            }
+            if room.bytes < least {
+                marks.free = Some(marks.free.map_or(least, |free| free.min(least)));
+            }
+        };
         let (max_bytes, max_wait, idle_only) = match source.ahead.plan(&view, &limits, now) {
             Plan::Ask { max_bytes, max_wait, idle_only } => (max_bytes, max_wait, idle_only),
             Plan::Wait(until) => {
                 self.wake_at = earlier(self.wake_at, until);
-                let low = source.ahead.low(source.largest, &limits);
-                match queued.checked_sub(low).filter(|to_take| *to_take > 0) {
-                    Some(to_take) => marks.taken.push((leader, to_take)),
-                    None if queued > 0 => marks.taken.push((leader, queued.div_ceil(2))),
-                    None => {}
-                }
-                if room.bytes < least {
-                    marks.free = Some(marks.free.map_or(least, |free| free.min(least)));
-                }
+                look_again(marks);
                 return None;
             }
         };
@@ -145,6 +149,7 @@ impl Fetcher {
             Ok(retry) => retry,
             Err(at) => {
                 self.wake_at = earlier(self.wake_at, Some(at));
+                look_again(marks);
                 return None;
             }
         };

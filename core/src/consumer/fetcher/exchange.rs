@@ -76,6 +76,7 @@ impl Fetcher {
         let request = self.request(leader, ask, max_bytes, max_wait);
         self.troubles.wait_for(Some(leader));
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
+        let cluster = self.incarnation;
         let (patience, of) = (patience(self.buffer.config.max_wait), self.whom(leader));
         self.env.spawn(async move {
             let (mut version, mut used) = (None, None);
@@ -101,7 +102,7 @@ impl Fetcher {
             });
             // A panic may have come before or after the request was on its way.
             let response = response.await.unwrap_or_else(|e| Err(Failed::Lost(e)));
-            let late = tx.send(Event::Response { leader, sent, version, response });
+            let late = tx.send(Event::Response { leader, cluster, sent, version, response });
             let Err(late) = late else { return };
             // The consumer is gone. A session that was begun with this response is nobody's.
             if let (Event::Response { response: Ok(response), .. }, Some(connection)) =
@@ -117,11 +118,10 @@ impl Fetcher {
 
     /// The request for what the session asks.
     fn request(&self, leader: i32, ask: Ask, max_bytes: usize, max_wait: Duration) -> FetchRequest {
-        let Ask { id, epoch, full, mut named, forget } = ask;
-        if full {
-            // The sort is stable: partitions with equal turns stay in the order of their numbers.
-            named.sort_by_key(|slot| self.reading.get(*slot).map(|reading| reading.turn));
-        }
+        let Ask { id, epoch, mut named, forget, .. } = ask;
+        // The broker's order begins as this one, and what it is told of again comes behind all that it has. The sort is
+        // stable: partitions with equal turns stay in the order of their numbers.
+        named.sort_by_key(|slot| self.reading.get(*slot).map(|reading| reading.turn));
         let mut topics: Vec<FetchTopic> = Vec::new();
         let session = self.sources.get(&leader).map(|source| &source.session);
         for told in named.iter().filter_map(|slot| session?.asked(*slot)) {
@@ -170,11 +170,12 @@ impl Fetcher {
 
     /// What the broker is asked for, in words: a partition and how many more.
     fn whom(&self, leader: i32) -> String {
-        let mut told = self.sources.get(&leader).into_iter().flat_map(|s| s.session.told());
-        let Some((_, first)) = told.next() else { return String::new() };
-        let more = match told.count() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
+        let session = self.sources.get(&leader).map(|source| &source.session);
+        let first = session.and_then(|session| Some((session.told().next()?.1, session.count())));
+        let Some((first, count)) = first else { return String::new() };
+        let more = match count {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
         };
         format!(", asked for topic '{}' partition {}{more}", first.of.topic, first.of.partition)
     }
@@ -200,6 +201,15 @@ impl Fetcher {
 
     /// The consumer ends: brokers need not keep what they know of it.
     pub(super) fn give_back(&mut self) {
+        // What comes from now on is given back by whoever waits for it.
+        self.rx.close();
+        while let Ok(event) = self.rx.try_recv() {
+            if let Event::Response { leader, response: Ok(response), .. } = event
+                && response.session_id > 0
+            {
+                say_goodbye(&self.pool, leader, self.lane, response.session_id, GOODBYE);
+            }
+        }
         let (now, closing) = (self.env.now(), || session::Event::Closing);
         for (leader, source) in &mut self.sources {
             if let Action::Close { id } = source.session.on(closing(), now, &mut self.rng) {

@@ -105,7 +105,7 @@ impl Fetcher {
         for (set, is_in) in [
             (&mut source.holding, reading.queued.bytes > 0),
             (&mut source.lagging, reading.lags),
-            (&mut source.unheard, reading.end.is_none()),
+            (&mut source.retrying, reading.backoff.attempts() > 0),
             (&mut source.nameless, reading.id.is_nil()),
         ] {
             if is_in {
@@ -142,9 +142,9 @@ impl Fetcher {
             }
             Waits::Fetch(leader) => {
                 let Some(source) = self.sources.get_mut(&leader) else { return };
-                let Source { wanted, lagging, unheard, nameless, out, holding, session, .. } =
+                let Source { wanted, lagging, retrying, nameless, out, holding, session, .. } =
                     source;
-                for set in [wanted, lagging, unheard, nameless, out, holding] {
+                for set in [wanted, lagging, retrying, nameless, out, holding] {
                     set.remove(&slot);
                 }
                 session.unwant(slot);

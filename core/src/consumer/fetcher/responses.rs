@@ -17,6 +17,7 @@ use crate::consumer::buffer::{Fetched, Key, Then};
 use crate::consumer::decode::aborted::{Aborted, Seen};
 use crate::consumer::fetch::session::{Answer, Event as Session, Part};
 use crate::consumer::position::Position;
+use crate::consumer::reading::Reading;
 use crate::consumer::slot::SlotId;
 use crate::error::names::{NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR};
 use crate::error::{Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Result, describe};
@@ -36,7 +37,12 @@ impl Fetcher {
             Event::Overdue { leader, sent, error } => {
                 self.unanswered(leader, Kind::Fetch, sent, true, &error, now);
             }
-            Event::Response { leader, sent, version, response } => {
+            // What brokers of another cluster say means nothing to those that have their numbers now.
+            Event::Response { leader, cluster, .. } if cluster != self.incarnation => {
+                self.sources.entry(leader).or_default().in_flight = 0;
+                self.troubles.waited_for(Some(leader));
+            }
+            Event::Response { leader, sent, version, response, .. } => {
                 if let Ok(response) = &response {
                     self.came(leader, bytes_of(response), sent, now);
                 }
@@ -138,6 +144,7 @@ impl Fetcher {
             match result {
                 Ok(at) if is_of => {
                     reading.next = Some(Position::at(at.offset, at.epoch));
+                    reading.lags = reading.end.is_none_or(|end| at.offset < end);
                     self.begun(part.slot);
                     self.partition_is_well(part.slot);
                     let source = self.sources.entry(leader).or_default();
@@ -223,38 +230,50 @@ impl Fetcher {
                 answered.parts.push(Part { slot, brought: some, lags });
             }
         }
-        self.not_answered(leader, response.throttle_time_ms > 0, &seen, now, &mut again);
+        // A response that a quota has delayed is empty, and says nothing.
+        if response.throttle_time_ms == 0 || !seen.is_empty() {
+            answered.strangers += self.not_answered(leader, &seen, now, &mut again);
+            self.others_are_well(leader, now);
+        }
         answered
     }
 
-    /// What a response has to name and leaves out fails: all, if everything was asked for; in a session that of which nothing
-    /// was told yet, as the rest is as it was. A response that a quota has delayed is empty, and says nothing.
+    /// Of what a response in a session leaves out nothing has changed: what failed before is well.
+    fn others_are_well(&mut self, leader: i32, now: Instant) {
+        let Some(source) = self.sources.get(&leader) else { return };
+        let told = source.retrying.iter().filter(|slot| source.session.asked(**slot).is_some());
+        let told: Vec<SlotId> = told.copied().collect();
+        for slot in told {
+            let waits = |reading: &Reading| reading.retry_at.is_some_and(|at| at > now);
+            if !self.reading.get(slot).is_some_and(waits) {
+                self.partition_is_well(slot);
+            }
+        }
+    }
+
+    /// What a response has to name and leaves out fails: all, if everything was asked for; in a session what the request has
+    /// added, as the rest is as it was. Gives how many of these there are, since the broker may not have them.
     fn not_answered(
         &mut self,
         leader: i32,
-        throttled: bool,
         seen: &HashSet<SlotId, foldhash::fast::RandomState>,
         now: Instant,
         again: &mut Option<Instant>,
-    ) {
-        let Some(source) = self.sources.get(&leader).filter(|_| !throttled || !seen.is_empty())
-        else {
-            return;
+    ) -> usize {
+        let Some(session) = self.sources.get(&leader).map(|source| &source.session) else {
+            return 0;
         };
-        let session = &source.session;
         let mut asked: Vec<Asked> = if session.asks_all() {
             self.asked(leader)
         } else {
-            let told = |slot: SlotId| Some(Asked::records(slot, session.asked(slot)?));
-            source.unheard.iter().copied().filter_map(told).collect()
+            session.added().map(|(slot, told)| Asked::records(slot, told)).collect()
         };
-        asked.retain(|part| !seen.contains(&part.slot));
+        asked.retain(|part| !seen.contains(&part.slot) && self.is_asked_of(leader, part));
         asked.sort_by_key(|part| part.slot);
-        for part in asked {
-            if self.is_asked_of(leader, &part) {
-                self.partition_failed(part.slot, &left_out(&part.key), now, again);
-            }
+        for part in &asked {
+            self.partition_failed(part.slot, &left_out(&part.key), now, again);
         }
+        asked.len()
     }
 
     fn hint(&self, part: &Asked, leader: &LeaderIdAndEpoch, endpoints: &[(i32, Endpoint)]) {
@@ -279,10 +298,16 @@ impl Fetcher {
     fn records(&mut self, part: &Asked, p: PartitionData) -> bool {
         // After a seek, or if the topic is another one, the records answer an old question and are ignored.
         // `true`, so that pacing does not take this for an empty response.
-        let Some((reading, from)) = part.current(&mut self.reading) else { return true };
-        reading.recovered();
         let committed = self.buffer.config.isolation == Isolation::ReadCommitted;
         let end = if committed { p.last_stable_offset } else { p.high_watermark };
+        // Where it ends is true all the same, and is not told twice in a session.
+        if let Some(reading) = self.reading.get_mut(part.slot)
+            && (&reading.key, reading.id) == (&part.key, part.id)
+        {
+            reading.end = Some(end);
+        }
+        let Some((reading, from)) = part.current(&mut self.reading) else { return true };
+        reading.recovered();
         let listed = p.aborted_transactions.unwrap_or_default().into_iter();
         let listed = listed.map(|listed| (listed.producer_id.0, listed.first_offset));
         let mut aborted = Aborted::new(listed.filter(|_| committed));
@@ -321,7 +346,6 @@ impl Fetcher {
             }
         }
         reading.next = Some(next);
-        reading.end = Some(end);
         reading.lags = next.offset < end;
         let moved = next.offset > from.offset;
         if moved {

@@ -124,8 +124,8 @@ impl Set {
 
     fn response(&mut self, asked: Session, response: Result<FetchResponse, Failed>) {
         self.fetcher.sources.entry(1).or_default().session = asked;
-        let (leader, sent, version) = (1, self.now(), None);
-        self.fetcher.handle(Event::Response { leader, sent, version, response });
+        let (leader, sent, version, cluster) = (1, self.now(), None, self.fetcher.incarnation);
+        self.fetcher.handle(Event::Response { leader, cluster, sent, version, response });
     }
 
     fn position(&self) -> Option<i64> {
@@ -702,4 +702,63 @@ async fn what_a_response_holds_twice_is_handed_out_once() {
     let offsets: Vec<i64> =
         std::iter::from_fn(taken).map(|batch| batch.unwrap().base_offset()).collect();
     assert_eq!(offsets, [5, 6]);
+}
+
+/// In a session a response says nothing of what is as it was: that is well, too.
+#[tokio::test(start_paused = true)]
+async fn what_failed_and_is_left_out_of_the_next_response_is_well() {
+    let mut set = led_by(&[1, 1]);
+    for partition in 0..2 {
+        set.reading(partition).next = Some(Position::at(5, -1));
+    }
+    set.fetcher.settle(set.now());
+    let ids = session::Event::Due { ids: false, supported: true };
+    let now = set.now();
+    // A session is begun, and broken off before the next request leaves.
+    let begun = response(PartitionData::default().with_high_watermark(5)).with_session_id(7);
+    let mut other = begun.responses[0].clone();
+    other.partitions[0].partition_index = 1;
+    let begun = begun.clone().with_responses(vec![begun.responses[0].clone(), other]);
+    let source = set.fetcher.sources.get_mut(&1).unwrap();
+    source.session.on(ids, now, &mut set.fetcher.rng);
+    let version = Some(12);
+    let cluster = set.fetcher.incarnation;
+    let answers = |set: &mut Set, response| {
+        let event = Event::Response { leader: 1, cluster, sent: now, version, response };
+        set.fetcher.handle(event);
+    };
+    answers(&mut set, Ok(begun));
+    let asks = |set: &mut Set| {
+        let ids = session::Event::Due { ids: false, supported: true };
+        let source = set.fetcher.sources.get_mut(&1).unwrap();
+        matches!(source.session.on(ids, now, &mut set.fetcher.rng), Action::Send(ask) if !ask.full)
+    };
+    set.fetcher.settle(now);
+    assert!(asks(&mut set));
+    answers(&mut set, Err(Failed::Unsent(timeout())));
+    assert_eq!([0, 1].map(|partition| set.reading(partition).backoff.attempts()), [1, 1]);
+    set.fetcher.settle(now + secs(10));
+    assert!(asks(&mut set));
+    set.fetcher.settle(now + secs(10));
+    tokio::time::advance(secs(10)).await;
+    answers(&mut set, Ok(FetchResponse::default().with_session_id(7)));
+    assert_eq!([0, 1].map(|partition| set.reading(partition).backoff.attempts()), [0, 0]);
+}
+
+/// What was asked of a broker of another cluster is nothing to the one that has its number now.
+#[tokio::test(start_paused = true)]
+async fn responses_of_another_cluster_are_none() {
+    let mut set = led_by(&[1]);
+    let asked = set.asked(0);
+    set.fetcher.sources.entry(1).or_default().in_flight = 5;
+    set.fetcher.incarnation += 1;
+    let cluster = set.fetcher.incarnation - 1;
+    set.fetcher.sources.entry(1).or_default().session = asked;
+    let (sent, response) = (set.now(), Err(Failed::Lost(timeout())));
+    let event = Event::Response { leader: 1, cluster, sent, version: Some(4), response };
+    set.fetcher.handle(event);
+    let source = &set.fetcher.sources[&1];
+    assert_eq!((source.in_flight, source.version), (0, None));
+    assert_eq!(set.told(), []);
+    assert_eq!(set.reading(0).backoff.attempts(), 0);
 }

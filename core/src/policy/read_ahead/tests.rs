@@ -68,9 +68,11 @@ fn what_is_stuck_or_paused_does_not_count() {
         let stuck = Plan::Wait(Some(now + ms(40)));
         assert_eq!(ahead.plan(&view(&queues, 1, 0), &LIMITS, now), stuck, "it may be by then");
     }
-    // The same of whoever reads all: it is not left out for ever by what nobody takes.
+    // Whoever reads all has enough to read, and memory is not filled because he is slow.
     let queues = [queued(9 * FIRST, long_ago)];
-    assert_eq!(ahead.plan(&view(&queues, 1, 0), &LIMITS, now), ask(100));
+    assert_eq!(ahead.plan(&view(&queues, 1, 0), &LIMITS, now), Plan::Wait(None));
+    let queues = [FIRST, FIRST / 2, FIRST / 2 + 1].map(|bytes| queued(bytes, long_ago));
+    assert_eq!(ahead.plan(&view(&queues, 2, 0), &LIMITS, now), Plan::Wait(None));
 }
 
 #[test]

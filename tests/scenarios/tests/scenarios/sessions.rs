@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{FetchRequest, FetchResponse, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, SessionInfo};
-use ottla::{Client, Consumer, ErrorKind, Record};
+use ottla::{Client, Consumer, ErrorKind, Record, Start};
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acked, cluster, connect, ms, requests, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
@@ -229,6 +229,64 @@ async fn throttled_responses_change_nothing() {
     assert_eq!(all.iter().filter(|ask| ask.1 == 0).count(), 3, "{all:?}");
     assert!(all.iter().all(|ask| ask.1 != -1), "no lack of slots: {all:?}");
     assert_eq!(requests(&client, 1, "Fetch").retries, 0);
+}
+
+/// Where a slow reader has those that lag left out again and again, they come back in the order of their turns.
+#[tokio::test(start_paused = true)]
+async fn everybody_has_a_turn_beside_an_idle_one() {
+    let cluster = cluster(1, 6);
+    let writer = client(&cluster, 77).await;
+    let producer = small_batches(&writer).build().unwrap();
+    for _ in 0..500 {
+        for partition in 0..5 {
+            let record = Record::to("t").partition(partition).value(&[7; 700]);
+            drop(producer.send(record).await.unwrap());
+        }
+    }
+    within("acks", producer.flush()).await.unwrap();
+    let client = client(&cluster, 1).await;
+    let reader = client.consumer().topics(["t"]).buffer_memory(64 << 10);
+    let mut consumer = reader.max_partition_bytes(16 << 10).build().unwrap();
+    let mut got = [0; 6];
+    while got.iter().sum::<usize>() < 1_000 {
+        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+        got[batch.partition() as usize] += batch.len();
+        tokio::time::sleep(ms(1)).await;
+    }
+    let (least, most) = (got[..5].iter().min().unwrap(), got[..5].iter().max().unwrap());
+    assert!(*least > 0 && most - least <= 150, "{got:?}");
+}
+
+/// The broker does not tell the end twice in a session: whoever seeks there knows it all the same, nothing fails, and what
+/// is written is there at once.
+#[tokio::test(start_paused = true)]
+async fn a_seek_to_the_end_is_no_trouble() {
+    for early in [false, true] {
+        let cluster = cluster(1, 1);
+        for _ in 0..3 {
+            write_each(&cluster, 1).await;
+        }
+        let (_hostile, client, mut consumer) = watched(&cluster).await;
+        if early {
+            until("a fetch", || cluster.stats().requests_of(ApiKey::FETCH) > 0).await;
+        } else {
+            for offset in 0..3 {
+                assert_eq!(next(&mut consumer).await, (0, offset));
+            }
+            tokio::time::sleep(secs(2)).await;
+        }
+        for to in [Start::Offset(3), Start::Latest] {
+            consumer.seek("t", 0, to).unwrap();
+            until("the end is known", || consumer.lag("t", 0) == Some(0)).await;
+            tokio::time::sleep(secs(20)).await;
+            assert_eq!(consumer.lag("t", 0), Some(0), "{to:?}");
+        }
+        assert_eq!(requests(&client, 1, "Fetch").retries, 0);
+        write_each(&cluster, 1).await;
+        let begun = tokio::time::Instant::now();
+        assert_eq!(next(&mut consumer).await, (0, 3), "and no error");
+        assert!(begun.elapsed() < ms(600), "{:?}", begun.elapsed());
+    }
 }
 
 /// A broker reads all of a session for each request.
