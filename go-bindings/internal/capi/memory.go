@@ -55,7 +55,7 @@ func (m *memory) ends(list []End) *C.ottla_partition_offset {
 	out := unsafe.Slice(array, len(list))
 	for i, end := range list {
 		out[i] = C.ottla_partition_offset{
-			topic: m.text(end.Topic), partition: C.int32_t(end.Partition), offset: C.int64_t(end.Offset),
+			topic: m.text(end.Topic), partition: C.int32_t(end.Partition.Partition), offset: C.int64_t(end.Offset),
 		}
 	}
 	return array
