@@ -63,6 +63,9 @@ struct Health {
     reconnect: Reconnect,
     /// Attempts to reach it since the last one that succeeded.
     attempts: Option<Attempts>,
+    /// How it has turned this client away last: it counts for as long as the broker is not to be asked again, whatever
+    /// else is heard of it meanwhile.
+    refused: Option<Error>,
     /// A broker at this address has answered a request.
     reached: bool,
     ejection: Ejection,
@@ -308,7 +311,7 @@ impl Broker {
     pub(crate) fn refusal(&self, now: Instant) -> Option<Refusal> {
         let health = self.health();
         let until = health.reconnect.turned_away_until().filter(|until| *until > now)?;
-        let error = health.attempts.as_ref()?.last.clone()?;
+        let error = health.refused.clone()?;
         Some(Refusal { until, error })
     }
 
@@ -376,6 +379,7 @@ impl Broker {
         }
         let mut health = self.health();
         health.reconnect.failed(how, now, rng);
+        health.refused = (how == DialEnd::TurnedAway).then(|| error.clone());
         self.note(&health);
         health.attempts.get_or_insert_with(|| Attempts::new(now)).failed(error)
     }

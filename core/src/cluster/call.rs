@@ -43,7 +43,14 @@ impl Pool {
         let vouched = R::KEY != MetadataRequest::KEY;
         let call = Call { caller, request, versions, vouched, check: &check };
         loop {
-            let (id, connection) = self.control_but(&not).await?;
+            let (id, connection) = match self.control_but(&not).await {
+                Ok(found) => found,
+                // What a broker that was reached has said counts more than that others are not to be had.
+                Err(e) => {
+                    errors.push(e);
+                    return Err(verdict(errors));
+                }
+            };
             if errors.is_empty() {
                 self.budgets().first_request(BudgetKind::Fetch, self.env().now());
             } else {

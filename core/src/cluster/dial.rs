@@ -305,7 +305,11 @@ impl Pool {
             }
             // A dial that is under way belongs to another caller; its outcome comes by itself.
             let dial_lock = tokio::time::timeout(DIAL_PATIENCE, broker.dial_lock()).await;
-            let Ok(dial_lock) = dial_lock else { continue };
+            let Ok(dial_lock) = dial_lock else {
+                let words = format!("{}: it is being dialled", broker.name());
+                errors.push(Error::new(ErrorKind::Connect, words));
+                continue;
+            };
             if let Some(connection) = broker.open(Lane::Control) {
                 return Ok((broker.id, connection));
             }

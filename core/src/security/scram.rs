@@ -7,7 +7,7 @@
 //! Whoever answers may be anybody. So each length and count of what comes is bounded here, and nothing that
 //! was not checked is computed with: a broker that asks for 2^31 iterations would keep a processor for hours.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -106,22 +106,27 @@ fn keyed<M: Mac + KeyInit>(key: &[u8]) -> M {
 #[derive(Default)]
 pub(crate) struct Salted(Mutex<Option<Known>>);
 
+#[derive(Clone)]
 struct Known {
     salt: Vec<u8>,
     iterations: u32,
     password: Arc<Zeroizing<Vec<u8>>>,
 }
 
+impl Known {
+    fn of(&self, salt: &[u8], iterations: u32) -> Option<Arc<Zeroizing<Vec<u8>>>> {
+        let is_it = self.salt == salt && self.iterations == iterations;
+        is_it.then(|| Arc::clone(&self.password))
+    }
+}
+
 impl Salted {
     fn find(&self, salt: &[u8], iterations: u32) -> Option<Arc<Zeroizing<Vec<u8>>>> {
         let known = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let known = known.as_ref().filter(|k| k.salt == salt && k.iterations == iterations)?;
-        Some(Arc::clone(&known.password))
+        known.as_ref()?.of(salt, iterations)
     }
 
-    fn keep(&self, salt: Vec<u8>, iterations: u32, password: Zeroizing<Vec<u8>>) {
-        let password = Arc::new(password);
-        let known = Known { salt, iterations, password };
+    fn keep(&self, known: Known) {
         *self.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(known);
     }
 }
@@ -143,6 +148,9 @@ pub(crate) struct Scram {
     /// Ours: never used twice.
     nonce: String,
     state: State,
+    /// The salted password that this login had computed: others may have put theirs, of another salt, into the place
+    /// that all share. (Each broker has its own salt for a delegation token.)
+    own: Arc<OnceLock<Known>>,
 }
 
 enum State {
@@ -162,7 +170,7 @@ enum State {
 impl Scram {
     /// `nonce`: at random, of printable ASCII without a comma.
     pub(crate) fn new(credentials: Credentials, nonce: String) -> Self {
-        Self { credentials, nonce, state: State::Begin }
+        Self { credentials, nonce, state: State::Begin, own: Arc::default() }
     }
 
     fn first(&self) -> String {
@@ -175,13 +183,17 @@ impl Scram {
     fn last(&mut self, bare: String, challenge: &[u8]) -> Result<Step> {
         let server = ServerFirst::read(challenge, &self.nonce)?;
         let Credentials { hash, password, salted, .. } = &self.credentials;
-        let Some(password) = salted.find(&server.salt, server.iterations) else {
+        let own = self.own.get().and_then(|known| known.of(&server.salt, server.iterations));
+        let Some(password) = own.or_else(|| salted.find(&server.salt, server.iterations)) else {
             let (hash, password, salted) = (*hash, password.clone(), Arc::clone(salted));
+            let own = Arc::clone(&self.own);
             let ServerFirst { salt, iterations, .. } = server;
             self.state = State::First { bare };
             return Ok(Step::Compute(Box::new(move || {
                 let made = hash.salted_password(password.expose(), &salt, iterations);
-                salted.keep(salt, iterations, made);
+                let known = Known { salt, iterations, password: Arc::new(made) };
+                let _ = own.set(known.clone());
+                salted.keep(known);
             })));
         };
         let without_proof = format!("c={GS2_BASE64},r={}", server.nonce);

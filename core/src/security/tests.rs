@@ -49,6 +49,28 @@ fn nothing_secret_is_shown() {
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 
+/// A key that is given as the place of one, or that has lost the ends of its lines.
+#[test]
+fn a_key_in_the_wrong_place_is_not_shown() {
+    let key = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+    let one_line = key.replace('\n', " ");
+    let long = "hunter2".repeat(200);
+    for tls in [
+        Tls::system().identity(Pem::file(key), Pem::file(key)),
+        Tls::system().identity(Pem::file(long.clone()), Pem::file(long)),
+        Tls::system().identity(Pem::text(one_line.clone()), Pem::text(one_line.clone())),
+        Tls::system().ca(Pem::text(one_line)),
+    ] {
+        let shown = format!("{tls:?}");
+        let error = Guard::new(&secured(Some(tls), None), &env()).map(drop).unwrap_err();
+        let bytes = format!("{:?}", b"hunter2");
+        for text in [shown, format!("{error:?} {error}")] {
+            assert!(!text.contains("hunter2"), "{text}");
+            assert!(!text.contains(&bytes[1..bytes.len() - 1]), "{text}");
+        }
+    }
+}
+
 /// Brokers learn of a new password one after the other: who has logged in a moment ago is not to fail for good.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_fatal_only_to_who_never_logged_in() {

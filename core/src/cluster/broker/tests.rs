@@ -54,3 +54,17 @@ async fn of_its_lanes_the_one_that_was_used_the_longest_ago_makes_room() {
         assert_eq!((at, idle.id()), (lanes[1 - used].last_used(), lanes[1 - used].id()));
     }
 }
+
+/// Whatever else is heard of it: another lane that has answered, or is lost, makes a password no better.
+#[test]
+fn a_refusal_counts_for_as_long_as_the_broker_is_not_to_be_asked() {
+    let (broker, now) = (broker(), Instant::now());
+    let error = Error::new(crate::ErrorKind::Authentication, "no");
+    broker.dialing(now);
+    let mut rng = StdRng::seed_from_u64(1);
+    broker.dial_failed(DialEnd::TurnedAway, false, &error, now, &mut rng);
+    broker.was_of_use();
+    let refusal = broker.refusal(now).expect("it is left alone");
+    assert_eq!(refusal.error.message(), "no");
+    assert!(broker.refusal(refusal.until).is_none(), "and asked again then");
+}

@@ -234,3 +234,24 @@ fn at_last_known() -> Scram {
     sent(&mut login, FIRST);
     login
 }
+
+/// Logins that go on at the same time share a place for what is computed, and each goes on with its own: brokers may have
+/// different salts for one user (for a delegation token each has its own).
+#[test]
+fn logins_at_two_brokers_do_not_disturb_each_other() {
+    let credentials = credentials(Hash::Sha256, "user", "pencil");
+    let mut logins = [login(&credentials, "a"), login(&credentials, "b")];
+    let firsts = ["r=a1,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096", "r=b1,s=c2FsdA==,i=4096"];
+    let mut works = Vec::new();
+    for (login, first) in logins.iter_mut().zip(firsts) {
+        sent(login, "");
+        let Ok(Step::Compute(work)) = login.step(first.as_bytes()) else {
+            panic!("it is computed")
+        };
+        works.push(work);
+    }
+    works.into_iter().for_each(|work| work());
+    for (login, first) in logins.iter_mut().zip(firsts) {
+        assert!(matches!(login.step(first.as_bytes()), Ok(Step::Send(_))), "{first}");
+    }
+}

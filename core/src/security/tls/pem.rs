@@ -36,6 +36,14 @@ impl Pem {
         Self(Place::Text(text.into()))
     }
 
+    /// How errors call it.
+    fn name(&self, what: &str) -> String {
+        match &self.0 {
+            Place::File(path) => format!("{what} {}", shown(path)),
+            Place::Text(_) => what.to_owned(),
+        }
+    }
+
     pub(super) fn is_file(&self) -> bool {
         matches!(self.0, Place::File(_))
     }
@@ -59,7 +67,7 @@ impl Pem {
             Place::Text(text) => Zeroizing::new(text.expose().to_vec()),
             Place::File(path) => {
                 let refuse = |words: &dyn fmt::Display| {
-                    Error::config(format!("{what} '{}': {words}", path.display()))
+                    Error::config(format!("{}: {words}", self.name(what)))
                 };
                 let size = std::fs::metadata(path).map_err(|e| refuse(&e))?.len();
                 if size > MAX_BYTES {
@@ -68,12 +76,20 @@ impl Pem {
                 Zeroizing::new(std::fs::read(path).map_err(|e| refuse(&e))?)
             }
         };
-        let name = match &self.0 {
-            Place::File(path) => format!("{what} '{}'", path.display()),
-            Place::Text(_) => what.to_owned(),
-        };
-        Ok(Content { name, bytes })
+        Ok(Content { name: self.name(what), bytes })
     }
+}
+
+/// More characters than a path has.
+const MAX_PATH: usize = 1_024;
+
+/// A path, unless it is none: who gives the text of a key as the place of a file is not to find it in a log.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.contains("-----") || text.contains(['\n', '\r']) || text.len() > MAX_PATH {
+        return "(not shown, as it is no path; is it the PEM text itself?)".to_owned();
+    }
+    format!("'{text}'")
 }
 
 /// A text with a `-----BEGIN` line is the PEM itself; any other is a path.
@@ -104,7 +120,7 @@ impl From<&Path> for Pem {
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::File(path) => path.fmt(f),
+            Place::File(path) => f.write_str(&shown(path)),
             Place::Text(text) => text.fmt(f),
         }
     }
@@ -128,7 +144,12 @@ impl Content {
         match found {
             Ok(found) if !found.is_empty() => Ok(found),
             Ok(_) => Err(self.nothing("certificate")),
-            Err(e) => Err(Error::config(format!("{}: {e}", self.name))),
+            // Not in the words of the reader: it repeats what it has read, which may be a key.
+            Err(_) => Err(Error::config(format!(
+                "{}: it is damaged: a line that begins or ends a section is missing, is no line of its own, or there \
+                 is no base64 between them",
+                self.name
+            ))),
         }
     }
 
