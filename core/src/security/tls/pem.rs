@@ -83,13 +83,16 @@ impl Pem {
 /// More characters than a path has.
 const MAX_PATH: usize = 1_024;
 
-/// A path, unless it is none: who gives the text of a key as the place of a file is not to find it in a log.
-fn shown(path: &Path) -> String {
+const NOT_SHOWN: &str = "(not shown, as it is no path; is it the PEM text itself?)";
+
+/// Whether it is no path: who gives the text of a key as the place of a file is not to find it in a log.
+fn is_text(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    if text.contains("-----") || text.contains(['\n', '\r']) || text.len() > MAX_PATH {
-        return "(not shown, as it is no path; is it the PEM text itself?)".to_owned();
-    }
-    format!("'{text}'")
+    text.contains("-----") || text.contains(['\n', '\r']) || text.len() > MAX_PATH
+}
+
+fn shown(path: &Path) -> String {
+    if is_text(path) { NOT_SHOWN.to_owned() } else { format!("'{}'", path.display()) }
 }
 
 /// A text with a `-----BEGIN` line is the PEM itself; any other is a path.
@@ -120,7 +123,8 @@ impl From<&Path> for Pem {
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::File(path) => f.write_str(&shown(path)),
+            Place::File(path) if is_text(path) => f.write_str(NOT_SHOWN),
+            Place::File(path) => path.fmt(f),
             Place::Text(text) => text.fmt(f),
         }
     }
