@@ -84,7 +84,8 @@ fn of(tls: &Tls, peer: &str, e: &Rustls) -> Error {
 fn certificate(tls: &Tls, peer: &str, e: &CertificateError) -> Error {
     let its = |words: String| format!("the broker's certificate {words}");
     let (words, advice) = match e {
-        CertificateError::UnknownIssuer => {
+        // Another CA of the same name, or the same one with a new key, has made it.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             let trusted = match &tls.ca {
                 Some(ca) if ca.is_file() => format!("in {ca:?}"),
                 Some(_) => "in the PEM text that was given".to_owned(),
