@@ -92,7 +92,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes fetched ahead, as they came from the broker. Default 64 MiB.
+    /// Bytes fetched ahead, as they came from the brokers, at most. Each broker is read ahead by one and a half responses, and
+    /// a response is at most a quarter of its share of this. 64 KiB to 1 TiB, default 64 MiB.
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.config.buffer_memory = bytes;
         self

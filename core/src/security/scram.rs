@@ -101,8 +101,8 @@ fn keyed<M: Mac + KeyInit>(key: &[u8]) -> M {
     <M as KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
-/// The salted password of the last login: brokers of a cluster have the same salt for a user, so it is computed
-/// once for all connections.
+/// The salted password of the last login. Brokers of a cluster have the same salt for a user, though not for a delegation
+/// token, so as a rule it is computed once for all connections.
 #[derive(Default)]
 pub(crate) struct Salted(Mutex<Option<Known>>);
 

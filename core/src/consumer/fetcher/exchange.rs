@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::{Event, Failed, Fetcher, leave, silence};
 use crate::caught::caught;
+use crate::cluster::{Handle, Lane};
 use crate::consumer::fetch::session::{self, Action, Ask};
-use crate::environment::Environment;
+use crate::environment::{Environment, earlier};
 use crate::net::{CallError, Connection};
 use crate::policy::reconnect::DialUrgency;
 use crate::policy::silence::patience;
@@ -189,7 +190,7 @@ impl Fetcher {
             }
             let at = *source.emptied.get_or_insert(now) + EMPTY;
             if now < at {
-                self.wake_at = crate::environment::earlier(self.wake_at, Some(at));
+                self.wake_at = earlier(self.wake_at, Some(at));
                 continue;
             }
             let due = session::Event::Due { ids: true, supported: true };
@@ -225,13 +226,7 @@ impl Fetcher {
 const EMPTY: Duration = Duration::from_secs(5);
 
 /// Ends a session on the connection that is there; without one it ages out at the broker.
-fn say_goodbye(
-    pool: &crate::cluster::Handle,
-    leader: i32,
-    lane: crate::cluster::Lane,
-    id: i32,
-    patience: Duration,
-) {
+fn say_goodbye(pool: &Handle, leader: i32, lane: Lane, id: i32, patience: Duration) {
     let Some(connection) = pool.broker(leader).and_then(|broker| broker.open(lane)) else { return };
     let env = pool.env().clone();
     pool.env().spawn(async move {

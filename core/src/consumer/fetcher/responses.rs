@@ -296,8 +296,6 @@ impl Fetcher {
 
     /// Buffers the records of one partition. Gives whether its position moved on.
     fn records(&mut self, part: &Asked, p: PartitionData) -> bool {
-        // After a seek, or if the topic is another one, the records answer an old question and are ignored.
-        // `true`, so that pacing does not take this for an empty response.
         let committed = self.buffer.config.isolation == Isolation::ReadCommitted;
         let end = if committed { p.last_stable_offset } else { p.high_watermark };
         // Where it ends is true all the same, and is not told twice in a session.
@@ -306,6 +304,8 @@ impl Fetcher {
         {
             reading.end = Some(end);
         }
+        // After a seek, or if the topic is another one, the records answer an old question and are ignored.
+        // `true`, so that pacing does not take this for an empty response.
         let Some((reading, from)) = part.current(&mut self.reading) else { return true };
         reading.recovered();
         let listed = p.aborted_transactions.unwrap_or_default().into_iter();
