@@ -33,6 +33,8 @@ pub(crate) enum Lane {
     Produce,
     /// The Fetches of one consumer, by its number in the pool.
     Fetch(u64),
+    /// The membership of one consumer in its group, by the consumer's number: JoinGroup waits there for the others.
+    Group(u64),
 }
 
 /// A broker, or a bootstrap address whose broker is not known.

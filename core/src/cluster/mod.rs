@@ -8,6 +8,7 @@
 //!       ├─ Metadata: topics in use, leaders, epochs           metadata.rs, merge.rs, refresh.rs
 //!       ├─ what stands between it and a broker                trouble.rs
 //!       ├─ short calls anybody can answer                     call.rs
+//!       ├─ who coordinates a group                            coordinator.rs
 //!       ├─ how many Produce requests it makes                 pace.rs
 //!       └─ retry budgets                                      budgets.rs
 //! ```
@@ -17,6 +18,7 @@ mod budgets;
 #[cfg(test)]
 pub(crate) mod by_hand;
 mod call;
+mod coordinator;
 mod dial;
 mod handle;
 mod identity;

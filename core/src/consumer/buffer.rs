@@ -218,7 +218,7 @@ impl Buffer {
         slot: SlotId,
         incarnation: u64,
         fetched: Vec<Fetched>,
-        (next, end): (i64, i64),
+        (next, end): ((i64, i32), i64),
     ) {
         let mut state = self.lock();
         // After a close nothing is kept, also not responses that were under way. And what was asked for before a
@@ -237,7 +237,7 @@ impl Buffer {
     }
 
     /// Where reading of a partition begins.
-    pub(super) fn starts(&self, slot: SlotId, incarnation: u64, at: i64) {
+    pub(super) fn starts(&self, slot: SlotId, incarnation: u64, at: (i64, i32)) {
         let mut state = self.lock();
         let moved = state.shelves.pass(slot, incarnation, at);
         Self::notify(state, false, moved);
@@ -287,7 +287,7 @@ impl Buffer {
         let incarnation = state.shelves.renew(slot);
         // The fetcher is about to hear of a seek: that is where the new one is read.
         if let (Some(shelf), Some(Start::Offset(at))) = (state.shelves.get_mut(slot), sought) {
-            shelf.position = Some(at);
+            shelf.goes_to(Some(at));
         }
         Self::notify(state, false, true);
         incarnation

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiVersionsRequest, CreateTopicsRequest, DescribeProducersRequest, FetchRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
+    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{HeaderVersion, Request};
 use rand::SeedableRng;
@@ -65,6 +66,13 @@ fn decode(api_key: i16, version: i16, body: Bytes) -> crate::Result<()> {
         1 => one::<FetchRequest>(version, body),
         2 => one::<ListOffsetsRequest>(version, body),
         3 => one::<MetadataRequest>(version, body),
+        8 => one::<OffsetCommitRequest>(version, body),
+        9 => one::<OffsetFetchRequest>(version, body),
+        10 => one::<FindCoordinatorRequest>(version, body),
+        11 => one::<JoinGroupRequest>(version, body),
+        12 => one::<HeartbeatRequest>(version, body),
+        13 => one::<LeaveGroupRequest>(version, body),
+        14 => one::<SyncGroupRequest>(version, body),
         17 => one::<SaslHandshakeRequest>(version, body),
         18 => one::<ApiVersionsRequest>(version, body),
         19 => one::<CreateTopicsRequest>(version, body),
@@ -84,6 +92,13 @@ fn header_version(api_key: i16, version: i16) -> i16 {
         1 => one::<FetchRequest>(version),
         2 => one::<ListOffsetsRequest>(version),
         3 => one::<MetadataRequest>(version),
+        8 => one::<OffsetCommitRequest>(version),
+        9 => one::<OffsetFetchRequest>(version),
+        10 => one::<FindCoordinatorRequest>(version),
+        11 => one::<JoinGroupRequest>(version),
+        12 => one::<HeartbeatRequest>(version),
+        13 => one::<LeaveGroupRequest>(version),
+        14 => one::<SyncGroupRequest>(version),
         17 => one::<SaslHandshakeRequest>(version),
         18 => one::<ApiVersionsRequest>(version),
         19 => one::<CreateTopicsRequest>(version),

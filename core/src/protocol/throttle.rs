@@ -2,8 +2,10 @@
 //! keeps silent on that channel for the time it names, whatever the next request is.
 
 use kafka_protocol::messages::{
-    CreateTopicsResponse, DescribeProducersResponse, FetchResponse, InitProducerIdResponse,
-    ListOffsetsResponse, MetadataResponse, ProduceResponse,
+    CreateTopicsResponse, DescribeProducersResponse, FetchResponse, FindCoordinatorResponse,
+    HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
+    ProduceResponse, SyncGroupResponse,
 };
 
 /// A response that may ask for silence.
@@ -26,10 +28,17 @@ throttle!(
     CreateTopicsResponse,
     DescribeProducersResponse,
     FetchResponse,
+    FindCoordinatorResponse,
+    HeartbeatResponse,
     InitProducerIdResponse,
+    JoinGroupResponse,
+    LeaveGroupResponse,
     ListOffsetsResponse,
     MetadataResponse,
+    OffsetCommitResponse,
+    OffsetFetchResponse,
     ProduceResponse,
+    SyncGroupResponse,
 );
 
 /// Requests that are sent on a throttled channel all the same: a member that keeps silent loses its

@@ -193,6 +193,25 @@ impl Metadata {
         }
         named
     }
+
+    /// A response names a broker, and where it is, that metadata does not know yet. Nothing happens to one that is
+    /// known: the newest metadata says where it is. `brokers` as in [`merge`](Self::merge).
+    pub(crate) fn place(
+        &self,
+        id: i32,
+        endpoint: &Endpoint,
+        brokers: impl FnOnce(&Brokers, &BTreeSet<i32>),
+    ) {
+        let mut state = self.write();
+        if state.brokers.contains_key(&id) {
+            return;
+        }
+        let place = BrokerAddress { endpoint: endpoint.clone(), rack: None };
+        state.brokers.insert(id, place);
+        brokers(&state.brokers, &BTreeSet::new());
+        drop(state);
+        self.tell();
+    }
 }
 
 /// How an error code speaks against a topic; `None`: it says nothing about the topic, or will pass.

@@ -11,6 +11,7 @@ use crate::config::Start;
 use crate::consumer::TopicPartition;
 use crate::consumer::slot::SlotId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::NO_EPOCH;
 
 impl State {
     /// The number of a partition that is read.
@@ -67,7 +68,7 @@ impl Buffer {
     fn go_to(state: &mut State, slot: SlotId, to: Start) -> Option<Dropped> {
         let (_, dropped) = state.shelves.clear(slot)?;
         if let Some(shelf) = state.shelves.get_mut(slot) {
-            shelf.position = if let Start::Offset(at) = to { Some(at) } else { None };
+            shelf.goes_to(if let Start::Offset(at) = to { Some(at) } else { None });
             shelf.sought = Some(to);
         }
         state.changed(slot);
@@ -119,7 +120,7 @@ impl Buffer {
             }
             let (slot, incarnation) = state.shelves.add(&key);
             if let Start::Offset(at) = start {
-                state.shelves.pass(slot, incarnation, at);
+                state.shelves.pass(slot, incarnation, (at, NO_EPOCH));
             }
             state.commands.push(Command::Assign { slot, incarnation, key, start });
         }

@@ -16,6 +16,7 @@ use crate::config::Start;
 use crate::consumer::claim::Claim;
 use crate::consumer::slot::SlotId;
 use crate::error::{Error, ErrorKind};
+use crate::protocol::NO_EPOCH;
 use crate::record::reader::RawBatch;
 
 /// A batch as it was fetched: not checked and not decompressed.
@@ -59,7 +60,8 @@ pub(in crate::consumer) enum Then {
     Stays,
     /// Nowhere that is known yet.
     Unknown,
-    At(i64),
+    /// At this offset, and the leader epoch of what lies before it; -1: that is not known.
+    At(i64, i32),
 }
 
 struct Entry {
@@ -100,6 +102,8 @@ pub(super) struct Shelf {
     /// The offset after all that was handed out, or passed over, of this incarnation; before the first where it
     /// begins. `None`: that is not known.
     pub(super) position: Option<i64>,
+    /// The leader epoch of what lies before the position; -1: it is not known.
+    pub(super) epoch: i32,
     /// Where the partition ends, as its leader told last.
     pub(super) end: Option<i64>,
     queue: VecDeque<Entry>,
@@ -137,11 +141,19 @@ impl Shelf {
         false
     }
 
+    /// The application goes elsewhere: nobody has read what lies before.
+    pub(super) fn goes_to(&mut self, at: Option<i64>) {
+        (self.position, self.epoch) = (at, NO_EPOCH);
+    }
+
     fn moves(&mut self, then: Then) -> bool {
         let position = match then {
             Then::Stays => return false,
             Then::Unknown => None,
-            Then::At(at) => Some(at),
+            Then::At(at, epoch) => {
+                self.epoch = epoch;
+                Some(at)
+            }
         };
         std::mem::replace(&mut self.position, position) != position
     }
@@ -276,6 +288,7 @@ impl Shelves {
                 incarnation,
                 claim: Claim::new(false),
                 position: None,
+                epoch: NO_EPOCH,
                 end: None,
                 queue: VecDeque::new(),
                 bytes: 0,
@@ -388,7 +401,7 @@ impl Shelves {
         let incarnation = self.next_incarnation();
         let shelf = self.get_mut(slot)?;
         shelf.incarnation = incarnation;
-        shelf.position = None;
+        shelf.goes_to(None);
         shelf.end = None;
         Some(incarnation)
     }
@@ -432,7 +445,7 @@ impl Shelves {
         slot: SlotId,
         incarnation: u64,
         fetched: Vec<Fetched>,
-        (next, end): (i64, i64),
+        ((next, epoch), end): ((i64, i32), i64),
     ) -> Result<(bool, bool), Vec<Fetched>> {
         let shelf = self.get_mut(slot);
         let Some(shelf) = shelf.filter(|shelf| shelf.incarnation == incarnation && !shelf.gone)
@@ -442,7 +455,7 @@ impl Shelves {
         shelf.end = Some(end);
         let mut pushed = 0;
         for fetched in fetched {
-            let then = Then::At(fetched.raw.last_offset + 1);
+            let then = Then::At(fetched.raw.last_offset + 1, fetched.raw.leader_epoch);
             let entry = Entry { incarnation, what: What::Batch(fetched), then, end };
             // One large batch is not waited for for ever.
             shelf.largest = entry.bytes().max(shelf.largest - shelf.largest / 16);
@@ -451,7 +464,7 @@ impl Shelves {
         }
         shelf.bytes += pushed;
         let held = if shelf.paused { pushed } else { 0 };
-        let moved = shelf.goes_on(Then::At(next));
+        let moved = shelf.goes_on(Then::At(next, epoch));
         self.bytes += pushed;
         self.held += held;
         if pushed > 0 {
@@ -461,9 +474,9 @@ impl Shelves {
     }
 
     /// The position, behind what is there. Gives whether it has moved at once.
-    pub(super) fn pass(&mut self, slot: SlotId, incarnation: u64, next: i64) -> bool {
+    pub(super) fn pass(&mut self, slot: SlotId, incarnation: u64, next: (i64, i32)) -> bool {
         let shelf = self.get_mut(slot).filter(|shelf| shelf.incarnation == incarnation);
-        shelf.is_some_and(|shelf| shelf.goes_on(Then::At(next)))
+        shelf.is_some_and(|shelf| shelf.goes_on(Then::At(next.0, next.1)))
     }
 
     /// An error that counts from here on. One of the same kind that nobody got to yet, with no batch behind it, makes

@@ -82,7 +82,7 @@ impl Set {
     fn push_as(&self, incarnation: u64, partition: usize, offsets: impl IntoIterator<Item = i64>) {
         let batches: Vec<_> = offsets.into_iter().map(|at| fetched(at, SIZE)).collect();
         let next = batches.last().map_or(0, |last| last.raw.last_offset + 1);
-        self.buffer.push(self.slots[partition], incarnation, batches, (next, 100));
+        self.buffer.push(self.slots[partition], incarnation, batches, ((next, 0), 100));
     }
 
     fn moved(&self, incarnation: u64, then: Then) {
@@ -206,7 +206,7 @@ async fn the_largest_batch_is_one_of_late() {
     let set = set(1, 100 * SIZE, SIZE);
     let push = |size| {
         let batch = vec![fetched(0, size)];
-        set.buffer.push(set.slots[0], set.incarnation(0), batch, (1, 100));
+        set.buffer.push(set.slots[0], set.incarnation(0), batch, ((1, 0), 100));
         set.buffer.survey(&[]).amounts[0].largest
     };
     assert_eq!((push(SIZE), push(16 * SIZE), push(SIZE)), (SIZE, 16 * SIZE, 15 * SIZE));
@@ -313,12 +313,12 @@ async fn the_last_seek_counts_and_what_was_asked_for_before_it_does_not() {
     set.buffer.seek("t", 0, Start::Latest).unwrap();
     assert_eq!(set.position(0), None, "it is not known yet");
     // News of the place that was left.
-    set.moved(before, Then::At(7));
+    set.moved(before, Then::At(7, 0));
     assert!(set.take().unwrap().is_err());
     assert_eq!(set.position(0), None);
-    set.buffer.starts(slot, before, 7);
+    set.buffer.starts(slot, before, (7, 0));
     assert_eq!(set.position(0), None);
-    set.moved(set.incarnation(0), Then::At(8));
+    set.moved(set.incarnation(0), Then::At(8, 0));
     assert!(set.take().unwrap().is_err());
     assert_eq!(set.position(0), Some(8));
 
@@ -421,17 +421,17 @@ async fn lag_is_known_without_asking() {
     let set = set(2, 100 * SIZE, SIZE);
     let lag = |partition| set.buffer.lag("t", partition);
     assert_eq!((lag(0), lag(7)), (None, None));
-    set.buffer.starts(set.slots[0], set.incarnation(0), 10);
+    set.buffer.starts(set.slots[0], set.incarnation(0), (10, 0));
     assert_eq!((set.position(0), lag(0)), (Some(10), None), "where it ends is not known");
     set.push(0, [10, 11]);
     assert_eq!(lag(0), Some(90));
     set.take();
     assert_eq!(lag(0), Some(89));
     // An end that is told while there is nothing else, and one that the position is beyond.
-    set.buffer.push(set.slots[0], set.incarnation(0), vec![], (12, 500));
+    set.buffer.push(set.slots[0], set.incarnation(0), vec![], ((12, 0), 500));
     assert_eq!(lag(0), Some(489));
     set.take();
-    set.buffer.push(set.slots[0], set.incarnation(0), vec![], (12, 5));
+    set.buffer.push(set.slots[0], set.incarnation(0), vec![], ((12, 0), 5));
     assert_eq!(lag(0), Some(0));
     set.buffer.seek("t", 0, Start::Earliest).unwrap();
     assert_eq!(lag(0), None);
@@ -529,7 +529,7 @@ async fn who_asked_last_is_woken() {
         set.push_as(0, 0, [0]);
         set.buffer.pause(&[("t", 1)], true).unwrap();
         set.push(1, [0]);
-        set.buffer.starts(set.slots[0], set.incarnation(0), 0);
+        set.buffer.starts(set.slots[0], set.incarnation(0), (0, 0));
         let woken = || counts.each_ref().map(|count| count.get());
         assert_eq!(woken(), [0, 0]);
         event(&set);
@@ -565,7 +565,7 @@ async fn who_waits_for_a_position_is_woken_when_it_is_passed() {
     };
     let pass = |partition: usize, next| {
         let incarnation = set.incarnation(partition);
-        set.buffer.push(set.slots[partition], incarnation, vec![], (next, 20));
+        set.buffer.push(set.slots[partition], incarnation, vec![], ((next, 0), 20));
     };
     assert!(poll().is_pending());
     pass(0, 9);
@@ -699,7 +699,7 @@ async fn nothing_counts_nothing() {
     bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
     let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
     assert!(raw.payload().is_empty() && raw.count == 1);
-    set.buffer.push(set.slots[0], set.incarnation(0), vec![Fetched { raw, from: 0 }], (1, 100));
+    set.buffer.push(set.slots[0], set.incarnation(0), vec![Fetched { raw, from: 0 }], ((1, 0), 100));
     assert!(set.room() < 100 * SIZE);
 }
 

@@ -185,7 +185,7 @@ impl Fetcher {
         if let Some(reading) = self.reading.get(slot)
             && let Some(at) = reading.next
         {
-            self.buffer.starts(slot, reading.incarnation, at.offset);
+            self.buffer.starts(slot, reading.incarnation, (at.offset, at.epoch));
         }
     }
 

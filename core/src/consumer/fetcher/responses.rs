@@ -357,7 +357,7 @@ impl Fetcher {
             topic.rights.ended();
         }
         self.pool.metrics().records_fetched(size);
-        let ends = (next.offset, end);
+        let ends = ((next.offset, next.epoch), end);
         self.buffer.push(part.slot, part.incarnation, fetched, ends);
         if let Some(error) = damaged {
             // Behind what came before the damage.
@@ -410,7 +410,7 @@ impl Fetcher {
             to.offset,
             from.offset,
         );
-        let then = if chosen { Then::Unknown } else { Then::At(to.offset) };
+        let then = if chosen { Then::Unknown } else { Then::At(to.offset, to.epoch) };
         let error = Error::new(ErrorKind::Truncated, message);
         self.buffer.tell(error, &[(part.slot, part.incarnation)], then);
         Ok(())

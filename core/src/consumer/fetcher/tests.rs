@@ -511,7 +511,7 @@ async fn what_is_assigned_as_there_is_another_cluster_is_read_there() {
     assert!(set.fetcher.goes_on());
     set.obeys();
     let incarnation = set.reading(1).incarnation;
-    set.fetcher.buffer.starts(set.slot(1), incarnation, 7);
+    set.fetcher.buffer.starts(set.slot(1), incarnation, (7, 0));
     assert_eq!(set.fetcher.buffer.position("t", 1), Some(7), "that is its incarnation");
 }
 

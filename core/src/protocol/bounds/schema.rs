@@ -4,6 +4,8 @@
 //! exists in; whether lengths are compact and tagged fields follow is a property of the whole
 //! answer. To read the response to another request, add its table here.
 
+mod groups;
+
 /// The response to one request.
 pub(crate) struct Schema {
     pub(crate) api_key: i16,
@@ -76,11 +78,18 @@ const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 
 /// All tables.
-pub(crate) static SCHEMAS: [Schema; 10] = [
+pub(crate) static SCHEMAS: [Schema; 17] = [
     Schema { api_key: 0, versions: (3, 13), flexible: 9, root: &PRODUCE },
     Schema { api_key: 1, versions: (4, 18), flexible: 12, root: &FETCH },
     Schema { api_key: 2, versions: (1, 10), flexible: 6, root: &LIST_OFFSETS },
     Schema { api_key: 3, versions: (9, 13), flexible: 9, root: &METADATA },
+    Schema { api_key: 8, versions: (7, 9), flexible: 8, root: &groups::OFFSET_COMMIT },
+    Schema { api_key: 9, versions: (8, 9), flexible: 6, root: &groups::OFFSET_FETCH },
+    Schema { api_key: 10, versions: (4, 6), flexible: 3, root: &groups::FIND_COORDINATOR },
+    Schema { api_key: 11, versions: (5, 9), flexible: 6, root: &groups::JOIN_GROUP },
+    Schema { api_key: 12, versions: (3, 4), flexible: 4, root: &groups::HEARTBEAT },
+    Schema { api_key: 13, versions: (3, 5), flexible: 4, root: &groups::LEAVE_GROUP },
+    Schema { api_key: 14, versions: (3, 5), flexible: 4, root: &groups::SYNC_GROUP },
     Schema { api_key: 17, versions: (0, 1), flexible: i16::MAX, root: &SASL_HANDSHAKE },
     Schema { api_key: 18, versions: (0, 4), flexible: 3, root: &API_VERSIONS },
     Schema { api_key: 19, versions: (2, 7), flexible: 5, root: &CREATE_TOPICS },

@@ -23,7 +23,7 @@ fn shelves(count: i32) -> (Shelves, Vec<(SlotId, u64)>) {
 impl Shelves {
     /// One batch of one record at `offset`.
     fn put(&mut self, (slot, incarnation): (SlotId, u64), offset: i64, size: usize) -> bool {
-        let pushed = self.push(slot, incarnation, vec![fetched(offset, size)], (offset + 1, 1_000));
+        let pushed = self.push(slot, incarnation, vec![fetched(offset, size)], ((offset + 1, 0), 1_000));
         pushed.is_ok_and(|(ready, _)| ready)
     }
 
@@ -132,7 +132,7 @@ fn the_position_is_behind_each_batch() {
     let (mut shelves, slots) = shelves(1);
     let (slot, incarnation) = slots[0];
     let batches = [5, 6, 9].map(|offset| fetched(offset, 100)).into();
-    assert!(shelves.push(slot, incarnation, batches, (12, 20)).is_ok());
+    assert!(shelves.push(slot, incarnation, batches, ((12, 0), 20)).is_ok());
     let mut positions = Vec::new();
     while shelves.next().is_some() {
         positions.extend(shelves.position(slot));
@@ -145,10 +145,10 @@ fn the_position_is_behind_each_batch() {
 fn position_passes_what_is_not_shown() {
     let (mut shelves, slots) = shelves(1);
     let (slot, incarnation) = slots[0];
-    assert!(shelves.pass(slot, incarnation, 5), "where it begins");
+    assert!(shelves.pass(slot, incarnation, (5, 0)), "where it begins");
     assert_eq!(shelves.position(slot), Some(5));
     let push = |shelves: &mut Shelves, fetched, next| {
-        shelves.push(slot, incarnation, fetched, (next, 20)).ok().unwrap()
+        shelves.push(slot, incarnation, fetched, ((next, 0), 20)).ok().unwrap()
     };
     // Behind a batch: with it.
     assert_eq!(push(&mut shelves, vec![fetched(5, 100)], 8), (true, false));
@@ -162,7 +162,7 @@ fn position_passes_what_is_not_shown() {
     assert_eq!(push(&mut shelves, vec![], 12), (false, false));
     // Behind an error: from there on.
     shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::Unknown);
-    assert!(!shelves.pass(slot, incarnation, 3));
+    assert!(!shelves.pass(slot, incarnation, (3, 0)));
     assert_eq!(shelves.position(slot), Some(12));
     shelves.next();
     assert_eq!(shelves.position(slot), Some(3));
@@ -172,7 +172,7 @@ fn position_passes_what_is_not_shown() {
     // Entries of an earlier incarnation are in nobody's way.
     shelves.put((slot, incarnation), 3, 100);
     let new = shelves.renew(slot).unwrap();
-    assert!(shelves.pass(slot, new, 0) && shelves.next().is_some());
+    assert!(shelves.pass(slot, new, (0, 0)) && shelves.next().is_some());
     assert_eq!(shelves.position(slot), Some(0));
 }
 
@@ -182,7 +182,7 @@ fn errors_of_a_kind_that_nobody_took_are_one() {
     let (slot, incarnation) = slots[0];
     for n in 0..10 {
         for kind in [ErrorKind::Truncated, ErrorKind::OffsetOutOfRange] {
-            shelves.tell(slot, incarnation, &error(kind), Then::At(n));
+            shelves.tell(slot, incarnation, &error(kind), Then::At(n, 0));
         }
     }
     assert_eq!(shelves.position(slot), None);
@@ -192,11 +192,11 @@ fn errors_of_a_kind_that_nobody_took_are_one() {
     assert_eq!(shelves.rest(), kinds);
     assert_eq!(shelves.position(slot), Some(9));
     // A batch between two keeps them apart, and a seek leaves what there is to tell.
-    shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::At(1));
+    shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::At(1, 0));
     shelves.put(slots[0], 1, 100);
-    shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::At(1));
+    shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::At(1, 0));
     shelves.clear(slot);
-    shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::At(1));
+    shelves.tell(slot, incarnation, &error(ErrorKind::Truncated), Then::At(1, 0));
     assert_eq!(shelves.rest(), [Err(ErrorKind::Truncated); 2]);
     assert_eq!(shelves.position(slot), None, "news of a place that was left");
 }
@@ -209,7 +209,7 @@ fn an_error_of_many_is_told_once() {
     shelves.put(slots[1], 2, QUANTUM);
     let notice = error(ErrorKind::Truncated);
     for (slot, incarnation) in &slots {
-        shelves.tell(*slot, *incarnation, &notice, Then::At(0));
+        shelves.tell(*slot, *incarnation, &notice, Then::At(0, 0));
     }
     slots.iter().for_each(|slot| _ = shelves.put(*slot, 0, QUANTUM));
     let rest = shelves.rest();
@@ -224,7 +224,7 @@ fn shares(topics: [(i32, usize); 2]) -> [usize; 2] {
     let batches = topics.map(|(_, size)| fetched(0, size).raw);
     let push = |shelves: &mut Shelves, slot: (SlotId, u64), topic: usize| {
         let again = Fetched { raw: batches[topic].clone(), from: 0 };
-        _ = shelves.push(slot.0, slot.1, vec![again], (1, 1));
+        _ = shelves.push(slot.0, slot.1, vec![again], ((1, 0), 1));
     };
     let names = ["a", "b"];
     let mut slots = BTreeMap::new();
@@ -307,7 +307,7 @@ proptest! {
                     wanted[p].extend(next[p]..next[p] + count as i64);
                     next[p] += count as i64;
                     let (slot, incarnation) = slots[p];
-                    let pushed = shelves.push(slot, incarnation, batches, (next[p], next[p]));
+                    let pushed = shelves.push(slot, incarnation, batches, ((next[p], 0), next[p]));
                     prop_assert_eq!(pushed.ok().map(|(ready, _)| ready), Some(!paused[p]));
                 }
                 Act::Pop(count) => {
@@ -349,7 +349,7 @@ proptest! {
                     told += 1;
                     let (slot, incarnation) = slots[p];
                     let notice = error(ErrorKind::Truncated);
-                    let then = Then::At(next[p]);
+                    let then = Then::At(next[p], 0);
                     shelves.tell(slot, incarnation, &notice, then);
                 }
                 Act::Reassign(p) | Act::Retire(p) => {
