@@ -10,6 +10,8 @@ mod control;
 mod decode;
 mod fetch;
 mod fetcher;
+#[cfg_attr(not(test), expect(dead_code, reason = "the consumer's task is about to use it"))]
+mod group;
 mod position;
 mod reading;
 mod slot;

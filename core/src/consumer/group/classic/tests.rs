@@ -1,0 +1,1 @@
+//! A member, by hand.

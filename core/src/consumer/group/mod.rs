@@ -1,0 +1,9 @@
+//! Members of consumer groups. State machines without I/O: `on(event, now, rng)` gives actions, and somebody who has
+//! connections, topics and a buffer executes them (see [`events`]).
+
+pub(crate) mod classic;
+mod codes;
+mod coordinator;
+pub(crate) mod events;
+mod life;
+mod told;
