@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::claim::{Claim, Standing};
+use super::marks::Span;
 use crate::record::{RecordBatch, RecordIter, RecordPosition, RecordRef};
 
 /// Records of one partition with rising offsets. Borrows the fetched bytes: cloning it is a few
@@ -16,6 +17,8 @@ pub struct Batch {
     pub(crate) skip: usize,
     pub(crate) high_watermark: i64,
     pub(crate) claim: Arc<Claim>,
+    /// What it is of its partition, for a group that keeps what is done of it.
+    pub(crate) span: Option<Span>,
 }
 
 /// Iterates over the records of a [`Batch`].
@@ -93,6 +96,22 @@ impl Batch {
     #[inline]
     pub fn standing(&self) -> Standing {
         self.claim.standing()
+    }
+
+    /// It is finished: what a group's consumer commits of its partition may lie behind it, once all before it is
+    /// finished too. For [`Commit::Acked`](crate::Commit::Acked); otherwise asking for the next batch does it. Does
+    /// nothing without a group, and once the partition is somebody else's.
+    pub fn ack(&self) {
+        self.ack_before(self.next_offset());
+    }
+
+    /// The same for its records before an offset.
+    pub fn ack_before(&self, offset: i64) {
+        if let (Some(marks), Some(span)) = (self.claim.marks(), &self.span) {
+            // Behind its last record there may be offsets that hold nothing.
+            let next = if offset >= self.next_offset() { span.next } else { offset };
+            marks.done(span, next);
+        }
     }
 
     /// The records in order.

@@ -6,6 +6,7 @@
 mod commands;
 mod queue;
 mod ring;
+mod seat;
 mod taking;
 mod wakers;
 
@@ -17,12 +18,16 @@ use tokio::sync::Notify;
 use super::slot::SlotId;
 use crate::caught;
 use crate::config::{ConsumerConfig, Start};
+use crate::consumer::marks::Attention;
 use crate::error::Error;
+use crate::protocol::NO_EPOCH;
 
 use queue::{Notice, Shelf, Shelves};
 use wakers::Wakers;
 
 pub(super) use queue::{Amount, Fetched, Then};
+use seat::Seat;
+pub(super) use seat::{Lease, Presence};
 
 pub(super) type Key = (Arc<str>, i32);
 
@@ -30,11 +35,28 @@ pub(super) type Key = (Arc<str>, i32);
 /// trouble may come and go for days.
 const MAX_ERRORS: usize = 1_000;
 
+/// Where a partition is read from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Begin {
+    pub(super) start: Start,
+    /// The leader epoch of what lies before an offset; -1: it is not known.
+    pub(super) epoch: i32,
+    /// Where to go on if the records there are gone.
+    pub(super) reset: Start,
+}
+
+impl From<Start> for Begin {
+    /// As the application has chosen it.
+    fn from(start: Start) -> Self {
+        Self { start, epoch: NO_EPOCH, reset: start }
+    }
+}
+
 /// What the application wants, for the fetcher.
 #[derive(Debug, PartialEq)]
 pub(super) enum Command {
     /// Reads a partition, which has a number already.
-    Assign { slot: SlotId, incarnation: u64, key: Key, start: Start },
+    Assign { slot: SlotId, incarnation: u64, key: Key, begin: Begin },
     /// Does not read it any more: the number is free.
     Unassign { slot: SlotId, key: Key },
     /// Goes on elsewhere, if `seek` says so, or is paused, or is not.
@@ -55,6 +77,8 @@ struct State {
     wakers: Wakers,
     /// Somebody waits for a position that may be reached without a batch.
     watched: bool,
+    /// Of a member of a group.
+    seat: Option<Seat>,
     closed: bool,
     /// The fetcher has ended; what is there can still be taken.
     ended: bool,
@@ -119,6 +143,16 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(config: ConsumerConfig) -> Self {
         Self { config, state: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// Of a member of a group: nothing is read but what the group gives it.
+    pub(super) fn of_member(config: ConsumerConfig, attention: &Arc<Attention>) -> Self {
+        let buffer = Self::new(config);
+        let mut state = buffer.lock();
+        state.seat = Some(Seat::new(attention));
+        state.shelves.attention = Some(Arc::clone(attention));
+        drop(state);
+        buffer
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -196,7 +230,7 @@ impl Buffer {
                 let is_meant = |shelf: &&mut Shelf| shelf.changed && shelf.born <= *incarnation;
                 let Some(shelf) = shelf.filter(is_meant) else { return false };
                 shelf.changed = false;
-                (*incarnation, *paused) = (shelf.incarnation, shelf.paused);
+                (*incarnation, *paused) = (shelf.incarnation, shelf.is_held());
                 *seek = shelf.sought.take();
                 true
             }

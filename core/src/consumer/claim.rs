@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::marks::Marks;
+
 const PAUSED: u8 = 1;
 const LEFT: u8 = 2;
 
@@ -23,28 +25,40 @@ pub enum Standing {
 
 /// What is wanted of one partition, from its assignment or a seek on until the next.
 #[derive(Debug, Default)]
-pub(crate) struct Claim(AtomicU8);
+pub(crate) struct Claim {
+    wanted: AtomicU8,
+    /// What is done of it, for a group.
+    marks: Option<Marks>,
+}
 
 impl Claim {
     pub(crate) fn new(paused: bool) -> Arc<Self> {
-        Arc::new(Self(AtomicU8::new(if paused { PAUSED } else { 0 })))
+        Self::marked(paused, None)
+    }
+
+    pub(crate) fn marked(paused: bool, marks: Option<Marks>) -> Arc<Self> {
+        Arc::new(Self { wanted: AtomicU8::new(if paused { PAUSED } else { 0 }), marks })
+    }
+
+    pub(crate) fn marks(&self) -> Option<&Marks> {
+        self.marks.as_ref()
     }
 
     pub(crate) fn pause(&self, pause: bool) {
         if pause {
-            self.0.fetch_or(PAUSED, Ordering::AcqRel);
+            self.wanted.fetch_or(PAUSED, Ordering::AcqRel);
         } else {
-            self.0.fetch_and(!PAUSED, Ordering::AcqRel);
+            self.wanted.fetch_and(!PAUSED, Ordering::AcqRel);
         }
     }
 
     pub(crate) fn leave(&self) {
-        self.0.fetch_or(LEFT, Ordering::AcqRel);
+        self.wanted.fetch_or(LEFT, Ordering::AcqRel);
     }
 
     #[inline]
     pub(crate) fn standing(&self) -> Standing {
-        match self.0.load(Ordering::Acquire) {
+        match self.wanted.load(Ordering::Acquire) {
             0 => Standing::Current,
             PAUSED => Standing::Paused,
             _ => Standing::Left,

@@ -8,10 +8,12 @@ mod builder;
 mod claim;
 mod control;
 mod decode;
+mod event;
 mod fetch;
 mod fetcher;
 #[cfg_attr(not(test), expect(dead_code, reason = "the consumer's task is about to use it"))]
 mod group;
+mod marks;
 mod position;
 mod reading;
 mod slot;
@@ -33,6 +35,7 @@ pub use builder::ConsumerBuilder;
 pub(crate) use claim::Claim;
 pub use claim::Standing;
 pub use control::ConsumerControl;
+pub use event::Event;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::queue::Dropped;
-use super::{Buffer, Command, Key, State};
+use super::{Begin, Buffer, Command, Key, State};
 use crate::config::Start;
 use crate::consumer::TopicPartition;
 use crate::consumer::slot::SlotId;
@@ -22,11 +22,18 @@ impl State {
         self.shelves.find(topic, partition).ok_or_else(|| not_read(topic, partition))
     }
 
+    /// A partition is read no more, which the fetcher is to hear of.
+    pub(super) fn leave(&mut self, slot: SlotId, topic: &str, partition: i32) -> Dropped {
+        let dropped = self.shelves.take_out(slot);
+        self.commands.push(Command::Unassign { slot, key: (Arc::from(topic), partition) });
+        dropped
+    }
+
     /// The fetcher is to hear of a change of this partition.
-    fn changed(&mut self, slot: SlotId) {
+    pub(super) fn changed(&mut self, slot: SlotId) {
         let Some(shelf) = self.shelves.get_mut(slot) else { return };
         if !std::mem::replace(&mut shelf.changed, true) {
-            let (incarnation, paused) = (shelf.incarnation, shelf.paused);
+            let (incarnation, paused) = (shelf.incarnation, shelf.is_held());
             self.commands.push(Command::Change { slot, incarnation, seek: None, paused });
         }
     }
@@ -108,21 +115,25 @@ impl Buffer {
 
     /// Reads these partitions as well; one that is read already goes on at its start.
     pub(in crate::consumer) fn assign(&self, partitions: Vec<(Key, Start)>) -> Result<()> {
+        self.assign_at(partitions.into_iter().map(|(key, start)| (key, start.into())).collect())
+    }
+
+    pub(super) fn assign_at(&self, partitions: Vec<(Key, Begin)>) -> Result<()> {
         let mut state = self.lock();
         if state.closed {
             return Err(Error::closed("consumer"));
         }
         let mut dropped = Vec::new();
-        for (key, start) in partitions {
+        for (key, begin) in partitions {
             if let Some(slot) = state.shelves.find(&key.0, key.1) {
-                dropped.extend(Self::go_to(&mut state, slot, start));
+                dropped.extend(Self::go_to(&mut state, slot, begin.start));
                 continue;
             }
             let (slot, incarnation) = state.shelves.add(&key);
-            if let Start::Offset(at) = start {
-                state.shelves.pass(slot, incarnation, (at, NO_EPOCH));
+            if let Start::Offset(at) = begin.start {
+                state.shelves.pass(slot, incarnation, (at, begin.epoch));
             }
-            state.commands.push(Command::Assign { slot, incarnation, key, start });
+            state.commands.push(Command::Assign { slot, incarnation, key, begin });
         }
         Self::notify(state, false, true);
         self.wake.notify_one();
@@ -141,9 +152,7 @@ impl Buffer {
             if state.shelves.find(topic, *partition) != Some(slot) {
                 continue;
             }
-            dropped.push(state.shelves.take_out(slot));
-            let key = (Arc::from(*topic), *partition);
-            state.commands.push(Command::Unassign { slot, key });
+            dropped.push(state.leave(slot, topic, *partition));
         }
         drop(state);
         self.wake.notify_one();

@@ -14,6 +14,7 @@ use super::Key;
 use super::ring::{QUANTUM, Ring};
 use crate::config::Start;
 use crate::consumer::claim::Claim;
+use crate::consumer::marks::{Attention, Marks, Place, Span};
 use crate::consumer::slot::SlotId;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::NO_EPOCH;
@@ -110,6 +111,8 @@ pub(super) struct Shelf {
     /// Of the queue.
     pub(super) bytes: usize,
     pub(super) paused: bool,
+    /// The group takes it away: nothing more of it is handed out.
+    pub(super) withheld: bool,
     in_ring: bool,
     /// It exists no more: what is left is handed out.
     gone: bool,
@@ -128,7 +131,23 @@ pub(super) struct Shelf {
 
 impl Shelf {
     fn is_ready(&self) -> bool {
-        !self.queue.is_empty() && !self.paused
+        !self.queue.is_empty() && !self.is_held()
+    }
+
+    /// Nothing of it is handed out now.
+    pub(super) fn is_held(&self) -> bool {
+        self.paused || self.withheld
+    }
+
+    /// From where the next member of the group is to go on; `None`: nothing is known that is not known there.
+    pub(super) fn committable(&self) -> Option<Place> {
+        let place = (self.position?, self.epoch);
+        Some(self.claim.marks()?.committable(self.incarnation, place))
+    }
+
+    /// Whether the application has something of it that it did not finish.
+    pub(super) fn is_open(&self) -> bool {
+        self.claim.marks().is_some_and(Marks::is_open)
     }
 
     /// The position is here, once all that is there of this incarnation is taken. Gives whether it is here
@@ -177,6 +196,7 @@ pub(super) struct Taken {
     pub(super) what: What,
     pub(super) end: i64,
     pub(super) claim: Arc<Claim>,
+    pub(super) span: Option<Span>,
     pub(super) bytes: usize,
     /// The broker that its partition is read from.
     pub(super) source: i32,
@@ -211,9 +231,15 @@ pub(super) struct Shelves {
     /// Partitions of which something came or was taken since the fetcher looked.
     amounts: Vec<SlotId>,
     incarnations: u64,
+    /// Of a group's consumer: what is done of each partition is kept.
+    pub(super) attention: Option<Arc<Attention>>,
 }
 
 impl Shelves {
+    fn claim(&self, paused: bool) -> Arc<Claim> {
+        Claim::marked(paused, self.attention.as_ref().map(Marks::new))
+    }
+
     fn next_incarnation(&mut self) -> u64 {
         self.incarnations += 1;
         self.incarnations
@@ -271,7 +297,7 @@ impl Shelves {
     /// A partition that was not read, with its incarnation.
     pub(super) fn add(&mut self, key: &Key) -> (SlotId, u64) {
         let at = self.row(&key.0);
-        let incarnation = self.next_incarnation();
+        let (incarnation, claim) = (self.next_incarnation(), self.claim(false));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.shelves.push(None);
             SlotId(u32::try_from(self.shelves.len() - 1).unwrap_or(u32::MAX))
@@ -286,13 +312,14 @@ impl Shelves {
                 row: at,
                 born: incarnation,
                 incarnation,
-                claim: Claim::new(false),
+                claim,
                 position: None,
                 epoch: NO_EPOCH,
                 end: None,
                 queue: VecDeque::new(),
                 bytes: 0,
                 paused: false,
+                withheld: false,
                 in_ring: false,
                 gone: false,
                 drained: 0,
@@ -347,11 +374,28 @@ impl Shelves {
     pub(super) fn pause(&mut self, slot: SlotId, pause: bool) -> bool {
         let shelf = self.get_mut(slot).filter(|shelf| shelf.paused != pause);
         let Some(shelf) = shelf else { return false };
+        let was_held = shelf.is_held();
         shelf.paused = pause;
         shelf.claim.pause(pause);
-        let bytes = shelf.bytes;
-        self.held = if pause { self.held + bytes } else { self.held - bytes };
+        self.hold(slot, was_held);
         true
+    }
+
+    /// The group takes it away: what the application has of it may be finished, and no more comes.
+    pub(super) fn withhold(&mut self, slot: SlotId) {
+        let Some(shelf) = self.get_mut(slot) else { return };
+        let was_held = shelf.is_held();
+        shelf.withheld = true;
+        self.hold(slot, was_held);
+    }
+
+    fn hold(&mut self, slot: SlotId, was_held: bool) {
+        let Some((is_held, bytes)) = self.get(slot).map(|s| (s.is_held(), s.bytes)) else { return };
+        match (was_held, is_held) {
+            (false, true) => self.held += bytes,
+            (true, false) => self.held -= bytes,
+            _ => {}
+        }
     }
 
     /// It is read no more, and nothing of it handed out. Its number is given again after [`Self::release`].
@@ -360,7 +404,7 @@ impl Shelves {
         let Some(shelf) = self.remove(slot) else { return Dropped::default() };
         shelf.claim.leave();
         self.bytes -= shelf.bytes;
-        self.held -= if shelf.paused { shelf.bytes } else { 0 };
+        self.held -= if shelf.is_held() { shelf.bytes } else { 0 };
         Dropped(shelf.queue.into())
     }
 
@@ -410,16 +454,18 @@ impl Shelves {
     pub(super) fn clear(&mut self, slot: SlotId) -> Option<(u64, Dropped)> {
         let end = self.get(slot)?.end;
         let incarnation = self.renew(slot)?;
+        let attention = self.attention.clone();
         let shelf = self.get_mut(slot)?;
         // The partition is the same one.
         shelf.end = end;
-        std::mem::replace(&mut shelf.claim, Claim::new(shelf.paused)).leave();
+        let claim = attention.as_ref().map(Marks::new);
+        std::mem::replace(&mut shelf.claim, Claim::marked(shelf.paused, claim)).leave();
         let bytes = std::mem::take(&mut shelf.bytes);
         let (batches, notices) = std::mem::take(&mut shelf.queue)
             .into_iter()
             .partition::<Vec<_>, _>(|entry| matches!(entry.what, What::Batch(_)));
         shelf.queue = notices.into();
-        let held = if shelf.paused { bytes } else { 0 };
+        let held = if shelf.is_held() { bytes } else { 0 };
         self.bytes -= bytes;
         self.held -= held;
         self.count(slot);
@@ -463,7 +509,7 @@ impl Shelves {
             shelf.queue.push_back(entry);
         }
         shelf.bytes += pushed;
-        let held = if shelf.paused { pushed } else { 0 };
+        let held = if shelf.is_held() { pushed } else { 0 };
         let moved = shelf.goes_on(Then::At(next, epoch));
         self.bytes += pushed;
         self.held += held;
@@ -547,7 +593,7 @@ impl Shelves {
                 row.ring.leave();
                 continue;
             };
-            let entry = if shelf.paused { None } else { shelf.queue.pop_front() };
+            let entry = if shelf.is_held() { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;
                 row.ring.leave();
@@ -561,7 +607,14 @@ impl Shelves {
             self.bytes -= bytes;
             shelf.bytes -= bytes;
             shelf.drained += bytes;
+            let mut span = None;
             if entry.incarnation == shelf.incarnation {
+                let from = shelf.position.map(|at| (at, shelf.epoch));
+                if let (What::Batch(fetched), Then::At(to, epoch)) = (&entry.what, entry.then) {
+                    let from = from.unwrap_or((fetched.from, NO_EPOCH));
+                    let marks = shelf.claim.marks();
+                    span = marks.map(|marks| marks.handed(shelf.incarnation, from, (to, epoch)));
+                }
                 shelf.moves(entry.then);
             }
             let taken = Taken {
@@ -569,6 +622,7 @@ impl Shelves {
                 what: entry.what,
                 end: entry.end,
                 claim: Arc::clone(&shelf.claim),
+                span,
                 bytes,
                 source: shelf.source,
             };

@@ -2,7 +2,7 @@
 //! and batches decompressed, without the lock.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::queue::{Fetched, Taken, What};
 use super::{Buffer, Key, State};
@@ -11,6 +11,8 @@ use crate::cluster::Pool;
 use crate::consumer::TopicPartition;
 use crate::consumer::batch::Batch;
 use crate::consumer::claim::{Claim, Standing};
+use crate::consumer::event::Event;
+use crate::consumer::marks::Span;
 use crate::error::{Error, Result};
 use crate::record::reader::RecordError;
 
@@ -23,7 +25,12 @@ impl Buffer {
     /// Takes what is next, if there is something.
     pub(in crate::consumer) fn take(&self, pool: &Pool) -> Option<Result<Batch>> {
         loop {
-            let item = self.pop(&mut self.lock())?;
+            let mut state = self.lock();
+            if let Some(seat) = &mut state.seat {
+                seat.asks(false);
+            }
+            let item = self.pop(&mut state, pool)?;
+            drop(state);
             if let Some(shown) = self.show(pool, item) {
                 return Some(shown);
             }
@@ -39,6 +46,25 @@ impl Buffer {
         pool: &Pool,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Batch>>> {
+        loop {
+            return Poll::Ready(match ready!(self.poll_take(who, (ends, false), pool, cx)) {
+                Some(Ok(Event::Batch(batch))) => Some(Ok(batch)),
+                // What nobody asked for.
+                Some(Ok(_)) => continue,
+                Some(Err(e)) => Some(Err(e)),
+                None => None,
+            });
+        }
+    }
+
+    /// The same, and if `events` is set also what the group says.
+    pub(in crate::consumer) fn poll_take(
+        &self,
+        who: u64,
+        (ends, events): (&[(TopicPartition, i64)], bool),
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Event>>> {
         // Cloning and dropping a waker is foreign code: neither happens under the lock.
         let mut waker = None;
         loop {
@@ -54,10 +80,15 @@ impl Buffer {
             if !ends.is_empty() && ends.iter().all(is_there) {
                 return Poll::Ready(None);
             }
-            if let Some(item) = self.pop(&mut state) {
+            if let Some(seat) = &mut state.seat
+                && let Some(event) = seat.asks(events)
+            {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(item) = self.pop(&mut state, pool) {
                 drop(state);
                 if let Some(shown) = self.show(pool, item) {
-                    return Poll::Ready(Some(shown));
+                    return Poll::Ready(Some(shown.map(Event::Batch)));
                 }
                 continue;
             }
@@ -80,7 +111,15 @@ impl Buffer {
     }
 
     /// Takes what is next and accounts for it: bytes, position, and whether the fetcher waits for that.
-    pub(super) fn pop(&self, state: &mut State) -> Option<Item> {
+    pub(super) fn pop(&self, state: &mut State, pool: &Pool) -> Option<Item> {
+        let item = self.next_item(state, pool)?;
+        if let Some(seat) = &mut state.seat {
+            seat.gives();
+        }
+        Some(item)
+    }
+
+    fn next_item(&self, state: &mut State, pool: &Pool) -> Option<Item> {
         if !state.was_news
             && let Some(error) = state.news.pop_front()
         {
@@ -88,7 +127,8 @@ impl Buffer {
             return Some(Item::Error(error));
         }
         state.was_news = false;
-        let Some(taken) = state.shelves.pop() else {
+        let may = state.may_hand_out(|| pool.env().now());
+        let Some(taken) = may.then(|| state.shelves.pop()).flatten() else {
             let error = state.news.pop_front().or_else(|| state.last_word.take());
             return error.map(Item::Error);
         };
@@ -105,12 +145,18 @@ impl Buffer {
             Item::Error(e) => Err(e),
             Item::Taken(Taken { what: What::Notice(notice), .. }) => Err(notice.tell()?),
             // This is the application's thread: a panic of a codec becomes an error.
-            Item::Taken(Taken { what: What::Batch(fetched), key, end, claim, .. }) => {
-                caught::call(|| {
+            Item::Taken(Taken { what: What::Batch(fetched), key, end, claim, span, .. }) => {
+                let opened = caught::call(|| {
                     pool.env().mishap("decompression");
-                    self.open(pool, key, fetched, end, claim)
-                })
-                .and_then(|opened| opened)
+                    self.open(pool, key, fetched, end, &claim, span.clone())
+                });
+                let opened = opened.and_then(|opened| opened);
+                // Nobody is given it, or an error in its place: it is passed over.
+                let is_passed = opened.as_ref().map_or(true, Batch::is_empty);
+                if let (true, Some(marks), Some(span)) = (is_passed, claim.marks(), &span) {
+                    marks.done(span, span.next);
+                }
+                opened
             }
         };
         match opened {
@@ -130,7 +176,8 @@ impl Buffer {
         (topic, partition): Key,
         fetched: Fetched,
         high_watermark: i64,
-        claim: Arc<Claim>,
+        claim: &Arc<Claim>,
+        span: Option<Span>,
     ) -> Result<Batch> {
         let Fetched { raw, from } = fetched;
         let damaged =
@@ -144,6 +191,7 @@ impl Buffer {
         } else {
             0
         };
-        Ok(Batch { topic, partition, records, skip, high_watermark, claim })
+        let claim = Arc::clone(claim);
+        Ok(Batch { topic, partition, records, skip, high_watermark, claim, span })
     }
 }

@@ -618,9 +618,9 @@ async fn a_batch_in_hand_knows_where_it_stands() {
 async fn what_is_left_while_it_is_opened_is_not_handed_out() {
     let set = set(1, 100 * SIZE, SIZE);
     set.push(0, [0, 1]);
-    let opened = set.buffer.pop(&mut set.buffer.lock()).unwrap();
+    let opened = set.buffer.pop(&mut set.buffer.lock(), &set.pool).unwrap();
     assert!(set.buffer.show(&set.pool, opened).is_some());
-    let opened = set.buffer.pop(&mut set.buffer.lock()).unwrap();
+    let opened = set.buffer.pop(&mut set.buffer.lock(), &set.pool).unwrap();
     set.buffer.seek("t", 0, Start::Offset(1)).unwrap();
     assert!(set.buffer.show(&set.pool, opened).is_none());
     assert_eq!(set.position(0), Some(1));

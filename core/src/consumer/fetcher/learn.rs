@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::Fetcher;
 use crate::cluster::{Lookup, TopicMeta};
 use crate::config::Start;
-use crate::consumer::buffer::{Command, Key, Then};
+use crate::consumer::buffer::{Begin, Command, Key, Then};
+use crate::consumer::position::Position;
 use crate::consumer::reading::{Reading, Topic};
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
@@ -25,8 +26,8 @@ impl Fetcher {
     pub(super) fn obey(&mut self) {
         for command in self.buffer.take_commands() {
             match command {
-                Command::Assign { slot, incarnation, key, start } => {
-                    self.assigned(slot, incarnation, key, start);
+                Command::Assign { slot, incarnation, key, begin } => {
+                    self.assigned(slot, incarnation, key, begin);
                 }
                 Command::Unassign { slot, key } => self.unassigned(slot, &key),
                 Command::Change { slot, incarnation, seek, paused } => {
@@ -51,7 +52,7 @@ impl Fetcher {
         }
     }
 
-    fn assigned(&mut self, slot: SlotId, incarnation: u64, key: Key, start: Start) {
+    fn assigned(&mut self, slot: SlotId, incarnation: u64, key: Key, begin: Begin) {
         let topic = self.topics.entry(Arc::clone(&key.0)).or_default();
         topic.unwanted.remove(&key.1);
         topic.slots.insert(key.1, slot);
@@ -59,9 +60,14 @@ impl Fetcher {
         let id = topic.id;
         match self.reading.get_mut(slot) {
             // Found as one of a whole topic at the same moment.
-            Some(reading) => reading.seek(start, incarnation),
+            Some(reading) => reading.seek(begin.start, incarnation),
             None => {
-                self.reading.insert(slot, Reading::new(key, id, incarnation, start, start));
+                let Begin { start, epoch, reset } = begin;
+                let mut reading = Reading::new(key, id, incarnation, start, reset);
+                if let Some(next) = &mut reading.next {
+                    *next = Position::at(next.offset, epoch);
+                }
+                self.reading.insert(slot, reading);
             }
         }
         // Another cluster may have been begun with meanwhile, or the start of the whole topic been told.
@@ -214,6 +220,10 @@ impl Fetcher {
                 _ if topic.whole.is_some() => Some(Start::Earliest),
                 Start::Earliest | Start::Latest => Some(Start::Earliest),
                 Start::Timestamp(ms) => Some(Start::Timestamp(ms)),
+                // Committed by the group for the old one.
+                Start::Offset(_) if !matches!(reading.reset, Start::Offset(_)) => {
+                    Some(Start::Earliest)
+                }
                 Start::Offset(_) => None,
             };
             reading.made_anew(meta.id, incarnation, start);

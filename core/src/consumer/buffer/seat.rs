@@ -1,0 +1,189 @@
+//! What the member of a group has to do with the buffer: partitions that come and go by the group's decision, until when
+//! anything may be handed out at all, what the application is told of it between two batches, and whether it is still
+//! there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::queue::Dropped;
+use super::{Begin, Buffer, Key, State};
+use crate::consumer::event::Event;
+use crate::consumer::marks::{Attention, Place};
+use crate::consumer::slot::SlotId;
+
+/// Until when partitions may be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::consumer) enum Lease {
+    Until(Instant),
+    /// Somebody else may have them by now.
+    Over,
+}
+
+/// Whether the application is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::consumer) struct Presence {
+    /// How often it has asked for the next.
+    pub(in crate::consumer) asks: u64,
+    /// It waits, or what it was given last was nothing.
+    pub(in crate::consumer) waits: bool,
+}
+
+/// See the module.
+pub(super) struct Seat {
+    pub(super) attention: Arc<Attention>,
+    lease: Lease,
+    presence: Presence,
+    /// What it was not told yet, with their numbers.
+    events: VecDeque<(u64, Event)>,
+    numbers: u64,
+    /// The application takes events: what it is told is done with when it asks for the next.
+    takes_events: bool,
+    /// The last event that it was told, and the last that it has done with.
+    told: u64,
+    done: u64,
+}
+
+impl Seat {
+    pub(super) fn new(attention: &Arc<Attention>) -> Self {
+        Self {
+            attention: Arc::clone(attention),
+            lease: Lease::Over,
+            presence: Presence::default(),
+            events: VecDeque::new(),
+            numbers: 0,
+            takes_events: false,
+            told: 0,
+            done: 0,
+        }
+    }
+
+    /// The application asks for the next: it has done with what it was told. Gives an event that comes before any batch.
+    pub(super) fn asks(&mut self, takes_events: bool) -> Option<Event> {
+        self.presence.asks += 1;
+        self.presence.waits = true;
+        self.takes_events |= takes_events;
+        self.done = self.told;
+        if !takes_events {
+            // Who does not take them leaves it to the consumer.
+            if let Some((last, _)) = self.events.pop_back() {
+                (self.told, self.done) = (last, last);
+                self.events.clear();
+            }
+            self.attention.draw();
+            return None;
+        }
+        self.attention.draw();
+        let (number, event) = self.events.pop_front()?;
+        self.told = number;
+        self.presence.waits = false;
+        Some(event)
+    }
+
+    /// It is given a batch, or an error.
+    pub(super) fn gives(&mut self) {
+        self.presence.waits = false;
+    }
+
+    pub(super) fn may_hand_out(&self, now: Instant) -> bool {
+        matches!(self.lease, Lease::Until(until) if now < until)
+    }
+}
+
+impl State {
+    /// Whether a batch may be handed out now.
+    pub(super) fn may_hand_out(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.seat.as_ref().is_none_or(|seat| seat.may_hand_out(now()))
+    }
+}
+
+impl Buffer {
+    /// These are the group's to this member: they are read from there on.
+    pub(in crate::consumer) fn take_over(&self, partitions: Vec<(Key, Begin)>) {
+        // After a close nothing is read.
+        let _ = self.assign_at(partitions);
+    }
+
+    /// Nothing of these is handed out any more, and nothing fetched. What the application has of them it may finish.
+    pub(in crate::consumer) fn withhold(&self, partitions: &[Key]) {
+        let mut state = self.lock();
+        for (topic, partition) in partitions {
+            let Some(slot) = state.shelves.find(topic, *partition) else { continue };
+            state.shelves.withhold(slot);
+            state.changed(slot);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// These are somebody else's, or nobody's.
+    pub(in crate::consumer) fn give_up(&self, partitions: &[Key]) {
+        let mut state = self.lock();
+        let mut dropped: Vec<Dropped> = Vec::new();
+        for (topic, partition) in partitions {
+            let Some(slot) = state.shelves.find(topic, *partition) else { continue };
+            dropped.push(state.leave(slot, topic, *partition));
+        }
+        drop(state);
+        self.wake.notify_one();
+        drop(dropped);
+    }
+
+    pub(in crate::consumer) fn lease(&self, lease: Lease) {
+        let mut state = self.lock();
+        let Some(seat) = &mut state.seat else { return };
+        // Only a new one can have something handed out that was not before.
+        let renewed = std::mem::replace(&mut seat.lease, lease) != lease;
+        let is_there = matches!(lease, Lease::Until(_));
+        Self::notify(state, renewed && is_there, false);
+    }
+
+    /// The application is to hear of it before the next batch. Gives its number, for [`Self::has_done`].
+    pub(in crate::consumer) fn announce(&self, event: Event) -> u64 {
+        let mut state = self.lock();
+        let Some(seat) = &mut state.seat else { return 0 };
+        seat.numbers += 1;
+        let number = seat.numbers;
+        // Those who never ask get no memory for it: the last few say where the group stands.
+        if seat.events.len() == MOST_EVENTS {
+            seat.events.pop_front();
+        }
+        seat.events.push_back((number, event));
+        let takes = seat.takes_events;
+        Self::notify(state, takes, false);
+        number
+    }
+
+    /// Whether the application has done with an event: it was told, and has asked for the next since; or it does not take
+    /// any.
+    pub(in crate::consumer) fn has_done(&self, event: u64) -> bool {
+        let state = self.lock();
+        state.seat.as_ref().is_none_or(|seat| !seat.takes_events || seat.done >= event)
+    }
+
+    /// Whether the application has something of these in hand that it did not finish.
+    pub(in crate::consumer) fn is_open(&self, partitions: &[Key]) -> bool {
+        let state = self.lock();
+        partitions.iter().any(|(topic, partition)| {
+            let slot = state.shelves.find(topic, *partition);
+            slot.and_then(|slot| state.shelves.get(slot)).is_some_and(|shelf| shelf.is_open())
+        })
+    }
+
+    pub(in crate::consumer) fn presence(&self) -> Presence {
+        self.lock().seat.as_ref().map(|seat| seat.presence).unwrap_or_default()
+    }
+
+    /// From where the next reader of each partition is to go on, as far as that is known.
+    pub(in crate::consumer) fn committable(&self) -> Vec<(Key, Place)> {
+        let state = self.lock();
+        let place = |(key, slot): (&Key, SlotId)| {
+            Some((key.clone(), state.shelves.get(slot)?.committable()?))
+        };
+        state.shelves.iter().filter_map(place).collect()
+    }
+}
+
+/// An application that takes events and does not ask hears of so many at most.
+const MOST_EVENTS: usize = 1_000;
