@@ -10,6 +10,8 @@ mod control;
 mod decode;
 mod fetch;
 mod fetcher;
+#[cfg_attr(not(test), expect(dead_code, reason = "no consumer is a member of a group yet"))]
+mod group;
 mod position;
 mod reading;
 mod slot;
