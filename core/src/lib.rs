@@ -88,7 +88,8 @@ pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
 pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Isolation, Partitioner, Start};
 pub use consumer::{
-    Batch, Consumer, ConsumerBuilder, ConsumerControl, Records, Standing, TopicPartition,
+    Assignor, Batch, Commit, Consumer, ConsumerBuilder, ConsumerControl, Event, Records, Standing,
+    TopicPartition,
 };
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, TcpDialer, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result, Undelivered};

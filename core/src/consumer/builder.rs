@@ -1,12 +1,19 @@
 //! Settings of a consumer.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Consumer;
-use super::buffer::Buffer;
+use tokio::sync::{mpsc, watch};
+
+use super::buffer::{Buffer, Key};
 use super::control::checked;
 use super::fetcher::Fetcher;
+use super::group::task::{Contact, Member as MemberTask};
+use super::group::{Assignor, Commit, GroupConfig};
+use super::marks::Attention;
+use super::{Consumer, Member};
 use crate::caught::caught;
 use crate::cluster::Handle;
 use crate::config::foreign::Owner;
@@ -23,6 +30,7 @@ pub struct ConsumerBuilder {
     topics: Vec<String>,
     assigned: Vec<(String, i32, Start)>,
     start: Start,
+    group: Option<GroupConfig>,
     /// The error of properties that were refused.
     refused: Option<Error>,
 }
@@ -35,6 +43,7 @@ impl ConsumerBuilder {
             topics: Vec::new(),
             assigned: Vec::new(),
             start: Start::Earliest,
+            group: None,
             refused: None,
         }
     }
@@ -45,6 +54,65 @@ impl ConsumerBuilder {
     pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
         self
+    }
+
+    /// Reads the [`topics`](Self::topics) together with the other members of this group: each partition is one member's at
+    /// a time, and read on where the group was. Where it never was, reading begins at [`start`](Self::start). The
+    /// consumer becomes a member when it is asked for the first batch.
+    ///
+    /// What was handed out counts as done once the next is asked for, and is committed every 5 s, when partitions are
+    /// given up, and by a close: see [`commit`](Self::commit).
+    pub fn group(mut self, id: impl Into<String>) -> Self {
+        let id = id.into();
+        match &mut self.group {
+            Some(group) => group.id = Arc::from(id),
+            None => self.group = Some(GroupConfig::new(id)),
+        }
+        self
+    }
+
+    fn of_group(mut self, set: impl FnOnce(&mut GroupConfig)) -> Self {
+        set(self.group.get_or_insert_with(|| GroupConfig::new(String::new())));
+        self
+    }
+
+    /// Makes it a static member (KIP-345): one that restarts within the session timeout under the same id has its partitions
+    /// again, and the others notice nothing. It does not leave when it is closed. Each running consumer has its own.
+    pub fn instance_id(self, id: impl Into<String>) -> Self {
+        let id = id.into();
+        self.of_group(|group| group.instance_id = Some(Arc::from(id)))
+    }
+
+    /// After how long without a heartbeat the group gives the member's partitions to others. 1 s to a day within what
+    /// the brokers allow (`group.min.session.timeout.ms` and `max`); default 45 s. Heartbeats go out by themselves, whatever
+    /// the application does: every 3 s, or three in a session timeout.
+    pub fn session_timeout(self, timeout: Duration) -> Self {
+        self.of_group(|group| group.session_timeout = timeout)
+    }
+
+    /// How long the application may take between being handed a batch and asking for the next, and how long a rebalance
+    /// waits for members. After that the member leaves, so that others have its partitions; when the application asks
+    /// again it joins again. 1 s to a day, default 300 s.
+    pub fn max_poll_interval(self, interval: Duration) -> Self {
+        self.of_group(|group| group.max_poll_interval = interval)
+    }
+
+    /// Who may decide which member reads what, the preferred first; the members of a group have at least one in common.
+    /// Default: `range` and `cooperative-sticky`, as Java's client has it. One that is not cooperative makes the member
+    /// give up all partitions in each rebalance.
+    pub fn assignors(self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
+        let assignors = assignors.into_iter().collect();
+        self.of_group(|group| group.assignors = assignors)
+    }
+
+    /// When what was handed out counts as done. Default: once the next is asked for.
+    pub fn commit(self, commit: Commit) -> Self {
+        self.of_group(|group| group.commit = commit)
+    }
+
+    /// How often what is done is committed, +-20 %. 10 ms to a day, default 5 s.
+    pub fn commit_interval(self, interval: Duration) -> Self {
+        self.of_group(|group| group.commit_interval = interval)
     }
 
     /// Reads these partitions.
@@ -168,8 +236,11 @@ impl ConsumerBuilder {
             return Err(Error::config("nothing to read; name topics or assign partitions"));
         }
         self.topics.iter().try_for_each(|topic| check_topic(topic))?;
-        let assigned = checked(self.assigned)?;
+        let assigned = checked(self.assigned.clone())?;
         self.start.check()?;
+        if let Some(group) = self.group.clone() {
+            return self.member(group, &assigned);
+        }
         let buffer = Arc::new(Buffer::new(self.config.clone()));
         buffer.assign(assigned)?;
         let fetcher = Fetcher::new(
@@ -185,7 +256,42 @@ impl ConsumerBuilder {
                 told.end(e);
             }
         });
-        Ok(Consumer { pool: self.pool, buffer })
+        Ok(Consumer { pool: self.pool, buffer, member: None })
+    }
+
+    /// A consumer that is a member of a group.
+    fn member(self, group: GroupConfig, assigned: &[(Key, Start)]) -> Result<Consumer> {
+        group.check()?;
+        if !assigned.is_empty() {
+            return Err(Error::config(
+                "both a group and partitions of its own: the group decides what its members read",
+            )
+            .advise("leave out assign, or group"));
+        }
+        let attention = Arc::new(Attention::default());
+        let buffer = Arc::new(Buffer::of_member(self.config.clone(), &attention));
+        let fetcher = Fetcher::new(&self.pool, &buffer, Vec::new(), self.start);
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (alive, ended) = watch::channel(());
+        let marks = group.commit != Commit::Acked;
+        let topics = self.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
+        let contact = Contact { attention: Arc::clone(&attention), orders };
+        let settings = (group, topics, self.start);
+        let task = MemberTask::new(&self.pool, &buffer, attention, taken, settings);
+        for (run, told) in [
+            (Box::pin(fetcher.run()) as Pin<Box<dyn Future<Output = ()> + Send>>, None),
+            (Box::pin(task.run()), Some(alive)),
+        ] {
+            let buffer = Arc::clone(&buffer);
+            self.pool.env().spawn(async move {
+                if let Err(e) = caught(run).await {
+                    buffer.end(e);
+                }
+                drop(told);
+            });
+        }
+        let member = Member { contact, marks, in_hand: None, ended };
+        Ok(Consumer { pool: self.pool, buffer, member: Some(member) })
     }
 }
 

@@ -11,7 +11,6 @@ mod decode;
 mod event;
 mod fetch;
 mod fetcher;
-#[cfg_attr(not(test), expect(dead_code, reason = "the consumer's task is about to use it"))]
 mod group;
 mod marks;
 mod position;
@@ -22,11 +21,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::sync::{oneshot, watch};
+
 use crate::cluster::Handle;
-use crate::config::Start;
+use crate::config::{Start, check_topic};
 use crate::coop;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fork::Origin;
+use crate::protocol::NO_EPOCH;
 
 use buffer::Buffer;
 
@@ -36,6 +38,9 @@ pub(crate) use claim::Claim;
 pub use claim::Standing;
 pub use control::ConsumerControl;
 pub use event::Event;
+use group::task::{Command, Contact};
+pub use group::{Assignor, Commit};
+use marks::Span;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +74,18 @@ pub struct TopicPartition {
 pub struct Consumer {
     pool: Handle,
     buffer: Arc<Buffer>,
+    /// Of a member of a group.
+    member: Option<Member>,
+}
+
+/// The application's side of a membership.
+struct Member {
+    contact: Contact,
+    /// What was handed out last counts as done once the next is asked for.
+    marks: bool,
+    in_hand: Option<(Arc<Claim>, Span)>,
+    /// Closed when its task has ended.
+    ended: watch::Receiver<()>,
 }
 
 /// This many records of a batch count as one unit of a task's budget (see `coop`), and a batch counts as
@@ -113,7 +130,10 @@ impl Consumer {
         if let Err(forked) = self.pool.env().check_process() {
             return Some(Err(forked));
         }
-        self.buffer.take(&self.pool)
+        self.lets_go();
+        let taken = self.buffer.take(&self.pool);
+        self.takes(taken.as_ref().and_then(|taken| taken.as_ref().ok()));
+        taken
     }
 
     /// As [`next`](Self::next), for those who poll.
@@ -131,11 +151,8 @@ impl Consumer {
             return Poll::Ready(Some(Err(forked)));
         }
         ready!(coop::poll_turn(cx));
-        let next = ready!(self.buffer.poll_take_until(WHO, ends, &self.pool, cx));
-        let records = next.as_ref().map_or(0, |next| next.as_ref().map_or(0, Batch::len));
-        coop::spend(
-            u32::try_from(1 + records / RECORDS_A_UNIT).map_or(MOST_UNITS, |n| n.min(MOST_UNITS)),
-        );
+        let next = ready!(self.poll_alone(ends, cx));
+        spend(next.as_ref().and_then(|next| next.as_ref().ok()));
         Poll::Ready(next)
     }
 
@@ -145,7 +162,120 @@ impl Consumer {
         ends: &[(TopicPartition, i64)],
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Batch>>> {
-        self.buffer.poll_take_until(WHO, ends, &self.pool, cx)
+        self.lets_go();
+        let next = ready!(self.buffer.poll_take_until(WHO, ends, &self.pool, cx));
+        self.takes(next.as_ref().and_then(|next| next.as_ref().ok()));
+        Poll::Ready(next)
+    }
+
+    /// The application asks for the next: what it had in hand is done.
+    fn lets_go(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        if let Some((claim, span)) = member.in_hand.take()
+            && let Some(marks) = claim.marks()
+        {
+            marks.done(&span, span.next);
+        }
+    }
+
+    fn takes(&mut self, batch: Option<&Batch>) {
+        if let (Some(member), Some(batch)) = (&mut self.member, batch)
+            && let (true, Some(span)) = (member.marks, &batch.span)
+        {
+            member.in_hand = Some((Arc::clone(&batch.claim), span.clone()));
+        }
+    }
+
+    /// The next batch of a group's consumer, or what the group says: partitions that come and go. Who uses
+    /// [`next`](Self::next) instead leaves that to the consumer. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub async fn next_event(&mut self) -> Option<Result<Event>> {
+        std::future::poll_fn(|cx| self.poll_next_event(cx)).await
+    }
+
+    /// As [`next_event`](Self::next_event), for those who poll.
+    pub fn poll_next_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        if let Err(forked) = self.pool.env().check_process() {
+            return Poll::Ready(Some(Err(forked)));
+        }
+        ready!(coop::poll_turn(cx));
+        self.lets_go();
+        let next = ready!(self.buffer.poll_take(WHO, (&[], true), &self.pool, cx));
+        let batch = match &next {
+            Some(Ok(Event::Batch(batch))) => Some(batch.clone()),
+            _ => None,
+        };
+        spend(batch.as_ref());
+        self.takes(batch.as_ref());
+        Poll::Ready(next)
+    }
+
+    /// Commits what is done, and waits until the group has it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without a group; the broker's; `Fenced` once the membership is lost, `Closed` after
+    /// [`close`](Self::close).
+    pub async fn commit(&mut self) -> Result<()> {
+        self.order(None).await
+    }
+
+    /// Commits these offsets (of the next record to read), whatever is done, and waits until the group has them.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_to<'a>(
+        &mut self,
+        offsets: impl IntoIterator<Item = (&'a str, i32, i64)>,
+    ) -> Result<()> {
+        let place = |(topic, partition, offset): (&str, i32, i64)| {
+            if offset < 0 {
+                return Err(Error::argument(format!(
+                    "offset {offset} of topic '{topic}' partition {partition} is negative"
+                )));
+            }
+            Ok(((Arc::from(topic), partition), (offset, NO_EPOCH)))
+        };
+        let places = offsets.into_iter().map(place).collect::<Result<_>>()?;
+        self.order(Some(places)).await
+    }
+
+    async fn order(&mut self, places: Option<group::Places>) -> Result<()> {
+        self.pool.env().check_process()?;
+        let Some(member) = &self.member else {
+            return Err(Error::argument(
+                "this consumer is not in a group: there is nothing to commit to",
+            )
+            .advise("name one with group(..)"));
+        };
+        let (reply, done) = oneshot::channel();
+        let sent = member.contact.orders.send(Command::Commit(group::Order { places, reply }));
+        if sent.is_err() {
+            return Err(Error::closed("consumer"));
+        }
+        done.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
+    }
+
+    /// Reads these topics from now on, with the other members of the group.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for what is not a topic name, for none, and without a group; `Closed` after [`close`](Self::close).
+    pub fn subscribe<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Result<()> {
+        self.pool.env().check_process()?;
+        let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
+        topics.iter().try_for_each(|topic| check_topic(topic))?;
+        let Some(member) = &self.member else {
+            return Err(Error::argument("this consumer is not in a group").advise("use assign"));
+        };
+        if topics.is_empty() {
+            return Err(
+                Error::argument("no topic to subscribe to").advise("close the consumer to leave")
+            );
+        }
+        let topics = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
+        let sent = member.contact.orders.send(Command::Subscribe(topics));
+        sent.map_err(|_| Error::closed("consumer"))
     }
 
     /// The next batch, of whatever partition, until each of these partitions has reached an offset: `None`
@@ -299,20 +429,35 @@ impl Consumer {
         self.buffer.assignment()
     }
 
-    /// Ends fetching; `next` gives `None` from now on. Closing again does nothing.
+    /// Ends fetching; `next` gives `None` from now on. A member of a group commits what is done and leaves it, which takes
+    /// 10 s at most; what is in hand counts as not done. Closing again does nothing.
     ///
     /// # Errors
     /// `Forked` in a child of the process that made it.
     pub async fn close(&mut self) -> Result<()> {
         self.pool.env().check_process()?;
+        self.buffer.lets_go();
         self.buffer.close();
+        if let Some(member) = &mut self.member {
+            // It never says anything: its end is what is waited for.
+            while member.ended.changed().await.is_ok() {}
+        }
         Ok(())
     }
+}
+
+/// What it costs of a task's turn to open a batch and to work on it.
+fn spend(batch: Option<&Batch>) {
+    let records = batch.map_or(0, Batch::len);
+    coop::spend(
+        u32::try_from(1 + records / RECORDS_A_UNIT).map_or(MOST_UNITS, |n| n.min(MOST_UNITS)),
+    );
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
         if self.pool.env().alive_here() {
+            self.buffer.lets_go();
             self.buffer.close();
         } else {
             std::mem::forget(Arc::clone(&self.buffer));

@@ -174,6 +174,9 @@ impl Buffer {
             state.last_word.take(),
             std::mem::take(&mut state.commands),
         );
+        if let Some(seat) = &state.seat {
+            seat.attention.wake.notify_one();
+        }
         Self::notify(state, true, true);
         self.wake.notify_one();
         drop(dropped);

@@ -43,6 +43,8 @@ pub(super) struct Seat {
     /// The last event that it was told, and the last that it has done with.
     told: u64,
     done: u64,
+    /// At the end it is waited for what the application has in hand.
+    waits_for_hand: bool,
 }
 
 impl Seat {
@@ -56,6 +58,7 @@ impl Seat {
             takes_events: false,
             told: 0,
             done: 0,
+            waits_for_hand: true,
         }
     }
 
@@ -169,6 +172,17 @@ impl Buffer {
             let slot = state.shelves.find(topic, *partition);
             slot.and_then(|slot| state.shelves.get(slot)).is_some_and(|shelf| shelf.is_open())
         })
+    }
+
+    /// The application ends the consumer itself: what it has in hand stays unfinished, unless it has said otherwise.
+    pub(in crate::consumer) fn lets_go(&self) {
+        if let Some(seat) = &mut self.lock().seat {
+            seat.waits_for_hand = false;
+        }
+    }
+
+    pub(in crate::consumer) fn waits_for_hand(&self) -> bool {
+        self.lock().seat.as_ref().is_some_and(|seat| seat.waits_for_hand)
     }
 
     pub(in crate::consumer) fn presence(&self) -> Presence {

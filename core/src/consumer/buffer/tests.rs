@@ -699,7 +699,12 @@ async fn nothing_counts_nothing() {
     bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
     let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
     assert!(raw.payload().is_empty() && raw.count == 1);
-    set.buffer.push(set.slots[0], set.incarnation(0), vec![Fetched { raw, from: 0 }], ((1, 0), 100));
+    set.buffer.push(
+        set.slots[0],
+        set.incarnation(0),
+        vec![Fetched { raw, from: 0 }],
+        ((1, 0), 100),
+    );
     assert!(set.room() < 100 * SIZE);
 }
 

@@ -2,8 +2,8 @@
 //! elsewhere.
 //!
 //! JoinGroup and SyncGroup wait at the broker for the other members, and what comes behind them on their connection waits
-//! as well. So these and the heartbeats have a connection of the consumer's own ([`Lane::Group`]); commits, lookups
-//! of committed offsets and the farewell ride on one where nothing waits.
+//! as well. So these have a connection of the consumer's own ([`Lane::Group`]); heartbeats, commits, lookups of committed
+//! offsets and the farewell ride on one where nothing waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,9 +136,7 @@ pub(in crate::consumer) struct Calls {
     lane: Lane,
     group: Arc<str>,
     instance: Option<Arc<str>>,
-    /// JoinGroup and SyncGroup, which wait for others; heartbeats, which a session ends without.
-    patient: Arc<Caller>,
-    prompt: Arc<Caller>,
+    caller: Arc<Caller>,
 }
 
 impl Calls {
@@ -146,14 +144,15 @@ impl Calls {
         pool: &Handle,
         consumer: u64,
         (group, instance): (Arc<str>, Option<Arc<str>>),
-        (rebalance, session): (Duration, Duration),
     ) -> Self {
-        let waits = |time| Arc::new(Caller { request_timeout: time, ..(**pool.caller()).clone() });
-        // The broker waits for members for the rebalance timeout, and then answers.
-        let patient = waits(rebalance + pool.request_timeout());
-        let prompt = waits(pool.request_timeout().min(session));
-        let lane = Lane::Group(consumer);
-        Self { pool: pool.clone(), lane, group, instance, patient, prompt }
+        let (lane, caller) = (Lane::Group(consumer), Arc::clone(pool.caller()));
+        Self { pool: pool.clone(), lane, group, instance, caller }
+    }
+
+    /// Calls that wait for an answer for so long.
+    pub(in crate::consumer) fn within(&self, timeout: Duration) -> Self {
+        let caller = Caller { request_timeout: timeout, ..(*self.caller).clone() };
+        Self { caller: Arc::new(caller), ..self.clone() }
     }
 
     /// The connection of the membership, which is closed.
@@ -163,13 +162,16 @@ impl Calls {
         }
     }
 
-    async fn own(&self, coordinator: i32, caller: &Arc<Caller>) -> Result<Connection, Failure> {
+    /// The connection on which requests wait for other members.
+    async fn own(&self, coordinator: i32) -> Result<Connection, Failure> {
         let connection = self.pool.lane(coordinator, self.lane, DialUrgency::Needed).await;
-        connection.map(|c| c.on_behalf_of(caller)).map_err(Failure::Unsent)
+        connection.map(|c| c.on_behalf_of(&self.caller)).map_err(Failure::Unsent)
     }
 
+    /// One on which nothing waits.
     async fn shared(&self, coordinator: i32) -> Result<Connection, Failure> {
-        self.pool.lane_for_call(coordinator, Lane::Control).await.map_err(Failure::Unsent)
+        let connection = self.pool.lane_for_call(coordinator, Lane::Control).await;
+        connection.map(|c| c.on_behalf_of(&self.caller)).map_err(Failure::Unsent)
     }
 
     fn instance(&self) -> Option<StrBytes> {
@@ -196,7 +198,7 @@ impl Calls {
         reason: &str,
     ) -> Result<Joined, (Failure, Option<Arc<str>>)> {
         let plain = |failure| (failure, None);
-        let connection = self.own(coordinator, &self.patient).await.map_err(plain)?;
+        let connection = self.own(coordinator).await.map_err(plain)?;
         let version = version::<JoinGroupRequest>(&connection, JOIN).map_err(plain)?;
         let offer = |offer: &Offer| {
             JoinGroupRequestProtocol::default()
@@ -244,7 +246,7 @@ impl Calls {
         protocol: &str,
         plan: Vec<(String, Bytes)>,
     ) -> Result<Bytes, Failure> {
-        let connection = self.own(coordinator, &self.patient).await?;
+        let connection = self.own(coordinator).await?;
         let version = version::<SyncGroupRequest>(&connection, SYNC)?;
         let names = version >= SYNC_NAMES;
         let assignment = |(member, bytes): (String, Bytes)| {
@@ -272,7 +274,7 @@ impl Calls {
         coordinator: i32,
         of: &Membership,
     ) -> Result<(), Failure> {
-        let connection = self.own(coordinator, &self.prompt).await?;
+        let connection = self.shared(coordinator).await?;
         let version = version::<HeartbeatRequest>(&connection, HEARTBEAT)?;
         let request = HeartbeatRequest::default()
             .with_group_id(self.group_id())
@@ -297,9 +299,8 @@ impl Calls {
             .with_member_id(text(member))
             .with_group_instance_id(self.instance())
             .with_reason((version >= LEAVE_REASON).then(|| text(reason)));
-        let request = LeaveGroupRequest::default()
-            .with_group_id(self.group_id())
-            .with_members(vec![member]);
+        let request =
+            LeaveGroupRequest::default().with_group_id(self.group_id()).with_members(vec![member]);
         let response = call(&connection, &request, version).await?;
         let of_member = response.members.first().map_or(NONE, |member| member.error_code);
         match response.error_code {
@@ -334,7 +335,8 @@ impl Calls {
         // Only a next-generation member is known by them.
         let _ = of;
         // A transaction may still commit offsets: they are waited for.
-        let request = OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);
+        let request =
+            OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);
         let response = call(&connection, &request, version).await?;
         let group = response.groups.into_iter().find(|group| *group.group_id.0 == *self.group);
         let Some(group) = group else { return Err(self.left_out(&connection, Api::OffsetFetch)) };

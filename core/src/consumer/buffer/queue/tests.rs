@@ -23,7 +23,8 @@ fn shelves(count: i32) -> (Shelves, Vec<(SlotId, u64)>) {
 impl Shelves {
     /// One batch of one record at `offset`.
     fn put(&mut self, (slot, incarnation): (SlotId, u64), offset: i64, size: usize) -> bool {
-        let pushed = self.push(slot, incarnation, vec![fetched(offset, size)], ((offset + 1, 0), 1_000));
+        let pushed =
+            self.push(slot, incarnation, vec![fetched(offset, size)], ((offset + 1, 0), 1_000));
         pushed.is_ok_and(|(ready, _)| ready)
     }
 

@@ -2,10 +2,8 @@
 
 use super::{BOOL, I16, I32, I64, Kind, Struct, TEXT, field, plain};
 
-pub(super) static FIND_COORDINATOR: Struct = plain(&[
-    field("throttle_time_ms", I32),
-    field("coordinators", Kind::Structs(&COORDINATOR)),
-]);
+pub(super) static FIND_COORDINATOR: Struct =
+    plain(&[field("throttle_time_ms", I32), field("coordinators", Kind::Structs(&COORDINATOR))]);
 
 static COORDINATOR: Struct = plain(&[
     field("key", TEXT),
@@ -51,16 +49,11 @@ pub(super) static LEAVE_GROUP: Struct = plain(&[
     field("members", Kind::Structs(&LEFT_MEMBER)),
 ]);
 
-static LEFT_MEMBER: Struct = plain(&[
-    field("member_id", TEXT),
-    field("group_instance_id", TEXT),
-    field("error_code", I16),
-]);
+static LEFT_MEMBER: Struct =
+    plain(&[field("member_id", TEXT), field("group_instance_id", TEXT), field("error_code", I16)]);
 
-pub(super) static OFFSET_COMMIT: Struct = plain(&[
-    field("throttle_time_ms", I32),
-    field("topics", Kind::Structs(&COMMITTED_TOPIC)),
-]);
+pub(super) static OFFSET_COMMIT: Struct =
+    plain(&[field("throttle_time_ms", I32), field("topics", Kind::Structs(&COMMITTED_TOPIC))]);
 
 static COMMITTED_TOPIC: Struct =
     plain(&[field("name", TEXT), field("partitions", Kind::Structs(&COMMITTED_PARTITION))]);
@@ -68,10 +61,8 @@ static COMMITTED_TOPIC: Struct =
 static COMMITTED_PARTITION: Struct =
     plain(&[field("partition_index", I32), field("error_code", I16)]);
 
-pub(super) static OFFSET_FETCH: Struct = plain(&[
-    field("throttle_time_ms", I32),
-    field("groups", Kind::Structs(&FOUND_GROUP)),
-]);
+pub(super) static OFFSET_FETCH: Struct =
+    plain(&[field("throttle_time_ms", I32), field("groups", Kind::Structs(&FOUND_GROUP))]);
 
 static FOUND_GROUP: Struct = plain(&[
     field("group_id", TEXT),

@@ -1,0 +1,461 @@
+//! The task of a member: it hands the machine what happens, and does what the machine wants. Beside that it looks up where
+//! the group was in partitions that come, commits what is done, and gives partitions up once the application has
+//! finished what it has of them.
+
+mod actions;
+mod leader;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::calls::{Calls, Committed, Failure, Joined, Membership};
+use super::classic::{Answer, Classic};
+use super::events::{self, Identity, Outcome, RequestId, Round, Settings, Standing, Subscription};
+use super::offsets::{Offsets, Order, Places};
+use super::settings::GroupConfig;
+use super::wire::Partitions;
+use crate::cluster::{Handle, Lookup};
+use crate::config::Start;
+use crate::consumer::buffer::{Begin, Buffer, Key, Lease, Presence};
+use crate::consumer::marks::{Attention, Place};
+use crate::environment::{Environment, earlier};
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::backoff::Backoff;
+
+/// What the task hears of its own calls, and of the application.
+enum News {
+    Coordinator {
+        id: RequestId,
+        found: Result<i32>,
+    },
+    Answer {
+        id: RequestId,
+        outcome: Outcome<Answer>,
+    },
+    /// A JoinGroup was answered: what the leader needs of it.
+    Joined {
+        id: RequestId,
+        joined: Joined,
+    },
+    Planned {
+        join: RequestId,
+        plan: Result<leader::Plan>,
+    },
+    /// What the group has of partitions, asked as a number of times.
+    Found {
+        sent: Identity,
+        by: RequestId,
+        since: Instant,
+        found: Result<Vec<(Key, Option<Committed>)>, Failure>,
+    },
+    Committed {
+        sent: Identity,
+        by: RequestId,
+        since: Instant,
+        answer: Result<Vec<(Key, i16)>, Failure>,
+    },
+}
+
+/// Orders of the application.
+pub(crate) enum Command {
+    Commit(Order),
+    Subscribe(Vec<Arc<str>>),
+}
+
+/// How the application's side reaches the task.
+#[derive(Clone)]
+pub(crate) struct Contact {
+    pub(crate) attention: Arc<Attention>,
+    pub(crate) orders: mpsc::UnboundedSender<Command>,
+}
+
+/// Partitions that are being given up.
+struct Giving {
+    round: Round,
+    keys: Vec<Key>,
+    event: u64,
+    /// All is finished; what is done is being committed.
+    finished: bool,
+}
+
+/// See the module.
+pub(crate) struct Member {
+    pool: Handle,
+    env: Environment,
+    rng: StdRng,
+    config: GroupConfig,
+    /// Where partitions begin of which the group has nothing.
+    start: Start,
+    topics: Vec<Arc<str>>,
+    /// How many partitions each of them had when it was seen first: what comes later is read from its first record.
+    first_seen: BTreeMap<Arc<str>, i32>,
+    /// Topics that the application was told are not to be had, and why.
+    told: BTreeMap<Arc<str>, ErrorKind>,
+    buffer: Arc<Buffer>,
+    attention: Arc<Attention>,
+    calls: Calls,
+    machine: Classic,
+    /// By which lookup, and who.
+    coordinator: Option<(RequestId, i32)>,
+    leader: leader::Leader,
+    /// What the last assignment was, and of which generation: an eager member's history.
+    history: (Partitions, i32),
+    /// Partitions of this member; those that are not read yet wait for what the group has of them.
+    parts: BTreeMap<Key, bool>,
+    looking: bool,
+    look_at: Option<Instant>,
+    look_backoff: Backoff,
+    givings: Vec<Giving>,
+    offsets: Offsets,
+    presence: Presence,
+    halted: bool,
+    lease: Lease,
+    closing: bool,
+    ended: bool,
+    /// The incarnation of the cluster that the group is of.
+    incarnation: u64,
+    orders: mpsc::UnboundedReceiver<Command>,
+    tx: mpsc::UnboundedSender<News>,
+    rx: mpsc::UnboundedReceiver<News>,
+}
+
+/// How long a close may take, commit and farewell included.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+impl Member {
+    pub(crate) fn new(
+        pool: &Handle,
+        buffer: &Arc<Buffer>,
+        attention: Arc<Attention>,
+        orders: mpsc::UnboundedReceiver<Command>,
+        (config, topics, start): (GroupConfig, Vec<Arc<str>>, Start),
+    ) -> Self {
+        let env = pool.env().clone();
+        let now = env.now();
+        let mut rng = env.rng();
+        let settings = Settings {
+            instance_id: config.instance_id.clone(),
+            session_timeout: config.session_timeout,
+            max_poll_interval: config.max_poll_interval,
+            eager: !super::assignors::is_cooperative(&config.assignors),
+            request_timeout: pool.request_timeout(),
+        };
+        let subscription = Subscription { topics: topics.clone(), pattern: None };
+        let by_hand = config.commit == super::Commit::Manual;
+        let calls = Calls::new(
+            pool,
+            pool.next_consumer(),
+            (Arc::clone(&config.id), config.instance_id.clone()),
+        );
+        let (tx, rx) = mpsc::unbounded_channel();
+        Self {
+            machine: Classic::new(settings, subscription, now),
+            offsets: Offsets::new(config.commit_interval, by_hand, now, &mut rng),
+            incarnation: pool.settings().born,
+            pool: pool.clone(),
+            env,
+            rng,
+            config,
+            start,
+            topics,
+            first_seen: BTreeMap::new(),
+            told: BTreeMap::new(),
+            buffer: Arc::clone(buffer),
+            attention,
+            calls,
+            coordinator: None,
+            leader: leader::Leader::default(),
+            history: (Partitions::new(), super::wire::NO_GENERATION),
+            parts: BTreeMap::new(),
+            looking: false,
+            look_at: None,
+            look_backoff: Backoff::default(),
+            givings: Vec::new(),
+            presence: Presence::default(),
+            halted: false,
+            lease: Lease::Over,
+            closing: false,
+            ended: false,
+            orders,
+            tx,
+            rx,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut metadata = self.pool.metadata().subscribe();
+        let mut alarm = self.env.alarm();
+        self.learn();
+        loop {
+            if !self.is_of_this_cluster() {
+                break;
+            }
+            self.env.mishap("member");
+            let now = self.env.now();
+            self.see_application(now);
+            self.close_if_wanted(now);
+            if self.machine.next_wake().is_some_and(|at| at <= now) {
+                self.tell(events::Event::Tick);
+            }
+            self.look_up(now);
+            self.give(now);
+            self.commit(now);
+            self.renew_lease();
+            if self.ended {
+                break;
+            }
+            let wake = earlier(self.machine.next_wake(), self.offsets_wake());
+            let wake = earlier(wake, self.look_at);
+            // What the application does next matters: it comes back, or lets go of what is to be given up.
+            if !self.givings.is_empty() || self.machine.identity().is_none() {
+                self.attention.want();
+                if self.buffer.presence() != self.presence {
+                    continue;
+                }
+            }
+            let attention = Arc::clone(&self.attention);
+            tokio::select! {
+                biased;
+                Some(news) = self.rx.recv() => self.hear(news),
+                Some(command) = self.orders.recv() => self.obey(command),
+                () = attention.wake.notified() => {}
+                _ = metadata.changed() => self.learn(),
+                () = alarm.until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+            while let Ok(news) = self.rx.try_recv() {
+                self.hear(news);
+            }
+        }
+        self.finish();
+    }
+
+    /// Tells the machine, and does what it wants.
+    fn tell(&mut self, event: events::Event<Answer>) {
+        let now = self.env.now();
+        let actions = self.machine.on(event, now, &mut self.rng);
+        for action in actions {
+            self.act(action, now);
+        }
+    }
+
+    /// Another cluster knows nothing of this group's members.
+    fn is_of_this_cluster(&mut self) -> bool {
+        if let Err(error) = self.pool.check() {
+            self.offsets.lost(&error);
+            self.buffer.end(error);
+            return false;
+        }
+        let incarnation = self.pool.identity().incarnation();
+        if std::mem::replace(&mut self.incarnation, incarnation) != incarnation
+            && let Some((found, _)) = self.coordinator.take()
+        {
+            self.tell(events::Event::CoordinatorLost { found });
+        }
+        true
+    }
+
+    /// Whether the application is there.
+    fn see_application(&mut self, now: Instant) {
+        let seen = self.buffer.presence();
+        let before = std::mem::replace(&mut self.presence, seen);
+        let asked = seen.asks != before.asks;
+        if asked {
+            self.tell(events::Event::Asks);
+        }
+        if !seen.waits && (asked || before.waits) {
+            self.tell(events::Event::Away);
+        }
+        let _ = now;
+    }
+
+    fn close_if_wanted(&mut self, now: Instant) {
+        if self.closing || !self.buffer.is_closed() {
+            return;
+        }
+        self.closing = true;
+        let deadline = now + CLOSE_WITHIN;
+        self.tell(events::Event::Close { deadline, leave: false });
+    }
+
+    fn renew_lease(&mut self) {
+        let lease = match self.machine.lease() {
+            Some(until) if !self.halted => Lease::Until(until),
+            _ => Lease::Over,
+        };
+        if lease != std::mem::replace(&mut self.lease, lease) {
+            self.buffer.lease(lease);
+        }
+    }
+
+    /// What there is to know of the topics.
+    fn learn(&mut self) {
+        for topic in &self.topics {
+            match self.pool.metadata().lookup(topic) {
+                Lookup::Pending => {}
+                Lookup::Known(meta) => {
+                    let count = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
+                    self.first_seen.entry(Arc::clone(topic)).or_insert(count);
+                    self.told.remove(topic);
+                }
+                Lookup::Failed(e) => {
+                    if e.kind() == ErrorKind::UnknownTopic {
+                        self.first_seen.entry(Arc::clone(topic)).or_insert(0);
+                    }
+                    if self.told.insert(Arc::clone(topic), e.kind()) != Some(e.kind()) {
+                        self.buffer.fail(e);
+                    }
+                }
+            }
+        }
+        if self.leader.has_changed(self.pool.metadata()) {
+            self.tell(events::Event::TopicsChanged);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Commit(order) => self.offsets.order(order),
+            Command::Subscribe(topics) => {
+                self.topics = topics;
+                self.learn();
+                let topics = self.topics.clone();
+                self.tell(events::Event::Subscribed(Subscription { topics, pattern: None }));
+            }
+        }
+    }
+
+    /// Asks where the group was in partitions that came.
+    fn look_up(&mut self, now: Instant) {
+        let wanted = || self.parts.iter().filter(|(_, reads)| !**reads).map(|(key, _)| key.clone());
+        let Some((by, coordinator)) = self.coordinator else { return };
+        if self.looking || self.look_at.is_some_and(|at| at > now) || wanted().next().is_none() {
+            return;
+        }
+        let Some(sent) = self.machine.identity() else { return };
+        let keys: Vec<Key> = wanted().collect();
+        (self.looking, self.look_at) = (true, None);
+        let (calls, tx) = (self.calls.clone(), self.tx.clone());
+        let of = membership(&sent);
+        self.spawn(async move {
+            let found = calls.committed(coordinator, &of, &keys).await;
+            let _ = tx.send(News::Found { sent, by, since: now, found });
+        });
+    }
+
+    fn found(&mut self, found: Vec<(Key, Option<Committed>)>) {
+        let mut begins = Vec::with_capacity(found.len());
+        for (key, committed) in found {
+            let Some(reads) = self.parts.get_mut(&key).filter(|reads| !**reads) else { continue };
+            *reads = true;
+            let place: Option<Place> = committed.map(|found| (found.offset, found.epoch));
+            self.offsets.found(key.clone(), place);
+            let reset = self.start;
+            let later = self.first_seen.get(&key.0).is_some_and(|first| key.1 >= *first);
+            let begin = match place {
+                Some((offset, epoch)) => Begin { start: Start::Offset(offset), epoch, reset },
+                None if later => Begin { reset, ..Start::Earliest.into() },
+                None => reset.into(),
+            };
+            begins.push((key, begin));
+        }
+        self.buffer.take_over(begins);
+        // What is being given up meanwhile is not handed out.
+        for giving in &self.givings {
+            self.buffer.withhold(&giving.keys);
+        }
+    }
+
+    /// Gives up what the application has finished.
+    fn give(&mut self, now: Instant) {
+        let committable = self.buffer.committable();
+        let waits = !self.closing || self.buffer.waits_for_hand();
+        for giving in &mut self.givings {
+            let open = waits && self.buffer.is_open(&giving.keys);
+            if !giving.finished && !open && (self.closing || self.buffer.has_done(giving.event)) {
+                giving.finished = true;
+                self.offsets.hurry();
+            }
+        }
+        let none = matches!(self.machine.standing(), Standing::Never);
+        let (done, rest): (Vec<Giving>, Vec<Giving>) =
+            std::mem::take(&mut self.givings).into_iter().partition(|giving| {
+                giving.finished && (none || self.offsets.has(&committable, &giving.keys))
+            });
+        self.givings = rest;
+        for giving in done {
+            self.tell(events::Event::GaveUp { round: giving.round });
+        }
+        let _ = now;
+    }
+
+    fn offsets_wake(&self) -> Option<Instant> {
+        matches!(self.machine.standing(), Standing::As(_)).then(|| self.offsets.wake()).flatten()
+    }
+
+    fn commit(&mut self, now: Instant) {
+        let sent = match self.machine.standing() {
+            Standing::As(identity) => identity,
+            Standing::Wait => return,
+            Standing::Never => {
+                self.offsets.lost(&not_a_member(&self.config.id));
+                return;
+            }
+        };
+        let Some((by, coordinator)) = self.coordinator else { return };
+        if !self.offsets.is_due(now) {
+            return;
+        }
+        let committable = self.buffer.committable();
+        let Some(places) = self.offsets.begin(committable, now, &mut self.rng) else {
+            return;
+        };
+        let (calls, tx) = (self.calls.clone(), self.tx.clone());
+        let of = membership(&sent);
+        self.spawn(async move {
+            let offsets = listed(places);
+            let answer = calls.commit(coordinator, &of, &offsets).await;
+            let _ = tx.send(News::Committed { sent, by, since: now, answer });
+        });
+    }
+
+    /// The last words: whoever waits is told, and nothing of the group's is kept.
+    fn finish(&mut self) {
+        self.offsets.lost(&Error::closed("consumer"));
+        self.orders.close();
+        while let Ok(command) = self.orders.try_recv() {
+            if let Command::Commit(order) = command {
+                let _ = order.reply.send(Err(Error::closed("consumer")));
+            }
+        }
+        if let Some((_, coordinator)) = self.coordinator {
+            self.calls.hang_up(coordinator);
+        }
+    }
+}
+
+fn membership(identity: &Identity) -> Membership {
+    Membership { member: Arc::clone(&identity.member_id), generation: identity.generation }
+}
+
+fn listed(places: Places) -> Vec<(Key, Committed)> {
+    let committed = |(offset, epoch): Place| Committed { offset, epoch, metadata: String::new() };
+    places.into_iter().map(|(key, place)| (key, committed(place))).collect()
+}
+
+fn not_a_member(group: &str) -> Error {
+    let words = format!("this consumer is not a member of group '{group}' now");
+    Error::new(ErrorKind::Fenced, words)
+        .advise("what was not committed is read again by who has the partitions now")
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // After a panic: nobody sees to the membership any more.
+        self.buffer.lease(Lease::Over);
+    }
+}

@@ -1,0 +1,373 @@
+//! What the machine wants done, and what comes of it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Giving, Member, News, leader};
+use crate::caught::caught;
+use crate::consumer::TopicPartition;
+use crate::consumer::buffer::Key;
+use crate::consumer::event::Event;
+use crate::consumer::group::assignors::{self, Joining};
+use crate::consumer::group::calls::{Failure, Membership, Offer};
+use crate::consumer::group::classic::{Answer, Request};
+use crate::consumer::group::events::{
+    self, Action, Identity, Outcome, Part, RequestId, Trouble, Why,
+};
+use crate::consumer::group::wire::{Assignment, Partitions};
+use crate::error::names::{self as code, NONE};
+use crate::error::{Error, ErrorKind, describe};
+
+impl Member {
+    /// A call of its own, whose panic is as if it had got no answer.
+    pub(super) fn spawn(&self, call: impl Future<Output = ()> + Send + 'static) {
+        self.env.spawn(async move {
+            let _ = caught(call).await;
+        });
+    }
+
+    pub(super) fn act(&mut self, action: Action<Request>, now: Instant) {
+        match action {
+            Action::FindCoordinator { id } => {
+                let (pool, group) = (self.pool.clone(), Arc::clone(&self.config.id));
+                let tx = self.tx.clone();
+                self.spawn(async move {
+                    let found = caught(pool.find_coordinator(&group)).await;
+                    let found = found.and_then(|found| found);
+                    let _ = tx.send(News::Coordinator { id, found });
+                });
+            }
+            Action::Send { id, timeout, request, .. } => self.send(id, timeout, request),
+            Action::Abandon { .. } => {
+                if let Some((_, coordinator)) = self.coordinator {
+                    self.calls.hang_up(coordinator);
+                }
+            }
+            Action::Plan { join, assign } => self.plan(join, assign),
+            Action::Take { parts } => {
+                let keys: Vec<Key> = parts.iter().map(key).collect();
+                self.parts.extend(keys.iter().map(|key| (key.clone(), false)));
+                self.buffer.announce(Event::Assigned(named(&keys)));
+            }
+            Action::GiveUp { round, parts, deadline } => {
+                let keys: Vec<Key> = parts.iter().map(key).collect();
+                self.buffer.withhold(&keys);
+                let event = Event::GivingUp { partitions: named(&keys), deadline };
+                let event = self.buffer.announce(event);
+                self.givings.push(Giving { round, keys, event, finished: false });
+            }
+            Action::Drop { parts, why } => {
+                let keys: Vec<Key> = parts.iter().map(key).collect();
+                self.buffer.give_up(&keys);
+                for key in &keys {
+                    self.parts.remove(key);
+                    self.offsets.forget(key);
+                }
+                self.givings.retain_mut(|giving| {
+                    giving.keys.retain(|key| !keys.contains(key));
+                    !giving.keys.is_empty()
+                });
+                if why == Why::Lost {
+                    self.buffer.announce(Event::Lost(named(&keys)));
+                }
+            }
+            Action::Halt => self.halted = true,
+            Action::Resume => self.halted = false,
+            Action::Tell(trouble) => self.buffer.fail(self.in_words(trouble)),
+            Action::End(trouble) => {
+                let error = self.in_words(trouble);
+                self.offsets.lost(&error);
+                self.buffer.end(error);
+                self.ended = true;
+            }
+            Action::Closed => self.ended = true,
+            // The classic machine wants neither.
+            Action::Resolve { .. } | Action::UseClassic => {}
+        }
+        let _ = now;
+    }
+
+    fn in_words(&self, Trouble { code, during }: Trouble) -> Error {
+        let what = format!("group '{}': {during}", self.config.id);
+        let error = Error::broker(code, what, None);
+        match code {
+            code::FENCED_INSTANCE_ID => error.advise(
+                "another consumer has this instance_id: give each running consumer its own",
+            ),
+            code::INCONSISTENT_GROUP_PROTOCOL => error.advise(
+                "the members of the group have no assignor in common: see what they offer, and set assignors",
+            ),
+            _ => error,
+        }
+    }
+
+    fn send(&mut self, id: RequestId, timeout: Duration, request: Request) {
+        let tx = self.tx.clone();
+        let Some((_, coordinator)) = self.coordinator else {
+            let _ = tx.send(News::Answer { id, outcome: Outcome::NotSent });
+            return;
+        };
+        let calls = self.calls.within(timeout);
+        match request {
+            Request::Join { member_id, topics, owned, owned_generation } => {
+                let owned = by_topic(&owned);
+                // Who is eager has given up what it had, and tells of it all the same where an assignor asks for it.
+                let (held, generation) = match self.machine_is_eager() {
+                    true => (&self.history.0, self.history.1),
+                    false => (&owned, owned_generation),
+                };
+                let joining = Joining { topics: &topics, rack: None, held, generation };
+                let offers = assignors::offers(&self.config.assignors, &joining);
+                let offers: Vec<Offer> =
+                    offers.into_iter().map(|(name, metadata)| Offer { name, metadata }).collect();
+                let times = (self.config.session_timeout, self.config.max_poll_interval);
+                self.spawn(async move {
+                    let joined = calls.join(coordinator, &member_id, &offers, times, "joins").await;
+                    let outcome = match joined {
+                        Ok(joined) => {
+                            let answer = Answer::Join {
+                                code: NONE,
+                                member_id: Arc::clone(&joined.membership.member),
+                                generation: joined.membership.generation,
+                                leader: joined.leads,
+                                skip_assignment: joined.skip_assignment,
+                            };
+                            let _ = tx.send(News::Joined { id, joined });
+                            Outcome::Answered(answer)
+                        }
+                        Err((Failure::Code(code, _), named)) => Outcome::Answered(Answer::Join {
+                            code,
+                            member_id: named.unwrap_or_else(|| Arc::from("")),
+                            generation: -1,
+                            leader: false,
+                            skip_assignment: false,
+                        }),
+                        Err((failure, _)) => lost(&failure),
+                    };
+                    let _ = tx.send(News::Answer { id, outcome });
+                });
+            }
+            Request::Sync { member_id, generation, planned } => {
+                let of = Membership { member: member_id, generation };
+                let protocol = self.leader.protocol().to_owned();
+                let plan = self.leader.plan(planned);
+                self.spawn(async move {
+                    let outcome = match calls.sync(coordinator, &of, &protocol, plan).await {
+                        Ok(bytes) => match Assignment::decode(&bytes) {
+                            Ok(assignment) => {
+                                let parts = parts(&assignment.partitions);
+                                Outcome::Answered(Answer::Sync { code: NONE, parts })
+                            }
+                            // Whoever leads has written what nobody can read.
+                            Err(_) => Outcome::Cut,
+                        },
+                        Err(Failure::Code(code, _)) => {
+                            Outcome::Answered(Answer::Sync { code, parts: Vec::new() })
+                        }
+                        Err(failure) => lost(&failure),
+                    };
+                    let _ = tx.send(News::Answer { id, outcome });
+                });
+            }
+            Request::Heartbeat { member_id, generation } => {
+                let of = Membership { member: member_id, generation };
+                self.spawn(async move {
+                    let answer = calls.heartbeat(coordinator, &of).await;
+                    let _ = tx.send(News::Answer { id, outcome: coded(answer) });
+                });
+            }
+            Request::Leave { member_id } => {
+                let reason = if self.closing { "is closed" } else { "max_poll_interval is over" };
+                self.spawn(async move {
+                    let answer = calls.leave(coordinator, &member_id, reason).await;
+                    let _ = tx.send(News::Answer { id, outcome: coded(answer) });
+                });
+            }
+        }
+    }
+
+    fn machine_is_eager(&self) -> bool {
+        !assignors::is_cooperative(&self.config.assignors)
+    }
+
+    fn plan(&mut self, join: RequestId, assign: bool) {
+        let joined = self.leader.joined.as_ref().filter(|(id, _)| *id == join);
+        let Some((_, joined)) = joined.cloned() else {
+            self.tell(events::Event::Planned { join, ok: false });
+            return;
+        };
+        let (pool, tx) = (self.pool.clone(), self.tx.clone());
+        self.spawn(async move {
+            let plan = caught(leader::plan(&pool, &joined, assign)).await.and_then(|plan| plan);
+            let _ = tx.send(News::Planned { join, plan });
+        });
+    }
+
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Coordinator { id, found } => {
+                let outcome = match found {
+                    Ok(coordinator) => {
+                        self.coordinator = Some((id, coordinator));
+                        Outcome::Answered(NONE)
+                    }
+                    Err(e) => e.broker_code().map_or_else(
+                        || {
+                            if e.kind() == ErrorKind::Timeout {
+                                Outcome::TimedOut
+                            } else {
+                                Outcome::NotSent
+                            }
+                        },
+                        Outcome::Answered,
+                    ),
+                };
+                self.tell(events::Event::Coordinator { to: id, outcome });
+            }
+            News::Joined { id, joined } => self.leader.begins(id, joined),
+            News::Answer { id, outcome } => {
+                if let Outcome::Answered(Answer::Sync { code: NONE, parts }) = &outcome {
+                    let generation = self.machine.identity().map_or(-1, |of| of.generation);
+                    self.history = (by_topic(parts), generation);
+                }
+                self.tell(events::Event::Answer { to: id, outcome });
+            }
+            News::Planned { join, plan } => {
+                let ok = plan.is_ok();
+                match plan {
+                    Ok(plan) => self.leader.planned(join, plan),
+                    Err(e) => self.buffer.fail(e.context(format_args!(
+                        "group '{}': planning for its members",
+                        self.config.id
+                    ))),
+                }
+                self.tell(events::Event::Planned { join, ok });
+            }
+            News::Found { sent, by, since, found } => {
+                self.looking = false;
+                let refused = match found {
+                    Ok(found) => {
+                        self.look_backoff.reset();
+                        self.tell(events::Event::Alive { sent, since });
+                        return self.found(found);
+                    }
+                    Err(failure) => failure,
+                };
+                let now = self.env.now();
+                self.look_at = Some(now + self.look_backoff.next(&mut self.rng));
+                self.refused(&refused, sent, by);
+            }
+            News::Committed { sent, by, since, answer } => self.committed(sent, by, since, answer),
+        }
+    }
+
+    fn committed(
+        &mut self,
+        sent: Identity,
+        by: RequestId,
+        since: Instant,
+        answer: Result<Vec<(Key, i16)>, Failure>,
+    ) {
+        let now = self.env.now();
+        let codes = match answer {
+            Ok(codes) => codes,
+            Err(failure) => {
+                self.offsets.failed(now, &mut self.rng);
+                return self.refused(&failure, sent, by);
+            }
+        };
+        // What the coordinator says of the member it says of each partition.
+        let whole = codes.iter().map(|(_, code)| *code).find(|code| is_members(*code));
+        if let Some(code) = whole {
+            self.offsets.failed(now, &mut self.rng);
+            self.tell(events::Event::Refused { code, sent, found: by });
+            return;
+        }
+        self.tell(events::Event::Alive { sent, since });
+        let first =
+            codes.iter().find(|(_, code)| *code != NONE).map(|((topic, partition), code)| {
+                let what = format!(
+                    "committing topic '{topic}' partition {partition} for group '{}'",
+                    self.config.id
+                );
+                Error::broker(*code, what, None)
+            });
+        let taken = |key: &Key| codes.iter().any(|(of, code)| of == key && *code == NONE);
+        self.offsets.answered(taken, first.as_ref());
+        if let Some(error) = first {
+            self.buffer.fail(error);
+        }
+    }
+
+    /// A call beside the machine's own has failed as a whole.
+    fn refused(&mut self, failure: &Failure, sent: Identity, found: RequestId) {
+        match failure {
+            Failure::Code(code, _) => {
+                self.tell(events::Event::Refused { code: *code, sent, found });
+            }
+            Failure::Unsent(_) | Failure::Lost(_) => {
+                self.tell(events::Event::CoordinatorLost { found });
+            }
+        }
+    }
+}
+
+/// Whether a code of a partition in OffsetCommit is about the member, its group or the coordinator.
+fn is_members(code: i16) -> bool {
+    use crate::error::ErrorScope::{Coordinator, Group};
+    matches!(describe(code).scope, Coordinator | Group)
+}
+
+fn coded(answer: Result<(), Failure>) -> Outcome<Answer> {
+    match answer {
+        Ok(()) => Outcome::Answered(Answer::Code(NONE)),
+        Err(Failure::Code(code, _)) => Outcome::Answered(Answer::Code(code)),
+        Err(failure) => lost(&failure),
+    }
+}
+
+fn lost<A>(failure: &Failure) -> Outcome<A> {
+    match failure {
+        Failure::Unsent(_) => Outcome::NotSent,
+        Failure::Lost(e) if e.kind() == ErrorKind::Timeout => Outcome::TimedOut,
+        Failure::Lost(_) | Failure::Code(..) => Outcome::Cut,
+    }
+}
+
+fn key(part: &Part) -> Key {
+    (Arc::clone(&part.topic), part.partition)
+}
+
+fn named(keys: &[Key]) -> Vec<TopicPartition> {
+    let named = |(topic, partition): &Key| TopicPartition {
+        topic: Arc::clone(topic),
+        partition: *partition,
+    };
+    keys.iter().map(named).collect()
+}
+
+fn parts(partitions: &Partitions) -> Vec<Part> {
+    let of_topic = |(topic, numbers): &(Arc<str>, Vec<i32>)| {
+        let topic = Arc::clone(topic);
+        numbers.clone().into_iter().map(move |partition| Part {
+            topic: Arc::clone(&topic),
+            topic_id: uuid::Uuid::nil(),
+            partition,
+        })
+    };
+    partitions.iter().flat_map(of_topic).collect()
+}
+
+fn by_topic(parts: &[Part]) -> Partitions {
+    let mut all = Partitions::new();
+    for part in parts {
+        match all.iter_mut().find(|(topic, _)| *topic == part.topic) {
+            Some((_, numbers)) => numbers.push(part.partition),
+            None => all.push((Arc::clone(&part.topic), vec![part.partition])),
+        }
+    }
+    all
+}
