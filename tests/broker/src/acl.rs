@@ -41,6 +41,7 @@ pub(crate) enum Right {
     Delete,
     Group,
     DescribeGroup,
+    DeleteGroup,
     TransactionalId,
     DescribeTransactionalId,
     IdempotentWrite,
@@ -57,7 +58,7 @@ impl Right {
         self == other
             || match other {
                 Self::Describe => topic,
-                Self::DescribeGroup => self == Self::Group,
+                Self::DescribeGroup => matches!(self, Self::Group | Self::DeleteGroup),
                 Self::DescribeTransactionalId => self == Self::TransactionalId,
                 _ => false,
             }
@@ -145,9 +146,19 @@ impl Allowed {
         self.with(Right::Delete, topic)
     }
 
-    /// Read of a group.
+    /// Read of a group: to be a member of it, and to commit.
     pub fn group(self, group: impl Into<String>) -> Self {
         self.with(Right::Group, group)
+    }
+
+    /// Describe of a group alone: to find it, to look at it and at what it has committed.
+    pub fn describe_group(self, group: impl Into<String>) -> Self {
+        self.with(Right::DescribeGroup, group)
+    }
+
+    /// Delete of a group: DeleteGroups and OffsetDelete.
+    pub fn delete_group(self, group: impl Into<String>) -> Self {
+        self.with(Right::DeleteGroup, group)
     }
 
     /// Write of a transactional id: InitProducerId with it, and Produce of transactions.

@@ -167,6 +167,41 @@ impl Builder {
         self
     }
 
+    /// `group.initial.rebalance.delay.ms`: how long the first rebalance of a group waits for more
+    /// members. Default none, so that tests are quick; Kafka's is 3 s.
+    pub fn group_initial_rebalance_delay(mut self, delay: Duration) -> Self {
+        self.config.groups.initial_rebalance_delay = delay;
+        self
+    }
+
+    /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`: members that ask for another
+    /// are refused. Default 6 s to 30 min, as Kafka's.
+    pub fn group_session_timeouts(mut self, min: Duration, max: Duration) -> Self {
+        self.config.groups.min_session_timeout = min;
+        self.config.groups.max_session_timeout = max;
+        self
+    }
+
+    /// `group.max.size`: most members of a group. Default 100,000; Kafka has no limit.
+    pub fn group_max_size(mut self, members: usize) -> Self {
+        self.config.groups.max_size = members;
+        self
+    }
+
+    /// `offsets.retention.minutes`: offsets of groups without members are forgotten after this time.
+    /// Looked over every ten minutes, as Kafka does. Default 7 days.
+    pub fn offsets_retention(mut self, retention: Duration) -> Self {
+        self.config.groups.offsets_retention = retention;
+        self
+    }
+
+    /// How long a broker reads the groups of another before it coordinates them; until then it answers
+    /// with `COORDINATOR_LOAD_IN_PROGRESS`. Default none.
+    pub fn coordinator_load_time(mut self, time: Duration) -> Self {
+        self.config.groups.load_time = time;
+        self
+    }
+
     /// Starts the cluster on a thread and runtime of its own. It may be used, and dropped, from any
     /// thread, also inside another runtime.
     ///

@@ -1,6 +1,7 @@
 //! The cluster as its user holds it: start, script, inspect, stop.
 
 mod brokers;
+mod groups;
 mod logs;
 mod replicas;
 mod security;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::acl::Acls;
 use crate::api::ApiKey;
 use crate::batch::Rules;
+use crate::groups::settings::GroupSettings;
 use crate::price::Price;
 use crate::sasl::Sasl;
 use crate::tls::Tls;
@@ -49,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     pub(crate) sasl: Option<Sasl>,
     pub(crate) acls: Option<Acls>,
+    pub(crate) groups: GroupSettings,
 }
 
 impl Config {
@@ -96,6 +98,7 @@ impl Default for Config {
             tls: None,
             sasl: None,
             acls: None,
+            groups: GroupSettings::default(),
         }
     }
 }

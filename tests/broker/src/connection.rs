@@ -195,6 +195,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             broker,
             version: head.version,
             correlation_id: head.correlation_id,
+            client_id: head.client_id,
             plan,
             work,
             scratch: &mut self.scratch,
@@ -217,7 +218,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
             }
         };
-        let work = call.work;
+        // The fault script may have had something for what the body names.
+        let Call { work, plan, .. } = call;
         if self.scratch.capacity() > SCRATCH_KEPT {
             self.scratch = Vec::new();
         }
@@ -242,6 +244,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             }
             Outcome::NoResponse => {}
             Outcome::Close => return Ok(Some(End::Orderly)),
+            Outcome::Cut => return Ok(Some(End::Cut)),
+            Outcome::Swallow => return self.swallow().await,
             Outcome::Refused(answer) => {
                 broker.counters.login_refused();
                 let delay = self.shared.sasl.as_ref().map(|sasl| sasl.sasl.failure_delay);

@@ -85,6 +85,7 @@ pub struct FaultRule {
     fault: Fault,
     broker: Option<i32>,
     api: Option<ApiKey>,
+    group: Option<String>,
     topic: Option<String>,
     partition: Option<i32>,
     skip: usize,
@@ -117,6 +118,7 @@ impl FaultRule {
             fault,
             broker: None,
             api: None,
+            group: None,
             topic: None,
             partition: None,
             skip: 0,
@@ -134,6 +136,14 @@ impl FaultRule {
     /// Only for requests of this kind.
     pub fn api(mut self, api: ApiKey) -> Self {
         self.api = Some(api);
+        self
+    }
+
+    /// Only for this group, of requests that name groups. A request that names several is cut, delayed
+    /// or throttled if one of them matches, and errors are those of each group. With a topic or partition
+    /// as well: for what the group asks of them.
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
         self
     }
 
@@ -244,6 +254,30 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    fn add(&mut self, fault: Fault) {
+        match fault {
+            Fault::Refuse | Fault::Tls(_) | Fault::Login(_) => {}
+            Fault::CutBeforeAppend => self.cut_before = true,
+            Fault::CutAfterAppend => self.cut_after = true,
+            Fault::Delay(time) => self.delay += time,
+            Fault::DelayResponse(time) => self.delay_response += time,
+            Fault::BlackHole => self.black_hole = true,
+            Fault::BlackHoleAfterAppend => self.black_hole_after = true,
+            Fault::Error(code) => self.error_before = Some(code),
+            Fault::ErrorAfterAppend(code) => self.error_after = Some(code),
+            Fault::Throttle(time) => self.throttle = self.throttle.max(time),
+            Fault::SessionError(code) => self.session_error = Some(code),
+        }
+    }
+
+    /// What happens once the request has taken effect, of another plan as well.
+    pub(crate) fn add_after(&mut self, other: &Self) {
+        self.cut_after |= other.cut_after;
+        self.black_hole_after |= other.black_hole_after;
+        self.delay_response += other.delay_response;
+        self.throttle = self.throttle.max(other.throttle);
+    }
+
     /// The request comes while its connection logs in: it is answered with an error and has no effect.
     pub(crate) fn out_of_turn(&mut self) {
         let error = Some(crate::error_code::ILLEGAL_SASL_STATE);
@@ -257,11 +291,18 @@ impl Faults {
     ///
     /// # Panics
     /// If a rule narrowed to a topic or partition is neither [`Fault::Error`] nor
-    /// [`Fault::ErrorAfterAppend`]: other faults happen to connections, which carry many partitions.
+    /// [`Fault::ErrorAfterAppend`]: other faults happen to connections, which carry many partitions. If
+    /// one narrowed to a group happens to no request.
     pub fn inject(&self, rule: FaultRule) -> FaultId {
         assert!(
             !rule.is_scoped() || matches!(rule.fault, Fault::Error(_) | Fault::ErrorAfterAppend(_)),
             "{:?} cannot be narrowed to a topic or partition",
+            rule.fault
+        );
+        assert!(
+            rule.group.is_none()
+                || !(rule.fault.is_apart() || matches!(rule.fault, Fault::SessionError(_))),
+            "{:?} cannot be narrowed to a group",
             rule.fault
         );
         let mut rules = self.lock();
@@ -379,27 +420,25 @@ impl Faults {
 
     /// What happens to a request as a whole.
     pub(crate) fn plan(&self, broker: i32, api: ApiKey) -> Plan {
+        self.plan_of(broker, api, None)
+    }
+
+    /// What happens to a request because of a group that it names.
+    pub(crate) fn group_plan(&self, broker: i32, api: ApiKey, group: &str) -> Plan {
+        self.plan_of(broker, api, Some(group))
+    }
+
+    fn plan_of(&self, broker: i32, api: ApiKey, group: Option<&str>) -> Plan {
         let mut plan = Plan::default();
         self.offer(
             |rule| {
                 !rule.fault.is_apart()
                     && !rule.is_scoped()
+                    && rule.group.as_deref() == group
                     && rule.broker.is_none_or(|id| id == broker)
                     && rule.api.is_none_or(|key| key == api)
             },
-            |fault| match fault {
-                Fault::Refuse | Fault::Tls(_) | Fault::Login(_) => {}
-                Fault::CutBeforeAppend => plan.cut_before = true,
-                Fault::CutAfterAppend => plan.cut_after = true,
-                Fault::Delay(time) => plan.delay += time,
-                Fault::DelayResponse(time) => plan.delay_response += time,
-                Fault::BlackHole => plan.black_hole = true,
-                Fault::BlackHoleAfterAppend => plan.black_hole_after = true,
-                Fault::Error(code) => plan.error_before = Some(code),
-                Fault::ErrorAfterAppend(code) => plan.error_after = Some(code),
-                Fault::Throttle(time) => plan.throttle = plan.throttle.max(time),
-                Fault::SessionError(code) => plan.session_error = Some(code),
-            },
+            |fault| plan.add(fault),
         );
         plan
     }
@@ -409,6 +448,7 @@ impl Faults {
         &self,
         broker: i32,
         api: ApiKey,
+        group: Option<&str>,
         topic: &str,
         partition: i32,
     ) -> (Option<i16>, Option<i16>) {
@@ -418,6 +458,7 @@ impl Faults {
                 rule.is_scoped()
                     && rule.broker.is_none_or(|id| id == broker)
                     && rule.api.is_none_or(|key| key == api)
+                    && rule.group.as_deref().is_none_or(|name| Some(name) == group)
                     && rule.topic.as_deref().is_none_or(|name| name == topic)
                     && rule.partition.is_none_or(|index| index == partition)
             },

@@ -5,6 +5,8 @@
 //! Here every element has to be there, and their number is bounded, before anything is reserved.
 //! The walk allocates nothing.
 
+mod groups;
+
 use crate::api::ApiKey;
 
 /// Array elements and tagged fields of one request together. An element takes some hundred bytes
@@ -255,7 +257,15 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::FETCH => &FETCH,
         ApiKey::LIST_OFFSETS => &LIST_OFFSETS,
         ApiKey::METADATA => &METADATA,
+        ApiKey::OFFSET_COMMIT => &groups::OFFSET_COMMIT,
+        ApiKey::OFFSET_FETCH => &groups::OFFSET_FETCH,
         ApiKey::FIND_COORDINATOR => &FIND_COORDINATOR,
+        ApiKey::JOIN_GROUP => &groups::JOIN_GROUP,
+        ApiKey::HEARTBEAT => &groups::HEARTBEAT,
+        ApiKey::LEAVE_GROUP => &groups::LEAVE_GROUP,
+        ApiKey::SYNC_GROUP => &groups::SYNC_GROUP,
+        ApiKey::DESCRIBE_GROUPS => &groups::DESCRIBE_GROUPS,
+        ApiKey::LIST_GROUPS => &groups::LIST_GROUPS,
         ApiKey::API_VERSIONS => &API_VERSIONS,
         ApiKey::SASL_HANDSHAKE => &SASL_HANDSHAKE,
         ApiKey::SASL_AUTHENTICATE => &SASL_AUTHENTICATE,
@@ -264,6 +274,8 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::INIT_PRODUCER_ID => &INIT_PRODUCER_ID,
         ApiKey::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH,
         ApiKey::CREATE_PARTITIONS => &CREATE_PARTITIONS,
+        ApiKey::DELETE_GROUPS => &groups::DELETE_GROUPS,
+        ApiKey::OFFSET_DELETE => &groups::OFFSET_DELETE,
         ApiKey::DESCRIBE_PRODUCERS => &DESCRIBE_PRODUCERS,
         _ => return None,
     })

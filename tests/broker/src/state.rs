@@ -14,6 +14,7 @@ use crate::batch::{Refusal, Rules};
 use crate::config::{Config, Storage};
 use crate::error_code as code;
 use crate::faults::Faults;
+use crate::groups::Groups;
 use crate::log::Keeps;
 use crate::price::{Queue, Work};
 use crate::sasl::Registry;
@@ -189,6 +190,7 @@ pub(crate) struct State {
     pub(crate) cluster_id: Option<String>,
     next_producer_id: i64,
     pub(crate) transactional: HashMap<String, (i64, i16)>,
+    pub(crate) groups: Groups,
 }
 
 /// Longest transactional id map: ids are the clients' choice and must be bounded.
@@ -213,6 +215,7 @@ impl State {
             cluster_id: config.cluster_id.clone(),
             next_producer_id: 1000,
             transactional: HashMap::new(),
+            groups: Groups::new(&config.groups, config.brokers),
         }
     }
 
@@ -340,6 +343,7 @@ impl State {
             partition.wake();
         }
         self.arrivals.retain(|(id, _)| *id != topic.id);
+        self.groups.delete_topic(name);
         Ok(topic.id)
     }
 
@@ -418,14 +422,18 @@ impl State {
         self.retained_bytes
     }
 
-    /// Takes a broker out of every in-sync set and moves what it led to replicas that are up.
-    pub(crate) fn fence(&mut self, broker: i32) {
+    /// Takes a broker out of every in-sync set and moves what it led to replicas that are up, and what
+    /// it coordinated to the next broker.
+    pub(crate) fn fence(&mut self, broker: i32, now: Instant) {
         let Some(fenced) =
             usize::try_from(broker - 1).ok().and_then(|index| self.fenced.get_mut(index))
         else {
             return;
         };
         *fenced = true;
+        let fenced = &self.fenced;
+        let is_up = |id: i32| fenced.get(id as usize - 1).is_some_and(|fenced| !fenced);
+        self.groups.fenced(broker, is_up, now);
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             // The last in-sync replica stays in the set: only it has all the records.
             if partition.isr.len() > 1 {
@@ -438,14 +446,15 @@ impl State {
         }
     }
 
-    /// Lets a broker back into the in-sync sets; it leads again only what nobody leads.
-    pub(crate) fn unfence(&mut self, broker: i32) {
+    /// Lets a broker back into the in-sync sets; it leads and coordinates again only what nobody does.
+    pub(crate) fn unfence(&mut self, broker: i32, now: Instant) {
         let Some(fenced) =
             usize::try_from(broker - 1).ok().and_then(|index| self.fenced.get_mut(index))
         else {
             return;
         };
         *fenced = false;
+        self.groups.started(broker, now);
         for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
             if partition.replicas.contains(&broker) && !partition.isr.contains(&broker) {
                 partition.isr.push(broker);

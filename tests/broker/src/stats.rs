@@ -35,6 +35,7 @@ pub(crate) struct Counters {
     logins_refused: AtomicU64,
     reauthentications: AtomicU64,
     sessions_expired: AtomicU64,
+    offsets_committed: AtomicU64,
     software: Mutex<BTreeMap<(String, String), u64>>,
 }
 
@@ -62,6 +63,7 @@ impl Default for Counters {
             logins_refused: AtomicU64::new(0),
             reauthentications: AtomicU64::new(0),
             sessions_expired: AtomicU64::new(0),
+            offsets_committed: AtomicU64::new(0),
             software: Mutex::new(BTreeMap::new()),
         }
     }
@@ -150,6 +152,10 @@ impl Counters {
         add(&self.sessions_expired, 1);
     }
 
+    pub(crate) fn committed(&self, offsets: u64) {
+        add(&self.offsets_committed, offsets);
+    }
+
     pub(crate) fn software(&self, name: &str, version: &str) {
         let mut known = self.software.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = (name.to_owned(), version.to_owned());
@@ -192,6 +198,7 @@ impl Counters {
             logins_refused: get(&self.logins_refused),
             reauthentications: get(&self.reauthentications),
             sessions_expired: get(&self.sessions_expired),
+            offsets_committed: get(&self.offsets_committed),
             worked,
             longest_wait,
             software: self
@@ -251,6 +258,8 @@ pub struct BrokerStats {
     pub reauthentications: u64,
     /// Connections that were cut because they went on after their session's end.
     pub sessions_expired: u64,
+    /// Offsets of partitions that groups have committed.
+    pub offsets_committed: u64,
     /// Time of its request threads that was spent on requests, all threads together. Zero where
     /// requests have no price ([`crate::Builder::price`]).
     pub worked: Duration,

@@ -16,12 +16,14 @@ pub(crate) struct RequestHead {
     pub(crate) api_key: i16,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    /// Empty also where there is none.
+    pub(crate) client_id: Bytes,
 }
 
 impl RequestHead {
     /// Of a token that comes without a request around it, after a SaslHandshake of version 0.
     pub(crate) fn of_token() -> Self {
-        Self { api_key: KafkaApi::SaslAuthenticate as i16, version: 0, correlation_id: 0 }
+        Self { api_key: KafkaApi::SaslAuthenticate as i16, version: 0, correlation_id: 0, client_id: Bytes::new() }
     }
 }
 
@@ -34,7 +36,7 @@ pub(crate) fn read_head(frame: &mut Bytes) -> Result<RequestHead, String> {
     let api_key = frame.get_i16();
     let version = frame.get_i16();
     let correlation_id = frame.get_i32();
-    let head = RequestHead { api_key, version, correlation_id };
+    let mut head = RequestHead { api_key, version, correlation_id, client_id: Bytes::new() };
     let Ok(api) = KafkaApi::try_from(api_key) else { return Ok(head) };
     let known = api.valid_versions();
     if version < known.min || version > known.max {
@@ -45,7 +47,7 @@ pub(crate) fn read_head(frame: &mut Bytes) -> Result<RequestHead, String> {
         if len > frame.len() {
             return Err("client id is longer than its request".to_owned());
         }
-        frame.advance(len);
+        head.client_id = frame.split_to(len);
     }
     if api.request_header_version(version) >= 2 {
         let tags = read_unsigned(frame)?;

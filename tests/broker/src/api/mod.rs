@@ -3,18 +3,29 @@
 pub(crate) mod api_versions;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+mod delete_groups;
 pub(crate) mod delete_topics;
+mod describe_groups;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;
 mod fetch_partition;
 mod fetch_response;
 pub(crate) mod find_coordinator;
+mod groups;
+mod heartbeat;
 pub(crate) mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sasl;
+mod sync_group;
 
 use std::sync::Arc;
 
@@ -43,8 +54,24 @@ impl ApiKey {
     pub const LIST_OFFSETS: Self = Self(2);
     /// Metadata
     pub const METADATA: Self = Self(3);
+    /// OffsetCommit
+    pub const OFFSET_COMMIT: Self = Self(8);
+    /// OffsetFetch
+    pub const OFFSET_FETCH: Self = Self(9);
     /// FindCoordinator
     pub const FIND_COORDINATOR: Self = Self(10);
+    /// JoinGroup
+    pub const JOIN_GROUP: Self = Self(11);
+    /// Heartbeat
+    pub const HEARTBEAT: Self = Self(12);
+    /// LeaveGroup
+    pub const LEAVE_GROUP: Self = Self(13);
+    /// SyncGroup
+    pub const SYNC_GROUP: Self = Self(14);
+    /// DescribeGroups
+    pub const DESCRIBE_GROUPS: Self = Self(15);
+    /// ListGroups
+    pub const LIST_GROUPS: Self = Self(16);
     /// SaslHandshake
     pub const SASL_HANDSHAKE: Self = Self(17);
     /// ApiVersions
@@ -61,17 +88,29 @@ impl ApiKey {
     pub const SASL_AUTHENTICATE: Self = Self(36);
     /// CreatePartitions
     pub const CREATE_PARTITIONS: Self = Self(37);
+    /// DeleteGroups
+    pub const DELETE_GROUPS: Self = Self(42);
+    /// OffsetDelete
+    pub const OFFSET_DELETE: Self = Self(47);
     /// DescribeProducers
     pub const DESCRIBE_PRODUCERS: Self = Self(61);
 }
 
 /// Every api this broker answers, with the versions it knows.
-pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 14] = [
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 24] = [
     (ApiKey::PRODUCE, 3, 13),
     (ApiKey::FETCH, 4, 18),
     (ApiKey::LIST_OFFSETS, 1, 10),
     (ApiKey::METADATA, 0, 13),
+    (ApiKey::OFFSET_COMMIT, 2, 9),
+    (ApiKey::OFFSET_FETCH, 1, 9),
     (ApiKey::FIND_COORDINATOR, 0, 6),
+    (ApiKey::JOIN_GROUP, 0, 9),
+    (ApiKey::HEARTBEAT, 0, 4),
+    (ApiKey::LEAVE_GROUP, 0, 5),
+    (ApiKey::SYNC_GROUP, 0, 5),
+    (ApiKey::DESCRIBE_GROUPS, 0, 6),
+    (ApiKey::LIST_GROUPS, 0, 5),
     (ApiKey::SASL_HANDSHAKE, 0, 1),
     (ApiKey::API_VERSIONS, 0, 4),
     (ApiKey::CREATE_TOPICS, 2, 7),
@@ -80,6 +119,8 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 14] = [
     (ApiKey::OFFSET_FOR_LEADER_EPOCH, 2, 4),
     (ApiKey::SASL_AUTHENTICATE, 0, 2),
     (ApiKey::CREATE_PARTITIONS, 0, 3),
+    (ApiKey::DELETE_GROUPS, 0, 2),
+    (ApiKey::OFFSET_DELETE, 0, 0),
     (ApiKey::DESCRIBE_PRODUCERS, 0, 0),
 ];
 
@@ -91,6 +132,7 @@ pub(crate) struct Call<'a> {
     pub(crate) broker: &'a Broker,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    pub(crate) client_id: Bytes,
     pub(crate) plan: Plan,
     /// What the request makes the broker do, as far as its handler has found out.
     pub(crate) work: Work,
@@ -105,6 +147,9 @@ pub(crate) enum Outcome {
     NoResponse,
     /// The broker has nothing better than to hang up.
     Close,
+    /// By the fault script: the connection is cut, or never answers again.
+    Cut,
+    Swallow,
     /// A login is refused: after a while the client is told so, if there is a way, and the connection ends.
     Refused(Option<Response>),
 }
@@ -133,8 +178,20 @@ impl Call<'_> {
         topic: &str,
         partition: i32,
     ) -> (Option<i16>, Option<i16>) {
+        self.injected_in(api, None, topic, partition)
+    }
+
+    /// The same where a group asks.
+    pub(crate) fn injected_in(
+        &self,
+        api: ApiKey,
+        group: Option<&str>,
+        topic: &str,
+        partition: i32,
+    ) -> (Option<i16>, Option<i16>) {
+        let faults = &self.shared.faults;
         let (before, after) =
-            self.shared.faults.partition_errors(self.broker.id, api, topic, partition);
+            faults.partition_errors(self.broker.id, api, group, topic, partition);
         (before.or(self.plan.error_before), after.or(self.plan.error_after))
     }
 
@@ -167,7 +224,15 @@ pub(crate) async fn handle(
         ApiKey::FETCH => fetch::handle(call, body).await,
         ApiKey::LIST_OFFSETS => list_offsets::handle(call, body),
         ApiKey::METADATA => metadata::handle(call, body),
-        ApiKey::FIND_COORDINATOR => find_coordinator::handle(call, body),
+        ApiKey::OFFSET_COMMIT => offset_commit::handle(call, body).await,
+        ApiKey::OFFSET_FETCH => offset_fetch::handle(call, body).await,
+        ApiKey::FIND_COORDINATOR => find_coordinator::handle(call, body).await,
+        ApiKey::JOIN_GROUP => join_group::handle(call, body).await,
+        ApiKey::HEARTBEAT => heartbeat::handle(call, body).await,
+        ApiKey::LEAVE_GROUP => leave_group::handle(call, body).await,
+        ApiKey::SYNC_GROUP => sync_group::handle(call, body).await,
+        ApiKey::DESCRIBE_GROUPS => describe_groups::handle(call, body).await,
+        ApiKey::LIST_GROUPS => list_groups::handle(call, body),
         ApiKey::CREATE_TOPICS => create_topics::handle(call, body),
         ApiKey::DELETE_TOPICS => delete_topics::handle(call, body),
         ApiKey::INIT_PRODUCER_ID => init_producer_id::handle(call, body),
@@ -175,6 +240,8 @@ pub(crate) async fn handle(
         ApiKey::CREATE_PARTITIONS => create_partitions::handle(call, body),
         ApiKey::SASL_HANDSHAKE => sasl::handshake(call, body),
         ApiKey::SASL_AUTHENTICATE => sasl::authenticate(call, body),
+        ApiKey::DELETE_GROUPS => delete_groups::handle(call, body).await,
+        ApiKey::OFFSET_DELETE => offset_delete::handle(call, body).await,
         ApiKey::DESCRIBE_PRODUCERS => describe_producers::handle(call, body),
         _ => Ok(Outcome::Close),
     }

@@ -18,15 +18,19 @@ pub enum Leaders {
 
 impl Cluster {
     /// Stops a broker: its port refuses, its connections are cut, requests that wait there have no
-    /// further answer. Its records stay; its fetch sessions are gone.
+    /// further answer. Its records stay; its fetch sessions are gone, and so is what waited in the groups
+    /// that it coordinates.
     ///
     /// # Errors
     /// `NotFound` for an unknown broker.
     pub fn stop_broker(&self, broker: i32, leaders: Leaders) -> io::Result<()> {
         listener::close(&self.shared, broker)?;
         self.forget_fetch_sessions(broker)?;
+        let now = self.shared.now();
+        let mut state = self.shared.state();
+        state.groups.stopped(broker, now);
         if leaders == Leaders::Move {
-            self.shared.state().fence(broker);
+            state.fence(broker, now);
         }
         Ok(())
     }
@@ -38,7 +42,8 @@ impl Cluster {
     /// `NotFound` for an unknown broker.
     pub fn fence_broker(&self, broker: i32) -> io::Result<()> {
         self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
-        self.shared.state().fence(broker);
+        let now = self.shared.now();
+        self.shared.state().fence(broker, now);
         Ok(())
     }
 
@@ -48,7 +53,8 @@ impl Cluster {
     /// `NotFound` for an unknown broker.
     pub fn unfence_broker(&self, broker: i32) -> io::Result<()> {
         self.shared.broker(broker).ok_or_else(|| listener::unknown_broker(broker))?;
-        self.shared.state().unfence(broker);
+        let now = self.shared.now();
+        self.shared.state().unfence(broker, now);
         Ok(())
     }
 
@@ -59,7 +65,8 @@ impl Cluster {
     /// `NotFound` for an unknown broker; the system's error if the port cannot be listened on.
     pub fn start_broker(&self, broker: i32) -> io::Result<()> {
         listener::open(&self.shared, broker)?;
-        self.shared.state().unfence(broker);
+        let now = self.shared.now();
+        self.shared.state().unfence(broker, now);
         Ok(())
     }
 
