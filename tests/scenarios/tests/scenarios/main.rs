@@ -21,6 +21,7 @@ mod fetch_requests;
 mod fetched_bytes;
 mod foreign_brokers;
 mod foreign_code;
+mod groups;
 mod handle;
 mod health;
 mod hostile;
