@@ -149,6 +149,9 @@ async fn events_come_between_batches() {
     }
     let handled = Handled::default();
     let second = reads(build(&two).unwrap(), 1, &handled);
+    // Decided anew, and nothing new came of it.
+    let event = within("an event", first.next_event()).await.unwrap().unwrap();
+    assert!(matches!(&event, Event::Assigned(parts) if parts.is_empty()), "{event:?}");
     let event = within("an event", first.next_event()).await.unwrap().unwrap();
     let Event::GivingUp { partitions, .. } = event else { panic!("{event:?}") };
     assert_eq!(partitions.len(), 2);

@@ -47,6 +47,7 @@ mod producer_model;
 mod raw;
 mod reach;
 mod reading;
+mod real_groups;
 mod real_positions;
 mod real_refusals;
 mod real_security;
