@@ -11,7 +11,7 @@ mod decode;
 mod fetch;
 mod fetcher;
 #[cfg_attr(not(test), expect(dead_code, reason = "no consumer is a member of a group yet"))]
-mod group;
+pub(crate) mod group;
 mod position;
 mod reading;
 mod slot;

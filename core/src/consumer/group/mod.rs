@@ -2,4 +2,4 @@
 //! send one another through the coordinator, and [`assignors`], who reads what.
 
 mod assignors;
-mod wire;
+pub(crate) mod wire;

@@ -48,7 +48,13 @@ impl Group {
     }
 
     /// A topic whose replicas go round these racks, by spaces: partition n begins at rack n. `-`: not known.
-    pub(super) fn racked(mut self, topic: &str, partitions: usize, replicas: usize, racks: &str) -> Self {
+    pub(super) fn racked(
+        mut self,
+        topic: &str,
+        partitions: usize,
+        replicas: usize,
+        racks: &str,
+    ) -> Self {
         let racks: Vec<&str> = racks.split_whitespace().collect();
         let replica = |at: usize| racks[at % racks.len()];
         let of = |partition: usize| -> Vec<Arc<str>> {
@@ -170,8 +176,7 @@ fn what_a_member_offers() {
     let topics = [text("t")];
     let rack = text("a");
     let held = partitions("t-3");
-    let joining =
-        Joining { topics: &topics, rack: Some(&rack), held: &held, generation: 7 };
+    let joining = Joining { topics: &topics, rack: Some(&rack), held: &held, generation: 7 };
     let read = |assignors: &[Assignor]| -> Vec<(&str, Subscription)> {
         let offers = offers(assignors, &joining);
         let read = |(name, bytes): &(&'static str, Bytes)| {

@@ -12,10 +12,8 @@ fn planned(group: &Group) -> Vec<String> {
 
 #[test]
 fn what_somebody_still_reads_is_given_in_the_next_round() {
-    let mut group = Group::new(&[("t", 4)])
-        .member("a", "t")
-        .had("t-0 t-1 t-2 t-3", 1)
-        .member("new", "t");
+    let mut group =
+        Group::new(&[("t", 4)]).member("a", "t").had("t-0 t-1 t-2 t-3", 1).member("new", "t");
     assert_eq!(planned(&group), ["t-0 t-1", ""]);
     let plan = group.plan(Assignor::CooperativeSticky);
     group.follow(&plan, 2);
@@ -35,7 +33,8 @@ fn eager_members_get_everything_at_once() {
 
 #[test]
 fn what_a_member_left_is_free() {
-    let group = Group::new(&[("t", 3)]).member("a", "t").had("t-0", 1).member("b", "t").had("t-2", 1);
+    let group =
+        Group::new(&[("t", 3)]).member("a", "t").had("t-0", 1).member("b", "t").had("t-2", 1);
     assert_eq!(planned(&group), ["t-0 t-1", "t-2"]);
 }
 
@@ -64,7 +63,8 @@ fn a_stale_claim_does_not_hide_a_move() {
         .had("t-0 t-1", 3);
     assert_eq!(planned(&group), ["t-0", ""]);
     // Without that other claim what a member says is all there is to know.
-    let alone = Group::new(&[("t", 2)]).member("a", "t").had("t-0", 5).member("late", "t").had("t-1", 3);
+    let alone =
+        Group::new(&[("t", 2)]).member("a", "t").had("t-0", 5).member("late", "t").had("t-1", 3);
     assert_eq!(planned(&alone), ["t-0", "t-1"]);
 }
 

@@ -32,8 +32,7 @@ fn static_members_first() {
             .member("x", "t1 t2")
             .instance("i2")
     };
-    let expected =
-        ["t1-4 t2-3", "t1-0 t1-1 t2-0", "t1-3 t2-2", "t1-2 t2-1"];
+    let expected = ["t1-4 t2-3", "t1-0 t1-1 t2-0", "t1-3 t2-2", "t1-2 t2-1"];
     assert_eq!(planned(&group("a")), expected);
     assert_eq!(planned(&group("zz")), expected, "under another member id");
 }
@@ -88,8 +87,14 @@ fn topics_that_belong_together() {
             .member("m2", "t1 t2 t3")
             .rack(Some("c"))
     };
-    assert_eq!(planned(&together(1)), ["t1-0 t1-3 t2-0 t2-3 t3-0 t3-3", "t1-1 t1-4 t2-1 t2-4 t3-1", "t1-2 t2-2 t3-2"]);
-    assert_eq!(planned(&together(2)), ["t1-0 t1-2 t2-0 t2-2 t3-0 t3-2", "t1-1 t1-3 t2-1 t2-3 t3-1", "t1-4 t2-4 t3-3"]);
+    assert_eq!(
+        planned(&together(1)),
+        ["t1-0 t1-3 t2-0 t2-3 t3-0 t3-3", "t1-1 t1-4 t2-1 t2-4 t3-1", "t1-2 t2-2 t3-2"]
+    );
+    assert_eq!(
+        planned(&together(2)),
+        ["t1-0 t1-2 t2-0 t2-2 t3-0 t3-2", "t1-1 t1-3 t2-1 t2-3 t3-1", "t1-4 t2-4 t3-3"]
+    );
     // Partitions of a number lie apart: no member is near to both, and they meet all the same.
     let apart = Group::default()
         .racked("t1", 4, 1, "a b")

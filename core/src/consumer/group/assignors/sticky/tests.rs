@@ -13,8 +13,7 @@ fn planned(group: &Group) -> Vec<String> {
 fn what_a_member_leaves_is_all_that_moves() {
     let topics = [("t0", 2), ("t1", 2), ("t2", 2), ("t3", 2)];
     let all = "t0 t1 t2 t3";
-    let mut group =
-        Group::new(&topics).member("C0", all).member("C1", all).member("C2", all);
+    let mut group = Group::new(&topics).member("C0", all).member("C1", all).member("C2", all);
     let first = ["t0-0 t1-1 t3-0", "t0-1 t2-0 t3-1", "t1-0 t2-1"];
     assert_eq!(planned(&group), first);
     let plan = group.plan(Assignor::Sticky);
@@ -199,11 +198,8 @@ fn racks_decide_where_what_moves_goes() {
 /// What few are near to is given first: else `a` would be taken by who could have had `b`.
 #[test]
 fn those_with_the_fewest_near_first() {
-    let mut group = Group::default()
-        .member("m0", "t")
-        .rack(Some("a"))
-        .member("m1", "t")
-        .rack(Some("b"));
+    let mut group =
+        Group::default().member("m0", "t").rack(Some("a")).member("m1", "t").rack(Some("b"));
     let racks = [&["a", "b"][..], &["a"]].map(|racks| racks.iter().map(|r| text(r)).collect());
     group.topics.insert_with_racks("t", racks.to_vec());
     assert_eq!(planned(&group), ["t-1", "t-0"]);
