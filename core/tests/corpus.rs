@@ -159,6 +159,16 @@ fn records() {
     count(&inputs, fuzz::records, allowed);
 }
 
+#[test]
+fn membership() {
+    let inputs = corpus(include_str!("../fuzz/corpus/membership.hex"));
+    assert!(inputs.len() > 20);
+    // A topic of two bytes becomes one that is shared, and is there three times: as it was read, as it is written,
+    // and as it is read again.
+    let allowed = |sent: &[u8]| (4 << 10) + 128 * sent.len();
+    count(&inputs, fuzz::membership, allowed);
+}
+
 /// A frame of 21 bytes that says its blocks may have 4 MiB must not cost a buffer of that size: fifty
 /// thousand of them fit a batch that any producer may write.
 #[test]

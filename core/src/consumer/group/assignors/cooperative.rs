@@ -30,3 +30,6 @@ pub(super) fn plan(layout: &Layout<'_>) -> Vec<u32> {
     }
     owners
 }
+
+#[cfg(test)]
+mod tests;

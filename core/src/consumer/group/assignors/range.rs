@@ -127,3 +127,6 @@ fn match_together(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,3 +22,6 @@ pub(super) fn plan(layout: &Layout<'_>) -> Vec<u32> {
 pub(super) fn balanced(layout: &Layout<'_>, had: &[u32]) -> Vec<u32> {
     fill(layout, had, &Shares::balanced(layout, had))
 }
+
+#[cfg(test)]
+mod tests;

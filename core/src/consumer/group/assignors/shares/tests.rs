@@ -1,9 +1,10 @@
 //! Against all the plans there are, where there are few.
 
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::super::tests::{Group, says};
-use super::*;
 use crate::consumer::group::assignors::{Assignor, Plan};
 
 /// Members by topics they want; topics by partitions; who had each partition, if anybody.
@@ -119,7 +120,7 @@ proptest! {
 
     /// As even as any plan, and of those that are as even none loses less.
     #[test]
-    fn no_plan_is_better(case in case(3, 3, 3)) {
+    fn no_plan_is_better(case in case(4, 3, 2)) {
         let mut group = group(&case);
         let plan = group.plan(Assignor::Sticky);
         let given = owners(&case, &plan);
@@ -130,54 +131,44 @@ proptest! {
     }
 }
 
-/// A generator that needs no crate, so that sizes can be large.
-fn random(seed: &mut u64) -> usize {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    (*seed >> 33) as usize
+#[derive(Clone, Copy)]
+enum Had {
+    Nothing,
+    /// Each its own, and of a tenth those who have them are gone.
+    Some,
+    OneHasAll,
 }
 
+/// A thousand members and ten thousand partitions, 100 topics of 100: how even, and how many move.
 #[test]
 fn large_groups() {
-    for (name, wants, had) in [
-        ("equal", 100, 0),
-        ("half", 50, 0),
-        ("half had", 50, 1),
-        ("few", 5, 1),
-        ("one has all", 50, 2),
-        ("equal one has all", 100, 2),
-        ("one", 1, 1),
+    for (want, had, expected) in [
+        (100, Had::Nothing, Some((100_000, 0))),
+        (100, Had::OneHasAll, Some((100_000, 9990))),
+        (50, Had::Nothing, Some((100_000, 0))),
+        (50, Had::OneHasAll, Some((100_000, 9990))),
+        (50, Had::Some, None),
+        (5, Had::Some, None),
+        (1, Had::Some, None),
     ] {
-        let mut seed = 7;
+        let mut rng = StdRng::seed_from_u64(7);
         let (members, topics, partitions) = (1000, 100, 100);
         let wants: Vec<Vec<bool>> = (0..members)
-            .map(|at| (0..topics).map(|_| at == 0 || random(&mut seed) % 100 < wants).collect())
+            .map(|at| (0..topics).map(|_| at == 0 || rng.random_range(0..100) < want).collect())
             .collect();
-        let had: Vec<Vec<Option<usize>>> = (0..topics)
-            .map(|_| {
-                (0..partitions)
-                    .map(|_| match had {
-                        0 => None,
-                        1 => Some(random(&mut seed) % (members + 100)),
-                        _ => Some(0),
-                    })
-                    .collect()
-            })
-            .collect();
+        let mut owner = || match had {
+            Had::Nothing => None,
+            Had::Some => Some(rng.random_range(0..members + 100)),
+            Had::OneHasAll => Some(0),
+        };
+        let had = (0..topics).map(|_| (0..partitions).map(|_| owner()).collect()).collect();
         let case = Case { wants, had };
         let mut group = group(&case);
-        let t = std::time::Instant::now();
         let plan = group.plan(Assignor::Sticky);
-        let t1 = t.elapsed();
         let given = owners(&case, &plan);
         let got = judge(&case, |t, number| given[t][number]);
+        assert!(expected.is_none_or(|expected| got == expected), "{want} of 100: {got:?}");
         group.follow(&plan, 2);
-        let t = std::time::Instant::now();
-        assert_eq!(group.plan(Assignor::Sticky), plan, "{name}");
-        eprintln!("{name}: {got:?} {t1:?} {:?}", t.elapsed());
-        for a in [Assignor::Range, Assignor::RoundRobin] {
-            let t = std::time::Instant::now();
-            group.plan(a);
-            eprintln!("  {a:?} {:?}", t.elapsed());
-        }
+        assert!(group.plan(Assignor::Sticky) == plan, "{want} of 100: the next plan");
     }
 }
