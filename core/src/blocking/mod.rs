@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::metrics::Stats;
 use crate::park::block_on;
 use crate::{
-    Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, ConsumerControl, Delivery, NewTopic,
-    OffsetSpec, ProducerBuilder, Record, Start, TopicPartition,
+    Batch, BatchDelivery, ClientBuilder, ConsumerBuilder, ConsumerControl, Delivery, Event,
+    NewTopic, OffsetSpec, ProducerBuilder, Record, Start, TopicPartition,
 };
 
 fn wait<F: Future>(future: F) -> F::Output {
@@ -208,6 +208,41 @@ impl Consumer {
     /// As there.
     pub fn next_until(&mut self, ends: &[(TopicPartition, i64)]) -> Option<Result<Batch>> {
         wait(self.0.next_until(ends))
+    }
+
+    /// See [`crate::Consumer::next_event`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_event(&mut self) -> Option<Result<Event>> {
+        wait(self.0.next_event())
+    }
+
+    /// See [`crate::Consumer::commit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit(&self) -> Result<()> {
+        wait(self.0.commit())
+    }
+
+    /// See [`crate::Consumer::commit_to`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn commit_to<'a>(
+        &self,
+        offsets: impl IntoIterator<Item = (&'a str, i32, i64)>,
+    ) -> Result<()> {
+        wait(self.0.commit_to(offsets))
+    }
+
+    /// See [`crate::Consumer::subscribe`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn subscribe<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Result<()> {
+        self.0.subscribe(topics)
     }
 
     /// See [`crate::Consumer::lag`].

@@ -114,6 +114,15 @@ impl Batch {
         }
     }
 
+    /// The application has the record at this offset in hand: those before it are finished. For those who hand records on
+    /// one by one; what a group's consumer commits is then as exact.
+    #[inline]
+    pub fn reached(&self, offset: i64) {
+        if let (Some(marks), Some(_)) = (self.claim.marks(), &self.span) {
+            marks.reached(offset);
+        }
+    }
+
     /// The records in order.
     pub fn iter(&self) -> Records<'_> {
         let mut records = self.records.iter();

@@ -275,7 +275,7 @@ impl ConsumerBuilder {
         let (alive, ended) = watch::channel(());
         let marks = group.commit != Commit::Acked;
         let topics = self.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-        let contact = Contact { attention: Arc::clone(&attention), orders };
+        let contact = Contact { orders };
         let settings = (group, topics, self.start);
         let task = MemberTask::new(&self.pool, &buffer, attention, taken, settings);
         for (run, told) in [

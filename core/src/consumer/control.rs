@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::TopicPartition;
 use super::buffer::{Buffer, Key};
+use super::group::task::{Command, Contact};
+use super::group::{Order, Places};
 use crate::config::{Start, check_topic};
 use crate::error::{Error, Result};
 use crate::fork::{self, Origin};
+use crate::protocol::NO_EPOCH;
 
 /// What the application names as partitions to read, checked.
 pub(super) fn checked<T: Into<String>>(
@@ -31,6 +36,8 @@ pub(super) fn checked<T: Into<String>>(
 #[derive(Clone)]
 pub struct ConsumerControl {
     pub(super) buffer: Arc<Buffer>,
+    /// Of a member of a group.
+    pub(super) contact: Option<Contact>,
     pub(super) origin: Origin,
 }
 
@@ -95,6 +102,7 @@ impl ConsumerControl {
         partitions: impl IntoIterator<Item = (T, i32, Start)>,
     ) -> Result<()> {
         self.check()?;
+        self.decides()?;
         self.buffer.assign(checked(partitions)?)
     }
 
@@ -104,6 +112,7 @@ impl ConsumerControl {
     /// Those of [`Consumer::unassign`](super::Consumer::unassign).
     pub fn unassign<'a>(&self, partitions: impl IntoIterator<Item = (&'a str, i32)>) -> Result<()> {
         self.check()?;
+        self.decides()?;
         self.buffer.unassign(&partitions.into_iter().collect::<Vec<_>>())
     }
 
@@ -113,6 +122,65 @@ impl ConsumerControl {
             return Vec::new();
         }
         self.buffer.assignment()
+    }
+
+    /// As [`Consumer::commit`](super::Consumer::commit).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::commit`](super::Consumer::commit).
+    pub async fn commit(&self) -> Result<()> {
+        self.order(None).await
+    }
+
+    /// As [`Consumer::commit_to`](super::Consumer::commit_to).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::commit_to`](super::Consumer::commit_to).
+    pub async fn commit_to<'a>(
+        &self,
+        offsets: impl IntoIterator<Item = (&'a str, i32, i64)>,
+    ) -> Result<()> {
+        let place = |(topic, partition, offset): (&str, i32, i64)| {
+            check_topic(topic)?;
+            if partition < 0 || offset < 0 {
+                return Err(Error::argument(format!(
+                    "offset {offset} of topic '{topic}' partition {partition} is negative"
+                )));
+            }
+            Ok(((Arc::from(topic), partition), (offset, NO_EPOCH)))
+        };
+        let places = offsets.into_iter().map(place).collect::<Result<_>>()?;
+        self.order(Some(places)).await
+    }
+
+    async fn order(&self, places: Option<Places>) -> Result<()> {
+        let (reply, done) = oneshot::channel();
+        self.tell(Command::Commit(Order { places, reply }))?;
+        done.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
+    }
+
+    /// As [`Consumer::subscribe`](super::Consumer::subscribe).
+    ///
+    /// # Errors
+    /// Those of [`Consumer::subscribe`](super::Consumer::subscribe).
+    pub fn subscribe<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Result<()> {
+        let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
+        topics.iter().try_for_each(|topic| check_topic(topic))?;
+        if topics.is_empty() {
+            return Err(Error::argument("there is no topic to subscribe to")
+                .advise("close the consumer to leave its group"));
+        }
+        let topics = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
+        self.tell(Command::Subscribe(topics))
+    }
+
+    fn tell(&self, command: Command) -> Result<()> {
+        self.check()?;
+        let Some(contact) = &self.contact else {
+            return Err(Error::argument("this consumer is not a member of a group")
+                .advise("name the group when the consumer is made"));
+        };
+        contact.orders.send(command).map_err(|_| Error::closed("consumer"))
     }
 
     /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.
@@ -128,6 +196,17 @@ impl ConsumerControl {
     /// Whether nothing more will be fetched: closed, or its engine has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.is_closed() || self.buffer.is_over()
+    }
+
+    /// In a group it is not the application that decides what is read.
+    fn decides(&self) -> Result<()> {
+        if self.contact.is_none() {
+            return Ok(());
+        }
+        Err(Error::argument(
+            "this consumer is a member of a group, which gives and takes its partitions",
+        )
+        .advise("pause what is not wanted for now, or make a consumer without a group"))
     }
 
     fn check(&self) -> Result<()> {

@@ -35,6 +35,7 @@ use crate::config::Start;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 
+pub(super) use spells::outlook;
 use troubles::Troubles;
 
 enum Event {

@@ -4,7 +4,7 @@
 //! it did not finish counts as done.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -64,12 +64,16 @@ pub(crate) struct Span {
 #[derive(Debug)]
 pub(crate) struct Marks {
     ledger: Mutex<Ledger>,
+    /// Who hands the records of a batch on one by one is at this offset; -1: nobody is anywhere. Looked at with the ledger,
+    /// and written without it, for each record.
+    reached: AtomicI64,
     attention: Arc<Attention>,
 }
 
 impl Marks {
     pub(crate) fn new(attention: &Arc<Attention>) -> Self {
-        Self { ledger: Mutex::default(), attention: Arc::clone(attention) }
+        let (ledger, reached) = (Mutex::default(), AtomicI64::new(-1));
+        Self { ledger, reached, attention: Arc::clone(attention) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -108,6 +112,12 @@ impl Marks {
         self.attention.draw();
     }
 
+    /// The record at this offset, of a batch that is not finished, is in hand: those before it are finished.
+    #[inline]
+    pub(crate) fn reached(&self, offset: i64) {
+        self.reached.store(offset, Ordering::Release);
+    }
+
     /// Whether the application has something that it did not finish.
     pub(crate) fn is_open(&self) -> bool {
         !self.lock().open.is_empty()
@@ -117,7 +127,11 @@ impl Marks {
     pub(crate) fn committable(&self, incarnation: u64, position: Place) -> Place {
         let ledger = self.lock();
         let lowest = ledger.open.first_key_value().filter(|_| ledger.incarnation == incarnation);
-        lowest.map_or(position, |(first, open)| (*first, open.before))
+        let Some((first, open)) = lowest else { return position };
+        match self.reached.load(Ordering::Acquire) {
+            at if *first < at && at < open.next => (at, open.epoch),
+            _ => (*first, open.before),
+        }
     }
 }
 
@@ -153,6 +167,28 @@ mod tests {
         assert_eq!((at(), marks.is_open()), ((35, 6), false));
         marks.done(&a, 20);
         assert_eq!(at(), (35, 6));
+    }
+
+    #[test]
+    fn of_a_batch_whose_records_are_handed_on_one_by_one_those_before_the_one_in_hand_are_finished()
+    {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        for (reached, at) in [(10, (10, 3)), (11, (11, 4)), (19, (19, 4))] {
+            marks.reached(reached);
+            assert_eq!(marks.committable(1, (20, 4)), at);
+        }
+        let next = marks.handed(1, (20, 4), (30, 4));
+        marks.done(&span, 20);
+        assert_eq!(
+            marks.committable(1, (30, 4)),
+            (20, 4),
+            "where it was in another one says nothing"
+        );
+        marks.reached(25);
+        assert_eq!(marks.committable(1, (30, 4)), (25, 4));
+        marks.done(&next, 30);
+        assert_eq!(marks.committable(1, (30, 4)), (30, 4));
     }
 
     /// lr2782: offsets of one partition were committed for another of its name.

@@ -11,7 +11,7 @@ mod decode;
 mod event;
 mod fetch;
 mod fetcher;
-mod group;
+pub(crate) mod group;
 mod marks;
 mod position;
 mod reading;
@@ -21,14 +21,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::cluster::Handle;
-use crate::config::{Start, check_topic};
+use crate::config::Start;
 use crate::coop;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fork::Origin;
-use crate::protocol::NO_EPOCH;
 
 use buffer::Buffer;
 
@@ -38,7 +37,7 @@ pub(crate) use claim::Claim;
 pub use claim::Standing;
 pub use control::ConsumerControl;
 pub use event::Event;
-use group::task::{Command, Contact};
+use group::task::Contact;
 pub use group::{Assignor, Commit};
 use marks::Span;
 
@@ -217,44 +216,19 @@ impl Consumer {
     /// # Errors
     /// `InvalidArgument` without a group; the broker's; `Fenced` once the membership is lost, `Closed` after
     /// [`close`](Self::close).
-    pub async fn commit(&mut self) -> Result<()> {
-        self.order(None).await
+    pub async fn commit(&self) -> Result<()> {
+        self.control().commit().await
     }
 
     /// Commits these offsets (of the next record to read), whatever is done, and waits until the group has them.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit).
+    /// As [`commit`](Self::commit); `InvalidArgument` for an offset below zero.
     pub async fn commit_to<'a>(
-        &mut self,
+        &self,
         offsets: impl IntoIterator<Item = (&'a str, i32, i64)>,
     ) -> Result<()> {
-        let place = |(topic, partition, offset): (&str, i32, i64)| {
-            if offset < 0 {
-                return Err(Error::argument(format!(
-                    "offset {offset} of topic '{topic}' partition {partition} is negative"
-                )));
-            }
-            Ok(((Arc::from(topic), partition), (offset, NO_EPOCH)))
-        };
-        let places = offsets.into_iter().map(place).collect::<Result<_>>()?;
-        self.order(Some(places)).await
-    }
-
-    async fn order(&mut self, places: Option<group::Places>) -> Result<()> {
-        self.pool.env().check_process()?;
-        let Some(member) = &self.member else {
-            return Err(Error::argument(
-                "this consumer is not in a group: there is nothing to commit to",
-            )
-            .advise("name one with group(..)"));
-        };
-        let (reply, done) = oneshot::channel();
-        let sent = member.contact.orders.send(Command::Commit(group::Order { places, reply }));
-        if sent.is_err() {
-            return Err(Error::closed("consumer"));
-        }
-        done.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
+        self.control().commit_to(offsets).await
     }
 
     /// Reads these topics from now on, with the other members of the group.
@@ -262,20 +236,7 @@ impl Consumer {
     /// # Errors
     /// `InvalidArgument` for what is not a topic name, for none, and without a group; `Closed` after [`close`](Self::close).
     pub fn subscribe<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Result<()> {
-        self.pool.env().check_process()?;
-        let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
-        topics.iter().try_for_each(|topic| check_topic(topic))?;
-        let Some(member) = &self.member else {
-            return Err(Error::argument("this consumer is not in a group").advise("use assign"));
-        };
-        if topics.is_empty() {
-            return Err(
-                Error::argument("no topic to subscribe to").advise("close the consumer to leave")
-            );
-        }
-        let topics = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-        let sent = member.contact.orders.send(Command::Subscribe(topics));
-        sent.map_err(|_| Error::closed("consumer"))
+        self.control().subscribe(topics)
     }
 
     /// The next batch, of whatever partition, until each of these partitions has reached an offset: `None`
@@ -319,7 +280,8 @@ impl Consumer {
 
     /// A handle to ask and steer it from elsewhere while somebody waits for records.
     pub fn control(&self) -> ConsumerControl {
-        ConsumerControl { buffer: Arc::clone(&self.buffer), origin: Origin::here() }
+        let contact = self.member.as_ref().map(|member| member.contact.clone());
+        ConsumerControl { buffer: Arc::clone(&self.buffer), contact, origin: Origin::here() }
     }
 
     /// The offset after all that was handed out of a partition, or passed over because it is not handed out (markers of

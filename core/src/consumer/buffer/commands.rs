@@ -11,7 +11,6 @@ use crate::config::Start;
 use crate::consumer::TopicPartition;
 use crate::consumer::slot::SlotId;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::NO_EPOCH;
 
 impl State {
     /// The number of a partition that is read.

@@ -17,7 +17,7 @@ use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Outlook;
 
 /// How sure it is that the error will not go away by itself.
-fn outlook(error: &Error) -> Outlook {
+pub(in crate::consumer) fn outlook(error: &Error) -> Outlook {
     match error.kind() {
         ErrorKind::NotKafka
         | ErrorKind::UnsupportedVersion

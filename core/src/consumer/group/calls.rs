@@ -61,14 +61,6 @@ pub(in crate::consumer) enum Failure {
     Lost(Error),
 }
 
-impl Failure {
-    pub(in crate::consumer) fn error(&self) -> &Error {
-        match self {
-            Self::Code(_, e) | Self::Unsent(e) | Self::Lost(e) => e,
-        }
-    }
-}
-
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {

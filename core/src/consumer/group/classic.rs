@@ -339,6 +339,7 @@ impl Classic {
     }
 
     /// What is owned, with what is being given up.
+    #[cfg(test)]
     pub(crate) fn owned(&self) -> impl Iterator<Item = &Part> {
         self.owned.iter()
     }

@@ -26,6 +26,7 @@ use crate::consumer::marks::{Attention, Place};
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::backoff::Backoff;
+use crate::policy::spell::Spell;
 
 /// What the task hears of its own calls, and of the application.
 enum News {
@@ -36,6 +37,11 @@ enum News {
     Answer {
         id: RequestId,
         outcome: Outcome<Answer>,
+    },
+    /// A request has no response.
+    Lost {
+        id: RequestId,
+        failure: Failure,
     },
     /// A JoinGroup was answered: what the leader needs of it.
     Joined {
@@ -70,7 +76,6 @@ pub(crate) enum Command {
 /// How the application's side reaches the task.
 #[derive(Clone)]
 pub(crate) struct Contact {
-    pub(crate) attention: Arc<Attention>,
     pub(crate) orders: mpsc::UnboundedSender<Command>,
 }
 
@@ -110,6 +115,8 @@ pub(crate) struct Member {
     looking: bool,
     look_at: Option<Instant>,
     look_backoff: Backoff,
+    /// The coordinator cannot be found, or not be reached.
+    silence: Spell,
     givings: Vec<Giving>,
     offsets: Offsets,
     presence: Presence,
@@ -175,6 +182,7 @@ impl Member {
             looking: false,
             look_at: None,
             look_backoff: Backoff::default(),
+            silence: Spell::default(),
             givings: Vec::new(),
             presence: Presence::default(),
             halted: false,

@@ -32,9 +32,9 @@ pub(crate) struct Places {
 
 /// The partition that an id falls into, as `Utils.abs(id.hashCode) % partitions` of Java.
 pub(crate) fn place_of(id: &str) -> usize {
-    let hash = id.encode_utf16().fold(0i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
+    let hash = id
+        .encode_utf16()
+        .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     (hash & i32::MAX) as usize % PARTITIONS
 }
 

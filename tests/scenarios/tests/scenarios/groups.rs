@@ -101,11 +101,14 @@ async fn one_member_reads_all_and_its_successor_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn members_share_and_take_over() {
-    for assignors in [vec![Assignor::Range, Assignor::CooperativeSticky], vec![Assignor::CooperativeSticky]] {
+    for assignors in
+        [vec![Assignor::Range, Assignor::CooperativeSticky], vec![Assignor::CooperativeSticky]]
+    {
         let cluster = cluster(3, 6);
         let handled = Handled::default();
         let build = |client: &Client| member(client).assignors(assignors.clone()).build().unwrap();
-        let clients = [client(&cluster, 1).await, client(&cluster, 2).await, client(&cluster, 3).await];
+        let clients =
+            [client(&cluster, 1).await, client(&cluster, 2).await, client(&cluster, 3).await];
         let first = reads(build(&clients[0]), 0, &handled);
         write(&cluster, 0..6, 3).await;
         until("all is read by the first", || handled.count() == 18).await;
@@ -113,7 +116,9 @@ async fn members_share_and_take_over() {
         let second = reads(build(&clients[1]), 1, &handled);
         let third = reads(build(&clients[2]), 2, &handled);
         let is_shared = || {
-            cluster.group(GROUP).is_some_and(|g| g.state == GroupState::Stable && g.members.len() == 3)
+            cluster
+                .group(GROUP)
+                .is_some_and(|g| g.state == GroupState::Stable && g.members.len() == 3)
         };
         until("all three are members", is_shared).await;
         tokio::time::sleep(secs(10)).await;
@@ -228,7 +233,8 @@ async fn s24_who_does_not_come_back_in_time_leaves_and_joins_again_by_asking() {
     until("the other has all", || handled.count() == 4).await;
     assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
     // Nothing of what it had fetched is handed out any more.
-    let asks = tokio::spawn(async move { slow.next().await.map(|next| next.map(|b| b.partition())) });
+    let asks =
+        tokio::spawn(async move { slow.next().await.map(|next| next.map(|b| b.partition())) });
     until("both are members", || cluster.group(GROUP).unwrap().members.len() == 2).await;
     tokio::time::sleep(secs(10)).await;
     assert!(!asks.is_finished());

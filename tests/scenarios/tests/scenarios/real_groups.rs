@@ -27,7 +27,8 @@ struct Java {
 impl Java {
     fn join(cluster: &Cluster, topic: &str, strategy: &str, handled: &Handled) -> Self {
         let strategy = format!("org.apache.kafka.clients.consumer.{strategy}");
-        let args = ["--bootstrap-server", cluster.bootstrap(), "--topic", topic, "--group-id", topic];
+        let args =
+            ["--bootstrap-server", cluster.bootstrap(), "--topic", topic, "--group-id", topic];
         let more = ["--assignment-strategy", &strategy, "--reset-policy", "earliest"];
         let session = ["--session-timeout", "6000", "--group-protocol", "classic"];
         let class = "org.apache.kafka.tools.VerifiableConsumer";
@@ -135,7 +136,8 @@ impl Writer {
     fn start(client: &Client, topic: &str) -> Self {
         let producer = client.producer().build().unwrap();
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(0)));
-        let (is_stopped, count, topic) = (Arc::clone(&stop), Arc::clone(&written), topic.to_owned());
+        let (is_stopped, count, topic) =
+            (Arc::clone(&stop), Arc::clone(&written), topic.to_owned());
         let task = tokio::spawn(async move {
             while !is_stopped.load(Ordering::Relaxed) {
                 let mut sent = Vec::new();
@@ -198,7 +200,8 @@ async fn share(cluster: &Cluster, topic: &str, assignor: Assignor, strategy: &st
     part("java", 3).await;
     part("b", 3).await;
     let written = writer.stop().await;
-    until("all is handled", || handled.lock().unwrap().len() == written * PARTITIONS as usize).await;
+    until("all is handled", || handled.lock().unwrap().len() == written * PARTITIONS as usize)
+        .await;
     stop_b.store(true, Ordering::Relaxed);
     within("a close", b).await.unwrap();
     let twice: Vec<_> = {

@@ -11,6 +11,7 @@ use crate::caught::caught;
 use crate::consumer::TopicPartition;
 use crate::consumer::buffer::Key;
 use crate::consumer::event::Event;
+use crate::consumer::fetcher::outlook;
 use crate::consumer::group::assignors::{self, Joining};
 use crate::consumer::group::calls::{Failure, Membership, Offer};
 use crate::consumer::group::classic::{Answer, Request};
@@ -145,7 +146,10 @@ impl Member {
                             leader: false,
                             skip_assignment: false,
                         }),
-                        Err((failure, _)) => lost(&failure),
+                        Err((failure, _)) => {
+                            let _ = tx.send(News::Lost { id, failure });
+                            return;
+                        }
                     };
                     let _ = tx.send(News::Answer { id, outcome });
                 });
@@ -167,7 +171,10 @@ impl Member {
                         Err(Failure::Code(code, _)) => {
                             Outcome::Answered(Answer::Sync { code, parts: Vec::new() })
                         }
-                        Err(failure) => lost(&failure),
+                        Err(failure) => {
+                            let _ = tx.send(News::Lost { id, failure });
+                            return;
+                        }
                     };
                     let _ = tx.send(News::Answer { id, outcome });
                 });
@@ -176,14 +183,14 @@ impl Member {
                 let of = Membership { member: member_id, generation };
                 self.spawn(async move {
                     let answer = calls.heartbeat(coordinator, &of).await;
-                    let _ = tx.send(News::Answer { id, outcome: coded(answer) });
+                    let _ = tx.send(coded(id, answer));
                 });
             }
             Request::Leave { member_id } => {
                 let reason = if self.closing { "is closed" } else { "max_poll_interval is over" };
                 self.spawn(async move {
                     let answer = calls.leave(coordinator, &member_id, reason).await;
-                    let _ = tx.send(News::Answer { id, outcome: coded(answer) });
+                    let _ = tx.send(coded(id, answer));
                 });
             }
         }
@@ -214,21 +221,23 @@ impl Member {
                         self.coordinator = Some((id, coordinator));
                         Outcome::Answered(NONE)
                     }
-                    Err(e) => e.broker_code().map_or_else(
-                        || {
-                            if e.kind() == ErrorKind::Timeout {
-                                Outcome::TimedOut
-                            } else {
-                                Outcome::NotSent
-                            }
-                        },
-                        Outcome::Answered,
-                    ),
+                    Err(e) => match e.broker_code() {
+                        Some(code) => Outcome::Answered(code),
+                        None => {
+                            self.is_silent(&Failure::Unsent(e));
+                            Outcome::NotSent
+                        }
+                    },
                 };
                 self.tell(events::Event::Coordinator { to: id, outcome });
             }
+            News::Lost { id, failure } => {
+                self.is_silent(&failure);
+                self.tell(events::Event::Answer { to: id, outcome: lost(&failure) });
+            }
             News::Joined { id, joined } => self.leader.begins(id, joined),
             News::Answer { id, outcome } => {
+                self.silence.ended();
                 if let Outcome::Answered(Answer::Sync { code: NONE, parts }) = &outcome {
                     let generation = self.machine.identity().map_or(-1, |of| of.generation);
                     self.history = (by_topic(parts), generation);
@@ -302,6 +311,15 @@ impl Member {
         }
     }
 
+    /// A call has no response: told once it has gone on for a while.
+    fn is_silent(&mut self, failure: &Failure) {
+        let (Failure::Code(_, error) | Failure::Unsent(error) | Failure::Lost(error)) = failure;
+        if self.silence.failed(outlook(error), self.env.now()) && !self.closing {
+            let what = format_args!("the coordinator of group '{}'", self.config.id);
+            self.buffer.fail(error.clone().context(what));
+        }
+    }
+
     /// A call beside the machine's own has failed as a whole.
     fn refused(&mut self, failure: &Failure, sent: Identity, found: RequestId) {
         match failure {
@@ -309,6 +327,7 @@ impl Member {
                 self.tell(events::Event::Refused { code: *code, sent, found });
             }
             Failure::Unsent(_) | Failure::Lost(_) => {
+                self.is_silent(failure);
                 self.tell(events::Event::CoordinatorLost { found });
             }
         }
@@ -321,12 +340,13 @@ fn is_members(code: i16) -> bool {
     matches!(describe(code).scope, Coordinator | Group)
 }
 
-fn coded(answer: Result<(), Failure>) -> Outcome<Answer> {
-    match answer {
+fn coded(id: RequestId, answer: Result<(), Failure>) -> News {
+    let outcome = match answer {
         Ok(()) => Outcome::Answered(Answer::Code(NONE)),
         Err(Failure::Code(code, _)) => Outcome::Answered(Answer::Code(code)),
-        Err(failure) => lost(&failure),
-    }
+        Err(failure) => return News::Lost { id, failure },
+    };
+    News::Answer { id, outcome }
 }
 
 fn lost<A>(failure: &Failure) -> Outcome<A> {
