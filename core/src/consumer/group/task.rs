@@ -218,7 +218,7 @@ impl Member {
                 break;
             }
             let wake = earlier(self.machine.next_wake(), self.offsets_wake());
-            let wake = earlier(wake, self.look_at);
+            let wake = earlier(wake, self.look_wake());
             // What the application does next matters: it comes back, or lets go of what is to be given up.
             if !self.givings.is_empty() || self.machine.identity().is_none() {
                 self.attention.want();
@@ -335,6 +335,13 @@ impl Member {
                 self.tell(events::Event::Subscribed(Subscription { topics, pattern: None }));
             }
         }
+    }
+
+    /// When to ask again where the group was; `None` while nobody can be asked.
+    fn look_wake(&self) -> Option<Instant> {
+        let can = self.coordinator.is_some() && self.machine.identity().is_some();
+        let wanted = self.parts.values().any(|reads| !reads);
+        self.look_at.filter(|_| can && wanted && !self.looking)
     }
 
     /// Asks where the group was in partitions that came.
