@@ -459,9 +459,20 @@ impl Classic {
 
     /// Sends what the state waits to send.
     fn send_due(&mut self, now: Instant, out: &mut Actions) {
+        if let State::Planning { join, assign, plan_at } = &mut self.state
+            && plan_at.is_some_and(|at| at <= now)
+        {
+            *plan_at = None;
+            out.push(Action::Plan { join: *join, assign: *assign });
+        }
         let Some(ready) = self.coordinator.ready_at() else { return };
-        let parked = self.settings.max_poll_interval + PARKED_RESERVE;
-        let parked = parked.max(self.settings.request_timeout);
+        // Who reads on meanwhile is put out of the group if its JoinGroup has not come by then, and would hear of it
+        // only with the next heartbeat: one that was lost without a trace is sent again before.
+        let parked = if self.owned.is_empty() {
+            self.settings.max_poll_interval + PARKED_RESERVE
+        } else {
+            self.settings.max_poll_interval * 2 / 3
+        };
         match &mut self.state {
             State::ToJoin { not_before } if *not_before <= now && ready <= now => {
                 if self.giving.is_some() || self.closing.is_some() {
@@ -494,10 +505,6 @@ impl Classic {
                 let flight = self.send(Lane::Group, parked, request, now, out);
                 self.heartbeat.odd = 0;
                 self.state = State::Syncing { flight, planned };
-            }
-            State::Planning { join, assign, plan_at } if plan_at.is_some_and(|at| at <= now) => {
-                *plan_at = None;
-                out.push(Action::Plan { join: *join, assign: *assign });
             }
             State::Leaving { flight: None, not_before, until } if *not_before <= now => {
                 // Nobody else is to be spared: this is the last request.

@@ -1,4 +1,4 @@
-//! A member, by hand: each row of the table in `groups.md`... is a test.
+//! A member, driven by hand: what it asks for, what it is told, what it does.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -293,6 +293,8 @@ fn a_parked_request_that_nobody_knows_of_is_sent_again() {
         (false, code::ILLEGAL_GENERATION, true),
         (true, code::NONE, false),
         (true, code::REBALANCE_IN_PROGRESS, true),
+        (true, code::ILLEGAL_GENERATION, true),
+        (true, code::UNKNOWN_MEMBER_ID, true),
     ] {
         let (mut rig, id) = if sync { syncing() } else { joining() };
         rig.beaten(says);
@@ -321,6 +323,8 @@ fn who_is_not_known_while_it_joins_has_lost_everything_and_joins_anew() {
     other.0.on(Event::Tick);
     rig.beaten(code::UNKNOWN_MEMBER_ID);
     assert_eq!(rig.taken()[0], Action::Abandon { id });
+    let (id, _) = rig.join();
+    rig.answer(id, join_refused(code::UNKNOWN_MEMBER_ID));
     let (_, request) = rig.join();
     assert!(matches!(request, Request::Join { ref member_id, .. } if member_id.is_empty()));
 }
