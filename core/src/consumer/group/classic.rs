@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use super::codes::{Meaning, meaning};
 use super::coordinator::{Coordinator, Lookup, SLOW};
 use super::events::{
-    Action, Event, Identity, Lane, Outcome, Part, RequestId, Round, Settings, Standing,
+    Action, Commits, Event, Identity, Lane, Outcome, Part, RequestId, Round, Settings,
     Subscription, Trouble, Why,
 };
 use super::life::{Application, Session};
@@ -326,15 +326,15 @@ impl Classic {
     }
 
     /// Whether a commit may go out.
-    pub(crate) fn standing(&self) -> Standing {
-        let Some(identity) = self.identity() else { return Standing::Never };
+    pub(crate) fn commits(&self) -> Commits {
+        let Some(identity) = self.identity() else { return Commits::Never };
         match self.state {
             State::ToJoin { .. } | State::Joining { .. } | State::Stable
                 if self.coordinator.found().is_some() =>
             {
-                Standing::As(identity)
+                Commits::As(identity)
             }
-            _ => Standing::Wait,
+            _ => Commits::Wait,
         }
     }
 

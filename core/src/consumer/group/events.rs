@@ -9,7 +9,7 @@
 //!   and committed. At the deadline the machine goes on without it.
 //! - Nothing is handed out past [`lease`](super::classic::Classic::lease), which whoever takes a batch compares with the clock: a process
 //!   that was stopped looks there before any task of ours runs.
-//! - Commits go out as [`standing`](super::classic::Classic::standing) says, looked at when the request is made; what is refused
+//! - Commits go out as [`commits`](super::classic::Classic::commits) says, looked at when the request is made; what is refused
 //!   comes back as [`Event::Refused`].
 
 use std::sync::Arc;
@@ -217,7 +217,7 @@ impl Identity {
 
 /// Whether a commit may go out now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Commits {
     /// As this one.
     As(Identity),
     /// It would be refused, or there is nobody to send it to. Later.

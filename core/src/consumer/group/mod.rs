@@ -2,8 +2,8 @@
 //! connections, topics and a buffer executes them (see [`events`]).
 
 pub(crate) mod classic;
-mod codes;
-mod coordinator;
+pub(in crate::consumer) mod codes;
+pub(in crate::consumer) mod coordinator;
 pub(crate) mod events;
 mod life;
-mod told;
+pub(in crate::consumer) mod told;

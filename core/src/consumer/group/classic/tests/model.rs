@@ -430,8 +430,7 @@ impl World {
         if sim.frozen || sim.committing {
             return;
         }
-        let (Standing::As(sent), Some(part)) = (sim.machine.standing(), sim.to_commit.first())
-        else {
+        let (Commits::As(sent), Some(part)) = (sim.machine.commits(), sim.to_commit.first()) else {
             return;
         };
         assert_eq!(Some(&sent), sim.machine.identity().as_ref());

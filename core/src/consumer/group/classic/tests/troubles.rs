@@ -50,7 +50,7 @@ fn check(mut rig: Rig, then: Then, context: &str) {
         }
         Then::LostWithId | Then::Lost => {
             assert!(is_lost, "{context}: {:?}", rig.done);
-            assert_eq!(rig.member.standing(), Standing::Never, "{context}");
+            assert_eq!(rig.member.commits(), Commits::Never, "{context}");
             rig.done.retain(is_send);
             let (_, request) = rig.join();
             let Request::Join { member_id, owned, owned_generation, .. } = request else { return };
@@ -203,7 +203,7 @@ fn a_response_that_is_lost_costs_no_partition() {
                 _ => syncing(),
             };
             rig.on(Event::Answer { to: id, outcome: lost.clone() });
-            assert!(!matches!(rig.member.standing(), Standing::As(_)), "there is nobody to ask");
+            assert!(!matches!(rig.member.commits(), Commits::As(_)), "there is nobody to ask");
             let lost_at = rig.now;
             rig.find();
             let found_at = rig.now;
