@@ -48,8 +48,6 @@ pub(crate) enum Action {
     Found { part: Part, incarnation: u64, committed: Option<Offset> },
     /// For the member: `Event::Refused`.
     Refused { code: i16, sent: Identity },
-    /// For the member: `Event::Alive`.
-    Alive { sent: Identity, since: Instant },
     /// For the member: the connection was lost (`Event::CoordinatorLost`).
     Lost,
     /// Tell the application. At most once a minute.
@@ -59,7 +57,6 @@ pub(crate) enum Action {
 #[derive(Debug)]
 struct Flight {
     id: RequestId,
-    sent: Instant,
     identity: Identity,
 }
 
@@ -127,7 +124,7 @@ impl Offsets {
             let id = RequestId(self.numbers);
             let parts = self.wanted.keys().cloned().collect();
             out.push(Action::Send { id, identity: identity.clone(), parts });
-            self.flight = Some(Flight { id, sent: now, identity: identity.clone() });
+            self.flight = Some(Flight { id, identity: identity.clone() });
         }
         out
     }
@@ -176,7 +173,6 @@ impl Offsets {
                 return;
             }
         }
-        out.push(Action::Alive { sent: flight.identity, since: flight.sent });
         let mut right_is_missing = false;
         for Said { part, code, offset } in said {
             let Some(incarnation) = self.wanted.get(&part).copied() else { continue };

@@ -269,7 +269,7 @@ impl Classic {
             }
             Event::TopicsChanged => self.again |= self.leader,
             Event::Planned { join, ok } => self.planned(join, ok, now, rng),
-            Event::Named { .. } => {}
+            Event::Named { .. } | Event::Committing(_) => {}
             Event::Close { deadline, leave } => self.close(deadline, leave, now, &mut out),
         }
         self.advance(now, rng, &mut out);

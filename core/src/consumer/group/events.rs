@@ -84,12 +84,15 @@ pub(crate) enum Event<A> {
         sent: Identity,
         found: RequestId,
     },
-    /// A request that bore this identity was answered without an error: the coordinator knows us as of `since`, when the
-    /// request was made.
+    /// Classic: a commit that bore this identity was taken, and was sent then. It counts as a heartbeat, as no other request
+    /// does (`OffsetMetadataManager.validateOffsetCommit`).
     Alive {
         sent: Identity,
         since: Instant,
     },
+    /// Next: a commit is on its way, or not any more. It bears the epoch, which moves with the answers to heartbeats:
+    /// each waits for the other.
+    Committing(bool),
     /// This is subscribed to from now on.
     Subscribed(Subscription),
     /// Classic, the leader: the partitions or racks of the group's topics are not those that the plan was made with.

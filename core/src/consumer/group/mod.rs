@@ -6,4 +6,5 @@ pub(in crate::consumer) mod codes;
 pub(in crate::consumer) mod coordinator;
 pub(crate) mod events;
 mod life;
+pub(crate) mod next;
 pub(in crate::consumer) mod told;

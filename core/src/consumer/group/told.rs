@@ -24,7 +24,8 @@ impl Told {
     /// Whether to tell of a code, now.
     pub(in crate::consumer) fn trouble(&mut self, trouble: Trouble, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
-        let soon = meaning(trouble.code) == Meaning::Told;
+        // Who says the latter has waited for it already.
+        let soon = matches!(meaning(trouble.code), Meaning::Told | Meaning::Unreleased);
         if !soon && now.saturating_duration_since(since) < LASTED {
             return false;
         }
