@@ -7,7 +7,6 @@ mod buffer;
 mod builder;
 mod claim;
 #[cfg_attr(not(test), expect(dead_code, reason = "the consumer's task is about to use it"))]
-mod commit;
 mod control;
 mod decode;
 mod event;
