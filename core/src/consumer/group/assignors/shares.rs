@@ -21,7 +21,7 @@ mod restore;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::layout::{Layout, NOBODY};
+use super::layout::Layout;
 
 pub(super) struct Shares {
     pub(super) classes: Vec<Class>,
@@ -71,11 +71,11 @@ impl Shares {
             let mut left = 0;
             for owner in topics.iter().flat_map(|at| &had[layout.topics[*at as usize].range()]) {
                 match members.binary_search(owner) {
-                    Ok(place) if *owner != NOBODY => {
+                    Ok(place) => {
                         theirs[place] += 1;
                         load[*owner as usize] += 1;
                     }
-                    _ => left += 1,
+                    Err(_) => left += 1,
                 }
             }
             let members = members.to_vec();
