@@ -107,7 +107,12 @@ impl Shares {
     /// Within each class from who has the most to who has the fewest, until that would not make it more even. Each
     /// move makes it more even, so this ends.
     fn level(&mut self) {
-        while (0..self.classes.len()).fold(false, |moved, class| self.level_class(class) || moved) {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for class in 0..self.classes.len() {
+                moved |= self.level_class(class);
+            }
         }
     }
 
