@@ -191,6 +191,27 @@ fn racks_decide_where_what_moves_goes() {
     assert_eq!(planned(&everywhere), ["t-0 t-2", "t-1 t-3"]);
 }
 
+/// One gets one more: who has more near.
+#[test]
+fn what_does_not_go_round_goes_to_who_is_near() {
+    let group = Group::default()
+        .racked("t", 5, 1, "a b b")
+        .member("m0", "t")
+        .rack(Some("a"))
+        .member("m1", "t")
+        .rack(Some("b"));
+    assert_eq!(planned(&group), ["t-0 t-3", "t-1 t-2 t-4"]);
+    // A member without a rack is near to nothing, and nothing is wasted on it.
+    let group = Group::default()
+        .racked("t", 4, 1, "a b")
+        .member("m0", "t")
+        .member("m1", "t")
+        .rack(Some("a"))
+        .member("m2", "t")
+        .rack(Some("z"));
+    assert_eq!(planned(&group), ["t-1", "t-0 t-2", "t-3"]);
+}
+
 /// What few are near to is given first: else `a` would be taken by who could have had `b`.
 #[test]
 fn those_with_the_fewest_near_first() {
