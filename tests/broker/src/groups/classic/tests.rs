@@ -1,0 +1,1 @@
+//! Joining, syncing and leaving, as a table would have it.
