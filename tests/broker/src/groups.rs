@@ -132,6 +132,16 @@ pub(crate) struct Parked<T> {
     alarm: watch::Receiver<Option<Instant>>,
 }
 
+impl<T> Parked<T> {
+    /// Answered at once.
+    fn done(told: T) -> Self {
+        let (send, answer) = oneshot::channel();
+        // The receiver is here.
+        let _ = send.send(told);
+        Self { answer, alarm: watch::channel(None).1 }
+    }
+}
+
 /// Waits for an answer of a group. `None`: the group is gone, and the answer with it.
 pub(crate) async fn wait<T>(shared: &Arc<Shared>, id: &str, mut parked: Parked<T>) -> Option<T> {
     loop {
@@ -252,25 +262,20 @@ impl Groups {
         self.list.get_mut(id)
     }
 
-    pub(crate) fn join(
-        &mut self,
-        id: &str,
-        join: &Join<'_>,
-        now: Instant,
-    ) -> Result<Parked<Joined>, Joined> {
+    pub(crate) fn join(&mut self, id: &str, join: &Join<'_>, now: Instant) -> Parked<Joined> {
         self.advance(id, now);
         if !self.list.contains_key(id) {
             if !join.member_id.is_empty() {
-                return Err(Joined::refused(code::UNKNOWN_MEMBER_ID, join.member_id));
+                return Parked::done(Joined::refused(code::UNKNOWN_MEMBER_ID, join.member_id));
             }
             if self.list.len() >= MAX_GROUPS {
-                return Err(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
+                return Parked::done(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
             }
             let group = Group::new(Kind::Classic(Classic::new(now)), now);
             self.list.insert(id.to_owned(), group);
         }
         let Some(group) = self.list.get_mut(id) else {
-            return Err(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
+            return Parked::done(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
         };
         let (send, answer) = oneshot::channel();
         let alarm = group.alarm.subscribe();
@@ -278,10 +283,9 @@ impl Groups {
             Kind::Classic(classic) => classic.join(&self.settings, join, send, now),
         }
         self.advance(id, now);
-        Ok(Parked { answer, alarm })
+        Parked { answer, alarm }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request has so many fields")]
     pub(crate) fn sync(
         &mut self,
         id: &str,
@@ -290,9 +294,9 @@ impl Groups {
         protocol: (Option<&str>, Option<&str>),
         assignments: HashMap<String, Bytes>,
         now: Instant,
-    ) -> Result<Parked<Synced>, Synced> {
+    ) -> Parked<Synced> {
         let Some(group) = self.get(id, now) else {
-            return Err(Synced::refused(code::UNKNOWN_MEMBER_ID));
+            return Parked::done(Synced::refused(code::UNKNOWN_MEMBER_ID));
         };
         let (send, answer) = oneshot::channel();
         let alarm = group.alarm.subscribe();
@@ -302,7 +306,7 @@ impl Groups {
             }
         }
         self.advance(id, now);
-        Ok(Parked { answer, alarm })
+        Parked { answer, alarm }
     }
 
     pub(crate) fn heartbeat(

@@ -23,7 +23,12 @@ pub(crate) struct RequestHead {
 impl RequestHead {
     /// Of a token that comes without a request around it, after a SaslHandshake of version 0.
     pub(crate) fn of_token() -> Self {
-        Self { api_key: KafkaApi::SaslAuthenticate as i16, version: 0, correlation_id: 0, client_id: Bytes::new() }
+        Self {
+            api_key: KafkaApi::SaslAuthenticate as i16,
+            version: 0,
+            correlation_id: 0,
+            client_id: Bytes::new(),
+        }
     }
 }
 

@@ -50,11 +50,7 @@ impl Call<'_> {
     }
 
     /// The same for a request about one group; its errors become those of the whole request.
-    pub(super) async fn of_group(
-        &mut self,
-        api: ApiKey,
-        group: &str,
-    ) -> Result<Injected, Outcome> {
+    pub(super) async fn of_group(&mut self, api: ApiKey, group: &str) -> Result<Injected, Outcome> {
         let injected = self.of_groups(api, std::iter::once(group)).await?;
         let injected = injected.first().copied().unwrap_or_default();
         self.plan.error_before = injected.before;

@@ -23,11 +23,7 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
     call.answer(&response)
 }
 
-fn heartbeat(
-    call: &Call<'_>,
-    request: &HeartbeatRequest,
-    injected: Injected,
-) -> Result<(), i16> {
+fn heartbeat(call: &Call<'_>, request: &HeartbeatRequest, injected: Injected) -> Result<(), i16> {
     let id = request.group_id.as_str();
     if let Some(error) = call.forbidden(injected, Right::Group, id) {
         return Err(error);

@@ -31,8 +31,7 @@ pub(crate) async fn handle(call: &mut Call<'_>, body: Bytes) -> Result<Outcome, 
     };
     let left = leave(call, request.group_id.as_str(), &members, injected);
     let left = injected.after.map_or(left, Err);
-    let mut response =
-        LeaveGroupResponse::default().with_throttle_time_ms(call.throttle_time_ms());
+    let mut response = LeaveGroupResponse::default().with_throttle_time_ms(call.throttle_time_ms());
     match left {
         Err(error) => response.error_code = error,
         Ok(outcomes) if call.version >= BATCHED => {

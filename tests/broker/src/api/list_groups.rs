@@ -32,14 +32,12 @@ fn list(call: &Call<'_>, request: &ListGroupsRequest) -> Result<Vec<ListedGroup>
     };
     let mut listed = Vec::new();
     for id in groups.ids(now) {
-        if groups.coordinator(&id) != Some(call.broker.id) || !call.may(Right::DescribeGroup, &id)
-        {
+        if groups.coordinator(&id) != Some(call.broker.id) || !call.may(Right::DescribeGroup, &id) {
             continue;
         }
         let Some(group) = groups.get(&id, now) else { continue };
         let (kind, protocol_type, state) = group.listed();
-        if is_meant(&request.states_filter, state.name()) && is_meant(&request.types_filter, kind)
-        {
+        if is_meant(&request.states_filter, state.name()) && is_meant(&request.types_filter, kind) {
             listed.push(
                 ListedGroup::default()
                     .with_group_id(GroupId(str_bytes(&id)))
@@ -51,4 +49,3 @@ fn list(call: &Call<'_>, request: &ListGroupsRequest) -> Result<Vec<ListedGroup>
     }
     Ok(listed)
 }
-

@@ -190,8 +190,7 @@ impl Call<'_> {
         partition: i32,
     ) -> (Option<i16>, Option<i16>) {
         let faults = &self.shared.faults;
-        let (before, after) =
-            faults.partition_errors(self.broker.id, api, group, topic, partition);
+        let (before, after) = faults.partition_errors(self.broker.id, api, group, topic, partition);
         (before.or(self.plan.error_before), after.or(self.plan.error_after))
     }
 

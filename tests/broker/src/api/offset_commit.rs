@@ -69,8 +69,7 @@ fn commit<'a>(
     let mut parts: Vec<Part<'a>> = topics
         .map(|(topic, partition)| {
             let index = partition.partition_index;
-            let (before, after) =
-                call.injected_in(ApiKey::OFFSET_COMMIT, Some(id), topic, index);
+            let (before, after) = call.injected_in(ApiKey::OFFSET_COMMIT, Some(id), topic, index);
             let error = forbidden
                 .or(before)
                 .or_else(|| not_there(call, &state, topic, index))

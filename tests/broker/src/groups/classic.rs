@@ -340,6 +340,3 @@ impl Classic {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

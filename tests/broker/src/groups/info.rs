@@ -120,7 +120,9 @@ impl GroupInfo {
         });
         let offsets = offsets.collect();
         match &group.kind {
-            Kind::Classic(classic) => Self { offsets, ..Self::of_classic(id, coordinator, classic) },
+            Kind::Classic(classic) => {
+                Self { offsets, ..Self::of_classic(id, coordinator, classic) }
+            }
         }
     }
 

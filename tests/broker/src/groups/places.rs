@@ -32,9 +32,9 @@ pub(crate) struct Places {
 
 /// The partition that an id falls into, as `Utils.abs(id.hashCode) % partitions` of Java.
 pub(crate) fn place_of(id: &str) -> usize {
-    let hash = id.encode_utf16().fold(0i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
+    let hash = id
+        .encode_utf16()
+        .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     (hash & i32::MAX) as usize % PARTITIONS
 }
 
@@ -70,8 +70,9 @@ impl Places {
 
     /// Whether a broker has read all that it coordinates.
     pub(crate) fn check_all(&self, broker: i32, now: Instant) -> Result<(), i16> {
-        let mine = (0..self.list.len()).filter(|index| self.list[*index].leader == Some(broker));
-        mine.map(|index| self.check_place(broker, index, now)).collect()
+        let mut mine =
+            (0..self.list.len()).filter(|index| self.list[*index].leader == Some(broker));
+        mine.try_for_each(|index| self.check_place(broker, index, now))
     }
 
     /// Whether anybody has the group in memory, so that time goes on for it.

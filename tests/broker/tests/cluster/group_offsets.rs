@@ -98,7 +98,8 @@ async fn a_group_that_nobody_joined_has_offsets() {
     assert_eq!(nameless.commit(0, 6).await, 0);
     assert_eq!(nameless.committed(0).await, (0, 0, 6));
     // Before version 2 an error is each partition's.
-    let topic = OffsetFetchRequestTopic::default().with_name(topic()).with_partition_indexes(vec![0]);
+    let topic =
+        OffsetFetchRequestTopic::default().with_name(topic()).with_partition_indexes(vec![0]);
     let request = OffsetFetchRequest::default()
         .with_group_id(GroupId(text(GROUP)))
         .with_topics(Some(vec![topic]));
@@ -116,9 +117,8 @@ async fn what_a_transaction_is_about_to_commit_is_not_stable() {
     assert_eq!(member.committed(0).await, (0, code::UNSTABLE_OFFSET_COMMIT, -1));
     assert_eq!(member.committed(1).await, (0, 0, -1));
     // Who does not ask for stable ones is told what is.
-    let group = OffsetFetchRequestGroup::default()
-        .with_group_id(GroupId(text(GROUP)))
-        .with_topics(None);
+    let group =
+        OffsetFetchRequestGroup::default().with_group_id(GroupId(text(GROUP))).with_topics(None);
     let request = OffsetFetchRequest::default().with_groups(vec![group]);
     let told = member.client.ask(8, &request).await.expect("an answer");
     assert_eq!(told.groups[0].topics[0].partitions[0].committed_offset, 1);

@@ -184,7 +184,7 @@ async fn a_member_that_is_silent_is_out_after_its_session() {
     // Nobody asks for an hour, and nobody has to for time to go on.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let info = cluster.group(GROUP).expect("a group");
-    assert_eq!((info.state, info.members.len(), info.expired), (GroupState::Empty, 0, 1));
+    assert_eq!((info.state, info.members.len(), info.expired), (GroupState::Empty, 0, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,8 +379,11 @@ async fn groups_are_found_listed_and_described() {
     let (leader, _other) = two(&cluster).await;
     cluster.set_committed("simple", TOPIC, 0, 3).expect("room");
     let mut anywhere = Client::new(&cluster, 1);
-    let find = FindCoordinatorRequest::default()
-        .with_coordinator_keys(vec![text(GROUP), text("simple"), text("new")]);
+    let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![
+        text(GROUP),
+        text("simple"),
+        text("new"),
+    ]);
     let told = anywhere.ask(6, &find).await.expect("an answer").coordinators;
     for (told, key) in told.iter().zip([GROUP, "simple", "new"]) {
         let broker = cluster.coordinator(key).expect("a coordinator");
@@ -396,7 +399,10 @@ async fn groups_are_found_listed_and_described() {
             assert_eq!(cluster.coordinator(group.group_id.as_str()), Some(broker));
             listed.push((group.group_id.to_string(), group.group_state.to_string()));
             let kind = if group.group_id.as_str() == GROUP { "consumer" } else { "" };
-            assert_eq!((group.protocol_type.as_str(), group.group_type.as_str()), (kind, "classic"));
+            assert_eq!(
+                (group.protocol_type.as_str(), group.group_type.as_str()),
+                (kind, "classic")
+            );
         }
         let request = ListGroupsRequest::default().with_types_filter(vec![text("consumer")]);
         assert!(client.ask(5, &request).await.expect("an answer").groups.is_empty());
@@ -404,9 +410,11 @@ async fn groups_are_found_listed_and_described() {
         assert!(client.ask(4, &request).await.expect("an answer").groups.is_empty());
     }
     listed.sort();
-    assert_eq!(listed, [("group", "Stable"), ("simple", "Empty")].map(|(id, state)| {
-        (id.to_owned(), state.to_owned())
-    }));
+    assert_eq!(
+        listed,
+        [("group", "Stable"), ("simple", "Empty")]
+            .map(|(id, state)| { (id.to_owned(), state.to_owned()) })
+    );
 
     let mut client = Client::new(&cluster, cluster.coordinator(GROUP).expect("one"));
     let request = DescribeGroupsRequest::default()
@@ -417,7 +425,10 @@ async fn groups_are_found_listed_and_described() {
     assert_eq!(told[0].authorized_operations, 1 << 3 | 1 << 6 | 1 << 8);
     let one = told[0].members.iter().find(|one| one.member_id == leader.id).expect("a member");
     assert_eq!((one.client_id.as_str(), one.client_host.as_str()), ("raw", "/127.0.0.1"));
-    assert_eq!((&one.member_metadata[..], &one.member_assignment[..]), (SUBSCRIPTION, &b"even"[..]));
+    assert_eq!(
+        (&one.member_metadata[..], &one.member_assignment[..]),
+        (SUBSCRIPTION, &b"even"[..])
+    );
     let there = cluster.coordinator("another group") == cluster.coordinator(GROUP);
     let error = if there { 0 } else { code::NOT_COORDINATOR };
     assert_eq!(told[1].error_code, error);
@@ -473,7 +484,8 @@ async fn a_parked_join_holds_up_its_own_connection_only() {
     let mut member = Member::new(&cluster).settle().await;
     let mut other = Member::new(&cluster).named().await;
     let joining = other.send_join().await;
-    let asked = other.client.send(0, &kafka_protocol::messages::ApiVersionsRequest::default()).await;
+    let asked =
+        other.client.send(0, &kafka_protocol::messages::ApiVersionsRequest::default()).await;
     other.client.silent_for(SECOND).await;
     assert_eq!(member.heartbeat().await, code::REBALANCE_IN_PROGRESS);
     member.send_join().await;

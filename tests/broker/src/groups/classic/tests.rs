@@ -1,1 +1,0 @@
-//! Joining, syncing and leaving, as a table would have it.
