@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteTopicsRequest, DescribeGroupsRequest, DescribeProducersRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeGroupsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
     SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
 };
@@ -60,6 +61,8 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::OFFSET_FOR_LEADER_EPOCH => left::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::CREATE_PARTITIONS => left::<CreatePartitionsRequest>(version, body),
         ApiKey::DESCRIBE_PRODUCERS => left::<DescribeProducersRequest>(version, body),
+        ApiKey::CONSUMER_GROUP_HEARTBEAT => left::<ConsumerGroupHeartbeatRequest>(version, body),
+        ApiKey::CONSUMER_GROUP_DESCRIBE => left::<ConsumerGroupDescribeRequest>(version, body),
         _ => panic!("api {api} has no decoder here"),
     }
 }

@@ -14,12 +14,40 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest,
+    DescribeGroupsRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    SyncGroupRequest,
 };
 
 use super::{Target, text};
+
+pub(super) fn consumer_group_heartbeat(
+    version: i16,
+    target: &Target,
+) -> ConsumerGroupHeartbeatRequest {
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text(&format!("next-{version}"))))
+        .with_member_id(text("member"))
+        .with_member_epoch(0)
+        .with_instance_id(Some(text("instance")))
+        .with_rack_id(Some(text("rack")))
+        .with_rebalance_timeout_ms(60_000)
+        .with_subscribed_topic_names(Some(vec![target.topic()]))
+        .with_server_assignor(Some(text("range")))
+        .with_topic_partitions(Some(vec![]));
+    match version {
+        0 => request,
+        _ => request.with_subscribed_topic_regex(Some(text("some.*"))),
+    }
+}
+
+pub(super) fn consumer_group_describe(version: i16) -> ConsumerGroupDescribeRequest {
+    let group = GroupId(text(&format!("next-{version}")));
+    ConsumerGroupDescribeRequest::default()
+        .with_group_ids(vec![group])
+        .with_include_authorized_operations(true)
+}
 
 pub(super) fn group(version: i16) -> GroupId {
     GroupId(text(&format!("group-{version}")))

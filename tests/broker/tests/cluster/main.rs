@@ -5,10 +5,12 @@
 
 mod acls;
 mod client;
+mod consumer_groups;
 mod faults;
 mod fetch;
 mod followers;
 mod group_client;
+mod group_conversions;
 mod group_moves;
 mod group_offsets;
 mod groups;

@@ -84,6 +84,8 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(42, 0..=2, &|version| encode(version, &groups::delete_groups(version)));
     all(47, 0..=0, &|version| encode(version, &groups::offset_delete(target)));
     all(61, 0..=0, &|version| encode(version, &describe_producers(target)));
+    all(68, 0..=1, &|version| encode(version, &groups::consumer_group_heartbeat(version, target)));
+    all(69, 0..=1, &|version| encode(version, &groups::consumer_group_describe(version)));
     samples
 }
 

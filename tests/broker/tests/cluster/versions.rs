@@ -71,7 +71,7 @@ async fn every_version_of_every_api_is_answered() {
                 one.topics.iter().map(|topic| topic.error_code).collect()
             }
             ResponseKind::ApiVersions(one) => {
-                assert_eq!(one.api_keys.len(), 24);
+                assert_eq!(one.api_keys.len(), 26);
                 vec![one.error_code]
             }
             ResponseKind::CreateTopics(one) => {
@@ -141,6 +141,15 @@ async fn every_version_of_every_api_is_answered() {
                 assert_eq!(codes, [code::GROUP_ID_NOT_FOUND, code::NON_EMPTY_GROUP]);
                 vec![]
             }
+            ResponseKind::ConsumerGroupHeartbeat(one) => {
+                let topics = one.assignment.clone().expect("an assignment").topic_partitions;
+                assert_eq!((one.member_epoch, topics.len()), (1, 1));
+                vec![one.error_code]
+            }
+            ResponseKind::ConsumerGroupDescribe(one) => {
+                assert_eq!(one.groups[0].members[0].member_type, if version == 0 { -1 } else { 1 });
+                vec![one.groups[0].error_code]
+            }
             ResponseKind::OffsetDelete(one) => {
                 vec![one.error_code, one.topics[0].partitions[0].error_code]
             }
@@ -201,7 +210,7 @@ async fn an_older_broker_offers_less_and_closes_on_more() {
     });
     let mut client = Client::new(&cluster, 1);
     let offered = client.ask(0, &ApiVersionsRequest::default()).await.expect("an answer").api_keys;
-    assert_eq!(offered.len(), 23);
+    assert_eq!(offered.len(), 25);
     let metadata = offered.iter().find(|one| one.api_key == 3).expect("Metadata is offered");
     assert_eq!((metadata.min_version, metadata.max_version), (0, 9));
     client.ask(9, &MetadataRequest::default()).await.expect("an answer");
