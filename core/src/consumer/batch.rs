@@ -114,6 +114,16 @@ impl Batch {
         }
     }
 
+    /// The same for its records between two offsets (the second is behind the last of them), in any order: of single records
+    /// that are finished out of order. Offsets between them that hold nothing are finished with the record before.
+    pub fn ack_range(&self, first: i64, next: i64) {
+        if let (Some(marks), Some(span)) = (self.claim.marks(), &self.span) {
+            let first = if first <= self.base_offset() { span.first } else { first };
+            let next = if next >= self.next_offset() { span.next } else { next };
+            marks.done_range(span, first, next);
+        }
+    }
+
     /// The application has the record at this offset in hand: those before it are finished. For those who hand records on
     /// one by one; what a group's consumer commits is then as exact.
     #[inline]

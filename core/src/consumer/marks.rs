@@ -52,6 +52,20 @@ struct Ledger {
     open: BTreeMap<i64, Open>,
 }
 
+impl Ledger {
+    /// The range that goes on across an offset ends there, and another begins. Gives where the first of them begins.
+    fn cut(&mut self, at: i64) -> Option<i64> {
+        let (first, open) = self.open.range_mut(..at).next_back()?;
+        let (first, whole) = (*first, *open);
+        if whole.next <= at {
+            return None;
+        }
+        open.next = at;
+        self.open.insert(at, Open { before: whole.epoch, ..whole });
+        Some(first)
+    }
+}
+
 /// What was handed out at once, to be marked as done later.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
@@ -85,6 +99,7 @@ impl Marks {
         let mut ledger = self.lock();
         if ledger.incarnation != incarnation {
             *ledger = Ledger { incarnation, open: BTreeMap::new() };
+            self.reached.store(-1, Ordering::Release);
         }
         let open = Open { next: to.0, before: from.1, epoch: to.1 };
         ledger.open.insert(from.0, open);
@@ -94,22 +109,44 @@ impl Marks {
     /// It has finished a span, or its beginning, up to `next`. Finishing twice, or what is not open any more, does
     /// nothing.
     pub(crate) fn done(&self, span: &Span, next: i64) {
+        self.done_range(span, span.first, next);
+    }
+
+    /// It has finished what lies between two offsets of a span, in whatever order.
+    pub(crate) fn done_range(&self, span: &Span, first: i64, next: i64) {
+        let (first, next) = (first.max(span.first), next.min(span.next));
         let mut ledger = self.lock();
-        if ledger.incarnation != span.incarnation {
+        if ledger.incarnation != span.incarnation || first >= next {
             return;
         }
-        // The beginning of it may be done already.
-        let Some((first, open)) = ledger.open.range(span.first..span.next).next() else { return };
-        let (first, open) = (*first, *open);
-        if open.next > span.next || next <= first {
-            return;
-        }
-        ledger.open.remove(&first);
-        if next < open.next {
-            ledger.open.insert(next, Open { before: open.epoch, ..open });
-        }
+        self.cut_range(&mut ledger, first, next);
+        let before = ledger.open.len();
+        ledger.open.retain(|at, _| !(first..next).contains(at));
+        let is_news = ledger.open.len() < before;
         drop(ledger);
-        self.attention.draw();
+        if is_news {
+            self.attention.draw();
+        }
+    }
+
+    /// What lies between two offsets of a span is finished apart from the rest: to have reached an offset behind it says nothing of
+    /// it. For several who work on the records of one batch.
+    pub(crate) fn set_apart(&self, span: &Span, first: i64, next: i64) {
+        let mut ledger = self.lock();
+        if ledger.incarnation == span.incarnation {
+            self.cut_range(&mut ledger, first.max(span.first), next.min(span.next));
+        }
+    }
+
+    /// What is open begins anew at both offsets. What was reached is noted in the ledger first: later that may be
+    /// within another range.
+    fn cut_range(&self, ledger: &mut Ledger, first: i64, next: i64) {
+        let reached = self.reached.load(Ordering::Acquire);
+        if let Some(walked) = ledger.cut(reached) {
+            ledger.open.remove(&walked);
+        }
+        ledger.cut(first);
+        ledger.cut(next);
     }
 
     /// The record at this offset, of a batch that is not finished, is in hand: those before it are finished.
@@ -191,13 +228,72 @@ mod tests {
         assert_eq!(marks.committable(1, (30, 4)), (30, 4));
     }
 
+    #[test]
+    fn single_offsets_are_finished_in_any_order() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        let at = || marks.committable(1, (20, 4));
+        marks.done_range(&span, 15, 16);
+        marks.done_range(&span, 12, 13);
+        assert_eq!(at(), (10, 3));
+        marks.done_range(&span, 10, 11);
+        assert_eq!(at(), (11, 4));
+        marks.done_range(&span, 11, 12);
+        assert_eq!(at(), (13, 4), "across what was finished before");
+        marks.done_range(&span, 15, 15);
+        marks.done_range(&span, 16, 15);
+        assert_eq!(at(), (13, 4));
+        marks.done_range(&span, i64::MIN, 15);
+        assert_eq!(at(), (16, 4));
+        // Behind its end is another's.
+        let next = marks.handed(1, (20, 4), (30, 4));
+        marks.done_range(&span, 16, i64::MAX);
+        assert_eq!(marks.committable(1, (30, 4)), (20, 4));
+        marks.done(&next, 30);
+        assert!(!marks.is_open());
+        // All of it, however it was taken apart.
+        let span = marks.handed(1, (30, 4), (40, 4));
+        marks.done_range(&span, 33, 34);
+        marks.done(&span, 40);
+        assert!(!marks.is_open());
+    }
+
+    #[test]
+    fn what_was_reached_is_finished_whatever_is_acknowledged_behind_it() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        marks.reached(14);
+        marks.done_range(&span, 14, 15);
+        assert_eq!(marks.committable(1, (20, 4)), (15, 4));
+        marks.reached(15);
+        marks.reached(17);
+        marks.done_range(&span, 18, 19);
+        assert_eq!(marks.committable(1, (20, 4)), (17, 4));
+    }
+
+    #[test]
+    fn what_is_set_apart_is_not_finished_by_who_comes_behind_it() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        marks.reached(12);
+        // Another goes on behind it.
+        marks.set_apart(&span, 12, 13);
+        marks.reached(13);
+        marks.reached(17);
+        assert_eq!(marks.committable(1, (20, 4)), (12, 4));
+        marks.done_range(&span, 12, 13);
+        assert_eq!(marks.committable(1, (20, 4)), (17, 4));
+    }
+
     /// lr2782: offsets of one partition were committed for another of its name.
     #[test]
     fn what_another_incarnation_left_open_says_nothing() {
         let marks = marks();
         let old = marks.handed(1, (10, 3), (20, 3));
         assert_eq!(marks.committable(2, (0, -1)), (0, -1));
+        marks.reached(12);
         let new = marks.handed(2, (0, -1), (15, 0));
+        assert_eq!(marks.committable(2, (15, 0)), (0, -1));
         marks.done(&old, 20);
         assert_eq!(marks.committable(2, (15, 0)), (0, -1));
         marks.done(&new, 15);
