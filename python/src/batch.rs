@@ -54,35 +54,39 @@ impl Cursor {
     /// The next record.
     #[inline]
     pub(crate) fn advance(&mut self) -> Option<Record> {
-        let here = self.next;
-        let mut records = self.page.read().batch.iter_from(here);
-        records.next()?;
-        self.next = records.position();
-        self.left = self.left.saturating_sub(1);
-        Some(Record { page: Arc::clone(&self.page), position: here })
+        self.advance_with(|_, _| ())
     }
 
-    /// The same for who reads alone of a group's partition: those before it are finished.
     #[inline]
-    pub(crate) fn advance_alone(&mut self) -> Option<Record> {
+    fn advance_with(&mut self, tell: impl FnOnce(&ottla::Batch, i64)) -> Option<Record> {
         let here = self.next;
         let batch = &self.page.read().batch;
         let mut records = batch.iter_from(here);
-        batch.reached(records.next()?.offset());
+        tell(batch, records.next()?.offset());
         self.next = records.position();
         self.left = self.left.saturating_sub(1);
         self.last = here;
         Some(Record { page: Arc::clone(&self.page), position: here })
     }
 
-    /// The same for who is not alone: the record is finished by itself.
-    pub(crate) fn advance_apart(&mut self) -> Option<(Record, Option<Hold>)> {
-        let record = self.advance()?;
-        self.last = record.position;
-        Some((record, self.hold_last()))
+    /// The same for a consumer that is asked for records: its group hears that somebody is there.
+    #[inline]
+    pub(crate) fn hand_on(&mut self) -> Option<Record> {
+        self.advance_with(ottla::Batch::hands_on)
     }
 
-    /// The record that [`Self::advance_alone`] gave last is finished, and all before it.
+    /// The same for who reads alone of a group's partition: those before it are finished.
+    #[inline]
+    pub(crate) fn hand_on_alone(&mut self) -> Option<Record> {
+        self.advance_with(ottla::Batch::reached)
+    }
+
+    /// The same for who is not alone: the record is finished by itself.
+    pub(crate) fn hand_on_apart(&mut self) -> Option<(Record, Option<Hold>)> {
+        Some((self.hand_on()?, self.hold_last()))
+    }
+
+    /// The record that was handed on last is finished, and all before it.
     pub(crate) fn finish(&self) {
         let page = self.page.read();
         page.batch.ack_range(i64::MIN, page.offsets(self.last).1);
@@ -97,6 +101,16 @@ impl Cursor {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.left == 0
+    }
+
+    /// Whether it is of the same partition.
+    pub(crate) fn is_of(&self, hold: &Hold) -> bool {
+        hold.is_of(&self.page.read().batch)
+    }
+
+    /// Nobody has any of it in hand while its partition is paused; or somebody has.
+    pub(crate) fn put_aside(&self, aside: bool) {
+        self.page.read().batch.put_aside(aside);
     }
 
     /// What is left as a batch; `None` if nothing is.

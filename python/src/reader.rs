@@ -90,6 +90,17 @@ impl Hand {
             }
             *whose != who && !hold.is_left()
         });
+        self.put_aside();
+    }
+
+    /// What a pause holds back in the middle of a batch is in nobody's hand, unless another thread has some of it.
+    fn put_aside(&self) {
+        for cursor in &self.current {
+            let has_some = |(_, hold): &(u64, Hold)| cursor.is_of(hold);
+            if cursor.standing() == Standing::Paused && !self.holds.iter().any(has_some) {
+                cursor.put_aside(true);
+            }
+        }
     }
 
     /// The first that may be handed out. Those of partitions that are paused wait in their places; what a seek has left
@@ -117,7 +128,7 @@ impl Hand {
             && who == self.alone
             && let Some(first) = self.current.front_mut()
             && first.standing() == Standing::Current
-            && let Some(record) = first.advance_alone()
+            && let Some(record) = first.hand_on_alone()
         {
             return Some(record);
         }
@@ -125,16 +136,17 @@ impl Hand {
         loop {
             let at = self.first_current()?;
             let cursor = self.current.get_mut(at)?;
+            cursor.put_aside(false);
             if who == 0 {
-                if let Some(record) = cursor.advance() {
+                if let Some(record) = cursor.hand_on() {
                     return Some(record);
                 }
             } else if at == 0 {
-                if let Some(record) = cursor.advance_alone() {
+                if let Some(record) = cursor.hand_on_alone() {
                     self.alone = who;
                     return Some(record);
                 }
-            } else if let Some((record, hold)) = cursor.advance_apart() {
+            } else if let Some((record, hold)) = cursor.hand_on_apart() {
                 self.holds.extend(hold.map(|hold| (who, hold)));
                 return Some(record);
             }
@@ -147,7 +159,9 @@ impl Hand {
         self.asks(who);
         loop {
             let at = self.first_current()?;
-            if let Some(batch) = self.current.remove(at).and_then(Cursor::into_batch) {
+            let cursor = self.current.remove(at)?;
+            cursor.put_aside(false);
+            if let Some(batch) = cursor.into_batch() {
                 if who != 0 {
                     self.holds.extend(batch.hold().map(|hold| (who, hold)));
                 }

@@ -33,6 +33,11 @@ impl Hold {
         }
     }
 
+    /// Whether it is of this batch's partition, and of the same time of it.
+    pub fn is_of(&self, batch: &Batch) -> bool {
+        Arc::ptr_eq(&self.claim, &batch.claim)
+    }
+
     /// Whether it does not matter any more, as the application went elsewhere, or the partition is somebody else's.
     pub fn is_left(&self) -> bool {
         self.claim.standing() == Standing::Left

@@ -133,6 +133,23 @@ impl Batch {
         }
     }
 
+    /// The record at this offset is handed on, which says nothing of those before it: to hand on a record now and then shows
+    /// the group that the application is there. [`reached`](Self::reached) does as well.
+    #[inline]
+    pub fn hands_on(&self, offset: i64) {
+        if let Some(marks) = self.claim.marks() {
+            marks.hands_on(offset);
+        }
+    }
+
+    /// Nobody has any of it in hand, or somebody has again: for those who hand records on one by one, and keep the rest while the
+    /// partition is paused. When the group takes the partition away that rest is not waited for.
+    pub fn put_aside(&self, aside: bool) {
+        if let Some(marks) = self.claim.marks() {
+            marks.put_aside(aside);
+        }
+    }
+
     /// The records in order.
     pub fn iter(&self) -> Records<'_> {
         let mut records = self.records.iter();

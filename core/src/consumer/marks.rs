@@ -81,13 +81,26 @@ pub(crate) struct Marks {
     /// Who hands the records of a batch on one by one is at this offset; -1: nobody is anywhere. Looked at with the ledger,
     /// and written without it, for each record.
     reached: AtomicI64,
+    /// Who hands records on one by one has handed on this one last, if that says nothing of those before it.
+    handed_on: AtomicI64,
+    /// Both, as they were when it was looked whether the application has moved.
+    seen: [AtomicI64; 2],
+    /// Nobody has any of it in hand: what is open was not handed on yet, and waits.
+    aside: AtomicBool,
     attention: Arc<Attention>,
 }
 
 impl Marks {
     pub(crate) fn new(attention: &Arc<Attention>) -> Self {
-        let (ledger, reached) = (Mutex::default(), AtomicI64::new(-1));
-        Self { ledger, reached, attention: Arc::clone(attention) }
+        let nowhere = || AtomicI64::new(-1);
+        Self {
+            ledger: Mutex::default(),
+            reached: nowhere(),
+            handed_on: nowhere(),
+            seen: [nowhere(), nowhere()],
+            aside: AtomicBool::new(false),
+            attention: Arc::clone(attention),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -155,9 +168,28 @@ impl Marks {
         self.reached.store(offset, Ordering::Release);
     }
 
+    /// The record at this offset is handed on, by whom records are handed on one by one.
+    #[inline]
+    pub(crate) fn hands_on(&self, offset: i64) {
+        self.handed_on.store(offset, Ordering::Relaxed);
+    }
+
+    /// Whether records were handed on one by one since the last look: the application is there, though it asks for no batch.
+    pub(crate) fn has_moved(&self) -> bool {
+        let now = [&self.reached, &self.handed_on].map(|at| at.load(Ordering::Relaxed));
+        let before = [0, 1].map(|i| self.seen[i].swap(now[i], Ordering::Relaxed));
+        now != before
+    }
+
+    /// Nobody has any of it in hand, or somebody has again.
+    pub(crate) fn put_aside(&self, aside: bool) {
+        self.aside.store(aside, Ordering::Release);
+        self.attention.draw();
+    }
+
     /// Whether the application has something that it did not finish.
     pub(crate) fn is_open(&self) -> bool {
-        !self.lock().open.is_empty()
+        !self.aside.load(Ordering::Acquire) && !self.lock().open.is_empty()
     }
 
     /// From where the next reader is to go on, if the position is here.
@@ -298,6 +330,31 @@ mod tests {
         assert_eq!(marks.committable(2, (15, 0)), (0, -1));
         marks.done(&new, 15);
         assert_eq!(marks.committable(2, (15, 0)), (15, 0));
+    }
+
+    #[test]
+    fn who_hands_records_on_is_there() {
+        let marks = marks();
+        assert!(!marks.has_moved());
+        marks.handed(1, (0, -1), (9, 0));
+        assert!(!marks.has_moved());
+        marks.reached(3);
+        assert!(marks.has_moved() && !marks.has_moved());
+        marks.hands_on(3);
+        assert!(marks.has_moved() && !marks.has_moved());
+        marks.reached(3);
+        assert!(!marks.has_moved());
+    }
+
+    #[test]
+    fn what_is_put_aside_is_in_nobodys_hand_and_not_finished() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        marks.done_range(&span, 10, 14);
+        marks.put_aside(true);
+        assert_eq!((marks.is_open(), marks.committable(1, (20, 4))), (false, (14, 4)));
+        marks.put_aside(false);
+        assert!(marks.is_open());
     }
 
     #[test]
