@@ -11,6 +11,7 @@ gap: a record whose work failed, or was cut short, is read again by the next run
 from __future__ import annotations
 
 import argparse
+import contextlib
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,9 @@ import ottla
 
 
 def work(record: ottla.Record, done: Counter[bytes | None]) -> None:
-    done[record.value] += 1
+    # ... what there is to do, and then:
     record.ack()
+    done[record.value] += 1
 
 
 def run(consumer: ottla.Consumer, done: Counter[bytes | None]) -> None:
@@ -81,7 +83,10 @@ def main() -> None:
     if not arguments.bootstrap:
         embedded(arguments.topic, arguments.records)
         return
-    with member(arguments.bootstrap, arguments.topic) as consumer:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        member(arguments.bootstrap, arguments.topic) as consumer,
+    ):
         run(consumer, Counter())
 
 

@@ -15,6 +15,7 @@ use crate::client::Connect;
 use crate::convert::{self, Given};
 use crate::enums;
 use crate::errors::{self, OrRaise};
+use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
 use crate::member::{self, Membership};
@@ -146,8 +147,10 @@ impl Made for Consumer {
             builder = builder.isolation(isolation);
         }
         let consumer = member.set(builder).build().or_raise(py)?;
+        let reader = Reader::new(consumer);
+        exit::joined(&reader.control, &reader.departure);
         Ok(Self {
-            reader: Here::new(Reader::new(consumer)),
+            reader: Here::new(reader),
             closed: AtomicBool::new(false),
             statistics: Statistics::of(&client),
         })
@@ -269,7 +272,7 @@ impl Consumer {
         self.closed.store(true, Ordering::Relaxed);
         guarded(py, || reader.close().or_raise(py))?;
         // The engine ends the wait itself after 10 s.
-        Ok(wait(py, Deadline::after(timeout), || false, reader.departed())?.is_some())
+        Ok(wait(py, Deadline::after(timeout), || false, reader.departure.wait())?.is_some())
     }
 
     fn steer(

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use ottla::bindings::{self, Departed, Hold, reached};
+use ottla::bindings::{self, Departure, Hold, reached};
 use ottla::{Event, Standing, TopicPartition};
 
 use crate::batch::{Batch, Cursor, Record};
@@ -28,7 +28,7 @@ pub(crate) struct Reader {
     consumer: Mutex<ottla::Consumer>,
     pub(crate) control: ottla::ConsumerControl,
     hand: Mutex<Hand>,
-    departure: Box<dyn Fn() -> Departed + Send + Sync>,
+    pub(crate) departure: Departure,
     pub(crate) exclusive: Exclusive,
     pub(crate) pid: u32,
 }
@@ -199,7 +199,7 @@ impl Reader {
         let marks = bindings::leave_marks_to_host(&mut consumer);
         Self {
             control: consumer.control(),
-            departure: Box::new(bindings::departure(&consumer)),
+            departure: Departure::of(&consumer),
             consumer: Mutex::new(consumer),
             hand: Mutex::new(Hand { marks, ..Hand::default() }),
             exclusive: Exclusive::default(),
@@ -286,10 +286,5 @@ impl Reader {
         drop(hand);
         drop(dropped);
         Ok(())
-    }
-
-    /// Until a consumer that is closed has left its group.
-    pub(crate) fn departed(&self) -> Departed {
-        (self.departure)()
     }
 }

@@ -639,6 +639,37 @@ def test_fork(broker: ottla.testing.Broker, topic: str, program: Callable[..., P
     assert committed(broker, topic, topic) == 1
 
 
+@pytest.mark.parametrize("how", ["global", "dropped", "raises"])
+def test_what_is_open_at_exit_commits_and_leaves(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program], how: str
+) -> None:
+    write(broker, topic, 3)
+    child = program(
+        """
+import sys, ottla
+
+def make():
+    consumer = ottla.Consumer(sys.argv[1], group=sys.argv[2], topics=[sys.argv[2]], commit_interval=3600)
+    assert consumer.next(timeout=30) and consumer.next(timeout=30)
+    return consumer
+
+if sys.argv[3] == "dropped":
+    make()
+else:
+    consumer = make()
+    if sys.argv[3] == "raises":
+        sys.exit("told")
+""",
+        broker.bootstrap,
+        topic,
+        how,
+    )
+    assert child.end() == ((1, "", "told\n") if how == "raises" else (0, "", ""))
+    found = broker.group(topic)
+    assert found is not None and (found.state, found.members) == ("Empty", [])
+    assert found.committed == {(topic, 0): 1}
+
+
 def test_threads_lose_nothing_and_commit_all(
     broker: ottla.testing.Broker, topic: str, group: str
 ) -> None:

@@ -1,7 +1,8 @@
 //! Records of a group's consumer that a thread of the host has in hand, apart from those of other threads.
 
-use std::future::Future;
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::consumer::{Batch, Claim, Consumer, ConsumerControl, Span, Standing};
 use crate::error::Result;
@@ -57,18 +58,25 @@ pub fn close_consumer(control: &ConsumerControl) -> Result<()> {
     control.close()
 }
 
-/// Ends when a consumer that is closed has left its group.
-pub fn departure(consumer: &Consumer) -> impl Fn() -> Departed + Send + Sync + use<> {
-    let ended = consumer.departure();
-    move || {
-        let ended = ended.clone();
-        Box::pin(async move {
-            let Some(mut ended) = ended else { return };
-            // It never says anything: its end is what is waited for.
-            while ended.changed().await.is_ok() {}
-        })
+/// The end of a membership: it comes after a consumer was closed or dropped, when its group has been told.
+#[derive(Clone)]
+pub struct Departure(Option<watch::Receiver<()>>);
+
+impl Departure {
+    /// Of this consumer.
+    pub fn of(consumer: &Consumer) -> Self {
+        Self(consumer.departure())
+    }
+
+    /// Whether it has come, or there never was a membership.
+    pub fn is_over(&self) -> bool {
+        self.0.as_ref().is_none_or(|ended| ended.has_changed().is_err())
+    }
+
+    /// Waits for it.
+    pub async fn wait(&self) {
+        let Some(mut ended) = self.0.clone() else { return };
+        // It never says anything: its end is what is waited for.
+        while ended.changed().await.is_ok() {}
     }
 }
-
-/// See [`departure`].
-pub type Departed = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -54,7 +54,7 @@ pub use batch::{Batch, HeaderViews, RecordView, Wanted};
 pub use completion::{Completion, CompletionKind};
 pub use consumer::{HostConsumer, Next, reached};
 pub use handle::HostClient;
-pub use hold::{Departed, Hold, close_consumer, departure, leave_marks_to_host};
+pub use hold::{Departure, Hold, close_consumer, leave_marks_to_host};
 pub use offsets::{Offsets, WantedOffset};
 pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Subscription};
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
