@@ -193,6 +193,13 @@ impl ConsumerControl {
         Ok(())
     }
 
+    /// What the application has in hand stays unfinished at the end, and is not waited for.
+    pub(crate) fn lets_go(&self) {
+        if self.origin.is_here() {
+            self.buffer.lets_go();
+        }
+    }
+
     /// Whether nothing more will be fetched: closed, or its engine has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.is_closed() || self.buffer.is_over()

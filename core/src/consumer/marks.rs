@@ -52,6 +52,20 @@ struct Ledger {
     open: BTreeMap<i64, Open>,
 }
 
+impl Ledger {
+    /// The range that goes on across an offset ends there, and another begins. Gives where the first of them begins.
+    fn cut(&mut self, at: i64) -> Option<i64> {
+        let (first, open) = self.open.range_mut(..at).next_back()?;
+        let (first, whole) = (*first, *open);
+        if whole.next <= at {
+            return None;
+        }
+        open.next = at;
+        self.open.insert(at, Open { before: whole.epoch, ..whole });
+        Some(first)
+    }
+}
+
 /// What was handed out at once, to be marked as done later.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
@@ -67,13 +81,26 @@ pub(crate) struct Marks {
     /// Who hands the records of a batch on one by one is at this offset; -1: nobody is anywhere. Looked at with the ledger,
     /// and written without it, for each record.
     reached: AtomicI64,
+    /// Who hands records on one by one has handed on this one last, if that says nothing of those before it.
+    handed_on: AtomicI64,
+    /// Both, as they were when it was looked whether the application has moved.
+    seen: [AtomicI64; 2],
+    /// Nobody has any of it in hand: what is open was not handed on yet, and waits.
+    aside: AtomicBool,
     attention: Arc<Attention>,
 }
 
 impl Marks {
     pub(crate) fn new(attention: &Arc<Attention>) -> Self {
-        let (ledger, reached) = (Mutex::default(), AtomicI64::new(-1));
-        Self { ledger, reached, attention: Arc::clone(attention) }
+        let nowhere = || AtomicI64::new(-1);
+        Self {
+            ledger: Mutex::default(),
+            reached: nowhere(),
+            handed_on: nowhere(),
+            seen: [nowhere(), nowhere()],
+            aside: AtomicBool::new(false),
+            attention: Arc::clone(attention),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -85,6 +112,7 @@ impl Marks {
         let mut ledger = self.lock();
         if ledger.incarnation != incarnation {
             *ledger = Ledger { incarnation, open: BTreeMap::new() };
+            self.reached.store(-1, Ordering::Release);
         }
         let open = Open { next: to.0, before: from.1, epoch: to.1 };
         ledger.open.insert(from.0, open);
@@ -94,22 +122,44 @@ impl Marks {
     /// It has finished a span, or its beginning, up to `next`. Finishing twice, or what is not open any more, does
     /// nothing.
     pub(crate) fn done(&self, span: &Span, next: i64) {
+        self.done_range(span, span.first, next);
+    }
+
+    /// It has finished what lies between two offsets of a span, in whatever order.
+    pub(crate) fn done_range(&self, span: &Span, first: i64, next: i64) {
+        let (first, next) = (first.max(span.first), next.min(span.next));
         let mut ledger = self.lock();
-        if ledger.incarnation != span.incarnation {
+        if ledger.incarnation != span.incarnation || first >= next {
             return;
         }
-        // The beginning of it may be done already.
-        let Some((first, open)) = ledger.open.range(span.first..span.next).next() else { return };
-        let (first, open) = (*first, *open);
-        if open.next > span.next || next <= first {
-            return;
-        }
-        ledger.open.remove(&first);
-        if next < open.next {
-            ledger.open.insert(next, Open { before: open.epoch, ..open });
-        }
+        self.cut_range(&mut ledger, first, next);
+        let before = ledger.open.len();
+        ledger.open.retain(|at, _| !(first..next).contains(at));
+        let is_news = ledger.open.len() < before;
         drop(ledger);
-        self.attention.draw();
+        if is_news {
+            self.attention.draw();
+        }
+    }
+
+    /// What lies between two offsets of a span is finished apart from the rest: to have reached an offset behind it says nothing of
+    /// it. For several who work on the records of one batch.
+    pub(crate) fn set_apart(&self, span: &Span, first: i64, next: i64) {
+        let mut ledger = self.lock();
+        if ledger.incarnation == span.incarnation {
+            self.cut_range(&mut ledger, first.max(span.first), next.min(span.next));
+        }
+    }
+
+    /// What is open begins anew at both offsets. What was reached is noted in the ledger first: later that may be
+    /// within another range.
+    fn cut_range(&self, ledger: &mut Ledger, first: i64, next: i64) {
+        let reached = self.reached.load(Ordering::Acquire);
+        if let Some(walked) = ledger.cut(reached) {
+            ledger.open.remove(&walked);
+        }
+        ledger.cut(first);
+        ledger.cut(next);
     }
 
     /// The record at this offset, of a batch that is not finished, is in hand: those before it are finished.
@@ -118,9 +168,28 @@ impl Marks {
         self.reached.store(offset, Ordering::Release);
     }
 
+    /// The record at this offset is handed on, by whom records are handed on one by one.
+    #[inline]
+    pub(crate) fn hands_on(&self, offset: i64) {
+        self.handed_on.store(offset, Ordering::Relaxed);
+    }
+
+    /// Whether records were handed on one by one since the last look: the application is there, though it asks for no batch.
+    pub(crate) fn has_moved(&self) -> bool {
+        let now = [&self.reached, &self.handed_on].map(|at| at.load(Ordering::Relaxed));
+        let before = [0, 1].map(|i| self.seen[i].swap(now[i], Ordering::Relaxed));
+        now != before
+    }
+
+    /// Nobody has any of it in hand, or somebody has again.
+    pub(crate) fn put_aside(&self, aside: bool) {
+        self.aside.store(aside, Ordering::Release);
+        self.attention.draw();
+    }
+
     /// Whether the application has something that it did not finish.
     pub(crate) fn is_open(&self) -> bool {
-        !self.lock().open.is_empty()
+        !self.aside.load(Ordering::Acquire) && !self.lock().open.is_empty()
     }
 
     /// From where the next reader is to go on, if the position is here.
@@ -191,17 +260,101 @@ mod tests {
         assert_eq!(marks.committable(1, (30, 4)), (30, 4));
     }
 
+    #[test]
+    fn single_offsets_are_finished_in_any_order() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        let at = || marks.committable(1, (20, 4));
+        marks.done_range(&span, 15, 16);
+        marks.done_range(&span, 12, 13);
+        assert_eq!(at(), (10, 3));
+        marks.done_range(&span, 10, 11);
+        assert_eq!(at(), (11, 4));
+        marks.done_range(&span, 11, 12);
+        assert_eq!(at(), (13, 4), "across what was finished before");
+        marks.done_range(&span, 15, 15);
+        marks.done_range(&span, 16, 15);
+        assert_eq!(at(), (13, 4));
+        marks.done_range(&span, i64::MIN, 15);
+        assert_eq!(at(), (16, 4));
+        // Behind its end is another's.
+        let next = marks.handed(1, (20, 4), (30, 4));
+        marks.done_range(&span, 16, i64::MAX);
+        assert_eq!(marks.committable(1, (30, 4)), (20, 4));
+        marks.done(&next, 30);
+        assert!(!marks.is_open());
+        // All of it, however it was taken apart.
+        let span = marks.handed(1, (30, 4), (40, 4));
+        marks.done_range(&span, 33, 34);
+        marks.done(&span, 40);
+        assert!(!marks.is_open());
+    }
+
+    #[test]
+    fn what_was_reached_is_finished_whatever_is_acknowledged_behind_it() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        marks.reached(14);
+        marks.done_range(&span, 14, 15);
+        assert_eq!(marks.committable(1, (20, 4)), (15, 4));
+        marks.reached(15);
+        marks.reached(17);
+        marks.done_range(&span, 18, 19);
+        assert_eq!(marks.committable(1, (20, 4)), (17, 4));
+    }
+
+    #[test]
+    fn what_is_set_apart_is_not_finished_by_who_comes_behind_it() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        marks.reached(12);
+        // Another goes on behind it.
+        marks.set_apart(&span, 12, 13);
+        marks.reached(13);
+        marks.reached(17);
+        assert_eq!(marks.committable(1, (20, 4)), (12, 4));
+        marks.done_range(&span, 12, 13);
+        assert_eq!(marks.committable(1, (20, 4)), (17, 4));
+    }
+
     /// lr2782: offsets of one partition were committed for another of its name.
     #[test]
     fn what_another_incarnation_left_open_says_nothing() {
         let marks = marks();
         let old = marks.handed(1, (10, 3), (20, 3));
         assert_eq!(marks.committable(2, (0, -1)), (0, -1));
+        marks.reached(12);
         let new = marks.handed(2, (0, -1), (15, 0));
+        assert_eq!(marks.committable(2, (15, 0)), (0, -1));
         marks.done(&old, 20);
         assert_eq!(marks.committable(2, (15, 0)), (0, -1));
         marks.done(&new, 15);
         assert_eq!(marks.committable(2, (15, 0)), (15, 0));
+    }
+
+    #[test]
+    fn who_hands_records_on_is_there() {
+        let marks = marks();
+        assert!(!marks.has_moved());
+        marks.handed(1, (0, -1), (9, 0));
+        assert!(!marks.has_moved());
+        marks.reached(3);
+        assert!(marks.has_moved() && !marks.has_moved());
+        marks.hands_on(3);
+        assert!(marks.has_moved() && !marks.has_moved());
+        marks.reached(3);
+        assert!(!marks.has_moved());
+    }
+
+    #[test]
+    fn what_is_put_aside_is_in_nobodys_hand_and_not_finished() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        marks.done_range(&span, 10, 14);
+        marks.put_aside(true);
+        assert_eq!((marks.is_open(), marks.committable(1, (20, 4))), (false, (14, 4)));
+        marks.put_aside(false);
+        assert!(marks.is_open());
     }
 
     #[test]

@@ -189,6 +189,14 @@ impl Buffer {
         self.lock().seat.as_ref().map(|seat| seat.presence).unwrap_or_default()
     }
 
+    /// Whether the application has handed records on one by one since the last look.
+    pub(in crate::consumer) fn has_moved(&self) -> bool {
+        let state = self.lock();
+        let moved = |slot| state.shelves.get(slot).is_some_and(|shelf| shelf.has_moved());
+        // All are looked at, so that none is news the next time.
+        state.shelves.iter().fold(false, |any, (_, slot)| moved(slot) || any)
+    }
+
     /// From where the next reader of each partition is to go on, as far as that is known.
     pub(in crate::consumer) fn committable(&self) -> Vec<(Key, Place)> {
         let state = self.lock();

@@ -290,7 +290,9 @@ impl Member {
     fn see_application(&mut self) {
         let seen = self.buffer.presence();
         let before = std::mem::replace(&mut self.presence, seen);
-        let asked = seen.asks != before.asks;
+        // Who takes a batch apart asks for each of its records, and only for the next batch here.
+        let moved = self.buffer.has_moved();
+        let asked = seen.asks != before.asks || moved;
         if asked {
             self.tell(events::Event::Asks);
         }
