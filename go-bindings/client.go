@@ -201,7 +201,7 @@ func (c *Client) take(done *capi.Completion) {
 			offset: done.Offset, timestampMs: done.TimestampMs, err: err,
 		})
 		c.countDown(done.Tag, s, int(done.Count))
-	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated, capi.OffsetsListed:
+	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated, capi.OffsetsListed, capi.Committed:
 		c.mu.Lock()
 		op := c.operations[done.Tag]
 		delete(c.operations, done.Tag)
@@ -341,7 +341,7 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	}
 	defer close(c.finished)
 	for _, consumer := range consumers {
-		_ = consumer.Close()
+		consumer.stop()
 	}
 	// All at once: they share the deadline.
 	results := make(chan error, len(producers))
@@ -353,6 +353,9 @@ func (c *Client) Shutdown(ctx context.Context) error {
 		if err := <-results; err != nil {
 			errs = append(errs, err)
 		}
+	}
+	for _, consumer := range consumers {
+		errs = append(errs, consumer.Shutdown(ctx))
 	}
 	c.api.Close()
 	_ = c.wake.Close()

@@ -118,6 +118,11 @@ impl Marks {
         self.reached.store(offset, Ordering::Release);
     }
 
+    /// Where [`Self::reached`] writes.
+    pub(crate) fn reached_word(&self) -> &AtomicI64 {
+        &self.reached
+    }
+
     /// Whether the application has something that it did not finish.
     pub(crate) fn is_open(&self) -> bool {
         !self.lock().open.is_empty()

@@ -39,7 +39,7 @@ pub use control::ConsumerControl;
 pub use event::Event;
 use group::task::Contact;
 pub use group::{Assignor, Commit};
-use marks::Span;
+pub(crate) use marks::Span;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,6 +165,18 @@ impl Consumer {
         let next = ready!(self.buffer.poll_take_until(WHO, ends, &self.pool, cx));
         self.takes(next.as_ref().and_then(|next| next.as_ref().ok()));
         Poll::Ready(next)
+    }
+
+    /// Asking for the next says nothing of the one before: the host keeps by itself what is done, and acknowledges it.
+    pub(crate) fn leaves_marks_to_host(&mut self) {
+        if let Some(member) = &mut self.member {
+            member.marks = false;
+        }
+    }
+
+    /// Closed when a member of a group has left it.
+    pub(crate) fn departure(&self) -> Option<watch::Receiver<()>> {
+        self.member.as_ref().map(|member| member.ended.clone())
     }
 
     /// The application asks for the next: what it had in hand is done.
