@@ -31,7 +31,7 @@ type Consumer struct {
 	// mu is of who reads, while it looks for a batch and copies it; nobody who steers takes it.
 	mu sync.Mutex
 	// left are rests of batches: of loops that were left early, and of partitions that were paused in the middle of one.
-	left    []*Batch
+	left []*Batch
 	// held is what was handed out of a group's partitions, and is done when the consumer is asked anew: what Next and Poll
 	// gave, and what loops that were left had in hand.
 	held    []piece
