@@ -340,22 +340,19 @@ func (c *Client) Shutdown(ctx context.Context) error {
 		}
 	}
 	defer close(c.finished)
-	for _, consumer := range consumers {
-		consumer.stop()
-	}
 	// All at once: they share the deadline.
-	results := make(chan error, len(producers))
+	results := make(chan error, len(consumers)+len(producers))
+	for _, consumer := range consumers {
+		go func() { results <- consumer.Shutdown(ctx) }()
+	}
 	for _, p := range producers {
 		go func() { results <- p.Shutdown(ctx) }()
 	}
 	var errs []error
-	for range producers {
+	for range len(consumers) + len(producers) {
 		if err := <-results; err != nil {
 			errs = append(errs, err)
 		}
-	}
-	for _, consumer := range consumers {
-		errs = append(errs, consumer.Shutdown(ctx))
 	}
 	c.api.Close()
 	_ = c.wake.Close()

@@ -22,7 +22,19 @@ type share struct {
 
 // done says that records number from to below to are done. Twice does nothing.
 func (s *share) done(from, to int) {
+	switch low, moved := s.mark(from, to); {
+	case !moved:
+	case low == len(s.records):
+		s.wanted.AckBefore(capi.EndOfBatch)
+	default:
+		s.wanted.AckBefore(s.records[low].Offset)
+	}
+}
+
+// mark notes it, and gives the first record that is not done, and whether that is another one now.
+func (s *share) mark(from, to int) (low int, moved bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	before := s.low
 	if from <= s.low {
 		s.low = max(s.low, to)
@@ -37,15 +49,7 @@ func (s *share) done(from, to int) {
 	for s.bits != nil && s.low < len(s.records) && s.bits[s.low/64]&(1<<(s.low%64)) != 0 {
 		s.low++
 	}
-	low := s.low
-	s.mu.Unlock()
-	switch {
-	case low == before:
-	case low == len(s.records):
-		s.wanted.AckBefore(capi.EndOfBatch)
-	default:
-		s.wanted.AckBefore(s.records[low].Offset)
-	}
+	return s.low, s.low > before
 }
 
 // isNext tells whether all records before number i are done.
