@@ -222,6 +222,15 @@ impl Committer {
                 self.due = Some(now);
             }
             Event::Commit { ticket, offsets } => {
+                let of = |(_, _, offset): &&(Part, u64, Offset)| {
+                    offset.metadata.as_ref().is_some_and(|words| words.len() > MOST_METADATA)
+                };
+                if let Some((part, ..)) = offsets.iter().find(of) {
+                    let (part, code) = (part.clone(), code::OFFSET_METADATA_TOO_LARGE);
+                    let result = Err(Failure::Refused { part, code });
+                    out.push(Action::Done { ticket, result });
+                    return out;
+                }
                 for (part, incarnation, offset) in offsets {
                     self.want(part, incarnation, offset);
                 }

@@ -66,10 +66,6 @@ impl Ledger {
         Self { incarnation, position: start, handed: VecDeque::new(), numbers: 0, open: 0 }
     }
 
-    pub(crate) fn incarnation(&self) -> u64 {
-        self.incarnation
-    }
-
     /// A batch of so many records is handed out. `next`: the offset behind it.
     pub(crate) fn handed_out(&mut self, records: u32, next: i64, epoch: i32) -> BatchId {
         let id = BatchId(self.numbers);

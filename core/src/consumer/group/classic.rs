@@ -149,8 +149,6 @@ struct Giving {
 
 #[derive(Clone, Copy, Debug)]
 struct Closing {
-    /// Until when what is in hand, and its commit, are waited for.
-    until: Instant,
     deadline: Instant,
     leave: bool,
 }

@@ -368,6 +368,19 @@ fn what_no_retry_helps_fails_and_is_not_sent_again_until_it_changes() {
 }
 
 #[test]
+fn words_that_no_broker_takes_are_not_sent() {
+    for (length, sent) in [(MOST_METADATA, true), (MOST_METADATA + 1, false)] {
+        let mut rig = Rig::new();
+        let offset = Offset { metadata: Some("x".repeat(length).into()), ..at(7) };
+        let offsets = vec![(part(0), 1, at(3)), (part(1), 1, offset)];
+        rig.on(Event::Commit { ticket: Ticket(1), offsets });
+        assert_eq!(rig.try_sent().is_some(), sent);
+        assert_eq!(rig.finished(), if sent { vec![] } else { vec![(1, false)] });
+        assert_eq!(rig.committer.is_idle(), !sent, "all of it or none");
+    }
+}
+
+#[test]
 fn a_right_that_is_missing_is_told_each_minute_and_asked_for_slowly() {
     for code in [code::TOPIC_AUTHORIZATION_FAILED, code::GROUP_AUTHORIZATION_FAILED] {
         let mut rig = Rig::new();

@@ -231,14 +231,14 @@ impl Classic {
         if self.closing.is_some() || matches!(self.state, State::Ended) {
             return;
         }
-        let left = deadline.saturating_duration_since(now);
-        let until = deadline - LEAVE_MOST.min(left / LEAVE_SHARE);
-        self.closing = Some(Closing { until, deadline, leave });
+        self.closing = Some(Closing { deadline, leave });
         self.again = false;
         if !self.is_member() || self.owned.is_empty() {
             self.leave_at_last(now, out);
             return;
         }
+        let left = deadline.saturating_duration_since(now);
+        let until = deadline - LEAVE_MOST.min(left / LEAVE_SHARE);
         self.give_up(self.owned.clone(), until, out);
     }
 
