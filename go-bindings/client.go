@@ -201,7 +201,7 @@ func (c *Client) take(done *capi.Completion) {
 			offset: done.Offset, timestampMs: done.TimestampMs, err: err,
 		})
 		c.countDown(done.Tag, s, int(done.Count))
-	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated, capi.OffsetsListed:
+	case capi.Connected, capi.Flushed, capi.Closed, capi.TopicCreated, capi.OffsetsListed, capi.Committed:
 		c.mu.Lock()
 		op := c.operations[done.Tag]
 		delete(c.operations, done.Tag)
@@ -340,16 +340,16 @@ func (c *Client) Shutdown(ctx context.Context) error {
 		}
 	}
 	defer close(c.finished)
-	for _, consumer := range consumers {
-		_ = consumer.Close()
-	}
 	// All at once: they share the deadline.
-	results := make(chan error, len(producers))
+	results := make(chan error, len(consumers)+len(producers))
+	for _, consumer := range consumers {
+		go func() { results <- consumer.Shutdown(ctx) }()
+	}
 	for _, p := range producers {
 		go func() { results <- p.Shutdown(ctx) }()
 	}
 	var errs []error
-	for range producers {
+	for range len(consumers) + len(producers) {
 		if err := <-results; err != nil {
 			errs = append(errs, err)
 		}

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -24,13 +23,18 @@ type Consumer struct {
 	ready  chan struct{}
 	closed chan struct{}
 
-	// steered counts the calls that change what is wanted, for loops with a batch in hand.
-	steered atomic.Uint64
+	// member of a group; and whether what it was given counts as done once it asks for more.
+	member, marks bool
+	// gone is closed once it is closed, and has left its group.
+	gone chan struct{}
 
 	// mu is of who reads, while it looks for a batch and copies it; nobody who steers takes it.
 	mu sync.Mutex
 	// left are rests of batches: of loops that were left early, and of partitions that were paused in the middle of one.
-	left    []*Batch
+	left []*Batch
+	// held is what was handed out of a group's partitions, and is done when the consumer is asked anew: what Next and Poll
+	// gave, and what loops that were left had in hand.
+	held    []piece
 	closing sync.Once
 }
 
@@ -42,9 +46,9 @@ type Batch struct {
 	Records []Record
 
 	wanted *capi.Wanted
-	// standing is what wanted told when the consumer was steered so often.
-	standing capi.Standing
-	steered  uint64
+	// share is of a group's consumer; the first record of this one is number at of it.
+	share *share
+	at    int
 }
 
 // NewConsumer makes a consumer of Topics or of Assign.
@@ -63,9 +67,16 @@ func (c *Client) NewConsumer(options ...ConsumerOption) (*Consumer, error) {
 	case assigned && settings.topicsStart:
 		return nil, misconfigured("Start is for Topics; with Assign each partition has its own")
 	}
+	if err := settings.group(); err != nil {
+		return nil, err
+	}
 	tag := c.tags.Add(1)
 	settings.Tag = tag
-	consumer := &Consumer{client: c, tag: tag, ready: make(chan struct{}, 1), closed: make(chan struct{})}
+	member := settings.GroupOptions.Group != ""
+	consumer := &Consumer{
+		client: c, tag: tag, ready: make(chan struct{}, 1), closed: make(chan struct{}), gone: make(chan struct{}),
+		member: member, marks: member && settings.committing != commitAcked,
+	}
 	api, failure := c.api.NewConsumer(settings.ConsumerOptions)
 	if failure != nil {
 		return nil, failed(failure)
@@ -106,25 +117,34 @@ func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) ite
 		// Deferred: the loop's body may panic, or end its goroutine.
 		defer func() {
 			if batch != nil {
-				c.putBack(batch, at)
+				c.putBack(batch, at, true)
 			}
 		}()
-		for next, err := range c.batches(ctx, ends) {
+		for fresh := true; ; fresh = false {
+			next, err := c.next(ctx, ends, fresh)
+			if err == io.EOF {
+				return
+			}
 			if err != nil {
-				if !yield(nil, err) {
+				if !yield(nil, err) || ctx.Err() != nil || over(err) {
 					return
 				}
 				continue
 			}
-			// Its partition may be paused meanwhile, or left for another place, by the loop's body too.
-			for batch, at = next, 0; at < len(batch.Records) && c.isCurrent(batch); {
+			// What is committed is as exact as this, unless something before it is not done.
+			tells := c.marks && next.share.isNext(next.at)
+			// Its partition may be paused meanwhile, or left for another place, by the loop's body or by the group.
+			for batch, at = next, 0; at < len(batch.Records) && batch.isCurrent(); {
 				record := &batch.Records[at]
+				if tells {
+					batch.wanted.Reached(record.Offset)
+				}
 				at++
 				if !yield(record, nil) {
 					return
 				}
 			}
-			c.putBack(batch, at)
+			c.putBack(batch, at, false)
 			batch = nil
 		}
 	}
@@ -132,19 +152,23 @@ func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) ite
 
 // Batches reads on, batch by batch, as they were fetched; otherwise like Records.
 func (c *Consumer) Batches(ctx context.Context) iter.Seq2[*Batch, error] {
-	return c.batches(ctx, nil)
-}
-
-func (c *Consumer) batches(ctx context.Context, ends []PartitionOffset) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
-		for {
-			batch, err := c.NextUntil(ctx, ends)
-			if err == io.EOF || !yield(batch, err) {
+		var batch *Batch
+		defer func() {
+			if batch != nil {
+				c.hold(batch.piece())
+			}
+		}()
+		for fresh := true; ; fresh = false {
+			next, err := c.next(ctx, nil, fresh)
+			batch = next
+			if !yield(next, err) || err != nil && (ctx.Err() != nil || over(err)) {
 				return
 			}
-			if err != nil && (ctx.Err() != nil || over(err)) {
-				return
+			if batch != nil && c.marks {
+				batch.Ack()
 			}
+			batch = nil
 		}
 	}
 }
@@ -166,11 +190,30 @@ func (c *Consumer) Next(ctx context.Context) (*Batch, error) {
 // a loop that is still at it counts as read; what a loop left, or a pause holds back, does not. A partition that is
 // not read, or not known yet, has come to nothing: ctx ends the wait. Without ends it is Next.
 func (c *Consumer) NextUntil(ctx context.Context, ends []PartitionOffset) (*Batch, error) {
+	batch, err := c.next(ctx, ends, true)
+	if batch != nil {
+		c.hold(batch.piece())
+	}
+	return batch, err
+}
+
+// next is NextUntil for who says by itself what is done of the batch. fresh: what others held is done.
+func (c *Consumer) next(ctx context.Context, ends []PartitionOffset, fresh bool) (*Batch, error) {
 	goal, err := newGoal(ends)
 	if err != nil {
 		return nil, err
 	}
 	defer goal.free()
+	event, err := c.wait(ctx, func() (Event, error) {
+		defer func() { fresh = false }()
+		return c.look(goal, false, fresh)
+	})
+	batch, _ := event.(*Batch)
+	return batch, err
+}
+
+// wait looks until there is something.
+func (c *Consumer) wait(ctx context.Context, look func() (Event, error)) (Event, error) {
 	token := false
 	for {
 		if ctx.Err() != nil {
@@ -180,12 +223,12 @@ func (c *Consumer) NextUntil(ctx context.Context, ends []PartitionOffset) (*Batc
 			}
 			return nil, ended(ctx, "waiting for records", false)
 		}
-		batch, err := c.tryNext(goal)
+		found, err := look()
 		if err != nil {
 			return nil, err
 		}
-		if batch != nil {
-			return batch, nil
+		if found != nil {
+			return found, nil
 		}
 		select {
 		case <-c.ready:
@@ -208,8 +251,16 @@ func newGoal(ends []PartitionOffset) (*goal, error) {
 	if len(ends) == 0 {
 		return nil, nil
 	}
-	list := make([]capi.End, len(ends))
-	for i, end := range ends {
+	list, err := endsOf(ends)
+	if err != nil {
+		return nil, err
+	}
+	return &goal{ends: ends, raw: capi.NewEnds(list)}, nil
+}
+
+func endsOf(offsets []PartitionOffset) ([]capi.End, error) {
+	list := make([]capi.End, len(offsets))
+	for i, end := range offsets {
 		if end.Err != nil {
 			return nil, end.Err
 		}
@@ -218,7 +269,7 @@ func newGoal(ends []PartitionOffset) (*goal, error) {
 		}
 		list[i] = capi.End{Partition: capi.Partition{Topic: end.Topic, Partition: end.Partition}, Offset: end.Offset}
 	}
-	return &goal{ends: ends, raw: capi.NewEnds(list)}, nil
+	return list, nil
 }
 
 func (g *goal) free() {
@@ -234,10 +285,17 @@ func (g *goal) isShortOf(left *Batch) bool {
 	})
 }
 
-// tryNext gives a batch that is there, or io.EOF at the goal, or nothing.
-func (c *Consumer) tryNext(goal *goal) (*Batch, error) {
+// look gives a batch that is there, or io.EOF at the goal, or nothing; with events what the group says, too. fresh: the
+// consumer is asked anew, and what it gave to those who have not said so is done.
+func (c *Consumer) look(goal *goal, events, fresh bool) (Event, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if fresh {
+		for _, held := range c.held {
+			held.done()
+		}
+		c.held = nil
+	}
 	for {
 		select {
 		case <-c.closed:
@@ -252,9 +310,7 @@ func (c *Consumer) tryNext(goal *goal) (*Batch, error) {
 		if goal != nil && !slices.ContainsFunc(c.left, goal.isShortOf) {
 			ends = goal.raw
 		}
-		// Read before the look: a pause or a seek that comes in between is seen then.
-		steered := c.steered.Load()
-		raw, reached, failure := c.api.TryNext(ends)
+		raw, event, reached, failure := c.tryNext(ends, events)
 		if failure != nil {
 			// Others may sleep, and there may be more to tell: they ask themselves.
 			c.wakeUp()
@@ -265,16 +321,22 @@ func (c *Consumer) tryNext(goal *goal) (*Batch, error) {
 			c.wakeUp()
 			return nil, io.EOF
 		}
+		if event != nil {
+			c.wakeUp()
+			return eventOf(event), nil
+		}
 		if raw == nil {
 			return nil, nil
 		}
 		c.wakeUp()
 		batch := unpack(raw)
-		batch.steered = steered
+		if c.member {
+			batch.shared()
+		}
 		switch {
 		case len(batch.Records) == 0:
 			return nil, nil
-		case c.isCurrent(batch):
+		case batch.isCurrent():
 			return batch, nil
 		default:
 			// It was paused, or left, as it came.
@@ -283,57 +345,70 @@ func (c *Consumer) tryNext(goal *goal) (*Batch, error) {
 	}
 }
 
+func (c *Consumer) tryNext(ends *capi.Ends, events bool) (*capi.Batch, *capi.Event, bool, *capi.Failure) {
+	if events {
+		batch, event, failure := c.api.TryNextEvent()
+		return batch, event, false, failure
+	}
+	batch, reached, failure := c.api.TryNext(ends)
+	return batch, nil, reached, failure
+}
+
 // takeLeft takes the first rest that may be handed out, and drops those that nobody wants any more.
 func (c *Consumer) takeLeft() (found *Batch) {
 	c.left = slices.DeleteFunc(c.left, func(batch *Batch) bool {
-		current := c.isCurrent(batch)
-		if current && found == nil {
+		standing := batch.wanted.Standing()
+		if standing == capi.Current && found == nil {
 			found = batch
 			return true
 		}
-		return batch.standing == capi.Left
+		return standing == capi.Left
 	})
 	return found
 }
 
-// putBack keeps records from number i on for the next loop.
-func (c *Consumer) putBack(batch *Batch, i int) {
-	if i >= len(batch.Records) {
+// putBack keeps records from number i on for the next loop. Those before are done, if asking says so, but for the last
+// one of a loop that was left: it was in hand.
+func (c *Consumer) putBack(batch *Batch, i int, inHand bool) {
+	if c.marks {
+		done := batch.piece()
+		done.to = done.from + i
+		if inHand && i > 0 {
+			done.to--
+			c.hold(piece{done.of, done.to, done.to + 1})
+		}
+		done.done()
+	}
+	if i >= len(batch.Records) || batch.wanted.Standing() == capi.Left {
 		return
 	}
 	rest := *batch
-	rest.Records = batch.Records[i:]
-	if !c.isCurrent(&rest) && rest.standing == capi.Left {
-		return
-	}
+	rest.Records, rest.at = batch.Records[i:], batch.at+i
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.left = append(c.left, &rest)
 	c.wakeUp()
 }
 
-// isCurrent tells whether what is left of a batch is to be handed out now.
-func (c *Consumer) isCurrent(batch *Batch) bool {
-	// Asked again each time that the consumer was steered: a crossing into C is too much for each record. Read before it is
-	// asked, so that what comes in between is seen the next time.
-	if steered := c.steered.Load(); steered != batch.steered {
-		batch.standing, batch.steered = batch.wanted.Standing(), steered
+// hold keeps what is done when the consumer is asked anew.
+func (c *Consumer) hold(p piece) {
+	if p.of == nil || !c.marks {
+		return
 	}
-	return batch.standing == capi.Current
+	c.mu.Lock()
+	c.held = append(c.held, p)
+	c.mu.Unlock()
 }
 
-// Close stops reading. Loops end with ErrClosed; records in hand stay usable. Closing again does
-// nothing.
-func (c *Consumer) Close() error {
-	c.closing.Do(func() {
-		close(c.closed)
-		c.api.Close()
-		c.client.mu.Lock()
-		delete(c.client.consumers, c.tag)
-		c.client.mu.Unlock()
-		c.api.Free()
-	})
-	return nil
+// isCurrent tells whether what is left of the batch is to be handed out now.
+func (b *Batch) isCurrent() bool { return b.wanted.Standing() == capi.Current }
+
+// shared makes it one of which is kept what is done.
+func (b *Batch) shared() {
+	b.share = &share{wanted: b.wanted, records: b.Records}
+	for i := range b.Records {
+		b.Records[i].of = b.share
+	}
 }
 
 // unpack makes records that sub-slice the arena: three allocations a batch, whatever its size

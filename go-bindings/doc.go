@@ -11,6 +11,10 @@
 //	consumer, err := client.NewConsumer(ottla.Topics("events"))
 //	for record, err := range consumer.Records(ctx) { ... }
 //
+//	member, err := client.NewConsumer(ottla.Group("billing"), ottla.Topics("events"))
+//	for record, err := range member.Records(ctx) { ... }   // done when the next one is asked for; what break or a panic
+//	err = member.Close()                                   // leaves in hand is not, and read again by who comes next
+//
 // What holds everywhere:
 //
 //   - Every record resolves exactly once. An error says whether the record may have been written

@@ -36,6 +36,9 @@ type producerSettings struct {
 type consumerSettings struct {
 	capi.ConsumerOptions
 	topicsStart bool
+
+	committing    committing
+	committingSet bool
 }
 
 type (

@@ -177,6 +177,9 @@ func (p propertiesOption) consumer(s *consumerSettings) error {
 				})
 			})
 		}
+		if o, err := groupProperty(name, raw); o != nil || err != nil {
+			return o, err
+		}
 		return nil, notTaken(name)
 	}, func(o ConsumerOption) error { return o.consumer(s) })
 }

@@ -34,6 +34,9 @@ type Record struct {
 	// Partition and Offset tell where a consumed record was read. Produce does not look at them.
 	Partition int32
 	Offset    int64
+
+	// of is set for a record of a group.
+	of *share
 }
 
 // Target is where a record goes. The zero Target leaves the choice to the client.

@@ -134,7 +134,6 @@ func (c *Consumer) was(failure *capi.Failure) error {
 	if failure != nil {
 		return failed(failure)
 	}
-	c.steered.Add(1)
 	c.wakeUp()
 	return nil
 }

@@ -37,8 +37,8 @@ func twoInHand(t *testing.T, c *Client) *Consumer {
 			inHand[batch.Partition] = batch
 		}
 	}
-	consumer.putBack(inHand[1], 1)
-	consumer.putBack(inHand[0], 1)
+	consumer.putBack(inHand[1], 1, true)
+	consumer.putBack(inHand[0], 1, true)
 	return consumer
 }
 

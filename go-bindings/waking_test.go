@@ -264,7 +264,7 @@ func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
 		runtime.Gosched()
 	}
 	woken("a batch")
-	consumer.putBack(batch, len(batch.Records)-1)
+	consumer.putBack(batch, len(batch.Records)-1, true)
 	woken("what is put back")
 	if rest, err := consumer.tryNext(nil); err != nil || len(rest.Records) != 1 {
 		t.Errorf("%+v, %v", rest, err)

@@ -6,6 +6,7 @@
  *   - Submit records with a tag; what becomes of them is an ottla_completion with that tag, taken
  *     with ottla_poll, in a program's own event loop when ottla_client_fd is readable. The library
  *     never calls back.
+ *   - A consumer with a `group` in its options is a member of it; ottla_consumer_leave ends that.
  *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
  *     ottla_poll with a timeout.
  *   - What the library has to say for a program's own log, a thread takes with ottla_logs_next.

@@ -13,7 +13,7 @@ use crate::status::ottla_status;
 /// Records of one partition in offset order. Depends on no other handle; readable from many
 /// threads at once.
 pub struct ottla_batch {
-    batch: Batch,
+    pub(crate) batch: Batch,
     topic: CString,
 }
 
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn ottla_batch_standing(batch: *const ottla_batch) -> ottl
 
 /// What tells whether a batch is still wanted when the batch itself is freed: for programs that copy its records out. Depends
 /// on no other handle, and holds no records.
-pub struct ottla_wanted(Wanted);
+pub struct ottla_wanted(pub(crate) Wanted);
 
 /// The `ottla_wanted` of a batch: `*wanted` is yours, freed with `ottla_wanted_free`.
 #[unsafe(no_mangle)]

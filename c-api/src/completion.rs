@@ -15,7 +15,7 @@ pub enum ottla_completion_kind {
     OTTLA_COMPLETION_CONNECTED = 2,
     /// A flush is done.
     OTTLA_COMPLETION_FLUSHED = 3,
-    /// A producer is closed.
+    /// A producer is closed, or a consumer has left its group.
     OTTLA_COMPLETION_CLOSED = 4,
     /// A consumer that had nothing should be asked again; `tag` from its options.
     OTTLA_COMPLETION_CONSUMER_READY = 5,
@@ -25,6 +25,8 @@ pub enum ottla_completion_kind {
     OTTLA_COMPLETION_SPACE = 7,
     /// A lookup of offsets is done.
     OTTLA_COMPLETION_OFFSETS_LISTED = 8,
+    /// A commit of a consumer's group is done.
+    OTTLA_COMPLETION_COMMITTED = 9,
 }
 
 /// One thing that finished.
@@ -60,6 +62,7 @@ impl From<Completion> for ottla_completion {
             CompletionKind::TopicCreated => OTTLA_COMPLETION_TOPIC_CREATED as i32,
             CompletionKind::Space => OTTLA_COMPLETION_SPACE as i32,
             CompletionKind::OffsetsListed => OTTLA_COMPLETION_OFFSETS_LISTED as i32,
+            CompletionKind::Committed => OTTLA_COMPLETION_COMMITTED as i32,
             other => other as i32,
         };
         Self {

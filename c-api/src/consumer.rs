@@ -11,6 +11,7 @@ use crate::batch::ottla_batch;
 use crate::boundary::{Out, boundary, free, lent, many, setting_ms, setting_size, text, timeout};
 use crate::client::ottla_client;
 use crate::error::ottla_error;
+use crate::group::group;
 use crate::options::{Options, read};
 use crate::status::ottla_status;
 
@@ -113,12 +114,33 @@ pub struct ottla_consumer_options {
     pub isolation: i32,
     /// 0.
     pub reserved: i32,
+    /// The group that it reads `topics` together with: each partition is one member's at a time, and read on where the group was
+    /// (where it never was, at `start`). It becomes a member when it is asked for the first batch. Default: none.
+    pub group: *const c_char,
+    /// Makes it a static member (KIP-345): one that restarts within the session timeout under the same id has its partitions
+    /// again, and the others notice nothing; it does not leave when it is closed. Each running consumer has its own.
+    pub instance_id: *const c_char,
+    /// Who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
+    /// "cooperative-sticky". Default "range,cooperative-sticky", as Java's client has it.
+    pub assignors: *const c_char,
+    /// After how long without a heartbeat the group gives the member's partitions to others, in ms. 1,000 to 86,400,000 (a
+    /// day) within what the brokers allow, default 45,000. Heartbeats go out by themselves.
+    pub session_timeout_ms: i64,
+    /// How long the program may take between being given a batch and asking for the next, in ms; after that the member leaves,
+    /// and joins again when it asks again. 1,000 to 86,400,000, default 300,000.
+    pub max_poll_interval_ms: i64,
+    /// How often what is done is committed, in ms, +-20 %. 10 to 86,400,000, default 5,000.
+    pub commit_interval_ms: i64,
+    /// When what was handed out counts as done: one of `ottla_commit`.
+    pub commit: i32,
+    /// 0: anything else is refused.
+    pub reserved_too: i32,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
 unsafe impl Options for ottla_consumer_options {
     fn reserved(&self) -> i64 {
-        i64::from(self.reserved)
+        i64::from(self.reserved | self.reserved_too)
     }
 }
 
@@ -188,6 +210,8 @@ unsafe fn settings(o: &ottla_consumer_options) -> Result<ConsumerOptions> {
         buffer_memory: setting_size(o.buffer_memory),
         check_crc: (o.skip_crc != 0).then_some(false),
         isolation: isolation(o.isolation)?,
+        // SAFETY: promised by the caller.
+        group: unsafe { group(o) }?,
         tag: o.tag,
         ..ConsumerOptions::new(subscription)
     })
@@ -384,7 +408,8 @@ pub unsafe extern "C" fn ottla_consumer_seek(
 }
 
 /// Stops fetching; a thread that waits in `ottla_consumer_next` gets `OTTLA_STATUS_CLOSED`, and so
-/// do later calls. Closing again is OK. Batches stay usable.
+/// do later calls. Closing again is OK. Batches stay usable. A member of a group commits what is done and leaves it in the
+/// background: `ottla_consumer_leave` tells when.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_close(
     consumer: *const ottla_consumer,

@@ -13,12 +13,14 @@
     reason = "the safety of every export is the first rule above and the rules of the header"
 )]
 
+mod ack;
 mod batch;
 mod boundary;
 mod client;
 mod completion;
 mod consumer;
 mod error;
+mod group;
 mod logs;
 mod offsets;
 mod options;
@@ -29,12 +31,15 @@ mod record;
 mod status;
 mod steering;
 mod test_broker;
+mod test_groups;
 
+pub use ack::*;
 pub use batch::*;
 pub use client::*;
 pub use completion::*;
 pub use consumer::*;
 pub use error::*;
+pub use group::*;
 pub use logs::*;
 pub use offsets::*;
 pub use producer::*;
@@ -44,6 +49,7 @@ pub use record::*;
 pub use status::*;
 pub use steering::*;
 pub use test_broker::*;
+pub use test_groups::*;
 
 #[cfg(test)]
 mod layout;

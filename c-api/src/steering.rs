@@ -25,7 +25,7 @@ pub struct ottla_partition {
 pub struct ottla_partitions(Vec<(CString, i32)>);
 
 impl ottla_partitions {
-    fn of(list: Vec<TopicPartition>) -> Self {
+    pub(crate) fn of(list: Vec<TopicPartition>) -> Self {
         Self(list.into_iter().map(|of| (c_string(&of.topic), of.partition)).collect())
     }
 }

@@ -14,7 +14,7 @@ use crate::status::ottla_status;
 /// memory, gone when freed. Its calls answer `OTTLA_STATUS_INVALID_ARGUMENT` for brokers, topics and
 /// partitions that it does not have.
 pub struct ottla_test_broker {
-    cluster: imp::Cluster,
+    pub(crate) cluster: imp::Cluster,
     bootstrap: CString,
 }
 
@@ -41,6 +41,9 @@ unsafe impl Options for ottla_test_broker_options {
         self.reserved.into()
     }
 }
+
+#[cfg(not(feature = "test-broker"))]
+pub(crate) use imp::Cluster;
 
 #[cfg(feature = "test-broker")]
 mod imp {
@@ -117,7 +120,7 @@ mod imp {
     use ottla::bindings::argument_error;
 
     /// Never made.
-    pub(super) enum Cluster {}
+    pub(crate) enum Cluster {}
 
     impl Cluster {
         pub(super) fn bootstrap(&self) -> String {

@@ -424,9 +424,8 @@ impl Consumer {
     ) -> PyResult<()> {
         let (offsets, timeout) = (member::places(offsets)?, convert::timeout(timeout)?);
         let reader = self.open(py)?;
-        let places = offsets.iter().map(|(topic, partition, offset)| {
-            (topic.as_str(), *partition, *offset)
-        });
+        let places =
+            offsets.iter().map(|(topic, partition, offset)| (topic.as_str(), *partition, *offset));
         self.order(py, timeout, reader.control.commit_to(places))
     }
 

@@ -57,8 +57,7 @@ pub(crate) fn isolation(settings: &mut Settings<'_>) -> PyResult<Option<Isolatio
 }
 
 pub(crate) fn commit(settings: &mut Settings<'_>) -> PyResult<Option<Commit>> {
-    let words =
-        [("marks", Commit::Marks), ("acked", Commit::Acked), ("manual", Commit::Manual)];
+    let words = [("marks", Commit::Marks), ("acked", Commit::Acked), ("manual", Commit::Manual)];
     choice(settings, "commit", &words, COMMIT_ELSEWHERE)
 }
 

@@ -51,7 +51,9 @@ impl Membership {
         match given.iter().find(|(_, is_given)| self.group.is_none() && *is_given) {
             Some((name, _)) => Err(errors::config(
                 py,
-                &format!("{name} is a setting of a member of a group: name the group as well, or leave it out"),
+                &format!(
+                    "{name} is a setting of a member of a group: name the group as well, or leave it out"
+                ),
             )),
             None => Ok(()),
         }
@@ -96,12 +98,14 @@ fn assignors(names: &Bound<'_, PyAny>) -> PyResult<Vec<Assignor>> {
 
 /// What is to be committed: a dict of (topic, partition) tuples and offsets, or triples.
 pub(crate) fn places(offsets: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, i64)>> {
-    const WANTED: &str = "(topic, partition, offset) tuples, or a dict of (topic, partition) tuples and offsets";
-    let place = |topic: &Bound<'_, PyAny>, partition: &Bound<'_, PyAny>, offset: &Bound<'_, PyAny>| {
-        let topic = convert::text("the topic in offsets", topic)?.to_owned();
-        let partition = convert::integer("the partition in offsets", "an int", partition)?;
-        Ok((topic, partition, convert::integer("the offset in offsets", "an int", offset)?))
-    };
+    const WANTED: &str =
+        "(topic, partition, offset) tuples, or a dict of (topic, partition) tuples and offsets";
+    let place =
+        |topic: &Bound<'_, PyAny>, partition: &Bound<'_, PyAny>, offset: &Bound<'_, PyAny>| {
+            let topic = convert::text("the topic in offsets", topic)?.to_owned();
+            let partition = convert::integer("the partition in offsets", "an int", partition)?;
+            Ok((topic, partition, convert::integer("the offset in offsets", "an int", offset)?))
+        };
     let tuple = |entry: &Bound<'_, PyAny>, len: usize| match entry.cast::<PyTuple>() {
         Ok(tuple) if tuple.len() == len => Ok(tuple.clone()),
         _ => Err(PyTypeError::new_err(format!(
@@ -129,9 +133,7 @@ pub(crate) fn event(py: Python<'_>, event: Event) -> PyResult<Option<Bound<'_, P
     let classes =
         CLASSES.get_or_try_init(py, || py.import("ottla._events").map(Bound::unbind))?.bind(py);
     let made = match event {
-        Event::Assigned(partitions) => {
-            classes.getattr("Assigned")?.call1((named(partitions),))?
-        }
+        Event::Assigned(partitions) => classes.getattr("Assigned")?.call1((named(partitions),))?,
         Event::GivingUp { partitions, deadline } => {
             // On the clock of time.monotonic().
             let left = deadline.into_std().saturating_duration_since(Instant::now());

@@ -5,6 +5,7 @@
 static ottla_client *inherited;
 static ottla_producer *inherited_producer;
 static ottla_consumer *inherited_consumer;
+static ottla_consumer *inherited_member;
 
 /* Every call of a handle that was made before the fork, which nobody announced. */
 static void a_child_is_told(void) {
@@ -26,6 +27,19 @@ static void a_child_is_told(void) {
   FAILS(OTTLA_STATUS_FORKED, ottla_create_topic_wait(inherited, "u", 1, 1, -1, E));
   FAILS(OTTLA_STATUS_FORKED, ottla_create_topic(inherited, "u", 1, 1, 9, E));
   FAILS(OTTLA_STATUS_FORKED, ottla_consumer_close(inherited_consumer, E));
+  ottla_event *event = NULL;
+  ottla_partition_offset to = {.topic = "t"};
+  const char *topic = "t";
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_try_next_event(inherited_member, &batch, &event, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_next_event(inherited_member, -1, &batch, &event, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_commit(inherited_member, 1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_commit_wait(inherited_member, -1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_commit_to(inherited_member, &to, 1, 1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_commit_to_wait(inherited_member, &to, 1, -1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_subscribe(inherited_member, &topic, 1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_leave(inherited_member, 1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_leave_wait(inherited_member, -1, E));
+  ottla_consumer_free(inherited_member);
   FAILS(OTTLA_STATUS_FORKED, ottla_client_close(inherited, E));
   CHECK(ottla_client_fd(inherited) == -1);
   ottla_consumer_free(inherited_consumer);
@@ -41,6 +55,20 @@ static void forks_are_seen(void) {
   inherited = connect_to(ottla_test_broker_bootstrap(broker));
   inherited_producer = produce(inherited, 5);
   inherited_consumer = consume(inherited, "t", 1);
+  const char *topic = "t";
+  ottla_consumer_options member = OTTLA_CONSUMER_OPTIONS_INIT;
+  member.topics = &topic;
+  member.topic_count = 1;
+  member.group = "g";
+  OK(ottla_consumer_new(inherited, &member, &inherited_member, E));
+  ottla_batch *nothing = NULL;
+  OK(ottla_consumer_next(inherited_member, 0, &nothing, E));
+  int32_t state = 0;
+  size_t members = 0;
+  while (state != OTTLA_TEST_GROUP_STABLE) {
+    OK(ottla_test_broker_group(broker, "g", &state, &members, E));
+    poll(NULL, 0, 5);
+  }
   int ends[CHILDREN];
   size_t sent = 0;
   /* In the middle of its work, whatever locks its threads hold. */
@@ -68,6 +96,11 @@ static void forks_are_seen(void) {
     ottla_batch_free(batch);
   }
   CHECK(seen == sent);
+  /* No child has left the group for its parent. */
+  OK(ottla_test_broker_group(broker, "g", &state, &members, E));
+  CHECK(state == OTTLA_TEST_GROUP_STABLE && members == 1);
+  OK(ottla_consumer_leave_wait(inherited_member, PATIENCE_MS, E));
+  ottla_consumer_free(inherited_member);
   ottla_consumer_free(inherited_consumer);
   ottla_producer_free(inherited_producer);
   ottla_client_free(inherited);

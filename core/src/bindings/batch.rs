@@ -1,10 +1,11 @@
 //! Batches as the bindings read them, whether they come from a broker or from the echo.
 
+use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::sync::{Arc, OnceLock};
 
 use super::echo::EchoBatch;
 use super::pack::Cursor;
-use crate::consumer::{self, Claim, Standing};
+use crate::consumer::{self, Claim, Span, Standing};
 use crate::record::{Headers, RecordPosition, RecordRef};
 
 /// Records of one partition in offset order. Cheap to clone; clones share the bytes.
@@ -17,14 +18,34 @@ enum Source {
     Fetched(Arc<FetchedBatch>),
 }
 
-/// Whether the records of a batch are still wanted, for hosts that copy them out and let the batch go.
+/// What can be said and asked of a batch without its records, for hosts that copy them out and let the batch go: whether they
+/// are still wanted, and what of them is done.
 #[derive(Clone)]
-pub struct Wanted(Arc<Claim>);
+pub struct Wanted {
+    claim: Arc<Claim>,
+    /// Of a group's consumer, and the offset behind the batch's last record.
+    span: Option<(Span, i64)>,
+}
 
 impl Wanted {
     /// See [`consumer::Batch::standing`].
     pub fn standing(&self) -> Standing {
-        self.0.standing()
+        self.claim.standing()
+    }
+
+    /// See [`consumer::Batch::ack_before`].
+    pub fn ack_before(&self, offset: i64) {
+        if let (Some(marks), Some((span, end))) = (self.claim.marks(), &self.span) {
+            // Behind its last record there may be offsets that hold nothing.
+            marks.done(span, if offset >= *end { span.next } else { offset });
+        }
+    }
+
+    /// Two words of memory that last as long as this does, for hosts that hand records on one by one and may not call for each:
+    /// 0 while the records are wanted, 1 while their partition is paused, more once they are left; and, of a group's consumer, where the
+    /// host writes the offset of the record that the application has in hand ([`consumer::Batch::reached`]).
+    pub fn words(&self) -> (&AtomicU32, Option<&AtomicI64>) {
+        self.claim.words()
     }
 }
 
@@ -167,12 +188,34 @@ impl Batch {
         self.wanted().standing()
     }
 
+    /// See [`consumer::Batch::ack`].
+    pub fn ack(&self) {
+        self.ack_before(i64::MAX);
+    }
+
+    /// See [`consumer::Batch::ack_before`].
+    pub fn ack_before(&self, offset: i64) {
+        if let Source::Fetched(f) = &self.0 {
+            f.batch.ack_before(offset);
+        }
+    }
+
+    /// See [`consumer::Batch::reached`].
+    pub fn reached(&self, offset: i64) {
+        if let Source::Fetched(f) = &self.0 {
+            f.batch.reached(offset);
+        }
+    }
+
     /// Tells the same when the batch is gone.
     pub fn wanted(&self) -> Wanted {
-        Wanted(match &self.0 {
-            Source::Echo(_, claim) => Arc::clone(claim),
-            Source::Fetched(f) => Arc::clone(&f.batch.claim),
-        })
+        match &self.0 {
+            Source::Echo(_, claim) => Wanted { claim: Arc::clone(claim), span: None },
+            Source::Fetched(f) => Wanted {
+                claim: Arc::clone(&f.batch.claim),
+                span: f.batch.span.clone().map(|span| (span, f.batch.next_offset())),
+            },
+        }
     }
 
     /// Record number `i`, if there is one.

@@ -18,7 +18,7 @@ pub enum CompletionKind {
     Connected = 2,
     /// A flush is done: everything accepted before it is resolved.
     Flushed = 3,
-    /// A producer or consumer is closed.
+    /// A producer is closed, or a consumer has left its group.
     Closed = 4,
     /// A consumer that had nothing now has something; `tag` is the consumer's.
     ConsumerReady = 5,
@@ -28,6 +28,8 @@ pub enum CompletionKind {
     Space = 7,
     /// A lookup of offsets is done.
     OffsetsListed = 8,
+    /// A commit of a consumer's group is done.
+    Committed = 9,
 }
 
 /// One thing that finished.

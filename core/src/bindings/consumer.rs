@@ -5,20 +5,24 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::batch::Batch;
 use super::echo::{Echo, EchoReader};
+use super::group::{GroupEvent, not_a_member};
 use super::handle::{Backend, HostClient};
 use super::options::{ConsumerOptions, Subscription};
 use super::ready::Ready;
 use crate::TopicPartition;
 use crate::config::Start;
 use crate::consumer::{Consumer, ConsumerControl};
+use crate::coop;
 use crate::error::{Error, Result};
 
 /// A consumer of a binding. Reads from several threads follow one another. What asks and steers (position, lag, seek,
 /// pause, resume, assign, unassign, close) waits for none of them.
 pub struct HostConsumer {
-    engine: HostClient,
+    pub(super) engine: HostClient,
     core: Arc<ConsumerCore>,
 }
 
@@ -34,6 +38,8 @@ enum ConsumerBackend {
         /// `None` once closed. Held while a batch is opened, which takes a while.
         reader: Mutex<Option<Box<Consumer>>>,
         control: ConsumerControl,
+        /// Closed when a member of a group has left it.
+        departure: Option<watch::Receiver<()>>,
     },
 }
 
@@ -45,15 +51,24 @@ pub enum Next {
     Nothing,
     /// Each of the partitions that were named has reached its offset.
     Reached,
+    /// The group says something.
+    Event(GroupEvent),
 }
+
+/// Up to where is read; `None`: for ever, and what the group says is told.
+type Ends<'a> = Option<&'a [(TopicPartition, i64)]>;
 
 impl Next {
     /// The batch, if it is one.
     pub fn batch(self) -> Option<Batch> {
         match self {
             Next::Batch(batch) => Some(batch),
-            Next::Nothing | Next::Reached => None,
+            Next::Nothing | Next::Reached | Next::Event(_) => None,
         }
+    }
+
+    fn fetched(batch: crate::consumer::Batch) -> Self {
+        Next::Batch(Batch::fetched(batch))
     }
 
     fn found(self) -> Option<Self> {
@@ -74,14 +89,22 @@ impl ConsumerCore {
         }
         let ready = Ready::new(engine.queue(), options.tag);
         let backend = match backend {
+            Backend::Echo(_) if options.group.is_any() => {
+                return Err(Error::config("the echo has no groups")
+                    .advise("leave the group out, or use the embedded broker"));
+            }
             Backend::Echo(echo) => {
                 let reader = echo.reader(&options.subscription, &ready)?;
                 ConsumerBackend::Echo(echo, reader)
             }
             Backend::Client(client) => {
-                let consumer = options.apply(client.consumer()).build()?;
-                let control = consumer.control();
-                ConsumerBackend::Client { reader: Mutex::new(Some(Box::new(consumer))), control }
+                let mut consumer = options.apply(client.consumer()).build()?;
+                if options.group.acked {
+                    consumer.leaves_marks_to_host();
+                }
+                let (control, departure) = (consumer.control(), consumer.departure());
+                let reader = Mutex::new(Some(Box::new(consumer)));
+                ConsumerBackend::Client { reader, control, departure }
             }
         };
         Ok(Arc::new(Self { ready, closed: AtomicBool::new(false), backend }))
@@ -118,22 +141,29 @@ impl ConsumerCore {
         drop(consumer);
     }
 
-    fn look(&self, ends: &[(TopicPartition, i64)]) -> Result<Next> {
+    /// `ends`: up to where; `None`: with what the group says.
+    fn look(&self, ends: Ends<'_>) -> Result<Next> {
         let (reader, control) = match &self.backend {
-            ConsumerBackend::Echo(echo, reader) => return Ok(reader.next(echo, ends)),
-            ConsumerBackend::Client { reader, control } => (reader, control),
+            ConsumerBackend::Echo(echo, reader) => {
+                return Ok(reader.next(echo, ends.unwrap_or_default()));
+            }
+            ConsumerBackend::Client { reader, control, .. } => (reader, control),
         };
         let found = {
             let mut reader = reader.lock().unwrap_or_else(|e| e.into_inner());
             let Some(consumer) = &mut *reader else { return Err(Error::closed("consumer")) };
             let waker = self.ready.waker();
-            consumer.poll_alone(ends, &mut Context::from_waker(&waker))
+            let cx = &mut Context::from_waker(&waker);
+            match ends {
+                None => coop::alone(|| consumer.poll_next_event(cx)).map_ok(Next::from),
+                Some(ends) => consumer.poll_alone(ends, cx).map_ok(Next::fetched),
+            }
         };
         self.let_go();
         match found {
             Poll::Pending => Ok(Next::Nothing),
-            Poll::Ready(Some(next)) => next.map(|batch| Next::Batch(Batch::fetched(batch))),
-            Poll::Ready(None) if reached(control, ends) => Ok(Next::Reached),
+            Poll::Ready(Some(next)) => next,
+            Poll::Ready(None) if reached(control, ends.unwrap_or_default()) => Ok(Next::Reached),
             Poll::Ready(None) => Err(Error::closed("consumer")),
         }
     }
@@ -161,7 +191,7 @@ impl HostConsumer {
         self.engine.check_process()
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.engine.check("client")?;
         if self.core.closed.load(Ordering::Acquire) {
             return Err(Error::closed("consumer"));
@@ -180,6 +210,10 @@ impl HostConsumer {
     /// The same, of whatever partition, until each of these partitions has reached an offset, if any is named. See
     /// [`Consumer::next_until`].
     pub fn try_next_until(&self, ends: &[(TopicPartition, i64)]) -> Result<Next> {
+        self.try_look(Some(ends))
+    }
+
+    pub(super) fn try_look(&self, ends: Ends<'_>) -> Result<Next> {
         self.check()?;
         let found = self.core.ready.asking(|| self.core.look(ends).map(Next::found))?;
         Ok(found.unwrap_or(Next::Nothing))
@@ -197,6 +231,10 @@ impl HostConsumer {
         ends: &[(TopicPartition, i64)],
         timeout: Option<Duration>,
     ) -> Result<Next> {
+        self.wait_look(Some(ends), timeout)
+    }
+
+    pub(super) fn wait_look(&self, ends: Ends<'_>, timeout: Option<Duration>) -> Result<Next> {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
         loop {
             let seen = self.core.ready.seen();
@@ -304,7 +342,23 @@ impl HostConsumer {
         done
     }
 
-    /// Stops fetching, without a wait for a thread that reads. Idempotent; later calls are refused.
+    /// What asks and steers a consumer of a cluster.
+    pub(super) fn control(&self) -> Result<&ConsumerControl> {
+        match &self.core.backend {
+            ConsumerBackend::Echo(..) => Err(not_a_member()),
+            ConsumerBackend::Client { control, .. } => Ok(control),
+        }
+    }
+
+    pub(super) fn departure(&self) -> Option<watch::Receiver<()>> {
+        match &self.core.backend {
+            ConsumerBackend::Echo(..) => None,
+            ConsumerBackend::Client { departure, .. } => departure.clone(),
+        }
+    }
+
+    /// Stops fetching, without a wait for a thread that reads; a member of a group commits what is done and leaves it in the
+    /// background. Idempotent; later calls are refused.
     pub fn close(&self) {
         if !self.engine.0.is_forked() {
             self.core.stop();

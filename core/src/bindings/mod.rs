@@ -20,6 +20,9 @@ mod completion;
 mod consumer;
 mod deliveries;
 mod echo;
+mod group;
+#[cfg(test)]
+mod group_tests;
 mod handle;
 mod hold;
 mod offsets;
@@ -53,6 +56,7 @@ pub use crate::fork::forks;
 pub use batch::{Batch, HeaderViews, RecordView, Wanted};
 pub use completion::{Completion, CompletionKind};
 pub use consumer::{HostConsumer, Next, reached};
+pub use group::{CommitOffset, GroupEvent, GroupOptions, assignors};
 pub use handle::HostClient;
 pub use hold::{Departure, Hold, close_consumer, leave_marks_to_host};
 pub use offsets::{Offsets, WantedOffset};

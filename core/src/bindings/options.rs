@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::group::GroupOptions;
 use crate::client::{Client, ClientBuilder};
 use crate::config::properties::Properties;
 use crate::config::{Acks, ClusterChange, InDoubt, Isolation, Partitioner, Start};
@@ -37,7 +38,7 @@ pub struct ClientOptions {
 }
 
 /// `builder` with the value, if one is given.
-fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
+pub(super) fn with<B, T>(builder: B, value: Option<T>, set: impl FnOnce(B, T) -> B) -> B {
     match value {
         Some(value) => set(builder, value),
         None => builder,
@@ -141,6 +142,8 @@ pub struct ConsumerOptions {
     pub check_crc: Option<bool>,
     /// Which records of transactions are read. Default: all.
     pub isolation: Option<Isolation>,
+    /// Of a member of a group.
+    pub group: GroupOptions,
     /// The tag of this consumer's `ConsumerReady` completions.
     pub tag: u64,
 }
@@ -165,7 +168,8 @@ impl ConsumerOptions {
         let b = with(b, self.max_partition_bytes, ConsumerBuilder::max_partition_bytes);
         let b = with(b, self.buffer_memory, ConsumerBuilder::buffer_memory);
         let b = with(b, self.isolation, ConsumerBuilder::isolation);
-        with(b, self.check_crc, ConsumerBuilder::check_crc)
+        let b = with(b, self.check_crc, ConsumerBuilder::check_crc);
+        self.group.apply(b)
     }
 
     /// Defaults, reading `subscription`.
@@ -180,6 +184,7 @@ impl ConsumerOptions {
             buffer_memory: None,
             check_crc: None,
             isolation: None,
+            group: GroupOptions::default(),
             tag: 0,
         }
     }

@@ -4,12 +4,12 @@
 //! wanted all the same.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use super::marks::Marks;
 
-const PAUSED: u8 = 1;
-const LEFT: u8 = 2;
+const PAUSED: u32 = 1;
+const LEFT: u32 = 2;
 
 /// Whether what is not worked on yet of a [`Batch`](super::Batch) is still wanted. For those who take a batch apart and
 /// hand its records on one by one.
@@ -26,7 +26,7 @@ pub enum Standing {
 /// What is wanted of one partition, from its assignment or a seek on until the next.
 #[derive(Debug, Default)]
 pub(crate) struct Claim {
-    wanted: AtomicU8,
+    wanted: AtomicU32,
     /// What is done of it, for a group.
     marks: Option<Marks>,
 }
@@ -37,7 +37,7 @@ impl Claim {
     }
 
     pub(crate) fn marked(paused: bool, marks: Option<Marks>) -> Arc<Self> {
-        Arc::new(Self { wanted: AtomicU8::new(if paused { PAUSED } else { 0 }), marks })
+        Arc::new(Self { wanted: AtomicU32::new(if paused { PAUSED } else { 0 }), marks })
     }
 
     pub(crate) fn marks(&self) -> Option<&Marks> {
@@ -54,6 +54,12 @@ impl Claim {
 
     pub(crate) fn leave(&self) {
         self.wanted.fetch_or(LEFT, Ordering::AcqRel);
+    }
+
+    /// What [`Self::standing`] is read from, and where who hands records on one by one says how far it is, if a group keeps
+    /// that: for hosts that may not call for each record.
+    pub(crate) fn words(&self) -> (&AtomicU32, Option<&AtomicI64>) {
+        (&self.wanted, self.marks.as_ref().map(Marks::reached_word))
     }
 
     #[inline]

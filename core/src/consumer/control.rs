@@ -1,5 +1,7 @@
 //! Asking and steering a consumer.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -12,6 +14,9 @@ use crate::config::{Start, check_topic};
 use crate::error::{Error, Result};
 use crate::fork::{self, Origin};
 use crate::protocol::NO_EPOCH;
+
+/// A commit that is under way.
+pub(crate) type Committing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 /// What the application names as partitions to read, checked.
 pub(super) fn checked<T: Into<String>>(
@@ -129,7 +134,12 @@ impl ConsumerControl {
     /// # Errors
     /// Those of [`Consumer::commit`](super::Consumer::commit).
     pub async fn commit(&self) -> Result<()> {
-        self.order(None).await
+        self.begin_commit()?.await
+    }
+
+    /// The same: what is done when this is called is in it. The future is its end.
+    pub(crate) fn begin_commit(&self) -> Result<Committing> {
+        self.order(None)
     }
 
     /// As [`Consumer::commit_to`](super::Consumer::commit_to).
@@ -140,23 +150,32 @@ impl ConsumerControl {
         &self,
         offsets: impl IntoIterator<Item = (&'a str, i32, i64)>,
     ) -> Result<()> {
-        let place = |(topic, partition, offset): (&str, i32, i64)| {
-            check_topic(topic)?;
+        self.begin_commit_to(offsets)?.await
+    }
+
+    /// The same, as [`Self::begin_commit`].
+    pub(crate) fn begin_commit_to<T: Into<Arc<str>>>(
+        &self,
+        offsets: impl IntoIterator<Item = (T, i32, i64)>,
+    ) -> Result<Committing> {
+        let place = |(topic, partition, offset): (T, i32, i64)| {
+            let topic: Arc<str> = topic.into();
+            check_topic(&topic)?;
             if partition < 0 || offset < 0 {
                 return Err(Error::argument(format!(
                     "offset {offset} of topic '{topic}' partition {partition} is negative"
                 )));
             }
-            Ok(((Arc::from(topic), partition), (offset, NO_EPOCH)))
+            Ok(((topic, partition), (offset, NO_EPOCH)))
         };
         let places = offsets.into_iter().map(place).collect::<Result<_>>()?;
-        self.order(Some(places)).await
+        self.order(Some(places))
     }
 
-    async fn order(&self, places: Option<Places>) -> Result<()> {
+    fn order(&self, places: Option<Places>) -> Result<Committing> {
         let (reply, done) = oneshot::channel();
         self.tell(Command::Commit(Order { places, reply }))?;
-        done.await.unwrap_or_else(|_| Err(Error::closed("consumer")))
+        Ok(Box::pin(async { done.await.unwrap_or_else(|_| Err(Error::closed("consumer"))) }))
     }
 
     /// As [`Consumer::subscribe`](super::Consumer::subscribe).

@@ -187,6 +187,11 @@ impl Marks {
         self.attention.draw();
     }
 
+    /// Where [`Self::reached`] writes.
+    pub(crate) fn reached_word(&self) -> &AtomicI64 {
+        &self.reached
+    }
+
     /// Whether the application has something that it did not finish.
     pub(crate) fn is_open(&self) -> bool {
         !self.aside.load(Ordering::Acquire) && !self.lock().open.is_empty()

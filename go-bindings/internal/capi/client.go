@@ -30,6 +30,7 @@ const (
 	TopicCreated  = int32(C.OTTLA_COMPLETION_TOPIC_CREATED)
 	Space         = int32(C.OTTLA_COMPLETION_SPACE)
 	OffsetsListed = int32(C.OTTLA_COMPLETION_OFFSETS_LISTED)
+	Committed     = int32(C.OTTLA_COMPLETION_COMMITTED)
 )
 
 // pollAtOnce is how many completions cross in one call: enough that the crossing costs nothing

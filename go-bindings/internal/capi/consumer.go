@@ -39,6 +39,7 @@ type ConsumerOptions struct {
 	StartValue, MaxWaitMs                              int64
 	MinBytes, MaxBytes, MaxPartitionBytes, BufferBytes int
 	Tag                                                uint64
+	GroupOptions
 }
 
 // Consumer is an ottla_consumer, usable from many goroutines. Calls that read follow one another.
@@ -103,13 +104,9 @@ func (c *Client) NewConsumer(o ConsumerOptions) (*Consumer, *Failure) {
 		buffer_memory:       clampSize(o.BufferBytes),
 		tag:                 C.uint64_t(o.Tag),
 	}
+	o.GroupOptions.set(&options, &m)
 	if n := len(o.Topics); n > 0 {
-		array := m.array(n, unsafe.Sizeof((*C.char)(nil)))
-		names := unsafe.Slice((**C.char)(array), n)
-		for i, topic := range o.Topics {
-			names[i] = m.text(topic)
-		}
-		options.topics, options.topic_count = (**C.char)(array), C.size_t(n)
+		options.topics, options.topic_count = m.texts(o.Topics), C.size_t(n)
 	}
 	if n := len(o.Assignments); n > 0 {
 		options.assignments, options.assignment_count = m.assignments(o.Assignments), C.size_t(n)
@@ -277,12 +274,7 @@ func (c *Consumer) ask(topic string, call func(*C.char, *C.int64_t, **C.ottla_er
 
 // Close stops fetching; later calls are refused. Closing again does nothing.
 func (c *Consumer) Close() {
-	if !c.Use() {
-		return
-	}
-	defer c.Done()
-	var e *C.ottla_error
-	_ = outcome(C.ottla_consumer_close(c.h, &e), e)
+	_ = c.with(func(e **C.ottla_error) C.ottla_status { return C.ottla_consumer_close(c.h, e) })
 }
 
 // Free frees the handle, as soon as no call uses it; later ones are refused. Freeing again does nothing.

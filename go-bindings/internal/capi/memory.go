@@ -27,6 +27,14 @@ func (m *memory) array(n int, size uintptr) unsafe.Pointer {
 	return array
 }
 
+func (m *memory) texts(list []string) **C.char {
+	array := (**C.char)(m.array(len(list), unsafe.Sizeof((*C.char)(nil))))
+	for i, s := range list {
+		unsafe.Slice(array, len(list))[i] = m.text(s)
+	}
+	return array
+}
+
 func (m *memory) assignments(list []Assignment) *C.ottla_assignment {
 	array := (*C.ottla_assignment)(m.array(len(list), unsafe.Sizeof(C.ottla_assignment{})))
 	out := unsafe.Slice(array, len(list))

@@ -1,8 +1,6 @@
 package capi
 
 /*
-#cgo noescape ottla_wanted_standing
-#cgo nocallback ottla_wanted_standing
 #include "library.h"
 */
 import "C"
@@ -33,7 +31,10 @@ const (
 
 // Wanted is an ottla_wanted: it tells whether a batch is still wanted when that is freed, and goes with the last
 // reference to it.
-type Wanted struct{ h *C.ottla_wanted }
+type Wanted struct {
+	h      *C.ottla_wanted
+	shared shared
+}
 
 func wanted(batch *C.ottla_batch) (*Wanted, *Failure) {
 	var h *C.ottla_wanted
@@ -41,16 +42,14 @@ func wanted(batch *C.ottla_batch) (*Wanted, *Failure) {
 	if f := outcome(C.ottla_batch_wanted(batch, &h, &e), e); f != nil {
 		return nil, f
 	}
-	w := &Wanted{h}
+	words, f := share(h)
+	if f != nil {
+		C.ottla_wanted_free(h)
+		return nil, f
+	}
+	w := &Wanted{h, words}
 	runtime.AddCleanup(w, func(h *C.ottla_wanted) { C.ottla_wanted_free(h) }, h)
 	return w, nil
-}
-
-// Standing asks.
-func (w *Wanted) Standing() Standing {
-	standing := C.ottla_wanted_standing(w.h)
-	runtime.KeepAlive(w)
-	return Standing(standing)
 }
 
 // Pause hands out nothing of these partitions until they are resumed.
@@ -124,6 +123,11 @@ func (c *Consumer) list(call func(**C.ottla_partitions, **C.ottla_error) C.ottla
 		return nil, f
 	}
 	defer C.ottla_partitions_free(list)
+	return listed(list)
+}
+
+func listed(list *C.ottla_partitions) ([]Partition, *Failure) {
+	var e *C.ottla_error
 	out := make([]Partition, C.ottla_partitions_len(list))
 	for i := range out {
 		var at C.ottla_partition

@@ -215,7 +215,7 @@ pub(crate) const STAGES: &[Stage] = &[
             Step {
                 name: "examples",
                 run: Run::Command("{go} vet ./..."),
-                dir: "examples/go/quickstart",
+                dir: "examples/go",
                 env: GO_ENV,
                 ..CHECK
             },

@@ -120,8 +120,7 @@ fn skins_get_plain_values() {
         ("session.timeout.ms", "6000"),
         ("partition.assignment.strategy", "[range,roundrobin]"),
     ]);
-    let settings: Vec<_> =
-        plain_settings(Owner::Consumer, &member).unwrap().into_iter().collect();
+    let settings: Vec<_> = plain_settings(Owner::Consumer, &member).unwrap().into_iter().collect();
     assert_eq!(
         settings,
         [

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use super::codes::{Meaning, meaning};
 use super::coordinator::{Coordinator, Lookup, SLOW};
 use super::events::{
-    Action, Event, Identity, Lane, Outcome, Part, RequestId, Round, Settings, Standing,
+    Action, Commits, Event, Identity, Lane, Outcome, Part, RequestId, Round, Settings,
     Subscription, Trouble, Why,
 };
 use super::life::{Application, Session};
@@ -269,7 +269,7 @@ impl Classic {
             }
             Event::TopicsChanged => self.again |= self.leader,
             Event::Planned { join, ok } => self.planned(join, ok, now, rng),
-            Event::Named { .. } => {}
+            Event::Named { .. } | Event::Committing(_) => {}
             Event::Close { deadline, leave } => self.close(deadline, leave, now, &mut out),
         }
         self.advance(now, rng, &mut out);
@@ -326,15 +326,15 @@ impl Classic {
     }
 
     /// Whether a commit may go out.
-    pub(crate) fn standing(&self) -> Standing {
-        let Some(identity) = self.identity() else { return Standing::Never };
+    pub(crate) fn commits(&self) -> Commits {
+        let Some(identity) = self.identity() else { return Commits::Never };
         match self.state {
             State::ToJoin { .. } | State::Joining { .. } | State::Stable
                 if self.coordinator.found().is_some() =>
             {
-                Standing::As(identity)
+                Commits::As(identity)
             }
-            _ => Standing::Wait,
+            _ => Commits::Wait,
         }
     }
 
@@ -460,9 +460,20 @@ impl Classic {
 
     /// Sends what the state waits to send.
     fn send_due(&mut self, now: Instant, out: &mut Actions) {
+        if let State::Planning { join, assign, plan_at } = &mut self.state
+            && plan_at.is_some_and(|at| at <= now)
+        {
+            *plan_at = None;
+            out.push(Action::Plan { join: *join, assign: *assign });
+        }
         let Some(ready) = self.coordinator.ready_at() else { return };
-        let parked = self.settings.max_poll_interval + PARKED_RESERVE;
-        let parked = parked.max(self.settings.request_timeout);
+        // Who reads on meanwhile is put out of the group if its JoinGroup has not come by then, and would hear of it
+        // only with the next heartbeat: one that was lost without a trace is sent again before.
+        let parked = if self.owned.is_empty() {
+            self.settings.max_poll_interval + PARKED_RESERVE
+        } else {
+            self.settings.max_poll_interval * 2 / 3
+        };
         match &mut self.state {
             State::ToJoin { not_before } if *not_before <= now && ready <= now => {
                 if self.giving.is_some() || self.closing.is_some() {
@@ -495,10 +506,6 @@ impl Classic {
                 let flight = self.send(Lane::Group, parked, request, now, out);
                 self.heartbeat.odd = 0;
                 self.state = State::Syncing { flight, planned };
-            }
-            State::Planning { join, assign, plan_at } if plan_at.is_some_and(|at| at <= now) => {
-                *plan_at = None;
-                out.push(Action::Plan { join: *join, assign: *assign });
             }
             State::Leaving { flight: None, not_before, until } if *not_before <= now => {
                 // Nobody else is to be spared: this is the last request.

@@ -9,7 +9,7 @@
 //!   and committed. At the deadline the machine goes on without it.
 //! - Nothing is handed out past [`lease`](super::classic::Classic::lease), which whoever takes a batch compares with the clock: a process
 //!   that was stopped looks there before any task of ours runs.
-//! - Commits go out as [`standing`](super::classic::Classic::standing) says, looked at when the request is made; what is refused
+//! - Commits go out as [`commits`](super::classic::Classic::commits) says, looked at when the request is made; what is refused
 //!   comes back as [`Event::Refused`].
 
 use std::sync::Arc;
@@ -84,12 +84,15 @@ pub(crate) enum Event<A> {
         sent: Identity,
         found: RequestId,
     },
-    /// A request that bore this identity was answered without an error: the coordinator knows us as of `since`, when the
-    /// request was made.
+    /// Classic: a commit that bore this identity was taken, and was sent then. It counts as a heartbeat, as no other request
+    /// does (`OffsetMetadataManager.validateOffsetCommit`).
     Alive {
         sent: Identity,
         since: Instant,
     },
+    /// Next: a commit is on its way, or not any more. It bears the epoch, which moves with the answers to heartbeats:
+    /// each waits for the other.
+    Committing(bool),
     /// This is subscribed to from now on.
     Subscribed(Subscription),
     /// Classic, the leader: the partitions or racks of the group's topics are not those that the plan was made with.
@@ -217,7 +220,7 @@ impl Identity {
 
 /// Whether a commit may go out now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Commits {
     /// As this one.
     As(Identity),
     /// It would be refused, or there is nobody to send it to. Later.

@@ -16,6 +16,11 @@ mod codes;
 mod coordinator;
 pub(crate) mod events;
 mod life;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the task is about to have members of both kinds")
+)]
+pub(crate) mod next;
 mod offsets;
 mod settings;
 pub(super) mod task;

@@ -27,6 +27,8 @@ pub(crate) struct Order {
 pub(super) struct Offsets {
     /// What the group has, as far as it is known here.
     known: Places,
+    /// What it does not take, of partitions that it says that of: not said again.
+    refused: Places,
     in_flight: Option<Flight>,
     /// Nothing is committed unless it is asked for.
     by_hand: bool,
@@ -49,6 +51,7 @@ impl Offsets {
     pub(super) fn new(interval: Duration, by_hand: bool, now: Instant, rng: &mut impl Rng) -> Self {
         Self {
             known: Places::new(),
+            refused: Places::new(),
             in_flight: None,
             by_hand,
             interval,
@@ -71,6 +74,7 @@ impl Offsets {
     /// A partition is not this member's any more.
     pub(super) fn forget(&mut self, key: &Key) {
         self.known.remove(key);
+        self.refused.remove(key);
     }
 
     /// What is done is to be committed without a wait.
@@ -119,7 +123,12 @@ impl Offsets {
         for order in orders.iter().filter_map(|order| order.places.as_ref()) {
             places.extend(order.iter().map(|(key, place)| (key.clone(), *place)));
         }
-        places.retain(|key, place| self.known.get(key) != Some(place));
+        // Who asks for it by hand hears what the group says to it now.
+        let by_hand = !orders.is_empty();
+        let (known, refused) = (&self.known, &self.refused);
+        places.retain(|key, place| {
+            known.get(key) != Some(place) && (by_hand || refused.get(key) != Some(place))
+        });
         if places.is_empty() {
             orders.into_iter().for_each(|order| answer(order, Ok(())));
             return None;
@@ -132,7 +141,14 @@ impl Offsets {
     /// The commit was answered: which of its partitions were taken, and the first error.
     pub(super) fn answered(&mut self, taken: impl Fn(&Key) -> bool, error: Option<&Error>) {
         let Some(Flight { places, orders }) = self.in_flight.take() else { return };
-        self.known.extend(places.into_iter().filter(|(key, _)| taken(key)));
+        for (key, place) in places {
+            if taken(&key) {
+                self.refused.remove(&key);
+                self.known.insert(key, place);
+            } else {
+                self.refused.insert(key, place);
+            }
+        }
         self.backoff.reset();
         self.not_before = None;
         for order in orders {
@@ -151,6 +167,7 @@ impl Offsets {
     /// There is no membership that anything could be committed for.
     pub(super) fn lost(&mut self, error: &Error) {
         self.known.clear();
+        self.refused.clear();
         self.urgent = false;
         self.not_before = None;
         for order in self.orders.drain(..) {
@@ -160,7 +177,9 @@ impl Offsets {
 
     /// Whether the group has what is done of these partitions, as far as it ever will.
     pub(super) fn has(&self, committable: &[(Key, Place)], of: &[Key]) -> bool {
-        let is_there = |(key, place): &(Key, Place)| self.known.get(key) == Some(place);
+        let is_there = |(key, place): &(Key, Place)| {
+            [&self.known, &self.refused].iter().any(|of| of.get(key) == Some(place))
+        };
         self.by_hand || committable.iter().filter(|(key, _)| of.contains(key)).all(is_there)
     }
 }

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::calls::{Calls, Committed, Failure, Joined, Membership};
+use super::calls::{Calls, Committed, Failure, Found, Joined, Membership};
 use super::classic::{Answer, Classic};
 use super::events::{self, Identity, Outcome, RequestId, Round, Settings, Standing, Subscription};
 use super::offsets::{Offsets, Order, Places};
@@ -34,37 +34,49 @@ enum News {
         id: RequestId,
         found: Result<i32>,
     },
+    /// `joined`: of a JoinGroup, what the leader needs of it.
     Answer {
         id: RequestId,
         outcome: Outcome<Answer>,
+        joined: Option<Joined>,
     },
     /// A request has no response.
     Lost {
         id: RequestId,
         failure: Failure,
     },
-    /// A JoinGroup was answered: what the leader needs of it.
-    Joined {
-        id: RequestId,
-        joined: Joined,
-    },
     Planned {
         join: RequestId,
         plan: Result<leader::Plan>,
     },
-    /// What the group has of partitions, asked as a number of times.
+    /// What the group has of partitions that came.
     Found {
-        sent: Identity,
-        by: RequestId,
-        since: Instant,
-        found: Result<Vec<(Key, Option<Committed>)>, Failure>,
+        of: Of,
+        found: Result<Vec<(Take, Found)>, Failure>,
     },
     Committed {
-        sent: Identity,
-        by: RequestId,
-        since: Instant,
+        of: Of,
         answer: Result<Vec<(Key, i16)>, Failure>,
     },
+}
+
+/// Of a call beside the machine's: who made it, to the coordinator of which lookup, and when.
+#[derive(Clone)]
+struct Of {
+    sent: Identity,
+    found: RequestId,
+    since: Instant,
+}
+
+/// A partition that came, as the so-manyeth: it may go and come again while the group is asked about it.
+type Take = (Key, u64);
+
+/// A partition of this member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Where the group was is looked up.
+    Looking(u64),
+    Reading,
 }
 
 /// Orders of the application.
@@ -101,6 +113,8 @@ pub(crate) struct Member {
     first_seen: BTreeMap<Arc<str>, i32>,
     /// Topics that the application was told are not to be had, and why.
     told: BTreeMap<Arc<str>, ErrorKind>,
+    /// The kind of the last error about offsets that it was told.
+    offsets_told: Option<ErrorKind>,
     buffer: Arc<Buffer>,
     attention: Arc<Attention>,
     calls: Calls,
@@ -111,7 +125,8 @@ pub(crate) struct Member {
     /// What the last assignment was, and of which generation: an eager member's history.
     history: (Partitions, i32),
     /// Partitions of this member; those that are not read yet wait for what the group has of them.
-    parts: BTreeMap<Key, bool>,
+    parts: BTreeMap<Key, Part>,
+    takes: u64,
     looking: bool,
     look_at: Option<Instant>,
     look_backoff: Backoff,
@@ -172,6 +187,7 @@ impl Member {
             topics,
             first_seen: BTreeMap::new(),
             told: BTreeMap::new(),
+            offsets_told: None,
             buffer: Arc::clone(buffer),
             attention,
             calls,
@@ -179,6 +195,7 @@ impl Member {
             leader: leader::Leader::default(),
             history: (Partitions::new(), super::wire::NO_GENERATION),
             parts: BTreeMap::new(),
+            takes: 0,
             looking: false,
             look_at: None,
             look_backoff: Backoff::default(),
@@ -205,24 +222,26 @@ impl Member {
             }
             self.env.mishap("member");
             let now = self.env.now();
-            self.see_application(now);
+            self.see_application();
             self.close_if_wanted(now);
             if self.machine.next_wake().is_some_and(|at| at <= now) {
                 self.tell(events::Event::Tick);
             }
             self.look_up(now);
-            self.give(now);
+            self.give();
             self.commit(now);
             self.renew_lease();
             if self.ended {
                 break;
             }
             let wake = earlier(self.machine.next_wake(), self.offsets_wake());
-            let wake = earlier(wake, self.look_at);
+            let wake = earlier(wake, self.look_wake());
             // What the application does next matters: it comes back, or lets go of what is to be given up.
             if !self.givings.is_empty() || self.machine.identity().is_none() {
                 self.attention.want();
                 if self.buffer.presence() != self.presence {
+                    // An application that looks again and again leaves the engine its turns.
+                    tokio::task::yield_now().await;
                     continue;
                 }
             }
@@ -268,7 +287,7 @@ impl Member {
     }
 
     /// Whether the application is there.
-    fn see_application(&mut self, now: Instant) {
+    fn see_application(&mut self) {
         let seen = self.buffer.presence();
         let before = std::mem::replace(&mut self.presence, seen);
         // Who takes a batch apart asks for each of its records, and only for the next batch here.
@@ -280,7 +299,6 @@ impl Member {
         if !seen.waits && (asked || before.waits) {
             self.tell(events::Event::Away);
         }
-        let _ = now;
     }
 
     fn close_if_wanted(&mut self, now: Instant) {
@@ -339,29 +357,59 @@ impl Member {
         }
     }
 
+    /// When to ask again where the group was; `None` while nobody can be asked.
+    fn look_wake(&self) -> Option<Instant> {
+        let can = self.coordinator.is_some() && self.machine.identity().is_some();
+        let wanted = self.parts.values().any(|part| *part != Part::Reading);
+        self.look_at.filter(|_| can && wanted && !self.looking)
+    }
+
     /// Asks where the group was in partitions that came.
     fn look_up(&mut self, now: Instant) {
-        let wanted = || self.parts.iter().filter(|(_, reads)| !**reads).map(|(key, _)| key.clone());
-        let Some((by, coordinator)) = self.coordinator else { return };
-        if self.looking || self.look_at.is_some_and(|at| at > now) || wanted().next().is_none() {
+        let Some((found, coordinator)) = self.coordinator else { return };
+        if self.looking || self.look_at.is_some_and(|at| at > now) {
             return;
         }
-        let Some(sent) = self.machine.identity() else { return };
-        let keys: Vec<Key> = wanted().collect();
+        let looking = |(key, part): (&Key, &Part)| match part {
+            Part::Looking(take) => Some((key.clone(), *take)),
+            Part::Reading => None,
+        };
+        let wanted: Vec<Take> = self.parts.iter().filter_map(looking).collect();
+        let Some(sent) = self.machine.identity().filter(|_| !wanted.is_empty()) else { return };
         (self.looking, self.look_at) = (true, None);
-        let (calls, tx) = (self.calls.clone(), self.tx.clone());
-        let of = membership(&sent);
-        self.spawn(async move {
-            let found = calls.committed(coordinator, &of, &keys).await;
-            let _ = tx.send(News::Found { sent, by, since: now, found });
+        let (calls, membership) = (self.calls.clone(), membership(&sent));
+        let of = Of { sent, found, since: now };
+        let lost = {
+            let of = of.clone();
+            move |e| News::Found { of, found: Err(Failure::Lost(e)) }
+        };
+        self.ask(lost, async move {
+            let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
+            let found = calls.committed(coordinator, &membership, &keys).await;
+            // In the order in which they were asked for.
+            let found = found.map(|found| {
+                wanted.into_iter().zip(found.into_iter().map(|(_, found)| found)).collect()
+            });
+            News::Found { of, found }
         });
     }
 
-    fn found(&mut self, found: Vec<(Key, Option<Committed>)>) {
+    /// Gives whether some are to be asked for again.
+    fn found(&mut self, found: Vec<(Take, Found)>) -> bool {
         let mut begins = Vec::with_capacity(found.len());
-        for (key, committed) in found {
-            let Some(reads) = self.parts.get_mut(&key).filter(|reads| !**reads) else { continue };
-            *reads = true;
+        let mut again = false;
+        for ((key, take), committed) in found {
+            let part = self.parts.get_mut(&key).filter(|part| **part == Part::Looking(take));
+            let Some(part) = part else { continue };
+            let committed = match committed {
+                Ok(committed) => committed,
+                Err(failure) => {
+                    again = true;
+                    self.refused_part(&key, &failure);
+                    continue;
+                }
+            };
+            *part = Part::Reading;
             let place: Option<Place> = committed.map(|found| (found.offset, found.epoch));
             self.offsets.found(key.clone(), place);
             let reset = self.start;
@@ -378,10 +426,14 @@ impl Member {
         for giving in &self.givings {
             self.buffer.withhold(&giving.keys);
         }
+        again
     }
 
     /// Gives up what the application has finished.
-    fn give(&mut self, now: Instant) {
+    fn give(&mut self) {
+        if self.givings.is_empty() {
+            return;
+        }
         let committable = self.buffer.committable();
         let waits = !self.closing || self.buffer.waits_for_hand();
         for giving in &mut self.givings {
@@ -400,7 +452,6 @@ impl Member {
         for giving in done {
             self.tell(events::Event::GaveUp { round: giving.round });
         }
-        let _ = now;
     }
 
     fn offsets_wake(&self) -> Option<Instant> {
@@ -416,7 +467,7 @@ impl Member {
                 return;
             }
         };
-        let Some((by, coordinator)) = self.coordinator else { return };
+        let Some((found, coordinator)) = self.coordinator else { return };
         if !self.offsets.is_due(now) {
             return;
         }
@@ -424,12 +475,15 @@ impl Member {
         let Some(places) = self.offsets.begin(committable, now, &mut self.rng) else {
             return;
         };
-        let (calls, tx) = (self.calls.clone(), self.tx.clone());
-        let of = membership(&sent);
-        self.spawn(async move {
-            let offsets = listed(places);
-            let answer = calls.commit(coordinator, &of, &offsets).await;
-            let _ = tx.send(News::Committed { sent, by, since: now, answer });
+        let (calls, membership) = (self.calls.clone(), membership(&sent));
+        let of = Of { sent, found, since: now };
+        let lost = {
+            let of = of.clone();
+            move |e| News::Committed { of, answer: Err(Failure::Lost(e)) }
+        };
+        self.ask(lost, async move {
+            let answer = calls.commit(coordinator, &membership, &listed(places)).await;
+            News::Committed { of, answer }
         });
     }
 
