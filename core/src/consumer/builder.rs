@@ -299,7 +299,7 @@ impl ConsumerBuilder {
         let (alive, ended) = watch::channel(());
         let marks = group.commit != Commit::Acked;
         let topics = self.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-        let contact = Contact { orders };
+        let contact = Contact::new(orders);
         let settings = (group, topics, self.start);
         let task = MemberTask::new(&self.pool, &buffer, attention, taken, settings);
         for (run, told) in [

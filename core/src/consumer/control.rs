@@ -199,7 +199,7 @@ impl ConsumerControl {
             return Err(Error::argument("this consumer is not a member of a group")
                 .advise("name the group when the consumer is made"));
         };
-        contact.orders.send(command).map_err(|_| Error::closed("consumer"))
+        if contact.order(command) { Ok(()) } else { Err(Error::closed("consumer")) }
     }
 
     /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.

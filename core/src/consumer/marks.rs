@@ -50,6 +50,9 @@ struct Ledger {
     incarnation: u64,
     /// By first offset.
     open: BTreeMap<i64, Open>,
+    /// How often the log was cut back below what had been handed out, and how far at most.
+    cuts: u64,
+    cut_at: i64,
 }
 
 impl Ledger {
@@ -72,6 +75,8 @@ pub(crate) struct Span {
     pub(crate) incarnation: u64,
     pub(crate) first: i64,
     pub(crate) next: i64,
+    /// The log was cut back so often before.
+    cuts: u64,
 }
 
 /// The ledger of a partition, from its assignment or a seek on until the next.
@@ -111,12 +116,19 @@ impl Marks {
     pub(crate) fn handed(&self, incarnation: u64, from: Place, to: Place) -> Span {
         let mut ledger = self.lock();
         if ledger.incarnation != incarnation {
-            *ledger = Ledger { incarnation, open: BTreeMap::new() };
+            *ledger = Ledger { incarnation, cut_at: i64::MAX, ..Ledger::default() };
             self.reached.store(-1, Ordering::Release);
         }
         let open = Open { next: to.0, before: from.1, epoch: to.1 };
+        // What was handed out from here on before is not in the log any more.
+        ledger.cut(from.0);
+        if !ledger.open.split_off(&from.0).is_empty() {
+            ledger.cuts += 1;
+            ledger.cut_at = ledger.cut_at.min(from.0);
+            self.reached.store(-1, Ordering::Release);
+        }
         ledger.open.insert(from.0, open);
-        Span { incarnation, first: from.0, next: to.0 }
+        Span { incarnation, first: from.0, next: to.0, cuts: ledger.cuts }
     }
 
     /// It has finished a span, or its beginning, up to `next`. Finishing twice, or what is not open any more, does
@@ -127,15 +139,20 @@ impl Marks {
 
     /// It has finished what lies between two offsets of a span, in whatever order.
     pub(crate) fn done_range(&self, span: &Span, first: i64, next: i64) {
-        let (first, next) = (first.max(span.first), next.min(span.next));
+        let (first, mut next) = (first.max(span.first), next.min(span.next));
         let mut ledger = self.lock();
+        if span.cuts != ledger.cuts {
+            next = next.min(ledger.cut_at);
+        }
         if ledger.incarnation != span.incarnation || first >= next {
             return;
         }
         self.cut_range(&mut ledger, first, next);
-        let before = ledger.open.len();
-        ledger.open.retain(|at, _| !(first..next).contains(at));
-        let is_news = ledger.open.len() < before;
+        let done: Vec<i64> = ledger.open.range(first..next).map(|(at, _)| *at).collect();
+        let is_news = !done.is_empty();
+        for at in done {
+            ledger.open.remove(&at);
+        }
         drop(ledger);
         if is_news {
             self.attention.draw();
@@ -201,6 +218,8 @@ impl Marks {
     pub(crate) fn committable(&self, incarnation: u64, position: Place) -> Place {
         let ledger = self.lock();
         let lowest = ledger.open.first_key_value().filter(|_| ledger.incarnation == incarnation);
+        // Before anything is handed out of a log that was cut back, the position is what counts.
+        let lowest = lowest.filter(|(first, _)| **first < position.0);
         let Some((first, open)) = lowest else { return position };
         match self.reached.load(Ordering::Acquire) {
             at if *first < at && at < open.next => (at, open.epoch),
@@ -320,6 +339,30 @@ mod tests {
         assert_eq!(marks.committable(1, (20, 4)), (12, 4));
         marks.done_range(&span, 12, 13);
         assert_eq!(marks.committable(1, (20, 4)), (17, 4));
+    }
+
+    /// After an unclean election offsets are given again.
+    #[test]
+    fn what_a_log_that_was_cut_back_has_no_more_is_neither_open_nor_done() {
+        let marks = marks();
+        let low = marks.handed(1, (40, 1), (60, 1));
+        let high = marks.handed(1, (60, 1), (100, 1));
+        assert_eq!(marks.committable(1, (50, 1)), (40, 1));
+        marks.done(&low, 45);
+        // It goes on at 50.
+        let new = marks.handed(1, (50, 1), (70, 2));
+        marks.done(&high, 100);
+        marks.done(&low, 60);
+        assert_eq!(marks.committable(1, (70, 2)), (50, 1), "those of before say nothing of it");
+        marks.done(&new, 70);
+        assert_eq!(marks.committable(1, (70, 2)), (70, 2));
+        assert!(!marks.is_open());
+        marks.handed(1, (70, 2), (80, 2));
+        assert_eq!(
+            marks.committable(1, (65, 2)),
+            (65, 2),
+            "cut back, and nothing handed out since"
+        );
     }
 
     /// lr2782: offsets of one partition were committed for another of its name.

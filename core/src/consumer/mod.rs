@@ -122,7 +122,8 @@ impl Consumer {
     /// Topics take turns of 64 KiB, and so do the partitions of each: one that always has records leaves the others
     /// their share. Errors that concern no single partition come first.
     pub async fn next(&mut self) -> Option<Result<Batch>> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
+        let waits = Waits::new(self);
+        std::future::poll_fn(|cx| waits.0.poll_next(cx)).await
     }
 
     /// A batch that is there already.
@@ -132,6 +133,9 @@ impl Consumer {
         }
         self.lets_go();
         let taken = self.buffer.take(&self.pool);
+        if taken.is_none() && self.member.is_some() {
+            self.buffer.waits_no_more();
+        }
         self.takes(taken.as_ref().and_then(|taken| taken.as_ref().ok()));
         taken
     }
@@ -209,7 +213,8 @@ impl Consumer {
     /// # Errors
     /// Those of [`next`](Self::next).
     pub async fn next_event(&mut self) -> Option<Result<Event>> {
-        std::future::poll_fn(|cx| self.poll_next_event(cx)).await
+        let waits = Waits::new(self);
+        std::future::poll_fn(|cx| waits.0.poll_next_event(cx)).await
     }
 
     /// As [`next_event`](Self::next_event), for those who poll.
@@ -293,7 +298,8 @@ impl Consumer {
     /// # }
     /// ```
     pub async fn next_until(&mut self, ends: &[(TopicPartition, i64)]) -> Option<Result<Batch>> {
-        std::future::poll_fn(|cx| self.poll_next_until(ends, cx)).await
+        let waits = Waits::new(self);
+        std::future::poll_fn(|cx| waits.0.poll_next_until(ends, cx)).await
     }
 
     /// A handle to ask and steer it from elsewhere while somebody waits for records.
@@ -423,6 +429,23 @@ impl Consumer {
             while member.ended.changed().await.is_ok() {}
         }
         Ok(())
+    }
+}
+
+/// A wait that may be given up: an application that does not wait has to come back within the max poll interval.
+struct Waits<'a>(&'a mut Consumer);
+
+impl<'a> Waits<'a> {
+    fn new(consumer: &'a mut Consumer) -> Self {
+        Self(consumer)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if self.0.member.is_some() && self.0.pool.env().alive_here() {
+            self.0.buffer.waits_no_more();
+        }
     }
 }
 

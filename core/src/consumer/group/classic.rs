@@ -286,7 +286,8 @@ impl Classic {
             State::ToJoin { not_before } | State::ToSync { not_before, .. } => {
                 ready.map(|ready| ready.max(*not_before))
             }
-            State::Planning { plan_at, .. } => *plan_at,
+            // Without a coordinator that is looked for first.
+            State::Planning { plan_at, .. } => ready.and(*plan_at),
             State::Leaving { flight: None, not_before, .. } => {
                 ready.map(|ready| ready.max(*not_before))
             }

@@ -261,7 +261,8 @@ const GIVE_UP_RESERVE: Duration = Duration::from_secs(5);
 impl Settings {
     /// How often a classic member tells that it is there.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
-        Duration::from_secs(3).min(self.session_timeout / 3)
+        // Who hears of a rebalance only once it is over is not part of it.
+        Duration::from_secs(3).min(self.session_timeout / 3).min(self.max_poll_interval / 3)
     }
 
     /// How long partitions may take to be given up: the others wait for us since up to a heartbeat ago, for R.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Giving, Member, News, Of, Part as Owned, leader};
+use super::{Giving, LAST_CALL, Member, News, Of, Part as Owned, leader};
 use crate::caught::caught;
 use crate::consumer::TopicPartition;
 use crate::consumer::buffer::Key;
@@ -15,9 +15,7 @@ use crate::consumer::fetcher::outlook;
 use crate::consumer::group::assignors::{self, Joining};
 use crate::consumer::group::calls::{Failure, Membership, Offer};
 use crate::consumer::group::classic::{Answer, Request};
-use crate::consumer::group::events::{
-    self, Action, Identity, Outcome, Part, RequestId, Trouble, Why,
-};
+use crate::consumer::group::events::{self, Action, Outcome, Part, RequestId, Trouble, Why};
 use crate::consumer::group::wire::{Assignment, Partitions};
 use crate::error::names::{self as code, NONE};
 use crate::error::{Error, ErrorKind, describe};
@@ -66,17 +64,29 @@ impl Member {
                 self.parts.extend(keys.iter().map(|key| (key.clone(), looking)));
                 // They wait for none that the group was not asked about well.
                 self.look_at = None;
-                self.buffer.announce(Event::Assigned(named(&keys)));
+                if keys.is_empty() {
+                    self.buffer.announce(Event::Assigned(Vec::new()));
+                }
             }
             Action::GiveUp { round, parts, deadline } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
                 self.buffer.withhold(&keys);
-                let event = Event::GivingUp { partitions: named(&keys), deadline };
-                let event = self.buffer.announce(event);
-                self.givings.push(Giving { round, keys, event, finished: false });
+                let told = self.told_of(&keys);
+                let event = match told.is_empty() {
+                    true => 0,
+                    false => {
+                        let partitions = named(&told);
+                        self.buffer.announce(Event::GivingUp { partitions, deadline })
+                    }
+                };
+                let left = deadline.saturating_duration_since(now);
+                let last_call = Some(deadline - LAST_CALL.min(left / 4));
+                self.givings.push(Giving { round, keys, event, finished: false, last_call });
+                self.offsets.hurry();
             }
             Action::Drop { parts, why } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
+                let told = self.told_of(&keys);
                 self.buffer.give_up(&keys);
                 for key in &keys {
                     self.parts.remove(key);
@@ -86,8 +96,8 @@ impl Member {
                     giving.keys.retain(|key| !keys.contains(key));
                     !giving.keys.is_empty()
                 });
-                if why == Why::Lost {
-                    self.buffer.announce(Event::Lost(named(&keys)));
+                if why == Why::Lost && !told.is_empty() {
+                    self.buffer.announce(Event::Lost(named(&told)));
                 }
             }
             Action::Halt => self.halted = true,
@@ -103,7 +113,12 @@ impl Member {
             // The classic machine wants neither.
             Action::Resolve { .. } | Action::UseClassic => {}
         }
-        let _ = now;
+    }
+
+    /// Those that the application knows to be its own.
+    fn told_of(&self, keys: &[Key]) -> Vec<Key> {
+        let reads = |key: &&Key| self.parts.get(*key) == Some(&Owned::Reading);
+        keys.iter().filter(reads).cloned().collect()
     }
 
     fn in_words(&self, Trouble { code, during }: Trouble) -> Error {
@@ -170,6 +185,12 @@ impl Member {
                 let of = Membership { member: member_id, generation };
                 let protocol = self.leader.protocol().to_owned();
                 let plan = self.leader.plan(planned);
+                // Without its plan the whole group would be given nothing.
+                if planned.is_some() && plan.is_empty() {
+                    let answer = News::Answer { id, outcome: Outcome::NotSent, joined: None };
+                    let _ = self.tx.send(answer);
+                    return;
+                }
                 self.request(id, async move {
                     let outcome = match calls.sync(coordinator, &of, &protocol, plan).await {
                         Ok(bytes) => match Assignment::decode(&bytes) {
@@ -177,8 +198,12 @@ impl Member {
                                 let parts = parts(&assignment.partitions);
                                 Outcome::Answered(Answer::Sync { code: NONE, parts })
                             }
-                            // Whoever leads has written what nobody can read.
-                            Err(_) => Outcome::Cut,
+                            Err(e) => {
+                                let words =
+                                    format!("the leader's assignment cannot be read: {}", e.0);
+                                let error = Error::new(ErrorKind::Corrupt, words);
+                                return News::Lost { id, failure: Failure::Lost(error) };
+                            }
                         },
                         Err(Failure::Code(code, _)) => {
                             Outcome::Answered(Answer::Sync { code, parts: Vec::new() })
@@ -255,10 +280,7 @@ impl Member {
                 let ok = plan.is_ok();
                 match plan {
                     Ok(plan) => self.leader.planned(join, plan),
-                    Err(e) => self.buffer.fail(e.context(format_args!(
-                        "group '{}': planning for its members",
-                        self.config.id
-                    ))),
+                    Err(e) => self.is_silent(&Failure::Unsent(e)),
                 }
                 self.tell(events::Event::Planned { join, ok });
             }
@@ -266,7 +288,8 @@ impl Member {
                 self.looking = false;
                 let failure = match found {
                     Ok(found) => {
-                        self.is_alive(of);
+                        // It bears no member's id: who is told this may have been given up long ago.
+                        self.silence.ended();
                         if self.found(found) {
                             self.look_later();
                         } else {
@@ -298,28 +321,31 @@ impl Member {
         let codes = match answer {
             Ok(codes) => codes,
             Err(failure) => {
-                self.offsets.failed(now, &mut self.rng);
+                let (Failure::Code(_, e) | Failure::Unsent(e) | Failure::Lost(e)) = &failure;
+                self.offsets.failed(e, now, &mut self.rng);
                 return self.refused(&failure, of);
             }
         };
         // What the coordinator says of the member it says of each partition.
         let whole = codes.iter().map(|(_, code)| *code).find(|code| is_members(*code));
         if let Some(code) = whole {
-            self.offsets.failed(now, &mut self.rng);
+            let what = format!("committing for group '{}'", self.config.id);
+            self.offsets.failed(&Error::broker(code, what, None), now, &mut self.rng);
             let Of { sent, found, .. } = of;
             self.tell(events::Event::Refused { code, sent, found });
             return;
         }
         self.is_alive(of);
-        let first =
-            codes.iter().find(|(_, code)| *code != NONE).map(|((topic, partition), code)| {
-                let group = &self.config.id;
-                let what =
-                    format!("committing topic '{topic}' partition {partition} for group '{group}'");
-                Error::broker(*code, what, None)
-            });
-        let taken = |key: &Key| codes.iter().any(|(of, code)| of == key && *code == NONE);
-        self.offsets.answered(taken, first.as_ref());
+        let refusal = |key: &Key| {
+            let (_, code) = codes.iter().find(|(of, code)| of == key && *code != NONE)?;
+            let ((topic, partition), group) = (key, &self.config.id);
+            let what =
+                format!("committing topic '{topic}' partition {partition} for group '{group}'");
+            Some(Error::broker(*code, what, None))
+        };
+        let first = codes.iter().find_map(|(key, _)| refusal(key));
+        let is_mine = |key: &Key| self.parts.contains_key(key);
+        self.offsets.answered(is_mine, refusal);
         match first {
             Some(error) => self.tell_of_offsets(error),
             None => self.offsets_told = None,
@@ -392,7 +418,7 @@ fn key(part: &Part) -> Key {
     (Arc::clone(&part.topic), part.partition)
 }
 
-fn named(keys: &[Key]) -> Vec<TopicPartition> {
+pub(super) fn named(keys: &[Key]) -> Vec<TopicPartition> {
     let named = |(topic, partition): &Key| TopicPartition {
         topic: Arc::clone(topic),
         partition: *partition,
