@@ -96,23 +96,28 @@ fn assignors(names: &Bound<'_, PyAny>) -> PyResult<Vec<Assignor>> {
         .collect()
 }
 
+/// What `commit_to` takes.
+const PLACES: &str =
+    "(topic, partition, offset) tuples, or a dict of (topic, partition) tuples and offsets";
+
+fn tuple<'py>(entry: &Bound<'py, PyAny>, len: usize) -> PyResult<Bound<'py, PyTuple>> {
+    match entry.cast::<PyTuple>() {
+        Ok(tuple) if tuple.len() == len => Ok(tuple.clone()),
+        _ => Err(PyTypeError::new_err(format!(
+            "offsets must be {PLACES}; one of them is {}",
+            convert::type_name(entry)
+        ))),
+    }
+}
+
 /// What is to be committed: a dict of (topic, partition) tuples and offsets, or triples.
 pub(crate) fn places(offsets: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, i64)>> {
-    const WANTED: &str =
-        "(topic, partition, offset) tuples, or a dict of (topic, partition) tuples and offsets";
     let place =
         |topic: &Bound<'_, PyAny>, partition: &Bound<'_, PyAny>, offset: &Bound<'_, PyAny>| {
             let topic = convert::text("the topic in offsets", topic)?.to_owned();
             let partition = convert::integer("the partition in offsets", "an int", partition)?;
             Ok((topic, partition, convert::integer("the offset in offsets", "an int", offset)?))
         };
-    let tuple = |entry: &Bound<'_, PyAny>, len: usize| match entry.cast::<PyTuple>() {
-        Ok(tuple) if tuple.len() == len => Ok(tuple.clone()),
-        _ => Err(PyTypeError::new_err(format!(
-            "offsets must be {WANTED}; one of them is {}",
-            convert::type_name(entry)
-        ))),
-    };
     if let Ok(offsets) = offsets.cast::<PyDict>() {
         let entry = |(of, offset): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
             let of = tuple(&of, 2)?;
@@ -124,7 +129,7 @@ pub(crate) fn places(offsets: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, i
         let entry = tuple(&entry?, 3)?;
         place(&entry.get_item(0)?, &entry.get_item(1)?, &entry.get_item(2)?)
     };
-    convert::iterate("offsets", WANTED, offsets)?.map(entry).collect()
+    convert::iterate("offsets", PLACES, offsets)?.map(entry).collect()
 }
 
 /// What the group says, as the package's classes have it; `None` for what this build does not know.

@@ -34,9 +34,10 @@ def write(broker: ottla.testing.Broker, topic: str, count: int, partition: int =
         producer.flush(timeout=DEADLINE)
 
 
-def committed(broker: ottla.testing.Broker, group: str, topic: str, partition: int = 0) -> int | None:
+def committed(broker: ottla.testing.Broker, group: str, topic: str, partition: int = 0) -> int:
+    """0 also where nothing is."""
     found = broker.group(group)
-    return found.committed.get((topic, partition)) if found else None
+    return found.committed.get((topic, partition), 0) if found else 0
 
 
 def member(
@@ -162,8 +163,7 @@ def test_the_record_in_hand_is_left_undone(
 ) -> None:
     write(broker, topic, 5)
     leave(member(broker, group, topic))
-    until(lambda: committed(broker, group, topic) is not None, "what is done is committed")
-    assert committed(broker, group, topic) == 2
+    until(lambda: committed(broker, group, topic) == 2, "what is done is committed")
     assert left(broker, group, topic) == [b"0.2", b"0.3", b"0.4"]
 
 
@@ -185,7 +185,7 @@ def test_by_batch(broker: ottla.testing.Broker, topic: str, group: str) -> None:
             # To walk it says nothing.
             assert len(list(batch)) == 3
             consumer.commit(timeout=DEADLINE)
-            assert committed(broker, group, topic) == (3 if number else None)
+            assert committed(broker, group, topic) == (3 if number else 0)
             if number:
                 break
     assert committed(broker, group, topic) == 3
@@ -206,17 +206,13 @@ def test_acked_in_any_order(broker: ottla.testing.Broker, topic: str, group: str
     with member(broker, group, topic, commit="acked") as consumer:
         records = list(itertools.islice(consumer, 6))
 
-        def is_committed(offset: int | None) -> bool:
-            consumer.commit(timeout=DEADLINE)
-            return committed(broker, group, topic) == offset
-
-        for offset, upto in [(1, None), (4, None), (0, 2), (0, 2), (2, 3), (3, 5)]:
+        # Nothing behind the first gap is committed.
+        for offset, upto in [(1, 0), (4, 0), (0, 2), (0, 2), (2, 3), (3, 5)]:
             thread = threading.Thread(target=records[offset].ack)
             thread.start()
             thread.join()
-            # Nothing of it is committed before the first gap; at first there is nothing to commit.
-            assert is_committed(upto if upto else committed(broker, group, topic))
-        assert committed(broker, group, topic) == 5
+            consumer.commit(timeout=DEADLINE)
+            assert committed(broker, group, topic) == upto
     assert committed(broker, group, topic) == 5
     write(broker, topic, 2)
     with member(broker, group, topic, commit="acked") as consumer:
@@ -266,23 +262,21 @@ def test_threads_have_each_their_own_in_hand(
                     consumer.next(timeout=DEADLINE)
                     self.came.release()
 
-            def take(self) -> int | None:
+            def take(self) -> int:
                 self.go.release()
                 assert self.came.acquire(timeout=DEADLINE)
                 consumer.commit(timeout=DEADLINE)
                 return committed(broker, group, topic)
 
         one, two = Hand(), Hand()
-        assert one.take() is None  # 0
-        assert two.take() is None  # 1
+        assert one.take() == 0  # 0
+        assert two.take() == 0  # 1
         # What the other has is not done by that.
-        assert two.take() is None  # 2
-        assert two.take() is None  # 3
+        assert two.take() == 0  # 2
+        assert two.take() == 0  # 3
         assert one.take() == 3  # 4
         assert two.take() == 4  # 5
-        assert one.take is not None
-        record = consumer.next(timeout=0)
-        assert record is None
+        assert consumer.next(timeout=0) is None
         consumer.commit(timeout=DEADLINE)
         assert committed(broker, group, topic) == 4
     assert committed(broker, group, topic) == 4
@@ -307,6 +301,25 @@ def test_what_a_pause_holds_back_is_not_done(
         assert take(consumer, 2) == [b"%d.%d" % (first.partition, i) for i in (1, 2)]
         assert consumer.next(timeout=0) is None
     assert committed(broker, group, topic, first.partition) == 3
+
+
+def test_what_is_held_back_is_given_up_without_a_wait(
+    broker: ottla.testing.Broker, topic: str, group: str
+) -> None:
+    for partition in range(3):
+        write(broker, topic, 3, partition)
+    settings: dict[str, Any] = {"assignors": ["cooperative-sticky"], "max_poll_interval": 3600}
+    with member(broker, group, topic, **settings) as one:
+        # One record of each, and the rest is paused.
+        for _ in range(3):
+            record = one.next(timeout=DEADLINE)
+            assert record is not None
+            one.pause([(topic, record.partition)])
+        assert one.next(timeout=0) is None
+        with member(broker, group, topic, **settings) as two:
+            seen = [record for _ in range(2) if (record := two.next(timeout=DEADLINE))]
+            assert [record.offset for record in seen] == [1, 2]
+            assert len(one.assignment()) == 2
 
 
 def test_a_seek_is_committed(broker: ottla.testing.Broker, topic: str, group: str) -> None:
@@ -341,7 +354,7 @@ def test_events(broker: ottla.testing.Broker, topic: str, group: str) -> None:
             assert given == topic and 0 < event.deadline - time.monotonic() < 300
             assert two.assignment() == []
             # What it has of them is done once it asks.
-            assert committed(broker, group, topic, partition) is None
+            assert committed(broker, group, topic, partition) == 0
             assert one.next_event(timeout=0.5) in (None, ottla.Assigned([]))
             until(lambda: two.assignment() == [(topic, partition)], "the other has it")
             assert committed(broker, group, topic, partition) == 2
@@ -429,13 +442,13 @@ def test_a_static_member_stays(broker: ottla.testing.Broker, topic: str, group: 
     write(broker, topic, 2)
     for value in (b"0.0", b"0.1"):
         with member(broker, group, topic, instance_id="one") as consumer:
-            assert take(consumer, 1) == [value]
-            consumer.commit_to({(topic, 0): 1})
+            record = consumer.next(timeout=DEADLINE)
+            assert record is not None and record.value == value
+            record.ack()
         found = broker.group(group)
         assert found is not None
         assert [one.instance_id for one in found.members] == ["one"]
         assert (found.state, found.generation) == ("Stable", 1)
-        broker.set_committed(group, topic, 0, 1)
 
 
 def test_settings(broker: ottla.testing.Broker, topic: str) -> None:
@@ -510,7 +523,7 @@ def test_properties(broker: ottla.testing.Broker, topic: str, group: str) -> Non
         found = broker.group(group)
         assert found is not None and found.assignor == "roundrobin"
         assert [one.instance_id for one in found.members] == ["one"]
-    assert committed(broker, group, topic) is None
+    assert committed(broker, group, topic) == 0
     # Keywords come first.
     with ottla.Consumer.from_properties(properties, topics=[topic], commit="marks") as consumer:
         take(consumer, 2)
@@ -667,7 +680,7 @@ else:
     assert child.end() == ((1, "", "told\n") if how == "raises" else (0, "", ""))
     found = broker.group(topic)
     assert found is not None and (found.state, found.members) == ("Empty", [])
-    assert found.committed == {(topic, 0): 1}
+    assert found.committed[topic, 0] == 1
 
 
 def test_threads_lose_nothing_and_commit_all(
