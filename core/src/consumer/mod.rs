@@ -6,7 +6,6 @@ mod batch;
 mod buffer;
 mod builder;
 mod claim;
-#[cfg_attr(not(test), expect(dead_code, reason = "the consumer's task is about to use it"))]
 mod control;
 mod decode;
 mod event;

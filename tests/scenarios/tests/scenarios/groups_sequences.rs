@@ -62,10 +62,13 @@ fn is_settled(cluster: &Cluster, members: usize) -> bool {
         .is_some_and(|g| g.state == GroupState::Stable && g.members.len() == members)
 }
 
+/// By partition and offset: by whom, as often as it was.
+type By = BTreeMap<(i32, i64), Vec<usize>>;
+
 /// What members have handled, by partition and offset, and how many errors they were told.
 #[derive(Clone, Default)]
 struct Handled {
-    records: Arc<Mutex<BTreeMap<(i32, i64), Vec<usize>>>>,
+    records: Arc<Mutex<By>>,
     errors: Arc<AtomicUsize>,
 }
 
