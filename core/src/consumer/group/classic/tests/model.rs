@@ -291,13 +291,14 @@ impl World {
         }
     }
 
-    fn step(&mut self) {
+    fn step(&mut self, end: Instant) {
         let wake = |sim: &Sim| sim.machine.next_wake().filter(|_| !sim.frozen);
         let first = self.sims.iter().filter_map(|(who, sim)| Some((wake(sim)?, *who))).min();
         let queued = self.queue.keys().next().map(|(at, _)| *at);
         let broker = self.broker.next_wake();
-        let next = [first.map(|(at, _)| at), queued, broker].into_iter().flatten().min().unwrap();
-        self.now = next.max(self.now);
+        let next = [first.map(|(at, _)| at), queued, broker].into_iter().flatten().min();
+        // All may be gone.
+        self.now = next.unwrap_or(end).max(self.now);
         if let Some((at, who)) = first
             && at <= self.now
         {
@@ -466,7 +467,7 @@ impl World {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            self.step();
+            self.step(end);
         }
     }
 }
