@@ -199,6 +199,7 @@ impl Consumer {
                 None => {}
             }
         };
+        let _waits = reader.waits();
         loop {
             if let Some(found) = find(reader) {
                 return Ok(Fetched::Got(found));

@@ -33,6 +33,18 @@ pub(crate) struct Reader {
     pub(crate) pid: u32,
 }
 
+/// See [`Reader::waits`].
+pub(crate) struct Waits<'a>(&'a Reader);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        // In a child locks may be held for ever.
+        if self.0.pid == std::process::id() {
+            bindings::waits_no_more(&lock(&self.0.consumer));
+        }
+    }
+}
+
 /// What was fetched and is not handed out yet, and what threads have in hand.
 #[derive(Default)]
 struct Hand {
@@ -239,6 +251,11 @@ impl Reader {
             Poll::Ready(Some(Ok(Event::Batch(batch)))) => Poll::Ready(Ok(self.takes(batch))),
             Poll::Ready(Some(Ok(event))) => Poll::Ready(Ok(Looked::Event(event))),
         }
+    }
+
+    /// A thread waits as long as this is there. After it, a member of a group has to come back within the max poll interval.
+    pub(crate) fn waits(&self) -> Waits<'_> {
+        Waits(self)
     }
 
     fn takes(&self, batch: ottla::Batch) -> Looked {

@@ -52,6 +52,11 @@ pub fn leave_marks_to_host(consumer: &mut Consumer) -> bool {
     by_asking
 }
 
+/// The host has given up a wait for a consumer that it polls: a member of a group has to come back within the max poll interval.
+pub fn waits_no_more(consumer: &Consumer) {
+    consumer.waits_no_more();
+}
+
 /// Closes a consumer as [`Consumer::close`] does, from anywhere and without a wait: what is in hand counts as not done.
 pub fn close_consumer(control: &ConsumerControl) -> Result<()> {
     control.lets_go();

@@ -183,6 +183,13 @@ impl Consumer {
         }
     }
 
+    /// A wait has ended without anything: the application has to come back within the max poll interval.
+    pub(crate) fn waits_no_more(&self) {
+        if self.member.is_some() && self.pool.env().alive_here() {
+            self.buffer.waits_no_more();
+        }
+    }
+
     /// Closed when a member of a group has left it.
     pub(crate) fn departure(&self) -> Option<watch::Receiver<()>> {
         self.member.as_ref().map(|member| member.ended.clone())
@@ -442,9 +449,7 @@ impl<'a> Waits<'a> {
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        if self.0.member.is_some() && self.0.pool.env().alive_here() {
-            self.0.buffer.waits_no_more();
-        }
+        self.0.waits_no_more();
     }
 }
 
