@@ -128,6 +128,9 @@ impl Sender {
             // long to fail. If the broker closed the connection, the next dial tells soon.
             if silent {
                 self.metadata.want(&item.topic, RefreshReason::Lost);
+                if let Some(partition) = self.topics.partition(item) {
+                    partition.not_answered(now, &mut self.rng);
+                }
             }
             if error.kind() == ErrorKind::Disconnected
                 && self.closed_because_of(sent, item, definite)
