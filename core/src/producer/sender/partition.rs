@@ -24,6 +24,7 @@ mod doubt;
 mod sequence;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rand::Rng;
 use tokio::time::Instant;
@@ -239,10 +240,11 @@ impl Partition {
         self.retry_at = (!(moved && before == 0)).then_some(at);
     }
 
-    /// Its leader has not answered within the request timeout. If another one is named that is not connected, the
+    /// Its leader has not answered within the request timeout, `waited`. If another one is named that is not connected, the
     /// dial waits for a moment.
-    pub(crate) fn not_answered(&mut self, now: Instant, rng: &mut impl Rng) {
-        self.dial_at = Some(reconnect::successor_not_before(self.next_deadline(), now, rng));
+    pub(crate) fn not_answered(&mut self, waited: Duration, now: Instant, rng: &mut impl Rng) {
+        let deadline = self.next_deadline();
+        self.dial_at = Some(reconnect::successor_not_before(waited, deadline, now, rng));
     }
 
     /// From when on its leader may be dialled; `None`: now.

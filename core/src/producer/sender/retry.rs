@@ -129,7 +129,8 @@ impl Sender {
             if silent {
                 self.metadata.want(&item.topic, RefreshReason::Lost);
                 if let Some(partition) = self.topics.partition(item) {
-                    partition.not_answered(now, &mut self.rng);
+                    let waited = now.saturating_duration_since(sent.sent);
+                    partition.not_answered(waited, now, &mut self.rng);
                 }
             }
             if error.kind() == ErrorKind::Disconnected

@@ -354,9 +354,10 @@ async fn after_a_silence_who_leads_now_is_dialled_at_a_moment_of_its_own() {
         set.may_send();
         set.append(&Record::to("t").value("v"));
         set.announced();
-        let now = set.now();
-        assert!(set.sender.round(now));
+        assert!(set.sender.round(set.now()));
         let request = *set.sender.in_flight.keys().next().expect("it was sent");
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let now = set.now();
         set.sender.answered(request, Err(CallError::InDoubt(error)));
         set.learns(7, &[2]);
         let retried = now + BACKOFF_BASE;
