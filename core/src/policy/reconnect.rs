@@ -23,6 +23,9 @@ const AFTER_LOSS: Duration = Duration::from_millis(100);
 /// dial together, and batches that have waited so long lose little.
 const AFTER_SILENCE: Duration = Duration::from_secs(5);
 
+/// No longer than this part of the time that a batch in doubt has waited for, and of what it has left.
+const SILENCE_SHARE: u32 = 4;
+
 /// Probes of a broker that nothing must go to, in seconds.
 const FIRST_PROBE: std::ops::Range<f64> = 5.0..60.0;
 const LATER_PROBES: std::ops::Range<f64> = 45.0..75.0;
@@ -200,6 +203,18 @@ impl Reconnect {
     }
 }
 
+/// When a broker that was named in the place of one that was silent for `waited` may be dialled, for a batch whose `deadline` is this. All
+/// clients of the silent one have lost it in the same second, and are told of the same successors.
+pub(crate) fn successor_not_before(
+    waited: Duration,
+    deadline: Option<Instant>,
+    now: Instant,
+    rng: &mut impl Rng,
+) -> Instant {
+    let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
+    now + AFTER_SILENCE.min(left.min(waited) / SILENCE_SHARE).mul_f64(rng.random_range(0.0..1.0))
+}
+
 fn seconds(range: std::ops::Range<f64>, rng: &mut impl Rng) -> Duration {
     Duration::from_secs_f64(rng.random_range(range))
 }
@@ -305,6 +320,34 @@ mod tests {
             .collect();
         waits.sort();
         assert!(waits[25] > AFTER_LOSS * 5 && waits[99] <= AFTER_SILENCE, "{waits:?}");
+    }
+
+    #[test]
+    fn who_takes_the_place_of_a_silent_one_is_not_dialled_by_a_fleet_in_one_second() {
+        let mut rng = StdRng::seed_from_u64(13);
+        let now = Instant::now();
+        for (waited, left, within) in [
+            (30, None, AFTER_SILENCE),
+            (30, Some(90), AFTER_SILENCE),
+            (30, Some(20), AFTER_SILENCE),
+            (30, Some(4), Duration::from_secs(1)),
+            (30, Some(0), Duration::ZERO),
+            (2, Some(90), Duration::from_millis(500)),
+        ] {
+            let waited = Duration::from_secs(waited);
+            let deadline = left.map(|seconds| now + Duration::from_secs(seconds));
+            let mut fifths = [0u32; 5];
+            for _ in 0..10_000 {
+                let wait = successor_not_before(waited, deadline, now, &mut rng) - now;
+                assert!(wait <= within, "{left:?}: {wait:?}");
+                if !within.is_zero() {
+                    let part = wait.as_secs_f64() / within.as_secs_f64();
+                    fifths[((part * 5.0) as usize).min(4)] += 1;
+                }
+            }
+            let even = fifths.iter().all(|n| (1_840..=2_160).contains(n));
+            assert!(even || within.is_zero(), "{left:?}: {fifths:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod lanes;
 mod leader;
+mod left;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::policy::subset::{self, Chooser, Member, Size};
 
 pub(super) use leader::DIAL_HEDGE;
 pub(crate) use leader::Leader;
+use left::Left;
 
 /// The least time after which a broker is looked at again for lateness.
 const LATE_CHECK: Duration = Duration::from_millis(10);
@@ -46,6 +48,8 @@ pub(crate) struct Leaders {
     /// Brokers that are used besides, because a topic has no usable partition in the subset.
     outside: BTreeSet<i32>,
     outside_until: Option<Instant>,
+    /// Brokers that were used before the last turn of the subset.
+    left: Left,
     /// More than half of the brokers are unreachable or ejected, so none is avoided.
     none_avoided: bool,
     /// In this round.
@@ -72,6 +76,7 @@ impl Leaders {
             subset: BTreeSet::new(),
             outside: BTreeSet::new(),
             outside_until: None,
+            left: Left::default(),
             none_avoided: false,
             least_strain: Strain::default(),
             since_opened: 0,
@@ -139,6 +144,7 @@ impl Leaders {
     /// Before a round: brings the subset up to date and decides which brokers are avoided.
     pub(crate) fn begin_round(&mut self, pool: &Pool, metrics: &Metrics, now: Instant) {
         self.choose_subset(pool, now);
+        self.close_left();
         let of = self.all.len();
         let mut out = BTreeSet::new();
         let (mut late, mut connected) = (Vec::new(), 0);
@@ -227,6 +233,7 @@ impl Leaders {
             let (rotation, left) = self.chooser.rotation(wall);
             self.ranking = self.chooser.rank(&self.members, rotation);
             self.ranked_until = Some(now + left);
+            self.leave_all(now);
             self.subset.clear();
             self.outside.clear();
         }

@@ -24,6 +24,7 @@ mod doubt;
 mod sequence;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rand::Rng;
 use tokio::time::Instant;
@@ -32,6 +33,7 @@ use super::producer_id::ProducerStamp;
 use super::retry::RetryTimes;
 use crate::config::MAX_BATCHES_IN_FLIGHT;
 use crate::policy::backoff::Backoff;
+use crate::policy::reconnect;
 use crate::policy::retry_budget::Cost;
 use crate::producer::batch::{Batch, BatchAttempts, FailureCause};
 
@@ -54,6 +56,8 @@ pub(crate) struct Partition {
     /// Nothing is sent before this time; set after errors.
     retry_at: Option<Instant>,
     backoff: Backoff,
+    /// The last attempt got no answer in time: a leader that is not connected is not dialled before this.
+    dial_at: Option<Instant>,
     /// The broker that the last batch was sent to.
     leader: Option<i32>,
     /// The position of the last batch that was acknowledged.
@@ -234,6 +238,18 @@ impl Partition {
         let own = now + self.backoff.next(rng);
         let at = times.with_others(before, own);
         self.retry_at = (!(moved && before == 0)).then_some(at);
+    }
+
+    /// Its leader has not answered within the request timeout, `waited`. If another one is named that is not connected, the
+    /// dial waits for a moment.
+    pub(crate) fn not_answered(&mut self, waited: Duration, now: Instant, rng: &mut impl Rng) {
+        let deadline = self.next_deadline();
+        self.dial_at = Some(reconnect::successor_not_before(waited, deadline, now, rng));
+    }
+
+    /// From when on its leader may be dialled; `None`: now.
+    pub(crate) fn dials_not_before(&self, now: Instant) -> Option<Instant> {
+        self.dial_at.filter(|at| *at > now)
     }
 
     /// A lookup has failed: the next one is delayed.

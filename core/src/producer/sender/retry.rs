@@ -128,6 +128,10 @@ impl Sender {
             // long to fail. If the broker closed the connection, the next dial tells soon.
             if silent {
                 self.metadata.want(&item.topic, RefreshReason::Lost);
+                if let Some(partition) = self.topics.partition(item) {
+                    let waited = now.saturating_duration_since(sent.sent);
+                    partition.not_answered(waited, now, &mut self.rng);
+                }
             }
             if error.kind() == ErrorKind::Disconnected
                 && self.closed_because_of(sent, item, definite)

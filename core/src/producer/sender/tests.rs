@@ -12,7 +12,9 @@ use super::request::{DraftPart, RequestDraft};
 use super::topic::{LEARN_AGAIN, Topic};
 use super::*;
 use crate::cluster::{Handle, TopicMeta, by_hand};
-use crate::config::ProducerConfig;
+use crate::config::{BACKOFF_BASE, ProducerConfig};
+use crate::error::{Error, ErrorKind};
+use crate::net::CallError;
 use crate::net::by_hand::connection;
 use crate::policy::retry_budget::Cost;
 use crate::policy::spread::{self, Candidate};
@@ -338,6 +340,40 @@ async fn a_suspect_that_is_looked_up_keeps_its_leader_from_nobody() {
     set.announced();
     let now = set.now();
     assert!(set.sender.round(now), "nothing goes to the leader");
+}
+
+/// A fleet that has lost a broker in one second would dial those that lead now in the next one, together.
+#[tokio::test(start_paused = true)]
+async fn after_a_silence_who_leads_now_is_dialled_at_a_moment_of_its_own() {
+    let ms = Duration::from_millis(1);
+    for (error, waits) in [
+        (Error::new(ErrorKind::Timeout, "no response"), true),
+        (Error::new(ErrorKind::Disconnected, "cut"), false),
+    ] {
+        let mut set = set(7, &[1]);
+        set.may_send();
+        set.append(&Record::to("t").value("v"));
+        set.announced();
+        assert!(set.sender.round(set.now()));
+        let request = *set.sender.in_flight.keys().next().expect("it was sent");
+        tokio::time::advance(Duration::from_secs(30)).await;
+        let now = set.now();
+        set.sender.answered(request, Err(CallError::InDoubt(error)));
+        set.learns(7, &[2]);
+        let retried = now + BACKOFF_BASE;
+        let dialled = |set: &mut Set, at| {
+            set.sender.round(at);
+            set.sender.leaders.get(2).expect("a member").is_being_dialled()
+        };
+        let dial_at = set.partition().dials_not_before(now);
+        assert_eq!(dial_at.is_some(), waits);
+        if let Some(dial_at) = dial_at {
+            assert!(!dialled(&mut set, dial_at - ms));
+            assert!(set.partition().dials_not_before(dial_at).is_none());
+        }
+        let at = dial_at.map_or(retried, |at| at.max(retried));
+        assert!(dialled(&mut set, at), "waits: {waits}");
+    }
 }
 
 /// Partitions before it in the order of numbers have something all the time: their leader would never be

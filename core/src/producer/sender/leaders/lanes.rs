@@ -88,7 +88,11 @@ impl Leaders {
 
     /// The lane is open.
     pub(crate) fn connected(&mut self, id: i32, connection: Connection) {
+        let used = self.is_used(id);
         if let Some(leader) = self.all.get_mut(&id) {
+            if used && !leader.proving {
+                self.left.succeeded();
+            }
             leader.connected(connection);
         }
     }

@@ -75,6 +75,19 @@ impl Set {
         self.leaders.ranking.iter().filter(of_it).copied().collect()
     }
 
+    /// The subset turns, as after hours: another process would have this one.
+    fn turns(&mut self) {
+        self.leaders.chooser.instance += 1;
+        self.leaders.ranked_until = None;
+        self.round();
+    }
+
+    /// Brokers with an open lane.
+    fn lanes(&mut self) -> BTreeSet<i32> {
+        let lane = |(id, leader): (&i32, &mut Leader)| leader.lane().is_some().then_some(*id);
+        self.leaders.all.iter_mut().filter_map(lane).collect()
+    }
+
     fn widen(&mut self, topics: &[&[i32]]) -> bool {
         let topics: Vec<_> = topics.iter().map(|ids| ids.iter().copied().collect()).collect();
         self.leaders.widen(&topics, self.now)
@@ -228,6 +241,84 @@ async fn outside_the_subset_brokers_are_used_for_minutes_whatever_comes_meanwhil
     set.now = start + OUTSIDE_FOR;
     set.round();
     assert!(set.outside().is_empty(), "{:?}", set.outside());
+}
+
+/// Until their idle timeout there would be twice as many, of a whole fleet where ordinals turn together.
+#[tokio::test(start_paused = true)]
+async fn after_a_turn_each_lane_that_opens_takes_the_place_of_one() {
+    let mut set = set(1..=20);
+    for turn in 0..50 {
+        let before = set.leaders.subset.clone();
+        before.iter().for_each(|id| set.connect(*id));
+        set.round();
+        assert_eq!(set.lanes(), before, "turn {turn}");
+        set.turns();
+        assert_eq!(set.lanes(), before, "nobody has taken a place yet");
+        let after = set.leaders.subset.clone();
+        for id in after.difference(&before) {
+            set.connect(*id);
+            set.round();
+            assert_eq!(set.lanes().len(), before.len(), "turn {turn}");
+            assert!(!set.leaders.lost_one, "it was closed, not lost");
+        }
+        assert_eq!(set.lanes(), after, "turn {turn}");
+    }
+}
+
+/// What is in flight would be in doubt, and what is used is dialled again.
+#[tokio::test(start_paused = true)]
+async fn after_a_turn_what_is_of_use_stays() {
+    for (case, stays) in [("idle", false), ("in flight", true), ("used", true), ("outside", true)] {
+        let mut set = set(1..=20);
+        let before = set.leaders.subset.clone();
+        set.turns();
+        let after = set.leaders.subset.clone();
+        let (old, new) = (
+            *before.difference(&after).next().expect("it has turned"),
+            *after.difference(&before).next().expect("it has turned"),
+        );
+        set.leaders.chooser.instance -= 1;
+        set.leaders.ranked_until = None;
+        set.round();
+        set.connect(old);
+        set.turns();
+        match case {
+            "used" => {
+                // A connection counts as used when it is made.
+                tokio::time::advance(Duration::from_secs(5)).await;
+                set.now += Duration::from_secs(5);
+                set.connect(old);
+            }
+            "in flight" => set.get(old).requests = 1,
+            "outside" => assert!(set.widen(&[&[old]])),
+            _ => {}
+        }
+        set.connect(new);
+        set.round();
+        assert_eq!(set.lanes().contains(&old), stays, "{case}");
+        if case == "in flight" {
+            set.get(old).requests = 0;
+            set.round();
+            assert!(!set.lanes().contains(&old), "it is answered");
+        }
+    }
+}
+
+/// A lane that was proved, or that batches needed that name their partition, is no other one's successor.
+#[tokio::test(start_paused = true)]
+async fn after_a_turn_only_lanes_of_the_new_choice_take_a_place() {
+    let mut set = set(1..=20);
+    let before = set.leaders.subset.clone();
+    before.iter().for_each(|id| set.connect(*id));
+    set.turns();
+    let lanes = set.lanes();
+    let foreign = *set.others().iter().find(|id| !before.contains(id)).expect("twenty brokers");
+    set.connect(foreign);
+    let inside = *set.leaders.subset.iter().next().expect("six");
+    set.get(inside).proving = true;
+    set.connect(inside);
+    set.round();
+    assert!(lanes.is_subset(&set.lanes()));
 }
 
 /// What may go elsewhere is taken away from it with each, and looked for once.

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Round;
 use crate::cluster::TopicMeta;
 use crate::environment::earlier;
@@ -69,7 +71,8 @@ impl Round<'_> {
                 }
                 continue;
             }
-            let Some(leader) = self.needed_leader(&meta, index) else { continue };
+            let dial_at = topic.partitions[index].dials_not_before(now);
+            let Some(leader) = self.needed_leader(&meta, index, dial_at) else { continue };
             if topic.partitions[index].next_is_suspect() && !self.leaders.takes_alone(leader) {
                 continue;
             }
@@ -117,7 +120,8 @@ impl Round<'_> {
                 self.schedule.round_by(state.waits_until(now));
                 continue;
             }
-            let Some(leader) = self.needed_leader(&meta, index) else { continue };
+            let dial_at = topic.partitions[index].dials_not_before(now);
+            let Some(leader) = self.needed_leader(&meta, index, dial_at) else { continue };
             let idle = self.leaders.get(leader).is_some_and(|l| l.is_idle());
             let gather = self.gather(Some(leader));
             let queue = topic.queue(Some(partition));
@@ -245,8 +249,13 @@ impl Round<'_> {
     }
 
     /// The leader that a batch with a given partition must go to, if it can take a request now. If it is not connected it is
-    /// dialled.
-    fn needed_leader(&mut self, meta: &TopicMeta, index: usize) -> Option<i32> {
+    /// dialled, from `dial_at` on.
+    fn needed_leader(
+        &mut self,
+        meta: &TopicMeta,
+        index: usize,
+        dial_at: Option<Instant>,
+    ) -> Option<i32> {
         let now = self.now;
         let id = meta.partitions.get(index).map_or(NO_LEADER, |p| p.leader);
         let Some(leader) = self.leaders.known(id) else {
@@ -270,7 +279,7 @@ impl Round<'_> {
                 // The cluster may have named another one meanwhile.
                 self.metadata.want(&meta.name, RefreshReason::Lost);
             }
-            match leader.broker().not_before(DialUrgency::Needed, now) {
+            match leader.broker().not_before(DialUrgency::Needed, now).max(dial_at) {
                 None => self.leaders.dial(id, DialUrgency::Needed, now, self.tasks),
                 at => self.schedule.round_by(at),
             }
