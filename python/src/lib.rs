@@ -24,6 +24,7 @@ mod guard;
 mod logs;
 mod producer;
 mod reader;
+mod security;
 mod settings;
 mod stats;
 #[cfg(feature = "testing")]
@@ -50,6 +51,8 @@ mod _ottla {
     use super::logs::LogReader;
     #[pymodule_export]
     use super::producer::Producer;
+    #[pymodule_export]
+    use super::security::{Plain, Scram, Tls};
     #[cfg(feature = "testing")]
     #[pymodule_export]
     use super::testing::Broker;
