@@ -11,6 +11,11 @@
 //	consumer, err := client.NewConsumer(ottla.Topics("events"))
 //	for record, err := range consumer.Records(ctx) { ... }
 //
+// Brokers that want TLS and a login:
+//
+//	client, err := ottla.NewClient(ottla.Brokers("broker:9094"),
+//		ottla.TLS(ottla.CA("ca.pem")), ottla.ScramSHA512("alice", password))
+//
 // What holds everywhere:
 //
 //   - Every record resolves exactly once. An error says whether the record may have been written
