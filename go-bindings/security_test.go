@@ -210,22 +210,22 @@ func TestWhatCanNotLogIn(t *testing.T) {
 	at := ottla.Brokers("127.0.0.1:9")
 	key := "-----BEGIN PRIVATE KEY-----\n" + canary
 	for words, option := range map[string]ottla.ClientOption{
-		"Plain needs a user":         ottla.Plain("", canary),
-		"ScramSHA256 needs a user":   ottla.ScramSHA256("alice", ""),
-		"ScramSHA512 needs a user":   ottla.ScramSHA512("alice", canary+"\x00"),
-		"without NUL":                ottla.Plain("a\x00", canary),
-		"printable ASCII":            ottla.ScramSHA256("älice", canary),
-		"CA needs a path":            ottla.TLS(ottla.CA("")),
-		"key of Identity needs":      ottla.TLS(ottla.Identity("client.pem", key+"\x00")),
-		"certificate of Identity":    ottla.TLS(ottla.Identity("", key)),
-		"ServerName":                 ottla.TLS(ottla.ServerName("")),
-		"server_name":                ottla.TLS(ottla.ServerName("no name")),
-		"Verification(7)":            ottla.TLS(ottla.Verify(7)),
-		"/no/such.pem":               ottla.TLS(ottla.CA("/no/such.pem")),
-		"ca":                         ottla.TLS(ottla.CA(key)),
-		"set security.protocol":      ottla.Properties(map[string]string{"sasl.password": canary}),
-		"neither true nor false":     ottla.Properties(map[string]string{"security.protocol": "SSL", "ssl.check.hostname": canary}),
-		"has a NUL":                  ottla.Properties(map[string]string{"sasl.password\x00": canary}),
+		"Plain needs a user":       ottla.Plain("", canary),
+		"ScramSHA256 needs a user": ottla.ScramSHA256("alice", ""),
+		"ScramSHA512 needs a user": ottla.ScramSHA512("alice", canary+"\x00"),
+		"without NUL":              ottla.Plain("a\x00", canary),
+		"printable ASCII":          ottla.ScramSHA256("älice", canary),
+		"CA needs a path":          ottla.TLS(ottla.CA("")),
+		"key of Identity needs":    ottla.TLS(ottla.Identity("client.pem", key+"\x00")),
+		"certificate of Identity":  ottla.TLS(ottla.Identity("", key)),
+		"ServerName":               ottla.TLS(ottla.ServerName("")),
+		"server_name":              ottla.TLS(ottla.ServerName("no name")),
+		"Verification(7)":          ottla.TLS(ottla.Verify(7)),
+		"/no/such.pem":             ottla.TLS(ottla.CA("/no/such.pem")),
+		"ca":                       ottla.TLS(ottla.CA(key)),
+		"set security.protocol":    ottla.Properties(map[string]string{"sasl.password": canary}),
+		"neither true nor false":   ottla.Properties(map[string]string{"security.protocol": "SSL", "ssl.check.hostname": canary}),
+		"has a NUL":                ottla.Properties(map[string]string{"sasl.password\x00": canary}),
 	} {
 		refused(t, ottla.ErrConfig, words, at, option)
 	}

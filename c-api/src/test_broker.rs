@@ -54,6 +54,7 @@ pub struct ottla_test_broker_options {
 
 /// What a cluster is to be like.
 #[derive(Default)]
+#[cfg_attr(not(feature = "test-broker"), expect(dead_code, reason = "there is nothing to make"))]
 struct Wanted {
     brokers: i32,
     racks: Vec<String>,

@@ -134,6 +134,28 @@ mod tests {
         }
     }
 
+    /// What is dropped would be a client that connects in plaintext, or as nobody.
+    #[test]
+    fn settings_arrive_and_go_before_properties() {
+        let no_such = || Tls::system().ca("/no/such.pem");
+        let by_properties = |path: &str| {
+            Properties::from_iter([("security.protocol", "SSL"), ("ssl.ca.location", path)])
+        };
+        let refused = |options: ClientOptions| {
+            let error = options.builder().bootstrap("h:1").build().err();
+            error.map(|error| error.message().to_owned()).expect("it is refused")
+        };
+        let options = ClientOptions::default();
+        let tls = ClientOptions { tls: Some(no_such()), ..options.clone() };
+        assert!(refused(tls).contains("/no/such.pem"));
+        let sasl = ClientOptions { sasl: Some(Sasl::plain("", "p")), ..options.clone() };
+        assert!(refused(sasl).contains("user name is empty"));
+        let properties = by_properties("/other.pem");
+        let both = ClientOptions { tls: Some(no_such()), properties, ..options };
+        assert!(refused(both.clone()).contains("/no/such.pem"));
+        assert!(refused(ClientOptions { tls: None, ..both }).contains("/other.pem"));
+    }
+
     /// They get into logs of programs.
     #[test]
     fn options_show_no_secrets() {

@@ -37,6 +37,16 @@ func TestSecretsAreOverwrittenBeforeTheyAreFreed(t *testing.T) {
 	}
 }
 
+func TestADelegationTokenArrives(t *testing.T) {
+	var m memory
+	defer func() { m.free() }()
+	for _, token := range []bool{false, true} {
+		if got := m.sasl(&SASLOptions{DelegationToken: token}).delegation_token; (got != 0) != token {
+			t.Errorf("%v: %d", token, got)
+		}
+	}
+}
+
 func TestASecretShowsNothing(t *testing.T) {
 	o := ClientOptions{
 		TLS: &TLSOptions{Key: NewSecret(canary)}, SASL: &SASLOptions{Password: NewSecret(canary)},

@@ -131,6 +131,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_described_is_what_there_is() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let secured = Secured {
+            tls: true,
+            client_certificates: false,
+            users: vec![pair("alice", "secret")],
+            mechanisms: vec!["PLAIN".to_owned()],
+            acls: vec![pair("alice", "write orders"), pair("alice", "read log-*")],
+        };
+        let builder = secured.apply(Builder::default()).unwrap();
+        let wanted = Builder::default()
+            .tls(Tls::new())
+            .sasl(Sasl::new().plain().user("alice", "secret"))
+            .acls(Acls::new().allow("alice", Allowed::new().write("orders").read("log-*")));
+        assert_eq!(format!("{builder:?}"), format!("{wanted:?}"));
+        let open = Secured::default().apply(Builder::default()).unwrap();
+        assert_eq!(format!("{open:?}"), format!("{:?}", Builder::default()));
+    }
+
+    #[test]
     fn what_there_is_not_is_refused_and_passwords_are_not_told() {
         let pair = |a: &str, b: &str| vec![(a.to_owned(), b.to_owned())];
         for (secured, words) in [
