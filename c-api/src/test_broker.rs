@@ -328,9 +328,8 @@ pub unsafe extern "C" fn ottla_test_broker_set_user(
 ) -> ottla_status {
     let call = || -> Result<()> {
         // SAFETY: promised by the caller.
-        let (broker, name, password) = unsafe {
-            (lent(broker, "broker")?, text(name, "name")?, text(password, "password")?)
-        };
+        let (broker, name, password) =
+            unsafe { (lent(broker, "broker")?, text(name, "name")?, text(password, "password")?) };
         imp::set_user(&broker.cluster, name, password)
     };
     // SAFETY: promised by the caller.

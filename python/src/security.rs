@@ -141,11 +141,7 @@ pub(crate) struct Plain {
 impl Plain {
     #[new]
     #[pyo3(signature = (user, password))]
-    fn new(
-        py: Python<'_>,
-        user: &Bound<'_, PyAny>,
-        password: &Bound<'_, PyAny>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, user: &Bound<'_, PyAny>, password: &Bound<'_, PyAny>) -> PyResult<Self> {
         let user = convert::text("user", user)?;
         let inner = sasl_named("PLAIN", user, secret("password", password)?, false).or_raise(py)?;
         Ok(Self { inner, user: user.to_owned() })

@@ -42,9 +42,7 @@ impl Broker {
 
 fn refused(py: Python<'_>, error: &io::Error) -> PyErr {
     match error.kind() {
-        io::ErrorKind::InvalidInput
-        | io::ErrorKind::NotFound
-        | io::ErrorKind::Unsupported => {
+        io::ErrorKind::InvalidInput | io::ErrorKind::NotFound | io::ErrorKind::Unsupported => {
             errors::argument(py, &error.to_string())
         }
         _ => pyo3::exceptions::PyOSError::new_err(error.to_string()),

@@ -67,7 +67,10 @@ impl Secured {
                 if self.mechanisms.is_empty() { OF_USERS.to_vec() } else { given.collect() };
             for name in all {
                 sasl = sasl.mechanism(name).ok_or_else(|| {
-                    wrong(format!("'{name}' is no mechanism here; there are {}", OF_USERS.join(", ")))
+                    wrong(format!(
+                        "'{name}' is no mechanism here; there are {}",
+                        OF_USERS.join(", ")
+                    ))
                 })?;
             }
             for (name, password) in self.users {

@@ -135,7 +135,8 @@ fn plain_values_say_that_there_are_any_and_nothing_of_them() {
         super::super::properties::plain_settings(Owner::Client, &of(properties)).unwrap()
     };
     let (mechanism, user) = (("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "hunter2"));
-    let all = plain(&[("security.protocol", "SASL_SSL"), mechanism, user, ("sasl.password", "hunter2")]);
+    let all =
+        plain(&[("security.protocol", "SASL_SSL"), mechanism, user, ("sasl.password", "hunter2")]);
     let word = Plain::Text("SCRAM-SHA-256".into());
     assert_eq!(all.into_iter().collect::<Vec<_>>(), [("sasl", word), ("tls", Plain::Flag(true))]);
     assert_eq!(plain(&[("security.protocol", "SSL")]).len(), 1);
