@@ -161,7 +161,7 @@ mod tests {
             (Secured { mechanisms: vec!["GSSAPI".into()], ..Secured::default() }, "'GSSAPI'"),
             (Secured { acls: pair("alice", "sing t"), ..Secured::default() }, "'sing t'"),
         ] {
-            let error = secured.apply(Builder::default()).err().expect("it is refused");
+            let error = secured.apply(Builder::default()).expect_err("it is refused");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(words), "{error}");
         }
