@@ -15,6 +15,11 @@
 //	for record, err := range member.Records(ctx) { ... }   // done when the next one is asked for; what break or a panic
 //	err = member.Close()                                   // leaves in hand is not, and read again by who comes next
 //
+// Brokers that want TLS and a login:
+//
+//	client, err := ottla.NewClient(ottla.Brokers("broker:9094"),
+//		ottla.TLS(ottla.CA("ca.pem")), ottla.ScramSHA512("alice", password))
+//
 // What holds everywhere:
 //
 //   - Every record resolves exactly once. An error says whether the record may have been written

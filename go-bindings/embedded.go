@@ -1,6 +1,9 @@
 package ottla
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
@@ -14,6 +17,26 @@ type EmbeddedBroker struct{ api *capi.TestBroker }
 // StartEmbeddedBroker starts a cluster of so many brokers, without topics. Their ids are 1 to n; racks
 // are given to them in turn.
 func StartEmbeddedBroker(brokers int, racks ...string) (*EmbeddedBroker, error) {
+	return StartSecureBroker(BrokerSecurity{}, brokers, racks...)
+}
+
+// BrokerSecurity is how an embedded broker is secured. The zero value: not at all.
+type BrokerSecurity struct {
+	// TLS: brokers speak it, and CA is what clients are to trust.
+	TLS bool
+	// ClientCertificates: nobody is served without one, as ClientIdentity makes them.
+	ClientCertificates bool
+	// Users, and their passwords, log in by PLAIN or SCRAM. With any, clients have to.
+	Users map[string]string
+	// Mechanisms that are taken: "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512". Default: all of these.
+	Mechanisms []string
+	// ACLs are what principals (users; "*": everybody) may do: "write orders", "read log-*", "everything". With any,
+	// nobody may do anything else.
+	ACLs map[string][]string
+}
+
+// StartSecureBroker is StartEmbeddedBroker with TLS, logins and rights.
+func StartSecureBroker(security BrokerSecurity, brokers int, racks ...string) (*EmbeddedBroker, error) {
 	if brokers < 1 {
 		return nil, invalid("a cluster of %d brokers: 1 at least", brokers)
 	}
@@ -22,7 +45,27 @@ func StartEmbeddedBroker(brokers int, racks ...string) (*EmbeddedBroker, error) 
 			return nil, invalid("the rack %q has a NUL in its name", rack)
 		}
 	}
-	api, failure := capi.NewTestBroker(int32(min(brokers, 1<<20)), racks)
+	options := capi.TestBrokerOptions{
+		Brokers: int32(min(brokers, 1<<20)), Racks: racks,
+		TLS: security.TLS, ClientCertificates: security.ClientCertificates,
+		Mechanisms: strings.Join(security.Mechanisms, ","),
+	}
+	all := options.Mechanisms
+	for _, user := range slices.Sorted(maps.Keys(security.Users)) {
+		password := security.Users[user]
+		all += user + password
+		options.Users = append(options.Users, capi.Property{Name: user, Value: capi.NewSecret(password)})
+	}
+	for _, principal := range slices.Sorted(maps.Keys(security.ACLs)) {
+		for _, right := range security.ACLs[principal] {
+			all += principal + right
+			options.ACLs = append(options.ACLs, capi.Property{Name: principal, Value: capi.NewSecret(right)})
+		}
+	}
+	if hasNUL(all) {
+		return nil, invalid("BrokerSecurity has a NUL in it")
+	}
+	api, failure := capi.NewTestBroker(options)
 	if failure != nil {
 		return nil, failed(failure)
 	}
@@ -31,6 +74,34 @@ func StartEmbeddedBroker(brokers int, racks ...string) (*EmbeddedBroker, error) 
 
 // Bootstrap is where to reach it: "host:port,host:port", for Brokers. "" once it is closed.
 func (b *EmbeddedBroker) Bootstrap() string { return b.api.Bootstrap() }
+
+// CA is the certificate of the cluster's own authority, in PEM, for ottla.CA: what clients are to trust. "" without TLS, and
+// once it is closed.
+func (b *EmbeddedBroker) CA() string { return b.api.CA() }
+
+// ClientIdentity makes a certificate and its key for a client, in PEM, for ottla.Identity. Brokers know its owner as
+// "User:CN=name".
+func (b *EmbeddedBroker) ClientIdentity(name string) (certificate, key string, err error) {
+	if hasNUL(name) {
+		return "", "", invalid("the name %q has a NUL in it", name)
+	}
+	certificate, key, failure := b.api.ClientIdentity(name)
+	return certificate, key, failed(failure)
+}
+
+// SetUser adds a user, or changes a password. Who is logged in stays.
+func (b *EmbeddedBroker) SetUser(name, password string) error {
+	if hasNUL(name) || hasNUL(password) {
+		return invalid("a user's name or password has a NUL in it")
+	}
+	return failed(b.api.SetUser(name, password))
+}
+
+// Logins are how many began, and how many of them were right.
+func (b *EmbeddedBroker) Logins() (begun, succeeded int, err error) {
+	all, right, failure := b.api.Logins()
+	return int(all), int(right), failed(failure)
+}
 
 // CreateTopic creates a topic at once; partition p is led by broker p mod n + 1.
 func (b *EmbeddedBroker) CreateTopic(name string, partitions, replication int) error {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
 
 func TestSettingsAreChecked(t *testing.T) {
@@ -72,6 +74,28 @@ func TestAPlaceThatCanNotBeIsRefusedBySeek(t *testing.T) {
 	for _, to := range []Position{AtTime(time.Time{}), AtTime(time.UnixMilli(-1)), AtOffset(-1), AtOffset(-2)} {
 		if err := consumer.Seek("t", 0, to); !errors.Is(err, ErrInvalidArgument) {
 			t.Errorf("%+v: %v", to, err)
+		}
+	}
+}
+
+func TestALoginIsTheOneThatIsNamed(t *testing.T) {
+	Limit(t)
+	for _, tt := range []struct {
+		option    ClientOption
+		mechanism int32
+		token     bool
+	}{
+		{Plain("u", "p"), capi.Plain, false},
+		{ScramSHA256("u", "p"), capi.ScramSHA256, false},
+		{ScramSHA512("u", "p"), capi.ScramSHA512, false},
+		{ScramSHA256("u", "p", DelegationToken()), capi.ScramSHA256, true},
+	} {
+		var s clientSettings
+		if err := tt.option.client(&s); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.ClientOptions.SASL; got == nil || got.User != "u" || got.Mechanism != tt.mechanism || got.DelegationToken != tt.token {
+			t.Errorf("%+v", got)
 		}
 	}
 }

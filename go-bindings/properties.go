@@ -19,7 +19,9 @@ type PropertiesOption interface {
 	ConsumerOption
 }
 
-type propertiesOption map[string]string
+// propertiesOption hides what it holds, from fmt too where it looks into a struct of somebody else's: there may be
+// secrets in it.
+type propertiesOption struct{ all func() map[string]string }
 
 // Properties are settings by the names that Java's client, librdkafka and their like have for them
 // ("bootstrap.servers", "linger.ms"): one map for client, producers and consumers, each of which takes
@@ -30,17 +32,32 @@ type propertiesOption map[string]string
 // Of two options that say the same, the later one counts. The topics to read are named with Topics or
 // Assign.
 func Properties(properties map[string]string) PropertiesOption {
-	return propertiesOption(properties)
+	return propertiesOption{func() map[string]string { return properties }}
+}
+
+// Format is for every verb.
+func (p propertiesOption) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "ottla.Properties(%q)", slices.Sorted(maps.Keys(p.all())))
+}
+
+// list gives them by name.
+func (p propertiesOption) list() ([]capi.Property, error) {
+	var list []capi.Property
+	properties := p.all()
+	for _, name := range slices.Sorted(maps.Keys(properties)) {
+		if hasNUL(name) || hasNUL(properties[name]) {
+			return nil, misconfigured("the property %q has a NUL", name)
+		}
+		list = append(list, capi.Property{Name: name, Value: capi.NewSecret(properties[name])})
+	}
+	return list, nil
 }
 
 // read gives the settings of one owner, by our names.
 func (p propertiesOption) read(owner int32) (map[string]json.RawMessage, error) {
-	var list []string
-	for _, name := range slices.Sorted(maps.Keys(p)) {
-		if hasNUL(name) || hasNUL(p[name]) {
-			return nil, misconfigured("the property %q has a NUL", name)
-		}
-		list = append(list, name, p[name])
+	list, err := p.list()
+	if err != nil {
+		return nil, err
 	}
 	text, failure := capi.PropertiesJSON(owner, list)
 	if failure != nil {
@@ -105,9 +122,40 @@ func (p propertiesOption) client(s *clientSettings) error {
 			return option(raw, span, RequestTimeout)
 		case "idle_timeout":
 			return option(raw, span, IdleTimeout)
+		case "tls", "sasl":
+			return p.secured(name), nil
 		}
 		return nil, notTaken(name)
 	}, func(o ClientOption) error { return o.client(s) })
+}
+
+// secured hands TLS or SASL on as they are: what they consist of is read where it is used.
+func (p propertiesOption) secured(name string) ClientOption {
+	return clientOption(func(s *clientSettings) error {
+		list, err := p.list()
+		if err != nil {
+			return err
+		}
+		// All of one list are read together: one that says less must not take away what another said.
+		if s.Properties != nil && !slices.Equal(names(s.Properties), names(list)) {
+			return misconfigured("two Properties have TLS or SASL: give them in one")
+		}
+		s.Properties = list
+		if name == "tls" {
+			s.ClientOptions.TLS = nil
+		} else {
+			s.ClientOptions.SASL = nil
+		}
+		return nil
+	})
+}
+
+func names(list []capi.Property) []string {
+	names := make([]string, len(list))
+	for i, p := range list {
+		names[i] = p.Name
+	}
+	return names
 }
 
 func (p propertiesOption) producer(s *producerSettings) error {

@@ -427,6 +427,50 @@ typedef int32_t ottla_cluster_change;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How much of a broker's certificate is checked.
+enum ottla_verify
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_VERIFY_FULL`.
+  OTTLA_VERIFY_DEFAULT = 0,
+  // That it leads to a trusted CA, and that it is for the name or address that was dialled.
+  OTTLA_VERIFY_FULL = 1,
+  // That it leads to a trusted CA. Whoever has any certificate of that CA can pass for any broker.
+  OTTLA_VERIFY_CHAIN = 2,
+  // Nothing: anybody on the way can read and change everything, passwords among it. Logged as a warning.
+  OTTLA_VERIFY_NONE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_verify ottla_verify;
+#else
+typedef int32_t ottla_verify;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// SASL mechanisms.
+enum ottla_sasl_mechanism
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // PLAIN: name and password as they are. Use it with TLS: without, who listens has the password.
+  OTTLA_SASL_PLAIN = 1,
+  // SCRAM-SHA-256: the password does not cross the network, and the broker has to show that it knows it.
+  OTTLA_SASL_SCRAM_SHA_256 = 2,
+  // SCRAM-SHA-512: the same, with the longer hash.
+  OTTLA_SASL_SCRAM_SHA_512 = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_sasl_mechanism ottla_sasl_mechanism;
+#else
+typedef int32_t ottla_sasl_mechanism;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // How important a line of the log is.
 enum ottla_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -600,12 +644,61 @@ typedef struct ottla_record_index {
   uint32_t header_count;
 } ottla_record_index;
 
+// How brokers are reached by TLS (1.2 or 1.3): start from `OTTLA_TLS_OPTIONS_INIT`. Null and 0 are always the
+// default.
+//
+// Certificates and keys are PEM: the path of a file, or the text itself (with its -----BEGIN line). Files are read
+// when a client is made, and looked at again before a connection is made, at most every 10 s: certificates can be
+// renewed while a program runs. What is not good is `OTTLA_STATUS_CONFIG`, what a broker shows and is not trusted
+// `OTTLA_STATUS_TLS`.
+typedef struct ottla_tls_options {
+  // Set by the macro.
+  size_t size;
+  // Trusts the CAs in it, and no others. Default: those that the system trusts.
+  const char *ca;
+  // The certificate (and those between it and its CA) by which brokers know this client; needs `key`, and may be
+  // in one file with it: name it twice.
+  const char *certificate;
+  // The private key of `certificate`, not encrypted.
+  const char *key;
+  // The name that certificates must have, at every broker. Default: the host or address that was dialled.
+  const char *server_name;
+  // One of `ottla_verify`.
+  int32_t verify;
+  // 0: anything else is refused.
+  int32_t reserved;
+} ottla_tls_options;
+
+// How a client logs in: start from `OTTLA_SASL_OPTIONS_INIT`, then set `mechanism`, `user` and `password`. The
+// library has copies of its own, which it overwrites before it frees them; yours may be overwritten as soon as the
+// client is made. A password that a broker refuses is `OTTLA_STATUS_AUTHENTICATION`, with the broker's words.
+typedef struct ottla_sasl_options {
+  // Set by the macro.
+  size_t size;
+  // The user's name; with SCRAM printable ASCII.
+  const char *user;
+  // The password. It is shown nowhere.
+  const char *password;
+  // One of `ottla_sasl_mechanism`; there is no default.
+  int32_t mechanism;
+  // Other than 0: `user` and `password` are the id and the HMAC of a delegation token (SCRAM alone).
+  int32_t delegation_token;
+} ottla_sasl_options;
+
+// A setting as Java's client and librdkafka have it: "linger.ms", "20".
+typedef struct ottla_property {
+  // The name.
+  const char *name;
+  // The value.
+  const char *value;
+} ottla_property;
+
 // Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
 // are always the default. A value out of its range is `OTTLA_STATUS_CONFIG`.
 typedef struct ottla_client_options {
   // Set by the macro.
   size_t size;
-  // "host:port,host:port".
+  // "host:port,host:port"; null: what `properties` say.
   const char *bootstrap;
   // The client's name in the brokers' logs and quotas. Default "ottla".
   const char *client_id;
@@ -635,6 +728,16 @@ typedef struct ottla_client_options {
   int32_t on_cluster_change;
   // 0: anything else is refused.
   uint32_t reserved;
+  // How brokers are reached by TLS. Null: as `properties` say, else in plaintext.
+  const struct ottla_tls_options *tls;
+  // How the client logs in. Null: as `properties` say, else not at all.
+  const struct ottla_sasl_options *sasl;
+  // Settings by the names that Java's client and librdkafka have for them, TLS and SASL among them
+  // (`security.protocol`, `ssl.*`, `sasl.*`); `property_count` of them. What is given above too goes before
+  // them, those of producers and consumers are passed over, and what is not taken is `OTTLA_STATUS_CONFIG`.
+  const struct ottla_property *properties;
+  // See `properties`.
+  size_t property_count;
 } ottla_client_options;
 
 // One thing that finished.
@@ -837,14 +940,6 @@ typedef struct ottla_record {
   uint32_t flags;
 } ottla_record;
 
-// A setting as Java's client and librdkafka have it: "linger.ms", "20".
-typedef struct ottla_property {
-  // The name.
-  const char *name;
-  // The value.
-  const char *value;
-} ottla_property;
-
 // A partition of a topic.
 typedef struct ottla_partition {
   // The topic.
@@ -866,6 +961,21 @@ typedef struct ottla_test_broker_options {
   int32_t brokers;
   // 0: anything else is refused.
   int32_t reserved;
+  // Users who log in by PLAIN or SCRAM: names and passwords, `user_count` of them. With any, clients have to.
+  const struct ottla_property *users;
+  // See `users`.
+  size_t user_count;
+  // Principals (users; "*": everybody) and what each may do: "write orders", "read log-*", "everything";
+  // `acl_count` of them. With any, nobody may do anything else.
+  const struct ottla_property *acls;
+  // See `acls`.
+  size_t acl_count;
+  // The mechanisms that are taken, "PLAIN,SCRAM-SHA-256". Default: PLAIN, and SCRAM with both hashes.
+  const char *mechanisms;
+  // Other than 0: brokers speak TLS, and `ottla_test_broker_ca` is what clients are to trust.
+  int32_t tls;
+  // Other than 0: nobody is served without a certificate, as `ottla_test_broker_client_identity` makes them.
+  int32_t client_certificates;
 } ottla_test_broker_options;
 
 #ifdef __cplusplus
@@ -1346,7 +1456,8 @@ void ottla_producer_free(struct ottla_producer *producer);
 // `ottla_owner`), by the names they have in the option structs, without units. Sizes are bytes, time
 // spans nanoseconds; acks, compression ("zstd:9"), partitioner and start are words. A client's are
 // passed over for the others, and theirs for it. What is not taken is `OTTLA_STATUS_CONFIG`, with all
-// of it and what there is instead in the message; values are never repeated, they may be secrets.
+// of it and what there is instead in the message; values are never repeated, they may be secrets. Of TLS and SASL it says
+// only that there are any (`tls` is true, `sasl` the mechanism): give the properties themselves to the client's options.
 // The string is yours, freed with `ottla_string_free`.
 ottla_status ottla_properties_json(int32_t owner,
                                    const struct ottla_property *properties,
@@ -1432,6 +1543,30 @@ ottla_status ottla_test_broker_new(const struct ottla_test_broker_options *optio
 // Where to reach it, "host:port,host:port"; "" for null. Lives as long as the broker.
 const char *ottla_test_broker_bootstrap(const struct ottla_test_broker *broker);
 
+// The certificate of its own authority, in PEM: what clients are to trust. "" without TLS, and for null. Lives as long as
+// the broker.
+const char *ottla_test_broker_ca(const struct ottla_test_broker *broker);
+
+// Makes a certificate and its key for a client, in PEM: yours, freed with `ottla_string_free`. Brokers know its owner as
+// "User:CN=name".
+ottla_status ottla_test_broker_client_identity(const struct ottla_test_broker *broker,
+                                               const char *name,
+                                               char **certificate,
+                                               char **key,
+                                               struct ottla_error **error);
+
+// Adds a user, or changes a password. Who is logged in stays.
+ottla_status ottla_test_broker_set_user(const struct ottla_test_broker *broker,
+                                        const char *name,
+                                        const char *password,
+                                        struct ottla_error **error);
+
+// Writes how many logins began to `*begun`, and how many of them were right to `*succeeded`.
+ottla_status ottla_test_broker_logins(const struct ottla_test_broker *broker,
+                                      uint64_t *begun,
+                                      uint64_t *succeeded,
+                                      struct ottla_error **error);
+
 // Creates a topic in it at once; partition p is led by broker p mod n + 1.
 ottla_status ottla_test_broker_create_topic(const struct ottla_test_broker *broker,
                                             const char *topic,
@@ -1512,6 +1647,8 @@ ottla_status ottla_test_broker_set_committed(const struct ottla_test_broker *bro
 
 /* Start values of the option structs: all defaults. */
 #define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
+#define OTTLA_TLS_OPTIONS_INIT {.size = sizeof(ottla_tls_options)}
+#define OTTLA_SASL_OPTIONS_INIT {.size = sizeof(ottla_sasl_options)}
 #define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
 #define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}
 #define OTTLA_TEST_BROKER_OPTIONS_INIT {.size = sizeof(ottla_test_broker_options)}

@@ -11,6 +11,8 @@ use crate::boundary::{
 use crate::completion::ottla_completion;
 use crate::error::ottla_error;
 use crate::options::{Options, read};
+use crate::properties::{ottla_property, pairs};
+use crate::security::{ottla_sasl_options, ottla_tls_options, sasl, tls};
 use crate::status::ottla_status;
 
 /// A client: one queue of completions and whatever fills it. Clients of one cluster share their
@@ -26,7 +28,7 @@ pub struct ottla_client {
 pub struct ottla_client_options {
     /// Set by the macro.
     pub size: usize,
-    /// "host:port,host:port".
+    /// "host:port,host:port"; null: what `properties` say.
     pub bootstrap: *const c_char,
     /// The client's name in the brokers' logs and quotas. Default "ottla".
     pub client_id: *const c_char,
@@ -56,6 +58,16 @@ pub struct ottla_client_options {
     pub on_cluster_change: i32,
     /// 0: anything else is refused.
     pub reserved: u32,
+    /// How brokers are reached by TLS. Null: as `properties` say, else in plaintext.
+    pub tls: *const ottla_tls_options,
+    /// How the client logs in. Null: as `properties` say, else not at all.
+    pub sasl: *const ottla_sasl_options,
+    /// Settings by the names that Java's client and librdkafka have for them, TLS and SASL among them
+    /// (`security.protocol`, `ssl.*`, `sasl.*`); `property_count` of them. What is given above too goes before
+    /// them, those of producers and consumers are passed over, and what is not taken is `OTTLA_STATUS_CONFIG`.
+    pub properties: *const ottla_property,
+    /// See `properties`.
+    pub property_count: usize,
 }
 
 /// Whether a client fails or goes on once another cluster, with another id, answers at its addresses.
@@ -88,8 +100,14 @@ unsafe fn settings(options: *const ottla_client_options) -> Result<ClientOptions
     unsafe {
         let name = optional_text(o.software_name, "software_name")?.unwrap_or("ottla-c");
         let version = optional_text(o.software_version, "software_version")?;
+        let properties = pairs(o.properties, o.property_count, "properties")?;
+        let bootstrap = match optional_text(o.bootstrap, "bootstrap")? {
+            None if properties.is_empty() => text(o.bootstrap, "bootstrap")?,
+            list => list.unwrap_or_default(),
+        };
         Ok(ClientOptions {
-            bootstrap: text(o.bootstrap, "bootstrap")?.to_owned(),
+            bootstrap: bootstrap.to_owned(),
+            properties: properties.into_iter().collect(),
             client_id: optional_text(o.client_id, "client_id")?.map(str::to_owned),
             software: Some((
                 name.to_owned(),
@@ -110,8 +128,9 @@ unsafe fn settings(options: *const ottla_client_options) -> Result<ClientOptions
                     return Err(argument_error(words));
                 }
             },
+            tls: tls(o.tls)?,
+            sasl: sasl(o.sasl)?,
             tag: o.tag,
-            ..ClientOptions::default()
         })
     }
 }

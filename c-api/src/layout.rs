@@ -26,10 +26,15 @@ layout!(ottla_record_index, 40, offset @ 0, timestamp_ms @ 8, key_at @ 16, key_l
     value_at @ 24, value_len @ 28, headers_at @ 32, header_count @ 36);
 layout!(ottla_batch_info, 48, topic @ 0, topic_len @ 8, record_count @ 16, arena_len @ 24,
     next_offset @ 32, partition @ 40, leader_epoch @ 44);
-layout!(ottla_client_options, 96, size @ 0, bootstrap @ 8, client_id @ 16, software_name @ 24,
+layout!(ottla_client_options, 128, size @ 0, bootstrap @ 8, client_id @ 16, software_name @ 24,
     software_version @ 32, connect_timeout_ms @ 40, request_timeout_ms @ 48, tag @ 56,
     rack @ 64, idle_timeout_ms @ 72, ordinal_index @ 80, ordinal_count @ 84,
-    on_cluster_change @ 88, reserved @ 92);
+    on_cluster_change @ 88, reserved @ 92, tls @ 96, sasl @ 104, properties @ 112,
+    property_count @ 120);
+layout!(ottla_tls_options, 48, size @ 0, ca @ 8, certificate @ 16, key @ 24, server_name @ 32,
+    verify @ 40, reserved @ 44);
+layout!(ottla_sasl_options, 32, size @ 0, user @ 8, password @ 16, mechanism @ 24,
+    delegation_token @ 28);
 layout!(ottla_producer_options, 96, size @ 0, linger_ms @ 8, delivery_timeout_ms @ 16,
     batch_size @ 24, buffer_memory @ 32, max_record_size @ 40, compression @ 48,
     compression_level @ 52, tag @ 56, topic_compressions @ 64, topic_compression_count @ 72,
@@ -50,8 +55,9 @@ layout!(ottla_log_info, 48, target @ 0, message @ 8, time_ns @ 16, dropped @ 24,
 layout!(ottla_log_field, 16, name @ 0, value @ 8);
 layout!(ottla_property, 16, name @ 0, value @ 8);
 
-layout!(ottla_test_broker_options, 32, size @ 0, racks @ 8, rack_count @ 16, brokers @ 24,
-    reserved @ 28);
+layout!(ottla_test_broker_options, 80, size @ 0, racks @ 8, rack_count @ 16, brokers @ 24,
+    reserved @ 28, users @ 32, user_count @ 40, acls @ 48, acl_count @ 56, mechanisms @ 64,
+    tls @ 72, client_certificates @ 76);
 
 #[test]
 fn enums_are_ints() {

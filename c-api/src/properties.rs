@@ -2,7 +2,8 @@
 
 use std::ffi::c_char;
 
-use ottla::bindings::{Owner, Properties, argument_error, plain_settings};
+use ottla::Result;
+use ottla::bindings::{Owner, argument_error, plain_settings};
 
 use crate::boundary::{Out, boundary, c_string, many, text};
 use crate::error::ottla_error;
@@ -30,11 +31,27 @@ pub struct ottla_property {
     pub value: *const c_char,
 }
 
+/// Names and values that the caller lends.
+///
+/// # Safety
+/// `list` is null or valid for reads of `count`, its strings null or valid for `'a`.
+pub(crate) unsafe fn pairs<'a>(
+    list: *const ottla_property,
+    count: usize,
+    name: &str,
+) -> Result<Vec<(&'a str, &'a str)>> {
+    // SAFETY: promised by the caller.
+    let list = unsafe { many(list, count, name) }?;
+    // SAFETY: promised by the caller.
+    list.iter().map(|p| unsafe { Ok((text(p.name, "name")?, text(p.value, "value")?)) }).collect()
+}
+
 /// What properties of other clients are here: a JSON object of the settings of one `owner` (an
 /// `ottla_owner`), by the names they have in the option structs, without units. Sizes are bytes, time
 /// spans nanoseconds; acks, compression ("zstd:9"), partitioner and start are words. A client's are
 /// passed over for the others, and theirs for it. What is not taken is `OTTLA_STATUS_CONFIG`, with all
-/// of it and what there is instead in the message; values are never repeated, they may be secrets.
+/// of it and what there is instead in the message; values are never repeated, they may be secrets. Of TLS and SASL it says
+/// only that there are any (`tls` is true, `sasl` the mechanism): give the properties themselves to the client's options.
 /// The string is yours, freed with `ottla_string_free`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_properties_json(
@@ -47,20 +64,14 @@ pub unsafe extern "C" fn ottla_properties_json(
     let call = || {
         // SAFETY: promised by the caller.
         let (out, list) =
-            unsafe { (Out::null(json, "json")?, many(properties, count, "properties")?) };
+            unsafe { (Out::null(json, "json")?, pairs(properties, count, "properties")?) };
         let owner = match owner {
             1 => Owner::Client,
             2 => Owner::Producer,
             3 => Owner::Consumer,
             other => return Err(argument_error(format!("{other} is no member of ottla_owner"))),
         };
-        let pairs = list.iter().map(|p| {
-            // SAFETY: promised by the caller.
-            unsafe { Ok((text(p.name, "name")?, text(p.value, "value")?)) }
-        });
-        let properties: Properties =
-            pairs.collect::<ottla::Result<Vec<_>>>()?.into_iter().collect();
-        let settings = plain_settings(owner, &properties)?;
+        let settings = plain_settings(owner, &list.into_iter().collect())?;
         let json = serde_json::to_string(&settings).expect("numbers and words are JSON");
         out.set(c_string(&json).into_raw());
         Ok(())

@@ -5,9 +5,10 @@ use std::ffi::{CString, c_char};
 
 use ottla::Result;
 
-use crate::boundary::{Out, boundary, free, lent, many, text};
+use crate::boundary::{Out, boundary, c_string, free, lent, many, optional_text, text};
 use crate::error::ottla_error;
 use crate::options::{Options, read};
+use crate::properties::{ottla_property, pairs};
 use crate::status::ottla_status;
 
 /// A Kafka cluster inside this process, for tests: real protocol on ports of 127.0.0.1, records in
@@ -16,6 +17,7 @@ use crate::status::ottla_status;
 pub struct ottla_test_broker {
     pub(crate) cluster: imp::Cluster,
     bootstrap: CString,
+    ca: CString,
 }
 
 /// Settings of a cluster for tests: start from `OTTLA_TEST_BROKER_OPTIONS_INIT`. Null and 0 are
@@ -33,6 +35,34 @@ pub struct ottla_test_broker_options {
     pub brokers: i32,
     /// 0: anything else is refused.
     pub reserved: i32,
+    /// Users who log in by PLAIN or SCRAM: names and passwords, `user_count` of them. With any, clients have to.
+    pub users: *const ottla_property,
+    /// See `users`.
+    pub user_count: usize,
+    /// Principals (users; "*": everybody) and what each may do: "write orders", "read log-*", "everything";
+    /// `acl_count` of them. With any, nobody may do anything else.
+    pub acls: *const ottla_property,
+    /// See `acls`.
+    pub acl_count: usize,
+    /// The mechanisms that are taken, "PLAIN,SCRAM-SHA-256". Default: PLAIN, and SCRAM with both hashes.
+    pub mechanisms: *const c_char,
+    /// Other than 0: brokers speak TLS, and `ottla_test_broker_ca` is what clients are to trust.
+    pub tls: i32,
+    /// Other than 0: nobody is served without a certificate, as `ottla_test_broker_client_identity` makes them.
+    pub client_certificates: i32,
+}
+
+/// What a cluster is to be like.
+#[derive(Default)]
+#[cfg_attr(not(feature = "test-broker"), expect(dead_code, reason = "there is nothing to make"))]
+struct Wanted {
+    brokers: i32,
+    racks: Vec<String>,
+    tls: bool,
+    client_certificates: bool,
+    users: Vec<(String, String)>,
+    acls: Vec<(String, String)>,
+    mechanisms: Vec<String>,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
@@ -53,20 +83,39 @@ mod imp {
     use ottla::Result;
     use ottla::bindings::argument_error;
     pub(super) use ottla_test_broker::Cluster;
-    use ottla_test_broker::{Codec, Leaders};
+    use ottla_test_broker::{Codec, Leaders, Secured};
 
+    use super::Wanted;
     use crate::producer_options::ottla_compression;
 
     fn done<T>(outcome: io::Result<T>) -> Result<T> {
         outcome.map_err(|e| argument_error(e.to_string()))
     }
 
-    pub(super) fn start(brokers: i32, racks: &[&str]) -> Result<Cluster> {
-        Cluster::builder()
-            .brokers(brokers)
-            .racks(racks.iter().copied())
-            .start()
+    pub(super) fn start(wanted: Wanted) -> Result<Cluster> {
+        let Wanted { brokers, racks, tls, client_certificates, users, acls, mechanisms } = wanted;
+        let secured = Secured { tls, client_certificates, users, mechanisms, acls };
+        let builder = Cluster::builder().brokers(brokers).racks(racks);
+        secured
+            .apply(builder)
+            .and_then(|builder| builder.start())
             .map_err(|e| argument_error(format!("the test broker did not start: {e}")))
+    }
+
+    pub(super) fn ca(cluster: &Cluster) -> String {
+        cluster.ca_pem().unwrap_or_default()
+    }
+
+    pub(super) fn client_identity(cluster: &Cluster, name: &str) -> Result<(String, String)> {
+        done(cluster.client_identity(name)).map(|made| (made.certificates, made.key))
+    }
+
+    pub(super) fn set_user(cluster: &Cluster, name: &str, password: &str) -> Result<()> {
+        done(cluster.set_user(name, password))
+    }
+
+    pub(super) fn logins(cluster: &Cluster) -> (u64, u64) {
+        cluster.stats().logins()
     }
 
     pub(super) fn create(
@@ -119,6 +168,8 @@ mod imp {
     use ottla::Result;
     use ottla::bindings::argument_error;
 
+    use super::Wanted;
+
     /// Never made.
     pub(crate) enum Cluster {}
 
@@ -128,10 +179,26 @@ mod imp {
         }
     }
 
-    pub(super) fn start(_brokers: i32, _racks: &[&str]) -> Result<Cluster> {
+    pub(super) fn start(_: Wanted) -> Result<Cluster> {
         Err(argument_error(
             "this build has no test broker; build ottla-c with the feature test-broker",
         ))
+    }
+
+    pub(super) fn ca(cluster: &Cluster) -> String {
+        match *cluster {}
+    }
+
+    pub(super) fn client_identity(cluster: &Cluster, _: &str) -> Result<(String, String)> {
+        match *cluster {}
+    }
+
+    pub(super) fn set_user(cluster: &Cluster, _: &str, _: &str) -> Result<()> {
+        match *cluster {}
+    }
+
+    pub(super) fn logins(cluster: &Cluster) -> (u64, u64) {
+        match *cluster {}
     }
 
     pub(super) fn create(cluster: &Cluster, _: &str, _: i32, _: i32) -> Result<()> {
@@ -163,6 +230,29 @@ mod imp {
     }
 }
 
+/// # Safety
+/// The pointers in `o` are null or valid.
+unsafe fn wanted(o: &ottla_test_broker_options) -> Result<Wanted> {
+    let owned = |list: Vec<(&str, &str)>| -> Vec<(String, String)> {
+        list.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    // SAFETY: promised by the caller.
+    unsafe {
+        let racks = many(o.racks, o.rack_count, "racks")?;
+        let racks = racks.iter().map(|rack| text(*rack, "rack").map(str::to_owned));
+        let mechanisms = optional_text(o.mechanisms, "mechanisms")?.unwrap_or_default();
+        Ok(Wanted {
+            brokers: if o.brokers == 0 { 1 } else { o.brokers },
+            racks: racks.collect::<Result<_>>()?,
+            tls: o.tls != 0,
+            client_certificates: o.client_certificates != 0,
+            users: owned(pairs(o.users, o.user_count, "users")?),
+            acls: owned(pairs(o.acls, o.acl_count, "acls")?),
+            mechanisms: mechanisms.split_terminator(',').map(str::to_owned).collect(),
+        })
+    }
+}
+
 /// Starts a cluster without topics. `options` may be null: one broker. Builds for distribution have
 /// it; one without the feature `test-broker` answers `OTTLA_STATUS_INVALID_ARGUMENT`.
 #[unsafe(no_mangle)]
@@ -175,19 +265,14 @@ pub unsafe extern "C" fn ottla_test_broker_new(
         // SAFETY: promised by the caller.
         let out = unsafe { Out::null(broker, "broker") }?;
         // SAFETY: promised by the caller.
-        let (brokers, racks) = match unsafe { read(options, "options") }? {
-            None => (1, Vec::new()),
-            Some(o) => {
-                // SAFETY: promised by the caller.
-                let racks = unsafe { many(o.racks, o.rack_count, "racks") }?;
-                // SAFETY: promised by the caller.
-                let racks = racks.iter().map(|rack| unsafe { text(*rack, "rack") });
-                (if o.brokers == 0 { 1 } else { o.brokers }, racks.collect::<Result<_>>()?)
-            }
+        let wanted = match unsafe { read(options, "options") }? {
+            None => Wanted { brokers: 1, ..Wanted::default() },
+            // SAFETY: promised by the caller.
+            Some(o) => unsafe { wanted(&o) }?,
         };
-        let cluster = imp::start(brokers, &racks)?;
-        let bootstrap = crate::boundary::c_string(&cluster.bootstrap());
-        out.give(ottla_test_broker { cluster, bootstrap });
+        let cluster = imp::start(wanted)?;
+        let (bootstrap, ca) = (c_string(&cluster.bootstrap()), c_string(&imp::ca(&cluster)));
+        out.give(ottla_test_broker { cluster, bootstrap, ca });
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -201,6 +286,79 @@ pub unsafe extern "C" fn ottla_test_broker_bootstrap(
 ) -> *const c_char {
     // SAFETY: promised by the caller.
     unsafe { broker.as_ref() }.map_or(c"".as_ptr(), |b| b.bootstrap.as_ptr())
+}
+
+/// The certificate of its own authority, in PEM: what clients are to trust. "" without TLS, and for null. Lives as long as
+/// the broker.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_ca(broker: *const ottla_test_broker) -> *const c_char {
+    // SAFETY: promised by the caller.
+    unsafe { broker.as_ref() }.map_or(c"".as_ptr(), |b| b.ca.as_ptr())
+}
+
+/// Makes a certificate and its key for a client, in PEM: yours, freed with `ottla_string_free`. Brokers know its owner as
+/// "User:CN=name".
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_client_identity(
+    broker: *const ottla_test_broker,
+    name: *const c_char,
+    certificate: *mut *mut c_char,
+    key: *mut *mut c_char,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || -> Result<()> {
+        // SAFETY: promised by the caller.
+        let (to_certificate, to_key) =
+            unsafe { (Out::null(certificate, "certificate")?, Out::null(key, "key")?) };
+        // SAFETY: promised by the caller.
+        let (broker, name) = unsafe { (lent(broker, "broker")?, text(name, "name")?) };
+        let (certificate, key) = imp::client_identity(&broker.cluster, name)?;
+        to_certificate.set(c_string(&certificate).into_raw());
+        to_key.set(c_string(&key).into_raw());
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Adds a user, or changes a password. Who is logged in stays.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_set_user(
+    broker: *const ottla_test_broker,
+    name: *const c_char,
+    password: *const c_char,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || -> Result<()> {
+        // SAFETY: promised by the caller.
+        let (broker, name, password) =
+            unsafe { (lent(broker, "broker")?, text(name, "name")?, text(password, "password")?) };
+        imp::set_user(&broker.cluster, name, password)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Writes how many logins began to `*begun`, and how many of them were right to `*succeeded`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_test_broker_logins(
+    broker: *const ottla_test_broker,
+    begun: *mut u64,
+    succeeded: *mut u64,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (broker, to_begun, to_succeeded) = unsafe {
+            (lent(broker, "broker")?, Out::new(begun, "begun")?, Out::new(succeeded, "succeeded")?)
+        };
+        let (begun, succeeded) = imp::logins(&broker.cluster);
+        to_begun.set(begun);
+        to_succeeded.set(succeeded);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
 }
 
 /// Creates a topic in it at once; partition p is led by broker p mod n + 1.

@@ -25,7 +25,13 @@ func NewBroker(t testing.TB) *Broker {
 // ends the test.
 func NewCluster(t testing.TB, brokers int, racks ...string) *Broker {
 	t.Helper()
-	embedded, err := ottla.StartEmbeddedBroker(brokers, racks...)
+	return NewSecureCluster(t, ottla.BrokerSecurity{}, brokers, racks...)
+}
+
+// NewSecureCluster is NewCluster with TLS, logins and rights.
+func NewSecureCluster(t testing.TB, security ottla.BrokerSecurity, brokers int, racks ...string) *Broker {
+	t.Helper()
+	embedded, err := ottla.StartSecureBroker(security, brokers, racks...)
 	if err != nil {
 		t.Fatalf("starting the embedded broker: %v", err)
 	}
@@ -35,6 +41,37 @@ func NewCluster(t testing.TB, brokers int, racks ...string) *Broker {
 
 // Bootstrap is where to reach it, for ottla.Brokers or any other Kafka client.
 func (b *Broker) Bootstrap() string { return b.embedded.Bootstrap() }
+
+// CA is what clients are to trust, in PEM: ottla.TLS(ottla.CA(broker.CA())). "" without TLS.
+func (b *Broker) CA() string { return b.embedded.CA() }
+
+// ClientIdentity makes a certificate and its key for a client, in PEM, for ottla.Identity; a failure ends the test.
+func (b *Broker) ClientIdentity(name string) (certificate, key string) {
+	b.t.Helper()
+	certificate, key, err := b.embedded.ClientIdentity(name)
+	if err != nil {
+		b.t.Fatalf("making a certificate for %s: %v", name, err)
+	}
+	return certificate, key
+}
+
+// SetUser adds a user, or changes a password; a failure ends the test.
+func (b *Broker) SetUser(name, password string) {
+	b.t.Helper()
+	if err := b.embedded.SetUser(name, password); err != nil {
+		b.t.Fatalf("setting user %s: %v", name, err)
+	}
+}
+
+// Logins are how many began, and how many of them were right; a failure ends the test.
+func (b *Broker) Logins() (begun, succeeded int) {
+	b.t.Helper()
+	begun, succeeded, err := b.embedded.Logins()
+	if err != nil {
+		b.t.Fatalf("counting logins: %v", err)
+	}
+	return begun, succeeded
+}
 
 // CreateTopic creates a topic with one replica of each partition; a failure ends the test.
 func (b *Broker) CreateTopic(name string, partitions int) {

@@ -69,8 +69,11 @@ from ottla._ottla import (
     BatchDelivery,
     Consumer,
     Delivery,
+    Plain,
     Producer,
     Record,
+    Scram,
+    Tls,
     __version__,
 )
 from ottla._stats import (
@@ -125,6 +128,7 @@ __all__ = [
     "NotKafkaError",
     "OffsetOutOfRangeError",
     "OutOfResourcesError",
+    "Plain",
     "Producer",
     "Record",
     "RecordTooLargeError",
@@ -133,8 +137,10 @@ __all__ = [
     "RetriableError",
     "RetryBudgetStats",
     "RetryBudgets",
+    "Scram",
     "Stats",
     "TimeoutError",
+    "Tls",
     "TlsError",
     "TopicExistsError",
     "TruncatedError",
@@ -157,6 +163,9 @@ def create_topic(
     replication: SupportsIndex | None = None,
     *,
     config: Mapping[str, str] | None = None,
+    sasl: Plain | Scram | None = None,
+    tls: Tls | None = None,
 ) -> None:
     """Creates a topic; None takes the cluster's default. See Admin.create_topic."""
-    Admin(bootstrap).create_topic(name, partitions, replication, config=config)
+    admin = Admin(bootstrap, sasl=sasl, tls=tls)
+    admin.create_topic(name, partitions, replication, config=config)

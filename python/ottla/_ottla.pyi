@@ -1,5 +1,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload
 
@@ -24,9 +25,12 @@ __all__ = [
     "Delivery",
     "Events",
     "LogReader",
+    "Plain",
     "Producer",
     "Record",
     "Records",
+    "Scram",
+    "Tls",
     "__version__",
     "_kinds",
     "_panic",
@@ -45,6 +49,35 @@ _Offsets: TypeAlias = (
     | Iterable[tuple[str, SupportsIndex, SupportsIndex]]
 )
 _Codec: TypeAlias = Literal["none", "lz4", "snappy", "gzip", "zstd"]
+_Pem: TypeAlias = str | bytes | PathLike[str]
+
+@final
+class Tls:
+    def __new__(
+        cls,
+        *,
+        ca: _Pem | None = None,
+        identity: tuple[_Pem, _Pem] | None = None,
+        server_name: str | None = None,
+        verify: Literal["full", "chain", "none"] | None = None,
+    ) -> Self: ...
+
+@final
+class Plain:
+    def __new__(cls, user: str, password: str | bytes) -> Self: ...
+
+@final
+class Scram:
+    def __new__(
+        cls,
+        hash: Literal["SHA-256", "SHA-512"],
+        user: str,
+        password: str | bytes,
+        *,
+        delegation_token: bool = False,
+    ) -> Self: ...
+
+_Sasl: TypeAlias = Plain | Scram
 
 @final
 class Acked:
@@ -105,6 +138,8 @@ class Producer:
         partitioner: Literal["spread", "key_hash"] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        sasl: _Sasl | None = None,
+        tls: Tls | None = None,
         topic_compression: Mapping[str, _Codec | tuple[_Codec, SupportsIndex]] | None = None,
     ) -> Self: ...
     @staticmethod
@@ -130,6 +165,8 @@ class Producer:
         partitioner: Literal["spread", "key_hash"] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        sasl: _Sasl | None = None,
+        tls: Tls | None = None,
         topic_compression: Mapping[str, _Codec | tuple[_Codec, SupportsIndex]] | None = None,
     ) -> Producer: ...
     def send(
@@ -184,7 +221,9 @@ class Consumer:
         ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        sasl: _Sasl | None = None,
         session_timeout: _Seconds | None = None,
+        tls: Tls | None = None,
     ) -> Self: ...
     @staticmethod
     def from_properties(
@@ -214,7 +253,9 @@ class Consumer:
         ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        sasl: _Sasl | None = None,
         session_timeout: _Seconds | None = None,
+        tls: Tls | None = None,
     ) -> Consumer: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Record: ...
@@ -343,6 +384,8 @@ class Admin:
         ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        sasl: _Sasl | None = None,
+        tls: Tls | None = None,
     ) -> Self: ...
     @staticmethod
     def from_properties(
@@ -356,6 +399,8 @@ class Admin:
         ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        sasl: _Sasl | None = None,
+        tls: Tls | None = None,
     ) -> Admin: ...
     def create_topic(
         self,
@@ -391,9 +436,19 @@ class Broker:
         *,
         max_message_bytes: _Size | None = None,
         racks: Sequence[str] | None = None,
+        tls: bool = False,
+        client_certificates: bool = False,
+        sasl: Mapping[str, str] | None = None,
+        mechanisms: Sequence[str] | None = None,
+        acls: Mapping[str, Sequence[str]] | None = None,
     ) -> Self: ...
     @property
     def bootstrap(self) -> str: ...
+    @property
+    def ca(self) -> str | None: ...
+    def client_identity(self, name: str) -> tuple[str, str]: ...
+    def set_user(self, name: str, password: str) -> None: ...
+    def logins(self) -> tuple[int, int]: ...
     def create_topic(
         self, name: str, partitions: int = 1, replication: int | None = None
     ) -> None: ...

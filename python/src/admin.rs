@@ -22,7 +22,7 @@ const CLUSTER_DEFAULT: i32 = -1;
 /// Creates topics and asks about them.
 ///
 /// Settings, as a Producer has them: client_id, connect_timeout, idle_timeout, on_cluster_change,
-/// ordinal, rack, request_timeout.
+/// ordinal, rack, request_timeout, sasl, tls.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Admin {
     inner: Here<ottla::Admin>,

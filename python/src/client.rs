@@ -11,6 +11,7 @@ use crate::convert;
 use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::logs;
+use crate::security;
 use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
 
@@ -46,6 +47,8 @@ impl Connect {
             rack: settings.string("rack")?,
             ordinal: ordinal(settings)?,
             on_cluster_change: enums::cluster_change(settings)?,
+            tls: security::tls(settings)?,
+            sasl: security::sasl(settings)?,
             ..Default::default()
         };
         Ok(Self { builder: options.builder(), nowhere, who: settings.who() })

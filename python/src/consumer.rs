@@ -46,7 +46,7 @@ const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 ///
 /// More settings: buffer_memory, check_crc, isolation ("read_committed": nothing of aborted transactions), max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout,
-/// on_cluster_change, ordinal, rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
+/// on_cluster_change, ordinal, rack, request_timeout, sasl, tls. Partitions of topics that are found after the consumer was made are read from
 /// their first record, whatever start says. Several threads may share one; each record goes to one of
 /// them. What is not reading (position, lag, seek, pause, resume, assign, unassign, assignment, stats,
 /// subscribe, commit, close) never waits for who reads: it may be called from any thread, and from a signal handler.

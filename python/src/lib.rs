@@ -25,6 +25,7 @@ mod logs;
 mod member;
 mod producer;
 mod reader;
+mod security;
 mod settings;
 mod stats;
 #[cfg(feature = "testing")]
@@ -51,6 +52,8 @@ mod _ottla {
     use super::logs::LogReader;
     #[pymodule_export]
     use super::producer::Producer;
+    #[pymodule_export]
+    use super::security::{Plain, Scram, Tls};
     #[cfg(feature = "testing")]
     #[pymodule_export]
     use super::testing::Broker;

@@ -70,6 +70,8 @@ const WHAT: &str = "producer";
 ///   idle_timeout       after which an unused connection is closed; 1 s to one day, default 9 min
 ///   on_cluster_change  once another cluster, one with another id, answers at the addresses: "fail"
 ///                      (default): all ends with ClusterChangedError; "accept": go on with that one
+///   tls                an ottla.Tls: brokers are reached by TLS; default in plaintext
+///   sasl               an ottla.Plain or ottla.Scram: the client logs in; default it does not
 ///
 /// Raises ConfigError for a setting it does not have and for a value out of its range.
 #[pyclass(module = "ottla", frozen, weakref)]

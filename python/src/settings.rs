@@ -110,8 +110,11 @@ pub(crate) fn hint(name: &str, known: &[&'static str]) -> Option<String> {
         Meaning::Setting { name: "bootstrap", .. } => {
             Some("use bootstrap, the first argument: 'host:port,host:port'".to_owned())
         }
-        Meaning::Setting { name: "tls" | "sasl", .. } if !known.contains(&"tls") => {
-            Some("give TLS and SASL as properties, to from_properties".to_owned())
+        Meaning::Setting { name: "tls", .. } if known.contains(&"tls") => {
+            Some("use tls=ottla.Tls(...)".to_owned())
+        }
+        Meaning::Setting { name: "sasl", .. } if known.contains(&"sasl") => {
+            Some("use sasl=ottla.Plain(user, password) or ottla.Scram(...)".to_owned())
         }
         Meaning::Setting { name, values } if known.contains(&name) => Some(match values {
             Values::Milliseconds => format!("use {name} (seconds)"),

@@ -1,11 +1,11 @@
 //! The embedded broker, for a program's own tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ottla::testing::{Cluster, Codec, Leaders};
+use ottla::testing::{Cluster, Codec, Leaders, Secured};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -43,7 +43,7 @@ impl Broker {
 
 fn refused(py: Python<'_>, error: &io::Error) -> PyErr {
     match error.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::NotFound => {
+        io::ErrorKind::InvalidInput | io::ErrorKind::NotFound | io::ErrorKind::Unsupported => {
             errors::argument(py, &error.to_string())
         }
         _ => pyo3::exceptions::PyOSError::new_err(error.to_string()),
@@ -55,19 +55,44 @@ impl Broker {
     /// brokers: how many, 1 to 1000; their ids are 1 to n. max_message_bytes: the largest batch
     /// they take, an int or a string like "1 MiB" (default Kafka's, 1,048,588 bytes). racks: given
     /// to the brokers in turn.
+    ///
+    /// tls: they speak TLS; ca is what clients are to trust. client_certificates: nobody is served without
+    /// one, as client_identity makes them. sasl: {"alice": "her password"}, users who log in by PLAIN or
+    /// SCRAM, or by the mechanisms that are named. acls: {"alice": ["write orders", "read log-*"]}, what may
+    /// be done; with it nobody may do anything else.
     #[new]
-    #[pyo3(signature = (brokers=1, *, max_message_bytes=None, racks=None))]
+    #[pyo3(signature = (
+        brokers=1, *, max_message_bytes=None, racks=None, tls=false, client_certificates=false, sasl=None,
+        mechanisms=None, acls=None
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "they are keywords")]
     fn new(
         py: Python<'_>,
         brokers: i32,
         max_message_bytes: Option<&Bound<'_, PyAny>>,
         racks: Option<Vec<String>>,
+        tls: bool,
+        client_certificates: bool,
+        sasl: Option<BTreeMap<String, String>>,
+        mechanisms: Option<Vec<String>>,
+        acls: Option<BTreeMap<String, Vec<String>>>,
     ) -> PyResult<Self> {
         let mut builder = Cluster::builder().brokers(brokers).racks(racks.unwrap_or_default());
         if let Some(bytes) = max_message_bytes {
             builder = builder.max_message_bytes(convert::size("max_message_bytes", bytes)?);
         }
-        let cluster = py.detach(|| builder.start()).map_err(|error| refused(py, &error))?;
+        let acls = acls.unwrap_or_default().into_iter();
+        let secured = Secured {
+            tls,
+            client_certificates,
+            users: sasl.unwrap_or_default().into_iter().collect(),
+            mechanisms: mechanisms.unwrap_or_default(),
+            acls: acls
+                .flat_map(|(who, rights)| rights.into_iter().map(move |right| (who.clone(), right)))
+                .collect(),
+        };
+        let start = || secured.apply(builder)?.start();
+        let cluster = py.detach(start).map_err(|error| refused(py, &error))?;
         let bootstrap = cluster.bootstrap();
         Ok(Self { cluster: Here::new(Mutex::new(Some(cluster))), bootstrap, brokers })
     }
@@ -76,6 +101,29 @@ impl Broker {
     #[getter]
     fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The certificate of the cluster's own authority, in PEM: what clients are to trust. None without tls.
+    #[getter]
+    fn ca(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        self.with(py, |cluster| Ok(cluster.ca_pem()))
+    }
+
+    /// A certificate and a key for a client, as ottla.Tls takes them for its identity. Brokers know its
+    /// owner as "User:CN=name".
+    fn client_identity(&self, py: Python<'_>, name: &str) -> PyResult<(String, String)> {
+        let identity = self.with(py, |cluster| cluster.client_identity(name))?;
+        Ok((identity.certificates, identity.key))
+    }
+
+    /// Adds a user, or changes a password. Who is logged in stays.
+    fn set_user(&self, py: Python<'_>, name: &str, password: &str) -> PyResult<()> {
+        self.with(py, |cluster| cluster.set_user(name, password))
+    }
+
+    /// How many logins began, and how many of them were right.
+    fn logins(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        self.with(py, |cluster| Ok(cluster.stats().logins()))
     }
 
     /// Creates a topic. replication: default 3, or the number of brokers if that is smaller.

@@ -16,9 +16,11 @@ import ottla.testing
     [
         ("bootstrap_servers", "use bootstrap, the first argument"),
         ("bootstrap.servers", "use bootstrap, the first argument"),
-        ("security_protocol", "give TLS and SASL as properties"),
+        ("security_protocol", r"use tls=ottla.Tls\("),
+        ("ssl_cafile", r"use tls=ottla.Tls\("),
         ("ssl_context", "TLS is 1.2 or 1.3"),
-        ("sasl_plain_password", "give TLS and SASL as properties"),
+        ("sasl_plain_password", r"use sasl=ottla.Plain\("),
+        ("sasl.username", r"use sasl=ottla.Plain\("),
         ("value_serializer", "keys and values are bytes"),
         ("key.serializer", "keys and values are bytes"),
         ("retries", "a record is sent again until its delivery_timeout"),

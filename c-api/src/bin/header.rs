@@ -36,6 +36,8 @@ fn main() -> ExitCode {
                 "ottla_acks",
                 "ottla_in_doubt",
                 "ottla_cluster_change",
+                "ottla_verify",
+                "ottla_sasl_mechanism",
                 "ottla_log_level",
                 "ottla_owner",
             ]

@@ -32,6 +32,7 @@ mod pack;
 mod producer;
 mod queue;
 mod ready;
+mod security;
 #[cfg(test)]
 mod tests;
 
@@ -64,6 +65,7 @@ pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Subscription}
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
 pub use producer::{HostProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
+pub use security::{TlsOptions, sasl_named, verify_named};
 
 /// To be called in the child of a fork, by the thread that forked. Takes no lock.
 pub fn in_child() {

@@ -9,6 +9,7 @@ use crate::config::{Acks, ClusterChange, InDoubt, Isolation, Partitioner, Start}
 use crate::consumer::ConsumerBuilder;
 use crate::producer::ProducerBuilder;
 use crate::record::Compression;
+use crate::security::{Sasl, Tls};
 
 /// Settings of a client.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,10 @@ pub struct ClientOptions {
     pub ordinal: Option<(u32, u32)>,
     /// Whether it fails or goes on once another cluster answers at its addresses. Default: it fails.
     pub on_cluster_change: Option<ClusterChange>,
+    /// How brokers are reached by TLS. Default: as the properties say, else in plaintext.
+    pub tls: Option<Tls>,
+    /// How this client logs in. Default: as the properties say, else not at all.
+    pub sasl: Option<Sasl>,
     /// The tag of the `Connected` completion.
     pub tag: u64,
 }
@@ -58,6 +63,8 @@ impl ClientOptions {
         let b = with(b, self.idle_timeout, ClientBuilder::idle_timeout);
         let b = with(b, self.rack.as_deref(), ClientBuilder::rack);
         let b = with(b, self.on_cluster_change, ClientBuilder::on_cluster_change);
+        let b = with(b, self.tls.clone(), ClientBuilder::tls);
+        let b = with(b, self.sasl.clone(), ClientBuilder::sasl);
         with(b, self.ordinal, |b, (index, count)| b.ordinal(index, count))
     }
 }

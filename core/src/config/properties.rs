@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::foreign::{Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest};
 use super::secured::{self, Secured};
 use super::{Acks, Isolation, Partitioner, Start};
@@ -14,9 +16,10 @@ use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::security::{Sasl, Tls};
 
-/// Properties as they were given. Does not show its values: they may be secrets.
+/// Properties as they were given. Does not show its values, and overwrites them when it is dropped: they may be
+/// secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Properties(Vec<(String, String)>);
+pub struct Properties(Vec<(String, Zeroizing<String>)>);
 
 impl Properties {
     /// Whether there are none.
@@ -38,7 +41,8 @@ impl std::fmt::Debug for Properties {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Properties {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(properties: T) -> Self {
-        Self(properties.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let pairs = properties.into_iter();
+        Self(pairs.map(|(name, value)| (name.into(), Zeroizing::new(value.into()))).collect())
     }
 }
 
@@ -74,7 +78,9 @@ pub enum Plain {
 }
 
 /// The settings of one owner, by our names, as [`Plain`] values; the error says all that is not taken,
-/// and what there is instead. TLS and SASL are refused: they are no plain values.
+/// and what there is instead. Of TLS and SASL it says only that there are any, as `tls` and as the mechanism in `sasl`: what
+/// they consist of is for [`ClientOptions::properties`](crate::bindings::ClientOptions::properties), and whoever leaves
+/// them out connects in plaintext.
 pub fn plain_settings(
     owner: Owner,
     properties: &Properties,
@@ -101,15 +107,10 @@ pub fn plain_settings(
         }
         // No property names an offset or a time.
         Value::Start(_) => word("earliest"),
-        // Refused before.
-        Value::Tls(_) | Value::Sasl(_) => word("secured"),
+        Value::Tls(_) => Plain::Flag(true),
+        Value::Sasl(sasl) => word(sasl.mechanism()),
     };
-    let settings = read(owner, properties)?;
-    // To leave them out would be to connect in plaintext.
-    if settings.iter().any(|(_, value)| matches!(value, Value::Tls(_) | Value::Sasl(_))) {
-        return Err(Error::config("TLS and SASL cannot be set by properties here yet"));
-    }
-    let settings = settings.into_iter();
+    let settings = read(owner, properties)?.into_iter();
     Ok(settings.map(|(name, value)| (name, plain(value))).collect())
 }
 

@@ -60,6 +60,10 @@ type ClientOptions struct {
 	OrdinalIndex, OrdinalCount                               uint32
 	OnClusterChange                                          int32
 	Tag                                                      uint64
+	// TLS and SASL are nil for what Properties say, and for none.
+	TLS        *TLSOptions
+	SASL       *SASLOptions
+	Properties []Property
 }
 
 // Client is an ottla_client. Its methods may be called from many goroutines, except Poll.
@@ -70,40 +74,28 @@ type Client struct {
 	raw []C.ottla_completion
 }
 
-// cString copies s into C memory; nil for "", which is the default of every option. The NUL check
-// has been done by the caller.
-func cString(s string) *C.char {
-	if s == "" {
-		return nil
-	}
-	return C.CString(s)
-}
-
 // NewClient starts a client; a Connected completion tells whether a broker was reached.
 func NewClient(o ClientOptions) (*Client, *Failure) {
-	texts := [...]*C.char{
-		C.CString(o.Bootstrap), cString(o.ClientID), cString(o.SoftwareName), cString(o.SoftwareVersion),
-		cString(o.Rack),
-	}
-	defer func() {
-		for _, t := range texts {
-			C.free(unsafe.Pointer(t))
-		}
-	}()
+	var m memory
+	defer func() { m.free() }()
 	options := C.ottla_client_options{
 		size:               C.size_t(unsafe.Sizeof(C.ottla_client_options{})),
-		bootstrap:          texts[0],
-		client_id:          texts[1],
-		software_name:      texts[2],
-		software_version:   texts[3],
+		bootstrap:          m.text(o.Bootstrap),
+		client_id:          m.option(o.ClientID),
+		software_name:      m.option(o.SoftwareName),
+		software_version:   m.option(o.SoftwareVersion),
 		connect_timeout_ms: C.int64_t(o.ConnectTimeoutMs),
 		request_timeout_ms: C.int64_t(o.RequestTimeoutMs),
 		tag:                C.uint64_t(o.Tag),
-		rack:               texts[4],
+		rack:               m.option(o.Rack),
 		idle_timeout_ms:    C.int64_t(o.IdleTimeoutMs),
 		ordinal_index:      C.uint32_t(o.OrdinalIndex),
 		ordinal_count:      C.uint32_t(o.OrdinalCount),
 		on_cluster_change:  C.int32_t(o.OnClusterChange),
+		tls:                m.tls(o.TLS),
+		sasl:               m.sasl(o.SASL),
+		properties:         m.properties(o.Properties),
+		property_count:     C.size_t(len(o.Properties)),
 	}
 	var h *C.ottla_client
 	var e *C.ottla_error

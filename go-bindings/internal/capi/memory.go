@@ -9,11 +9,37 @@ import "C"
 import "unsafe"
 
 // memory is C's, for arrays and texts that a call reads: Go may not lend memory that holds pointers to its own.
-type memory []unsafe.Pointer
+type memory []block
+
+type block struct {
+	at unsafe.Pointer
+	// secret is how many bytes are overwritten before they are freed.
+	secret int
+}
 
 func (m *memory) text(s string) *C.char {
 	t := C.CString(s)
-	*m = append(*m, unsafe.Pointer(t))
+	*m = append(*m, block{at: unsafe.Pointer(t)})
+	return t
+}
+
+// option is text, and nil for "", which is the default of every option. The NUL check has been done by the caller.
+func (m *memory) option(s string) *C.char {
+	if s == "" {
+		return nil
+	}
+	return m.text(s)
+}
+
+// secret is text that is overwritten before it is freed: nobody is to find a password in what was this program's
+// memory.
+func (m *memory) secret(s Secret) *C.char {
+	text := s.reveal()
+	if text == "" {
+		return nil
+	}
+	t := C.CString(text)
+	*m = append(*m, block{at: unsafe.Pointer(t), secret: len(text)})
 	return t
 }
 
@@ -23,7 +49,7 @@ func (m *memory) array(n int, size uintptr) unsafe.Pointer {
 		return nil
 	}
 	array := C.malloc(C.size_t(n) * C.size_t(size))
-	*m = append(*m, array)
+	*m = append(*m, block{at: array})
 	return array
 }
 
@@ -69,8 +95,30 @@ func (m *memory) ends(list []End) *C.ottla_partition_offset {
 	return array
 }
 
+func (m *memory) properties(list []Property) *C.ottla_property {
+	array := (*C.ottla_property)(m.array(len(list), unsafe.Sizeof(C.ottla_property{})))
+	out := unsafe.Slice(array, len(list))
+	for i, p := range list {
+		value := m.secret(p.Value)
+		if value == nil {
+			// An empty value is one: it is not left out.
+			value = m.text("")
+		}
+		out[i] = C.ottla_property{name: m.text(p.Name), value: value}
+	}
+	return array
+}
+
+// forget overwrites the secrets.
+func (m memory) forget() {
+	for _, b := range m {
+		clear(unsafe.Slice((*byte)(b.at), b.secret))
+	}
+}
+
 func (m memory) free() {
-	for _, p := range m {
-		C.free(p)
+	m.forget()
+	for _, b := range m {
+		C.free(b.at)
 	}
 }

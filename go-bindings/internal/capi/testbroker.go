@@ -17,22 +17,43 @@ type TestBroker struct {
 	h  *C.ottla_test_broker
 }
 
-// NewTestBroker starts one of so many brokers, the racks given to them in turn.
-func NewTestBroker(brokers int32, racks []string) (*TestBroker, *Failure) {
-	options := C.ottla_test_broker_options{
-		size:    C.size_t(unsafe.Sizeof(C.ottla_test_broker_options{})),
-		brokers: C.int32_t(brokers),
+// TestBrokerOptions are ottla_test_broker_options; zero is always the default.
+type TestBrokerOptions struct {
+	Brokers                 int32
+	Racks                   []string
+	TLS, ClientCertificates bool
+	Users, ACLs             []Property
+	// Mechanisms are separated by commas.
+	Mechanisms string
+}
+
+func flag(set bool) C.int32_t {
+	if set {
+		return 1
 	}
-	if n := len(racks); n > 0 {
-		// In C's memory, as it holds pointers.
-		array := C.malloc(C.size_t(n) * C.size_t(unsafe.Sizeof((*C.char)(nil))))
-		defer C.free(array)
-		names := unsafe.Slice((**C.char)(array), n)
-		for i, rack := range racks {
-			names[i] = C.CString(rack)
-			defer C.free(unsafe.Pointer(names[i]))
-		}
-		options.racks, options.rack_count = (**C.char)(array), C.size_t(n)
+	return 0
+}
+
+// NewTestBroker starts one.
+func NewTestBroker(o TestBrokerOptions) (*TestBroker, *Failure) {
+	var m memory
+	defer func() { m.free() }()
+	racks := (**C.char)(m.array(len(o.Racks), unsafe.Sizeof((*C.char)(nil))))
+	for i, rack := range o.Racks {
+		unsafe.Slice(racks, len(o.Racks))[i] = m.text(rack)
+	}
+	options := C.ottla_test_broker_options{
+		size:                C.size_t(unsafe.Sizeof(C.ottla_test_broker_options{})),
+		brokers:             C.int32_t(o.Brokers),
+		racks:               racks,
+		rack_count:          C.size_t(len(o.Racks)),
+		users:               m.properties(o.Users),
+		user_count:          C.size_t(len(o.Users)),
+		acls:                m.properties(o.ACLs),
+		acl_count:           C.size_t(len(o.ACLs)),
+		mechanisms:          m.option(o.Mechanisms),
+		tls:                 flag(o.TLS),
+		client_certificates: flag(o.ClientCertificates),
 	}
 	var h *C.ottla_test_broker
 	var e *C.ottla_error
@@ -50,6 +71,50 @@ func (b *TestBroker) Bootstrap() string {
 		return ""
 	}
 	return C.GoString(C.ottla_test_broker_bootstrap(b.h))
+}
+
+// CA is the certificate of its authority, in PEM; "" without TLS and after Free.
+func (b *TestBroker) CA() string {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.h == nil {
+		return ""
+	}
+	return C.GoString(C.ottla_test_broker_ca(b.h))
+}
+
+// ClientIdentity makes a certificate and its key, in PEM.
+func (b *TestBroker) ClientIdentity(name string) (certificate, key string, _ *Failure) {
+	var m memory
+	defer func() { m.free() }()
+	var c, k *C.char
+	f := b.with(func(h *C.ottla_test_broker, e **C.ottla_error) C.ottla_status {
+		return C.ottla_test_broker_client_identity(h, m.text(name), &c, &k, e)
+	})
+	if f != nil {
+		return "", "", f
+	}
+	defer C.ottla_string_free(c)
+	defer C.ottla_string_free(k)
+	return C.GoString(c), C.GoString(k), nil
+}
+
+// SetUser adds a user, or changes a password.
+func (b *TestBroker) SetUser(name, password string) *Failure {
+	var m memory
+	defer func() { m.free() }()
+	return b.with(func(h *C.ottla_test_broker, e **C.ottla_error) C.ottla_status {
+		return C.ottla_test_broker_set_user(h, m.text(name), m.text(password), e)
+	})
+}
+
+// Logins are how many began, and how many of them were right.
+func (b *TestBroker) Logins() (begun, succeeded uint64, _ *Failure) {
+	var all, right C.uint64_t
+	f := b.with(func(h *C.ottla_test_broker, e **C.ottla_error) C.ottla_status {
+		return C.ottla_test_broker_logins(h, &all, &right, e)
+	})
+	return uint64(all), uint64(right), f
 }
 
 // with calls with the handle, unless it is freed.

@@ -304,4 +304,10 @@ impl Stats {
     pub fn connections_open(&self) -> u64 {
         self.brokers.iter().map(|broker| broker.connections_open).sum()
     }
+
+    /// Logins that began and those of them that were right, over all brokers.
+    pub fn logins(&self) -> (u64, u64) {
+        let sum = |count: fn(&BrokerStats) -> u64| self.brokers.iter().map(count).sum();
+        (sum(|broker| broker.logins_begun), sum(|broker| broker.logins_succeeded))
+    }
 }

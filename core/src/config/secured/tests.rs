@@ -129,10 +129,16 @@ fn what_is_incomplete_or_not_offered_is_said_without_its_value() {
 
 /// A binding that reads properties by itself must not drop them: it would connect in plaintext.
 #[test]
-fn plain_values_are_refused_instead_of_left_out() {
+fn plain_values_say_that_there_are_any_and_nothing_of_them() {
+    use crate::bindings::Plain;
     let plain = |properties: &[(&str, &str)]| {
-        super::super::properties::plain_settings(Owner::Client, &of(properties))
+        super::super::properties::plain_settings(Owner::Client, &of(properties)).unwrap()
     };
-    assert!(plain(&[("security.protocol", "SSL")]).unwrap_err().message().contains("TLS and SASL"));
-    assert!(plain(&[("security.protocol", "PLAINTEXT")]).unwrap().is_empty());
+    let (mechanism, user) = (("sasl.mechanism", "SCRAM-SHA-256"), ("sasl.username", "hunter2"));
+    let all =
+        plain(&[("security.protocol", "SASL_SSL"), mechanism, user, ("sasl.password", "hunter2")]);
+    let word = Plain::Text("SCRAM-SHA-256".into());
+    assert_eq!(all.into_iter().collect::<Vec<_>>(), [("sasl", word), ("tls", Plain::Flag(true))]);
+    assert_eq!(plain(&[("security.protocol", "SSL")]).len(), 1);
+    assert!(plain(&[("security.protocol", "PLAINTEXT")]).is_empty());
 }

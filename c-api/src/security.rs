@@ -1,0 +1,140 @@
+//! TLS and SASL: settings of a client.
+
+use std::ffi::c_char;
+
+use ottla::bindings::{TlsOptions, argument_error, sasl_named};
+use ottla::{Pem, Result, Sasl, Secret, Tls, Verify};
+
+use crate::boundary::{optional_text, text};
+use crate::options::{Options, read};
+
+/// How brokers are reached by TLS (1.2 or 1.3): start from `OTTLA_TLS_OPTIONS_INIT`. Null and 0 are always the
+/// default.
+///
+/// Certificates and keys are PEM: the path of a file, or the text itself (with its -----BEGIN line). Files are read
+/// when a client is made, and looked at again before a connection is made, at most every 10 s: certificates can be
+/// renewed while a program runs. What is not good is `OTTLA_STATUS_CONFIG`, what a broker shows and is not trusted
+/// `OTTLA_STATUS_TLS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_tls_options {
+    /// Set by the macro.
+    pub size: usize,
+    /// Trusts the CAs in it, and no others. Default: those that the system trusts.
+    pub ca: *const c_char,
+    /// The certificate (and those between it and its CA) by which brokers know this client; needs `key`, and may be
+    /// in one file with it: name it twice.
+    pub certificate: *const c_char,
+    /// The private key of `certificate`, not encrypted.
+    pub key: *const c_char,
+    /// The name that certificates must have, at every broker. Default: the host or address that was dialled.
+    pub server_name: *const c_char,
+    /// One of `ottla_verify`.
+    pub verify: i32,
+    /// 0: anything else is refused.
+    pub reserved: i32,
+}
+
+// SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
+unsafe impl Options for ottla_tls_options {
+    fn reserved(&self) -> i64 {
+        self.reserved.into()
+    }
+}
+
+/// How much of a broker's certificate is checked.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_verify {
+    /// `OTTLA_VERIFY_FULL`.
+    OTTLA_VERIFY_DEFAULT = 0,
+    /// That it leads to a trusted CA, and that it is for the name or address that was dialled.
+    OTTLA_VERIFY_FULL = 1,
+    /// That it leads to a trusted CA. Whoever has any certificate of that CA can pass for any broker.
+    OTTLA_VERIFY_CHAIN = 2,
+    /// Nothing: anybody on the way can read and change everything, passwords among it. Logged as a warning.
+    OTTLA_VERIFY_NONE = 3,
+}
+
+/// How a client logs in: start from `OTTLA_SASL_OPTIONS_INIT`, then set `mechanism`, `user` and `password`. The
+/// library has copies of its own, which it overwrites before it frees them; yours may be overwritten as soon as the
+/// client is made. A password that a broker refuses is `OTTLA_STATUS_AUTHENTICATION`, with the broker's words.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ottla_sasl_options {
+    /// Set by the macro.
+    pub size: usize,
+    /// The user's name; with SCRAM printable ASCII.
+    pub user: *const c_char,
+    /// The password. It is shown nowhere.
+    pub password: *const c_char,
+    /// One of `ottla_sasl_mechanism`; there is no default.
+    pub mechanism: i32,
+    /// Other than 0: `user` and `password` are the id and the HMAC of a delegation token (SCRAM alone).
+    pub delegation_token: i32,
+}
+
+// SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
+unsafe impl Options for ottla_sasl_options {
+    fn reserved(&self) -> i64 {
+        0
+    }
+}
+
+/// SASL mechanisms.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_sasl_mechanism {
+    /// PLAIN: name and password as they are. Use it with TLS: without, who listens has the password.
+    OTTLA_SASL_PLAIN = 1,
+    /// SCRAM-SHA-256: the password does not cross the network, and the broker has to show that it knows it.
+    OTTLA_SASL_SCRAM_SHA_256 = 2,
+    /// SCRAM-SHA-512: the same, with the longer hash.
+    OTTLA_SASL_SCRAM_SHA_512 = 3,
+}
+
+/// # Safety
+/// `options` is null or as its `size` says, its strings null or valid.
+pub(crate) unsafe fn tls(options: *const ottla_tls_options) -> Result<Option<Tls>> {
+    // SAFETY: promised by the caller.
+    let Some(o) = (unsafe { read(options, "tls") })? else { return Ok(None) };
+    // SAFETY: promised by the caller.
+    let pem = |pointer, name| unsafe { optional_text(pointer, name) }.map(|t| t.map(Pem::from));
+    // SAFETY: promised by the caller.
+    let server_name = unsafe { optional_text(o.server_name, "server_name") }?;
+    let settings = TlsOptions {
+        ca: pem(o.ca, "ca")?,
+        certificate: pem(o.certificate, "certificate")?,
+        key: pem(o.key, "key")?,
+        server_name: server_name.map(str::to_owned),
+        verify: match o.verify {
+            0 => None,
+            1 => Some(Verify::Full),
+            2 => Some(Verify::Chain),
+            3 => Some(Verify::None),
+            other => {
+                return Err(argument_error(format!("{other} is no member of ottla_verify")));
+            }
+        },
+    };
+    settings.tls().map(Some)
+}
+
+/// # Safety
+/// `options` is null or as its `size` says, its strings null or valid.
+pub(crate) unsafe fn sasl(options: *const ottla_sasl_options) -> Result<Option<Sasl>> {
+    // SAFETY: promised by the caller.
+    let Some(o) = (unsafe { read(options, "sasl") })? else { return Ok(None) };
+    let mechanism = match o.mechanism {
+        1 => "PLAIN",
+        2 => "SCRAM-SHA-256",
+        3 => "SCRAM-SHA-512",
+        other => {
+            let words = format!("{other} is no member of ottla_sasl_mechanism");
+            return Err(argument_error(words));
+        }
+    };
+    // SAFETY: promised by the caller.
+    let (user, password) = unsafe { (text(o.user, "user")?, text(o.password, "password")?) };
+    sasl_named(mechanism, user, Secret::from(password), o.delegation_token != 0).map(Some)
+}
