@@ -22,11 +22,13 @@ use crate::protocol::Versions;
 /// do not log in together.
 const SHARE: std::ops::Range<f64> = 0.85..0.95;
 
-/// Nothing is sent in this part of a session's life at its end, and in this time at least.
+/// Nothing is sent in this part of a session's life at its end, and in this time at least; but for half of its life
+/// something is.
 const LAST_SHARE: f64 = 0.02;
 const LAST: Duration = Duration::from_secs(1);
 
-/// Brokers refuse a login sooner than 1 s after the one before (`SaslServerAuthenticator`).
+/// Brokers refuse a login sooner than 1 s after the one before (`SaslServerAuthenticator`). One that comes after the
+/// session's end they take, if nothing was sent since.
 const APART: Duration = Duration::from_millis(1_050);
 
 /// What it takes to log in anew.
@@ -35,6 +37,7 @@ pub(crate) struct Renewal {
     endpoint: Endpoint,
     versions: Versions,
     due: Instant,
+    login_from: Instant,
 }
 
 /// A stream that is logged in to, and when to do so again.
@@ -52,13 +55,19 @@ impl Renewal {
         session: Session,
     ) -> Box<Self> {
         let due = due(session, &mut ctx.env.rng());
+        let login_from = session.since + APART;
         let (ctx, endpoint, versions) = (ctx.clone(), endpoint.clone(), versions.clone());
-        Box::new(Self { ctx, endpoint, versions, due })
+        Box::new(Self { ctx, endpoint, versions, due, login_from })
     }
 
     /// When nothing more is to be sent before the login.
     pub(super) fn due(&self) -> Instant {
         self.due
+    }
+
+    /// When the login may begin.
+    pub(super) fn login_from(&self) -> Instant {
+        self.login_from
     }
 
     /// Logs in anew, while nothing is in flight.
@@ -73,7 +82,7 @@ impl Renewal {
             let Self { ctx, endpoint, versions, .. } = *self;
             let words = format!("{name}: no new login within {SETUP_TIMEOUT:?}");
             let login = async {
-                let prepared = ctx.guard.prepare(&ctx.env, &endpoint, ctx.metrics.logs()).await?;
+                let prepared = ctx.guard.prepare(&ctx.env, &endpoint, &ctx.metrics).await?;
                 let Some(login) = prepared.login else {
                     return Err(Error::new(ErrorKind::Internal, "a session without a login"));
                 };
@@ -106,9 +115,8 @@ impl Renewal {
 
 fn due(session: Session, rng: &mut impl Rng) -> Instant {
     let Session { since, life } = session;
-    let last = LAST.max(life.mul_f64(LAST_SHARE));
-    let after = life.mul_f64(rng.random_range(SHARE)).min(life.saturating_sub(last));
-    since + after.max(APART)
+    let last = LAST.max(life.mul_f64(LAST_SHARE)).min(life / 2);
+    since + life.mul_f64(rng.random_range(SHARE)).min(life - last)
 }
 
 #[cfg(test)]
@@ -121,9 +129,12 @@ mod tests {
     fn a_session_is_renewed_before_its_end_and_not_with_others() {
         let mut rng = StdRng::seed_from_u64(1);
         let since = Instant::now();
-        for (life, first, last) in
-            [(3_600_000, 3_060_000, 3_420_000), (10_000, 8_500, 9_000), (2_000, 1_050, 1_050)]
-        {
+        for (life, first, last) in [
+            (3_600_000, 3_060_000, 3_420_000),
+            (10_000, 8_500, 9_000),
+            (2_000, 1_000, 1_000),
+            (500, 250, 250),
+        ] {
             let life = Duration::from_millis(life);
             let mut all = std::collections::BTreeSet::new();
             for _ in 0..100 {

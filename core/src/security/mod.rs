@@ -14,7 +14,8 @@ mod secret;
 pub(crate) mod tls;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ pub use sasl::Sasl;
 pub use secret::Secret;
 pub use tls::{Pem, Tls, Verify};
 
-/// Credentials that were good a while ago are good still: brokers learn of changed passwords one after the other, and one
+/// Credentials that a broker answered to a while ago are good still: brokers learn of changed passwords one after the other, and one
 /// that starts may not know any yet.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
@@ -77,8 +78,12 @@ impl Security {
 pub(crate) struct Guard {
     tls: Option<tls::Connector>,
     authenticator: Option<Arc<dyn Authenticator>>,
-    /// When a broker took the credentials last.
-    taken: Mutex<Option<Instant>>,
+    env: Environment,
+    /// When a broker took the credentials last, or answered on a connection that they had opened, in the environment's
+    /// microseconds; 0: never.
+    taken_us: AtomicU64,
+    /// That the password crosses the network as it is was told.
+    warned: AtomicBool,
 }
 
 /// What one connection needs.
@@ -94,7 +99,13 @@ impl Guard {
     pub(crate) fn new(settings: &Security, env: &Environment) -> Result<Self> {
         let tls = settings.tls.as_ref().map(|tls| tls::Connector::new(tls, env)).transpose()?;
         let authenticator = settings.sasl.as_ref().map(|sasl| sasl.authenticator(env));
-        Ok(Self { tls, authenticator, taken: Mutex::default() })
+        Ok(Self {
+            tls,
+            authenticator,
+            env: env.clone(),
+            taken_us: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+        })
     }
 
     /// Warns of what leaves secrets or records open to others. Once, when a pool is made.
@@ -109,11 +120,18 @@ impl Guard {
                 "certificates of brokers are not verified: anybody on the way can read and change everything"
             );
         }
-        let far = bootstrap.iter().any(|endpoint| !endpoint.is_loopback());
+        for endpoint in bootstrap {
+            self.warn_of(endpoint, logs);
+        }
+    }
+
+    /// The same of a broker at this place, which others may have named.
+    fn warn_of(&self, to: &Endpoint, logs: &Logs) {
         if let Some(authenticator) = &self.authenticator
             && authenticator.shows_its_secret()
             && self.tls.is_none()
-            && far
+            && !to.is_loopback()
+            && !self.warned.swap(true, Ordering::Relaxed)
         {
             event!(
                 logs,
@@ -134,18 +152,24 @@ impl Guard {
         &self,
         env: &Environment,
         to: &Endpoint,
-        logs: &Logs,
+        metrics: &Arc<Metrics>,
     ) -> Result<Prepared> {
-        let told = |news| match news {
+        self.warn_of(to, metrics.logs());
+        let metrics = Arc::clone(metrics);
+        let told = move |news| match news {
             tls::News::Renewed => event!(
-                logs,
+                metrics.logs(),
                 "ottla::net",
                 INFO,
                 "certificates have changed; new connections use the new ones"
             ),
             tls::News::Broken(error) => event!(
-                logs, "ottla::net", WARN, error = %error.message(),
+                metrics.logs(), "ottla::net", WARN, error = %error.message(),
                 "certificates have changed and are of no use; the old ones stay in use"
+            ),
+            tls::News::Slow(error) => event!(
+                metrics.logs(), "ottla::net", WARN, error = %error.message(),
+                "certificates cannot be looked at; the old ones stay in use"
             ),
         };
         let tls = match &self.tls {
@@ -159,9 +183,9 @@ impl Guard {
         Ok(Prepared { tls, login })
     }
 
-    /// A broker has taken the credentials.
+    /// A broker has taken the credentials, or has answered on a connection that they had opened.
     pub(crate) fn taken(&self, now: Instant) {
-        *self.taken.lock().unwrap_or_else(|e| e.into_inner()) = Some(now);
+        self.taken_us.store(self.env.micros(now).max(1), Ordering::Relaxed);
     }
 
     /// What a refusal means for a client whose credentials may have been good before: the handle stays of use,
@@ -170,11 +194,11 @@ impl Guard {
         if error.kind() != ErrorKind::Authentication {
             return error;
         }
-        let taken = *self.taken.lock().unwrap_or_else(|e| e.into_inner());
-        match taken {
-            None => error,
-            Some(at) if now.saturating_duration_since(at) <= TRUSTED_FOR => error.passing(),
-            Some(_) => error.not_fatal(),
+        let since = |us| self.env.micros(now).saturating_sub(us);
+        match self.taken_us.load(Ordering::Relaxed) {
+            0 => error,
+            us if u128::from(since(us)) <= TRUSTED_FOR.as_micros() => error.passing(),
+            _ => error.not_fatal(),
         }
     }
 }

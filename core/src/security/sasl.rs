@@ -15,7 +15,7 @@ use crate::config::Endpoint;
 use crate::environment::{BoxFuture, Environment};
 use crate::error::{Error, Result};
 
-/// Characters of a client's nonce: 190 bits.
+/// Characters of a client's nonce: 190 bits, as the generator has 256.
 const NONCE: usize = 32;
 
 /// Logs in at brokers by SASL.
@@ -161,7 +161,7 @@ impl Authenticator for Static {
             Way::Scram { hash, is_token } => {
                 let salted = Arc::clone(&self.salted);
                 let credentials = Credentials { hash, user, password, is_token, salted };
-                let nonce = self.env.rng().sample_iter(Alphanumeric).take(NONCE);
+                let nonce = self.env.secret_rng().sample_iter(Alphanumeric).take(NONCE);
                 Box::new(Scram::new(credentials, nonce.map(char::from).collect()))
             }
         };
@@ -217,5 +217,27 @@ mod tests {
         }
         assert_ne!(first[0], first[1]);
         assert_eq!(first[0].len(), "n,,n=u,r=".len() + NONCE);
+    }
+
+    /// A nonce of as much randomness as the environment has, and repeatable where that is.
+    #[tokio::test]
+    async fn a_nonce_is_of_more_than_64_bits() {
+        let env = || {
+            let handle = tokio::runtime::Handle::current();
+            Environment::builder().runtime(handle).seed(1).build()
+        };
+        let nonce = async || {
+            let authenticator = Sasl::scram_sha_256("u", "p").authenticator(&env());
+            let to = Endpoint { host: "h".into(), port: 1 };
+            let mut login = authenticator.prepare(&to).await.unwrap();
+            let super::super::mechanism::Step::Send(message) = login.step(b"").unwrap() else {
+                panic!("it begins")
+            };
+            String::from_utf8(message["n,,n=u,r=".len()..].to_vec()).unwrap()
+        };
+        let of_64: String =
+            env().rng().sample_iter(Alphanumeric).take(NONCE).map(char::from).collect();
+        assert_ne!(nonce().await, of_64);
+        assert_eq!(nonce().await, nonce().await);
     }
 }

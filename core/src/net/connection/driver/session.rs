@@ -1,18 +1,24 @@
 //! A connection whose session ends: requests, then nothing more until all are answered, then a login, then requests
-//! again. What is ordered meanwhile waits in the channel. Nothing else may be written between the messages of a
-//! login: the broker would answer ILLEGAL_SASL_STATE and close.
+//! again. Nothing else may be written between the messages of a login: the broker would answer ILLEGAL_SASL_STATE and
+//! close.
+//!
+//! What is ordered meanwhile is held. Its time runs: it makes the connection late, and what is over is answered as
+//! unsent and never written. To what is written after the login the broker's time begins then.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::Driver;
+use super::{Driver, Outgoing};
 use crate::environment::{BoxFuture, Transport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::net::connection::CloseReason;
+use crate::metrics::Failure;
+use crate::net::connection::{CallError, CloseReason};
 use crate::net::frames::FrameReader;
 use crate::net::renewal::Renewed;
 use crate::record::pool::ChunkPool;
@@ -31,14 +37,15 @@ impl Driver {
     pub(super) fn poll_session(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
             if let Phase::LoggingIn(login) = &mut self.phase {
-                match ready!(login.as_mut().poll(cx)) {
-                    Ok(renewed) => self.renewed(renewed),
+                match login.as_mut().poll(cx) {
+                    Poll::Ready(Ok(renewed)) => self.renewed(renewed),
                     // A fresh connection finds out whether the credentials are good.
-                    Err(e) => {
+                    Poll::Ready(Err(e)) => {
                         let words = format!("the session is over: {}", e.message());
                         let error = Error::new(ErrorKind::Disconnected, words);
                         return Poll::Ready(CloseReason::Lost(error));
                     }
+                    Poll::Pending => return self.poll_held(cx),
                 }
             }
             // Before orders are looked at: after a stall nothing may go out in a session that is over.
@@ -49,25 +56,95 @@ impl Driver {
             if over.is_ready() {
                 return over;
             }
-            if !matches!(self.phase, Phase::Draining) || !self.is_drained() {
+            if !self.login_due(self.shared.env.now()) {
                 return Poll::Pending;
             }
             self.log_in();
         }
     }
 
+    /// While the login has the stream.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        if let Some(end) = self.take_orders(cx) {
+            return Poll::Ready(end);
+        }
+        if self.is_unneeded() {
+            return Poll::Ready(CloseReason::Unneeded);
+        }
+        self.poll_deadline(cx)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
     /// When the session is to be renewed, if it ends and that is not under way.
     pub(super) fn renewal_at(&self) -> Option<Instant> {
         let renewal = self.renewal.as_ref()?;
-        matches!(self.phase, Phase::Ready).then(|| renewal.due())
+        self.is_ready().then(|| renewal.due())
     }
 
     pub(super) fn renewal_due(&self, now: Instant) -> bool {
         self.renewal_at().is_some_and(|due| due <= now)
     }
 
-    fn is_drained(&self) -> bool {
-        self.in_flight.is_empty() && self.unwritten.is_empty() && self.write.is_empty()
+    /// When the login may begin, if nothing else is waited for.
+    pub(super) fn login_at(&self) -> Option<Instant> {
+        let drains = matches!(self.phase, Phase::Draining);
+        let drained = self.in_flight.is_empty() && self.unwritten.is_empty();
+        let is_next = drains && drained && self.write.is_empty();
+        let now = || self.shared.env.now();
+        is_next.then(|| self.renewal.as_ref().map_or_else(now, |renewal| renewal.login_from()))
+    }
+
+    pub(super) fn login_due(&self, now: Instant) -> bool {
+        self.login_at().is_some_and(|at| at <= now)
+    }
+
+    /// A request is given while the session is renewed.
+    pub(super) fn hold(&mut self, outgoing: Outgoing) {
+        if self.in_flight.is_empty() && self.held.is_empty() {
+            self.oldest(Some(outgoing.given));
+        }
+        self.held.push_back(outgoing);
+    }
+
+    /// When to look next at what is held: at the first whose time is over, and now and then, to know whether this
+    /// process runs.
+    pub(super) fn next_look_at_held(&self) -> Option<Instant> {
+        let first = self.held.iter().map(until).min()?;
+        Some(self.look_at(self.held.front()?.given).min(first))
+    }
+
+    /// Tells callers that hold no longer. `true` if there were any.
+    pub(super) fn held_give_up(&mut self, now: Instant) -> bool {
+        let before = self.held.len();
+        for outgoing in std::mem::take(&mut self.held) {
+            if until(&outgoing) > now {
+                self.held.push_back(outgoing);
+                continue;
+            }
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            outgoing.counted.failed(Failure::Timeout);
+            let what = format!(
+                "{}: request {}, which waited for a new login",
+                self.shared.name, outgoing.frame.api_key
+            );
+            let error = Error::timeout(what, outgoing.caller.request_timeout);
+            let _ = outgoing.reply.send(Err(CallError::Unsent(error)));
+        }
+        let any = self.held.len() < before;
+        if any && self.in_flight.is_empty() {
+            self.oldest(self.held.front().map(|outgoing| outgoing.given));
+        }
+        any
+    }
+
+    /// This process did nothing for so long.
+    pub(super) fn stalled_held(&mut self, by: Duration, now: Instant) {
+        for outgoing in &mut self.held {
+            outgoing.given = (outgoing.given + by).min(now);
+        }
     }
 
     fn log_in(&mut self) {
@@ -86,9 +163,22 @@ impl Driver {
         let Renewed { stream, reader, renewal } = renewed;
         (self.stream, self.reader, self.renewal) = (stream, reader, renewal);
         self.phase = Phase::Ready;
-        self.looked = self.shared.env.now();
+        let now = self.shared.env.now();
+        self.looked = now;
         self.last_look = false;
+        let us = self.shared.env.micros(now);
+        self.shared.renewed_us.store(us, Ordering::Relaxed);
+        self.shared.used_us.store(us, Ordering::Relaxed);
+        self.held_give_up(now);
+        self.oldest(None);
+        for outgoing in std::mem::take(&mut self.held) {
+            self.queue(outgoing, now);
+        }
     }
+}
+
+fn until(outgoing: &Outgoing) -> Instant {
+    outgoing.given + outgoing.caller.request_timeout
 }
 
 /// In place of the stream while the login has it. Nobody reads or writes it.
@@ -119,3 +209,6 @@ impl AsyncWrite for Lent {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;
