@@ -94,6 +94,8 @@ pub(super) async fn log_in(
         let answer = exchange.call(authenticate, &request, secret).await?;
         if answer.error_code != NONE {
             let words = answer.error_message.as_ref().map(|words| printable(words.as_str()));
+            // What Kafka says then is the same in JSON.
+            let words = login.refused().or(words);
             return Err(Error::broker(answer.error_code, &exchange.name, words.as_deref()));
         }
         challenge = answer.auth_bytes;

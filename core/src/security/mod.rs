@@ -7,6 +7,7 @@
 mod identity;
 pub(crate) mod jaas;
 mod mechanism;
+mod oauth;
 mod plain;
 mod sasl;
 mod scram;
@@ -28,7 +29,8 @@ use crate::metrics::{Logs, Metrics, event};
 use identity::Feed;
 pub(crate) use identity::SecurityKey;
 use mechanism::Authenticator;
-pub(crate) use mechanism::{Mechanism, Step};
+pub(crate) use mechanism::{Mechanism, Need, Step};
+pub use oauth::{ClientCredentials, OAuth, Token, TokenError, TokenProvider};
 pub use sasl::Sasl;
 pub use secret::Secret;
 pub use tls::{Pem, Tls, Verify};
@@ -78,6 +80,8 @@ impl Security {
 pub(crate) struct Guard {
     tls: Option<tls::Connector>,
     authenticator: Option<Arc<dyn Authenticator>>,
+    /// Where a secret is sent as it is, besides the brokers.
+    open_endpoint: Option<String>,
     env: Environment,
     /// When a broker took the credentials last, or answered on a connection that they had opened, in the environment's
     /// microseconds; 0: never.
@@ -98,10 +102,12 @@ impl Guard {
     /// `Config` if files are missing or do not fit.
     pub(crate) fn new(settings: &Security, env: &Environment) -> Result<Self> {
         let tls = settings.tls.as_ref().map(|tls| tls::Connector::new(tls, env)).transpose()?;
-        let authenticator = settings.sasl.as_ref().map(|sasl| sasl.authenticator(env));
+        let authenticator =
+            settings.sasl.as_ref().map(|sasl| sasl.authenticator(env)).transpose()?;
         Ok(Self {
             tls,
             authenticator,
+            open_endpoint: settings.sasl.as_ref().and_then(Sasl::open_endpoint),
             env: env.clone(),
             taken_us: AtomicU64::new(0),
             warned: AtomicBool::new(false),
@@ -118,6 +124,15 @@ impl Guard {
                 "ottla::net",
                 WARN,
                 "certificates of brokers are not verified: anybody on the way can read and change everything"
+            );
+        }
+        if let Some(endpoint) = &self.open_endpoint {
+            event!(
+                logs,
+                "ottla::net",
+                WARN,
+                endpoint = endpoint.as_str(),
+                "the client's secret crosses the network as it is: use https"
             );
         }
         for endpoint in bootstrap {
@@ -138,7 +153,7 @@ impl Guard {
                 "ottla::net",
                 WARN,
                 mechanism = authenticator.mechanism(),
-                "the password crosses the network as it is: use TLS"
+                "the password or token crosses the network as it is: use TLS"
             );
         }
     }
@@ -155,20 +170,20 @@ impl Guard {
         metrics: &Arc<Metrics>,
     ) -> Result<Prepared> {
         self.warn_of(to, metrics.logs());
-        let metrics = Arc::clone(metrics);
+        let logs = Arc::clone(metrics);
         let told = move |news| match news {
             tls::News::Renewed => event!(
-                metrics.logs(),
+                logs.logs(),
                 "ottla::net",
                 INFO,
                 "certificates have changed; new connections use the new ones"
             ),
             tls::News::Broken(error) => event!(
-                metrics.logs(), "ottla::net", WARN, error = %error.message(),
+                logs.logs(), "ottla::net", WARN, error = %error.message(),
                 "certificates have changed and are of no use; the old ones stay in use"
             ),
             tls::News::Slow(error) => event!(
-                metrics.logs(), "ottla::net", WARN, error = %error.message(),
+                logs.logs(), "ottla::net", WARN, error = %error.message(),
                 "certificates cannot be looked at; the old ones stay in use"
             ),
         };
@@ -176,11 +191,24 @@ impl Guard {
             Some(tls) => Some(tls.plan(env, told).await),
             None => None,
         };
-        let login = match &self.authenticator {
-            Some(authenticator) => Some(authenticator.prepare(to).await?),
-            None => None,
-        };
+        let login = self.login(to, Need::Login, metrics).await?;
         Ok(Prepared { tls, login })
+    }
+
+    /// What to log in with. An error is none of the broker's.
+    pub(crate) async fn login(
+        &self,
+        to: &Endpoint,
+        need: Need,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Box<dyn Mechanism>>> {
+        match &self.authenticator {
+            Some(authenticator) => {
+                let login = authenticator.prepare(to, need, metrics).await;
+                login.map(Some).map_err(|e| self.judge(e, self.env.now()))
+            }
+            None => Ok(None),
+        }
     }
 
     /// A broker has taken the credentials, or has answered on a connection that they had opened.
@@ -191,7 +219,7 @@ impl Guard {
     /// What a refusal means for a client whose credentials may have been good before: the handle stays of use,
     /// and what was good a moment ago may be good again in another.
     pub(crate) fn judge(&self, error: Error, now: Instant) -> Error {
-        if error.kind() != ErrorKind::Authentication {
+        if !matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Credentials) {
             return error;
         }
         let since = |us| self.env.micros(now).saturating_sub(us);

@@ -24,10 +24,11 @@ use tokio::time::{Instant, Sleep};
 use super::{CallError, CloseReason, OnClose, Order, Outgoing, Response, Shared};
 use crate::caught;
 use crate::environment::Transport;
-use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
-use crate::net::renewal::Renewal;
+use crate::net::renewal::{Preparing, Renewal};
+use crate::security::Mechanism;
 use crate::security::tls::cut_off;
 use session::Phase;
 
@@ -94,6 +95,9 @@ pub(super) struct Driver {
     grace: Instant,
     /// How to log in anew, if the broker ends the session.
     renewal: Option<Box<Renewal>>,
+    /// What that needs is being got ready, or is there.
+    preparing: Option<Preparing>,
+    prepared: Option<Result<Box<dyn Mechanism>>>,
     phase: Phase,
 }
 
@@ -133,6 +137,8 @@ impl Driver {
             last_look: false,
             grace: used,
             renewal,
+            preparing: None,
+            prepared: None,
             phase: Phase::Ready,
             shared,
         }
@@ -365,7 +371,7 @@ impl Driver {
         }
     }
 
-    fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
+    fn answered(&mut self, frame: Bytes) -> Result<()> {
         self.shared.env.mishap("connection");
         let name = &self.shared.name;
         let not_kafka = |words: String| {

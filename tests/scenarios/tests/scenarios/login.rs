@@ -278,7 +278,7 @@ async fn a_renewal_that_is_refused_ends_in_a_fresh_connection() {
 
 /// Everything that is said at all, at every level.
 #[derive(Clone, Default)]
-struct Everything(Arc<Mutex<String>>);
+pub(crate) struct Everything(pub(crate) Arc<Mutex<String>>);
 
 struct Fields<'a>(&'a mut String);
 

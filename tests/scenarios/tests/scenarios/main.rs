@@ -34,6 +34,7 @@ mod login;
 mod memory;
 mod metadata;
 mod mishaps;
+mod oauth;
 mod odd_responses;
 mod one_brokers_word;
 mod order;

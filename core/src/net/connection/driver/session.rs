@@ -1,5 +1,5 @@
-//! A connection whose session ends: requests, then nothing more until all are answered, then a login, then requests
-//! again. Nothing else may be written between the messages of a login: the broker would answer ILLEGAL_SASL_STATE and
+//! A connection whose session ends: requests, while what the login needs is got ready; nothing more until all are
+//! answered; then a login, and requests again. Nothing else may be written between the messages of a login: the broker would answer ILLEGAL_SASL_STATE and
 //! close.
 //!
 //! What is ordered meanwhile is held. Its time runs: it makes the connection late, and what is over is answered as
@@ -22,6 +22,7 @@ use crate::net::connection::{CallError, CloseReason};
 use crate::net::frames::FrameReader;
 use crate::net::renewal::Renewed;
 use crate::record::pool::ChunkPool;
+use crate::security::Mechanism;
 
 /// What a connection does.
 pub(super) enum Phase {
@@ -49,9 +50,7 @@ impl Driver {
                 }
             }
             // Before orders are looked at: after a stall nothing may go out in a session that is over.
-            if self.renewal_due(self.shared.env.now()) {
-                self.phase = Phase::Draining;
-            }
+            self.poll_preparing(cx);
             let over = self.poll_requests(cx);
             if over.is_ready() {
                 return over;
@@ -59,7 +58,35 @@ impl Driver {
             if !self.login_due(self.shared.env.now()) {
                 return Poll::Pending;
             }
-            self.log_in();
+            match self.prepared.take() {
+                Some(Ok(login)) => self.log_in(login),
+                Some(Err(e)) => {
+                    let words =
+                        format!("{}: the session is over: {}", self.shared.name, e.message());
+                    let error = Error::new(ErrorKind::Disconnected, words);
+                    return Poll::Ready(CloseReason::Lost(error));
+                }
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Gets ready what the login needs, and sends nothing more once that is there, or the session nearly over.
+    fn poll_preparing(&mut self, cx: &mut Context<'_>) {
+        let Some(renewal) = &self.renewal else { return };
+        let now = self.shared.env.now();
+        if renewal.due() <= now && self.preparing.is_none() && self.prepared.is_none() {
+            self.preparing = Some(renewal.prepare());
+        }
+        let over = renewal.last() <= now;
+        if let Some(preparing) = &mut self.preparing
+            && let Poll::Ready(login) = preparing.as_mut().poll(cx)
+        {
+            self.preparing = None;
+            self.prepared = Some(login);
+        }
+        if self.is_ready() && (over || self.prepared.is_some()) {
+            self.phase = Phase::Draining;
         }
     }
 
@@ -78,10 +105,12 @@ impl Driver {
         matches!(self.phase, Phase::Ready)
     }
 
-    /// When the session is to be renewed, if it ends and that is not under way.
+    /// When the session is to be renewed, if it ends and that is not under way; or when it is so near its end that
+    /// nothing more is to be sent.
     pub(super) fn renewal_at(&self) -> Option<Instant> {
         let renewal = self.renewal.as_ref()?;
-        self.is_ready().then(|| renewal.due())
+        let begun = self.preparing.is_some();
+        self.is_ready().then(|| if begun { renewal.last() } else { renewal.due() })
     }
 
     pub(super) fn renewal_due(&self, now: Instant) -> bool {
@@ -92,7 +121,7 @@ impl Driver {
     pub(super) fn login_at(&self) -> Option<Instant> {
         let drains = matches!(self.phase, Phase::Draining);
         let drained = self.in_flight.is_empty() && self.unwritten.is_empty();
-        let is_next = drains && drained && self.write.is_empty();
+        let is_next = drains && drained && self.write.is_empty() && self.prepared.is_some();
         let now = || self.shared.env.now();
         is_next.then(|| self.renewal.as_ref().map_or_else(now, |renewal| renewal.login_from()))
     }
@@ -147,7 +176,7 @@ impl Driver {
         }
     }
 
-    fn log_in(&mut self) {
+    fn log_in(&mut self, login: Box<dyn Mechanism>) {
         let Some(renewal) = self.renewal.take() else {
             self.phase = Phase::Ready;
             return;
@@ -155,7 +184,7 @@ impl Driver {
         let stream = std::mem::replace(&mut self.stream, Box::new(Lent));
         let reader = std::mem::replace(&mut self.reader, FrameReader::new(ChunkPool::default()));
         let broker = self.shared.metrics.broker().clone();
-        let login = renewal.log_in(stream, reader, self.shared.name.clone(), broker);
+        let login = renewal.log_in(login, stream, reader, self.shared.name.clone(), broker);
         self.phase = Phase::LoggingIn(login);
     }
 

@@ -177,8 +177,8 @@ async fn a_file_that_cannot_be_read_to_its_end_stops_no_dial() {
         (Arc::new(AtomicUsize::new(0)), Tls::system().ca(Pem::text(authority().pem())));
     let (counted, clock) = (Arc::clone(&reads), clock(&env));
     let read = move |before: Option<&Made>, place: &Place| {
+        let _ = place.read(&Pem::file("/mnt/gone/ca.pem"), "tls ca");
         if counted.fetch_add(1, Ordering::SeqCst) == 1 {
-            let _ = place.read(&Pem::file("/mnt/gone/ca.pem"), "tls ca");
             answers.lock().unwrap().recv().unwrap();
         }
         make(&good, &clock, before, &Place::default())
