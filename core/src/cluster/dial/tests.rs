@@ -2,7 +2,8 @@ use kafka_protocol::messages::{InitProducerIdRequest, MetadataRequest};
 use ottla_test_broker::{ApiKey, Cluster, Fault};
 
 use super::*;
-use crate::cluster::testbed::{Bed, Way, bed, bed_of, ms, secs};
+use crate::cluster::testbed::{Bed, Way, bed, bed_as, bed_of, ms, secs};
+use crate::security::{OAuth, Sasl, Security, Token};
 
 /// The broker was dialled in vain until what must go to it has to wait for so long.
 fn fails_until(bed: &Bed, id: i32, wait: Duration) {
@@ -284,6 +285,28 @@ async fn who_is_being_dialled_is_told_of() {
     let error = bed.pool.control_but(&[]).await.err().expect("nobody answers");
     assert!(error.message().contains("it is being dialled"), "{error}");
     dials.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// What comes from others is waited for within the set-up, of which a broker has half at least; and none is blamed.
+#[tokio::test(start_paused = true)]
+async fn who_dials_waits_for_a_provider_for_half_of_the_set_up() {
+    let provider = || async {
+        tokio::time::sleep(secs(8)).await;
+        Ok(Token::new("a"))
+    };
+    let bearer = ottla_test_broker::BearerLogin { principal: "a".into(), lifetime: None };
+    let sasl = ottla_test_broker::Sasl::new().tokens(move |_| Some(bearer.clone()));
+    let security = Security { tls: None, sasl: Some(Sasl::oauth(OAuth::provider(provider))) };
+    let bed = bed_as(Cluster::builder().brokers(1).sasl(sasl), 1, security);
+    let begun = bed.now();
+    let error = bed.pool.lane(-1, Lane::Control, DialUrgency::Needed).await.err().unwrap();
+    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::Credentials, secs(5)), "{error}");
+    assert!(error.message().contains("nothing to log in with within 5s"), "{error}");
+    let broker = bed.pool.broker(-1).unwrap();
+    assert!(!broker.is_unreachable() && bed.net.all_dials() == 0);
+    tokio::time::timeout(ms(1), broker.dial_lock()).await.expect("nobody dials");
+    bed.lane(-1, Lane::Control).await;
+    assert_eq!(begun.elapsed().as_secs(), 8);
 }
 
 #[test]

@@ -164,6 +164,30 @@ async fn tokens_are_renewed_under_load_without_an_error_or_a_doubt() {
     assert_eq!((bad.losses, bad.retries, bad.records_failed, bad.errors), (0, 0, 0, 0), "{bad}");
 }
 
+/// A provider that takes its time holds up no record: a session has some left when its renewal begins.
+#[tokio::test(start_paused = true)]
+async fn requests_go_on_while_a_token_is_asked_for() {
+    for seed in 0..6 {
+        let endpoint = TokenEndpoint::new().client("me", SECRET);
+        endpoint.set_life(secs(100));
+        endpoint.always(TokenReply::After(secs(1)));
+        let cluster = cluster_of(OfBroker::new().tokens(endpoint.judge()).max_reauth(secs(40)));
+        let sasl = Sasl::oauth(credentials(SECRET));
+        let client = connect(client(&cluster, &endpoint, seed).sasl(sasl)).await;
+        let producer = client.producer().build().unwrap();
+        acked(&producer, free()).await;
+        let begun = Instant::now();
+        while begun.elapsed() < secs(300) {
+            let sent = Instant::now();
+            acked(&producer, free()).await;
+            assert!(sent.elapsed() < ms(700), "seed {seed}: {:?}", sent.elapsed());
+            tokio::time::sleep(ms(50)).await;
+        }
+        let renewed: u64 = cluster.stats().brokers.iter().map(|b| b.reauthentications).sum();
+        assert!(renewed >= 7, "seed {seed}: {renewed}");
+    }
+}
+
 /// While the provider is down the token that there is goes on, and no broker is blamed.
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_is_down_costs_nothing_while_the_token_is_good() {
