@@ -358,6 +358,13 @@ impl Environment {
         StdRng::seed_from_u64(rng.random())
     }
 
+    /// The same for what nobody may guess: of all the randomness that the environment's generator has, not of the 64
+    /// bits that tell tasks apart.
+    pub(crate) fn secret_rng(&self) -> StdRng {
+        let mut rng = self.0.rng.lock().unwrap_or_else(|e| e.into_inner());
+        StdRng::from_rng(&mut *rng)
+    }
+
     /// Whether this environment was made in this process and not inherited through a fork.
     pub(crate) fn alive_here(&self) -> bool {
         self.0.origin.is_here()

@@ -101,7 +101,9 @@ pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
 };
 pub use record::{Compression, Headers, RecordPosition, RecordRef};
-pub use security::{Pem, Sasl, Secret, Tls, Verify};
+pub use security::{
+    ClientCredentials, OAuth, Pem, Sasl, Secret, Tls, Token, TokenError, TokenProvider, Verify,
+};
 
 /// An embedded broker for a program's own tests: real protocol, faults on request, no container.
 #[cfg(feature = "testing")]

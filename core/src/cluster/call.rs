@@ -151,7 +151,7 @@ impl Pool {
             self.vouch(id, connection).await.map_err(CallError::Unsent)?;
         }
         let response = connection.call(call.request, call.versions, retry).await?;
-        self.called(since);
+        self.called(connection.at_work_since(since));
         (call.check)(id, connection, &response).map_err(CallError::InDoubt)?;
         Ok(response)
     }

@@ -34,6 +34,18 @@ const CALL_PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// This many known brokers are tried, drawn anew each time, before the bootstrap list.
 const KNOWN_TRIED: usize = 3;
 
+/// Who has been turned away by all brokers looks this often whether somebody else has come to one.
+const LOOKED_FOR: Duration = Duration::from_millis(200);
+
+/// How a search for any broker has ended.
+enum Reached {
+    Somebody(i32, Connection),
+    /// All have turned this client away; one of them may be asked again from then on.
+    Nobody {
+        until: Instant,
+    },
+}
+
 /// Paces dials while no broker is connected, for all callers that look for any broker.
 #[derive(Default)]
 pub(crate) struct ReconnectPacer {
@@ -151,16 +163,29 @@ impl Pool {
                 }
             };
             let endpoint = broker.endpoint();
-            let prepared = setup.guard.prepare(&setup.env, &endpoint, setup.metrics.logs());
-            let prepared = match prepared.await {
-                Ok(prepared) => prepared,
+            let deadline = setup.env.now() + timeout;
+            let prepared = setup.guard.prepare(&setup.env, &endpoint, &setup.metrics);
+            // Half of the time there is at most: the rest is the broker's.
+            let prepared = match setup.env.within(timeout / 2, prepared).await {
+                Some(Ok(prepared)) => prepared,
                 // Nor does it if there is nothing to log in with.
-                Err(e) => {
+                Some(Err(e)) => {
                     drop(dial_lock);
                     let _ = tx.send(Err(e));
                     return;
                 }
+                None => {
+                    drop(dial_lock);
+                    let words = format!(
+                        "{}: nothing to log in with within {:?}",
+                        broker.name(),
+                        timeout / 2
+                    );
+                    let _ = tx.send(Err(Error::new(ErrorKind::Credentials, words).passing()));
+                    return;
+                }
             };
+            let timeout = deadline.saturating_duration_since(setup.env.now());
             let reconnect = broker.dialing(setup.env.now());
             let target = net::Target {
                 id,
@@ -251,14 +276,22 @@ impl Pool {
     /// The same, to another broker than those of `not` if there is one, and without knowing that it is of the right
     /// cluster: for the request that asks for the cluster's id.
     pub(crate) async fn control_but(self: &Arc<Self>, not: &[i32]) -> Result<(i32, Connection)> {
-        if let Some(found) = self.open_control(not) {
-            return Ok(found);
+        loop {
+            if let Some(found) = self.open_control(not) {
+                return Ok(found);
+            }
+            let one_at_a_time = self.reaching.lock().await;
+            if let Some(found) = self.open_control(not) {
+                return Ok(found);
+            }
+            let until = match self.reach_anybody(not).await? {
+                Reached::Somebody(id, connection) => return Ok((id, connection)),
+                Reached::Nobody { until } => until,
+            };
+            // Not while holding the lock, nor without looking who comes meanwhile.
+            drop(one_at_a_time);
+            self.env().sleep_until(until.min(self.env().now() + LOOKED_FOR)).await;
         }
-        let _one_at_a_time = self.reaching.lock().await;
-        if let Some(found) = self.open_control(not) {
-            return Ok(found);
-        }
-        self.reach_anybody(not).await
     }
 
     pub(super) fn open_control(&self, not: &[i32]) -> Option<(i32, Connection)> {
@@ -280,13 +313,13 @@ impl Pool {
 
     /// Dials one after the other, known brokers first, then the bootstrap list (KIP-899), until one
     /// is reached or all were tried.
-    async fn reach_anybody(self: &Arc<Self>, not: &[i32]) -> Result<(i32, Connection)> {
+    async fn reach_anybody(self: &Arc<Self>, not: &[i32]) -> Result<Reached> {
         let mut candidates = self.candidates(not);
         if candidates.is_empty() {
             candidates = self.candidates(&[]);
         }
-        if let Some(found) = self.until_somebody_may_be_asked(&candidates, not).await {
-            return Ok(found);
+        if let Some(until) = self.turned_away_until(&candidates) {
+            return Ok(Reached::Nobody { until });
         }
         let mut errors = Vec::new();
         let mut waiting: Vec<(i32, oneshot::Receiver<Result<Connection>>)> = Vec::new();
@@ -299,8 +332,8 @@ impl Pool {
             while let Err(at) = self.look_for_somebody(self.env().now()) {
                 self.env().sleep_until(at).await;
                 // Another caller may have reached a broker meanwhile.
-                if let Some(found) = self.open_control(not) {
-                    return Ok(found);
+                if let Some((id, connection)) = self.open_control(not) {
+                    return Ok(Reached::Somebody(id, connection));
                 }
             }
             // A dial that is under way belongs to another caller; its outcome comes by itself.
@@ -311,7 +344,7 @@ impl Pool {
                 continue;
             };
             if let Some(connection) = broker.open(Lane::Control) {
-                return Ok((broker.id, connection));
+                return Ok(Reached::Somebody(broker.id, connection));
             }
             if let Some(refusal) = broker.refusal(self.env().now()) {
                 errors.push(refusal.error);
@@ -321,7 +354,7 @@ impl Pool {
             match tokio::time::timeout(DIAL_PATIENCE, &mut outcome).await {
                 Err(_) => waiting.push((broker.id, outcome)),
                 Ok(outcome) => match result(outcome) {
-                    Ok(connection) => return Ok((broker.id, connection)),
+                    Ok(connection) => return Ok(Reached::Somebody(broker.id, connection)),
                     Err(e) => errors.push(e),
                 },
             }
@@ -329,31 +362,21 @@ impl Pool {
         // All were tried: one of the slow ones may be the only one that answers.
         for (id, outcome) in waiting {
             match result(outcome.await) {
-                Ok(connection) => return Ok((id, connection)),
+                Ok(connection) => return Ok(Reached::Somebody(id, connection)),
                 Err(e) => errors.push(e),
             }
         }
         Err(summary(errors))
     }
 
-    /// If all of them have turned this client away, and that may pass: waits until one of them may be asked again, or
-    /// gives a connection that somebody else has opened meanwhile. If it does not pass, the caller is to hear of it.
-    async fn until_somebody_may_be_asked(
-        &self,
-        brokers: &[Arc<Broker>],
-        not: &[i32],
-    ) -> Option<(i32, Connection)> {
-        loop {
-            let now = self.env().now();
-            let refusals: Option<Vec<_>> = brokers.iter().map(|b| b.refusal(now)).collect();
-            let refusals = refusals.unwrap_or_default();
-            let passing = refusals.iter().filter(|refusal| !is_hopeless(&refusal.error));
-            let at = passing.map(|refusal| refusal.until).min()?;
-            self.env().sleep_until(at).await;
-            if let Some(found) = self.open_control(not) {
-                return Some(found);
-            }
-        }
+    /// If all of them have turned this client away, and that may pass: when one of them may be asked again. If it does
+    /// not pass, the caller is to hear of it.
+    fn turned_away_until(&self, brokers: &[Arc<Broker>]) -> Option<Instant> {
+        let now = self.env().now();
+        let refusals: Option<Vec<_>> = brokers.iter().map(|b| b.refusal(now)).collect();
+        let refusals = refusals?;
+        let passing = refusals.iter().filter(|refusal| !is_hopeless(&refusal.error));
+        passing.map(|refusal| refusal.until).min()
     }
 
     /// The brokers to dial for a short call: known brokers that are not backing off, in random order, then
@@ -372,6 +395,8 @@ impl Pool {
             known.shuffle(rng);
             bootstrap.shuffle(rng);
         });
+        // Before who is not to be asked yet.
+        known.sort_by_key(|b| b.refusal(now).is_some());
         // If many brokers are known, only a few are tried before the bootstrap list: all of them may be gone.
         if !bootstrap.is_empty() {
             known.truncate(KNOWN_TRIED);

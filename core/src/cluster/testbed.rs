@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use ottla_test_broker::{ApiKey, Builder, Cluster, Fault, FaultRule};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::config::{ClientConfig, ClusterChange, Endpoint, parse_bootstrap};
 use crate::environment::{BoxFuture, Dialer, Environment, Transport};
 use crate::net::Connection;
 use crate::policy::reconnect::DialUrgency;
+use crate::security::Security;
 
 pub(crate) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -40,6 +42,8 @@ pub(crate) enum Way {
     /// The process has no descriptor left.
     #[cfg(unix)]
     UsedUp,
+    /// To somebody who says this, whatever is asked.
+    Says(Vec<u8>),
     /// To a broker of another cluster.
     Elsewhere(ottla_test_broker::Dialer, String, u16),
 }
@@ -90,6 +94,13 @@ impl Dialer for Net {
                     #[cfg(unix)]
                     Way::UsedUp => return Err(rustix::io::Errno::MFILE.into()),
                     Way::Elsewhere(other, host, port) => other.dial(&host, port)?,
+                    Way::Says(words) => {
+                        let (near, mut far) = tokio::io::duplex(words.len().max(1 << 10));
+                        far.write_all(&words).await?;
+                        // It stays until the client has had enough.
+                        tokio::spawn(async move { far.read_to_end(&mut Vec::new()).await });
+                        near
+                    }
                     Way::Hangs => {
                         changed.changed().await.expect("the sender is this network's");
                         continue;
@@ -115,6 +126,11 @@ pub(crate) fn bed(brokers: i32, seed: u64) -> Bed {
 }
 
 pub(crate) fn bed_of(cluster: Builder, seed: u64) -> Bed {
+    bed_as(cluster, seed, Security::default())
+}
+
+/// The same with a pool of these settings.
+pub(crate) fn bed_as(cluster: Builder, seed: u64, security: Security) -> Bed {
     let cluster = cluster.tcp(false).start_on_current_runtime().unwrap();
     let net = Net {
         cluster: cluster.dialer(),
@@ -127,7 +143,8 @@ pub(crate) fn bed_of(cluster: Builder, seed: u64) -> Bed {
         .dialer(Arc::new(net.clone()))
         .seed(seed)
         .build();
-    let pool = Pool::get(&env, &config(&cluster.bootstrap())).expect("it names no files");
+    let config = ClientConfig { security, ..config(&cluster.bootstrap()) };
+    let pool = Pool::get(&env, &config).expect("it names no files");
     Bed { cluster, net, env, pool }
 }
 

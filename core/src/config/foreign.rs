@@ -150,7 +150,14 @@ const TLS_REST: &str = "not offered: TLS is 1.2 or 1.3, with the suites that are
 const PEM_ALONE: &str =
     "key stores are PEM here: convert it with openssl pkcs12 -in STORE -nodes -out STORE.pem";
 const PLAIN_KEY: &str = "encrypted keys are not offered: decrypt it with openssl pkey, and let only this program read it";
-const SASL_REST: &str = "of SASL, PLAIN and SCRAM are offered yet, with user name and password";
+const SASL_REST: &str = "of SASL, PLAIN, SCRAM and OAUTHBEARER are offered yet";
+const OAUTH_REST: &str = "of OAUTHBEARER, properties set client credentials and the file of a token; other tokens are \
+                          given by the program (OAuth)";
+const TOKENS: &str = "not needed: another token is asked for at 80 to 90 % of a token's life";
+const LOGIN: &[&str] = &[
+    "org.apache.kafka.common.security.oauthbearer.oauthbearerlogincallbackhandler",
+    "org.apache.kafka.common.security.oauthbearer.secured.oauthbearerlogincallbackhandler",
+];
 const BACKOFF: &str =
     "not needed: pauses after a failure grow from 100 ms to 5 s, spread at random";
 const SETUP: &str = "not needed: 10 s, up to 30 s after failures; connect_timeout is how long a new \
@@ -217,6 +224,21 @@ const TABLE: &[Foreign] = &[
     is("sasl.password", Client, "sasl", Values::Security),
     is("sasl.plain.password", Client, "sasl", Values::Security),
     is("sasl.jaas.config", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.token.endpoint.url", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.client.id", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.client.credentials.client.id", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.client.secret", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.client.credentials.client.secret", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.scope", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.extensions", Client, "sasl", Values::Security),
+    is("sasl.oauthbearer.header.urlencode", Client, "sasl", Values::Security),
+    is("https.ca.location", Client, "sasl", Values::Security),
+    is("https.ca.pem", Client, "sasl", Values::Security),
+    like("sasl.oauthbearer.method", Client, OAUTH_REST, &["oidc"]),
+    like("sasl.oauthbearer.grant.type", Client, OAUTH_REST, &["client_credentials"]),
+    like("sasl.login.callback.handler.class", Client, OAUTH_REST, LOGIN),
+    no("sasl.oauthbearer.*", Client, OAUTH_REST),
+    no("sasl.login.refresh.*", Client, TOKENS),
     no("sasl.*", Client, SASL_REST),
     no("enable.sasl.*", Client, SASL_REST),
     no("https.*", Client, SASL_REST),
@@ -374,7 +396,9 @@ mod tests {
         }
         assert_eq!(foreign("ssl_cafile").unwrap().name, "ssl.cafile");
         assert_eq!(foreign("ssl.protocol").unwrap().name, "ssl.*");
-        assert_eq!(foreign("sasl.oauthbearer.scope").unwrap().name, "sasl.*");
+        assert_eq!(foreign("sasl.oauthbearer.scope").unwrap().name, "sasl.oauthbearer.scope");
+        assert_eq!(foreign("sasl.oauthbearer.config").unwrap().name, "sasl.oauthbearer.*");
+        assert_eq!(foreign("sasl.kerberos.keytab").unwrap().name, "sasl.*");
         // Exact names come before beginnings.
         assert_eq!(foreign("socket.timeout.ms").unwrap().name, "socket.timeout.ms");
         assert_eq!(foreign("socket.keepalive.enable").unwrap().name, "socket.*");

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// batch. Bounds the memory that a hostile or foreign peer can make this client take.
 pub(crate) const MAX_FRAME: usize = 128 << 20;
 
+/// A frame larger than this comes from no broker before the connection is ready: versions take 1 KiB, the largest
+/// message of a login a few.
+pub(crate) const MAX_SETUP_FRAME: usize = 1 << 20;
+
 /// Requests in flight on one produce lane. The broker answers them one by one; a few keep its
 /// queue from running dry during a round trip, more only add delay.
 pub(crate) const MAX_REQUESTS_IN_FLIGHT: usize = 5;

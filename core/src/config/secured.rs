@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 
 use super::properties::Value;
-use crate::security::jaas::{self, Module};
-use crate::security::{Pem, Sasl, Secret, Tls, Verify};
+use crate::security::jaas::{self, Jaas, Module};
+use crate::security::{ClientCredentials, OAuth, Pem, Sasl, Secret, Tls, Verify};
 
 /// By the name that the table has: how it was spelt, and the value.
 pub(super) type Secured<'a> = BTreeMap<&'static str, (&'a str, &'a str)>;
 
 /// A property, and why it is not taken.
 type Complaint<'a> = (&'a str, String);
+
+const URL: &str = "sasl.oauthbearer.token.endpoint.url";
+const CLIENT_ID: &str = "sasl.oauthbearer.client.id";
+const CLIENT_SECRET: &str = "sasl.oauthbearer.client.secret";
 
 /// Notes one of them. `row`: its name in the table.
 pub(super) fn take<'a>(
@@ -28,6 +32,8 @@ pub(super) fn take<'a>(
         "sasl.mechanisms" => "sasl.mechanism",
         "sasl.plain.username" => "sasl.username",
         "sasl.plain.password" => "sasl.password",
+        "sasl.oauthbearer.client.credentials.client.id" => CLIENT_ID,
+        "sasl.oauthbearer.client.credentials.client.secret" => CLIENT_SECRET,
         row => row,
     };
     match secured.insert(row, (name, value)) {
@@ -143,14 +149,16 @@ fn is_off<'a>(secured: &Secured<'a>, row: &str) -> Result<bool, Complaint<'a>> {
 fn sasl<'a>(secured: &Secured<'a>, protocol: &'a str) -> Result<Sasl, Complaint<'a>> {
     // Java's default is Kerberos, which nobody means who gives none.
     let Some((name, mechanism)) = secured.get("sasl.mechanism") else {
-        let words = "sasl.mechanism is missing: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
+        let words = "sasl.mechanism is missing: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
         return Err((protocol, words.to_owned()));
     };
     let module = match *mechanism {
         "PLAIN" => Module::Plain,
         "SCRAM-SHA-256" | "SCRAM-SHA-512" => Module::Scram,
+        "OAUTHBEARER" => return oauth(secured, name),
         _ => {
-            let words = "of mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 are offered yet";
+            let words =
+                "of mechanisms PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER are offered yet";
             return Err((name, words.to_owned()));
         }
     };
@@ -181,6 +189,83 @@ fn sasl<'a>(secured: &Secured<'a>, protocol: &'a str) -> Result<Sasl, Complaint<
         _ => Sasl::scram_sha_512(user, password),
     };
     Ok(if is_token { sasl.delegation_token() } else { sasl })
+}
+
+/// `name`: of the property that asks for OAUTHBEARER.
+fn oauth<'a>(secured: &Secured<'a>, name: &'a str) -> Result<Sasl, Complaint<'a>> {
+    let jaas = match secured.get("sasl.jaas.config") {
+        Some((by, config)) => {
+            let read = jaas::parse(config).map_err(|why| (*by, why.to_owned()))?;
+            if read.module != Module::OAuthBearer {
+                return Err((by, "its login module is not that of sasl.mechanism".to_owned()));
+            }
+            Some((*by, read))
+        }
+        None => None,
+    };
+    let Some((by_url, url)) = secured.get(URL) else {
+        let words = format!("{URL} is missing; tokens of the program's own are no property");
+        return Err((name, words));
+    };
+    let mut oauth = match url.strip_prefix("file:") {
+        // As Java has it: the file of a token.
+        Some(path) => OAuth::file(path.strip_prefix("//").unwrap_or(path)),
+        None => credentials(secured, jaas.as_ref().map(|(_, jaas)| jaas), (*by_url, *url))?.into(),
+    };
+    let mut extensions = Vec::new();
+    if let Some((by, list)) = secured.get("sasl.oauthbearer.extensions") {
+        for pair in list.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let Some((name, value)) = pair.split_once('=') else {
+                return Err((by, "it is written name=value,name=value".to_owned()));
+            };
+            extensions.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+    }
+    extensions.extend(jaas.into_iter().flat_map(|(_, jaas)| jaas.extensions));
+    for (name, value) in extensions {
+        oauth = oauth.extension(name, value);
+    }
+    Ok(Sasl::oauth(oauth))
+}
+
+/// What is in the login module, or else in properties of its own.
+fn credentials<'a>(
+    secured: &Secured<'a>,
+    jaas: Option<&Jaas>,
+    (by_url, url): (&'a str, &'a str),
+) -> Result<ClientCredentials, Complaint<'a>> {
+    let own = |row: &str| secured.get(row).map(|(_, value)| (*value).to_owned());
+    let user = jaas.map(|jaas| jaas.user.clone()).filter(|user| !user.is_empty());
+    let password = jaas.map(|jaas| jaas.password.clone()).filter(|secret| !secret.is_empty());
+    let id = user.or_else(|| own(CLIENT_ID));
+    let secret = password.or_else(|| own(CLIENT_SECRET).map(Secret::from));
+    let (Some(id), Some(secret)) = (id, secret) else {
+        let words =
+            format!("{CLIENT_ID} and {CLIENT_SECRET} are missing, or clientId and clientSecret");
+        return Err((by_url, words));
+    };
+    let mut credentials = ClientCredentials::new(url, id, secret);
+    let scope = jaas.and_then(|jaas| jaas.scope.clone());
+    if let Some(scope) = scope.or_else(|| own("sasl.oauthbearer.scope")) {
+        credentials = credentials.scope(scope);
+    }
+    if let Some((name, flag)) = secured.get("sasl.oauthbearer.header.urlencode") {
+        match flag.to_lowercase().as_str() {
+            "true" => credentials = credentials.encoded_header(),
+            "false" => {}
+            _ => return Err((name, "it is neither true nor false".to_owned())),
+        }
+    }
+    let file = secured.get("https.ca.location").filter(|(_, path)| *path != "probe");
+    match (file, secured.get("https.ca.pem")) {
+        (Some(_), Some((name, _))) => {
+            return Err((name, "another property names it, too".to_owned()));
+        }
+        (Some((_, path)), None) => credentials = credentials.ca(Pem::file(*path)),
+        (None, Some((_, pem))) => credentials = credentials.ca(Pem::text(pem.replace("\\n", "\n"))),
+        (None, None) => {}
+    }
+    Ok(credentials)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) fn connection(env: &Environment, broker: i32) -> (Connection, DuplexS
         caller: Arc::new(caller),
         idle_share: 0.9,
         next_correlation: 1,
-        logged_in: false,
+        guard: None,
         renewal: None,
         on_close: Box::new(|_| ()),
         metrics: Metrics::default().broker(broker).dialed(now).connected(false, now),

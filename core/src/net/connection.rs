@@ -30,6 +30,7 @@ use crate::environment::{Environment, STALL, Transport};
 use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::{Api, ConnectionMetrics, Sent};
 use crate::protocol::{self, Throttle, Versions};
+use crate::security::Guard;
 
 use driver::Driver;
 
@@ -62,7 +63,7 @@ struct Outgoing {
     /// The client that sends it.
     caller: Arc<Caller>,
     reply: oneshot::Sender<Response>,
-    sent: Instant,
+    given: Instant,
     counted: Sent,
 }
 
@@ -95,13 +96,15 @@ struct Shared {
     muted_us: AtomicU64,
     /// When the last request was given or the last response came, in the environment's microseconds.
     used_us: AtomicU64,
+    /// When the session was renewed last, in the environment's microseconds; 0: never.
+    renewed_us: AtomicU64,
     closed: AtomicBool,
     /// A response has come since the set-up.
     answered: AtomicBool,
     /// Held while a quiet connection is asked for a sign of life.
     proof: tokio::sync::Mutex<()>,
-    /// It began with a login.
-    logged_in: bool,
+    /// Whose credentials it began with; `None`: without a login.
+    guard: Option<Arc<Guard>>,
     /// The error of a peer that does not speak Kafka, if that ended the connection: requests that come later
     /// get it, too.
     not_kafka: OnceLock<Error>,
@@ -122,8 +125,8 @@ pub(crate) struct Ready {
     /// It closes after this part (0.8 to 1) of its callers' longest idle timeout without a request.
     pub(crate) idle_share: f64,
     pub(crate) next_correlation: i32,
-    /// It began with a login.
-    pub(crate) logged_in: bool,
+    /// Whose credentials it began with; `None`: without a login.
+    pub(crate) guard: Option<Arc<Guard>>,
     /// The broker ends the session, unless it is logged in anew.
     pub(crate) renewal: Option<Box<Renewal>>,
     pub(crate) on_close: OnClose,
@@ -148,10 +151,11 @@ impl Connection {
             look_us: AtomicU64::new(u64::MAX),
             muted_us: AtomicU64::new(0),
             used_us: AtomicU64::new(env.micros(env.now())),
+            renewed_us: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             proof: tokio::sync::Mutex::default(),
-            logged_in: ready.logged_in,
+            guard: ready.guard,
             not_kafka: OnceLock::new(),
             metrics: ready.metrics,
         });
@@ -295,6 +299,15 @@ impl Connection {
         self.shared.env.instant(self.shared.used_us.load(Ordering::Relaxed))
     }
 
+    /// Since when the broker can have been at an answered request that was given at `given`: what is given while the
+    /// session is renewed waits for that, which says nothing of how long the broker takes.
+    pub(crate) fn at_work_since(&self, given: Instant) -> Instant {
+        match self.shared.renewed_us.load(Ordering::Relaxed) {
+            0 => given,
+            us => given.max(self.shared.env.instant(us)),
+        }
+    }
+
     /// Whether it was quiet for [`PROVED_AFTER`], so that it may lead nowhere by now.
     pub(crate) fn needs_proof(&self, now: Instant) -> bool {
         let used = self.shared.used_us.load(Ordering::Relaxed);
@@ -371,14 +384,14 @@ impl Connection {
     /// Queues a frame. The receiver gives the body of the response: correlation id checked and cut off.
     pub(crate) fn send(&self, frame: Frame) -> oneshot::Receiver<Response> {
         let (reply, response) = oneshot::channel();
-        let sent = self.shared.env.now();
+        let given = self.shared.env.now();
         self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.shared.used_us.store(self.shared.env.micros(sent), Ordering::Relaxed);
+        self.shared.used_us.store(self.shared.env.micros(given), Ordering::Relaxed);
         let (api, bytes) =
             (Api::from_key(frame.api_key), frame.segments.iter().map(Bytes::len).sum());
-        let counted = self.shared.metrics.broker().sent(api, bytes, frame.retry, sent);
+        let counted = self.shared.metrics.broker().sent(api, bytes, frame.retry, given);
         let caller = Arc::clone(&self.caller);
-        let outgoing = Outgoing { frame, caller, reply, sent, counted };
+        let outgoing = Outgoing { frame, caller, reply, given, counted };
         if let Err(mpsc::error::SendError(Order::Send(outgoing))) =
             self.tx.send(Order::Send(outgoing))
         {

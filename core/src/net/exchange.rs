@@ -55,7 +55,7 @@ impl Exchange {
         for version in [VERSIONS.1, VERSIONS.0] {
             let bytes =
                 protocol::encode_request(version, self.correlation, &self.client_id, &request)?;
-            let body = self.exchange(Api::ApiVersions, bytes).await.map_err(|e| {
+            let body = self.exchange(Api::ApiVersions, &bytes).await.map_err(|e| {
                 // A TLS listener, and much else that is not Kafka, hangs up on the first bytes.
                 match e.kind() {
                     ErrorKind::Disconnected if self.guard.tls().is_none() => Error::new(
@@ -86,14 +86,16 @@ impl Exchange {
         ))
     }
 
-    /// Sends a request, and reads its response.
+    /// Sends a request, which may have a secret of so many bytes in it, and reads its response.
     pub(super) async fn call<R: Request>(
         &mut self,
         version: i16,
         request: &R,
+        secret: usize,
     ) -> Result<R::Response> {
-        let bytes = protocol::encode_request(version, self.correlation, &self.client_id, request)?;
-        let body = self.exchange(Api::from_key(R::KEY), bytes).await?;
+        let (correlation, client_id) = (self.correlation, &self.client_id);
+        let bytes = protocol::encode_secret(version, correlation, client_id, request, secret)?;
+        let body = self.exchange(Api::from_key(R::KEY), &bytes).await?;
         self.read::<R>(version, body)
     }
 
@@ -106,9 +108,9 @@ impl Exchange {
         Ok(response)
     }
 
-    async fn exchange(&mut self, api: Api, request: Bytes) -> Result<Bytes> {
+    async fn exchange(&mut self, api: Api, request: &[u8]) -> Result<Bytes> {
         let sent = self.metrics.sent(api, request.len(), false, self.env.now());
-        let frame = match self.write_and_read(&request).await {
+        let frame = match self.write_and_read(request).await {
             Ok(frame) => frame,
             Err(e) => return Err(self.lost(&e)),
         };

@@ -28,6 +28,8 @@ pub(crate) struct FrameReader {
     start: usize,
     /// A large frame under way and its announced size.
     large: Option<(Chunk, usize)>,
+    /// The size of the largest frame that is taken.
+    limit: usize,
     pool: ChunkPool,
 }
 
@@ -43,7 +45,13 @@ enum Cut {
 
 impl FrameReader {
     pub(crate) fn new(pool: ChunkPool) -> Self {
-        Self { ahead: Vec::new(), start: 0, large: None, pool }
+        Self { ahead: Vec::new(), start: 0, large: None, limit: MAX_FRAME, pool }
+    }
+
+    /// The same, that takes no frame larger than this.
+    pub(crate) fn at_most(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The next frame without its size prefix; `UnexpectedEof` when the peer closed.
@@ -72,7 +80,7 @@ impl FrameReader {
                 continue;
             }
             if !self.ahead.is_empty() {
-                match cut(&self.ahead[self.start..])? {
+                match cut(&self.ahead[self.start..], self.limit)? {
                     Cut::Frame(frame, used) => {
                         self.start += used;
                         if self.start == self.ahead.len() {
@@ -95,7 +103,7 @@ impl FrameReader {
             let got = buf.filled();
             if self.ahead.is_empty() {
                 // Most responses come alone and whole.
-                match cut(got)? {
+                match cut(got, self.limit)? {
                     Cut::Frame(frame, used) => {
                         self.ahead.extend_from_slice(&got[used..]);
                         return Poll::Ready(Ok(frame));
@@ -131,9 +139,9 @@ impl FrameReader {
     }
 }
 
-fn cut(have: &[u8]) -> io::Result<Cut> {
+fn cut(have: &[u8], limit: usize) -> io::Result<Cut> {
     let Some(prefix) = have.first_chunk::<4>() else { return Ok(Cut::More) };
-    let size = frame_size(*prefix)?;
+    let size = frame_size(*prefix, limit)?;
     Ok(match have.get(4..4 + size) {
         Some(frame) => Cut::Frame(Bytes::copy_from_slice(frame), 4 + size),
         None if 4 + size > READ_AHEAD => Cut::Large(size),
@@ -153,7 +161,7 @@ where
 }
 
 /// Checks a size prefix; the error says what the peer seems to speak instead.
-fn frame_size(prefix: [u8; 4]) -> io::Result<usize> {
+fn frame_size(prefix: [u8; 4], limit: usize) -> io::Result<usize> {
     let size = i32::from_be_bytes(prefix);
     let guess = match prefix {
         [b'H', b'T', b'T', b'P'] => "the peer answered in HTTP",
@@ -163,11 +171,11 @@ fn frame_size(prefix: [u8; 4]) -> io::Result<usize> {
         _ => "",
     };
     match usize::try_from(size) {
-        Ok(n) if n <= MAX_FRAME && guess.is_empty() => Ok(n),
+        Ok(n) if n <= limit && guess.is_empty() => Ok(n),
         _ if !guess.is_empty() => Err(io::Error::new(io::ErrorKind::InvalidData, guess)),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("the peer announced a frame of {size} bytes ({MAX_FRAME} at most)"),
+            format!("the peer announced a frame of {size} bytes ({limit} at most)"),
         )),
     }
 }
@@ -242,6 +250,18 @@ mod tests {
             let (got, end) = frames(bytes, 64).await;
             assert!(got.is_empty());
             assert!(end.to_string().contains(words), "{end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_holds_until_it_is_lifted() {
+        let (mut a, mut b) = tokio::io::duplex(1 << 20);
+        for (limit, size, taken) in [(100, 100, true), (100, 101, false), (1 << 17, 1 << 17, true)]
+        {
+            a.write_all(&(size as u32).to_be_bytes()).await.unwrap();
+            let mut reader = FrameReader::new(ChunkPool::default()).at_most(limit);
+            let poll = poll_fn(|cx| Poll::Ready(reader.poll_frame(&mut b, cx))).await;
+            assert_eq!(poll.is_pending(), taken, "{size} of {limit}");
         }
     }
 

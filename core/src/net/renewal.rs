@@ -17,16 +17,19 @@ use crate::environment::{BoxFuture, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::BrokerMetrics;
 use crate::protocol::Versions;
+use crate::security::{Mechanism, Need};
 
 /// The part of a session's life after which it is renewed: drawn, so that connections that were opened together
 /// do not log in together.
 const SHARE: std::ops::Range<f64> = 0.85..0.95;
 
-/// Nothing is sent in this part of a session's life at its end, and in this time at least.
+/// Nothing is sent in this part of a session's life at its end, and in this time at least; but for half of its life
+/// something is.
 const LAST_SHARE: f64 = 0.02;
 const LAST: Duration = Duration::from_secs(1);
 
-/// Brokers refuse a login sooner than 1 s after the one before (`SaslServerAuthenticator`).
+/// Brokers refuse a login sooner than 1 s after the one before (`SaslServerAuthenticator`). One that comes after the
+/// session's end they take, if nothing was sent since.
 const APART: Duration = Duration::from_millis(1_050);
 
 /// What it takes to log in anew.
@@ -35,7 +38,13 @@ pub(crate) struct Renewal {
     endpoint: Endpoint,
     versions: Versions,
     due: Instant,
+    /// When nothing more is sent, whether there is something to log in with or not.
+    last: Instant,
+    login_from: Instant,
 }
+
+/// What a login needs that takes time or comes from others.
+pub(super) type Preparing = BoxFuture<'static, Result<Box<dyn Mechanism>>>;
 
 /// A stream that is logged in to, and when to do so again.
 pub(super) struct Renewed {
@@ -51,19 +60,48 @@ impl Renewal {
         versions: &Versions,
         session: Session,
     ) -> Box<Self> {
-        let due = due(session, &mut ctx.env.rng());
+        let (due, last) = due(session, &mut ctx.env.rng());
+        let login_from = session.since + APART;
         let (ctx, endpoint, versions) = (ctx.clone(), endpoint.clone(), versions.clone());
-        Box::new(Self { ctx, endpoint, versions, due })
+        Box::new(Self { ctx, endpoint, versions, due, last, login_from })
+    }
+
+    /// When it begins.
+    pub(super) fn due(&self) -> Instant {
+        self.due
     }
 
     /// When nothing more is to be sent before the login.
-    pub(super) fn due(&self) -> Instant {
-        self.due
+    pub(super) fn last(&self) -> Instant {
+        self.last
+    }
+
+    /// Gets ready what takes time or comes from others, while requests go on.
+    pub(super) fn prepare(&self) -> Preparing {
+        let (ctx, endpoint) = (self.ctx.clone(), self.endpoint.clone());
+        Box::pin(async move {
+            let login = ctx.guard.login(&endpoint, Need::Renewal, &ctx.metrics);
+            match ctx.env.within(SETUP_TIMEOUT, login).await {
+                Some(Ok(Some(login))) => Ok(login),
+                Some(Err(e)) => Err(e),
+                Some(Ok(None)) => Err(Error::new(ErrorKind::Internal, "a session without a login")),
+                None => {
+                    let words = format!("nothing to log in with within {SETUP_TIMEOUT:?}");
+                    Err(Error::new(ErrorKind::Credentials, words).passing())
+                }
+            }
+        })
+    }
+
+    /// When the login may begin.
+    pub(super) fn login_from(&self) -> Instant {
+        self.login_from
     }
 
     /// Logs in anew, while nothing is in flight.
     pub(super) fn log_in(
         self: Box<Self>,
+        login: Box<dyn Mechanism>,
         stream: Box<dyn Transport>,
         reader: FrameReader,
         name: String,
@@ -72,11 +110,7 @@ impl Renewal {
         Box::pin(async move {
             let Self { ctx, endpoint, versions, .. } = *self;
             let words = format!("{name}: no new login within {SETUP_TIMEOUT:?}");
-            let login = async {
-                let prepared = ctx.guard.prepare(&ctx.env, &endpoint, ctx.metrics.logs()).await?;
-                let Some(login) = prepared.login else {
-                    return Err(Error::new(ErrorKind::Internal, "a session without a login"));
-                };
+            let logs_in = async {
                 let mut exchange = Exchange {
                     stream,
                     reader,
@@ -93,7 +127,7 @@ impl Renewal {
             };
             let (exchange, session) = ctx
                 .env
-                .within(SETUP_TIMEOUT, login)
+                .within(SETUP_TIMEOUT, logs_in)
                 .await
                 .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, words)))?;
             ctx.guard.taken(ctx.env.now());
@@ -104,11 +138,11 @@ impl Renewal {
     }
 }
 
-fn due(session: Session, rng: &mut impl Rng) -> Instant {
+/// When to begin, and when to send nothing more.
+fn due(session: Session, rng: &mut impl Rng) -> (Instant, Instant) {
     let Session { since, life } = session;
-    let last = LAST.max(life.mul_f64(LAST_SHARE));
-    let after = life.mul_f64(rng.random_range(SHARE)).min(life.saturating_sub(last));
-    since + after.max(APART)
+    let last = LAST.max(life.mul_f64(LAST_SHARE)).min(life / 2);
+    (since + life.mul_f64(rng.random_range(SHARE)).min(life - last), since + life - last)
 }
 
 #[cfg(test)]
@@ -121,13 +155,18 @@ mod tests {
     fn a_session_is_renewed_before_its_end_and_not_with_others() {
         let mut rng = StdRng::seed_from_u64(1);
         let since = Instant::now();
-        for (life, first, last) in
-            [(3_600_000, 3_060_000, 3_420_000), (10_000, 8_500, 9_000), (2_000, 1_050, 1_050)]
-        {
+        for (life, first, last) in [
+            (3_600_000, 3_060_000, 3_420_000),
+            (10_000, 8_500, 9_000),
+            (2_000, 1_000, 1_000),
+            (500, 250, 250),
+        ] {
             let life = Duration::from_millis(life);
             let mut all = std::collections::BTreeSet::new();
             for _ in 0..100 {
-                let after = due(Session { since, life }, &mut rng) - since;
+                let (at, end) = due(Session { since, life }, &mut rng);
+                assert!(at <= end && end < since + life);
+                let after = at - since;
                 assert!(
                     (first..=last).contains(&(after.as_millis() as u64)),
                     "{after:?} of {life:?}"

@@ -35,9 +35,9 @@ pub(crate) struct Session {
     pub(crate) life: Duration,
 }
 
-/// Sessions that are said to be shorter or longer count as this. Kafka's longest is that of a token, and years of
-/// milliseconds overflow clocks.
-const LIFE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(31_536_000));
+/// Sessions that are said to be longer count as this. Kafka's longest is that of a token, and years of milliseconds
+/// overflow clocks.
+const LIFE: Duration = Duration::from_secs(31_536_000);
 
 /// Logs in. Gives how long the session lasts, if the broker ends it.
 ///
@@ -58,7 +58,7 @@ pub(super) async fn log_in(
     };
     let name = login.name();
     let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
-    let answer = exchange.call(handshake, &request).await?;
+    let answer = exchange.call(handshake, &request, 0).await?;
     let words = match answer.error_code {
         NONE => None,
         UNSUPPORTED_SASL_MECHANISM => {
@@ -82,17 +82,20 @@ pub(super) async fn log_in(
             Step::Send(message) => message,
             Step::Done => {
                 let life = u64::try_from(session).ok().filter(|ms| *ms > 0);
-                let life = life.map(|ms| Duration::from_millis(ms).clamp(LIFE.0, LIFE.1));
+                let life = life.map(|ms| Duration::from_millis(ms).min(LIFE));
                 return Ok(life.map(|life| Session { since, life }));
             }
             Step::Compute(_) => return Err(never_done(exchange)),
         };
+        let secret = message.len();
         let request =
             SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_owner(message));
         since = exchange.env.now();
-        let answer = exchange.call(authenticate, &request).await?;
+        let answer = exchange.call(authenticate, &request, secret).await?;
         if answer.error_code != NONE {
             let words = answer.error_message.as_ref().map(|words| printable(words.as_str()));
+            // What Kafka says then is the same in JSON.
+            let words = login.refused().or(words);
             return Err(Error::broker(answer.error_code, &exchange.name, words.as_deref()));
         }
         challenge = answer.auth_bytes;

@@ -12,7 +12,7 @@ use super::exchange::{Exchange, FIRST_CORRELATION};
 use super::frames::FrameReader;
 use super::renewal::Renewal;
 use super::sasl;
-use crate::config::{Caller, Endpoint};
+use crate::config::{Caller, Endpoint, MAX_FRAME, MAX_SETUP_FRAME};
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{BrokerMetrics, DialFailure, Metrics};
@@ -59,7 +59,7 @@ pub(crate) async fn open(
     let phases = phases(ctx, endpoint, name.clone(), broker, prepared);
     let phases = phases.instrument(broker.connect_span(endpoint));
     match ctx.env.within(timeout, phases).await {
-        Some(Ok(SetUp { exchange, versions, round_trip, logged_in, renewal })) => {
+        Some(Ok(SetUp { exchange, versions, round_trip, guard, renewal })) => {
             Ok(Connection::start(
                 &ctx.env,
                 Ready {
@@ -73,7 +73,7 @@ pub(crate) async fn open(
                     // Jittered: what was opened together is not closed together.
                     idle_share: ctx.env.rng().random_range(0.8..1.0),
                     next_correlation: 1,
-                    logged_in,
+                    guard,
                     renewal,
                     on_close,
                     metrics: dialing.connected(reconnect, ctx.env.now()),
@@ -98,7 +98,7 @@ struct SetUp {
     exchange: Exchange,
     versions: Versions,
     round_trip: Duration,
-    logged_in: bool,
+    guard: Option<Arc<Guard>>,
     renewal: Option<Box<Renewal>>,
 }
 
@@ -131,7 +131,8 @@ async fn phases(
     let wrapped = ctx.env.now();
     let mut exchange = Exchange {
         stream,
-        reader: FrameReader::new(ctx.buffers.clone()),
+        // Whoever is not known yet takes no memory.
+        reader: FrameReader::new(ctx.buffers.clone()).at_most(MAX_SETUP_FRAME),
         client_id: ctx.caller.client_id.clone(),
         correlation: FIRST_CORRELATION,
         name,
@@ -143,7 +144,7 @@ async fn phases(
     let versions = exchange.versions(&ctx.software).await.map_err(other)?;
     // Looking the name up may take longer than the way, and so may a broker with much to do.
     let round_trip = (dialled - began).min(ctx.env.now() - wrapped);
-    let logged_in = prepared.login.is_some();
+    let guard = prepared.login.is_some().then(|| Arc::clone(&ctx.guard));
     let session = match prepared.login {
         Some(login) => {
             let outcome = sasl::log_in(&mut exchange, &versions, login).await;
@@ -155,7 +156,8 @@ async fn phases(
         None => None,
     };
     let renewal = session.map(|session| Renewal::new(ctx, endpoint, &versions, session));
-    Ok(SetUp { exchange, versions, round_trip, logged_in, renewal })
+    exchange.reader = exchange.reader.at_most(MAX_FRAME);
+    Ok(SetUp { exchange, versions, round_trip, guard, renewal })
 }
 
 /// Whether a dial failed because this process or machine has no descriptors or memory left.

@@ -4,8 +4,33 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
+use zeroize::Zeroize;
+
 use super::bounds::{self, Refused};
 use crate::error::{Error, ErrorKind, Result};
+
+/// A request with a secret in it, whose bytes are overwritten when they are not needed any more.
+pub(crate) struct Wiped(BytesMut);
+
+impl std::ops::Deref for Wiped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Wiped {
+    fn wipe(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
 
 /// A request as it goes to the socket.
 pub(crate) fn encode_request<R: Request>(
@@ -14,6 +39,34 @@ pub(crate) fn encode_request<R: Request>(
     client_id: &str,
     request: &R,
 ) -> Result<Bytes> {
+    let mut buf = BytesMut::with_capacity(ROOM);
+    encode_into(&mut buf, version, correlation, client_id, request)?;
+    Ok(buf.freeze())
+}
+
+/// The same of a request with a secret of so many bytes. In one piece: a buffer that grows leaves copies behind.
+pub(crate) fn encode_secret<R: Request>(
+    version: i16,
+    correlation: i32,
+    client_id: &str,
+    request: &R,
+    secret: usize,
+) -> Result<Wiped> {
+    let mut buf = Wiped(BytesMut::with_capacity(ROOM + client_id.len() + secret));
+    encode_into(&mut buf.0, version, correlation, client_id, request)?;
+    Ok(buf)
+}
+
+/// More than a small request takes, but for the client id.
+const ROOM: usize = 256;
+
+fn encode_into<R: Request>(
+    buf: &mut BytesMut,
+    version: i16,
+    correlation: i32,
+    client_id: &str,
+    request: &R,
+) -> Result<()> {
     let unencodable = |e: &dyn std::fmt::Display| {
         Error::new(
             ErrorKind::InvalidArgument,
@@ -25,13 +78,12 @@ pub(crate) fn encode_request<R: Request>(
         .with_request_api_version(version)
         .with_correlation_id(correlation)
         .with_client_id(Some(StrBytes::from_string(client_id.to_owned())));
-    let mut buf = BytesMut::with_capacity(256);
     buf.put_i32(0);
-    header.encode(&mut buf, R::header_version(version)).map_err(|e| unencodable(&e))?;
-    request.encode(&mut buf, version).map_err(|e| unencodable(&e))?;
+    header.encode(buf, R::header_version(version)).map_err(|e| unencodable(&e))?;
+    request.encode(buf, version).map_err(|e| unencodable(&e))?;
     let size = u32::try_from(buf.len() - 4).map_err(|e| unencodable(&e))?;
     buf[..4].copy_from_slice(&size.to_be_bytes());
-    Ok(buf.freeze())
+    Ok(())
 }
 
 /// Reads a response whose correlation id is cut off already. Nothing is decoded that [`bounds`] does
@@ -117,6 +169,24 @@ mod tests {
         let body = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5]);
         let (response, left_over) = decode_response::<ApiVersionsRequest>(0, body).unwrap();
         assert_eq!((response.error_code, response.api_keys.len(), left_over), (0, 0, 5));
+    }
+
+    /// A copy that a buffer leaves behind when it grows is overwritten by nobody.
+    #[test]
+    fn a_request_with_a_secret_is_in_one_place_and_wiped() {
+        use kafka_protocol::messages::SaslAuthenticateRequest;
+        for (size, client_id) in [(1, "c".into()), (400, "c".into()), (5_000, "i".repeat(1_000))] {
+            let request =
+                SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(vec![b'x'; size]));
+            for version in 0..=2 {
+                let mut frame = encode_secret(version, 7, &client_id, &request, size).unwrap();
+                assert_eq!(frame.0.capacity(), ROOM + client_id.len() + size, "it has grown");
+                let plain = encode_request(version, 7, &client_id, &request).unwrap();
+                assert_eq!(*frame, *plain);
+                frame.wipe();
+                assert!(frame.0.iter().all(|byte| *byte == 0));
+            }
+        }
     }
 
     #[test]

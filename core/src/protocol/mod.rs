@@ -9,7 +9,7 @@ mod unset;
 mod versions;
 
 pub(crate) use bounds::bounded;
-pub(crate) use frame::{decode_response, encode_request};
+pub(crate) use frame::{decode_response, encode_request, encode_secret};
 pub(crate) use produce::{PartitionData, TopicData, encode_produce};
 pub(crate) use throttle::{Throttle, goes_on_throttled};
 pub(crate) use unset::{

@@ -1,5 +1,5 @@
 //! `sasl.jaas.config`, in which Java's clients have their credentials: one login module, a flag, options, a
-//! semicolon. Only what a name and a password come from is read. What is wrong is said without a word of it: it
+//! semicolon. Only what credentials come from is read. What is wrong is said without a word of it: it
 //! holds the password.
 
 use super::secret::Secret;
@@ -11,10 +11,14 @@ const MAX_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Jaas {
     pub(crate) module: Module,
+    /// Of OAUTHBEARER the client's id and secret, which may be empty: they may be in other properties.
     pub(crate) user: String,
     pub(crate) password: Secret,
     /// They are those of a delegation token.
     pub(crate) is_token: bool,
+    /// Of OAUTHBEARER.
+    pub(crate) scope: Option<String>,
+    pub(crate) extensions: Vec<(String, String)>,
 }
 
 /// Which mechanisms a module is for.
@@ -22,6 +26,7 @@ pub(crate) struct Jaas {
 pub(crate) enum Module {
     Plain,
     Scram,
+    OAuthBearer,
 }
 
 const QUOTED: &str = "a quote has no end";
@@ -35,8 +40,9 @@ pub(crate) fn parse(text: &str) -> Result<Jaas, &'static str> {
     let module = match words.next().as_deref().and_then(|name| name.rsplit('.').next()) {
         Some("PlainLoginModule") => Module::Plain,
         Some("ScramLoginModule") => Module::Scram,
+        Some("OAuthBearerLoginModule") => Module::OAuthBearer,
         Some(_) => {
-            return Err("of login modules PlainLoginModule and ScramLoginModule are offered");
+            return Err("of login modules those for PLAIN, SCRAM and OAUTHBEARER are offered");
         }
         None => return Err("it is empty"),
     };
@@ -45,21 +51,40 @@ pub(crate) fn parse(text: &str) -> Result<Jaas, &'static str> {
         return Err("behind the login module comes 'required'");
     }
     let (mut user, mut password, mut is_token) = (None, None, false);
+    let (mut scope, mut extensions) = (None, Vec::new());
+    let names = match module {
+        Module::OAuthBearer => ("clientId", "clientSecret"),
+        Module::Plain | Module::Scram => ("username", "password"),
+    };
     while let Some(name) = words.next() {
         if words.next().as_deref() != Some("=") {
             return Err("its options are written name=\"value\"");
         }
         let value = words.next().ok_or("an option has no value")?;
         match name.as_str() {
-            "username" => user = Some(value),
-            "password" => password = Some(Secret::from(value)),
+            name if name == names.0 => user = Some(value),
+            name if name == names.1 => password = Some(Secret::from(value)),
             "tokenauth" => is_token = value == "true",
+            "scope" => scope = Some(value),
+            name if module == Module::OAuthBearer && name.starts_with("unsecuredLogin") => {
+                return Err("tokens that nobody has signed are not offered");
+            }
+            name if name.starts_with("extension_") => {
+                extensions.push((name["extension_".len()..].to_owned(), value));
+            }
             // Of other mechanisms, or of the broker's side.
             _ => {}
         }
     }
+    if module == Module::OAuthBearer {
+        let password = password.unwrap_or_else(|| Secret::from(""));
+        let user = user.unwrap_or_default();
+        return Ok(Jaas { module, user, password, is_token, scope, extensions });
+    }
     match (user, password) {
-        (Some(user), Some(password)) => Ok(Jaas { module, user, password, is_token }),
+        (Some(user), Some(password)) => {
+            Ok(Jaas { module, user, password, is_token, scope, extensions })
+        }
         _ => Err("it lacks username or password"),
     }
 }
@@ -145,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn a_clients_id_and_what_else_it_is_known_by_is_read() {
+        let read = parse(
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+             clientId='me' clientSecret=\"a;b\" scope='x y' extension_logicalCluster=lkc-1;",
+        );
+        let read = read.unwrap();
+        assert_eq!((read.module, &*read.user), (Module::OAuthBearer, "me"));
+        assert_eq!(read.password.expose(), b"a;b");
+        assert_eq!(read.scope.as_deref(), Some("x y"));
+        assert_eq!(read.extensions, [("logicalCluster".to_owned(), "lkc-1".to_owned())]);
+        let bare = parse("OAuthBearerLoginModule required ;").unwrap();
+        assert!(bare.user.is_empty() && bare.password.is_empty());
+    }
+
+    #[test]
     fn what_is_wrong_is_said_without_the_secret() {
         for (text, words) in [
             ("", "semicolon"),
@@ -156,7 +196,11 @@ mod tests {
             ("PlainLoginModule required username hunter2;", "name=\"value\""),
             ("PlainLoginModule required username=;", "no value"),
             ("PlainLoginModule required password=hunter2;", "lacks"),
-            ("com.acme.Login required password=hunter2;", "ScramLoginModule"),
+            ("com.acme.Login required password=hunter2;", "SCRAM and OAUTHBEARER"),
+            (
+                "OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=hunter2;",
+                "nobody has signed",
+            ),
             ("PlainLoginModule required username=a password=b; x", "more"),
         ] {
             let error = parse(text).unwrap_err();

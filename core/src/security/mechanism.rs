@@ -3,12 +3,14 @@
 //! (`net/sasl.rs`) is the same for all of them.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::config::Endpoint;
 use crate::environment::BoxFuture;
 use crate::error::Result;
+use crate::metrics::Metrics;
 
 /// What a login does next.
 pub(crate) enum Step {
@@ -41,6 +43,20 @@ pub(crate) trait Mechanism: Send {
     /// # Errors
     /// `Authentication` if the message is not what this mechanism allows.
     fn step(&mut self, challenge: &[u8]) -> Result<Step>;
+
+    /// The broker has answered with an error. Gives what it had said before that, if a mechanism has a place for it.
+    fn refused(&mut self) -> Option<String> {
+        None
+    }
+}
+
+/// What a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A connection that is to be opened.
+    Login,
+    /// A session that ends soon: what ends as soon is of little use for it.
+    Renewal,
 }
 
 /// Proves to brokers who this client is.
@@ -53,5 +69,10 @@ pub(crate) trait Authenticator: Send + Sync {
 
     /// Whatever a login at `peer` needs that takes time or asks others (a token, a ticket), before the dial. An
     /// error here is not the broker's: no broker is blamed for it.
-    fn prepare<'a>(&'a self, peer: &'a Endpoint) -> BoxFuture<'a, Result<Box<dyn Mechanism>>>;
+    fn prepare<'a>(
+        &'a self,
+        peer: &'a Endpoint,
+        need: Need,
+        metrics: &'a Arc<Metrics>,
+    ) -> BoxFuture<'a, Result<Box<dyn Mechanism>>>;
 }

@@ -7,6 +7,7 @@
 mod identity;
 pub(crate) mod jaas;
 mod mechanism;
+mod oauth;
 mod plain;
 mod sasl;
 mod scram;
@@ -14,7 +15,8 @@ mod secret;
 pub(crate) mod tls;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,12 +29,13 @@ use crate::metrics::{Logs, Metrics, event};
 use identity::Feed;
 pub(crate) use identity::SecurityKey;
 use mechanism::Authenticator;
-pub(crate) use mechanism::{Mechanism, Step};
+pub(crate) use mechanism::{Mechanism, Need, Step};
+pub use oauth::{ClientCredentials, OAuth, Token, TokenError, TokenProvider};
 pub use sasl::Sasl;
 pub use secret::Secret;
 pub use tls::{Pem, Tls, Verify};
 
-/// Credentials that were good a while ago are good still: brokers learn of changed passwords one after the other, and one
+/// Credentials that a broker answered to a while ago are good still: brokers learn of changed passwords one after the other, and one
 /// that starts may not know any yet.
 const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
@@ -77,8 +80,14 @@ impl Security {
 pub(crate) struct Guard {
     tls: Option<tls::Connector>,
     authenticator: Option<Arc<dyn Authenticator>>,
-    /// When a broker took the credentials last.
-    taken: Mutex<Option<Instant>>,
+    /// Where a secret is sent as it is, besides the brokers.
+    open_endpoint: Option<String>,
+    env: Environment,
+    /// When a broker took the credentials last, or answered on a connection that they had opened, in the environment's
+    /// microseconds; 0: never.
+    taken_us: AtomicU64,
+    /// That the password crosses the network as it is was told.
+    warned: AtomicBool,
 }
 
 /// What one connection needs.
@@ -93,8 +102,16 @@ impl Guard {
     /// `Config` if files are missing or do not fit.
     pub(crate) fn new(settings: &Security, env: &Environment) -> Result<Self> {
         let tls = settings.tls.as_ref().map(|tls| tls::Connector::new(tls, env)).transpose()?;
-        let authenticator = settings.sasl.as_ref().map(|sasl| sasl.authenticator(env));
-        Ok(Self { tls, authenticator, taken: Mutex::default() })
+        let authenticator =
+            settings.sasl.as_ref().map(|sasl| sasl.authenticator(env)).transpose()?;
+        Ok(Self {
+            tls,
+            authenticator,
+            open_endpoint: settings.sasl.as_ref().and_then(Sasl::open_endpoint),
+            env: env.clone(),
+            taken_us: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+        })
     }
 
     /// Warns of what leaves secrets or records open to others. Once, when a pool is made.
@@ -109,18 +126,34 @@ impl Guard {
                 "certificates of brokers are not verified: anybody on the way can read and change everything"
             );
         }
-        let far = bootstrap.iter().any(|endpoint| !endpoint.is_loopback());
+        if let Some(endpoint) = &self.open_endpoint {
+            event!(
+                logs,
+                "ottla::net",
+                WARN,
+                endpoint = endpoint.as_str(),
+                "the client's secret crosses the network as it is: use https"
+            );
+        }
+        for endpoint in bootstrap {
+            self.warn_of(endpoint, logs);
+        }
+    }
+
+    /// The same of a broker at this place, which others may have named.
+    fn warn_of(&self, to: &Endpoint, logs: &Logs) {
         if let Some(authenticator) = &self.authenticator
             && authenticator.shows_its_secret()
             && self.tls.is_none()
-            && far
+            && !to.is_loopback()
+            && !self.warned.swap(true, Ordering::Relaxed)
         {
             event!(
                 logs,
                 "ottla::net",
                 WARN,
                 mechanism = authenticator.mechanism(),
-                "the password crosses the network as it is: use TLS"
+                "the password or token crosses the network as it is: use TLS"
             );
         }
     }
@@ -134,47 +167,66 @@ impl Guard {
         &self,
         env: &Environment,
         to: &Endpoint,
-        logs: &Logs,
+        metrics: &Arc<Metrics>,
     ) -> Result<Prepared> {
-        let told = |news| match news {
+        self.warn_of(to, metrics.logs());
+        let logs = Arc::clone(metrics);
+        let told = move |news| match news {
             tls::News::Renewed => event!(
-                logs,
+                logs.logs(),
                 "ottla::net",
                 INFO,
                 "certificates have changed; new connections use the new ones"
             ),
             tls::News::Broken(error) => event!(
-                logs, "ottla::net", WARN, error = %error.message(),
+                logs.logs(), "ottla::net", WARN, error = %error.message(),
                 "certificates have changed and are of no use; the old ones stay in use"
+            ),
+            tls::News::Slow(error) => event!(
+                logs.logs(), "ottla::net", WARN, error = %error.message(),
+                "certificates cannot be looked at; the old ones stay in use"
             ),
         };
         let tls = match &self.tls {
             Some(tls) => Some(tls.plan(env, told).await),
             None => None,
         };
-        let login = match &self.authenticator {
-            Some(authenticator) => Some(authenticator.prepare(to).await?),
-            None => None,
-        };
+        let login = self.login(to, Need::Login, metrics).await?;
         Ok(Prepared { tls, login })
     }
 
-    /// A broker has taken the credentials.
+    /// What to log in with. An error is none of the broker's.
+    pub(crate) async fn login(
+        &self,
+        to: &Endpoint,
+        need: Need,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Box<dyn Mechanism>>> {
+        match &self.authenticator {
+            Some(authenticator) => {
+                let login = authenticator.prepare(to, need, metrics).await;
+                login.map(Some).map_err(|e| self.judge(e, self.env.now()))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// A broker has taken the credentials, or has answered on a connection that they had opened.
     pub(crate) fn taken(&self, now: Instant) {
-        *self.taken.lock().unwrap_or_else(|e| e.into_inner()) = Some(now);
+        self.taken_us.store(self.env.micros(now).max(1), Ordering::Relaxed);
     }
 
     /// What a refusal means for a client whose credentials may have been good before: the handle stays of use,
     /// and what was good a moment ago may be good again in another.
     pub(crate) fn judge(&self, error: Error, now: Instant) -> Error {
-        if error.kind() != ErrorKind::Authentication {
+        if !matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Credentials) {
             return error;
         }
-        let taken = *self.taken.lock().unwrap_or_else(|e| e.into_inner());
-        match taken {
-            None => error,
-            Some(at) if now.saturating_duration_since(at) <= TRUSTED_FOR => error.passing(),
-            Some(_) => error.not_fatal(),
+        let since = |us| self.env.micros(now).saturating_sub(us);
+        match self.taken_us.load(Ordering::Relaxed) {
+            0 => error,
+            us if u128::from(since(us)) <= TRUSTED_FOR.as_micros() => error.passing(),
+            _ => error.not_fatal(),
         }
     }
 }

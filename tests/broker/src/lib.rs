@@ -17,7 +17,7 @@
 //! at topics and partitions ([`topic`]), their replicas ([`followers`]) and transactions
 //! ([`transactions`]), judges batches ([`batch`]) and sequences ([`producer_state`]), asks what a
 //! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Before all that
-//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`]),
+//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`], with tokens of a [`token_endpoint`]),
 //! and there may be lists of what is allowed ([`acl`]). Where requests have a price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
@@ -50,6 +50,7 @@ mod shape;
 mod state;
 mod stats;
 mod tls;
+mod token_endpoint;
 mod topic;
 mod transactions;
 mod wire;
@@ -71,6 +72,7 @@ pub use secured::Secured;
 pub use sessions::{SessionInfo, SessionPartition};
 pub use stats::{BrokerStats, Stats};
 pub use tls::{ClientCertificates, Identity, ServerCertificate, Tls, TlsVersions};
+pub use token_endpoint::{TokenEndpoint, TokenReply, TokenRequest};
 pub use transactions::TransactionEnd;
 pub use writer::SourceBatch;
 

@@ -7,7 +7,7 @@ use ottla_test_broker::{ApiKey, Cluster, Fault};
 use super::*;
 use crate::cluster::broker::Lane;
 use crate::cluster::refresh::VERSIONS;
-use crate::cluster::testbed::{Bed, bed, bed_of, ms, secs};
+use crate::cluster::testbed::{Bed, Way, bed, bed_of, ms, secs};
 
 /// Two brokers, both connected.
 async fn both(seed: u64) -> Bed {
@@ -48,6 +48,18 @@ async fn what_is_asked_again_or_of_two_is_paid_for() {
     ask(&bed, 0).await.unwrap();
     assert_eq!(asked(&bed) - before, 2);
     assert!((18.9..19.5).contains(&bed.tokens()), "{}", bed.tokens());
+}
+
+/// That others are not to be had says less than what a broker has said.
+#[tokio::test(start_paused = true)]
+async fn what_a_broker_has_said_counts_more_than_that_others_are_not_there() {
+    for seed in 0..4 {
+        let bed = bed(2, seed).known().await;
+        let (_, stranger) = bed.friend_and_stranger();
+        bed.net.set(&bed.host(stranger), Way::Refused);
+        let error = ask(&bed, usize::MAX).await.unwrap_err();
+        assert_eq!((error.kind(), error.broker_code()), (ErrorKind::Broker, Some(-1)), "{error}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@ use kafka_protocol::messages::{InitProducerIdRequest, MetadataRequest};
 use ottla_test_broker::{ApiKey, Cluster, Fault};
 
 use super::*;
-use crate::cluster::testbed::{Bed, Way, bed, bed_of, ms, secs};
+use crate::cluster::testbed::{Bed, Way, bed, bed_as, bed_of, ms, secs};
+use crate::security::{OAuth, Sasl, Security, Token};
 
 /// The broker was dialled in vain until what must go to it has to wait for so long.
 fn fails_until(bed: &Bed, id: i32, wait: Duration) {
@@ -212,6 +213,100 @@ async fn who_leads_elsewhere_is_dialled_ever_slower() {
     let dials = bed.net.dials(&bed.host(id));
     // As in the scenarios of dials: full jitter up to 5 s, with a margin of five standard deviations.
     assert!((15..=45).contains(&dials), "{dials} dials in a minute");
+}
+
+/// All brokers have turned this client away, for so long.
+fn turned_away(bed: &Bed, but: Option<i32>, wait: Duration) {
+    let error = Error::new(ErrorKind::Authentication, "no").passing();
+    let (now, brokers): (_, Vec<_>) = (bed.now(), bed.pool.lock().values().cloned().collect());
+    for broker in brokers.iter().filter(|broker| Some(broker.id) != but) {
+        while broker.refusal(now).is_none_or(|refusal| refusal.until < now + wait) {
+            bed.pool.random(|rng| broker.dial_failed(DialEnd::TurnedAway, false, &error, now, rng));
+        }
+    }
+}
+
+/// Of many that are known a few are tried, and not those that have just refused.
+#[tokio::test(start_paused = true)]
+async fn who_has_not_refused_is_asked_before_who_has() {
+    for seed in 0..8 {
+        let bed = bed(8, seed).known().await;
+        // Elsewhere than in the bootstrap list.
+        let names: Vec<_> = (1..=8).map(|id| (id, format!("moved-{id}"))).collect();
+        let moved: Vec<_> = names.iter().map(|(id, name)| (*id, name.as_str())).collect();
+        for (id, name) in &moved {
+            bed.cluster.move_broker(*id, *name, 9092).unwrap();
+        }
+        bed.named(&moved, &[]);
+        bed.cut().await;
+        turned_away(&bed, Some(5), secs(20));
+        let begun = bed.now();
+        let (id, _) = bed.pool.control_but(&[]).await.unwrap();
+        assert_eq!(id, 5, "seed {seed}");
+        assert!(begun.elapsed() < secs(1), "seed {seed}: {:?}", begun.elapsed());
+    }
+}
+
+/// Who waits until it may ask again finds at once what somebody else has reached, or what has become of the brokers,
+/// and keeps nobody else from looking.
+#[tokio::test(start_paused = true)]
+async fn who_is_turned_away_by_all_waits_and_looks() {
+    let bed = bed(2, 1).known().await;
+    bed.cut().await;
+    turned_away(&bed, None, secs(20));
+    let waiting = [0, 1].map(|_| {
+        let pool = Arc::clone(&bed.pool);
+        tokio::spawn(async move { pool.control_but(&[]).await.map(|(id, _)| id) })
+    });
+    tokio::time::sleep(secs(2)).await;
+    assert!(bed.pool.reaching.try_lock().is_ok(), "nobody is looking just now");
+    bed.cluster.move_broker(2, "moved", 9092).unwrap();
+    bed.named(&[(2, "moved")], &[]);
+    let begun = bed.now();
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap(), 2);
+    }
+    assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
+}
+
+/// What is known of who is being dialled is that.
+#[tokio::test(start_paused = true)]
+async fn who_is_being_dialled_is_told_of() {
+    let bed = bed(2, 1).known().await;
+    bed.cut().await;
+    for id in 1..=2 {
+        bed.net.set(&bed.host(id), Way::Hangs);
+    }
+    let dials = [1, 2].map(|id| {
+        let pool = Arc::clone(&bed.pool);
+        tokio::spawn(async move { pool.lane(id, Lane::Produce, DialUrgency::Needed).await })
+    });
+    tokio::time::sleep(ms(1)).await;
+    let error = bed.pool.control_but(&[]).await.err().expect("nobody answers");
+    assert!(error.message().contains("it is being dialled"), "{error}");
+    dials.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// What comes from others is waited for within the set-up, of which a broker has half at least; and none is blamed.
+#[tokio::test(start_paused = true)]
+async fn who_dials_waits_for_a_provider_for_half_of_the_set_up() {
+    let provider = || async {
+        tokio::time::sleep(secs(8)).await;
+        Ok(Token::new("a"))
+    };
+    let bearer = ottla_test_broker::BearerLogin { principal: "a".into(), lifetime: None };
+    let sasl = ottla_test_broker::Sasl::new().tokens(move |_| Some(bearer.clone()));
+    let security = Security { tls: None, sasl: Some(Sasl::oauth(OAuth::provider(provider))) };
+    let bed = bed_as(Cluster::builder().brokers(1).sasl(sasl), 1, security);
+    let begun = bed.now();
+    let error = bed.pool.lane(-1, Lane::Control, DialUrgency::Needed).await.err().unwrap();
+    assert_eq!((error.kind(), begun.elapsed()), (ErrorKind::Credentials, secs(5)), "{error}");
+    assert!(error.message().contains("nothing to log in with within 5s"), "{error}");
+    let broker = bed.pool.broker(-1).unwrap();
+    assert!(!broker.is_unreachable() && bed.net.all_dials() == 0);
+    tokio::time::timeout(ms(1), broker.dial_lock()).await.expect("nobody dials");
+    bed.lane(-1, Lane::Control).await;
+    assert_eq!(begun.elapsed().as_secs(), 8);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::super::foreign::Owner;
 use super::super::properties::{Properties, Value, read};
-use crate::security::{Pem, Sasl, Tls, Verify};
+use crate::security::{ClientCredentials, OAuth, Pem, Sasl, Tls, Verify};
 
 fn of(properties: &[(&str, &str)]) -> Properties {
     properties.iter().copied().collect()
@@ -90,6 +90,60 @@ fn what_others_write_is_read_as_one_setting() {
                 ("tls", Value::Tls(Tls::system())),
             ],
         ),
+        (
+            // librdkafka's.
+            &[
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanisms", "OAUTHBEARER"),
+                ("sasl.oauthbearer.method", "oidc"),
+                ("sasl.oauthbearer.token.endpoint.url", "https://idp/t"),
+                ("sasl.oauthbearer.client.id", "me"),
+                ("sasl.oauthbearer.client.secret", "s"),
+                ("sasl.oauthbearer.scope", "a b"),
+                ("sasl.oauthbearer.extensions", "logicalCluster=lkc-1, pool=p"),
+                ("https.ca.location", "ca"),
+            ],
+            sasl(Sasl::oauth(
+                OAuth::from(
+                    ClientCredentials::new("https://idp/t", "me", "s").scope("a b").ca("ca"),
+                )
+                .extension("logicalCluster", "lkc-1")
+                .extension("pool", "p"),
+            )),
+        ),
+        (
+            // Java's.
+            &[
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanism", "OAUTHBEARER"),
+                (
+                    "sasl.login.callback.handler.class",
+                    "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler",
+                ),
+                ("sasl.oauthbearer.token.endpoint.url", "https://idp/t"),
+                ("sasl.oauthbearer.header.urlencode", "true"),
+                (
+                    "sasl.jaas.config",
+                    "x.OAuthBearerLoginModule required clientId=me clientSecret=s scope=a \
+                     extension_pool=p;",
+                ),
+            ],
+            sasl(Sasl::oauth(
+                OAuth::from(
+                    ClientCredentials::new("https://idp/t", "me", "s").scope("a").encoded_header(),
+                )
+                .extension("pool", "p"),
+            )),
+        ),
+        (
+            &[
+                ("security.protocol", "SASL_PLAINTEXT"),
+                ("sasl.mechanism", "OAUTHBEARER"),
+                ("sasl.oauthbearer.token.endpoint.url", "file:///var/run/token"),
+                ("sasl.jaas.config", "x.OAuthBearerLoginModule required ;"),
+            ],
+            sasl(Sasl::oauth(OAuth::file("/var/run/token"))),
+        ),
     ] {
         assert_eq!(settings(properties), expected, "{properties:?}");
     }
@@ -101,6 +155,10 @@ fn what_is_incomplete_or_not_offered_is_said_without_its_value() {
     let sasl = ("security.protocol", "SASL_SSL");
     let (plain, user) = (("sasl.mechanism", "PLAIN"), ("sasl.username", "hunter2"));
     let jaas = ("sasl.jaas.config", "PlainLoginModule required username=a password=hunter2;");
+    let bearer = ("sasl.mechanism", "OAUTHBEARER");
+    let url = ("sasl.oauthbearer.token.endpoint.url", "https://idp/hunter2");
+    let id = ("sasl.oauthbearer.client.id", "hunter2");
+    let secret = ("sasl.oauthbearer.client.secret", "hunter2");
     for (properties, words) in [
         (&[("ssl.ca.location", "hunter2")][..], "'ssl.ca.location' (set security.protocol"),
         (&[user], "'sasl.username' (set security.protocol"),
@@ -115,12 +173,35 @@ fn what_is_incomplete_or_not_offered_is_said_without_its_value() {
         (&[ssl, ("ssl.endpoint.identification.algorithm", "x")], "https or none"),
         (&[ssl, ("enable.ssl.certificate.verification", "no")], "neither true nor false"),
         (&[sasl], "'security.protocol' (sasl.mechanism is missing"),
-        (&[sasl, ("sasl.mechanism", "GSSAPI")], "SCRAM-SHA-512 are offered yet"),
+        (&[sasl, ("sasl.mechanism", "GSSAPI")], "and OAUTHBEARER are offered yet"),
         (&[sasl, plain, user], "sasl.password are missing"),
         (&[sasl, plain, jaas, user], "'sasl.username' (sasl.jaas.config has it"),
         (&[sasl, ("sasl.mechanism", "SCRAM-SHA-256"), jaas], "is not that of sasl.mechanism"),
         (&[sasl, plain, ("sasl.jaas.config", "password=hunter2")], "'sasl.jaas.config' ("),
-        (&[sasl, ("sasl.oauthbearer.client.secret", "hunter2")], "PLAIN and SCRAM are offered yet"),
+        (&[sasl, ("sasl.kerberos.keytab", "hunter2")], "and OAUTHBEARER are offered yet"),
+        (&[sasl, bearer], "sasl.oauthbearer.token.endpoint.url is missing"),
+        (&[sasl, bearer, url], "client.id and sasl.oauthbearer.client.secret are missing"),
+        (&[sasl, bearer, url, id], "client.id and sasl.oauthbearer.client.secret are missing"),
+        (&[sasl, bearer, url, jaas], "is not that of sasl.mechanism"),
+        (&[sasl, bearer, ("sasl.oauthbearer.method", "default")], "given by the program"),
+        (&[sasl, bearer, ("sasl.oauthbearer.config", "hunter2")], "given by the program"),
+        (&[sasl, bearer, ("sasl.login.callback.handler.class", "hunter2")], "given by the program"),
+        (
+            &[sasl, bearer, url, id, secret, ("sasl.oauthbearer.extensions", "hunter2")],
+            "name=value",
+        ),
+        (
+            &[
+                sasl,
+                bearer,
+                url,
+                id,
+                secret,
+                ("https.ca.location", "a"),
+                ("https.ca.pem", "hunter2"),
+            ],
+            "names it, too",
+        ),
     ] {
         let message = refused(properties);
         assert!(message.contains(words), "{properties:?}: {message}");

@@ -14,7 +14,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,14 +24,18 @@ use tokio::time::{Instant, Sleep};
 use super::{CallError, CloseReason, OnClose, Order, Outgoing, Response, Shared};
 use crate::caught;
 use crate::environment::Transport;
-use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL};
+use crate::error::{Error, ErrorKind, NOT_THE_PROTOCOL, Result};
 use crate::metrics::{Failure, Sent};
 use crate::net::frames::FrameReader;
-use crate::net::renewal::Renewal;
+use crate::net::renewal::{Preparing, Renewal};
+use crate::security::Mechanism;
 use crate::security::tls::cut_off;
 use session::Phase;
 
 const MAY_WANT_SASL: &str = "set sasl, or use a listener without it; else look at the broker's log";
+
+/// How long an orderly end of TLS may take: the peer may read nothing any more.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A request that is not answered yet, or (acks=0) not written yet.
 struct Pending {
@@ -39,7 +43,10 @@ struct Pending {
     api_key: i16,
     /// The waiting caller, and what counts the request; `None`: the caller's time is over.
     waiting: Option<(oneshot::Sender<Response>, Sent)>,
+    /// Since when the broker can have been at it: when it was given, or when the login was over that it waited for.
     sent: Instant,
+    /// When its caller waits no longer.
+    until: Instant,
     /// How long its caller waits.
     timeout: Duration,
     /// Position in the byte stream where its frame ends.
@@ -57,12 +64,16 @@ pub(super) struct Driver {
     /// [`MAX_REQUESTS_IN_FLIGHT`](crate::config::MAX_REQUESTS_IN_FLIGHT) requests at most, and others wait for
     /// each response.
     write: VecDeque<Bytes>,
-    /// How many bytes were queued, and how many the socket has accepted, since the connection was opened.
+    /// How many bytes were queued, how many the stream has accepted, and how many it has handed on to the socket (TLS
+    /// keeps some), since the connection was opened.
     queued: u64,
     written: u64,
+    flushed: u64,
     in_flight: VecDeque<Pending>,
-    /// Requests without a response (acks=0), until they are written.
+    /// Requests without a response (acks=0), until the socket has them.
     unwritten: VecDeque<Pending>,
+    /// Requests that were given while the session is renewed.
+    held: VecDeque<Outgoing>,
     /// The longest idle timeout of its callers, and the part of it after which this connection closes.
     idle_timeout: Duration,
     idle_share: f64,
@@ -84,6 +95,9 @@ pub(super) struct Driver {
     grace: Instant,
     /// How to log in anew, if the broker ends the session.
     renewal: Option<Box<Renewal>>,
+    /// What that needs is being got ready, or is there.
+    preparing: Option<Preparing>,
+    prepared: Option<Result<Box<dyn Mechanism>>>,
     phase: Phase,
 }
 
@@ -107,8 +121,10 @@ impl Driver {
             write: VecDeque::new(),
             queued: 0,
             written: 0,
+            flushed: 0,
             in_flight: VecDeque::new(),
             unwritten: VecDeque::new(),
+            held: VecDeque::new(),
             idle_timeout,
             idle_share,
             patience: Duration::ZERO,
@@ -121,6 +137,8 @@ impl Driver {
             last_look: false,
             grace: used,
             renewal,
+            preparing: None,
+            prepared: None,
             phase: Phase::Ready,
             shared,
         }
@@ -129,9 +147,16 @@ impl Driver {
     /// Runs until the connection is over and every caller that waits has been told.
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
+        let in_order = matches!(end, CloseReason::Unneeded | CloseReason::Idle);
         let why = self.over(end);
         while let Some(order) = self.rx.recv().await {
             self.refuse(order, &why);
+        }
+        if in_order {
+            // With TLS the peer is told that nothing was cut off.
+            let env = self.shared.env.clone();
+            let goodbye = poll_fn(|cx| Pin::new(&mut *self.stream).poll_shutdown(cx));
+            let _ = env.within(GOODBYE, goodbye).await;
         }
     }
 
@@ -161,7 +186,7 @@ impl Driver {
             }
             CloseReason::Lost(e) | CloseReason::HungUp(e) => e,
         };
-        let failed = self.in_flight.len() + self.unwritten.len();
+        let failed = self.in_flight.len() + self.unwritten.len() + self.held.len();
         for pending in self.in_flight.drain(..).chain(self.unwritten.drain(..)) {
             let error = if pending.end <= self.written {
                 CallError::InDoubt(why.clone())
@@ -175,6 +200,9 @@ impl Driver {
                 _ => Failure::Disconnected,
             });
             let _ = reply.send(Err(error));
+        }
+        for outgoing in self.held.drain(..) {
+            let _ = outgoing.reply.send(Err(CallError::Unsent(why.clone())));
         }
         self.shared.in_flight.fetch_sub(failed, Ordering::Relaxed);
         why
@@ -196,13 +224,8 @@ impl Driver {
 
     /// The same for a connection whose session does not end before.
     fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        while self.rx_open && matches!(self.phase, Phase::Ready) {
-            match self.rx.poll_recv(cx) {
-                Poll::Ready(Some(Order::Send(outgoing))) => self.queue(outgoing),
-                Poll::Ready(Some(Order::Condemn(e))) => return Poll::Ready(CloseReason::Lost(e)),
-                Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
-                Poll::Pending => break,
-            }
+        if let Some(end) = self.take_orders(cx) {
+            return Poll::Ready(end);
         }
         // A peer that has closed may have answered before: that is read first.
         let broken = match self.poll_write(cx) {
@@ -223,21 +246,50 @@ impl Driver {
         if let Some(e) = broken {
             return Poll::Ready(self.lost(&e));
         }
-        if !self.rx_open && self.in_flight.is_empty() && self.unwritten.is_empty() {
+        if self.is_unneeded() {
             return Poll::Ready(CloseReason::Unneeded);
         }
         self.poll_deadline(cx)
     }
 
-    fn queue(&mut self, outgoing: Outgoing) {
-        let Outgoing { frame, caller, reply, sent, counted } = outgoing;
-        self.used = sent;
+    /// Takes what handles have ordered; gives the end, if one of them has condemned the connection.
+    fn take_orders(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        while self.rx_open {
+            match self.rx.poll_recv(cx) {
+                Poll::Ready(Some(Order::Send(outgoing))) => match self.phase {
+                    Phase::Ready => {
+                        let since = outgoing.given;
+                        self.queue(outgoing, since);
+                    }
+                    _ => self.hold(outgoing),
+                },
+                Poll::Ready(Some(Order::Condemn(e))) => return Some(CloseReason::Lost(e)),
+                Poll::Ready(Some(Order::Retire) | None) => self.rx_open = false,
+                Poll::Pending => break,
+            }
+        }
+        None
+    }
+
+    /// Whether nothing is left to do, and nothing more can come.
+    fn is_unneeded(&self) -> bool {
+        !self.rx_open
+            && self.in_flight.is_empty()
+            && self.unwritten.is_empty()
+            && self.held.is_empty()
+    }
+
+    /// `since`: when it was given, or when the login was over that it waited for.
+    fn queue(&mut self, outgoing: Outgoing, since: Instant) {
+        let Outgoing { frame, caller, reply, given, counted } = outgoing;
+        self.used = since;
         self.idle_timeout = self.idle_timeout.max(caller.idle_timeout);
         let timeout = caller.request_timeout;
-        self.some_wait_less |= timeout != self.patience && !self.patience.is_zero();
+        self.some_wait_less |=
+            given != since || timeout != self.patience && !self.patience.is_zero();
         self.patience = self.patience.max(timeout);
         if self.in_flight.is_empty() && frame.answered {
-            self.oldest(Some(sent));
+            self.oldest(Some(since));
         }
         for segment in frame.segments {
             self.queued += segment.len() as u64;
@@ -250,7 +302,8 @@ impl Driver {
             correlation: frame.correlation,
             api_key: frame.api_key,
             waiting: Some((reply, counted)),
-            sent,
+            sent: since,
+            until: given + timeout,
             timeout,
             end: self.queued,
         });
@@ -281,7 +334,6 @@ impl Driver {
                 Poll::Pending => return Poll::Pending,
             };
             self.written += wrote as u64;
-            self.written_unanswered();
             let mut left = wrote;
             while left > 0 {
                 let front = self.write.front_mut().expect("bytes written were queued");
@@ -293,13 +345,24 @@ impl Driver {
                     left = 0;
                 }
             }
+            // What TLS keeps to itself would be lost with the process.
+            if let Poll::Ready(flushed) = self.poll_flush(cx) {
+                flushed?;
+            }
         }
-        Pin::new(&mut *self.stream).poll_flush(cx)
+        self.poll_flush(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        ready!(Pin::new(&mut *self.stream).poll_flush(cx))?;
+        self.flushed = self.written;
+        self.written_unanswered();
+        Poll::Ready(Ok(()))
     }
 
     /// Tells the callers of requests without a response that the socket has them.
     fn written_unanswered(&mut self) {
-        while self.unwritten.front().is_some_and(|p| p.end <= self.written) {
+        while self.unwritten.front().is_some_and(|p| p.end <= self.flushed) {
             let Some(pending) = self.unwritten.pop_front() else { return };
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             let Some((reply, counted)) = pending.waiting else { continue };
@@ -308,7 +371,7 @@ impl Driver {
         }
     }
 
-    fn answered(&mut self, frame: Bytes) -> Result<(), Error> {
+    fn answered(&mut self, frame: Bytes) -> Result<()> {
         self.shared.env.mishap("connection");
         let name = &self.shared.name;
         let not_kafka = |words: String| {
@@ -339,6 +402,9 @@ impl Driver {
                 self.last_look = false;
                 self.shared.used_us.store(self.shared.env.micros(now), Ordering::Relaxed);
                 self.shared.answered.store(true, Ordering::Relaxed);
+                if let Some(guard) = &self.shared.guard {
+                    guard.taken(now);
+                }
                 if let Some(vouch) = self.shared.vouch.get() {
                     let losses = vouch.losses.load(Ordering::Acquire);
                     self.shared.answered_losses.store(losses, Ordering::Release);
@@ -374,7 +440,7 @@ impl Driver {
         }
         // A listener with SASL tells its versions to anybody, and nothing else.
         let asked = !self.in_flight.is_empty() && !self.shared.answered.load(Ordering::Relaxed);
-        if asked && !self.shared.logged_in && self.reader.is_between_frames() {
+        if asked && self.shared.guard.is_none() && self.reader.is_between_frames() {
             let words = format!(
                 "{name}: the peer hung up after ApiVersions, before any other answer; it may want SASL"
             );

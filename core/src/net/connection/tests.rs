@@ -1,10 +1,12 @@
 //! One connection against a peer that a test plays byte by byte: which responses are believed, what a
 //! lost request is, when a connection ends, and how old it is.
 
+use std::pin::Pin;
 use std::sync::Mutex;
+use std::task::{Context, Poll};
 
 use kafka_protocol::messages::MetadataRequest;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 use super::*;
 use crate::environment::READ_FIRST;
@@ -38,14 +40,18 @@ fn connection(room: usize) -> Set {
 }
 
 fn connection_of(room: usize, caller: &Arc<Caller>) -> Set {
-    let env = Environment::builder().runtime(tokio::runtime::Handle::current()).build();
     let (near, peer) = tokio::io::duplex(room);
+    connection_over(Box::new(near), peer, caller)
+}
+
+fn connection_over(near: Box<dyn Transport>, peer: DuplexStream, caller: &Arc<Caller>) -> Set {
+    let env = Environment::builder().runtime(tokio::runtime::Handle::current()).build();
     let metrics = Arc::new(Metrics::default());
     let end = End::default();
     let told = Arc::clone(&end);
     let ready = Ready {
         id: 1,
-        stream: Box::new(near),
+        stream: near,
         reader: FrameReader::new(ChunkPool::default()),
         name: "broker 7".into(),
         versions: Versions::new([(18, 0, 3)].into_iter()),
@@ -53,7 +59,7 @@ fn connection_of(room: usize, caller: &Arc<Caller>) -> Set {
         caller: Arc::clone(caller),
         idle_share: 0.9,
         next_correlation: 100,
-        logged_in: false,
+        guard: None,
         renewal: None,
         on_close: Box::new(move |end: &CloseReason| *told.lock().unwrap() = Some(end.clone())),
         metrics: metrics.broker(7).dialed(env.now()).connected(false, env.now()),
@@ -248,6 +254,98 @@ async fn a_retired_one_ends_when_all_is_written_and_answered() {
     assert_eq!(outcome(written.await.unwrap()), "answered");
     settle().await;
     assert!(matches!(set.ending(), Some(CloseReason::Unneeded)), "{:?}", set.ending());
+}
+
+/// A stream that takes bytes at once and hands them on when it is flushed, as TLS does when the socket is full.
+struct Keeping {
+    inner: DuplexStream,
+    kept: Vec<u8>,
+}
+
+impl Transport for Keeping {}
+
+impl AsyncRead for Keeping {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Keeping {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.kept.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        while !this.kept.is_empty() {
+            let wrote = std::task::ready!(Pin::new(&mut this.inner).poll_write(cx, &this.kept))?;
+            this.kept.drain(..wrote);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.kept.is_empty() {
+            // As TLS says that this is the end.
+            self.kept = b"the end".to_vec();
+        }
+        std::task::ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// What the stream keeps to itself is not sent: without a response nobody would miss it.
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_keeps_is_not_written_and_an_end_waits_for_it() {
+    let (near, peer) = tokio::io::duplex(64);
+    let near = Keeping { inner: near, kept: Vec::new() };
+    let mut set = connection_over(Box::new(near), peer, &caller(secs(30), secs(600)));
+    let (first, mut done) = set.send_by(&set.connection, 100, false);
+    settle().await;
+    assert!(done.try_recv().is_err() && set.connection.in_flight() == 1);
+    set.connection.retire();
+    settle().await;
+    assert!(set.ending().is_none(), "it has something left to send");
+    assert_eq!(set.read().await, first);
+    assert_eq!(outcome(done.await.unwrap()), "answered");
+    settle().await;
+    assert!(matches!(set.ending(), Some(CloseReason::Unneeded)), "{:?}", set.ending());
+    let mut rest = Vec::new();
+    set.peer.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"the end", "in order");
+}
+
+/// A peer that reads nothing any more is not waited for longer than a request is, and the goodbye takes a second.
+#[tokio::test(start_paused = true)]
+async fn an_end_waits_for_nobody_for_ever() {
+    let keeping = |room| {
+        let (near, peer) = tokio::io::duplex(room);
+        let near = Keeping { inner: near, kept: Vec::new() };
+        connection_over(Box::new(near), peer, &caller(secs(30), secs(600)))
+    };
+    let begun = Instant::now();
+    let set = keeping(64);
+    let (_, done) = set.send_by(&set.connection, 100, false);
+    set.connection.retire();
+    assert_eq!(outcome(done.await.unwrap()), "in doubt");
+    assert_eq!(begun.elapsed().as_secs(), 30);
+
+    let mut set = keeping(4);
+    let begun = Instant::now();
+    set.connection.retire();
+    tokio::time::sleep(secs(2)).await;
+    let mut rest = Vec::new();
+    set.peer.read_to_end(&mut rest).await.unwrap();
+    assert_eq!((&rest[..], begun.elapsed().as_secs()), (&b"the "[..], 2));
 }
 
 /// Idle from the last response on, for as long as the most patient of its callers wants.

@@ -34,3 +34,15 @@ async fn the_round_trip_is_what_is_quicker_of_the_dial_and_the_first_response() 
         assert!(told >= way && told < way + ms(50), "{told:?} of {dial:?} and {response:?}");
     }
 }
+
+/// Whoever has not even said which versions it speaks is not believed that it has megabytes to say.
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_yet_takes_no_memory() {
+    for size in [MAX_SETUP_FRAME as u32 + 1, MAX_FRAME as u32] {
+        let bed = bed(1, 1);
+        bed.net.set(&bed.host(1), Way::Says([size.to_be_bytes(), [0; 4]].concat()));
+        let error = bed.pool.control_but(&[]).await.err().expect("no broker");
+        assert_eq!(error.kind(), ErrorKind::NotKafka, "{error}");
+        assert!(error.message().contains("1048576 at most"), "{error}");
+    }
+}

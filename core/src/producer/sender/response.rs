@@ -69,9 +69,10 @@ impl Sender {
     /// Finds the part of the response that belongs to each batch of the request, and acts on it.
     fn parts(&mut self, sent: &InFlight, response: &ProduceResponse, now: Instant) {
         if let Some(leader) = self.leaders.get(sent.leader) {
-            let took = now.saturating_duration_since(sent.sent);
+            let sent_at = leader.connection().map_or(sent.sent, |c| c.at_work_since(sent.sent));
+            let took = now.saturating_duration_since(sent_at);
             leader.answered(took);
-            let since = leader.at_work_since(sent.sent, now);
+            let since = leader.at_work_since(sent_at, now);
             // A refusal is quick, however long an append takes.
             let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
             if codes.all(|p| p.error_code == NONE)

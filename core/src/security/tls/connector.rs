@@ -2,6 +2,9 @@
 //! [`LOOKED_AFTER`]: what is there is taken if it is whole and fits together, with a session store of its own
 //! (tickets carry the identity they were given for). Otherwise the old one stays: a certificate and its key are
 //! never replaced in the same instant.
+//!
+//! Files may lie where nobody answers (a mount whose server is gone). They are read on a thread beside the engine's, one
+//! at a time, and a dial waits for it only so long: then it goes on with what was read before.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,8 +19,9 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::time::Instant;
 
+use super::pem::Content;
 use super::stream::Plan;
-use super::{Tls, Verify};
+use super::{Pem, Tls, Verify};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::security::identity::{Feed, SecurityKey};
@@ -25,17 +29,48 @@ use crate::security::identity::{Feed, SecurityKey};
 /// How long what was read is believed. Kubernetes takes a minute to bring a new secret to a pod.
 const LOOKED_AFTER: Duration = Duration::from_secs(10);
 
+/// How long a dial waits for a look at the files.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Makes the TLS of connections.
 pub(crate) struct Connector {
     settings: Arc<Tls>,
+    files: Arc<Files>,
+}
+
+/// What was made of the files, and how.
+struct Files {
     state: Mutex<State>,
+    read: Box<Read>,
+    /// What is being read, for people.
+    place: Place,
+}
+
+/// Reads the files, if they are not those of before.
+type Read = dyn Fn(Option<&Made>, &Place) -> Result<Made> + Send + Sync;
+
+/// The file that is read at the moment.
+#[derive(Default)]
+struct Place(Mutex<String>);
+
+impl Place {
+    fn read(&self, pem: &Pem, what: &'static str) -> Result<Content> {
+        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = pem.name(what);
+        pem.read(what)
+    }
 }
 
 struct State {
     made: Made,
     looked: Instant,
+    /// A look is under way: nobody else begins one.
+    looking: bool,
     /// The last look found something that does not fit, and that was told.
     broken: bool,
+    /// The look that is under way takes long, and that was told.
+    slow: bool,
+    /// What the last look found, if that has fewer certificates than what is in use.
+    fewer: Option<SecurityKey>,
 }
 
 /// What was made of one reading.
@@ -44,6 +79,8 @@ struct Made {
     config: Arc<ClientConfig>,
     /// Of the content of all files.
     content: SecurityKey,
+    /// Of the CA, and of this client.
+    certificates: [usize; 2],
 }
 
 /// What a look at the files has found.
@@ -52,6 +89,8 @@ pub(crate) enum News {
     Renewed,
     /// Something that does not fit: for the first time since it did.
     Broken(Error),
+    /// Nothing yet: the look takes long.
+    Slow(Error),
 }
 
 impl Connector {
@@ -60,10 +99,24 @@ impl Connector {
     /// # Errors
     /// `Config` if one is missing, or they do not fit together; or if the system has no CAs and none are given.
     pub(crate) fn new(settings: &Tls, env: &Environment) -> Result<Self> {
-        let made = make(settings, &clock(env), None)?;
         let settings = Arc::new(settings.clone());
-        let state = State { made, looked: env.now(), broken: false };
-        Ok(Self { settings, state: Mutex::new(state) })
+        let (tls, clock) = (Arc::clone(&settings), clock(env));
+        let read = move |before: Option<&Made>, place: &Place| make(&tls, &clock, before, place);
+        Self::reading(settings, env, Box::new(read))
+    }
+
+    fn reading(settings: Arc<Tls>, env: &Environment, read: Box<Read>) -> Result<Self> {
+        let place = Place::default();
+        let state = State {
+            made: read(None, &place)?,
+            looked: env.now(),
+            looking: false,
+            broken: false,
+            slow: false,
+            fewer: None,
+        };
+        let files = Arc::new(Files { state: Mutex::new(state), read, place });
+        Ok(Self { settings, files })
     }
 
     pub(crate) fn settings(&self) -> &Tls {
@@ -71,21 +124,34 @@ impl Connector {
     }
 
     /// For one connection. `told` hears what has become of the files.
-    pub(crate) async fn plan(&self, env: &Environment, told: impl Fn(News)) -> Plan {
+    pub(crate) async fn plan(
+        &self,
+        env: &Environment,
+        told: impl Fn(News) + Clone + Send + 'static,
+    ) -> Plan {
         if let Some(before) = self.is_due(env.now()) {
             let (tx, rx) = tokio::sync::oneshot::channel();
-            let (settings, clock) = (Arc::clone(&self.settings), clock(env));
+            let files = Arc::clone(&self.files);
             env.spawn_blocking(move || {
-                let _ = tx.send(make(&settings, &clock, Some(&before)));
+                let _ = tx.send((files.read)(Some(&before), &files.place));
             });
-            // Without an answer there was no thread to read with: the next look will do.
-            if let Ok(made) = rx.await
-                && let Some(news) = self.looked(made)
+            // In a task of its own: whoever dials may not wait until then.
+            let (files, tell, (done, over)) =
+                (Arc::clone(&self.files), told.clone(), tokio::sync::oneshot::channel::<()>());
+            env.spawn(async move {
+                let made = rx.await.ok();
+                if let Some(news) = files.looked(made) {
+                    tell(news);
+                }
+                drop(done);
+            });
+            if env.within(PATIENCE, over).await.is_none()
+                && let Some(news) = self.files.is_slow()
             {
                 told(news);
             }
         }
-        Plan { config: Arc::clone(&self.state().made.config) }
+        Plan { config: Arc::clone(&self.files.state().made.config) }
     }
 
     /// What is in use, if it is time to look whether it still is what the files say. Whoever asks then looks.
@@ -93,20 +159,35 @@ impl Connector {
         if !self.settings.reads_files() {
             return None;
         }
-        let mut state = self.state();
-        if now.saturating_duration_since(state.looked) < LOOKED_AFTER {
+        let mut state = self.files.state();
+        if state.looking || now.saturating_duration_since(state.looked) < LOOKED_AFTER {
             return None;
         }
+        state.looking = true;
         state.looked = now;
         Some(state.made.clone())
     }
+}
 
-    fn looked(&self, made: Result<Made>) -> Option<News> {
+impl Files {
+    /// What was found; `None`: there was no thread to look with, and the next look will do.
+    fn looked(&self, made: Option<Result<Made>>) -> Option<News> {
         let mut state = self.state();
-        match made {
+        state.looking = false;
+        state.slow = false;
+        match made? {
             Ok(made) => {
                 state.broken = false;
                 let renewed = made.content != state.made.content;
+                // It may be half written: a list that ends between two certificates looks whole. What the next
+                // look finds again is meant.
+                let [ca, own] = state.made.certificates;
+                let fewer = made.certificates[0] < ca || made.certificates[1] < own;
+                if fewer && state.fewer.as_ref() != Some(&made.content) {
+                    state.fewer = Some(made.content);
+                    return None;
+                }
+                state.fewer = None;
                 state.made = made;
                 renewed.then_some(News::Renewed)
             }
@@ -115,6 +196,17 @@ impl Connector {
                 (!told).then_some(News::Broken(e))
             }
         }
+    }
+
+    /// The look that is under way takes long; tells it once.
+    fn is_slow(&self) -> Option<News> {
+        let mut state = self.state();
+        if !state.looking || std::mem::replace(&mut state.slow, true) {
+            return None;
+        }
+        drop(state);
+        let place = self.place.0.lock().unwrap_or_else(|e| e.into_inner());
+        Some(News::Slow(Error::config(format!("{place}: it is not read within {PATIENCE:?}"))))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,11 +242,16 @@ fn clock(env: &Environment) -> Arc<dyn TimeProvider> {
 }
 
 /// Reads what the settings name. `before` is given back if nothing has changed, so that its tickets stay.
-fn make(tls: &Tls, clock: &Arc<dyn TimeProvider>, before: Option<&Made>) -> Result<Made> {
-    let ca = tls.ca.as_ref().map(|ca| ca.read("tls ca")).transpose()?;
+fn make(
+    tls: &Tls,
+    clock: &Arc<dyn TimeProvider>,
+    before: Option<&Made>,
+    place: &Place,
+) -> Result<Made> {
+    let ca = tls.ca.as_ref().map(|ca| place.read(ca, "tls ca")).transpose()?;
     let identity = match &tls.identity {
         Some((certificate, key)) => {
-            Some((certificate.read("tls certificate")?, key.read("tls key")?))
+            Some((place.read(certificate, "tls certificate")?, place.read(key, "tls key")?))
         }
         None => None,
     };
@@ -189,9 +286,14 @@ fn make(tls: &Tls, clock: &Arc<dyn TimeProvider>, before: Option<&Made>) -> Resu
         }
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut certificates = [0; 2];
+    if let Some(ca) = &ca {
+        certificates[0] = ca.certificates().map_or(0, |all| all.len());
+    }
     let config = match &identity {
         Some((certificate, key)) => {
             let (chain, key) = (certificate.certificates()?, key.key()?);
+            certificates[1] = chain.len();
             builder.with_client_auth_cert(chain, key).map_err(|e| match e {
                 rustls::Error::InconsistentKeys(_) => {
                     Error::config("tls identity: the key is not that of the certificate")
@@ -203,10 +305,10 @@ fn make(tls: &Tls, clock: &Arc<dyn TimeProvider>, before: Option<&Made>) -> Resu
         }
         None => builder.with_no_client_auth(),
     };
-    Ok(Made { config: Arc::new(config), content })
+    Ok(Made { config: Arc::new(config), content, certificates })
 }
 
-fn roots(ca: Option<&super::pem::Content>) -> Result<RootCertStore> {
+fn roots(ca: Option<&Content>) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = ca {
         for certificate in ca.certificates()? {

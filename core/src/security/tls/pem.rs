@@ -37,7 +37,7 @@ impl Pem {
     }
 
     /// How errors call it.
-    fn name(&self, what: &str) -> String {
+    pub(super) fn name(&self, what: &str) -> String {
         match &self.0 {
             Place::File(path) => format!("{what} {}", shown(path)),
             Place::Text(_) => what.to_owned(),
@@ -69,7 +69,12 @@ impl Pem {
                 let refuse = |words: &dyn fmt::Display| {
                     Error::config(format!("{}: {words}", self.name(what)))
                 };
-                let size = std::fs::metadata(path).map_err(|e| refuse(&e))?.len();
+                let found = std::fs::metadata(path).map_err(|e| refuse(&e))?;
+                // To open a pipe waits for who writes to it, and what was read once is not there again.
+                if !found.is_file() {
+                    return Err(refuse(&"it is no file, but a folder, a pipe or a device"));
+                }
+                let size = found.len();
                 if size > MAX_BYTES {
                     return Err(refuse(&format_args!("{size} bytes are too many")));
                 }

@@ -88,7 +88,7 @@ impl Endpoints {
     }
 
     /// The settings for the next client of a broker that is named at `host`.
-    pub(super) fn for_client(&self, broker: i32, host: &str) -> io::Result<Arc<ServerConfig>> {
+    pub(crate) fn for_client(&self, broker: i32, host: &str) -> io::Result<Arc<ServerConfig>> {
         // In this order everywhere: a new authority must not be overtaken by a certificate of the old.
         let authority = self.authority();
         let mut endpoint =

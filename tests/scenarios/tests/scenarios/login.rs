@@ -4,9 +4,12 @@ use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 
 use ottla::testing::{ApiKey, Cluster, Fault, LoginFault};
-use ottla::{Client, ClientBuilder, Error, ErrorKind, Pem, Record, Sasl, Tls};
+use ottla::{
+    BoxFuture, Client, ClientBuilder, Dialer, Endpoint, Error, ErrorKind, Pem, Record, Sasl, Tls,
+    Transport,
+};
 use ottla_scenarios::steps::{acked, batch, cluster, connect, free, ms, secs};
-use ottla_scenarios::virtual_cluster::client;
+use ottla_scenarios::virtual_cluster::{client, client_with};
 use ottla_scenarios::wait::{until, within};
 use ottla_scenarios::warnings::{Warnings, listen};
 use tokio::time::Instant;
@@ -141,6 +144,26 @@ async fn a_password_that_is_changed_and_changed_back_costs_no_record() {
     assert_eq!(client.stats().records_failed, 0);
 }
 
+/// What counts is when they were of use last, and not when a connection was opened by them.
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_in_use_are_trusted_however_long_ago_they_were_taken() {
+    let cluster = secured(1, of_broker(), false);
+    let client = connect(client(&cluster, 1).sasl(Sasl::scram_sha_512("alice", SECRET))).await;
+    let producer = client.producer().build().unwrap();
+    for _ in 0..60 {
+        acked(&producer, free()).await;
+        tokio::time::sleep(secs(60)).await;
+    }
+    assert_eq!(logins(&cluster), (1, 1), "an hour on one connection");
+    cluster.set_user("alice", "other").unwrap();
+    cluster.faults().on(None, ApiKey::PRODUCE, Fault::CutBeforeAppend, 1);
+    let delivery = producer.send(free()).await.unwrap();
+    until("a refusal", || logins(&cluster).0 > logins(&cluster).1).await;
+    tokio::time::sleep(secs(20)).await;
+    cluster.set_user("alice", SECRET).unwrap();
+    within("an ack", delivery).await.expect("it waits");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_wrong_listener_and_the_wrong_mechanism_are_said() {
     let of_scram = || OfBroker::new().scram_sha_256().user("alice", SECRET);
@@ -255,7 +278,7 @@ async fn a_renewal_that_is_refused_ends_in_a_fresh_connection() {
 
 /// Everything that is said at all, at every level.
 #[derive(Clone, Default)]
-struct Everything(Arc<Mutex<String>>);
+pub(crate) struct Everything(pub(crate) Arc<Mutex<String>>);
 
 struct Fields<'a>(&'a mut String);
 
@@ -366,6 +389,35 @@ async fn a_password_in_the_clear_is_warned_of() {
     let _near = near.sasl(Sasl::plain("alice", SECRET)).build().unwrap();
     assert!(warnings.with("as it is").is_empty(), "{}", warnings.text());
     let _plain = builder().sasl(Sasl::plain("alice", SECRET)).build().unwrap();
+    assert_eq!(warnings.with("as it is").len(), 1, "{}", warnings.text());
+}
+
+/// A bootstrap list of this machine may lead to brokers that are not on it.
+#[tokio::test(start_paused = true)]
+async fn a_password_in_the_clear_is_warned_of_wherever_the_brokers_say_they_are() {
+    struct Tunnel(ottla::testing::Dialer);
+    impl Dialer for Tunnel {
+        fn dial<'a>(
+            &'a self,
+            to: &'a Endpoint,
+        ) -> BoxFuture<'a, std::io::Result<Box<dyn Transport>>> {
+            let host = if to.host == "localhost" { "broker-1" } else { &to.host };
+            let stream = self.0.dial(host, to.port);
+            Box::pin(async move { Ok(Box::new(stream?) as Box<dyn Transport>) })
+        }
+    }
+    let warnings = Warnings::default();
+    let _listening = listen(warnings.clone());
+    let cluster = secured(3, of_broker(), false);
+    let dialer = Arc::new(Tunnel(cluster.dialer()));
+    let client = client_with(&cluster, 1, |environment| environment.dialer(dialer));
+    let client = client.bootstrap("localhost:9092").sasl(Sasl::plain("alice", SECRET));
+    let client = connect(client).await;
+    assert!(warnings.with("as it is").is_empty(), "{}", warnings.text());
+    let producer = client.producer().build().unwrap();
+    for partition in 0..3 {
+        acked(&producer, free().partition(partition)).await;
+    }
     assert_eq!(warnings.with("as it is").len(), 1, "{}", warnings.text());
 }
 

@@ -37,6 +37,7 @@ mod login;
 mod memory;
 mod metadata;
 mod mishaps;
+mod oauth;
 mod odd_responses;
 mod one_brokers_word;
 mod order;

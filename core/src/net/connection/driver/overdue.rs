@@ -47,17 +47,16 @@ impl Driver {
                 self.stalled(stalled, now);
             }
             self.looked = now;
-            if self.some_give_up(now) {
+            if self.some_give_up(now) | self.held_give_up(now) {
                 continue;
             }
-            if self.renewal_due(now) {
+            if self.renewal_due(now) || self.login_due(now) {
                 // The caller finds it due.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let Some(oldest) = self.oldest_pending() else {
-                let idle_at = self.used + self.idle_timeout.mul_f64(self.idle_share);
-                if idle_at <= now {
+                if self.idle_at() <= now {
                     return Poll::Ready(CloseReason::Idle);
                 }
                 self.arm(self.next_look());
@@ -82,20 +81,29 @@ impl Driver {
     /// When something is to be looked at, if nothing happens before.
     fn next_look(&self) -> Instant {
         let at = self.next_look_at_requests();
-        self.renewal_at().map_or(at, |due| due.min(at))
+        let others = [self.renewal_at(), self.login_at(), self.next_look_at_held()];
+        others.into_iter().flatten().fold(at, Instant::min)
     }
 
     fn next_look_at_requests(&self) -> Instant {
-        let Some(oldest) = self.oldest_pending() else {
-            return self.used + self.idle_timeout.mul_f64(self.idle_share);
-        };
+        let Some(oldest) = self.oldest_pending() else { return self.idle_at() };
         if self.last_look {
             return self.timer_at;
         }
-        let looked = self.looked.max(oldest.sent);
-        let apart = (looked - oldest.sent).clamp(FIRST_LOOK, LOOKS_APART);
-        let at = (looked + apart).min(self.overdue_at(oldest));
+        let at = self.look_at(oldest.sent).min(self.overdue_at(oldest));
         self.first_to_give_up().map_or(at, |first| first.min(at))
+    }
+
+    /// When nothing was asked for long. What is being renewed does not end for that.
+    fn idle_at(&self) -> Instant {
+        let at = self.used + self.idle_timeout.mul_f64(self.idle_share);
+        if self.is_ready() { at } else { at.max(self.looked + LOOKS_APART) }
+    }
+
+    /// When to look next at a request that waits since then.
+    pub(super) fn look_at(&self, since: Instant) -> Instant {
+        let looked = self.looked.max(since);
+        looked + (looked - since).clamp(FIRST_LOOK, LOOKS_APART)
     }
 
     fn overdue_at(&self, pending: &Pending) -> Instant {
@@ -105,11 +113,15 @@ impl Driver {
     /// This process did nothing for so long: every request counts as if it had been sent so much later.
     fn stalled(&mut self, by: Duration, now: Instant) {
         for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
-            pending.sent = (pending.sent + by).min(now);
+            let by = (pending.sent + by).min(now) - pending.sent;
+            pending.sent += by;
+            pending.until += by;
         }
+        self.stalled_held(by, now);
         self.grace = now + GRACE.min(self.patience);
         self.last_look = false;
-        self.oldest(self.in_flight.front().map(|pending| pending.sent));
+        let held = self.held.front().map(|outgoing| outgoing.given);
+        self.oldest(self.in_flight.front().map(|pending| pending.sent).or(held));
     }
 
     fn oldest_pending(&self) -> Option<&Pending> {
@@ -123,8 +135,9 @@ impl Driver {
             return None;
         }
         let all = self.in_flight.iter().chain(&self.unwritten);
-        let waiting = all.filter(|p| p.waiting.is_some() && p.timeout < self.patience);
-        waiting.map(|p| p.sent + p.timeout).min()
+        let less = |p: &&Pending| p.until < p.sent + self.patience;
+        let waiting = all.filter(|p| p.waiting.is_some()).filter(less);
+        waiting.map(|p| p.until).min()
     }
 
     /// Tells callers whose request timeout has passed, while the connection stays for those with a longer one.
@@ -137,8 +150,9 @@ impl Driver {
             return false;
         }
         let mut any = false;
+        let patience = self.patience;
         for pending in self.in_flight.iter_mut().chain(&mut self.unwritten) {
-            let over = pending.timeout < self.patience && pending.sent + pending.timeout <= now;
+            let over = pending.until < pending.sent + patience && pending.until <= now;
             let Some((reply, counted)) = pending.waiting.take_if(|_| over) else { continue };
             any = true;
             counted.failed(Failure::Timeout);

@@ -59,15 +59,17 @@ fn refused(tls: &Tls) -> Error {
 }
 
 async fn look(connector: &Connector, env: &Environment) -> (Arc<ClientConfig>, Vec<String>) {
-    let told = Mutex::new(Vec::new());
-    let plan = connector.plan(env, |news| {
-        told.lock().unwrap().push(match news {
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let telling = Arc::clone(&told);
+    let plan = connector.plan(env, move |news| {
+        telling.lock().unwrap().push(match news {
             News::Renewed => "renewed".to_owned(),
-            News::Broken(e) => e.message().to_owned(),
+            News::Broken(e) | News::Slow(e) => e.message().to_owned(),
         });
     });
     let config = plan.await.config;
-    (config, told.into_inner().unwrap())
+    let told = told.lock().unwrap().clone();
+    (config, told)
 }
 
 #[tokio::test]
@@ -139,4 +141,98 @@ async fn files_are_taken_when_they_fit_and_the_old_ones_stay_until_then() {
     let (config, told) = look(&connector, &env).await;
     assert!(Arc::ptr_eq(&config, &new), "a file that is gone is no reason to stop");
     assert!(told.len() == 1 && told[0].contains("key"), "{told:?}");
+}
+
+/// A list of CAs that ends between two certificates looks whole: it is taken if the next look finds the same.
+#[tokio::test(start_paused = true)]
+async fn a_file_with_fewer_certificates_is_looked_at_twice() {
+    let (env, dir) = (env(), Dir::new());
+    let (one, two) = (authority().pem(), authority().pem());
+    dir.write("ca", &format!("{one}{two}"));
+    let tls = Tls::system().ca(dir.path("ca"));
+    let connector = Connector::new(&tls, &env).unwrap();
+    let (old, _) = look(&connector, &env).await;
+    let mut looks = Vec::new();
+    for content in [&one, &two, &two, &two] {
+        dir.write("ca", content);
+        tokio::time::advance(LOOKED_AFTER).await;
+        let (config, told) = look(&connector, &env).await;
+        looks.push((Arc::ptr_eq(&config, &old), told));
+    }
+    let renewed = vec!["renewed".to_owned()];
+    assert_eq!(looks, [(true, vec![]), (true, vec![]), (false, renewed), (false, vec![])]);
+
+    dir.write("ca", &format!("{one}{two}"));
+    tokio::time::advance(LOOKED_AFTER).await;
+    assert_eq!(look(&connector, &env).await.1, ["renewed"], "more is taken at once");
+}
+
+/// Such as one on a mount whose server is gone.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_read_to_its_end_stops_no_dial() {
+    let env = env();
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let answers = Mutex::new(answers);
+    let (reads, good) =
+        (Arc::new(AtomicUsize::new(0)), Tls::system().ca(Pem::text(authority().pem())));
+    let (counted, clock) = (Arc::clone(&reads), clock(&env));
+    let read = move |before: Option<&Made>, place: &Place| {
+        let _ = place.read(&Pem::file("/mnt/gone/ca.pem"), "tls ca");
+        if counted.fetch_add(1, Ordering::SeqCst) == 1 {
+            answers.lock().unwrap().recv().unwrap();
+        }
+        make(&good, &clock, before, &Place::default())
+    };
+    let settings = Arc::new(Tls::system().ca("/mnt/gone/ca.pem"));
+    let connector = Arc::new(Connector::reading(settings, &env, Box::new(read)).unwrap());
+    let (old, _) = look(&connector, &env).await;
+
+    tokio::time::advance(LOOKED_AFTER).await;
+    let dial = {
+        let (connector, env) = (Arc::clone(&connector), env.clone());
+        tokio::spawn(async move { look(&connector, &env).await })
+    };
+    while reads.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let waits = !dial.is_finished();
+    // Another dial waits for nothing, and no second thread hangs in it.
+    tokio::time::advance(LOOKED_AFTER).await;
+    let second = {
+        let (connector, env) = (Arc::clone(&connector), env.clone());
+        tokio::spawn(async move { look(&connector, &env).await })
+    };
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let (hangs, threads) = (!second.is_finished(), reads.load(Ordering::SeqCst));
+    answer.send(()).unwrap();
+    assert!(!waits && !hangs && threads == 2, "{waits} {hangs} {threads}");
+    let (config, told) = dial.await.unwrap();
+    assert!(Arc::ptr_eq(&config, &old), "what there is goes on");
+    assert_eq!(told, ["tls ca '/mnt/gone/ca.pem': it is not read within 2s"]);
+    assert!(second.await.unwrap().1.is_empty(), "told once");
+    while connector.files.state().looking {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(LOOKED_AFTER).await;
+    look(&connector, &env).await;
+    assert_eq!(reads.load(Ordering::SeqCst), 3, "and then they are looked at again");
+}
+
+/// To open a pipe waits for who writes to it.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let dir = Dir::new();
+    let made = std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap();
+    assert!(made.success());
+    for path in [dir.path("pipe"), dir.path("")] {
+        let error = Pem::from(&*path).read("tls ca").err().expect("it is no file");
+        assert!(error.message().contains("it is no file"), "{error}");
+    }
 }

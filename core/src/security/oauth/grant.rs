@@ -1,0 +1,412 @@
+//! A token for a client's own id and secret: the grant `client_credentials` (RFC 6749) at a token endpoint, as Java has
+//! it since KIP-768 and librdkafka as `sasl.oauthbearer.method=oidc`.
+
+use std::fmt;
+use std::fmt::Write;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::bearer::shown;
+use super::http::{self, Answer};
+use super::token::Token;
+use super::url::Url;
+use crate::error::{Error, Result};
+use crate::security::identity::Feed;
+use crate::security::{Pem, Secret, Tls};
+
+/// Gets tokens for the client's own id and secret, from a token endpoint.
+/// ```
+/// # use ottla::{ClientCredentials, Sasl};
+/// let sasl = Sasl::oauth(
+///     ClientCredentials::new("https://login.example/oauth2/token", "my-service", "its secret")
+///         .scope("kafka"),
+/// );
+/// ```
+///
+/// The endpoint is reached directly, without a proxy. Its certificate is to lead to a CA of the system, or of
+/// [`ca`](Self::ca); what is set for brokers does not count. Redirects are refused.
+#[derive(Clone)]
+#[must_use]
+pub struct ClientCredentials {
+    url: std::result::Result<Url, &'static str>,
+    id: String,
+    secret: Secret,
+    scope: Option<String>,
+    params: Vec<(String, String)>,
+    in_body: bool,
+    encoded: bool,
+    tls: Tls,
+}
+
+impl ClientCredentials {
+    /// `url`: of the token endpoint, `https://...`. With `http://` who listens has the secret.
+    pub fn new(
+        url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        client_secret: impl Into<Secret>,
+    ) -> Self {
+        Self {
+            url: Url::parse(url.as_ref().trim()),
+            id: client_id.into(),
+            secret: client_secret.into(),
+            scope: None,
+            params: Vec::new(),
+            in_body: false,
+            encoded: false,
+            tls: Tls::system(),
+        }
+    }
+
+    /// What the token is to be good for. Several are separated by spaces.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// One more field of the request, such as `audience`. Not shown.
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.params.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sends id and secret in the body (`client_secret_post`) instead of the header `Authorization`
+    /// (`client_secret_basic`).
+    pub fn secret_in_body(mut self) -> Self {
+        self.in_body = true;
+        self
+    }
+
+    /// Percent-encodes id and secret in the header, as RFC 6749 has it. Other clients of Kafka do not, unless they
+    /// are told to (`sasl.oauthbearer.header.urlencode`), and most endpoints do not mind.
+    pub fn encoded_header(mut self) -> Self {
+        self.encoded = true;
+        self
+    }
+
+    /// Trusts the CAs of this file, or of this PEM text, at the token endpoint, instead of the system's.
+    pub fn ca(mut self, ca: impl Into<Pem>) -> Self {
+        self.tls = self.tls.ca(ca);
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = |words: &str| Err(Error::config(format!("sasl oauth: {words}")));
+        match &self.url {
+            Err(why) => return wrong(&format!("the token endpoint's URL is of no use: {why}")),
+            Ok(_) if self.id.is_empty() => return wrong("the client id is empty"),
+            Ok(_) if self.secret.is_empty() => return wrong("the client secret is empty"),
+            Ok(_) => {}
+        }
+        if !self.in_body && !self.encoded && self.id.contains(':') {
+            return wrong("a client id with a ':' is not clear in a header: secret_in_body");
+        }
+        Ok(())
+    }
+
+    /// Where it is; checked before.
+    pub(super) fn url(&self) -> Option<&Url> {
+        self.url.as_ref().ok()
+    }
+
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// What tells these settings from others.
+    pub(super) fn feed(&self, feed: &mut Feed) {
+        if let Ok(url) = &self.url {
+            feed.field("url", url.to_string().as_bytes());
+            feed.field("target", url.target().as_bytes());
+        }
+        feed.field("client id", self.id.as_bytes());
+        feed.field("client secret", self.secret.expose());
+        feed.field("scope", self.scope.as_deref().unwrap_or_default().as_bytes());
+        for (name, value) in &self.params {
+            feed.field("param", name.as_bytes());
+            feed.field("param", value.as_bytes());
+        }
+        feed.field("way", &[u8::from(self.in_body), u8::from(self.encoded)]);
+        self.tls.feed(feed);
+    }
+
+    /// The request, as it goes to the endpoint.
+    pub(super) fn request(&self, url: &Url) -> Zeroizing<Vec<u8>> {
+        // Each byte may become three.
+        let room = |text: &str| 3 * text.len() + 2;
+        let secret = std::str::from_utf8(self.secret.expose()).unwrap_or_default();
+        let params = self.params.iter().map(|(name, value)| room(name) + room(value));
+        let scope = self.scope.as_deref().map_or(0, room);
+        let size = 128 + scope + room(&self.id) + room(secret) + params.sum::<usize>();
+        let mut form = Zeroizing::new(String::with_capacity(size));
+        form.push_str("grant_type=client_credentials");
+        let mut field = |name: &str, value: &str| {
+            form.push('&');
+            encode(name, &mut form);
+            form.push('=');
+            encode(value, &mut form);
+        };
+        if let Some(scope) = &self.scope {
+            field("scope", scope);
+        }
+        if self.in_body {
+            field("client_id", &self.id);
+            field("client_secret", secret);
+        }
+        for (name, value) in &self.params {
+            field(name, value);
+        }
+        let header = (!self.in_body).then(|| {
+            let mut pair = Zeroizing::new(String::with_capacity(room(&self.id) + room(secret)));
+            for text in [&*self.id, ":", secret] {
+                match self.encoded && text != ":" {
+                    true => encode(text, &mut pair),
+                    false => pair.push_str(text),
+                }
+            }
+            let mut header = Zeroizing::new(String::with_capacity(8 + pair.len().div_ceil(3) * 4));
+            header.push_str("Basic ");
+            BASE64.encode_string(pair.as_bytes(), &mut header);
+            header
+        });
+        http::post(url, header.as_ref().map(|header| header.as_str()), &form)
+    }
+
+    /// The token of an answer, or what is wrong.
+    pub(super) fn token(&self, answer: Answer) -> std::result::Result<Token, Refusal> {
+        let Answer { status, retry_after, body } = answer;
+        let refuse = |words: String, passes| Refusal { words, passes, retry_after };
+        match status {
+            200..=299 => {}
+            300..=399 => {
+                let words = format!("it answers with a redirect ({status}), which is not followed");
+                return Err(refuse(words, false));
+            }
+            _ => {
+                let passes = matches!(status, 408 | 425 | 429 | 500..=599);
+                let words = match serde_json::from_slice::<Failure>(&body) {
+                    Ok(Failure { error, error_description }) => {
+                        let mut words = format!("it answers {status}: {}", self.without(&error));
+                        if let Some(more) = error_description {
+                            let _ = write!(words, " ({})", self.without(&more));
+                        }
+                        words
+                    }
+                    Err(_) => format!("it answers {status}"),
+                };
+                return Err(refuse(words, passes));
+            }
+        }
+        let no_token = |words: &str| refuse(format!("its answer is no token: {words}"), false);
+        // Not in the words of the reader, which repeats what it has read.
+        let Ok(Success { access_token, token_type, expires_in }) = serde_json::from_slice(&body)
+        else {
+            return Err(no_token("it is not JSON with an access_token"));
+        };
+        let text = Secret::from(access_token);
+        if token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+            return Err(no_token("it is for another use than as a bearer token"));
+        }
+        let mut token = Token::new(text);
+        if let Some(seconds) = expires_in {
+            let seconds = seconds.number().filter(|seconds| (0.0..1e10).contains(seconds));
+            let Some(seconds) = seconds else {
+                return Err(no_token("expires_in is no number of seconds"));
+            };
+            token = token.expires_in(Duration::from_secs_f64(seconds));
+        }
+        token.check().map_err(no_token)?;
+        Ok(token)
+    }
+
+    /// A server's words without the secret: some repeat what they were sent.
+    fn without(&self, words: &str) -> String {
+        let secret = std::str::from_utf8(self.secret.expose()).unwrap_or_default();
+        let mut encoded = String::new();
+        encode(secret, &mut encoded);
+        let mut words = words.to_owned();
+        for secret in [secret, &encoded].into_iter().filter(|text| !text.is_empty()) {
+            words = words.replace(secret, "***");
+        }
+        shown(&words)
+    }
+}
+
+/// The URL is shown without its query, and of the rest nothing that may be a secret.
+impl fmt::Debug for ClientCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params: Vec<_> = self.params.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ClientCredentials")
+            .field("url", &self.url.as_ref().map(Url::to_string))
+            .field("client_id", &self.id)
+            .field("client_secret", &self.secret)
+            .field("scope", &self.scope)
+            .field("params", &params)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no token.
+pub(super) struct Refusal {
+    pub(super) words: String,
+    /// Trying again may help.
+    pub(super) passes: bool,
+    pub(super) retry_after: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+struct Success {
+    access_token: String,
+    token_type: Option<String>,
+    expires_in: Option<Seconds>,
+}
+
+/// Some servers write numbers as texts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Seconds {
+    Number(f64),
+    Text(String),
+}
+
+impl Seconds {
+    fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    error: String,
+    error_description: Option<String>,
+}
+
+/// As forms have it.
+fn encode(text: &str, into: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                into.push(char::from(byte));
+            }
+            b' ' => into.push('+'),
+            byte => {
+                into.push('%');
+                into.push(char::from(HEX[usize::from(byte >> 4)]));
+                into.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> ClientCredentials {
+        ClientCredentials::new("https://idp/t", "me", "hunter2 &%")
+    }
+
+    fn text(credentials: &ClientCredentials) -> String {
+        credentials.check().unwrap();
+        let request = credentials.request(credentials.url().unwrap());
+        String::from_utf8(request.to_vec()).unwrap()
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        let body = Zeroizing::new(body.as_bytes().to_vec());
+        Answer { status, retry_after: None, body }
+    }
+
+    #[test]
+    fn the_secret_is_sent_as_it_was_asked_for() {
+        let basic = |pair: &str| format!("Authorization: Basic {}\r\n", BASE64.encode(pair));
+        let request = text(&credentials());
+        assert!(request.contains(&basic("me:hunter2 &%")), "{request}");
+        assert!(request.ends_with("\r\n\r\ngrant_type=client_credentials"), "{request}");
+        let request = text(&credentials().encoded_header());
+        assert!(request.contains(&basic("me:hunter2+%26%25")), "{request}");
+        let body = credentials().scope("a b").param("audience", "x/y").secret_in_body();
+        let request = text(&body);
+        assert!(!request.contains("Authorization"), "{request}");
+        let form = "grant_type=client_credentials&scope=a+b&client_id=me&client_secret=hunter2+%26%25&audience=x%2Fy";
+        assert!(request.ends_with(&format!("\r\n\r\n{form}")), "{request}");
+    }
+
+    #[test]
+    fn what_can_never_work_is_refused_without_the_secret() {
+        for (credentials, words) in [
+            (ClientCredentials::new("https://u:hunter2@idp/", "a", "b"), "'@'"),
+            (ClientCredentials::new("hunter2", "a", "b"), "http://"),
+            (ClientCredentials::new("https://idp", "", "hunter2"), "client id is empty"),
+            (ClientCredentials::new("https://idp", "a", ""), "client secret is empty"),
+            (ClientCredentials::new("https://idp", "a:b", "hunter2"), "secret_in_body"),
+        ] {
+            let error = credentials.check().unwrap_err();
+            assert!(error.message().contains(words), "{error}");
+            let shown = format!("{error} {credentials:?}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        let shown =
+            format!("{:?}", ClientCredentials::new("https://i/?k=hunter2", "me", "hunter2"));
+        assert!(shown.contains("https://i/") && shown.contains("me"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn a_token_is_read_and_its_life() {
+        for (body, life) in [
+            (r#"{"access_token":"t.o.k","token_type":"Bearer","expires_in":3600}"#, Some(3_600)),
+            (r#"{"access_token":"t.o.k","expires_in":"3600","x":[1,{"y":null}]}"#, Some(3_600)),
+            (r#"{"access_token":"t.o.k"}"#, None),
+        ] {
+            let token = credentials().token(answer(200, body)).ok().unwrap();
+            assert_eq!(token.text.expose(), b"t.o.k");
+            let expected = life.map(|s| format!("In({s}s)")).unwrap_or("ItsOwn".into());
+            assert!(format!("{token:?}").contains(&expected), "{token:?}");
+        }
+        for (body, words) in [
+            ("", "not JSON"),
+            ("[]", "not JSON"),
+            (r#"{"token":"hunter2"}"#, "not JSON"),
+            (r#"{"access_token":7}"#, "not JSON"),
+            (r#"{"access_token":""}"#, "is empty"),
+            (r#"{"access_token":"hunter2 x"}"#, "characters"),
+            (r#"{"access_token":"t","token_type":"mac"}"#, "another use"),
+            (r#"{"access_token":"t","expires_in":"soon"}"#, "expires_in"),
+            (r#"{"access_token":"t","expires_in":-5}"#, "expires_in"),
+            (r#"{"access_token":"t","expires_in":1e300}"#, "expires_in"),
+        ] {
+            let refusal = credentials().token(answer(200, body)).err().expect(body);
+            assert!(refusal.words.contains(words) && !refusal.passes, "{}", refusal.words);
+            assert!(!refusal.words.contains("hunter2"), "{}", refusal.words);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_servers_words_without_the_secret() {
+        for (status, body, words, passes) in [
+            (
+                401,
+                r#"{"error":"invalid_client","error_description":"hunter2 &% or hunter2+%26%25 is wrong"}"#,
+                "it answers 401: invalid_client (*** or *** is wrong)",
+                false,
+            ),
+            (400, r#"{"error":"invalid_scope"}"#, "it answers 400: invalid_scope", false),
+            (403, "<html>", "it answers 403", false),
+            (302, "", "it answers with a redirect (302), which is not followed", false),
+            (429, "", "it answers 429", true),
+            (408, "", "it answers 408", true),
+            (503, r#"{"error":"x\u001b[31m"}"#, "it answers 503: x[31m", true),
+        ] {
+            let refusal = credentials().token(answer(status, body)).err().unwrap();
+            assert_eq!((&*refusal.words, refusal.passes), (words, passes));
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! When a provider is asked, and what logins get meanwhile. In virtual time.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::super::token::{TokenError, TokenProvider};
+use super::super::{OAuth, Token};
+use super::*;
+use crate::security::mechanism::Step;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// A provider that a test steers.
+#[derive(Clone, Default)]
+struct Provider(Arc<Mutex<Book>>);
+
+#[derive(Default)]
+struct Book {
+    asked: Vec<Instant>,
+    /// How long its tokens are good; none: they have no end.
+    life: Option<Duration>,
+    takes: Duration,
+    fails: bool,
+    panics: bool,
+}
+
+impl Provider {
+    fn of(life: Duration) -> Self {
+        let provider = Self::default();
+        provider.book().life = Some(life);
+        provider
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap()
+    }
+
+    fn asked(&self) -> usize {
+        self.book().asked.len()
+    }
+}
+
+impl TokenProvider for Provider {
+    fn token(&self) -> BoxFuture<'_, Result<Token, TokenError>> {
+        Box::pin(async move {
+            let takes = {
+                let mut book = self.book();
+                book.asked.push(Instant::now());
+                book.takes
+            };
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
+            let book = self.book();
+            assert!(!book.panics, "on purpose");
+            if book.fails {
+                return Err("the vault is sealed".into());
+            }
+            let token = Token::new(format!("token-{}", book.asked.len()));
+            Ok(book.life.map_or(token.clone(), |life| token.expires_in(life)))
+        })
+    }
+}
+
+fn env(seed: u64) -> Environment {
+    Environment::builder().runtime(tokio::runtime::Handle::current()).seed(seed).build()
+}
+
+fn keeper(provider: &Provider, seed: u64) -> Keeper {
+    OAuth::provider(provider.clone()).keeper(&env(seed)).unwrap()
+}
+
+/// The token that a login shows.
+async fn login(keeper: &Keeper, need: Need) -> Result<String> {
+    let to = Endpoint { host: "h".into(), port: 1 };
+    let mut login = keeper.prepare(&to, need, &Arc::default()).await?;
+    let Ok(Step::Send(message)) = login.step(b"") else { panic!("it begins") };
+    let text = String::from_utf8(message.to_vec()).unwrap();
+    Ok(text.split('\u{1}').nth(1).unwrap().strip_prefix("auth=Bearer ").unwrap().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_token_is_asked_for_by_all_connections_together() {
+    let provider = Provider::of(HOUR);
+    provider.book().takes = secs(2);
+    let keeper = Arc::new(keeper(&provider, 1));
+    let logins: Vec<_> = (0..50)
+        .map(|_| {
+            let keeper = Arc::clone(&keeper);
+            tokio::spawn(async move { login(&keeper, Need::Login).await })
+        })
+        .collect();
+    for one in logins {
+        assert_eq!(one.await.unwrap().unwrap(), "token-1");
+    }
+    assert_eq!(provider.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_replaced_before_it_ends_and_no_login_waits_for_that() {
+    for seed in 0..20 {
+        let provider = Provider::of(HOUR);
+        let keeper = keeper(&provider, seed);
+        login(&keeper, Need::Login).await.unwrap();
+        provider.book().takes = secs(5);
+        let begun = Instant::now();
+        while begun.elapsed() < 10 * HOUR {
+            let asked = Instant::now();
+            login(&keeper, Need::Login).await.unwrap();
+            assert_eq!(asked.elapsed(), Duration::ZERO);
+            tokio::time::sleep(secs(20)).await;
+        }
+        let asked = provider.book().asked.clone();
+        let first = (asked[1] - asked[0]).as_secs_f64() / 3_600.0;
+        assert!((0.4..0.901).contains(&first), "{first}");
+        for pair in asked[1..].windows(2) {
+            let part = (pair[1] - pair[0] - secs(5)).as_secs_f64() / 3_600.0;
+            assert!((0.8..0.901).contains(&part), "{part}");
+        }
+    }
+}
+
+/// It goes on while there is a token that is good, and comes back by itself.
+#[tokio::test(start_paused = true)]
+async fn a_token_outlives_a_provider_that_gives_no_other() {
+    let provider = Provider::of(HOUR);
+    let keeper = keeper(&provider, 3);
+    login(&keeper, Need::Login).await.unwrap();
+    provider.book().fails = true;
+    let begun = Instant::now();
+    while begun.elapsed() < HOUR - secs(2) {
+        for need in [Need::Login, Need::Renewal] {
+            assert_eq!(login(&keeper, need).await.unwrap(), "token-1", "{need:?}");
+        }
+        tokio::time::sleep(secs(1)).await;
+    }
+    tokio::time::sleep(secs(3)).await;
+    let error = login(&keeper, Need::Login).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Credentials);
+    assert!(error.message().contains("the vault is sealed") && error.is_retriable(), "{error}");
+    // Renewals ask from the middle of its life on: each after 1 s to 60 s.
+    let asked = provider.asked();
+    assert!((20..=120).contains(&asked), "{asked} requests in an hour");
+    provider.book().fails = false;
+    let begun = Instant::now();
+    while login(&keeper, Need::Login).await.is_err() {}
+    assert!(begun.elapsed() <= secs(61), "{:?}", begun.elapsed());
+}
+
+/// Whoever finds that there is none is told at once, and comes back without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_gives_none_is_asked_seldom_however_many_want_one() {
+    let provider = Provider::default();
+    provider.book().fails = true;
+    let keeper = Arc::new(keeper(&provider, 4));
+    let begun = Instant::now();
+    login(&keeper, Need::Login).await.unwrap_err();
+    assert_eq!(begun.elapsed(), Duration::ZERO, "told at once");
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let keeper = Arc::clone(&keeper);
+            tokio::spawn(async move {
+                let mut tried = 0;
+                let begun = Instant::now();
+                while begun.elapsed() < secs(600) {
+                    login(&keeper, Need::Login).await.unwrap_err();
+                    tried += 1;
+                }
+                tried
+            })
+        })
+        .collect();
+    for one in waiting {
+        let tried = one.await.unwrap();
+        assert!(tried <= 1_300, "{tried} attempts in ten minutes");
+    }
+    let asked = provider.asked();
+    assert!((10..=40).contains(&asked), "{asked} requests in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_answers_or_panics_is_told_of() {
+    let provider = Provider::default();
+    provider.book().takes = HOUR;
+    let slow = keeper(&provider, 5);
+    let begun = Instant::now();
+    let error = login(&slow, Need::Login).await.unwrap_err();
+    assert_eq!(begun.elapsed(), secs(10));
+    assert!(error.message().contains("no answer within 10s") && error.is_retriable(), "{error}");
+
+    let provider = Provider::default();
+    provider.book().panics = true;
+    let error = login(&keeper(&provider, 6), Need::Login).await.unwrap_err();
+    assert!(error.message().contains("panic"), "{error}");
+}
+
+/// A session ends with its token: to log in anew with one that is half over would be for little.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_gets_a_fresh_token_and_a_login_what_there_is() {
+    let provider = Provider::of(HOUR);
+    let keeper = keeper(&provider, 7);
+    login(&keeper, Need::Login).await.unwrap();
+    keeper.0.state().refresh_at = None;
+    tokio::time::sleep(HOUR / 2 - secs(1)).await;
+    assert_eq!(login(&keeper, Need::Renewal).await.unwrap(), "token-1");
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1");
+    assert_eq!(login(&keeper, Need::Renewal).await.unwrap(), "token-2");
+    assert_eq!(login(&keeper, Need::Renewal).await.unwrap(), "token-2");
+    assert_eq!(provider.asked(), 2);
+}
+
+/// Brokers' clocks are not ours.
+#[tokio::test(start_paused = true)]
+async fn what_is_nearly_over_is_no_token_to_log_in_with() {
+    for (life, left) in [(HOUR, secs(360)), (secs(120), secs(30)), (secs(20), secs(5))] {
+        let provider = Provider::of(life);
+        let keeper = keeper(&provider, 8);
+        login(&keeper, Need::Login).await.unwrap();
+        keeper.0.state().refresh_at = None;
+        tokio::time::sleep(life - left - secs(1)).await;
+        assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1", "{life:?}");
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-2", "{life:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_a_broker_refuses_is_replaced_if_it_is_not_new() {
+    let provider = Provider::of(HOUR);
+    let keeper = keeper(&provider, 9);
+    login(&keeper, Need::Login).await.unwrap();
+    keeper.0.refused();
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1", "it was made just now");
+    tokio::time::sleep(REFUSED_AFTER).await;
+    keeper.0.refused();
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-2");
+    // And is not used any more where there is no other.
+    provider.book().fails = true;
+    tokio::time::sleep(REFUSED_AFTER).await;
+    keeper.0.refused();
+    login(&keeper, Need::Login).await.unwrap_err();
+}
+
+/// What the client itself is to blame for is not repeated as often.
+#[tokio::test(start_paused = true)]
+async fn attempts_are_repeated_by_what_they_failed_of() {
+    let (provider, mut rng) = (Provider::default(), StdRng::seed_from_u64(1));
+    let keeper = keeper(&provider, 10);
+    let wait = |failure: Failure, rng: &mut StdRng| {
+        keeper.0.came(Err(failure), rng);
+        keeper.0.state().failure.as_ref().unwrap().1 - Instant::now()
+    };
+    let own = || Failure::from(Error::new(ErrorKind::Credentials, "invalid_client"));
+    let passing = || Failure::from(own().error.passing());
+    for _ in 0..50 {
+        assert!((secs(1)..=secs(60)).contains(&wait(passing(), &mut rng)));
+        assert!((secs(30)..=secs(300)).contains(&wait(own(), &mut rng)));
+        let asked = |after| Failure { retry_after: Some(secs(after)), ..passing() };
+        assert!(wait(asked(100), &mut rng) >= secs(100));
+        assert!(wait(asked(1_000_000), &mut rng) <= secs(300));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_for_who_is_gone() {
+    let provider = Provider::of(HOUR);
+    let keeper = keeper(&provider, 11);
+    login(&keeper, Need::Login).await.unwrap();
+    let shared = Arc::downgrade(&keeper.0);
+    drop(keeper);
+    tokio::time::sleep(10 * HOUR).await;
+    assert_eq!(provider.asked(), 1);
+    assert!(shared.upgrade().is_none(), "it is not kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_has_ended_is_none() {
+    let given = |token: Token| OAuth::from(token).keeper(&env(12)).unwrap();
+    let past = Token::new("a").expires_at(std::time::UNIX_EPOCH + secs(1));
+    let error = login(&given(past), Need::Login).await.unwrap_err();
+    assert!(error.message().contains("expired") && !error.is_retriable(), "{error}");
+    assert_eq!(login(&given(Token::new("a")), Need::Login).await.unwrap(), "a");
+}
+
+/// Kubernetes renews the token in a file; who writes it by hand is not always quick.
+#[tokio::test(start_paused = true)]
+async fn a_file_is_read_again_and_the_old_token_stays_until_there_is_another() {
+    let path = std::env::temp_dir().join(format!("ottla-token-{}", std::process::id()));
+    std::fs::write(&path, "first\n").unwrap();
+    let keeper = OAuth::file(&path).keeper(&env(13)).unwrap();
+    let mut seen = Vec::new();
+    for content in [Some("first"), Some("second"), Some(" "), None, Some("third")] {
+        match content {
+            Some(content) => std::fs::write(&path, content).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        seen.push(login(&keeper, Need::Login).await.unwrap());
+        tokio::time::sleep(secs(60)).await;
+    }
+    assert_eq!(seen, ["first", "second", "second", "second", "third"]);
+    std::fs::write(&path, "fourth").unwrap();
+    tokio::time::sleep(secs(1)).await;
+    let before = login(&keeper, Need::Login).await.unwrap();
+    std::fs::write(&path, "fifth").unwrap();
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), before, "read a moment ago");
+    std::fs::remove_file(&path).unwrap();
+    let gone = OAuth::file(&path).keeper(&env(14)).unwrap();
+    let error = login(&gone, Need::Login).await.unwrap_err();
+    assert!(error.message().contains("token file '") && error.is_retriable(), "{error}");
+}
+
+/// Ten thousand clients that were deployed together, with tokens of an hour: what their provider has to do.
+#[tokio::test(start_paused = true)]
+async fn a_fleet_does_not_come_back_together() {
+    const CLIENTS: u64 = 10_000;
+    let provider = Provider::of(HOUR);
+    let env = env(15);
+    let keepers: Vec<_> =
+        (0..CLIENTS).map(|_| OAuth::provider(provider.clone()).keeper(&env).unwrap()).collect();
+    for keeper in &keepers {
+        login(keeper, Need::Login).await.unwrap();
+    }
+    let begun = Instant::now();
+    let per_window = |provider: &Provider, from: Instant| {
+        let asked = std::mem::take(&mut provider.book().asked);
+        let mut windows = vec![0u64; 12 * 6];
+        for at in asked.into_iter().filter(|at| *at > from) {
+            windows[((at - from).as_secs() / 300) as usize] += 1;
+        }
+        windows
+    };
+    provider.book().asked.clear();
+    tokio::time::sleep(6 * HOUR - secs(1)).await;
+    let windows = per_window(&provider, begun);
+    // Each client asks every 51 minutes or so.
+    let mean = CLIENTS as f64 * 300.0 / (0.85 * 3_600.0);
+    let peak = *windows.iter().max().unwrap() as f64;
+    assert!(peak <= 2.0 * mean, "peak {peak} of mean {mean}: {windows:?}");
+
+    // An hour without a provider: they come back over a minute, and do not come back together after that.
+    provider.book().fails = true;
+    tokio::time::sleep(HOUR).await;
+    provider.book().fails = false;
+    tokio::time::sleep(secs(120)).await;
+    provider.book().asked.clear();
+    let begun = Instant::now();
+    tokio::time::sleep(6 * HOUR - secs(1)).await;
+    let windows = per_window(&provider, begun);
+    let peak = *windows.iter().max().unwrap() as f64;
+    assert!(peak <= 2.0 * mean, "peak {peak} of mean {mean}: {windows:?}");
+    drop(keepers);
+}
+
+/// A login that is given up leaves the attempt to the others.
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_takes_nothing_with_it() {
+    let provider = Provider::of(HOUR);
+    provider.book().takes = secs(3);
+    let keeper = keeper(&provider, 16);
+    let mut first = Box::pin(login(&keeper, Need::Login));
+    let pending = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await;
+    assert!(pending);
+    drop(first);
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1");
+    assert_eq!(provider.asked(), 1);
+}

@@ -1,0 +1,136 @@
+//! One attempt to get a token, wherever it comes from, within a time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::grant::ClientCredentials;
+use super::http::{Answer, Reader};
+use super::token::{self, Token, TokenProvider};
+use super::url::Url;
+use crate::caught::caught;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::security::tls::{Connector, wrap};
+
+/// One attempt to get a token takes no longer.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a response that are read at once.
+const READ: usize = 8 << 10;
+
+const LOOK_AT_SERVER: &str = "look at the token endpoint, and at the client id, secret and scope";
+const LOOK_AT_CA: &str =
+    "give the CA of the token endpoint (ca, https.ca.location), or update the system's";
+
+/// Where tokens come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    Fixed(Token),
+    File(PathBuf),
+    Grant(Arc<ClientCredentials>),
+    Provider(Arc<dyn TokenProvider>),
+}
+
+/// Why there is none.
+#[derive(Clone)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// How long the source wants to be left alone.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
+fn none(words: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Credentials, words)
+}
+
+/// A token, or why there is none. `tls`: for a token endpoint that has it.
+pub(super) async fn fetch(
+    source: &Source,
+    tls: Option<&Connector>,
+    env: &Environment,
+) -> Result<Token, Failure> {
+    let name = match source {
+        Source::Grant(grant) => grant.url().map(|url| format!("token endpoint {url}")),
+        Source::File(path) => Some(format!("token file '{}'", path.display())),
+        Source::Fixed(_) | Source::Provider(_) => None,
+    };
+    let name = name.unwrap_or_else(|| "the token provider".to_owned());
+    let attempt = async {
+        match source {
+            Source::Fixed(token) => Ok(token.clone()),
+            Source::File(path) => {
+                let (tx, rx) = tokio::sync::oneshot::channel();
+                let path = path.clone();
+                env.spawn_blocking(move || drop(tx.send(token::read(&path))));
+                let read = rx.await.unwrap_or_else(|_| Err(format!("{name}: it was not read")));
+                // It may be replaced just now.
+                read.map_err(|words| none(words).passing().into())
+            }
+            Source::Provider(provider) => {
+                // Foreign code.
+                let token = caught(async { provider.token().await }).await?;
+                let token = token.map_err(|e| none(format!("{name}: {e}")).passing())?;
+                token.check().map_err(|why| none(format!("{name}: {why}")))?;
+                Ok(token)
+            }
+            Source::Grant(grant) => {
+                let Some(url) = grant.url() else { return Err(none("no token endpoint").into()) };
+                let answer = ask(url, &grant.request(url), tls, env, &name).await?;
+                grant.token(answer).map_err(|refusal| {
+                    let error = none(format!("{name}: {}", refusal.words)).advise(LOOK_AT_SERVER);
+                    let error = if refusal.passes { error.passing() } else { error };
+                    Failure { error, retry_after: refusal.retry_after }
+                })
+            }
+        }
+    };
+    match env.within(TIMEOUT, attempt).await {
+        Some(outcome) => outcome,
+        None => Err(none(format!("{name}: no answer within {TIMEOUT:?}")).passing().into()),
+    }
+}
+
+/// One request and its response, on a connection of its own: there are two in an hour.
+async fn ask(
+    url: &Url,
+    request: &[u8],
+    tls: Option<&Connector>,
+    env: &Environment,
+    name: &str,
+) -> Result<Answer> {
+    let broken = |e: &dyn std::fmt::Display| none(format!("{name}: {e}")).passing();
+    let dialled = env.dialer().dial(&url.endpoint).await;
+    let mut stream = dialled.map_err(|e| broken(&e))?;
+    if let Some(tls) = tls.filter(|_| url.is_tls) {
+        let plan = tls.plan(env, |_| ()).await;
+        let wrapped = wrap(stream, plan, tls.settings(), &url.endpoint, name).await;
+        stream = wrapped.map_err(|e| {
+            // The words are those for a broker.
+            let error = none(e.message().replace("the broker", "the server")).advise(LOOK_AT_CA);
+            if e.is_retriable() { error.passing() } else { error }
+        })?;
+    }
+    stream.write_all(request).await.map_err(|e| broken(&e))?;
+    stream.flush().await.map_err(|e| broken(&e))?;
+    let (mut reader, mut bytes) = (Reader::default(), zeroize::Zeroizing::new([0; READ]));
+    loop {
+        // Servers that hang up without a word of TLS are many: what there is decides.
+        let size = match stream.read(&mut bytes[..]).await {
+            Ok(size) => size,
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+            Err(e) => return Err(broken(&e)),
+        };
+        if let Some(answer) = reader.take(&bytes[..size], size == 0).map_err(|why| broken(&why))? {
+            return Ok(answer);
+        }
+    }
+}
