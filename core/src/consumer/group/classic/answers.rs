@@ -245,6 +245,8 @@ impl Classic {
                     self.odd(now, rng, out);
                 }
             }
+            // A join before this one has been answered, and we have not heard it: the next one will tell.
+            (Meaning::Generation, State::ToJoin { .. }) if self.giving.is_none() => {}
             (Meaning::Generation, _) => self.lost(false, now, rng, out),
             (Meaning::Member, _) => self.lost(true, now, rng, out),
             (Meaning::Moved, _) => self.coordinator_lost(now, rng, out),
@@ -285,9 +287,11 @@ impl Classic {
         let ours = self.identity().as_ref() == Some(sent);
         match meaning(code) {
             Meaning::Moved => self.coordinator_lost(now, rng, out),
-            // While we join, the group may have its next generation, and while we do not know its, we are refused.
+            // While we join, the group may have its next generation, and until we hear of it we are refused.
             Meaning::Generation | Meaning::Member
                 if matches!(self.state, State::Joining { .. }) => {}
+            Meaning::Generation
+                if matches!(self.state, State::ToJoin { .. }) && self.giving.is_none() => {}
             Meaning::Generation if ours => self.lost(false, now, rng, out),
             Meaning::Member if ours => self.lost(true, now, rng, out),
             Meaning::Final if ours && code == code::FENCED_INSTANCE_ID => {

@@ -252,6 +252,31 @@ fn members_that_lost_their_coordinator_together_do_not_come_back_together() {
 }
 
 #[test]
+fn who_is_about_to_join_is_not_lost_by_a_generation_it_has_missed() {
+    let (mut rig, id) = joining();
+    // Brokers that do not agree, and pauses between the tries that outlast a heartbeat.
+    rig.answer(id, join_refused(code::COORDINATOR_LOAD_IN_PROGRESS));
+    for _ in 0..20 {
+        let (id, request) = rig.request();
+        match request {
+            Request::Join { .. } => {
+                rig.answer(id, join_refused(code::COORDINATOR_LOAD_IN_PROGRESS));
+            }
+            _ => rig.answer(id, Answer::Code(code::ILLEGAL_GENERATION)),
+        }
+        let found = rig.member.coordinator.found().unwrap();
+        let sent = rig.member.identity().unwrap();
+        rig.on(Event::Refused { code: code::ILLEGAL_GENERATION, sent, found });
+        assert_eq!(rig.owned(), [0]);
+    }
+    // What it still has to give up, the others may have by then.
+    let mut rig = Rig::stable(Settings { eager: true, ..settings() }, &[0]);
+    rig.beaten(code::REBALANCE_IN_PROGRESS);
+    rig.beaten(code::ILLEGAL_GENERATION);
+    assert!(rig.owned().is_empty());
+}
+
+#[test]
 fn what_comes_too_late_is_no_news() {
     let (mut rig, join) = joining();
     let beat = rig.beat();

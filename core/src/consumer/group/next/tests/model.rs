@@ -490,6 +490,8 @@ fn run(seed: u64) {
     assert!(world.joins < limit, "{} joins", world.joins);
     assert!(world.lookups < limit, "{} lookups", world.lookups);
     world.loss = 0.0;
+    // Those that close are gone by then.
+    world.run(Duration::from_secs(15));
     if world.sims.is_empty() {
         world.add_member();
     }
