@@ -245,8 +245,7 @@ pub unsafe extern "C" fn ottla_consumer_commit_to(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let (consumer, to) =
-            unsafe { (lent(consumer, "consumer")?, to_commit(offsets, count)?) };
+        let (consumer, to) = unsafe { (lent(consumer, "consumer")?, to_commit(offsets, count)?) };
         consumer.inner.check_process()?;
         consumer.inner.commit(tag, Some(&to));
         Ok(())
@@ -266,8 +265,7 @@ pub unsafe extern "C" fn ottla_consumer_commit_to_wait(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let (consumer, to) =
-            unsafe { (lent(consumer, "consumer")?, to_commit(offsets, count)?) };
+        let (consumer, to) = unsafe { (lent(consumer, "consumer")?, to_commit(offsets, count)?) };
         consumer.inner.commit_wait(Some(&to), timeout(timeout_ms))
     };
     // SAFETY: promised by the caller.

@@ -82,13 +82,7 @@ mod imp {
         match *cluster {}
     }
 
-    pub(super) fn set_committed(
-        cluster: &Cluster,
-        _: &str,
-        _: &str,
-        _: i32,
-        _: i64,
-    ) -> Result<()> {
+    pub(super) fn set_committed(cluster: &Cluster, _: &str, _: &str, _: i32, _: i64) -> Result<()> {
         match *cluster {}
     }
 }

@@ -126,7 +126,8 @@ impl HostConsumer {
     }
 
     fn commit_by(&self, reply: Reply, to: Option<&[CommitOffset]>) {
-        let offsets = |(topic, partition, offset): &CommitOffset| (topic.clone(), *partition, *offset);
+        let offsets =
+            |(topic, partition, offset): &CommitOffset| (topic.clone(), *partition, *offset);
         let begun = self.check().and_then(|()| {
             let control = self.control()?;
             match to {
