@@ -582,6 +582,7 @@ func TestWhatIsLostIsNotHandedOut(t *testing.T) {
 			t.Errorf("the other one begins at %d", record.Offset)
 		}
 		eventually(t, "it is left out", hasMembers(broker, 1))
+		eventually(t, "it knows", func() bool { return len(slow.Assignment()) == 0 })
 		closes(t, other)
 		broker.SetCommitted("g", "t", 0, 3)
 		fill(t, client, 0, 1)
