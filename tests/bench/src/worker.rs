@@ -87,10 +87,8 @@ impl Figure {
     /// Whether there is anything to measure for this client: librdkafka's batched call is not in its
     /// Rust binding, and its threads are its own.
     pub(crate) fn has(&self, client: Client) -> bool {
-        let alone = matches!(
-            self.shape,
-            Shape::Batch | Shape::Threads(_) | Shape::Sparse | Shape::Group
-        );
+        let alone =
+            matches!(self.shape, Shape::Batch | Shape::Threads(_) | Shape::Sparse | Shape::Group);
         client == Client::Ottla || !alone
     }
 

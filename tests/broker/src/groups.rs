@@ -50,6 +50,7 @@ pub(crate) struct Group {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each group, and it is never moved")]
 pub(crate) enum Kind {
     Classic(Classic),
     Consumer(Consumer),
