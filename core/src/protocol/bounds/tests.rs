@@ -2,16 +2,21 @@ use super::author::message;
 use super::schema::{SCHEMAS, Schema};
 use super::{MAX_STRUCTS, MAX_UNKNOWN_TAGS, Refused, bounded, check};
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::produce_response as produce;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, CreateTopicsResponse, DescribeProducersResponse, FetchResponse,
-    HeartbeatRequest, InitProducerIdResponse, ListOffsetsResponse, MetadataRequest,
-    MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    ApiVersionsResponse, BrokerId, CreateTopicsResponse, DeleteTopicsRequest,
+    DescribeProducersResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
+    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
+    MetadataRequest, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, ProduceResponse,
+    SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
     api_versions_response as api_versions, create_topics_response as create_topics,
     describe_producers_response as describe_producers, fetch_response as fetch,
-    list_offsets_response as list_offsets, metadata_response as metadata,
+    find_coordinator_response as find_coordinator, join_group_response as join_group,
+    leave_group_response as leave_group, list_offsets_response as list_offsets,
+    metadata_response as metadata, offset_commit_response as offset_commit,
+    offset_fetch_response as offset_fetch,
 };
+use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -28,6 +33,13 @@ fn decode(api_key: i16, version: i16, body: &[u8]) -> Result<usize, String> {
         1 => one::<FetchResponse>(version, body),
         2 => one::<ListOffsetsResponse>(version, body),
         3 => one::<MetadataResponse>(version, body),
+        8 => one::<OffsetCommitResponse>(version, body),
+        9 => one::<OffsetFetchResponse>(version, body),
+        10 => one::<FindCoordinatorResponse>(version, body),
+        11 => one::<JoinGroupResponse>(version, body),
+        12 => one::<HeartbeatResponse>(version, body),
+        13 => one::<LeaveGroupResponse>(version, body),
+        14 => one::<SyncGroupResponse>(version, body),
         17 => one::<SaslHandshakeResponse>(version, body),
         18 => one::<ApiVersionsResponse>(version, body),
         19 => one::<CreateTopicsResponse>(version, body),
@@ -186,6 +198,60 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
                 .with_topics(vec![topic; 2]);
             both(version, full)
         }
+        8 => {
+            let topic = offset_commit::OffsetCommitResponseTopic::default()
+                .with_name(name(i16::MAX))
+                .with_partitions(vec![Default::default(); 3]);
+            both(version, OffsetCommitResponse::default().with_topics(vec![topic; 2]))
+        }
+        9 => {
+            let partition = offset_fetch::OffsetFetchResponsePartitions::default()
+                .with_committed_offset(1 << 40)
+                .with_metadata(Some(text()));
+            let topic = offset_fetch::OffsetFetchResponseTopics::default()
+                .with_name(name(i16::MAX))
+                .with_partitions(vec![partition; 3]);
+            let group = offset_fetch::OffsetFetchResponseGroup::default()
+                .with_group_id(GroupId(text()))
+                .with_topics(vec![topic; 2]);
+            both(version, OffsetFetchResponse::default().with_groups(vec![group; 2]))
+        }
+        10 => {
+            let coordinator = find_coordinator::Coordinator::default()
+                .with_key(text())
+                .with_host(text())
+                .with_error_message(Some(text()));
+            let full = FindCoordinatorResponse::default().with_coordinators(vec![coordinator; 2]);
+            both(version, full)
+        }
+        11 => {
+            let member = join_group::JoinGroupResponseMember::default()
+                .with_member_id(text())
+                .with_group_instance_id(Some(text()))
+                .with_metadata(Bytes::from_static(&[255; 200]));
+            let full = JoinGroupResponse::default()
+                .with_protocol_type(since(version, 7, Some(text())))
+                .with_protocol_name(Some(text()))
+                .with_leader(text())
+                .with_skip_assignment(version >= 9)
+                .with_member_id(text())
+                .with_members(vec![member; 3]);
+            both(version, full)
+        }
+        12 => both(version, HeartbeatResponse::default().with_error_code(27)),
+        13 => {
+            let member = leave_group::MemberResponse::default()
+                .with_member_id(text())
+                .with_group_instance_id(Some(text()));
+            both(version, LeaveGroupResponse::default().with_members(vec![member; 2]))
+        }
+        14 => {
+            let full = SyncGroupResponse::default()
+                .with_protocol_type(since(version, 5, Some(text())))
+                .with_protocol_name(since(version, 5, Some(text())))
+                .with_assignment(Bytes::from_static(&[255; 200]));
+            both(version, full)
+        }
         17 => {
             let full = SaslHandshakeResponse::default().with_mechanisms(vec![
                 text(),
@@ -308,7 +374,7 @@ fn versions_without_a_table() {
         let refused = std::panic::catch_unwind(|| bounded::<MetadataRequest>(first, last));
         assert!(refused.is_err(), "{first} to {last}");
     }
-    assert!(std::panic::catch_unwind(|| bounded::<HeartbeatRequest>(0, 0)).is_err());
+    assert!(std::panic::catch_unwind(|| bounded::<DeleteTopicsRequest>(0, 0)).is_err());
 }
 
 /// A table never claims a version whose response the decoder refuses to read at all.
