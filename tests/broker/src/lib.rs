@@ -45,6 +45,7 @@ mod price;
 mod producer_state;
 mod sasl;
 mod sessions;
+mod settings;
 mod shape;
 mod state;
 mod stats;
