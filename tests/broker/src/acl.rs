@@ -38,6 +38,8 @@ pub(crate) enum Right {
     Describe,
     Create,
     Alter,
+    DescribeConfigs,
+    AlterConfigs,
     Delete,
     Group,
     DescribeGroup,
@@ -58,6 +60,7 @@ impl Right {
         self == other
             || match other {
                 Self::Describe => topic,
+                Self::DescribeConfigs => self == Self::AlterConfigs,
                 Self::DescribeGroup => matches!(self, Self::Group | Self::DeleteGroup),
                 Self::DescribeTransactionalId => self == Self::TransactionalId,
                 _ => false,
@@ -141,7 +144,17 @@ impl Allowed {
         self.with(Right::Alter, topic)
     }
 
-    /// Delete of a topic: DeleteTopics.
+    /// DescribeConfigs of a topic, or of brokers under the name `kafka-cluster`.
+    pub fn describe_configs(self, topic: impl Into<String>) -> Self {
+        self.with(Right::DescribeConfigs, topic)
+    }
+
+    /// AlterConfigs of a topic: AlterConfigs, IncrementalAlterConfigs, and to see what they have set.
+    pub fn alter_configs(self, topic: impl Into<String>) -> Self {
+        self.with(Right::AlterConfigs, topic)
+    }
+
+    /// Delete of a topic: DeleteTopics and DeleteRecords.
     pub fn delete(self, topic: impl Into<String>) -> Self {
         self.with(Right::Delete, topic)
     }

@@ -131,6 +131,7 @@ impl Cluster {
         let topic =
             state.topics.get_mut(name).ok_or_else(|| refused(state::unknown_topic(name)))?;
         topic.rules.compacted = true;
+        topic.settings.insert("cleanup.policy".to_owned(), "compact".to_owned());
         Ok(())
     }
 

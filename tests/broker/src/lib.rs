@@ -46,6 +46,7 @@ mod producer_state;
 mod sasl;
 mod secured;
 mod sessions;
+mod settings;
 mod shape;
 mod state;
 mod stats;

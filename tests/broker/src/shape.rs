@@ -250,6 +250,64 @@ static DESCRIBE_PRODUCERS: Shape = Shape {
     body: plain(&[(0, ON, Array(&plain(&[(0, ON, String), (0, ON, Values(&INT32))])))]),
 };
 
+static DELETE_RECORDS: Shape = Shape {
+    flexible: 2,
+    body: plain(&[
+        (
+            0,
+            ON,
+            Array(&plain(&[
+                (0, ON, String),                                           // name
+                (0, ON, Array(&plain(&[(0, ON, INT32), (0, ON, INT64)]))), // partition, offset
+            ])),
+        ),
+        (0, ON, INT32), // timeout
+    ]),
+};
+
+static DESCRIBE_CONFIGS: Shape = Shape {
+    flexible: 4,
+    body: plain(&[
+        // type and name of a resource, and names of its settings
+        (1, ON, Array(&plain(&[(1, ON, INT8), (1, ON, String), (1, ON, Values(&String))]))),
+        (1, ON, INT8), // include synonyms
+        (3, ON, INT8), // include documentation
+    ]),
+};
+
+static ALTER_CONFIGS: Shape = Shape {
+    flexible: 2,
+    body: plain(&[
+        (
+            0,
+            ON,
+            Array(&plain(&[
+                (0, ON, INT8),                                               // resource's type
+                (0, ON, String),                                             // resource's name
+                (0, ON, Array(&plain(&[(0, ON, String), (0, ON, String)]))), // name and value
+            ])),
+        ),
+        (0, ON, INT8), // validate only
+    ]),
+};
+
+static INCREMENTAL_ALTER_CONFIGS: Shape = Shape {
+    flexible: 1,
+    body: plain(&[
+        (
+            0,
+            ON,
+            Array(&plain(&[
+                (0, ON, INT8),   // resource's type
+                (0, ON, String), // resource's name
+                // name, operation, value
+                (0, ON, Array(&plain(&[(0, ON, String), (0, ON, INT8), (0, ON, String)]))),
+            ])),
+        ),
+        (0, ON, INT8), // validate only
+    ]),
+};
+
 /// The schema of a request that this broker reads.
 fn shape(api: ApiKey) -> Option<&'static Shape> {
     Some(match api {
@@ -271,6 +329,10 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::SASL_AUTHENTICATE => &SASL_AUTHENTICATE,
         ApiKey::CREATE_TOPICS => &CREATE_TOPICS,
         ApiKey::DELETE_TOPICS => &DELETE_TOPICS,
+        ApiKey::DELETE_RECORDS => &DELETE_RECORDS,
+        ApiKey::DESCRIBE_CONFIGS => &DESCRIBE_CONFIGS,
+        ApiKey::ALTER_CONFIGS => &ALTER_CONFIGS,
+        ApiKey::INCREMENTAL_ALTER_CONFIGS => &INCREMENTAL_ALTER_CONFIGS,
         ApiKey::INIT_PRODUCER_ID => &INIT_PRODUCER_ID,
         ApiKey::OFFSET_FOR_LEADER_EPOCH => &OFFSET_FOR_LEADER_EPOCH,
         ApiKey::CREATE_PARTITIONS => &CREATE_PARTITIONS,

@@ -19,6 +19,7 @@ use crate::log::Keeps;
 use crate::price::{Queue, Work};
 use crate::sasl::Registry;
 use crate::sessions::SessionCache;
+use crate::settings::Overrides;
 use crate::stats::Counters;
 use crate::tls::Endpoints;
 use crate::topic::{Partition, Topic};
@@ -271,7 +272,8 @@ impl State {
         let id =
             Uuid::from_u64_pair(0x6f74_746c_6174_4000, 0x8000_0000_0000_0000 | self.topics_created);
         let partitions = self.partitions(config, replicas);
-        self.topics.insert(name.to_owned(), Topic { id, partitions, rules });
+        self.topics
+            .insert(name.to_owned(), Topic { id, partitions, rules, settings: Overrides::new() });
         self.names.insert(id, name.to_owned());
         Ok(id)
     }

@@ -13,6 +13,7 @@ use crate::error_code as code;
 use crate::followers::Followers;
 use crate::log::{Keeps, PartitionLog};
 use crate::producer_state::{ProducerStates, Verdict};
+use crate::settings::Overrides;
 use crate::transactions::{TransactionEnd, Transactions};
 use crate::writer;
 
@@ -21,6 +22,8 @@ pub(crate) struct Topic {
     pub(crate) id: Uuid,
     pub(crate) partitions: Vec<Partition>,
     pub(crate) rules: Rules,
+    /// What was set for it.
+    pub(crate) settings: Overrides,
 }
 
 impl Topic {

@@ -8,6 +8,7 @@ use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult,
 };
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::{ApiKey, Call, Outcome, verdict};
@@ -107,7 +108,15 @@ fn create(
         state.check_new_topic(config, &topic.name, &replicas)?;
         Uuid::nil()
     } else {
-        state.create_topic(config, &topic.name, replicas, rules)?
+        let id = state.create_topic(config, &topic.name, replicas, rules)?;
+        if let Some(created) = state.topics.get_mut(topic.name.as_str()) {
+            let value = |value: &StrBytes| value.to_string();
+            let set = topic.configs.iter();
+            created.settings = set
+                .filter_map(|one| Some((value(&one.name), one.value.as_ref().map(value)?)))
+                .collect();
+        }
+        id
     };
     Ok(Created { id, partitions, replication })
 }

@@ -1,12 +1,15 @@
 //! The requests this broker understands, one module each.
 
+mod alter_configs;
 pub(crate) mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 mod delete_groups;
+mod delete_records;
 pub(crate) mod delete_topics;
+mod describe_configs;
 mod describe_groups;
 pub(crate) mod describe_producers;
 pub(crate) mod fetch;
@@ -82,16 +85,24 @@ impl ApiKey {
     pub const CREATE_TOPICS: Self = Self(19);
     /// DeleteTopics
     pub const DELETE_TOPICS: Self = Self(20);
+    /// DeleteRecords
+    pub const DELETE_RECORDS: Self = Self(21);
     /// InitProducerId
     pub const INIT_PRODUCER_ID: Self = Self(22);
     /// OffsetsForLeaderEpoch
     pub const OFFSET_FOR_LEADER_EPOCH: Self = Self(23);
+    /// DescribeConfigs
+    pub const DESCRIBE_CONFIGS: Self = Self(32);
+    /// AlterConfigs
+    pub const ALTER_CONFIGS: Self = Self(33);
     /// SaslAuthenticate
     pub const SASL_AUTHENTICATE: Self = Self(36);
     /// CreatePartitions
     pub const CREATE_PARTITIONS: Self = Self(37);
     /// DeleteGroups
     pub const DELETE_GROUPS: Self = Self(42);
+    /// IncrementalAlterConfigs
+    pub const INCREMENTAL_ALTER_CONFIGS: Self = Self(44);
     /// OffsetDelete
     pub const OFFSET_DELETE: Self = Self(47);
     /// DescribeProducers
@@ -103,7 +114,7 @@ impl ApiKey {
 }
 
 /// Every api this broker answers, with the versions it knows.
-pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 26] = [
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 30] = [
     (ApiKey::PRODUCE, 3, 13),
     (ApiKey::FETCH, 4, 18),
     (ApiKey::LIST_OFFSETS, 1, 10),
@@ -121,11 +132,15 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 26] = [
     (ApiKey::API_VERSIONS, 0, 4),
     (ApiKey::CREATE_TOPICS, 2, 7),
     (ApiKey::DELETE_TOPICS, 1, 6),
+    (ApiKey::DELETE_RECORDS, 0, 2),
     (ApiKey::INIT_PRODUCER_ID, 0, 5),
     (ApiKey::OFFSET_FOR_LEADER_EPOCH, 2, 4),
+    (ApiKey::DESCRIBE_CONFIGS, 1, 4),
+    (ApiKey::ALTER_CONFIGS, 0, 2),
     (ApiKey::SASL_AUTHENTICATE, 0, 2),
     (ApiKey::CREATE_PARTITIONS, 0, 3),
     (ApiKey::DELETE_GROUPS, 0, 2),
+    (ApiKey::INCREMENTAL_ALTER_CONFIGS, 0, 1),
     (ApiKey::OFFSET_DELETE, 0, 0),
     (ApiKey::DESCRIBE_PRODUCERS, 0, 0),
     (ApiKey::CONSUMER_GROUP_HEARTBEAT, 0, 1),
@@ -242,8 +257,12 @@ pub(crate) async fn handle(
         ApiKey::LIST_GROUPS => list_groups::handle(call, body),
         ApiKey::CREATE_TOPICS => create_topics::handle(call, body),
         ApiKey::DELETE_TOPICS => delete_topics::handle(call, body),
+        ApiKey::DELETE_RECORDS => delete_records::handle(call, body),
         ApiKey::INIT_PRODUCER_ID => init_producer_id::handle(call, body),
         ApiKey::OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch::handle(call, body),
+        ApiKey::DESCRIBE_CONFIGS => describe_configs::handle(call, body),
+        ApiKey::ALTER_CONFIGS => alter_configs::replace(call, body),
+        ApiKey::INCREMENTAL_ALTER_CONFIGS => alter_configs::incremental(call, body),
         ApiKey::CREATE_PARTITIONS => create_partitions::handle(call, body),
         ApiKey::SASL_HANDSHAKE => sasl::handshake(call, body),
         ApiKey::SASL_AUTHENTICATE => sasl::authenticate(call, body),

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    AlterConfigsRequest, ApiVersionsRequest, ConsumerGroupDescribeRequest,
+    ConsumerGroupHeartbeatRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
     DescribeGroupsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
-    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
     SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
 };
@@ -57,6 +58,10 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::API_VERSIONS => left::<ApiVersionsRequest>(version, body),
         ApiKey::CREATE_TOPICS => left::<CreateTopicsRequest>(version, body),
         ApiKey::DELETE_TOPICS => left::<DeleteTopicsRequest>(version, body),
+        ApiKey::DELETE_RECORDS => left::<DeleteRecordsRequest>(version, body),
+        ApiKey::DESCRIBE_CONFIGS => left::<DescribeConfigsRequest>(version, body),
+        ApiKey::ALTER_CONFIGS => left::<AlterConfigsRequest>(version, body),
+        ApiKey::INCREMENTAL_ALTER_CONFIGS => left::<IncrementalAlterConfigsRequest>(version, body),
         ApiKey::INIT_PRODUCER_ID => left::<InitProducerIdRequest>(version, body),
         ApiKey::OFFSET_FOR_LEADER_EPOCH => left::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::CREATE_PARTITIONS => left::<CreatePartitionsRequest>(version, body),

@@ -5,6 +5,7 @@
 
 mod acls;
 mod client;
+mod configs;
 mod consumer_groups;
 mod faults;
 mod fetch;

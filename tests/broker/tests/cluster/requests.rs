@@ -7,7 +7,11 @@ use kafka_protocol::messages::create_partitions_request::{
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{
     FetchPartition, FetchTopic, ForgottenTopic, ReplicaState,
@@ -19,11 +23,12 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
-    DeleteTopicsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
+    AlterConfigsRequest, ApiVersionsRequest, BrokerId, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, IncrementalAlterConfigsRequest,
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
     ProduceRequest, ProducerId, SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
-    TransactionalId,
+    TransactionalId, alter_configs_request, incremental_alter_configs_request,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -77,11 +82,15 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(18, 0..=4, &|version| encode(version, &api_versions(version)));
     all(19, 2..=7, &|version| encode(version, &create_topics(version)));
     all(20, 1..=6, &|version| encode(version, &delete_topics(version)));
+    all(21, 0..=2, &|version| encode(version, &delete_records(target)));
     all(22, 0..=5, &|version| encode(version, &init_producer_id(version)));
     all(23, 2..=4, &|version| encode(version, &offset_for_leader_epoch(version, target)));
+    all(32, 1..=4, &|version| encode(version, &describe_configs(version, target)));
+    all(33, 0..=2, &|version| encode(version, &alter_configs(target)));
     all(36, 0..=2, &|version| encode(version, &sasl_authenticate()));
     all(37, 0..=3, &|version| encode(version, &create_partitions(version, target)));
     all(42, 0..=2, &|version| encode(version, &groups::delete_groups(version)));
+    all(44, 0..=1, &|version| encode(version, &incremental_alter_configs(target)));
     all(47, 0..=0, &|version| encode(version, &groups::offset_delete(target)));
     all(61, 0..=0, &|version| encode(version, &describe_producers(target)));
     all(68, 0..=1, &|version| encode(version, &groups::consumer_group_heartbeat(version, target)));
@@ -291,4 +300,47 @@ fn describe_producers(target: &Target) -> DescribeProducersRequest {
     let topic =
         TopicRequest::default().with_name(target.topic()).with_partition_indexes(vec![0, 9]);
     DescribeProducersRequest::default().with_topics(vec![topic])
+}
+
+fn delete_records(target: &Target) -> DeleteRecordsRequest {
+    let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(0);
+    let topic =
+        DeleteRecordsTopic::default().with_name(target.topic()).with_partitions(vec![partition]);
+    DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(1000)
+}
+
+fn describe_configs(version: i16, target: &Target) -> DescribeConfigsRequest {
+    let resource = |kind: i8, name: &str| {
+        DescribeConfigsResource::default().with_resource_type(kind).with_resource_name(text(name))
+    };
+    let some = Some(vec![text("max.message.bytes"), text("no.such.setting")]);
+    let request =
+        DescribeConfigsRequest::default().with_include_synonyms(true).with_resources(vec![
+            resource(2, &target.name).with_configuration_keys(some),
+            resource(4, "1").with_configuration_keys(None),
+        ]);
+    if version >= 3 { request.with_include_documentation(true) } else { request }
+}
+
+fn alter_configs(target: &Target) -> AlterConfigsRequest {
+    let config = alter_configs_request::AlterableConfig::default()
+        .with_name(text("max.message.bytes"))
+        .with_value(Some(text("1048588")));
+    let resource = alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(&target.name))
+        .with_configs(vec![config]);
+    AlterConfigsRequest::default().with_resources(vec![resource])
+}
+
+fn incremental_alter_configs(target: &Target) -> IncrementalAlterConfigsRequest {
+    let config = incremental_alter_configs_request::AlterableConfig::default()
+        .with_name(text("cleanup.policy"))
+        .with_config_operation(2)
+        .with_value(Some(text("delete")));
+    let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(&target.name))
+        .with_configs(vec![config]);
+    IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
 }

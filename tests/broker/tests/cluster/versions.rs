@@ -71,7 +71,7 @@ async fn every_version_of_every_api_is_answered() {
                 one.topics.iter().map(|topic| topic.error_code).collect()
             }
             ResponseKind::ApiVersions(one) => {
-                assert_eq!(one.api_keys.len(), 26);
+                assert_eq!(one.api_keys.len(), 30);
                 vec![one.error_code]
             }
             ResponseKind::CreateTopics(one) => {
@@ -141,6 +141,13 @@ async fn every_version_of_every_api_is_answered() {
                 assert_eq!(codes, [code::GROUP_ID_NOT_FOUND, code::NON_EMPTY_GROUP]);
                 vec![]
             }
+            ResponseKind::DeleteRecords(one) => vec![one.topics[0].partitions[0].error_code],
+            ResponseKind::DescribeConfigs(one) => {
+                assert_eq!((one.results[0].configs.len(), one.results[1].configs.len()), (1, 10));
+                one.results.iter().map(|result| result.error_code).collect()
+            }
+            ResponseKind::AlterConfigs(one) => vec![one.responses[0].error_code],
+            ResponseKind::IncrementalAlterConfigs(one) => vec![one.responses[0].error_code],
             ResponseKind::ConsumerGroupHeartbeat(one) => {
                 let topics = one.assignment.clone().expect("an assignment").topic_partitions;
                 assert_eq!((one.member_epoch, topics.len()), (1, 1));
@@ -210,7 +217,7 @@ async fn an_older_broker_offers_less_and_closes_on_more() {
     });
     let mut client = Client::new(&cluster, 1);
     let offered = client.ask(0, &ApiVersionsRequest::default()).await.expect("an answer").api_keys;
-    assert_eq!(offered.len(), 25);
+    assert_eq!(offered.len(), 29);
     let metadata = offered.iter().find(|one| one.api_key == 3).expect("Metadata is offered");
     assert_eq!((metadata.min_version, metadata.max_version), (0, 9));
     client.ask(9, &MetadataRequest::default()).await.expect("an answer");
