@@ -9,6 +9,10 @@
         for record in consumer:
             print(record.value)
 
+    with ottla.Consumer("localhost:9092", group="billing", topics=["events"]) as consumer:
+        for record in consumer:     # done when the next one is asked for
+            print(record.value)
+
 Nothing has to be polled: the engine works on a thread of its own, which never holds up the
 interpreter. Every wait lets other threads run and ends on Ctrl-C. What is worth knowing goes to the
 loggers of `logging` below "ottla".
@@ -56,6 +60,7 @@ from ottla._errors import (
     UnsupportedCodecError,
     UnsupportedVersionError,
 )
+from ottla._events import Assigned, GivingUp, Lost
 from ottla._ottla import (
     Acked,
     Admin,
@@ -86,6 +91,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Acked",
     "Admin",
+    "Assigned",
     "AuthenticationError",
     "AuthorizationError",
     "BadStuff",
@@ -109,10 +115,12 @@ __all__ = [
     "FatalError",
     "FencedError",
     "ForkedClientError",
+    "GivingUp",
     "InternalError",
     "InvalidArgumentError",
     "InvalidRecordError",
     "LatencyStats",
+    "Lost",
     "MetadataReasons",
     "NotKafkaError",
     "OffsetOutOfRangeError",

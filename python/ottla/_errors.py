@@ -174,7 +174,8 @@ class AuthenticationError(FatalError):
 
 
 class FencedError(Error):
-    """The producer was fenced, or its state on the broker is lost beyond mending."""
+    """The producer was fenced, or its state on the broker is lost beyond mending; or the consumer is no member of its
+    group now."""
 
     _code = "fenced"
 

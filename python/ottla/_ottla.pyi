@@ -6,6 +6,8 @@ from typing import Any, Literal, Self, SupportsIndex, TypeAlias, final, overload
 from typing_extensions import Buffer
 
 from ottla._errors import Error
+from ottla._events import Assigned, GivingUp, Lost
+from ottla._groups import Group
 from ottla._stats import Stats
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Broker",
     "Consumer",
     "Delivery",
+    "Events",
     "LogReader",
     "Producer",
     "Record",
@@ -36,6 +39,11 @@ _Start: TypeAlias = Literal["earliest", "latest"] | SupportsIndex | datetime
 _Ends: TypeAlias = dict[tuple[str, int], int]
 _Seconds: TypeAlias = float | SupportsIndex | timedelta
 _Size: TypeAlias = SupportsIndex | str
+_Assignor: TypeAlias = Literal["range", "roundrobin", "sticky", "cooperative-sticky"]
+_Offsets: TypeAlias = (
+    dict[tuple[str, int], int]
+    | Iterable[tuple[str, SupportsIndex, SupportsIndex]]
+)
 _Codec: TypeAlias = Literal["none", "lz4", "snappy", "gzip", "zstd"]
 
 @final
@@ -156,20 +164,27 @@ class Consumer:
         topics: Iterable[str] | None = None,
         assignment: Iterable[tuple[str, SupportsIndex, _Start]] | None = None,
         start: _Start | None = None,
+        group: str | None = None,
+        assignors: Iterable[_Assignor] | None = None,
         buffer_memory: _Size | None = None,
         check_crc: bool | None = None,
         client_id: str | None = None,
+        commit: Literal["marks", "acked", "manual"] | None = None,
+        commit_interval: _Seconds | None = None,
         connect_timeout: _Seconds | None = None,
         idle_timeout: _Seconds | None = None,
+        instance_id: str | None = None,
         isolation: Literal["read_uncommitted", "read_committed"] | None = None,
         max_bytes: _Size | None = None,
         max_partition_bytes: _Size | None = None,
+        max_poll_interval: _Seconds | None = None,
         max_wait: _Seconds | None = None,
         min_bytes: _Size | None = None,
         on_cluster_change: Literal["fail", "accept"] | None = None,
         ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        session_timeout: _Seconds | None = None,
     ) -> Self: ...
     @staticmethod
     def from_properties(
@@ -179,20 +194,27 @@ class Consumer:
         topics: Iterable[str] | None = None,
         assignment: Iterable[tuple[str, SupportsIndex, _Start]] | None = None,
         start: _Start | None = None,
+        group: str | None = None,
+        assignors: Iterable[_Assignor] | None = None,
         buffer_memory: _Size | None = None,
         check_crc: bool | None = None,
         client_id: str | None = None,
+        commit: Literal["marks", "acked", "manual"] | None = None,
+        commit_interval: _Seconds | None = None,
         connect_timeout: _Seconds | None = None,
         idle_timeout: _Seconds | None = None,
+        instance_id: str | None = None,
         isolation: Literal["read_uncommitted", "read_committed"] | None = None,
         max_bytes: _Size | None = None,
         max_partition_bytes: _Size | None = None,
+        max_poll_interval: _Seconds | None = None,
         max_wait: _Seconds | None = None,
         min_bytes: _Size | None = None,
         on_cluster_change: Literal["fail", "accept"] | None = None,
         ordinal: tuple[SupportsIndex, SupportsIndex] | None = None,
         rack: str | None = None,
         request_timeout: _Seconds | None = None,
+        session_timeout: _Seconds | None = None,
     ) -> Consumer: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Record: ...
@@ -205,6 +227,13 @@ class Consumer:
     def batches(
         self, timeout: _Seconds | None = None, *, until: _Ends | None = None
     ) -> Batches: ...
+    def next_event(
+        self, timeout: _Seconds | None = None
+    ) -> Batch | Assigned | GivingUp | Lost | None: ...
+    def events(self, timeout: _Seconds | None = None) -> Events: ...
+    def commit(self, timeout: _Seconds | None = None) -> None: ...
+    def commit_to(self, offsets: _Offsets, timeout: _Seconds | None = None) -> None: ...
+    def subscribe(self, topics: Iterable[str]) -> None: ...
     def position(self, topic: str, partition: SupportsIndex) -> int | None: ...
     def lag(self, topic: str, partition: SupportsIndex) -> int | None: ...
     def seek(self, topic: str, partition: SupportsIndex, start: _Start) -> None: ...
@@ -215,7 +244,7 @@ class Consumer:
     def unassign(self, partitions: Iterable[tuple[str, SupportsIndex]]) -> None: ...
     def assignment(self) -> list[tuple[str, int]]: ...
     def stats(self) -> Stats: ...
-    def close(self) -> None: ...
+    def close(self, timeout: _Seconds | None = None) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -236,6 +265,11 @@ class Batches(Iterator[Batch]):
     def __next__(self) -> Batch: ...
 
 @final
+class Events(Iterator[Batch | Assigned | GivingUp | Lost]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Batch | Assigned | GivingUp | Lost: ...
+
+@final
 class Batch(Sequence[Record]):
     @property
     def topic(self) -> str: ...
@@ -245,6 +279,7 @@ class Batch(Sequence[Record]):
     def base_offset(self) -> int: ...
     @property
     def next_offset(self) -> int: ...
+    def ack(self) -> None: ...
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, key: SupportsIndex, /) -> Record: ...
@@ -282,6 +317,7 @@ class Record:
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
+    def ack(self) -> None: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
@@ -366,6 +402,10 @@ class Broker:
     def start_broker(self, broker: int) -> None: ...
     def replace(self, cluster_id: str) -> None: ...
     def codecs(self, topic: str) -> set[str]: ...
+    def group(self, id: str) -> Group | None: ...
+    def set_committed(self, group: str, topic: str, partition: int, offset: int) -> None: ...
+    def move_coordinator(self, group: str, broker: int) -> None: ...
+    def remove_coordinator(self, group: str) -> None: ...
     def log_end(self, topic: str, partition: int) -> int: ...
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...

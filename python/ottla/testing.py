@@ -6,6 +6,7 @@
             producer.send("events", b"hello").result(timeout=5)
 """
 
+from ottla._groups import Group, GroupMember
 from ottla._ottla import Broker
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "Group", "GroupMember"]

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use ottla::bindings::Hold;
 use ottla::{RecordPosition, RecordRef, Standing, TopicPartition};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -12,6 +13,7 @@ use pyo3::types::{PyBytes, PyList, PySlice, PyString, PyTuple};
 
 use crate::convert;
 use crate::fork::Here;
+use crate::guard::guarded;
 
 /// A fetched batch, shared by everything that reads it.
 pub(crate) struct Page {
@@ -22,11 +24,23 @@ pub(crate) struct Page {
 /// Reading one in a forked child does no harm; giving its buffer back there would.
 pub(crate) type SharedPage = Arc<Here<Page>>;
 
+impl Page {
+    /// What belongs to the record at a position: the offsets from it on to the next record, and at the batch's ends those
+    /// that hold nothing.
+    fn offsets(&self, position: RecordPosition) -> (i64, i64) {
+        let mut records = self.batch.iter_from(position);
+        let first = records.next().map_or(i64::MAX, |record| record.offset());
+        (first, records.next().map_or(i64::MAX, |record| record.offset()))
+    }
+}
+
 /// Where reading goes on.
 pub(crate) struct Cursor {
     page: SharedPage,
     next: RecordPosition,
     left: usize,
+    /// The record that was taken last.
+    last: RecordPosition,
 }
 
 impl Cursor {
@@ -34,23 +48,74 @@ impl Cursor {
         let next = batch.iter().position();
         let left = batch.len();
         let page = Page { batch, topic: PyOnceLock::new() };
-        Self { page: Arc::new(Here::new(page)), next, left }
+        Self { page: Arc::new(Here::new(page)), next, left, last: next }
     }
 
     /// The next record.
     #[inline]
     pub(crate) fn advance(&mut self) -> Option<Record> {
+        self.advance_with(|_, _| ())
+    }
+
+    #[inline]
+    fn advance_with(&mut self, tell: impl FnOnce(&ottla::Batch, i64)) -> Option<Record> {
         let here = self.next;
-        let mut records = self.page.read().batch.iter_from(here);
-        records.next()?;
+        let batch = &self.page.read().batch;
+        let mut records = batch.iter_from(here);
+        tell(batch, records.next()?.offset());
         self.next = records.position();
         self.left = self.left.saturating_sub(1);
+        self.last = here;
         Some(Record { page: Arc::clone(&self.page), position: here })
+    }
+
+    /// The same for a consumer that is asked for records: its group hears that somebody is there.
+    #[inline]
+    pub(crate) fn hand_on(&mut self) -> Option<Record> {
+        self.advance_with(ottla::Batch::hands_on)
+    }
+
+    /// The same for who reads alone of a group's partition: those before it are finished.
+    #[inline]
+    pub(crate) fn hand_on_alone(&mut self) -> Option<Record> {
+        self.advance_with(ottla::Batch::reached)
+    }
+
+    /// The same for who is not alone: the record is finished by itself.
+    pub(crate) fn hand_on_apart(&mut self) -> Option<(Record, Option<Hold>)> {
+        Some((self.hand_on()?, self.hold_last()))
+    }
+
+    /// The record that was handed on last is finished, and all before it.
+    pub(crate) fn finish(&self) {
+        let page = self.page.read();
+        page.batch.ack_range(i64::MIN, page.offsets(self.last).1);
+    }
+
+    /// The same record, to be finished by itself.
+    pub(crate) fn hold_last(&self) -> Option<Hold> {
+        let page = self.page.read();
+        let (first, next) = page.offsets(self.last);
+        Hold::new(&page.batch, first, next)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether it is of the same partition.
+    pub(crate) fn is_of(&self, hold: &Hold) -> bool {
+        hold.is_of(&self.page.read().batch)
+    }
+
+    /// Nobody has any of it in hand while its partition is paused; or somebody has.
+    pub(crate) fn put_aside(&self, aside: bool) {
+        self.page.read().batch.put_aside(aside);
     }
 
     /// What is left as a batch; `None` if nothing is.
     pub(crate) fn into_batch(self) -> Option<Batch> {
-        let Self { page, next: first, left: len } = self;
+        let Self { page, next: first, left: len, .. } = self;
         (len > 0).then(|| Batch { page, first, len, positions: OnceLock::new() })
     }
 
@@ -88,8 +153,14 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// To be finished when its reader says so.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        let page = self.page.read();
+        Hold::new(&page.batch, page.offsets(self.first).0, i64::MAX)
+    }
+
     fn cursor(&self) -> Cursor {
-        Cursor { page: Arc::clone(&self.page), next: self.first, left: self.len }
+        Cursor { page: Arc::clone(&self.page), next: self.first, left: self.len, last: self.first }
     }
 
     fn records(&self) -> impl Iterator<Item = Record> {
@@ -138,6 +209,17 @@ impl Batch {
     #[getter]
     fn next_offset(&self) -> i64 {
         self.page.read().batch.next_offset()
+    }
+
+    /// It is finished: what the group's consumer commits of its partition may lie behind it, once all before
+    /// it is finished too. For commit="acked", in any order, from any thread; otherwise asking for
+    /// the next batch does it. Twice is fine; without a group it does nothing.
+    fn ack(&self, py: Python<'_>) -> PyResult<()> {
+        let page = self.page.get(py, "batch")?;
+        guarded(py, || {
+            page.batch.ack_range(page.offsets(self.first).0, i64::MAX);
+            Ok(())
+        })
     }
 
     fn __len__(&self) -> usize {
@@ -359,6 +441,18 @@ impl Record {
     #[getter]
     fn topic<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         topic_of(py, self.page.read())
+    }
+
+    /// It is finished: what the group's consumer commits of its partition may lie behind it, once all before
+    /// it is finished too. For commit="acked", in any order, from any thread; otherwise asking for
+    /// the next record does it. Twice is fine; without a group it does nothing.
+    fn ack(&self, py: Python<'_>) -> PyResult<()> {
+        let page = self.page.get(py, "record")?;
+        guarded(py, || {
+            let (first, next) = page.offsets(self.position);
+            page.batch.ack_range(first, next);
+            Ok(())
+        })
     }
 
     fn __repr__(&self) -> String {

@@ -1,6 +1,7 @@
 //! The consumer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ottla::bindings::Properties;
@@ -14,8 +15,10 @@ use crate::client::Connect;
 use crate::convert::{self, Given};
 use crate::enums;
 use crate::errors::{self, OrRaise};
+use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
+use crate::member::{self, Membership};
 use crate::reader::{Ends, Looked, Reader};
 use crate::settings::{Made, Settings};
 use crate::stats::Statistics;
@@ -23,16 +26,30 @@ use crate::wait::{Deadline, wait};
 
 const WHAT: &str = "consumer";
 
+/// How long leaving a block by an exception may take.
+const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
+
 /// Reads records from Kafka: whole topics, or partitions that are named.
 ///
 /// Consumer(bootstrap, topics=["events"]) or Consumer(bootstrap, assignment=[("events", 0,
-/// "earliest")]). Iterating gives records; batches() gives batches; next() gives one record. More
-/// settings: buffer_memory, check_crc, isolation ("read_committed": nothing of aborted transactions), max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
+/// "earliest")]); Consumer(bootstrap, group="billing", topics=["events"]) reads them together with the other
+/// members of the group, and goes on where it was. Iterating gives records; batches() gives batches; next() gives one
+/// record.
+///
+/// In a group what a thread was given is done when the same thread asks for the next; to break out of the loop, an exception or
+/// Ctrl-C leave it undone, so that it is read again by who comes next. What is done is committed every
+/// commit_interval (5 s), when partitions are given up, and by close() and the end of a with block.
+/// commit: "marks" is that; with "acked" only what has called ack() is done, in any order; with
+/// "manual" it is as with "marks", and committed by commit() alone. More settings of a member: assignors ("range",
+/// "roundrobin", "sticky", "cooperative-sticky"), instance_id (a static member), max_poll_interval (how long
+/// the program may take between two batches), session_timeout.
+///
+/// More settings: buffer_memory, check_crc, isolation ("read_committed": nothing of aborted transactions), max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout,
 /// on_cluster_change, ordinal, rack, request_timeout. Partitions of topics that are found after the consumer was made are read from
 /// their first record, whatever start says. Several threads may share one; each record goes to one of
 /// them. What is not reading (position, lag, seek, pause, resume, assign, unassign, assignment, stats,
-/// close) never waits for who reads: it may be called from any thread, and from a signal handler.
+/// subscribe, commit, close) never waits for who reads: it may be called from any thread, and from a signal handler.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
     reader: Here<Reader>,
@@ -43,6 +60,8 @@ pub(crate) struct Consumer {
 /// How a wait for records ended.
 enum Fetched<T> {
     Got(T),
+    /// The group says something.
+    Event(ottla::Event),
     /// The timeout passed.
     Nothing,
     /// The partitions that were named are where they were to come to.
@@ -71,15 +90,25 @@ impl Made for Consumer {
         let buffer_memory = settings.size("buffer_memory")?;
         let check_crc = settings.bool("check_crc")?;
         let isolation = enums::isolation(&mut settings)?;
+        let member = Membership::take(&mut settings)?;
         settings.finish()?;
-        let topics = topics.map(|topics| topic_names(&topics)).transpose()?;
+        let topics = topics.map(|topics| topic_names(Given::Setting, &topics)).transpose()?;
         let assignment =
             assignment.map(|assignment| assigned(Given::Setting, &assignment)).transpose()?;
+        if member.group.is_some() && assignment.is_some() {
+            return Err(errors::config(
+                py,
+                "a group decides itself which partitions its members read: leave out assignment, or group",
+            ));
+        }
         if topics.is_some() == assignment.is_some() {
             return Err(errors::config(
                 py,
                 "a consumer takes either topics=[name, ...] or assignment=[(topic, partition, start), ...]",
             ));
+        }
+        if properties.is_none() {
+            member.check(py)?;
         }
 
         let client = connect.connect(py)?;
@@ -117,9 +146,11 @@ impl Made for Consumer {
         if let Some(isolation) = isolation {
             builder = builder.isolation(isolation);
         }
-        let consumer = builder.build().or_raise(py)?;
+        let consumer = member.set(builder).build().or_raise(py)?;
+        let reader = Reader::new(consumer);
+        exit::joined(&reader.control, &reader.departure);
         Ok(Self {
-            reader: Here::new(Reader::new(consumer)),
+            reader: Here::new(reader),
             closed: AtomicBool::new(false),
             statistics: Statistics::of(&client),
         })
@@ -137,6 +168,17 @@ impl Consumer {
         py: Python<'_>,
         deadline: Deadline,
         ends: &Ends,
+        find: impl Fn(&Reader) -> Option<T>,
+    ) -> PyResult<Fetched<T>> {
+        let look = |reader: &Reader, context: &mut Context<'_>| reader.poll(ends, context);
+        self.fetch_by(py, deadline, look, find)
+    }
+
+    fn fetch_by<T>(
+        &self,
+        py: Python<'_>,
+        deadline: Deadline,
+        look: impl Fn(&Reader, &mut Context<'_>) -> Poll<ottla::Result<Looked>> + Sync,
         find: impl Fn(&Reader) -> Option<T>,
     ) -> PyResult<Fetched<T>> {
         let reader = self.reader.get(py, WHAT)?;
@@ -157,15 +199,17 @@ impl Consumer {
                 None => {}
             }
         };
+        let _waits = reader.waits();
         loop {
             if let Some(found) = find(reader) {
                 return Ok(Fetched::Got(found));
             }
             // A signal handler may close it, or read, while this thread waits.
             let stop = || self.is_closed() || reader.has_current();
-            let next = std::future::poll_fn(|context| reader.poll(ends, context));
+            let next = std::future::poll_fn(|context| look(reader, context));
             match wait(py, deadline, stop, next)? {
                 Some(Ok(Looked::Found)) => {}
+                Some(Ok(Looked::Event(event))) => return Ok(Fetched::Event(event)),
                 Some(Ok(Looked::Reached)) => return Ok(Fetched::Reached),
                 Some(Ok(Looked::End)) => return Ok(Fetched::End),
                 Some(Err(error)) => return Err(errors::raise(py, &error)),
@@ -189,6 +233,47 @@ impl Consumer {
     fn open(&self, py: Python<'_>) -> PyResult<&Reader> {
         let reader = self.here(py)?;
         if self.is_closed() { Err(errors::closed(py, WHAT)) } else { Ok(reader) }
+    }
+
+    /// The next batch, or what the group says.
+    fn next_of_all<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Duration>,
+    ) -> PyResult<Fetched<Bound<'py, PyAny>>> {
+        let deadline = Deadline::after(timeout);
+        Ok(match self.fetch_by(py, deadline, Reader::poll_event, Reader::batch)? {
+            Fetched::Got(batch) => Fetched::Got(Bound::new(py, batch)?.into_any()),
+            Fetched::Event(event) => match member::event(py, event)? {
+                Some(event) => Fetched::Got(event),
+                None => Fetched::Nothing,
+            },
+            Fetched::Nothing => Fetched::Nothing,
+            Fetched::Reached => Fetched::Reached,
+            Fetched::End => Fetched::End,
+        })
+    }
+
+    /// Waits for what a group is asked to do.
+    fn order(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Duration>,
+        order: impl Future<Output = ottla::Result<()>> + Send,
+    ) -> PyResult<()> {
+        match wait(py, Deadline::after(timeout), || false, order)? {
+            Some(outcome) => outcome.or_raise(py),
+            None => Err(errors::timeout(py, "commit", timeout, false)),
+        }
+    }
+
+    /// Gives whether all is over in time: a group's member has left.
+    fn close_within(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
+        let reader = self.here(py)?;
+        self.closed.store(true, Ordering::Relaxed);
+        guarded(py, || reader.close().or_raise(py))?;
+        // The engine ends the wait itself after 10 s.
+        Ok(wait(py, Deadline::after(timeout), || false, reader.departure.wait())?.is_some())
     }
 
     fn steer(
@@ -238,7 +323,7 @@ impl Consumer {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Record>> {
         match self.fetch(py, Deadline::never(), &Ends::new(), Reader::record)? {
             Fetched::Got(record) => Ok(Some(record)),
-            Fetched::Nothing | Fetched::Reached | Fetched::End => Ok(None),
+            _ => Ok(None),
         }
     }
 
@@ -257,8 +342,8 @@ impl Consumer {
         let deadline = Deadline::after(convert::timeout(timeout)?);
         match self.fetch(py, deadline, &convert::ends(until)?, Reader::record)? {
             Fetched::Got(record) => Ok(Some(record)),
-            Fetched::Nothing | Fetched::Reached => Ok(None),
             Fetched::End => Err(errors::closed(py, WHAT)),
+            _ => Ok(None),
         }
     }
 
@@ -290,6 +375,65 @@ impl Consumer {
     ) -> PyResult<Batches> {
         let (timeout, ends) = (convert::timeout(timeout)?, convert::ends(until)?);
         Ok(Batches { consumer: slf, timeout, ends })
+    }
+
+    /// The next of what events() gives, or None if there was nothing within timeout (seconds or a timedelta; None
+    /// waits for ever). Raises ClosedError once the consumer is closed.
+    #[pyo3(signature = (timeout=None))]
+    fn next_event<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.next_of_all(py, convert::timeout(timeout)?)? {
+            Fetched::Got(event) => Ok(Some(event)),
+            Fetched::End => Err(errors::closed(py, WHAT)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Iterates over batches and, between them, what the group says: Assigned (partitions that it gives this
+    /// consumer), GivingUp (partitions that it takes away: what of them is done when the next event is asked for is
+    /// committed; at the deadline they are gone), Lost (partitions that others may have by now). To ask for the next says
+    /// that the last is done with. Ends when the consumer is closed, or when nothing came within
+    /// timeout (seconds or a timedelta; None waits for ever).
+    #[pyo3(signature = (timeout=None))]
+    fn events(slf: Py<Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Events> {
+        Ok(Events { consumer: slf, timeout: convert::timeout(timeout)? })
+    }
+
+    /// Commits what is done, and waits until the group has it. What the thread has in hand is not done:
+    /// record.ack() or batch.ack() before says that it is.
+    ///
+    /// timeout: seconds or a timedelta; None waits for as long as it takes. Raises TimeoutError after it (the commit
+    /// stays on its way), FencedError if the consumer is no member of the group any more.
+    #[pyo3(signature = (timeout=None))]
+    fn commit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let timeout = convert::timeout(timeout)?;
+        let reader = self.open(py)?;
+        self.order(py, timeout, reader.control.commit())
+    }
+
+    /// Commits these offsets, of the next record to read, whatever is done: a dict of (topic, partition) tuples and
+    /// offsets, or (topic, partition, offset) tuples. Errors and timeout are those of commit().
+    #[pyo3(signature = (offsets, timeout=None))]
+    fn commit_to(
+        &self,
+        py: Python<'_>,
+        offsets: &Bound<'_, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (offsets, timeout) = (member::places(offsets)?, convert::timeout(timeout)?);
+        let reader = self.open(py)?;
+        let places =
+            offsets.iter().map(|(topic, partition, offset)| (topic.as_str(), *partition, *offset));
+        self.order(py, timeout, reader.control.commit_to(places))
+    }
+
+    /// Reads these topics from now on, with the other members of the group.
+    fn subscribe(&self, py: Python<'_>, topics: &Bound<'_, PyAny>) -> PyResult<()> {
+        let names = topic_names(Given::Argument, topics)?;
+        self.steer(py, |control| control.subscribe(names))
     }
 
     /// Where reading stands in a partition: the offset behind what was taken of it, or passed over
@@ -392,18 +536,25 @@ impl Consumer {
         self.statistics.dict(py, WHAT)
     }
 
-    /// Ends the consumer; iterations that wait in other threads end too. Closing twice is fine.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let reader = self.here(py)?;
-        self.closed.store(true, Ordering::Relaxed);
-        guarded(py, || reader.close().or_raise(py))
+    /// Ends the consumer; iterations that wait in other threads end too. A member of a group commits what is done
+    /// and leaves it, which takes 10 seconds at most; what threads have in hand counts as not done.
+    ///
+    /// timeout: seconds or a timedelta. Raises TimeoutError after it: the consumer is closed, and the group may have to
+    /// find that out by itself. Closing twice is fine.
+    #[pyo3(signature = (timeout=None))]
+    fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let timeout = convert::timeout(timeout)?;
+        match self.close_within(py, timeout)? {
+            true => Ok(()),
+            false => Err(errors::timeout(py, "leaving the group", timeout, false)),
+        }
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
 
-    /// Closes.
+    /// Closes: within 10 seconds, or 5 if the block is left by an exception.
     #[pyo3(signature = (exc_type, exc, traceback, /))]
     fn __exit__(
         &self,
@@ -412,8 +563,8 @@ impl Consumer {
         exc: &Bound<'_, PyAny>,
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let _ = (exc_type, exc, traceback);
-        self.close(py)
+        let _ = (exc_type, traceback);
+        self.close_within(py, (!exc.is_none()).then_some(CLOSE_TIMEOUT_IN_A_HURRY)).map(drop)
     }
 
     fn __repr__(&self) -> &'static str {
@@ -439,7 +590,7 @@ impl Records {
         let deadline = Deadline::after(self.timeout);
         match self.consumer.get().fetch(py, deadline, &self.ends, Reader::record)? {
             Fetched::Got(record) => Ok(Some(record)),
-            Fetched::Nothing | Fetched::Reached | Fetched::End => Ok(None),
+            _ => Ok(None),
         }
     }
 }
@@ -462,12 +613,33 @@ impl Batches {
         let deadline = Deadline::after(self.timeout);
         match self.consumer.get().fetch(py, deadline, &self.ends, Reader::batch)? {
             Fetched::Got(batch) => Ok(Some(batch)),
-            Fetched::Nothing | Fetched::Reached | Fetched::End => Ok(None),
+            _ => Ok(None),
         }
     }
 }
 
-fn topic_names(topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+/// Iterates over the batches of a consumer, and what its group says.
+#[pyclass(module = "ottla", frozen)]
+pub(crate) struct Events {
+    consumer: Py<Consumer>,
+    timeout: Option<Duration>,
+}
+
+#[pymethods]
+impl Events {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.consumer.get().next_of_all(py, self.timeout)? {
+            Fetched::Got(event) => Ok(Some(event)),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn topic_names(given: Given, topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if topics.is_instance_of::<PyString>() {
         return Err(PyTypeError::new_err(format!(
             "topics is a str; write a list: topics=['{topics}']"
@@ -478,7 +650,7 @@ fn topic_names(topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         names.push(convert::text("each of topics", &topic?)?.to_owned());
     }
     if names.is_empty() {
-        return Err(errors::config(topics.py(), "topics is empty; name at least one"));
+        return Err(given.wrong(topics.py(), "topics is empty; name at least one"));
     }
     Ok(names)
 }

@@ -1,6 +1,6 @@
 //! Settings that are one of a few words, and what other clients call those.
 
-use ottla::{Acks, ClusterChange, Compression, InDoubt, Isolation, Partitioner};
+use ottla::{Acks, ClusterChange, Commit, Compression, InDoubt, Isolation, Partitioner};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -23,6 +23,10 @@ const PARTITIONERS_ELSEWHERE: &[(&str, &str)] = &[
     ("murmur2_random", "it is 'key_hash'"),
     ("random", "'spread' is the nearest, by load"),
 ];
+
+/// What other clients turn on and off, for `commit`.
+const COMMIT_ELSEWHERE: &[(&str, &str)] =
+    &[("True", "by itself is 'marks'"), ("False", "by hand is 'manual'")];
 
 pub(crate) fn partitioner(settings: &mut Settings<'_>) -> PyResult<Option<Partitioner>> {
     let words = [("spread", Partitioner::Spread), ("key_hash", Partitioner::KeyHash)];
@@ -50,6 +54,11 @@ pub(crate) fn isolation(settings: &mut Settings<'_>) -> PyResult<Option<Isolatio
         ("read_committed", Isolation::ReadCommitted),
     ];
     choice(settings, "isolation", &words, &[])
+}
+
+pub(crate) fn commit(settings: &mut Settings<'_>) -> PyResult<Option<Commit>> {
+    let words = [("marks", Commit::Marks), ("acked", Commit::Acked), ("manual", Commit::Manual)];
+    choice(settings, "commit", &words, COMMIT_ELSEWHERE)
 }
 
 fn choice<T: Copy>(

@@ -1,10 +1,12 @@
-//! Leaving the interpreter with records undelivered: a bounded flush, then a warning.
+//! Leaving the interpreter with records undelivered: a bounded flush, then a warning. Members of groups that are left
+//! open commit what is done, and leave.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use ottla::{Producer, bindings};
+use ottla::bindings::Departure;
+use ottla::{ConsumerControl, Producer, bindings};
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 
@@ -23,9 +25,18 @@ struct Registry {
     /// resolved. It does not come here for that: its thread runs without the interpreter, so a fork
     /// could leave the child with a lock that nobody opens.
     orphans: Vec<Weak<Producer>>,
+    /// Members of groups, also those that were collected and have not left yet.
+    members: Vec<Member>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { open: Vec::new(), orphans: Vec::new() });
+struct Member {
+    control: ConsumerControl,
+    departure: Departure,
+    pid: u32,
+}
+
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { open: Vec::new(), orphans: Vec::new(), members: Vec::new() });
 
 fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -36,6 +47,17 @@ pub(crate) fn opened(producer: &Arc<Here<Producer>>) {
     let mut registry = registry();
     registry.open.retain(|producer| producer.strong_count() > 0);
     registry.open.push(Arc::downgrade(producer));
+}
+
+/// Remembers a member of a group until it has left; nothing if there is no group.
+pub(crate) fn joined(control: &ConsumerControl, departure: &Departure) {
+    if departure.is_over() {
+        return;
+    }
+    let mut registry = registry();
+    registry.members.retain(|member| !member.departure.is_over());
+    let (control, departure) = (control.clone(), departure.clone());
+    registry.members.push(Member { control, departure, pid: std::process::id() });
 }
 
 /// A producer is collected: without having been closed, or in the middle of it.
@@ -65,6 +87,7 @@ pub(crate) fn forget() {
     if let Ok(mut registry) = REGISTRY.try_lock() {
         std::mem::forget(std::mem::take(&mut registry.open));
         std::mem::forget(std::mem::take(&mut registry.orphans));
+        std::mem::forget(std::mem::take(&mut registry.members));
     }
 }
 
@@ -119,12 +142,22 @@ fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
 }
 
 fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
-    let (open, orphans) = match REGISTRY.try_lock() {
-        Ok(mut registry) => {
-            (std::mem::take(&mut registry.open), std::mem::take(&mut registry.orphans))
-        }
+    let (open, orphans, members) = match REGISTRY.try_lock() {
+        Ok(mut registry) => (
+            std::mem::take(&mut registry.open),
+            std::mem::take(&mut registry.orphans),
+            std::mem::take(&mut registry.members),
+        ),
         Err(_) => return Ok(()),
     };
+    // Those of a parent process are its own, also where nobody told of the fork.
+    let (members, others): (Vec<Member>, Vec<Member>) =
+        members.into_iter().partition(|member| member.pid == std::process::id());
+    std::mem::forget(others);
+    // They leave while producers are flushed.
+    for member in &members {
+        let _closed = bindings::close_consumer(&member.control);
+    }
     let orphans = orphans.iter().filter_map(Weak::upgrade);
     let mut producers = orphans.map(|orphan| Producer::clone(&orphan)).collect::<Vec<_>>();
     let open = open.iter().filter_map(Weak::upgrade);
@@ -134,11 +167,16 @@ fn flush_what_is_open(py: Python<'_>) -> PyResult<()> {
     let mut lost = Vec::new();
     // Ctrl-C ends the wait, and not what there is to say.
     let mut interrupted = Ok(());
-    let waited = if guarded(py, || Ok(producers.iter().any(has_records)))? {
+    let stays = |member: &Member| !member.departure.is_over();
+    let something_is_left = || Ok(producers.iter().any(has_records) || members.iter().any(stays));
+    let waited = if guarded(py, something_is_left)? {
         let flush = async {
             let mut lost = Vec::new();
             for producer in &producers {
                 lost.extend(producer.flush().await.err());
+            }
+            for member in &members {
+                member.departure.wait().await;
             }
             lost
         };

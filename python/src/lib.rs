@@ -22,6 +22,7 @@ mod exit;
 mod fork;
 mod guard;
 mod logs;
+mod member;
 mod producer;
 mod reader;
 mod settings;
@@ -40,7 +41,7 @@ mod _ottla {
     #[pymodule_export]
     use super::batch::{BackwardsIterator, Batch, BatchIterator, Record};
     #[pymodule_export]
-    use super::consumer::{Batches, Consumer, Records};
+    use super::consumer::{Batches, Consumer, Events, Records};
     #[pymodule_export]
     use super::delivery::{Acked, BatchAcked, BatchDelivery, Delivery};
     #[cfg(feature = "testing")]

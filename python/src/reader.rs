@@ -1,11 +1,18 @@
-//! What threads that read one consumer share.
+//! What threads that read one consumer share; and, of a group's consumer, what each of them has in hand.
+//!
+//! What a thread was given is finished when the same thread asks for the next. The usual case costs a record nothing but a
+//! store: one thread takes record after record of the first batch, and the core is told which it has *reached*. All else
+//! is kept as *holds*, each of one thread: a batch as a whole, a record of a batch that several threads
+//! take from, a record that is not of the first batch. They are no part of what another one has reached.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use ottla::bindings::reached;
-use ottla::{Standing, TopicPartition};
+use ottla::bindings::{self, Departure, Hold, reached};
+use ottla::{Event, Standing, TopicPartition};
 
 use crate::batch::{Batch, Cursor, Record};
 use crate::exclusive::{Exclusive, lock};
@@ -20,17 +27,179 @@ pub(crate) struct Reader {
     /// wait.
     consumer: Mutex<ottla::Consumer>,
     pub(crate) control: ottla::ConsumerControl,
-    /// The batches that records are taken from, in order. More than one only after a signal handler
-    /// read while its thread waited for a batch, and where partitions are paused in the middle of one.
-    current: Mutex<VecDeque<Cursor>>,
+    hand: Mutex<Hand>,
+    pub(crate) departure: Departure,
     pub(crate) exclusive: Exclusive,
     pub(crate) pid: u32,
+}
+
+/// See [`Reader::waits`].
+pub(crate) struct Waits<'a>(&'a Reader);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        // In a child locks may be held for ever.
+        if self.0.pid == std::process::id() {
+            bindings::waits_no_more(&lock(&self.0.consumer));
+        }
+    }
+}
+
+/// What was fetched and is not handed out yet, and what threads have in hand.
+#[derive(Default)]
+struct Hand {
+    /// The batches that records are taken from, in order. More than one only after a signal handler
+    /// read while its thread waited for a batch, and where partitions are paused in the middle of one.
+    current: VecDeque<Cursor>,
+    /// Whether asking for the next says that what the thread had is finished.
+    marks: bool,
+    /// The thread that has the last record that was taken of the first batch, and has finished those before; 0: nobody.
+    alone: u64,
+    /// What else threads have.
+    holds: Vec<(u64, Hold)>,
+}
+
+/// A number of this thread's own, which no later one has.
+fn this_thread() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static HERE: Cell<u64> = const { Cell::new(0) };
+    }
+    HERE.with(|here| {
+        if here.get() == 0 {
+            here.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        here.get()
+    })
+}
+
+impl Hand {
+    /// Who asks, if that says anything.
+    #[inline]
+    fn who(&self) -> u64 {
+        if self.marks { this_thread() } else { 0 }
+    }
+
+    /// A thread asks for the next: it has finished what it was given.
+    fn asks(&mut self, who: u64) {
+        if who == 0 {
+            return;
+        }
+        let alone = std::mem::take(&mut self.alone);
+        if let Some(first) = self.current.front().filter(|_| alone != 0) {
+            if alone == who {
+                first.finish();
+            } else {
+                self.holds.extend(first.hold_last().map(|hold| (alone, hold)));
+            }
+            if first.is_empty() {
+                self.current.pop_front();
+            }
+        }
+        self.holds.retain(|(whose, hold)| {
+            if *whose == who {
+                hold.done();
+            }
+            *whose != who && !hold.is_left()
+        });
+        self.put_aside();
+    }
+
+    /// What a pause holds back in the middle of a batch is in nobody's hand, unless another thread has some of it.
+    fn put_aside(&self) {
+        for cursor in &self.current {
+            let has_some = |(_, hold): &(u64, Hold)| cursor.is_of(hold);
+            if cursor.standing() == Standing::Paused && !self.holds.iter().any(has_some) {
+                cursor.put_aside(true);
+            }
+        }
+    }
+
+    /// The first that may be handed out. Those of partitions that are paused wait in their places; what a seek has left
+    /// behind since goes.
+    fn first_current(&mut self) -> Option<usize> {
+        let mut at = 0;
+        while let Some(cursor) = self.current.get(at) {
+            match cursor.standing() {
+                Standing::Current => return Some(at),
+                Standing::Paused => at += 1,
+                Standing::Left => {
+                    drop(self.current.remove(at));
+                    if at == 0 {
+                        self.alone = 0;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn record(&mut self) -> Option<Record> {
+        let who = self.who();
+        if who != 0
+            && who == self.alone
+            && let Some(first) = self.current.front_mut()
+            && first.standing() == Standing::Current
+            && let Some(record) = first.hand_on_alone()
+        {
+            return Some(record);
+        }
+        self.asks(who);
+        loop {
+            let at = self.first_current()?;
+            let cursor = self.current.get_mut(at)?;
+            cursor.put_aside(false);
+            if who == 0 {
+                if let Some(record) = cursor.hand_on() {
+                    return Some(record);
+                }
+            } else if at == 0 {
+                if let Some(record) = cursor.hand_on_alone() {
+                    self.alone = who;
+                    return Some(record);
+                }
+            } else if let Some((record, hold)) = cursor.hand_on_apart() {
+                self.holds.extend(hold.map(|hold| (who, hold)));
+                return Some(record);
+            }
+            self.current.remove(at);
+        }
+    }
+
+    fn batch(&mut self) -> Option<Batch> {
+        let who = self.who();
+        self.asks(who);
+        loop {
+            let at = self.first_current()?;
+            let cursor = self.current.remove(at)?;
+            cursor.put_aside(false);
+            if let Some(batch) = cursor.into_batch() {
+                if who != 0 {
+                    self.holds.extend(batch.hold().map(|hold| (who, hold)));
+                }
+                return Some(batch);
+            }
+        }
+    }
+
+    /// What nobody wants any more.
+    fn take_left(&mut self) -> VecDeque<Cursor> {
+        let is_left = |cursor: &Cursor| cursor.standing() == Standing::Left;
+        if self.current.front().is_some_and(is_left) {
+            self.alone = 0;
+        }
+        let (left, kept) = self.current.drain(..).partition(is_left);
+        self.current = kept;
+        left
+    }
 }
 
 /// What came of a look for the next batch.
 pub(crate) enum Looked {
     /// There is something to take.
     Found,
+    /// The group says something.
+    Event(Event),
     /// The partitions that were named are where they were to come to.
     Reached,
     /// The consumer is at its end.
@@ -38,11 +207,13 @@ pub(crate) enum Looked {
 }
 
 impl Reader {
-    pub(crate) fn new(consumer: ottla::Consumer) -> Self {
+    pub(crate) fn new(mut consumer: ottla::Consumer) -> Self {
+        let marks = bindings::leave_marks_to_host(&mut consumer);
         Self {
             control: consumer.control(),
+            departure: Departure::of(&consumer),
             consumer: Mutex::new(consumer),
-            current: Mutex::default(),
+            hand: Mutex::new(Hand { marks, ..Hand::default() }),
             exclusive: Exclusive::default(),
             pid: std::process::id(),
         }
@@ -65,44 +236,52 @@ impl Reader {
             Poll::Ready(None) if reached(&self.control, ends) => Poll::Ready(Ok(Looked::Reached)),
             Poll::Ready(None) => Poll::Ready(Ok(Looked::End)),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
-            Poll::Ready(Some(Ok(batch))) => {
-                lock(&self.current).push_back(Cursor::new(batch));
-                Poll::Ready(Ok(Looked::Found))
-            }
+            Poll::Ready(Some(Ok(batch))) => Poll::Ready(Ok(self.takes(batch))),
         }
     }
 
+    /// The same, or what the group says.
+    pub(crate) fn poll_event(&self, context: &mut Context<'_>) -> Poll<ottla::Result<Looked>> {
+        let mut consumer = lock(&self.consumer);
+        match consumer.poll_next_event(context) {
+            Poll::Pending if self.has_current() => Poll::Ready(Ok(Looked::Found)),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Ok(Looked::End)),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(error)),
+            Poll::Ready(Some(Ok(Event::Batch(batch)))) => Poll::Ready(Ok(self.takes(batch))),
+            Poll::Ready(Some(Ok(event))) => Poll::Ready(Ok(Looked::Event(event))),
+        }
+    }
+
+    /// A thread waits as long as this is there. After it, a member of a group has to come back within the max poll interval.
+    pub(crate) fn waits(&self) -> Waits<'_> {
+        Waits(self)
+    }
+
+    fn takes(&self, batch: ottla::Batch) -> Looked {
+        lock(&self.hand).current.push_back(Cursor::new(batch));
+        Looked::Found
+    }
+
     fn holds_back(&self, ends: &[(TopicPartition, i64)]) -> bool {
-        let current = lock(&self.current);
-        ends.iter().any(|(of, end)| current.iter().any(|cursor| cursor.is_short_of(of, *end)))
+        let hand = lock(&self.hand);
+        ends.iter().any(|(of, end)| hand.current.iter().any(|cursor| cursor.is_short_of(of, *end)))
     }
 
     /// Whether something in hand may be handed out.
     pub(crate) fn has_current(&self) -> bool {
-        first_current(&mut lock(&self.current)).is_some()
+        let is_there = |c: &Cursor| c.standing() == Standing::Current && !c.is_empty();
+        lock(&self.hand).current.iter().any(is_there)
     }
 
     /// The next record of what is in hand.
     pub(crate) fn record(&self) -> Option<Record> {
-        let mut current = lock(&self.current);
-        loop {
-            let at = first_current(&mut current)?;
-            if let Some(record) = current.get_mut(at).and_then(Cursor::advance) {
-                return Some(record);
-            }
-            current.remove(at);
-        }
+        lock(&self.hand).record()
     }
 
     /// The next batch of what is in hand, or what records left of it.
     pub(crate) fn batch(&self) -> Option<Batch> {
-        let mut current = lock(&self.current);
-        loop {
-            let at = first_current(&mut current)?;
-            if let Some(batch) = current.remove(at).and_then(Cursor::into_batch) {
-                return Some(batch);
-            }
-        }
+        lock(&self.hand).batch()
     }
 
     /// Steers the consumer, and lets go of what nobody wants any more.
@@ -111,33 +290,18 @@ impl Reader {
         call: impl FnOnce(&ottla::ConsumerControl) -> ottla::Result<()>,
     ) -> ottla::Result<()> {
         call(&self.control)?;
-        let mut current = lock(&self.current);
-        let is_left = |cursor: &Cursor| cursor.standing() == Standing::Left;
-        let (left, kept) = current.drain(..).partition::<VecDeque<_>, _>(is_left);
-        *current = kept;
-        drop(current);
+        let left = lock(&self.hand).take_left();
         drop(left);
         Ok(())
     }
 
     pub(crate) fn close(&self) -> ottla::Result<()> {
-        self.control.close()?;
-        let current = std::mem::take(&mut *lock(&self.current));
-        drop(current);
+        bindings::close_consumer(&self.control)?;
+        let mut hand = lock(&self.hand);
+        let dropped = (std::mem::take(&mut hand.current), std::mem::take(&mut hand.holds));
+        hand.alone = 0;
+        drop(hand);
+        drop(dropped);
         Ok(())
     }
-}
-
-/// The first that may be handed out. Those of partitions that are paused wait in their places; what a seek has left
-/// behind since goes.
-fn first_current(current: &mut VecDeque<Cursor>) -> Option<usize> {
-    let mut at = 0;
-    while let Some(cursor) = current.get(at) {
-        match cursor.standing() {
-            Standing::Current => return Some(at),
-            Standing::Paused => at += 1,
-            Standing::Left => drop(current.remove(at)),
-        }
-    }
-    None
 }

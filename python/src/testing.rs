@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ottla::testing::{Cluster, Codec, Leaders};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::convert::Given;
 use crate::fork::Here;
@@ -132,6 +133,50 @@ impl Broker {
     fn codecs(&self, py: Python<'_>, topic: &str) -> PyResult<BTreeSet<&'static str>> {
         let codecs = self.with(py, |cluster| cluster.codecs(topic))?;
         Ok(codecs.into_iter().map(Codec::as_str).collect())
+    }
+
+    /// A consumer group as it is now, as ottla.testing.Group; None if nobody has joined it or committed in it.
+    fn group<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(group) = self.with(py, |cluster| Ok(cluster.group(id)))? else { return Ok(None) };
+        let classes = py.import("ottla._groups")?;
+        let mut members = Vec::with_capacity(group.members.len());
+        for member in group.members {
+            let member = (member.id, member.instance, member.client_id);
+            members.push(classes.getattr("GroupMember")?.call1(member)?);
+        }
+        let committed = PyDict::new(py);
+        for at in group.offsets {
+            committed.set_item((at.topic, at.partition), at.offset)?;
+        }
+        let (state, generation) = (group.state.name(), group.generation);
+        let group = (state, generation, group.protocol, members, committed);
+        classes.getattr("Group")?.call1(group).map(Some)
+    }
+
+    /// Commits an offset for a group, whoever is in it; makes the group if there is none.
+    fn set_committed(
+        &self,
+        py: Python<'_>,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> PyResult<()> {
+        self.with(py, |cluster| cluster.set_committed(group, topic, partition, offset))
+    }
+
+    /// Another broker coordinates a group from now on.
+    fn move_coordinator(&self, py: Python<'_>, group: &str, broker: i32) -> PyResult<()> {
+        self.with(py, |cluster| cluster.move_coordinator(group, broker))
+    }
+
+    /// Nobody coordinates a group until move_coordinator(), or until a broker starts: what waits for the group
+    /// waits.
+    fn remove_coordinator(&self, py: Python<'_>, group: &str) -> PyResult<()> {
+        self.with(py, |cluster| {
+            cluster.remove_coordinator(group);
+            Ok(())
+        })
     }
 
     /// Stops all brokers and forgets all records. Closing twice is fine.

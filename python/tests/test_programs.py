@@ -29,6 +29,13 @@ def test_the_quickstart_starts_its_own_cluster() -> None:
     assert "received     20,000 records" in out
 
 
+def test_the_example_of_groups_starts_its_own_cluster() -> None:
+    example = HERE.parents[1] / "examples" / "python" / "groups.py"
+    out = run(str(example), "--records", "2000")
+    assert "2,000 records handled, 2,000 committed" in out
+    assert "assigned" in out
+
+
 def test_what_interop_writes_it_reads(
     broker: ottla.testing.Broker, topic: str, tmp_path: Path
 ) -> None:

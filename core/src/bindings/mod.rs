@@ -24,6 +24,7 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handle;
+mod hold;
 mod offsets;
 mod operations;
 mod options;
@@ -57,6 +58,7 @@ pub use completion::{Completion, CompletionKind};
 pub use consumer::{HostConsumer, Next, reached};
 pub use group::{CommitOffset, GroupEvent, GroupOptions, assignors};
 pub use handle::HostClient;
+pub use hold::{Departure, Hold, close_consumer, leave_marks_to_host, waits_no_more};
 pub use offsets::{Offsets, WantedOffset};
 pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Subscription};
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};

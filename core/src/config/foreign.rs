@@ -41,6 +41,10 @@ pub enum Values {
     Isolation,
     /// A part of TLS or SASL; all parts are read together.
     Security,
+    /// `true` or `false`: whether what was read is committed without being told to, or counts as done without.
+    Commits,
+    /// Names of assignors, or Java's classes, with commas between them.
+    Assignors,
 }
 
 /// What Ottla has in place of another client's setting.
@@ -160,9 +164,11 @@ const OWN_THREAD: &str = "not needed: the client works on a thread of its own";
 const BYTES: &str = "not needed: keys and values are bytes, which the program makes and reads";
 const DELIVERY: &str = "not needed: every send gives a delivery, which tells what became of it";
 const TRANSACTIONS: &str = "transactions are not offered yet";
-const GROUPS: &str = "consumer groups are not offered yet: a consumer reads whole topics, or the \
-                      partitions it is given";
-const COMMITS: &str = "nothing is committed yet: keep the offsets, and start from them";
+const LATER_GROUPS: &str = "not offered yet: members of a group are of the classic protocol";
+const EVENTS: &str = "not needed: who wants to hear of partitions that come and go takes events";
+const TO_GROUPS: &str = "offsets are committed to the group, at its broker";
+const OUTCOMES: &str =
+    "not needed: a call that commits says what became of it, and trouble is told by what reads";
 const BY_LOAD: &str = "not needed: what names no partition goes where a broker answers quickly";
 const RETRIES: &str = "not needed: a record is sent again until its delivery_timeout";
 const ONLY_NAMED: &str = "not needed: only topics that are named are read";
@@ -328,20 +334,32 @@ const TABLE: &[Foreign] = &[
     no("topic.blacklist", Consumer, ONLY_NAMED),
     like("key.deserializer", Consumer, BYTES, &["org.apache.kafka.common.serialization.bytearraydeserializer"]),
     like("value.deserializer", Consumer, BYTES, &["org.apache.kafka.common.serialization.bytearraydeserializer"]),
-    no("group.*", Consumer, GROUPS),
-    no("group", Consumer, GROUPS),
-    no("session.timeout.ms", Consumer, GROUPS),
-    no("heartbeat.interval.ms", Consumer, GROUPS),
-    no("max.poll.interval.ms", Consumer, GROUPS),
-    no("rebalance_timeout_ms", Consumer, GROUPS),
-    no("partition.assignment.strategy", Consumer, GROUPS),
-    no("coordinator.query.interval.ms", Consumer, GROUPS),
-    like("enable.auto.commit", Consumer, COMMITS, &["false"]),
-    like("enable.auto.offset.store", Consumer, COMMITS, &["false"]),
-    no("auto.commit.*", Consumer, COMMITS),
-    no("offset.store.*", Consumer, COMMITS),
-    no("default_offset_commit_callback", Consumer, COMMITS),
-    no("on_commit", Consumer, COMMITS),
+    is("group.id", Consumer, "group", Values::Text),
+    is("group.instance.id", Consumer, "instance_id", Values::Text),
+    is("session.timeout.ms", Consumer, "session_timeout", Values::Milliseconds),
+    is("max.poll.interval.ms", Consumer, "max_poll_interval", Values::Milliseconds),
+    is("partition.assignment.strategy", Consumer, "assignors", Values::Assignors),
+    is("enable.auto.commit", Consumer, "commit", Values::Commits),
+    is("auto.commit.enable", Consumer, "commit", Values::Commits),
+    is("enable.auto.offset.store", Consumer, "commit", Values::Commits),
+    is("auto.commit.interval.ms", Consumer, "commit_interval", Values::Milliseconds),
+    no("heartbeat.interval.ms", Consumer, "not needed: a heartbeat goes out every 3 s, or three in a session_timeout if that is shorter"),
+    no("rebalance_timeout_ms", Consumer, "a rebalance waits for as long as max_poll_interval"),
+    no("coordinator.query.interval.ms", Consumer, "not needed: the group's broker is looked up when it moves"),
+    like("group.protocol", Consumer, LATER_GROUPS, &["classic"]),
+    like("group.protocol.type", Consumer, LATER_GROUPS, &["consumer"]),
+    no("group.remote.assignor", Consumer, LATER_GROUPS),
+    no("group.*", Consumer, LATER_GROUPS),
+    like("internal.leave.group.on.close", Consumer, "not needed: a member with an instance_id stays, others leave", &["true"]),
+    like("offset.store.method", Consumer, TO_GROUPS, &["broker"]),
+    no("offset.store.*", Consumer, TO_GROUPS),
+    no("offset_commit_cb", Consumer, OUTCOMES),
+    no("default_offset_commit_callback", Consumer, OUTCOMES),
+    no("on_commit", Consumer, OUTCOMES),
+    no("rebalance_cb", Consumer, EVENTS),
+    no("on_assign", Consumer, EVENTS),
+    no("on_revoke", Consumer, EVENTS),
+    no("on_lost", Consumer, EVENTS),
 ];
 
 #[cfg(test)]

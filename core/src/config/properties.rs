@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::foreign::{Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest};
 use super::secured::{self, Secured};
 use super::{Acks, Isolation, Partitioner, Start};
+use crate::consumer::{Assignor, Commit};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::security::{Sasl, Tls};
@@ -53,6 +54,8 @@ pub(crate) enum Value {
     Partitioner(Partitioner),
     Start(Start),
     Isolation(Isolation),
+    Commit(Commit),
+    Assignors(Vec<Assignor>),
     Tls(Tls),
     Sasl(Sasl),
 }
@@ -91,6 +94,11 @@ pub fn plain_settings(
         Value::Start(Start::Latest) => word("latest"),
         Value::Isolation(Isolation::ReadUncommitted) => word("read_uncommitted"),
         Value::Isolation(Isolation::ReadCommitted) => word("read_committed"),
+        Value::Commit(commit) => word(commit.name()),
+        Value::Assignors(assignors) => {
+            let names: Vec<&str> = assignors.into_iter().map(Assignor::name).collect();
+            Plain::Text(names.join(","))
+        }
         // No property names an offset or a time.
         Value::Start(_) => word("earliest"),
         // Refused before.
@@ -127,6 +135,9 @@ struct Reading<'a> {
     codec: Option<&'a str>,
     /// Of any codec (""), or of one.
     levels: BTreeMap<&'static str, i32>,
+    /// Whether what was read is committed without being told to, and counts as done without.
+    commits: Option<bool>,
+    stores: Option<bool>,
     /// The parts of TLS and SASL.
     secured: Secured<'a>,
     complaints: Vec<String>,
@@ -184,6 +195,16 @@ impl<'a> Reading<'a> {
                 self.levels.insert(codec, level);
                 return Ok(());
             }
+            Values::Commits => {
+                let told = Some(flag(text)?);
+                let stores = row.name.ends_with("store");
+                let place = if stores { &mut self.stores } else { &mut self.commits };
+                if place.is_some() && *place != told {
+                    return Err("another name of it says otherwise".to_owned());
+                }
+                *place = told;
+                return Ok(());
+            }
             Values::Security => {
                 return secured::take(&mut self.secured, row.name, name, text);
             }
@@ -196,6 +217,7 @@ impl<'a> Reading<'a> {
             Values::Partitioner => Value::Partitioner(partitioner(text)?),
             Values::Start => Value::Start(start(text)?),
             Values::Isolation => Value::Isolation(isolation(text)?),
+            Values::Assignors => Value::Assignors(assignors(text)?),
         };
         match self.settings.get(setting) {
             Some((other, by)) if *other != value => {
@@ -223,6 +245,16 @@ impl<'a> Reading<'a> {
                 }
                 Err(error) => self.complain("compression", error.message().to_owned()),
             }
+        }
+        let commit = match (self.commits, self.stores) {
+            (None, None) => None,
+            (Some(false), _) => Some(Commit::Manual),
+            // What librdkafka's programs store is what they acknowledge here.
+            (_, Some(false)) => Some(Commit::Acked),
+            _ => Some(Commit::Marks),
+        };
+        if let Some(commit) = commit {
+            self.settings.insert("commit", (Value::Commit(commit), "commit"));
         }
         match secured::assemble(&std::mem::take(&mut self.secured)) {
             Ok(made) => {
@@ -307,6 +339,21 @@ fn isolation(text: &str) -> Result<Isolation, String> {
         "read_committed" => Ok(Isolation::ReadCommitted),
         _ => Err(format!("'{text}' is neither read_uncommitted nor read_committed")),
     }
+}
+
+/// Java's classes are known by their last word, in whichever package.
+fn assignors(text: &str) -> Result<Vec<Assignor>, String> {
+    let one = |name: &str| {
+        let name = name.trim();
+        match name.rsplit('.').next().unwrap_or(name) {
+            "RangeAssignor" => Ok(Assignor::Range),
+            "RoundRobinAssignor" => Ok(Assignor::RoundRobin),
+            "StickyAssignor" => Ok(Assignor::Sticky),
+            "CooperativeStickyAssignor" => Ok(Assignor::CooperativeSticky),
+            word => word.parse::<Assignor>().map_err(|error| error.message().to_owned()),
+        }
+    };
+    text.trim_matches(['[', ']']).split(',').map(one).collect()
 }
 
 fn start(text: &str) -> Result<Start, String> {

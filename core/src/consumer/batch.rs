@@ -114,12 +114,39 @@ impl Batch {
         }
     }
 
+    /// The same for its records between two offsets (the second is behind the last of them), in any order: of single records
+    /// that are finished out of order. Offsets between them that hold nothing are finished with the record before.
+    pub fn ack_range(&self, first: i64, next: i64) {
+        if let (Some(marks), Some(span)) = (self.claim.marks(), &self.span) {
+            let first = if first <= self.base_offset() { span.first } else { first };
+            let next = if next >= self.next_offset() { span.next } else { next };
+            marks.done_range(span, first, next);
+        }
+    }
+
     /// The application has the record at this offset in hand: those before it are finished. For those who hand records on
     /// one by one; what a group's consumer commits is then as exact.
     #[inline]
     pub fn reached(&self, offset: i64) {
         if let (Some(marks), Some(_)) = (self.claim.marks(), &self.span) {
             marks.reached(offset);
+        }
+    }
+
+    /// The record at this offset is handed on, which says nothing of those before it: to hand on a record now and then shows
+    /// the group that the application is there. [`reached`](Self::reached) does as well.
+    #[inline]
+    pub fn hands_on(&self, offset: i64) {
+        if let Some(marks) = self.claim.marks() {
+            marks.hands_on(offset);
+        }
+    }
+
+    /// Nobody has any of it in hand, or somebody has again: for those who hand records on one by one, and keep the rest while the
+    /// partition is paused. When the group takes the partition away that rest is not waited for.
+    pub fn put_aside(&self, aside: bool) {
+        if let Some(marks) = self.claim.marks() {
+            marks.put_aside(aside);
         }
     }
 

@@ -21,6 +21,11 @@ use crate::config::properties::{self, Properties, Value};
 use crate::config::{ConsumerConfig, Isolation, Start, check_topic};
 use crate::error::{Error, Result};
 
+/// The settings of a member, whose group may be named later.
+fn of(group: &mut Option<GroupConfig>) -> &mut GroupConfig {
+    group.get_or_insert_with(|| GroupConfig::new(String::new()))
+}
+
 /// Settings of a [`Consumer`]; get one from [`Client::consumer`](crate::Client::consumer).
 #[derive(Clone)]
 #[must_use]
@@ -31,6 +36,8 @@ pub struct ConsumerBuilder {
     assigned: Vec<(String, i32, Start)>,
     start: Start,
     group: Option<GroupConfig>,
+    /// A property says that nothing is committed by itself, which holds without a group, too.
+    by_hand: bool,
     /// The error of properties that were refused.
     refused: Option<Error>,
 }
@@ -44,6 +51,7 @@ impl ConsumerBuilder {
             assigned: Vec::new(),
             start: Start::Earliest,
             group: None,
+            by_hand: false,
             refused: None,
         }
     }
@@ -72,7 +80,7 @@ impl ConsumerBuilder {
     }
 
     fn of_group(mut self, set: impl FnOnce(&mut GroupConfig)) -> Self {
-        set(self.group.get_or_insert_with(|| GroupConfig::new(String::new())));
+        set(of(&mut self.group));
         self
     }
 
@@ -106,7 +114,8 @@ impl ConsumerBuilder {
     }
 
     /// When what was handed out counts as done. Default: once the next is asked for.
-    pub fn commit(self, commit: Commit) -> Self {
+    pub fn commit(mut self, commit: Commit) -> Self {
+        self.by_hand = false;
         self.of_group(|group| group.commit = commit)
     }
 
@@ -181,7 +190,10 @@ impl ConsumerBuilder {
 
     /// Takes the settings of a consumer from properties as Java's client and librdkafka have them:
     /// `auto.offset.reset`, `fetch.max.wait.ms`, `fetch.min.bytes`, `fetch.max.bytes`,
-    /// `max.partition.fetch.bytes`, `check.crcs` and their aliases. Those of clients are passed over
+    /// `max.partition.fetch.bytes`, `check.crcs`, `isolation.level` and their aliases; and, of members of groups, `group.id`,
+    /// `group.instance.id`, `session.timeout.ms`, `max.poll.interval.ms`, `partition.assignment.strategy`,
+    /// `enable.auto.commit` (`false`: [`Commit::Manual`]), `auto.commit.interval.ms` and `enable.auto.offset.store` (`false`:
+    /// [`Commit::Acked`]). Those of clients are passed over
     /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
     ///
     /// Settings that are not named keep Ottla's defaults: reading starts at the oldest record, unless
@@ -199,18 +211,27 @@ impl ConsumerBuilder {
     pub(crate) fn read_properties(mut self, properties: &Properties) -> Self {
         let settings = properties::read(Owner::Consumer, properties);
         let taken = settings.and_then(|settings| {
-            let config = &mut self.config;
             for (name, value) in settings {
+                let group = &mut self.group;
+                let config = &mut self.config;
                 match (name, value) {
+                    ("assignors", Value::Assignors(assignors)) => of(group).assignors = assignors,
                     ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
                     ("check_crc", Value::Flag(check)) => config.check_crc = check,
+                    ("commit", Value::Commit(Commit::Manual)) => self.by_hand = true,
+                    ("commit", Value::Commit(commit)) => of(group).commit = commit,
+                    ("commit_interval", Value::Time(time)) => of(group).commit_interval = time,
+                    ("group", Value::Text(id)) => of(group).id = Arc::from(id),
+                    ("instance_id", Value::Text(id)) => of(group).instance_id = Some(Arc::from(id)),
                     ("isolation", Value::Isolation(isolation)) => config.isolation = isolation,
                     ("max_bytes", Value::Size(bytes)) => config.max_bytes = bytes,
                     ("max_partition_bytes", Value::Size(bytes)) => {
                         config.max_partition_bytes = bytes;
                     }
+                    ("max_poll_interval", Value::Time(time)) => of(group).max_poll_interval = time,
                     ("max_wait", Value::Time(time)) => config.max_wait = time,
                     ("min_bytes", Value::Size(bytes)) => config.min_bytes = bytes,
+                    ("session_timeout", Value::Time(time)) => of(group).session_timeout = time,
                     ("start", Value::Start(start)) => self.start = start,
                     (name, _) => return Err(properties::not_taken(name)),
                 }
@@ -238,7 +259,10 @@ impl ConsumerBuilder {
         self.topics.iter().try_for_each(|topic| check_topic(topic))?;
         let assigned = checked(self.assigned.clone())?;
         self.start.check()?;
-        if let Some(group) = self.group.clone() {
+        if let Some(mut group) = self.group.clone() {
+            if self.by_hand {
+                group.commit = Commit::Manual;
+            }
             return self.member(group, &assigned);
         }
         let buffer = Arc::new(Buffer::new(self.config.clone()));
@@ -275,7 +299,7 @@ impl ConsumerBuilder {
         let (alive, ended) = watch::channel(());
         let marks = group.commit != Commit::Acked;
         let topics = self.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-        let contact = Contact { orders };
+        let contact = Contact::new(orders);
         let settings = (group, topics, self.start);
         let task = MemberTask::new(&self.pool, &buffer, attention, taken, settings);
         for (run, told) in [
@@ -335,6 +359,53 @@ mod tests {
         assert_eq!(read.config.isolation, Isolation::ReadCommitted);
         let set = set.isolation(Isolation::ReadCommitted);
         assert_eq!(set.config.isolation, Isolation::ReadCommitted);
+    }
+
+    #[test]
+    fn settings_of_a_member_arrive() {
+        let secs = Duration::from_secs;
+        let assignors = [Assignor::CooperativeSticky, Assignor::Range];
+        let set = builder().group("g").instance_id("one").session_timeout(secs(20));
+        let set = set.max_poll_interval(secs(60)).assignors(assignors).commit(Commit::Acked);
+        let set = set.commit_interval(secs(2));
+        let read = builder().from_properties([
+            ("group.id", "g"),
+            ("group.instance.id", "one"),
+            ("session.timeout.ms", "20000"),
+            ("max.poll.interval.ms", "60000"),
+            (
+                "partition.assignment.strategy",
+                "org.apache.kafka.clients.consumer.CooperativeStickyAssignor, range",
+            ),
+            ("enable.auto.offset.store", "false"),
+            ("auto.commit.interval.ms", "2000"),
+            ("group.protocol", "CLASSIC"),
+        ]);
+        assert!(read.refused.is_none(), "{:?}", read.refused);
+        for builder in [set, read] {
+            let group = builder.group.unwrap();
+            group.check().unwrap();
+            assert_eq!((&*group.id, group.instance_id.as_deref()), ("g", Some("one")));
+            assert_eq!((group.session_timeout, group.max_poll_interval), (secs(20), secs(60)));
+            assert_eq!((group.commit, group.commit_interval), (Commit::Acked, secs(2)));
+            assert_eq!(group.assignors, assignors);
+        }
+    }
+
+    /// Programs without a group say so, since others would commit.
+    #[test]
+    fn that_nothing_is_committed_needs_no_group() {
+        let manual = || builder().from_properties([("enable.auto.commit", "false")]).topics(["t"]);
+        let member = manual().group("g").build().unwrap();
+        assert!(member.departure().is_some());
+        assert!(manual().build().unwrap().departure().is_none());
+        assert!(!manual().group("g").commit(Commit::Marks).by_hand);
+        let kind = |builder: ConsumerBuilder| builder.build().map(drop).unwrap_err().kind();
+        let both = builder().group("g").topics(["t"]).assign([("t", 0, Start::Earliest)]);
+        let nowhere = builder().topics(["t"]).session_timeout(Duration::from_secs(20));
+        for builder in [both, nowhere] {
+            assert_eq!(kind(builder), ErrorKind::Config);
+        }
     }
 
     #[test]

@@ -199,7 +199,7 @@ impl ConsumerControl {
             return Err(Error::argument("this consumer is not a member of a group")
                 .advise("name the group when the consumer is made"));
         };
-        contact.orders.send(command).map_err(|_| Error::closed("consumer"))
+        if contact.order(command) { Ok(()) } else { Err(Error::closed("consumer")) }
     }
 
     /// Ends fetching: whoever waits for a batch gets `None`, now and later. Closing again does nothing.
@@ -210,6 +210,13 @@ impl ConsumerControl {
         self.check()?;
         self.buffer.close();
         Ok(())
+    }
+
+    /// What the application has in hand stays unfinished at the end, and is not waited for.
+    pub(crate) fn lets_go(&self) {
+        if self.origin.is_here() {
+            self.buffer.lets_go();
+        }
     }
 
     /// Whether nothing more will be fetched: closed, or its engine has ended.

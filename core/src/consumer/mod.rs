@@ -121,7 +121,8 @@ impl Consumer {
     /// Topics take turns of 64 KiB, and so do the partitions of each: one that always has records leaves the others
     /// their share. Errors that concern no single partition come first.
     pub async fn next(&mut self) -> Option<Result<Batch>> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
+        let waits = Waits::new(self);
+        std::future::poll_fn(|cx| waits.0.poll_next(cx)).await
     }
 
     /// A batch that is there already.
@@ -131,6 +132,9 @@ impl Consumer {
         }
         self.lets_go();
         let taken = self.buffer.take(&self.pool);
+        if taken.is_none() && self.member.is_some() {
+            self.buffer.waits_no_more();
+        }
         self.takes(taken.as_ref().and_then(|taken| taken.as_ref().ok()));
         taken
     }
@@ -167,10 +171,22 @@ impl Consumer {
         Poll::Ready(next)
     }
 
+    /// Whether asking for the next says that the one before is done.
+    pub(crate) fn marks_by_asking(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| member.marks)
+    }
+
     /// Asking for the next says nothing of the one before: the host keeps by itself what is done, and acknowledges it.
     pub(crate) fn leaves_marks_to_host(&mut self) {
         if let Some(member) = &mut self.member {
             member.marks = false;
+        }
+    }
+
+    /// A wait has ended without anything: the application has to come back within the max poll interval.
+    pub(crate) fn waits_no_more(&self) {
+        if self.member.is_some() && self.pool.env().alive_here() {
+            self.buffer.waits_no_more();
         }
     }
 
@@ -203,7 +219,8 @@ impl Consumer {
     /// # Errors
     /// Those of [`next`](Self::next).
     pub async fn next_event(&mut self) -> Option<Result<Event>> {
-        std::future::poll_fn(|cx| self.poll_next_event(cx)).await
+        let waits = Waits::new(self);
+        std::future::poll_fn(|cx| waits.0.poll_next_event(cx)).await
     }
 
     /// As [`next_event`](Self::next_event), for those who poll.
@@ -287,7 +304,8 @@ impl Consumer {
     /// # }
     /// ```
     pub async fn next_until(&mut self, ends: &[(TopicPartition, i64)]) -> Option<Result<Batch>> {
-        std::future::poll_fn(|cx| self.poll_next_until(ends, cx)).await
+        let waits = Waits::new(self);
+        std::future::poll_fn(|cx| waits.0.poll_next_until(ends, cx)).await
     }
 
     /// A handle to ask and steer it from elsewhere while somebody waits for records.
@@ -314,7 +332,8 @@ impl Consumer {
         self.buffer.lag(topic, partition)
     }
 
-    /// Hands out nothing of these partitions, from when this returns, until they are [resumed](Self::resume). What
+    /// Hands out nothing of these partitions, from when this returns, until they are [resumed](Self::resume), or a group
+    /// takes them away (which a rebalance does for a moment if an assignor is not cooperative). What
     /// was fetched of them is kept, within [`buffer_memory`](ConsumerBuilder::buffer_memory), and nothing more is
     /// fetched. All of them are paused or, after an error, none. Pausing again does nothing.
     ///
@@ -417,6 +436,21 @@ impl Consumer {
             while member.ended.changed().await.is_ok() {}
         }
         Ok(())
+    }
+}
+
+/// A wait that may be given up: an application that does not wait has to come back within the max poll interval.
+struct Waits<'a>(&'a mut Consumer);
+
+impl<'a> Waits<'a> {
+    fn new(consumer: &'a mut Consumer) -> Self {
+        Self(consumer)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waits_no_more();
     }
 }
 

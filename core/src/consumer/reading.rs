@@ -242,6 +242,8 @@ pub(super) struct Topic {
     pub(super) grown: bool,
     /// Those of `slots` for which `UnknownPartition` was reported.
     pub(super) missing: BTreeSet<i32>,
+    /// When metadata is asked for again because of those.
+    pub(super) ask_again: Option<Instant>,
     /// The topic's metadata now; `None`: it is not known.
     pub(super) meta: Option<Arc<TopicMeta>>,
     /// The id that its partitions are read under; nil until it is known, or where brokers are too old

@@ -202,6 +202,28 @@ impl Builder {
         self
     }
 
+    /// `group.version`: whether there are groups of the next generation (KIP-848). Without, what they
+    /// ask is answered with `UNSUPPORTED_VERSION`, as by Kafka 3.9. Default true, as with Kafka 4.
+    pub fn consumer_groups(mut self, there: bool) -> Self {
+        self.config.groups.next_generation = there;
+        self
+    }
+
+    /// `group.consumer.session.timeout.ms` and `group.consumer.heartbeat.interval.ms`, of groups of the
+    /// next generation. Default 45 s and 5 s, as Kafka's.
+    pub fn consumer_group_timing(mut self, session: Duration, heartbeat: Duration) -> Self {
+        self.config.groups.consumer_session_timeout = session;
+        self.config.groups.consumer_heartbeat_interval = heartbeat;
+        self
+    }
+
+    /// Whether a member of a group of the next generation is fenced if it begins anew, with epoch 0,
+    /// under an id that is known: so does Kafka up to 4.1 (KAFKA-19233). Default false.
+    pub fn fences_rejoining_members(mut self, fences: bool) -> Self {
+        self.config.groups.fences_rejoining = fences;
+        self
+    }
+
     /// Starts the cluster on a thread and runtime of its own. It may be used, and dropped, from any
     /// thread, also inside another runtime.
     ///

@@ -1,12 +1,15 @@
 //! Group coordinators: who coordinates which group, and what becomes of groups.
 //!
 //! All groups of a cluster are here, under the cluster's lock; a broker answers for those that it
-//! coordinates ([`places`]). A group is of the classic kind ([`classic`]), and has offsets ([`offsets`]).
+//! coordinates ([`places`]). A group is of the classic kind ([`classic`]) or of the next generation
+//! ([`consumer`]), may go on as one of the other kind, and has offsets ([`offsets`]) whatever it is.
 //! Requests that have to wait hold the receiving end of an answer, and look at the group when
 //! something falls due in it ([`timers`]): nobody else does.
 
 pub(crate) mod classic;
+pub(crate) mod consumer;
 mod embedded;
+mod image;
 mod info;
 pub(crate) mod offsets;
 mod places;
@@ -21,13 +24,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use self::classic::{Classic, Join, Joined, Leaving, Synced};
+use self::consumer::{Beat, Consumer, Conversion, Told};
 use self::offsets::{Offset, Offsets};
 use self::places::{Places, place_of};
 use self::settings::{GroupSettings, MAX_GROUPS, RETENTION_CHECK};
+use crate::batch::Refusal;
 use crate::error_code as code;
 use crate::state::Shared;
 
-pub use info::{CommittedOffset, GroupInfo, GroupMember, GroupState};
+pub(crate) use image::Image;
+pub use info::{CommittedOffset, GroupInfo, GroupKind, GroupMember, GroupState};
 
 /// Where clients seem to come from. Connections through memory have no address, and those over TCP all
 /// have this one.
@@ -46,6 +52,7 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Classic(Classic),
+    Consumer(Consumer),
 }
 
 impl Group {
@@ -55,13 +62,26 @@ impl Group {
 
     /// Brings the group up to date.
     fn advance(&mut self, settings: &GroupSettings, now: Instant) {
-        match &mut self.kind {
-            Kind::Classic(classic) => classic.advance(settings, now),
+        while let Kind::Consumer(consumer) = &mut self.kind {
+            let Some((at, id)) = consumer.due(now) else { break };
+            consumer.expired += 1;
+            let conversion = consumer.fence(&id);
+            self.convert(settings, conversion, at);
+        }
+        if let Kind::Classic(classic) = &mut self.kind {
+            classic.advance(settings, now);
         }
         let retention = settings.offsets_retention;
         if now.saturating_duration_since(self.checked) >= RETENTION_CHECK.min(retention) {
             self.checked = now;
             self.expire_offsets(settings, now);
+        }
+    }
+
+    /// The group goes on as a classic one, if it is to.
+    fn convert(&mut self, settings: &GroupSettings, to: Option<Conversion>, now: Instant) {
+        if let Some(conversion) = to {
+            self.kind = Kind::Classic(Classic::from_consumer(settings, conversion, now));
         }
     }
 
@@ -83,6 +103,10 @@ impl Group {
                     self.offsets.expire(is_read, |offset| offset.committed, retention, now);
                 }
             }
+            Kind::Consumer(consumer) => {
+                let is_read = |topic: &str| consumer.is_subscribed(topic);
+                self.offsets.expire(is_read, |offset| offset.committed, retention, now);
+            }
         }
     }
 
@@ -90,7 +114,12 @@ impl Group {
         self.offsets.is_empty()
             && match &self.kind {
                 Kind::Classic(classic) => classic.is_forgettable(),
+                Kind::Consumer(consumer) => consumer.is_empty(),
             }
+    }
+
+    fn is_empty_consumer(&self) -> bool {
+        matches!(&self.kind, Kind::Consumer(consumer) if consumer.is_empty())
     }
 
     /// Its type, its protocol type and its state, as a list has them.
@@ -101,12 +130,14 @@ impl Group {
                 classic.protocol_type().unwrap_or_default(),
                 GroupState::from(classic.phase()),
             ),
+            Kind::Consumer(consumer) => ("consumer", classic::CONSUMER, consumer.state()),
         }
     }
 
     pub(crate) fn may_delete_offsets(&self) -> Result<(), i16> {
         match &self.kind {
             Kind::Classic(classic) => classic.may_delete_offsets(),
+            Kind::Consumer(_) => Ok(()),
         }
     }
 
@@ -114,12 +145,14 @@ impl Group {
     pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
         match &self.kind {
             Kind::Classic(classic) => classic.is_subscribed(topic),
+            Kind::Consumer(consumer) => consumer.is_subscribed(topic),
         }
     }
 
     fn rearm(&self) {
         let next = match &self.kind {
             Kind::Classic(classic) => classic.next_timer(),
+            Kind::Consumer(consumer) => consumer.next_timer(),
         };
         self.alarm.send_if_modified(|at| std::mem::replace(at, next) != next);
     }
@@ -130,6 +163,16 @@ impl Group {
 pub(crate) struct Parked<T> {
     answer: oneshot::Receiver<T>,
     alarm: watch::Receiver<Option<Instant>>,
+}
+
+impl<T> Parked<T> {
+    /// Answered at once.
+    fn done(told: T) -> Self {
+        let (send, answer) = oneshot::channel();
+        // The receiver is here.
+        let _ = send.send(told);
+        Self { answer, alarm: watch::channel(None).1 }
+    }
 }
 
 /// Waits for an answer of a group. `None`: the group is gone, and the answer with it.
@@ -200,15 +243,20 @@ impl Groups {
 
     /// An id for a member, of what it is called: `name-uuid`.
     pub(crate) fn new_member_id(&mut self, name: &str) -> String {
+        format!("{name}-{}", self.new_member_uuid())
+    }
+
+    /// An id for a member.
+    pub(crate) fn new_member_uuid(&mut self) -> String {
         self.ids += 1;
         // Looks drawn, and is not: every run has the same ones.
         let high = self.ids.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let low = high.rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let id = uuid::Builder::from_u128((u128::from(high) << 64) | u128::from(low))
+        uuid::Builder::from_u128((u128::from(high) << 64) | u128::from(low))
             .with_version(uuid::Version::Random)
             .with_variant(uuid::Variant::RFC4122)
-            .into_uuid();
-        format!("{name}-{id}")
+            .into_uuid()
+            .to_string()
     }
 
     /// Brings a group up to date.
@@ -256,32 +304,38 @@ impl Groups {
         &mut self,
         id: &str,
         join: &Join<'_>,
+        image: &Image<'_>,
         now: Instant,
-    ) -> Result<Parked<Joined>, Joined> {
+    ) -> Parked<Joined> {
         self.advance(id, now);
-        if !self.list.contains_key(id) {
-            if !join.member_id.is_empty() {
-                return Err(Joined::refused(code::UNKNOWN_MEMBER_ID, join.member_id));
-            }
-            if self.list.len() >= MAX_GROUPS {
-                return Err(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
-            }
-            let group = Group::new(Kind::Classic(Classic::new(now)), now);
-            self.list.insert(id.to_owned(), group);
+        let is_new = self.list.get(id).is_none_or(|group| group.is_empty_consumer());
+        if is_new && !join.member_id.is_empty() {
+            return Parked::done(Joined::refused(code::UNKNOWN_MEMBER_ID, join.member_id));
         }
-        let Some(group) = self.list.get_mut(id) else {
-            return Err(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
+        if self.list.len() >= MAX_GROUPS && !self.list.contains_key(id) {
+            return Parked::done(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
+        }
+        let new = || Kind::Classic(Classic::new(now));
+        let group = self.list.entry(id.to_owned()).or_insert_with(|| Group::new(new(), now));
+        if is_new {
+            group.kind = new();
+        }
+        let told = match &mut group.kind {
+            Kind::Classic(classic) => {
+                let (send, answer) = oneshot::channel();
+                classic.join(&self.settings, join, send, now);
+                Parked { answer, alarm: group.alarm.subscribe() }
+            }
+            Kind::Consumer(consumer) => {
+                let (told, conversion) = consumer.join(&self.settings, join, image, now);
+                group.convert(&self.settings, conversion, now);
+                Parked::done(told)
+            }
         };
-        let (send, answer) = oneshot::channel();
-        let alarm = group.alarm.subscribe();
-        match &mut group.kind {
-            Kind::Classic(classic) => classic.join(&self.settings, join, send, now),
-        }
         self.advance(id, now);
-        Ok(Parked { answer, alarm })
+        told
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request has so many fields")]
     pub(crate) fn sync(
         &mut self,
         id: &str,
@@ -290,19 +344,24 @@ impl Groups {
         protocol: (Option<&str>, Option<&str>),
         assignments: HashMap<String, Bytes>,
         now: Instant,
-    ) -> Result<Parked<Synced>, Synced> {
-        let Some(group) = self.get(id, now) else {
-            return Err(Synced::refused(code::UNKNOWN_MEMBER_ID));
-        };
-        let (send, answer) = oneshot::channel();
-        let alarm = group.alarm.subscribe();
-        match &mut group.kind {
-            Kind::Classic(classic) => {
-                classic.sync(member, generation, protocol, assignments, send, now);
-            }
-        }
+    ) -> Parked<Synced> {
         self.advance(id, now);
-        Ok(Parked { answer, alarm })
+        let Some(group) = self.list.get_mut(id) else {
+            return Parked::done(Synced::refused(code::UNKNOWN_MEMBER_ID));
+        };
+        let told = match &mut group.kind {
+            Kind::Classic(classic) => {
+                let (send, answer) = oneshot::channel();
+                classic.sync(member, generation, protocol, assignments, send, now);
+                Parked { answer, alarm: group.alarm.subscribe() }
+            }
+            Kind::Consumer(consumer) => {
+                let told = consumer.sync(&self.settings, member, generation, protocol, now);
+                Parked::done(told.unwrap_or_else(Synced::refused))
+            }
+        };
+        self.advance(id, now);
+        told
     }
 
     pub(crate) fn heartbeat(
@@ -312,9 +371,13 @@ impl Groups {
         generation: i32,
         now: Instant,
     ) -> Result<(), i16> {
-        let group = self.get(id, now).ok_or(code::UNKNOWN_MEMBER_ID)?;
+        self.advance(id, now);
+        let group = self.list.get_mut(id).ok_or(code::UNKNOWN_MEMBER_ID)?;
         let outcome = match &mut group.kind {
             Kind::Classic(classic) => classic.heartbeat(member, generation, now),
+            Kind::Consumer(consumer) => {
+                consumer.classic_heartbeat(&self.settings, member, generation, now)
+            }
         };
         group.rearm();
         outcome
@@ -333,9 +396,63 @@ impl Groups {
         };
         let outcomes = match &mut group.kind {
             Kind::Classic(classic) => classic.leave(&self.settings, leaving, now),
+            Kind::Consumer(consumer) => consumer.classic_leave(leaving),
         };
         self.advance(id, now);
         outcomes
+    }
+
+    /// A member of a group of the next generation joins, is there, or goes.
+    pub(crate) fn beat(
+        &mut self,
+        id: &str,
+        beat: &Beat<'_>,
+        image: &Image<'_>,
+        now: Instant,
+    ) -> Result<Told, Refusal> {
+        self.advance(id, now);
+        let is_new = !self.list.contains_key(id);
+        let told = self.beat_now(id, beat, image, now);
+        if is_new && told.is_err() {
+            // What was made for nobody is not kept.
+            self.list.remove(id);
+        }
+        self.advance(id, now);
+        told
+    }
+
+    fn beat_now(
+        &mut self,
+        id: &str,
+        beat: &Beat<'_>,
+        image: &Image<'_>,
+        now: Instant,
+    ) -> Result<Told, Refusal> {
+        let not_found = |words: &str| Refusal::new(code::GROUP_ID_NOT_FOUND, words);
+        let settings = &self.settings;
+        if beat.joins() && !self.list.contains_key(id) {
+            if self.list.len() >= MAX_GROUPS {
+                return Err(Refusal::new(code::UNKNOWN_SERVER_ERROR, "there are too many groups"));
+            }
+            let new = Group::new(Kind::Consumer(Consumer::new()), now);
+            self.list.insert(id.to_owned(), new);
+        }
+        let group = self.list.get_mut(id);
+        let group = group.ok_or_else(|| not_found(&format!("Group {id} not found.")))?;
+        if let Kind::Classic(classic) = &mut group.kind {
+            let upgraded = beat.joins().then(|| upgrade(settings, classic, image, now)).flatten();
+            let no = || not_found(&format!("Group {id} is not a consumer group."));
+            group.kind = Kind::Consumer(upgraded.ok_or_else(no)?);
+        }
+        let Kind::Consumer(consumer) = &mut group.kind else {
+            return Err(not_found("the group is of another kind"));
+        };
+        if beat.epoch >= 0 {
+            return consumer.heartbeat(settings, beat, image, now);
+        }
+        let (told, conversion) = consumer.leave(beat)?;
+        group.convert(settings, conversion, now);
+        Ok(told)
     }
 
     /// Whether a member may commit, or somebody who is none: the group that it commits to.
@@ -357,6 +474,7 @@ impl Groups {
         let group = self.get_or_create(id, now).ok_or(code::UNKNOWN_SERVER_ERROR)?;
         match &mut group.kind {
             Kind::Classic(classic) => classic.commit(member, generation, now)?,
+            Kind::Consumer(consumer) => consumer.commit(member.0, generation, version)?,
         }
         group.rearm();
         Ok(group)
@@ -366,10 +484,11 @@ impl Groups {
     pub(crate) fn may_fetch(
         &mut self,
         id: &str,
-        _member: Option<(&str, i32)>,
+        member: Option<(&str, i32)>,
         now: Instant,
     ) -> Result<(), i16> {
         match self.get(id, now).map(|group| &group.kind) {
+            Some(Kind::Consumer(consumer)) => consumer.may_fetch(member),
             Some(Kind::Classic(_)) | None => Ok(()),
         }
     }
@@ -379,6 +498,7 @@ impl Groups {
         let group = self.get(id, now).ok_or(code::GROUP_ID_NOT_FOUND)?;
         match &group.kind {
             Kind::Classic(classic) => classic.may_be_deleted()?,
+            Kind::Consumer(consumer) => consumer.may_be_deleted()?,
         }
         self.list.remove(id);
         Ok(())
@@ -395,6 +515,15 @@ impl Groups {
         let Some(group) = self.list.get_mut(id) else { return false };
         let there = match &mut group.kind {
             Kind::Classic(classic) => classic.expire(&self.settings, member, now),
+            Kind::Consumer(consumer) => {
+                let there = consumer.members().any(|one| one.id == member);
+                if there {
+                    consumer.expired += 1;
+                    let conversion = consumer.fence(member);
+                    group.convert(&self.settings, conversion, now);
+                }
+                there
+            }
         };
         self.advance(id, now);
         there
@@ -424,6 +553,7 @@ impl Groups {
                     None if group.offsets.is_empty() => return false,
                     None => *classic = Classic::simple(from),
                 },
+                Kind::Consumer(consumer) => consumer.reload(settings, from),
             }
             group.rearm();
             true
@@ -469,4 +599,22 @@ impl Groups {
         group.offsets.commit(topic, partition, offset);
         true
     }
+}
+
+/// What becomes of a classic group that a member of the next generation joins: an empty one is gone,
+/// and consumers go on in the new one, each in its own time. `None`: they cannot.
+fn upgrade(
+    settings: &GroupSettings,
+    classic: &mut Classic,
+    image: &Image<'_>,
+    now: Instant,
+) -> Option<Consumer> {
+    if classic.is_empty() {
+        return Some(Consumer::new());
+    }
+    if !classic.is_of_consumers() || classic.members().count() > settings.max_size {
+        return None;
+    }
+    let (generation, members) = classic.moved()?;
+    Consumer::from_classic(settings, generation, members, image, now)
 }

@@ -63,7 +63,7 @@ pub use compression::Codec;
 pub use config::Storage;
 pub use doors::{Dialer, Doors};
 pub use faults::{Fault, FaultId, FaultRule, Faults, LoginFault, TlsFault};
-pub use groups::{CommittedOffset, GroupInfo, GroupMember, GroupState};
+pub use groups::{CommittedOffset, GroupInfo, GroupKind, GroupMember, GroupState};
 pub use price::{Price, Work};
 pub use sasl::{BearerLogin, BearerToken, Sasl};
 pub use sessions::{SessionInfo, SessionPartition};

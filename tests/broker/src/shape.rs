@@ -277,6 +277,8 @@ fn shape(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::DELETE_GROUPS => &groups::DELETE_GROUPS,
         ApiKey::OFFSET_DELETE => &groups::OFFSET_DELETE,
         ApiKey::DESCRIBE_PRODUCERS => &DESCRIBE_PRODUCERS,
+        ApiKey::CONSUMER_GROUP_HEARTBEAT => &groups::CONSUMER_GROUP_HEARTBEAT,
+        ApiKey::CONSUMER_GROUP_DESCRIBE => &groups::CONSUMER_GROUP_DESCRIBE,
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ use crate::batch::{Refusal, Rules};
 use crate::config::{Config, Storage};
 use crate::error_code as code;
 use crate::faults::Faults;
-use crate::groups::Groups;
+use crate::groups::{Groups, Image};
 use crate::log::Keeps;
 use crate::price::{Queue, Work};
 use crate::sasl::Registry;
@@ -235,6 +235,11 @@ impl State {
             .and_then(|index| self.fenced.get(index))
             .copied()
             .unwrap_or(true)
+    }
+
+    /// Groups, and the topics that they see.
+    pub(crate) fn groups_and_topics(&mut self) -> (&mut Groups, Image<'_>) {
+        (&mut self.groups, Image { topics: &self.topics, names: &self.names })
     }
 
     pub(crate) fn name_of(&self, id: Uuid) -> Option<&str> {

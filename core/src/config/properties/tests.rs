@@ -23,6 +23,8 @@ fn example(row: &Foreign) -> &'static str {
         Values::Partitioner => "murmur2",
         Values::Start => "latest",
         Values::Isolation => "read_committed",
+        Values::Commits => "false",
+        Values::Assignors => "range",
         // Only together are they a setting; config/secured/tests.rs has those.
         Values::Security => "PLAINTEXT",
     }
@@ -46,7 +48,8 @@ fn every_setting_of_the_table_is_taken_by_its_builder() {
             Owner::Client => Client::builder().read_properties(&properties).build().map(drop),
             Owner::Producer => client().producer().read_properties(&properties).build().map(drop),
             Owner::Consumer => {
-                let builder = client().consumer().topics(["t"]).read_properties(&properties);
+                let builder = client().consumer().topics(["t"]).group("g");
+                let builder = builder.read_properties(&properties);
                 builder.build().map(drop)
             }
         };
@@ -111,6 +114,22 @@ fn skins_get_plain_values() {
     let settings: Vec<_> =
         plain_settings(Owner::Consumer, &consumer).unwrap().into_iter().collect();
     assert_eq!(settings, [("check_crc", Plain::Flag(false)), ("start", word("latest"))]);
+    let member = of(&[
+        ("group.id", "g"),
+        ("enable.auto.commit", "true"),
+        ("session.timeout.ms", "6000"),
+        ("partition.assignment.strategy", "[range,roundrobin]"),
+    ]);
+    let settings: Vec<_> = plain_settings(Owner::Consumer, &member).unwrap().into_iter().collect();
+    assert_eq!(
+        settings,
+        [
+            ("assignors", word("range,roundrobin")),
+            ("commit", word("marks")),
+            ("group", word("g")),
+            ("session_timeout", Plain::Number(6_000_000_000)),
+        ]
+    );
     assert!(plain_settings(Owner::Client, &consumer).unwrap().is_empty());
     assert!(plain_settings(Owner::Client, &of(&[("zebra", "1")])).is_err());
 }
@@ -150,8 +169,12 @@ fn what_is_not_taken_is_said_with_what_there_is_instead() {
         (Producer, "lingr.ms", "5", "'lingr.ms' (there is linger.ms)"),
         (Producer, "linger", "5", "'linger' (as a property it is linger.ms)"),
         (Producer, "zebra", "5", "'zebra' (no client has it that is known here)"),
-        (Consumer, "group.id", "g", "consumer groups are not offered yet"),
-        (Consumer, "enable.auto.commit", "true", "nothing is committed yet"),
+        (Consumer, "group.protocol", "consumer", "members of a group are of the classic protocol"),
+        (Consumer, "heartbeat.interval.ms", "3000", "a heartbeat goes out every 3 s"),
+        (Consumer, "group", "g", "'group' (as a property it is group.id)"),
+        (Consumer, "enable.auto.commit", "no", "'no' is neither true nor false"),
+        (Consumer, "partition.assignment.strategy", "com.acme.Own", "no assignor 'Own'; there are"),
+        (Consumer, "rebalance_cb", "f", "takes events"),
         (Consumer, "auto.offset.reset", "none", "'none' is not offered: earliest, latest"),
         (Consumer, "check.crcs", "yes", "'yes' is neither true nor false"),
         (Consumer, "acks", "all", "'acks' (it is a producer's)"),
@@ -188,6 +211,27 @@ fn two_names_of_one_setting_agree() {
     let other = of(&[("delivery.timeout.ms", "1000"), ("message.timeout.ms", "2000")]);
     let error = read(Owner::Producer, &other).unwrap_err();
     assert!(error.message().contains("'delivery.timeout.ms' sets delivery_timeout to another"));
+}
+
+#[test]
+fn what_is_committed_without_being_told_to_follows_from_two_properties() {
+    for (auto, store, commit) in [
+        ("true", "", Some(Commit::Marks)),
+        ("", "true", Some(Commit::Marks)),
+        ("true", "false", Some(Commit::Acked)),
+        ("", "false", Some(Commit::Acked)),
+        ("false", "true", Some(Commit::Manual)),
+        ("false", "false", Some(Commit::Manual)),
+        ("", "", None),
+    ] {
+        let properties = of(&[("enable.auto.commit", auto), ("enable.auto.offset.store", store)]);
+        let read = read(Owner::Consumer, &properties).unwrap();
+        let commit = commit.map(|commit| ("commit", Value::Commit(commit)));
+        assert_eq!(read, Vec::from_iter(commit), "{auto} {store}");
+    }
+    let both = of(&[("enable.auto.commit", "true"), ("auto.commit.enable", "false")]);
+    let error = read(Owner::Consumer, &both).unwrap_err();
+    assert!(error.message().contains("'auto.commit.enable' (another name of it says"), "{error}");
 }
 
 #[test]

@@ -145,6 +145,11 @@ impl Shelf {
         Some(self.claim.marks()?.committable(self.incarnation, place))
     }
 
+    /// Whether records of it were handed on one by one since the last look.
+    pub(super) fn has_moved(&self) -> bool {
+        self.claim.marks().is_some_and(Marks::has_moved)
+    }
+
     /// Whether the application has something of it that it did not finish.
     pub(super) fn is_open(&self) -> bool {
         self.claim.marks().is_some_and(Marks::is_open)

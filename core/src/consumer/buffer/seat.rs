@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::queue::Dropped;
 use super::{Begin, Buffer, Key, State};
+use crate::consumer::claim::Claim;
 use crate::consumer::event::Event;
-use crate::consumer::marks::{Attention, Place};
+use crate::consumer::marks::{Attention, Place, Span};
 use crate::consumer::slot::SlotId;
 
 /// Until when partitions may be handed out.
@@ -45,6 +46,8 @@ pub(super) struct Seat {
     done: u64,
     /// At the end it is waited for what the application has in hand.
     waits_for_hand: bool,
+    /// What could not be opened counts as in hand, until the application has heard why and asks for the next.
+    unreadable: Option<(Arc<Claim>, Span)>,
 }
 
 impl Seat {
@@ -59,6 +62,7 @@ impl Seat {
             told: 0,
             done: 0,
             waits_for_hand: true,
+            unreadable: None,
         }
     }
 
@@ -66,6 +70,11 @@ impl Seat {
     pub(super) fn asks(&mut self, takes_events: bool) -> Option<Event> {
         self.presence.asks += 1;
         self.presence.waits = true;
+        if let Some((claim, span)) = self.unreadable.take()
+            && let Some(marks) = claim.marks()
+        {
+            marks.done(&span, span.next);
+        }
         self.takes_events |= takes_events;
         self.done = self.told;
         if !takes_events {
@@ -102,6 +111,11 @@ impl State {
 }
 
 impl Buffer {
+    /// Whether a group decides what is read.
+    pub(in crate::consumer) fn is_members(&self) -> bool {
+        self.lock().seat.is_some()
+    }
+
     /// These are the group's to this member: they are read from there on.
     pub(in crate::consumer) fn take_over(&self, partitions: Vec<(Key, Begin)>) {
         // After a close nothing is read.
@@ -136,10 +150,10 @@ impl Buffer {
     pub(in crate::consumer) fn lease(&self, lease: Lease) {
         let mut state = self.lock();
         let Some(seat) = &mut state.seat else { return };
-        // Only a new one can have something handed out that was not before.
-        let renewed = std::mem::replace(&mut seat.lease, lease) != lease;
-        let is_there = matches!(lease, Lease::Until(_));
-        Self::notify(state, renewed && is_there, false);
+        let before = std::mem::replace(&mut seat.lease, lease);
+        // What waited for it may be handed out now. (One that has run out meanwhile was not seen to.)
+        let again = before == Lease::Over && lease != Lease::Over;
+        Self::notify(state, again, false);
     }
 
     /// The application is to hear of it before the next batch. Gives its number, for [`Self::has_done`].
@@ -189,11 +203,34 @@ impl Buffer {
         self.lock().seat.as_ref().map(|seat| seat.presence).unwrap_or_default()
     }
 
-    /// From where the next reader of each partition is to go on, as far as that is known.
-    pub(in crate::consumer) fn committable(&self) -> Vec<(Key, Place)> {
+    /// Whether the application has handed records on one by one since the last look.
+    pub(in crate::consumer) fn has_moved(&self) -> bool {
+        let state = self.lock();
+        let moved = |slot| state.shelves.get(slot).is_some_and(|shelf| shelf.has_moved());
+        // All are looked at, so that none is news the next time.
+        state.shelves.iter().fold(false, |any, (_, slot)| moved(slot) || any)
+    }
+
+    /// The application waits no more, and has nothing in hand: its time runs from now on.
+    pub(in crate::consumer) fn waits_no_more(&self) {
+        if let Some(seat) = &mut self.lock().seat {
+            seat.gives();
+        }
+    }
+
+    /// The application is told why it is not given these records.
+    pub(super) fn is_unreadable(&self, claim: &Arc<Claim>, span: Option<Span>) {
+        if let (Some(seat), Some(span)) = (&mut self.lock().seat, span) {
+            seat.unreadable = Some((Arc::clone(claim), span));
+        }
+    }
+
+    /// From where the next reader of each partition is to go on, as far as that is known, and in which incarnation of it.
+    pub(in crate::consumer) fn committable(&self) -> Vec<(Key, Place, u64)> {
         let state = self.lock();
         let place = |(key, slot): (&Key, SlotId)| {
-            Some((key.clone(), state.shelves.get(slot)?.committable()?))
+            let shelf = state.shelves.get(slot)?;
+            Some((key.clone(), shelf.committable()?, shelf.incarnation))
         };
         state.shelves.iter().filter_map(place).collect()
     }

@@ -72,18 +72,20 @@ impl Buffer {
             if state.closed {
                 return Poll::Ready(None);
             }
+            let event = state.seat.as_mut().and_then(|seat| seat.asks(events));
+            if let Some(event) = event {
+                return Poll::Ready(Some(Ok(event)));
+            }
             let is_there = |(part, end): &(TopicPartition, i64)| {
                 let slot = state.shelves.find(&part.topic, part.partition);
                 let position = slot.and_then(|slot| state.shelves.get(slot)?.position);
                 position.is_some_and(|position| position >= *end)
             };
             if !ends.is_empty() && ends.iter().all(is_there) {
+                if let Some(seat) = &mut state.seat {
+                    seat.gives();
+                }
                 return Poll::Ready(None);
-            }
-            if let Some(seat) = &mut state.seat
-                && let Some(event) = seat.asks(events)
-            {
-                return Poll::Ready(Some(Ok(event)));
             }
             if let Some(item) = self.pop(&mut state, pool) {
                 drop(state);
@@ -151,10 +153,13 @@ impl Buffer {
                     self.open(pool, key, fetched, end, &claim, span.clone())
                 });
                 let opened = opened.and_then(|opened| opened);
-                // Nobody is given it, or an error in its place: it is passed over.
-                let is_passed = opened.as_ref().map_or(true, Batch::is_empty);
-                if let (true, Some(marks), Some(span)) = (is_passed, claim.marks(), &span) {
-                    marks.done(span, span.next);
+                match (&opened, claim.marks(), &span) {
+                    // Nobody is given it: it is passed over.
+                    (Ok(batch), Some(marks), Some(span)) if batch.is_empty() => {
+                        marks.done(span, span.next);
+                    }
+                    (Err(_), Some(_), _) => self.is_unreadable(&claim, span),
+                    _ => {}
                 }
                 opened
             }

@@ -129,6 +129,14 @@ impl Fetcher {
                     }
                 }
             }
+            // A member's partitions are there, as its leader sees it.
+            if self.buffer.is_members() && !topic.missing.is_empty() {
+                if topic.ask_again.is_none_or(|at| at <= now) {
+                    topic.ask_again = Some(now + LOOK_AGAIN);
+                    metadata.want(name, RefreshReason::Stale);
+                }
+                self.wake_at = earlier(self.wake_at, topic.ask_again);
+            }
             // Who leads its partitions may have changed.
             if topic.meta.as_ref().map(Arc::as_ptr) != before {
                 topic.slots.values().for_each(|slot| self.reading.touch(*slot));
@@ -178,6 +186,10 @@ impl Fetcher {
             // The broker that answered may be behind, or the partition may be created later.
             if *partition >= count && topic.missing.insert(*partition) {
                 self.pool.metadata().want(name, RefreshReason::Stale);
+                // The leader of a group may know of partitions that this broker does not know yet.
+                if self.buffer.is_members() {
+                    continue;
+                }
                 self.buffer.fail(Error::new(
                     ErrorKind::UnknownPartition,
                     format!("topic '{name}' has no partition {partition}, it has {count}"),

@@ -121,6 +121,9 @@ pub(in crate::consumer) struct Committed {
     pub(in crate::consumer) metadata: String,
 }
 
+/// What a group keeps of one partition, if it says so.
+pub(in crate::consumer) type Found = Result<Option<Committed>, Failure>;
+
 /// How a member reaches its coordinator.
 #[derive(Clone)]
 pub(in crate::consumer) struct Calls {
@@ -302,14 +305,14 @@ impl Calls {
         }
     }
 
-    /// What the group keeps of these partitions, `None` where it keeps nothing. A partition with an error, or left out,
-    /// fails the call with the worst of them: to read on from the wrong place is worse than to ask again.
+    /// What the group keeps of these partitions, `None` where it keeps nothing. Only that is none: where there is an error
+    /// nobody knows.
     pub(in crate::consumer) async fn committed(
         &self,
         coordinator: i32,
         of: &Membership,
         partitions: &[Key],
-    ) -> Result<Vec<(Key, Option<Committed>)>, Failure> {
+    ) -> Result<Vec<(Key, Found)>, Failure> {
         let connection = self.shared(coordinator).await?;
         let version = version::<OffsetFetchRequest>(&connection, FETCH)?;
         let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
@@ -335,25 +338,25 @@ impl Calls {
         if group.error_code != NONE {
             return Err(self.refused(&connection, Api::OffsetFetch, group.error_code));
         }
-        let mut found: BTreeMap<(String, i32), Option<Committed>> = BTreeMap::new();
+        let mut found: BTreeMap<(String, i32), Found> = BTreeMap::new();
         for topic in group.topics {
             for p in topic.partitions {
-                if p.error_code != NONE {
-                    return Err(self.refused(&connection, Api::OffsetFetch, p.error_code));
-                }
-                let committed = (p.committed_offset >= 0).then(|| Committed {
-                    offset: p.committed_offset,
-                    epoch: p.committed_leader_epoch,
-                    metadata: p.metadata.as_deref().unwrap_or_default().to_owned(),
-                });
-                found.insert((topic.name.to_string(), p.partition_index), committed);
+                let of = match p.error_code {
+                    NONE => Ok((p.committed_offset >= 0).then(|| Committed {
+                        offset: p.committed_offset,
+                        epoch: p.committed_leader_epoch,
+                        metadata: p.metadata.as_deref().unwrap_or_default().to_owned(),
+                    })),
+                    code => Err(self.refused(&connection, Api::OffsetFetch, code)),
+                };
+                found.insert((topic.name.to_string(), p.partition_index), of);
             }
         }
         let mut all = Vec::with_capacity(partitions.len());
         for key in partitions {
             let of_key = found.remove(&(key.0.to_string(), key.1));
-            let of_key = of_key.ok_or_else(|| self.left_out(&connection, Api::OffsetFetch))?;
-            all.push((key.clone(), of_key));
+            let left_out = || Err(self.left_out(&connection, Api::OffsetFetch));
+            all.push((key.clone(), of_key.unwrap_or_else(left_out)));
         }
         Ok(all)
     }

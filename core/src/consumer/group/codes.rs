@@ -4,7 +4,7 @@
 use crate::error::names as code;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(in crate::consumer) enum Meaning {
     Fine,
     /// This broker is not the coordinator, or nobody is yet. The membership is kept: the next coordinator reads it from
     /// its log.
@@ -33,7 +33,7 @@ pub(super) enum Meaning {
     Odd,
 }
 
-pub(super) fn meaning(of: i16) -> Meaning {
+pub(in crate::consumer) fn meaning(of: i16) -> Meaning {
     match of {
         code::NONE => Meaning::Fine,
         code::NOT_COORDINATOR | code::COORDINATOR_NOT_AVAILABLE => Meaning::Moved,

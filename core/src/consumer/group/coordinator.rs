@@ -13,7 +13,8 @@ use super::events::{Outcome, RequestId};
 use crate::policy::backoff::Backoff;
 
 /// Between requests that are refused until somebody has done something: a right is missing, the group is full.
-pub(super) const SLOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+pub(in crate::consumer) const SLOW: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(30));
 
 #[derive(Debug)]
 enum State {
@@ -90,11 +91,6 @@ impl Coordinator {
             State::Unknown { not_before } => Some(not_before),
             State::Asking { .. } | State::Known { .. } => None,
         }
-    }
-
-    /// A lookup is on its way.
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(self.state, State::Asking { .. })
     }
 
     /// `spread`: within which time members come back to a coordinator that they had lost.

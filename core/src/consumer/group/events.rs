@@ -9,7 +9,7 @@
 //!   and committed. At the deadline the machine goes on without it.
 //! - Nothing is handed out past [`lease`](super::classic::Classic::lease), which whoever takes a batch compares with the clock: a process
 //!   that was stopped looks there before any task of ours runs.
-//! - Commits go out as [`standing`](super::classic::Classic::standing) says, looked at when the request is made; what is refused
+//! - Commits go out as [`commits`](super::classic::Classic::commits) says, looked at when the request is made; what is refused
 //!   comes back as [`Event::Refused`].
 
 use std::sync::Arc;
@@ -84,12 +84,16 @@ pub(crate) enum Event<A> {
         sent: Identity,
         found: RequestId,
     },
-    /// A request that bore this identity was answered without an error: the coordinator knows us as of `since`, when the
-    /// request was made.
+    /// Classic: a commit that bore this identity was taken, and was sent then. It counts as a heartbeat, as no other request
+    /// does (`OffsetMetadataManager.validateOffsetCommit`).
     Alive {
         sent: Identity,
         since: Instant,
     },
+    /// Next: a commit is on its way, or not any more. It bears the epoch, which moves with the answers to heartbeats:
+    /// each waits for the other.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for members of the next generation"))]
+    Committing(bool),
     /// This is subscribed to from now on.
     Subscribed(Subscription),
     /// Classic, the leader: the partitions or racks of the group's topics are not those that the plan was made with.
@@ -100,6 +104,7 @@ pub(crate) enum Event<A> {
         ok: bool,
     },
     /// Next: names of topic ids that [`Action::Resolve`] asked for. May come again, with more.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for members of the next generation"))]
     Named {
         topics: Vec<(Uuid, Arc<str>)>,
     },
@@ -208,16 +213,9 @@ pub(crate) struct Identity {
     pub(crate) instance_id: Option<Arc<str>>,
 }
 
-impl Identity {
-    /// Of those that have a group for its offsets only.
-    pub(crate) fn none() -> Self {
-        Self { member_id: Arc::from(""), generation: -1, instance_id: None }
-    }
-}
-
 /// Whether a commit may go out now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Commits {
     /// As this one.
     As(Identity),
     /// It would be refused, or there is nobody to send it to. Later.
@@ -258,7 +256,8 @@ const GIVE_UP_RESERVE: Duration = Duration::from_secs(5);
 impl Settings {
     /// How often a classic member tells that it is there.
     pub(crate) fn heartbeat_interval(&self) -> Duration {
-        Duration::from_secs(3).min(self.session_timeout / 3)
+        // Who hears of a rebalance only once it is over is not part of it.
+        Duration::from_secs(3).min(self.session_timeout / 3).min(self.max_poll_interval / 3)
     }
 
     /// How long partitions may take to be given up: the others wait for us since up to a heartbeat ago, for R.

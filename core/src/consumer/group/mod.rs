@@ -10,12 +10,22 @@
 //! ```
 
 pub(crate) mod assignors;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the task is about to have members of both kinds")
+)]
+pub(crate) mod auto;
 pub(super) mod calls;
 pub(crate) mod classic;
 mod codes;
 mod coordinator;
 pub(crate) mod events;
 mod life;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the task is about to have members of both kinds")
+)]
+pub(crate) mod next;
 mod offsets;
 mod settings;
 pub(super) mod task;

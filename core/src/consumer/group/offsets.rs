@@ -23,10 +23,20 @@ pub(crate) struct Order {
     pub(crate) reply: oneshot::Sender<Result<()>>,
 }
 
+/// A place in one incarnation of a partition: in another one the same offset is another record. `None`: as the group had
+/// it when the partition came.
+type Had = (Place, Option<u64>);
+
+fn is_same(had: Option<&Had>, (place, incarnation): (Place, u64)) -> bool {
+    had.is_some_and(|(of, begun)| *of == place && begun.is_none_or(|begun| begun == incarnation))
+}
+
 /// See the module.
 pub(super) struct Offsets {
     /// What the group has, as far as it is known here.
-    known: Places,
+    known: BTreeMap<Key, Had>,
+    /// What it does not take, of partitions that it says that of: not said again.
+    refused: BTreeMap<Key, Had>,
     in_flight: Option<Flight>,
     /// Nothing is committed unless it is asked for.
     by_hand: bool,
@@ -37,18 +47,30 @@ pub(super) struct Offsets {
     urgent: bool,
     not_before: Option<Instant>,
     backoff: Backoff,
-    orders: Vec<Order>,
+    /// Each with the time until which it waits.
+    orders: Vec<(Order, Instant)>,
+    patience: Duration,
+    /// Why the last commit had no effect.
+    trouble: Option<Error>,
 }
 
 struct Flight {
-    places: Places,
-    orders: Vec<Order>,
+    places: BTreeMap<Key, Had>,
+    orders: Vec<(Order, Instant)>,
 }
 
 impl Offsets {
-    pub(super) fn new(interval: Duration, by_hand: bool, now: Instant, rng: &mut impl Rng) -> Self {
+    /// `patience`: how long the application waits for a commit that it has asked for.
+    pub(super) fn new(
+        interval: Duration,
+        by_hand: bool,
+        patience: Duration,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> Self {
         Self {
-            known: Places::new(),
+            known: BTreeMap::new(),
+            refused: BTreeMap::new(),
             in_flight: None,
             by_hand,
             interval,
@@ -57,13 +79,15 @@ impl Offsets {
             not_before: None,
             backoff: Backoff::default(),
             orders: Vec::new(),
+            patience,
+            trouble: None,
         }
     }
 
     /// What the group has of a partition, as it said.
     pub(super) fn found(&mut self, key: Key, place: Option<Place>) {
         match place {
-            Some(place) => drop(self.known.insert(key, place)),
+            Some(place) => drop(self.known.insert(key, (place, None))),
             None => drop(self.known.remove(&key)),
         }
     }
@@ -71,6 +95,7 @@ impl Offsets {
     /// A partition is not this member's any more.
     pub(super) fn forget(&mut self, key: &Key) {
         self.known.remove(key);
+        self.refused.remove(key);
     }
 
     /// What is done is to be committed without a wait.
@@ -78,8 +103,18 @@ impl Offsets {
         self.urgent = !self.by_hand;
     }
 
-    pub(super) fn order(&mut self, order: Order) {
-        self.orders.push(order);
+    pub(super) fn order(&mut self, order: Order, now: Instant) {
+        self.orders.push((order, now + self.patience));
+    }
+
+    /// Those that have waited long enough are told, and those that nobody waits for are forgotten.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let over = |(order, until): &mut (Order, Instant)| *until <= now || order.reply.is_closed();
+        let over: Vec<(Order, Instant)> = self.orders.extract_if(.., over).collect();
+        for (order, _) in over {
+            let late = || Error::timeout("a commit", self.patience);
+            answer(order, Err(self.trouble.clone().unwrap_or_else(late)));
+        }
     }
 
     /// Whether something is to be committed now, if there is anything.
@@ -88,7 +123,7 @@ impl Offsets {
         self.in_flight.is_none() && wanted && self.not_before.is_none_or(|at| at <= now)
     }
 
-    /// When to look again.
+    /// When to look again, if anything may be committed.
     pub(super) fn wake(&self) -> Option<Instant> {
         if self.in_flight.is_some() {
             return None;
@@ -101,67 +136,99 @@ impl Offsets {
         }
     }
 
+    /// When the first of those who wait for a commit has waited long enough.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.orders.iter().map(|(_, until)| *until).min()
+    }
+
     /// The next commit, of what can be; `None`: the group has all of it.
     pub(super) fn begin(
         &mut self,
-        committable: Vec<(Key, Place)>,
+        committable: Vec<(Key, Place, u64)>,
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<Places> {
         self.due = now + jittered(self.interval, rng);
         self.urgent = false;
         let orders = std::mem::take(&mut self.orders);
-        let marks = !self.by_hand || orders.iter().any(|order| order.places.is_none());
-        let mut places: Places = match marks {
-            true => committable.into_iter().collect(),
-            false => Places::new(),
-        };
-        for order in orders.iter().filter_map(|order| order.places.as_ref()) {
-            places.extend(order.iter().map(|(key, place)| (key.clone(), *place)));
+        let marks = !self.by_hand || orders.iter().any(|(order, _)| order.places.is_none());
+        // Who asks for it by hand hears what the group says to it now.
+        let by_hand = !orders.is_empty();
+        let mut places: BTreeMap<Key, Had> = BTreeMap::new();
+        for (key, place, incarnation) in committable.into_iter().filter(|_| marks) {
+            let new = (place, incarnation);
+            let has = is_same(self.known.get(&key), new);
+            if !has && (by_hand || !is_same(self.refused.get(&key), new)) {
+                places.insert(key, (place, Some(incarnation)));
+            }
         }
-        places.retain(|key, place| self.known.get(key) != Some(place));
+        for (order, _) in &orders {
+            let named = order.places.iter().flatten();
+            places.extend(named.map(|(key, place)| (key.clone(), (*place, None))));
+        }
         if places.is_empty() {
-            orders.into_iter().for_each(|order| answer(order, Ok(())));
+            orders.into_iter().for_each(|(order, _)| answer(order, Ok(())));
             return None;
         }
-        let flight = Flight { places: places.clone(), orders };
-        self.in_flight = Some(flight);
-        Some(places)
+        let sent = places.iter().map(|(key, (place, _))| (key.clone(), *place)).collect();
+        self.in_flight = Some(Flight { places, orders });
+        Some(sent)
     }
 
-    /// The commit was answered: which of its partitions were taken, and the first error.
-    pub(super) fn answered(&mut self, taken: impl Fn(&Key) -> bool, error: Option<&Error>) {
+    /// The commit was answered: what each partition was refused for.
+    pub(super) fn answered(
+        &mut self,
+        is_mine: impl Fn(&Key) -> bool,
+        refusal: impl Fn(&Key) -> Option<Error>,
+    ) {
         let Some(Flight { places, orders }) = self.in_flight.take() else { return };
-        self.known.extend(places.into_iter().filter(|(key, _)| taken(key)));
-        self.backoff.reset();
-        self.not_before = None;
-        for order in orders {
-            answer(order, error.map_or(Ok(()), |e| Err(e.clone())));
+        for (order, _) in orders {
+            // Who has named partitions hears of those.
+            let first = match &order.places {
+                Some(named) => named.keys().find_map(&refusal),
+                None => places.keys().find_map(&refusal),
+            };
+            answer(order, first.map_or(Ok(()), Err));
         }
+        for (key, had) in places.into_iter().filter(|(key, _)| is_mine(key)) {
+            if refusal(&key).is_some() {
+                self.refused.insert(key, had);
+            } else {
+                self.refused.remove(&key);
+                self.known.insert(key, had);
+            }
+        }
+        self.backoff.reset();
+        (self.not_before, self.trouble) = (None, None);
     }
 
     /// Nobody knows of any of it, or it was refused for now: it is tried again with what is newest then.
-    pub(super) fn failed(&mut self, now: Instant, rng: &mut impl Rng) {
+    pub(super) fn failed(&mut self, error: &Error, now: Instant, rng: &mut impl Rng) {
         let Some(Flight { orders, .. }) = self.in_flight.take() else { return };
         self.orders.splice(0..0, orders);
         self.urgent = !self.by_hand;
         self.not_before = Some(now + self.backoff.next(rng));
+        self.trouble = Some(error.clone());
     }
 
     /// There is no membership that anything could be committed for.
     pub(super) fn lost(&mut self, error: &Error) {
         self.known.clear();
+        self.refused.clear();
         self.urgent = false;
         self.not_before = None;
-        for order in self.orders.drain(..) {
+        for (order, _) in self.orders.drain(..) {
             answer(order, Err(error.clone()));
         }
     }
 
     /// Whether the group has what is done of these partitions, as far as it ever will.
-    pub(super) fn has(&self, committable: &[(Key, Place)], of: &[Key]) -> bool {
-        let is_there = |(key, place): &(Key, Place)| self.known.get(key) == Some(place);
-        self.by_hand || committable.iter().filter(|(key, _)| of.contains(key)).all(is_there)
+    pub(super) fn has(&self, committable: &[(Key, Place, u64)], of: &[Key]) -> bool {
+        let is_there = |(key, place, incarnation): &(Key, Place, u64)| {
+            let had = [&self.known, &self.refused];
+            had.iter().any(|had| is_same(had.get(key), (*place, *incarnation)))
+        };
+        self.by_hand || committable.iter().filter(|(key, ..)| of.contains(key)).all(is_there)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Settings of a member, and how what is done is committed.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,33 @@ pub enum Commit {
     /// As with `Marks`, but nothing is committed except by
     /// [`Consumer::commit`](crate::Consumer::commit).
     Manual,
+}
+
+impl Commit {
+    const ALL: [Self; 3] = [Self::Marks, Self::Acked, Self::Manual];
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Marks => "marks",
+            Self::Acked => "acked",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+impl FromStr for Commit {
+    type Err = Error;
+
+    /// By its name.
+    ///
+    /// # Errors
+    /// `Config` for another word.
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|commit| commit.name() == name).ok_or_else(|| {
+            Error::config(format!("commit is '{name}'; it is one of marks, acked and manual"))
+        })
+    }
 }
 
 /// What a member is made with.
@@ -55,6 +83,12 @@ impl GroupConfig {
             Err(Error::config(format!("{name} is {value:?}; it must be {least:?} to {most:?}")))
         };
         let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        if self.id.is_empty() {
+            return Err(Error::config("settings of a member of a group, and no group").advise(
+                "name the group, or leave out instance_id, session_timeout, max_poll_interval, \
+                 assignors, commit and commit_interval",
+            ));
+        }
         range("session_timeout", self.session_timeout, second, day)?;
         range("max_poll_interval", self.max_poll_interval, second, day)?;
         range("commit_interval", self.commit_interval, Duration::from_millis(10), day)?;

@@ -12,19 +12,22 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::calls::{Calls, Committed, Failure, Joined, Membership};
+use super::calls::{Calls, Committed, Failure, Found, Joined, Membership};
 use super::classic::{Answer, Classic};
-use super::events::{self, Identity, Outcome, RequestId, Round, Settings, Standing, Subscription};
+use super::events::{self, Commits, Identity, Outcome, RequestId, Round, Settings, Subscription};
 use super::offsets::{Offsets, Order, Places};
 use super::settings::GroupConfig;
 use super::wire::Partitions;
 use crate::cluster::{Handle, Lookup};
 use crate::config::Start;
 use crate::consumer::buffer::{Begin, Buffer, Key, Lease, Presence};
+use crate::consumer::event::Event;
 use crate::consumer::marks::{Attention, Place};
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Origin;
 use crate::policy::backoff::Backoff;
 use crate::policy::spell::Spell;
 
@@ -34,37 +37,49 @@ enum News {
         id: RequestId,
         found: Result<i32>,
     },
+    /// `joined`: of a JoinGroup, what the leader needs of it.
     Answer {
         id: RequestId,
         outcome: Outcome<Answer>,
+        joined: Option<Joined>,
     },
     /// A request has no response.
     Lost {
         id: RequestId,
         failure: Failure,
     },
-    /// A JoinGroup was answered: what the leader needs of it.
-    Joined {
-        id: RequestId,
-        joined: Joined,
-    },
     Planned {
         join: RequestId,
         plan: Result<leader::Plan>,
     },
-    /// What the group has of partitions, asked as a number of times.
+    /// What the group has of partitions that came.
     Found {
-        sent: Identity,
-        by: RequestId,
-        since: Instant,
-        found: Result<Vec<(Key, Option<Committed>)>, Failure>,
+        of: Of,
+        found: Result<Vec<(Take, Found)>, Failure>,
     },
     Committed {
-        sent: Identity,
-        by: RequestId,
-        since: Instant,
+        of: Of,
         answer: Result<Vec<(Key, i16)>, Failure>,
     },
+}
+
+/// Of a call beside the machine's: who made it, to the coordinator of which lookup, and when.
+#[derive(Clone)]
+struct Of {
+    sent: Identity,
+    found: RequestId,
+    since: Instant,
+}
+
+/// A partition that came, as the so-manyeth: it may go and come again while the group is asked about it.
+type Take = (Key, u64);
+
+/// A partition of this member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Where the group was is looked up.
+    Looking(u64),
+    Reading,
 }
 
 /// Orders of the application.
@@ -76,7 +91,28 @@ pub(crate) enum Command {
 /// How the application's side reaches the task.
 #[derive(Clone)]
 pub(crate) struct Contact {
-    pub(crate) orders: mpsc::UnboundedSender<Command>,
+    /// Forgotten in a forked child: the last one to be dropped wakes a task, with locks of the parent's threads.
+    orders: Option<mpsc::UnboundedSender<Command>>,
+    origin: Origin,
+}
+
+impl Contact {
+    pub(crate) fn new(orders: mpsc::UnboundedSender<Command>) -> Self {
+        Self { orders: Some(orders), origin: Origin::here() }
+    }
+
+    /// Gives whether there is still a task.
+    pub(crate) fn order(&self, command: Command) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.send(command).is_ok())
+    }
+}
+
+impl Drop for Contact {
+    fn drop(&mut self) {
+        if !self.origin.is_here() {
+            std::mem::forget(self.orders.take());
+        }
+    }
 }
 
 /// Partitions that are being given up.
@@ -86,6 +122,15 @@ struct Giving {
     event: u64,
     /// All is finished; what is done is being committed.
     finished: bool,
+    /// Before the deadline what is finished until then is committed.
+    last_call: Option<Instant>,
+}
+
+/// A topic when it was seen first: which it was, and how many partitions it had. Nothing of one that was not there.
+#[derive(Clone, Copy, Debug, Default)]
+struct FirstSeen {
+    id: Uuid,
+    count: i32,
 }
 
 /// See the module.
@@ -98,20 +143,26 @@ pub(crate) struct Member {
     start: Start,
     topics: Vec<Arc<str>>,
     /// How many partitions each of them had when it was seen first: what comes later is read from its first record.
-    first_seen: BTreeMap<Arc<str>, i32>,
+    first_seen: BTreeMap<Arc<str>, FirstSeen>,
+    /// When the topics are looked at again, whether there is news of them or not.
+    learn_at: Instant,
     /// Topics that the application was told are not to be had, and why.
     told: BTreeMap<Arc<str>, ErrorKind>,
+    /// The kind of the last error about offsets that it was told.
+    offsets_told: Option<ErrorKind>,
     buffer: Arc<Buffer>,
     attention: Arc<Attention>,
     calls: Calls,
     machine: Classic,
+    settings: Settings,
     /// By which lookup, and who.
     coordinator: Option<(RequestId, i32)>,
     leader: leader::Leader,
     /// What the last assignment was, and of which generation: an eager member's history.
     history: (Partitions, i32),
     /// Partitions of this member; those that are not read yet wait for what the group has of them.
-    parts: BTreeMap<Key, bool>,
+    parts: BTreeMap<Key, Part>,
+    takes: u64,
     looking: bool,
     look_at: Option<Instant>,
     look_backoff: Backoff,
@@ -130,6 +181,13 @@ pub(crate) struct Member {
     tx: mpsc::UnboundedSender<News>,
     rx: mpsc::UnboundedReceiver<News>,
 }
+
+/// Topics that are not there are looked up again after this time, and the others, so that they count as used.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const STILL_USED: Duration = Duration::from_secs(60);
+
+/// Before the deadline of what is to be given up: for the last commit.
+const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// How long a close may take, commit and farewell included.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -161,8 +219,15 @@ impl Member {
         );
         let (tx, rx) = mpsc::unbounded_channel();
         Self {
-            machine: Classic::new(settings, subscription, now),
-            offsets: Offsets::new(config.commit_interval, by_hand, now, &mut rng),
+            machine: Classic::new(settings.clone(), subscription, now),
+            settings,
+            offsets: Offsets::new(
+                config.commit_interval,
+                by_hand,
+                pool.request_timeout(),
+                now,
+                &mut rng,
+            ),
             incarnation: pool.settings().born,
             pool: pool.clone(),
             env,
@@ -171,7 +236,9 @@ impl Member {
             start,
             topics,
             first_seen: BTreeMap::new(),
+            learn_at: now,
             told: BTreeMap::new(),
+            offsets_told: None,
             buffer: Arc::clone(buffer),
             attention,
             calls,
@@ -179,6 +246,7 @@ impl Member {
             leader: leader::Leader::default(),
             history: (Partitions::new(), super::wire::NO_GENERATION),
             parts: BTreeMap::new(),
+            takes: 0,
             looking: false,
             look_at: None,
             look_backoff: Backoff::default(),
@@ -205,7 +273,11 @@ impl Member {
             }
             self.env.mishap("member");
             let now = self.env.now();
-            self.see_application(now);
+            if self.learn_at <= now {
+                self.learn();
+            }
+            self.offsets.expire(now);
+            self.see_application();
             self.close_if_wanted(now);
             if self.machine.next_wake().is_some_and(|at| at <= now) {
                 self.tell(events::Event::Tick);
@@ -218,11 +290,20 @@ impl Member {
                 break;
             }
             let wake = earlier(self.machine.next_wake(), self.offsets_wake());
-            let wake = earlier(wake, self.look_at);
+            let wake = earlier(wake, self.look_wake());
+            let wake = earlier(wake, Some(self.learn_at));
+            let wake = earlier(wake, self.offsets.expires());
+            let wake =
+                earlier(wake, self.givings.iter().filter_map(|giving| giving.last_call).min());
             // What the application does next matters: it comes back, or lets go of what is to be given up.
             if !self.givings.is_empty() || self.machine.identity().is_none() {
                 self.attention.want();
-                if self.buffer.presence() != self.presence {
+                // It may have done so since it was looked at.
+                let open =
+                    self.givings.iter().any(|giving| !giving.finished && self.is_finished(giving));
+                if open || self.buffer.presence() != self.presence {
+                    // An application that looks again and again leaves the engine its turns.
+                    tokio::task::yield_now().await;
                     continue;
                 }
             }
@@ -259,26 +340,50 @@ impl Member {
             return false;
         }
         let incarnation = self.pool.identity().incarnation();
-        if std::mem::replace(&mut self.incarnation, incarnation) != incarnation
-            && let Some((found, _)) = self.coordinator.take()
-        {
-            self.tell(events::Event::CoordinatorLost { found });
+        if std::mem::replace(&mut self.incarnation, incarnation) != incarnation {
+            self.begins_anew();
         }
         true
     }
 
+    /// Another cluster has taken the place of the old one. Nobody knows this member there, nothing is sent under its old
+    /// ids, and nothing of its partitions is its own.
+    fn begins_anew(&mut self) {
+        let now = self.env.now();
+        let topics = self.topics.clone();
+        let subscription = Subscription { topics, pattern: None };
+        self.machine = Classic::new(self.settings.clone(), subscription, now);
+        // Answers that are under way have numbers of the old machine.
+        let (tx, rx) = mpsc::unbounded_channel();
+        (self.tx, self.rx) = (tx, rx);
+        (self.coordinator, self.looking, self.look_at) = (None, false, None);
+        self.leader = leader::Leader::default();
+        self.history = (Partitions::new(), super::wire::NO_GENERATION);
+        self.halted = false;
+        self.offsets.lost(&not_a_member(&self.config.id));
+        self.givings.clear();
+        let keys: Vec<Key> = std::mem::take(&mut self.parts).into_keys().collect();
+        self.buffer.give_up(&keys);
+        self.buffer.announce(Event::Lost(actions::named(&keys)));
+        self.first_seen.clear();
+        self.presence = Presence::default();
+        self.closing = false;
+        self.learn();
+    }
+
     /// Whether the application is there.
-    fn see_application(&mut self, now: Instant) {
+    fn see_application(&mut self) {
         let seen = self.buffer.presence();
         let before = std::mem::replace(&mut self.presence, seen);
-        let asked = seen.asks != before.asks;
+        // Who takes a batch apart asks for each of its records, and only for the next batch here.
+        let moved = self.buffer.has_moved();
+        let asked = seen.asks != before.asks || moved;
         if asked {
             self.tell(events::Event::Asks);
         }
         if !seen.waits && (asked || before.waits) {
             self.tell(events::Event::Away);
         }
-        let _ = now;
     }
 
     fn close_if_wanted(&mut self, now: Instant) {
@@ -302,17 +407,26 @@ impl Member {
 
     /// What there is to know of the topics.
     fn learn(&mut self) {
+        let mut all = true;
         for topic in &self.topics {
             match self.pool.metadata().lookup(topic) {
-                Lookup::Pending => {}
+                Lookup::Pending => all = false,
                 Lookup::Known(meta) => {
                     let count = i32::try_from(meta.partitions.len()).unwrap_or(i32::MAX);
-                    self.first_seen.entry(Arc::clone(topic)).or_insert(count);
+                    let known = FirstSeen { id: meta.id, count };
+                    let first = self.first_seen.entry(Arc::clone(topic)).or_insert(known);
+                    // Another topic of the name: all of it is new.
+                    if first.id != meta.id && !meta.id.is_nil() {
+                        let count =
+                            if first.id.is_nil() && first.count > 0 { first.count } else { 0 };
+                        *first = FirstSeen { id: meta.id, count };
+                    }
                     self.told.remove(topic);
                 }
                 Lookup::Failed(e) => {
+                    all = false;
                     if e.kind() == ErrorKind::UnknownTopic {
-                        self.first_seen.entry(Arc::clone(topic)).or_insert(0);
+                        self.first_seen.insert(Arc::clone(topic), FirstSeen::default());
                     }
                     if self.told.insert(Arc::clone(topic), e.kind()) != Some(e.kind()) {
                         self.buffer.fail(e);
@@ -320,6 +434,8 @@ impl Member {
                 }
             }
         }
+        // What nobody looks up is forgotten in time.
+        self.learn_at = self.env.now() + if all { STILL_USED } else { LOOK_AGAIN };
         if self.leader.has_changed(self.pool.metadata()) {
             self.tell(events::Event::TopicsChanged);
         }
@@ -327,7 +443,7 @@ impl Member {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Commit(order) => self.offsets.order(order),
+            Command::Commit(order) => self.offsets.order(order, self.env.now()),
             Command::Subscribe(topics) => {
                 self.topics = topics;
                 self.learn();
@@ -337,33 +453,63 @@ impl Member {
         }
     }
 
+    /// When to ask again where the group was; `None` while nobody can be asked.
+    fn look_wake(&self) -> Option<Instant> {
+        let can = self.coordinator.is_some() && self.machine.identity().is_some();
+        let wanted = self.parts.values().any(|part| *part != Part::Reading);
+        self.look_at.filter(|_| can && wanted && !self.looking)
+    }
+
     /// Asks where the group was in partitions that came.
     fn look_up(&mut self, now: Instant) {
-        let wanted = || self.parts.iter().filter(|(_, reads)| !**reads).map(|(key, _)| key.clone());
-        let Some((by, coordinator)) = self.coordinator else { return };
-        if self.looking || self.look_at.is_some_and(|at| at > now) || wanted().next().is_none() {
+        let Some((found, coordinator)) = self.coordinator else { return };
+        if self.looking || self.look_at.is_some_and(|at| at > now) {
             return;
         }
-        let Some(sent) = self.machine.identity() else { return };
-        let keys: Vec<Key> = wanted().collect();
+        let looking = |(key, part): (&Key, &Part)| match part {
+            Part::Looking(take) => Some((key.clone(), *take)),
+            Part::Reading => None,
+        };
+        let wanted: Vec<Take> = self.parts.iter().filter_map(looking).collect();
+        let Some(sent) = self.machine.identity().filter(|_| !wanted.is_empty()) else { return };
         (self.looking, self.look_at) = (true, None);
-        let (calls, tx) = (self.calls.clone(), self.tx.clone());
-        let of = membership(&sent);
-        self.spawn(async move {
-            let found = calls.committed(coordinator, &of, &keys).await;
-            let _ = tx.send(News::Found { sent, by, since: now, found });
+        let (calls, membership) = (self.calls.clone(), membership(&sent));
+        let of = Of { sent, found, since: now };
+        let lost = {
+            let of = of.clone();
+            move |e| News::Found { of, found: Err(Failure::Lost(e)) }
+        };
+        self.ask(lost, async move {
+            let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
+            let found = calls.committed(coordinator, &membership, &keys).await;
+            // In the order in which they were asked for.
+            let found = found.map(|found| {
+                wanted.into_iter().zip(found.into_iter().map(|(_, found)| found)).collect()
+            });
+            News::Found { of, found }
         });
     }
 
-    fn found(&mut self, found: Vec<(Key, Option<Committed>)>) {
+    /// Gives whether some are to be asked for again.
+    fn found(&mut self, found: Vec<(Take, Found)>) -> bool {
         let mut begins = Vec::with_capacity(found.len());
-        for (key, committed) in found {
-            let Some(reads) = self.parts.get_mut(&key).filter(|reads| !**reads) else { continue };
-            *reads = true;
+        let mut again = false;
+        for ((key, take), committed) in found {
+            let part = self.parts.get_mut(&key).filter(|part| **part == Part::Looking(take));
+            let Some(part) = part else { continue };
+            let committed = match committed {
+                Ok(committed) => committed,
+                Err(failure) => {
+                    again = true;
+                    self.refused_part(&key, &failure);
+                    continue;
+                }
+            };
+            *part = Part::Reading;
             let place: Option<Place> = committed.map(|found| (found.offset, found.epoch));
             self.offsets.found(key.clone(), place);
             let reset = self.start;
-            let later = self.first_seen.get(&key.0).is_some_and(|first| key.1 >= *first);
+            let later = self.first_seen.get(&key.0).is_some_and(|first| key.1 >= first.count);
             let begin = match place {
                 Some((offset, epoch)) => Begin { start: Start::Offset(offset), epoch, reset },
                 None if later => Begin { reset, ..Start::Earliest.into() },
@@ -371,50 +517,71 @@ impl Member {
             };
             begins.push((key, begin));
         }
+        let assigned: Vec<Key> = begins.iter().map(|(key, _)| key.clone()).collect();
         self.buffer.take_over(begins);
+        // Now, and not before: whoever hears of them may seek and pause.
+        if !assigned.is_empty() {
+            self.buffer.announce(Event::Assigned(actions::named(&assigned)));
+        }
         // What is being given up meanwhile is not handed out.
         for giving in &self.givings {
             self.buffer.withhold(&giving.keys);
         }
+        again
     }
 
     /// Gives up what the application has finished.
     fn give(&mut self, now: Instant) {
+        if self.givings.is_empty() {
+            return;
+        }
+        let finished: Vec<bool> =
+            self.givings.iter().map(|giving| giving.finished || self.is_finished(giving)).collect();
+        // Looked at behind that: what was finished until then is in it.
         let committable = self.buffer.committable();
-        let waits = !self.closing || self.buffer.waits_for_hand();
-        for giving in &mut self.givings {
-            let open = waits && self.buffer.is_open(&giving.keys);
-            if !giving.finished && !open && (self.closing || self.buffer.has_done(giving.event)) {
-                giving.finished = true;
+        let none = matches!(self.machine.commits(), Commits::Never);
+        let mut done = Vec::new();
+        let mut rest = Vec::with_capacity(self.givings.len());
+        for (mut giving, finished) in std::mem::take(&mut self.givings).into_iter().zip(finished) {
+            giving.finished = finished;
+            let has = self.offsets.has(&committable, &giving.keys);
+            if finished && (none || has) {
+                done.push(giving.round);
+                continue;
+            }
+            let last_call = giving.last_call.take_if(|at| *at <= now).is_some();
+            if (finished || last_call) && !has {
                 self.offsets.hurry();
             }
+            rest.push(giving);
         }
-        let none = matches!(self.machine.standing(), Standing::Never);
-        let (done, rest): (Vec<Giving>, Vec<Giving>) =
-            std::mem::take(&mut self.givings).into_iter().partition(|giving| {
-                giving.finished && (none || self.offsets.has(&committable, &giving.keys))
-            });
         self.givings = rest;
-        for giving in done {
-            self.tell(events::Event::GaveUp { round: giving.round });
+        for round in done {
+            self.tell(events::Event::GaveUp { round });
         }
-        let _ = now;
+    }
+
+    /// Whether the application has nothing in hand of what is to be given up.
+    fn is_finished(&self, giving: &Giving) -> bool {
+        let waits = !self.closing || self.buffer.waits_for_hand();
+        let open = waits && self.buffer.is_open(&giving.keys);
+        !open && (self.closing || self.buffer.has_done(giving.event))
     }
 
     fn offsets_wake(&self) -> Option<Instant> {
-        matches!(self.machine.standing(), Standing::As(_)).then(|| self.offsets.wake()).flatten()
+        matches!(self.machine.commits(), Commits::As(_)).then(|| self.offsets.wake()).flatten()
     }
 
     fn commit(&mut self, now: Instant) {
-        let sent = match self.machine.standing() {
-            Standing::As(identity) => identity,
-            Standing::Wait => return,
-            Standing::Never => {
+        let sent = match self.machine.commits() {
+            Commits::As(identity) => identity,
+            Commits::Wait => return,
+            Commits::Never => {
                 self.offsets.lost(&not_a_member(&self.config.id));
                 return;
             }
         };
-        let Some((by, coordinator)) = self.coordinator else { return };
+        let Some((found, coordinator)) = self.coordinator else { return };
         if !self.offsets.is_due(now) {
             return;
         }
@@ -422,12 +589,15 @@ impl Member {
         let Some(places) = self.offsets.begin(committable, now, &mut self.rng) else {
             return;
         };
-        let (calls, tx) = (self.calls.clone(), self.tx.clone());
-        let of = membership(&sent);
-        self.spawn(async move {
-            let offsets = listed(places);
-            let answer = calls.commit(coordinator, &of, &offsets).await;
-            let _ = tx.send(News::Committed { sent, by, since: now, answer });
+        let (calls, membership) = (self.calls.clone(), membership(&sent));
+        let of = Of { sent, found, since: now };
+        let lost = {
+            let of = of.clone();
+            move |e| News::Committed { of, answer: Err(Failure::Lost(e)) }
+        };
+        self.ask(lost, async move {
+            let answer = calls.commit(coordinator, &membership, &listed(places)).await;
+            News::Committed { of, answer }
         });
     }
 

@@ -13,7 +13,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 const LASTED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(in crate::consumer) struct Told {
     /// When the trouble that there is began.
     since: Option<Instant>,
     /// When each code was told last.
@@ -22,9 +22,10 @@ pub(super) struct Told {
 
 impl Told {
     /// Whether to tell of a code, now.
-    pub(super) fn trouble(&mut self, trouble: Trouble, now: Instant) -> bool {
+    pub(in crate::consumer) fn trouble(&mut self, trouble: Trouble, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
-        let soon = meaning(trouble.code) == Meaning::Told;
+        // Who says the latter has waited for it already.
+        let soon = matches!(meaning(trouble.code), Meaning::Told | Meaning::Unreleased);
         if !soon && now.saturating_duration_since(since) < LASTED {
             return false;
         }
@@ -37,7 +38,7 @@ impl Told {
     }
 
     /// All is well.
-    pub(super) fn over(&mut self) {
+    pub(in crate::consumer) fn over(&mut self) {
         self.since = None;
     }
 }

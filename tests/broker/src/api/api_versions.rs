@@ -1,10 +1,12 @@
 //! ApiVersions: what this broker speaks, and who is asking (KIP-511).
 
 use bytes::Bytes;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{ApiKey, Call, Outcome, SUPPORTED, versions};
+use super::{ApiKey, Call, Outcome, SUPPORTED, str_bytes, versions};
 use crate::error_code as code;
 use crate::wire::Response;
 
@@ -41,11 +43,33 @@ pub(crate) fn handle(call: &mut Call<'_>, body: Bytes) -> Result<(Outcome, i16),
     } else {
         Vec::new()
     };
-    let response = ApiVersionsResponse::default()
+    let mut response = ApiVersionsResponse::default()
         .with_error_code(error_code)
         .with_throttle_time_ms(if call.version >= 1 { call.throttle_time_ms() } else { 0 })
         .with_api_keys(api_keys);
+    if call.version >= FEATURES && error_code == code::NONE {
+        add_features(call, &mut response);
+    }
     Ok((call.answer(&response)?, error_code))
+}
+
+/// First version that tells features (KIP-584).
+const FEATURES: i16 = 3;
+/// First version whose features may have a lowest version of zero (KIP-1022).
+const FROM_ZERO: i16 = 4;
+
+fn add_features(call: &Call<'_>, response: &mut ApiVersionsResponse) {
+    let name = str_bytes("group.version");
+    if call.version >= FROM_ZERO {
+        let supported = SupportedFeatureKey::default().with_name(name.clone());
+        response.supported_features = vec![supported.with_min_version(0).with_max_version(1)];
+    }
+    response.finalized_features_epoch = 1;
+    if call.shared.config.groups.next_generation {
+        let finalized = FinalizedFeatureKey::default().with_name(name);
+        let finalized = finalized.with_min_version_level(1).with_max_version_level(1);
+        response.finalized_features = vec![finalized];
+    }
 }
 
 fn api_version(api: ApiKey, min: i16, max: i16) -> ApiVersion {

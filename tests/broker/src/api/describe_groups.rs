@@ -52,7 +52,7 @@ fn describe(call: &Call<'_>, id: &str, injected: Injected) -> Result<DescribedGr
     groups.check(call.broker.id, id, now)?;
     match groups.get(id, now).map(|group| &group.kind) {
         Some(Kind::Classic(classic)) => Ok(described(classic)),
-        None => {
+        Some(Kind::Consumer(_)) | None => {
             let dead = DescribedGroup::default().with_group_state(str_bytes(DEAD));
             if call.version < NOT_FOUND {
                 return Ok(dead);

@@ -72,10 +72,8 @@ async fn join(call: &Call<'_>, request: &JoinGroupRequest, injected: Injected) -
             version: call.version,
             new_id: state.groups.new_member_id(instance.unwrap_or(&client_id)),
         };
-        match state.groups.join(id, &join, now) {
-            Ok(parked) => parked,
-            Err(joined) => return joined,
-        }
+        let (groups, image) = state.groups_and_topics();
+        groups.join(id, &join, &image, now)
     };
     let answer = groups::wait(call.shared, id, parked).await;
     answer.unwrap_or_else(|| Joined::refused(code::NOT_COORDINATOR, member_id))

@@ -1,6 +1,8 @@
 //! The requests this broker understands, one module each.
 
 pub(crate) mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 mod delete_groups;
@@ -94,10 +96,14 @@ impl ApiKey {
     pub const OFFSET_DELETE: Self = Self(47);
     /// DescribeProducers
     pub const DESCRIBE_PRODUCERS: Self = Self(61);
+    /// ConsumerGroupHeartbeat
+    pub const CONSUMER_GROUP_HEARTBEAT: Self = Self(68);
+    /// ConsumerGroupDescribe
+    pub const CONSUMER_GROUP_DESCRIBE: Self = Self(69);
 }
 
 /// Every api this broker answers, with the versions it knows.
-pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 24] = [
+pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 26] = [
     (ApiKey::PRODUCE, 3, 13),
     (ApiKey::FETCH, 4, 18),
     (ApiKey::LIST_OFFSETS, 1, 10),
@@ -122,6 +128,8 @@ pub(crate) const SUPPORTED: [(ApiKey, i16, i16); 24] = [
     (ApiKey::DELETE_GROUPS, 0, 2),
     (ApiKey::OFFSET_DELETE, 0, 0),
     (ApiKey::DESCRIBE_PRODUCERS, 0, 0),
+    (ApiKey::CONSUMER_GROUP_HEARTBEAT, 0, 1),
+    (ApiKey::CONSUMER_GROUP_DESCRIBE, 0, 1),
 ];
 
 /// One request on its way through its handler.
@@ -242,6 +250,8 @@ pub(crate) async fn handle(
         ApiKey::DELETE_GROUPS => delete_groups::handle(call, body).await,
         ApiKey::OFFSET_DELETE => offset_delete::handle(call, body).await,
         ApiKey::DESCRIBE_PRODUCERS => describe_producers::handle(call, body),
+        ApiKey::CONSUMER_GROUP_HEARTBEAT => consumer_group_heartbeat::handle(call, body).await,
+        ApiKey::CONSUMER_GROUP_DESCRIBE => consumer_group_describe::handle(call, body).await,
         _ => Ok(Outcome::Close),
     }
 }

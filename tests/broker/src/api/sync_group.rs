@@ -59,18 +59,14 @@ async fn sync(call: &Call<'_>, request: &SyncGroupRequest, injected: Injected) -
             .collect();
         let text = |text: &'_ Option<StrBytes>| text.as_ref().map(|text| text.to_string());
         let (instance, kind, name) = (text(&request.group_instance_id), text(kind), text(name));
-        let parked = state.groups.sync(
+        state.groups.sync(
             id,
             (request.member_id.as_str(), instance.as_deref()),
             request.generation_id,
             (kind.as_deref(), name.as_deref()),
             assignments,
             now,
-        );
-        match parked {
-            Ok(parked) => parked,
-            Err(synced) => return synced,
-        }
+        )
     };
     let answer = groups::wait(call.shared, id, parked).await;
     answer.unwrap_or_else(|| Synced::refused(code::NOT_COORDINATOR))

@@ -11,9 +11,10 @@ impl Cluster {
     /// A group as it is now. `None`: nobody has joined or committed, or it is forgotten.
     pub fn group(&self, id: &str) -> Option<GroupInfo> {
         let now = self.shared.now();
-        let groups = &mut self.shared.state().groups;
+        let mut state = self.shared.state();
+        let (groups, image) = state.groups_and_topics();
         let coordinator = groups.coordinator(id);
-        groups.get(id, now).map(|group| GroupInfo::of(id, coordinator, group))
+        groups.get(id, now).map(|group| GroupInfo::of(id, coordinator, group, &image))
     }
 
     /// Ids of all groups.

@@ -21,7 +21,7 @@ use super::settings::GroupSettings;
 use super::timers::Timers;
 use crate::error_code as code;
 
-pub(crate) use join::{Join, Joined, JoinedMember};
+pub(crate) use join::{Join, Joined};
 pub(crate) use requests::{Leaving, Synced};
 pub(crate) use stored::Stored;
 
@@ -340,6 +340,3 @@ impl Classic {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

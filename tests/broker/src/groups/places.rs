@@ -70,8 +70,9 @@ impl Places {
 
     /// Whether a broker has read all that it coordinates.
     pub(crate) fn check_all(&self, broker: i32, now: Instant) -> Result<(), i16> {
-        let mine = (0..self.list.len()).filter(|index| self.list[*index].leader == Some(broker));
-        mine.map(|index| self.check_place(broker, index, now)).collect()
+        let mut mine =
+            (0..self.list.len()).filter(|index| self.list[*index].leader == Some(broker));
+        mine.try_for_each(|index| self.check_place(broker, index, now))
     }
 
     /// Whether anybody has the group in memory, so that time goes on for it.

@@ -28,6 +28,14 @@ pub(crate) struct GroupSettings {
     pub(crate) offsets_retention: Duration,
     /// How long a coordinator reads its log before it knows its groups.
     pub(crate) load_time: Duration,
+    /// `group.version`: whether there are groups of the next generation (KIP-848).
+    pub(crate) next_generation: bool,
+    /// `group.consumer.session.timeout.ms`
+    pub(crate) consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`
+    pub(crate) consumer_heartbeat_interval: Duration,
+    /// Whether a member is fenced that begins anew under an id that is known, as up to Kafka 4.1.
+    pub(crate) fences_rejoining: bool,
 }
 
 impl Default for GroupSettings {
@@ -39,6 +47,10 @@ impl Default for GroupSettings {
             max_size: MAX_MEMBERS,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             load_time: Duration::ZERO,
+            next_generation: true,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            fences_rejoining: false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Schemas of the requests about groups.
 
 use super::Field::{Array, Bytes, String, Values};
-use super::{INT8, INT32, INT64, ON, Shape, plain};
+use super::{INT8, INT32, INT64, ON, Shape, UUID, plain};
 
 pub(super) static JOIN_GROUP: Shape = Shape {
     flexible: 6,
@@ -120,3 +120,27 @@ pub(super) static LIST_GROUPS: Shape = Shape {
 
 pub(super) static DELETE_GROUPS: Shape =
     Shape { flexible: 2, body: plain(&[(0, ON, Values(&String))]) };
+
+pub(super) static CONSUMER_GROUP_HEARTBEAT: Shape = Shape {
+    flexible: 0,
+    body: plain(&[
+        (0, ON, String),          // group
+        (0, ON, String),          // member
+        (0, ON, INT32),           // member epoch
+        (0, ON, String),          // instance
+        (0, ON, String),          // rack
+        (0, ON, INT32),           // rebalance timeout
+        (0, ON, Values(&String)), // topics
+        (1, ON, String),          // regular expression
+        (0, ON, String),          // assignor
+        (0, ON, Array(&plain(&[(0, ON, UUID), (0, ON, Values(&INT32))]))),
+    ]),
+};
+
+pub(super) static CONSUMER_GROUP_DESCRIBE: Shape = Shape {
+    flexible: 0,
+    body: plain(&[
+        (0, ON, Values(&String)), // groups
+        (0, ON, INT8),            // include authorized operations
+    ]),
+};

@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiVersionsRequest, ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
+    DescribeGroupsRequest, DescribeProducersRequest, FetchRequest, FindCoordinatorRequest,
+    HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::Decodable;
 use proptest::prelude::*;
@@ -39,6 +42,16 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::LIST_OFFSETS => left::<ListOffsetsRequest>(version, body),
         ApiKey::METADATA => left::<MetadataRequest>(version, body),
         ApiKey::FIND_COORDINATOR => left::<FindCoordinatorRequest>(version, body),
+        ApiKey::OFFSET_COMMIT => left::<OffsetCommitRequest>(version, body),
+        ApiKey::OFFSET_FETCH => left::<OffsetFetchRequest>(version, body),
+        ApiKey::JOIN_GROUP => left::<JoinGroupRequest>(version, body),
+        ApiKey::HEARTBEAT => left::<HeartbeatRequest>(version, body),
+        ApiKey::LEAVE_GROUP => left::<LeaveGroupRequest>(version, body),
+        ApiKey::SYNC_GROUP => left::<SyncGroupRequest>(version, body),
+        ApiKey::DESCRIBE_GROUPS => left::<DescribeGroupsRequest>(version, body),
+        ApiKey::LIST_GROUPS => left::<ListGroupsRequest>(version, body),
+        ApiKey::DELETE_GROUPS => left::<DeleteGroupsRequest>(version, body),
+        ApiKey::OFFSET_DELETE => left::<OffsetDeleteRequest>(version, body),
         ApiKey::SASL_HANDSHAKE => left::<SaslHandshakeRequest>(version, body),
         ApiKey::SASL_AUTHENTICATE => left::<SaslAuthenticateRequest>(version, body),
         ApiKey::API_VERSIONS => left::<ApiVersionsRequest>(version, body),
@@ -48,6 +61,8 @@ fn decode(api: i16, version: i16, body: &Bytes) -> Option<usize> {
         ApiKey::OFFSET_FOR_LEADER_EPOCH => left::<OffsetForLeaderEpochRequest>(version, body),
         ApiKey::CREATE_PARTITIONS => left::<CreatePartitionsRequest>(version, body),
         ApiKey::DESCRIBE_PRODUCERS => left::<DescribeProducersRequest>(version, body),
+        ApiKey::CONSUMER_GROUP_HEARTBEAT => left::<ConsumerGroupHeartbeatRequest>(version, body),
+        ApiKey::CONSUMER_GROUP_DESCRIBE => left::<ConsumerGroupDescribeRequest>(version, body),
         _ => panic!("api {api} has no decoder here"),
     }
 }

@@ -5,9 +5,15 @@
 
 mod acls;
 mod client;
+mod consumer_groups;
 mod faults;
 mod fetch;
 mod followers;
+mod group_client;
+mod group_conversions;
+mod group_moves;
+mod group_offsets;
+mod groups;
 mod hostile;
 mod leaders;
 mod lifecycle;
@@ -17,6 +23,7 @@ mod requests;
 mod retention;
 mod sasl;
 mod sessions;
+mod static_members;
 mod streams;
 mod tls;
 mod topics;

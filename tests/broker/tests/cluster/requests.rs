@@ -28,6 +28,9 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
+#[path = "group_requests.rs"]
+mod groups;
+
 /// A request without its header.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
@@ -61,7 +64,15 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(1, 4..=18, &|version| encode(version, &fetch(version, target)));
     all(2, 1..=10, &|version| encode(version, &list_offsets(version, target)));
     all(3, 0..=13, &|version| encode(version, &metadata(version, target)));
+    all(8, 2..=9, &|version| encode(version, &groups::offset_commit(version, target)));
+    all(9, 1..=9, &|version| encode(version, &groups::offset_fetch(version, target)));
     all(10, 0..=6, &|version| encode(version, &find_coordinator(version)));
+    all(11, 0..=9, &|version| encode(version, &groups::join_group(version)));
+    all(12, 0..=4, &|version| encode(version, &groups::heartbeat(version)));
+    all(13, 0..=5, &|version| encode(version, &groups::leave_group(version)));
+    all(14, 0..=5, &|version| encode(version, &groups::sync_group(version)));
+    all(15, 0..=6, &|version| encode(version, &groups::describe_groups(version)));
+    all(16, 0..=5, &|version| encode(version, &groups::list_groups(version)));
     all(17, 0..=1, &|version| encode(version, &sasl_handshake()));
     all(18, 0..=4, &|version| encode(version, &api_versions(version)));
     all(19, 2..=7, &|version| encode(version, &create_topics(version)));
@@ -70,7 +81,11 @@ pub(crate) fn samples(target: &Target) -> Vec<Sample> {
     all(23, 2..=4, &|version| encode(version, &offset_for_leader_epoch(version, target)));
     all(36, 0..=2, &|version| encode(version, &sasl_authenticate()));
     all(37, 0..=3, &|version| encode(version, &create_partitions(version, target)));
+    all(42, 0..=2, &|version| encode(version, &groups::delete_groups(version)));
+    all(47, 0..=0, &|version| encode(version, &groups::offset_delete(target)));
     all(61, 0..=0, &|version| encode(version, &describe_producers(target)));
+    all(68, 0..=1, &|version| encode(version, &groups::consumer_group_heartbeat(version, target)));
+    all(69, 0..=1, &|version| encode(version, &groups::consumer_group_describe(version)));
     samples
 }
 

@@ -71,7 +71,7 @@ async fn every_version_of_every_api_is_answered() {
                 one.topics.iter().map(|topic| topic.error_code).collect()
             }
             ResponseKind::ApiVersions(one) => {
-                assert_eq!(one.api_keys.len(), 14);
+                assert_eq!(one.api_keys.len(), 26);
                 vec![one.error_code]
             }
             ResponseKind::CreateTopics(one) => {
@@ -92,7 +92,67 @@ async fn every_version_of_every_api_is_answered() {
             ResponseKind::OffsetForLeaderEpoch(one) => {
                 one.topics[0].partitions.iter().map(|part| part.error_code).collect()
             }
-            ResponseKind::FindCoordinator(_) => vec![],
+            ResponseKind::FindCoordinator(one) => match version {
+                ..4 => {
+                    assert_eq!(one.node_id.0, 1);
+                    vec![one.error_code]
+                }
+                _ => one.coordinators.iter().map(|one| one.error_code).collect(),
+            },
+            ResponseKind::OffsetCommit(one) => {
+                one.topics[0].partitions.iter().map(|part| part.error_code).collect()
+            }
+            ResponseKind::OffsetFetch(one) => match version {
+                ..8 => {
+                    let offsets: Vec<i64> =
+                        one.topics[0].partitions.iter().map(|part| part.committed_offset).collect();
+                    assert_eq!(offsets, [if version == 1 { -1 } else { 7 }, -1]);
+                    vec![one.error_code]
+                }
+                _ => one.groups.iter().map(|group| group.error_code).collect(),
+            },
+            // A member without a name of its own is asked to come again.
+            ResponseKind::JoinGroup(one) if version == 4 => {
+                vec![one.error_code - code::MEMBER_ID_REQUIRED]
+            }
+            ResponseKind::JoinGroup(one) => {
+                assert_eq!((one.generation_id, one.members.len()), (1, 1));
+                vec![one.error_code]
+            }
+            // There is no such member.
+            ResponseKind::Heartbeat(one) => vec![one.error_code - code::UNKNOWN_MEMBER_ID],
+            ResponseKind::SyncGroup(one) => vec![one.error_code - code::UNKNOWN_MEMBER_ID],
+            ResponseKind::LeaveGroup(one) => {
+                let code = one.members.first().map_or(one.error_code, |one| one.error_code);
+                vec![code - code::UNKNOWN_MEMBER_ID]
+            }
+            ResponseKind::DescribeGroups(one) => one
+                .groups
+                .iter()
+                .inspect(|group| assert_ne!(group.group_state.as_str(), "Dead"))
+                .map(|group| group.error_code)
+                .collect(),
+            ResponseKind::ListGroups(one) => {
+                assert!(!one.groups.is_empty());
+                vec![one.error_code]
+            }
+            ResponseKind::DeleteGroups(one) => {
+                let codes: Vec<i16> = one.results.iter().map(|one| one.error_code).collect();
+                assert_eq!(codes, [code::GROUP_ID_NOT_FOUND, code::NON_EMPTY_GROUP]);
+                vec![]
+            }
+            ResponseKind::ConsumerGroupHeartbeat(one) => {
+                let topics = one.assignment.clone().expect("an assignment").topic_partitions;
+                assert_eq!((one.member_epoch, topics.len()), (1, 1));
+                vec![one.error_code]
+            }
+            ResponseKind::ConsumerGroupDescribe(one) => {
+                assert_eq!(one.groups[0].members[0].member_type, if version == 0 { -1 } else { 1 });
+                vec![one.groups[0].error_code]
+            }
+            ResponseKind::OffsetDelete(one) => {
+                vec![one.error_code, one.topics[0].partitions[0].error_code]
+            }
             // Nobody logs in here.
             ResponseKind::SaslHandshake(one) => {
                 vec![one.error_code - code::ILLEGAL_SASL_STATE]
@@ -150,7 +210,7 @@ async fn an_older_broker_offers_less_and_closes_on_more() {
     });
     let mut client = Client::new(&cluster, 1);
     let offered = client.ask(0, &ApiVersionsRequest::default()).await.expect("an answer").api_keys;
-    assert_eq!(offered.len(), 13);
+    assert_eq!(offered.len(), 25);
     let metadata = offered.iter().find(|one| one.api_key == 3).expect("Metadata is offered");
     assert_eq!((metadata.min_version, metadata.max_version), (0, 9));
     client.ask(9, &MetadataRequest::default()).await.expect("an answer");

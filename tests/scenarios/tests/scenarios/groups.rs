@@ -35,9 +35,12 @@ fn committed(cluster: &Cluster, partition: i32) -> Option<i64> {
     cluster.group(GROUP)?.committed("t", partition).map(|at| at.offset)
 }
 
-/// What members have handled: by partition and offset, by whom and how often.
+/// By partition and offset: by whom, as often as it was.
+type By = BTreeMap<(i32, i64), Vec<usize>>;
+
+/// What members have handled.
 #[derive(Clone, Default)]
-struct Handled(Arc<Mutex<BTreeMap<(i32, i64), Vec<usize>>>>);
+struct Handled(Arc<Mutex<By>>);
 
 impl Handled {
     fn note(&self, who: usize, batch: &ottla::Batch) {
@@ -241,6 +244,30 @@ async fn s24_who_does_not_come_back_in_time_leaves_and_joins_again_by_asking() {
     write(&cluster, 0..2, 1).await;
     within("a batch", asks).await.unwrap().unwrap().unwrap();
     other.abort();
+}
+
+/// Who takes a batch apart asks for its records one by one, and for the next batch only behind the last.
+#[tokio::test(start_paused = true)]
+async fn who_hands_records_on_one_by_one_is_there_and_who_stops_is_not() {
+    let cluster = cluster(1, 1);
+    let one = client(&cluster, 1).await;
+    let producer = one.producer().linger(secs(60)).build().unwrap();
+    let sent: Vec<_> = (0..8)
+        .map(|_| producer.try_send(Record::to("t").partition(0).value(&[7; 700])).unwrap())
+        .collect();
+    producer.flush().await.unwrap();
+    drop(sent);
+    let mut slow = member(&one).max_poll_interval(secs(20)).build().unwrap();
+    let batch = within("a batch", slow.next()).await.unwrap().unwrap();
+    assert_eq!(batch.len(), 8);
+    for record in &batch {
+        batch.reached(record.offset());
+        tokio::time::sleep(secs(15)).await;
+        assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
+    }
+    // What it has come past is committed meanwhile.
+    assert_eq!(committed(&cluster, 0), Some(7));
+    until("it has left", || cluster.group(GROUP).unwrap().members.is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]

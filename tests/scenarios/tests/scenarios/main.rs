@@ -22,6 +22,8 @@ mod fetched_bytes;
 mod foreign_brokers;
 mod foreign_code;
 mod groups;
+mod groups_model;
+mod groups_sequences;
 mod handle;
 mod health;
 mod hostile;

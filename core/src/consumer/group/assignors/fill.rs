@@ -7,9 +7,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use super::layout::{Field, Layout, Map, NOBODY};
 use super::shares::{Class, Shares};
 
-pub(super) fn fill(layout: &Layout<'_>, had: &[u32], shares: &Shares) -> Vec<u32> {
+pub(super) fn fill(
+    layout: &Layout<'_>,
+    had: &[u32],
+    shares: &Shares,
+    racks_matter: bool,
+) -> Vec<u32> {
     let mut owners = vec![NOBODY; layout.partitions];
-    let racks_matter = layout.racks_matter(&layout.topics.iter().collect::<Vec<_>>());
     for class in &shares.classes {
         let mut pool = Pool::new(layout, class, had, racks_matter);
         pool.keep(class, &mut owners);

@@ -129,8 +129,7 @@ impl<'a> Layout<'a> {
 
     /// `owners`: of each partition.
     pub(super) fn plan(&self, owners: &[u32]) -> Plan {
-        let mut members: Vec<_> = self.members.iter().collect();
-        let mut all = vec![Vec::new(); members.len()];
+        let mut all = vec![Vec::new(); self.members.len()];
         for field in &self.topics {
             for (number, owner) in (0..).zip(&owners[field.range()]) {
                 if *owner == NOBODY {
@@ -143,12 +142,9 @@ impl<'a> Layout<'a> {
                 }
             }
         }
-        let mut named: Vec<_> = members
-            .drain(..)
-            .zip(all)
-            .map(|(seat, theirs)| (seat.given, (Arc::clone(&seat.member.id), theirs)))
-            .collect();
-        named.sort_by_key(|(given, _)| *given);
-        Plan { members: named.into_iter().map(|(_, named)| named).collect() }
+        let mut named: Vec<_> = self.members.iter().zip(all).collect();
+        named.sort_by_key(|(seat, _)| seat.given);
+        let named = named.into_iter().map(|(seat, theirs)| (Arc::clone(&seat.member.id), theirs));
+        Plan { members: named.collect() }
     }
 }

@@ -18,9 +18,12 @@ mod shares;
 mod sticky;
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::error::{Error, Result};
 
 use super::wire::{self, Assignment, History, NO_GENERATION, Partitions, Subscription};
 use layout::Layout;
@@ -54,6 +57,7 @@ impl Topics {
     }
 
     /// A topic, with the racks of the replicas of each partition.
+    #[cfg_attr(not(test), expect(dead_code, reason = "metadata does not keep replicas yet"))]
     pub(crate) fn insert_with_racks(
         &mut self,
         name: impl Into<Arc<str>>,
@@ -101,8 +105,8 @@ pub(crate) const DEFAULT: [Assignor; 2] = [Assignor::Range, Assignor::Cooperativ
 impl Assignor {
     const ALL: [Self; 4] = [Self::Range, Self::RoundRobin, Self::Sticky, Self::CooperativeSticky];
 
-    /// As groups know it.
-    pub(crate) fn name(self) -> &'static str {
+    /// As groups know it: `cooperative-sticky`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Range => "range",
             Self::RoundRobin => "roundrobin",
@@ -137,6 +141,21 @@ impl Assignor {
             }),
             Self::CooperativeSticky => Some(wire::encode_generation(joining.generation)),
         }
+    }
+}
+
+impl FromStr for Assignor {
+    type Err = Error;
+
+    /// By the name that groups know it by.
+    ///
+    /// # Errors
+    /// `Config` for another one.
+    fn from_str(name: &str) -> Result<Self> {
+        Self::from_name(name).ok_or_else(|| {
+            let all = Self::ALL.map(Self::name).join(", ");
+            Error::config(format!("there is no assignor '{name}'; there are {all}"))
+        })
     }
 }
 

@@ -21,7 +21,7 @@ mod restore;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use super::layout::{Layout, NOBODY};
+use super::layout::{Layout, Map, NOBODY};
 
 pub(super) struct Shares {
     pub(super) classes: Vec<Class>,
@@ -45,9 +45,9 @@ pub(super) struct Class {
 
 impl Shares {
     /// `had`: who had each partition, and still wants it.
-    pub(super) fn balanced(layout: &Layout<'_>, had: &[u32]) -> Self {
+    pub(super) fn balanced(layout: &Layout<'_>, had: &[u32], racks_matter: bool) -> Self {
         let mut shares = Self::kept(layout, had);
-        shares.place();
+        shares.place(layout, had, racks_matter);
         shares.level();
         shares.pass_on();
         restore::restore(&mut shares);
@@ -71,11 +71,11 @@ impl Shares {
             let mut left = 0;
             for owner in topics.iter().flat_map(|at| &had[layout.topics[*at as usize].range()]) {
                 match members.binary_search(owner) {
-                    Ok(place) if *owner != NOBODY => {
+                    Ok(place) => {
                         theirs[place] += 1;
                         load[*owner as usize] += 1;
                     }
-                    _ => left += 1,
+                    Err(_) => left += 1,
                 }
             }
             let members = members.to_vec();
@@ -85,8 +85,8 @@ impl Shares {
     }
 
     /// Gives out what nobody had: of the class with the fewest members first, because who is in no other gets only
-    /// that.
-    fn place(&mut self) {
+    /// that. Where it does not go round, members come first that have the most of it near.
+    fn place(&mut self, layout: &Layout<'_>, had: &[u32], racks_matter: bool) {
         let mut order: Vec<usize> = (0..self.classes.len()).collect();
         order.sort_by_key(|class| self.classes[*class].members.len());
         for class in order {
@@ -94,12 +94,24 @@ impl Shares {
             let members = class.members.iter().zip(0..);
             let mut fewest: BinaryHeap<Reverse<(u32, usize)>> =
                 members.map(|(m, place)| Reverse((self.load[*m as usize], place))).collect();
-            for _ in 0..std::mem::take(&mut class.left) {
-                let Some(mut top) = fewest.peek_mut() else { break };
-                let Reverse((load, place)) = &mut *top;
-                *load += 1;
-                class.gets[*place] += 1;
-                self.load[class.members[*place] as usize] += 1;
+            while let Some(Reverse((load, _))) = fewest.peek().copied().filter(|_| class.left > 0) {
+                let mut row = Vec::new();
+                while let Some(Reverse((_, place))) = fewest.peek().filter(|top| top.0.0 == load) {
+                    row.push(*place);
+                    fewest.pop();
+                }
+                if class.left < row.len() as u32 {
+                    if racks_matter {
+                        class.near_first(layout, had, &mut row);
+                    }
+                    row.truncate(class.left as usize);
+                }
+                class.left -= row.len() as u32;
+                for place in row {
+                    class.gets[place] += 1;
+                    self.load[class.members[place] as usize] += 1;
+                    fewest.push(Reverse((load + 1, place)));
+                }
             }
         }
     }
@@ -107,7 +119,12 @@ impl Shares {
     /// Within each class from who has the most to who has the fewest, until that would not make it more even. Each
     /// move makes it more even, so this ends.
     fn level(&mut self) {
-        while (0..self.classes.len()).fold(false, |moved, class| self.level_class(class) || moved) {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for class in 0..self.classes.len() {
+                moved |= self.level_class(class);
+            }
         }
     }
 
@@ -198,6 +215,35 @@ impl Shares {
             at = self.classes[class].members[giver] as usize;
         }
         self.load[at] -= 1;
+    }
+}
+
+impl Class {
+    /// Sorts places by what is near to them and not given to others of their rack.
+    fn near_first(&self, layout: &Layout<'_>, had: &[u32], places: &mut [usize]) {
+        let rack = |place: usize| layout.members[self.members[place] as usize].rack;
+        let mut near: Map<u32, i64> = Map::default();
+        for field in self.topics.iter().map(|topic| &layout.topics[*topic as usize]) {
+            for number in (0..field.partitions).filter(|at| had[field.first + at] == NOBODY) {
+                for rack in field.racks(number) {
+                    *near.entry(*rack).or_default() += 1;
+                }
+            }
+        }
+        for place in 0..self.members.len() {
+            if let Some(near) = rack(place).and_then(|rack| near.get_mut(&rack)) {
+                *near -= i64::from(self.gets[place]) - i64::from(self.had[place]);
+            }
+        }
+        let mut left: Vec<i64> = vec![0; self.members.len()];
+        for place in places.iter().copied() {
+            if let Some(rack) = rack(place) {
+                let near = near.entry(rack).or_default();
+                left[place] = *near;
+                *near -= 1;
+            }
+        }
+        places.sort_by_key(|place| Reverse(left[*place]));
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn plan(layout: &Layout<'_>) -> Vec<u32> {
 
 /// `had`: who had each partition, and still wants it.
 pub(super) fn balanced(layout: &Layout<'_>, had: &[u32]) -> Vec<u32> {
-    fill(layout, had, &Shares::balanced(layout, had))
+    let racks_matter = layout.racks_matter(&layout.topics.iter().collect::<Vec<_>>());
+    fill(layout, had, &Shares::balanced(layout, had, racks_matter), racks_matter)
 }
 
 #[cfg(test)]

@@ -228,7 +228,6 @@ impl Classic {
             }
             // It has none yet.
             (Meaning::Generation, State::Joining { .. }) => self.heartbeat.odd = 0,
-            (Meaning::Generation, _) => self.lost(false, now, rng, out),
             (Meaning::Member, State::Joining { .. }) => {
                 let odd = self.heartbeat.odd;
                 if self.generation >= 0 {
@@ -237,11 +236,16 @@ impl Classic {
                 self.heartbeat.odd = odd;
                 if parked {
                     self.odd(now, rng, out);
-                    if matches!(self.state, State::ToJoin { .. }) {
-                        self.member_id = Arc::from("");
-                    }
                 }
             }
+            // The SyncGroup will be told so, too. Until it is, nothing else is sent: a new coordinator may give the same
+            // generation a second time, and would take the plan for the first one if that came late.
+            (Meaning::Generation | Meaning::Member, State::Syncing { .. }) => {
+                if parked {
+                    self.odd(now, rng, out);
+                }
+            }
+            (Meaning::Generation, _) => self.lost(false, now, rng, out),
             (Meaning::Member, _) => self.lost(true, now, rng, out),
             (Meaning::Moved, _) => self.coordinator_lost(now, rng, out),
             (Meaning::Final, _) => self.end(Trouble { code, during: "Heartbeat" }, out),

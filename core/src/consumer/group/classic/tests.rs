@@ -1,4 +1,4 @@
-//! A member, by hand: each row of the table in `groups.md`... is a test.
+//! A member, driven by hand: what it asks for, what it is told, what it does.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -196,7 +196,7 @@ fn nobody_joins_before_the_application_asks() {
     rig.on(Event::Tick);
     rig.on(Event::Away);
     assert!(rig.taken().is_empty() && rig.member.next_wake().is_none());
-    assert_eq!(rig.member.standing(), Standing::Never);
+    assert_eq!(rig.member.commits(), Commits::Never);
     rig.on(Event::Asks);
     assert!(matches!(rig.taken()[..], [Action::FindCoordinator { .. }]));
 }
@@ -220,14 +220,14 @@ fn a_member_is_made_in_two_joins() {
     let (id, request) = rig.request();
     assert_eq!((request, rig.now), (join("m"), before), "at once, with the id");
     rig.joined(id, 5, false);
-    assert_eq!(rig.member.standing(), Standing::Wait, "commits wait for the sync");
+    assert_eq!(rig.member.commits(), Commits::Wait, "commits wait for the sync");
     let (id, request) = rig.request();
     let sync = Request::Sync { member_id: Arc::from("m"), generation: 5, planned: None };
     assert_eq!(request, sync);
     rig.answer(id, Answer::Sync { code: code::NONE, parts: parts(&[1, 2]) });
     assert_eq!(rig.taken(), [Action::Take { parts: parts(&[1, 2]) }]);
     let as_member = Identity { member_id: Arc::from("m"), generation: 5, instance_id: None };
-    assert_eq!(rig.member.standing(), Standing::As(as_member));
+    assert_eq!(rig.member.commits(), Commits::As(as_member));
     assert!(rig.hands_out());
 }
 
@@ -398,7 +398,7 @@ fn a_cooperative_member_is_alive_while_its_join_is_parked() {
     while rig.now < parked_at + S * 3 {
         rig.beaten(code::REBALANCE_IN_PROGRESS);
         assert!(rig.hands_out() && rig.taken().is_empty());
-        assert!(matches!(rig.member.standing(), Standing::As(_)), "commits pass");
+        assert!(matches!(rig.member.commits(), Commits::As(_)), "commits pass");
     }
     rig.joined(join, 2, false);
     rig.sync(&[0, 1]);

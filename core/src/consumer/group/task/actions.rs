@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Giving, Member, News, leader};
+use super::{Giving, LAST_CALL, Member, News, Of, Part as Owned, leader};
 use crate::caught::caught;
 use crate::consumer::TopicPartition;
 use crate::consumer::buffer::Key;
@@ -15,30 +15,39 @@ use crate::consumer::fetcher::outlook;
 use crate::consumer::group::assignors::{self, Joining};
 use crate::consumer::group::calls::{Failure, Membership, Offer};
 use crate::consumer::group::classic::{Answer, Request};
-use crate::consumer::group::events::{
-    self, Action, Identity, Outcome, Part, RequestId, Trouble, Why,
-};
+use crate::consumer::group::events::{self, Action, Outcome, Part, RequestId, Trouble, Why};
 use crate::consumer::group::wire::{Assignment, Partitions};
 use crate::error::names::{self as code, NONE};
 use crate::error::{Error, ErrorKind, describe};
+use crate::policy::spell::Outlook;
 
 impl Member {
-    /// A call of its own, whose panic is as if it had got no answer.
-    pub(super) fn spawn(&self, call: impl Future<Output = ()> + Send + 'static) {
+    /// Makes a call beside the task, which hears of it once: `lost` of a panic.
+    pub(super) fn ask(
+        &self,
+        lost: impl FnOnce(Error) -> News + Send + 'static,
+        call: impl Future<Output = News> + Send + 'static,
+    ) {
+        let tx = self.tx.clone();
         self.env.spawn(async move {
-            let _ = caught(call).await;
+            let news = caught(call).await.unwrap_or_else(lost);
+            // The task may have ended.
+            let _ = tx.send(news);
         });
+    }
+
+    /// The same for a request of the machine's.
+    fn request(&self, id: RequestId, call: impl Future<Output = News> + Send + 'static) {
+        self.ask(move |e| News::Lost { id, failure: Failure::Lost(e) }, call);
     }
 
     pub(super) fn act(&mut self, action: Action<Request>, now: Instant) {
         match action {
             Action::FindCoordinator { id } => {
                 let (pool, group) = (self.pool.clone(), Arc::clone(&self.config.id));
-                let tx = self.tx.clone();
-                self.spawn(async move {
-                    let found = caught(pool.find_coordinator(&group)).await;
-                    let found = found.and_then(|found| found);
-                    let _ = tx.send(News::Coordinator { id, found });
+                let lost = move |e| News::Coordinator { id, found: Err(e) };
+                self.ask(lost, async move {
+                    News::Coordinator { id, found: pool.find_coordinator(&group).await }
                 });
             }
             Action::Send { id, timeout, request, .. } => self.send(id, timeout, request),
@@ -50,18 +59,34 @@ impl Member {
             Action::Plan { join, assign } => self.plan(join, assign),
             Action::Take { parts } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
-                self.parts.extend(keys.iter().map(|key| (key.clone(), false)));
-                self.buffer.announce(Event::Assigned(named(&keys)));
+                self.takes += 1;
+                let looking = Owned::Looking(self.takes);
+                self.parts.extend(keys.iter().map(|key| (key.clone(), looking)));
+                // They wait for none that the group was not asked about well.
+                self.look_at = None;
+                if keys.is_empty() {
+                    self.buffer.announce(Event::Assigned(Vec::new()));
+                }
             }
             Action::GiveUp { round, parts, deadline } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
                 self.buffer.withhold(&keys);
-                let event = Event::GivingUp { partitions: named(&keys), deadline };
-                let event = self.buffer.announce(event);
-                self.givings.push(Giving { round, keys, event, finished: false });
+                let told = self.told_of(&keys);
+                let event = match told.is_empty() {
+                    true => 0,
+                    false => {
+                        let partitions = named(&told);
+                        self.buffer.announce(Event::GivingUp { partitions, deadline })
+                    }
+                };
+                let left = deadline.saturating_duration_since(now);
+                let last_call = Some(deadline - LAST_CALL.min(left / 4));
+                self.givings.push(Giving { round, keys, event, finished: false, last_call });
+                self.offsets.hurry();
             }
             Action::Drop { parts, why } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
+                let told = self.told_of(&keys);
                 self.buffer.give_up(&keys);
                 for key in &keys {
                     self.parts.remove(key);
@@ -71,8 +96,8 @@ impl Member {
                     giving.keys.retain(|key| !keys.contains(key));
                     !giving.keys.is_empty()
                 });
-                if why == Why::Lost {
-                    self.buffer.announce(Event::Lost(named(&keys)));
+                if why == Why::Lost && !told.is_empty() {
+                    self.buffer.announce(Event::Lost(named(&told)));
                 }
             }
             Action::Halt => self.halted = true,
@@ -88,7 +113,12 @@ impl Member {
             // The classic machine wants neither.
             Action::Resolve { .. } | Action::UseClassic => {}
         }
-        let _ = now;
+    }
+
+    /// Those that the application knows to be its own.
+    fn told_of(&self, keys: &[Key]) -> Vec<Key> {
+        let reads = |key: &&Key| self.parts.get(*key) == Some(&Owned::Reading);
+        keys.iter().filter(reads).cloned().collect()
     }
 
     fn in_words(&self, Trouble { code, during }: Trouble) -> Error {
@@ -106,9 +136,9 @@ impl Member {
     }
 
     fn send(&mut self, id: RequestId, timeout: Duration, request: Request) {
-        let tx = self.tx.clone();
         let Some((_, coordinator)) = self.coordinator else {
-            let _ = tx.send(News::Answer { id, outcome: Outcome::NotSent });
+            let answer = News::Answer { id, outcome: Outcome::NotSent, joined: None };
+            let _ = self.tx.send(answer);
             return;
         };
         let calls = self.calls.within(timeout);
@@ -116,7 +146,7 @@ impl Member {
             Request::Join { member_id, topics, owned, owned_generation } => {
                 let owned = by_topic(&owned);
                 // Who is eager has given up what it had, and tells of it all the same where an assignor asks for it.
-                let (held, generation) = match self.machine_is_eager() {
+                let (held, generation) = match self.is_eager() {
                     true => (&self.history.0, self.history.1),
                     false => (&owned, owned_generation),
                 };
@@ -125,9 +155,16 @@ impl Member {
                 let offers: Vec<Offer> =
                     offers.into_iter().map(|(name, metadata)| Offer { name, metadata }).collect();
                 let times = (self.config.session_timeout, self.config.max_poll_interval);
-                self.spawn(async move {
+                self.request(id, async move {
                     let joined = calls.join(coordinator, &member_id, &offers, times, "joins").await;
-                    let outcome = match joined {
+                    let refused = |code, named: Option<Arc<str>>| Answer::Join {
+                        code,
+                        member_id: named.unwrap_or_else(|| Arc::from("")),
+                        generation: -1,
+                        leader: false,
+                        skip_assignment: false,
+                    };
+                    let (answer, joined) = match joined {
                         Ok(joined) => {
                             let answer = Answer::Join {
                                 code: NONE,
@@ -136,67 +173,61 @@ impl Member {
                                 leader: joined.leads,
                                 skip_assignment: joined.skip_assignment,
                             };
-                            let _ = tx.send(News::Joined { id, joined });
-                            Outcome::Answered(answer)
+                            (answer, Some(joined))
                         }
-                        Err((Failure::Code(code, _), named)) => Outcome::Answered(Answer::Join {
-                            code,
-                            member_id: named.unwrap_or_else(|| Arc::from("")),
-                            generation: -1,
-                            leader: false,
-                            skip_assignment: false,
-                        }),
-                        Err((failure, _)) => {
-                            let _ = tx.send(News::Lost { id, failure });
-                            return;
-                        }
+                        Err((Failure::Code(code, _), named)) => (refused(code, named), None),
+                        Err((failure, _)) => return News::Lost { id, failure },
                     };
-                    let _ = tx.send(News::Answer { id, outcome });
+                    News::Answer { id, outcome: Outcome::Answered(answer), joined }
                 });
             }
             Request::Sync { member_id, generation, planned } => {
                 let of = Membership { member: member_id, generation };
                 let protocol = self.leader.protocol().to_owned();
                 let plan = self.leader.plan(planned);
-                self.spawn(async move {
+                // Without its plan the whole group would be given nothing.
+                if planned.is_some() && plan.is_empty() {
+                    let answer = News::Answer { id, outcome: Outcome::NotSent, joined: None };
+                    let _ = self.tx.send(answer);
+                    return;
+                }
+                self.request(id, async move {
                     let outcome = match calls.sync(coordinator, &of, &protocol, plan).await {
                         Ok(bytes) => match Assignment::decode(&bytes) {
                             Ok(assignment) => {
                                 let parts = parts(&assignment.partitions);
                                 Outcome::Answered(Answer::Sync { code: NONE, parts })
                             }
-                            // Whoever leads has written what nobody can read.
-                            Err(_) => Outcome::Cut,
+                            Err(e) => {
+                                let words =
+                                    format!("the leader's assignment cannot be read: {}", e.0);
+                                let error = Error::new(ErrorKind::Corrupt, words);
+                                return News::Lost { id, failure: Failure::Lost(error) };
+                            }
                         },
                         Err(Failure::Code(code, _)) => {
                             Outcome::Answered(Answer::Sync { code, parts: Vec::new() })
                         }
-                        Err(failure) => {
-                            let _ = tx.send(News::Lost { id, failure });
-                            return;
-                        }
+                        Err(failure) => return News::Lost { id, failure },
                     };
-                    let _ = tx.send(News::Answer { id, outcome });
+                    News::Answer { id, outcome, joined: None }
                 });
             }
             Request::Heartbeat { member_id, generation } => {
                 let of = Membership { member: member_id, generation };
-                self.spawn(async move {
-                    let answer = calls.heartbeat(coordinator, &of).await;
-                    let _ = tx.send(coded(id, answer));
-                });
+                let call = async move { coded(id, calls.heartbeat(coordinator, &of).await) };
+                self.request(id, call);
             }
             Request::Leave { member_id } => {
                 let reason = if self.closing { "is closed" } else { "max_poll_interval is over" };
-                self.spawn(async move {
-                    let answer = calls.leave(coordinator, &member_id, reason).await;
-                    let _ = tx.send(coded(id, answer));
-                });
+                let call =
+                    async move { coded(id, calls.leave(coordinator, &member_id, reason).await) };
+                self.request(id, call);
             }
         }
     }
 
-    fn machine_is_eager(&self) -> bool {
+    fn is_eager(&self) -> bool {
         !assignors::is_cooperative(&self.config.assignors)
     }
 
@@ -206,10 +237,9 @@ impl Member {
             self.tell(events::Event::Planned { join, ok: false });
             return;
         };
-        let (pool, tx) = (self.pool.clone(), self.tx.clone());
-        self.spawn(async move {
-            let plan = caught(leader::plan(&pool, &joined, assign)).await.and_then(|plan| plan);
-            let _ = tx.send(News::Planned { join, plan });
+        let pool = self.pool.clone();
+        self.ask(move |e| News::Planned { join, plan: Err(e) }, async move {
+            News::Planned { join, plan: leader::plan(&pool, &joined, assign).await }
         });
     }
 
@@ -235,9 +265,11 @@ impl Member {
                 self.is_silent(&failure);
                 self.tell(events::Event::Answer { to: id, outcome: lost(&failure) });
             }
-            News::Joined { id, joined } => self.leader.begins(id, joined),
-            News::Answer { id, outcome } => {
+            News::Answer { id, outcome, joined } => {
                 self.silence.ended();
+                if let Some(joined) = joined {
+                    self.leader.begins(id, joined);
+                }
                 if let Outcome::Answered(Answer::Sync { code: NONE, parts }) = &outcome {
                     let generation = self.machine.identity().map_or(-1, |of| of.generation);
                     self.history = (by_topic(parts), generation);
@@ -248,65 +280,90 @@ impl Member {
                 let ok = plan.is_ok();
                 match plan {
                     Ok(plan) => self.leader.planned(join, plan),
-                    Err(e) => self.buffer.fail(e.context(format_args!(
-                        "group '{}': planning for its members",
-                        self.config.id
-                    ))),
+                    Err(e) => self.is_silent(&Failure::Unsent(e)),
                 }
                 self.tell(events::Event::Planned { join, ok });
             }
-            News::Found { sent, by, since, found } => {
+            News::Found { of, found } => {
                 self.looking = false;
-                let refused = match found {
+                let failure = match found {
                     Ok(found) => {
-                        self.look_backoff.reset();
-                        self.tell(events::Event::Alive { sent, since });
-                        return self.found(found);
+                        // It bears no member's id: who is told this may have been given up long ago.
+                        self.silence.ended();
+                        if self.found(found) {
+                            self.look_later();
+                        } else {
+                            self.look_backoff.reset();
+                        }
+                        return;
                     }
                     Err(failure) => failure,
                 };
-                let now = self.env.now();
-                self.look_at = Some(now + self.look_backoff.next(&mut self.rng));
-                self.refused(&refused, sent, by);
+                self.look_later();
+                self.refused(&failure, of);
             }
-            News::Committed { sent, by, since, answer } => self.committed(sent, by, since, answer),
+            News::Committed { of, answer } => self.committed(of, answer),
         }
     }
 
-    fn committed(
-        &mut self,
-        sent: Identity,
-        by: RequestId,
-        since: Instant,
-        answer: Result<Vec<(Key, i16)>, Failure>,
-    ) {
+    fn look_later(&mut self) {
+        self.look_at = Some(self.env.now() + self.look_backoff.next(&mut self.rng));
+    }
+
+    /// A call beside the machine's was answered as a member's is.
+    fn is_alive(&mut self, Of { sent, since, .. }: Of) {
+        self.silence.ended();
+        self.tell(events::Event::Alive { sent, since });
+    }
+
+    fn committed(&mut self, of: Of, answer: Result<Vec<(Key, i16)>, Failure>) {
         let now = self.env.now();
         let codes = match answer {
             Ok(codes) => codes,
             Err(failure) => {
-                self.offsets.failed(now, &mut self.rng);
-                return self.refused(&failure, sent, by);
+                let (Failure::Code(_, e) | Failure::Unsent(e) | Failure::Lost(e)) = &failure;
+                self.offsets.failed(e, now, &mut self.rng);
+                return self.refused(&failure, of);
             }
         };
         // What the coordinator says of the member it says of each partition.
         let whole = codes.iter().map(|(_, code)| *code).find(|code| is_members(*code));
         if let Some(code) = whole {
-            self.offsets.failed(now, &mut self.rng);
-            self.tell(events::Event::Refused { code, sent, found: by });
+            let what = format!("committing for group '{}'", self.config.id);
+            self.offsets.failed(&Error::broker(code, what, None), now, &mut self.rng);
+            let Of { sent, found, .. } = of;
+            self.tell(events::Event::Refused { code, sent, found });
             return;
         }
-        self.tell(events::Event::Alive { sent, since });
-        let first =
-            codes.iter().find(|(_, code)| *code != NONE).map(|((topic, partition), code)| {
-                let what = format!(
-                    "committing topic '{topic}' partition {partition} for group '{}'",
-                    self.config.id
-                );
-                Error::broker(*code, what, None)
-            });
-        let taken = |key: &Key| codes.iter().any(|(of, code)| of == key && *code == NONE);
-        self.offsets.answered(taken, first.as_ref());
-        if let Some(error) = first {
+        self.is_alive(of);
+        let refusal = |key: &Key| {
+            let (_, code) = codes.iter().find(|(of, code)| of == key && *code != NONE)?;
+            let ((topic, partition), group) = (key, &self.config.id);
+            let what =
+                format!("committing topic '{topic}' partition {partition} for group '{group}'");
+            Some(Error::broker(*code, what, None))
+        };
+        let first = codes.iter().find_map(|(key, _)| refusal(key));
+        let is_mine = |key: &Key| self.parts.contains_key(key);
+        self.offsets.answered(is_mine, refusal);
+        match first {
+            Some(error) => self.tell_of_offsets(error),
+            None => self.offsets_told = None,
+        }
+    }
+
+    /// The group does not say where it was in a partition. Told, unless it passes by itself soon.
+    pub(super) fn refused_part(&mut self, (topic, partition): &Key, failure: &Failure) {
+        let (Failure::Code(_, error) | Failure::Unsent(error) | Failure::Lost(error)) = failure;
+        if outlook(error) != Outlook::Passing {
+            let what = format_args!("topic '{topic}' partition {partition}");
+            self.tell_of_offsets(error.clone().context(what));
+        }
+    }
+
+    /// The same is not told again until all is well.
+    fn tell_of_offsets(&mut self, error: Error) {
+        if self.offsets_told.replace(error.kind()) != Some(error.kind()) {
             self.buffer.fail(error);
         }
     }
@@ -321,7 +378,7 @@ impl Member {
     }
 
     /// A call beside the machine's own has failed as a whole.
-    fn refused(&mut self, failure: &Failure, sent: Identity, found: RequestId) {
+    fn refused(&mut self, failure: &Failure, Of { sent, found, .. }: Of) {
         match failure {
             Failure::Code(code, _) => {
                 self.tell(events::Event::Refused { code: *code, sent, found });
@@ -346,7 +403,7 @@ fn coded(id: RequestId, answer: Result<(), Failure>) -> News {
         Err(Failure::Code(code, _)) => Outcome::Answered(Answer::Code(code)),
         Err(failure) => return News::Lost { id, failure },
     };
-    News::Answer { id, outcome }
+    News::Answer { id, outcome, joined: None }
 }
 
 fn lost<A>(failure: &Failure) -> Outcome<A> {
@@ -361,7 +418,7 @@ fn key(part: &Part) -> Key {
     (Arc::clone(&part.topic), part.partition)
 }
 
-fn named(keys: &[Key]) -> Vec<TopicPartition> {
+pub(super) fn named(keys: &[Key]) -> Vec<TopicPartition> {
     let named = |(topic, partition): &Key| TopicPartition {
         topic: Arc::clone(topic),
         partition: *partition,

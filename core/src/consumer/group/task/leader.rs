@@ -33,8 +33,12 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// A JoinGroup was answered: what was planned before means nothing.
+    /// A JoinGroup was answered: what was planned before means nothing. An answer that comes late, to one that was made
+    /// before, says nothing.
     pub(super) fn begins(&mut self, id: RequestId, joined: Joined) {
+        if self.joined.as_ref().is_some_and(|(last, _)| *last > id) {
+            return;
+        }
         *self = Self { joined: Some((id, joined)), ..Self::default() };
     }
 

@@ -39,7 +39,6 @@ fn differ(told: Option<&str>, known: Option<&str>) -> bool {
 
 impl Classic {
     /// A member asks for its assignment; the leader brings all of them.
-    #[expect(clippy::too_many_arguments, reason = "a request has so many fields")]
     pub(crate) fn sync(
         &mut self,
         (id, instance): (&str, Option<&str>),

@@ -1,6 +1,7 @@
 //! What a coordinator has written to `__consumer_offsets` of a classic group, and what the next one
 //! makes of it: the last generation that was complete. Ids that were given, members that were
-//! joining and requests that waited are not in it.
+//! joining and requests that waited are not in it. And what is made of a group that goes on as one of
+//! the other kind.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{Classic, GroupSettings, Joined, Member, Phase, Synced};
 use crate::error_code as code;
+use crate::groups::consumer::Moved;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
@@ -119,5 +121,62 @@ impl Classic {
         }
         new.stored = Some(stored);
         Some(new)
+    }
+
+    /// The group goes on as one of the next generation: whoever waits here has to join again. Generation
+    /// and members; `None`: they have agreed on nothing yet.
+    pub(crate) fn moved(&mut self) -> Option<(i32, Vec<Moved>)> {
+        let ids: Vec<String> = self.members.keys().cloned().collect();
+        for id in ids {
+            self.answer_join(&id, Joined::refused(code::REBALANCE_IN_PROGRESS, &id));
+            self.answer_sync(&id, Synced::refused(code::REBALANCE_IN_PROGRESS));
+        }
+        let protocol = self.protocol.clone().or_else(|| self.select_protocol())?;
+        let members = self.members.values().map(|member| Moved {
+            id: member.id.clone(),
+            instance: member.instance.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            rebalance_timeout: member.rebalance_timeout,
+            session_timeout: member.session_timeout,
+            protocols: member.protocols.clone(),
+            subscription: member.metadata(&protocol),
+            assignment: member.assignment.clone(),
+        });
+        Some((self.generation, members.collect()))
+    }
+
+    /// A group whose members have what they have.
+    pub(crate) fn settled(generation: i32, members: Vec<Moved>, now: Instant) -> Self {
+        let mut group = Self::new(now);
+        group.generation = generation;
+        for moved in members {
+            let id = moved.id.clone();
+            let member = Member {
+                id: moved.id,
+                instance: moved.instance,
+                client_id: moved.client_id,
+                client_host: moved.client_host,
+                rebalance_timeout: moved.rebalance_timeout,
+                session_timeout: moved.session_timeout,
+                protocols: moved.protocols,
+                assignment: moved.assignment,
+                is_new: false,
+                join: None,
+                sync: None,
+            };
+            group.add(member, super::CONSUMER);
+            group.heard_of(&id, now);
+        }
+        group.protocol = group.select_protocol();
+        group.subscribed = group.read_subscriptions();
+        group.phase = Phase::Stable;
+        group.store(now);
+        group
+    }
+
+    /// Its members are to join again.
+    pub(crate) fn rebalance(&mut self, settings: &GroupSettings, now: Instant) {
+        self.prepare(settings, now);
     }
 }

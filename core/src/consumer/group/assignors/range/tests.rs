@@ -71,6 +71,14 @@ fn a_member_that_is_nowhere() {
     // Without a rack it is near to all; in one where no replica is to none, and it gets what is left.
     assert_eq!(planned(&group(None)), ["t-0 t-1 t-2", "t-3 t-4", "t-5 t-6"]);
     assert_eq!(planned(&group(Some("z"))), ["t-0 t-3 t-6", "t-1 t-4", "t-2 t-5"]);
+    // Where all others are near to everything it is in its place.
+    let everywhere = Group::default()
+        .racked("t", 4, 2, "a b")
+        .member("m0", "t")
+        .rack(Some("z"))
+        .member("m1", "t")
+        .rack(Some("b"));
+    assert_eq!(planned(&everywhere), ["t-0 t-1", "t-2 t-3"]);
 }
 
 #[test]

@@ -98,19 +98,15 @@ fn what_is_not_wanted_any_more_moves() {
 /// KIP-341: a member that missed rebalances has a history that is no more true.
 #[test]
 fn of_two_histories_the_later_is_true() {
-    for order in [["old", "later"], ["later", "old"]] {
-        let mut group = Group::new(&[("t", 4)]);
-        for id in order {
-            group = match id {
-                "old" => group.member(id, "t").had("t-0 t-1", 3),
-                _ => group.member(id, "t").had("t-1 t-2", 4),
-            };
-        }
-        group = group.member("third", "t").had("t-3", 4);
-        let plan = group.plan(Assignor::Sticky);
-        let of = |id: &str| plan.members.iter().find(|(name, _)| &**name == id).cloned();
-        assert_eq!(of("old"), Some((text("old"), partitions("t-0"))));
-        assert_eq!(of("later"), Some((text("later"), partitions("t-1 t-2"))));
+    for (old, later) in [("a", "b"), ("b", "a")] {
+        let group = Group::new(&[("t", 4)])
+            .member(old, "t")
+            .had("t-0 t-1", 3)
+            .member(later, "t")
+            .had("t-1 t-2", 4)
+            .member("third", "t")
+            .had("t-3", 4);
+        assert_eq!(planned(&group), ["t-0", "t-1 t-2", "t-3"]);
     }
 }
 
@@ -193,6 +189,27 @@ fn racks_decide_where_what_moves_goes() {
         .member("m1", "t")
         .rack(Some("a"));
     assert_eq!(planned(&everywhere), ["t-0 t-2", "t-1 t-3"]);
+}
+
+/// One gets one more: who has more near.
+#[test]
+fn what_does_not_go_round_goes_to_who_is_near() {
+    let group = Group::default()
+        .racked("t", 5, 1, "a b b")
+        .member("m0", "t")
+        .rack(Some("a"))
+        .member("m1", "t")
+        .rack(Some("b"));
+    assert_eq!(planned(&group), ["t-0 t-3", "t-1 t-2 t-4"]);
+    // A member without a rack is near to nothing, and nothing is wasted on it.
+    let group = Group::default()
+        .racked("t", 4, 1, "a b")
+        .member("m0", "t")
+        .member("m1", "t")
+        .rack(Some("a"))
+        .member("m2", "t")
+        .rack(Some("z"));
+    assert_eq!(planned(&group), ["t-1", "t-0 t-2", "t-3"]);
 }
 
 /// What few are near to is given first: else `a` would be taken by who could have had `b`.

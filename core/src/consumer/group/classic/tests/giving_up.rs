@@ -23,7 +23,7 @@ fn an_eager_member_gives_all_up_before_it_joins() {
     for _ in 0..30 {
         rig.beaten(code::REBALANCE_IN_PROGRESS);
         assert!(rig.taken().is_empty() && rig.hands_out());
-        assert!(matches!(rig.member.standing(), Standing::As(_)));
+        assert!(matches!(rig.member.commits(), Commits::As(_)));
     }
     rig.on(Event::GaveUp { round: Round(999) });
     assert!(rig.taken().is_empty());
@@ -47,12 +47,13 @@ fn a_cooperative_member_gives_up_what_it_lost_after_it_joined_and_joins_again() 
     let (round, given, _) = given_up(&done);
     assert_eq!(given, parts(&[0]));
     assert_eq!(rig.owned(), [0, 1, 2]);
-    assert!(matches!(rig.member.standing(), Standing::As(Identity { generation: 2, .. })));
+    assert!(matches!(rig.member.commits(), Commits::As(Identity { generation: 2, .. })));
     // The others are told to rebalance by nobody: we have to join.
     rig.beaten(code::NONE);
     assert!(rig.taken().is_empty());
     rig.on(Event::GaveUp { round });
     assert_eq!(rig.done[0], Action::Drop { parts: parts(&[0]), why: Why::GivenUp });
+    assert!(rig.done.iter().any(is_join), "at once");
     let (_, request) = rig.join();
     let Request::Join { owned, owned_generation, .. } = request else { unreachable!() };
     assert_eq!((owned, owned_generation), (parts(&[1, 2]), 2));
@@ -81,6 +82,7 @@ fn a_deadline_ends_the_wait_for_what_is_in_hand() {
         let (_, request) = rig.join();
         assert!(matches!(request, Request::Join { ref owned, .. } if owned.is_empty()));
         // Too late to be of use.
+        rig.taken();
         rig.on(Event::GaveUp { round });
         assert!(rig.taken().is_empty());
     }
@@ -139,7 +141,7 @@ fn what_is_lost_is_not_given_up_any_more() {
     let (round, ..) = given_up(&rig.taken());
     rig.beaten(code::UNKNOWN_MEMBER_ID);
     assert_eq!(rig.done[0], Action::Drop { parts: parts(&[0]), why: Why::Lost });
-    assert_eq!(rig.member.standing(), Standing::Never);
+    assert_eq!(rig.member.commits(), Commits::Never);
     rig.taken();
     rig.on(Event::GaveUp { round });
     assert!(rig.taken().is_empty());

@@ -49,7 +49,7 @@ fn who_does_not_ask_within_the_max_poll_interval_leaves_and_the_next_ask_joins()
         panic!("{done:?}")
     };
     assert_eq!(&**member_id, "m");
-    assert_eq!(rig.member.standing(), Standing::Never);
+    assert_eq!(rig.member.commits(), Commits::Never);
     rig.answer(*id, Answer::Code(code::NONE));
     assert!(rig.member.next_wake().is_none(), "nothing more until it asks");
     rig.on(Event::Asks);
@@ -129,7 +129,7 @@ fn a_close_finishes_commits_and_leaves() {
     let until = deadline - Duration::from_secs(2);
     assert_eq!(rig.taken(), [Action::GiveUp { round, parts: parts(&[0, 1]), deadline: until }]);
     assert!(rig.member.lease().is_none(), "nothing more is handed out");
-    assert!(matches!(rig.member.standing(), Standing::As(_)));
+    assert!(matches!(rig.member.commits(), Commits::As(_)));
     // A second one changes nothing, nor does what the group does.
     close(&mut rig, TEN * 2, true);
     rig.beaten(code::REBALANCE_IN_PROGRESS);
@@ -244,9 +244,9 @@ fn a_member_that_closes_while_it_syncs_takes_nothing_and_commits_when_it_may() {
     let (id, _) = rig.join();
     rig.joined(id, 2, false);
     close(&mut rig, TEN, false);
-    assert_eq!(rig.member.standing(), Standing::Wait);
+    assert_eq!(rig.member.commits(), Commits::Wait);
     rig.sync(&[0, 5]);
-    assert!(matches!(rig.member.standing(), Standing::As(Identity { generation: 2, .. })));
+    assert!(matches!(rig.member.commits(), Commits::As(Identity { generation: 2, .. })));
     assert_eq!(rig.owned(), [0]);
     assert!(!rig.done.iter().any(|action| matches!(action, Action::Take { .. })));
 }

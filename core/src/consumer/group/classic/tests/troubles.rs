@@ -50,7 +50,7 @@ fn check(mut rig: Rig, then: Then, context: &str) {
         }
         Then::LostWithId | Then::Lost => {
             assert!(is_lost, "{context}: {:?}", rig.done);
-            assert_eq!(rig.member.standing(), Standing::Never, "{context}");
+            assert_eq!(rig.member.commits(), Commits::Never, "{context}");
             rig.done.retain(is_send);
             let (_, request) = rig.join();
             let Request::Join { member_id, owned, owned_generation, .. } = request else { return };
@@ -203,7 +203,7 @@ fn a_response_that_is_lost_costs_no_partition() {
                 _ => syncing(),
             };
             rig.on(Event::Answer { to: id, outcome: lost.clone() });
-            assert!(!matches!(rig.member.standing(), Standing::As(_)), "there is nobody to ask");
+            assert!(!matches!(rig.member.commits(), Commits::As(_)), "there is nobody to ask");
             let lost_at = rig.now;
             rig.find();
             let found_at = rig.now;
@@ -285,6 +285,19 @@ fn a_heartbeat_of_the_generation_before_says_nothing_of_this_one() {
 }
 
 #[test]
+fn what_is_owned_is_claimed_by_the_generation_that_assigned_it() {
+    let (mut rig, id) = syncing();
+    // The group rebalances before we have heard what generation 2 assigns.
+    rig.answer(id, Answer::Sync { code: code::REBALANCE_IN_PROGRESS, parts: vec![] });
+    let (id, request) = rig.join();
+    let Request::Join { owned, owned_generation, .. } = request else { unreachable!() };
+    assert_eq!((owned, owned_generation), (parts(&[0]), 1));
+    rig.joined(id, 3, false);
+    rig.sync(&[0]);
+    assert_eq!(rig.member.owned_generation, 3);
+}
+
+#[test]
 fn a_parked_request_that_nobody_knows_of_is_sent_again() {
     // (in which state, what heartbeats say, whether it is sent again)
     for (sync, says, again) in [
@@ -293,6 +306,8 @@ fn a_parked_request_that_nobody_knows_of_is_sent_again() {
         (false, code::ILLEGAL_GENERATION, true),
         (true, code::NONE, false),
         (true, code::REBALANCE_IN_PROGRESS, true),
+        (true, code::ILLEGAL_GENERATION, true),
+        (true, code::UNKNOWN_MEMBER_ID, true),
     ] {
         let (mut rig, id) = if sync { syncing() } else { joining() };
         rig.beaten(says);
@@ -321,6 +336,8 @@ fn who_is_not_known_while_it_joins_has_lost_everything_and_joins_anew() {
     other.0.on(Event::Tick);
     rig.beaten(code::UNKNOWN_MEMBER_ID);
     assert_eq!(rig.taken()[0], Action::Abandon { id });
+    let (id, _) = rig.join();
+    rig.answer(id, join_refused(code::UNKNOWN_MEMBER_ID));
     let (_, request) = rig.join();
     assert!(matches!(request, Request::Join { ref member_id, .. } if member_id.is_empty()));
 }
