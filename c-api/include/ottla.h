@@ -1138,7 +1138,8 @@ ottla_status ottla_consumer_new(const struct ottla_client *client,
 // The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
 // there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
 // worth asking again (it may turn out that there is nothing yet); one for all threads that asked,
-// so who takes it asks until there is none. After an error that is not fatal, ask again.
+// so who takes it asks until there is none. After an error that is not fatal, ask again. In a group, to ask may say that the
+// batch before is done: see `ottla_commit`.
 ottla_status ottla_consumer_try_next(const struct ottla_consumer *consumer,
                                      struct ottla_batch **batch,
                                      struct ottla_error **error);

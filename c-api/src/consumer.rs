@@ -249,7 +249,8 @@ fn hand_out(out: &Out<*mut ottla_batch>, batch: Option<Batch>) {
 /// The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
 /// there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
 /// worth asking again (it may turn out that there is nothing yet); one for all threads that asked,
-/// so who takes it asks until there is none. After an error that is not fatal, ask again.
+/// so who takes it asks until there is none. After an error that is not fatal, ask again. In a group, to ask may say that the
+/// batch before is done: see `ottla_commit`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_try_next(
     consumer: *const ottla_consumer,
