@@ -1,3 +1,7 @@
+//go:build unix && cgo
+
+// Without cgo there is no package to test, and go vet would say so once more.
+
 package capi
 
 import (
