@@ -1,5 +1,5 @@
 //! What a member of a group is told, and what it wants done. One task per consumer owns the machine
-//! ([`Classic`](super::classic::Classic) or `Next` of the next generation), hands it each [`Event`] as it happens, and executes
+//! ([`Classic`](super::classic::Classic) or [`Next`](super::next::Next)), hands it each [`Event`] as it happens, and executes
 //! the [`Action`]s in their order. What it owes the machine:
 //!
 //! - Every [`RequestId`] is answered once, by [`Event::Answer`], whatever becomes of the request: what the broker said, or how
@@ -18,7 +18,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// The number of a request, never given again by the machine that gave it.
+/// The number of a request, never given again by the machine that gave it. A member, its committer and its lookups of
+/// offsets count each for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RequestId(pub(crate) u64);
 
