@@ -383,7 +383,8 @@ func (c *Consumer) putBack(batch *Batch, i int, inHand bool) {
 		return
 	}
 	rest := *batch
-	rest.Records, rest.at = batch.Records[i:], batch.at+i
+	rest.Records = batch.Records[i:]
+	rest.at = batch.at + i
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.left = append(c.left, &rest)

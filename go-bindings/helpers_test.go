@@ -111,3 +111,10 @@ func NobodyListens(t *testing.T) string {
 	}
 	return fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
 }
+
+// lookOnce is a batch that is there already.
+func lookOnce(c *Consumer) (*Batch, error) {
+	found, err := c.look(nil, false, true)
+	batch, _ := found.(*Batch)
+	return batch, err
+}

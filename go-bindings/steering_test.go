@@ -66,7 +66,7 @@ func TestAPauseHoldsWhatALoopHasInHand(t *testing.T) {
 			if paused := consumer.Paused(); !slices.Equal(paused, []TopicPartition{at(got[0].partition)}) {
 				t.Errorf("%v are paused", paused)
 			}
-			if batch, err := consumer.tryNext(nil); batch != nil || err != nil {
+			if batch, err := lookOnce(consumer); batch != nil || err != nil {
 				t.Errorf("%+v, %v of what is paused", batch, err)
 			}
 			err = consumer.Resume(at(got[0].partition))

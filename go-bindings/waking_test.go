@@ -258,7 +258,7 @@ func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
 	var batch *Batch
 	for batch == nil && ctx.Err() == nil {
 		quiet()
-		if batch, err = consumer.tryNext(nil); err != nil {
+		if batch, err = lookOnce(consumer); err != nil {
 			t.Fatal(err)
 		}
 		runtime.Gosched()
@@ -266,13 +266,13 @@ func TestWhoFindsSomethingWakesTheNext(t *testing.T) {
 	woken("a batch")
 	consumer.putBack(batch, len(batch.Records)-1, true)
 	woken("what is put back")
-	if rest, err := consumer.tryNext(nil); err != nil || len(rest.Records) != 1 {
+	if rest, err := lookOnce(consumer); err != nil || len(rest.Records) != 1 {
 		t.Errorf("%+v, %v", rest, err)
 	}
 	woken("what was left")
 	consumer.api.Free()
 	quiet()
-	if _, err := consumer.tryNext(nil); !errors.Is(err, ErrClosed) {
+	if _, err := lookOnce(consumer); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	woken("an error")

@@ -6,6 +6,7 @@
  *   - Submit records with a tag; what becomes of them is an ottla_completion with that tag, taken
  *     with ottla_poll, in a program's own event loop when ottla_client_fd is readable. The library
  *     never calls back.
+ *   - A consumer with a `group` in its options is a member of it; ottla_consumer_leave ends that.
  *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
  *     ottla_poll with a timeout.
  *   - What the library has to say for a program's own log, a thread takes with ottla_logs_next.
@@ -162,7 +163,7 @@ enum ottla_completion_kind
   OTTLA_COMPLETION_CONNECTED = 2,
   // A flush is done.
   OTTLA_COMPLETION_FLUSHED = 3,
-  // A producer is closed.
+  // A producer is closed, or a consumer has left its group.
   OTTLA_COMPLETION_CLOSED = 4,
   // A consumer that had nothing should be asked again; `tag` from its options.
   OTTLA_COMPLETION_CONSUMER_READY = 5,
@@ -172,6 +173,8 @@ enum ottla_completion_kind
   OTTLA_COMPLETION_SPACE = 7,
   // A lookup of offsets is done.
   OTTLA_COMPLETION_OFFSETS_LISTED = 8,
+  // A commit of a consumer's group is done.
+  OTTLA_COMPLETION_COMMITTED = 9,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -226,6 +229,80 @@ enum ottla_isolation
 typedef enum ottla_isolation ottla_isolation;
 #else
 typedef int32_t ottla_isolation;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// When what a group's consumer has handed out counts as done, and what of it is committed.
+enum ottla_commit
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `OTTLA_COMMIT_MARKS`.
+  OTTLA_COMMIT_DEFAULT = 0,
+  // A batch is done once the next is asked for, whichever thread asks: one thread reads. What is done is committed each
+  // `commit_interval_ms`, when partitions are given up, and when the consumer is closed. The batch in hand is not done; of
+  // one whose records are worked on one by one `ottla_batch_reached` says how far it is.
+  OTTLA_COMMIT_MARKS = 1,
+  // A batch is done once the program says so, in any order: `ottla_batch_ack` or `ottla_batch_ack_before`. What is committed
+  // of a partition is the end of what is done without a gap. For programs with many threads.
+  OTTLA_COMMIT_ACKED = 2,
+  // As with `OTTLA_COMMIT_MARKS`, but nothing is committed except by `ottla_consumer_commit` and its like.
+  OTTLA_COMMIT_MANUAL = 3,
+  // As with `OTTLA_COMMIT_ACKED`, but nothing is committed except by `ottla_consumer_commit` and its like.
+  OTTLA_COMMIT_MANUAL_ACKED = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_commit ottla_commit;
+#else
+typedef int32_t ottla_commit;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What the group says to its member.
+enum ottla_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Partitions have come, besides those that were there. None of them: the group was decided anew, and nothing came.
+  OTTLA_EVENT_ASSIGNED = 1,
+  // The group takes partitions away, of which nothing more is handed out. What is done of them when the next is asked for is
+  // committed, and then they are given up; at the deadline at the latest.
+  OTTLA_EVENT_GIVING_UP = 2,
+  // Partitions are somebody else's by now, perhaps: the membership was lost. What was not committed of them is read by others
+  // again.
+  OTTLA_EVENT_LOST = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_event_kind ottla_event_kind;
+#else
+typedef int32_t ottla_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Where a group of a cluster for tests is.
+enum ottla_test_group_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Nobody has joined or committed.
+  OTTLA_TEST_GROUP_NONE = 0,
+  // It has no members.
+  OTTLA_TEST_GROUP_EMPTY = 1,
+  // Its members are changing.
+  OTTLA_TEST_GROUP_REBALANCING = 2,
+  // All have what they are to have.
+  OTTLA_TEST_GROUP_STABLE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_test_group_state ottla_test_group_state;
+#else
+typedef int32_t ottla_test_group_state;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -415,6 +492,9 @@ typedef struct ottla_consumer ottla_consumer;
 // depend on any other handle.
 typedef struct ottla_error ottla_error;
 
+// Something that the group says between two batches. Depends on no other handle.
+typedef struct ottla_event ottla_event;
+
 // One line. Depends on no other handle.
 typedef struct ottla_log ottla_log;
 
@@ -439,6 +519,15 @@ typedef struct ottla_test_broker ottla_test_broker;
 // What tells whether a batch is still wanted when the batch itself is freed: for programs that copy its records out. Depends
 // on no other handle, and holds no records.
 typedef struct ottla_wanted ottla_wanted;
+
+// Memory that programs in other languages share with the library where a call for each record is too much. It lives as long as
+// the `ottla_wanted`. Both are accessed atomically.
+typedef struct ottla_wanted_words {
+  // To be read: 0 while the batch is wanted, 1 while it is paused, more once it is left.
+  const uint32_t *standing;
+  // To be written: the offset that `ottla_batch_reached` would be told. Null without a group.
+  int64_t *reached;
+} ottla_wanted_words;
 
 // The facts about a batch.
 typedef struct ottla_batch_info {
@@ -615,6 +704,27 @@ typedef struct ottla_consumer_options {
   int32_t isolation;
   // 0.
   int32_t reserved;
+  // The group that it reads `topics` together with: each partition is one member's at a time, and read on where the group was
+  // (where it never was, at `start`). It becomes a member when it is asked for the first batch. Default: none.
+  const char *group;
+  // Makes it a static member (KIP-345): one that restarts within the session timeout under the same id has its partitions
+  // again, and the others notice nothing; it does not leave when it is closed. Each running consumer has its own.
+  const char *instance_id;
+  // Who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
+  // "cooperative-sticky". Default "range,cooperative-sticky", as Java's client has it.
+  const char *assignors;
+  // After how long without a heartbeat the group gives the member's partitions to others, in ms. 1,000 to 86,400,000 (a
+  // day) within what the brokers allow, default 45,000. Heartbeats go out by themselves.
+  int64_t session_timeout_ms;
+  // How long the program may take between being given a batch and asking for the next, in ms; after that the member leaves,
+  // and joins again when it asks again. 1,000 to 86,400,000, default 300,000.
+  int64_t max_poll_interval_ms;
+  // How often what is done is committed, in ms, +-20 %. 10 to 86,400,000, default 5,000.
+  int64_t commit_interval_ms;
+  // When what was handed out counts as done: one of `ottla_commit`.
+  int32_t commit;
+  // 0: anything else is refused.
+  int32_t reserved_too;
 } ottla_consumer_options;
 
 // A partition, and an offset in it.
@@ -761,6 +871,33 @@ typedef struct ottla_test_broker_options {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// The batch is done: what a group's consumer commits of its partition may lie behind it, once all before it is done too. Does
+// nothing without a group, and once the partition is somebody else's. With `OTTLA_COMMIT_MARKS` asking for the next batch
+// does it.
+ottla_status ottla_batch_ack(const struct ottla_batch *batch,
+                             struct ottla_error **error);
+
+// The same for the records of the batch before an offset.
+ottla_status ottla_batch_ack_before(const struct ottla_batch *batch,
+                                    int64_t offset,
+                                    struct ottla_error **error);
+
+// The program has the record at this offset of the batch in hand: those before it are done. For one thread that works on the
+// records of a partition one by one, with `OTTLA_COMMIT_MARKS`: what is committed is then as exact. Costs next to nothing. Null
+// is ignored.
+void ottla_batch_reached(const struct ottla_batch *batch,
+                         int64_t offset);
+
+// `ottla_batch_ack_before` when the batch itself is freed; `INT64_MAX` for all of it.
+ottla_status ottla_wanted_ack_before(const struct ottla_wanted *wanted,
+                                     int64_t offset,
+                                     struct ottla_error **error);
+
+// The memory that is shared with the library.
+ottla_status ottla_wanted_share(const struct ottla_wanted *wanted,
+                                struct ottla_wanted_words *shared,
+                                struct ottla_error **error);
 
 // Tells what the batch is.
 ottla_status ottla_batch_describe(const struct ottla_batch *batch,
@@ -945,7 +1082,8 @@ ottla_status ottla_consumer_seek(const struct ottla_consumer *consumer,
                                  struct ottla_error **error);
 
 // Stops fetching; a thread that waits in `ottla_consumer_next` gets `OTTLA_STATUS_CLOSED`, and so
-// do later calls. Closing again is OK. Batches stay usable.
+// do later calls. Closing again is OK. Batches stay usable. A member of a group commits what is done and leaves it in the
+// background: `ottla_consumer_leave` tells when.
 ottla_status ottla_consumer_close(const struct ottla_consumer *consumer,
                                   struct ottla_error **error);
 
@@ -991,6 +1129,78 @@ const char *ottla_error_undelivered_topic(const struct ottla_error *error, size_
 
 // Frees an error. Null is allowed.
 void ottla_error_free(struct ottla_error *error);
+
+// `ottla_consumer_try_next` of a group's consumer, with what the group says between two batches: one of `*batch` and `*event` is
+// set, or, if there is nothing now, none. Both are yours. Programs that never call this leave to the consumer what there is
+// to do when partitions come and go.
+ottla_status ottla_consumer_try_next_event(const struct ottla_consumer *consumer,
+                                           struct ottla_batch **batch,
+                                           struct ottla_event **event,
+                                           struct ottla_error **error);
+
+// The same, and waits as `ottla_consumer_next` does: nothing within `timeout_ms` (-1: no limit) is OK with both null.
+ottla_status ottla_consumer_next_event(const struct ottla_consumer *consumer,
+                                       int64_t timeout_ms,
+                                       struct ottla_batch **batch,
+                                       struct ottla_event **event,
+                                       struct ottla_error **error);
+
+// The kind of an event: one of `ottla_event_kind`. New ones may be added: ignore those you do not know. 0 for null.
+int32_t ottla_event_kind_of(const struct ottla_event *event);
+
+// The partitions that an event is about. They live as long as the event, and are not to be freed. Null for null.
+const struct ottla_partitions *ottla_event_partitions(const struct ottla_event *event);
+
+// How long it is until partitions are given up whatever is done, in ms; 0 when that is over. -1 for other kinds, and null.
+int64_t ottla_event_time_left_ms(const struct ottla_event *event);
+
+// Frees an event. Null is allowed.
+void ottla_event_free(struct ottla_event *event);
+
+// Commits what is done when this is called; its end is an `OTTLA_COMPLETION_COMMITTED` with this tag. Errors of it are
+// `OTTLA_STATUS_FENCED` once the membership is lost, `OTTLA_STATUS_INVALID_ARGUMENT` without a group, and the broker's. Waits
+// for nobody, as all calls here.
+ottla_status ottla_consumer_commit(const struct ottla_consumer *consumer,
+                                   uint64_t tag,
+                                   struct ottla_error **error);
+
+// The same, and waits for the end, for up to `timeout_ms` (-1: no limit); after that it may still be committed.
+ottla_status ottla_consumer_commit_wait(const struct ottla_consumer *consumer,
+                                        int64_t timeout_ms,
+                                        struct ottla_error **error);
+
+// Commits these offsets, `count` of them, of the next record to read in each partition, whatever is done; its end is an
+// `OTTLA_COMPLETION_COMMITTED` with this tag.
+ottla_status ottla_consumer_commit_to(const struct ottla_consumer *consumer,
+                                      const struct ottla_partition_offset *offsets,
+                                      size_t count,
+                                      uint64_t tag,
+                                      struct ottla_error **error);
+
+// The same, and waits for the end, for up to `timeout_ms` (-1: no limit); after that it may still be committed.
+ottla_status ottla_consumer_commit_to_wait(const struct ottla_consumer *consumer,
+                                           const struct ottla_partition_offset *offsets,
+                                           size_t count,
+                                           int64_t timeout_ms,
+                                           struct ottla_error **error);
+
+// Reads these topics, `count` of them, from now on, with the other members of the group.
+ottla_status ottla_consumer_subscribe(const struct ottla_consumer *consumer,
+                                      const char *const *topics,
+                                      size_t count,
+                                      struct ottla_error **error);
+
+// Closes the consumer as `ottla_consumer_close` does; an `OTTLA_COMPLETION_CLOSED` with this tag comes once it has committed
+// what is done and left its group, after 10 s at the latest. The batch in hand is not done. Without a group it comes at once.
+// Leaving again is OK, and ends when the first has; the consumer may be freed meanwhile.
+ottla_status ottla_consumer_leave(const struct ottla_consumer *consumer,
+                                  uint64_t tag,
+                                  struct ottla_error **error);
+
+// The same, and waits for the end, for up to `timeout_ms` (-1: no limit but the 10 s); after that it goes on by itself.
+ottla_status ottla_consumer_leave_wait(const struct ottla_consumer *consumer,
+                                       int64_t timeout_ms,
+                                       struct ottla_error **error);
 
 // Every line from now on that is as important as `level` (an `ottla_log_level`), or more so, is
 // kept for `ottla_logs_next`. 1,024 may wait; those that come then are lost, and counted.
@@ -1270,6 +1480,29 @@ ottla_status ottla_test_broker_codecs(const struct ottla_test_broker *broker,
 
 // Stops and frees it, with all it holds. Null is allowed.
 void ottla_test_broker_free(struct ottla_test_broker *broker);
+
+// Writes where a group is to `*state`, one of `ottla_test_group_state`, and how many members it has to `*members`.
+ottla_status ottla_test_broker_group(const struct ottla_test_broker *broker,
+                                     const char *group,
+                                     int32_t *state,
+                                     size_t *members,
+                                     struct ottla_error **error);
+
+// Writes the offset that a group has committed for a partition to `*offset`; -1: none.
+ottla_status ottla_test_broker_committed(const struct ottla_test_broker *broker,
+                                         const char *group,
+                                         const char *topic,
+                                         int32_t partition,
+                                         int64_t *offset,
+                                         struct ottla_error **error);
+
+// Commits an offset, whoever is in the group; makes the group if there is none.
+ottla_status ottla_test_broker_set_committed(const struct ottla_test_broker *broker,
+                                             const char *group,
+                                             const char *topic,
+                                             int32_t partition,
+                                             int64_t offset,
+                                             struct ottla_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

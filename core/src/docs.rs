@@ -10,5 +10,8 @@ pub mod rules {}
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}
 
+#[doc = include_str!("../docs/groups.md")]
+pub mod groups {}
+
 #[doc = include_str!("../docs/pacing.md")]
 pub mod pacing {}

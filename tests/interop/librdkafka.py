@@ -144,12 +144,13 @@ EAGER = {"partition.assignment.strategy": "range"}
 GROUPS = {
     "range": EAGER,
     "cooperative-sticky": {"partition.assignment.strategy": "cooperative-sticky"},
+    "next generation": {"group.protocol": "consumer"},
 }
 
 
 def consume_in_groups(bootstrap: str, topic: str, name: str, settings: dict[str, str]) -> None:
     """One member reads and commits, two share, and a group goes on where it was."""
-    group = f"librdkafka-{name}-{uuid.uuid4().hex[:8]}"
+    group = f"librdkafka-{name.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
     every = set(range(PARTITIONS))
     one = Member(bootstrap, group, topic, settings)
     until("records", [one], lambda: len(one.read) == RECORDS)

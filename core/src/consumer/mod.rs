@@ -6,7 +6,6 @@ mod batch;
 mod buffer;
 mod builder;
 mod claim;
-#[cfg_attr(not(test), expect(dead_code, reason = "the consumer's task is about to use it"))]
 mod control;
 mod decode;
 mod event;
@@ -333,7 +332,8 @@ impl Consumer {
         self.buffer.lag(topic, partition)
     }
 
-    /// Hands out nothing of these partitions, from when this returns, until they are [resumed](Self::resume). What
+    /// Hands out nothing of these partitions, from when this returns, until they are [resumed](Self::resume), or a group
+    /// takes them away (which a rebalance does for a moment if an assignor is not cooperative). What
     /// was fetched of them is kept, within [`buffer_memory`](ConsumerBuilder::buffer_memory), and nothing more is
     /// fetched. All of them are paused or, after an error, none. Pausing again does nothing.
     ///

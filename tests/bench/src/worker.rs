@@ -34,6 +34,8 @@ pub(crate) enum Shape {
     LongTailPinned,
     /// A send for each, from so many threads that share the producer.
     Threads(usize),
+    /// As a member of a group, which commits.
+    Group,
     /// Few records, and then as many as go, with settings that nobody has touched.
     Sparse,
 }
@@ -49,7 +51,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, those of one codec next to each other: they share a broker process.
-pub(crate) const FIGURES: [Figure; 11] = {
+pub(crate) const FIGURES: [Figure; 12] = {
     const fn figure(name: &'static str, about: &'static str, lz4: bool, shape: Shape) -> Figure {
         let direction =
             if name.as_bytes()[0] == b'p' { Direction::Produce } else { Direction::Consume };
@@ -66,6 +68,7 @@ pub(crate) const FIGURES: [Figure; 11] = {
         figure("produce_longtail_pinned", PINNED, false, Shape::LongTailPinned),
         figure("produce_sparse", "produce, 1 and 1,000 records/s", false, Shape::Sparse),
         figure("consume_plain", "consume", false, Shape::Each),
+        figure("consume_group", "consume, in a group", false, Shape::Group),
         figure("produce_lz4", "produce lz4, a send and a handle per record", true, Shape::Each),
         figure("produce_batch_lz4", "produce lz4, send_batch of 1,000", true, Shape::Batch),
         figure("consume_lz4", "consume lz4", true, Shape::Each),
@@ -84,7 +87,10 @@ impl Figure {
     /// Whether there is anything to measure for this client: librdkafka's batched call is not in its
     /// Rust binding, and its threads are its own.
     pub(crate) fn has(&self, client: Client) -> bool {
-        let alone = matches!(self.shape, Shape::Batch | Shape::Threads(_) | Shape::Sparse);
+        let alone = matches!(
+            self.shape,
+            Shape::Batch | Shape::Threads(_) | Shape::Sparse | Shape::Group
+        );
         client == Client::Ottla || !alone
     }
 

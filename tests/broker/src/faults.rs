@@ -433,9 +433,9 @@ impl Faults {
         self.offer(
             |rule| {
                 !rule.fault.is_apart()
+                    && rule.broker.is_none_or(|id| id == broker)
                     && !rule.is_scoped()
                     && rule.group.as_deref() == group
-                    && rule.broker.is_none_or(|id| id == broker)
                     && rule.api.is_none_or(|key| key == api)
             },
             |fault| plan.add(fault),

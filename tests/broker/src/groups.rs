@@ -52,7 +52,7 @@ pub(crate) struct Group {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Classic(Classic),
-    Consumer(Box<Consumer>),
+    Consumer(Consumer),
 }
 
 impl Group {
@@ -411,13 +411,11 @@ impl Groups {
         now: Instant,
     ) -> Result<Told, Refusal> {
         self.advance(id, now);
+        let is_new = !self.list.contains_key(id);
         let told = self.beat_now(id, beat, image, now);
-        if told.is_err() {
+        if is_new && told.is_err() {
             // What was made for nobody is not kept.
-            let empty = |group: &mut Group| group.is_empty_consumer() && group.offsets.is_empty();
-            if self.list.get_mut(id).is_some_and(empty) {
-                self.list.remove(id);
-            }
+            self.list.remove(id);
         }
         self.advance(id, now);
         told
@@ -436,7 +434,7 @@ impl Groups {
             if self.list.len() >= MAX_GROUPS {
                 return Err(Refusal::new(code::UNKNOWN_SERVER_ERROR, "there are too many groups"));
             }
-            let new = Group::new(Kind::Consumer(Box::new(Consumer::new())), now);
+            let new = Group::new(Kind::Consumer(Consumer::new()), now);
             self.list.insert(id.to_owned(), new);
         }
         let group = self.list.get_mut(id);
@@ -444,7 +442,7 @@ impl Groups {
         if let Kind::Classic(classic) = &mut group.kind {
             let upgraded = beat.joins().then(|| upgrade(settings, classic, image, now)).flatten();
             let no = || not_found(&format!("Group {id} is not a consumer group."));
-            group.kind = Kind::Consumer(Box::new(upgraded.ok_or_else(no)?));
+            group.kind = Kind::Consumer(upgraded.ok_or_else(no)?);
         }
         let Kind::Consumer(consumer) = &mut group.kind else {
             return Err(not_found("the group is of another kind"));

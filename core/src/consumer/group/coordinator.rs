@@ -93,11 +93,6 @@ impl Coordinator {
         }
     }
 
-    /// A lookup is on its way.
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(self.state, State::Asking { .. })
-    }
-
     /// `spread`: within which time members come back to a coordinator that they had lost.
     pub(super) fn answered(
         &mut self,

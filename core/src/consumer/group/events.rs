@@ -92,6 +92,7 @@ pub(crate) enum Event<A> {
     },
     /// Next: a commit is on its way, or not any more. It bears the epoch, which moves with the answers to heartbeats:
     /// each waits for the other.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for members of the next generation"))]
     Committing(bool),
     /// This is subscribed to from now on.
     Subscribed(Subscription),
@@ -103,6 +104,7 @@ pub(crate) enum Event<A> {
         ok: bool,
     },
     /// Next: names of topic ids that [`Action::Resolve`] asked for. May come again, with more.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for members of the next generation"))]
     Named {
         topics: Vec<(Uuid, Arc<str>)>,
     },
@@ -209,13 +211,6 @@ pub(crate) struct Identity {
     /// The generation, or the member's epoch; -1 without a membership.
     pub(crate) generation: i32,
     pub(crate) instance_id: Option<Arc<str>>,
-}
-
-impl Identity {
-    /// Of those that have a group for its offsets only.
-    pub(crate) fn none() -> Self {
-        Self { member_id: Arc::from(""), generation: -1, instance_id: None }
-    }
 }
 
 /// Whether a commit may go out now.

@@ -10,6 +10,11 @@
 //! ```
 
 pub(crate) mod assignors;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the task is about to have members of both kinds")
+)]
+pub(crate) mod auto;
 pub(super) mod calls;
 pub(crate) mod classic;
 mod codes;

@@ -36,6 +36,11 @@ pub(super) fn run(job: Job, bootstrap: &str) -> Result<Measured, String> {
             Direction::Produce => produce(&runtime, &client, job),
             Direction::Consume => {
                 let consumer = client.consumer().topics([TOPIC]).start(Start::Earliest);
+                let consumer = match job.figure.shape {
+                    // Of its own: it begins where it never was.
+                    Shape::Group => consumer.group(format!("bench-{}", std::process::id())),
+                    _ => consumer,
+                };
                 let mut consumer = consumer.build()?;
                 let mut step = |records| runtime.block_on(consume(&mut consumer, records));
                 step(job.length.warm_up())?;
@@ -68,7 +73,7 @@ fn produce(runtime: &Runtime, client: &Client, job: Job) -> ottla::Result<Measur
                 };
                 runtime.block_on(send_each(&producer, records, in_turn))?;
             }
-            Shape::Sparse => unreachable!("is measured by its own function"),
+            Shape::Sparse | Shape::Group => unreachable!("is measured by its own function"),
             Shape::Threads(threads) => std::thread::scope(|scope| {
                 // A handle each: what comes through one stays in its order, and so meets at one lock.
                 let running: Vec<_> = (0..threads)

@@ -115,7 +115,7 @@ impl Next {
     }
 
     /// It says what it has.
-    async fn owns(
+    pub(crate) async fn owns(
         &mut self,
         cluster: &Cluster,
         partitions: &[i32],

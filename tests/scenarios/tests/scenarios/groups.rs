@@ -35,9 +35,12 @@ fn committed(cluster: &Cluster, partition: i32) -> Option<i64> {
     cluster.group(GROUP)?.committed("t", partition).map(|at| at.offset)
 }
 
-/// What members have handled: by partition and offset, by whom and how often.
+/// By partition and offset: by whom, as often as it was.
+type By = BTreeMap<(i32, i64), Vec<usize>>;
+
+/// What members have handled.
 #[derive(Clone, Default)]
-struct Handled(Arc<Mutex<BTreeMap<(i32, i64), Vec<usize>>>>);
+struct Handled(Arc<Mutex<By>>);
 
 impl Handled {
     fn note(&self, who: usize, batch: &ottla::Batch) {

@@ -23,7 +23,7 @@ mod foreign_brokers;
 mod foreign_code;
 mod groups;
 mod groups_model;
-mod groups_review;
+mod groups_sequences;
 mod handle;
 mod health;
 mod hostile;

@@ -162,8 +162,8 @@ impl Writer {
     async fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
-        let count = *self.written.lock().unwrap();
-        count
+        let written = self.written.lock().unwrap();
+        *written
     }
 }
 

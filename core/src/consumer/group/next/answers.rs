@@ -104,22 +104,22 @@ impl Next {
 
     fn join_refused(&mut self, code: i16, now: Instant, rng: &mut impl Rng, out: &mut Actions) {
         match meaning(code) {
-            Meaning::Moved => return self.coordinator_lost(now, rng, out),
-            Meaning::NoGroup if !self.known => return self.use_classic(out),
+            Meaning::Moved => self.coordinator_lost(now, rng, out),
+            Meaning::NoGroup if !self.known => self.use_classic(out),
             Meaning::Final if code == code::UNSUPPORTED_VERSION && !self.known => {
-                return self.use_classic(out);
+                self.use_classic(out);
             }
             Meaning::Final => {
-                return self.end(Trouble { code, during: "ConsumerGroupHeartbeat" }, out);
+                self.end(Trouble { code, during: "ConsumerGroupHeartbeat" }, out);
             }
             // It has us already, by a join whose answer we have not got or an epoch that we do not have any more. Up to
             // 4.1.2 it does not take 0 from who has another (KAFKA-19233); leaving it takes from anybody.
             Meaning::Epoch => {
                 self.doubt = true;
-                return self.leave(Then::Join, None, now, out);
+                self.leave(Then::Join, None, now, out);
             }
             // It may be we ourselves who hold it.
-            Meaning::Unreleased if self.doubt => return self.leave(Then::Join, None, now, out),
+            Meaning::Unreleased if self.doubt => self.leave(Then::Join, None, now, out),
             Meaning::Unreleased => {
                 let since = *self.unreleased.get_or_insert(now);
                 if now.saturating_duration_since(since) >= SESSION + RELEASE_RESERVE {

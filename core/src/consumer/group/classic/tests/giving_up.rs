@@ -53,6 +53,7 @@ fn a_cooperative_member_gives_up_what_it_lost_after_it_joined_and_joins_again() 
     assert!(rig.taken().is_empty());
     rig.on(Event::GaveUp { round });
     assert_eq!(rig.done[0], Action::Drop { parts: parts(&[0]), why: Why::GivenUp });
+    assert!(rig.done.iter().any(is_join), "at once");
     let (_, request) = rig.join();
     let Request::Join { owned, owned_generation, .. } = request else { unreachable!() };
     assert_eq!((owned, owned_generation), (parts(&[1, 2]), 2));

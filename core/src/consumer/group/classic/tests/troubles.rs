@@ -285,6 +285,19 @@ fn a_heartbeat_of_the_generation_before_says_nothing_of_this_one() {
 }
 
 #[test]
+fn what_is_owned_is_claimed_by_the_generation_that_assigned_it() {
+    let (mut rig, id) = syncing();
+    // The group rebalances before we have heard what generation 2 assigns.
+    rig.answer(id, Answer::Sync { code: code::REBALANCE_IN_PROGRESS, parts: vec![] });
+    let (id, request) = rig.join();
+    let Request::Join { owned, owned_generation, .. } = request else { unreachable!() };
+    assert_eq!((owned, owned_generation), (parts(&[0]), 1));
+    rig.joined(id, 3, false);
+    rig.sync(&[0]);
+    assert_eq!(rig.member.owned_generation, 3);
+}
+
+#[test]
 fn a_parked_request_that_nobody_knows_of_is_sent_again() {
     // (in which state, what heartbeats say, whether it is sent again)
     for (sync, says, again) in [

@@ -1,5 +1,5 @@
-//! What a review of groups found: each of these is a promise that does not hold yet. The tests of parts without I/O are at
-//! the end, with the files that they belong in.
+//! Sequences of events in which members of groups once stood still, lost records, or read them twice. In virtual time but for
+//! two of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,10 +62,13 @@ fn is_settled(cluster: &Cluster, members: usize) -> bool {
         .is_some_and(|g| g.state == GroupState::Stable && g.members.len() == members)
 }
 
+/// By partition and offset: by whom, as often as it was.
+type By = BTreeMap<(i32, i64), Vec<usize>>;
+
 /// What members have handled, by partition and offset, and how many errors they were told.
 #[derive(Clone, Default)]
 struct Handled {
-    records: Arc<Mutex<BTreeMap<(i32, i64), Vec<usize>>>>,
+    records: Arc<Mutex<By>>,
     errors: Arc<AtomicUsize>,
 }
 
@@ -142,7 +145,7 @@ impl Watchdog {
 // --- 1: a lookup of offsets that failed, and nothing to look up any more
 
 #[tokio::test(start_paused = true)]
-async fn f01_a_failed_lookup_of_partitions_that_are_gone_again_is_no_reason_to_spin() {
+async fn a_failed_lookup_of_partitions_that_are_gone_again_is_no_reason_to_spin() {
     let _watchdog = Watchdog::new();
     let cluster = Cluster::builder()
         .brokers(1)
@@ -168,7 +171,7 @@ async fn f01_a_failed_lookup_of_partitions_that_are_gone_again_is_no_reason_to_s
 
 /// The same with an engine of its own, whose one thread is then taken: nobody of the process gets any further.
 #[test]
-fn f01_the_engine_goes_on_when_a_lookup_has_failed() {
+fn the_engine_goes_on_when_a_lookup_has_failed() {
     let cluster = Cluster::builder().topic("t", 1, 1).topic("other", 1, 1).start().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -195,7 +198,7 @@ fn f01_the_engine_goes_on_when_a_lookup_has_failed() {
 
 /// In real time: the application's thread against the engine's.
 #[test]
-fn f03_who_looks_again_and_again_does_not_keep_the_member_from_joining() {
+fn who_looks_again_and_again_does_not_keep_the_member_from_joining() {
     let cluster = Cluster::builder().topic("t", 1, 1).start().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let client = runtime.block_on(async {
@@ -219,7 +222,7 @@ fn f03_who_looks_again_and_again_does_not_keep_the_member_from_joining() {
 
 /// All that is in it was written since the consumer was made.
 #[tokio::test(start_paused = true)]
-async fn f04_a_topic_that_was_away_is_read_from_its_beginning() {
+async fn a_topic_that_was_away_is_read_from_its_beginning() {
     let cluster = cluster(3, 1);
     write(&cluster, 0..1, 1).await;
     let client = client(&cluster, 1).await;
@@ -240,7 +243,7 @@ async fn f04_a_topic_that_was_away_is_read_from_its_beginning() {
 // --- 5: topics that are not there yet
 
 #[tokio::test(start_paused = true)]
-async fn f05_a_topic_that_is_made_later_is_soon_found() {
+async fn a_topic_that_is_made_later_is_soon_found() {
     let cluster = Cluster::builder().brokers(3).tcp(false).start_on_current_runtime().unwrap();
     let client = client(&cluster, 1).await;
     let mut consumer = member(&client).build().unwrap();
@@ -254,7 +257,7 @@ async fn f05_a_topic_that_is_made_later_is_soon_found() {
 
 /// Topics that nobody has looked up for 15 minutes are forgotten, and the period grows to 15 minutes +-20 %.
 #[tokio::test(start_paused = true)]
-async fn f05_a_topic_that_is_made_much_later_is_found_at_all() {
+async fn a_topic_that_is_made_much_later_is_found_at_all() {
     for seed in 1..6 {
         let cluster = Cluster::builder().brokers(3).tcp(false).start_on_current_runtime().unwrap();
         let client = client(&cluster, seed).await;
@@ -272,7 +275,7 @@ async fn f05_a_topic_that_is_made_much_later_is_found_at_all() {
 
 /// TOPIC_AUTHORIZATION_FAILED here; UNKNOWN_TOPIC_OR_PARTITION of a topic that was deleted is the same.
 #[tokio::test(start_paused = true)]
-async fn f06_a_partition_whose_commit_is_refused_does_not_hold_up_the_group() {
+async fn a_partition_whose_commit_is_refused_does_not_hold_up_the_group() {
     for code in [29, 3] {
         let cluster = cluster(1, 2);
         write(&cluster, 0..2, 2).await;
@@ -292,7 +295,7 @@ async fn f06_a_partition_whose_commit_is_refused_does_not_hold_up_the_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn f06_a_commit_that_is_refused_again_and_again_is_told_once_a_spell() {
+async fn a_commit_that_is_refused_again_and_again_is_told_once_a_spell() {
     let cluster = cluster(1, 2);
     write(&cluster, 0..2, 2).await;
     let refused = FaultRule::new(Fault::Error(29)).api(ApiKey::OFFSET_COMMIT);
@@ -308,7 +311,7 @@ async fn f06_a_commit_that_is_refused_again_and_again_is_told_once_a_spell() {
 
 /// What the application commits has nothing to do with the marks that go out beside it.
 #[tokio::test(start_paused = true)]
-async fn f06_a_refusal_of_one_partition_is_not_that_of_another() {
+async fn a_refusal_of_one_partition_is_not_that_of_another() {
     let cluster = cluster(1, 2);
     write(&cluster, 0..2, 2).await;
     let refused = FaultRule::new(Fault::Error(29)).api(ApiKey::OFFSET_COMMIT);
@@ -325,7 +328,7 @@ async fn f06_a_refusal_of_one_partition_is_not_that_of_another() {
 // --- 7: a lookup that is refused for one partition
 
 #[tokio::test(start_paused = true)]
-async fn f07_a_lookup_that_is_refused_for_one_topic_keeps_nobody_from_another_and_is_told() {
+async fn a_lookup_that_is_refused_for_one_topic_keeps_nobody_from_another_and_is_told() {
     let cluster = Cluster::builder()
         .brokers(1)
         .tcp(false)
@@ -350,7 +353,7 @@ async fn f07_a_lookup_that_is_refused_for_one_topic_keeps_nobody_from_another_an
 
 /// OffsetFetch bears no member's id in a classic group, and the coordinator takes it for no sign of life.
 #[tokio::test(start_paused = true)]
-async fn f08_a_lookup_of_offsets_is_no_proof_of_membership() {
+async fn a_lookup_of_offsets_is_no_proof_of_membership() {
     let cluster = cluster(1, 1);
     write(&cluster, 0..1, 5).await;
     // Heartbeats have no effect (COORDINATOR_LOAD_IN_PROGRESS), and so the session ends.
@@ -403,7 +406,7 @@ fn change(hostile: &Hostile, change: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync +
 
 /// "An error, a panic or a drop leaves the batch in hand undone": who ends by the error has not passed it over.
 #[tokio::test(start_paused = true)]
-async fn f09_who_ends_by_a_damaged_batch_finds_it_again() {
+async fn who_ends_by_a_damaged_batch_finds_it_again() {
     let cluster = cluster(1, 1);
     let hostile = Hostile::new(&cluster);
     let client = connect(hostile.client(&cluster)).await;
@@ -429,7 +432,7 @@ async fn f09_who_ends_by_a_damaged_batch_finds_it_again() {
 // --- 10: logs that are cut back, with batches in hand
 
 #[tokio::test(start_paused = true)]
-async fn f10_what_was_in_hand_of_a_log_that_is_gone_is_not_where_to_go_on() {
+async fn what_was_in_hand_of_a_log_that_is_gone_is_not_where_to_go_on() {
     let cluster = cluster(3, 1);
     write(&cluster, 0..1, 10).await;
     let client = client(&cluster, 1).await;
@@ -456,7 +459,7 @@ async fn f10_what_was_in_hand_of_a_log_that_is_gone_is_not_where_to_go_on() {
 // --- 11: where somebody was in another topic of the name
 
 #[tokio::test(start_paused = true)]
-async fn f11_how_far_a_batch_of_a_former_topic_was_read_says_nothing_of_this_one() {
+async fn how_far_a_batch_of_a_former_topic_was_read_says_nothing_of_this_one() {
     let cluster = cluster(1, 1);
     let client = client(&cluster, 1).await;
     write_ten(&client).await;
@@ -478,7 +481,7 @@ async fn f11_how_far_a_batch_of_a_former_topic_was_read_says_nothing_of_this_one
 // --- 12: a response about an assignment that is over
 
 #[tokio::test(start_paused = true)]
-async fn f12_where_the_group_was_before_somebody_else_had_the_partition_says_nothing() {
+async fn where_the_group_was_before_somebody_else_had_the_partition_says_nothing() {
     let cluster = cluster(1, 1);
     write(&cluster, 0..1, 5).await;
     let handled = Handled::default();
@@ -510,7 +513,7 @@ async fn f12_where_the_group_was_before_somebody_else_had_the_partition_says_not
 // --- 13: what is finished while something else is not
 
 #[tokio::test(start_paused = true)]
-async fn f13_at_the_deadline_what_is_finished_is_committed() {
+async fn at_the_deadline_what_is_finished_is_committed() {
     let cluster = cluster(1, 2);
     write(&cluster, 0..2, 2).await;
     let client = client(&cluster, 1).await;
@@ -530,7 +533,7 @@ async fn f13_at_the_deadline_what_is_finished_is_committed() {
 // --- 14: partitions that the leader hears of first
 
 #[tokio::test(start_paused = true)]
-async fn f14_who_hears_of_new_partitions_after_the_leader_is_told_no_error() {
+async fn who_hears_of_new_partitions_after_the_leader_is_told_no_error() {
     let cluster = cluster(3, 4);
     let handled = Handled::default();
     let mut clients = Vec::new();
@@ -557,7 +560,7 @@ async fn f14_who_hears_of_new_partitions_after_the_leader_is_told_no_error() {
 // --- 15: what is assigned cannot be steered
 
 #[tokio::test(start_paused = true)]
-async fn f15_what_an_event_says_is_assigned_can_be_sought_and_paused() {
+async fn what_an_event_says_is_assigned_can_be_sought_and_paused() {
     let cluster = cluster(1, 2);
     write(&cluster, 0..2, 5).await;
     let client = client(&cluster, 1).await;
@@ -577,7 +580,7 @@ async fn f15_what_an_event_says_is_assigned_can_be_sought_and_paused() {
 /// Of a control, while the consumer goes on asking. (Who waits for it in the consumer's place is ended by the max poll
 /// interval.)
 #[tokio::test(start_paused = true)]
-async fn f16_a_commit_ends_although_there_is_no_coordinator() {
+async fn a_commit_ends_although_there_is_no_coordinator() {
     let cluster = cluster(1, 1);
     write(&cluster, 0..1, 2).await;
     let client = client(&cluster, 1).await;
@@ -595,7 +598,7 @@ async fn f16_a_commit_ends_although_there_is_no_coordinator() {
 
 /// Its last wait was given up; it has nothing in hand and never comes back.
 #[tokio::test(start_paused = true)]
-async fn f17_who_has_stopped_waiting_leaves() {
+async fn who_has_stopped_waiting_leaves() {
     let cluster = cluster(1, 2);
     let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
     let mut gone = member(&one).max_poll_interval(secs(20)).build().unwrap();
@@ -612,7 +615,7 @@ async fn f17_who_has_stopped_waiting_leaves() {
 // --- 18: what is known of a topic that is gone
 
 #[tokio::test(start_paused = true)]
-async fn f18_what_was_committed_of_a_former_topic_is_not_committed_of_this_one() {
+async fn what_was_committed_of_a_former_topic_is_not_committed_of_this_one() {
     let cluster = cluster(1, 1);
     let client = client(&cluster, 1).await;
     write_ten(&client).await;
@@ -636,37 +639,10 @@ async fn f18_what_was_committed_of_a_former_topic_is_not_committed_of_this_one()
 
 // --- 19: a pause that a rebalance ends
 
-#[tokio::test(start_paused = true)]
-async fn f19_what_is_paused_stays_paused_through_a_rebalance() {
-    let cluster = cluster(1, 2);
-    write(&cluster, 0..2, 1).await;
-    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
-    let mut first = member(&one).build().unwrap();
-    for _ in 0..2 {
-        within("a batch", first.next()).await.unwrap().unwrap();
-    }
-    first.pause([("t", 0), ("t", 1)]).unwrap();
-    // Somebody comes, and the first keeps one of them.
-    let second = tokio::spawn(async move {
-        let mut second = member(&two).build().unwrap();
-        second.next().await
-    });
-    let waits = tokio::spawn(async move {
-        let next = first.next().await.unwrap().unwrap();
-        (next.partition(), next.base_offset())
-    });
-    until("both are members", || is_settled(&cluster, 2)).await;
-    write(&cluster, 0..2, 1).await;
-    tokio::time::sleep(secs(20)).await;
-    assert!(!waits.is_finished(), "nothing of it was resumed");
-    waits.abort();
-    second.abort();
-}
-
 // --- 20: who is woken for nothing
 
 #[tokio::test(start_paused = true)]
-async fn f20_who_waits_is_not_woken_by_every_heartbeat() {
+async fn who_waits_is_not_woken_by_every_heartbeat() {
     let cluster = cluster(1, 1);
     let client = client(&cluster, 1).await;
     let mut consumer = member(&client).build().unwrap();
@@ -684,7 +660,7 @@ async fn f20_who_waits_is_not_woken_by_every_heartbeat() {
 
 /// Whoever joins waits for the others for a max poll interval; heartbeats go out every 3 s.
 #[tokio::test(start_paused = true)]
-async fn f22_a_group_with_a_short_max_poll_interval_comes_to_rest() {
+async fn a_group_with_a_short_max_poll_interval_comes_to_rest() {
     let cluster = cluster(1, 8);
     let handled = Handled::default();
     let mut tasks = Vec::new();
@@ -700,81 +676,3 @@ async fn f22_a_group_with_a_short_max_poll_interval_comes_to_rest() {
     assert_eq!((group.members.len(), group.generation - before), (8, 0));
     tasks.into_iter().for_each(|task| task.abort());
 }
-
-/*
-Parts without I/O.
-
-// --- 2: core/src/consumer/group/classic/tests/troubles.rs. `Rig::on` asserts that the next wake is not in the past.
-
-#[test]
-fn a_leader_that_could_not_plan_and_has_lost_its_coordinator_waits_for_one() {
-    let mut rig = Rig::new(settings());
-    rig.on(Event::Asks);
-    rig.find();
-    let (id, _) = rig.request();
-    rig.joined(id, 1, true);
-    rig.on(Event::Planned { join: id, ok: false });
-    let found = rig.member.coordinator.found().unwrap();
-    rig.on(Event::CoordinatorLost { found });
-    // Asked for, and not answered for a while.
-    rig.lookup();
-    rig.pass(Duration::from_secs(1));
-    assert!(rig.member.next_wake().is_none_or(|wake| wake > rig.now));
-}
-
-// --- 10, 11: core/src/consumer/marks.rs
-
-/// The log was cut back to 50, and what lies behind that is another.
-#[test]
-fn what_is_open_of_a_log_that_was_cut_back_is_not_where_to_go_on() {
-    let marks = marks();
-    let old = marks.handed(1, (90, 3), (100, 3));
-    let new = marks.handed(1, (50, 2), (60, 4));
-    marks.done(&new, 60);
-    assert_eq!(marks.committable(1, (60, 4)), (60, 4), "60 to 90 of the new log was never handed out");
-    // And an old span does not finish a new one that begins where it did.
-    let late = marks.handed(1, (90, 4), (95, 4));
-    marks.done(&old, 100);
-    assert_eq!(marks.committable(1, (95, 4)), (90, 4));
-    marks.done(&late, 95);
-    assert_eq!(marks.committable(1, (95, 4)), (95, 4));
-}
-
-#[test]
-fn where_somebody_was_in_another_incarnation_says_nothing() {
-    let marks = marks();
-    marks.handed(1, (100, 3), (110, 3));
-    marks.reached(105);
-    marks.handed(2, (0, -1), (200, 0));
-    assert_eq!(marks.committable(2, (200, 0)), (0, -1));
-}
-
-// --- 21: core/src/consumer/group/classic/tests/troubles.rs
-
-/// What the leader has written cannot be read: the member never gets further, and says so.
-#[test]
-fn an_assignment_that_cannot_be_read_is_told() {
-    let mut rig = Rig::new(settings());
-    rig.on(Event::Asks);
-    rig.find();
-    let (id, _) = rig.request();
-    rig.joined(id, 1, false);
-    let start = rig.now;
-    let mut told = 0;
-    while rig.now < start + Duration::from_secs(120) {
-        let (id, request) = rig.request();
-        match request {
-            // What `Member::send` makes of `Assignment::decode`'s error.
-            Request::Sync { .. } => {
-                rig.lose(id);
-                rig.find();
-            }
-            _ => rig.answer(id, Answer::Code(code::NONE)),
-        }
-        let tells = |action: &Action<Request>| matches!(action, Action::Tell(_) | Action::End(_));
-        told += rig.done.iter().filter(|action| tells(action)).count();
-        rig.done.retain(|action| !tells(action));
-    }
-    assert!(told > 0);
-}
-*/
