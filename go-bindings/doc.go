@@ -11,10 +11,6 @@
 //	consumer, err := client.NewConsumer(ottla.Topics("events"))
 //	for record, err := range consumer.Records(ctx) { ... }
 //
-//	member, err := client.NewConsumer(ottla.Group("billing"), ottla.Topics("events"))
-//	for record, err := range member.Records(ctx) { ... }   // done when the next one is asked for; what break or a panic
-//	err = member.Close()                                   // leaves in hand is not, and read again by who comes next
-//
 // Brokers that want TLS and a login:
 //
 //	client, err := ottla.NewClient(ottla.Brokers("broker:9094"),
@@ -28,4 +24,11 @@
 //     its error with MaybeWritten true, and the record goes its way.
 //   - A nil value is a tombstone, []byte{} is empty, and they come back as they went.
 //   - Clients, producers and consumers may be used from many goroutines.
+//
+// A member of a consumer group says that a record is done by asking for the next one; what break or a panic leaves in
+// hand is not done, and read again by who has the partition next:
+//
+//	consumer, err := client.NewConsumer(ottla.Group("billing"), ottla.Topics("events"))
+//	for record, err := range consumer.Records(ctx) { ... }
+//	err = consumer.Close()   // commits what is done, and leaves
 package ottla

@@ -1,7 +1,6 @@
 package ottla
 
 import (
-	"encoding/json"
 	"math/rand/v2"
 	"testing"
 )
@@ -49,31 +48,26 @@ func TestSharesKnowTheFirstRecordThatIsNotDone(t *testing.T) {
 func TestPropertiesOfAMember(t *testing.T) {
 	Limit(t)
 	var s consumerSettings
-	for name, raw := range map[string]string{
-		"group": `"g"`, "instance_id": `"i"`, "session_timeout": "20000000000", "max_poll_interval": "60000000000",
-		"commit_interval": "2000000000", "assignors": `"sticky,range"`, "commit": `"acked"`,
-	} {
-		o, err := groupProperty(name, json.RawMessage(raw))
-		if err != nil || o == nil || o.consumer(&s) != nil {
-			t.Fatal(name, o, err)
-		}
+	err := Properties(map[string]string{
+		"group.id": "g", "group.instance.id": "i", "session.timeout.ms": "20000", "max.poll.interval.ms": "60000",
+		"auto.commit.interval.ms": "2000", "partition.assignment.strategy": "sticky,range", "enable.auto.offset.store": "false",
+	}).consumer(&s)
+	if err != nil {
+		t.Fatal(err)
 	}
 	o := s.GroupOptions
 	if o.Group != "g" || o.InstanceID != "i" || o.SessionTimeoutMs != 20_000 || o.MaxPollIntervalMs != 60_000 ||
 		o.CommitEveryMs != 2_000 || o.Assignors != "sticky,range" || s.committing != commitAcked {
 		t.Errorf("%+v", s)
 	}
-	if o, err := groupProperty("max_bytes", nil); o != nil || err != nil {
-		t.Error(o, err)
-	}
-	for word, needsGroup := range map[string]bool{"manual": false, "marks": true, "acked": true} {
+	// Programs without a group say that nothing is to be committed, too.
+	for value, needsGroup := range map[string]bool{"false": false, "true": true} {
 		s := consumerSettings{}
-		o, err := groupProperty("commit", json.RawMessage(`"`+word+`"`))
-		if err != nil || o.consumer(&s) != nil {
+		if err := Properties(map[string]string{"enable.auto.commit": value}).consumer(&s); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.group(); (err != nil) != needsGroup {
-			t.Errorf("%s without a group: %v", word, err)
+			t.Errorf("%s without a group: %v", value, err)
 		}
 	}
 }

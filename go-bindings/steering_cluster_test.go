@@ -1,7 +1,10 @@
 package ottla_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 
 	ottla "github.com/ottla-rs/ottla/go-bindings"
@@ -89,5 +92,48 @@ func TestSteering(t *testing.T) {
 	}
 	if all := consumer.Assignment(); len(all) != 1 || all[0] != at(0) {
 		t.Errorf("%v are read", all)
+	}
+}
+
+// sleeper tells when somebody sleeps on it.
+type sleeper struct {
+	context.Context
+	once   sync.Once
+	sleeps chan struct{}
+}
+
+func (s *sleeper) Done() <-chan struct{} {
+	s.once.Do(func() { close(s.sleeps) })
+	return s.Context.Done()
+}
+
+// The engine has nothing of a partition that was paused in the middle of its last batch: nobody else wakes who waits for it.
+func TestARestThatIsResumedWakesWhoWaits(t *testing.T) {
+	ottla.Limit(t)
+	broker, client := inGroup(t, 1)
+	begin(t, broker, client, 3)
+	consumer, err := client.NewConsumer(ottla.Topics("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read(t, consumer, 2)
+	if err := consumer.Pause(ottla.TopicPartition{Topic: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	waits := &sleeper{Context: within(t), sleeps: make(chan struct{})}
+	got := make(chan error, 1)
+	go func() {
+		batch, err := consumer.Next(waits)
+		if err == nil && batch.Records[0].Offset != 2 {
+			err = fmt.Errorf("%d comes", batch.Records[0].Offset)
+		}
+		got <- err
+	}()
+	receive(t, waits.sleeps, "the wait")
+	if err := consumer.Resume(ottla.TopicPartition{Topic: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, got, "what was resumed"); err != nil {
+		t.Error(err)
 	}
 }
