@@ -426,6 +426,10 @@ impl Pool {
                 let words = format!("no broker reached within {timeout:?}: {}", self.tried());
                 let last = last.lock().unwrap_or_else(|e| e.into_inner()).take();
                 Err(match last {
+                    // No broker was tried: there was nothing to log in with, and why is what helps.
+                    Some(e) if e.kind() == ErrorKind::Credentials => {
+                        e.context(format_args!("no broker reached within {timeout:?}"))
+                    }
                     Some(e) => e.in_words(words),
                     None => Error::new(ErrorKind::Connect, words),
                 })

@@ -68,6 +68,10 @@ impl Reader {
         bytes: &[u8],
         over: bool,
     ) -> Result<Option<Answer>, &'static str> {
+        // What is around chunks, and what comes before the response, is not the body, and is bounded too.
+        if self.bytes.len() + bytes.len() > 2 * (MAX_HEAD + MAX_BODY) {
+            return Err(TOO_LARGE);
+        }
         if self.bytes.len() + bytes.len() > self.bytes.capacity() {
             // What was read holds a token: it is moved without leaving it behind.
             let size = (2 * self.bytes.capacity()).max(self.bytes.len() + bytes.len()).max(4_096);
@@ -241,6 +245,15 @@ mod tests {
             }
         }
         reader.take(&[], true).map(|answer| answer.expect("it is over"))
+    }
+
+    /// What is around chunks is no part of the body that is bounded.
+    #[test]
+    fn what_is_around_chunks_is_bounded() {
+        let chunk = format!("1;{}\r\nx\r\n", "e".repeat(30_000));
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let text = format!("{head}{}", chunk.repeat(100));
+        assert_eq!(read(text.as_bytes(), 8_192).err(), Some(TOO_LARGE));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::bearer::{Bearer, Extensions, NAME};
 use super::source::{Failure, Source, fetch};
 use super::token::Token;
+use crate::caught::{call, caught};
 use crate::config::Endpoint;
 use crate::environment::{BoxFuture, Environment};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +57,9 @@ const REFUSED_AFTER: Duration = Duration::from_secs(30);
 const SOON: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(59));
 const LATER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(270));
 const LATER_LEAST: Duration = Duration::from_secs(30);
+
+/// A login that finds a token that is good, and a source that does not answer, takes the token after this time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// No server keeps a client from asking for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -166,8 +170,13 @@ impl Keeper {
                 Look::Failed(error) => return Err(error),
                 Look::Wait => shared.want(),
             }
-            // The sender is here.
-            let _ = attempts.changed().await;
+            // The sender is here. A source that hangs is no reason to be without a token that is good.
+            let came = shared.env.within(PATIENCE, attempts.changed()).await;
+            if came.is_none()
+                && let Some(present) = shared.present()
+            {
+                return Ok(present);
+            }
         }
     }
 }
@@ -204,9 +213,10 @@ impl Authenticator for Keeper {
             let (text, mut extensions) = self.get(need).await?;
             extensions.extend(self.0.extensions.iter().cloned());
             let shared = Arc::downgrade(&self.0);
+            let of = text.clone();
             let on_refusal = move || {
                 if let Some(shared) = shared.upgrade() {
-                    shared.refused();
+                    shared.refused(&of);
                 }
             };
             let login: Box<dyn Mechanism> =
@@ -262,14 +272,30 @@ impl Shared {
         if runs {
             self.wake.notify_one();
         } else {
-            self.env.spawn(Arc::clone(self).run());
+            let shared = Arc::clone(self);
+            // Foreign code runs in it: providers, dialers, subscribers. A panic is a failure like others.
+            self.env.spawn(async move {
+                while let Err(error) = caught(Arc::clone(&shared).run()).await {
+                    let _ = call(|| shared.came(Err(error.into()), &mut shared.env.rng()));
+                    shared.attempts.send_modify(|attempts| *attempts += 1);
+                }
+            });
         }
     }
 
-    /// A broker does not take the token.
-    fn refused(&self) {
+    /// The token that there is, if brokers may still take it.
+    fn present(&self) -> Option<(Secret, Extensions)> {
+        let (now, state) = (self.env.now(), self.state());
+        let held = state.token.as_ref().filter(|held| held.is_valid(now))?;
+        Some((held.text.clone(), held.extensions.clone()))
+    }
+
+    /// A broker does not take a token. There may be another one by now.
+    fn refused(&self, text: &Secret) {
         let now = self.env.now();
-        if let Some(held) = &mut self.state().token {
+        if let Some(held) = &mut self.state().token
+            && held.text.expose() == text.expose()
+        {
             held.refused |= now.saturating_duration_since(held.got) >= REFUSED_AFTER;
         }
     }
@@ -312,7 +338,10 @@ impl Shared {
     fn came(&self, outcome: Result<Token, Failure>, rng: &mut impl Rng) {
         let now = self.env.now();
         let outcome = outcome.and_then(|token| {
-            let expires = token.expiry(&self.env);
+            // One that is given for good has one end, however often it is looked at.
+            let known = self.state().token.as_ref().and_then(|held| held.expires);
+            let fixed = known.filter(|_| matches!(self.source, Source::Fixed(_)));
+            let expires = fixed.or_else(|| token.expiry(&self.env));
             match expires.is_some_and(|at| at <= now) {
                 true => Err(self.has_ended().into()),
                 false => Ok((token, expires)),

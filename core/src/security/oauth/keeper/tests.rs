@@ -77,6 +77,12 @@ fn keeper(provider: &Provider, seed: u64) -> Keeper {
     OAuth::provider(provider.clone()).keeper(&env(seed)).unwrap()
 }
 
+/// A broker does not take the token that there is.
+fn refuse(keeper: &Keeper) {
+    let text = keeper.0.state().token.as_ref().unwrap().text.clone();
+    keeper.0.refused(&text);
+}
+
 /// The token that a login shows.
 async fn login(keeper: &Keeper, need: Need) -> Result<String> {
     let to = Endpoint { host: "h".into(), port: 1 };
@@ -237,16 +243,88 @@ async fn a_token_that_a_broker_refuses_is_replaced_if_it_is_not_new() {
     let provider = Provider::of(HOUR);
     let keeper = keeper(&provider, 9);
     login(&keeper, Need::Login).await.unwrap();
-    keeper.0.refused();
+    refuse(&keeper);
     assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1", "it was made just now");
     tokio::time::sleep(REFUSED_AFTER).await;
-    keeper.0.refused();
+    refuse(&keeper);
     assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-2");
     // And is not used any more where there is no other.
     provider.book().fails = true;
     tokio::time::sleep(REFUSED_AFTER).await;
-    keeper.0.refused();
+    refuse(&keeper);
     login(&keeper, Need::Login).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broker_says_of_a_former_token_is_not_said_of_this_one() {
+    let provider = Provider::of(HOUR);
+    let keeper = keeper(&provider, 9);
+    login(&keeper, Need::Login).await.unwrap();
+    tokio::time::sleep(REFUSED_AFTER).await;
+    keeper.0.refused(&Secret::from("token-0"));
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1");
+}
+
+/// The provider takes connections and never answers.
+#[tokio::test(start_paused = true)]
+async fn a_token_outlives_a_provider_that_hangs() {
+    let provider = Provider::of(HOUR);
+    let keeper = keeper(&provider, 3);
+    login(&keeper, Need::Login).await.unwrap();
+    provider.book().takes = 10 * HOUR;
+    tokio::time::sleep(secs(3_420)).await;
+    for _ in 0..60 {
+        let got = tokio::time::timeout(secs(5), login(&keeper, Need::Login)).await;
+        assert_eq!(got.unwrap().unwrap(), "token-1");
+        tokio::time::sleep(secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_given_for_good_ends_once() {
+    let keeper = OAuth::from(Token::new("a").expires_in(HOUR)).keeper(&env(1)).unwrap();
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "a");
+    tokio::time::sleep(2 * HOUR).await;
+    let error = login(&keeper, Need::Login).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Credentials, "{error}");
+}
+
+/// An error of a provider that panics as it is shown.
+#[derive(Debug)]
+struct Shy;
+
+impl std::fmt::Display for Shy {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("on purpose");
+    }
+}
+
+impl std::error::Error for Shy {}
+
+#[derive(Default)]
+struct ShyOnce(AtomicBool);
+
+impl TokenProvider for ShyOnce {
+    fn token(&self) -> BoxFuture<'_, Result<Token, TokenError>> {
+        let first = !self.0.swap(true, Ordering::Relaxed);
+        Box::pin(async move { if first { Err(Shy.into()) } else { Ok(Token::new("good")) } })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_foreign_code_is_a_failure_like_others() {
+    let keeper = OAuth::provider(ShyOnce::default()).keeper(&env(1)).unwrap();
+    login(&keeper, Need::Login).await.unwrap_err();
+    let again = async {
+        loop {
+            tokio::time::sleep(secs(1)).await;
+            if let Ok(token) = login(&keeper, Need::Login).await {
+                return token;
+            }
+        }
+    };
+    let token = tokio::time::timeout(secs(600), again).await;
+    assert_eq!(token.expect("it goes on"), "good");
 }
 
 /// What the client itself is to blame for is not repeated as often.
