@@ -50,9 +50,8 @@ pub(crate) struct Group {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each group, and it is never moved")]
 pub(crate) enum Kind {
-    Classic(Classic),
+    Classic(Box<Classic>),
     Consumer(Consumer),
 }
 
@@ -82,7 +81,7 @@ impl Group {
     /// The group goes on as a classic one, if it is to.
     fn convert(&mut self, settings: &GroupSettings, to: Option<Conversion>, now: Instant) {
         if let Some(conversion) = to {
-            self.kind = Kind::Classic(Classic::from_consumer(settings, conversion, now));
+            self.kind = Kind::Classic(Box::new(Classic::from_consumer(settings, conversion, now)));
         }
     }
 
@@ -295,7 +294,7 @@ impl Groups {
             if self.list.len() >= MAX_GROUPS {
                 return None;
             }
-            let group = Group::new(Kind::Classic(Classic::simple(now)), now);
+            let group = Group::new(Kind::Classic(Box::new(Classic::simple(now))), now);
             self.list.insert(id.to_owned(), group);
         }
         self.list.get_mut(id)
@@ -316,7 +315,7 @@ impl Groups {
         if self.list.len() >= MAX_GROUPS && !self.list.contains_key(id) {
             return Parked::done(Joined::refused(code::UNKNOWN_SERVER_ERROR, ""));
         }
-        let new = || Kind::Classic(Classic::new(now));
+        let new = || Kind::Classic(Box::new(Classic::new(now)));
         let group = self.list.entry(id.to_owned()).or_insert_with(|| Group::new(new(), now));
         if is_new {
             group.kind = new();
@@ -550,9 +549,9 @@ impl Groups {
             }
             match &mut group.kind {
                 Kind::Classic(classic) => match classic.reload(settings, from) {
-                    Some(new) => *classic = new,
+                    Some(new) => **classic = new,
                     None if group.offsets.is_empty() => return false,
-                    None => *classic = Classic::simple(from),
+                    None => **classic = Classic::simple(from),
                 },
                 Kind::Consumer(consumer) => consumer.reload(settings, from),
             }
