@@ -16,14 +16,9 @@
 //! counts checked ([`shape`]) before it decodes it, takes the cluster's lock ([`state`]) once, looks
 //! at topics and partitions ([`topic`]), their replicas ([`followers`]) and transactions
 //! ([`transactions`]), judges batches ([`batch`]) and sequences ([`producer_state`]), asks what a
-<<<<<<< HEAD
-//! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]). Before all that
-//! there may be a TLS handshake ([`tls`]) and a login ([`sasl`], with tokens of a [`token_endpoint`]),
-=======
 //! client has told before ([`sessions`]), and appends to or reads from a log ([`log`]); or it is about a
 //! group ([`groups`]), and may have to wait there for others. Before all that
 //! there may be a TLS handshake ([`tls`]) and a login ([`sasl`]),
->>>>>>> broker
 //! and there may be lists of what is allowed ([`acl`]). Where requests have a price ([`price`]), the answer waits until a request thread has done the work.
 //!
 //! The crate depends on no Kafka client: its reading of record batches is its own and judges a
