@@ -426,6 +426,10 @@ impl Pool {
                 let words = format!("no broker reached within {timeout:?}: {}", self.tried());
                 let last = last.lock().unwrap_or_else(|e| e.into_inner()).take();
                 Err(match last {
+                    // Brokers were not even asked.
+                    Some(e) if e.kind() == ErrorKind::Credentials => {
+                        e.context(format_args!("no broker reached within {timeout:?}"))
+                    }
                     Some(e) => e.in_words(words),
                     None => Error::new(ErrorKind::Connect, words),
                 })

@@ -7,10 +7,12 @@
 //! are judged by something simpler than they are, not by "no panic" alone.
 
 mod frames;
+mod logins;
 mod records;
 mod responses;
 
 pub use frames::frames;
+pub use logins::logins;
 pub use records::records;
 pub use responses::{known_responses, response, written_response};
 
