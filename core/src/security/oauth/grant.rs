@@ -383,7 +383,7 @@ mod tests {
             (r#"{"access_token":"t","expires_in":-5}"#, "expires_in"),
             (r#"{"access_token":"t","expires_in":1e300}"#, "expires_in"),
         ] {
-            let refusal = credentials().token(answer(200, body)).err().expect(body);
+            let refusal = credentials().token(answer(200, body)).expect_err(body);
             assert!(refusal.words.contains(words) && !refusal.passes, "{}", refusal.words);
             assert!(!refusal.words.contains("hunter2"), "{}", refusal.words);
         }
