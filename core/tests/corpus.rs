@@ -149,6 +149,15 @@ fn frames() {
 }
 
 #[test]
+fn logins() {
+    let inputs = corpus(include_str!("../fuzz/corpus/logins.hex"));
+    assert!(inputs.len() > 35);
+    // Tables of a hundred headers, words of an error, and what came a few times over.
+    let allowed = |input: &[u8]| (128 << 10) + 64 * input.len();
+    count(&inputs, fuzz::logins, allowed);
+}
+
+#[test]
 fn records() {
     let inputs = corpus(include_str!("../fuzz/corpus/records.hex"));
     assert!(inputs.len() > 100);

@@ -355,7 +355,14 @@ impl Pool {
                 Err(_) => waiting.push((broker.id, outcome)),
                 Ok(outcome) => match result(outcome) {
                     Ok(connection) => return Ok(Reached::Somebody(broker.id, connection)),
-                    Err(e) => errors.push(e),
+                    Err(e) => {
+                        // What there is not for one broker there is not for another.
+                        let nothing = e.kind() == ErrorKind::Credentials;
+                        errors.push(e);
+                        if nothing {
+                            break;
+                        }
+                    }
                 },
             }
         }

@@ -426,7 +426,7 @@ impl Pool {
                 let words = format!("no broker reached within {timeout:?}: {}", self.tried());
                 let last = last.lock().unwrap_or_else(|e| e.into_inner()).take();
                 Err(match last {
-                    // No broker was tried: there was nothing to log in with, and why is what helps.
+                    // Brokers were not even asked.
                     Some(e) if e.kind() == ErrorKind::Credentials => {
                         e.context(format_args!("no broker reached within {timeout:?}"))
                     }

@@ -7,11 +7,13 @@
 //! are judged by something simpler than they are, not by "no panic" alone.
 
 mod frames;
+mod logins;
 mod membership;
 mod records;
 mod responses;
 
 pub use frames::frames;
+pub use logins::logins;
 pub use membership::membership;
 pub use records::records;
 pub use responses::{known_responses, response, written_response};

@@ -4,6 +4,8 @@
 //! A connection's set-up asks [`Guard::prepare`] first, before it dials: for what takes time or comes from others. Then
 //! come [`tls::wrap`] around the stream, and one [`Mechanism`] on it.
 
+#[cfg(feature = "fuzz-internals")]
+pub(crate) mod fuzzed;
 mod identity;
 pub(crate) mod jaas;
 mod mechanism;

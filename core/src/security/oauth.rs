@@ -4,6 +4,8 @@
 //! to get a token, [`keeper`] when there is one, and [`bearer`] the login with it.
 
 pub(crate) mod bearer;
+#[cfg(feature = "fuzz-internals")]
+pub(super) mod fuzzed;
 mod grant;
 mod http;
 mod jwt;

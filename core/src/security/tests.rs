@@ -9,6 +9,19 @@ fn secured(tls: Option<Tls>, sasl: Option<Sasl>) -> Security {
     Security { tls, sasl }
 }
 
+/// A provider of the program's own.
+struct Given(&'static str);
+
+impl TokenProvider for Given {
+    fn token(&self) -> crate::environment::BoxFuture<'_, Result<Token, TokenError>> {
+        Box::pin(std::future::ready(Ok(Token::new(self.0))))
+    }
+}
+
+fn grant(secret: &str) -> ClientCredentials {
+    ClientCredentials::new("https://idp/", "me", secret)
+}
+
 /// Clients with one password must not use the connections of those with another.
 #[test]
 fn settings_that_differ_share_no_connection() {
@@ -30,6 +43,19 @@ fn settings_that_differ_share_no_connection() {
         secured(None, Some(Sasl::scram_sha_512("u", "p"))),
         secured(None, Some(Sasl::scram_sha_512("u", "p").delegation_token())),
         secured(tls(), Some(Sasl::plain("u", "p"))),
+        secured(None, Some(Sasl::oauth(Token::new("t")))),
+        secured(None, Some(Sasl::oauth(Token::new("u")))),
+        secured(None, Some(Sasl::oauth(OAuth::from(Token::new("t")).extension("e", "x")))),
+        secured(None, Some(Sasl::oauth(OAuth::file("t")))),
+        secured(None, Some(Sasl::oauth(grant("s")))),
+        secured(None, Some(Sasl::oauth(grant("r")))),
+        secured(None, Some(Sasl::oauth(grant("s").scope("x")))),
+        secured(None, Some(Sasl::oauth(grant("s").param("a", "b")))),
+        secured(None, Some(Sasl::oauth(grant("s").secret_in_body()))),
+        secured(None, Some(Sasl::oauth(grant("s").ca("ca.pem")))),
+        secured(None, Some(Sasl::oauth(OAuth::provider(|| async { Ok(Token::new("a")) })))),
+        secured(None, Some(Sasl::oauth(OAuth::provider(Given("a"))))),
+        secured(None, Some(Sasl::oauth(OAuth::provider(Given("a"))))),
     ];
     for (i, one) in all.iter().enumerate() {
         assert!(one.key() == one.clone().key());
@@ -59,7 +85,8 @@ async fn a_key_in_the_wrong_place_is_not_shown() {
         Tls::system().identity(Pem::file(key), Pem::file(key)),
         Tls::system().identity(Pem::file(long.clone()), Pem::file(long)),
         Tls::system().identity(Pem::text(one_line.clone()), Pem::text(one_line.clone())),
-        Tls::system().ca(Pem::text(one_line)),
+        Tls::system().ca(Pem::text(one_line.clone())),
+        Tls::system().ca(Pem::file(one_line)),
     ] {
         let shown = format!("{tls:?}");
         let error = Guard::new(&secured(Some(tls), None), &env()).map(drop).unwrap_err();

@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A target and the longest input that tells something new about it.
-const TARGETS: [(&str, u32); 4] =
-    [("responses", 4096), ("frames", 70_000), ("records", 8192), ("membership", 4096)];
+const TARGETS: [(&str, u32); 5] = [
+    ("responses", 4096),
+    ("frames", 70_000),
+    ("records", 8192),
+    ("membership", 4096),
+    ("logins", 2048),
+];
 
 /// One allocation larger than this is a finding. The largest that is right is a piece of a frame
 /// and what there is of it, 16 MiB.
@@ -16,7 +21,7 @@ const MALLOC_LIMIT: &str = "-malloc_limit_mb=64";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Targets: responses, frames, records, membership [default: all]
+    /// Targets: responses, frames, records, membership, logins [default: all]
     targets: Vec<String>,
     /// How long to look for new inputs, for each target
     #[arg(long, default_value_t = 60)]

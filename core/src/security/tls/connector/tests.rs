@@ -231,7 +231,7 @@ fn what_is_no_file_is_not_opened() {
     let dir = Dir::new();
     let made = std::process::Command::new("mkfifo").arg(dir.path("pipe")).status().unwrap();
     assert!(made.success());
-    for path in [dir.path("pipe"), dir.path("")] {
+    for path in [dir.path(""), dir.path("pipe")] {
         let error = Pem::from(&*path).read("tls ca").err().expect("it is no file");
         assert!(error.message().contains("it is no file"), "{error}");
     }
