@@ -469,6 +469,7 @@ impl Drop for Consumer {
             self.buffer.close();
         } else {
             std::mem::forget(Arc::clone(&self.buffer));
+            std::mem::forget(self.member.take());
         }
     }
 }

@@ -310,7 +310,6 @@ impl Calls {
     pub(in crate::consumer) async fn committed(
         &self,
         coordinator: i32,
-        of: &Membership,
         partitions: &[Key],
     ) -> Result<Vec<(Key, Found)>, Failure> {
         let connection = self.shared(coordinator).await?;
@@ -327,8 +326,6 @@ impl Calls {
         let group = OffsetFetchRequestGroup::default()
             .with_group_id(self.group_id())
             .with_topics(Some(topics.into_iter().map(topic).collect()));
-        // Only a next-generation member is known by them.
-        let _ = of;
         // A transaction may still commit offsets: they are waited for.
         let request =
             OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);

@@ -222,6 +222,16 @@ impl Offsets {
         }
     }
 
+    /// Another cluster has taken the place of the old one. What is in flight is never answered, and says nothing of this
+    /// one.
+    pub(super) fn begin_anew(&mut self, error: &Error) {
+        let flight = self.in_flight.take();
+        for (order, _) in flight.into_iter().flat_map(|flight| flight.orders) {
+            answer(order, Err(error.clone()));
+        }
+        self.lost(error);
+    }
+
     /// Whether the group has what is done of these partitions, as far as it ever will.
     pub(super) fn has(&self, committable: &[(Key, Place, u64)], of: &[Key]) -> bool {
         let is_there = |(key, place, incarnation): &(Key, Place, u64)| {
@@ -240,4 +250,32 @@ fn answer(order: Order, result: Result<()>) {
 /// Members of a group, and groups of a cluster, do not commit together.
 fn jittered(interval: Duration, rng: &mut impl Rng) -> Duration {
     interval.mul_f64(rng.random_range(0.8..1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// Its answer would come through a channel that is gone.
+    #[test]
+    fn what_is_in_flight_as_another_cluster_takes_over_holds_nothing_up() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut offsets =
+            Offsets::new(Duration::from_secs(5), false, Duration::from_secs(30), now, &mut rng);
+        let key: Key = (Arc::from("t"), 0);
+        let (reply, mut told) = oneshot::channel();
+        offsets.order(Order { places: None, reply }, now);
+        assert!(offsets.begin(vec![(key.clone(), (5, 0), 1)], now, &mut rng).is_some());
+        offsets.begin_anew(&Error::new(ErrorKind::Fenced, "another cluster"));
+        assert_eq!(told.try_recv().unwrap().unwrap_err().kind(), ErrorKind::Fenced);
+        offsets.hurry();
+        assert!(offsets.is_due(now));
+        assert!(offsets.begin(vec![(key, (5, 0), 1)], now, &mut rng).is_some());
+    }
 }

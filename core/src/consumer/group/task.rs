@@ -360,7 +360,7 @@ impl Member {
         self.leader = leader::Leader::default();
         self.history = (Partitions::new(), super::wire::NO_GENERATION);
         self.halted = false;
-        self.offsets.lost(&not_a_member(&self.config.id));
+        self.offsets.begin_anew(&not_a_member(&self.config.id));
         self.givings.clear();
         let keys: Vec<Key> = std::mem::take(&mut self.parts).into_keys().collect();
         self.buffer.give_up(&keys);
@@ -473,7 +473,7 @@ impl Member {
         let wanted: Vec<Take> = self.parts.iter().filter_map(looking).collect();
         let Some(sent) = self.machine.identity().filter(|_| !wanted.is_empty()) else { return };
         (self.looking, self.look_at) = (true, None);
-        let (calls, membership) = (self.calls.clone(), membership(&sent));
+        let calls = self.calls.clone();
         let of = Of { sent, found, since: now };
         let lost = {
             let of = of.clone();
@@ -481,7 +481,7 @@ impl Member {
         };
         self.ask(lost, async move {
             let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
-            let found = calls.committed(coordinator, &membership, &keys).await;
+            let found = calls.committed(coordinator, &keys).await;
             // In the order in which they were asked for.
             let found = found.map(|found| {
                 wanted.into_iter().zip(found.into_iter().map(|(_, found)| found)).collect()
