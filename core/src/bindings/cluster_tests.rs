@@ -222,6 +222,10 @@ fn a_producer_without_space_hears_when_there_is_some() {
     let engine = connect(&cluster);
     let options = ProducerOptions { buffer_memory: Some(1 << 20), tag: 8, ..Default::default() };
     let producer = engine.producer(options).unwrap();
+    // Nothing leaves before the buffer was full once (LEADER_NOT_AVAILABLE): a quick broker would empty it
+    // as it fills.
+    let held = FaultRule::new(Fault::Error(5)).api(ApiKey::METADATA).topic("t").always();
+    let held = cluster.faults().inject(held);
     let big = vec![7; 300_000];
     let (mut sent, mut told, mut refusals) = (0u64, 0, 0);
     let mut out = Vec::new();
@@ -231,6 +235,7 @@ fn a_producer_without_space_hears_when_there_is_some() {
         let Some(refused) = done.refused else { continue };
         assert_eq!(refused.kind(), ErrorKind::BufferFull);
         refusals += 1;
+        cluster.faults().remove(held);
         let mut space = false;
         while !space {
             assert!(engine.queue().wait(Some(PATIENCE)), "no space after {sent} records");

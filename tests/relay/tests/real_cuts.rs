@@ -90,7 +90,9 @@ async fn cuts(lab: &RelayedCluster) {
     let rows = read_back(lab.cluster.bootstrap(), TOPIC).await.unwrap();
     let (free, pinned) = (check(&free, &rows), check(&pinned, &rows));
     println!("{CUTS} answers lost, {retries} retries: free {free:?}, pinned {pinned:?}");
-    assert!(retries >= CUTS as u64, "a lost answer is asked for again: {retries}");
+    // Only requests with nothing but retries are counted as such: what was lost may be sent again beside
+    // fresh batches of the same client. That each lost answer was asked for again is what the verdicts say.
+    assert!(retries > 0, "no lost answer was asked for again");
     assert!(Verdict { out_of_order: 0, ..free }.is_clean(), "{free:?}");
     assert!(pinned.is_clean(), "{pinned:?}");
     assert_eq!(rows.len(), free.acked + pinned.acked, "nothing else was written");
