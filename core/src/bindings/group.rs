@@ -8,7 +8,7 @@ use super::completion::{CompletionKind, Reply};
 use super::consumer::{HostConsumer, Next};
 use super::options::with;
 use crate::TopicPartition;
-use crate::consumer::{Assignor, Commit, ConsumerBuilder, Event};
+use crate::consumer::{Assignor, Commit, ConsumerBuilder, Event, GroupProtocol};
 use crate::error::{Error, Result};
 
 /// Settings of a member of a group. Without any of them the consumer is none.
@@ -18,6 +18,10 @@ pub struct GroupOptions {
     pub id: Option<String>,
     /// Of a static member.
     pub instance_id: Option<String>,
+    /// Default: auto.
+    pub protocol: Option<GroupProtocol>,
+    /// The coordinator's, under the next generation.
+    pub remote_assignor: Option<String>,
     /// Default 45 s.
     pub session_timeout: Option<Duration>,
     /// Default 300 s.
@@ -41,6 +45,8 @@ impl GroupOptions {
     pub(super) fn apply(&self, b: ConsumerBuilder) -> ConsumerBuilder {
         let b = with(b, self.id.as_deref(), ConsumerBuilder::group);
         let b = with(b, self.instance_id.as_deref(), ConsumerBuilder::instance_id);
+        let b = with(b, self.protocol, ConsumerBuilder::group_protocol);
+        let b = with(b, self.remote_assignor.as_deref(), ConsumerBuilder::remote_assignor);
         let b = with(b, self.session_timeout, ConsumerBuilder::session_timeout);
         let b = with(b, self.max_poll_interval, ConsumerBuilder::max_poll_interval);
         let b = with(b, self.assignors.clone(), ConsumerBuilder::assignors);

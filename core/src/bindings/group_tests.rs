@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ottla_test_broker::{Cluster, GroupState};
 
 use super::*;
-use crate::consumer::{Assignor, Commit};
+use crate::consumer::{Assignor, Commit, GroupProtocol};
 use crate::error::ErrorKind;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -168,9 +168,14 @@ fn what_is_in_no_group_is_told_so() {
 fn every_setting_of_a_member_is_passed_on() {
     let (_cluster, engine) = written(0);
     type Set = fn(&mut GroupOptions);
-    let out_of_range: [(&str, Set); 6] = [
+    let out_of_range: [(&str, Set); 8] = [
         ("group", |o| o.id = Some(String::new())),
         ("instance_id", |o| o.instance_id = Some(String::new())),
+        ("group_protocol", |o| {
+            o.protocol = Some(GroupProtocol::Next);
+            o.assignors = Some(vec![Assignor::Range]);
+        }),
+        ("remote_assignor", |o| o.remote_assignor = Some(String::new())),
         ("session_timeout", |o| o.session_timeout = Some(Duration::ZERO)),
         ("max_poll_interval", |o| o.max_poll_interval = Some(Duration::ZERO)),
         ("commit_interval", |o| o.commit_interval = Some(Duration::ZERO)),

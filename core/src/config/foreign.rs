@@ -45,6 +45,8 @@ pub enum Values {
     Commits,
     /// Names of assignors, or Java's classes, with commas between them.
     Assignors,
+    /// `classic` or `consumer`.
+    GroupProtocol,
 }
 
 /// What Ottla has in place of another client's setting.
@@ -171,7 +173,6 @@ const OWN_THREAD: &str = "not needed: the client works on a thread of its own";
 const BYTES: &str = "not needed: keys and values are bytes, which the program makes and reads";
 const DELIVERY: &str = "not needed: every send gives a delivery, which tells what became of it";
 const TRANSACTIONS: &str = "transactions are not offered yet";
-const LATER_GROUPS: &str = "not offered yet: members of a group are of the classic protocol";
 const EVENTS: &str = "not needed: who wants to hear of partitions that come and go takes events";
 const TO_GROUPS: &str = "offsets are committed to the group, at its broker";
 const OUTCOMES: &str =
@@ -368,10 +369,10 @@ const TABLE: &[Foreign] = &[
     no("heartbeat.interval.ms", Consumer, "not needed: a heartbeat goes out every 3 s, or three in a session_timeout if that is shorter"),
     no("rebalance_timeout_ms", Consumer, "a rebalance waits for as long as max_poll_interval"),
     no("coordinator.query.interval.ms", Consumer, "not needed: the group's broker is looked up when it moves"),
-    like("group.protocol", Consumer, LATER_GROUPS, &["classic"]),
-    like("group.protocol.type", Consumer, LATER_GROUPS, &["consumer"]),
-    no("group.remote.assignor", Consumer, LATER_GROUPS),
-    no("group.*", Consumer, LATER_GROUPS),
+    is("group.protocol", Consumer, "group_protocol", Values::GroupProtocol),
+    like("group.protocol.type", Consumer, "members of groups are consumers", &["consumer"]),
+    is("group.remote.assignor", Consumer, "remote_assignor", Values::Text),
+    no("group.*", Consumer, "no setting of a consumer: those of groups are set on the brokers"),
     like("internal.leave.group.on.close", Consumer, "not needed: a member with an instance_id stays, others leave", &["true"]),
     like("offset.store.method", Consumer, TO_GROUPS, &["broker"]),
     no("offset.store.*", Consumer, TO_GROUPS),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::foreign::{Foreign, Meaning, Owner, Values, foreign, foreign_names, nearest};
 use super::secured::{self, Secured};
 use super::{Acks, Isolation, Partitioner, Start};
-use crate::consumer::{Assignor, Commit};
+use crate::consumer::{Assignor, Commit, GroupProtocol};
 use crate::error::{Error, Result};
 use crate::record::Compression;
 use crate::security::{Sasl, Tls};
@@ -60,6 +60,7 @@ pub(crate) enum Value {
     Isolation(Isolation),
     Commit(Commit),
     Assignors(Vec<Assignor>),
+    GroupProtocol(GroupProtocol),
     Tls(Tls),
     Sasl(Sasl),
 }
@@ -105,6 +106,7 @@ pub fn plain_settings(
             let names: Vec<&str> = assignors.into_iter().map(Assignor::name).collect();
             Plain::Text(names.join(","))
         }
+        Value::GroupProtocol(protocol) => word(protocol.name()),
         // No property names an offset or a time.
         Value::Start(_) => word("earliest"),
         Value::Tls(_) => Plain::Flag(true),
@@ -219,6 +221,7 @@ impl<'a> Reading<'a> {
             Values::Start => Value::Start(start(text)?),
             Values::Isolation => Value::Isolation(isolation(text)?),
             Values::Assignors => Value::Assignors(assignors(text)?),
+            Values::GroupProtocol => Value::GroupProtocol(group_protocol(text)?),
         };
         match self.settings.get(setting) {
             Some((other, by)) if *other != value => {
@@ -318,6 +321,14 @@ fn acks(text: &str) -> Result<Acks, String> {
         "1" => Ok(Acks::Leader),
         "0" => Ok(Acks::None),
         _ => Err(format!("'{text}' is not all, -1, 1 or 0")),
+    }
+}
+
+fn group_protocol(text: &str) -> Result<GroupProtocol, String> {
+    match text.to_lowercase().as_str() {
+        "classic" => Ok(GroupProtocol::Classic),
+        "consumer" => Ok(GroupProtocol::Next),
+        _ => Err(format!("'{text}' is neither classic nor consumer")),
     }
 }
 

@@ -11,7 +11,7 @@ use super::buffer::{Buffer, Key};
 use super::control::checked;
 use super::fetcher::Fetcher;
 use super::group::task::{Contact, Member as MemberTask};
-use super::group::{Assignor, Commit, GroupConfig};
+use super::group::{Assignor, Commit, GroupConfig, GroupProtocol};
 use super::marks::Attention;
 use super::{Consumer, Member};
 use crate::caught::caught;
@@ -91,11 +91,25 @@ impl ConsumerBuilder {
         self.of_group(|group| group.instance_id = Some(Arc::from(id)))
     }
 
+    /// Which of Kafka's two protocols of groups it speaks. Default: the next generation (KIP-848) where the cluster has
+    /// it and the group has no classic members.
+    pub fn group_protocol(self, protocol: GroupProtocol) -> Self {
+        self.of_group(|group| group.protocol = protocol)
+    }
+
+    /// Under the next generation: which assignor of the coordinator assigns, `uniform` or `range` or one that the brokers
+    /// were given (`group.consumer.assignors`). The last to join decides for the group. Default: the brokers' first.
+    pub fn remote_assignor(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.of_group(|group| group.remote_assignor = Some(Arc::from(name)))
+    }
+
     /// After how long without a heartbeat the group gives the member's partitions to others. 1 s to a day within what
     /// the brokers allow (`group.min.session.timeout.ms` and `max`); default 45 s. Heartbeats go out by themselves, whatever
-    /// the application does: every 3 s, or three in a session timeout.
+    /// the application does: every 3 s, or three in a session timeout. Of the classic protocol: under the next generation
+    /// the brokers decide both (`group.consumer.session.timeout.ms`).
     pub fn session_timeout(self, timeout: Duration) -> Self {
-        self.of_group(|group| group.session_timeout = timeout)
+        self.of_group(|group| group.session_timeout = Some(timeout))
     }
 
     /// How long the application may take between being handed a batch and asking for the next, and how long a rebalance
@@ -105,12 +119,12 @@ impl ConsumerBuilder {
         self.of_group(|group| group.max_poll_interval = interval)
     }
 
-    /// Who may decide which member reads what, the preferred first; the members of a group have at least one in common.
+    /// Of the classic protocol: who may decide which member reads what, the preferred first; the members of a group have at least one in common.
     /// Default: `range` and `cooperative-sticky`, as Java's client has it. One that is not cooperative makes the member
     /// give up all partitions in each rebalance.
     pub fn assignors(self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
         let assignors = assignors.into_iter().collect();
-        self.of_group(|group| group.assignors = assignors)
+        self.of_group(|group| group.assignors = Some(assignors))
     }
 
     /// When what was handed out counts as done. Default: once the next is asked for.
@@ -192,6 +206,7 @@ impl ConsumerBuilder {
     /// `auto.offset.reset`, `fetch.max.wait.ms`, `fetch.min.bytes`, `fetch.max.bytes`,
     /// `max.partition.fetch.bytes`, `check.crcs`, `isolation.level` and their aliases; and, of members of groups, `group.id`,
     /// `group.instance.id`, `session.timeout.ms`, `max.poll.interval.ms`, `partition.assignment.strategy`,
+    /// `group.protocol` (`consumer`: [`GroupProtocol::Next`]), `group.remote.assignor`,
     /// `enable.auto.commit` (`false`: [`Commit::Manual`]), `auto.commit.interval.ms` and `enable.auto.offset.store` (`false`:
     /// [`Commit::Acked`]). Those of clients are passed over
     /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
@@ -215,13 +230,18 @@ impl ConsumerBuilder {
                 let group = &mut self.group;
                 let config = &mut self.config;
                 match (name, value) {
-                    ("assignors", Value::Assignors(assignors)) => of(group).assignors = assignors,
+                    ("assignors", Value::Assignors(assignors)) => {
+                        of(group).assignors = Some(assignors);
+                    }
                     ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
                     ("check_crc", Value::Flag(check)) => config.check_crc = check,
                     ("commit", Value::Commit(Commit::Manual)) => self.by_hand = true,
                     ("commit", Value::Commit(commit)) => of(group).commit = commit,
                     ("commit_interval", Value::Time(time)) => of(group).commit_interval = time,
                     ("group", Value::Text(id)) => of(group).id = Arc::from(id),
+                    ("group_protocol", Value::GroupProtocol(protocol)) => {
+                        of(group).protocol = protocol;
+                    }
                     ("instance_id", Value::Text(id)) => of(group).instance_id = Some(Arc::from(id)),
                     ("isolation", Value::Isolation(isolation)) => config.isolation = isolation,
                     ("max_bytes", Value::Size(bytes)) => config.max_bytes = bytes,
@@ -231,7 +251,12 @@ impl ConsumerBuilder {
                     ("max_poll_interval", Value::Time(time)) => of(group).max_poll_interval = time,
                     ("max_wait", Value::Time(time)) => config.max_wait = time,
                     ("min_bytes", Value::Size(bytes)) => config.min_bytes = bytes,
-                    ("session_timeout", Value::Time(time)) => of(group).session_timeout = time,
+                    ("remote_assignor", Value::Text(name)) => {
+                        of(group).remote_assignor = Some(Arc::from(name));
+                    }
+                    ("session_timeout", Value::Time(time)) => {
+                        of(group).session_timeout = Some(time);
+                    }
                     ("start", Value::Start(start)) => self.start = start,
                     (name, _) => return Err(properties::not_taken(name)),
                 }
@@ -366,6 +391,7 @@ mod tests {
         let secs = Duration::from_secs;
         let assignors = [Assignor::CooperativeSticky, Assignor::Range];
         let set = builder().group("g").instance_id("one").session_timeout(secs(20));
+        let set = set.group_protocol(GroupProtocol::Classic);
         let set = set.max_poll_interval(secs(60)).assignors(assignors).commit(Commit::Acked);
         let set = set.commit_interval(secs(2));
         let read = builder().from_properties([
@@ -386,9 +412,10 @@ mod tests {
             let group = builder.group.unwrap();
             group.check().unwrap();
             assert_eq!((&*group.id, group.instance_id.as_deref()), ("g", Some("one")));
-            assert_eq!((group.session_timeout, group.max_poll_interval), (secs(20), secs(60)));
+            assert_eq!((group.session_timeout(), group.max_poll_interval), (secs(20), secs(60)));
+            assert_eq!(group.protocol, GroupProtocol::Classic);
             assert_eq!((group.commit, group.commit_interval), (Commit::Acked, secs(2)));
-            assert_eq!(group.assignors, assignors);
+            assert_eq!(group.assignors(), assignors);
         }
     }
 

@@ -38,7 +38,7 @@ pub use claim::Standing;
 pub use control::ConsumerControl;
 pub use event::Event;
 use group::task::Contact;
-pub use group::{Assignor, Commit};
+pub use group::{Assignor, Commit, GroupProtocol};
 pub(crate) use marks::Span;
 
 /// A partition of a topic.

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DescribeProducersRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
-    SyncGroupRequest,
+    ApiVersionsRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DescribeGroupsRequest,
+    DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{HeaderVersion, Request};
 use rand::SeedableRng;
@@ -74,12 +74,14 @@ fn decode(api_key: i16, version: i16, body: Bytes) -> crate::Result<()> {
         12 => one::<HeartbeatRequest>(version, body),
         13 => one::<LeaveGroupRequest>(version, body),
         14 => one::<SyncGroupRequest>(version, body),
+        15 => one::<DescribeGroupsRequest>(version, body),
         17 => one::<SaslHandshakeRequest>(version, body),
         18 => one::<ApiVersionsRequest>(version, body),
         19 => one::<CreateTopicsRequest>(version, body),
         22 => one::<InitProducerIdRequest>(version, body),
         36 => one::<SaslAuthenticateRequest>(version, body),
         61 => one::<DescribeProducersRequest>(version, body),
+        68 => one::<ConsumerGroupHeartbeatRequest>(version, body),
         other => panic!("no decoder for request {other}: add it here with its table"),
     }
 }
@@ -100,12 +102,14 @@ fn header_version(api_key: i16, version: i16) -> i16 {
         12 => one::<HeartbeatRequest>(version),
         13 => one::<LeaveGroupRequest>(version),
         14 => one::<SyncGroupRequest>(version),
+        15 => one::<DescribeGroupsRequest>(version),
         17 => one::<SaslHandshakeRequest>(version),
         18 => one::<ApiVersionsRequest>(version),
         19 => one::<CreateTopicsRequest>(version),
         22 => one::<InitProducerIdRequest>(version),
         36 => one::<SaslAuthenticateRequest>(version),
         61 => one::<DescribeProducersRequest>(version),
+        68 => one::<ConsumerGroupHeartbeatRequest>(version),
         other => panic!("no header for request {other}: add it here with its table"),
     }
 }

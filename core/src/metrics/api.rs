@@ -45,12 +45,14 @@ apis!(
     Heartbeat = 12,
     LeaveGroup = 13,
     SyncGroup = 14,
+    DescribeGroups = 15,
     SaslHandshake = 17,
     ApiVersions = 18,
     CreateTopics = 19,
     InitProducerId = 22,
     SaslAuthenticate = 36,
     DescribeProducers = 61,
+    ConsumerGroupHeartbeat = 68,
 );
 
 #[cfg(test)]

@@ -373,6 +373,11 @@ impl Connection {
         })
     }
 
+    /// The cluster's `group.version`, as the broker told it when this connection was made.
+    pub(crate) fn group_version(&self) -> Option<i16> {
+        self.shared.versions.group()
+    }
+
     pub(crate) fn client_id(&self) -> &str {
         &self.caller.client_id
     }

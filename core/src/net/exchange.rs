@@ -76,9 +76,11 @@ impl Exchange {
             if response.error_code != NONE {
                 return Err(Error::broker(response.error_code, &self.name, None));
             }
-            return Ok(Versions::new(
-                response.api_keys.iter().map(|a| (a.api_key, a.min_version, a.max_version)),
-            ));
+            let ranges = response.api_keys.iter();
+            let ranges = ranges.map(|a| (a.api_key, a.min_version, a.max_version));
+            let features = response.finalized_features.iter();
+            let features = features.map(|f| (f.name.as_str(), f.max_version_level));
+            return Ok(Versions::new(ranges).with_features(features));
         }
         Err(Error::new(
             ErrorKind::UnsupportedVersion,

@@ -120,6 +120,12 @@ impl Walk<'_> {
                 Ok(())
             }
             Kind::Struct(of) => self.fields(of),
+            Kind::Nullable(of) => match self.take() {
+                // The decoder takes all but 1 for null.
+                Some([1]) => self.fields(of),
+                Some([0xff]) => Ok(()),
+                _ => Err(name),
+            },
         }
     }
 

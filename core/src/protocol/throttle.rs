@@ -2,10 +2,11 @@
 //! keeps silent on that channel for the time it names, whatever the next request is.
 
 use kafka_protocol::messages::{
-    CreateTopicsResponse, DescribeProducersResponse, FetchResponse, FindCoordinatorResponse,
-    HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
-    ProduceResponse, SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, CreateTopicsResponse, DescribeGroupsResponse,
+    DescribeProducersResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
+    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
+    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, ProduceResponse,
+    SyncGroupResponse,
 };
 
 /// A response that may ask for silence.
@@ -25,7 +26,9 @@ macro_rules! throttle {
 }
 
 throttle!(
+    ConsumerGroupHeartbeatResponse,
     CreateTopicsResponse,
+    DescribeGroupsResponse,
     DescribeProducersResponse,
     FetchResponse,
     FindCoordinatorResponse,

@@ -25,6 +25,7 @@ fn example(row: &Foreign) -> &'static str {
         Values::Isolation => "read_committed",
         Values::Commits => "false",
         Values::Assignors => "range",
+        Values::GroupProtocol => "classic",
         // Only together are they a setting; config/secured/tests.rs has those.
         Values::Security => "PLAINTEXT",
     }

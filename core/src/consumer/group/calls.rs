@@ -5,6 +5,8 @@
 //! as well. So these have a connection of the consumer's own ([`Lane::Group`]); heartbeats, commits, lookups of committed
 //! offsets and the farewell ride on one where nothing waits.
 
+mod next;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,8 @@ use crate::metrics::Api;
 use crate::net::{CallError, Connection};
 use crate::policy::reconnect::DialUrgency;
 use crate::protocol::Throttle;
+
+pub(in crate::consumer) use next::{Profile, Turns};
 
 const JOIN: (i16, i16) = crate::protocol::bounded::<JoinGroupRequest>(5, 9);
 const SYNC: (i16, i16) = crate::protocol::bounded::<SyncGroupRequest>(3, 5);

@@ -93,7 +93,6 @@ pub(crate) enum Event<A> {
     },
     /// Next: a commit is on its way, or not any more. It bears the epoch, which moves with the answers to heartbeats:
     /// each waits for the other.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for members of the next generation"))]
     Committing(bool),
     /// This is subscribed to from now on.
     Subscribed(Subscription),
@@ -105,7 +104,6 @@ pub(crate) enum Event<A> {
         ok: bool,
     },
     /// Next: names of topic ids that [`Action::Resolve`] asked for. May come again, with more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for members of the next generation"))]
     Named {
         topics: Vec<(Uuid, Arc<str>)>,
     },

@@ -3,6 +3,8 @@
 //! ```text
 //! task     one per consumer: executes what the machine wants, and sees to offsets   task.rs, offsets.rs
 //! classic  the machine of a classic member, without I/O                             classic.rs, codes.rs, coordinator.rs, life.rs
+//! next     the same of the next generation (KIP-848)                                next.rs
+//! auto     which of the two                                                         auto.rs
 //! events   what a machine is told, and what it wants done                           events.rs
 //! wire     the bytes that members send one another                                  wire.rs
 //! assignors who reads what                                                          assignors/
@@ -10,10 +12,6 @@
 //! ```
 
 pub(crate) mod assignors;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the task is about to have members of both kinds")
-)]
 pub(crate) mod auto;
 pub(super) mod calls;
 pub(crate) mod classic;
@@ -21,10 +19,6 @@ mod codes;
 mod coordinator;
 pub(crate) mod events;
 mod life;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the task is about to have members of both kinds")
-)]
 pub(crate) mod next;
 mod offsets;
 mod settings;
@@ -34,5 +28,5 @@ pub(crate) mod wire;
 
 pub use assignors::Assignor;
 pub(super) use offsets::{Order, Places};
-pub use settings::Commit;
 pub(crate) use settings::GroupConfig;
+pub use settings::{Commit, GroupProtocol};

@@ -307,9 +307,15 @@ impl Next {
         }
     }
 
+    #[cfg(test)]
     /// What is owned, with what is being given up.
     pub(crate) fn owned(&self) -> impl Iterator<Item = &Part> {
         self.owned.iter()
+    }
+
+    /// Assigned topics whose names are not known.
+    pub(crate) fn unnamed(&self) -> impl Iterator<Item = Uuid> {
+        self.asked.iter().copied()
     }
 
     /// The member as the coordinator knows it.

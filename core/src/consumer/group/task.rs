@@ -4,6 +4,9 @@
 
 mod actions;
 mod leader;
+mod machine;
+mod next;
+mod places;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,21 +17,25 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::calls::{Calls, Committed, Failure, Found, Joined, Membership};
-use super::classic::{Answer, Classic};
+use super::auto::Protocol;
+use super::calls::{Calls, Failure, Found, Joined, Profile, Turns};
 use super::events::{self, Commits, Identity, Outcome, RequestId, Round, Settings, Subscription};
-use super::offsets::{Offsets, Order, Places};
+use super::offsets::{Offsets, Order};
 use super::settings::GroupConfig;
 use super::wire::Partitions;
+use machine::Machine;
+use places::not_a_member;
+
 use crate::cluster::{Handle, Lookup};
 use crate::config::Start;
-use crate::consumer::buffer::{Begin, Buffer, Key, Lease, Presence};
+use crate::consumer::buffer::{Buffer, Key, Lease, Presence};
 use crate::consumer::event::Event;
-use crate::consumer::marks::{Attention, Place};
+use crate::consumer::marks::Attention;
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
 use crate::policy::backoff::Backoff;
+use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Spell;
 
 /// What the task hears of its own calls, and of the application.
@@ -40,7 +47,7 @@ enum News {
     /// `joined`: of a JoinGroup, what the leader needs of it.
     Answer {
         id: RequestId,
-        outcome: Outcome<Answer>,
+        outcome: Outcome<machine::Answer>,
         joined: Option<Joined>,
     },
     /// A request has no response.
@@ -48,6 +55,8 @@ enum News {
         id: RequestId,
         failure: Failure,
     },
+    /// Which protocol it is, and who coordinates the group.
+    Chosen(Result<(Protocol, i32), Failure>),
     Planned {
         join: RequestId,
         plan: Result<leader::Plan>,
@@ -153,7 +162,11 @@ pub(crate) struct Member {
     buffer: Arc<Buffer>,
     attention: Arc<Attention>,
     calls: Calls,
-    machine: Classic,
+    machine: Machine,
+    choice: next::Choice,
+    /// Of the next generation: what its heartbeats say, and their order.
+    profile: Profile,
+    turns: Turns,
     settings: Settings,
     /// By which lookup, and who.
     coordinator: Option<(RequestId, i32)>,
@@ -205,12 +218,16 @@ impl Member {
         let mut rng = env.rng();
         let settings = Settings {
             instance_id: config.instance_id.clone(),
-            session_timeout: config.session_timeout,
+            session_timeout: config.session_timeout(),
             max_poll_interval: config.max_poll_interval,
-            eager: !super::assignors::is_cooperative(&config.assignors),
+            eager: !super::assignors::is_cooperative(config.assignors()),
             request_timeout: pool.request_timeout(),
         };
-        let subscription = Subscription { topics: topics.clone(), pattern: None };
+        let profile = Profile {
+            rack: pool.settings().rack.as_deref().map(Arc::from),
+            max_poll_interval: config.max_poll_interval,
+            assignor: config.remote_assignor.clone(),
+        };
         let by_hand = config.commit == super::Commit::Manual;
         let calls = Calls::new(
             pool,
@@ -219,7 +236,10 @@ impl Member {
         );
         let (tx, rx) = mpsc::unbounded_channel();
         Self {
-            machine: Classic::new(settings.clone(), subscription, now),
+            machine: Machine::None { wanted: false },
+            choice: next::Choice::default(),
+            profile,
+            turns: Turns::default(),
             settings,
             offsets: Offsets::new(
                 config.commit_interval,
@@ -279,6 +299,7 @@ impl Member {
             self.offsets.expire(now);
             self.see_application();
             self.close_if_wanted(now);
+            self.choose(now);
             if self.machine.next_wake().is_some_and(|at| at <= now) {
                 self.tell(events::Event::Tick);
             }
@@ -291,6 +312,7 @@ impl Member {
             }
             let wake = earlier(self.machine.next_wake(), self.offsets_wake());
             let wake = earlier(wake, self.look_wake());
+            let wake = earlier(wake, self.choice_wake());
             let wake = earlier(wake, Some(self.learn_at));
             let wake = earlier(wake, self.offsets.expires());
             let wake =
@@ -324,7 +346,7 @@ impl Member {
     }
 
     /// Tells the machine, and does what it wants.
-    fn tell(&mut self, event: events::Event<Answer>) {
+    fn tell(&mut self, event: events::Event<machine::Answer>) {
         let now = self.env.now();
         let actions = self.machine.on(event, now, &mut self.rng);
         for action in actions {
@@ -349,13 +371,8 @@ impl Member {
     /// Another cluster has taken the place of the old one. Nobody knows this member there, nothing is sent under its old
     /// ids, and nothing of its partitions is its own.
     fn begins_anew(&mut self) {
-        let now = self.env.now();
-        let topics = self.topics.clone();
-        let subscription = Subscription { topics, pattern: None };
-        self.machine = Classic::new(self.settings.clone(), subscription, now);
-        // Answers that are under way have numbers of the old machine.
-        let (tx, rx) = mpsc::unbounded_channel();
-        (self.tx, self.rx) = (tx, rx);
+        self.replace(Machine::None { wanted: false });
+        self.choice = next::Choice::default();
         (self.coordinator, self.looking, self.look_at) = (None, false, None);
         self.leader = leader::Leader::default();
         self.history = (Partitions::new(), super::wire::NO_GENERATION);
@@ -436,6 +453,7 @@ impl Member {
         }
         // What nobody looks up is forgotten in time.
         self.learn_at = self.env.now() + if all { STILL_USED } else { LOOK_AGAIN };
+        self.name_topics(RefreshReason::Again);
         if self.leader.has_changed(self.pool.metadata()) {
             self.tell(events::Event::TopicsChanged);
         }
@@ -451,83 +469,6 @@ impl Member {
                 self.tell(events::Event::Subscribed(Subscription { topics, pattern: None }));
             }
         }
-    }
-
-    /// When to ask again where the group was; `None` while nobody can be asked.
-    fn look_wake(&self) -> Option<Instant> {
-        let can = self.coordinator.is_some() && self.machine.identity().is_some();
-        let wanted = self.parts.values().any(|part| *part != Part::Reading);
-        self.look_at.filter(|_| can && wanted && !self.looking)
-    }
-
-    /// Asks where the group was in partitions that came.
-    fn look_up(&mut self, now: Instant) {
-        let Some((found, coordinator)) = self.coordinator else { return };
-        if self.looking || self.look_at.is_some_and(|at| at > now) {
-            return;
-        }
-        let looking = |(key, part): (&Key, &Part)| match part {
-            Part::Looking(take) => Some((key.clone(), *take)),
-            Part::Reading => None,
-        };
-        let wanted: Vec<Take> = self.parts.iter().filter_map(looking).collect();
-        let Some(sent) = self.machine.identity().filter(|_| !wanted.is_empty()) else { return };
-        (self.looking, self.look_at) = (true, None);
-        let calls = self.calls.clone();
-        let of = Of { sent, found, since: now };
-        let lost = {
-            let of = of.clone();
-            move |e| News::Found { of, found: Err(Failure::Lost(e)) }
-        };
-        self.ask(lost, async move {
-            let keys: Vec<Key> = wanted.iter().map(|(key, _)| key.clone()).collect();
-            let found = calls.committed(coordinator, &keys).await;
-            // In the order in which they were asked for.
-            let found = found.map(|found| {
-                wanted.into_iter().zip(found.into_iter().map(|(_, found)| found)).collect()
-            });
-            News::Found { of, found }
-        });
-    }
-
-    /// Gives whether some are to be asked for again.
-    fn found(&mut self, found: Vec<(Take, Found)>) -> bool {
-        let mut begins = Vec::with_capacity(found.len());
-        let mut again = false;
-        for ((key, take), committed) in found {
-            let part = self.parts.get_mut(&key).filter(|part| **part == Part::Looking(take));
-            let Some(part) = part else { continue };
-            let committed = match committed {
-                Ok(committed) => committed,
-                Err(failure) => {
-                    again = true;
-                    self.refused_part(&key, &failure);
-                    continue;
-                }
-            };
-            *part = Part::Reading;
-            let place: Option<Place> = committed.map(|found| (found.offset, found.epoch));
-            self.offsets.found(key.clone(), place);
-            let reset = self.start;
-            let later = self.first_seen.get(&key.0).is_some_and(|first| key.1 >= first.count);
-            let begin = match place {
-                Some((offset, epoch)) => Begin { start: Start::Offset(offset), epoch, reset },
-                None if later => Begin { reset, ..Start::Earliest.into() },
-                None => reset.into(),
-            };
-            begins.push((key, begin));
-        }
-        let assigned: Vec<Key> = begins.iter().map(|(key, _)| key.clone()).collect();
-        self.buffer.take_over(begins);
-        // Now, and not before: whoever hears of them may seek and pause.
-        if !assigned.is_empty() {
-            self.buffer.announce(Event::Assigned(actions::named(&assigned)));
-        }
-        // What is being given up meanwhile is not handed out.
-        for giving in &self.givings {
-            self.buffer.withhold(&giving.keys);
-        }
-        again
     }
 
     /// Gives up what the application has finished.
@@ -568,39 +509,6 @@ impl Member {
         !open && (self.closing || self.buffer.has_done(giving.event))
     }
 
-    fn offsets_wake(&self) -> Option<Instant> {
-        matches!(self.machine.commits(), Commits::As(_)).then(|| self.offsets.wake()).flatten()
-    }
-
-    fn commit(&mut self, now: Instant) {
-        let sent = match self.machine.commits() {
-            Commits::As(identity) => identity,
-            Commits::Wait => return,
-            Commits::Never => {
-                self.offsets.lost(&not_a_member(&self.config.id));
-                return;
-            }
-        };
-        let Some((found, coordinator)) = self.coordinator else { return };
-        if !self.offsets.is_due(now) {
-            return;
-        }
-        let committable = self.buffer.committable();
-        let Some(places) = self.offsets.begin(committable, now, &mut self.rng) else {
-            return;
-        };
-        let (calls, membership) = (self.calls.clone(), membership(&sent));
-        let of = Of { sent, found, since: now };
-        let lost = {
-            let of = of.clone();
-            move |e| News::Committed { of, answer: Err(Failure::Lost(e)) }
-        };
-        self.ask(lost, async move {
-            let answer = calls.commit(coordinator, &membership, &listed(places)).await;
-            News::Committed { of, answer }
-        });
-    }
-
     /// The last words: whoever waits is told, and nothing of the group's is kept.
     fn finish(&mut self) {
         self.offsets.lost(&Error::closed("consumer"));
@@ -614,21 +522,6 @@ impl Member {
             self.calls.hang_up(coordinator);
         }
     }
-}
-
-fn membership(identity: &Identity) -> Membership {
-    Membership { member: Arc::clone(&identity.member_id), generation: identity.generation }
-}
-
-fn listed(places: Places) -> Vec<(Key, Committed)> {
-    let committed = |(offset, epoch): Place| Committed { offset, epoch, metadata: String::new() };
-    places.into_iter().map(|(key, place)| (key, committed(place))).collect()
-}
-
-fn not_a_member(group: &str) -> Error {
-    let words = format!("this consumer is not a member of group '{group}' now");
-    Error::new(ErrorKind::Fenced, words)
-        .advise("what was not committed is read again by who has the partitions now")
 }
 
 impl Drop for Member {

@@ -5,7 +5,7 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::schema::{Field, Kind, Schema, Struct};
 
-/// A message with every list short, every text plain and every other byte random. No value is null.
+/// A message with every list short, every text plain and every other byte random. No value is null but structures that may be.
 pub(crate) fn message(schema: &'static Schema, version: i16, dice: &mut StdRng) -> Vec<u8> {
     let flexible = version >= schema.flexible;
     let mut author = Author { out: vec![], version, flexible, dice };
@@ -82,6 +82,13 @@ impl Author<'_> {
                 (0..count).for_each(|_| self.fields(of));
             }
             Kind::Struct(of) => self.fields(of),
+            Kind::Nullable(of) => {
+                let there = self.dice.random();
+                self.out.push(if there { 1 } else { 0xff });
+                if there {
+                    self.fields(of);
+                }
+            }
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) enum Kind {
     Structs(&'static Struct),
     /// One structure, without a length.
     Struct(&'static Struct),
+    /// One structure behind a byte: 1, or -1 for null.
+    Nullable(&'static Struct),
 }
 
 const fn field(name: &'static str, kind: Kind) -> Field {
@@ -78,7 +80,7 @@ const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 
 /// All tables.
-pub(crate) static SCHEMAS: [Schema; 17] = [
+pub(crate) static SCHEMAS: [Schema; 19] = [
     Schema { api_key: 0, versions: (3, 13), flexible: 9, root: &PRODUCE },
     Schema { api_key: 1, versions: (4, 18), flexible: 12, root: &FETCH },
     Schema { api_key: 2, versions: (1, 10), flexible: 6, root: &LIST_OFFSETS },
@@ -90,12 +92,14 @@ pub(crate) static SCHEMAS: [Schema; 17] = [
     Schema { api_key: 12, versions: (3, 4), flexible: 4, root: &groups::HEARTBEAT },
     Schema { api_key: 13, versions: (3, 5), flexible: 4, root: &groups::LEAVE_GROUP },
     Schema { api_key: 14, versions: (3, 5), flexible: 4, root: &groups::SYNC_GROUP },
+    Schema { api_key: 15, versions: (5, 6), flexible: 5, root: &groups::DESCRIBE_GROUPS },
     Schema { api_key: 17, versions: (0, 1), flexible: i16::MAX, root: &SASL_HANDSHAKE },
     Schema { api_key: 18, versions: (0, 4), flexible: 3, root: &API_VERSIONS },
     Schema { api_key: 19, versions: (2, 7), flexible: 5, root: &CREATE_TOPICS },
     Schema { api_key: 22, versions: (0, 6), flexible: 2, root: &INIT_PRODUCER_ID },
     Schema { api_key: 36, versions: (0, 2), flexible: 2, root: &SASL_AUTHENTICATE },
     Schema { api_key: 61, versions: (0, 0), flexible: 0, root: &DESCRIBE_PRODUCERS },
+    Schema { api_key: 68, versions: (0, 1), flexible: 0, root: &groups::CONSUMER_GROUP_HEARTBEAT },
 ];
 
 /// The table for a response.

@@ -4,17 +4,18 @@ use super::{MAX_STRUCTS, MAX_UNKNOWN_TAGS, Refused, bounded, check};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::produce_response as produce;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, BrokerId, CreateTopicsResponse, DeleteTopicsRequest,
-    DescribeProducersResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
-    InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
-    MetadataRequest, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, ProduceResponse,
-    SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
-    api_versions_response as api_versions, create_topics_response as create_topics,
-    describe_producers_response as describe_producers, fetch_response as fetch,
-    find_coordinator_response as find_coordinator, join_group_response as join_group,
-    leave_group_response as leave_group, list_offsets_response as list_offsets,
-    metadata_response as metadata, offset_commit_response as offset_commit,
-    offset_fetch_response as offset_fetch,
+    ApiVersionsResponse, BrokerId, ConsumerGroupHeartbeatResponse, CreateTopicsResponse,
+    DeleteTopicsRequest, DescribeGroupsResponse, DescribeProducersResponse, FetchResponse,
+    FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse,
+    LeaveGroupResponse, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetCommitResponse, OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse,
+    SaslHandshakeResponse, SyncGroupResponse, api_versions_response as api_versions,
+    consumer_group_heartbeat_response as group_heartbeat, create_topics_response as create_topics,
+    describe_groups_response as describe_groups, describe_producers_response as describe_producers,
+    fetch_response as fetch, find_coordinator_response as find_coordinator,
+    join_group_response as join_group, leave_group_response as leave_group,
+    list_offsets_response as list_offsets, metadata_response as metadata,
+    offset_commit_response as offset_commit, offset_fetch_response as offset_fetch,
 };
 use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -40,12 +41,14 @@ fn decode(api_key: i16, version: i16, body: &[u8]) -> Result<usize, String> {
         12 => one::<HeartbeatResponse>(version, body),
         13 => one::<LeaveGroupResponse>(version, body),
         14 => one::<SyncGroupResponse>(version, body),
+        15 => one::<DescribeGroupsResponse>(version, body),
         17 => one::<SaslHandshakeResponse>(version, body),
         18 => one::<ApiVersionsResponse>(version, body),
         19 => one::<CreateTopicsResponse>(version, body),
         22 => one::<InitProducerIdResponse>(version, body),
         36 => one::<SaslAuthenticateResponse>(version, body),
         61 => one::<DescribeProducersResponse>(version, body),
+        68 => one::<ConsumerGroupHeartbeatResponse>(version, body),
         other => panic!("no decoder for request {other}: add it here with its table"),
     }
 }
@@ -252,6 +255,23 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
                 .with_assignment(Bytes::from_static(&[255; 200]));
             both(version, full)
         }
+        15 => {
+            let member = describe_groups::DescribedGroupMember::default()
+                .with_member_id(text())
+                .with_group_instance_id(Some(text()))
+                .with_client_id(text())
+                .with_client_host(text())
+                .with_member_metadata(Bytes::from_static(&[255; 200]))
+                .with_member_assignment(Bytes::from_static(&[255; 200]));
+            let group = describe_groups::DescribedGroup::default()
+                .with_error_message(since(version, 6, Some(text())))
+                .with_group_id(GroupId(text()))
+                .with_group_state(text())
+                .with_protocol_type(text())
+                .with_protocol_data(text())
+                .with_members(vec![member; 3]);
+            both(version, DescribeGroupsResponse::default().with_groups(vec![group; 2]))
+        }
         17 => {
             let full = SaslHandshakeResponse::default().with_mechanisms(vec![
                 text(),
@@ -302,6 +322,18 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
                 .with_name(name(i16::MAX))
                 .with_partitions(vec![partition; 2]);
             both(version, DescribeProducersResponse::default().with_topics(vec![topic; 2]))
+        }
+        68 => {
+            let topic = group_heartbeat::TopicPartitions::default()
+                .with_topic_id(id(0))
+                .with_partitions(vec![1, 2, 3]);
+            let assignment =
+                group_heartbeat::Assignment::default().with_topic_partitions(vec![topic; 2]);
+            let full = ConsumerGroupHeartbeatResponse::default()
+                .with_error_message(Some(text()))
+                .with_member_id(Some(text()))
+                .with_assignment(Some(assignment));
+            both(version, full)
         }
         other => panic!("no message for request {other}: add it here with its table"),
     }

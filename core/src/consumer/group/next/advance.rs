@@ -87,7 +87,10 @@ impl Next {
                 }
             }
         }
-        added.retain(|part| !self.owned.contains(part));
+        // A partition is read by its name. One of a topic that was made anew waits until its namesake is given up.
+        let names: BTreeSet<(&str, i32)> =
+            self.owned.iter().map(|part| (&*part.topic, part.partition)).collect();
+        added.retain(|part| !names.contains(&(&*part.topic, part.partition)));
         let stays = |part: &Part| target.contains(&(part.topic_id, part.partition));
         let revoked: BTreeSet<Part> =
             self.owned.iter().filter(|part| !stays(part)).cloned().collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::machine::{self, Request};
 use super::{Giving, LAST_CALL, Member, News, Of, Part as Owned, leader};
 use crate::caught::caught;
 use crate::consumer::TopicPartition;
@@ -13,12 +14,13 @@ use crate::consumer::buffer::Key;
 use crate::consumer::event::Event;
 use crate::consumer::fetcher::outlook;
 use crate::consumer::group::assignors::{self, Joining};
-use crate::consumer::group::calls::{Failure, Membership, Offer};
-use crate::consumer::group::classic::{Answer, Request};
+use crate::consumer::group::calls::{Calls, Failure, Membership, Offer};
+use crate::consumer::group::classic;
 use crate::consumer::group::events::{self, Action, Outcome, Part, RequestId, Trouble, Why};
 use crate::consumer::group::wire::{Assignment, Partitions};
 use crate::error::names::{self as code, NONE};
-use crate::error::{Error, ErrorKind, describe};
+use crate::error::{Error, ErrorKind};
+use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Outlook;
 
 impl Member {
@@ -37,13 +39,18 @@ impl Member {
     }
 
     /// The same for a request of the machine's.
-    fn request(&self, id: RequestId, call: impl Future<Output = News> + Send + 'static) {
+    pub(super) fn request(&self, id: RequestId, call: impl Future<Output = News> + Send + 'static) {
         self.ask(move |e| News::Lost { id, failure: Failure::Lost(e) }, call);
     }
 
     pub(super) fn act(&mut self, action: Action<Request>, now: Instant) {
         match action {
             Action::FindCoordinator { id } => {
+                if let Some(coordinator) = self.choice.coordinator.take() {
+                    // It was found a moment ago.
+                    let _ = self.tx.send(News::Coordinator { id, found: Ok(coordinator) });
+                    return;
+                }
                 let (pool, group) = (self.pool.clone(), Arc::clone(&self.config.id));
                 let lost = move |e| News::Coordinator { id, found: Err(e) };
                 self.ask(lost, async move {
@@ -110,8 +117,8 @@ impl Member {
                 self.ended = true;
             }
             Action::Closed => self.ended = true,
-            // The classic machine wants neither.
-            Action::Resolve { .. } | Action::UseClassic => {}
+            Action::Resolve { .. } => self.name_topics(RefreshReason::Stale),
+            Action::UseClassic => self.use_classic(),
         }
     }
 
@@ -143,6 +150,19 @@ impl Member {
         };
         let calls = self.calls.within(timeout);
         match request {
+            Request::Next(request) => self.beat(id, (coordinator, calls), request),
+            Request::Classic(request) => self.send_classic(id, (coordinator, calls), request),
+        }
+    }
+
+    fn send_classic(
+        &mut self,
+        id: RequestId,
+        (coordinator, calls): (i32, Calls),
+        request: classic::Request,
+    ) {
+        use classic::{Answer, Request};
+        match request {
             Request::Join { member_id, topics, owned, owned_generation } => {
                 let owned = by_topic(&owned);
                 // Who is eager has given up what it had, and tells of it all the same where an assignor asks for it.
@@ -151,10 +171,10 @@ impl Member {
                     false => (&owned, owned_generation),
                 };
                 let joining = Joining { topics: &topics, rack: None, held, generation };
-                let offers = assignors::offers(&self.config.assignors, &joining);
+                let offers = assignors::offers(self.config.assignors(), &joining);
                 let offers: Vec<Offer> =
                     offers.into_iter().map(|(name, metadata)| Offer { name, metadata }).collect();
-                let times = (self.config.session_timeout, self.config.max_poll_interval);
+                let times = (self.config.session_timeout(), self.config.max_poll_interval);
                 self.request(id, async move {
                     let joined = calls.join(coordinator, &member_id, &offers, times, "joins").await;
                     let refused = |code, named: Option<Arc<str>>| Answer::Join {
@@ -178,7 +198,8 @@ impl Member {
                         Err((Failure::Code(code, _), named)) => (refused(code, named), None),
                         Err((failure, _)) => return News::Lost { id, failure },
                     };
-                    News::Answer { id, outcome: Outcome::Answered(answer), joined }
+                    let outcome = Outcome::Answered(machine::Answer::Classic(answer));
+                    News::Answer { id, outcome, joined }
                 });
             }
             Request::Sync { member_id, generation, planned } => {
@@ -192,11 +213,11 @@ impl Member {
                     return;
                 }
                 self.request(id, async move {
-                    let outcome = match calls.sync(coordinator, &of, &protocol, plan).await {
+                    let answer = match calls.sync(coordinator, &of, &protocol, plan).await {
                         Ok(bytes) => match Assignment::decode(&bytes) {
                             Ok(assignment) => {
                                 let parts = parts(&assignment.partitions);
-                                Outcome::Answered(Answer::Sync { code: NONE, parts })
+                                Answer::Sync { code: NONE, parts }
                             }
                             Err(e) => {
                                 let words =
@@ -205,11 +226,10 @@ impl Member {
                                 return News::Lost { id, failure: Failure::Lost(error) };
                             }
                         },
-                        Err(Failure::Code(code, _)) => {
-                            Outcome::Answered(Answer::Sync { code, parts: Vec::new() })
-                        }
+                        Err(Failure::Code(code, _)) => Answer::Sync { code, parts: Vec::new() },
                         Err(failure) => return News::Lost { id, failure },
                     };
+                    let outcome = Outcome::Answered(machine::Answer::Classic(answer));
                     News::Answer { id, outcome, joined: None }
                 });
             }
@@ -228,7 +248,7 @@ impl Member {
     }
 
     fn is_eager(&self) -> bool {
-        !assignors::is_cooperative(&self.config.assignors)
+        !assignors::is_cooperative(self.config.assignors())
     }
 
     fn plan(&mut self, join: RequestId, assign: bool) {
@@ -261,6 +281,7 @@ impl Member {
                 };
                 self.tell(events::Event::Coordinator { to: id, outcome });
             }
+            News::Chosen(chosen) => self.chosen(chosen),
             News::Lost { id, failure } => {
                 self.is_silent(&failure);
                 self.tell(events::Event::Answer { to: id, outcome: lost(&failure) });
@@ -270,7 +291,11 @@ impl Member {
                 if let Some(joined) = joined {
                     self.leader.begins(id, joined);
                 }
-                if let Outcome::Answered(Answer::Sync { code: NONE, parts }) = &outcome {
+                if let Outcome::Answered(machine::Answer::Classic(classic::Answer::Sync {
+                    code: NONE,
+                    parts,
+                })) = &outcome
+                {
                     let generation = self.machine.identity().map_or(-1, |of| of.generation);
                     self.history = (by_topic(parts), generation);
                 }
@@ -306,50 +331,10 @@ impl Member {
         }
     }
 
-    fn look_later(&mut self) {
-        self.look_at = Some(self.env.now() + self.look_backoff.next(&mut self.rng));
-    }
-
     /// A call beside the machine's was answered as a member's is.
-    fn is_alive(&mut self, Of { sent, since, .. }: Of) {
+    pub(super) fn is_alive(&mut self, Of { sent, since, .. }: Of) {
         self.silence.ended();
         self.tell(events::Event::Alive { sent, since });
-    }
-
-    fn committed(&mut self, of: Of, answer: Result<Vec<(Key, i16)>, Failure>) {
-        let now = self.env.now();
-        let codes = match answer {
-            Ok(codes) => codes,
-            Err(failure) => {
-                let (Failure::Code(_, e) | Failure::Unsent(e) | Failure::Lost(e)) = &failure;
-                self.offsets.failed(e, now, &mut self.rng);
-                return self.refused(&failure, of);
-            }
-        };
-        // What the coordinator says of the member it says of each partition.
-        let whole = codes.iter().map(|(_, code)| *code).find(|code| is_members(*code));
-        if let Some(code) = whole {
-            let what = format!("committing for group '{}'", self.config.id);
-            self.offsets.failed(&Error::broker(code, what, None), now, &mut self.rng);
-            let Of { sent, found, .. } = of;
-            self.tell(events::Event::Refused { code, sent, found });
-            return;
-        }
-        self.is_alive(of);
-        let refusal = |key: &Key| {
-            let (_, code) = codes.iter().find(|(of, code)| of == key && *code != NONE)?;
-            let ((topic, partition), group) = (key, &self.config.id);
-            let what =
-                format!("committing topic '{topic}' partition {partition} for group '{group}'");
-            Some(Error::broker(*code, what, None))
-        };
-        let first = codes.iter().find_map(|(key, _)| refusal(key));
-        let is_mine = |key: &Key| self.parts.contains_key(key);
-        self.offsets.answered(is_mine, refusal);
-        match first {
-            Some(error) => self.tell_of_offsets(error),
-            None => self.offsets_told = None,
-        }
     }
 
     /// The group does not say where it was in a partition. Told, unless it passes by itself soon.
@@ -362,14 +347,14 @@ impl Member {
     }
 
     /// The same is not told again until all is well.
-    fn tell_of_offsets(&mut self, error: Error) {
+    pub(super) fn tell_of_offsets(&mut self, error: Error) {
         if self.offsets_told.replace(error.kind()) != Some(error.kind()) {
             self.buffer.fail(error);
         }
     }
 
     /// A call has no response: told once it has gone on for a while.
-    fn is_silent(&mut self, failure: &Failure) {
+    pub(super) fn is_silent(&mut self, failure: &Failure) {
         let (Failure::Code(_, error) | Failure::Unsent(error) | Failure::Lost(error)) = failure;
         if self.silence.failed(outlook(error), self.env.now()) && !self.closing {
             let what = format_args!("the coordinator of group '{}'", self.config.id);
@@ -378,7 +363,7 @@ impl Member {
     }
 
     /// A call beside the machine's own has failed as a whole.
-    fn refused(&mut self, failure: &Failure, Of { sent, found, .. }: Of) {
+    pub(super) fn refused(&mut self, failure: &Failure, Of { sent, found, .. }: Of) {
         match failure {
             Failure::Code(code, _) => {
                 self.tell(events::Event::Refused { code: *code, sent, found });
@@ -391,18 +376,13 @@ impl Member {
     }
 }
 
-/// Whether a code of a partition in OffsetCommit is about the member, its group or the coordinator.
-fn is_members(code: i16) -> bool {
-    use crate::error::ErrorScope::{Coordinator, Group};
-    matches!(describe(code).scope, Coordinator | Group)
-}
-
 fn coded(id: RequestId, answer: Result<(), Failure>) -> News {
-    let outcome = match answer {
-        Ok(()) => Outcome::Answered(Answer::Code(NONE)),
-        Err(Failure::Code(code, _)) => Outcome::Answered(Answer::Code(code)),
+    let code = match answer {
+        Ok(()) => NONE,
+        Err(Failure::Code(code, _)) => code,
         Err(failure) => return News::Lost { id, failure },
     };
+    let outcome = Outcome::Answered(machine::Answer::Classic(classic::Answer::Code(code)));
     News::Answer { id, outcome, joined: None }
 }
 

@@ -1,6 +1,6 @@
 //! The responses of a group's coordinator.
 
-use super::{BOOL, I16, I32, I64, Kind, Struct, TEXT, field, plain};
+use super::{BOOL, I16, I32, I64, Kind, Struct, TEXT, UUID, field, plain};
 
 pub(super) static FIND_COORDINATOR: Struct =
     plain(&[field("throttle_time_ms", I32), field("coordinators", Kind::Structs(&COORDINATOR))]);
@@ -80,3 +80,41 @@ static FOUND_PARTITION: Struct = plain(&[
     field("metadata", TEXT),
     field("error_code", I16),
 ]);
+
+pub(super) static DESCRIBE_GROUPS: Struct =
+    plain(&[field("throttle_time_ms", I32), field("groups", Kind::Structs(&DESCRIBED_GROUP))]);
+
+static DESCRIBED_GROUP: Struct = plain(&[
+    field("error_code", I16),
+    field("error_message", TEXT).since(6),
+    field("group_id", TEXT),
+    field("group_state", TEXT),
+    field("protocol_type", TEXT),
+    field("protocol_data", TEXT),
+    field("members", Kind::Structs(&DESCRIBED_MEMBER)),
+    field("authorized_operations", I32),
+]);
+
+static DESCRIBED_MEMBER: Struct = plain(&[
+    field("member_id", TEXT),
+    field("group_instance_id", TEXT),
+    field("client_id", TEXT),
+    field("client_host", TEXT),
+    field("member_metadata", Kind::Bytes),
+    field("member_assignment", Kind::Bytes),
+]);
+
+pub(super) static CONSUMER_GROUP_HEARTBEAT: Struct = plain(&[
+    field("throttle_time_ms", I32),
+    field("error_code", I16),
+    field("error_message", TEXT),
+    field("member_id", TEXT),
+    field("member_epoch", I32),
+    field("heartbeat_interval_ms", I32),
+    field("assignment", Kind::Nullable(&ASSIGNMENT)),
+]);
+
+static ASSIGNMENT: Struct = plain(&[field("topic_partitions", Kind::Structs(&ASSIGNED_TOPIC))]);
+
+static ASSIGNED_TOPIC: Struct =
+    plain(&[field("topic_id", UUID), field("partitions", Kind::Numbers(4))]);
