@@ -70,9 +70,52 @@ const (
 	CooperativeSticky Assignor = "cooperative-sticky"
 )
 
+// GroupProtocol is which of Kafka's two protocols of groups a member speaks.
+type GroupProtocol string
+
+const (
+	// GroupProtocolAuto is the next generation where the cluster has it (Kafka 4.0 or newer), unless the group has classic
+	// members now, or Assignors or SessionTimeout are set, which only the classic protocol has. The default.
+	GroupProtocolAuto GroupProtocol = "auto"
+	// GroupProtocolClassic is that of every broker: one of the members assigns.
+	GroupProtocolClassic GroupProtocol = "classic"
+	// GroupProtocolNext is KIP-848: the coordinator assigns, and each member moves by itself. Joining so converts a classic
+	// group for all of its members where the brokers allow it (group.consumer.migration.policy), which is their default.
+	GroupProtocolNext GroupProtocol = "next"
+)
+
+// Protocol is which of Kafka's two protocols of groups it speaks. Default GroupProtocolAuto.
+func Protocol(protocol GroupProtocol) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) error {
+		switch protocol {
+		case GroupProtocolAuto:
+			s.GroupOptions.Protocol = 0
+		case GroupProtocolClassic:
+			s.GroupOptions.Protocol = capi.GroupProtocolClassic
+		case GroupProtocolNext:
+			s.GroupOptions.Protocol = capi.GroupProtocolNext
+		default:
+			return misconfigured("Protocol: %q is none of auto, classic and next", protocol)
+		}
+		return nil
+	})
+}
+
+// RemoteAssignor is who assigns under the next generation of the protocol: "uniform" or "range" or an assignor that the
+// brokers were given (group.consumer.assignors). The last member to join decides for the group. Default: the brokers' first.
+func RemoteAssignor(name string) ConsumerOption {
+	return consumerOption(func(s *consumerSettings) error {
+		if name == "" {
+			return misconfigured("RemoteAssignor: none; name one, or leave the default")
+		}
+		s.GroupOptions.RemoteAssignor = name
+		return nil
+	})
+}
+
 // Assignors are who may decide which member reads what, the preferred first; the members of a group have at least one in
 // common. Default Range and CooperativeSticky, as Java's client has it. An eager one makes the member give up all
-// partitions in each rebalance.
+// partitions in each rebalance. Of the classic protocol.
 func Assignors(assignors ...Assignor) ConsumerOption {
 	return consumerOption(func(s *consumerSettings) error {
 		names := make([]string, len(assignors))

@@ -29,6 +29,12 @@ func groupProperty(name string, raw json.RawMessage) (ConsumerOption, error) {
 		})
 	case "commit_interval":
 		return option(raw, span, CommitInterval)
+	case "group_protocol":
+		return option(raw, as[string], func(word string) ConsumerOption {
+			return Protocol(GroupProtocol(word))
+		})
+	case "remote_assignor":
+		return option(raw, as[string], RemoteAssignor)
 	case "group":
 		return option(raw, as[string], Group)
 	case "instance_id":

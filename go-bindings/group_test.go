@@ -615,6 +615,12 @@ func TestSettingsOfAMember(t *testing.T) {
 			[]error{in(ottla.CommitInterval(9 * ms)), in(ottla.CommitInterval(day + ms))},
 		},
 		"instance_id": {[]error{in(ottla.InstanceID(strings.Repeat("i", 249)))}, nil},
+		"group_protocol": {
+			[]error{
+				in(ottla.Protocol(ottla.GroupProtocolAuto)), in(ottla.Protocol(ottla.GroupProtocolClassic)),
+				in(ottla.Protocol(ottla.GroupProtocolNext)), in(ottla.RemoteAssignor("uniform")),
+			}, nil,
+		},
 		"assignors": {
 			[]error{in(ottla.Assignors(ottla.Range, ottla.RoundRobin, ottla.Sticky, ottla.CooperativeSticky))}, nil,
 		},
@@ -634,7 +640,7 @@ func TestSettingsOfAMember(t *testing.T) {
 	for i, err := range []error{
 		with(ottla.Group("")), with(ottla.Group(strings.Repeat("g", 250))), in(ottla.InstanceID("")),
 		in(ottla.InstanceID(strings.Repeat("i", 250))), in(ottla.Assignors()), in(ottla.Assignors("uniform")),
-		in(ottla.SessionTimeout(0)), with(ottla.CommitAcked()), with(ottla.InstanceID("i")),
+		in(ottla.SessionTimeout(0)), in(ottla.Protocol("consumer")), in(ottla.RemoteAssignor("")), with(ottla.CommitAcked()), with(ottla.InstanceID("i")),
 	} {
 		if !errors.Is(err, ottla.ErrConfig) {
 			t.Errorf("%d: %v", i, err)

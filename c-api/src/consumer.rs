@@ -120,11 +120,12 @@ pub struct ottla_consumer_options {
     /// Makes it a static member (KIP-345): one that restarts within the session timeout under the same id has its partitions
     /// again, and the others notice nothing; it does not leave when it is closed. Each running consumer has its own.
     pub instance_id: *const c_char,
-    /// Who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
+    /// Of the classic protocol: who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
     /// "cooperative-sticky". Default "range,cooperative-sticky", as Java's client has it.
     pub assignors: *const c_char,
     /// After how long without a heartbeat the group gives the member's partitions to others, in ms. 1,000 to 86,400,000 (a
     /// day) within what the brokers allow, default 45,000. Heartbeats go out by themselves.
+    /// Of the classic protocol: under the next generation the brokers decide.
     pub session_timeout_ms: i64,
     /// How long the program may take between being given a batch and asking for the next, in ms; after that the member leaves,
     /// and joins again when it asks again. 1,000 to 86,400,000, default 300,000.
@@ -133,14 +134,17 @@ pub struct ottla_consumer_options {
     pub commit_interval_ms: i64,
     /// When what was handed out counts as done: one of `ottla_commit`.
     pub commit: i32,
-    /// 0: anything else is refused.
-    pub reserved_too: i32,
+    /// Which of Kafka's two protocols of groups it speaks: one of `ottla_group_protocol`.
+    pub group_protocol: i32,
+    /// Under the next generation of the protocol: which assignor of the brokers assigns, "uniform" or "range" or one that
+    /// they were given. Default: their first.
+    pub remote_assignor: *const c_char,
 }
 
 // SAFETY: repr(C), starts with a usize, numbers and raw pointers only.
 unsafe impl Options for ottla_consumer_options {
     fn reserved(&self) -> i64 {
-        i64::from(self.reserved | self.reserved_too)
+        i64::from(self.reserved)
     }
 }
 

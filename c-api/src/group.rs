@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::time::Instant;
 
 use ottla::bindings::{CommitOffset, GroupEvent, GroupOptions, Next, argument_error, assignors};
-use ottla::{Commit, Result};
+use ottla::{Commit, GroupProtocol, Result};
 
 use crate::batch::ottla_batch;
 use crate::boundary::{Out, boundary, free, lent, many, optional_text, setting_ms, text, timeout};
@@ -32,6 +32,19 @@ pub enum ottla_commit {
     OTTLA_COMMIT_MANUAL_ACKED = 4,
 }
 
+/// Which of Kafka's two protocols of groups a member speaks.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ottla_group_protocol {
+    /// The next generation where the cluster has it (Kafka 4.0 or newer), unless the group has classic members now, or
+    /// `assignors` or `session_timeout_ms` are set, which only the classic protocol has.
+    OTTLA_GROUP_PROTOCOL_AUTO = 0,
+    /// That of every broker: one of the members assigns.
+    OTTLA_GROUP_PROTOCOL_CLASSIC = 1,
+    /// KIP-848: the coordinator assigns. Joining so converts a classic group for all of its members where the brokers allow it.
+    OTTLA_GROUP_PROTOCOL_NEXT = 2,
+}
+
 /// # Safety
 /// The strings in `o` are null or valid.
 pub(crate) unsafe fn group(o: &ottla_consumer_options) -> Result<GroupOptions> {
@@ -43,17 +56,28 @@ pub(crate) unsafe fn group(o: &ottla_consumer_options) -> Result<GroupOptions> {
         4 => (Some(Commit::Manual), true),
         other => return Err(argument_error(format!("{other} is no member of ottla_commit"))),
     };
+    let protocol = match o.group_protocol {
+        0 => None,
+        1 => Some(GroupProtocol::Classic),
+        2 => Some(GroupProtocol::Next),
+        other => {
+            return Err(argument_error(format!("{other} is no member of ottla_group_protocol")));
+        }
+    };
     // SAFETY: promised by the caller.
-    let (id, instance_id, names) = unsafe {
+    let (id, instance_id, names, remote) = unsafe {
         (
             optional_text(o.group, "group")?,
             optional_text(o.instance_id, "instance_id")?,
             optional_text(o.assignors, "assignors")?,
+            optional_text(o.remote_assignor, "remote_assignor")?,
         )
     };
     Ok(GroupOptions {
         id: id.map(str::to_owned),
         instance_id: instance_id.map(str::to_owned),
+        protocol,
+        remote_assignor: remote.map(str::to_owned),
         session_timeout: setting_ms(o.session_timeout_ms),
         max_poll_interval: setting_ms(o.max_poll_interval_ms),
         assignors: names.map(assignors).transpose()?,

@@ -43,12 +43,12 @@ layout!(ottla_topic_compression, 16, topic @ 0, compression @ 8, compression_lev
 layout!(ottla_assignment, 24, topic @ 0, start_value @ 8, partition @ 16, start @ 20);
 layout!(ottla_partition, 16, topic @ 0, partition @ 8);
 layout!(ottla_partition_offset, 24, topic @ 0, offset @ 8, partition @ 16);
-layout!(ottla_consumer_options, 168, size @ 0, topics @ 8, topic_count @ 16, assignments @ 24,
+layout!(ottla_consumer_options, 176, size @ 0, topics @ 8, topic_count @ 16, assignments @ 24,
     assignment_count @ 32, start_value @ 40, start @ 48, skip_crc @ 52, max_wait_ms @ 56,
     min_bytes @ 64, max_bytes @ 72, max_partition_bytes @ 80, buffer_memory @ 88, tag @ 96,
     isolation @ 104, reserved @ 108, group @ 112, instance_id @ 120, assignors @ 128,
     session_timeout_ms @ 136, max_poll_interval_ms @ 144, commit_interval_ms @ 152, commit @ 160,
-    reserved_too @ 164);
+    group_protocol @ 164, remote_assignor @ 168);
 layout!(ottla_wanted_words, 16, standing @ 0, reached @ 8);
 layout!(ottla_log_info, 48, target @ 0, message @ 8, time_ns @ 16, dropped @ 24, field_count @ 32,
     level @ 40, reserved @ 44);
@@ -67,4 +67,5 @@ fn enums_are_ints() {
     assert_eq!(size_of::<ottla_owner>(), 4);
     assert_eq!(size_of::<ottla_standing>(), 4);
     assert_eq!(size_of::<ottla_event_kind>(), 4);
+    assert_eq!(size_of::<ottla_group_protocol>(), 4);
 }

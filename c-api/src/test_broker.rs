@@ -88,6 +88,10 @@ mod imp {
     use super::Wanted;
     use crate::producer_options::ottla_compression;
 
+    /// Of groups of the next generation.
+    const SESSION: Duration = Duration::from_secs(45);
+    const HEARTBEAT: Duration = Duration::from_millis(250);
+
     fn done<T>(outcome: io::Result<T>) -> Result<T> {
         outcome.map_err(|e| argument_error(e.to_string()))
     }
@@ -96,6 +100,8 @@ mod imp {
         let Wanted { brokers, racks, tls, client_certificates, users, acls, mechanisms } = wanted;
         let secured = Secured { tls, client_certificates, users, mechanisms, acls };
         let builder = Cluster::builder().brokers(brokers).racks(racks);
+        // Tests do not wait for members that hear of a change every 5 s, as Kafka has it.
+        let builder = builder.consumer_group_timing(SESSION, HEARTBEAT);
         secured
             .apply(builder)
             .and_then(|builder| builder.start())

@@ -41,8 +41,9 @@ const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 /// commit_interval (5 s), when partitions are given up, and by close() and the end of a with block.
 /// commit: "marks" is that; with "acked" only what has called ack() is done, in any order; with
 /// "manual" it is as with "marks", and committed by commit() alone. More settings of a member: assignors ("range",
-/// "roundrobin", "sticky", "cooperative-sticky"), instance_id (a static member), max_poll_interval (how long
-/// the program may take between two batches), session_timeout.
+/// "roundrobin", "sticky", "cooperative-sticky"), group_protocol ("auto", "classic", "next"), instance_id (a static
+/// member), max_poll_interval (how long the program may take between two batches), remote_assignor (under the next
+/// generation), session_timeout.
 ///
 /// More settings: buffer_memory, check_crc, isolation ("read_committed": nothing of aborted transactions), max_bytes, max_partition_bytes, max_wait, min_bytes, start, and
 /// those of the client as a Producer has them: client_id, connect_timeout, idle_timeout,

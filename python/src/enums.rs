@@ -1,6 +1,8 @@
 //! Settings that are one of a few words, and what other clients call those.
 
-use ottla::{Acks, ClusterChange, Commit, Compression, InDoubt, Isolation, Partitioner};
+use ottla::{
+    Acks, ClusterChange, Commit, Compression, GroupProtocol, InDoubt, Isolation, Partitioner,
+};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -59,6 +61,13 @@ pub(crate) fn isolation(settings: &mut Settings<'_>) -> PyResult<Option<Isolatio
 pub(crate) fn commit(settings: &mut Settings<'_>) -> PyResult<Option<Commit>> {
     let words = [("marks", Commit::Marks), ("acked", Commit::Acked), ("manual", Commit::Manual)];
     choice(settings, "commit", &words, COMMIT_ELSEWHERE)
+}
+
+pub(crate) fn group_protocol(settings: &mut Settings<'_>) -> PyResult<Option<GroupProtocol>> {
+    use GroupProtocol::{Auto, Classic, Next};
+    let words = [("auto", Auto), ("classic", Classic), ("next", Next)];
+    let elsewhere = [("consumer", "Java's and librdkafka's consumer is next here")];
+    choice(settings, "group_protocol", &words, &elsewhere)
 }
 
 fn choice<T: Copy>(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ottla::{Assignor, Commit, ConsumerBuilder, Event, TopicPartition};
+use ottla::{Assignor, Commit, ConsumerBuilder, Event, GroupProtocol, TopicPartition};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,6 +17,8 @@ use crate::settings::Settings;
 pub(crate) struct Membership {
     pub(crate) group: Option<String>,
     instance_id: Option<String>,
+    protocol: Option<GroupProtocol>,
+    remote_assignor: Option<String>,
     session_timeout: Option<Duration>,
     max_poll_interval: Option<Duration>,
     assignors: Option<Vec<Assignor>>,
@@ -30,6 +32,8 @@ impl Membership {
         Ok(Self {
             group: settings.string("group")?,
             instance_id: settings.string("instance_id")?,
+            protocol: enums::group_protocol(settings)?,
+            remote_assignor: settings.string("remote_assignor")?,
             session_timeout: settings.duration("session_timeout")?,
             max_poll_interval: settings.duration("max_poll_interval")?,
             assignors: assignors.map(|names| self::assignors(&names)).transpose()?,
@@ -42,6 +46,8 @@ impl Membership {
     pub(crate) fn check(&self, py: Python<'_>) -> PyResult<()> {
         let given = [
             ("instance_id", self.instance_id.is_some()),
+            ("group_protocol", self.protocol.is_some()),
+            ("remote_assignor", self.remote_assignor.is_some()),
             ("session_timeout", self.session_timeout.is_some()),
             ("max_poll_interval", self.max_poll_interval.is_some()),
             ("assignors", self.assignors.is_some()),
@@ -65,6 +71,12 @@ impl Membership {
         }
         if let Some(id) = self.instance_id {
             builder = builder.instance_id(id);
+        }
+        if let Some(protocol) = self.protocol {
+            builder = builder.group_protocol(protocol);
+        }
+        if let Some(name) = self.remote_assignor {
+            builder = builder.remote_assignor(name);
         }
         if let Some(timeout) = self.session_timeout {
             builder = builder.session_timeout(timeout);

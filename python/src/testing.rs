@@ -13,6 +13,10 @@ use crate::convert::Given;
 use crate::fork::Here;
 use crate::{convert, errors};
 
+/// Session timeout and heartbeats of groups of the next generation: tests do not wait for members that hear of a change
+/// every 5 s, as Kafka has it.
+const GROUP_TIMING: (Duration, Duration) = (Duration::from_secs(45), Duration::from_millis(250));
+
 /// A Kafka cluster in this process, on loopback: real protocol, records in memory, gone when it is
 /// closed. Any Kafka client can connect to it.
 #[pyclass(module = "ottla.testing", frozen, weakref)]
@@ -78,6 +82,7 @@ impl Broker {
         acls: Option<BTreeMap<String, Vec<String>>>,
     ) -> PyResult<Self> {
         let mut builder = Cluster::builder().brokers(brokers).racks(racks.unwrap_or_default());
+        builder = builder.consumer_group_timing(GROUP_TIMING.0, GROUP_TIMING.1);
         if let Some(bytes) = max_message_bytes {
             builder = builder.max_message_bytes(convert::size("max_message_bytes", bytes)?);
         }

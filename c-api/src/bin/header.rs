@@ -29,6 +29,7 @@ fn main() -> ExitCode {
                 "ottla_start",
                 "ottla_isolation",
                 "ottla_commit",
+                "ottla_group_protocol",
                 "ottla_event_kind",
                 "ottla_test_group_state",
                 "ottla_compression",

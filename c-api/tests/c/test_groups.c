@@ -414,9 +414,20 @@ static void settings_of_a_member(ottla_client *client) {
     FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));
   }
   options.commit = 0;
-  options.reserved_too = 1;
-  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));
-  options.reserved_too = 0;
+  for (options.group_protocol = 3; options.group_protocol > -2; options.group_protocol -= 4) {
+    FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_new(client, &options, &consumer, E));
+  }
+  options.group_protocol = OTTLA_GROUP_PROTOCOL_NEXT;
+  options.remote_assignor = "uniform";
+  OK(ottla_consumer_new(client, &options, &consumer, E));
+  ottla_consumer_free(consumer);
+  options.remote_assignor = "";
+  FAILS(OTTLA_STATUS_CONFIG, ottla_consumer_new(client, &options, &consumer, E));
+  options.remote_assignor = NULL;
+  options.session_timeout_ms = 9000; /* Of the classic protocol. */
+  FAILS(OTTLA_STATUS_CONFIG, ottla_consumer_new(client, &options, &consumer, E));
+  options.session_timeout_ms = 0;
+  options.group_protocol = OTTLA_GROUP_PROTOCOL_AUTO;
   options.assignors = "range, roundrobin,sticky,cooperative-sticky";
   OK(ottla_consumer_new(client, &options, &consumer, E));
   ottla_consumer_free(consumer);

@@ -22,11 +22,17 @@ const (
 	CommitManualAcked = int32(C.OTTLA_COMMIT_MANUAL_ACKED)
 )
 
+// Values of Protocol: ottla_group_protocol.
+const (
+	GroupProtocolClassic = int32(C.OTTLA_GROUP_PROTOCOL_CLASSIC)
+	GroupProtocolNext    = int32(C.OTTLA_GROUP_PROTOCOL_NEXT)
+)
+
 // GroupOptions are those of ottla_consumer_options that are about its group; zero is always the default.
 type GroupOptions struct {
-	Group, InstanceID, Assignors                       string
+	Group, InstanceID, Assignors, RemoteAssignor       string
 	SessionTimeoutMs, MaxPollIntervalMs, CommitEveryMs int64
-	Commit                                             int32
+	Commit, Protocol                                   int32
 }
 
 func (o *GroupOptions) set(options *C.ottla_consumer_options, m *memory) {
@@ -39,6 +45,8 @@ func (o *GroupOptions) set(options *C.ottla_consumer_options, m *memory) {
 	options.group = text(o.Group)
 	options.instance_id = text(o.InstanceID)
 	options.assignors = text(o.Assignors)
+	options.remote_assignor = text(o.RemoteAssignor)
+	options.group_protocol = C.int32_t(o.Protocol)
 	options.session_timeout_ms = C.int64_t(o.SessionTimeoutMs)
 	options.max_poll_interval_ms = C.int64_t(o.MaxPollIntervalMs)
 	options.commit_interval_ms = C.int64_t(o.CommitEveryMs)

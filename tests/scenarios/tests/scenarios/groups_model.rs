@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, Leaders};
-use ottla::{Assignor, Consumer, Record};
+use ottla::{Assignor, Consumer, GroupProtocol, Record};
 use ottla_scenarios::seeds;
 use ottla_scenarios::steps::{ms, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
@@ -19,7 +19,7 @@ const BROKERS: i32 = 3;
 const GROUP: &str = "g";
 
 /// Requests of members, whose answers are lost, late or odd.
-const APIS: [ApiKey; 8] = [
+const CLASSIC: [ApiKey; 8] = [
     ApiKey::FIND_COORDINATOR,
     ApiKey::JOIN_GROUP,
     ApiKey::SYNC_GROUP,
@@ -29,20 +29,34 @@ const APIS: [ApiKey; 8] = [
     ApiKey::OFFSET_FETCH,
     ApiKey::FETCH,
 ];
+const NEXT: [ApiKey; 6] = [
+    ApiKey::FIND_COORDINATOR,
+    ApiKey::DESCRIBE_GROUPS,
+    ApiKey::CONSUMER_GROUP_HEARTBEAT,
+    ApiKey::OFFSET_COMMIT,
+    ApiKey::OFFSET_FETCH,
+    ApiKey::FETCH,
+];
 
 #[test]
 fn every_record_is_handled_and_nothing_is_done_that_nobody_has_finished() {
-    run_all(0..60);
+    run_all(0..60, GroupProtocol::Classic);
+}
+
+#[test]
+fn the_same_of_the_next_generation() {
+    run_all(0..60, GroupProtocol::Auto);
 }
 
 /// See [`seeds::chosen`].
 #[test]
 fn chosen_seeds() {
-    run_all(seeds::chosen());
+    run_all(seeds::chosen(), GroupProtocol::Classic);
+    run_all(seeds::chosen(), GroupProtocol::Auto);
 }
 
-fn run_all(seeds: std::ops::Range<u64>) {
-    seeds::run_all(seeds, |seed| seeds::runtime().block_on(scenario(seed)));
+fn run_all(seeds: std::ops::Range<u64>, protocol: GroupProtocol) {
+    seeds::run_all(seeds, |seed| seeds::runtime().block_on(scenario(seed, protocol)));
 }
 
 /// What was handed out of each partition, and what of it was finished.
@@ -125,7 +139,11 @@ impl Member {
     }
 }
 
-async fn member(cluster: &Cluster, seed: u64, work: &Shared) -> Result<Member, String> {
+async fn member(
+    cluster: &Cluster,
+    seed: u64,
+    (protocol, work): (GroupProtocol, &Shared),
+) -> Result<Member, String> {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
     let client = virtual_cluster::client(cluster, seed).request_timeout(secs(5));
     // Its cluster may not be there at the moment.
@@ -135,12 +153,14 @@ async fn member(cluster: &Cluster, seed: u64, work: &Shared) -> Result<Member, S
         1 => &[Assignor::Range, Assignor::CooperativeSticky],
         _ => &[Assignor::Sticky],
     };
-    let consumer = client
-        .consumer()
-        .group(GROUP)
-        .topics(["t"])
-        .assignors(assignors.iter().copied())
-        .session_timeout(secs(10))
+    let consumer = client.consumer().group(GROUP).topics(["t"]).group_protocol(protocol);
+    let consumer = match protocol {
+        GroupProtocol::Classic => {
+            consumer.assignors(assignors.iter().copied()).session_timeout(secs(10))
+        }
+        _ => consumer,
+    };
+    let consumer = consumer
         .max_poll_interval(secs(30))
         .commit_interval(ms(rng.random_range(100..5_000)))
         .max_bytes(1 << rng.random_range(10..16))
@@ -164,7 +184,7 @@ fn check(cluster: &Cluster, work: &Shared) -> Result<(), String> {
     Ok(())
 }
 
-async fn scenario(seed: u64) -> Result<(), String> {
+async fn scenario(seed: u64, protocol: GroupProtocol) -> Result<(), String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let partitions = rng.random_range(1..8);
     let cluster = Cluster::builder()
@@ -194,7 +214,7 @@ async fn scenario(seed: u64) -> Result<(), String> {
         match rng.random_range(0..12) {
             0..=2 if members.len() < 5 => {
                 number += 1;
-                members.insert(number, member(&cluster, number, &work).await?);
+                members.insert(number, member(&cluster, number, (protocol, &work)).await?);
             }
             3 if members.len() > 1 => {
                 let ids: Vec<u64> = members.keys().copied().collect();
@@ -227,7 +247,9 @@ async fn scenario(seed: u64) -> Result<(), String> {
                     4 => Fault::DelayResponse(ms(rng.random_range(0..7_000))),
                     _ => Fault::BlackHoleAfterAppend,
                 };
-                let api = *APIS.choose(&mut rng).expect("some");
+                let apis =
+                    if protocol == GroupProtocol::Classic { &CLASSIC[..] } else { &NEXT[..] };
+                let api = *apis.choose(&mut rng).expect("some");
                 let times = rng.random_range(1..4);
                 cluster.faults().inject(FaultRule::new(fault).api(api).times(times));
             }
@@ -250,7 +272,7 @@ async fn scenario(seed: u64) -> Result<(), String> {
     }
     if members.is_empty() {
         number += 1;
-        members.insert(number, member(&cluster, number, &work).await?);
+        members.insert(number, member(&cluster, number, (protocol, &work)).await?);
     }
     let all: usize = written.values().map(|count| *count as usize).sum();
     let is_read = async {
