@@ -15,6 +15,15 @@ use tokio::task::JoinHandle;
 
 const PARTITIONS: i32 = 6;
 
+/// Which protocol all speak.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// With an assignor, and Java's class of it.
+    Classic(Assignor, &'static str),
+    /// KIP-848, which ours find out by themselves.
+    Next,
+}
+
 /// Who has handled each record, and how often.
 type Handled = Arc<Mutex<BTreeMap<(i32, i64), Vec<&'static str>>>>;
 
@@ -25,14 +34,22 @@ struct Java {
 }
 
 impl Java {
-    fn join(cluster: &Cluster, topic: &str, strategy: &str, handled: &Handled) -> Self {
-        let strategy = format!("org.apache.kafka.clients.consumer.{strategy}");
+    fn join(cluster: &Cluster, topic: &str, kind: Kind, handled: &Handled) -> Self {
         let args =
             ["--bootstrap-server", cluster.bootstrap(), "--topic", topic, "--group-id", topic];
-        let more = ["--assignment-strategy", &strategy, "--reset-policy", "earliest"];
-        let session = ["--session-timeout", "6000", "--group-protocol", "classic"];
+        let args = [&args[..], &["--reset-policy", "earliest"]].concat();
         let class = "org.apache.kafka.tools.VerifiableConsumer";
-        let mut command: Command = cluster.run_tool(class, &[&args[..], &more, &session].concat());
+        let mut command: Command = match kind {
+            Kind::Classic(_, strategy) => {
+                let strategy = format!("org.apache.kafka.clients.consumer.{strategy}");
+                let more = ["--session-timeout", "6000", "--group-protocol", "classic"];
+                let by = ["--assignment-strategy", &strategy];
+                cluster.run_tool(class, &[&args[..], &more, &by].concat())
+            }
+            Kind::Next => {
+                cluster.run_tool(class, &[&args[..], &["--group-protocol", "consumer"]].concat())
+            }
+        };
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let handled = Arc::clone(handled);
@@ -86,12 +103,18 @@ impl Drop for Java {
 fn ours(
     client: &Client,
     topic: &str,
-    assignor: Assignor,
+    kind: Kind,
     who: &'static str,
     handled: &Handled,
 ) -> (Arc<AtomicBool>, JoinHandle<()>) {
-    let builder = client.consumer().group(topic).topics([topic]).assignors([assignor]);
-    let mut consumer = builder.session_timeout(Duration::from_secs(6)).build().unwrap();
+    let builder = client.consumer().group(topic).topics([topic]);
+    let builder = match kind {
+        Kind::Classic(assignor, _) => {
+            builder.assignors([assignor]).session_timeout(Duration::from_secs(6))
+        }
+        Kind::Next => builder,
+    };
+    let mut consumer = builder.build().unwrap();
     let (stop, handled) = (Arc::new(AtomicBool::new(false)), Arc::clone(handled));
     let is_stopped = Arc::clone(&stop);
     let task = tokio::spawn(async move {
@@ -167,7 +190,7 @@ impl Writer {
     }
 }
 
-async fn share(cluster: &Cluster, topic: &str, assignor: Assignor, strategy: &str) {
+async fn share(cluster: &Cluster, topic: &str, kind: Kind) {
     let client = Client::connect(cluster.bootstrap()).await.unwrap();
     client.admin().create_topic(NewTopic::new(topic, PARTITIONS, 3)).await.unwrap();
     let handled = Handled::default();
@@ -181,11 +204,11 @@ async fn share(cluster: &Cluster, topic: &str, assignor: Assignor, strategy: &st
         }
     };
     // Java leads, ours come.
-    let java = Java::join(cluster, topic, strategy, &handled);
+    let java = Java::join(cluster, topic, kind, &handled);
     part("java", 6).await;
-    let (stop_a, a) = ours(&client, topic, assignor, "a", &handled);
+    let (stop_a, a) = ours(&client, topic, kind, "a", &handled);
     part("a", 3).await;
-    let (stop_b, b) = ours(&client, topic, assignor, "b", &handled);
+    let (stop_b, b) = ours(&client, topic, kind, "b", &handled);
     part("b", 2).await;
     part("java", 2).await;
     // Its partitions are read by ours once its session is over; what it had not committed is read again.
@@ -193,7 +216,7 @@ async fn share(cluster: &Cluster, topic: &str, assignor: Assignor, strategy: &st
     part("a", 3).await;
     part("b", 3).await;
     // Ours lead, Java comes; one of ours goes.
-    let java = Java::join(cluster, topic, strategy, &handled);
+    let java = Java::join(cluster, topic, kind, &handled);
     part("java", 2).await;
     stop_a.store(true, Ordering::Relaxed);
     within("a close", a).await.unwrap();
@@ -225,18 +248,23 @@ async fn share(cluster: &Cluster, topic: &str, assignor: Assignor, strategy: &st
     assert_eq!(lags, ["0"; PARTITIONS as usize], "{told}");
 }
 
-fn run(assignor: Assignor, strategy: &str, topic: &str) {
+fn run(kind: Kind, topic: &str) {
     let cluster = Cluster::start(Options::default()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(share(&cluster, topic, assignor, strategy));
+    runtime.block_on(share(&cluster, topic, kind));
 }
 
 #[test]
 fn real_groups_with_java_cooperative() {
-    run(Assignor::CooperativeSticky, "CooperativeStickyAssignor", "cooperative");
+    run(Kind::Classic(Assignor::CooperativeSticky, "CooperativeStickyAssignor"), "cooperative");
 }
 
 #[test]
 fn real_groups_with_java_eager() {
-    run(Assignor::Range, "RangeAssignor", "range");
+    run(Kind::Classic(Assignor::Range, "RangeAssignor"), "range");
+}
+
+#[test]
+fn real_groups_with_java_next() {
+    run(Kind::Next, "next");
 }
