@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use ottla::testing::{Cluster, GroupState};
-use ottla::{Assignor, Client, Commit, Consumer, ConsumerBuilder, Event, Record};
+use ottla::{Assignor, Client, Commit, Consumer, ConsumerBuilder, Event, GroupProtocol, Record};
 use ottla_scenarios::steps::{acked, cluster, connect, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -27,8 +27,10 @@ async fn client(cluster: &Cluster, seed: u64) -> Client {
     connect(virtual_cluster::client(cluster, seed)).await
 }
 
-fn member(client: &Client) -> ConsumerBuilder {
-    client.consumer().group(GROUP).topics(["t"])
+const PROTOCOLS: [GroupProtocol; 2] = [GroupProtocol::Classic, GroupProtocol::Next];
+
+fn member(client: &Client, protocol: GroupProtocol) -> ConsumerBuilder {
+    client.consumer().group(GROUP).topics(["t"]).group_protocol(protocol)
 }
 
 fn committed(cluster: &Cluster, partition: i32) -> Option<i64> {
@@ -78,28 +80,30 @@ fn reads(mut consumer: Consumer, who: usize, handled: &Handled) -> tokio::task::
 
 #[tokio::test(start_paused = true)]
 async fn one_member_reads_all_and_its_successor_goes_on() {
-    let cluster = cluster(3, 4);
-    write(&cluster, 0..4, 5).await;
-    let handled = Handled::default();
-    let client = client(&cluster, 1).await;
-    let mut consumer = member(&client).build().unwrap();
-    for _ in 0..20 {
-        handled.note(0, &within("a batch", consumer.next()).await.unwrap().unwrap());
+    for protocol in PROTOCOLS {
+        let cluster = cluster(3, 4);
+        write(&cluster, 0..4, 5).await;
+        let handled = Handled::default();
+        let client = client(&cluster, 1).await;
+        let mut consumer = member(&client, protocol).build().unwrap();
+        for _ in 0..20 {
+            handled.note(0, &within("a batch", consumer.next()).await.unwrap().unwrap());
+        }
+        assert_eq!((handled.count(), handled.twice()), (20, 0));
+        // The last one was not finished.
+        consumer.close().await.unwrap();
+        let offsets: Vec<i64> = (0..4).map(|p| committed(&cluster, p).unwrap_or(0)).collect();
+        assert_eq!(offsets.iter().sum::<i64>(), 19, "{offsets:?}");
+        assert_eq!(cluster.group(GROUP).unwrap().state, GroupState::Empty, "it has left");
+        // Its successor goes on there, and has nothing else.
+        let mut consumer = member(&client, protocol).build().unwrap();
+        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+        handled.note(0, &batch);
+        assert_eq!(handled.twice(), 1);
+        assert!(tokio::time::timeout(secs(10), consumer.next()).await.is_err());
+        // Asked for the next, it has committed that one by itself.
+        assert_eq!((0..4).map(|p| committed(&cluster, p).unwrap()).sum::<i64>(), 20);
     }
-    assert_eq!((handled.count(), handled.twice()), (20, 0));
-    // The last one was not finished.
-    consumer.close().await.unwrap();
-    let offsets: Vec<i64> = (0..4).map(|p| committed(&cluster, p).unwrap_or(0)).collect();
-    assert_eq!(offsets.iter().sum::<i64>(), 19, "{offsets:?}");
-    assert_eq!(cluster.group(GROUP).unwrap().state, GroupState::Empty, "it has left");
-    // Its successor goes on there, and has nothing else.
-    let mut consumer = member(&client).build().unwrap();
-    let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
-    handled.note(0, &batch);
-    assert_eq!(handled.twice(), 1);
-    assert!(tokio::time::timeout(secs(10), consumer.next()).await.is_err());
-    // Asked for the next, it has committed that one by itself.
-    assert_eq!((0..4).map(|p| committed(&cluster, p).unwrap()).sum::<i64>(), 20);
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +113,9 @@ async fn members_share_and_take_over() {
     {
         let cluster = cluster(3, 6);
         let handled = Handled::default();
-        let build = |client: &Client| member(client).assignors(assignors.clone()).build().unwrap();
+        let build = |client: &Client| {
+            member(client, GroupProtocol::Classic).assignors(assignors.clone()).build().unwrap()
+        };
         let clients =
             [client(&cluster, 1).await, client(&cluster, 2).await, client(&cluster, 3).await];
         let first = reads(build(&clients[0]), 0, &handled);
@@ -147,7 +153,9 @@ async fn events_come_between_batches() {
     let cluster = cluster(1, 4);
     write(&cluster, 0..4, 1).await;
     let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
-    let build = |client: &Client| member(client).assignors([Assignor::CooperativeSticky]).build();
+    let build = |client: &Client| {
+        member(client, GroupProtocol::Classic).assignors([Assignor::CooperativeSticky]).build()
+    };
     let mut first = build(&one).unwrap();
     let event = within("an event", first.next_event()).await.unwrap().unwrap();
     assert!(matches!(&event, Event::Assigned(parts) if parts.len() == 4), "{event:?}");
@@ -185,110 +193,121 @@ async fn events_come_between_batches() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_acked_out_of_order_is_committed_up_to_the_gap() {
-    let cluster = cluster(1, 1);
-    write(&cluster, 0..1, 5).await;
-    let client = client(&cluster, 1).await;
-    let mut consumer = member(&client).commit(Commit::Acked).build().unwrap();
-    let mut batches = Vec::new();
-    for _ in 0..5 {
-        batches.push(within("a batch", consumer.next()).await.unwrap().unwrap());
+    for protocol in PROTOCOLS {
+        let cluster = cluster(1, 1);
+        write(&cluster, 0..1, 5).await;
+        let client = client(&cluster, 1).await;
+        let mut consumer = member(&client, protocol).commit(Commit::Acked).build().unwrap();
+        let mut batches = Vec::new();
+        for _ in 0..5 {
+            batches.push(within("a batch", consumer.next()).await.unwrap().unwrap());
+        }
+        for n in [0, 1, 3, 4] {
+            batches[n].ack();
+        }
+        within("a commit", consumer.commit()).await.unwrap();
+        assert_eq!(committed(&cluster, 0), Some(2));
+        batches[2].ack();
+        within("a commit", consumer.commit()).await.unwrap();
+        assert_eq!(committed(&cluster, 0), Some(5));
+        within("a commit", consumer.commit_to([("t", 0, 3)])).await.unwrap();
+        assert_eq!(committed(&cluster, 0), Some(3));
     }
-    for n in [0, 1, 3, 4] {
-        batches[n].ack();
-    }
-    within("a commit", consumer.commit()).await.unwrap();
-    assert_eq!(committed(&cluster, 0), Some(2));
-    batches[2].ack();
-    within("a commit", consumer.commit()).await.unwrap();
-    assert_eq!(committed(&cluster, 0), Some(5));
-    within("a commit", consumer.commit_to([("t", 0, 3)])).await.unwrap();
-    assert_eq!(committed(&cluster, 0), Some(3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn by_hand_nothing_is_committed_by_itself() {
-    let cluster = cluster(1, 1);
-    write(&cluster, 0..1, 3).await;
-    let client = client(&cluster, 1).await;
-    let mut consumer = member(&client).commit(Commit::Manual).build().unwrap();
-    for _ in 0..3 {
-        within("a batch", consumer.next()).await.unwrap().unwrap();
+    for protocol in PROTOCOLS {
+        let cluster = cluster(1, 1);
+        write(&cluster, 0..1, 3).await;
+        let client = client(&cluster, 1).await;
+        let mut consumer = member(&client, protocol).commit(Commit::Manual).build().unwrap();
+        for _ in 0..3 {
+            within("a batch", consumer.next()).await.unwrap().unwrap();
+        }
+        tokio::time::sleep(secs(60)).await;
+        assert_eq!(committed(&cluster, 0), None);
+        within("a commit", consumer.commit()).await.unwrap();
+        // The third is in hand.
+        assert_eq!(committed(&cluster, 0), Some(2));
+        consumer.close().await.unwrap();
+        assert_eq!(committed(&cluster, 0), Some(2));
     }
-    tokio::time::sleep(secs(60)).await;
-    assert_eq!(committed(&cluster, 0), None);
-    within("a commit", consumer.commit()).await.unwrap();
-    // The third is in hand.
-    assert_eq!(committed(&cluster, 0), Some(2));
-    consumer.close().await.unwrap();
-    assert_eq!(committed(&cluster, 0), Some(2));
 }
 
 /// s24: who does not ask for the next leaves, and comes back by asking.
 #[tokio::test(start_paused = true)]
 async fn s24_who_does_not_come_back_in_time_leaves_and_joins_again_by_asking() {
-    let cluster = cluster(1, 2);
-    write(&cluster, 0..2, 2).await;
-    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
-    let mut slow = member(&one).max_poll_interval(secs(20)).build().unwrap();
-    within("a batch", slow.next()).await.unwrap().unwrap();
-    let handled = Handled::default();
-    let other = reads(member(&two).max_poll_interval(secs(20)).build().unwrap(), 1, &handled);
-    until("the other has all", || handled.count() == 4).await;
-    assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
-    // Nothing of what it had fetched is handed out any more.
-    let asks =
-        tokio::spawn(async move { slow.next().await.map(|next| next.map(|b| b.partition())) });
-    until("both are members", || cluster.group(GROUP).unwrap().members.len() == 2).await;
-    tokio::time::sleep(secs(10)).await;
-    assert!(!asks.is_finished());
-    write(&cluster, 0..2, 1).await;
-    within("a batch", asks).await.unwrap().unwrap().unwrap();
-    other.abort();
+    for protocol in PROTOCOLS {
+        let cluster = cluster(1, 2);
+        write(&cluster, 0..2, 2).await;
+        let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+        let mut slow = member(&one, protocol).max_poll_interval(secs(20)).build().unwrap();
+        within("a batch", slow.next()).await.unwrap().unwrap();
+        let handled = Handled::default();
+        let other =
+            reads(member(&two, protocol).max_poll_interval(secs(20)).build().unwrap(), 1, &handled);
+        until("the other has all", || handled.count() == 4).await;
+        assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
+        // Nothing of what it had fetched is handed out any more.
+        let asks =
+            tokio::spawn(async move { slow.next().await.map(|next| next.map(|b| b.partition())) });
+        until("both are members", || cluster.group(GROUP).unwrap().members.len() == 2).await;
+        tokio::time::sleep(secs(10)).await;
+        assert!(!asks.is_finished());
+        write(&cluster, 0..2, 1).await;
+        within("a batch", asks).await.unwrap().unwrap().unwrap();
+        other.abort();
+    }
 }
 
 /// Who takes a batch apart asks for its records one by one, and for the next batch only behind the last.
 #[tokio::test(start_paused = true)]
 async fn who_hands_records_on_one_by_one_is_there_and_who_stops_is_not() {
-    let cluster = cluster(1, 1);
-    let one = client(&cluster, 1).await;
-    let producer = one.producer().linger(secs(60)).build().unwrap();
-    let sent: Vec<_> = (0..8)
-        .map(|_| producer.try_send(Record::to("t").partition(0).value(&[7; 700])).unwrap())
-        .collect();
-    producer.flush().await.unwrap();
-    drop(sent);
-    let mut slow = member(&one).max_poll_interval(secs(20)).build().unwrap();
-    let batch = within("a batch", slow.next()).await.unwrap().unwrap();
-    assert_eq!(batch.len(), 8);
-    for record in &batch {
-        batch.reached(record.offset());
-        tokio::time::sleep(secs(15)).await;
-        assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
+    for protocol in PROTOCOLS {
+        let cluster = cluster(1, 1);
+        let one = client(&cluster, 1).await;
+        let producer = one.producer().linger(secs(60)).build().unwrap();
+        let sent: Vec<_> = (0..8)
+            .map(|_| producer.try_send(Record::to("t").partition(0).value(&[7; 700])).unwrap())
+            .collect();
+        producer.flush().await.unwrap();
+        drop(sent);
+        let mut slow = member(&one, protocol).max_poll_interval(secs(20)).build().unwrap();
+        let batch = within("a batch", slow.next()).await.unwrap().unwrap();
+        assert_eq!(batch.len(), 8);
+        for record in &batch {
+            batch.reached(record.offset());
+            tokio::time::sleep(secs(15)).await;
+            assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
+        }
+        // What it has come past is committed meanwhile.
+        assert_eq!(committed(&cluster, 0), Some(7));
+        until("it has left", || cluster.group(GROUP).unwrap().members.is_empty()).await;
     }
-    // What it has come past is committed meanwhile.
-    assert_eq!(committed(&cluster, 0), Some(7));
-    until("it has left", || cluster.group(GROUP).unwrap().members.is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_moves_is_found_again() {
-    let cluster = cluster(3, 3);
-    let handled = Handled::default();
-    let client = client(&cluster, 1).await;
-    let reader = reads(member(&client).build().unwrap(), 0, &handled);
-    write(&cluster, 0..3, 2).await;
-    until("all is read", || handled.count() == 6).await;
-    let generation = cluster.group(GROUP).unwrap().generation;
-    for _ in 0..3 {
-        let at = cluster.coordinator(GROUP).unwrap();
-        cluster.move_coordinator(GROUP, at % 3 + 1).unwrap();
-        tokio::time::sleep(secs(30)).await;
+    for protocol in PROTOCOLS {
+        let cluster = cluster(3, 3);
+        let handled = Handled::default();
+        let client = client(&cluster, 1).await;
+        let reader = reads(member(&client, protocol).build().unwrap(), 0, &handled);
+        write(&cluster, 0..3, 2).await;
+        until("all is read", || handled.count() == 6).await;
+        let generation = cluster.group(GROUP).unwrap().generation;
+        for _ in 0..3 {
+            let at = cluster.coordinator(GROUP).unwrap();
+            cluster.move_coordinator(GROUP, at % 3 + 1).unwrap();
+            tokio::time::sleep(secs(30)).await;
+        }
+        let group = cluster.group(GROUP).unwrap();
+        assert_eq!((group.generation, group.members.len()), (generation, 1), "it stays a member");
+        assert_eq!((0..3).map(|p| committed(&cluster, p)).collect::<Vec<_>>(), [Some(2); 3]);
+        write(&cluster, 0..3, 2).await;
+        until("all is read", || handled.count() == 12).await;
+        assert_eq!(handled.twice(), 0);
+        reader.abort();
     }
-    let group = cluster.group(GROUP).unwrap();
-    assert_eq!((group.generation, group.members.len()), (generation, 1), "it stays a member");
-    assert_eq!((0..3).map(|p| committed(&cluster, p)).collect::<Vec<_>>(), [Some(2); 3]);
-    write(&cluster, 0..3, 2).await;
-    until("all is read", || handled.count() == 12).await;
-    assert_eq!(handled.twice(), 0);
-    reader.abort();
 }

@@ -10,8 +10,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupState};
 use ottla::{
-    Assignor, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event, Record,
-    Start,
+    Assignor, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event,
+    GroupProtocol, Record, Start,
 };
 use ottla_scenarios::hostile::Hostile;
 use ottla_scenarios::steps::{acked, acks, cluster, connect, ms, secs, small_batches};
@@ -48,8 +48,9 @@ async fn client(cluster: &Cluster, seed: u64) -> Client {
     connect(virtual_cluster::client(cluster, seed)).await
 }
 
+/// Most of these need the requests of one protocol; see `groups_next` for the other.
 fn member(client: &Client) -> ConsumerBuilder {
-    client.consumer().group(GROUP).topics(["t"])
+    client.consumer().group(GROUP).topics(["t"]).group_protocol(GroupProtocol::Classic)
 }
 
 fn committed(cluster: &Cluster, partition: i32) -> Option<i64> {

@@ -23,6 +23,7 @@ mod foreign_brokers;
 mod foreign_code;
 mod groups;
 mod groups_model;
+mod groups_next;
 mod groups_sequences;
 mod handle;
 mod health;

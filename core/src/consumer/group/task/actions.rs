@@ -138,6 +138,10 @@ impl Member {
             code::INCONSISTENT_GROUP_PROTOCOL => error.advise(
                 "the members of the group have no assignor in common: see what they offer, and set assignors",
             ),
+            code::UNSUPPORTED_ASSIGNOR => error.advise(
+                "the brokers have no such assignor (group.consumer.assignors): set remote_assignor to one of theirs, \
+                 or leave it out",
+            ),
             _ => error,
         }
     }
