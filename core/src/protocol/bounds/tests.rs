@@ -496,3 +496,19 @@ fn tags_of_later_versions_are_strangers() {
     assert_eq!(check(1, 12, &body), Ok(()));
     assert!(check(1, 16, &body).is_err());
 }
+
+#[test]
+fn a_structure_is_there_or_null() {
+    let full = encoded(1, 68).pop().expect("one with an assignment");
+    let null = encoded(1, 68).swap_remove(0);
+    // The byte that says so stands before the assignment's own two lists and the tags behind it.
+    let at = null.len() - 2;
+    assert_eq!(null[at], 0xff);
+    assert_eq!(check(68, 1, &full), Ok(()));
+    for byte in [0, 2, 0x7f, 0x80] {
+        let mut odd = null.to_vec();
+        odd[at] = byte;
+        let refused = Err(Refused::Malformed { field: "assignment" });
+        assert_eq!(check(68, 1, &odd), refused, "{byte}");
+    }
+}

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupKind, GroupState};
-use ottla::{Assignor, Client, Consumer, ConsumerBuilder, ErrorKind, Event, GroupProtocol, Record};
+use ottla::{
+    Assignor, Client, Commit, Consumer, ConsumerBuilder, ErrorKind, Event, GroupProtocol, Record,
+};
 use ottla_scenarios::steps::{acked, cluster, connect, secs, small_batches};
 use ottla_scenarios::virtual_cluster;
 use ottla_scenarios::wait::{until, within};
@@ -66,6 +68,7 @@ async fn auto_begins_the_next_generation_where_nothing_speaks_against_it() {
     let mut one = member(&client).build().unwrap();
     within("a batch", one.next()).await.unwrap().unwrap();
     assert_eq!(kind(&cluster), GroupKind::Consumer);
+    assert_eq!(asked(&cluster, ApiKey::FIND_COORDINATOR), 1, "who it is was known by then");
     // A group that it left behind is no live one either.
     one.close().await.unwrap();
     let mut one = member(&client).build().unwrap();
@@ -282,4 +285,38 @@ async fn what_is_kept_is_read_on_while_the_group_moves() {
     let theirs: BTreeSet<i32> = (0..4).filter(|partition| !kept.contains(partition)).collect();
     assert_eq!(partitions(&read), theirs);
     reader.abort();
+}
+
+/// The epoch moves with the answers to heartbeats, and commits bear it: each waits for the other.
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_and_a_commit_wait_for_one_another() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 3).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).commit(Commit::Manual).build().unwrap();
+    for _ in 0..2 {
+        within("a batch", consumer.next()).await.unwrap().unwrap();
+    }
+    until("it is settled", || is_settled(&cluster, 1)).await;
+    for (held, waits) in [
+        (ApiKey::OFFSET_COMMIT, ApiKey::CONSUMER_GROUP_HEARTBEAT),
+        (ApiKey::CONSUMER_GROUP_HEARTBEAT, ApiKey::OFFSET_COMMIT),
+    ] {
+        let control = consumer.control();
+        // Heartbeats go out every 4 to 5 s.
+        let rule = FaultRule::new(Fault::DelayResponse(secs(9))).api(held);
+        let rule = cluster.faults().inject(rule);
+        if held == ApiKey::CONSUMER_GROUP_HEARTBEAT {
+            until("a heartbeat is on its way", || !cluster.faults().is_pending(rule)).await;
+        }
+        let commit = tokio::spawn(async move { control.commit_to([("t", 0, 1)]).await });
+        if held == ApiKey::OFFSET_COMMIT {
+            until("a commit is on its way", || !cluster.faults().is_pending(rule)).await;
+        }
+        let before = asked(&cluster, waits);
+        tokio::time::sleep(secs(8)).await;
+        assert_eq!(asked(&cluster, waits), before, "{waits:?} goes out beside {held:?}");
+        within("a commit", commit).await.unwrap().unwrap();
+        until("the other goes out", || asked(&cluster, waits) > before).await;
+    }
 }

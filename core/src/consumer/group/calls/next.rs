@@ -169,3 +169,33 @@ fn by_topic(places: Vec<Place>) -> Vec<TopicPartitions> {
         |(id, partitions)| TopicPartitions::default().with_topic_id(id).with_partitions(partitions);
     topics.into_iter().map(topic).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_behind_waits_for_who_is_before() {
+        let mut turns = Turns::default();
+        let (mut first, mut second, mut third) = (turns.next(), turns.next(), turns.next());
+        first.comes().await;
+        let third = tokio::spawn(async move { third.comes().await });
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished());
+        drop(first);
+        second.comes().await;
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished(), "the second has not written");
+        drop(second);
+        third.await.unwrap();
+    }
+
+    #[test]
+    fn places_are_listed_by_topic() {
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let topics = by_topic(vec![(one, 0), (two, 3), (one, 5)]);
+        let listed: Vec<_> =
+            topics.iter().map(|topic| (topic.topic_id, &topic.partitions[..])).collect();
+        assert_eq!(listed, [(one, &[0, 5][..]), (two, &[3][..])]);
+    }
+}
