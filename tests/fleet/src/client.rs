@@ -6,17 +6,24 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ottla::testing::PaceLimits;
-use ottla::{Client, Compression, Environment, Producer, Record, Stats};
+use ottla::{
+    Assignor, Client, Compression, Environment, Event, GroupProtocol, Producer, Record, Stats,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::holdings::Holdings;
 use crate::ledger::Ledger;
 use crate::net::Network;
 
 /// 1 January 2026: the time of day that every run starts at.
 const WALL_CLOCK: Duration = Duration::from_secs(1_767_225_600);
+
+/// How long brokers hold back fetches of members of groups.
+const IDLE_FETCH: Duration = Duration::from_secs(20);
 
 /// Where a client's records go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +100,21 @@ pub struct Member {
     /// Nanoseconds from one record to the next, if it is told; 0: what its load says.
     every: AtomicU64,
     stop: AtomicBool,
+    /// To a member of a group that is to end.
+    ends: Notify,
+}
+
+/// How a client takes part in a group.
+#[derive(Debug, Clone)]
+pub struct Joining {
+    /// The group.
+    pub group: String,
+    /// What it reads.
+    pub topic: String,
+    /// Which protocol it speaks; the classic one with the cooperative assignor.
+    pub protocol: GroupProtocol,
+    /// Who has what of the group.
+    pub holdings: Holdings,
 }
 
 impl Member {
@@ -114,6 +136,7 @@ impl Member {
             slower: AtomicU32::new(1),
             every: AtomicU64::new(0),
             stop: AtomicBool::new(false),
+            ends: Notify::new(),
         })
     }
 
@@ -153,9 +176,10 @@ impl Member {
         self.every.store(nanos, Ordering::Relaxed);
     }
 
-    /// It sends nothing more; what it sent goes on.
+    /// It sends nothing more; what it sent goes on. A member of a group leaves.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.ends.notify_one();
     }
 
     /// The client, once it is connected. Tries again for ever, as a supervisor would that starts a
@@ -291,6 +315,50 @@ impl Member {
                 break;
             }
         }
+    }
+}
+
+impl Member {
+    /// Connects at `at` and is a member of a group until it is stopped.
+    pub(crate) async fn join(
+        self: Arc<Self>,
+        at: Instant,
+        bootstrap: Arc<str>,
+        seed: u64,
+        how: Joining,
+    ) {
+        tokio::time::sleep_until(at).await;
+        let client = self.connect(&bootstrap, seed, PaceLimits::default()).await;
+        let builder = client.consumer().group(how.group).topics([how.topic]);
+        // What is measured is the group: who has nothing to read asks rarely.
+        let builder = builder.max_wait(IDLE_FETCH).group_protocol(how.protocol);
+        let builder = match how.protocol {
+            GroupProtocol::Classic => builder.assignors([Assignor::CooperativeSticky]),
+            _ => builder,
+        };
+        let mut consumer = builder.build().expect("the settings are in their ranges");
+        let holdings = how.holdings;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.ends.notified() => break,
+                event = consumer.next_event() => event,
+            };
+            let now = self.network.now_ms();
+            match event {
+                Some(Ok(Event::Assigned(parts))) => {
+                    holdings.takes(self.number, parts.iter().map(|part| part.partition), now);
+                }
+                Some(Ok(Event::GivingUp { partitions: parts, .. } | Event::Lost(parts))) => {
+                    holdings.gives(self.number, parts.iter().map(|part| part.partition), now);
+                }
+                // Errors have been counted by the consumer; it goes on by itself.
+                Some(_) => {}
+                None => break,
+            }
+        }
+        holdings.leaves(self.number, self.network.now_ms());
+        let _ = consumer.close().await;
     }
 }
 

@@ -11,7 +11,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use crate::client::{Load, Member, numbers_of};
+use crate::client::{Joining, Load, Member, numbers_of};
+use crate::holdings::Holdings;
 use crate::ledger::Ledger;
 use crate::net::{Api, Host, Link, Network, Stream};
 use crate::plot::Plot;
@@ -160,6 +161,20 @@ impl Lab {
             let topic = TOPIC.to_owned();
             tokio::spawn(member.consume(at, Arc::clone(&self.bootstrap), seed, topic));
         }
+    }
+
+    /// Adds a client that is a member of a group from now on, or from a moment of its own within `over`.
+    pub fn add_member(&mut self, over: Duration, how: &Joining) -> u32 {
+        let (member, at, seed) = self.enlist(over);
+        let number = member.number;
+        tokio::spawn(member.join(at, Arc::clone(&self.bootstrap), seed, how.clone()));
+        number
+    }
+
+    /// A member's process is gone, and says good-bye to nobody.
+    pub fn kill_member(&self, number: u32, holdings: &Holdings) {
+        self.network.kill(number);
+        holdings.leaves(number, self.now_ms());
     }
 
     /// Lets this much time pass, and counts retries now and then: asking ten thousand clients for

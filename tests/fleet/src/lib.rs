@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod experiments;
+pub mod holdings;
 pub mod lab;
 pub mod ledger;
 pub mod net;

@@ -14,7 +14,7 @@ const USAGE: &str = "usage: ottla-fleet [all | EXPERIMENT...] [--clients N] [--s
 
   EXPERIMENT   a number or a name: 1 outage, 2 reset, 3 moved-leaders, 4 idle, 5 errors,
                6 overload, 7 spread, 8 slow-broker, 9 broker-down, 10 connections, 12 rolling-restart,
-               16 broken-paths, 17 but-dont, 18 load-curve (default: all)
+               13 groups, 16 broken-paths, 17 but-dont, 18 load-curve (default: all)
   --clients N  size of the fleet (default 10000; 5 and 8 use a hundredth, 16 a tenth,
                6, 17 and 18 a fortieth, and 50 at least)
   --seed S     what every draw follows from (default 1)

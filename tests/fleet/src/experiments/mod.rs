@@ -1,12 +1,13 @@
 //! The experiments: each a set-up, a script and what is measured, beside what is wanted of it.
 //!
-//! Numbers are those of the table in the design notes; 11, 13, 14 and 15 need real brokers,
-//! groups or real time and are measured elsewhere. 16 is none of the table's: the paths to brokers
+//! Numbers are those of the table in the design notes; 11, 14 and 15 need real brokers
+//! or real time and are measured elsewhere. 16 is none of the table's: the paths to brokers
 //! break as in the measurements of other clients.
 
 pub mod but_dont;
 pub mod connections;
 pub mod errors;
+pub mod groups;
 pub mod idle;
 pub mod load_curve;
 pub mod moved_leaders;
@@ -51,7 +52,7 @@ pub struct Experiment {
 }
 
 /// All of them.
-pub const ALL: [Experiment; 14] = [
+pub const ALL: [Experiment; 15] = [
     Experiment { number: 1, name: "outage", run: outage::killed },
     Experiment { number: 2, name: "reset", run: reset::run },
     Experiment { number: 3, name: "moved-leaders", run: moved_leaders::run },
@@ -63,6 +64,7 @@ pub const ALL: [Experiment; 14] = [
     Experiment { number: 9, name: "broker-down", run: outage::down },
     Experiment { number: 10, name: "connections", run: connections::run },
     Experiment { number: 12, name: "rolling-restart", run: rolling::run },
+    Experiment { number: 13, name: "groups", run: groups::run },
     Experiment { number: 16, name: "broken-paths", run: paths::run },
     Experiment { number: 17, name: "but-dont", run: but_dont::run },
     Experiment { number: 18, name: "load-curve", run: load_curve::run },

@@ -23,7 +23,7 @@ pub use log::{Dial, Log, Outcome, Requests};
 pub use stream::Stream;
 pub use wire::{Api, Seen};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub(crate) dials: Dials,
     pub(crate) conns: BTreeMap<Name, Arc<Conn>>,
     pub(crate) log: Log,
+    /// Clients whose processes are gone.
+    pub(crate) killed: BTreeSet<u32>,
 }
 
 impl Network {
@@ -91,6 +93,7 @@ impl Network {
                 dials: Dials::new(brokers),
                 conns: BTreeMap::new(),
                 log: Log::new(brokers),
+                killed: BTreeSet::new(),
             }),
             earlier: Notify::new(),
         });
@@ -147,6 +150,17 @@ impl Network {
             self.0.hang_up(conn);
         }
         conns.len()
+    }
+
+    /// A client's process is gone: its connections are reset, and it dials nobody any more.
+    pub fn kill(&self, client: u32) {
+        let conns: Vec<_> = {
+            let mut state = self.0.state();
+            state.killed.insert(client);
+            let of = state.conns.range((client, 0)..=(client, u32::MAX));
+            of.map(|(_, conn)| Arc::clone(conn)).collect()
+        };
+        conns.iter().for_each(|conn| self.0.reset(conn));
     }
 
     /// From now on nothing reaches the broker and nothing leaves it: bytes are held, dials hang.
@@ -235,6 +249,9 @@ impl Dialer for ClientDialer {
             let broker = known.ok_or_else(|| {
                 io::Error::new(io::ErrorKind::NotFound, format!("no host is named '{}'", to.host))
             })?;
+            if self.network.0.state().killed.contains(&self.client) {
+                return Err(io::ErrorKind::NetworkDown.into());
+            }
             let stream = listen::dial(Arc::clone(&self.network.0), self.client, broker).await?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })

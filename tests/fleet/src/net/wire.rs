@@ -17,13 +17,23 @@ pub enum Api {
     ApiVersions,
     /// InitProducerId
     InitProducerId,
+    /// FindCoordinator
+    FindCoordinator,
+    /// JoinGroup
+    JoinGroup,
+    /// Heartbeat, and ConsumerGroupHeartbeat.
+    Heartbeat,
+    /// OffsetCommit
+    OffsetCommit,
+    /// OffsetFetch
+    OffsetFetch,
     /// Anything else.
     Other,
 }
 
 impl Api {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 12;
 
     fn of(key: i16) -> Self {
         match key {
@@ -33,6 +43,11 @@ impl Api {
             3 => Self::Metadata,
             18 => Self::ApiVersions,
             22 => Self::InitProducerId,
+            10 => Self::FindCoordinator,
+            11 => Self::JoinGroup,
+            12 | 68 => Self::Heartbeat,
+            8 => Self::OffsetCommit,
+            9 => Self::OffsetFetch,
             _ => Self::Other,
         }
     }
