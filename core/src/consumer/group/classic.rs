@@ -243,6 +243,7 @@ impl Classic {
             Event::Coordinator { to, outcome } => self.looked_up(to, &outcome, now, rng, &mut out),
             Event::CoordinatorLost { found } => {
                 if self.coordinator.found() == Some(found) {
+                    self.coordinator.is_silent();
                     self.coordinator_lost(now, rng, &mut out);
                 }
             }

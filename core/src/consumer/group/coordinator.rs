@@ -16,6 +16,10 @@ use crate::policy::backoff::Backoff;
 pub(in crate::consumer) const SLOW: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(30));
 
+/// The coordinator that is named cannot be reached: until brokers have noticed that it is gone (9 s), all members of its groups
+/// would ask them again and again.
+const PATIENT: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 enum State {
     Unknown {
@@ -38,6 +42,10 @@ pub(super) struct Coordinator {
     slow: Backoff,
     /// One was known before.
     lost: bool,
+    /// It has served nothing since it was found.
+    unserved: bool,
+    /// It could not be reached.
+    gone: bool,
 }
 
 /// What came of a lookup.
@@ -57,6 +65,8 @@ impl Coordinator {
             backoff: Backoff::default(),
             slow: Backoff::new(SLOW.0, SLOW.1),
             lost: false,
+            unserved: false,
+            gone: false,
         }
     }
 
@@ -115,6 +125,7 @@ impl Coordinator {
                 let spread = if self.lost { spread } else { Duration::ZERO };
                 let not_before = now + spread.mul_f64(rng.random_range(0.0..1.0));
                 self.state = State::Known { found: to, not_before };
+                self.unserved = true;
                 self.slow.reset();
                 return Lookup::Found;
             }
@@ -129,13 +140,63 @@ impl Coordinator {
     /// It is not the coordinator any more, or cannot be reached. A lookup that is on its way goes on.
     pub(super) fn lose(&mut self, now: Instant, rng: &mut impl Rng) {
         if let State::Known { .. } = self.state {
-            self.state = State::Unknown { not_before: now + self.backoff.next(rng) };
+            let mut wait = self.backoff.next(rng);
+            if std::mem::take(&mut self.gone) && self.unserved {
+                wait = PATIENT.mul_f64(rng.random_range(0.5..1.0));
+            }
+            self.state = State::Unknown { not_before: now + wait };
             self.lost = true;
         }
+    }
+
+    /// It is about to be lost because nothing was heard of it, and not by a word of its own.
+    pub(super) fn is_silent(&mut self) {
+        self.gone = true;
     }
 
     /// It has served a request of the group's.
     pub(super) fn served(&mut self) {
         self.backoff.reset();
+        (self.unserved, self.gone) = (false, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// How long until it is looked up again after it was found for the so-manyeth time.
+    fn pauses(times: u64, lost: impl Fn(&mut Coordinator)) -> Vec<Duration> {
+        let (now, rng) = (Instant::now(), &mut StdRng::seed_from_u64(1));
+        let mut coordinator = Coordinator::new(now);
+        let mut pauses = Vec::new();
+        for number in 1..=times {
+            coordinator.asked(RequestId(number));
+            let found = Outcome::Answered(crate::error::names::NONE);
+            coordinator.answered(RequestId(number), &found, Duration::ZERO, now, rng);
+            lost(&mut coordinator);
+            coordinator.lose(now, rng);
+            pauses.push(coordinator.wake().unwrap() - now);
+        }
+        pauses
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_gone_and_still_named_is_asked_for_seldom() {
+        let secs = Duration::from_secs_f64;
+        let gone = pauses(9, Coordinator::is_silent);
+        assert!(gone.iter().all(|pause| (secs(2.5)..=secs(5.0)).contains(pause)), "{gone:?}");
+        // It has served: this is news.
+        let cut = pauses(9, |coordinator| {
+            coordinator.served();
+            coordinator.is_silent();
+        });
+        assert!(cut.iter().all(|pause| *pause <= secs(0.1)), "{cut:?}");
+        // By its own word it is another one.
+        let moved = pauses(2, |_| {});
+        assert!(moved.iter().all(|pause| *pause <= secs(0.2)), "{moved:?}");
     }
 }

@@ -45,6 +45,7 @@ impl Classic {
             return;
         }
         let Outcome::Answered(answer) = outcome else {
+            self.coordinator.is_silent();
             return self.coordinator_lost(now, rng, out);
         };
         if let Some(beat) = beat {

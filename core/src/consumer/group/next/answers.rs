@@ -43,6 +43,7 @@ impl Next {
             // Of one that never left nothing can have been heard.
             let heard = !matches!(outcome, Outcome::NotSent);
             self.failed(flight, heard);
+            self.coordinator.is_silent();
             return self.coordinator_lost(now, rng, out);
         };
         self.flight = None;
@@ -169,6 +170,7 @@ impl Next {
         out: &mut Actions,
     ) {
         let Outcome::Answered(answer) = outcome else {
+            self.coordinator.is_silent();
             return self.coordinator_lost(now, rng, out);
         };
         match meaning(answer.code) {
