@@ -2,19 +2,21 @@
 //! they are read back, each checked to come exactly once.
 //!
 //! Without arguments the cluster is the embedded one, in this process. `--bootstrap HOST:PORT` runs
-//! the same on a real one, in a topic of its own.
+//! the same on a real one, in a topic of its own. `--group 3` has them read by three members of a group, one of
+//! which leaves half way, with another in its place.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ottla::testing::Cluster;
-use ottla::{Client, Consumer, NewTopic, Producer, Record};
+use ottla::{Batch, Client, Consumer, NewTopic, Producer, Record};
+use tokio::sync::watch;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -36,6 +38,9 @@ struct Args {
     /// Copies of each partition on that cluster.
     #[arg(long, default_value_t = -1)]
     replication: i16,
+    /// Read by so many members of a group, 1 to 100, instead of by one consumer of its own.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    group: Option<u32>,
     /// Give up if the records have not all come back by then, in seconds.
     #[arg(long, default_value_t = 120)]
     timeout: u64,
@@ -92,8 +97,16 @@ async fn run(args: &Args) -> Result<(), AnyError> {
             "{bar:40} {percent:>3} %  read {human_pos} of {human_len}  {per_sec}",
         )?,
     );
-    let consumer = client.consumer().topics([topic.as_str()]).build()?;
-    let reader = tokio::spawn(read(consumer, args.records, bar));
+    let reader = match args.group {
+        Some(members) => {
+            let group = Group::new(&client, &topic, args.records, bar);
+            tokio::spawn(group.read(members))
+        }
+        None => {
+            let consumer = client.consumer().topics([topic.as_str()]).build()?;
+            tokio::spawn(read(consumer, args.records, bar))
+        }
+    };
     let producer = client.producer().build()?;
     let sent = send(&producer, &topic, args).await?;
     let limit = Duration::from_secs(args.timeout);
@@ -162,30 +175,115 @@ struct Read {
     took: Duration,
     seen: Vec<u8>,
     by_partition: BTreeMap<i32, u64>,
+    /// Of each member of a group, how many it has read.
+    by_member: Vec<u64>,
+}
+
+impl Read {
+    fn new(records: u64) -> Self {
+        Self {
+            took: Duration::ZERO,
+            seen: vec![0; records as usize],
+            by_partition: BTreeMap::new(),
+            by_member: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, batch: &Batch) -> Result<(), AnyError> {
+        for record in batch {
+            let number = record
+                .value()
+                .and_then(|v| std::str::from_utf8(v.get(..16)?).ok()?.parse::<usize>().ok())
+                .filter(|n| *n < self.seen.len())
+                .ok_or("a record that was never sent")?;
+            self.seen[number] = self.seen[number].saturating_add(1);
+        }
+        *self.by_partition.entry(batch.partition()).or_default() += batch.len() as u64;
+        Ok(())
+    }
 }
 
 async fn read(mut consumer: Consumer, records: u64, bar: ProgressBar) -> Result<Read, AnyError> {
     let begin = Instant::now();
-    let mut seen = vec![0u8; records as usize];
-    let mut by_partition = BTreeMap::new();
+    let mut read = Read::new(records);
     let mut left = records;
     while left > 0 {
         let Some(batch) = consumer.next().await.transpose()? else { break };
-        for record in &batch {
-            let number = record
-                .value()
-                .and_then(|v| std::str::from_utf8(v.get(..16)?).ok()?.parse::<usize>().ok())
-                .filter(|n| *n < seen.len())
-                .ok_or("a record that was never sent")?;
-            seen[number] = seen[number].saturating_add(1);
-        }
+        read.note(&batch)?;
         let n = batch.len() as u64;
         left = left.saturating_sub(n);
         bar.inc(n);
-        *by_partition.entry(batch.partition()).or_default() += n;
     }
     bar.finish_and_clear();
-    Ok(Read { took: begin.elapsed(), seen, by_partition })
+    read.took = begin.elapsed();
+    Ok(read)
+}
+
+/// Members of a group, who read together.
+#[derive(Clone)]
+struct Group {
+    client: Client,
+    topic: String,
+    records: u64,
+    read: Arc<Mutex<Read>>,
+    /// How many are still to come; whoever reads the last of them tells the others.
+    left: Arc<watch::Sender<u64>>,
+    bar: ProgressBar,
+}
+
+impl Group {
+    fn new(client: &Client, topic: &str, records: u64, bar: ProgressBar) -> Self {
+        let read = Arc::new(Mutex::new(Read::new(records)));
+        let left = Arc::new(watch::Sender::new(records));
+        Self { client: client.clone(), topic: topic.to_owned(), records, read, left, bar }
+    }
+
+    async fn read(self, members: u32) -> Result<Read, AnyError> {
+        let begin = Instant::now();
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 1..members {
+            all.spawn(self.clone().member(0));
+        }
+        // One leaves half way, in order, and another comes.
+        let me = self.clone();
+        all.spawn(async move {
+            me.clone().member(me.records / 2).await?;
+            me.member(0).await
+        });
+        while let Some(ended) = all.join_next().await {
+            ended??;
+        }
+        self.bar.finish_and_clear();
+        let mut read = self.read.lock().expect("nobody panics with it");
+        read.took = begin.elapsed();
+        Ok(std::mem::replace(&mut read, Read::new(0)))
+    }
+
+    /// Reads until no more than so many are to come.
+    async fn member(self, until: u64) -> Result<(), AnyError> {
+        let consumer = self.client.consumer().group(&self.topic).topics([&self.topic]);
+        let mut consumer = consumer.build()?;
+        let mut left = self.left.subscribe();
+        let mut count = 0;
+        loop {
+            let batch = tokio::select! {
+                batch = consumer.next() => batch,
+                _ = left.wait_for(|left| *left <= until) => break,
+            };
+            let Some(batch) = batch.transpose()? else { break };
+            let n = batch.len() as u64;
+            self.read.lock().expect("nobody panics with it").note(&batch)?;
+            count += n;
+            self.bar.inc(n);
+            // All of it is done, though the next is not asked for yet.
+            batch.ack();
+            self.left.send_modify(|left| *left = left.saturating_sub(n));
+        }
+        // Commits what is done, and leaves: the others go on behind it.
+        consumer.close().await?;
+        self.read.lock().expect("nobody panics with it").by_member.push(count);
+        Ok(())
+    }
 }
 
 fn summary(args: &Args, client: &Client, sent: &Sent, read: &Read) {
@@ -213,6 +311,11 @@ fn summary(args: &Args, client: &Client, sent: &Sent, read: &Read) {
         .map(|(broker, n)| format!("{broker}: {:.1} %", share(*n)))
         .collect();
     println!("  by broker       {}", brokers.join("   "));
+    if !read.by_member.is_empty() {
+        let members: Vec<_> =
+            read.by_member.iter().map(|n| format!("{:.1} %", share(*n))).collect();
+        println!("  by member       {}", members.join("   "));
+    }
     println!("  by partition");
     for partition in 0..args.partitions {
         let n = read.by_partition.get(&partition).copied().unwrap_or(0);

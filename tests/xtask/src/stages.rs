@@ -354,6 +354,14 @@ pub(crate) const STAGES: &[Stage] = &[
                 show: true,
                 ..CHECK
             },
+            Step {
+                name: "quickstart in a group",
+                run: Run::Command(
+                    "cargo run --locked --quiet --release --example quickstart -- --group 3",
+                ),
+                show: true,
+                ..CHECK
+            },
         ],
     },
 ];
