@@ -258,9 +258,7 @@ async fn what_is_no_token_is_said() {
             TokenReply::Raw(b"HTTP/1.1 302 x\r\nLocation: http://evil/\r\n\r\n".to_vec()),
             "a redirect (302), which is not followed",
         ),
-        (TokenReply::Status(200, "<html>".into()), "not JSON"),
         (TokenReply::Status(400, "{\"error\":\"invalid_scope\"}".into()), "400: invalid_scope"),
-        (TokenReply::Status(404, "nothing".into()), "it answers 404"),
     ] {
         let (cluster, endpoint) = set_up();
         endpoint.always(reply);
@@ -269,6 +267,29 @@ async fn what_is_no_token_is_said() {
         assert_eq!(error.kind(), ErrorKind::Credentials, "{error}");
         assert!(error.message().contains(words), "{error}");
         assert_eq!(endpoint.asked(), 1);
+    }
+}
+
+/// What is between this client and its endpoint may have had a moment of its own; a wrong URL has the same answers.
+#[tokio::test(start_paused = true)]
+async fn a_strange_answer_is_tried_again_and_told() {
+    for (reply, words) in [
+        (TokenReply::Status(200, "<html>".into()), "not JSON"),
+        (TokenReply::Status(404, "nothing".into()), "it answers 404"),
+    ] {
+        let (cluster, endpoint) = set_up();
+        endpoint.then(reply.clone());
+        let sasl = Sasl::oauth(credentials(SECRET));
+        works(&connect(client(&cluster, &endpoint, 1).sasl(sasl.clone())).await).await;
+        assert_eq!(endpoint.asked(), 2);
+
+        let (cluster, endpoint) = set_up();
+        endpoint.always(reply);
+        let client = client(&cluster, &endpoint, 2).sasl(sasl);
+        let error = within("an error", client.connect()).await.err().expect("there is none");
+        assert_eq!(error.kind(), ErrorKind::Credentials, "{error}");
+        assert!(error.message().contains(words), "{error}");
+        assert!((2..=6).contains(&endpoint.asked()), "{}", endpoint.asked());
     }
 }
 
