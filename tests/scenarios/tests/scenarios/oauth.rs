@@ -126,6 +126,35 @@ async fn an_endpoint_by_tls_is_believed_if_its_ca_is() {
     );
 }
 
+/// It is renewed while a client runs, as those of brokers are.
+#[tokio::test(start_paused = true)]
+async fn the_ca_of_an_endpoint_that_is_renewed_is_taken_and_told_of() {
+    let everything = Everything::default();
+    let _listening = listen(everything.clone());
+    let said = |words: &str| {
+        let said = everything.0.lock().unwrap();
+        said.lines().any(|line| line.contains(words) && line.contains("the token endpoint"))
+    };
+    let endpoint = TokenEndpoint::new().client("me", SECRET).tls("idp").unwrap();
+    endpoint.set_life(secs(60));
+    let cluster = cluster_of(OfBroker::new().tokens(endpoint.judge()));
+    let path = std::env::temp_dir().join(format!("ottla-ca-{}.pem", std::process::id()));
+    let ca = endpoint.ca_pem().unwrap();
+    std::fs::write(&path, &ca).unwrap();
+    let credentials = ClientCredentials::new("https://idp/t", "me", SECRET).ca(path.as_path());
+    let sasl = Sasl::oauth(credentials);
+    let client = connect(client(&cluster, &endpoint, 1).sasl(sasl)).await;
+    std::fs::write(&path, "half of it").unwrap();
+    tokio::time::sleep(secs(120)).await;
+    assert!(said("certificates have changed and are of no use"));
+    let other = TokenEndpoint::new().tls("idp").unwrap().ca_pem().unwrap();
+    std::fs::write(&path, format!("{ca}{other}")).unwrap();
+    tokio::time::sleep(secs(120)).await;
+    std::fs::remove_file(&path).unwrap();
+    assert!(said("certificates have changed; new connections use the new ones"));
+    works(&client).await;
+}
+
 /// Brokers end a session with its token: each is replaced in time, by one request for all connections.
 #[tokio::test(start_paused = true)]
 async fn tokens_are_renewed_under_load_without_an_error_or_a_doubt() {
