@@ -303,10 +303,10 @@ async fn what_waits_for_a_login_in_vain_is_no_fault_of_the_broker() {
     }
     producer.flush().await.unwrap();
     let stats = client.stats();
-    let ejections: u64 = stats.brokers.iter().map(|broker| broker.ejections).sum();
+    let ejections: u64 = stats.brokers.values().map(|broker| broker.ejections).sum();
     assert_eq!((ejections, stats.records_failed), (0, 0), "{}", stats.bad_stuff);
-    let timed_out: u64 = cluster.stats().brokers.iter().map(|b| b.reauthentications).sum();
-    assert!(timed_out > 2, "there were logins");
+    let renewed: u64 = cluster.stats().brokers.iter().map(|b| b.reauthentications).sum();
+    assert!(renewed > 2, "there were logins");
 }
 
 /// Counts how many streams there are that have not been shut down by this side before they were dropped.
