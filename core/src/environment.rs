@@ -4,6 +4,7 @@
 
 mod alarm;
 mod builder;
+mod end;
 mod tcp;
 
 use std::any::Any;
@@ -27,6 +28,7 @@ use crate::policy::pace::PaceLimits;
 use crate::threads::{self, Workers};
 
 pub use builder::EnvironmentBuilder;
+pub(crate) use end::End;
 pub use tcp::TcpDialer;
 
 /// A future in a box, as the traits of this crate return it.
@@ -89,6 +91,9 @@ struct Inner {
     pace: PaceLimits,
     #[cfg(feature = "testing")]
     mishaps: Option<Mishaps>,
+    /// By how much tests have set the time of day forward, in ms.
+    #[cfg(feature = "testing")]
+    set_forward: std::sync::atomic::AtomicI64,
 }
 
 enum Runtime {
@@ -288,7 +293,18 @@ impl Environment {
                 self.0.started_wall + Instant::now().saturating_duration_since(self.0.started)
             }
         };
-        i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+        let ms = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        #[cfg(feature = "testing")]
+        let ms = ms.saturating_add(self.0.set_forward.load(std::sync::atomic::Ordering::Relaxed));
+        ms
+    }
+
+    /// Sets the time of day forward, while the clock that timers follow stands still: what a process finds whose machine
+    /// slept for so long.
+    #[cfg(feature = "testing")]
+    pub fn set_time_of_day(&self, forward: Duration) {
+        let ms = i64::try_from(forward.as_millis()).unwrap_or(i64::MAX);
+        self.0.set_forward.fetch_add(ms, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Room for one more connection. At the cap, the connection of any pool that was idle longest is

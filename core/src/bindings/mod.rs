@@ -35,6 +35,7 @@ mod ready;
 mod security;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -66,6 +67,7 @@ pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
 pub use producer::{HostProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
 pub use security::{TlsOptions, sasl_named, verify_named};
+pub use tokens::{HostProvider, TokenRequest, TokenRequests, Wanted as WantedToken};
 
 /// To be called in the child of a fork, by the thread that forked. Takes no lock.
 pub fn in_child() {

@@ -122,6 +122,8 @@ impl EnvironmentBuilder {
             pace: self.pace,
             #[cfg(feature = "testing")]
             mishaps: self.mishaps,
+            #[cfg(feature = "testing")]
+            set_forward: std::sync::atomic::AtomicI64::new(0),
         }))
     }
 }

@@ -13,7 +13,7 @@ use super::frames::FrameReader;
 use super::sasl::{self, Session};
 use super::setup::SetupContext;
 use crate::config::{Endpoint, SETUP_TIMEOUT};
-use crate::environment::{BoxFuture, Transport};
+use crate::environment::{BoxFuture, End, Transport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::BrokerMetrics;
 use crate::protocol::Versions;
@@ -39,7 +39,9 @@ pub(crate) struct Renewal {
     versions: Versions,
     due: Instant,
     /// When nothing more is sent, whether there is something to log in with or not.
-    last: Instant,
+    last: End,
+    /// When the broker ends the session.
+    end: End,
     login_from: Instant,
 }
 
@@ -61,9 +63,11 @@ impl Renewal {
         session: Session,
     ) -> Box<Self> {
         let (due, last) = due(session, &mut ctx.env.rng());
+        let last = ctx.env.end_at(last);
+        let end = ctx.env.end_at(session.since + session.life);
         let login_from = session.since + APART;
         let (ctx, endpoint, versions) = (ctx.clone(), endpoint.clone(), versions.clone());
-        Box::new(Self { ctx, endpoint, versions, due, last, login_from })
+        Box::new(Self { ctx, endpoint, versions, due, last, end, login_from })
     }
 
     /// When it begins.
@@ -73,7 +77,17 @@ impl Renewal {
 
     /// When nothing more is to be sent before the login.
     pub(super) fn last(&self) -> Instant {
-        self.last
+        self.last.at()
+    }
+
+    /// Whether that time has come, by any clock: a machine that slept wakes up in a session that is over.
+    pub(super) fn is_nearly_over(&self) -> bool {
+        self.ctx.env.is_over(self.last)
+    }
+
+    /// Whether the session has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.ctx.env.is_over(self.end)
     }
 
     /// Gets ready what takes time or comes from others, while requests go on.

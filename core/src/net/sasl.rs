@@ -83,6 +83,7 @@ pub(super) async fn log_in(
             Step::Done => {
                 let life = u64::try_from(session).ok().filter(|ms| *ms > 0);
                 let life = life.map(|ms| Duration::from_millis(ms).min(LIFE));
+                login.accepted(since, life);
                 return Ok(life.map(|life| Session { since, life }));
             }
             Step::Compute(_) => return Err(never_done(exchange)),

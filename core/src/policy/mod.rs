@@ -22,5 +22,6 @@ pub(crate) mod silence;
 pub(crate) mod spell;
 pub(crate) mod spread;
 pub(crate) mod subset;
+pub(crate) mod token_renewal;
 pub(crate) mod trickle;
 pub(crate) mod turns;

@@ -4,7 +4,9 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::config::Endpoint;
@@ -47,6 +49,12 @@ pub(crate) trait Mechanism: Send {
     /// The broker has answered with an error. Gives what it had said before that, if a mechanism has a place for it.
     fn refused(&mut self) -> Option<String> {
         None
+    }
+
+    /// The broker has accepted a login whose last message was written at `since`, for a session of this life, if it has an
+    /// end.
+    fn accepted(&mut self, since: Instant, life: Option<Duration>) {
+        let _ = (since, life);
     }
 }
 

@@ -10,6 +10,7 @@ mod identity;
 pub(crate) mod jaas;
 mod mechanism;
 mod oauth;
+mod place;
 mod plain;
 mod sasl;
 mod scram;
@@ -172,25 +173,10 @@ impl Guard {
         metrics: &Arc<Metrics>,
     ) -> Result<Prepared> {
         self.warn_of(to, metrics.logs());
-        let logs = Arc::clone(metrics);
-        let told = move |news| match news {
-            tls::News::Renewed => event!(
-                logs.logs(),
-                "ottla::net",
-                INFO,
-                "certificates have changed; new connections use the new ones"
-            ),
-            tls::News::Broken(error) => event!(
-                logs.logs(), "ottla::net", WARN, error = %error.message(),
-                "certificates have changed and are of no use; the old ones stay in use"
-            ),
-            tls::News::Slow(error) => event!(
-                logs.logs(), "ottla::net", WARN, error = %error.message(),
-                "certificates cannot be looked at; the old ones stay in use"
-            ),
-        };
         let tls = match &self.tls {
-            Some(tls) => Some(tls.plan(env, told).await),
+            Some(tls) => {
+                Some(tls.plan(env, tls::teller(Some(Arc::clone(metrics)), "brokers")).await?)
+            }
             None => None,
         };
         let login = self.login(to, Need::Login, metrics).await?;

@@ -4,6 +4,7 @@
 //! to get a token, [`keeper`] when there is one, and [`bearer`] the login with it.
 
 pub(crate) mod bearer;
+mod file;
 #[cfg(feature = "fuzz-internals")]
 pub(super) mod fuzzed;
 mod grant;
@@ -13,19 +14,21 @@ mod keeper;
 mod source;
 mod token;
 mod url;
+mod words;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bearer::Extensions;
+use file::TokenFile;
 pub use grant::ClientCredentials;
 use keeper::Keeper;
 use source::Source;
 pub use token::{Token, TokenError, TokenProvider};
 
 use super::identity::Feed;
-use super::tls::Connector;
+use super::tls::{Connector, Pem};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 
@@ -54,7 +57,7 @@ impl OAuth {
     /// The token that a file has: it is read again before a login, at most every 10 s. Kubernetes projects the tokens
     /// of service accounts so, and renews them.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Source::File(path.into()).into()
+        Source::File(Arc::new(TokenFile::new(path.into()))).into()
     }
 
     /// A SASL extension that brokers are to have with each token (KIP-342), such as `logicalCluster`: a name of
@@ -86,7 +89,9 @@ impl OAuth {
                     feed.field("its extension", value.as_bytes());
                 }
             }
-            Source::File(path) => feed.field("file", path.as_os_str().as_encoded_bytes()),
+            Source::File(file) => {
+                feed.field("file", file.path().as_os_str().as_encoded_bytes());
+            }
             Source::Grant(grant) => grant.feed(feed),
             // Two that are not the same may give tokens of two users.
             Source::Provider(provider) => {
@@ -152,7 +157,7 @@ impl fmt::Debug for OAuth {
         let mut shown = f.debug_struct("OAuth");
         match &self.source {
             Source::Fixed(token) => shown.field("token", token),
-            Source::File(path) => shown.field("file", path),
+            Source::File(file) => shown.field("file", &Pem::file(file.path())),
             Source::Grant(grant) => shown.field("client_credentials", grant),
             Source::Provider(_) => shown.field("provider", &format_args!("..")),
         };

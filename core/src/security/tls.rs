@@ -12,7 +12,7 @@ mod words;
 
 use std::fmt;
 
-pub(crate) use connector::{Connector, News};
+pub(crate) use connector::{Connector, teller};
 pub use pem::Pem;
 use stream::rustls_error;
 pub(crate) use stream::{Plan, wrap};
@@ -43,8 +43,8 @@ pub enum Verify {
 /// let tls = Tls::system().ca("ca.pem").identity("client.pem", "client.key");
 /// ```
 ///
-/// Files are in PEM. They are read when the client is built, and looked at again before a connection is made, at most
-/// every 10 s: certificates can be renewed while a client runs. If what is there then does not fit, the old ones
+/// Files are in PEM. They are read when the client is built, which waits 2 s for that at most, and looked at again before a
+/// connection is made, at most every 10 s: certificates can be renewed while a client runs. If what is there then does not fit, the old ones
 /// stay in use, and a warning is logged.
 #[derive(Clone, Default)]
 #[must_use]

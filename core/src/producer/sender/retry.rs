@@ -117,7 +117,8 @@ impl Sender {
             CallError::Unsent(e) => (true, e),
             CallError::InDoubt(e) => (false, e),
         };
-        let silent = error.kind() == ErrorKind::Timeout;
+        // What waited for a login in vain was never sent: that tells nothing of how the broker answers.
+        let silent = !definite && error.kind() == ErrorKind::Timeout;
         if silent {
             self.judge(sent.leader, false, now);
         } else if let Some(leader) = self.leaders.get(sent.leader) {

@@ -1,7 +1,10 @@
 //! OAUTHBEARER (RFC 7628) as Kafka speaks it: a token, and what else it is to be known by (KIP-342), in one message. A
 //! broker that refuses it says why in JSON, with the code of success, and tells of the error only once it was answered.
 
+use std::time::Duration;
+
 use serde::Deserialize;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::error::Result;
@@ -51,8 +54,19 @@ pub(super) struct Bearer {
     state: State,
     /// What the broker has said against the token.
     said: Option<String>,
-    /// Hears that the token is no good.
-    on_refusal: Box<dyn Fn() + Send>,
+    /// Hears what the broker thinks of the token.
+    on_verdict: Box<dyn Fn(Verdict) + Send>,
+}
+
+/// What a broker thinks of a token.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verdict {
+    Refused,
+    /// In a login that began then, for a session of this life, if it has an end.
+    Taken {
+        since: Instant,
+        life: Option<Duration>,
+    },
 }
 
 #[derive(PartialEq)]
@@ -66,9 +80,9 @@ impl Bearer {
     pub(super) fn new(
         token: Secret,
         extensions: Extensions,
-        on_refusal: Box<dyn Fn() + Send>,
+        on_verdict: Box<dyn Fn(Verdict) + Send>,
     ) -> Self {
-        Self { token, extensions, state: State::Begin, said: None, on_refusal }
+        Self { token, extensions, state: State::Begin, said: None, on_verdict }
     }
 
     fn first(&self) -> Zeroizing<Vec<u8>> {
@@ -108,7 +122,7 @@ impl Mechanism for Bearer {
             State::Sent => {
                 self.state = State::Refused;
                 self.said = Some(refusal(challenge));
-                (self.on_refusal)();
+                (self.on_verdict)(Verdict::Refused);
                 Ok(Step::Send(Zeroizing::new(vec![SEPARATOR])))
             }
             // Some brokers have no second word for it.
@@ -122,9 +136,13 @@ impl Mechanism for Bearer {
 
     fn refused(&mut self) -> Option<String> {
         if self.state == State::Sent {
-            (self.on_refusal)();
+            (self.on_verdict)(Verdict::Refused);
         }
         self.said.take()
+    }
+
+    fn accepted(&mut self, since: Instant, life: Option<Duration>) {
+        (self.on_verdict)(Verdict::Taken { since, life });
     }
 }
 
@@ -171,8 +189,10 @@ mod tests {
         let refusals = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&refusals);
         let extensions = extensions.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
-        let count = move || {
-            counted.fetch_add(1, Ordering::Relaxed);
+        let count = move |verdict| {
+            if matches!(verdict, Verdict::Refused) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
         };
         (Bearer::new(Secret::from("t.o.k"), extensions, Box::new(count)), refusals)
     }

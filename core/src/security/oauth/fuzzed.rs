@@ -11,7 +11,7 @@ use crate::security::mechanism::{Mechanism, Step};
 pub(crate) fn bearer(bytes: &[u8]) -> bool {
     let middle = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
     let (first, last) = (&bytes[..middle], bytes.get(middle + 1..).unwrap_or_default());
-    let mut login = Bearer::new(Secret::from("t"), Vec::new(), Box::new(|| ()));
+    let mut login = Bearer::new(Secret::from("t"), Vec::new(), Box::new(|_| ()));
     assert!(matches!(login.step(b""), Ok(Step::Send(_))), "it begins");
     match login.step(first) {
         Ok(Step::Done) => true,

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::bearer::shown;
 use super::http::{self, Answer};
 use super::token::Token;
 use super::url::Url;
+use super::words::without;
 use crate::error::{Error, Result};
 use crate::security::identity::Feed;
 use crate::security::{Pem, Secret, Tls};
@@ -36,7 +36,7 @@ pub struct ClientCredentials {
     id: String,
     secret: Secret,
     scope: Option<String>,
-    params: Vec<(String, String)>,
+    params: Vec<(String, Secret)>,
     in_body: bool,
     encoded: bool,
     tls: Tls,
@@ -69,7 +69,8 @@ impl ClientCredentials {
 
     /// One more field of the request, such as `audience`. Not shown.
     pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.params.push((name.into(), value.into()));
+        // The same allocation: no copy stays behind.
+        self.params.push((name.into(), Secret::from(value.into())));
         self
     }
 
@@ -127,7 +128,7 @@ impl ClientCredentials {
         feed.field("scope", self.scope.as_deref().unwrap_or_default().as_bytes());
         for (name, value) in &self.params {
             feed.field("param", name.as_bytes());
-            feed.field("param", value.as_bytes());
+            feed.field("param", value.expose());
         }
         feed.field("way", &[u8::from(self.in_body), u8::from(self.encoded)]);
         self.tls.feed(feed);
@@ -137,8 +138,8 @@ impl ClientCredentials {
     pub(super) fn request(&self, url: &Url) -> Zeroizing<Vec<u8>> {
         // Each byte may become three.
         let room = |text: &str| 3 * text.len() + 2;
-        let secret = std::str::from_utf8(self.secret.expose()).unwrap_or_default();
-        let params = self.params.iter().map(|(name, value)| room(name) + room(value));
+        let secret = text(&self.secret);
+        let params = self.params.iter().map(|(name, value)| room(name) + room(text(value)));
         let scope = self.scope.as_deref().map_or(0, room);
         let size = 128 + scope + room(&self.id) + room(secret) + params.sum::<usize>();
         let mut form = Zeroizing::new(String::with_capacity(size));
@@ -157,14 +158,14 @@ impl ClientCredentials {
             field("client_secret", secret);
         }
         for (name, value) in &self.params {
-            field(name, value);
+            field(name, text(value));
         }
         let header = (!self.in_body).then(|| {
             let mut pair = Zeroizing::new(String::with_capacity(room(&self.id) + room(secret)));
-            for text in [&*self.id, ":", secret] {
-                match self.encoded && text != ":" {
-                    true => encode(text, &mut pair),
-                    false => pair.push_str(text),
+            for part in [&*self.id, ":", secret] {
+                match self.encoded && part != ":" {
+                    true => encode(part, &mut pair),
+                    false => pair.push_str(part),
                 }
             }
             let mut header = Zeroizing::new(String::with_capacity(8 + pair.len().div_ceil(3) * 4));
@@ -178,61 +179,60 @@ impl ClientCredentials {
     /// The token of an answer, or what is wrong.
     pub(super) fn token(&self, answer: Answer) -> std::result::Result<Token, Refusal> {
         let Answer { status, retry_after, body } = answer;
-        let refuse = |words: String, passes| Refusal { words, passes, retry_after };
+        let refuse = |words: String, why| Refusal { words, why, retry_after };
         match status {
             200..=299 => {}
             300..=399 => {
                 let words = format!("it answers with a redirect ({status}), which is not followed");
-                return Err(refuse(words, false));
+                return Err(refuse(words, Why::Final));
             }
             _ => {
                 let passes = matches!(status, 408 | 425 | 429 | 500..=599);
-                let words = match serde_json::from_slice::<Failure>(&body) {
-                    Ok(Failure { error, error_description }) => {
-                        let mut words = format!("it answers {status}: {}", self.without(&error));
-                        if let Some(more) = error_description {
-                            let _ = write!(words, " ({})", self.without(&more));
-                        }
-                        words
-                    }
-                    Err(_) => format!("it answers {status}"),
+                let Ok(Failure { error, error_description }) = serde_json::from_slice(&body) else {
+                    // What a token endpoint refuses it says so of: this may be something in between.
+                    let why = if passes { Why::Passes } else { Why::Strange };
+                    return Err(refuse(format!("it answers {status}"), why));
                 };
-                return Err(refuse(words, passes));
+                let passes = passes || PASSING.contains(&&*error);
+                let mut words = format!("it answers {status}: {}", self.without(&error));
+                if let Some(more) = error_description {
+                    let _ = write!(words, " ({})", self.without(&more));
+                }
+                return Err(refuse(words, if passes { Why::Passes } else { Why::Final }));
             }
         }
-        let no_token = |words: &str| refuse(format!("its answer is no token: {words}"), false);
+        let no_token = |words: &str, why| refuse(format!("its answer is no token: {words}"), why);
         // Not in the words of the reader, which repeats what it has read.
         let Ok(Success { access_token, token_type, expires_in }) = serde_json::from_slice(&body)
         else {
-            return Err(no_token("it is not JSON with an access_token"));
+            return Err(no_token("it is not JSON with an access_token", Why::Strange));
         };
         let text = Secret::from(access_token);
         if token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-            return Err(no_token("it is for another use than as a bearer token"));
+            return Err(no_token("it is for another use than as a bearer token", Why::Final));
         }
         let mut token = Token::new(text);
         if let Some(seconds) = expires_in {
             let seconds = seconds.number().filter(|seconds| (0.0..1e10).contains(seconds));
             let Some(seconds) = seconds else {
-                return Err(no_token("expires_in is no number of seconds"));
+                return Err(no_token("expires_in is no number of seconds", Why::Final));
             };
             token = token.expires_in(Duration::from_secs_f64(seconds));
         }
-        token.check().map_err(no_token)?;
+        token.check().map_err(|words| no_token(words, Why::Final))?;
         Ok(token)
     }
 
-    /// A server's words without the secret: some repeat what they were sent.
+    /// A server's words without the secrets.
     fn without(&self, words: &str) -> String {
-        let secret = std::str::from_utf8(self.secret.expose()).unwrap_or_default();
-        let mut encoded = String::new();
-        encode(secret, &mut encoded);
-        let mut words = words.to_owned();
-        for secret in [secret, &encoded].into_iter().filter(|text| !text.is_empty()) {
-            words = words.replace(secret, "***");
-        }
-        shown(&words)
+        let params = self.params.iter().map(|(_, value)| text(value));
+        let secrets: Vec<_> = [text(&self.secret)].into_iter().chain(params).collect();
+        without(words, &secrets)
     }
+}
+
+fn text(secret: &Secret) -> &str {
+    std::str::from_utf8(secret.expose()).unwrap_or_default()
 }
 
 /// The URL is shown without its query, and of the rest nothing that may be a secret.
@@ -252,10 +252,23 @@ impl fmt::Debug for ClientCredentials {
 /// Why there is no token.
 pub(super) struct Refusal {
     pub(super) words: String,
-    /// Trying again may help.
-    pub(super) passes: bool,
+    pub(super) why: Why,
     pub(super) retry_after: Option<Duration>,
 }
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It may.
+    Passes,
+    /// It is no answer of a token endpoint: of something in between, which may be gone in a moment; or the URL is another's.
+    Strange,
+    /// It can not.
+    Final,
+}
+
+/// What RFC 6749 has servers say that are not well.
+const PASSING: [&str; 2] = ["server_error", "temporarily_unavailable"];
 
 #[derive(Deserialize)]
 struct Success {
@@ -313,7 +326,7 @@ mod tests {
         ClientCredentials::new("https://idp/t", "me", "hunter2 &%")
     }
 
-    fn text(credentials: &ClientCredentials) -> String {
+    fn request(credentials: &ClientCredentials) -> String {
         credentials.check().unwrap();
         let request = credentials.request(credentials.url().unwrap());
         String::from_utf8(request.to_vec()).unwrap()
@@ -327,16 +340,16 @@ mod tests {
     #[test]
     fn the_secret_is_sent_as_it_was_asked_for() {
         let basic = |pair: &str| format!("Authorization: Basic {}\r\n", BASE64.encode(pair));
-        let request = text(&credentials());
-        assert!(request.contains(&basic("me:hunter2 &%")), "{request}");
-        assert!(request.ends_with("\r\n\r\ngrant_type=client_credentials"), "{request}");
-        let request = text(&credentials().encoded_header());
-        assert!(request.contains(&basic("me:hunter2+%26%25")), "{request}");
+        let sent = request(&credentials());
+        assert!(sent.contains(&basic("me:hunter2 &%")), "{sent}");
+        assert!(sent.ends_with("\r\n\r\ngrant_type=client_credentials"), "{sent}");
+        let sent = request(&credentials().encoded_header());
+        assert!(sent.contains(&basic("me:hunter2+%26%25")), "{sent}");
         let body = credentials().scope("a b").param("audience", "x/y").secret_in_body();
-        let request = text(&body);
-        assert!(!request.contains("Authorization"), "{request}");
+        let sent = request(&body);
+        assert!(!sent.contains("Authorization"), "{sent}");
         let form = "grant_type=client_credentials&scope=a+b&client_id=me&client_secret=hunter2+%26%25&audience=x%2Fy";
-        assert!(request.ends_with(&format!("\r\n\r\n{form}")), "{request}");
+        assert!(sent.ends_with(&format!("\r\n\r\n{form}")), "{sent}");
     }
 
     #[test]
@@ -371,42 +384,54 @@ mod tests {
             let expected = life.map(|s| format!("In({s}s)")).unwrap_or("ItsOwn".into());
             assert!(format!("{token:?}").contains(&expected), "{token:?}");
         }
-        for (body, words) in [
-            ("", "not JSON"),
-            ("[]", "not JSON"),
-            (r#"{"token":"hunter2"}"#, "not JSON"),
-            (r#"{"access_token":7}"#, "not JSON"),
-            (r#"{"access_token":""}"#, "is empty"),
-            (r#"{"access_token":"hunter2 x"}"#, "characters"),
-            (r#"{"access_token":"t","token_type":"mac"}"#, "another use"),
-            (r#"{"access_token":"t","expires_in":"soon"}"#, "expires_in"),
-            (r#"{"access_token":"t","expires_in":-5}"#, "expires_in"),
-            (r#"{"access_token":"t","expires_in":1e300}"#, "expires_in"),
+        for (body, words, why) in [
+            // A login page of a proxy, and the like.
+            ("", "not JSON", Why::Strange),
+            ("[]", "not JSON", Why::Strange),
+            ("<html>hunter2</html>", "not JSON", Why::Strange),
+            (r#"{"token":"hunter2"}"#, "not JSON", Why::Strange),
+            (r#"{"access_token":7}"#, "not JSON", Why::Strange),
+            (r#"{"access_token":""}"#, "is empty", Why::Final),
+            (r#"{"access_token":"hunter2 x"}"#, "characters", Why::Final),
+            (r#"{"access_token":"t","token_type":"mac"}"#, "another use", Why::Final),
+            (r#"{"access_token":"t","expires_in":"soon"}"#, "expires_in", Why::Final),
+            (r#"{"access_token":"t","expires_in":-5}"#, "expires_in", Why::Final),
+            (r#"{"access_token":"t","expires_in":1e300}"#, "expires_in", Why::Final),
         ] {
             let refusal = credentials().token(answer(200, body)).expect_err(body);
-            assert!(refusal.words.contains(words) && !refusal.passes, "{}", refusal.words);
+            assert!(refusal.words.contains(words), "{}", refusal.words);
+            assert_eq!(refusal.why, why, "{}", refusal.words);
             assert!(!refusal.words.contains("hunter2"), "{}", refusal.words);
         }
     }
 
     #[test]
     fn a_refusal_is_told_in_the_servers_words_without_the_secret() {
-        for (status, body, words, passes) in [
+        for (status, body, words, why) in [
             (
                 401,
                 r#"{"error":"invalid_client","error_description":"hunter2 &% or hunter2+%26%25 is wrong"}"#,
                 "it answers 401: invalid_client (*** or *** is wrong)",
-                false,
+                Why::Final,
             ),
-            (400, r#"{"error":"invalid_scope"}"#, "it answers 400: invalid_scope", false),
-            (403, "<html>", "it answers 403", false),
-            (302, "", "it answers with a redirect (302), which is not followed", false),
-            (429, "", "it answers 429", true),
-            (408, "", "it answers 408", true),
-            (503, r#"{"error":"x\u001b[31m"}"#, "it answers 503: x[31m", true),
+            (
+                400,
+                r#"{"error":"no ODgtYXVkaXQ= here","error_description":"bWU6aHVudGVyMiAmJQ=="}"#,
+                "it answers 400: no ***= here (bWU6***==)",
+                Why::Final,
+            ),
+            (400, r#"{"error":"invalid_scope"}"#, "it answers 400: invalid_scope", Why::Final),
+            (400, r#"{"error":"server_error"}"#, "it answers 400: server_error", Why::Passes),
+            (403, "<html>", "it answers 403", Why::Strange),
+            (404, "not found", "it answers 404", Why::Strange),
+            (302, "", "it answers with a redirect (302), which is not followed", Why::Final),
+            (429, "", "it answers 429", Why::Passes),
+            (408, "", "it answers 408", Why::Passes),
+            (503, r#"{"error":"x\u001b[31m"}"#, "it answers 503: x[31m", Why::Passes),
         ] {
-            let refusal = credentials().token(answer(status, body)).err().unwrap();
-            assert_eq!((&*refusal.words, refusal.passes), (words, passes));
+            let credentials = credentials().param("audit", "88-audit");
+            let refusal = credentials.token(answer(status, body)).err().unwrap();
+            assert_eq!((&*refusal.words, refusal.why), (words, why));
         }
     }
 }

@@ -1,39 +1,39 @@
 //! The token of a pool: got once for all its connections, and anew before it ends.
 //!
-//! A fleet that was started together must not come back together. So the first token of a client is replaced at 40 to
-//! 90 % of its life, and later ones at 80 to 90 %: then the provider is asked twice as often as on average at most. The
-//! same holds after a spell in which it gave none, since a fleet comes back from that together as well.
+//! When the next one is asked for while there is one that is good, [`token_renewal`] says: logins have no part in that, so
+//! that a fleet that was started together does not come back together. Only a token that is nearly over, or that a
+//! broker does not take, has logins ask for another one.
 //!
-//! A token that is still good outlives a provider that gives no other. Attempts that fail are repeated after 1 s to
-//! 60 s; if the provider says that it is this client's fault, after 30 s to 5 min.
+//! A token that is still good outlives a provider that gives no other, and a broker that refuses it: brokers have keys and
+//! clocks of their own, so what one of them says holds for logins at that one. Attempts that fail are repeated after 1 s
+//! to 60 s; if the provider says that it is this client's fault, after 30 s to 5 min; while there is a token that is good
+//! for long, seldom.
+//!
+//! How long a token is good a broker knows better than whoever gave it: the time that it gives a session is known to
+//! come from the token once a second login with that has not brought a later end.
 
-use std::ops::Range;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use rand::{Rng, RngExt};
+use rand::Rng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::bearer::{Bearer, Extensions, NAME};
+use super::bearer::{Bearer, Extensions, NAME, Verdict};
 use super::source::{Failure, Source, fetch};
 use super::token::Token;
 use crate::caught::{call, caught};
 use crate::config::Endpoint;
-use crate::environment::{BoxFuture, Environment};
+use crate::environment::{BoxFuture, End, Environment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Metrics, event};
 use crate::policy::backoff::Backoff;
+use crate::policy::token_renewal;
 use crate::security::Secret;
 use crate::security::mechanism::{Authenticator, Mechanism, Need};
 use crate::security::tls::Connector;
-
-/// The part of a token's life after which another one is asked for.
-const SHARE: Range<f64> = 0.8..0.9;
-
-/// The same of the first one, and of one that came after a failure.
-const FIRST_SHARE: Range<f64> = 0.4..0.9;
 
 /// Nobody asks again sooner.
 const LEAST: Duration = Duration::from_secs(1);
@@ -42,9 +42,6 @@ const LEAST: Duration = Duration::from_secs(1);
 /// clocks differ.
 const NEEDED_SHARE: f64 = 0.1;
 const NEEDED: Duration = Duration::from_secs(30);
-
-/// A login anew needs this part: a session ends with its token.
-const RENEWAL_SHARE: f64 = 0.5;
 
 /// A file is read again before a login, if it was not read for so long.
 const READ_AFTER: Duration = Duration::from_secs(10);
@@ -60,6 +57,9 @@ const LATER_LEAST: Duration = Duration::from_secs(30);
 
 /// A login that finds a token that is good, and a source that does not answer, takes the token after this time.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers in a row that may be strange before that counts as the client's own fault, such as a wrong URL.
+const MAX_STRANGE: u32 = 5;
 
 /// No server keeps a client from asking for longer.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -92,6 +92,10 @@ struct State {
     wanted: bool,
     /// When another one is asked for, though nobody waits.
     refresh_at: Option<Instant>,
+    /// How long a token without an end of its own has turned out to be good.
+    learned: Option<Duration>,
+    /// Answers in a row that were none of a token endpoint.
+    strange: u32,
     /// The task runs.
     runs: bool,
 }
@@ -100,25 +104,32 @@ struct Held {
     text: Secret,
     extensions: Extensions,
     got: Instant,
-    expires: Option<Instant>,
-    refused: bool,
+    expires: Option<End>,
+    /// Brokers that have refused it. There are no more than the cluster has.
+    refused_by: HashSet<Endpoint>,
+    /// When a login with it began first, by broker, and when the session of that was to end.
+    sessions: HashMap<Endpoint, (Instant, Instant)>,
 }
 
 impl Held {
     fn life(&self) -> Option<Duration> {
-        self.expires.map(|at| at.saturating_duration_since(self.got))
+        self.expires.map(|end| end.at().saturating_duration_since(self.got))
     }
 
-    /// Whether it has this much left of its life, and at least the least time.
-    fn has_left(&self, share: f64, least: Duration, now: Instant) -> bool {
+    /// Whether brokers take it whose clocks are not ours.
+    fn has_enough(&self, env: &Environment) -> bool {
         let (Some(expires), Some(life)) = (self.expires, self.life()) else { return true };
-        let needed = life.mul_f64(share).max(least.min(life / 4));
-        expires.saturating_duration_since(now) > needed
+        let needed = life.mul_f64(NEEDED_SHARE).max(NEEDED.min(life / 4));
+        env.left(expires) > needed
     }
 
-    /// Whether it is to be used although a fresh one was not to be had.
-    fn is_valid(&self, now: Instant) -> bool {
-        !self.refused && self.expires.is_none_or(|at| at > now)
+    /// Whether it is to be used there although a fresh one was not to be had.
+    fn is_valid(&self, peer: &Endpoint, env: &Environment) -> bool {
+        !self.refused_by.contains(peer) && !self.is_over(env)
+    }
+
+    fn is_over(&self, env: &Environment) -> bool {
+        self.expires.is_some_and(|end| env.is_over(end))
     }
 }
 
@@ -144,6 +155,8 @@ impl Keeper {
             later: Backoff::new(LATER.0, LATER.1),
             wanted: false,
             refresh_at: None,
+            learned: None,
+            strange: 0,
             runs: false,
         };
         Self(Arc::new(Shared {
@@ -159,13 +172,13 @@ impl Keeper {
         }))
     }
 
-    /// A token to log in with.
-    async fn get(&self, need: Need) -> Result<(Secret, Extensions)> {
+    /// A token to log in with, there.
+    async fn get(&self, peer: &Endpoint, need: Need) -> Result<(Secret, Extensions)> {
         let shared = &self.0;
         let mut attempts = shared.attempts.subscribe();
         loop {
             attempts.borrow_and_update();
-            match shared.look(need) {
+            match shared.look(peer, need) {
                 Look::Good(text, extensions) => return Ok((text, extensions)),
                 Look::Failed(error) => return Err(error),
                 Look::Wait => shared.want(),
@@ -173,7 +186,7 @@ impl Keeper {
             // The sender is here. A source that hangs is no reason to be without a token that is good.
             let came = shared.env.within(PATIENCE, attempts.changed()).await;
             if came.is_none()
-                && let Some(present) = shared.present()
+                && let Some(present) = shared.present(peer)
             {
                 return Ok(present);
             }
@@ -199,28 +212,30 @@ impl Authenticator for Keeper {
 
     fn prepare<'a>(
         &'a self,
-        _: &'a Endpoint,
+        peer: &'a Endpoint,
         need: Need,
         metrics: &'a Arc<Metrics>,
     ) -> BoxFuture<'a, Result<Box<dyn Mechanism>>> {
         Box::pin(async move {
             let _ = self.0.metrics.set(Arc::clone(metrics));
             // Whoever finds that there is none comes back at once.
-            if let Some(until) = self.0.failed_until() {
+            if let Some(until) = self.0.failed_until(peer) {
                 let now = self.0.env.now();
                 self.0.env.sleep_until(until.min(now + LEAST)).await;
             }
-            let (text, mut extensions) = self.get(need).await?;
+            let (text, mut extensions) = self.get(peer, need).await?;
             extensions.extend(self.0.extensions.iter().cloned());
             let shared = Arc::downgrade(&self.0);
-            let of = text.clone();
-            let on_refusal = move || {
-                if let Some(shared) = shared.upgrade() {
-                    shared.refused(&of);
+            let (of, peer) = (text.clone(), peer.clone());
+            let on_verdict = move |verdict| {
+                let Some(shared) = shared.upgrade() else { return };
+                match verdict {
+                    Verdict::Refused => shared.refused(&of, &peer),
+                    Verdict::Taken { since, life } => shared.taken(&of, &peer, since, life),
                 }
             };
             let login: Box<dyn Mechanism> =
-                Box::new(Bearer::new(text, extensions, Box::new(on_refusal)));
+                Box::new(Bearer::new(text, extensions, Box::new(on_verdict)));
             Ok(login)
         })
     }
@@ -231,35 +246,35 @@ impl Shared {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn look(&self, need: Need) -> Look {
+    fn look(&self, peer: &Endpoint, need: Need) -> Look {
         let now = self.env.now();
         let state = self.state();
         let good = |held: &&Held| {
             let read = !matches!(self.source, Source::File(_)) || now - held.got < READ_AFTER;
-            let (share, least) = match need {
-                Need::Login => (NEEDED_SHARE, NEEDED),
-                Need::Renewal => (RENEWAL_SHARE, Duration::ZERO),
-            };
-            !held.refused && read && held.has_left(share, least, now)
+            // A session ends with its token, and is renewed again then. To ask for one now would bring all into step
+            // whose tokens came at the same time.
+            let due = need == Need::Renewal && state.refresh_at.is_some_and(|at| at <= now);
+            !held.refused_by.contains(peer) && read && !due && held.has_enough(&self.env)
         };
         let give = |held: &Held| Look::Good(held.text.clone(), held.extensions.clone());
         if let Some(held) = state.token.as_ref().filter(good) {
             return give(held);
         }
+        let valid = |held: &&Held| held.is_valid(peer, &self.env);
         match state.failure.as_ref().filter(|(_, until)| *until > now) {
             None => Look::Wait,
-            Some((error, _)) => match state.token.as_ref().filter(|held| held.is_valid(now)) {
+            Some((error, _)) => match state.token.as_ref().filter(valid) {
                 Some(held) => give(held),
                 None => Look::Failed(error.clone()),
             },
         }
     }
 
-    /// Until when there is none, if there is none.
-    fn failed_until(&self) -> Option<Instant> {
+    /// Until when there is none for this broker, if there is none.
+    fn failed_until(&self, peer: &Endpoint) -> Option<Instant> {
         let (now, state) = (self.env.now(), self.state());
         let (_, until) = state.failure.as_ref()?;
-        let valid = state.token.as_ref().is_some_and(|held| held.is_valid(now));
+        let valid = state.token.as_ref().is_some_and(|held| held.is_valid(peer, &self.env));
         (!valid && *until > now).then_some(*until)
     }
 
@@ -283,20 +298,49 @@ impl Shared {
         }
     }
 
-    /// The token that there is, if brokers may still take it.
-    fn present(&self) -> Option<(Secret, Extensions)> {
-        let (now, state) = (self.env.now(), self.state());
-        let held = state.token.as_ref().filter(|held| held.is_valid(now))?;
+    /// The token that there is, if this broker may still take it.
+    fn present(&self, peer: &Endpoint) -> Option<(Secret, Extensions)> {
+        let state = self.state();
+        let held = state.token.as_ref().filter(|held| held.is_valid(peer, &self.env))?;
         Some((held.text.clone(), held.extensions.clone()))
     }
 
-    /// A broker does not take a token. There may be another one by now.
-    fn refused(&self, text: &Secret) {
+    /// This broker does not take a token. There may be another one by now.
+    fn refused(&self, text: &Secret, by: &Endpoint) {
         let now = self.env.now();
         if let Some(held) = &mut self.state().token
             && held.text.expose() == text.expose()
+            && now.saturating_duration_since(held.got) >= REFUSED_AFTER
         {
-            held.refused |= now.saturating_duration_since(held.got) >= REFUSED_AFTER;
+            held.refused_by.insert(by.clone());
+        }
+    }
+
+    /// A broker has taken a token in a login that began at `since`, for a session of this life.
+    fn taken(&self, text: &Secret, by: &Endpoint, since: Instant, life: Option<Duration>) {
+        let Some(ends) = life.and_then(|life| since.checked_add(life)) else { return };
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(held) = state.token.as_mut().filter(|held| held.text.expose() == text.expose())
+        else {
+            return;
+        };
+        let Some((before, ended)) = held.sessions.get(by).copied() else {
+            held.sessions.insert(by.clone(), (since, ends));
+            return;
+        };
+        // Sessions that brokers bound (`connections.max.reauth.ms`) end so much later as they began.
+        let (later, gained) =
+            (since.saturating_duration_since(before), ends.saturating_duration_since(ended));
+        let is_tokens_end = later >= LEAST && gained < later / 2;
+        let believed = held.expires.is_none_or(|end| end.at() > ends + LEAST);
+        if is_tokens_end && believed {
+            held.expires = Some(self.env.end_at(ends));
+            let life = ends.saturating_duration_since(held.got);
+            state.learned = Some(life);
+            let at = held.got + token_renewal::renew_after(life, false, &mut self.env.rng());
+            state.refresh_at = Some(state.refresh_at.map_or(at, |before| before.min(at)));
+            self.wake.notify_one();
         }
     }
 
@@ -318,7 +362,8 @@ impl Shared {
                 }
                 continue;
             }
-            let outcome = fetch(&self.source, self.tls.as_ref(), &self.env).await;
+            let metrics = self.metrics.get();
+            let outcome = fetch(&self.source, self.tls.as_ref(), &self.env, metrics).await;
             self.came(outcome, &mut self.env.rng());
             self.attempts.send_modify(|attempts| *attempts += 1);
         }
@@ -338,11 +383,8 @@ impl Shared {
     fn came(&self, outcome: Result<Token, Failure>, rng: &mut impl Rng) {
         let now = self.env.now();
         let outcome = outcome.and_then(|token| {
-            // One that is given for good has one end, however often it is looked at.
-            let known = self.state().token.as_ref().and_then(|held| held.expires);
-            let fixed = known.filter(|_| matches!(self.source, Source::Fixed(_)));
-            let expires = fixed.or_else(|| token.expiry(&self.env));
-            match expires.is_some_and(|at| at <= now) {
+            let expires = self.end_of(&token);
+            match expires.is_some_and(|end| self.env.is_over(end)) {
                 true => Err(self.has_ended().into()),
                 false => Ok((token, expires)),
             }
@@ -351,26 +393,43 @@ impl Shared {
         state.wanted = false;
         match outcome {
             Ok((token, expires)) => {
-                let first = state.token.is_none() || state.failure.is_some();
+                let in_step = state.token.is_none() || state.failure.is_some();
                 let Token { text, extensions, .. } = token;
-                let held = Held { text, extensions, got: now, expires, refused: false };
-                let share = if first { FIRST_SHARE } else { SHARE };
-                let after = held.life().map(|life| life.mul_f64(rng.random_range(share)));
-                state.refresh_at = after.map(|after| now + after.max(LEAST));
+                // If it is the same one again, its sessions end as they did.
+                let before = state.token.take().filter(|held| held.text.expose() == text.expose());
+                let sessions = before.map(|held| held.sessions).unwrap_or_default();
+                let refused_by = HashSet::new();
+                let held = Held { text, extensions, got: now, expires, refused_by, sessions };
+                let after = held.life().map(|life| token_renewal::renew_after(life, in_step, rng));
+                state.refresh_at = after.map(|after| now + after);
                 state.token = Some(held);
                 state.failure = None;
+                state.strange = 0;
                 state.soon.reset();
                 state.later.reset();
             }
-            Err(Failure { error, retry_after }) => {
+            Err(Failure { error, retry_after, is_strange }) => {
+                state.strange = if is_strange { state.strange + 1 } else { 0 };
+                // What is in between may have had a moment of its own; but not for ever.
+                let error = match is_strange && state.strange <= MAX_STRANGE {
+                    true => error.passing(),
+                    false => error,
+                };
                 let wait = match error.is_retriable() {
                     true => LEAST + state.soon.next(rng),
                     false => LATER_LEAST + state.later.next(rng),
                 };
-                let until = now + wait.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER));
+                let retry_after = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+                let until = now + wait.max(retry_after);
                 let told = state.failure.replace((error.clone(), until)).is_some();
+                // Nobody is in need of it yet.
+                let seldom = state.token.as_ref().and_then(|held| {
+                    let age = now.saturating_duration_since(held.got);
+                    let wait = token_renewal::retry_after(held.life()?, age, rng)?;
+                    (!held.is_over(&self.env)).then_some(now + wait)
+                });
                 let refreshes = state.token.is_some() && state.refresh_at.is_some();
-                state.refresh_at = refreshes.then_some(until);
+                state.refresh_at = refreshes.then(|| seldom.map_or(until, |at| at.max(until)));
                 drop(state);
                 if let Some(metrics) = self.metrics.get().filter(|_| !told) {
                     event!(
@@ -380,6 +439,23 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// When a token ends that has just come.
+    fn end_of(&self, token: &Token) -> Option<End> {
+        let state = self.state();
+        // One that came before has one end, however often it is looked at.
+        let same = state.token.as_ref().filter(|held| held.text.expose() == token.text.expose());
+        if matches!(self.source, Source::Fixed(_))
+            && let Some(held) = same
+        {
+            return held.expires;
+        }
+        let end = token.expiry(&self.env).or_else(|| match same {
+            Some(held) => held.expires.map(End::at),
+            None => state.learned.and_then(|life| self.env.now().checked_add(life)),
+        });
+        end.map(|at| self.env.end_at(at))
     }
 
     fn has_ended(&self) -> Error {

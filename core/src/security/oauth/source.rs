@@ -1,19 +1,20 @@
 //! One attempt to get a token, wherever it comes from, within a time.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::grant::ClientCredentials;
+use super::file::TokenFile;
+use super::grant::{ClientCredentials, Why};
 use super::http::{Answer, Reader};
-use super::token::{self, Token, TokenProvider};
+use super::token::{Token, TokenProvider};
 use super::url::Url;
 use crate::caught::caught;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::security::tls::{Connector, wrap};
+use crate::metrics::Metrics;
+use crate::security::tls::{Connector, teller, wrap};
 
 /// One attempt to get a token takes no longer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ const LOOK_AT_CA: &str =
 #[derive(Clone)]
 pub(super) enum Source {
     Fixed(Token),
-    File(PathBuf),
+    File(Arc<TokenFile>),
     Grant(Arc<ClientCredentials>),
     Provider(Arc<dyn TokenProvider>),
 }
@@ -40,11 +41,13 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// How long the source wants to be left alone.
     pub(super) retry_after: Option<Duration>,
+    /// It is no answer of a token endpoint: something in between may have given it.
+    pub(super) is_strange: bool,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, retry_after: None }
+        Self { error, retry_after: None, is_strange: false }
     }
 }
 
@@ -57,23 +60,20 @@ pub(super) async fn fetch(
     source: &Source,
     tls: Option<&Connector>,
     env: &Environment,
+    metrics: Option<&Arc<Metrics>>,
 ) -> Result<Token, Failure> {
     let name = match source {
         Source::Grant(grant) => grant.url().map(|url| format!("token endpoint {url}")),
-        Source::File(path) => Some(format!("token file '{}'", path.display())),
+        Source::File(file) => Some(file.name()),
         Source::Fixed(_) | Source::Provider(_) => None,
     };
     let name = name.unwrap_or_else(|| "the token provider".to_owned());
     let attempt = async {
         match source {
             Source::Fixed(token) => Ok(token.clone()),
-            Source::File(path) => {
-                let (tx, rx) = tokio::sync::oneshot::channel();
-                let path = path.clone();
-                env.spawn_blocking(move || drop(tx.send(token::read(&path))));
-                let read = rx.await.unwrap_or_else(|_| Err(format!("{name}: it was not read")));
-                // It may be replaced just now.
-                read.map_err(|words| none(words).passing().into())
+            // It may be replaced just now.
+            Source::File(file) => {
+                file.token(env).await.map_err(|words| none(words).passing().into())
             }
             Source::Provider(provider) => {
                 // Foreign code.
@@ -84,11 +84,12 @@ pub(super) async fn fetch(
             }
             Source::Grant(grant) => {
                 let Some(url) = grant.url() else { return Err(none("no token endpoint").into()) };
-                let answer = ask(url, &grant.request(url), tls, env, &name).await?;
+                let answer = ask(url, &grant.request(url), tls, env, &name, metrics).await?;
                 grant.token(answer).map_err(|refusal| {
                     let error = none(format!("{name}: {}", refusal.words)).advise(LOOK_AT_SERVER);
-                    let error = if refusal.passes { error.passing() } else { error };
-                    Failure { error, retry_after: refusal.retry_after }
+                    let error = if refusal.why == Why::Passes { error.passing() } else { error };
+                    let is_strange = refusal.why == Why::Strange;
+                    Failure { error, retry_after: refusal.retry_after, is_strange }
                 })
             }
         }
@@ -106,12 +107,14 @@ async fn ask(
     tls: Option<&Connector>,
     env: &Environment,
     name: &str,
+    metrics: Option<&Arc<Metrics>>,
 ) -> Result<Answer> {
     let broken = |e: &dyn std::fmt::Display| none(format!("{name}: {e}")).passing();
     let dialled = env.dialer().dial(&url.endpoint).await;
     let mut stream = dialled.map_err(|e| broken(&e))?;
     if let Some(tls) = tls.filter(|_| url.is_tls) {
-        let plan = tls.plan(env, |_| ()).await;
+        let plan = tls.plan(env, teller(metrics.cloned(), "the token endpoint")).await;
+        let plan = plan.map_err(|e| none(format!("{name}: {}", e.message())).passing())?;
         let wrapped = wrap(stream, plan, tls.settings(), &url.endpoint, name).await;
         stream = wrapped.map_err(|e| {
             // The words are those for a broker.

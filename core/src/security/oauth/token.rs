@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -14,9 +13,6 @@ use crate::security::Secret;
 
 /// Bytes of a token. Brokers take requests that are larger by far, and headers of proxies none so large.
 const MAX_BYTES: usize = 128 << 10;
-
-/// More than any file with a token in it has.
-const MAX_FILE: u64 = 256 << 10;
 
 /// A bearer token of OAuth, for OAUTHBEARER.
 /// ```
@@ -124,7 +120,8 @@ impl fmt::Debug for Token {
 pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Where tokens come from, in a program's own way. Asked by one caller at a time, on the engine: it must not keep a
-/// thread waiting. What it gives is used by all connections, and asked for anew at about 85 % of its life.
+/// thread waiting. What it gives is used by all connections, and asked for anew at 50 to 80 % of its life, the first
+/// one from 10 % on.
 ///
 /// An async closure that takes nothing is one as well. Its error must not tell secrets: it is told as it is.
 pub trait TokenProvider: Send + Sync {
@@ -140,20 +137,4 @@ where
     fn token(&self) -> BoxFuture<'_, Result<Token, TokenError>> {
         Box::pin(self())
     }
-}
-
-/// Reads the token that a file has now. Keeps a thread waiting.
-pub(super) fn read(path: &Path) -> std::result::Result<Token, String> {
-    let refuse = |words: &dyn fmt::Display| format!("token file '{}': {words}", path.display());
-    let found = std::fs::metadata(path).map_err(|e| refuse(&e))?;
-    // To open a pipe waits for who writes to it.
-    if !found.is_file() {
-        return Err(refuse(&"it is no file, but a folder, a pipe or a device"));
-    }
-    if found.len() > MAX_FILE {
-        return Err(refuse(&format_args!("{} bytes are too many", found.len())));
-    }
-    let bytes = zeroize::Zeroizing::new(std::fs::read(path).map_err(|e| refuse(&e))?);
-    let token = Token::new(bytes.trim_ascii().to_vec());
-    token.check().map_err(|why| refuse(&why)).map(|()| token)
 }

@@ -4,7 +4,8 @@
 //! never replaced in the same instant.
 //!
 //! Files may lie where nobody answers (a mount whose server is gone). They are read on a thread beside the engine's, one
-//! at a time, and a dial waits for it only so long: then it goes on with what was read before.
+//! at a time, and a dial waits for it only so long: then it goes on with what was read before. So does whoever makes a
+//! client, and its dials wait for what it has not waited for.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,19 +18,22 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pem::Content;
 use super::stream::Plan;
 use super::{Pem, Tls, Verify};
+use crate::caught::call;
 use crate::environment::Environment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{Logs, Metrics, event};
 use crate::security::identity::{Feed, SecurityKey};
 
 /// How long what was read is believed. Kubernetes takes a minute to bring a new secret to a pod.
 const LOOKED_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a dial waits for a look at the files.
+/// How long a dial waits for a look at the files, and the thread that makes a client for the first one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes the TLS of connections.
@@ -41,6 +45,8 @@ pub(crate) struct Connector {
 /// What was made of the files, and how.
 struct Files {
     state: Mutex<State>,
+    /// A look is over.
+    over: Notify,
     read: Box<Read>,
     /// What is being read, for people.
     place: Place,
@@ -61,7 +67,8 @@ impl Place {
 }
 
 struct State {
-    made: Made,
+    /// The error is that of the first look; that of none is that it is not over yet.
+    made: Result<Made, Option<Error>>,
     looked: Instant,
     /// A look is under way: nobody else begins one.
     looking: bool,
@@ -93,8 +100,42 @@ pub(crate) enum News {
     Slow(Error),
 }
 
+/// Logs what has become of the files. `whose`: the other side's.
+pub(crate) fn teller(
+    metrics: Option<Arc<Metrics>>,
+    whose: &'static str,
+) -> impl Fn(News) + Clone + Send + 'static {
+    move |news| {
+        let none;
+        let logs = match &metrics {
+            Some(metrics) => metrics.logs(),
+            None => {
+                none = Logs::none();
+                &none
+            }
+        };
+        match news {
+            News::Renewed => event!(
+                logs,
+                "ottla::net",
+                INFO,
+                whose,
+                "certificates have changed; new connections use the new ones"
+            ),
+            News::Broken(error) => event!(
+                logs, "ottla::net", WARN, whose, error = %error.message(),
+                "certificates have changed and are of no use; the old ones stay in use"
+            ),
+            News::Slow(error) => event!(
+                logs, "ottla::net", WARN, whose, error = %error.message(),
+                "certificates cannot be looked at; the old ones stay in use"
+            ),
+        }
+    }
+}
+
 impl Connector {
-    /// Reads all files.
+    /// Reads all files, beside the engine, and waits so long for it as a dial does.
     ///
     /// # Errors
     /// `Config` if one is missing, or they do not fit together; or if the system has no CAs and none are given.
@@ -106,16 +147,29 @@ impl Connector {
     }
 
     fn reading(settings: Arc<Tls>, env: &Environment, read: Box<Read>) -> Result<Self> {
-        let place = Place::default();
         let state = State {
-            made: read(None, &place)?,
+            made: Err(None),
             looked: env.now(),
-            looking: false,
+            looking: true,
             broken: false,
             slow: false,
             fewer: None,
         };
-        let files = Arc::new(Files { state: Mutex::new(state), read, place });
+        let (state, place) = (Mutex::new(state), Place::default());
+        let files = Arc::new(Files { state, over: Notify::new(), read, place });
+        let (over, is_over) = std::sync::mpsc::sync_channel(1);
+        let first = Arc::clone(&files);
+        env.spawn_blocking(move || {
+            let made = call(|| (first.read)(None, &first.place)).and_then(|made| made);
+            first.looked(Some(made));
+            let _ = over.send(());
+        });
+        // Later a dial finds out.
+        if is_over.recv_timeout(PATIENCE).is_ok()
+            && let Err(Some(error)) = &files.state().made
+        {
+            return Err(error.clone());
+        }
         Ok(Self { settings, files })
     }
 
@@ -124,16 +178,19 @@ impl Connector {
     }
 
     /// For one connection. `told` hears what has become of the files.
+    ///
+    /// # Errors
+    /// As [`Self::new`], if files are of no use that were not read then; `Tls` if they are not read yet.
     pub(crate) async fn plan(
         &self,
         env: &Environment,
         told: impl Fn(News) + Clone + Send + 'static,
-    ) -> Plan {
+    ) -> Result<Plan> {
         if let Some(before) = self.is_due(env.now()) {
             let (tx, rx) = tokio::sync::oneshot::channel();
             let files = Arc::clone(&self.files);
             env.spawn_blocking(move || {
-                let _ = tx.send((files.read)(Some(&before), &files.place));
+                let _ = tx.send((files.read)(before.as_ref(), &files.place));
             });
             // In a task of its own: whoever dials may not wait until then.
             let (files, tell, (done, over)) =
@@ -151,11 +208,23 @@ impl Connector {
                 told(news);
             }
         }
-        Plan { config: Arc::clone(&self.files.state().made.config) }
+        if self.files.is_first_look() {
+            let _ = env.within(PATIENCE, self.files.first_look()).await;
+        }
+        match &self.files.state().made {
+            Ok(made) => Ok(Plan { config: Arc::clone(&made.config) }),
+            Err(Some(error)) => Err(error.clone()),
+            Err(None) => {
+                let words = self.files.not_read();
+                Err(Error::new(ErrorKind::Tls, words)
+                    .advise("look at the disk or mount that it is on")
+                    .passing())
+            }
+        }
     }
 
     /// What is in use, if it is time to look whether it still is what the files say. Whoever asks then looks.
-    fn is_due(&self, now: Instant) -> Option<Made> {
+    fn is_due(&self, now: Instant) -> Option<Option<Made>> {
         if !self.settings.reads_files() {
             return None;
         }
@@ -165,30 +234,41 @@ impl Connector {
         }
         state.looking = true;
         state.looked = now;
-        Some(state.made.clone())
+        Some(state.made.as_ref().ok().cloned())
     }
 }
 
 impl Files {
     /// What was found; `None`: there was no thread to look with, and the next look will do.
     fn looked(&self, made: Option<Result<Made>>) -> Option<News> {
+        let news = self.found(made);
+        self.over.notify_waiters();
+        news
+    }
+
+    fn found(&self, made: Option<Result<Made>>) -> Option<News> {
         let mut state = self.state();
         state.looking = false;
         state.slow = false;
+        let Ok(before) = &state.made else {
+            // Nothing was in use before.
+            state.made = made?.map_err(Some);
+            return None;
+        };
         match made? {
             Ok(made) => {
-                state.broken = false;
-                let renewed = made.content != state.made.content;
+                let renewed = made.content != before.content;
                 // It may be half written: a list that ends between two certificates looks whole. What the next
                 // look finds again is meant.
-                let [ca, own] = state.made.certificates;
+                let [ca, own] = before.certificates;
+                state.broken = false;
                 let fewer = made.certificates[0] < ca || made.certificates[1] < own;
                 if fewer && state.fewer.as_ref() != Some(&made.content) {
                     state.fewer = Some(made.content);
                     return None;
                 }
                 state.fewer = None;
-                state.made = made;
+                state.made = Ok(made);
                 renewed.then_some(News::Renewed)
             }
             Err(e) => {
@@ -205,8 +285,31 @@ impl Files {
             return None;
         }
         drop(state);
+        Some(News::Slow(Error::config(self.not_read())))
+    }
+
+    fn not_read(&self) -> String {
         let place = self.place.0.lock().unwrap_or_else(|e| e.into_inner());
-        Some(News::Slow(Error::config(format!("{place}: it is not read within {PATIENCE:?}"))))
+        format!("{place}: it is not read within {PATIENCE:?}")
+    }
+
+    fn is_first_look(&self) -> bool {
+        let state = self.state();
+        state.looking && matches!(state.made, Err(None))
+    }
+
+    /// Waits until it is over.
+    async fn first_look(&self) {
+        loop {
+            let over = self.over.notified();
+            tokio::pin!(over);
+            // Listening before it looks: nothing is told in between.
+            over.as_mut().enable();
+            if !self.is_first_look() {
+                return;
+            }
+            over.await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

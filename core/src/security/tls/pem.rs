@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::security::identity::Feed;
+use crate::security::place::{self, shown};
 use crate::security::secret::Secret;
 
 /// More than any list of CAs has: Mozilla's takes 220 KB.
@@ -85,21 +86,6 @@ impl Pem {
     }
 }
 
-/// More characters than a path has.
-const MAX_PATH: usize = 1_024;
-
-const NOT_SHOWN: &str = "(not shown, as it is no path; is it the PEM text itself?)";
-
-/// Whether it is no path: who gives the text of a key as the place of a file is not to find it in a log.
-fn is_text(path: &Path) -> bool {
-    let text = path.to_string_lossy();
-    text.contains("-----") || text.contains(['\n', '\r']) || text.len() > MAX_PATH
-}
-
-fn shown(path: &Path) -> String {
-    if is_text(path) { NOT_SHOWN.to_owned() } else { format!("'{}'", path.display()) }
-}
-
 /// A text with a `-----BEGIN` line is the PEM itself; any other is a path.
 impl From<&str> for Pem {
     fn from(text: &str) -> Self {
@@ -128,8 +114,7 @@ impl From<&Path> for Pem {
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Place::File(path) if is_text(path) => f.write_str(NOT_SHOWN),
-            Place::File(path) => path.fmt(f),
+            Place::File(path) => place::debug(path, f),
             Place::Text(text) => text.fmt(f),
         }
     }

@@ -1,7 +1,9 @@
 //! Clients that log in: every mechanism, every refusal, and sessions that end. In virtual time.
 
 use std::fmt::{Debug, Write};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use ottla::testing::{ApiKey, Cluster, Fault, LoginFault};
 use ottla::{
@@ -281,6 +283,112 @@ async fn a_renewal_that_is_refused_ends_in_a_fresh_connection() {
     }
     let stats = client.stats();
     assert_eq!((stats.records_failed, stats.bad_stuff.retries), (0, 0), "{}", stats.bad_stuff);
+}
+
+/// A request that waits for a login was not sent: it says nothing of how well the broker is.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_login_in_vain_is_no_fault_of_the_broker() {
+    let cluster = secured(2, of_broker().max_reauth(secs(30)), false);
+    let client = client(&cluster, 1).sasl(Sasl::plain("alice", SECRET)).request_timeout(ms(500));
+    let client = connect(client).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, free()).await;
+    cluster.faults().on(None, ApiKey::SASL_AUTHENTICATE, Fault::DelayResponse(secs(9)), 1_000);
+    let begun = Instant::now();
+    while begun.elapsed() < secs(100) {
+        for partition in 0..3 {
+            drop(producer.send(free().partition(partition)).await.unwrap());
+        }
+        tokio::time::sleep(ms(200)).await;
+    }
+    producer.flush().await.unwrap();
+    let stats = client.stats();
+    let ejections: u64 = stats.brokers.values().map(|broker| broker.ejections).sum();
+    assert_eq!((ejections, stats.records_failed), (0, 0), "{}", stats.bad_stuff);
+    let renewed: u64 = cluster.stats().brokers.iter().map(|b| b.reauthentications).sum();
+    assert!(renewed > 2, "there were logins");
+}
+
+/// Counts how many streams there are that have not been shut down by this side before they were dropped.
+#[derive(Clone, Default)]
+struct Ends(Arc<Mutex<(usize, usize)>>);
+
+struct Watched {
+    inner: Box<dyn Transport>,
+    is_shut: bool,
+    ends: Ends,
+}
+
+impl Transport for Watched {}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut ends = self.ends.0.lock().unwrap();
+        ends.0 += 1;
+        ends.1 += usize::from(!self.is_shut);
+    }
+}
+
+impl tokio::io::AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.is_shut = true;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// With TLS that is what tells the peer that nothing was cut off.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_nobody_needs_ends_in_order_in_the_middle_of_a_login() {
+    struct Watching(ottla::testing::Dialer, Ends);
+    impl Dialer for Watching {
+        fn dial<'a>(
+            &'a self,
+            to: &'a Endpoint,
+        ) -> BoxFuture<'a, std::io::Result<Box<dyn Transport>>> {
+            let stream = self.0.dial(&to.host, to.port);
+            let ends = self.1.clone();
+            Box::pin(async move {
+                let inner: Box<dyn Transport> = Box::new(stream?);
+                Ok(Box::new(Watched { inner, is_shut: false, ends }) as Box<dyn Transport>)
+            })
+        }
+    }
+    let cluster = secured(1, of_broker().max_reauth(secs(20)), false);
+    let ends = Ends::default();
+    let dialer = Arc::new(Watching(cluster.dialer(), ends.clone()));
+    let client = client_with(&cluster, 1, |environment| environment.dialer(dialer));
+    let client = connect(client.sasl(Sasl::plain("alice", SECRET))).await;
+    let producer = client.producer().build().unwrap();
+    acked(&producer, free()).await;
+    let begun = logins(&cluster).0;
+    cluster.faults().on(None, ApiKey::SASL_AUTHENTICATE, Fault::DelayResponse(secs(4)), 10);
+    until("a login anew", || logins(&cluster).0 > begun).await;
+    drop((producer, client));
+    tokio::time::sleep(secs(60)).await;
+    let (all, cut) = *ends.0.lock().unwrap();
+    assert!(all >= 1 && cut == 0, "{cut} of {all} were dropped");
 }
 
 /// Everything that is said at all, at every level.

@@ -126,6 +126,35 @@ async fn an_endpoint_by_tls_is_believed_if_its_ca_is() {
     );
 }
 
+/// It is renewed while a client runs, as those of brokers are.
+#[tokio::test(start_paused = true)]
+async fn the_ca_of_an_endpoint_that_is_renewed_is_taken_and_told_of() {
+    let everything = Everything::default();
+    let _listening = listen(everything.clone());
+    let said = |words: &str| {
+        let said = everything.0.lock().unwrap();
+        said.lines().any(|line| line.contains(words) && line.contains("the token endpoint"))
+    };
+    let endpoint = TokenEndpoint::new().client("me", SECRET).tls("idp").unwrap();
+    endpoint.set_life(secs(60));
+    let cluster = cluster_of(OfBroker::new().tokens(endpoint.judge()));
+    let path = std::env::temp_dir().join(format!("ottla-ca-{}.pem", std::process::id()));
+    let ca = endpoint.ca_pem().unwrap();
+    std::fs::write(&path, &ca).unwrap();
+    let credentials = ClientCredentials::new("https://idp/t", "me", SECRET).ca(path.as_path());
+    let sasl = Sasl::oauth(credentials);
+    let client = connect(client(&cluster, &endpoint, 1).sasl(sasl)).await;
+    std::fs::write(&path, "half of it").unwrap();
+    tokio::time::sleep(secs(120)).await;
+    assert!(said("certificates have changed and are of no use"));
+    let other = TokenEndpoint::new().tls("idp").unwrap().ca_pem().unwrap();
+    std::fs::write(&path, format!("{ca}{other}")).unwrap();
+    tokio::time::sleep(secs(120)).await;
+    std::fs::remove_file(&path).unwrap();
+    assert!(said("certificates have changed; new connections use the new ones"));
+    works(&client).await;
+}
+
 /// Brokers end a session with its token: each is replaced in time, by one request for all connections.
 #[tokio::test(start_paused = true)]
 async fn tokens_are_renewed_under_load_without_an_error_or_a_doubt() {
@@ -258,9 +287,7 @@ async fn what_is_no_token_is_said() {
             TokenReply::Raw(b"HTTP/1.1 302 x\r\nLocation: http://evil/\r\n\r\n".to_vec()),
             "a redirect (302), which is not followed",
         ),
-        (TokenReply::Status(200, "<html>".into()), "not JSON"),
         (TokenReply::Status(400, "{\"error\":\"invalid_scope\"}".into()), "400: invalid_scope"),
-        (TokenReply::Status(404, "nothing".into()), "it answers 404"),
     ] {
         let (cluster, endpoint) = set_up();
         endpoint.always(reply);
@@ -269,6 +296,29 @@ async fn what_is_no_token_is_said() {
         assert_eq!(error.kind(), ErrorKind::Credentials, "{error}");
         assert!(error.message().contains(words), "{error}");
         assert_eq!(endpoint.asked(), 1);
+    }
+}
+
+/// What is between this client and its endpoint may have had a moment of its own; a wrong URL has the same answers.
+#[tokio::test(start_paused = true)]
+async fn a_strange_answer_is_tried_again_and_told() {
+    for (reply, words) in [
+        (TokenReply::Status(200, "<html>".into()), "not JSON"),
+        (TokenReply::Status(404, "nothing".into()), "it answers 404"),
+    ] {
+        let (cluster, endpoint) = set_up();
+        endpoint.then(reply.clone());
+        let sasl = Sasl::oauth(credentials(SECRET));
+        works(&connect(client(&cluster, &endpoint, 1).sasl(sasl.clone())).await).await;
+        assert_eq!(endpoint.asked(), 2);
+
+        let (cluster, endpoint) = set_up();
+        endpoint.always(reply);
+        let client = client(&cluster, &endpoint, 2).sasl(sasl);
+        let error = within("an error", client.connect()).await.err().expect("there is none");
+        assert_eq!(error.kind(), ErrorKind::Credentials, "{error}");
+        assert!(error.message().contains(words), "{error}");
+        assert!((2..=6).contains(&endpoint.asked()), "{}", endpoint.asked());
     }
 }
 

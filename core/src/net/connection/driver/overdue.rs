@@ -42,10 +42,7 @@ impl Driver {
                 return Poll::Pending;
             }
             let now = self.shared.env.now();
-            let stalled = now.saturating_duration_since(self.timer_at);
-            if stalled > STALL {
-                self.stalled(stalled, now);
-            }
+            self.notice_stall(now);
             self.looked = now;
             if self.some_give_up(now) | self.held_give_up(now) {
                 continue;
@@ -108,6 +105,16 @@ impl Driver {
 
     fn overdue_at(&self, pending: &Pending) -> Instant {
         (pending.sent + self.patience).max(self.grace)
+    }
+
+    /// If the timer is late, this process did not run.
+    pub(super) fn notice_stall(&mut self, now: Instant) {
+        let stalled = now.saturating_duration_since(self.timer_at);
+        if stalled > STALL {
+            self.stalled(stalled, now);
+            // It counts once.
+            self.timer_at = now;
+        }
     }
 
     /// This process did nothing for so long: every request counts as if it had been sent so much later.

@@ -74,11 +74,11 @@ impl Driver {
     /// Gets ready what the login needs, and sends nothing more once that is there, or the session nearly over.
     fn poll_preparing(&mut self, cx: &mut Context<'_>) {
         let Some(renewal) = &self.renewal else { return };
-        let now = self.shared.env.now();
-        if renewal.due() <= now && self.preparing.is_none() && self.prepared.is_none() {
+        let over = renewal.is_nearly_over();
+        let due = over || renewal.due() <= self.shared.env.now();
+        if due && self.preparing.is_none() && self.prepared.is_none() {
             self.preparing = Some(renewal.prepare());
         }
-        let over = renewal.last() <= now;
         if let Some(preparing) = &mut self.preparing
             && let Poll::Ready(login) = preparing.as_mut().poll(cx)
         {
@@ -95,9 +95,8 @@ impl Driver {
         if let Some(end) = self.take_orders(cx) {
             return Poll::Ready(end);
         }
-        if self.is_unneeded() {
-            return Poll::Ready(CloseReason::Unneeded);
-        }
+        // Not even if nobody needs it any more: the login has the stream, and with TLS the peer is to be told of an end. A
+        // login takes only so long.
         self.poll_deadline(cx)
     }
 
@@ -191,14 +190,22 @@ impl Driver {
     fn renewed(&mut self, renewed: Renewed) {
         let Renewed { stream, reader, renewal } = renewed;
         (self.stream, self.reader, self.renewal) = (stream, reader, renewal);
-        self.phase = Phase::Ready;
         let now = self.shared.env.now();
+        // The login may be over before the timer has told that this process did not run. Whoever is held has lost no
+        // time then.
+        self.notice_stall(now);
+        // And the new session may be over by now as well: what is held waits for the next.
+        let over = self.renewal.as_ref().is_some_and(|renewal| renewal.is_over());
+        self.phase = if over { Phase::Draining } else { Phase::Ready };
         self.looked = now;
         self.last_look = false;
         let us = self.shared.env.micros(now);
         self.shared.renewed_us.store(us, Ordering::Relaxed);
         self.shared.used_us.store(us, Ordering::Relaxed);
         self.held_give_up(now);
+        if over {
+            return;
+        }
         self.oldest(None);
         for outgoing in std::mem::take(&mut self.held) {
             self.queue(outgoing, now);

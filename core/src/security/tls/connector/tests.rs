@@ -67,7 +67,7 @@ async fn look(connector: &Connector, env: &Environment) -> (Arc<ClientConfig>, V
             News::Broken(e) | News::Slow(e) => e.message().to_owned(),
         });
     });
-    let config = plan.await.config;
+    let config = plan.await.unwrap().config;
     let told = told.lock().unwrap().clone();
     (config, told)
 }
@@ -235,4 +235,38 @@ fn what_is_no_file_is_not_opened() {
         let error = Pem::from(&*path).read("tls ca").err().expect("it is no file");
         assert!(error.message().contains("it is no file"), "{error}");
     }
+}
+
+/// Whoever makes a client is not held up by it, and a dial says what it waits for.
+#[tokio::test(start_paused = true)]
+async fn the_first_reading_is_beside_the_engine_and_within_a_time() {
+    let env = env();
+    let (answer, answers) = std::sync::mpsc::channel::<()>();
+    let answers = Mutex::new(answers);
+    let (good, clock) = (Tls::system().ca(Pem::text(authority().pem())), clock(&env));
+    let here = std::thread::current().id();
+    let read = move |before: Option<&Made>, place: &Place| {
+        assert_ne!(std::thread::current().id(), here, "not on the caller's thread");
+        let _ = place.read(&Pem::file("/mnt/gone/ca.pem"), "tls ca");
+        answers.lock().unwrap().recv().unwrap();
+        make(&good, &clock, before, &Place::default())
+    };
+    let settings = Arc::new(Tls::system().ca("/mnt/gone/ca.pem"));
+    let connector = Arc::new(Connector::reading(settings, &env, Box::new(read)).unwrap());
+    let dial = {
+        let (connector, env) = (Arc::clone(&connector), env.clone());
+        tokio::spawn(async move { connector.plan(&env, |_| ()).await })
+    };
+    tokio::task::yield_now().await;
+    // Time does not pass by itself while a thread is at work.
+    tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+    let error = dial.await.unwrap().err().expect("it is not read");
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    assert!(error.is_retriable() && !error.is_fatal(), "{error:?}");
+    assert_eq!(error.message(), "tls ca '/mnt/gone/ca.pem': it is not read within 2s");
+    answer.send(()).unwrap();
+    while connector.files.is_first_look() {
+        tokio::task::yield_now().await;
+    }
+    connector.plan(&env, |_| ()).await.unwrap();
 }

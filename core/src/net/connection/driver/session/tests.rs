@@ -135,3 +135,46 @@ async fn sessions_that_are_shorter_than_a_login_may_come_after_another_are_renew
         assert!(answered > 100 && !connection.is_closed(), "{life:?}: {answered}");
     }
 }
+
+/// A process that was stopped has not waited.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_login_loses_no_time_while_this_process_does_not_run() {
+    let bed = bed_with_sessions(LIFE).known().await;
+    let connection = renewing(&bed, ms(500)).await;
+    let hasty = hasty(&connection, secs(2));
+    let held = tokio::spawn(async move { ask(&hasty).await.map(drop) });
+    tokio::time::sleep(ms(450)).await;
+    // The broker's answer and the timer come at once.
+    tokio::time::advance(secs(60)).await;
+    held.await.unwrap().unwrap();
+}
+
+/// A login that was over before the process was stopped, in a session that is over now.
+#[tokio::test(start_paused = true)]
+async fn what_was_held_is_not_sent_in_a_session_that_has_ended() {
+    let bed = bed_with_sessions(LIFE).known().await;
+    let connection = renewing(&bed, ms(500)).await;
+    let held = {
+        let connection = connection.clone();
+        tokio::spawn(async move { ask(&connection).await.map(drop) })
+    };
+    tokio::time::sleep(ms(450)).await;
+    tokio::time::advance(2 * LIFE).await;
+    held.await.unwrap().unwrap();
+    let stats = bed.cluster.stats();
+    let broker = stats.broker(1).unwrap();
+    assert_eq!((broker.sessions_expired, broker.reauthentications), (0, 2));
+}
+
+/// The clock that timers follow stood still; brokers have closed the session.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_sends_nothing_in_a_session_that_has_ended() {
+    let bed = bed_with_sessions(LIFE).known().await;
+    let connection = bed.lane(1, Lane::Produce).await;
+    ask(&connection).await.unwrap();
+    let logins = |bed: &Bed| bed.cluster.stats().broker(1).unwrap().reauthentications;
+    assert_eq!(logins(&bed), 0);
+    bed.env.set_time_of_day(LIFE);
+    ask(&connection).await.unwrap();
+    assert_eq!(logins(&bed), 1, "before the request");
+}
