@@ -45,7 +45,7 @@ impl Wanted {
     /// 0 while the records are wanted, 1 while their partition is paused, more once they are left; and, of a group's consumer, where the
     /// host writes the offset of the record that the application has in hand ([`consumer::Batch::reached`]).
     pub fn words(&self) -> (&AtomicU32, Option<&AtomicI64>) {
-        self.claim.words()
+        (self.claim.word(), self.span.as_ref().map(|(span, _)| span.reached_word()))
     }
 }
 

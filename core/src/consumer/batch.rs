@@ -128,8 +128,8 @@ impl Batch {
     /// one by one; what a group's consumer commits is then as exact.
     #[inline]
     pub fn reached(&self, offset: i64) {
-        if let (Some(marks), Some(_)) = (self.claim.marks(), &self.span) {
-            marks.reached(offset);
+        if let Some(span) = &self.span {
+            span.reached(offset);
         }
     }
 

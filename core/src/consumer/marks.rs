@@ -34,14 +34,42 @@ impl Attention {
 /// Where a log stands: an offset, and the leader epoch of what lies before it (-1: not known).
 pub(crate) type Place = (i64, i32);
 
+/// How far who hands the records of one batch on one by one has come. Each batch has its own: where somebody is in one
+/// says nothing of another one, though its offsets may be the same (of a log that was cut back, or of a topic that was
+/// made anew). Written without a lock, for each record.
+#[derive(Debug)]
+struct Walk {
+    /// At this offset; -1: nobody is anywhere.
+    at: AtomicI64,
+    /// The same when it was looked whether the application has moved.
+    seen: AtomicI64,
+}
+
+impl Walk {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { at: AtomicI64::new(-1), seen: AtomicI64::new(-1) })
+    }
+
+    fn at(&self) -> i64 {
+        self.at.load(Ordering::Acquire)
+    }
+
+    fn has_moved(&self) -> bool {
+        let now = self.at.load(Ordering::Relaxed);
+        self.seen.swap(now, Ordering::Relaxed) != now
+    }
+}
+
 /// A range that is not finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Open {
     next: i64,
     /// The epoch of what lies before it.
     before: i32,
     /// Its own.
     epoch: i32,
+    /// Of its batch.
+    walk: Arc<Walk>,
 }
 
 /// One partition's, of one incarnation: what was handed out of another topic of the name says nothing of this one.
@@ -50,22 +78,52 @@ struct Ledger {
     incarnation: u64,
     /// By first offset.
     open: BTreeMap<i64, Open>,
-    /// How often the log was cut back below what had been handed out, and how far at most.
+    /// Behind all that was handed out.
+    end: i64,
+    /// How often the log was cut back below that, and how far at most.
     cuts: u64,
     cut_at: i64,
+    /// Of the batch that was handed out last.
+    last: Option<Arc<Walk>>,
 }
 
 impl Ledger {
     /// The range that goes on across an offset ends there, and another begins. Gives where the first of them begins.
     fn cut(&mut self, at: i64) -> Option<i64> {
         let (first, open) = self.open.range_mut(..at).next_back()?;
-        let (first, whole) = (*first, *open);
+        let (first, whole) = (*first, open.clone());
         if whole.next <= at {
             return None;
         }
         open.next = at;
         self.open.insert(at, Open { before: whole.epoch, ..whole });
         Some(first)
+    }
+
+    /// What lies before where somebody is in a batch is finished, also when that is within another range later.
+    fn note(&mut self, walk: &Arc<Walk>) {
+        let at = walk.at();
+        let is_there = |(_, open): &(&i64, &Open)| at < open.next && Arc::ptr_eq(&open.walk, walk);
+        if self.open.range(..at).next_back().filter(is_there).is_some()
+            && let Some(walked) = self.cut(at)
+        {
+            self.open.remove(&walked);
+        }
+    }
+
+    /// The log is another one from here on: what was handed out of it is not there any more.
+    fn cut_back(&mut self, at: i64) {
+        if at >= self.end {
+            return;
+        }
+        let across = self.open.range(..at).next_back().filter(|(_, open)| at < open.next);
+        if let Some(walk) = across.map(|(_, open)| Arc::clone(&open.walk)) {
+            self.note(&walk);
+        }
+        self.cut(at);
+        self.open.split_off(&at);
+        self.cuts += 1;
+        self.cut_at = self.cut_at.min(at);
     }
 }
 
@@ -77,19 +135,28 @@ pub(crate) struct Span {
     pub(crate) next: i64,
     /// The log was cut back so often before.
     cuts: u64,
+    walk: Arc<Walk>,
+}
+
+impl Span {
+    /// The record at this offset, of a batch that is not finished, is in hand: those before it are finished.
+    #[inline]
+    pub(crate) fn reached(&self, offset: i64) {
+        self.walk.at.store(offset, Ordering::Release);
+    }
+
+    /// Where [`Self::reached`] writes.
+    pub(crate) fn reached_word(&self) -> &AtomicI64 {
+        &self.walk.at
+    }
 }
 
 /// The ledger of a partition, from its assignment or a seek on until the next.
 #[derive(Debug)]
 pub(crate) struct Marks {
     ledger: Mutex<Ledger>,
-    /// Who hands the records of a batch on one by one is at this offset; -1: nobody is anywhere. Looked at with the ledger,
-    /// and written without it, for each record.
-    reached: AtomicI64,
     /// Who hands records on one by one has handed on this one last, if that says nothing of those before it.
-    handed_on: AtomicI64,
-    /// Both, as they were when it was looked whether the application has moved.
-    seen: [AtomicI64; 2],
+    handed_on: Arc<Walk>,
     /// Nobody has any of it in hand: what is open was not handed on yet, and waits.
     aside: AtomicBool,
     attention: Arc<Attention>,
@@ -97,12 +164,9 @@ pub(crate) struct Marks {
 
 impl Marks {
     pub(crate) fn new(attention: &Arc<Attention>) -> Self {
-        let nowhere = || AtomicI64::new(-1);
         Self {
             ledger: Mutex::default(),
-            reached: nowhere(),
-            handed_on: nowhere(),
-            seen: [nowhere(), nowhere()],
+            handed_on: Walk::new(),
             aside: AtomicBool::new(false),
             attention: Arc::clone(attention),
         }
@@ -117,18 +181,14 @@ impl Marks {
         let mut ledger = self.lock();
         if ledger.incarnation != incarnation {
             *ledger = Ledger { incarnation, cut_at: i64::MAX, ..Ledger::default() };
-            self.reached.store(-1, Ordering::Release);
         }
-        let open = Open { next: to.0, before: from.1, epoch: to.1 };
-        // What was handed out from here on before is not in the log any more.
-        ledger.cut(from.0);
-        if !ledger.open.split_off(&from.0).is_empty() {
-            ledger.cuts += 1;
-            ledger.cut_at = ledger.cut_at.min(from.0);
-            self.reached.store(-1, Ordering::Release);
-        }
+        ledger.cut_back(from.0);
+        let walk = Walk::new();
+        let open = Open { next: to.0, before: from.1, epoch: to.1, walk: Arc::clone(&walk) };
         ledger.open.insert(from.0, open);
-        Span { incarnation, first: from.0, next: to.0, cuts: ledger.cuts }
+        ledger.end = to.0;
+        ledger.last = Some(Arc::clone(&walk));
+        Span { incarnation, first: from.0, next: to.0, cuts: ledger.cuts, walk }
     }
 
     /// It has finished a span, or its beginning, up to `next`. Finishing twice, or what is not open any more, does
@@ -147,7 +207,7 @@ impl Marks {
         if ledger.incarnation != span.incarnation || first >= next {
             return;
         }
-        self.cut_range(&mut ledger, first, next);
+        cut_range(&mut ledger, span, first, next);
         let done: Vec<i64> = ledger.open.range(first..next).map(|(at, _)| *at).collect();
         let is_news = !done.is_empty();
         for at in done {
@@ -164,49 +224,28 @@ impl Marks {
     pub(crate) fn set_apart(&self, span: &Span, first: i64, next: i64) {
         let mut ledger = self.lock();
         if ledger.incarnation == span.incarnation {
-            self.cut_range(&mut ledger, first.max(span.first), next.min(span.next));
+            cut_range(&mut ledger, span, first.max(span.first), next.min(span.next));
         }
-    }
-
-    /// What is open begins anew at both offsets. What was reached is noted in the ledger first: later that may be
-    /// within another range.
-    fn cut_range(&self, ledger: &mut Ledger, first: i64, next: i64) {
-        let reached = self.reached.load(Ordering::Acquire);
-        if let Some(walked) = ledger.cut(reached) {
-            ledger.open.remove(&walked);
-        }
-        ledger.cut(first);
-        ledger.cut(next);
-    }
-
-    /// The record at this offset, of a batch that is not finished, is in hand: those before it are finished.
-    #[inline]
-    pub(crate) fn reached(&self, offset: i64) {
-        self.reached.store(offset, Ordering::Release);
     }
 
     /// The record at this offset is handed on, by whom records are handed on one by one.
     #[inline]
     pub(crate) fn hands_on(&self, offset: i64) {
-        self.handed_on.store(offset, Ordering::Relaxed);
+        self.handed_on.at.store(offset, Ordering::Relaxed);
     }
 
     /// Whether records were handed on one by one since the last look: the application is there, though it asks for no batch.
     pub(crate) fn has_moved(&self) -> bool {
-        let now = [&self.reached, &self.handed_on].map(|at| at.load(Ordering::Relaxed));
-        let before = [0, 1].map(|i| self.seen[i].swap(now[i], Ordering::Relaxed));
-        now != before
+        let ledger = self.lock();
+        // All are looked at, so that none is news the next time.
+        let walks = ledger.open.values().map(|open| &open.walk).chain(&ledger.last);
+        walks.fold(self.handed_on.has_moved(), |any, walk| walk.has_moved() || any)
     }
 
     /// Nobody has any of it in hand, or somebody has again.
     pub(crate) fn put_aside(&self, aside: bool) {
         self.aside.store(aside, Ordering::Release);
         self.attention.draw();
-    }
-
-    /// Where [`Self::reached`] writes.
-    pub(crate) fn reached_word(&self) -> &AtomicI64 {
-        &self.reached
     }
 
     /// Whether the application has something that it did not finish.
@@ -221,11 +260,18 @@ impl Marks {
         // Before anything is handed out of a log that was cut back, the position is what counts.
         let lowest = lowest.filter(|(first, _)| **first < position.0);
         let Some((first, open)) = lowest else { return position };
-        match self.reached.load(Ordering::Acquire) {
+        match open.walk.at() {
             at if *first < at && at < open.next => (at, open.epoch),
             _ => (*first, open.before),
         }
     }
+}
+
+/// What is open begins anew at both offsets.
+fn cut_range(ledger: &mut Ledger, span: &Span, first: i64, next: i64) {
+    ledger.note(&span.walk);
+    ledger.cut(first);
+    ledger.cut(next);
 }
 
 #[cfg(test)]
@@ -268,7 +314,7 @@ mod tests {
         let marks = marks();
         let span = marks.handed(1, (10, 3), (20, 4));
         for (reached, at) in [(10, (10, 3)), (11, (11, 4)), (19, (19, 4))] {
-            marks.reached(reached);
+            span.reached(reached);
             assert_eq!(marks.committable(1, (20, 4)), at);
         }
         let next = marks.handed(1, (20, 4), (30, 4));
@@ -278,7 +324,7 @@ mod tests {
             (20, 4),
             "where it was in another one says nothing"
         );
-        marks.reached(25);
+        next.reached(25);
         assert_eq!(marks.committable(1, (30, 4)), (25, 4));
         marks.done(&next, 30);
         assert_eq!(marks.committable(1, (30, 4)), (30, 4));
@@ -318,11 +364,11 @@ mod tests {
     fn what_was_reached_is_finished_whatever_is_acknowledged_behind_it() {
         let marks = marks();
         let span = marks.handed(1, (10, 3), (20, 4));
-        marks.reached(14);
+        span.reached(14);
         marks.done_range(&span, 14, 15);
         assert_eq!(marks.committable(1, (20, 4)), (15, 4));
-        marks.reached(15);
-        marks.reached(17);
+        span.reached(15);
+        span.reached(17);
         marks.done_range(&span, 18, 19);
         assert_eq!(marks.committable(1, (20, 4)), (17, 4));
     }
@@ -331,11 +377,11 @@ mod tests {
     fn what_is_set_apart_is_not_finished_by_who_comes_behind_it() {
         let marks = marks();
         let span = marks.handed(1, (10, 3), (20, 4));
-        marks.reached(12);
+        span.reached(12);
         // Another goes on behind it.
         marks.set_apart(&span, 12, 13);
-        marks.reached(13);
-        marks.reached(17);
+        span.reached(13);
+        span.reached(17);
         assert_eq!(marks.committable(1, (20, 4)), (12, 4));
         marks.done_range(&span, 12, 13);
         assert_eq!(marks.committable(1, (20, 4)), (17, 4));
@@ -365,13 +411,39 @@ mod tests {
         );
     }
 
+    /// All that was handed out of the old log is done, so that nothing is open as it is cut back.
+    #[test]
+    fn how_far_a_batch_was_handed_on_says_nothing_of_what_came_in_its_place() {
+        let marks = marks();
+        let old = marks.handed(1, (0, -1), (10, 1));
+        old.reached(9);
+        marks.done(&old, 10);
+        let new = marks.handed(1, (5, 1), (15, 2));
+        assert_eq!(marks.committable(1, (15, 2)), (5, 1));
+        old.reached(8);
+        assert_eq!(marks.committable(1, (15, 2)), (5, 1));
+        marks.done(&old, 10);
+        assert_eq!(marks.committable(1, (15, 2)), (5, 1), "nor does to finish it again");
+        marks.done(&new, 15);
+        // Another topic of the name, and who is at it still hands on the old one's records.
+        marks.handed(2, (0, -1), (200, 0));
+        new.reached(14);
+        assert_eq!(marks.committable(2, (200, 0)), (0, -1));
+        // As far as somebody had come in what is left of a batch, that is finished.
+        let marks = self::marks();
+        let old = marks.handed(1, (0, -1), (10, 1));
+        old.reached(3);
+        marks.handed(1, (5, 1), (15, 2));
+        assert_eq!(marks.committable(1, (15, 2)), (3, 1));
+    }
+
     /// lr2782: offsets of one partition were committed for another of its name.
     #[test]
     fn what_another_incarnation_left_open_says_nothing() {
         let marks = marks();
         let old = marks.handed(1, (10, 3), (20, 3));
         assert_eq!(marks.committable(2, (0, -1)), (0, -1));
-        marks.reached(12);
+        old.reached(12);
         let new = marks.handed(2, (0, -1), (15, 0));
         assert_eq!(marks.committable(2, (15, 0)), (0, -1));
         marks.done(&old, 20);
@@ -384,14 +456,21 @@ mod tests {
     fn who_hands_records_on_is_there() {
         let marks = marks();
         assert!(!marks.has_moved());
-        marks.handed(1, (0, -1), (9, 0));
+        let span = marks.handed(1, (0, -1), (9, 0));
         assert!(!marks.has_moved());
-        marks.reached(3);
+        span.reached(3);
         assert!(marks.has_moved() && !marks.has_moved());
         marks.hands_on(3);
         assert!(marks.has_moved() && !marks.has_moved());
-        marks.reached(3);
+        span.reached(3);
         assert!(!marks.has_moved());
+        // Of several, and of one that is finished already.
+        let last = marks.handed(1, (9, 0), (20, 0));
+        span.reached(4);
+        assert!(marks.has_moved() && !marks.has_moved());
+        marks.done(&last, 20);
+        last.reached(12);
+        assert!(marks.has_moved() && !marks.has_moved());
     }
 
     #[test]

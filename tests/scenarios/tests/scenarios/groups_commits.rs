@@ -1,0 +1,133 @@
+//! Commits that the application asks for, while partitions come and go: a commit that is said to have been made was, and what is
+//! committed is what was done. In virtual time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ottla::testing::{ApiKey, Cluster, Fault, FaultRule, GroupState};
+use ottla::{
+    Assignor, Client, Commit, Compression, Consumer, ConsumerBuilder, ErrorKind, Event, Record,
+};
+use ottla_scenarios::steps::{acked, acks, cluster, connect, ms, secs, small_batches};
+use ottla_scenarios::virtual_cluster;
+use ottla_scenarios::wait::{until, within};
+use tokio::task::JoinHandle;
+
+const GROUP: &str = "g";
+
+/// So many records in each of the partitions, each a batch of its own.
+async fn write(cluster: &Cluster, partitions: std::ops::Range<i32>, count: usize) {
+    let client = connect(virtual_cluster::client(cluster, 77)).await;
+    let producer = small_batches(&client).build().unwrap();
+    for partition in partitions {
+        for _ in 0..count {
+            acked(&producer, Record::to("t").partition(partition).value(&[7; 700])).await;
+        }
+    }
+}
+
+/// Ten records in one batch in partition 0.
+async fn write_ten(cluster: &Cluster) {
+    let client = connect(virtual_cluster::client(cluster, 78)).await;
+    let producer = client.producer().linger(ms(5)).compression(Compression::None).build().unwrap();
+    // Without a turn for anybody in between: ten are one batch.
+    let send = |_| producer.try_send(Record::to("t").partition(0).value("x")).unwrap();
+    acks((0..10).map(send).collect()).await;
+}
+
+async fn client(cluster: &Cluster, seed: u64) -> Client {
+    connect(virtual_cluster::client(cluster, seed)).await
+}
+
+fn member(client: &Client) -> ConsumerBuilder {
+    client.consumer().group(GROUP).topics(["t"]).assignors([Assignor::Range])
+}
+
+fn committed(cluster: &Cluster, partition: i32) -> Option<i64> {
+    cluster.group(GROUP)?.committed("t", partition).map(|at| at.offset)
+}
+
+fn is_settled(cluster: &Cluster, members: usize) -> bool {
+    cluster
+        .group(GROUP)
+        .is_some_and(|g| g.state == GroupState::Stable && g.members.len() == members)
+}
+
+/// The next batch, whatever is told before it.
+async fn batch_within(consumer: &mut Consumer, time: Duration) -> Option<ottla::Batch> {
+    tokio::time::timeout(time, async {
+        loop {
+            if let Ok(batch) = consumer.next().await.expect("it is open") {
+                return batch;
+            }
+        }
+    })
+    .await
+    .ok()
+}
+
+/// Asks for the next, and gives up the wait: what was in hand is done.
+async fn asks_once(consumer: &mut Consumer) {
+    assert!(tokio::time::timeout(secs(1), consumer.next()).await.is_err());
+}
+
+/// Reads for ever, and counts the records.
+fn reads(mut consumer: Consumer) -> (JoinHandle<()>, Arc<AtomicUsize>) {
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let task = tokio::spawn(async move {
+        while let Some(next) = consumer.next().await {
+            if let Ok(batch) = next {
+                count.fetch_add(batch.len(), Ordering::Relaxed);
+            }
+        }
+    });
+    (task, read)
+}
+
+// --- how far a batch was handed on
+
+#[tokio::test(start_paused = true)]
+async fn how_far_a_batch_was_handed_on_says_nothing_of_a_log_that_was_cut_back() {
+    let cluster = cluster(3, 1);
+    write(&cluster, 0..1, 10).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).commit_interval(secs(3_600)).build().unwrap();
+    for offset in 0..10 {
+        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+        batch.reached(offset);
+    }
+    // All of it is done, so that nothing is open when the log is cut back.
+    asks_once(&mut consumer).await;
+    assert_eq!(cluster.elect_uncleanly("t", 0, 2, 5).unwrap(), 5);
+    write_ten(&cluster).await;
+    let batch = batch_within(&mut consumer, secs(60)).await.expect("the new log");
+    assert_eq!((batch.base_offset(), batch.next_offset()), (5, 15));
+    // None of it was handed on yet.
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(5));
+}
+
+/// Two threads: one is at the last batch of the old topic still while the other is given the new one's.
+#[tokio::test(start_paused = true)]
+async fn who_is_still_at_a_former_topic_says_nothing_of_this_one() {
+    let cluster = cluster(1, 1);
+    write_ten(&cluster).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).commit(Commit::Acked).build().unwrap();
+    let old = within("a batch", consumer.next()).await.unwrap().unwrap();
+    cluster.delete_topic("t").unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    write_ten(&cluster).await;
+    let new = batch_within(&mut consumer, secs(60)).await.expect("the new topic");
+    assert_eq!((new.len(), new.base_offset()), (10, 0));
+    old.reached(6);
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0).unwrap_or(0), 0);
+    new.reached(3);
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(3));
+}
+
+// --- what an events program is told
