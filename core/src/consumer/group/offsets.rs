@@ -151,20 +151,31 @@ impl Offsets {
         self.due = now + jittered(self.interval, rng);
         self.urgent = false;
         let orders = std::mem::take(&mut self.orders);
-        let marks = !self.by_hand || orders.iter().any(|(order, _)| order.places.is_none());
         // Who asks for it by hand hears what the group says to it now.
         let by_hand = !orders.is_empty();
         let mut places: BTreeMap<Key, Had> = BTreeMap::new();
-        for (key, place, incarnation) in committable.into_iter().filter(|_| marks) {
-            let new = (place, incarnation);
-            let has = is_same(self.known.get(&key), new);
-            if !has && (by_hand || !is_same(self.refused.get(&key), new)) {
-                places.insert(key, (place, Some(incarnation)));
+        let mark = |places: &mut BTreeMap<Key, Had>| {
+            for (key, place, incarnation) in &committable {
+                let new = (*place, *incarnation);
+                let has = is_same(self.known.get(key), new);
+                let is_told = !by_hand && is_same(self.refused.get(key), new);
+                // It may have been put elsewhere by an order that came before.
+                if places.contains_key(key) || !has && !is_told {
+                    places.insert(key.clone(), (*place, Some(*incarnation)));
+                }
             }
+        };
+        if !self.by_hand {
+            mark(&mut places);
         }
+        // In the order in which they were given: the last word about a partition counts.
         for (order, _) in &orders {
-            let named = order.places.iter().flatten();
-            places.extend(named.map(|(key, place)| (key.clone(), (*place, None))));
+            match &order.places {
+                Some(named) => {
+                    places.extend(named.iter().map(|(key, place)| (key.clone(), (*place, None))));
+                }
+                None => mark(&mut places),
+            }
         }
         if places.is_empty() {
             orders.into_iter().for_each(|(order, _)| answer(order, Ok(())));
@@ -277,5 +288,38 @@ mod tests {
         offsets.hurry();
         assert!(offsets.is_due(now));
         assert!(offsets.begin(vec![(key, (5, 0), 1)], now, &mut rng).is_some());
+    }
+
+    /// Who commits by hand what was done, after it has put the group somewhere else, wants the former.
+    #[test]
+    fn the_last_word_about_a_partition_counts() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let patience = Duration::from_secs(30);
+        let mut offsets = Offsets::new(Duration::from_secs(5), true, patience, now, &mut rng);
+        let (t, u): (Key, Key) = ((Arc::from("t"), 0), (Arc::from("u"), 0));
+        let named = |key: &Key, at| Some(Places::from([(key.clone(), (at, -1))]));
+        let done = || vec![(t.clone(), (20, 0), 1)];
+        let order = |offsets: &mut Offsets, places| {
+            let (reply, told) = oneshot::channel();
+            offsets.order(Order { places, reply }, now);
+            told
+        };
+        let mut told = vec![
+            order(&mut offsets, named(&t, 5)),
+            order(&mut offsets, named(&u, 3)),
+            order(&mut offsets, None),
+        ];
+        let sent = offsets.begin(done(), now, &mut rng).unwrap();
+        assert_eq!(sent, Places::from([(t.clone(), (20, 0)), (u.clone(), (3, -1))]));
+        // The same when it is made again, with one that was asked for meanwhile.
+        offsets.failed(&Error::timeout("a commit", patience), now, &mut rng);
+        told.push(order(&mut offsets, named(&t, 6)));
+        let sent = offsets.begin(done(), now, &mut rng).unwrap();
+        assert_eq!(sent, Places::from([(t.clone(), (6, -1)), (u.clone(), (3, -1))]));
+        told.push(order(&mut offsets, None));
+        offsets.answered(|_| true, |_| None);
+        assert!(told[..4].iter_mut().all(|told| told.try_recv().unwrap().is_ok()));
+        let sent = offsets.begin(done(), now, &mut rng).unwrap();
+        assert_eq!(sent, Places::from([(t.clone(), (20, 0))]));
     }
 }

@@ -130,4 +130,33 @@ async fn who_is_still_at_a_former_topic_says_nothing_of_this_one() {
     assert_eq!(committed(&cluster, 0), Some(3));
 }
 
+// --- several commits, and commits that nobody waits for
+
+#[tokio::test(start_paused = true)]
+async fn of_two_commits_the_later_one_counts() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 3).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).commit(Commit::Manual).build().unwrap();
+    for _ in 0..3 {
+        within("a batch", consumer.next()).await.unwrap().unwrap();
+    }
+    let control = consumer.control();
+    // While the first is under way the others wait, and are then made together.
+    let late = || FaultRule::new(Fault::Delay(secs(1))).api(ApiKey::OFFSET_COMMIT);
+    cluster.faults().inject(late());
+    let [low, other] = [1, 0].map(|at| control.commit_to([("t", 0, at)]));
+    let all = async { tokio::join!(biased; other, low, control.commit()) };
+    let (other, low, all) = within("all", all).await;
+    assert!(other.is_ok() && low.is_ok() && all.is_ok());
+    assert_eq!(committed(&cluster, 0), Some(2));
+    // The other way round.
+    cluster.faults().inject(late());
+    let low = control.commit_to([("t", 0, 1)]);
+    let all = async { tokio::join!(biased; control.commit(), control.commit(), low) };
+    let (_, all, low) = within("all", all).await;
+    assert!(low.is_ok() && all.is_ok());
+    assert_eq!(committed(&cluster, 0), Some(1));
+}
+
 // --- what an events program is told
