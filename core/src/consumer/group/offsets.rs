@@ -107,10 +107,11 @@ impl Offsets {
         self.orders.push((order, now + self.patience));
     }
 
-    /// Those that have waited long enough are told, and those that nobody waits for are forgotten.
+    /// Those that have waited long enough are told. Whether somebody still waits for them says nothing: who has given up waiting
+    /// wanted the commit.
     pub(super) fn expire(&mut self, now: Instant) {
-        let over = |(order, until): &mut (Order, Instant)| *until <= now || order.reply.is_closed();
-        let over: Vec<(Order, Instant)> = self.orders.extract_if(.., over).collect();
+        let over: Vec<(Order, Instant)> =
+            self.orders.extract_if(.., |(_, until)| *until <= now).collect();
         for (order, _) in over {
             let late = || Error::timeout("a commit", self.patience);
             answer(order, Err(self.trouble.clone().unwrap_or_else(late)));
@@ -321,5 +322,25 @@ mod tests {
         assert!(told[..4].iter_mut().all(|told| told.try_recv().unwrap().is_ok()));
         let sent = offsets.begin(done(), now, &mut rng).unwrap();
         assert_eq!(sent, Places::from([(t.clone(), (20, 0))]));
+    }
+
+    /// What was asked for is done, or told as failed, whether somebody listens or not.
+    #[test]
+    fn a_commit_that_nobody_waits_for_any_more_is_made_all_the_same() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let patience = Duration::from_secs(30);
+        let mut offsets = Offsets::new(Duration::from_secs(5), true, patience, now, &mut rng);
+        let key: Key = (Arc::from("t"), 0);
+        let (reply, told) = oneshot::channel();
+        offsets.order(Order { places: Some(Places::from([(key.clone(), (5, -1))])), reply }, now);
+        drop(told);
+        offsets.expire(now + patience / 2);
+        assert!(offsets.is_due(now));
+        let sent = offsets.begin(Vec::new(), now, &mut rng).unwrap();
+        assert_eq!(sent, Places::from([(key, (5, -1))]));
+        offsets.failed(&Error::timeout("a commit", patience), now, &mut rng);
+        // Not for ever.
+        offsets.expire(now + patience);
+        assert_eq!(offsets.expires(), None);
     }
 }

@@ -159,4 +159,19 @@ async fn of_two_commits_the_later_one_counts() {
     assert_eq!(committed(&cluster, 0), Some(1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_nobody_waits_for_any_more_is_made_all_the_same() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 3).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).commit(Commit::Manual).build().unwrap();
+    within("a batch", consumer.next()).await.unwrap().unwrap();
+    cluster.remove_coordinator(GROUP);
+    let given_up = tokio::time::timeout(secs(1), consumer.commit_to([("t", 0, 2)])).await;
+    assert!(given_up.is_err());
+    tokio::time::sleep(secs(5)).await;
+    cluster.move_coordinator(GROUP, 1).unwrap();
+    until("it is committed", || committed(&cluster, 0) == Some(2)).await;
+}
+
 // --- what an events program is told
