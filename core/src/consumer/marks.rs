@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
+use crate::protocol::NO_EPOCH;
+
 /// Wakes who sees to the membership when something that it waits for may have come about.
 #[derive(Debug, Default)]
 pub(crate) struct Attention {
@@ -253,6 +255,20 @@ impl Marks {
         !self.aside.load(Ordering::Acquire) && !self.lock().open.is_empty()
     }
 
+    /// Up to where the application has worked, or does still: the end of what is in hand, or of what is finished without a
+    /// gap; `None` if it was given nothing.
+    pub(crate) fn worked(&self, incarnation: u64) -> Option<i64> {
+        let aside = self.aside.load(Ordering::Acquire);
+        let ledger = self.lock();
+        if ledger.incarnation != incarnation || ledger.last.is_none() {
+            return None;
+        }
+        let in_hand = ledger.open.values().next_back().filter(|_| !aside).map(|open| open.next);
+        let end = (ledger.end, NO_EPOCH);
+        drop(ledger);
+        in_hand.or_else(|| Some(self.committable(incarnation, end).0))
+    }
+
     /// From where the next reader is to go on, if the position is here.
     pub(crate) fn committable(&self, incarnation: u64, position: Place) -> Place {
         let ledger = self.lock();
@@ -328,6 +344,23 @@ mod tests {
         assert_eq!(marks.committable(1, (30, 4)), (25, 4));
         marks.done(&next, 30);
         assert_eq!(marks.committable(1, (30, 4)), (30, 4));
+    }
+
+    #[test]
+    fn what_was_worked_on_is_what_is_in_hand_and_what_was_finished() {
+        let marks = marks();
+        assert_eq!(marks.worked(1), None, "nothing was handed out");
+        let a = marks.handed(1, (10, 3), (20, 4));
+        let b = marks.handed(1, (20, 4), (30, 4));
+        assert_eq!(marks.worked(1), Some(30));
+        marks.done(&b, 30);
+        assert_eq!(marks.worked(1), Some(20));
+        marks.done(&a, 15);
+        marks.put_aside(true);
+        assert_eq!(marks.worked(1), Some(15));
+        marks.done(&a, 20);
+        assert_eq!(marks.worked(1), Some(30));
+        assert_eq!(marks.worked(2), None, "of another topic of the name");
     }
 
     #[test]

@@ -188,6 +188,16 @@ impl Buffer {
         })
     }
 
+    /// Up to where the application has worked on these, or does still, as far as it was given any of them.
+    pub(in crate::consumer) fn worked(&self, partitions: &[Key]) -> Vec<(Key, i64)> {
+        let state = self.lock();
+        let worked = |key: &Key| {
+            let shelf = state.shelves.get(state.shelves.find(&key.0, key.1)?)?;
+            Some((key.clone(), shelf.worked()?))
+        };
+        partitions.iter().filter_map(worked).collect()
+    }
+
     /// The application ends the consumer itself: what it has in hand stays unfinished, unless it has said otherwise.
     pub(in crate::consumer) fn lets_go(&self) {
         if let Some(seat) = &mut self.lock().seat {

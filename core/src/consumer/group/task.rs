@@ -131,6 +131,10 @@ struct Giving {
     event: u64,
     /// All is finished; what is done is being committed.
     finished: bool,
+    /// How often the application had asked for the next when it was finished: who commits by hand may do so until it asks again.
+    asks: u64,
+    /// The last order of the application's that is waited for.
+    orders: Option<u64>,
     /// Before the deadline what is finished until then is committed.
     last_call: Option<Instant>,
 }
@@ -297,8 +301,15 @@ impl Member {
                 self.learn();
             }
             self.offsets.expire(now);
+            let is_closed = self.buffer.is_closed();
             self.see_application();
-            self.close_if_wanted(now);
+            // What was ordered before the application asked for the next, or closed, comes before that.
+            for _ in 0..self.orders.len() {
+                if let Ok(command) = self.orders.try_recv() {
+                    self.obey(command);
+                }
+            }
+            self.close_if_wanted(is_closed, now);
             self.choose(now);
             if self.machine.next_wake().is_some_and(|at| at <= now) {
                 self.tell(events::Event::Tick);
@@ -403,8 +414,8 @@ impl Member {
         }
     }
 
-    fn close_if_wanted(&mut self, now: Instant) {
-        if self.closing || !self.buffer.is_closed() {
+    fn close_if_wanted(&mut self, is_closed: bool, now: Instant) {
+        if self.closing || !is_closed {
             return;
         }
         self.closing = true;
@@ -484,9 +495,11 @@ impl Member {
         let mut done = Vec::new();
         let mut rest = Vec::with_capacity(self.givings.len());
         for (mut giving, finished) in std::mem::take(&mut self.givings).into_iter().zip(finished) {
-            giving.finished = finished;
+            if finished && !giving.finished {
+                (giving.finished, giving.asks) = (true, self.presence.asks);
+            }
             let has = self.offsets.has(&committable, &giving.keys);
-            if finished && (none || has) {
+            if finished && (none || self.may_give(&mut giving, has)) {
                 done.push(giving.round);
                 continue;
             }
@@ -500,6 +513,22 @@ impl Member {
         for round in done {
             self.tell(events::Event::GaveUp { round });
         }
+    }
+
+    /// Whether what is finished is given up now. `has`: the group has all that is done of it.
+    fn may_give(&self, giving: &mut Giving, has: bool) -> bool {
+        let by_hand = self.offsets.is_by_hand();
+        if !has && !by_hand {
+            return false;
+        }
+        // It may commit what it has just finished. Whoever asks for the next instead does not.
+        let goes_on = self.presence.waits || self.presence.asks != giving.asks;
+        if !has && !goes_on && !self.closing {
+            return false;
+        }
+        // Those that come later are not waited for: there may be no end of them.
+        let last = *giving.orders.get_or_insert(self.offsets.last_order());
+        !self.offsets.owes(&giving.keys, last)
     }
 
     /// Whether the application has nothing in hand of what is to be given up.

@@ -130,6 +130,127 @@ async fn who_is_still_at_a_former_topic_says_nothing_of_this_one() {
     assert_eq!(committed(&cluster, 0), Some(3));
 }
 
+// --- commits while partitions are given up
+
+#[tokio::test(start_paused = true)]
+async fn a_rebalance_waits_for_the_commit_that_was_asked_for() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 2).await;
+    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+    let mut consumer = member(&one).commit(Commit::Manual).build().unwrap();
+    let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+    let (other, _) = reads(member(&two).commit(Commit::Manual).build().unwrap());
+    let group = || cluster.group(GROUP).unwrap();
+    until("the group rebalances", || group().state == GroupState::PreparingRebalance).await;
+    tokio::time::sleep(secs(10)).await;
+    batch.ack();
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(1));
+    other.abort();
+}
+
+/// It works on with its own pace: between the end of a batch and the commit of it nothing is taken away.
+#[tokio::test(start_paused = true)]
+async fn who_commits_by_hand_may_do_so_before_it_asks_for_the_next() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 2).await;
+    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+    let mut consumer = member(&one).commit(Commit::Manual).build().unwrap();
+    let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+    let (other, _) = reads(member(&two).commit(Commit::Manual).build().unwrap());
+    let group = || cluster.group(GROUP).unwrap();
+    until("the group rebalances", || group().state == GroupState::PreparingRebalance).await;
+    tokio::time::sleep(secs(10)).await;
+    batch.ack();
+    tokio::time::sleep(secs(10)).await;
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(1));
+    until("all are members", || is_settled(&cluster, 2)).await;
+    other.abort();
+}
+
+/// Nothing is in hand, so that nobody waits for anything. What it has not committed others read again, and it is not told
+/// that it were committed.
+#[tokio::test(start_paused = true)]
+async fn what_has_gone_without_a_commit_is_not_said_to_be_committed() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 0..2, 1).await;
+    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+    let consumer = member(&one).commit(Commit::Manual).build().unwrap();
+    let control = consumer.control();
+    let (first, read) = reads(consumer);
+    until("it has all", || read.load(Ordering::Relaxed) == 2).await;
+    let mut second = member(&two).commit(Commit::Manual).build().unwrap();
+    let its = within("a batch", second.next()).await.unwrap().unwrap();
+    until("it has its own again", || read.load(Ordering::Relaxed) == 3).await;
+    let error = within("a commit", control.commit()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+    // What it has is committed all the same, and it is told once.
+    assert_eq!(committed(&cluster, 1 - its.partition()), Some(1));
+    assert_eq!(committed(&cluster, its.partition()), None);
+    within("a commit", control.commit()).await.unwrap();
+    first.abort();
+}
+
+/// COORDINATOR_LOAD_IN_PROGRESS until the time to give up is over.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_still_waits_when_its_partition_goes_has_failed() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 0..2, 1).await;
+    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+    let loads = FaultRule::new(Fault::Error(14)).api(ApiKey::OFFSET_COMMIT).always();
+    let loads = cluster.faults().inject(loads);
+    let consumer = member(&one).max_poll_interval(secs(20)).build().unwrap();
+    let control = consumer.control();
+    let (first, read) = reads(consumer);
+    until("it has all", || read.load(Ordering::Relaxed) == 2).await;
+    let mut second = member(&two).max_poll_interval(secs(20)).build().unwrap();
+    let asks = async { (second.next().await.unwrap().unwrap(), second) };
+    let commits = async {
+        tokio::time::sleep(secs(1)).await;
+        control.commit().await
+    };
+    let goes = async {
+        until("both are members", || is_settled(&cluster, 2)).await;
+        cluster.faults().remove(loads);
+    };
+    let ((its, second), commit, ()) =
+        within("all", async { tokio::join!(asks, commits, goes) }).await;
+    assert_eq!(committed(&cluster, its.partition()), None);
+    assert_eq!(commit.unwrap_err().kind(), ErrorKind::Fenced);
+    first.abort();
+    drop(second);
+}
+
+/// Its response never comes, the member is expelled, and is one again before that is known.
+#[tokio::test(start_paused = true)]
+async fn a_commit_under_way_of_a_membership_that_is_over_has_failed() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 1).await;
+    let one = client(&cluster, 1).await;
+    let consumer = member(&one).commit(Commit::Manual).build().unwrap();
+    let control = consumer.control();
+    let (task, read) = reads(consumer);
+    until("it has all", || read.load(Ordering::Relaxed) == 1).await;
+    let cut = FaultRule::new(Fault::Delay(secs(20))).api(ApiKey::OFFSET_COMMIT);
+    cluster.faults().inject(cut);
+    let sent = cluster.stats().requests_of(ApiKey::OFFSET_COMMIT);
+    let places = control.clone();
+    let commit = tokio::spawn(async move { places.commit_to([("t", 0, 1)]).await });
+    until("it is sent", || cluster.stats().requests_of(ApiKey::OFFSET_COMMIT) > sent).await;
+    let members = cluster.group(GROUP).unwrap().members;
+    cluster.expire_member(GROUP, &members[0].id).unwrap();
+    until("it is one again", || {
+        is_settled(&cluster, 1) && cluster.group(GROUP).unwrap().members[0].id != members[0].id
+    })
+    .await;
+    until("it reads again", || read.load(Ordering::Relaxed) == 2).await;
+    let error = within("a commit", commit).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert_eq!(committed(&cluster, 0), None);
+    task.abort();
+}
+
 // --- several commits, and commits that nobody waits for
 
 #[tokio::test(start_paused = true)]
