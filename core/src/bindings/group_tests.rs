@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ottla_test_broker::{Cluster, GroupState};
+use ottla_test_broker::{ApiKey, Cluster, Fault, FaultRule, GroupState};
 
 use super::*;
 use crate::consumer::{Assignor, Commit, GroupProtocol};
@@ -123,6 +123,23 @@ fn events_come_before_batches_and_only_to_those_who_ask() {
     assert!(consumer.subscribe(&["t"]).is_err());
     let other = engine.consumer(options(GroupOptions::default())).unwrap();
     assert_eq!(next(&other).topic(), "t");
+}
+
+/// The commit is under way when the consumer leaves.
+#[test]
+fn leaving_does_not_overtake_a_commit() {
+    let (cluster, engine) = written(2);
+    let by_hand = GroupOptions { commit: Some(Commit::Manual), ..Default::default() };
+    let consumer = engine.consumer(options(by_hand)).unwrap();
+    next(&consumer).ack();
+    let late = FaultRule::new(Fault::Delay(Duration::from_millis(300)));
+    cluster.faults().inject(late.api(ApiKey::OFFSET_COMMIT));
+    consumer.commit(5, None);
+    consumer.leave(7);
+    let first = told_one_of(&engine, &[5, 7]);
+    assert_eq!((first.tag, first.error.map(|e| e.to_string())), (5, None));
+    assert!(told(&engine, 7).error.is_none());
+    assert_eq!(committed(&cluster), Some(1));
 }
 
 /// Nobody waits for the group when the client goes, and it leaves all the same.

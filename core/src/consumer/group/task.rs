@@ -190,6 +190,8 @@ pub(crate) struct Member {
     presence: Presence,
     halted: bool,
     lease: Lease,
+    /// When the consumer is closed, at the latest.
+    closes: Option<Instant>,
     closing: bool,
     ended: bool,
     /// The incarnation of the cluster that the group is of.
@@ -208,6 +210,9 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// How long a close may take, commit and farewell included.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How much of that is left for what is done by itself at the end, whatever was ordered before.
+const CLOSE_RESERVE: Duration = Duration::from_secs(5);
 
 impl Member {
     pub(crate) fn new(
@@ -279,6 +284,7 @@ impl Member {
             presence: Presence::default(),
             halted: false,
             lease: Lease::Over,
+            closes: None,
             closing: false,
             ended: false,
             orders,
@@ -326,6 +332,7 @@ impl Member {
             let wake = earlier(wake, self.choice_wake());
             let wake = earlier(wake, Some(self.learn_at));
             let wake = earlier(wake, self.offsets.expires());
+            let wake = earlier(wake, self.closes.filter(|_| !self.closing));
             let wake =
                 earlier(wake, self.givings.iter().filter_map(|giving| giving.last_call).min());
             // What the application does next matters: it comes back, or lets go of what is to be given up.
@@ -395,7 +402,7 @@ impl Member {
         self.buffer.announce(Event::Lost(actions::named(&keys)));
         self.first_seen.clear();
         self.presence = Presence::default();
-        self.closing = false;
+        (self.closes, self.closing) = (None, false);
         self.learn();
     }
 
@@ -414,13 +421,17 @@ impl Member {
         }
     }
 
+    /// Commits that were ordered before are made first, as long as the farewell has its time.
     fn close_if_wanted(&mut self, is_closed: bool, now: Instant) {
         if self.closing || !is_closed {
             return;
         }
+        let until = *self.closes.get_or_insert(now + CLOSE_WITHIN - CLOSE_RESERVE);
+        if now < until && self.offsets.has_orders() {
+            return;
+        }
         self.closing = true;
-        let deadline = now + CLOSE_WITHIN;
-        self.tell(events::Event::Close { deadline, leave: false });
+        self.tell(events::Event::Close { deadline: until + CLOSE_RESERVE, leave: false });
     }
 
     fn renew_lease(&mut self) {

@@ -295,4 +295,56 @@ async fn a_commit_that_nobody_waits_for_any_more_is_made_all_the_same() {
     until("it is committed", || committed(&cluster, 0) == Some(2)).await;
 }
 
+// --- a close right behind a commit
+
+#[tokio::test(start_paused = true)]
+async fn a_close_waits_for_the_commits_that_were_asked_for_before() {
+    for slow in [false, true] {
+        let cluster = cluster(1, 1);
+        write(&cluster, 0..1, 2).await;
+        let client = client(&cluster, 1).await;
+        let mut consumer = member(&client).commit(Commit::Manual).build().unwrap();
+        let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+        batch.ack();
+        if slow {
+            let late = FaultRule::new(Fault::Delay(secs(2))).api(ApiKey::OFFSET_COMMIT);
+            cluster.faults().inject(late);
+        }
+        let control = consumer.control();
+        let both = async { tokio::join!(biased; control.commit(), consumer.close()) };
+        let (commit, close) = within("both", both).await;
+        assert!(close.is_ok());
+        commit.unwrap();
+        assert_eq!(committed(&cluster, 0), Some(1));
+        assert!(cluster.group(GROUP).unwrap().members.is_empty(), "it has left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_commits_and_a_close_behind_them_are_all_done() {
+    let cluster = cluster(1, 1);
+    cluster.create_topic("u", 5, 1).unwrap();
+    write(&cluster, 0..1, 2).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).commit_interval(secs(3_600)).build().unwrap();
+    let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+    let control = consumer.control();
+    let both = async {
+        tokio::join!(
+            biased;
+            control.commit(),
+            control.commit_to([("u", 3, 7)]),
+            control.commit_to([("u", 4, 8)]),
+            consumer.close()
+        )
+    };
+    let (first, second, third, close) = within("all", both).await;
+    assert!(first.is_ok() && close.is_ok());
+    second.unwrap();
+    third.unwrap();
+    let at = |partition| cluster.group(GROUP).unwrap().committed("u", partition).unwrap().offset;
+    assert_eq!((at(3), at(4)), (7, 8));
+    drop(batch);
+}
+
 // --- what an events program is told
