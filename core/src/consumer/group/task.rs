@@ -397,9 +397,11 @@ impl Member {
         self.halted = false;
         self.offsets.begin_anew(&not_a_member(&self.config.id));
         self.givings.clear();
-        let keys: Vec<Key> = std::mem::take(&mut self.parts).into_keys().collect();
+        let keys: Vec<Key> = self.parts.keys().cloned().collect();
+        let told = self.told_of(&keys);
+        self.parts.clear();
         self.buffer.give_up(&keys);
-        self.buffer.announce(Event::Lost(actions::named(&keys)));
+        self.buffer.announce(Event::Lost(actions::named(&told)));
         self.first_seen.clear();
         self.presence = Presence::default();
         (self.closes, self.closing) = (None, false);

@@ -348,3 +348,50 @@ async fn several_commits_and_a_close_behind_them_are_all_done() {
 }
 
 // --- what an events program is told
+
+/// Of one partition it is not known yet where the group was, when another member comes.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_to_have_come_is_said_to_go() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 0..2, 1).await;
+    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+    // UNSTABLE_OFFSET_COMMIT.
+    let unstable = FaultRule::new(Fault::Error(88)).api(ApiKey::OFFSET_FETCH);
+    let unstable = cluster.faults().inject(unstable.topic("t").partition(1).always());
+    let mut consumer = member(&one).build().unwrap();
+    let mut its: Vec<i32> = Vec::new();
+    let event = within("an event", consumer.next_event()).await.unwrap().unwrap();
+    let Event::Assigned(parts) = event else { panic!("{event:?}") };
+    assert_eq!(parts.iter().map(|part| part.partition).collect::<Vec<_>>(), [0]);
+    its.extend(parts.iter().map(|part| part.partition));
+    let batch = within("a batch", consumer.next_event()).await.unwrap().unwrap();
+    assert!(matches!(batch, Event::Batch(_)));
+    let (other, _) = reads(member(&two).build().unwrap());
+    let group = || cluster.group(GROUP).unwrap();
+    until("the group rebalances", || group().state == GroupState::PreparingRebalance).await;
+    // By now partition 1 is given up, and then what is asked for it is answered.
+    tokio::time::sleep(secs(10)).await;
+    cluster.faults().remove(unstable);
+    tokio::time::sleep(secs(10)).await;
+    while let Ok(Some(event)) = tokio::time::timeout(secs(60), consumer.next_event()).await {
+        match event.unwrap() {
+            Event::Assigned(parts) => {
+                for part in parts {
+                    assert!(!its.contains(&part.partition), "{part:?} has come twice");
+                    its.push(part.partition);
+                }
+            }
+            Event::GivingUp { partitions, .. } | Event::Lost(partitions) => {
+                for part in partitions {
+                    assert!(its.contains(&part.partition), "{part:?} goes, and never came");
+                    its.retain(|of| *of != part.partition);
+                }
+            }
+            _ => {}
+        }
+    }
+    its.sort_unstable();
+    let read: Vec<i32> = consumer.assignment().iter().map(|part| part.partition).collect();
+    assert_eq!(its, read);
+    other.abort();
+}

@@ -124,7 +124,7 @@ impl Member {
     }
 
     /// Those that the application knows to be its own.
-    fn told_of(&self, keys: &[Key]) -> Vec<Key> {
+    pub(super) fn told_of(&self, keys: &[Key]) -> Vec<Key> {
         let reads = |key: &&Key| self.parts.get(*key) == Some(&Owned::Reading);
         keys.iter().filter(reads).cloned().collect()
     }
