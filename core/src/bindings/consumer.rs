@@ -98,10 +98,7 @@ impl ConsumerCore {
                 ConsumerBackend::Echo(echo, reader)
             }
             Backend::Client(client) => {
-                let mut consumer = options.apply(client.consumer()).build()?;
-                if options.group.acked {
-                    consumer.leaves_marks_to_host();
-                }
+                let consumer = options.apply(client.consumer()).build()?;
                 let (control, departure) = (consumer.control(), consumer.departure());
                 let reader = Mutex::new(Some(Box::new(consumer)));
                 ConsumerBackend::Client { reader, control, departure }

@@ -83,7 +83,7 @@ fn asking_for_the_next_marks_and_leaving_commits() {
 #[test]
 fn a_host_that_keeps_its_marks_says_what_is_done() {
     let (cluster, engine) = written(4);
-    let by_hand = GroupOptions { commit: Some(Commit::Manual), acked: true, ..Default::default() };
+    let by_hand = GroupOptions { commit: Some(Commit::ManualAcked), ..Default::default() };
     let consumer = engine.consumer(options(by_hand)).unwrap();
     let batches: Vec<Batch> = (0..4).map(|_| next(&consumer)).collect();
     let commit = || {

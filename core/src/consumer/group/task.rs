@@ -237,7 +237,7 @@ impl Member {
             max_poll_interval: config.max_poll_interval,
             assignor: config.remote_assignor.clone(),
         };
-        let by_hand = config.commit == super::Commit::Manual;
+        let by_hand = config.commit.is_by_hand();
         let calls = Calls::new(
             pool,
             pool.next_consumer(),

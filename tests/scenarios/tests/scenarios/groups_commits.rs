@@ -295,6 +295,27 @@ async fn a_commit_that_nobody_waits_for_any_more_is_made_all_the_same() {
     until("it is committed", || committed(&cluster, 0) == Some(2)).await;
 }
 
+/// A program of librdkafka's that stores offsets as its workers finish, and commits them itself.
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_by_hand_is_not_done_by_asking_for_the_next() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 3).await;
+    let client = client(&cluster, 1).await;
+    let said = [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
+    let mut consumer = member(&client).from_properties(said).build().unwrap();
+    let mut batches = Vec::new();
+    for _ in 0..3 {
+        batches.push(within("a batch", consumer.next()).await.unwrap().unwrap());
+    }
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0).unwrap_or(0), 0);
+    batches[0].ack();
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(committed(&cluster, 0).unwrap_or(0), 0);
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!(committed(&cluster, 0), Some(1));
+}
+
 // --- a close right behind a commit
 
 #[tokio::test(start_paused = true)]
