@@ -76,11 +76,11 @@ impl Seat {
             marks.done(&span, span.next);
         }
         self.takes_events |= takes_events;
-        self.done = self.told;
+        self.done = self.done.max(self.told);
         if !takes_events {
-            // Who does not take them leaves it to the consumer.
-            if let Some((last, _)) = self.events.pop_back() {
-                (self.told, self.done) = (last, last);
+            // Who does not take them leaves it to the consumer: nothing waits until they are told.
+            self.done = self.done.max(self.numbers);
+            if !self.takes_events {
                 self.events.clear();
             }
             self.attention.draw();

@@ -416,3 +416,32 @@ async fn what_is_said_to_have_come_is_said_to_go() {
     assert_eq!(its, read);
     other.abort();
 }
+
+/// Who asks for batches between two events misses none of these, and holds nobody up.
+#[tokio::test(start_paused = true)]
+async fn what_the_group_says_waits_for_who_asks_for_it() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 0..2, 1).await;
+    let [one, two] = [client(&cluster, 1).await, client(&cluster, 2).await];
+    let mut consumer = member(&one).build().unwrap();
+    let event = within("an event", consumer.next_event()).await.unwrap().unwrap();
+    assert!(matches!(&event, Event::Assigned(parts) if parts.len() == 2), "{event:?}");
+    for _ in 0..2 {
+        within("a batch", consumer.next()).await.unwrap().unwrap();
+    }
+    let (other, _) = reads(member(&two).build().unwrap());
+    let waits = tokio::time::timeout(secs(100), consumer.next());
+    let settles = until("both are members", || is_settled(&cluster, 2));
+    let (waited, ()) = tokio::join!(waits, settles);
+    assert!(waited.is_err(), "there is nothing more");
+    let mut said = Vec::new();
+    while let Ok(Some(event)) = tokio::time::timeout(secs(10), consumer.next_event()).await {
+        said.push(match event.unwrap() {
+            Event::Assigned(parts) => ("comes", parts.len()),
+            Event::GivingUp { partitions, .. } => ("goes", partitions.len()),
+            event => panic!("{event:?}"),
+        });
+    }
+    assert_eq!(said, [("goes", 2), ("comes", 1)]);
+    other.abort();
+}
