@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use tokio::sync::Notify;
 
@@ -72,6 +72,16 @@ struct Open {
     epoch: i32,
     /// Of its batch.
     walk: Arc<Walk>,
+    /// It was not handed on yet, and waits.
+    aside: bool,
+    /// Who has it in hand, if that may end without having finished it.
+    holder: Option<Weak<()>>,
+}
+
+impl Open {
+    fn is_in_hand(&self) -> bool {
+        !self.aside && self.holder.as_ref().is_none_or(|holder| holder.strong_count() > 0)
+    }
 }
 
 /// One partition's, of one incarnation: what was handed out of another topic of the name says nothing of this one.
@@ -100,6 +110,15 @@ impl Ledger {
         open.next = at;
         self.open.insert(at, Open { before: whole.epoch, ..whole });
         Some(first)
+    }
+
+    /// What there is still of a span between two offsets, if there is anything.
+    fn part(&self, span: &Span, first: i64, next: i64) -> Option<(i64, i64)> {
+        let (first, mut next) = (first.max(span.first), next.min(span.next));
+        if span.cuts != self.cuts {
+            next = next.min(self.cut_at);
+        }
+        (self.incarnation == span.incarnation && first < next).then_some((first, next))
     }
 
     /// What lies before where somebody is in a batch is finished, also when that is within another range later.
@@ -159,19 +178,12 @@ pub(crate) struct Marks {
     ledger: Mutex<Ledger>,
     /// Who hands records on one by one has handed on this one last, if that says nothing of those before it.
     handed_on: Arc<Walk>,
-    /// Nobody has any of it in hand: what is open was not handed on yet, and waits.
-    aside: AtomicBool,
     attention: Arc<Attention>,
 }
 
 impl Marks {
     pub(crate) fn new(attention: &Arc<Attention>) -> Self {
-        Self {
-            ledger: Mutex::default(),
-            handed_on: Walk::new(),
-            aside: AtomicBool::new(false),
-            attention: Arc::clone(attention),
-        }
+        Self { ledger: Mutex::default(), handed_on: Walk::new(), attention: Arc::clone(attention) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -186,7 +198,14 @@ impl Marks {
         }
         ledger.cut_back(from.0);
         let walk = Walk::new();
-        let open = Open { next: to.0, before: from.1, epoch: to.1, walk: Arc::clone(&walk) };
+        let open = Open {
+            next: to.0,
+            before: from.1,
+            epoch: to.1,
+            walk: Arc::clone(&walk),
+            aside: false,
+            holder: None,
+        };
         ledger.open.insert(from.0, open);
         ledger.end = to.0;
         ledger.last = Some(Arc::clone(&walk));
@@ -201,14 +220,8 @@ impl Marks {
 
     /// It has finished what lies between two offsets of a span, in whatever order.
     pub(crate) fn done_range(&self, span: &Span, first: i64, next: i64) {
-        let (first, mut next) = (first.max(span.first), next.min(span.next));
         let mut ledger = self.lock();
-        if span.cuts != ledger.cuts {
-            next = next.min(ledger.cut_at);
-        }
-        if ledger.incarnation != span.incarnation || first >= next {
-            return;
-        }
+        let Some((first, next)) = ledger.part(span, first, next) else { return };
         cut_range(&mut ledger, span, first, next);
         let done: Vec<i64> = ledger.open.range(first..next).map(|(at, _)| *at).collect();
         let is_news = !done.is_empty();
@@ -222,12 +235,18 @@ impl Marks {
     }
 
     /// What lies between two offsets of a span is finished apart from the rest: to have reached an offset behind it says nothing of
-    /// it. For several who work on the records of one batch.
-    pub(crate) fn set_apart(&self, span: &Span, first: i64, next: i64) {
+    /// it. For several who work on the records of one batch. `holder`: who works on it. Once that is gone nobody will finish it,
+    /// and it is not waited for.
+    pub(crate) fn set_apart(&self, span: &Span, first: i64, next: i64, holder: &Weak<()>) {
+        self.each(span, first, next, |open| open.holder = Some(Weak::clone(holder)));
+    }
+
+    /// What is open of a span between two offsets.
+    fn each(&self, span: &Span, first: i64, next: i64, mut of: impl FnMut(&mut Open)) {
         let mut ledger = self.lock();
-        if ledger.incarnation == span.incarnation {
-            cut_range(&mut ledger, span, first.max(span.first), next.min(span.next));
-        }
+        let Some((first, next)) = ledger.part(span, first, next) else { return };
+        cut_range(&mut ledger, span, first, next);
+        ledger.open.range_mut(first..next).for_each(|(_, open)| of(open));
     }
 
     /// The record at this offset is handed on, by whom records are handed on one by one.
@@ -244,26 +263,25 @@ impl Marks {
         walks.fold(self.handed_on.has_moved(), |any, walk| walk.has_moved() || any)
     }
 
-    /// Nobody has any of it in hand, or somebody has again.
-    pub(crate) fn put_aside(&self, aside: bool) {
-        self.aside.store(aside, Ordering::Release);
+    /// Nobody has what lies from this offset on of a span in hand, or somebody has again.
+    pub(crate) fn put_aside(&self, span: &Span, first: i64, aside: bool) {
+        self.each(span, first, span.next, |open| open.aside = aside);
         self.attention.draw();
     }
 
     /// Whether the application has something that it did not finish.
     pub(crate) fn is_open(&self) -> bool {
-        !self.aside.load(Ordering::Acquire) && !self.lock().open.is_empty()
+        self.lock().open.values().any(Open::is_in_hand)
     }
 
     /// Up to where the application has worked, or does still: the end of what is in hand, or of what is finished without a
     /// gap; `None` if it was given nothing.
     pub(crate) fn worked(&self, incarnation: u64) -> Option<i64> {
-        let aside = self.aside.load(Ordering::Acquire);
         let ledger = self.lock();
         if ledger.incarnation != incarnation || ledger.last.is_none() {
             return None;
         }
-        let in_hand = ledger.open.values().next_back().filter(|_| !aside).map(|open| open.next);
+        let in_hand = ledger.open.values().rfind(|open| open.is_in_hand()).map(|open| open.next);
         let end = (ledger.end, NO_EPOCH);
         drop(ledger);
         in_hand.or_else(|| Some(self.committable(incarnation, end).0))
@@ -356,7 +374,7 @@ mod tests {
         marks.done(&b, 30);
         assert_eq!(marks.worked(1), Some(20));
         marks.done(&a, 15);
-        marks.put_aside(true);
+        marks.put_aside(&a, 15, true);
         assert_eq!(marks.worked(1), Some(15));
         marks.done(&a, 20);
         assert_eq!(marks.worked(1), Some(30));
@@ -412,7 +430,8 @@ mod tests {
         let span = marks.handed(1, (10, 3), (20, 4));
         span.reached(12);
         // Another goes on behind it.
-        marks.set_apart(&span, 12, 13);
+        let holder = Arc::new(());
+        marks.set_apart(&span, 12, 13, &Arc::downgrade(&holder));
         span.reached(13);
         span.reached(17);
         assert_eq!(marks.committable(1, (20, 4)), (12, 4));
@@ -510,11 +529,38 @@ mod tests {
     fn what_is_put_aside_is_in_nobodys_hand_and_not_finished() {
         let marks = marks();
         let span = marks.handed(1, (10, 3), (20, 4));
-        marks.done_range(&span, 10, 14);
-        marks.put_aside(true);
-        assert_eq!((marks.is_open(), marks.committable(1, (20, 4))), (false, (14, 4)));
-        marks.put_aside(false);
+        marks.put_aside(&span, 15, true);
+        assert!(marks.is_open(), "what lies before is in hand");
+        marks.done(&span, 15);
+        assert!(!marks.is_open());
+        assert_eq!(marks.committable(1, (20, 4)), (15, 4));
+        marks.put_aside(&span, 15, false);
         assert!(marks.is_open());
+        // In whatever order.
+        marks.put_aside(&span, 16, true);
+        marks.done_range(&span, 15, 16);
+        assert!(!marks.is_open());
+        marks.done(&span, 20);
+        assert!(!marks.is_open());
+        assert_eq!(marks.committable(1, (20, 4)), (20, 4));
+    }
+
+    #[test]
+    fn what_somebody_had_who_is_gone_is_in_nobodys_hand_and_never_finished() {
+        let marks = marks();
+        let span = marks.handed(1, (10, 3), (20, 4));
+        let [one, two] = [Arc::new(()), Arc::new(())];
+        marks.set_apart(&span, 10, 11, &Arc::downgrade(&one));
+        marks.set_apart(&span, 11, 20, &Arc::downgrade(&two));
+        drop(one);
+        assert!(marks.is_open());
+        marks.done_range(&span, 11, 20);
+        assert!(!marks.is_open());
+        assert_eq!(marks.committable(1, (20, 4)), (10, 3));
+        let next = marks.handed(1, (20, 4), (30, 4));
+        marks.done(&next, 30);
+        assert_eq!(marks.committable(1, (30, 4)), (10, 3));
+        drop(two);
     }
 
     #[test]
