@@ -255,6 +255,11 @@ impl Marks {
         self.handed_on.at.store(offset, Ordering::Relaxed);
     }
 
+    /// Where [`Self::hands_on`] writes.
+    pub(crate) fn handed_on_word(&self) -> &AtomicI64 {
+        &self.handed_on.at
+    }
+
     /// Whether records were handed on one by one since the last look: the application is there, though it asks for no batch.
     pub(crate) fn has_moved(&self) -> bool {
         let ledger = self.lock();

@@ -59,9 +59,8 @@ impl FromStr for Commit {
     /// `Config` for another word.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|commit| commit.name() == name).ok_or_else(|| {
-            let words = format!(
-                "commit is '{name}'; it is one of marks, acked, manual and manual_acked"
-            );
+            let words =
+                format!("commit is '{name}'; it is one of marks, acked, manual and manual_acked");
             Error::config(words)
         })
     }
