@@ -152,7 +152,7 @@ fn who_has_stopped_waiting_leaves() {
     for how in ["waits", "events", "looks"] {
         let consumer = engine.consumer(options(short())).unwrap();
         let deadline = Instant::now() + PATIENCE;
-        let mut waits = |until: usize| {
+        let waits = |until: usize| {
             assert!(Instant::now() < deadline, "{} members", members());
             members() != until
         };

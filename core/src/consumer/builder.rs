@@ -426,7 +426,7 @@ mod tests {
         let member = manual().group("g").build().unwrap();
         assert!(member.departure().is_some());
         assert!(manual().build().unwrap().departure().is_none());
-        assert!(!manual().group("g").commit(Commit::Marks).by_hand.is_some());
+        assert!(manual().group("g").commit(Commit::Marks).by_hand.is_none());
         let kind = |builder: ConsumerBuilder| builder.build().map(drop).unwrap_err().kind();
         let both = builder().group("g").topics(["t"]).assign([("t", 0, Start::Earliest)]);
         let nowhere = builder().topics(["t"]).session_timeout(Duration::from_secs(20));
