@@ -25,6 +25,8 @@ type Consumer struct {
 
 	// member of a group; and whether what it was given counts as done once it asks for more.
 	member, marks bool
+	// How many wait for the next.
+	waiting int
 	// gone is closed once it is closed, and has left its group.
 	gone chan struct{}
 
@@ -75,7 +77,7 @@ func (c *Client) NewConsumer(options ...ConsumerOption) (*Consumer, error) {
 	member := settings.GroupOptions.Group != ""
 	consumer := &Consumer{
 		client: c, tag: tag, ready: make(chan struct{}, 1), closed: make(chan struct{}), gone: make(chan struct{}),
-		member: member, marks: member && settings.committing != commitAcked,
+		member: member, marks: member && settings.committing.byAsking(),
 	}
 	api, failure := c.api.NewConsumer(settings.ConsumerOptions)
 	if failure != nil {
@@ -131,13 +133,16 @@ func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) ite
 				}
 				continue
 			}
-			// What is committed is as exact as this, unless something before it is not done.
-			tells := c.marks && next.share.isNext(next.at)
+			// What is committed is as exact as this, unless something before it is not done. Else to hand it on shows at
+			// least that somebody is there.
+			tells, shows := c.marks && next.share.isNext(next.at), c.member
 			// Its partition may be paused meanwhile, or left for another place, by the loop's body or by the group.
 			for batch, at = next, 0; at < len(batch.Records) && batch.isCurrent(); {
 				record := &batch.Records[at]
 				if tells {
 					batch.wanted.Reached(record.Offset)
+				} else if shows {
+					batch.wanted.HandsOn(record.Offset)
 				}
 				at++
 				if !yield(record, nil) {
@@ -213,7 +218,18 @@ func (c *Consumer) next(ctx context.Context, ends []PartitionOffset, fresh bool)
 }
 
 // wait looks until there is something.
-func (c *Consumer) wait(ctx context.Context, look func() (Event, error)) (Event, error) {
+func (c *Consumer) wait(ctx context.Context, look func() (Event, error)) (found Event, err error) {
+	c.mu.Lock()
+	c.waiting++
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.waiting--; c.waiting == 0 && ctx.Err() != nil {
+			// Else it counts as waiting for ever, and a program that hangs keeps its partitions.
+			c.api.WaitsNoMore()
+		}
+	}()
 	token := false
 	for {
 		if ctx.Err() != nil {
@@ -340,6 +356,7 @@ func (c *Consumer) look(goal *goal, events, fresh bool) (Event, error) {
 			return batch, nil
 		default:
 			// It was paused, or left, as it came.
+			batch.putAside(true)
 			c.left = append(c.left, batch)
 		}
 	}
@@ -364,6 +381,9 @@ func (c *Consumer) takeLeft() (found *Batch) {
 		}
 		return standing == capi.Left
 	})
+	if found != nil {
+		found.putAside(false)
+	}
 	return found
 }
 
@@ -387,6 +407,7 @@ func (c *Consumer) putBack(batch *Batch, i int, inHand bool) {
 	rest.at = batch.at + i
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	rest.putAside(true)
 	c.left = append(c.left, &rest)
 	c.wakeUp()
 }
@@ -403,6 +424,14 @@ func (c *Consumer) hold(p piece) {
 
 // isCurrent tells whether what is left of the batch is to be handed out now.
 func (b *Batch) isCurrent() bool { return b.wanted.Standing() == capi.Current }
+
+// putAside says that nobody has the batch in hand, or somebody has again: when the group takes its partition away, what
+// nobody has is not waited for.
+func (b *Batch) putAside(aside bool) {
+	if b.share != nil && len(b.Records) > 0 {
+		b.wanted.PutAside(b.Records[0].Offset, aside)
+	}
+}
 
 // shared makes it one of which is kept what is done.
 func (b *Batch) shared() {

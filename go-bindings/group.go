@@ -142,7 +142,11 @@ const (
 	commitMarks committing = iota
 	commitAcked
 	commitManual
+	commitManualAcked
 )
+
+// byAsking tells whether to ask for the next says that what was given before is done.
+func (how committing) byAsking() bool { return how == commitMarks || how == commitManual }
 
 func (how committing) option() ConsumerOption {
 	return consumerOption(func(s *consumerSettings) error {
@@ -158,6 +162,10 @@ func CommitAcked() ConsumerOption { return commitAcked.option() }
 // CommitManual commits nothing except by Commit and CommitTo. What is done is what it is otherwise: asking for the next
 // says it.
 func CommitManual() ConsumerOption { return commitManual.option() }
+
+// CommitManualAcked commits nothing except by Commit and CommitTo, and what is done is what the program says, as with
+// CommitAcked.
+func CommitManualAcked() ConsumerOption { return commitManualAcked.option() }
 
 // CommitInterval is how often what is done is committed, +-20 %. 10 ms to a day, default 5 s.
 func CommitInterval(d time.Duration) ConsumerOption {
@@ -179,7 +187,7 @@ func (s *consumerSettings) group() error {
 		return misconfigured("Group and Assign are given; a group decides what its members read")
 	}
 	s.GroupOptions.Commit = capi.CommitAcked
-	if s.committing == commitManual {
+	if s.committing == commitManual || s.committing == commitManualAcked {
 		s.GroupOptions.Commit = capi.CommitManualAcked
 	}
 	return nil
@@ -221,7 +229,8 @@ func eventOf(raw *capi.Event) Event {
 }
 
 // Poll waits for the next batch, or for what the group says: partitions that come and go. Programs that never call it
-// leave that to the consumer. Asking says that what Poll gave before is done. After an error that is not fatal, ask again.
+// leave that to the consumer. Asking says that what Poll gave before is done, and so does Next or a loop: those give
+// nothing of what the group says, which waits for the next Poll. One goroutine reads. After an error that is not fatal, ask again.
 func (c *Consumer) Poll(ctx context.Context) (Event, error) {
 	fresh := true
 	event, err := c.wait(ctx, func() (Event, error) {

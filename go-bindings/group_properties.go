@@ -18,10 +18,11 @@ func groupProperty(name string, raw json.RawMessage) (ConsumerOption, error) {
 		})
 	case "commit":
 		return option(raw, as[string], func(word string) ConsumerOption {
-			if word == "manual" {
+			byHand := map[string]committing{"manual": commitManual, "manual_acked": commitManualAcked}
+			if how, is := byHand[word]; is {
 				// Programs without a group say so, too, since other clients would commit.
 				return consumerOption(func(s *consumerSettings) error {
-					s.committing = commitManual
+					s.committing = how
 					return nil
 				})
 			}

@@ -317,6 +317,112 @@ func TestRecordsAreAckedInAnyOrder(t *testing.T) {
 	}
 }
 
+// What a loop left in the middle of a batch is in nobody's hand, whether its partition is paused or not.
+func TestWhatALoopLeftIsNotWaitedFor(t *testing.T) {
+	for _, how := range []struct {
+		name   string
+		pause  bool
+		commit []ottla.ConsumerOption
+	}{{"marks", true, nil}, {"left", false, nil}, {"acked", true, []ottla.ConsumerOption{ottla.CommitAcked()}}} {
+		t.Run(how.name, func(t *testing.T) {
+			ottla.Limit(t)
+			broker, client := inGroup(t, 1)
+			begin(t, broker, client, 5)
+			// All is given up in a rebalance.
+			options := append(how.commit, ottla.MaxPollInterval(time.Hour), ottla.Assignors(ottla.Range))
+			one := member(t, client, options...)
+			seen := 0
+			for record, err := range one.Records(within(t)) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				record.Ack()
+				if seen++; seen == 3 {
+					break
+				}
+			}
+			if how.pause {
+				if err := one.Pause(ottla.TopicPartition{Topic: "t"}); err != nil {
+					t.Fatal(err)
+				}
+				short, end := context.WithTimeout(within(t), 20*time.Millisecond)
+				defer end()
+				if _, err := one.Next(short); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatal(err)
+				}
+			}
+			two := member(t, client, options...)
+			go func() {
+				// Until it is closed.
+				_, _ = two.Next(context.Background())
+			}()
+			eventually(t, "both are members", hasMembers(broker, 2))
+		})
+	}
+}
+
+// Its last wait was over without anything, and it never asks again.
+func TestWhoHasStoppedWaitingLeaves(t *testing.T) {
+	ottla.Limit(t)
+	broker, client := inGroup(t, 1)
+	consumer := member(t, client, ottla.MaxPollInterval(time.Second))
+	for joined := hasMembers(broker, 1); !joined(); {
+		short, end := context.WithTimeout(within(t), 20*time.Millisecond)
+		if _, err := consumer.Next(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		end()
+	}
+	eventually(t, "it leaves", hasMembers(broker, 0))
+}
+
+// Who acknowledges elsewhere, and takes longer over a batch than it may over a record.
+func TestWhoHandsOnRecordsIsThere(t *testing.T) {
+	ottla.Limit(t)
+	broker, client := inGroup(t, 1)
+	begin(t, broker, client, 9)
+	consumer := member(t, client, ottla.CommitAcked(), ottla.MaxPollInterval(time.Second))
+	seen := 0
+	for record, err := range consumer.Records(within(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if record.Offset > 0 {
+			// As long as the work takes.
+			time.Sleep(400 * time.Millisecond)
+		}
+		if !hasMembers(broker, 1)() {
+			t.Fatalf("it is no member at record %d", record.Offset)
+		}
+		if seen++; seen == 9 {
+			break
+		}
+	}
+}
+
+func TestWhatIsAckedIsCommittedByHandAlone(t *testing.T) {
+	ottla.Limit(t)
+	broker, client := inGroup(t, 1)
+	fill(t, client, 0, 4)
+	interval := ottla.CommitInterval(10 * time.Millisecond)
+	consumer := member(t, client, ottla.CommitManualAcked(), interval)
+	for record, err := range consumer.Records(within(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if record.Offset == 0 {
+			record.Ack()
+		}
+		if record.Offset == 3 {
+			break
+		}
+	}
+	if at := broker.Committed("g", "t", 0); at != -1 {
+		t.Errorf("%d is committed", at)
+	}
+	commits(t, broker, consumer, 1)
+}
+
 func TestByHandNothingIsCommittedByItself(t *testing.T) {
 	ottla.Limit(t)
 	broker, client := inGroup(t, 1)

@@ -260,6 +260,28 @@ typedef int32_t ottla_commit;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Which of Kafka's two protocols of groups a member speaks.
+enum ottla_group_protocol
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The next generation where the cluster has it (Kafka 4.0 or newer), unless the group has classic members now, or
+  // `assignors` or `session_timeout_ms` are set, which only the classic protocol has.
+  OTTLA_GROUP_PROTOCOL_AUTO = 0,
+  // That of every broker: one of the members assigns.
+  OTTLA_GROUP_PROTOCOL_CLASSIC = 1,
+  // KIP-848: the coordinator assigns. Joining so converts a classic group for all of its members where the brokers allow it.
+  OTTLA_GROUP_PROTOCOL_NEXT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_group_protocol ottla_group_protocol;
+#else
+typedef int32_t ottla_group_protocol;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // What the group says to its member.
 enum ottla_event_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -571,6 +593,9 @@ typedef struct ottla_wanted_words {
   const uint32_t *standing;
   // To be written: the offset that `ottla_batch_reached` would be told. Null without a group.
   int64_t *reached;
+  // To be written: the offset of the record that the program is given now, where that says nothing of those before it. It shows
+  // the group that the program is there. Null without a group.
+  int64_t *handed_on;
 } ottla_wanted_words;
 
 // The facts about a batch.
@@ -813,11 +838,12 @@ typedef struct ottla_consumer_options {
   // Makes it a static member (KIP-345): one that restarts within the session timeout under the same id has its partitions
   // again, and the others notice nothing; it does not leave when it is closed. Each running consumer has its own.
   const char *instance_id;
-  // Who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
+  // Of the classic protocol: who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
   // "cooperative-sticky". Default "range,cooperative-sticky", as Java's client has it.
   const char *assignors;
   // After how long without a heartbeat the group gives the member's partitions to others, in ms. 1,000 to 86,400,000 (a
   // day) within what the brokers allow, default 45,000. Heartbeats go out by themselves.
+  // Of the classic protocol: under the next generation the brokers decide.
   int64_t session_timeout_ms;
   // How long the program may take between being given a batch and asking for the next, in ms; after that the member leaves,
   // and joins again when it asks again. 1,000 to 86,400,000, default 300,000.
@@ -826,8 +852,11 @@ typedef struct ottla_consumer_options {
   int64_t commit_interval_ms;
   // When what was handed out counts as done: one of `ottla_commit`.
   int32_t commit;
-  // 0: anything else is refused.
-  int32_t reserved_too;
+  // Which of Kafka's two protocols of groups it speaks: one of `ottla_group_protocol`.
+  int32_t group_protocol;
+  // Under the next generation of the protocol: which assignor of the brokers assigns, "uniform" or "range" or one that
+  // they were given. Default: their first.
+  const char *remote_assignor;
 } ottla_consumer_options;
 
 // A partition, and an offset in it.
@@ -1004,6 +1033,14 @@ ottla_status ottla_wanted_ack_before(const struct ottla_wanted *wanted,
                                      int64_t offset,
                                      struct ottla_error **error);
 
+// Nobody has the records of the batch from an offset on in hand (`aside` is 1), or somebody has again (0): for programs that work on
+// the records of a batch one by one, and keep the rest while the partition is paused. When the group takes the partition away that rest
+// is not waited for. The records before are waited for until they are done.
+ottla_status ottla_wanted_put_aside(const struct ottla_wanted *wanted,
+                                    int64_t offset,
+                                    int32_t aside,
+                                    struct ottla_error **error);
+
 // The memory that is shared with the library.
 ottla_status ottla_wanted_share(const struct ottla_wanted *wanted,
                                 struct ottla_wanted_words *shared,
@@ -1135,11 +1172,19 @@ ottla_status ottla_consumer_new(const struct ottla_client *client,
                                 struct ottla_consumer **consumer,
                                 struct ottla_error **error);
 
+// Nobody waits any more of those whom `ottla_consumer_try_next` or `ottla_consumer_try_next_event` gave nothing: the program has to
+// ask again within `max_poll_interval_ms`. Without this a program that hangs after it has looked keeps its partitions, since
+// nobody can tell here whether it still waits for the completion. Waits with a timeout say it by themselves. Does nothing while
+// another thread waits, and without a group.
+ottla_status ottla_consumer_waits_no_more(const struct ottla_consumer *consumer,
+                                          struct ottla_error **error);
+
 // The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
 // there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
 // worth asking again (it may turn out that there is nothing yet); one for all threads that asked,
 // so who takes it asks until there is none. After an error that is not fatal, ask again. In a group, to ask may say that the
-// batch before is done: see `ottla_commit`.
+// batch before is done: see `ottla_commit`. Who has found nothing counts as waiting until something is found: see
+// `ottla_consumer_waits_no_more`.
 ottla_status ottla_consumer_try_next(const struct ottla_consumer *consumer,
                                      struct ottla_batch **batch,
                                      struct ottla_error **error);

@@ -1,5 +1,7 @@
 //! What of a batch is done, for a group's consumer.
 
+use std::sync::atomic::AtomicI64;
+
 use ottla::bindings::Wanted;
 
 use crate::batch::{ottla_batch, ottla_wanted};
@@ -17,7 +19,9 @@ pub unsafe extern "C" fn ottla_batch_ack(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        unsafe { lent(batch, "batch") }?.batch.ack();
+        let batch = &unsafe { lent(batch, "batch") }?.batch;
+        batch.check_process()?;
+        batch.ack();
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -33,7 +37,9 @@ pub unsafe extern "C" fn ottla_batch_ack_before(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        unsafe { lent(batch, "batch") }?.batch.ack_before(offset);
+        let batch = &unsafe { lent(batch, "batch") }?.batch;
+        batch.check_process()?;
+        batch.ack_before(offset);
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -60,7 +66,30 @@ pub unsafe extern "C" fn ottla_wanted_ack_before(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        unsafe { lent(wanted, "wanted") }?.0.ack_before(offset);
+        let wanted = &unsafe { lent(wanted, "wanted") }?.0;
+        wanted.check_process()?;
+        wanted.ack_before(offset);
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// Nobody has the records of the batch from an offset on in hand (`aside` is 1), or somebody has again (0): for programs that work on
+/// the records of a batch one by one, and keep the rest while the partition is paused. When the group takes the partition away that rest
+/// is not waited for. The records before are waited for until they are done.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_wanted_put_aside(
+    wanted: *const ottla_wanted,
+    offset: i64,
+    aside: i32,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let wanted = &unsafe { lent(wanted, "wanted") }?.0;
+        wanted.check_process()?;
+        wanted.put_aside(offset, aside != 0);
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -76,13 +105,18 @@ pub struct ottla_wanted_words {
     pub standing: *const u32,
     /// To be written: the offset that `ottla_batch_reached` would be told. Null without a group.
     pub reached: *mut i64,
+    /// To be written: the offset of the record that the program is given now, where that says nothing of those before it. It shows
+    /// the group that the program is there. Null without a group.
+    pub handed_on: *mut i64,
 }
 
 fn words(wanted: &Wanted) -> ottla_wanted_words {
-    let (standing, reached) = wanted.words();
+    let words = wanted.words();
+    let written = |word: Option<&AtomicI64>| word.map_or(std::ptr::null_mut(), AtomicI64::as_ptr);
     ottla_wanted_words {
-        standing: standing.as_ptr(),
-        reached: reached.map_or(std::ptr::null_mut(), |reached| reached.as_ptr()),
+        standing: words.standing.as_ptr(),
+        reached: written(words.reached),
+        handed_on: written(words.handed_on),
     }
 }
 

@@ -250,11 +250,32 @@ fn hand_out(out: &Out<*mut ottla_batch>, batch: Option<Batch>) {
     }
 }
 
+/// Nobody waits any more of those whom `ottla_consumer_try_next` or `ottla_consumer_try_next_event` gave nothing: the program has to
+/// ask again within `max_poll_interval_ms`. Without this a program that hangs after it has looked keeps its partitions, since
+/// nobody can tell here whether it still waits for the completion. Waits with a timeout say it by themselves. Does nothing while
+/// another thread waits, and without a group.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_consumer_waits_no_more(
+    consumer: *const ottla_consumer,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let consumer = &unsafe { lent(consumer, "consumer") }?.inner;
+        consumer.check_process()?;
+        consumer.waits_no_more();
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
 /// The next batch, if there is one now: `*batch` is yours, to be freed with `ottla_batch_free`. If
 /// there is none: OK, `*batch` is null, and an `OTTLA_COMPLETION_CONSUMER_READY` comes when it is
 /// worth asking again (it may turn out that there is nothing yet); one for all threads that asked,
 /// so who takes it asks until there is none. After an error that is not fatal, ask again. In a group, to ask may say that the
-/// batch before is done: see `ottla_commit`.
+/// batch before is done: see `ottla_commit`. Who has found nothing counts as waiting until something is found: see
+/// `ottla_consumer_waits_no_more`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_try_next(
     consumer: *const ottla_consumer,

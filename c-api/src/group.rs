@@ -48,12 +48,12 @@ pub enum ottla_group_protocol {
 /// # Safety
 /// The strings in `o` are null or valid.
 pub(crate) unsafe fn group(o: &ottla_consumer_options) -> Result<GroupOptions> {
-    let (commit, acked) = match o.commit {
-        0 => (None, false),
-        1 => (Some(Commit::Marks), false),
-        2 => (Some(Commit::Acked), true),
-        3 => (Some(Commit::Manual), false),
-        4 => (Some(Commit::Manual), true),
+    let commit = match o.commit {
+        0 => None,
+        1 => Some(Commit::Marks),
+        2 => Some(Commit::Acked),
+        3 => Some(Commit::Manual),
+        4 => Some(Commit::ManualAcked),
         other => return Err(argument_error(format!("{other} is no member of ottla_commit"))),
     };
     let protocol = match o.group_protocol {
@@ -83,7 +83,6 @@ pub(crate) unsafe fn group(o: &ottla_consumer_options) -> Result<GroupOptions> {
         assignors: names.map(assignors).transpose()?,
         commit,
         commit_interval: setting_ms(o.commit_interval_ms),
-        acked,
     })
 }
 

@@ -49,7 +49,7 @@ layout!(ottla_consumer_options, 176, size @ 0, topics @ 8, topic_count @ 16, ass
     isolation @ 104, reserved @ 108, group @ 112, instance_id @ 120, assignors @ 128,
     session_timeout_ms @ 136, max_poll_interval_ms @ 144, commit_interval_ms @ 152, commit @ 160,
     group_protocol @ 164, remote_assignor @ 168);
-layout!(ottla_wanted_words, 16, standing @ 0, reached @ 8);
+layout!(ottla_wanted_words, 24, standing @ 0, reached @ 8, handed_on @ 16);
 layout!(ottla_log_info, 48, target @ 0, message @ 8, time_ns @ 16, dropped @ 24, field_count @ 32,
     level @ 40, reserved @ 44);
 layout!(ottla_log_field, 16, name @ 0, value @ 8);

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use ottla::bindings::Hold;
 use ottla::{RecordPosition, RecordRef, Standing, TopicPartition};
@@ -41,6 +41,8 @@ pub(crate) struct Cursor {
     left: usize,
     /// The record that was taken last.
     last: RecordPosition,
+    /// What is left waits, in nobody's hand.
+    aside: bool,
 }
 
 impl Cursor {
@@ -48,7 +50,7 @@ impl Cursor {
         let next = batch.iter().position();
         let left = batch.len();
         let page = Page { batch, topic: PyOnceLock::new() };
-        Self { page: Arc::new(Here::new(page)), next, left, last: next }
+        Self { page: Arc::new(Here::new(page)), next, left, last: next, aside: false }
     }
 
     /// The next record.
@@ -82,35 +84,41 @@ impl Cursor {
     }
 
     /// The same for who is not alone: the record is finished by itself.
-    pub(crate) fn hand_on_apart(&mut self) -> Option<(Record, Option<Hold>)> {
-        Some((self.hand_on()?, self.hold_last()))
+    pub(crate) fn hand_on_apart(&mut self, holder: &Weak<()>) -> Option<(Record, Option<Hold>)> {
+        Some((self.hand_on()?, self.hold_last(holder)))
     }
 
-    /// The record that was handed on last is finished, and all before it.
+    /// The record that was handed on last is finished. Of those before it the core knows as much: which were reached, and
+    /// which somebody else holds.
     pub(crate) fn finish(&self) {
         let page = self.page.read();
-        page.batch.ack_range(i64::MIN, page.offsets(self.last).1);
+        let (first, next) = page.offsets(self.last);
+        page.batch.ack_range(first, next);
     }
 
     /// The same record, to be finished by itself.
-    pub(crate) fn hold_last(&self) -> Option<Hold> {
+    pub(crate) fn hold_last(&self, holder: &Weak<()>) -> Option<Hold> {
         let page = self.page.read();
         let (first, next) = page.offsets(self.last);
-        Hold::new(&page.batch, first, next)
+        Hold::new(&page.batch, first, next, holder)
+    }
+
+    /// From the record that was handed on last on it is in one thread's hand.
+    pub(crate) fn held_by(&self, holder: &Weak<()>) {
+        let page = self.page.read();
+        let _ = Hold::new(&page.batch, page.offsets(self.last).0, i64::MAX, holder);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.left == 0
     }
 
-    /// Whether it is of the same partition.
-    pub(crate) fn is_of(&self, hold: &Hold) -> bool {
-        hold.is_of(&self.page.read().batch)
-    }
-
-    /// Nobody has any of it in hand while its partition is paused; or somebody has.
-    pub(crate) fn put_aside(&self, aside: bool) {
-        self.page.read().batch.put_aside(aside);
+    /// Nobody has in hand what is left of it while its partition is paused; or somebody has.
+    pub(crate) fn put_aside(&mut self, aside: bool) {
+        if std::mem::replace(&mut self.aside, aside) != aside {
+            let page = self.page.read();
+            page.batch.put_aside(page.offsets(self.next).0, aside);
+        }
     }
 
     /// What is left as a batch; `None` if nothing is.
@@ -154,13 +162,14 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// To be finished when its reader says so.
-    pub(crate) fn hold(&self) -> Option<Hold> {
+    pub(crate) fn hold(&self, holder: &Weak<()>) -> Option<Hold> {
         let page = self.page.read();
-        Hold::new(&page.batch, page.offsets(self.first).0, i64::MAX)
+        Hold::new(&page.batch, page.offsets(self.first).0, i64::MAX, holder)
     }
 
     fn cursor(&self) -> Cursor {
-        Cursor { page: Arc::clone(&self.page), next: self.first, left: self.len, last: self.first }
+        let (page, next) = (Arc::clone(&self.page), self.first);
+        Cursor { page, next, left: self.len, last: next, aside: false }
     }
 
     fn records(&self) -> impl Iterator<Item = Record> {

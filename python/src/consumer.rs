@@ -40,7 +40,8 @@ const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 /// Ctrl-C leave it undone, so that it is read again by who comes next. What is done is committed every
 /// commit_interval (5 s), when partitions are given up, and by close() and the end of a with block.
 /// commit: "marks" is that; with "acked" only what has called ack() is done, in any order; with
-/// "manual" it is as with "marks", and committed by commit() alone. More settings of a member: assignors ("range",
+/// "manual" it is as with "marks", with "manual_acked" as with "acked", and committed by commit() alone. What a thread had
+/// in hand that has ended is never done. More settings of a member: assignors ("range",
 /// "roundrobin", "sticky", "cooperative-sticky"), group_protocol ("auto", "classic", "next"), instance_id (a static
 /// member), max_poll_interval (how long the program may take between two batches), remote_assignor (under the next
 /// generation), session_timeout.
@@ -396,7 +397,8 @@ impl Consumer {
     /// Iterates over batches and, between them, what the group says: Assigned (partitions that it gives this
     /// consumer), GivingUp (partitions that it takes away: what of them is done when the next event is asked for is
     /// committed; at the deadline they are gone), Lost (partitions that others may have by now). To ask for the next says
-    /// that the last is done with. Ends when the consumer is closed, or when nothing came within
+    /// that the last is done with, and so does next() or any other call that reads: those give no events, which wait for the next
+    /// call of this. One thread reads. Ends when the consumer is closed, or when nothing came within
     /// timeout (seconds or a timedelta; None waits for ever).
     #[pyo3(signature = (timeout=None))]
     fn events(slf: Py<Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Events> {
@@ -407,7 +409,8 @@ impl Consumer {
     /// record.ack() or batch.ack() before says that it is.
     ///
     /// timeout: seconds or a timedelta; None waits for as long as it takes. Raises TimeoutError after it (the commit
-    /// stays on its way), FencedError if the consumer is no member of the group any more.
+    /// stays on its way, for request_timeout at most), FencedError if the consumer is no member of the group any more, or a
+    /// partition has gone since without a commit of what was done of it.
     #[pyo3(signature = (timeout=None))]
     fn commit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let timeout = convert::timeout(timeout)?;

@@ -59,7 +59,12 @@ pub(crate) fn isolation(settings: &mut Settings<'_>) -> PyResult<Option<Isolatio
 }
 
 pub(crate) fn commit(settings: &mut Settings<'_>) -> PyResult<Option<Commit>> {
-    let words = [("marks", Commit::Marks), ("acked", Commit::Acked), ("manual", Commit::Manual)];
+    let words = [
+        ("marks", Commit::Marks),
+        ("acked", Commit::Acked),
+        ("manual", Commit::Manual),
+        ("manual_acked", Commit::ManualAcked),
+    ];
     choice(settings, "commit", &words, COMMIT_ELSEWHERE)
 }
 

@@ -7,8 +7,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use ottla::bindings::{self, Departure, Hold, reached};
@@ -55,8 +55,18 @@ struct Hand {
     marks: bool,
     /// The thread that has the last record that was taken of the first batch, and has finished those before; 0: nobody.
     alone: u64,
+    /// Gone when that thread is.
+    alone_alive: Weak<()>,
     /// What else threads have.
-    holds: Vec<(u64, Hold)>,
+    holds: Vec<Held>,
+}
+
+/// What a thread has.
+struct Held {
+    whose: u64,
+    /// Gone when the thread is: nobody will finish it then, and it is not kept.
+    alive: Weak<()>,
+    hold: Hold,
 }
 
 /// A number of this thread's own, which no later one has.
@@ -73,6 +83,15 @@ fn this_thread() -> u64 {
     })
 }
 
+/// Gone when this thread is.
+fn this_thread_alive() -> Weak<()> {
+    thread_local! {
+        static ALIVE: Arc<()> = Arc::new(());
+    }
+    // What a thread takes that is ending already nobody will finish.
+    ALIVE.try_with(Arc::downgrade).unwrap_or_default()
+}
+
 impl Hand {
     /// Who asks, if that says anything.
     #[inline]
@@ -83,33 +102,35 @@ impl Hand {
     /// A thread asks for the next: it has finished what it was given.
     fn asks(&mut self, who: u64) {
         if who == 0 {
-            return;
+            // What was handed on is waited for until it is acknowledged.
+            return self.put_aside();
         }
         let alone = std::mem::take(&mut self.alone);
         if let Some(first) = self.current.front().filter(|_| alone != 0) {
             if alone == who {
                 first.finish();
             } else {
-                self.holds.extend(first.hold_last().map(|hold| (alone, hold)));
+                let alive = std::mem::take(&mut self.alone_alive);
+                let hold = first.hold_last(&alive);
+                self.holds.extend(hold.map(|hold| Held { whose: alone, alive, hold }));
             }
             if first.is_empty() {
                 self.current.pop_front();
             }
         }
-        self.holds.retain(|(whose, hold)| {
-            if *whose == who {
-                hold.done();
+        self.holds.retain(|held| {
+            if held.whose == who {
+                held.hold.done();
             }
-            *whose != who && !hold.is_left()
+            held.whose != who && held.alive.strong_count() > 0 && !held.hold.is_left()
         });
         self.put_aside();
     }
 
-    /// What a pause holds back in the middle of a batch is in nobody's hand, unless another thread has some of it.
-    fn put_aside(&self) {
-        for cursor in &self.current {
-            let has_some = |(_, hold): &(u64, Hold)| cursor.is_of(hold);
-            if cursor.standing() == Standing::Paused && !self.holds.iter().any(has_some) {
+    /// What a pause holds back in the middle of a batch is in nobody's hand.
+    fn put_aside(&mut self) {
+        for cursor in &mut self.current {
+            if cursor.standing() == Standing::Paused {
                 cursor.put_aside(true);
             }
         }
@@ -155,12 +176,17 @@ impl Hand {
                 }
             } else if at == 0 {
                 if let Some(record) = cursor.hand_on_alone() {
-                    self.alone = who;
+                    let alive = this_thread_alive();
+                    cursor.held_by(&alive);
+                    (self.alone, self.alone_alive) = (who, alive);
                     return Some(record);
                 }
-            } else if let Some((record, hold)) = cursor.hand_on_apart() {
-                self.holds.extend(hold.map(|hold| (who, hold)));
-                return Some(record);
+            } else {
+                let alive = this_thread_alive();
+                if let Some((record, hold)) = cursor.hand_on_apart(&alive) {
+                    self.holds.extend(hold.map(|hold| Held { whose: who, alive, hold }));
+                    return Some(record);
+                }
             }
             self.current.remove(at);
         }
@@ -171,11 +197,13 @@ impl Hand {
         self.asks(who);
         loop {
             let at = self.first_current()?;
-            let cursor = self.current.remove(at)?;
+            let mut cursor = self.current.remove(at)?;
             cursor.put_aside(false);
             if let Some(batch) = cursor.into_batch() {
                 if who != 0 {
-                    self.holds.extend(batch.hold().map(|hold| (who, hold)));
+                    let alive = this_thread_alive();
+                    let hold = batch.hold(&alive);
+                    self.holds.extend(hold.map(|hold| Held { whose: who, alive, hold }));
                 }
                 return Some(batch);
             }

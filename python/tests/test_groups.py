@@ -244,31 +244,42 @@ def test_by_hand(broker: ottla.testing.Broker, topic: str, group: str) -> None:
     assert left(broker, group, topic) == [b"0.2", b"0.3", b"0.4"]
 
 
+class Hand:
+    """A thread that takes a record when it is told to."""
+
+    def __init__(self, consumer: ottla.Consumer, all_committed: Callable[[], int]) -> None:
+        self.consumer, self.all_committed = consumer, all_committed
+        self.go, self.came = threading.Semaphore(0), threading.Semaphore(0)
+        self.batches = consumer.batches(timeout=DEADLINE)
+        self.takes: Callable[[], object] | None = None
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        while self.go.acquire() and self.takes:
+            self.takes()
+            self.came.release()
+
+    def take(self, batch: bool = False) -> int:
+        """Gives what the group has then."""
+        self.takes = (lambda: next(self.batches)) if batch else (lambda: self.consumer.next(DEADLINE))
+        self.go.release()
+        assert self.came.acquire(timeout=DEADLINE)
+        self.consumer.commit(timeout=DEADLINE)
+        return self.all_committed()
+
+    def end(self) -> None:
+        self.takes = None
+        self.go.release()
+        self.thread.join()
+
+
 def test_threads_have_each_their_own_in_hand(
     broker: ottla.testing.Broker, topic: str, group: str
 ) -> None:
     write(broker, topic, 6)
     with member(broker, group, topic) as consumer:
-
-        class Hand:
-            """A thread that takes a record when it is told to."""
-
-            def __init__(self) -> None:
-                self.go, self.came = threading.Semaphore(0), threading.Semaphore(0)
-                threading.Thread(target=self.run, daemon=True).start()
-
-            def run(self) -> None:
-                while self.go.acquire():
-                    consumer.next(timeout=DEADLINE)
-                    self.came.release()
-
-            def take(self) -> int:
-                self.go.release()
-                assert self.came.acquire(timeout=DEADLINE)
-                consumer.commit(timeout=DEADLINE)
-                return committed(broker, group, topic)
-
-        one, two = Hand(), Hand()
+        one, two = (Hand(consumer, lambda: committed(broker, group, topic)) for _ in range(2))
         assert one.take() == 0  # 0
         assert two.take() == 0  # 1
         # What the other has is not done by that.
@@ -280,6 +291,55 @@ def test_threads_have_each_their_own_in_hand(
         consumer.commit(timeout=DEADLINE)
         assert committed(broker, group, topic) == 4
     assert committed(broker, group, topic) == 4
+
+
+@pytest.mark.parametrize("how", ["records", "batch", "paused"])
+def test_to_finish_a_batch_finishes_nothing_of_anothers(
+    broker: ottla.testing.Broker, topic: str, group: str, how: str
+) -> None:
+    write(broker, topic, 6)
+    with member(broker, group, topic) as consumer:
+        one, two = (Hand(consumer, lambda: committed(broker, group, topic)) for _ in range(2))
+        assert one.take() == 0  # 0
+        for _ in range(2 if how == "paused" else 5 if how == "records" else 1):
+            assert two.take() == 0
+        if how == "batch":
+            assert two.take(batch=True) == 0  # 2 to 5
+        if how == "paused":
+            consumer.pause([(topic, 0)])
+            write(broker, topic, 1, 1)
+        else:
+            write(broker, topic, 1)
+        assert two.take() == 0
+    assert committed(broker, group, topic) == 0
+
+
+def test_what_a_thread_had_that_has_ended_is_in_nobodys_hand(
+    broker: ottla.testing.Broker, topic: str, group: str
+) -> None:
+    write(broker, topic, 3)
+    # All is given up in a rebalance.
+    settings: dict[str, Any] = {"max_poll_interval": 3600, "assignors": ["range"]}
+    with member(broker, group, topic, **settings) as one:
+        ends, goes_on = (Hand(one, lambda: committed(broker, group, topic)) for _ in range(2))
+        assert ends.take() == 0  # 0
+        assert goes_on.take() == 0  # 1
+        ends.end()
+        assert goes_on.take() == 0  # 2
+        assert one.next(timeout=0) is None
+        goes_on.end()
+        again: list[bytes | None] = []
+
+        def reads(consumer: ottla.Consumer) -> None:
+            for record in consumer:
+                again.append(record.value)
+
+        # None of the three is waited for, and none is done.
+        with member(broker, group, topic, **settings) as two:
+            for consumer in (one, two):
+                threading.Thread(target=reads, args=[consumer], daemon=True).start()
+            until(lambda: len(again) >= 3, "they are read again")
+            assert sorted(again) == [b"0.0", b"0.1", b"0.2"]
 
 
 def test_what_a_pause_holds_back_is_not_done(
@@ -303,23 +363,44 @@ def test_what_a_pause_holds_back_is_not_done(
     assert committed(broker, group, topic, first.partition) == 3
 
 
+@pytest.mark.parametrize("commit", ["marks", "acked"])
 def test_what_is_held_back_is_given_up_without_a_wait(
-    broker: ottla.testing.Broker, topic: str, group: str
+    broker: ottla.testing.Broker, topic: str, group: str, commit: str
 ) -> None:
     for partition in range(3):
         write(broker, topic, 3, partition)
     settings: dict[str, Any] = {"assignors": ["cooperative-sticky"], "max_poll_interval": 3600}
+    settings["commit"] = commit
     with member(broker, group, topic, **settings) as one:
         # One record of each, and the rest is paused.
         for _ in range(3):
             record = one.next(timeout=DEADLINE)
             assert record is not None
             one.pause([(topic, record.partition)])
+            record.ack()
         assert one.next(timeout=0) is None
         with member(broker, group, topic, **settings) as two:
             seen = [record for _ in range(2) if (record := two.next(timeout=DEADLINE))]
             assert [record.offset for record in seen] == [1, 2]
             assert len(one.assignment()) == 2
+
+
+def test_what_is_not_acked_is_waited_for_although_the_rest_is_held_back(
+    broker: ottla.testing.Broker, topic: str, group: str
+) -> None:
+    write(broker, topic, 3)
+    settings: dict[str, Any] = {"max_poll_interval": 3600, "assignors": ["range"]}
+    settings["commit"] = "acked"
+    with member(broker, group, topic, **settings) as one:
+        record = one.next(timeout=DEADLINE)
+        assert record is not None
+        one.pause([(topic, 0)])
+        assert one.next(timeout=0) is None
+        with member(broker, group, topic, **settings) as two:
+            assert two.next(timeout=1) is None
+            record.ack()
+            took = two.next(timeout=0.5) or one.next(timeout=DEADLINE)
+            assert took is not None and took.offset == 1
 
 
 def test_a_seek_is_committed(broker: ottla.testing.Broker, topic: str, group: str) -> None:
@@ -456,7 +537,7 @@ def test_settings(broker: ottla.testing.Broker, topic: str) -> None:
         ({"instance_id": "i"}, "instance_id is a setting of a member of a group"),
         ({"commit": "manual"}, "commit is a setting of a member of a group"),
         ({"session_timeout": 10}, "session_timeout is a setting of a member of a group"),
-        ({"group": "g", "commit": "auto"}, "commit is 'auto'; write 'marks' or 'acked' or 'manual'"),
+        ({"group": "g", "commit": "auto"}, "commit is 'auto'; write 'marks' or 'acked' or 'manual' or 'manual_acked'"),
         ({"group": "g", "assignors": ["own"]}, "there is no assignor 'own'; there are range"),
         ({"group": "g", "assignors": []}, "assignors: none"),
         ({"group": ""}, "no group"),
@@ -580,6 +661,19 @@ consumer.close(timeout=30)
 print(broker.group("g").committed, flush=True)
 os._exit(0)
 """
+
+
+def test_a_commit_that_is_not_waited_for_stays_on_its_way(topic: str, group: str) -> None:
+    with ottla.testing.Broker() as broker:
+        broker.create_topic(topic)
+        write(broker, topic, 3)
+        with member(broker, group, topic, commit="manual") as consumer:
+            take(consumer, 1)
+            broker.remove_coordinator(group)
+            with pytest.raises(ottla.TimeoutError):
+                consumer.commit_to({(topic, 0): 2}, timeout=0.1)
+            broker.move_coordinator(group, 1)
+            until(lambda: committed(broker, group, topic) == 2, "it is committed")
 
 
 @pytest.mark.parametrize("call", ["next", "event", "events", "commit", "commit_to", "close"])

@@ -6,6 +6,8 @@ static ottla_client *inherited;
 static ottla_producer *inherited_producer;
 static ottla_consumer *inherited_consumer;
 static ottla_consumer *inherited_member;
+static ottla_batch *inherited_batch;
+static ottla_wanted *inherited_wanted;
 
 /* Every call of a handle that was made before the fork, which nobody announced. */
 static void a_child_is_told(void) {
@@ -39,6 +41,13 @@ static void a_child_is_told(void) {
   FAILS(OTTLA_STATUS_FORKED, ottla_consumer_subscribe(inherited_member, &topic, 1, E));
   FAILS(OTTLA_STATUS_FORKED, ottla_consumer_leave(inherited_member, 1, E));
   FAILS(OTTLA_STATUS_FORKED, ottla_consumer_leave_wait(inherited_member, -1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_consumer_waits_no_more(inherited_member, E));
+  /* What is done is the parent's to say. */
+  FAILS(OTTLA_STATUS_FORKED, ottla_batch_ack(inherited_batch, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_batch_ack_before(inherited_batch, 1, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_wanted_ack_before(inherited_wanted, INT64_MAX, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_wanted_put_aside(inherited_wanted, 0, 1, E));
+  CHECK(ottla_batch_len(inherited_batch) == 1);
   ottla_consumer_free(inherited_member);
   FAILS(OTTLA_STATUS_FORKED, ottla_client_close(inherited, E));
   CHECK(ottla_client_fd(inherited) == -1);
@@ -69,8 +78,13 @@ static void forks_are_seen(void) {
     OK(ottla_test_broker_group(broker, "g", &state, &members, E));
     poll(NULL, 0, 5);
   }
-  int ends[CHILDREN];
+  ottla_record first = {0};
   size_t sent = 0;
+  OK(ottla_producer_send_batch(inherited_producer, "t", &first, 1, 1, &sent, E));
+  OK(ottla_producer_flush_wait(inherited_producer, PATIENCE_MS, E));
+  OK(ottla_consumer_next(inherited_member, PATIENCE_MS, &inherited_batch, E));
+  OK(ottla_batch_wanted(inherited_batch, &inherited_wanted, E));
+  int ends[CHILDREN];
   /* In the middle of its work, whatever locks its threads hold. */
   for (int child = 0; child < CHILDREN; child++) {
     for (int i = 0; i < RECORDS; i++) {
@@ -99,7 +113,10 @@ static void forks_are_seen(void) {
   /* No child has left the group for its parent. */
   OK(ottla_test_broker_group(broker, "g", &state, &members, E));
   CHECK(state == OTTLA_TEST_GROUP_STABLE && members == 1);
+  OK(ottla_batch_ack(inherited_batch, E));
   OK(ottla_consumer_leave_wait(inherited_member, PATIENCE_MS, E));
+  ottla_batch_free(inherited_batch);
+  ottla_wanted_free(inherited_wanted);
   ottla_consumer_free(inherited_member);
   ottla_consumer_free(inherited_consumer);
   ottla_producer_free(inherited_producer);

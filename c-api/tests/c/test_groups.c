@@ -138,7 +138,7 @@ static void records_are_reached(ottla_client *client) {
   OK(ottla_batch_wanted(batch, &wanted, E));
   ottla_batch_free(batch);
   OK(ottla_wanted_share(wanted, &shared, E));
-  CHECK(shared.reached != NULL && *shared.standing == 0);
+  CHECK(shared.reached != NULL && shared.handed_on != NULL && *shared.standing == 0);
   __atomic_store_n(shared.reached, 4, __ATOMIC_RELEASE);
   OK(ottla_consumer_leave_wait(consumer, PATIENCE_MS, E));
   CHECK(committed("reached", "reached", 0) == 4);
@@ -494,6 +494,9 @@ static void nothing_is_refused(void) {
   FAILS(invalid, ottla_batch_ack_before(NULL, 1, E));
   FAILS(invalid, ottla_wanted_ack_before(NULL, 1, E));
   FAILS(invalid, ottla_wanted_share(NULL, &shared, E));
+  FAILS(invalid, ottla_wanted_put_aside(NULL, 1, 1, E));
+  FAILS(invalid, ottla_consumer_waits_no_more(NULL, E));
+  OK(ottla_consumer_waits_no_more(consumer, E));
   FAILS(invalid, ottla_test_broker_group(NULL, "g", &state, &members, E));
   FAILS(invalid, ottla_test_broker_committed(broker, NULL, "t", 0, &offset, E));
   FAILS(invalid, ottla_test_broker_committed(broker, "g", "t", 0, NULL, E));

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::echo::EchoBatch;
 use super::pack::Cursor;
-use crate::consumer::{self, Claim, Span, Standing};
+use crate::consumer::{self, Claim, Marks, Span, Standing};
+use crate::error::Result;
+use crate::fork::{self, Origin};
 use crate::record::{Headers, RecordPosition, RecordRef};
 
 /// Records of one partition in offset order. Cheap to clone; clones share the bytes.
@@ -25,6 +27,22 @@ pub struct Wanted {
     claim: Arc<Claim>,
     /// Of a group's consumer, and the offset behind the batch's last record.
     span: Option<(Span, i64)>,
+    origin: Origin,
+}
+
+/// Memory for hosts that hand records on one by one and may not call for each.
+pub struct Words<'a> {
+    /// 0 while the records are wanted, 1 while their partition is paused, more once they are left.
+    pub standing: &'a AtomicU32,
+    /// Of a group's consumer: where the host writes the offset of the record that the application has in hand
+    /// ([`consumer::Batch::reached`]).
+    pub reached: Option<&'a AtomicI64>,
+    /// The same, if that says nothing of the records before it ([`consumer::Batch::hands_on`]).
+    pub handed_on: Option<&'a AtomicI64>,
+}
+
+fn check(origin: Origin) -> Result<()> {
+    if origin.is_here() { Ok(()) } else { Err(fork::forked()) }
 }
 
 impl Wanted {
@@ -41,11 +59,25 @@ impl Wanted {
         }
     }
 
-    /// Two words of memory that last as long as this does, for hosts that hand records on one by one and may not call for each:
-    /// 0 while the records are wanted, 1 while their partition is paused, more once they are left; and, of a group's consumer, where the
-    /// host writes the offset of the record that the application has in hand ([`consumer::Batch::reached`]).
-    pub fn words(&self) -> (&AtomicU32, Option<&AtomicI64>) {
-        self.claim.words()
+    /// Nobody has the records from this offset on in hand, or somebody has again. See [`consumer::Batch::put_aside`].
+    pub fn put_aside(&self, first: i64, aside: bool) {
+        if let (Some(marks), Some((span, _))) = (self.claim.marks(), &self.span) {
+            marks.put_aside(span, first, aside);
+        }
+    }
+
+    /// Words of memory that last as long as this does.
+    pub fn words(&self) -> Words<'_> {
+        Words {
+            standing: self.claim.word(),
+            reached: self.span.as_ref().map(|(span, _)| span.reached_word()),
+            handed_on: self.claim.marks().map(Marks::handed_on_word),
+        }
+    }
+
+    /// Refuses a batch that was inherited through a fork.
+    pub fn check_process(&self) -> Result<()> {
+        check(self.origin)
     }
 }
 
@@ -53,6 +85,7 @@ impl Wanted {
 /// batch by number, and each step must not walk it again.
 struct FetchedBatch {
     batch: consumer::Batch,
+    origin: Origin,
     starts: OnceLock<Vec<RecordPosition>>,
 }
 
@@ -135,7 +168,11 @@ impl Batch {
     }
 
     pub(super) fn fetched(batch: consumer::Batch) -> Self {
-        Self(Source::Fetched(Arc::new(FetchedBatch { batch, starts: OnceLock::new() })))
+        Self(Source::Fetched(Arc::new(FetchedBatch {
+            batch,
+            origin: Origin::here(),
+            starts: OnceLock::new(),
+        })))
     }
 
     /// The topic.
@@ -200,6 +237,15 @@ impl Batch {
         }
     }
 
+    /// Refuses a batch that was inherited through a fork: to say what is done of it takes locks that a thread of the parent may
+    /// have had. Reading it does no harm.
+    pub fn check_process(&self) -> Result<()> {
+        match &self.0 {
+            Source::Echo(..) => Ok(()),
+            Source::Fetched(f) => check(f.origin),
+        }
+    }
+
     /// See [`consumer::Batch::reached`].
     pub fn reached(&self, offset: i64) {
         if let Source::Fetched(f) = &self.0 {
@@ -210,10 +256,13 @@ impl Batch {
     /// Tells the same when the batch is gone.
     pub fn wanted(&self) -> Wanted {
         match &self.0 {
-            Source::Echo(_, claim) => Wanted { claim: Arc::clone(claim), span: None },
+            Source::Echo(_, claim) => {
+                Wanted { claim: Arc::clone(claim), span: None, origin: Origin::here() }
+            }
             Source::Fetched(f) => Wanted {
                 claim: Arc::clone(&f.batch.claim),
                 span: f.batch.span.clone().map(|span| (span, f.batch.next_offset())),
+                origin: f.origin,
             },
         }
     }

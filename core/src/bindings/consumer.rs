@@ -1,7 +1,7 @@
 //! Consumers of a binding.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub struct HostConsumer {
 pub(super) struct ConsumerCore {
     ready: Arc<Ready>,
     closed: AtomicBool,
+    /// Threads that wait for the next.
+    waiting: Mutex<usize>,
     backend: ConsumerBackend,
 }
 
@@ -98,16 +100,14 @@ impl ConsumerCore {
                 ConsumerBackend::Echo(echo, reader)
             }
             Backend::Client(client) => {
-                let mut consumer = options.apply(client.consumer()).build()?;
-                if options.group.acked {
-                    consumer.leaves_marks_to_host();
-                }
+                let consumer = options.apply(client.consumer()).build()?;
                 let (control, departure) = (consumer.control(), consumer.departure());
                 let reader = Mutex::new(Some(Box::new(consumer)));
                 ConsumerBackend::Client { reader, control, departure }
             }
         };
-        Ok(Arc::new(Self { ready, closed: AtomicBool::new(false), backend }))
+        let (closed, waiting) = (AtomicBool::new(false), Mutex::default());
+        Ok(Arc::new(Self { ready, closed, waiting, backend }))
     }
 
     pub(super) fn stop(&self) {
@@ -139,6 +139,16 @@ impl ConsumerCore {
         };
         // The last handle of a pool, perhaps: its end is told to whoever listens.
         drop(consumer);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn waits_no_more(&self) {
+        if let ConsumerBackend::Client { control, .. } = &self.backend {
+            control.waits_no_more();
+        }
     }
 
     /// `ends`: up to where; `None`: with what the group says.
@@ -202,7 +212,8 @@ impl HostConsumer {
     /// The next batch, if there is one now. If there is none, one `ConsumerReady` completion with
     /// this consumer's tag comes as soon as it is worth looking again: one for all threads that
     /// looked, so that whoever gets it looks until nothing is left. An error that is not fatal may
-    /// be followed by batches.
+    /// be followed by batches. A member of a group counts as waiting then, until it is given something; see
+    /// [`waits_no_more`](Self::waits_no_more).
     pub fn try_next(&self) -> Result<Option<Batch>> {
         self.try_next_until(&[]).map(Next::batch)
     }
@@ -236,15 +247,34 @@ impl HostConsumer {
 
     pub(super) fn wait_look(&self, ends: Ends<'_>, timeout: Option<Duration>) -> Result<Next> {
         let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
-        loop {
+        *self.core.waiting() += 1;
+        let found = loop {
             let seen = self.core.ready.seen();
-            self.check()?;
-            if let Some(found) = self.core.look(ends)?.found() {
-                return Ok(found);
+            match self.check().and_then(|()| self.core.look(ends)) {
+                Ok(Next::Nothing) if self.core.ready.wait(seen, deadline) => {}
+                found => break found,
             }
-            if !self.core.ready.wait(seen, deadline) {
-                return Ok(Next::Nothing);
-            }
+        };
+        // Locked until it is said: who begins to wait meanwhile asks behind that.
+        let mut waiting = self.core.waiting();
+        *waiting -= 1;
+        if *waiting == 0 && matches!(found, Ok(Next::Nothing)) {
+            self.core.waits_no_more();
+        }
+        drop(waiting);
+        found
+    }
+
+    /// Nobody waits for the next any more, of those who have looked for it and found nothing: a member of a group has to come back
+    /// within the max poll interval. Without this who has looked once counts as waiting until it is given something. (Waits with
+    /// a timeout say it by themselves.)
+    pub fn waits_no_more(&self) {
+        if self.engine.0.is_forked() {
+            return;
+        }
+        let waiting = self.core.waiting();
+        if *waiting == 0 {
+            self.core.waits_no_more();
         }
     }
 

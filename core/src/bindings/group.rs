@@ -33,8 +33,6 @@ pub struct GroupOptions {
     pub commit: Option<Commit>,
     /// Default 5 s.
     pub commit_interval: Option<Duration>,
-    /// What is done is what the host acknowledges, with [`Commit::Manual`] too.
-    pub acked: bool,
 }
 
 impl GroupOptions {

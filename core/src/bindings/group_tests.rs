@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ottla_test_broker::{Cluster, GroupState};
+use ottla_test_broker::{ApiKey, Cluster, Fault, FaultRule, GroupState};
 
 use super::*;
 use crate::consumer::{Assignor, Commit, GroupProtocol};
@@ -83,7 +83,7 @@ fn asking_for_the_next_marks_and_leaving_commits() {
 #[test]
 fn a_host_that_keeps_its_marks_says_what_is_done() {
     let (cluster, engine) = written(4);
-    let by_hand = GroupOptions { commit: Some(Commit::Manual), acked: true, ..Default::default() };
+    let by_hand = GroupOptions { commit: Some(Commit::ManualAcked), ..Default::default() };
     let consumer = engine.consumer(options(by_hand)).unwrap();
     let batches: Vec<Batch> = (0..4).map(|_| next(&consumer)).collect();
     let commit = || {
@@ -97,9 +97,9 @@ fn a_host_that_keeps_its_marks_says_what_is_done() {
     drop(batches);
     first.ack_before(i64::MAX);
     assert_eq!(commit(), 2);
-    let (standing, reached) = first.words();
-    assert_eq!(standing.load(std::sync::atomic::Ordering::Acquire), 0);
-    assert!(reached.is_some());
+    let words = first.words();
+    assert_eq!(words.standing.load(std::sync::atomic::Ordering::Acquire), 0);
+    assert!(words.reached.is_some() && words.handed_on.is_some());
     consumer.commit(5, Some(&[("t".into(), 0, 1)]));
     let done = told(&engine, 5);
     assert_eq!((done.kind, done.error.is_none()), (CompletionKind::Committed, true));
@@ -123,6 +123,54 @@ fn events_come_before_batches_and_only_to_those_who_ask() {
     assert!(consumer.subscribe(&["t"]).is_err());
     let other = engine.consumer(options(GroupOptions::default())).unwrap();
     assert_eq!(next(&other).topic(), "t");
+}
+
+/// The commit is under way when the consumer leaves.
+#[test]
+fn leaving_does_not_overtake_a_commit() {
+    let (cluster, engine) = written(2);
+    let by_hand = GroupOptions { commit: Some(Commit::Manual), ..Default::default() };
+    let consumer = engine.consumer(options(by_hand)).unwrap();
+    next(&consumer).ack();
+    let late = FaultRule::new(Fault::Delay(Duration::from_millis(300)));
+    cluster.faults().inject(late.api(ApiKey::OFFSET_COMMIT));
+    consumer.commit(5, None);
+    consumer.leave(7);
+    let first = told_one_of(&engine, &[5, 7]);
+    assert_eq!((first.tag, first.error.map(|e| e.to_string())), (5, None));
+    assert!(told(&engine, 7).error.is_none());
+    assert_eq!(committed(&cluster), Some(1));
+}
+
+/// Its last wait was over without anything, and it never asks again: others are to have its partitions.
+#[test]
+fn who_has_stopped_waiting_leaves() {
+    let (cluster, engine) = written(0);
+    let short =
+        || GroupOptions { max_poll_interval: Some(Duration::from_secs(1)), ..Default::default() };
+    let members = || cluster.group(GROUP).map_or(0, |group| group.members.len());
+    for how in ["waits", "events", "looks"] {
+        let consumer = engine.consumer(options(short())).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let waits = |until: usize| {
+            assert!(Instant::now() < deadline, "{} members", members());
+            members() != until
+        };
+        // A wait that gives nothing, as often as it takes to be a member.
+        while waits(1) {
+            let time = Some(Duration::from_millis(20));
+            match how {
+                "waits" => assert!(consumer.next(time).unwrap().is_none()),
+                "events" => drop(consumer.next_event(time).unwrap()),
+                _ => assert!(consumer.try_next().unwrap().is_none()),
+            }
+        }
+        // Who waits for what the queue says does not say by itself that it has stopped.
+        consumer.waits_no_more();
+        while waits(0) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Nobody waits for the group when the client goes, and it leaves all the same.

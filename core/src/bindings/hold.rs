@@ -1,6 +1,6 @@
 //! Records of a group's consumer that a thread of the host has in hand, apart from those of other threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
@@ -18,12 +18,13 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// From the first of these offsets on to before the second. `None` without a group.
-    pub fn new(batch: &Batch, first: i64, next: i64) -> Option<Self> {
+    /// From the first of these offsets on to before the second. `None` without a group. `holder` belongs to who has it: once that
+    /// is gone nobody can finish it any more, and it is not waited for.
+    pub fn new(batch: &Batch, first: i64, next: i64, holder: &Weak<()>) -> Option<Self> {
         let (marks, span) = (batch.claim.marks()?, batch.span.clone()?);
         let first = if first <= batch.base_offset() { span.first } else { first };
         let next = if next >= batch.next_offset() { span.next } else { next };
-        marks.set_apart(&span, first, next);
+        marks.set_apart(&span, first, next, holder);
         Some(Self { claim: Arc::clone(&batch.claim), span, first, next })
     }
 
@@ -32,11 +33,6 @@ impl Hold {
         if let Some(marks) = self.claim.marks() {
             marks.done_range(&self.span, self.first, self.next);
         }
-    }
-
-    /// Whether it is of this batch's partition, and of the same time of it.
-    pub fn is_of(&self, batch: &Batch) -> bool {
-        Arc::ptr_eq(&self.claim, &batch.claim)
     }
 
     /// Whether it does not matter any more, as the application went elsewhere, or the partition is somebody else's.

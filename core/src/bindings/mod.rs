@@ -55,7 +55,7 @@ pub use crate::config::foreign::{
 };
 pub use crate::config::properties::{Plain, Properties, plain_settings};
 pub use crate::fork::forks;
-pub use batch::{Batch, HeaderViews, RecordView, Wanted};
+pub use batch::{Batch, HeaderViews, RecordView, Wanted, Words};
 pub use completion::{Completion, CompletionKind};
 pub use consumer::{HostConsumer, Next, reached};
 pub use group::{CommitOffset, GroupEvent, GroupOptions, assignors};

@@ -252,8 +252,9 @@ impl<'a> Reading<'a> {
         }
         let commit = match (self.commits, self.stores) {
             (None, None) => None,
-            (Some(false), _) => Some(Commit::Manual),
             // What librdkafka's programs store is what they acknowledge here.
+            (Some(false), Some(false)) => Some(Commit::ManualAcked),
+            (Some(false), _) => Some(Commit::Manual),
             (_, Some(false)) => Some(Commit::Acked),
             _ => Some(Commit::Marks),
         };

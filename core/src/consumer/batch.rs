@@ -128,8 +128,8 @@ impl Batch {
     /// one by one; what a group's consumer commits is then as exact.
     #[inline]
     pub fn reached(&self, offset: i64) {
-        if let (Some(marks), Some(_)) = (self.claim.marks(), &self.span) {
-            marks.reached(offset);
+        if let Some(span) = &self.span {
+            span.reached(offset);
         }
     }
 
@@ -142,11 +142,11 @@ impl Batch {
         }
     }
 
-    /// Nobody has any of it in hand, or somebody has again: for those who hand records on one by one, and keep the rest while the
-    /// partition is paused. When the group takes the partition away that rest is not waited for.
-    pub fn put_aside(&self, aside: bool) {
-        if let Some(marks) = self.claim.marks() {
-            marks.put_aside(aside);
+    /// Nobody has its records from this offset on in hand, or somebody has again: for those who hand records on one by one, and
+    /// keep the rest while the partition is paused. When the group takes the partition away that rest is not waited for.
+    pub fn put_aside(&self, first: i64, aside: bool) {
+        if let (Some(marks), Some(span)) = (self.claim.marks(), &self.span) {
+            marks.put_aside(span, first, aside);
         }
     }
 

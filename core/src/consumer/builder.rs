@@ -37,7 +37,7 @@ pub struct ConsumerBuilder {
     start: Start,
     group: Option<GroupConfig>,
     /// A property says that nothing is committed by itself, which holds without a group, too.
-    by_hand: bool,
+    by_hand: Option<Commit>,
     /// The error of properties that were refused.
     refused: Option<Error>,
 }
@@ -51,7 +51,7 @@ impl ConsumerBuilder {
             assigned: Vec::new(),
             start: Start::Earliest,
             group: None,
-            by_hand: false,
+            by_hand: None,
             refused: None,
         }
     }
@@ -129,7 +129,7 @@ impl ConsumerBuilder {
 
     /// When what was handed out counts as done. Default: once the next is asked for.
     pub fn commit(mut self, commit: Commit) -> Self {
-        self.by_hand = false;
+        self.by_hand = None;
         self.of_group(|group| group.commit = commit)
     }
 
@@ -208,7 +208,7 @@ impl ConsumerBuilder {
     /// `group.instance.id`, `session.timeout.ms`, `max.poll.interval.ms`, `partition.assignment.strategy`,
     /// `group.protocol` (`consumer`: [`GroupProtocol::Next`]), `group.remote.assignor`,
     /// `enable.auto.commit` (`false`: [`Commit::Manual`]), `auto.commit.interval.ms` and `enable.auto.offset.store` (`false`:
-    /// [`Commit::Acked`]). Those of clients are passed over
+    /// [`Commit::Acked`]; both `false`: [`Commit::ManualAcked`]). Those of clients are passed over
     /// ([`ClientBuilder::from_properties`](crate::ClientBuilder::from_properties)).
     ///
     /// Settings that are not named keep Ottla's defaults: reading starts at the oldest record, unless
@@ -235,7 +235,9 @@ impl ConsumerBuilder {
                     }
                     ("buffer_memory", Value::Size(bytes)) => config.buffer_memory = bytes,
                     ("check_crc", Value::Flag(check)) => config.check_crc = check,
-                    ("commit", Value::Commit(Commit::Manual)) => self.by_hand = true,
+                    ("commit", Value::Commit(commit)) if commit.is_by_hand() => {
+                        self.by_hand = Some(commit);
+                    }
                     ("commit", Value::Commit(commit)) => of(group).commit = commit,
                     ("commit_interval", Value::Time(time)) => of(group).commit_interval = time,
                     ("group", Value::Text(id)) => of(group).id = Arc::from(id),
@@ -285,9 +287,7 @@ impl ConsumerBuilder {
         let assigned = checked(self.assigned.clone())?;
         self.start.check()?;
         if let Some(mut group) = self.group.clone() {
-            if self.by_hand {
-                group.commit = Commit::Manual;
-            }
+            group.commit = self.by_hand.unwrap_or(group.commit);
             return self.member(group, &assigned);
         }
         let buffer = Arc::new(Buffer::new(self.config.clone()));
@@ -322,7 +322,7 @@ impl ConsumerBuilder {
         let fetcher = Fetcher::new(&self.pool, &buffer, Vec::new(), self.start);
         let (orders, taken) = mpsc::unbounded_channel();
         let (alive, ended) = watch::channel(());
-        let marks = group.commit != Commit::Acked;
+        let marks = group.commit.is_by_asking();
         let topics = self.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
         let contact = Contact::new(orders);
         let settings = (group, topics, self.start);
@@ -426,7 +426,7 @@ mod tests {
         let member = manual().group("g").build().unwrap();
         assert!(member.departure().is_some());
         assert!(manual().build().unwrap().departure().is_none());
-        assert!(!manual().group("g").commit(Commit::Marks).by_hand);
+        assert!(manual().group("g").commit(Commit::Marks).by_hand.is_none());
         let kind = |builder: ConsumerBuilder| builder.build().map(drop).unwrap_err().kind();
         let both = builder().group("g").topics(["t"]).assign([("t", 0, Start::Earliest)]);
         let nowhere = builder().topics(["t"]).session_timeout(Duration::from_secs(20));

@@ -4,7 +4,7 @@
 //! wanted all the same.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::marks::Marks;
 
@@ -56,10 +56,9 @@ impl Claim {
         self.wanted.fetch_or(LEFT, Ordering::AcqRel);
     }
 
-    /// What [`Self::standing`] is read from, and where who hands records on one by one says how far it is, if a group keeps
-    /// that: for hosts that may not call for each record.
-    pub(crate) fn words(&self) -> (&AtomicU32, Option<&AtomicI64>) {
-        (&self.wanted, self.marks.as_ref().map(Marks::reached_word))
+    /// What [`Self::standing`] is read from, for hosts that may not call for each record.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.wanted
     }
 
     #[inline]

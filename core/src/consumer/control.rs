@@ -219,6 +219,13 @@ impl ConsumerControl {
         }
     }
 
+    /// A wait has ended without anything, and nobody else waits: a member of a group has to come back within the max poll interval.
+    pub(crate) fn waits_no_more(&self) {
+        if self.origin.is_here() {
+            self.buffer.waits_no_more();
+        }
+    }
+
     /// Whether nothing more will be fetched: closed, or its engine has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.is_closed() || self.buffer.is_over()

@@ -6,7 +6,9 @@ use super::TopicPartition;
 use super::batch::Batch;
 
 /// What [`Consumer::next_event`](super::Consumer::next_event) gives. To ask for the next says that one has done with the
-/// last.
+/// last. So does [`Consumer::next`](super::Consumer::next), which gives no events: once any was taken they are kept for who asks for
+/// events again, and nothing waits until they are told. Who is to have its say in time asks for events alone, from one
+/// thread.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

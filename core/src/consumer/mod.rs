@@ -39,7 +39,7 @@ pub use control::ConsumerControl;
 pub use event::Event;
 use group::task::Contact;
 pub use group::{Assignor, Commit, GroupProtocol};
-pub(crate) use marks::Span;
+pub(crate) use marks::{Marks, Span};
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,7 +139,10 @@ impl Consumer {
         taken
     }
 
-    /// As [`next`](Self::next), for those who poll.
+    /// As [`next`](Self::next), for those who poll. Where this was pending, a member of a group counts as waiting until it is polled
+    /// again and given something, or is dropped: nobody can tell here whether a waker is still waited with. So does a
+    /// `Stream`: who gives up waits (a timeout, a `select!`) uses [`next`](Self::next), which says so when its future is
+    /// dropped. Else a program that hangs after such a wait keeps its partitions.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
         self.poll_next_until(&[], cx)
     }

@@ -54,10 +54,11 @@ func (o *GroupOptions) set(options *C.ottla_consumer_options, m *memory) {
 }
 
 // shared is memory that the library shares, for as long as the ottla_wanted: where a batch stands, and where a group's
-// consumer says which record it has in hand.
+// consumer says which record it has in hand, or hands on.
 type shared struct {
 	standing *uint32
 	reached  *int64
+	handedOn *int64
 }
 
 func share(h *C.ottla_wanted) (shared, *Failure) {
@@ -66,7 +67,11 @@ func share(h *C.ottla_wanted) (shared, *Failure) {
 	if f := outcome(C.ottla_wanted_share(h, &words, &e), e); f != nil {
 		return shared{}, f
 	}
-	return shared{(*uint32)(unsafe.Pointer(words.standing)), (*int64)(unsafe.Pointer(words.reached))}, nil
+	return shared{
+		(*uint32)(unsafe.Pointer(words.standing)),
+		(*int64)(unsafe.Pointer(words.reached)),
+		(*int64)(unsafe.Pointer(words.handed_on)),
+	}, nil
 }
 
 // Standing asks, without a call.
@@ -82,6 +87,35 @@ func (w *Wanted) Reached(offset int64) {
 		atomic.StoreInt64(w.shared.reached, offset)
 	}
 	runtime.KeepAlive(w)
+}
+
+// HandsOn says, without a call, that the record at this offset is handed on, which says nothing of those before it.
+func (w *Wanted) HandsOn(offset int64) {
+	if w.shared.handedOn != nil {
+		atomic.StoreInt64(w.shared.handedOn, offset)
+	}
+	runtime.KeepAlive(w)
+}
+
+// PutAside says that nobody has the batch's records from an offset on in hand, or somebody has again.
+func (w *Wanted) PutAside(offset int64, aside bool) {
+	var flag C.int32_t
+	if aside {
+		flag = 1
+	}
+	var e *C.ottla_error
+	_ = outcome(C.ottla_wanted_put_aside(w.h, C.int64_t(offset), flag, &e), e)
+	runtime.KeepAlive(w)
+}
+
+// WaitsNoMore says that nobody waits any more of those who were given nothing.
+func (c *Consumer) WaitsNoMore() {
+	if !c.Use() {
+		return
+	}
+	defer c.Done()
+	var e *C.ottla_error
+	_ = outcome(C.ottla_consumer_waits_no_more(c.h, &e), e)
 }
 
 // EndOfBatch is an offset behind all of a batch.

@@ -223,7 +223,7 @@ fn what_is_committed_without_being_told_to_follows_from_two_properties() {
         ("true", "false", Some(Commit::Acked)),
         ("", "false", Some(Commit::Acked)),
         ("false", "true", Some(Commit::Manual)),
-        ("false", "false", Some(Commit::Manual)),
+        ("false", "false", Some(Commit::ManualAcked)),
         ("", "", None),
     ] {
         let properties = of(&[("enable.auto.commit", auto), ("enable.auto.offset.store", store)]);

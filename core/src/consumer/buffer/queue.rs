@@ -145,6 +145,11 @@ impl Shelf {
         Some(self.claim.marks()?.committable(self.incarnation, place))
     }
 
+    /// Up to where the application has worked on it, or does still; `None`: it was given nothing.
+    pub(super) fn worked(&self) -> Option<i64> {
+        self.claim.marks()?.worked(self.incarnation)
+    }
+
     /// Whether records of it were handed on one by one since the last look.
     pub(super) fn has_moved(&self) -> bool {
         self.claim.marks().is_some_and(Marks::has_moved)

@@ -76,11 +76,11 @@ impl Seat {
             marks.done(&span, span.next);
         }
         self.takes_events |= takes_events;
-        self.done = self.told;
+        self.done = self.done.max(self.told);
         if !takes_events {
-            // Who does not take them leaves it to the consumer.
-            if let Some((last, _)) = self.events.pop_back() {
-                (self.told, self.done) = (last, last);
+            // Who does not take them leaves it to the consumer: nothing waits until they are told.
+            self.done = self.done.max(self.numbers);
+            if !self.takes_events {
                 self.events.clear();
             }
             self.attention.draw();
@@ -186,6 +186,16 @@ impl Buffer {
             let slot = state.shelves.find(topic, *partition);
             slot.and_then(|slot| state.shelves.get(slot)).is_some_and(|shelf| shelf.is_open())
         })
+    }
+
+    /// Up to where the application has worked on these, or does still, as far as it was given any of them.
+    pub(in crate::consumer) fn worked(&self, partitions: &[Key]) -> Vec<(Key, i64)> {
+        let state = self.lock();
+        let worked = |key: &Key| {
+            let shelf = state.shelves.get(state.shelves.find(&key.0, key.1)?)?;
+            Some((key.clone(), shelf.worked()?))
+        };
+        partitions.iter().filter_map(worked).collect()
     }
 
     /// The application ends the consumer itself: what it has in hand stays unfinished, unless it has said otherwise.

@@ -21,10 +21,13 @@ pub enum Commit {
     /// As with `Marks`, but nothing is committed except by
     /// [`Consumer::commit`](crate::Consumer::commit).
     Manual,
+    /// As with `Acked`, but nothing is committed except by
+    /// [`Consumer::commit`](crate::Consumer::commit).
+    ManualAcked,
 }
 
 impl Commit {
-    const ALL: [Self; 3] = [Self::Marks, Self::Acked, Self::Manual];
+    const ALL: [Self; 4] = [Self::Marks, Self::Acked, Self::Manual, Self::ManualAcked];
 
     /// Its name in settings.
     pub fn name(self) -> &'static str {
@@ -32,7 +35,18 @@ impl Commit {
             Self::Marks => "marks",
             Self::Acked => "acked",
             Self::Manual => "manual",
+            Self::ManualAcked => "manual_acked",
         }
+    }
+
+    /// Whether nothing is committed but what is asked for.
+    pub(crate) fn is_by_hand(self) -> bool {
+        matches!(self, Self::Manual | Self::ManualAcked)
+    }
+
+    /// Whether what was handed out is done once the next is asked for.
+    pub(crate) fn is_by_asking(self) -> bool {
+        matches!(self, Self::Marks | Self::Manual)
     }
 }
 
@@ -45,7 +59,9 @@ impl FromStr for Commit {
     /// `Config` for another word.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|commit| commit.name() == name).ok_or_else(|| {
-            Error::config(format!("commit is '{name}'; it is one of marks, acked and manual"))
+            let words =
+                format!("commit is '{name}'; it is one of marks, acked, manual and manual_acked");
+            Error::config(words)
         })
     }
 }

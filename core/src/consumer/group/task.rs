@@ -3,6 +3,7 @@
 //! finished what it has of them.
 
 mod actions;
+mod giving;
 mod leader;
 mod machine;
 mod next;
@@ -19,10 +20,11 @@ use uuid::Uuid;
 
 use super::auto::Protocol;
 use super::calls::{Calls, Failure, Found, Joined, Profile, Turns};
-use super::events::{self, Commits, Identity, Outcome, RequestId, Round, Settings, Subscription};
+use super::events::{self, Identity, Outcome, RequestId, Settings, Subscription};
 use super::offsets::{Offsets, Order};
 use super::settings::GroupConfig;
 use super::wire::Partitions;
+use giving::Giving;
 use machine::Machine;
 use places::not_a_member;
 
@@ -124,17 +126,6 @@ impl Drop for Contact {
     }
 }
 
-/// Partitions that are being given up.
-struct Giving {
-    round: Round,
-    keys: Vec<Key>,
-    event: u64,
-    /// All is finished; what is done is being committed.
-    finished: bool,
-    /// Before the deadline what is finished until then is committed.
-    last_call: Option<Instant>,
-}
-
 /// A topic when it was seen first: which it was, and how many partitions it had. Nothing of one that was not there.
 #[derive(Clone, Copy, Debug, Default)]
 struct FirstSeen {
@@ -186,6 +177,8 @@ pub(crate) struct Member {
     presence: Presence,
     halted: bool,
     lease: Lease,
+    /// When the consumer is closed, at the latest.
+    closes: Option<Instant>,
     closing: bool,
     ended: bool,
     /// The incarnation of the cluster that the group is of.
@@ -204,6 +197,9 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// How long a close may take, commit and farewell included.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How much of that is left for what is done by itself at the end, whatever was ordered before.
+const CLOSE_RESERVE: Duration = Duration::from_secs(5);
 
 impl Member {
     pub(crate) fn new(
@@ -228,7 +224,7 @@ impl Member {
             max_poll_interval: config.max_poll_interval,
             assignor: config.remote_assignor.clone(),
         };
-        let by_hand = config.commit == super::Commit::Manual;
+        let by_hand = config.commit.is_by_hand();
         let calls = Calls::new(
             pool,
             pool.next_consumer(),
@@ -275,6 +271,7 @@ impl Member {
             presence: Presence::default(),
             halted: false,
             lease: Lease::Over,
+            closes: None,
             closing: false,
             ended: false,
             orders,
@@ -297,8 +294,15 @@ impl Member {
                 self.learn();
             }
             self.offsets.expire(now);
+            let is_closed = self.buffer.is_closed();
             self.see_application();
-            self.close_if_wanted(now);
+            // What was ordered before the application asked for the next, or closed, comes before that.
+            for _ in 0..self.orders.len() {
+                if let Ok(command) = self.orders.try_recv() {
+                    self.obey(command);
+                }
+            }
+            self.close_if_wanted(is_closed, now);
             self.choose(now);
             if self.machine.next_wake().is_some_and(|at| at <= now) {
                 self.tell(events::Event::Tick);
@@ -315,6 +319,7 @@ impl Member {
             let wake = earlier(wake, self.choice_wake());
             let wake = earlier(wake, Some(self.learn_at));
             let wake = earlier(wake, self.offsets.expires());
+            let wake = earlier(wake, self.closes.filter(|_| !self.closing));
             let wake =
                 earlier(wake, self.givings.iter().filter_map(|giving| giving.last_call).min());
             // What the application does next matters: it comes back, or lets go of what is to be given up.
@@ -379,12 +384,14 @@ impl Member {
         self.halted = false;
         self.offsets.begin_anew(&not_a_member(&self.config.id));
         self.givings.clear();
-        let keys: Vec<Key> = std::mem::take(&mut self.parts).into_keys().collect();
+        let keys: Vec<Key> = self.parts.keys().cloned().collect();
+        let told = self.told_of(&keys);
+        self.parts.clear();
         self.buffer.give_up(&keys);
-        self.buffer.announce(Event::Lost(actions::named(&keys)));
+        self.buffer.announce(Event::Lost(actions::named(&told)));
         self.first_seen.clear();
         self.presence = Presence::default();
-        self.closing = false;
+        (self.closes, self.closing) = (None, false);
         self.learn();
     }
 
@@ -403,13 +410,17 @@ impl Member {
         }
     }
 
-    fn close_if_wanted(&mut self, now: Instant) {
-        if self.closing || !self.buffer.is_closed() {
+    /// Commits that were ordered before are made first, as long as the farewell has its time.
+    fn close_if_wanted(&mut self, is_closed: bool, now: Instant) {
+        if self.closing || !is_closed {
+            return;
+        }
+        let until = *self.closes.get_or_insert(now + CLOSE_WITHIN - CLOSE_RESERVE);
+        if now < until && self.offsets.has_orders() {
             return;
         }
         self.closing = true;
-        let deadline = now + CLOSE_WITHIN;
-        self.tell(events::Event::Close { deadline, leave: false });
+        self.tell(events::Event::Close { deadline: until + CLOSE_RESERVE, leave: false });
     }
 
     fn renew_lease(&mut self) {
@@ -469,44 +480,6 @@ impl Member {
                 self.tell(events::Event::Subscribed(Subscription { topics, pattern: None }));
             }
         }
-    }
-
-    /// Gives up what the application has finished.
-    fn give(&mut self, now: Instant) {
-        if self.givings.is_empty() {
-            return;
-        }
-        let finished: Vec<bool> =
-            self.givings.iter().map(|giving| giving.finished || self.is_finished(giving)).collect();
-        // Looked at behind that: what was finished until then is in it.
-        let committable = self.buffer.committable();
-        let none = matches!(self.machine.commits(), Commits::Never);
-        let mut done = Vec::new();
-        let mut rest = Vec::with_capacity(self.givings.len());
-        for (mut giving, finished) in std::mem::take(&mut self.givings).into_iter().zip(finished) {
-            giving.finished = finished;
-            let has = self.offsets.has(&committable, &giving.keys);
-            if finished && (none || has) {
-                done.push(giving.round);
-                continue;
-            }
-            let last_call = giving.last_call.take_if(|at| *at <= now).is_some();
-            if (finished || last_call) && !has {
-                self.offsets.hurry();
-            }
-            rest.push(giving);
-        }
-        self.givings = rest;
-        for round in done {
-            self.tell(events::Event::GaveUp { round });
-        }
-    }
-
-    /// Whether the application has nothing in hand of what is to be given up.
-    fn is_finished(&self, giving: &Giving) -> bool {
-        let waits = !self.closing || self.buffer.waits_for_hand();
-        let open = waits && self.buffer.is_open(&giving.keys);
-        !open && (self.closing || self.buffer.has_done(giving.event))
     }
 
     /// The last words: whoever waits is told, and nothing of the group's is kept.

@@ -22,6 +22,7 @@ mod fetched_bytes;
 mod foreign_brokers;
 mod foreign_code;
 mod groups;
+mod groups_commits;
 mod groups_model;
 mod groups_next;
 mod groups_sequences;

@@ -88,16 +88,17 @@ impl Member {
                 };
                 let left = deadline.saturating_duration_since(now);
                 let last_call = Some(deadline - LAST_CALL.min(left / 4));
-                self.givings.push(Giving { round, keys, event, finished: false, last_call });
+                let (finished, asks, orders) = (false, 0, None);
+                self.givings.push(Giving { round, keys, event, finished, asks, orders, last_call });
                 self.offsets.hurry();
             }
             Action::Drop { parts, why } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
                 let told = self.told_of(&keys);
+                self.offsets.dropped(&keys, self.buffer.worked(&keys));
                 self.buffer.give_up(&keys);
                 for key in &keys {
                     self.parts.remove(key);
-                    self.offsets.forget(key);
                 }
                 self.givings.retain_mut(|giving| {
                     giving.keys.retain(|key| !keys.contains(key));
@@ -123,7 +124,7 @@ impl Member {
     }
 
     /// Those that the application knows to be its own.
-    fn told_of(&self, keys: &[Key]) -> Vec<Key> {
+    pub(super) fn told_of(&self, keys: &[Key]) -> Vec<Key> {
         let reads = |key: &&Key| self.parts.get(*key) == Some(&Owned::Reading);
         keys.iter().filter(reads).cloned().collect()
     }

@@ -19,7 +19,8 @@ impl Member {
     /// When to ask again where the group was; `None` while nobody can be asked.
     pub(super) fn look_wake(&self) -> Option<Instant> {
         let can = self.coordinator.is_some() && self.machine.identity().is_some();
-        let wanted = self.parts.values().any(|part| *part != Part::Reading);
+        let wanted = |(key, part): (&Key, &Part)| *part != Part::Reading && !self.is_going(key);
+        let wanted = self.parts.iter().any(wanted);
         self.look_at.filter(|_| can && wanted && !self.looking)
     }
 
@@ -30,8 +31,8 @@ impl Member {
             return;
         }
         let looking = |(key, part): (&Key, &Part)| match part {
-            Part::Looking(take) => Some((key.clone(), *take)),
-            Part::Reading => None,
+            Part::Looking(take) if !self.is_going(key) => Some((key.clone(), *take)),
+            Part::Looking(_) | Part::Reading => None,
         };
         let wanted: Vec<Take> = self.parts.iter().filter_map(looking).collect();
         let Some(sent) = self.machine.identity().filter(|_| !wanted.is_empty()) else { return };
@@ -58,6 +59,10 @@ impl Member {
         let mut begins = Vec::with_capacity(found.len());
         let mut again = false;
         for ((key, take), committed) in found {
+            // It goes before it has come: nothing of it is read, and the application hears of neither.
+            if self.is_going(&key) {
+                continue;
+            }
             let part = self.parts.get_mut(&key).filter(|part| **part == Part::Looking(take));
             let Some(part) = part else { continue };
             let committed = match committed {
@@ -86,11 +91,12 @@ impl Member {
         if !assigned.is_empty() {
             self.buffer.announce(Event::Assigned(actions::named(&assigned)));
         }
-        // What is being given up meanwhile is not handed out.
-        for giving in &self.givings {
-            self.buffer.withhold(&giving.keys);
-        }
         again
+    }
+
+    /// Whether it is being given up.
+    fn is_going(&self, key: &Key) -> bool {
+        self.givings.iter().any(|giving| giving.keys.contains(key))
     }
 
     pub(super) fn look_later(&mut self) {
