@@ -100,7 +100,7 @@ pub use metrics::{
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
 };
-pub use record::{Compression, Headers, RecordPosition, RecordRef};
+pub use record::{Compression, Headers, OwnedRecord, RecordPosition, RecordRef};
 pub use security::{
     ClientCredentials, OAuth, Pem, Sasl, Secret, Tls, Token, TokenError, TokenProvider, Verify,
 };

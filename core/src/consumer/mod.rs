@@ -3,6 +3,7 @@
 //! batches decompressed, on the thread that takes them.
 
 mod batch;
+mod budget;
 mod buffer;
 mod builder;
 mod claim;

@@ -12,12 +12,14 @@ pub(crate) mod builder;
 pub(crate) mod compression;
 pub(crate) mod crc;
 mod encoded;
+mod owned;
 pub(crate) mod pool;
 pub(crate) mod reader;
 mod records;
 pub(crate) mod varint;
 
 pub use compression::Compression;
+pub use owned::OwnedRecord;
 pub use records::{Headers, RecordPosition, RecordRef};
 pub(crate) use records::{RecordBatch, RecordIter, walk};
 

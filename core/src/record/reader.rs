@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::encoded::{MIN_RECORD, walk_checked};
-use super::pool::ChunkPool;
+use super::pool::{Chunk, ChunkPool};
 use super::records::{Meta, RecordBatch, walk};
 use super::{CRC_START, HEADER_LEN};
 use crate::error::{Error, ErrorKind};
@@ -216,6 +216,18 @@ impl RawBatch {
         Self { codec, whole, ..self.clone() }
     }
 
+    /// The same in a buffer of its own, which `own` makes what owns it.
+    pub(crate) fn copied(&self, pool: &ChunkPool, own: impl FnOnce(Chunk) -> Bytes) -> Self {
+        let mut chunk = pool.get(self.whole.len());
+        chunk.push(&self.whole);
+        Self { whole: own(chunk), ..self.clone() }
+    }
+
+    /// Bytes that it takes, header included.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.whole.len()
+    }
+
     /// The records section, compressed or not.
     pub(crate) fn payload(&self) -> &[u8] {
         &self.whole[HEADER_LEN..]
@@ -246,21 +258,32 @@ impl RawBatch {
         pool: &ChunkPool,
         limit_bytes: usize,
     ) -> Result<RecordBatch, RecordError> {
+        self.open_as(pool, limit_bytes, Chunk::freeze)
+    }
+
+    /// The same; `own` makes what owns the decompressed bytes.
+    pub(crate) fn open_as(
+        &self,
+        pool: &ChunkPool,
+        limit_bytes: usize,
+        own: impl FnOnce(Chunk) -> Bytes,
+    ) -> Result<RecordBatch, RecordError> {
         let base_offset = self.base_offset;
         let payload = match self.codec {
             0 => self.whole.slice(HEADER_LEN..),
             codec => {
                 let limit = limit_bytes.min(i32::MAX as usize);
-                compression::decompress(codec, pool, self.payload(), limit)
-                    .map_err(|error| match error {
+                let chunk = compression::decompress(codec, pool, self.payload(), limit).map_err(
+                    |error| match error {
                         DecompressError::OverLimit => RecordError::OverLimit { base_offset, limit },
                         DecompressError::Damaged => RecordError::Decompress { base_offset },
                         DecompressError::Unsupported => RecordError::UnsupportedCompression {
                             base_offset,
                             codec: codec_name(codec),
                         },
-                    })?
-                    .freeze()
+                    },
+                )?;
+                own(chunk)
             }
         };
         if self.count as usize > payload.len() / MIN_RECORD {

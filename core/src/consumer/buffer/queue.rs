@@ -25,6 +25,8 @@ pub(in crate::consumer) struct Fetched {
     pub(in crate::consumer) raw: RawBatch,
     /// Records with a smaller offset are not handed out.
     pub(in crate::consumer) from: i64,
+    /// Bytes of the response that it came in, all of which it keeps.
+    pub(in crate::consumer) frame: usize,
 }
 
 /// An error about one or more partitions, told at the place in their queues from which it counts; once, by the
@@ -72,6 +74,12 @@ struct Entry {
     /// Where the partition ended when it came.
     end: i64,
 }
+
+/// What an entry takes besides its bytes. A queue that grows has room for twice as many.
+pub(in crate::consumer) const ENTRY_BYTES: usize = 2 * size_of::<Entry>();
+
+/// An empty queue keeps room for so many, and no more: thousands of partitions have had their backlog at some time.
+const KEPT_ENTRIES: usize = 64;
 
 /// What a batch counts at least: even one without records takes memory.
 const LEAST_BYTES: usize = 64;
@@ -132,6 +140,11 @@ pub(super) struct Shelf {
 impl Shelf {
     fn is_ready(&self) -> bool {
         !self.queue.is_empty() && !self.is_held()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.queue.capacity()
     }
 
     /// Nothing of it is handed out now.
@@ -205,6 +218,8 @@ pub(super) struct Taken {
     pub(super) bytes: usize,
     /// The broker that its partition is read from.
     pub(super) source: i32,
+    /// Bytes that are queued behind it, of all partitions.
+    pub(super) queued: usize,
 }
 
 /// A partition that is read from no broker now.
@@ -630,8 +645,12 @@ impl Shelves {
                 span,
                 bytes,
                 source: shelf.source,
+                queued: self.bytes,
             };
             if shelf.queue.is_empty() {
+                if shelf.queue.capacity() > KEPT_ENTRIES {
+                    shelf.queue = VecDeque::new();
+                }
                 shelf.in_ring = false;
                 row.ring.leave();
                 if row.ring.is_empty() {

@@ -2,6 +2,7 @@
 //! positions move on, or elsewhere if the leader's log is not the one that was read.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
@@ -13,7 +14,8 @@ use super::{Asked, Event, Failed, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::cluster::list_offsets::FoundOffset;
 use crate::config::{Endpoint, Isolation, Start};
-use crate::consumer::buffer::{Fetched, Key, Then};
+use crate::consumer::budget::{Budget, Charge};
+use crate::consumer::buffer::{ENTRY_BYTES, Fetched, Key, Then};
 use crate::consumer::decode::aborted::{Aborted, Seen};
 use crate::consumer::fetch::session::{Answer, Event as Session, Part};
 use crate::consumer::position::Position;
@@ -186,6 +188,8 @@ impl Fetcher {
             .iter()
             .filter_map(|n| Some((n.node_id.0, Endpoint::of_broker(&n.host, n.port)?)))
             .collect();
+        // Its batches are slices of one buffer.
+        let charge = self.buffer.budget.response(bytes_of(&response));
         let mut again = None;
         let mut answered = Answered::default();
         let mut seen: HashSet<SlotId, foldhash::fast::RandomState> = HashSet::default();
@@ -213,7 +217,7 @@ impl Fetcher {
                         }
                     }
                     NONE => {
-                        answered.brought |= self.records(&part, p);
+                        answered.brought |= self.records(&part, p, &charge);
                     }
                     OFFSET_OUT_OF_RANGE => self.out_of_range(&part, p.log_start_offset),
                     code => {
@@ -295,7 +299,7 @@ impl Fetcher {
     }
 
     /// Buffers the records of one partition. Gives whether its position moved on.
-    fn records(&mut self, part: &Asked, p: PartitionData) -> bool {
+    fn records(&mut self, part: &Asked, p: PartitionData, charge: &Arc<Charge>) -> bool {
         let committed = self.buffer.config.isolation == Isolation::ReadCommitted;
         let end = if committed { p.last_stable_offset } else { p.high_watermark };
         // Where it ends is true all the same, and is not told twice in a session.
@@ -311,7 +315,7 @@ impl Fetcher {
         let listed = p.aborted_transactions.unwrap_or_default().into_iter();
         let listed = listed.map(|listed| (listed.producer_id.0, listed.first_offset));
         let mut aborted = Aborted::new(listed.filter(|_| committed));
-        let records = p.records.unwrap_or_default();
+        let records = Budget::pin(p.records.unwrap_or_default(), charge);
         let mut next = from;
         let mut fetched = Vec::new();
         let mut damaged = None;
@@ -336,7 +340,7 @@ impl Fetcher {
                     if !shown || raw.count == 0 && raw.payload().is_empty() {
                         continue;
                     }
-                    fetched.push(Fetched { raw, from: at });
+                    fetched.push(Fetched { raw, from: at, frame: charge.bytes() });
                 }
                 Err(e) => {
                     reading.stopped = true;
@@ -357,6 +361,7 @@ impl Fetcher {
             topic.rights.ended();
         }
         self.pool.metrics().records_fetched(size);
+        charge.add(fetched.len() * ENTRY_BYTES);
         let ends = ((next.offset, next.epoch), end);
         self.buffer.push(part.slot, part.incarnation, fetched, ends);
         if let Some(error) = damaged {

@@ -30,6 +30,7 @@ mod health;
 mod hostile;
 mod hostile_contents;
 mod interop;
+mod kept;
 mod key_hash;
 mod lane;
 mod line;
