@@ -2,12 +2,13 @@
 //! partition that the broker leads and the buffer has room for, in a session ([`fetch`](super::fetch)) so that only what has
 //! changed is named. [`learn`] finds out what there is to read, [`places`] what each partition waits for, [`asks`] whom to
 //! ask now and for what, [`exchange`] sends that, [`responses`] reads what comes back, [`spells`] tries again what
-//! brokers answer with errors, [`troubles`] reports brokers that cannot be reached, and [`silence`] brokers that can be
+//! brokers answer with errors, [`nearer`] has partitions read from replicas that are nearer than their leaders, [`troubles`] reports brokers that cannot be reached, and [`silence`] brokers that can be
 //! reached and do not answer.
 
 mod asks;
 mod exchange;
 mod learn;
+mod nearer;
 mod other_cluster;
 mod places;
 mod responses;
@@ -138,6 +139,9 @@ pub(super) struct Fetcher {
     reading: Readings,
     /// Those that wait for a time.
     retries: BTreeSet<(Instant, SlotId)>,
+    /// When to look again whom a partition is read from; and those with a replica that is shunned.
+    leases: BTreeSet<(Instant, SlotId)>,
+    shunned: BTreeSet<SlotId>,
     /// Brokers that were asked before and are still part of the cluster.
     sources: BTreeMap<i32, Source>,
     /// Where partitions are read from since the buffer was told.
@@ -174,6 +178,8 @@ impl Fetcher {
             topics,
             reading: Readings::default(),
             retries: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            shunned: BTreeSet::new(),
             sources: BTreeMap::new(),
             moves: Vec::new(),
             responses: 0,

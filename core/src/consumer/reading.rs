@@ -16,6 +16,7 @@ use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
 use crate::policy::pacing::Pacing;
 use crate::policy::read_ahead::ReadAhead;
+use crate::policy::replica::Replica;
 use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
 use crate::policy::trickle::Trickle;
@@ -72,6 +73,8 @@ pub(super) struct Reading {
     pub(super) end: Option<i64>,
     /// Trouble with this partition alone.
     pub(super) spell: Spell,
+    /// Whom it is read from besides its leader.
+    pub(super) replica: Replica,
     /// Only the application can say where to go on: nothing more until a seek.
     pub(super) stopped: bool,
     /// The application wants nothing of it now.
@@ -100,6 +103,7 @@ impl Reading {
             lags: true,
             end: None,
             spell: Spell::default(),
+            replica: Replica::default(),
             stopped: false,
             paused: false,
             queued: Queue::default(),
@@ -127,6 +131,7 @@ impl Reading {
         self.spell.ended();
         self.backoff.reset();
         self.turn = Turn::new();
+        self.replica = Replica::default();
     }
 
     /// The records at the position are gone: begins where the policy says.

@@ -75,9 +75,8 @@ impl Fetcher {
         for amount in survey.amounts {
             let slot = amount.slot;
             self.reading.holds(&amount, now);
-            let Some(reading) = self.reading.get(slot) else { continue };
-            let leader = self.leader(&reading.key).map(|(leader, _)| leader);
-            let Some(source) = leader.and_then(|leader| self.sources.get_mut(&leader)) else {
+            let broker = self.broker_of(slot);
+            let Some(source) = broker.and_then(|broker| self.sources.get_mut(&broker)) else {
                 continue;
             };
             source.taken += amount.drained;

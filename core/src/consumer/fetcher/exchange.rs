@@ -74,7 +74,8 @@ impl Fetcher {
         source.in_flight = max_bytes.max(1);
         source.asked = self.requests;
         source.trickle.sent(sent);
-        let request = self.request(leader, ask, max_bytes, max_wait);
+        let rack = self.rack_for(leader, sent);
+        let request = self.request(leader, ask, max_bytes, max_wait).with_rack_id(text(rack));
         self.troubles.wait_for(Some(leader));
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
         let cluster = self.incarnation;
@@ -261,6 +262,10 @@ async fn call(
         CallError::Unsent(e) => Failed::Unsent(e),
         CallError::InDoubt(e) => Failed::Lost(e),
     })
+}
+
+fn text(rack: Option<String>) -> StrBytes {
+    rack.map(StrBytes::from_string).unwrap_or_default()
 }
 
 fn name(topic: &Arc<str>) -> TopicName {

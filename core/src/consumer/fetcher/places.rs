@@ -26,6 +26,7 @@ impl Fetcher {
             self.reading.waits_for(slot, Waits::Nothing);
             self.reading.touch(slot);
         }
+        self.look_at_leases(now);
         let mut without_leader = Vec::new();
         loop {
             for slot in self.reading.take_touched() {
@@ -58,7 +59,9 @@ impl Fetcher {
             // The topic is not known now. A change of the metadata tells when it is.
             None => (Waits::Nothing, false),
             Some((..0, _)) => (Waits::Nothing, true),
-            Some((leader, _)) if reading.next.is_some() => (Waits::Fetch(leader), false),
+            Some(leader) if reading.next.is_some() => {
+                (Waits::Fetch(self.source(reading, leader, now)), false)
+            }
             Some((leader, _)) => (Waits::Start(leader), false),
         }
     }

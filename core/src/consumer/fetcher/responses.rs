@@ -37,6 +37,13 @@ impl Fetcher {
                 self.started(leader, &asked, sent, found, now);
             }
             Event::Overdue { leader, sent, error } => {
+                // Who is read as a replica is left at once, and is nobody's trouble then.
+                let asked = self.asked(leader);
+                let left =
+                    asked.iter().filter(|part| self.leaves_replica(part, leader, now)).count();
+                if left > 0 && left == asked.len() {
+                    return;
+                }
                 self.unanswered(leader, Kind::Fetch, sent, true, &error, now);
             }
             // What brokers of another cluster say means nothing to those that have their numbers now.
@@ -210,8 +217,21 @@ impl Fetcher {
                 let good = p.error_code == NONE;
                 let some = p.records.as_ref().is_some_and(|records| !records.is_empty());
                 self.hint(&part, &p.current_leader, &endpoints);
+                if p.error_code == NONE {
+                    let named = p.preferred_read_replica.0;
+                    answered.brought |= self.sent_on(&part, (leader, named), p.high_watermark, now);
+                }
+                let parts = p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0;
+                let leads = self.leader(&part.key).is_none_or(|(id, _)| id == leader);
                 match p.error_code {
-                    NONE if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
+                    // A replica may be behind: what it does not have is nothing to go by.
+                    code if (code != NONE || parts) && self.leaves_replica(&part, leader, now) => {
+                        answered.brought = true;
+                    }
+                    // Nor is what comes late, of one that is not asked any more.
+                    NONE if parts && !leads => {}
+                    OFFSET_OUT_OF_RANGE if !leads => {}
+                    NONE if parts => {
                         if let Err(error) = self.parted(&part, &p.diverging_epoch) {
                             self.partition_failed(slot, &error, now, &mut again);
                         }

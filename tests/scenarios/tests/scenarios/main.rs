@@ -59,6 +59,7 @@ mod real_security;
 mod real_sequences;
 mod real_sigkill;
 mod real_versions;
+mod replicas;
 mod resources;
 mod restart;
 mod retry;
