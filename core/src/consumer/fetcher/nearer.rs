@@ -107,7 +107,8 @@ impl Fetcher {
         let rack = self.pool.settings().rack.clone()?;
         let Self { shunned, reading, .. } = self;
         shunned.retain(|slot| reading.get(*slot).is_some_and(|r| !r.replica.tells_rack(now)));
-        let mut led = self.shunned.iter().filter_map(|slot| self.leader(&self.reading.get(*slot)?.key));
+        let mut led =
+            self.shunned.iter().filter_map(|slot| self.leader(&self.reading.get(*slot)?.key));
         (!led.any(|(leader, _)| leader == broker)).then_some(rack)
     }
 }

@@ -36,6 +36,10 @@ impl Fetcher {
                 self.troubles.waited_for(Some(leader));
                 self.started(leader, &asked, sent, found, now);
             }
+            Event::Epochs { leader, asked, sent, ends } => {
+                self.troubles.waited_for(Some(leader));
+                self.checked(leader, &asked, sent, ends, now);
+            }
             Event::Overdue { leader, sent, error } => {
                 // Who is read as a replica is left at once, and is nobody's trouble then.
                 let asked = self.asked(leader);
@@ -57,7 +61,12 @@ impl Fetcher {
                 }
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
-                source.version = version.or(source.version);
+                let before = source.version;
+                source.version = version.or(before);
+                if before != source.version {
+                    // What they wait for depends on it.
+                    source.wanted.iter().for_each(|slot| self.reading.touch(*slot));
+                }
                 self.troubles.waited_for(Some(leader));
                 let now_is = |event, fetcher: &mut Self| fetcher.session(leader, event, now);
                 match response {
@@ -147,6 +156,7 @@ impl Fetcher {
         let mut unanswered = None;
         for (key, result) in found {
             let Some(part) = left.remove(&key) else { continue };
+            let leads = self.leader(&key).and_then(|(id, epoch)| (id == leader).then_some(epoch));
             let Some(reading) = self.reading.get_mut(part.slot) else { continue };
             // A seek came in between: this answers the old question.
             let is_of = part.is_of(reading);
@@ -154,6 +164,7 @@ impl Fetcher {
                 Ok(at) if is_of => {
                     reading.next = Some(Position::at(at.offset, at.epoch));
                     reading.lags = reading.end.is_none_or(|end| at.offset < end);
+                    reading.checked = leads.unwrap_or(NO_EPOCH);
                     self.begun(part.slot);
                     self.partition_is_well(part.slot);
                     let source = self.sources.entry(leader).or_default();
@@ -332,6 +343,7 @@ impl Fetcher {
         // `true`, so that pacing does not take this for an empty response.
         let Some((reading, from)) = part.current(&mut self.reading) else { return true };
         reading.recovered();
+        reading.checked = part.leader_epoch;
         let listed = p.aborted_transactions.unwrap_or_default().into_iter();
         let listed = listed.map(|listed| (listed.producer_id.0, listed.first_offset));
         let mut aborted = Aborted::new(listed.filter(|_| committed));
@@ -394,7 +406,7 @@ impl Fetcher {
     /// The leader's log differs from what was read: an election made a replica the leader that lacked some of
     /// it. A partition that began at earliest, latest or a timestamp goes on where the two logs part; one that
     /// began at an offset of the application stops until a seek.
-    fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
+    pub(super) fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
         let Some((reading, from)) = part.current(&mut self.reading) else { return Ok(()) };
         let to = from.parted(diverging.epoch, diverging.end_offset);
         if to.offset >= from.offset {
@@ -487,7 +499,7 @@ fn name(key: &Key) -> String {
     format!("topic '{}' partition {}", key.0, key.1)
 }
 
-fn left_out(key: &Key) -> Error {
+pub(super) fn left_out(key: &Key) -> Error {
     Error::broker(
         UNKNOWN_SERVER_ERROR,
         format_args!("{}: the response leaves it out", name(key)),
