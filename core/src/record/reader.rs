@@ -9,10 +9,12 @@ use bytes::Bytes;
 use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::encoded::{MIN_RECORD, walk_checked};
+use super::old;
 use super::pool::{Chunk, ChunkPool};
 use super::records::{Meta, RecordBatch, walk};
 use super::{CRC_START, HEADER_LEN};
 use crate::error::{Error, ErrorKind};
+use crate::protocol::NO_EPOCH;
 
 /// Bytes before the part that the batch length counts.
 const LENGTH_END: usize = 12;
@@ -20,7 +22,7 @@ const LENGTH_END: usize = 12;
 /// Why a fetched batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordError {
-    /// A batch of format 0 or 1, or one not known. Kafka 4 no longer stores the old ones.
+    /// A batch of a format that is not known.
     Magic { base_offset: i64, magic: i8 },
     /// A header field contradicts itself or the bytes there are.
     Header { base_offset: i64, what: &'static str },
@@ -46,7 +48,7 @@ impl RecordError {
         let error = Error::new(kind, format!("{what}: {self}"));
         match self {
             Self::Magic { .. } => error.advise(
-                "seek past it, or have its records written anew: whoever wrote them was older than Kafka 0.11",
+                "seek past it, or use a newer release of this client: whoever wrote it is newer",
             ),
             Self::OverLimit { .. } => error.advise(
                 "seek past it, and have whoever writes make smaller batches: the limit is this client's",
@@ -61,7 +63,7 @@ impl fmt::Display for RecordError {
         match self {
             Self::Magic { base_offset, magic } => write!(
                 f,
-                "the batch at offset {base_offset} has record format {magic}; only format 2 (Kafka 0.11 and later) can be read"
+                "the batch at offset {base_offset} has record format {magic}; only formats 0 to 2 can be read"
             ),
             Self::Header { base_offset, what } => {
                 write!(f, "the batch at offset {base_offset} has a damaged header: {what}")
@@ -128,6 +130,9 @@ impl Batches {
         // The magic sits at the same place in every format, and old formats have shorter headers.
         if length >= 5 {
             let &magic = self.rest.get(16)?;
+            if magic < 2 {
+                return self.take_old(base_offset, magic, length);
+            }
             if magic != 2 {
                 return Some(Err(RecordError::Magic { base_offset, magic: magic as i8 }));
             }
@@ -140,6 +145,44 @@ impl Batches {
         }
         let whole = self.rest.split_to(LENGTH_END + length);
         Some(RawBatch::parse(whole))
+    }
+
+    /// Messages of an old format: as many as make a batch.
+    fn take_old(
+        &mut self,
+        base_offset: i64,
+        format: u8,
+        length: usize,
+    ) -> Option<Result<RawBatch, RecordError>> {
+        let damaged = |what| Some(Err(RecordError::Header { base_offset, what }));
+        if length < old::least(format) {
+            return damaged("length shorter than the header");
+        }
+        if self.rest.len() - LENGTH_END < length {
+            return None;
+        }
+        let Some((len, count, last_offset, codec)) = old::gather(&self.rest) else {
+            return damaged("fields of a message that do not fill its length");
+        };
+        if last_offset == i64::MAX {
+            return damaged("last offset beyond 2^63");
+        }
+        Some(Ok(RawBatch {
+            base_offset,
+            last_offset,
+            leader_epoch: NO_EPOCH,
+            codec,
+            log_append: false,
+            transactional: false,
+            control: false,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            producer_id: -1,
+            count,
+            crc: 0,
+            is_old: true,
+            whole: self.rest.split_to(len),
+        }))
     }
 }
 
@@ -170,6 +213,8 @@ pub(crate) struct RawBatch {
     /// Records the header promises. May be 0 in a compacted topic.
     pub(crate) count: i32,
     crc: u32,
+    /// Messages of format 0 or 1, each with a header and a checksum of its own.
+    is_old: bool,
     whole: Bytes,
 }
 
@@ -204,6 +249,7 @@ impl RawBatch {
             producer_id: i64::from_be_bytes(at(&whole, 43)),
             count,
             crc: u32::from_be_bytes(at(&whole, 17)),
+            is_old: false,
             whole,
         };
         Ok(batch)
@@ -230,6 +276,9 @@ impl RawBatch {
 
     /// The records section, compressed or not.
     pub(crate) fn payload(&self) -> &[u8] {
+        if self.is_old {
+            return &self.whole;
+        }
         &self.whole[HEADER_LEN..]
     }
 
@@ -241,8 +290,17 @@ impl RawBatch {
         walk(self.payload(), 0).next().and_then(|record| record.key()).unwrap_or_default()
     }
 
+    /// Whether some of its records may come before an offset. What a compressed message of an old format holds, is
+    /// known only once it is opened.
+    pub(crate) fn may_begin_before(&self, offset: i64) -> bool {
+        self.base_offset < offset || self.is_old
+    }
+
     /// Compares the batch with its checksum.
     pub(crate) fn verify_crc(&self) -> Result<(), RecordError> {
+        if self.is_old {
+            return old::verify(&self.whole);
+        }
         let actual = crc32c(&self.whole[CRC_START..]);
         if actual == self.crc {
             return Ok(());
@@ -268,6 +326,9 @@ impl RawBatch {
         limit_bytes: usize,
         own: impl FnOnce(Chunk) -> Bytes,
     ) -> Result<RecordBatch, RecordError> {
+        if self.is_old {
+            return old::open(&self.whole, pool, limit_bytes.min(i32::MAX as usize), own);
+        }
         let base_offset = self.base_offset;
         let payload = match self.codec {
             0 => self.whole.slice(HEADER_LEN..),

@@ -214,7 +214,7 @@ impl Buffer {
         }
         let opened = raw.open_as(pool.buffers(), self.config.max_decompressed, own);
         let records = opened.map_err(damaged)?;
-        let skip = if raw.base_offset < from {
+        let skip = if raw.may_begin_before(from) {
             records.iter().take_while(|r| r.offset() < from).count()
         } else {
             0
