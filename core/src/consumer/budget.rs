@@ -71,6 +71,9 @@ impl Budget {
 
     /// The same bytes, which hold `charge` for as long as any of them is kept.
     pub(crate) fn pin(bytes: Bytes, charge: &Arc<Charge>) -> Bytes {
+        if bytes.is_empty() {
+            return Bytes::new();
+        }
         Bytes::from_owner(Pinned { bytes, _charge: Arc::clone(charge) })
     }
 

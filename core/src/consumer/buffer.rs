@@ -120,7 +120,8 @@ impl State {
             wake |= *left == 0;
             *left > 0
         });
-        if self.marks.free.is_some() && self.marks.dry && self.is_dry() {
+        let is_dry = self.marks.dry && self.is_dry();
+        if self.marks.free.is_some() && is_dry {
             self.marks.free = None;
             wake = true;
         }

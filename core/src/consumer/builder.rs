@@ -1,5 +1,6 @@
 //! Settings of a consumer.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -312,7 +313,7 @@ impl ConsumerBuilder {
                 told.end(e);
             }
         });
-        Ok(Consumer { pool: self.pool, buffer, member: None })
+        Ok(Consumer { pool: self.pool, buffer, member: None, kept: VecDeque::new() })
     }
 
     /// A consumer that is a member of a group.
@@ -347,7 +348,7 @@ impl ConsumerBuilder {
             });
         }
         let member = Member { contact, marks, in_hand: None, ended };
-        Ok(Consumer { pool: self.pool, buffer, member: Some(member) })
+        Ok(Consumer { pool: self.pool, buffer, member: Some(member), kept: VecDeque::new() })
     }
 }
 

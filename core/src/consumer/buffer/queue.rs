@@ -121,6 +121,8 @@ pub(super) struct Shelf {
     pub(super) paused: bool,
     /// The group takes it away: nothing more of it is handed out.
     pub(super) withheld: bool,
+    /// A batch of it is worked on, and none is to be taken as long as that is so.
+    busy: bool,
     in_ring: bool,
     /// It exists no more: what is left is handed out.
     gone: bool,
@@ -139,7 +141,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     fn is_ready(&self) -> bool {
-        !self.queue.is_empty() && !self.is_held()
+        !self.queue.is_empty() && !self.is_held() && !self.busy
     }
 
     #[cfg(test)]
@@ -340,6 +342,7 @@ impl Shelves {
                 bytes: 0,
                 paused: false,
                 withheld: false,
+                busy: false,
                 in_ring: false,
                 gone: false,
                 drained: 0,
@@ -576,6 +579,13 @@ impl Shelves {
         (self.ready(slot), Dropped(old.into_iter().collect()))
     }
 
+    /// A batch of it is worked on, or is no more. Gives whether there is something to hand out now.
+    pub(super) fn is_worked_on(&mut self, slot: SlotId, busy: bool) -> bool {
+        let Some(shelf) = self.get_mut(slot) else { return false };
+        shelf.busy = busy;
+        !busy && self.ready(slot)
+    }
+
     /// It has something, or is to be handed out again: it takes turns. Gives whether there is something to hand
     /// out.
     pub(super) fn ready(&mut self, slot: SlotId) -> bool {
@@ -613,7 +623,9 @@ impl Shelves {
                 row.ring.leave();
                 continue;
             };
-            let entry = if shelf.is_held() { None } else { shelf.queue.pop_front() };
+            let is_held = shelf.is_held();
+            let waits = is_held || shelf.busy;
+            let entry = if waits { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;
                 row.ring.leave();

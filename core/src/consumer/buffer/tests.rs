@@ -703,6 +703,19 @@ async fn a_change_is_of_who_had_the_number() {
     );
 }
 
+/// Batches without records take memory as well.
+#[tokio::test]
+async fn nothing_counts_nothing() {
+    let set = set(1, 100 * SIZE, SIZE);
+    let mut bytes = BytesMut::from(&batch(0, SIZE)[..61]);
+    bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
+    let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
+    assert!(raw.payload().is_empty() && raw.count == 1);
+    let fetched = vec![Fetched { raw, from: 0, frame: 61 }];
+    set.buffer.push(set.slots[0], set.incarnation(0), fetched, ((1, 0), 100));
+    assert!(set.amounts()[0].1 > 0);
+}
+
 /// A response is one piece of memory, which the last of its batches keeps.
 #[tokio::test]
 async fn a_response_is_room_again_with_the_last_of_its_batches() {

@@ -79,3 +79,4 @@ mod trickle;
 mod turns;
 mod undelivered;
 mod unknown_brokers;
+mod workers;
