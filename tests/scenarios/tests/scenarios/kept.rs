@@ -69,7 +69,9 @@ fn s28_who_keeps_all_batches_reads_all_batches() {
     read(&runtime, &mut consumer, |batch| kept.push(batch));
     let values = kept.iter().flatten().filter_map(|record| record.value());
     assert_eq!(values.filter(|value| value.len() == MIB / 100).count(), 100 * BATCHES);
-    assert!(client.stats().fetch_requests < 3 * BATCHES as u64);
+    // One for each batch, where there is no room for more.
+    let requests = client.stats().fetch_requests;
+    assert!(requests < 10 * BATCHES as u64, "{requests}");
 }
 
 /// A batch that is detached keeps its own bytes and no response.
@@ -80,6 +82,7 @@ fn s28_batches_that_are_detached_leave_the_consumer_its_memory() {
     read(&runtime, &mut consumer, |batch| kept.push(batch.detach()));
     let records: usize = kept.iter().map(Batch::len).sum();
     assert_eq!(records, 100 * BATCHES);
-    // Of 2 MiB each.
-    assert!(client.stats().fetch_requests < BATCHES as u64, "{}", client.stats().fetch_requests);
+    // Of 1 MiB each, as of one partition.
+    let requests = client.stats().fetch_requests;
+    assert!(requests < 2 * BATCHES as u64, "{requests}");
 }
