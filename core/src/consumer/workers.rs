@@ -151,25 +151,28 @@ where
         loop {
             let active = &self.active;
             let is_free = |batch: &Batch| !active.iter().any(|a| is_of(&a.batch, batch));
-            let kept = self.consumer.take_kept(is_free);
-            let next = match kept {
-                Some(batch) => Some(Ok(batch)),
-                None => std::task::ready!(self.consumer.poll_unmarked(cx)),
-            };
-            if let Some(Ok(batch)) = &next {
-                self.consumer.buffer.is_worked_on(batch.topic(), batch.partition(), true);
-                // Of a partition that was taken away and is here again; or its last call left one.
-                if self.is_waited_for(batch) {
-                    self.consumer.kept.extend(next.and_then(Result::ok));
-                    continue;
-                }
+            if let Some(batch) = self.consumer.take_kept(is_free) {
+                self.works_on(&batch);
+                return Poll::Ready(Some(Ok(batch)));
             }
-            return Poll::Ready(next);
+            let next = std::task::ready!(self.consumer.poll_unmarked(cx));
+            let Some(Ok(batch)) = next else { return Poll::Ready(next) };
+            self.works_on(&batch);
+            // Of a partition that was taken away and is here again, or of which the last run left one.
+            if !self.is_waited_for(&batch) {
+                return Poll::Ready(Some(Ok(batch)));
+            }
+            self.consumer.kept.push_back(batch);
         }
     }
 }
 
 impl<F, E> Running<'_, F, E> {
+    /// Nothing more is taken of its partition.
+    fn works_on(&self, batch: &Batch) {
+        self.consumer.buffer.is_worked_on(batch.topic(), batch.partition(), true);
+    }
+
     /// Whether others of its partition come first.
     fn is_waited_for(&self, batch: &Batch) -> bool {
         let active = self.active.iter().map(|active| &active.batch);
@@ -185,11 +188,12 @@ impl<F, E> Drop for Running<'_, F, E> {
     fn drop(&mut self) {
         // The work goes first: it may hold batches as well.
         let left: Vec<Batch> = self.active.drain(..).map(|active| active.batch).collect();
-        for batch in left.into_iter().rev() {
-            if self.consumer.pool.env().alive_here() {
+        left.into_iter().rev().for_each(|batch| self.consumer.keep(batch));
+        // Also of one whose work has panicked before it was begun.
+        if self.consumer.pool.env().alive_here() {
+            for batch in &self.consumer.kept {
                 self.consumer.buffer.is_worked_on(batch.topic(), batch.partition(), false);
             }
-            self.consumer.keep(batch);
         }
         self.consumer.waits_no_more();
     }

@@ -3,6 +3,7 @@
 //! then reads them. Nothing is copied, except that decompression writes into a pooled buffer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -39,6 +40,25 @@ pub(crate) enum RecordError {
 }
 
 impl RecordError {
+    /// Of the batch that cannot be read.
+    pub(crate) fn offset(&self) -> i64 {
+        match self {
+            Self::Magic { base_offset, .. }
+            | Self::Header { base_offset, .. }
+            | Self::Checksum { base_offset, .. }
+            | Self::UnsupportedCompression { base_offset, .. }
+            | Self::OverLimit { base_offset, .. }
+            | Self::Decompress { base_offset }
+            | Self::Record { base_offset, .. } => *base_offset,
+        }
+    }
+
+    /// The error for the application.
+    pub(crate) fn error_of(&self, topic: &Arc<str>, partition: i32) -> Error {
+        let error = self.error(format_args!("topic '{topic}' partition {partition}"));
+        error.of_batch(topic, partition, self.offset())
+    }
+
     /// The error for the application; `what` names the partition.
     pub(crate) fn error(&self, what: impl fmt::Display) -> Error {
         let kind = match self {
@@ -311,6 +331,7 @@ impl RawBatch {
 
     /// Decompresses into a buffer of `pool` if need be, and checks every record's bounds.
     /// `limit_bytes` bounds what decompression may yield.
+    #[cfg(any(test, feature = "bench-internals", feature = "fuzz-internals"))]
     pub(crate) fn open(
         &self,
         pool: &ChunkPool,

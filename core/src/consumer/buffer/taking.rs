@@ -202,8 +202,7 @@ impl Buffer {
         span: Option<Span>,
     ) -> Result<Batch> {
         let Fetched { mut raw, from, frame } = fetched;
-        let damaged =
-            |e: RecordError| e.error(format_args!("topic '{topic}' partition {partition}"));
+        let damaged = |e: RecordError| e.error_of(&topic, partition);
         if self.config.check_crc {
             raw.verify_crc().map_err(damaged)?;
         }

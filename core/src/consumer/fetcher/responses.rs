@@ -376,7 +376,7 @@ impl Fetcher {
                 }
                 Err(e) => {
                     reading.stopped = true;
-                    damaged = Some(e.error(name(&part.key)));
+                    damaged = Some(e.error_of(&part.key.0, part.key.1));
                     break;
                 }
             }
