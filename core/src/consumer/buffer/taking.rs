@@ -19,6 +19,10 @@ use crate::record::reader::RecordError;
 /// A batch that is smaller than such a part of its response is copied rather than kept with it, where much is kept.
 const SMALL_PART: usize = 16;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives from the lock to the hand-out, and nearly all are the large one"
+)]
 pub(super) enum Item {
     Error(Error),
     Taken(Taken),
