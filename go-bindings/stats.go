@@ -19,7 +19,11 @@ type Stats struct {
 	// MetadataReasons are the metadata requests by what made them necessary.
 	MetadataReasons MetadataReasons `json:"metadata_reasons"`
 	// HintsApplied counts leaders learnt from the answers of brokers, without asking.
-	HintsApplied        uint64 `json:"hints_applied"`
+	HintsApplied uint64 `json:"hints_applied"`
+	// ReplicasChosen counts partitions that came to be read from a replica in this client's rack, and
+	// ReplicasLeft how often such a replica was left for the leader because of trouble.
+	ReplicasChosen      uint64 `json:"replicas_chosen"`
+	ReplicasLeft        uint64 `json:"replicas_left"`
 	ProduceRequests     uint64 `json:"produce_requests"`
 	ProduceRetries      uint64 `json:"produce_retries"`
 	ProduceBytes        uint64 `json:"produce_bytes"`

@@ -89,8 +89,9 @@ impl ClientBuilder {
     }
 
     /// The rack (availability zone) this process runs in, by the name brokers have in `broker.rack`.
-    /// A client that does not need all brokers then uses those of its own rack first. Default: none,
-    /// then it takes its brokers from all racks alike.
+    /// A client that does not need all brokers then uses those of its own rack first, and consumers read from a replica in
+    /// it where the brokers allow that (KIP-392, `replica.selector.class`). Default: none,
+    /// then it takes its brokers from all racks alike, and reads from leaders.
     pub fn rack(mut self, rack: impl Into<String>) -> Self {
         self.rack = Some(rack.into());
         self

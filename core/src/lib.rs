@@ -88,8 +88,8 @@ pub use client::{Client, ClientBuilder};
 pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicView};
 pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Isolation, Partitioner, Start};
 pub use consumer::{
-    Assignor, Batch, Commit, Consumer, ConsumerBuilder, ConsumerControl, Event, GroupProtocol,
-    Records, Standing, TopicPartition,
+    Assignor, Batch, BatchRecord, Commit, Consumer, ConsumerBuilder, ConsumerControl, Event,
+    GroupProtocol, RecordStream, Records, Standing, TopicPartition,
 };
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, TcpDialer, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result, Undelivered};
@@ -100,7 +100,7 @@ pub use metrics::{
 pub use producer::{
     Acked, BatchAcked, BatchDelivery, Delivery, Producer, ProducerBuilder, Record, Sending,
 };
-pub use record::{Compression, Headers, RecordPosition, RecordRef};
+pub use record::{Compression, Headers, OwnedRecord, RecordPosition, RecordRef};
 pub use security::{
     ClientCredentials, OAuth, Pem, Sasl, Secret, Tls, Token, TokenError, TokenProvider, Verify,
 };

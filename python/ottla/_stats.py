@@ -134,6 +134,10 @@ class Stats(TypedDict):
     metadata_reasons: MetadataReasons
     hints_applied: int
     """Leaders learnt from the answers of brokers, without asking."""
+    replicas_chosen: int
+    """How often a partition came to be read from a replica in this client's rack."""
+    replicas_left: int
+    """How often such a replica was left for the leader because of trouble."""
     produce_requests: int
     produce_retries: int
     produce_bytes: int

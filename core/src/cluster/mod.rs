@@ -20,6 +20,7 @@ pub(crate) mod by_hand;
 mod call;
 mod coordinator;
 mod dial;
+pub(crate) mod epoch_ends;
 mod handle;
 mod identity;
 pub(crate) mod list_offsets;

@@ -90,6 +90,14 @@ impl Batch {
         self.high_watermark
     }
 
+    /// The same batch in memory of its own, which is not the consumer's: for who keeps batches. What is not detached
+    /// keeps the whole response that it came in, and that is room which the consumer has not
+    /// ([`buffer_memory`](crate::ConsumerBuilder::buffer_memory)). Of few records of many, each can be
+    /// [detached](RecordRef::detach) by itself.
+    pub fn detach(&self) -> Self {
+        Self { records: self.records.detach(), ..self.clone() }
+    }
+
     /// Whether its records are still wanted: not after a seek or the end of the assignment, and for now not while the
     /// partition is paused. For who hands records on one by one, and lets somebody else
     /// [steer](crate::ConsumerControl) meanwhile. A close changes nothing of it.

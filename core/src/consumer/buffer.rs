@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::slot::SlotId;
 use crate::caught;
 use crate::config::{ConsumerConfig, Start};
@@ -25,7 +26,7 @@ use crate::protocol::NO_EPOCH;
 use queue::{Notice, Shelf, Shelves};
 use wakers::Wakers;
 
-pub(super) use queue::{Amount, Fetched, Then};
+pub(super) use queue::{Amount, ENTRY_BYTES, Fetched, Then};
 use seat::Seat;
 pub(super) use seat::{Lease, Presence};
 
@@ -105,16 +106,12 @@ pub(super) struct Marks {
 }
 
 impl State {
-    fn free(&self, config: &ConsumerConfig) -> usize {
-        config.buffer_memory.saturating_sub(self.shelves.bytes)
-    }
-
     fn is_dry(&self) -> bool {
         self.shelves.bytes == self.shelves.held
     }
 
     /// So many bytes of a broker's partitions were taken. Gives whether the fetcher waits for that.
-    fn took(&mut self, source: i32, bytes: usize, config: &ConsumerConfig) -> bool {
+    fn took(&mut self, source: i32, bytes: usize) -> bool {
         let mut wake = false;
         self.marks.taken.retain_mut(|(of, left)| {
             if *of == source {
@@ -124,7 +121,7 @@ impl State {
             *left > 0
         });
         let is_dry = self.marks.dry && self.is_dry();
-        if self.marks.free.is_some_and(|free| self.free(config) >= free || is_dry) {
+        if self.marks.free.is_some() && is_dry {
             self.marks.free = None;
             wake = true;
         }
@@ -137,12 +134,16 @@ pub(super) struct Buffer {
     pub(super) config: ConsumerConfig,
     state: Mutex<State>,
     /// Wakes the fetcher: space, a command, or the end.
-    pub(super) wake: Notify,
+    pub(super) wake: Arc<Notify>,
+    /// What is fetched and kept anywhere.
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Buffer {
     pub(super) fn new(config: ConsumerConfig) -> Self {
-        Self { config, state: Mutex::default(), wake: Notify::new() }
+        let wake = Arc::new(Notify::new());
+        let budget = Budget::new(config.buffer_memory, &wake);
+        Self { config, state: Mutex::default(), wake, budget }
     }
 
     /// Of a member of a group: nothing is read but what the group gives it.
@@ -186,7 +187,7 @@ impl Buffer {
                 shelf.source = *source;
             }
         }
-        let (amounts, free) = (state.shelves.take_amounts(), state.free(&self.config));
+        let (amounts, free) = (state.shelves.take_amounts(), self.budget.free());
         Survey { amounts, free, dry: state.is_dry() }
     }
 
@@ -194,12 +195,13 @@ impl Buffer {
     /// count any more.
     pub(super) fn mark(&self, marks: Marks) {
         let mut state = self.lock();
+        self.budget.wake_at(marks.free);
         state.marks = marks;
         let sources: Vec<i32> = state.marks.taken.iter().map(|(source, _)| *source).collect();
-        let mut wake = state.took(queue::NOBODY, 0, &self.config);
+        let mut wake = state.took(queue::NOBODY, 0);
         for source in sources {
             let drained = state.shelves.drained(source);
-            wake |= state.took(source, drained, &self.config);
+            wake |= state.took(source, drained);
         }
         drop(state);
         if wake {

@@ -1,5 +1,6 @@
 //! Settings of a consumer.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -183,8 +184,15 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Bytes fetched ahead, as they came from the brokers, at most. Each broker is read ahead by one and a half responses, and
-    /// a response is at most a quarter of its share of this. 64 KiB to 1 TiB, default 64 MiB.
+    /// Memory for records, at most, wherever they are: in responses that may come, in those that are queued, in those of which
+    /// the application keeps a batch (a batch keeps its whole response until it is dropped, or
+    /// [detached](crate::Batch::detach)), and in what batches are decompressed into. Each broker is read ahead by one and a half
+    /// responses, and a response is at most a quarter of its share of this. 64 KiB to 1 TiB, default 64 MiB.
+    ///
+    /// Two things come on top: a batch that is larger than was asked for, as brokers never cut the first one; and one batch for
+    /// each thread that takes one, while it is decompressed, of 256 MiB at most (one that would be larger is an error,
+    /// `Corrupt`, and is passed over as damaged ones are). An application that keeps more than this reads on all the
+    /// same, by one small response at a time, and a line in the log says so.
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.config.buffer_memory = bytes;
         self
@@ -305,7 +313,7 @@ impl ConsumerBuilder {
                 told.end(e);
             }
         });
-        Ok(Consumer { pool: self.pool, buffer, member: None })
+        Ok(Consumer { pool: self.pool, buffer, member: None, kept: VecDeque::new() })
     }
 
     /// A consumer that is a member of a group.
@@ -340,7 +348,7 @@ impl ConsumerBuilder {
             });
         }
         let member = Member { contact, marks, in_hand: None, ended };
-        Ok(Consumer { pool: self.pool, buffer, member: Some(member) })
+        Ok(Consumer { pool: self.pool, buffer, member: Some(member), kept: VecDeque::new() })
     }
 }
 

@@ -1,13 +1,16 @@
 //! The fetcher: one task per consumer. One Fetch in flight per broker, on a lane of this consumer, with every
 //! partition that the broker leads and the buffer has room for, in a session ([`fetch`](super::fetch)) so that only what has
 //! changed is named. [`learn`] finds out what there is to read, [`places`] what each partition waits for, [`asks`] whom to
-//! ask now and for what, [`exchange`] sends that, [`responses`] reads what comes back, [`spells`] tries again what
-//! brokers answer with errors, [`troubles`] reports brokers that cannot be reached, and [`silence`] brokers that can be
+//! ask now and for what, [`exchange`] sends that, [`responses`] reads what comes back, [`epochs`] asks
+//! old brokers whether their log is the one that was read, [`spells`] tries again what
+//! brokers answer with errors, [`nearer`] has partitions read from replicas that are nearer than their leaders, [`troubles`] reports brokers that cannot be reached, and [`silence`] brokers that can be
 //! reached and do not answer.
 
 mod asks;
+mod epochs;
 mod exchange;
 mod learn;
+mod nearer;
 mod other_cluster;
 mod places;
 mod responses;
@@ -34,6 +37,7 @@ use crate::cluster::{Handle, Lane};
 use crate::config::Start;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::protocol::NO_EPOCH;
 
 pub(super) use spells::outlook;
 use troubles::Troubles;
@@ -46,6 +50,8 @@ enum Event {
         sent: Instant,
         found: Vec<(Key, Result<FoundOffset>)>,
     },
+    /// Where the epochs of positions end in a leader's log was asked; with the epoch in which it was thought to lead.
+    Epochs { leader: i32, asked: Vec<(Asked, i32)>, sent: Instant, ends: epochs::Ends },
     Response {
         leader: i32,
         /// The incarnation of the cluster that was asked.
@@ -76,6 +82,8 @@ struct Asked {
     key: Key,
     id: uuid::Uuid,
     incarnation: u64,
+    /// Under which its broker was thought to lead, for a Fetch.
+    leader_epoch: i32,
     what: What,
 }
 
@@ -90,16 +98,21 @@ enum What {
 
 impl Asked {
     fn start(slot: SlotId, reading: &Reading) -> Self {
-        let Reading { key, id, incarnation, begun, .. } = reading;
-        let what = What::Start { begun: *begun };
-        Self { slot, key: key.clone(), id: *id, incarnation: *incarnation, what }
+        Self::of(slot, reading, What::Start { begun: reading.begun })
+    }
+
+    fn of(slot: SlotId, reading: &Reading, what: What) -> Self {
+        let Reading { key, id, incarnation, .. } = reading;
+        let (key, leader_epoch) = (key.clone(), NO_EPOCH);
+        Self { slot, key, id: *id, incarnation: *incarnation, leader_epoch, what }
     }
 
     fn records(slot: SlotId, told: &Told) -> Self {
-        let Told { of, incarnation, offset, fetched_epoch, .. } = told;
+        let Told { of, incarnation, offset, fetched_epoch, leader_epoch, .. } = told;
         let what = What::Records { offset: *offset, epoch: *fetched_epoch };
         let key = (Arc::clone(&of.topic), of.partition);
-        Self { slot, key, id: of.id, incarnation: *incarnation, what }
+        let (incarnation, leader_epoch) = (*incarnation, *leader_epoch);
+        Self { slot, key, id: of.id, incarnation, leader_epoch, what }
     }
 
     /// Whether the response still answers what is read: the number was not given to another partition, nothing
@@ -138,6 +151,9 @@ pub(super) struct Fetcher {
     reading: Readings,
     /// Those that wait for a time.
     retries: BTreeSet<(Instant, SlotId)>,
+    /// When to look again whom a partition is read from; and those with a replica that is shunned.
+    leases: BTreeSet<(Instant, SlotId)>,
+    shunned: BTreeSet<SlotId>,
     /// Brokers that were asked before and are still part of the cluster.
     sources: BTreeMap<i32, Source>,
     /// Where partitions are read from since the buffer was told.
@@ -174,6 +190,8 @@ impl Fetcher {
             topics,
             reading: Readings::default(),
             retries: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            shunned: BTreeSet::new(),
             sources: BTreeMap::new(),
             moves: Vec::new(),
             responses: 0,
@@ -203,6 +221,7 @@ impl Fetcher {
             self.obey();
             self.learn(now);
             self.find_starts(now);
+            self.check_epochs(now);
             self.fetch(now);
             self.tell_troubles(now);
             let wake = self.wake_at;

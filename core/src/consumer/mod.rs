@@ -3,6 +3,7 @@
 //! batches decompressed, on the thread that takes them.
 
 mod batch;
+mod budget;
 mod buffer;
 mod builder;
 mod claim;
@@ -16,7 +17,10 @@ mod marks;
 mod position;
 mod reading;
 mod slot;
+mod stream;
+mod workers;
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -40,6 +44,7 @@ pub use event::Event;
 use group::task::Contact;
 pub use group::{Assignor, Commit, GroupProtocol};
 pub(crate) use marks::{Marks, Span};
+pub use stream::{BatchRecord, RecordStream};
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +80,8 @@ pub struct Consumer {
     buffer: Arc<Buffer>,
     /// Of a member of a group.
     member: Option<Member>,
+    /// What was taken and not done: see [`workers`].
+    kept: VecDeque<Batch>,
 }
 
 /// The application's side of a membership.
@@ -131,6 +138,10 @@ impl Consumer {
             return Some(Err(forked));
         }
         self.lets_go();
+        if let Some(kept) = self.take_kept(|_| true) {
+            self.takes(Some(&kept));
+            return Some(Ok(kept));
+        }
         let taken = self.buffer.take(&self.pool);
         if taken.is_none() && self.member.is_some() {
             self.buffer.waits_no_more();
@@ -169,8 +180,23 @@ impl Consumer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Batch>>> {
         self.lets_go();
+        if let Some(kept) = self.take_kept(|_| true) {
+            self.takes(Some(&kept));
+            return Poll::Ready(Some(Ok(kept)));
+        }
         let next = ready!(self.buffer.poll_take_until(WHO, ends, &self.pool, cx));
         self.takes(next.as_ref().and_then(|next| next.as_ref().ok()));
+        Poll::Ready(next)
+    }
+
+    /// The same, and asking says nothing of what was handed out before, nor of this.
+    fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
+        if let Err(forked) = self.pool.env().check_process() {
+            return Poll::Ready(Some(Err(forked)));
+        }
+        ready!(coop::poll_turn(cx));
+        let next = ready!(self.buffer.poll_take_until(WHO, &[], &self.pool, cx));
+        spend(next.as_ref().and_then(|next| next.as_ref().ok()));
         Poll::Ready(next)
     }
 
@@ -233,6 +259,10 @@ impl Consumer {
         }
         ready!(coop::poll_turn(cx));
         self.lets_go();
+        if let Some(kept) = self.take_kept(|_| true) {
+            self.takes(Some(&kept));
+            return Poll::Ready(Some(Ok(Event::Batch(kept))));
+        }
         let next = ready!(self.buffer.poll_take(WHO, (&[], true), &self.pool, cx));
         let batch = match &next {
             Some(Ok(Event::Batch(batch))) => Some(batch.clone()),

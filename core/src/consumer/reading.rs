@@ -16,6 +16,7 @@ use crate::error::ErrorKind;
 use crate::policy::backoff::Backoff;
 use crate::policy::pacing::Pacing;
 use crate::policy::read_ahead::ReadAhead;
+use crate::policy::replica::Replica;
 use crate::policy::silence::Silence;
 use crate::policy::spell::Spell;
 use crate::policy::trickle::Trickle;
@@ -32,6 +33,8 @@ pub(super) enum Waits {
     Retry(Instant),
     /// That this broker is asked where it begins: it is in the source's `starting`.
     Start(i32),
+    /// That this broker is asked whether its log is the one that was read: it is in the source's `checking`.
+    Epoch(i32),
     /// The next Fetch to this broker, or the response to one: it is in the source's `wanted`.
     Fetch(i32),
 }
@@ -61,8 +64,10 @@ pub(super) struct Reading {
     pub(super) start: Start,
     /// Where to go on when the records at the position are gone.
     pub(super) reset: Start,
-    /// Where it begins is being looked up.
+    /// Where it begins is being looked up, or whether its position is in the leader's log.
     pub(super) looking: bool,
+    /// The epoch of the leader in whose log the position is known to be; -1: of none.
+    pub(super) checked: i32,
     pub(super) retry_at: Option<Instant>,
     pub(super) backoff: Backoff,
     pub(super) turn: Turn,
@@ -72,6 +77,8 @@ pub(super) struct Reading {
     pub(super) end: Option<i64>,
     /// Trouble with this partition alone.
     pub(super) spell: Spell,
+    /// Whom it is read from besides its leader.
+    pub(super) replica: Replica,
     /// Only the application can say where to go on: nothing more until a seek.
     pub(super) stopped: bool,
     /// The application wants nothing of it now.
@@ -94,12 +101,14 @@ impl Reading {
             start,
             reset: lasting(reset),
             looking: false,
+            checked: NO_EPOCH,
             retry_at: None,
             backoff: Backoff::default(),
             turn: Turn::new(),
             lags: true,
             end: None,
             spell: Spell::default(),
+            replica: Replica::default(),
             stopped: false,
             paused: false,
             queued: Queue::default(),
@@ -127,6 +136,7 @@ impl Reading {
         self.spell.ended();
         self.backoff.reset();
         self.turn = Turn::new();
+        self.replica = Replica::default();
     }
 
     /// The records at the position are gone: begins where the policy says.
@@ -142,6 +152,7 @@ impl Reading {
             if let Start::Offset(at) = start { Some(Position::at(at, NO_EPOCH)) } else { None };
         // What is being looked up answers an earlier question.
         self.looking = false;
+        self.checked = NO_EPOCH;
         self.stopped = false;
         self.retry_at = None;
         self.lags = self.end.is_none_or(|end| self.next.is_none_or(|at| at.offset < end));
@@ -279,9 +290,11 @@ impl Topic {
 /// A broker that something is fetched from.
 #[derive(Default)]
 pub(super) struct Source {
-    /// Partitions to be named in a Fetch, and those whose start is to be asked for.
+    /// Partitions to be named in a Fetch, those whose start is to be asked for, and those whose position is to be compared
+    /// with the log.
     pub(super) wanted: BTreeSet<SlotId>,
     pub(super) starting: BTreeSet<SlotId>,
+    pub(super) checking: BTreeSet<SlotId>,
     /// Of those that are wanted: which lag, which are tried again, whose topics' ids are not known, and which are left out of
     /// the next Fetch, as enough of them is queued.
     pub(super) lagging: BTreeSet<SlotId>,
@@ -320,7 +333,8 @@ pub(super) struct Source {
 impl Source {
     /// Whether a response of it is still to come, or partitions wait for it.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.in_flight > 0 || !self.wanted.is_empty() || !self.starting.is_empty()
+        let waits = [&self.wanted, &self.starting, &self.checking];
+        self.in_flight > 0 || waits.iter().any(|slots| !slots.is_empty())
     }
 }
 

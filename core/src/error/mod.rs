@@ -92,6 +92,8 @@ struct Inner {
     fatal: bool,
     maybe_written: bool,
     undelivered: Option<Box<Undelivered>>,
+    /// The batch that cannot be read: topic, partition, offset.
+    unreadable: Option<Box<(Arc<str>, i32, i64)>>,
 }
 
 impl Error {
@@ -105,6 +107,7 @@ impl Error {
             fatal: kind.fatal(),
             maybe_written: false,
             undelivered: None,
+            unreadable: None,
         }))
     }
 
@@ -126,6 +129,7 @@ impl Error {
             fatal: entry.fatal,
             maybe_written: false,
             undelivered: None,
+            unreadable: None,
         }))
     }
 
@@ -189,6 +193,12 @@ impl Error {
         })
     }
 
+    /// The same error, of the batch at this offset of a partition.
+    pub(crate) fn of_batch(&self, topic: &Arc<str>, partition: i32, offset: i64) -> Self {
+        let at = Box::new((Arc::clone(topic), partition, offset));
+        self.but(|inner| inner.unreadable = Some(at))
+    }
+
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Config, message)
     }
@@ -245,6 +255,14 @@ impl Error {
     /// [`ErrorKind::Undelivered`], or that of a close whose time was over.
     pub fn undelivered(&self) -> Option<&Undelivered> {
         self.0.undelivered.as_deref()
+    }
+
+    /// Topic, partition and offset of the batch that could not be read, where the error tells of one (`Corrupt`,
+    /// `UnsupportedCodec`). A consumer that is asked for the next passes over it; who does not want that seeks, or
+    /// ends. Where the partition has stopped, a seek behind this offset goes on.
+    pub fn unreadable(&self) -> Option<(&str, i32, i64)> {
+        let (topic, partition, offset) = self.0.unreadable.as_deref()?;
+        Some((topic, *partition, *offset))
     }
 
     /// One sentence on what the caller can do about this error.

@@ -70,6 +70,7 @@ impl From<Undelivered> for Error {
             advice: None,
             maybe_written: lost.maybe_written,
             undelivered: Some(Box::new(lost)),
+            unreadable: None,
         };
         Self(Arc::new(inner))
     }

@@ -85,7 +85,7 @@ fn settings() -> Vec<Row> {
 fn records() -> Vec<Row> {
     let base_offset = 70;
     [
-        RecordError::Magic { base_offset, magic: 1 },
+        RecordError::Magic { base_offset, magic: 3 },
         RecordError::Header { base_offset, what: "its length" },
         RecordError::Checksum { base_offset, expected: 1, actual: 2 },
         RecordError::UnsupportedCompression { base_offset, codec: "zstd" },

@@ -5,8 +5,8 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DescribeGroupsRequest,
     DescribeProducersRequest, FetchRequest, FindCoordinatorRequest, HeartbeatRequest,
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
-    SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
+    MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
+    ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::{HeaderVersion, Request};
 use rand::SeedableRng;
@@ -79,6 +79,7 @@ fn decode(api_key: i16, version: i16, body: Bytes) -> crate::Result<()> {
         18 => one::<ApiVersionsRequest>(version, body),
         19 => one::<CreateTopicsRequest>(version, body),
         22 => one::<InitProducerIdRequest>(version, body),
+        23 => one::<OffsetForLeaderEpochRequest>(version, body),
         36 => one::<SaslAuthenticateRequest>(version, body),
         61 => one::<DescribeProducersRequest>(version, body),
         68 => one::<ConsumerGroupHeartbeatRequest>(version, body),
@@ -107,6 +108,7 @@ fn header_version(api_key: i16, version: i16) -> i16 {
         18 => one::<ApiVersionsRequest>(version),
         19 => one::<CreateTopicsRequest>(version),
         22 => one::<InitProducerIdRequest>(version),
+        23 => one::<OffsetForLeaderEpochRequest>(version),
         36 => one::<SaslAuthenticateRequest>(version),
         61 => one::<DescribeProducersRequest>(version),
         68 => one::<ConsumerGroupHeartbeatRequest>(version),

@@ -50,6 +50,7 @@ apis!(
     ApiVersions = 18,
     CreateTopics = 19,
     InitProducerId = 22,
+    OffsetForLeaderEpoch = 23,
     SaslAuthenticate = 36,
     DescribeProducers = 61,
     ConsumerGroupHeartbeat = 68,

@@ -98,6 +98,8 @@ struct Counts {
     records_consumed: Counter,
     fetch_bytes: Counter,
     hints_applied: Counter,
+    replicas_chosen: Counter,
+    replicas_left: Counter,
     panic_entries: Counter,
 }
 
@@ -239,6 +241,16 @@ impl Metrics {
         self.counts.hints_applied.one();
     }
 
+    /// A partition is read from a nearer replica from now on.
+    pub(crate) fn replica_chosen(&self) {
+        self.counts.replicas_chosen.one();
+    }
+
+    /// A partition is read from its leader again, as such a replica made trouble.
+    pub(crate) fn replica_left(&self) {
+        self.counts.replicas_left.one();
+    }
+
     /// More than half of the brokers are unreachable or ejected now.
     pub(crate) fn panic_entered(&self) {
         self.counts.panic_entries.one();
@@ -286,6 +298,8 @@ impl Metrics {
                 rebootstrap: reason(MetadataReason::Rebootstrap),
             },
             hints_applied: self.counts.hints_applied.get(),
+            replicas_chosen: self.counts.replicas_chosen.get(),
+            replicas_left: self.counts.replicas_left.get(),
             produce_requests: requests(Api::Produce, |r| r.sent),
             produce_retries: requests(Api::Produce, |r| r.retries),
             produce_bytes: requests(Api::Produce, |r| r.bytes_out),

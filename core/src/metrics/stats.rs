@@ -32,6 +32,11 @@ pub struct Stats {
     pub metadata_reasons: MetadataReasons,
     /// Leaders learnt from Produce and Fetch responses (KIP-951), without a Metadata request.
     pub hints_applied: u64,
+    /// How often a partition came to be read from a replica in this client's rack, which its leader had named (KIP-392).
+    pub replicas_chosen: u64,
+    /// How often such a replica was left for the leader because of trouble: it could not be reached, answered with an error, or was
+    /// behind.
+    pub replicas_left: u64,
     /// Produce requests sent.
     pub produce_requests: u64,
     /// Of those, requests that exist only because of a retry.

@@ -116,6 +116,8 @@ fn everyday_work_is_not_bad() {
     broker.acknowledged(5);
     broker.late(Duration::from_millis(300));
     metrics.hint_applied();
+    (0..3).for_each(|_| metrics.replica_chosen());
+    (0..2).for_each(|_| metrics.replica_left());
     metrics.records_rerouted(3);
     metrics.batches_sent(2);
     metrics.records_fetched(100);
@@ -125,6 +127,7 @@ fn everyday_work_is_not_bad() {
     assert_eq!(stats.bad_stuff.to_string(), "none");
     assert_eq!((stats.produce_requests, stats.produce_bytes, stats.produce_batches), (1, 10, 2));
     assert_eq!((stats.hints_applied, stats.records_rerouted, stats.fetch_bytes), (1, 3, 100));
+    assert_eq!((stats.replicas_chosen, stats.replicas_left), (3, 2));
     assert_eq!(stats.acknowledged_by_broker, BTreeMap::from([(1, 5)]));
     assert_eq!(stats.requests, BTreeMap::from([("Produce", 1)]));
     assert!(stats.other_requests_per_hour.is_empty());

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::config::MAX_FRAME;
-use crate::record::pool::{Chunk, ChunkPool};
+use crate::record::pool::{COPIED, Chunk, ChunkPool};
 
-const READ_AHEAD: usize = 16 << 10;
+const READ_AHEAD: usize = COPIED;
 
 /// A large frame's buffer grows as bytes arrive, by this and as much as there are: a peer that announces
 /// 100 MiB and sends ten bytes takes one step of memory.

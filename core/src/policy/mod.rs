@@ -15,7 +15,6 @@ pub(crate) mod pace;
 pub(crate) mod pacing;
 pub(crate) mod read_ahead;
 pub(crate) mod reconnect;
-#[cfg_attr(not(test), expect(dead_code, reason = "the fetcher is about to use it"))]
 pub(crate) mod replica;
 pub(crate) mod retry_budget;
 pub(crate) mod silence;

@@ -6,6 +6,8 @@
 //! - With any trouble at the replica, reading goes on at the leader, from the same position. That includes answers
 //!   that would mean something of a leader: a replica that is behind calls a good offset out of range, and its own shorter
 //!   log a truncation.
+//! - A replica may be in sync and behind all the same, for as long as brokers allow. One that has not served what the leader
+//!   had when it named it, and nothing at all for 10 s, makes trouble.
 //! - A replica that made trouble is shunned for 30 s, then twice as long each time, 5 minutes at most. The leader does not
 //!   know of the trouble and would name it for ever, without a record: so as long as it is shunned, the
 //!   leader is not told the rack.
@@ -17,6 +19,8 @@ use tokio::time::Instant;
 
 /// How long the leader's word counts, about.
 const LEASE: Duration = Duration::from_secs(5 * 60);
+/// A replica that serves nothing for so long, and has not served all that the leader had, makes trouble.
+const BEHIND: Duration = Duration::from_secs(10);
 /// How long a replica is shunned at first, and at most.
 const SHUNNED: Duration = Duration::from_secs(30);
 const SHUNNED_MAX: Duration = Duration::from_secs(5 * 60);
@@ -34,6 +38,10 @@ struct Lease {
     /// The epoch of the leader that named it.
     epoch: i32,
     until: Instant,
+    /// How far it is known to have to come, and how far it had come at a time.
+    end: i64,
+    at: i64,
+    moved: Instant,
 }
 
 #[derive(Debug)]
@@ -64,8 +72,34 @@ impl Replica {
             self.shunned = None;
         }
         let until = now + LEASE.mul_f64(rng.random_range(0.8..1.2));
-        self.lease = Some(Lease { broker: named, epoch, until });
-        before != named
+        let moves = before != named;
+        let told = self.lease.take().filter(|_| !moves);
+        let (end, at, moved) = told.map_or((i64::MIN, i64::MIN, now), |l| (l.end, l.at, l.moved));
+        self.lease = Some(Lease { broker: named, epoch, until, end, at, moved });
+        moves
+    }
+
+    /// The replica that was named is read from this offset on, and the leader has what lies before `end`.
+    pub(crate) fn expects(&mut self, at: i64, end: i64, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            (lease.at, lease.end, lease.moved) = (at, end, now);
+        }
+    }
+
+    /// The replica, if it serves nothing although it should: it was asked for the records from `at` on, all the time.
+    pub(crate) fn behind(&mut self, at: i64, now: Instant) -> Option<i32> {
+        let lease = self.lease.as_mut().filter(|lease| now < lease.until)?;
+        if at > lease.at {
+            (lease.at, lease.moved) = (at, now);
+        }
+        (at < lease.end && now >= lease.moved + BEHIND).then_some(lease.broker)
+    }
+
+    /// It was not asked until now.
+    pub(crate) fn waits(&mut self, now: Instant) {
+        if let Some(lease) = &mut self.lease {
+            lease.moved = now;
+        }
     }
 
     /// Whom to read from.
@@ -76,7 +110,9 @@ impl Replica {
 
     /// When to look at [`source`](Self::source) again, if nothing happens until then.
     pub(crate) fn until(&self, now: Instant) -> Option<Instant> {
-        self.lease.as_ref().map(|lease| lease.until).filter(|until| now < *until)
+        let lease = self.lease.as_ref().filter(|lease| now < lease.until)?;
+        let behind = (lease.at < lease.end).then_some(lease.moved + BEHIND);
+        Some(behind.map_or(lease.until, |behind| behind.min(lease.until)))
     }
 
     /// Something is wrong with what was read from this broker, or it is not answered. Of a broker that is not read from as
@@ -182,6 +218,33 @@ mod tests {
         // A response that was under way is no second trouble.
         replica.trouble(NEAR, now + secs(3), &mut rng);
         assert!(replica.tells_rack(now + secs(30)));
+    }
+
+    #[test]
+    fn s26_a_replica_that_is_behind_and_serves_nothing_makes_trouble() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(4));
+        let mut replica = near(now, &mut rng);
+        assert_eq!(replica.behind(5, now + secs(60)), None, "nothing is expected");
+        replica.expects(5, 10, now);
+        assert_eq!(replica.until(now), Some(now + secs(10)));
+        assert_eq!(replica.behind(5, now + secs(9)), None);
+        assert_eq!(replica.behind(5, now + secs(10)), Some(NEAR));
+        // It moves, slowly.
+        assert_eq!(replica.behind(6, now + secs(10)), None);
+        assert_eq!(replica.until(now + secs(10)), Some(now + secs(20)));
+        replica.waits(now + secs(15));
+        assert_eq!(replica.behind(6, now + secs(24)), None, "nobody asked it");
+        assert_eq!(replica.behind(6, now + secs(25)), Some(NEAR));
+        // All that was expected has come: an end of the log is no trouble.
+        assert_eq!(replica.behind(10, now + secs(25)), None);
+        assert_eq!(replica.behind(10, now + secs(60)), None);
+        assert!(replica.until(now + secs(60)).is_some_and(|at| at > now + secs(200)));
+        // Named again: what was expected before is still to come.
+        replica.expects(10, 12, now + secs(60));
+        replica.told((LEADER, NEAR), EPOCH, now + secs(65), &mut rng);
+        assert_eq!(replica.behind(10, now + secs(70)), Some(NEAR));
+        replica.trouble(NEAR, now + secs(70), &mut rng);
+        assert_eq!(replica.behind(10, now + secs(90)), None);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatResponse, CreateTopicsResponse, DescribeGroupsResponse,
     DescribeProducersResponse, FetchResponse, FindCoordinatorResponse, HeartbeatResponse,
     InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse,
-    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, ProduceResponse,
-    SyncGroupResponse,
+    MetadataResponse, OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse,
+    ProduceResponse, SyncGroupResponse,
 };
 
 /// A response that may ask for silence.
@@ -40,6 +40,7 @@ throttle!(
     MetadataResponse,
     OffsetCommitResponse,
     OffsetFetchResponse,
+    OffsetForLeaderEpochResponse,
     ProduceResponse,
     SyncGroupResponse,
 );

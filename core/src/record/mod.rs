@@ -1,4 +1,4 @@
-//! Record batches of version 2, written and read without I/O.
+//! Record batches of version 2, written and read without I/O; of older ones, read.
 //!
 //! ```text
 //! send ──> BatchBuilder (pooled chunks, wire format) ──seal──> SealedBatch ──header()──> request
@@ -12,12 +12,15 @@ pub(crate) mod builder;
 pub(crate) mod compression;
 pub(crate) mod crc;
 mod encoded;
+mod old;
+mod owned;
 pub(crate) mod pool;
 pub(crate) mod reader;
 mod records;
 pub(crate) mod varint;
 
 pub use compression::Compression;
+pub use owned::OwnedRecord;
 pub use records::{Headers, RecordPosition, RecordRef};
 pub(crate) use records::{RecordBatch, RecordIter, walk};
 

@@ -145,6 +145,14 @@ impl ChunkPool {
     }
 }
 
+/// Bytes that a frame of this size takes: its buffer is one of the pool's sizes. A small one is copied, and takes its own.
+pub(crate) fn taken_for(frame: usize) -> usize {
+    if frame <= COPIED { frame } else { class_for(frame).map_or(frame, |class| CLASSES[class]) }
+}
+
+/// Frames of up to about this size are copied out of what was read ahead.
+pub(crate) const COPIED: usize = 16 << 10;
+
 fn class_for(min: usize) -> Option<usize> {
     let class = CLASSES.partition_point(|&size| size < min);
     (class < CLASSES.len()).then_some(class)

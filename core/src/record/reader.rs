@@ -3,16 +3,19 @@
 //! then reads them. Nothing is copied, except that decompression writes into a pooled buffer.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::compression::{self, DecompressError, codec_name};
 use super::crc::crc32c;
 use super::encoded::{MIN_RECORD, walk_checked};
-use super::pool::ChunkPool;
+use super::old;
+use super::pool::{Chunk, ChunkPool};
 use super::records::{Meta, RecordBatch, walk};
 use super::{CRC_START, HEADER_LEN};
 use crate::error::{Error, ErrorKind};
+use crate::protocol::NO_EPOCH;
 
 /// Bytes before the part that the batch length counts.
 const LENGTH_END: usize = 12;
@@ -20,7 +23,7 @@ const LENGTH_END: usize = 12;
 /// Why a fetched batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecordError {
-    /// A batch of format 0 or 1, or one not known. Kafka 4 no longer stores the old ones.
+    /// A batch of a format that is not known.
     Magic { base_offset: i64, magic: i8 },
     /// A header field contradicts itself or the bytes there are.
     Header { base_offset: i64, what: &'static str },
@@ -37,6 +40,25 @@ pub(crate) enum RecordError {
 }
 
 impl RecordError {
+    /// Of the batch that cannot be read.
+    pub(crate) fn offset(&self) -> i64 {
+        match self {
+            Self::Magic { base_offset, .. }
+            | Self::Header { base_offset, .. }
+            | Self::Checksum { base_offset, .. }
+            | Self::UnsupportedCompression { base_offset, .. }
+            | Self::OverLimit { base_offset, .. }
+            | Self::Decompress { base_offset }
+            | Self::Record { base_offset, .. } => *base_offset,
+        }
+    }
+
+    /// The error for the application.
+    pub(crate) fn error_of(&self, topic: &Arc<str>, partition: i32) -> Error {
+        let error = self.error(format_args!("topic '{topic}' partition {partition}"));
+        error.of_batch(topic, partition, self.offset())
+    }
+
     /// The error for the application; `what` names the partition.
     pub(crate) fn error(&self, what: impl fmt::Display) -> Error {
         let kind = match self {
@@ -46,7 +68,7 @@ impl RecordError {
         let error = Error::new(kind, format!("{what}: {self}"));
         match self {
             Self::Magic { .. } => error.advise(
-                "seek past it, or have its records written anew: whoever wrote them was older than Kafka 0.11",
+                "seek past it, or use a newer release of this client: whoever wrote it is newer",
             ),
             Self::OverLimit { .. } => error.advise(
                 "seek past it, and have whoever writes make smaller batches: the limit is this client's",
@@ -61,7 +83,7 @@ impl fmt::Display for RecordError {
         match self {
             Self::Magic { base_offset, magic } => write!(
                 f,
-                "the batch at offset {base_offset} has record format {magic}; only format 2 (Kafka 0.11 and later) can be read"
+                "the batch at offset {base_offset} has record format {magic}; only formats 0 to 2 can be read"
             ),
             Self::Header { base_offset, what } => {
                 write!(f, "the batch at offset {base_offset} has a damaged header: {what}")
@@ -128,6 +150,9 @@ impl Batches {
         // The magic sits at the same place in every format, and old formats have shorter headers.
         if length >= 5 {
             let &magic = self.rest.get(16)?;
+            if magic < 2 {
+                return self.take_old(base_offset, magic, length);
+            }
             if magic != 2 {
                 return Some(Err(RecordError::Magic { base_offset, magic: magic as i8 }));
             }
@@ -140,6 +165,44 @@ impl Batches {
         }
         let whole = self.rest.split_to(LENGTH_END + length);
         Some(RawBatch::parse(whole))
+    }
+
+    /// Messages of an old format: as many as make a batch.
+    fn take_old(
+        &mut self,
+        base_offset: i64,
+        format: u8,
+        length: usize,
+    ) -> Option<Result<RawBatch, RecordError>> {
+        let damaged = |what| Some(Err(RecordError::Header { base_offset, what }));
+        if length < old::least(format) {
+            return damaged("length shorter than the header");
+        }
+        if self.rest.len() - LENGTH_END < length {
+            return None;
+        }
+        let Some((len, count, last_offset, codec)) = old::gather(&self.rest) else {
+            return damaged("fields of a message that do not fill its length");
+        };
+        if last_offset == i64::MAX {
+            return damaged("last offset beyond 2^63");
+        }
+        Some(Ok(RawBatch {
+            base_offset,
+            last_offset,
+            leader_epoch: NO_EPOCH,
+            codec,
+            log_append: false,
+            transactional: false,
+            control: false,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            producer_id: -1,
+            count,
+            crc: 0,
+            is_old: true,
+            whole: self.rest.split_to(len),
+        }))
     }
 }
 
@@ -170,6 +233,8 @@ pub(crate) struct RawBatch {
     /// Records the header promises. May be 0 in a compacted topic.
     pub(crate) count: i32,
     crc: u32,
+    /// Messages of format 0 or 1, each with a header and a checksum of its own.
+    is_old: bool,
     whole: Bytes,
 }
 
@@ -204,6 +269,7 @@ impl RawBatch {
             producer_id: i64::from_be_bytes(at(&whole, 43)),
             count,
             crc: u32::from_be_bytes(at(&whole, 17)),
+            is_old: false,
             whole,
         };
         Ok(batch)
@@ -216,8 +282,23 @@ impl RawBatch {
         Self { codec, whole, ..self.clone() }
     }
 
+    /// The same in a buffer of its own, which `own` makes what owns it.
+    pub(crate) fn copied(&self, pool: &ChunkPool, own: impl FnOnce(Chunk) -> Bytes) -> Self {
+        let mut chunk = pool.get(self.whole.len());
+        chunk.push(&self.whole);
+        Self { whole: own(chunk), ..self.clone() }
+    }
+
+    /// Bytes that it takes, header included.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.whole.len()
+    }
+
     /// The records section, compressed or not.
     pub(crate) fn payload(&self) -> &[u8] {
+        if self.is_old {
+            return &self.whole;
+        }
         &self.whole[HEADER_LEN..]
     }
 
@@ -229,8 +310,17 @@ impl RawBatch {
         walk(self.payload(), 0).next().and_then(|record| record.key()).unwrap_or_default()
     }
 
+    /// Whether some of its records may come before an offset. What a compressed message of an old format holds, is
+    /// known only once it is opened.
+    pub(crate) fn may_begin_before(&self, offset: i64) -> bool {
+        self.base_offset < offset || self.is_old
+    }
+
     /// Compares the batch with its checksum.
     pub(crate) fn verify_crc(&self) -> Result<(), RecordError> {
+        if self.is_old {
+            return old::verify(&self.whole);
+        }
         let actual = crc32c(&self.whole[CRC_START..]);
         if actual == self.crc {
             return Ok(());
@@ -241,26 +331,41 @@ impl RawBatch {
 
     /// Decompresses into a buffer of `pool` if need be, and checks every record's bounds.
     /// `limit_bytes` bounds what decompression may yield.
+    #[cfg(any(test, feature = "bench-internals", feature = "fuzz-internals"))]
     pub(crate) fn open(
         &self,
         pool: &ChunkPool,
         limit_bytes: usize,
     ) -> Result<RecordBatch, RecordError> {
+        self.open_as(pool, limit_bytes, Chunk::freeze)
+    }
+
+    /// The same; `own` makes what owns the decompressed bytes.
+    pub(crate) fn open_as(
+        &self,
+        pool: &ChunkPool,
+        limit_bytes: usize,
+        own: impl FnOnce(Chunk) -> Bytes,
+    ) -> Result<RecordBatch, RecordError> {
+        if self.is_old {
+            return old::open(&self.whole, pool, limit_bytes.min(i32::MAX as usize), own);
+        }
         let base_offset = self.base_offset;
         let payload = match self.codec {
             0 => self.whole.slice(HEADER_LEN..),
             codec => {
                 let limit = limit_bytes.min(i32::MAX as usize);
-                compression::decompress(codec, pool, self.payload(), limit)
-                    .map_err(|error| match error {
+                let chunk = compression::decompress(codec, pool, self.payload(), limit).map_err(
+                    |error| match error {
                         DecompressError::OverLimit => RecordError::OverLimit { base_offset, limit },
                         DecompressError::Damaged => RecordError::Decompress { base_offset },
                         DecompressError::Unsupported => RecordError::UnsupportedCompression {
                             base_offset,
                             codec: codec_name(codec),
                         },
-                    })?
-                    .freeze()
+                    },
+                )?;
+                own(chunk)
             }
         };
         if self.count as usize > payload.len() / MIN_RECORD {

@@ -43,6 +43,11 @@ impl RecordBatch {
         Self { payload, meta: Arc::new(meta) }
     }
 
+    /// The same in memory of its own, without the response that it came in.
+    pub(crate) fn detach(&self) -> Self {
+        Self { payload: Bytes::copy_from_slice(&self.payload), meta: Arc::clone(&self.meta) }
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.meta.count as usize
@@ -162,11 +167,11 @@ impl ExactSizeIterator for RecordIter<'_> {}
 /// A record that borrows from its batch.
 #[derive(Clone, Debug)]
 pub struct RecordRef<'a> {
-    offset: i64,
-    timestamp_ms: i64,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    headers: Headers<'a>,
+    pub(super) offset: i64,
+    pub(super) timestamp_ms: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Headers<'a>,
 }
 
 impl<'a> RecordRef<'a> {
@@ -219,8 +224,8 @@ impl<'a> RecordRef<'a> {
 /// [`Headers::named`] for looking one up by a string.
 #[derive(Clone, Debug)]
 pub struct Headers<'a> {
-    rest: &'a [u8],
-    left: usize,
+    pub(super) rest: &'a [u8],
+    pub(super) left: usize,
 }
 
 impl<'a> Headers<'a> {

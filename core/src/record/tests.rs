@@ -217,9 +217,13 @@ fn hostile_headers_are_typed_errors() {
         damaged[at..at + bytes.len()].copy_from_slice(bytes);
         split(damaged.into()).next()
     };
-    for magic in [0u8, 1, 3, 255] {
+    for magic in [3, 255] {
         let got = with(16, &[magic]);
         assert!(matches!(got, Some(Err(RecordError::Magic { .. }))), "{got:?}");
+    }
+    for magic in [0u8, 1] {
+        let got = with(16, &[magic]);
+        assert!(matches!(got, Some(Err(RecordError::Header { .. }))), "{got:?}");
     }
     for length in [-1, i32::MIN, 0, 48] {
         let got = with(8, &i32::to_be_bytes(length));

@@ -1,13 +1,16 @@
 //! The command line.
 
 use crate::broker::Kind;
+use crate::memory::{Case, Role};
 use crate::pace::Task;
 use crate::worker::{Client, Direction, Figure, Job, Length};
 
 const USAGE: &str =
-    "usage: ottla-bench [produce | consume | all | pace [TASK ...]] [--only FIGURE] [--records N] \
+    "usage: ottla-bench [produce | consume | all | memory | pace [TASK ...]] [--only FIGURE] [--records N] \
 [--seconds N] [--rounds N] [--json]
 
+  memory         in place of that: the most memory that a consumer takes in its default settings, for each
+                 codec, of 1 partition and of 1,000; fails if that is above the bound
   pace           in place of that: requests, acknowledgements and processor time at a few records a
                  second and at many, and of reading them; TASK: that alone (10 to 100000, each, flush,
                  each-at-once, fetch-100, fetch-1000, fetch-at-once-1000)
@@ -24,11 +27,27 @@ pub(crate) enum Mode {
     /// Started by a user.
     Measure(Args),
     /// Started by the first: brokers until standard input ends.
-    Broker { kind: Kind },
+    Broker {
+        kind: Kind,
+    },
     /// Started by the first: one measurement.
-    Worker { job: Job, bootstrap: String },
+    Worker {
+        job: Job,
+        bootstrap: String,
+    },
+    /// What a consumer takes of memory; and one process of that.
+    Memory,
+    MemoryOf {
+        case: Case,
+        role: Role,
+        bootstrap: String,
+    },
     /// The same of those of [`pace`](crate::pace).
-    Paced { task: Task, client: Client, bootstrap: String },
+    Paced {
+        task: Task,
+        client: Client,
+        bootstrap: String,
+    },
 }
 
 /// Of a measurement.
@@ -65,6 +84,8 @@ impl Args {
                 "produce" => parsed.direction = Some(Direction::Produce),
                 "consume" => parsed.direction = Some(Direction::Consume),
                 "all" => parsed.direction = None,
+                "memory" => return Ok(Mode::Memory),
+                "memory-of" => return memory(args),
                 "pace" => parsed.pace = Some(Vec::new()),
                 "--only" => {
                     let name = args.next().ok_or_else(|| format!("{arg} needs a name\n{USAGE}"))?;
@@ -109,6 +130,14 @@ fn worker(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
     let length = Length::parse(&next()?).ok_or("a length is a number, or one and an s")?;
     let sink = next()?.parse().map_err(|_| "a sink is the number of a process")?;
     Ok(Mode::Worker { job: Job { figure, client, length, sink }, bootstrap: next()? })
+}
+
+fn memory(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {
+    let mut next =
+        || args.next().ok_or_else(|| "such a process is started by the benchmark only".to_owned());
+    let role = Role::named(&next()?).ok_or("it writes or reads")?;
+    let case = Case::parse(&next()?, &next()?).ok_or("a case is a codec, and 1 or 1000")?;
+    Ok(Mode::MemoryOf { case, role, bootstrap: next()? })
 }
 
 fn paced(mut args: impl Iterator<Item = String>) -> Result<Mode, String> {

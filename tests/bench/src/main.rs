@@ -7,6 +7,7 @@
 
 mod args;
 mod broker;
+mod memory;
 mod pace;
 mod report;
 mod worker;
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
         Mode::Broker { kind } => broker::serve(kind),
         Mode::Worker { job, bootstrap } => worker::run(job, &bootstrap),
         Mode::Paced { task, client, bootstrap } => pace::run(task, client, &bootstrap),
+        Mode::Memory => memory::measure(),
+        Mode::MemoryOf { case, role, bootstrap } => memory::run(&case, role, &bootstrap),
         Mode::Measure(args) => measure(&args),
     };
     match run() {

@@ -159,6 +159,14 @@ impl Buffer {
         Ok(())
     }
 
+    /// A batch of a partition is worked on, and none is handed out; or it is no more.
+    pub(in crate::consumer) fn is_worked_on(&self, topic: &str, partition: i32, busy: bool) {
+        let mut state = self.lock();
+        let Some(slot) = state.shelves.find(topic, partition) else { return };
+        let ready = state.shelves.is_worked_on(slot, busy);
+        Self::notify(state, ready, false);
+    }
+
     pub(in crate::consumer) fn assignment(&self) -> Vec<TopicPartition> {
         self.lock().shelves.iter().map(|(key, _)| named(key)).collect()
     }

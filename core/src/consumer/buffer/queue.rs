@@ -25,6 +25,8 @@ pub(in crate::consumer) struct Fetched {
     pub(in crate::consumer) raw: RawBatch,
     /// Records with a smaller offset are not handed out.
     pub(in crate::consumer) from: i64,
+    /// Bytes of the response that it came in, all of which it keeps.
+    pub(in crate::consumer) frame: usize,
 }
 
 /// An error about one or more partitions, told at the place in their queues from which it counts; once, by the
@@ -73,6 +75,12 @@ struct Entry {
     end: i64,
 }
 
+/// What an entry takes besides its bytes. A queue that grows has room for twice as many.
+pub(in crate::consumer) const ENTRY_BYTES: usize = 2 * size_of::<Entry>();
+
+/// An empty queue keeps room for so many, and no more: thousands of partitions have had their backlog at some time.
+const KEPT_ENTRIES: usize = 64;
+
 /// What a batch counts at least: even one without records takes memory.
 const LEAST_BYTES: usize = 64;
 
@@ -113,6 +121,8 @@ pub(super) struct Shelf {
     pub(super) paused: bool,
     /// The group takes it away: nothing more of it is handed out.
     pub(super) withheld: bool,
+    /// A batch of it is worked on, and none is to be taken as long as that is so.
+    busy: bool,
     in_ring: bool,
     /// It exists no more: what is left is handed out.
     gone: bool,
@@ -131,7 +141,12 @@ pub(super) struct Shelf {
 
 impl Shelf {
     fn is_ready(&self) -> bool {
-        !self.queue.is_empty() && !self.is_held()
+        !self.queue.is_empty() && !self.is_held() && !self.busy
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.queue.capacity()
     }
 
     /// Nothing of it is handed out now.
@@ -210,6 +225,8 @@ pub(super) struct Taken {
     pub(super) bytes: usize,
     /// The broker that its partition is read from.
     pub(super) source: i32,
+    /// Bytes that are queued behind it, of all partitions.
+    pub(super) queued: usize,
 }
 
 /// A partition that is read from no broker now.
@@ -330,6 +347,7 @@ impl Shelves {
                 bytes: 0,
                 paused: false,
                 withheld: false,
+                busy: false,
                 in_ring: false,
                 gone: false,
                 drained: 0,
@@ -566,6 +584,13 @@ impl Shelves {
         (self.ready(slot), Dropped(old.into_iter().collect()))
     }
 
+    /// A batch of it is worked on, or is no more. Gives whether there is something to hand out now.
+    pub(super) fn is_worked_on(&mut self, slot: SlotId, busy: bool) -> bool {
+        let Some(shelf) = self.get_mut(slot) else { return false };
+        shelf.busy = busy;
+        !busy && self.ready(slot)
+    }
+
     /// It has something, or is to be handed out again: it takes turns. Gives whether there is something to hand
     /// out.
     pub(super) fn ready(&mut self, slot: SlotId) -> bool {
@@ -603,7 +628,9 @@ impl Shelves {
                 row.ring.leave();
                 continue;
             };
-            let entry = if shelf.is_held() { None } else { shelf.queue.pop_front() };
+            let is_held = shelf.is_held();
+            let waits = is_held || shelf.busy;
+            let entry = if waits { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;
                 row.ring.leave();
@@ -635,8 +662,12 @@ impl Shelves {
                 span,
                 bytes,
                 source: shelf.source,
+                queued: self.bytes,
             };
             if shelf.queue.is_empty() {
+                if shelf.queue.capacity() > KEPT_ENTRIES {
+                    shelf.queue = VecDeque::new();
+                }
                 shelf.in_ring = false;
                 row.ring.leave();
                 if row.ring.is_empty() {

@@ -16,6 +16,13 @@ use crate::consumer::marks::Span;
 use crate::error::{Error, Result};
 use crate::record::reader::RecordError;
 
+/// A batch that is smaller than such a part of its response is copied rather than kept with it, where much is kept.
+const SMALL_PART: usize = 16;
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives from the lock to the hand-out, and nearly all are the large one"
+)]
 pub(super) enum Item {
     Error(Error),
     Taken(Taken),
@@ -134,7 +141,7 @@ impl Buffer {
             let error = state.news.pop_front().or_else(|| state.last_word.take());
             return error.map(Item::Error);
         };
-        if taken.bytes > 0 && state.took(taken.source, taken.bytes, &self.config) {
+        if taken.bytes > 0 && state.took(taken.source, taken.bytes) {
             self.wake.notify_one();
         }
         Some(Item::Taken(taken))
@@ -147,10 +154,18 @@ impl Buffer {
             Item::Error(e) => Err(e),
             Item::Taken(Taken { what: What::Notice(notice), .. }) => Err(notice.tell()?),
             // This is the application's thread: a panic of a codec becomes an error.
-            Item::Taken(Taken { what: What::Batch(fetched), key, end, claim, span, .. }) => {
+            Item::Taken(Taken {
+                what: What::Batch(fetched),
+                key,
+                end,
+                claim,
+                span,
+                queued,
+                ..
+            }) => {
                 let opened = caught::call(|| {
                     pool.env().mishap("decompression");
-                    self.open(pool, key, fetched, end, &claim, span.clone())
+                    self.open(pool, key, (fetched, queued), end, &claim, span.clone())
                 });
                 let opened = opened.and_then(|opened| opened);
                 match (&opened, claim.marks(), &span) {
@@ -175,23 +190,34 @@ impl Buffer {
         }
     }
 
+    /// Whether the application keeps so much of what it was handed that it should not keep whole responses for small
+    /// parts of them. Who lets go of each batch before it asks for the next has no use for copies.
+    fn is_much_kept(&self, queued: usize) -> bool {
+        self.budget.held().saturating_sub(queued) > self.config.buffer_memory / 2
+    }
+
     fn open(
         &self,
         pool: &Pool,
         (topic, partition): Key,
-        fetched: Fetched,
+        (fetched, queued): (Fetched, usize),
         high_watermark: i64,
         claim: &Arc<Claim>,
         span: Option<Span>,
     ) -> Result<Batch> {
-        let Fetched { raw, from } = fetched;
-        let damaged =
-            |e: RecordError| e.error(format_args!("topic '{topic}' partition {partition}"));
+        let Fetched { mut raw, from, frame } = fetched;
+        let damaged = |e: RecordError| e.error_of(&topic, partition);
         if self.config.check_crc {
             raw.verify_crc().map_err(damaged)?;
         }
-        let records = raw.open(pool.buffers(), self.config.max_decompressed).map_err(damaged)?;
-        let skip = if raw.base_offset < from {
+        let own = |chunk| self.budget.pin_chunk(chunk);
+        // What is decompressed has a buffer of its own.
+        if raw.codec == 0 && raw.len_bytes() < frame / SMALL_PART && self.is_much_kept(queued) {
+            raw = raw.copied(pool.buffers(), own);
+        }
+        let opened = raw.open_as(pool.buffers(), self.config.max_decompressed, own);
+        let records = opened.map_err(damaged)?;
+        let skip = if raw.may_begin_before(from) {
             records.iter().take_while(|r| r.offset() < from).count()
         } else {
             0

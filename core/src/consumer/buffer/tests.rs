@@ -10,6 +10,7 @@ use super::*;
 use crate::cluster::{Handle, by_hand};
 use crate::consumer::TopicPartition;
 use crate::consumer::batch::Batch;
+use crate::consumer::budget::Charge;
 use crate::consumer::claim::Standing;
 use crate::error::{ErrorKind, Result};
 use crate::record::builder::{BatchBuilder, HeaderList};
@@ -42,7 +43,7 @@ fn key(partition: i32) -> Key {
 pub(super) fn fetched(offset: i64, size: usize) -> Fetched {
     let raw = reader::split(batch(offset, size)).next().unwrap().unwrap();
     assert_eq!(raw.payload().len(), size);
-    Fetched { raw, from: 0 }
+    Fetched { raw, from: 0, frame: size }
 }
 
 /// The same as it comes from a broker.
@@ -80,9 +81,20 @@ impl Set {
     }
 
     fn push_as(&self, incarnation: u64, partition: usize, offsets: impl IntoIterator<Item = i64>) {
-        let batches: Vec<_> = offsets.into_iter().map(|at| fetched(at, SIZE)).collect();
+        let batches: Vec<_> = offsets.into_iter().map(|at| self.response(at)).collect();
         let next = batches.last().map_or(0, |last| last.raw.last_offset + 1);
         self.buffer.push(self.slots[partition], incarnation, batches, ((next, 0), 100));
+    }
+
+    /// A batch that is a response of its own.
+    fn response(&self, offset: i64) -> Fetched {
+        self.part(offset, SIZE, &Arc::new(self.buffer.budget.charge(SIZE)))
+    }
+
+    fn part(&self, offset: i64, size: usize, of: &Arc<Charge>) -> Fetched {
+        let bytes = Budget::pin(batch(offset, size), of);
+        let raw = reader::split(bytes).next().unwrap().unwrap();
+        Fetched { raw, from: 0, frame: of.bytes() }
     }
 
     fn moved(&self, incarnation: u64, then: Then) {
@@ -699,13 +711,105 @@ async fn nothing_counts_nothing() {
     bytes[8..12].copy_from_slice(&49i32.to_be_bytes());
     let raw = reader::split(bytes.freeze()).next().unwrap().unwrap();
     assert!(raw.payload().is_empty() && raw.count == 1);
-    set.buffer.push(
-        set.slots[0],
-        set.incarnation(0),
-        vec![Fetched { raw, from: 0 }],
-        ((1, 0), 100),
-    );
-    assert!(set.room() < 100 * SIZE);
+    let fetched = vec![Fetched { raw, from: 0, frame: 61 }];
+    set.buffer.push(set.slots[0], set.incarnation(0), fetched, ((1, 0), 100));
+    assert!(set.amounts()[0].1 > 0);
+}
+
+/// A response is one piece of memory, which the last of its batches keeps.
+#[tokio::test]
+async fn a_response_is_room_again_with_the_last_of_its_batches() {
+    let set = set(2, 100 * SIZE, SIZE);
+    let charge = Arc::new(set.buffer.budget.charge(40 * SIZE));
+    for partition in 0..2 {
+        let batches = [0, 1].map(|at| set.part(at, SIZE, &charge)).into();
+        set.buffer.push(set.slots[partition], set.incarnation(partition), batches, ((2, 0), 2));
+    }
+    drop(charge);
+    set.mark(None, Some(100 * SIZE));
+    let kept = set.take().unwrap().unwrap();
+    assert_eq!(set.offsets().len(), 3);
+    assert_eq!((set.room(), set.is_woken().await), (60 * SIZE, true), "all is taken");
+    set.mark(None, Some(100 * SIZE));
+    assert!(!set.is_woken().await);
+    let clone = kept.clone();
+    drop(kept);
+    assert_eq!(set.room(), 60 * SIZE);
+    drop(clone);
+    assert_eq!((set.room(), set.is_woken().await), (100 * SIZE, true));
+}
+
+/// Of 100 responses the application keeps a hundredth each.
+#[tokio::test]
+async fn small_parts_that_are_kept_do_not_keep_their_responses_for_ever() {
+    let set = set(1, 100 * SIZE, SIZE);
+    let mut kept = Vec::new();
+    for at in 0..100 {
+        let charge = Arc::new(set.buffer.budget.charge(17 * SIZE));
+        let batches = vec![set.part(at, SIZE, &charge)];
+        set.buffer.push(set.slots[0], set.incarnation(0), batches, ((at + 1, 0), 100));
+        kept.push(set.take().unwrap().unwrap());
+    }
+    let offsets: Vec<i64> = kept.iter().map(Batch::base_offset).collect();
+    assert_eq!(offsets, (0..100).collect::<Vec<_>>());
+    let held = set.buffer.budget.held();
+    // Until half of the memory is kept they are whole; then copies, in buffers of 1 and 4 KiB.
+    assert!(held < (4 * 17 + 96 * 5) * SIZE, "{held}");
+    // What is a good part of its response is not copied.
+    let charge = Arc::new(set.buffer.budget.charge(15 * SIZE));
+    let batches = vec![set.part(100, SIZE, &charge)];
+    drop(charge);
+    set.buffer.push(set.slots[0], set.incarnation(0), batches, ((101, 0), 101));
+    kept.push(set.take().unwrap().unwrap());
+    assert_eq!(set.buffer.budget.held(), held + 15 * SIZE);
+    drop(kept);
+    assert_eq!(set.buffer.budget.held(), 0);
+}
+
+/// An application that keeps batches goes on without the memory of their response.
+#[tokio::test]
+async fn what_is_detached_keeps_nothing() {
+    let set = set(1, 100 * SIZE, SIZE);
+    set.push(0, [7]);
+    let batch = set.take().unwrap().unwrap();
+    let (record, detached) = (batch.get(0).unwrap().detach(), batch.detach());
+    assert_eq!(set.room(), 99 * SIZE);
+    assert_eq!(detached.get(0).unwrap().value(), batch.get(0).unwrap().value());
+    drop(batch);
+    assert_eq!((set.room(), detached.base_offset(), record.offset()), (100 * SIZE, 7, 7));
+    assert_eq!(record.value(), detached.get(0).unwrap().value());
+}
+
+/// What a batch is decompressed into is held as long as the batch is.
+#[tokio::test]
+async fn decompressed_bytes_are_held() {
+    let set = set(1, 1000 * SIZE, SIZE);
+    let mut builder = BatchBuilder::new(ChunkPool::default());
+    builder.append(None, Some(&[7; 100 * SIZE]), HeaderList::NONE, 0).unwrap();
+    let sealed = builder.seal(Compression::Lz4).unwrap();
+    let mut bytes = BytesMut::from(&sealed.header(-1, -1, -1)[..]);
+    sealed.segments().iter().for_each(|segment| bytes.extend_from_slice(segment));
+    let charge = Arc::new(set.buffer.budget.charge(bytes.len()));
+    let raw = reader::split(Budget::pin(bytes.freeze(), &charge)).next().unwrap().unwrap();
+    let fetched = vec![Fetched { raw, from: 0, frame: charge.bytes() }];
+    drop(charge);
+    set.buffer.push(set.slots[0], set.incarnation(0), fetched, ((1, 0), 1));
+    assert!(set.buffer.budget.held() < 2 * SIZE);
+    let batch = set.take().unwrap().unwrap();
+    let held = set.buffer.budget.held();
+    assert!((100 * SIZE..200 * SIZE).contains(&held), "{held}");
+    drop(batch);
+    assert_eq!(set.buffer.budget.held(), 0);
+}
+
+/// Thousands of partitions have had their backlog at some time.
+#[tokio::test]
+async fn an_empty_queue_keeps_no_room_for_a_backlog() {
+    let set = set(1, 1000 * SIZE, SIZE);
+    set.push(0, 0..200);
+    assert_eq!(set.offsets().len(), 200);
+    let state = set.buffer.lock();
+    assert_eq!(state.shelves.get(set.slots[0]).unwrap().capacity(), 0);
 }
 
 /// Also those that are taken after their partition has become another one.

@@ -11,6 +11,7 @@ use crate::consumer::buffer::Marks;
 use crate::consumer::reading::Source;
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
+use crate::metrics::limited;
 use crate::policy::read_ahead::{Came, LEAST, Limits, Plan, Queued, Reader, View};
 use crate::policy::retry_budget::Cost;
 
@@ -31,6 +32,16 @@ impl Fetcher {
         self.settle(now);
         self.close_emptied(now);
         let (free, dry) = self.survey(now);
+        if dry && free == 0 {
+            let kept = self.buffer.budget.held();
+            limited!(
+                self.pool.metrics().logs(),
+                "ottla::consumer",
+                WARN,
+                kept,
+                "the application keeps all of buffer_memory in batches: reading goes on slowly; detach what is kept, or raise buffer_memory"
+            );
+        }
         // Bytes that requests in flight may bring count: all responses together must fit the buffer. Each may
         // bring one batch that is larger than asked for, since brokers never cut the first.
         let reserved =
@@ -64,9 +75,8 @@ impl Fetcher {
         for amount in survey.amounts {
             let slot = amount.slot;
             self.reading.holds(&amount, now);
-            let Some(reading) = self.reading.get(slot) else { continue };
-            let leader = self.leader(&reading.key).map(|(leader, _)| leader);
-            let Some(source) = leader.and_then(|leader| self.sources.get_mut(&leader)) else {
+            let broker = self.broker_of(slot);
+            let Some(source) = broker.and_then(|broker| self.sources.get_mut(&broker)) else {
                 continue;
             };
             source.taken += amount.drained;

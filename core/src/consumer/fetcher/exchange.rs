@@ -9,10 +9,13 @@ use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName}
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::time::Instant;
 
+use super::epochs::has_to_be_checked;
 use super::{Event, Failed, Fetcher, leave, silence};
 use crate::caught::caught;
 use crate::cluster::{Handle, Lane};
+use crate::consumer::buffer::Key;
 use crate::consumer::fetch::session::{self, Action, Ask};
+use crate::consumer::slot::SlotId;
 use crate::environment::{Environment, earlier};
 use crate::net::{CallError, Connection};
 use crate::policy::reconnect::DialUrgency;
@@ -24,7 +27,7 @@ const VERSIONS: (i16, i16) = crate::protocol::bounded::<FetchRequest>(4, 18);
 /// The first versions that have sessions; that carry the leader epoch of the last fetched batch; and that tell topics apart
 /// by their ids.
 const SESSIONS: i16 = 7;
-const TELLS_EPOCHS: i16 = 12;
+pub(super) const TELLS_EPOCHS: i16 = 12;
 const IDS: i16 = 13;
 
 /// The session of a request that wants none.
@@ -38,11 +41,14 @@ const GOODBYE: Duration = Duration::from_secs(1);
 struct Needs {
     ids: bool,
     sessions: bool,
+    epochs: bool,
 }
 
 impl Needs {
     fn has(self, version: i16) -> bool {
-        (!self.ids || version >= IDS) && (!self.sessions || version >= SESSIONS)
+        (!self.ids || version >= IDS)
+            && (!self.sessions || version >= SESSIONS)
+            && (!self.epochs || version >= TELLS_EPOCHS)
     }
 
     fn versions(self) -> (i16, i16) {
@@ -62,9 +68,19 @@ impl Fetcher {
         let Some(source) = self.sources.get_mut(&leader) else { return false };
         // Before anything was heard of a broker it is taken for one of today.
         let version = source.version.unwrap_or(VERSIONS.1);
+        let (readings, leader_epoch) = (&self.reading, |key: &Key| {
+            self.topics.get(&key.0)?.meta.as_ref()?.partitions.get(usize::try_from(key.1).ok()?)
+        });
+        let unchecked = |slot: &SlotId| {
+            readings.get(*slot).is_some_and(|reading| {
+                leader_epoch(&reading.key).is_some_and(|p| has_to_be_checked(reading, p.epoch))
+            })
+        };
         let needs = Needs {
             ids: source.nameless.is_empty() && version >= IDS,
             sessions: version >= SESSIONS,
+            // With an older one the position has to be compared first.
+            epochs: source.version.is_none() && source.wanted.iter().any(unchecked),
         };
         let due = session::Event::Due { ids: needs.ids, supported: needs.sessions };
         let Action::Send(ask) = source.session.on(due, sent, &mut self.rng) else {
@@ -74,7 +90,8 @@ impl Fetcher {
         source.in_flight = max_bytes.max(1);
         source.asked = self.requests;
         source.trickle.sent(sent);
-        let request = self.request(leader, ask, max_bytes, max_wait);
+        let rack = self.rack_for(leader, sent);
+        let request = self.request(leader, ask, max_bytes, max_wait).with_rack_id(text(rack));
         self.troubles.wait_for(Some(leader));
         let (pool, tx, lane) = (self.pool.clone(), self.tx.clone(), self.lane);
         let cluster = self.incarnation;
@@ -261,6 +278,10 @@ async fn call(
         CallError::Unsent(e) => Failed::Unsent(e),
         CallError::InDoubt(e) => Failed::Lost(e),
     })
+}
+
+fn text(rack: Option<String>) -> StrBytes {
+    rack.map(StrBytes::from_string).unwrap_or_default()
 }
 
 fn name(topic: &Arc<str>) -> TopicName {

@@ -44,9 +44,8 @@ impl Fetcher {
 
     /// Something else is wanted of a partition: its broker is asked without a pause.
     fn hurry(&mut self, slot: SlotId) {
-        let leader = self.reading.get(slot).and_then(|reading| self.leader(&reading.key));
-        if let Some((leader, _)) = leader
-            && let Some(source) = self.sources.get_mut(&leader)
+        if let Some(broker) = self.broker_of(slot)
+            && let Some(source) = self.sources.get_mut(&broker)
         {
             source.pacing.reset();
         }

@@ -29,8 +29,9 @@ impl Fetcher {
         }
         // Brokers with the same ids are other brokers: what is known of the old ones is forgotten.
         for source in self.sources.values_mut() {
-            let Source { in_flight, asked, wanted, starting, .. } = std::mem::take(source);
-            *source = Source { in_flight, asked, wanted, starting, ..Source::default() };
+            let Source { in_flight, asked, wanted, starting, checking, .. } =
+                std::mem::take(source);
+            *source = Source { in_flight, asked, wanted, starting, checking, ..Source::default() };
         }
         for (slot, incarnation) in renewed {
             // One that is assigned at this moment begins under the incarnation that it has then.

@@ -1,5 +1,5 @@
-//! What each partition waits for: the next Fetch of the broker that leads it, to have its start looked up, or a
-//! time. Only partitions that something has changed for are looked at (see [`Readings`]), so that ten thousand
+//! What each partition waits for: the next Fetch of the broker that it is read from, to have its start looked up or its
+//! position compared with the leader's log, or a time. Only partitions that something has changed for are looked at (see [`Readings`]), so that ten thousand
 //! idle ones cost nothing.
 //!
 //! [`Readings`]: crate::consumer::reading::Readings
@@ -26,6 +26,7 @@ impl Fetcher {
             self.reading.waits_for(slot, Waits::Nothing);
             self.reading.touch(slot);
         }
+        self.look_at_leases(now);
         let mut without_leader = Vec::new();
         loop {
             for slot in self.reading.take_touched() {
@@ -58,7 +59,10 @@ impl Fetcher {
             // The topic is not known now. A change of the metadata tells when it is.
             None => (Waits::Nothing, false),
             Some((..0, _)) => (Waits::Nothing, true),
-            Some((leader, _)) if reading.next.is_some() => (Waits::Fetch(leader), false),
+            Some(leader) if self.is_unchecked(reading, leader) => (Waits::Epoch(leader.0), false),
+            Some(leader) if reading.next.is_some() => {
+                (Waits::Fetch(self.source(reading, leader, now)), false)
+            }
             Some((leader, _)) => (Waits::Start(leader), false),
         }
     }
@@ -73,6 +77,9 @@ impl Fetcher {
                 Waits::Retry(at) => _ = self.retries.insert((at, slot)),
                 Waits::Start(leader) => {
                     _ = self.sources.entry(leader).or_default().starting.insert(slot);
+                }
+                Waits::Epoch(leader) => {
+                    _ = self.sources.entry(leader).or_default().checking.insert(slot);
                 }
                 Waits::Fetch(leader) => {
                     self.sources.entry(leader).or_default().wanted.insert(slot);
@@ -124,7 +131,7 @@ impl Fetcher {
     pub(super) fn is_asked_of(&self, leader: i32, part: &Asked) -> bool {
         let Some(reading) = self.reading.get(part.slot) else { return false };
         let elsewhere = match reading.waits {
-            Waits::Start(of) | Waits::Fetch(of) => of != leader,
+            Waits::Start(of) | Waits::Epoch(of) | Waits::Fetch(of) => of != leader,
             Waits::Nothing | Waits::Retry(_) => false,
         };
         reading.incarnation == part.incarnation && !elsewhere
@@ -138,6 +145,11 @@ impl Fetcher {
             Waits::Start(leader) => {
                 if let Some(source) = self.sources.get_mut(&leader) {
                     source.starting.remove(&slot);
+                }
+            }
+            Waits::Epoch(leader) => {
+                if let Some(source) = self.sources.get_mut(&leader) {
+                    source.checking.remove(&slot);
                 }
             }
             Waits::Fetch(leader) => {

@@ -2,6 +2,7 @@
 //! positions move on, or elsewhere if the leader's log is not the one that was read.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::FetchResponse;
@@ -13,7 +14,8 @@ use super::{Asked, Event, Failed, Fetcher};
 use crate::cluster::LeaderHint;
 use crate::cluster::list_offsets::FoundOffset;
 use crate::config::{Endpoint, Isolation, Start};
-use crate::consumer::buffer::{Fetched, Key, Then};
+use crate::consumer::budget::{Budget, Charge};
+use crate::consumer::buffer::{ENTRY_BYTES, Fetched, Key, Then};
 use crate::consumer::decode::aborted::{Aborted, Seen};
 use crate::consumer::fetch::session::{Answer, Event as Session, Part};
 use crate::consumer::position::Position;
@@ -34,7 +36,18 @@ impl Fetcher {
                 self.troubles.waited_for(Some(leader));
                 self.started(leader, &asked, sent, found, now);
             }
+            Event::Epochs { leader, asked, sent, ends } => {
+                self.troubles.waited_for(Some(leader));
+                self.checked(leader, &asked, sent, ends, now);
+            }
             Event::Overdue { leader, sent, error } => {
+                // Who is read as a replica is left at once, and is nobody's trouble then.
+                let asked = self.asked(leader);
+                let left =
+                    asked.iter().filter(|part| self.leaves_replica(part, leader, now)).count();
+                if left > 0 && left == asked.len() {
+                    return;
+                }
                 self.unanswered(leader, Kind::Fetch, sent, true, &error, now);
             }
             // What brokers of another cluster say means nothing to those that have their numbers now.
@@ -48,7 +61,12 @@ impl Fetcher {
                 }
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
-                source.version = version.or(source.version);
+                let before = source.version;
+                source.version = version.or(before);
+                if before != source.version {
+                    // What they wait for depends on it.
+                    source.wanted.iter().for_each(|slot| self.reading.touch(*slot));
+                }
                 self.troubles.waited_for(Some(leader));
                 let now_is = |event, fetcher: &mut Self| fetcher.session(leader, event, now);
                 match response {
@@ -138,6 +156,7 @@ impl Fetcher {
         let mut unanswered = None;
         for (key, result) in found {
             let Some(part) = left.remove(&key) else { continue };
+            let leads = self.leader(&key).and_then(|(id, epoch)| (id == leader).then_some(epoch));
             let Some(reading) = self.reading.get_mut(part.slot) else { continue };
             // A seek came in between: this answers the old question.
             let is_of = part.is_of(reading);
@@ -145,6 +164,7 @@ impl Fetcher {
                 Ok(at) if is_of => {
                     reading.next = Some(Position::at(at.offset, at.epoch));
                     reading.lags = reading.end.is_none_or(|end| at.offset < end);
+                    reading.checked = leads.unwrap_or(NO_EPOCH);
                     self.begun(part.slot);
                     self.partition_is_well(part.slot);
                     let source = self.sources.entry(leader).or_default();
@@ -186,6 +206,8 @@ impl Fetcher {
             .iter()
             .filter_map(|n| Some((n.node_id.0, Endpoint::of_broker(&n.host, n.port)?)))
             .collect();
+        // Its batches are slices of one buffer.
+        let charge = self.buffer.budget.response(bytes_of(&response));
         let mut again = None;
         let mut answered = Answered::default();
         let mut seen: HashSet<SlotId, foldhash::fast::RandomState> = HashSet::default();
@@ -206,14 +228,27 @@ impl Fetcher {
                 let good = p.error_code == NONE;
                 let some = p.records.as_ref().is_some_and(|records| !records.is_empty());
                 self.hint(&part, &p.current_leader, &endpoints);
+                if p.error_code == NONE {
+                    let named = p.preferred_read_replica.0;
+                    answered.brought |= self.sent_on(&part, (leader, named), p.high_watermark, now);
+                }
+                let parts = p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0;
+                let leads = self.leader(&part.key).is_none_or(|(id, _)| id == leader);
                 match p.error_code {
-                    NONE if p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0 => {
+                    // A replica may be behind: what it does not have is nothing to go by.
+                    code if (code != NONE || parts) && self.leaves_replica(&part, leader, now) => {
+                        answered.brought = true;
+                    }
+                    // Nor is what comes late, of one that is not asked any more.
+                    NONE if parts && !leads => {}
+                    OFFSET_OUT_OF_RANGE if !leads => {}
+                    NONE if parts => {
                         if let Err(error) = self.parted(&part, &p.diverging_epoch) {
                             self.partition_failed(slot, &error, now, &mut again);
                         }
                     }
                     NONE => {
-                        answered.brought |= self.records(&part, p);
+                        answered.brought |= self.records(&part, p, &charge);
                     }
                     OFFSET_OUT_OF_RANGE => self.out_of_range(&part, p.log_start_offset),
                     code => {
@@ -295,7 +330,7 @@ impl Fetcher {
     }
 
     /// Buffers the records of one partition. Gives whether its position moved on.
-    fn records(&mut self, part: &Asked, p: PartitionData) -> bool {
+    fn records(&mut self, part: &Asked, p: PartitionData, charge: &Arc<Charge>) -> bool {
         let committed = self.buffer.config.isolation == Isolation::ReadCommitted;
         let end = if committed { p.last_stable_offset } else { p.high_watermark };
         // Where it ends is true all the same, and is not told twice in a session.
@@ -308,10 +343,11 @@ impl Fetcher {
         // `true`, so that pacing does not take this for an empty response.
         let Some((reading, from)) = part.current(&mut self.reading) else { return true };
         reading.recovered();
+        reading.checked = part.leader_epoch;
         let listed = p.aborted_transactions.unwrap_or_default().into_iter();
         let listed = listed.map(|listed| (listed.producer_id.0, listed.first_offset));
         let mut aborted = Aborted::new(listed.filter(|_| committed));
-        let records = p.records.unwrap_or_default();
+        let records = Budget::pin(p.records.unwrap_or_default(), charge);
         let mut next = from;
         let mut fetched = Vec::new();
         let mut damaged = None;
@@ -336,11 +372,11 @@ impl Fetcher {
                     if !shown || raw.count == 0 && raw.payload().is_empty() {
                         continue;
                     }
-                    fetched.push(Fetched { raw, from: at });
+                    fetched.push(Fetched { raw, from: at, frame: charge.bytes() });
                 }
                 Err(e) => {
                     reading.stopped = true;
-                    damaged = Some(e.error(name(&part.key)));
+                    damaged = Some(e.error_of(&part.key.0, part.key.1));
                     break;
                 }
             }
@@ -357,6 +393,7 @@ impl Fetcher {
             topic.rights.ended();
         }
         self.pool.metrics().records_fetched(size);
+        charge.add(fetched.len() * ENTRY_BYTES);
         let ends = ((next.offset, next.epoch), end);
         self.buffer.push(part.slot, part.incarnation, fetched, ends);
         if let Some(error) = damaged {
@@ -369,7 +406,7 @@ impl Fetcher {
     /// The leader's log differs from what was read: an election made a replica the leader that lacked some of
     /// it. A partition that began at earliest, latest or a timestamp goes on where the two logs part; one that
     /// began at an offset of the application stops until a seek.
-    fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
+    pub(super) fn parted(&mut self, part: &Asked, diverging: &EpochEndOffset) -> Result<()> {
         let Some((reading, from)) = part.current(&mut self.reading) else { return Ok(()) };
         let to = from.parted(diverging.epoch, diverging.end_offset);
         if to.offset >= from.offset {
@@ -462,7 +499,7 @@ fn name(key: &Key) -> String {
     format!("topic '{}' partition {}", key.0, key.1)
 }
 
-fn left_out(key: &Key) -> Error {
+pub(super) fn left_out(key: &Key) -> Error {
     Error::broker(
         UNKNOWN_SERVER_ERROR,
         format_args!("{}: the response leaves it out", name(key)),

@@ -44,7 +44,7 @@ impl Fetcher {
         let mut again = None;
         for part in asked {
             self.pool.metadata().want(&part.key.0, RefreshReason::Lost);
-            if self.is_asked_of(leader, part) {
+            if !self.leaves_replica(part, leader, now) && self.is_asked_of(leader, part) {
                 self.try_again(part.slot, now, &mut again);
             }
         }

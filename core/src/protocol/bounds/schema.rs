@@ -80,7 +80,7 @@ const UUID: Kind = Kind::Fixed(16);
 const TEXT: Kind = Kind::Text;
 
 /// All tables.
-pub(crate) static SCHEMAS: [Schema; 19] = [
+pub(crate) static SCHEMAS: [Schema; 20] = [
     Schema { api_key: 0, versions: (3, 13), flexible: 9, root: &PRODUCE },
     Schema { api_key: 1, versions: (4, 18), flexible: 12, root: &FETCH },
     Schema { api_key: 2, versions: (1, 10), flexible: 6, root: &LIST_OFFSETS },
@@ -97,6 +97,7 @@ pub(crate) static SCHEMAS: [Schema; 19] = [
     Schema { api_key: 18, versions: (0, 4), flexible: 3, root: &API_VERSIONS },
     Schema { api_key: 19, versions: (2, 7), flexible: 5, root: &CREATE_TOPICS },
     Schema { api_key: 22, versions: (0, 6), flexible: 2, root: &INIT_PRODUCER_ID },
+    Schema { api_key: 23, versions: (3, 4), flexible: 4, root: &OFFSET_FOR_LEADER_EPOCH },
     Schema { api_key: 36, versions: (0, 2), flexible: 2, root: &SASL_AUTHENTICATE },
     Schema { api_key: 61, versions: (0, 0), flexible: 0, root: &DESCRIBE_PRODUCERS },
     Schema { api_key: 68, versions: (0, 1), flexible: 0, root: &groups::CONSUMER_GROUP_HEARTBEAT },
@@ -196,6 +197,19 @@ static LIST_OFFSETS_PARTITION: Struct = plain(&[
     field("timestamp", I64),
     field("offset", I64),
     field("leader_epoch", I32).since(4),
+]);
+
+static OFFSET_FOR_LEADER_EPOCH: Struct =
+    plain(&[field("throttle_time_ms", I32), field("topics", Kind::Structs(&EPOCH_TOPIC))]);
+
+static EPOCH_TOPIC: Struct =
+    plain(&[field("topic", TEXT), field("partitions", Kind::Structs(&EPOCH_PARTITION))]);
+
+static EPOCH_PARTITION: Struct = plain(&[
+    field("error_code", I16),
+    field("partition", I32),
+    field("leader_epoch", I32),
+    field("end_offset", I64),
 ]);
 
 static METADATA: Struct = plain(&[

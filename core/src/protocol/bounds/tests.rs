@@ -8,14 +8,15 @@ use kafka_protocol::messages::{
     DeleteTopicsRequest, DescribeGroupsResponse, DescribeProducersResponse, FetchResponse,
     FindCoordinatorResponse, HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse,
     LeaveGroupResponse, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    OffsetCommitResponse, OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse,
-    SaslHandshakeResponse, SyncGroupResponse, api_versions_response as api_versions,
-    consumer_group_heartbeat_response as group_heartbeat, create_topics_response as create_topics,
-    describe_groups_response as describe_groups, describe_producers_response as describe_producers,
-    fetch_response as fetch, find_coordinator_response as find_coordinator,
-    join_group_response as join_group, leave_group_response as leave_group,
-    list_offsets_response as list_offsets, metadata_response as metadata,
-    offset_commit_response as offset_commit, offset_fetch_response as offset_fetch,
+    OffsetCommitResponse, OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse,
+    SaslAuthenticateResponse, SaslHandshakeResponse, SyncGroupResponse,
+    api_versions_response as api_versions, consumer_group_heartbeat_response as group_heartbeat,
+    create_topics_response as create_topics, describe_groups_response as describe_groups,
+    describe_producers_response as describe_producers, fetch_response as fetch,
+    find_coordinator_response as find_coordinator, join_group_response as join_group,
+    leave_group_response as leave_group, list_offsets_response as list_offsets,
+    metadata_response as metadata, offset_commit_response as offset_commit,
+    offset_fetch_response as offset_fetch, offset_for_leader_epoch_response as epochs,
 };
 use kafka_protocol::messages::{GroupId, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -46,6 +47,7 @@ fn decode(api_key: i16, version: i16, body: &[u8]) -> Result<usize, String> {
         18 => one::<ApiVersionsResponse>(version, body),
         19 => one::<CreateTopicsResponse>(version, body),
         22 => one::<InitProducerIdResponse>(version, body),
+        23 => one::<OffsetForLeaderEpochResponse>(version, body),
         36 => one::<SaslAuthenticateResponse>(version, body),
         61 => one::<DescribeProducersResponse>(version, body),
         68 => one::<ConsumerGroupHeartbeatResponse>(version, body),
@@ -182,6 +184,13 @@ fn encoded(version: i16, key: i16) -> Vec<Bytes> {
                 .with_name(name(i16::MAX))
                 .with_partitions(vec![partition; 3]);
             both(version, ListOffsetsResponse::default().with_topics(vec![topic; 2]))
+        }
+        23 => {
+            let partition = epochs::EpochEndOffset::default();
+            let topic = epochs::OffsetForLeaderTopicResult::default()
+                .with_topic(name(i16::MAX))
+                .with_partitions(vec![partition; 3]);
+            both(version, OffsetForLeaderEpochResponse::default().with_topics(vec![topic; 2]))
         }
         3 => {
             let partition = metadata::MetadataResponsePartition::default()

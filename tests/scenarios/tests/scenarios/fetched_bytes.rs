@@ -137,6 +137,7 @@ async fn a_damaged_batch_is_told_once_and_passed_over() {
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(error.message().contains("checksum"), "{error}");
     assert!(error.message().contains("partition 0"), "{error}");
+    assert_eq!(error.unreadable(), Some(("t", 0, 10)));
     assert_eq!(next(&mut consumer).await, (20..30).collect::<Vec<_>>());
     assert!(is_empty_for(&mut consumer, secs(5)).await);
 
@@ -330,6 +331,7 @@ async fn behind_an_unreadable_header_reading_stops_until_a_seek() {
     let error = within("the damage", consumer.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(error.message().contains("offset 10"), "{error}");
+    assert_eq!(error.unreadable(), Some(("t", 0, 10)));
     let before = seen(&cluster, 1, ApiKey::FETCH);
     assert!(is_empty_for(&mut consumer, secs(60)).await);
     let asked = seen(&cluster, 1, ApiKey::FETCH) - before;

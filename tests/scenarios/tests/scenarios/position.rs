@@ -145,6 +145,96 @@ async fn a_log_that_was_cut_back_is_told_and_read_from_where_it_parts() {
     }
 }
 
+/// Brokers whose Fetch does not take the epoch of what was read: they are asked before anything is read of a new leader.
+mod with_an_older_fetch {
+    use super::*;
+
+    async fn start(cluster: &Cluster) -> (Client, Consumer) {
+        write(cluster, 10).await;
+        let client = connect(virtual_cluster::client(cluster, 1)).await;
+        let mut consumer = client.consumer().topics(["t"]).build().unwrap();
+        assert_offsets(&offsets(&mut consumer, 10).await, 0, 10);
+        (client, consumer)
+    }
+
+    fn cluster() -> Cluster {
+        let builder = Cluster::builder().brokers(3).tcp(false).topic("t", 1, 3);
+        builder.max_version(ApiKey::FETCH, 11).start_on_current_runtime().unwrap()
+    }
+
+    fn asked(cluster: &Cluster) -> u64 {
+        cluster.stats().requests_of(ApiKey::OFFSET_FOR_LEADER_EPOCH)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s23_a_log_that_was_cut_back_is_told_and_read_from_where_it_parts() {
+        // The new leader's log is longer than what was read, or shorter.
+        for written in [20, 2] {
+            let cluster = cluster();
+            let (_client, mut consumer) = start(&cluster).await;
+            assert_eq!(asked(&cluster), 0, "nothing has changed");
+            assert_eq!(cluster.elect_uncleanly("t", 0, 2, 7).unwrap(), 7);
+            write(&cluster, written).await;
+            let error = refusal(&mut consumer).await;
+            assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+            assert!(error.message().contains("10") && error.message().contains("7"), "{error}");
+            assert_eq!(consumer.position("t", 0), Some(7));
+            assert_offsets(&offsets(&mut consumer, written).await, 7, 7 + written as i64);
+            assert_quiet(&mut consumer).await;
+            assert_eq!(asked(&cluster), 1, "once for each leader");
+        }
+    }
+
+    /// Clean elections are asked about, and are no news.
+    #[tokio::test(start_paused = true)]
+    async fn s23_a_new_leader_with_the_same_log_is_read_on() {
+        let cluster = cluster();
+        let (client, mut consumer) = start(&cluster).await;
+        for (round, leader) in [2, 3, 1].into_iter().enumerate() {
+            cluster.move_leader("t", 0, leader).unwrap();
+            write(&cluster, 3).await;
+            let from = 10 + 3 * round as i64;
+            assert_offsets(&offsets(&mut consumer, 3).await, from, from + 3);
+        }
+        assert_quiet(&mut consumer).await;
+        assert_eq!(asked(&cluster), 3);
+        assert_eq!(client.stats().requests["OffsetForLeaderEpoch"], 3);
+    }
+
+    /// Who is not answered, or refused, is asked again, and nothing is read meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn s23_a_position_that_was_not_compared_is_not_read_on() {
+        let not_leader = 6;
+        for fault in
+            [Fault::CutBeforeAppend, Fault::Error(not_leader), Fault::DelayResponse(secs(3))]
+        {
+            let cluster = cluster();
+            let (_client, mut consumer) = start(&cluster).await;
+            let rule = FaultRule::new(fault).api(ApiKey::OFFSET_FOR_LEADER_EPOCH).times(2);
+            cluster.faults().inject(rule);
+            cluster.elect_uncleanly("t", 0, 2, 7).unwrap();
+            write(&cluster, 20).await;
+            let error = refusal(&mut consumer).await;
+            assert_eq!(error.kind(), ErrorKind::Truncated, "{fault:?}: {error}");
+            assert_offsets(&offsets(&mut consumer, 20).await, 7, 27);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s23_who_chose_an_offset_is_told_and_stops() {
+        let cluster = cluster();
+        write(&cluster, 10).await;
+        let client = connect(virtual_cluster::client(&cluster, 1)).await;
+        let assigned = [("t", 0, Start::Offset(3))];
+        let mut consumer = client.consumer().assign(assigned).build().unwrap();
+        assert_offsets(&offsets(&mut consumer, 7).await, 3, 10);
+        cluster.elect_uncleanly("t", 0, 2, 7).unwrap();
+        write(&cluster, 20).await;
+        assert_eq!(refusal(&mut consumer).await.kind(), ErrorKind::Truncated);
+        assert_quiet(&mut consumer).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_log_that_was_cut_back_stops_who_chose_an_offset() {
     let cluster = cluster(3, 1);

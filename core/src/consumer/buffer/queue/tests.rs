@@ -224,7 +224,7 @@ fn shares(topics: [(i32, usize); 2]) -> [usize; 2] {
     let (mut shelves, mut got) = (Shelves::default(), [0, 0]);
     let batches = topics.map(|(_, size)| fetched(0, size).raw);
     let push = |shelves: &mut Shelves, slot: (SlotId, u64), topic: usize| {
-        let again = Fetched { raw: batches[topic].clone(), from: 0 };
+        let again = Fetched { raw: batches[topic].clone(), from: 0, frame: 0 };
         _ = shelves.push(slot.0, slot.1, vec![again], ((1, 0), 1));
     };
     let names = ["a", "b"];

@@ -1,0 +1,114 @@
+//! Reading from a replica that is nearer than the leader (KIP-392), and the way back: when
+//! [`policy::replica`](crate::policy::replica) says so. Whatever a replica answers that is no record, or does not
+//! answer, is nothing to the application: the leader is asked, from the same position.
+
+use tokio::time::Instant;
+
+use super::{Asked, Fetcher};
+use crate::consumer::reading::{Reading, Waits};
+use crate::consumer::slot::SlotId;
+use crate::environment::earlier;
+use crate::metrics::limited;
+
+impl Fetcher {
+    /// Whom a partition is to be read from.
+    pub(super) fn source(&self, reading: &Reading, leader: (i32, i32), now: Instant) -> i32 {
+        let near = reading.replica.source(leader, now);
+        // One that metadata does not know yet cannot be asked.
+        if near == leader.0 || self.pool.broker(near).is_some() { near } else { leader.0 }
+    }
+
+    /// The broker that what is queued of a partition came from, as far as it is read now.
+    pub(super) fn broker_of(&self, slot: SlotId) -> Option<i32> {
+        let reading = self.reading.get(slot)?;
+        match reading.waits {
+            Waits::Fetch(broker) => Some(broker),
+            _ => self.leader(&reading.key).map(|(leader, _)| leader),
+        }
+    }
+
+    /// A leader's response names a replica to read from; `end`: the partition's end, as the leader has it. Gives whether
+    /// the partition is read there from now on.
+    pub(super) fn sent_on(
+        &mut self,
+        part: &Asked,
+        (from, named): (i32, i32),
+        end: i64,
+        now: Instant,
+    ) -> bool {
+        // Nobody is sent anywhere who did not say where he is.
+        if named < 0 || self.pool.settings().rack.is_none() || !self.is_asked_of(from, part) {
+            return false;
+        }
+        let Some(leader) = self.leader(&part.key) else { return false };
+        let Some(reading) = self.reading.get_mut(part.slot) else { return false };
+        if !reading.replica.told((from, named), leader, now, &mut self.rng) {
+            return false;
+        }
+        let at = reading.next.map_or(i64::MAX, |at| at.offset);
+        reading.replica.expects(at, end, now);
+        self.leases.extend(reading.replica.until(now).map(|at| (at, part.slot)));
+        let (topic, partition) = &part.key;
+        limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, %topic, partition, leader = from, replica = named, "read from a nearer replica");
+        self.pool.metrics().replica_chosen();
+        true
+    }
+
+    /// Something is wrong with what a broker says of a partition, or it says nothing. If it is a replica that the leader
+    /// has named, the leader is read from: `true`, and nothing else is to be done about it.
+    pub(super) fn leaves_replica(&mut self, part: &Asked, from: i32, now: Instant) -> bool {
+        if !self.is_asked_of(from, part) {
+            return false;
+        }
+        let Some(leader) = self.leader(&part.key) else { return false };
+        let Some(reading) = self.reading.get(part.slot) else { return false };
+        if from == leader.0 || reading.replica.source(leader, now) != from {
+            return false;
+        }
+        self.shuns(part.slot, from, now);
+        true
+    }
+
+    fn shuns(&mut self, slot: SlotId, replica: i32, now: Instant) {
+        let Some(reading) = self.reading.get_mut(slot) else { return };
+        reading.replica.trouble(replica, now, &mut self.rng);
+        let (topic, partition) = &reading.key;
+        limited!(self.pool.metrics().logs(), "ottla::consumer", WARN, %topic, partition, replica, "a nearer replica makes trouble: read from the leader");
+        self.pool.metrics().replica_left();
+        self.shunned.insert(slot);
+    }
+
+    /// Looks at those whose leader's word may count no more, or whose replica may be behind.
+    pub(super) fn look_at_leases(&mut self, now: Instant) {
+        while let Some((at, slot)) = self.leases.first().copied()
+            && at <= now
+        {
+            self.leases.pop_first();
+            let Some(reading) = self.reading.get_mut(slot) else { continue };
+            let at = reading.next.map_or(i64::MAX, |at| at.offset);
+            let (queued, waits) = (reading.queued.bytes, reading.waits);
+            // One that is not asked for, as it is paused or enough of it is queued, is not behind.
+            let is_asked = matches!(waits, Waits::Fetch(_)) && queued == 0;
+            if let Some(replica) = reading.replica.behind(at, now) {
+                if is_asked {
+                    self.shuns(slot, replica, now);
+                    continue;
+                }
+                reading.replica.waits(now);
+            }
+            self.leases.extend(reading.replica.until(now).map(|at| (at, slot)));
+        }
+        self.wake_at = earlier(self.wake_at, self.leases.first().map(|(at, _)| *at));
+    }
+
+    /// What a broker is told of where this client is: nothing as long as it would name, for a partition that it leads, a
+    /// replica that makes trouble.
+    pub(super) fn rack_for(&mut self, broker: i32, now: Instant) -> Option<String> {
+        let rack = self.pool.settings().rack.clone()?;
+        let Self { shunned, reading, .. } = self;
+        shunned.retain(|slot| reading.get(*slot).is_some_and(|r| !r.replica.tells_rack(now)));
+        let mut led =
+            self.shunned.iter().filter_map(|slot| self.leader(&self.reading.get(*slot)?.key));
+        (!led.any(|(leader, _)| leader == broker)).then_some(rack)
+    }
+}
