@@ -202,7 +202,7 @@ impl<F, E> Drop for Running<'_, F, E> {
 impl Consumer {
     /// Keeps a batch that was taken and is not done: it comes before all others of its partition.
     pub(super) fn keep(&mut self, batch: Batch) {
-        batch.put_aside(true);
+        batch.put_aside(i64::MIN, true);
         self.kept.push_front(batch);
     }
 
@@ -218,7 +218,7 @@ impl Consumer {
         let is_next = |batch: &Batch| batch.standing() == Standing::Current && may(batch);
         let at = self.kept.iter().position(is_next)?;
         let batch = self.kept.remove(at)?;
-        batch.put_aside(false);
+        batch.put_aside(i64::MIN, false);
         Some(batch)
     }
 }
