@@ -208,6 +208,15 @@ impl ClientBuilder {
         Ok((client, async move { reach(&pool, timeout).await }))
     }
 
+    /// The same for who waits on a thread of its own, with the engine at work for it. For bindings.
+    pub(crate) fn build_and_connect(
+        self,
+    ) -> Result<(Client, impl Future<Output = Result<()>> + Send + 'static)> {
+        let (client, reached) = self.build_and_reach()?;
+        let env = client.env.clone();
+        Ok((client, async move { env.run(reached).await }))
+    }
+
     fn make(self) -> Result<(Client, Duration)> {
         if let Some(error) = self.refused {
             return Err(error);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use ottla::bindings::Properties;
-use ottla::{NewTopic, OffsetSpec};
+use ottla::{NewTopic, OffsetSpec, TopicPartition};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -15,7 +15,7 @@ use crate::fork::Here;
 use crate::settings::{Made, Settings};
 use crate::wait::{Deadline, wait};
 
-const WHAT: &str = "admin handle";
+pub(crate) const WHAT: &str = "admin handle";
 /// What CreateTopics takes for "as the brokers are set" (KIP-464).
 const CLUSTER_DEFAULT: i32 = -1;
 
@@ -78,15 +78,7 @@ impl Admin {
         replication: Option<&Bound<'_, PyAny>>,
         config: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let name = convert::text("name", name)?;
-        let number = |value| convert::integer("partitions", "an int", value);
-        let partitions = partitions.map_or(Ok(CLUSTER_DEFAULT), number)?;
-        let number = |value| convert::integer("replication", "an int", value);
-        let replication = replication.map_or(Ok(CLUSTER_DEFAULT as i16), number)?;
-        let mut topic = NewTopic::new(name, partitions, replication);
-        for (key, value) in config.map_or(Ok(Vec::new()), topic_config)? {
-            topic = topic.config(key, value);
-        }
+        let topic = new_topic(name, partitions, replication, config)?;
         let admin = self.inner.get(py, WHAT)?;
         match wait(py, Deadline::never(), || false, admin.create_topic(topic))? {
             Some(outcome) => outcome.or_raise(py),
@@ -124,30 +116,66 @@ impl Admin {
         at: Option<&Bound<'py, PyAny>>,
         return_exceptions: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let at = at.map_or(Ok(OffsetSpec::Latest), convert::spec)?;
-        let mut partitions = convert::partitions(partitions)?;
-        // Named twice is told once.
-        let mut known = HashSet::new();
-        partitions.retain(|of| known.insert(of.clone()));
-        let wanted = partitions.into_iter().map(|(topic, partition)| (topic, partition, at));
+        let wanted = wanted(partitions, at)?;
         let admin = self.inner.get(py, WHAT)?;
         let found = match wait(py, Deadline::never(), || false, admin.list_offsets(wanted))? {
             Some(outcome) => outcome.or_raise(py)?,
             None => unreachable!("a wait without an end has a result"),
         };
-        let offsets = PyDict::new(py);
-        for (of, offset) in found {
-            let of = (&*of.topic, of.partition);
-            match offset {
-                Ok(offset) => offsets.set_item(of, offset)?,
-                Err(error) if return_exceptions => {
-                    offsets.set_item(of, errors::exception(py, &error)?)?;
-                }
-                Err(error) => return Err(errors::raise(py, &error)),
-            }
-        }
-        Ok(offsets)
+        found_offsets(py, found, return_exceptions)
     }
+}
+
+/// What `create_topic` is given.
+pub(crate) fn new_topic(
+    name: &Bound<'_, PyAny>,
+    partitions: Option<&Bound<'_, PyAny>>,
+    replication: Option<&Bound<'_, PyAny>>,
+    config: Option<&Bound<'_, PyAny>>,
+) -> PyResult<NewTopic> {
+    let name = convert::text("name", name)?;
+    let number = |value| convert::integer("partitions", "an int", value);
+    let partitions = partitions.map_or(Ok(CLUSTER_DEFAULT), number)?;
+    let number = |value| convert::integer("replication", "an int", value);
+    let replication = replication.map_or(Ok(CLUSTER_DEFAULT as i16), number)?;
+    let mut topic = NewTopic::new(name, partitions, replication);
+    for (key, value) in config.map_or(Ok(Vec::new()), topic_config)? {
+        topic = topic.config(key, value);
+    }
+    Ok(topic)
+}
+
+/// What `offsets` is given.
+pub(crate) fn wanted(
+    partitions: &Bound<'_, PyAny>,
+    at: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<(String, i32, OffsetSpec)>> {
+    let at = at.map_or(Ok(OffsetSpec::Latest), convert::spec)?;
+    let mut partitions = convert::partitions(partitions)?;
+    // Named twice is told once.
+    let mut known = HashSet::new();
+    partitions.retain(|of| known.insert(of.clone()));
+    Ok(partitions.into_iter().map(|(topic, partition)| (topic, partition, at)).collect())
+}
+
+/// What `offsets` gives.
+pub(crate) fn found_offsets<'py>(
+    py: Python<'py>,
+    found: Vec<(TopicPartition, ottla::Result<i64>)>,
+    return_exceptions: bool,
+) -> PyResult<Bound<'py, PyDict>> {
+    let offsets = PyDict::new(py);
+    for (of, offset) in found {
+        let of = (&*of.topic, of.partition);
+        match offset {
+            Ok(offset) => offsets.set_item(of, offset)?,
+            Err(error) if return_exceptions => {
+                offsets.set_item(of, errors::exception(py, &error)?)?;
+            }
+            Err(error) => return Err(errors::raise(py, &error)),
+        }
+    }
+    Ok(offsets)
 }
 
 /// `config`: a mapping of topic settings, text both.

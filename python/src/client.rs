@@ -1,8 +1,10 @@
 //! From a bootstrap list to a connected client. Handles of a process share one pool per cluster,
 //! so that a client for each handle costs no connection.
 
+use std::pin::Pin;
+
 use ottla::Client;
-use ottla::bindings::{ClientOptions, Properties};
+use ottla::bindings::{self, ClientOptions, Properties};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -14,6 +16,9 @@ use crate::logs;
 use crate::security;
 use crate::settings::Settings;
 use crate::wait::{Deadline, wait};
+
+/// Ends when a broker was reached, or none within `connect_timeout`.
+pub(crate) type Reaching = Pin<Box<dyn Future<Output = ottla::Result<()>> + Send>>;
 
 /// What the settings of a client say, taken before the connection is made so that a misspelt setting
 /// is reported first.
@@ -54,15 +59,26 @@ impl Connect {
         Ok(Self { builder: options.builder(), nowhere, who: settings.who() })
     }
 
-    /// Reaches a broker; the engine ends it at `connect_timeout`.
-    pub(crate) fn connect(self, py: Python<'_>) -> PyResult<Client> {
+    fn somewhere(&self, py: Python<'_>) -> PyResult<()> {
         if self.nowhere {
             return Err(PyTypeError::new_err(format!(
                 "a {} needs bootstrap, its first argument: 'host:port,host:port'",
                 self.who
             )));
         }
-        logs::watch(py)?;
+        logs::watch(py)
+    }
+
+    /// The client at once, and what reaches a broker for it.
+    pub(crate) fn later(self, py: Python<'_>) -> PyResult<(Client, Reaching)> {
+        self.somewhere(py)?;
+        let (client, reached) = bindings::connect_later(self.builder).or_raise(py)?;
+        Ok((client, Box::pin(reached)))
+    }
+
+    /// Reaches a broker; the engine ends it at `connect_timeout`.
+    pub(crate) fn connect(self, py: Python<'_>) -> PyResult<Client> {
+        self.somewhere(py)?;
         match wait(py, Deadline::never(), || false, self.builder.connect())? {
             Some(client) => client.or_raise(py),
             None => unreachable!("a wait without an end has a result"),

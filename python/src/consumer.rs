@@ -1,14 +1,12 @@
 //! The consumer.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ottla::bindings::Properties;
-use ottla::{Start, TopicPartition};
-use pyo3::exceptions::PyTypeError;
+use ottla::{Isolation, Start};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::PyDict;
 
 use crate::batch::{Batch, Record};
 use crate::client::Connect;
@@ -16,18 +14,15 @@ use crate::convert::{self, Given};
 use crate::enums;
 use crate::errors::{self, OrRaise};
 use crate::exit;
-use crate::fork::Here;
-use crate::guard::guarded;
 use crate::member::{self, Membership};
 use crate::reader::{Ends, Looked, Reader};
 use crate::settings::{Made, Settings};
 use crate::stats::Statistics;
+use crate::steering::{Steered, WHAT, assigned, topic_names};
 use crate::wait::{Deadline, wait};
 
-const WHAT: &str = "consumer";
-
 /// How long leaving a block by an exception may take.
-const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 
 /// Reads records from Kafka: whole topics, or partitions that are named.
 ///
@@ -54,9 +49,7 @@ const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 /// subscribe, commit, close) never waits for who reads: it may be called from any thread, and from a signal handler.
 #[pyclass(module = "ottla", frozen, weakref)]
 pub(crate) struct Consumer {
-    reader: Here<Reader>,
-    closed: AtomicBool,
-    statistics: Statistics,
+    of: Steered,
 }
 
 /// How a wait for records ended.
@@ -72,13 +65,28 @@ enum Fetched<T> {
     End,
 }
 
-impl Made for Consumer {
-    fn make(
+/// What the settings of a consumer say.
+pub(crate) struct Wanted {
+    topics: Option<Vec<String>>,
+    assignment: Option<Vec<(String, i32, Start)>>,
+    start: Option<Start>,
+    max_wait: Option<Duration>,
+    min_bytes: Option<usize>,
+    max_bytes: Option<usize>,
+    max_partition_bytes: Option<usize>,
+    buffer_memory: Option<usize>,
+    check_crc: Option<bool>,
+    isolation: Option<Isolation>,
+    member: Membership,
+}
+
+impl Wanted {
+    pub(crate) fn take(
         py: Python<'_>,
         bootstrap: Option<&Bound<'_, PyAny>>,
         properties: Option<&Properties>,
         settings: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<(Connect, Self)> {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, properties, &mut settings)?;
         let topics = settings.take("topics")?;
@@ -112,56 +120,85 @@ impl Made for Consumer {
         if properties.is_none() {
             member.check(py)?;
         }
+        let wanted = Self {
+            topics,
+            assignment,
+            start,
+            max_wait,
+            min_bytes,
+            max_bytes,
+            max_partition_bytes,
+            buffer_memory,
+            check_crc,
+            isolation,
+            member,
+        };
+        Ok((connect, wanted))
+    }
 
-        let client = connect.connect(py)?;
+    pub(crate) fn build(
+        self,
+        py: Python<'_>,
+        client: &ottla::Client,
+        properties: Option<&Properties>,
+    ) -> PyResult<Steered> {
         let mut builder = client.consumer();
         if let Some(properties) = properties {
             builder = builder.from_properties(properties.iter());
         }
-        if let Some(topics) = topics {
+        if let Some(topics) = self.topics {
             builder = builder.topics(topics);
         }
-        if let Some(assignment) = assignment {
+        if let Some(assignment) = self.assignment {
             builder = builder.assign(assignment);
         }
-        if let Some(start) = start {
+        if let Some(start) = self.start {
             builder = builder.start(start);
         }
-        if let Some(time) = max_wait {
+        if let Some(time) = self.max_wait {
             builder = builder.max_wait(time);
         }
-        if let Some(bytes) = min_bytes {
+        if let Some(bytes) = self.min_bytes {
             builder = builder.min_bytes(bytes);
         }
-        if let Some(bytes) = max_bytes {
+        if let Some(bytes) = self.max_bytes {
             builder = builder.max_bytes(bytes);
         }
-        if let Some(bytes) = max_partition_bytes {
+        if let Some(bytes) = self.max_partition_bytes {
             builder = builder.max_partition_bytes(bytes);
         }
-        if let Some(bytes) = buffer_memory {
+        if let Some(bytes) = self.buffer_memory {
             builder = builder.buffer_memory(bytes);
         }
-        if let Some(check) = check_crc {
+        if let Some(check) = self.check_crc {
             builder = builder.check_crc(check);
         }
-        if let Some(isolation) = isolation {
+        if let Some(isolation) = self.isolation {
             builder = builder.isolation(isolation);
         }
-        let consumer = member.set(builder).build().or_raise(py)?;
+        let consumer = self.member.set(builder).build().or_raise(py)?;
         let reader = Reader::new(consumer);
         exit::joined(&reader.control, &reader.departure);
-        Ok(Self {
-            reader: Here::new(reader),
-            closed: AtomicBool::new(false),
-            statistics: Statistics::of(&client),
-        })
+        Ok(Steered::new(reader, Statistics::of(client)))
+    }
+}
+
+impl Made for Consumer {
+    fn make(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let (connect, wanted) = Wanted::take(py, bootstrap, properties, settings)?;
+        let client = connect.connect(py)?;
+        Ok(Self { of: wanted.build(py, &client, properties)? })
     }
 }
 
 impl Consumer {
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.of.is_closed()
     }
 
     /// What `find` finds in hand or, if that is nothing, in the next batch; until the partitions of `ends` are there.
@@ -183,7 +220,7 @@ impl Consumer {
         look: impl Fn(&Reader, &mut Context<'_>) -> Poll<ottla::Result<Looked>> + Sync,
         find: impl Fn(&Reader) -> Option<T>,
     ) -> PyResult<Fetched<T>> {
-        let reader = self.reader.get(py, WHAT)?;
+        let reader = self.of.reader(py)?;
         let _turn = loop {
             if self.is_closed() {
                 return Ok(Fetched::End);
@@ -192,7 +229,7 @@ impl Consumer {
                 return Ok(Fetched::Got(found));
             }
             // Who had the turn at a fork never gives it back in the child.
-            self.here(py)?;
+            self.of.here(py)?;
             // Somebody else may bring records while this thread waits for its turn.
             let stop = || self.is_closed() || reader.has_current();
             match reader.exclusive.take(py, deadline, stop)? {
@@ -222,19 +259,6 @@ impl Consumer {
                 None => {}
             }
         }
-    }
-
-    /// What threads share, if this is its process: also after a fork that nobody announced, when its
-    /// locks may be held for ever. That is a system call, so not for every record.
-    fn here(&self, py: Python<'_>) -> PyResult<&Reader> {
-        let reader = self.reader.get(py, WHAT)?;
-        if reader.pid == std::process::id() { Ok(reader) } else { Err(errors::forked(py, WHAT)) }
-    }
-
-    /// What asks and steers, without waiting for who reads.
-    fn open(&self, py: Python<'_>) -> PyResult<&Reader> {
-        let reader = self.here(py)?;
-        if self.is_closed() { Err(errors::closed(py, WHAT)) } else { Ok(reader) }
     }
 
     /// The next batch, or what the group says.
@@ -271,20 +295,9 @@ impl Consumer {
 
     /// Gives whether all is over in time: a group's member has left.
     fn close_within(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
-        let reader = self.here(py)?;
-        self.closed.store(true, Ordering::Relaxed);
-        guarded(py, || reader.close().or_raise(py))?;
+        let reader = self.of.close(py)?;
         // The engine ends the wait itself after 10 s.
         Ok(wait(py, Deadline::after(timeout), || false, reader.departure.wait())?.is_some())
-    }
-
-    fn steer(
-        &self,
-        py: Python<'_>,
-        call: impl FnOnce(&ottla::ConsumerControl) -> ottla::Result<()> + Send,
-    ) -> PyResult<()> {
-        let reader = self.open(py)?;
-        guarded(py, || py.detach(|| reader.steer(call)).or_raise(py))
     }
 }
 
@@ -414,7 +427,7 @@ impl Consumer {
     #[pyo3(signature = (timeout=None))]
     fn commit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let timeout = convert::timeout(timeout)?;
-        let reader = self.open(py)?;
+        let reader = self.of.open(py)?;
         self.order(py, timeout, reader.control.commit())
     }
 
@@ -428,16 +441,15 @@ impl Consumer {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let (offsets, timeout) = (member::places(offsets)?, convert::timeout(timeout)?);
-        let reader = self.open(py)?;
+        let reader = self.of.open(py)?;
         let places =
             offsets.iter().map(|(topic, partition, offset)| (topic.as_str(), *partition, *offset));
         self.order(py, timeout, reader.control.commit_to(places))
     }
 
     /// Reads these topics from now on, with the other members of the group.
-    fn subscribe(&self, py: Python<'_>, topics: &Bound<'_, PyAny>) -> PyResult<()> {
-        let names = topic_names(Given::Argument, topics)?;
-        self.steer(py, |control| control.subscribe(names))
+    fn subscribe(&self, topics: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.of.subscribe(topics)
     }
 
     /// Where reading stands in a partition: the offset behind what was taken of it, or passed over
@@ -446,98 +458,76 @@ impl Consumer {
     /// known; None until then, and if it is not read here.
     fn position(
         &self,
-        py: Python<'_>,
         topic: &Bound<'_, PyAny>,
         partition: &Bound<'_, PyAny>,
     ) -> PyResult<Option<i64>> {
-        let topic = convert::text("topic", topic)?;
-        let partition = convert::partition(partition)?;
-        let reader = self.open(py)?;
-        guarded(py, || Ok(reader.control.position(topic, partition)))
+        self.of.position(topic, partition)
     }
 
     /// How many offsets lie between the position of a partition and its end, as its leader told that
     /// with the last fetch: nobody is asked. Offsets without records count: 0 is the end, more is a
     /// bound. None until both are known, and if it is not read here. The end of a paused partition is
     /// not heard of.
-    fn lag(
-        &self,
-        py: Python<'_>,
-        topic: &Bound<'_, PyAny>,
-        partition: &Bound<'_, PyAny>,
-    ) -> PyResult<Option<i64>> {
-        let topic = convert::text("topic", topic)?;
-        let partition = convert::partition(partition)?;
-        let reader = self.open(py)?;
-        guarded(py, || Ok(reader.control.lag(topic, partition)))
+    fn lag(&self, topic: &Bound<'_, PyAny>, partition: &Bound<'_, PyAny>) -> PyResult<Option<i64>> {
+        self.of.lag(topic, partition)
     }
 
     /// Goes on at another place of a partition: "earliest", "latest", an offset or a datetime. What
     /// was fetched of it and not handed out is dropped.
     fn seek(
         &self,
-        py: Python<'_>,
         topic: &Bound<'_, PyAny>,
         partition: &Bound<'_, PyAny>,
         start: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let topic = convert::text("topic", topic)?;
-        let partition = convert::partition(partition)?;
-        let start = convert::start(Given::Argument, start)?;
-        self.steer(py, |control| control.seek(topic, partition, start))
+        self.of.seek(topic, partition, start)
     }
 
     /// Hands out nothing of these partitions, (topic, partition) tuples, from when it returns, until
     /// they are resumed. What was fetched of them is kept, within buffer_memory, and nothing more is
     /// fetched; the rest of a batch in hand waits as well. All of them are paused or, after an error,
     /// none: UnknownPartitionError if one is not read. Pausing again does nothing.
-    fn pause(&self, py: Python<'_>, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
-        let list = convert::partitions(partitions)?;
-        self.steer(py, |control| control.pause(named(&list)))
+    fn pause(&self, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.of.pause(partitions)
     }
 
     /// Hands these partitions, (topic, partition) tuples, out again, from where they were. Errors are
     /// those of pause().
-    fn resume(&self, py: Python<'_>, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
-        let list = convert::partitions(partitions)?;
-        self.steer(py, |control| control.resume(named(&list)))
+    fn resume(&self, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.of.resume(partitions)
     }
 
     /// The partitions that are paused, as (topic, partition) tuples.
     fn paused(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
-        let reader = self.open(py)?;
-        guarded(py, || Ok(reader.control.paused())).map(tuples)
+        self.of.paused(py)
     }
 
     /// Reads these partitions, too: (topic, partition, start) tuples, as the consumer's own assignment.
     /// One that is read already goes on at its start, as after a seek(). One that does not exist is
     /// told once, by what reads, and read when it does.
-    fn assign(&self, py: Python<'_>, assignment: &Bound<'_, PyAny>) -> PyResult<()> {
-        let list = assigned(Given::Argument, assignment)?;
-        self.steer(py, |control| control.assign(list))
+    fn assign(&self, assignment: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.of.assign(assignment)
     }
 
     /// Reads these partitions, (topic, partition) tuples, no more: nothing of them is handed out from
     /// when it returns, and what was fetched is dropped. Those of a whole topic stay out until they
     /// are assigned. All of them are left or, after an error, none: UnknownPartitionError if one is
     /// not read.
-    fn unassign(&self, py: Python<'_>, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
-        let list = convert::partitions(partitions)?;
-        self.steer(py, |control| control.unassign(named(&list)))
+    fn unassign(&self, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.of.unassign(partitions)
     }
 
     /// The partitions read here, as (topic, partition) tuples: of whole topics those known so far, none until the
     /// cluster has told which there are; those that were assigned, whether they are there or not.
     fn assignment(&self, py: Python<'_>) -> PyResult<Vec<(String, i32)>> {
-        let reader = self.open(py)?;
-        guarded(py, || Ok(reader.control.assignment())).map(tuples)
+        self.of.assignment(py)
     }
 
     /// Counters of all handles of this process on the cluster, added up, as a dict; its
     /// "bad_stuff" is all zero when all is well. Also when the consumer is closed, and while another
     /// thread waits for records.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        self.statistics.dict(py, WHAT)
+        self.of.stats(py)
     }
 
     /// Ends the consumer; iterations that wait in other threads end too. A member of a group commits what is done
@@ -641,51 +631,4 @@ impl Events {
             _ => Ok(None),
         }
     }
-}
-
-fn topic_names(given: Given, topics: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    if topics.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(format!(
-            "topics is a str; write a list: topics=['{topics}']"
-        )));
-    }
-    let mut names = Vec::new();
-    for topic in convert::iterate("topics", "names", topics)? {
-        names.push(convert::text("each of topics", &topic?)?.to_owned());
-    }
-    if names.is_empty() {
-        return Err(given.wrong(topics.py(), "topics is empty; name at least one"));
-    }
-    Ok(names)
-}
-
-fn named(list: &[(String, i32)]) -> impl Iterator<Item = (&str, i32)> {
-    list.iter().map(|(topic, partition)| (topic.as_str(), *partition))
-}
-
-fn tuples(list: Vec<TopicPartition>) -> Vec<(String, i32)> {
-    list.into_iter().map(|of| (of.topic.to_string(), of.partition)).collect()
-}
-
-fn assigned(given: Given, assignment: &Bound<'_, PyAny>) -> PyResult<Vec<(String, i32, Start)>> {
-    let mut out = Vec::new();
-    for entry in convert::iterate("assignment", "(topic, partition, start) tuples", assignment)? {
-        let entry = entry?;
-        let Some(entry) = entry.cast::<PyTuple>().ok().filter(|entry| entry.len() == 3) else {
-            return Err(PyTypeError::new_err(format!(
-                "assignment must be a list of (topic, partition, start) tuples, where start is \
-                 'earliest', 'latest', an offset or a datetime; one of them is {}",
-                convert::type_name(&entry)
-            )));
-        };
-        let topic = convert::text("the topic in assignment", &entry.get_item(0)?)?.to_owned();
-        let partition = entry.get_item(1)?;
-        let partition = convert::integer("the partition in assignment", "an int", &partition)?;
-        out.push((topic, partition, convert::start(given, &entry.get_item(2)?)?));
-    }
-    if out.is_empty() {
-        let wrong = "assignment is empty; name at least one partition";
-        return Err(given.wrong(assignment.py(), wrong));
-    }
-    Ok(out)
 }

@@ -6,6 +6,7 @@ use ottla::{OffsetSpec, Start, TopicPartition};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{
     PyBool, PyBytes, PyDateTime, PyDelta, PyDict, PyInt, PyIterator, PyString, PyTuple,
     PyTzInfoAccess,
@@ -68,6 +69,40 @@ impl<'a> Blob<'a> {
 /// For values that are known not to be null.
 impl AsRef<[u8]> for Blob<'_> {
     #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.as_option().unwrap_or_default()
+    }
+}
+
+/// The same, kept for as long as it takes: `bytes` without a copy.
+pub(crate) enum KeptBlob {
+    Null,
+    Bytes(PyBackedBytes),
+    Owned(Vec<u8>),
+}
+
+impl KeptBlob {
+    pub(crate) fn from(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone().into()));
+        }
+        Ok(match Blob::from_other(what, value)? {
+            Blob::Owned(bytes) => Self::Owned(bytes),
+            _ => Self::Null,
+        })
+    }
+
+    pub(crate) fn as_option(&self) -> Option<&[u8]> {
+        match self {
+            Self::Null => None,
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Owned(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// For values that are known not to be null.
+impl AsRef<[u8]> for KeptBlob {
     fn as_ref(&self) -> &[u8] {
         self.as_option().unwrap_or_default()
     }

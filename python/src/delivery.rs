@@ -65,6 +65,12 @@ pub(crate) struct BatchAcked {
     records: usize,
 }
 
+impl BatchAcked {
+    pub(crate) fn of(records: usize) -> Self {
+        Self { records }
+    }
+}
+
 #[pymethods]
 impl BatchAcked {
     /// Made by the client; by hand for tests and copies.
@@ -118,7 +124,7 @@ fn unraised<T>(py: Python<'_>, outcome: ottla::Result<T>) -> PyResult<Option<Bou
     outcome.err().map(|error| errors::exception(py, &error)).transpose()
 }
 
-const WAITING: &str = "waiting for the acknowledgement";
+pub(crate) const WAITING: &str = "waiting for the acknowledgement";
 
 /// What will become of one record. Nobody has to keep or ask it: the record is sent all the same.
 #[pyclass(module = "ottla", frozen, weakref)]
@@ -201,7 +207,7 @@ impl Parts {
         Self::Each { deliveries, done: 0, failed: None }
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.len(),
             Self::Each { deliveries, .. } => deliveries.len(),
@@ -209,14 +215,14 @@ impl Parts {
     }
 
     /// What became of each record. `None`: it is on its way.
-    fn outcomes(&self) -> Vec<Option<ottla::Result<ottla::Acked>>> {
+    pub(crate) fn outcomes(&self) -> Vec<Option<ottla::Result<ottla::Acked>>> {
         match self {
             Self::Batch(batch) => batch.outcomes().collect(),
             Self::Each { deliveries, .. } => deliveries.iter().map(|d| d.try_get()).collect(),
         }
     }
 
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         match self {
             Self::Batch(batch) => batch.is_done(),
             Self::Each { deliveries, .. } => deliveries.iter().all(ottla::Delivery::is_done),
@@ -250,6 +256,19 @@ impl Future for Parts {
             }
         }
     }
+}
+
+/// What became of each record, once all of it is known.
+pub(crate) fn each(
+    py: Python<'_>,
+    outcomes: Vec<Option<ottla::Result<ottla::Acked>>>,
+) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let each = |outcome| match outcome {
+        Some(Ok(acked)) => Ok(Bound::new(py, Acked::from(acked))?.into_any()),
+        Some(Err(error)) => errors::exception(py, &error),
+        None => unreachable!("it was waited for"),
+    };
+    outcomes.into_iter().map(each).collect()
 }
 
 /// What will become of the records of one send_many.
@@ -306,12 +325,7 @@ impl BatchDelivery {
         // The first error is among them.
         let _ = self.outcome(py, timeout)?;
         let outcomes = self.inner.get(py, "delivery")?.lock().outcomes();
-        let each = |outcome| match outcome {
-            Some(Ok(acked)) => Ok(Bound::new(py, Acked::from(acked))?.into_any()),
-            Some(Err(error)) => errors::exception(py, &error),
-            None => unreachable!("it was waited for"),
-        };
-        outcomes.into_iter().map(each).collect()
+        each(py, outcomes)
     }
 
     /// Whether it is known what became of every record.

@@ -38,6 +38,14 @@ impl<T> Here<T> {
         self.inner.as_ref().expect("only dropping takes it")
     }
 
+    /// The thing itself, given away.
+    pub(crate) fn into_inner(mut self, py: Python<'_>, what: &str) -> PyResult<T> {
+        match self.is_here() {
+            true => Ok(self.inner.take().expect("only dropping takes it")),
+            false => Err(errors::forked(py, what)),
+        }
+    }
+
     /// The thing itself, if this is its process.
     pub(crate) fn get_here(&self) -> Option<&T> {
         self.inner.as_ref().filter(|_| self.is_here())

@@ -10,6 +10,7 @@
 //! ```
 
 mod admin;
+mod aio;
 mod batch;
 mod client;
 mod consumer;
@@ -28,6 +29,7 @@ mod reader;
 mod security;
 mod settings;
 mod stats;
+mod steering;
 #[cfg(feature = "testing")]
 mod testing;
 mod wait;
@@ -72,6 +74,7 @@ mod _ottla {
         py.import("datetime")?;
         let _ = py.None().bind(py).is_instance_of::<pyo3::types::PyDelta>();
         let _ = py.None().bind(py).is_instance_of::<pyo3::types::PyDateTime>();
+        aio::register(py)?;
         fork::register(module)?;
         exit::register(module)
     }

@@ -23,11 +23,11 @@ use crate::stats::Statistics;
 use crate::wait::{Deadline, wait};
 
 /// How long `close` and leaving a with block wait for records on their way, if nothing else is said.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same when the block is left by an exception: whoever pressed Ctrl-C wants to go.
-const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_TIMEOUT_IN_A_HURRY: Duration = Duration::from_secs(5);
 
-const WHAT: &str = "producer";
+pub(crate) const WHAT: &str = "producer";
 
 /// Sends records to Kafka.
 ///
@@ -81,13 +81,19 @@ pub(crate) struct Producer {
     closed: AtomicBool,
 }
 
-impl Made for Producer {
-    fn make(
+/// What the settings of a producer say.
+pub(crate) struct Wanted {
+    options: ProducerOptions,
+    max_block: Option<Duration>,
+}
+
+impl Wanted {
+    pub(crate) fn take(
         py: Python<'_>,
         bootstrap: Option<&Bound<'_, PyAny>>,
         properties: Option<&Properties>,
         settings: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
+    ) -> PyResult<(Connect, Self)> {
         let mut settings = Settings::new(py, WHAT, settings)?;
         let connect = Connect::new(bootstrap, properties, &mut settings)?;
         let options = ProducerOptions {
@@ -106,14 +112,34 @@ impl Made for Producer {
         };
         let max_block = settings.duration("max_block")?;
         settings.finish()?;
+        Ok((connect, Self { options, max_block }))
+    }
 
-        let client = connect.connect(py)?;
-        let mut builder = options.apply(client.producer());
-        if let Some(time) = max_block {
+    pub(crate) fn build(
+        self,
+        py: Python<'_>,
+        client: &ottla::Client,
+    ) -> PyResult<Arc<Here<ottla::Producer>>> {
+        let mut builder = self.options.apply(client.producer());
+        if let Some(time) = self.max_block {
             builder = builder.max_block(time);
         }
         let inner = Arc::new(Here::new(builder.build().or_raise(py)?));
         exit::opened(&inner);
+        Ok(inner)
+    }
+}
+
+impl Made for Producer {
+    fn make(
+        py: Python<'_>,
+        bootstrap: Option<&Bound<'_, PyAny>>,
+        properties: Option<&Properties>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let (connect, wanted) = Wanted::take(py, bootstrap, properties, settings)?;
+        let client = connect.connect(py)?;
+        let inner = wanted.build(py, &client)?;
         let statistics = Statistics::of(&client);
         Ok(Self { inner, statistics, closed: AtomicBool::new(false) })
     }
@@ -183,6 +209,65 @@ fn not_arguments(other: &Bound<'_, PyDict>) -> PyErr {
     ))
 }
 
+/// The parts of a record, as `send` is given them.
+pub(crate) struct RecordParts<'a, 'py> {
+    pub(crate) topic: &'a Bound<'py, PyAny>,
+    pub(crate) value: &'a Bound<'py, PyAny>,
+    pub(crate) key: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) headers: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) partition: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) timestamp: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) other: Option<&'a Bound<'py, PyDict>>,
+}
+
+impl RecordParts<'_, '_> {
+    #[inline(always)]
+    pub(crate) fn hand_over<T>(self, take: impl FnOnce(Record<'_>) -> PyResult<T>) -> PyResult<T> {
+        if let Some(other) = self.other {
+            return Err(not_arguments(other));
+        }
+        let topic = convert::text("topic", self.topic)?;
+        let value = Blob::from("value", self.value)?;
+        let key = Blob::from_option("key", self.key)?;
+        let mut record = Record::to(topic).value_opt(value.as_option()).key_opt(key.as_option());
+        if let Some(partition) = self.partition {
+            record = record.partition(convert::partition(partition)?);
+        }
+        if let Some(timestamp) = self.timestamp {
+            record = record.timestamp_ms(convert::timestamp_ms("timestamp", timestamp)?);
+        }
+        let Some(headers) = self.headers else { return take(record) };
+        let pairs = convert::header_pairs(headers)?;
+        let mut blobs = Vec::with_capacity(pairs.len());
+        for (name, value) in &pairs {
+            blobs.push((name.as_bytes()?, Blob::from("the value of a header", value)?));
+        }
+        let headers: Vec<_> =
+            blobs.iter().map(|(name, value)| (*name, value.as_option())).collect();
+        take(record.raw_headers(&headers))
+    }
+}
+
+/// `values`: a tuple of what `send_many` is given. It owns its items: a list could lose them to another thread while
+/// this one waits.
+pub(crate) fn values<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    if values.is_instance_of::<PyString>() || values.is_instance_of::<pyo3::types::PyBytes>() {
+        return Err(PyTypeError::new_err(format!(
+            "values is one {}; send_many takes a list of bytes",
+            convert::type_name(values)
+        )));
+    }
+    match values.cast::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => {
+            // What goes wrong inside of an iterator is its own to say.
+            convert::iterate("values", "bytes", values)?;
+            let tuple = values.py().get_type::<PyTuple>().call1((values,))?;
+            Ok(tuple.cast_into::<PyTuple>()?)
+        }
+    }
+}
+
 #[pymethods]
 impl Producer {
     #[new]
@@ -239,30 +324,8 @@ impl Producer {
         other: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Delivery> {
         let producer = self.get(py)?;
-        if let Some(other) = other {
-            return Err(not_arguments(other));
-        }
-        let topic = convert::text("topic", topic)?;
-        let value = Blob::from("value", value)?;
-        let key = Blob::from_option("key", key)?;
-        let mut record = Record::to(topic).value_opt(value.as_option()).key_opt(key.as_option());
-        if let Some(partition) = partition {
-            record = record.partition(convert::partition(partition)?);
-        }
-        if let Some(timestamp) = timestamp {
-            record = record.timestamp_ms(convert::timestamp_ms("timestamp", timestamp)?);
-        }
-        let Some(headers) = headers else {
-            return hand_over(py, producer, record);
-        };
-        let pairs = convert::header_pairs(headers)?;
-        let mut blobs = Vec::with_capacity(pairs.len());
-        for (name, value) in &pairs {
-            blobs.push((name.as_bytes()?, Blob::from("the value of a header", value)?));
-        }
-        let headers: Vec<_> =
-            blobs.iter().map(|(name, value)| (*name, value.as_option())).collect();
-        hand_over(py, producer, record.raw_headers(&headers))
+        let parts = RecordParts { topic, value, key, headers, partition, timestamp, other };
+        parts.hand_over(|record| self::hand_over(py, producer, record))
     }
 
     /// Hands many values over in one call: the quick way to send a lot.
@@ -278,21 +341,7 @@ impl Producer {
     ) -> PyResult<BatchDelivery> {
         let producer = self.get(py)?;
         let topic = convert::text("topic", topic)?;
-        if values.is_instance_of::<PyString>() || values.is_instance_of::<pyo3::types::PyBytes>() {
-            return Err(PyTypeError::new_err(format!(
-                "values is one {}; send_many takes a list of bytes",
-                convert::type_name(values)
-            )));
-        }
-        // A tuple owns its items: a list could lose them to another thread while this one waits.
-        let values = match values.cast::<PyTuple>() {
-            Ok(tuple) => tuple.clone(),
-            Err(_) => {
-                // What goes wrong inside of an iterator is its own to say.
-                convert::iterate("values", "bytes", values)?;
-                py.get_type::<PyTuple>().call1((values,))?.cast_into::<PyTuple>()?
-            }
-        };
+        let values = self::values(values)?;
         let values: Vec<_> = values.iter_borrowed().collect();
         let mut blobs = Vec::with_capacity(values.len());
         let mut nulls = false;

@@ -28,6 +28,8 @@ pub(crate) struct Reader {
     consumer: Mutex<ottla::Consumer>,
     pub(crate) control: ottla::ConsumerControl,
     hand: Mutex<Hand>,
+    /// Whether asking for the next says that what who asks had is finished.
+    pub(crate) marks: bool,
     pub(crate) departure: Departure,
     pub(crate) exclusive: Exclusive,
     pub(crate) pid: u32,
@@ -38,10 +40,7 @@ pub(crate) struct Waits<'a>(&'a Reader);
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        // In a child locks may be held for ever.
-        if self.0.pid == std::process::id() {
-            bindings::waits_no_more(&lock(&self.0.consumer));
-        }
+        self.0.waits_no_more();
     }
 }
 
@@ -51,8 +50,6 @@ struct Hand {
     /// The batches that records are taken from, in order. More than one only after a signal handler
     /// read while its thread waited for a batch, and where partitions are paused in the middle of one.
     current: VecDeque<Cursor>,
-    /// Whether asking for the next says that what the thread had is finished.
-    marks: bool,
     /// The thread that has the last record that was taken of the first batch, and has finished those before; 0: nobody.
     alone: u64,
     /// Gone when that thread is.
@@ -93,12 +90,6 @@ fn this_thread_alive() -> Weak<()> {
 }
 
 impl Hand {
-    /// Who asks, if that says anything.
-    #[inline]
-    fn who(&self) -> u64 {
-        if self.marks { this_thread() } else { 0 }
-    }
-
     /// A thread asks for the next: it has finished what it was given.
     fn asks(&mut self, who: u64) {
         if who == 0 {
@@ -155,8 +146,7 @@ impl Hand {
         None
     }
 
-    fn record(&mut self) -> Option<Record> {
-        let who = self.who();
+    fn record(&mut self, who: u64) -> Option<Record> {
         if who != 0
             && who == self.alone
             && let Some(first) = self.current.front_mut()
@@ -192,8 +182,7 @@ impl Hand {
         }
     }
 
-    fn batch(&mut self) -> Option<Batch> {
-        let who = self.who();
+    fn batch(&mut self, who: u64) -> Option<Batch> {
         self.asks(who);
         loop {
             let at = self.first_current()?;
@@ -241,7 +230,8 @@ impl Reader {
             control: consumer.control(),
             departure: Departure::of(&consumer),
             consumer: Mutex::new(consumer),
-            hand: Mutex::new(Hand { marks, ..Hand::default() }),
+            hand: Mutex::default(),
+            marks,
             exclusive: Exclusive::default(),
             pid: std::process::id(),
         }
@@ -302,14 +292,38 @@ impl Reader {
         lock(&self.hand).current.iter().any(is_there)
     }
 
+    /// The thread that asks, if that says anything.
+    #[inline]
+    fn thread(&self) -> u64 {
+        if self.marks { this_thread() } else { 0 }
+    }
+
     /// The next record of what is in hand.
     pub(crate) fn record(&self) -> Option<Record> {
-        lock(&self.hand).record()
+        self.record_for(self.thread())
+    }
+
+    /// The same for who asks by a number of its own; 0: asking says nothing.
+    pub(crate) fn record_for(&self, who: u64) -> Option<Record> {
+        lock(&self.hand).record(who)
     }
 
     /// The next batch of what is in hand, or what records left of it.
     pub(crate) fn batch(&self) -> Option<Batch> {
-        lock(&self.hand).batch()
+        self.batch_for(self.thread())
+    }
+
+    /// The same for who asks by a number of its own; 0: asking says nothing.
+    pub(crate) fn batch_for(&self, who: u64) -> Option<Batch> {
+        lock(&self.hand).batch(who)
+    }
+
+    /// Nobody waits any more. A member of a group has to come back within the max poll interval.
+    pub(crate) fn waits_no_more(&self) {
+        // In a child locks may be held for ever.
+        if self.pid == std::process::id() {
+            bindings::waits_no_more(&lock(&self.consumer));
+        }
     }
 
     /// Steers the consumer, and lets go of what nobody wants any more.

@@ -36,6 +36,13 @@ def test_the_example_of_groups_starts_its_own_cluster() -> None:
     assert "assigned" in out
 
 
+def test_the_example_of_asyncio_starts_its_own_cluster() -> None:
+    example = HERE.parents[1] / "examples" / "python" / "asyncio_service.py"
+    out = run(str(example), "--records", "500")
+    assert "500 receipts, 500 orders committed" in out
+    assert "one " in out or "two " in out
+
+
 def test_what_interop_writes_it_reads(
     broker: ottla.testing.Broker, topic: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@
 //! Nothing here calls into the host: the host pulls. The engine's thread only ever pushes into the
 //! queue and, when the queue was empty, makes the descriptor readable.
 //!
+//! A host with an event loop of its own (asyncio) polls the futures of the crate on it, with wakers of [`Wakeups`].
+//!
 //! [`HostClient::echo`] is the same surface without a broker: submissions complete at once, and its
 //! consumers hand back what was submitted. A binding can be tested with it alone.
 
@@ -36,6 +38,8 @@ mod security;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod wakeups;
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -68,6 +72,8 @@ pub use producer::{HostProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
 pub use security::{TlsOptions, sasl_named, verify_named};
 pub use tokens::{HostProvider, TokenRequest, TokenRequests, Wanted as WantedToken};
+pub use wakeups::Wakeups;
+pub use watch::{OwnedRecord, another, batch_of, connect_later, space_deadline, watch};
 
 /// To be called in the child of a fork, by the thread that forked. Takes no lock.
 pub fn in_child() {

@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::cluster::Handle;
 use crate::coop;
 use crate::error::{Error, ErrorKind, Result, Undelivered};
@@ -168,7 +170,21 @@ impl Producer {
     }
 
     async fn send_later(&self, record: Record<'_>) -> Result<Delivery> {
-        let deadline = self.inner.accumulator.space_deadline();
+        self.send_until(record, self.space_deadline()).await
+    }
+
+    /// Until when a caller that begins to wait for buffer space now may wait. For bindings.
+    pub(crate) fn space_deadline(&self) -> Instant {
+        self.inner.accumulator.space_deadline()
+    }
+
+    /// As [`send`](Self::send), for who has waited for its turn already. For bindings.
+    pub(crate) async fn send_until(
+        &self,
+        record: Record<'_>,
+        deadline: Instant,
+    ) -> Result<Delivery> {
+        self.check_open()?;
         loop {
             let accumulator = &self.inner.accumulator;
             let quotas = accumulator.quotas(self.shard, &record)?;

@@ -8,7 +8,7 @@ mod unread;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::record::{Acked, BatchAcked};
@@ -193,6 +193,35 @@ impl Delivery {
     /// Whether the result is there.
     pub fn is_done(&self) -> bool {
         self.peek().is_some()
+    }
+
+    /// The number of the batch that its record is in, which no other one has that is not resolved. `None` if it is
+    /// resolved. For bindings.
+    pub(crate) fn batch(&self) -> Option<u32> {
+        let state = self.state_ref.state();
+        if state.is_pending() {
+            return Some(state.number());
+        }
+        match state.find(self.record.index())? {
+            Resolved::Moved(place) => Self::new(place.state_ref, place.record).batch(),
+            Resolved::Acknowledged(_) | Resolved::Failed(_) => None,
+        }
+    }
+
+    /// Wakes this waker once that batch is resolved or the record has moved to another one; `false` if there is nothing
+    /// to wait for. Whoever waits for the record itself does so all the same. For bindings.
+    pub(crate) fn watch(&self, waker: Waker) -> bool {
+        let state = self.state_ref.state();
+        match state.find(self.record.index()) {
+            Some(Resolved::Moved(place)) => Self::new(place.state_ref, place.record).watch(waker),
+            Some(_) => false,
+            None => state.watch(waker),
+        }
+    }
+
+    /// Another handle of the same record, to be watched and not to be polled. For bindings.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.state_ref.clone(), self.record)
     }
 
     /// Blocks the thread until the result is there; `None` waits until the delivery timeout.
@@ -407,6 +436,7 @@ impl Future for BatchDelivery {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
     use crate::error::ErrorKind;
@@ -478,6 +508,51 @@ mod tests {
         let want = Acked { partition: 0, offset: 14, timestamp_ms: 3 };
         assert_eq!(delivery.wait(None).unwrap(), want);
         assert_eq!(delivery.try_get().unwrap().unwrap(), want);
+    }
+
+    #[test]
+    fn who_watches_a_batch_is_woken_once_whoever_else_waits() {
+        let mut owner = Owner::new(0);
+        let mut one = Delivery::new(owner.state_ref(), owner.record(0, None));
+        let two = Delivery::new(owner.state_ref(), owner.record(1, None));
+        let counters: [Arc<Wakes>; 3] = Default::default();
+        let [waits, watches, too] = counters.each_ref().map(|counter| Waker::from(counter.clone()));
+        assert!(one.batch().is_some() && one.batch() == two.another().batch());
+        assert!(Pin::new(&mut one).poll(&mut Context::from_waker(&waits)).is_pending());
+        assert!(one.watch(watches) && two.watch(too));
+        let (topic, producers) = ("t".into(), Producers::default());
+        let sent = state::Sent { topic: &topic, producers: &producers, records: 2 };
+        owner.resolve(&Err(Error::closed("client")), &sent);
+        assert_eq!(counters.each_ref().map(|counter| counter.0.load(Ordering::SeqCst)), [1; 3]);
+        assert!(two.batch().is_none() && !two.watch(waits));
+        assert_eq!(two.try_get().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    }
+
+    /// It is looked at again, and found where it is now.
+    #[test]
+    fn who_watches_is_woken_when_records_move() {
+        let (mut old, mut new) = (Owner::new(0), Owner::new(0));
+        let delivery = Delivery::new(old.state_ref(), old.record(0, None));
+        let counters: [Arc<Wakes>; 2] = Default::default();
+        let [before, after] = counters.each_ref().map(|counter| Waker::from(counter.clone()));
+        let number = delivery.batch();
+        assert!(delivery.watch(before));
+        old.moved(vec![RecordLocation { state_ref: new.state_ref(), record: new.record(5, None) }]);
+        assert_eq!(counters[0].0.load(Ordering::SeqCst), 1);
+        assert!(delivery.batch().is_some() && delivery.batch() != number);
+        assert!(delivery.watch(after));
+        new.resolve_nobodys(&Ok(BatchAck { partition: 0, base_offset: 10, append_time: Some(3) }));
+        assert_eq!(counters[1].0.load(Ordering::SeqCst), 1);
+        assert_eq!(delivery.try_get().unwrap().unwrap().offset, 15);
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl std::task::Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     #[test]

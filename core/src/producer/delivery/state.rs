@@ -60,6 +60,8 @@ struct Rest {
     places: Vec<RecordLocation>,
     /// By the index of the record whose handle waits; each handle has one waker.
     waiters: BTreeMap<u32, Waker>,
+    /// Who wants to hear of the batch and not of one of its records.
+    watchers: Vec<Waker>,
     runs: Vec<Run>,
     /// By index: timestamps that are too far from the batch's to fit into a [`RecordIndex`].
     far: BTreeMap<u32, i64>,
@@ -95,6 +97,10 @@ impl Rest {
             last = at;
         }
         looked
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.waiters.is_empty() || !self.watchers.is_empty()
     }
 
     /// Whether the batch's result will wake this waker already. A task that waits for many records of a batch
@@ -208,7 +214,7 @@ impl BatchState {
                 ACKNOWLEDGED
             }
             Err(e) => {
-                let awaited = !self.rest().waiters.is_empty();
+                let awaited = self.rest().is_awaited();
                 // Counted before anybody can look.
                 let owed = of.producers.failed(of.topic, e, of.records, awaited);
                 let mut rest = self.rest();
@@ -233,8 +239,11 @@ impl BatchState {
     fn wake(&self) {
         // Taken after the status is set: a handle that was not among the waiters looks at the status again.
         // Woken without the lock: a waker is the application's own, and may look at its handle on the spot.
-        let waiters = std::mem::take(&mut self.rest().waiters);
-        for waker in waiters.into_values() {
+        let (waiters, watchers) = {
+            let mut rest = self.rest();
+            (std::mem::take(&mut rest.waiters), std::mem::take(&mut rest.watchers))
+        };
+        for waker in waiters.into_values().chain(watchers) {
             // A waker that panics must not keep the others from being woken.
             let _ = caught::call(|| waker.wake());
         }
@@ -339,6 +348,26 @@ impl BatchState {
         Poll::Pending
     }
 
+    /// A number that no other batch has that is not resolved.
+    pub(in crate::producer) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Wakes this waker once the batch is resolved or its records have moved; `false` if that is so already. Any number
+    /// may watch, whoever else waits for its records.
+    pub(in crate::producer) fn watch(&self, waker: Waker) -> bool {
+        if self.is_orphaned() {
+            return false;
+        }
+        let mut rest = self.rest();
+        // Looked at behind the lock: whoever resolves it takes the watchers after it has said so.
+        let pending = self.is_pending();
+        if pending {
+            rest.watchers.push(waker);
+        }
+        pending
+    }
+
     fn release(&'static self, refs: i64) {
         if self.refs.fetch_sub(refs, Ordering::Release) == refs {
             // All that other threads did with their handles happens before the state is used again.
@@ -355,7 +384,8 @@ impl BatchState {
             rest.far.clear();
             rest.looked_at.clear();
             let owed = std::mem::take(&mut rest.owed);
-            (std::mem::take(&mut rest.places), std::mem::take(&mut rest.waiters), owed)
+            let waiters = (std::mem::take(&mut rest.waiters), std::mem::take(&mut rest.watchers));
+            (std::mem::take(&mut rest.places), waiters, owed)
         };
         drop(left);
         self.status.store(PENDING, Ordering::Relaxed);
