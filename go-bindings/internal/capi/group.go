@@ -121,7 +121,7 @@ func (c *Consumer) TryNextEvent() (*Batch, *Event, *Failure) {
 		return nil, nil, f
 	}
 	if batch != nil {
-		out, f := unload(batch)
+		out, f := c.unload(batch)
 		return out, nil, f
 	}
 	if event == nil {

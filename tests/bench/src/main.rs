@@ -6,6 +6,7 @@
 //! from the same run, since a machine that other work shares gives ratios and not absolute values.
 
 mod args;
+mod bindings;
 mod broker;
 mod pace;
 mod report;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Mode::Worker { job, bootstrap } => worker::run(job, &bootstrap),
         Mode::Paced { task, client, bootstrap } => pace::run(task, client, &bootstrap),
         Mode::Measure(args) => measure(&args),
+        Mode::Bindings(args) => bindings::measure(&args),
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@
 //!    gives; [`c`] compiles programs in C.
 //! 6. [`count`] reads how many tests that were; [`test`] closes with the table.
 
+mod bindings;
 mod c;
 mod count;
 mod coverage;
@@ -51,7 +52,8 @@ enum Task {
     Kafka(kafka::Action),
     /// Measure, on a release build: CPU per message against the embedded broker; with
     /// `behaviour`, how many clients behave together on a real cluster whose paths break; with
-    /// `broker-price`, what Produce requests cost a real broker
+    /// `broker-price`, what Produce requests cost a real broker; with `go`, what a record costs through the
+    /// bindings for Go and C, beside other clients for Go
     Bench {
         /// Print one JSON object per figure and line
         #[arg(long)]
@@ -95,7 +97,10 @@ fn run(task: Task) -> Result<bool, String> {
     match task {
         Task::Test(args) => test::run(&args, root, target),
         Task::Kafka(action) => kafka::run(action),
-        Task::Bench { json, args } => bench(&root, json, &args),
+        Task::Bench { json, args } => match args.split_first() {
+            Some((first, rest)) if first == "go" => bindings::bench(&root, &target, json, rest),
+            _ => bench(&root, json, &args),
+        },
         Task::Fleet { args } => fleet(&root, &target, &args),
         Task::Fuzz(args) => fuzz::run(&args, &root, &target),
         Task::Coverage(args) => coverage::run(&args, &root, &target),
