@@ -1649,6 +1649,15 @@ ottla_status ottla_test_broker_codecs(const struct ottla_test_broker *broker,
 // Stops and frees it, with all it holds. Null is allowed.
 void ottla_test_broker_free(struct ottla_test_broker *broker);
 
+// Has a cluster for tests do something: `command` is an object in JSON whose `do` names it (`move_leader`, `inject`,
+// `records`, ...); what it may be and what comes back, as JSON to `*answer`, follows the embedded broker and may change with any
+// version. For test tools of other languages: a name or a member that is not known is `OTTLA_STATUS_INVALID_ARGUMENT`. The answer
+// is yours, freed with `ottla_string_free`.
+ottla_status ottla_test_broker_do(const struct ottla_test_broker *broker,
+                                  const char *command,
+                                  char **answer,
+                                  struct ottla_error **error);
+
 // Writes where a group is to `*state`, one of `ottla_test_group_state`, and how many members it has to `*members`.
 ottla_status ottla_test_broker_group(const struct ottla_test_broker *broker,
                                      const char *group,
