@@ -126,17 +126,17 @@ func (k *packer) add(ctx context.Context, r *Record, done func(Delivery, error),
 		return k.client.ended(ctx, "the record was not accepted", false)
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	p, err := k.place(ctx, r.Topic, size)
-	if err != nil {
-		return err
+	if err == nil {
+		p.bytes = r.pack(p.bytes, size)
+		p.who.add(p.count, done, wait, r.stampMs(), k.likely)
+		p.count++
+		k.taken++
+		k.took(p, wait != nil)
 	}
-	p.bytes = r.pack(p.bytes, size)
-	p.who.add(p.count, done, wait, r.stampMs(), k.likely)
-	p.count++
-	k.taken++
-	k.took(p, wait != nil)
-	return nil
+	// Not deferred: this is most of what a record costs here.
+	k.mu.Unlock()
+	return err
 }
 
 // addMany takes values as add does records without anything else, and without anybody to tell. It gives how many it took.

@@ -328,8 +328,9 @@ pub unsafe extern "C" fn ottla_client_cluster_json(
 ) -> ottla_status {
     let call = || {
         // SAFETY: promised by the caller.
-        let (client, out) = unsafe { (lent(client, "client")?, Out::null(json, "json")?) };
-        let cluster = client.engine.cluster()?;
+        let out = unsafe { Out::null(json, "json") }?;
+        // SAFETY: promised by the caller.
+        let cluster = unsafe { lent(client, "client") }?.engine.cluster()?;
         let json = serde_json::to_string(&cluster).expect("numbers and names are JSON");
         out.set(c_string(&json).into_raw());
         Ok(())
