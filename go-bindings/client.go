@@ -39,8 +39,6 @@ type Client struct {
 	unlog func()
 	// abandoned is what happens when nobody refers to it any more, and it was not closed.
 	abandoned runtime.Cleanup
-	// outstanding are submissions and operations: while there are any the client is kept, whoever refers to it.
-	outstanding atomic.Int64
 
 	mu          sync.Mutex
 	submissions map[uint64]*submission
@@ -83,7 +81,7 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 		if failure != nil {
 			return nil, failed(failure)
 		}
-		c, _, err := start(api, func() {})
+		c, _, err := start(api, func() {}, slog.Default())
 		return c, err
 	}
 	if settings.Bootstrap == "" {
@@ -102,7 +100,11 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 		unlog()
 		return nil, failed(failure)
 	}
-	c, connected, err := start(api, unlog)
+	logger := settings.logger
+	if logger == nil && !settings.quiet {
+		logger = slog.Default()
+	}
+	c, connected, err := start(api, unlog, logger)
 	if err != nil {
 		unlog()
 		return nil, err
@@ -123,7 +125,7 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 }
 
 // start has the engine drained, by the client's one goroutine.
-func start(api *capi.Client, unlog func()) (*Client, *operation, error) {
+func start(api *capi.Client, unlog func(), logger *slog.Logger) (*Client, *operation, error) {
 	wake, err := api.WakeFile()
 	if err != nil {
 		api.Free()
@@ -141,7 +143,7 @@ func start(api *capi.Client, unlog func()) (*Client, *operation, error) {
 	}
 	// The first tag, before anything drains: the connection's completion may be there already.
 	_, connected := c.operation(nil)
-	left := leftovers{api, wake, unlog}
+	left := leftovers{api, wake, unlog, logger}
 	c.abandoned = runtime.AddCleanup(c, leftovers.end, left)
 	go drain(weak.Make(c), api, wake, c.drained)
 	return c, connected, nil
@@ -152,10 +154,14 @@ type leftovers struct {
 	api   *capi.Client
 	wake  *os.File
 	unlog func()
+	// logger is nil for silence.
+	logger *slog.Logger
 }
 
 func (l leftovers) end() {
-	slog.Default().Warn("ottla: a client was not closed: it is now, and what was left of it fails; call Close")
+	if l.logger != nil {
+		l.logger.Warn("ottla: a client was not closed: it is now, and what was left of it fails; call Close")
+	}
 	// Not on the goroutine that all cleanups share.
 	go func() {
 		l.api.Close()
@@ -165,22 +171,28 @@ func (l leftovers) end() {
 	}()
 }
 
-// inUse are the clients with something outstanding: whoever waits may have nothing in hand but a channel.
-var inUse sync.Map
+// inUse are the clients with something outstanding, and how many submissions and operations that is: they are kept, as
+// whoever waits may have nothing in hand but a channel.
+var inUse = struct {
+	sync.Mutex
+	clients map[*Client]int
+}{clients: map[*Client]int{}}
 
+// begun says that one more is outstanding.
 func (c *Client) begun() {
-	if c.outstanding.Add(1) == 1 {
-		inUse.Store(c, nil)
-	}
+	inUse.Lock()
+	inUse.clients[c]++
+	inUse.Unlock()
 }
 
-func (c *Client) over(n int64) {
-	if n > 0 && c.outstanding.Add(-n) == 0 {
-		inUse.Delete(c)
-		if c.outstanding.Load() > 0 {
-			// Another one has begun in between.
-			inUse.Store(c, nil)
-		}
+// over says that n are not any more.
+func (c *Client) over(n int) {
+	inUse.Lock()
+	defer inUse.Unlock()
+	if left := inUse.clients[c] - n; left > 0 {
+		inUse.clients[c] = left
+	} else {
+		delete(inUse.clients, c)
 	}
 }
 
@@ -458,7 +470,7 @@ func (c *Client) orphans() error {
 	submissions, operations := c.submissions, c.operations
 	c.submissions, c.operations = map[uint64]*submission{}, map[uint64]*operation{}
 	c.mu.Unlock()
-	defer c.over(int64(len(submissions) + len(operations)))
+	defer c.over(len(submissions) + len(operations))
 	for _, op := range operations {
 		op.done <- closed("client")
 	}

@@ -322,7 +322,7 @@ func TestWhatIsInTheQueueAtACloseIsTold(t *testing.T) {
 		if failure != nil {
 			t.Fatal(failed(failure))
 		}
-		c, _, err := start(api, func() {})
+		c, _, err := start(api, func() {}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

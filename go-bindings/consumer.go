@@ -444,7 +444,7 @@ func (c *Consumer) hold(p piece) {
 }
 
 // isCurrent tells whether what is left of the batch is to be handed out now.
-func (b *Batch) isCurrent() bool { return b.wanted.Standing() == capi.Current }
+func (b *Batch) isCurrent() bool { return b.wanted.IsCurrent() }
 
 // shared makes it one of which is kept what is done.
 func (b *Batch) shared() {
