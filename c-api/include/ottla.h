@@ -270,6 +270,28 @@ typedef int32_t ottla_commit;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Which of Kafka's two protocols of groups a member speaks.
+enum ottla_group_protocol
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The next generation where the cluster has it (Kafka 4.0 or newer), unless the group has classic members now, or
+  // `assignors` or `session_timeout_ms` are set, which only the classic protocol has.
+  OTTLA_GROUP_PROTOCOL_AUTO = 0,
+  // That of every broker: one of the members assigns.
+  OTTLA_GROUP_PROTOCOL_CLASSIC = 1,
+  // KIP-848: the coordinator assigns. Joining so converts a classic group for all of its members where the brokers allow it.
+  OTTLA_GROUP_PROTOCOL_NEXT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_group_protocol ottla_group_protocol;
+#else
+typedef int32_t ottla_group_protocol;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // What the group says to its member.
 enum ottla_event_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -823,11 +845,12 @@ typedef struct ottla_consumer_options {
   // Makes it a static member (KIP-345): one that restarts within the session timeout under the same id has its partitions
   // again, and the others notice nothing; it does not leave when it is closed. Each running consumer has its own.
   const char *instance_id;
-  // Who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
+  // Of the classic protocol: who may decide which member reads what, the preferred first, separated by commas: "range", "roundrobin", "sticky",
   // "cooperative-sticky". Default "range,cooperative-sticky", as Java's client has it.
   const char *assignors;
   // After how long without a heartbeat the group gives the member's partitions to others, in ms. 1,000 to 86,400,000 (a
   // day) within what the brokers allow, default 45,000. Heartbeats go out by themselves.
+  // Of the classic protocol: under the next generation the brokers decide.
   int64_t session_timeout_ms;
   // How long the program may take between being given a batch and asking for the next, in ms; after that the member leaves,
   // and joins again when it asks again. 1,000 to 86,400,000, default 300,000.
@@ -836,8 +859,11 @@ typedef struct ottla_consumer_options {
   int64_t commit_interval_ms;
   // When what was handed out counts as done: one of `ottla_commit`.
   int32_t commit;
-  // 0: anything else is refused.
-  int32_t reserved_too;
+  // Which of Kafka's two protocols of groups it speaks: one of `ottla_group_protocol`.
+  int32_t group_protocol;
+  // Under the next generation of the protocol: which assignor of the brokers assigns, "uniform" or "range" or one that
+  // they were given. Default: their first.
+  const char *remote_assignor;
 } ottla_consumer_options;
 
 // A partition, and an offset in it.

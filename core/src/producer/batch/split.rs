@@ -166,7 +166,9 @@ mod tests {
                 deliveries.push(delivery);
             } else {
                 let run = RunTag { sink: &sink, tag: 7, index: i };
-                accumulator.append_run(Shard::default(), &record, run).unwrap();
+                let one = std::iter::once(record);
+                let (taken, result) = accumulator.append_submission(Shard::default(), run, one);
+                assert!(taken == 1 && result.is_ok());
             }
         }
         let batch_queue = Arc::clone(accumulator.topic("t").unwrap().shard(Shard::default()));
