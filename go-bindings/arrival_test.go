@@ -182,7 +182,7 @@ func next(t *testing.T, consumer *ottla.Consumer) *ottla.Record {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return record
+		return &record
 	}
 	t.Fatal("no record")
 	return nil

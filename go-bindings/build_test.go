@@ -90,3 +90,50 @@ func TestABuildWithoutTheLibrarySaysWhereItComesFrom(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// Go does not look at what is linked: the stamp of the archive is what tells it that there is another one, down to the
+// program.
+func TestAnotherArchiveIsAnotherPackage(t *testing.T) {
+	ottla.Limit(t)
+	module := t.TempDir()
+	if err := os.CopyFS(module, os.DirFS("internal/capi")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(module, "go.mod"), []byte("module stamped\n\ngo 1.24\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tests, err := filepath.Glob(filepath.Join(module, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range tests {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dist, err := filepath.Abs("../target/ottla-dist/include")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a program is linked from is named by the content of the packages: the second half of a build's name.
+	content := func(stamp string) string {
+		t.Helper()
+		text := "#define OTTLA_ARCHIVE \"" + stamp + "\"\n"
+		if err := os.WriteFile(filepath.Join(module, "archive.h"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		command := exec.Command("go", "list", "-export", "-f", "{{.BuildID}}", ".")
+		command.Dir = module
+		command.Env = append(os.Environ(), "CGO_ENABLED=1", "CGO_CFLAGS=-I"+dist, "GOFLAGS=")
+		out, err := command.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := strings.TrimSpace(string(out))
+		return id[strings.LastIndexByte(id, '/')+1:]
+	}
+	one, other, again := content("one"), content("other"), content("one")
+	if one == other || one != again {
+		t.Errorf("%s with one archive, %s with another, %s with the first again", one, other, again)
+	}
+}

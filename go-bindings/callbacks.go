@@ -13,21 +13,24 @@ import (
 // (about 5 MiB).
 const maxBacklog = 1 << 16
 
-// callbacks runs what users gave to Produce: on one goroutine per client, in the order of
-// completion. That goroutine is not the one that drains the engine, so a callback may wait for
-// buffer space, which the other one announces. It ends with the client; what is told after that,
-// of records produced too late, starts another one, which ends when it has told it.
+// freedAtOnce is after how many callbacks of a run the backlog is said to be shorter.
+const freedAtOnce = 64
+
+// callbacks runs what users gave to Produce: one goroutine per producer while there is something to tell, in the order of
+// completion. That goroutine is not the one that drains the engine, so a callback may wait for buffer space, which the other
+// one announces; and one that takes its time holds up those of its own producer alone.
 type callbacks struct {
+	client *Client
+
 	mu    sync.Mutex
-	some  *sync.Cond
 	queue []outcome
 	// room is closed, and replaced, when the backlog has fallen to half.
 	room chan struct{}
-	// ended: the client is closed. running: the goroutine is there, or about to be.
+	// ended: the producer is closed. running: the goroutine is there, or about to be.
 	ended, running bool
 
 	backlog atomic.Int64
-	// done is closed when the client is closed and everything until then was told.
+	// done is closed when the producer is closed and everything until then was told.
 	done   chan struct{}
 	finish sync.Once
 
@@ -49,11 +52,8 @@ type outcome struct {
 	mark                chan<- error
 }
 
-func newCallbacks() *callbacks {
-	c := &callbacks{room: make(chan struct{}), running: true, done: make(chan struct{})}
-	c.some = sync.NewCond(&c.mu)
-	go c.run()
-	return c
+func newCallbacks(c *Client) *callbacks {
+	return &callbacks{client: c, room: make(chan struct{}), done: make(chan struct{})}
 }
 
 func (c *callbacks) push(o outcome) {
@@ -65,17 +65,18 @@ func (c *callbacks) push(o outcome) {
 	c.backlog.Add(int64(o.count))
 	if start {
 		go c.run()
-	} else {
-		c.some.Signal()
 	}
 }
 
-// end lets the goroutine go once it told everything.
+// end says that nothing more comes, but for what is told of records that were produced too late.
 func (c *callbacks) end() {
 	c.mu.Lock()
 	c.ended = true
+	told := !c.running
 	c.mu.Unlock()
-	c.some.Signal()
+	if told {
+		c.finish.Do(func() { close(c.done) })
+	}
 }
 
 // run is the goroutine. Not inlined: inCallback looks for it on the stack.
@@ -85,7 +86,7 @@ func (c *callbacks) run() {
 	finished := false
 	defer func() {
 		if finished {
-			c.finish.Do(func() { close(c.done) })
+			return
 		} else if r := recover(); r != nil {
 			panic(r) // A callback's panic is the program's.
 		} else {
@@ -100,13 +101,14 @@ func (c *callbacks) run() {
 			c.next = 0
 		}
 		c.mu.Lock()
-		for len(c.queue) == 0 && !c.ended {
-			c.some.Wait()
-		}
 		if len(c.queue) == 0 {
 			c.running = false
+			ended := c.ended
 			c.mu.Unlock()
 			finished = true
+			if ended {
+				c.finish.Do(func() { close(c.done) })
+			}
 			return
 		}
 		c.taken, c.queue = c.queue, c.taken[:0]
@@ -121,14 +123,27 @@ func (c *callbacks) tell(o *outcome) {
 		o.mark <- o.err
 		return
 	}
+	// All but the offset is the same for all of them, mostly.
+	d, alike := o.delivery(0), !o.of.hasStamps(o.first)
+	base := d.Offset
 	for c.next < o.count {
 		i := c.next
 		c.next++
-		c.freed(c.backlog.Add(-1))
-		done := o.of.callback(o.first + i)
-		if done != nil {
-			done(o.delivery(i), o.err)
+		if c.next%freedAtOnce == 0 || c.next == o.count {
+			// It was said of those before the last multiple of freedAtOnce.
+			n := int64(c.next - (c.next-1)/freedAtOnce*freedAtOnce)
+			c.freed(c.backlog.Add(-n), n)
 		}
+		done := o.of.callback(o.first + i)
+		switch {
+		case done == nil:
+			continue
+		case !alike:
+			d = o.delivery(i)
+		case base >= 0:
+			d.Offset = base + int64(i)
+		}
+		done(d, o.err)
 	}
 }
 
@@ -147,8 +162,9 @@ func (o *outcome) delivery(i int) Delivery {
 	return d
 }
 
-func (c *callbacks) freed(left int64) {
-	if left != maxBacklog/2 {
+// freed is called after n outcomes have left the backlog, with what is left of it.
+func (c *callbacks) freed(left, n int64) {
+	if left > maxBacklog/2 || left+n <= maxBacklog/2 {
 		return
 	}
 	c.mu.Lock()
@@ -174,7 +190,7 @@ func (c *callbacks) admit(ctx context.Context) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return ended(ctx, "waiting for callbacks to catch up", false)
+			return c.client.ended(ctx, "waiting for callbacks to catch up", false)
 		}
 	}
 	return nil

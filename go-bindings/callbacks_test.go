@@ -151,7 +151,7 @@ func TestASlowCallbackHoldsProducersBack(t *testing.T) {
 	receive(t, reached, "the callback that blocks")
 	// As if nearly as many outcomes waited as may.
 	const feigned = maxBacklog - 100
-	c.calls.backlog.Add(feigned)
+	p.calls.backlog.Add(feigned)
 	var produced atomic.Int64
 	stop, cancel := context.WithCancel(ctx)
 	finished := make(chan struct{})
@@ -162,7 +162,7 @@ func TestASlowCallbackHoldsProducersBack(t *testing.T) {
 			produced.Add(1)
 		}
 	}()
-	for c.calls.backlog.Load() <= maxBacklog {
+	for p.calls.backlog.Load() <= maxBacklog {
 		if ctx.Err() != nil {
 			t.Fatal("the backlog never filled")
 		}
@@ -178,7 +178,7 @@ func TestASlowCallbackHoldsProducersBack(t *testing.T) {
 	held, told := watch(ctx, 0), make(chan error, 1)
 	go p.Produce(held, Record{Topic: "slow"}, func(_ Delivery, err error) { told <- err })
 	receive(t, held.waits, "a held Produce")
-	c.calls.backlog.Add(-maxBacklog / 2) // The others go over the half.
+	p.calls.backlog.Add(-maxBacklog / 2) // The others go over the half.
 	close(release)
 	if err := receive(t, told, "the record that was held"); err != nil {
 		t.Error(err)
@@ -189,7 +189,7 @@ func TestASlowCallbackHoldsProducersBack(t *testing.T) {
 	if err := receive(t, inCallback, "what the callback produced"); err != nil {
 		t.Errorf("produced in a callback: %v", err)
 	}
-	if left := c.calls.backlog.Add(maxBacklog/2 - feigned); left != 0 {
+	if left := p.calls.backlog.Add(maxBacklog/2 - feigned); left != 0 {
 		t.Errorf("backlog is %d after a flush", left)
 	}
 }
@@ -229,7 +229,7 @@ func TestRefusalsComeThroughTheCallback(t *testing.T) {
 	if err := p.Flush(ctx); err != nil {
 		t.Error(err)
 	}
-	if n := p.unresolved.Load(); n != 0 || p.packer.packed != 0 {
+	if n := p.unresolved(); n != 0 || p.packer.packed != 0 {
 		t.Errorf("%d unresolved, %d bytes packed", n, p.packer.packed)
 	}
 }

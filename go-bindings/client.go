@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
@@ -26,13 +29,16 @@ const connectTag = 1
 
 // Client is the connection to a cluster. Clients of one process and cluster with equal settings
 // share their connections.
+//
+// Close it: a client that nobody refers to any more is ended with a warning in the log, and what it had then fails.
 type Client struct {
-	api   *capi.Client
-	wake  *os.File
-	calls *callbacks
-	tags  atomic.Uint64
+	api  *capi.Client
+	wake *os.File
+	tags atomic.Uint64
 	// unlog ends the use of the logger.
 	unlog func()
+	// abandoned is what happens when nobody refers to it any more, and it was not closed.
+	abandoned runtime.Cleanup
 
 	mu          sync.Mutex
 	submissions map[uint64]*submission
@@ -41,8 +47,8 @@ type Client struct {
 	consumers   map[uint64]*Consumer
 	closed      bool
 
-	// drained is closed when nothing comes from the engine any more.
-	drained chan struct{}
+	// drained is closed when nothing comes from the engine any more, gone when nothing is told any more either.
+	drained, gone chan struct{}
 	// finished is closed when Shutdown is over, shutdownErr its result.
 	finished    chan struct{}
 	shutdownErr error
@@ -51,8 +57,8 @@ type Client struct {
 // operation is what a goroutine waits for.
 type operation struct {
 	done chan error
-	// behind: told after the callbacks of everything that completed before it.
-	behind bool
+	// behind: told after the callbacks of everything that these were told of before; nil: at once.
+	behind *callbacks
 }
 
 // NewClient connects to a cluster; Brokers is needed. It returns when a broker was reached, or
@@ -75,7 +81,7 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 		if failure != nil {
 			return nil, failed(failure)
 		}
-		c, _, err := start(api, func() {})
+		c, _, err := start(api, func() {}, slog.Default())
 		return c, err
 	}
 	if settings.Bootstrap == "" {
@@ -94,7 +100,11 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 		unlog()
 		return nil, failed(failure)
 	}
-	c, connected, err := start(api, unlog)
+	logger := settings.logger
+	if logger == nil && !settings.quiet {
+		logger = slog.Default()
+	}
+	c, connected, err := start(api, unlog, logger)
 	if err != nil {
 		unlog()
 		return nil, err
@@ -105,7 +115,7 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 	select {
 	case err = <-connected.done:
 	case <-ctx.Done():
-		err = ended(ctx, "connecting to "+settings.Bootstrap, false)
+		err = c.ended(ctx, "connecting to "+settings.Bootstrap, false)
 	}
 	if err != nil {
 		_ = c.Close()
@@ -114,26 +124,76 @@ func NewClientContext(ctx context.Context, options ...ClientOption) (*Client, er
 	return c, nil
 }
 
-// start sets the two goroutines of a client going: one drains the engine, one runs callbacks.
-func start(api *capi.Client, unlog func()) (*Client, *operation, error) {
+// start has the engine drained, by the client's one goroutine.
+func start(api *capi.Client, unlog func(), logger *slog.Logger) (*Client, *operation, error) {
 	wake, err := api.WakeFile()
 	if err != nil {
 		api.Free()
 		return nil, nil, noDescriptor(err)
 	}
 	c := &Client{
-		api: api, wake: wake, calls: newCallbacks(), unlog: unlog,
+		api: api, wake: wake, unlog: unlog,
 		submissions: map[uint64]*submission{},
 		operations:  map[uint64]*operation{},
 		producers:   map[uint64]*Producer{},
 		consumers:   map[uint64]*Consumer{},
 		drained:     make(chan struct{}),
+		gone:        make(chan struct{}),
 		finished:    make(chan struct{}),
 	}
 	// The first tag, before anything drains: the connection's completion may be there already.
-	_, connected := c.operation(false)
-	go c.drain()
+	_, connected := c.operation(nil)
+	left := leftovers{api, wake, unlog, logger}
+	c.abandoned = runtime.AddCleanup(c, leftovers.end, left)
+	go drain(weak.Make(c), api, wake, c.drained)
 	return c, connected, nil
+}
+
+// leftovers are what has to be ended of a client that nobody refers to any more.
+type leftovers struct {
+	api   *capi.Client
+	wake  *os.File
+	unlog func()
+	// logger is nil for silence.
+	logger *slog.Logger
+}
+
+func (l leftovers) end() {
+	if l.logger != nil {
+		l.logger.Warn("ottla: a client was not closed: it is now, and what was left of it fails; call Close")
+	}
+	// Not on the goroutine that all cleanups share.
+	go func() {
+		l.api.Close()
+		_ = l.wake.Close()
+		l.api.Free()
+		l.unlog()
+	}()
+}
+
+// inUse are the clients with something outstanding, and how many submissions and operations that is: they are kept, as
+// whoever waits may have nothing in hand but a channel.
+var inUse = struct {
+	sync.Mutex
+	clients map[*Client]int
+}{clients: map[*Client]int{}}
+
+// begun says that one more is outstanding.
+func (c *Client) begun() {
+	inUse.Lock()
+	inUse.clients[c]++
+	inUse.Unlock()
+}
+
+// over says that n are not any more.
+func (c *Client) over(n int) {
+	inUse.Lock()
+	defer inUse.Unlock()
+	if left := inUse.clients[c] - n; left > 0 {
+		inUse.clients[c] = left
+	} else {
+		delete(inUse.clients, c)
+	}
 }
 
 func noDescriptor(err error) error {
@@ -157,30 +217,41 @@ func version() string {
 }
 
 // drain takes completions until the client is closed. It never waits for anything but the wake
-// file: callbacks run elsewhere, and channels it sends to have room.
-func (c *Client) drain() {
-	defer close(c.drained)
+// file: callbacks run elsewhere, and channels it sends to have room. While it waits it does not keep the client.
+func drain(client weak.Pointer[Client], api *capi.Client, wake *os.File, drained chan<- struct{}) {
+	defer close(drained)
 	var word [8]byte
 	for {
 		// All of it before the next read: the descriptor is signalled only when the queue was
 		// empty.
-		for {
-			n, ended := c.api.Poll(c.take)
-			if ended {
-				return
-			}
-			if n == 0 {
-				break
-			}
+		if !pollAll(client, api) {
+			return
 		}
-		if _, err := c.wake.Read(word[:]); err != nil {
+		if _, err := wake.Read(word[:]); err != nil {
 			// Shutdown closed the file, after it closed the engine: what was outstanding is in
 			// the queue by now.
-			for {
-				if n, ended := c.api.Poll(c.take); n == 0 || ended {
-					return
-				}
-			}
+			pollAll(client, api)
+			return
+		}
+	}
+}
+
+// pollAll takes what is there; false if nothing will come any more. Not inlined: what it refers to is not to stay on the stack of
+// who waits.
+//
+//go:noinline
+func pollAll(client weak.Pointer[Client], api *capi.Client) bool {
+	c := client.Value()
+	if c == nil {
+		return false
+	}
+	for {
+		n, ended := api.Poll(c.take)
+		if ended {
+			return false
+		}
+		if n == 0 {
+			return true
 		}
 	}
 }
@@ -206,13 +277,15 @@ func (c *Client) take(done *capi.Completion) {
 		op := c.operations[done.Tag]
 		delete(c.operations, done.Tag)
 		c.mu.Unlock()
-		switch {
-		case op == nil:
-		case op.behind:
-			c.calls.push(outcome{mark: op.done, err: err})
-		default:
+		if op == nil {
+			return
+		}
+		if op.behind != nil {
+			op.behind.push(outcome{mark: op.done, err: err})
+		} else {
 			op.done <- err
 		}
+		c.over(1)
 	case capi.Space:
 		c.mu.Lock()
 		p := c.producers[done.Tag]
@@ -235,31 +308,41 @@ func (c *Client) addSubmission(s *submission) uint64 {
 	c.mu.Lock()
 	c.submissions[tag] = s
 	c.mu.Unlock()
+	c.begun()
 	return tag
 }
 
 func (c *Client) countDown(tag uint64, s *submission, n int) {
 	if s.left.Add(-int64(n)) <= 0 {
 		c.mu.Lock()
+		_, there := c.submissions[tag]
 		delete(c.submissions, tag)
 		c.mu.Unlock()
+		if there {
+			c.over(1)
+		}
 	}
 }
 
 // operation registers a wait. The channel has room for its one result, so nobody has to listen.
-func (c *Client) operation(behind bool) (uint64, *operation) {
+func (c *Client) operation(behind *callbacks) (uint64, *operation) {
 	op := &operation{done: make(chan error, 1), behind: behind}
 	tag := c.tags.Add(1)
 	c.mu.Lock()
 	c.operations[tag] = op
 	c.mu.Unlock()
+	c.begun()
 	return tag, op
 }
 
 func (c *Client) forgetOperation(tag uint64) {
 	c.mu.Lock()
+	_, there := c.operations[tag]
 	delete(c.operations, tag)
 	c.mu.Unlock()
+	if there {
+		c.over(1)
+	}
 }
 
 // await waits for an operation that was asked for, or was refused with failure.
@@ -268,14 +351,18 @@ func (c *Client) await(ctx context.Context, tag uint64, op *operation, failure *
 		c.forgetOperation(tag)
 		return failed(failure)
 	}
+	gone := c.gone
+	if op.behind != nil {
+		gone = op.behind.done
+	}
 	select {
 	case err := <-op.done:
 		return err
 	case <-ctx.Done():
 		c.forgetOperation(tag)
-		return ended(ctx, what, false)
-	case <-c.calls.done:
-		// The client is gone, and with it whoever would have answered; the answer may be there.
+		return c.ended(ctx, what, false)
+	case <-gone:
+		// Whoever would have answered is gone; the answer may be there.
 		select {
 		case err := <-op.done:
 			return err
@@ -298,7 +385,7 @@ func (c *Client) CreateTopic(ctx context.Context, name string, partitions int, r
 	if replication < -1 || replication == 0 || replication > math.MaxInt16 {
 		return invalid("%d replicas for topic '%s': 1 or more, or -1 for the cluster's choice", replication, name)
 	}
-	tag, op := c.operation(false)
+	tag, op := c.operation(nil)
 	failure := c.api.CreateTopic(name, int32(partitions), int16(replication), tag)
 	return c.await(ctx, tag, op, failure, "creating topic '"+name+"'")
 }
@@ -309,6 +396,14 @@ func (c *Client) Close() error {
 		fmt.Errorf("the client was not closed within %v", closeTimeout))
 	defer cancel()
 	return c.Shutdown(ctx)
+}
+
+// ended is the error of a wait that its context ended, with what was in its way.
+func (c *Client) ended(ctx context.Context, what string, maybeWritten bool) error {
+	if words := c.api.InTheWay(); words != "" {
+		what += " (" + words + ")"
+	}
+	return ended(ctx, what, maybeWritten)
 }
 
 // Shutdown delivers what was produced, closes producers, consumers and the client, and returns
@@ -336,10 +431,11 @@ func (c *Client) Shutdown(ctx context.Context) error {
 		case <-c.finished:
 			return c.shutdownErr
 		case <-ctx.Done():
-			return ended(ctx, "closing the client", false)
+			return c.ended(ctx, "closing the client", false)
 		}
 	}
 	defer close(c.finished)
+	c.abandoned.Stop()
 	// All at once: they share the deadline.
 	results := make(chan error, len(consumers)+len(producers))
 	for _, consumer := range consumers {
@@ -360,18 +456,9 @@ func (c *Client) Shutdown(ctx context.Context) error {
 	if err := c.orphans(); err != nil {
 		errs = append(errs, err)
 	}
-	c.calls.end()
+	close(c.gone)
 	c.api.Free()
 	c.unlog()
-	select {
-	case <-c.calls.done:
-	case <-ctx.Done():
-		select {
-		case <-c.calls.done:
-		default:
-			errs = append(errs, ended(ctx, "a callback has not returned", false))
-		}
-	}
 	c.shutdownErr = errors.Join(errs...)
 	return c.shutdownErr
 }
@@ -383,6 +470,7 @@ func (c *Client) orphans() error {
 	submissions, operations := c.submissions, c.operations
 	c.submissions, c.operations = map[uint64]*submission{}, map[uint64]*operation{}
 	c.mu.Unlock()
+	defer c.over(len(submissions) + len(operations))
 	for _, op := range operations {
 		op.done <- closed("client")
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
@@ -176,11 +177,14 @@ func TestRecordsThatTheEngineGaveNoEndAreToldByTheClose(t *testing.T) {
 	p := newProducer(t, c)
 	wait, told := make(chan synced, 1), make(chan error, 3)
 	done := func(_ Delivery, err error) { told <- err }
-	entries := make([]entry, 6) // The others of ten have nobody.
-	entries[0].done, entries[2].done, entries[3].wait, entries[5].done = done, done, wait, done
-	s := &submission{producer: p, topic: "t", entries: entries, count: 10, waits: 1, open: []stretch{{0, 10}}}
+	s := &submission{producer: p, topic: "t", count: 10, open: []stretch{{0, 10}}}
+	// The others of ten have nobody.
+	s.who.add(0, done, nil, -1, 0)
+	s.who.add(2, done, nil, -1, 0)
+	s.who.add(3, nil, wait, -1, 0)
+	s.who.add(5, done, nil, -1, 0)
 	s.left.Store(10)
-	p.unresolved.Add(10)
+	p.packer.taken = 10
 	tag := c.addSubmission(s)
 	// Two of them had theirs: with a callback, and without.
 	for _, first := range []uint32{0, 8} {
@@ -203,7 +207,7 @@ func TestRecordsThatTheEngineGaveNoEndAreToldByTheClose(t *testing.T) {
 			t.Errorf("of a record without an end: %v", err)
 		}
 	}
-	if n := p.unresolved.Load(); n != 0 || len(told) != 0 {
+	if n := p.unresolved(); n != 0 || len(told) != 0 {
 		t.Errorf("%d unresolved, %d callbacks too many", n, len(told))
 	}
 }
@@ -318,10 +322,11 @@ func TestWhatIsInTheQueueAtACloseIsTold(t *testing.T) {
 		if failure != nil {
 			t.Fatal(failed(failure))
 		}
-		c, _, err := start(api, func() {})
+		c, _, err := start(api, func() {}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
+		c.abandoned.Stop()
 		// A client whose wake file says nothing of what comes.
 		_ = c.wake.Close()
 		p := newProducer(t, c)
@@ -339,7 +344,7 @@ func TestWhatIsInTheQueueAtACloseIsTold(t *testing.T) {
 			}
 		}
 		produce()
-		go c.drain()
+		go drain(weak.Make(c), api, c.wake, c.drained)
 		if err := receive(t, told, "the first record"); err != nil {
 			t.Error(err)
 		}
@@ -349,15 +354,15 @@ func TestWhatIsInTheQueueAtACloseIsTold(t *testing.T) {
 		if err := p.packer.handOver(ctx); err != nil {
 			t.Error(err)
 		}
-		if p.unresolved.Load() != 0 {
+		if p.unresolved() != 0 {
 			t.Error("a record that was in the queue has no outcome")
 		}
 		p.packer.refuseNew()
 		p.packer.abandon(closed("client"))
 		api.Close()
 		_ = c.orphans()
-		c.calls.end()
-		receive(t, c.calls.done, "the callbacks")
+		p.calls.end()
+		receive(t, p.calls.done, "the callbacks")
 		p.api.Free()
 		api.Free()
 		_ = silent.Close()

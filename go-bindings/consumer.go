@@ -48,6 +48,8 @@ type Batch struct {
 	Records []Record
 
 	wanted *capi.Wanted
+	// raw is set instead of Records where these are made as a loop comes to them.
+	raw *capi.Batch
 	// share is of a group's consumer; the first record of this one is number at of it.
 	share *share
 	at    int
@@ -106,14 +108,15 @@ func (c *Consumer) wakeUp() {
 
 // Records reads on, record by record. An error that is not fatal is yielded and reading goes on;
 // a fatal one, the end of ctx and a close are yielded and end it. A loop that is left early loses
-// nothing: the next one goes on with the record behind the one in hand.
-func (c *Consumer) Records(ctx context.Context) iter.Seq2[*Record, error] {
+// nothing: the next one goes on with the record behind the one in hand. Records may be kept; the bytes of one keep those of
+// the batch that it was in.
+func (c *Consumer) Records(ctx context.Context) iter.Seq2[Record, error] {
 	return c.RecordsUntil(ctx, nil)
 }
 
 // RecordsUntil is Records up to an end, as NextUntil has it: there it is over, without an error.
-func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) iter.Seq2[*Record, error] {
-	return func(yield func(*Record, error) bool) {
+func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
 		var batch *Batch
 		at := 0
 		// Deferred: the loop's body may panic, or end its goroutine.
@@ -123,12 +126,12 @@ func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) ite
 			}
 		}()
 		for fresh := true; ; fresh = false {
-			next, err := c.next(ctx, ends, fresh)
+			next, err := c.nextOf(ctx, ends, fresh, true)
 			if err == io.EOF {
 				return
 			}
 			if err != nil {
-				if !yield(nil, err) || ctx.Err() != nil || over(err) {
+				if !yield(Record{}, err) || ctx.Err() != nil || over(err) {
 					return
 				}
 				continue
@@ -136,9 +139,16 @@ func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) ite
 			// What is committed is as exact as this, unless something before it is not done. Else to hand it on shows at
 			// least that somebody is there.
 			tells, shows := c.marks && next.share.isNext(next.at), c.member
+			var headers []Header
+			n := next.len()
 			// Its partition may be paused meanwhile, or left for another place, by the loop's body or by the group.
-			for batch, at = next, 0; at < len(batch.Records) && batch.isCurrent(); {
-				record := &batch.Records[at]
+			for batch, at = next, 0; at < n && batch.isCurrent(); {
+				var record Record
+				if batch.raw != nil {
+					headers = unpackOne(&record, batch.raw, &batch.raw.Index[at], headers)
+				} else {
+					record = batch.Records[at]
+				}
 				if tells {
 					batch.wanted.Reached(record.Offset)
 				} else if shows {
@@ -152,6 +162,25 @@ func (c *Consumer) RecordsUntil(ctx context.Context, ends []PartitionOffset) ite
 			c.putBack(batch, at, false)
 			batch = nil
 		}
+	}
+}
+
+// len is how many records it has, made or not.
+func (b *Batch) len() int {
+	if b.raw != nil {
+		return len(b.raw.Index)
+	}
+	return len(b.Records)
+}
+
+// whole makes the records of a batch that has none yet, from number at on.
+func (c *Consumer) whole(batch *Batch, at int) {
+	if raw := batch.raw; raw != nil {
+		batch.raw = nil
+		if at < len(raw.Index) {
+			batch.Records = unpack(raw, at, len(raw.Index))
+		}
+		c.api.GiveBack(raw)
 	}
 }
 
@@ -204,6 +233,11 @@ func (c *Consumer) NextUntil(ctx context.Context, ends []PartitionOffset) (*Batc
 
 // next is NextUntil for who says by itself what is done of the batch. fresh: what others held is done.
 func (c *Consumer) next(ctx context.Context, ends []PartitionOffset, fresh bool) (*Batch, error) {
+	return c.nextOf(ctx, ends, fresh, false)
+}
+
+// nextOf is next; raw: the records may be left to be made.
+func (c *Consumer) nextOf(ctx context.Context, ends []PartitionOffset, fresh, raw bool) (*Batch, error) {
 	goal, err := newGoal(ends)
 	if err != nil {
 		return nil, err
@@ -211,7 +245,7 @@ func (c *Consumer) next(ctx context.Context, ends []PartitionOffset, fresh bool)
 	defer goal.free()
 	event, err := c.wait(ctx, func() (Event, error) {
 		defer func() { fresh = false }()
-		return c.look(goal, false, fresh)
+		return c.look(goal, false, fresh, raw)
 	})
 	batch, _ := event.(*Batch)
 	return batch, err
@@ -237,7 +271,7 @@ func (c *Consumer) wait(ctx context.Context, look func() (Event, error)) (found 
 				// It came for whoever sleeps, and this one will not look.
 				c.wakeUp()
 			}
-			return nil, ended(ctx, "waiting for records", false)
+			return nil, c.client.ended(ctx, "waiting for records", false)
 		}
 		found, err := look()
 		if err != nil {
@@ -252,7 +286,7 @@ func (c *Consumer) wait(ctx context.Context, look func() (Event, error)) (found 
 		case <-c.closed:
 			return nil, closed("consumer")
 		case <-ctx.Done():
-			return nil, ended(ctx, "waiting for records", false)
+			return nil, c.client.ended(ctx, "waiting for records", false)
 		}
 	}
 }
@@ -302,8 +336,8 @@ func (g *goal) isShortOf(left *Batch) bool {
 }
 
 // look gives a batch that is there, or io.EOF at the goal, or nothing; with events what the group says, too. fresh: the
-// consumer is asked anew, and what it gave to those who have not said so is done.
-func (c *Consumer) look(goal *goal, events, fresh bool) (Event, error) {
+// consumer is asked anew, and what it gave to those who have not said so is done. raw: see nextOf.
+func (c *Consumer) look(goal *goal, events, fresh, asRaw bool) (Event, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if fresh {
@@ -345,14 +379,18 @@ func (c *Consumer) look(goal *goal, events, fresh bool) (Event, error) {
 			return nil, nil
 		}
 		c.wakeUp()
-		batch := unpack(raw)
+		batch := &Batch{Topic: raw.Topic, Partition: raw.Partition, wanted: raw.Wanted, raw: raw}
+		current := batch.isCurrent()
+		if !asRaw || c.member || !current {
+			c.whole(batch, 0)
+		}
 		if c.member {
 			batch.shared()
 		}
 		switch {
-		case len(batch.Records) == 0:
+		case batch.len() == 0:
 			return nil, nil
-		case batch.isCurrent():
+		case current:
 			return batch, nil
 		default:
 			// It was paused, or left, as it came.
@@ -399,11 +437,15 @@ func (c *Consumer) putBack(batch *Batch, i int, inHand bool) {
 		}
 		done.done()
 	}
-	if i >= len(batch.Records) || batch.wanted.Standing() == capi.Left {
+	rest := *batch
+	if batch.raw != nil {
+		c.whole(&rest, i)
+	} else {
+		rest.Records = batch.Records[i:]
+	}
+	if len(rest.Records) == 0 || batch.wanted.Standing() == capi.Left {
 		return
 	}
-	rest := *batch
-	rest.Records = batch.Records[i:]
 	rest.at = batch.at + i
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -423,7 +465,7 @@ func (c *Consumer) hold(p piece) {
 }
 
 // isCurrent tells whether what is left of the batch is to be handed out now.
-func (b *Batch) isCurrent() bool { return b.wanted.Standing() == capi.Current }
+func (b *Batch) isCurrent() bool { return b.wanted.IsCurrent() }
 
 // putAside says that nobody has the batch in hand, or somebody has again: when the group takes its partition away, what
 // nobody has is not waited for.
@@ -441,37 +483,46 @@ func (b *Batch) shared() {
 	}
 }
 
-// unpack makes records that sub-slice the arena: three allocations a batch, whatever its size
-// (four with headers).
-func unpack(raw *capi.Batch) *Batch {
-	batch := &Batch{
-		Topic: raw.Topic, Partition: raw.Partition, Records: make([]Record, len(raw.Index)), wanted: raw.Wanted,
-	}
+// unpack makes the records from number first to before end, which sub-slice the arena: one allocation, two with headers.
+func unpack(raw *capi.Batch, first, end int) []Record {
+	index := raw.Index[first:end]
+	records := make([]Record, len(index))
 	total := 0
-	for i := range raw.Index {
-		total += int(raw.Index[i].HeaderCount)
+	for i := range index {
+		total += int(index[i].HeaderCount)
 	}
 	var headers []Header
 	if total > 0 {
 		headers = make([]Header, 0, total)
 	}
-	for i := range raw.Index {
-		at := &raw.Index[i]
-		r := &batch.Records[i]
-		r.Topic, r.Partition, r.Offset = raw.Topic, raw.Partition, at.Offset
-		if at.TimestampMs >= 0 {
-			r.Timestamp = time.UnixMilli(at.TimestampMs)
-		}
-		r.Key = part(raw.Arena, at.KeyAt, at.KeyLen)
-		r.Value = part(raw.Arena, at.ValueAt, at.ValueLen)
-		if at.HeaderCount > 0 {
-			from := len(headers)
-			headers = unpackHeaders(headers, raw.Arena, at.HeadersAt, at.HeaderCount)
-			r.Headers = headers[from:len(headers):len(headers)]
-		}
+	for i := range index {
+		headers = unpackOne(&records[i], raw, &index[i], headers)
 	}
-	return batch
+	return records
 }
+
+// unpackOne makes a record whose parts are at a place of the batch. Its headers go behind those that there are, as long as
+// there is room; the result is with them.
+func unpackOne(r *Record, raw *capi.Batch, at *capi.Index, headers []Header) []Header {
+	r.Topic, r.Partition, r.Offset = raw.Topic, raw.Partition, at.Offset
+	if at.TimestampMs >= 0 {
+		r.Timestamp = time.UnixMilli(at.TimestampMs)
+	}
+	r.Key = part(raw.Arena, at.KeyAt, at.KeyLen)
+	r.Value = part(raw.Arena, at.ValueAt, at.ValueLen)
+	if n := int(at.HeaderCount); n > 0 {
+		if cap(headers)-len(headers) < n {
+			headers = make([]Header, 0, max(n, someHeaders))
+		}
+		from := len(headers)
+		headers = unpackHeaders(headers, raw.Arena, at.HeadersAt, at.HeaderCount)
+		r.Headers = headers[from:len(headers):len(headers)]
+	}
+	return headers
+}
+
+// someHeaders are allocated at once for records that are made one by one.
+const someHeaders = 64
 
 // part is a piece of the arena; its capacity ends with it, so that appending to a value does not
 // run into the next record.

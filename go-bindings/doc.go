@@ -6,6 +6,7 @@
 //	producer, err := client.NewProducer()
 //	producer.Produce(ctx, ottla.Record{Topic: "events", Value: v}, func(d ottla.Delivery, err error) { ... })
 //	at, err := producer.ProduceSync(ctx, record)
+//	n, err := producer.ProduceMany(ctx, "events", values)
 //	err = producer.Flush(ctx)
 //
 //	consumer, err := client.NewConsumer(ottla.Topics("events"))
@@ -22,6 +23,7 @@
 //     (MaybeWritten), whether trying again helps (Error.Retriable) and what to do (Error.Advice).
 //   - A context bounds the wait, not the record: once a record is accepted, an ended context gives
 //     its error with MaybeWritten true, and the record goes its way.
+//   - Records with equal keys are not kept together unless the producer has Partitioner(KeyHash).
 //   - A nil value is a tombstone, []byte{} is empty, and they come back as they went.
 //   - Clients, producers and consumers may be used from many goroutines.
 //

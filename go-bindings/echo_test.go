@@ -69,7 +69,7 @@ func TestWhatIsProducedComesBackByteForByte(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := equalRecord(got, want[n]); err != nil {
+		if err := equalRecord(&got, want[n]); err != nil {
 			t.Fatalf("record %d: %v", n, err)
 		}
 		// Who appends to a part must not run into the next one.

@@ -75,6 +75,15 @@ func StartSecureBroker(security BrokerSecurity, brokers int, racks ...string) (*
 // Bootstrap is where to reach it: "host:port,host:port", for Brokers. "" once it is closed.
 func (b *EmbeddedBroker) Bootstrap() string { return b.api.Bootstrap() }
 
+// Addresses are the same one by one, for other Kafka clients. None once it is closed.
+func (b *EmbeddedBroker) Addresses() []string {
+	bootstrap := b.Bootstrap()
+	if bootstrap == "" {
+		return nil
+	}
+	return strings.Split(bootstrap, ",")
+}
+
 // CA is the certificate of the cluster's own authority, in PEM, for ottla.CA: what clients are to trust. "" without TLS, and
 // once it is closed.
 func (b *EmbeddedBroker) CA() string { return b.api.CA() }

@@ -235,7 +235,7 @@ func (c *Consumer) Poll(ctx context.Context) (Event, error) {
 	fresh := true
 	event, err := c.wait(ctx, func() (Event, error) {
 		defer func() { fresh = false }()
-		return c.look(nil, true, fresh)
+		return c.look(nil, true, fresh, false)
 	})
 	if batch, is := event.(*Batch); is {
 		c.hold(batch.piece())
@@ -246,7 +246,7 @@ func (c *Consumer) Poll(ctx context.Context) (Event, error) {
 // Commit commits what is done, and waits until the group has it. ErrFenced once the membership is lost,
 // ErrInvalidArgument without a group. A ctx that ends says nothing of the commit.
 func (c *Consumer) Commit(ctx context.Context) error {
-	tag, op := c.client.operation(false)
+	tag, op := c.client.operation(nil)
 	return c.client.await(ctx, tag, op, c.api.Commit(tag), "committing")
 }
 
@@ -257,7 +257,7 @@ func (c *Consumer) CommitTo(ctx context.Context, offsets ...PartitionOffset) err
 	if err != nil {
 		return err
 	}
-	tag, op := c.client.operation(false)
+	tag, op := c.client.operation(nil)
 	return c.client.await(ctx, tag, op, c.api.CommitTo(list, tag), "committing")
 }
 
@@ -293,7 +293,7 @@ func (c *Consumer) Shutdown(ctx context.Context) error {
 	case <-c.gone:
 		return nil
 	case <-ctx.Done():
-		return ended(ctx, "leaving the group", false)
+		return c.client.ended(ctx, "leaving the group", false)
 	}
 }
 
@@ -302,7 +302,7 @@ func (c *Consumer) stop() {
 	c.closing.Do(func() {
 		close(c.closed)
 		if c.member {
-			tag, op := c.client.operation(false)
+			tag, op := c.client.operation(nil)
 			failure := c.api.Leave(tag)
 			go func() {
 				// What it ends with is told by nobody but the end: the client may be gone first.

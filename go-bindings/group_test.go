@@ -270,7 +270,7 @@ func TestRecordsAreAckedInAnyOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if records = append(records, record); len(records) == 73 {
+		if records = append(records, &record); len(records) == 73 {
 			break
 		}
 	}

@@ -114,7 +114,7 @@ func NobodyListens(t *testing.T) string {
 
 // lookOnce is a batch that is there already.
 func lookOnce(c *Consumer) (*Batch, error) {
-	found, err := c.look(nil, false, true)
+	found, err := c.look(nil, false, true, false)
 	batch, _ := found.(*Batch)
 	return batch, err
 }

@@ -19,8 +19,10 @@ const (
 	packedMost  = 4 << 20
 	// leastMemory is the smallest buffer that the engine works with.
 	leastMemory = 1 << 20
-	// keepBuffer is the largest buffer that is kept for the next pack.
+	// keepBuffer is the largest buffer that is kept for the next packs, and keepAll what all of them hold at most: a producer that
+	// is faster than its brokers fills packs while the engine has no space.
 	keepBuffer = 2 * packFull
+	keepAll    = packedMost
 )
 
 // packer collects the records of a producer while a submission is under way, and submits at once
@@ -37,11 +39,16 @@ type packer struct {
 	limit, maxRecord   int
 	patience, maxBlock time.Duration
 
-	mu   sync.Mutex
-	work *sync.Cond
+	mu sync.Mutex
+	// rests tells whoever abandons it that nobody submits any more.
+	rests *sync.Cond
 	// topics keep their C names; open are the packs that records still join.
 	topics map[string]capi.TopicName
 	open   map[string]*pack
+	// last is the open pack that took the last record; nil if it takes no more.
+	last *pack
+	// taken counts records, of all time.
+	taken int64
 	// queue holds all packs, oldest first, the open ones too.
 	queue []*pack
 	// packed are bytes reserved: of the packs in queue, of the one being submitted, and of
@@ -58,11 +65,16 @@ type packer struct {
 	current *pack
 	// closed: no new records. stop: the goroutine goes, whatever is left.
 	closed, stop bool
-	spare        []byte
+	// spare are buffers of packs that are gone, spareBytes what they hold; likely is how many records the last pack had that
+	// somebody was to be told of.
+	spare      [][]byte
+	spareBytes int
+	likely     int
+	// working: the packer's goroutine is there, or about to be. It ends when there is nothing to do, so that a producer that
+	// nobody refers to any more is not kept by it.
+	working bool
 	// expiry is armed while blocked.
 	expiry *time.Timer
-
-	done chan struct{}
 }
 
 // pack is records of one topic.
@@ -70,12 +82,11 @@ type pack struct {
 	topic string
 	name  capi.TopicName
 	// bytes are what is left of buffer, count records.
-	bytes   []byte
-	buffer  []byte
-	count   int
-	entries []entry
-	waits   int
-	since   time.Time
+	bytes  []byte
+	buffer []byte
+	count  int
+	who    listeners
+	since  time.Time
 }
 
 type spaceWaiter struct {
@@ -96,16 +107,14 @@ func newPacker(c *Client, p *Producer, api *capi.Producer, limit, maxRecord int,
 		limit: limit, maxRecord: maxRecord, patience: patience, maxBlock: maxBlock,
 		topics: map[string]capi.TopicName{},
 		open:   map[string]*pack{},
-		done:   make(chan struct{}),
 	}
-	k.work = sync.NewCond(&k.mu)
-	go k.run()
+	k.rests = sync.NewCond(&k.mu)
 	return k
 }
 
-// add takes a record, waiting for space if it has to. inline: the caller waits for the outcome
-// and submits itself if nobody does.
-func (k *packer) add(ctx context.Context, r *Record, e entry, inline bool) error {
+// add takes a record, waiting for space if it has to. Who is to be told: done or wait, or nobody; wait: the caller waits for the
+// outcome and submits itself if nobody does.
+func (k *packer) add(ctx context.Context, r *Record, done func(Delivery, error), wait chan<- synced) error {
 	size, parts, err := r.packedSize()
 	if err != nil {
 		return err
@@ -114,62 +123,131 @@ func (k *packer) add(ctx context.Context, r *Record, e entry, inline bool) error
 		return tooLarge(r.Topic, parts, k.maxRecord)
 	}
 	if ctx.Err() != nil {
-		return ended(ctx, "the record was not accepted", false)
+		return k.client.ended(ctx, "the record was not accepted", false)
 	}
 	k.mu.Lock()
+	p, err := k.place(ctx, r.Topic, size)
+	if err == nil {
+		p.bytes = r.pack(p.bytes, size)
+		p.who.add(p.count, done, wait, r.stampMs(), k.likely)
+		p.count++
+		k.taken++
+		k.took(p, wait != nil)
+	}
+	// Not deferred: this is most of what a record costs here.
+	k.mu.Unlock()
+	return err
+}
+
+// addMany takes values as add does records without anything else, and without anybody to tell. It gives how many it took.
+func (k *packer) addMany(ctx context.Context, topic string, values [][]byte) (taken int, err error) {
+	if topic == "" {
+		return 0, badTopic(topic)
+	}
+	for taken < len(values) {
+		if ctx.Err() != nil {
+			return taken, k.client.ended(ctx, "the values from here on were not accepted", false)
+		}
+		n, err := k.addSome(ctx, topic, values[taken:])
+		if taken += n; err != nil {
+			return taken, err
+		}
+	}
+	return taken, nil
+}
+
+// addSome takes the first value, for which it waits, and those behind it as long as there is room in its pack.
+func (k *packer) addSome(ctx context.Context, topic string, values [][]byte) (taken int, err error) {
+	k.mu.Lock()
 	defer k.mu.Unlock()
+	var p *pack
+	for _, value := range values {
+		if len(value) > k.maxRecord || len(value) > maxPart-headLen {
+			return taken, tooLarge(topic, len(value), min(k.maxRecord, maxPart))
+		}
+		size := headLen + len(value)
+		switch {
+		case p == nil:
+			if p, err = k.place(ctx, topic, size); err != nil {
+				return 0, err
+			}
+		case len(p.bytes) >= packFull || !k.fits(size):
+			k.took(p, false)
+			return taken, nil
+		default:
+			k.packed += size
+		}
+		p.bytes = packValue(p.bytes, value)
+		p.count++
+		k.taken++
+		taken++
+	}
+	k.took(p, false)
+	return taken, nil
+}
+
+// place reserves so many bytes, waiting for them if it has to, and gives the pack that they go to. With the lock.
+func (k *packer) place(ctx context.Context, topic string, size int) (p *pack, err error) {
 	if k.closed {
-		return closed("producer")
+		return nil, closed("producer")
 	}
 	if len(k.waiters) > 0 || !k.fits(size) {
 		if err := k.wait(ctx, size); err != nil {
-			return err
+			return nil, err
 		}
 	} else {
 		k.packed += size
 	}
-	p := k.open[r.Topic]
-	if p == nil {
-		if p, err = k.begin(r.Topic); err != nil {
-			k.release(size)
-			return err
+	if p = k.last; p == nil || p.topic != topic {
+		if p = k.open[topic]; p == nil {
+			if p, err = k.begin(topic); err != nil {
+				k.release(size)
+				return nil, err
+			}
 		}
+		k.last = p
 	}
-	p.bytes = r.pack(p.bytes)
-	if e.done != nil || e.wait != nil {
-		for len(p.entries) < p.count {
-			p.entries = append(p.entries, entry{timestampMs: -1})
-		}
-		e.timestampMs = -1
-		if !r.Timestamp.IsZero() {
-			e.timestampMs = r.Timestamp.UnixMilli()
-		}
-		p.entries = append(p.entries, e)
-		if e.wait != nil {
-			p.waits++
-		}
-	}
-	p.count++
-	k.owner.unresolved.Add(1)
+	return p, nil
+}
+
+// took has the packs submitted if nobody does, now that one has taken something. With the lock.
+func (k *packer) took(p *pack, inline bool) {
 	full := len(p.bytes) >= packFull
 	if full {
-		delete(k.open, r.Topic)
+		k.seal(p)
 	}
 	if k.submitting || k.blocked {
-		return nil
+		return
 	}
 	// A full pack is not left to the packer's goroutine: on one processor it would wait until
 	// this one is preempted.
 	if full || (inline && len(k.queue) == 1) {
 		k.submitting = true
 		k.submitNext()
+		k.submitting = false
 		k.idle()
 		if len(k.queue) == 0 || k.blocked {
-			return nil
+			return
 		}
 	}
-	k.work.Signal()
-	return nil
+	k.work()
+}
+
+// seal has a pack take no more records. With the lock.
+func (k *packer) seal(p *pack) {
+	if k.open[p.topic] == p {
+		delete(k.open, p.topic)
+	}
+	if k.last == p {
+		k.last = nil
+	}
+}
+
+// takenSoFar is how many records were taken, of all time.
+func (k *packer) takenSoFar() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.taken
 }
 
 func (k *packer) fits(size int) bool {
@@ -188,7 +266,12 @@ func (k *packer) begin(topic string) (*pack, error) {
 		k.topics[topic] = name
 	}
 	p := &pack{topic: topic, name: name, since: time.Now()}
-	p.bytes, k.spare = k.spare[:0], nil
+	if n := len(k.spare); n > 0 {
+		p.bytes = k.spare[n-1]
+		k.spare[n-1] = nil
+		k.spare = k.spare[:n-1]
+		k.spareBytes -= cap(p.bytes)
+	}
 	k.open[topic] = p
 	k.queue = append(k.queue, p)
 	return p, nil
@@ -206,7 +289,7 @@ func (k *packer) wait(ctx context.Context, size int) error {
 	select {
 	case <-w.woken:
 	case <-ctx.Done():
-		stopped = ended(ctx, "waiting for buffer space", false)
+		stopped = k.client.ended(ctx, "waiting for buffer space", false)
 	case <-timer.C:
 		stopped = bufferFull(k.maxBlock)
 	}
@@ -247,31 +330,34 @@ func (k *packer) release(size int) {
 	}
 }
 
+// work has the packer's goroutine submit what is there, unless somebody is at it. With the lock.
+func (k *packer) work() {
+	if len(k.queue) > 0 && !k.submitting && !k.blocked && !k.working && !k.stop {
+		k.working = true
+		go k.run()
+	}
+}
+
 // run is the packer's goroutine.
 func (k *packer) run() {
-	defer close(k.done)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for {
-		for k.submitting || (!k.stop && (k.blocked || len(k.queue) == 0)) {
-			k.work.Wait()
-		}
-		if k.stop {
-			return
-		}
+	// Another one may have begun to submit since: it looks for what is left when it is through.
+	if !k.submitting && !k.stop {
 		k.submitting = true
 		for len(k.queue) > 0 && !k.blocked && !k.stop {
 			k.submitNext()
 		}
-		k.idle()
+		k.submitting = false
 	}
+	k.working = false
+	k.idle()
 }
 
 // idle ends a time of submitting. With the lock.
 func (k *packer) idle() {
-	k.submitting = false
 	if k.stop {
-		k.work.Broadcast()
+		k.rests.Broadcast()
 	}
 }
 
@@ -280,9 +366,7 @@ func (k *packer) submitNext() {
 	p := k.queue[0]
 	k.queue[0] = nil
 	k.queue = k.queue[1:]
-	if k.open[p.topic] == p {
-		delete(k.open, p.topic)
-	}
+	k.seal(p)
 	k.current = p
 	before := k.spaces
 	k.mu.Unlock()
@@ -297,9 +381,11 @@ func (k *packer) submitNext() {
 		if k.blocked && k.expiry == nil {
 			k.expireLater(p)
 		}
-	} else if cap(p.buffer) <= keepBuffer {
-		k.spare = p.buffer[:0]
+	} else if kept := cap(p.buffer); kept <= keepBuffer && k.spareBytes+kept <= keepAll {
+		k.spare = append(k.spare, p.buffer[:0])
+		k.spareBytes += kept
 	}
+	k.likely = len(p.who.done)
 	k.release(size)
 	k.submitted()
 }
@@ -307,7 +393,9 @@ func (k *packer) submitNext() {
 // send hands a pack to the engine. What is refused for good is told to its owners; true if there
 // was no space for what is left in the pack.
 func (k *packer) send(p *pack) (full bool) {
-	p.buffer = p.bytes
+	if p.buffer == nil {
+		p.buffer = p.bytes
+	}
 	for p.count > 0 {
 		s := p.submission(k.owner)
 		s.left.Store(int64(p.count))
@@ -346,7 +434,7 @@ func (k *packer) send(p *pack) (full bool) {
 
 func (p *pack) submission(owner *Producer) *submission {
 	return &submission{
-		producer: owner, topic: p.topic, entries: p.entries, count: p.count, waits: p.waits,
+		producer: owner, topic: p.topic, who: p.who, count: p.count,
 	}
 }
 
@@ -361,13 +449,7 @@ func refusal(first, count int, err error) outcome {
 func (p *pack) forget(n int) {
 	p.bytes = p.bytes[skipPacked(p.bytes, n):]
 	p.count -= n
-	p.entries = p.entries[min(n, len(p.entries)):]
-	p.waits = 0
-	for i := range p.entries {
-		if p.entries[i].wait != nil {
-			p.waits++
-		}
-	}
+	p.who = p.who.from(n)
 }
 
 // space ends a blocked state.
@@ -375,7 +457,7 @@ func (k *packer) space() {
 	k.mu.Lock()
 	k.spaces++
 	k.blocked = false
-	k.work.Signal()
+	k.work()
 	k.mu.Unlock()
 }
 
@@ -406,9 +488,7 @@ func (k *packer) expireLater(head *pack) {
 func (k *packer) drop(err error) {
 	p := k.queue[0]
 	k.queue = k.queue[1:]
-	if k.open[p.topic] == p {
-		delete(k.open, p.topic)
-	}
+	k.seal(p)
 	p.submission(k.owner).resolve(k.client, refusal(0, p.count, err))
 	k.release(len(p.bytes))
 	k.submitted()
@@ -417,9 +497,9 @@ func (k *packer) drop(err error) {
 // handOver waits until every record taken so far is with the engine (or refused).
 func (k *packer) handOver(ctx context.Context) error {
 	k.mu.Lock()
-	for topic := range k.open {
-		// Sealed: records that come later would push the end of this wait away.
-		delete(k.open, topic)
+	for _, p := range k.open {
+		// Records that come later would push the end of this wait away.
+		k.seal(p)
 	}
 	done := make(chan struct{})
 	if len(k.queue) == 0 && !k.submitting {
@@ -431,13 +511,13 @@ func (k *packer) handOver(ctx context.Context) error {
 		}
 		k.flushers = append(k.flushers, flusher{last, done})
 	}
-	k.work.Signal()
+	k.work()
 	k.mu.Unlock()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return ended(ctx, "flush", true)
+		return k.client.ended(ctx, "flush", true)
 	}
 }
 
@@ -469,7 +549,6 @@ func (k *packer) refuseNew() {
 		close(w.woken)
 	}
 	k.waiters = nil
-	k.work.Broadcast()
 	k.mu.Unlock()
 }
 
@@ -477,9 +556,8 @@ func (k *packer) refuseNew() {
 func (k *packer) abandon(err error) {
 	k.mu.Lock()
 	k.stop = true
-	k.work.Broadcast()
-	for k.submitting {
-		k.work.Wait()
+	for k.submitting || k.working {
+		k.rests.Wait()
 	}
 	for len(k.queue) > 0 {
 		k.drop(err)
@@ -488,5 +566,4 @@ func (k *packer) abandon(err error) {
 		k.expiry.Stop()
 	}
 	k.mu.Unlock()
-	<-k.done
 }

@@ -90,8 +90,9 @@ func TestSpaceThatComesBeforeItsRefusalIsNotLost(t *testing.T) {
 			t.Error("what is left of a pack is not the first")
 		}
 		blocked <- k.blocked
+		k.submitting = false
 		k.idle()
-		k.work.Signal()
+		k.work()
 		k.mu.Unlock()
 	}()
 	k.mu.Lock()

@@ -21,8 +21,9 @@ func hold(t *testing.T, k *packer) {
 func release(k *packer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.submitting = false
 	k.idle()
-	k.work.Signal()
+	k.work()
 }
 
 func TestSpaceIsWaitedForAndACancelledWaitGivesItBack(t *testing.T) {
@@ -112,7 +113,7 @@ func TestAContextThatEndsAfterAcceptance(t *testing.T) {
 		_, err := p.ProduceSync(ctx, Record{Topic: "t", Value: []byte("v")})
 		result <- err
 	}()
-	for p.unresolved.Load() == 0 && ctx.Err() == nil {
+	for p.unresolved() == 0 && ctx.Err() == nil {
 		runtime.Gosched()
 	}
 	cancel()
@@ -128,8 +129,8 @@ func TestAContextThatEndsAfterAcceptance(t *testing.T) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.submissions) != 0 || len(c.operations) != 1 || p.unresolved.Load() != 0 {
-		t.Errorf("left: %d submissions, %d operations, %d unresolved", len(c.submissions), len(c.operations), p.unresolved.Load())
+	if len(c.submissions) != 0 || len(c.operations) != 1 || p.unresolved() != 0 {
+		t.Errorf("left: %d submissions, %d operations, %d unresolved", len(c.submissions), len(c.operations), p.unresolved())
 	}
 }
 
@@ -337,7 +338,7 @@ func TestWhereARecordOfAPackBegins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = r.pack(all)
+		all = r.pack(all, size)
 		begins = append(begins, begins[len(begins)-1]+size)
 	}
 	for n, want := range begins {

@@ -13,14 +13,16 @@ import (
 )
 
 // Producer writes records. Without settings it is safe: acknowledged by all replicas in sync,
-// idempotent, compressed, spread over partitions and brokers.
+// idempotent, compressed, spread over partitions and brokers: those with equal keys too, which other clients keep
+// together. For that there is Partitioner(KeyHash).
 type Producer struct {
 	client *Client
 	api    *capi.Producer
 	packer *packer
+	calls  *callbacks
 	tag    uint64
-	// unresolved counts records taken and without an outcome.
-	unresolved atomic.Int64
+	// told counts records that have an outcome, of all that the packer took.
+	told atomic.Int64
 
 	mu sync.Mutex
 	// silent are failures of records that had nobody to tell; the next Flush or Shutdown tells.
@@ -59,7 +61,7 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 	if failure != nil {
 		return nil, failed(failure)
 	}
-	p := &Producer{client: c, api: api, tag: tag, finished: make(chan struct{})}
+	p := &Producer{client: c, api: api, calls: newCallbacks(c), tag: tag, finished: make(chan struct{})}
 	p.packer = newPacker(c, p, api, limit, maxRecord, settings.deliveryTimeout, settings.maxBlock)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,22 +84,39 @@ func (c *Client) NewProducer(options ...ProducerOption) (*Producer, error) {
 // equal keys with KeyHash; of records that are spread, a batch that had to move to another partition may
 // come behind later ones.
 //
-// Callbacks run on one goroutine per client, in the order of completion. They may produce; they
+// Callbacks run on one goroutine per producer, in the order of completion. They may produce; they
 // should not block on other goroutines that produce. What happens to records without a callback
 // is told by the next Flush, Shutdown or Close.
 func (p *Producer) Produce(ctx context.Context, record Record, done func(Delivery, error)) {
 	var err error
 	if done != nil {
-		err = p.client.calls.admit(ctx)
+		err = p.calls.admit(ctx)
 	}
 	if err == nil {
-		err = p.packer.add(ctx, &record, entry{done: done}, false)
+		err = p.packer.add(ctx, &record, done, nil)
 	}
 	if err != nil {
-		s := &submission{producer: p, topic: record.Topic, entries: []entry{{done: done, timestampMs: -1}}, count: 1}
-		p.unresolved.Add(1)
-		s.resolve(p.client, refusal(0, 1, err))
+		p.refused(record.Topic, done, err)
 	}
+}
+
+// refused tells of a record that was never taken.
+func (p *Producer) refused(topic string, done func(Delivery, error), err error) {
+	s := &submission{producer: p, topic: topic, count: 1}
+	s.who.add(0, done, nil, -1, 0)
+	p.told.Add(-1)
+	s.resolve(p.client, refusal(0, 1, err))
+}
+
+// unresolved is how many records were taken and have no outcome yet.
+func (p *Producer) unresolved() int64 { return p.packer.takenSoFar() - p.told.Load() }
+
+// ProduceMany sends values to a topic, each as a record without key, headers and callback: the way for many values at once,
+// which costs a fraction of as many calls of Produce. It copies, waits and keeps the order as Produce does, and gives how
+// many values were taken, from the first on: all, or an error says why the next one was not. What becomes of those that
+// were taken is told by the next Flush, Shutdown or Close. A nil value is a tombstone.
+func (p *Producer) ProduceMany(ctx context.Context, topic string, values [][]byte) (taken int, err error) {
+	return p.packer.addMany(ctx, topic, values)
 }
 
 // ProduceSync sends a record and waits until it is acknowledged. If ctx ends after the record was
@@ -106,7 +125,7 @@ func (p *Producer) Produce(ctx context.Context, record Record, done func(Deliver
 // It may be called in a callback.
 func (p *Producer) ProduceSync(ctx context.Context, record Record) (Delivery, error) {
 	wait := make(chan synced, 1)
-	if err := p.packer.add(ctx, &record, entry{wait: wait}, true); err != nil {
+	if err := p.packer.add(ctx, &record, nil, wait); err != nil {
 		return Delivery{Topic: record.Topic, Partition: -1, Offset: -1}, err
 	}
 	select {
@@ -120,7 +139,7 @@ func (p *Producer) ProduceSync(ctx context.Context, record Record) (Delivery, er
 			return out.delivery, out.err
 		case wait <- synced{}:
 			return Delivery{Topic: record.Topic, Partition: -1, Offset: -1},
-				ended(ctx, "the record was accepted and its outcome is not known", true)
+				p.client.ended(ctx, "the record was accepted and its outcome is not known", true)
 		}
 	}
 }
@@ -143,7 +162,7 @@ func (p *Producer) flush(ctx context.Context) error {
 	if err := p.packer.handOver(ctx); err != nil {
 		return err
 	}
-	tag, op := p.client.operation(true)
+	tag, op := p.client.operation(p.calls)
 	return p.client.await(ctx, tag, op, p.api.Flush(tag), "flush")
 }
 
@@ -172,17 +191,17 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 			// Records that came too late may have failed since.
 			return errors.Join(p.shutdownErr, p.heard())
 		case <-ctx.Done():
-			return ended(ctx, "closing the producer", false)
+			return p.client.ended(ctx, "closing the producer", false)
 		}
 	}
 	defer close(p.finished)
 	p.packer.refuseNew()
 	err := p.flush(ctx)
-	left := p.unresolved.Load()
+	left := p.unresolved()
 	p.packer.abandon(closed("producer"))
 	// No time left for anything: what the engine still has, fails. Its end comes soon and from
 	// the engine itself; ctx may be over.
-	tag, op := p.client.operation(false)
+	tag, op := p.client.operation(nil)
 	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second*5)
 	closeErr := p.client.await(short, tag, op, p.api.Close(0, tag), "closing the producer")
 	cancel()
@@ -190,6 +209,16 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	p.client.mu.Lock()
 	delete(p.client.producers, p.tag)
 	p.client.mu.Unlock()
+	p.calls.end()
+	select {
+	case <-p.calls.done:
+	case <-ctx.Done():
+		select {
+		case <-p.calls.done:
+		default:
+			err = errors.Join(err, p.client.ended(ctx, "a callback has not returned", false))
+		}
+	}
 	if err == nil {
 		err = closeErr
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -20,7 +21,8 @@ type Header struct {
 type Record struct {
 	// Topic it is written to, or was read from.
 	Topic string
-	// Key, nil for none. It does not choose the partition.
+	// Key, nil for none. It does not choose the partition: records with equal keys are kept together by
+	// Partitioner(KeyHash) alone.
 	Key []byte
 	// Value; nil is a tombstone, []byte{} is empty.
 	Value []byte
@@ -107,29 +109,59 @@ func tooLarge(topic string, size, limit int) error {
 	}
 }
 
-// pack appends the record in the packed form (see ottla.h). It has passed packedSize.
-func (r *Record) pack(out []byte) []byte {
-	var head [headLen]byte
-	timestamp := int64(-1)
-	if !r.Timestamp.IsZero() {
-		timestamp = r.Timestamp.UnixMilli()
+// stampMs is the record's own timestamp, -1 for none.
+func (r *Record) stampMs() int64 {
+	if r.Timestamp.IsZero() {
+		return -1
 	}
+	return r.Timestamp.UnixMilli()
+}
+
+// pack appends the record in the packed form (see ottla.h), which has this size. It has passed packedSize.
+func (r *Record) pack(out []byte, size int) []byte {
+	at := len(out)
+	out = extend(out, size)
+	head := (*[headLen]byte)(out[at:])
 	binary.LittleEndian.PutUint32(head[0:], uint32(r.To.partition-1))
 	binary.LittleEndian.PutUint32(head[4:], uint32(len(r.Headers)))
-	binary.LittleEndian.PutUint64(head[8:], uint64(timestamp))
+	binary.LittleEndian.PutUint64(head[8:], uint64(r.stampMs()))
 	binary.LittleEndian.PutUint32(head[16:], nullable(r.Key))
 	binary.LittleEndian.PutUint32(head[20:], nullable(r.Value))
-	out = append(out, head[:]...)
-	out = append(out, r.Key...)
-	out = append(out, r.Value...)
+	at += headLen
+	at += copy(out[at:], r.Key)
+	at += copy(out[at:], r.Value)
 	for i := range r.Headers {
 		h := &r.Headers[i]
-		out = binary.LittleEndian.AppendUint32(out, uint32(len(h.Name)))
-		out = append(out, h.Name...)
-		out = binary.LittleEndian.AppendUint32(out, nullable(h.Value))
-		out = append(out, h.Value...)
+		binary.LittleEndian.PutUint32(out[at:], uint32(len(h.Name)))
+		at += 4
+		at += copy(out[at:], h.Name)
+		binary.LittleEndian.PutUint32(out[at:], nullable(h.Value))
+		at += 4
+		at += copy(out[at:], h.Value)
 	}
 	return out
+}
+
+// packValue is pack for a record of a value alone.
+func packValue(out []byte, value []byte) []byte {
+	at := len(out)
+	out = extend(out, headLen+len(value))
+	head := (*[headLen]byte)(out[at:])
+	// No partition, no headers, no timestamp, no key.
+	binary.LittleEndian.PutUint64(head[0:], math.MaxUint32)
+	binary.LittleEndian.PutUint64(head[8:], math.MaxUint64)
+	binary.LittleEndian.PutUint32(head[16:], math.MaxUint32)
+	binary.LittleEndian.PutUint32(head[20:], nullable(value))
+	copy(out[at+headLen:], value)
+	return out
+}
+
+// extend makes it longer by size bytes, whatever they are.
+func extend(out []byte, size int) []byte {
+	if cap(out)-len(out) < size {
+		out = slices.Grow(out, size)
+	}
+	return out[:len(out)+size]
 }
 
 // nullable is a length, or -1 for nil.

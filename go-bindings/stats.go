@@ -226,11 +226,8 @@ func (c *Client) Stats() (Stats, error) {
 		return Stats{}, failed(failure)
 	}
 	var stats Stats
-	if err := json.Unmarshal([]byte(text), &stats); err != nil {
-		return Stats{}, &Error{
-			Code: ErrInternal, Message: "the statistics can not be read: " + err.Error(),
-			Advice: "use the library that belongs to this package", cause: err,
-		}
+	if err := read(text, &stats); err != nil {
+		return Stats{}, err
 	}
 	return stats, nil
 }

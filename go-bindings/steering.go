@@ -32,7 +32,7 @@ func (c *Client) Offsets(ctx context.Context, at Position, partitions ...TopicPa
 	if err != nil {
 		return nil, err
 	}
-	tag, op := c.operation(false)
+	tag, op := c.operation(nil)
 	found, failure := c.api.ListOffsets(wanted, tag)
 	if found != nil {
 		defer found.Free()

@@ -67,7 +67,7 @@ func TestSteering(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return record
+			return &record
 		}
 		return nil
 	}

@@ -10,11 +10,8 @@ import (
 type submission struct {
 	producer *Producer
 	topic    string
-	// entries are shorter than count where the last records have nobody to tell.
-	entries []entry
-	count   int
-	// waits is how many entries are of ProduceSync.
-	waits int
+	who      listeners
+	count    int
 	// left counts records without an outcome; whoever takes it to zero forgets the submission.
 	left atomic.Int64
 
@@ -28,13 +25,54 @@ type submission struct {
 // stretch is records of a submission, from first to before end.
 type stretch struct{ first, end int }
 
-// entry is who is to be told of a record: a callback, or a waiting ProduceSync.
-type entry struct {
-	done func(Delivery, error)
+// listeners are who is to be told of which record, by its number.
+type listeners struct {
+	// done is shorter than there are records where the last have no callback.
+	done []func(Delivery, error)
+	// waits are those of ProduceSync, by number.
+	waits []waiting
+	// stamps are what the user gave, -1 for none; shorter than there are records where the last were given none.
+	stamps []int64
+}
+
+// waiting is a ProduceSync that waits for record at.
+type waiting struct {
+	at int
 	// It has room for one: the outcome, or a word of the caller that it waits no more.
-	wait chan<- synced
-	// timestampMs the user gave; -1 for none.
-	timestampMs int64
+	to chan<- synced
+}
+
+// add notes who is to be told of record at, which is the next one. likely: so many will probably have a callback.
+func (l *listeners) add(at int, done func(Delivery, error), wait chan<- synced, stampMs int64, likely int) {
+	if done != nil {
+		if l.done == nil {
+			l.done = make([]func(Delivery, error), 0, max(likely, at+1))
+		}
+		for len(l.done) < at {
+			l.done = append(l.done, nil)
+		}
+		l.done = append(l.done, done)
+	}
+	if wait != nil {
+		l.waits = append(l.waits, waiting{at, wait})
+	}
+	if stampMs >= 0 {
+		for len(l.stamps) < at {
+			l.stamps = append(l.stamps, -1)
+		}
+		l.stamps = append(l.stamps, stampMs)
+	}
+}
+
+// from is who is to be told of the records from number n on, counted anew.
+func (l listeners) from(n int) listeners {
+	rest := listeners{done: l.done[min(n, len(l.done)):], stamps: l.stamps[min(n, len(l.stamps)):]}
+	for _, w := range l.waits {
+		if w.at >= n {
+			rest.waits = append(rest.waits, waiting{w.at - n, w.to})
+		}
+	}
+	return rest
 }
 
 // synced is what ProduceSync waits for.
@@ -44,8 +82,8 @@ type synced struct {
 }
 
 func (s *submission) callback(i int) func(Delivery, error) {
-	if i < len(s.entries) {
-		return s.entries[i].done
+	if i < len(s.who.done) {
+		return s.who.done[i]
 	}
 	return nil
 }
@@ -55,8 +93,8 @@ func (s *submission) callback(i int) func(Delivery, error) {
 // first record's own time was overruled, and that of the others with it.
 func (s *submission) timestampMs(first, i int, ms int64) int64 {
 	own := func(i int) int64 {
-		if i < len(s.entries) {
-			return s.entries[i].timestampMs
+		if i < len(s.who.stamps) {
+			return s.who.stamps[i]
 		}
 		return -1
 	}
@@ -68,6 +106,9 @@ func (s *submission) timestampMs(first, i int, ms int64) int64 {
 	}
 	return ms
 }
+
+// hasStamps tells whether any record from number first on was given a timestamp by the user.
+func (s *submission) hasStamps(first int) bool { return first < len(s.who.stamps) }
 
 // ends takes records out of those that are open. Outcomes come in few runs, mostly in order. False
 // if the client's close has told of what was open: then they have their end.
@@ -125,19 +166,20 @@ func (s *submission) tell(c *Client, o outcome) {
 	told := 0
 	// Straight to the waiting: one goroutine less on their way, and a callback that blocks can
 	// not hold them up.
-	for i := o.first; s.waits > 0 && i < min(o.first+o.count, len(s.entries)); i++ {
-		if wait := s.entries[i].wait; wait != nil {
-			select {
-			case wait <- synced{o.delivery(i - o.first), o.err}:
-				told++
-			default:
-				// Its context ended before: nobody is there to be told.
-			}
+	for _, w := range s.who.waits {
+		if w.at < o.first || w.at >= o.first+o.count {
+			continue
+		}
+		select {
+		case w.to <- synced{o.delivery(w.at - o.first), o.err}:
+			told++
+		default:
+			// Its context ended before: nobody is there to be told.
 		}
 	}
 	callbacks := 0
-	for i := o.first; i < min(o.first+o.count, len(s.entries)); i++ {
-		if s.entries[i].done != nil {
+	for _, done := range s.who.done[min(o.first, len(s.who.done)):min(o.first+o.count, len(s.who.done))] {
+		if done != nil {
 			callbacks++
 		}
 	}
@@ -145,7 +187,7 @@ func (s *submission) tell(c *Client, o outcome) {
 		s.producer.unheard(o.count-told-callbacks, s.topic, o.err)
 	}
 	if callbacks > 0 {
-		c.calls.push(o)
+		s.producer.calls.push(o)
 	}
-	s.producer.unresolved.Add(-int64(o.count))
+	s.producer.told.Add(int64(o.count))
 }

@@ -40,7 +40,7 @@ func TestStretchesThatAreOpen(t *testing.T) {
 // A topic may stamp records itself: then what a record was given counts for nothing.
 func TestStampsOfTheTopicAndOfTheRecord(t *testing.T) {
 	Limit(t)
-	s := &submission{entries: []entry{{timestampMs: 100}, {timestampMs: 200}, {timestampMs: -1}}}
+	s := &submission{who: listeners{stamps: []int64{100, 200, -1}}}
 	for _, tt := range []struct {
 		first, i  int
 		told, own int64
@@ -152,12 +152,12 @@ func TestOperationsThatAreGivenUpAreForgotten(t *testing.T) {
 	Limit(t)
 	c := echoClient(t)
 	before := len(c.operations)
-	tag, op := c.operation(false)
+	tag, op := c.operation(nil)
 	if err := c.await(endsWhenWaited(), tag, op, nil, "a wait"); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	_, refusal := c.api.NewConsumer(consumerSettings{}.ConsumerOptions)
-	tag, op = c.operation(false)
+	tag, op = c.operation(nil)
 	if err := c.await(within(t), tag, op, refusal, "a refusal"); !errors.Is(err, ErrInvalidArgument) {
 		t.Error(err)
 	}
@@ -173,11 +173,11 @@ func TestAFlushThatFailsSaysSo(t *testing.T) {
 	Limit(t)
 	c := echoClient(t)
 	_, refusal := c.api.NewConsumer(consumerSettings{}.ConsumerOptions)
-	for _, behind := range []bool{true, false} {
+	for _, behind := range []*callbacks{newProducer(t, c).calls, nil} {
 		tag, op := c.operation(behind)
 		c.take(&capi.Completion{Kind: capi.Flushed, Tag: tag, Failure: refusal})
 		if err := c.await(within(t), tag, op, nil, "flush"); !errors.Is(err, ErrInvalidArgument) {
-			t.Errorf("behind callbacks: %v; %v", behind, err)
+			t.Errorf("behind callbacks: %v; %v", behind != nil, err)
 		}
 	}
 }
@@ -195,9 +195,9 @@ func TestAFlushReturnsBehindItsCallbacks(t *testing.T) {
 	go func() { flushed <- p.Flush(ctx) }()
 	// The engine's word that all is flushed waits behind the callback, or the flush is over before it.
 	for waits := false; !waits && len(flushed) == 0 && ctx.Err() == nil; runtime.Gosched() {
-		c.calls.mu.Lock()
-		waits = slices.ContainsFunc(c.calls.queue, func(o outcome) bool { return o.mark != nil })
-		c.calls.mu.Unlock()
+		p.calls.mu.Lock()
+		waits = slices.ContainsFunc(p.calls.queue, func(o outcome) bool { return o.mark != nil })
+		p.calls.mu.Unlock()
 	}
 	if len(flushed) > 0 {
 		t.Error("the flush is over, and a callback is not")

@@ -3,6 +3,8 @@
  * The interface in a minute:
  *
  *   - Make an ottla_client, from it an ottla_producer or ottla_consumer.
+ *   - Records with equal keys are kept together by OTTLA_PARTITIONER_KEY_HASH alone: by default a key does not
+ *     choose the partition.
  *   - Submit records with a tag; what becomes of them is an ottla_completion with that tag, taken
  *     with ottla_poll, in a program's own event loop when ottla_client_fd is readable. The library
  *     never calls back.
@@ -38,6 +40,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* The version of this header; ottla_version() is that of the library. */
+#define OTTLA_VERSION "0.1.0"
+#define OTTLA_VERSION_MAJOR 0
+#define OTTLA_VERSION_MINOR 1
+#define OTTLA_VERSION_PATCH 0
+/* For comparisons by the preprocessor: 0.1.0 is 1000. */
+#define OTTLA_VERSION_NUMBER 1000
 
 // `ottla_record.flags`: `partition` is set. Without it the client spreads records.
 #define OTTLA_RECORD_PARTITION 1
@@ -606,7 +616,7 @@ typedef struct ottla_batch_info {
   size_t topic_len;
   // How many records.
   size_t record_count;
-  // Bytes that `ottla_batch_export` needs for all keys, values and headers.
+  // Bytes that `ottla_batch_export` needs, at most.
   size_t arena_len;
   // The offset to go on from after this batch.
   int64_t next_offset;
@@ -1074,6 +1084,15 @@ ottla_status ottla_batch_record(const struct ottla_batch *batch,
                                 struct ottla_record_view *record,
                                 struct ottla_error **error);
 
+// Up to `max` records in one call, from number `first` on, counted from 0: the quickest way through a batch. `*count` is how many
+// there were: fewer than `max` at the batch's end.
+ottla_status ottla_batch_records(const struct ottla_batch *batch,
+                                 size_t first,
+                                 struct ottla_record_view *records,
+                                 size_t max,
+                                 size_t *count,
+                                 struct ottla_error **error);
+
 // Writes the first `max` headers of record number `i` to `headers` and their number to `*count`.
 // The pointers live as long as the batch.
 ottla_status ottla_batch_headers(const struct ottla_batch *batch,
@@ -1084,7 +1103,7 @@ ottla_status ottla_batch_headers(const struct ottla_batch *batch,
                                  struct ottla_error **error);
 
 // Copies the whole batch in one call: keys, values and headers into `arena`, their places into
-// `index`. Both must be as large as `ottla_batch_describe` says.
+// `index`. Both must be as large as `ottla_batch_describe` says. What else there is in `arena` means nothing.
 ottla_status ottla_batch_export(const struct ottla_batch *batch,
                                 uint8_t *arena,
                                 size_t arena_len,
@@ -1151,6 +1170,19 @@ ottla_status ottla_create_topic_wait(const struct ottla_client *client,
 // freed with `ottla_string_free`. Names stay, and there may be more of them in later versions.
 ottla_status ottla_client_stats_json(const struct ottla_client *client,
                                      char **json,
+                                     struct ottla_error **error);
+
+// What the client knows of the cluster now, as JSON: its id, brokers and how they do, topics in use and who leads their
+// partitions. No broker is asked. It is yours, freed with `ottla_string_free`. Names stay, and there may be more of them in
+// later versions.
+ottla_status ottla_client_cluster_json(const struct ottla_client *client,
+                                       char **json,
+                                       struct ottla_error **error);
+
+// What is in the way of reaching brokers now, in words, for programs that give up a wait of their own and want to say why; null if
+// nothing is that is known. It is yours, freed with `ottla_string_free`.
+ottla_status ottla_client_in_the_way(const struct ottla_client *client,
+                                     char **words,
                                      struct ottla_error **error);
 
 // Frees a string that a call gave out through a pointer. Null is allowed.
@@ -1662,6 +1694,15 @@ ottla_status ottla_test_broker_codecs(const struct ottla_test_broker *broker,
 // Stops and frees it, with all it holds. Null is allowed.
 void ottla_test_broker_free(struct ottla_test_broker *broker);
 
+// Has a cluster for tests do something: `command` is an object in JSON whose `do` names it (`move_leader`, `inject`,
+// `records`, ...); what it may be and what comes back, as JSON to `*answer`, follows the embedded broker and may change with any
+// version. For test tools of other languages: a name or a member that is not known is `OTTLA_STATUS_INVALID_ARGUMENT`. The answer
+// is yours, freed with `ottla_string_free`.
+ottla_status ottla_test_broker_do(const struct ottla_test_broker *broker,
+                                  const char *command,
+                                  char **answer,
+                                  struct ottla_error **error);
+
 // Writes where a group is to `*state`, one of `ottla_test_group_state`, and how many members it has to `*members`.
 ottla_status ottla_test_broker_group(const struct ottla_test_broker *broker,
                                      const char *group,
@@ -1691,10 +1732,28 @@ ottla_status ottla_test_broker_set_committed(const struct ottla_test_broker *bro
 
 #endif  /* OTTLA_H */
 
+#ifndef OTTLA_CLIENT_OPTIONS_INIT
 /* Start values of the option structs: all defaults. */
+#ifdef __cplusplus
+/* C++ before C++20 has no members by name in a list of start values. */
+template <typename Options>
+inline Options ottla_sized_options() {
+  Options options = Options();
+  options.size = sizeof(Options);
+  return options;
+}
+#define OTTLA_CLIENT_OPTIONS_INIT (ottla_sized_options<ottla_client_options>())
+#define OTTLA_TLS_OPTIONS_INIT (ottla_sized_options<ottla_tls_options>())
+#define OTTLA_SASL_OPTIONS_INIT (ottla_sized_options<ottla_sasl_options>())
+#define OTTLA_PRODUCER_OPTIONS_INIT (ottla_sized_options<ottla_producer_options>())
+#define OTTLA_CONSUMER_OPTIONS_INIT (ottla_sized_options<ottla_consumer_options>())
+#define OTTLA_TEST_BROKER_OPTIONS_INIT (ottla_sized_options<ottla_test_broker_options>())
+#else
 #define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
 #define OTTLA_TLS_OPTIONS_INIT {.size = sizeof(ottla_tls_options)}
 #define OTTLA_SASL_OPTIONS_INIT {.size = sizeof(ottla_sasl_options)}
 #define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
 #define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}
 #define OTTLA_TEST_BROKER_OPTIONS_INIT {.size = sizeof(ottla_test_broker_options)}
+#endif
+#endif

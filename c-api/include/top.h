@@ -3,6 +3,8 @@
  * The interface in a minute:
  *
  *   - Make an ottla_client, from it an ottla_producer or ottla_consumer.
+ *   - Records with equal keys are kept together by OTTLA_PARTITIONER_KEY_HASH alone: by default a key does not
+ *     choose the partition.
  *   - Submit records with a tag; what becomes of them is an ottla_completion with that tag, taken
  *     with ottla_poll, in a program's own event loop when ottla_client_fd is readable. The library
  *     never calls back.

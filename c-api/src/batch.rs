@@ -39,7 +39,7 @@ pub struct ottla_batch_info {
     pub topic_len: usize,
     /// How many records.
     pub record_count: usize,
-    /// Bytes that `ottla_batch_export` needs for all keys, values and headers.
+    /// Bytes that `ottla_batch_export` needs, at most.
     pub arena_len: usize,
     /// The offset to go on from after this batch.
     pub next_offset: i64,
@@ -49,15 +49,18 @@ pub struct ottla_batch_info {
     pub leader_epoch: i32,
 }
 
-fn header_len(name: &[u8], value: Option<&[u8]>) -> usize {
-    8 + name.len() + value.map_or(0, <[u8]>::len)
-}
+/// Two lengths.
+const HEADER_OVERHEAD: usize = 8;
 
 fn arena_len(batch: &Batch) -> usize {
-    let mut total = 0;
+    let (headers, header_bytes) = batch.headers();
+    let headers = headers * HEADER_OVERHEAD + header_bytes;
+    if let Some(bytes) = batch.bytes() {
+        return bytes.len() + headers;
+    }
+    let mut total = headers;
     batch.visit(|r| {
         total += r.key.map_or(0, <[u8]>::len) + r.value.map_or(0, <[u8]>::len);
-        total += r.headers.map(|(n, v)| header_len(n, v)).sum::<usize>();
         true
     });
     total
@@ -175,17 +178,54 @@ pub unsafe extern "C" fn ottla_batch_record(
     let call = || {
         // SAFETY: promised by the caller.
         let (b, out) = unsafe { (lent(batch, "batch")?, Out::new(record, "record")?) };
-        let r = b.record(i)?;
-        let ((key, key_len), (value, value_len)) = (parts(r.key), parts(r.value));
-        out.set(ottla_record_view {
-            offset: r.offset,
-            timestamp_ms: r.timestamp_ms,
-            key,
-            key_len,
-            value,
-            value_len,
-            header_count: r.headers.count(),
+        out.set(seen(&b.record(i)?));
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+fn seen(r: &RecordView<'_>) -> ottla_record_view {
+    let ((key, key_len), (value, value_len)) = (parts(r.key), parts(r.value));
+    ottla_record_view {
+        offset: r.offset,
+        timestamp_ms: r.timestamp_ms,
+        key,
+        key_len,
+        value,
+        value_len,
+        header_count: r.headers.len(),
+    }
+}
+
+/// Up to `max` records in one call, from number `first` on, counted from 0: the quickest way through a batch. `*count` is how many
+/// there were: fewer than `max` at the batch's end.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_batch_records(
+    batch: *const ottla_batch,
+    first: usize,
+    records: *mut ottla_record_view,
+    max: usize,
+    count: *mut usize,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (b, count) = unsafe { (lent(batch, "batch")?, Out::new(count, "count")?) };
+        count.set(0);
+        if max == 0 {
+            return Ok(());
+        }
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(records, "records") }?;
+        let mut n = 0;
+        b.batch.visit_from(first, |r| {
+            // SAFETY: the caller's array has room for `max`, and `n` stays below.
+            unsafe { out.at(n) }.set(seen(&r));
+            n += 1;
+            n < max
         });
+        count.set(n);
         Ok(())
     };
     // SAFETY: promised by the caller.
@@ -230,7 +270,7 @@ pub unsafe extern "C" fn ottla_batch_headers(
 }
 
 /// Copies the whole batch in one call: keys, values and headers into `arena`, their places into
-/// `index`. Both must be as large as `ottla_batch_describe` says.
+/// `index`. Both must be as large as `ottla_batch_describe` says. What else there is in `arena` means nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_batch_export(
     batch: *const ottla_batch,
@@ -256,9 +296,12 @@ pub unsafe extern "C" fn ottla_batch_export(
         }
         // SAFETY: promised by the caller.
         let index = unsafe { Out::new(index, "index") }?;
+        // In one go where they lie in one piece: then only the places are told.
+        let lies = b.batch.bytes();
+        arena.put(lies.unwrap_or_default())?;
         let mut outcome = Ok(());
         let mut i = 0;
-        b.batch.visit(|r| match arena.record(&r) {
+        b.batch.visit(|r| match arena.record(&r, lies) {
             Ok(entry) if i < index_len => {
                 // SAFETY: the caller's array has room for `index_len`, and `i` is below.
                 unsafe { index.at(i) }.set(entry);
@@ -312,22 +355,38 @@ impl Arena {
         place(at)
     }
 
-    fn nullable(&mut self, bytes: Option<&[u8]>) -> Result<(u32, i32)> {
-        Ok((self.put(bytes.unwrap_or_default())?, length(bytes)))
+    /// Where a key or a value is: its place in `lies`, which is at the front of the arena; without that it is copied.
+    #[inline]
+    fn nullable(&mut self, bytes: Option<&[u8]>, lies: Option<&[u8]>) -> Result<(u32, i32)> {
+        let at = match (bytes, lies) {
+            (None, _) => 0,
+            (Some(bytes), Some(lies)) => {
+                place(bytes.as_ptr().addr().wrapping_sub(lies.as_ptr().addr()))?
+            }
+            (Some(bytes), None) => self.put(bytes)?,
+        };
+        Ok((at, length(bytes)))
     }
 
-    fn record(&mut self, r: &RecordView<'_>) -> Result<ottla_record_index> {
-        let (key_at, key_len) = self.nullable(r.key)?;
-        let (value_at, value_len) = self.nullable(r.value)?;
+    /// Where the copied headers of a record start.
+    #[inline(never)]
+    fn headers(&mut self, r: &RecordView<'_>) -> Result<u32> {
         let headers_at = place(self.at)?;
-        let mut header_count = 0;
         for (name, value) in r.headers.clone() {
             self.put(&length(Some(name)).to_le_bytes())?;
             self.put(name)?;
             self.put(&length(value).to_le_bytes())?;
             self.put(value.unwrap_or_default())?;
-            header_count += 1;
         }
+        Ok(headers_at)
+    }
+
+    #[inline]
+    fn record(&mut self, r: &RecordView<'_>, lies: Option<&[u8]>) -> Result<ottla_record_index> {
+        let (key_at, key_len) = self.nullable(r.key, lies)?;
+        let (value_at, value_len) = self.nullable(r.value, lies)?;
+        let header_count = r.headers.len() as u32;
+        let headers_at = if header_count == 0 { 0 } else { self.headers(r)? };
         Ok(ottla_record_index {
             offset: r.offset,
             timestamp_ms: r.timestamp_ms,
@@ -341,6 +400,7 @@ impl Arena {
     }
 }
 
+#[inline]
 fn place(at: usize) -> Result<u32> {
     u32::try_from(at).map_err(|_| argument_error("the batch is larger than 4 GiB"))
 }

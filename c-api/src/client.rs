@@ -317,6 +317,48 @@ pub unsafe extern "C" fn ottla_client_stats_json(
     unsafe { boundary(error, call) }
 }
 
+/// What the client knows of the cluster now, as JSON: its id, brokers and how they do, topics in use and who leads their
+/// partitions. No broker is asked. It is yours, freed with `ottla_string_free`. Names stay, and there may be more of them in
+/// later versions.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_cluster_json(
+    client: *const ottla_client,
+    json: *mut *mut c_char,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::null(json, "json") }?;
+        // SAFETY: promised by the caller.
+        let cluster = unsafe { lent(client, "client") }?.engine.cluster()?;
+        let json = serde_json::to_string(&cluster).expect("numbers and names are JSON");
+        out.set(c_string(&json).into_raw());
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
+/// What is in the way of reaching brokers now, in words, for programs that give up a wait of their own and want to say why; null if
+/// nothing is that is known. It is yours, freed with `ottla_string_free`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ottla_client_in_the_way(
+    client: *const ottla_client,
+    words: *mut *mut c_char,
+    error: *mut *mut ottla_error,
+) -> ottla_status {
+    let call = || {
+        // SAFETY: promised by the caller.
+        let (client, out) = unsafe { (lent(client, "client")?, Out::null(words, "words")?) };
+        if let Some(words) = client.engine.in_the_way()? {
+            out.set(c_string(&words).into_raw());
+        }
+        Ok(())
+    };
+    // SAFETY: promised by the caller.
+    unsafe { boundary(error, call) }
+}
+
 /// Frees a string that a call gave out through a pointer. Null is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_string_free(string: *mut c_char) {

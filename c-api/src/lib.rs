@@ -32,6 +32,7 @@ mod security;
 mod status;
 mod steering;
 mod test_broker;
+mod test_commands;
 mod test_groups;
 
 pub use ack::*;
@@ -51,6 +52,7 @@ pub use security::*;
 pub use status::*;
 pub use steering::*;
 pub use test_broker::*;
+pub use test_commands::*;
 pub use test_groups::*;
 
 #[cfg(test)]

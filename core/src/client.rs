@@ -315,6 +315,11 @@ impl Client {
         self.pool().explain_by_any(error)
     }
 
+    /// What is in the way of reaching brokers now, in words. For bindings, whose hosts end waits themselves.
+    pub(crate) fn in_the_way(&self) -> Option<String> {
+        self.pool().in_the_way()
+    }
+
     /// What this client knows of the cluster now: brokers and how they do, topics in use and who leads
     /// their partitions. No broker is asked.
     pub fn cluster(&self) -> ClusterView {

@@ -16,13 +16,14 @@ static void interrupt(int number) {
   interrupted = 1;
 }
 
-/* Every call returns a status and, if wanted, an error that says what to do. */
-static void check(ottla_status status, ottla_error *error) {
+/* Every call returns a status and, if wanted, an error that says what to do. Where the error is, and not what it is: C may
+ * look at the second argument before the call in the first. */
+static void check(ottla_status status, ottla_error **error) {
   if (status == OTTLA_STATUS_OK) {
     return;
   }
-  fprintf(stderr, "%s. %s\n", ottla_error_message(error), ottla_error_advice(error));
-  ottla_error_free(error);
+  fprintf(stderr, "%s. %s\n", ottla_error_message(*error), ottla_error_advice(*error));
+  ottla_error_free(*error);
   exit(1);
 }
 
@@ -40,7 +41,7 @@ static void print_event(const ottla_event *event) {
   for (size_t i = 0; i < ottla_partitions_len(partitions); i++) {
     ottla_partition at;
     ottla_error *error = NULL;
-    check(ottla_partitions_at(partitions, i, &at, &error), error);
+    check(ottla_partitions_at(partitions, i, &at, &error), &error);
     printf("%s[%" PRId32 "] %s\n", at.topic, at.partition, what);
   }
 }
@@ -58,14 +59,14 @@ int main(int argc, char **argv) {
   ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
   options.bootstrap = argv[1];
   ottla_client *client = NULL;
-  check(ottla_client_connect(&options, &client, &error), error);
+  check(ottla_client_connect(&options, &client, &error), &error);
 
   ottla_consumer_options reading = OTTLA_CONSUMER_OPTIONS_INIT;
   reading.topics = &topic;
   reading.topic_count = 1;
   reading.group = argv[2];
   ottla_consumer *consumer = NULL;
-  check(ottla_consumer_new(client, &reading, &consumer, &error), error);
+  check(ottla_consumer_new(client, &reading, &consumer, &error), &error);
 
   while (!interrupted) {
     ottla_batch *batch = NULL;
@@ -76,7 +77,7 @@ int main(int argc, char **argv) {
       /* Tried again as long as it is asked for. */
       fprintf(stderr, "%s\n", ottla_error_message(error));
       if (ottla_error_is_fatal(error)) {
-        check(status, error);
+        check(status, &error);
       }
       ottla_error_free(error);
       continue;
@@ -85,7 +86,7 @@ int main(int argc, char **argv) {
     ottla_event_free(event);
     for (size_t i = 0; i < ottla_batch_len(batch) && !interrupted; i++) {
       ottla_record_view record;
-      check(ottla_batch_record(batch, i, &record, &error), error);
+      check(ottla_batch_record(batch, i, &record, &error), &error);
       /* Those before it are done: an interrupt leaves undone no more than this one. */
       ottla_batch_reached(batch, record.offset);
       printf("%" PRId64 ": %.*s\n", record.offset, (int)record.value_len, (const char *)record.value);
@@ -94,7 +95,7 @@ int main(int argc, char **argv) {
   }
 
   /* Commits what is done, and leaves, so that others have the partitions at once. */
-  check(ottla_consumer_leave_wait(consumer, -1, &error), error);
+  check(ottla_consumer_leave_wait(consumer, -1, &error), &error);
   ottla_consumer_free(consumer);
   ottla_client_free(client);
   return 0;

@@ -42,6 +42,9 @@ func NewSecureCluster(t testing.TB, security ottla.BrokerSecurity, brokers int, 
 // Bootstrap is where to reach it, for ottla.Brokers or any other Kafka client.
 func (b *Broker) Bootstrap() string { return b.embedded.Bootstrap() }
 
+// Addresses are the same one by one.
+func (b *Broker) Addresses() []string { return b.embedded.Addresses() }
+
 // CA is what clients are to trust, in PEM: ottla.TLS(ottla.CA(broker.CA())). "" without TLS.
 func (b *Broker) CA() string { return b.embedded.CA() }
 

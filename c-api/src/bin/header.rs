@@ -8,6 +8,26 @@ use cbindgen::{Builder, Config, DocumentationStyle, EnumConfig, ExportConfig, La
 const TOP: &str = include_str!("../../include/top.h");
 const BOTTOM: &str = include_str!("../../include/bottom.h");
 
+/// What a program is compiled with; `ottla_version()` is what it runs with.
+fn version() -> String {
+    let (version, number) = (env!("CARGO_PKG_VERSION"), |text: &str| text.parse().unwrap_or(0u32));
+    let (major, minor, patch) = (
+        number(env!("CARGO_PKG_VERSION_MAJOR")),
+        number(env!("CARGO_PKG_VERSION_MINOR")),
+        number(env!("CARGO_PKG_VERSION_PATCH")),
+    );
+    format!(
+        "\n/* The version of this header; ottla_version() is that of the library. */\n\
+         #define OTTLA_VERSION \"{version}\"\n\
+         #define OTTLA_VERSION_MAJOR {major}\n\
+         #define OTTLA_VERSION_MINOR {minor}\n\
+         #define OTTLA_VERSION_PATCH {patch}\n\
+         /* For comparisons by the preprocessor: 0.1.0 is 1000. */\n\
+         #define OTTLA_VERSION_NUMBER {}",
+        (major * 1000 + minor) * 1000 + patch
+    )
+}
+
 fn main() -> ExitCode {
     let root = concat!(env!("CARGO_MANIFEST_DIR"));
     let path = std::path::Path::new(root).join("include/ottla.h");
@@ -17,6 +37,7 @@ fn main() -> ExitCode {
         cpp_compat: true,
         include_guard: Some("OTTLA_H".into()),
         header: Some(TOP.trim_end().into()),
+        after_includes: Some(version()),
         trailer: Some(BOTTOM.trim_end().into()),
         documentation_style: DocumentationStyle::C99,
         line_length: 100,

@@ -21,11 +21,11 @@ static void fail(const char *what) {
   exit(1);
 }
 
-static void check(ottla_status status, ottla_error *error, const char *what) {
+static void check(ottla_status status, ottla_error **error, const char *what) {
   if (status != OTTLA_STATUS_OK) {
     fprintf(stderr, "interop: %s: %s: %s; %s\n", what, ottla_status_name(status),
-            ottla_error_message(error), ottla_error_advice(error));
-    ottla_error_free(error);
+            ottla_error_message(*error), ottla_error_advice(*error));
+    ottla_error_free(*error);
     exit(1);
   }
 }
@@ -35,7 +35,7 @@ static ottla_client *connect_to(const char *bootstrap) {
   ottla_client *client = NULL;
   ottla_error *error = NULL;
   options.bootstrap = bootstrap;
-  check(ottla_client_connect(&options, &client, &error), error, "connecting");
+  check(ottla_client_connect(&options, &client, &error), &error, "connecting");
   return client;
 }
 
@@ -156,9 +156,9 @@ static bool take(ottla_client *client, int64_t timeout_ms, uint64_t *acknowledge
   size_t count = 0;
   ottla_error *error = NULL;
   bool space = false;
-  check(ottla_poll(client, done, 64, timeout_ms, &count, &error), error, "polling");
+  check(ottla_poll(client, done, 64, timeout_ms, &count, &error), &error, "polling");
   for (size_t i = 0; i < count; i++) {
-    check(ottla_error_status(done[i].error), done[i].error, "a record was not written");
+    check(ottla_error_status(done[i].error), &done[i].error, "a record was not written");
     if (done[i].kind == OTTLA_COMPLETION_DELIVERY) {
       *acknowledged += done[i].count;
     }
@@ -198,7 +198,7 @@ static void write_topic(const char *bootstrap, const char *topic, const char *pa
   options.compression = compression(codec);
   /* Room for records that are a full MiB without what belongs to them. */
   options.max_record_size = 2 << 20;
-  check(ottla_producer_new(client, &options, &producer, &error), error, "making the producer");
+  check(ottla_producer_new(client, &options, &producer, &error), &error, "making the producer");
   struct entry entry = {0};
   uint64_t sent = 0, acknowledged = 0;
   while (next_entry(file, &entry)) {
@@ -207,7 +207,7 @@ static void write_topic(const char *bootstrap, const char *topic, const char *pa
       ottla_status status = ottla_producer_send_batch(producer, topic, &entry.record, 1, sent,
                                                       &accepted, &error);
       if (status != OTTLA_STATUS_BUFFER_FULL) {
-        check(status, error, "sending");
+        check(status, &error, "sending");
         break;
       }
       ottla_error_free(error);
@@ -219,7 +219,7 @@ static void write_topic(const char *bootstrap, const char *topic, const char *pa
       take(client, 0, &acknowledged);
     }
   }
-  check(ottla_producer_flush_wait(producer, -1, &error), error, "flushing");
+  check(ottla_producer_flush_wait(producer, -1, &error), &error, "flushing");
   while (acknowledged < sent) {
     take(client, -1, &acknowledged);
   }
@@ -262,24 +262,24 @@ static void read_topic(const char *bootstrap, const char *topic, uint64_t count,
   options.topics = &topic;
   options.topic_count = 1;
   options.start = OTTLA_START_EARLIEST;
-  check(ottla_consumer_new(client, &options, &consumer, &error), error, "making the consumer");
+  check(ottla_consumer_new(client, &options, &consumer, &error), &error, "making the consumer");
   ottla_header *headers = NULL;
   size_t capacity = 0;
   uint64_t seen = 0;
   while (seen < count) {
     ottla_batch *batch = NULL;
     ottla_batch_info info;
-    check(ottla_consumer_next(consumer, READ_TIMEOUT_MS, &batch, &error), error, "reading");
+    check(ottla_consumer_next(consumer, READ_TIMEOUT_MS, &batch, &error), &error, "reading");
     if (batch == NULL) {
       fprintf(stderr, "interop: nothing more after %" PRIu64 " of %" PRIu64 " records\n", seen,
               count);
       exit(1);
     }
-    check(ottla_batch_describe(batch, &info, &error), error, "reading");
+    check(ottla_batch_describe(batch, &info, &error), &error, "reading");
     for (size_t i = 0; i < info.record_count && seen < count; i++, seen++) {
       ottla_record_view r;
       size_t n = 0;
-      check(ottla_batch_record(batch, i, &r, &error), error, "reading");
+      check(ottla_batch_record(batch, i, &r, &error), &error, "reading");
       if (r.header_count > capacity) {
         capacity = r.header_count;
         headers = realloc(headers, capacity * sizeof *headers);
@@ -287,7 +287,7 @@ static void read_topic(const char *bootstrap, const char *topic, uint64_t count,
           fail("out of memory");
         }
       }
-      check(ottla_batch_headers(batch, i, headers, capacity, &n, &error), error, "reading");
+      check(ottla_batch_headers(batch, i, headers, capacity, &n, &error), &error, "reading");
       put_u32(file, (uint32_t)info.partition);
       put_u32(file, (uint32_t)r.offset);
       put_u32(file, (uint32_t)((uint64_t)r.offset >> 32));

@@ -90,8 +90,8 @@ struct FetchedBatch {
 }
 
 impl FetchedBatch {
-    fn get(&self, i: usize) -> Option<RecordRef<'_>> {
-        let starts = self.starts.get_or_init(|| {
+    fn starts(&self) -> &[RecordPosition] {
+        self.starts.get_or_init(|| {
             let mut starts = Vec::with_capacity(self.batch.len());
             let mut records = self.batch.iter();
             loop {
@@ -101,11 +101,15 @@ impl FetchedBatch {
                     None => return starts,
                 }
             }
-        });
-        self.batch.iter_from(*starts.get(i)?).next()
+        })
+    }
+
+    fn get(&self, i: usize) -> Option<RecordRef<'_>> {
+        self.batch.iter_from(*self.starts().get(i)?).next()
     }
 }
 
+#[inline(always)]
 fn view(r: RecordRef<'_>) -> RecordView<'_> {
     RecordView {
         offset: r.offset(),
@@ -143,6 +147,21 @@ enum HeaderSource<'a> {
 }
 
 impl<'a> HeaderViews<'a> {
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            HeaderSource::Packed { left, .. } => *left,
+            HeaderSource::FetchedBatch(headers) => headers.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub(super) fn packed(cursor: Cursor<'a>, left: usize) -> Self {
         Self(HeaderSource::Packed { cursor, left })
     }
@@ -275,14 +294,57 @@ impl Batch {
         }
     }
 
-    /// All records in order, each given to `visit` until that says `false`.
-    pub fn visit(&self, mut visit: impl FnMut(RecordView<'_>) -> bool) {
+    /// The bytes in which all keys and values lie that [`visit`](Self::visit) gives, for hosts that copy them in one go. `None` if
+    /// they do not lie in one piece.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Source::Echo(..) => None,
+            Source::Fetched(f) => Some(f.batch.iter().bytes()),
+        }
+    }
+
+    /// How many headers its records have together, and how many bytes of names and values: at most, and known without a look
+    /// at them if [`bytes`](Self::bytes) are.
+    pub fn headers(&self) -> (usize, usize) {
         match &self.0 {
             Source::Echo(b, _) => {
-                let _ = (0..b.len()).map_while(|i| b.get(i)).all(&mut visit);
+                let records = (0..b.len()).filter_map(|i| b.get(i));
+                let headers = records.flat_map(|r| r.headers);
+                headers.fold((0, 0), |(n, bytes), (name, value)| {
+                    (n + 1, bytes + name.len() + value.map_or(0, <[u8]>::len))
+                })
+            }
+            Source::Fetched(f) => f.batch.records.headers(),
+        }
+    }
+
+    /// All records in order, each given to `visit` until that says `false`.
+    #[inline]
+    pub fn visit(&self, visit: impl FnMut(RecordView<'_>) -> bool) {
+        self.visit_from(0, visit);
+    }
+
+    /// The same from record number `first` on.
+    #[inline]
+    pub fn visit_from(&self, first: usize, mut visit: impl FnMut(RecordView<'_>) -> bool) {
+        match &self.0 {
+            Source::Echo(b, _) => {
+                let _ = (first..b.len()).map_while(|i| b.get(i)).all(&mut visit);
             }
             Source::Fetched(f) => {
-                let _ = f.batch.iter().map(view).all(&mut visit);
+                let records = match first {
+                    0 => f.batch.iter(),
+                    _ => match f.starts().get(first) {
+                        Some(start) => f.batch.iter_from(*start),
+                        None => return,
+                    },
+                };
+                // A loop of its own: a record need not pass through memory, nor be looked at where nobody does.
+                for record in records {
+                    if !visit(view(record)) {
+                        return;
+                    }
+                }
             }
         }
     }

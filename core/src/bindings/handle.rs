@@ -14,6 +14,7 @@ use super::producer::{HostProducer, ProducerCore};
 use super::queue::CompletionQueue;
 use crate::admin::NewTopic;
 use crate::client::Client;
+use crate::cluster::ClusterView;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::{self, Origin};
@@ -156,6 +157,23 @@ impl HostClient {
         Ok(match self.backend()? {
             Backend::Echo(_) => Stats::default(),
             Backend::Client(client) => client.stats(),
+        })
+    }
+
+    /// What the client knows of the cluster now; nothing for an echo. No broker is asked.
+    pub fn cluster(&self) -> Result<ClusterView> {
+        Ok(match self.backend()? {
+            Backend::Echo(_) => ClusterView::default(),
+            Backend::Client(client) => client.cluster(),
+        })
+    }
+
+    /// What is in the way of reaching brokers now, in words, for hosts that end waits themselves; `None` if nothing is that is
+    /// known.
+    pub fn in_the_way(&self) -> Result<Option<String>> {
+        Ok(match self.backend()? {
+            Backend::Echo(_) => None,
+            Backend::Client(client) => client.in_the_way(),
         })
     }
 

@@ -208,13 +208,13 @@ impl HostProducer {
         let sink: Arc<dyn RunSink> = Arc::clone(&self.core.deliveries) as _;
         // What the record that is refused, the last that is looked at, would take.
         let wanted = Cell::new(0);
-        let mut records = entries.map(|entry| {
+        let records = entries.map(|entry| {
             wanted.set(entry.footprint());
             record(topic, &entry)
         });
         let id = self.core.deliveries.begin(tag);
         let before = producer.releases();
-        let (accepted, refused) = producer.submit_run(&sink, id, 0, &mut records);
+        let (accepted, refused) = producer.submit_run(&sink, id, records);
         // Callers give at most `u32::MAX` records.
         self.core.deliveries.accepted(id, u32::try_from(accepted).unwrap_or(u32::MAX));
         if refused.as_ref().is_some_and(|e| e.kind() == ErrorKind::BufferFull) {

@@ -104,6 +104,21 @@ impl Pool {
         told
     }
 
+    /// The same in words alone, of all brokers; `None` if nothing is in the way that is known.
+    pub(crate) fn in_the_way(&self) -> Option<String> {
+        let now = self.env().now();
+        let mut words: Vec<String> = Vec::new();
+        let members = self.members();
+        let troubles = members.iter().filter_map(|broker| self.trouble_with(broker.id, now));
+        for trouble in troubles.chain(self.trouble_with_all(now)).take(NAMED) {
+            let one = trouble.error.message();
+            if !words.iter().any(|before| before == one) {
+                words.push(one.to_owned());
+            }
+        }
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+
     /// The same for a wait that may have been for any broker.
     pub(crate) fn explain_by_any(&self, error: Error) -> Error {
         let ids: Vec<i32> = self.members().iter().map(|broker| broker.id).collect();

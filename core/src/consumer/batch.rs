@@ -28,7 +28,7 @@ pub struct Records<'a>(RecordIter<'a>);
 impl<'a> Iterator for Records<'a> {
     type Item = RecordRef<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<RecordRef<'a>> {
         self.0.next()
     }
@@ -40,7 +40,12 @@ impl<'a> Iterator for Records<'a> {
 
 impl ExactSizeIterator for Records<'_> {}
 
-impl Records<'_> {
+impl<'a> Records<'a> {
+    /// The bytes in which the records from the next one on lie, one behind the other.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.0.bytes()
+    }
+
     /// Where the next record starts, for [`Batch::iter_from`].
     #[inline]
     pub fn position(&self) -> RecordPosition {

@@ -357,27 +357,20 @@ impl Producer {
         self.inner.accumulator.append(self.shard, record, &self.inner.unread)
     }
 
-    /// Appends records in order without waiting and stops at the first that is not taken: with
+    /// Appends records of one topic in order without waiting and stops at the first that is not taken: with
     /// `BufferFull` it would be later. What is taken is reported to `sink` in runs. For bindings.
-    pub(crate) fn submit_run<'r>(
+    pub(crate) fn submit_run<'a>(
         &self,
-        sink: &Arc<dyn RunSink>,
+        sink: &'a Arc<dyn RunSink>,
         tag: u64,
-        first: u32,
-        records: &mut dyn Iterator<Item = Record<'r>>,
+        records: impl Iterator<Item = Record<'a>>,
     ) -> (usize, Option<Error>) {
-        let mut taken = 0;
-        for record in records {
-            let run = RunTag { sink, tag, index: first + taken as u32 };
-            match self
-                .check_open()
-                .and_then(|()| self.inner.accumulator.append_run(self.shard, &record, run))
-            {
-                Ok(()) => taken += 1,
-                Err(e) => return (taken, Some(e)),
-            }
+        if let Err(error) = self.check_open() {
+            return (0, Some(error));
         }
-        (taken, None)
+        let run = RunTag { sink, tag, index: 0 };
+        let (taken, result) = self.inner.accumulator.append_submission(self.shard, run, records);
+        (taken, result.err())
     }
 
     /// How often buffer space was given back. For bindings.

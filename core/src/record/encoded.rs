@@ -86,19 +86,36 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Walks `count` records, which are to be all that `bytes` holds, at offsets of at most `last_delta`. Gives the
-/// layout of late, or the index of the first that is damaged, which is `count` if there are bytes behind the last.
-pub(super) fn walk_checked(bytes: &[u8], count: i32, last_delta: i64) -> Result<Layout, i32> {
+/// What a walk over all records of a batch has found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walked {
+    /// The layout of late.
+    pub(super) layout: Layout,
+    /// How many headers there are, and how many bytes they take.
+    pub(super) headers: usize,
+    pub(super) header_bytes: usize,
+}
+
+/// Walks `count` records, which are to be all that `bytes` holds, at offsets of at most `last_delta`. Fails with
+/// the index of the first that is damaged, which is `count` if there are bytes behind the last.
+pub(super) fn walk_checked(bytes: &[u8], count: i32, last_delta: i64) -> Result<Walked, i32> {
     let mut walk = Walk::new(bytes, Layout::NONE);
+    let (mut headers, mut header_bytes) = (0, 0);
     for index in 0..count {
         let ok = walk.take().is_some_and(|record| {
+            headers += record.header_count;
+            header_bytes += record.headers.len();
             (0..=last_delta).contains(&record.offset_delta) && record.headers_are_sound()
         });
         if !ok {
             return Err(index);
         }
     }
-    if walk.rest().is_empty() { Ok(walk.layout) } else { Err(count) }
+    if walk.rest().is_empty() {
+        Ok(Walked { layout: walk.layout, headers, header_bytes })
+    } else {
+        Err(count)
+    }
 }
 
 /// Where the fields of a record are that has no headers, a value that is not null, and numbers of one or two

@@ -373,7 +373,7 @@ impl RawBatch {
             return Err(RecordError::Header { base_offset, what });
         }
         let last_delta = self.last_offset - base_offset;
-        let layout = walk_checked(&payload, self.count, last_delta).map_err(|index| {
+        let walked = walk_checked(&payload, self.count, last_delta).map_err(|index| {
             if index < self.count {
                 return RecordError::Record { base_offset, index };
             }
@@ -387,7 +387,7 @@ impl RawBatch {
             max_timestamp: self.max_timestamp,
             log_append: self.log_append,
             count: self.count,
-            layout,
+            walked,
         };
         Ok(RecordBatch::new(payload, meta))
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::encoded::{Encoded, Layout, Walk, take_header, take_record};
+use super::encoded::{Encoded, Walk, Walked, take_header, take_record};
 
 /// Records of one partition that one producer wrote together, with rising offsets: compaction may leave gaps.
 ///
@@ -33,8 +33,8 @@ pub(super) struct Meta {
     /// The broker set the time of every record, which `max_timestamp` is.
     pub(super) log_append: bool,
     pub(super) count: i32,
-    /// What its records look like, as the walk left it.
-    pub(super) layout: Layout,
+    /// What its records look like, as the walk found them.
+    pub(super) walked: Walked,
 }
 
 impl RecordBatch {
@@ -73,6 +73,11 @@ impl RecordBatch {
         self.meta.leader_epoch
     }
 
+    /// How many headers its records have together, and how many bytes those take as encoded.
+    pub(crate) fn headers(&self) -> (usize, usize) {
+        (self.meta.walked.headers, self.meta.walked.header_bytes)
+    }
+
     /// Bytes of memory the records take, decompressed.
     #[cfg(any(test, feature = "fuzz-internals"))]
     pub(crate) fn payload_len(&self) -> usize {
@@ -81,7 +86,7 @@ impl RecordBatch {
 
     /// The records in offset order.
     pub fn iter(&self) -> RecordIter<'_> {
-        let walk = Walk::new(&self.payload, self.meta.layout);
+        let walk = Walk::new(&self.payload, self.meta.walked.layout);
         RecordIter { walk, meta: &self.meta, left: self.len() }
     }
 
@@ -91,7 +96,7 @@ impl RecordBatch {
     #[inline]
     pub fn iter_from(&self, position: RecordPosition) -> RecordIter<'_> {
         let start = self.payload.len().saturating_sub(position.rest as usize);
-        let walk = Walk::new(&self.payload[start..], self.meta.layout);
+        let walk = Walk::new(&self.payload[start..], self.meta.walked.layout);
         RecordIter { walk, meta: &self.meta, left: position.left as usize }
     }
 }
@@ -123,7 +128,12 @@ pub struct RecordPosition {
     left: u32,
 }
 
-impl RecordIter<'_> {
+impl<'a> RecordIter<'a> {
+    /// The bytes in which the records from the next one on lie, one behind the other.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.walk.rest()
+    }
+
     /// Where the next record starts, for [`RecordBatch::iter_from`].
     #[inline]
     pub fn position(&self) -> RecordPosition {

@@ -88,7 +88,7 @@ func handle(ctx context.Context, client *ottla.Client, group, topic string, do f
 		case err != nil:
 			log.Print(err) // Tried again as long as the loop goes on.
 		default:
-			do(record)
+			do(&record)
 		}
 	}
 	return consumer.Close()

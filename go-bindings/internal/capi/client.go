@@ -182,6 +182,28 @@ func (c *Client) CreateTopic(topic string, partitions int32, replication int16, 
 
 // StatsJSON is what the handles of the client's cluster have done, as JSON.
 func (c *Client) StatsJSON() (string, *Failure) {
+	return c.told(func(text **C.char, e **C.ottla_error) C.ottla_status {
+		return C.ottla_client_stats_json(c.h, text, e)
+	})
+}
+
+// ClusterJSON is what the client knows of its cluster, as JSON.
+func (c *Client) ClusterJSON() (string, *Failure) {
+	return c.told(func(text **C.char, e **C.ottla_error) C.ottla_status {
+		return C.ottla_client_cluster_json(c.h, text, e)
+	})
+}
+
+// InTheWay is what is in the way of reaching brokers; "" if nothing is that is known.
+func (c *Client) InTheWay() string {
+	words, _ := c.told(func(text **C.char, e **C.ottla_error) C.ottla_status {
+		return C.ottla_client_in_the_way(c.h, text, e)
+	})
+	return words
+}
+
+// told is a text that a call gives.
+func (c *Client) told(call func(**C.char, **C.ottla_error) C.ottla_status) (string, *Failure) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.h == nil {
@@ -189,10 +211,13 @@ func (c *Client) StatsJSON() (string, *Failure) {
 	}
 	var text *C.char
 	var e *C.ottla_error
-	if f := outcome(C.ottla_client_stats_json(c.h, &text, &e), e); f != nil {
+	if f := outcome(call(&text, &e), e); f != nil {
 		return "", f
 	}
 	defer C.ottla_string_free(text)
+	if text == nil {
+		return "", nil
+	}
 	return C.GoString(text), nil
 }
 

@@ -11,6 +11,7 @@ package capi
 import "C"
 
 import (
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -49,6 +50,41 @@ type Consumer struct {
 	users int
 	gone  bool
 	h     *C.ottla_consumer
+
+	// topic is the name of the last batch's, of the call that reads.
+	topic string
+
+	// spare are indices of batches that are gone.
+	spareMu sync.Mutex
+	spare   [][]Index
+}
+
+// mostSpare indices are kept: as many as there may be loops over one consumer at once, mostly.
+const mostSpare = 4
+
+// GiveBack says that nobody looks at the batch's index any more.
+func (c *Consumer) GiveBack(batch *Batch) {
+	index := batch.Index[:0]
+	batch.Index = nil
+	c.spareMu.Lock()
+	defer c.spareMu.Unlock()
+	if len(c.spare) < mostSpare {
+		c.spare = append(c.spare, index)
+	}
+}
+
+// places gives an index for so many records.
+func (c *Consumer) places(n int) []Index {
+	c.spareMu.Lock()
+	defer c.spareMu.Unlock()
+	if last := len(c.spare) - 1; last >= 0 {
+		index := c.spare[last]
+		c.spare = c.spare[:last]
+		if n <= cap(index) {
+			return index[:n]
+		}
+	}
+	return make([]Index, n)
 }
 
 // Use keeps the handle until Done; false once it is to be freed.
@@ -142,7 +178,7 @@ var (
 	_ [unsafe.Offsetof(Index{}.HeaderCount)]struct{} = [unsafe.Offsetof(C.ottla_record_index{}.header_count)]struct{}{}
 )
 
-// Batch is a batch copied out of the library: one arena, places in it.
+// Batch is a batch copied out of the library: one arena, places in it. Index is given back once it was looked at.
 type Batch struct {
 	Topic      string
 	Partition  int32
@@ -191,33 +227,37 @@ func (c *Consumer) TryNext(ends *Ends) (out *Batch, reached bool, _ *Failure) {
 	if batch == nil {
 		return nil, bool(there), nil
 	}
-	out, f := unload(batch)
+	out, f := c.unload(batch)
 	return out, false, f
 }
 
 // unload copies a batch and frees it.
-func unload(batch *C.ottla_batch) (*Batch, *Failure) {
+func (c *Consumer) unload(batch *C.ottla_batch) (*Batch, *Failure) {
 	defer C.ottla_batch_free(batch)
 	var info C.ottla_batch_info
 	var e *C.ottla_error
 	if f := outcome(C.ottla_batch_describe(batch, &info, &e), e); f != nil {
 		return nil, f
 	}
+	if name := unsafe.Slice((*byte)(unsafe.Pointer(info.topic)), int(info.topic_len)); c.topic != string(name) {
+		c.topic = string(name)
+	}
 	out := &Batch{
-		Topic:      C.GoStringN(info.topic, C.int(info.topic_len)),
+		Topic:      c.topic,
 		Partition:  int32(info.partition),
 		NextOffset: int64(info.next_offset),
 		// Never empty, so that an empty key or value has somewhere to point: nil means null.
-		Arena: make([]byte, max(1, int(info.arena_len))),
+		Arena: dirty(max(1, int(info.arena_len))),
 	}
 	var f *Failure
 	if out.Wanted, f = wanted(batch); f != nil {
 		return nil, f
 	}
-	if info.record_count == 0 {
+	n := int(info.record_count)
+	if n == 0 {
 		return out, nil
 	}
-	out.Index = make([]Index, info.record_count)
+	out.Index = c.places(n)
 	status := C.ottla_batch_export(
 		batch,
 		(*C.uint8_t)(unsafe.Pointer(&out.Arena[0])),
@@ -230,6 +270,15 @@ func unload(batch *C.ottla_batch) (*Batch, *Failure) {
 		return nil, f
 	}
 	return out, nil
+}
+
+// dirty is memory that holds anything. To clear it costs as much as to fill it.
+func dirty(n int) []byte {
+	var b strings.Builder
+	b.Grow(n)
+	// So that there is a byte to point to; what is behind it is the builder's as well.
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), n)
 }
 
 // Seek goes on elsewhere in a partition that is read.

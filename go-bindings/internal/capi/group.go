@@ -81,6 +81,13 @@ func (w *Wanted) Standing() Standing {
 	return min(standing, Left)
 }
 
+// IsCurrent tells whether Standing is Current: small enough to be inlined, as it is asked for every record.
+func (w *Wanted) IsCurrent() bool {
+	current := atomic.LoadUint32(w.shared.standing) == uint32(Current)
+	runtime.KeepAlive(w)
+	return current
+}
+
 // Reached says, without a call, that the record at this offset is in hand: those of the batch before it are done.
 func (w *Wanted) Reached(offset int64) {
 	if w.shared.reached != nil {
@@ -155,7 +162,7 @@ func (c *Consumer) TryNextEvent() (*Batch, *Event, *Failure) {
 		return nil, nil, f
 	}
 	if batch != nil {
-		out, f := unload(batch)
+		out, f := c.unload(batch)
 		return out, nil, f
 	}
 	if event == nil {

@@ -203,3 +203,18 @@ func (b *TestBroker) Free() {
 		b.h = nil
 	}
 }
+
+// Do has the cluster do what a command in JSON says; the answer is JSON.
+func (b *TestBroker) Do(command string) (string, *Failure) {
+	var m memory
+	defer func() { m.free() }()
+	var answer *C.char
+	f := b.with(func(h *C.ottla_test_broker, e **C.ottla_error) C.ottla_status {
+		return C.ottla_test_broker_do(h, m.text(command), &answer, e)
+	})
+	if f != nil {
+		return "", f
+	}
+	defer C.ottla_string_free(answer)
+	return C.GoString(answer), nil
+}

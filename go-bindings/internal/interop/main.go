@@ -139,7 +139,7 @@ func read(ctx context.Context, client *ottla.Client, topic string, count int, pa
 				}
 				return fmt.Errorf("after %d of %d records: %w", got, count, err)
 			}
-			buf = appendRecord(buf[:0], record)
+			buf = appendRecord(buf[:0], &record)
 			if _, err := out.Write(buf); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ use crate::worker::{Client, Direction, Figure, Job, Length};
 const USAGE: &str =
     "usage: ottla-bench [produce | consume | all | memory | pace [TASK ...]] [--only FIGURE] [--records N] \
 [--seconds N] [--rounds N] [--json]
+       ottla-bench bindings [--program LANGUAGE:CLIENT=PATH ...] [--only FIGURE ...] [--records N] [--rounds N] [--json]
 
   memory         in place of that: the most memory that a consumer takes in its default settings, for each
                  codec, of 1 partition and of 1,000; fails if that is above the bound
@@ -15,6 +16,7 @@ const USAGE: &str =
                  second and at many, and of reading them; TASK: that alone (10 to 100000, each, flush,
                  each-at-once, fetch-100, fetch-1000, fetch-at-once-1000)
   pace --real    what 4 clients with 1,000 records a second cost a real broker, and 40 with 100
+  bindings       what a record costs through a binding, by the programs of tests/bench/go and tests/bench/c
   --only FIGURE  this figure alone, by its name in --json without _cpu_ns
   --records N    records per measurement (default 4000000)
   --seconds N    in place of that: records for so long, to look at memory
@@ -26,6 +28,8 @@ const USAGE: &str =
 pub(crate) enum Mode {
     /// Started by a user.
     Measure(Args),
+    /// The same, with programs in other languages.
+    Bindings(Bindings),
     /// Started by the first: brokers until standard input ends.
     Broker {
         kind: Kind,
@@ -62,6 +66,63 @@ pub(crate) struct Args {
     pub(crate) real: bool,
     rounds: Option<usize>,
     pub(crate) json: bool,
+}
+
+/// Of a measurement through bindings.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    pub(crate) programs: Vec<Program>,
+    /// By the names in --json without _cpu_ns; none: all.
+    pub(crate) only: Vec<String>,
+    pub(crate) records: usize,
+    pub(crate) rounds: usize,
+    pub(crate) json: bool,
+}
+
+/// A client in another language.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) language: String,
+    pub(crate) client: String,
+    pub(crate) path: String,
+}
+
+impl Bindings {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed = Self {
+            programs: Vec::new(),
+            only: Vec::new(),
+            records: 4_000_000,
+            rounds: 3,
+            json: false,
+        };
+        while let Some(arg) = args.next() {
+            if arg == "--json" {
+                parsed.json = true;
+                continue;
+            }
+            let value = args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"))?;
+            let number = || {
+                let number = value.parse().ok().filter(|n| *n > 0);
+                number.ok_or_else(|| format!("{arg} needs a number above 0\n{USAGE}"))
+            };
+            match arg.as_str() {
+                "--program" => {
+                    let named = value.split_once('=').and_then(|(who, path)| {
+                        let (language, client) = who.split_once(':')?;
+                        let (language, client) = (language.to_owned(), client.to_owned());
+                        Some(Program { language, client, path: path.to_owned() })
+                    });
+                    parsed.programs.push(named.ok_or(USAGE)?);
+                }
+                "--only" => parsed.only.push(value),
+                "--records" => parsed.records = number()?,
+                "--rounds" => parsed.rounds = number()?,
+                _ => return Err(format!("unknown argument '{arg}'\n{USAGE}")),
+            }
+        }
+        Ok(parsed)
+    }
 }
 
 impl Args {
@@ -101,6 +162,7 @@ impl Args {
                     let kind = args.next().and_then(|name| Kind::named(&name));
                     return Ok(Mode::Broker { kind: kind.ok_or("brokers of no kind")? });
                 }
+                "bindings" => return Bindings::parse(args).map(Mode::Bindings),
                 "worker" => return worker(args),
                 "paced" => return paced(args),
                 _ => match (&mut parsed.pace, Task::parse(&arg)) {

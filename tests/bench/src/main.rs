@@ -6,6 +6,7 @@
 //! from the same run, since a machine that other work shares gives ratios and not absolute values.
 
 mod args;
+mod bindings;
 mod broker;
 mod memory;
 mod pace;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Mode::Memory => memory::measure(),
         Mode::MemoryOf { case, role, bootstrap } => memory::run(&case, role, &bootstrap),
         Mode::Measure(args) => measure(&args),
+        Mode::Bindings(args) => bindings::measure(&args),
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,16 +30,19 @@ const REAL: &str = "real_";
 /// a fork, as the C library does: a child now and then waits for one for ever.
 const FORKS: &str = "test_forks";
 
-/// The header alone, in the standards of C that there are, and as C++.
+/// The header alone and what it defines, in the standards of C that there are, and as C++.
 pub(crate) fn check_header(place: &mut Place, log: &mut Log) -> Result<Counts, String> {
     let mut all = Counts::default();
-    for (language, standard) in [("c", "c99"), ("c", "c11"), ("c", "c2x"), ("c++", "c++17")] {
-        let mut command = place.command(machine::cc());
-        command.args(["-x", language]).arg(format!("-std={standard}"));
-        command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]);
-        command.arg(place.root().join("c-api/include/ottla.h"));
-        log.prepare(command, LIMIT)?;
-        all += Counts::PASS;
+    let standards = [("c", "c99"), ("c", "c11"), ("c", "c2x"), ("c++", "c++11"), ("c++", "c++17")];
+    for (language, standard) in standards {
+        for file in ["c-api/include/ottla.h", "c-api/tests/macros.c"] {
+            let mut command = place.command(machine::cc());
+            command.args(["-x", language]).arg(format!("-std={standard}"));
+            command.args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"]);
+            command.arg(place.root().join("c-api/include")).arg(place.root().join(file));
+            log.prepare(command, LIMIT)?;
+            all += Counts::PASS;
+        }
     }
     Ok(all)
 }

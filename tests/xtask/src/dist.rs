@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,8 +33,28 @@ pub(crate) fn build(place: &Place, log: &mut Log) -> Result<PathBuf, String> {
     let dist = place.target().join("ottla-dist");
     lay_out(&place.target().join("release"), &place.root().join("c-api/include/ottla.h"), &dist)
         .map_err(|e| format!("laying out {}: {e}", dist.display()))?;
+    let stamp = place.root().join(STAMP);
+    if stamp.parent().is_some_and(Path::exists) {
+        stamp_go(&dist.join("lib/libottla.a"), &stamp)
+            .map_err(|e| format!("writing {}: {e}", stamp.display()))?;
+    }
     log.line(&format!("laid out in {}", dist.display()));
     Ok(dist)
+}
+
+/// What tells Go that there is another archive: it builds anew what a header of a package changes, and does not look at what
+/// is linked.
+const STAMP: &str = "go-bindings/internal/capi/archive.h";
+
+fn stamp_go(archive: &Path, stamp: &Path) -> io::Result<()> {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&fs::read(archive)?);
+    let text = format!("#define OTTLA_ARCHIVE \"{:016x}\"\n", hasher.finish());
+    // Not touched while it is the same.
+    if fs::read_to_string(stamp).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(stamp, text)
 }
 
 fn lay_out(built: &Path, header: &Path, dist: &Path) -> io::Result<()> {
@@ -159,6 +180,22 @@ mod tests {
         assert_eq!(fs::read_to_string(dist.join("lib").join(SONAME)).unwrap(), "libottla_c.so");
         let pc = fs::read_to_string(dist.join("lib/pkgconfig/ottla.pc")).unwrap();
         assert!(pc.contains("\nLibs: -L${libdir} -lottla\n"), "{pc}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn another_archive_has_another_stamp() {
+        let folder = std::env::temp_dir().join(format!("ottla-stamp-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (archive, stamp) = (folder.join("libottla.a"), folder.join("archive.h"));
+        let stamped = |content: &str| {
+            fs::write(&archive, content).unwrap();
+            stamp_go(&archive, &stamp).unwrap();
+            fs::read_to_string(&stamp).unwrap()
+        };
+        let (one, other, again) = (stamped("one"), stamped("other"), stamped("one"));
+        assert!(one.starts_with("#define OTTLA_ARCHIVE \""), "{one}");
+        assert!(one != other && one == again);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -10,12 +10,15 @@
 //!    gives; [`c`] compiles programs in C.
 //! 6. [`count`] reads how many tests that were; [`test`] closes with the table.
 
+mod bindings;
 mod c;
 mod count;
 mod coverage;
 mod dist;
 mod fetch;
 mod fuzz;
+mod go_modules;
+mod go_programs;
 mod instructions;
 mod kafka;
 mod log;
@@ -30,6 +33,7 @@ mod stages;
 mod test;
 mod wheel;
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -51,7 +55,8 @@ enum Task {
     Kafka(kafka::Action),
     /// Measure, on a release build: CPU per message against the embedded broker; with
     /// `behaviour`, how many clients behave together on a real cluster whose paths break; with
-    /// `broker-price`, what Produce requests cost a real broker
+    /// `broker-price`, what Produce requests cost a real broker; with `go`, what a record costs through the
+    /// bindings for Go and C, beside other clients for Go
     Bench {
         /// Print one JSON object per figure and line
         #[arg(long)]
@@ -71,8 +76,20 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Which lines of the library no test runs, in each language
     Coverage(coverage::Args),
-    /// Build the C library and lay it out in target/ottla-dist
-    Dist,
+    /// Build the C library and lay it out in target/ottla-dist; with `go`, the Go modules with a C library for each platform
+    /// that this machine can build for, in target/ottla-go
+    Dist {
+        /// Nothing: the C library
+        #[arg(value_enum)]
+        what: Option<What>,
+    },
+}
+
+/// What is built to be given away.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum What {
+    /// Go modules, and a module proxy of files that has them
+    Go,
 }
 
 fn main() -> ExitCode {
@@ -95,18 +112,31 @@ fn run(task: Task) -> Result<bool, String> {
     match task {
         Task::Test(args) => test::run(&args, root, target),
         Task::Kafka(action) => kafka::run(action),
-        Task::Bench { json, args } => bench(&root, json, &args),
+        Task::Bench { json, args } => match args.split_first() {
+            Some((first, rest)) if first == "go" => bindings::bench(&root, &target, json, rest),
+            _ => bench(&root, json, &args),
+        },
         Task::Fleet { args } => fleet(&root, &target, &args),
         Task::Fuzz(args) => fuzz::run(&args, &root, &target),
         Task::Coverage(args) => coverage::run(&args, &root, &target),
-        Task::Dist => {
+        Task::Dist { what } => {
             let python = machine::check(&[stage::Need::Cc])?;
             let place = place::Place::new(root, target, false, python);
             let mut log = log::Log::create(&place.folder(), "dist")?;
-            let made = dist::build(&place, &mut log);
+            let made = match what {
+                None => dist::build(&place, &mut log).map(|folder| folder.display().to_string()),
+                Some(What::Go) => {
+                    let terminal = std::io::stdout().is_terminal();
+                    let made = go_modules::build(&place, &mut log, &|line| {
+                        // On a terminal over the line that shows what runs.
+                        println!("{}{line}", if terminal { "\r\x1b[2K" } else { "" });
+                    });
+                    made.map(|made| format!("GOPROXY=file://{}", made.proxy.display()))
+                }
+            };
             log.clear();
             match made {
-                Ok(folder) => println!("{}", folder.display()),
+                Ok(told) => println!("{told}"),
                 Err(why) => return Err(format!("{}\n{why}", log.tail(40))),
             }
             Ok(true)

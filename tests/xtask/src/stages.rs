@@ -12,6 +12,7 @@ use ottla_test_kafka::DEFAULT_VERSION;
 use crate::c::{check_header, compile_examples, run_c_tests, run_real_c_tests};
 use crate::count::Count;
 use crate::dist::{check_layout, check_symbols};
+use crate::go_programs::run_empty_module;
 use crate::instructions::count_instructions;
 use crate::stage::{CHECK, Need, Run, Stage, Step, absent};
 use crate::wheel;
@@ -183,7 +184,7 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "go",
-        about: "gofmt, vet, tests under the race detector",
+        about: "gofmt, vet, tests under the race detector, modules as users get them",
         present: &["go-bindings/go.mod"],
         needs: &[Need::Cc],
         cluster: false,
@@ -217,6 +218,12 @@ pub(crate) const STAGES: &[Stage] = &[
                 run: Run::Command("{go} vet ./..."),
                 dir: "examples/go",
                 env: GO_ENV,
+                ..CHECK
+            },
+            Step {
+                name: "go get into an empty module",
+                run: Run::Own(run_empty_module),
+                needs: &[Need::Go],
                 ..CHECK
             },
         ],

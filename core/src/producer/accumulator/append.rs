@@ -6,7 +6,8 @@
 //! - the long way: [`append`](Accumulator::append) finds or makes the queue (`thread_cache::with`), checks the
 //!   record and the memory (`check`), and `append_in` copies it if a batch is open that takes it, or opens one
 //!   first (`roll_batch`);
-//! - a keyed record whose topic's partitions are not known yet goes to `append_unpartitioned`.
+//! - a keyed record whose topic's partitions are not known yet goes to `append_unpartitioned`;
+//! - records of a binding's submission come many at a time, see `submission.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ use crate::config::Partitioner;
 use crate::error::Error;
 use crate::policy::key_hash;
 use crate::producer::batch::OpenBatch;
-use crate::producer::delivery::{BatchDelivery, Delivery, RunTag, Unread};
+use crate::producer::delivery::{BatchDelivery, Delivery, Unread};
 use crate::producer::memory::SpacePermit;
 use crate::producer::record::Record;
 
@@ -109,23 +110,8 @@ impl Accumulator {
         })
     }
 
-    /// The same, for a record of a binding's submission. A binding does not wait in the line for memory (its
-    /// host waits for a completion that says that there is space), so the record may use any free memory, even
-    /// if others wait.
-    pub(crate) fn append_run(
-        self: &Arc<Self>,
-        shard: Shard,
-        record: &Record<'_>,
-        run: RunTag<'_>,
-    ) -> Result<(), Error> {
-        self.append_with(shard, record, Space::Any, None, |open, index| {
-            let timestamp_ms = record.timestamp_ms.unwrap_or(open.opened_ms);
-            open.owner().state().add_to_run(run, index, timestamp_ms);
-        })
-    }
-
     #[inline]
-    fn append_with<T>(
+    pub(super) fn append_with<T>(
         self: &Arc<Self>,
         shard: Shard,
         record: &Record<'_>,
@@ -160,7 +146,7 @@ impl Accumulator {
 
     /// Whether the record may go to any partition: it has no key, or keys do not choose.
     #[inline]
-    fn spreads(&self, record: &Record<'_>) -> bool {
+    pub(super) fn spreads(&self, record: &Record<'_>) -> bool {
         record.key.is_none() || self.config.partitioner == Partitioner::Spread
     }
 

@@ -13,6 +13,7 @@ mod release;
 mod shard;
 mod space;
 mod spin_lock;
+mod submission;
 #[cfg(test)]
 mod tests;
 mod thread_cache;

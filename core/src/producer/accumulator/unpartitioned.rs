@@ -107,7 +107,7 @@ impl Accumulator {
                     open.opened = open.opened.min(since);
                     let owner = open.owner();
                     if let Some(run) = run {
-                        owner.state().add_to_run(run, index, timestamp_ms);
+                        owner.state().add_to_run(run, index, 1, timestamp_ms);
                     }
                     RecordLocation {
                         state_ref: owner.state_ref(),
@@ -231,7 +231,9 @@ mod tests {
                 drop(accumulator.append(Shard::default(), &record, &producer()).unwrap());
             } else {
                 let run = RunTag { sink, tag: u64::from(i % 2), index: i };
-                accumulator.append_run(Shard::default(), &record, run).unwrap();
+                let (taken, result) =
+                    accumulator.append_submission(Shard::default(), run, std::iter::once(record));
+                assert!(taken == 1 && result.is_ok());
             }
         }
     }

@@ -98,7 +98,7 @@ fn copy(
     open.ledger.producers.add(index, producer);
     let owner = open.owner();
     if let Some(run) = run {
-        owner.state().add_to_run(run, index, timestamp_ms);
+        owner.state().add_to_run(run, index, 1, timestamp_ms);
     }
     RecordLocation { state_ref: owner.state_ref(), record: owner.record(index, Some(timestamp_ms)) }
 }
@@ -112,7 +112,7 @@ pub(in crate::producer) fn failed(
 ) -> RecordLocation {
     let mut owner = Owner::new(0);
     if let Some(run) = run {
-        owner.state().add_to_run(run, 0, 0);
+        owner.state().add_to_run(run, 0, 1, 0);
     }
     let place = RecordLocation { state_ref: owner.state_ref(), record: owner.record(0, None) };
     let mut producers = Producers::default();
@@ -166,7 +166,9 @@ mod tests {
                 deliveries.push(delivery);
             } else {
                 let run = RunTag { sink: &sink, tag: 7, index: i };
-                accumulator.append_run(Shard::default(), &record, run).unwrap();
+                let one = std::iter::once(record);
+                let (taken, result) = accumulator.append_submission(Shard::default(), run, one);
+                assert!(taken == 1 && result.is_ok());
             }
         }
         let batch_queue = Arc::clone(accumulator.topic("t").unwrap().shard(Shard::default()));

@@ -95,24 +95,25 @@ impl Run {
 }
 
 impl BatchState {
-    /// Registers a record of a submission; consecutive ones grow the last run. Called under the
-    /// open batch's lock, so before the batch can resolve.
-    pub(super) fn add_to_run(&self, run: RunTag<'_>, index_in_batch: u32, timestamp_ms: i64) {
+    /// Registers so many records of a submission, which follow each other there and in the batch; what continues the last
+    /// run makes it longer. `timestamp_ms` is the first one's. Called under the open batch's lock, so before the batch can
+    /// resolve.
+    pub(super) fn add_to_run(&self, run: RunTag<'_>, at: u32, count: u32, timestamp_ms: i64) {
         self.add_run(|runs| {
             if let Some(last) = runs.last_mut()
                 && last.tag == run.tag
                 && last.first + last.count == run.index
                 && Arc::ptr_eq(&last.sink, run.sink)
             {
-                last.count += 1;
+                last.count += count;
                 return;
             }
             runs.push(Run {
                 sink: Arc::clone(run.sink),
                 tag: run.tag,
                 first: run.index,
-                count: 1,
-                at: index_in_batch,
+                count,
+                at,
                 timestamp_ms,
             });
         });
@@ -458,9 +459,9 @@ mod tests {
         let seen = Arc::new(Sink(Mutex::default()));
         let sink: Arc<dyn RunSink> = seen.clone();
         for i in 0..3 {
-            owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index: i }, 10 + i, 5);
+            owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index: i }, 10 + i, 1, 5);
         }
-        owner.state().add_to_run(RunTag { sink: &sink, tag: 8, index: 0 }, 13, 5);
+        owner.state().add_to_run(RunTag { sink: &sink, tag: 8, index: 0 }, 13, 1, 5);
         owner.resolve_nobodys(&Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
         let at = |offset| Some(Acked { partition: 2, offset, timestamp_ms: 5 });
         assert_eq!(*seen.0.lock().unwrap(), [(7, 0, 3, at(110)), (8, 0, 1, at(113))]);
@@ -473,7 +474,7 @@ mod tests {
         let seen = Arc::new(Sink(Mutex::default()));
         let sink: Arc<dyn RunSink> = seen.clone();
         for (at, index) in (10..).zip([0, 1, 3]) {
-            owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index }, at, 5);
+            owner.state().add_to_run(RunTag { sink: &sink, tag: 7, index }, at, 1, 5);
         }
         owner.resolve_nobodys(&Ok(BatchAck { partition: 2, base_offset: 100, append_time: None }));
         let at = |offset| Some(Acked { partition: 2, offset, timestamp_ms: 5 });

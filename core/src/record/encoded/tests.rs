@@ -67,7 +67,7 @@ fn compare(bytes: &[u8], count: i32, last_delta: i64) -> Result<(), TestCaseErro
     let slowly = walk_slowly(bytes, count, last_delta);
     prop_assert_eq!(walk_checked(bytes, count, last_delta).map(|_| ()), slowly);
     let mut starts = vec![Layout::NONE];
-    starts.extend(walk_checked(bytes, count, last_delta));
+    starts.extend(walk_checked(bytes, count, last_delta).map(|walked| walked.layout));
     for layout in starts {
         let (mut walk, mut rest) = (Walk::new(bytes, layout), bytes);
         while let Some(one) = take_record(&mut rest) {
