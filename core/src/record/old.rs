@@ -150,7 +150,7 @@ pub(super) fn open(
         write(&mut chunk, message);
     }
     let count = i32::try_from(messages.len()).map_err(|_| damaged(base_offset, i32::MAX))?;
-    let layout = walk_checked(chunk.as_ref(), count, last - first)
+    let walked = walk_checked(chunk.as_ref(), count, last - first)
         .map_err(|index| damaged(base_offset, index))?;
     let meta = Meta {
         base_offset: first,
@@ -160,7 +160,7 @@ pub(super) fn open(
         max_timestamp,
         log_append: false,
         count,
-        layout,
+        walked,
     };
     Ok(RecordBatch::new(own(chunk), meta))
 }
