@@ -25,6 +25,8 @@ fn name_the_same_functions() {
     let declared: BTreeSet<String> = header
         .lines()
         .filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()))
+        // What C++ makes of a macro is no export.
+        .filter(|l| !l.starts_with("inline "))
         .filter_map(|l| called(l).map(str::to_owned))
         .collect();
     assert_eq!(declared, listed, "include/ottla.h (left) and symbols.txt (right)");
