@@ -301,7 +301,7 @@ impl Offsets {
     ) {
         let (known, gone) = (&self.known, &mut self.gone);
         // Others may have come past it, or this member itself, once it had the partition again.
-        gone.retain(|key, at| !known.get(key).is_some_and(|((of, _), _)| of >= at));
+        gone.retain(|key, at| known.get(key).is_none_or(|((of, _), _)| of < at));
         let lost = gone.keys().next().map(has_gone);
         let mut told = false;
         for Waiting { order, .. } in orders {
