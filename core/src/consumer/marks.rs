@@ -92,9 +92,8 @@ struct Ledger {
     open: BTreeMap<i64, Open>,
     /// Behind all that was handed out.
     end: i64,
-    /// How often the log was cut back below that, and how far at most.
-    cuts: u64,
-    cut_at: i64,
+    /// Each time that the log was cut back below that: how far at most since then. A word for each unclean election.
+    cuts: Vec<i64>,
     /// Of the batch that was handed out last.
     last: Option<Arc<Walk>>,
 }
@@ -115,8 +114,9 @@ impl Ledger {
     /// What there is still of a span between two offsets, if there is anything.
     fn part(&self, span: &Span, first: i64, next: i64) -> Option<(i64, i64)> {
         let (first, mut next) = (first.max(span.first), next.min(span.next));
-        if span.cuts != self.cuts {
-            next = next.min(self.cut_at);
+        // What was cut before it was handed out says nothing of it.
+        if let Some(low) = self.cuts.get(span.cuts) {
+            next = next.min(*low);
         }
         (self.incarnation == span.incarnation && first < next).then_some((first, next))
     }
@@ -143,8 +143,8 @@ impl Ledger {
         }
         self.cut(at);
         self.open.split_off(&at);
-        self.cuts += 1;
-        self.cut_at = self.cut_at.min(at);
+        self.cuts.iter_mut().for_each(|low| *low = at.min(*low));
+        self.cuts.push(at);
     }
 }
 
@@ -155,7 +155,7 @@ pub(crate) struct Span {
     pub(crate) first: i64,
     pub(crate) next: i64,
     /// The log was cut back so often before.
-    cuts: u64,
+    cuts: usize,
     walk: Arc<Walk>,
 }
 
@@ -194,7 +194,7 @@ impl Marks {
     pub(crate) fn handed(&self, incarnation: u64, from: Place, to: Place) -> Span {
         let mut ledger = self.lock();
         if ledger.incarnation != incarnation {
-            *ledger = Ledger { incarnation, cut_at: i64::MAX, ..Ledger::default() };
+            *ledger = Ledger { incarnation, ..Ledger::default() };
         }
         ledger.cut_back(from.0);
         let walk = Walk::new();
@@ -209,7 +209,7 @@ impl Marks {
         ledger.open.insert(from.0, open);
         ledger.end = to.0;
         ledger.last = Some(Arc::clone(&walk));
-        Span { incarnation, first: from.0, next: to.0, cuts: ledger.cuts, walk }
+        Span { incarnation, first: from.0, next: to.0, cuts: ledger.cuts.len(), walk }
     }
 
     /// It has finished a span, or its beginning, up to `next`. Finishing twice, or what is not open any more, does

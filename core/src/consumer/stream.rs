@@ -81,10 +81,18 @@ impl Consumer {
         if batch.is_empty() {
             return;
         }
-        if let Some(member) = self.member.as_mut().filter(|member| member.marks) {
-            member.in_hand = None;
+        let first = batch.base_offset();
+        match &mut self.member {
+            Some(member) if member.marks => member.in_hand = None,
+            // Those before are acknowledged one by one: who finishes the rest says nothing of them.
+            _ => {
+                if let Some(span) = &mut batch.span {
+                    span.first = span.first.max(first);
+                }
+            }
         }
-        self.keep(batch);
+        // Those that were handed out may be worked on.
+        self.keep(batch, first);
     }
 }
 
@@ -116,6 +124,8 @@ impl RecordStream<'_> {
                     current.count += 1;
                     if self.consumer.marks_by_asking() {
                         current.batch.reached(offset);
+                    } else {
+                        current.batch.hands_on(offset);
                     }
                     let batch = current.batch.clone();
                     self.current = Some(current);

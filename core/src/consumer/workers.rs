@@ -140,7 +140,7 @@ where
                 Err(error) => {
                     self.ends = true;
                     self.failed.get_or_insert(error);
-                    self.consumer.keep(batch);
+                    self.consumer.keep(batch, i64::MIN);
                 }
             }
         }
@@ -188,7 +188,7 @@ impl<F, E> Drop for Running<'_, F, E> {
     fn drop(&mut self) {
         // The work goes first: it may hold batches as well.
         let left: Vec<Batch> = self.active.drain(..).map(|active| active.batch).collect();
-        left.into_iter().rev().for_each(|batch| self.consumer.keep(batch));
+        left.into_iter().rev().for_each(|batch| self.consumer.keep(batch, i64::MIN));
         // Also of one whose work has panicked before it was begun.
         if self.consumer.pool.env().alive_here() {
             for batch in &self.consumer.kept {
@@ -201,8 +201,9 @@ impl<F, E> Drop for Running<'_, F, E> {
 
 impl Consumer {
     /// Keeps a batch that was taken and is not done: it comes before all others of its partition.
-    pub(super) fn keep(&mut self, batch: Batch) {
-        batch.put_aside(i64::MIN, true);
+    /// From `first` on nobody has it in hand.
+    pub(super) fn keep(&mut self, batch: Batch, first: i64) {
+        batch.put_aside(first, true);
         self.kept.push_front(batch);
     }
 

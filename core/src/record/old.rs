@@ -189,7 +189,9 @@ fn inside<'a>(outer: &Message<'_>, bytes: &'a [u8]) -> Option<Vec<Message<'a>>> 
         if message.format != outer.format || message.attributes & 7 != 0 {
             return None;
         }
-        message.offset = message.offset.checked_add(base).filter(|offset| *offset >= 0)?;
+        let offset = message.offset.checked_add(base)?;
+        // The outer one has the last.
+        message.offset = Some(offset).filter(|at| (0..=outer.offset).contains(at))?;
         if outer.attributes & APPEND_TIME != 0 {
             message.timestamp = outer.timestamp;
         }

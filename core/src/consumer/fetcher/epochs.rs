@@ -84,8 +84,10 @@ impl Fetcher {
     ) {
         for (part, _) in asked {
             if let Some(reading) = self.reading.get_mut(part.slot)
-                && part.is_of(reading)
+                && part.incarnation == reading.incarnation
+                && reading.next.is_some()
             {
+                // Also if a late Fetch has moved it meanwhile: it is looked at anew then.
                 reading.looking = false;
             }
         }

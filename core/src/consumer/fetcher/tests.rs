@@ -762,3 +762,18 @@ async fn responses_of_another_cluster_are_none() {
     assert_eq!(set.told(), []);
     assert_eq!(set.reading(0).backoff.attempts(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_epochs_is_over_also_if_reading_has_gone_on_meanwhile() {
+    let mut set = led_by(&[1]);
+    let (now, slot) = (set.now(), set.slot(0));
+    set.reading(0).next = Some(Position::at(100, 3));
+    set.reading(0).looking = true;
+    let what = What::Records { offset: 100, epoch: 3 };
+    let asked = Asked::of(slot, set.reading(0), what);
+    // A Fetch that was on its way before.
+    set.reading(0).next = Some(Position::at(200, 3));
+    set.fetcher.checked(1, &[(asked, 4)], now, Ok(Vec::new()), now);
+    assert!(!set.reading(0).looking);
+    assert_eq!(set.reading(0).next, Some(Position::at(200, 3)));
+}

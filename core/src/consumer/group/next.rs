@@ -308,8 +308,13 @@ impl Next {
         }
     }
 
-    #[cfg(test)]
+    /// How long a call may take that holds heartbeats back.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.settings.request_timeout.min(self.session.timeout() / 2)
+    }
+
     /// What is owned, with what is being given up.
+    #[cfg(test)]
     pub(crate) fn owned(&self) -> impl Iterator<Item = &Part> {
         self.owned.iter()
     }

@@ -259,3 +259,20 @@ fn who_waits_is_woken_once() {
     attention.draw();
     assert!(!is_woken());
 }
+
+#[test]
+fn what_is_handed_out_after_a_log_was_cut_back_is_done_after_the_next_cut_too() {
+    let marks = marks();
+    let first = marks.handed(1, (0, -1), (200, 0));
+    let a = marks.handed(1, (100, 0), (300, 1));
+    let b = marks.handed(1, (300, 1), (600, 1));
+    let c = marks.handed(1, (500, 1), (700, 2));
+    marks.done(&a, 300);
+    // What it had behind the second cut is not in the log any more.
+    marks.done(&b, 600);
+    assert_eq!(marks.committable(1, (700, 2)), (0, -1));
+    marks.done(&first, 200);
+    assert_eq!(marks.committable(1, (700, 2)), (500, 1));
+    marks.done(&c, 700);
+    assert_eq!((marks.committable(1, (700, 2)), marks.is_open()), ((700, 2), false));
+}

@@ -329,6 +329,11 @@ impl Shared {
             held.sessions.insert(by.clone(), (since, ends));
             return;
         };
+        // An earlier end is the broker's own: its bound was lowered, or another one answers at its address.
+        if ends + LEAST < ended {
+            held.sessions.insert(by.clone(), (since, ends));
+            return;
+        }
         // Sessions that brokers bound (`connections.max.reauth.ms`) end so much later as they began.
         let (later, gained) =
             (since.saturating_duration_since(before), ends.saturating_duration_since(ended));

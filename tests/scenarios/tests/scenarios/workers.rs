@@ -305,3 +305,49 @@ async fn a_group_commits_the_records_before_the_one_in_hand() {
         assert_eq!(at, committed, "after {count}");
     }
 }
+
+/// Records that are acknowledged one by one, of a batch whose rest was kept: the rest says nothing of those before.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_batch_is_acknowledged_without_what_was_handed_out_before() {
+    for by_batch in [false, true] {
+        let (cluster, client, _consumer) = two_batches().await;
+        let member = client.consumer().group("g").topics(["t"]).commit(Commit::Acked);
+        let mut consumer = member.build().unwrap();
+        let mut stream = consumer.records();
+        let mut in_work = Vec::new();
+        for _ in 0..3 {
+            in_work.push(within("a record", stream.next()).await.unwrap().unwrap());
+        }
+        drop(stream);
+        if by_batch {
+            within("the rest", consumer.next()).await.unwrap().unwrap().ack();
+        } else {
+            let mut stream = consumer.records();
+            within("a record", stream.next()).await.unwrap().unwrap().ack();
+        }
+        within("a commit", consumer.commit()).await.unwrap();
+        let at = |cluster: &Cluster| {
+            cluster.group("g").unwrap().committed("t", 0).map_or(0, |at| at.offset)
+        };
+        assert_eq!(at(&cluster), 0, "three are in work");
+        in_work.iter().for_each(|record| record.ack());
+        within("a commit", consumer.commit()).await.unwrap();
+        assert!(at(&cluster) > 3, "{}", at(&cluster));
+    }
+}
+
+/// Who acknowledges is there as long as it asks for records, though it asks for no batch.
+#[tokio::test(start_paused = true)]
+async fn who_takes_records_one_by_one_and_acknowledges_them_is_there() {
+    let (cluster, client, _consumer) = two_batches().await;
+    let member = client.consumer().group("g").topics(["t"]).commit(Commit::Acked);
+    let mut consumer = member.max_poll_interval(secs(10)).build().unwrap();
+    let mut stream = consumer.records();
+    for offset in 0..20 {
+        let record = within("a record", stream.next()).await.unwrap().unwrap();
+        assert_eq!(record.record().offset(), offset, "each comes once");
+        tokio::time::sleep(secs(4)).await;
+        record.ack();
+        assert_eq!(cluster.group("g").unwrap().members.len(), 1);
+    }
+}

@@ -52,7 +52,7 @@ impl Next {
         let epoch = if joins { JOINS } else { self.epoch };
         let all = (joins || self.all).then(|| self.subscription.clone());
         let owned = (all.is_some() || self.tell_owned).then(|| self.places());
-        let timeout = self.settings.request_timeout.min(self.session.timeout() / 2);
+        let timeout = self.call_timeout();
         let id = RequestId(self.number());
         self.flight = Some(Flight { id, sent: now, epoch, owned: owned.is_some() });
         let request = Request { member_id: Arc::clone(&self.member_id), epoch, all, owned };

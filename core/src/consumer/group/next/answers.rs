@@ -132,8 +132,11 @@ impl Next {
                 self.trouble(code, "ConsumerGroupHeartbeat", now, out);
                 self.due = now + self.slow.next(rng);
             }
-            Meaning::Loading | Meaning::Member | Meaning::NoGroup => {
-                self.due = now + self.backoff.next(rng);
+            Meaning::Loading | Meaning::Member => self.due = now + self.backoff.next(rng),
+            // The group has become a classic one that takes no others: that may pass.
+            Meaning::NoGroup => {
+                self.trouble(code, "ConsumerGroupHeartbeat", now, out);
+                self.due = now + self.slow.next(rng);
             }
             _ => {
                 self.trouble(code, "ConsumerGroupHeartbeat", now, out);

@@ -1,6 +1,7 @@
 //! The machine of either protocol. What a member is told and what it wants is the same but for the requests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -97,6 +98,15 @@ impl Machine {
             Self::None { .. } => None,
             Self::Classic(machine) => machine.lease(),
             Self::Next(machine) => machine.lease(),
+        }
+    }
+
+    /// How long a commit may take; `None`: as long as any request.
+    pub(super) fn commit_timeout(&self) -> Option<Duration> {
+        match self {
+            // Heartbeats wait for it.
+            Self::Next(machine) => Some(machine.call_timeout()),
+            Self::None { .. } | Self::Classic(_) => None,
         }
     }
 

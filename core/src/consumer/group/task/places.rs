@@ -125,7 +125,11 @@ impl Member {
             return;
         };
         self.tell(events::Event::Committing(true));
-        let (calls, membership) = (self.calls.clone(), membership(&sent));
+        let calls = match self.machine.commit_timeout() {
+            Some(timeout) => self.calls.within(timeout),
+            None => self.calls.clone(),
+        };
+        let membership = membership(&sent);
         let of = Of { sent, found, since: now };
         let lost = {
             let of = of.clone();

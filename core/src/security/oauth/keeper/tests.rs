@@ -603,3 +603,17 @@ async fn who_gives_up_takes_nothing_with_it() {
     assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1");
     assert_eq!(provider.asked(), 1);
 }
+
+/// A broker whose bound was lowered says nothing of the token by that.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_earlier_than_the_one_before_is_no_end_of_a_token() {
+    let provider = Provider::default();
+    let keeper = keeper(&provider, 18);
+    login(&keeper, Need::Login).await.unwrap();
+    taken(&keeper, HOUR);
+    tokio::time::sleep(secs(1_800)).await;
+    taken(&keeper, secs(600));
+    tokio::time::sleep(secs(601)).await;
+    assert_eq!(login(&keeper, Need::Login).await.unwrap(), "token-1");
+    assert_eq!(provider.asked(), 1);
+}
