@@ -59,7 +59,6 @@ def test_a_producer_says_its_name_for_it(name: str, hint: str) -> None:
         ("enable_auto_commit", "use commit"),
         ("session_timeout_ms", r"use session_timeout \(seconds\)"),
         ("heartbeat_interval_ms", "a heartbeat goes out every 3 s"),
-        ("group_protocol", "members of a group are of the classic protocol"),
         ("on_revoke", "takes events"),
         ("consumer_timeout_ms", "the calls that wait for records take a timeout"),
         ("auto_offset_reset", "use start"),
