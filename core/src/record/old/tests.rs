@@ -130,7 +130,7 @@ mod compressed {
             outer(9, 1, 0, &[plain(0, 1)[1..].to_vec()]),
             // Behind what the outer one says.
             outer(9, 0, 0, &[plain(9, 0), plain(10, 0)]),
-            outer(9, 0, 0, &[plain(i64::MAX, 0)]),
+            outer(9, 0, 0, &[wire(i64::MAX, 0, 0, 1, [None, Some(b"v")])]),
             wire(9, 1, GZIP, 0, [None, None]),
             wire(9, 1, GZIP, 0, [None, Some(b"no gzip")]),
         ];
