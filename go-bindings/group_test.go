@@ -319,6 +319,7 @@ func TestRecordsAreAckedInAnyOrder(t *testing.T) {
 
 // What a loop left in the middle of a batch is in nobody's hand, whether its partition is paused or not.
 func TestWhatALoopLeftIsNotWaitedFor(t *testing.T) {
+	ottla.Limit(t)
 	for _, how := range []struct {
 		name   string
 		pause  bool
