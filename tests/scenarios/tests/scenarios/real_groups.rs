@@ -14,6 +14,8 @@ use ottla_test_kafka::{Cluster, Options};
 use tokio::task::JoinHandle;
 
 const PARTITIONS: i32 = 6;
+/// Records of each partition that are written in about a second.
+const RECENT: usize = 50;
 
 /// Which protocol all speak.
 #[derive(Clone, Copy)]
@@ -195,13 +197,12 @@ async fn share(cluster: &Cluster, topic: &str, kind: Kind) {
     client.admin().create_topic(NewTopic::new(topic, PARTITIONS, 3)).await.unwrap();
     let handled = Handled::default();
     let writer = Writer::start(&client, topic);
-    let part = |who: &'static str, count: usize| {
-        let since = writer.count();
-        let handled = Arc::clone(&handled);
-        async move {
-            let what = format!("{who} reads {count} partitions");
-            until(&what, || reads(&handled, who, since + 5) == count).await;
-        }
+    // Of the last second: who has other partitions now has still read of those that it had.
+    let (writes, reads_now) = (&writer, &handled);
+    let part = |who: &'static str, count: usize| async move {
+        let what = format!("{who} reads {count} partitions");
+        let recent = || writes.count().saturating_sub(RECENT);
+        until(&what, || reads(reads_now, who, recent()) == count).await;
     };
     // Java leads, ours come.
     let java = Java::join(cluster, topic, kind, &handled);
