@@ -5,7 +5,7 @@ use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 
-use crate::exit;
+use crate::ending;
 use crate::wait::{Deadline, SLICE};
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -41,14 +41,13 @@ impl Exclusive {
                 return Ok(None);
             }
             let slice = deadline.left().min(SLICE);
-            py.detach(|| {
+            ending::detach(py, || {
                 let holder = lock(&self.holder);
                 if holder.is_some() {
                     let _ = self.free.wait_timeout(holder, slice);
                 } else {
                     drop(holder);
                 }
-                exit::stay_away_from_the_end();
             });
             py.check_signals()?;
         }

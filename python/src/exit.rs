@@ -1,8 +1,7 @@
 //! Leaving the interpreter with records undelivered: a bounded flush, then a warning. Members of groups that are left
 //! open commit what is done, and leave.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use ottla::bindings::Departure;
@@ -10,6 +9,7 @@ use ottla::{ConsumerControl, Producer, bindings};
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 
+use crate::ending;
 use crate::fork::Here;
 use crate::guard::guarded;
 use crate::wait::{Deadline, wait};
@@ -81,7 +81,7 @@ fn has_records(producer: &Producer) -> bool {
 
 /// In a forked child: the producers are the parent's to flush.
 pub(crate) fn forget() {
-    begun_anew();
+    ending::begin_anew();
     // A lock that another thread of the parent held at the fork stays locked: then this child never
     // sees the end of its list, and `flush_at_exit` must not wait for it either.
     if let Ok(mut registry) = REGISTRY.try_lock() {
@@ -91,53 +91,10 @@ pub(crate) fn forget() {
     }
 }
 
-/// How long threads stay away from an interpreter that is about to end. Hooks that were registered
-/// before ours run after it, and may wait for such a thread: they are held up no longer than this.
-const STAY_AWAY: Duration = Duration::from_secs(5);
-
-/// The thread that ends the interpreter, once it has begun to; 0: none has.
-static ENDED_BY: AtomicUsize = AtomicUsize::new(0);
-/// When, in milliseconds after [`BEGUN`].
-static ENDED_AT: AtomicU64 = AtomicU64::new(0);
-static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-fn now_ms() -> u64 {
-    BEGUN.elapsed().as_millis() as u64
-}
-
-fn this_thread() -> usize {
-    thread_local! {
-        static HERE: u8 = const { 0 };
-    }
-    HERE.try_with(|here| std::ptr::from_ref(here).addr()).unwrap_or(0)
-}
-
-/// Called by who has waited without the interpreter and is about to come back to it. Where that ends, a
-/// daemon thread must not: before Python 3.14 it would be unwound by force, through frames of ours that
-/// do not stand that. It stays here, and goes with the process; or goes on, if that still runs hooks
-/// after [`STAY_AWAY`].
-pub(crate) fn stay_away_from_the_end() {
-    let by = ENDED_BY.load(Ordering::SeqCst);
-    if by == 0 || by == this_thread() {
-        return;
-    }
-    let until = ENDED_AT.load(Ordering::SeqCst) + STAY_AWAY.as_millis() as u64;
-    while let Some(left) = until.checked_sub(now_ms()).filter(|left| *left > 0) {
-        std::thread::park_timeout(Duration::from_millis(left));
-    }
-}
-
-/// In a forked child: it has an end of its own.
-fn begun_anew() {
-    ENDED_BY.store(0, Ordering::SeqCst);
-}
-
 #[pyfunction]
 fn _flush_at_exit(py: Python<'_>) -> PyResult<()> {
     let outcome = flush_what_is_open(py);
-    // Threads that are no daemons have ended by now.
-    ENDED_AT.store(now_ms(), Ordering::SeqCst);
-    ENDED_BY.store(this_thread(), Ordering::SeqCst);
+    ending::begin(py);
     outcome
 }
 

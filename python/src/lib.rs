@@ -16,6 +16,7 @@ mod client;
 mod consumer;
 mod convert;
 mod delivery;
+mod ending;
 mod enums;
 mod errors;
 mod exclusive;

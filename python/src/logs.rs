@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use ottla::bindings::logs;
 use pyo3::prelude::*;
 
+use crate::ending;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 
@@ -32,7 +33,7 @@ impl LogReader {
     fn next(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Line>> {
         let reader = self.inner.get(py, "log reader")?;
         let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
-        let line = match py.detach(|| reader.next(Some(timeout))) {
+        let line = match ending::detach(py, || reader.next(Some(timeout))) {
             Ok(line) => line,
             Err(error) if error.kind() == ottla::ErrorKind::Closed => None,
             Err(error) => return Err(errors::raise(py, &error)),

@@ -66,6 +66,15 @@ struct Held {
     hold: Hold,
 }
 
+/// Who asks.
+#[derive(Clone, Default)]
+pub(crate) struct Asks {
+    /// 0: asking says nothing.
+    pub(crate) number: u64,
+    /// Gone when who asks is.
+    pub(crate) alive: Weak<()>,
+}
+
 /// A number of this thread's own, which no later one has.
 fn this_thread() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -81,7 +90,7 @@ fn this_thread() -> u64 {
 }
 
 /// Gone when this thread is.
-fn this_thread_alive() -> Weak<()> {
+pub(crate) fn this_thread_alive() -> Weak<()> {
     thread_local! {
         static ALIVE: Arc<()> = Arc::new(());
     }
@@ -146,7 +155,7 @@ impl Hand {
         None
     }
 
-    fn record(&mut self, who: u64) -> Option<Record> {
+    fn record(&mut self, who: u64, alive: impl Fn() -> Weak<()>) -> Option<Record> {
         if who != 0
             && who == self.alone
             && let Some(first) = self.current.front_mut()
@@ -166,13 +175,13 @@ impl Hand {
                 }
             } else if at == 0 {
                 if let Some(record) = cursor.hand_on_alone() {
-                    let alive = this_thread_alive();
+                    let alive = alive();
                     cursor.held_by(&alive);
                     (self.alone, self.alone_alive) = (who, alive);
                     return Some(record);
                 }
             } else {
-                let alive = this_thread_alive();
+                let alive = alive();
                 if let Some((record, hold)) = cursor.hand_on_apart(&alive) {
                     self.holds.extend(hold.map(|hold| Held { whose: who, alive, hold }));
                     return Some(record);
@@ -182,7 +191,7 @@ impl Hand {
         }
     }
 
-    fn batch(&mut self, who: u64) -> Option<Batch> {
+    fn batch(&mut self, who: u64, alive: impl Fn() -> Weak<()>) -> Option<Batch> {
         self.asks(who);
         loop {
             let at = self.first_current()?;
@@ -190,7 +199,7 @@ impl Hand {
             cursor.put_aside(false);
             if let Some(batch) = cursor.into_batch() {
                 if who != 0 {
-                    let alive = this_thread_alive();
+                    let alive = alive();
                     let hold = batch.hold(&alive);
                     self.holds.extend(hold.map(|hold| Held { whose: who, alive, hold }));
                 }
@@ -300,22 +309,22 @@ impl Reader {
 
     /// The next record of what is in hand.
     pub(crate) fn record(&self) -> Option<Record> {
-        self.record_for(self.thread())
+        lock(&self.hand).record(self.thread(), this_thread_alive)
     }
 
-    /// The same for who asks by a number of its own; 0: asking says nothing.
-    pub(crate) fn record_for(&self, who: u64) -> Option<Record> {
-        lock(&self.hand).record(who)
+    /// The same for who is no thread.
+    pub(crate) fn record_for(&self, who: &Asks) -> Option<Record> {
+        lock(&self.hand).record(who.number, || Weak::clone(&who.alive))
     }
 
     /// The next batch of what is in hand, or what records left of it.
     pub(crate) fn batch(&self) -> Option<Batch> {
-        self.batch_for(self.thread())
+        lock(&self.hand).batch(self.thread(), this_thread_alive)
     }
 
-    /// The same for who asks by a number of its own; 0: asking says nothing.
-    pub(crate) fn batch_for(&self, who: u64) -> Option<Batch> {
-        lock(&self.hand).batch(who)
+    /// The same for who is no thread.
+    pub(crate) fn batch_for(&self, who: &Asks) -> Option<Batch> {
+        lock(&self.hand).batch(who.number, || Weak::clone(&who.alive))
     }
 
     /// Nobody waits any more. A member of a group has to come back within the max poll interval.

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::convert::{self, Given};
+use crate::ending;
 use crate::errors::{self, OrRaise};
 use crate::fork::Here;
 use crate::guard::guarded;
@@ -70,7 +71,7 @@ impl Steered {
         call: impl FnOnce(&ConsumerControl) -> ottla::Result<()> + Send,
     ) -> PyResult<()> {
         let reader = self.open(py)?;
-        guarded(py, || py.detach(|| reader.steer(call)).or_raise(py))
+        guarded(py, || ending::detach(py, || reader.steer(call)).or_raise(py))
     }
 
     pub(crate) fn subscribe(&self, topics: &Bound<'_, PyAny>) -> PyResult<()> {

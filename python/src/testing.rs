@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 
 use crate::convert::Given;
 use crate::fork::Here;
-use crate::{convert, errors};
+use crate::{convert, ending, errors};
 
 /// Session timeout and heartbeats of groups of the next generation: tests do not wait for members that hear of a change
 /// every 5 s, as Kafka has it.
@@ -33,7 +33,7 @@ impl Broker {
         act: impl FnOnce(&Cluster) -> io::Result<T> + Send,
     ) -> PyResult<T> {
         let cluster = self.cluster.get(py, "broker")?;
-        let outcome = py.detach(|| {
+        let outcome = ending::detach(py, || {
             let cluster = cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             cluster.as_ref().map(act)
         });
@@ -97,7 +97,7 @@ impl Broker {
                 .collect(),
         };
         let start = || secured.apply(builder)?.start();
-        let cluster = py.detach(start).map_err(|error| refused(py, &error))?;
+        let cluster = ending::detach(py, start).map_err(|error| refused(py, &error))?;
         let bootstrap = cluster.bootstrap();
         Ok(Self { cluster: Here::new(Mutex::new(Some(cluster))), bootstrap, brokers })
     }
@@ -235,7 +235,9 @@ impl Broker {
     /// Stops all brokers and forgets all records. Closing twice is fine.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let cluster = self.cluster.get(py, "broker")?;
-        py.detach(|| drop(cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()));
+        ending::detach(py, || {
+            drop(cluster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take())
+        });
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-use crate::{exit, guard};
+use crate::{ending, guard};
 
 /// Longest time a thread waits without looking for signals: what Ctrl-C may take. Half of the
 /// 100 ms that are promised, because a loaded machine wakes late.
@@ -56,11 +56,9 @@ where
     loop {
         let left = deadline.left();
         let slice = left.min(SLICE);
-        let polled = py.detach(|| {
+        let polled = ending::detach(py, || {
             // What panicked is not polled again: this wait ends, and drops it.
-            let polled = catch_unwind(AssertUnwindSafe(|| poll_for(future.as_mut(), slice)));
-            exit::stay_away_from_the_end();
-            polled
+            catch_unwind(AssertUnwindSafe(|| poll_for(future.as_mut(), slice)))
         });
         match polled {
             Ok(Some(output)) => return Ok(Some(output)),

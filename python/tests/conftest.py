@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
@@ -56,6 +57,11 @@ def topic(broker: ottla.testing.Broker, request: pytest.FixtureRequest) -> str:
     name = f"topic-{next(_numbers)}"
     broker.create_topic(name, partitions=3)
     return name
+
+
+@pytest.fixture
+def group() -> str:
+    return f"group-{uuid.uuid4()}"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from aio_loops import LOOPS, gather, run_by, turns, until, values, waiting
 from conftest import DEADLINE
-from test_groups import BY_HAND, committed, group, left, write  # noqa: F401 - group is a fixture
+from group_members import BY_HAND, committed, left, write
 
 import ottla
 import ottla.testing
@@ -197,14 +197,14 @@ def test_a_close_ends_what_waits(broker: ottla.testing.Broker, topic: str) -> No
     run(main())
 
 
-def member(broker: ottla.testing.Broker, group: str, topic: str, **settings: Any) -> aio.Consumer:  # noqa: F811
+def member(broker: ottla.testing.Broker, group: str, topic: str, **settings: Any) -> aio.Consumer:
     settings.setdefault("commit_interval", BY_HAND)
     return aio.Consumer(broker.bootstrap, group=group, topics=[topic], **settings)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_member_of_a_group(
-    broker: ottla.testing.Broker, topic: str, group: str, loop: str  # noqa: F811
+    broker: ottla.testing.Broker, topic: str, group: str, loop: str
 ) -> None:
     write(broker, topic, 10)
 
@@ -233,7 +233,7 @@ def test_a_member_of_a_group(
 
 
 def test_what_a_task_has_in_hand_is_its_own(
-    broker: ottla.testing.Broker, topic: str, group: str  # noqa: F811
+    broker: ottla.testing.Broker, topic: str, group: str
 ) -> None:
     write(broker, topic, 6)
 
@@ -263,7 +263,7 @@ def test_what_a_task_has_in_hand_is_its_own(
 
 
 def test_a_cancelled_task_leaves_undone_what_it_had(
-    broker: ottla.testing.Broker, topic: str, group: str  # noqa: F811
+    broker: ottla.testing.Broker, topic: str, group: str
 ) -> None:
     write(broker, topic, 5)
 
@@ -287,8 +287,64 @@ def test_a_cancelled_task_leaves_undone_what_it_had(
     assert left(broker, group, topic) == [b"0.3", b"0.4"]
 
 
+async def returns(consumer: aio.Consumer) -> None:
+    assert await consumer.next(timeout=DEADLINE) is not None
+
+
+async def breaks(consumer: aio.Consumer) -> None:
+    async for _ in consumer.batches(timeout=DEADLINE):
+        break
+
+
+async def raises(consumer: aio.Consumer) -> None:
+    async for _ in consumer:
+        raise ValueError("the program's own")
+
+
+async def is_cancelled(consumer: aio.Consumer) -> None:
+    await consumer.next(timeout=DEADLINE)
+    task = asyncio.current_task()
+    assert task is not None and task.cancel()
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("ends", [returns, breaks, raises, is_cancelled])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_a_task_had_that_has_ended_is_in_nobodys_hand(
+    broker: ottla.testing.Broker,
+    topic: str,
+    group: str,
+    ends: Callable[[aio.Consumer], Coroutine[Any, Any, None]],
+    loop: str,
+) -> None:
+    write(broker, topic, 3)
+    # All is given up in a rebalance, which waits an hour for what is in hand.
+    settings: dict[str, Any] = {"max_poll_interval": 3600, "assignors": ["range"]}
+
+    async def main() -> None:
+        again: list[bytes | None] = []
+
+        async def reads(consumer: aio.Consumer) -> None:
+            async for record in consumer:
+                again.append(record.value)
+
+        async with member(broker, group, topic, **settings) as one:
+            await gather([asyncio.create_task(ends(one))])
+            await one.commit(timeout=DEADLINE)
+            assert committed(broker, group, topic) == 0
+            async with member(broker, group, topic, **settings) as two:
+                tasks = [asyncio.create_task(reads(consumer)) for consumer in (one, two)]
+                await until(lambda: {*again} >= {*expected(3)}, "it is read again")
+                await one.close()
+                await two.close()
+                await asyncio.gather(*tasks)
+
+    run_by(loop, main())
+    assert committed(broker, group, topic) == 3
+
+
 def test_what_a_group_says(
-    broker: ottla.testing.Broker, topic: str, group: str  # noqa: F811
+    broker: ottla.testing.Broker, topic: str, group: str
 ) -> None:
     async def main() -> None:
         settings: dict[str, Any] = {"assignors": ["cooperative-sticky"]}
@@ -317,7 +373,7 @@ def test_what_a_group_says(
 
 
 def test_acknowledged_one_by_one(
-    broker: ottla.testing.Broker, topic: str, group: str  # noqa: F811
+    broker: ottla.testing.Broker, topic: str, group: str
 ) -> None:
     write(broker, topic, 6)
 

@@ -368,6 +368,76 @@ else:
     assert sum(broker.log_end(topic, partition) for partition in range(3)) == 2000
 
 
+def test_an_exit_in_the_middle_of_everything_is_quiet(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    """A daemon thread's loop goes on while the interpreter ends: nobody calls into it."""
+    children = [
+        program(
+            """
+import asyncio, sys, threading
+from ottla import aio
+
+bootstrap, topic = sys.argv[1:]
+busy = threading.Event()
+
+async def main():
+    producer = aio.Producer(bootstrap, linger=0)
+    consumer = aio.Consumer(bootstrap, topics=[topic])
+
+    async def read():
+        async for _ in consumer:
+            pass
+
+    reading = asyncio.create_task(read())
+    while True:
+        await asyncio.gather(*(producer.send_and_wait(topic, b"x") for _ in range(100)))
+        busy.set()
+
+threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+busy.wait(30)
+print("leaving", flush=True)
+""",
+            broker.bootstrap,
+            topic,
+        )
+        for _ in range(6)
+    ]
+    for child in children:
+        assert child.line() == "leaving"
+    for child in children:
+        status, _, errors = child.end()
+        assert status == 0 and "Traceback" not in errors and "panicked" not in errors, errors
+
+
+def test_code_of_the_programs_that_blocks_in_a_call_does_not_hold_up_the_exit(
+    broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
+) -> None:
+    child = program(
+        """
+import asyncio, sys, threading
+from ottla import aio
+
+bootstrap, topic = sys.argv[1:]
+inside = threading.Event()
+
+def blocks():
+    yield b"x"
+    inside.set()
+    threading.Event().wait()
+
+async def main():
+    await aio.Producer(bootstrap).send_many(topic, blocks())
+
+threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+inside.wait(30)
+""",
+        broker.bootstrap,
+        topic,
+    )
+    assert child.end() == (0, "", "")
+
+
 def test_ctrl_c_ends_a_program_and_its_records_arrive(
     broker: ottla.testing.Broker, topic: str, program: Callable[..., Program]
 ) -> None:

@@ -10,6 +10,7 @@ use super::reach::Reach;
 use crate::admin::{WHAT, found_offsets, new_topic, wanted};
 use crate::client::Connect;
 use crate::convert;
+use crate::ending::inside;
 use crate::errors::OrRaise;
 use crate::fork::Here;
 use crate::settings::{Made, Settings};
@@ -48,6 +49,7 @@ impl AioAdmin {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        let _inside = inside(py);
         Self::made(py, bootstrap, settings)
     }
 
@@ -59,6 +61,7 @@ impl AioAdmin {
         properties: &Bound<'_, PyAny>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        let _inside = inside(py);
         Self::made_from(py, properties, settings)
     }
 
@@ -72,6 +75,7 @@ impl AioAdmin {
         replication: Option<&Bound<'_, PyAny>>,
         config: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let topic = new_topic(name, partitions, replication, config)?;
         let admin = self.inner.get(py, WHAT)?.clone();
         let creating = async move { admin.create_topic(topic).await };
@@ -84,6 +88,7 @@ impl AioAdmin {
 
     /// How many partitions a topic has. Raises UnknownTopicError if there is none.
     fn partitions(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let _inside = inside(py);
         let topic = convert::text("topic", topic)?.to_owned();
         let admin = self.inner.get(py, WHAT)?.clone();
         let asking = async move { admin.partitions(&topic).await };
@@ -105,6 +110,7 @@ impl AioAdmin {
         at: Option<&Bound<'_, PyAny>>,
         return_exceptions: bool,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let wanted = wanted(partitions, at)?;
         let admin = self.inner.get(py, WHAT)?.clone();
         let asking = async move { (admin.list_offsets(wanted).await, return_exceptions) };
@@ -117,6 +123,7 @@ impl AioAdmin {
 
     /// Reaches a broker, within connect_timeout.
     fn __aenter__(slf: Bound<'_, Self>) -> PyResult<Operation> {
+        let _inside = inside(slf.py());
         let (py, this) = (slf.py(), slf.get());
         this.inner.get(py, WHAT)?;
         this.reach.enter(py, WHAT, slf.clone().into_any().unbind(), async {})
@@ -131,6 +138,7 @@ impl AioAdmin {
         exc: &Bound<'_, PyAny>,
         traceback: &Bound<'_, PyAny>,
     ) -> Operation {
+        let _inside = inside(py);
         let _ = (exc_type, exc, traceback);
         Operation::ready(py.None())
     }

@@ -11,6 +11,7 @@ use super::operation::{Operation, engine};
 use super::reach::Reach;
 use super::reading::{Else, Reading, What};
 use crate::consumer::{CLOSE_TIMEOUT_IN_A_HURRY, Wanted};
+use crate::ending::inside;
 use crate::errors::{self, OrRaise};
 use crate::reader::Ends;
 use crate::settings::Made;
@@ -69,6 +70,7 @@ impl AioConsumer {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        let _inside = inside(py);
         Self::made(py, bootstrap, settings)
     }
 
@@ -81,6 +83,7 @@ impl AioConsumer {
         properties: &Bound<'_, PyAny>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        let _inside = inside(py);
         Self::made_from(py, properties, settings)
     }
 
@@ -90,6 +93,7 @@ impl AioConsumer {
 
     /// The next record, however long it takes; ends when the consumer is closed.
     fn __anext__(&self, py: Python<'_>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.reading.next(py, What::Record, Else::Stops, Arc::default(), None)
     }
 
@@ -105,6 +109,7 @@ impl AioConsumer {
         timeout: Option<&Bound<'_, PyAny>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let (timeout, ends) = (convert::timeout(timeout)?, Arc::new(convert::ends(until)?));
         self.reading.next(py, What::Record, Else::Nothing, ends, timeout)
     }
@@ -115,9 +120,11 @@ impl AioConsumer {
     #[pyo3(signature = (timeout=None, *, until=None))]
     fn records(
         &self,
+        py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<AioRecords> {
+        let _inside = inside(py);
         let (timeout, ends) = (convert::timeout(timeout)?, Arc::new(convert::ends(until)?));
         Ok(AioRecords { reading: Arc::clone(&self.reading), timeout, ends })
     }
@@ -126,9 +133,11 @@ impl AioConsumer {
     #[pyo3(signature = (timeout=None, *, until=None))]
     fn batches(
         &self,
+        py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
         until: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<AioBatches> {
+        let _inside = inside(py);
         let (timeout, ends) = (convert::timeout(timeout)?, Arc::new(convert::ends(until)?));
         Ok(AioBatches { reading: Arc::clone(&self.reading), timeout, ends })
     }
@@ -141,13 +150,15 @@ impl AioConsumer {
         py: Python<'_>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let timeout = convert::timeout(timeout)?;
         self.reading.next(py, What::Event, Else::Nothing, Arc::default(), timeout)
     }
 
     /// Iterates over batches and, between them, what the group says, by "async for": see ottla.Consumer.events.
     #[pyo3(signature = (timeout=None))]
-    fn events(&self, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<AioEvents> {
+    fn events(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<AioEvents> {
+        let _inside = inside(py);
         let timeout = convert::timeout(timeout)?;
         Ok(AioEvents { reading: Arc::clone(&self.reading), timeout })
     }
@@ -160,6 +171,7 @@ impl AioConsumer {
     /// its way.
     #[pyo3(signature = (timeout=None))]
     fn commit(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         let timeout = convert::timeout(timeout)?;
         let control = self.reading.of.open(py)?.control.clone();
         let commit = async move { control.commit().await };
@@ -175,6 +187,7 @@ impl AioConsumer {
         offsets: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let (offsets, timeout) = (member::places(offsets)?, convert::timeout(timeout)?);
         let control = self.reading.of.open(py)?.control.clone();
         let commit = async move {
@@ -187,6 +200,7 @@ impl AioConsumer {
 
     /// Reads these topics from now on, with the other members of the group.
     fn subscribe(&self, topics: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = inside(topics.py());
         self.reading.of.subscribe(topics)
     }
 
@@ -212,17 +226,20 @@ impl AioConsumer {
         partition: &Bound<'_, PyAny>,
         start: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
+        let _inside = inside(topic.py());
         self.reading.of.seek(topic, partition, start)
     }
 
     /// Hands out nothing of these partitions, (topic, partition) tuples, until they are resumed; see
     /// ottla.Consumer.pause.
     fn pause(&self, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = inside(partitions.py());
         self.reading.of.pause(partitions)
     }
 
     /// Hands these partitions, (topic, partition) tuples, out again, from where they were.
     fn resume(&self, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = inside(partitions.py());
         self.reading.of.resume(partitions)
     }
 
@@ -233,11 +250,13 @@ impl AioConsumer {
 
     /// Reads these partitions, too: (topic, partition, start) tuples; see ottla.Consumer.assign.
     fn assign(&self, assignment: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = inside(assignment.py());
         self.reading.of.assign(assignment)
     }
 
     /// Reads these partitions, (topic, partition) tuples, no more; see ottla.Consumer.unassign.
     fn unassign(&self, partitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let _inside = inside(partitions.py());
         self.reading.of.unassign(partitions)
     }
 
@@ -259,11 +278,13 @@ impl AioConsumer {
     /// to find that out by itself; so it is if the wait is cancelled. Closing twice is fine.
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.reading.close_within(py, convert::timeout(timeout)?, late_close)
     }
 
     /// Reaches a broker, within connect_timeout. If that fails the consumer is closed.
     fn __aenter__(slf: Bound<'_, Self>) -> PyResult<Operation> {
+        let _inside = inside(slf.py());
         let (py, this) = (slf.py(), slf.get());
         let reader = this.reading.of.open(py)?;
         let (control, departure) = (reader.control.clone(), reader.departure.clone());
@@ -285,6 +306,7 @@ impl AioConsumer {
         exc: &Bound<'_, PyAny>,
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let _ = (exc_type, traceback);
         let timeout = (!exc.is_none()).then_some(CLOSE_TIMEOUT_IN_A_HURRY);
         self.reading.close_within(py, timeout, |py, _| Ok(py.None()))
@@ -313,6 +335,7 @@ impl AioRecords {
     }
 
     fn __anext__(&self, py: Python<'_>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.reading.next(py, What::Record, Else::Stops, Arc::clone(&self.ends), self.timeout)
     }
 }
@@ -332,6 +355,7 @@ impl AioBatches {
     }
 
     fn __anext__(&self, py: Python<'_>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.reading.next(py, What::Batch, Else::Stops, Arc::clone(&self.ends), self.timeout)
     }
 }
@@ -350,6 +374,7 @@ impl AioEvents {
     }
 
     fn __anext__(&self, py: Python<'_>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.reading.next(py, What::Event, Else::Stops, Arc::default(), self.timeout)
     }
 }

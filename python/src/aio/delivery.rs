@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use super::crowd::Crowd;
 use super::operation::{Operation, Step, Work, never_awaited};
 use crate::delivery::{BatchAcked, Parts, WAITING};
+use crate::ending::inside;
 use crate::exclusive::lock;
 use crate::fork::Here;
 use crate::guard::guarded;
@@ -47,6 +48,7 @@ impl AioDelivery {
 #[pymethods]
 impl AioDelivery {
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _inside = inside(py);
         let inner = bindings::another(self.inner.get(py, WHAT)?);
         Operation::sent(inner).into_iterator(py)
     }
@@ -57,12 +59,14 @@ impl AioDelivery {
     /// TimeoutError after it: then the record is still on its way, and it may be awaited again.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.operation(py, timeout, true)
     }
 
     /// As result(), but returns the record's error instead of raising it; None if it was acknowledged.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.operation(py, timeout, false)
     }
 
@@ -188,6 +192,7 @@ impl Drop for AskedMany {
 #[pymethods]
 impl AioBatchDelivery {
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _inside = inside(py);
         self.operation(py, None, As::Result)?.into_iterator(py)
     }
 
@@ -195,6 +200,7 @@ impl AioBatchDelivery {
     /// on their way, and it may be awaited again.
     #[pyo3(signature = (timeout=None))]
     fn result(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.operation(py, timeout, As::Result)
     }
 
@@ -202,6 +208,7 @@ impl AioBatchDelivery {
     /// acknowledged.
     #[pyo3(signature = (timeout=None))]
     fn exception(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.operation(py, timeout, As::Exception)
     }
 
@@ -209,6 +216,7 @@ impl AioBatchDelivery {
     /// error that it failed with.
     #[pyo3(signature = (timeout=None))]
     fn outcomes(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.operation(py, timeout, As::Outcomes)
     }
 

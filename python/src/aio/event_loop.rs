@@ -26,6 +26,7 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use super::futures::{self, acked, are_done, finish, finish_all, is_done, running_loop};
 use super::line::Line;
+use crate::ending::inside;
 use crate::errors::{self, OrRaise};
 use crate::exclusive::lock;
 
@@ -380,6 +381,7 @@ struct Reader {
 #[pymethods]
 impl Reader {
     fn __call__(&self, py: Python<'_>) {
+        let _inside = inside(py);
         // In a forked child that still has the parent's loop: the descriptor is the parent's to read.
         if let Some(of) = self.of.as_ref().filter(|of| of.is_here()) {
             of.look(py);

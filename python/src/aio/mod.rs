@@ -7,7 +7,8 @@
 //! ```
 //!
 //! What a call has to wait for is polled on the loop's own thread, with a waker of the loop's: no thread is started, and
-//! none waits. See `event_loop.rs` for how the loop hears of the engine, and `operation.rs` for what is awaited.
+//! none waits. Each method that may run Python code, of asyncio or of the program, is [`inside`](crate::ending::inside) for as
+//! long. See `event_loop.rs` for how the loop hears of the engine, and `operation.rs` for what is awaited.
 
 mod admin;
 mod consumer;

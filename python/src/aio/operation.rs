@@ -19,6 +19,7 @@ use pyo3::types::{PyIterator, PyType};
 use super::event_loop::{self, Loop, Token};
 use super::futures::{self, iterator};
 use crate::delivery::WAITING;
+use crate::ending::inside;
 use crate::errors;
 use crate::exclusive::lock;
 use crate::fork::Here;
@@ -280,6 +281,7 @@ impl Operation {
 #[pymethods]
 impl Operation {
     fn __await__(slf: Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let _inside = inside(slf.py());
         let future = slf.borrow_mut().future(slf.py())?;
         Ok(future.unwrap_or_else(|| slf.into_any().unbind()))
     }
@@ -289,6 +291,7 @@ impl Operation {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _inside = inside(py);
         match self.step(py) {
             Ok(Ok(future)) => Ok(future),
             Ok(Err(value)) => {
@@ -304,6 +307,7 @@ impl Operation {
 
     /// As a coroutine's; only None can be sent.
     fn send(&mut self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _inside = inside(py);
         let _ = value;
         self.__next__(py)
     }
@@ -317,6 +321,7 @@ impl Operation {
         value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
+        let _inside = inside(py);
         let _ = traceback;
         self.begun = true;
         let value = value.filter(|value| !value.is_none());
@@ -336,6 +341,7 @@ impl Operation {
 
     /// As a coroutine's.
     fn close(&mut self, py: Python<'_>) {
+        let _inside = inside(py);
         self.begun = true;
         self.end(py);
     }
@@ -363,6 +369,7 @@ impl Drop for Operation {
         let State::Working(work) = &self.state else { return };
         let Some(message) = work.get_here().and_then(|work| lock(work).unawaited()) else { return };
         Python::try_attach(|py| {
+            let _inside = inside(py);
             let warned = std::ffi::CString::new(message).map_err(PyErr::from).and_then(|message| {
                 PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
             });
@@ -385,6 +392,7 @@ enum Rings {
 #[pymethods]
 impl Alarm {
     fn __call__(&self, py: Python<'_>) {
+        let _inside = inside(py);
         match &self.0 {
             Rings::Waker(waker) => waker.wake_by_ref(),
             Rings::Future(future) => futures::finish(future.bind(py), Ok(py.None())),

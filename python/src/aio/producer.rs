@@ -18,6 +18,7 @@ use super::operation::{Operation, Step, engine, never_late};
 use super::reach::Reach;
 use crate::convert::{self, KeptBlob};
 use crate::delivery::Parts;
+use crate::ending::inside;
 use crate::errors::{self, OrRaise};
 use crate::exclusive::lock;
 use crate::exit;
@@ -217,6 +218,7 @@ impl AioProducer {
         bootstrap: Option<&Bound<'_, PyAny>>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        let _inside = inside(py);
         Self::made(py, bootstrap, settings)
     }
 
@@ -229,6 +231,7 @@ impl AioProducer {
         properties: &Bound<'_, PyAny>,
         settings: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        let _inside = inside(py);
         Self::made_from(py, properties, settings)
     }
 
@@ -257,6 +260,7 @@ impl AioProducer {
         timestamp: Option<&Bound<'_, PyAny>>,
         other: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let parts = RecordParts { topic, value, key, headers, partition, timestamp, other };
         self.hand_over(py, parts, given, then_given)
     }
@@ -283,6 +287,7 @@ impl AioProducer {
         timestamp: Option<&Bound<'_, PyAny>>,
         other: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let parts = RecordParts { topic, value, key, headers, partition, timestamp, other };
         self.hand_over(py, parts, awaited, then_awaited)
     }
@@ -300,6 +305,7 @@ impl AioProducer {
         topic: &Bound<'_, PyAny>,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.get(py)?;
         let of = event_loop::running(py)?;
         let topic = convert::text("topic", topic)?.to_owned();
@@ -341,6 +347,7 @@ impl AioProducer {
     /// by the next flush().
     #[pyo3(signature = (timeout=None))]
     fn flush(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.get(py)?;
         let timeout = convert::timeout(timeout)?;
         let of = event_loop::running(py)?;
@@ -369,11 +376,13 @@ impl AioProducer {
     /// delivery_timeout; close it again to wait for them.
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let _inside = inside(py);
         self.close_within(py, convert::timeout(timeout)?.unwrap_or(CLOSE_TIMEOUT))
     }
 
     /// Reaches a broker, within connect_timeout. If that fails the producer is closed.
     fn __aenter__(slf: Bound<'_, Self>) -> PyResult<Operation> {
+        let _inside = inside(slf.py());
         let (py, this) = (slf.py(), slf.get());
         this.get(py)?;
         let inner = Arc::clone(&this.inner);
@@ -394,6 +403,7 @@ impl AioProducer {
         exc: &Bound<'_, PyAny>,
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<Operation> {
+        let _inside = inside(py);
         let _ = (exc_type, traceback);
         if exc.is_none() {
             return self.close_within(py, CLOSE_TIMEOUT);

@@ -13,9 +13,9 @@ use pyo3::prelude::*;
 use super::crowd::Crowd;
 use super::operation::{Operation, Step, Work, engine, never_awaited};
 use super::tasks::Tasks;
-use crate::reader::{Ends, Looked, Reader};
+use crate::reader::{Asks, Ends, Looked, Reader};
 use crate::steering::{Steered, WHAT};
-use crate::{errors, member};
+use crate::{ending, errors, member};
 
 /// What the handle and those who wait share.
 pub(crate) struct Reading {
@@ -62,7 +62,7 @@ impl Else {
 struct Next {
     reading: Arc<Reading>,
     /// The task that called, if that says anything.
-    who: u64,
+    who: Asks,
     what: What,
     ends: Arc<Ends>,
     or_else: Else,
@@ -85,7 +85,7 @@ impl Reading {
         ends: Arc<Ends>,
         timeout: Option<Duration>,
     ) -> PyResult<Operation> {
-        let who = if self.of.reader(py)?.marks { self.tasks.current(py)? } else { 0 };
+        let who = if self.of.reader(py)?.marks { self.tasks.current(py)? } else { Asks::default() };
         let reading = Arc::clone(self);
         let next = Next { reading, who, what, ends, or_else, waker: None };
         Ok(Operation::working(next, timeout))
@@ -108,11 +108,11 @@ impl Reading {
 impl Next {
     fn find(&self, py: Python<'_>, reader: &Reader) -> PyResult<Option<Py<PyAny>>> {
         Ok(match self.what {
-            What::Record => match reader.record_for(self.who) {
+            What::Record => match reader.record_for(&self.who) {
                 Some(record) => Some(Py::new(py, record)?.into_any()),
                 None => None,
             },
-            What::Batch | What::Event => match reader.batch_for(self.who) {
+            What::Batch | What::Event => match reader.batch_for(&self.who) {
                 Some(batch) => Some(Py::new(py, batch)?.into_any()),
                 None => None,
             },
@@ -138,7 +138,7 @@ impl Work for Next {
             self.reading.crowd.join(context.waker());
             let waker = self.reading.crowd.waker();
             // A batch is opened in this, which may take a moment.
-            let looked = py.detach(|| {
+            let looked = ending::detach(py, || {
                 let mut context = Context::from_waker(&waker);
                 bindings::poll_alone(|| match self.what {
                     What::Event => reader.poll_event(&mut context),
