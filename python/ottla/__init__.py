@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ottla import _logs  # noqa: F401 - before the rest: it is to end last
+from ottla._columns import Columns
 from ottla._errors import (
     AuthenticationError,
     AuthorizationError,
@@ -107,6 +108,7 @@ __all__ = [
     "CancelledError",
     "ClusterChangedError",
     "ClosedError",
+    "Columns",
     "ConfigError",
     "ConnectError",
     "Consumer",

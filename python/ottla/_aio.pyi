@@ -21,6 +21,7 @@ from ottla._ottla import (
     _Seconds,
     _Size,
     _Start,
+    _Values,
 )
 from ottla._stats import Stats
 
@@ -131,7 +132,7 @@ class Producer:
         timestamp: SupportsIndex | datetime | None = None,
     ) -> _Awaited[Acked]: ...
     def send_many(
-        self, topic: str, values: Iterable[Buffer | None]
+        self, topic: str, values: _Values
     ) -> _Awaited[BatchDelivery]: ...
     def flush(self, timeout: _Seconds | None = None) -> _Awaited[None]: ...
     def stats(self) -> Stats: ...

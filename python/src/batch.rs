@@ -9,8 +9,9 @@ use ottla::{RecordPosition, RecordRef, Standing, TopicPartition};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PySlice, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyList, PySlice, PyString, PyTuple};
 
+use crate::columns;
 use crate::convert;
 use crate::fork::Here;
 use crate::guard::guarded;
@@ -177,6 +178,11 @@ impl Batch {
         std::iter::from_fn(move || cursor.advance())
     }
 
+    /// The records as the core has them.
+    fn refs(&self) -> impl Iterator<Item = RecordRef<'_>> + Clone + Send {
+        self.page.read().batch.iter_from(self.first).take(self.len)
+    }
+
     fn at(&self, index: usize) -> Option<Record> {
         let positions = self.positions.get_or_init(|| {
             let mut records = self.page.read().batch.iter_from(self.first);
@@ -229,6 +235,41 @@ impl Batch {
             page.batch.ack_range(page.offsets(self.first).0, i64::MAX);
             Ok(())
         })
+    }
+
+    /// The records as a table of topic, partition, offset, timestamp, key, value and headers, for polars, pyarrow, pandas and
+    /// DuckDB: see Columns. Those that do not look for a sequence first read the batch itself.
+    fn to_arrow<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("ottla._columns")?.call_method1("Columns", (slf,))
+    }
+
+    /// Arrow PyCapsule interface: what the columns are.
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        columns::schema(py)
+    }
+
+    /// Arrow PyCapsule interface: the records as structs. Another schema than the own one is not made.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_array__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let _ = requested_schema;
+        let batch = &self.page.read().batch;
+        columns::array(py, batch.topic(), batch.partition(), self.refs())
+    }
+
+    /// Arrow PyCapsule interface: the same as a stream.
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema;
+        let batch = &self.page.read().batch;
+        columns::stream(py, batch.topic(), batch.partition(), self.refs())
     }
 
     fn __len__(&self) -> usize {

@@ -67,6 +67,26 @@ impl<'a> Blob<'a> {
 }
 
 /// For values that are known not to be null.
+/// A value of many; read as bytes it is known not to be null.
+pub(crate) trait Value: AsRef<[u8]> {
+    /// `None` is null.
+    fn get(&self) -> Option<&[u8]>;
+}
+
+impl Value for Blob<'_> {
+    #[inline]
+    fn get(&self) -> Option<&[u8]> {
+        self.as_option()
+    }
+}
+
+impl Value for KeptBlob {
+    #[inline]
+    fn get(&self) -> Option<&[u8]> {
+        self.as_option()
+    }
+}
+
 impl AsRef<[u8]> for Blob<'_> {
     #[inline]
     fn as_ref(&self) -> &[u8] {

@@ -13,6 +13,8 @@ mod admin;
 mod aio;
 mod batch;
 mod client;
+mod column;
+mod columns;
 mod consumer;
 mod convert;
 mod delivery;

@@ -11,7 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::client::Connect;
-use crate::convert::{self, Blob};
+use crate::column::Column;
+use crate::convert::{self, Blob, Value};
 use crate::delivery::{BatchDelivery, Delivery, Parts};
 use crate::enums;
 use crate::errors::{self, OrRaise};
@@ -268,6 +269,29 @@ pub(crate) fn values<'py>(values: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyT
     }
 }
 
+/// Hands over many values.
+pub(crate) async fn send_values<V: Value>(
+    producer: &ottla::Producer,
+    topic: &str,
+    values: &[V],
+) -> ottla::Result<Parts> {
+    if values.iter().all(|value| value.get().is_some()) {
+        return producer.send_batch(topic, values).await.map(Parts::Batch);
+    }
+    let mut deliveries = Vec::with_capacity(values.len());
+    for value in values {
+        deliveries.push(producer.send(Record::to(topic).value_opt(value.get())).await?);
+    }
+    Ok(Parts::each(deliveries))
+}
+
+fn sent_many(py: Python<'_>, sent: Option<ottla::Result<Parts>>) -> PyResult<BatchDelivery> {
+    match sent {
+        Some(sent) => sent.or_raise(py).map(BatchDelivery::new),
+        None => unreachable!("a wait without an end has a result"),
+    }
+}
+
 #[pymethods]
 impl Producer {
     #[new]
@@ -330,8 +354,9 @@ impl Producer {
 
     /// Hands many values over in one call: the quick way to send a lot.
     ///
-    /// values: any iterable of bytes (or bytearray, memoryview, None). Waits for space as the
-    /// records go in. If it raises half-way (a record too large, Ctrl-C), the records before are
+    /// values: any iterable of bytes (or bytearray, memoryview, None); or a column of bytes or text, read
+    /// without a Python object for each value: of pyarrow, polars or pandas (if pyarrow is installed; otherwise they
+    /// are iterated), or an array of numpy (dtype S or V, or rows of uint8). Waits for space as the records go in. If it raises half-way (a record too large, Ctrl-C), the records before are
     /// sent all the same.
     fn send_many(
         &self,
@@ -341,31 +366,17 @@ impl Producer {
     ) -> PyResult<BatchDelivery> {
         let producer = self.get(py)?;
         let topic = convert::text("topic", topic)?;
+        if let Some(column) = guarded(py, || Column::from(values))? {
+            let values = column.values();
+            let sent = send_values(producer, topic, &values);
+            return sent_many(py, wait(py, Deadline::never(), || false, sent)?);
+        }
         let values = self::values(values)?;
         let values: Vec<_> = values.iter_borrowed().collect();
-        let mut blobs = Vec::with_capacity(values.len());
-        let mut nulls = false;
-        for value in &values {
-            let blob = Blob::from("value", value)?;
-            nulls |= matches!(blob, Blob::Null);
-            blobs.push(blob);
-        }
-        let blobs = &blobs[..];
-        let sent = async move {
-            if !nulls {
-                return producer.send_batch(topic, blobs).await.map(Parts::Batch);
-            }
-            let mut deliveries = Vec::with_capacity(blobs.len());
-            for blob in blobs {
-                let record = Record::to(topic).value_opt(blob.as_option());
-                deliveries.push(producer.send(record).await?);
-            }
-            Ok(Parts::each(deliveries))
-        };
-        match wait(py, Deadline::never(), || false, sent)? {
-            Some(sent) => sent.or_raise(py).map(BatchDelivery::new),
-            None => unreachable!("a wait without an end has a result"),
-        }
+        let blobs = values.iter().map(|value| Blob::from("value", value));
+        let blobs = blobs.collect::<PyResult<Vec<_>>>()?;
+        let sent = send_values(producer, topic, &blobs);
+        sent_many(py, wait(py, Deadline::never(), || false, sent)?)
     }
 
     /// Waits until it is known what became of every record sent before.

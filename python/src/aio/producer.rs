@@ -16,15 +16,17 @@ use super::futures;
 use super::line::{InLine, Line, Taken, Taking};
 use super::operation::{Operation, Step, engine, never_late};
 use super::reach::Reach;
+use crate::column::Column;
 use crate::convert::{self, KeptBlob};
-use crate::delivery::Parts;
 use crate::ending::inside;
 use crate::errors::{self, OrRaise};
 use crate::exclusive::lock;
 use crate::exit;
 use crate::fork::Here;
 use crate::guard::guarded;
-use crate::producer::{CLOSE_TIMEOUT, CLOSE_TIMEOUT_IN_A_HURRY, RecordParts, WHAT, Wanted, values};
+use crate::producer::{
+    CLOSE_TIMEOUT, CLOSE_TIMEOUT_IN_A_HURRY, RecordParts, WHAT, Wanted, send_values, values,
+};
 use crate::settings::Made;
 use crate::stats::Statistics;
 
@@ -294,7 +296,7 @@ impl AioProducer {
 
     /// Hands many values over in one call: "many = await producer.send_many(topic, values)".
     ///
-    /// values: any iterable of bytes (or bytearray, memoryview, None). Takes what there is space for when this is
+    /// values: as with ottla.Producer.send_many, columns among them. Takes what there is space for when this is
     /// called, and the rest as there is.
     ///
     /// Cancelled, or if it raises half-way (a record too large, no space within max_block): the values before are
@@ -309,24 +311,21 @@ impl AioProducer {
         self.get(py)?;
         let of = event_loop::running(py)?;
         let topic = convert::text("topic", topic)?.to_owned();
-        let values = self::values(values)?;
-        let blobs = values.iter_borrowed().map(|value| KeptBlob::from("value", &value));
-        let blobs = blobs.collect::<PyResult<Vec<_>>>()?;
-        let nulls = blobs.iter().any(|blob| matches!(blob, KeptBlob::Null));
         let inner = Arc::clone(&self.inner);
-        let mut taking: Taking = Box::pin(async move {
-            let producer = inner.read();
-            if !nulls {
-                let sent = producer.send_batch(&topic, &blobs).await;
-                return sent.map(|sent| Taken::Many(Parts::Batch(sent)));
+        let mut taking: Taking = match Column::from(values)? {
+            Some(column) => Box::pin(async move {
+                let sent = send_values(inner.read(), &topic, &column.values()).await;
+                sent.map(Taken::Many)
+            }),
+            None => {
+                let values = self::values(values)?;
+                let blobs = values.iter_borrowed().map(|value| KeptBlob::from("value", &value));
+                let blobs = blobs.collect::<PyResult<Vec<_>>>()?;
+                Box::pin(
+                    async move { send_values(inner.read(), &topic, &blobs).await.map(Taken::Many) },
+                )
             }
-            let mut deliveries = Vec::with_capacity(blobs.len());
-            for blob in &blobs {
-                let record = Record::to(&topic).value_opt(blob.as_option());
-                deliveries.push(producer.send(record).await?);
-            }
-            Ok(Taken::Many(Parts::each(deliveries)))
-        });
+        };
         let line = self.busy_line(py, &of)?;
         if line.is_none() {
             let mut context = Context::from_waker(Waker::noop());
