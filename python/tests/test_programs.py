@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import DEADLINE
 
 import ottla.testing
@@ -41,6 +42,13 @@ def test_the_example_of_asyncio_starts_its_own_cluster() -> None:
     out = run(str(example), "--records", "500")
     assert "500 receipts, 500 orders committed" in out
     assert "one " in out or "two " in out
+
+
+def test_the_example_of_a_web_service_loses_nothing_that_it_accepted() -> None:
+    pytest.importorskip("fastapi")
+    example = HERE.parents[1] / "examples" / "python" / "fastapi_service.py"
+    out = run(str(example), "--orders", "500")
+    assert out.startswith("2 workers accepted ") and "all are in the log, none twice" in out
 
 
 def test_what_interop_writes_it_reads(
