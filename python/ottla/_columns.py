@@ -4,6 +4,7 @@ for each value."""
 from __future__ import annotations
 
 import struct
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ Chunk = tuple[bytes, bytes, "bytes | None"]
 def chunks(values: Any) -> list[Chunk] | None:
     """Of what has Arrow's PyCapsule interface. None: pyarrow is not there, and what is no column of its own can be iterated."""
     try:
-        import pyarrow as pa
+        pa: Any = import_module("pyarrow")
     except ImportError:
         return None
     if hasattr(values, "__arrow_c_stream__"):
