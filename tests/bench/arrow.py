@@ -1,6 +1,6 @@
 """What a record costs a program that reads columns, beside one that reads each value; and sending a column beside sending a list.
 
-    python tests/bench/arrow.py                # with the installed wheel, and pyarrow
+    python tests/bench/arrow.py                # with the installed wheel (one for release: others say nothing), and pyarrow
     python tests/bench/arrow.py --rounds 9 --json
 
 Printed is processor time a record in nanoseconds, the median of the rounds, which take turns. Reading: of the thread that reads, with
