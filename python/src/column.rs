@@ -4,6 +4,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyList, PyTuple};
 
 use crate::convert::Value;
 
@@ -70,6 +71,9 @@ impl Value for Cell<'_> {
 impl Column {
     /// `None`: it is no column, or one to be iterated.
     pub(crate) fn from(values: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        if values.is_instance_of::<PyList>() || values.is_instance_of::<PyTuple>() {
+            return Ok(None);
+        }
         let py = values.py();
         let has = |name: &Bound<'_, _>| values.hasattr(name);
         let make = |name| py.import("ottla._columns")?.call_method1(name, (values,));

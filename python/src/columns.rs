@@ -19,6 +19,7 @@ use pyo3::types::{PyCapsule, PyTuple};
 
 use crate::ending;
 use crate::errors;
+use crate::guard::guarded;
 
 /// The parts of a header. A name that is not UTF-8 has U+FFFD for what is not.
 static HEADER: LazyLock<Fields> = LazyLock::new(|| {
@@ -121,8 +122,10 @@ fn gathered<'a, R>(py: Python<'_>, topic: &str, partition: i32, records: R) -> P
 where
     R: Iterator<Item = RecordRef<'a>> + Clone + Send,
 {
-    let made = ending::detach(py, || columns(topic, partition, records));
-    made.map_err(|error| raise(py, &error))
+    guarded(py, || {
+        let made = ending::detach(py, || columns(topic, partition, records));
+        made.map_err(|error| raise(py, &error))
+    })
 }
 
 /// The schema of every batch.

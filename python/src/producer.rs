@@ -356,8 +356,8 @@ impl Producer {
     ///
     /// values: any iterable of bytes (or bytearray, memoryview, None); or a column of bytes or text, read
     /// without a Python object for each value: of pyarrow, polars or pandas (if pyarrow is installed; otherwise they
-    /// are iterated), or an array of numpy (dtype S or V, or rows of uint8). Waits for space as the records go in. If it raises half-way (a record too large, Ctrl-C), the records before are
-    /// sent all the same.
+    /// are iterated), or an array of numpy (dtype S or V, or rows of uint8). Waits for space as the records go in. If it
+    /// raises half-way (a record too large, Ctrl-C), the records before are sent all the same.
     fn send_many(
         &self,
         py: Python<'_>,
