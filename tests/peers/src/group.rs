@@ -151,10 +151,33 @@ impl Group {
         self.members.iter().map(|(kind, member)| (*kind, Arc::clone(member.name()))).collect()
     }
 
+    /// Its topic.
+    pub fn topic(&self) -> &str {
+        &self.setting.name
+    }
+
+    /// SIGTERM; the group may be empty then.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub fn dismiss(&mut self, name: &str) -> Result<(), String> {
+        let member = self.take(name)?;
+        member.tell_to_leave()?;
+        member.wait()
+    }
+
     /// All that was said and done.
     pub fn history(&self) -> &History {
         &self.history
     }
+
+    /// What the one who writes was told so far.
+    pub fn written(&self) -> Vec<Entry> {
+        self.written.sorted()
+    }
+
+    /// Ends it without looking: all members are killed.
+    pub fn abandon(self) {}
 
     /// Starts a member, and does not wait.
     ///
@@ -205,10 +228,8 @@ impl Group {
     /// # Errors
     /// It does not end well, or the group does not come to rest.
     pub fn leave(&mut self, name: &str) -> Result<(), String> {
-        let member = self.take(name)?;
-        member.tell_to_leave()?;
-        member.wait()?;
-        self.settle(&format!("{name} leaves"))
+        self.dismiss(name)?;
+        self.settle(&format!("{name} leaves")).map(drop)
     }
 
     /// SIGSTOP, and no waiting: the group goes on without it.
@@ -252,9 +273,7 @@ impl Group {
             history.with(|all| all.iter().filter(is_change).count())
         };
         let changes = others(&self.history, name);
-        let member = self.take(name)?;
-        member.tell_to_leave()?;
-        member.wait()?;
+        self.dismiss(name)?;
         let new = self.begin(kind, Some(instance))?;
         // What moves from the old process to the new one has not moved.
         for owner in self.layout.values_mut().filter(|owner| &***owner == name) {
@@ -277,7 +296,9 @@ impl Group {
     ///
     /// # Errors
     /// That does not happen in time, or a member has ended.
-    pub fn settle(&mut self, what: &str) -> Result<(), String> {
+    ///
+    /// Gives how many partitions have moved, and how many had to.
+    pub fn settle(&mut self, what: &str) -> Result<(usize, usize), String> {
         let begun = Instant::now();
         let mut settled: Option<(Layout, u64)> = None;
         let layout = loop {
@@ -321,7 +342,7 @@ impl Group {
         self.steps.push(format!(
             "{what}: at rest after {seconds:.1} s, {moved} moved of {fewest} at least"
         ));
-        Ok(())
+        Ok((moved, fewest))
     }
 
     fn awake(&self) -> impl Iterator<Item = &Arc<str>> {

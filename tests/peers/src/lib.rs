@@ -2,7 +2,8 @@
 //! ([`events`]), whatever it is written in, so that one judge serves all.
 //!
 //! [`programs`] knows how a member of each client is started, [`member`] starts it, [`history`] keeps what all of them said
-//! and what was done to them, and [`judge`] says whether that is what groups promise. [`group`] puts it together, step by step.
+//! and what was done to them, and [`judge`] says whether that is what groups promise. [`group`] puts it together, step by step, and
+//! [`script`] says which steps. [`rebalance`] measures.
 
 pub mod events;
 pub mod group;
@@ -11,4 +12,6 @@ pub mod judge;
 pub mod member;
 pub mod programs;
 pub mod properties;
+pub mod rebalance;
+pub mod script;
 pub mod stop;

@@ -9,6 +9,9 @@ use ottla::{Batch, Client, Commit, Consumer, TopicPartition};
 use ottla_peers::events::{Committed, Consumed, Event, Partition, print, text};
 use ottla_peers::{properties, stop::Stop};
 
+/// Records that are handled together, as with Java's `max.poll.records`.
+const POLL: usize = 500;
+
 /// Consumes a topic in a group, and prints what happens as JSON, one object a line.
 #[derive(Debug, Parser)]
 #[command(name = "verifiable-consumer")]
@@ -71,7 +74,7 @@ async fn run(args: Args) -> Result<(), String> {
     let consumer = build(&args)?;
     let is_wrong = |e: std::io::Error| format!("nobody reads what is printed: {e}");
     print(Event::StartupComplete).map_err(is_wrong)?;
-    let mut member = Member { args, consumer, held: Vec::new(), consumed: 0 };
+    let mut member = Member { args, consumer, held: Vec::new(), consumed: 0, has_ended: false };
     let ended = member.read(stop).await;
     member.leave().await?;
     print(Event::ShutdownComplete).map_err(is_wrong)?;
@@ -120,6 +123,7 @@ struct Member {
     consumer: Consumer,
     held: Vec<TopicPartition>,
     consumed: i64,
+    has_ended: bool,
 }
 
 fn named(partitions: &[TopicPartition]) -> Vec<Partition> {
@@ -135,72 +139,125 @@ impl Member {
     /// Until it is told to end, has had enough, or cannot go on.
     async fn read(&mut self, mut stop: Stop) -> Result<(), String> {
         while !self.is_finished() {
-            let next = tokio::select! {
+            let mut next = tokio::select! {
                 biased;
                 () = stop.told() => return Ok(()),
                 next = self.consumer.next_event() => next,
             };
-            let printed = match next {
-                None => return Err("the consumer has ended".into()),
-                // The consumer goes on by itself where it can; where it cannot, its end follows.
-                Some(Err(error)) => {
-                    eprintln!("verifiable-consumer: {error}");
-                    Ok(())
+            // Batches that are there are handled together, as those of one poll of Java's are: one commit for all.
+            let mut batches = Vec::new();
+            let mut records = 0;
+            let other = loop {
+                match next {
+                    Some(Ok(ottla::Event::Batch(batch))) => {
+                        records += batch.len();
+                        batches.push(batch);
+                    }
+                    other => break Some(other),
                 }
-                Some(Ok(ottla::Event::Assigned(partitions))) => {
-                    self.held.extend_from_slice(&partitions);
-                    print(Event::PartitionsAssigned { partitions: named(&partitions) })
+                if records >= POLL {
+                    break None;
                 }
-                Some(Ok(
-                    ottla::Event::GivingUp { partitions, .. } | ottla::Event::Lost(partitions),
-                )) => {
-                    self.held.retain(|held| !partitions.contains(held));
-                    print(Event::PartitionsRevoked { partitions: named(&partitions) })
-                }
-                Some(Ok(ottla::Event::Batch(batch))) => self.take(&batch).await,
-                Some(Ok(_)) => Ok(()),
+                next = tokio::select! {
+                    biased;
+                    next = self.consumer.next_event() => next,
+                    () = std::future::ready(()) => break None,
+                };
             };
-            printed.map_err(|e| format!("nobody reads what is printed: {e}"))?;
+            let done = self.take(&batches).await;
+            // What comes behind them is said behind them.
+            done.and_then(|()| other.map_or(Ok(()), |other| self.hear(other)))
+                .map_err(|e| format!("nobody reads what is printed: {e}"))?;
+            if self.has_ended {
+                return Err("the consumer has ended".into());
+            }
         }
         Ok(())
     }
 
-    async fn take(&mut self, batch: &Batch) -> std::io::Result<()> {
-        let (topic, partition) = (batch.topic(), batch.partition());
-        let wanted = match self.args.max_messages {
-            most if most >= 0 => usize::try_from(most - self.consumed).unwrap_or(0),
-            _ => usize::MAX,
-        };
-        let (mut count, mut last) = (0, batch.base_offset());
-        for record in batch.iter().take(wanted) {
-            (count, last) = (count + 1, record.offset());
+    /// What is not records.
+    fn hear(&mut self, event: Option<ottla::Result<ottla::Event>>) -> std::io::Result<()> {
+        match event {
+            None => {
+                self.has_ended = true;
+                Ok(())
+            }
+            // The consumer goes on by itself where it can; where it cannot, its end follows.
+            Some(Err(error)) => {
+                eprintln!("verifiable-consumer: {error}");
+                Ok(())
+            }
+            Some(Ok(ottla::Event::Assigned(partitions))) => {
+                self.held.extend_from_slice(&partitions);
+                print(Event::PartitionsAssigned { partitions: named(&partitions) })
+            }
+            Some(Ok(
+                ottla::Event::GivingUp { partitions, .. } | ottla::Event::Lost(partitions),
+            )) => {
+                self.held.retain(|held| !partitions.contains(held));
+                print(Event::PartitionsRevoked { partitions: named(&partitions) })
+            }
+            Some(Ok(_)) => Ok(()),
+        }
+    }
+
+    async fn take(&mut self, batches: &[Batch]) -> std::io::Result<()> {
+        let (mut parts, mut total): (Vec<Consumed>, u64) = (Vec::new(), 0);
+        for batch in batches {
+            let wanted = match self.args.max_messages {
+                most if most >= 0 => usize::try_from(most - self.consumed).unwrap_or(0),
+                _ => usize::MAX,
+            };
+            let count = batch.len().min(wanted);
+            let Some(last) = count.checked_sub(1).and_then(|last| batch.get(last)) else {
+                continue;
+            };
+            let max_offset = last.offset();
             if self.args.verbose {
-                print(Event::RecordData {
-                    key: record.key().map(text),
-                    value: record.value().map(text),
-                    topic: topic.to_owned(),
-                    partition,
-                    offset: record.offset(),
-                })?;
+                for record in batch.iter().take(count) {
+                    print(Event::RecordData {
+                        key: record.key().map(text),
+                        value: record.value().map(text),
+                        topic: batch.topic().to_owned(),
+                        partition: batch.partition(),
+                        offset: record.offset(),
+                    })?;
+                }
+            }
+            let whole = count == batch.len();
+            batch.ack_before(if whole { batch.next_offset() } else { max_offset + 1 });
+            self.consumed += i64::try_from(count).unwrap_or(i64::MAX);
+            let count = count as u64;
+            total += count;
+            let of = |part: &&mut Consumed| {
+                part.topic == batch.topic() && part.partition == batch.partition()
+            };
+            if let Some(part) = parts.iter_mut().find(of) {
+                (part.count, part.max_offset) = (part.count + count, max_offset);
+            } else {
+                parts.push(Consumed {
+                    topic: batch.topic().to_owned(),
+                    partition: batch.partition(),
+                    count,
+                    min_offset: batch.base_offset(),
+                    max_offset,
+                });
             }
         }
-        let whole = count == batch.len() as u64;
-        self.consumed += i64::try_from(count).unwrap_or(i64::MAX);
-        let consumed = Consumed {
-            topic: topic.to_owned(),
-            partition,
-            count,
-            min_offset: batch.base_offset(),
-            max_offset: last,
-        };
-        print(Event::RecordsConsumed { count, partitions: vec![consumed] })?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let offsets = parts.iter().map(|part| Committed {
+            topic: part.topic.clone(),
+            partition: part.partition,
+            offset: part.max_offset + 1,
+        });
+        let offsets = offsets.collect();
+        print(Event::RecordsConsumed { count: total, partitions: parts })?;
         if self.args.enable_autocommit {
             return Ok(());
         }
-        let offset = if whole { batch.next_offset() } else { last + 1 };
-        batch.ack_before(offset);
         let committed = self.consumer.commit().await;
-        let offsets = vec![Committed { topic: topic.to_owned(), partition, offset }];
         let success = committed.is_ok();
         let error = committed.err().map(|e| e.to_string());
         print(Event::OffsetsCommitted { offsets, error, success })
