@@ -92,6 +92,8 @@ pub struct Verdict {
     pub twice: u64,
     /// How often a member handed out what was somebody else's after it woke up.
     pub read_asleep: BTreeMap<Arc<str>, usize>,
+    /// Partitions that were another member's before the one who had them knew that it was out.
+    pub lapsed: Vec<String>,
     /// What was done, with how long it took until all was well.
     pub steps: Vec<String>,
 }
@@ -107,6 +109,9 @@ impl std::fmt::Display for Verdict {
             "  {} records, {} twice; {moved} moves, {fewest} at least",
             self.records, self.twice
         )?;
+        if !self.lapsed.is_empty() {
+            write!(f, "; sessions ended: {}", self.lapsed.join("; "))?;
+        }
         for (member, times) in &self.read_asleep {
             write!(f, "; {member} read what it had lost, {times} times")?;
         }
@@ -327,8 +332,9 @@ impl Group {
                 };
                 let read: Vec<_> = self.follow.read.iter().map(last).collect();
                 let of = &self.follow.owners;
+                let kept = self.keep(&self.history.sorted());
                 return Err(format!(
-                    "{what}: no rest in {SETTLE:?}: {of:?}, read: {}",
+                    "{what}: {kept}: no rest in {SETTLE:?}: {of:?}, read: {}",
                     read.join("; ")
                 ));
             }
@@ -428,9 +434,20 @@ impl Group {
         if lags == expected.collect() { Ok(()) } else { Err(format!("{ends:?} is not\n{told}")) }
     }
 
-    fn judge(self, ends: &BTreeMap<i32, i64>) -> Result<Verdict, String> {
+    /// Writes down what happened, for who has to find out why.
+    fn keep(&self, all: &[Entry]) -> String {
+        let path = std::env::temp_dir().join(format!("{}.history", self.setting.name));
+        let line = |entry: &Entry| format!("{} {} {:?}\n", entry.at, entry.member, entry.what);
+        let text: String = all.iter().map(line).collect();
+        match std::fs::write(&path, text) {
+            Ok(()) => format!("all of it in {}", path.display()),
+            Err(e) => format!("{}: {e}", path.display()),
+        }
+    }
+
+    fn judge(mut self, ends: &BTreeMap<i32, i64>) -> Result<Verdict, String> {
         let all = self.history.sorted();
-        let owned_twice = judge::owned_twice(&all);
+        let (owned_twice, lapsed) = judge::owned_twice(&all);
         let without_reason = judge::twice_without_reason(&all);
         let read_asleep = judge::read_asleep(&all);
         let records = ends.values().sum::<i64>();
@@ -439,7 +456,8 @@ impl Group {
             records,
             twice: judge::handled(&all).saturating_sub(records.unsigned_abs()),
             read_asleep,
-            steps: self.steps,
+            lapsed,
+            steps: std::mem::take(&mut self.steps),
         };
         let mut wrong = Vec::new();
         wrong.extend(owned_twice.iter().take(5).map(|w| format!("owned twice: {w}")));
@@ -451,13 +469,16 @@ impl Group {
             }
         }
         let (moved, fewest) = verdict.moved;
-        if self.setting.protocol.is_sticky() && moved * 10 > fewest * 11 {
+        // Who was thought dead has its partitions again, or others do: that is nobody's plan.
+        let is_quiet = verdict.lapsed.is_empty();
+        if self.setting.protocol.is_sticky() && is_quiet && moved * 10 > fewest * 11 {
             wrong.push(format!("{moved} moves, where {fewest} do"));
         }
         if wrong.is_empty() {
             return Ok(verdict);
         }
-        Err(format!("{}:\n{}\n{verdict}", self.setting.name, wrong.join("\n")))
+        let kept = self.keep(&all);
+        Err(format!("{}, {kept}:\n{}\n{verdict}", self.setting.name, wrong.join("\n")))
     }
 }
 

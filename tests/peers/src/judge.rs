@@ -63,16 +63,36 @@ pub fn missing(entries: &[Entry], ends: &BTreeMap<i32, i64>) -> Vec<(i32, i64, i
 }
 
 /// Moments in which a partition was given to a member while another one had it.
-pub fn owned_twice(entries: &[Entry]) -> Vec<String> {
+///
+/// A member whose session ended without its knowing, because brokers or the machine were away, hears of it later: it had nothing
+/// if it says that it has lost the partition before it reads of it again. Those are told apart.
+pub fn owned_twice(entries: &[Entry]) -> (Vec<String>, Vec<String>) {
     let mut owners = Owners::default();
-    let mut twice = Vec::new();
-    for entry in entries {
+    let (mut twice, mut lapsed) = (Vec::new(), Vec::new());
+    for (at, entry) in entries.iter().enumerate() {
         for (partition, other) in owners.follow(entry) {
             let member = &entry.member;
-            twice.push(format!("{}: {member} gets {partition}, which {other} has", entry.at));
+            let words = format!("{}: {member} gets {partition}, which {other} has", entry.at);
+            let said = entries[at..].iter().filter(|later| later.member == other);
+            let next = said.filter_map(|later| goes_on(later, partition)).next();
+            if next == Some(false) { lapsed.push(words) } else { twice.push(words) }
         }
     }
-    twice
+    (twice, lapsed)
+}
+
+/// Whether its member takes a partition for its own, if it says anything of it.
+fn goes_on(entry: &Entry, partition: i32) -> Option<bool> {
+    match &entry.what {
+        What::Said(Event::PartitionsRevoked { partitions }) => {
+            partitions.iter().any(|part| part.partition == partition).then_some(false)
+        }
+        What::Said(Event::RecordsConsumed { partitions, .. }) => {
+            partitions.iter().any(|part| part.partition == partition).then_some(true)
+        }
+        What::Killed => Some(false),
+        _ => None,
+    }
 }
 
 /// Who has which partition. A member that was killed has nothing, and one that is frozen, or has not been given anything
@@ -299,6 +319,10 @@ mod tests {
         What::Said(Event::OffsetsCommitted { offsets, error: None, success })
     }
 
+    fn none() -> (Vec<String>, Vec<String>) {
+        Default::default()
+    }
+
     fn history(all: &[(&str, What)]) -> Vec<Entry> {
         let entry = |(i, (member, what)): (usize, &(&str, What))| Entry {
             at: i as u64,
@@ -319,15 +343,20 @@ mod tests {
     #[test]
     fn two_owners_at_a_time_are_found() {
         let fine = [("a", gets(&[0, 1])), ("a", gives(&[1])), ("b", gets(&[1]))];
-        assert_eq!(owned_twice(&history(&fine)), [""; 0]);
-        let wrong = [("a", gets(&[0, 1])), ("b", gets(&[1])), ("a", gives(&[1]))];
-        assert_eq!(owned_twice(&history(&wrong)).len(), 1);
+        assert_eq!(owned_twice(&history(&fine)), none());
+        let wrong = [("a", gets(&[0, 1])), ("b", gets(&[1])), ("a", reads(1, 0, 0))];
+        assert_eq!(owned_twice(&history(&wrong)).0.len(), 1);
+        let silent = [("a", gets(&[0, 1])), ("b", gets(&[1]))];
+        assert_eq!(owned_twice(&history(&silent)).0.len(), 1);
+        // It hears too late that it is out, and reads nothing meanwhile.
+        let late =
+            [&silent[..], &[("a", reads(0, 0, 0)), ("a", gives(&[1])), ("a", reads(1, 0, 0))]];
+        let (twice, lapsed) = owned_twice(&history(&late.concat()));
+        assert_eq!((twice.len(), lapsed.len()), (0, 1));
         // Who is dead or frozen longer than its session has nothing.
         for what in [What::Killed, What::Frozen] {
-            assert_eq!(
-                owned_twice(&history(&[("a", gets(&[0])), ("a", what), ("b", gets(&[0]))])),
-                [""; 0]
-            );
+            let all = [("a", gets(&[0])), ("a", what), ("b", gets(&[0]))];
+            assert_eq!(owned_twice(&history(&all)), none());
         }
     }
 

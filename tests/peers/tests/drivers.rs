@@ -249,7 +249,7 @@ fn share(protocol: &[&str]) {
     until(&history, "b", "all of them", |events| held(events).len() == 4);
     b.tell_to_leave().unwrap();
     b.wait().unwrap();
-    assert_eq!(ottla_peers::judge::owned_twice(&history.sorted()), [""; 0]);
+    assert_eq!(ottla_peers::judge::owned_twice(&history.sorted()), Default::default());
 }
 
 #[test]
