@@ -65,7 +65,7 @@ pub fn measure(
         let rest = (now_ms() - begun) as f64 / 1e3;
         std::thread::sleep(AFTER);
         let gaps = waiting(&group.written(), &group.history().sorted(), begun, now_ms() - WAITS_MS);
-        let partition_seconds = gaps.values().map(|ms| *ms as f64 / 1e3).sum();
+        let partition_seconds = gaps.values().sum::<u64>() as f64 / 1e3;
         let longest = gaps.values().max().map_or(0.0, |ms| *ms as f64 / 1e3);
         costs.push(Cost { event, partition_seconds, longest, rest, moved, fewest });
     }

@@ -57,11 +57,11 @@ fn real_peers_share_a_group_and_each_record_is_handled() {
 }
 
 #[test]
-fn real_peers_go_on_while_brokers_restart() {
+fn real_peers_go_on_while_a_broker_restarts() {
     let cluster = Cluster::start(Options::default()).unwrap();
     let settings = [Protocol::Cooperative, Protocol::Next];
     let settings = settings.map(|protocol| setting(&cluster, protocol.name(), protocol));
-    let told = script::brokers_restart(settings.to_vec(), &programs(&cluster), &cluster);
+    let told = script::broker_restarts(settings.to_vec(), &programs(&cluster), &cluster);
     let told = told.unwrap_or_else(|why| panic!("{why}\n{}", cluster.logs_tail(15)));
     told.iter().for_each(|verdict| println!("{verdict}"));
 }

@@ -146,13 +146,11 @@ async fn send(args: &Args, producer: &Producer, mut stop: Stop) -> Result<(u64, 
         sent += 1;
         let (topic, acked) = (args.topic.clone(), Arc::clone(&acked));
         waiting.spawn(tell(topic, key, value, taken, acked));
-        while waiting.len() >= IN_FLIGHT || (waiting.len() > 0 && sent % 64 == 0) {
-            let is_full = waiting.len() >= IN_FLIGHT;
-            let ended = if is_full { waiting.join_next().await } else { waiting.try_join_next() };
-            match ended {
-                Some(ended) => ended.map_err(|e| is_wrong(&e))?.map_err(|e| is_wrong(&e))?,
-                None => break,
-            }
+        while let Some(ended) = match waiting.len() {
+            IN_FLIGHT.. => waiting.join_next().await,
+            _ => waiting.try_join_next(),
+        } {
+            ended.map_err(|e| is_wrong(&e))?.map_err(|e| is_wrong(&e))?;
         }
     }
     let closed = producer.close(CLOSE).await;
