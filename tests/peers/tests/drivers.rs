@@ -254,13 +254,13 @@ fn share(protocol: &[&str]) {
 
 #[test]
 fn who_gives_up_says_so_before_who_gets_it_cooperative() {
-    share(&["--assignment-strategy", "cooperative-sticky", "--session-timeout", "3000"]);
+    share(&["--assignment-strategy", "cooperative-sticky", "--session-timeout", "6000"]);
 }
 
 #[test]
 fn who_gives_up_says_so_before_who_gets_it_eager() {
     let java = "org.apache.kafka.clients.consumer.RangeAssignor";
-    share(&["--assignment-strategy", java, "--session-timeout", "3000"]);
+    share(&["--assignment-strategy", java, "--session-timeout", "6000"]);
 }
 
 #[test]
