@@ -50,7 +50,7 @@ pub fn missing(entries: &[Entry], ends: &BTreeMap<i32, i64>) -> Vec<(i32, i64, i
     for (partition, end) in ends {
         let mut next = 0;
         for (first, behind) in handled.get(partition).map(|r| &r.0).into_iter().flatten() {
-            if *first > next {
+            if next < *end && *first > next {
                 missing.push((*partition, next, (*first).min(*end)));
             }
             next = next.max(*behind);
