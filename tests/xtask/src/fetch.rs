@@ -64,7 +64,10 @@ pub(crate) fn missing(root: &Path, python: &Python, hermetic: bool, needs: &[Nee
             }
         } else if need == Need::GoModules {
             if !has_go_modules(root) {
-                list.push("franz-go, its kfake and its codecs as Go modules, 84 MB".to_owned());
+                list.push(
+                    "franz-go with its kfake, sarama and their codecs as Go modules, 100 MB"
+                        .to_owned(),
+                );
             }
         } else if let Some(wheels) = wheels(need)
             && !(need == Need::Go && !hermetic && machine::has_go())
@@ -78,19 +81,23 @@ pub(crate) fn missing(root: &Path, python: &Python, hermetic: bool, needs: &[Nee
     list
 }
 
-/// Whether Go has the modules that the programs in `franz-go` are built from: those of `go.mod`. Its
+/// Whether Go has the modules that the programs in `franz-go` and `sarama` are built from: those of `go.mod`. Its
 /// `go.sum`, which Go checks them against, has more, of tests that nobody runs here.
 fn has_go_modules(root: &Path) -> bool {
     let folder = |name, below: &str| std::env::var_os(name).map(|v| PathBuf::from(v).join(below));
     let cache = folder("GOMODCACHE", "")
         .or_else(|| folder("GOPATH", "pkg/mod"))
         .or_else(|| folder("HOME", "go/pkg/mod"));
-    let list = fs::read_to_string(root.join("tests/interop/franz-go/go.mod")).unwrap_or_default();
+    let read = |name| fs::read_to_string(root.join("tests/interop").join(name).join("go.mod"));
+    let list = GO_PROGRAMS.map(|name| read(name).unwrap_or_default()).concat();
     let archives: Vec<_> = list.lines().filter_map(archive).collect();
     cache.is_some_and(|cache| {
         !archives.is_empty() && archives.iter().all(|path| cache.join(path).exists())
     })
 }
+
+/// Folders of programs in Go that are other clients.
+const GO_PROGRAMS: [&str; 2] = ["franz-go", "sarama"];
 
 /// Where Go's cache keeps the module that a line of a `require` block names.
 fn archive(line: &str) -> Option<String> {

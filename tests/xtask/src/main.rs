@@ -1,4 +1,4 @@
-//! The task runner: `cargo xtask test`, `kafka`, `bench`, `fleet`, `fuzz`, `coverage`, `dist`.
+//! The task runner: `cargo xtask test`, `kafka`, `bench`, `peers`, `fleet`, `fuzz`, `coverage`, `dist`.
 //!
 //! A test run goes through the modules below in this order:
 //!
@@ -23,6 +23,7 @@ mod instructions;
 mod kafka;
 mod log;
 mod machine;
+mod peers;
 mod place;
 mod process;
 #[cfg(test)]
@@ -62,6 +63,12 @@ enum Task {
         #[arg(long)]
         json: bool,
         /// Handed to the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Groups with members of several clients on real brokers: `mixed` for as long as one likes, `rebalance` for what one costs
+    Peers {
+        /// Handed to the program: --help tells what it takes
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -116,6 +123,7 @@ fn run(task: Task) -> Result<bool, String> {
             Some((first, rest)) if first == "go" => bindings::bench(&root, &target, json, rest),
             _ => bench(&root, json, &args),
         },
+        Task::Peers { args } => peers::run(&root, &target, &args),
         Task::Fleet { args } => fleet(&root, &target, &args),
         Task::Fuzz(args) => fuzz::run(&args, &root, &target),
         Task::Coverage(args) => coverage::run(&args, &root, &target),

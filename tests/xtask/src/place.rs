@@ -9,6 +9,7 @@
 //! | `{dist}` | the C library as installed |
 //! | `{broker}` | bootstrap string of a running embedded cluster |
 //! | `{interop-python}`, `{interop-go}`, `{interop-c}` | how to start the interop tool of a language; nothing where the tree has none |
+//! | `{peer-librdkafka}`, `{peer-franz-go}`, `{peer-sarama}` | how to start a member of a group through another client |
 //! | `{tmp}` | `target/xtask` |
 
 use std::collections::HashMap;
@@ -138,6 +139,13 @@ impl Place {
             "wheel" => self.wheel(log)?,
             "broker" => return self.broker(log),
             "interop-python" | "interop-go" | "interop-c" => return self.interop(word, log),
+            "peer-librdkafka" => {
+                let script = self.root.join("tests/interop/verifiable.py");
+                let python = bin(Need::Foreign)?.join("python");
+                return Ok(format!("{} {}", python.display(), script.display()));
+            }
+            "peer-franz-go" => self.peer(word, "tests/interop/franz-go", "./verifiable", log)?,
+            "peer-sarama" => self.peer(word, "tests/interop/sarama", ".", log)?,
             _ => return Err(format!("nothing is called '{{{word}}}'")),
         };
         Ok(path.display().to_string())
@@ -186,6 +194,24 @@ impl Place {
         self.broker = Some(child);
         let bootstrap = bootstrap.trim().to_owned();
         if bootstrap.is_empty() { Err("the broker did not start".into()) } else { Ok(bootstrap) }
+    }
+
+    /// A program in Go without anything of ours in it.
+    fn peer(
+        &mut self,
+        word: &str,
+        folder: &str,
+        package: &str,
+        log: &mut Log,
+    ) -> Result<PathBuf, String> {
+        let program = self.folder().join(word);
+        let compiler = self.get("go", log)?;
+        let mut go = self.command(compiler);
+        go.current_dir(self.root.join(folder));
+        go.arg("build").arg("-o").arg(&program).arg(package);
+        go.envs([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=readonly")]);
+        log.prepare(go, LIMIT)?;
+        Ok(program)
     }
 
     fn interop(&mut self, word: &str, log: &mut Log) -> Result<String, String> {

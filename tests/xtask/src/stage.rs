@@ -43,7 +43,7 @@ pub(crate) enum Need {
     Foreign,
     /// Java and the jars of this version of Kafka.
     Kafka(&'static str),
-    /// Modules of the franz-go program.
+    /// Modules of the programs with franz-go and sarama.
     GoModules,
 }
 
@@ -113,7 +113,7 @@ impl Stage {
 }
 
 /// What the words in braces need.
-const NEEDED_FOR: [(&str, Need); 9] = [
+const NEEDED_FOR: [(&str, Need); 12] = [
     ("{cargo-tools}", Need::CargoTools),
     ("{python-tools}", Need::PythonTools),
     ("{wheel}", Need::PythonTools),
@@ -122,6 +122,9 @@ const NEEDED_FOR: [(&str, Need); 9] = [
     ("{foreign}", Need::Foreign),
     ("{interop-python}", Need::PythonTools),
     ("{interop-go}", Need::Go),
+    ("{peer-librdkafka}", Need::Foreign),
+    ("{peer-franz-go}", Need::Go),
+    ("{peer-sarama}", Need::Go),
     ("{dist}", Need::Cc),
 ];
 

@@ -22,9 +22,11 @@ use crate::wheel;
 pub(crate) const PACKAGES: [&str; 3] = ["--workspace", "--exclude", "ottla-python"];
 
 /// Tests that need a real cluster have `real_` in their name; the interop matrix, a step
-/// of its own, `real_interop_`. Those that need brokers of other authors have `foreign_broker_`.
-const NEEDS_NO_CLUSTER: &str = "not (test(real_) or test(foreign_broker_))";
-const NEEDS_A_CLUSTER: &str = "test(real_) and not test(real_interop_)";
+/// of its own, `real_interop_`, and groups with members of other clients, `real_peers_`. Those that need brokers of other
+/// authors have `foreign_broker_`, those that need members, `foreign_member_`.
+const NEEDS_NO_CLUSTER: &str =
+    "not (test(real_) or test(foreign_broker_) or test(foreign_member_))";
+const NEEDS_A_CLUSTER: &str = "test(real_) and not test(real_interop_) and not test(real_peers_)";
 
 /// Nothing links from elsewhere than what `cargo xtask dist` laid out.
 pub(crate) const GO_ENV: &[(&str, &str)] = &[
@@ -42,6 +44,13 @@ const INTEROP_ENV: &[(&str, &str)] = &[
     ("OTTLA_INTEROP_PYTHON", "{interop-python}"),
     ("OTTLA_INTEROP_GO", "{interop-go}"),
     ("OTTLA_INTEROP_C", "{interop-c}"),
+];
+
+/// Command lines of the members of other clients.
+pub(crate) const PEERS_ENV: &[(&str, &str)] = &[
+    ("OTTLA_PEER_LIBRDKAFKA", "{peer-librdkafka}"),
+    ("OTTLA_PEER_FRANZ_GO", "{peer-franz-go}"),
+    ("OTTLA_PEER_SARAMA", "{peer-sarama}"),
 ];
 
 /// All stages, in the order they run: what fails fastest first.
@@ -255,6 +264,15 @@ pub(crate) const STAGES: &[Stage] = &[
                 ..CHECK
             },
             Step {
+                name: "members of other clients",
+                present: &["tests/peers/Cargo.toml"],
+                needs: &[Need::GoModules],
+                run: Run::Nextest("test(foreign_member_)"),
+                count: Count::Nextest,
+                env: PEERS_ENV,
+                ..CHECK
+            },
+            Step {
                 name: "librdkafka's mock cluster",
                 present: &["tests/scenarios/Cargo.toml"],
                 run: Run::Nextest("test(foreign_broker_librdkafka_)"),
@@ -317,6 +335,15 @@ pub(crate) const STAGES: &[Stage] = &[
                 count: Count::GoJson,
                 dir: "go-bindings",
                 env: GO_ENV,
+                ..CHECK
+            },
+            Step {
+                name: "members of other clients",
+                present: &["tests/peers/Cargo.toml", "tests/interop"],
+                needs: &[Need::GoModules],
+                run: Run::Nextest("test(real_peers_)"),
+                count: Count::Nextest,
+                env: PEERS_ENV,
                 ..CHECK
             },
             Step {
@@ -460,36 +487,49 @@ mod tests {
         let (plain, real) = (step("go", "tests"), step("kafka", "go"));
         assert_eq!(plain.replace("-skip ^TestReal", "-run ^TestReal"), real);
         assert_ne!(plain, real);
-        let foreign =
-            [step("foreign", "librdkafka's mock cluster"), step("foreign", "franz-go's kfake")];
-        // Which of them runs a test of this name.
-        let runs = |name: &str| {
-            let holds = |filter: &str| {
-                let mut words = filter.replace(['(', ')'], " ");
-                words = words.replace("test ", "test:");
-                let has = |word: &str| name.contains(word.trim_start_matches("test:"));
-                match filter {
-                    NEEDS_NO_CLUSTER => !words.split(' ').filter(|w| w.contains(':')).any(has),
-                    NEEDS_A_CLUSTER => {
-                        let named: Vec<_> = words.split(' ').filter(|w| w.contains(':')).collect();
-                        has(named[0]) && !has(named[1])
-                    }
-                    _ => words.split(' ').filter(|w| w.contains(':')).all(has),
-                }
+        let foreign = ["members of other clients", "librdkafka's mock cluster", "franz-go's kfake"];
+        let foreign = foreign.map(|name| step("foreign", name));
+        // Which of them runs a test of this name: a filter is one of `or` or of `and`, of words that may have a `not` before.
+        let holds = |filter: &str, name: &str| {
+            let (is_not, inner) = match filter.strip_prefix("not (") {
+                Some(inner) => (true, inner.trim_end_matches("))").to_owned() + ")"),
+                None => (false, filter.to_owned()),
             };
-            let all = [
-                step("rust", "tests"),
-                step("kafka", "rust"),
-                step("kafka", "interop matrix"),
-                foreign[0],
-                foreign[1],
-            ];
-            all.map(holds)
+            let term = |term: &str| {
+                let (is_not, word) = match term.strip_prefix("not ") {
+                    Some(word) => (true, word),
+                    None => (false, term),
+                };
+                let word = word.strip_prefix("test(").and_then(|w| w.strip_suffix(')')).unwrap();
+                name.contains(word) != is_not
+            };
+            let holds = match inner.contains(" or ") {
+                true => inner.split(" or ").any(term),
+                false => inner.split(" and ").all(term),
+            };
+            holds != is_not
         };
-        assert_eq!(runs("m::a_plain_one"), [true, false, false, false, false]);
-        assert_eq!(runs("m::real_broker"), [false, true, false, false, false]);
-        assert_eq!(runs("m::real_interop_none"), [false, false, true, false, false]);
-        assert_eq!(runs("foreign_broker_librdkafka_x"), [false, false, false, true, false]);
-        assert_eq!(runs("foreign_broker_kfake_x"), [false, false, false, false, true]);
+        let all = [
+            step("rust", "tests"),
+            step("kafka", "rust"),
+            step("kafka", "members of other clients"),
+            step("kafka", "interop matrix"),
+            foreign[0],
+            foreign[1],
+            foreign[2],
+        ];
+        let names = [
+            "m::a_plain_one",
+            "m::real_broker",
+            "m::real_peers_share",
+            "m::real_interop_none",
+            "foreign_member_x",
+            "foreign_broker_librdkafka_x",
+            "foreign_broker_kfake_x",
+        ];
+        for (at, name) in names.iter().enumerate() {
+            let runs: Vec<_> = (0..all.len()).filter(|i| holds(all[*i], name)).collect();
+            assert_eq!(runs, [at], "{name}");
+        }
     }
 }
