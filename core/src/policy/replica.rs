@@ -114,7 +114,9 @@ impl Replica {
     /// The leader says how far the log goes, while it is read from `at` on elsewhere. Gives whether more is expected of the
     /// replica than was.
     pub(crate) fn hears(&mut self, at: i64, end: i64, now: Instant) -> bool {
-        let Some(lease) = self.lease.as_mut().filter(|lease| now < lease.until) else { return false };
+        let Some(lease) = self.lease.as_mut().filter(|lease| now < lease.until) else {
+            return false;
+        };
         let more = end > lease.end;
         if at > lease.at || more && lease.at >= lease.end {
             // Until now it had all that was expected, or it has come on: its time begins here.
@@ -320,7 +322,10 @@ mod tests {
         }
         assert!(replica.tells_rack(now));
         assert!(replica.stranger((LEADER, NEAR), LEADER, now, &mut rng));
-        assert!(!replica.stranger((LEADER, NEAR), LEADER, now, &mut rng), "a second one is no news");
+        assert!(
+            !replica.stranger((LEADER, NEAR), LEADER, now, &mut rng),
+            "a second one is no news"
+        );
         assert_eq!((replica.source(EPOCH, now), replica.tells_rack(now)), (LEADER, false));
         replica.meets(|id| id != NEAR);
         assert!(!replica.tells_rack(now));

@@ -71,7 +71,8 @@ impl Fetcher {
         let Some(reading) = self.reading.get(part.slot).filter(|_| leads) else { return };
         // What it says of a topic that was before counts for nothing; and mostly there is no replica.
         let is_of = (&reading.key, reading.id) == (&part.key, part.id);
-        let Some(at) = reading.next.filter(|_| is_of && reading.replica.until(now).is_some()) else {
+        let Some(at) = reading.next.filter(|_| is_of && reading.replica.until(now).is_some())
+        else {
             return;
         };
         let Some(reading) = self.reading.get_mut(part.slot) else { return };

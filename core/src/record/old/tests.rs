@@ -175,12 +175,12 @@ mod compressed {
     #[test]
     fn offsets_that_are_too_far_apart_are_refused() {
         let far = i64::from(i32::MAX);
-        assert_eq!(offsets(&outer(9 + far, 0, 0, &[plain(9, 0), plain(9 + far, 0)])), [[9, 9 + far]]);
-        let set = outer(10 + far, 0, 0, &[plain(9, 0), plain(10, 0), plain(10 + far, 0)]);
         assert_eq!(
-            read(&set),
-            [Err(RecordError::Record { base_offset: 10 + far, index: 2 })]
+            offsets(&outer(9 + far, 0, 0, &[plain(9, 0), plain(9 + far, 0)])),
+            [[9, 9 + far]]
         );
+        let set = outer(10 + far, 0, 0, &[plain(9, 0), plain(10, 0), plain(10 + far, 0)]);
+        assert_eq!(read(&set), [Err(RecordError::Record { base_offset: 10 + far, index: 2 })]);
     }
 }
 
