@@ -44,7 +44,8 @@ type Consumer struct {
 type Batch struct {
 	Topic     string
 	Partition int32
-	// Records share one piece of memory, which lives as long as one of them does.
+	// Records share one piece of memory, which lives as long as one of them does: who keeps a few of many keeps their
+	// Clones.
 	Records []Record
 
 	wanted *capi.Wanted
@@ -477,8 +478,9 @@ func (b *Batch) putAside(aside bool) {
 
 // shared makes it one of which is kept what is done.
 func (b *Batch) shared() {
-	b.share = &share{wanted: b.wanted, records: b.Records}
+	b.share = &share{wanted: b.wanted, offsets: make([]int64, len(b.Records))}
 	for i := range b.Records {
+		b.share.offsets[i] = b.Records[i].Offset
 		b.Records[i].of = b.share
 	}
 }

@@ -11,8 +11,8 @@ import (
 // while what is committed may lie behind those only that are done without a gap.
 type share struct {
 	wanted *capi.Wanted
-	// All records of the batch.
-	records []Record
+	// Where the records of the batch are. Not the records: who keeps one of them would keep all.
+	offsets []int64
 
 	mu sync.Mutex
 	// Records before low are done, and those behind it whose bit is set; there are no bits before one is.
@@ -24,10 +24,10 @@ type share struct {
 func (s *share) done(from, to int) {
 	switch low, moved := s.mark(from, to); {
 	case !moved:
-	case low == len(s.records):
+	case low == len(s.offsets):
 		s.wanted.AckBefore(capi.EndOfBatch)
 	default:
-		s.wanted.AckBefore(s.records[low].Offset)
+		s.wanted.AckBefore(s.offsets[low])
 	}
 }
 
@@ -40,13 +40,13 @@ func (s *share) mark(from, to int) (low int, moved bool) {
 		s.low = max(s.low, to)
 	} else if from < to {
 		if s.bits == nil {
-			s.bits = make([]uint64, (len(s.records)+63)/64)
+			s.bits = make([]uint64, (len(s.offsets)+63)/64)
 		}
 		for i := from; i < to; i++ {
 			s.bits[i/64] |= 1 << (i % 64)
 		}
 	}
-	for s.bits != nil && s.low < len(s.records) && s.bits[s.low/64]&(1<<(s.low%64)) != 0 {
+	for s.bits != nil && s.low < len(s.offsets) && s.bits[s.low/64]&(1<<(s.low%64)) != 0 {
 		s.low++
 	}
 	return s.low, s.low > before
@@ -61,16 +61,7 @@ func (s *share) isNext(i int) bool {
 
 // find is the number of the record at an offset.
 func (s *share) find(offset int64) (int, bool) {
-	return slices.BinarySearchFunc(s.records, offset, func(r Record, offset int64) int {
-		switch {
-		case r.Offset < offset:
-			return -1
-		case r.Offset > offset:
-			return 1
-		default:
-			return 0
-		}
-	})
+	return slices.BinarySearch(s.offsets, offset)
 }
 
 // piece is records of a share, from one number to below another.

@@ -41,6 +41,34 @@ type Record struct {
 	of *share
 }
 
+// Clone is the same record in memory of its own. A record that was consumed shares its batch's, and who keeps one keeps all of that:
+// a mebibyte, say, for one record. It can be acknowledged as the record itself.
+func (r Record) Clone() Record {
+	size := len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		size += len(r.Headers[i].Name) + len(r.Headers[i].Value)
+	}
+	// One piece; what is null stays null, and what is empty empty.
+	memory := make([]byte, 0, size)
+	part := func(b []byte) []byte {
+		if b == nil {
+			return nil
+		}
+		from := len(memory)
+		memory = append(memory, b...)
+		return memory[from:len(memory):len(memory)]
+	}
+	r.Key, r.Value = part(r.Key), part(r.Value)
+	if r.Headers != nil {
+		headers := make([]Header, len(r.Headers))
+		for i, h := range r.Headers {
+			headers[i] = Header{Name: strings.Clone(h.Name), Value: part(h.Value)}
+		}
+		r.Headers = headers
+	}
+	return r
+}
+
 // Target is where a record goes. The zero Target leaves the choice to the client.
 type Target struct {
 	// The partition + 1, so that zero means none.

@@ -11,6 +11,8 @@
 //! - A replica that made trouble is shunned for 30 s, then twice as long each time, 5 minutes at most. The leader does not
 //!   know of the trouble and would name it for ever, without a record: so as long as it is shunned, the
 //!   leader is not told the rack.
+//! - A broker hears of another before we do. One that is named and that metadata does not have cannot be read from, and the
+//!   leader gives nothing as long as it names it: it is shunned likewise, until metadata has it.
 
 use std::time::Duration;
 
@@ -50,6 +52,8 @@ struct Shunned {
     until: Instant,
     /// How often in a row it made trouble.
     times: u32,
+    /// That is not its trouble: metadata does not have it.
+    unknown: bool,
 }
 
 impl Replica {
@@ -79,11 +83,47 @@ impl Replica {
         moves
     }
 
+    /// The leader names a broker that metadata does not have, and no lease is taken. Gives whether that is news: the leader is
+    /// to be asked without the rack, at once.
+    pub(crate) fn stranger(
+        &mut self,
+        (from, named): (i32, i32),
+        leader: i32,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> bool {
+        if self.is_shunned(named, now) || named == leader || named < 0 || from != leader {
+            return false;
+        }
+        self.shun(named, true, now, rng);
+        true
+    }
+
+    /// Metadata has changed: whom it has now is as good as any.
+    pub(crate) fn meets(&mut self, is_known: impl Fn(i32) -> bool) {
+        self.shunned.take_if(|shunned| shunned.unknown && is_known(shunned.broker));
+    }
+
     /// The replica that was named is read from this offset on, and the leader has what lies before `end`.
     pub(crate) fn expects(&mut self, at: i64, end: i64, now: Instant) {
         if let Some(lease) = &mut self.lease {
             (lease.at, lease.end, lease.moved) = (at, end, now);
         }
+    }
+
+    /// The leader says how far the log goes, while it is read from `at` on elsewhere. Gives whether more is expected of the
+    /// replica than was.
+    pub(crate) fn hears(&mut self, at: i64, end: i64, now: Instant) -> bool {
+        let Some(lease) = self.lease.as_mut().filter(|lease| now < lease.until) else {
+            return false;
+        };
+        let more = end > lease.end;
+        if at > lease.at || more && lease.at >= lease.end {
+            // Until now it had all that was expected, or it has come on: its time begins here.
+            (lease.at, lease.moved) = (lease.at.max(at), now);
+        }
+        lease.end = lease.end.max(end);
+        more
     }
 
     /// The replica, if it serves nothing although it should: it was asked for the records from `at` on, all the time.
@@ -121,10 +161,14 @@ impl Replica {
         if self.lease.take_if(|lease| lease.broker == at).is_none() {
             return;
         }
-        let times = self.shunned.as_ref().filter(|s| s.broker == at).map_or(0, |s| s.times);
+        self.shun(at, false, now, rng);
+    }
+
+    fn shun(&mut self, broker: i32, unknown: bool, now: Instant, rng: &mut impl Rng) {
+        let times = self.shunned.as_ref().filter(|s| s.broker == broker).map_or(0, |s| s.times);
         let pause = SHUNNED_MAX.min(SHUNNED * 2u32.saturating_pow(times.min(16)));
         let until = now + pause.mul_f64(rng.random_range(0.8..1.0));
-        self.shunned = Some(Shunned { broker: at, until, times: times.saturating_add(1) });
+        self.shunned = Some(Shunned { broker, until, times: times.saturating_add(1), unknown });
     }
 
     /// Whether the leader may be told the rack. A request has one for all of its partitions.
@@ -245,6 +289,59 @@ mod tests {
         assert_eq!(replica.behind(10, now + secs(70)), Some(NEAR));
         replica.trouble(NEAR, now + secs(70), &mut rng);
         assert_eq!(replica.behind(10, now + secs(90)), None);
+    }
+
+    /// A partition that was read to its end is not behind the moment that more is written.
+    #[test]
+    fn s26_what_the_leader_says_later_is_expected_from_then_on() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(5));
+        assert!(!Replica::default().hears(0, 5, now));
+        let mut replica = near(now, &mut rng);
+        replica.expects(5, 5, now);
+        assert!(!replica.hears(5, 5, now + secs(1)), "that was known");
+        assert!(replica.hears(5, 8, now + secs(60)));
+        assert_eq!(replica.until(now + secs(60)), Some(now + secs(70)));
+        assert_eq!(replica.behind(5, now + secs(69)), None);
+        // More of what it does not have is no more time for it.
+        assert!(replica.hears(5, 9, now + secs(65)));
+        assert!(!replica.hears(5, 2, now + secs(66)), "an older word");
+        assert_eq!(replica.behind(5, now + secs(70)), Some(NEAR));
+        // It has come on: that is.
+        replica.hears(6, 9, now + secs(71));
+        assert_eq!(replica.behind(6, now + secs(80)), None);
+        assert_eq!(replica.behind(6, now + secs(81)), Some(NEAR));
+    }
+
+    #[test]
+    fn s26_whom_metadata_does_not_have_is_shunned_until_it_has() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(6));
+        let mut replica = Replica::default();
+        // Not the leader; no replica; the leader itself.
+        for (from, named) in [(NEAR, 3), (LEADER, -1), (LEADER, LEADER)] {
+            assert!(!replica.stranger((from, named), LEADER, now, &mut rng));
+        }
+        assert!(replica.tells_rack(now));
+        assert!(replica.stranger((LEADER, NEAR), LEADER, now, &mut rng));
+        assert!(
+            !replica.stranger((LEADER, NEAR), LEADER, now, &mut rng),
+            "a second one is no news"
+        );
+        assert_eq!((replica.source(EPOCH, now), replica.tells_rack(now)), (LEADER, false));
+        replica.meets(|id| id != NEAR);
+        assert!(!replica.tells_rack(now));
+        replica.meets(|id| id == NEAR);
+        assert!(replica.tells_rack(now));
+        assert!(replica.told((LEADER, NEAR), EPOCH, now, &mut rng));
+        // One that makes trouble is none to be met.
+        replica.trouble(NEAR, now, &mut rng);
+        replica.meets(|_| true);
+        assert!(!replica.tells_rack(now));
+        // Nobody says that it is there: the leader is told again after a while, and a longer one.
+        let mut replica = Replica::default();
+        assert!(replica.stranger((LEADER, NEAR), LEADER, now, &mut rng));
+        assert!(replica.tells_rack(now + secs(30)));
+        assert!(replica.stranger((LEADER, NEAR), LEADER, now + secs(30), &mut rng));
+        assert!(!replica.tells_rack(now + secs(77)));
     }
 
     #[test]

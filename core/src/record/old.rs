@@ -107,54 +107,51 @@ pub(super) fn verify(bytes: &[u8]) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// The records of what [`gather`] found.
+/// The records of what [`gather`] found. `own` has what is decompressed, and what is written anew, as soon as it is there;
+/// there is no other memory that grows with what was read: it is walked once to count, and again to write.
 pub(super) fn open(
     bytes: &[u8],
     pool: &ChunkPool,
     limit: usize,
-    own: impl FnOnce(Chunk) -> Bytes,
+    own: impl Fn(Chunk) -> Bytes,
 ) -> Result<RecordBatch, RecordError> {
     let damaged = |base_offset, index| RecordError::Record { base_offset, index };
     let Some((outer, _)) = message(bytes) else { return Err(damaged(0, 0)) };
     let base_offset = outer.offset;
     let codec = i16::from(outer.attributes & 7);
     let inner;
-    let mut messages = if codec == 0 {
-        all(bytes).ok_or(damaged(base_offset, 0))?
+    let set = if codec == 0 {
+        Set { bytes, around: None }
     } else {
         let value = outer.value.ok_or(RecordError::Decompress { base_offset })?;
         let opened = compression::decompress(codec, pool, value, limit);
-        inner = opened.map_err(|error| match error {
+        inner = own(opened.map_err(|error| match error {
             DecompressError::OverLimit => RecordError::OverLimit { base_offset, limit },
             DecompressError::Damaged => RecordError::Decompress { base_offset },
             DecompressError::Unsupported => {
                 RecordError::UnsupportedCompression { base_offset, codec: codec_name(codec) }
             }
-        })?;
-        inside(&outer, inner.as_ref()).ok_or(RecordError::Decompress { base_offset })?
+        })?);
+        Set { bytes: &inner, around: Some(outer) }
     };
-    // Compaction may have left nothing.
-    let first = messages.first().map_or(outer.offset, |first| first.offset);
-    let last = messages.last().map_or(outer.offset, |last| last.offset);
-    let base_timestamp = messages.first().map_or(NO_TIMESTAMP, |first| first.timestamp);
-    let max_timestamp = messages.iter().map(|m| m.timestamp).max().unwrap_or(NO_TIMESTAMP);
-    // From here on relative to the first.
-    for (index, message) in messages.iter_mut().enumerate() {
-        let delta = message.offset.checked_sub(first).filter(|delta| *delta <= i64::from(i32::MAX));
-        message.offset = delta.ok_or(damaged(base_offset, index as i32))?;
-        message.timestamp = message.timestamp.wrapping_sub(base_timestamp);
+    let counted = set.count().ok_or(match set.around {
+        None => damaged(base_offset, 0),
+        Some(_) => RecordError::Decompress { base_offset },
+    })?;
+    let Counted { first, last, base_timestamp, max_timestamp, size, count, too_far, added } =
+        counted;
+    if let Some(index) = too_far {
+        return Err(damaged(base_offset, index));
     }
-    let size = messages.iter().map(|message| varint::len(len(message)) + len(message) as usize);
-    let mut chunk = pool.get(size.sum());
-    for message in &messages {
-        write(&mut chunk, message);
+    let mut chunk = pool.get(size);
+    for message in set.walk().flatten() {
+        write(&mut chunk, &message.after(first, base_timestamp));
     }
-    let count = i32::try_from(messages.len()).map_err(|_| damaged(base_offset, i32::MAX))?;
     let walked = walk_checked(chunk.as_ref(), count, last - first)
         .map_err(|index| damaged(base_offset, index))?;
     let meta = Meta {
-        base_offset: first,
-        last_offset: last.max(outer.offset),
+        base_offset: first + added,
+        last_offset: (last + added).max(outer.offset),
         leader_epoch: -1,
         base_timestamp,
         max_timestamp,
@@ -165,38 +162,111 @@ pub(super) fn open(
     Ok(RecordBatch::new(own(chunk), meta))
 }
 
-/// All of them, which fill the bytes.
-fn all(mut rest: &[u8]) -> Option<Vec<Message<'_>>> {
-    let mut messages: Vec<Message<'_>> = Vec::new();
-    while !rest.is_empty() {
-        let (message, len) = message(rest)?;
-        if messages.last().is_some_and(|last| last.offset >= message.offset) {
-            return None;
-        }
-        messages.push(message);
-        rest = &rest[len..];
-    }
-    Some(messages)
+/// Messages that fill some bytes.
+struct Set<'a> {
+    bytes: &'a [u8],
+    /// The message whose value they were.
+    around: Option<Message<'a>>,
 }
 
-/// What a compressed message holds. In format 1 their offsets count from the set's first, and the outer one has the last.
-fn inside<'a>(outer: &Message<'_>, bytes: &'a [u8]) -> Option<Vec<Message<'a>>> {
-    let mut messages = all(bytes)?;
-    let last = messages.last()?.offset;
-    let base = if outer.format == 0 { 0 } else { outer.offset.checked_sub(last)? };
-    for message in &mut messages {
-        // A set within a set is nothing that anybody writes.
-        if message.format != outer.format || message.attributes & 7 != 0 {
-            return None;
-        }
-        let offset = message.offset.checked_add(base)?;
-        // The outer one has the last.
-        message.offset = Some(offset).filter(|at| (0..=outer.offset).contains(at))?;
-        if outer.attributes & APPEND_TIME != 0 {
-            message.timestamp = outer.timestamp;
-        }
+/// What a set holds. Offsets are as they are written.
+struct Counted {
+    first: i64,
+    last: i64,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    /// Bytes that its records take in format 2.
+    size: usize,
+    count: i32,
+    /// The first message that is further from the first than format 2 can say.
+    too_far: Option<i32>,
+    /// What their offsets lack: in format 1 those within a message count from the set's first, and the outer one has the
+    /// last.
+    added: i64,
+}
+
+impl<'a> Set<'a> {
+    /// One after the other; `None`: what is next is no message that may be in it. Nothing comes after that.
+    fn walk(&self) -> impl Iterator<Item = Option<Message<'a>>> + use<'a> {
+        let (mut rest, around) = (self.bytes, self.around);
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let Some((mut message, len)) = message(rest) else {
+                rest = &[];
+                return Some(None);
+            };
+            rest = &rest[len..];
+            if let Some(outer) = &around {
+                // A set within a set is nothing that anybody writes.
+                if message.format != outer.format || message.attributes & 7 != 0 {
+                    rest = &[];
+                    return Some(None);
+                }
+                if outer.attributes & APPEND_TIME != 0 {
+                    message.timestamp = outer.timestamp;
+                }
+            }
+            Some(Some(message))
+        })
     }
-    Some(messages)
+
+    fn count(&self) -> Option<Counted> {
+        let mut walk = self.walk();
+        let one = walk.next()??;
+        let mut counted = Counted {
+            first: one.offset,
+            last: one.offset,
+            base_timestamp: one.timestamp,
+            max_timestamp: one.timestamp,
+            size: one.after(one.offset, one.timestamp).size(),
+            count: 1,
+            too_far: None,
+            added: 0,
+        };
+        for message in walk {
+            let message = message?;
+            if message.offset <= counted.last {
+                return None;
+            }
+            let Counted { first, base_timestamp, .. } = counted;
+            let delta = message.offset.checked_sub(first);
+            if delta.is_none_or(|delta| delta > i64::from(i32::MAX)) {
+                counted.too_far.get_or_insert(counted.count);
+            } else {
+                counted.size += message.after(first, base_timestamp).size();
+            }
+            counted.last = message.offset;
+            counted.max_timestamp = counted.max_timestamp.max(message.timestamp);
+            counted.count = counted.count.checked_add(1)?;
+        }
+        if let Some(outer) = &self.around {
+            if outer.format != 0 {
+                counted.added = outer.offset.checked_sub(counted.last)?;
+            }
+            let first = counted.first.checked_add(counted.added)?;
+            let last = counted.last.checked_add(counted.added)?;
+            if first < 0 || last > outer.offset {
+                return None;
+            }
+        }
+        Some(counted)
+    }
+}
+
+impl Message<'_> {
+    /// The same, with offset and time counted from those of the first.
+    fn after(self, offset: i64, timestamp: i64) -> Self {
+        let (offset, timestamp) =
+            (self.offset.wrapping_sub(offset), self.timestamp.wrapping_sub(timestamp));
+        Self { offset, timestamp, ..self }
+    }
+
+    /// Bytes of its record.
+    fn size(&self) -> usize {
+        varint::len(len(self)) + len(self) as usize
+    }
 }
 
 fn field_len(field: Option<&[u8]>) -> i64 {

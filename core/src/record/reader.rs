@@ -340,12 +340,13 @@ impl RawBatch {
         self.open_as(pool, limit_bytes, Chunk::freeze)
     }
 
-    /// The same; `own` makes what owns the decompressed bytes.
+    /// The same; `own` makes what owns the decompressed bytes. It is asked for each buffer that is filled on the way, also
+    /// for one that is there only until this returns.
     pub(crate) fn open_as(
         &self,
         pool: &ChunkPool,
         limit_bytes: usize,
-        own: impl FnOnce(Chunk) -> Bytes,
+        own: impl Fn(Chunk) -> Bytes,
     ) -> Result<RecordBatch, RecordError> {
         if self.is_old {
             return old::open(&self.whole, pool, limit_bytes.min(i32::MAX as usize), own);

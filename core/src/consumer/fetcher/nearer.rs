@@ -9,6 +9,7 @@ use crate::consumer::reading::{Reading, Waits};
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
 use crate::metrics::limited;
+use crate::policy::metadata_refresh::RefreshReason;
 
 impl Fetcher {
     /// Whom a partition is to be read from.
@@ -42,16 +43,42 @@ impl Fetcher {
         }
         let Some(leader) = self.leader(&part.key) else { return false };
         let Some(reading) = self.reading.get_mut(part.slot) else { return false };
+        let (topic, partition) = &part.key;
+        // Brokers hear of each other before we do: as long as it would name this one, the leader gives nothing itself.
+        if self.pool.broker(named).is_none() {
+            let is_news = reading.replica.stranger((from, named), leader.0, now, &mut self.rng);
+            if is_news {
+                limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, %topic, partition, leader = from, replica = named, "a nearer replica is named that metadata does not have: read from the leader");
+                self.shunned.insert(part.slot);
+                self.pool.metadata().want(topic, RefreshReason::Stale);
+            }
+            return is_news;
+        }
         if !reading.replica.told((from, named), leader, now, &mut self.rng) {
             return false;
         }
         let at = reading.next.map_or(i64::MAX, |at| at.offset);
         reading.replica.expects(at, end, now);
         self.leases.extend(reading.replica.until(now).map(|at| (at, part.slot)));
-        let (topic, partition) = &part.key;
         limited!(self.pool.metrics().logs(), "ottla::consumer", DEBUG, %topic, partition, leader = from, replica = named, "read from a nearer replica");
         self.pool.metrics().replica_chosen();
         true
+    }
+
+    /// A broker says where a partition ends. If it leads it, that is expected of a replica that is read from, too.
+    pub(super) fn says_end(&mut self, part: &Asked, from: i32, end: i64, now: Instant) {
+        let leads = self.leader(&part.key).is_some_and(|(leader, _)| leader == from);
+        let Some(reading) = self.reading.get(part.slot).filter(|_| leads) else { return };
+        // What it says of a topic that was before counts for nothing; and mostly there is no replica.
+        let is_of = (&reading.key, reading.id) == (&part.key, part.id);
+        let Some(at) = reading.next.filter(|_| is_of && reading.replica.until(now).is_some())
+        else {
+            return;
+        };
+        let Some(reading) = self.reading.get_mut(part.slot) else { return };
+        if reading.replica.hears(at.offset, end, now) {
+            self.leases.extend(reading.replica.until(now).map(|at| (at, part.slot)));
+        }
     }
 
     /// Something is wrong with what a broker says of a partition, or it says nothing. If it is a replica that the leader
@@ -87,10 +114,9 @@ impl Fetcher {
             let Some(reading) = self.reading.get_mut(slot) else { continue };
             let at = reading.next.map_or(i64::MAX, |at| at.offset);
             let (queued, waits) = (reading.queued.bytes, reading.waits);
-            // One that is not asked for, as it is paused or enough of it is queued, is not behind.
-            let is_asked = matches!(waits, Waits::Fetch(_)) && queued == 0;
+            // One that is not asked, as the partition is paused or enough of it is queued, is not behind.
             if let Some(replica) = reading.replica.behind(at, now) {
-                if is_asked {
+                if waits == Waits::Fetch(replica) && queued == 0 {
                     self.shuns(slot, replica, now);
                     continue;
                 }
@@ -105,8 +131,12 @@ impl Fetcher {
     /// replica that makes trouble.
     pub(super) fn rack_for(&mut self, broker: i32, now: Instant) -> Option<String> {
         let rack = self.pool.settings().rack.clone()?;
-        let Self { shunned, reading, .. } = self;
-        shunned.retain(|slot| reading.get(*slot).is_some_and(|r| !r.replica.tells_rack(now)));
+        let Self { shunned, reading, pool, .. } = self;
+        shunned.retain(|slot| {
+            let Some(reading) = reading.get_mut(*slot) else { return false };
+            reading.replica.meets(|id| pool.broker(id).is_some());
+            !reading.replica.tells_rack(now)
+        });
         let mut led =
             self.shunned.iter().filter_map(|slot| self.leader(&self.reading.get(*slot)?.key));
         (!led.any(|(leader, _)| leader == broker)).then_some(rack)

@@ -229,8 +229,9 @@ impl Fetcher {
                 let some = p.records.as_ref().is_some_and(|records| !records.is_empty());
                 self.hint(&part, &p.current_leader, &endpoints);
                 if p.error_code == NONE {
-                    let named = p.preferred_read_replica.0;
-                    answered.brought |= self.sent_on(&part, (leader, named), p.high_watermark, now);
+                    let (named, end) = (p.preferred_read_replica.0, self.end_of(&p));
+                    answered.brought |= self.sent_on(&part, (leader, named), end, now);
+                    self.says_end(&part, leader, end, now);
                 }
                 let parts = p.diverging_epoch.epoch >= 0 || p.diverging_epoch.end_offset >= 0;
                 let leads = self.leader(&part.key).is_none_or(|(id, _)| id == leader);
@@ -329,10 +330,18 @@ impl Fetcher {
         }
     }
 
+    /// Up to where records of a partition are given to this consumer.
+    fn end_of(&self, p: &PartitionData) -> i64 {
+        match self.buffer.config.isolation {
+            Isolation::ReadCommitted => p.last_stable_offset,
+            Isolation::ReadUncommitted => p.high_watermark,
+        }
+    }
+
     /// Buffers the records of one partition. Gives whether its position moved on.
     fn records(&mut self, part: &Asked, p: PartitionData, charge: &Arc<Charge>) -> bool {
         let committed = self.buffer.config.isolation == Isolation::ReadCommitted;
-        let end = if committed { p.last_stable_offset } else { p.high_watermark };
+        let end = self.end_of(&p);
         // Where it ends is true all the same, and is not told twice in a session.
         if let Some(reading) = self.reading.get_mut(part.slot)
             && (&reading.key, reading.id) == (&part.key, part.id)

@@ -141,6 +141,47 @@ mod compressed {
         let bomb = outer(9, 1, 0, &[wire(0, 1, 0, 0, [None, Some(&vec![0; LIMIT])])]);
         assert_eq!(read(&bomb), [Err(RecordError::OverLimit { base_offset: 9, limit: LIMIT })]);
     }
+
+    /// However many messages there are: what they are decompressed into is counted, and what they are written into, and
+    /// neither is more than the limit.
+    #[test]
+    fn what_they_take_on_the_way_is_counted() {
+        let owned = |messages: usize| {
+            let messages: Vec<_> =
+                (0..messages as i64).map(|at| wire(at, 0, 0, 0, [None, None])).collect();
+            let set = outer(messages.len() as i64 - 1, 0, 0, &messages);
+            let raw = split(set.into()).next().unwrap().unwrap();
+            let sizes = std::cell::RefCell::new(Vec::new());
+            let own = |chunk: Chunk| {
+                sizes.borrow_mut().push(chunk.capacity());
+                chunk.freeze()
+            };
+            let opened = raw.open_as(&ChunkPool::default(), LIMIT, own);
+            let counts = opened.map(|batch| (batch.len(), batch.iter().count()));
+            (counts, sizes.into_inner())
+        };
+        let least = wire(0, 0, 0, 0, [None, None]).len();
+        let most = LIMIT / least;
+        let (counts, sizes) = owned(most);
+        assert_eq!(counts, Ok((most, most)));
+        let [decompressed, written] = sizes[..] else { panic!("{sizes:?}") };
+        assert!(decompressed >= most * least && written <= decompressed, "{sizes:?}");
+        let (counts, sizes) = owned(most + 1);
+        let over = RecordError::OverLimit { base_offset: most as i64, limit: LIMIT };
+        assert_eq!((counts, sizes), (Err(over), vec![]));
+    }
+
+    /// A batch of format 2 says how far a record is from the first in 31 bits.
+    #[test]
+    fn offsets_that_are_too_far_apart_are_refused() {
+        let far = i64::from(i32::MAX);
+        assert_eq!(
+            offsets(&outer(9 + far, 0, 0, &[plain(9, 0), plain(9 + far, 0)])),
+            [[9, 9 + far]]
+        );
+        let set = outer(10 + far, 0, 0, &[plain(9, 0), plain(10, 0), plain(10 + far, 0)]);
+        assert_eq!(read(&set), [Err(RecordError::Record { base_offset: 10 + far, index: 2 })]);
+    }
 }
 
 #[test]

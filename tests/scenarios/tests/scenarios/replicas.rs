@@ -17,8 +17,8 @@ struct Set {
     read: i64,
 }
 
-/// Three brokers in racks a, b and c, of which the first leads; a client in one of them.
-async fn set(rack: Option<&str>) -> Set {
+/// Three brokers in racks a, b and c, of which the first leads.
+fn cluster() -> Cluster {
     let cluster = Cluster::builder()
         .brokers(3)
         .racks(["a", "b", "c"])
@@ -27,6 +27,15 @@ async fn set(rack: Option<&str>) -> Set {
         .start_on_current_runtime()
         .unwrap();
     cluster.move_leader("t", 0, 1).unwrap();
+    cluster
+}
+
+/// The same, with a client in one of the racks.
+async fn set(rack: Option<&str>) -> Set {
+    of(cluster(), rack).await
+}
+
+async fn of(cluster: Cluster, rack: Option<&str>) -> Set {
     let mut builder = virtual_cluster::client(&cluster, 1);
     if let Some(rack) = rack {
         builder = builder.rack(rack);
@@ -176,4 +185,32 @@ async fn s26_a_follower_that_is_behind_is_left_for_the_leader() {
         set.reads_all().await;
     })
     .await;
+}
+
+/// Brokers hear of each other before a client does: metadata does not have the follower that the leader names.
+#[tokio::test(start_paused = true)]
+async fn s26_a_follower_that_nobody_knows_yet_keeps_nothing_from_the_leader() {
+    let cluster = cluster();
+    cluster.fence_broker(2).unwrap();
+    (1..=3).for_each(|broker| cluster.cut_off_broker(broker).unwrap());
+    cluster.unfence_broker(2).unwrap();
+    let mut set = of(cluster, Some("b")).await;
+    set.write().await;
+    let took = set.reads_all().await;
+    assert!(took < secs(2), "{took:?}");
+    set.write().await;
+    let took = set.reads_all().await;
+    assert!(took < ms(600), "{took:?}");
+    assert_eq!((set.asks().await, set.replicas()), (vec![1], (0, 0)));
+    // Metadata is asked for, and not all the time.
+    let asked = |set: &Set| (1..=3).map(|id| seen(&set.cluster, id, ApiKey::METADATA)).sum::<u64>();
+    let before = asked(&set);
+    assert!(before <= 6, "{before}");
+    // It hears of the follower: that is read from, without a wait for the end of its time.
+    (1..=3).for_each(|broker| set.cluster.reconnect_broker(broker).unwrap());
+    let waits = tokio::time::timeout(secs(120), set.consumer.next()).await;
+    assert!(waits.is_err() && asked(&set) <= before + 8, "{}", asked(&set));
+    assert_eq!((set.asks().await, set.replicas()), (vec![2], (1, 0)));
+    set.write().await;
+    assert!(set.reads_all().await < ms(600));
 }
