@@ -237,6 +237,8 @@ def note(tag: int) -> None:
 
 def _after_fork_in_child() -> None:
     global _desk
+    # Loops of the parent's other threads look as if they ran.
+    _loops.clear()
     _desk = _Desk()
 
 

@@ -112,7 +112,7 @@ static void *serve(void *argument) {
       body = strstr(e->last, "\r\n\r\n");
     }
     /* Base64 of me:hunter2-Zm9v */
-    bool knows = says(e->last, "Authorization: Basic bWU6aHVudGVyMi1abTl2");
+    bool knows = says(e->last, "Authorization: Basic bWU6aHVudGVyMi1abTl2\r\n");
     const char *answer = knows ? "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"access_token\":\"a.b.c\",\"expires_in\":3600}"
                                : "HTTP/1.1 401 No\r\nConnection: close\r\n\r\n{\"error\":\"invalid_client\"}";
     CHECK(write(peer, answer, strlen(answer)) == (ssize_t)strlen(answer));
@@ -390,15 +390,28 @@ static void a_program_that_never_answers(void) {
   in_and_out(client);
   ottla_client_free(client);
 
-  /* Handles may be freed in any order, the queue too. */
+  /* Handles may be freed in any order, the queue too. Another provider has no token yet. */
+  ottla_token_provider_free(provider);
+  OK(ottla_token_provider_new(requests, 2, &provider, E));
+  s.oauth.provider = provider;
   OK(ottla_client_new(&s.client, &client, E));
-  late = next_request(requests, &info);
+  do {
+    late = next_request(requests, &info);
+    if (info.kind != OTTLA_TOKEN_WANTED) {
+      ottla_token_request_free(late);
+    }
+  } while (info.kind != OTTLA_TOKEN_WANTED);
+  CHECK(info.tag == 2);
+  ottla_token_provider *left = NULL;
+  OK(ottla_token_provider_new(requests, 3, &left, E));
   ottla_token_requests_free(requests);
   ottla_client_free(client);
   OK(ottla_token_request_give(late, &token, E));
   ottla_token_request_free(late);
+  s.oauth.provider = left;
   s.client.connect_timeout_ms = 500;
   refused(&s.client, OTTLA_STATUS_CREDENTIALS, "takes out no more requests");
+  ottla_token_provider_free(left);
   ottla_token_provider_free(provider);
   ottla_test_broker_free(broker);
 }

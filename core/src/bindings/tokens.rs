@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ pub struct TokenRequest {
     id: u64,
     deadline: Instant,
     answer: Option<oneshot::Sender<Answer>>,
+    /// Nobody waits any more.
+    given_up: Arc<AtomicBool>,
     origin: Origin,
 }
 
@@ -264,7 +267,8 @@ impl TokenRequest {
 
     /// Whether somebody still waits for it.
     pub fn is_wanted(&self) -> bool {
-        self.answer.as_ref().is_some_and(|tx| !tx.is_closed())
+        let waits = self.answer.as_ref().is_some_and(|tx| !tx.is_closed());
+        waits && !self.given_up.load(Ordering::Acquire)
     }
 }
 
@@ -312,10 +316,18 @@ impl TokenProvider for HostProvider {
             let (tx, rx) = oneshot::channel();
             let deadline = Instant::now() + PROVIDER_TIMEOUT;
             let (tag, origin) = (self.tag, self.origin);
-            let request = TokenRequest { tag, id: 0, deadline, answer: Some(tx), origin };
+            let given_up = Arc::new(AtomicBool::new(false));
+            let request = TokenRequest {
+                tag,
+                id: 0,
+                deadline,
+                answer: Some(tx),
+                given_up: Arc::clone(&given_up),
+                origin,
+            };
             let Ok(id) = queue.ask(request) else { return Err(failed(CLOSED)) };
             drop(queue);
-            let mut waiting = Waiting { provider: self, id, rx: Some(rx) };
+            let mut waiting = Waiting { provider: self, id, given_up, rx: Some(rx) };
             let Some(rx) = &mut waiting.rx else { return Err(failed(CLOSED)) };
             let answer = rx.await.unwrap_or_else(|_| Err(UNANSWERED.to_owned()));
             waiting.rx = None;
@@ -346,12 +358,14 @@ impl HostProvider {
 struct Waiting<'a> {
     provider: &'a HostProvider,
     id: u64,
+    given_up: Arc<AtomicBool>,
     rx: Option<oneshot::Receiver<Answer>>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(rx) = self.rx.take() else { return };
+        self.given_up.store(true, Ordering::Release);
         *self.provider.in_hand() = Some(rx);
         if let Some(queue) = self.provider.queue.upgrade() {
             queue.tell(Wanted::GivenUp { tag: self.provider.tag, id: self.id });
@@ -373,7 +387,7 @@ impl Drop for HostProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
@@ -433,7 +447,7 @@ mod tests {
         };
         assert_eq!(ask(Duration::ZERO), None, "it gives up");
         let request = take(&requests);
-        assert!(!request.is_wanted() || asked.load(Ordering::SeqCst) == 1);
+        assert!(!request.is_wanted(), "nobody waits for it any more");
         assert_eq!(ask(Duration::from_secs(60)), Some(Err(BUSY.to_owned())));
         let told = requests.next(Some(Duration::ZERO)).unwrap();
         let id = request.id();
