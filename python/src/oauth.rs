@@ -178,7 +178,7 @@ impl ClientCredentials {
             encoded_header,
             ca: pem("ca", ca)?,
         };
-        TokenSource::Credentials(options.clone()).sasl(Vec::new()).or_raise(py)?;
+        TokenSource::Credentials(options.clone()).sasl(Vec::new()).or_raise(py).map(drop)?;
         Ok(Self { options })
     }
 
@@ -270,7 +270,7 @@ impl OAuth {
             // Known once it is asked.
             Source::Function { .. } => TokenSource::Fixed(ottla::Token::new(Secret::from("t"))),
         };
-        checked.sasl(extensions.clone()).or_raise(py)?;
+        checked.sasl(extensions.clone()).or_raise(py).map(drop)?;
         Ok(Self { source, extensions, made: Mutex::new(None) })
     }
 
