@@ -1,4 +1,4 @@
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
@@ -21,21 +21,16 @@ __all__ = [
     "BatchIterator",
     "Batches",
     "Broker",
-    "ClientCredentials",
     "Consumer",
     "Delivery",
     "Events",
     "LogReader",
-    "OAuth",
     "Plain",
     "Producer",
     "Record",
     "Records",
     "Scram",
     "Tls",
-    "Token",
-    "TokenQueue",
-    "TokenRequest",
     "__version__",
     "_kinds",
     "_panic",
@@ -82,60 +77,7 @@ class Scram:
         delegation_token: bool = False,
     ) -> Self: ...
 
-@final
-class Token:
-    def __new__(
-        cls,
-        token: str | bytes,
-        *,
-        expires_in: _Seconds | None = None,
-        expires_at: float | datetime | None = None,
-        extensions: Mapping[str, str] | None = None,
-    ) -> Self: ...
-
-@final
-class ClientCredentials:
-    def __new__(
-        cls,
-        url: str,
-        client_id: str,
-        client_secret: str | bytes | None = None,
-        *,
-        client_secret_file: str | PathLike[str] | None = None,
-        scope: str | None = None,
-        params: Mapping[str, str] | None = None,
-        secret_in_body: bool = False,
-        encoded_header: bool = False,
-        ca: _Pem | None = None,
-    ) -> Self: ...
-
-_Token: TypeAlias = str | bytes | tuple[str | bytes, float | datetime] | Token
-
-@final
-class OAuth:
-    def __new__(
-        cls,
-        source: ClientCredentials | None = None,
-        *,
-        token: _Token | Callable[[], _Token] | Callable[[], Awaitable[_Token]] | None = None,
-        file: str | PathLike[str] | None = None,
-        extensions: Mapping[str, str] | None = None,
-    ) -> Self: ...
-
-_Sasl: TypeAlias = Plain | Scram | OAuth
-
-@final
-class TokenQueue:
-    def __new__(cls) -> Self: ...
-    def next(self, timeout: float) -> tuple[int, int, int, TokenRequest | None] | None: ...
-    def close(self) -> None: ...
-    def closed(self) -> bool: ...
-
-@final
-class TokenRequest:
-    def wanted(self) -> bool: ...
-    def give(self, token: object) -> None: ...
-    def fail(self, words: str) -> None: ...
+_Sasl: TypeAlias = Plain | Scram
 
 @final
 class Acked:
@@ -510,10 +452,6 @@ class Broker:
     def ca(self) -> str | None: ...
     def client_identity(self, name: str) -> tuple[str, str]: ...
     def set_user(self, name: str, password: str) -> None: ...
-    def add_token(
-        self, token: str, principal: str, lifetime: _Seconds | None = None
-    ) -> None: ...
-    def remove_token(self, token: str) -> bool: ...
     def logins(self) -> tuple[int, int]: ...
     def create_topic(
         self, name: str, partitions: int = 1, replication: int | None = None

@@ -26,8 +26,6 @@ pub(crate) struct Connect {
     builder: ottla::ClientBuilder,
     /// Whether nothing says where the brokers are.
     nowhere: bool,
-    /// Whether tokens come from an event loop.
-    needs_loop: bool,
     who: &'static str,
 }
 
@@ -43,7 +41,6 @@ impl Connect {
             (given, _) => given.cloned(),
         };
         let nowhere = bootstrap.is_none() && properties.is_none();
-        let (sasl, needs_loop) = security::sasl(settings)?;
         let options = ClientOptions {
             bootstrap: bootstrap.map_or(Ok(String::new()), |list| addresses(&list))?,
             properties: properties.cloned().unwrap_or_default(),
@@ -56,10 +53,10 @@ impl Connect {
             ordinal: ordinal(settings)?,
             on_cluster_change: enums::cluster_change(settings)?,
             tls: security::tls(settings)?,
-            sasl,
+            sasl: security::sasl(settings)?,
             ..Default::default()
         };
-        Ok(Self { builder: options.builder(), nowhere, needs_loop, who: settings.who() })
+        Ok(Self { builder: options.builder(), nowhere, who: settings.who() })
     }
 
     fn somewhere(&self, py: Python<'_>) -> PyResult<()> {
@@ -82,11 +79,6 @@ impl Connect {
     /// Reaches a broker; the engine ends it at `connect_timeout`.
     pub(crate) fn connect(self, py: Python<'_>) -> PyResult<Client> {
         self.somewhere(py)?;
-        if self.needs_loop {
-            let words = "sasl: an async def gives tokens to handles of ottla.aio, which run it on their loop; here it is to \
-                         be a function";
-            return Err(errors::config(py, words));
-        }
         match wait(py, Deadline::never(), || false, self.builder.connect())? {
             Some(client) => client.or_raise(py),
             None => unreachable!("a wait without an end has a result"),

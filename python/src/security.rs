@@ -11,7 +11,6 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::convert;
 use crate::errors::{self, OrRaise};
-use crate::oauth::OAuth;
 use crate::settings::Settings;
 
 /// Reaches brokers by TLS (1.2 or 1.3).
@@ -92,7 +91,7 @@ fn shown(options: &TlsOptions) -> String {
 }
 
 /// A path or PEM text. What it is instead is told by its type: a key must not get into a traceback.
-pub(crate) fn pem(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Pem>> {
+fn pem(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Pem>> {
     let Some(value) = value else { return Ok(None) };
     // A path that is not UTF-8 is a str as well.
     if let Ok(text) = value.cast::<PyString>()
@@ -113,7 +112,7 @@ pub(crate) fn pem(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Opti
 }
 
 /// A password: text, as its UTF-8 bytes, or bytes.
-pub(crate) fn secret(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Secret> {
+fn secret(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Secret> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Secret::from(bytes.as_bytes().to_vec()));
     }
@@ -206,20 +205,16 @@ pub(crate) fn tls(settings: &mut Settings<'_>) -> PyResult<Option<ottla::Tls>> {
     }
 }
 
-/// `sasl`: an object of one of the mechanisms' classes; and whether it needs a loop.
-pub(crate) fn sasl(settings: &mut Settings<'_>) -> PyResult<(Option<ottla::Sasl>, bool)> {
-    let Some(value) = settings.take("sasl")? else { return Ok((None, false)) };
+/// `sasl`: an object of one of the mechanisms' classes.
+pub(crate) fn sasl(settings: &mut Settings<'_>) -> PyResult<Option<ottla::Sasl>> {
+    let Some(value) = settings.take("sasl")? else { return Ok(None) };
     if let Ok(plain) = value.cast::<Plain>() {
-        return Ok((Some(plain.get().inner.clone()), false));
-    }
-    if let Ok(oauth) = value.cast::<OAuth>() {
-        let oauth = oauth.get();
-        return Ok((Some(oauth.sasl(settings.py())?), oauth.is_async()));
+        return Ok(Some(plain.get().inner.clone()));
     }
     match value.cast::<Scram>() {
-        Ok(scram) => Ok((Some(scram.get().inner.clone()), false)),
+        Ok(scram) => Ok(Some(scram.get().inner.clone())),
         Err(_) => Err(PyTypeError::new_err(format!(
-            "sasl must be an ottla.Plain, an ottla.Scram or an ottla.OAuth, not {}",
+            "sasl must be an ottla.Plain or an ottla.Scram, not {}",
             convert::type_name(&value)
         ))),
     }
