@@ -475,7 +475,7 @@ async fn what_was_asked_for_who_is_gone_is_given_up() {
     let oauth = OAuth::provider(move || {
         let tx = tx.clone();
         async move {
-            let _at_work = scopeguard(move || drop(tx.send(())));
+            let _at_work = AtTheEnd(Some(move || drop(tx.send(()))));
             std::future::pending().await
         }
     });
@@ -489,16 +489,14 @@ async fn what_was_asked_for_who_is_gone_is_given_up() {
 }
 
 /// Does something once it is dropped.
-fn scopeguard(act: impl FnOnce() + Send) -> impl Drop + Send {
-    struct Guard<F: FnOnce()>(Option<F>);
-    impl<F: FnOnce()> Drop for Guard<F> {
-        fn drop(&mut self) {
-            if let Some(act) = self.0.take() {
-                act();
-            }
+struct AtTheEnd<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for AtTheEnd<F> {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
         }
     }
-    Guard(Some(act))
 }
 
 #[tokio::test(start_paused = true)]
