@@ -28,7 +28,8 @@ type BrokerSecurity struct {
 	ClientCertificates bool
 	// Users, and their passwords, log in by PLAIN or SCRAM. With any, clients have to.
 	Users map[string]string
-	// Mechanisms that are taken: "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512". Default: all of these.
+	// Mechanisms that are taken: "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512" (default: all of these), and "OAUTHBEARER" with the
+	// tokens of AddToken.
 	Mechanisms []string
 	// ACLs are what principals (users; "*": everybody) may do: "write orders", "read log-*", "everything". With any,
 	// nobody may do anything else.

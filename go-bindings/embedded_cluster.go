@@ -334,6 +334,22 @@ func (b *EmbeddedBroker) RemoveUser(user string) (is bool, err error) {
 	return is, err
 }
 
+// AddToken adds a token of OAUTHBEARER and whose it is. With a life above 0 it is right for so long from now on, and the sessions that
+// it begins end with it; else for ever.
+func (b *EmbeddedBroker) AddToken(token, principal string, life time.Duration) error {
+	fields := []any{"token", token, "principal", principal}
+	if life > 0 {
+		fields = append(fields, "life_ms", life.Milliseconds())
+	}
+	return b.command(nil, "add_token", fields...)
+}
+
+// RemoveToken takes a token away; false: there was none. Who is logged in stays.
+func (b *EmbeddedBroker) RemoveToken(token string) (is bool, err error) {
+	err = b.command(&is, "remove_token", "token", token)
+	return is, err
+}
+
 // Groups are the ids of those that there are.
 func (b *EmbeddedBroker) Groups() (is []string, err error) {
 	err = b.command(&is, "groups")

@@ -225,6 +225,20 @@ func TestWhatCanNotLogIn(t *testing.T) {
 		"ca":                       ottla.TLS(ottla.CA(key)),
 		"set security.protocol":    ottla.Properties(map[string]string{"sasl.password": canary}),
 		"neither true nor false":   ottla.Properties(map[string]string{"security.protocol": "SSL", "ssl.check.hostname": canary}),
+		"OAuth needs a source":     ottla.OAuth(nil),
+		"needs a client secret":    ottla.OAuth(ottla.ClientCredentials("https://idp/t", "me", "")),
+		"the client id of":         ottla.OAuth(ottla.ClientCredentials("https://idp/t", "", canary)),
+		"needs the URL":            ottla.OAuth(ottla.ClientCredentials(canary+"\x00", "me", canary)),
+		"endpoint's URL":           ottla.OAuth(ottla.ClientCredentials("https://me:"+canary+"@idp/t", "me", canary)),
+		"ClientCredentialsFile":    ottla.OAuth(ottla.ClientCredentialsFile("https://idp/t", "me", "")),
+		"TokenFile needs a path":   ottla.OAuth(ottla.TokenFile("")),
+		"needs a function":         ottla.OAuth(ottla.TokenProvider(nil)),
+		"a token is empty":         ottla.OAuth(ottla.Token{}),
+		"EndpointCA needs":         ottla.OAuth(ottla.ClientCredentials("https://idp/t", "me", canary, ottla.EndpointCA(""))),
+		"Scope":                    ottla.OAuth(ottla.ClientCredentials("https://idp/t", "me", canary, ottla.Scope(""))),
+		"Param has a NUL":          ottla.OAuth(ottla.ClientCredentials("https://idp/t", "me", canary, ottla.Param("a", canary+"\x00"))),
+		"Extension has a NUL":      ottla.OAuth(ottla.Token{Text: "t"}, ottla.Extension("a", canary+"\x00")),
+		"an extension has a name":  ottla.OAuth(ottla.Token{Text: "t"}, ottla.Extension("auth", canary)),
 		"has a NUL":                ottla.Properties(map[string]string{"sasl.password\x00": canary}),
 	} {
 		refused(t, ottla.ErrConfig, words, at, option)
@@ -264,6 +278,9 @@ func TestNothingShowsASecret(t *testing.T) {
 	options := map[string]any{
 		"plain": ottla.Plain("alice", canary), "scram": ottla.ScramSHA256("alice", canary, ottla.DelegationToken()),
 		"tls": ottla.TLS(ottla.CA(key), ottla.Identity(key, key)), "part": ottla.Identity(key, key),
+		"oauth":      ottla.OAuth(ottla.ClientCredentials("https://idp/?k="+canary, "me", canary, ottla.Param("a", canary))),
+		"source":     ottla.ClientCredentials("https://idp/t", "me", canary),
+		"token":      ottla.OAuth(ottla.Token{Text: canary, Extensions: map[string]string{"a": canary}}),
 		"properties": ottla.Properties(map[string]string{"sasl.password": canary}),
 	}
 	var all []any
@@ -283,6 +300,12 @@ func TestNothingShowsASecret(t *testing.T) {
 	}
 	if shown := fmt.Sprint(options["properties"]); shown != `ottla.Properties(["sasl.password"])` {
 		t.Error(shown)
+	}
+	token := ottla.Token{Text: canary, Extensions: map[string]string{"a": canary}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if shown := fmt.Sprintf(verb, token) + fmt.Sprintf(verb, &token); strings.Contains(shown, canary) {
+			t.Error(shown)
+		}
 	}
 	// And the most talkative log, of what goes well and of what does not.
 	said := &lines{}

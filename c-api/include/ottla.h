@@ -12,6 +12,8 @@
  *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
  *     ottla_poll with a timeout.
  *   - What the library has to say for a program's own log, a thread takes with ottla_logs_next.
+ *   - Tokens that a program gets in its own way (OAUTHBEARER) a thread gives to the requests that it takes
+ *     with ottla_token_requests_next.
  *
  * Rules:
  *
@@ -494,12 +496,36 @@ enum ottla_sasl_mechanism
   OTTLA_SASL_SCRAM_SHA_256 = 2,
   // SCRAM-SHA-512: the same, with the longer hash.
   OTTLA_SASL_SCRAM_SHA_512 = 3,
+  // OAUTHBEARER: a token, from where `oauth` says. Use it with TLS: without, who listens has the token.
+  OTTLA_SASL_OAUTHBEARER = 4,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
 typedef enum ottla_sasl_mechanism ottla_sasl_mechanism;
 #else
 typedef int32_t ottla_sasl_mechanism;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What a token provider wants.
+enum ottla_token_request_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // A token: `ottla_token_request_give` or `ottla_token_request_fail`.
+  OTTLA_TOKEN_WANTED = 1,
+  // Nobody waits any more for the answer to the request of this id: it took too long, or who wanted it is gone. Work on
+  // it may end. The provider is asked again only once that request is answered or freed.
+  OTTLA_TOKEN_GIVEN_UP = 2,
+  // The provider was freed, and nobody uses it any more: it asks no more.
+  OTTLA_TOKEN_RELEASED = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum ottla_token_request_kind ottla_token_request_kind;
+#else
+typedef int32_t ottla_token_request_kind;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -591,6 +617,15 @@ typedef struct ottla_producer ottla_producer;
 // memory, gone when freed. Its calls answer `OTTLA_STATUS_INVALID_ARGUMENT` for brokers, topics and
 // partitions that it does not have.
 typedef struct ottla_test_broker ottla_test_broker;
+
+// Where a program's own tokens come from. Clients that have the same one share their connections.
+typedef struct ottla_token_provider ottla_token_provider;
+
+// Something that a provider wants. Depends on no other handle.
+typedef struct ottla_token_request ottla_token_request;
+
+// What token providers want, for a thread that takes it out. A program needs one, for all of its providers.
+typedef struct ottla_token_requests ottla_token_requests;
 
 // What tells whether a batch is still wanted when the batch itself is freed: for programs that copy its records out. Depends
 // on no other handle, and holds no records.
@@ -704,6 +739,71 @@ typedef struct ottla_tls_options {
   int32_t reserved;
 } ottla_tls_options;
 
+// A setting as Java's client and librdkafka have it: "linger.ms", "20".
+typedef struct ottla_property {
+  // The name.
+  const char *name;
+  // The value.
+  const char *value;
+} ottla_property;
+
+// A token: start from `OTTLA_TOKEN_INIT`, then set `token`. The library has a copy of its own, which it overwrites
+// before it frees it.
+typedef struct ottla_token {
+  // Set by the macro.
+  size_t size;
+  // The token itself, printable ASCII. It is shown nowhere.
+  const char *token;
+  // When it ends, in ms since 1970. Default 0: `expires_in_ms`, else as it says itself, if it is a JWT, else never.
+  int64_t expires_at_ms;
+  // In how many ms it ends from now on. Default 0: as `expires_at_ms` says.
+  int64_t expires_in_ms;
+  // SASL extensions that brokers are to have with it (KIP-342), `extension_count` of them.
+  const struct ottla_property *extensions;
+  // See `extensions`.
+  size_t extension_count;
+} ottla_token;
+
+// Where the tokens of OAUTHBEARER come from: start from `OTTLA_OAUTH_OPTIONS_INIT`, then set one of `token_endpoint`, `file`,
+// `token` and `provider`. One token is used for all connections, and another one is got before it ends. No token to be
+// had is `OTTLA_STATUS_CREDENTIALS`, with the words of where it should have come from.
+typedef struct ottla_oauth_options {
+  // Set by the macro.
+  size_t size;
+  // The URL of a token endpoint, which gives tokens for the client's own id and secret (the grant `client_credentials` of RFC 6749). It
+  // is reached without a proxy, and redirects are refused.
+  const char *token_endpoint;
+  // The client's id there.
+  const char *client_id;
+  // Its secret: this or `client_secret_file`.
+  const char *client_secret;
+  // The path of a file that has its secret, which is read for each token.
+  const char *client_secret_file;
+  // What tokens are to be good for; several are separated by spaces. Default: as the endpoint has it.
+  const char *scope;
+  // Trusts the CAs in it at the endpoint, and no others: PEM as in `ottla_tls_options`, which do not count here. Default:
+  // those that the system trusts.
+  const char *ca;
+  // More fields of the request, such as `audience`; `param_count` of them.
+  const struct ottla_property *params;
+  // See `params`.
+  size_t param_count;
+  // Other than 0: id and secret are sent in the body, not in the header `Authorization`.
+  int32_t secret_in_body;
+  // Other than 0: id and secret are percent-encoded in the header, as RFC 6749 has it.
+  int32_t encoded_header;
+  // The path of a file that has a token, and is read again before a login, at most every 10 s.
+  const char *file;
+  // A token that there is.
+  const struct ottla_token *token;
+  // The program's own code, by `ottla_token_provider_new`.
+  const struct ottla_token_provider *provider;
+  // SASL extensions that brokers are to have with each token (KIP-342), `extension_count` of them.
+  const struct ottla_property *extensions;
+  // See `extensions`.
+  size_t extension_count;
+} ottla_oauth_options;
+
 // How a client logs in: start from `OTTLA_SASL_OPTIONS_INIT`, then set `mechanism`, `user` and `password`. The
 // library has copies of its own, which it overwrites before it frees them; yours may be overwritten as soon as the
 // client is made. A password that a broker refuses is `OTTLA_STATUS_AUTHENTICATION`, with the broker's words.
@@ -718,15 +818,9 @@ typedef struct ottla_sasl_options {
   int32_t mechanism;
   // Other than 0: `user` and `password` are the id and the HMAC of a delegation token (SCRAM alone).
   int32_t delegation_token;
+  // Where tokens come from (`OTTLA_SASL_OAUTHBEARER` alone, which has neither user nor password).
+  const struct ottla_oauth_options *oauth;
 } ottla_sasl_options;
-
-// A setting as Java's client and librdkafka have it: "linger.ms", "20".
-typedef struct ottla_property {
-  // The name.
-  const char *name;
-  // The value.
-  const char *value;
-} ottla_property;
 
 // Settings of a client: start from `OTTLA_CLIENT_OPTIONS_INIT`, then set `bootstrap`. Null and 0
 // are always the default. A value out of its range is `OTTLA_STATUS_CONFIG`.
@@ -1016,6 +1110,20 @@ typedef struct ottla_test_broker_options {
   // Other than 0: nobody is served without a certificate, as `ottla_test_broker_client_identity` makes them.
   int32_t client_certificates;
 } ottla_test_broker_options;
+
+// The parts of a request.
+typedef struct ottla_token_request_info {
+  // The provider's.
+  uint64_t tag;
+  // The number of the request, never 0; 0 for `OTTLA_TOKEN_RELEASED`.
+  uint64_t id;
+  // How long it is waited for from now on, in ms; 0 if nobody waits any more.
+  int64_t timeout_ms;
+  // One of `ottla_token_request_kind`.
+  int32_t kind;
+  // 0.
+  int32_t reserved;
+} ottla_token_request_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1726,6 +1834,62 @@ ottla_status ottla_test_broker_set_committed(const struct ottla_test_broker *bro
                                              int64_t offset,
                                              struct ottla_error **error);
 
+// A queue for the requests of token providers.
+ottla_status ottla_token_requests_open(struct ottla_token_requests **requests,
+                                       struct ottla_error **error);
+
+// Makes a provider for `ottla_oauth_options`. Its requests come to this queue with this tag, one at a time, and it is asked
+// only by clients. It may be freed as soon as these are made: they keep what they need of it, and once they are gone as well, an
+// `OTTLA_TOKEN_RELEASED` comes. Without the queue it fails.
+ottla_status ottla_token_provider_new(const struct ottla_token_requests *requests,
+                                      uint64_t tag,
+                                      struct ottla_token_provider **provider,
+                                      struct ottla_error **error);
+
+// Frees a provider. Null is allowed.
+void ottla_token_provider_free(struct ottla_token_provider *provider);
+
+// What is wanted next. If there is nothing, waits up to `timeout_ms` for it: 0 does not wait, -1 waits for as long as it takes;
+// nothing until then is OK with a null `*request`. What comes is yours, freed with `ottla_token_request_free`. After
+// `ottla_token_requests_close`, once all was taken: `OTTLA_STATUS_CLOSED`.
+ottla_status ottla_token_requests_next(const struct ottla_token_requests *requests,
+                                       int64_t timeout_ms,
+                                       struct ottla_token_request **request,
+                                       struct ottla_error **error);
+
+// The descriptor to poll for reading: readable while something is wanted, and after `ottla_token_requests_close`. It belongs to
+// the queue and is closed with it. -1 where there is none, and for null.
+int32_t ottla_token_requests_fd(const struct ottla_token_requests *requests);
+
+// Takes no more requests: what lies there has failed, and so do its providers from now on. Wakes the thread that waits for one.
+// Closing again is OK.
+ottla_status ottla_token_requests_close(const struct ottla_token_requests *requests,
+                                        struct ottla_error **error);
+
+// Closes the queue, if it is not closed, and frees it: no thread may be waiting in it. Null is allowed.
+void ottla_token_requests_free(struct ottla_token_requests *requests);
+
+// Fills `info` with the parts of a request.
+ottla_status ottla_token_request_describe(const struct ottla_token_request *request,
+                                          struct ottla_token_request_info *info,
+                                          struct ottla_error **error);
+
+// Answers a request with a token. If nobody waits for it any more, it is of no use, and that is OK. A second answer is
+// `OTTLA_STATUS_INVALID_ARGUMENT`, as is a token that is not well formed as a struct; what brokers could not take is told to who
+// waits, as `OTTLA_STATUS_CREDENTIALS`.
+ottla_status ottla_token_request_give(const struct ottla_token_request *request,
+                                      const struct ottla_token *given,
+                                      struct ottla_error **error);
+
+// Answers a request with words for people on why there is no token. They are told as they are, to 500 characters: they must not
+// tell secrets. The provider is asked again after a while.
+ottla_status ottla_token_request_fail(const struct ottla_token_request *request,
+                                      const char *words,
+                                      struct ottla_error **error);
+
+// Frees a request; one for a token that was not answered has failed. Null is allowed.
+void ottla_token_request_free(struct ottla_token_request *request);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -1745,6 +1909,8 @@ inline Options ottla_sized_options() {
 #define OTTLA_CLIENT_OPTIONS_INIT (ottla_sized_options<ottla_client_options>())
 #define OTTLA_TLS_OPTIONS_INIT (ottla_sized_options<ottla_tls_options>())
 #define OTTLA_SASL_OPTIONS_INIT (ottla_sized_options<ottla_sasl_options>())
+#define OTTLA_OAUTH_OPTIONS_INIT (ottla_sized_options<ottla_oauth_options>())
+#define OTTLA_TOKEN_INIT (ottla_sized_options<ottla_token>())
 #define OTTLA_PRODUCER_OPTIONS_INIT (ottla_sized_options<ottla_producer_options>())
 #define OTTLA_CONSUMER_OPTIONS_INIT (ottla_sized_options<ottla_consumer_options>())
 #define OTTLA_TEST_BROKER_OPTIONS_INIT (ottla_sized_options<ottla_test_broker_options>())
@@ -1752,6 +1918,8 @@ inline Options ottla_sized_options() {
 #define OTTLA_CLIENT_OPTIONS_INIT {.size = sizeof(ottla_client_options)}
 #define OTTLA_TLS_OPTIONS_INIT {.size = sizeof(ottla_tls_options)}
 #define OTTLA_SASL_OPTIONS_INIT {.size = sizeof(ottla_sasl_options)}
+#define OTTLA_OAUTH_OPTIONS_INIT {.size = sizeof(ottla_oauth_options)}
+#define OTTLA_TOKEN_INIT {.size = sizeof(ottla_token)}
 #define OTTLA_PRODUCER_OPTIONS_INIT {.size = sizeof(ottla_producer_options)}
 #define OTTLA_CONSUMER_OPTIONS_INIT {.size = sizeof(ottla_consumer_options)}
 #define OTTLA_TEST_BROKER_OPTIONS_INIT {.size = sizeof(ottla_test_broker_options)}

@@ -12,6 +12,8 @@
  *   - Programs without an event loop use the calls that wait: ..._wait, ottla_consumer_next, and
  *     ottla_poll with a timeout.
  *   - What the library has to say for a program's own log, a thread takes with ottla_logs_next.
+ *   - Tokens that a program gets in its own way (OAUTHBEARER) a thread gives to the requests that it takes
+ *     with ottla_token_requests_next.
  *
  * Rules:
  *

@@ -33,8 +33,15 @@ layout!(ottla_client_options, 128, size @ 0, bootstrap @ 8, client_id @ 16, soft
     property_count @ 120);
 layout!(ottla_tls_options, 48, size @ 0, ca @ 8, certificate @ 16, key @ 24, server_name @ 32,
     verify @ 40, reserved @ 44);
-layout!(ottla_sasl_options, 32, size @ 0, user @ 8, password @ 16, mechanism @ 24,
-    delegation_token @ 28);
+layout!(ottla_sasl_options, 40, size @ 0, user @ 8, password @ 16, mechanism @ 24,
+    delegation_token @ 28, oauth @ 32);
+layout!(ottla_oauth_options, 120, size @ 0, token_endpoint @ 8, client_id @ 16, client_secret @ 24,
+    client_secret_file @ 32, scope @ 40, ca @ 48, params @ 56, param_count @ 64,
+    secret_in_body @ 72, encoded_header @ 76, file @ 80, token @ 88, provider @ 96,
+    extensions @ 104, extension_count @ 112);
+layout!(ottla_token, 48, size @ 0, token @ 8, expires_at_ms @ 16, expires_in_ms @ 24,
+    extensions @ 32, extension_count @ 40);
+layout!(ottla_token_request_info, 32, tag @ 0, id @ 8, timeout_ms @ 16, kind @ 24, reserved @ 28);
 layout!(ottla_producer_options, 96, size @ 0, linger_ms @ 8, delivery_timeout_ms @ 16,
     batch_size @ 24, buffer_memory @ 32, max_record_size @ 40, compression @ 48,
     compression_level @ 52, tag @ 56, topic_compressions @ 64, topic_compression_count @ 72,
@@ -65,6 +72,7 @@ fn enums_are_ints() {
     assert_eq!(size_of::<ottla_completion_kind>(), 4);
     assert_eq!(size_of::<ottla_log_level>(), 4);
     assert_eq!(size_of::<ottla_owner>(), 4);
+    assert_eq!(size_of::<ottla_token_request_kind>(), 4);
     assert_eq!(size_of::<ottla_standing>(), 4);
     assert_eq!(size_of::<ottla_event_kind>(), 4);
     assert_eq!(size_of::<ottla_group_protocol>(), 4);

@@ -34,6 +34,7 @@ mod steering;
 mod test_broker;
 mod test_commands;
 mod test_groups;
+mod tokens;
 
 pub use ack::*;
 pub use batch::*;
@@ -54,6 +55,7 @@ pub use steering::*;
 pub use test_broker::*;
 pub use test_commands::*;
 pub use test_groups::*;
+pub use tokens::*;
 
 #[cfg(test)]
 mod layout;

@@ -18,7 +18,9 @@ mod imp {
 
     use ottla::Result;
     use ottla::bindings::argument_error;
-    use ottla_test_broker::{ApiKey, Cluster, Fault, FaultRule, LoginFault, Record, TlsFault};
+    use ottla_test_broker::{
+        ApiKey, BearerLogin, Cluster, Fault, FaultRule, LoginFault, Record, TlsFault,
+    };
     use serde::Deserialize;
     use serde_json::{Value, json};
 
@@ -106,6 +108,15 @@ mod imp {
         ReplaceAuthority,
         RemoveUser {
             user: String,
+        },
+        /// Without a life: for ever.
+        AddToken {
+            token: String,
+            principal: String,
+            life_ms: Option<u64>,
+        },
+        RemoveToken {
+            token: String,
         },
         Groups,
         Members {
@@ -300,6 +311,11 @@ mod imp {
             C::RotateCertificates => done(cluster.rotate_certificates()),
             C::ReplaceAuthority => done(cluster.replace_authority()),
             C::RemoveUser { user } => told(cluster.remove_user(&user)),
+            C::AddToken { token, principal, life_ms } => {
+                let lifetime = life_ms.map(Duration::from_millis);
+                done(cluster.add_token(&token, BearerLogin { principal, lifetime }))
+            }
+            C::RemoveToken { token } => told(cluster.remove_token(&token)),
             C::Groups => Ok(json!(cluster.group_ids())),
             C::Members { group } => {
                 let members = cluster.group(&group).map(|group| group.members).unwrap_or_default();

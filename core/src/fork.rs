@@ -40,6 +40,12 @@ impl Origin {
         self.seems_here() && self.pid == std::process::id()
     }
 
+    /// Another process than this one.
+    #[cfg(test)]
+    pub(crate) fn elsewhere() -> Self {
+        Self { pid: 0, forks: forks() }
+    }
+
     /// The same as far as it is known without asking the system.
     #[inline]
     pub(crate) fn seems_here(self) -> bool {

@@ -142,6 +142,21 @@ func (b *Broker) RemoveUser(user string) bool {
 	return is
 }
 
+// AddToken adds a token of OAUTHBEARER and whose it is. With a life above 0 it is right for so long from now on, and the sessions that
+// it begins end with it; else for ever. A failure ends the test.
+func (b *Broker) AddToken(token, principal string, life time.Duration) {
+	b.t.Helper()
+	b.must("AddToken", b.embedded.AddToken(token, principal, life))
+}
+
+// RemoveToken takes a token away; false: there was none. Who is logged in stays. A failure ends the test.
+func (b *Broker) RemoveToken(token string) bool {
+	b.t.Helper()
+	is, err := b.embedded.RemoveToken(token)
+	b.must("RemoveToken", err)
+	return is
+}
+
 // Groups are the ids of those that there are. A failure ends the test.
 func (b *Broker) Groups() []string {
 	b.t.Helper()

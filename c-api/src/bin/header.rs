@@ -60,6 +60,7 @@ fn main() -> ExitCode {
                 "ottla_cluster_change",
                 "ottla_verify",
                 "ottla_sasl_mechanism",
+                "ottla_token_request_kind",
                 "ottla_log_level",
                 "ottla_owner",
             ]

@@ -8,6 +8,9 @@ static ottla_consumer *inherited_consumer;
 static ottla_consumer *inherited_member;
 static ottla_batch *inherited_batch;
 static ottla_wanted *inherited_wanted;
+static ottla_token_requests *inherited_requests;
+static ottla_token_provider *inherited_provider;
+static ottla_token_request *inherited_request;
 
 /* Every call of a handle that was made before the fork, which nobody announced. */
 static void a_child_is_told(void) {
@@ -49,6 +52,26 @@ static void a_child_is_told(void) {
   FAILS(OTTLA_STATUS_FORKED, ottla_wanted_put_aside(inherited_wanted, 0, 1, E));
   CHECK(ottla_batch_len(inherited_batch) == 1);
   ottla_consumer_free(inherited_member);
+  /* A token that is wanted there is not given here, and nobody there gives one to what is made here. */
+  ottla_token_request *request = NULL;
+  ottla_token token = OTTLA_TOKEN_INIT;
+  ottla_oauth_options oauth = OTTLA_OAUTH_OPTIONS_INIT;
+  ottla_sasl_options sasl = OTTLA_SASL_OPTIONS_INIT;
+  ottla_client_options options = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_client *client = NULL;
+  token.token = "a.b.c";
+  oauth.provider = inherited_provider;
+  sasl.mechanism = OTTLA_SASL_OAUTHBEARER;
+  sasl.oauth = &oauth;
+  options.bootstrap = "127.0.0.1:9";
+  options.sasl = &sasl;
+  FAILS(OTTLA_STATUS_FORKED, ottla_token_requests_next(inherited_requests, -1, &request, E));
+  FAILS(OTTLA_STATUS_FORKED, ottla_client_new(&options, &client, E));
+  OK(ottla_token_request_give(inherited_request, &token, E));
+  ottla_token_request_free(inherited_request);
+  ottla_token_provider_free(inherited_provider);
+  OK(ottla_token_requests_close(inherited_requests, E));
+  ottla_token_requests_free(inherited_requests);
   FAILS(OTTLA_STATUS_FORKED, ottla_client_close(inherited, E));
   CHECK(ottla_client_fd(inherited) == -1);
   ottla_consumer_free(inherited_consumer);
@@ -84,6 +107,19 @@ static void forks_are_seen(void) {
   OK(ottla_producer_flush_wait(inherited_producer, PATIENCE_MS, E));
   OK(ottla_consumer_next(inherited_member, PATIENCE_MS, &inherited_batch, E));
   OK(ottla_batch_wanted(inherited_batch, &inherited_wanted, E));
+  ottla_oauth_options oauth = OTTLA_OAUTH_OPTIONS_INIT;
+  ottla_sasl_options sasl = OTTLA_SASL_OPTIONS_INIT;
+  ottla_client_options with_tokens = OTTLA_CLIENT_OPTIONS_INIT;
+  ottla_client *logs_in = NULL;
+  OK(ottla_token_requests_open(&inherited_requests, E));
+  OK(ottla_token_provider_new(inherited_requests, 1, &inherited_provider, E));
+  oauth.provider = inherited_provider;
+  sasl.mechanism = OTTLA_SASL_OAUTHBEARER;
+  sasl.oauth = &oauth;
+  with_tokens.bootstrap = ottla_test_broker_bootstrap(broker);
+  with_tokens.sasl = &sasl;
+  OK(ottla_client_new(&with_tokens, &logs_in, E));
+  OK(ottla_token_requests_next(inherited_requests, PATIENCE_MS, &inherited_request, E));
   int ends[CHILDREN];
   /* In the middle of its work, whatever locks its threads hold. */
   for (int child = 0; child < CHILDREN; child++) {
@@ -96,6 +132,15 @@ static void forks_are_seen(void) {
     ends[child] = in_child(a_child_is_told);
     CHECK(ends[child] == 0);
   }
+  /* What is wanted here is wanted still, for as long as it is waited for: no child has answered. */
+  ottla_token_request_info wanted = {0};
+  OK(ottla_token_request_describe(inherited_request, &wanted, E));
+  CHECK(wanted.kind == OTTLA_TOKEN_WANTED);
+  OK(ottla_token_request_fail(inherited_request, "no", E));
+  ottla_token_request_free(inherited_request);
+  ottla_client_free(logs_in);
+  ottla_token_provider_free(inherited_provider);
+  ottla_token_requests_free(inherited_requests);
   /* The parent has lost nothing by it. */
   OK(ottla_producer_flush_wait(inherited_producer, PATIENCE_MS, E));
   size_t seen = 0;

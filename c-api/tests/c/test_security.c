@@ -314,7 +314,7 @@ static void what_can_not_be(void) {
     const char *words;
   } sasl[] = {
       {{.user = "u", .password = CANARY}, OTTLA_STATUS_INVALID_ARGUMENT, "0 is no member of ottla_sasl_mech"},
-      {{.user = "u", .password = CANARY, .mechanism = 4}, OTTLA_STATUS_INVALID_ARGUMENT, "4 is no member"},
+      {{.user = "u", .password = CANARY, .mechanism = 5}, OTTLA_STATUS_INVALID_ARGUMENT, "5 is no member"},
       {{.password = CANARY, .mechanism = 1}, OTTLA_STATUS_INVALID_ARGUMENT, "user is null"},
       {{.user = "u", .mechanism = 1}, OTTLA_STATUS_INVALID_ARGUMENT, "password is null"},
       {{.user = "u", .password = "", .mechanism = 1}, OTTLA_STATUS_CONFIG, "password is empty"},

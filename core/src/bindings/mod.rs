@@ -70,7 +70,7 @@ pub use options::{ClientOptions, ConsumerOptions, ProducerOptions, Subscription}
 pub use pack::{Entry, Packed, PackedEntries, RECORD_HEADER_LEN, pack};
 pub use producer::{HostProducer, Submitted};
 pub use queue::{CompletionQueue, MAX_UNDRAINED};
-pub use security::{TlsOptions, sasl_named, verify_named};
+pub use security::{CredentialsOptions, TlsOptions, TokenSource, sasl_named, verify_named};
 pub use tokens::{HostProvider, TokenRequest, TokenRequests, Wanted as WantedToken};
 pub use wakeups::Wakeups;
 pub use watch::{OwnedRecord, another, batch_of, connect_later, space_deadline, watch};
@@ -117,4 +117,9 @@ pub fn argument_error(message: impl Into<String>) -> Error {
 /// The error for the use of a closed handle.
 pub fn closed_error(what: &str) -> Error {
     Error::closed(what)
+}
+
+/// The error for the use, in the child of a fork, of what its parent has made.
+pub fn forked_error() -> Error {
+    crate::fork::forked()
 }

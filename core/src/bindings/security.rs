@@ -1,8 +1,11 @@
 //! TLS and SASL as programs of other languages give them: words and texts. Here they become settings, so that they
 //! are named, checked and refused alike everywhere, at the call that has them.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use crate::error::{Error, Result};
-use crate::security::{Pem, Sasl, Secret, Security, Tls, Verify};
+use crate::security::{ClientCredentials, OAuth, Pem, Sasl, Secret, Security, Tls, Token, Verify};
 
 /// What [`Tls`] is made of. `None` is its default.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +51,102 @@ pub fn verify_named(word: &str) -> Option<Verify> {
         "chain" => Some(Verify::Chain),
         "none" => Some(Verify::None),
         _ => None,
+    }
+}
+
+/// What [`ClientCredentials`] are made of. `None` is a default.
+#[derive(Clone, Default)]
+pub struct CredentialsOptions {
+    /// The token endpoint.
+    pub url: String,
+    /// The client's id there.
+    pub client_id: String,
+    /// Its secret; this or the next.
+    pub client_secret: Option<Secret>,
+    /// The file that has its secret.
+    pub client_secret_file: Option<PathBuf>,
+    /// What tokens are to be good for.
+    pub scope: Option<String>,
+    /// More fields of the request.
+    pub params: Vec<(String, String)>,
+    /// Whether id and secret go in the body.
+    pub secret_in_body: bool,
+    /// Whether they are percent-encoded in the header.
+    pub encoded_header: bool,
+    /// Who is trusted at the endpoint: a path, or PEM text. Default: whom the system trusts.
+    pub ca: Option<Pem>,
+}
+
+impl CredentialsOptions {
+    fn credentials(self) -> Result<ClientCredentials> {
+        let mut credentials = match (self.client_secret, self.client_secret_file) {
+            (Some(secret), None) => ClientCredentials::new(self.url, self.client_id, secret),
+            (None, Some(path)) => {
+                ClientCredentials::with_secret_file(self.url, self.client_id, path)
+            }
+            (None, None) => return Err(Error::config("sasl oauth: the client secret is missing")),
+            (Some(_), Some(_)) => {
+                let words = "sasl oauth: there are a client secret and a file with one";
+                return Err(Error::config(words));
+            }
+        };
+        if let Some(scope) = self.scope {
+            credentials = credentials.scope(scope);
+        }
+        for (name, value) in self.params {
+            credentials = credentials.param(name, value);
+        }
+        if self.secret_in_body {
+            credentials = credentials.secret_in_body();
+        }
+        if self.encoded_header {
+            credentials = credentials.encoded_header();
+        }
+        if let Some(ca) = self.ca {
+            credentials = credentials.ca(ca);
+        }
+        Ok(credentials)
+    }
+}
+
+/// Nothing of it is shown: a URL may have secrets in it.
+impl fmt::Debug for CredentialsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialsOptions").finish_non_exhaustive()
+    }
+}
+
+/// Where the tokens of OAUTHBEARER come from: one of these.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// A token endpoint.
+    Credentials(CredentialsOptions),
+    /// A file.
+    File(PathBuf),
+    /// There is one.
+    Fixed(Token),
+    /// The host's own code, by [`TokenRequests::oauth`](super::TokenRequests::oauth).
+    Host(OAuth),
+}
+
+impl TokenSource {
+    /// A login with tokens of this source, and with these SASL extensions; `Config` for what can never log in.
+    pub fn sasl(self, extensions: Vec<(String, String)>) -> Result<Sasl> {
+        let mut oauth = match self {
+            Self::Credentials(options) => options.credentials()?.into(),
+            Self::File(path) if path.as_os_str().is_empty() => {
+                return Err(Error::config("sasl oauth: the token file has no name"));
+            }
+            Self::File(path) => OAuth::file(path),
+            Self::Fixed(token) => token.into(),
+            Self::Host(oauth) => oauth,
+        };
+        for (name, value) in extensions {
+            oauth = oauth.extension(name, value);
+        }
+        let sasl = Sasl::oauth(oauth);
+        Security { tls: None, sasl: Some(sasl.clone()) }.check()?;
+        Ok(sasl)
     }
 }
 
@@ -109,6 +208,81 @@ mod tests {
         ] {
             assert!(sasl_named(name, "u", "p".into(), token).unwrap() == sasl, "{name}");
         }
+    }
+
+    #[test]
+    fn sources_of_tokens_become_the_settings_of_rust() {
+        let options = CredentialsOptions {
+            url: "https://idp/t".into(),
+            client_id: "me".into(),
+            client_secret: Some("s".into()),
+            ..CredentialsOptions::default()
+        };
+        let all = CredentialsOptions {
+            scope: Some("kafka".into()),
+            params: vec![("audience".into(), "a".into())],
+            secret_in_body: true,
+            encoded_header: true,
+            ca: Some("ca.pem".into()),
+            ..options.clone()
+        };
+        let by_file = CredentialsOptions {
+            client_secret: None,
+            client_secret_file: Some("/run/secret".into()),
+            ..options.clone()
+        };
+        let rust = || ClientCredentials::new("https://idp/t", "me", "s");
+        let whole = rust().scope("kafka").param("audience", "a").secret_in_body();
+        for (source, oauth) in [
+            (TokenSource::Credentials(options), OAuth::from(rust())),
+            (TokenSource::Credentials(all), whole.encoded_header().ca("ca.pem").into()),
+            (
+                TokenSource::Credentials(by_file),
+                ClientCredentials::with_secret_file("https://idp/t", "me", "/run/secret").into(),
+            ),
+            (TokenSource::File("/run/token".into()), OAuth::file("/run/token")),
+            (TokenSource::Fixed(Token::new("t")), Token::new("t").into()),
+        ] {
+            let extension = ("logicalCluster".to_owned(), "lkc-1".to_owned());
+            let made = source.clone().sasl(vec![extension]).unwrap();
+            assert!(made == Sasl::oauth(oauth.extension("logicalCluster", "lkc-1")), "{source:?}");
+        }
+        let requests = super::super::TokenRequests::open().unwrap();
+        let host = requests.oauth(1);
+        let made = |oauth: &OAuth| TokenSource::Host(oauth.clone()).sasl(Vec::new()).unwrap();
+        assert!(made(&host) == made(&host), "one provider is one");
+        assert!(made(&host) != made(&requests.oauth(1)), "and not another one");
+    }
+
+    #[test]
+    fn tokens_that_can_not_be_are_refused_without_their_secrets() {
+        let secret = || Some(Secret::from(CANARY));
+        let options = |url: &str| CredentialsOptions {
+            url: url.into(),
+            client_id: "me".into(),
+            client_secret: secret(),
+            ..CredentialsOptions::default()
+        };
+        let file = || Some(PathBuf::from(CANARY));
+        let both = CredentialsOptions { client_secret_file: file(), ..options("https://idp/t") };
+        let none = CredentialsOptions { client_secret: None, ..options("https://idp/t") };
+        let of = TokenSource::Credentials;
+        for (source, words) in [
+            (of(both), "a client secret and a file"),
+            (of(none), "client secret is missing"),
+            (of(options(&format!("https://me:{CANARY}@idp/t"))), "'@'"),
+            (TokenSource::File(PathBuf::new()), "has no name"),
+            (TokenSource::Fixed(Token::new(format!("{CANARY}ü"))), "characters that none can have"),
+        ] {
+            assert!(!format!("{source:?}").contains(CANARY));
+            let error = source.sasl(Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains(words), "{error}");
+            assert!(!format!("{error} {error:?}").contains(CANARY), "{error:?}");
+        }
+        let token = TokenSource::Fixed(Token::new("t"));
+        let error = token.sasl(vec![("auth".into(), CANARY.into())]).unwrap_err();
+        assert!(error.message().contains("extension") && !error.message().contains(CANARY));
     }
 
     #[test]

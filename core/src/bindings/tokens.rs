@@ -8,10 +8,14 @@
 //! ```
 //!
 //! A host that hangs has one request in hand and gets no second one of the same provider, whatever the engine thinks of
-//! it meanwhile. One that drops a request has answered it: with an error.
+//! it meanwhile; it is told that nobody waits for that any more. One that drops a request has answered it: with an error.
+//! So of a provider there are never more than a request, its end, and the provider's own in the queue.
+//!
+//! In the child of a fork nobody is asked and nothing is answered: queue, requests and whoever waits are the parent's.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,8 +24,11 @@ use tokio::sync::oneshot;
 use crate::environment::BoxFuture;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
-use crate::security::{Token, TokenError, TokenProvider};
+use crate::security::{OAuth, PROVIDER_TIMEOUT, Token, TokenError, TokenProvider};
 use crate::wake::Wake;
+
+/// Characters of a host's words on why there is no token. They travel far, and may be a whole page.
+const MAX_WORDS: usize = 500;
 
 /// What providers want, for a thread of the host that takes it out.
 pub struct TokenRequests {
@@ -38,6 +45,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     wanted: VecDeque<Wanted>,
+    /// Of the last request.
+    id: u64,
     closed: bool,
 }
 
@@ -46,6 +55,14 @@ struct State {
 pub enum Wanted {
     /// A token.
     Token(TokenRequest),
+    /// Nobody waits any more for the answer of the request of this id, by the provider of this tag: it took too long, or
+    /// who wanted it is gone. The provider is asked again only once it was answered or dropped.
+    GivenUp {
+        /// The provider's.
+        tag: u64,
+        /// The request's.
+        id: u64,
+    },
     /// The provider of this tag is asked no more: nobody uses it.
     Released(u64),
 }
@@ -53,7 +70,12 @@ pub enum Wanted {
 /// A provider is to give a token. Dropped without an answer, it has failed.
 pub struct TokenRequest {
     tag: u64,
+    id: u64,
+    deadline: Instant,
     answer: Option<oneshot::Sender<Answer>>,
+    /// Nobody waits any more.
+    given_up: Arc<AtomicBool>,
+    origin: Origin,
 }
 
 type Answer = Result<Token, String>;
@@ -73,6 +95,7 @@ impl std::error::Error for Failed {}
 const CLOSED: &str = "the host takes out no more requests for tokens";
 const UNANSWERED: &str = "the host gave no answer: it raised, panicked or returned without one";
 const BUSY: &str = "the host is still at work on the request before";
+const FORKED: &str = "the provider is that of the process that this one is a fork of";
 
 impl TokenRequests {
     /// An empty queue with its descriptor.
@@ -88,9 +111,20 @@ impl TokenRequests {
         Ok(Self { shared, origin: Origin::here() })
     }
 
-    /// A provider whose requests come here, with this tag. Clients that are made with the same one share their connections.
+    /// A provider whose requests come here, with this tag.
     pub fn provider(&self, tag: u64) -> HostProvider {
-        HostProvider { queue: Arc::downgrade(&self.shared), tag, in_hand: Mutex::default() }
+        HostProvider {
+            queue: Arc::downgrade(&self.shared),
+            tag,
+            in_hand: Mutex::default(),
+            origin: self.origin,
+        }
+    }
+
+    /// Tokens of such a provider. Clones of it are the same provider: clients that have them share their connections, and
+    /// the provider is released once all of them are gone, and all connections.
+    pub fn oauth(&self, tag: u64) -> OAuth {
+        OAuth::provider(self.provider(tag))
     }
 
     /// What came first, and whether there is any; waits up to `timeout` for it (`None`: as long as it takes).
@@ -166,18 +200,33 @@ impl Shared {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Gives it back if nobody takes it out any more.
-    fn push(&self, wanted: Wanted) -> Option<Wanted> {
+    /// Puts a request in, and gives its id; gives the request back if nobody takes it out any more.
+    fn ask(&self, mut request: TokenRequest) -> std::result::Result<u64, TokenRequest> {
         let mut state = self.lock();
         if state.closed {
-            return Some(wanted);
+            return Err(request);
         }
+        state.id += 1;
+        let id = state.id;
+        request.id = id;
+        self.put(&mut state, Wanted::Token(request));
+        Ok(id)
+    }
+
+    /// Tells of what there is nothing to answer to.
+    fn tell(&self, wanted: Wanted) {
+        let mut state = self.lock();
+        if !state.closed {
+            self.put(&mut state, wanted);
+        }
+    }
+
+    fn put(&self, state: &mut State, wanted: Wanted) {
         state.wanted.push_back(wanted);
         if state.wanted.len() == 1 {
             self.wake.signal();
             self.filled.notify_all();
         }
-        None
     }
 }
 
@@ -187,23 +236,51 @@ impl TokenRequest {
         self.tag
     }
 
+    /// Its own number, in this queue.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Until when it is waited for.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Ends it: with a token, or with words for people on why there is none, which must not tell secrets.
     pub fn answer(mut self, answer: std::result::Result<Token, String>) {
-        if let Some(tx) = self.answer.take() {
+        if let Some(tx) = self.sender() {
             // Nobody waits any more, if that took too long.
-            let _ = tx.send(answer);
+            let _ = tx.send(answer.map_err(|words| bounded(&words)));
         }
+    }
+
+    /// What it is answered by, where that is possible.
+    fn sender(&mut self) -> Option<oneshot::Sender<Answer>> {
+        let tx = self.answer.take()?;
+        if self.origin.is_here() {
+            return Some(tx);
+        }
+        // Whoever waits is in another process, and its locks are as they were at the fork.
+        std::mem::forget(tx);
+        None
     }
 
     /// Whether somebody still waits for it.
     pub fn is_wanted(&self) -> bool {
-        self.answer.as_ref().is_some_and(|tx| !tx.is_closed())
+        let waits = self.answer.as_ref().is_some_and(|tx| !tx.is_closed());
+        waits && !self.given_up.load(Ordering::Acquire)
     }
+}
+
+/// In one line, and not too long.
+fn bounded(words: &str) -> String {
+    let blank = |c: char| if c.is_control() { ' ' } else { c };
+    words.chars().take(MAX_WORDS).map(blank).collect()
 }
 
 impl Drop for TokenRequest {
     fn drop(&mut self) {
-        if let Some(tx) = self.answer.take() {
+        if let Some(tx) = self.sender() {
             let _ = tx.send(Err(UNANSWERED.to_owned()));
         }
     }
@@ -211,7 +288,8 @@ impl Drop for TokenRequest {
 
 impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenRequest").field("tag", &self.tag).finish_non_exhaustive()
+        let shown = &mut f.debug_struct("TokenRequest");
+        shown.field("tag", &self.tag).field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -221,24 +299,35 @@ pub struct HostProvider {
     tag: u64,
     /// The request that the host has in hand, or is about to take.
     in_hand: Mutex<Option<oneshot::Receiver<Answer>>>,
+    origin: Origin,
 }
 
 impl TokenProvider for HostProvider {
     fn token(&self) -> BoxFuture<'_, std::result::Result<Token, TokenError>> {
         Box::pin(async move {
             let failed = |words: &str| TokenError::from(Failed(words.to_owned()));
+            if !self.origin.is_here() {
+                return Err(failed(FORKED));
+            }
             let queue = self.queue.upgrade().ok_or_else(|| failed(CLOSED))?;
             if self.is_at_work() {
                 return Err(failed(BUSY));
             }
             let (tx, rx) = oneshot::channel();
-            let request = TokenRequest { tag: self.tag, answer: Some(tx) };
-            let mut waiting = Waiting { provider: self, rx: Some(rx) };
-            if let Some(Wanted::Token(mut request)) = queue.push(Wanted::Token(request)) {
-                request.answer = None;
-                return Err(failed(CLOSED));
-            }
+            let deadline = Instant::now() + PROVIDER_TIMEOUT;
+            let (tag, origin) = (self.tag, self.origin);
+            let given_up = Arc::new(AtomicBool::new(false));
+            let request = TokenRequest {
+                tag,
+                id: 0,
+                deadline,
+                answer: Some(tx),
+                given_up: Arc::clone(&given_up),
+                origin,
+            };
+            let Ok(id) = queue.ask(request) else { return Err(failed(CLOSED)) };
             drop(queue);
+            let mut waiting = Waiting { provider: self, id, given_up, rx: Some(rx) };
             let Some(rx) = &mut waiting.rx else { return Err(failed(CLOSED)) };
             let answer = rx.await.unwrap_or_else(|_| Err(UNANSWERED.to_owned()));
             waiting.rx = None;
@@ -265,24 +354,32 @@ impl HostProvider {
     }
 }
 
-/// Leaves the request with the provider if its caller gives up.
+/// Leaves the request with the provider if its caller gives up, and says so.
 struct Waiting<'a> {
     provider: &'a HostProvider,
+    id: u64,
+    given_up: Arc<AtomicBool>,
     rx: Option<oneshot::Receiver<Answer>>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(rx) = self.rx.take() {
-            *self.provider.in_hand() = Some(rx);
+        let Some(rx) = self.rx.take() else { return };
+        self.given_up.store(true, Ordering::Release);
+        *self.provider.in_hand() = Some(rx);
+        if let Some(queue) = self.provider.queue.upgrade() {
+            queue.tell(Wanted::GivenUp { tag: self.provider.tag, id: self.id });
         }
     }
 }
 
 impl Drop for HostProvider {
     fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return;
+        }
         if let Some(queue) = self.queue.upgrade() {
-            let _ = queue.push(Wanted::Released(self.tag));
+            queue.tell(Wanted::Released(self.tag));
         }
     }
 }
@@ -290,7 +387,7 @@ impl Drop for HostProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
@@ -350,12 +447,60 @@ mod tests {
         };
         assert_eq!(ask(Duration::ZERO), None, "it gives up");
         let request = take(&requests);
-        assert!(!request.is_wanted() || asked.load(Ordering::SeqCst) == 1);
+        assert!(!request.is_wanted(), "nobody waits for it any more");
         assert_eq!(ask(Duration::from_secs(60)), Some(Err(BUSY.to_owned())));
+        let told = requests.next(Some(Duration::ZERO)).unwrap();
+        let id = request.id();
+        assert!(matches!(told, Some(Wanted::GivenUp { tag: 1, id: of }) if of == id), "{told:?}");
         assert!(requests.next(Some(Duration::ZERO)).unwrap().is_none(), "no second one");
         request.answer(Ok(Token::new("late")));
         assert_eq!(ask(Duration::ZERO), None, "it is asked anew");
-        take(&requests);
+        assert!(take(&requests).id() > id);
+    }
+
+    #[test]
+    fn words_of_a_host_are_bounded_and_in_one_line() {
+        let (runtime, requests) = (runtime(), TokenRequests::open().unwrap());
+        let provider = Arc::new(requests.provider(1));
+        let asking = Arc::clone(&provider);
+        let asked = runtime.spawn(async move { asking.token().await.map(drop) });
+        let request = take(&requests);
+        assert!(request.deadline() > Instant::now(), "there is time for it");
+        request.answer(Err(format!("the vault\nis\x1b {}", "ü".repeat(100_000))));
+        let told = runtime.block_on(asked).unwrap().unwrap_err().to_string();
+        assert!(told.starts_with("the vault is  ü"), "{told}");
+        assert_eq!(told.chars().count(), MAX_WORDS);
+    }
+
+    /// As in the child of a fork, where the queue's lock may be held for ever.
+    #[test]
+    fn another_process_asks_nobody_answers_nothing_and_tells_of_no_end() {
+        let (runtime, requests) = (runtime(), TokenRequests::open().unwrap());
+        let elsewhere = Origin::elsewhere();
+        let mut foreign = requests.provider(1);
+        foreign.origin = elsewhere;
+        let told = runtime.block_on(async { foreign.token().await.map(drop) }).unwrap_err();
+        assert_eq!(told.to_string(), FORKED);
+        drop(foreign);
+        assert!(requests.next(Some(Duration::ZERO)).unwrap().is_none());
+
+        let provider = Arc::new(requests.provider(2));
+        for answers in [true, false] {
+            let asking = Arc::clone(&provider);
+            let asked = runtime.spawn(async move {
+                tokio::time::timeout(Duration::from_millis(50), asking.token()).await.is_err()
+            });
+            let mut request = take(&requests);
+            request.origin = elsewhere;
+            if answers {
+                request.answer(Ok(Token::new("t")));
+            } else {
+                drop(request);
+            }
+            assert!(runtime.block_on(asked).unwrap(), "it was answered");
+            *provider.in_hand() = None;
+            assert!(matches!(requests.next(None).unwrap(), Some(Wanted::GivenUp { .. })));
+        }
     }
 
     #[test]

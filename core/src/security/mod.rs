@@ -33,6 +33,7 @@ use identity::Feed;
 pub(crate) use identity::SecurityKey;
 use mechanism::Authenticator;
 pub(crate) use mechanism::{Mechanism, Need, Step};
+pub(crate) use oauth::PROVIDER_TIMEOUT;
 pub use oauth::{ClientCredentials, OAuth, Token, TokenError, TokenProvider};
 pub use sasl::Sasl;
 pub use secret::Secret;

@@ -21,10 +21,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bearer::Extensions;
-use file::TokenFile;
+use file::TextFile;
 pub use grant::ClientCredentials;
 use keeper::Keeper;
 use source::Source;
+pub(crate) use source::TIMEOUT as PROVIDER_TIMEOUT;
 pub use token::{Token, TokenError, TokenProvider};
 
 use super::identity::Feed;
@@ -57,7 +58,7 @@ impl OAuth {
     /// The token that a file has: it is read again before a login, at most every 10 s. Kubernetes projects the tokens
     /// of service accounts so, and renews them.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Source::File(Arc::new(TokenFile::new(path.into()))).into()
+        Source::File(Arc::new(TextFile::new(file::Kind::Token, path.into()))).into()
     }
 
     /// A SASL extension that brokers are to have with each token (KIP-342), such as `logicalCluster`: a name of

@@ -16,6 +16,7 @@ import "C"
 import (
 	"math"
 	"os"
+	"runtime"
 	"sync"
 	"unsafe"
 )
@@ -99,7 +100,10 @@ func NewClient(o ClientOptions) (*Client, *Failure) {
 	}
 	var h *C.ottla_client
 	var e *C.ottla_error
-	if f := outcome(C.ottla_client_new(&options, &h, &e), e); f != nil {
+	f := outcome(C.ottla_client_new(&options, &h, &e), e)
+	// A provider that only these options refer to is not freed before.
+	runtime.KeepAlive(o)
+	if f != nil {
 		return nil, f
 	}
 	return wrap(h), nil

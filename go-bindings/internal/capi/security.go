@@ -49,6 +49,7 @@ const (
 	Plain       = int32(C.OTTLA_SASL_PLAIN)
 	ScramSHA256 = int32(C.OTTLA_SASL_SCRAM_SHA_256)
 	ScramSHA512 = int32(C.OTTLA_SASL_SCRAM_SHA_512)
+	OAuthBearer = int32(C.OTTLA_SASL_OAUTHBEARER)
 )
 
 // TLSOptions are ottla_tls_options; what is zero is always the default.
@@ -64,6 +65,31 @@ type SASLOptions struct {
 	Password        Secret
 	Mechanism       int32
 	DelegationToken bool
+	// OAuth is of OAuthBearer alone.
+	OAuth *OAuthOptions
+}
+
+// OAuthOptions are ottla_oauth_options; what is zero is not given.
+type OAuthOptions struct {
+	TokenEndpoint               Secret
+	ClientID                    string
+	ClientSecret                Secret
+	ClientSecretFile            Secret
+	Scope                       string
+	CA                          Secret
+	Params                      []Property
+	SecretInBody, EncodedHeader bool
+	File                        Secret
+	Token                       *Token
+	Provider                    *TokenProvider
+	Extensions                  []Property
+}
+
+// Token is an ottla_token.
+type Token struct {
+	Text                     Secret
+	ExpiresAtMs, ExpiresInMs int64
+	Extensions               []Property
 }
 
 // tls and sasl are in C's memory, as what points to them is a struct that C reads.
@@ -96,6 +122,54 @@ func (m *memory) sasl(o *SASLOptions) *C.ottla_sasl_options {
 	}
 	if o.DelegationToken {
 		out.delegation_token = 1
+	}
+	out.oauth = m.oauth(o.OAuth)
+	return out
+}
+
+func (m *memory) oauth(o *OAuthOptions) *C.ottla_oauth_options {
+	if o == nil {
+		return nil
+	}
+	out := (*C.ottla_oauth_options)(m.array(1, unsafe.Sizeof(C.ottla_oauth_options{})))
+	*out = C.ottla_oauth_options{
+		size:               C.size_t(unsafe.Sizeof(C.ottla_oauth_options{})),
+		token_endpoint:     m.secret(o.TokenEndpoint),
+		client_id:          m.option(o.ClientID),
+		client_secret:      m.secret(o.ClientSecret),
+		client_secret_file: m.secret(o.ClientSecretFile),
+		scope:              m.option(o.Scope),
+		ca:                 m.secret(o.CA),
+		params:             m.properties(o.Params),
+		param_count:        C.size_t(len(o.Params)),
+		secret_in_body:     flag(o.SecretInBody),
+		encoded_header:     flag(o.EncodedHeader),
+		file:               m.secret(o.File),
+		extensions:         m.properties(o.Extensions),
+		extension_count:    C.size_t(len(o.Extensions)),
+	}
+	if o.Token != nil {
+		out.token = m.token(o.Token)
+	}
+	if o.Provider != nil {
+		out.provider = o.Provider.h
+	}
+	return out
+}
+
+func (m *memory) token(t *Token) *C.ottla_token {
+	out := (*C.ottla_token)(m.array(1, unsafe.Sizeof(C.ottla_token{})))
+	text := m.secret(t.Text)
+	if text == nil {
+		text = m.text("")
+	}
+	*out = C.ottla_token{
+		size:            C.size_t(unsafe.Sizeof(C.ottla_token{})),
+		token:           text,
+		expires_at_ms:   C.int64_t(t.ExpiresAtMs),
+		expires_in_ms:   C.int64_t(t.ExpiresInMs),
+		extensions:      m.properties(t.Extensions),
+		extension_count: C.size_t(len(t.Extensions)),
 	}
 	return out
 }

@@ -17,7 +17,8 @@ pub struct Secured {
     pub client_certificates: bool,
     /// Users of PLAIN and SCRAM, and their passwords. With any, clients have to log in.
     pub users: Vec<(String, String)>,
-    /// The mechanisms that brokers take, as in `sasl.enabled.mechanisms`; none: PLAIN, and SCRAM with both hashes.
+    /// The mechanisms that brokers take, as in `sasl.enabled.mechanisms`; none: PLAIN, and SCRAM with both hashes. The tokens
+    /// of OAUTHBEARER are added to the cluster.
     pub mechanisms: Vec<String>,
     /// Principals, and what each may do: "write orders", "read log-*". With any, nobody may do anything else.
     pub acls: Vec<(String, String)>,
@@ -68,7 +69,7 @@ impl Secured {
             for name in all {
                 sasl = sasl.mechanism(name).ok_or_else(|| {
                     wrong(format!(
-                        "'{name}' is no mechanism here; there are {}",
+                        "'{name}' is no mechanism here; there are {} and OAUTHBEARER",
                         OF_USERS.join(", ")
                     ))
                 })?;

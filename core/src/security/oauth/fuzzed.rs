@@ -47,14 +47,14 @@ pub(crate) fn answer(bytes: &[u8]) -> bool {
         (Ok(_), Err(_)) => {}
         (Err(e), Ok(_)) => panic!("in pieces: {e}"),
     }
-    whole.is_ok_and(|answer| credentials().token(answer).is_ok())
+    whole.is_ok_and(|answer| credentials().token(answer, &Secret::from("hunter2")).is_ok())
 }
 
 /// A body with a token, and a token.
 pub(crate) fn token(bytes: &[u8]) -> bool {
     let _ = jwt::expiry(bytes);
     let answer = Answer { status: 200, retry_after: None, body: bytes.to_vec().into() };
-    credentials().token(answer).is_ok()
+    credentials().token(answer, &Secret::from("hunter2")).is_ok()
 }
 
 fn credentials() -> ClientCredentials {

@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,10 +12,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::file::{Kind, TextFile};
 use super::http::{self, Answer};
 use super::token::Token;
 use super::url::Url;
 use super::words::without;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::security::identity::Feed;
 use crate::security::{Pem, Secret, Tls};
@@ -34,12 +38,19 @@ use crate::security::{Pem, Secret, Tls};
 pub struct ClientCredentials {
     url: std::result::Result<Url, &'static str>,
     id: String,
-    secret: Secret,
+    proof: Proof,
     scope: Option<String>,
     params: Vec<(String, Secret)>,
     in_body: bool,
     encoded: bool,
     tls: Tls,
+}
+
+/// Where the client's secret is.
+#[derive(Clone)]
+enum Proof {
+    Secret(Secret),
+    File(Arc<TextFile>),
 }
 
 impl ClientCredentials {
@@ -49,10 +60,25 @@ impl ClientCredentials {
         client_id: impl Into<String>,
         client_secret: impl Into<Secret>,
     ) -> Self {
+        Self::by(url.as_ref(), client_id.into(), Proof::Secret(client_secret.into()))
+    }
+
+    /// The same with a secret that is in a file, without the space around it. It is read for each token, so that it can be
+    /// changed while a program runs.
+    pub fn with_secret_file(
+        url: impl AsRef<str>,
+        client_id: impl Into<String>,
+        path: impl Into<PathBuf>,
+    ) -> Self {
+        let file = TextFile::new(Kind::ClientSecret, path.into());
+        Self::by(url.as_ref(), client_id.into(), Proof::File(Arc::new(file)))
+    }
+
+    fn by(url: &str, id: String, proof: Proof) -> Self {
         Self {
-            url: Url::parse(url.as_ref().trim()),
-            id: client_id.into(),
-            secret: client_secret.into(),
+            url: Url::parse(url.trim()),
+            id,
+            proof,
             scope: None,
             params: Vec::new(),
             in_body: false,
@@ -99,8 +125,15 @@ impl ClientCredentials {
         match &self.url {
             Err(why) => return wrong(&format!("the token endpoint's URL is of no use: {why}")),
             Ok(_) if self.id.is_empty() => return wrong("the client id is empty"),
-            Ok(_) if self.secret.is_empty() => return wrong("the client secret is empty"),
             Ok(_) => {}
+        }
+        if let Proof::Secret(secret) = &self.proof {
+            if secret.is_empty() {
+                return wrong("the client secret is empty");
+            }
+            if std::str::from_utf8(secret.expose()).is_err() {
+                return wrong("the client secret is not UTF-8");
+            }
         }
         if !self.in_body && !self.encoded && self.id.contains(':') {
             return wrong("a client id with a ':' is not clear in a header: secret_in_body");
@@ -124,7 +157,12 @@ impl ClientCredentials {
             feed.field("target", url.target().as_bytes());
         }
         feed.field("client id", self.id.as_bytes());
-        feed.field("client secret", self.secret.expose());
+        match &self.proof {
+            Proof::Secret(secret) => feed.field("client secret", secret.expose()),
+            Proof::File(file) => {
+                feed.field("client secret file", file.path().as_os_str().as_encoded_bytes());
+            }
+        }
         feed.field("scope", self.scope.as_deref().unwrap_or_default().as_bytes());
         for (name, value) in &self.params {
             feed.field("param", name.as_bytes());
@@ -134,11 +172,19 @@ impl ClientCredentials {
         self.tls.feed(feed);
     }
 
+    /// The client's secret, as it is now; or why there is none.
+    pub(super) async fn secret(&self, env: &Environment) -> std::result::Result<Secret, String> {
+        match &self.proof {
+            Proof::Secret(secret) => Ok(secret.clone()),
+            Proof::File(file) => file.text(env).await,
+        }
+    }
+
     /// The request, as it goes to the endpoint.
-    pub(super) fn request(&self, url: &Url) -> Zeroizing<Vec<u8>> {
+    pub(super) fn request(&self, url: &Url, secret: &Secret) -> Zeroizing<Vec<u8>> {
         // Each byte may become three.
         let room = |text: &str| 3 * text.len() + 2;
-        let secret = text(&self.secret);
+        let secret = text(secret);
         let params = self.params.iter().map(|(name, value)| room(name) + room(text(value)));
         let scope = self.scope.as_deref().map_or(0, room);
         let size = 128 + scope + room(&self.id) + room(secret) + params.sum::<usize>();
@@ -176,8 +222,12 @@ impl ClientCredentials {
         http::post(url, header.as_ref().map(|header| header.as_str()), &form)
     }
 
-    /// The token of an answer, or what is wrong.
-    pub(super) fn token(&self, answer: Answer) -> std::result::Result<Token, Refusal> {
+    /// The token of an answer to a request with this secret, or what is wrong.
+    pub(super) fn token(
+        &self,
+        answer: Answer,
+        secret: &Secret,
+    ) -> std::result::Result<Token, Refusal> {
         let Answer { status, retry_after, body } = answer;
         let refuse = |words: String, why| Refusal { words, why, retry_after };
         match status {
@@ -194,9 +244,9 @@ impl ClientCredentials {
                     return Err(refuse(format!("it answers {status}"), why));
                 };
                 let passes = passes || PASSING.contains(&&*error);
-                let mut words = format!("it answers {status}: {}", self.without(&error));
+                let mut words = format!("it answers {status}: {}", self.without(&error, secret));
                 if let Some(more) = error_description {
-                    let _ = write!(words, " ({})", self.without(&more));
+                    let _ = write!(words, " ({})", self.without(&more, secret));
                 }
                 return Err(refuse(words, if passes { Why::Passes } else { Why::Final }));
             }
@@ -224,9 +274,9 @@ impl ClientCredentials {
     }
 
     /// A server's words without the secrets.
-    fn without(&self, words: &str) -> String {
+    fn without(&self, words: &str, secret: &Secret) -> String {
         let params = self.params.iter().map(|(_, value)| text(value));
-        let secrets: Vec<_> = [text(&self.secret)].into_iter().chain(params).collect();
+        let secrets: Vec<_> = [text(secret)].into_iter().chain(params).collect();
         without(words, &secrets)
     }
 }
@@ -239,13 +289,13 @@ fn text(secret: &Secret) -> &str {
 impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let params: Vec<_> = self.params.iter().map(|(name, _)| name).collect();
-        f.debug_struct("ClientCredentials")
-            .field("url", &self.url.as_ref().map(Url::to_string))
-            .field("client_id", &self.id)
-            .field("client_secret", &self.secret)
-            .field("scope", &self.scope)
-            .field("params", &params)
-            .finish_non_exhaustive()
+        let mut shown = f.debug_struct("ClientCredentials");
+        shown.field("url", &self.url.as_ref().map(Url::to_string)).field("client_id", &self.id);
+        match &self.proof {
+            Proof::Secret(secret) => shown.field("client_secret", secret),
+            Proof::File(file) => shown.field("client_secret_file", &Pem::file(file.path())),
+        };
+        shown.field("scope", &self.scope).field("params", &params).finish_non_exhaustive()
     }
 }
 
@@ -328,8 +378,16 @@ mod tests {
 
     fn request(credentials: &ClientCredentials) -> String {
         credentials.check().unwrap();
-        let request = credentials.request(credentials.url().unwrap());
+        let Proof::Secret(secret) = &credentials.proof else { panic!("it is in a file") };
+        let request = credentials.request(credentials.url().unwrap(), secret);
         String::from_utf8(request.to_vec()).unwrap()
+    }
+
+    fn token(
+        credentials: &ClientCredentials,
+        answer: Answer,
+    ) -> std::result::Result<Token, Refusal> {
+        credentials.token(answer, &Secret::from("hunter2 &%"))
     }
 
     fn answer(status: u16, body: &str) -> Answer {
@@ -359,6 +417,7 @@ mod tests {
             (ClientCredentials::new("hunter2", "a", "b"), "http://"),
             (ClientCredentials::new("https://idp", "", "hunter2"), "client id is empty"),
             (ClientCredentials::new("https://idp", "a", ""), "client secret is empty"),
+            (ClientCredentials::new("https://idp", "a", b"hunter2\xff".to_vec()), "not UTF-8"),
             (ClientCredentials::new("https://idp", "a:b", "hunter2"), "secret_in_body"),
         ] {
             let error = credentials.check().unwrap_err();
@@ -379,7 +438,7 @@ mod tests {
             (r#"{"access_token":"t.o.k","expires_in":"3600","x":[1,{"y":null}]}"#, Some(3_600)),
             (r#"{"access_token":"t.o.k"}"#, None),
         ] {
-            let token = credentials().token(answer(200, body)).ok().unwrap();
+            let token = token(&credentials(), answer(200, body)).ok().unwrap();
             assert_eq!(token.text.expose(), b"t.o.k");
             let expected = life.map(|s| format!("In({s}s)")).unwrap_or("ItsOwn".into());
             assert!(format!("{token:?}").contains(&expected), "{token:?}");
@@ -398,7 +457,7 @@ mod tests {
             (r#"{"access_token":"t","expires_in":-5}"#, "expires_in", Why::Final),
             (r#"{"access_token":"t","expires_in":1e300}"#, "expires_in", Why::Final),
         ] {
-            let refusal = credentials().token(answer(200, body)).expect_err(body);
+            let refusal = token(&credentials(), answer(200, body)).expect_err(body);
             assert!(refusal.words.contains(words), "{}", refusal.words);
             assert_eq!(refusal.why, why, "{}", refusal.words);
             assert!(!refusal.words.contains("hunter2"), "{}", refusal.words);
@@ -430,7 +489,7 @@ mod tests {
             (503, r#"{"error":"x\u001b[31m"}"#, "it answers 503: x[31m", Why::Passes),
         ] {
             let credentials = credentials().param("audit", "88-audit");
-            let refusal = credentials.token(answer(status, body)).err().unwrap();
+            let refusal = token(&credentials, answer(status, body)).err().unwrap();
             assert_eq!((&*refusal.words, refusal.why), (words, why));
         }
     }

@@ -368,9 +368,22 @@ impl Shared {
                 continue;
             }
             let metrics = self.metrics.get();
-            let outcome = fetch(&self.source, self.tls.as_ref(), &self.env, metrics).await;
+            let asked = fetch(&self.source, self.tls.as_ref(), &self.env, metrics);
+            let outcome = tokio::select! {
+                biased;
+                // A provider learns that nobody waits for it any more.
+                () = self.gone() => return,
+                outcome = asked => outcome,
+            };
             self.came(outcome, &mut self.env.rng());
             self.attempts.send_modify(|attempts| *attempts += 1);
+        }
+    }
+
+    /// The pool is gone. What the task is woken for besides is looked at after an attempt.
+    async fn gone(&self) {
+        while !self.over.load(Ordering::Acquire) {
+            self.wake.notified().await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::file::TokenFile;
+use super::file::TextFile;
 use super::grant::{ClientCredentials, Why};
 use super::http::{Answer, Reader};
 use super::token::{Token, TokenProvider};
@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::security::tls::{Connector, teller, wrap};
 
 /// One attempt to get a token takes no longer.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a response that are read at once.
 const READ: usize = 8 << 10;
@@ -30,7 +30,7 @@ const LOOK_AT_CA: &str =
 #[derive(Clone)]
 pub(super) enum Source {
     Fixed(Token),
-    File(Arc<TokenFile>),
+    File(Arc<TextFile>),
     Grant(Arc<ClientCredentials>),
     Provider(Arc<dyn TokenProvider>),
 }
@@ -73,7 +73,8 @@ pub(super) async fn fetch(
             Source::Fixed(token) => Ok(token.clone()),
             // It may be replaced just now.
             Source::File(file) => {
-                file.token(env).await.map_err(|words| none(words).passing().into())
+                let text = file.text(env).await;
+                text.map(Token::new).map_err(|words| none(words).passing().into())
             }
             Source::Provider(provider) => {
                 // Foreign code.
@@ -84,8 +85,11 @@ pub(super) async fn fetch(
             }
             Source::Grant(grant) => {
                 let Some(url) = grant.url() else { return Err(none("no token endpoint").into()) };
-                let answer = ask(url, &grant.request(url), tls, env, &name, metrics).await?;
-                grant.token(answer).map_err(|refusal| {
+                // It may be replaced just now.
+                let secret = grant.secret(env).await.map_err(|words| none(words).passing())?;
+                let answer =
+                    ask(url, &grant.request(url, &secret), tls, env, &name, metrics).await?;
+                grant.token(answer, &secret).map_err(|refusal| {
                     let error = none(format!("{name}: {}", refusal.words)).advise(LOOK_AT_SERVER);
                     let error = if refusal.why == Why::Passes { error.passing() } else { error };
                     let is_strange = refusal.why == Why::Strange;

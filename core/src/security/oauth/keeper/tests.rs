@@ -468,6 +468,37 @@ async fn nobody_asks_for_who_is_gone() {
     assert!(shared.upgrade().is_none(), "it is not kept");
 }
 
+/// A program's own code may be at work for as long as it is waited for.
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_who_is_gone_is_given_up() {
+    let (tx, mut given_up) = tokio::sync::mpsc::unbounded_channel();
+    let oauth = OAuth::provider(move || {
+        let tx = tx.clone();
+        async move {
+            let _at_work = AtTheEnd(Some(move || drop(tx.send(()))));
+            std::future::pending().await
+        }
+    });
+    let keeper = oauth.keeper(&env(14)).unwrap();
+    let waited = tokio::time::timeout(secs(1), login(&keeper, Need::Login)).await;
+    assert!(waited.is_err(), "it never answers");
+    let since = Instant::now();
+    drop(keeper);
+    given_up.recv().await.unwrap();
+    assert!(since.elapsed() < secs(1), "after {:?}", since.elapsed());
+}
+
+/// Does something once it is dropped.
+struct AtTheEnd<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for AtTheEnd<F> {
+    fn drop(&mut self) {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_that_has_ended_is_none() {
     let given = |token: Token| OAuth::from(token).keeper(&env(12)).unwrap();
