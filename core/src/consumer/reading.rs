@@ -53,6 +53,8 @@ pub(super) struct Reading {
     pub(super) key: Key,
     /// The topic's id: a later topic of the same name is another one.
     pub(super) id: Uuid,
+    /// It was assigned as one of a topic with this id, and of no other; nil: as one of whichever has the name.
+    pub(super) of: Uuid,
     /// What is asked and answered under an earlier one is ignored.
     pub(super) incarnation: u64,
     /// How often it has begun anew: a lookup of where to begin answers one of these times, also where all of them are
@@ -95,6 +97,7 @@ impl Reading {
         let mut reading = Self {
             key,
             id,
+            of: Uuid::nil(),
             incarnation,
             begun: 0,
             next: None,

@@ -1,10 +1,13 @@
 //! Partitions that are given up: once the application has finished what it has of them, and the group has what is done.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Member;
 use crate::consumer::buffer::Key;
 use crate::consumer::group::events::{self, Commits, Round};
+use crate::environment::earlier;
 
 /// Partitions that are being given up.
 pub(super) struct Giving {
@@ -19,6 +22,41 @@ pub(super) struct Giving {
     pub(super) orders: Option<u64>,
     /// Before the deadline what is finished until then is committed.
     pub(super) last_call: Option<Instant>,
+    /// Until then it is not committed while the names of new topics are not known.
+    nameless_until: Option<Instant>,
+}
+
+/// Before the deadline of what is to be given up: for the last commit.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// A topic whose name nobody tells is not waited for longer than this: it may be one that this client may not see.
+const NAMELESS: Duration = Duration::from_secs(5);
+
+impl Giving {
+    pub(super) fn new(
+        round: Round,
+        keys: Vec<Key>,
+        event: u64,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        let left = deadline.saturating_duration_since(now);
+        Self {
+            round,
+            keys,
+            event,
+            finished: false,
+            asks: 0,
+            orders: None,
+            last_call: Some(deadline - LAST_CALL.min(left / 4)),
+            nameless_until: Some(now + NAMELESS.min(left / 2)),
+        }
+    }
+
+    /// When to look at it again.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        earlier(self.last_call, self.nameless_until)
+    }
 }
 
 impl Member {
@@ -30,7 +68,7 @@ impl Member {
         let finished: Vec<bool> =
             self.givings.iter().map(|giving| giving.finished || self.is_finished(giving)).collect();
         // Looked at behind that: what was finished until then is in it.
-        let committable = self.buffer.committable();
+        let committable = self.committable(now);
         let none = matches!(self.machine.commits(), Commits::Never);
         let mut done = Vec::new();
         let mut rest = Vec::with_capacity(self.givings.len());
@@ -39,6 +77,12 @@ impl Member {
                 (giving.finished, giving.asks) = (true, self.presence.asks);
             }
             let has = self.offsets.has(&committable, &giving.keys);
+            let waits = self.may_be_another(&giving, now);
+            giving.nameless_until.take_if(|at| *at <= now);
+            if waits {
+                rest.push(giving);
+                continue;
+            }
             if finished && (none || self.may_give(&mut giving, has)) {
                 done.push(giving.round);
                 continue;
@@ -53,6 +97,12 @@ impl Member {
         for round in done {
             self.tell(events::Event::GaveUp { round });
         }
+    }
+
+    /// Whether what is given up may be of a topic that is gone, and one that has come has its name: it is assigned here, and
+    /// its name is being looked up.
+    pub(super) fn may_be_another(&self, giving: &Giving, now: Instant) -> bool {
+        giving.nameless_until.is_some_and(|until| now < until) && self.machine.has_nameless()
     }
 
     /// Whether what is finished is given up now. `has`: the group has all that is done of it.

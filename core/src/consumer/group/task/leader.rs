@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::cluster::survey::About;
 use crate::cluster::{Handle, Lookup, Metadata};
 use crate::consumer::group::assignors::{Assignor, Member, Topics};
 use crate::consumer::group::calls::Joined;
@@ -94,11 +95,24 @@ pub(super) async fn plan(pool: &Handle, joined: &Joined, assign: bool) -> Result
         let _ = pool.metadata().lookup(topic);
     }
     let mut topics = Topics::default();
+    // Where replicas are matters to members that say where they are (KIP-881), and to nobody else.
+    let mut racks: BTreeMap<Arc<str>, Vec<Vec<Arc<str>>>> = BTreeMap::new();
+    if assign && members.iter().any(|member| member.subscription.rack.is_some()) {
+        let names: Vec<Arc<str>> = of.keys().cloned().collect();
+        let seen = pool.survey(About::Named(&names)).await?;
+        racks.extend(seen.into_iter().map(|seen| (seen.name, seen.racks)));
+    }
     for (topic, count) in &mut of {
         match pool.metadata().topic(topic, pool.request_timeout()).await {
             Ok(meta) => {
                 *count = meta.partitions.len();
-                topics.insert(Arc::clone(topic), *count);
+                match racks.remove(topic) {
+                    Some(mut racks) => {
+                        racks.resize(*count, Vec::new());
+                        topics.insert_with_racks(Arc::clone(topic), racks);
+                    }
+                    None => topics.insert(Arc::clone(topic), *count),
+                }
             }
             // Nobody's until there is one; and what this leader may not see it cannot give away.
             Err(e) if is_not_there(&e) => {}
