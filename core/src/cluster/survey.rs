@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Handle;
 use super::refresh::VERSIONS;
-use crate::error::names::NONE;
+use crate::error::names::{LEADER_NOT_AVAILABLE, NONE};
 use crate::error::{Error, Result};
 use crate::metrics::{Api, MetadataReason};
 use crate::net::Connection;
@@ -42,11 +42,16 @@ pub(crate) struct Seen {
 }
 
 impl Handle {
-    /// What one broker sees. Topics that are not there, or not for this client, are left out.
+    /// What one broker sees, another one than `not` if there is one, and which. Topics that are not there, or not for this client, are
+    /// left out.
     ///
     /// # Errors
     /// Those of any call.
-    pub(crate) async fn survey(&self, about: About<'_>) -> Result<Vec<Seen>> {
+    pub(crate) async fn survey(
+        &self,
+        about: About<'_>,
+        not: Option<i32>,
+    ) -> Result<(i32, Vec<Seen>)> {
         let named = |name: Option<&Arc<str>>, id: Uuid| {
             let name = name.map(|name| TopicName(StrBytes::from_string(name.to_string())));
             MetadataRequestTopic::default().with_name(name).with_topic_id(id)
@@ -73,10 +78,15 @@ impl Handle {
                 Err(Error::broker(code, "Metadata", None))
             }
         };
-        let (_, response) =
-            self.call_anybody(self.caller(), &request, versions, None, check, hedged).await?;
-        Ok(seen(&response))
+        let (by, response) =
+            self.call_anybody(self.caller(), &request, versions, not, check, hedged).await?;
+        Ok((by, seen(&response)))
     }
+}
+
+/// One without a leader for now is there all the same.
+fn is_there(code: i16) -> bool {
+    matches!(code, NONE | LEADER_NOT_AVAILABLE)
 }
 
 fn seen(response: &MetadataResponse) -> Vec<Seen> {
@@ -90,7 +100,7 @@ fn seen(response: &MetadataResponse) -> Vec<Seen> {
         }
     }
     let topic = |topic: &MetadataResponseTopic| {
-        let name = topic.name.as_ref().filter(|_| topic.error_code == NONE)?;
+        let name = topic.name.as_ref().filter(|_| is_there(topic.error_code))?;
         let mut of_partitions = vec![Vec::new(); topic.partitions.len()];
         for p in &topic.partitions {
             // Numbered without gaps: one beyond them is damaged.

@@ -64,8 +64,8 @@ impl ConsumerBuilder {
     ///
     /// With a [`group`](Self::group), a name that begins with `^` is a pattern of whole names, in RE2's syntax: `^orders-.*`. Under
     /// the next generation the coordinator looks for topics that match (within 10 s); of a classic group each member
-    /// does, when it joins and every 4 to 5 minutes, and leaves out those that are Kafka's own. What comes to match later there is
-    /// read from its first record.
+    /// does, when it joins and every 4 to 5 minutes, and leaves out those that are Kafka's own. What comes to match later is
+    /// read from its first record in a classic group, and from [`start`](Self::start) under the next generation.
     pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
         self

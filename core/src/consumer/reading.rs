@@ -79,6 +79,8 @@ pub(super) struct Reading {
     pub(super) end: Option<i64>,
     /// Trouble with this partition alone.
     pub(super) spell: Spell,
+    /// Its broker does not know the topic: the name may be another one's by now.
+    pub(super) doubted: bool,
     /// Whom it is read from besides its leader.
     pub(super) replica: Replica,
     /// Only the application can say where to go on: nothing more until a seek.
@@ -111,6 +113,7 @@ impl Reading {
             lags: true,
             end: None,
             spell: Spell::default(),
+            doubted: false,
             replica: Replica::default(),
             stopped: false,
             paused: false,
@@ -137,6 +140,7 @@ impl Reading {
         self.begin(start.unwrap_or(self.start));
         self.stopped = start.is_none();
         self.spell.ended();
+        self.doubted = false;
         self.backoff.reset();
         self.turn = Turn::new();
         self.replica = Replica::default();

@@ -78,7 +78,7 @@ enum News {
     /// All topics there are, for the so-manyeth subscription.
     Topics {
         of: u64,
-        seen: Result<Vec<Seen>>,
+        seen: Result<(i32, Vec<Seen>)>,
     },
     /// Topics whose names were asked for.
     Names {
@@ -103,6 +103,8 @@ type Take = (Key, u64);
 struct Part {
     /// Of its topic; nil from the classic protocol, which knows names only.
     topic: Uuid,
+    /// What its name stood for in the metadata when it came, which may have been behind.
+    was: Uuid,
     stage: Stage,
 }
 
@@ -197,6 +199,8 @@ pub(crate) struct Member {
     /// The coordinator cannot be found, or not be reached.
     silence: Spell,
     givings: Vec<Giving>,
+    /// Until then names of newly assigned topics are waited for before anything is given up.
+    nameless_until: Option<Instant>,
     offsets: Offsets,
     presence: Presence,
     halted: bool,
@@ -215,6 +219,9 @@ pub(crate) struct Member {
 /// Topics that are not there are looked up again after this time, and the others, so that they count as used.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const STILL_USED: Duration = Duration::from_secs(60);
+
+/// A topic whose name nobody tells is not waited for longer than this: it may be one that this client may not see.
+const NAMELESS: Duration = Duration::from_secs(5);
 
 /// How long a close may take, commit and farewell included.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -291,6 +298,7 @@ impl Member {
             look_backoff: Backoff::default(),
             silence: Spell::default(),
             givings: Vec::new(),
+            nameless_until: None,
             presence: Presence::default(),
             halted: false,
             lease: Lease::Over,
@@ -317,6 +325,7 @@ impl Member {
                 self.learn();
             }
             self.offsets.expire(now);
+            self.nameless_until.take_if(|until| *until <= now);
             let is_closed = self.buffer.is_closed();
             self.see_application();
             // What was ordered before the application asked for the next, or closed, comes before that.
@@ -345,7 +354,11 @@ impl Member {
             let wake = earlier(wake, Some(self.learn_at));
             let wake = earlier(wake, self.offsets.expires());
             let wake = earlier(wake, self.closes.filter(|_| !self.closing));
-            let wake = earlier(wake, self.givings.iter().filter_map(Giving::wake).min());
+            let wake =
+                earlier(wake, self.givings.iter().filter_map(|giving| giving.last_call).min());
+            let wake = earlier(wake, self.nameless_until);
+            let doubt = self.buffer.doubted(None).map(|since| since + NAMELESS);
+            let wake = earlier(wake, doubt.filter(|until| *until > now));
             // What the application does next matters: it comes back, or lets go of what is to be given up.
             if !self.givings.is_empty() || self.machine.identity().is_none() {
                 self.attention.want();
@@ -403,6 +416,9 @@ impl Member {
         self.replace(Machine::None { wanted: false });
         self.choice = next::Choice::default();
         self.patterns.begin_anew();
+        self.topics.clone_from(&self.wish.names);
+        self.told.clear();
+        self.nameless_until = None;
         (self.coordinator, self.looking, self.look_at) = (None, false, None);
         self.leader = leader::Leader::default();
         self.history = (Partitions::new(), super::wire::NO_GENERATION);
@@ -460,7 +476,7 @@ impl Member {
 
     /// What there is to know of the topics.
     fn learn(&mut self) {
-        let mut all = true;
+        let (mut all, mut gone) = (true, Vec::new());
         for topic in &self.topics {
             match self.pool.metadata().lookup(topic) {
                 Lookup::Pending => all = false,
@@ -477,16 +493,22 @@ impl Member {
                     self.told.remove(topic);
                 }
                 Lookup::Failed(e) => {
-                    all = false;
                     if e.kind() == ErrorKind::UnknownTopic {
+                        // The application has not named it: it did match, and is gone.
+                        if !self.wish.names.contains(topic) {
+                            gone.push(Arc::clone(topic));
+                            continue;
+                        }
                         self.first_seen.insert(Arc::clone(topic), FirstSeen::default());
                     }
+                    all = false;
                     if self.told.insert(Arc::clone(topic), e.kind()) != Some(e.kind()) {
                         self.buffer.fail(e);
                     }
                 }
             }
         }
+        self.are_gone(&gone);
         // What nobody looks up is forgotten in time.
         let all = all && !self.machine.has_nameless();
         self.learn_at = self.env.now() + if all { STILL_USED } else { LOOK_AGAIN };

@@ -267,12 +267,11 @@ async fn nothing_of_a_topic_that_is_gone_is_committed_for_its_namesake() {
     for _ in 0..3 {
         within("a batch", consumer.next()).await.unwrap().unwrap();
     }
-    // Names come late.
-    let late = FaultRule::new(Fault::Delay(secs(4))).api(ApiKey::METADATA).always();
     cluster.delete_topic("t").unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
-    // The writer has asked for the names before that.
     write(&cluster, 0..1, 2).await;
+    // From here on names come late.
+    let late = FaultRule::new(Fault::Delay(secs(4))).api(ApiKey::METADATA).times(2);
     cluster.faults().inject(late);
     let mut offsets = Vec::new();
     while offsets.len() < 2 {

@@ -10,7 +10,6 @@ use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, DescribeGroupsRequest, GroupId, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -132,9 +131,9 @@ impl Calls {
                 .with_server_assignor(profile.assignor.as_deref().map(text))
                 .with_subscribed_topic_names(Some(names));
             if version >= PATTERN {
-                // An empty one takes back what was said before; who is new has said none.
-                let none = (epoch > 0).then(StrBytes::default);
-                body.subscribed_topic_regex = all.pattern.as_deref().map(text).or(none);
+                // An empty one takes back what was said before: by this member, or a static one whose place it takes.
+                let pattern = all.pattern.as_deref().map(text).unwrap_or_default();
+                body.subscribed_topic_regex = Some(pattern);
             }
         }
         let mut answer = pin!(call(&connection, &body, version));

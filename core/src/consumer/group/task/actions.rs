@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::machine::{self, Request};
-use super::{Giving, Member, News, Of, Part as Owned, Stage, leader};
+use super::{Giving, Member, NAMELESS, News, Of, Part as Owned, Stage, leader};
 use crate::caught::caught;
 use crate::consumer::TopicPartition;
 use crate::consumer::buffer::Key;
@@ -68,8 +68,14 @@ impl Member {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
                 self.takes += 1;
                 let stage = Stage::Looking(self.takes);
-                let owned = |of: &Part| (key(of), Owned { topic: of.topic_id, stage });
-                self.parts.extend(parts.iter().map(owned));
+                for of in &parts {
+                    // Classic: a topic is what has the name.
+                    let was = match of.topic_id.is_nil() {
+                        true => of.topic_id,
+                        false => self.id_of(&of.topic),
+                    };
+                    self.parts.insert(key(of), Owned { topic: of.topic_id, was, stage });
+                }
                 // They wait for none that the group was not asked about well.
                 self.look_at = None;
                 if keys.is_empty() {
@@ -116,7 +122,11 @@ impl Member {
                 self.ended = true;
             }
             Action::Closed => self.ended = true,
-            Action::Resolve { .. } => self.name_topics(RefreshReason::Stale),
+            Action::Resolve { .. } => {
+                let within = NAMELESS.min(self.config.max_poll_interval / 4);
+                self.nameless_until = Some(now + within);
+                self.name_topics(RefreshReason::Stale);
+            }
             Action::UseClassic => self.use_classic(),
         }
     }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Member;
+use super::{Member, NAMELESS};
 use crate::consumer::buffer::Key;
 use crate::consumer::group::events::{self, Commits, Round};
-use crate::environment::earlier;
 
 /// Partitions that are being given up.
 pub(super) struct Giving {
@@ -22,15 +21,10 @@ pub(super) struct Giving {
     pub(super) orders: Option<u64>,
     /// Before the deadline what is finished until then is committed.
     pub(super) last_call: Option<Instant>,
-    /// Until then it is not committed while the names of new topics are not known.
-    nameless_until: Option<Instant>,
 }
 
 /// Before the deadline of what is to be given up: for the last commit.
 const LAST_CALL: Duration = Duration::from_secs(2);
-
-/// A topic whose name nobody tells is not waited for longer than this: it may be one that this client may not see.
-const NAMELESS: Duration = Duration::from_secs(5);
 
 impl Giving {
     pub(super) fn new(
@@ -49,13 +43,7 @@ impl Giving {
             asks: 0,
             orders: None,
             last_call: Some(deadline - LAST_CALL.min(left / 4)),
-            nameless_until: Some(now + NAMELESS.min(left / 2)),
         }
-    }
-
-    /// When to look at it again.
-    pub(super) fn wake(&self) -> Option<Instant> {
-        earlier(self.last_call, self.nameless_until)
     }
 }
 
@@ -77,9 +65,8 @@ impl Member {
                 (giving.finished, giving.asks) = (true, self.presence.asks);
             }
             let has = self.offsets.has(&committable, &giving.keys);
-            let waits = self.may_be_another(&giving, now);
-            giving.nameless_until.take_if(|at| *at <= now);
-            if waits {
+            // Whether it is to be committed is known once the names are.
+            if self.is_nameless(now) || self.is_doubted(Some(&giving.keys), now) {
                 rest.push(giving);
                 continue;
             }
@@ -101,8 +88,13 @@ impl Member {
 
     /// Whether what is given up may be of a topic that is gone, and one that has come has its name: it is assigned here, and
     /// its name is being looked up.
-    pub(super) fn may_be_another(&self, giving: &Giving, now: Instant) -> bool {
-        giving.nameless_until.is_some_and(|until| now < until) && self.machine.has_nameless()
+    pub(super) fn is_nameless(&self, now: Instant) -> bool {
+        self.nameless_until.is_some_and(|until| now < until) && self.machine.has_nameless()
+    }
+
+    /// The same, where it is the brokers who do not know the topics.
+    pub(super) fn is_doubted(&self, of: Option<&[Key]>, now: Instant) -> bool {
+        self.buffer.doubted(of).is_some_and(|since| now < since + NAMELESS)
     }
 
     /// Whether what is finished is given up now. `has`: the group has all that is done of it.

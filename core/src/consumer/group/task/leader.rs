@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::consumer::group::calls::Joined;
 use crate::consumer::group::events::RequestId;
 use crate::consumer::group::wire::Subscription;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::event;
 
 /// What each member gets, as bytes.
 pub(super) type Assignments = Vec<(String, Bytes)>;
@@ -22,6 +24,9 @@ pub(super) struct Plan {
     pub(super) assignments: Assignments,
     pub(super) of: BTreeMap<Arc<str>, usize>,
 }
+
+/// For how long a plan waits for the racks of replicas.
+const RACKS_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Default)]
@@ -97,10 +102,20 @@ pub(super) async fn plan(pool: &Handle, joined: &Joined, assign: bool) -> Result
     let mut topics = Topics::default();
     // Where replicas are matters to members that say where they are (KIP-881), and to nobody else.
     let mut racks: BTreeMap<Arc<str>, Vec<Vec<Arc<str>>>> = BTreeMap::new();
-    if assign && members.iter().any(|member| member.subscription.rack.is_some()) {
+    if assign && !of.is_empty() && members.iter().any(|member| member.subscription.rack.is_some()) {
         let names: Vec<Arc<str>> = of.keys().cloned().collect();
-        let seen = pool.survey(About::Named(&names)).await?;
-        racks.extend(seen.into_iter().map(|seen| (seen.name, seen.racks)));
+        match pool.env().within(RACKS_WITHIN, pool.survey(About::Named(&names), None)).await {
+            Some(Ok((_, topics))) => {
+                racks.extend(topics.into_iter().map(|seen| (seen.name, seen.racks)))
+            }
+            // The group does not wait for what is only better.
+            Some(Err(error)) => {
+                event!(pool.metrics().logs(), "ottla::consumer", DEBUG, %error, "planning without racks");
+            }
+            None => {
+                event!(pool.metrics().logs(), "ottla::consumer", DEBUG, "planning without racks");
+            }
+        }
     }
     for (topic, count) in &mut of {
         match pool.metadata().topic(topic, pool.request_timeout()).await {

@@ -74,6 +74,7 @@ impl Member {
             Ok((protocol, coordinator)) => {
                 self.silence.ended();
                 self.choice.coordinator = Some(coordinator);
+                self.choice.at = None;
                 self.become_one(protocol);
             }
             Err(failure) => {
@@ -86,7 +87,7 @@ impl Member {
     fn become_one(&mut self, protocol: Protocol) {
         if protocol == Protocol::Classic && self.has_to_look() {
             // It joins once it knows what.
-            self.choice.fixed = Some(protocol);
+            (self.choice.fixed, self.choice.at) = (Some(protocol), None);
             if !matches!(self.machine, Machine::None { .. }) {
                 self.replace(Machine::None { wanted: true });
             }
@@ -119,8 +120,8 @@ impl Member {
             return self.become_one(Protocol::Classic);
         }
         let words = format!(
-            "group '{}' takes no members of the next generation: the brokers do not know it, or the group is a \
-             classic one that may not be converted",
+            "group '{}' takes no members of the next generation: the brokers do not know it (or no patterns of \
+             topics), or the group is a classic one that may not be converted",
             self.config.id
         );
         let error = Error::new(ErrorKind::UnsupportedVersion, words)
@@ -147,11 +148,11 @@ impl Member {
         }
         // A topic made anew, or one that was not there: what is known of the names is old.
         if !unknown.is_empty() {
+            for topic in &self.wish.names {
+                self.pool.metadata().want(topic, why);
+            }
             if self.wish.pattern.is_some() {
                 self.ask_names(unknown);
-            }
-            for topic in &self.topics {
-                self.pool.metadata().want(topic, why);
             }
         }
         if !named.is_empty() {

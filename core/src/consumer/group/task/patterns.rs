@@ -2,6 +2,7 @@
 //! at all topics now and then, and names those that match. Under the next generation the coordinator matches, and what it
 //! assigns has ids whose names are looked up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +11,31 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::machine::Machine;
-use super::{FirstSeen, LOOK_AGAIN, Member, News};
+use super::{LOOK_AGAIN, Member, News};
 use crate::cluster::Lookup;
 use crate::cluster::survey::{About, Seen};
+use crate::consumer::fetcher::outlook;
 use crate::consumer::group::auto::Protocol;
-use crate::consumer::group::calls::Failure;
 use crate::consumer::group::events::{self, Subscription};
 use crate::consumer::group::wish::Wish;
-use crate::error::Result;
+use crate::environment::earlier;
+use crate::error::{Error, Result};
 use crate::policy::backoff::Backoff;
 use crate::policy::metadata_refresh::RefreshReason;
+use crate::policy::spell::Spell;
 
 /// How often all topics are looked at: as often as Java's client does (`metadata.max.age.ms`).
 const PERIOD: Duration = Duration::from_secs(300);
 
-#[derive(Default)]
+/// A broker may be behind. What it leaves out is looked for once more, at another one, after so long.
+const ONCE_MORE: Duration = Duration::from_secs(5);
+
+/// Names of ids that nobody tells are asked for less and less often.
+const NAMES: (Duration, Duration) = (LOOK_AGAIN, Duration::from_secs(300));
+
+/// So many topics that were seen before are remembered.
+const REMEMBERED: usize = 10_000;
+
 pub(super) struct Patterns {
     /// Counts subscriptions: an answer about another one says nothing.
     number: u64,
@@ -34,9 +45,33 @@ pub(super) struct Patterns {
     /// Not before.
     at: Option<Instant>,
     backoff: Backoff,
+    /// Who was asked last, and what it left out.
+    asked: Option<i32>,
+    missing: BTreeSet<Arc<str>>,
     /// Names of ids are being asked for; not before.
     naming: bool,
     name_at: Option<Instant>,
+    name_backoff: Backoff,
+    /// Topics cannot be looked at.
+    trouble: Spell,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            looked: false,
+            asking: false,
+            at: None,
+            backoff: Backoff::default(),
+            asked: None,
+            missing: BTreeSet::new(),
+            naming: false,
+            name_at: None,
+            name_backoff: Backoff::new(NAMES.0, NAMES.1),
+            trouble: Spell::default(),
+        }
+    }
 }
 
 impl Patterns {
@@ -67,9 +102,9 @@ impl Member {
     pub(super) fn wants(&mut self, wish: Wish) {
         self.patterns.begin_anew();
         // Names that a pattern has found stay known for as long as they are read.
-        self.topics = wish.names.clone();
+        self.topics = self.in_use(&wish);
         self.wish = wish;
-        self.topics_in_use();
+        self.forget_others();
         self.learn();
         let protocol = match &self.machine {
             // It says so once it has looked.
@@ -81,13 +116,35 @@ impl Member {
         self.tell(events::Event::Subscribed(subscription));
     }
 
-    /// Those of a pattern's that are read, or were just named, stay among the topics that are looked up.
-    fn topics_in_use(&mut self) {
-        let read = self.parts.keys().map(|(topic, _)| topic);
-        for topic in read {
-            if !self.topics.contains(topic) {
-                self.topics.push(Arc::clone(topic));
-            }
+    /// Those that are named, and those of a pattern's that are read.
+    fn in_use(&self, wish: &Wish) -> Vec<Arc<str>> {
+        let read = self.parts.keys().map(|(topic, _)| topic).filter(|_| wish.pattern.is_some());
+        let all: BTreeSet<&Arc<str>> = wish.names.iter().chain(read).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// What is known of topics that are not subscribed to any more goes in time.
+    fn forget_others(&mut self) {
+        let topics: BTreeSet<&Arc<str>> = self.topics.iter().collect();
+        self.told.retain(|topic, _| topics.contains(topic));
+        if self.first_seen.len() > REMEMBERED {
+            self.first_seen.retain(|topic, _| topics.contains(topic));
+        }
+    }
+
+    /// Topics that matched a pattern are not there any more. Of a classic group's the next look tells the machine.
+    pub(super) fn are_gone(&mut self, gone: &[Arc<str>]) {
+        if matches!(self.machine, Machine::Next(_)) && !gone.is_empty() {
+            self.topics.retain(|topic| !gone.contains(topic));
+        }
+    }
+
+    /// Topics cannot be looked at: told once that has lasted.
+    fn is_blind(&mut self, error: Error) {
+        let now = self.env.now();
+        if self.patterns.trouble.failed(outlook(&error), now) && !self.closing {
+            let what = format_args!("the topics that match for group '{}'", self.config.id);
+            self.buffer.fail(error.context(what));
         }
     }
 
@@ -114,43 +171,51 @@ impl Member {
         }
         self.patterns.asking = true;
         let (pool, of) = (self.pool.clone(), self.patterns.number);
+        let not = self.patterns.asked.filter(|_| !self.patterns.missing.is_empty());
         self.ask(move |e| News::Topics { of, seen: Err(e) }, async move {
-            News::Topics { of, seen: pool.survey(About::All).await }
+            News::Topics { of, seen: pool.survey(About::All, not).await }
         });
     }
 
-    pub(super) fn looked_at_topics(&mut self, of: u64, seen: Result<Vec<Seen>>) {
+    pub(super) fn looked_at_topics(&mut self, of: u64, seen: Result<(i32, Vec<Seen>)>) {
         if of != self.patterns.number {
             return;
         }
         self.patterns.asking = false;
         let now = self.env.now();
-        let seen = match seen {
+        let (by, seen) = match seen {
             Ok(seen) => seen,
             Err(error) => {
                 self.patterns.at = Some(now + self.patterns.backoff.next(&mut self.rng));
-                return self.is_silent(&Failure::Unsent(error));
+                return self.is_blind(error);
             }
         };
-        self.silence.ended();
-        self.patterns.backoff.reset();
-        self.patterns.at = Some(now + PERIOD.mul_f64(self.rng.random_range(0.8..1.0)));
         let Some(pattern) = &self.wish.pattern else { return };
-        let mut topics = self.wish.names.clone();
-        for seen in seen {
-            if !seen.internal && pattern.matches(&seen.name) && !topics.contains(&seen.name) {
-                topics.push(seen.name);
-            }
-        }
+        let matching =
+            seen.into_iter().filter(|seen| !seen.internal && pattern.matches(&seen.name));
+        let mut topics: BTreeSet<Arc<str>> = matching.map(|seen| seen.name).collect();
+        topics.extend(self.wish.names.iter().cloned());
+        let before: BTreeSet<Arc<str>> = self.topics.iter().cloned().collect();
         let later = std::mem::replace(&mut self.patterns.looked, true);
-        let new = topics.iter().filter(|topic| later && !self.topics.contains(topic));
         // Such a topic is younger than the subscription: all of it is new.
-        for topic in new {
-            self.first_seen.insert(Arc::clone(topic), FirstSeen::default());
+        for topic in topics.difference(&before).filter(|_| later) {
+            self.first_seen.entry(Arc::clone(topic)).or_default();
         }
-        let changed = !later || topics != self.topics;
-        self.topics = topics;
-        self.first_seen.retain(|topic, _| self.topics.contains(topic));
+        // What was there is believed to be gone once two have left it out.
+        let left_out: BTreeSet<Arc<str>> =
+            before.difference(&topics).filter(|topic| pattern.matches(topic)).cloned().collect();
+        let doubtful: BTreeSet<Arc<str>> =
+            left_out.difference(&self.patterns.missing).cloned().collect();
+        topics.extend(doubtful.iter().cloned());
+        let period = if doubtful.is_empty() { PERIOD } else { ONCE_MORE };
+        let patterns = &mut self.patterns;
+        (patterns.asked, patterns.missing) = (Some(by), doubtful);
+        patterns.at = Some(now + period.mul_f64(self.rng.random_range(0.8..1.0)));
+        patterns.backoff.reset();
+        patterns.trouble.ended();
+        let changed = !later || topics != before;
+        self.topics = topics.into_iter().collect();
+        self.forget_others();
         self.learn();
         if changed && matches!(self.machine, Machine::Classic(_)) {
             let subscription = self.subscription(Protocol::Classic);
@@ -164,10 +229,12 @@ impl Member {
         if self.patterns.naming || self.patterns.name_at.is_some_and(|at| at > now) {
             return;
         }
-        (self.patterns.naming, self.patterns.name_at) = (true, Some(now + LOOK_AGAIN));
+        let pause = self.patterns.name_backoff.next(&mut self.rng).max(LOOK_AGAIN);
+        (self.patterns.naming, self.patterns.name_at) = (true, Some(now + pause));
         let (pool, of) = (self.pool.clone(), self.patterns.number);
         self.ask(move |e| News::Names { of, seen: Err(e) }, async move {
-            News::Names { of, seen: pool.survey(About::Ids(&ids)).await }
+            let seen = pool.survey(About::Ids(&ids), None).await;
+            News::Names { of, seen: seen.map(|(_, seen)| seen) }
         });
     }
 
@@ -178,16 +245,20 @@ impl Member {
         self.patterns.naming = false;
         let seen = match seen {
             Ok(seen) => seen,
-            Err(error) => return self.is_silent(&Failure::Unsent(error)),
+            Err(error) => {
+                self.learn_at =
+                    earlier(self.patterns.name_at, Some(self.learn_at)).unwrap_or(self.learn_at);
+                return self.is_blind(error);
+            }
         };
-        self.silence.ended();
-        self.topics = self.wish.names.clone();
-        self.topics_in_use();
+        self.patterns.trouble.ended();
+        if !seen.is_empty() {
+            self.patterns.name_backoff.reset();
+        }
+        let mut known: BTreeSet<Arc<str>> = self.in_use(&self.wish).into_iter().collect();
         let mut topics = Vec::with_capacity(seen.len());
         for Seen { name, id, .. } in seen {
-            if !self.topics.contains(&name) {
-                self.topics.push(Arc::clone(&name));
-            }
+            known.insert(Arc::clone(&name));
             // Whoever reads it has to know the same.
             if let Lookup::Known(meta) = self.pool.metadata().lookup(&name)
                 && meta.id != id
@@ -196,7 +267,8 @@ impl Member {
             }
             topics.push((id, name));
         }
-        self.first_seen.retain(|topic, _| self.topics.contains(topic));
+        self.topics = known.into_iter().collect();
+        self.forget_others();
         if !topics.is_empty() {
             self.tell(events::Event::Named { topics });
         }

@@ -109,7 +109,15 @@ impl Member {
     }
 
     pub(super) fn offsets_wake(&self) -> Option<Instant> {
-        matches!(self.machine.commits(), Commits::As(_)).then(|| self.offsets.wake()).flatten()
+        let may = matches!(self.machine.commits(), Commits::As(_));
+        (may && !self.holds_commits(self.env.now())).then(|| self.offsets.wake()).flatten()
+    }
+
+    /// Whether a commit that the application has asked for would leave out what may still be committed: it waits.
+    fn holds_commits(&self, now: Instant) -> bool {
+        let is_held =
+            || self.is_nameless(now) && !self.givings.is_empty() || self.is_doubted(None, now);
+        self.offsets.has_orders() && is_held()
     }
 
     pub(super) fn commit(&mut self, now: Instant) {
@@ -122,7 +130,7 @@ impl Member {
             }
         };
         let Some((found, coordinator)) = self.coordinator else { return };
-        if !self.offsets.is_due(now) {
+        if !self.offsets.is_due(now) || self.holds_commits(now) {
             return;
         }
         let committable = self.committable(now);
@@ -150,27 +158,28 @@ impl Member {
     /// its namesake, where it would pass over records.
     pub(super) fn committable(&self, now: Instant) -> Vec<(Key, Place, u64)> {
         let mut committable = self.buffer.committable();
-        let withheld: Vec<&Key> = self
-            .givings
-            .iter()
-            .filter(|giving| self.may_be_another(giving, now))
-            .flat_map(|giving| &giving.keys)
-            .collect();
+        let withheld: Vec<&Key> = match self.is_nameless(now) {
+            true => self.givings.iter().flat_map(|giving| &giving.keys).collect(),
+            false => Vec::new(),
+        };
         // What the names stand for now, as far as is known here.
         let mut names: BTreeMap<Arc<str>, Uuid> = BTreeMap::new();
         committable.retain(|(key, ..)| {
-            let of = self.parts.get(key).map_or(Uuid::nil(), |part| part.topic);
-            if of.is_nil() {
-                return !withheld.contains(&key);
+            if withheld.contains(&key) {
+                return false;
             }
+            let Some(part) = self.parts.get(key).filter(|part| !part.topic.is_nil()) else {
+                return true;
+            };
             let now = names.entry(Arc::clone(&key.0)).or_insert_with(|| self.id_of(&key.0));
-            !withheld.contains(&key) && (now.is_nil() || *now == of)
+            // What was known when it came is not newer than what came.
+            now.is_nil() || [part.topic, part.was].contains(now)
         });
         committable
     }
 
     /// The id of the topic that has this name now; nil if that is not known.
-    fn id_of(&self, topic: &Arc<str>) -> Uuid {
+    pub(super) fn id_of(&self, topic: &Arc<str>) -> Uuid {
         match self.pool.metadata().lookup(topic) {
             Lookup::Known(meta) => meta.id,
             Lookup::Failed(_) | Lookup::Pending => Uuid::nil(),
