@@ -261,7 +261,7 @@ func (c *Consumer) CommitTo(ctx context.Context, offsets ...PartitionOffset) err
 	return c.client.await(ctx, tag, op, c.api.CommitTo(list, tag), "committing")
 }
 
-// Subscribe reads these topics from now on, with the other members of the group.
+// Subscribe reads these topics from now on, with the other members of the group; patterns as in Topics.
 func (c *Consumer) Subscribe(topics ...string) error {
 	for _, topic := range topics {
 		if topic == "" || hasNUL(topic) {

@@ -301,7 +301,8 @@ type TopicPartition struct {
 	Start     Position
 }
 
-// Topics are read with all their partitions. Not together with Assign.
+// Topics are read with all their partitions. Not together with Assign. With Group, a name that begins with ^ is a pattern (RE2)
+// of whole names: "^orders-.*".
 func Topics(names ...string) ConsumerOption {
 	return consumerOption(func(s *consumerSettings) error {
 		for _, name := range names {

@@ -84,7 +84,8 @@ pub struct ottla_partition_offset {
 pub struct ottla_consumer_options {
     /// Set by the macro.
     pub size: usize,
-    /// Topics to read with all their partitions, `topic_count` of them.
+    /// Topics to read with all their partitions, `topic_count` of them. With `group`, a name that begins with `^` is a pattern (RE2)
+    /// of whole names: `^orders-.*`.
     pub topics: *const *const c_char,
     /// See `topics`.
     pub topic_count: usize,

@@ -295,7 +295,8 @@ pub unsafe extern "C" fn ottla_consumer_commit_to_wait(
     unsafe { boundary(error, call) }
 }
 
-/// Reads these topics, `count` of them, from now on, with the other members of the group.
+/// Reads these topics, `count` of them, from now on, with the other members of the group; patterns as in
+/// `ottla_consumer_options`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ottla_consumer_subscribe(
     consumer: *const ottla_consumer,

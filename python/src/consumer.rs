@@ -447,7 +447,7 @@ impl Consumer {
         self.order(py, timeout, reader.control.commit_to(places))
     }
 
-    /// Reads these topics from now on, with the other members of the group.
+    /// Reads these topics from now on, with the other members of the group; patterns as in Consumer.
     fn subscribe(&self, topics: &Bound<'_, PyAny>) -> PyResult<()> {
         self.of.subscribe(topics)
     }

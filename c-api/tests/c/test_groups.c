@@ -379,6 +379,19 @@ static void other_topics(ottla_client *client) {
   OK(ottla_batch_describe(batch, &info, E));
   CHECK(strcmp(info.topic, "after") == 0);
   ottla_batch_free(batch);
+  /* By a pattern of whole names. */
+  const char *patterns[2] = {"^aft", "^pattern-[ab]"};
+  topic("pattern-a", 1);
+  topic("pattern-abc", 1);
+  write_to(client, "pattern-abc", 0, 1, false);
+  write_to(client, "pattern-a", 0, 1, false);
+  OK(ottla_consumer_subscribe(consumer, patterns, 2, E));
+  batch = next_batch(consumer);
+  OK(ottla_batch_describe(batch, &info, E));
+  CHECK(strcmp(info.topic, "pattern-a") == 0);
+  ottla_batch_free(batch);
+  patterns[0] = "^(";
+  FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_subscribe(consumer, patterns, 1, E));
   FAILS(OTTLA_STATUS_INVALID_ARGUMENT, ottla_consumer_subscribe(consumer, NULL, 0, E));
   ottla_consumer_free(consumer);
 }

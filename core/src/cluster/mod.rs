@@ -30,6 +30,7 @@ mod pace;
 mod pool;
 mod pools;
 mod refresh;
+pub(crate) mod survey;
 #[cfg(test)]
 pub(crate) mod testbed;
 mod trouble;

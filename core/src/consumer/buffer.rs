@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::budget::Budget;
 use super::slot::SlotId;
@@ -44,12 +45,14 @@ pub(super) struct Begin {
     pub(super) epoch: i32,
     /// Where to go on if the records there are gone.
     pub(super) reset: Start,
+    /// Of a topic with this id only; nil: of whichever has the name.
+    pub(super) id: Uuid,
 }
 
 impl From<Start> for Begin {
     /// As the application has chosen it.
     fn from(start: Start) -> Self {
-        Self { start, epoch: NO_EPOCH, reset: start }
+        Self { start, epoch: NO_EPOCH, reset: start, id: Uuid::nil() }
     }
 }
 

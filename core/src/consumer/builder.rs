@@ -12,6 +12,7 @@ use super::buffer::{Buffer, Key};
 use super::control::checked;
 use super::fetcher::Fetcher;
 use super::group::task::{Contact, Member as MemberTask};
+use super::group::wish::{Wish, is_pattern};
 use super::group::{Assignor, Commit, GroupConfig, GroupProtocol};
 use super::marks::Attention;
 use super::{Consumer, Member};
@@ -19,7 +20,7 @@ use crate::caught::caught;
 use crate::cluster::Handle;
 use crate::config::foreign::Owner;
 use crate::config::properties::{self, Properties, Value};
-use crate::config::{ConsumerConfig, Isolation, Start, check_topic};
+use crate::config::{ConsumerConfig, Isolation, Start};
 use crate::error::{Error, Result};
 
 /// The settings of a member, whose group may be named later.
@@ -60,6 +61,11 @@ impl ConsumerBuilder {
     /// Reads every partition of these topics, those added later included. What is found after the
     /// consumer was made (partitions that were added, a topic that was not there) is read from its
     /// first record, whatever [`start`](Self::start) says: all of it is new.
+    ///
+    /// With a [`group`](Self::group), a name that begins with `^` is a pattern of whole names, in RE2's syntax: `^orders-.*`. Under
+    /// the next generation the coordinator looks for topics that match (within 10 s); of a classic group each member
+    /// does, when it joins and every 4 to 5 minutes, and leaves out those that are Kafka's own. What comes to match later is
+    /// read from its first record in a classic group, and from [`start`](Self::start) under the next generation.
     pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
         self.topics.extend(topics.into_iter().map(Into::into));
         self
@@ -291,21 +297,25 @@ impl ConsumerBuilder {
         if self.topics.is_empty() && self.assigned.is_empty() {
             return Err(Error::config("nothing to read; name topics or assign partitions"));
         }
-        self.topics.iter().try_for_each(|topic| check_topic(topic))?;
+        if self.group.is_none()
+            && let Some(pattern) = self.topics.iter().find(|topic| is_pattern(topic))
+        {
+            let words = format!(
+                "'{}' is a pattern of topics, and there is no group",
+                pattern.escape_debug()
+            );
+            return Err(Error::config(words).advise("name a group, or each of the topics"));
+        }
+        let wish = Wish::new(&self.topics)?;
         let assigned = checked(self.assigned.clone())?;
         self.start.check()?;
         if let Some(mut group) = self.group.clone() {
             group.commit = self.by_hand.unwrap_or(group.commit);
-            return self.member(group, &assigned);
+            return self.member((group, wish), &assigned);
         }
         let buffer = Arc::new(Buffer::new(self.config.clone()));
         buffer.assign(assigned)?;
-        let fetcher = Fetcher::new(
-            &self.pool,
-            &buffer,
-            self.topics.iter().map(|t| Arc::from(t.as_str())).collect(),
-            self.start,
-        );
+        let fetcher = Fetcher::new(&self.pool, &buffer, wish.names, self.start);
         let told = Arc::clone(&buffer);
         self.pool.env().spawn(async move {
             // The fetcher's positions are lost with it, so the consumer cannot go on.
@@ -317,7 +327,11 @@ impl ConsumerBuilder {
     }
 
     /// A consumer that is a member of a group.
-    fn member(self, group: GroupConfig, assigned: &[(Key, Start)]) -> Result<Consumer> {
+    fn member(
+        self,
+        (group, wish): (GroupConfig, Wish),
+        assigned: &[(Key, Start)],
+    ) -> Result<Consumer> {
         group.check()?;
         if !assigned.is_empty() {
             return Err(Error::config(
@@ -331,9 +345,8 @@ impl ConsumerBuilder {
         let (orders, taken) = mpsc::unbounded_channel();
         let (alive, ended) = watch::channel(());
         let marks = group.commit.is_by_asking();
-        let topics = self.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
         let contact = Contact::new(orders);
-        let settings = (group, topics, self.start);
+        let settings = (group, wish, self.start);
         let task = MemberTask::new(&self.pool, &buffer, attention, taken, settings);
         for (run, told) in [
             (Box::pin(fetcher.run()) as Pin<Box<dyn Future<Output = ()> + Send>>, None),

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::TopicPartition;
 use super::buffer::{Buffer, Key};
 use super::group::task::{Command, Contact};
+use super::group::wish::Wish;
 use super::group::{Order, Places};
 use crate::config::{Start, check_topic};
 use crate::error::{Error, Result};
@@ -184,13 +185,12 @@ impl ConsumerControl {
     /// Those of [`Consumer::subscribe`](super::Consumer::subscribe).
     pub fn subscribe<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Result<()> {
         let topics: Vec<String> = topics.into_iter().map(Into::into).collect();
-        topics.iter().try_for_each(|topic| check_topic(topic))?;
+        let wish = Wish::new(&topics)?;
         if topics.is_empty() {
             return Err(Error::argument("there is no topic to subscribe to")
                 .advise("close the consumer to leave its group"));
         }
-        let topics = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-        self.tell(Command::Subscribe(topics))
+        self.tell(Command::Subscribe(wish))
     }
 
     fn tell(&self, command: Command) -> Result<()> {

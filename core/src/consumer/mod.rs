@@ -293,10 +293,11 @@ impl Consumer {
         self.control().commit_to(offsets).await
     }
 
-    /// Reads these topics from now on, with the other members of the group.
+    /// Reads these topics from now on, with the other members of the group. Patterns are those of
+    /// [`ConsumerBuilder::topics`].
     ///
     /// # Errors
-    /// `InvalidArgument` for what is not a topic name, for none, and without a group; `Closed` after [`close`](Self::close).
+    /// `InvalidArgument` for what is neither a topic name nor a pattern, for none, and without a group; `Closed` after [`close`](Self::close).
     pub fn subscribe<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) -> Result<()> {
         self.control().subscribe(topics)
     }

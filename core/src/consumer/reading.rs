@@ -53,6 +53,8 @@ pub(super) struct Reading {
     pub(super) key: Key,
     /// The topic's id: a later topic of the same name is another one.
     pub(super) id: Uuid,
+    /// It was assigned as one of a topic with this id, and of no other; nil: as one of whichever has the name.
+    pub(super) of: Uuid,
     /// What is asked and answered under an earlier one is ignored.
     pub(super) incarnation: u64,
     /// How often it has begun anew: a lookup of where to begin answers one of these times, also where all of them are
@@ -77,6 +79,8 @@ pub(super) struct Reading {
     pub(super) end: Option<i64>,
     /// Trouble with this partition alone.
     pub(super) spell: Spell,
+    /// Its broker does not know the topic: the name may be another one's by now.
+    pub(super) doubted: bool,
     /// Whom it is read from besides its leader.
     pub(super) replica: Replica,
     /// Only the application can say where to go on: nothing more until a seek.
@@ -95,6 +99,7 @@ impl Reading {
         let mut reading = Self {
             key,
             id,
+            of: Uuid::nil(),
             incarnation,
             begun: 0,
             next: None,
@@ -108,6 +113,7 @@ impl Reading {
             lags: true,
             end: None,
             spell: Spell::default(),
+            doubted: false,
             replica: Replica::default(),
             stopped: false,
             paused: false,
@@ -134,6 +140,7 @@ impl Reading {
         self.begin(start.unwrap_or(self.start));
         self.stopped = start.is_none();
         self.spell.ended();
+        self.doubted = false;
         self.backoff.reset();
         self.turn = Turn::new();
         self.replica = Replica::default();

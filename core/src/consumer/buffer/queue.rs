@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
+
 use super::Key;
 use super::ring::{QUANTUM, Ring};
 use crate::config::Start;
@@ -121,6 +123,8 @@ pub(super) struct Shelf {
     pub(super) paused: bool,
     /// The group takes it away: nothing more of it is handed out.
     pub(super) withheld: bool,
+    /// Since when its broker does not know the topic.
+    pub(super) doubted: Option<Instant>,
     /// A batch of it is worked on, and none is to be taken as long as that is so.
     busy: bool,
     in_ring: bool,
@@ -157,6 +161,10 @@ impl Shelf {
     /// From where the next member of the group is to go on; `None`: nothing is known that is not known there.
     pub(super) fn committable(&self) -> Option<Place> {
         let place = (self.position?, self.epoch);
+        // A commit names the topic: by now that may be another one, in which this place would pass over records.
+        if self.doubted.is_some() {
+            return None;
+        }
         Some(self.claim.marks()?.committable(self.incarnation, place))
     }
 
@@ -347,6 +355,7 @@ impl Shelves {
                 bytes: 0,
                 paused: false,
                 withheld: false,
+                doubted: None,
                 busy: false,
                 in_ring: false,
                 gone: false,
@@ -474,7 +483,7 @@ impl Shelves {
         let shelf = self.get_mut(slot)?;
         shelf.incarnation = incarnation;
         shelf.goes_to(None);
-        shelf.end = None;
+        (shelf.end, shelf.doubted) = (None, None);
         Some(incarnation)
     }
 

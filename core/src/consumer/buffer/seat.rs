@@ -235,6 +235,30 @@ impl Buffer {
         }
     }
 
+    /// The broker of a partition does not know its topic since then, or it does.
+    pub(in crate::consumer) fn doubts(
+        &self,
+        slot: SlotId,
+        incarnation: u64,
+        since: Option<Instant>,
+    ) {
+        let mut state = self.lock();
+        let shelf = state.shelves.get_mut(slot).filter(|shelf| shelf.incarnation == incarnation);
+        let Some(shelf) = shelf else { return };
+        shelf.doubted = since;
+        if let Some(seat) = &state.seat {
+            seat.attention.wake.notify_one();
+        }
+    }
+
+    /// Since when it is in doubt for the first of these partitions, or of all, whether their topics are still the same.
+    pub(in crate::consumer) fn doubted(&self, of: Option<&[Key]>) -> Option<Instant> {
+        let state = self.lock();
+        let is_of = |key: &Key| of.is_none_or(|of| of.contains(key));
+        let shelves = state.shelves.iter().filter(|(key, _)| is_of(key));
+        shelves.filter_map(|(_, slot)| state.shelves.get(slot)?.doubted).min()
+    }
+
     /// From where the next reader of each partition is to go on, as far as that is known, and in which incarnation of it.
     pub(in crate::consumer) fn committable(&self) -> Vec<(Key, Place, u64)> {
         let state = self.lock();

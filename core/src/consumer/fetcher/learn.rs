@@ -61,8 +61,10 @@ impl Fetcher {
             // Found as one of a whole topic at the same moment.
             Some(reading) => reading.seek(begin.start, incarnation),
             None => {
-                let Begin { start, epoch, reset } = begin;
+                let Begin { start, epoch, reset, id: of } = begin;
+                let id = if of.is_nil() { id } else { of };
                 let mut reading = Reading::new(key, id, incarnation, start, reset);
+                reading.of = of;
                 if let Some(next) = &mut reading.next {
                     *next = Position::at(next.offset, epoch);
                 }
@@ -213,8 +215,13 @@ impl Fetcher {
     fn made_anew(&mut self, topic: &mut Topic, meta: &TopicMeta, count: i32) {
         let name = &meta.name;
         let (mut stood, mut stopped, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let mut members = false;
         for (partition, slot) in topic.slots.clone() {
             let Some(reading) = self.reading.get_mut(slot) else { continue };
+            // The group was quicker to hear of it than this.
+            if reading.of == meta.id {
+                continue;
+            }
             stood.extend(reading.next.map(|at| (partition, at.offset)));
             // A partition of `assign` is kept, and is read again once the new topic has it.
             if partition >= count && topic.whole.is_some() {
@@ -229,6 +236,8 @@ impl Fetcher {
             let Some(incarnation) = self.buffer.renew(slot) else { continue };
             let start = match reading.start {
                 _ if topic.whole.is_some() => Some(Start::Earliest),
+                // The group has assigned the old one. The new one's may be another member's.
+                _ if !reading.of.is_nil() => None,
                 Start::Earliest | Start::Latest => Some(Start::Earliest),
                 Start::Timestamp(ms) => Some(Start::Timestamp(ms)),
                 // Committed by the group for the old one.
@@ -237,8 +246,11 @@ impl Fetcher {
                 }
                 Start::Offset(_) => None,
             };
-            reading.made_anew(meta.id, incarnation, start);
-            if start.is_none() {
+            let id = if reading.of.is_nil() { meta.id } else { reading.of };
+            reading.made_anew(id, incarnation, start);
+            if !reading.of.is_nil() {
+                members = true;
+            } else if start.is_none() {
                 stopped.push(partition);
             }
             moved.push((slot, incarnation));
@@ -250,6 +262,7 @@ impl Fetcher {
             more => format!(", and {more} more"),
         };
         let on = match stopped.first() {
+            None if members => "who reads the new one is for its group to say".to_owned(),
             None => "it is read from its beginning".to_owned(),
             Some(first) => format!("partition {first} is read again after a seek"),
         };

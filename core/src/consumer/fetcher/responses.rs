@@ -21,7 +21,9 @@ use crate::consumer::fetch::session::{Answer, Event as Session, Part};
 use crate::consumer::position::Position;
 use crate::consumer::reading::Reading;
 use crate::consumer::slot::SlotId;
-use crate::error::names::{NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR};
+use crate::error::names::{
+    NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+};
 use crate::error::{Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Result, describe};
 use crate::metrics::{Api, limited};
 use crate::policy::metadata_refresh::RefreshReason;
@@ -257,6 +259,12 @@ impl Fetcher {
                             self.pool.metadata().want(&part.key.0, RefreshReason::Stale);
                         }
                         if self.is_asked_of(leader, &part) {
+                            if is_of_a_stranger(code)
+                                && let Some((reading, _)) = part.current(&mut self.reading)
+                                && !std::mem::replace(&mut reading.doubted, true)
+                            {
+                                self.buffer.doubts(slot, part.incarnation, Some(now));
+                            }
                             let error = Error::broker(code, name(&part.key), None);
                             self.partition_failed(slot, &error, now, &mut again);
                         }
@@ -352,6 +360,9 @@ impl Fetcher {
         // `true`, so that pacing does not take this for an empty response.
         let Some((reading, from)) = part.current(&mut self.reading) else { return true };
         reading.recovered();
+        if std::mem::take(&mut reading.doubted) {
+            self.buffer.doubts(part.slot, part.incarnation, None);
+        }
         reading.checked = part.leader_epoch;
         let listed = p.aborted_transactions.unwrap_or_default().into_iter();
         let listed = listed.map(|listed| (listed.producer_id.0, listed.first_offset));
@@ -503,6 +514,11 @@ impl Fetcher {
 
 const GONE: &str = "nothing, if these records may be missed; otherwise keep them for longer (retention), or \
                     read faster";
+
+/// Whether a broker says that it has no such topic: it was deleted, or the broker is behind.
+fn is_of_a_stranger(code: i16) -> bool {
+    matches!(code, UNKNOWN_TOPIC_ID | UNKNOWN_TOPIC_OR_PARTITION)
+}
 
 fn name(key: &Key) -> String {
     format!("topic '{}' partition {}", key.0, key.1)

@@ -110,8 +110,12 @@ impl Fetcher {
     pub(super) fn partition_is_well(&mut self, slot: SlotId) {
         let Some(reading) = self.reading.get_mut(slot) else { return };
         reading.recovered();
+        let doubted = std::mem::take(&mut reading.doubted).then_some(reading.incarnation);
         if let Some(topic) = self.topics.get_mut(&reading.key.0) {
             topic.rights.ended();
+        }
+        if let Some(incarnation) = doubted {
+            self.buffer.doubts(slot, incarnation, None);
         }
     }
 }

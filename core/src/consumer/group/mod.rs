@@ -7,6 +7,7 @@
 //! auto     which of the two                                                         auto.rs
 //! events   what a machine is told, and what it wants done                           events.rs
 //! wire     the bytes that members send one another                                  wire.rs
+//! wish     what is subscribed to: names and patterns                                wish.rs
 //! assignors who reads what                                                          assignors/
 //! calls    the requests to the coordinator                                          calls.rs
 //! ```
@@ -25,6 +26,7 @@ mod settings;
 pub(super) mod task;
 mod told;
 pub(crate) mod wire;
+pub(crate) mod wish;
 
 pub use assignors::Assignor;
 pub(super) use offsets::{Order, Places};

@@ -7,6 +7,7 @@ mod giving;
 mod leader;
 mod machine;
 mod next;
+mod patterns;
 mod places;
 
 use std::collections::BTreeMap;
@@ -20,14 +21,16 @@ use uuid::Uuid;
 
 use super::auto::Protocol;
 use super::calls::{Calls, Failure, Found, Joined, Profile, Turns};
-use super::events::{self, Identity, Outcome, RequestId, Settings, Subscription};
+use super::events::{self, Identity, Outcome, RequestId, Settings};
 use super::offsets::{Offsets, Order};
 use super::settings::GroupConfig;
 use super::wire::Partitions;
+use super::wish::Wish;
 use giving::Giving;
 use machine::Machine;
 use places::not_a_member;
 
+use crate::cluster::survey::Seen;
 use crate::cluster::{Handle, Lookup};
 use crate::config::Start;
 use crate::consumer::buffer::{Buffer, Key, Lease, Presence};
@@ -72,6 +75,16 @@ enum News {
         of: Of,
         answer: Result<Vec<(Key, i16)>, Failure>,
     },
+    /// All topics there are, for the so-manyeth subscription.
+    Topics {
+        of: u64,
+        seen: Result<(i32, Vec<Seen>)>,
+    },
+    /// Topics whose names were asked for.
+    Names {
+        of: u64,
+        seen: Result<Vec<Seen>>,
+    },
 }
 
 /// Of a call beside the machine's: who made it, to the coordinator of which lookup, and when.
@@ -87,7 +100,16 @@ type Take = (Key, u64);
 
 /// A partition of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+struct Part {
+    /// Of its topic; nil from the classic protocol, which knows names only.
+    topic: Uuid,
+    /// What its name stood for in the metadata when it came, which may have been behind.
+    was: Uuid,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
     /// Where the group was is looked up.
     Looking(u64),
     Reading,
@@ -96,7 +118,7 @@ enum Part {
 /// Orders of the application.
 pub(crate) enum Command {
     Commit(Order),
-    Subscribe(Vec<Arc<str>>),
+    Subscribe(Wish),
 }
 
 /// How the application's side reaches the task.
@@ -141,7 +163,11 @@ pub(crate) struct Member {
     config: GroupConfig,
     /// Where partitions begin of which the group has nothing.
     start: Start,
+    /// What is subscribed to.
+    wish: Wish,
+    /// The topics of that which are known by name now.
     topics: Vec<Arc<str>>,
+    patterns: patterns::Patterns,
     /// How many partitions each of them had when it was seen first: what comes later is read from its first record.
     first_seen: BTreeMap<Arc<str>, FirstSeen>,
     /// When the topics are looked at again, whether there is news of them or not.
@@ -173,6 +199,8 @@ pub(crate) struct Member {
     /// The coordinator cannot be found, or not be reached.
     silence: Spell,
     givings: Vec<Giving>,
+    /// Until then names of newly assigned topics are waited for before anything is given up.
+    nameless_until: Option<Instant>,
     offsets: Offsets,
     presence: Presence,
     halted: bool,
@@ -192,8 +220,8 @@ pub(crate) struct Member {
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const STILL_USED: Duration = Duration::from_secs(60);
 
-/// Before the deadline of what is to be given up: for the last commit.
-const LAST_CALL: Duration = Duration::from_secs(2);
+/// A topic whose name nobody tells is not waited for longer than this: it may be one that this client may not see.
+const NAMELESS: Duration = Duration::from_secs(5);
 
 /// How long a close may take, commit and farewell included.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -207,7 +235,7 @@ impl Member {
         buffer: &Arc<Buffer>,
         attention: Arc<Attention>,
         orders: mpsc::UnboundedReceiver<Command>,
-        (config, topics, start): (GroupConfig, Vec<Arc<str>>, Start),
+        (config, wish, start): (GroupConfig, Wish, Start),
     ) -> Self {
         let env = pool.env().clone();
         let now = env.now();
@@ -250,7 +278,9 @@ impl Member {
             rng,
             config,
             start,
-            topics,
+            topics: wish.names.clone(),
+            wish,
+            patterns: patterns::Patterns::default(),
             first_seen: BTreeMap::new(),
             learn_at: now,
             told: BTreeMap::new(),
@@ -268,6 +298,7 @@ impl Member {
             look_backoff: Backoff::default(),
             silence: Spell::default(),
             givings: Vec::new(),
+            nameless_until: None,
             presence: Presence::default(),
             halted: false,
             lease: Lease::Over,
@@ -294,6 +325,7 @@ impl Member {
                 self.learn();
             }
             self.offsets.expire(now);
+            self.nameless_until.take_if(|until| *until <= now);
             let is_closed = self.buffer.is_closed();
             self.see_application();
             // What was ordered before the application asked for the next, or closed, comes before that.
@@ -303,6 +335,7 @@ impl Member {
                 }
             }
             self.close_if_wanted(is_closed, now);
+            self.look_at_topics(now);
             self.choose(now);
             if self.machine.next_wake().is_some_and(|at| at <= now) {
                 self.tell(events::Event::Tick);
@@ -317,11 +350,15 @@ impl Member {
             let wake = earlier(self.machine.next_wake(), self.offsets_wake());
             let wake = earlier(wake, self.look_wake());
             let wake = earlier(wake, self.choice_wake());
+            let wake = earlier(wake, self.patterns_wake());
             let wake = earlier(wake, Some(self.learn_at));
             let wake = earlier(wake, self.offsets.expires());
             let wake = earlier(wake, self.closes.filter(|_| !self.closing));
             let wake =
                 earlier(wake, self.givings.iter().filter_map(|giving| giving.last_call).min());
+            let wake = earlier(wake, self.nameless_until);
+            let doubt = self.buffer.doubted(None).map(|since| since + NAMELESS);
+            let wake = earlier(wake, doubt.filter(|until| *until > now));
             // What the application does next matters: it comes back, or lets go of what is to be given up.
             if !self.givings.is_empty() || self.machine.identity().is_none() {
                 self.attention.want();
@@ -378,6 +415,10 @@ impl Member {
     fn begins_anew(&mut self) {
         self.replace(Machine::None { wanted: false });
         self.choice = next::Choice::default();
+        self.patterns.begin_anew();
+        self.topics.clone_from(&self.wish.names);
+        self.told.clear();
+        self.nameless_until = None;
         (self.coordinator, self.looking, self.look_at) = (None, false, None);
         self.leader = leader::Leader::default();
         self.history = (Partitions::new(), super::wire::NO_GENERATION);
@@ -435,7 +476,7 @@ impl Member {
 
     /// What there is to know of the topics.
     fn learn(&mut self) {
-        let mut all = true;
+        let (mut all, mut gone) = (true, Vec::new());
         for topic in &self.topics {
             match self.pool.metadata().lookup(topic) {
                 Lookup::Pending => all = false,
@@ -452,17 +493,24 @@ impl Member {
                     self.told.remove(topic);
                 }
                 Lookup::Failed(e) => {
-                    all = false;
                     if e.kind() == ErrorKind::UnknownTopic {
+                        // The application has not named it: it did match, and is gone.
+                        if !self.wish.names.contains(topic) {
+                            gone.push(Arc::clone(topic));
+                            continue;
+                        }
                         self.first_seen.insert(Arc::clone(topic), FirstSeen::default());
                     }
+                    all = false;
                     if self.told.insert(Arc::clone(topic), e.kind()) != Some(e.kind()) {
                         self.buffer.fail(e);
                     }
                 }
             }
         }
+        self.are_gone(&gone);
         // What nobody looks up is forgotten in time.
+        let all = all && !self.machine.has_nameless();
         self.learn_at = self.env.now() + if all { STILL_USED } else { LOOK_AGAIN };
         self.name_topics(RefreshReason::Again);
         if self.leader.has_changed(self.pool.metadata()) {
@@ -473,12 +521,7 @@ impl Member {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Commit(order) => self.offsets.order(order, self.env.now()),
-            Command::Subscribe(topics) => {
-                self.topics = topics;
-                self.learn();
-                let topics = self.topics.clone();
-                self.tell(events::Event::Subscribed(Subscription { topics, pattern: None }));
-            }
+            Command::Subscribe(wish) => self.wants(wish),
         }
     }
 

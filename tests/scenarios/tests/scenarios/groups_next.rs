@@ -256,6 +256,48 @@ async fn a_topic_made_anew_at_once_is_read_from_its_beginning() {
     assert_eq!(offsets, [0, 1]);
 }
 
+/// What was done of the old one is nothing of the new one, whose id comes with a heartbeat and whose name with metadata: a
+/// commit names the topic only, and the group would pass over what lies before it.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_topic_that_is_gone_is_committed_for_its_namesake() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 0..1, 3).await;
+    let client = client(&cluster, 1).await;
+    let mut consumer = member(&client).build().unwrap();
+    for _ in 0..3 {
+        within("a batch", consumer.next()).await.unwrap().unwrap();
+    }
+    cluster.delete_topic("t").unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    write(&cluster, 0..1, 2).await;
+    // From here on names come late.
+    let late = FaultRule::new(Fault::Delay(secs(4))).api(ApiKey::METADATA).times(2);
+    cluster.faults().inject(late);
+    let mut offsets = Vec::new();
+    while offsets.len() < 2 {
+        match within("a batch", consumer.next()).await.unwrap() {
+            Ok(batch) => offsets.push(batch.base_offset()),
+            Err(told) => assert!(!told.is_fatal(), "{told}"),
+        }
+    }
+    assert_eq!(offsets, [0, 1]);
+}
+
+/// Behind a join that is late, and not past it on another connection: nobody would hear of that member any more.
+#[tokio::test(start_paused = true)]
+async fn a_farewell_comes_behind_the_join() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster, 1).await;
+    let late = FaultRule::new(Fault::Delay(secs(8))).api(ApiKey::CONSUMER_GROUP_HEARTBEAT);
+    cluster.faults().inject(late);
+    let mut consumer = member(&client).build().unwrap();
+    assert!(tokio::time::timeout(secs(4), consumer.next()).await.is_err());
+    consumer.close().await.unwrap();
+    tokio::time::sleep(secs(10)).await;
+    assert!(asked(&cluster, ApiKey::CONSUMER_GROUP_HEARTBEAT) >= 2, "it has said farewell");
+    assert!(cluster.group(GROUP).is_none_or(|group| group.members.is_empty()));
+}
+
 /// Others are waited for by nobody: what a member keeps it reads on.
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_is_read_on_while_the_group_moves() {

@@ -25,6 +25,7 @@ mod groups;
 mod groups_commits;
 mod groups_model;
 mod groups_next;
+mod groups_patterns;
 mod groups_sequences;
 mod handle;
 mod health;

@@ -57,7 +57,6 @@ impl Topics {
     }
 
     /// A topic, with the racks of the replicas of each partition.
-    #[cfg_attr(not(test), expect(dead_code, reason = "metadata does not keep replicas yet"))]
     pub(crate) fn insert_with_racks(
         &mut self,
         name: impl Into<Arc<str>>,

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, DescribeGroupsRequest, GroupId, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -18,7 +17,9 @@ use super::{Calls, Failure, call, ms, text, version};
 use crate::consumer::group::auto::{self, Described, Protocol};
 use crate::consumer::group::next::{Answer, Place, Request};
 use crate::error::names::{GROUP_ID_NOT_FOUND, NONE};
+use crate::error::{Error, ErrorKind};
 use crate::metrics::Api;
+use crate::net::Connection;
 
 const HEARTBEAT: (i16, i16) = crate::protocol::bounded::<ConsumerGroupHeartbeatRequest>(0, 1);
 const DESCRIBE: (i16, i16) = crate::protocol::bounded::<DescribeGroupsRequest>(5, 6);
@@ -39,21 +40,50 @@ pub(in crate::consumer) struct Profile {
 }
 
 /// Keeps the order of a member's requests: each is written once the one before is, or will not be.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::consumer) struct Turns {
     last: Option<oneshot::Receiver<()>>,
+    unanswered: Unanswered,
+}
+
+/// The connection to a coordinator on which a heartbeat is not answered yet.
+#[derive(Clone, Default)]
+struct Unanswered(Arc<Mutex<Option<(i32, Connection)>>>);
+
+impl Unanswered {
+    fn lock(&self) -> MutexGuard<'_, Option<(i32, Connection)>> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn begins(&self, coordinator: i32, connection: &Connection) {
+        *self.lock() = Some((coordinator, connection.clone()));
+    }
+
+    fn ends(&self, connection: &Connection) {
+        self.lock().take_if(|(_, of)| of.id() == connection.id());
+    }
+
+    /// Where a farewell has to go. On another connection it may be read before a join that is late on its own, and who
+    /// joins then is a member that nobody hears of until its session is over.
+    fn behind(&self, request: &Request, coordinator: i32) -> Option<Connection> {
+        let state = self.lock();
+        let (of, connection) = state.as_ref().filter(|_| request.epoch < 0)?;
+        (*of == coordinator && !connection.is_closed()).then(|| connection.clone())
+    }
 }
 
 /// See [`Turns`]. Over when it is dropped.
 pub(in crate::consumer) struct Turn {
     before: Option<oneshot::Receiver<()>>,
+    unanswered: Unanswered,
     _written: oneshot::Sender<()>,
 }
 
 impl Turns {
     pub(in crate::consumer) fn next(&mut self) -> Turn {
         let (written, last) = oneshot::channel();
-        Turn { before: self.last.replace(last), _written: written }
+        let unanswered = self.unanswered.clone();
+        Turn { before: self.last.replace(last), unanswered, _written: written }
     }
 }
 
@@ -75,9 +105,17 @@ impl Calls {
         mut turn: Turn,
     ) -> Result<Answer, Failure> {
         turn.comes().await;
-        let connection = self.shared(coordinator).await?;
+        let unanswered = turn.unanswered.clone();
+        let connection = match unanswered.behind(&request, coordinator) {
+            Some(connection) => connection.on_behalf_of(&self.caller),
+            None => self.shared(coordinator).await?,
+        };
         let version = version::<ConsumerGroupHeartbeatRequest>(&connection, HEARTBEAT)?;
         let Request { member_id, epoch, all, owned } = request;
+        if version < PATTERN && all.as_ref().is_some_and(|all| all.pattern.is_some()) {
+            let words = format!("{}: groups without patterns of topics", connection.name());
+            return Err(Failure::Unsent(Error::new(ErrorKind::UnsupportedVersion, words)));
+        }
         let mut body = ConsumerGroupHeartbeatRequest::default()
             .with_group_id(GroupId(text(&self.group)))
             .with_member_id(text(&member_id))
@@ -93,19 +131,22 @@ impl Calls {
                 .with_server_assignor(profile.assignor.as_deref().map(text))
                 .with_subscribed_topic_names(Some(names));
             if version >= PATTERN {
-                // An empty one takes back what was said before; who is new has said none.
-                let none = (epoch > 0).then(StrBytes::default);
-                body.subscribed_topic_regex = all.pattern.as_deref().map(text).or(none);
+                // An empty one takes back what was said before: by this member, or a static one whose place it takes.
+                let pattern = all.pattern.as_deref().map(text).unwrap_or_default();
+                body.subscribed_topic_regex = Some(pattern);
             }
         }
         let mut answer = pin!(call(&connection, &body, version));
         // The request is written with the first poll.
         let first = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        unanswered.begins(coordinator, &connection);
         drop(turn);
         let response = match first {
-            Poll::Ready(response) => response?,
-            Poll::Pending => answer.await?,
+            Poll::Ready(response) => response,
+            Poll::Pending => answer.await,
         };
+        unanswered.ends(&connection);
+        let response = response?;
         if response.error_code != NONE {
             connection.metrics().broker().error_response(Api::ConsumerGroupHeartbeat);
         }

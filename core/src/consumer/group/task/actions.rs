@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::machine::{self, Request};
-use super::{Giving, LAST_CALL, Member, News, Of, Part as Owned, leader};
+use super::{Giving, Member, NAMELESS, News, Of, Part as Owned, Stage, leader};
 use crate::caught::caught;
 use crate::consumer::TopicPartition;
 use crate::consumer::buffer::Key;
@@ -67,8 +67,15 @@ impl Member {
             Action::Take { parts } => {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
                 self.takes += 1;
-                let looking = Owned::Looking(self.takes);
-                self.parts.extend(keys.iter().map(|key| (key.clone(), looking)));
+                let stage = Stage::Looking(self.takes);
+                for of in &parts {
+                    // Classic: a topic is what has the name.
+                    let was = match of.topic_id.is_nil() {
+                        true => of.topic_id,
+                        false => self.id_of(&of.topic),
+                    };
+                    self.parts.insert(key(of), Owned { topic: of.topic_id, was, stage });
+                }
                 // They wait for none that the group was not asked about well.
                 self.look_at = None;
                 if keys.is_empty() {
@@ -86,10 +93,7 @@ impl Member {
                         self.buffer.announce(Event::GivingUp { partitions, deadline })
                     }
                 };
-                let left = deadline.saturating_duration_since(now);
-                let last_call = Some(deadline - LAST_CALL.min(left / 4));
-                let (finished, asks, orders) = (false, 0, None);
-                self.givings.push(Giving { round, keys, event, finished, asks, orders, last_call });
+                self.givings.push(Giving::new(round, keys, event, now, deadline));
                 self.offsets.hurry();
             }
             Action::Drop { parts, why } => {
@@ -118,14 +122,19 @@ impl Member {
                 self.ended = true;
             }
             Action::Closed => self.ended = true,
-            Action::Resolve { .. } => self.name_topics(RefreshReason::Stale),
+            Action::Resolve { .. } => {
+                let within = NAMELESS.min(self.config.max_poll_interval / 4);
+                self.nameless_until = Some(now + within);
+                self.name_topics(RefreshReason::Stale);
+            }
             Action::UseClassic => self.use_classic(),
         }
     }
 
     /// Those that the application knows to be its own.
     pub(super) fn told_of(&self, keys: &[Key]) -> Vec<Key> {
-        let reads = |key: &&Key| self.parts.get(*key) == Some(&Owned::Reading);
+        let reads =
+            |key: &&Key| self.parts.get(*key).is_some_and(|part| part.stage == Stage::Reading);
         keys.iter().filter(reads).cloned().collect()
     }
 
@@ -138,6 +147,9 @@ impl Member {
             ),
             code::INCONSISTENT_GROUP_PROTOCOL => error.advise(
                 "the members of the group have no assignor in common: see what they offer, and set assignors",
+            ),
+            code::INVALID_REGULAR_EXPRESSION => error.advise(
+                "the brokers cannot read the pattern of topics: write it as RE2 has it",
             ),
             code::UNSUPPORTED_ASSIGNOR => error.advise(
                 "the brokers have no such assignor (group.consumer.assignors): set remote_assignor to one of theirs, \
@@ -175,7 +187,8 @@ impl Member {
                     true => (&self.history.0, self.history.1),
                     false => (&owned, owned_generation),
                 };
-                let joining = Joining { topics: &topics, rack: None, held, generation };
+                let rack = self.profile.rack.as_ref();
+                let joining = Joining { topics: &topics, rack, held, generation };
                 let offers = assignors::offers(self.config.assignors(), &joining);
                 let offers: Vec<Offer> =
                     offers.into_iter().map(|(name, metadata)| Offer { name, metadata }).collect();
@@ -333,6 +346,8 @@ impl Member {
                 self.refused(&failure, of);
             }
             News::Committed { of, answer } => self.committed(of, answer),
+            News::Topics { of, seen } => self.looked_at_topics(of, seen),
+            News::Names { of, seen } => self.heard_names(of, seen),
         }
     }
 

@@ -1,8 +1,10 @@
 //! Partitions that are given up: once the application has finished what it has of them, and the group has what is done.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::Member;
+use super::{Member, NAMELESS};
 use crate::consumer::buffer::Key;
 use crate::consumer::group::events::{self, Commits, Round};
 
@@ -21,6 +23,30 @@ pub(super) struct Giving {
     pub(super) last_call: Option<Instant>,
 }
 
+/// Before the deadline of what is to be given up: for the last commit.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+impl Giving {
+    pub(super) fn new(
+        round: Round,
+        keys: Vec<Key>,
+        event: u64,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        let left = deadline.saturating_duration_since(now);
+        Self {
+            round,
+            keys,
+            event,
+            finished: false,
+            asks: 0,
+            orders: None,
+            last_call: Some(deadline - LAST_CALL.min(left / 4)),
+        }
+    }
+}
+
 impl Member {
     /// Gives up what the application has finished.
     pub(super) fn give(&mut self, now: Instant) {
@@ -30,7 +56,7 @@ impl Member {
         let finished: Vec<bool> =
             self.givings.iter().map(|giving| giving.finished || self.is_finished(giving)).collect();
         // Looked at behind that: what was finished until then is in it.
-        let committable = self.buffer.committable();
+        let committable = self.committable(now);
         let none = matches!(self.machine.commits(), Commits::Never);
         let mut done = Vec::new();
         let mut rest = Vec::with_capacity(self.givings.len());
@@ -39,6 +65,11 @@ impl Member {
                 (giving.finished, giving.asks) = (true, self.presence.asks);
             }
             let has = self.offsets.has(&committable, &giving.keys);
+            // Whether it is to be committed is known once the names are.
+            if self.is_nameless(now) || self.is_doubted(Some(&giving.keys), now) {
+                rest.push(giving);
+                continue;
+            }
             if finished && (none || self.may_give(&mut giving, has)) {
                 done.push(giving.round);
                 continue;
@@ -53,6 +84,17 @@ impl Member {
         for round in done {
             self.tell(events::Event::GaveUp { round });
         }
+    }
+
+    /// Whether what is given up may be of a topic that is gone, and one that has come has its name: it is assigned here, and
+    /// its name is being looked up.
+    pub(super) fn is_nameless(&self, now: Instant) -> bool {
+        self.nameless_until.is_some_and(|until| now < until) && self.machine.has_nameless()
+    }
+
+    /// The same, where it is the brokers who do not know the topics.
+    pub(super) fn is_doubted(&self, of: Option<&[Key]>, now: Instant) -> bool {
+        self.buffer.doubted(of).is_some_and(|since| now < since + NAMELESS)
     }
 
     /// Whether what is finished is given up now. `has`: the group has all that is done of it.

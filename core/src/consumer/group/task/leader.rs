@@ -3,15 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::cluster::survey::About;
 use crate::cluster::{Handle, Lookup, Metadata};
 use crate::consumer::group::assignors::{Assignor, Member, Topics};
 use crate::consumer::group::calls::Joined;
 use crate::consumer::group::events::RequestId;
 use crate::consumer::group::wire::Subscription;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::event;
 
 /// What each member gets, as bytes.
 pub(super) type Assignments = Vec<(String, Bytes)>;
@@ -21,6 +24,9 @@ pub(super) struct Plan {
     pub(super) assignments: Assignments,
     pub(super) of: BTreeMap<Arc<str>, usize>,
 }
+
+/// For how long a plan waits for the racks of replicas.
+const RACKS_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Default)]
@@ -94,11 +100,34 @@ pub(super) async fn plan(pool: &Handle, joined: &Joined, assign: bool) -> Result
         let _ = pool.metadata().lookup(topic);
     }
     let mut topics = Topics::default();
+    // Where replicas are matters to members that say where they are (KIP-881), and to nobody else.
+    let mut racks: BTreeMap<Arc<str>, Vec<Vec<Arc<str>>>> = BTreeMap::new();
+    if assign && !of.is_empty() && members.iter().any(|member| member.subscription.rack.is_some()) {
+        let names: Vec<Arc<str>> = of.keys().cloned().collect();
+        match pool.env().within(RACKS_WITHIN, pool.survey(About::Named(&names), None)).await {
+            Some(Ok((_, topics))) => {
+                racks.extend(topics.into_iter().map(|seen| (seen.name, seen.racks)))
+            }
+            // The group does not wait for what is only better.
+            Some(Err(error)) => {
+                event!(pool.metrics().logs(), "ottla::consumer", DEBUG, %error, "planning without racks");
+            }
+            None => {
+                event!(pool.metrics().logs(), "ottla::consumer", DEBUG, "planning without racks");
+            }
+        }
+    }
     for (topic, count) in &mut of {
         match pool.metadata().topic(topic, pool.request_timeout()).await {
             Ok(meta) => {
                 *count = meta.partitions.len();
-                topics.insert(Arc::clone(topic), *count);
+                match racks.remove(topic) {
+                    Some(mut racks) => {
+                        racks.resize(*count, Vec::new());
+                        topics.insert_with_racks(Arc::clone(topic), racks);
+                    }
+                    None => topics.insert(Arc::clone(topic), *count),
+                }
             }
             // Nobody's until there is one; and what this leader may not see it cannot give away.
             Err(e) if is_not_there(&e) => {}

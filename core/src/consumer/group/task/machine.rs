@@ -1,6 +1,5 @@
 //! The machine of either protocol. What a member is told and what it wants is the same but for the requests.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -35,18 +34,16 @@ pub(super) enum Request {
 }
 
 impl Machine {
-    pub(super) fn classic(settings: Settings, topics: Vec<Arc<str>>, now: Instant) -> Self {
-        let subscription = Subscription { topics, pattern: None };
+    pub(super) fn classic(settings: Settings, subscription: Subscription, now: Instant) -> Self {
         Self::Classic(Box::new(Classic::new(settings, subscription, now)))
     }
 
     pub(super) fn next(
         settings: Settings,
-        topics: Vec<Arc<str>>,
+        subscription: Subscription,
         now: Instant,
         rng: &mut StdRng,
     ) -> Self {
-        let subscription = Subscription { topics, pattern: None };
         Self::Next(Box::new(Next::new(settings, subscription, now, rng)))
     }
 
@@ -115,6 +112,14 @@ impl Machine {
             Self::None { .. } => Commits::Never,
             Self::Classic(machine) => machine.commits(),
             Self::Next(machine) => machine.commits(),
+        }
+    }
+
+    /// Whether it is assigned something of topics whose names are not known yet.
+    pub(super) fn has_nameless(&self) -> bool {
+        match self {
+            Self::Next(machine) => machine.unnamed().next().is_some(),
+            Self::None { .. } | Self::Classic(_) => false,
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Choice {
     /// Not before.
     at: Option<Instant>,
     backoff: Backoff,
+    /// Known once and for all, for as long as this cluster is there.
+    pub(super) fixed: Option<Protocol>,
     /// Who was the coordinator then: the first to be asked.
     pub(super) coordinator: Option<i32>,
 }
@@ -44,6 +46,9 @@ impl Member {
         let wanted = matches!(self.machine, Machine::None { wanted: true });
         if !wanted || self.choice.asking || self.choice.at.is_some_and(|at| at > now) {
             return;
+        }
+        if let Some(fixed) = self.choice.fixed {
+            return self.become_one(fixed);
         }
         match self.config.protocol {
             GroupProtocol::Classic => return self.become_one(Protocol::Classic),
@@ -69,6 +74,7 @@ impl Member {
             Ok((protocol, coordinator)) => {
                 self.silence.ended();
                 self.choice.coordinator = Some(coordinator);
+                self.choice.at = None;
                 self.become_one(protocol);
             }
             Err(failure) => {
@@ -79,11 +85,20 @@ impl Member {
     }
 
     fn become_one(&mut self, protocol: Protocol) {
-        let (now, settings, topics) = (self.env.now(), self.settings.clone(), self.topics.clone());
+        if protocol == Protocol::Classic && self.has_to_look() {
+            // It joins once it knows what.
+            (self.choice.fixed, self.choice.at) = (Some(protocol), None);
+            if !matches!(self.machine, Machine::None { .. }) {
+                self.replace(Machine::None { wanted: true });
+            }
+            return self.look_at_topics(self.env.now());
+        }
+        let (now, settings) = (self.env.now(), self.settings.clone());
+        let subscription = self.subscription(protocol);
         let rng: &mut StdRng = &mut self.rng;
         let machine = match protocol {
-            Protocol::Classic => Machine::classic(settings, topics, now),
-            Protocol::Next => Machine::next(settings, topics, now, rng),
+            Protocol::Classic => Machine::classic(settings, subscription, now),
+            Protocol::Next => Machine::next(settings, subscription, now, rng),
         };
         self.replace(machine);
         self.tell(events::Event::Asks);
@@ -95,6 +110,7 @@ impl Member {
     /// Answers that are under way have numbers of the machine before.
     pub(super) fn replace(&mut self, machine: Machine) {
         self.machine = machine;
+        self.patterns.answers_are_lost();
         (self.tx, self.rx) = mpsc::unbounded_channel();
     }
 
@@ -104,8 +120,8 @@ impl Member {
             return self.become_one(Protocol::Classic);
         }
         let words = format!(
-            "group '{}' takes no members of the next generation: the brokers do not know it, or the group is a \
-             classic one that may not be converted",
+            "group '{}' takes no members of the next generation: the brokers do not know it (or no patterns of \
+             topics), or the group is a classic one that may not be converted",
             self.config.id
         );
         let error = Error::new(ErrorKind::UnsupportedVersion, words)
@@ -132,8 +148,11 @@ impl Member {
         }
         // A topic made anew, or one that was not there: what is known of the names is old.
         if !unknown.is_empty() {
-            for topic in &self.topics {
+            for topic in &self.wish.names {
                 self.pool.metadata().want(topic, why);
+            }
+            if self.wish.pattern.is_some() {
+                self.ask_names(unknown);
             }
         }
         if !named.is_empty() {

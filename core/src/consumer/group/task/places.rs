@@ -1,10 +1,13 @@
 //! Where the group is in each partition: looked up for those that come, and committed for what is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::{Member, News, Of, Part, Take, actions};
+use super::{Member, News, Of, Part, Stage, Take, actions};
+use crate::cluster::Lookup;
 use crate::config::Start;
 use crate::consumer::buffer::{Begin, Key};
 use crate::consumer::event::Event;
@@ -19,7 +22,8 @@ impl Member {
     /// When to ask again where the group was; `None` while nobody can be asked.
     pub(super) fn look_wake(&self) -> Option<Instant> {
         let can = self.coordinator.is_some() && self.machine.identity().is_some();
-        let wanted = |(key, part): (&Key, &Part)| *part != Part::Reading && !self.is_going(key);
+        let wanted =
+            |(key, part): (&Key, &Part)| part.stage != Stage::Reading && !self.is_going(key);
         let wanted = self.parts.iter().any(wanted);
         self.look_at.filter(|_| can && wanted && !self.looking)
     }
@@ -30,9 +34,9 @@ impl Member {
         if self.looking || self.look_at.is_some_and(|at| at > now) {
             return;
         }
-        let looking = |(key, part): (&Key, &Part)| match part {
-            Part::Looking(take) if !self.is_going(key) => Some((key.clone(), *take)),
-            Part::Looking(_) | Part::Reading => None,
+        let looking = |(key, part): (&Key, &Part)| match part.stage {
+            Stage::Looking(take) if !self.is_going(key) => Some((key.clone(), take)),
+            Stage::Looking(_) | Stage::Reading => None,
         };
         let wanted: Vec<Take> = self.parts.iter().filter_map(looking).collect();
         let Some(sent) = self.machine.identity().filter(|_| !wanted.is_empty()) else { return };
@@ -63,7 +67,7 @@ impl Member {
             if self.is_going(&key) {
                 continue;
             }
-            let part = self.parts.get_mut(&key).filter(|part| **part == Part::Looking(take));
+            let part = self.parts.get_mut(&key).filter(|part| part.stage == Stage::Looking(take));
             let Some(part) = part else { continue };
             let committed = match committed {
                 Ok(committed) => committed,
@@ -73,15 +77,16 @@ impl Member {
                     continue;
                 }
             };
-            *part = Part::Reading;
+            part.stage = Stage::Reading;
+            let id = part.topic;
             let place: Option<Place> = committed.map(|found| (found.offset, found.epoch));
             self.offsets.found(key.clone(), place);
             let reset = self.start;
             let later = self.first_seen.get(&key.0).is_some_and(|first| key.1 >= first.count);
             let begin = match place {
-                Some((offset, epoch)) => Begin { start: Start::Offset(offset), epoch, reset },
-                None if later => Begin { reset, ..Start::Earliest.into() },
-                None => reset.into(),
+                Some((offset, epoch)) => Begin { start: Start::Offset(offset), epoch, reset, id },
+                None if later => Begin { reset, id, ..Start::Earliest.into() },
+                None => Begin { id, ..reset.into() },
             };
             begins.push((key, begin));
         }
@@ -104,7 +109,15 @@ impl Member {
     }
 
     pub(super) fn offsets_wake(&self) -> Option<Instant> {
-        matches!(self.machine.commits(), Commits::As(_)).then(|| self.offsets.wake()).flatten()
+        let may = matches!(self.machine.commits(), Commits::As(_));
+        (may && !self.holds_commits(self.env.now())).then(|| self.offsets.wake()).flatten()
+    }
+
+    /// Whether a commit that the application has asked for would leave out what may still be committed: it waits.
+    fn holds_commits(&self, now: Instant) -> bool {
+        let is_held =
+            || self.is_nameless(now) && !self.givings.is_empty() || self.is_doubted(None, now);
+        self.offsets.has_orders() && is_held()
     }
 
     pub(super) fn commit(&mut self, now: Instant) {
@@ -117,10 +130,10 @@ impl Member {
             }
         };
         let Some((found, coordinator)) = self.coordinator else { return };
-        if !self.offsets.is_due(now) {
+        if !self.offsets.is_due(now) || self.holds_commits(now) {
             return;
         }
-        let committable = self.buffer.committable();
+        let committable = self.committable(now);
         let Some(places) = self.offsets.begin(committable, now, &mut self.rng) else {
             return;
         };
@@ -139,6 +152,38 @@ impl Member {
             let answer = calls.commit(coordinator, &membership, &listed(places)).await;
             News::Committed { of, answer }
         });
+    }
+
+    /// What of the marks may be committed. Commits name topics, and the coordinator takes the offset of one that is gone for
+    /// its namesake, where it would pass over records.
+    pub(super) fn committable(&self, now: Instant) -> Vec<(Key, Place, u64)> {
+        let mut committable = self.buffer.committable();
+        let withheld: Vec<&Key> = match self.is_nameless(now) {
+            true => self.givings.iter().flat_map(|giving| &giving.keys).collect(),
+            false => Vec::new(),
+        };
+        // What the names stand for now, as far as is known here.
+        let mut names: BTreeMap<Arc<str>, Uuid> = BTreeMap::new();
+        committable.retain(|(key, ..)| {
+            if withheld.contains(&key) {
+                return false;
+            }
+            let Some(part) = self.parts.get(key).filter(|part| !part.topic.is_nil()) else {
+                return true;
+            };
+            let now = names.entry(Arc::clone(&key.0)).or_insert_with(|| self.id_of(&key.0));
+            // What was known when it came is not newer than what came.
+            now.is_nil() || [part.topic, part.was].contains(now)
+        });
+        committable
+    }
+
+    /// The id of the topic that has this name now; nil if that is not known.
+    pub(super) fn id_of(&self, topic: &Arc<str>) -> Uuid {
+        match self.pool.metadata().lookup(topic) {
+            Lookup::Known(meta) => meta.id,
+            Lookup::Failed(_) | Lookup::Pending => Uuid::nil(),
+        }
     }
 
     pub(super) fn committed(&mut self, of: Of, answer: Result<Vec<(Key, i16)>, Failure>) {
