@@ -22,7 +22,8 @@ use crate::consumer::position::Position;
 use crate::consumer::reading::Reading;
 use crate::consumer::slot::SlotId;
 use crate::error::names::{
-    NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+    INCONSISTENT_TOPIC_ID, NONE, OFFSET_OUT_OF_RANGE, UNKNOWN_SERVER_ERROR, UNKNOWN_TOPIC_ID,
+    UNKNOWN_TOPIC_OR_PARTITION,
 };
 use crate::error::{Error, ErrorKind, ErrorScope, NOT_THE_PROTOCOL, Result, describe};
 use crate::metrics::{Api, limited};
@@ -517,7 +518,7 @@ const GONE: &str = "nothing, if these records may be missed; otherwise keep them
 
 /// Whether a broker says that it has no such topic: it was deleted, or the broker is behind.
 fn is_of_a_stranger(code: i16) -> bool {
-    matches!(code, UNKNOWN_TOPIC_ID | UNKNOWN_TOPIC_OR_PARTITION)
+    matches!(code, UNKNOWN_TOPIC_ID | INCONSISTENT_TOPIC_ID | UNKNOWN_TOPIC_OR_PARTITION)
 }
 
 fn name(key: &Key) -> String {
