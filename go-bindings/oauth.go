@@ -3,6 +3,7 @@ package ottla
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -10,7 +11,8 @@ import (
 	"github.com/ottla-rs/ottla/go-bindings/internal/capi"
 )
 
-// Token is what a client logs in with by OAUTHBEARER. It shows itself nowhere.
+// Token is what a client logs in with by OAUTHBEARER. fmt, slog and encoding/json show nothing of it (but fmt does of one in an
+// unexported field of another type, where it calls no methods).
 type Token struct {
 	// Text is the token itself.
 	Text string
@@ -22,6 +24,12 @@ type Token struct {
 
 // Format is for every verb.
 func (t Token) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, "ottla.Token(***)") }
+
+// LogValue is for slog.
+func (t Token) LogValue() slog.Value { return slog.StringValue("***") }
+
+// MarshalJSON is for what writes whole values into logs.
+func (t Token) MarshalJSON() ([]byte, error) { return []byte(`"***"`), nil }
 
 // capi refuses what C can not carry, without repeating it.
 func (t Token) capi() (*capi.Token, error) {

@@ -126,7 +126,8 @@ func (t *tokens) answer(
 		if token != nil {
 			request.Give(token)
 		} else {
-			request.Fail(strings.ReplaceAll(words, "\x00", " "))
+			// What C can not carry would take the rest of the words with it.
+			request.Fail(strings.ReplaceAll(strings.ToValidUTF8(words, "?"), "\x00", " "))
 		}
 	}()
 	token, words = call(ctx, provider)

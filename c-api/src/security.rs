@@ -231,6 +231,22 @@ unsafe fn oauth(options: *const ottla_oauth_options) -> Result<Sasl> {
             ca: words(o.ca, "ca")?.map(Pem::from),
         }));
     }
+    // Taken and ignored they would be missed where somebody relies on them.
+    let alone = [
+        ("client_id", !o.client_id.is_null()),
+        ("client_secret", !o.client_secret.is_null()),
+        ("client_secret_file", !o.client_secret_file.is_null()),
+        ("scope", !o.scope.is_null()),
+        ("params", o.param_count > 0),
+        ("secret_in_body", o.secret_in_body != 0),
+        ("encoded_header", o.encoded_header != 0),
+        ("ca", !o.ca.is_null()),
+    ];
+    if sources.is_empty()
+        && let Some((name, _)) = alone.iter().find(|(_, set)| *set)
+    {
+        return Err(argument_error(format!("{name} is of token_endpoint alone, which is null")));
+    }
     if let Some(path) = words(o.file, "file")? {
         sources.push(TokenSource::File(path.into()));
     }

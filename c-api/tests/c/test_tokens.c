@@ -331,7 +331,7 @@ static void a_program_that_gives_none(void) {
     ottla_status status;
   } tries[] = {
       {NULL, "the vault is sealed", "the token provider: the vault is sealed", OTTLA_STATUS_CREDENTIALS},
-      {NULL, NULL, "the host gave no answer", OTTLA_STATUS_CREDENTIALS},
+      {NULL, NULL, "the token provider gave no answer", OTTLA_STATUS_CREDENTIALS},
       {CANARY "\xc3\xbc", NULL, "characters that none can have", OTTLA_STATUS_CREDENTIALS},
       {"", NULL, "the token is empty", OTTLA_STATUS_CREDENTIALS},
       {"no.such.token", NULL, "the token is refused", OTTLA_STATUS_AUTHENTICATION},
@@ -456,6 +456,7 @@ static void what_can_not_be(void) {
       {{.file = NULL}, OTTLA_STATUS_INVALID_ARGUMENT, "one of token_endpoint, file, token and provider"},
       {{.file = "/t", .token = &token}, OTTLA_STATUS_INVALID_ARGUMENT, "one of token_endpoint, file"},
       {{.file = ""}, OTTLA_STATUS_CONFIG, "no name"},
+      {{.file = "/t", .scope = "all"}, OTTLA_STATUS_INVALID_ARGUMENT, "scope is of token_endpoint alone"},
       {{.token_endpoint = "https://idp/t"}, OTTLA_STATUS_INVALID_ARGUMENT, "client_id is null"},
       {{.token_endpoint = "https://idp/t", .client_id = "me"}, OTTLA_STATUS_CONFIG, "secret is missing"},
       {{.token_endpoint = "https://idp/t", .client_id = "me", .client_secret = CANARY, .client_secret_file = CANARY},
