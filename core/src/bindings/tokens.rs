@@ -95,7 +95,8 @@ impl std::error::Error for Failed {}
 const CLOSED: &str = "the host takes out no more requests for tokens";
 const UNANSWERED: &str =
     "the token provider gave no answer: it has to give a token or to fail, and did neither";
-const BUSY: &str = "the token provider has not answered the request before: give what it waits for a time limit";
+const BUSY: &str =
+    "the token provider has not answered the request before: give what it waits for a time limit";
 const FORKED: &str = "the provider is that of the process that this one is a fork of";
 
 impl TokenRequests {
