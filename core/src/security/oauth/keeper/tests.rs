@@ -475,7 +475,9 @@ async fn what_was_asked_for_who_is_gone_is_given_up() {
     let oauth = OAuth::provider(move || {
         let tx = tx.clone();
         async move {
-            let _at_work = AtTheEnd(Some(move || drop(tx.send(()))));
+            let _at_work = AtTheEnd(Some(move || {
+                let _ = tx.send(());
+            }));
             std::future::pending().await
         }
     });
