@@ -906,7 +906,8 @@ typedef struct ottla_assignment {
 typedef struct ottla_consumer_options {
   // Set by the macro.
   size_t size;
-  // Topics to read with all their partitions, `topic_count` of them.
+  // Topics to read with all their partitions, `topic_count` of them. With `group`, a name that begins with `^` is a pattern (RE2)
+  // of whole names: `^orders-.*`.
   const char *const *topics;
   // See `topics`.
   size_t topic_count;
@@ -1480,7 +1481,8 @@ ottla_status ottla_consumer_commit_to_wait(const struct ottla_consumer *consumer
                                            int64_t timeout_ms,
                                            struct ottla_error **error);
 
-// Reads these topics, `count` of them, from now on, with the other members of the group.
+// Reads these topics, `count` of them, from now on, with the other members of the group; patterns as in
+// `ottla_consumer_options`.
 ottla_status ottla_consumer_subscribe(const struct ottla_consumer *consumer,
                                       const char *const *topics,
                                       size_t count,
