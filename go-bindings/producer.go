@@ -210,16 +210,17 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	delete(p.client.producers, p.tag)
 	p.client.mu.Unlock()
 	p.calls.end()
+	var late error
 	select {
 	case <-p.calls.done:
 	case <-ctx.Done():
 		select {
 		case <-p.calls.done:
 		default:
-			err = errors.Join(err, p.client.ended(ctx, "a callback has not returned", false))
+			late = p.client.ended(ctx, "a callback has not returned", false)
 		}
 	}
-	if err == nil {
+	if err == nil && late == nil {
 		err = closeErr
 	}
 	var e *Error
@@ -228,7 +229,7 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 		told.Message = fmt.Sprintf("%d records were not delivered when the producer closed: %s", left, e.Message)
 		err = &told
 	}
-	p.shutdownErr = errors.Join(err, p.heard())
+	p.shutdownErr = errors.Join(err, late, p.heard())
 	return p.shutdownErr
 }
 
