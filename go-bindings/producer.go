@@ -209,8 +209,8 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	p.client.mu.Lock()
 	delete(p.client.producers, p.tag)
 	p.client.mu.Unlock()
-	p.calls.end()
 	var late error
+	p.calls.end()
 	select {
 	case <-p.calls.done:
 	case <-ctx.Done():
