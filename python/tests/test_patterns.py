@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Literal
 
 import pytest
 from conftest import DEADLINE
@@ -12,7 +13,9 @@ import ottla.testing
 
 
 @pytest.mark.parametrize("protocol", ["classic", "next"])
-def test_what_matches_is_read(broker: ottla.testing.Broker, protocol: str) -> None:
+def test_what_matches_is_read(
+    broker: ottla.testing.Broker, protocol: Literal["classic", "next"]
+) -> None:
     mark = uuid.uuid4().hex
     topics = [f"{mark}-pay", f"{mark}-pay-in", f"{mark}-pay-out"]
     with ottla.Producer(broker.bootstrap) as producer:
