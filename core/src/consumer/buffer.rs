@@ -4,6 +4,7 @@
 //! Here is what the fetcher does with it; [`taking`] and [`commands`] are the application's side.
 
 mod commands;
+mod parts;
 mod queue;
 mod ring;
 mod seat;
@@ -26,6 +27,7 @@ use crate::protocol::NO_EPOCH;
 use queue::{Notice, Shelf, Shelves};
 use wakers::Wakers;
 
+pub(super) use parts::Part;
 pub(super) use queue::{Amount, ENTRY_BYTES, Fetched, Then};
 use seat::Seat;
 pub(super) use seat::{Lease, Presence};
@@ -76,6 +78,8 @@ struct State {
     commands: Vec<Command>,
     marks: Marks,
     wakers: Wakers,
+    /// The number of who was given a partition of his own last.
+    takers: u64,
     /// Somebody waits for a position that may be reached without a batch.
     watched: bool,
     /// Of a member of a group.
@@ -108,6 +112,11 @@ pub(super) struct Marks {
 impl State {
     fn is_dry(&self) -> bool {
         self.shelves.bytes == self.shelves.held
+    }
+
+    /// Whether the fetcher asks a broker for nothing until something is taken, or free.
+    fn is_waited_for(&self, source: i32) -> bool {
+        self.marks.free.is_some() || self.marks.taken.iter().any(|(of, _)| *of == source)
     }
 
     /// So many bytes of a broker's partitions were taken. Gives whether the fetcher waits for that.
@@ -243,8 +252,10 @@ impl Buffer {
     /// The partition does not exist any more. Batches of it that are buffered are still handed out.
     pub(super) fn retire(&self, slot: SlotId) {
         let mut state = self.lock();
+        let taker = state.taker(slot);
         let ready = state.shelves.retire(slot);
-        Self::notify(state, ready, false);
+        // Who takes it is to hear of its end.
+        Self::notify(state, ready || taker.is_some(), false);
     }
 
     /// Adds batches that were fetched, and wakes who waits in `next`. `next`: where reading goes on, behind these and
@@ -264,7 +275,7 @@ impl Buffer {
             false => state.shelves.push(slot, incarnation, fetched, (next, end)),
         };
         match pushed {
-            Ok((ready, moved)) => Self::notify(state, ready, moved),
+            Ok((ready, moved)) => Self::notify_of(state, slot, (ready, moved)),
             Err(unwanted) => {
                 drop(state);
                 drop(unwanted);
@@ -342,6 +353,21 @@ impl Buffer {
             }
         }
         renewed
+    }
+
+    /// The same where it is about one partition: who takes that alone is woken, and nobody else, or the consumer.
+    fn notify_of(mut state: MutexGuard<'_, State>, slot: SlotId, (ready, moved): (bool, bool)) {
+        let Some(who) = state.taker(slot).filter(|_| !(moved && state.watched)) else {
+            return Self::notify(state, ready, moved);
+        };
+        if !ready {
+            return;
+        }
+        let waker = state.wakers.take_of(who);
+        drop(state);
+        if let Some(waker) = waker {
+            let _ = caught::call(move || waker.wake());
+        }
     }
 
     /// Wakes who waits in `next`, with the lock given back: a waker is the application's code. `ready`: there is

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::TopicPartition;
 use super::buffer::{Buffer, Key};
 use super::group::task::{Command, Contact};
 use super::group::{Order, Places};
+use super::{TopicPartition, WHO};
 use crate::config::{Start, check_topic};
 use crate::error::{Error, Result};
 use crate::fork::{self, Origin};
@@ -222,7 +222,7 @@ impl ConsumerControl {
     /// A wait has ended without anything, and nobody else waits: a member of a group has to come back within the max poll interval.
     pub(crate) fn waits_no_more(&self) {
         if self.origin.is_here() {
-            self.buffer.waits_no_more();
+            self.buffer.waits_no_more(WHO);
         }
     }
 

@@ -279,6 +279,16 @@ impl Marks {
         self.lock().open.values().any(Open::is_in_hand)
     }
 
+    /// Whether any of a span is not finished.
+    pub(crate) fn owes(&self, span: &Span) -> bool {
+        let ledger = self.lock();
+        let part = ledger.part(span, span.first, span.next);
+        part.is_some_and(|(first, next)| {
+            let is_of = |open: &Open| Arc::ptr_eq(&open.walk, &span.walk);
+            ledger.open.range(first..next).any(|(_, open)| is_of(open))
+        })
+    }
+
     /// Up to where the application has worked, or does still: the end of what is in hand, or of what is finished without a
     /// gap; `None` if it was given nothing.
     pub(crate) fn worked(&self, incarnation: u64) -> Option<i64> {

@@ -14,6 +14,7 @@ mod fetch;
 mod fetcher;
 pub(crate) mod group;
 mod marks;
+mod partition_stream;
 mod position;
 mod reading;
 mod slot;
@@ -44,6 +45,7 @@ pub use event::Event;
 use group::task::Contact;
 pub use group::{Assignor, Commit, GroupProtocol};
 pub(crate) use marks::{Marks, Span};
+pub use partition_stream::{PartitionStream, StreamEnd};
 pub use stream::{BatchRecord, RecordStream};
 
 /// A partition of a topic.
@@ -144,7 +146,7 @@ impl Consumer {
         }
         let taken = self.buffer.take(&self.pool);
         if taken.is_none() && self.member.is_some() {
-            self.buffer.waits_no_more();
+            self.buffer.waits_no_more(WHO);
         }
         self.takes(taken.as_ref().and_then(|taken| taken.as_ref().ok()));
         taken
@@ -215,7 +217,7 @@ impl Consumer {
     /// A wait has ended without anything: the application has to come back within the max poll interval.
     pub(crate) fn waits_no_more(&self) {
         if self.member.is_some() && self.pool.env().alive_here() {
-            self.buffer.waits_no_more();
+            self.buffer.waits_no_more(WHO);
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) enum Waits {
 pub(super) struct Queue {
     pub(super) bytes: usize,
     pub(super) largest: usize,
+    /// Somebody reads it who reads nothing else.
+    pub(super) own: bool,
     /// When it was seen last that something of it was taken, or that it was no longer empty.
     pub(super) moved: Option<Instant>,
 }
@@ -213,7 +215,7 @@ impl Readings {
         if amount.drained > 0 || queued.bytes == 0 {
             queued.moved = Some(now);
         }
-        (queued.bytes, queued.largest) = (amount.bytes, amount.largest);
+        (queued.bytes, queued.largest, queued.own) = (amount.bytes, amount.largest, amount.own);
     }
 
     /// Those that were touched since the last call.

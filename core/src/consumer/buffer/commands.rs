@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 impl State {
     /// The number of a partition that is read.
-    fn slot(&self, topic: &str, partition: i32) -> Result<SlotId> {
+    pub(super) fn slot(&self, topic: &str, partition: i32) -> Result<SlotId> {
         if self.closed {
             return Err(Error::closed("consumer"));
         }
@@ -153,7 +153,8 @@ impl Buffer {
             }
             dropped.push(state.leave(slot, topic, *partition));
         }
-        drop(state);
+        // Those who took one of them are to hear of its end.
+        Self::notify(state, true, false);
         self.wake.notify_one();
         drop(dropped);
         Ok(())

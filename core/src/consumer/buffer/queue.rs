@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Key;
 use super::ring::{QUANTUM, Ring};
 use crate::config::Start;
+use crate::consumer::batch::Batch;
 use crate::consumer::claim::Claim;
 use crate::consumer::marks::{Attention, Marks, Place, Span};
 use crate::consumer::slot::SlotId;
@@ -51,8 +52,11 @@ impl Notice {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub(super) enum What {
     Batch(Fetched),
+    /// One that was handed out and comes back: nobody has finished it.
+    Returned(Batch),
     Notice(Arc<Notice>),
 }
 
@@ -88,7 +92,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         match &self.what {
             What::Batch(fetched) => fetched.raw.payload().len().max(LEAST_BYTES),
-            What::Notice(_) => 0,
+            What::Returned(_) | What::Notice(_) => 0,
         }
     }
 }
@@ -123,6 +127,8 @@ pub(super) struct Shelf {
     pub(super) withheld: bool,
     /// A batch of it is worked on, and none is to be taken as long as that is so.
     busy: bool,
+    /// Who takes it, if that is not the consumer itself.
+    pub(super) taker: Option<u64>,
     in_ring: bool,
     /// It exists no more: what is left is handed out.
     gone: bool,
@@ -152,6 +158,11 @@ impl Shelf {
     /// Nothing of it is handed out now.
     pub(super) fn is_held(&self) -> bool {
         self.paused || self.withheld
+    }
+
+    /// The consumer itself is handed nothing of it: the bytes of such ones are counted apart.
+    fn is_apart(&self) -> bool {
+        self.is_held() || self.taker.is_some()
     }
 
     /// From where the next member of the group is to go on; `None`: nothing is known that is not known there.
@@ -239,6 +250,8 @@ pub(in crate::consumer) struct Amount {
     pub(in crate::consumer) bytes: usize,
     /// The largest batch that came of late.
     pub(in crate::consumer) largest: usize,
+    /// Somebody reads it who reads nothing else.
+    pub(in crate::consumer) own: bool,
     /// Bytes that were taken since the last time.
     pub(in crate::consumer) drained: usize,
 }
@@ -253,7 +266,7 @@ pub(super) struct Shelves {
     by_topic: BTreeMap<Arc<str>, u32>,
     ring: Ring<u32>,
     pub(super) bytes: usize,
-    /// Of these, the bytes of partitions that are paused.
+    /// Of these, the bytes of partitions that are paused, or that somebody else takes than the consumer.
     pub(super) held: usize,
     /// Partitions of which something came or was taken since the fetcher looked.
     amounts: Vec<SlotId>,
@@ -288,9 +301,9 @@ impl Shelves {
         for slot in slots {
             let Some(shelf) = self.get_mut(slot).filter(|shelf| shelf.counted) else { continue };
             shelf.counted = false;
-            let (bytes, largest) = (shelf.bytes, shelf.largest);
+            let (bytes, largest, own) = (shelf.bytes, shelf.largest, shelf.taker.is_some());
             let drained = std::mem::take(&mut shelf.drained);
-            amounts.push(Amount { slot, bytes, largest, drained });
+            amounts.push(Amount { slot, bytes, largest, own, drained });
         }
         amounts
     }
@@ -348,6 +361,7 @@ impl Shelves {
                 paused: false,
                 withheld: false,
                 busy: false,
+                taker: None,
                 in_ring: false,
                 gone: false,
                 drained: 0,
@@ -402,24 +416,42 @@ impl Shelves {
     pub(super) fn pause(&mut self, slot: SlotId, pause: bool) -> bool {
         let shelf = self.get_mut(slot).filter(|shelf| shelf.paused != pause);
         let Some(shelf) = shelf else { return false };
-        let was_held = shelf.is_held();
+        let was_apart = shelf.is_apart();
         shelf.paused = pause;
         shelf.claim.pause(pause);
-        self.hold(slot, was_held);
+        self.count_apart(slot, was_apart);
         true
     }
 
     /// The group takes it away: what the application has of it may be finished, and no more comes.
     pub(super) fn withhold(&mut self, slot: SlotId) {
         let Some(shelf) = self.get_mut(slot) else { return };
-        let was_held = shelf.is_held();
+        let was_apart = shelf.is_apart();
         shelf.withheld = true;
-        self.hold(slot, was_held);
+        self.count_apart(slot, was_apart);
     }
 
-    fn hold(&mut self, slot: SlotId, was_held: bool) {
-        let Some((is_held, bytes)) = self.get(slot).map(|s| (s.is_held(), s.bytes)) else { return };
-        match (was_held, is_held) {
+    /// Somebody takes it from now on who takes nothing else, or nobody does any more.
+    pub(super) fn give_to(&mut self, slot: SlotId, taker: Option<u64>) {
+        let Some(shelf) = self.get_mut(slot) else { return };
+        let was_apart = shelf.is_apart();
+        shelf.taker = taker;
+        self.count_apart(slot, was_apart);
+        self.count(slot);
+    }
+
+    /// A batch of it that was handed out is not finished: it comes again, before all others.
+    pub(super) fn return_to(&mut self, slot: SlotId, batch: Batch) {
+        let Some(shelf) = self.get_mut(slot) else { return };
+        let (incarnation, end) = (shelf.incarnation, batch.high_watermark);
+        let what = What::Returned(batch);
+        shelf.queue.push_front(Entry { incarnation, what, then: Then::Stays, end });
+    }
+
+    fn count_apart(&mut self, slot: SlotId, was_apart: bool) {
+        let counted = self.get(slot).map(|shelf| (shelf.is_apart(), shelf.bytes));
+        let Some((is_apart, bytes)) = counted else { return };
+        match (was_apart, is_apart) {
             (false, true) => self.held += bytes,
             (true, false) => self.held -= bytes,
             _ => {}
@@ -432,7 +464,7 @@ impl Shelves {
         let Some(shelf) = self.remove(slot) else { return Dropped::default() };
         shelf.claim.leave();
         self.bytes -= shelf.bytes;
-        self.held -= if shelf.is_held() { shelf.bytes } else { 0 };
+        self.held -= if shelf.is_apart() { shelf.bytes } else { 0 };
         Dropped(shelf.queue.into())
     }
 
@@ -491,9 +523,9 @@ impl Shelves {
         let bytes = std::mem::take(&mut shelf.bytes);
         let (batches, notices) = std::mem::take(&mut shelf.queue)
             .into_iter()
-            .partition::<Vec<_>, _>(|entry| matches!(entry.what, What::Batch(_)));
+            .partition::<Vec<_>, _>(|entry| !matches!(entry.what, What::Notice(_)));
         shelf.queue = notices.into();
-        let held = if shelf.is_held() { bytes } else { 0 };
+        let held = if shelf.is_apart() { bytes } else { 0 };
         self.bytes -= bytes;
         self.held -= held;
         self.count(slot);
@@ -537,7 +569,7 @@ impl Shelves {
             shelf.queue.push_back(entry);
         }
         shelf.bytes += pushed;
-        let held = if shelf.is_held() { pushed } else { 0 };
+        let held = if shelf.is_apart() { pushed } else { 0 };
         let moved = shelf.goes_on(Then::At(next, epoch));
         self.bytes += pushed;
         self.held += held;
@@ -598,6 +630,10 @@ impl Shelves {
         if !shelf.is_ready() {
             return false;
         }
+        // Whoever takes it waits for no turn.
+        if shelf.taker.is_some() {
+            return true;
+        }
         let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
         if let Some(row) = row
             && !std::mem::replace(&mut shelf.in_ring, true)
@@ -628,8 +664,8 @@ impl Shelves {
                 row.ring.leave();
                 continue;
             };
-            let is_held = shelf.is_held();
-            let waits = is_held || shelf.busy;
+            let is_apart = shelf.is_apart();
+            let waits = is_apart || shelf.busy;
             let entry = if waits { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;
@@ -641,50 +677,65 @@ impl Shelves {
             let turn = if let What::Notice(_) = entry.what { QUANTUM } else { bytes };
             row.ring.took(turn);
             self.ring.took(turn);
-            self.bytes -= bytes;
-            shelf.bytes -= bytes;
-            shelf.drained += bytes;
-            let mut span = None;
-            if entry.incarnation == shelf.incarnation {
-                let from = shelf.position.map(|at| (at, shelf.epoch));
-                if let (What::Batch(fetched), Then::At(to, epoch)) = (&entry.what, entry.then) {
-                    let from = from.unwrap_or((fetched.from, NO_EPOCH));
-                    let marks = shelf.claim.marks();
-                    span = marks.map(|marks| marks.handed(shelf.incarnation, from, (to, epoch)));
-                }
-                shelf.moves(entry.then);
-            }
-            let taken = Taken {
-                key: shelf.key.clone(),
-                what: entry.what,
-                end: entry.end,
-                claim: Arc::clone(&shelf.claim),
-                span,
-                bytes,
-                source: shelf.source,
-                queued: self.bytes,
-            };
             if shelf.queue.is_empty() {
-                if shelf.queue.capacity() > KEPT_ENTRIES {
-                    shelf.queue = VecDeque::new();
-                }
                 shelf.in_ring = false;
                 row.ring.leave();
                 if row.ring.is_empty() {
                     row.in_ring = false;
                     self.ring.leave();
                 }
-                if shelf.gone {
-                    self.remove(slot);
-                    self.release(slot);
-                    return Some(taken);
-                }
             }
-            if bytes > 0 {
-                self.count(slot);
-            }
-            return Some(taken);
+            return self.took(slot, entry);
         }
+    }
+
+    /// Takes the next entry of one partition, for who takes nothing else.
+    pub(super) fn pop_of(&mut self, slot: SlotId) -> Option<Taken> {
+        let entry = self.get_mut(slot).filter(|shelf| shelf.is_ready())?.queue.pop_front()?;
+        self.took(slot, entry)
+    }
+
+    /// An entry was taken off its queue.
+    fn took(&mut self, slot: SlotId, entry: Entry) -> Option<Taken> {
+        let bytes = entry.bytes();
+        let apart = if self.get(slot)?.is_apart() { bytes } else { 0 };
+        self.bytes -= bytes;
+        self.held -= apart;
+        let queued = self.bytes;
+        let shelf = self.get_mut(slot)?;
+        shelf.bytes -= bytes;
+        shelf.drained += bytes;
+        let mut span = None;
+        if entry.incarnation == shelf.incarnation {
+            let from = shelf.position.map(|at| (at, shelf.epoch));
+            if let (What::Batch(fetched), Then::At(to, epoch)) = (&entry.what, entry.then) {
+                let from = from.unwrap_or((fetched.from, NO_EPOCH));
+                let marks = shelf.claim.marks();
+                span = marks.map(|marks| marks.handed(shelf.incarnation, from, (to, epoch)));
+            }
+            shelf.moves(entry.then);
+        }
+        let taken = Taken {
+            key: shelf.key.clone(),
+            what: entry.what,
+            end: entry.end,
+            claim: Arc::clone(&shelf.claim),
+            span,
+            bytes,
+            source: shelf.source,
+            queued,
+        };
+        let is_empty = shelf.queue.is_empty();
+        if is_empty && shelf.queue.capacity() > KEPT_ENTRIES {
+            shelf.queue = VecDeque::new();
+        }
+        if is_empty && shelf.gone {
+            self.remove(slot);
+            self.release(slot);
+        } else if bytes > 0 {
+            self.count(slot);
+        }
+        Some(taken)
     }
 }
 

@@ -93,6 +93,13 @@ impl Seat {
         Some(event)
     }
 
+    /// Who reads one partition alone asks for the next of it. That says nothing of what the group has told.
+    pub(super) fn asks_of_part(&mut self) {
+        self.presence.asks += 1;
+        self.presence.waits = true;
+        self.attention.draw();
+    }
+
     /// It is given a batch, or an error.
     pub(super) fn gives(&mut self) {
         self.presence.waits = false;
@@ -130,7 +137,8 @@ impl Buffer {
             state.shelves.withhold(slot);
             state.changed(slot);
         }
-        drop(state);
+        // Those who take one of them are to hear of its end.
+        Self::notify(state, true, false);
         self.wake.notify_one();
     }
 
@@ -142,7 +150,8 @@ impl Buffer {
             let Some(slot) = state.shelves.find(topic, *partition) else { continue };
             dropped.push(state.leave(slot, topic, *partition));
         }
-        drop(state);
+        // Those who take one of them are to hear of its end.
+        Self::notify(state, true, false);
         self.wake.notify_one();
         drop(dropped);
     }
@@ -221,11 +230,18 @@ impl Buffer {
         state.shelves.iter().fold(false, |any, (_, slot)| moved(slot) || any)
     }
 
-    /// The application waits no more, and has nothing in hand: its time runs from now on.
-    pub(in crate::consumer) fn waits_no_more(&self) {
-        if let Some(seat) = &mut self.lock().seat {
-            seat.gives();
+    /// Whoever has this number waits no more. If nobody does, the application has nothing in hand and waits for nothing: its time
+    /// runs from now on.
+    pub(in crate::consumer) fn waits_no_more(&self, who: u64) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        // Dropping a waker is foreign code.
+        let waker = state.wakers.take_of(who);
+        if let Some(seat) = &mut state.seat {
+            seat.presence.waits = !state.wakers.is_empty();
         }
+        drop(guard);
+        drop(waker);
     }
 
     /// The application is told why it is not given these records.

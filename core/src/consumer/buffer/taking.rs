@@ -150,9 +150,26 @@ impl Buffer {
     /// What the application sees of it; `None` if all its records are before the offset that was asked for, or
     /// that error was told already.
     pub(super) fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
+        self.show_as(pool, item, |claim, span| self.is_unreadable(claim, span))
+    }
+
+    /// The same; `unreadable` hears of what cannot be opened.
+    pub(super) fn show_as(
+        &self,
+        pool: &Pool,
+        item: Item,
+        unreadable: impl FnOnce(&Arc<Claim>, Option<Span>),
+    ) -> Option<Result<Batch>> {
         let opened = match item {
             Item::Error(e) => Err(e),
             Item::Taken(Taken { what: What::Notice(notice), .. }) => Err(notice.tell()?),
+            Item::Taken(Taken { what: What::Returned(batch), .. }) => {
+                if batch.standing() == Standing::Left {
+                    return None;
+                }
+                batch.put_aside(i64::MIN, false);
+                return Some(Ok(batch));
+            }
             // This is the application's thread: a panic of a codec becomes an error.
             Item::Taken(Taken {
                 what: What::Batch(fetched),
@@ -173,7 +190,7 @@ impl Buffer {
                     (Ok(batch), Some(marks), Some(span)) if batch.is_empty() => {
                         marks.done(span, span.next);
                     }
-                    (Err(_), Some(_), _) => self.is_unreadable(&claim, span),
+                    (Err(_), Some(_), _) => unreadable(&claim, span),
                     _ => {}
                 }
                 opened

@@ -33,6 +33,20 @@ impl Wakers {
         None
     }
 
+    /// The one of `who`: to be woken, or dropped, without the lock.
+    pub(super) fn take_of(&mut self, who: u64) -> Option<Waker> {
+        if let Some((_, waker)) = self.one.take_if(|(of, _)| *of == who) {
+            return Some(waker);
+        }
+        let at = self.more.iter().position(|(of, _)| *of == who)?;
+        Some(self.more.swap_remove(at).1)
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.one.is_none() && self.more.is_empty()
+    }
+
     /// All of them, to be woken without the lock.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let Self { one, more } = std::mem::take(self);
@@ -66,8 +80,12 @@ mod tests {
         assert!(wakers.keep(1, waker(0)).is_none() && wakers.keep(2, waker(1)).is_none());
         assert!(wakers.knows(1, &waker(0)) && !wakers.knows(2, &waker(0)));
         assert!(wakers.keep(1, waker(2)).is_some() && wakers.keep(2, waker(3)).is_some());
+        assert!(wakers.keep(3, waker(0)).is_none() && wakers.take_of(4).is_none());
+        assert!(wakers.take_of(3).is_some() && wakers.take_of(3).is_none() && !wakers.is_empty());
+        assert!(wakers.take_of(1).is_some_and(|taken| taken.will_wake(&waker(2))));
+        assert!(wakers.keep(1, waker(2)).is_none());
         wakers.take().for_each(Waker::wake);
-        assert_eq!(wakers.take().count(), 0);
+        assert!(wakers.take().count() == 0 && wakers.is_empty());
         assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [0, 0, 1, 1]);
     }
 }

@@ -24,6 +24,8 @@ struct Room {
     share: usize,
     /// The reader has nothing to take, and nothing is on its way.
     dry: bool,
+    /// Nothing is on its way.
+    quiet: bool,
 }
 
 impl Fetcher {
@@ -55,13 +57,14 @@ impl Fetcher {
         // would reserve memory that the others need.
         ready.sort_by_key(|leader| self.sources.get(leader).map_or(0, |source| source.asked));
         let bytes = free.saturating_sub(in_flight);
-        let mut room = Room { bytes, share: self.share(), dry: dry && in_flight == 0 };
+        let quiet = in_flight == 0;
+        let mut room = Room { bytes, share: self.share(), dry: dry && quiet, quiet };
         // Nothing that could be taken is no news then.
         let mut marks = Marks { dry: !dry, ..Marks::default() };
         for leader in ready {
             let Some(asked) = self.ask(leader, room, &mut marks, now) else { continue };
             room.bytes = room.bytes.saturating_sub(asked);
-            room.dry = false;
+            (room.dry, room.quiet) = (false, false);
         }
         let in_flight = reserved(self);
         marks.free = marks.free.map(|free| free.saturating_add(in_flight));
@@ -101,7 +104,8 @@ impl Fetcher {
         let reading = &self.reading;
         let queue = |slot: &SlotId| {
             let reading = reading.get(*slot)?;
-            let (queued, lags, reader) = (reading.queued, reading.lags, Reader::Shared);
+            let (queued, lags) = (reading.queued, reading.lags);
+            let reader = if queued.own { Reader::Own } else { Reader::Shared };
             let moved = queued.moved.unwrap_or(now);
             Some(Queued { bytes: queued.bytes, largest: queued.largest, reader, lags, moved })
         };
@@ -111,6 +115,15 @@ impl Fetcher {
             queue(slot).is_some_and(|q| source.ahead.is_over(q.bytes, q.largest, &limits))
         };
         let mut out: BTreeSet<SlotId> = source.holding.iter().filter(is_over).copied().collect();
+        let is_own = |slot: &&SlotId| reading.get(**slot).is_some_and(|r| r.queued.own);
+        // Who reads one partition alone waits for that one, whatever is there of others.
+        let is_empty = |slot: &&SlotId| !source.holding.contains(*slot);
+        let waiting = source.lagging.iter().filter(is_empty).any(|slot| is_own(&slot));
+        let dry = room.dry || room.quiet && waiting;
+        if dry && room.bytes < limits.least {
+            // Memory is full, of what nobody takes: no more of that.
+            out.extend(source.holding.iter().filter(is_own));
+        }
         let over_and_lagging = out.intersection(&source.lagging).count();
         let lagging = source.lagging.len() - over_and_lagging;
         let all = source.wanted.len() - out.len();
@@ -120,10 +133,10 @@ impl Fetcher {
             lagging,
             idle: all - lagging,
             taken: source.taken,
-            // Whoever waits has taken all there is, as long as readers take from all partitions.
-            waiting: false,
+            // Who reads all partitions has taken all there is if he waits.
+            waiting,
             room: room.bytes.min(room.share.max(least)),
-            dry: room.dry,
+            dry,
             largest: source.largest,
         };
         let low = source.ahead.low(source.largest, &limits);
