@@ -25,7 +25,7 @@ pub fn short(
     leader: Kind,
     killed: Kind,
 ) -> Result<Verdict, String> {
-    // sarama speaks neither of the protocols that are asked for here with all others.
+    // sarama has no next generation, and tells nothing of its commits: its groups are those of `foreign_members`.
     let kinds: Vec<_> = programs.kinds().into_iter().filter(|k| *k != Kind::Sarama).collect();
     let mut group = Group::start(setting, programs)?;
     let first = group.join(leader, None)?;
