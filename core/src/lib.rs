@@ -89,7 +89,7 @@ pub use cluster::{BrokerHealth, BrokerView, ClusterView, PartitionView, TopicVie
 pub use config::{Acks, ClusterChange, Endpoint, InDoubt, Isolation, Partitioner, Start};
 pub use consumer::{
     Assignor, Batch, BatchRecord, Commit, Consumer, ConsumerBuilder, ConsumerControl, Event,
-    GroupProtocol, RecordStream, Records, Standing, TopicPartition,
+    GroupProtocol, PartitionStream, RecordStream, Records, Standing, StreamEnd, TopicPartition,
 };
 pub use environment::{BoxFuture, Dialer, Environment, EnvironmentBuilder, TcpDialer, Transport};
 pub use error::{BrokerCode, Error, ErrorKind, ErrorScope, Result, Undelivered};

@@ -163,6 +163,21 @@ impl Batch {
         }
     }
 
+    /// The same from its first record on that is not finished; `None` if there is none.
+    pub(crate) fn unfinished(mut self) -> Option<Self> {
+        let span = self.span.as_mut()?;
+        let first = self.claim.marks()?.owed(span)?;
+        span.first = first;
+        let done = self.records.iter().skip(self.skip).take_while(|r| r.offset() < first).count();
+        self.skip += done;
+        if self.is_empty() {
+            // Behind its last record there may be offsets that hold nothing.
+            self.ack();
+            return None;
+        }
+        Some(self)
+    }
+
     /// The records in order.
     pub fn iter(&self) -> Records<'_> {
         let mut records = self.records.iter();

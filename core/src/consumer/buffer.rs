@@ -4,13 +4,14 @@
 //! Here is what the fetcher does with it; [`taking`] and [`commands`] are the application's side.
 
 mod commands;
+mod parts;
 mod queue;
 mod ring;
 mod seat;
 mod taking;
 mod wakers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ use super::budget::Budget;
 use super::slot::SlotId;
 use crate::caught;
 use crate::config::{ConsumerConfig, Start};
+use crate::consumer::WHO;
 use crate::consumer::marks::Attention;
 use crate::error::Error;
 use crate::protocol::NO_EPOCH;
@@ -27,6 +29,7 @@ use crate::protocol::NO_EPOCH;
 use queue::{Notice, Shelf, Shelves};
 use wakers::Wakers;
 
+pub(super) use parts::{Back, Part, Unreadable};
 pub(super) use queue::{Amount, ENTRY_BYTES, Fetched, Then};
 use seat::Seat;
 pub(super) use seat::{Lease, Presence};
@@ -79,6 +82,8 @@ struct State {
     commands: Vec<Command>,
     marks: Marks,
     wakers: Wakers,
+    /// The number of who was given a partition for himself last.
+    takers: u64,
     /// Somebody waits for a position that may be reached without a batch.
     watched: bool,
     /// Of a member of a group.
@@ -94,8 +99,12 @@ pub(super) struct Survey {
     pub(super) amounts: Vec<Amount>,
     /// How many bytes may come.
     pub(super) free: usize,
-    /// There is nothing that a reader could take: only what is paused.
+    /// There is nothing that a reader could take: only what is paused, or a stream's.
     pub(super) dry: bool,
+    /// Partitions that somebody reads alone, and whether he waits and has nothing.
+    pub(super) own: BTreeMap<SlotId, bool>,
+    /// How many bytes may be queued of each of those.
+    pub(super) own_share: usize,
 }
 
 /// When the fetcher is to be woken, although it is told nothing.
@@ -191,7 +200,10 @@ impl Buffer {
             }
         }
         let (amounts, free) = (state.shelves.take_amounts(), self.budget.free());
-        Survey { amounts, free, dry: state.is_dry() }
+        let own =
+            state.shelves.takers().map(|(slot, taker)| (slot, taker.starves(&state.shelves, slot)));
+        let own = own.collect();
+        Survey { amounts, free, dry: state.is_dry(), own, own_share: self.own_share(&state) }
     }
 
     /// Wakes the fetcher when any of this has come about since the last [`Self::survey`]; earlier marks do not
@@ -246,8 +258,10 @@ impl Buffer {
     /// The partition does not exist any more. Batches of it that are buffered are still handed out.
     pub(super) fn retire(&self, slot: SlotId) {
         let mut state = self.lock();
+        let is_own = state.taker(slot).is_some();
         let ready = state.shelves.retire(slot);
-        Self::notify(state, ready, false);
+        // Who takes it is to hear of its end.
+        Self::notify(state, ready || is_own, false);
     }
 
     /// Adds batches that were fetched, and wakes who waits in `next`. `next`: where reading goes on, behind these and
@@ -267,7 +281,7 @@ impl Buffer {
             false => state.shelves.push(slot, incarnation, fetched, (next, end)),
         };
         match pushed {
-            Ok((ready, moved)) => Self::notify(state, ready, moved),
+            Ok((ready, moved)) => Self::notify_of(state, slot, (ready, moved)),
             Err(unwanted) => {
                 drop(state);
                 drop(unwanted);
@@ -345,6 +359,20 @@ impl Buffer {
             }
         }
         renewed
+    }
+
+    /// The same where it is about one partition: who takes that is woken, and of the others only who waits for positions.
+    fn notify_of(mut state: MutexGuard<'_, State>, slot: SlotId, (ready, moved): (bool, bool)) {
+        let who = state.taker(slot).unwrap_or(WHO);
+        let all = ready && who == WHO || moved && state.watched;
+        state.watched &= !all;
+        let of = [(ready && who != WHO).then_some(who), all.then_some(WHO)];
+        let wakers = of.map(|who| who.and_then(|who| state.wakers.take_of(who)));
+        drop(state);
+        for waker in wakers.into_iter().flatten() {
+            // One that panics must not end the fetcher.
+            let _ = caught::call(move || waker.wake());
+        }
     }
 
     /// Wakes who waits in `next`, with the lock given back: a waker is the application's code. `ready`: there is

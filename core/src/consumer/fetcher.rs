@@ -158,6 +158,9 @@ pub(super) struct Fetcher {
     sources: BTreeMap<i32, Source>,
     /// Where partitions are read from since the buffer was told.
     moves: Vec<(SlotId, i32)>,
+    /// Partitions that somebody reads alone, and whether he waits and has nothing; and how much may be queued of each.
+    own: BTreeMap<SlotId, bool>,
+    own_share: usize,
     /// Number of responses so far: the clock of the partitions' turns.
     responses: u64,
     /// Number of requests so far: the clock of the brokers' turns.
@@ -194,6 +197,8 @@ impl Fetcher {
             shunned: BTreeSet::new(),
             sources: BTreeMap::new(),
             moves: Vec::new(),
+            own: BTreeMap::new(),
+            own_share: usize::MAX,
             responses: 0,
             requests: 0,
             troubles: Troubles::default(),

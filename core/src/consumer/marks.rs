@@ -279,6 +279,15 @@ impl Marks {
         self.lock().open.values().any(Open::is_in_hand)
     }
 
+    /// From where on a span is not finished; `None`: all of it is.
+    pub(crate) fn owed(&self, span: &Span) -> Option<i64> {
+        let mut ledger = self.lock();
+        let (first, next) = ledger.part(span, span.first, span.next)?;
+        cut_range(&mut ledger, span, first, next);
+        let is_of = |(_, open): &(&i64, &Open)| Arc::ptr_eq(&open.walk, &span.walk);
+        ledger.open.range(first..next).find(is_of).map(|(at, _)| *at)
+    }
+
     /// Up to where the application has worked, or does still: the end of what is in hand, or of what is finished without a
     /// gap; `None` if it was given nothing.
     pub(crate) fn worked(&self, incarnation: u64) -> Option<i64> {

@@ -14,6 +14,7 @@ mod fetch;
 mod fetcher;
 pub(crate) mod group;
 mod marks;
+mod partition_stream;
 mod position;
 mod reading;
 mod slot;
@@ -44,6 +45,7 @@ pub use event::Event;
 use group::task::Contact;
 pub use group::{Assignor, Commit, GroupProtocol};
 pub(crate) use marks::{Marks, Span};
+pub use partition_stream::{PartitionStream, StreamEnd};
 pub use stream::{BatchRecord, RecordStream};
 
 /// A partition of a topic.

@@ -316,6 +316,8 @@ pub(super) struct Source {
     pub(super) version: Option<i16>,
     /// How many bytes the request in flight may bring; 0: none is.
     pub(super) in_flight: usize,
+    /// Since when none is.
+    pub(super) rests: Option<Instant>,
     /// The number of the consumer's last request to it, by [`Fetcher`](super::fetcher::Fetcher)'s count; 0:
     /// none yet.
     pub(super) asked: u64,

@@ -18,6 +18,10 @@
 //! 4. A reader that has nothing to read is never refused a Fetch because others do not read what they have.
 //!
 //! What is paused is neither left out nor queued: it waits for the application, and not the application for it.
+//!
+//! Who reads one partition alone (a stream) and who reads all the others wait for different things, so they do not wait for
+//! each other: what is queued of a stream's partition says nothing of the others, and the other way round. A stream's
+//! partition is asked for until a share of the memory is queued of it.
 
 use std::time::Duration;
 
@@ -53,7 +57,7 @@ const STUCK: Duration = Duration::from_millis(100);
 pub(crate) enum Reader {
     /// Whoever asks the consumer for the next batch.
     Shared,
-    /// One that reads nothing else: a stream, or a worker that has it for now.
+    /// One that reads nothing else: a stream.
     Own,
     /// Nobody: it is paused.
     Nobody,
@@ -66,6 +70,8 @@ pub(crate) struct Queued {
     /// The largest batch that was seen of it.
     pub(crate) largest: usize,
     pub(crate) reader: Reader,
+    /// So much is queued that no more is asked for, by the share of memory that its reader has.
+    pub(crate) is_over: bool,
     /// There are records beyond what is queued, or it is not known that there are none.
     pub(crate) lags: bool,
     /// When something of it was taken last, or it ceased to be empty.
@@ -80,10 +86,10 @@ pub(crate) struct View<'a> {
     /// that lag, or of which nothing is known yet, and the others.
     pub(crate) lagging: usize,
     pub(crate) idle: usize,
+    /// How many that lag, and that somebody reads who reads nothing else: likewise, and not in `lagging`.
+    pub(crate) own: usize,
     /// Bytes that were taken since the last Fetch was sent.
     pub(crate) taken: usize,
-    /// Somebody who reads from this broker's partitions waits, and nothing is queued that he could take.
-    pub(crate) waiting: bool,
     /// How many bytes may come, by the memory that all of the consumer's brokers share.
     pub(crate) room: usize,
     /// A reader waits, nothing is queued for anybody, and nothing is on its way: whatever memory is used, one Fetch has to go.
@@ -98,7 +104,7 @@ pub(crate) enum Plan {
     Ask {
         max_bytes: usize,
         max_wait: Duration,
-        /// Name only those that do not lag.
+        /// Name none that lag, but those that somebody reads who reads nothing else.
         idle_only: bool,
     },
     /// Not now. To be looked at again when anything of the view changes but `taken`, when no more than
@@ -175,20 +181,20 @@ impl ReadAhead {
         let response = self.response(view.largest, limits);
         let stuck = |queued: &Queued| now.saturating_duration_since(queued.moved) >= STUCK;
         let over = |queued: &Queued| self.is_over(queued.bytes, queued.largest, limits);
-        let may_stick = |queued: &Queued| queued.reader == Reader::Own;
         let read = || view.queues.iter().filter(|queued| queued.reader != Reader::Nobody);
-        // One whose reader does not come does not stand for what the others have.
-        let counts = |queued: &Queued| !(may_stick(queued) && stuck(queued));
-        let queued: usize = read().filter(|q| counts(q)).map(|queued| queued.bytes).sum();
-        let enough = !view.waiting && view.lagging > 0 && queued > response + response / 2;
-        let names_lagging = view.lagging > 0 && !enough;
+        let shared = || view.queues.iter().filter(|queued| queued.reader == Reader::Shared);
+        let queued: usize = shared().map(|queued| queued.bytes).sum();
+        let enough = view.lagging > 0 && queued > response + response / 2;
+        let names_lagging = view.lagging > 0 && !enough || view.own > 0;
         if view.idle == 0 && !names_lagging {
-            // What counts now may be stuck by then, and does not count any more.
-            let until = read().filter(|q| counts(q) && may_stick(q)).map(|q| q.moved + STUCK).min();
-            return (Plan::Wait(until.filter(|_| enough)), None, None);
+            return (Plan::Wait(None), None, None);
         }
         // What has to be read before those that are left out can be asked for.
-        let in_the_way = || read().filter(|q| if enough { counts(q) } else { q.lags && over(q) });
+        let is_in_the_way = |q: &&Queued| match enough {
+            true => q.reader == Reader::Shared,
+            false => q.lags && (q.is_over || over(q)),
+        };
+        let in_the_way = || read().filter(is_in_the_way);
         let leaves_out = enough || in_the_way().next().is_some();
         let (mut max_wait, mut held, mut next) = (limits.max_wait, None, None);
         if leaves_out {

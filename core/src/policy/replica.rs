@@ -31,7 +31,9 @@ const SHUNNED_MAX: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Default)]
 pub(crate) struct Replica {
     lease: Option<Lease>,
+    /// One that made trouble, and one that metadata does not have: what is known of one says nothing of the other.
     shunned: Option<Shunned>,
+    stranger: Option<Shunned>,
 }
 
 #[derive(Debug)]
@@ -52,8 +54,16 @@ struct Shunned {
     until: Instant,
     /// How often in a row it made trouble.
     times: u32,
-    /// That is not its trouble: metadata does not have it.
-    unknown: bool,
+}
+
+impl Shunned {
+    /// Once more, if it is the same as before.
+    fn again(before: Option<&Self>, broker: i32, now: Instant, rng: &mut impl Rng) -> Self {
+        let times = before.filter(|before| before.broker == broker).map_or(0, |s| s.times);
+        let pause = SHUNNED_MAX.min(SHUNNED * 2u32.saturating_pow(times.min(16)));
+        let until = now + pause.mul_f64(rng.random_range(0.8..1.0));
+        Self { broker, until, times: times.saturating_add(1) }
+    }
 }
 
 impl Replica {
@@ -95,13 +105,13 @@ impl Replica {
         if self.is_shunned(named, now) || named == leader || named < 0 || from != leader {
             return false;
         }
-        self.shun(named, true, now, rng);
+        self.stranger = Some(Shunned::again(self.stranger.as_ref(), named, now, rng));
         true
     }
 
     /// Metadata has changed: whom it has now is as good as any.
     pub(crate) fn meets(&mut self, is_known: impl Fn(i32) -> bool) {
-        self.shunned.take_if(|shunned| shunned.unknown && is_known(shunned.broker));
+        self.stranger.take_if(|stranger| is_known(stranger.broker));
     }
 
     /// The replica that was named is read from this offset on, and the leader has what lies before `end`.
@@ -161,23 +171,21 @@ impl Replica {
         if self.lease.take_if(|lease| lease.broker == at).is_none() {
             return;
         }
-        self.shun(at, false, now, rng);
+        self.shunned = Some(Shunned::again(self.shunned.as_ref(), at, now, rng));
     }
 
-    fn shun(&mut self, broker: i32, unknown: bool, now: Instant, rng: &mut impl Rng) {
-        let times = self.shunned.as_ref().filter(|s| s.broker == broker).map_or(0, |s| s.times);
-        let pause = SHUNNED_MAX.min(SHUNNED * 2u32.saturating_pow(times.min(16)));
-        let until = now + pause.mul_f64(rng.random_range(0.8..1.0));
-        self.shunned = Some(Shunned { broker, until, times: times.saturating_add(1), unknown });
+    /// Both of them.
+    fn avoided(&self) -> impl Iterator<Item = &Shunned> {
+        self.shunned.iter().chain(&self.stranger)
     }
 
     /// Whether the leader may be told the rack. A request has one for all of its partitions.
     pub(crate) fn tells_rack(&self, now: Instant) -> bool {
-        self.shunned.as_ref().is_none_or(|shunned| shunned.until <= now)
+        self.avoided().all(|shunned| shunned.until <= now)
     }
 
     fn is_shunned(&self, broker: i32, now: Instant) -> bool {
-        self.shunned.as_ref().is_some_and(|s| s.broker == broker && now < s.until)
+        self.avoided().any(|shunned| shunned.broker == broker && now < shunned.until)
     }
 }
 
@@ -342,6 +350,25 @@ mod tests {
         assert!(replica.tells_rack(now + secs(30)));
         assert!(replica.stranger((LEADER, NEAR), LEADER, now + secs(30), &mut rng));
         assert!(!replica.tells_rack(now + secs(77)));
+    }
+
+    /// Two brokers, or one of which both is true.
+    #[test]
+    fn s26_trouble_is_not_forgotten_for_a_broker_that_nobody_knows() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(7));
+        let mut replica = near(now, &mut rng);
+        replica.trouble(NEAR, now, &mut rng);
+        assert!(replica.stranger((LEADER, 3), LEADER, now, &mut rng));
+        replica.meets(|_| true);
+        assert!(!replica.tells_rack(now), "the other one made trouble");
+        assert!(!replica.told((LEADER, NEAR), EPOCH, now, &mut rng));
+        // It makes trouble again: for twice as long, whoever was met in between.
+        let now = now + secs(30);
+        assert!(replica.told((LEADER, NEAR), EPOCH, now, &mut rng));
+        assert!(replica.stranger((LEADER, 3), LEADER, now, &mut rng));
+        replica.meets(|_| true);
+        replica.trouble(NEAR, now, &mut rng);
+        assert!(!replica.tells_rack(now + secs(40)) && replica.tells_rack(now + secs(60)));
     }
 
     #[test]

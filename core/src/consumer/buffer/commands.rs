@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::queue::Dropped;
 use super::{Begin, Buffer, Command, Key, State};
 use crate::config::Start;
-use crate::consumer::TopicPartition;
 use crate::consumer::slot::SlotId;
+use crate::consumer::{StreamEnd, TopicPartition};
 use crate::error::{Error, ErrorKind, Result};
 
 impl State {
     /// The number of a partition that is read.
-    fn slot(&self, topic: &str, partition: i32) -> Result<SlotId> {
+    pub(super) fn slot(&self, topic: &str, partition: i32) -> Result<SlotId> {
         if self.closed {
             return Err(Error::closed("consumer"));
         }
@@ -22,8 +22,14 @@ impl State {
     }
 
     /// A partition is read no more, which the fetcher is to hear of.
-    pub(super) fn leave(&mut self, slot: SlotId, topic: &str, partition: i32) -> Dropped {
-        let dropped = self.shelves.take_out(slot);
+    pub(super) fn leave(
+        &mut self,
+        slot: SlotId,
+        topic: &str,
+        partition: i32,
+        why: StreamEnd,
+    ) -> Dropped {
+        let dropped = self.shelves.take_out(slot, why);
         self.commands.push(Command::Unassign { slot, key: (Arc::from(topic), partition) });
         dropped
     }
@@ -151,9 +157,10 @@ impl Buffer {
             if state.shelves.find(topic, *partition) != Some(slot) {
                 continue;
             }
-            dropped.push(state.leave(slot, topic, *partition));
+            dropped.push(state.leave(slot, topic, *partition, StreamEnd::Left));
         }
-        drop(state);
+        // Those who took one of them are to hear of its end.
+        Self::notify(state, true, false);
         self.wake.notify_one();
         drop(dropped);
         Ok(())

@@ -6,15 +6,17 @@
 //! batches, batches that compaction has emptied) moves the place behind the last entry; behind none, the
 //! position itself. Entries of an earlier incarnation are still handed out and move nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 
 use super::Key;
+use super::parts::{Back, Taker};
 use super::ring::{QUANTUM, Ring};
 use crate::config::Start;
+use crate::consumer::StreamEnd;
 use crate::consumer::claim::Claim;
 use crate::consumer::marks::{Attention, Marks, Place, Span};
 use crate::consumer::slot::SlotId;
@@ -53,8 +55,11 @@ impl Notice {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub(super) enum What {
     Batch(Fetched),
+    /// What was handed out and comes back: nobody has finished it.
+    Returned(Back),
     Notice(Arc<Notice>),
 }
 
@@ -90,7 +95,7 @@ impl Entry {
     fn bytes(&self) -> usize {
         match &self.what {
             What::Batch(fetched) => fetched.raw.payload().len().max(LEAST_BYTES),
-            What::Notice(_) => 0,
+            What::Returned(_) | What::Notice(_) => 0,
         }
     }
 }
@@ -127,6 +132,8 @@ pub(super) struct Shelf {
     pub(super) doubted: Option<Instant>,
     /// A batch of it is worked on, and none is to be taken as long as that is so.
     busy: bool,
+    /// Who takes it, if that is not the consumer itself.
+    pub(super) taker: Option<Taker>,
     in_ring: bool,
     /// It exists no more: what is left is handed out.
     gone: bool,
@@ -156,6 +163,15 @@ impl Shelf {
     /// Nothing of it is handed out now.
     pub(super) fn is_held(&self) -> bool {
         self.paused || self.withheld
+    }
+
+    pub(super) fn has_nothing(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The consumer itself is handed nothing of it: the bytes of such ones are counted apart.
+    fn is_apart(&self) -> bool {
+        self.is_held() || self.taker.is_some()
     }
 
     /// From where the next member of the group is to go on; `None`: nothing is known that is not known there.
@@ -261,10 +277,12 @@ pub(super) struct Shelves {
     by_topic: BTreeMap<Arc<str>, u32>,
     ring: Ring<u32>,
     pub(super) bytes: usize,
-    /// Of these, the bytes of partitions that are paused.
+    /// Of these, the bytes of partitions that are paused, or that somebody else takes than the consumer.
     pub(super) held: usize,
     /// Partitions of which something came or was taken since the fetcher looked.
     amounts: Vec<SlotId>,
+    /// Those that somebody takes who takes nothing else.
+    own: BTreeSet<SlotId>,
     incarnations: u64,
     /// Of a group's consumer: what is done of each partition is kept.
     pub(super) attention: Option<Arc<Attention>>,
@@ -357,6 +375,7 @@ impl Shelves {
                 withheld: false,
                 doubted: None,
                 busy: false,
+                taker: None,
                 in_ring: false,
                 gone: false,
                 drained: 0,
@@ -400,7 +419,7 @@ impl Shelves {
         let Some(shelf) = self.get_mut(slot) else { return false };
         shelf.gone = true;
         if shelf.queue.is_empty() {
-            self.remove(slot);
+            self.remove(slot, StreamEnd::Left);
             self.release(slot);
             return false;
         }
@@ -411,24 +430,57 @@ impl Shelves {
     pub(super) fn pause(&mut self, slot: SlotId, pause: bool) -> bool {
         let shelf = self.get_mut(slot).filter(|shelf| shelf.paused != pause);
         let Some(shelf) = shelf else { return false };
-        let was_held = shelf.is_held();
+        let was_apart = shelf.is_apart();
         shelf.paused = pause;
         shelf.claim.pause(pause);
-        self.hold(slot, was_held);
+        self.count_apart(slot, was_apart);
         true
     }
 
     /// The group takes it away: what the application has of it may be finished, and no more comes.
     pub(super) fn withhold(&mut self, slot: SlotId) {
         let Some(shelf) = self.get_mut(slot) else { return };
-        let was_held = shelf.is_held();
+        let was_apart = shelf.is_apart();
         shelf.withheld = true;
-        self.hold(slot, was_held);
+        self.count_apart(slot, was_apart);
     }
 
-    fn hold(&mut self, slot: SlotId, was_held: bool) {
-        let Some((is_held, bytes)) = self.get(slot).map(|s| (s.is_held(), s.bytes)) else { return };
-        match (was_held, is_held) {
+    /// Somebody takes it from now on who takes nothing else, or nobody does any more.
+    pub(super) fn give_to(&mut self, slot: SlotId, taker: Option<Taker>) {
+        let Some(shelf) = self.get_mut(slot) else { return };
+        let was_apart = shelf.is_apart();
+        let is_own = taker.is_some();
+        shelf.taker = taker;
+        self.count_apart(slot, was_apart);
+        if is_own {
+            self.own.insert(slot)
+        } else {
+            self.own.remove(&slot)
+        };
+    }
+
+    /// Who takes single partitions.
+    pub(super) fn takers(&self) -> impl Iterator<Item = (SlotId, &Taker)> {
+        self.own.iter().filter_map(|slot| Some((*slot, self.get(*slot)?.taker.as_ref()?)))
+    }
+
+    /// How many they are.
+    pub(super) fn own_count(&self) -> usize {
+        self.own.len()
+    }
+
+    /// What was handed out of it is not finished: it comes again, before all others.
+    pub(super) fn return_to(&mut self, slot: SlotId, back: Back) {
+        let Some(shelf) = self.get_mut(slot) else { return };
+        let (incarnation, end) = (shelf.incarnation, shelf.end.unwrap_or(-1));
+        let what = What::Returned(back);
+        shelf.queue.push_front(Entry { incarnation, what, then: Then::Stays, end });
+    }
+
+    fn count_apart(&mut self, slot: SlotId, was_apart: bool) {
+        let counted = self.get(slot).map(|shelf| (shelf.is_apart(), shelf.bytes));
+        let Some((is_apart, bytes)) = counted else { return };
+        match (was_apart, is_apart) {
             (false, true) => self.held += bytes,
             (true, false) => self.held -= bytes,
             _ => {}
@@ -436,12 +488,12 @@ impl Shelves {
     }
 
     /// It is read no more, and nothing of it handed out. Its number is given again after [`Self::release`].
-    pub(super) fn take_out(&mut self, slot: SlotId) -> Dropped {
+    pub(super) fn take_out(&mut self, slot: SlotId, why: StreamEnd) -> Dropped {
         self.forget_name(slot);
-        let Some(shelf) = self.remove(slot) else { return Dropped::default() };
+        let Some(shelf) = self.remove(slot, why) else { return Dropped::default() };
         shelf.claim.leave();
         self.bytes -= shelf.bytes;
-        self.held -= if shelf.is_held() { shelf.bytes } else { 0 };
+        self.held -= if shelf.is_apart() { shelf.bytes } else { 0 };
         Dropped(shelf.queue.into())
     }
 
@@ -460,8 +512,13 @@ impl Shelves {
         }
     }
 
-    fn remove(&mut self, slot: SlotId) -> Option<Shelf> {
+    /// Whoever takes it alone is told why there is no more.
+    fn remove(&mut self, slot: SlotId, why: StreamEnd) -> Option<Shelf> {
         let shelf = self.shelves.get_mut(slot.index())?.take()?;
+        self.own.remove(&slot);
+        if let Some(taker) = &shelf.taker {
+            let _ = taker.end.set(why);
+        }
         let place = self.rows.get_mut(shelf.row as usize)?;
         if let Some(row) = place {
             row.shelves -= 1;
@@ -500,9 +557,9 @@ impl Shelves {
         let bytes = std::mem::take(&mut shelf.bytes);
         let (batches, notices) = std::mem::take(&mut shelf.queue)
             .into_iter()
-            .partition::<Vec<_>, _>(|entry| matches!(entry.what, What::Batch(_)));
+            .partition::<Vec<_>, _>(|entry| !matches!(entry.what, What::Notice(_)));
         shelf.queue = notices.into();
-        let held = if shelf.is_held() { bytes } else { 0 };
+        let held = if shelf.is_apart() { bytes } else { 0 };
         self.bytes -= bytes;
         self.held -= held;
         self.count(slot);
@@ -546,7 +603,7 @@ impl Shelves {
             shelf.queue.push_back(entry);
         }
         shelf.bytes += pushed;
-        let held = if shelf.is_held() { pushed } else { 0 };
+        let held = if shelf.is_apart() { pushed } else { 0 };
         let moved = shelf.goes_on(Then::At(next, epoch));
         self.bytes += pushed;
         self.held += held;
@@ -607,6 +664,10 @@ impl Shelves {
         if !shelf.is_ready() {
             return false;
         }
+        // Whoever takes it waits for no turn.
+        if shelf.taker.is_some() {
+            return true;
+        }
         let row = self.rows.get_mut(shelf.row as usize).and_then(Option::as_mut);
         if let Some(row) = row
             && !std::mem::replace(&mut shelf.in_ring, true)
@@ -637,8 +698,8 @@ impl Shelves {
                 row.ring.leave();
                 continue;
             };
-            let is_held = shelf.is_held();
-            let waits = is_held || shelf.busy;
+            let is_apart = shelf.is_apart();
+            let waits = is_apart || shelf.busy;
             let entry = if waits { None } else { shelf.queue.pop_front() };
             let Some(entry) = entry else {
                 shelf.in_ring = false;
@@ -650,50 +711,65 @@ impl Shelves {
             let turn = if let What::Notice(_) = entry.what { QUANTUM } else { bytes };
             row.ring.took(turn);
             self.ring.took(turn);
-            self.bytes -= bytes;
-            shelf.bytes -= bytes;
-            shelf.drained += bytes;
-            let mut span = None;
-            if entry.incarnation == shelf.incarnation {
-                let from = shelf.position.map(|at| (at, shelf.epoch));
-                if let (What::Batch(fetched), Then::At(to, epoch)) = (&entry.what, entry.then) {
-                    let from = from.unwrap_or((fetched.from, NO_EPOCH));
-                    let marks = shelf.claim.marks();
-                    span = marks.map(|marks| marks.handed(shelf.incarnation, from, (to, epoch)));
-                }
-                shelf.moves(entry.then);
-            }
-            let taken = Taken {
-                key: shelf.key.clone(),
-                what: entry.what,
-                end: entry.end,
-                claim: Arc::clone(&shelf.claim),
-                span,
-                bytes,
-                source: shelf.source,
-                queued: self.bytes,
-            };
             if shelf.queue.is_empty() {
-                if shelf.queue.capacity() > KEPT_ENTRIES {
-                    shelf.queue = VecDeque::new();
-                }
                 shelf.in_ring = false;
                 row.ring.leave();
                 if row.ring.is_empty() {
                     row.in_ring = false;
                     self.ring.leave();
                 }
-                if shelf.gone {
-                    self.remove(slot);
-                    self.release(slot);
-                    return Some(taken);
-                }
             }
-            if bytes > 0 {
-                self.count(slot);
-            }
-            return Some(taken);
+            return self.took(slot, entry);
         }
+    }
+
+    /// Takes the next entry of one partition, for who takes nothing else.
+    pub(super) fn pop_of(&mut self, slot: SlotId) -> Option<Taken> {
+        let entry = self.get_mut(slot).filter(|shelf| shelf.is_ready())?.queue.pop_front()?;
+        self.took(slot, entry)
+    }
+
+    /// An entry was taken off its queue.
+    fn took(&mut self, slot: SlotId, entry: Entry) -> Option<Taken> {
+        let bytes = entry.bytes();
+        let apart = if self.get(slot)?.is_apart() { bytes } else { 0 };
+        self.bytes -= bytes;
+        self.held -= apart;
+        let queued = self.bytes;
+        let shelf = self.get_mut(slot)?;
+        shelf.bytes -= bytes;
+        shelf.drained += bytes;
+        let mut span = None;
+        if entry.incarnation == shelf.incarnation {
+            let from = shelf.position.map(|at| (at, shelf.epoch));
+            if let (What::Batch(fetched), Then::At(to, epoch)) = (&entry.what, entry.then) {
+                let from = from.unwrap_or((fetched.from, NO_EPOCH));
+                let marks = shelf.claim.marks();
+                span = marks.map(|marks| marks.handed(shelf.incarnation, from, (to, epoch)));
+            }
+            shelf.moves(entry.then);
+        }
+        let taken = Taken {
+            key: shelf.key.clone(),
+            what: entry.what,
+            end: entry.end,
+            claim: Arc::clone(&shelf.claim),
+            span,
+            bytes,
+            source: shelf.source,
+            queued,
+        };
+        let is_empty = shelf.queue.is_empty();
+        if is_empty && shelf.queue.capacity() > KEPT_ENTRIES {
+            shelf.queue = VecDeque::new();
+        }
+        if is_empty && shelf.gone {
+            self.remove(slot, StreamEnd::Left);
+            self.release(slot);
+        } else if bytes > 0 {
+            self.count(slot);
+        }
+        Some(taken)
     }
 }
 

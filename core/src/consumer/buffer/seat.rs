@@ -2,17 +2,17 @@
 //! anything may be handed out at all, what the application is told of it between two batches, and whether it is still
 //! there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::queue::Dropped;
-use super::{Begin, Buffer, Key, State};
-use crate::consumer::claim::Claim;
+use super::{Begin, Buffer, Key, State, Unreadable};
 use crate::consumer::event::Event;
-use crate::consumer::marks::{Attention, Place, Span};
+use crate::consumer::marks::{Attention, Place};
 use crate::consumer::slot::SlotId;
+use crate::consumer::{StreamEnd, WHO};
 
 /// Until when partitions may be handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,20 +22,39 @@ pub(in crate::consumer) enum Lease {
     Over,
 }
 
-/// Whether the application is there.
+/// Whether somebody who reads is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::consumer) struct Presence {
-    /// How often it has asked for the next.
+pub(in crate::consumer) struct Reader {
+    /// How often he has asked for the next.
     pub(in crate::consumer) asks: u64,
-    /// It waits, or what it was given last was nothing.
+    /// He waits, or what he was given last was nothing.
     pub(in crate::consumer) waits: bool,
+}
+
+/// Whether the application is there: who reads the consumer, and who reads single partitions, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::consumer) struct Presence {
+    pub(in crate::consumer) asks: u64,
+    pub(in crate::consumer) waits: bool,
+    own: BTreeMap<u64, Reader>,
+}
+
+impl Presence {
+    pub(in crate::consumer) fn readers(&self) -> impl Iterator<Item = (u64, Reader)> {
+        let all = Reader { asks: self.asks, waits: self.waits };
+        [(WHO, all)].into_iter().chain(self.own.iter().map(|(who, reader)| (*who, *reader)))
+    }
+
+    pub(in crate::consumer) fn reader(&self, who: u64) -> Option<Reader> {
+        self.readers().find(|(of, _)| *of == who).map(|(_, reader)| reader)
+    }
 }
 
 /// See the module.
 pub(super) struct Seat {
     pub(super) attention: Arc<Attention>,
     lease: Lease,
-    presence: Presence,
+    presence: Reader,
     /// What it was not told yet, with their numbers.
     events: VecDeque<(u64, Event)>,
     numbers: u64,
@@ -47,7 +66,7 @@ pub(super) struct Seat {
     /// At the end it is waited for what the application has in hand.
     waits_for_hand: bool,
     /// What could not be opened counts as in hand, until the application has heard why and asks for the next.
-    unreadable: Option<(Arc<Claim>, Span)>,
+    unreadable: Option<Unreadable>,
 }
 
 impl Seat {
@@ -55,7 +74,7 @@ impl Seat {
         Self {
             attention: Arc::clone(attention),
             lease: Lease::Over,
-            presence: Presence::default(),
+            presence: Reader::default(),
             events: VecDeque::new(),
             numbers: 0,
             takes_events: false,
@@ -70,10 +89,8 @@ impl Seat {
     pub(super) fn asks(&mut self, takes_events: bool) -> Option<Event> {
         self.presence.asks += 1;
         self.presence.waits = true;
-        if let Some((claim, span)) = self.unreadable.take()
-            && let Some(marks) = claim.marks()
-        {
-            marks.done(&span, span.next);
+        if let Some(unreadable) = self.unreadable.take() {
+            unreadable.done();
         }
         self.takes_events |= takes_events;
         self.done = self.done.max(self.told);
@@ -130,19 +147,20 @@ impl Buffer {
             state.shelves.withhold(slot);
             state.changed(slot);
         }
-        drop(state);
+        // Streams of these are to hear of their end.
+        Self::notify(state, true, false);
         self.wake.notify_one();
     }
 
-    /// These are somebody else's, or nobody's.
-    pub(in crate::consumer) fn give_up(&self, partitions: &[Key]) {
+    /// These are somebody else's, or nobody's. Their streams are told so.
+    pub(in crate::consumer) fn give_up(&self, partitions: &[Key], why: StreamEnd) {
         let mut state = self.lock();
         let mut dropped: Vec<Dropped> = Vec::new();
         for (topic, partition) in partitions {
             let Some(slot) = state.shelves.find(topic, *partition) else { continue };
-            dropped.push(state.leave(slot, topic, *partition));
+            dropped.push(state.leave(slot, topic, *partition, why));
         }
-        drop(state);
+        Self::notify(state, true, false);
         self.wake.notify_one();
         drop(dropped);
     }
@@ -210,15 +228,25 @@ impl Buffer {
     }
 
     pub(in crate::consumer) fn presence(&self) -> Presence {
-        self.lock().seat.as_ref().map(|seat| seat.presence).unwrap_or_default()
+        let state = self.lock();
+        let Some(seat) = &state.seat else { return Presence::default() };
+        let Reader { asks, waits } = seat.presence;
+        let own = state.shelves.takers().map(|(_, taker)| (taker.who, taker.presence));
+        Presence { asks, waits, own: own.collect() }
     }
 
-    /// Whether the application has handed records on one by one since the last look.
-    pub(in crate::consumer) fn has_moved(&self) -> bool {
+    /// Which readers have handed records on one by one since the last look.
+    pub(in crate::consumer) fn moved(&self) -> Vec<u64> {
         let state = self.lock();
-        let moved = |slot| state.shelves.get(slot).is_some_and(|shelf| shelf.has_moved());
+        let moved = |slot: SlotId| {
+            let shelf = state.shelves.get(slot).filter(|shelf| shelf.has_moved())?;
+            Some(shelf.taker.as_ref().map_or(WHO, |taker| taker.who))
+        };
         // All are looked at, so that none is news the next time.
-        state.shelves.iter().fold(false, |any, (_, slot)| moved(slot) || any)
+        let mut moved: Vec<u64> =
+            state.shelves.iter().filter_map(|(_, slot)| moved(slot)).collect();
+        moved.dedup();
+        moved
     }
 
     /// The application waits no more, and has nothing in hand: its time runs from now on.
@@ -229,10 +257,11 @@ impl Buffer {
     }
 
     /// The application is told why it is not given these records.
-    pub(super) fn is_unreadable(&self, claim: &Arc<Claim>, span: Option<Span>) {
-        if let (Some(seat), Some(span)) = (&mut self.lock().seat, span) {
-            seat.unreadable = Some((Arc::clone(claim), span));
-        }
+    pub(super) fn is_unreadable(&self, unreadable: Unreadable) {
+        let mut state = self.lock();
+        let old = state.seat.as_mut().map(|seat| seat.unreadable.replace(unreadable));
+        drop(state);
+        drop(old);
     }
 
     /// The broker of a partition does not know its topic since then, or it does.

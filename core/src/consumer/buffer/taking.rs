@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::queue::{Fetched, Taken, What};
-use super::{Buffer, Key, State};
+use super::{Back, Buffer, Key, State, Unreadable};
 use crate::caught;
 use crate::cluster::Pool;
 use crate::consumer::TopicPartition;
@@ -150,9 +150,31 @@ impl Buffer {
     /// What the application sees of it; `None` if all its records are before the offset that was asked for, or
     /// that error was told already.
     pub(super) fn show(&self, pool: &Pool, item: Item) -> Option<Result<Batch>> {
+        self.show_as(pool, item, |unreadable| self.is_unreadable(unreadable))
+    }
+
+    /// The same; `unreadable` hears of what cannot be opened.
+    pub(super) fn show_as(
+        &self,
+        pool: &Pool,
+        item: Item,
+        unreadable: impl FnOnce(Unreadable),
+    ) -> Option<Result<Batch>> {
         let opened = match item {
             Item::Error(e) => Err(e),
             Item::Taken(Taken { what: What::Notice(notice), .. }) => Err(notice.tell()?),
+            Item::Taken(Taken { what: What::Returned(back), .. }) => {
+                back.put_aside(false);
+                return match back {
+                    back if back.is_left() => None,
+                    Back::Batch(batch) => Some(Ok(batch)),
+                    Back::Unreadable(told) => {
+                        let error = told.error.clone();
+                        unreadable(told);
+                        Some(Err(error))
+                    }
+                };
+            }
             // This is the application's thread: a panic of a codec becomes an error.
             Item::Taken(Taken {
                 what: What::Batch(fetched),
@@ -173,7 +195,11 @@ impl Buffer {
                     (Ok(batch), Some(marks), Some(span)) if batch.is_empty() => {
                         marks.done(span, span.next);
                     }
-                    (Err(_), Some(_), _) => self.is_unreadable(&claim, span),
+                    (Err(error), Some(_), Some(span)) => {
+                        let (error, claim, span) =
+                            (error.clone(), Arc::clone(&claim), span.clone());
+                        unreadable(Unreadable { error, claim, span });
+                    }
                     _ => {}
                 }
                 opened

@@ -1,5 +1,6 @@
 //! Those who wait for something to be handed out: a consumer, and whoever takes from a part of it. Mostly one.
 
+use std::collections::BTreeMap;
 use std::task::Waker;
 
 /// Who waits, by the number of who takes: at most one waker for each.
@@ -7,36 +8,41 @@ use std::task::Waker;
 pub(super) struct Wakers {
     /// The first of them: with one, nothing is allocated.
     one: Option<(u64, Waker)>,
-    more: Vec<(u64, Waker)>,
+    more: BTreeMap<u64, Waker>,
 }
 
 impl Wakers {
-    fn iter(&self) -> impl Iterator<Item = &(u64, Waker)> {
-        self.one.iter().chain(&self.more)
-    }
-
     /// Whether this waker of `who` is known already.
     pub(super) fn knows(&self, who: u64, waker: &Waker) -> bool {
-        self.iter().any(|(of, known)| *of == who && known.will_wake(waker))
+        let one = self.one.as_ref().filter(|(of, _)| *of == who).map(|(_, waker)| waker);
+        one.or_else(|| self.more.get(&who)).is_some_and(|known| known.will_wake(waker))
     }
 
     /// Keeps a waker of `who`. Gives the one that it replaces, which is not to be dropped under a lock.
     pub(super) fn keep(&mut self, who: u64, waker: Waker) -> Option<Waker> {
-        let known = self.one.iter_mut().chain(&mut self.more).find(|(of, _)| *of == who);
-        if let Some((_, known)) = known {
+        let one = self.one.as_mut().filter(|(of, _)| *of == who).map(|(_, waker)| waker);
+        if let Some(known) = one.or_else(|| self.more.get_mut(&who)) {
             return Some(std::mem::replace(known, waker));
         }
         match self.one {
             None => self.one = Some((who, waker)),
-            Some(_) => self.more.push((who, waker)),
+            Some(_) => drop(self.more.insert(who, waker)),
         }
         None
+    }
+
+    /// The one of `who`: to be woken, or dropped, without the lock.
+    pub(super) fn take_of(&mut self, who: u64) -> Option<Waker> {
+        if let Some((_, waker)) = self.one.take_if(|(of, _)| *of == who) {
+            return Some(waker);
+        }
+        self.more.remove(&who)
     }
 
     /// All of them, to be woken without the lock.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let Self { one, more } = std::mem::take(self);
-        one.into_iter().chain(more).map(|(_, waker)| waker)
+        one.map(|(_, waker)| waker).into_iter().chain(more.into_values())
     }
 }
 
@@ -66,6 +72,10 @@ mod tests {
         assert!(wakers.keep(1, waker(0)).is_none() && wakers.keep(2, waker(1)).is_none());
         assert!(wakers.knows(1, &waker(0)) && !wakers.knows(2, &waker(0)));
         assert!(wakers.keep(1, waker(2)).is_some() && wakers.keep(2, waker(3)).is_some());
+        assert!(wakers.keep(3, waker(0)).is_none() && wakers.take_of(4).is_none());
+        assert!(wakers.take_of(3).is_some() && wakers.take_of(3).is_none());
+        assert!(wakers.take_of(1).is_some_and(|taken| taken.will_wake(&waker(2))));
+        assert!(wakers.keep(1, waker(2)).is_none());
         wakers.take().for_each(Waker::wake);
         assert_eq!(wakers.take().count(), 0);
         assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [0, 0, 1, 1]);

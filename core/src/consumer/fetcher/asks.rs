@@ -1,14 +1,19 @@
 //! Whom to ask now, and for what: one Fetch for each broker that has none in flight, if there is room for what it
 //! may bring, and none of the policies has it wait.
+//!
+//! A partition that somebody reads alone (a stream) is fetched ahead within its share of the memory, whatever is queued of the
+//! others. Where memory is full, only for those is anything fetched who wait, and have nothing: else what nobody takes
+//! would grow beyond all bounds, a response for each of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
 use super::Fetcher;
+use super::nearer::REST;
 use crate::cluster::BudgetKind;
 use crate::consumer::buffer::Marks;
-use crate::consumer::reading::Source;
+use crate::consumer::reading::{Source, Waits};
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
 use crate::metrics::limited;
@@ -22,8 +27,10 @@ struct Room {
     bytes: usize,
     /// The most that one broker may bring.
     share: usize,
-    /// The reader has nothing to take, and nothing is on its way.
+    /// Who reads what no stream has, has nothing to take.
     dry: bool,
+    /// Nothing is on its way.
+    quiet: bool,
 }
 
 impl Fetcher {
@@ -55,13 +62,13 @@ impl Fetcher {
         // would reserve memory that the others need.
         ready.sort_by_key(|leader| self.sources.get(leader).map_or(0, |source| source.asked));
         let bytes = free.saturating_sub(in_flight);
-        let mut room = Room { bytes, share: self.share(), dry: dry && in_flight == 0 };
+        let mut room = Room { bytes, share: self.share(), dry, quiet: in_flight == 0 };
         // Nothing that could be taken is no news then.
         let mut marks = Marks { dry: !dry, ..Marks::default() };
         for leader in ready {
             let Some(asked) = self.ask(leader, room, &mut marks, now) else { continue };
             room.bytes = room.bytes.saturating_sub(asked);
-            room.dry = false;
+            room.quiet = false;
         }
         let in_flight = reserved(self);
         marks.free = marks.free.map(|free| free.saturating_add(in_flight));
@@ -72,6 +79,7 @@ impl Fetcher {
     /// take.
     fn survey(&mut self, now: Instant) -> (usize, bool) {
         let survey = self.buffer.survey(&std::mem::take(&mut self.moves));
+        self.see_streams(survey.own, survey.own_share);
         for amount in survey.amounts {
             let slot = amount.slot;
             self.reading.holds(&amount, now);
@@ -90,6 +98,29 @@ impl Fetcher {
         (survey.free, survey.dry)
     }
 
+    /// Which partitions have a stream, and which of those waits and has nothing. What may come of one at once is its share of
+    /// the memory, of which the broker is to hear.
+    fn see_streams(&mut self, own: BTreeMap<SlotId, bool>, share: usize) {
+        let other_share = std::mem::replace(&mut self.own_share, share) != share;
+        let before = std::mem::replace(&mut self.own, own);
+        let now = &self.own;
+        let gone = before.keys().filter(|slot| !now.contains_key(*slot));
+        let come = now.keys().filter(|slot| other_share || !before.contains_key(*slot));
+        let changed: Vec<SlotId> = gone.chain(come).copied().collect();
+        for slot in changed {
+            let waits = self.reading.get(slot).map(|reading| reading.waits);
+            if let Some(Waits::Fetch(leader)) = waits {
+                self.tell(slot, leader);
+            }
+        }
+    }
+
+    /// How much of a partition one response may bring.
+    pub(super) fn most_of(&self, slot: SlotId) -> usize {
+        let most = self.buffer.config.max_partition_bytes;
+        if self.own.contains_key(&slot) { most.min(self.own_share) } else { most }
+    }
+
     /// Asks one broker, if it is time. Gives how many bytes it may bring.
     fn ask(&mut self, leader: i32, room: Room, marks: &mut Marks, now: Instant) -> Option<usize> {
         let limits = self.limits(room.share);
@@ -98,32 +129,49 @@ impl Fetcher {
             self.wake_at = earlier(self.wake_at, Some(at));
             return None;
         }
-        let reading = &self.reading;
+        let (reading, streams, own_share) = (&self.reading, &self.own, self.own_share);
         let queue = |slot: &SlotId| {
             let reading = reading.get(*slot)?;
-            let (queued, lags, reader) = (reading.queued, reading.lags, Reader::Shared);
-            let moved = queued.moved.unwrap_or(now);
-            Some(Queued { bytes: queued.bytes, largest: queued.largest, reader, lags, moved })
+            let is_own = streams.contains_key(slot);
+            let reader = if is_own { Reader::Own } else { Reader::Shared };
+            let (bytes, largest, lags) =
+                (reading.queued.bytes, reading.queued.largest, reading.lags);
+            let moved = reading.queued.moved.unwrap_or(now);
+            Some(Queued {
+                bytes,
+                largest,
+                reader,
+                is_over: is_own && bytes >= own_share
+                    || source.ahead.is_over(bytes, largest, &limits),
+                lags,
+                moved,
+            })
         };
         let queues: Vec<Queued> = source.holding.iter().filter_map(queue).collect();
-        let queued: usize = queues.iter().map(|queued| queued.bytes).sum();
-        let is_over = |slot: &&SlotId| {
-            queue(slot).is_some_and(|q| source.ahead.is_over(q.bytes, q.largest, &limits))
-        };
+        let shared = queues.iter().filter(|queued| queued.reader == Reader::Shared);
+        let queued: usize = shared.map(|queued| queued.bytes).sum();
+        let is_over = |slot: &&SlotId| queue(slot).is_some_and(|queued| queued.is_over);
         let mut out: BTreeSet<SlotId> = source.holding.iter().filter(is_over).copied().collect();
-        let over_and_lagging = out.intersection(&source.lagging).count();
-        let lagging = source.lagging.len() - over_and_lagging;
-        let all = source.wanted.len() - out.len();
         let least = source.ahead.least(source.largest, &limits);
+        let mut dry = room.quiet && room.dry;
+        if !streams.is_empty() && room.quiet && room.bytes < least {
+            let waits = |slot: &&SlotId| streams.get(slot).copied().unwrap_or(room.dry);
+            out.extend(source.wanted.iter().filter(|slot| !waits(slot)));
+            dry = out.len() < source.wanted.len();
+        }
+        let over_and_lagging = out.intersection(&source.lagging).count();
+        let is_asked_for = |slot: &&SlotId| source.lagging.contains(slot) && !out.contains(slot);
+        let own: Vec<SlotId> = streams.keys().filter(is_asked_for).copied().collect();
+        let lagging = source.lagging.len() - over_and_lagging - own.len();
+        let idle = source.wanted.len() - out.len() - lagging - own.len();
         let view = View {
             queues: &queues,
             lagging,
-            idle: all - lagging,
+            idle,
+            own: own.len(),
             taken: source.taken,
-            // Whoever waits has taken all there is, as long as readers take from all partitions.
-            waiting: false,
             room: room.bytes.min(room.share.max(least)),
-            dry: room.dry,
+            dry,
             largest: source.largest,
         };
         let low = source.ahead.low(source.largest, &limits);
@@ -147,13 +195,13 @@ impl Fetcher {
             }
         };
         // Where there is something in what is named the broker answers at once.
-        let waits = lagging == 0 || idle_only;
+        let waits = (lagging == 0 || idle_only) && own.is_empty();
         if let Some(at) = source.trickle.not_before(now).filter(|_| waits) {
             self.wake_at = earlier(self.wake_at, Some(at));
             return None;
         }
         if idle_only {
-            out.extend(&source.lagging);
+            out.extend(source.lagging.iter().filter(|slot| !streams.contains_key(slot)));
         }
         let retry = match self.pay(leader, &out, now) {
             Ok(retry) => retry,
@@ -163,7 +211,10 @@ impl Fetcher {
                 return None;
             }
         };
-        self.leave_out(leader, out);
+        self.leave_out(leader, out, now);
+        if self.sources.get_mut(&leader)?.rests.take().is_some_and(|since| now >= since + REST) {
+            self.has_rested(leader, now);
+        }
         let source = self.sources.get_mut(&leader)?;
         source.ahead.sent(now);
         source.taken = 0;
@@ -192,18 +243,25 @@ impl Fetcher {
         self.survey(now);
         let limits = self.limits(self.share());
         let Some(source) = self.sources.get_mut(&leader) else { return };
-        let (asked, taken, waited) = (source.in_flight, source.taken, source.holding.is_empty());
+        // What lies in a stream's queue says nothing of the others, nor of how it is read.
+        let waits = |slot: &SlotId| self.own.get(slot).copied().unwrap_or(false);
+        let waited = source.holding.iter().all(|slot| self.own.contains_key(slot))
+            && (self.own.is_empty() || source.wanted.iter().any(waits));
+        let (asked, taken) = (source.in_flight, source.taken);
         let took = now.saturating_duration_since(sent);
         source.ahead.answered(&Came { bytes, asked, took, taken, waited }, &limits);
     }
 
     /// Of what is wanted of a broker, these are left out of the next Fetch, and no others.
-    fn leave_out(&mut self, leader: i32, out: BTreeSet<SlotId>) {
+    fn leave_out(&mut self, leader: i32, out: BTreeSet<SlotId>, now: Instant) {
         let Some(source) = self.sources.get_mut(&leader) else { return };
         out.difference(&source.out).for_each(|slot| source.session.unwant(*slot));
         let again: Vec<SlotId> = source.out.difference(&out).copied().collect();
         source.out = out;
-        again.into_iter().for_each(|slot| self.tell(slot, leader));
+        for slot in again {
+            self.tell(slot, leader);
+            self.is_asked_again(slot, now);
+        }
     }
 
     /// A request in which every partition is tried again is paid from the retry budget. Gives whether it is

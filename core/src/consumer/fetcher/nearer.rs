@@ -2,14 +2,19 @@
 //! [`policy::replica`](crate::policy::replica) says so. Whatever a replica answers that is no record, or does not
 //! answer, is nothing to the application: the leader is asked, from the same position.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Asked, Fetcher};
-use crate::consumer::reading::{Reading, Waits};
+use crate::consumer::reading::{Reading, Source, Waits};
 use crate::consumer::slot::SlotId;
 use crate::environment::earlier;
 use crate::metrics::limited;
 use crate::policy::metadata_refresh::RefreshReason;
+
+/// A broker that was not asked for so long was not asked all the time: how far a replica is says nothing then.
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 impl Fetcher {
     /// Whom a partition is to be read from.
@@ -96,6 +101,25 @@ impl Fetcher {
         true
     }
 
+    /// A broker is asked for a partition that was left out until now: if it is a replica, its time begins.
+    pub(super) fn is_asked_again(&mut self, slot: SlotId, now: Instant) {
+        let is_near = |reading: &Reading| reading.replica.until(now).is_some();
+        if self.reading.get(slot).is_some_and(is_near)
+            && let Some(reading) = self.reading.get_mut(slot)
+        {
+            reading.replica.waits(now);
+        }
+    }
+
+    /// The same where nothing was asked of a broker for some time.
+    pub(super) fn has_rested(&mut self, broker: i32, now: Instant) {
+        let is_of = |slot: &SlotId| {
+            self.reading.get(*slot).is_some_and(|reading| reading.waits == Waits::Fetch(broker))
+        };
+        let slots: Vec<SlotId> = self.leases.iter().map(|(_, slot)| *slot).filter(is_of).collect();
+        slots.into_iter().for_each(|slot| self.is_asked_again(slot, now));
+    }
+
     fn shuns(&mut self, slot: SlotId, replica: i32, now: Instant) {
         let Some(reading) = self.reading.get_mut(slot) else { return };
         reading.replica.trouble(replica, now, &mut self.rng);
@@ -114,9 +138,15 @@ impl Fetcher {
             let Some(reading) = self.reading.get_mut(slot) else { continue };
             let at = reading.next.map_or(i64::MAX, |at| at.offset);
             let (queued, waits) = (reading.queued.bytes, reading.waits);
-            // One that is not asked, as the partition is paused or enough of it is queued, is not behind.
+            // One that is not asked, as the partition is paused, enough of it or of others is queued, or the next Fetch
+            // has to wait, is not behind.
             if let Some(replica) = reading.replica.behind(at, now) {
-                if waits == Waits::Fetch(replica) && queued == 0 {
+                let is_asked = |source: &Source| {
+                    let between = source.rests.is_some_and(|since| now < since + REST);
+                    (source.in_flight > 0 || between) && source.session.asked(slot).is_some()
+                };
+                let is_asked = self.sources.get(&replica).is_some_and(is_asked);
+                if waits == Waits::Fetch(replica) && queued == 0 && is_asked {
                     self.shuns(slot, replica, now);
                     continue;
                 }

@@ -106,7 +106,7 @@ impl Fetcher {
             offset: from.offset,
             fetched_epoch: from.epoch,
             leader_epoch: epoch,
-            max_bytes: int(self.buffer.config.max_partition_bytes),
+            max_bytes: int(self.most_of(slot)),
         };
         let source = self.sources.entry(leader).or_default();
         for (set, is_in) in [

@@ -64,6 +64,7 @@ impl Fetcher {
                 }
                 let source = self.sources.entry(leader).or_default();
                 source.in_flight = 0;
+                source.rests = Some(now);
                 let before = source.version;
                 source.version = version.or(before);
                 if before != source.version {
@@ -415,6 +416,7 @@ impl Fetcher {
         }
         self.pool.metrics().records_fetched(size);
         charge.add(fetched.len() * ENTRY_BYTES);
+        self.part_from(charge, part.slot, size, &mut fetched);
         let ends = ((next.offset, next.epoch), end);
         self.buffer.push(part.slot, part.incarnation, fetched, ends);
         if let Some(error) = damaged {
@@ -422,6 +424,20 @@ impl Fetcher {
             self.buffer.tell(error, &[(part.slot, part.incarnation)], Then::Stays);
         }
         moved
+    }
+
+    /// What lies in the queue of a stream lies there for as long as that likes, and would keep a response that has come for
+    /// others. So where much is kept it is copied, unless somebody waits for it.
+    fn part_from(&self, charge: &Charge, slot: SlotId, size: usize, fetched: &mut [Fetched]) {
+        let budget = &self.buffer.budget;
+        let lies = self.own.get(&slot) == Some(&false) && size < charge.bytes() / 2;
+        if !lies || budget.held() <= self.buffer.config.buffer_memory / 2 {
+            return;
+        }
+        for Fetched { raw, frame, .. } in fetched {
+            *raw = raw.copied(self.pool.buffers(), |chunk| budget.pin_chunk(chunk));
+            *frame = raw.len_bytes();
+        }
     }
 
     /// The leader's log differs from what was read: an election made a replica the leader that lacked some of

@@ -777,3 +777,33 @@ async fn a_look_at_epochs_is_over_also_if_reading_has_gone_on_meanwhile() {
     assert!(!set.reading(0).looking);
     assert_eq!(set.reading(0).next, Some(Position::at(200, 3)));
 }
+
+/// While enough of others is queued, or the next Fetch has to wait, nobody asks a replica: it is not behind for that.
+#[tokio::test(start_paused = true)]
+async fn s26_a_replica_that_is_not_asked_is_not_behind() {
+    let mut set = led_by(&[1]);
+    let (slot, now, leader) = (set.slot(0), set.now(), set.fetcher.leader(&key(0)).unwrap());
+    let Fetcher { rng, reading, leases, .. } = &mut set.fetcher;
+    let reading = reading.get_mut(slot).unwrap();
+    reading.next = Some(Position::at(0, -1));
+    reading.lags = true;
+    assert!(reading.replica.told((leader.0, 2), leader, now, rng));
+    reading.replica.expects(0, 10, now);
+    leases.insert((now + secs(10), slot));
+    set.fetcher.settle(now);
+    assert_eq!(set.wanted(2), [slot]);
+    for _ in 0..3 {
+        tokio::time::advance(secs(11)).await;
+        set.fetcher.settle(set.now());
+        assert!(set.fetcher.shunned.is_empty() && set.wanted(2) == [slot]);
+    }
+    // It is asked, and another partition brings all that comes.
+    let (now, Fetcher { rng, sources, .. }) = (set.now(), &mut set.fetcher);
+    let source = sources.get_mut(&2).unwrap();
+    let due = session::Event::Due { ids: false, supported: true };
+    assert!(matches!(source.session.on(due, now, rng), Action::Send(_)));
+    source.in_flight = 1;
+    tokio::time::advance(secs(11)).await;
+    set.fetcher.settle(set.now());
+    assert_eq!((set.fetcher.shunned.len(), set.wanted(1)), (1, vec![slot]));
+}

@@ -239,7 +239,7 @@ impl Classic {
         match event {
             Event::Tick => {}
             Event::Asks => self.asks(now),
-            Event::Away => self.application.away(now),
+            Event::Away { since } => self.application.away(since),
             Event::Coordinator { to, outcome } => self.looked_up(to, &outcome, now, rng, &mut out),
             Event::CoordinatorLost { found } => {
                 if self.coordinator.found() == Some(found) {

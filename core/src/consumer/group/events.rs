@@ -58,8 +58,11 @@ pub(crate) enum Event<A> {
     /// reports this. The first one makes the consumer a member; so does one after it left because none came.
     Asks,
     /// The application was given something, or has stopped waiting, or waits only because it has not acknowledged
-    /// what it has. From here on [`Settings::max_poll_interval`] runs until it asks again.
-    Away,
+    /// what it has. From then on [`Settings::max_poll_interval`] runs until it asks again. Where several read for it, the one
+    /// counts that is away for the longest, whatever the others ask for.
+    Away {
+        since: Instant,
+    },
     /// The coordinator was looked up: NONE, or why not.
     Coordinator {
         to: RequestId,

@@ -78,9 +78,9 @@ impl Application {
         self.state = Presence::Waits;
     }
 
-    pub(super) fn away(&mut self, now: Instant) {
+    pub(super) fn away(&mut self, since: Instant) {
         if self.state == Presence::Waits {
-            self.state = Presence::AwaySince(now);
+            self.state = Presence::AwaySince(since);
         }
     }
 

@@ -36,6 +36,7 @@ use crate::config::Start;
 use crate::consumer::buffer::{Buffer, Key, Lease, Presence};
 use crate::consumer::event::Event;
 use crate::consumer::marks::Attention;
+use crate::consumer::{StreamEnd, WHO};
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
@@ -203,6 +204,8 @@ pub(crate) struct Member {
     nameless_until: Option<Instant>,
     offsets: Offsets,
     presence: Presence,
+    /// Since when who reads is away, by number: the consumer, and streams of single partitions.
+    away: BTreeMap<u64, Instant>,
     halted: bool,
     lease: Lease,
     /// When the consumer is closed, at the latest.
@@ -300,6 +303,7 @@ impl Member {
             givings: Vec::new(),
             nameless_until: None,
             presence: Presence::default(),
+            away: BTreeMap::new(),
             halted: false,
             lease: Lease::Over,
             closes: None,
@@ -428,26 +432,50 @@ impl Member {
         let keys: Vec<Key> = self.parts.keys().cloned().collect();
         let told = self.told_of(&keys);
         self.parts.clear();
-        self.buffer.give_up(&keys);
+        self.buffer.give_up(&keys, StreamEnd::Lost);
         self.buffer.announce(Event::Lost(actions::named(&told)));
         self.first_seen.clear();
         self.presence = Presence::default();
+        self.away.clear();
         (self.closes, self.closing) = (None, false);
         self.learn();
     }
 
-    /// Whether the application is there.
+    /// Whether the application is there. Each of those who read for it has a clock of his own: one that waits, or comes again
+    /// and again, says nothing of another one that hangs.
     fn see_application(&mut self) {
+        let now = self.env.now();
         let seen = self.buffer.presence();
-        let before = std::mem::replace(&mut self.presence, seen);
         // Who takes a batch apart asks for each of its records, and only for the next batch here.
-        let moved = self.buffer.has_moved();
-        let asked = seen.asks != before.asks || moved;
-        if asked {
+        let moved = self.buffer.moved();
+        let before = std::mem::replace(&mut self.presence, seen);
+        let (mut asked, mut away) = (false, BTreeMap::new());
+        for (who, reader) in self.presence.readers() {
+            let was = before.reader(who);
+            let has_asked = was.is_none_or(|was| was.asks != reader.asks) || moved.contains(&who);
+            asked |= has_asked;
+            // The consumer itself has no clock until it has asked once.
+            let has_clock = who != WHO || reader.asks > 0;
+            if has_clock && !reader.waits {
+                let since = self.away.get(&who).filter(|_| !has_asked).copied();
+                away.insert(who, since.unwrap_or(now));
+            }
+        }
+        let others = std::mem::replace(&mut self.away, away);
+        // One that hung is gone: those who are left count.
+        let is_gone = others.keys().any(|who| self.presence.reader(*who).is_none());
+        if asked || is_gone {
             self.tell(events::Event::Asks);
         }
-        if !seen.waits && (asked || before.waits) {
-            self.tell(events::Event::Away);
+        if !self.away.is_empty() && (asked || is_gone || others.len() != self.away.len()) {
+            self.tell_absence(now);
+        }
+    }
+
+    fn tell_absence(&mut self, now: Instant) {
+        let since = self.away.values().min().copied();
+        if let Some(since) = since.or((!self.presence.waits).then_some(now)) {
+            self.tell(events::Event::Away { since });
         }
     }
 

@@ -11,13 +11,12 @@ fn ms(n: u64) -> Duration {
 
 /// Something is queued of a partition that lags, and it was read from just now.
 fn queued(bytes: usize, moved: Instant) -> Queued {
-    Queued { bytes, largest: 0, reader: Reader::Shared, lags: true, moved }
+    Queued { bytes, largest: 0, reader: Reader::Shared, is_over: false, lags: true, moved }
 }
 
 /// So many that lag, and so many that do not, may be asked for.
 fn view(queues: &[Queued], lagging: usize, idle: usize) -> View<'_> {
-    let [waiting, dry] = [false; 2];
-    View { queues, lagging, idle, taken: 0, waiting, room: usize::MAX, dry, largest: 0 }
+    View { queues, lagging, idle, own: 0, taken: 0, room: usize::MAX, dry: false, largest: 0 }
 }
 
 fn ask(max_wait: u64) -> Plan {
@@ -41,9 +40,10 @@ fn with_enough_queued_nothing_that_lags_is_asked_for() {
     assert_eq!(ahead.plan(&view(&queues, 3, 0), &LIMITS, now), Plan::Wait(None));
     // Not even after a long time in which nobody reads: that is no reason to fetch more.
     assert_eq!(ahead.plan(&view(&queues, 3, 0), &LIMITS, now + ms(5_000)), Plan::Wait(None));
-    // Only where somebody waits for what is not there.
-    let waits = View { waiting: true, ..view(&queues, 3, 0) };
-    assert_eq!(ahead.plan(&waits, &LIMITS, now), ask(500));
+    // Only for who reads one partition alone, and that one only.
+    let own = View { own: 1, ..view(&queues, 3, 0) };
+    let own_only = Plan::Ask { max_bytes: FIRST, max_wait: SHORT, idle_only: true };
+    assert_eq!(ahead.plan(&own, &LIMITS, now), own_only);
     // Those that have nothing new are asked for all the same, after a moment.
     let idle = view(&queues, 3, 1);
     assert_eq!(ahead.plan(&idle, &LIMITS, now), Plan::Wait(Some(now + HOLD)));
@@ -59,14 +59,14 @@ fn what_is_stuck_or_paused_does_not_count() {
     let paused = Queued { reader: Reader::Nobody, ..queued(9 * FIRST, now) };
     assert_eq!(ahead.plan(&view(&[paused], 1, 0), &LIMITS, now), ask(500));
     assert_eq!(ahead.plan(&view(&[paused], 0, 1), &LIMITS, now), ask(500), "it is not left out");
-    // A stream of a partition, of which much or not so much is queued, that is not read.
+    // A stream of a partition, of which much or not so much is queued, that is read or not.
     let own = |bytes, moved| Queued { reader: Reader::Own, ..queued(bytes, moved) };
-    for bytes in [FIRST / 2, FIRST] {
-        let queues = [own(bytes, long_ago), queued(FIRST, now), queued(FIRST / 2 - 1, now)];
-        assert!(matches!(ahead.plan(&view(&queues, 1, 0), &LIMITS, now), Plan::Ask { .. }));
-        let queues = [own(bytes, now - ms(60)), queued(FIRST, now), queued(FIRST / 2, now)];
-        let stuck = Plan::Wait(Some(now + ms(40)));
-        assert_eq!(ahead.plan(&view(&queues, 1, 0), &LIMITS, now), stuck, "it may be by then");
+    for (bytes, moved) in [(FIRST / 2, long_ago), (9 * FIRST, long_ago), (9 * FIRST, now)] {
+        let queues = [own(bytes, moved), queued(FIRST, now), queued(FIRST / 2 - 1, now)];
+        let plan = ahead.plan(&view(&queues, 1, 0), &LIMITS, now);
+        assert!(matches!(plan, Plan::Ask { idle_only: false, .. }), "{plan:?}");
+        let queues = [own(bytes, moved), queued(FIRST, now), queued(FIRST / 2 + 1, now)];
+        assert_eq!(ahead.plan(&view(&queues, 1, 0), &LIMITS, now), Plan::Wait(None));
     }
     // Whoever reads all has enough to read, and memory is not filled because he is slow.
     let queues = [queued(9 * FIRST, long_ago)];
@@ -334,8 +334,7 @@ impl Sim {
             let queues: Vec<Queued> = queues.collect();
             let under = |at: &usize| !ahead.is_over(bytes[*at], 0, &LIMITS);
             let lagging: Vec<usize> = (0..self.hot).filter(under).collect();
-            let waiting = queues.is_empty();
-            let view = View { taken, waiting, ..view(&queues, lagging.len(), 1) };
+            let view = View { taken, ..view(&queues, lagging.len(), 1) };
             if let Plan::Ask { max_bytes, max_wait, idle_only } = ahead.plan(&view, &LIMITS, now) {
                 ahead.sent(now);
                 (taken, seen.requests) = (0, seen.requests + 1);
@@ -384,7 +383,7 @@ proptest! {
         queues in prop::collection::vec((1usize..6 * MIB, 0u8..3, any::<bool>(), 0u64..300), 0..6),
         (lagging, idle) in (0usize..3, 0usize..3),
         taken in 0usize..10 * MIB,
-        waiting: bool,
+        own in 0usize..2,
     ) {
         let now = Instant::now() + ms(1_000);
         let reader = [Reader::Shared, Reader::Own, Reader::Nobody];
@@ -395,13 +394,13 @@ proptest! {
         }).collect();
         let mut ahead = ReadAhead::default();
         ahead.sent(now - ms(300));
-        let view = View { taken, waiting, ..view(&queues, lagging, idle) };
+        let view = View { taken, own, ..view(&queues, lagging, idle) };
         let mut at = now;
         for _ in 0..=queues.len() + 1 {
             match ahead.plan(&view, &LIMITS, at) {
                 Plan::Ask { max_bytes, max_wait, idle_only } => {
                     prop_assert!(max_bytes <= LIMITS.max_bytes && max_wait <= LIMITS.max_wait);
-                    prop_assert!(idle > 0 || (lagging > 0 && !idle_only));
+                    prop_assert!(idle > 0 || own > 0 || (lagging > 0 && !idle_only));
                     prop_assert!(at <= now + HOLD + STUCK);
                     return Ok(());
                 }
@@ -410,9 +409,10 @@ proptest! {
                     at = next;
                 }
                 Plan::Wait(None) => {
-                    prop_assert!(idle == 0);
-                    let all: usize = queues.iter().map(|queued| queued.bytes).sum();
-                    prop_assert!(lagging == 0 || (!waiting && all > FIRST + FIRST / 2));
+                    prop_assert!(idle == 0 && own == 0);
+                    let shared = queues.iter().filter(|queued| queued.reader == Reader::Shared);
+                    let all: usize = shared.map(|queued| queued.bytes).sum();
+                    prop_assert!(lagging == 0 || all > FIRST + FIRST / 2);
                     return Ok(());
                 }
             }

@@ -47,6 +47,7 @@ mod one_brokers_word;
 mod order;
 mod other_cluster;
 mod pace;
+mod partition_streams;
 mod pool;
 mod position;
 mod producer;

@@ -38,6 +38,7 @@ impl Shelves {
             let taken = self.pop()?;
             return Some(match taken.what {
                 What::Batch(fetched) => Ok((taken.key.1, fetched.raw.base_offset)),
+                What::Returned(_) => panic!("nobody returns anything here"),
                 What::Notice(notice) => match notice.tell() {
                     Some(error) => Err(error.kind()),
                     None => continue,

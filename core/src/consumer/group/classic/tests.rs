@@ -194,7 +194,7 @@ pub(super) fn join_refused(code: i16) -> Answer {
 fn nobody_joins_before_the_application_asks() {
     let mut rig = Rig::new(settings());
     rig.on(Event::Tick);
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     assert!(rig.taken().is_empty() && rig.member.next_wake().is_none());
     assert_eq!(rig.member.commits(), Commits::Never);
     rig.on(Event::Asks);

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::machine::{self, Request};
 use super::{Giving, Member, NAMELESS, News, Of, Part as Owned, Stage, leader};
 use crate::caught::caught;
-use crate::consumer::TopicPartition;
 use crate::consumer::buffer::Key;
 use crate::consumer::event::Event;
 use crate::consumer::fetcher::outlook;
@@ -18,6 +17,7 @@ use crate::consumer::group::calls::{Calls, Failure, Membership, Offer};
 use crate::consumer::group::classic;
 use crate::consumer::group::events::{self, Action, Outcome, Part, RequestId, Trouble, Why};
 use crate::consumer::group::wire::{Assignment, Partitions};
+use crate::consumer::{StreamEnd, TopicPartition};
 use crate::error::names::{self as code, NONE};
 use crate::error::{Error, ErrorKind};
 use crate::policy::metadata_refresh::RefreshReason;
@@ -100,7 +100,11 @@ impl Member {
                 let keys: Vec<Key> = parts.iter().map(key).collect();
                 let told = self.told_of(&keys);
                 self.offsets.dropped(&keys, self.buffer.worked(&keys));
-                self.buffer.give_up(&keys);
+                let end = match why {
+                    Why::GivenUp => StreamEnd::GivenUp,
+                    Why::Lost => StreamEnd::Lost,
+                };
+                self.buffer.give_up(&keys, end);
                 for key in &keys {
                     self.parts.remove(key);
                 }

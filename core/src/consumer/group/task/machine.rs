@@ -147,7 +147,7 @@ impl<A> Event<A> {
             }
             Event::Tick => Event::Tick,
             Event::Asks => Event::Asks,
-            Event::Away => Event::Away,
+            Event::Away { since } => Event::Away { since },
             Event::Coordinator { to, outcome } => Event::Coordinator { to, outcome },
             Event::CoordinatorLost { found } => Event::CoordinatorLost { found },
             Event::GaveUp { round } => Event::GaveUp { round },

@@ -102,9 +102,7 @@ impl Member {
         };
         self.replace(machine);
         self.tell(events::Event::Asks);
-        if !self.presence.waits {
-            self.tell(events::Event::Away);
-        }
+        self.tell_absence(now);
     }
 
     /// Answers that are under way have numbers of the machine before.

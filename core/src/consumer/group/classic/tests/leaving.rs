@@ -34,10 +34,10 @@ fn who_does_not_ask_within_the_max_poll_interval_leaves_and_the_next_ask_joins()
     // Waiting for us is no absence.
     live(&mut rig, R * 3);
     assert!(rig.taken().is_empty());
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     live(&mut rig, R / 2);
     // Being given more does not start the clock anew: it has not asked.
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     live(&mut rig, R / 2 - Duration::from_millis(1));
     assert!(rig.taken().is_empty());
     rig.pass(Duration::from_millis(1));
@@ -60,7 +60,7 @@ fn who_does_not_ask_within_the_max_poll_interval_leaves_and_the_next_ask_joins()
 #[test]
 fn who_asks_again_while_it_leaves_joins() {
     let mut rig = Rig::stable(settings(), &[0]);
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     live(&mut rig, R);
     let done = rig.taken();
     let Action::Send { id, .. } = done[1] else { panic!("{done:?}") };
@@ -75,7 +75,7 @@ fn who_asks_again_while_it_leaves_joins() {
 #[test]
 fn a_static_member_that_does_not_ask_stops_telling_that_it_is_there() {
     let mut rig = Rig::stable(fixed(), &[0]);
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     live(&mut rig, R);
     assert_eq!(rig.taken(), [Action::Drop { parts: parts(&[0]), why: Why::Lost }]);
     assert!(rig.member.next_wake().is_none());
@@ -87,7 +87,7 @@ fn a_static_member_that_does_not_ask_stops_telling_that_it_is_there() {
 #[test]
 fn a_join_that_is_parked_when_the_time_is_up_is_abandoned() {
     let mut rig = Rig::stable(settings(), &[0]);
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     rig.beaten(code::REBALANCE_IN_PROGRESS);
     let (join, _) = rig.join();
     for _ in 0..200 {

@@ -424,7 +424,7 @@ impl World {
         let most = if slow { R * 3 / 2 } else { Duration::from_secs(6) };
         let work = most.mul_f64(self.rng.random_range(0.0..1.0));
         self.after(work, Due::Done { who });
-        self.tell(who, Event::Away);
+        self.tell(who, Event::Away { since: self.now });
     }
 
     fn commit(&mut self, who: Who) {

@@ -23,7 +23,7 @@ fn who_does_not_ask_within_the_max_poll_interval_leaves_and_the_next_ask_joins()
         let mut rig = Rig::stable(settings, &[('t', 0)]);
         live(&mut rig, R * 2);
         assert!(rig.taken().is_empty(), "waiting for us is no absence");
-        rig.on(Event::Away);
+        rig.on(Event::Away { since: rig.now });
         live(&mut rig, R - Duration::from_millis(1));
         assert!(rig.taken().is_empty());
         rig.pass(Duration::from_millis(1));
@@ -42,7 +42,7 @@ fn who_does_not_ask_within_the_max_poll_interval_leaves_and_the_next_ask_joins()
 #[test]
 fn who_asks_again_while_it_leaves_joins_behind_it() {
     let mut rig = Rig::stable(settings(), &[('t', 0)]);
-    rig.on(Event::Away);
+    rig.on(Event::Away { since: rig.now });
     live(&mut rig, R);
     let (to, request) = rig.request();
     assert_eq!(request.epoch, -1);
@@ -114,7 +114,7 @@ fn a_close_ends_by_its_deadline_in_any_state() {
             }
             if state >= 7 {
                 rig.taken();
-                rig.on(Event::Away);
+                rig.on(Event::Away { since: rig.now });
                 live(&mut rig, R);
                 if state == 8 {
                     rig.on(Event::Asks);

@@ -1,0 +1,322 @@
+//! One partition read by itself: in order, whoever reads the others, and whatever ends it nothing is lost.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use ottla::testing::Cluster;
+use ottla::{
+    Batch, Client, Commit, Consumer, ErrorKind, Event, PartitionStream, Record, Start, StreamEnd,
+};
+use ottla_scenarios::steps::{acked, cluster, connect, ms, secs, small_batches};
+use ottla_scenarios::virtual_cluster;
+use ottla_scenarios::wait::{until, within};
+
+/// So many records in each of the partitions, each a batch of its own.
+async fn write(cluster: &Cluster, count: usize) {
+    let client = connect(virtual_cluster::client(cluster, 77)).await;
+    let producer = small_batches(&client).build().unwrap();
+    for partition in 0..cluster.partitions("t").unwrap() {
+        for _ in 0..count {
+            acked(&producer, Record::to("t").partition(partition).value(&[7; 700])).await;
+        }
+    }
+}
+
+/// One that reads the two partitions of a topic.
+async fn reader(cluster: &Cluster) -> (Client, Consumer) {
+    let client = connect(virtual_cluster::client(cluster, 1)).await;
+    let parts = [("t", 0, Start::Earliest), ("t", 1, Start::Earliest)];
+    let consumer = client.consumer().assign(parts).build().unwrap();
+    (client, consumer)
+}
+
+fn member(client: &Client, commit: Commit) -> Consumer {
+    client.consumer().group("g").topics(["t"]).commit(commit).build().unwrap()
+}
+
+fn offsets(batch: &Batch) -> Vec<i64> {
+    batch.iter().map(|record| record.offset()).collect()
+}
+
+async fn next(consumer: &mut Consumer) -> (i32, i64) {
+    let batch = within("a batch", consumer.next()).await.unwrap().unwrap();
+    (batch.partition(), batch.base_offset())
+}
+
+async fn next_of(stream: &mut PartitionStream) -> Batch {
+    let batch = within("a batch of its own", stream.next()).await.unwrap().unwrap();
+    assert_eq!((batch.topic(), batch.partition()), (stream.topic(), stream.partition()));
+    batch
+}
+
+/// The offsets of so many batches.
+async fn read(stream: &mut PartitionStream, count: usize) -> Vec<i64> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.extend(offsets(&next_of(stream).await));
+    }
+    all
+}
+
+async fn is_pending(stream: &mut PartitionStream) -> bool {
+    poll_fn(|cx| Poll::Ready(stream.poll_next(cx).is_pending())).await
+}
+
+async fn nothing_comes(consumer: &mut Consumer) {
+    let waits = tokio::time::timeout(secs(5), consumer.next()).await;
+    assert!(waits.is_err(), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_has_its_partition_and_the_consumer_the_others() {
+    let cluster = cluster(3, 2);
+    write(&cluster, 5).await;
+    let (_client, mut consumer) = reader(&cluster).await;
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    for at in 0..5 {
+        assert_eq!(next(&mut consumer).await, (0, at));
+    }
+    nothing_comes(&mut consumer).await;
+    assert_eq!(read(&mut stream, 5).await, [0, 1, 2, 3, 4]);
+    assert!(is_pending(&mut stream).await && stream.end().is_none());
+    // What comes later wakes who reads it, and nobody has to ask the consumer.
+    let waits = tokio::spawn(async move { (offsets(&next_of(&mut stream).await), stream) });
+    write(&cluster, 1).await;
+    let (got, mut stream) = within("the next", waits).await.unwrap();
+    assert_eq!(got, [5]);
+    assert_eq!((next(&mut consumer).await, consumer.position("t", 1)), ((0, 5), Some(6)));
+    within("close", consumer.close()).await.unwrap();
+    assert!(within("the end", stream.next()).await.is_none());
+    assert_eq!(stream.end(), Some(StreamEnd::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_a_stream_has_one_and_is_read() {
+    let cluster = cluster(1, 2);
+    let (_client, mut consumer) = reader(&cluster).await;
+    let kind = |consumer: &mut Consumer, partition| {
+        consumer.partition_stream("t", partition).err().map(|error| error.kind())
+    };
+    assert_eq!(kind(&mut consumer, 2), Some(ErrorKind::UnknownPartition));
+    let stream = consumer.partition_stream("t", 0).unwrap();
+    assert_eq!(kind(&mut consumer, 0), Some(ErrorKind::InvalidArgument));
+    drop(stream);
+    assert_eq!(kind(&mut consumer, 0), None);
+    within("close", consumer.close()).await.unwrap();
+    assert_eq!(kind(&mut consumer, 0), Some(ErrorKind::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_loses_nothing() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 4).await;
+    let (_client, mut consumer) = reader(&cluster).await;
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    assert_eq!(read(&mut stream, 2).await, [0, 1]);
+    // A wait that is given up takes nothing.
+    for _ in 0..3 {
+        let waits = tokio::time::timeout(ms(0), stream.next()).await;
+        if let Ok(batch) = waits {
+            assert_eq!(offsets(&batch.unwrap().unwrap()), [2]);
+            break;
+        }
+    }
+    let position = consumer.position("t", 1).unwrap();
+    drop(stream);
+    let mut rest = Vec::new();
+    while consumer.lag("t", 1) != Some(0) || consumer.lag("t", 0) != Some(0) {
+        let (partition, at) = next(&mut consumer).await;
+        if partition == 1 {
+            rest.push(at);
+        }
+    }
+    assert_eq!(rest, (position..4).collect::<Vec<_>>());
+    // Another one goes on where that was.
+    write(&cluster, 1).await;
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    assert_eq!(read(&mut stream, 1).await, [4]);
+}
+
+/// It is steered as ever, by the consumer.
+#[tokio::test(start_paused = true)]
+async fn pause_seek_and_the_end_of_an_assignment_reach_a_stream() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 5).await;
+    let (_client, mut consumer) = reader(&cluster).await;
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    assert_eq!(read(&mut stream, 2).await, [0, 1]);
+    consumer.pause([("t", 1)]).unwrap();
+    let waits = tokio::time::timeout(secs(5), stream.next()).await;
+    assert!(waits.is_err(), "{waits:?}");
+    let control = consumer.control();
+    let (resumed, got) = tokio::join!(
+        async move {
+            tokio::time::sleep(secs(1)).await;
+            control.resume([("t", 1)])
+        },
+        read(&mut stream, 1)
+    );
+    resumed.unwrap();
+    assert_eq!(got, [2]);
+    consumer.seek("t", 1, Start::Offset(1)).unwrap();
+    assert_eq!(read(&mut stream, 4).await, [1, 2, 3, 4]);
+    let control = consumer.control();
+    let (left, end) = tokio::join!(
+        async move {
+            tokio::time::sleep(secs(1)).await;
+            control.unassign([("t", 1)])
+        },
+        within("its end", stream.next())
+    );
+    left.unwrap();
+    assert!(end.is_none() && stream.end() == Some(StreamEnd::Left));
+    // One of the same name is another one.
+    consumer.assign([("t", 1, Start::Earliest)]).unwrap();
+    assert!(within("its end", stream.next()).await.is_none());
+    let mut other = consumer.partition_stream("t", 1).unwrap();
+    drop(stream);
+    assert_eq!(read(&mut other, 5).await, [0, 1, 2, 3, 4]);
+}
+
+/// Workers have what has no stream.
+#[tokio::test(start_paused = true)]
+async fn a_stream_beside_workers() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 5).await;
+    let (_client, mut consumer) = reader(&cluster).await;
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    let control = consumer.control();
+    let done = std::cell::RefCell::new(Vec::new());
+    let run = consumer.run(4, async |batch: Batch| {
+        assert_eq!(batch.partition(), 0);
+        done.borrow_mut().extend(offsets(&batch));
+        Ok::<_, ottla::Error>(())
+    });
+    let reads = async {
+        let got = read(&mut stream, 5).await;
+        until("the workers' share", || done.borrow().len() == 5).await;
+        control.close().unwrap();
+        (got, stream.next().await.is_none())
+    };
+    let (ran, got) = tokio::join!(within("the end", run), reads);
+    ran.unwrap();
+    assert_eq!(got, (vec![0, 1, 2, 3, 4], true));
+}
+
+/// Who does not read does not keep the others from reading, and little is fetched for him.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_reads_is_in_nobodys_way() {
+    let cluster = cluster(1, 2);
+    let writer = connect(virtual_cluster::client(&cluster, 77)).await;
+    let producer = writer.producer().compression(ottla::Compression::None).build().unwrap();
+    let value = vec![7; 100 << 10];
+    for _ in 0..100 {
+        for partition in 0..2 {
+            acked(&producer, Record::to("t").partition(partition).value(&value[..])).await;
+        }
+    }
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let parts = [("t", 0, Start::Earliest), ("t", 1, Start::Earliest)];
+    let builder = client.consumer().assign(parts).max_bytes(1 << 20).buffer_memory(2 << 20);
+    let mut consumer = builder.build().unwrap();
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    for at in 0..100 {
+        assert_eq!(next(&mut consumer).await, (0, at));
+    }
+    // And the other way round: what nobody takes of the consumer is not in the stream's way.
+    let wrote = async {
+        for _ in 0..100 {
+            acked(&producer, Record::to("t").partition(0).value(&value[..])).await;
+        }
+    };
+    wrote.await;
+    assert_eq!(read(&mut stream, 100).await, (0..100).collect::<Vec<_>>());
+    assert_eq!(next(&mut consumer).await, (0, 100));
+}
+
+/// What a stream has been asked for is committed, and a group that takes the partition away ends it with a word.
+#[tokio::test(start_paused = true)]
+async fn a_group_commits_what_streams_have_done_and_ends_them() {
+    let cluster = cluster(3, 2);
+    write(&cluster, 4).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let mut consumer = member(&client, Commit::Marks);
+    let assigned = within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let Event::Assigned(parts) = assigned else { panic!("{assigned:?}") };
+    assert_eq!(parts.len(), 2);
+    let mut streams: Vec<PartitionStream> =
+        (0..2).map(|p| consumer.partition_stream("t", p).unwrap()).collect();
+    assert_eq!(read(&mut streams[0], 3).await, [0, 1, 2]);
+    assert_eq!(read(&mut streams[1], 2).await, [0, 1]);
+    let committed = |partition| {
+        let group = cluster.group("g").unwrap();
+        group.committed("t", partition).map_or(0, |at| at.offset)
+    };
+    within("a commit", consumer.commit()).await.unwrap();
+    assert_eq!((committed(0), committed(1)), (2, 1), "what is in hand is not done");
+    // Another member: one of the partitions goes there, and the consumer tells it.
+    let other = connect(virtual_cluster::client(&cluster, 2)).await;
+    let mut other = member(&other, Commit::Marks);
+    let tells = async {
+        loop {
+            let event = within("news of the group", consumer.next_event()).await;
+            if let Event::GivingUp { partitions, .. } = event.unwrap().unwrap() {
+                break partitions;
+            }
+        }
+    };
+    let given = tells.await;
+    assert!(!given.is_empty());
+    // They are asked for the next: what was in hand is done.
+    for stream in &mut streams {
+        let is_given = given.iter().any(|part| part.partition == stream.partition());
+        if is_given {
+            assert!(within("its end", stream.next()).await.is_none());
+            assert_eq!(stream.end(), Some(StreamEnd::GivenUp));
+        }
+    }
+    let first = async {
+        loop {
+            let event = within("the other's", other.next_event()).await.unwrap().unwrap();
+            if let Event::Batch(batch) = event {
+                break (batch.partition(), batch.base_offset());
+            }
+        }
+    };
+    let drives = async { while consumer.next_event().await.is_some() {} };
+    let (partition, at) = tokio::select! {
+        biased;
+        first = first => first,
+        () = drives => panic!("it was closed"),
+    };
+    assert!(given.iter().any(|part| part.partition == partition));
+    assert_eq!(at, [3, 2][partition as usize]);
+}
+
+/// Nobody has finished what a stream had in hand when it was dropped, unless that was said.
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_had_in_hand_comes_again() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 4).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let mut consumer = member(&client, Commit::Marks);
+    within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let mut stream = consumer.partition_stream("t", 0).unwrap();
+    assert_eq!(read(&mut stream, 2).await, [0, 1]);
+    drop(stream);
+    assert_eq!(next(&mut consumer).await, (0, 1));
+    let mut stream = consumer.partition_stream("t", 0).unwrap();
+    let batch = next_of(&mut stream).await;
+    assert_eq!(batch.base_offset(), 2);
+    batch.ack();
+    drop((stream, batch));
+    assert_eq!(next(&mut consumer).await, (0, 3));
+    // After a seek it is not wanted.
+    let mut stream = consumer.partition_stream("t", 0).unwrap();
+    consumer.seek("t", 0, Start::Offset(0)).unwrap();
+    assert_eq!(read(&mut stream, 1).await, [0]);
+    consumer.seek("t", 0, Start::Offset(2)).unwrap();
+    drop(stream);
+    assert_eq!(next(&mut consumer).await, (0, 2));
+    within("close", consumer.close()).await.unwrap();
+}
