@@ -320,3 +320,90 @@ async fn what_a_stream_had_in_hand_comes_again() {
     assert_eq!(next(&mut consumer).await, (0, 2));
     within("close", consumer.close()).await.unwrap();
 }
+
+/// Who waits for positions hears of one that a stream has reached.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_positions_ends_where_a_stream_reaches_the_last() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 2).await;
+    let (_client, mut consumer) = reader(&cluster).await;
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    let part = ottla::TopicPartition { topic: "t".into(), partition: 1 };
+    let ends = [(part, 2)];
+    assert_eq!((next(&mut consumer).await, next(&mut consumer).await), ((0, 0), (0, 1)));
+    let reads = async {
+        tokio::time::sleep(secs(5)).await;
+        read(&mut stream, 2).await
+    };
+    let (end, got) = tokio::join!(within("the end", consumer.next_until(&ends)), reads);
+    assert!(end.is_none() && got == [0, 1]);
+}
+
+/// One that waits does not stand for one that has a batch in hand and does not come back.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_hangs_is_noticed_whatever_the_others_do() {
+    let cluster = cluster(1, 2);
+    write(&cluster, 2).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let builder = client.consumer().group("g").topics(["t"]).max_poll_interval(secs(20));
+    let mut consumer = builder.build().unwrap();
+    within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let mut stream = consumer.partition_stream("t", 1).unwrap();
+    assert_eq!(offsets(&next_of(&mut stream).await), [0]);
+    let lost = async {
+        loop {
+            match consumer.next_event().await.unwrap().unwrap() {
+                Event::Lost(parts) => break parts.len(),
+                _ => continue,
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(secs(60), lost).await.expect("it is noticed"), 2);
+    assert!(within("its end", stream.next()).await.is_none());
+    assert_eq!(stream.end(), Some(StreamEnd::Lost));
+}
+
+/// What a stream had in hand when it was dropped is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_dropped_behind_a_close_keeps_nobody() {
+    let cluster = cluster(1, 1);
+    write(&cluster, 3).await;
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let mut consumer = member(&client, Commit::Marks);
+    within("an assignment", consumer.next_event()).await.unwrap().unwrap();
+    let mut stream = consumer.partition_stream("t", 0).unwrap();
+    assert_eq!(read(&mut stream, 2).await, [0, 1]);
+    consumer.control().close().unwrap();
+    tokio::time::sleep(ms(100)).await;
+    drop(stream);
+    let left = until("it has left", || cluster.group("g").unwrap().members.is_empty());
+    tokio::time::timeout(secs(3), left).await.expect("nobody has it in hand");
+    assert_eq!(cluster.group("g").unwrap().committed("t", 0).map(|at| at.offset), Some(1));
+}
+
+/// Each has a share of the memory, and who waits with nothing is fetched for however full it is.
+#[tokio::test(start_paused = true)]
+async fn streams_that_nobody_reads_leave_the_others_their_memory() {
+    let cluster = cluster(1, 8);
+    let writer = connect(virtual_cluster::client(&cluster, 77)).await;
+    let producer = writer.producer().compression(ottla::Compression::None).build().unwrap();
+    let value = vec![7; 100 << 10];
+    for _ in 0..30 {
+        for partition in 0..8 {
+            acked(&producer, Record::to("t").partition(partition).value(&value[..])).await;
+        }
+    }
+    let client = connect(virtual_cluster::client(&cluster, 1)).await;
+    let parts: Vec<_> = (0..8).map(|partition| ("t", partition, Start::Earliest)).collect();
+    let builder = client.consumer().assign(parts).max_bytes(1 << 20).buffer_memory(2 << 20);
+    let mut consumer = builder.build().unwrap();
+    let mut streams: Vec<PartitionStream> =
+        (1..8).map(|partition| consumer.partition_stream("t", partition).unwrap()).collect();
+    for at in 0..30 {
+        assert_eq!(next(&mut consumer).await, (0, at));
+    }
+    // One after the other, while nobody reads the rest.
+    for stream in &mut streams {
+        assert_eq!(read(stream, 30).await, (0..30).collect::<Vec<_>>());
+    }
+}
