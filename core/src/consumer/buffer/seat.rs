@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::queue::Dropped;
+use super::queue::{Dropped, Shelf};
 use super::{Begin, Buffer, Key, State};
 use crate::consumer::claim::Claim;
 use crate::consumer::event::Event;
@@ -210,7 +210,11 @@ impl Buffer {
     }
 
     pub(in crate::consumer) fn presence(&self) -> Presence {
-        self.lock().seat.as_ref().map(|seat| seat.presence).unwrap_or_default()
+        let state = self.lock();
+        let Some(seat) = &state.seat else { return Presence::default() };
+        // Who waits only because it has finished nothing of so much is not there for the group.
+        let waits = seat.presence.waits && !seat.attention.is_any_full();
+        Presence { waits, ..seat.presence }
     }
 
     /// Whether the application has handed records on one by one since the last look.
@@ -219,6 +223,24 @@ impl Buffer {
         let moved = |slot| state.shelves.get(slot).is_some_and(|shelf| shelf.has_moved());
         // All are looked at, so that none is news the next time.
         state.shelves.iter().fold(false, |any, (_, slot)| moved(slot) || any)
+    }
+
+    /// Some partitions are full, or are not any more: what there is of these is handed out again. Gives those that are.
+    pub(in crate::consumer) fn look_for_full(&self) -> Vec<Key> {
+        let mut state = self.lock();
+        let all: Vec<(Key, SlotId)> =
+            state.shelves.iter().map(|(key, slot)| (key.clone(), slot)).collect();
+        let mut any_ready = false;
+        let mut full = Vec::new();
+        for (key, slot) in all {
+            if state.shelves.get(slot).is_some_and(Shelf::is_full) {
+                full.push(key);
+            } else {
+                any_ready |= state.shelves.ready(slot);
+            }
+        }
+        Self::notify(state, any_ready, false);
+        full
     }
 
     /// The application waits no more, and has nothing in hand: its time runs from now on.

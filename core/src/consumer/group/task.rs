@@ -35,10 +35,11 @@ use crate::cluster::{Handle, Lookup};
 use crate::config::Start;
 use crate::consumer::buffer::{Buffer, Key, Lease, Presence};
 use crate::consumer::event::Event;
-use crate::consumer::marks::Attention;
+use crate::consumer::marks::{Attention, MOST_OPEN};
 use crate::environment::{Environment, earlier};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Origin;
+use crate::metrics::limited;
 use crate::policy::backoff::Backoff;
 use crate::policy::metadata_refresh::RefreshReason;
 use crate::policy::spell::Spell;
@@ -203,6 +204,8 @@ pub(crate) struct Member {
     nameless_until: Option<Instant>,
     offsets: Offsets,
     presence: Presence,
+    /// How often partitions had too much in hand, and how often that was over.
+    fillings: (u64, u64),
     halted: bool,
     lease: Lease,
     /// When the consumer is closed, at the latest.
@@ -300,6 +303,7 @@ impl Member {
             givings: Vec::new(),
             nameless_until: None,
             presence: Presence::default(),
+            fillings: (0, 0),
             halted: false,
             lease: Lease::Over,
             closes: None,
@@ -327,6 +331,7 @@ impl Member {
             self.offsets.expire(now);
             self.nameless_until.take_if(|until| *until <= now);
             let is_closed = self.buffer.is_closed();
+            self.look_for_full();
             self.see_application();
             // What was ordered before the application asked for the next, or closed, comes before that.
             for _ in 0..self.orders.len() {
@@ -436,13 +441,33 @@ impl Member {
         self.learn();
     }
 
+    /// Partitions of which too much is in hand wait, which is told: nobody would know why nothing comes.
+    fn look_for_full(&mut self) {
+        let now = self.attention.fillings();
+        let before = std::mem::replace(&mut self.fillings, now);
+        if now == before {
+            return;
+        }
+        let full = self.buffer.look_for_full();
+        if now.0 != before.0
+            && let Some((topic, partition)) = full.first()
+        {
+            let logs = self.pool.metrics().logs();
+            let (group, most, partitions) = (&*self.config.id, MOST_OPEN, full.len());
+            limited!(logs, "ottla::consumer", WARN, group, %topic, partition, partitions, most,
+                "so many batches, or parts of them, are handed out and not acknowledged: nothing more of the partition until \
+                 some are; acknowledge each batch once it is finished");
+        }
+    }
+
     /// Whether the application is there.
     fn see_application(&mut self) {
         let seen = self.buffer.presence();
         let before = std::mem::replace(&mut self.presence, seen);
         // Who takes a batch apart asks for each of its records, and only for the next batch here.
         let moved = self.buffer.has_moved();
-        let asked = seen.asks != before.asks || moved;
+        // Who waited in vain as too much was in hand waits for something again once that is over.
+        let asked = seen.asks != before.asks || moved || (seen.waits && !before.waits);
         if asked {
             self.tell(events::Event::Asks);
         }
