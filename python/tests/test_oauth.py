@@ -366,8 +366,17 @@ def test_an_async_def_that_minds_no_cancellation_is_not_called_beside_itself(
     asyncio.run(main())
 
 
-def test_an_async_def_on_a_loop_that_was_closed_is_over(bearers: ottla.testing.Broker) -> None:
-    asked = 0
+def test_an_async_def_on_a_loop_that_was_closed_is_over(
+    bearers: ottla.testing.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, given_up = 0, threading.Event()
+    give_up = _tokens._Asked.give_up
+
+    def told(of: _tokens._Asked) -> None:
+        give_up(of)
+        given_up.set()
+
+    monkeypatch.setattr(_tokens._Asked, "give_up", told)
 
     async def token() -> str:
         nonlocal asked
@@ -385,7 +394,9 @@ def test_an_async_def_on_a_loop_that_was_closed_is_over(bearers: ottla.testing.B
     loop = asyncio.new_event_loop()
     with pytest.raises((ottla.ConnectError, ottla.CredentialsError)):
         loop.run_until_complete(use(0.5))
-    # Nobody ends its tasks.
+    gc.collect()
+    assert given_up.wait(DEADLINE)
+    # Nobody ends its tasks: what is to cancel this one does not run any more.
     left = asyncio.all_tasks(loop)
     loop.close()
     asyncio.run(use(DEADLINE))
