@@ -169,6 +169,9 @@ def _exchange(
             size += len(part)
             if size > MAX_RESPONSE:
                 raise _TooLarge
+        if declared is not None and size < declared:
+            # http.client says so of a whole read only.
+            raise http.client.IncompleteRead(b"", declared - size)
         return answer.status, b"".join(parts), not answer.will_close
 
 

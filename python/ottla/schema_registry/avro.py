@@ -72,8 +72,9 @@ def _schema(given: AnySchema, references: Sequence[Reference]) -> Schema:
         return given._replace(references=(*given.references, *references))
     if isinstance(given, str):
         text = given.strip()
-        # The name of a type alone, as people write it; JSON begins otherwise.
-        text = text if text[:1] in ("{", "[", '"') else json.dumps(text)
+        if text[:1] not in ("{", "["):
+            # The name of a type alone, as people write it. Registries get it as Confluent's serializers write it.
+            text = f'{{"type":{text if text[:1] == chr(34) else json.dumps(text)}}}'
     else:
         text = json.dumps(given)
     return Schema(text, "AVRO", tuple(references))

@@ -107,8 +107,9 @@ def _schema(given: AnySchema, references: Sequence[Reference]) -> Schema:
 
 
 def _dumps(value: Any) -> str:
-    # Without NaN and infinities, which Python writes and other readers of JSON do not take.
-    return json.dumps(value, allow_nan=False)
+    # As Confluent's writes it (where it uses orjson, exponents of numbers look otherwise), and without NaN and infinities, which
+    # Python writes and other readers of JSON do not take.
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 class JsonSchemaSerializer(RegistrySerializer[_T, _Validator]):
@@ -118,7 +119,7 @@ class JsonSchemaSerializer(RegistrySerializer[_T, _Validator]):
     schema: as JSON, as what that was read into, or a Schema. Draft 7, if it does not say.
     references: other schemas that it needs, which are registered. They are asked for when the first value is serialized.
     to_dict: makes of a value what json takes.
-    dumps: writes JSON; `json.dumps` without NaN if not said.
+    dumps: writes JSON; `json.dumps` without spaces and without NaN if not said.
     validate: whether values are looked at, True if not said.
     subject_name: `topic_name`, `record_name` and `topic_record_name` by the schema's title, or a function.
     auto_register, use_latest, normalize: as of AvroSerializer.
