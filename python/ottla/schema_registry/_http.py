@@ -15,7 +15,7 @@ import time
 import urllib.parse
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ottla._errors import ConfigError
 from ottla.schema_registry._errors import (
@@ -157,7 +157,7 @@ def _exchange(
         made.fp = io.BufferedReader(_InTime(sock, end))
         return made
 
-    connection.response_class = response  # pyright: ignore[reportAttributeAccessIssue]
+    connection.response_class = cast("type[http.client.HTTPResponse]", response)
     with connection.getresponse() as answer:
         declared = answer.length
         if declared is not None and declared > MAX_RESPONSE:

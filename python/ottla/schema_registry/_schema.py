@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from ottla._errors import ConfigError
 from ottla.serde._hooks import Context
 
-SchemaType: TypeAlias = Literal["AVRO", "JSON", "PROTOBUF"]
+_SchemaType: TypeAlias = Literal["AVRO", "JSON", "PROTOBUF"]
 
 
 class Reference(NamedTuple):
@@ -24,7 +24,7 @@ class Schema(NamedTuple):
     """A schema by its text."""
 
     text: str
-    type: SchemaType = "AVRO"
+    type: _SchemaType = "AVRO"
     references: tuple[Reference, ...] = ()
 
 

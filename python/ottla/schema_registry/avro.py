@@ -16,13 +16,13 @@ try:
     import fastavro
     import fastavro.schema
     import fastavro.validation
-except ImportError as error:
-    raise ImportError("Avro needs fastavro: pip install 'ottla[avro]'", name=error.name) from error
+except ImportError as _error:
+    raise ImportError("Avro needs fastavro: pip install 'ottla[avro]'", name=_error.name) from _error
 
 from ottla.schema_registry._avro_walk import Walk, check_depth
 from ottla.schema_registry._client import RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
-from ottla.schema_registry._schema import Reference, Schema, SchemaType, SubjectName, topic_name
+from ottla.schema_registry._schema import Reference, Schema, _SchemaType, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer, converted
 from ottla.serde._errors import DecodeError, SerializeError
 from ottla.serde._hooks import Context
@@ -99,7 +99,7 @@ class AvroSerializer(RegistrySerializer[_T, _Parsed]):
     Raises InvalidSchemaError, if fastavro cannot parse the schema.
     """
 
-    _type: SchemaType = "AVRO"
+    _type: _SchemaType = "AVRO"
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class AvroDeserializer(RegistryDeserializer[_T, _Parsed]):
     Raises InvalidSchemaError, if fastavro cannot parse the schema.
     """
 
-    _type: SchemaType = "AVRO"
+    _type: _SchemaType = "AVRO"
 
     def __init__(
         self,

@@ -18,13 +18,13 @@ try:
     import referencing
     import referencing.exceptions
     import referencing.jsonschema
-except ImportError as error:
-    raise ImportError("JSON Schema needs jsonschema: pip install 'ottla[json]'", name=error.name) from error
+except ImportError as _error:
+    raise ImportError("JSON Schema needs jsonschema: pip install 'ottla[json]'", name=_error.name) from _error
 
 from ottla.schema_registry._avro_walk import check_depth
 from ottla.schema_registry._client import RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
-from ottla.schema_registry._schema import Reference, Schema, SchemaType, SubjectName, topic_name
+from ottla.schema_registry._schema import Reference, Schema, _SchemaType, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer, converted
 from ottla.schema_registry._wire import parse_header
 from ottla.serde._errors import DecodeError, SerializeError
@@ -127,7 +127,7 @@ class JsonSchemaSerializer(RegistrySerializer[_T, _Validator]):
     Raises InvalidSchemaError, if the schema is none.
     """
 
-    _type: SchemaType = "JSON"
+    _type: _SchemaType = "JSON"
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class JsonSchemaDeserializer(RegistryDeserializer[_T, _Validator | None]):
     Raises InvalidSchemaError, if the schema is none.
     """
 
-    _type: SchemaType = "JSON"
+    _type: _SchemaType = "JSON"
 
     def __init__(
         self,

@@ -16,13 +16,13 @@ try:
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
     from google.protobuf.message import DecodeError as ProtobufDecodeError
     from google.protobuf.message import EncodeError, Message
-except ImportError as error:
-    raise ImportError("Protobuf needs protobuf: pip install 'ottla[protobuf]'", name=error.name) from error
+except ImportError as _error:
+    raise ImportError("Protobuf needs protobuf: pip install 'ottla[protobuf]'", name=_error.name) from _error
 
 from ottla._errors import ConfigError
 from ottla.schema_registry._client import MAX_DEPTH, RegistryClient
 from ottla.schema_registry._errors import InvalidSchemaError
-from ottla.schema_registry._schema import Reference, Schema, SchemaType, SubjectName, topic_name
+from ottla.schema_registry._schema import Reference, Schema, _SchemaType, SubjectName, topic_name
 from ottla.schema_registry._serde import RegistryDeserializer, RegistrySerializer
 from ottla.schema_registry._wire import HEADER, message_indexes, parse_header, parse_message_indexes
 from ottla.serde._errors import DecodeError, SerializeError
@@ -74,7 +74,7 @@ class ProtobufSerializer(RegistrySerializer[_M, bytes], Generic[_M]):
     normalize: whether the registry compares what schemas mean instead of what they look like.
     """
 
-    _type: SchemaType = "PROTOBUF"
+    _type: _SchemaType = "PROTOBUF"
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class ProtobufDeserializer(RegistryDeserializer[_M, _Messages], Generic[_M]):
     Raises ConfigError for several classes without a registry.
     """
 
-    _type: SchemaType = "PROTOBUF"
+    _type: _SchemaType = "PROTOBUF"
 
     def __init__(self, messages: type[_M] | Sequence[type[_M]], registry: RegistryClient | None = None) -> None:
         super().__init__(registry, format="serialized")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from typing_extensions import Buffer
 
@@ -11,14 +11,14 @@ from ottla.serde._errors import SerializeError, WouldWait
 
 _T = TypeVar("_T")
 
-Field: TypeAlias = Literal["key", "value"]
+_Field: TypeAlias = Literal["key", "value"]
 
 
 class Context(NamedTuple):
     """Where a key or value goes, or comes from."""
 
     topic: str
-    field: Field
+    field: _Field
     headers: Sequence[tuple[str | bytes, Buffer | None]] = ()
     """The headers of the record, to be looked at."""
 
@@ -103,7 +103,7 @@ def serialized(
         return None
     if hook is None:
         # Without a hook the type says that it is bytes, and the producer looks.
-        return value  # pyright: ignore[reportReturnType]
+        return cast("Buffer", value)
     try:
         return hook.serialize_at_once(value, context) if at_once else hook.serialize(value, context)
     except WouldWait:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, SupportsIndex, TypeVar, overload
+from typing import Any, Generic, SupportsIndex, TypeVar, cast, overload
 
 from ottla._errors import Error
 from ottla._ottla import Batch, Record
 from ottla.serde._errors import DecodeError, WouldWait
-from ottla.serde._hooks import Context, Deserializer, Field
+from ottla.serde._hooks import Context, Deserializer, _Field
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -17,7 +17,7 @@ UNKNOWN: Any = object()
 """In place of what was not decoded yet."""
 
 
-def decoded(hook: Deserializer[_V] | None, record: Record, field: Field, *, at_once: bool = False) -> _V | None:
+def decoded(hook: Deserializer[_V] | None, record: Record, field: _Field, *, at_once: bool = False) -> _V | None:
     """What a key or a value of a record says.
 
     Raises DecodeError, WouldWait with `at_once`, and whatever ottla.Error the deserializer has.
@@ -27,7 +27,7 @@ def decoded(hook: Deserializer[_V] | None, record: Record, field: Field, *, at_o
         return None
     if hook is None:
         # Without a hook the type says that it is bytes.
-        return data  # pyright: ignore[reportReturnType]
+        return cast("_V", data)
     context = Context(record.topic, field, record.headers)
     try:
         return hook.deserialize_at_once(data, context) if at_once else hook.deserialize(data, context)
